@@ -1,0 +1,44 @@
+# `make article` and `make test` set themselves up; everything else is for those who work on the project.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: article test check format pocket benchmark clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+article: $(VENV)/.installed
+	$(BIN)/unified write "The giant panda" -o panda.html
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The pocket model from nothing: world, tokenizers, decoder (hours on two cores; see configs/pocket).
+pocket: $(VENV)/.installed-dev
+	$(BIN)/unified data build pocket -o runs/pocket/world
+	$(BIN)/unified tokenizer train configs/pocket/image.yaml
+	$(BIN)/unified tokenizer train configs/pocket/audio.yaml
+	$(BIN)/unified train configs/pocket/decoder.yaml
+
+benchmark: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/pocket.py
+
+clean:
+	rm -rf $(VENV) runs build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache
