@@ -1,0 +1,1 @@
+"""The pocket world: a few hundred subjects with glyphs and facts, composed into documents."""

@@ -1,0 +1,317 @@
+"""Building the pocket world: shards of documents, the same from the same seed.
+
+Kinds of documents: article, draw, describe, ask, speak, listen (see `articles` and `tasks`).
+Splits: `train`, and `heldout`, about one combination in twenty by hash. The combination is a
+scene's key, an article's plan, or a spoken sentence; a subject's lead is always in `train`, since
+articles read it aloud.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unified_data.document import Audio, Document, Image, Text
+from unified_data.pocket import tasks
+from unified_data.pocket.articles import Plan, article_document, default_plan, random_plan
+from unified_data.pocket.scenes import (
+    GROUNDS,
+    PLACES,
+    Scene,
+    compose,
+    questions,
+    render,
+    split_of,
+)
+from unified_data.pocket.speech import SAMPLE_RATE, VOICES, speak
+from unified_data.pocket.subjects import load_subjects
+from unified_data.shards import INDEX, ShardInfo, ShardWriter, read_index, write_index
+
+KINDS = ("article", "draw", "describe", "ask", "speak", "listen")
+SPLITS = ("train", "heldout")
+
+_WORLD = 1  # raise when the same seed would give other documents
+_ARTICLES_PER_SUBJECT = 8
+_TWO, _COUNTED = 16_000, 6_000
+_COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 12_000, "listen": 12_000}
+_LEAST_HELDOUT = 4  # of each kind, however small the scale
+
+Progress = Callable[[str, int, int], None]
+"""Called with the kind, the documents done and the documents there are."""
+
+
+def world_version() -> str:
+    """Identifies what the documents depend on: this code's version, the facts and the glyphs."""
+    digest = hashlib.sha256()
+    folder = resources.files("unified_data.pocket")
+    names = [f"subjects/{path.name}" for path in (folder / "subjects").iterdir()]
+    names += [path.name for path in folder.iterdir() if path.name.startswith("atlas.")]
+    for name in sorted(name for name in names if not name.endswith((".py", ".pyc"))):
+        digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
+    return f"{_WORLD}-{digest.hexdigest()[:12]}"
+
+
+def build_pocket(
+    out_dir: str | Path,
+    seed: int = 0,
+    scale: float = 1.0,
+    only: Sequence[str] | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the world's shards and their index.json into out_dir; returns the index.
+
+    scale: multiplies the number of documents. At 1 or more `draw` holds every combination of one
+    subject at least once. only: the kinds to build, the default all; those built earlier into the
+    same folder stay. workers: processes; the result does not depend on it.
+
+    Raises ValueError for an unknown kind, a scale that is not above 0, a folder that cannot be
+    written, and when speech is wanted and espeak-ng is missing.
+    """
+    kinds = KINDS if only is None else tuple(dict.fromkeys(only))
+    if not kinds or not set(kinds) <= set(KINDS):
+        raise ValueError(f"kinds are {list(kinds)}, expected some of {', '.join(KINDS)}")
+    if not scale > 0 or workers < 1:
+        raise ValueError(f"scale is {scale} and workers {workers}, expected above 0 and at least 1")
+    folder = Path(out_dir)
+    old = read_index(folder) if (folder / INDEX).exists() else {"shards": [], "built": {}}
+    shards: list[ShardInfo] = [shard for shard in old["shards"] if shard.kind not in kinds]
+    for kind in kinds:
+        shards += _build_kind(folder, kind, seed, scale, workers, progress)
+    current = {shard.file for shard in shards}
+    for shard in old["shards"]:
+        if shard.file not in current:
+            (folder / shard.file).unlink(missing_ok=True)
+    this = {"seed": seed, "scale": scale, "world": world_version()}
+    built = {**old["built"], **dict.fromkeys(kinds, this)}
+    return write_index(folder, shards, world="pocket", built=built)
+
+
+def _build_kind(
+    folder: Path, kind: str, seed: int, scale: float, workers: int, progress: Progress | None
+) -> list[ShardInfo]:
+    jobs = []
+    for number, split in enumerate(SPLITS):
+        rng = np.random.default_rng([seed, KINDS.index(kind), number])
+        payloads = _PLANNERS[kind](kind, split, scale, rng)
+        order = rng.permutation(len(payloads))
+        jobs += [(split, f"{kind}-{i:06d}", kind, payloads[j]) for i, j in enumerate(order)]
+    shards: list[ShardInfo] = []
+    with _mapper(workers) as mapped:
+        made = zip(jobs, mapped(_make, [job[1:] for job in jobs]))
+        done = itertools.count(1)
+        for split, group in itertools.groupby(made, key=lambda pair: pair[0][0]):
+            with ShardWriter(folder, split, kind) as writer:
+                for (_, key, *_), (obj, media) in group:
+                    writer.write_parts(key, obj, media)
+                    if progress is not None:
+                        progress(kind, next(done), len(jobs))
+            shards += writer.shards
+    return shards
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
+    """An ordered map over processes; here when there is one worker."""
+    if workers == 1:
+        yield map
+        return
+    # Ctrl-C is the parent's to handle: it ends the pool.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    with multiprocessing.get_context().Pool(workers, signal.signal, ignore) as pool:
+        yield lambda function, items: pool.imap(function, items, chunksize=16)
+
+
+def _make(job: tuple[str, str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    key, kind, payload = job
+    return _document(kind, payload).to_parts(key)
+
+
+def _document(kind: str, payload: Any) -> Document:
+    if kind == "article":
+        return article_document(payload)
+    if kind == "ask":
+        scene, turns = payload
+        return tasks.ask_document(Image(render(scene)), turns)
+    if kind == "draw":
+        return tasks.draw_document(payload.caption, Image(render(payload)))
+    if kind == "describe":
+        return tasks.describe_document(Image(render(payload)), Text(payload.caption))
+    sentence, voice = payload
+    sound = Audio(speak(sentence, voice), SAMPLE_RATE)
+    if kind == "speak":
+        return tasks.speak_document(sentence, voice, sound)
+    return tasks.listen_document(sound, Text(sentence))
+
+
+def _share(number: int, split: str, scale: float) -> int:
+    """How many of `number` documents fall to a split, at a scale."""
+    heldout = max(_LEAST_HELDOUT, round(number * scale / 20))
+    return heldout if split == "heldout" else max(1, round(number * scale) - heldout)
+
+
+def _articles(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Plan]:
+    """In `train` one article in eight follows the subject's default plan; held-out plans are not
+    in `train`. Pictures are of combinations in `train` throughout."""
+    subjects = load_subjects()
+    order = rng.permutation(len(subjects))
+    plans: list[Plan] = []
+    wanted = _share(_ARTICLES_PER_SUBJECT * len(subjects), split, scale)
+    for turn in itertools.count():
+        for index in order:
+            if len(plans) == wanted:
+                return plans
+            subject = subjects[index]
+            if split == "train" and turn % _ARTICLES_PER_SUBJECT == 0:
+                plans.append(default_plan(subject, rng))
+                continue
+            fixed = default_plan(subject, rng).prompt
+            while True:
+                plan = random_plan(subject, rng)
+                if plan.prompt != fixed and split_of(f"article|{plan.prompt}") == split:
+                    break
+            plans.append(plan)
+    raise AssertionError
+
+
+def _drawings(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Scene]:
+    singles = [scene for scene in _single_scenes() if scene.split == split]
+    wanted = max(1, round(len(singles) * scale))
+    scenes: list[Scene] = []
+    while len(scenes) < wanted:
+        order = rng.permutation(len(singles))[: wanted - len(scenes)]
+        scenes += [singles[i] for i in order]
+    for scene_kind, number in (("two", _TWO), ("counted", _COUNTED)):
+        for _ in range(_share(number, split, scale)):
+            scenes.append(_scene(rng, scene_kind, split))
+    return scenes
+
+
+def _single_scenes() -> Iterator[Scene]:
+    """Every picture of one subject: large or in a place, on every ground."""
+    for subject in load_subjects():
+        for ground in GROUNDS:
+            yield Scene("one", subject, ground)
+            for place in PLACES:
+                yield Scene("placed", subject, ground, place=place)
+
+
+def _scene(rng: np.random.Generator, kind: str, split: str) -> Scene:
+    """A random scene of a kind whose combination is in a split."""
+    while True:
+        scene = compose(rng, kind)  # type: ignore[arg-type]
+        if scene.split == split:
+            return scene
+
+
+def _any_scene(rng: np.random.Generator, split: str) -> Scene:
+    kind = ("one", "placed", "two", "counted")[int(rng.choice(4, p=[0.3, 0.25, 0.3, 0.15]))]
+    return _scene(rng, kind, split)
+
+
+def _pictures(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Any]:
+    """Scenes to describe, or scenes with one to three of their questions, in any order."""
+    scenes = [_any_scene(rng, split) for _ in range(_share(_COUNTS[kind], split, scale))]
+    if kind == "describe":
+        return scenes
+    payloads = []
+    for scene in scenes:
+        asked = questions(scene, rng)
+        order = rng.permutation(len(asked))[: int(rng.integers(1, 4))]
+        payloads.append((scene, [asked[i] for i in order]))
+    return payloads
+
+
+# What people say of a picture; {} is the caption, which names one thing or several.
+_SINGULAR = (
+    "This is {}.",
+    "Here is {}.",
+    "There is {}.",
+    "I can see {}.",
+    "The picture shows {}.",
+    "In the picture there is {}.",
+    "Someone has drawn {}.",
+    "We are looking at {}.",
+)
+_PLURAL = (
+    "These are {}.",
+    "Here are {}.",
+    "There are {}.",
+    "I can see {}.",
+    "The picture shows {}.",
+    "In the picture there are {}.",
+    "Someone has drawn {}.",
+    "We are looking at {}.",
+)
+
+
+def scene_sentence(scene: Scene, rng: np.random.Generator) -> str:
+    """A sentence to be spoken that says what a scene shows."""
+    frames = _PLURAL if scene.kind == "counted" else _SINGULAR
+    return frames[int(rng.integers(len(frames)))].format(scene.caption)
+
+
+def _sentences(
+    kind: str, split: str, scale: float, rng: np.random.Generator
+) -> list[tuple[str, str]]:
+    """(sentence, voice): three in five say what a scene shows, the others are facts and leads.
+
+    In `train` up to half of the latter are leads: at scale 1 every lead in every voice.
+    """
+    wanted = _share(_COUNTS[kind], split, scale)
+    subjects, voices = load_subjects(), list(VOICES)
+    facts = [s for subject in subjects for s in subject.sentences[1:]]
+    groups = [[s for s in facts if split_of(f"speech|{s}") == split]]
+    if split == "train":
+        groups.insert(0, [subject.lead for subject in subjects])
+    pairs: list[tuple[str, str]] = []
+    for i, group in enumerate(groups, start=1):
+        both = [(sentence, voice) for sentence in group for voice in voices]
+        share = round(0.4 * wanted * i / len(groups)) - len(pairs)
+        pairs += [both[j] for j in rng.permutation(len(both))[:share]]
+    while len(pairs) < wanted:
+        sentence = scene_sentence(_any_scene(rng, "train"), rng)
+        if split_of(f"speech|{sentence}") == split:
+            pairs.append((sentence, voices[len(pairs) % len(voices)]))
+    return pairs
+
+
+_PLANNERS: dict[str, Callable[[str, str, float, np.random.Generator], list[Any]]] = {
+    "article": _articles,
+    "draw": _drawings,
+    "describe": _pictures,
+    "ask": _pictures,
+    "speak": _sentences,
+    "listen": _sentences,
+}
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A `Progress` that draws one bar for each kind on stderr."""
+    from rich import console, progress
+
+    columns = (
+        progress.TextColumn("{task.description:<9}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=console.Console(stderr=True)) as bars:
+        rows: dict[str, Any] = {}
+
+        def report(kind: str, done: int, total: int) -> None:
+            if kind not in rows:
+                rows[kind] = bars.add_task(kind, total=total)
+            bars.update(rows[kind], completed=done)
+
+        yield report
