@@ -1,0 +1,200 @@
+"""The audio tokenizer: 16 kHz speech <-> frames of residual codes.
+
+A log-mel front and ConvNeXt blocks on code frames, residual finite scalar quantization, ConvNeXt
+blocks on doubled frames and an inverse-STFT head (Vocos, arXiv:2306.00814): no transposed
+convolutions, whose upsampling leaves tones in the sound.
+
+Legend: B batch, K codebooks, T code frames, S samples, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+from vector_quantize_pytorch import ResidualFSQ
+
+from unified_tokenizers.base import Codes, SavedTokenizer, check_codes
+from unified_tokenizers.layers import ConvNeXt1d
+from unified_tokenizers.spectral import InverseSTFT, LogMel
+
+__all__ = ["AudioTokenizer", "AudioTokenizerConfig"]
+
+
+@dataclass(frozen=True)
+class AudioTokenizerConfig:
+    """Shape of an audio tokenizer.
+
+    Attributes:
+        sample_rate: Hz.
+        hop: samples per code frame; a multiple of 4.
+        num_codebooks: residual levels K.
+        levels: FSQ levels (arXiv:2309.15505) of each residual level.
+        num_mels: bins of the log-mel front, which has four frames per code frame.
+        encoder_width, encoder_depth: channels and ConvNeXt blocks on code frames.
+        decoder_width, decoder_depths: channels, and blocks on code frames and on doubled frames.
+    """
+
+    sample_rate: int = 16_000
+    hop: int = 640
+    num_codebooks: int = 2
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    num_mels: int = 80
+    encoder_width: int = 192
+    encoder_depth: int = 3
+    decoder_width: int = 320
+    decoder_depths: tuple[int, int] = (2, 4)
+
+
+class AudioTokenizer(SavedTokenizer):
+    """Mono waveforms (B, 1, S) to codes (B, K, T), T = ceil(S / hop), and back."""
+
+    modality = "audio"
+
+    def __init__(self, config: AudioTokenizerConfig) -> None:
+        super().__init__()
+        if config.hop % 4:
+            raise ValueError(f"hop {config.hop} is not a multiple of 4 samples")
+        self.config = config
+        width = config.encoder_width
+        self.front = LogMel(config.sample_rate, 1024, config.hop // 4, config.num_mels)
+        self.fold = nn.Linear(4 * config.num_mels, width)
+        self.encoder = nn.Sequential(*(ConvNeXt1d(width) for _ in range(config.encoder_depth)))
+        dims = len(config.levels)
+        self.to_quantizer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dims))
+        self.quantizer = ResidualFSQ(
+            dim=dims, levels=list(config.levels), num_quantizers=config.num_codebooks
+        )
+
+        width = config.decoder_width
+        low, high = config.decoder_depths
+        self.from_quantizer = nn.Linear(dims, width)
+        # One row per code and level, added to the projection that carries the gradient (see
+        # unified_tokenizers.image).
+        self.code_rows = nn.ModuleList(
+            nn.Embedding(math.prod(config.levels), width) for _ in range(config.num_codebooks)
+        )
+        self.blocks_1 = nn.Sequential(*(ConvNeXt1d(width) for _ in range(low)))
+        self.grow = nn.Linear(width, 2 * width)
+        self.blocks_2 = nn.Sequential(*(ConvNeXt1d(width) for _ in range(high)))
+        num_fft = 2 * config.hop
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_fft + 2))
+        self.inverse = InverseSTFT(num_fft, config.hop // 2)
+
+    @classmethod
+    def parse_config(cls, entries: dict[str, Any]) -> AudioTokenizerConfig:
+        """A configuration from plain entries; lists become tuples, unknown keys are refused."""
+        known = {field.name for field in fields(AudioTokenizerConfig)}
+        if unknown := set(entries) - known:
+            raise ValueError(
+                f"unknown audio tokenizer settings {sorted(unknown)}, expected {sorted(known)}"
+            )
+        return AudioTokenizerConfig(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of what is encoded and decoded, Hz."""
+        return self.config.sample_rate
+
+    @property
+    def hop(self) -> int:
+        """Samples per code frame."""
+        return self.config.hop
+
+    @property
+    def frame_rate(self) -> float:
+        """Code frames per second."""
+        return self.config.sample_rate / self.config.hop
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes in each residual codebook."""
+        return (math.prod(self.config.levels),) * self.config.num_codebooks
+
+    @property
+    def bits_per_second(self) -> float:
+        """Bits of the codes per second of sound, before entropy coding."""
+        return self.frame_rate * sum(math.log2(size) for size in self.codebook_sizes)
+
+    def features(self, waveform_BS: Tensor) -> Tensor:
+        """Waveforms (B, S), S a multiple of `hop`, to (B, T, dims) before quantization."""
+        with torch.autocast(waveform_BS.device.type, enabled=False):
+            mel = self.front(waveform_BS.float())
+        x = self.fold(rearrange(mel, "b (t f) m -> b t (f m)", f=4) * 0.25 + 1.0)
+        return self.to_quantizer(self.encoder(x))
+
+    def quantize(self, features_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Features to (quantized features with straight-through gradient, codes (B, K, T))."""
+        with torch.autocast(features_BTD.device.type, enabled=False):
+            quantized, codes = self.quantizer(features_BTD.float())
+        return quantized, rearrange(codes, "b t k -> b k t").long()
+
+    def waveform(self, quantized_BTD: Tensor, codes_BKT: Tensor) -> Tensor:
+        """Quantized features and their codes to waveforms (B, T * hop), not clipped."""
+        x = self.from_quantizer(quantized_BTD)
+        for level, rows in enumerate(self.code_rows):
+            x = x + rows(codes_BKT[:, level])
+        x = self.blocks_1(x)
+        x = self.blocks_2(rearrange(self.grow(x), "b t (p d) -> b (t p) d", p=2))
+        # Exponentials and phases in float32: bfloat16 leaves audible noise.
+        log_magnitude, phase = rearrange(self.head(x).float(), "b t (c f) -> c b f t", c=2)
+        with torch.autocast(x.device.type, enabled=False):
+            magnitude = log_magnitude.clamp(max=7.0).exp()
+            return self.inverse(torch.polar(magnitude, phase))
+
+    @torch.no_grad()
+    def encode(self, media: Tensor) -> Codes:
+        """Waveforms to codes.
+
+        Args:
+            media: (B, 1, S) float32 in [-1, 1] at `sample_rate`. The last frame is completed
+                with silence for encoding, and `decode` cuts it off again.
+
+        Returns:
+            Codes with int64 codes (B, K, ceil(S / hop)).
+
+        Raises:
+            ValueError: another shape or dtype, empty, or values that are not finite.
+        """
+        if media.ndim != 3 or media.shape[1] != 1 or media.numel() == 0:
+            raise ValueError(
+                f"waveforms have shape {tuple(media.shape)}, expected (B, 1, S) and not empty;"
+                " mix stereo down first"
+            )
+        if not media.is_floating_point():
+            raise ValueError(f"waveforms have dtype {media.dtype}, expected floating point")
+        if not torch.isfinite(media).all():
+            raise ValueError("the waveform holds values that are not finite (NaN or infinity)")
+        num_samples = media.shape[2]
+        padded = F.pad(media[:, 0].float(), (0, -num_samples % self.hop))
+        # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
+        with torch.autocast(media.device.type, enabled=False):
+            codes = self.quantize(self.features(padded))[1]
+        return Codes(codes, (num_samples,))
+
+    @torch.no_grad()
+    def decode(self, codes: Codes) -> Tensor:
+        """Codes to waveforms: float32 (B, 1, codes.size[0]) in [-1, 1].
+
+        Raises:
+            ValueError: codes out of range or of a wrong shape, or a length that does not belong
+                to the number of frames.
+        """
+        check_codes(codes.codes, self.codebook_sizes, 1, "audio")
+        frames, num_samples = codes.codes.shape[2], codes.size[0]
+        if -(-num_samples // self.hop) != frames:
+            raise ValueError(
+                f"{num_samples} samples do not have {frames} frames at {self.hop} samples each"
+            )
+        quantized = self.quantizer.get_output_from_indices(
+            rearrange(codes.codes, "b k t -> b t k")
+        )
+        waveform = self.waveform(quantized.float(), codes.codes)
+        return waveform[:, None, :num_samples].float().clamp(-1, 1).contiguous()

@@ -1,0 +1,182 @@
+"""The contract of every media tokenizer: media -> codes -> media.
+
+Legend: B batch, K codebooks (levels), T frames, H W code grid, S samples, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+__all__ = ["Codes", "MediaTokenizer", "SavedTokenizer", "check_codes", "load_tokenizer"]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What `encode` gives and `decode` takes.
+
+    Attributes:
+        codes: int64 (B, K, *grid): (B, K, H, W) for images, (B, K, T) for audio.
+        size: (height, width) in pixels, or (num_samples,), of the media that was encoded:
+            `decode` gives back exactly this.
+    """
+
+    codes: Tensor
+    size: tuple[int, ...]
+
+
+@runtime_checkable
+class MediaTokenizer(Protocol):
+    """What the rest of the library may ask of a tokenizer."""
+
+    modality: str
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes in each of the K codebooks."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex, 16 characters) of configuration and weights."""
+
+    def encode(self, media: Tensor) -> Codes:
+        """Media of one shape to codes."""
+
+    def decode(self, codes: Codes) -> Tensor:
+        """Codes to media of exactly `codes.size`."""
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write config.json and model.safetensors."""
+
+
+def check_codes(codes: Tensor, codebook_sizes: tuple[int, ...], grid_dims: int, what: str) -> None:
+    """Refuse codes that no encoder could have made.
+
+    Raises:
+        ValueError: the shape is not (B, K, *grid), the dtype is not int64, or a code is out of
+            the range of its codebook.
+    """
+    shape = tuple(codes.shape)
+    if codes.ndim != 2 + grid_dims or codes.shape[1] != len(codebook_sizes) or codes.numel() == 0:
+        grid = "H, W" if grid_dims == 2 else "T"
+        raise ValueError(
+            f"{what} codes have shape {shape}, expected (B, {len(codebook_sizes)}, {grid})"
+            " with no empty axis"
+        )
+    if codes.dtype != torch.int64:
+        raise ValueError(f"{what} codes have dtype {codes.dtype}, expected torch.int64")
+    for level, size in enumerate(codebook_sizes):
+        low, high = int(codes[:, level].min()), int(codes[:, level].max())
+        if low < 0 or high >= size:
+            bad = low if low < 0 else high
+            raise ValueError(
+                f"{what} code {bad} at level {level} is out of range, expected 0 to {size - 1}"
+            )
+
+
+class SavedTokenizer(nn.Module):
+    """Saving, loading and fingerprints, shared by our own tokenizers.
+
+    A subclass sets `modality`, takes its configuration dataclass as only argument and keeps it
+    in `self.config`.
+    """
+
+    modality: str
+    config: Any
+
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], dtype: torch.dtype | None = None
+    ) -> None:
+        """Write `config.json` and `model.safetensors` into `folder`.
+
+        Args:
+            dtype: store floating-point weights in this type (loading casts back to float32).
+        """
+        assert is_dataclass(self.config) and not isinstance(self.config, type)
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        state = {
+            name: (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
+            for name, value in self.state_dict().items()
+        }
+        partial = path / "model.safetensors.partial"
+        save_file(state, partial)
+        os.replace(partial, path / "model.safetensors")
+        config = {"modality": self.modality, **asdict(self.config)}
+        (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> SavedTokenizer:
+        """Load what `save_pretrained` wrote, in float32 and evaluation mode.
+
+        Raises:
+            ValueError: files missing, torn, of another modality, or of other shapes.
+        """
+        path = Path(folder)
+        try:
+            entries = json.loads((path / "config.json").read_text("utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"no readable config.json of a tokenizer in {path}: {error}") from None
+        modality = entries.pop("modality", None)
+        if modality != cls.modality:
+            raise ValueError(
+                f"the tokenizer in {path} is for {modality!r}, expected {cls.modality!r}"
+            )
+        tokenizer = cls(cls.parse_config(entries))
+        try:
+            state = load_file(path / "model.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise ValueError(
+                f"cannot read the weights of the tokenizer in {path}: {error}"
+            ) from None
+        try:
+            tokenizer.load_state_dict(
+                {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+            )
+        except RuntimeError as error:
+            summary = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"the weights in {path} do not fit its config.json: {summary}"
+            ) from None
+        return tokenizer.eval()
+
+    @classmethod
+    def parse_config(cls, entries: dict[str, Any]) -> Any:
+        """The configuration dataclass from plain entries; unknown keys are refused."""
+        raise TypeError(f"{cls.__name__} does not say how its configuration is read")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (first 16 hex characters) of the configuration and of every weight."""
+        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
+    """Load the tokenizer in `folder`, image or audio, as its config.json says."""
+    path = Path(folder) / "config.json"
+    try:
+        modality = json.loads(path.read_text("utf-8")).get("modality")
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"no readable config.json of a tokenizer in {folder}: {error}") from None
+    if modality == "image":
+        from unified_tokenizers.image import ImageTokenizer
+
+        return ImageTokenizer.from_pretrained(folder)
+    if modality == "audio":
+        from unified_tokenizers.audio import AudioTokenizer
+
+        return AudioTokenizer.from_pretrained(folder)
+    raise ValueError(f"{path} names modality {modality!r}, expected 'image' or 'audio'")

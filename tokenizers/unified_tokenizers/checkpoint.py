@@ -1,0 +1,90 @@
+"""Training checkpoints of safetensors and JSON: written beside, renamed into place, no pickle.
+
+A checkpoint is a folder `step-000100` with `state.safetensors` (models, averages, optimizer
+tensors) and `state.json` (step, optimizer scalars, the resolved configuration, anything plain).
+The JSON is written last and the folder renamed last of all: a folder with that name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+__all__ = ["latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    extra: Mapping[str, Any],
+    keep: int = 2,
+) -> Path:
+    """Write the checkpoint of `step` under `folder`, then drop all but the last `keep`."""
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {"step": step, "extra": dict(extra), "optimizers": {}}
+    for name, module in modules.items():
+        for key, value in module.state_dict().items():
+            tensors[f"module/{name}/{key}"] = value.detach().clone().contiguous()
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        plain["optimizers"][name] = {"param_groups": state["param_groups"], "scalars": {}}
+        for index, entries in state["state"].items():
+            for key, value in entries.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{name}/{index}/{key}"] = value.detach().clone().contiguous()
+                else:
+                    plain["optimizers"][name]["scalars"].setdefault(str(index), {})[key] = value
+    final = folder / f"step-{step:07d}"
+    partial = folder / f"step-{step:07d}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file(tensors, partial / "state.safetensors")
+    (partial / "state.json").write_text(json.dumps(plain), "utf-8")
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+    for old in sorted(folder.glob("step-???????"))[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint under `folder`; unfinished ones are passed over."""
+    whole = [path for path in sorted(folder.glob("step-???????")) if (path / "state.json").exists()]
+    return whole[-1] if whole else None
+
+
+def load_checkpoint(
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+) -> tuple[int, dict[str, Any]]:
+    """Put a checkpoint's state into modules and optimizers; returns (step, extra)."""
+    plain = json.loads((path / "state.json").read_text("utf-8"))
+    tensors = load_file(path / "state.safetensors")
+    for name, module in modules.items():
+        prefix = f"module/{name}/"
+        module.load_state_dict(
+            {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
+        )
+    for name, optimizer in optimizers.items():
+        saved = plain["optimizers"][name]
+        state: dict[int, dict[str, Any]] = {
+            int(index): dict(entries) for index, entries in saved["scalars"].items()
+        }
+        prefix = f"optimizer/{name}/"
+        for key, value in tensors.items():
+            if key.startswith(prefix):
+                index, entry = key.removeprefix(prefix).split("/", 1)
+                state.setdefault(int(index), {})[entry] = value
+        optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+    return int(plain["step"]), plain["extra"]
