@@ -1,0 +1,256 @@
+"""One declared grammar: serializer, validator, constraint and streaming parser.
+
+`Grammar.load("pocket", vocabulary)` compiles a format (YAML, `unified.format_spec`) against a
+vocabulary. The compiled object turns coded segments into ids (`serialize`), judges ids
+(`validate`), reads them back (`parse`, `events`) and follows a sequence id by id (`start`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unified.coded import (
+    Coded,
+    CodedAudio,
+    CodedImage,
+    CodedText,
+    End,
+    Event,
+    FrameDone,
+    GrammarError,
+    RoleChange,
+    RowDone,
+    SpanBegin,
+    SpanEnd,
+    TextIds,
+)
+from unified.format_spec import Format, load_format, parse_format
+from unified.grammar_state import State
+from unified.limits import Limits, Rules, work_out
+from unified.span_program import Ranges, SpanProgram
+from unified.vocabulary import Vocabulary
+
+__all__ = [
+    "MODALITIES",
+    "Coded",
+    "CodedAudio",
+    "CodedImage",
+    "CodedText",
+    "End",
+    "Event",
+    "FrameDone",
+    "Grammar",
+    "GrammarError",
+    "Limits",
+    "RoleChange",
+    "RowDone",
+    "Serialized",
+    "SpanBegin",
+    "SpanEnd",
+    "State",
+    "TextIds",
+]
+
+# The number of each modality in `Serialized.modality`. Markers and sizes are neither.
+MODALITIES = {"marker": 0, "text": 1, "image": 2, "audio": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class Serialized:
+    """ids int64 (L,); segment int32 (L,), the index of the segment an id belongs to (-1 for the
+    begin and end of the document); modality uint8 (L,), see `MODALITIES`."""
+
+    ids: np.ndarray
+    segment: np.ndarray
+    modality: np.ndarray
+
+
+class Grammar:
+    """A format compiled against a vocabulary. Immutable; shared by any number of states."""
+
+    def __init__(self, format: Format, vocabulary: Vocabulary):
+        self.format = format
+        self.vocabulary = vocabulary
+        self.text_start, self.text_stop_id = vocabulary.id_range("text")
+        self.begin = vocabulary.marker(format.begin)
+        self.end = vocabulary.marker(format.end)
+        self.padding = vocabulary.marker(format.padding)
+        self.separator = vocabulary.marker(format.text_separator)
+        self.roles = {role: vocabulary.marker(name) for role, name in format.roles.items()}
+        self.programs = {
+            kind: SpanProgram(kind, items, vocabulary) for kind, items in format.spans.items()
+        }
+        self.document_markers: dict[int, tuple[str, str]] = {
+            self.begin: ("begin", ""),
+            self.end: ("end", ""),
+            self.separator: ("separator", ""),
+            **{id: ("role", role) for role, id in self.roles.items()},
+            **{p.begin: ("span", kind) for kind, p in self.programs.items()},
+        }
+        self.begin_ranges: Ranges = ((self.begin, self.begin + 1),)
+        self.longest_choice = 2  # a text separator needs itself and one text id
+        self._rules = lru_cache(maxsize=256)(work_out)
+        self._range_cache: dict[tuple[bool, tuple[int, ...]], Ranges] = {}
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, vocabulary: Vocabulary) -> Grammar:
+        """A shipped format by name ("pocket"), or a YAML file by path."""
+        return cls(load_format(name_or_path), vocabulary)
+
+    @classmethod
+    def from_text(cls, text: str, vocabulary: Vocabulary) -> Grammar:
+        """A format from its YAML text (`grammar.source`), as a checkpoint stores it."""
+        return cls(parse_format(text), vocabulary)
+
+    @property
+    def source(self) -> str:
+        """The YAML text of the format."""
+        return self.format.source
+
+    # Documents to ids.
+
+    def serialize(self, segments: Sequence[Coded], end: bool = True) -> Serialized:
+        """Coded segments -> ids. With `end=False` the end marker is left out: a prefix.
+
+        Raises ValueError, naming the segment, for codes out of range, a wrong number of levels,
+        sizes the format cannot say, an unknown role, or no role after a role.
+        """
+        ids = [np.array([self.begin])]
+        owner, modality = [np.array([-1])], [np.array([0])]
+        role: str | None = None
+        before: str | None = None
+        for index, segment in enumerate(segments):
+            try:
+                lead = self.lead_in(before, role, segment.kind, segment.role)
+                body, body_modality = self.segment_ids(segment)
+            except ValueError as error:
+                raise ValueError(f"segment {index} ({segment.kind}): {error}") from None
+            ids += [np.array(lead, dtype=np.int64), body]
+            owner.append(np.full(len(lead) + len(body), index))
+            modality += [np.zeros(len(lead)), body_modality]
+            role, before = segment.role, segment.kind
+        if end:
+            ids.append(np.array([self.end]))
+            owner.append(np.array([-1]))
+            modality.append(np.array([0]))
+        return Serialized(
+            np.concatenate(ids).astype(np.int64),
+            np.concatenate(owner).astype(np.int32),
+            np.concatenate(modality).astype(np.uint8),
+        )
+
+    def segment_ids(self, segment: Coded) -> tuple[np.ndarray, np.ndarray]:
+        """(ids int64 (L,), modality uint8 (L,)) of one segment, markers before it left out."""
+        if isinstance(segment, CodedText):
+            text = self.vocabulary.to_ids("text", np.array(segment.ids))
+            return text, np.full(len(text), MODALITIES["text"], dtype=np.uint8)
+        if not isinstance(segment, CodedImage | CodedAudio):
+            raise ValueError(f"expected a coded segment, found {type(segment).__name__}")
+        program = self.programs.get(segment.kind)
+        if program is None:
+            raise ValueError(f"the format {self.format.name} has no {segment.kind} spans")
+        ids, is_code = program.serialize(segment.codes)
+        return ids, np.where(is_code, MODALITIES[segment.kind], 0).astype(np.uint8)
+
+    def lead_in(
+        self, before: str | None, role_before: str | None, kind: str, role: str | None
+    ) -> tuple[int, ...]:
+        """The markers before a segment of this kind and role.
+
+        before: kind of the segment before it, None at the start of a document.
+        """
+        if role != role_before:
+            if role not in self.roles:
+                raise ValueError(
+                    f"role {role!r} cannot follow role {role_before!r}; "
+                    f"the format has roles {', '.join(self.roles)}"
+                )
+            return (self.roles[role],)
+        return (self.separator,) if before == kind == "text" else ()
+
+    def text_stop(self, role: str | None, following: tuple[str, str | None] | None) -> int:
+        """The id that ends a text of this role when `following`, (kind, role), comes next.
+
+        None: the document ends. It is the `stop` of `Limits` for a text slot.
+        """
+        if following is None:
+            return self.end
+        kind, next_role = following
+        lead = self.lead_in("text", role, kind, next_role)
+        return lead[0] if lead else self.programs[kind].begin
+
+    # Ids to documents.
+
+    def start(self, limits: Limits | None = None) -> State:
+        """The state before the first id. ValueError if the limits cannot be met."""
+        return State(self, limits)
+
+    def events(self, ids: Iterable[int]) -> Iterator[Event]:
+        """The events of a complete sequence. GrammarError at its first offence."""
+        state = self.start()
+        for id in _plain(ids):
+            yield from state.advance(id)
+        if not state.finished:
+            raise state.unfinished()
+
+    def validate(self, ids: Iterable[int]) -> None:
+        """Raise GrammarError (position, reason) unless `ids` are one complete document."""
+        for _ in self.events(ids):
+            pass
+
+    def parse(self, ids: Iterable[int]) -> tuple[Coded, ...]:
+        """The coded segments of a complete sequence; loss weights, which ids lack, are 1."""
+        return tuple(e.segment for e in self.events(ids) if isinstance(e, SpanEnd))
+
+    # For the states.
+
+    def rules(self, limits: Limits) -> Rules:
+        """What limits mean for this grammar (cached)."""
+        return self._rules(limits, self)
+
+    def ranges(self, text: bool, markers: tuple[int, ...]) -> Ranges:
+        """Sorted disjoint ranges that hold the markers, and the text ids if `text`."""
+        key = (text, markers)
+        found = self._range_cache.get(key)
+        if found is None:
+            merged: list[tuple[int, int]] = []
+            singles = [(id, id + 1) for id in markers]
+            for start, stop in sorted([*singles, *([(self.text_start, self.text_stop_id)] * text)]):
+                if merged and merged[-1][1] == start:
+                    merged[-1] = (merged[-1][0], stop)
+                else:
+                    merged.append((start, stop))
+            found = self._range_cache[key] = tuple(merged)
+        return found
+
+    def describe(self, ranges: Ranges) -> str:
+        """Allowed ranges in words."""
+        words: list[str] = []
+        for start, stop in ranges:
+            at = start
+            while at < stop:
+                block = self.vocabulary.block_of(at)
+                upto = min(stop, block.stop)
+                if block.symbols is not None:
+                    words += block.symbols[at - block.start : upto - block.start]
+                elif upto - at == 1:
+                    words.append(self.vocabulary.describe(at))
+                else:
+                    words.append(f"{block.name} (ids {at}..{upto - 1})")
+                at = upto
+        return " or ".join(words)
+
+
+def _plain(ids: Any) -> list[int]:
+    """Ids as Python integers: comparing them is several times faster than numpy's own."""
+    if hasattr(ids, "tolist"):
+        if getattr(ids, "ndim", 1) != 1:
+            raise ValueError(f"expected one sequence of ids, found shape {tuple(ids.shape)}")
+        return ids.tolist()
+    return list(ids)

@@ -1,0 +1,128 @@
+"""What a sampled sequence may hold, and what that means for a grammar in ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unified.grammar import Grammar
+
+UNLIMITED = 1 << 62  # a budget no sequence reaches
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a sampled sequence may hold, from where the limits are set on.
+
+    max_ids: ids that may still come, the closing one included; None: no bound.
+    num_images, num_audios: exact numbers wanted; None: free.
+    allow: kinds of segment that may begin ("text", "image", "audio").
+    image_grid: (h, w) in codes that every image must have; None: free.
+    min_audio_frames, max_audio_frames: bounds for each audio span.
+    roles: whether role markers may be sampled.
+    single: exactly one segment, then the end: what a slot in the middle of a document takes.
+    stop: the id that ends a `single` text in place of the end of the document: the marker that
+        follows it there (see `Grammar.text_stop`). It lifts the limits.
+    """
+
+    max_ids: int | None = None
+    num_images: int | None = None
+    num_audios: int | None = None
+    allow: tuple[str, ...] = ("text", "image", "audio")
+    image_grid: tuple[int, int] | None = None
+    min_audio_frames: int = 1
+    max_audio_frames: int | None = None
+    roles: bool = False
+    single: bool = False
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "allow", tuple(self.allow))
+        unknown = [kind for kind in self.allow if kind not in ("text", "image", "audio")]
+        if unknown:
+            raise ValueError(f"allow holds {unknown}; it may hold text, image and audio")
+        for kind, number in (("image", self.num_images), ("audio", self.num_audios)):
+            if number is not None and number < 0:
+                raise ValueError(f"num_{kind}s is {number}, expected at least 0")
+            if number and kind not in self.allow:
+                raise ValueError(f"num_{kind}s is {number}, but allow leaves out {kind}")
+        if self.single and (self.num_images is not None or self.num_audios is not None):
+            raise ValueError(
+                "single takes exactly one segment; leave num_images and num_audios out"
+            )
+        if self.single and not self.allow:
+            raise ValueError("single takes exactly one segment, but allow is empty")
+        if self.stop is not None and not (self.single and self.allow == ("text",)):
+            raise ValueError("stop ends a single text: it needs single=True, allow=('text',)")
+        if self.image_grid is not None:
+            if len(self.image_grid) != 2:
+                raise ValueError(f"image_grid is (h, w) in codes, found {self.image_grid}")
+            object.__setattr__(self, "image_grid", tuple(int(n) for n in self.image_grid))
+        last = self.max_audio_frames
+        if self.min_audio_frames < 1 or (last is not None and last < self.min_audio_frames):
+            raise ValueError(
+                f"audio frames from {self.min_audio_frames} to {last}: expected 1 <= min <= max"
+            )
+
+
+# The limits of a sequence that is read, not sampled: all the format can say.
+FREE = Limits(roles=True)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Limits worked out against a grammar. All lengths in ids."""
+
+    limits: Limits
+    max_ids: int
+    text: bool
+    kinds: tuple[str, ...]  # span kinds that may begin, in the order of the format
+    least: dict[str, int]  # kind -> shortest span of that kind under the limits
+    fixed: dict[str, dict[str, int]]  # kind -> registers forced, and least turns of open repeats
+    image_env: dict[str, int] | None  # registers forced by image_grid
+    exact: dict[str, int]  # kind -> number of spans wanted, where exact
+    end: int  # the id that ends what the limits span
+
+
+def work_out(limits: Limits, grammar: Grammar) -> Rules:
+    """The rules that limits mean for a grammar; ValueError where it cannot keep them."""
+    fixed: dict[str, dict[str, int]] = {}
+    image_env: dict[str, int] | None = None
+    for kind, program in grammar.programs.items():
+        env: dict[str, int] = {}
+        if kind == "image" and limits.image_grid is not None:
+            image_env = env = program.fix_grid(limits.image_grid)
+            if any(name in program.open_registers for name in env):
+                raise ValueError(f"format {grammar.format.name} cannot force an image's size")
+        if kind == "audio":
+            bounded = limits.min_audio_frames > 1 or limits.max_audio_frames is not None
+            if bounded and not program.open_registers:
+                raise ValueError(f"format {grammar.format.name} has no audio of open length")
+            env = dict.fromkeys(program.open_registers, limits.min_audio_frames)
+        fixed[kind] = env
+    exact = {
+        kind: number
+        for kind, number in (("image", limits.num_images), ("audio", limits.num_audios))
+        if number is not None
+    }
+    missing = [kind for kind, number in exact.items() if number and kind not in grammar.programs]
+    if missing:
+        raise ValueError(f"format {grammar.format.name} has no {missing[0]} spans")
+    kinds = tuple(k for k in grammar.programs if k in limits.allow and exact.get(k) != 0)
+    if limits.stop is not None and limits.stop not in grammar.document_markers:
+        raise ValueError(
+            f"{grammar.vocabulary.describe(limits.stop)} cannot be the stop of a text; "
+            "it is no marker that follows one"
+        )
+    return Rules(
+        limits=limits,
+        max_ids=UNLIMITED if limits.max_ids is None else limits.max_ids,
+        text="text" in limits.allow,
+        kinds=kinds,
+        least={kind: program.length(fixed[kind]) for kind, program in grammar.programs.items()},
+        fixed=fixed,
+        image_env=image_env,
+        exact={kind: number for kind, number in exact.items() if kind in grammar.programs},
+        end=grammar.end if limits.stop is None else limits.stop,
+    )
