@@ -1,0 +1,244 @@
+"""Documents <-> ids: the one place where segments are tokenized and laid out for training.
+
+Shapes: L ids of a sequence, K codebook levels, h w grid of codes, H W pixels, T frames, S samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unified.coded import Coded, CodedAudio, CodedImage, CodedText
+from unified.grammar import Grammar
+from unified.text import TextTokenizer
+from unified.vocabulary import Vocabulary
+from unified_data.document import Audio, Document, Image, Segment, Slot, Text
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """A document as a decoder reads it.
+
+    ids: int64 (L,). modality: uint8 (L,), see `grammar.MODALITIES`. loss: float32 (L,), weight of
+    predicting this id from those before it. segment: int32 (L,), index of its segment or -1.
+    """
+
+    ids: np.ndarray
+    modality: np.ndarray
+    loss: np.ndarray
+    segment: np.ndarray
+
+
+class Sequencer:
+    """Turns documents into sequences of ids and back, through a grammar and its tokenizers.
+
+    image_tokenizer, audio_tokenizer: see `unified_tokenizers.base`; None where documents hold no
+    such media.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        grammar: Grammar,
+        text_tokenizer: TextTokenizer,
+        image_tokenizer: Any = None,
+        audio_tokenizer: Any = None,
+    ):
+        grammar.vocabulary.check_same(vocabulary)
+        if text_tokenizer.size != vocabulary.text_size:
+            raise ValueError(
+                f"the text tokenizer has {text_tokenizer.size} ids, the vocabulary "
+                f"{vocabulary.text_size}; it was made for another tokenizer"
+            )
+        text_fingerprint = vocabulary.block("text").fingerprint
+        if text_fingerprint not in (None, text_tokenizer.fingerprint):
+            raise ValueError(
+                f"the text tokenizer has fingerprint {text_tokenizer.fingerprint}, the "
+                f"vocabulary was made for {text_fingerprint}"
+            )
+        self.vocabulary = vocabulary
+        self.grammar = grammar
+        self.text_tokenizer = text_tokenizer
+        self.image_tokenizer = image_tokenizer
+        self.audio_tokenizer = audio_tokenizer
+        for tokenizer, modality in ((image_tokenizer, "image"), (audio_tokenizer, "audio")):
+            if tokenizer is None:
+                continue
+            blocks = vocabulary.levels(modality)
+            sizes = tuple(int(n) for n in tokenizer.codebook_sizes)
+            if tuple(b.size for b in blocks) != sizes:
+                raise ValueError(
+                    f"the {modality} tokenizer has codebooks of {sizes} codes, the vocabulary "
+                    f"blocks of {tuple(b.size for b in blocks)}"
+                )
+            if blocks[0].fingerprint not in (None, tokenizer.fingerprint):
+                raise ValueError(
+                    f"the {modality} tokenizer has fingerprint {tokenizer.fingerprint}, the "
+                    f"vocabulary was made for {blocks[0].fingerprint}"
+                )
+
+    # Documents to ids.
+
+    def encode(self, document: Document) -> Sequence:
+        """The sequence of a document without slots.
+
+        Loss weights: a segment's own for its ids and markers; 0 for the begin of the document;
+        the last segment's for its end. A marker that hands over to the response counts with the
+        prompt before it, since a user's prompt ends with it.
+        """
+        if document.has_slots:
+            raise ValueError(
+                f"the document has slots at segments {list(document.slots)}; fill them first "
+                "(sampling does), or use encode_prefix for what stands before them"
+            )
+        return self._encode([self._coded(i, s) for i, s in enumerate(document.segments)], end=True)
+
+    def code(self, document: Document) -> list[Coded | Slot]:
+        """The segments of a document, tokenized; slots are kept as they are."""
+        return [
+            segment if isinstance(segment, Slot) else self._coded(index, segment)
+            for index, segment in enumerate(document.segments)
+        ]
+
+    def encode_prefix(
+        self, segments: Iterable[Segment | Coded], following: Slot | None = None
+    ) -> Sequence:
+        """The sequence of the segments before a slot: no end marker.
+
+        following: the slot, whose markers (role, text separator) are then added.
+        """
+        coded = [
+            s if isinstance(s, CodedText | CodedImage | CodedAudio) else self._coded(i, s)
+            for i, s in enumerate(segments)
+        ]
+        return self._encode(coded, end=False, following=following)
+
+    def _encode(self, coded: Seq[Coded], end: bool, following: Slot | None = None) -> Sequence:
+        laid = self.grammar.serialize(coded, end=end)
+        ids, segment, modality = laid.ids, laid.segment, laid.modality
+        weights = np.array([s.loss for s in coded] or [1.0], dtype=np.float32)
+        # segment is -1 at the end, which picks the last weight, and at the begin, set next.
+        loss = weights[segment]
+        loss[0] = 0.0
+        response = self.grammar.roles.get("response")
+        if response is not None:
+            handed = (ids == response) & (segment > 0)
+            loss[handed] = weights[segment[handed] - 1]
+        if following is not None:
+            before = coded[-1].kind if coded else None
+            role = coded[-1].role if coded else None
+            lead = self.grammar.lead_in(before, role, following.modality, following.role)
+            ids = np.concatenate([ids, np.array(lead, dtype=np.int64)])
+            none = np.zeros(len(lead))
+            modality = np.concatenate([modality, none]).astype(np.uint8)
+            loss = np.concatenate([loss, none]).astype(np.float32)
+            segment = np.concatenate([segment, none + len(coded)]).astype(np.int32)
+        return Sequence(ids, modality, loss, segment)
+
+    def _coded(self, index: int, segment: Segment) -> Coded:
+        try:
+            return self.code_segment(segment)
+        except ValueError as error:
+            raise ValueError(f"segment {index}: {error}") from None
+
+    def code_segment(self, segment: Segment) -> Coded:
+        """Tokenize one Text, Image or Audio.
+
+        Raises ValueError for a picture whose sides are not multiples of the tokenizer's stride,
+        and for sound that is not mono at the tokenizer's sample rate. The last frame of a sound
+        may reach over its end: decoding gives whole frames.
+        """
+        if isinstance(segment, Text):
+            return CodedText(
+                tuple(self.text_tokenizer.encode(segment.text)), segment.role, segment.loss
+            )
+        if isinstance(segment, Image):
+            tokenizer = self._image()
+            height, width = segment.pixels.shape[:2]
+            self.image_grid(height, width)
+            codes = _encode(tokenizer, segment.pixels.transpose(2, 0, 1))
+            return CodedImage(codes, segment.role, segment.loss)
+        if isinstance(segment, Audio):
+            tokenizer = self._audio()
+            channels = segment.waveform.shape[0]
+            if channels != 1 or segment.sample_rate != tokenizer.sample_rate:
+                raise ValueError(
+                    f"the sound has {channels} channels at {segment.sample_rate} Hz, expected 1 "
+                    f"channel at {tokenizer.sample_rate} Hz; convert it first"
+                )
+            return CodedAudio(_encode(tokenizer, segment.waveform), segment.role, segment.loss)
+        raise ValueError(f"expected Text, Image or Audio, found {type(segment).__name__}")
+
+    def image_grid(self, height: int, width: int) -> tuple[int, int]:
+        """The grid (h, w) of codes of a picture of this many pixels."""
+        stride = self._image().stride
+        if height < 1 or width < 1 or height % stride or width % stride:
+            raise ValueError(
+                f"a picture of {width}x{height} pixels does not divide into codes: both sides "
+                f"must be multiples of {stride}; resize or crop it first"
+            )
+        return height // stride, width // stride
+
+    # Ids to documents.
+
+    def decode(self, ids: Iterable[int]) -> Document:
+        """The document of a complete sequence; GrammarError where it is none.
+
+        Text comes back exactly, media as their tokenizers rebuild them; loss weights are 1.
+        """
+        return Document(tuple(self.decode_segment(s) for s in self.grammar.parse(ids)))
+
+    def decode_segment(self, coded: Coded) -> Text | Image | Audio:
+        role: Any = coded.role
+        if isinstance(coded, CodedText):
+            return Text(self.text_tokenizer.decode(coded.ids), role, coded.loss)
+        if isinstance(coded, CodedImage):
+            return Image(self.decode_image(coded.codes), role, coded.loss)
+        waveform = self.decode_audio(coded.codes)
+        return Audio(waveform, self._audio().sample_rate, role, coded.loss)
+
+    def decode_image(self, codes: np.ndarray) -> np.ndarray:
+        """Codes int64 (K, h, w) -> pixels uint8 (H, W, 3)."""
+        tokenizer = self._image()
+        h, w = codes.shape[1:]
+        pixels = _decode(tokenizer, codes, (h * tokenizer.stride, w * tokenizer.stride))
+        return np.ascontiguousarray(np.round(pixels * 255.0).astype(np.uint8).transpose(1, 2, 0))
+
+    def decode_audio(self, codes: np.ndarray) -> np.ndarray:
+        """Codes int64 (K, T) -> waveform float32 (1, S) in [-1, 1], S = T * hop."""
+        tokenizer = self._audio()
+        return _decode(tokenizer, codes, (codes.shape[1] * tokenizer.hop,))
+
+    def _image(self) -> Any:
+        if self.image_tokenizer is None:
+            raise ValueError("there is no image tokenizer; pictures cannot be coded or decoded")
+        return self.image_tokenizer
+
+    def _audio(self) -> Any:
+        if self.audio_tokenizer is None:
+            raise ValueError("there is no audio tokenizer; sound cannot be coded or decoded")
+        return self.audio_tokenizer
+
+
+def _encode(tokenizer: Any, media: np.ndarray) -> np.ndarray:
+    """One medium, channels first, -> codes int64 (K, *grid)."""
+    import torch  # here, so that text-only use of this module does not wait for it
+
+    with torch.inference_mode():
+        codes = tokenizer.encode(torch.from_numpy(np.ascontiguousarray(media))[None]).codes
+    return codes[0].cpu().numpy()
+
+
+def _decode(tokenizer: Any, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Codes (K, *grid) -> float32 media, channels first, of exactly `size`."""
+    import torch
+
+    from unified_tokenizers.base import Codes
+
+    with torch.inference_mode():
+        media = tokenizer.decode(Codes(torch.tensor(codes, dtype=torch.int64)[None], size))
+    return media[0].float().cpu().numpy()
