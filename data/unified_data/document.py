@@ -64,7 +64,7 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A picture. pixels: uint8 (H, W, 3), RGB, H and W at least 1. Not to be written to."""
+    """A picture. pixels: uint8 (H, W, 3), RGB, H and W at least 1. Not to be changed."""
 
     pixels: np.ndarray
     role: Role | None = None
@@ -90,7 +90,7 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """A sound. waveform: float32 (channels, S) in [-1, 1]; sample_rate: Hz. Not to be written to."""
+    """A sound. waveform: float32 (channels, S) in [-1, 1]; sample_rate: Hz. Not to be changed."""
 
     waveform: np.ndarray
     sample_rate: int
@@ -318,7 +318,8 @@ def _segment(row: Any, read: Callable[[str], bytes]) -> Segment:
     if kind == "text":
         return Text(row["text"], **common)
     if kind == "slot":
-        return Slot(row["modality"], **{key: row.get(key) for key in optional}, **common)
+        common |= {key: row.get(key) for key in optional}
+        return Slot(row["modality"], **common)
     name = check_file_name(row["file"])
     data = read(name)
     if kind == "image":

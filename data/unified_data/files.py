@@ -91,7 +91,7 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.nda
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)  # checked below
-            picture = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
+            picture: PillowImage.Image = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
         width, height = picture.size
         if width * height > max_pixels:
             raise ValueError(

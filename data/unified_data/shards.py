@@ -205,20 +205,25 @@ def _read_shard(path: Path) -> Iterator[tuple[str, Document]]:
             raise ValueError(f"member {name!r} is not KEY.json or KEY.POSITION.EXTENSION")
         return True
 
-    key = "(none)"
+    where = "at its start"
     try:
         with open(path, "rb") as stream:
+            if stream.read(263)[257:262] != b"ustar":
+                raise ValueError("not an uncompressed tar file; was it cut off?")
+            stream.seek(0)
             entries = tar_file_expander(
                 [{"url": path.name, "stream": stream}], select_files=checked
             )
             for sample in group_by_keys(entries):
                 key = sample["__key__"]
+                where = f"sample {key}"
                 yield key, _document(key, sample)
+                where = f"after sample {key}"
     except OSError as error:
         raise ValueError(f"shard {path} cannot be read: {error.strerror or error}") from None
     except (ValueError, tarfile.TarError) as error:
-        reason = error.args[0] if error.args else error
-        raise ValueError(f"shard {path}, sample {key} or the next: {reason}") from error
+        reason = str(error.args[0] if error.args else error).split(" @ <")[0]  # webdataset's note
+        raise ValueError(f"shard {path}, {where}: {reason}") from error
 
 
 def _document(key: str, sample: dict[str, Any]) -> Document:
@@ -236,8 +241,12 @@ def _document(key: str, sample: dict[str, Any]) -> Document:
         return media[name]
 
     if "json" not in sample:
-        raise ValueError(f"sample {key} has no {key}.json")
-    document = Document.from_parts(json.loads(sample["json"]), read)
+        raise ValueError(f"there is no {key}.json")
+    try:
+        obj = json.loads(sample["json"])
+    except ValueError as error:
+        raise ValueError(f"{key}.json is not JSON: {error}") from None
+    document = Document.from_parts(obj, read)
     if unused:
-        raise ValueError(f"sample {key} has media that it does not use: {sorted(unused)}")
+        raise ValueError(f"there is media that the document does not use: {sorted(unused)}")
     return document

@@ -1,0 +1,163 @@
+"""Building the world: deterministic, split without leaks, and the committed sample is sound."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unified_data.document import Audio, Image, Text
+from unified_data.pocket import build
+from unified_data.pocket.build import KINDS, build_pocket
+from unified_data.pocket.scenes import Scene, parse_caption, render, split_of
+from unified_data.pocket.subjects import load_subjects
+from unified_data.shards import read_index, read_shards
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_seed_gives_the_same_bytes_with_any_workers(tmp_path):
+    kinds = ["draw", "ask"]
+    build_pocket(tmp_path / "a", seed=3, scale=0.0005, only=kinds, workers=1)
+    build_pocket(tmp_path / "b", seed=3, scale=0.0005, only=kinds, workers=2)
+    build_pocket(tmp_path / "c", seed=4, scale=0.0005, only=kinds, workers=1)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a") != contents(tmp_path / "c")
+
+
+def test_kinds_built_apart_stay_and_are_replaced(tmp_path):
+    seen = []
+    report = lambda *call: seen.append(call)  # noqa: E731
+    options = {"scale": 0.001, "workers": 1, "progress": report}
+    first = build_pocket(tmp_path, only=["describe"], **options)
+    total = sum(split["describe"] for split in first["counts"].values())
+    assert seen == [("describe", i + 1, total) for i in range(total)]
+    draw = build_pocket(tmp_path, only=["draw"], **options)
+    assert set(draw["counts"]["train"]) == {"describe", "draw"}
+    (tmp_path / "train-draw-00001.tar").write_bytes(b"")  # as if an earlier build had needed two
+    stale = read_index(tmp_path)
+    stale["shards"].append(type(stale["shards"][0])("train-draw-00001.tar", "train", "draw", 0, 0))
+    build.write_index(tmp_path, stale["shards"], built={})
+    again = build_pocket(tmp_path, only=["draw"], **options)
+    assert again["counts"]["train"]["draw"] == draw["counts"]["train"]["draw"]
+    assert not (tmp_path / "train-draw-00001.tar").exists()
+    assert len(list(read_shards(tmp_path))) == sum(
+        number for split in again["counts"].values() for number in split.values()
+    )
+
+
+def test_nonsense_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"kinds are \['dance'\], expected some of article"):
+        build_pocket(tmp_path, only=["dance"])
+    with pytest.raises(ValueError, match="kinds are"):
+        build_pocket(tmp_path, only=[])
+    with pytest.raises(ValueError, match="scale is 0"):
+        build_pocket(tmp_path, scale=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_scale_draws_every_single_combination_of_train():
+    scenes = build._drawings("draw", "train", 1.0, np.random.default_rng(0))
+    singles = {scene for scene in build._single_scenes() if scene.split == "train"}
+    assert singles <= set(scenes)
+    assert {Scene("one", subject) for subject in load_subjects()} <= set(scenes)
+    assert all(scene.split == "train" for scene in scenes)
+    kinds = [scene.kind for scene in scenes]
+    assert 14_500 < kinds.count("two") < 16_000
+    assert 5_400 < kinds.count("counted") < 6_000
+    heldout = build._drawings("draw", "heldout", 1.0, np.random.default_rng(0))
+    assert not {scene.key for scene in heldout} & {scene.key for scene in scenes}
+
+
+def test_full_scale_speech_is_even_and_does_not_leak():
+    train = build._sentences("speak", "train", 1.0, np.random.default_rng(0))
+    heldout = build._sentences("listen", "heldout", 1.0, np.random.default_rng(1))
+    assert not {sentence for sentence, _ in train} & {sentence for sentence, _ in heldout}
+    assert len(train) == 11_400
+    assert len(heldout) == 600
+    for voice in ("amy", "ben", "cole"):
+        assert sum(v == voice for _, v in train) == pytest.approx(3_800, rel=0.05)
+    leads = {
+        (subject.lead, voice) for subject in load_subjects() for voice in ("amy", "ben", "cole")
+    }
+    assert leads <= set(train)
+    facts = {sentence for subject in load_subjects() for sentence in subject.sentences}
+    assert np.mean([sentence in facts for sentence, _ in train]) == pytest.approx(0.4, abs=0.01)
+    assert len({sentence.split(" a ")[0] for sentence, _ in train if sentence not in facts}) > 10
+
+
+def test_full_scale_articles_hold_every_subject_and_keep_plans_apart():
+    train = build._articles("article", "train", 1.0, np.random.default_rng(0))
+    heldout = build._articles("article", "heldout", 1.0, np.random.default_rng(1))
+    subjects = load_subjects()
+    assert len(train) + len(heldout) == 8 * len(subjects)
+    defaults = [plan for plan in train if len(plan.sections) == 4 and plan.voice == "ben"]
+    assert {plan.subject for plan in defaults} == set(subjects)
+    assert not {plan.prompt for plan in train} & {plan.prompt for plan in heldout}
+
+
+def test_the_sample_is_small_and_complete():
+    assert sum(path.stat().st_size for path in SAMPLE.iterdir()) <= 5_000_000
+    counts = read_index(SAMPLE)["counts"]
+    assert set(counts) == {"train", "heldout"}
+    assert all(set(counts[split]) == set(KINDS) for split in counts)
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_sample_pictures_are_what_their_captions_say(split):
+    seen = 0
+    for key, document in read_shards(SAMPLE, split, ["draw", "describe", "article"]):
+        kind = key.split("-")[0]
+        pairs = list(zip(document.segments, document.segments[1:]))
+        if kind == "describe":
+            pairs = [(Text(f"![{after.text}]"), before) for before, after in pairs]
+        for before, after in pairs:
+            if not isinstance(after, Image):
+                continue
+            scene = parse_caption(re.search(r"!\[([^\]]+)\]$", before.text)[1])
+            assert np.array_equal(render(scene), after.pixels), key
+            assert scene.split == ("train" if kind == "article" else split), key
+            seen += 1
+    assert seen > 5
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_sample_speech_has_its_form_and_split(split):
+    leads = {subject.lead for subject in load_subjects()}
+    seen = 0
+    for key, document in read_shards(SAMPLE, split, ["speak", "listen"]):
+        text = next(s.text for s in document if isinstance(s, Text))
+        sound = next(s for s in document if isinstance(s, Audio))
+        sentence = re.sub(r"^> \([a-z]+\) ", "", text)
+        assert (sound.sample_rate, sound.waveform.shape[0]) == (16000, 1), key
+        assert sound.waveform.shape[1] % 640 == 0, key
+        assert sentence in leads or split_of(f"speech|{sentence}") == split, key
+        seen += 1
+    assert seen >= 4
+
+
+@needs_espeak
+def test_every_kind_builds(tmp_path):
+    index = build_pocket(tmp_path, scale=0.0002, workers=2)
+    assert all(set(split) == set(KINDS) for split in index["counts"].values())
+    documents = list(read_shards(tmp_path))
+    assert all(any(s.role == "response" for s in document) for _, document in documents)
+    assert set(index["built"]) == set(KINDS)
+    assert index["built"]["speak"]["world"] == build.world_version()
+
+
+def test_importing_the_package_brings_neither_torch_nor_the_others():
+    program = (
+        "import sys, unified_data.shards, unified_data.pocket.build\n"
+        "print({'torch', 'unified', 'unified_tokenizers'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout.strip() == "set()", result.stderr

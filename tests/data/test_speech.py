@@ -1,0 +1,60 @@
+"""Speech: three voices, one exact form of clip."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from unified_data.files import encode_audio
+from unified_data.pocket import speech
+
+needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")
+SENTENCE = "This is a cat above a red drum."
+
+
+@needs_espeak
+@pytest.mark.parametrize("voice", speech.VOICES)
+def test_a_clip_has_its_stated_form(voice):
+    clip = speech.speak(SENTENCE, voice)
+    assert clip.dtype == np.float32
+    assert clip.shape[0] == 1
+    assert clip.shape[1] % speech.CLIP_MULTIPLE == 0
+    assert 1.5 < clip.shape[1] / speech.SAMPLE_RATE < 4  # eight words at 175 a minute
+    assert np.abs(clip).max() == pytest.approx(0.8, abs=1e-4)
+    assert encode_audio(clip, speech.SAMPLE_RATE)[0] == "flac"  # lies on the int16 grid
+    loud = np.flatnonzero(np.abs(clip[0]) > 0.01 * 0.8 + 1e-4)
+    assert loud[0] <= 0.025 * speech.SAMPLE_RATE
+    assert clip.shape[1] - loud[-1] <= 0.02 * speech.SAMPLE_RATE + speech.CLIP_MULTIPLE
+
+
+@needs_espeak
+def test_speech_is_the_same_each_time_and_voices_differ():
+    assert set(speech.VOICES) == {"amy", "ben", "cole"}
+    clips = [speech.speak(SENTENCE, voice) for voice in speech.VOICES]
+    speech._speak.cache_clear()
+    again = [speech.speak(SENTENCE, voice) for voice in speech.VOICES]
+    assert all(np.array_equal(a, b) for a, b in zip(clips, again))
+    assert len({clip.tobytes() for clip in clips}) == 3
+
+
+@needs_espeak
+def test_a_returned_clip_is_the_callers_own():
+    speech.speak("A cat.", "ben")[:] = 0
+    assert speech.speak("A cat.", "ben").any()
+
+
+@needs_espeak
+def test_text_is_read_and_not_obeyed():
+    assert speech.speak("-w stolen.wav", "ben").any()
+    with pytest.raises(ValueError, match="no sound"):
+        speech.speak("...", "ben")
+
+
+def test_what_cannot_be_spoken_is_refused(monkeypatch):
+    with pytest.raises(ValueError, match="no voice 'zoe', expected one of amy, ben, cole"):
+        speech.speak("A cat.", "zoe")
+    with pytest.raises(ValueError, match="empty"):
+        speech.speak(" \n", "ben")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match="apt-get install espeak-ng"):
+        speech.speak("Never said before.", "ben")
