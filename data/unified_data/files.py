@@ -146,6 +146,8 @@ def load_audio(path: str | Path, max_seconds: float = MAX_SECONDS) -> tuple[np.n
 
     Reads what libsndfile reads (WAV, FLAC, Ogg, MP3, AIFF, ...). A sound that goes beyond full
     scale, as floating-point and MP3 files can, is scaled down to it with a warning.
+    Of a WAV cut short the samples that are there are read: streamed WAVs, such as espeak-ng's,
+    claim a length they do not have, so the two cannot be told apart.
 
     Raises ValueError when the file cannot be read, holds no samples or a NaN, or is longer than
     max_seconds (seen from its header, before the samples are read).
