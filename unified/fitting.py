@@ -1,0 +1,52 @@
+"""Making pictures and sounds of any size fit what a model takes, and saying what was changed."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from unified_data.resample import resample
+
+__all__ = ["fit_picture", "fit_sound"]
+
+
+def fit_picture(pixels: np.ndarray, height: int, width: int) -> tuple[np.ndarray, str | None]:
+    """A picture of height x width: scaled with its proportions kept, in the middle, on white.
+
+    pixels: uint8 (H, W, 3). Returns the picture and a note, which is None where nothing changed.
+    """
+    found_height, found_width = pixels.shape[:2]
+    if (found_height, found_width) == (height, width):
+        return pixels, None
+    scale = min(height / found_height, width / found_width)
+    inner_height = max(1, round(found_height * scale))
+    inner_width = max(1, round(found_width * scale))
+    picture = PillowImage.fromarray(pixels)
+    # Lanczos scales by area where it shrinks, so fine patterns do not turn into others.
+    scaled = picture.resize((inner_width, inner_height), PillowImage.Resampling.LANCZOS)
+    fitted = np.full((height, width, 3), 255, np.uint8)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    fitted[top : top + inner_height, left : left + inner_width] = np.asarray(scaled)
+    note = f"the picture of {found_width}x{found_height} was fitted into {width}x{height} pixels"
+    if (inner_height, inner_width) != (height, width):
+        note += " with white margins"
+    return fitted, note
+
+
+def fit_sound(waveform: np.ndarray, rate: int, target: int) -> tuple[np.ndarray, list[str]]:
+    """A mono sound at the target rate in Hz.
+
+    waveform: float32 (channels, S) in [-1, 1]. Returns float32 (1, S') in [-1, 1] and notes, none
+    where nothing changed. Channels are averaged; `resample.resample` changes the rate.
+    """
+    notes = []
+    if waveform.shape[0] != 1:
+        notes.append(f"the sound's {waveform.shape[0]} channels were mixed down to one")
+        waveform = waveform.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+    if rate != target:
+        notes.append(f"the sound was resampled from {rate:,} to {target:,} Hz")
+        waveform = resample(waveform, rate, target)
+        peak = float(np.abs(waveform).max())
+        if peak > 1:
+            waveform = waveform / np.float32(peak)  # overshoot of the filter
+    return waveform, notes

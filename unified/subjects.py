@@ -1,0 +1,176 @@
+"""What a model knows: the subjects it was trained on, from `subjects.json` in its folder.
+
+The file is a list of {name, plural, article, kind, glyph, aliases, sections: [heading, ...]}. It
+is written when a model is trained and is all that prompts are read against: the world's facts
+stay out of it, so a model answers for itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unified.wishes import FILLERS
+from unified_data.files import atomic_write
+from unified_data.pocket.subjects import Section, Subject
+
+__all__ = ["FILE_NAME", "KnownSubjects", "Mention", "UnknownSubjectError"]
+
+FILE_NAME = "subjects.json"
+_TEXTS = ("name", "plural", "article", "kind", "glyph")
+_LISTS = ("aliases", "sections")
+
+
+class UnknownSubjectError(ValueError):
+    """A subject that the model does not know; the message names the nearest it does know."""
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A subject named in a text, at characters [start, stop)."""
+
+    start: int
+    stop: int
+    subject: Subject
+
+
+@dataclass(frozen=True)
+class KnownSubjects:
+    """The subjects of a model. Their sections hold headings, their sentences are left empty."""
+
+    subjects: tuple[Subject, ...]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> KnownSubjects | None:
+        """Those of the model in `folder`; None where it has no subjects.json.
+
+        Raises ValueError, naming the entry, for a file of another form.
+        """
+        path = Path(folder) / FILE_NAME
+        try:
+            entries = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot read {path}: {error}; is the model whole?") from None
+        if not isinstance(entries, list) or not entries:
+            raise ValueError(f"{path} holds no list of subjects; is the model whole?")
+        return cls(tuple(_subject(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)))
+
+    @classmethod
+    def of(cls, subjects: Iterable[Subject]) -> KnownSubjects:
+        """The names and headings of a world's subjects, without its facts."""
+        known = []
+        for s in subjects:
+            headings = tuple(Section(section.heading, ()) for section in s.sections)
+            known.append(
+                Subject(s.name, s.plural, s.article, s.kind, s.glyph, s.aliases, "", headings)
+            )
+        return cls(tuple(known))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write subjects.json into a model's folder."""
+        entries = [describe(subject) for subject in self.subjects]
+        text = json.dumps(entries, ensure_ascii=False, indent=1) + "\n"
+        atomic_write(Path(folder) / FILE_NAME, text.encode("utf-8"))
+
+    @cached_property
+    def _by_name(self) -> dict[str, Subject]:
+        """Lower-case names; a name goes before another's plural, a plural before an alias."""
+        table: dict[str, Subject] = {}
+        for subject in self.subjects:
+            table[subject.glyph] = subject
+            for alias in subject.aliases:
+                for name in (alias.lower(), alias.lower() + "s"):
+                    if name not in FILLERS:  # "does" are also female deer
+                        table.setdefault(name, subject)
+        for subject in self.subjects:
+            table[subject.plural.lower()] = subject
+        for subject in self.subjects:
+            table[subject.name.lower()] = subject
+        return table
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        names = sorted(self._by_name, key=len, reverse=True)
+        # A hyphen joins words: "yo-yo-like" names no yo-yo.
+        return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])")
+
+    def find(self, name: str) -> Subject | None:
+        """The subject of that name, plural or alias (any case, with or without an article)."""
+        name = re.sub(r"^(?:an?|the) ", "", " ".join(name.lower().split()))
+        return self._by_name.get(name)
+
+    def mentions(self, text: str) -> list[Mention]:
+        """The subjects that a text names, longest names first, in the order of the text."""
+        found = self._pattern.finditer(_lower(text))
+        return [Mention(m.start(), m.end(), self._by_name[m[0]]) for m in found]
+
+    def nearest(self, text: str, number: int = 3) -> tuple[Subject, ...]:
+        """The subjects whose names look most like a text, or share words with it; best first."""
+        text = " ".join(text.lower().split())
+        words = set(text.split())
+        matcher = SequenceMatcher(b=text, autojunk=False)
+        scores: dict[str, float] = {}
+        for name, subject in self._by_name.items():
+            matcher.set_seq1(name)
+            score = matcher.ratio() if matcher.quick_ratio() > 0.4 else 0.0
+            shared = words & set(name.split())
+            if any(len(word) > 2 for word in shared):
+                score = max(score, 0.6 + 0.4 * len(shared) / len(words | set(name.split())))
+            scores[subject.name] = max(score, scores.get(subject.name, 0.0))
+        best = sorted(self.subjects, key=lambda subject: -scores[subject.name])
+        return tuple(best[:number])
+
+    def unknown(self, text: str) -> UnknownSubjectError:
+        """The error for a text that names no known subject."""
+        shown = text if len(text) <= 60 else text[:57].rstrip() + "..."
+        names = ", ".join(subject.name for subject in self.nearest(text))
+        return UnknownSubjectError(
+            f"the model does not know {shown!r}; the nearest of the {len(self.subjects)} subjects "
+            f"it knows: {names} (`unified subjects` lists them all)"
+        )
+
+
+def _lower(text: str) -> str:
+    """Lower case, character for character: positions stay those of the text."""
+    lower = text.lower()
+    if len(lower) != len(text):
+        lower = "".join(c if len(c.lower()) > 1 else c.lower() for c in text)
+    return lower
+
+
+def describe(subject: Subject) -> dict[str, Any]:
+    """A subject as subjects.json and `unified subjects --json` give it."""
+    return {
+        **{key: getattr(subject, key) for key in _TEXTS},
+        "aliases": list(subject.aliases),
+        "sections": [section.heading for section in subject.sections],
+    }
+
+
+def _subject(entry: Any, where: str) -> Subject:
+    if not isinstance(entry, dict) or set(entry) != {*_TEXTS, *_LISTS}:
+        raise ValueError(f"{where}: expected an object with {', '.join((*_TEXTS, *_LISTS))}")
+    for key in _TEXTS:
+        if not isinstance(entry[key], str) or not entry[key]:
+            raise ValueError(f"{where}: {key} is {entry[key]!r}, expected text")
+    for key in _LISTS:
+        value = entry[key]
+        if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+            raise ValueError(f"{where}: {key} is {value!r}, expected a list of texts")
+    if not entry["sections"]:
+        raise ValueError(f"{where}: {entry['name']} has no sections")
+    return Subject(
+        **{key: entry[key] for key in _TEXTS},
+        aliases=tuple(entry["aliases"]),
+        lead="",
+        sections=tuple(Section(heading, ()) for heading in entry["sections"]),
+    )
