@@ -55,6 +55,8 @@ class Limits:
             raise ValueError("single takes exactly one segment, but allow is empty")
         if self.stop is not None and not (self.single and self.allow == ("text",)):
             raise ValueError("stop ends a single text: it needs single=True, allow=('text',)")
+        if self.stop is not None and self.roles:
+            raise ValueError("stop belongs to the role of its text: it needs roles=False")
         if self.image_grid is not None:
             if len(self.image_grid) != 2:
                 raise ValueError(f"image_grid is (h, w) in codes, found {self.image_grid}")
@@ -79,8 +81,8 @@ class Rules:
     text: bool
     kinds: tuple[str, ...]  # span kinds that may begin, in the order of the format
     least: dict[str, int]  # kind -> shortest span of that kind under the limits
-    fixed: dict[str, dict[str, int]]  # kind -> registers forced, and least turns of open repeats
-    image_env: dict[str, int] | None  # registers forced by image_grid
+    forced: dict[str, dict[str, int]]  # kind -> registers that have a settled value
+    fixed: dict[str, dict[str, int]]  # the same, and the least turns of open repeats
     exact: dict[str, int]  # kind -> number of spans wanted, where exact
     end: int  # the id that ends what the limits span
 
@@ -88,11 +90,12 @@ class Rules:
 def work_out(limits: Limits, grammar: Grammar) -> Rules:
     """The rules that limits mean for a grammar; ValueError where it cannot keep them."""
     fixed: dict[str, dict[str, int]] = {}
-    image_env: dict[str, int] | None = None
+    forced: dict[str, dict[str, int]] = {}
     for kind, program in grammar.programs.items():
         env: dict[str, int] = {}
+        forced[kind] = {}
         if kind == "image" and limits.image_grid is not None:
-            image_env = env = program.fix_grid(limits.image_grid)
+            forced[kind] = env = program.fix_grid(limits.image_grid)
             if any(name in program.open_registers for name in env):
                 raise ValueError(f"format {grammar.format.name} cannot force an image's size")
         if kind == "audio":
@@ -110,7 +113,8 @@ def work_out(limits: Limits, grammar: Grammar) -> Rules:
     if missing:
         raise ValueError(f"format {grammar.format.name} has no {missing[0]} spans")
     kinds = tuple(k for k in grammar.programs if k in limits.allow and exact.get(k) != 0)
-    if limits.stop is not None and limits.stop not in grammar.document_markers:
+    action = grammar.document_markers.get(-1 if limits.stop is None else limits.stop, ("", ""))[0]
+    if limits.stop is not None and action in ("", "begin"):
         raise ValueError(
             f"{grammar.vocabulary.describe(limits.stop)} cannot be the stop of a text; "
             "it is no marker that follows one"
@@ -122,7 +126,7 @@ def work_out(limits: Limits, grammar: Grammar) -> Rules:
         kinds=kinds,
         least={kind: program.length(fixed[kind]) for kind, program in grammar.programs.items()},
         fixed=fixed,
-        image_env=image_env,
+        forced=forced,
         exact={kind: number for kind, number in exact.items() if kind in grammar.programs},
         end=grammar.end if limits.stop is None else limits.stop,
     )
