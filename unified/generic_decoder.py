@@ -1,0 +1,68 @@
+"""Any transformers causal LM behind the interface of `unified.decoder`: slower, any architecture."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from unified.decoder import Array, Ranges
+
+
+class GenericCache:
+    """One transformers cache a row: rows are stepped one by one, so nothing is ever padded."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows: list[Any] = [None] * rows
+        self.lengths = [0] * rows
+
+    def fork(self, source: int, target: int) -> None:
+        self.rows[target] = copy.deepcopy(self.rows[source])
+        self.lengths[target] = self.lengths[source]
+
+    def move(self, source: int, target: int) -> None:
+        if source != target:
+            self.rows[target], self.lengths[target] = self.rows[source], self.lengths[source]
+        self.clear(source)
+
+    def clear(self, row: int) -> None:
+        self.rows[row], self.lengths[row] = None, 0
+
+
+class GenericDecoder:
+    """Steps an AutoModelForCausalLM with the cache of its own architecture."""
+
+    def __init__(self, hf: Any) -> None:
+        """hf: the model; it is put in evaluation mode."""
+        self.hf = hf.eval()
+        self.vocab_size = int(hf.get_input_embeddings().weight.shape[0])
+
+    def cache(self, rows: int, max_ids: int) -> GenericCache:
+        positions = getattr(self.hf.config, "max_position_embeddings", None)
+        if positions is not None and max_ids > positions:
+            raise ValueError(
+                f"{max_ids} ids asked for, but the decoder has {positions} positions; lower max_ids"
+            )
+        return GenericCache(rows)
+
+    @torch.inference_mode()
+    def prefill(self, cache: GenericCache, row: int, ids: Sequence[int]) -> Array:
+        """Returns float32 (T, V): the features here are the logits themselves, since some models
+        scale or cap them after the head."""
+        out = self.hf(
+            input_ids=torch.tensor([list(ids)], device=self.hf.device),
+            past_key_values=cache.rows[row],
+            use_cache=True,
+        )
+        cache.rows[row] = out.past_key_values
+        cache.lengths[row] += len(ids)
+        return out.logits[0].float().cpu().numpy()
+
+    def step(self, cache: GenericCache, ids: Sequence[int]) -> Array:
+        return np.concatenate([self.prefill(cache, row, [id]) for row, id in enumerate(ids)])
+
+    def logits(self, features: Array, ranges: Ranges) -> Array:
+        return np.concatenate([features[:, start:stop] for start, stop in ranges], axis=-1)
