@@ -79,6 +79,8 @@ class AudioTokenizer(SavedTokenizer):
         self.code_rows = nn.ModuleList(
             nn.Embedding(math.prod(config.levels), width) for _ in range(config.num_codebooks)
         )
+        for rows in self.code_rows:
+            nn.init.normal_(rows.weight, std=0.02)
         self.blocks_1 = nn.Sequential(*(ConvNeXt1d(width) for _ in range(low)))
         self.grow = nn.Linear(width, 2 * width)
         self.blocks_2 = nn.Sequential(*(ConvNeXt1d(width) for _ in range(high)))

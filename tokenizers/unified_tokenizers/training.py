@@ -70,7 +70,7 @@ class TokenizerTraining:
     log_every: int = 50
     save_every: int = 500
     store: str = "bfloat16"
-    threads: int = 2
+    threads: int = 1
 
 
 def load_config(path: Path) -> TokenizerTraining:
@@ -238,7 +238,8 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
             indices = _order(config.seed, step, config.batch_size, data.size)
             loss, codes = data.loss(model, indices)
             loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip).detach()
+            loss = loss.detach()
             if not math.isfinite(float(loss)) or not math.isfinite(float(norm)):
                 raise ValueError(f"loss {float(loss)}, gradient norm {float(norm)} at step {step}")
             optimizer.step()

@@ -42,7 +42,7 @@ SPLITS = ("train", "heldout")
 _WORLD = 1  # raise when the same seed would give other documents
 _ARTICLES_PER_SUBJECT = 8
 _TWO, _COUNTED = 16_000, 6_000
-_COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 12_000, "listen": 12_000}
+_COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 7_000, "listen": 7_000}
 _LEAST_HELDOUT = 2  # of each kind, however small the scale
 
 Progress = Callable[[str, int, int], None]

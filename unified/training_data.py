@@ -1,0 +1,323 @@
+"""Documents to training rows: media to codes once, documents to ids, ids to batches.
+
+What each position may be followed by is taken from the grammar and kept with the ids, so that the
+loss is a softmax over exactly the ids that sampling will choose from.
+
+Legend: L sequence length, N rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unified.grammar import Grammar
+from unified.sequence import Sequencer
+from unified_data.document import Audio, Document, Image
+from unified_data.shards import read_shards
+
+__all__ = [
+    "Batch",
+    "Examples",
+    "Source",
+    "find_shards",
+    "load_examples",
+    "plan_steps",
+    "rows",
+    "share_ranges",
+]
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Shards and their share of the ids that a run sees.
+
+    Attributes:
+        shards: a path whose last part may hold a `*`.
+        share: relative to the other sources' shares.
+    """
+
+    shards: str
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Tokenized documents of one source, end to end.
+
+    Attributes:
+        ids: int32, all documents joined.
+        loss: float32, the weight of predicting each id; 0 at the first of a document.
+        allowed: int16, index into `ranges`: what the grammar allowed where each id stands.
+        modality: uint8 of each id (see `unified.grammar.MODALITIES`).
+        offsets: int64, one more than there are documents.
+        ranges: the distinct tuples of id ranges.
+    """
+
+    ids: np.ndarray
+    loss: np.ndarray
+    allowed: np.ndarray
+    modality: np.ndarray
+    offsets: np.ndarray
+    ranges: tuple[Ranges, ...]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Ids of each document."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one length class, padded on the right.
+
+    Attributes:
+        ids: int64 (N, L), padded with 0 where no loss reaches.
+        loss: float32 (N, L), `allowed` int64 (N, L) and `modality` int64 (N, L) as in Examples.
+        num_ids: ids that are not padding.
+    """
+
+    ids: torch.Tensor
+    loss: torch.Tensor
+    allowed: torch.Tensor
+    modality: torch.Tensor
+    num_ids: int
+
+
+def find_shards(pattern: str) -> list[Path]:
+    """The shards a path names, sorted. Raises ValueError where there are none."""
+    path = Path(pattern)
+    found = sorted(path.parent.glob(path.name)) if "*" in path.name else [path]
+    if not found or not found[0].exists():
+        raise ValueError(f"no shards match {pattern}; build the data first (unified data build)")
+    return found
+
+
+class _Stored:
+    """A tokenizer that knows the codes of the media of one shard beforehand.
+
+    Coding a shard's pictures together is five times faster than one by one, and the articles
+    of the pocket world show the same picture many times.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._codes: dict[bytes, np.ndarray] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    @staticmethod
+    def _key(media: torch.Tensor) -> bytes:
+        return hashlib.sha1(media.contiguous().numpy().tobytes()).digest()
+
+    def learn(self, media: Sequence[np.ndarray], together: int) -> None:
+        """Code media (channels first), those of one shape `together` at a time."""
+        pending: dict[tuple[int, ...], dict[bytes, torch.Tensor]] = {}
+        for one in media:
+            tensor = torch.from_numpy(np.ascontiguousarray(one))
+            key = self._key(tensor)
+            if key not in self._codes:
+                pending.setdefault(tuple(tensor.shape), {})[key] = tensor
+        for group in pending.values():
+            keys = list(group)
+            for start in range(0, len(keys), together):
+                part = keys[start : start + together]
+                codes = self._tokenizer.encode(torch.stack([group[key] for key in part])).codes
+                for key, row in zip(part, codes.numpy()):
+                    self._codes[key] = row
+
+    def encode(self, media: torch.Tensor) -> Any:
+        from unified_tokenizers.base import Codes
+
+        codes = self._codes[self._key(media[0])]
+        return Codes(torch.from_numpy(codes)[None], tuple(media.shape[2:]))
+
+
+def _allowed(grammar: Grammar, ids: list[int], seen: dict[Ranges, int]) -> list[int]:
+    state = grammar.start()
+    found = []
+    for id in ids:
+        ranges = state.allowed()
+        found.append(seen.setdefault(ranges, len(seen)))
+        state.advance(id)
+    return found
+
+
+def _tokenize(documents: Iterator[tuple[str, Document]], sequencer: Sequencer) -> Examples:
+    image, audio = _Stored(sequencer.image_tokenizer), _Stored(sequencer.audio_tokenizer)
+    stored = Sequencer(
+        sequencer.vocabulary, sequencer.grammar, sequencer.text_tokenizer, image, audio
+    )
+    ids, loss, allowed, modality, offsets = [], [], [], [], [0]
+    seen: dict[Ranges, int] = {}
+    held = [document for _, document in documents]
+    segments = [segment for document in held for segment in document.segments]
+    image.learn([s.pixels.transpose(2, 0, 1) for s in segments if isinstance(s, Image)], 64)
+    audio.learn([s.waveform for s in segments if isinstance(s, Audio)], 8)
+    for document in held:
+        sequence = stored.encode(document)
+        ids.append(sequence.ids.astype(np.int32))
+        loss.append(sequence.loss)
+        modality.append(sequence.modality)
+        allowed.append(
+            np.array(_allowed(sequencer.grammar, sequence.ids.tolist(), seen), np.int16)
+        )
+        offsets.append(offsets[-1] + len(sequence.ids))
+    return Examples(
+        np.concatenate(ids),
+        np.concatenate(loss),
+        np.concatenate(allowed),
+        np.concatenate(modality),
+        np.array(offsets, np.int64),
+        tuple(seen),
+    )
+
+
+def load_examples(
+    pattern: str, sequencer: Sequencer, cache: Path, limit: int | None = None
+) -> Examples:
+    """The examples of a source's shards, tokenized once and kept under `cache`.
+
+    The cache is bound to the vocabulary's hash (and so to every tokenizer's fingerprint), the
+    grammar, and each shard's name, size and time.
+
+    Args:
+        limit: read at most so many documents (held-out checks).
+    """
+    parts = []
+    for shard in find_shards(pattern):
+        stat = shard.stat()
+        about = json.dumps(
+            [sequencer.vocabulary.hash, sequencer.grammar.source, str(shard.resolve()),
+             stat.st_size, stat.st_mtime_ns, limit]
+        )  # fmt: skip
+        path = cache / f"{shard.stem}-{hashlib.sha256(about.encode()).hexdigest()[:16]}.npz"
+        if not path.exists():
+            documents = read_shards(shard)
+            if limit is not None:
+                documents = (pair for pair, _ in zip(documents, range(limit)))
+            made = _tokenize(documents, sequencer)
+            cache.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            with partial.open("wb") as file:
+                np.savez(file, ids=made.ids, loss=made.loss, allowed=made.allowed,
+                         modality=made.modality, offsets=made.offsets,
+                         ranges=np.frombuffer(json.dumps(made.ranges).encode(), np.uint8))  # fmt: skip
+            partial.replace(path)
+        parts.append(_load(path))
+        if limit is not None:
+            break
+    return _join(parts)
+
+
+def _load(path: Path) -> Examples:
+    with np.load(path, allow_pickle=False) as stored:
+        ranges = json.loads(stored["ranges"].tobytes())
+        return Examples(
+            stored["ids"], stored["loss"], stored["allowed"], stored["modality"],
+            stored["offsets"], tuple(tuple((a, b) for a, b in one) for one in ranges),
+        )  # fmt: skip
+
+
+def share_ranges(parts: Sequence[Examples]) -> list[Examples]:
+    """The same examples with one table of ranges for all of them."""
+    table: dict[Ranges, int] = {}
+    renumbered = []
+    for part in parts:
+        numbers = np.array([table.setdefault(ranges, len(table)) for ranges in part.ranges])
+        renumbered.append(numbers[part.allowed].astype(np.int16))
+    return [
+        replace(part, allowed=allowed, ranges=tuple(table))
+        for part, allowed in zip(parts, renumbered)
+    ]
+
+
+def _join(parts: Sequence[Examples]) -> Examples:
+    """One Examples of several."""
+    shared = share_ranges(parts)
+    offsets = [np.zeros(1, np.int64)]
+    for part in shared:
+        offsets.append(part.offsets[1:] + offsets[-1][-1])
+    return Examples(
+        *(np.concatenate([getattr(part, name) for part in shared])
+          for name in ("ids", "loss", "allowed", "modality")),
+        np.concatenate(offsets),
+        shared[0].ranges,
+    )  # fmt: skip
+
+
+def plan_steps(
+    sources: Sequence[Examples], shares: Sequence[float], ids_per_step: int, steps: int, seed: int
+) -> list[list[tuple[int, int]]]:
+    """(source, document) pairs of every step, from the seed alone.
+
+    Each source is walked through in one random order after another; sources are drawn so that
+    their ids come in proportion to `shares`. A step ends with the document that fills it.
+    """
+    rng = np.random.default_rng(seed)
+    means = np.array([source.lengths.mean() for source in sources])
+    weights = np.array(shares) / means
+    weights /= weights.sum()
+    orders = [np.empty(0, np.int64) for _ in sources]
+    taken = [0 for _ in sources]
+    plan: list[list[tuple[int, int]]] = []
+    for _ in range(steps):
+        step: list[tuple[int, int]] = []
+        filled = 0
+        while filled < ids_per_step:
+            which = int(rng.choice(len(sources), p=weights))
+            if taken[which] == len(orders[which]):
+                orders[which], taken[which] = rng.permutation(len(sources[which])), 0
+            document = int(orders[which][taken[which]])
+            taken[which] += 1
+            step.append((which, document))
+            filled += int(sources[which].lengths[document])
+        plan.append(step)
+    return plan
+
+
+def rows(
+    sources: Sequence[Examples], chosen: Sequence[tuple[int, int]], padded_ids: int
+) -> Iterator[Batch]:
+    """A step's documents as batches of similar lengths, each of at most `padded_ids` places."""
+    by_length = sorted(chosen, key=lambda pair: int(sources[pair[0]].lengths[pair[1]]))
+    group: list[tuple[int, int]] = []
+    for pair in by_length:
+        length = int(sources[pair[0]].lengths[pair[1]])
+        if group and length * (len(group) + 1) > padded_ids:
+            yield _batch(sources, group)
+            group = []
+        group.append(pair)
+    if group:
+        yield _batch(sources, group)
+
+
+def _batch(sources: Sequence[Examples], group: Sequence[tuple[int, int]]) -> Batch:
+    width = max(int(sources[source].lengths[document]) for source, document in group)
+    shape = (len(group), width)
+    ids, allowed, modality = (np.zeros(shape, np.int64) for _ in range(3))
+    loss = np.zeros(shape, np.float32)
+    total = 0
+    for row, (source, document) in enumerate(group):
+        examples = sources[source]
+        start, stop = examples.offsets[document], examples.offsets[document + 1]
+        length = int(stop - start)
+        ids[row, :length] = examples.ids[start:stop]
+        loss[row, :length] = examples.loss[start:stop]
+        allowed[row, :length] = examples.allowed[start:stop]
+        modality[row, :length] = examples.modality[start:stop]
+        total += length
+    return Batch(*(torch.from_numpy(x) for x in (ids, loss, allowed, modality)), total)
