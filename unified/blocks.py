@@ -101,8 +101,9 @@ def _transcript(blocks: list[Block]) -> tuple[str, str]:
 def _text_blocks(text: str) -> list[Block]:
     blocks: list[Block] = []
     open_kind: type[Paragraph] | type[Quote] | None = None
-    for line in text.splitlines():
-        line = line.strip()
+    # Not str.splitlines: it takes separators for line ends that no Markdown knows.
+    for line in re.split(r"\r\n|\r|\n", text):
+        line = line.strip(" \t")
         kind: type[Paragraph] | type[Quote] = Paragraph
         if not line:
             open_kind = None

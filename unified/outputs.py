@@ -16,8 +16,8 @@ from urllib.parse import quote
 from unified_data.document import Document
 from unified_data.files import atomic_path
 
-__all__ = ["ARTICLE_FORMATS", "check_format", "check_writable", "numbered", "save_article",
-           "save_document", "write_together"]  # fmt: skip
+__all__ = ["ARTICLE_FORMATS", "check_format", "check_writable", "document_files", "numbered",
+           "save_article", "write_together"]  # fmt: skip
 
 ARTICLE_FORMATS = (".html", ".md", ".json")
 
@@ -92,7 +92,7 @@ def save_article(path: Path, document: Document, details: Mapping[str, str] | No
     check_format(path, ARTICLE_FORMATS, "an article")
     suffix = path.suffix.lower()
     if suffix == ".json":
-        save_document(path, document)
+        write_together(document_files(path, document))
     elif suffix == ".html":
         from unified.page import render_page
 
@@ -103,12 +103,12 @@ def save_article(path: Path, document: Document, details: Mapping[str, str] | No
         write_together(files | {path.parent / name: data for name, data in media.items()})
 
 
-def save_document(path: Path, document: Document) -> None:
-    """Write a document as JSON, its media beside it as STEM.POSITION.EXTENSION."""
+def document_files(path: Path, document: Document) -> dict[Path, bytes]:
+    """The files of a document saved at `path`: the JSON, its media as STEM.POSITION.EXTENSION."""
     obj, media = document.to_parts(path.stem)
     text = json.dumps(obj, ensure_ascii=False, indent=1) + "\n"
     files = {path: text.encode("utf-8")}
-    write_together(files | {path.parent / name: data for name, data in media.items()})
+    return files | {path.parent / name: data for name, data in media.items()}
 
 
 def _markdown(

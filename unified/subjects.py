@@ -122,9 +122,10 @@ class KnownSubjects:
         for name, subject in self._by_name.items():
             matcher.set_seq1(name)
             score = matcher.ratio() if matcher.quick_ratio() > 0.4 else 0.0
-            shared = words & set(name.split())
-            if any(len(word) > 2 for word in shared):
-                score = max(score, 0.6 + 0.4 * len(shared) / len(words | set(name.split())))
+            parts = set(name.split())
+            shared = {p for p in parts if len(p) > 2 and any(_same_stem(p, w) for w in words)}
+            if shared:
+                score = max(score, 0.6 + 0.4 * len(shared) / max(len(words), len(parts)))
             scores[subject.name] = max(score, scores.get(subject.name, 0.0))
         best = sorted(self.subjects, key=lambda subject: -scores[subject.name])
         return tuple(best[:number])
@@ -137,6 +138,10 @@ class KnownSubjects:
             f"the model does not know {shown!r}; the nearest of the {len(self.subjects)} subjects "
             f"it knows: {names} (`unified subjects` lists them all)"
         )
+
+
+def _same_stem(part: str, word: str) -> bool:
+    return word == part or (len(part) > 3 and word.startswith(part))
 
 
 def _lower(text: str) -> str:

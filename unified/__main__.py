@@ -1,0 +1,75 @@
+"""The command `unified`: runs the command line and turns errors into one line and an exit code.
+
+0 done; 2 a mistake of the user's (bad input, an unwritable folder, an unknown subject); 1 a fault
+of ours; 130 interrupted. `--debug`, anywhere on the line, shows the traceback.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+DEBUG = "--debug"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line (without the program's name); returns the exit code."""
+    stop = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = DEBUG in arguments[:stop]
+    rest = [a for i, a in enumerate(arguments) if a != DEBUG or i >= stop]
+    try:
+        from unified.cli import app
+
+        app(rest, prog_name="unified")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        if code == 130:
+            _say("interrupted")
+        return code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        _say(f"error: {_one_line(error)}")
+        return 2
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        _say(
+            f"error: {kind}: {_one_line(error)} -- this is a fault of ours; "
+            f"{DEBUG} shows the traceback"
+        )
+        return 1
+    return 0
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say(text: str) -> None:
+    sys.stderr.flush()
+    print(text, file=sys.stderr)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    # As an exception, so that files written beside their destination are removed.
+    sys.exit(128 + signum)
+
+
+def main() -> NoReturn:
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

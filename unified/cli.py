@@ -1,0 +1,149 @@
+"""The command line. Nothing heavy is imported before a command runs: `--help` answers at once.
+
+Data goes to stdout, progress and notes to stderr. Errors are raised as ValueError; `__main__` turns
+them into one line and an exit code.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unified import cli_media, cli_model
+from unified.cli_terminal import (
+    AsJson,
+    ModelName,
+    Progress,
+    Seed,
+    follow,
+    load_model,
+    note,
+    result,
+)
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def _app(help: str) -> typer.Typer:
+    return typer.Typer(
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=_HELP,
+    )
+
+
+app = _app("Text, pictures and sound from one decoder over one id space.")
+
+
+@app.callback()
+def _global(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (may stand anywhere).")
+    ] = False,
+) -> None:
+    # `__main__` takes --debug off the line before it is parsed; it is declared for --help.
+    pass
+
+
+@app.command()
+def write(
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            help='A title, perhaps with wishes: "The giant panda. First its looks, then its home; '
+            'two pictures".'
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="F.html, F.md or F.json."),
+    ],
+    images: Annotated[
+        int | None, typer.Option("--images", min=0, help="How many pictures (default: 3).")
+    ] = None,
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="No narration.")] = False,
+    model: ModelName = "pocket",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write an illustrated, narrated article."""
+    started = time.perf_counter()
+    from unified.outputs import ARTICLE_FORMATS, check_format, check_writable
+
+    check_format(output, ARTICLE_FORMATS, "an article")
+    check_writable(output)
+    from unified.article import article_request, headings_of, plan_article, shortfall
+    from unified.model import _directory as model_directory
+    from unified.subjects import KnownSubjects
+
+    known = KnownSubjects.load(model_directory(model))
+    plan = plan_article(prompt, known, images, audio=not no_audio) if known else None
+    for text in plan.notes if plan else ():
+        note(text)
+    request = article_request(prompt, plan, images, audio=not no_audio)
+    loaded = load_model(model)
+    progress = Progress(num_images=plan.num_pictures if plan else images)
+    (document,) = follow(loaded.stream([request], seeds=[seed]), progress)
+    if plan and (text := shortfall(plan, document)):
+        note(text)
+    from importlib.metadata import version
+
+    from unified.outputs import save_article
+
+    details = {
+        "Prompt": prompt.strip(),
+        "Model": f"{model} (vocabulary {loaded.vocabulary.hash[:12]})",
+        "Seed": str(seed),
+        "Made with": f"unified {version('unified')}",
+    }
+    save_article(output, document, details)
+    values = {
+        "path": str(output),
+        "seconds": round(time.perf_counter() - started, 3),
+        "sections": list(headings_of(document)),
+        "pictures": progress.images,
+        "narrations": progress.audios,
+        "seed": seed,
+    }
+    result(values, as_json, str(output))
+
+
+app.command()(cli_media.draw)
+app.command()(cli_media.describe)
+app.command()(cli_media.speak)
+app.command()(cli_media.listen)
+app.command()(cli_media.sample)
+app.command()(cli_media.inspect)
+app.command()(cli_model.subjects)
+app.command()(cli_model.info)
+app.command()(cli_model.train)
+
+data = _app("Build and read training data.")
+build = _app("Build a world: documents whose truth is known exactly.")
+build.command("pocket")(cli_model.build_pocket)
+
+
+@build.callback()
+def _build() -> None:
+    # With a callback a group of one command keeps that command's name.
+    pass
+
+
+data.add_typer(build, name="build")
+tokenizer = _app("Media tokenizers: pictures and sounds to codes and back.")
+tokenizer.command("train")(cli_model.train_tokenizer)
+
+
+@tokenizer.callback()
+def _tokenizer() -> None:
+    pass
+
+
+app.add_typer(data, name="data")
+app.add_typer(tokenizer, name="tokenizer")

@@ -1,0 +1,236 @@
+"""Commands for one medium at a time: draw, describe, speak, listen; and sample, inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unified.cli_terminal import (
+    AsJson,
+    ModelName,
+    Progress,
+    Seed,
+    follow,
+    load_model,
+    note,
+    result,
+    warnings_as_notes,
+)
+
+if TYPE_CHECKING:
+    from unified.model import UnifiedModel
+    from unified_data.document import Audio, Document, Image, Text
+
+Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
+Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How many.")]
+
+
+def draw(
+    text: Annotated[str, typer.Argument(help='What to draw, for example "a giant panda".')],
+    output: Output,
+    number: Number = 1,
+    model: ModelName = "pocket",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Text to image: F.png, or F-1.png, F-2.png, ... with -n."""
+    from unified.outputs import check_format, check_writable, numbered, write_together
+
+    check_format(output, (".png",), "a picture")
+    paths = numbered(output, number)
+    check_writable(paths[0])
+    from unified.caption import read_caption
+    from unified.model import _directory as model_directory
+    from unified.subjects import KnownSubjects
+    from unified_data.files import encode_png
+    from unified_data.pocket.tasks import draw_document, image_slot
+
+    known = KnownSubjects.load(model_directory(model))
+    if known is not None:
+        caption = read_caption(text, known)
+        if caption.note:
+            note(caption.note)
+        text = caption.text
+    elif not text.strip():
+        raise ValueError("the text is empty; say what to draw")
+    loaded = load_model(model)
+    request = draw_document(text, image_slot())
+    documents = _sample(loaded, request, number, seed)
+    images: list[Image] = [document.segments[-1] for document in documents]  # type: ignore[misc]
+    write_together({path: encode_png(image.pixels) for path, image in zip(paths, images)})
+    names = [str(path) for path in paths]
+    if number > 1:
+        note(f"{number} pictures, numbered {names[0]} to {names[-1]}")
+    seeds = [seed + i for i in range(number)]
+    result({"paths": names, "caption": text, "seeds": seeds}, as_json, "\n".join(names))
+
+
+def describe(
+    picture: Annotated[Path, typer.Argument(help="PNG, JPEG, WebP, GIF or BMP.")],
+    ask: Annotated[str | None, typer.Option("--ask", help="A question about the picture.")] = None,
+    model: ModelName = "pocket",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Image to text: a description, or the answer to a question, on stdout."""
+    from unified_data.document import Image as DocumentImage
+    from unified_data.document import Slot
+    from unified_data.files import load_image
+
+    pixels = load_image(picture)
+    if ask is not None and not ask.strip():
+        raise ValueError('the question is empty; ask something, for example "What is this?"')
+    from unified.fitting import fit_picture
+    from unified.model import _directory as model_directory
+    from unified.subjects import KnownSubjects
+    from unified_data.pocket.scenes import SIDE
+    from unified_data.pocket.tasks import ask_document, describe_document
+
+    loaded = load_model(model)
+    if KnownSubjects.load(model_directory(model)) is not None:
+        height = width = SIDE
+    else:
+        stride = loaded.image_tokenizer.stride
+        height, width = (max(1, round(n / stride)) * stride for n in pixels.shape[:2])
+    pixels, changed = fit_picture(pixels, height, width)
+    if changed:
+        note(changed)
+    image, slot = DocumentImage(pixels), Slot("text")
+    if ask is None:
+        request = describe_document(image, slot)
+    else:
+        request = ask_document(image, [(ask, slot)])
+    answer = _text(_sample(loaded, request, 1, seed)[0])
+    values = {"picture": str(picture), "question": ask, "text": answer}
+    result(values, as_json, answer)
+
+
+def speak(
+    text: Annotated[str, typer.Argument(help="What to say.")],
+    output: Output,
+    voice: Annotated[str, typer.Option("--voice", help="amy, ben or cole.")] = "ben",
+    model: ModelName = "pocket",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Text to speech: a WAV file."""
+    from unified.outputs import check_format, check_writable, write_together
+
+    check_format(output, (".wav",), "speech")
+    check_writable(output)
+    if not text.strip():
+        raise ValueError("the text is empty; say what to speak")
+    from unified_data.document import Slot
+    from unified_data.files import encode_wav
+    from unified_data.pocket.tasks import speak_document
+
+    request = speak_document(" ".join(text.split()), voice, Slot("audio"))
+    document = _sample(load_model(model), request, 1, seed)[0]
+    audio: Audio = document.segments[-1]  # type: ignore[assignment]
+    write_together({output: encode_wav(audio.waveform, audio.sample_rate)})
+    seconds = audio.waveform.shape[1] / audio.sample_rate
+    values = {"path": str(output), "seconds": round(seconds, 3), "voice": voice, "seed": seed}
+    result(values, as_json, str(output))
+
+
+def listen(
+    sound: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, MP3 or AIFF.")],
+    model: ModelName = "pocket",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Speech to text, on stdout."""
+    from unified_data.document import Audio, Slot
+    from unified_data.files import load_audio
+
+    with warnings_as_notes():
+        waveform, rate = load_audio(sound)
+    from unified.fitting import fit_sound
+    from unified_data.pocket.tasks import listen_document
+
+    loaded = load_model(model)
+    target = loaded.audio_tokenizer.sample_rate
+    waveform, changes = fit_sound(waveform, rate, target)
+    for change in changes:
+        note(change)
+    request = listen_document(Audio(waveform, target), Slot("text"))
+    heard = _text(_sample(loaded, request, 1, seed)[0])
+    result({"sound": str(sound), "text": heard}, as_json, heard)
+
+
+def sample(
+    document: Annotated[Path, typer.Argument(help="A document (JSON) with slots.")],
+    output: Output,
+    number: Number = 1,
+    model: ModelName = "pocket",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fill a document's slots: OUT.json with its media beside it, or OUT-1.json, ... with -n."""
+    from unified.outputs import (
+        check_format,
+        check_writable,
+        document_files,
+        numbered,
+        write_together,
+    )
+
+    check_format(output, (".json",), "a document")
+    paths = numbered(output, number)
+    check_writable(paths[0])
+    from unified.inspect import read_file
+    from unified_data.document import Document
+
+    request = read_file(document)
+    if not isinstance(request, Document):
+        raise ValueError(f"{document} is a list of ids, expected a document with slots")
+    if not request.has_slots:
+        raise ValueError(f"{document} has no slots, so there is nothing to sample; add one")
+    documents = _sample(load_model(model), request, number, seed)
+    files: dict[Path, bytes] = {}
+    for path, filled in zip(paths, documents):
+        files |= document_files(path, filled)
+    write_together(files)
+    names = [str(path) for path in paths]
+    seeds = [seed + i for i in range(number)]
+    result({"paths": names, "seeds": seeds}, as_json, "\n".join(names))
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A document (.json) or ids (.json, .npy).")],
+    every_id: Annotated[bool, typer.Option("--all", help="Every id of every span.")] = False,
+    model: ModelName = "pocket",
+    as_json: AsJson = False,
+) -> None:
+    """A document or a sequence of ids: its spans coloured by modality, positions, ids."""
+    from unified.inspect import inspect_document, inspect_ids, print_inspection, read_file
+    from unified_data.document import Document
+
+    found = read_file(file)
+    sequencer = load_model(model).sequencer
+    if isinstance(found, Document):
+        inspection = inspect_document(found, sequencer)
+    else:
+        inspection = inspect_ids(found, sequencer)
+    if as_json:
+        result(inspection.to_json(), True, "")
+    else:
+        from rich.console import Console
+
+        print_inspection(inspection, Console(), every_id)
+    if inspection.error:
+        raise ValueError(f"{file} is no document of this model: {inspection.error}")
+
+
+def _sample(model: UnifiedModel, request: Document, number: int, seed: int) -> list[Document]:
+    """`number` samples with the seeds seed, seed + 1, ..."""
+    seeds = [seed + i for i in range(number)]
+    progress = Progress(rows=number)
+    return follow(model.stream([request] * number, seeds=seeds), progress)
+
+
+def _text(document: Document) -> str:
+    answer: Text = document.segments[-1]  # type: ignore[assignment]
+    return answer.text

@@ -1,0 +1,153 @@
+"""What the commands share: options, notes and progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from unified.events import Event
+    from unified.model import UnifiedModel
+    from unified_data.document import Document
+
+__all__ = ["AsJson", "ModelName", "Progress", "Seed", "follow", "load_model", "note", "result"]
+
+ModelName = Annotated[
+    str,
+    typer.Option("--model", metavar="NAME_OR_PATH", help="A shipped model or a model's folder."),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**63 - 1, help="The same seed gives the same result.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def note(text: str) -> None:
+    """Tell the user something on stderr."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def result(values: dict[str, Any], as_json: bool, plain: str) -> None:
+    """Put a result on stdout: the JSON object where a program reads it, else the plain text."""
+    print(json.dumps(values, ensure_ascii=False) if as_json else plain, flush=True)
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Warnings of ours become notes; those of libraries are not the user's to act on."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if category is UserWarning:
+            note(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def load_model(name: str) -> UnifiedModel:
+    """The model of a name or folder, said on stderr because it takes a moment."""
+    from unified.model import UnifiedModel
+
+    return UnifiedModel.from_pretrained(name)
+
+
+class Progress:
+    """Shows on stderr what is being sampled: text as it comes, a line for each picture and sound.
+
+    rows: how many documents are sampled at once; with several, text is not shown, since it would
+    come in turns.
+    """
+
+    def __init__(self, rows: int = 1, num_images: int | None = None) -> None:
+        self.rows = rows
+        self.num_images = num_images
+        self.images = self.audios = 0
+        self.lively = sys.stderr.isatty()
+        self._open_line = False
+        self._status = ""
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        from unified import events
+
+        if isinstance(event, events.TextPiece) and self.rows == 1:
+            self._write(event.text)
+        elif isinstance(event, events.ImageBegun):
+            self.images += 1
+            self._update(f"[picture {self._of_images()}: {event.width}x{event.height} ...]")
+        elif isinstance(event, events.ImageRow):
+            self._update(f"[picture {self._of_images()}: row {event.y + 1}]")
+        elif isinstance(event, events.ImageDone):
+            height, width = event.image.pixels.shape[:2]
+            self._finish(f"[picture {self._of_images()}: {width}x{height}]")
+        elif isinstance(event, events.AudioFrame):
+            self._update(f"[sound {self.audios + 1}: {event.seconds:.1f} s]")
+        elif isinstance(event, events.AudioDone):
+            self.audios += 1
+            seconds = event.audio.waveform.shape[1] / event.audio.sample_rate
+            self._finish(f"[sound {self.audios}: {seconds:.1f} s]")
+        elif isinstance(event, events.Dropped):
+            self._finish("")
+            note(f"dropped: {event.reason}")
+
+    def end(self) -> None:
+        """End an unfinished line."""
+        self._clear()
+        if self._open_line:
+            self._write("\n")
+
+    def _of_images(self) -> str:
+        wanted = self.num_images
+        return f"{self.images} of {wanted}" if wanted else f"{self.images}"
+
+    def _write(self, text: str) -> None:
+        self._clear()
+        # A terminal must not obey what a model writes: control characters are shown, not sent.
+        shown = "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+        sys.stderr.write(shown)
+        sys.stderr.flush()
+        self._open_line = not text.endswith("\n")
+
+    def _update(self, status: str) -> None:
+        if self.lively:
+            if self._open_line:
+                self._write("\n")
+            self._clear()
+            sys.stderr.write(status)
+            sys.stderr.flush()
+            self._status = status
+
+    def _finish(self, status: str) -> None:
+        self._clear()
+        if self._open_line:
+            self._write("\n")
+        if status:
+            self._write(status + "\n")
+
+    def _clear(self) -> None:
+        if self._status:
+            sys.stderr.write("\r" + " " * len(self._status) + "\r")
+            self._status = ""
+
+
+def follow(events: Iterable[Event], progress: Progress) -> list[Document]:
+    """Run a stream to its end, shown on stderr; the documents in the order of their rows."""
+    from unified.events import Done
+
+    documents: dict[int, Document] = {}
+    try:
+        for event in events:
+            progress.show(event)
+            if isinstance(event, Done):
+                documents[event.row] = event.document
+    finally:
+        progress.end()
+    return [documents[row] for row in sorted(documents)]

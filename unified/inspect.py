@@ -1,0 +1,223 @@
+"""Looking into a document or a sequence: its spans, where they lie, what they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unified.coded import CodedText, GrammarError, RoleChange, SpanEnd
+from unified_data.document import Document, Slot
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unified.sequence import Sequencer
+
+__all__ = ["Inspection", "Span", "inspect_document", "inspect_ids", "print_inspection", "read_file"]
+
+COLOURS = {
+    "text": "green",
+    "image": "magenta",
+    "audio": "cyan",
+    "marker": "bright_black",
+    "slot": "yellow",
+    "offence": "bold red",
+}
+_SHOWN_IDS = 12
+
+
+@dataclass(frozen=True)
+class Span:
+    """ids at positions [start, start + len(ids)). kind: text, image, audio, marker, slot (which
+    has no ids yet), or offence: what lies outside the grammar. content: it in words."""
+
+    kind: str
+    start: int
+    ids: tuple[int, ...]
+    role: str | None
+    content: str
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.ids)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The spans of a sequence. error: why it is no complete document; None where it is one, or
+    where slots keep it from being one yet."""
+
+    spans: tuple[Span, ...]
+    error: str | None
+
+    @property
+    def length(self) -> int:
+        return sum(len(span.ids) for span in self.spans)
+
+    def to_json(self) -> dict[str, Any]:
+        spans = [
+            {
+                "kind": span.kind,
+                "start": span.start,
+                "stop": span.stop,
+                "role": span.role,
+                "content": span.content,
+                "ids": list(span.ids),
+            }
+            for span in self.spans
+        ]
+        valid = self.error is None
+        return {"length": self.length, "valid": valid, "error": self.error, "spans": spans}
+
+
+def read_file(path: Path) -> Document | list[int]:
+    """A document (.json with its media beside it) or a sequence (.json or .npy list of ids).
+
+    Raises ValueError for anything else.
+    """
+    if path.suffix.lower() == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"cannot read {path}: {error}") from None
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise ValueError(
+                f"{path} holds {array.dtype} of shape {array.shape}, expected a row of integer ids"
+            )
+        return [int(id) for id in array]
+    try:
+        obj = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is neither JSON nor .npy: {error}") from None
+    if isinstance(obj, list):
+        if not all(type(id) is int for id in obj):
+            raise ValueError(f"{path} is a list, but not of integer ids")
+        return obj
+    try:
+        return Document.from_json(obj, path.parent)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def inspect_document(document: Document, sequencer: Sequencer) -> Inspection:
+    """The spans of a document's sequence. From its first slot on positions are not known yet."""
+    if not document.has_slots:
+        return inspect_ids(sequencer.encode(document).ids.tolist(), sequencer)
+    first = document.slots[0]
+    slot = document.segments[first]
+    assert isinstance(slot, Slot)
+    prefix = sequencer.encode_prefix(document.segments[:first], slot).ids.tolist()
+    spans = list(inspect_ids(prefix, sequencer, complete=False).spans)
+    for segment in document.segments[first:]:
+        if isinstance(segment, Slot):
+            spans.append(Span("slot", len(prefix), (), segment.role, _slot(segment)))
+        else:
+            coded = sequencer.code_segment(segment)
+            content = f"{_content(coded, sequencer)}, placed once the slot is filled"
+            spans.append(Span(coded.kind, len(prefix), (), segment.role, content))
+    return Inspection(tuple(spans), None)
+
+
+def _slot(slot: Slot) -> str:
+    wishes = [f"{slot.width}x{slot.height} pixels"] if slot.height else []
+    for number, what in ((slot.num_images, "images"), (slot.num_audios, "sounds")):
+        if number is not None:
+            wishes.append(f"{number} {what}")
+    return f"to be filled: {slot.modality}" + (f" ({', '.join(wishes)})" if wishes else "")
+
+
+def inspect_ids(ids: Iterable[int], sequencer: Sequencer, complete: bool = True) -> Inspection:
+    """The spans of a sequence, up to its first offence against the grammar.
+
+    complete: whether a sequence that stops early is an offence as well.
+    """
+    all_ids = list(ids)
+    state = sequencer.grammar.start()
+    spans: list[Span] = []
+    begun, open_kind, role = 0, None, None
+    error: str | None = None
+
+    def close(stop: int, kind: str, content: str) -> None:
+        nonlocal begun
+        if stop > begun:
+            spans.append(Span(kind, begun, tuple(all_ids[begun:stop]), role, content))
+        begun = stop
+
+    for position, id in enumerate(all_ids):
+        try:
+            events = state.advance(id)
+        except GrammarError as offence:
+            error = str(offence)
+            close(position, open_kind or "marker", "unfinished" if open_kind else "")
+            close(len(all_ids), "offence", f"from position {position} on outside the grammar")
+            break
+        ends = [event for event in events if isinstance(event, SpanEnd)]
+        for event in ends:
+            # A text ends with the marker after it, a picture or sound with its own last marker.
+            stop = position if event.kind == "text" else position + 1
+            close(stop, event.kind, _content(event.segment, sequencer))
+        open_kind = state.kind
+        if open_kind is None and begun == position:
+            role = next((e.role for e in events if isinstance(e, RoleChange)), role)
+            close(position + 1, "marker", _marker(id, sequencer))
+    else:
+        if open_kind is not None:
+            text = _partial_text(all_ids[begun:], sequencer) if open_kind == "text" else None
+            close(len(all_ids), open_kind, text or "unfinished")
+        if complete and not state.finished:
+            error = str(state.unfinished())
+    return Inspection(tuple(spans), error)
+
+
+def _marker(id: int, sequencer: Sequencer) -> str:
+    block = sequencer.vocabulary.block_of(id)
+    return block.symbols[id - block.start] if block.symbols else sequencer.vocabulary.describe(id)
+
+
+def _partial_text(ids: Sequence[int], sequencer: Sequencer) -> str:
+    return json.dumps(sequencer.text_tokenizer.decode(ids), ensure_ascii=False)
+
+
+def _content(segment: Any, sequencer: Sequencer) -> str:
+    """A coded segment in words: its text, its grid, or its length in seconds."""
+    if isinstance(segment, CodedText):
+        return _partial_text(segment.ids, sequencer)
+    levels, *grid = segment.codes.shape
+    codes = f"{levels} level{'s' * (levels > 1)}"
+    if segment.kind == "image" and len(grid) == 2:
+        return f"grid of {grid[0]} rows of {grid[1]} codes, {codes}"
+    frames = f"{grid[0]} frames, {codes}"
+    tokenizer = sequencer.audio_tokenizer
+    if segment.kind == "audio" and tokenizer is not None:
+        return f"{frames}, {grid[0] / tokenizer.frame_rate:.2f} s"
+    return frames
+
+
+def print_inspection(inspection: Inspection, console: Console, every_id: bool = False) -> None:
+    """A table of the spans, coloured by modality. every_id: all ids, not the first few of each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, justify in (("positions", "right"), ("span", "left"), ("role", "left")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("content", overflow="fold", ratio=3)
+    table.add_column("ids", overflow="fold", ratio=2)
+    for span in inspection.spans:
+        where = f"{span.start}" if len(span.ids) < 2 else f"{span.start}-{span.stop - 1}"
+        ids = " ".join(map(str, span.ids if every_id else span.ids[:_SHOWN_IDS]))
+        if not every_id and len(span.ids) > _SHOWN_IDS:
+            ids += f" ... {len(span.ids)} ids"
+        cells = (where if span.ids else "", span.kind, span.role or "", span.content, ids)
+        table.add_row(*(Text(cell) for cell in cells), style=COLOURS[span.kind])
+    console.print(table)
+    counts = {kind: sum(len(s.ids) for s in inspection.spans if s.kind == kind) for kind in COLOURS}
+    parts = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
+    console.print(Text(f"{inspection.length} ids in {len(inspection.spans)} spans: {parts}"))

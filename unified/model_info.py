@@ -1,0 +1,129 @@
+"""What a model folder holds, read without loading the model."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unified.checkpoint import read_json
+from unified.format_spec import parse_format
+from unified.subjects import KnownSubjects
+from unified.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["describe_model", "print_model"]
+
+
+def describe_model(name: str, directory: Path) -> dict[str, Any]:
+    """Blocks, hashes, format, sizes and sampling defaults of the model in a folder.
+
+    Raises ValueError for a folder without a model, or with a damaged one.
+    """
+    manifest = read_json(directory / "unified.json")
+    try:
+        vocabulary = Vocabulary.from_json(manifest["vocabulary"])
+        format = parse_format(manifest["format"])
+        sampling = manifest["sampling"]
+    except KeyError as missing:
+        raise ValueError(f"{directory / 'unified.json'} has no {missing}") from None
+    config = read_json(directory / "config.json")
+    blocks = [
+        {
+            "name": block.name,
+            "start": block.start,
+            "stop": block.stop,
+            "size": block.size,
+            "level": block.level,
+            "fingerprint": block.fingerprint,
+        }
+        for block in vocabulary.blocks
+    ]
+    parts = {"decoder": directory}
+    for modality in ("image", "audio"):
+        folder = directory / f"{modality}_tokenizer"
+        if folder.is_dir():
+            parts[folder.name] = folder
+    known = KnownSubjects.load(directory)
+    return {
+        "model": name,
+        "directory": str(directory),
+        "architecture": (config.get("architectures") or [config.get("model_type")])[0],
+        "layers": config.get("num_hidden_layers"),
+        "width": config.get("hidden_size"),
+        "positions": config.get("max_position_embeddings"),
+        "format": {"name": format.name, "markers": list(format.markers)},
+        "vocabulary": {
+            "hash": vocabulary.hash,
+            "size": vocabulary.size,
+            "text_size": vocabulary.text_size,
+            "text_rows": vocabulary.text_rows,
+            "blocks": blocks,
+        },
+        "weights": {part: _weights(folder) for part, folder in parts.items()},
+        "sampling": sampling,
+        "subjects": len(known.subjects) if known else None,
+    }
+
+
+def _weights(folder: Path) -> dict[str, int]:
+    """The number of parameters and the bytes of a folder's safetensors files."""
+    parameters = size = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                (length,) = struct.unpack("<Q", file.read(8))
+                if length > 100_000_000:
+                    raise ValueError("its header is too long")
+                header = json.loads(file.read(length))
+            parameters += sum(
+                math.prod(tensor["shape"]) for key, tensor in header.items() if key[:2] != "__"
+            )
+        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+            raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+        size += path.stat().st_size
+    return {"parameters": parameters, "bytes": size}
+
+
+def print_model(found: dict[str, Any], console: Console) -> None:
+    """The description as tables."""
+    from rich.table import Table
+
+    def plain(*headers: str) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+        for header in headers:
+            numeric = header in ("start", "stop", "size", "level", "parameters", "MB")
+            table.add_column(header, justify="right" if numeric else "left", overflow="fold")
+        return table
+
+    vocabulary = found["vocabulary"]
+    top = plain("model", found["model"])
+    top.show_header = False
+    rows = {
+        "model": f"{found['model']} ({found['directory']})",
+        "decoder": f"{found['architecture']}, {found['layers']} layers of width {found['width']}, "
+        f"{found['positions']} positions",
+        "format": f"{found['format']['name']}: {' '.join(found['format']['markers'])}",
+        "vocabulary": f"{vocabulary['size']} ids, {vocabulary['text_size']} of text "
+        f"in {vocabulary['text_rows']} rows",
+        "hash": vocabulary["hash"],
+        "subjects": str(found["subjects"] or "not listed"),
+    }
+    for key, value in rows.items():
+        top.add_row(key, value)
+    blocks = plain("block", "start", "stop", "size", "level", "fingerprint")
+    for block in vocabulary["blocks"]:
+        cells = [block[key] for key in ("name", "start", "stop", "size", "level", "fingerprint")]
+        blocks.add_row(*("" if cell is None else str(cell) for cell in cells))
+    weights = plain("weights", "parameters", "MB")
+    for part, numbers in found["weights"].items():
+        weights.add_row(part, f"{numbers['parameters']:,}", f"{numbers['bytes'] / 1e6:.1f}")
+    total = sum(numbers["bytes"] for numbers in found["weights"].values())
+    weights.add_row("together", "", f"{total / 1e6:.1f}")
+    for table in (top, blocks, weights):
+        console.print(table)
+        console.print()
