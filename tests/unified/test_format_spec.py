@@ -165,8 +165,10 @@ def test_sequences_sampled_under_any_layout_validate(spans):
 
 
 def test_limits_that_a_format_cannot_keep_are_refused():
-    with pytest.raises(ValueError, match=r"of this format have 6"):
+    with pytest.raises(ValueError, match=r"must have 1 axes"):
         compiled(FIXED).start(Limits(image_grid=(2, 3)))
+    with pytest.raises(ValueError, match=r"grids of this format have 6, found \(5,\)"):
+        compiled(FIXED).serialize([CodedImage(np.zeros((1, 5), int))])
     with pytest.raises(ValueError, match="no audio spans"):
         compiled(FIXED).start(Limits(num_audios=1))
     with pytest.raises(ValueError, match="no audio spans"):

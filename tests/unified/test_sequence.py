@@ -173,7 +173,11 @@ def test_a_sequencer_refuses_tokenizers_of_another_vocabulary():
         Sequencer(VOCABULARY, GRAMMAR, TEXT, Other())
     with pytest.raises(ValueError, match=r"codebooks of \(9,\) codes"):
         Sequencer(VOCABULARY, GRAMMAR, TEXT, Bigger())
-    with pytest.raises(ValueError, match="text tokenizer has"):
-        Sequencer(VOCABULARY, GRAMMAR, TextTokenizer.train(["b panda"], 262))
+    with pytest.raises(ValueError, match="text tokenizer has 256 ids, the vocabulary"):
+        Sequencer(VOCABULARY, GRAMMAR, TextTokenizer.train(["a"], 256))
+    zebra = TextTokenizer.train(["a zebra. "] * 5, 270)
+    assert zebra.size == TEXT.size
+    with pytest.raises(ValueError, match=f"{zebra.fingerprint}, .* made for {TEXT.fingerprint}"):
+        Sequencer(VOCABULARY, GRAMMAR, zebra)
     with pytest.raises(ValueError, match="no image tokenizer"):
         Sequencer(VOCABULARY, GRAMMAR, TEXT).encode(Document((Image(np.zeros((3, 3, 3), "u1")),)))
