@@ -204,11 +204,11 @@ class StaticCache:
 
 @dataclass(frozen=True)
 class _Layer:
-    qkv_DE: Array  # E = (H + 2G) C; input norm folded in
+    qkv: Array  # E = (H + 2G) C; input norm folded in
     qk_scale: Array  # (H + G, C): query/key norm weights, attention scale on the queries
-    out_ED: Array  # E = H C
-    gate_up_DE: Array  # E = 2 F; post-attention norm folded in
-    down_ED: Array  # E = F
+    out: Array  # E = H C
+    gate_up: Array  # E = 2 F; post-attention norm folded in
+    down: Array  # E = F
 
 
 class SlimDecoder:
@@ -253,11 +253,11 @@ class SlimDecoder:
             qk_scale[H:] = weights[prefix + "self_attn.k_norm.weight"][pairs]
         qk_scale[:H] *= C**-0.5
         return _Layer(
-            qkv_DE=np.ascontiguousarray(qkv.T),
+            qkv=np.ascontiguousarray(qkv.T),
             qk_scale=qk_scale,
-            out_ED=np.ascontiguousarray(weights[prefix + "self_attn.o_proj.weight"].T),
-            gate_up_DE=np.ascontiguousarray(gate_up.T),
-            down_ED=np.ascontiguousarray(weights[prefix + "mlp.down_proj.weight"].T),
+            out=np.ascontiguousarray(weights[prefix + "self_attn.o_proj.weight"].T),
+            gate_up=np.ascontiguousarray(gate_up.T),
+            down=np.ascontiguousarray(weights[prefix + "mlp.down_proj.weight"].T),
         )
 
     def cache(self, rows: int, max_ids: int) -> StaticCache:
@@ -274,7 +274,8 @@ class SlimDecoder:
         return StaticCache(config, rows, max_ids)
 
     def prefill(self, cache: StaticCache, row: int, ids: Sequence[int]) -> Array:
-        assert ids and cache.lengths[row] + len(ids) <= cache.max_ids, (len(ids), cache.max_ids)
+        assert ids
+        assert cache.lengths[row] + len(ids) <= cache.max_ids, (len(ids), cache.max_ids)
         if len(ids) > PREFILL_IDS:
             starts = range(0, len(ids), PREFILL_IDS)
             return np.concatenate(
@@ -339,16 +340,16 @@ class SlimDecoder:
         # Overflow: exp of a very negative gate, where the quotient is 0.
         with self._blas.limit(limits=1), np.errstate(over="ignore"):
             for index, layer in enumerate(self.layers):
-                heads = (_normed(x_ND, eps) @ layer.qkv_DE).reshape(N, H + 2 * G, C)
+                heads = (_normed(x_ND, eps) @ layer.qkv).reshape(N, H + 2 * G, C)
                 qk = heads[:, : H + G]
                 if config.qk_norm:
                     qk = _normed(qk, eps)
                 qk = ((qk * layer.qk_scale).view(np.complex64) * rotation).view(np.float32)
                 mixed = attend(index, qk[:, :H], qk[:, H:], heads[:, H + G :])
-                x_ND = x_ND + mixed @ layer.out_ED
-                gate_up = _normed(x_ND, eps) @ layer.gate_up_DE
+                x_ND = x_ND + mixed @ layer.out
+                gate_up = _normed(x_ND, eps) @ layer.gate_up
                 gate, up = gate_up[:, : config.ffn_width], gate_up[:, config.ffn_width :]
-                x_ND += (gate / (1 + np.exp(-gate)) * up) @ layer.down_ED
+                x_ND += (gate / (1 + np.exp(-gate)) * up) @ layer.down
         return _normed(x_ND, eps) * self.final_norm_D
 
     def logits(self, features: Array, ranges: Ranges) -> Array:

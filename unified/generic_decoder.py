@@ -1,4 +1,4 @@
-"""Any transformers causal LM behind the interface of `unified.decoder`: slower, any architecture."""
+"""Any transformers causal LM behind the interface of `unified.decoder`: slow, but general."""
 
 from __future__ import annotations
 

@@ -1,0 +1,50 @@
+"""One autoregressive decoder over text, image and audio ids.
+
+    from unified import UnifiedModel
+    model = UnifiedModel.from_pretrained("pocket")
+    pictures = model.draw("a cat", n=2)
+
+The public names load lazily, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unified.grammar import Grammar
+    from unified.limits import Limits
+    from unified.model import UnifiedModel
+    from unified.sampling import Sampling, SpanSampling
+    from unified.sequence import Sequencer
+    from unified.text import TextTokenizer
+    from unified.vocabulary import Vocabulary
+
+__all__ = [
+    "Grammar",
+    "Limits",
+    "Sampling",
+    "Sequencer",
+    "SpanSampling",
+    "TextTokenizer",
+    "UnifiedModel",
+    "Vocabulary",
+]
+
+_HOME = {
+    "Grammar": "grammar",
+    "Limits": "limits",
+    "Sampling": "sampling",
+    "Sequencer": "sequence",
+    "SpanSampling": "sampling",
+    "TextTokenizer": "text",
+    "UnifiedModel": "model",
+    "Vocabulary": "vocabulary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

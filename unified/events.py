@@ -1,0 +1,100 @@
+"""What sampling tells its listener, row by row, as it happens.
+
+`row` is the number of the document in the call to `UnifiedModel.stream`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unified_data.document import Audio, Document, Image
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """Some more characters of a text; never half a character."""
+
+    row: int
+    text: str
+
+
+@dataclass(frozen=True)
+class ImageBegun:
+    """A picture of height x width pixels begins."""
+
+    row: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRow:
+    """Row `y` of a picture's codes has landed. codes: int64 (K, w)."""
+
+    row: int
+    y: int
+    codes: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDone:
+    row: int
+    image: Image
+
+
+@dataclass(frozen=True)
+class AudioBegun:
+    row: int
+
+
+@dataclass(frozen=True, eq=False)
+class AudioFrame:
+    """A frame of a sound's codes has landed. codes: int64 (K,); seconds: of sound so far."""
+
+    row: int
+    codes: np.ndarray
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class AudioDone:
+    row: int
+    audio: Audio
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Something sampled could not be kept as it was; `reason` says what and what became of it."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Done:
+    """A row is complete.
+
+    document: the one asked for, its slots filled. ids: int64 (L,), its whole sequence. usage and
+    timings: see `sampling.Finished`; `decode`, seconds spent on turning codes into media, is added.
+    """
+
+    row: int
+    document: Document
+    ids: np.ndarray
+    usage: dict[str, int]
+    timings: dict[str, float]
+
+
+Event = (
+    TextPiece
+    | ImageBegun
+    | ImageRow
+    | ImageDone
+    | AudioBegun
+    | AudioFrame
+    | AudioDone
+    | Dropped
+    | Done
+)

@@ -1,0 +1,494 @@
+"""The unified model: a causal language model, a vocabulary, a format and media tokenizers.
+
+A model directory holds a plain Hugging Face causal-LM checkpoint (config.json, model.safetensors),
+tokenizer.json, one folder for each media tokenizer, and unified.json: the vocabulary and its hash,
+the format's YAML, and the sampling defaults.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unified import checkpoint
+from unified.decoder import Decoder, SlimConfig, SlimDecoder
+from unified.events import Done, Event
+from unified.format_spec import load_format
+from unified.grammar import Grammar
+from unified.sampling import Sampler, Sampling
+from unified.sequence import Sequencer
+from unified.streaming import stream
+from unified.text import TextTokenizer
+from unified.vocabulary import Vocabulary, VocabularyMismatchError
+from unified_data.document import Audio, Document, Image, Slot, Text
+
+FILE_NAME = "unified.json"
+# In config.json too, so that a decoder of another vocabulary is noticed.
+HASH_KEY = "unified_vocabulary"
+
+
+class UnifiedModel:
+    """Reads and writes documents of text, pictures and sound.
+
+    directory: where it was loaded from, None for a new one.
+    sampling: the defaults; every method takes others.
+    """
+
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        sampling: Sampling,
+        *,
+        hf: Any = None,
+        decoder: Decoder | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        """Made by `from_pretrained`, `create` and `extend`. hf or decoder, or both."""
+        assert hf is not None or (decoder is not None and directory is not None)
+        self.sequencer = sequencer
+        self.sampling = sampling
+        self.directory = directory
+        self._hf = hf
+        self._decoder = decoder
+
+    # What it is made of.
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.sequencer.vocabulary
+
+    @property
+    def grammar(self) -> Grammar:
+        return self.sequencer.grammar
+
+    @property
+    def text_tokenizer(self) -> TextTokenizer:
+        return self.sequencer.text_tokenizer
+
+    @property
+    def image_tokenizer(self) -> Any:
+        """See `unified_tokenizers.base`; None where the model has no pictures."""
+        return self.sequencer.image_tokenizer
+
+    @property
+    def audio_tokenizer(self) -> Any:
+        """See `unified_tokenizers.base`; None where the model has no sound."""
+        return self.sequencer.audio_tokenizer
+
+    @property
+    def hf(self) -> Any:
+        """The decoder as transformers' AutoModelForCausalLM, float32: to train it, or to save it.
+
+        From the first use on, sampling follows the weights of this object.
+        """
+        if self._hf is None:
+            assert self.directory is not None
+            self._hf = checkpoint.load_hf(self.directory)
+        return self._hf
+
+    def decoder(self) -> Decoder:
+        """The decoder for sampling, with the weights as they are now."""
+        if self._hf is None:
+            assert self._decoder is not None
+            return self._decoder
+        config = self._hf.config.to_dict()
+        if not SlimConfig.covers(config):
+            from unified.generic_decoder import GenericDecoder
+
+            return GenericDecoder(self._hf)
+        weights = {
+            name: tensor.detach().float().cpu().numpy().copy()
+            for name, tensor in self._hf.state_dict().items()
+        }
+        return SlimDecoder(SlimConfig.from_hf(config), weights)
+
+    # Making, loading and saving.
+
+    @classmethod
+    def create(
+        cls,
+        config: Mapping[str, Any],
+        *,
+        text_tokenizer: TextTokenizer,
+        image_tokenizer: Any = None,
+        audio_tokenizer: Any = None,
+        format: str | Path = "pocket",
+        max_grid: int = 64,
+    ) -> UnifiedModel:
+        """A Qwen3 decoder with random weights (torch's global seed) over a new vocabulary.
+
+        config: fields of transformers' Qwen3Config; vocab_size follows from the tokenizers.
+        max_grid: the largest side of a picture in codes.
+        Raises ValueError for a field that Qwen3Config does not have.
+        """
+        from transformers import Qwen3Config, Qwen3ForCausalLM
+
+        known = Qwen3Config().to_dict()
+        unknown = sorted(set(config) - set(known) - {"rope_theta"})
+        if unknown or "vocab_size" in config:
+            found = unknown or ["vocab_size, which follows from the tokenizers"]
+            raise ValueError(f"the decoder's config has {', '.join(found)}; leave it out")
+        sequencer = _sequencer(
+            format, text_tokenizer, text_tokenizer.size, image_tokenizer, audio_tokenizer, max_grid
+        )
+        full = Qwen3Config(**{**config, "vocab_size": sequencer.vocabulary.size})
+        return cls(sequencer, _default_sampling(full), hf=Qwen3ForCausalLM(full))
+
+    @classmethod
+    def extend(
+        cls,
+        llm: str | Path | Any,
+        *,
+        text_tokenizer: TextTokenizer | None = None,
+        image_tokenizer: Any = None,
+        audio_tokenizer: Any = None,
+        format: str | Path = "pocket",
+        max_grid: int = 64,
+    ) -> UnifiedModel:
+        """Give a language model pictures and sound: rows for new ids are appended.
+
+        llm: a checkpoint's folder, or a loaded causal LM, which is changed in place.
+        text_tokenizer: the LLM's; None reads it from the folder.
+
+        Every row the LLM had, padding included, keeps its place and value, so its logits over
+        them stay what they were. New rows begin at the mean of the old ones, with a tenth of
+        their spread as noise (torch's global seed).
+        """
+        import torch
+
+        if isinstance(llm, str | Path):
+            if text_tokenizer is None:
+                text_tokenizer = TextTokenizer.load(llm)
+            hf = checkpoint.load_hf(Path(llm))
+        else:
+            hf = llm
+        if text_tokenizer is None:
+            raise ValueError("give text_tokenizer with a loaded language model: it does not say")
+        old = int(hf.get_input_embeddings().weight.shape[0])
+        if text_tokenizer.size > old:
+            raise ValueError(
+                f"the text tokenizer has {text_tokenizer.size} ids, but the language model only "
+                f"{old} rows; it belongs to another model"
+            )
+        sequencer = _sequencer(
+            format, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid
+        )
+        hf.resize_token_embeddings(sequencer.vocabulary.size, mean_resizing=False)
+        tables = [hf.get_input_embeddings()]
+        head = hf.get_output_embeddings()
+        if head is not None and head.weight is not tables[0].weight:
+            tables.append(head)
+        with torch.no_grad():
+            for table in tables:
+                rows = table.weight[:old].float()
+                noise = torch.randn(len(table.weight) - old, rows.shape[1])
+                mean, spread = rows.mean(0), rows.std(0, correction=0)
+                table.weight[old:] = mean + 0.1 * spread * noise.to(rows.device)
+                if getattr(table, "bias", None) is not None:
+                    table.bias[old:] = table.bias[:old].mean()
+        return cls(sequencer, _default_sampling(hf.config), hf=hf)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path = "pocket") -> UnifiedModel:
+        """Load "pocket", the model shipped with this package, or the model in a folder.
+
+        Raises ValueError for a folder without a model, damaged files, or parts that do not belong
+        together: a decoder of another vocabulary, another text or media tokenizer.
+        """
+        directory = _directory(name_or_path)
+        manifest = checkpoint.read_json(directory / FILE_NAME)
+        expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
+        if set(manifest) != expected:
+            raise ValueError(
+                f"{directory / FILE_NAME} has {sorted(manifest)}, expected {sorted(expected)}"
+            )
+        vocabulary = Vocabulary.from_json(manifest["vocabulary"])
+        if manifest["vocabulary_hash"] != vocabulary.hash:
+            raise VocabularyMismatchError(
+                f"{directory / FILE_NAME} says vocabulary {manifest['vocabulary_hash']}, but its "
+                f"blocks are vocabulary {vocabulary.hash}; it was changed by hand"
+            )
+        config = checkpoint.read_json(directory / "config.json")
+        made_for = config.get(HASH_KEY)
+        if made_for != vocabulary.hash:
+            raise VocabularyMismatchError(
+                f"the decoder in {directory} was made for vocabulary {made_for}, its {FILE_NAME} "
+                f"holds vocabulary {vocabulary.hash}; take both from the same model"
+            )
+        if config.get("vocab_size") != vocabulary.size:
+            raise VocabularyMismatchError(
+                f"the decoder in {directory} has {config.get('vocab_size')} rows, vocabulary "
+                f"{vocabulary.hash} has {vocabulary.size} ids"
+            )
+        decoder = checkpoint.load_decoder(directory)
+        media: dict[str, Any] = {}
+        for modality in ("image", "audio"):
+            if any(block.name.startswith(f"{modality}.") for block in vocabulary.blocks):
+                media[modality] = _load_media(directory / f"{modality}_tokenizer")
+        try:
+            sequencer = Sequencer(
+                vocabulary,
+                Grammar.from_text(manifest["format"], vocabulary),
+                TextTokenizer.load(directory),
+                media.get("image"),
+                media.get("audio"),
+            )
+            sampling = Sampling.from_json(manifest["sampling"])
+        except ValueError as error:
+            raise type(error)(f"model {directory}: {error}") from None
+        return cls(sequencer, sampling, decoder=decoder, directory=directory)
+
+    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
+        """Write the model directory; files of other names in it are left alone.
+
+        dtype: "float32" or "bfloat16", of the decoder's stored weights. A media tokenizer is
+        stored in bfloat16 if that is exact, so that its fingerprint stays. Everything is written
+        beside and then moved into place, unified.json last.
+        """
+        import copy
+        import shutil
+
+        import torch
+
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype is {dtype!r}, expected float32 or bfloat16")
+        target = Path(directory)
+        beside = target.with_name(f"{target.name}.partial")
+        shutil.rmtree(beside, ignore_errors=True)
+        try:
+            beside.mkdir(parents=True)
+            hf = self.hf
+            if any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
+                hf = copy.deepcopy(hf).to(getattr(torch, dtype))
+            setattr(hf.config, HASH_KEY, self.vocabulary.hash)
+            hf.save_pretrained(beside)
+            self.text_tokenizer.save(beside)
+            for tokenizer in (self.image_tokenizer, self.audio_tokenizer):
+                if tokenizer is not None:
+                    _save_media(tokenizer, beside / f"{tokenizer.modality}_tokenizer")
+            manifest = {
+                "vocabulary": self.vocabulary.to_json(),
+                "vocabulary_hash": self.vocabulary.hash,
+                "format": self.grammar.source,
+                "sampling": self.sampling.to_json(),
+            }
+            (beside / FILE_NAME).write_text(
+                json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+            files = [path for path in beside.rglob("*") if path.is_file()]
+            for path in sorted(files, key=lambda p: p.name == FILE_NAME):
+                place = target / path.relative_to(beside)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(place)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    # Sampling.
+
+    def stream(
+        self,
+        documents: Sequence[Document],
+        sampling: Sampling | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Iterator[Event]:
+        """Fill the slots of documents, telling what happens as it does (`unified.events`).
+
+        Rows share the decoder, yet each depends on its document and seed alone. seeds: one for
+        each document; None: 0, 1, 2, ...
+        """
+        seeds = range(len(documents)) if seeds is None else seeds
+        sampler = Sampler(self.decoder(), self.grammar)
+        yield from stream(sampler, self.sequencer, documents, seeds, sampling or self.sampling)
+
+    def generate(
+        self,
+        document: Document,
+        n: int = 1,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> list[Document]:
+        """`n` completions of a document with slots: `stream` run to its end.
+
+        Completion i has seed `seed + i`, so more of them begin with the same ones.
+        """
+        return [done.document for done in self._all(document, n, seed, sampling)]
+
+    def _all(self, document: Document, n: int, seed: int, sampling: Sampling | None) -> list[Done]:
+        if n < 1:
+            raise ValueError(f"n is {n}, expected at least 1")
+        events = self.stream([document] * n, sampling, range(seed, seed + n))
+        return sorted((e for e in events if isinstance(e, Done)), key=lambda done: done.row)
+
+    # What people do with it; the command line has the same names.
+
+    def sample(
+        self, document: Document, n: int = 1, seed: int = 0, sampling: Sampling | None = None
+    ) -> list[Document]:
+        """`n` completions of any document with slots; see `generate`."""
+        return self.generate(document, n, seed, sampling)
+
+    def write(
+        self, prompt: str, images: int | None = None, audio: bool = True, seed: int = 0
+    ) -> Document:
+        """An illustrated, narrated article; see `unified.article.write`."""
+        from unified import article
+
+        return article.write(self, prompt, images, audio, seed)
+
+    def draw(
+        self, text: str, n: int = 1, seed: int = 0, sampling: Sampling | None = None
+    ) -> list[np.ndarray]:
+        """`n` pictures of a text such as "a cat": uint8 (H, W, 3)."""
+        from unified_data.pocket.tasks import draw_document, image_slot
+
+        document = draw_document(_not_empty(text), image_slot())
+        return [_last(d, Image).pixels for d in self.generate(document, n, seed, sampling)]
+
+    def describe(
+        self,
+        pixels: np.ndarray,
+        question: str | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> str:
+        """A caption of a picture, or the answer to a question about it.
+
+        pixels: uint8 (H, W, 3), of any size: it is fitted into the size the world's pictures have,
+        with a warning where that changes it.
+        """
+        from unified.fitting import fit_picture
+        from unified_data.pocket.scenes import SIDE
+        from unified_data.pocket.tasks import ask_document, describe_document
+
+        fitted, note = fit_picture(Image(pixels).pixels, SIDE, SIDE)
+        if note:
+            warnings.warn(note, stacklevel=2)
+        picture, answer = Image(fitted), Slot("text")
+        if question is None:
+            document = describe_document(picture, answer)
+        else:
+            document = ask_document(picture, [(_not_empty(question), answer)])
+        return _last(self.generate(document, 1, seed, sampling)[0], Text).text
+
+    def speak(
+        self,
+        text: str,
+        voice: str = "ben",
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> tuple[np.ndarray, int]:
+        """A text read aloud: waveform float32 (1, S) in [-1, 1], and its sample rate in Hz."""
+        from unified_data.pocket.tasks import speak_document
+
+        document = speak_document(_not_empty(text), voice, Slot("audio"))
+        sound = _last(self.generate(document, 1, seed, sampling)[0], Audio)
+        return sound.waveform, sound.sample_rate
+
+    def listen(
+        self,
+        waveform: np.ndarray,
+        rate: int,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> str:
+        """What is said in a sound.
+
+        waveform: float32 (S,) or (channels, S) in [-1, 1]; rate: Hz. Channels are mixed and the
+        rate is changed to the model's, with a warning.
+        """
+        from unified.fitting import fit_sound
+        from unified_data.pocket.tasks import listen_document
+
+        if self.audio_tokenizer is None:
+            raise ValueError("the model has no audio tokenizer: it cannot listen")
+        sound = Audio(np.atleast_2d(waveform), rate)
+        fitted, notes = fit_sound(sound.waveform, rate, self.audio_tokenizer.sample_rate)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        heard = Audio(fitted, self.audio_tokenizer.sample_rate)
+        document = listen_document(heard, Slot("text"))
+        return _last(self.generate(document, 1, seed, sampling)[0], Text).text
+
+
+def _directory(name_or_path: str | Path) -> Path:
+    if str(name_or_path) == "pocket":
+        return Path(str(resources.files("unified") / "pocket"))
+    path = Path(name_or_path)
+    if not path.is_dir():
+        raise ValueError(
+            f"there is no model {str(name_or_path)!r}: expected 'pocket' or a model's folder"
+        )
+    return path
+
+
+def _load_media(directory: Path) -> Any:
+    from unified_tokenizers import load_tokenizer
+
+    return load_tokenizer(directory)
+
+
+def _save_media(tokenizer: Any, directory: Path) -> None:
+    import torch
+
+    from unified_tokenizers.base import SavedTokenizer
+
+    if isinstance(tokenizer, SavedTokenizer):
+        values = [v for v in tokenizer.state_dict().values() if v.is_floating_point()]
+        if all(torch.equal(v.bfloat16().to(v.dtype), v) for v in values):
+            tokenizer.save_pretrained(directory, dtype=torch.bfloat16)
+            return
+    tokenizer.save_pretrained(directory)
+
+
+def _sequencer(
+    format: str | Path,
+    text_tokenizer: TextTokenizer,
+    text_rows: int,
+    image_tokenizer: Any,
+    audio_tokenizer: Any,
+    max_grid: int,
+) -> Sequencer:
+    """A sequencer over the vocabulary that these parts make."""
+
+    def of(tokenizer: Any) -> tuple[tuple[int, ...], str] | None:
+        if tokenizer is None:
+            return None
+        return tuple(int(size) for size in tokenizer.codebook_sizes), tokenizer.fingerprint
+
+    vocabulary = Vocabulary.build(
+        text_size=text_tokenizer.size,
+        text_rows=text_rows,
+        markers=load_format(format).markers,
+        max_grid=max_grid,
+        image=of(image_tokenizer),
+        audio=of(audio_tokenizer),
+        text_fingerprint=text_tokenizer.fingerprint,
+    )
+    grammar = Grammar.load(format, vocabulary)
+    return Sequencer(vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer)
+
+
+def _default_sampling(config: Any) -> Sampling:
+    positions = getattr(config, "max_position_embeddings", None)
+    default = Sampling()
+    if positions is None or positions >= default.max_ids:
+        return default
+    return Sampling(max_ids=int(positions))
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text is empty; say what is wanted")
+    return text
+
+
+def _last(document: Document, kind: type) -> Any:
+    segment = document.segments[-1]
+    assert isinstance(segment, kind), type(segment)
+    return segment
