@@ -339,7 +339,7 @@ def test_the_end_is_refused_while_pictures_are_owed():
         ({"num_images": 1, "allow": ("text",)}, "allow leaves out image"),
         ({"allow": ("video",)}, "it may hold text, image and audio"),
         ({"min_audio_frames": 4, "max_audio_frames": 3}, "audio frames from 4 to 3"),
-        ({"single": True, "num_images": 1}, "takes one segment"),
+        ({"single": True, "num_images": 1}, "takes exactly one segment"),
         ({"stop": 3}, "needs single=True"),
         ({"stop": 3, "single": True, "allow": ("text",)}, "cannot be the stop"),
     ],
