@@ -15,12 +15,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from unified.grammar import MODALITIES
 from unified.model import UnifiedModel
+from unified.subjects import KnownSubjects
 from unified.text import TextTokenizer
 from unified.training_data import (
     Batch,
@@ -41,9 +41,11 @@ from unified.training_data import (
     share_ranges,
 )
 from unified_data.document import Text
+from unified_data.pocket.subjects import load_subjects
 from unified_data.shards import read_shards
 from unified_tokenizers import load_tokenizer
 from unified_tokenizers.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from unified_tokenizers.run_file import read_run
 
 __all__ = ["DecoderTraining", "load_config", "main", "range_loss", "train"]
 
@@ -65,6 +67,8 @@ class DecoderTraining:
             the last `cooldown` share of the run.
         modality_weights: factors on the loss of each modality's ids.
         padded_ids: places of one forward pass; bounds memory.
+        world: `pocket` puts the list of that world's subjects into the model's folder, so that the
+            commands can say what the model knows.
     """
 
     output: str
@@ -90,20 +94,20 @@ class DecoderTraining:
     save_every: int = 200
     threads: int = 2
     store: str = "bfloat16"
+    world: str | None = None
 
 
 def load_config(path: Path) -> DecoderTraining:
     """Read a run's file. Raises ValueError for unknown, missing or misspelt entries."""
-    entries = yaml.safe_load(path.read_text("utf-8"))
-    known = {f.name for f in fields(DecoderTraining)}
-    if not isinstance(entries, dict) or (unknown := set(entries) - known):
-        raise ValueError(f"{path}: unknown entries {sorted(unknown)}, expected {sorted(known)}")
+    entries = read_run(path, DecoderTraining)
     try:
         for name in ("sources", "heldout"):
             entries[name] = {key: Source(**value) for key, value in entries[name].items()}
         config = DecoderTraining(**entries)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: sources and heldout are names with shards: {error}") from None
+    if config.world not in (None, "pocket"):
+        raise ValueError(f"{path}: world {config.world!r}, expected 'pocket' or none")
     if unknown := set(config.modality_weights) - set(MODALITIES):
         raise ValueError(f"{path}: unknown modalities {sorted(unknown)}, expected {[*MODALITIES]}")
     return config
@@ -209,9 +213,7 @@ def build_model(config: DecoderTraining) -> UnifiedModel:
     )
 
 
-def evaluate(
-    decoder: nn.Module, heldout: dict[str, Examples], padded_ids: int
-) -> dict[str, float]:
+def evaluate(decoder: nn.Module, heldout: dict[str, Examples], padded_ids: int) -> dict[str, float]:
     """Mean loss in nats of each held-out source and modality."""
     found: dict[str, float] = {}
     ones = torch.ones(len(MODALITIES))
@@ -311,6 +313,8 @@ def train(config: DecoderTraining, resume: bool = False) -> Path:
                 save_checkpoint(output / "checkpoints", step, {"decoder": decoder}, optimizers,
                                 asdict(config))  # fmt: skip
                 model.save_pretrained(output / "model", dtype=config.store)
+                if config.world == "pocket":
+                    KnownSubjects.of(load_subjects()).save(output / "model")
                 decoder.train()
                 began = time.perf_counter()
     log.close()
@@ -321,5 +325,3 @@ def main(config_path: Path, resume: bool = False) -> None:
     """The command `unified train`."""
     folder = train(load_config(config_path), resume)
     Console(stderr=True).print(f"model saved in {folder}")
-
-

@@ -49,8 +49,12 @@ class Source:
     shards: str
     share: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not self.share > 0:
+            raise ValueError(f"the share of {self.shards} is {self.share}, expected more than 0")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Examples:
     """Tokenized documents of one source, end to end.
 
@@ -79,7 +83,7 @@ class Examples:
         return np.diff(self.offsets)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Rows of one length class, padded on the right.
 
@@ -172,9 +176,7 @@ def _tokenize(documents: Iterator[tuple[str, Document]], sequencer: Sequencer) -
         ids.append(sequence.ids.astype(np.int32))
         loss.append(sequence.loss)
         modality.append(sequence.modality)
-        allowed.append(
-            np.array(_allowed(sequencer.grammar, sequence.ids.tolist(), seen), np.int16)
-        )
+        allowed.append(np.array(_allowed(sequencer.grammar, sequence.ids.tolist(), seen), np.int16))
         offsets.append(offsets[-1] + len(sequence.ids))
     return Examples(
         np.concatenate(ids),
@@ -213,9 +215,15 @@ def load_examples(
             cache.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".partial")
             with partial.open("wb") as file:
-                np.savez(file, ids=made.ids, loss=made.loss, allowed=made.allowed,
-                         modality=made.modality, offsets=made.offsets,
-                         ranges=np.frombuffer(json.dumps(made.ranges).encode(), np.uint8))  # fmt: skip
+                np.savez(
+                    file,
+                    ids=made.ids,
+                    loss=made.loss,
+                    allowed=made.allowed,
+                    modality=made.modality,
+                    offsets=made.offsets,
+                    ranges=np.frombuffer(json.dumps(made.ranges).encode(), np.uint8),
+                )
             partial.replace(path)
         parts.append(_load(path))
         if limit is not None:
@@ -239,6 +247,7 @@ def share_ranges(parts: Sequence[Examples]) -> list[Examples]:
     for part in parts:
         numbers = np.array([table.setdefault(ranges, len(table)) for ranges in part.ranges])
         renumbered.append(numbers[part.allowed].astype(np.int16))
+    assert len(table) <= np.iinfo(np.int16).max
     return [
         replace(part, allowed=allowed, ranges=tuple(table))
         for part, allowed in zip(parts, renumbered)
@@ -292,12 +301,14 @@ def plan_steps(
 def rows(
     sources: Sequence[Examples], chosen: Sequence[tuple[int, int]], padded_ids: int
 ) -> Iterator[Batch]:
-    """A step's documents as batches of similar lengths, each of at most `padded_ids` places."""
-    by_length = sorted(chosen, key=lambda pair: int(sources[pair[0]].lengths[pair[1]]))
+    """A step's documents as batches of similar lengths, each of at most `padded_ids` places.
+
+    The longest come first, so that what is left over for the last batch is short.
+    """
+    length = {pair: int(sources[pair[0]].lengths[pair[1]]) for pair in chosen}
     group: list[tuple[int, int]] = []
-    for pair in by_length:
-        length = int(sources[pair[0]].lengths[pair[1]])
-        if group and length * (len(group) + 1) > padded_ids:
+    for pair in sorted(chosen, key=lambda pair: -length[pair]):
+        if group and length[group[0]] * (len(group) + 1) > padded_ids:
             yield _batch(sources, group)
             group = []
         group.append(pair)

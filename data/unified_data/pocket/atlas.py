@@ -52,7 +52,9 @@ def glyph(character: str, side: int = TILE) -> np.ndarray:
     """
     sheet, order = _sheet()
     if character not in order:
-        raise ValueError(f"the atlas has no glyph {character!r}; it has {len(order)}: render it again")
+        raise ValueError(
+            f"the atlas has no glyph {character!r}; it has {len(order)}: render it again"
+        )
     if not 1 <= side <= TILE:
         raise ValueError(f"glyph side {side} is out of range, expected 1 to {TILE} pixels")
     row, column = divmod(order[character], _COLUMNS)

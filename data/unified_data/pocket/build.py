@@ -1,6 +1,7 @@
 """Building the pocket world: shards of documents, the same from the same seed.
 
-Kinds of documents: article, draw, describe, ask, speak, listen (see `articles` and `tasks`).
+Kinds of documents: article, text (an article without media: three times as many facts for the
+same number of ids), draw, describe, ask, speak, listen (see `articles` and `tasks`).
 Splits: `train`, and `heldout`, about one combination in twenty by hash. The combination is a
 scene's key, an article's plan, or a spoken sentence; a subject's lead is always in `train`, since
 articles read it aloud.
@@ -33,15 +34,17 @@ from unified_data.pocket.scenes import (
     split_of,
 )
 from unified_data.pocket.speech import SAMPLE_RATE, VOICES, speak
-from unified_data.pocket.subjects import load_subjects
+from unified_data.pocket.subjects import Subject, load_subjects
 from unified_data.shards import INDEX, ShardInfo, ShardWriter, read_index, write_index
 
-KINDS = ("article", "draw", "describe", "ask", "speak", "listen")
+KINDS = ("article", "draw", "describe", "ask", "speak", "listen", "text")
 SPLITS = ("train", "heldout")
 
 _WORLD = 1  # raise when the same seed would give other documents
 _ARTICLES_PER_SUBJECT = 8
 _TWO, _COUNTED = 16_000, 6_000
+# Large subjects are one scene in six of the singles, but what people ask for most.
+_LARGE = 6
 _COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 7_000, "listen": 7_000}
 _LEAST_HELDOUT = 2  # of each kind, however small the scale
 
@@ -137,7 +140,7 @@ def _make(job: tuple[str, str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def _document(kind: str, payload: Any) -> Document:
-    if kind == "article":
+    if kind in ("article", "text"):
         return article_document(payload)
     if kind == "ask":
         scene, turns = payload
@@ -183,8 +186,34 @@ def _articles(kind: str, split: str, scale: float, rng: np.random.Generator) -> 
     raise AssertionError
 
 
+def _texts(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Plan]:
+    """Articles without pictures or narration, their plans split as those of articles are."""
+    plans: list[Plan] = []
+    wanted = _share(_ARTICLES_PER_SUBJECT * len(load_subjects()), split, scale)
+    choices = [[p for p in _silent(subject) if p[1] == split] for subject in load_subjects()]
+    while len(plans) < wanted:
+        for index in rng.permutation(len(choices))[: wanted - len(plans)]:
+            if choices[index]:  # a few subjects have no held-out plan
+                plans.append(choices[index][int(rng.integers(len(choices[index])))][0])
+    return plans
+
+
+def _silent(subject: Subject) -> Iterator[tuple[Plan, str]]:
+    """Every order of two or more of a subject's sections, as a plan, with its split."""
+    headings = [section.heading for section in subject.sections]
+    for size in range(min(2, len(headings)), len(headings) + 1):
+        for sections in itertools.permutations(headings, size):
+            plan = Plan(subject, sections, (), None)
+            yield plan, split_of(f"article|{plan.prompt}")
+
+
 def _drawings(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Scene]:
-    singles = [scene for scene in _single_scenes() if scene.split == split]
+    singles = [
+        scene
+        for scene in _single_scenes()
+        if scene.split == split
+        for _ in range(_LARGE if scene.kind == "one" and split == "train" else 1)
+    ]
     wanted = max(1, round(len(singles) * scale))
     scenes: list[Scene] = []
     while len(scenes) < wanted:
@@ -292,6 +321,7 @@ _PLANNERS: dict[str, Callable[[str, str, float, np.random.Generator], list[Any]]
     "ask": _pictures,
     "speak": _sentences,
     "listen": _sentences,
+    "text": _texts,
 }
 
 

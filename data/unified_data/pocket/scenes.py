@@ -88,7 +88,9 @@ class Scene:
 
     def __post_init__(self) -> None:
         if self.ground not in GROUNDS:
-            raise ValueError(f"unknown ground {self.ground!r}, expected one of {', '.join(GROUNDS)}")
+            raise ValueError(
+                f"unknown ground {self.ground!r}, expected one of {', '.join(GROUNDS)}"
+            )
         if (self.kind == "placed") != (self.place in PLACES):
             raise ValueError(f"scene of kind {self.kind!r} has place {self.place!r}")
         if (self.kind == "two") != (self.relation in RELATIONS and self.other is not None):
@@ -152,7 +154,8 @@ def _boxes(scene: Scene) -> list[tuple[Subject, int, int, int]]:
         assert scene.place is not None
         corners = [(scene.subject, _PLACE_BOXES[scene.place])]
     elif scene.kind == "two":
-        assert scene.other is not None and scene.relation is not None
+        assert scene.other is not None
+        assert scene.relation is not None
         corners = list(zip((scene.subject, scene.other), _PAIR_BOXES[scene.relation]))
     else:
         corners = [(scene.subject, corner) for corner in _COUNT_BOXES[scene.count]]
@@ -241,7 +244,8 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
         absent = everything[int(rng.integers(len(everything)))]
     asked: list[tuple[str, str]] = []
     if scene.kind == "two":
-        assert scene.other is not None and scene.relation is not None
+        assert scene.other is not None
+        assert scene.relation is not None
         asked.append((f"What is {scene.relation} the {scene.other.name}?", scene.subject.phrase))
         asked.append((f"Where is the {scene.subject.name}?",
                       f"{scene.relation} the {scene.other.name}"))  # fmt: skip

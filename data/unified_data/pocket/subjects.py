@@ -57,7 +57,8 @@ def _subject(entry: dict, kind: str) -> Subject:
         aliases=tuple(entry["aliases"]),
         lead=entry["lead"],
         sections=tuple(
-            Section(section["heading"], tuple(section["sentences"])) for section in entry["sections"]
+            Section(section["heading"], tuple(section["sentences"]))
+            for section in entry["sections"]
         ),
     )
 
