@@ -195,8 +195,6 @@ class AudioTokenizer(SavedTokenizer):
             raise ValueError(
                 f"{num_samples} samples do not have {frames} frames at {self.hop} samples each"
             )
-        quantized = self.quantizer.get_output_from_indices(
-            rearrange(codes.codes, "b k t -> b t k")
-        )
+        quantized = self.quantizer.get_output_from_indices(rearrange(codes.codes, "b k t -> b t k"))
         waveform = self.waveform(quantized.float(), codes.codes)
         return waveform[:, None, :num_samples].float().clamp(-1, 1).contiguous()

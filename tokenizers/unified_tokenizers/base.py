@@ -20,7 +20,7 @@ from torch import Tensor, nn
 __all__ = ["Codes", "MediaTokenizer", "SavedTokenizer", "check_codes", "load_tokenizer"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Codes:
     """What `encode` gives and `decode` takes.
 
@@ -101,18 +101,21 @@ class SavedTokenizer(nn.Module):
         Args:
             dtype: store floating-point weights in this type (loading casts back to float32).
         """
-        assert is_dataclass(self.config) and not isinstance(self.config, type)
+        assert is_dataclass(self.config)
+        assert not isinstance(self.config, type)
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         state = {
             name: (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
             for name, value in self.state_dict().items()
         }
+        config = {"modality": self.modality, **asdict(self.config)}
         partial = path / "model.safetensors.partial"
         save_file(state, partial)
         os.replace(partial, path / "model.safetensors")
-        config = {"modality": self.modality, **asdict(self.config)}
-        (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+        partial = path / "config.json.partial"
+        partial.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+        os.replace(partial, path / "config.json")
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> SavedTokenizer:
@@ -122,16 +125,16 @@ class SavedTokenizer(nn.Module):
             ValueError: files missing, torn, of another modality, or of other shapes.
         """
         path = Path(folder)
-        try:
-            entries = json.loads((path / "config.json").read_text("utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"no readable config.json of a tokenizer in {path}: {error}") from None
+        entries = _read_config(path)
         modality = entries.pop("modality", None)
         if modality != cls.modality:
             raise ValueError(
                 f"the tokenizer in {path} is for {modality!r}, expected {cls.modality!r}"
             )
-        tokenizer = cls(cls.parse_config(entries))
+        try:
+            tokenizer = cls(cls.parse_config(entries))
+        except TypeError as error:
+            raise ValueError(f"{path / 'config.json'} holds a wrong value: {error}") from None
         try:
             state = load_file(path / "model.safetensors")
         except (OSError, SafetensorError) as error:
@@ -164,13 +167,23 @@ class SavedTokenizer(nn.Module):
         return digest.hexdigest()[:16]
 
 
-def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
-    """Load the tokenizer in `folder`, image or audio, as its config.json says."""
-    path = Path(folder) / "config.json"
+def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        modality = json.loads(path.read_text("utf-8")).get("modality")
-    except (OSError, json.JSONDecodeError) as error:
+        entries = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise ValueError(f"no readable config.json of a tokenizer in {folder}: {error}") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"{folder / 'config.json'} is not a tokenizer's: expected a JSON object")
+    return entries
+
+
+def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
+    """Load the tokenizer in `folder`, image or audio, as its config.json says.
+
+    Raises:
+        ValueError: files missing, torn, of an unknown modality, or of other shapes.
+    """
+    modality = _read_config(Path(folder)).get("modality")
     if modality == "image":
         from unified_tokenizers.image import ImageTokenizer
 
@@ -179,4 +192,6 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
         from unified_tokenizers.audio import AudioTokenizer
 
         return AudioTokenizer.from_pretrained(folder)
-    raise ValueError(f"{path} names modality {modality!r}, expected 'image' or 'audio'")
+    raise ValueError(
+        f"{Path(folder) / 'config.json'} names modality {modality!r}, expected 'image' or 'audio'"
+    )

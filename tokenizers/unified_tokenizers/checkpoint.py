@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -68,14 +69,33 @@ def load_checkpoint(
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> tuple[int, dict[str, Any]]:
-    """Put a checkpoint's state into modules and optimizers; returns (step, extra)."""
-    plain = json.loads((path / "state.json").read_text("utf-8"))
-    tensors = load_file(path / "state.safetensors")
+    """Put a checkpoint's state into modules and optimizers; returns (step, extra).
+
+    Raises:
+        ValueError: damaged files, or the state of modules of another shape.
+    """
+    try:
+        plain = json.loads((path / "state.json").read_text("utf-8"))
+        tensors = load_file(path / "state.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"the checkpoint {path} is damaged ({error}); remove it to go on from the one before"
+        ) from None
     for name, module in modules.items():
         prefix = f"module/{name}/"
-        module.load_state_dict(
-            {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
-        )
+        try:
+            module.load_state_dict(
+                {
+                    key.removeprefix(prefix): v
+                    for key, v in tensors.items()
+                    if key.startswith(prefix)
+                }
+            )
+        except RuntimeError as error:
+            summary = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"the checkpoint {path} is of another {name} than the configuration's: {summary}"
+            ) from None
     for name, optimizer in optimizers.items():
         saved = plain["optimizers"][name]
         state: dict[int, dict[str, Any]] = {

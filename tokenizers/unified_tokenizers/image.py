@@ -76,9 +76,13 @@ class ImageTokenizer(SavedTokenizer):
         nn.init.normal_(self.code_rows.weight, std=0.02)
         self.blocks_1 = nn.Sequential(*(ConvNeXt2d(width) for _ in range(one)))
         self.grow_2 = nn.Linear(width, 4 * (width // 2))
-        self.blocks_2 = nn.Sequential(*(ConvNeXt2d(width // 2, kernel=3, expansion=3) for _ in range(two)))
+        self.blocks_2 = nn.Sequential(
+            *(ConvNeXt2d(width // 2, kernel=3, expansion=3) for _ in range(two))
+        )
         self.grow_4 = nn.Linear(width // 2, 4 * (width // 4))
-        self.blocks_4 = nn.Sequential(*(ConvNeXt2d(width // 4, kernel=3, expansion=3) for _ in range(four)))
+        self.blocks_4 = nn.Sequential(
+            *(ConvNeXt2d(width // 4, kernel=3, expansion=3) for _ in range(four))
+        )
         self.norm = nn.LayerNorm(width // 4)
         self.to_pixels = nn.Linear(width // 4, 3 * (config.stem // 2) ** 2)
 
@@ -166,7 +170,9 @@ class ImageTokenizer(SavedTokenizer):
             if low < 0 or high > 1:
                 raise ValueError(f"pixels range from {low:g} to {high:g}, expected [0, 1]")
         else:
-            raise ValueError(f"pictures have dtype {pixels.dtype}, expected uint8 or floating point")
+            raise ValueError(
+                f"pictures have dtype {pixels.dtype}, expected uint8 or floating point"
+            )
         height, width = pixels.shape[2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
         # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.

@@ -28,12 +28,16 @@ def _members(source: Path, modality: str) -> Iterator[tuple[str, bytes]]:
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     for path in files:
         if path.suffix == ".tar":
-            with tarfile.open(path, "r|") as tar:
-                for member in tar:
-                    if member.isfile() and PurePosixPath(member.name).suffix in endings:
-                        stream = tar.extractfile(member)
-                        assert stream is not None
-                        yield f"{path.name}:{member.name}", stream.read()
+            try:
+                with tarfile.open(path, "r|") as tar:
+                    for member in tar:
+                        suffix = PurePosixPath(member.name).suffix.lower()
+                        if member.isfile() and suffix in endings:
+                            stream = tar.extractfile(member)
+                            assert stream is not None
+                            yield f"{path.name}:{member.name}", stream.read()
+            except tarfile.TarError as error:
+                raise ValueError(f"cannot read the shard {path}: {error}") from None
         elif path.suffix.lower() in endings:
             yield str(path), path.read_bytes()
 
@@ -67,13 +71,13 @@ def load_pictures(paths: tuple[str, ...], limit: int) -> np.ndarray:
             try:
                 with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
                     pixels = np.asarray(picture.convert("RGB"))
-            except OSError as error:
+            except (OSError, SyntaxError, Image.DecompressionBombError) as error:
                 raise ValueError(f"cannot read the picture {where}: {error}") from None
             first = next(iter(pictures.values()), pixels)
             if pixels.shape != first.shape:
                 raise ValueError(
-                    f"the picture {where} is {pixels.shape[:2]} pixels, the first {first.shape[:2]};"
-                    " pictures of one training have one size"
+                    f"the picture {where} is {pixels.shape[:2]} pixels, the first"
+                    f" {first.shape[:2]}; pictures of one training have one size"
                 )
             pictures[data] = pixels
             if len(pictures) == limit:
@@ -87,7 +91,7 @@ def load_recordings(paths: tuple[str, ...], sample_rate: int, seconds: float) ->
     """Recordings, mono int16, until they last `seconds` together.
 
     Raises:
-        ValueError: nothing found, an unreadable recording, or another sample rate.
+        ValueError: nothing found, an unreadable recording, another sample rate, or not mono.
     """
     recordings: list[np.ndarray] = []
     total = 0
@@ -98,7 +102,13 @@ def load_recordings(paths: tuple[str, ...], sample_rate: int, seconds: float) ->
             except soundfile.LibsndfileError as error:
                 raise ValueError(f"cannot read the recording {where}: {error}") from None
             if rate != sample_rate:
-                raise ValueError(f"the recording {where} is at {rate} Hz, expected {sample_rate} Hz")
+                raise ValueError(
+                    f"the recording {where} is at {rate} Hz, expected {sample_rate} Hz"
+                )
+            if samples.shape[1] != 1:
+                raise ValueError(
+                    f"the recording {where} has {samples.shape[1]} channels, expected mono"
+                )
             recordings.append(samples[:, 0])
             total += len(samples)
             if total >= seconds * sample_rate:

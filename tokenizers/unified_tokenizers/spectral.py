@@ -17,7 +17,13 @@ def _filterbank(num_fft: int, num_mels: int, sample_rate: int) -> Tensor:
     from torchaudio.functional import melscale_fbanks
 
     return melscale_fbanks(
-        num_fft // 2 + 1, 0.0, sample_rate / 2, num_mels, sample_rate, norm="slaney", mel_scale="slaney"
+        num_fft // 2 + 1,
+        0.0,
+        sample_rate / 2,
+        num_mels,
+        sample_rate,
+        norm="slaney",
+        mel_scale="slaney",
     )
 
 
@@ -64,7 +70,11 @@ class InverseSTFT(nn.Module):
         frames = torch.fft.irfft(spectrum_BFT, self.num_fft, dim=1) * self.window[:, None]
         num_frames = frames.shape[-1]
         length = (num_frames - 1) * self.hop + self.num_fft
-        fold = {"output_size": (1, length), "kernel_size": (1, self.num_fft), "stride": (1, self.hop)}
+        fold = {
+            "output_size": (1, length),
+            "kernel_size": (1, self.num_fft),
+            "stride": (1, self.hop),
+        }
         waveform = F.fold(frames, **fold)[:, 0, 0]
         squares = self.window.square()[None, :, None].expand(1, -1, num_frames)
         envelope = F.fold(squares.contiguous(), **fold)[0, 0, 0]

@@ -13,23 +13,22 @@ import copy
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from unified_tokenizers.audio import AudioTokenizer
 from unified_tokenizers.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from unified_tokenizers.image import ImageTokenizer
 from unified_tokenizers.media import load_pictures, load_recordings
+from unified_tokenizers.run_file import read_run
 from unified_tokenizers.spectral import MultiScaleMelLoss
 
 __all__ = ["TokenizerTraining", "load_config", "main", "train"]
@@ -75,16 +74,17 @@ class TokenizerTraining:
 
 def load_config(path: Path) -> TokenizerTraining:
     """Read a run's file. Raises ValueError for unknown, missing or misspelt entries."""
-    entries = yaml.safe_load(path.read_text("utf-8"))
-    known = {field.name for field in fields(TokenizerTraining)}
-    if not isinstance(entries, dict) or (unknown := set(entries) - known):
-        raise ValueError(f"{path}: unknown entries {sorted(unknown)}, expected {sorted(known)}")
+    entries = read_run(path, TokenizerTraining)
     for name in ("data", "heldout"):
-        entries[name] = tuple(entries.get(name) or ())
-    try:
-        config = TokenizerTraining(**entries)
-    except TypeError as error:
-        raise ValueError(f"{path}: {error}") from None
+        value = entries[name] or []
+        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+            raise ValueError(f"{path}: {name} is {value!r}, expected a list of paths")
+        entries[name] = tuple(value)
+    if not isinstance(entries["tokenizer"], dict):
+        raise ValueError(
+            f"{path}: tokenizer is {entries['tokenizer']!r}, expected a mapping of its settings"
+        )
+    config = TokenizerTraining(**entries)
     if config.modality not in ("image", "audio"):
         raise ValueError(f"{path}: modality {config.modality!r}, expected 'image' or 'audio'")
     if config.store not in ("float32", "bfloat16"):
@@ -138,6 +138,11 @@ class _Recordings:
         self.tokenizer = AudioTokenizer(AudioTokenizer.parse_config(config.tokenizer))
         self.tokenizer.front.fill()
         rate = self.tokenizer.sample_rate
+        if config.crop * self.tokenizer.hop % 512:
+            raise ValueError(
+                f"crop {config.crop} frames of {self.tokenizer.hop} samples are not a multiple of"
+                " the mel loss's 512 samples; choose another crop"
+            )
         self.recordings = load_recordings(config.data, rate, config.limit)
         self.held = load_recordings(config.heldout, rate, 60) if config.heldout else []
         self.mel = MultiScaleMelLoss(rate)
@@ -216,7 +221,10 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
     decay = [p for p in model.parameters() if p.ndim >= 2]
     plain = [p for p in model.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0}],
+        [
+            {"params": decay, "weight_decay": config.weight_decay},
+            {"params": plain, "weight_decay": 0},
+        ],
         lr=config.learning_rate,
         betas=(0.9, 0.99),
     )
@@ -278,5 +286,3 @@ def main(config_path: Path, resume: bool = False) -> None:
     """The command `unified tokenizer train`."""
     folder = train(load_config(config_path), resume)
     Console(stderr=True).print(f"tokenizer saved in {os.fspath(folder)}")
-
-

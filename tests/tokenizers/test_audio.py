@@ -1,0 +1,201 @@
+"""The audio tokenizer: exact lengths, residual codes, the inverse transform, errors."""
+
+import pytest
+import torch
+
+from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from unified_tokenizers.base import Codes
+from unified_tokenizers.spectral import InverseSTFT, LogMel, MultiScaleMelLoss
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> AudioTokenizer:
+    torch.manual_seed(2)
+    made = AudioTokenizer(
+        AudioTokenizerConfig(
+            hop=128, num_codebooks=3, levels=(5, 4), num_mels=12, encoder_width=12,
+            encoder_depth=2, decoder_width=16, decoder_depths=(1, 1),
+        )
+    )  # fmt: skip
+    made.front.fill()
+    return made.eval()
+
+
+def sound(batch: int, samples: int, seed: int = 0) -> torch.Tensor:
+    """Tones that change along the way, with noise: (B, 1, S) within [-1, 1]."""
+    rng = torch.Generator().manual_seed(seed)
+    time = torch.arange(samples) / 16_000
+    pitch = 100 + 900 * torch.rand(batch, 1, 1, generator=rng)
+    swell = torch.sin(2 * torch.pi * 7 * time).abs()
+    noise = torch.rand(batch, 1, samples, generator=rng) - 0.5
+    return swell * torch.sin(2 * torch.pi * pitch * time) * 0.8 + 0.2 * noise
+
+
+def test_figures_follow_from_the_configuration(tokenizer):
+    assert tokenizer.codebook_sizes == (20, 20, 20)
+    assert tokenizer.sample_rate == 16_000
+    assert tokenizer.hop == 128
+    assert tokenizer.frame_rate == 125
+    assert tokenizer.bits_per_second == pytest.approx(125 * 3 * 4.321928)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 127, 128, 129, 1000, 1281])
+def test_every_number_of_samples_comes_back_exactly(tokenizer, samples):
+    codes = tokenizer.encode(sound(2, samples))
+    assert codes.size == (samples,)
+    assert codes.codes.shape == (2, 3, -(-samples // 128))
+    made = tokenizer.decode(codes)
+    assert made.shape == (2, 1, samples)
+    assert made.dtype == torch.float32
+    assert made.abs().max() <= 1
+
+
+def test_a_batch_gives_what_each_waveform_gives_alone(tokenizer):
+    waveforms = sound(4, 1100)
+    together = tokenizer.encode(waveforms)
+    made = tokenizer.decode(together)
+    assert len(together.codes.unique()) > 5
+    for row, waveform in enumerate(waveforms):
+        alone = tokenizer.encode(waveform[None])
+        assert torch.equal(alone.codes[0], together.codes[row])
+        torch.testing.assert_close(tokenizer.decode(alone)[0], made[row], atol=1e-5, rtol=0)
+
+
+def test_the_last_frame_is_completed_with_silence(tokenizer):
+    waveform = sound(1, 700)
+    completed = torch.nn.functional.pad(waveform, (0, 6 * 128 - 700))
+    codes, whole = tokenizer.encode(waveform), tokenizer.encode(completed)
+    assert torch.equal(codes.codes, whole.codes)
+    assert torch.equal(tokenizer.decode(codes), tokenizer.decode(whole)[..., :700])
+
+
+def test_autocast_around_encode_changes_no_code(tokenizer):
+    waveforms = sound(2, 900)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = tokenizer.encode(waveforms).codes
+    assert torch.equal(inside, tokenizer.encode(waveforms).codes)
+
+
+def test_decoding_codes_is_the_reconstruction_that_training_saw(tokenizer):
+    waveforms = sound(2, 128 * 6)
+    quantized, codes = tokenizer.quantize(tokenizer.features(waveforms[:, 0]))
+    trained = tokenizer.waveform(quantized, codes).clamp(-1, 1)
+    coded = tokenizer.encode(waveforms)
+    assert torch.equal(coded.codes, codes)
+    torch.testing.assert_close(tokenizer.decode(coded)[:, 0], trained, atol=1e-5, rtol=0)
+
+
+def test_each_level_refines_the_one_before(tokenizer):
+    features = torch.rand(1, 500, 2, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    _, codes = tokenizer.quantize(features)
+    parts = tokenizer.quantizer.get_codes_from_indices(codes.transpose(1, 2))
+    clamp = tokenizer.quantizer.soft_clamp_input_value
+    wanted = (features / clamp).tanh() * clamp
+    errors = [float((wanted - parts[: n + 1].sum(0)).square().mean()) for n in range(3)]
+    assert errors[1] < errors[0] / 8
+    assert errors[2] < errors[1] / 8
+
+
+def test_every_code_of_every_level_can_be_chosen(tokenizer):
+    # Wide enough to saturate the outer levels, fine enough to reach every residual.
+    features = torch.cartesian_prod(torch.linspace(-3, 3, 500), torch.linspace(-3, 3, 500))
+    _, codes = tokenizer.quantize(features[None])
+    for level in range(3):
+        assert codes[0, level].unique().tolist() == list(range(20)), f"level {level}"
+
+
+def test_every_code_has_a_row_of_its_own_in_the_decoder(tokenizer):
+    codes = torch.stack([torch.arange(20), torch.arange(20).flip(0), torch.arange(20).roll(7)])[
+        None
+    ]
+    quantized = tokenizer.quantizer.get_output_from_indices(codes.transpose(1, 2))
+    tokenizer.waveform(quantized, codes).square().sum().backward()
+    for rows in tokenizer.code_rows:
+        assert (rows.weight.grad.abs().sum(1) > 0).all()
+    tokenizer.zero_grad(set_to_none=True)
+
+
+def test_the_straight_through_gradient_reaches_every_part(tokenizer):
+    waveforms = sound(2, 128 * 8)[:, 0]
+    quantized, codes = tokenizer.quantize(tokenizer.features(waveforms))
+    (tokenizer.waveform(quantized, codes) - waveforms).square().mean().backward()
+    for name, parameter in tokenizer.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    tokenizer.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "reason"),
+    [
+        (torch.zeros(1, 2, 200), r"shape \(1, 2, 200\), expected \(B, 1, S\).*mix stereo down"),
+        (torch.zeros(1, 200), r"shape \(1, 200\), expected"),
+        (torch.zeros(1, 1, 0), "not empty"),
+        (torch.zeros(1, 1, 200, dtype=torch.int16), "dtype torch.int16, expected floating point"),
+        (torch.full((1, 1, 200), float("nan")), "not finite"),
+        (torch.full((1, 1, 200), float("-inf")), "not finite"),
+    ],
+)
+def test_bad_waveforms_are_refused(tokenizer, waveform, reason):
+    with pytest.raises(ValueError, match=reason):
+        tokenizer.encode(waveform)
+
+
+@pytest.mark.parametrize("samples", [0, 256, 385])
+def test_a_length_that_does_not_belong_to_the_frames_is_refused(tokenizer, samples):
+    codes = torch.zeros(1, 3, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match=f"{samples} samples do not have 3 frames at 128"):
+        tokenizer.decode(Codes(codes, (samples,)))
+
+
+def test_bad_codes_are_refused(tokenizer):
+    good = tokenizer.encode(sound(1, 300))
+    for level, code in ((0, 20), (2, -1)):
+        bad = good.codes.clone()
+        bad[0, level, 1] = code
+        with pytest.raises(ValueError, match=f"code {code} at level {level} is out of range"):
+            tokenizer.decode(Codes(bad, good.size))
+    with pytest.raises(ValueError, match=r"expected \(B, 3, T\)"):
+        tokenizer.decode(Codes(good.codes[:, :2], good.size))
+
+
+@pytest.mark.parametrize(("num_fft", "hop"), [(64, 16), (256, 64), (40, 10)])
+def test_the_inverse_transform_undoes_a_windowed_transform(num_fft, hop):
+    waveform = sound(2, hop * 21)[:, 0]
+    inverse = InverseSTFT(num_fft, hop)
+    margin = (num_fft - hop) // 2
+    padded = torch.nn.functional.pad(waveform, (margin, num_fft - hop - margin))
+    spectrum = torch.stft(
+        padded, num_fft, hop, window=inverse.window, center=False, return_complex=True
+    )
+    assert spectrum.shape[2] == 21
+    torch.testing.assert_close(inverse(spectrum), waveform, atol=1e-5, rtol=0)
+
+
+def test_mel_frames_stand_over_the_samples_they_describe():
+    front = LogMel(16_000, 128, 32, 8).fill()
+    waveform = torch.zeros(1, 32 * 9)
+    waveform[:, 32 * 4 : 32 * 5] = sound(1, 32)[0]
+    mel = front(waveform)
+    assert mel.shape == (1, 9, 8)
+    energy = mel[0].exp().sum(1)
+    assert energy.argmax() == 4
+    # A window of four hops reaches two frames to each side, and no further.
+    assert (mel[0, [0, 1, 7, 8]] == mel[0, 0, 0]).all()
+
+
+def test_a_pure_tone_is_loudest_in_the_band_that_holds_it():
+    front = LogMel(16_000, 1024, 160, 40).fill()
+    peaks = []
+    for pitch in (300, 1200, 5000):
+        tone = torch.sin(2 * torch.pi * pitch * torch.arange(4800) / 16_000)[None]
+        peaks.append(int(front(tone)[0, 15].argmax()))
+    assert peaks == sorted(set(peaks))
+
+
+def test_the_mel_loss_is_nothing_for_the_same_sound_and_grows_with_the_difference():
+    loss = MultiScaleMelLoss(16_000, windows=(64, 256), mels=(5, 12))
+    clean, noise = sound(2, 1024)[:, 0], sound(2, 1024, seed=8)[:, 0]
+    assert loss(clean, clean) == 0
+    near, far = loss(clean + 0.01 * noise, clean), loss(clean + 0.3 * noise, clean)
+    assert 0 < near < far

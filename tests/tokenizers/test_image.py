@@ -1,0 +1,181 @@
+"""The image tokenizer: exact sizes, codes that depend on their surroundings only, errors."""
+
+import pytest
+import torch
+from einops import rearrange
+
+from unified_tokenizers.base import Codes
+from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ImageTokenizer:
+    torch.manual_seed(1)
+    made = ImageTokenizer(
+        ImageTokenizerConfig(
+            stem=4, levels=(5, 4, 3), encoder_width=10, decoder_width=16, encoder_depth=1,
+            decoder_depths=(1, 1, 1),
+        )
+    )  # fmt: skip
+    # Fresh weights give nearly one code for everything; spread the features over the levels.
+    with torch.no_grad():
+        made.to_quantizer[1].weight.mul_(3)
+    return made.eval()
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_figures_follow_from_the_configuration(tokenizer):
+    assert tokenizer.stride == 8
+    assert tokenizer.codebook_sizes == (60,)
+    assert tokenizer.bits_per_pixel == pytest.approx(5.906891 / 64)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 40), (37, 21), (9, 1), (1, 1), (3, 5), (24, 23)])
+def test_every_size_comes_back_exactly(tokenizer, size):
+    codes = tokenizer.encode(noise(2, 3, *size))
+    assert codes.size == size
+    assert codes.codes.shape == (2, 1, -(-size[0] // 8), -(-size[1] // 8))
+    made = tokenizer.decode(codes)
+    assert made.shape == (2, 3, *size)
+    assert made.dtype == torch.float32
+    assert made.min() >= 0
+    assert made.max() <= 1
+
+
+def test_a_batch_gives_what_each_picture_gives_alone(tokenizer):
+    pictures = noise(5, 3, 29, 18)
+    together = tokenizer.encode(pictures)
+    made = tokenizer.decode(together)
+    assert len(together.codes.unique()) > 10
+    for row, picture in enumerate(pictures):
+        alone = tokenizer.encode(picture[None])
+        assert torch.equal(alone.codes[0], together.codes[row])
+        torch.testing.assert_close(tokenizer.decode(alone)[0], made[row], atol=1e-5, rtol=0)
+
+
+def test_bytes_and_fractions_of_one_picture_have_the_same_codes(tokenizer):
+    pixels = (noise(1, 3, 16, 24) * 255).to(torch.uint8)
+    codes = tokenizer.encode(pixels).codes
+    for same in (pixels.float() / 255, pixels.double() / 255):
+        assert torch.equal(tokenizer.encode(same).codes, codes)
+
+
+def test_autocast_around_encode_changes_no_code(tokenizer):
+    pictures = noise(3, 3, 32, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = tokenizer.encode(pictures).codes
+    assert torch.equal(inside, tokenizer.encode(pictures).codes)
+
+
+def test_decoding_codes_is_the_reconstruction_that_training_saw(tokenizer):
+    pictures = noise(2, 3, 24, 16)
+    quantized, codes = tokenizer.quantize(tokenizer.features(pictures))
+    trained = tokenizer.pictures(quantized, codes).clamp(0, 1)
+    coded = tokenizer.encode(pictures)
+    assert torch.equal(coded.codes[:, 0], codes)
+    torch.testing.assert_close(tokenizer.decode(coded), trained, atol=1e-5, rtol=0)
+
+
+def test_the_straight_through_gradient_reaches_every_part(tokenizer):
+    quantized, codes = tokenizer.quantize(tokenizer.features(noise(2, 3, 16, 24)))
+    loss = (tokenizer.pictures(quantized, codes) - noise(2, 3, 16, 24, seed=1)).square().mean()
+    loss.backward()
+    for name, parameter in tokenizer.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    tokenizer.zero_grad(set_to_none=True)
+
+
+def test_the_encoder_learns_through_the_quantizer_alone(tokenizer):
+    features = tokenizer.features(noise(1, 3, 8, 16)).detach().requires_grad_()
+    quantized, _ = tokenizer.quantize(features)
+    quantized.sum().backward()
+    assert (features.grad != 0).all()
+
+
+def test_a_change_is_seen_by_its_own_code_and_direct_neighbours_only(tokenizer):
+    picture = noise(1, 3, 72, 56)
+    before = tokenizer.features(picture)
+    changed = picture.clone()
+    changed[:, :, 32:40, 24:32] = noise(1, 3, 8, 8, seed=9)  # the square of code (4, 3)
+    moved = (tokenizer.features(changed) - before).abs().sum(-1)[0] > 0
+    rows, columns = moved.nonzero().unbind(1)
+    assert moved[4, 3]
+    assert (rows - 4).abs().max() == 1
+    assert (columns - 3).abs().max() == 1
+
+
+def test_the_same_thing_a_stride_further_has_the_same_codes_a_place_further(tokenizer):
+    thing = noise(3, 16, 16, seed=3)
+
+    def codes(y: int, x: int) -> torch.Tensor:
+        picture = torch.full((1, 3, 72, 72), 0.7)
+        picture[0, :, y : y + 16, x : x + 16] = thing
+        return tokenizer.encode(picture).codes[0, 0]
+
+    here, there = codes(16, 24), codes(32, 40)
+    # The thing and a ring of its neighbours: the ground's codes at the edges see the padding.
+    assert torch.equal(here[1:5, 2:6], there[3:7, 4:8])
+    assert len(here[2:4, 3:5].unique()) > 1
+    assert not torch.equal(here, there)
+
+
+def test_every_code_can_be_chosen_and_decodes_to_what_chose_it(tokenizer):
+    steps = [torch.linspace(-4, 4, 201)] * 3
+    features = torch.cartesian_prod(*(step[::5] for step in steps))[None, None]
+    quantized, codes = tokenizer.quantize(features)
+    assert codes.unique().tolist() == list(range(60))
+    book = tokenizer.quantizer.implicit_codebook
+    torch.testing.assert_close(book[codes], quantized)
+    assert len(book.unique(dim=0)) == 60
+
+
+def test_every_code_has_a_row_of_its_own_in_the_decoder(tokenizer):
+    grid = rearrange(torch.arange(60), "(h w) -> 1 1 h w", h=6)
+    tokenizer.pictures(
+        tokenizer.quantizer.implicit_codebook[grid[:, 0]], grid[:, 0]
+    ).sum().backward()
+    assert (tokenizer.code_rows.weight.grad.abs().sum(1) > 0).all()
+    tokenizer.zero_grad(set_to_none=True)
+    assert len(tokenizer.code_rows.weight.unique(dim=0)) == 60
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (torch.zeros(3, 8, 8), r"shape \(3, 8, 8\), expected \(B, 3, H, W\)"),
+        (torch.zeros(1, 4, 8, 8), r"shape \(1, 4, 8, 8\), expected"),
+        (torch.zeros(1, 8, 8, 3), r"shape \(1, 8, 8, 3\), expected"),
+        (torch.zeros(1, 3, 0, 8), "not empty"),
+        (torch.zeros(0, 3, 8, 8), "not empty"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.int64), "dtype torch.int64, expected uint8 or float"),
+        (torch.full((1, 3, 8, 8), 255.0), r"from 255 to 255, expected \[0, 1\]"),
+        (torch.full((1, 3, 8, 8), -0.25), r"from -0.25 to -0.25, expected \[0, 1\]"),
+        (torch.full((1, 3, 8, 8), float("nan")), "not finite"),
+        (torch.full((1, 3, 8, 8), float("inf")), "not finite"),
+    ],
+)
+def test_bad_pictures_are_refused(tokenizer, pixels, reason):
+    with pytest.raises(ValueError, match=reason):
+        tokenizer.encode(pixels)
+
+
+@pytest.mark.parametrize("size", [(17, 24), (16, 25), (8, 24), (16,), (0, 24), (24, 16)])
+def test_a_size_that_does_not_belong_to_the_grid_is_refused(tokenizer, size):
+    codes = torch.zeros(1, 1, 2, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"does not have a grid of \(2, 3\) codes at stride 8"):
+        tokenizer.decode(Codes(codes, size))
+
+
+def test_bad_codes_are_refused(tokenizer):
+    good = tokenizer.encode(noise(1, 3, 16, 16))
+    for code, reason in ((60, "code 60 at level 0"), (-1, "code -1 at level 0")):
+        bad = good.codes.clone()
+        bad[0, 0, 1, 0] = code
+        with pytest.raises(ValueError, match=reason):
+            tokenizer.decode(Codes(bad, good.size))
+    with pytest.raises(ValueError, match=r"expected torch\.int64"):
+        tokenizer.decode(Codes(good.codes.float(), good.size))
