@@ -58,33 +58,32 @@ def _sources(paths: tuple[str, ...]) -> list[Path]:
 
 
 def load_pictures(paths: tuple[str, ...], limit: int) -> np.ndarray:
-    """Up to `limit` different pictures of one size, (N, H, W, 3) uint8.
+    """Up to `limit` pictures of one size, (N, H, W, 3) uint8.
+
+    A picture that is found several times counts as often: so a data set says what matters.
 
     Raises:
         ValueError: nothing found, an unreadable picture, or pictures of different sizes.
     """
-    pictures: dict[bytes, np.ndarray] = {}
+    pictures: list[np.ndarray] = []
     for source in _sources(paths):
         for where, data in _members(source, "image"):
-            if data in pictures:
-                continue
             try:
                 with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
                     pixels = np.asarray(picture.convert("RGB"))
             except (OSError, SyntaxError, Image.DecompressionBombError) as error:
                 raise ValueError(f"cannot read the picture {where}: {error}") from None
-            first = next(iter(pictures.values()), pixels)
-            if pixels.shape != first.shape:
+            if pictures and pixels.shape != pictures[0].shape:
                 raise ValueError(
                     f"the picture {where} is {pixels.shape[:2]} pixels, the first"
-                    f" {first.shape[:2]}; pictures of one training have one size"
+                    f" {pictures[0].shape[:2]}; pictures of one training have one size"
                 )
-            pictures[data] = pixels
+            pictures.append(pixels)
             if len(pictures) == limit:
-                return np.stack(list(pictures.values()))
+                return np.stack(pictures)
     if not pictures:
         raise ValueError(f"no pictures in {', '.join(paths)}")
-    return np.stack(list(pictures.values()))
+    return np.stack(pictures)
 
 
 def load_recordings(paths: tuple[str, ...], sample_rate: int, seconds: float) -> list[np.ndarray]:
