@@ -226,8 +226,11 @@ def inspect(
 
 def _sample(model: UnifiedModel, request: Document, number: int, seed: int) -> list[Document]:
     """`number` samples with the seeds seed, seed + 1, ..."""
+    from unified_data.document import Slot
+
     seeds = [seed + i for i in range(number)]
-    progress = Progress(rows=number)
+    pictures = sum(isinstance(s, Slot) and s.modality == "image" for s in request) * number
+    progress = Progress(number, pictures or None)
     return follow(model.stream([request] * number, seeds=seeds), progress)
 
 

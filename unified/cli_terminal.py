@@ -22,9 +22,7 @@ ModelName = Annotated[
     str,
     typer.Option("--model", metavar="NAME_OR_PATH", help="A shipped model or a model's folder."),
 ]
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**63 - 1, help="The same seed gives the same result.")
-]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
@@ -62,8 +60,8 @@ def load_model(name: str) -> UnifiedModel:
 class Progress:
     """Shows on stderr what is being sampled: text as it comes, a line for each picture and sound.
 
-    rows: how many documents are sampled at once; with several, text is not shown, since it would
-    come in turns.
+    rows: how many documents are sampled at once; of several, only finished pictures and sounds are
+    shown, since the rest would come in turns. images, audios: how many there were so far.
     """
 
     def __init__(self, rows: int = 1, num_images: int | None = None) -> None:
@@ -80,15 +78,15 @@ class Progress:
 
         if isinstance(event, events.TextPiece) and self.rows == 1:
             self._write(event.text)
-        elif isinstance(event, events.ImageBegun):
-            self.images += 1
-            self._update(f"[picture {self._of_images()}: {event.width}x{event.height} ...]")
-        elif isinstance(event, events.ImageRow):
-            self._update(f"[picture {self._of_images()}: row {event.y + 1}]")
+        elif isinstance(event, events.ImageBegun) and self.rows == 1:
+            self._update(f"[picture {self._of_images(1)}: {event.width}x{event.height} ...]")
+        elif isinstance(event, events.ImageRow) and self.rows == 1:
+            self._update(f"[picture {self._of_images(1)}: row {event.y + 1}]")
         elif isinstance(event, events.ImageDone):
+            self.images += 1
             height, width = event.image.pixels.shape[:2]
-            self._finish(f"[picture {self._of_images()}: {width}x{height}]")
-        elif isinstance(event, events.AudioFrame):
+            self._finish(f"[picture {self._of_images(0)}: {width}x{height}]")
+        elif isinstance(event, events.AudioFrame) and self.rows == 1:
             self._update(f"[sound {self.audios + 1}: {event.seconds:.1f} s]")
         elif isinstance(event, events.AudioDone):
             self.audios += 1
@@ -104,9 +102,9 @@ class Progress:
         if self._open_line:
             self._write("\n")
 
-    def _of_images(self) -> str:
-        wanted = self.num_images
-        return f"{self.images} of {wanted}" if wanted else f"{self.images}"
+    def _of_images(self, begun: int) -> str:
+        number = self.images + begun
+        return f"{number} of {self.num_images}" if self.num_images else f"{number}"
 
     def _write(self, text: str) -> None:
         self._clear()

@@ -125,7 +125,9 @@ class KnownSubjects:
             parts = set(name.split())
             shared = {p for p in parts if len(p) > 2 and any(_same_stem(p, w) for w in words)}
             if shared:
-                score = max(score, 0.6 + 0.4 * len(shared) / max(len(words), len(parts)))
+                score = max(score, 0.6 + 0.3 * len(shared) / max(len(words), len(parts)))
+                # A red panda is more of a panda than a red wine.
+                score += 0.1 * (text.split()[-1] == name.split()[-1])
             scores[subject.name] = max(score, scores.get(subject.name, 0.0))
         best = sorted(self.subjects, key=lambda subject: -scores[subject.name])
         return tuple(best[:number])
