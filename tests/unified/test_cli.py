@@ -259,6 +259,39 @@ def test_a_model_without_a_list_of_subjects_gets_the_prompt_as_it_is(unified, mo
     refused(unified("subjects", on=other), "no subjects.json")
 
 
+def test_inspect_shows_documents_and_points_at_offences(unified, model, tmp_path):
+    code, _, _ = unified("write", "The cat, one picture", "-o", tmp_path / "c.json")
+    code, out, _ = unified("inspect", tmp_path / "c.json", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["valid"]
+    spans = [span["kind"] for span in found["spans"]]
+    assert (spans.count("image"), spans.count("audio")) == (1, 1)
+    ids = [id for span in found["spans"] for id in span["ids"]]
+    (tmp_path / "ids.json").write_text(json.dumps(ids[:-1]))
+    code, out, err = unified("inspect", tmp_path / "ids.json")
+    assert code == 2
+    assert f"{len(ids) - 1} ids in" in out
+    assert f"position {len(ids) - 1}: " in err
+
+
+def test_data_build_makes_shards(unified, tmp_path):
+    world = tmp_path / "world"
+    code, out, err = unified(
+        "data", "build", "pocket", "-o", world, "--only", "describe", "--scale", "0.0005",
+        "--workers", 1, on=None,
+    )  # fmt: skip
+    assert (code, out) == (0, f"{world}\n")
+    assert "documents in 2 shards" in err
+    assert json.loads((world / "index.json").read_text())["world"] == "pocket"
+    refused(unified("data", "build", "pocket", "-o", world, "--only", "film", on=None), "'film'")
+
+
+def test_training_needs_its_configuration(unified, tmp_path):
+    for command in (("train",), ("tokenizer", "train")):
+        refused(unified(*command, tmp_path / "none.yaml", on=None), "there is no configuration")
+
+
 # Bad input: exit code 2, one line, nothing half-written.
 
 
