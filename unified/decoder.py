@@ -55,6 +55,7 @@ class Decoder(Protocol):
     """What sampling asks of a decoder. Rows step together; each has a length of its own."""
 
     vocab_size: int
+    max_ids: int  # positions
 
     def cache(self, rows: int, max_ids: int) -> Any:
         """A Cache for `rows` rows of at most `max_ids` ids; ValueError past the positions."""
@@ -224,6 +225,7 @@ class SlimDecoder:
         config.check(weights)
         self.config = config
         self.vocab_size = config.vocab_size
+        self.max_ids = config.max_ids
         self.embedding_VD = weights["model.embed_tokens.weight"]
         self.head_VD = self.embedding_VD if config.tied else weights["lm_head.weight"]
         # The last norm stays a product of its own: a tied head with it folded in were a copy.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,12 +40,14 @@ class GenericDecoder:
         """hf: the model; it is put in evaluation mode."""
         self.hf = hf.eval()
         self.vocab_size = int(hf.get_input_embeddings().weight.shape[0])
+        # Some architectures have no table of positions and no bound of their own.
+        self.max_ids = int(getattr(hf.config, "max_position_embeddings", None) or sys.maxsize)
 
     def cache(self, rows: int, max_ids: int) -> GenericCache:
-        positions = getattr(self.hf.config, "max_position_embeddings", None)
-        if positions is not None and max_ids > positions:
+        if max_ids > self.max_ids:
             raise ValueError(
-                f"{max_ids} ids asked for, but the decoder has {positions} positions; lower max_ids"
+                f"{max_ids} ids asked for, but the decoder has {self.max_ids} positions; "
+                "lower max_ids"
             )
         return GenericCache(rows)
 

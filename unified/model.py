@@ -125,8 +125,9 @@ class UnifiedModel:
 
         config: fields of transformers' Qwen3Config; vocab_size follows from the tokenizers.
         max_grid: the largest side of a picture in codes.
-        Raises ValueError for a field that Qwen3Config does not have.
+        Raises ValueError for a field that Qwen3Config does not have, or does not take.
         """
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import Qwen3Config, Qwen3ForCausalLM
 
         known = Qwen3Config().to_dict()
@@ -137,8 +138,11 @@ class UnifiedModel:
         sequencer = _sequencer(
             format, text_tokenizer, text_tokenizer.size, image_tokenizer, audio_tokenizer, max_grid
         )
-        full = Qwen3Config(**{**config, "vocab_size": sequencer.vocabulary.size})
-        return cls(sequencer, _default_sampling(full), hf=Qwen3ForCausalLM(full))
+        try:
+            full = Qwen3Config(**{**config, "vocab_size": sequencer.vocabulary.size})
+        except StrictDataclassError as error:
+            raise ValueError(f"the decoder's config does not hold together: {error}") from None
+        return cls(sequencer, Sampling(), hf=Qwen3ForCausalLM(full))
 
     @classmethod
     def extend(
@@ -192,7 +196,7 @@ class UnifiedModel:
                 table.weight[old:] = mean + 0.1 * spread * noise.to(rows.device)
                 if getattr(table, "bias", None) is not None:
                     table.bias[old:] = table.bias[:old].mean()
-        return cls(sequencer, _default_sampling(hf.config), hf=hf)
+        return cls(sequencer, Sampling(), hf=hf)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = "pocket") -> UnifiedModel:
@@ -472,14 +476,6 @@ def _sequencer(
     )
     grammar = Grammar.load(format, vocabulary)
     return Sequencer(vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer)
-
-
-def _default_sampling(config: Any) -> Sampling:
-    positions = getattr(config, "max_position_embeddings", None)
-    default = Sampling()
-    if positions is None or positions >= default.max_ids:
-        return default
-    return Sampling(max_ids=int(positions))
 
 
 def _not_empty(text: str) -> str:

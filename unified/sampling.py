@@ -21,6 +21,8 @@ from unified.decoder import Array, Cache, Decoder, Ranges
 from unified.grammar import Grammar
 from unified.limits import Limits
 
+MAX_IDS = 2048  # of a sequence, where neither the caller nor the decoder says less
+
 
 @dataclass(frozen=True)
 class SpanSampling:
@@ -48,14 +50,15 @@ class Sampling:
     """How sequences are sampled: choices per kind of span, and budgets.
 
     Markers are chosen with `text`, sizes with their own kind. max_ids: ids of the whole sequence,
-    prompt and end included. max_audio_frames: of each sampled audio span; None: the budget alone.
+    prompt and end included; None: 2048, or the decoder's positions if they are fewer.
+    max_audio_frames: of each sampled audio span; None: the budget alone.
     max_rows: rows that share the decoder at a time; others wait for a place.
     """
 
     text: SpanSampling = SpanSampling()
     image: SpanSampling = SpanSampling(temperature=0.7)
     audio: SpanSampling = SpanSampling(temperature=0.7)
-    max_ids: int = 2048
+    max_ids: int | None = None
     max_audio_frames: int | None = None
     max_rows: int = 64
 
@@ -229,6 +232,7 @@ class _Row:
     request: Request
     grammar: Grammar
     sampling: Sampling
+    max_ids: int
     begun: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
@@ -298,11 +302,11 @@ class _Row:
 
     def _limits(self, slot: CodedSlot) -> Limits:
         later = self._later(self.at + 1, slot.kind, slot.role)
-        left = self.sampling.max_ids - len(self.ids) - later
+        left = self.max_ids - len(self.ids) - later
         if left < 1:
             raise ValueError(
                 f"{len(self.ids)} ids stand before segment {self.at} and {later} must follow it, "
-                f"which leaves nothing of a budget of {self.sampling.max_ids}; raise max_ids"
+                f"which leaves nothing of a budget of {self.max_ids}; raise max_ids"
             )
         return replace(slot_limits(slot, self.sampling), max_ids=left, stop=self.stop)
 
@@ -373,12 +377,14 @@ class Sampler:
         Raises ValueError, before anything is sampled, where a request does not fit its budget or
         its sequence the decoder's positions.
         """
+        max_ids = sampling.max_ids or min(MAX_IDS, self.decoder.max_ids)
         # Made at once, so that a request that cannot be met is refused before any work.
         waiting = deque(
-            _Row(number, request, self.grammar, sampling) for number, request in enumerate(requests)
+            _Row(number, request, self.grammar, sampling, max_ids)
+            for number, request in enumerate(requests)
         )
         places = min(sampling.max_rows, len(waiting))
-        cache = self.decoder.cache(places, sampling.max_ids)
+        cache = self.decoder.cache(places, max_ids)
         active: list[_Row] = []  # active[i] has place i of the cache
         while waiting or active:
             while waiting and len(active) < places:

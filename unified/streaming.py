@@ -53,10 +53,6 @@ def stream(
 
 def coded_slot(slot: Slot, sequencer: Sequencer) -> CodedSlot:
     """A slot in codes: pixels become a grid."""
-    if (slot.height is None) != (slot.width is None):
-        raise ValueError(
-            f"a slot gives height {slot.height} and width {slot.width}; give both or neither"
-        )
     grid = None
     if slot.height is not None and slot.width is not None:
         grid = sequencer.image_grid(slot.height, slot.width)

@@ -1,0 +1,343 @@
+"""The unified model: loading checks, extension, streaming, and what people do with it."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
+
+from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
+from unified.decoder import SlimDecoder
+from unified.events import (
+    AudioDone,
+    AudioFrame,
+    Done,
+    Dropped,
+    ImageBegun,
+    ImageDone,
+    ImageRow,
+    TextPiece,
+)
+from unified.vocabulary import VocabularyMismatchError
+from unified_data.document import Audio, Document, Image, Slot, Text
+from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+
+TEXT = TextTokenizer.train(["a cat and a dog", "the dog is red"], 275)
+DECODER = {
+    "hidden_size": 20,
+    "intermediate_size": 28,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 260,
+    "tie_word_embeddings": True,
+}
+WARM = SpanSampling(1.0)
+FREE = Sampling(WARM, WARM, WARM)
+
+
+def media(seed: int = 0):
+    torch.manual_seed(seed)
+    image = ImageTokenizerConfig(
+        levels=(4, 3), encoder_width=4, decoder_width=8, encoder_depth=1, decoder_depths=(1, 1, 1)
+    )
+    audio = AudioTokenizerConfig(
+        levels=(3, 3), num_mels=8, encoder_width=4, encoder_depth=1, decoder_width=8,
+        decoder_depths=(1, 1),
+    )  # fmt: skip
+    return {
+        "image_tokenizer": ImageTokenizer(image).eval(),
+        "audio_tokenizer": AudioTokenizer(audio).eval(),
+    }
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = UnifiedModel.create(DECODER, text_tokenizer=TEXT, **media(), max_grid=9)
+    torch.manual_seed(1)
+    for parameter in model.hf.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    import shutil
+
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+MIXED = Document(
+    (
+        Text("![a cat]", "prompt"),
+        Slot("image", 24, 36, role="response"),
+        Slot("text", role="response"),
+        Slot("audio", role="response"),
+        Text("end", "response"),
+    )
+)
+
+
+def test_a_loaded_model_generates_what_the_saved_one_did(model, saved):
+    loaded = UnifiedModel.from_pretrained(saved)
+    assert loaded.directory == saved
+    assert loaded.generate(MIXED, n=2, sampling=FREE) == model.generate(MIXED, n=2, sampling=FREE)
+    assert loaded.vocabulary == model.vocabulary
+    assert loaded.grammar.source == model.grammar.source
+
+
+def test_the_saved_decoder_is_a_plain_causal_lm(model, saved):
+    hf = UnifiedModel.from_pretrained(saved).hf
+    assert type(hf) is Qwen3ForCausalLM
+    ids = torch.tensor([[1, 5, 280]])
+    torch.testing.assert_close(hf(ids).logits, model.hf(ids).logits)
+
+
+def test_bfloat16_storage_halves_the_file_and_computes_in_float32(model, saved, tmp_path):
+    model.save_pretrained(tmp_path / "half", dtype="bfloat16")
+    sizes = [(f / "model.safetensors").stat().st_size for f in (saved, tmp_path / "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    decoder = UnifiedModel.from_pretrained(tmp_path / "half").decoder()
+    weight = model.hf.get_input_embeddings().weight.detach()
+    assert isinstance(decoder, SlimDecoder)
+    np.testing.assert_array_equal(decoder.embedding_VD, weight.bfloat16().float().numpy())
+    assert {p.dtype for p in model.hf.parameters()} == {torch.float32}
+
+
+def test_tokenizers_stored_in_bfloat16_keep_their_fingerprint(tmp_path):
+    parts = media(4)
+    for name, tokenizer in parts.items():
+        for parameter in tokenizer.parameters():
+            parameter.data = parameter.data.bfloat16().float()
+        tokenizer.save_pretrained(tmp_path / name, dtype=torch.bfloat16)
+    model = UnifiedModel.create(DECODER, text_tokenizer=TEXT, **parts)
+    model.save_pretrained(tmp_path / "model")
+    for name in parts:
+        stored = (tmp_path / "model" / name / "model.safetensors").stat().st_size
+        assert stored == (tmp_path / name / "model.safetensors").stat().st_size
+    UnifiedModel.from_pretrained(tmp_path / "model")
+
+
+def test_saving_again_keeps_files_of_others_and_leaves_nothing_beside(model, tmp_path):
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "subjects.json").write_text("[]")
+    for _ in range(2):
+        model.save_pretrained(folder)
+    assert (folder / "subjects.json").read_text() == "[]"
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_streaming_tells_what_generation_returns(model):
+    (document,) = model.generate(MIXED, seed=3, sampling=FREE)
+    events = list(model.stream([MIXED], FREE, seeds=[3]))
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert done.document == document
+    assert document.segments[0] == MIXED.segments[0]
+    assert document.segments[-1] == MIXED.segments[-1]
+    image, text, audio = document.segments[1:4]
+    assert isinstance(image, Image)
+    assert image.pixels.shape == (24, 36, 3)
+    assert text.text == "".join(e.text for e in events if isinstance(e, TextPiece))
+    assert [e.image for e in events if isinstance(e, ImageDone)] == [image]
+    assert [(e.height, e.width) for e in events if isinstance(e, ImageBegun)] == [(24, 36)]
+    assert [e.y for e in events if isinstance(e, ImageRow)] == [0, 1]
+    assert [e.audio for e in events if isinstance(e, AudioDone)] == [audio]
+    frames = [e for e in events if isinstance(e, AudioFrame)]
+    assert frames[-1].seconds == audio.waveform.shape[1] / audio.sample_rate
+    model.grammar.validate(done.ids)
+    assert model.sequencer.decode(done.ids).segments[1:4] == (image, text, audio)
+    assert set(done.timings) == {"first_id", "total", "decode"}
+
+
+def test_rows_of_a_stream_are_those_of_single_documents(model):
+    other = Document((Slot("any", num_images=1, height=12, width=12),))
+    events = model.stream([MIXED, other, MIXED], FREE, seeds=[0, 5, 1])
+    found = {e.row: e.document for e in events if isinstance(e, Done)}
+    assert found[1] == model.generate(other, seed=5, sampling=FREE)[0]
+    assert [found[0], found[2]] == model.generate(MIXED, n=2, seed=0, sampling=FREE)
+
+
+def test_bytes_that_are_no_text_are_reported(model):
+    document = Document((Slot("text"),))
+    sampling = Sampling(text=WARM, max_ids=60)
+    events = list(model.stream([document] * 4, sampling))
+    for row in range(4):
+        (done,) = (e for e in events if isinstance(e, Done) and e.row == row)
+        lost = done.document.segments[0].text.count("\ufffd")
+        reasons = [e.reason for e in events if isinstance(e, Dropped) and e.row == row]
+        assert len(reasons) == (lost > 0)
+        assert all(reason.startswith(f"{lost} places") for reason in reasons)
+
+
+def test_documents_that_cannot_be_sampled_are_refused(model):
+    with pytest.raises(ValueError, match="no slot"):
+        model.generate(Document((Text("a"),)))
+    with pytest.raises(ValueError, match="multiples of 12"):
+        model.generate(Document((Slot("image", 25, 36),)))
+    with pytest.raises(ValueError, match="too small"):
+        model.generate(Document((Slot("image", 24, 36),)), sampling=Sampling(max_ids=9))
+    with pytest.raises(ValueError, match="decoder has 260 positions"):
+        model.generate(MIXED, sampling=Sampling(max_ids=261))
+    with pytest.raises(ValueError, match="n is 0"):
+        model.generate(MIXED, n=0)
+    with pytest.raises(ValueError, match="2 documents but 1 seeds"):
+        list(model.stream([MIXED] * 2, seeds=[1]))
+
+
+def test_the_things_people_do_give_media_and_text(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pictures = model.draw("a cat", n=2, seed=1)
+        assert [p.shape for p in pictures] == [(96, 96, 3)] * 2
+        assert np.array_equal(pictures[1], model.draw("a cat", seed=2)[0])
+        waveform, rate = model.speak("a dog", voice="amy", sampling=FREE)
+        assert waveform.shape[0] == 1
+        assert rate == 16_000
+        assert model.describe(pictures[0], sampling=FREE)
+        assert model.describe(pictures[0], "is it red?", sampling=FREE)
+        assert model.listen(waveform, rate, sampling=FREE)
+        assert model.sample(MIXED, sampling=FREE) == model.generate(MIXED, sampling=FREE)
+
+
+def test_media_of_other_shapes_are_fitted_and_said_so(model):
+    with pytest.warns(UserWarning, match="fitted into 96x96"):
+        model.describe(np.zeros((30, 50, 3), np.uint8))
+    with pytest.warns(UserWarning, match="resampled from 8,000 to 16,000 Hz"):
+        model.listen(np.zeros(900, np.float32), 8_000)
+    with pytest.warns(UserWarning, match="mixed down"):
+        model.listen(np.zeros((2, 900), np.float32), 16_000)
+
+
+def test_bad_requests_are_refused(model):
+    with pytest.raises(ValueError, match="text is empty"):
+        model.draw("  ")
+    with pytest.raises(ValueError, match="no voice 'bob'"):
+        model.speak("a", voice="bob")
+    with pytest.raises(ValueError, match=r"NaN|finite"):
+        model.listen(np.full(900, np.nan, np.float32), 16_000)
+
+
+def edit(path, change):
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def test_parts_that_do_not_belong_together_are_refused(copy, saved, tmp_path):
+    made = json.loads((saved / "unified.json").read_text())["vocabulary_hash"]
+
+    edit(copy / "config.json", {"unified_vocabulary": "0" * 64})
+    with pytest.raises(VocabularyMismatchError, match=f"{'0' * 64}.*{made}"):
+        UnifiedModel.from_pretrained(copy)
+    edit(copy / "config.json", {"unified_vocabulary": made})
+
+    other = media(9)["image_tokenizer"]
+    right = UnifiedModel.from_pretrained(saved).image_tokenizer.fingerprint
+    other.save_pretrained(copy / "image_tokenizer")
+    with pytest.raises(ValueError, match=f"{other.fingerprint}.*{right}"):
+        UnifiedModel.from_pretrained(copy)
+    media()["image_tokenizer"].save_pretrained(copy / "image_tokenizer")
+
+    text = TextTokenizer.train(["other words, as many"], TEXT.size)
+    text.save(copy)
+    with pytest.raises(ValueError, match="text tokenizer has"):
+        UnifiedModel.from_pretrained(copy)
+    TEXT.save(copy)
+    UnifiedModel.from_pretrained(copy)
+
+
+def test_damaged_models_are_refused(copy, tmp_path):
+    weights = copy / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        UnifiedModel.from_pretrained(copy)
+    weights.write_bytes(whole)
+    manifest = copy / "unified.json"
+    before = manifest.read_text()
+    vocabulary = json.loads(before)["vocabulary"]
+    vocabulary["text_size"] -= 1
+    edit(manifest, {"vocabulary": vocabulary})
+    with pytest.raises(VocabularyMismatchError, match="changed by hand"):
+        UnifiedModel.from_pretrained(copy)
+    manifest.write_text(before[:-20])
+    with pytest.raises(ValueError, match="cannot be read"):
+        UnifiedModel.from_pretrained(copy)
+    with pytest.raises(ValueError, match="no model 'nowhere'"):
+        UnifiedModel.from_pretrained("nowhere")
+    with pytest.raises(ValueError, match=r"has no unified\.json"):
+        UnifiedModel.from_pretrained(tmp_path)
+
+
+def language_model(kind: str):
+    """A small LLM with more rows than its tokenizer has ids, as many have."""
+    torch.manual_seed(2)
+    rows = TEXT.size + 5
+    if kind == "gpt2":
+        return GPT2LMHeadModel(
+            GPT2Config(vocab_size=rows, n_positions=90, n_embd=12, n_layer=1, n_head=2)
+        ).eval()
+    tied = {**DECODER, "tie_word_embeddings": kind == "tied", "vocab_size": rows}
+    return Qwen3ForCausalLM(Qwen3Config(**tied)).eval()
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied", "gpt2"])
+def test_extension_leaves_old_rows_and_text_logits_unchanged(kind, tmp_path):
+    hf = language_model(kind)
+    ids = torch.randint(TEXT.size, (2, 17))
+    before = hf(ids).logits.detach()
+    rows = hf.get_input_embeddings().weight.detach().clone()
+    hf.save_pretrained(tmp_path)
+    TEXT.save(tmp_path)
+
+    model = UnifiedModel.extend(tmp_path, **media(), max_grid=9)
+    table = model.hf.get_input_embeddings().weight
+    assert model.vocabulary.text_size == TEXT.size
+    assert model.vocabulary.text_rows == len(rows) == model.vocabulary.block("markers").start
+    assert len(table) == model.vocabulary.size
+    assert torch.equal(table[: len(rows)], rows)
+    after = model.hf(ids).logits[..., : len(rows)]
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    assert (model.hf.get_output_embeddings().weight is table) == (kind != "untied")
+    new = table[len(rows) :].detach()
+    assert torch.isfinite(new).all()
+    assert len(new.unique(dim=0)) == len(new)
+
+    sampling = Sampling(WARM, WARM, WARM, max_ids=60)
+    (document,) = model.generate(Document((Slot("any", num_images=1),)), sampling=sampling)
+    assert sum(isinstance(s, Image) for s in document) == 1
+    model.save_pretrained(tmp_path / "extended")
+    loaded = UnifiedModel.from_pretrained(tmp_path / "extended")
+    slot = Document((Text("a"), Slot("audio")))
+    assert isinstance(loaded.generate(slot, sampling=sampling)[0].segments[1], Audio)
+
+
+def test_extension_takes_a_loaded_model_and_its_tokenizer():
+    hf = language_model("tied")
+    with pytest.raises(ValueError, match="give text_tokenizer"):
+        UnifiedModel.extend(hf, **media())
+    larger = TextTokenizer.train(["many other words " * 3, "and more of them, and more"], 290)
+    with pytest.raises(ValueError, match="belongs to another model"):
+        UnifiedModel.extend(hf, text_tokenizer=larger, **media())
+    assert UnifiedModel.extend(hf, text_tokenizer=TEXT, **media()).hf is hf
+
+
+def test_unknown_decoder_settings_are_refused():
+    with pytest.raises(ValueError, match="hiden_size; leave it out"):
+        UnifiedModel.create({"hiden_size": 8}, text_tokenizer=TEXT, **media())
+    with pytest.raises(ValueError, match="vocab_size, which follows"):
+        UnifiedModel.create({"vocab_size": 8}, text_tokenizer=TEXT, **media())
+    with pytest.raises(ValueError, match="does not hold together"):
+        UnifiedModel.create({**DECODER, "num_hidden_layers": "two"}, text_tokenizer=TEXT, **media())
