@@ -20,6 +20,7 @@ from unified.cli_terminal import (
     Seed,
     follow,
     load_model,
+    model_directory,
     note,
     result,
 )
@@ -79,7 +80,6 @@ def write(
     check_format(output, ARTICLE_FORMATS, "an article")
     check_writable(output)
     from unified.article import article_request, headings_of, plan_article, shortfall
-    from unified.model import _directory as model_directory
     from unified.subjects import KnownSubjects
 
     known = KnownSubjects.load(model_directory(model))
@@ -90,8 +90,8 @@ def write(
     loaded = load_model(model)
     progress = Progress(num_images=plan.num_pictures if plan else images)
     (document,) = follow(loaded.stream([request], seeds=[seed]), progress)
-    if plan and (text := shortfall(plan, document)):
-        note(text)
+    if plan and (missed := shortfall(plan, document)):
+        note(missed)
     from importlib.metadata import version
 
     from unified.outputs import save_article

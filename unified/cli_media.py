@@ -14,6 +14,7 @@ from unified.cli_terminal import (
     Seed,
     follow,
     load_model,
+    model_directory,
     note,
     result,
     warnings_as_notes,
@@ -42,7 +43,6 @@ def draw(
     paths = numbered(output, number)
     check_writable(paths[0])
     from unified.caption import read_caption
-    from unified.model import _directory as model_directory
     from unified.subjects import KnownSubjects
     from unified_data.files import encode_png
     from unified_data.pocket.tasks import draw_document, image_slot
@@ -83,7 +83,6 @@ def describe(
     if ask is not None and not ask.strip():
         raise ValueError('the question is empty; ask something, for example "What is this?"')
     from unified.fitting import fit_picture
-    from unified.model import _directory as model_directory
     from unified.subjects import KnownSubjects
     from unified_data.pocket.scenes import SIDE
     from unified_data.pocket.tasks import ask_document, describe_document

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unified.cli_terminal import AsJson, ModelName, note, result
+from unified.cli_terminal import AsJson, ModelName, model_directory, note, result
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's YAML file, see configs/.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
@@ -17,7 +17,6 @@ def subjects(model: ModelName = "pocket", as_json: AsJson = False) -> None:
     """What the model knows: name, kind and glyph of every subject."""
     import json
 
-    from unified.model import _directory as model_directory
     from unified.subjects import KnownSubjects, describe
 
     known = KnownSubjects.load(model_directory(model))
@@ -33,7 +32,6 @@ def subjects(model: ModelName = "pocket", as_json: AsJson = False) -> None:
 
 def info(model: ModelName = "pocket", as_json: AsJson = False) -> None:
     """What the model is made of: blocks with their offsets, hashes, format, sizes."""
-    from unified.model import _directory as model_directory
     from unified.model_info import describe_model, print_model
 
     found = describe_model(model, model_directory(model))

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
     from unified.model import UnifiedModel
     from unified_data.document import Document
 
-__all__ = ["AsJson", "ModelName", "Progress", "Seed", "follow", "load_model", "note", "result"]
+__all__ = [
+    "AsJson",
+    "ModelName",
+    "Progress",
+    "Seed",
+    "follow",
+    "load_model",
+    "model_directory",
+    "note",
+    "result",
+]
 
 ModelName = Annotated[
     str,
@@ -46,12 +57,19 @@ def warnings_as_notes() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.showwarning = show
         yield
 
 
+def model_directory(name: str) -> Path:
+    """The folder of a model, which can be read before the model is loaded."""
+    from unified.model import _directory
+
+    return _directory(name)
+
+
 def load_model(name: str) -> UnifiedModel:
-    """The model of a name or folder, said on stderr because it takes a moment."""
+    """The model of a name or folder."""
     from unified.model import UnifiedModel
 
     return UnifiedModel.from_pretrained(name)
