@@ -1,0 +1,283 @@
+"""What a model can do in the pocket world, measured on documents whose truth is known.
+
+Every function asks what the command of its name asks, all requests in one batch with seed 0 and
+the model's own sampling settings, so a row is what `unified draw "a cat"` gives. Held-out scenes
+and sentences are those of the world's held-out shards, made again from the world's seed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from unified.evaluation import GlyphJudge, Match, psnr, stoi, words
+from unified.events import Done
+from unified.model import UnifiedModel
+from unified_data.document import Audio, Document, Image, Slot
+from unified_data.pocket import build, tasks
+from unified_data.pocket.scenes import Scene, parse_caption, render
+from unified_data.pocket.speech import SAMPLE_RATE
+from unified_data.pocket.speech import speak as speak_truly
+from unified_data.pocket.subjects import Subject, load_subjects
+
+__all__ = [
+    "Answer",
+    "Drawing",
+    "Heard",
+    "Progress",
+    "ask",
+    "audio_stoi",
+    "complete",
+    "describe",
+    "draw",
+    "heldout",
+    "image_psnr",
+    "judge_scene",
+    "listen",
+    "question_kind",
+    "questions_of_each_kind",
+    "reconstruct",
+    "speak_and_listen",
+    "true_sound",
+]
+
+Progress = Callable[[int, int], None]
+"""Called with the requests done and the requests there are."""
+
+
+def heldout(kind: str, seed: int = 0) -> list[Any]:
+    """What the documents of the world's held-out shards show, in the shards' order, at scale 1.
+
+    kind: as in `unified_data.pocket.build`. draw, describe: `Scene`; ask: (scene, [(question,
+    answer), ...]); speak, listen: (sentence, voice); article: `Plan`.
+
+    Raises ValueError for another kind.
+    """
+    if kind not in build.KINDS:
+        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(build.KINDS)}")
+    rng = np.random.default_rng([seed, build.KINDS.index(kind), build.SPLITS.index("heldout")])
+    payloads = build._PLANNERS[kind](kind, "heldout", 1.0, rng)
+    return [payloads[i] for i in rng.permutation(len(payloads))]
+
+
+def complete(
+    model: UnifiedModel, requests: Sequence[Document], progress: Progress | None = None
+) -> list[Document]:
+    """Every request completed with seed 0, in order."""
+    documents: dict[int, Document] = {}
+    for event in model.stream(requests, seeds=[0] * len(requests)):
+        if isinstance(event, Done):
+            documents[event.row] = event.document
+            if progress is not None:
+                progress(len(documents), len(requests))
+    return [documents[row] for row in range(len(requests))]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A picture of a scene and what the judge sees in it.
+
+    right: the scene's subjects are named, each once. in_place: and stand as a two-thing scene says.
+    """
+
+    scene: Scene
+    pixels: np.ndarray
+    named: tuple[Subject, ...]
+    right: bool
+    in_place: bool
+
+
+def judge_scene(judge: GlyphJudge, scene: Scene, pixels: np.ndarray) -> Drawing:
+    """Look at a picture: uint8 (H, W, 3). A thing that nothing is seen of is not right."""
+    matches = judge.best_two(pixels) if scene.kind == "two" else (judge.best(pixels),)
+    named = tuple(match.subject for match in matches)
+    seen = all(match.score > 0 for match in matches)
+    right = seen and sorted(s.name for s in named) == sorted(s.name for s in scene.subjects)
+    in_place = right and (scene.kind != "two" or _relation(scene, matches) == scene.relation)
+    return Drawing(scene, pixels, named, right, in_place)
+
+
+def _relation(scene: Scene, matches: Sequence[Match]) -> str:
+    """How the scene's first subject stands to the other one."""
+    one, two = sorted(matches, key=lambda match: match.subject != scene.subject)
+    right, down = (
+        (getattr(one, axis) + one.side / 2) - (getattr(two, axis) + two.side / 2) for axis in "xy"
+    )
+    if abs(right) > abs(down):
+        return "to the right of" if right > 0 else "to the left of"
+    return "below" if down > 0 else "above"
+
+
+def draw(
+    model: UnifiedModel,
+    judge: GlyphJudge,
+    scenes: Sequence[Scene],
+    progress: Progress | None = None,
+) -> list[Drawing]:
+    """Text to image: every scene drawn from its caption and judged."""
+    slot = tasks.image_slot()
+    requests = [tasks.draw_document(scene.caption, slot) for scene in scenes]
+    drawn = complete(model, requests, progress)
+    return [
+        judge_scene(judge, scene, document.segments[-1].pixels)  # type: ignore[union-attr]
+        for scene, document in zip(scenes, drawn)
+    ]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said of a picture. question: None for a description."""
+
+    scene: Scene
+    question: str | None
+    expected: str
+    text: str
+
+    @property
+    def exact(self) -> bool:
+        """Word for word, whatever the case and the full stop."""
+        return words(self.text) == words(self.expected)
+
+    @property
+    def named(self) -> bool:
+        """Whether a description is a caption that names the scene's subjects."""
+        said = parse_caption(self.text)
+        return said is not None and set(said.subjects) == set(self.scene.subjects)
+
+
+def describe(
+    model: UnifiedModel, scenes: Sequence[Scene], progress: Progress | None = None
+) -> list[Answer]:
+    """Image to text: every scene rendered and described."""
+    requests = [tasks.describe_document(Image(render(scene)), Slot("text")) for scene in scenes]
+    texts = _texts(complete(model, requests, progress))
+    return [Answer(scene, None, scene.caption, text) for scene, text in zip(scenes, texts)]
+
+
+def questions_of_each_kind(number: int) -> list[tuple[Scene, str, str]]:
+    """Held-out (scene, question, answer): the first `number` of each kind of question."""
+    asked: defaultdict[str, list[tuple[Scene, str, str]]] = defaultdict(list)
+    for scene, turns in heldout("ask"):
+        for question, answer in turns:
+            asked[question_kind(question)].append((scene, question, answer))
+    return [item for items in asked.values() for item in items[:number]]
+
+
+def ask(
+    model: UnifiedModel,
+    asked: Sequence[tuple[Scene, str, str]],
+    progress: Progress | None = None,
+) -> list[Answer]:
+    """One question about each picture: (scene, question, answer)."""
+    requests = [
+        tasks.ask_document(Image(render(scene)), [(question, Slot("text"))])
+        for scene, question, _ in asked
+    ]
+    texts = _texts(complete(model, requests, progress))
+    return [Answer(*item, text) for item, text in zip(asked, texts)]
+
+
+_QUESTIONS = (
+    ("What colour", "ground"),
+    ("How many", "count"),
+    ("Is there", "presence"),
+    ("Where is", "place"),
+    ("What is this", "subject"),
+    ("What is", "neighbour"),
+)
+
+
+def question_kind(question: str) -> str:
+    """ground, count, presence, place, subject or neighbour (what stands where).
+
+    Raises ValueError for a question that the world does not ask.
+    """
+    for beginning, kind in _QUESTIONS:
+        if question.startswith(beginning):
+            return kind
+    raise ValueError(f"the world does not ask {question!r}")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A sentence, the voice that said it, and what was heard."""
+
+    sentence: str
+    voice: str
+    text: str
+
+    @property
+    def kind(self) -> str:
+        """`fact` or `caption` (a sentence that says what a scene shows)."""
+        facts = (sentence for subject in load_subjects() for sentence in subject.sentences)
+        return "fact" if self.sentence in facts else "caption"
+
+
+def listen(
+    model: UnifiedModel, said: Sequence[tuple[str, str]], progress: Progress | None = None
+) -> list[Heard]:
+    """Speech to text: (sentence, voice) pairs, said by espeak-ng and heard by the model."""
+    return _listen(model, said, [true_sound(*pair) for pair in said], progress)
+
+
+def speak_and_listen(
+    model: UnifiedModel, said: Sequence[tuple[str, str]], progress: Progress | None = None
+) -> list[Heard]:
+    """Text to speech and back: (sentence, voice) pairs, said and heard by the model."""
+    total = 2 * len(said)
+
+    def report(done: int, offset: int) -> None:
+        if progress is not None:
+            progress(offset + done, total)
+
+    requests = [tasks.speak_document(*pair, Slot("audio")) for pair in said]
+    spoken = complete(model, requests, lambda done, _: report(done, 0))
+    sounds: list[Audio] = [document.segments[-1] for document in spoken]  # type: ignore[misc]
+    return _listen(model, said, sounds, lambda done, _: report(done, len(said)))
+
+
+def true_sound(sentence: str, voice: str) -> Audio:
+    """What espeak-ng says: the world's own clip."""
+    return Audio(speak_truly(sentence, voice), SAMPLE_RATE)
+
+
+def _listen(
+    model: UnifiedModel,
+    said: Sequence[tuple[str, str]],
+    sounds: Sequence[Audio],
+    progress: Progress | None,
+) -> list[Heard]:
+    requests = [tasks.listen_document(sound, Slot("text")) for sound in sounds]
+    texts = _texts(complete(model, requests, progress))
+    return [Heard(sentence, voice, text) for (sentence, voice), text in zip(said, texts)]
+
+
+def _texts(documents: Iterable[Document]) -> list[str]:
+    return [document.segments[-1].text for document in documents]  # type: ignore[union-attr]
+
+
+def reconstruct(tokenizer: Any, pixels: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 3) uint8 through an image tokenizer's codes and back."""
+    batch = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+    restored = tokenizer.decode(tokenizer.encode(batch))[0]
+    return np.ascontiguousarray((restored * 255).round().byte().numpy().transpose(1, 2, 0))
+
+
+def image_psnr(tokenizer: Any, pictures: Iterable[np.ndarray]) -> float:
+    """Mean over pictures of the reconstruction's PSNR, dB."""
+    return fmean(psnr(pixels, reconstruct(tokenizer, pixels)) for pixels in pictures)
+
+
+def audio_stoi(tokenizer: Any, sounds: Iterable[Audio]) -> float:
+    """Mean over mono sounds at the tokenizer's rate of the reconstruction's STOI."""
+    scores = []
+    for sound in sounds:
+        restored = tokenizer.decode(tokenizer.encode(torch.from_numpy(sound.waveform)[None]))
+        scores.append(stoi(sound.waveform[0], restored[0, 0].numpy(), sound.sample_rate))
+    return fmean(scores)
