@@ -140,7 +140,7 @@ def range_loss(
 
 
 def batch_loss(
-    decoder: nn.Module, batch: Batch, table: Sequence[Any], weights: Tensor
+    decoder: Any, batch: Batch, table: Sequence[Any], weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(weighted sum of losses, sum of losses (M,), counts (M,)) over the M modalities.
 
@@ -165,13 +165,14 @@ def _weight_of(batch: Batch, weights: Tensor) -> float:
 
 
 def _schedule(config: DecoderTraining, step: int) -> float:
-    warm = min(1.0, (step + 1) / config.warmup)
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
     left = (config.steps - step) / max(1.0, config.cooldown * config.steps)
     return config.learning_rate * warm * min(1.0, left)
 
 
 def _optimizers(config: DecoderTraining, decoder: nn.Module) -> dict[str, torch.optim.Optimizer]:
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in decoder.named_parameters():
         inside = parameter.ndim == 2 and ".layers." in name
         (matrices if inside else others).append(parameter)

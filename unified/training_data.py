@@ -261,11 +261,13 @@ def _join(parts: Sequence[Examples]) -> Examples:
     for part in shared:
         offsets.append(part.offsets[1:] + offsets[-1][-1])
     return Examples(
-        *(np.concatenate([getattr(part, name) for part in shared])
-          for name in ("ids", "loss", "allowed", "modality")),
-        np.concatenate(offsets),
-        shared[0].ranges,
-    )  # fmt: skip
+        ids=np.concatenate([part.ids for part in shared]),
+        loss=np.concatenate([part.loss for part in shared]),
+        allowed=np.concatenate([part.allowed for part in shared]),
+        modality=np.concatenate([part.modality for part in shared]),
+        offsets=np.concatenate(offsets),
+        ranges=shared[0].ranges,
+    )
 
 
 def plan_steps(
@@ -331,4 +333,10 @@ def _batch(sources: Sequence[Examples], group: Sequence[tuple[int, int]]) -> Bat
         allowed[row, :length] = examples.allowed[start:stop]
         modality[row, :length] = examples.modality[start:stop]
         total += length
-    return Batch(*(torch.from_numpy(x) for x in (ids, loss, allowed, modality)), total)
+    return Batch(
+        ids=torch.from_numpy(ids),
+        loss=torch.from_numpy(loss),
+        allowed=torch.from_numpy(allowed),
+        modality=torch.from_numpy(modality),
+        num_ids=total,
+    )

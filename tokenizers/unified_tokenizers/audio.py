@@ -80,6 +80,7 @@ class AudioTokenizer(SavedTokenizer):
             nn.Embedding(math.prod(config.levels), width) for _ in range(config.num_codebooks)
         )
         for rows in self.code_rows:
+            assert isinstance(rows, nn.Embedding)
             nn.init.normal_(rows.weight, std=0.02)
         self.blocks_1 = nn.Sequential(*(ConvNeXt1d(width) for _ in range(low)))
         self.grow = nn.Linear(width, 2 * width)
@@ -96,9 +97,10 @@ class AudioTokenizer(SavedTokenizer):
             raise ValueError(
                 f"unknown audio tokenizer settings {sorted(unknown)}, expected {sorted(known)}"
             )
-        return AudioTokenizerConfig(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
-        )
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()
+        }
+        return AudioTokenizerConfig(**values)
 
     @property
     def sample_rate(self) -> int:

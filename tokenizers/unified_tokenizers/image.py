@@ -94,9 +94,10 @@ class ImageTokenizer(SavedTokenizer):
             raise ValueError(
                 f"unknown image tokenizer settings {sorted(unknown)}, expected {sorted(known)}"
             )
-        return ImageTokenizerConfig(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
-        )
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()
+        }
+        return ImageTokenizerConfig(**values)
 
     @property
     def stride(self) -> int:

@@ -33,6 +33,9 @@ class LogMel(nn.Module):
     Frame t is centred on samples [t * hop, (t + 1) * hop); outside there is silence.
     """
 
+    window: Tensor
+    bank: Tensor
+
     def __init__(self, sample_rate: int, num_fft: int, hop: int, num_mels: int) -> None:
         super().__init__()
         self.num_fft, self.hop = num_fft, hop
@@ -59,6 +62,8 @@ class LogMel(nn.Module):
 
 class InverseSTFT(nn.Module):
     """Spectrum to waveform with `same` padding, as Vocos has it (arXiv:2306.00814)."""
+
+    window: Tensor
 
     def __init__(self, num_fft: int, hop: int) -> None:
         super().__init__()

@@ -124,8 +124,11 @@ class _Images:
         target = self.held.float() / 255
         made = torch.cat([model.decode(model.encode(part)) for part in self.held.split(32)])
         mse = (made - target).square().mean(dim=(1, 2, 3)).clamp_min(1e-10)
-        pairs = torch.cat([target[:16], made[:16]])
-        rows = [torch.cat(list(row), dim=2) for row in pairs.split(8)]
+        shown = min(16, len(target))
+        width = min(8, shown)
+        shown -= shown % width
+        pairs = torch.cat([target[:shown], made[:shown]])
+        rows = [torch.cat(list(row), dim=2) for row in pairs.split(width)]
         log.add_image("heldout/original_above_reconstruction", torch.cat(rows, dim=1), step)
         return {"psnr_db": float((-10 * mse.log10()).mean())}
 
@@ -255,8 +258,8 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
             # A short average at first: the first steps' weights are worth forgetting.
             weight = 1 - min(config.ema, (step + 1) / (step + 10))
             with torch.no_grad():
-                for mean, value in zip(average.parameters(), model.parameters()):
-                    mean.lerp_(value, weight)
+                for mean, parameter in zip(average.parameters(), model.parameters()):
+                    mean.lerp_(parameter, weight)
             for level in range(codes.shape[1]):
                 used[level, codes[:, level].reshape(-1)] = True
             step += 1

@@ -1,0 +1,219 @@
+"""Who may import whom, and that nothing dangerous or heavy is imported where it must not be."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "unified": ROOT / "unified",
+    "unified_tokenizers": ROOT / "tokenizers" / "unified_tokenizers",
+    "unified_data": ROOT / "data" / "unified_data",
+}
+
+# The modules of `unified`, lowest first: each imports from its own layer and those below it.
+LAYERS: dict[str, set[str]] = {
+    "vocabulary": {"vocabulary"},
+    "grammar": {"format_spec", "coded", "limits", "span_program", "span_state", "grammar_state",
+                "grammar"},
+    "sequence": {"text", "sequence"},
+    "sampling": {"decoder", "generic_decoder", "checkpoint", "sampling", "streaming", "model"},
+    "training": {"training_data", "training"},
+    "article": {"article", "caption", "page", "outputs", "inspect", "model_info", "evaluation",
+                "evaluation_articles", "evaluation_pocket"},
+    "cli": {"cli", "cli_media", "cli_model", "cli_terminal", "__main__"},
+}  # fmt: skip
+# Beside the layers: they know documents and words, no ids and no model, and import no layer.
+BESIDE = {"blocks", "events", "fitting", "subjects", "wishes"}
+# `model.write` is the command's name in Python; it fetches the article when it is called.
+CALLED_LATER = {("model", "article")}
+
+
+@dataclass(frozen=True)
+class Import:
+    """`module` (dotted) as imported by `where` (package.module), at a line.
+
+    when: "load" at the top of the file, "call" inside a function, "types" for annotations only.
+    """
+
+    where: str
+    module: str
+    line: int
+    when: str
+
+    def __str__(self) -> str:
+        return f"{self.where}:{self.line} imports {self.module}"
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"relative import at line {node.lineno}"
+        assert node.module is not None
+        # `from unified import cli` names a module, `from unified.cli import app` something in it.
+        if node.module in PACKAGES:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            yield node.module
+
+
+def _walk(node: ast.AST, when: str) -> Iterator[tuple[ast.AST, str]]:
+    for child in ast.iter_child_nodes(node):
+        inside = when
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            inside = "call" if when != "types" else when
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            inside = "types"
+        yield child, inside
+        yield from _walk(child, inside)
+
+
+def _files() -> Iterator[tuple[str, Path]]:
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            inner = path.relative_to(folder).with_suffix("").as_posix().replace("/", ".")
+            yield f"{package}.{inner}", path
+
+
+def imports() -> list[Import]:
+    return [
+        Import(where, name, getattr(node, "lineno", 0), when)
+        for where, path in _files()
+        for node, when in _walk(ast.parse(path.read_text("utf-8")), "load")
+        for name in _names(node)
+    ]
+
+
+IMPORTS = imports()
+
+
+def test_the_walk_sees_imports_at_load_at_call_and_for_types():
+    found = {(one.where, one.module): one.when for one in IMPORTS}
+    assert found["unified.sequence", "unified.vocabulary"] == "load"
+    assert found["unified.model", "unified.article"] == "call"
+    assert found["unified.__init__", "unified.vocabulary"] == "types"
+    assert len(IMPORTS) > 200
+
+
+@pytest.mark.parametrize("package", ["unified_tokenizers", "unified_data"])
+def test_the_two_lower_packages_import_nothing_of_ours(package):
+    others = {name for name in PACKAGES if name != package}
+    bad = [
+        str(one)
+        for one in IMPORTS
+        if one.where.startswith(f"{package}.") and one.module.split(".")[0] in others
+    ]
+    assert not bad
+
+
+def test_arrows_inside_unified_run_one_way():
+    rank = {name: number for number, layer in enumerate(LAYERS.values()) for name in layer}
+    bad = []
+    for one in IMPORTS:
+        source, target = one.where.split(".")[1:], one.module.split(".")
+        if one.where.split(".")[0] != "unified" or target[0] != "unified":
+            continue
+        here = source[0]
+        if here == "__init__":  # it names modules as strings; only types are imported
+            if one.when != "types" and "." in one.module:
+                bad.append(str(one))
+            continue
+        there = target[1] if len(target) > 1 else ""
+        if there not in rank and there not in BESIDE:  # a name that unified/__init__.py offers
+            bad.append(f"{one}: name the module that has it")
+        elif there in BESIDE:
+            continue
+        elif here in BESIDE:
+            bad.append(f"{one}: modules beside the layers import none")
+        elif rank[there] > rank.get(here, -1) and not (
+            (here, there) in CALLED_LATER and one.when == "call"
+        ):
+            bad.append(f"{one}: {there} stands above {here}")
+    assert not bad
+
+
+def test_every_module_of_unified_has_a_layer():
+    """A new module is put into LAYERS or BESIDE above; one that is gone is taken out."""
+    known = BESIDE.union(*LAYERS.values())
+    found = {path.stem for path in PACKAGES["unified"].glob("*.py")} - {"__init__"}
+    assert found == known
+    assert sum(map(len, LAYERS.values())) + len(BESIDE) == len(known)
+
+
+def test_documents_and_worlds_load_without_torch():
+    heavy = {"torch", "torchaudio", "webdataset", "transformers"}
+    bad = [
+        str(one)
+        for one in IMPORTS
+        if one.where.startswith("unified_data.")
+        and one.module.split(".")[0] in heavy
+        and one.when == "load"
+    ]
+    assert not bad
+
+
+def test_torchaudio_is_imported_in_one_file():
+    assert {one.where for one in IMPORTS if one.module.startswith("torchaudio")} == {
+        "unified_tokenizers.spectral"
+    }
+
+
+def test_nothing_is_ever_unpickled():
+    forbidden = {
+        "pickle",
+        "_pickle",
+        "cPickle",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "shelve",
+        "marshal",
+    }
+    bad = [str(one) for one in IMPORTS if one.module.split(".")[0] in forbidden]
+    for where, path in _files():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            unsafe_yaml = called == "yaml.load" and "Loader" not in ast.unparse(node)
+            if (
+                called in ("torch.load", "torch.save", "yaml.unsafe_load", "eval", "exec")
+                or unsafe_yaml
+            ):
+                bad.append(f"{where}:{node.lineno} calls {called}")
+            pickles = any(
+                word.arg == "allow_pickle" and ast.unparse(word.value) != "False"
+                for word in node.keywords
+            )
+            if pickles:
+                bad.append(f"{where}:{node.lineno} allows pickles")
+    assert not bad
+
+
+def _python(code: str, folder: Path = ROOT) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def test_transformers_imports_at_the_repository_root():
+    """Were the folder `tokenizers` a package, it would shadow Hugging Face's here."""
+    found = Path(_python("import transformers, tokenizers; print(tokenizers.__file__)"))
+    assert ROOT / "tokenizers" not in found.parents
+    assert (found.parent / "decoders").exists() or found.name == "__init__.py"
+
+
+def test_the_public_packages_and_the_command_line_load_nothing_heavy():
+    heavy = _python(
+        "import sys, unified, unified_tokenizers, unified_data, unified.cli\n"
+        "print(*{'torch', 'transformers', 'numpy', 'yaml', 'PIL'} & set(sys.modules))"
+    )
+    assert heavy == ""

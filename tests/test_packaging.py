@@ -1,0 +1,197 @@
+"""What is shipped: dependencies, package data, run files, and the commands that the texts name."""
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PACKAGES = [
+    ROOT / path for path in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+]
+# Where the name that is imported differs from the name that is installed.
+INSTALLED_AS = {"PIL": "pillow", "yaml": "pyyaml"}
+WEIGHTS_LIMIT = 40_000_000
+
+
+def _names(requirements: list[str]) -> set[str]:
+    matches = (re.match(r"[A-Za-z0-9_.-]+", line) for line in requirements)
+    return {m[0].lower().replace("_", "-") for m in matches if m}
+
+
+def test_the_three_packages_are_built_and_their_folders_shadow_nothing():
+    assert [path.name for path in PACKAGES] == ["unified", "unified_tokenizers", "unified_data"]
+    assert all((path / "__init__.py").exists() for path in PACKAGES)
+    assert not (ROOT / "tokenizers" / "__init__.py").exists()
+    assert not (ROOT / "data" / "__init__.py").exists()
+
+
+def test_torch_and_torchaudio_are_pinned_together():
+    pins = dict(
+        re.findall(
+            r"^(torch|torchaudio)(==\S+)$", "\n".join(PROJECT["project"]["dependencies"]), re.M
+        )
+    )
+    assert pins == {"torch": "==2.11.*", "torchaudio": "==2.11.*"}
+
+
+def test_every_import_is_a_declared_dependency():
+    needed = _names(PROJECT["project"]["dependencies"])
+    extras = _names([*chain(*PROJECT["project"]["optional-dependencies"].values())])
+    ours = {path.name for path in PACKAGES}
+    bad = []
+    for folder in PACKAGES:
+        for path in sorted(folder.rglob("*.py")):
+            tree = ast.parse(path.read_text("utf-8"))
+            top = {id(node) for node in tree.body}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Import):
+                    modules = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    modules = [node.module or ""]
+                else:
+                    continue
+                for module in modules:
+                    name = module.split(".")[0]
+                    wanted = INSTALLED_AS.get(name, name).lower().replace("_", "-")
+                    # What only an extra brings may be imported where it is used, not at the top.
+                    allowed = needed if id(node) in top else needed | extras
+                    if name not in sys.stdlib_module_names | ours and wanted not in allowed:
+                        bad.append(f"{path.relative_to(ROOT)}:{node.lineno} imports {name}")
+    assert not bad, "declare it in pyproject.toml"
+
+
+def test_data_files_are_found_inside_the_packages():
+    for package, name in (
+        ("unified", "formats/pocket.yaml"),
+        ("unified", "page.css"),
+        ("unified_data.pocket", "atlas.png"),
+        ("unified_data.pocket", "atlas.json"),
+        ("unified_data.pocket", "subjects"),
+    ):
+        place = resources.files(package) / name
+        assert place.is_file() or place.is_dir(), f"{package}: {name}"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="no checkout")
+def test_no_data_file_of_a_package_is_ignored_by_git():
+    """What git ignores is missing from a clone, and hatchling leaves it out of the wheel."""
+    files = [
+        str(path.relative_to(ROOT))
+        for folder in PACKAGES
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".partial"
+    ]
+    done = subprocess.run(
+        ["git", "check-ignore", "--stdin"], cwd=ROOT, input="\n".join(files), text=True,
+        capture_output=True,
+    )  # fmt: skip
+    assert done.stdout.split() == []
+
+
+def test_the_shipped_weights_keep_their_limit():
+    weights = [path for folder in PACKAGES for path in folder.rglob("*.safetensors")]
+    assert sum(path.stat().st_size for path in weights) <= WEIGHTS_LIMIT
+
+
+def test_the_committed_sample_keeps_its_limit():
+    files = [path for path in (ROOT / "data" / "sample").rglob("*") if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in files) <= 5_000_000
+
+
+def test_the_command_points_at_something_that_runs():
+    from importlib import import_module
+
+    module, name = PROJECT["project"]["scripts"]["unified"].split(":")
+    assert callable(getattr(import_module(module), name))
+
+
+RUNS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_run_file_loads(path):
+    """Through the function that the command uses, down to the shape of what is trained."""
+    assert path.read_text("utf-8").startswith("# "), "open with what this is and its command"
+    entries = yaml.safe_load(path.read_text("utf-8"))
+    if "modality" in entries:
+        from unified_tokenizers import AudioTokenizer, ImageTokenizer
+        from unified_tokenizers.training import load_config
+
+        config = load_config(path)
+        kind = {"image": ImageTokenizer, "audio": AudioTokenizer}[config.modality]
+        kind.parse_config(config.tokenizer)
+        if config.modality == "audio":
+            assert config.crop * kind.parse_config(config.tokenizer).hop % 512 == 0
+    elif "sources" in entries:
+        from unified.format_spec import load_format
+        from unified.training import load_config as load_decoder_config
+
+        run = load_decoder_config(path)
+        assert run.sources
+        load_format(run.format)
+    else:
+        from unified.format_spec import load_format
+
+        load_format(path)
+
+
+def _commands() -> list[tuple[str, str]]:
+    """(where, line) of every `unified ...` line in the texts: fenced blocks, comments, recipes."""
+    found = []
+    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *RUNS]
+    for path in texts:
+        if not path.exists():
+            continue
+        text = path.read_text("utf-8").replace("\\\n", " ")
+        if path.suffix == ".md":
+            text = "\n".join(
+                re.findall(r"^```(?:bash|sh|console|shell)?\n(.*?)^```", text, re.S | re.M)
+            )
+        for line in text.splitlines():
+            match = re.match(r"(?:\$|#|\t\S*/(?=unified))?\s*(?:\S*/bin/)?(unified\s.*)", line)
+            if match and not re.search(r"[\[\]{}…]|\.\.\.", match[1]):
+                found.append((path.relative_to(ROOT).as_posix(), match[1]))
+    return found
+
+
+COMMANDS = _commands()
+
+
+def test_the_texts_name_commands():
+    assert any("unified write" in line for _, line in COMMANDS)
+
+
+@pytest.mark.parametrize(("where", "line"), COMMANDS, ids=[f"{w}: {c}" for w, c in COMMANDS])
+def test_every_command_that_a_text_names_parses(where, line):
+    import typer
+
+    from unified.cli import app
+
+    words = shlex.split(line, comments=True)[1:]
+    for end in (">", "|", "&&", ";"):
+        if end in words:
+            words = words[: words.index(end)]
+    name: str | None = "unified"
+    command: Any = typer.main.get_command(app)
+    context: Any = None
+    try:
+        while hasattr(command, "resolve_command"):
+            context = command.make_context(name, list(words), parent=context)
+            name, command, words = command.resolve_command(
+                context, [*context._protected_args, *context.args]
+            )
+        command.make_context(name, list(words), parent=context)
+    except typer.Exit:
+        assert "--help" in line or "-h" in line

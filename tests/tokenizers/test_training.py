@@ -1,0 +1,243 @@
+"""Training a tokenizer: what it reads, how it stops and goes on, and that it learns."""
+
+import io
+import re
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from unified_tokenizers import load_tokenizer, training
+from unified_tokenizers.training import TokenizerTraining, load_config, train
+
+IMAGE = {
+    "stem": 2, "levels": [4, 3, 3], "encoder_width": 8, "decoder_width": 16, "encoder_depth": 1,
+    "decoder_depths": [1, 0, 0],
+}  # fmt: skip
+AUDIO = {
+    "hop": 64, "levels": [4, 4], "num_mels": 8, "encoder_width": 8, "encoder_depth": 1,
+    "decoder_width": 8, "decoder_depths": [1, 0],
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """A run sets torch's number of threads for its process: put it back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A folder and a tar of the same 7 pictures of 8x12 pixels; recordings of unequal lengths."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("pictures", "sounds"):
+        (folder / name).mkdir()
+    rng = np.random.default_rng(0)
+    with tarfile.open(folder / "pictures.tar", "w") as archive:
+        for index in range(7):
+            coarse = rng.integers(0, 256, (2, 3, 3), dtype=np.uint8)
+            stream = io.BytesIO()
+            Image.fromarray(coarse.repeat(4, 0).repeat(4, 1)).save(stream, "PNG")
+            (folder / "pictures" / f"{index}.png").write_bytes(stream.getvalue())
+            member = tarfile.TarInfo(f"{index}.0.png")
+            member.size = stream.tell()
+            stream.seek(0)
+            archive.addfile(member, stream)
+    for index, samples in enumerate((700, 1024, 2500)):
+        tone = 9000 * np.sin(np.arange(samples) * (0.1 + 0.1 * index))
+        soundfile.write(folder / "sounds" / f"{index}.flac", tone.astype(np.int16), 16_000)
+    return folder
+
+
+def run(media: Path, output: Path, modality: str = "image", **changes) -> TokenizerTraining:
+    source = str(media / ("pictures" if modality == "image" else "sounds"))
+    config = TokenizerTraining(
+        modality=modality, output=str(output), data=(source,), heldout=(source,),
+        tokenizer=IMAGE if modality == "image" else AUDIO,
+        steps=6, batch_size=4, learning_rate=0.01, warmup=2, save_every=3, log_every=1, crop=8,
+    )  # fmt: skip
+    return replace(config, **changes)
+
+
+def state(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "checkpoints" / "step-0000006" / "state.safetensors")
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_a_resumed_run_is_bit_equal_to_one_never_stopped(data, tmp_path, monkeypatch, modality):
+    folder = train(run(data, tmp_path / "whole", modality))
+    whole = state(tmp_path / "whole")
+
+    save = training.save_checkpoint
+
+    def save_and_stop(*arguments, **more):
+        save(*arguments, **more)
+        raise KeyboardInterrupt
+
+    config = run(data, tmp_path / "stopped", modality)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "save_checkpoint", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    # A run killed while it wrote the next one leaves this behind.
+    (tmp_path / "stopped" / "checkpoints" / "step-0000006.partial").mkdir()
+    torch.manual_seed(12345)
+    again = train(config, resume=True)
+
+    resumed = state(tmp_path / "stopped")
+    assert resumed.keys() == whole.keys()
+    assert {name.split("/")[0] for name in whole} == {"module", "optimizer"}
+    for name, value in whole.items():
+        assert torch.equal(resumed[name], value), name
+    assert load_tokenizer(folder).fingerprint == load_tokenizer(again).fingerprint
+
+
+def test_a_tar_trains_exactly_as_the_folder_it_was_made_of(data, tmp_path):
+    short = {"steps": 2, "save_every": 2}
+    first = train(run(data, tmp_path / "a", **short))
+    second = train(run(data, tmp_path / "b", data=(str(data / "*.tar"),), **short))
+    assert load_tokenizer(first).fingerprint == load_tokenizer(second).fingerprint
+
+
+def test_the_seed_decides_the_weights(data, tmp_path):
+    short = {"steps": 1, "save_every": 1}
+    made = [train(run(data, tmp_path / str(n), seed=n // 2, **short)) for n in range(3)]
+    first, same, other = (load_tokenizer(folder).fingerprint for folder in made)
+    assert first == same != other
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_the_loss_falls_on_a_batch_seen_again_and_again(data, tmp_path, capsys, modality):
+    steps = {"image": 60, "audio": 40}[modality]
+    config = run(data, tmp_path, modality, steps=steps, batch_size=7, save_every=steps, warmup=5)
+    train(config)
+    losses = [float(x) for x in re.findall(r"loss (\d+\.\d+)", capsys.readouterr().err)]
+    assert len(losses) >= steps
+    assert losses[steps - 1] < 0.6 * losses[0]
+
+
+def test_what_is_saved_is_the_average_of_the_weights(data, tmp_path):
+    folder = train(run(data, tmp_path, store="float32"))
+    saved = load_file(folder / "model.safetensors")
+    kept = state(tmp_path)
+    different = False
+    for name, value in saved.items():
+        assert torch.equal(kept[f"module/average/{name}"], value), name
+        different |= not torch.equal(kept[f"module/model/{name}"], value)
+    assert different
+
+
+def test_curves_and_reconstructions_reach_tensorboard(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(run(data, tmp_path, steps=3))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    tags = events.Tags()
+    assert {"train/loss", "train/codes_used", "heldout/psnr_db"} <= set(tags["scalars"])
+    assert tags["images"] == ["heldout/original_above_reconstruction"]
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
+    used = [event.value for event in events.Scalars("train/codes_used")]
+    assert all(0 < share <= 1 for share in used)
+
+
+def test_an_existing_run_is_never_overwritten(data, tmp_path):
+    config = run(data, tmp_path, steps=1, save_every=1)
+    before = load_tokenizer(train(config)).fingerprint
+    with pytest.raises(ValueError, match="holds a run already; go on with --resume"):
+        train(replace(config, seed=5))
+    assert load_tokenizer(train(config, resume=True)).fingerprint == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(data, tmp_path, monkeypatch):
+    loss = training.image_loss
+    monkeypatch.setattr(training, "image_loss", lambda *pair: loss(*pair) * float("inf"))
+    with pytest.raises(ValueError, match=r"loss inf, gradient norm .* at step 0"):
+        train(run(data, tmp_path, save_every=1))
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "tokenizer").exists()
+
+
+def test_resuming_with_another_shape_is_refused(data, tmp_path):
+    config = run(data, tmp_path, steps=1, save_every=1)
+    train(config)
+    other = replace(config, tokenizer={**IMAGE, "decoder_width": 24})
+    with pytest.raises(ValueError, match="is of another model than the configuration's"):
+        train(other, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tokenizer": {"stems": 3}}, r"unknown image tokenizer settings \['stems'\]"),
+        ({"data": ("nowhere-*.tar",)}, "nothing matches nowhere"),
+        ({"modality": "audio", "tokenizer": AUDIO, "crop": 9}, "crop 9 frames of 64 samples"),
+    ],
+)
+def test_a_run_that_cannot_work_is_refused(data, tmp_path, changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        train(run(data, tmp_path, **changes))
+
+
+ENTRIES = {
+    "modality": "image", "output": "runs/x", "data": ["a"], "heldout": [], "tokenizer": {"stem": 4},
+    "steps": 3, "batch_size": 2, "learning_rate": 0.002,
+}  # fmt: skip
+
+
+def test_a_configuration_file_is_read_as_it_stands(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**ENTRIES, "seed": 4}))
+    config = load_config(path)
+    assert config.data == ("a",)
+    assert config.heldout == ()
+    assert (config.steps, config.seed, config.tokenizer) == (3, 4, {"stem": 4})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"stepz": 3}, r"unknown entries \['stepz'\], expected \['batch_size'"),
+        ({"steps": None}, "steps is None, expected int"),
+        ({"steps": 1.5}, "steps is 1.5, expected int"),
+        ({"learning_rate": "2e-3"}, "learning_rate is '2e-3', expected float"),
+        ({"clip": True}, "clip is True, expected float"),
+        ({"data": "a"}, "data is 'a', expected a list of paths"),
+        ({"tokenizer": 3}, "tokenizer is 3, expected a mapping"),
+        ({"modality": "smell"}, "modality 'smell', expected 'image' or 'audio'"),
+        ({"store": "int8"}, "store 'int8', expected 'float32' or 'bfloat16'"),
+    ],
+)
+def test_wrong_entries_are_refused_by_name(tmp_path, changes, reason):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**ENTRIES, **changes}))
+    with pytest.raises(ValueError, match=reason) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "holds NoneType, expected a mapping"),
+        ("- 1", "holds list, expected a mapping"),
+        ("a: [", "is not YAML"),
+        ("steps: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("modality: image", "the entry 'output' is missing"),
+    ],
+)
+def test_files_that_are_no_configuration_are_refused(tmp_path, text, reason):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=reason):
+        load_config(path)
+    with pytest.raises(ValueError, match="cannot read"):
+        load_config(tmp_path / "missing.yaml")
