@@ -24,12 +24,12 @@ LAYERS: dict[str, set[str]] = {
     "sequence": {"text", "sequence"},
     "sampling": {"decoder", "generic_decoder", "checkpoint", "sampling", "streaming", "model"},
     "training": {"training_data", "training"},
-    "article": {"article", "caption", "page", "outputs", "inspect", "model_info", "evaluation",
+    "article": {"article", "page", "outputs", "inspect", "model_info", "evaluation",
                 "evaluation_articles", "evaluation_pocket"},
     "cli": {"cli", "cli_media", "cli_model", "cli_terminal", "__main__"},
 }  # fmt: skip
 # Beside the layers: they know documents and words, no ids and no model, and import no layer.
-BESIDE = {"blocks", "events", "fitting", "subjects", "wishes"}
+BESIDE = {"blocks", "caption", "events", "fitting", "subjects", "wishes"}
 # `model.write` is the command's name in Python; it fetches the article when it is called.
 CALLED_LATER = {("model", "article")}
 

@@ -63,9 +63,9 @@ def warnings_as_notes() -> Iterator[None]:
 
 def model_directory(name: str) -> Path:
     """The folder of a model, which can be read before the model is loaded."""
-    from unified.model import _directory
+    from unified import model
 
-    return _directory(name)
+    return model.model_directory(name)
 
 
 def load_model(name: str) -> UnifiedModel:

@@ -24,6 +24,7 @@ from unified.grammar import Grammar
 from unified.sampling import Sampler, Sampling
 from unified.sequence import Sequencer
 from unified.streaming import stream
+from unified.subjects import KnownSubjects
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_data.document import Audio, Document, Image, Slot, Text
@@ -205,7 +206,7 @@ class UnifiedModel:
         Raises ValueError for a folder without a model, damaged files, or parts that do not belong
         together: a decoder of another vocabulary, another text or media tokenizer.
         """
-        directory = _directory(name_or_path)
+        directory = model_directory(name_or_path)
         manifest = checkpoint.read_json(directory / FILE_NAME)
         expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
         if set(manifest) != expected:
@@ -348,10 +349,22 @@ class UnifiedModel:
     def draw(
         self, text: str, n: int = 1, seed: int = 0, sampling: Sampling | None = None
     ) -> list[np.ndarray]:
-        """`n` pictures of a text such as "a cat": uint8 (H, W, 3)."""
+        """`n` pictures of a text such as "a cat": uint8 (H, W, 3).
+
+        A model that says what it knows (subjects.json) draws the nearest caption of its world,
+        with a warning where that is not the text, and refuses what it does not know.
+        """
+        from unified.caption import read_caption
         from unified_data.pocket.tasks import draw_document, image_slot
 
-        document = draw_document(_not_empty(text), image_slot())
+        known = None if self.directory is None else KnownSubjects.load(self.directory)
+        caption = _not_empty(text)
+        if known is not None:
+            read = read_caption(text, known)
+            caption = read.text
+            if read.note:
+                warnings.warn(read.note, stacklevel=2)
+        document = draw_document(caption, image_slot())
         return [_last(d, Image).pixels for d in self.generate(document, n, seed, sampling)]
 
     def describe(
@@ -420,7 +433,7 @@ class UnifiedModel:
         return _last(self.generate(document, 1, seed, sampling)[0], Text).text
 
 
-def _directory(name_or_path: str | Path) -> Path:
+def model_directory(name_or_path: str | Path) -> Path:
     if str(name_or_path) == "pocket":
         return Path(str(resources.files("unified") / "pocket"))
     path = Path(name_or_path)
