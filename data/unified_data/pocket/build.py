@@ -40,13 +40,13 @@ from unified_data.shards import INDEX, ShardInfo, ShardWriter, read_index, write
 KINDS = ("article", "draw", "describe", "ask", "speak", "listen", "text")
 SPLITS = ("train", "heldout")
 
-_WORLD = 1  # raise when the same seed would give other documents
+_WORLD = 2  # raise when the same seed would give other documents
 _ARTICLES_PER_SUBJECT = 8
 _TWO, _COUNTED = 16_000, 6_000
 # Large subjects are few among the scenes, hardest to draw, and what people ask for most: as they
 # come, they were reconstructed at 20 dB beside 25 to 29 dB for small ones.
 _LARGE = 12
-_COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 7_000, "listen": 7_000}
+_COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 10_000, "listen": 14_000}
 _LEAST_HELDOUT = 2  # of each kind, however small the scale
 
 Progress = Callable[[str, int, int], None]
@@ -285,7 +285,12 @@ _PLURAL = (
 
 
 def scene_sentence(scene: Scene, rng: np.random.Generator) -> str:
-    """A sentence to be spoken that says what a scene shows."""
+    """A sentence to be spoken that says what a scene shows; one in three is the bare caption.
+
+    Short ones teach which sound is which word at the least cost.
+    """
+    if rng.random() < 1 / 3:
+        return f"{scene.caption[0].upper()}{scene.caption[1:]}."
     frames = _PLURAL if scene.kind == "counted" else _SINGULAR
     return frames[int(rng.integers(len(frames)))].format(scene.caption)
 
