@@ -81,10 +81,10 @@ def test_full_scale_speech_is_even_and_does_not_leak():
     train = build._sentences("speak", "train", 1.0, np.random.default_rng(0))
     heldout = build._sentences("listen", "heldout", 1.0, np.random.default_rng(1))
     assert not {sentence for sentence, _ in train} & {sentence for sentence, _ in heldout}
-    assert len(train) == 11_400
-    assert len(heldout) == 600
+    assert len(train) == build._share(build._COUNTS["speak"], "train", 1.0)
+    assert len(heldout) == build._share(build._COUNTS["listen"], "heldout", 1.0)
     for voice in ("amy", "ben", "cole"):
-        assert sum(v == voice for _, v in train) == pytest.approx(3_800, rel=0.05)
+        assert sum(v == voice for _, v in train) == pytest.approx(len(train) / 3, rel=0.05)
     leads = {
         (subject.lead, voice) for subject in load_subjects() for voice in ("amy", "ben", "cole")
     }
