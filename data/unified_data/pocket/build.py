@@ -44,7 +44,8 @@ _WORLD = 2  # raise when the same seed would give other documents
 _ARTICLES_PER_SUBJECT = 8
 _TWO, _COUNTED = 16_000, 6_000
 # Large subjects are few among the scenes, hardest to draw, and what people ask for most: as they
-# come, they were reconstructed at 20 dB beside 25 to 29 dB for small ones.
+# come, a tokenizer rebuilt them at 20 dB beside 25 to 29 dB for small ones (24 held-out pictures of
+# each kind, so this weight was chosen with held-out pictures in view).
 _LARGE = 12
 _COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 10_000, "listen": 14_000}
 _LEAST_HELDOUT = 2  # of each kind, however small the scale
