@@ -125,6 +125,16 @@ def test_the_straight_through_gradient_reaches_every_part(tokenizer):
     tokenizer.zero_grad(set_to_none=True)
 
 
+def test_a_code_depends_on_what_its_windows_reach_alone(tokenizer):
+    wave = sound(1, 128 * 40)
+    other = wave.clone()
+    other[..., 128 * 20 :] = sound(1, 128 * 20) * 0.3
+    one, two = tokenizer.encode(wave).codes, tokenizer.encode(other).codes
+    reach = -(-(1024 - 32) // 2 // -128)  # half a window beyond the frame
+    assert torch.equal(one[..., : 20 - abs(reach)], two[..., : 20 - abs(reach)])
+    assert not torch.equal(one, two)
+
+
 @pytest.mark.parametrize(
     ("waveform", "reason"),
     [

@@ -96,16 +96,13 @@ def test_the_encoder_learns_through_the_quantizer_alone(tokenizer):
     assert (features.grad != 0).all()
 
 
-def test_a_change_is_seen_by_its_own_code_and_direct_neighbours_only(tokenizer):
+def test_a_change_is_seen_by_its_own_code_only(tokenizer):
     picture = noise(1, 3, 72, 56)
     before = tokenizer.features(picture)
     changed = picture.clone()
     changed[:, :, 32:40, 24:32] = noise(1, 3, 8, 8, seed=9)  # the square of code (4, 3)
     moved = (tokenizer.features(changed) - before).abs().sum(-1)[0] > 0
-    rows, columns = moved.nonzero().unbind(1)
-    assert moved[4, 3]
-    assert (rows - 4).abs().max() == 1
-    assert (columns - 3).abs().max() == 1
+    assert moved.nonzero().tolist() == [[4, 3]]
 
 
 def test_the_same_thing_a_stride_further_has_the_same_codes_a_place_further(tokenizer):
@@ -117,9 +114,10 @@ def test_the_same_thing_a_stride_further_has_the_same_codes_a_place_further(toke
         return tokenizer.encode(picture).codes[0, 0]
 
     here, there = codes(16, 24), codes(32, 40)
-    # The thing and a ring of its neighbours: the ground's codes at the edges see the padding.
-    assert torch.equal(here[1:5, 2:6], there[3:7, 4:8])
+    assert torch.equal(here[2:4, 3:5], there[4:6, 5:7])
     assert len(here[2:4, 3:5].unique()) > 1
+    ground = here[0, 0]
+    assert (here == ground).sum() >= 81 - 4
     assert not torch.equal(here, there)
 
 

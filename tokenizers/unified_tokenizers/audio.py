@@ -1,8 +1,10 @@
 """The audio tokenizer: 16 kHz speech <-> frames of residual codes.
 
-A log-mel front and ConvNeXt blocks on code frames, residual finite scalar quantization, ConvNeXt
-blocks on doubled frames and an inverse-STFT head (Vocos, arXiv:2306.00814): no transposed
-convolutions, whose upsampling leaves tones in the sound.
+A log-mel front and residual MLPs on code frames, residual finite scalar quantization, ConvNeXt
+blocks on frames and doubled frames and an inverse-STFT head (Vocos, arXiv:2306.00814): no
+transposed convolutions, whose upsampling leaves tones in the sound. The encoder looks at one code
+frame (and the 27 ms on either side that its windows reach), so that the same sound gives the same
+codes whatever comes before and after; the decoder looks far around.
 
 Legend: B batch, K codebooks, T code frames, S samples, D width.
 """
@@ -20,7 +22,7 @@ from torch.nn import functional as F
 from vector_quantize_pytorch import ResidualFSQ
 
 from unified_tokenizers.base import Codes, SavedTokenizer, check_codes
-from unified_tokenizers.layers import ConvNeXt1d
+from unified_tokenizers.layers import ConvNeXt1d, PixelMLP
 from unified_tokenizers.spectral import InverseSTFT, LogMel
 
 __all__ = ["AudioTokenizer", "AudioTokenizerConfig"]
@@ -36,7 +38,7 @@ class AudioTokenizerConfig:
         num_codebooks: residual levels K.
         levels: FSQ levels (arXiv:2309.15505) of each residual level.
         num_mels: bins of the log-mel front, which has four frames per code frame.
-        encoder_width, encoder_depth: channels and ConvNeXt blocks on code frames.
+        encoder_width, encoder_depth: channels and residual MLPs on code frames.
         decoder_width, decoder_depths: channels, and blocks on code frames and on doubled frames.
     """
 
@@ -64,7 +66,7 @@ class AudioTokenizer(SavedTokenizer):
         width = config.encoder_width
         self.front = LogMel(config.sample_rate, 1024, config.hop // 4, config.num_mels)
         self.fold = nn.Linear(4 * config.num_mels, width)
-        self.encoder = nn.Sequential(*(ConvNeXt1d(width) for _ in range(config.encoder_depth)))
+        self.encoder = nn.Sequential(*(PixelMLP(width) for _ in range(config.encoder_depth)))
         dims = len(config.levels)
         self.to_quantizer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dims))
         self.quantizer = ResidualFSQ(

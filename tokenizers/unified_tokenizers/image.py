@@ -1,8 +1,9 @@
 """The image tokenizer: pictures <-> a grid of FSQ codes.
 
-The encoder looks at one code's patch and its direct neighbours only, so that the same thing at
-another place of the grid gives the same codes; the decoder sees the whole picture. A decoder
-that must learn which codes make a cat then learns it once, not once per place.
+The encoder looks at one code's patch and nothing else, so that the same thing gives the same
+codes at another place of the grid and beside other things; the decoder sees the whole picture. A
+language model that must learn which codes make a cat then learns it once, not once per place and
+neighbour.
 
 Legend: B batch, H W pixels, h w code grid, D width.
 """
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ
 
 from unified_tokenizers.base import Codes, SavedTokenizer, check_codes
-from unified_tokenizers.layers import ConvNeXt2d, PixelMLP, ResidualConv
+from unified_tokenizers.layers import ConvNeXt2d, PixelMLP
 
 __all__ = ["ImageTokenizer", "ImageTokenizerConfig"]
 
@@ -30,21 +31,20 @@ class ImageTokenizerConfig:
     """Shape of an image tokenizer.
 
     Attributes:
-        stem: side in pixels of the patches that the encoder reads first; a code covers
-            2 x 2 of them.
+        stem: half the side in pixels of the square that a code covers.
         levels: FSQ levels (arXiv:2309.15505); the codebook has their product of codes.
-        encoder_width: channels at patches; doubled at codes.
+        encoder_width: channels of the encoder.
         decoder_width: channels at codes; halved at each of two doublings of the grid.
-        encoder_depth: residual MLPs on the code grid.
+        encoder_depth: residual MLPs of the encoder.
         decoder_depths: ConvNeXt blocks on the code grid, on the doubled, and on the doubled
             twice.
     """
 
     stem: int = 6
     levels: tuple[int, ...] = (8, 8, 6, 5)
-    encoder_width: int = 160
+    encoder_width: int = 320
     decoder_width: int = 320
-    encoder_depth: int = 2
+    encoder_depth: int = 3
     decoder_depths: tuple[int, int, int] = (4, 3, 1)
 
 
@@ -58,12 +58,10 @@ class ImageTokenizer(SavedTokenizer):
         if config.stem % 2:
             raise ValueError(f"stem {config.stem} is odd; the decoder ends in patches of stem / 2")
         self.config = config
-        wide, deep = config.encoder_width, 2 * config.encoder_width
-        self.stem = nn.Conv2d(3, wide, config.stem, stride=config.stem)
-        self.local = ResidualConv(wide)
-        self.shrink = nn.Conv2d(wide, deep, 2, stride=2)
-        self.encoder = nn.Sequential(*(PixelMLP(deep) for _ in range(config.encoder_depth)))
-        self.to_quantizer = nn.Sequential(nn.LayerNorm(deep), nn.Linear(deep, len(config.levels)))
+        width = config.encoder_width
+        self.stem = nn.Conv2d(3, width, 2 * config.stem, stride=2 * config.stem)
+        self.encoder = nn.Sequential(*(PixelMLP(width) for _ in range(config.encoder_depth)))
+        self.to_quantizer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(config.levels)))
         self.quantizer = FSQ(list(config.levels))
 
         width = config.decoder_width
@@ -116,9 +114,8 @@ class ImageTokenizer(SavedTokenizer):
 
     def features(self, pixels_BCHW: Tensor) -> Tensor:
         """Pictures in [0, 1] (B, 3, H, W), sides multiples of `stride`, to (B, h, w, dims)."""
-        x = self.local(self.stem(pixels_BCHW * 2 - 1))
-        x = self.encoder(rearrange(self.shrink(x), "b d h w -> b h w d"))
-        return self.to_quantizer(x)
+        x = rearrange(self.stem(pixels_BCHW * 2 - 1), "b d h w -> b h w d")
+        return self.to_quantizer(self.encoder(x))
 
     def quantize(self, features_BHWD: Tensor) -> tuple[Tensor, Tensor]:
         """Features to (quantized features with straight-through gradient, codes (B, h, w))."""

@@ -9,25 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ConvNeXt1d", "ConvNeXt2d", "PixelMLP", "ResidualConv"]
-
-
-class ResidualConv(nn.Module):
-    """Two 3x3 convolutions, added to the input: (B, D, H, W) -> same.
-
-    Normalised over channels at each position: statistics over positions would make a code depend
-    on the whole picture.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        normed = rearrange(self.norm(rearrange(x, "b d h w -> b h w d")), "b h w d -> b d h w")
-        return x + self.second(F.gelu(self.first(normed)))
+__all__ = ["ConvNeXt1d", "ConvNeXt2d", "PixelMLP"]
 
 
 class PixelMLP(nn.Module):
