@@ -1,16 +1,9 @@
-"""The unified model: a causal language model, a vocabulary, a format and media tokenizers.
-
-A model directory holds a plain Hugging Face causal-LM checkpoint (config.json, model.safetensors),
-tokenizer.json, one folder for each media tokenizer, and unified.json: the vocabulary and its hash,
-the format's YAML, and the sampling defaults.
-"""
+"""The unified model: a causal language model, a vocabulary, a format and media tokenizers."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +12,16 @@ import numpy as np
 from unified import checkpoint
 from unified.decoder import Decoder, SlimConfig, SlimDecoder
 from unified.events import Done, Event
-from unified.format_spec import load_format
 from unified.grammar import Grammar
+from unified.model_files import load_model, model_directory, save_model
+from unified.new_model import create_decoder, extend_decoder
 from unified.sampling import Sampler, Sampling
 from unified.sequence import Sequencer
 from unified.streaming import stream
 from unified.subjects import KnownSubjects
 from unified.text import TextTokenizer
-from unified.vocabulary import Vocabulary, VocabularyMismatchError
+from unified.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Slot, Text
-
-FILE_NAME = "unified.json"
-# In config.json too, so that a decoder of another vocabulary is noticed.
-HASH_KEY = "unified_vocabulary"
 
 
 class UnifiedModel:
@@ -128,22 +118,10 @@ class UnifiedModel:
         max_grid: the largest side of a picture in codes.
         Raises ValueError for a field that Qwen3Config does not have, or does not take.
         """
-        from huggingface_hub.errors import StrictDataclassError
-        from transformers import Qwen3Config, Qwen3ForCausalLM
-
-        known = Qwen3Config().to_dict()
-        unknown = sorted(set(config) - set(known) - {"rope_theta"})
-        if unknown or "vocab_size" in config:
-            found = unknown or ["vocab_size, which follows from the tokenizers"]
-            raise ValueError(f"the decoder's config has {', '.join(found)}; leave it out")
-        sequencer = _sequencer(
-            format, text_tokenizer, text_tokenizer.size, image_tokenizer, audio_tokenizer, max_grid
+        sequencer, hf = create_decoder(
+            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid
         )
-        try:
-            full = Qwen3Config(**{**config, "vocab_size": sequencer.vocabulary.size})
-        except StrictDataclassError as error:
-            raise ValueError(f"the decoder's config does not hold together: {error}") from None
-        return cls(sequencer, Sampling(), hf=Qwen3ForCausalLM(full))
+        return cls(sequencer, Sampling(), hf=hf)
 
     @classmethod
     def extend(
@@ -165,38 +143,9 @@ class UnifiedModel:
         them stay what they were. New rows begin at the mean of the old ones, with a tenth of
         their spread as noise (torch's global seed).
         """
-        import torch
-
-        if isinstance(llm, str | Path):
-            if text_tokenizer is None:
-                text_tokenizer = TextTokenizer.load(llm)
-            hf = checkpoint.load_hf(Path(llm))
-        else:
-            hf = llm
-        if text_tokenizer is None:
-            raise ValueError("give text_tokenizer with a loaded language model: it does not say")
-        old = int(hf.get_input_embeddings().weight.shape[0])
-        if text_tokenizer.size > old:
-            raise ValueError(
-                f"the text tokenizer has {text_tokenizer.size} ids, but the language model only "
-                f"{old} rows; it belongs to another model"
-            )
-        sequencer = _sequencer(
-            format, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid
+        sequencer, hf = extend_decoder(
+            llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid
         )
-        hf.resize_token_embeddings(sequencer.vocabulary.size, mean_resizing=False)
-        tables = [hf.get_input_embeddings()]
-        head = hf.get_output_embeddings()
-        if head is not None and head.weight is not tables[0].weight:
-            tables.append(head)
-        with torch.no_grad():
-            for table in tables:
-                rows = table.weight[:old].float()
-                noise = torch.randn(len(table.weight) - old, rows.shape[1])
-                mean, spread = rows.mean(0), rows.std(0, correction=0)
-                table.weight[old:] = mean + 0.1 * spread * noise.to(rows.device)
-                if getattr(table, "bias", None) is not None:
-                    table.bias[old:] = table.bias[:old].mean()
         return cls(sequencer, Sampling(), hf=hf)
 
     @classmethod
@@ -207,46 +156,7 @@ class UnifiedModel:
         together: a decoder of another vocabulary, another text or media tokenizer.
         """
         directory = model_directory(name_or_path)
-        manifest = checkpoint.read_json(directory / FILE_NAME)
-        expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
-        if set(manifest) != expected:
-            raise ValueError(
-                f"{directory / FILE_NAME} has {sorted(manifest)}, expected {sorted(expected)}"
-            )
-        vocabulary = Vocabulary.from_json(manifest["vocabulary"])
-        if manifest["vocabulary_hash"] != vocabulary.hash:
-            raise VocabularyMismatchError(
-                f"{directory / FILE_NAME} says vocabulary {manifest['vocabulary_hash']}, but its "
-                f"blocks are vocabulary {vocabulary.hash}; it was changed by hand"
-            )
-        config = checkpoint.read_json(directory / "config.json")
-        made_for = config.get(HASH_KEY)
-        if made_for != vocabulary.hash:
-            raise VocabularyMismatchError(
-                f"the decoder in {directory} was made for vocabulary {made_for}, its {FILE_NAME} "
-                f"holds vocabulary {vocabulary.hash}; take both from the same model"
-            )
-        if config.get("vocab_size") != vocabulary.size:
-            raise VocabularyMismatchError(
-                f"the decoder in {directory} has {config.get('vocab_size')} rows, vocabulary "
-                f"{vocabulary.hash} has {vocabulary.size} ids"
-            )
-        decoder = checkpoint.load_decoder(directory)
-        media: dict[str, Any] = {}
-        for modality in ("image", "audio"):
-            if any(block.name.startswith(f"{modality}.") for block in vocabulary.blocks):
-                media[modality] = _load_media(directory / f"{modality}_tokenizer")
-        try:
-            sequencer = Sequencer(
-                vocabulary,
-                Grammar.from_text(manifest["format"], vocabulary),
-                TextTokenizer.load(directory),
-                media.get("image"),
-                media.get("audio"),
-            )
-            sampling = Sampling.from_json(manifest["sampling"])
-        except ValueError as error:
-            raise type(error)(f"model {directory}: {error}") from None
+        sequencer, sampling, decoder = load_model(directory)
         return cls(sequencer, sampling, decoder=decoder, directory=directory)
 
     def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
@@ -256,43 +166,7 @@ class UnifiedModel:
         stored in bfloat16 if that is exact, so that its fingerprint stays. Everything is written
         beside and then moved into place, unified.json last.
         """
-        import copy
-        import shutil
-
-        import torch
-
-        if dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype is {dtype!r}, expected float32 or bfloat16")
-        target = Path(directory)
-        beside = target.with_name(f"{target.name}.partial")
-        shutil.rmtree(beside, ignore_errors=True)
-        try:
-            beside.mkdir(parents=True)
-            hf = self.hf
-            if any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
-                hf = copy.deepcopy(hf).to(getattr(torch, dtype))
-            setattr(hf.config, HASH_KEY, self.vocabulary.hash)
-            hf.save_pretrained(beside)
-            self.text_tokenizer.save(beside)
-            for tokenizer in (self.image_tokenizer, self.audio_tokenizer):
-                if tokenizer is not None:
-                    _save_media(tokenizer, beside / f"{tokenizer.modality}_tokenizer")
-            manifest = {
-                "vocabulary": self.vocabulary.to_json(),
-                "vocabulary_hash": self.vocabulary.hash,
-                "format": self.grammar.source,
-                "sampling": self.sampling.to_json(),
-            }
-            (beside / FILE_NAME).write_text(
-                json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
-            files = [path for path in beside.rglob("*") if path.is_file()]
-            for path in sorted(files, key=lambda p: p.name == FILE_NAME):
-                place = target / path.relative_to(beside)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(place)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        save_model(directory, self.hf, self.sequencer, self.sampling, dtype)
 
     # Sampling.
 
@@ -431,64 +305,6 @@ class UnifiedModel:
         heard = Audio(fitted, self.audio_tokenizer.sample_rate)
         document = listen_document(heard, Slot("text"))
         return _last(self.generate(document, 1, seed, sampling)[0], Text).text
-
-
-def model_directory(name_or_path: str | Path) -> Path:
-    if str(name_or_path) == "pocket":
-        return Path(str(resources.files("unified") / "pocket"))
-    path = Path(name_or_path)
-    if not path.is_dir():
-        raise ValueError(
-            f"there is no model {str(name_or_path)!r}: expected 'pocket' or a model's folder"
-        )
-    return path
-
-
-def _load_media(directory: Path) -> Any:
-    from unified_tokenizers import load_tokenizer
-
-    return load_tokenizer(directory)
-
-
-def _save_media(tokenizer: Any, directory: Path) -> None:
-    import torch
-
-    from unified_tokenizers.base import SavedTokenizer
-
-    if isinstance(tokenizer, SavedTokenizer):
-        values = [v for v in tokenizer.state_dict().values() if v.is_floating_point()]
-        if all(torch.equal(v.bfloat16().to(v.dtype), v) for v in values):
-            tokenizer.save_pretrained(directory, dtype=torch.bfloat16)
-            return
-    tokenizer.save_pretrained(directory)
-
-
-def _sequencer(
-    format: str | Path,
-    text_tokenizer: TextTokenizer,
-    text_rows: int,
-    image_tokenizer: Any,
-    audio_tokenizer: Any,
-    max_grid: int,
-) -> Sequencer:
-    """A sequencer over the vocabulary that these parts make."""
-
-    def of(tokenizer: Any) -> tuple[tuple[int, ...], str] | None:
-        if tokenizer is None:
-            return None
-        return tuple(int(size) for size in tokenizer.codebook_sizes), tokenizer.fingerprint
-
-    vocabulary = Vocabulary.build(
-        text_size=text_tokenizer.size,
-        text_rows=text_rows,
-        markers=load_format(format).markers,
-        max_grid=max_grid,
-        image=of(image_tokenizer),
-        audio=of(audio_tokenizer),
-        text_fingerprint=text_tokenizer.fingerprint,
-    )
-    grammar = Grammar.load(format, vocabulary)
-    return Sequencer(vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer)
 
 
 def _not_empty(text: str) -> str:

@@ -31,6 +31,7 @@ _COMMA, _STOP = 2, 5  # pauses, in multiples of 40 ms
 # On its own `a` would be read as the letter.
 _WEAK = {"a": "[[a#]]"}
 
+
 @dataclass(frozen=True)
 class Voice:
     """A voice of the world. espeak: espeak-ng's own name for it; pitch: 0 to 99, 50 is plain."""

@@ -1,0 +1,144 @@
+"""A model's directory: reading it, with every part checked against the others, and writing it.
+
+It holds a plain Hugging Face causal-LM checkpoint (config.json, model.safetensors),
+tokenizer.json, one folder for each media tokenizer, and unified.json: the vocabulary and its hash,
+the format's YAML, and the sampling defaults.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from unified import checkpoint
+from unified.decoder import Decoder
+from unified.grammar import Grammar
+from unified.sampling import Sampling
+from unified.sequence import Sequencer
+from unified.text import TextTokenizer
+from unified.vocabulary import Vocabulary, VocabularyMismatchError
+
+__all__ = ["load_model", "model_directory", "save_model"]
+
+FILE_NAME = "unified.json"
+# In config.json too, so that a decoder of another vocabulary is noticed.
+HASH_KEY = "unified_vocabulary"
+
+
+def model_directory(name_or_path: str | Path) -> Path:
+    """Where a model lies: "pocket", the shipped one, or a folder. Raises ValueError for neither."""
+    if str(name_or_path) == "pocket":
+        return Path(str(resources.files("unified") / "pocket"))
+    path = Path(name_or_path)
+    if not path.is_dir():
+        raise ValueError(
+            f"there is no model {str(name_or_path)!r}: expected 'pocket' or a model's folder"
+        )
+    return path
+
+
+def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
+    """The parts of the model in a folder; see `UnifiedModel.from_pretrained`."""
+    manifest = checkpoint.read_json(directory / FILE_NAME)
+    expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
+    if set(manifest) != expected:
+        raise ValueError(
+            f"{directory / FILE_NAME} has {sorted(manifest)}, expected {sorted(expected)}"
+        )
+    vocabulary = Vocabulary.from_json(manifest["vocabulary"])
+    if manifest["vocabulary_hash"] != vocabulary.hash:
+        raise VocabularyMismatchError(
+            f"{directory / FILE_NAME} says vocabulary {manifest['vocabulary_hash']}, but its "
+            f"blocks are vocabulary {vocabulary.hash}; it was changed by hand"
+        )
+    config = checkpoint.read_json(directory / "config.json")
+    made_for = config.get(HASH_KEY)
+    if made_for != vocabulary.hash:
+        raise VocabularyMismatchError(
+            f"the decoder in {directory} was made for vocabulary {made_for}, its {FILE_NAME} "
+            f"holds vocabulary {vocabulary.hash}; take both from the same model"
+        )
+    if config.get("vocab_size") != vocabulary.size:
+        raise VocabularyMismatchError(
+            f"the decoder in {directory} has {config.get('vocab_size')} rows, vocabulary "
+            f"{vocabulary.hash} has {vocabulary.size} ids"
+        )
+    decoder = checkpoint.load_decoder(directory)
+    media: dict[str, Any] = {}
+    for modality in ("image", "audio"):
+        if any(block.name.startswith(f"{modality}.") for block in vocabulary.blocks):
+            media[modality] = _load_media(directory / f"{modality}_tokenizer")
+    try:
+        sequencer = Sequencer(
+            vocabulary,
+            Grammar.from_text(manifest["format"], vocabulary),
+            TextTokenizer.load(directory),
+            media.get("image"),
+            media.get("audio"),
+        )
+        sampling = Sampling.from_json(manifest["sampling"])
+    except ValueError as error:
+        raise type(error)(f"model {directory}: {error}") from None
+    return sequencer, sampling, decoder
+
+
+def save_model(
+    directory: str | Path, hf: Any, sequencer: Sequencer, sampling: Sampling, dtype: str
+) -> None:
+    """Write a model's folder; see `UnifiedModel.save_pretrained`."""
+    import torch
+
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype is {dtype!r}, expected float32 or bfloat16")
+    target, vocabulary = Path(directory), sequencer.vocabulary
+    beside = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        if any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
+            hf = copy.deepcopy(hf).to(getattr(torch, dtype))
+        setattr(hf.config, HASH_KEY, vocabulary.hash)
+        hf.save_pretrained(beside)
+        sequencer.text_tokenizer.save(beside)
+        for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
+            if tokenizer is not None:
+                _save_media(tokenizer, beside / f"{tokenizer.modality}_tokenizer")
+        manifest = {
+            "vocabulary": vocabulary.to_json(),
+            "vocabulary_hash": vocabulary.hash,
+            "format": sequencer.grammar.source,
+            "sampling": sampling.to_json(),
+        }
+        (beside / FILE_NAME).write_text(
+            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        files = [path for path in beside.rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda p: p.name == FILE_NAME):
+            place = target / path.relative_to(beside)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _load_media(directory: Path) -> Any:
+    from unified_tokenizers import load_tokenizer
+
+    return load_tokenizer(directory)
+
+
+def _save_media(tokenizer: Any, directory: Path) -> None:
+    import torch
+
+    from unified_tokenizers.base import SavedTokenizer
+
+    if isinstance(tokenizer, SavedTokenizer):
+        values = [v for v in tokenizer.state_dict().values() if v.is_floating_point()]
+        if all(torch.equal(v.bfloat16().to(v.dtype), v) for v in values):
+            tokenizer.save_pretrained(directory, dtype=torch.bfloat16)
+            return
+    tokenizer.save_pretrained(directory)
