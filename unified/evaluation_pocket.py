@@ -20,7 +20,8 @@ from unified.evaluation import GlyphJudge, Match, psnr, stoi, words
 from unified.events import Done
 from unified.model import UnifiedModel
 from unified_data.document import Audio, Document, Image, Slot
-from unified_data.pocket import build, tasks
+from unified_data.pocket import tasks
+from unified_data.pocket.planning import plan_documents
 from unified_data.pocket.scenes import Scene, parse_caption, render
 from unified_data.pocket.speech import SAMPLE_RATE
 from unified_data.pocket.speech import speak as speak_truly
@@ -54,16 +55,9 @@ Progress = Callable[[int, int], None]
 def heldout(kind: str, seed: int = 0) -> list[Any]:
     """What the documents of the world's held-out shards show, in the shards' order, at scale 1.
 
-    kind: as in `unified_data.pocket.build`. draw, describe: `Scene`; ask: (scene, [(question,
-    answer), ...]); speak, listen: (sentence, voice); article: `Plan`.
-
-    Raises ValueError for another kind.
+    See `unified_data.pocket.planning.plan_documents` for the kinds and what comes of them.
     """
-    if kind not in build.KINDS:
-        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(build.KINDS)}")
-    rng = np.random.default_rng([seed, build.KINDS.index(kind), build.SPLITS.index("heldout")])
-    payloads = build._PLANNERS[kind](kind, "heldout", 1.0, rng)
-    return [payloads[i] for i in rng.permutation(len(payloads))]
+    return plan_documents(kind, "heldout", seed)
 
 
 def complete(

@@ -45,7 +45,12 @@ from unified_data.document import Text
 from unified_data.pocket.subjects import load_subjects
 from unified_data.shards import read_shards
 from unified_tokenizers import load_tokenizer
-from unified_tokenizers.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from unified_tokenizers.checkpoint import (
+    changed_settings,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from unified_tokenizers.run_file import read_run
 
 __all__ = ["DecoderTraining", "load_config", "main", "range_loss", "train"]
@@ -230,10 +235,18 @@ def _texts(config: DecoderTraining) -> Iterable[str]:
 
 
 def build_model(config: DecoderTraining) -> UnifiedModel:
-    """A model with fresh weights: the text tokenizer is learnt, or read if it was before."""
+    """A model with fresh weights: the text tokenizer is learnt, or read if it was before.
+
+    Raises ValueError when the one that was has more ids than `text_size`.
+    """
     folder = Path(config.output) / "text_tokenizer"
     if (folder / "tokenizer.json").exists():
         text = TextTokenizer.load(folder)
+        if text.size > config.text_size:  # fewer: the texts held no more
+            raise ValueError(
+                f"the text tokenizer in {folder} has {text.size} ids, text_size is "
+                f"{config.text_size}; remove the folder to learn another"
+            )
     else:
         # The world repeats its sentences: each once is enough to learn merges from.
         text = TextTokenizer.train(sorted(set(_texts(config))), config.text_size)
@@ -293,7 +306,9 @@ def train(config: DecoderTraining, resume: bool = False) -> Path:
     optimizers = _optimizers(config, decoder)
     step = 0
     if found:
-        step, _ = load_checkpoint(found, {"decoder": decoder}, optimizers)
+        step, settings = load_checkpoint(found, {"decoder": decoder}, optimizers)
+        if changed := changed_settings(settings, asdict(config)):
+            console.print(f"going on from step {step} with other settings: {changed}")
     shares = [source.share for source in config.sources.values()]
     plan = plan_steps(sources, shares, config.ids_per_step, config.steps, config.seed)
     weights = torch.ones(len(MODALITIES))

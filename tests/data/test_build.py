@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from unified_data.document import Audio, Image, Text
-from unified_data.pocket import build
-from unified_data.pocket.build import KINDS, build_pocket
+from unified_data.pocket import planning
+from unified_data.pocket.build import build_pocket, world_version
+from unified_data.pocket.planning import KINDS
 from unified_data.pocket.scenes import Scene, parse_caption, render, split_of
 from unified_data.pocket.subjects import load_subjects
-from unified_data.shards import read_index, read_shards
+from unified_data.shards import read_index, read_shards, write_index
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")
@@ -45,7 +46,7 @@ def test_kinds_built_apart_stay_and_are_replaced(tmp_path):
     (tmp_path / "train-draw-00001.tar").write_bytes(b"")  # as if an earlier build had needed two
     stale = read_index(tmp_path)
     stale["shards"].append(type(stale["shards"][0])("train-draw-00001.tar", "train", "draw", 0, 0))
-    build.write_index(tmp_path, stale["shards"], built={})
+    write_index(tmp_path, stale["shards"], built={})
     again = build_pocket(tmp_path, only=["draw"], **options)
     assert again["counts"]["train"]["draw"] == draw["counts"]["train"]["draw"]
     assert not (tmp_path / "train-draw-00001.tar").exists()
@@ -65,24 +66,24 @@ def test_nonsense_is_refused(tmp_path):
 
 
 def test_full_scale_draws_every_single_combination_of_train():
-    scenes = build._drawings("draw", "train", 1.0, np.random.default_rng(0))
-    singles = {scene for scene in build._single_scenes() if scene.split == "train"}
+    scenes = planning._drawings("draw", "train", 1.0, np.random.default_rng(0))
+    singles = {scene for scene in planning._single_scenes() if scene.split == "train"}
     assert singles <= set(scenes)
     assert {Scene("one", subject) for subject in load_subjects()} <= set(scenes)
     assert all(scene.split == "train" for scene in scenes)
     kinds = [scene.kind for scene in scenes]
     assert 14_500 < kinds.count("two") < 16_000
     assert 5_400 < kinds.count("counted") < 6_000
-    heldout = build._drawings("draw", "heldout", 1.0, np.random.default_rng(0))
+    heldout = planning._drawings("draw", "heldout", 1.0, np.random.default_rng(0))
     assert not {scene.key for scene in heldout} & {scene.key for scene in scenes}
 
 
 def test_full_scale_speech_has_its_shares_and_does_not_leak():
-    train = build._sentences("speak", "train", 1.0, np.random.default_rng(0))
-    heldout = build._sentences("listen", "heldout", 1.0, np.random.default_rng(1))
+    train = planning._sentences("speak", "train", 1.0, np.random.default_rng(0))
+    heldout = planning._sentences("listen", "heldout", 1.0, np.random.default_rng(1))
     assert not {sentence for sentence, _ in train} & {sentence for sentence, _ in heldout}
-    assert len(train) == build._share(build._COUNTS["speak"], "train", 1.0)
-    assert len(heldout) == build._share(build._COUNTS["listen"], "heldout", 1.0)
+    assert len(train) == planning._share(planning._COUNTS["speak"], "train", 1.0)
+    assert len(heldout) == planning._share(planning._COUNTS["listen"], "heldout", 1.0)
     for voice, share in {"amy": 0.27, "ben": 0.46, "cole": 0.27}.items():
         assert np.mean([v == voice for _, v in train]) == pytest.approx(share, abs=0.02)
     leads = {
@@ -95,8 +96,8 @@ def test_full_scale_speech_has_its_shares_and_does_not_leak():
 
 
 def test_full_scale_articles_hold_every_subject_and_keep_plans_apart():
-    train = build._articles("article", "train", 1.0, np.random.default_rng(0))
-    heldout = build._articles("article", "heldout", 1.0, np.random.default_rng(1))
+    train = planning._articles("article", "train", 1.0, np.random.default_rng(0))
+    heldout = planning._articles("article", "heldout", 1.0, np.random.default_rng(1))
     subjects = load_subjects()
     assert len(train) + len(heldout) == 8 * len(subjects)
     defaults = [plan for plan in train if len(plan.sections) == 4 and plan.voice == "ben"]
@@ -151,7 +152,7 @@ def test_every_kind_builds(tmp_path):
     documents = list(read_shards(tmp_path))
     assert all(any(s.role == "response" for s in document) for _, document in documents)
     assert set(index["built"]) == set(KINDS)
-    assert index["built"]["speak"]["world"] == build.world_version()
+    assert index["built"]["speak"]["world"] == world_version()
 
 
 def test_importing_the_package_brings_neither_torch_nor_the_others():

@@ -157,6 +157,16 @@ def test_an_existing_run_is_never_overwritten(data, tmp_path):
     assert load_tokenizer(train(config, resume=True)).fingerprint == before
 
 
+def test_a_run_that_goes_on_with_other_settings_says_so(data, tmp_path, capsys):
+    config = run(data, tmp_path, steps=1, save_every=1)
+    train(config)
+    train(config, resume=True)
+    assert "other settings" not in capsys.readouterr().err
+    train(replace(config, steps=2, seed=5), resume=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "going on from step 1 with other settings: seed 0 -> 5; steps 1 -> 2" in said
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(data, tmp_path, monkeypatch):
     loss = training.image_loss
     monkeypatch.setattr(training, "image_loss", lambda *pair: loss(*pair) * float("inf"))

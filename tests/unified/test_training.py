@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,6 +163,19 @@ def test_a_resumed_run_is_bit_equal_to_one_never_stopped(config, finished, monke
     assert any(name.startswith("optimizer/muon") for name in whole)
     for name, value in whole.items():
         assert torch.equal(resumed[name], value), name
+
+
+def test_going_on_with_other_settings_is_said_and_a_larger_text_tokenizer_refused(
+    config, finished, tmp_path, capsys
+):
+    shutil.copytree(config.output, tmp_path, dirs_exist_ok=True)
+    config = replace(config, output=str(tmp_path))
+    capsys.readouterr()
+    train(replace(config, learning_rate=0.02), resume=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "going on from step 6 with other settings: learning_rate 0.01 -> 0.02; output" in said
+    with pytest.raises(ValueError, match=r"has \d+ ids, text_size is 260; remove the folder"):
+        train(replace(config, text_size=260), resume=True)
 
 
 def test_the_loss_falls_on_documents_seen_again_and_again(config, tmp_path, capsys):

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-__all__ = ["latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["changed_settings", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
 
 
 def save_checkpoint(
@@ -108,3 +108,17 @@ def load_checkpoint(
                 state.setdefault(int(index), {})[entry] = value
         optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
     return int(plain["step"]), plain["extra"]
+
+
+def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What a resumed run's settings were and are, where they differ: `steps 100 -> 200; ...`.
+
+    Empty when nothing differs: only then does the run go on as if it had never been stopped.
+    """
+    plain = json.loads(json.dumps(now))  # as the checkpoint holds it: tuples are lists
+    names = sorted(saved.keys() | plain.keys())
+    return "; ".join(
+        f"{name} {saved.get(name)!r} -> {plain.get(name)!r}"
+        for name in names
+        if saved.get(name) != plain.get(name)
+    )

@@ -25,7 +25,12 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from unified_tokenizers.audio import AudioTokenizer
-from unified_tokenizers.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from unified_tokenizers.checkpoint import (
+    changed_settings,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from unified_tokenizers.image import ImageTokenizer
 from unified_tokenizers.media import load_pictures, load_recordings
 from unified_tokenizers.run_file import read_run
@@ -232,14 +237,15 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
         betas=(0.9, 0.99),
     )
     modules, optimizers = {"model": model, "average": average}, {"adamw": optimizer}
-    step = 0
+    step, console = 0, Console(stderr=True)
     if found:
-        step, _ = load_checkpoint(found, modules, optimizers)
+        step, settings = load_checkpoint(found, modules, optimizers)
+        if changed := changed_settings(settings, asdict(config)):
+            console.print(f"going on from step {step} with other settings: {changed}")
     log = SummaryWriter(str(output / "tensorboard"), purge_step=step)
     used = torch.zeros(len(model.codebook_sizes), max(model.codebook_sizes), dtype=torch.bool)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))  # fmt: skip
-    console = Console(stderr=True)
     began, since = time.perf_counter(), step
     with Progress(*columns, console=console, refresh_per_second=1) as progress:
         task = progress.add_task(config.modality, total=config.steps, completed=step, figures="")

@@ -1,10 +1,8 @@
 """Building the pocket world: shards of documents, the same from the same seed.
 
 Kinds of documents: article, text (an article without media: three times as many facts for the
-same number of ids), draw, describe, ask, speak, listen (see `articles` and `tasks`).
-Splits: `train`, and `heldout`, about one combination in twenty by hash. The combination is a
-scene's key, an article's plan, or a spoken sentence; a subject's lead is always in `train`, since
-articles read it aloud.
+same number of ids), draw, describe, ask, speak, listen (see `articles` and `tasks`); what they show
+is in `planning`.
 """
 
 from __future__ import annotations
@@ -19,38 +17,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unified_data.document import Audio, Document, Image, Text
 from unified_data.pocket import tasks
-from unified_data.pocket.articles import Plan, article_document, default_plan, random_plan
-from unified_data.pocket.scenes import (
-    GROUNDS,
-    PLACES,
-    Scene,
-    compose,
-    questions,
-    render,
-    split_of,
-)
-from unified_data.pocket.speech import DEFAULT_VOICE, SAMPLE_RATE, VOICES, speak
-from unified_data.pocket.subjects import Subject, load_subjects
+from unified_data.pocket.articles import article_document
+from unified_data.pocket.planning import KINDS, SPLITS, plan_documents
+from unified_data.pocket.scenes import render
+from unified_data.pocket.speech import SAMPLE_RATE, speak
 from unified_data.shards import INDEX, ShardInfo, ShardWriter, read_index, write_index
 
-KINDS = ("article", "draw", "describe", "ask", "speak", "listen", "text")
-SPLITS = ("train", "heldout")
-
 _WORLD = 3  # raise when the same seed would give other documents
-_ARTICLES_PER_SUBJECT = 8
-_TWO, _COUNTED = 16_000, 6_000
-# Large subjects are few among the scenes, hardest to draw, and what people ask for most: as they
-# come, a tokenizer rebuilt them at 20 dB beside 25 to 29 dB for small ones (24 held-out pictures of
-# each kind, so this weight was chosen with held-out pictures in view).
-_LARGE, _LARGE_ON_WHITE = 8, 24
-_COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 10_000, "listen": 14_000}
-# Voices of what is said of scenes, in turn: the default one every other time.
-_TURNS = [v for other in VOICES if other != DEFAULT_VOICE for v in (DEFAULT_VOICE, other)]
-_LEAST_HELDOUT = 2  # of each kind, however small the scale
 
 Progress = Callable[[str, int, int], None]
 """Called with the kind, the documents done and the documents there are."""
@@ -107,11 +82,9 @@ def _build_kind(
     folder: Path, kind: str, seed: int, scale: float, workers: int, progress: Progress | None
 ) -> list[ShardInfo]:
     jobs = []
-    for number, split in enumerate(SPLITS):
-        rng = np.random.default_rng([seed, KINDS.index(kind), number])
-        payloads = _PLANNERS[kind](kind, split, scale, rng)
-        order = rng.permutation(len(payloads))
-        jobs += [(split, f"{kind}-{i:06d}", kind, payloads[j]) for i, j in enumerate(order)]
+    for split in SPLITS:
+        payloads = plan_documents(kind, split, seed, scale)
+        jobs += [(split, f"{kind}-{i:06d}", kind, p) for i, p in enumerate(payloads)]
     shards: list[ShardInfo] = []
     with _mapper(workers) as mapped:
         made = zip(jobs, mapped(_make, [job[1:] for job in jobs]))
@@ -158,188 +131,6 @@ def _document(kind: str, payload: Any) -> Document:
     if kind == "speak":
         return tasks.speak_document(sentence, voice, sound)
     return tasks.listen_document(sound, Text(sentence))
-
-
-def _share(number: int, split: str, scale: float) -> int:
-    """How many of `number` documents fall to a split, at a scale."""
-    heldout = max(_LEAST_HELDOUT, round(number * scale / 20))
-    return heldout if split == "heldout" else max(1, round(number * scale) - heldout)
-
-
-def _articles(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Plan]:
-    """In `train` one article in eight follows the subject's default plan; held-out plans are not
-    in `train`. Pictures are of combinations in `train` throughout."""
-    subjects = load_subjects()
-    order = rng.permutation(len(subjects))
-    plans: list[Plan] = []
-    wanted = _share(_ARTICLES_PER_SUBJECT * len(subjects), split, scale)
-    for turn in itertools.count():
-        for index in order:
-            if len(plans) == wanted:
-                return plans
-            subject = subjects[index]
-            if split == "train" and turn % _ARTICLES_PER_SUBJECT == 0:
-                plans.append(default_plan(subject, rng))
-                continue
-            fixed = default_plan(subject, rng).prompt
-            while True:
-                plan = random_plan(subject, rng)
-                if plan.prompt != fixed and split_of(f"article|{plan.prompt}") == split:
-                    break
-            plans.append(plan)
-    raise AssertionError
-
-
-def _texts(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Plan]:
-    """Articles without pictures or narration, their plans split as those of articles are."""
-    plans: list[Plan] = []
-    wanted = _share(_ARTICLES_PER_SUBJECT * len(load_subjects()), split, scale)
-    choices = [[p for p in _silent(subject) if p[1] == split] for subject in load_subjects()]
-    while len(plans) < wanted:
-        for index in rng.permutation(len(choices))[: wanted - len(plans)]:
-            if choices[index]:  # a few subjects have no held-out plan
-                plans.append(choices[index][int(rng.integers(len(choices[index])))][0])
-    return plans
-
-
-def _silent(subject: Subject) -> Iterator[tuple[Plan, str]]:
-    """Every order of two or more of a subject's sections, as a plan, with its split."""
-    headings = [section.heading for section in subject.sections]
-    for size in range(min(2, len(headings)), len(headings) + 1):
-        for sections in itertools.permutations(headings, size):
-            plan = Plan(subject, sections, (), None)
-            yield plan, split_of(f"article|{plan.prompt}")
-
-
-def _drawings(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Scene]:
-    singles = [
-        scene
-        for scene in _single_scenes()
-        if scene.split == split
-        for _ in range(_weight(scene) if split == "train" else 1)
-    ]
-    wanted = max(1, round(len(singles) * scale))
-    scenes: list[Scene] = []
-    while len(scenes) < wanted:
-        order = rng.permutation(len(singles))[: wanted - len(scenes)]
-        scenes += [singles[i] for i in order]
-    for scene_kind, number in (("two", _TWO), ("counted", _COUNTED)):
-        for _ in range(_share(number, split, scale)):
-            scenes.append(_scene(rng, scene_kind, split))
-    return scenes
-
-
-def _weight(scene: Scene) -> int:
-    """How often a picture of one subject comes in `train`."""
-    if scene.kind != "one":
-        return 1
-    return _LARGE_ON_WHITE if scene.ground == "white" else _LARGE
-
-
-def _single_scenes() -> Iterator[Scene]:
-    """Every picture of one subject: large or in a place, on every ground."""
-    for subject in load_subjects():
-        for ground in GROUNDS:
-            yield Scene("one", subject, ground)
-            for place in PLACES:
-                yield Scene("placed", subject, ground, place=place)
-
-
-def _scene(rng: np.random.Generator, kind: str, split: str) -> Scene:
-    """A random scene of a kind whose combination is in a split."""
-    while True:
-        scene = compose(rng, kind)  # type: ignore[arg-type]
-        if scene.split == split:
-            return scene
-
-
-def _any_scene(rng: np.random.Generator, split: str) -> Scene:
-    kind = ("one", "placed", "two", "counted")[int(rng.choice(4, p=[0.3, 0.25, 0.3, 0.15]))]
-    return _scene(rng, kind, split)
-
-
-def _pictures(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Any]:
-    """Scenes to describe, or scenes with one to three of their questions, in any order."""
-    scenes = [_any_scene(rng, split) for _ in range(_share(_COUNTS[kind], split, scale))]
-    if kind == "describe":
-        return scenes
-    payloads = []
-    for scene in scenes:
-        asked = questions(scene, rng)
-        order = rng.permutation(len(asked))[: int(rng.integers(1, 4))]
-        payloads.append((scene, [asked[i] for i in order]))
-    return payloads
-
-
-# What people say of a picture; {} is the caption, which names one thing or several.
-_SINGULAR = (
-    "This is {}.",
-    "Here is {}.",
-    "There is {}.",
-    "I can see {}.",
-    "The picture shows {}.",
-    "In the picture there is {}.",
-    "Someone has drawn {}.",
-    "We are looking at {}.",
-)
-_PLURAL = (
-    "These are {}.",
-    "Here are {}.",
-    "There are {}.",
-    "I can see {}.",
-    "The picture shows {}.",
-    "In the picture there are {}.",
-    "Someone has drawn {}.",
-    "We are looking at {}.",
-)
-
-
-def scene_sentence(scene: Scene, rng: np.random.Generator) -> str:
-    """A sentence to be spoken that says what a scene shows; one in three is the bare caption.
-
-    Short ones teach which sound is which word at the least cost.
-    """
-    if rng.random() < 1 / 3:
-        return f"{scene.caption[0].upper()}{scene.caption[1:]}."
-    frames = _PLURAL if scene.kind == "counted" else _SINGULAR
-    return frames[int(rng.integers(len(frames)))].format(scene.caption)
-
-
-def _sentences(
-    kind: str, split: str, scale: float, rng: np.random.Generator
-) -> list[tuple[str, str]]:
-    """(sentence, voice): three in four say what a scene shows, the others are facts and leads.
-
-    In `train` up to half of the latter are leads: at scale 1 every lead in every voice. Of what is
-    said of scenes half is in the default voice.
-    """
-    wanted = _share(_COUNTS[kind], split, scale)
-    subjects, voices = load_subjects(), list(VOICES)
-    facts = [s for subject in subjects for s in subject.sentences[1:]]
-    groups = [[s for s in facts if split_of(f"speech|{s}") == split]]
-    if split == "train":
-        groups.insert(0, [subject.lead for subject in subjects])
-    pairs: list[tuple[str, str]] = []
-    for i, group in enumerate(groups, start=1):
-        both = [(sentence, voice) for sentence in group for voice in voices]
-        share = round(0.25 * wanted * i / len(groups)) - len(pairs)
-        pairs += [both[j] for j in rng.permutation(len(both))[:share]]
-    while len(pairs) < wanted:
-        sentence = scene_sentence(_any_scene(rng, "train"), rng)
-        if split_of(f"speech|{sentence}") == split:
-            pairs.append((sentence, _TURNS[len(pairs) % len(_TURNS)]))
-    return pairs
-
-
-_PLANNERS: dict[str, Callable[[str, str, float, np.random.Generator], list[Any]]] = {
-    "article": _articles,
-    "draw": _drawings,
-    "describe": _pictures,
-    "ask": _pictures,
-    "speak": _sentences,
-    "listen": _sentences,
-    "text": _texts,
-}
 
 
 @contextmanager
