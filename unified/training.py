@@ -40,6 +40,7 @@ from unified.training_data import (
     plan_steps,
     rows,
     share_ranges,
+    weigh_media,
 )
 from unified_data.document import Text
 from unified_data.pocket.subjects import load_subjects
@@ -293,7 +294,10 @@ def train(config: DecoderTraining, resume: bool = False) -> Path:
         raise ValueError(f"{output} holds a run already; go on with --resume or remove it")
     model = build_model(config)
     sources = share_ranges(
-        [load_examples(s.shards, model.sequencer, output / "ids") for s in config.sources.values()]
+        [
+            weigh_media(load_examples(s.shards, model.sequencer, output / "ids"), s.media_loss)
+            for s in config.sources.values()
+        ]
     )
     heldout = {
         name: load_examples(s.shards, model.sequencer, output / "ids", limit=128)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unified.grammar import Grammar
+from unified.grammar import MODALITIES, Grammar
 from unified.sequence import Sequencer
 from unified_data.document import Audio, Document, Image
 from unified_data.shards import read_shards
@@ -32,6 +32,7 @@ __all__ = [
     "plan_steps",
     "rows",
     "share_ranges",
+    "weigh_media",
 ]
 
 Ranges = tuple[tuple[int, int], ...]
@@ -44,14 +45,21 @@ class Source:
     Attributes:
         shards: a path whose last part may hold a `*`.
         share: relative to the other sources' shares.
+        media_loss: weight of predicting pictures and sounds that have none, those of prompts.
+            A decoder that must predict what it is shown learns to know it.
     """
 
     shards: str
     share: float = 1.0
+    media_loss: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.share > 0:
             raise ValueError(f"the share of {self.shards} is {self.share}, expected more than 0")
+        if not self.media_loss >= 0:
+            raise ValueError(
+                f"the media_loss of {self.shards} is {self.media_loss}, expected 0 or more"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,6 +237,13 @@ def load_examples(
         if limit is not None:
             break
     return _join(parts)
+
+
+def weigh_media(examples: Examples, weight: float) -> Examples:
+    """The same examples, where codes of pictures and sounds without a loss have this weight."""
+    codes = np.isin(examples.modality, (MODALITIES["image"], MODALITIES["audio"]))
+    unweighted = codes & (examples.loss == 0)
+    return replace(examples, loss=np.where(unweighted, np.float32(weight), examples.loss))
 
 
 def _load(path: Path) -> Examples:

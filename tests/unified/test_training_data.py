@@ -19,6 +19,7 @@ from unified.training_data import (
     plan_steps,
     rows,
     share_ranges,
+    weigh_media,
 )
 from unified.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Text
@@ -53,6 +54,19 @@ def made(*lengths: int, start: int = 0) -> Examples:
         ids, np.ones(total, np.float32), (ids % 2).astype(np.int16), (ids % 4).astype(np.uint8),
         np.cumsum([0, *lengths]), (((0, 9),), ((3, 5), (7, 8))),
     )  # fmt: skip
+
+
+def test_media_of_prompts_get_a_weight_and_nothing_else_changes():
+    loss = np.array([0, 0, 0, 0, 1, 0.5, 1, 0], np.float32)
+    names = ["marker", "image", "audio", "text", "image", "audio", "text", "image"]
+    modality = np.array([MODALITIES[name] for name in names], np.uint8)
+    examples = replace(made(8), loss=loss, modality=modality)
+    weighed = weigh_media(examples, 0.25)
+    np.testing.assert_array_equal(weighed.loss, [0, 0.25, 0.25, 0, 1, 0.5, 1, 0.25])
+    assert weighed.loss.dtype == np.float32
+    np.testing.assert_array_equal(weigh_media(examples, 0.0).loss, loss)
+    with pytest.raises(ValueError, match=r"media_loss of x\.tar is -1, expected 0 or more"):
+        Source("x.tar", media_loss=-1)
 
 
 def test_the_sample_becomes_the_sequences_that_its_documents_have(sequencer, articles):
