@@ -40,7 +40,7 @@ from unified.training_data import (
     plan_steps,
     rows,
     share_ranges,
-    weigh_media,
+    weigh,
 )
 from unified_data.document import Text
 from unified_data.pocket.subjects import load_subjects
@@ -295,7 +295,7 @@ def train(config: DecoderTraining, resume: bool = False) -> Path:
     model = build_model(config)
     sources = share_ranges(
         [
-            weigh_media(load_examples(s.shards, model.sequencer, output / "ids"), s.media_loss)
+            weigh(load_examples(s.shards, model.sequencer, output / "ids"), s)
             for s in config.sources.values()
         ]
     )

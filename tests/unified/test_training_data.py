@@ -19,7 +19,7 @@ from unified.training_data import (
     plan_steps,
     rows,
     share_ranges,
-    weigh_media,
+    weigh,
 )
 from unified.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Text
@@ -56,15 +56,15 @@ def made(*lengths: int, start: int = 0) -> Examples:
     )  # fmt: skip
 
 
-def test_media_of_prompts_get_a_weight_and_nothing_else_changes():
+def test_a_source_weighs_its_answers_and_the_media_of_its_prompts():
     loss = np.array([0, 0, 0, 0, 1, 0.5, 1, 0], np.float32)
     names = ["marker", "image", "audio", "text", "image", "audio", "text", "image"]
     modality = np.array([MODALITIES[name] for name in names], np.uint8)
     examples = replace(made(8), loss=loss, modality=modality)
-    weighed = weigh_media(examples, 0.25)
-    np.testing.assert_array_equal(weighed.loss, [0, 0.25, 0.25, 0, 1, 0.5, 1, 0.25])
+    weighed = weigh(examples, Source("x.tar", weight=3.0, media_loss=0.25))
+    np.testing.assert_array_equal(weighed.loss, [0, 0.25, 0.25, 0, 3, 1.5, 3, 0.25])
     assert weighed.loss.dtype == np.float32
-    np.testing.assert_array_equal(weigh_media(examples, 0.0).loss, loss)
+    np.testing.assert_array_equal(weigh(examples, Source("x.tar")).loss, loss)
     with pytest.raises(ValueError, match=r"media_loss of x\.tar is -1, expected 0 or more"):
         Source("x.tar", media_loss=-1)
 
