@@ -1,8 +1,8 @@
 """Building the pocket world: shards of documents, the same from the same seed.
 
 Kinds of documents: article, text (an article without media: three times as many facts for the
-same number of ids), draw, describe, ask, speak, listen (see `articles` and `tasks`); what they show
-is in `planning`.
+same number of ids), draw, describe, ask, speak, listen, name (to listen to: a subject's name and
+nothing more); see `articles` and `tasks`. What they show is in `planning`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,312 @@
+"""Pretrained audio codecs: the codes and the sound of transformers' own classes, exact lengths."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from unified_tokenizers.adapters import load_codec
+from unified_tokenizers.adapters_audio import DacAdapter, EncodecAdapter
+from unified_tokenizers.base import Codes, MediaTokenizer, check_codes
+
+
+def encodec(**settings):
+    shape = {
+        "sampling_rate": 16_000, "upsampling_ratios": [4, 2], "hidden_size": 8, "num_filters": 4,
+        "num_lstm_layers": 1, "codebook_size": 16, "target_bandwidths": [8.0, 16.0, 32.0],
+    }  # fmt: skip
+    return transformers.EncodecModel(transformers.EncodecConfig(**{**shape, **settings}))
+
+
+def dac(**settings):
+    shape = {
+        "sampling_rate": 16_000, "downsampling_ratios": [2, 4], "encoder_hidden_size": 4,
+        "decoder_hidden_size": 16, "n_codebooks": 4, "codebook_size": 16, "codebook_dim": 4,
+    }  # fmt: skip
+    return transformers.DacModel(transformers.DacConfig(**{**shape, **settings}))
+
+
+def mimi():
+    return transformers.MimiModel(
+        transformers.MimiConfig(
+            sampling_rate=16_000, upsampling_ratios=[4, 2], hidden_size=16, num_filters=4,
+            codebook_size=16, codebook_dim=8, vector_quantization_hidden_dimension=8,
+            num_quantizers=4, num_semantic_quantizers=2, upsample_groups=16, num_hidden_layers=1,
+            intermediate_size=32, num_attention_heads=2, num_key_value_heads=2, sliding_window=8,
+        )
+    )  # fmt: skip
+
+
+def xcodec():
+    semantic = transformers.HubertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        conv_dim=[8, 8], conv_kernel=[7, 4], conv_stride=[5, 4], num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    acoustic = transformers.DacConfig(
+        encoder_hidden_size=4, decoder_hidden_size=16, downsampling_ratios=[5, 4]
+    )
+    return transformers.XcodecModel(
+        transformers.XcodecConfig(
+            codebook_size=16, target_bandwidths=[3.2, 6.4, 12.8],
+            acoustic_model_config=acoustic, semantic_model_config=semantic,
+        )
+    )  # fmt: skip
+
+
+MAKERS = {"encodec": encodec, "dac": dac, "mimi": mimi, "xcodec": xcodec}
+HOPS = {"encodec": 8, "dac": 8, "mimi": 16, "xcodec": 20}
+EVERY = pytest.mark.parametrize("name", list(MAKERS))
+
+
+def save(model, folder, seed=0):
+    """Random weights of a size that keeps signals alive, and random codebooks, which are zeros."""
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                scale = weight[0].numel() ** -0.5
+                weight.copy_(torch.randn(weight.shape, generator=rng) * scale)
+        for key, buffer in model.named_buffers():
+            if key.endswith((".embed", ".embed_sum")):
+                buffer.copy_(torch.randn(buffer.shape, generator=rng))
+    assert sum(weight.numel() for weight in model.parameters()) < 1_000_000
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("codecs")
+    return {name: save(make(), root / name) for name, make in MAKERS.items()}
+
+
+@pytest.fixture(scope="module")
+def loaded(folders):
+    return {name: load_codec(folder) for name, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def originals(folders):
+    classes = (getattr(transformers, f"{name.capitalize()}Model") for name in folders)
+    return {
+        name: original.from_pretrained(folder).eval()
+        for original, (name, folder) in zip(classes, folders.items(), strict=True)
+    }
+
+
+def sound(batch: int, samples: int, seed: int = 0) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, 1, samples, generator=rng) * 2 - 1
+
+
+@EVERY
+def test_load_codec_picks_the_adapter_and_its_figures_follow_from_the_config(loaded, name):
+    codec = loaded[name]
+    assert type(codec).__name__ == f"{name.capitalize()}Adapter"
+    assert isinstance(codec, MediaTokenizer)
+    assert codec.modality == "audio"
+    assert (codec.sample_rate, codec.hop, codec.channels) == (16_000, HOPS[name], 1)
+    assert codec.frame_rate == 16_000 / HOPS[name]
+    assert codec.codebook_sizes == (16,) * 4
+    assert codec.bits_per_second == codec.frame_rate * 16
+    assert not codec.train().model.training
+    assert {weight.dtype for weight in codec.parameters()} == {torch.float32}
+
+
+@EVERY
+@torch.no_grad()
+def test_whole_frames_give_the_codes_and_the_sound_of_the_original(loaded, originals, name):
+    codec, original = loaded[name], originals[name]
+    media = sound(2, 12 * codec.hop)
+    most = {"encodec": {"bandwidth": 32.0}}.get(name, {})
+    wanted = original.encode(media, **most).audio_codes
+    arguments = (wanted, [None]) if name == "encodec" else (wanted,)
+    if name == "dac":
+        made = original.decode(audio_codes=wanted).audio_values[:, None]
+    else:
+        made = original.decode(*arguments).audio_values
+    codes = codec.encode(media)
+    assert torch.equal(codes.codes, wanted[0] if name == "encodec" else wanted)
+    assert all(len(codes.codes[:, level].unique()) > 1 for level in range(4))
+    assert len(codes.codes.unique()) > 5
+    check_codes(codes.codes, codec.codebook_sizes, 1, "its own")
+    assert made.shape == media.shape
+    assert made.std() > 1e-3
+    assert torch.equal(codec.decode(codes), made.clamp(-1, 1))
+
+
+@EVERY
+@pytest.mark.parametrize(("whole", "extra"), [(0, 1), (5, 0), (5, 1), (5, 7)])
+def test_every_number_of_samples_comes_back_exactly(loaded, name, whole, extra):
+    codec = loaded[name]
+    samples = whole * codec.hop + extra
+    media = sound(2, samples)
+    codes = codec.encode(media)
+    frames = -(-samples // codec.hop)
+    assert codes.size == (samples,)
+    assert codes.codes.dtype == torch.int64
+    assert codes.codes.shape == (2, 4, frames)
+    completed = torch.nn.functional.pad(media, (0, frames * codec.hop - samples))
+    assert torch.equal(codec.encode(completed).codes, codes.codes)
+    made = codec.decode(codes)
+    assert made.shape == (2, 1, samples)
+    assert made.dtype == torch.float32
+    assert made.abs().max() <= 1
+
+
+@EVERY
+def test_a_batch_gives_what_each_waveform_gives_alone(loaded, name):
+    codec = loaded[name]
+    media = sound(3, 7 * codec.hop + 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        together = codec.encode(media)
+        made = codec.decode(together)
+    for row in range(3):
+        alone = codec.encode(media[row : row + 1])
+        assert torch.equal(alone.codes[0], together.codes[row])
+        torch.testing.assert_close(codec.decode(alone)[0], made[row], atol=1e-4, rtol=0)
+
+
+@EVERY
+def test_the_fingerprint_outlives_saving_and_changes_with_a_weight(folders, name, tmp_path):
+    codec = load_codec(folders[name])
+    before = codec.fingerprint
+    assert len(before) == 16
+    codec.save_pretrained(tmp_path)
+    again = load_codec(tmp_path)
+    assert again.fingerprint == before
+    media = sound(1, 100)
+    assert torch.equal(again.encode(media).codes, codec.encode(media).codes)
+    with torch.no_grad():
+        list(again.parameters())[-1].view(-1)[0] += 1e-3
+    assert again.fingerprint != before
+    assert load_codec(folders[name], num_codebooks=3).fingerprint != before
+
+
+def test_weights_stored_in_bfloat16_load_as_float32(tmp_path):
+    save(dac().bfloat16(), tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.bfloat16}
+    codec = load_codec(tmp_path)
+    assert {weight.dtype for weight in codec.parameters()} == {torch.float32}
+    assert torch.isfinite(codec.decode(codec.encode(sound(1, 50)))).all()
+
+
+@EVERY
+def test_fewer_codebooks_are_the_first_ones_and_are_stored(folders, loaded, name, tmp_path):
+    media = sound(1, 10 * HOPS[name])
+    every = loaded[name].encode(media).codes
+    codec = load_codec(folders[name], num_codebooks=3)  # no bandwidth of EnCodec gives just 3
+    codec.save_pretrained(tmp_path)
+    for few in (codec, load_codec(tmp_path)):
+        codes = few.encode(media)
+        assert few.codebook_sizes == (16,) * 3
+        assert torch.equal(codes.codes, every[:, :3])
+        assert few.decode(codes).shape == media.shape
+    least = 2 if name == "mimi" else 1  # Mimi's two semantic codebooks stand or fall together
+    for wrong in (least - 1, 5):
+        with pytest.raises(ValueError, match=f"is {wrong}, expected {least} to 4 for this"):
+            load_codec(folders[name], num_codebooks=wrong)
+
+
+@EVERY
+def test_bad_waveforms_codes_and_lengths_are_refused(loaded, name):
+    codec = loaded[name]
+    for waveform, reason in (
+        (torch.zeros(1, 2, 200), r"shape \(1, 2, 200\), expected \(B, 1, S\).*mix stereo down"),
+        (torch.zeros(1, 200), r"shape \(1, 200\), expected"),
+        (torch.zeros(1, 1, 0), "not empty"),
+        (torch.zeros(1, 1, 200, dtype=torch.int16), "int16, expected floating point"),
+        (torch.full((1, 1, 200), float("nan")), "not finite"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            codec.encode(waveform)
+    good = torch.zeros(1, 4, 3, dtype=torch.int64)
+    for codes, samples, reason in (
+        (good + 16, 3 * codec.hop, "code 16 at level 0 is out of range"),
+        (good - 1, 3 * codec.hop, "code -1 at level 0 is out of range"),
+        (good[:, :2], 3 * codec.hop, r"expected \(B, 4, T\)"),
+        (good.float(), 3 * codec.hop, "expected torch.int64"),
+        (good, 2 * codec.hop, f"do not have 3 frames at {codec.hop} samples"),
+        (good, 3 * codec.hop + 1, "do not have 3 frames"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            codec.decode(Codes(codes, (samples,)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"normalize": True}, "has normalize=True and chunk_length_s=None, expected"),
+        ({"chunk_length_s": 1.0, "overlap": 0.01}, "normalize=False and chunk_length_s=1.0"),
+    ],
+)
+def test_encodec_with_scales_or_chunks_is_refused(settings, reason):
+    with pytest.raises(ValueError, match=reason):
+        EncodecAdapter(encodec(**settings))
+
+
+def test_a_stereo_encodec_keeps_both_channels(tmp_path):
+    save(encodec(audio_channels=2), tmp_path)
+    codec = load_codec(tmp_path)
+    media = sound(4, 43).reshape(2, 2, 43)
+    assert codec.decode(codec.encode(media)).shape == (2, 2, 43)
+    with pytest.raises(ValueError, match=r"expected \(B, 2, S\)"):
+        codec.encode(media[:, :1])
+
+
+def test_dac_with_an_odd_stride_is_completed_with_silence(tmp_path):
+    save(dac(downsampling_ratios=[2, 3]), tmp_path)
+    codec = load_codec(tmp_path)
+    codes = codec.encode(sound(1, 60))
+    short = codec.model.decode(audio_codes=codes.codes).audio_values.detach()
+    made = codec.decode(codes)[:, 0]
+    assert codes.codes.shape == (1, 4, 10)
+    assert short.shape == (1, 58)
+    assert torch.equal(made[:, :58], short)
+    assert (made[:, 58:] == 0).all()
+
+
+def test_mimis_codebooks_follow_the_model_to_another_type(folders):
+    codec = load_codec(folders["mimi"])
+    codes = codec.encode(sound(1, 96))
+    made = codec.double().model.decode(codes.codes).audio_values
+    assert made.dtype == torch.float64
+    torch.testing.assert_close(made.float().clamp(-1, 1), codec.float().decode(codes))
+
+
+def test_what_is_not_a_codec_is_refused_with_the_reason(folders, tmp_path):
+    with pytest.raises(ValueError, match=r"no readable config\.json of a codec"):
+        load_codec(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="model_type 'bert', expected one of encodec, dac, mimi"):
+        load_codec(tmp_path)
+    with pytest.raises(ValueError, match="names model_type 'encodec', expected 'dac'"):
+        DacAdapter.from_pretrained(folders["encodec"])
+    with pytest.raises(ValueError, match="got a MimiModel, expected a DacModel"):
+        DacAdapter(mimi())
+
+
+def test_torn_missing_or_foreign_weights_are_refused(folders, tmp_path):
+    config = json.loads((folders["dac"] / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="cannot load the DacModel"):
+        load_codec(tmp_path)
+    whole = load_file(folders["dac"] / "model.safetensors")
+    weights = tmp_path / "model.safetensors"
+    metadata = {"format": "pt"}
+    save_file({k: v for k, v in whole.items() if "decoder.conv2" not in k}, weights, metadata)
+    with pytest.raises(ValueError, match=r"lack 2 tensors of DacModel, such as decoder\.conv2"):
+        load_codec(tmp_path)
+    save_file(whole, weights, metadata)
+    weights.write_bytes(weights.read_bytes()[:-50])
+    with pytest.raises(ValueError, match="cannot load the DacModel"):
+        load_codec(tmp_path)
+    save_file(whole, weights, metadata)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "codebook_size": 32}))
+    with pytest.raises(ValueError, match="cannot load the DacModel"):
+        load_codec(tmp_path)

@@ -1,0 +1,286 @@
+"""Pretrained audio codecs of transformers as tokenizers: EnCodec, DAC, Mimi, X-Codec.
+
+All of them get whole frames: sound is completed with silence to a multiple of the hop before
+encoding, and `decode` cuts it off again. On whole frames codes and sound are those of the model
+called directly.
+
+Legend: B batch, C channels, K codebooks, T code frames, S samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unified_tokenizers.adapters import CodecAdapter
+from unified_tokenizers.base import Codes, check_codes
+
+__all__ = ["AudioCodecAdapter", "DacAdapter", "EncodecAdapter", "MimiAdapter", "XcodecAdapter"]
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a model's config says: Hz, samples per frame, channels, codes, codebooks."""
+
+    sample_rate: int
+    hop: int
+    channels: int
+    codebook_size: int
+    most_codebooks: int
+    fewest_codebooks: int = 1
+
+
+class AudioCodecAdapter(CodecAdapter):
+    """Waveforms (B, C, S) to codes (B, K, T), T = ceil(S / hop), and back.
+
+    Args:
+        model: the loaded model; it is turned to float32 and evaluation mode.
+        num_codebooks: how many of the residual codebooks to use, all of them by default.
+
+    Raises:
+        ValueError: a model of another class, or a number of codebooks that it does not have.
+    """
+
+    modality = "audio"
+
+    def __init__(self, model: Any, num_codebooks: int | None = None) -> None:
+        super().__init__(model)
+        self.facts = facts = self._read_facts()
+        self.num_codebooks = facts.most_codebooks if num_codebooks is None else num_codebooks
+        if not facts.fewest_codebooks <= self.num_codebooks <= facts.most_codebooks:
+            raise ValueError(
+                f"num_codebooks is {num_codebooks}, expected {facts.fewest_codebooks} to"
+                f" {facts.most_codebooks} for this {self.model_class}"
+            )
+        self.settings = {"num_codebooks": self.num_codebooks}
+
+    def _read_facts(self) -> _Facts:
+        raise NotImplementedError
+
+    def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
+        """Whole frames to at least `num_codebooks` codebooks of codes (B, K, T)."""
+        raise NotImplementedError
+
+    def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
+        """Codes to (B, C, about T * hop)."""
+        raise NotImplementedError
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of what is encoded and decoded, Hz."""
+        return self.facts.sample_rate
+
+    @property
+    def hop(self) -> int:
+        """Samples per code frame."""
+        return self.facts.hop
+
+    @property
+    def channels(self) -> int:
+        """Channels of what is encoded and decoded: 1 mono, 2 stereo."""
+        return self.facts.channels
+
+    @property
+    def frame_rate(self) -> float:
+        """Code frames per second."""
+        return self.facts.sample_rate / self.facts.hop
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes in each of the codebooks used."""
+        return (self.facts.codebook_size,) * self.num_codebooks
+
+    @property
+    def bits_per_second(self) -> float:
+        """Bits of the codes per second of sound, before entropy coding."""
+        return self.frame_rate * sum(math.log2(size) for size in self.codebook_sizes)
+
+    @torch.no_grad()
+    def encode(self, media: Tensor) -> Codes:
+        """Waveforms to codes.
+
+        Args:
+            media: (B, C, S) float32 in [-1, 1] at `sample_rate`. The last frame is completed with
+                silence for encoding, and `decode` cuts it off again.
+
+        Returns:
+            Codes with int64 codes (B, K, ceil(S / hop)).
+
+        Raises:
+            ValueError: another shape or dtype, empty, or values that are not finite.
+        """
+        if media.ndim != 3 or media.shape[1] != self.channels or media.numel() == 0:
+            advice = "; mix stereo down first" if self.channels == 1 else ""
+            raise ValueError(
+                f"waveforms have shape {tuple(media.shape)}, expected (B, {self.channels}, S) and"
+                f" not empty{advice}"
+            )
+        if not media.is_floating_point():
+            raise ValueError(f"waveforms have dtype {media.dtype}, expected floating point")
+        if not torch.isfinite(media).all():
+            raise ValueError("the waveform holds values that are not finite (NaN or infinity)")
+        num_samples = media.shape[2]
+        padded = F.pad(media.float(), (0, -num_samples % self.hop))
+        # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
+        with torch.autocast(media.device.type, enabled=False):
+            codes = self._to_codes(padded)
+        # Residual codebooks: the first ones are the same however many follow.
+        return Codes(codes[:, : self.num_codebooks].long().contiguous(), (num_samples,))
+
+    @torch.no_grad()
+    def decode(self, codes: Codes) -> Tensor:
+        """Codes to waveforms: float32 (B, C, codes.size[0]) in [-1, 1].
+
+        Raises:
+            ValueError: codes out of range or of a wrong shape, or a length that does not belong
+                to the number of frames.
+        """
+        check_codes(codes.codes, self.codebook_sizes, 1, "audio")
+        frames, num_samples = codes.codes.shape[2], codes.size[0]
+        if -(-num_samples // self.hop) != frames:
+            raise ValueError(
+                f"{num_samples} samples do not have {frames} frames at {self.hop} samples each"
+            )
+        with torch.autocast(codes.codes.device.type, enabled=False):
+            waveform = self._to_waveform(codes.codes).float()[..., :num_samples]
+        # DAC with an odd stride gives a few samples less than T * hop.
+        waveform = F.pad(waveform, (0, num_samples - waveform.shape[2]))
+        return waveform.clamp(-1, 1).contiguous()
+
+
+class EncodecAdapter(AudioCodecAdapter):
+    """EncodecModel, such as facebook/encodec_24khz.
+
+    Raises:
+        ValueError: beside those of `AudioCodecAdapter`, a model that cuts sound into chunks or
+            scales it (facebook/encodec_48khz): the scales belong to its code and are no codes.
+    """
+
+    model_class = "EncodecModel"
+    model_type = "encodec"
+
+    def _read_facts(self) -> _Facts:
+        config = self.model.config
+        if config.normalize or config.chunk_length_s is not None:
+            raise ValueError(
+                f"this EncodecModel has normalize={config.normalize} and"
+                f" chunk_length_s={config.chunk_length_s}, expected normalize=False and"
+                " chunk_length_s=None: codes alone do not hold the scale of each chunk"
+            )
+        return _Facts(
+            config.sampling_rate, config.hop_length, config.audio_channels, config.codebook_size,
+            _most_for_bandwidths(self.model),
+        )  # fmt: skip
+
+    def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
+        bandwidth = _bandwidth(self.model, self.num_codebooks)
+        # One chunk, so the first of the chunks' axis is all.
+        return self.model.encode(waveform_BCS, bandwidth=bandwidth, return_dict=True).audio_codes[0]
+
+    def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
+        return self.model.decode(codes_BKT[None], [None], return_dict=True).audio_values
+
+
+class DacAdapter(AudioCodecAdapter):
+    """DacModel, such as descript/dac_16khz.
+
+    With an odd stride among `downsampling_ratios` the model's own decoder falls a few samples short
+    of whole frames; the end is then completed with silence.
+    """
+
+    model_class = "DacModel"
+    model_type = "dac"
+
+    def _read_facts(self) -> _Facts:
+        config = self.model.config
+        # Not config.hop_length: checkpoints may store another one than the strides make.
+        hop = math.prod(config.downsampling_ratios)
+        return _Facts(config.sampling_rate, hop, 1, config.codebook_size, config.n_codebooks)
+
+    def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
+        return self.model.encode(
+            waveform_BCS, n_quantizers=self.num_codebooks, return_dict=True
+        ).audio_codes
+
+    def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
+        # (B, S): the model drops the channel.
+        return self.model.decode(audio_codes=codes_BKT, return_dict=True).audio_values[:, None]
+
+
+class MimiAdapter(AudioCodecAdapter):
+    """MimiModel, such as kyutai/mimi: the first codebooks are semantic and cannot be left out."""
+
+    model_class = "MimiModel"
+    model_type = "mimi"
+
+    def _read_facts(self) -> _Facts:
+        config = self.model.config
+        # 12.5 frames per second: the other way round it would be rounded.
+        hop = round(config.sampling_rate / config.frame_rate)
+        return _Facts(
+            config.sampling_rate, hop, config.audio_channels, config.codebook_size,
+            config.num_quantizers, config.num_semantic_quantizers,
+        )  # fmt: skip
+
+    def _apply(self, fn: Any, recurse: bool = True) -> MimiAdapter:
+        # Mimi's codebooks keep a quotient of two buffers in a plain attribute, which torch neither
+        # moves to another device nor casts; None makes them compute it again.
+        for module in self.modules():
+            if getattr(module, "_embed", None) is not None:
+                module._embed = None  # type: ignore[assignment]
+        super()._apply(fn, recurse)
+        return self
+
+    def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
+        return self.model.encode(
+            waveform_BCS, num_quantizers=self.num_codebooks, return_dict=True
+        ).audio_codes
+
+    def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
+        return self.model.decode(codes_BKT, return_dict=True).audio_values
+
+
+class XcodecAdapter(AudioCodecAdapter):
+    """XcodecModel, such as hf-audio/xcodec-hubert-librispeech; mono."""
+
+    model_class = "XcodecModel"
+    model_type = "xcodec"
+
+    def _read_facts(self) -> _Facts:
+        config = self.model.config
+        return _Facts(
+            config.sample_rate, config.hop_length, 1, config.codebook_size,
+            _most_for_bandwidths(self.model),
+        )  # fmt: skip
+
+    def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
+        bandwidth = _bandwidth(self.model, self.num_codebooks)
+        return self.model.encode(waveform_BCS, bandwidth=bandwidth, return_dict=True).audio_codes
+
+    def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
+        return self.model.decode(codes_BKT, return_dict=True).audio_values
+
+
+def _codebooks_for(model: Any, bandwidth: float) -> int:
+    wanted = model.quantizer.get_num_quantizers_for_bandwidth(bandwidth)
+    return min(wanted, model.config.num_quantizers)
+
+
+def _most_for_bandwidths(model: Any) -> int:
+    """Codebooks at the highest bandwidth that the model accepts."""
+    return max(_codebooks_for(model, bandwidth) for bandwidth in model.config.target_bandwidths)
+
+
+def _bandwidth(model: Any, num_codebooks: int) -> float:
+    """The lowest bandwidth of the model, in kbit/s, that gives so many codebooks or more."""
+    enough = [
+        bandwidth
+        for bandwidth in model.config.target_bandwidths
+        if _codebooks_for(model, bandwidth) >= num_codebooks
+    ]
+    return min(enough)

@@ -1,0 +1,239 @@
+"""Pretrained VQ image models of transformers as tokenizers: Emu3, Chameleon, Janus.
+
+Legend: B batch, H W pixels, h w code grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from unified_tokenizers.adapters import CodecAdapter, read_entries
+from unified_tokenizers.base import Codes, check_codes
+
+__all__ = ["ChameleonAdapter", "Emu3Adapter", "ImageCodecAdapter", "JanusAdapter"]
+
+_NORMALIZATION = ("image_mean", "image_std", "rescale_factor")
+
+
+class ImageCodecAdapter(CodecAdapter):
+    """Pictures to (B, 1, h, w) codes, one for every `stride` x `stride` pixels.
+
+    The model sees (byte * rescale_factor - image_mean) / image_std. `from_pretrained` takes the
+    three from the preprocessor_config.json beside the weights where there is one.
+
+    Args:
+        model: the loaded model; it is turned to float32 and evaluation mode.
+        image_mean, image_std: one number for each of red, green, blue.
+        rescale_factor: of bytes, 0 to 255.
+
+    Raises:
+        ValueError: a model of another class, or not three numbers.
+    """
+
+    modality = "image"
+    # [-1, 1], which `Emu3ImageProcessor.postprocess` names as the range of what the model gives.
+    # The class defaults of the image processors of Emu3 and Janus are CLIP's mean and deviation
+    # instead, inherited from the processors they are made of: right for CLIP-like encoders only.
+    default_normalization: tuple[float, float, float] = (0.5, 0.5, 1 / 255)
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: Any,
+        image_mean: Sequence[float] | None = None,
+        image_std: Sequence[float] | None = None,
+        rescale_factor: float | None = None,
+    ) -> None:
+        super().__init__(model)
+        mean, std, factor = self.default_normalization
+        image_mean = [mean] * 3 if image_mean is None else list(image_mean)
+        image_std = [std] * 3 if image_std is None else list(image_std)
+        for name, values in (("image_mean", image_mean), ("image_std", image_std)):
+            if len(values) != 3:
+                raise ValueError(f"{name} is {values}, expected three numbers")
+        self.scale = 255 * (factor if rescale_factor is None else rescale_factor)
+        shape = (1, 3, 1, 1)
+        self.register_buffer("mean", torch.tensor(image_mean).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(image_std).view(shape), persistent=False)
+        self.settings = {
+            "image_mean": image_mean,
+            "image_std": image_std,
+            "rescale_factor": self.scale / 255,
+        }
+
+    @classmethod
+    def stored_settings(cls, folder: Path) -> dict[str, Any]:
+        """Ours if `save_pretrained` wrote `folder`, else those of its image processor."""
+        if stored := super().stored_settings(folder):
+            return stored
+        for name in ("preprocessor_config.json", "processor_config.json"):
+            if (folder / name).exists():
+                entries = read_entries(folder / name)
+                entries = entries.get("image_processor", entries)
+                return {key: entries[key] for key in _NORMALIZATION if entries.get(key) is not None}
+        return {}
+
+    def _to_codes(self, pixels_BCHW: Tensor) -> Tensor:
+        """Normalised pictures, sides multiples of `stride`, to codes (B, h, w)."""
+        raise NotImplementedError
+
+    def _to_pixels(self, codes_BHW: Tensor) -> Tensor:
+        """Codes to normalised pictures (B, 3, h * stride, w * stride)."""
+        raise NotImplementedError
+
+    def _check_size(self, size: tuple[int, ...]) -> None:
+        """Refuse pictures that the model has no grid for."""
+
+    @property
+    def stride(self) -> int:
+        """Side in pixels of the square that one code covers."""
+        # All three halve the sides between two stages.
+        return 2 ** (len(self.model.config.channel_multiplier) - 1)
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes in the only codebook."""
+        return (self.model.quantize.embedding.num_embeddings,)
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Bits of the codes over pixels, before entropy coding."""
+        return math.log2(self.codebook_sizes[0]) / self.stride**2
+
+    @torch.no_grad()
+    def encode(self, media: Tensor) -> Codes:
+        """Pictures to codes.
+
+        Args:
+            media: (B, 3, H, W), uint8, or floating point in [0, 1]. Sides need not be multiples
+                of `stride`: the last row and column are repeated for encoding, and `decode` cuts
+                them off again.
+
+        Returns:
+            Codes with int64 codes (B, 1, ceil(H / stride), ceil(W / stride)).
+
+        Raises:
+            ValueError: another shape or dtype, an empty picture, values outside [0, 1], values
+                that are not finite, or a size that the model has no grid for.
+        """
+        if media.ndim != 4 or media.shape[1] != 3 or media.numel() == 0:
+            raise ValueError(
+                f"pictures have shape {tuple(media.shape)}, expected (B, 3, H, W) and not empty"
+            )
+        if media.dtype == torch.uint8:
+            pixels = media.float() / 255
+        elif media.is_floating_point():
+            pixels = media.float()
+            if not torch.isfinite(pixels).all():
+                raise ValueError("the picture holds values that are not finite (NaN or infinity)")
+            low, high = float(pixels.min()), float(pixels.max())
+            if low < 0 or high > 1:
+                raise ValueError(f"pixels range from {low:g} to {high:g}, expected [0, 1]")
+        else:
+            raise ValueError(f"pictures have dtype {media.dtype}, expected uint8 or floating point")
+        height, width = pixels.shape[2:]
+        self._check_size((height, width))
+        pad = (0, -width % self.stride, 0, -height % self.stride)
+        pixels = F.pad((pixels * self.scale - self.mean) / self.std, pad, mode="replicate")
+        # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
+        with torch.autocast(pixels.device.type, enabled=False):
+            codes = self._to_codes(pixels)
+        return Codes(codes[:, None].long().contiguous(), (height, width))
+
+    @torch.no_grad()
+    def decode(self, codes: Codes) -> Tensor:
+        """Codes to pictures: float32 (B, 3, *codes.size) in [0, 1].
+
+        Raises:
+            ValueError: codes out of range or of a wrong shape, a size that does not belong to the
+                grid, or a model without a decoder.
+        """
+        check_codes(codes.codes, self.codebook_sizes, 2, "image")
+        grid = tuple(codes.codes.shape[2:])
+        if tuple(-(-side // self.stride) for side in codes.size) != grid:
+            raise ValueError(
+                f"a picture of {codes.size} pixels does not have a grid of {grid} codes"
+                f" at stride {self.stride}"
+            )
+        self._check_size(codes.size)
+        with torch.autocast(codes.codes.device.type, enabled=False):
+            pixels = self._to_pixels(codes.codes[:, 0]).float()
+        pixels = ((pixels * self.std + self.mean) / self.scale).clamp(0, 1)
+        return pixels[:, :, : codes.size[0], : codes.size[1]].contiguous()
+
+
+class Emu3Adapter(ImageCodecAdapter):
+    """Emu3VQVAE, alone or in an Emu3 checkpoint.
+
+    It is a model for videos: its own code repeats a picture to `temporal_downsample_factor` frames,
+    which give one grid of codes, and keeps the first of the frames that the grid decodes to.
+    """
+
+    model_class = "Emu3VQVAE"
+    model_type = "emu3_vqgan"
+    whole_type = "emu3"
+
+    def _to_codes(self, pixels_BCHW: Tensor) -> Tensor:
+        sizes = torch.tensor([pixels_BCHW.shape[2:]] * len(pixels_BCHW))
+        # A list, since the sizes might differ; here they do not.
+        return torch.stack(list(self.model.encode(pixels_BCHW, sizes).image_tokens))
+
+    def _to_pixels(self, codes_BHW: Tensor) -> Tensor:
+        return self.model.decode(codes_BHW)
+
+
+class ChameleonAdapter(ImageCodecAdapter):
+    """ChameleonVQVAE, alone or in a Chameleon checkpoint: encodes only."""
+
+    model_class = "ChameleonVQVAE"
+    model_type = "chameleon_vqgan"
+    whole_type = "chameleon"
+    # Defaults of `ChameleonImageProcessor`: byte * 0.0078 - 1, so white is 0.989.
+    default_normalization = (1.0, 1.0, 0.0078)
+
+    def _to_codes(self, pixels_BCHW: Tensor) -> Tensor:
+        height = pixels_BCHW.shape[2] // self.stride
+        tokens = self.model.encode(pixels_BCHW).image_tokens
+        return rearrange(tokens, "(b h w) -> b h w", b=len(pixels_BCHW), h=height)
+
+    def decode(self, codes: Codes) -> Tensor:
+        """Nothing to decode with.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("transformers has no decoder for ChameleonVQVAE: it can only encode")
+
+
+class JanusAdapter(ImageCodecAdapter):
+    """JanusVQVAE, alone or in a Janus checkpoint: square pictures of one size."""
+
+    model_class = "JanusVQVAE"
+    model_type = "janus_vqgan"
+    whole_type = "janus"
+
+    def _check_size(self, size: tuple[int, ...]) -> None:
+        side = self.model.config.num_patches * self.stride
+        if size != (side, side):
+            raise ValueError(
+                f"a picture of {size[0]} x {size[1]} pixels does not fit the fixed grid of this"
+                f" JanusVQVAE, expected {side} x {side}"
+            )
+
+    def _to_codes(self, pixels_BCHW: Tensor) -> Tensor:
+        height = pixels_BCHW.shape[2] // self.stride
+        tokens = self.model.encode(pixels_BCHW).image_tokens
+        return rearrange(tokens, "(b h w) -> b h w", b=len(pixels_BCHW), h=height)
+
+    def _to_pixels(self, codes_BHW: Tensor) -> Tensor:
+        return self.model.decode(codes_BHW.flatten(1))
