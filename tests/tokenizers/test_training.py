@@ -167,6 +167,27 @@ def test_a_run_that_goes_on_with_other_settings_says_so(data, tmp_path, capsys):
     assert "going on from step 1 with other settings: seed 0 -> 5; steps 1 -> 2" in said
 
 
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_what_decodes_can_be_trained_alone_and_codes_stay(data, tmp_path, modality):
+    first = train(run(data, tmp_path / "first", modality, steps=2, save_every=2))
+    settings = {"start": str(first), "freeze_encoder": True, "cycle": 1.0}
+    config = run(data, tmp_path / "second", modality, steps=2, save_every=2, **settings)
+    before, after = load_tokenizer(first), load_tokenizer(train(config))
+    assert before.fingerprint != after.fingerprint
+    for name, value in before.named_parameters():
+        kept = torch.equal(value, after.get_parameter(name))
+        assert kept == name.startswith(after.encoding), name
+    for part in after.encoding:
+        assert any(name.startswith(part) for name, _ in before.named_parameters())
+
+
+def test_a_start_of_another_shape_is_refused(data, tmp_path):
+    first = train(run(data, tmp_path / "first", steps=1, save_every=1))
+    other = run(data, tmp_path / "second", start=str(first))
+    with pytest.raises(ValueError, match="has the settings"):
+        train(replace(other, tokenizer={**IMAGE, "decoder_width": 24}))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(data, tmp_path, monkeypatch):
     loss = training.image_loss
     monkeypatch.setattr(training, "image_loss", lambda *pair: loss(*pair) * float("inf"))

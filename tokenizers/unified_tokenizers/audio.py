@@ -57,6 +57,11 @@ class AudioTokenizer(SavedTokenizer):
     """Mono waveforms (B, 1, S) to codes (B, K, T), T = ceil(S / hop), and back."""
 
     modality = "audio"
+    encoding = (
+        "fold.",
+        "encoder.",
+        "to_quantizer.",
+    )  # what encodes, by the beginning of parameters' names
 
     def __init__(self, config: AudioTokenizerConfig) -> None:
         super().__init__()

@@ -52,6 +52,11 @@ class ImageTokenizer(SavedTokenizer):
     """Pictures of any size to (B, 1, h, w) codes, one for every `stride` x `stride` pixels."""
 
     modality = "image"
+    encoding = (
+        "stem.",
+        "encoder.",
+        "to_quantizer.",
+    )  # what encodes, by the beginning of parameters' names
 
     def __init__(self, config: ImageTokenizerConfig) -> None:
         super().__init__()

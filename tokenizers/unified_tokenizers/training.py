@@ -54,6 +54,11 @@ class TokenizerTraining:
         limit: how many pictures, or seconds of sound, are held in memory.
         crop: length in code frames of the crops of sound.
         store: dtype of the saved weights, `float32` or `bfloat16`.
+        start: folder of a tokenizer of the same shape whose weights to begin with.
+        freeze_encoder: train what decodes alone: codes stay what they were, and so does all that
+            a language model has learnt about them.
+        cycle: weight of the difference between the encoder's features of what is decoded and of
+            the original: a tokenizer should hear its own output as it heard the original.
     """
 
     modality: str
@@ -75,6 +80,9 @@ class TokenizerTraining:
     save_every: int = 500
     store: str = "bfloat16"
     threads: int = 1
+    start: str | None = None
+    freeze_encoder: bool = False
+    cycle: float = 0.0
 
 
 def load_config(path: Path) -> TokenizerTraining:
@@ -105,6 +113,11 @@ def image_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return difference.abs().mean() + 5 * difference.square().mean() + 0.5 * slopes
 
 
+def _cycle(model: ImageTokenizer | AudioTokenizer, made: Tensor, features: Tensor) -> Tensor:
+    """Mean absolute difference of the encoder's features of what was made and of the original."""
+    return (model.features(made).float() - features.detach().float()).abs().mean()
+
+
 class _Images:
     """Pictures in memory: batches for a step, the loss, and what the log shows."""
 
@@ -120,9 +133,13 @@ class _Images:
         assert isinstance(model, ImageTokenizer)
         target = torch.from_numpy(self.pictures[indices]).movedim(3, 1).float() / 255
         with torch.autocast("cpu", torch.bfloat16):
-            quantized, codes = model.quantize(model.features(target))
+            features = model.features(target)
+            quantized, codes = model.quantize(features)
             predicted = model.pictures(quantized, codes)
-        return image_loss(predicted.float(), target), codes[:, None]
+            loss = image_loss(predicted.float(), target)
+            if self.config.cycle:
+                loss = loss + self.config.cycle * _cycle(model, predicted, features)
+        return loss, codes[:, None]
 
     def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
         assert isinstance(model, ImageTokenizer)
@@ -171,9 +188,13 @@ class _Recordings:
             batch[row, : len(part)] = part / np.float32(32768)
         target = torch.from_numpy(batch)
         with torch.autocast("cpu", torch.bfloat16):
-            quantized, codes = model.quantize(model.features(target))
+            features = model.features(target)
+            quantized, codes = model.quantize(features)
             predicted = model.waveform(quantized, codes)
-        return self.mel(predicted, target), codes
+            loss = self.mel(predicted, target)
+            if self.config.cycle:
+                loss = loss + self.config.cycle * _cycle(model, predicted, features)
+        return loss, codes
 
     def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
         assert isinstance(model, AudioTokenizer)
@@ -208,6 +229,16 @@ def _rate(config: TokenizerTraining, step: int) -> float:
     return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
+def _begin_with(model: ImageTokenizer | AudioTokenizer, folder: str) -> None:
+    """Raises ValueError where the tokenizer in `folder` has another configuration."""
+    start = type(model).from_pretrained(folder)
+    if start.config != model.config:
+        raise ValueError(
+            f"the tokenizer in {folder} has the settings {start.config}, the run {model.config}"
+        )
+    model.load_state_dict(start.state_dict())
+
+
 def train(config: TokenizerTraining, resume: bool = False) -> Path:
     """Run a training to its end; returns the folder of the finished tokenizer.
 
@@ -225,9 +256,15 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
         _Images(config) if config.modality == "image" else _Recordings(config)
     )
     model = data.tokenizer
+    if config.start is not None:
+        _begin_with(model, config.start)
+    if config.freeze_encoder:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(model.encoding))
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    decay = [p for p in model.parameters() if p.ndim >= 2]
-    plain = [p for p in model.parameters() if p.ndim < 2]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decay = [p for p in trained if p.ndim >= 2]
+    plain = [p for p in trained if p.ndim < 2]
     optimizer = torch.optim.AdamW(
         [
             {"params": decay, "weight_decay": config.weight_decay},
@@ -255,7 +292,7 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
             indices = _order(config.seed, step, config.batch_size, data.size)
             loss, codes = data.loss(model, indices)
             loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip).detach()
+            norm = nn.utils.clip_grad_norm_(trained, config.clip).detach()
             loss = loss.detach()
             if not math.isfinite(float(loss)) or not math.isfinite(float(norm)):
                 raise ValueError(f"loss {float(loss)}, gradient norm {float(norm)} at step {step}")
