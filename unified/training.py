@@ -74,6 +74,8 @@ class DecoderTraining:
             the last `cooldown` share of the run.
         modality_weights: factors on the loss of each modality's ids.
         padded_ids: places of one forward pass; bounds memory.
+        start: a model's folder, or `pocket`, whose text tokenizer and decoder to begin with; the
+            tokenizers may be others of the same sizes.
         world: `pocket` puts the list of that world's subjects into the model's folder, so that the
             commands can say what the model knows.
     """
@@ -101,6 +103,7 @@ class DecoderTraining:
     save_every: int = 200
     threads: int = 2
     store: str = "bfloat16"
+    start: str | None = None
     world: str | None = None
 
 
@@ -236,12 +239,18 @@ def _texts(config: DecoderTraining) -> Iterable[str]:
 
 
 def build_model(config: DecoderTraining) -> UnifiedModel:
-    """A model with fresh weights: the text tokenizer is learnt, or read if it was before.
+    """A model to train: with the weights of `start`, or fresh ones.
 
-    Raises ValueError when the one that was has more ids than `text_size`.
+    Without a start the text tokenizer is learnt, or read if it was before.
+
+    Raises ValueError when the one that was has more ids than `text_size`, and for a start whose
+    decoder has another shape.
     """
     folder = Path(config.output) / "text_tokenizer"
-    if (folder / "tokenizer.json").exists():
+    start = None if config.start is None else UnifiedModel.from_pretrained(config.start)
+    if start is not None:
+        text = start.text_tokenizer
+    elif (folder / "tokenizer.json").exists():
         text = TextTokenizer.load(folder)
         if text.size > config.text_size:  # fewer: the texts held no more
             raise ValueError(
@@ -253,7 +262,7 @@ def build_model(config: DecoderTraining) -> UnifiedModel:
         text = TextTokenizer.train(sorted(set(_texts(config))), config.text_size)
         text.save(folder)
     torch.manual_seed(config.seed)
-    return UnifiedModel.create(
+    model = UnifiedModel.create(
         config.model,
         text_tokenizer=text,
         image_tokenizer=load_tokenizer(config.image_tokenizer),
@@ -261,6 +270,15 @@ def build_model(config: DecoderTraining) -> UnifiedModel:
         format=config.format,
         max_grid=config.max_grid,
     )
+    if start is not None:
+        try:
+            model.hf.load_state_dict(start.hf.state_dict())
+        except RuntimeError as error:
+            summary = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"the decoder of {config.start} does not fit the run's: {summary}"
+            ) from None
+    return model
 
 
 def evaluate(decoder: nn.Module, heldout: dict[str, Examples], padded_ids: int) -> dict[str, float]:

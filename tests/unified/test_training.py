@@ -178,6 +178,18 @@ def test_going_on_with_other_settings_is_said_and_a_larger_text_tokenizer_refuse
         train(replace(config, text_size=260), resume=True)
 
 
+def test_a_run_can_begin_with_a_model(config, finished, tmp_path):
+    started = replace(config, output=str(tmp_path), start=str(finished))
+    model, first = training.build_model(started), UnifiedModel.from_pretrained(finished)
+    assert model.vocabulary.hash == first.vocabulary.hash
+    for name, value in first.hf.state_dict().items():
+        assert torch.equal(model.hf.state_dict()[name], value), name
+    assert not (tmp_path / "text_tokenizer").exists()
+    wider = replace(started, model={**SHAPE, "intermediate_size": 40})
+    with pytest.raises(ValueError, match=r"decoder of .* does not fit the run's"):
+        training.build_model(wider)
+
+
 def test_the_loss_falls_on_documents_seen_again_and_again(config, tmp_path, capsys):
     source = {"draw": config.sources["draw"]}
     train(
