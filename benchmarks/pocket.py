@@ -209,8 +209,13 @@ def measure_tokenizers(model: UnifiedModel, sizes: Sizes) -> dict[str, Any]:
     say(f"image tokenizer: {len(pictures)} pictures done")
     said = pocket.heldout("speak")[: sizes.sounds]
     stoi = pocket.audio_stoi(model.audio_tokenizer, (pocket.true_sound(*pair) for pair in said))
+    kept = pocket.codes_kept(model.audio_tokenizer, (pocket.true_sound(*pair) for pair in said))
     say(f"audio tokenizer: {len(said)} sentences done")
-    return {"image_psnr_db": round(psnr, 2), "audio_stoi": round(stoi, 4)}
+    return {
+        "image_psnr_db": round(psnr, 2),
+        "audio_stoi": round(stoi, 4),
+        "audio_codes_kept": [round(share, 4) for share in kept],
+    }
 
 
 def measure_speech(model: UnifiedModel, sizes: Sizes) -> dict[str, Any]:

@@ -34,6 +34,7 @@ __all__ = [
     "Progress",
     "ask",
     "audio_stoi",
+    "codes_kept",
     "complete",
     "describe",
     "draw",
@@ -234,6 +235,19 @@ def speak_and_listen(
     spoken = complete(model, requests, lambda done, _: report(done, 0))
     sounds: list[Audio] = [document.segments[-1] for document in spoken]  # type: ignore[misc]
     return _listen(model, said, sounds, lambda done, _: report(done, len(said)))
+
+
+def codes_kept(tokenizer: Any, sounds: Iterable[Audio]) -> list[float]:
+    """Of each level's codes, the share that comes back when what is decoded is encoded again.
+
+    tokenizer: an audio tokenizer of the sounds' sample rate.
+    """
+    kept = []
+    for sound in sounds:
+        codes = tokenizer.encode(torch.from_numpy(sound.waveform)[None])
+        again = tokenizer.encode(tokenizer.decode(codes))
+        kept.append((codes.codes == again.codes)[0].double().mean(1).numpy())
+    return np.mean(kept, axis=0).tolist()
 
 
 def true_sound(sentence: str, voice: str) -> Audio:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from unified import evaluation_articles, evaluation_pocket
 from unified.article import ArticlePlan
@@ -19,7 +20,7 @@ from unified.evaluation import (
     words,
 )
 from unified.events import Done
-from unified_data.document import Document, Image, Slot, Text
+from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_data.pocket.articles import article_document, default_plan
 from unified_data.pocket.scenes import GROUNDS, Scene, parse_caption, questions, render
 from unified_data.pocket.subjects import find_subject, load_subjects
@@ -213,3 +214,19 @@ def test_true_articles_stay_on_their_subject_and_others_do_not():
     assert not stays(Document((prompt, replace(response, text=strayed))), CAT)
     fewer = ArticlePlan(CAT, plan.sections[::-1], 0, False)
     assert not evaluation_articles.Article(fewer, document).in_order
+
+
+def test_codes_kept_is_the_share_of_equal_codes_at_each_level(tiny_tokenizers):
+    tokenizer = tiny_tokenizers[1]
+    rng = np.random.default_rng(0)
+    sounds = [
+        Audio(rng.uniform(-0.9, 0.9, (1, 3200 * n)).astype(np.float32), 16_000) for n in (7, 3)
+    ]
+    expected = np.zeros(len(tokenizer.codebook_sizes))
+    for sound in sounds:
+        first = tokenizer.encode(torch.from_numpy(sound.waveform)[None])
+        again = tokenizer.encode(tokenizer.decode(first))
+        for level in range(len(expected)):
+            same = first.codes[0, level].eq(again.codes[0, level])
+            expected[level] += int(same.sum()) / len(same) / 2
+    np.testing.assert_allclose(evaluation_pocket.codes_kept(tokenizer, sounds), expected)

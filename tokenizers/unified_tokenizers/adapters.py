@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def load_codec(folder: str | os.PathLike[str], **settings: Any) -> Any:
     return adapter.from_pretrained(path, **settings)
 
 
-class CodecAdapter(nn.Module):
+class CodecAdapter(nn.Module, ABC):
     """A model of transformers with the methods of `base.MediaTokenizer`.
 
     A subclass sets the four attributes, passes the model on to `__init__` and leaves in `settings`
@@ -179,17 +180,17 @@ class CodecAdapter(nn.Module):
         return digest.hexdigest()[:16]
 
     @property
+    @abstractmethod
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes in each codebook."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, media: Tensor) -> Codes:
         """Media of one shape to codes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, codes: Codes) -> Tensor:
         """Codes to media of exactly `codes.size`."""
-        raise NotImplementedError
 
 
 def read_entries(path: Path) -> dict[str, Any]:

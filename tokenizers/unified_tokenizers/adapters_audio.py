@@ -10,6 +10,7 @@ Legend: B batch, C channels, K codebooks, T code frames, S samples.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unified_tokenizers.adapters import CodecAdapter
-from unified_tokenizers.base import Codes, check_codes
+from unified_tokenizers.base import Codes, check_audio_codes, check_waveform
 
 __all__ = ["AudioCodecAdapter", "DacAdapter", "EncodecAdapter", "MimiAdapter", "XcodecAdapter"]
 
@@ -59,16 +60,17 @@ class AudioCodecAdapter(CodecAdapter):
             )
         self.settings = {"num_codebooks": self.num_codebooks}
 
+    @abstractmethod
     def _read_facts(self) -> _Facts:
-        raise NotImplementedError
+        """What the config of the model says."""
 
+    @abstractmethod
     def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
         """Whole frames to at least `num_codebooks` codebooks of codes (B, K, T)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
         """Codes to (B, C, about T * hop)."""
-        raise NotImplementedError
 
     @property
     def sample_rate(self) -> int:
@@ -114,18 +116,9 @@ class AudioCodecAdapter(CodecAdapter):
         Raises:
             ValueError: another shape or dtype, empty, or values that are not finite.
         """
-        if media.ndim != 3 or media.shape[1] != self.channels or media.numel() == 0:
-            advice = "; mix stereo down first" if self.channels == 1 else ""
-            raise ValueError(
-                f"waveforms have shape {tuple(media.shape)}, expected (B, {self.channels}, S) and"
-                f" not empty{advice}"
-            )
-        if not media.is_floating_point():
-            raise ValueError(f"waveforms have dtype {media.dtype}, expected floating point")
-        if not torch.isfinite(media).all():
-            raise ValueError("the waveform holds values that are not finite (NaN or infinity)")
+        waveform = check_waveform(media, self.channels)
         num_samples = media.shape[2]
-        padded = F.pad(media.float(), (0, -num_samples % self.hop))
+        padded = F.pad(waveform, (0, -num_samples % self.hop))
         # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
         with torch.autocast(media.device.type, enabled=False):
             codes = self._to_codes(padded)
@@ -140,12 +133,8 @@ class AudioCodecAdapter(CodecAdapter):
             ValueError: codes out of range or of a wrong shape, or a length that does not belong
                 to the number of frames.
         """
-        check_codes(codes.codes, self.codebook_sizes, 1, "audio")
-        frames, num_samples = codes.codes.shape[2], codes.size[0]
-        if -(-num_samples // self.hop) != frames:
-            raise ValueError(
-                f"{num_samples} samples do not have {frames} frames at {self.hop} samples each"
-            )
+        check_audio_codes(codes, self.codebook_sizes, self.hop)
+        num_samples = codes.size[0]
         with torch.autocast(codes.codes.device.type, enabled=False):
             waveform = self._to_waveform(codes.codes).float()[..., :num_samples]
         # DAC with an odd stride gives a few samples less than T * hop.

@@ -6,6 +6,7 @@ Legend: B batch, H W pixels, h w code grid.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unified_tokenizers.adapters import CodecAdapter, read_entries
-from unified_tokenizers.base import Codes, check_codes
+from unified_tokenizers.base import Codes, check_image_codes, check_pixels
 
 __all__ = ["ChameleonAdapter", "Emu3Adapter", "ImageCodecAdapter", "JanusAdapter"]
 
@@ -83,13 +84,13 @@ class ImageCodecAdapter(CodecAdapter):
                 return {key: entries[key] for key in _NORMALIZATION if entries.get(key) is not None}
         return {}
 
+    @abstractmethod
     def _to_codes(self, pixels_BCHW: Tensor) -> Tensor:
         """Normalised pictures, sides multiples of `stride`, to codes (B, h, w)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _to_pixels(self, codes_BHW: Tensor) -> Tensor:
         """Codes to normalised pictures (B, 3, h * stride, w * stride)."""
-        raise NotImplementedError
 
     def _check_size(self, size: tuple[int, ...]) -> None:
         """Refuse pictures that the model has no grid for."""
@@ -126,21 +127,7 @@ class ImageCodecAdapter(CodecAdapter):
             ValueError: another shape or dtype, an empty picture, values outside [0, 1], values
                 that are not finite, or a size that the model has no grid for.
         """
-        if media.ndim != 4 or media.shape[1] != 3 or media.numel() == 0:
-            raise ValueError(
-                f"pictures have shape {tuple(media.shape)}, expected (B, 3, H, W) and not empty"
-            )
-        if media.dtype == torch.uint8:
-            pixels = media.float() / 255
-        elif media.is_floating_point():
-            pixels = media.float()
-            if not torch.isfinite(pixels).all():
-                raise ValueError("the picture holds values that are not finite (NaN or infinity)")
-            low, high = float(pixels.min()), float(pixels.max())
-            if low < 0 or high > 1:
-                raise ValueError(f"pixels range from {low:g} to {high:g}, expected [0, 1]")
-        else:
-            raise ValueError(f"pictures have dtype {media.dtype}, expected uint8 or floating point")
+        pixels = check_pixels(media)
         height, width = pixels.shape[2:]
         self._check_size((height, width))
         pad = (0, -width % self.stride, 0, -height % self.stride)
@@ -158,13 +145,7 @@ class ImageCodecAdapter(CodecAdapter):
             ValueError: codes out of range or of a wrong shape, a size that does not belong to the
                 grid, or a model without a decoder.
         """
-        check_codes(codes.codes, self.codebook_sizes, 2, "image")
-        grid = tuple(codes.codes.shape[2:])
-        if tuple(-(-side // self.stride) for side in codes.size) != grid:
-            raise ValueError(
-                f"a picture of {codes.size} pixels does not have a grid of {grid} codes"
-                f" at stride {self.stride}"
-            )
+        check_image_codes(codes, self.codebook_sizes, self.stride)
         self._check_size(codes.size)
         with torch.autocast(codes.codes.device.type, enabled=False):
             pixels = self._to_pixels(codes.codes[:, 0]).float()
@@ -206,12 +187,7 @@ class ChameleonAdapter(ImageCodecAdapter):
         tokens = self.model.encode(pixels_BCHW).image_tokens
         return rearrange(tokens, "(b h w) -> b h w", b=len(pixels_BCHW), h=height)
 
-    def decode(self, codes: Codes) -> Tensor:
-        """Nothing to decode with.
-
-        Raises:
-            ValueError: always.
-        """
+    def _to_pixels(self, codes_BHW: Tensor) -> Tensor:
         raise ValueError("transformers has no decoder for ChameleonVQVAE: it can only encode")
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import ResidualFSQ
 
-from unified_tokenizers.base import Codes, SavedTokenizer, check_codes
+from unified_tokenizers.base import Codes, SavedTokenizer, check_audio_codes, check_waveform
 from unified_tokenizers.layers import ConvNeXt1d, PixelMLP
 from unified_tokenizers.spectral import InverseSTFT, LogMel
 
@@ -57,11 +57,8 @@ class AudioTokenizer(SavedTokenizer):
     """Mono waveforms (B, 1, S) to codes (B, K, T), T = ceil(S / hop), and back."""
 
     modality = "audio"
-    encoding = (
-        "fold.",
-        "encoder.",
-        "to_quantizer.",
-    )  # what encodes, by the beginning of parameters' names
+    # What encodes: how the names of its parameters begin.
+    encoding = ("fold.", "encoder.", "to_quantizer.")
 
     def __init__(self, config: AudioTokenizerConfig) -> None:
         super().__init__()
@@ -174,17 +171,9 @@ class AudioTokenizer(SavedTokenizer):
         Raises:
             ValueError: another shape or dtype, empty, or values that are not finite.
         """
-        if media.ndim != 3 or media.shape[1] != 1 or media.numel() == 0:
-            raise ValueError(
-                f"waveforms have shape {tuple(media.shape)}, expected (B, 1, S) and not empty;"
-                " mix stereo down first"
-            )
-        if not media.is_floating_point():
-            raise ValueError(f"waveforms have dtype {media.dtype}, expected floating point")
-        if not torch.isfinite(media).all():
-            raise ValueError("the waveform holds values that are not finite (NaN or infinity)")
+        waveform = check_waveform(media, 1)[:, 0]
         num_samples = media.shape[2]
-        padded = F.pad(media[:, 0].float(), (0, -num_samples % self.hop))
+        padded = F.pad(waveform, (0, -num_samples % self.hop))
         # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
         with torch.autocast(media.device.type, enabled=False):
             codes = self.quantize(self.features(padded))[1]
@@ -198,12 +187,7 @@ class AudioTokenizer(SavedTokenizer):
             ValueError: codes out of range or of a wrong shape, or a length that does not belong
                 to the number of frames.
         """
-        check_codes(codes.codes, self.codebook_sizes, 1, "audio")
-        frames, num_samples = codes.codes.shape[2], codes.size[0]
-        if -(-num_samples // self.hop) != frames:
-            raise ValueError(
-                f"{num_samples} samples do not have {frames} frames at {self.hop} samples each"
-            )
+        check_audio_codes(codes, self.codebook_sizes, self.hop)
         quantized = self.quantizer.get_output_from_indices(rearrange(codes.codes, "b k t -> b t k"))
         waveform = self.waveform(quantized.float(), codes.codes)
-        return waveform[:, None, :num_samples].float().clamp(-1, 1).contiguous()
+        return waveform[:, None, : codes.size[0]].float().clamp(-1, 1).contiguous()

@@ -83,6 +83,68 @@ def check_codes(codes: Tensor, codebook_sizes: tuple[int, ...], grid_dims: int, 
             )
 
 
+def check_waveform(media: Tensor, channels: int) -> Tensor:
+    """Waveforms (B, channels, S) as float32.
+
+    Raises:
+        ValueError: another shape or dtype, empty, or values that are not finite.
+    """
+    if media.ndim != 3 or media.shape[1] != channels or media.numel() == 0:
+        advice = "; mix stereo down first" if channels == 1 else ""
+        shape = "B, 1, S" if channels == 1 else f"B, {channels}, S"
+        raise ValueError(
+            f"waveforms have shape {tuple(media.shape)}, expected ({shape}) and not empty{advice}"
+        )
+    if not media.is_floating_point():
+        raise ValueError(f"waveforms have dtype {media.dtype}, expected floating point")
+    if not torch.isfinite(media).all():
+        raise ValueError("the waveform holds values that are not finite (NaN or infinity)")
+    return media.float()
+
+
+def check_pixels(media: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W), uint8 or floating point in [0, 1], as float32 in [0, 1].
+
+    Raises:
+        ValueError: another shape or dtype, an empty picture, values outside [0, 1], or values
+            that are not finite.
+    """
+    if media.ndim != 4 or media.shape[1] != 3 or media.numel() == 0:
+        raise ValueError(
+            f"pictures have shape {tuple(media.shape)}, expected (B, 3, H, W) and not empty"
+        )
+    if media.dtype == torch.uint8:
+        return media.float() / 255
+    if not media.is_floating_point():
+        raise ValueError(f"pictures have dtype {media.dtype}, expected uint8 or floating point")
+    pixels = media.float()
+    if not torch.isfinite(pixels).all():
+        raise ValueError("the picture holds values that are not finite (NaN or infinity)")
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < 0 or high > 1:
+        raise ValueError(f"pixels range from {low:g} to {high:g}, expected [0, 1]")
+    return pixels
+
+
+def check_audio_codes(codes: Codes, codebook_sizes: tuple[int, ...], hop: int) -> None:
+    """`check_codes`, and that the number of samples belongs to the number of frames."""
+    check_codes(codes.codes, codebook_sizes, 1, "audio")
+    frames, num_samples = codes.codes.shape[2], codes.size[0]
+    if -(-num_samples // hop) != frames:
+        raise ValueError(f"{num_samples} samples do not have {frames} frames at {hop} samples each")
+
+
+def check_image_codes(codes: Codes, codebook_sizes: tuple[int, ...], stride: int) -> None:
+    """`check_codes`, and that the size in pixels belongs to the grid."""
+    check_codes(codes.codes, codebook_sizes, 2, "image")
+    grid = tuple(codes.codes.shape[2:])
+    if tuple(-(-side // stride) for side in codes.size) != grid:
+        raise ValueError(
+            f"a picture of {codes.size} pixels does not have a grid of {grid} codes"
+            f" at stride {stride}"
+        )
+
+
 class SavedTokenizer(nn.Module):
     """Saving, loading and fingerprints, shared by our own tokenizers.
 

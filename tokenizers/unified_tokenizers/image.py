@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ
 
-from unified_tokenizers.base import Codes, SavedTokenizer, check_codes
+from unified_tokenizers.base import Codes, SavedTokenizer, check_image_codes, check_pixels
 from unified_tokenizers.layers import ConvNeXt2d, PixelMLP
 
 __all__ = ["ImageTokenizer", "ImageTokenizerConfig"]
@@ -52,11 +52,8 @@ class ImageTokenizer(SavedTokenizer):
     """Pictures of any size to (B, 1, h, w) codes, one for every `stride` x `stride` pixels."""
 
     modality = "image"
-    encoding = (
-        "stem.",
-        "encoder.",
-        "to_quantizer.",
-    )  # what encodes, by the beginning of parameters' names
+    # What encodes: how the names of its parameters begin.
+    encoding = ("stem.", "encoder.", "to_quantizer.")
 
     def __init__(self, config: ImageTokenizerConfig) -> None:
         super().__init__()
@@ -159,23 +156,7 @@ class ImageTokenizer(SavedTokenizer):
             ValueError: another shape or dtype, an empty picture, values outside [0, 1], or
                 values that are not finite.
         """
-        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.numel() == 0:
-            raise ValueError(
-                f"pictures have shape {tuple(pixels.shape)}, expected (B, 3, H, W) and not empty"
-            )
-        if pixels.dtype == torch.uint8:
-            pixels = pixels.float() / 255
-        elif pixels.is_floating_point():
-            pixels = pixels.float()
-            if not torch.isfinite(pixels).all():
-                raise ValueError("the picture holds values that are not finite (NaN or infinity)")
-            low, high = float(pixels.min()), float(pixels.max())
-            if low < 0 or high > 1:
-                raise ValueError(f"pixels range from {low:g} to {high:g}, expected [0, 1]")
-        else:
-            raise ValueError(
-                f"pictures have dtype {pixels.dtype}, expected uint8 or floating point"
-            )
+        pixels = check_pixels(pixels)
         height, width = pixels.shape[2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
         # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
@@ -191,13 +172,7 @@ class ImageTokenizer(SavedTokenizer):
             ValueError: codes out of range or of a wrong shape, or a size that does not belong
                 to the grid.
         """
-        check_codes(codes.codes, self.codebook_sizes, 2, "image")
-        grid = tuple(codes.codes.shape[2:])
-        if tuple(-(-side // self.stride) for side in codes.size) != grid:
-            raise ValueError(
-                f"a picture of {codes.size} pixels does not have a grid of {grid} codes"
-                f" at stride {self.stride}"
-            )
+        check_image_codes(codes, self.codebook_sizes, self.stride)
         grid_codes = codes.codes[:, 0]
         quantized = self.quantizer.implicit_codebook[grid_codes]
         pixels = self.pictures(quantized, grid_codes).float().clamp(0, 1)

@@ -109,6 +109,8 @@ def _word(word: str, voice: Voice) -> np.ndarray:
     loud = np.flatnonzero(np.abs(wave) > _SILENCE * np.abs(wave).max(initial=0.0))
     if not len(loud):
         return np.zeros(0, np.int16)
+    # Nothing is scaled, so that a word is as loud in every clip: espeak-ng stays below 0.8.
+    assert np.abs(wave).max() <= 1, f"espeak-ng is too loud on {word!r}"
     whole = np.rint(wave[loud[0] : loud[-1] + 1] * 32767).astype(np.int16)
     length = _BEFORE + len(whole) + _AFTER
     return np.pad(whole, (_BEFORE, _AFTER + -length % CLIP_MULTIPLE))
