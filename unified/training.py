@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -156,7 +157,7 @@ def batch_loss(
 
     Rows are padded on the right and attention is causal: padding reaches nothing with a loss.
     """
-    features_NLD = decoder.model(input_ids=batch.ids[:, :-1], use_cache=False)[0]
+    features_NLD = decoder.model(input_ids=batch.shown[:, :-1], use_cache=False)[0]
     counted = batch.loss[:, 1:] > 0
     losses = range_loss(
         features_NLD[counted], decoder.lm_head.weight, batch.ids[:, 1:][counted],
@@ -313,12 +314,17 @@ def train(config: DecoderTraining, resume: bool = False) -> Path:
     model = build_model(config)
     sources = share_ranges(
         [
-            weigh(load_examples(s.shards, model.sequencer, output / "ids"), s)
+            weigh(
+                load_examples(s.shards, model.sequencer, output / "ids", round_trip=s.round_trip),
+                s,
+            )
             for s in config.sources.values()
         ]
     )
     heldout = {
-        name: load_examples(s.shards, model.sequencer, output / "ids", limit=128)
+        name: load_examples(
+            s.shards, model.sequencer, output / "ids", limit=128, round_trip=s.round_trip
+        )
         for name, s in config.heldout.items()
     }
     for name, examples in zip(config.sources, sources):
@@ -349,7 +355,8 @@ def train(config: DecoderTraining, resume: bool = False) -> Path:
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-            batches = list(rows(sources, plan[step], config.padded_ids))
+            rng = np.random.default_rng((config.seed, step))  # a resumed run draws the same noise
+            batches = list(rows(sources, plan[step], config.padded_ids, rng))
             total = sum(_weight_of(batch, weights) for batch in batches)
             computing = working.refresh()
             for batch in batches:

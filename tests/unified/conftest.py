@@ -1,6 +1,12 @@
-"""What several test files share: tiny untrained media tokenizers that fit the pocket world."""
+"""What several test files share: tiny untrained models and tokenizers, and the command line."""
 
+import numpy as np
 import pytest
+
+from unified.__main__ import run
+from unified.subjects import KnownSubjects
+from unified_data.files import save_png
+from unified_data.pocket.subjects import load_subjects
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +32,78 @@ def tiny_tokenizers():
     )  # fmt: skip
     audio.front.fill()
     return image.eval(), audio.eval()
+
+
+@pytest.fixture(scope="session")
+def cli_model(tmp_path_factory):
+    """The folder of an untrained model that knows the pocket world's subjects."""
+    import torch
+
+    from unified.model import UnifiedModel
+    from unified.sampling import Sampling
+    from unified.text import TextTokenizer
+    from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+    from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+
+    torch.manual_seed(5)
+    picture = ImageTokenizerConfig(
+        stem=16, levels=(3, 3), encoder_width=8, decoder_width=16, encoder_depth=1,
+        decoder_depths=(1, 1, 1),
+    )  # fmt: skip
+    sound = AudioTokenizerConfig(
+        levels=(3, 3), num_mels=16, encoder_width=8, encoder_depth=1, decoder_width=16,
+        decoder_depths=(1, 1),
+    )  # fmt: skip
+    sizes = {
+        "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 12,
+        "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+    }  # fmt: skip
+    made = UnifiedModel.create(
+        sizes,
+        text_tokenizer=TextTokenizer.train([s.lead for s in load_subjects()[:9]], 280),
+        image_tokenizer=ImageTokenizer(picture).eval(),
+        audio_tokenizer=AudioTokenizer(sound).eval(),
+    )
+    made.sampling = Sampling(max_ids=260, max_audio_frames=20)
+    folder = tmp_path_factory.mktemp("model")
+    made.save_pretrained(folder)
+    KnownSubjects.of(load_subjects()).save(folder)
+    return folder
+
+
+@pytest.fixture
+def unified(cli_model, capsys):
+    """Run a command on the model: (exit code, stdout, stderr)."""
+
+    def call(*arguments, on=cli_model):
+        options = ["--model", str(on)] if on else []
+        code = run([*map(str, arguments), *options])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    save_png(path, np.full((96, 96, 3), 200, np.uint8))
+    return path
+
+
+@pytest.fixture
+def refused():
+    """Call it with what `unified` gave: exit code 2, nothing on stdout, and one line that says what
+    is wrong, the message in it."""
+
+    def check(outcome, message):
+        code, out, err = outcome
+        assert code == 2, err
+        assert out == ""
+        assert message in err
+        (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert message in line
+        assert "Traceback" not in err
+
+    return check

@@ -6,91 +6,17 @@ import json
 import os
 import resource
 import signal
-import struct
 import subprocess
 import sys
-import zlib
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import soundfile
 
-from unified.__main__ import run
-from unified.subjects import KnownSubjects
 from unified_data.document import Document, Image, Slot, Text
 from unified_data.files import load_audio, load_image, save_png
 from unified_data.pocket.subjects import load_subjects
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """The folder of an untrained model that knows the pocket world's subjects."""
-    import torch
-
-    from unified.model import UnifiedModel
-    from unified.sampling import Sampling
-    from unified.text import TextTokenizer
-    from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
-    from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
-
-    torch.manual_seed(5)
-    picture = ImageTokenizerConfig(
-        stem=16, levels=(3, 3), encoder_width=8, decoder_width=16, encoder_depth=1,
-        decoder_depths=(1, 1, 1),
-    )  # fmt: skip
-    sound = AudioTokenizerConfig(
-        levels=(3, 3), num_mels=16, encoder_width=8, encoder_depth=1, decoder_width=16,
-        decoder_depths=(1, 1),
-    )  # fmt: skip
-    sizes = {
-        "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 12,
-        "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 512,
-        "tie_word_embeddings": True,
-    }  # fmt: skip
-    made = UnifiedModel.create(
-        sizes,
-        text_tokenizer=TextTokenizer.train([s.lead for s in load_subjects()[:9]], 280),
-        image_tokenizer=ImageTokenizer(picture).eval(),
-        audio_tokenizer=AudioTokenizer(sound).eval(),
-    )
-    made.sampling = Sampling(max_ids=260, max_audio_frames=20)
-    folder = tmp_path_factory.mktemp("model")
-    made.save_pretrained(folder)
-    KnownSubjects.of(load_subjects()).save(folder)
-    return folder
-
-
-@pytest.fixture
-def unified(model, capsys):
-    """Run a command on the model: (exit code, stdout, stderr)."""
-
-    def call(*arguments, on=model):
-        options = ["--model", str(on)] if on else []
-        code = run([*map(str, arguments), *options])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def picture(tmp_path):
-    path = tmp_path / "picture.png"
-    save_png(path, np.full((96, 96, 3), 200, np.uint8))
-    return path
-
-
-def refused(outcome, message):
-    """The user's mistake: exit code 2, nothing on stdout, one line that says what is wrong."""
-    code, out, err = outcome
-    assert code == 2, err
-    assert out == ""
-    assert message in err
-    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert message in line
-    assert "Traceback" not in err
-
 
 # What the commands do.
 
@@ -138,10 +64,10 @@ def test_write_in_other_formats(unified, tmp_path, extension):
         assert (tmp_path / "c-media/picture-1.png").exists()
 
 
-def test_python_has_the_same_names(model):
+def test_python_has_the_same_names(cli_model):
     from unified.model import UnifiedModel
 
-    loaded = UnifiedModel.from_pretrained(model)
+    loaded = UnifiedModel.from_pretrained(cli_model)
     with pytest.warns(UserWarning, match="asked for were"):
         document = loaded.write("The cat", images=1, audio=False)
     assert sum(isinstance(segment, Image) for segment in document) == 1
@@ -244,12 +170,14 @@ def test_subjects_and_info(unified):
     assert info["vocabulary"]["hash"] in "".join(out.split())
 
 
-def test_a_model_without_a_list_of_subjects_gets_the_prompt_as_it_is(unified, model, tmp_path):
+def test_a_model_without_a_list_of_subjects_gets_the_prompt_as_it_is(
+    unified, refused, cli_model, tmp_path
+):
     plain = tmp_path / "plain"
-    plain.symlink_to(model)  # the same files ...
+    plain.symlink_to(cli_model)  # the same files ...
     other = tmp_path / "other"
     other.mkdir()
-    for path in model.iterdir():  # ... without subjects.json
+    for path in cli_model.iterdir():  # ... without subjects.json
         if path.name != "subjects.json":
             (other / path.name).symlink_to(path)
     code, _, _ = unified("write", "Anything", "-o", tmp_path / "a.json", "--images", 1, on=other)
@@ -259,7 +187,7 @@ def test_a_model_without_a_list_of_subjects_gets_the_prompt_as_it_is(unified, mo
     refused(unified("subjects", on=other), "no subjects.json")
 
 
-def test_inspect_shows_documents_and_points_at_offences(unified, model, tmp_path):
+def test_inspect_shows_documents_and_points_at_offences(unified, cli_model, tmp_path):
     code, _, _ = unified("write", "The cat, one picture", "-o", tmp_path / "c.json")
     code, out, _ = unified("inspect", tmp_path / "c.json", "--json")
     found = json.loads(out)
@@ -275,7 +203,7 @@ def test_inspect_shows_documents_and_points_at_offences(unified, model, tmp_path
     assert f"position {len(ids) - 1}: " in err
 
 
-def test_data_build_makes_shards(unified, tmp_path):
+def test_data_build_makes_shards(unified, refused, tmp_path):
     world = tmp_path / "world"
     code, out, err = unified(
         "data", "build", "pocket", "-o", world, "--only", "describe", "--scale", "0.0005",
@@ -287,182 +215,9 @@ def test_data_build_makes_shards(unified, tmp_path):
     refused(unified("data", "build", "pocket", "-o", world, "--only", "film", on=None), "'film'")
 
 
-def test_training_needs_its_configuration(unified, tmp_path):
+def test_training_needs_its_configuration(unified, refused, tmp_path):
     for command in (("train",), ("tokenizer", "train")):
         refused(unified(*command, tmp_path / "none.yaml", on=None), "there is no configuration")
-
-
-# Bad input: exit code 2, one line, nothing half-written.
-
-
-@pytest.mark.parametrize(
-    ("prompt", "message"),
-    [
-        ("", "the prompt is empty"),
-        ("   ", "the prompt is empty"),
-        ("The red panda", "the nearest of the 265 subjects it knows: giant panda"),
-        ("The cat. Its rules", "under Rules; there is Appearance"),
-        ("The cat with 9 pictures", "0 to 4 pictures"),
-    ],
-)
-def test_write_refuses_a_prompt(unified, tmp_path, prompt, message):
-    refused(unified("write", prompt, "-o", tmp_path / "x.html"), message)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("command", [("write", "The cat"), ("draw", "a cat"), ("speak", "A cat.")])
-def test_an_output_is_checked_before_a_model_is_loaded(unified, tmp_path, command):
-    nothing = tmp_path / "no-model"
-    (tmp_path / "file").write_text("")
-    for path, message in [
-        (tmp_path / "x.pdf", "from '.pdf'"),
-        (tmp_path / "x", "no extension"),
-        (tmp_path / f"none/x.{_extension(command[0])}", "create it first"),
-        (tmp_path / f"file/x.{_extension(command[0])}", "cannot write"),
-    ]:
-        refused(unified(*command, "-o", path, on=nothing), message)
-
-
-def _extension(command):
-    return {"write": "html", "draw": "png", "speak": "wav"}[command]
-
-
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no folder that nobody can write to")
-def test_a_folder_that_cannot_be_written_to(unified):
-    refused(unified("write", "The cat", "-o", "/proc/x.html"), "cannot write /proc/x.html")
-
-
-def test_draw_and_speak_refuse_what_they_cannot_do(unified, tmp_path):
-    out = ("-o", tmp_path / "f.png")
-    refused(unified("draw", "", *out), "the text is empty")
-    refused(unified("draw", "a unicorn", *out), "does not know 'unicorn'")
-    refused(unified("draw", "five cats", *out), "one to four")
-    out = ("-o", tmp_path / "f.wav")
-    refused(unified("speak", " ", *out), "the text is empty")
-    refused(unified("speak", "A cat.", "--voice", "zoe", *out), "no voice 'zoe'")
-    refused(unified("speak", "A cat. " * 200, *out), "budget")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_describe_refuses_broken_pictures(unified, picture, tmp_path):
-    refused(unified("describe", tmp_path / "none.png"), "No such file")
-    (tmp_path / "text.png").write_text("not a picture")
-    refused(unified("describe", tmp_path / "text.png"), "not a readable PNG")
-    noise = np.random.default_rng(1).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-    save_png(tmp_path / "noise.png", noise)
-    data = (tmp_path / "noise.png").read_bytes()
-    (tmp_path / "torn.png").write_bytes(data[: len(data) // 2])
-    refused(unified("describe", tmp_path / "torn.png"), "damaged or cut off")
-    # A whole header that promises 50,000x50,000 pixels: refused before anything is decoded.
-    header = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    (tmp_path / "huge.png").write_bytes(data[:8] + chunk + data[33:])
-    refused(unified("describe", tmp_path / "huge.png"), "64,000,000")
-    refused(unified("describe", picture, "--ask", " "), "question is empty")
-
-
-def test_listen_refuses_broken_sounds(unified, tmp_path):
-    def sound(name, samples, rate=16_000, subtype="FLOAT"):
-        soundfile.write(tmp_path / name, samples, rate, subtype=subtype)
-        return tmp_path / name
-
-    refused(unified("listen", tmp_path / "none.wav"), "no such file")
-    refused(unified("listen", sound("empty.wav", np.zeros(0))), "empty")
-    refused(unified("listen", sound("nan.wav", np.array([0.0, np.nan, 0.1]))), "NaN")
-    hours = sound("hours.wav", np.zeros(36_001 * 80, np.int16), 80, "PCM_U8")
-    refused(unified("listen", hours), "36,001 s long")
-    (tmp_path / "text.wav").write_text("not a sound")
-    refused(unified("listen", tmp_path / "text.wav"), "cannot be read")
-
-
-def test_sample_and_inspect_refuse_what_is_no_document(unified, tmp_path):
-    out = ("-o", tmp_path / "out.json")
-    for text, message in [
-        ("{", "neither JSON"),
-        ('{"segments": [{"type": "film"}]}', "segment 0: type is 'film'"),
-        ('{"segments": [{"type": "image", "file": "../x.png"}]}', "climbs"),
-        ('{"segments": [{"type": "text", "text": "a"}]}', "no slots"),
-        ("[1, 2]", "list of ids"),
-    ]:
-        (tmp_path / "in.json").write_text(text)
-        refused(unified("sample", tmp_path / "in.json", *out), message)
-    assert [p.name for p in tmp_path.iterdir()] == ["in.json"]
-
-
-def test_a_corrupt_or_mismatched_model_is_refused(unified, model, tmp_path):
-    from shutil import copytree
-
-    torn = tmp_path / "torn"
-    copytree(model, torn)
-    weights = torn / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    refused(unified("draw", "a cat", "-o", tmp_path / "f.png", on=torn), "model.safetensors")
-    other = tmp_path / "other"
-    copytree(model, other)
-    manifest = json.loads((other / "unified.json").read_text())
-    theirs = manifest["vocabulary_hash"]
-    config = json.loads((other / "config.json").read_text())
-    config["unified_vocabulary"] = "0" * 64
-    (other / "config.json").write_text(json.dumps(config))
-    outcome = unified("draw", "a cat", "-o", tmp_path / "f.png", on=other)
-    refused(outcome, "0" * 16)
-    assert theirs[:16] in outcome[2]  # both are named
-    refused(unified("info", on=tmp_path / "none"), "there is no model")
-    assert not (tmp_path / "f.png").exists()
-
-
-def test_an_interrupted_command_leaves_nothing(unified, tmp_path, monkeypatch):
-    from unified import events
-    from unified.model import UnifiedModel
-
-    def stream(self, documents, sampling=None, seeds=None):
-        yield events.TextPiece(0, "# The c")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(UnifiedModel, "stream", stream)
-    code, out, err = unified("write", "The cat", "-o", tmp_path / "x.html")
-    assert (code, out) == (130, "")
-    assert err.endswith("# The c\ninterrupted\n")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_model_writes_cannot_command_the_terminal(unified, tmp_path, monkeypatch):
-    from unified import events
-    from unified.model import UnifiedModel
-
-    def stream(self, documents, sampling=None, seeds=None):
-        yield events.TextPiece(0, "\x1b]0;title\x07")
-        raise ValueError("that is all")
-
-    monkeypatch.setattr(UnifiedModel, "stream", stream)
-    _, _, err = unified("write", "The cat", "-o", tmp_path / "x.html")
-    assert "\x1b" not in err
-    assert "\x07" not in err
-
-
-def test_our_own_faults_are_one_line_and_exit_code_1(unified, tmp_path, monkeypatch):
-    from unified.model import UnifiedModel
-
-    def broken(name):
-        raise RuntimeError("two\nlines")
-
-    monkeypatch.setattr(UnifiedModel, "from_pretrained", broken)
-    code, _, err = unified("draw", "a cat", "-o", tmp_path / "f.png")
-    assert code == 1
-    assert err == (
-        "error: RuntimeError: two lines -- this is a fault of ours; --debug shows the traceback\n"
-    )
-    with pytest.raises(RuntimeError):
-        unified("draw", "a cat", "-o", tmp_path / "f.png", "--debug")
-
-
-def test_wrong_usage_exits_with_2(unified):
-    for arguments in [
-        ("draw",),
-        ("paint", "x"),
-        ("write", "The cat", "-o", "x.html", "--images", -1),
-    ]:
-        assert unified(*arguments, on=None)[0] == 2
 
 
 # The program itself.
@@ -492,12 +247,12 @@ def test_help_of_every_command_is_instant():
     assert "--images" in shown.stdout
 
 
-def test_ctrl_c_ends_the_program_with_130_and_no_file(model, tmp_path):
+def test_ctrl_c_ends_the_program_with_130_and_no_file(cli_model, tmp_path):
     """Interrupted when the first of many pictures is there."""
     folder = tmp_path / "out"
     folder.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "unified", "draw", "a cat", "-n", "500", "--model", str(model),
+        [sys.executable, "-m", "unified", "draw", "a cat", "-n", "500", "--model", str(cli_model),
          "-o", str(folder / "x.png")],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -164,6 +164,62 @@ def test_a_limit_reads_no_more_documents(sequencer, tmp_path):
     assert [len(sequencer.encode(document).ids) for _, document in names] == few.lengths.tolist()
 
 
+def test_a_round_trip_gives_the_codes_of_what_the_tokenizer_gives_back(sequencer, tmp_path):
+    rng = np.random.default_rng(1)
+    picture = Image(rng.integers(0, 256, (24, 48, 3), dtype=np.uint8))
+    sound = Audio(rng.uniform(-0.5, 0.5, (1, 6400)).astype(np.float32), 16_000)
+    shard = str(write(tmp_path, [Document((picture, sound))]))
+    image, audio = sequencer.image_tokenizer, sequencer.audio_tokenizer
+    pixels = torch.from_numpy(picture.pixels.transpose(2, 0, 1).copy())[None]
+    restored = (image.decode(image.encode(pixels)) * 255).round().byte()
+    heard = audio.decode(audio.encode(torch.from_numpy(sound.waveform)[None]))
+    again = Document(
+        (
+            Image(restored[0].numpy().transpose(1, 2, 0).copy()),
+            Audio(heard[0].numpy(), 16_000),
+        )
+    )
+    cache = tmp_path / "ids"
+    plain = load_examples(shard, sequencer, cache)
+    tripped = load_examples(shard, sequencer, cache, round_trip=True)
+    np.testing.assert_array_equal(tripped.ids, sequencer.encode(again).ids)
+    assert not np.array_equal(tripped.ids, plain.ids)
+    np.testing.assert_array_equal(load_examples(shard, sequencer, cache).ids, plain.ids)
+
+
+def test_noise_shows_other_codes_of_the_same_block_and_asks_for_the_true_ones(sequencer, tmp_path):
+    examples = load_examples(str(SAMPLE / "heldout-article-*.tar"), sequencer, tmp_path)
+    noisy = weigh(examples, Source("x.tar", noise=0.3))
+    chosen = [(0, index) for index in range(len(noisy))]
+
+    def shown(seed: int | None) -> tuple[np.ndarray, ...]:
+        rng = None if seed is None else np.random.default_rng(seed)
+        found = []
+        for batch in rows([noisy], chosen, 2000, rng):
+            inside = batch.ids != 0
+            found.append([c[inside].numpy() for c in (batch.ids, batch.shown, batch.modality)])
+        return tuple(np.concatenate(column) for column in zip(*found))
+
+    ids, seen, modality = shown(4)
+    changed = ids != seen
+    codes = np.isin(modality, (MODALITIES["image"], MODALITIES["audio"]))
+    assert not changed[~codes].any()
+    for name in ("image", "audio"):
+        # Many of the codes drawn are the ones that stood there: these have few.
+        assert 0.03 < changed[modality == MODALITIES[name]].mean() <= 0.33
+    blocks = sequencer.vocabulary.blocks
+    for before, after in zip(ids[changed], seen[changed]):
+        assert any(
+            block.start <= before < block.stop and block.start <= after < block.stop
+            for block in blocks
+        )
+    np.testing.assert_array_equal(shown(4)[1], seen)
+    assert not np.array_equal(shown(5)[1], seen)
+    np.testing.assert_array_equal(shown(None)[1], shown(None)[0])
+    with pytest.raises(ValueError, match=r"noise of x\.tar is 1\.5, expected at least 0"):
+        Source("x.tar", noise=1.5)
+
+
 def test_missing_shards_say_what_to_do(tmp_path):
     for pattern in ("train-*.tar", "train.tar"):
         with pytest.raises(ValueError, match=r"no shards match .* build the data first"):

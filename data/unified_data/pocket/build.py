@@ -2,7 +2,8 @@
 
 Kinds of documents: article, text (an article without media: three times as many facts for the
 same number of ids), draw, describe, ask, speak, listen, name (to listen to: a subject's name and
-nothing more); see `articles` and `tasks`. What they show is in `planning`.
+nothing more), say (the same, to be spoken); see `articles` and `tasks`. What they show is in
+`planning`.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def _document(kind: str, payload: Any) -> Document:
         return tasks.describe_document(Image(render(payload)), Text(payload.caption))
     sentence, voice = payload
     sound = Audio(speak(sentence, voice), SAMPLE_RATE)
-    if kind == "speak":
+    if kind in ("speak", "say"):
         return tasks.speak_document(sentence, voice, sound)
     return tasks.listen_document(sound, Text(sentence))
 

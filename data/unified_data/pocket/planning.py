@@ -20,7 +20,7 @@ from unified_data.pocket.subjects import Subject, load_subjects
 
 __all__ = ["KINDS", "SPLITS", "plan_documents"]
 
-KINDS = ("article", "draw", "describe", "ask", "speak", "listen", "text", "name")
+KINDS = ("article", "draw", "describe", "ask", "speak", "listen", "text", "name", "say")
 SPLITS = ("train", "heldout")
 
 _ARTICLES_PER_SUBJECT = 8
@@ -210,7 +210,7 @@ def _names(kind: str, split: str, scale: float, rng: np.random.Generator) -> lis
     """(sentence, voice): what a subject is called and nothing more, `A cat.` and `Three cats.`
 
     Names are few among the words of sentences: after 1,600 steps on sentences alone a decoder
-    wrote down every word that it heard but the names.
+    wrote down every word that it heard but the names, and it was names that it spoke wrong.
     """
     pairs: list[tuple[str, str]] = []
     for subject in load_subjects():
@@ -230,6 +230,7 @@ _PLANNERS: dict[str, Callable[[str, str, float, np.random.Generator], list[Any]]
     "listen": _sentences,
     "text": _texts,
     "name": _names,
+    "say": _names,
 }
 
 
@@ -237,7 +238,7 @@ def plan_documents(kind: str, split: str, seed: int = 0, scale: float = 1.0) -> 
     """What each document of a kind and split shows, in the order of its shards.
 
     article, text: `Plan`; draw, describe: `Scene`; ask: (scene, [(question, answer), ...]);
-    speak, listen, name: (sentence, voice).
+    speak, listen, name, say: (sentence, voice).
 
     Raises ValueError for another kind or split.
     """
