@@ -5,6 +5,7 @@ import torch
 
 from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from unified_tokenizers.base import Codes
+from unified_tokenizers.quantizers import QuantizerConfig
 from unified_tokenizers.spectral import InverseSTFT, LogMel, MultiScaleMelLoss
 
 
@@ -13,8 +14,8 @@ def tokenizer() -> AudioTokenizer:
     torch.manual_seed(2)
     made = AudioTokenizer(
         AudioTokenizerConfig(
-            hop=128, num_codebooks=3, levels=(5, 4), num_mels=12, encoder_width=12,
-            encoder_depth=2, decoder_width=16, decoder_depths=(1, 1),
+            hop=128, quantizer=QuantizerConfig(levels=(5, 4), depth=3), num_mels=12,
+            encoder_width=12, encoder_depth=2, decoder_width=16, decoder_depths=(1, 1),
         )
     )  # fmt: skip
     made.front.fill()
@@ -78,8 +79,8 @@ def test_autocast_around_encode_changes_no_code(tokenizer):
 
 def test_decoding_codes_is_the_reconstruction_that_training_saw(tokenizer):
     waveforms = sound(2, 128 * 6)
-    quantized, codes = tokenizer.quantize(tokenizer.features(waveforms[:, 0]))
-    trained = tokenizer.waveform(quantized, codes).clamp(-1, 1)
+    values, codes, _ = tokenizer.quantize(tokenizer.features(waveforms[:, 0]))
+    trained = tokenizer.waveform(values, codes).clamp(-1, 1)
     coded = tokenizer.encode(waveforms)
     assert torch.equal(coded.codes, codes)
     torch.testing.assert_close(tokenizer.decode(coded)[:, 0], trained, atol=1e-5, rtol=0)
@@ -87,9 +88,9 @@ def test_decoding_codes_is_the_reconstruction_that_training_saw(tokenizer):
 
 def test_each_level_refines_the_one_before(tokenizer):
     features = torch.rand(1, 500, 2, generator=torch.Generator().manual_seed(4)) * 2 - 1
-    _, codes = tokenizer.quantize(features)
-    parts = tokenizer.quantizer.get_codes_from_indices(codes.transpose(1, 2))
-    clamp = tokenizer.quantizer.soft_clamp_input_value
+    _, codes, _ = tokenizer.quantize(features)
+    parts = tokenizer.quantizer.parts[0].get_codes_from_indices(codes.transpose(1, 2))
+    clamp = tokenizer.quantizer.parts[0].soft_clamp_input_value
     wanted = (features / clamp).tanh() * clamp
     errors = [float((wanted - parts[: n + 1].sum(0)).square().mean()) for n in range(3)]
     assert errors[1] < errors[0] / 8
@@ -99,7 +100,7 @@ def test_each_level_refines_the_one_before(tokenizer):
 def test_every_code_of_every_level_can_be_chosen(tokenizer):
     # Wide enough to saturate the outer levels, fine enough to reach every residual.
     features = torch.cartesian_prod(torch.linspace(-3, 3, 500), torch.linspace(-3, 3, 500))
-    _, codes = tokenizer.quantize(features[None])
+    _, codes, _ = tokenizer.quantize(features[None])
     for level in range(3):
         assert codes[0, level].unique().tolist() == list(range(20)), f"level {level}"
 
@@ -108,17 +109,16 @@ def test_every_code_has_a_row_of_its_own_in_the_decoder(tokenizer):
     codes = torch.stack([torch.arange(20), torch.arange(20).flip(0), torch.arange(20).roll(7)])[
         None
     ]
-    quantized = tokenizer.quantizer.get_output_from_indices(codes.transpose(1, 2))
-    tokenizer.waveform(quantized, codes).square().sum().backward()
-    for rows in tokenizer.code_rows:
-        assert (rows.weight.grad.abs().sum(1) > 0).all()
+    values = tokenizer.quantizer.values_of(codes.transpose(1, 2))
+    tokenizer.waveform(values, codes).square().sum().backward()
+    assert (tokenizer.code_rows.weight.grad.abs().sum(1) > 0).all()
     tokenizer.zero_grad(set_to_none=True)
 
 
 def test_the_straight_through_gradient_reaches_every_part(tokenizer):
     waveforms = sound(2, 128 * 8)[:, 0]
-    quantized, codes = tokenizer.quantize(tokenizer.features(waveforms))
-    (tokenizer.waveform(quantized, codes) - waveforms).square().mean().backward()
+    values, codes, _ = tokenizer.quantize(tokenizer.features(waveforms))
+    (tokenizer.waveform(values, codes) - waveforms).square().mean().backward()
     for name, parameter in tokenizer.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name

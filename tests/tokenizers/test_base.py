@@ -1,6 +1,7 @@
 """The contract of media tokenizers: saving, loading, fingerprints, codes out of range."""
 
 import json
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
@@ -10,11 +11,17 @@ from unified_tokenizers import AudioTokenizer, Codes, ImageTokenizer, load_token
 from unified_tokenizers.audio import AudioTokenizerConfig
 from unified_tokenizers.base import MediaTokenizer, check_codes
 from unified_tokenizers.image import ImageTokenizerConfig
+from unified_tokenizers.quantizers import QuantizerConfig
 
 
 def image_tokenizer(seed: int = 0, **settings) -> ImageTokenizer:
     torch.manual_seed(seed)
-    shape = {"stem": 2, "levels": (4, 5, 3), "encoder_width": 8, "decoder_width": 12}
+    shape = {
+        "stem": 2,
+        "quantizer": QuantizerConfig(levels=(4, 5, 3)),
+        "encoder_width": 8,
+        "decoder_width": 12,
+    }
     config = ImageTokenizerConfig(
         **{**shape, "encoder_depth": 1, "decoder_depths": (1, 1, 1), **settings}
     )
@@ -25,8 +32,8 @@ def audio_tokenizer(seed: int = 0) -> AudioTokenizer:
     torch.manual_seed(seed)
     tokenizer = AudioTokenizer(
         AudioTokenizerConfig(
-            hop=64, levels=(4, 3), num_mels=10, encoder_width=8, encoder_depth=1,
-            decoder_width=12, decoder_depths=(1, 1),
+            hop=64, quantizer=QuantizerConfig(levels=(4, 3), depth=2), num_mels=10,
+            encoder_width=8, encoder_depth=1, decoder_width=12, decoder_depths=(1, 1),
         )
     )  # fmt: skip
     tokenizer.front.fill()
@@ -81,6 +88,22 @@ def test_weights_stored_in_bfloat16_load_as_float32_and_store_again_unchanged(to
     assert torch.isfinite(loaded.decode(codes)).all()
 
 
+def test_the_fingerprint_is_of_what_is_set_and_not_of_what_could_be():
+    """A setting added to the library later, left at its default, changes no fingerprint."""
+
+    @dataclass(frozen=True)
+    class Later(ImageTokenizerConfig):
+        added: int = 3
+
+    tokenizer = image_tokenizer()
+    before = tokenizer.fingerprint
+    settings = {f.name: getattr(tokenizer.config, f.name) for f in fields(tokenizer.config)}
+    tokenizer.config = Later(**settings)
+    assert tokenizer.fingerprint == before
+    tokenizer.config = Later(**settings, added=4)
+    assert tokenizer.fingerprint != before
+
+
 def test_the_fingerprint_changes_with_any_weight_and_any_setting():
     tokenizer = image_tokenizer()
     before = tokenizer.fingerprint
@@ -110,7 +133,8 @@ def test_what_is_not_a_tokenizer_is_refused_with_the_reason(tmp_path):
         ('{"modality": "smell"}', "names modality 'smell', expected 'image' or 'audio'"),
         ('{"modality": "image", "stems": 3}', r"unknown image tokenizer settings \['stems'\]"),
         ('{"modality": "audio", "levles": 3}', r"unknown audio tokenizer settings \['levles'\]"),
-        ('{"modality": "image", "levels": 7}', "holds a wrong value"),
+        ('{"modality": "image", "quantizer": 7}', "quantizer settings are 7, expected some of"),
+        ('{"modality": "image", "quantizer": {"levels": 7}}', "holds a wrong value"),
         ('{"modality": "image", "stem": 5}', "stem 5 is odd"),
         ('{"modality": "audio", "hop": 630}', "hop 630 is not a multiple of 4"),
     ):

@@ -6,6 +6,7 @@ from einops import rearrange
 
 from unified_tokenizers.base import Codes
 from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from unified_tokenizers.quantizers import QuantizerConfig
 
 
 @pytest.fixture(scope="module")
@@ -13,8 +14,8 @@ def tokenizer() -> ImageTokenizer:
     torch.manual_seed(1)
     made = ImageTokenizer(
         ImageTokenizerConfig(
-            stem=4, levels=(5, 4, 3), encoder_width=10, decoder_width=16, encoder_depth=1,
-            decoder_depths=(1, 1, 1),
+            stem=4, quantizer=QuantizerConfig(levels=(5, 4, 3)), encoder_width=10,
+            decoder_width=16, encoder_depth=1, decoder_depths=(1, 1, 1),
         )
     )  # fmt: skip
     # Fresh weights give nearly one code for everything; spread the features over the levels.
@@ -72,16 +73,16 @@ def test_autocast_around_encode_changes_no_code(tokenizer):
 
 def test_decoding_codes_is_the_reconstruction_that_training_saw(tokenizer):
     pictures = noise(2, 3, 24, 16)
-    quantized, codes = tokenizer.quantize(tokenizer.features(pictures))
-    trained = tokenizer.pictures(quantized, codes).clamp(0, 1)
+    values, codes, _ = tokenizer.quantize(tokenizer.features(pictures))
+    trained = tokenizer.pictures(values, codes).clamp(0, 1)
     coded = tokenizer.encode(pictures)
-    assert torch.equal(coded.codes[:, 0], codes)
+    assert torch.equal(coded.codes, codes)
     torch.testing.assert_close(tokenizer.decode(coded), trained, atol=1e-5, rtol=0)
 
 
 def test_the_straight_through_gradient_reaches_every_part(tokenizer):
-    quantized, codes = tokenizer.quantize(tokenizer.features(noise(2, 3, 16, 24)))
-    loss = (tokenizer.pictures(quantized, codes) - noise(2, 3, 16, 24, seed=1)).square().mean()
+    values, codes, _ = tokenizer.quantize(tokenizer.features(noise(2, 3, 16, 24)))
+    loss = (tokenizer.pictures(values, codes) - noise(2, 3, 16, 24, seed=1)).square().mean()
     loss.backward()
     for name, parameter in tokenizer.named_parameters():
         assert parameter.grad is not None, name
@@ -91,9 +92,37 @@ def test_the_straight_through_gradient_reaches_every_part(tokenizer):
 
 def test_the_encoder_learns_through_the_quantizer_alone(tokenizer):
     features = tokenizer.features(noise(1, 3, 8, 16)).detach().requires_grad_()
-    quantized, _ = tokenizer.quantize(features)
-    quantized.sum().backward()
+    tokenizer.quantize(features).values.sum().backward()
     assert (features.grad != 0).all()
+
+
+@pytest.mark.parametrize("shape", [
+    {"kind": "vq", "codes": 12, "dim": 4, "depth": 2}, {"kind": "bsq", "codes": 16, "groups": 3},
+])  # fmt: skip
+def test_pictures_in_several_codebooks(shape):
+    torch.manual_seed(2)
+    made = ImageTokenizer(
+        ImageTokenizerConfig(
+            stem=2, quantizer=QuantizerConfig(**shape), encoder_width=8, decoder_width=8,
+            encoder_depth=1, decoder_depths=(1, 0, 0),
+        )
+    )  # fmt: skip
+    made.quantize(made.features(noise(2, 3, 32, 32)))  # in training mode: a codebook finds a place
+    made.eval()
+    pictures = noise(2, 3, 13, 18)
+    codes = made.encode(pictures)
+    assert codes.codes.shape == (2, len(made.codebook_sizes), 4, 5)
+    assert all(len(level.unique()) > 1 for level in codes.codes.unbind(1))
+    values, trained, _ = made.quantize(made.features(pictures[..., :12, :16]))
+    assert torch.equal(trained, codes.codes[:, :, :3, :4])
+    again = made.decode(codes)
+    assert again.shape == (2, 3, 13, 18)
+    inner = made.pictures(values, trained).clamp(0, 1)
+    assert inner.shape == (2, 3, 12, 16)
+    alone = made.encode(pictures[1:])
+    assert torch.equal(alone.codes[0], codes.codes[1])
+    with pytest.raises(ValueError, match=r"expected \(B, \d, H, W\)"):
+        made.decode(Codes(codes.codes[:, :1], codes.size))
 
 
 def test_a_change_is_seen_by_its_own_code_only(tokenizer):
@@ -124,18 +153,17 @@ def test_the_same_thing_a_stride_further_has_the_same_codes_a_place_further(toke
 def test_every_code_can_be_chosen_and_decodes_to_what_chose_it(tokenizer):
     steps = [torch.linspace(-4, 4, 201)] * 3
     features = torch.cartesian_prod(*(step[::5] for step in steps))[None, None]
-    quantized, codes = tokenizer.quantize(features)
+    values, codes, _ = tokenizer.quantize(features)
     assert codes.unique().tolist() == list(range(60))
-    book = tokenizer.quantizer.implicit_codebook
-    torch.testing.assert_close(book[codes], quantized)
+    book = tokenizer.quantizer.values_of(torch.arange(60)[None, :, None])[0]
+    torch.testing.assert_close(book[codes[:, 0]], values)
     assert len(book.unique(dim=0)) == 60
 
 
 def test_every_code_has_a_row_of_its_own_in_the_decoder(tokenizer):
     grid = rearrange(torch.arange(60), "(h w) -> 1 1 h w", h=6)
-    tokenizer.pictures(
-        tokenizer.quantizer.implicit_codebook[grid[:, 0]], grid[:, 0]
-    ).sum().backward()
+    values = tokenizer.quantizer.values_of(torch.arange(60)[None, :, None])
+    tokenizer.pictures(rearrange(values, "b (h w) d -> b h w d", h=6), grid).sum().backward()
     assert (tokenizer.code_rows.weight.grad.abs().sum(1) > 0).all()
     tokenizer.zero_grad(set_to_none=True)
     assert len(tokenizer.code_rows.weight.unique(dim=0)) == 60

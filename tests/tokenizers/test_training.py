@@ -18,12 +18,12 @@ from unified_tokenizers import load_tokenizer, training
 from unified_tokenizers.training import TokenizerTraining, load_config, train
 
 IMAGE = {
-    "stem": 2, "levels": [4, 3, 3], "encoder_width": 8, "decoder_width": 16, "encoder_depth": 1,
-    "decoder_depths": [1, 0, 0],
+    "stem": 2, "quantizer": {"levels": [4, 3, 3]}, "encoder_width": 8, "decoder_width": 16,
+    "encoder_depth": 1, "decoder_depths": [1, 0, 0],
 }  # fmt: skip
 AUDIO = {
-    "hop": 64, "levels": [4, 4], "num_mels": 8, "encoder_width": 8, "encoder_depth": 1,
-    "decoder_width": 8, "decoder_depths": [1, 0],
+    "hop": 64, "quantizer": {"levels": [4, 4], "depth": 2}, "num_mels": 8, "encoder_width": 8,
+    "encoder_depth": 1, "decoder_width": 8, "decoder_depths": [1, 0],
 }  # fmt: skip
 
 

@@ -16,18 +16,19 @@ def tiny_tokenizers():
 
     from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
     from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from unified_tokenizers.quantizers import QuantizerConfig
 
     torch.manual_seed(3)
     image = ImageTokenizer(
         ImageTokenizerConfig(
-            stem=12, levels=(4, 3), encoder_width=8, decoder_width=8, encoder_depth=1,
-            decoder_depths=(1, 0, 0),
+            stem=12, quantizer=QuantizerConfig(levels=(4, 3)), encoder_width=8, decoder_width=8,
+            encoder_depth=1, decoder_depths=(1, 0, 0),
         )
     )  # fmt: skip
     audio = AudioTokenizer(
         AudioTokenizerConfig(
-            hop=3200, levels=(3, 3), num_mels=8, encoder_width=8, encoder_depth=1,
-            decoder_width=8, decoder_depths=(1, 0),
+            hop=3200, quantizer=QuantizerConfig(levels=(3, 3), depth=2), num_mels=8,
+            encoder_width=8, encoder_depth=1, decoder_width=8, decoder_depths=(1, 0),
         )
     )  # fmt: skip
     audio.front.fill()
@@ -44,15 +45,16 @@ def cli_model(tmp_path_factory):
     from unified.text import TextTokenizer
     from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
     from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from unified_tokenizers.quantizers import QuantizerConfig
 
     torch.manual_seed(5)
     picture = ImageTokenizerConfig(
-        stem=16, levels=(3, 3), encoder_width=8, decoder_width=16, encoder_depth=1,
-        decoder_depths=(1, 1, 1),
+        stem=16, quantizer=QuantizerConfig(levels=(3, 3)), encoder_width=8, decoder_width=16,
+        encoder_depth=1, decoder_depths=(1, 1, 1),
     )  # fmt: skip
     sound = AudioTokenizerConfig(
-        levels=(3, 3), num_mels=16, encoder_width=8, encoder_depth=1, decoder_width=16,
-        decoder_depths=(1, 1),
+        quantizer=QuantizerConfig(levels=(3, 3), depth=2), num_mels=16, encoder_width=8,
+        encoder_depth=1, decoder_width=16, decoder_depths=(1, 1),
     )  # fmt: skip
     sizes = {
         "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 12,

@@ -25,6 +25,7 @@ from unified.vocabulary import VocabularyMismatchError
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from unified_tokenizers.quantizers import QuantizerConfig
 
 TEXT = TextTokenizer.train(["a cat and a dog", "the dog is red"], 275)
 DECODER = {
@@ -44,11 +45,15 @@ FREE = Sampling(WARM, WARM, WARM)
 def media(seed: int = 0):
     torch.manual_seed(seed)
     image = ImageTokenizerConfig(
-        levels=(4, 3), encoder_width=4, decoder_width=8, encoder_depth=1, decoder_depths=(1, 1, 1)
+        quantizer=QuantizerConfig(levels=(4, 3)),
+        encoder_width=4,
+        decoder_width=8,
+        encoder_depth=1,
+        decoder_depths=(1, 1, 1),
     )
     audio = AudioTokenizerConfig(
-        levels=(3, 3), num_mels=8, encoder_width=4, encoder_depth=1, decoder_width=8,
-        decoder_depths=(1, 1),
+        quantizer=QuantizerConfig(levels=(3, 3), depth=2), num_mels=8, encoder_width=4,
+        encoder_depth=1, decoder_width=8, decoder_depths=(1, 1),
     )  # fmt: skip
     return {
         "image_tokenizer": ImageTokenizer(image).eval(),

@@ -1,10 +1,10 @@
 """The audio tokenizer: 16 kHz speech <-> frames of residual codes.
 
-A log-mel front and residual MLPs on code frames, residual finite scalar quantization, ConvNeXt
-blocks on frames and doubled frames and an inverse-STFT head (Vocos, arXiv:2306.00814): no
-transposed convolutions, whose upsampling leaves tones in the sound. The encoder looks at one code
-frame (and the 27 ms on either side that its windows reach), so that the same sound gives the same
-codes whatever comes before and after; the decoder looks far around.
+A log-mel front and residual MLPs on code frames, a quantizer, ConvNeXt blocks on frames and doubled
+frames and an inverse-STFT head (Vocos, arXiv:2306.00814): no transposed convolutions, whose
+upsampling leaves tones in the sound. The encoder looks at one code frame (and the 27 ms on either
+side that its windows reach), so that the same sound gives the same codes whatever comes before and
+after; the decoder looks far around.
 
 Legend: B batch, K codebooks, T code frames, S samples, D width.
 """
@@ -12,17 +12,16 @@ Legend: B batch, K codebooks, T code frames, S samples, D width.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
-from vector_quantize_pytorch import ResidualFSQ
 
 from unified_tokenizers.base import Codes, SavedTokenizer, check_audio_codes, check_waveform
 from unified_tokenizers.layers import ConvNeXt1d, PixelMLP
+from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, QuantizerConfig
 from unified_tokenizers.spectral import InverseSTFT, LogMel
 
 __all__ = ["AudioTokenizer", "AudioTokenizerConfig"]
@@ -35,8 +34,7 @@ class AudioTokenizerConfig:
     Attributes:
         sample_rate: Hz.
         hop: samples per code frame; a multiple of 4.
-        num_codebooks: residual levels K.
-        levels: FSQ levels (arXiv:2309.15505) of each residual level.
+        quantizer: which one, and its shape.
         num_mels: bins of the log-mel front, which has four frames per code frame.
         encoder_width, encoder_depth: channels and residual MLPs on code frames.
         decoder_width, decoder_depths: channels, and blocks on code frames and on doubled frames.
@@ -44,8 +42,7 @@ class AudioTokenizerConfig:
 
     sample_rate: int = 16_000
     hop: int = 640
-    num_codebooks: int = 2
-    levels: tuple[int, ...] = (8, 5, 5, 5)
+    quantizer: QuantizerConfig = field(default=QuantizerConfig("fsq", levels=(8, 5, 5, 5), depth=2))
     num_mels: int = 80
     encoder_width: int = 192
     encoder_depth: int = 3
@@ -57,6 +54,7 @@ class AudioTokenizer(SavedTokenizer):
     """Mono waveforms (B, 1, S) to codes (B, K, T), T = ceil(S / hop), and back."""
 
     modality = "audio"
+    config_class = AudioTokenizerConfig
     # What encodes: how the names of its parameters begin.
     encoding = ("fold.", "encoder.", "to_quantizer.")
 
@@ -69,42 +67,20 @@ class AudioTokenizer(SavedTokenizer):
         self.front = LogMel(config.sample_rate, 1024, config.hop // 4, config.num_mels)
         self.fold = nn.Linear(4 * config.num_mels, width)
         self.encoder = nn.Sequential(*(PixelMLP(width) for _ in range(config.encoder_depth)))
-        dims = len(config.levels)
+        dims = config.quantizer.width
         self.to_quantizer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dims))
-        self.quantizer = ResidualFSQ(
-            dim=dims, levels=list(config.levels), num_quantizers=config.num_codebooks
-        )
+        self.quantizer = Quantizer(config.quantizer)
 
         width = config.decoder_width
         low, high = config.decoder_depths
         self.from_quantizer = nn.Linear(dims, width)
-        # One row per code and level, added to the projection that carries the gradient (see
-        # unified_tokenizers.image).
-        self.code_rows = nn.ModuleList(
-            nn.Embedding(math.prod(config.levels), width) for _ in range(config.num_codebooks)
-        )
-        for rows in self.code_rows:
-            assert isinstance(rows, nn.Embedding)
-            nn.init.normal_(rows.weight, std=0.02)
+        self.code_rows = CodeRows(config.quantizer.codebook_sizes, width)
         self.blocks_1 = nn.Sequential(*(ConvNeXt1d(width) for _ in range(low)))
         self.grow = nn.Linear(width, 2 * width)
         self.blocks_2 = nn.Sequential(*(ConvNeXt1d(width) for _ in range(high)))
         num_fft = 2 * config.hop
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_fft + 2))
         self.inverse = InverseSTFT(num_fft, config.hop // 2)
-
-    @classmethod
-    def parse_config(cls, entries: dict[str, Any]) -> AudioTokenizerConfig:
-        """A configuration from plain entries; lists become tuples, unknown keys are refused."""
-        known = {field.name for field in fields(AudioTokenizerConfig)}
-        if unknown := set(entries) - known:
-            raise ValueError(
-                f"unknown audio tokenizer settings {sorted(unknown)}, expected {sorted(known)}"
-            )
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()
-        }
-        return AudioTokenizerConfig(**values)
 
     @property
     def sample_rate(self) -> int:
@@ -124,7 +100,7 @@ class AudioTokenizer(SavedTokenizer):
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes in each residual codebook."""
-        return (math.prod(self.config.levels),) * self.config.num_codebooks
+        return self.config.quantizer.codebook_sizes
 
     @property
     def bits_per_second(self) -> float:
@@ -138,17 +114,15 @@ class AudioTokenizer(SavedTokenizer):
         x = self.fold(rearrange(mel, "b (t f) m -> b t (f m)", f=4) * 0.25 + 1.0)
         return self.to_quantizer(self.encoder(x))
 
-    def quantize(self, features_BTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Features to (quantized features with straight-through gradient, codes (B, K, T))."""
-        with torch.autocast(features_BTD.device.type, enabled=False):
-            quantized, codes = self.quantizer(features_BTD.float())
-        return quantized, rearrange(codes, "b t k -> b k t").long()
+    def quantize(self, features_BTD: Tensor) -> Quantized:
+        """Features to values (B, T, D), codes (B, K, T) and the quantizer's loss."""
+        values, codes, loss = self.quantizer(features_BTD)
+        return Quantized(values, rearrange(codes, "b t k -> b k t"), loss)
 
-    def waveform(self, quantized_BTD: Tensor, codes_BKT: Tensor) -> Tensor:
-        """Quantized features and their codes to waveforms (B, T * hop), not clipped."""
-        x = self.from_quantizer(quantized_BTD)
-        for level, rows in enumerate(self.code_rows):
-            x = x + rows(codes_BKT[:, level])
+    def waveform(self, values_BTD: Tensor, codes_BKT: Tensor) -> Tensor:
+        """Codes and their values to waveforms (B, T * hop), not clipped."""
+        rows = self.code_rows(rearrange(codes_BKT, "b k t -> b t k"))
+        x = self.from_quantizer(values_BTD) + rows
         x = self.blocks_1(x)
         x = self.blocks_2(rearrange(self.grow(x), "b t (p d) -> b (t p) d", p=2))
         # Exponentials and phases in float32: bfloat16 leaves audible noise.
@@ -176,7 +150,7 @@ class AudioTokenizer(SavedTokenizer):
         padded = F.pad(waveform, (0, -num_samples % self.hop))
         # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
         with torch.autocast(media.device.type, enabled=False):
-            codes = self.quantize(self.features(padded))[1]
+            codes = self.quantize(self.features(padded)).codes
         return Codes(codes, (num_samples,))
 
     @torch.no_grad()
@@ -188,6 +162,6 @@ class AudioTokenizer(SavedTokenizer):
                 to the number of frames.
         """
         check_audio_codes(codes, self.codebook_sizes, self.hop)
-        quantized = self.quantizer.get_output_from_indices(rearrange(codes.codes, "b k t -> b t k"))
-        waveform = self.waveform(quantized.float(), codes.codes)
+        values = self.quantizer.values_of(rearrange(codes.codes, "b k t -> b t k"))
+        waveform = self.waveform(values, codes.codes)
         return waveform[:, None, : codes.size[0]].float().clamp(-1, 1).contiguous()

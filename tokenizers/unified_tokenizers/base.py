@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from unified_tokenizers.quantizers import QuantizerConfig
 
 __all__ = ["Codes", "MediaTokenizer", "SavedTokenizer", "check_codes", "load_tokenizer"]
 
@@ -148,11 +150,12 @@ def check_image_codes(codes: Codes, codebook_sizes: tuple[int, ...], stride: int
 class SavedTokenizer(nn.Module):
     """Saving, loading and fingerprints, shared by our own tokenizers.
 
-    A subclass sets `modality`, takes its configuration dataclass as only argument and keeps it
-    in `self.config`.
+    A subclass sets `modality` and `config_class`, takes its configuration dataclass as only
+    argument and keeps it in `self.config`.
     """
 
     modality: str
+    config_class: type[Any]
     config: Any
 
     def save_pretrained(
@@ -216,17 +219,40 @@ class SavedTokenizer(nn.Module):
 
     @classmethod
     def parse_config(cls, entries: dict[str, Any]) -> Any:
-        """The configuration dataclass from plain entries; unknown keys are refused."""
-        raise TypeError(f"{cls.__name__} does not say how its configuration is read")
+        """The configuration dataclass from plain entries; lists become tuples.
+
+        Raises ValueError for unknown entries and for a quantizer that cannot be.
+        """
+        known = {field.name for field in fields(cls.config_class)}
+        if unknown := set(entries) - known:
+            raise ValueError(
+                f"unknown {cls.modality} tokenizer settings {sorted(unknown)}, expected"
+                f" {sorted(known)}"
+            )
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
+        if "quantizer" in values:
+            values["quantizer"] = QuantizerConfig.parse(values["quantizer"])
+        return cls.config_class(**values)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 (first 16 hex characters) of the configuration and of every weight."""
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(_changed(self.config), sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _changed(config: Any) -> dict[str, Any]:
+    """What a configuration sets to other than the default: a setting added to the library later
+    leaves the fingerprints of tokenizers that do without it as they are."""
+    found: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            found[field.name] = _changed(value) if is_dataclass(value) else value
+    return found
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

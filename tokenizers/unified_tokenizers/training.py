@@ -134,12 +134,12 @@ class _Images:
         target = torch.from_numpy(self.pictures[indices]).movedim(3, 1).float() / 255
         with torch.autocast("cpu", torch.bfloat16):
             features = model.features(target)
-            quantized, codes = model.quantize(features)
-            predicted = model.pictures(quantized, codes)
-            loss = image_loss(predicted.float(), target)
+            values, codes, loss = model.quantize(features)
+            predicted = model.pictures(values, codes)
+            loss = loss + image_loss(predicted.float(), target)
             if self.config.cycle:
                 loss = loss + self.config.cycle * _cycle(model, predicted, features)
-        return loss, codes[:, None]
+        return loss, codes
 
     def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
         assert isinstance(model, ImageTokenizer)
@@ -189,9 +189,9 @@ class _Recordings:
         target = torch.from_numpy(batch)
         with torch.autocast("cpu", torch.bfloat16):
             features = model.features(target)
-            quantized, codes = model.quantize(features)
-            predicted = model.waveform(quantized, codes)
-            loss = self.mel(predicted, target)
+            values, codes, loss = model.quantize(features)
+            predicted = model.waveform(values, codes)
+            loss = loss + self.mel(predicted, target)
             if self.config.cycle:
                 loss = loss + self.config.cycle * _cycle(model, predicted, features)
         return loss, codes
@@ -261,6 +261,7 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
     if config.freeze_encoder:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith(model.encoding))
+        model.quantizer.eval()  # its codebooks stay, too
     average = copy.deepcopy(model).eval().requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     decay = [p for p in trained if p.ndim >= 2]
@@ -303,6 +304,9 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
             with torch.no_grad():
                 for mean, parameter in zip(average.parameters(), model.parameters()):
                     mean.lerp_(parameter, weight)
+                # Codebooks that follow by moving averages are averages already.
+                for kept, buffer in zip(average.buffers(), model.buffers()):
+                    kept.copy_(buffer)
             for level in range(codes.shape[1]):
                 used[level, codes[:, level].reshape(-1)] = True
             step += 1
