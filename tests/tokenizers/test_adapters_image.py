@@ -1,7 +1,8 @@
-"""Pretrained VQ image models: the codes and pictures of transformers' own classes, exact sizes."""
+"""Pretrained VQ image models: the codes and pictures of the original classes, exact sizes."""
 
 import json
 
+import diffusers
 import pytest
 import torch
 import transformers
@@ -21,17 +22,36 @@ CONFIGS = {
     },
     "chameleon": {**SHAPE, "num_embeddings": 32, "resolution": 16},
     "janus": {**SHAPE, "num_embeddings": 32, "num_patches": 4},
+    "vqmodel": {
+        "down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3,
+        "block_out_channels": [8, 8, 16], "norm_num_groups": 4, "latent_channels": 4,
+        "num_vq_embeddings": 32, "vq_embed_dim": 3,
+    },
 }  # fmt: skip
 TEXT = {
     "vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
     "num_attention_heads": 2, "num_key_value_heads": 2,
 }  # fmt: skip
+ADAPTERS = {
+    "emu3": "Emu3Adapter", "chameleon": "ChameleonAdapter", "janus": "JanusAdapter",
+    "vqmodel": "VqModelAdapter",
+}  # fmt: skip
 EVERY = pytest.mark.parametrize("name", list(CONFIGS))
-DECODING = pytest.mark.parametrize("name", ["emu3", "janus"])
+WHOLE = pytest.mark.parametrize("name", ["emu3", "chameleon", "janus"])
+DECODING = pytest.mark.parametrize("name", ["emu3", "janus", "vqmodel"])
 
 
 def vq_class(name):
+    if name == "vqmodel":
+        return diffusers.VQModel
     return getattr(transformers, f"{name.capitalize()}VQVAE")
+
+
+def fresh(name):
+    if name == "vqmodel":
+        return diffusers.VQModel(**CONFIGS[name])
+    config = getattr(transformers, f"{name.capitalize()}VQVAEConfig")(**CONFIGS[name])
+    return vq_class(name)(config)
 
 
 def save(model, folder, seed=0):
@@ -51,9 +71,8 @@ def save(model, folder, seed=0):
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("codecs")
     made = {}
-    for name, shape in CONFIGS.items():
-        config = getattr(transformers, f"{name.capitalize()}VQVAEConfig")(**shape)
-        made[name] = save(vq_class(name)(config), root / name)
+    for name in CONFIGS:
+        made[name] = save(fresh(name), root / name)
         codec = load_codec(made[name])
         spread_codebook(codec)
         codec.model.save_pretrained(made[name])
@@ -85,6 +104,9 @@ def pictures(batch: int, height: int, width: int, seed: int = 0) -> torch.Tensor
 
 
 def original_codes(name, model, normalised):
+    if name == "vqmodel":
+        latents = model.encode(normalised).latents
+        return model.quantize(latents)[2][2].view(len(latents), *latents.shape[2:])
     if name == "emu3":
         sizes = torch.tensor([normalised.shape[2:]] * len(normalised))
         return torch.stack(model.encode(normalised, sizes).image_tokens)
@@ -95,7 +117,7 @@ def original_codes(name, model, normalised):
 @EVERY
 def test_load_codec_picks_the_adapter_and_its_figures_follow_from_the_config(loaded, name):
     codec = loaded[name]
-    assert type(codec).__name__ == f"{name.capitalize()}Adapter"
+    assert type(codec).__name__ == ADAPTERS[name]
     assert isinstance(codec, MediaTokenizer)
     assert codec.modality == "image"
     assert codec.stride == 4
@@ -117,14 +139,20 @@ def test_whole_strides_give_the_codes_and_pictures_of_the_original(loaded, folde
     assert torch.equal(codes.codes[:, 0], wanted)
     assert len(wanted.unique()) > 3
     assert torch.equal(codec.encode(byte / 255).codes, codes.codes)
-    if name != "chameleon":
+    if name == "vqmodel":
+        # What the original makes of the picture itself goes through the same codes.
+        made = original.decode(original.encode(normalised).latents).sample
+        torch.testing.assert_close(
+            codec.decode(codes), (made / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0
+        )
+    elif name != "chameleon":
         made = original.decode(wanted if name == "emu3" else wanted.flatten(1))
         assert made.std() > 0.1
         torch.testing.assert_close(codec.decode(codes), (made / 2 + 0.5).clamp(0, 1))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 18), (13, 7), (16, 20)])
-@pytest.mark.parametrize("name", ["emu3", "chameleon"])
+@pytest.mark.parametrize("name", ["emu3", "chameleon", "vqmodel"])
 def test_every_size_is_completed_with_its_last_row_and_column(loaded, name, size):
     codec, media = loaded[name], pictures(2, *size)
     codes = codec.encode(media)
@@ -135,7 +163,7 @@ def test_every_size_is_completed_with_its_last_row_and_column(loaded, name, size
     rows = torch.arange(4 * grid[0]).clamp(max=size[0] - 1)
     columns = torch.arange(4 * grid[1]).clamp(max=size[1] - 1)
     assert torch.equal(codec.encode(media[:, :, rows][..., columns]).codes, codes.codes)
-    if name == "emu3":
+    if name != "chameleon":
         made = codec.decode(codes)
         whole = codec.decode(Codes(codes.codes, (4 * grid[0], 4 * grid[1])))
         assert made.shape == (2, 3, *size)
@@ -195,7 +223,7 @@ def whole_model(name):
     return getattr(transformers, f"{name.capitalize()}ForConditionalGeneration")(config)
 
 
-@EVERY
+@WHOLE
 def test_the_vq_model_is_found_in_a_whole_checkpoint_and_can_be_saved_alone(name, tmp_path):
     whole = whole_model(name)
     save(whole, tmp_path / "whole")
@@ -270,6 +298,33 @@ def test_janus_names_the_only_size_it_takes(loaded):
         loaded["janus"].decode(Codes(codes, (8, 32)))
     with pytest.raises(ValueError, match="expected 16 x 16"):
         loaded["janus"].decode(Codes(codes[..., :4].repeat(1, 1, 2, 1), (15, 16)))
+
+
+def test_a_vqmodel_that_looks_codes_up_itself_gives_the_same_pictures(folders, tmp_path):
+    codec = load_codec(folders["vqmodel"])
+    looking = diffusers.VQModel(**CONFIGS["vqmodel"], lookup_from_codebook=True)
+    looking.load_state_dict(codec.model.state_dict())
+    looking.save_pretrained(tmp_path)
+    other = load_codec(tmp_path)
+    codes = codec.encode(pictures(2, 9, 14))
+    torch.testing.assert_close(other.decode(codes), codec.decode(codes))
+    assert other.fingerprint != codec.fingerprint
+
+
+def test_a_vqmodel_with_weights_missing_is_refused(folders, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    codec = load_codec(folders["vqmodel"])
+    codec.save_pretrained(tmp_path)
+    (weights,) = tmp_path.glob("*.safetensors")
+    state = load_file(weights)
+    del state["post_quant_conv.weight"]
+    save_file(state, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="lack 1 tensors of VQModel, such as post_quant_conv"):
+        load_codec(tmp_path)
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(ValueError, match="cannot load the VQModel in"):
+        load_codec(tmp_path)
 
 
 def test_another_model_is_refused(loaded, folders):
