@@ -107,6 +107,20 @@ class AudioTokenizer(SavedTokenizer):
         """Bits of the codes per second of sound, before entropy coding."""
         return self.frame_rate * sum(math.log2(size) for size in self.codebook_sizes)
 
+    @property
+    def encode_context(self) -> int:
+        """Samples on either side of a code frame that its codes depend on."""
+        margin = self.front.num_fft - self.front.hop
+        return margin - margin // 2
+
+    @property
+    def decode_context(self) -> int:
+        """Code frames on either side of a frame that its samples depend on."""
+        low, high = self.config.decoder_depths
+        # Half a kernel of 7 for each block, on frames and on halves of them; a spectrum's window
+        # reaches over two halves on either side.
+        return 3 * low + -(-(3 * high + 2) // 2)
+
     def features(self, waveform_BS: Tensor) -> Tensor:
         """Waveforms (B, S), S a multiple of `hop`, to (B, T, dims) before quantization."""
         with torch.autocast(waveform_BS.device.type, enabled=False):
