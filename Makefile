@@ -40,6 +40,8 @@ pocket: $(VENV)/.installed-dev
 	$(BIN)/unified tokenizer train configs/pocket/image.yaml
 	$(BIN)/unified tokenizer train configs/pocket/audio.yaml
 	$(BIN)/unified train configs/pocket/decoder.yaml
+	$(BIN)/unified tokenizer train configs/pocket/audio_decoder.yaml
+	$(BIN)/unified train configs/pocket/decoder_speech.yaml
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/pocket.py
