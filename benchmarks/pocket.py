@@ -41,6 +41,7 @@ from unified.model import UnifiedModel
 from unified_data.pocket.articles import Plan
 from unified_data.pocket.scenes import Scene, render
 from unified_data.pocket.subjects import load_subjects
+from unified_tokenizers.report import reconstruct_picture
 
 PROMPT = "The giant panda"
 
@@ -166,7 +167,7 @@ def measure_pictures(
     drawn = pocket.draw(model, judge, scenes, reporter("draw"))
     true = [pocket.judge_scene(judge, scene, render(scene)) for scene in scenes]
     coded = [
-        pocket.judge_scene(judge, s, pocket.reconstruct(model.image_tokenizer, render(s)))
+        pocket.judge_scene(judge, s, reconstruct_picture(model.image_tokenizer, render(s))[0])
         for s in scenes
     ]
     say("draw: judged")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from unified import cli_media, cli_model
+from unified import cli_media, cli_model, cli_tokenizer
 from unified.cli_terminal import (
     AsJson,
     ModelName,
@@ -137,13 +137,8 @@ def _build() -> None:
 
 data.add_typer(build, name="build")
 tokenizer = _app("Media tokenizers: pictures and sounds to codes and back.")
-tokenizer.command("train")(cli_model.train_tokenizer)
-
-
-@tokenizer.callback()
-def _tokenizer() -> None:
-    pass
-
-
+tokenizer.command()(cli_tokenizer.train)
+tokenizer.command()(cli_tokenizer.evaluate)
+tokenizer.command()(cli_tokenizer.reconstruct)
 app.add_typer(data, name="data")
 app.add_typer(tokenizer, name="tokenizer")

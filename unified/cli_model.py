@@ -67,21 +67,15 @@ def build_pocket(
     result({"path": str(output), "documents": samples, "bytes": size}, as_json, str(output))
 
 
-def train_tokenizer(config: Config, resume: Resume = False) -> None:
-    """Train a media tokenizer from one configuration file."""
-    from unified_tokenizers.training import main
-
-    main(_existing(config), resume)
-
-
 def train(config: Config, resume: Resume = False) -> None:
     """Train a decoder from one configuration file."""
     from unified.training import main
 
-    main(_existing(config), resume)
+    main(existing(config), resume)
 
 
-def _existing(config: Path) -> Path:
+def existing(config: Path) -> Path:
+    """A run's file. Raises ValueError where there is none."""
     if not config.is_file():
         raise ValueError(f"there is no configuration {config}; see configs/")
     return config

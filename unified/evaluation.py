@@ -1,9 +1,9 @@
-"""Judging what a model makes: pictures by their glyphs, words by edits, codecs by PSNR and STOI.
+"""Judging what a model makes: pictures by their glyphs, words by edits.
 
 The judge of pictures knows the atlas and nothing of the world's own layout: a glyph may lie
 anywhere and have any size, and whatever fits the picture best is what the picture shows.
 
-Legend: H W pixels, N subjects, S samples.
+Legend: H W pixels, N subjects.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ __all__ = [
     "GlyphJudge",
     "Match",
     "corpus_word_error_rate",
-    "psnr",
-    "stoi",
     "word_error_rate",
     "word_recall",
     "words",
@@ -262,35 +260,3 @@ def word_recall(reference: str, hypothesis: str) -> float:
         for j, other in enumerate(found, start=1):
             row.append(previous[j - 1] + 1 if word == other else max(previous[j], row[-1]))
     return row[-1] / len(expected)
-
-
-def psnr(reference: np.ndarray, picture: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of two uint8 arrays of one shape; inf where they are equal.
-
-    Raises ValueError for other dtypes or different shapes.
-    """
-    if reference.dtype != np.uint8 or picture.dtype != np.uint8 or reference.shape != picture.shape:
-        raise ValueError(
-            f"pictures are {reference.dtype} {reference.shape} and {picture.dtype} "
-            f"{picture.shape}, expected uint8 of one shape"
-        )
-    error = float(np.mean((reference.astype(np.float64) - picture) ** 2))
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
-
-
-def stoi(reference: np.ndarray, sound: np.ndarray, sample_rate: int) -> float:
-    """Short-time objective intelligibility of two waveforms (S,), about 0 to 1 (Taal et al., 2011).
-
-    Through pystoi, which the development extra installs.
-
-    Raises ValueError for different shapes or more than one channel, and without pystoi.
-    """
-    if reference.ndim != 1 or reference.shape != sound.shape:
-        raise ValueError(
-            f"waveforms have shapes {reference.shape} and {sound.shape}, expected (S,) both"
-        )
-    try:
-        import pystoi
-    except ImportError:
-        raise ValueError('STOI needs pystoi; install it with pip install -e ".[dev]"') from None
-    return float(pystoi.stoi(reference, sound, sample_rate))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unified.evaluation import GlyphJudge, Match, psnr, stoi, words
+from unified.evaluation import GlyphJudge, Match, words
 from unified.events import Done
 from unified.model import UnifiedModel
 from unified_data.document import Audio, Document, Image, Slot
@@ -26,6 +26,8 @@ from unified_data.pocket.scenes import Scene, parse_caption, render
 from unified_data.pocket.speech import SAMPLE_RATE
 from unified_data.pocket.speech import speak as speak_truly
 from unified_data.pocket.subjects import Subject, load_subjects
+from unified_tokenizers.measures import psnr, stoi
+from unified_tokenizers.report import reconstruct_picture, reconstruct_sound
 
 __all__ = [
     "Answer",
@@ -44,7 +46,6 @@ __all__ = [
     "listen",
     "question_kind",
     "questions_of_each_kind",
-    "reconstruct",
     "speak_and_listen",
     "true_sound",
 ]
@@ -270,22 +271,15 @@ def _texts(documents: Iterable[Document]) -> list[str]:
     return [document.segments[-1].text for document in documents]  # type: ignore[union-attr]
 
 
-def reconstruct(tokenizer: Any, pixels: np.ndarray) -> np.ndarray:
-    """A picture (H, W, 3) uint8 through an image tokenizer's codes and back."""
-    batch = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
-    restored = tokenizer.decode(tokenizer.encode(batch))[0]
-    return np.ascontiguousarray((restored * 255).round().byte().numpy().transpose(1, 2, 0))
-
-
 def image_psnr(tokenizer: Any, pictures: Iterable[np.ndarray]) -> float:
     """Mean over pictures of the reconstruction's PSNR, dB."""
-    return fmean(psnr(pixels, reconstruct(tokenizer, pixels)) for pixels in pictures)
+    return fmean(psnr(pixels, reconstruct_picture(tokenizer, pixels)[0]) for pixels in pictures)
 
 
 def audio_stoi(tokenizer: Any, sounds: Iterable[Audio]) -> float:
     """Mean over mono sounds at the tokenizer's rate of the reconstruction's STOI."""
     scores = []
     for sound in sounds:
-        restored = tokenizer.decode(tokenizer.encode(torch.from_numpy(sound.waveform)[None]))
-        scores.append(stoi(sound.waveform[0], restored[0, 0].numpy(), sound.sample_rate))
+        restored, _ = reconstruct_sound(tokenizer, sound.waveform[0])
+        scores.append(stoi(sound.waveform[0], restored, sound.sample_rate))
     return fmean(scores)

@@ -133,7 +133,7 @@ def test_a_tar_cut_off_is_refused(tmp_path):
 
 
 def test_missing_data_says_what_to_do(tmp_path):
-    for path, reason in (("no", "build it first"), ("no-*.tar", "nothing matches")):
+    for path, reason in (("no", "build data first"), ("no-*.tar", "nothing matches")):
         with pytest.raises(ValueError, match=reason):
             load_pictures((str(tmp_path / path),), 9)
     with pytest.raises(ValueError, match="no recordings in"):

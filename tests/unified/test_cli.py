@@ -215,6 +215,55 @@ def test_data_build_makes_shards(unified, refused, tmp_path):
     refused(unified("data", "build", "pocket", "-o", world, "--only", "film", on=None), "'film'")
 
 
+def test_a_tokenizer_is_evaluated_and_shown(unified, refused, cli_model, tmp_path):
+    data = tmp_path / "pictures"
+    data.mkdir()
+    rng = np.random.default_rng(0)
+    for number, (height, width) in enumerate([(70, 90), (33, 60), (96, 96)]):
+        pixels = np.kron(rng.integers(0, 256, (height // 3, width // 3, 3)), np.ones((3, 3, 1)))
+        save_png(data / f"{number}.png", pixels.astype(np.uint8))
+    command = ("tokenizer", "evaluate", cli_model, data, "--against", "webp", "--limit", 2)
+    code, out, err = unified(*command, "--plot", tmp_path / "plot.png", "--json", on=None)
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["pictures"] == 2
+    assert len(report["against"]["webp"]) == 8
+    assert load_image(tmp_path / "plot.png").shape[2] == 3
+    code, out, _ = unified("tokenizer", "evaluate", cli_model / "image_tokenizer", data, on=None)
+    assert code == 0
+    assert "entropy-coded" in out
+    refused(
+        unified("tokenizer", "evaluate", cli_model, data, "--against", "opus", on=None),
+        "no codec 'opus' for image",
+    )
+
+    pair = tmp_path / "pair.png"
+    code, out, err = unified(
+        "tokenizer", "reconstruct", cli_model, data / "0.png", "-o", pair, on=None
+    )
+    assert (code, out) == (0, f"{pair}\n")
+    assert np.array_equal(load_image(pair)[:69, :90], load_image(data / "0.png"))
+    assert load_image(pair).shape == (69, 181, 3)
+    assert "bits a pixel" in err
+
+
+def test_a_sound_is_reconstructed_and_evaluated(unified, cli_model, tmp_path):
+    wave = 0.3 * np.sin(np.arange(24_000) / 9) * np.sin(np.arange(24_000) / 4000)
+    soundfile.write(tmp_path / "s.wav", np.stack([wave, wave], 1), 24_000)
+    command = ("tokenizer", "reconstruct", cli_model, tmp_path / "s.wav", "-o", tmp_path / "t.wav")
+    code, out, err = unified(*command, "--json", on=None)
+    assert code == 0, err
+    assert json.loads(out)["codes"] == 2 * 25
+    assert "resampled from 24,000" in err
+    restored, rate = load_audio(tmp_path / "t.wav")
+    assert (restored.shape, rate) == ((1, 16_000), 16_000)
+    soundfile.write(tmp_path / "u.wav", wave, 16_000)
+    command = ("tokenizer", "evaluate", cli_model, tmp_path / "u.wav", "--audio", "--json")
+    code, out, err = unified(*command, on=None)
+    assert code == 0, err
+    assert json.loads(out)["seconds"] == 1.5
+
+
 def test_training_needs_its_configuration(unified, refused, tmp_path):
     for command in (("train",), ("tokenizer", "train")):
         refused(unified(*command, tmp_path / "none.yaml", on=None), "there is no configuration")
@@ -224,7 +273,8 @@ def test_training_needs_its_configuration(unified, refused, tmp_path):
 
 COMMANDS = [
     (), ("write",), ("draw",), ("describe",), ("speak",), ("listen",), ("sample",), ("inspect",),
-    ("subjects",), ("info",), ("train",), ("tokenizer", "train"), ("data", "build", "pocket"),
+    ("subjects",), ("info",), ("train",), ("tokenizer", "train"), ("tokenizer", "evaluate"),
+    ("tokenizer", "reconstruct"), ("data", "build", "pocket"),
 ]  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Evaluation: the judge is right on true pictures, and what a perfect model does counts as such."""
 
-import math
 import re
 from dataclasses import replace
 
@@ -13,8 +12,6 @@ from unified.article import ArticlePlan
 from unified.evaluation import (
     GlyphJudge,
     corpus_word_error_rate,
-    psnr,
-    stoi,
     word_error_rate,
     word_recall,
     words,
@@ -103,27 +100,6 @@ def test_word_arithmetic():
     for measure in (word_error_rate, word_recall):
         with pytest.raises(ValueError, match="no"):
             measure("...", "a cat")
-
-
-def test_psnr():
-    black = np.zeros((3, 5, 3), np.uint8)
-    assert psnr(black, black) == math.inf
-    assert psnr(black, black + 255) == 0
-    assert psnr(black, black + 16) == pytest.approx(20 * math.log10(255 / 16))
-    with pytest.raises(ValueError, match="uint8 of one shape"):
-        psnr(black, black[1:])
-
-
-def test_stoi_falls_with_noise():
-    rng = np.random.default_rng(0)
-    times = np.arange(16_000) / 16_000
-    sound = (np.sin(2 * np.pi * 300 * times) * np.sin(2 * np.pi * 3 * times)).astype(np.float32)
-    sound += 0.1 * rng.standard_normal(16_000).astype(np.float32) * (np.sin(40 * times) > 0)
-    noisy = sound + rng.standard_normal(16_000).astype(np.float32)
-    assert stoi(sound, sound, 16_000) == pytest.approx(1)
-    assert stoi(sound, noisy, 16_000) < 0.8
-    with pytest.raises(ValueError, match="expected \\(S,\\) both"):
-        stoi(sound, sound[1:], 16_000)
 
 
 class Oracle:

@@ -266,12 +266,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
-    """Load the tokenizer in `folder`, image or audio, as its config.json says.
+    """Load the tokenizer in `folder` as its config.json says: one of ours, or a pretrained codec
+    of transformers or diffusers (see `unified_tokenizers.adapters`).
 
     Raises:
-        ValueError: files missing, torn, of an unknown modality, or of other shapes.
+        ValueError: files missing, torn, of an unknown kind, or of other shapes.
     """
-    modality = _read_config(Path(folder)).get("modality")
+    entries = _read_config(Path(folder))
+    if "modality" not in entries and {"model_type", "_class_name"} & set(entries):
+        from unified_tokenizers.adapters import load_codec
+
+        return load_codec(folder)
+    modality = entries.get("modality")
     if modality == "image":
         from unified_tokenizers.image import ImageTokenizer
 

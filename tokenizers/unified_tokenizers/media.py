@@ -1,4 +1,4 @@
-"""Training media for tokenizers: pictures and recordings from WebDataset shards or a folder.
+"""Media for tokenizers: pictures and recordings from WebDataset shards or a folder.
 
 Only members and files with allowed endings are read, and only as pictures or sound: nothing is
 ever unpickled or extracted.
@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-__all__ = ["load_pictures", "load_recordings"]
+__all__ = ["load_pictures", "load_recordings", "read_pictures", "read_recordings"]
 
 _ENDINGS = {"image": (".png", ".jpg", ".jpeg", ".webp"), "audio": (".flac", ".wav", ".ogg")}
 
@@ -24,7 +24,7 @@ def _members(source: Path, modality: str) -> Iterator[tuple[str, bytes]]:
     """(where, bytes) of every picture or recording: `source` is a folder of tars or of files."""
     endings = _ENDINGS[modality]
     if not source.exists():
-        raise ValueError(f"no training data at {source}; build it first (unified data build)")
+        raise ValueError(f"there is nothing at {source}; build data first (unified data build)")
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     for path in files:
         if path.suffix == ".tar":
@@ -57,15 +57,11 @@ def _sources(paths: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def load_pictures(paths: tuple[str, ...], limit: int) -> np.ndarray:
-    """Up to `limit` pictures of one size, (N, H, W, 3) uint8.
+def read_pictures(paths: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
+    """(where, uint8 (H, W, 3)) of every picture in shards, folders or files.
 
-    A picture that is found several times counts as often: so a data set says what matters.
-
-    Raises:
-        ValueError: nothing found, an unreadable picture, or pictures of different sizes.
+    Raises ValueError for a path without anything at it and for an unreadable picture.
     """
-    pictures: list[np.ndarray] = []
     for source in _sources(paths):
         for where, data in _members(source, "image"):
             try:
@@ -73,27 +69,15 @@ def load_pictures(paths: tuple[str, ...], limit: int) -> np.ndarray:
                     pixels = np.asarray(picture.convert("RGB"))
             except (OSError, SyntaxError, Image.DecompressionBombError) as error:
                 raise ValueError(f"cannot read the picture {where}: {error}") from None
-            if pictures and pixels.shape != pictures[0].shape:
-                raise ValueError(
-                    f"the picture {where} is {pixels.shape[:2]} pixels, the first"
-                    f" {pictures[0].shape[:2]}; pictures of one training have one size"
-                )
-            pictures.append(pixels)
-            if len(pictures) == limit:
-                return np.stack(pictures)
-    if not pictures:
-        raise ValueError(f"no pictures in {', '.join(paths)}")
-    return np.stack(pictures)
+            yield where, pixels
 
 
-def load_recordings(paths: tuple[str, ...], sample_rate: int, seconds: float) -> list[np.ndarray]:
-    """Recordings, mono int16, until they last `seconds` together.
+def read_recordings(paths: tuple[str, ...], sample_rate: int) -> Iterator[tuple[str, np.ndarray]]:
+    """(where, int16 (S,)) of every recording in shards, folders or files.
 
     Raises:
-        ValueError: nothing found, an unreadable recording, another sample rate, or not mono.
+        ValueError: nothing at a path, an unreadable recording, another sample rate, or not mono.
     """
-    recordings: list[np.ndarray] = []
-    total = 0
     for source in _sources(paths):
         for where, data in _members(source, "audio"):
             try:
@@ -108,10 +92,45 @@ def load_recordings(paths: tuple[str, ...], sample_rate: int, seconds: float) ->
                 raise ValueError(
                     f"the recording {where} has {samples.shape[1]} channels, expected mono"
                 )
-            recordings.append(samples[:, 0])
-            total += len(samples)
-            if total >= seconds * sample_rate:
-                return recordings
+            yield where, samples[:, 0]
+
+
+def load_pictures(paths: tuple[str, ...], limit: int) -> np.ndarray:
+    """Up to `limit` pictures of one size, (N, H, W, 3) uint8.
+
+    A picture that is found several times counts as often: so a data set says what matters.
+
+    Raises:
+        ValueError: nothing found, an unreadable picture, or pictures of different sizes.
+    """
+    pictures: list[np.ndarray] = []
+    for where, pixels in read_pictures(paths):
+        if pictures and pixels.shape != pictures[0].shape:
+            raise ValueError(
+                f"the picture {where} is {pixels.shape[:2]} pixels, the first"
+                f" {pictures[0].shape[:2]}; pictures of one training have one size"
+            )
+        pictures.append(pixels)
+        if len(pictures) == limit:
+            break
+    if not pictures:
+        raise ValueError(f"no pictures in {', '.join(paths)}")
+    return np.stack(pictures)
+
+
+def load_recordings(paths: tuple[str, ...], sample_rate: int, seconds: float) -> list[np.ndarray]:
+    """Recordings, mono int16, until they last `seconds` together.
+
+    Raises:
+        ValueError: nothing found, an unreadable recording, another sample rate, or not mono.
+    """
+    recordings: list[np.ndarray] = []
+    total = 0
+    for _, samples in read_recordings(paths, sample_rate):
+        recordings.append(samples)
+        total += len(samples)
+        if total >= seconds * sample_rate:
+            break
     if not recordings:
         raise ValueError(f"no recordings in {', '.join(paths)}")
     return recordings

@@ -1,0 +1,267 @@
+"""What a tokenizer keeps of media, at how many bits, beside classical codecs on the same files.
+
+Legend: H W pixels, S samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from unified_tokenizers.classical import AUDIO_CODECS, IMAGE_CODECS, code_picture, code_sound
+from unified_tokenizers.measures import (
+    CodeUse,
+    mel_distance,
+    ms_ssim,
+    pesq,
+    psnr,
+    si_sdr,
+    ssim,
+    stoi,
+)
+
+__all__ = [
+    "evaluate_pictures",
+    "evaluate_sounds",
+    "reconstruct_picture",
+    "reconstruct_sound",
+    "save_plot",
+]
+
+Progress = Callable[[int], None]
+"""Called with the number of media that are done."""
+_MOST_DB = 100.0
+
+
+def reconstruct_picture(tokenizer: Any, pixels: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+    """A picture, uint8 (H, W, 3), through codes and back, and the codes (1, K, h, w)."""
+    coded = tokenizer.encode(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])
+    restored = (tokenizer.decode(coded)[0] * 255).round().byte().numpy()
+    return np.ascontiguousarray(restored.transpose(1, 2, 0)), coded.codes
+
+
+def reconstruct_sound(tokenizer: Any, waveform: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+    """A mono waveform, float32 (S,), through codes and back, and the codes (1, K, T).
+
+    A tokenizer of more channels gets the waveform in each, and gives their mean.
+    """
+    channels = getattr(tokenizer, "channels", 1)
+    media = torch.from_numpy(waveform)[None, None].expand(1, channels, -1)
+    coded = tokenizer.encode(media)
+    return tokenizer.decode(coded)[0].mean(0).numpy(), coded.codes
+
+
+def evaluate_pictures(
+    tokenizer: Any,
+    pictures: Iterable[np.ndarray],
+    against: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measures of an image tokenizer, and of classical codecs, on uint8 pictures (H, W, 3).
+
+    Bits are those of all pictures over all their pixels: `bpp` of the codes as they are,
+    `bpp_entropy_coded` by how often each occurs (order 0, told by these same pictures). PSNR
+    (counted as 100 dB where a picture comes back exactly), SSIM and MS-SSIM are means over
+    pictures.
+
+    Raises ValueError where there are no pictures.
+    """
+    use = CodeUse(tokenizer.codebook_sizes)
+    points: dict[tuple[str, float], list[dict[str, float]]] = {
+        (codec, quality): [] for codec in against for quality in IMAGE_CODECS[codec]
+    }
+    own: list[dict[str, float]] = []
+    for pixels in pictures:
+        restored, codes = reconstruct_picture(tokenizer, pixels)
+        use.add(codes)
+        number = pixels.shape[0] * pixels.shape[1]
+        own.append({"pixels": number, "codes": codes[0, 0].numel(), **_look(pixels, restored)})
+        for (codec, quality), found in points.items():
+            coded = code_picture(codec, quality, pixels)
+            found.append(
+                {
+                    "pixels": number, "bits": 8 * coded.num_bytes, "header": 8 * coded.header_bytes,
+                    **_look(pixels, coded.media),
+                }
+            )  # fmt: skip
+        if progress is not None:
+            progress(len(own))
+    if not own:
+        raise ValueError("there are no pictures to evaluate on")
+    measures = ("psnr_db", "ssim", "ms_ssim")
+    report = _own_figures(tokenizer, use, own, "pixels", "bpp", 1.0)
+    report |= {name: _mean(own, name) for name in measures}
+    report["pictures"] = len(own)
+    report["against"] = _curves(points, measures, "quality", "pixels", "bpp", 1.0)
+    return report
+
+
+def _look(pixels: np.ndarray, restored: np.ndarray) -> dict[str, float]:
+    found = {"psnr_db": min(psnr(pixels, restored), _MOST_DB)}
+    # Below a window's size there is no SSIM; the mean is over the others.
+    if min(pixels.shape[:2]) >= 11:
+        found |= {"ssim": ssim(pixels, restored), "ms_ssim": ms_ssim(pixels, restored)}
+    return found
+
+
+def evaluate_sounds(
+    tokenizer: Any,
+    sounds: Iterable[np.ndarray],
+    against: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measures of an audio tokenizer, and of classical codecs, on mono float32 waveforms (S,).
+
+    At the tokenizer's sample rate. `kbps` and `kbps_entropy_coded` as bits of pictures in
+    `evaluate_pictures`. PESQ at 8 and 16 kHz alone, and where the library is installed.
+
+    Raises ValueError where there are no sounds.
+    """
+    rate = tokenizer.sample_rate
+    with_pesq = rate in (8_000, 16_000) and _has_pesq()
+    use = CodeUse(tokenizer.codebook_sizes)
+    points: dict[tuple[str, float], list[dict[str, float]]] = {
+        (codec, kbps): [] for codec in against for kbps in AUDIO_CODECS[codec]
+    }
+    own: list[dict[str, float]] = []
+    for waveform in sounds:
+        restored, codes = reconstruct_sound(tokenizer, waveform)
+        use.add(codes)
+        own.append(
+            {
+                "samples": len(waveform), "codes": codes[0, 0].numel(),
+                **_listen(waveform, restored, rate, with_pesq),
+            }
+        )  # fmt: skip
+        for (codec, kbps), found in points.items():
+            coded = code_sound(codec, kbps, waveform, rate)
+            found.append(
+                {
+                    "samples": len(waveform), "bits": 8 * coded.num_bytes,
+                    "header": 8 * coded.header_bytes,
+                    **_listen(waveform, coded.media, rate, with_pesq),
+                }
+            )  # fmt: skip
+        if progress is not None:
+            progress(len(own))
+    if not own:
+        raise ValueError("there are no sounds to evaluate on")
+    measures = ("stoi", "pesq", "si_sdr_db", "mel_distance")
+    scale = rate / 1000
+    report = _own_figures(tokenizer, use, own, "samples", "kbps", scale)
+    report |= {name: _mean(own, name) for name in measures}
+    report["seconds"] = round(sum(one["samples"] for one in own) / rate, 2)
+    report["against"] = _curves(points, measures, "asked_kbps", "samples", "kbps", scale)
+    return report
+
+
+def _has_pesq() -> bool:
+    try:
+        import pesq  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _listen(
+    waveform: np.ndarray, restored: np.ndarray, rate: int, with_pesq: bool
+) -> dict[str, float]:
+    found = {
+        "stoi": stoi(waveform, restored, rate),
+        "si_sdr_db": si_sdr(waveform, restored),
+        "mel_distance": mel_distance(waveform, restored, rate),
+    }
+    if with_pesq and (score := pesq(waveform, restored, rate)) is not None:
+        found["pesq"] = score
+    return found
+
+
+def _mean(items: Sequence[dict[str, float]], name: str) -> float | None:
+    """Mean of those that have the measure."""
+    values = [item[name] for item in items if name in item]
+    return round(fmean(values), 4) if values else None
+
+
+def _own_figures(
+    tokenizer: Any,
+    use: CodeUse,
+    own: Sequence[dict[str, float]],
+    what: str,
+    unit: str,
+    scale: float,
+) -> dict[str, Any]:
+    codes = sum(item["codes"] for item in own)
+    size = sum(item[what] for item in own)
+    bits = [math.log2(number) for number in tokenizer.codebook_sizes]
+    return {
+        "codebook_sizes": list(tokenizer.codebook_sizes),
+        "codes": codes * len(bits),
+        unit: round(scale * codes * sum(bits) / size, 5),
+        f"{unit}_entropy_coded": round(scale * codes * sum(use.entropy) / size, 5),
+        "usage": [round(share, 4) for share in use.usage],
+        "perplexity": [round(number, 1) for number in use.perplexity],
+    }
+
+
+def _curves(
+    points: dict[tuple[str, float], list[dict[str, float]]],
+    measures: Sequence[str],
+    setting: str,
+    what: str,
+    unit: str,
+    scale: float,
+) -> dict[str, list[dict[str, Any]]]:
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for (codec, value), found in points.items():
+        size = sum(item[what] for item in found)
+        curves.setdefault(codec, []).append(
+            {
+                setting: value,
+                unit: round(scale * sum(item["bits"] for item in found) / size, 5),
+                f"{unit}_of_headers": round(
+                    scale * sum(item["header"] for item in found) / size, 5
+                ),
+                **{name: _mean(found, name) for name in measures},
+            }
+        )
+    return curves
+
+
+def save_plot(report: dict[str, Any], path: Path, title: str) -> None:
+    """Rate against quality as a PNG: the codecs' curves, with and without headers, and the
+    tokenizer's points, its codes as they are and entropy-coded.
+
+    Raises ValueError without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError(
+            "a plot needs matplotlib; install it with pip install 'unified[measure]'"
+        ) from None
+    unit = "bpp" if "bpp" in report else "kbps"
+    names = [n for n in ("psnr_db", "ms_ssim", "stoi", "pesq") if report.get(n) is not None]
+    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
+        for color, (codec, points) in enumerate(report["against"].items()):
+            kept = [p for p in points if p[name] is not None]
+            bits, heights = [p[unit] for p in kept], [p[name] for p in kept]
+            plain = [p[unit] - p[f"{unit}_of_headers"] for p in kept]
+            axes.plot(bits, heights, ".-", color=f"C{color}", label=codec)
+            axes.plot(plain, heights, ":", color=f"C{color}", label=f"{codec}, headers taken off")
+        axes.plot(report[unit], report[name], "k*", markersize=12, label="tokenizer")
+        coded = report[f"{unit}_entropy_coded"]
+        axes.plot(coded, report[name], "k+", markersize=10, label="tokenizer, entropy-coded")
+        axes.set_xscale("log")
+        axes.set_xlabel("bits per pixel" if unit == "bpp" else "kbit/s")
+        axes.set_ylabel(name.replace("_", " "))
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    figure.suptitle(title)
+    figure.savefig(path, format="png", dpi=120)

@@ -1,0 +1,202 @@
+"""Commands about media tokenizers: training one, measuring one, seeing what one keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unified.cli_model import Config, Resume, existing
+from unified.cli_terminal import AsJson, note, result, warnings_as_notes
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="A tokenizer's folder, or a model's (its own for the medium)."
+    ),
+]
+_SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
+
+
+def train(config: Config, resume: Resume = False) -> None:
+    """Train a media tokenizer from one configuration file."""
+    from unified_tokenizers.training import main
+
+    main(existing(config), resume)
+
+
+def evaluate(
+    name: Name,
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Shards, folders or files.")],
+    audio: Annotated[
+        bool, typer.Option("--audio", help="Of a model: its audio tokenizer.")
+    ] = False,
+    against: Annotated[
+        str,
+        typer.Option("--against", metavar="CODECS", help="webp,avif,jpeg for pictures, opus."),
+    ] = "",
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Pictures, or seconds of sound, at most.")
+    ] = 1000,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="F.png", help="Rate against quality.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bits and quality of a tokenizer, beside classical codecs on the same files."""
+    from unified.outputs import check_format, check_writable
+    from unified_data.files import atomic_path
+
+    if plot is not None:
+        check_format(plot, (".png",), "a plot")
+        check_writable(plot)
+    tokenizer = _open(name, "audio" if audio else "image")
+    codecs = [codec for codec in against.split(",") if codec]
+    report = _report(tokenizer, tuple(data), codecs, limit)
+    if plot is not None:
+        from unified_tokenizers.report import save_plot
+
+        with atomic_path(plot) as partial:
+            save_plot(report, partial, f"{name} on {', '.join(data)}")
+    if as_json:
+        result({"tokenizer": name, "data": data, **report}, True, "")
+    else:
+        _print(report)
+    if plot is not None:
+        note(f"wrote {plot}")
+
+
+def reconstruct(
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a sound.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="F.png or F.wav to write.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """A file through codes and back: of a picture, the original and what came back beside it."""
+    from unified.outputs import check_format, check_writable
+
+    sound = file.suffix.lower() in _SOUNDS
+    check_format(output, (".wav",) if sound else (".png",), "a sound" if sound else "a picture")
+    check_writable(output)
+    tokenizer = _open(name, "audio" if sound else "image")
+    if sound:
+        number, size = _reconstruct_sound(tokenizer, file, output)
+        bits = f"{size:.2f} kbit/s"
+    else:
+        number, size = _reconstruct_picture(tokenizer, file, output)
+        bits = f"{size:.4f} bits a pixel"
+    note(f"{number:,} codes, {bits}")
+    result({"path": str(output), "codes": number, "bits": size}, as_json, str(output))
+
+
+def _reconstruct_picture(tokenizer: Any, file: Path, output: Path) -> tuple[int, float]:
+    import numpy as np
+
+    from unified_data.files import load_image, save_png
+    from unified_tokenizers.report import reconstruct_picture
+
+    pixels = load_image(file)
+    restored, codes = reconstruct_picture(tokenizer, pixels)
+    gap = np.full((pixels.shape[0], max(1, pixels.shape[1] // 50), 3), 255, np.uint8)
+    save_png(output, np.concatenate([pixels, gap, restored], axis=1))
+    return codes.numel(), _bits(tokenizer, codes) / (pixels.shape[0] * pixels.shape[1])
+
+
+def _reconstruct_sound(tokenizer: Any, file: Path, output: Path) -> tuple[int, float]:
+    from unified.fitting import fit_sound
+    from unified_data.files import load_audio, save_wav
+    from unified_tokenizers.report import reconstruct_sound
+
+    with warnings_as_notes():
+        waveform, notes = fit_sound(*load_audio(file), tokenizer.sample_rate)
+    for text in notes:
+        note(text)
+    restored, codes = reconstruct_sound(tokenizer, waveform[0])
+    save_wav(output, restored[None], tokenizer.sample_rate)
+    seconds = waveform.shape[1] / tokenizer.sample_rate
+    return codes.numel(), _bits(tokenizer, codes) / seconds / 1000
+
+
+def _bits(tokenizer: Any, codes: Any) -> float:
+    """Bits of codes (1, K, *grid), before entropy coding."""
+    import math
+
+    return sum(
+        codes[:, level].numel() * math.log2(size)
+        for level, size in enumerate(tokenizer.codebook_sizes)
+    )
+
+
+def _open(name: str, modality: str) -> Any:
+    """The tokenizer in a folder, or that of a model for a modality."""
+    from unified.model_files import model_directory
+    from unified_tokenizers import load_tokenizer
+
+    folder = Path(name)
+    if not (folder / "config.json").is_file() or (folder / "unified.json").is_file():
+        folder = model_directory(name) / f"{modality}_tokenizer"
+    return load_tokenizer(folder)
+
+
+def _report(tokenizer: Any, data: tuple[str, ...], codecs: list[str], limit: int) -> dict[str, Any]:
+    from itertools import islice
+
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    from unified_tokenizers.classical import check_codecs
+    from unified_tokenizers.media import load_recordings, read_pictures
+    from unified_tokenizers.report import evaluate_pictures, evaluate_sounds
+
+    check_codecs(codecs, tokenizer.modality)
+    columns = (TextColumn("{task.fields[done]} {task.description}"),)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(
+            "pictures" if tokenizer.modality == "image" else "recordings", done=0, total=None
+        )
+
+        def report(done: int) -> None:
+            bar.update(task, done=done)
+
+        if tokenizer.modality == "image":
+            pictures = (pixels for _, pixels in islice(read_pictures(data), limit))
+            return evaluate_pictures(tokenizer, pictures, codecs, report)
+        sounds = load_recordings(data, tokenizer.sample_rate, limit)
+        waveforms = (sound.astype(np.float32) / 32768 for sound in sounds)
+        return evaluate_sounds(tokenizer, waveforms, codecs, report)
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    unit = "bpp" if "bpp" in report else "kbps"
+    names = [n for n in report if n in _MEASURES and report[n] is not None]
+    table = Table(box=None)
+    for heading in ("", unit, "headers", *(name.replace("_", " ") for name in names)):
+        table.add_column(heading, justify="left" if not heading else "right")
+
+    def row(label: str, bits: float, headers: float | None, values: dict[str, Any]) -> None:
+        shown = [f"{bits:.4g}", "" if headers is None else f"{headers:.3g}"]
+        shown += ["" if values[n] is None else f"{values[n]:.4g}" for n in names]
+        table.add_row(label, *shown)
+
+    row("codes", report[unit], None, report)
+    row("codes, entropy-coded", report[f"{unit}_entropy_coded"], None, report)
+    for codec, points in report["against"].items():
+        for point in points:
+            setting = point.get("quality", point.get("asked_kbps"))
+            row(f"{codec} {setting:g}", point[unit], point[f"{unit}_of_headers"], point)
+    console = Console()
+    console.print(table)
+    console.print(
+        f"codebooks {report['codebook_sizes']}, used {report['usage']}, perplexity"
+        f" {report['perplexity']}, {report['codes']:,} codes"
+    )
+
+
+_MEASURES = ("psnr_db", "ssim", "ms_ssim", "stoi", "pesq", "si_sdr_db", "mel_distance")
