@@ -15,6 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from unified_tokenizers import load_tokenizer, training
+from unified_tokenizers.image import ImageTokenizer
+from unified_tokenizers.losses import ImageLoss
 from unified_tokenizers.training import TokenizerTraining, load_config, train
 
 IMAGE = {
@@ -72,9 +74,23 @@ def state(output: Path) -> dict[str, torch.Tensor]:
     return load_file(output / "checkpoints" / "step-0000006" / "state.safetensors")
 
 
-@pytest.mark.parametrize("modality", ["image", "audio"])
-def test_a_resumed_run_is_bit_equal_to_one_never_stopped(data, tmp_path, monkeypatch, modality):
-    folder = train(run(data, tmp_path / "whole", modality))
+ADVERSARY = {"weight": 0.5, "start": 2, "warmup": 3, "width": 4}
+REVIVED = {"kind": "vq", "codes": 24, "dim": 2, "revive": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("modality", "changes"),
+    [
+        ("image", {}),
+        ("audio", {}),
+        ("image", {"adversary": ADVERSARY, "tokenizer": {**IMAGE, "quantizer": REVIVED}}),
+        ("audio", {"adversary": ADVERSARY, "losses": {"mel": 1.0, "stft": 0.5}}),
+    ],
+)
+def test_a_resumed_run_is_bit_equal_to_one_never_stopped(
+    data, tmp_path, monkeypatch, modality, changes
+):
+    folder = train(run(data, tmp_path / "whole", modality, **changes))
     whole = state(tmp_path / "whole")
 
     save = training.save_checkpoint
@@ -83,7 +99,7 @@ def test_a_resumed_run_is_bit_equal_to_one_never_stopped(data, tmp_path, monkeyp
         save(*arguments, **more)
         raise KeyboardInterrupt
 
-    config = run(data, tmp_path / "stopped", modality)
+    config = run(data, tmp_path / "stopped", modality, **changes)
     with monkeypatch.context() as patched:
         patched.setattr(training, "save_checkpoint", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
@@ -149,6 +165,42 @@ def test_curves_and_reconstructions_reach_tensorboard(data, tmp_path):
     assert all(0 < share <= 1 for share in used)
 
 
+def test_the_discriminator_learns_from_its_start_on(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    adversary = {"weight": 0.5, "start": 3, "warmup": 2, "width": 4}
+    train(run(data, tmp_path, adversary=adversary, save_every=1))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/discriminator")] == [4, 5, 6]
+    added = [event.value for event in events.Scalars("train/adversarial")]
+    assert added[0] == 0  # nothing at first: it is ignorant
+    assert added[1] != 0
+
+    before, after = (
+        load_file(tmp_path / "checkpoints" / f"step-000000{step}" / "state.safetensors")
+        for step in (5, 6)
+    )
+    judging = [name for name in after if name.startswith("module/discriminator/")]
+    assert judging
+    assert all(not torch.equal(before[name], after[name]) for name in judging)
+
+
+def test_an_alarm_when_codes_fall_out_of_use(data, tmp_path, monkeypatch, capsys):
+    quantize = ImageTokenizer.quantize
+    calls = []
+
+    def collapsing(self, features):
+        found = quantize(self, features)
+        if self.training:
+            calls.append(1)
+        return found._replace(codes=found.codes * 0) if len(calls) > 3 and self.training else found
+
+    monkeypatch.setattr(ImageTokenizer, "quantize", collapsing)
+    train(run(data, tmp_path))
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("alarm: codebook 0 uses 3% of its codes, less than half of what it did") == 3
+
+
 def test_an_existing_run_is_never_overwritten(data, tmp_path):
     config = run(data, tmp_path, steps=1, save_every=1)
     before = load_tokenizer(train(config)).fingerprint
@@ -189,8 +241,8 @@ def test_a_start_of_another_shape_is_refused(data, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(data, tmp_path, monkeypatch):
-    loss = training.image_loss
-    monkeypatch.setattr(training, "image_loss", lambda *pair: loss(*pair) * float("inf"))
+    loss = ImageLoss.forward
+    monkeypatch.setattr(ImageLoss, "forward", lambda *given: loss(*given) * float("inf"))
     with pytest.raises(ValueError, match=r"loss inf, gradient norm .* at step 0"):
         train(run(data, tmp_path, save_every=1))
     assert not (tmp_path / "checkpoints").exists()
@@ -236,7 +288,7 @@ def test_a_configuration_file_is_read_as_it_stands(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"stepz": 3}, r"unknown entries \['stepz'\], expected \['batch_size'"),
+        ({"stepz": 3}, r"unknown entries \['stepz'\], expected \['adversary', 'batch"),
         ({"steps": None}, "steps is None, expected int"),
         ({"steps": 1.5}, "steps is 1.5, expected int"),
         ({"learning_rate": "2e-3"}, "learning_rate is '2e-3', expected float"),
@@ -245,6 +297,10 @@ def test_a_configuration_file_is_read_as_it_stands(tmp_path):
         ({"tokenizer": 3}, "tokenizer is 3, expected a mapping"),
         ({"modality": "smell"}, "modality 'smell', expected 'image' or 'audio'"),
         ({"store": "int8"}, "store 'int8', expected 'float32' or 'bfloat16'"),
+        ({"losses": {"mel": 1.0}}, r"losses are \['mel'\], expected some of l1, l2"),
+        ({"losses": {"l1": -1}}, "the loss l1 has the weight -1, expected more than 0"),
+        ({"adversary": {"weight": 0.1}}, "expected weight, start and perhaps some of"),
+        ({"adversary": {"weight": 0.1, "start": "5"}}, "adversary's start is '5', expected 0 or"),
     ],
 )
 def test_wrong_entries_are_refused_by_name(tmp_path, changes, reason):

@@ -121,6 +121,13 @@ class AudioTokenizer(SavedTokenizer):
         # reaches over two halves on either side.
         return 3 * low + -(-(3 * high + 2) // 2)
 
+    @property
+    def last_weight(self) -> Tensor:
+        """The weight of the decoder's last layer, where losses are balanced."""
+        layer = self.head[1]
+        assert isinstance(layer, nn.Linear)
+        return layer.weight
+
     def features(self, waveform_BS: Tensor) -> Tensor:
         """Waveforms (B, S), S a multiple of `hop`, to (B, T, dims) before quantization."""
         with torch.autocast(waveform_BS.device.type, enabled=False):

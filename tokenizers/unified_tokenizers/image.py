@@ -98,6 +98,11 @@ class ImageTokenizer(SavedTokenizer):
         """Bits of the codes over pixels, before entropy coding."""
         return sum(math.log2(size) for size in self.codebook_sizes) / self.stride**2
 
+    @property
+    def last_weight(self) -> Tensor:
+        """The weight of the decoder's last layer, where losses are balanced."""
+        return self.to_pixels.weight
+
     def features(self, pixels_BCHW: Tensor) -> Tensor:
         """Pictures in [0, 1] (B, 3, H, W), sides multiples of `stride`, to (B, h, w, dims)."""
         x = rearrange(self.stem(pixels_BCHW * 2 - 1), "b d h w -> b h w d")

@@ -2,9 +2,10 @@
 
     unified tokenizer train configs/pocket/image.yaml [--resume]
 
-The order of training items depends on the seed and the step alone, so a resumed run goes on as
-the stopped one would have. TensorBoard gets curves and held-out reconstructions; the averaged
-weights (EMA) are what is saved as the tokenizer.
+The order of training items, and every random number, depends on the seed and the step alone, so a
+resumed run goes on as the stopped one would have. TensorBoard gets curves and held-out
+reconstructions; the averaged weights (EMA) are what is saved as the tokenizer. Under torchrun every
+process takes its part of each batch.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from unified_tokenizers import parallel
 from unified_tokenizers.audio import AudioTokenizer
 from unified_tokenizers.checkpoint import (
     changed_settings,
@@ -31,10 +33,11 @@ from unified_tokenizers.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from unified_tokenizers.discriminators import Adversary, AdversarySettings
 from unified_tokenizers.image import ImageTokenizer
-from unified_tokenizers.media import load_pictures, load_recordings
+from unified_tokenizers.losses import check_losses
 from unified_tokenizers.run_file import read_run
-from unified_tokenizers.spectral import MultiScaleMelLoss
+from unified_tokenizers.training_media import Pictures, Recordings
 
 __all__ = ["TokenizerTraining", "load_config", "main", "train"]
 
@@ -59,6 +62,9 @@ class TokenizerTraining:
             a language model has learnt about them.
         cycle: weight of the difference between the encoder's features of what is decoded and of
             the original: a tokenizer should hear its own output as it heard the original.
+        losses: weights of the losses of reconstruction by name, instead of the default ones (see
+            `unified_tokenizers.losses`).
+        adversary: a discriminator that joins in, see `discriminators.AdversarySettings`; or none.
     """
 
     modality: str
@@ -83,6 +89,8 @@ class TokenizerTraining:
     start: str | None = None
     freeze_encoder: bool = False
     cycle: float = 0.0
+    losses: dict[str, float] | None = None
+    adversary: dict[str, Any] | None = None
 
 
 def load_config(path: Path) -> TokenizerTraining:
@@ -102,112 +110,14 @@ def load_config(path: Path) -> TokenizerTraining:
         raise ValueError(f"{path}: modality {config.modality!r}, expected 'image' or 'audio'")
     if config.store not in ("float32", "bfloat16"):
         raise ValueError(f"{path}: store {config.store!r}, expected 'float32' or 'bfloat16'")
+    try:
+        if config.losses is not None:
+            check_losses(dict(config.losses), config.modality)
+        if config.adversary is not None:
+            AdversarySettings.parse(config.adversary)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
     return config
-
-
-def image_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """L1, squared error, and L1 of the differences between neighbours (which keeps edges)."""
-    difference = predicted - target
-    slopes = (difference[..., 1:] - difference[..., :-1]).abs().mean()
-    slopes = slopes + (difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()
-    return difference.abs().mean() + 5 * difference.square().mean() + 0.5 * slopes
-
-
-def _cycle(model: ImageTokenizer | AudioTokenizer, made: Tensor, features: Tensor) -> Tensor:
-    """Mean absolute difference of the encoder's features of what was made and of the original."""
-    return (model.features(made).float() - features.detach().float()).abs().mean()
-
-
-class _Images:
-    """Pictures in memory: batches for a step, the loss, and what the log shows."""
-
-    def __init__(self, config: TokenizerTraining) -> None:
-        self.pictures = load_pictures(config.data, config.limit)
-        held = load_pictures(config.heldout, 256) if config.heldout else self.pictures[:64]
-        self.held = torch.from_numpy(held).movedim(3, 1)
-        self.config = config
-        self.tokenizer = ImageTokenizer(ImageTokenizer.parse_config(config.tokenizer))
-        self.size = len(self.pictures)
-
-    def loss(self, model: nn.Module, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        assert isinstance(model, ImageTokenizer)
-        target = torch.from_numpy(self.pictures[indices]).movedim(3, 1).float() / 255
-        with torch.autocast("cpu", torch.bfloat16):
-            features = model.features(target)
-            values, codes, loss = model.quantize(features)
-            predicted = model.pictures(values, codes)
-            loss = loss + image_loss(predicted.float(), target)
-            if self.config.cycle:
-                loss = loss + self.config.cycle * _cycle(model, predicted, features)
-        return loss, codes
-
-    def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
-        assert isinstance(model, ImageTokenizer)
-        target = self.held.float() / 255
-        made = torch.cat([model.decode(model.encode(part)) for part in self.held.split(32)])
-        mse = (made - target).square().mean(dim=(1, 2, 3)).clamp_min(1e-10)
-        shown = min(16, len(target))
-        width = min(8, shown)
-        shown -= shown % width
-        pairs = torch.cat([target[:shown], made[:shown]])
-        rows = [torch.cat(list(row), dim=2) for row in pairs.split(width)]
-        log.add_image("heldout/original_above_reconstruction", torch.cat(rows, dim=1), step)
-        return {"psnr_db": float((-10 * mse.log10()).mean())}
-
-
-class _Recordings:
-    """Speech in memory: random crops for a step, the loss, and what the log plays."""
-
-    def __init__(self, config: TokenizerTraining) -> None:
-        self.config = config
-        self.tokenizer = AudioTokenizer(AudioTokenizer.parse_config(config.tokenizer))
-        self.tokenizer.front.fill()
-        rate = self.tokenizer.sample_rate
-        if config.crop * self.tokenizer.hop % 512:
-            raise ValueError(
-                f"crop {config.crop} frames of {self.tokenizer.hop} samples are not a multiple of"
-                " the mel loss's 512 samples; choose another crop"
-            )
-        self.recordings = load_recordings(config.data, rate, config.limit)
-        self.held = load_recordings(config.heldout, rate, 60) if config.heldout else []
-        self.mel = MultiScaleMelLoss(rate)
-        # A draw per second of sound, so that long recordings are heard as often as short ones.
-        lengths = np.array([len(recording) for recording in self.recordings])
-        self.starts = np.repeat(np.arange(len(lengths)), np.maximum(1, lengths // rate))
-        self.size = len(self.starts)
-
-    def loss(self, model: nn.Module, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        assert isinstance(model, AudioTokenizer)
-        length = self.config.crop * model.hop
-        rng = np.random.default_rng((self.config.seed, *indices[:2].tolist(), int(indices.sum())))
-        batch = np.zeros((len(indices), length), np.float32)
-        for row, index in enumerate(indices):
-            sound = self.recordings[self.starts[index]]
-            start = int(rng.integers(max(1, len(sound) - length + 1)))
-            part = sound[start : start + length]
-            batch[row, : len(part)] = part / np.float32(32768)
-        target = torch.from_numpy(batch)
-        with torch.autocast("cpu", torch.bfloat16):
-            features = model.features(target)
-            values, codes, loss = model.quantize(features)
-            predicted = model.waveform(values, codes)
-            loss = loss + self.mel(predicted, target)
-            if self.config.cycle:
-                loss = loss + self.config.cycle * _cycle(model, predicted, features)
-        return loss, codes
-
-    def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
-        assert isinstance(model, AudioTokenizer)
-        distances = []
-        for index, sound in enumerate(self.held):
-            target = torch.from_numpy(sound / np.float32(32768))[None, None]
-            made = model.decode(model.encode(target))
-            length = target.shape[2] // 512 * 512
-            distances.append(float(self.mel(made[:, 0, :length], target[:, 0, :length])))
-            if index < 3:
-                log.add_audio(f"heldout/{index}/made", made[0], step, model.sample_rate)
-                log.add_audio(f"heldout/{index}/original", target[0], step, model.sample_rate)
-        return {"mel_distance": float(np.mean(distances))} if distances else {}
 
 
 def _order(seed: int, step: int, batch_size: int, size: int) -> np.ndarray:
@@ -239,6 +149,40 @@ def _begin_with(model: ImageTokenizer | AudioTokenizer, folder: str) -> None:
     model.load_state_dict(start.state_dict())
 
 
+def _optimizer(config: TokenizerTraining, trained: list[nn.Parameter]) -> torch.optim.AdamW:
+    decay = [p for p in trained if p.ndim >= 2]
+    plain = [p for p in trained if p.ndim < 2]
+    return torch.optim.AdamW(
+        [
+            {"params": decay, "weight_decay": config.weight_decay},
+            {"params": plain, "weight_decay": 0},
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.99),
+    )
+
+
+class _Usage:
+    """Which codes were used since the log last told, and an alarm when they get fewer."""
+
+    def __init__(self, codebook_sizes: tuple[int, ...]) -> None:
+        self.used = [torch.zeros(size, dtype=torch.bool) for size in codebook_sizes]
+        self.best = [0.0] * len(codebook_sizes)
+
+    def add(self, codes: Tensor) -> None:
+        for level, used in enumerate(self.used):
+            used[codes[:, level].reshape(-1)] = True
+
+    def take(self) -> tuple[list[float], list[int]]:
+        """The share of each codebook's codes that were used; the levels where it fell by half."""
+        shares = [float(used.float().mean()) for used in self.used]
+        fallen = [i for i, share in enumerate(shares) if share < self.best[i] / 2]
+        self.best = [max(pair) for pair in zip(self.best, shares)]
+        for used in self.used:
+            used.zero_()
+        return shares, fallen
+
+
 def train(config: TokenizerTraining, resume: bool = False) -> Path:
     """Run a training to its end; returns the folder of the finished tokenizer.
 
@@ -246,15 +190,27 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
         ValueError: bad data, a run that exists already (without `resume`), or a loss that is
             not finite.
     """
+    together = parallel.join()
+    try:
+        return _train(config, resume)
+    finally:
+        if together:
+            parallel.leave()
+
+
+def _train(config: TokenizerTraining, resume: bool) -> Path:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     output = Path(config.output)
     found = latest_checkpoint(output / "checkpoints")
     if found and not resume:
         raise ValueError(f"{output} holds a run already; go on with --resume or remove it")
-    data: _Images | _Recordings = (
-        _Images(config) if config.modality == "image" else _Recordings(config)
-    )
+    if config.batch_size % parallel.world_size():
+        raise ValueError(
+            f"batch_size {config.batch_size} cannot be shared by {parallel.world_size()} processes"
+        )
+    first = parallel.rank() == 0
+    data = Pictures(config) if config.modality == "image" else Recordings(config)
     model = data.tokenizer
     if config.start is not None:
         _begin_with(model, config.start)
@@ -264,72 +220,99 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
         model.quantizer.eval()  # its codebooks stay, too
     average = copy.deepcopy(model).eval().requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
-    decay = [p for p in trained if p.ndim >= 2]
-    plain = [p for p in trained if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decay, "weight_decay": config.weight_decay},
-            {"params": plain, "weight_decay": 0},
-        ],
-        lr=config.learning_rate,
-        betas=(0.9, 0.99),
-    )
-    modules, optimizers = {"model": model, "average": average}, {"adamw": optimizer}
-    step, console = 0, Console(stderr=True)
+    optimizer = _optimizer(config, trained)
+    modules: dict[str, nn.Module] = {"model": model, "average": average}
+    optimizers: dict[str, torch.optim.Optimizer] = {"adamw": optimizer}
+    adversary = None
+    if config.adversary is not None:
+        adversary = Adversary(AdversarySettings.parse(config.adversary), config.modality)
+        modules["discriminator"] = adversary.discriminator
+        optimizers["adversary"] = adversary.optimizer
+    step, console = 0, Console(stderr=True, quiet=not first)
     if found:
         step, settings = load_checkpoint(found, modules, optimizers)
         if changed := changed_settings(settings, asdict(config)):
             console.print(f"going on from step {step} with other settings: {changed}")
-    log = SummaryWriter(str(output / "tensorboard"), purge_step=step)
-    used = torch.zeros(len(model.codebook_sizes), max(model.codebook_sizes), dtype=torch.bool)
+    log = SummaryWriter(str(output / "tensorboard"), purge_step=step) if first else None
+    usage = _Usage(model.codebook_sizes)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))  # fmt: skip
     began, since = time.perf_counter(), step
     with Progress(*columns, console=console, refresh_per_second=1) as progress:
         task = progress.add_task(config.modality, total=config.steps, completed=step, figures="")
         while step < config.steps:
+            # Quantizers draw: where codebooks begin, and where unused codes are put.
+            torch.manual_seed(config.seed * 1_000_003 + step)
             for group in optimizer.param_groups:
                 group["lr"] = _rate(config, step)
             indices = _order(config.seed, step, config.batch_size, data.size)
-            loss, codes = data.loss(model, indices)
+            batch = data.batch(model, indices[parallel.rank() :: parallel.world_size()])
+            loss, figures = batch.loss, {"loss": float(batch.loss.detach())}
+            if adversary is not None and adversary.active(step):
+                with torch.autocast("cpu", torch.bfloat16):
+                    added = adversary.loss(batch.real, batch.made, loss, model.last_weight, step)
+                loss, figures["adversarial"] = loss + added, float(added.detach())
             loss.backward()
+            parallel.average_gradients(trained)
             norm = nn.utils.clip_grad_norm_(trained, config.clip).detach()
-            loss = loss.detach()
-            if not math.isfinite(float(loss)) or not math.isfinite(float(norm)):
-                raise ValueError(f"loss {float(loss)}, gradient norm {float(norm)} at step {step}")
+            if not math.isfinite(float(loss.detach())) or not math.isfinite(float(norm)):
+                raise ValueError(
+                    f"loss {float(loss.detach())}, gradient norm {float(norm)} at step {step}"
+                )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            # A short average at first: the first steps' weights are worth forgetting.
-            weight = 1 - min(config.ema, (step + 1) / (step + 10))
-            with torch.no_grad():
-                for mean, parameter in zip(average.parameters(), model.parameters()):
-                    mean.lerp_(parameter, weight)
-                # Codebooks that follow by moving averages are averages already.
-                for kept, buffer in zip(average.buffers(), model.buffers()):
-                    kept.copy_(buffer)
-            for level in range(codes.shape[1]):
-                used[level, codes[:, level].reshape(-1)] = True
+            if adversary is not None and adversary.active(step):
+                with torch.autocast("cpu", torch.bfloat16):
+                    figures["discriminator"] = float(adversary.learn(batch.real, batch.made))
+                parallel.average_gradients(adversary.discriminator.parameters())
+                adversary.step()
+            _follow(average, model, config.ema, step)
+            usage.add(batch.codes)
             step += 1
-            if step % config.log_every == 0 or step == config.steps:
-                share = used.float().mean().item()
-                used.zero_()
+            if log is not None and (step % config.log_every == 0 or step == config.steps):
+                shares, fallen = usage.take()
+                for level in fallen:
+                    console.print(
+                        f"alarm: codebook {level} uses {shares[level]:.0%} of its codes, less than"
+                        f" half of what it did; see 'revive' and the learning rate"
+                    )
                 speed = (step - since) * config.batch_size / (time.perf_counter() - began)
-                for name, value in (("loss", float(loss)), ("gradient_norm", float(norm)),
-                                    ("codes_used", share), ("items_per_second", speed),
-                                    ("learning_rate", _rate(config, step))):  # fmt: skip
+                figures |= {"gradient_norm": float(norm), "items_per_second": speed,
+                            "codes_used": sum(shares) / len(shares),
+                            "learning_rate": _rate(config, step)}  # fmt: skip
+                for level, share in enumerate(shares):
+                    figures[f"codes_used/{level}"] = share
+                for name, value in figures.items():
                     log.add_scalar(f"train/{name}", value, step)
-                figures = f"loss {float(loss):.4f}  codes {share:.0%}  {speed:.0f}/s"
-                progress.update(task, completed=step, figures=figures)
+                shown = f"loss {figures['loss']:.4f}  codes {figures['codes_used']:.0%}"
+                shown += f"  {speed:.0f}/s"
+                progress.update(task, completed=step, figures=shown)
                 if not console.is_terminal:
-                    console.print(f"{config.modality} {step}/{config.steps} {figures}")
+                    console.print(f"{config.modality} {step}/{config.steps} {shown}")
             if step % config.save_every == 0 or step == config.steps:
-                for name, value in data.evaluate(average, log, step).items():
-                    log.add_scalar(f"heldout/{name}", value, step)
-                    progress.console.print(f"step {step}: held-out {name} {value:.3f}")
-                save_checkpoint(output / "checkpoints", step, modules, optimizers, asdict(config))
-                average.save_pretrained(output / "tokenizer", getattr(torch, config.store))
-    log.close()
+                parallel.check_in_step(model, step)
+                if log is not None:
+                    for name, value in data.evaluate(average, log, step).items():
+                        log.add_scalar(f"heldout/{name}", value, step)
+                        progress.console.print(f"step {step}: held-out {name} {value:.3f}")
+                    save_checkpoint(
+                        output / "checkpoints", step, modules, optimizers, asdict(config)
+                    )
+                    average.save_pretrained(output / "tokenizer", getattr(torch, config.store))
+    if log is not None:
+        log.close()
     return output / "tokenizer"
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """The average of the weights, a short one at first: the first steps' are worth forgetting."""
+    weight = 1 - min(decay, (step + 1) / (step + 10))
+    for mean, parameter in zip(average.parameters(), model.parameters()):
+        mean.lerp_(parameter, weight)
+    # Codebooks that follow by moving averages are averages already.
+    for kept, buffer in zip(average.buffers(), model.buffers()):
+        kept.copy_(buffer)
 
 
 def main(config_path: Path, resume: bool = False) -> None:

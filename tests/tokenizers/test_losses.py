@@ -1,0 +1,115 @@
+"""Losses and adversaries: what they are zero for, what they see, and how they are balanced."""
+
+import pytest
+import torch
+
+from unified_tokenizers.discriminators import (
+    Adversary,
+    AdversarySettings,
+    audio_discriminator,
+    feature_matching,
+    image_discriminator,
+)
+from unified_tokenizers.losses import AudioLoss, ImageLoss, multi_resolution_stft
+
+
+def pictures(seed: int, height: int = 21, width: int = 34) -> torch.Tensor:
+    return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def sounds(seed: int, samples: int = 4096) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.rand(2, samples, generator=rng) - 0.5
+
+
+@pytest.mark.parametrize("name", ["l1", "l2", "slopes", "laplacian", "focal_frequency"])
+def test_a_loss_of_pictures_is_zero_for_the_same_and_weighed(name):
+    one, other = pictures(0), pictures(1)
+    loss, double = ImageLoss({name: 1.0}), ImageLoss({name: 2.0})
+    assert loss(one, one) == 0
+    assert loss(one, other) > 0.01
+    torch.testing.assert_close(double(one, other), 2 * loss(one, other))
+    near = one + 0.1 * (other - one)
+    assert loss(near, one) < 0.2 * loss(other, one)
+    moved = near.clone().requires_grad_()
+    loss(moved, one).backward()
+    assert moved.grad.isfinite().all()
+    assert moved.grad.abs().sum() > 0
+
+
+def test_losses_of_pictures_add_up():
+    one, other = pictures(0), pictures(1)
+    both = ImageLoss({"l1": 0.5, "laplacian": 3.0})(one, other)
+    parts = 0.5 * ImageLoss({"l1": 1})(one, other) + 3 * ImageLoss({"laplacian": 1})(one, other)
+    torch.testing.assert_close(both, parts)
+
+
+def test_what_each_loss_of_pictures_sees():
+    flat = torch.full((1, 3, 32, 32), 0.5)
+    lighter = flat + 0.1
+    stripes = flat + 0.1 * torch.tensor([1.0, -1.0]).repeat(16)
+    for name, expected in (("l1", 0.1), ("l2", 0.01)):
+        for seen in (lighter, stripes):
+            torch.testing.assert_close(ImageLoss({name: 1.0})(seen, flat), torch.tensor(expected))
+    assert ImageLoss({"slopes": 1.0})(lighter, flat) < 1e-6
+    torch.testing.assert_close(ImageLoss({"slopes": 1.0})(stripes, flat), torch.tensor(0.2))
+    # A ground of another colour is in the coarsest of four bands alone, stripes in the finest.
+    torch.testing.assert_close(ImageLoss({"laplacian": 1.0})(lighter, flat), torch.tensor(0.025))
+    torch.testing.assert_close(
+        ImageLoss({"laplacian": 1.0})(stripes, flat), torch.tensor(0.025), atol=1e-2, rtol=0
+    )
+    # One wrong frequency weighs fully: of the sum of squares, the mean over 32 x 17 frequencies.
+    energy = 32 * 32 * 0.01
+    torch.testing.assert_close(
+        ImageLoss({"focal_frequency": 1.0})(stripes, flat), torch.tensor(energy / (32 * 17))
+    )
+
+
+def test_losses_of_sound():
+    one, other = sounds(0), sounds(1)
+    assert multi_resolution_stft(one, one) == 0
+    assert multi_resolution_stft(one, 0.5 * one) == pytest.approx(1 + 0.6931, abs=0.01)
+    both = AudioLoss({"mel": 2.0, "stft": 0.5}, 16_000)(one, other)
+    parts = 2 * AudioLoss({"mel": 1.0}, 16_000)(one, other)
+    torch.testing.assert_close(both, parts + 0.5 * multi_resolution_stft(one, other))
+
+
+@pytest.mark.parametrize(
+    ("made", "media"), [(image_discriminator, pictures), (audio_discriminator, sounds)]
+)
+def test_a_discriminator_judges_each_alone_and_learns(made, media):
+    torch.manual_seed(0)
+    discriminator = made(4)
+    real, fake = media(0), 0.3 * media(1) + 0.2
+    together = discriminator(real)
+    for row in range(2):
+        alone = discriminator(real[row : row + 1])
+        for one, several in zip(alone, together):
+            for mine, ours in zip(one, several):
+                torch.testing.assert_close(mine[0], ours[row], atol=1e-5, rtol=1e-4)
+    assert feature_matching(together, together) == 0
+
+    settings = AdversarySettings(weight=1, start=0, width=4, learning_rate=0.005)
+    adversary = Adversary(settings, "image" if real.ndim == 4 else "audio")
+    losses = []
+    for _ in range(30):
+        losses.append(float(adversary.learn(real, fake)))
+        adversary.step()
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_an_adversary_is_balanced_at_the_last_layer_and_grows():
+    torch.manual_seed(1)
+    adversary = Adversary(AdversarySettings(weight=0.25, start=10, warmup=4, width=4), "image")
+    assert [adversary.active(step) for step in (0, 9, 10, 11)] == [False, False, True, True]
+    layer = torch.nn.Conv2d(3, 3, 1)
+    real = pictures(0)
+    made = layer(pictures(1))
+    other = (made - real).abs().mean()
+    (theirs,) = torch.autograd.grad(other, layer.weight, retain_graph=True)
+    for step, grown in ((10, 0.0), (11, 0.25), (14, 1.0), (99, 1.0)):
+        added = adversary.loss(real, made, other, layer.weight, step)
+        (ours,) = torch.autograd.grad(added, layer.weight, retain_graph=True)
+        torch.testing.assert_close(ours.norm(), 0.25 * grown * theirs.norm(), rtol=1e-4, atol=1e-7)
+    assert all(p.grad is None for p in adversary.discriminator.parameters())
+    assert all(p.requires_grad for p in adversary.discriminator.parameters())

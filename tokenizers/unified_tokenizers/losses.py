@@ -1,0 +1,144 @@
+"""Losses of reconstruction that need no downloaded weights.
+
+Legend: B batch, C channels, H W pixels, S samples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unified_tokenizers.spectral import MultiScaleMelLoss
+
+__all__ = ["AUDIO_LOSSES", "IMAGE_LOSSES", "AudioLoss", "ImageLoss", "check_losses"]
+
+IMAGE_LOSSES = {"l1": 1.0, "l2": 5.0, "slopes": 0.5}
+"""Default weights of an image tokenizer's losses; `laplacian`, `focal_frequency` can be had."""
+AUDIO_LOSSES = {"mel": 1.0}
+"""Default weights of an audio tokenizer's losses; `stft` can be had."""
+_IMAGE = ("l1", "l2", "slopes", "laplacian", "focal_frequency")
+_AUDIO = ("mel", "stft")
+
+
+def check_losses(weights: dict[str, float], modality: str) -> None:
+    """Raises ValueError for unknown losses, weights that are no positive numbers, and none."""
+    known = _IMAGE if modality == "image" else _AUDIO
+    if not weights or set(weights) - set(known):
+        raise ValueError(f"losses are {sorted(weights)}, expected some of {', '.join(known)}")
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
+            raise ValueError(f"the loss {name} has the weight {weight!r}, expected more than 0")
+
+
+class ImageLoss(nn.Module):
+    """A weighted sum of losses of pictures (B, 3, H, W) near [0, 1], a scalar.
+
+    l1, l2: mean absolute and squared error. slopes: mean absolute error of the differences between
+    neighbours, which keeps edges. laplacian: of the bands of a Laplacian pyramid
+    (arXiv:1707.05776). focal_frequency: of the spectrum, what is wrong weighing most
+    (arXiv:2012.12821).
+    """
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        super().__init__()
+        check_losses(weights, "image")
+        self.weights = dict(weights)
+
+    def forward(self, predicted_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        difference = (predicted_BCHW - target_BCHW).float()
+        total = difference.new_zeros(())
+        for name, weight in self.weights.items():
+            total = total + weight * _IMAGE_TERMS[name](difference)
+        return total
+
+
+# All terms but the last are of the difference alone, since blurring is linear; the last is of the
+# difference of spectra, which is the spectrum of the difference.
+
+
+def _slopes(difference: Tensor) -> Tensor:
+    across = (difference[..., 1:] - difference[..., :-1]).abs().mean()
+    return across + (difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()
+
+
+def _blur(x_BCHW: Tensor) -> Tensor:
+    taps = x_BCHW.new_tensor([1.0, 4, 6, 4, 1]) / 16
+    channels = x_BCHW.shape[1]
+    kernel = (taps[:, None] * taps).expand(channels, 1, 5, 5)
+    return F.conv2d(F.pad(x_BCHW, (2, 2, 2, 2), mode="replicate"), kernel, groups=channels)
+
+
+def _laplacian(difference: Tensor, levels: int = 4) -> Tensor:
+    """Coarser bands have fewer numbers that stand for more pixels each: all count the same."""
+    total, bands, x = difference.new_zeros(()), 0, difference
+    for _ in range(levels - 1):
+        if min(x.shape[2:]) < 4:
+            break
+        low = _blur(x)[..., ::2, ::2]
+        band = x - F.interpolate(low, size=x.shape[2:], mode="bilinear", align_corners=False)
+        total, bands, x = total + band.abs().mean(), bands + 1, low
+    return (total + x.abs().mean()) / (bands + 1)
+
+
+def _focal_frequency(difference: Tensor) -> Tensor:
+    spectrum = torch.view_as_real(torch.fft.rfft2(difference, norm="ortho"))
+    squares = spectrum.square().sum(-1)
+    weight = squares.detach().sqrt()
+    weight = weight / weight.amax((2, 3), keepdim=True).clamp_min(1e-12)
+    return (weight * squares).mean()
+
+
+_IMAGE_TERMS = {
+    "l1": lambda difference: difference.abs().mean(),
+    "l2": lambda difference: difference.square().mean(),
+    "slopes": _slopes,
+    "laplacian": _laplacian,
+    "focal_frequency": _focal_frequency,
+}
+
+
+class AudioLoss(nn.Module):
+    """A weighted sum of losses of waveforms (B, S), S a multiple of 512, a scalar.
+
+    mel: `MultiScaleMelLoss`. stft: spectral convergence and log magnitudes at three resolutions
+    (arXiv:1910.11480).
+    """
+
+    def __init__(self, weights: dict[str, float], sample_rate: int) -> None:
+        super().__init__()
+        check_losses(weights, "audio")
+        self.weights = dict(weights)
+        self.mel = MultiScaleMelLoss(sample_rate)
+
+    def forward(self, predicted_BS: Tensor, target_BS: Tensor) -> Tensor:
+        total = predicted_BS.new_zeros((), dtype=torch.float32)
+        for name, weight in self.weights.items():
+            term = self.mel if name == "mel" else multi_resolution_stft
+            total = total + weight * term(predicted_BS.float(), target_BS.float())
+        return total
+
+
+def multi_resolution_stft(
+    predicted_BS: Tensor, target_BS: Tensor, windows: tuple[int, ...] = (512, 1024, 2048)
+) -> Tensor:
+    """Spectral convergence plus L1 of log magnitudes, the mean over windows with hops of a quarter.
+
+    Yamamoto et al., arXiv:1910.11480.
+    """
+    total = predicted_BS.new_zeros(())
+    for size in windows:
+        window = torch.hann_window(size, device=predicted_BS.device)
+        made, wanted = (
+            _spectrum(x, size, window).abs().clamp_min(1e-5) for x in (predicted_BS, target_BS)
+        )
+        convergence = (made - wanted).norm(dim=(1, 2)) / wanted.norm(dim=(1, 2))
+        total = total + convergence.mean() + (made.log() - wanted.log()).abs().mean()
+    return total / len(windows)
+
+
+def _spectrum(x_BS: Tensor, size: int, window: Tensor) -> Tensor:
+    # Silence around it: a reflection needs a waveform as long as the window.
+    return torch.stft(
+        x_BS, size, size // 4, window=window, pad_mode="constant", return_complex=True
+    )
