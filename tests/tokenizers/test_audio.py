@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from unified_tokenizers import audio
 from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from unified_tokenizers.base import Codes
 from unified_tokenizers.quantizers import QuantizerConfig
@@ -60,6 +61,16 @@ def test_a_batch_gives_what_each_waveform_gives_alone(tokenizer):
         alone = tokenizer.encode(waveform[None])
         assert torch.equal(alone.codes[0], together.codes[row])
         torch.testing.assert_close(tokenizer.decode(alone)[0], made[row], atol=1e-5, rtol=0)
+
+
+def test_a_long_recording_in_chunks_is_the_whole(tokenizer, monkeypatch):
+    waveforms = sound(2, 128 * 37 + 5)
+    whole = tokenizer.encode(waveforms)
+    restored = tokenizer.decode(whole)
+    for frames in (1, 7, 30):
+        monkeypatch.setattr(audio, "_CHUNK_FRAMES", frames)
+        assert torch.equal(tokenizer.encode(waveforms).codes, whole.codes)
+        torch.testing.assert_close(tokenizer.decode(whole), restored, atol=1e-5, rtol=0)
 
 
 def test_the_last_frame_is_completed_with_silence(tokenizer):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from einops import rearrange
 
+from unified_tokenizers import image
 from unified_tokenizers.base import Codes
 from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from unified_tokenizers.quantizers import QuantizerConfig
@@ -123,6 +124,23 @@ def test_pictures_in_several_codebooks(shape):
     assert torch.equal(alone.codes[0], codes.codes[1])
     with pytest.raises(ValueError, match=r"expected \(B, \d, H, W\)"):
         made.decode(Codes(codes.codes[:, :1], codes.size))
+
+
+def test_a_large_picture_in_bands_is_the_whole(tokenizer, monkeypatch):
+    media = noise(2, 3, 8 * 29 - 3, 45)
+    whole = tokenizer.encode(media)
+    restored = tokenizer.decode(whole)
+    for rows in (1, 4, 11):
+        monkeypatch.setattr(image, "_BAND_PIXELS", rows * 48 * 8)
+        assert tokenizer._band_rows(6) == rows
+        codes = tokenizer.encode(media)
+        assert torch.equal(codes.codes, whole.codes)
+        torch.testing.assert_close(tokenizer.decode(codes), restored, atol=1e-5, rtol=0)
+    # One row of context less and it is not.
+    monkeypatch.setattr(
+        ImageTokenizer, "decode_context", tokenizer.decode_context - 1, raising=True
+    )
+    assert (tokenizer.decode(whole) - restored).abs().max() > 1e-6
 
 
 def test_a_change_is_seen_by_its_own_code_only(tokenizer):

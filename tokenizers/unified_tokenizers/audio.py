@@ -12,6 +12,7 @@ Legend: B batch, K codebooks, T code frames, S samples, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +26,9 @@ from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, Quanti
 from unified_tokenizers.spectral import InverseSTFT, LogMel
 
 __all__ = ["AudioTokenizer", "AudioTokenizerConfig"]
+
+# A longer recording is coded in chunks of so many frames, each with what lies around it.
+_CHUNK_FRAMES = 1500
 
 
 @dataclass(frozen=True)
@@ -169,10 +173,15 @@ class AudioTokenizer(SavedTokenizer):
         waveform = check_waveform(media, 1)[:, 0]
         num_samples = media.shape[2]
         padded = F.pad(waveform, (0, -num_samples % self.hop))
+        context = -(-self.encode_context // self.hop)
         # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
         with torch.autocast(media.device.type, enabled=False):
-            codes = self.quantize(self.features(padded)).codes
-        return Codes(codes, (num_samples,))
+            chunks = []
+            for start, before, stop in _chunks(padded.shape[1] // self.hop, context):
+                part = padded[:, before * self.hop : (stop + context) * self.hop]
+                codes = self.quantize(self.features(part)).codes
+                chunks.append(codes[:, :, start - before : stop - before])
+        return Codes(torch.cat(chunks, 2), (num_samples,))
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Tensor:
@@ -183,6 +192,16 @@ class AudioTokenizer(SavedTokenizer):
                 to the number of frames.
         """
         check_audio_codes(codes, self.codebook_sizes, self.hop)
-        values = self.quantizer.values_of(rearrange(codes.codes, "b k t -> b t k"))
-        waveform = self.waveform(values, codes.codes)
-        return waveform[:, None, : codes.size[0]].float().clamp(-1, 1).contiguous()
+        chunks = []
+        for start, before, stop in _chunks(codes.codes.shape[2], self.decode_context):
+            part = codes.codes[:, :, before : stop + self.decode_context]
+            values = self.quantizer.values_of(rearrange(part, "b k t -> b t k"))
+            made = self.waveform(values, part).float().clamp(-1, 1)
+            chunks.append(made[:, (start - before) * self.hop : (stop - before) * self.hop])
+        return torch.cat(chunks, 1)[:, None, : codes.size[0]].contiguous()
+
+
+def _chunks(frames: int, context: int) -> Iterator[tuple[int, int, int]]:
+    """(start, where its context begins, stop) of the chunks that a recording is coded in."""
+    for start in range(0, frames, _CHUNK_FRAMES):
+        yield start, max(0, start - context), min(frames, start + _CHUNK_FRAMES)

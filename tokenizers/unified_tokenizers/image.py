@@ -24,6 +24,10 @@ from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, Quanti
 
 __all__ = ["ImageTokenizer", "ImageTokenizerConfig"]
 
+# A larger picture is coded in bands. Whole, one of 4096x4096 pixels at stride 12 would have
+# 1,368 x 1,368 x 240 numbers in a single layer of the decoder: 1.8 GB.
+_BAND_PIXELS = 2**20
+
 
 @dataclass(frozen=True)
 class ImageTokenizerConfig:
@@ -99,6 +103,17 @@ class ImageTokenizer(SavedTokenizer):
         return sum(math.log2(size) for size in self.codebook_sizes) / self.stride**2
 
     @property
+    def decode_context(self) -> int:
+        """Rows and columns of codes on each side of a code that its pixels depend on."""
+        one, two, four = self.config.decoder_depths
+        # Half a kernel of 5 for each block on codes, of 3 on halves and quarters of them.
+        return 2 * one + -(-(2 * two + four) // 4)
+
+    def _band_rows(self, columns: int) -> int:
+        """Rows of codes that are worked on at once."""
+        return max(1, _BAND_PIXELS // (columns * self.stride**2))
+
+    @property
     def last_weight(self) -> Tensor:
         """The weight of the decoder's last layer, where losses are balanced."""
         return self.to_pixels.weight
@@ -147,10 +162,12 @@ class ImageTokenizer(SavedTokenizer):
         pixels = check_pixels(pixels)
         height, width = pixels.shape[2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
+        padded = F.pad(pixels, pad, mode="replicate")
+        band = self.stride * self._band_rows(padded.shape[3] // self.stride)
         # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
         with torch.autocast(pixels.device.type, enabled=False):
-            codes = self.quantize(self.features(F.pad(pixels, pad, mode="replicate"))).codes
-        return Codes(codes, (height, width))
+            bands = [self.quantize(self.features(part)).codes for part in padded.split(band, 2)]
+        return Codes(torch.cat(bands, 2), (height, width))
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Tensor:
@@ -161,7 +178,15 @@ class ImageTokenizer(SavedTokenizer):
                 to the grid.
         """
         check_image_codes(codes, self.codebook_sizes, self.stride)
-        flat = self.quantizer.values_of(rearrange(codes.codes, "b k h w -> b (h w) k"))
-        values = rearrange(flat, "b (h w) d -> b h w d", h=codes.codes.shape[2])
-        pixels = self.pictures(values, codes.codes).float().clamp(0, 1)
+        rows, columns = codes.codes.shape[2:]
+        band, context = self._band_rows(columns), self.decode_context
+        bands = []
+        for start in range(0, rows, band):
+            above = max(0, start - context)
+            part = codes.codes[:, :, above : start + band + context]
+            flat = self.quantizer.values_of(rearrange(part, "b k h w -> b (h w) k"))
+            values = rearrange(flat, "b (h w) d -> b h w d", w=columns)
+            first, last = (start - above) * self.stride, (start + band - above) * self.stride
+            bands.append(self.pictures(values, part)[:, :, first:last].float().clamp(0, 1))
+        pixels = torch.cat(bands, 2)
         return pixels[:, :, : codes.size[0], : codes.size[1]].contiguous()
