@@ -17,13 +17,13 @@ from unified_tokenizers.quantizers import QuantizerConfig
 def image_tokenizer(seed: int = 0, **settings) -> ImageTokenizer:
     torch.manual_seed(seed)
     shape = {
-        "stem": 2,
+        "stride": 4,
         "quantizer": QuantizerConfig(levels=(4, 5, 3)),
         "encoder_width": 8,
         "decoder_width": 12,
     }
     config = ImageTokenizerConfig(
-        **{**shape, "encoder_depth": 1, "decoder_depths": (1, 1, 1), **settings}
+        **{**shape, "encoder_depths": (1,), "decoder_depths": (1, 1, 1), **settings}
     )
     return ImageTokenizer(config).eval()
 
@@ -135,7 +135,11 @@ def test_what_is_not_a_tokenizer_is_refused_with_the_reason(tmp_path):
         ('{"modality": "audio", "levles": 3}', r"unknown audio tokenizer settings \['levles'\]"),
         ('{"modality": "image", "quantizer": 7}', "quantizer settings are 7, expected some of"),
         ('{"modality": "image", "quantizer": {"levels": 7}}', "holds a wrong value"),
-        ('{"modality": "image", "stem": 5}', "stem 5 is odd"),
+        ('{"modality": "image", "stride": 10}', "at stride 10: a convolutional part has"),
+        ('{"modality": "image", "decoder_depths": [3]}', r"depths \(3,\) at stride 12"),
+        ('{"modality": "image", "encoder_depths": [3, 1]}', r"kind 'patch' has one"),
+        ('{"modality": "image", "encoder": "cnn"}', "encoder 'cnn', expected 'patch', 'conv' or"),
+        ('{"modality": "image", "preset": "huge"}', "preset 'huge', expected one of conv-small"),
         ('{"modality": "audio", "hop": 630}', "hop 630 is not a multiple of 4"),
     ):
         config.write_text(content)

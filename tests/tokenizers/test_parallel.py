@@ -56,7 +56,7 @@ def test_two_processes_keep_their_codebooks_in_step(tmp_path):
         "heldout": [], "steps": 6, "batch_size": 4, "learning_rate": 0.01, "warmup": 2,
         "save_every": 3, "store": "float32", "adversary": {"weight": 0.5, "start": 2, "width": 4},
         "tokenizer": {
-            "stem": 2, "encoder_width": 8, "decoder_width": 16, "encoder_depth": 1,
+            "stride": 4, "encoder_width": 8, "decoder_width": 16, "encoder_depths": [1],
             "decoder_depths": [1, 0, 0],
             "quantizer": {"kind": "vq", "codes": 16, "dim": 2, "revive": 0.5},
         },

@@ -20,8 +20,8 @@ from unified_tokenizers.losses import ImageLoss
 from unified_tokenizers.training import TokenizerTraining, load_config, train
 
 IMAGE = {
-    "stem": 2, "quantizer": {"levels": [4, 3, 3]}, "encoder_width": 8, "decoder_width": 16,
-    "encoder_depth": 1, "decoder_depths": [1, 0, 0],
+    "stride": 4, "quantizer": {"levels": [4, 3, 3]}, "encoder_width": 8, "decoder_width": 16,
+    "encoder_depths": [1], "decoder_depths": [1, 0, 0],
 }  # fmt: skip
 AUDIO = {
     "hop": 64, "quantizer": {"levels": [4, 4], "depth": 2}, "num_mels": 8, "encoder_width": 8,
@@ -271,8 +271,8 @@ def test_a_run_that_cannot_work_is_refused(data, tmp_path, changes, reason):
 
 
 ENTRIES = {
-    "modality": "image", "output": "runs/x", "data": ["a"], "heldout": [], "tokenizer": {"stem": 4},
-    "steps": 3, "batch_size": 2, "learning_rate": 0.002,
+    "modality": "image", "output": "runs/x", "data": ["a"], "heldout": [],
+    "tokenizer": {"stride": 8}, "steps": 3, "batch_size": 2, "learning_rate": 0.002,
 }  # fmt: skip
 
 
@@ -282,7 +282,7 @@ def test_a_configuration_file_is_read_as_it_stands(tmp_path):
     config = load_config(path)
     assert config.data == ("a",)
     assert config.heldout == ()
-    assert (config.steps, config.seed, config.tokenizer) == (3, 4, {"stem": 4})
+    assert (config.steps, config.seed, config.tokenizer) == (3, 4, {"stride": 8})
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def tiny_tokenizers():
     torch.manual_seed(3)
     image = ImageTokenizer(
         ImageTokenizerConfig(
-            stem=12, quantizer=QuantizerConfig(levels=(4, 3)), encoder_width=8, decoder_width=8,
-            encoder_depth=1, decoder_depths=(1, 0, 0),
+            stride=24, quantizer=QuantizerConfig(levels=(4, 3)), encoder_width=8, decoder_width=8,
+            encoder_depths=(1,), decoder_depths=(1, 0, 0),
         )
     )  # fmt: skip
     audio = AudioTokenizer(
@@ -49,8 +49,8 @@ def cli_model(tmp_path_factory):
 
     torch.manual_seed(5)
     picture = ImageTokenizerConfig(
-        stem=16, quantizer=QuantizerConfig(levels=(3, 3)), encoder_width=8, decoder_width=16,
-        encoder_depth=1, decoder_depths=(1, 1, 1),
+        stride=32, quantizer=QuantizerConfig(levels=(3, 3)), encoder_width=8, decoder_width=16,
+        encoder_depths=(1,), decoder_depths=(1, 1, 1),
     )  # fmt: skip
     sound = AudioTokenizerConfig(
         quantizer=QuantizerConfig(levels=(3, 3), depth=2), num_mels=16, encoder_width=8,

@@ -48,7 +48,7 @@ def media(seed: int = 0):
         quantizer=QuantizerConfig(levels=(4, 3)),
         encoder_width=4,
         decoder_width=8,
-        encoder_depth=1,
+        encoder_depths=(1,),
         decoder_depths=(1, 1, 1),
     )
     audio = AudioTokenizerConfig(

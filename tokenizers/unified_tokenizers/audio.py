@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -25,7 +26,7 @@ from unified_tokenizers.layers import ConvNeXt1d, PixelMLP
 from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, QuantizerConfig
 from unified_tokenizers.spectral import InverseSTFT, LogMel
 
-__all__ = ["AudioTokenizer", "AudioTokenizerConfig"]
+__all__ = ["AUDIO_PRESETS", "AudioTokenizer", "AudioTokenizerConfig"]
 
 # A longer recording is coded in chunks of so many frames, each with what lies around it.
 _CHUNK_FRAMES = 1500
@@ -54,11 +55,35 @@ class AudioTokenizerConfig:
     decoder_depths: tuple[int, int] = (2, 4)
 
 
+AUDIO_PRESETS: dict[str, dict[str, Any]] = {
+    "speech-16k": {
+        "sample_rate": 16_000, "hop": 640,
+        "quantizer": {"kind": "fsq", "levels": (8, 5, 5, 5), "depth": 3},
+    },
+    "speech-16k-single": {
+        "sample_rate": 16_000, "hop": 320,
+        "quantizer": {"kind": "fsq", "levels": (8, 8, 8, 5, 5, 5)},
+    },
+    "speech-24k": {
+        "sample_rate": 24_000, "hop": 480, "num_mels": 100,
+        "quantizer": {"kind": "fsq", "levels": (8, 5, 5, 5), "depth": 4},
+        "encoder_width": 320, "decoder_width": 512, "decoder_depths": (3, 6),
+    },
+    "speech-24k-single": {
+        "sample_rate": 24_000, "hop": 480, "num_mels": 100,
+        "quantizer": {"kind": "fsq", "levels": (8, 8, 8, 5, 5, 5)},
+        "encoder_width": 320, "decoder_width": 512, "decoder_depths": (3, 6),
+    },
+}  # fmt: skip
+"""Shapes by name: `preset: speech-24k` in a configuration stands for its entries."""
+
+
 class AudioTokenizer(SavedTokenizer):
     """Mono waveforms (B, 1, S) to codes (B, K, T), T = ceil(S / hop), and back."""
 
     modality = "audio"
     config_class = AudioTokenizerConfig
+    presets = AUDIO_PRESETS
     # What encodes: how the names of its parameters begin.
     encoding = ("fold.", "encoder.", "to_quantizer.")
 

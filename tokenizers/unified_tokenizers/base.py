@@ -150,12 +150,13 @@ def check_image_codes(codes: Codes, codebook_sizes: tuple[int, ...], stride: int
 class SavedTokenizer(nn.Module):
     """Saving, loading and fingerprints, shared by our own tokenizers.
 
-    A subclass sets `modality` and `config_class`, takes its configuration dataclass as only
-    argument and keeps it in `self.config`.
+    A subclass sets `modality`, `config_class` and `presets`, takes its configuration dataclass as
+    only argument and keeps it in `self.config`.
     """
 
     modality: str
     config_class: type[Any]
+    presets: dict[str, dict[str, Any]]
     config: Any
 
     def save_pretrained(
@@ -221,8 +222,16 @@ class SavedTokenizer(nn.Module):
     def parse_config(cls, entries: dict[str, Any]) -> Any:
         """The configuration dataclass from plain entries; lists become tuples.
 
+        An entry `preset` stands for the entries of that name, which the others then replace.
+
         Raises ValueError for unknown entries and for a quantizer that cannot be.
         """
+        if "preset" in entries:
+            name = entries["preset"]
+            if name not in cls.presets:
+                raise ValueError(f"preset {name!r}, expected one of {', '.join(cls.presets)}")
+            entries = {**cls.presets[name], **entries}
+            del entries["preset"]
         known = {field.name for field in fields(cls.config_class)}
         if unknown := set(entries) - known:
             raise ValueError(

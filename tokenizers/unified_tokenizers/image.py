@@ -1,9 +1,9 @@
 """The image tokenizer: pictures <-> a grid of codes.
 
-The encoder looks at one code's patch and nothing else, so that the same thing gives the same
-codes at another place of the grid and beside other things; the decoder sees the whole picture. A
+The default encoder looks at one code's patch and nothing else, so that the same thing gives the
+same codes at another place of the grid and beside other things; the decoder looks far around. A
 language model that must learn which codes make a cat then learns it once, not once per place and
-neighbour.
+neighbour. An encoder that looks around, convolutional or a transformer, says more in as many codes.
 
 Legend: B batch, H W pixels, K codebooks, h w code grid, D width.
 """
@@ -11,7 +11,9 @@ Legend: B batch, H W pixels, K codebooks, h w code grid, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -19,14 +21,50 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unified_tokenizers.base import Codes, SavedTokenizer, check_image_codes, check_pixels
-from unified_tokenizers.layers import ConvNeXt2d, PixelMLP
+from unified_tokenizers.image_parts import (
+    ConvDecoder,
+    ConvEncoder,
+    PatchEncoder,
+    VitDecoder,
+    VitEncoder,
+    conv_context,
+)
 from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, QuantizerConfig
 
-__all__ = ["ImageTokenizer", "ImageTokenizerConfig"]
+__all__ = ["IMAGE_PRESETS", "ImageTokenizer", "ImageTokenizerConfig"]
 
 # A larger picture is coded in bands. Whole, one of 4096x4096 pixels at stride 12 would have
 # 1,368 x 1,368 x 240 numbers in a single layer of the decoder: 1.8 GB.
 _BAND_PIXELS = 2**20
+
+
+IMAGE_PRESETS: dict[str, dict[str, Any]] = {
+    "conv-small": {
+        "encoder": "conv", "encoder_width": 256, "encoder_depths": (2, 2, 1),
+        "decoder": "conv", "decoder_width": 256, "decoder_depths": (3, 2, 1),
+    },
+    "conv-base": {
+        "encoder": "conv", "encoder_width": 512, "encoder_depths": (4, 3, 2),
+        "decoder": "conv", "decoder_width": 512, "decoder_depths": (6, 4, 2),
+    },
+    "conv-large": {
+        "encoder": "conv", "encoder_width": 768, "encoder_depths": (6, 4, 3),
+        "decoder": "conv", "decoder_width": 1024, "decoder_depths": (10, 6, 3),
+    },
+    "vit-small": {
+        "encoder": "vit", "encoder_width": 256, "encoder_depths": (4,),
+        "decoder": "vit", "decoder_width": 256, "decoder_depths": (6,),
+    },
+    "vit-base": {
+        "encoder": "vit", "encoder_width": 512, "encoder_depths": (8,),
+        "decoder": "vit", "decoder_width": 768, "decoder_depths": (12,),
+    },
+    "vit-large": {
+        "encoder": "vit", "encoder_width": 768, "encoder_depths": (12,),
+        "decoder": "vit", "decoder_width": 1024, "decoder_depths": (24,),
+    },
+}  # fmt: skip
+"""Shapes by name: `preset: conv-base` in a configuration stands for its entries."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +72,51 @@ class ImageTokenizerConfig:
     """Shape of an image tokenizer.
 
     Attributes:
-        stem: half the side in pixels of the square that a code covers.
+        stride: side in pixels of the square that a code covers; for convolutional parts a multiple
+            of 4.
         quantizer: which one, and its shape.
-        encoder_width: channels of the encoder.
-        decoder_width: channels at codes; halved at each of two doublings of the grid.
-        encoder_depth: residual MLPs of the encoder.
-        decoder_depths: ConvNeXt blocks on the code grid, on the doubled, and on the doubled
-            twice.
+        encoder: `patch` (residual MLPs on each square alone), `conv` (ConvNeXt) or `vit`.
+        encoder_width: channels of the encoder, at codes.
+        encoder_depths: how many MLPs, or transformer blocks; of `conv` three: blocks on codes, on
+            halves and on quarters of them.
+        decoder: `conv` or `vit`.
+        decoder_width: channels at codes.
+        decoder_depths: as those of the encoder.
     """
 
-    stem: int = 6
+    stride: int = 12
     quantizer: QuantizerConfig = field(default=QuantizerConfig("fsq", levels=(8, 8, 6, 5)))
+    encoder: str = "patch"
     encoder_width: int = 320
+    encoder_depths: tuple[int, ...] = (3,)
+    decoder: str = "conv"
     decoder_width: int = 320
-    encoder_depth: int = 3
-    decoder_depths: tuple[int, int, int] = (4, 3, 1)
+    decoder_depths: tuple[int, ...] = (4, 3, 1)
+
+
+def _encoder(config: ImageTokenizerConfig) -> nn.Module:
+    width, stride, depths = config.encoder_width, config.stride, config.encoder_depths
+    if config.encoder == "conv":
+        return ConvEncoder(width, stride, depths)
+    if config.encoder not in ("patch", "vit"):
+        raise ValueError(f"encoder {config.encoder!r}, expected 'patch', 'conv' or 'vit'")
+    made = PatchEncoder if config.encoder == "patch" else VitEncoder
+    return made(width, stride, _one(depths, config.encoder))
+
+
+def _decoder(config: ImageTokenizerConfig) -> ConvDecoder | VitDecoder:
+    width, stride, depths = config.decoder_width, config.stride, config.decoder_depths
+    if config.decoder == "conv":
+        return ConvDecoder(width, stride, depths)
+    if config.decoder == "vit":
+        return VitDecoder(width, stride, _one(depths, "vit"))
+    raise ValueError(f"decoder {config.decoder!r}, expected 'conv' or 'vit'")
+
+
+def _one(depths: tuple[int, ...], kind: str) -> int:
+    if len(depths) != 1:
+        raise ValueError(f"depths {depths}: a part of kind {kind!r} has one")
+    return depths[0]
 
 
 class ImageTokenizer(SavedTokenizer):
@@ -56,41 +124,25 @@ class ImageTokenizer(SavedTokenizer):
 
     modality = "image"
     config_class = ImageTokenizerConfig
+    presets = IMAGE_PRESETS
     # What encodes: how the names of its parameters begin.
-    encoding = ("stem.", "encoder.", "to_quantizer.")
+    encoding = ("encoder.", "to_quantizer.")
 
     def __init__(self, config: ImageTokenizerConfig) -> None:
         super().__init__()
-        if config.stem % 2:
-            raise ValueError(f"stem {config.stem} is odd; the decoder ends in patches of stem / 2")
         self.config = config
-        width = config.encoder_width
-        self.stem = nn.Conv2d(3, width, 2 * config.stem, stride=2 * config.stem)
-        self.encoder = nn.Sequential(*(PixelMLP(width) for _ in range(config.encoder_depth)))
-        dims = config.quantizer.width
+        width, dims = config.encoder_width, config.quantizer.width
+        self.encoder = _encoder(config)
         self.to_quantizer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dims))
         self.quantizer = Quantizer(config.quantizer)
-
-        width = config.decoder_width
-        one, two, four = config.decoder_depths
-        self.from_quantizer = nn.Linear(dims, width)
-        self.code_rows = CodeRows(config.quantizer.codebook_sizes, width)
-        self.blocks_1 = nn.Sequential(*(ConvNeXt2d(width) for _ in range(one)))
-        self.grow_2 = nn.Linear(width, 4 * (width // 2))
-        self.blocks_2 = nn.Sequential(
-            *(ConvNeXt2d(width // 2, kernel=3, expansion=3) for _ in range(two))
-        )
-        self.grow_4 = nn.Linear(width // 2, 4 * (width // 4))
-        self.blocks_4 = nn.Sequential(
-            *(ConvNeXt2d(width // 4, kernel=3, expansion=3) for _ in range(four))
-        )
-        self.norm = nn.LayerNorm(width // 4)
-        self.to_pixels = nn.Linear(width // 4, 3 * (config.stem // 2) ** 2)
+        self.from_quantizer = nn.Linear(dims, config.decoder_width)
+        self.code_rows = CodeRows(config.quantizer.codebook_sizes, config.decoder_width)
+        self.decoder = _decoder(config)
 
     @property
     def stride(self) -> int:
         """Side in pixels of the square that one code covers."""
-        return 2 * self.config.stem
+        return self.config.stride
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -103,25 +155,32 @@ class ImageTokenizer(SavedTokenizer):
         return sum(math.log2(size) for size in self.codebook_sizes) / self.stride**2
 
     @property
-    def decode_context(self) -> int:
-        """Rows and columns of codes on each side of a code that its pixels depend on."""
-        one, two, four = self.config.decoder_depths
-        # Half a kernel of 5 for each block on codes, of 3 on halves and quarters of them.
-        return 2 * one + -(-(2 * two + four) // 4)
+    def encode_context(self) -> int | None:
+        """Rows and columns on each side of a code, in codes, that it depends on; None: all."""
+        if self.config.encoder == "conv":
+            return conv_context(self.config.encoder_depths)
+        return 0 if self.config.encoder == "patch" else None
 
-    def _band_rows(self, columns: int) -> int:
-        """Rows of codes that are worked on at once."""
-        return max(1, _BAND_PIXELS // (columns * self.stride**2))
+    @property
+    def decode_context(self) -> int | None:
+        """Rows and columns of codes on each side of one that its pixels depend on; None: all."""
+        return conv_context(self.config.decoder_depths) if self.config.decoder == "conv" else None
+
+    def _bands(self, rows: int, columns: int, context: int | None) -> Iterator[tuple[int, ...]]:
+        """Rows of codes worked on at once: (start, stop, and with their context start and stop)."""
+        band = max(1, _BAND_PIXELS // (columns * self.stride**2)) if context is not None else rows
+        for start in range(0, rows, band):
+            stop, around = min(rows, start + band), context or 0
+            yield start, stop, max(0, start - around), min(rows, stop + around)
 
     @property
     def last_weight(self) -> Tensor:
         """The weight of the decoder's last layer, where losses are balanced."""
-        return self.to_pixels.weight
+        return self.decoder.to_pixels.weight
 
     def features(self, pixels_BCHW: Tensor) -> Tensor:
         """Pictures in [0, 1] (B, 3, H, W), sides multiples of `stride`, to (B, h, w, dims)."""
-        x = rearrange(self.stem(pixels_BCHW * 2 - 1), "b d h w -> b h w d")
-        return self.to_quantizer(self.encoder(x))
+        return self.to_quantizer(self.encoder(pixels_BCHW * 2 - 1))
 
     def quantize(self, features_BHWD: Tensor) -> Quantized:
         """Features to values (B, h, w, D), codes (B, K, h, w) and the quantizer's loss."""
@@ -133,15 +192,7 @@ class ImageTokenizer(SavedTokenizer):
     def pictures(self, values_BHWD: Tensor, codes_BKHW: Tensor) -> Tensor:
         """Codes and their values to pictures (B, 3, H, W), near [0, 1] but not clipped."""
         rows = self.code_rows(rearrange(codes_BKHW, "b k h w -> b h w k"))
-        x = self.from_quantizer(values_BHWD) + rows
-        x = self.blocks_1(x)
-        x = rearrange(self.grow_2(x), "b h w (p q d) -> b (h p) (w q) d", p=2, q=2)
-        x = self.blocks_2(x)
-        x = rearrange(self.grow_4(x), "b h w (p q d) -> b (h p) (w q) d", p=2, q=2)
-        x = self.norm(self.blocks_4(x))
-        side = self.config.stem // 2
-        x = rearrange(self.to_pixels(x), "b h w (p q c) -> b c (h p) (w q)", p=side, q=side)
-        return x * 0.5 + 0.5
+        return self.decoder(self.from_quantizer(values_BHWD) + rows) * 0.5 + 0.5
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Codes:
@@ -162,11 +213,14 @@ class ImageTokenizer(SavedTokenizer):
         pixels = check_pixels(pixels)
         height, width = pixels.shape[2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
-        padded = F.pad(pixels, pad, mode="replicate")
-        band = self.stride * self._band_rows(padded.shape[3] // self.stride)
+        padded, side = F.pad(pixels, pad, mode="replicate"), self.stride
+        rows, columns = padded.shape[2] // side, padded.shape[3] // side
+        bands = []
         # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
         with torch.autocast(pixels.device.type, enabled=False):
-            bands = [self.quantize(self.features(part)).codes for part in padded.split(band, 2)]
+            for start, stop, above, below in self._bands(rows, columns, self.encode_context):
+                features = self.features(padded[:, :, above * side : below * side])
+                bands.append(self.quantize(features[:, start - above : stop - above]).codes)
         return Codes(torch.cat(bands, 2), (height, width))
 
     @torch.no_grad()
@@ -179,14 +233,12 @@ class ImageTokenizer(SavedTokenizer):
         """
         check_image_codes(codes, self.codebook_sizes, self.stride)
         rows, columns = codes.codes.shape[2:]
-        band, context = self._band_rows(columns), self.decode_context
         bands = []
-        for start in range(0, rows, band):
-            above = max(0, start - context)
-            part = codes.codes[:, :, above : start + band + context]
+        for start, stop, above, below in self._bands(rows, columns, self.decode_context):
+            part = codes.codes[:, :, above:below]
             flat = self.quantizer.values_of(rearrange(part, "b k h w -> b (h w) k"))
             values = rearrange(flat, "b (h w) d -> b h w d", w=columns)
-            first, last = (start - above) * self.stride, (start + band - above) * self.stride
-            bands.append(self.pictures(values, part)[:, :, first:last].float().clamp(0, 1))
+            band = slice((start - above) * self.stride, (stop - above) * self.stride)
+            bands.append(self.pictures(values, part)[:, :, band].float().clamp(0, 1))
         pixels = torch.cat(bands, 2)
         return pixels[:, :, : codes.size[0], : codes.size[1]].contiguous()
