@@ -14,6 +14,7 @@ from unified_data.pocket import planning
 from unified_data.pocket.build import build_pocket, world_version
 from unified_data.pocket.planning import KINDS
 from unified_data.pocket.scenes import Scene, parse_caption, render, split_of
+from unified_data.pocket.speech import VOICES, speak
 from unified_data.pocket.subjects import load_subjects
 from unified_data.shards import read_index, read_shards, write_index
 
@@ -143,6 +144,31 @@ def test_sample_speech_has_its_form_and_split(split):
         assert sentence in leads or split_of(f"speech|{sentence}") == split, key
         seen += 1
     assert seen >= 4
+
+
+def test_misread_sentences_have_one_name_wrong_and_are_of_their_split():
+    for split in planning.SPLITS:
+        planned = planning.plan_documents("misread", split, scale=0.05)
+        for sentence, said, voice in planned:
+            assert sentence != said
+            assert voice in VOICES
+            one, two = sentence.rstrip(".").split(), said.rstrip(".").split()
+            end = next(n for n, pair in enumerate(zip(one[::-1], two[::-1])) if len(set(pair)) > 1)
+            assert end >= 1, sentence  # something comes after the name
+            assert {split_of(f"speech|{text}") for text in (sentence, said)} == {split}
+        assert len({said for _, said, _ in planned}) > 0.9 * len(planned)
+
+
+@needs_espeak
+def test_a_misread_document_says_another_name_than_it_asks_for(tmp_path):
+    build_pocket(tmp_path, scale=0.0005, only=["misread"], workers=1)
+    planned = planning.plan_documents("misread", "heldout", scale=0.0005)
+    documents = [document for _, document in read_shards(tmp_path, "heldout", ["misread"])]
+    assert len(documents) == len(planned) >= 2
+    for (sentence, said, voice), document in zip(planned, documents):
+        prompt, sound = document.segments
+        assert prompt.text == f"> ({voice}) {sentence}"
+        assert np.array_equal(sound.waveform, speak(said, voice))
 
 
 @needs_espeak

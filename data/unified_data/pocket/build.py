@@ -2,8 +2,8 @@
 
 Kinds of documents: article, text (an article without media: three times as many facts for the
 same number of ids), draw, describe, ask, speak, listen, name (to listen to: a subject's name and
-nothing more), say (the same, to be spoken); see `articles` and `tasks`. What they show is in
-`planning`.
+nothing more), say (the same, to be spoken), misread (a sentence to be spoken, and a name in it that
+was spoken wrong); see `articles` and `tasks`. What they show is in `planning`.
 """
 
 from __future__ import annotations
@@ -127,6 +127,9 @@ def _document(kind: str, payload: Any) -> Document:
         return tasks.draw_document(payload.caption, Image(render(payload)))
     if kind == "describe":
         return tasks.describe_document(Image(render(payload)), Text(payload.caption))
+    if kind == "misread":
+        sentence, said, voice = payload
+        return tasks.speak_document(sentence, voice, Audio(speak(said, voice), SAMPLE_RATE))
     sentence, voice = payload
     sound = Audio(speak(sentence, voice), SAMPLE_RATE)
     if kind in ("speak", "say"):

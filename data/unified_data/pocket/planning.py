@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from unified_data.pocket.subjects import Subject, load_subjects
 
 __all__ = ["KINDS", "SPLITS", "plan_documents"]
 
-KINDS = ("article", "draw", "describe", "ask", "speak", "listen", "text", "name", "say")
+KINDS = ("article", "draw", "describe", "ask", "speak", "listen", "text", "name", "say", "misread")
 SPLITS = ("train", "heldout")
 
 _ARTICLES_PER_SUBJECT = 8
@@ -29,7 +30,7 @@ _TWO, _COUNTED = 16_000, 6_000
 # come, a tokenizer rebuilt them at 20 dB beside 25 to 29 dB for small ones (24 held-out pictures of
 # each kind, so this weight was chosen with held-out pictures in view).
 _LARGE, _LARGE_ON_WHITE = 8, 24
-_COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 10_000, "listen": 14_000}
+_COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 10_000, "listen": 14_000, "misread": 4_000}
 # Voices of what is said of scenes, in turn: the default one every other time.
 _TURNS = [v for other in VOICES if other != DEFAULT_VOICE for v in (DEFAULT_VOICE, other)]
 _LEAST_HELDOUT = 2  # of each kind, however small the scale
@@ -221,6 +222,37 @@ def _names(kind: str, split: str, scale: float, rng: np.random.Generator) -> lis
     return [pairs[i] for i in rng.permutation(len(pairs))[: max(1, round(len(pairs) * scale))]]
 
 
+def _misread(
+    kind: str, split: str, scale: float, rng: np.random.Generator
+) -> list[tuple[str, str, str]]:
+    """(sentence, what is said instead, voice): another subject's name in its place, the rest right.
+
+    A decoder that reads aloud and gets a name wrong must go on with what stands after it. One that
+    has only seen speech without mistakes goes on as its own words would have it: at step 1,800 of
+    the pocket decoder's second stage "A small wolf at the bottom right." was read as "A small chess
+    pawn at the top right on a grey ground." With these among what it learns, the name it should say
+    is still the likeliest by far: mistakes are spread over all other names.
+    """
+    subjects = load_subjects()
+    found: list[tuple[str, str, str]] = []
+    wanted = _share(_COUNTS[kind], split, scale)
+    while len(found) < wanted:
+        scene = _any_scene(rng, "train")
+        other = subjects[int(rng.integers(len(subjects)))]
+        if scene.caption.endswith((scene.subject.phrase, scene.subject.plural)):
+            continue  # nothing comes after the name
+        if other in scene.subjects:
+            continue
+        seed = int(rng.integers(2**32))
+        mistaken = replace(scene, subject=other)
+        sentence, said = (
+            scene_sentence(one, np.random.default_rng(seed)) for one in (scene, mistaken)
+        )
+        if all(split_of(f"speech|{text}") == split for text in (sentence, said)):
+            found.append((sentence, said, _TURNS[len(found) % len(_TURNS)]))
+    return found
+
+
 _PLANNERS: dict[str, Callable[[str, str, float, np.random.Generator], list[Any]]] = {
     "article": _articles,
     "draw": _drawings,
@@ -231,6 +263,7 @@ _PLANNERS: dict[str, Callable[[str, str, float, np.random.Generator], list[Any]]
     "text": _texts,
     "name": _names,
     "say": _names,
+    "misread": _misread,
 }
 
 
@@ -238,7 +271,7 @@ def plan_documents(kind: str, split: str, seed: int = 0, scale: float = 1.0) -> 
     """What each document of a kind and split shows, in the order of its shards.
 
     article, text: `Plan`; draw, describe: `Scene`; ask: (scene, [(question, answer), ...]);
-    speak, listen, name, say: (sentence, voice).
+    speak, listen, name, say: (sentence, voice); misread: (sentence, what is said instead, voice).
 
     Raises ValueError for another kind or split.
     """
