@@ -110,6 +110,9 @@ def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
     ignore = (signal.SIGINT, signal.SIG_IGN)
     with multiprocessing.get_context().Pool(workers, signal.signal, ignore) as pool:
         yield lambda function, items: pool.imap(function, items, chunksize=16)
+        # Let the workers end by themselves: a pool that is terminated was seen to wait for ever.
+        pool.close()
+        pool.join()
 
 
 def _make(job: tuple[str, str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
