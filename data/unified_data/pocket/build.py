@@ -26,7 +26,7 @@ from unified_data.pocket.scenes import render
 from unified_data.pocket.speech import SAMPLE_RATE, speak
 from unified_data.shards import INDEX, ShardInfo, ShardWriter, read_index, write_index
 
-_WORLD = 3  # raise when the same seed would give other documents
+_WORLD = 4  # raise when the same seed would give other documents
 
 Progress = Callable[[str, int, int], None]
 """Called with the kind, the documents done and the documents there are."""
