@@ -4,7 +4,7 @@
 
 Progress goes to stderr; the last line on stdout is one JSON object. The measures stand in
 `unified.evaluation` and `unified.evaluation_pocket`; needs the development extra and espeak-ng.
-The whole takes about ten minutes on two cores, --quick (a sample of everything) under two.
+The whole takes three minutes on two cores, --quick (a sample of everything) under two.
 """
 
 from __future__ import annotations

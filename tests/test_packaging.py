@@ -127,9 +127,14 @@ def test_every_run_file_loads(path):
     entries = yaml.safe_load(path.read_text("utf-8"))
     if "modality" in entries:
         from unified_tokenizers import AudioTokenizer, ImageTokenizer
+        from unified_tokenizers.diffusion import DiffusionDecoder
         from unified_tokenizers.training import load_config
 
         config = load_config(path)
+        if config.diffusion is not None:
+            shape = {"codebook_sizes": [9], "stride": 12, **config.diffusion}
+            DiffusionDecoder.parse_config(shape)
+            return
         kind = {"image": ImageTokenizer, "audio": AudioTokenizer}[config.modality]
         kind.parse_config(config.tokenizer)
         if config.modality == "audio":

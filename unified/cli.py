@@ -15,9 +15,12 @@ import typer
 from unified import cli_media, cli_model, cli_tokenizer
 from unified.cli_terminal import (
     AsJson,
+    DecoderName,
+    DecoderSteps,
     ModelName,
     Progress,
     Seed,
+    check_decoder,
     follow,
     load_model,
     model_directory,
@@ -69,6 +72,8 @@ def write(
         int | None, typer.Option("--images", min=0, help="How many pictures (default: 3).")
     ] = None,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="No narration.")] = False,
+    decoder: DecoderName = "vq",
+    steps: DecoderSteps = None,
     model: ModelName = "pocket",
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -79,6 +84,7 @@ def write(
 
     check_format(output, ARTICLE_FORMATS, "an article")
     check_writable(output)
+    check_decoder(decoder, steps)
     from unified.article import article_request, headings_of, plan_article, shortfall
     from unified.subjects import KnownSubjects
 
@@ -87,7 +93,7 @@ def write(
     for text in plan.notes if plan else ():
         note(text)
     request = article_request(prompt, plan, images, audio=not no_audio)
-    loaded = load_model(model)
+    loaded = load_model(model, decoder, steps)
     progress = Progress(num_images=plan.num_pictures if plan else images)
     (document,) = follow(loaded.stream([request], seeds=[seed]), progress)
     if plan and (missed := shortfall(plan, document)):

@@ -9,9 +9,12 @@ import typer
 
 from unified.cli_terminal import (
     AsJson,
+    DecoderName,
+    DecoderSteps,
     ModelName,
     Progress,
     Seed,
+    check_decoder,
     follow,
     load_model,
     model_directory,
@@ -32,6 +35,8 @@ def draw(
     text: Annotated[str, typer.Argument(help='What to draw, for example "a giant panda".')],
     output: Output,
     number: Number = 1,
+    decoder: DecoderName = "vq",
+    steps: DecoderSteps = None,
     model: ModelName = "pocket",
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -42,6 +47,7 @@ def draw(
     check_format(output, (".png",), "a picture")
     paths = numbered(output, number)
     check_writable(paths[0])
+    check_decoder(decoder, steps)
     from unified.caption import read_caption
     from unified.subjects import KnownSubjects
     from unified_data.files import encode_png
@@ -55,7 +61,7 @@ def draw(
         text = caption.text
     elif not text.strip():
         raise ValueError("the text is empty; say what to draw")
-    loaded = load_model(model)
+    loaded = load_model(model, decoder, steps)
     request = draw_document(text, image_slot())
     documents = _sample(loaded, request, number, seed)
     images: list[Image] = [document.segments[-1] for document in documents]  # type: ignore[misc]

@@ -53,6 +53,10 @@ def build_pocket(
         list[str] | None, typer.Option("--only", metavar="KIND", help="Only this kind; repeatable.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
+    double: Annotated[
+        Path | None,
+        typer.Option("--double", metavar="FONT", help="Of draw: 192x192, by NotoColorEmoji.ttf."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Build the pocket world: shards of documents, the same from the same seed."""
@@ -60,7 +64,7 @@ def build_pocket(
     from unified_data.pocket.build import progress_bar
 
     with progress_bar() as progress:
-        index = build(output, seed, scale, only, workers, progress)
+        index = build(output, seed, scale, only, workers, progress, double)
     samples = sum(shard["samples"] for shard in index["shards"])
     size = sum(shard["bytes"] for shard in index["shards"])
     note(f"{samples:,} documents in {len(index['shards'])} shards, {size / 1e6:.1f} MB")

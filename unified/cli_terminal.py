@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from unified_data.document import Document
 
 __all__ = [
+    "DECODERS",
     "AsJson",
+    "DecoderName",
+    "DecoderSteps",
     "ModelName",
     "Progress",
     "Seed",
+    "check_decoder",
     "follow",
     "load_model",
     "model_directory",
@@ -34,6 +38,16 @@ ModelName = Annotated[
     typer.Option("--model", metavar="NAME_OR_PATH", help="A shipped model or a model's folder."),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+DECODERS = {"vq": 0, "diffusion": 1, "diffusion-2x": 2}
+"""Decoders of pictures by name, and the size of what the diffusion decoders make; 0: the codes'."""
+DecoderName = Annotated[
+    str,
+    typer.Option("--decoder", metavar="NAME", help="Of pictures: vq, diffusion or diffusion-2x."),
+]
+DecoderSteps = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, max=50, help="Of the diffusion decoder (default: 8)."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
@@ -68,11 +82,22 @@ def model_directory(name: str) -> Path:
     return model.model_directory(name)
 
 
-def load_model(name: str) -> UnifiedModel:
-    """The model of a name or folder."""
+def check_decoder(name: str, steps: int | None) -> None:
+    """Raises ValueError for an unknown decoder of pictures, and steps for one that has none."""
+    if name not in DECODERS:
+        raise ValueError(f"there is no decoder {name!r}, expected one of {', '.join(DECODERS)}")
+    if steps is not None and not DECODERS[name]:
+        raise ValueError(f"--steps {steps} is for a diffusion decoder; add --decoder diffusion")
+
+
+def load_model(name: str, decoder: str = "vq", steps: int | None = None) -> UnifiedModel:
+    """The model of a name or folder, its pictures decoded by a decoder of `DECODERS`."""
     from unified.model import UnifiedModel
 
-    return UnifiedModel.from_pretrained(name)
+    model = UnifiedModel.from_pretrained(name)
+    if DECODERS[decoder]:
+        model.use_diffusion(steps=8 if steps is None else steps, scale=DECODERS[decoder])
+    return model
 
 
 class Progress:

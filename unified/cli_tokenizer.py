@@ -8,12 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from unified.cli_model import Config, Resume, existing
-from unified.cli_terminal import AsJson, note, result, warnings_as_notes
+from unified.cli_terminal import (
+    DECODERS,
+    AsJson,
+    DecoderName,
+    DecoderSteps,
+    check_decoder,
+    note,
+    result,
+    warnings_as_notes,
+)
 
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="NAME", help="A tokenizer's folder, or a model's (its own for the medium)."
+        metavar="NAME", help="A tokenizer's or model's folder, or a codec's name on the hub."
     ),
 ]
 _SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
@@ -42,6 +51,8 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="F.png", help="Rate against quality.")
     ] = None,
+    decoder: DecoderName = "vq",
+    steps: DecoderSteps = None,
     as_json: AsJson = False,
 ) -> None:
     """Bits and quality of a tokenizer, beside classical codecs on the same files."""
@@ -51,7 +62,10 @@ def evaluate(
     if plot is not None:
         check_format(plot, (".png",), "a plot")
         check_writable(plot)
-    tokenizer = _open(name, "audio" if audio else "image")
+    check_decoder(decoder, steps)
+    if decoder == "diffusion-2x":
+        raise ValueError("pictures of twice the side have no originals here; use diffusion")
+    tokenizer = _open(name, "audio" if audio else "image", decoder, steps)
     codecs = [codec for codec in against.split(",") if codec]
     report = _report(tokenizer, tuple(data), codecs, limit)
     if plot is not None:
@@ -73,6 +87,8 @@ def reconstruct(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="F.png or F.wav to write.")
     ],
+    decoder: DecoderName = "vq",
+    steps: DecoderSteps = None,
     as_json: AsJson = False,
 ) -> None:
     """A file through codes and back: of a picture, the original and what came back beside it."""
@@ -81,7 +97,10 @@ def reconstruct(
     sound = file.suffix.lower() in _SOUNDS
     check_format(output, (".wav",) if sound else (".png",), "a sound" if sound else "a picture")
     check_writable(output)
-    tokenizer = _open(name, "audio" if sound else "image")
+    check_decoder(decoder, steps)
+    if sound and DECODERS[decoder]:
+        raise ValueError(f"the decoder {decoder} is for pictures, {file} is a sound")
+    tokenizer = _open(name, "audio" if sound else "image", decoder, steps)
     if sound:
         number, size = _reconstruct_sound(tokenizer, file, output)
         bits = f"{size:.2f} kbit/s"
@@ -100,8 +119,10 @@ def _reconstruct_picture(tokenizer: Any, file: Path, output: Path) -> tuple[int,
 
     pixels = load_image(file)
     restored, codes = reconstruct_picture(tokenizer, pixels)
-    gap = np.full((pixels.shape[0], max(1, pixels.shape[1] // 50), 3), 255, np.uint8)
-    save_png(output, np.concatenate([pixels, gap, restored], axis=1))
+    times = restored.shape[0] // pixels.shape[0]  # a diffusion decoder may give twice the side
+    shown = pixels.repeat(times, 0).repeat(times, 1)
+    gap = np.full((shown.shape[0], max(1, shown.shape[1] // 50), 3), 255, np.uint8)
+    save_png(output, np.concatenate([shown, gap, restored], axis=1))
     return codes.numel(), _bits(tokenizer, codes) / (pixels.shape[0] * pixels.shape[1])
 
 
@@ -130,15 +151,19 @@ def _bits(tokenizer: Any, codes: Any) -> float:
     )
 
 
-def _open(name: str, modality: str) -> Any:
-    """The tokenizer in a folder, or that of a model for a modality."""
+def _open(name: str, modality: str, decoder: str = "vq", steps: int | None = None) -> Any:
+    """The tokenizer of a model for a modality, or the one in a folder or on the hub."""
     from unified.model_files import model_directory
     from unified_tokenizers import load_tokenizer
 
-    folder = Path(name)
-    if not (folder / "config.json").is_file() or (folder / "unified.json").is_file():
-        folder = model_directory(name) / f"{modality}_tokenizer"
-    return load_tokenizer(folder)
+    if name == "pocket" or (Path(name) / "unified.json").is_file():
+        name = str(model_directory(name) / f"{modality}_tokenizer")
+    if not DECODERS[decoder]:
+        return load_tokenizer(name)
+    from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
+
+    how = {"scale": DECODERS[decoder], "steps": 8 if steps is None else steps}
+    return DiffusionTokenizer.from_pretrained(name, **how)
 
 
 def _report(tokenizer: Any, data: tuple[str, ...], codecs: list[str], limit: int) -> dict[str, Any]:

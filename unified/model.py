@@ -13,7 +13,7 @@ from unified import checkpoint
 from unified.decoder import Decoder, SlimConfig, SlimDecoder
 from unified.events import Done, Event
 from unified.grammar import Grammar
-from unified.model_files import load_model, model_directory, save_model
+from unified.model_files import load_diffusion, load_model, model_directory, save_model
 from unified.new_model import create_decoder, extend_decoder
 from unified.sampling import Sampler, Sampling
 from unified.sequence import Sequencer
@@ -158,6 +158,23 @@ class UnifiedModel:
         directory = model_directory(name_or_path)
         sequencer, sampling, decoder = load_model(directory)
         return cls(sequencer, sampling, decoder=decoder, directory=directory)
+
+    def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
+        """From now on let the diffusion decoder beside the image tokenizer decode pictures.
+
+        steps: 1 to 50. scale: 1, or 2 for pictures of twice the side. seed: of its noise.
+
+        Raises ValueError for a model that was not loaded from a folder, a folder without a
+        diffusion decoder, and for steps or a scale that it does not have.
+        """
+        if self.directory is None or self.image_tokenizer is None:
+            raise ValueError(
+                "a diffusion decoder lies in the folder of an image tokenizer; this model "
+                + ("has no image tokenizer" if self.directory else "was not loaded from a folder")
+            )
+        self.sequencer.image_tokenizer = load_diffusion(
+            self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
+        )
 
     def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
         """Write the model directory; files of other names in it are left alone.

@@ -22,7 +22,7 @@ from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
 
-__all__ = ["load_model", "model_directory", "save_model"]
+__all__ = ["load_diffusion", "load_model", "model_directory", "save_model"]
 
 FILE_NAME = "unified.json"
 # In config.json too, so that a decoder of another vocabulary is noticed.
@@ -131,14 +131,21 @@ def _load_media(directory: Path) -> Any:
     return load_tokenizer(directory)
 
 
+def load_diffusion(directory: Path, tokenizer: Any, **how: Any) -> Any:
+    """The image tokenizer of a model, decoding through the diffusion decoder in its folder."""
+    from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
+
+    if isinstance(tokenizer, DiffusionTokenizer):
+        tokenizer = tokenizer.tokenizer
+    return DiffusionTokenizer.beside(directory / "image_tokenizer", tokenizer, **how)
+
+
 def _save_media(tokenizer: Any, directory: Path) -> None:
-    import torch
+    from unified_tokenizers.base import save_exactly
+    from unified_tokenizers.diffusion_tokenizer import FOLDER, DiffusionTokenizer
 
-    from unified_tokenizers.base import SavedTokenizer
-
-    if isinstance(tokenizer, SavedTokenizer):
-        values = [v for v in tokenizer.state_dict().values() if v.is_floating_point()]
-        if all(torch.equal(v.bfloat16().to(v.dtype), v) for v in values):
-            tokenizer.save_pretrained(directory, dtype=torch.bfloat16)
-            return
-    tokenizer.save_pretrained(directory)
+    if isinstance(tokenizer, DiffusionTokenizer):
+        save_exactly(tokenizer.tokenizer, directory)
+        save_exactly(tokenizer.decoder, directory / FOLDER)
+    else:
+        save_exactly(tokenizer, directory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
 
-__all__ = ["create_decoder", "extend_decoder"]
+__all__ = ["begin_with", "create_decoder", "extend_decoder"]
 
 
 def create_decoder(
@@ -83,6 +83,42 @@ def extend_decoder(
             if getattr(table, "bias", None) is not None:
                 table.bias[old:] = table.bias[:old].mean()
     return sequencer, hf
+
+
+def begin_with(
+    hf: Any, vocabulary: Vocabulary, start: Any, start_vocabulary: Vocabulary, fresh: Sequence[str]
+) -> None:
+    """Give a decoder another one's weights, its rows block by block.
+
+    Rows of a block that the other vocabulary has in this size are its rows, unless their modality
+    is among `fresh`: codes of another tokenizer mean something else. Those and what the other one
+    lacks are drawn with the mean and spread of all its rows, from torch's global generator.
+
+    Raises ValueError for a decoder of another shape.
+    """
+    import torch
+
+    theirs = {block.name: block for block in start_vocabulary.blocks}
+    state, mine = start.state_dict(), hf.state_dict()
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        if name not in state or state[name].shape[1:] != mine[name].shape[1:]:
+            continue
+        old = state[name].float()
+        rows = old.mean(0) + old.std(0) * torch.randn(mine[name].shape)
+        for block in vocabulary.blocks:
+            known = theirs.get(block.name)
+            if known and known.size == block.size and block.name.split(".")[0] not in fresh:
+                rows[block.start : block.start + block.size] = old[
+                    known.start : known.start + known.size
+                ]
+        state[name] = rows
+    if hf.config.tie_word_embeddings:
+        state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    try:
+        hf.load_state_dict(state)
+    except RuntimeError as error:
+        summary = " ".join(str(error).split())[:300]
+        raise ValueError(f"the decoder to begin with does not fit this one: {summary}") from None
 
 
 def _sequencer(

@@ -30,6 +30,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from unified.grammar import MODALITIES
 from unified.model import UnifiedModel
+from unified.new_model import begin_with
 from unified.subjects import KnownSubjects
 from unified.text import TextTokenizer
 from unified.training_data import (
@@ -75,8 +76,9 @@ class DecoderTraining:
             the last `cooldown` share of the run.
         modality_weights: factors on the loss of each modality's ids.
         padded_ids: places of one forward pass; bounds memory.
-        start: a model's folder, or `pocket`, whose text tokenizer and decoder to begin with; the
-            tokenizers may be others of the same sizes.
+        start: a model's folder, or `pocket`, whose text tokenizer and decoder to begin with.
+        fresh: `image`, `audio` or both: their rows begin anew, since their tokenizer's codes are
+            not those of `start`. So do rows of codebooks that it has not, or of another size.
         world: `pocket` puts the list of that world's subjects into the model's folder, so that the
             commands can say what the model knows.
     """
@@ -105,6 +107,7 @@ class DecoderTraining:
     threads: int = 2
     store: str = "bfloat16"
     start: str | None = None
+    fresh: tuple[str, ...] = ()
     world: str | None = None
 
 
@@ -114,11 +117,17 @@ def load_config(path: Path) -> DecoderTraining:
     try:
         for name in ("sources", "heldout"):
             entries[name] = {key: Source(**value) for key, value in entries[name].items()}
+        entries["fresh"] = tuple(entries.get("fresh") or ())
         config = DecoderTraining(**entries)
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{path}: sources and heldout are names with shards: {error}") from None
     if config.world not in (None, "pocket"):
         raise ValueError(f"{path}: world {config.world!r}, expected 'pocket' or none")
+    if not set(config.fresh) <= {"image", "audio"} or (config.fresh and config.start is None):
+        raise ValueError(
+            f"{path}: fresh is {list(config.fresh)} and start {config.start!r}, expected image,"
+            " audio or both, and a model to start with"
+        )
     if unknown := set(config.modality_weights) - set(MODALITIES):
         raise ValueError(f"{path}: unknown modalities {sorted(unknown)}, expected {[*MODALITIES]}")
     return config
@@ -272,13 +281,7 @@ def build_model(config: DecoderTraining) -> UnifiedModel:
         max_grid=config.max_grid,
     )
     if start is not None:
-        try:
-            model.hf.load_state_dict(start.hf.state_dict())
-        except RuntimeError as error:
-            summary = " ".join(str(error).split())[:300]
-            raise ValueError(
-                f"the decoder of {config.start} does not fit the run's: {summary}"
-            ) from None
+        begin_with(model.hf, model.vocabulary, start.hf, start.vocabulary, config.fresh)
     return model
 
 

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from unified_data.document import Audio, Image, Text
-from unified_data.pocket import planning
+from unified_data.pocket import planning, voices
 from unified_data.pocket.build import build_pocket, world_version
 from unified_data.pocket.planning import KINDS
 from unified_data.pocket.scenes import Scene, parse_caption, render, split_of
-from unified_data.pocket.speech import VOICES, speak
+from unified_data.pocket.speech import VOICES, Voice, connected, speak, word_by_word
 from unified_data.pocket.subjects import load_subjects
 from unified_data.shards import read_index, read_shards, write_index
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")
 
 
@@ -188,3 +189,68 @@ def test_importing_the_package_brings_neither_torch_nor_the_others():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout.strip() == "set()", result.stderr
+
+
+def test_voices_of_the_two_splits_are_different_people():
+    found, leads = {}, {subject.lead for subject in load_subjects()}
+    for split in planning.SPLITS:
+        planned = planning.plan_documents("voices", split)
+        found[split] = {voice.name for _, voice, _ in planned}
+        sentences = {sentence for sentence, _, _ in planned} - leads
+        assert {split_of(f"speech|{sentence}") for sentence in sentences} == {split}
+        assert np.mean([apart for *_, apart in planned]) == pytest.approx(0.5, abs=0.01)
+        pitches, paces = zip(*((voice.pitch, voice.pace) for _, voice, _ in planned))
+        assert min(pitches) >= 20
+        assert max(pitches) <= 80
+        assert max(paces) - min(paces) > 100
+    assert not found["train"] & found["heldout"]
+    assert len(found["train"]) == len(voices.TIMBRES) - 5
+    assert len(found["heldout"]) == 5
+    # The world's own voices are those of no held-out speaker.
+    assert not {voice.espeak.partition("+")[2] for voice in VOICES.values()} & found["heldout"]
+
+
+@needs_espeak
+@pytest.mark.parametrize("accent", voices.ACCENTS)
+def test_a_timbre_is_heard_in_every_accent(accent):
+    """espeak-ng ignores the variant of a voice that it does not find by this name."""
+    said = [
+        word_by_word("one", Voice(name, f"{accent}{name}", 50, "")) for name in ("", "+m1", "+f2")
+    ]
+    assert len({sound.tobytes() for sound in said}) == 3
+
+
+@needs_espeak
+def test_voices_are_heard_word_by_word_or_as_a_whole(tmp_path):
+    build_pocket(tmp_path, scale=0.001, only=["voices"], workers=1)
+    planned = planning.plan_documents("voices", "heldout", scale=0.001)
+    documents = [document for _, document in read_shards(tmp_path, "heldout", ["voices"])]
+    assert {apart for *_, apart in planned} == {True, False}
+    for (sentence, voice, apart), document in zip(planned, documents, strict=True):
+        sound, text = document.segments
+        assert text.text == sentence
+        say, other = (word_by_word, connected) if apart else (connected, word_by_word)
+        assert np.array_equal(sound.waveform, say(sentence, voice))
+        assert not np.array_equal(sound.waveform, other(sentence, voice))
+        assert np.abs(sound.waveform).max() <= 1
+
+
+def test_drawings_of_twice_the_side_need_their_kind_and_a_font(tmp_path):
+    font = tmp_path / "none.ttf"
+    with pytest.raises(ValueError, match="of the kind draw alone"):
+        build_pocket(tmp_path / "world", only=["describe"], double=font)
+    with pytest.raises(ValueError, match="apt-get install fonts-noto-color-emoji"):
+        build_pocket(tmp_path / "world", only=["draw"], scale=0.0005, workers=1, double=font)
+
+
+@pytest.mark.skipif(not FONT.exists(), reason="needs the font Noto Color Emoji")
+def test_drawings_of_twice_the_side_show_the_same(tmp_path):
+    build_pocket(tmp_path, only=["draw"], scale=0.0005, workers=1, double=FONT)
+    documents = [document for _, document in read_shards(tmp_path, "heldout", ["draw"])]
+    assert len(documents) > 3
+    for prompt, picture in (document.segments for document in documents):
+        small = render(parse_caption(prompt.text.removeprefix("![").removesuffix("]")))
+        assert picture.pixels.shape == (192, 192, 3)
+        halved = picture.pixels.reshape(96, 2, 96, 2, 3).mean((1, 3))
+        # The atlas is a scaled copy of the font's glyphs: edges differ a little, nothing else does.
+        assert np.abs(halved - small).mean() < 4

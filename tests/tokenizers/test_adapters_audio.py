@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from unified_tokenizers.adapters import load_codec
 from unified_tokenizers.adapters_audio import DacAdapter, EncodecAdapter
-from unified_tokenizers.base import Codes, MediaTokenizer, check_codes
+from unified_tokenizers.base import Codes, MediaTokenizer
+from unified_tokenizers.checks import check_codes
+from unified_tokenizers.streaming import DecodeStream, EncodeStream
 
 
 def encodec(**settings):
@@ -170,6 +172,57 @@ def test_a_batch_gives_what_each_waveform_gives_alone(loaded, name):
         torch.testing.assert_close(codec.decode(alone)[0], made[row], atol=1e-4, rtol=0)
 
 
+def check_streams(codec, media, samples: int, frames: int) -> tuple[int, int]:
+    """That streams of so many samples and frames a chunk give what the whole gives; gives how many
+    code frames and samples came before the end."""
+    whole = codec.encode(media)
+    encoding, decoding = EncodeStream(codec), DecodeStream(codec)
+    parts = [encoding.push(part) for part in media.split(samples, 2)]
+    codes = torch.cat([*parts, encoding.finish()], 2)
+    assert torch.equal(codes, whole.codes)
+    pieces = [decoding.push(part) for part in codes.split(frames, 2)]
+    made = torch.cat([*pieces, decoding.finish(media.shape[2])], 2)
+    torch.testing.assert_close(made, codec.decode(whole), atol=1e-4, rtol=0)
+    return sum(part.shape[2] for part in parts), sum(piece.shape[2] for piece in pieces)
+
+
+@EVERY
+@pytest.mark.parametrize(("samples", "frames"), [(37, 3), (100, 13), (1000, 90)])
+def test_streams_of_any_chunks_give_what_the_whole_gives(loaded, name, samples, frames):
+    codec = loaded[name]
+    media = sound(2, 75 * codec.hop + 3)
+    early = check_streams(codec, media, samples, frames)
+    if name == "dac":  # what is certain comes at once
+        after = codec.encode_context[1]
+        assert early == ((603 - after) // 8, (76 - codec.decode_context[1]) * 8)
+        assert min(early) > 0
+    else:
+        assert codec.encode_context is None
+        assert codec.decode_context is None
+        assert early == (0, 0)
+
+
+@pytest.mark.parametrize("ratios", [[2, 4], [2, 3], [3, 5, 2]])
+def test_dacs_contexts_are_as_far_as_its_convolutions_reach(tmp_path, ratios):
+    save(dac(downsampling_ratios=ratios), tmp_path)
+    codec = load_codec(tmp_path)
+    hop, frame = codec.hop, 45
+    waveform = sound(1, 90 * hop).requires_grad_()
+    codec.model.encoder(waveform)[:, :, frame].sum().backward()
+    felt = waveform.grad[0, 0].nonzero().flatten().tolist()
+    before, after = codec.encode_context
+    assert (felt[0], felt[-1]) == (frame * hop - before, (frame + 1) * hop - 1 + after)
+
+    hidden = torch.rand(1, codec.model.config.hidden_size, 90, requires_grad=True)
+    made = codec.model.decoder(hidden)[:, :, frame * hop : (frame + 1) * hop]
+    made.sum().backward()
+    felt = hidden.grad.abs().sum((0, 1)).nonzero().flatten().tolist()
+    before, after = codec.decode_context
+    assert (felt[0], felt[-1]) == (frame - before, frame + after)
+
+    assert min(check_streams(codec, sound(1, 80 * hop - 1), 3 * hop + 1, 7)) > 0
+
+
 @EVERY
 def test_the_fingerprint_outlives_saving_and_changes_with_a_weight(folders, name, tmp_path):
     codec = load_codec(folders[name])
@@ -254,6 +307,10 @@ def test_a_stereo_encodec_keeps_both_channels(tmp_path):
     codec = load_codec(tmp_path)
     media = sound(4, 43).reshape(2, 2, 43)
     assert codec.decode(codec.encode(media)).shape == (2, 2, 43)
+    assert DecodeStream(codec).push(codec.encode(media).codes).shape == (2, 2, 0)
+    check_streams(codec, media, 10, 2)
+    with pytest.raises(ValueError, match=r"expected \(B, 2, S\)"):
+        EncodeStream(codec).push(media[:, :1])
     with pytest.raises(ValueError, match=r"expected \(B, 2, S\)"):
         codec.encode(media[:, :1])
 

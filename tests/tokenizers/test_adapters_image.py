@@ -1,15 +1,25 @@
-"""Pretrained VQ image models: the codes and pictures of the original classes, exact sizes."""
+"""Pretrained VQ image models: the codes and pictures of the original classes, where they are found.
+
+What they share with every tokenizer is in test_contract.py.
+"""
 
 import json
+import re
+import shutil
+from fnmatch import fnmatch
 
 import diffusers
+import huggingface_hub
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from unified_tokenizers.adapters import load_codec
-from unified_tokenizers.adapters_image import Emu3Adapter
-from unified_tokenizers.base import Codes, MediaTokenizer, check_codes
+from unified_tokenizers.adapters_image import Emu3Adapter, VqModelAdapter
+from unified_tokenizers.base import Codes, MediaTokenizer
+from unified_tokenizers.chameleon_decoder import ChameleonDecoder
+from unified_tokenizers.checks import check_codes
 
 SHAPE = {
     "base_channels": 32, "channel_multiplier": [1, 1, 1], "num_res_blocks": 1, "embed_dim": 4,
@@ -38,7 +48,7 @@ ADAPTERS = {
 }  # fmt: skip
 EVERY = pytest.mark.parametrize("name", list(CONFIGS))
 WHOLE = pytest.mark.parametrize("name", ["emu3", "chameleon", "janus"])
-DECODING = pytest.mark.parametrize("name", ["emu3", "janus", "vqmodel"])
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def vq_class(name):
@@ -51,7 +61,10 @@ def fresh(name):
     if name == "vqmodel":
         return diffusers.VQModel(**CONFIGS[name])
     config = getattr(transformers, f"{name.capitalize()}VQVAEConfig")(**CONFIGS[name])
-    return vq_class(name)(config)
+    model = vq_class(name)(config)
+    if name == "chameleon":
+        model.decoder = ChameleonDecoder(config)
+    return model
 
 
 def save(model, folder, seed=0):
@@ -151,56 +164,8 @@ def test_whole_strides_give_the_codes_and_pictures_of_the_original(loaded, folde
         torch.testing.assert_close(codec.decode(codes), (made / 2 + 0.5).clamp(0, 1))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 18), (13, 7), (16, 20)])
-@pytest.mark.parametrize("name", ["emu3", "chameleon", "vqmodel"])
-def test_every_size_is_completed_with_its_last_row_and_column(loaded, name, size):
-    codec, media = loaded[name], pictures(2, *size)
-    codes = codec.encode(media)
-    grid = tuple(-(-side // 4) for side in size)
-    assert codes.size == size
-    assert codes.codes.dtype == torch.int64
-    assert codes.codes.shape == (2, 1, *grid)
-    rows = torch.arange(4 * grid[0]).clamp(max=size[0] - 1)
-    columns = torch.arange(4 * grid[1]).clamp(max=size[1] - 1)
-    assert torch.equal(codec.encode(media[:, :, rows][..., columns]).codes, codes.codes)
-    if name != "chameleon":
-        made = codec.decode(codes)
-        whole = codec.decode(Codes(codes.codes, (4 * grid[0], 4 * grid[1])))
-        assert made.shape == (2, 3, *size)
-        assert made.dtype == torch.float32
-        assert made.min() >= 0
-        assert made.max() <= 1
-        assert torch.equal(made, whole[:, :, : size[0], : size[1]])
-
-
-@EVERY
-def test_a_batch_gives_what_each_picture_gives_alone(loaded, name):
-    codec, media = loaded[name], pictures(3, 16, 16)
-    with torch.autocast("cpu", torch.bfloat16):
-        together = codec.encode(media)
-    for row in range(3):
-        alone = codec.encode(media[row : row + 1])
-        assert torch.equal(alone.codes[0], together.codes[row])
-        if name != "chameleon":
-            made = codec.decode(together)[row]
-            torch.testing.assert_close(codec.decode(alone)[0], made, atol=1e-4, rtol=0)
-
-
-@EVERY
-def test_the_fingerprint_outlives_saving_and_changes_with_a_weight(folders, name, tmp_path):
-    codec = load_codec(folders[name])
-    before = codec.fingerprint
-    assert len(before) == 16
-    codec.save_pretrained(tmp_path)
-    again = load_codec(tmp_path)
-    assert again.fingerprint == before
-    with torch.no_grad():
-        again.model.quantize.embedding.weight[-1, -1] += 1e-3
-    assert again.fingerprint != before
-    assert load_codec(folders[name], image_mean=[0.4] * 3).fingerprint != before
-
-
 def whole_model(name):
+    """A tiny language model with the VQ model in it."""
     vocabulary = {f"<|visual token {i:06d}|>": i for i in range(32)} | {"<image>": 40}
     if name == "janus":
         config = transformers.JanusConfig(
@@ -239,6 +204,86 @@ def test_the_vq_model_is_found_in_a_whole_checkpoint_and_can_be_saved_alone(name
     assert torch.equal(alone.encode(media).codes, codec.encode(media).codes)
 
 
+def in_shards(folder) -> list[str]:
+    """Splits a whole checkpoint: a file with the language model, two with the VQ model."""
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    inside = [name for name in state if "vqmodel." in name]
+    parts = [[name for name in state if name not in inside], inside[::2], inside[1::2]]
+    assert all(parts)
+    files = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
+    for file, names in zip(files, parts, strict=True):
+        save_file({name: state[name] for name in names}, folder / file, metadata={"format": "pt"})
+    index = {name: file for file, names in zip(files, parts, strict=True) for name in names}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    return files
+
+
+def test_of_a_whole_checkpoint_on_the_hub_the_shards_with_the_vq_model_are_fetched(
+    tmp_path, monkeypatch
+):
+    whole = whole_model("chameleon")
+    whole.model.vqmodel.decoder = ChameleonDecoder(whole.model.vqmodel.config)
+    remote, local = tmp_path / "remote", tmp_path / "hub" / "models--org--whole"
+    whole.save_pretrained(remote)
+    shards = in_shards(remote)
+    (remote / "pytorch_model.bin").write_bytes(b"a pickle")
+    (remote / "tokenizer.json").write_text("{}")
+    (local / "refs").mkdir(parents=True)
+    (local / "refs" / "main").write_text(COMMIT)
+    asked = []
+
+    def download(name, *, revision, cache_dir, allow_patterns, local_files_only):
+        """What the hub's client would leave in its cache."""
+        assert (name, cache_dir, local_files_only) == ("org/whole", tmp_path / "hub", False)
+        asked.append(revision)
+        snapshot = local / "snapshots" / COMMIT
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for file in remote.iterdir():
+            if any(fnmatch(file.name, pattern) for pattern in allow_patterns):
+                shutil.copy(file, snapshot)
+        return str(snapshot)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(huggingface_hub, "snapshot_download", download)
+        codec = load_codec("org/whole", cache_dir=tmp_path / "hub")
+    assert asked == [None, COMMIT]
+    fetched = {file.name for file in (local / "snapshots" / COMMIT).iterdir()}
+    assert fetched == {"config.json", "model.safetensors.index.json", *shards[1:]}
+    for key, value in whole.model.vqmodel.state_dict().items():
+        assert torch.equal(codec.model.state_dict()[key], value), key
+    # The client itself finds them in its cache, without a network.
+    again = load_codec("org/whole", cache_dir=tmp_path / "hub", local_files_only=True)
+    assert again.fingerprint == codec.fingerprint
+    (local / "snapshots" / COMMIT / shards[2]).unlink()
+    with pytest.raises(ValueError, match=f"org/whole has no {shards[2]} in"):
+        load_codec("org/whole", cache_dir=tmp_path / "hub", local_files_only=True)
+
+
+def test_an_index_that_leads_out_of_the_checkpoint_is_refused(folders, tmp_path):
+    shutil.copytree(folders["chameleon"], tmp_path / "codec")
+    index = tmp_path / "codec" / "model.safetensors.index.json"
+    for shard in ("../codec.safetensors", "pytorch_model.bin"):
+        index.write_text(json.dumps({"weight_map": {"conv_in.weight": shard}}))
+        with pytest.raises(ValueError, match=f"names '{re.escape(shard)}', expected safetensors"):
+            load_codec(tmp_path / "codec")
+
+
+def test_a_pipeline_of_diffusers_keeps_its_vqmodel_in_a_subfolder(folders, tmp_path):
+    local = tmp_path / "hub" / "models--org--pipeline"
+    inner = shutil.copytree(folders["vqmodel"], local / "snapshots" / COMMIT / "vqvae")
+    (local / "refs").mkdir()
+    (local / "refs" / "main").write_text(COMMIT)
+    wanted = load_codec(folders["vqmodel"]).fingerprint
+    hub = {"cache_dir": tmp_path / "hub", "local_files_only": True}
+    assert load_codec("org/pipeline", subfolder="vqvae", **hub).fingerprint == wanted
+    assert load_codec(inner.parent, subfolder="vqvae").fingerprint == wanted
+    named = VqModelAdapter.from_pretrained("org/pipeline", subfolder="vqvae", **hub)
+    assert named.fingerprint == wanted
+    with pytest.raises(ValueError, match="diffusers keeps its VQ model in a subfolder such as"):
+        load_codec("org/pipeline", **hub)
+
+
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
 def test_the_normalization_beside_the_weights_is_used(folders, tmp_path, file):
     codec = load_codec(folders["emu3"], image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.3])
@@ -249,6 +294,7 @@ def test_the_normalization_beside_the_weights_is_used(folders, tmp_path, file):
         (tmp_path / file).write_text(json.dumps({"image_processor": entries}))
     again = load_codec(tmp_path)
     assert again.settings == codec.settings
+    assert again.fingerprint == codec.fingerprint != load_codec(folders["emu3"]).fingerprint
     assert again.mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
     media = pictures(1, 12, 12)
     assert torch.equal(again.encode(media).codes, codec.encode(media).codes)
@@ -256,45 +302,99 @@ def test_the_normalization_beside_the_weights_is_used(folders, tmp_path, file):
         load_codec(tmp_path, image_std=[1.0])
 
 
-@EVERY
-def test_bad_pictures_are_refused(loaded, name):
-    for picture, reason in (
-        (torch.zeros(3, 16, 16), r"shape \(3, 16, 16\), expected \(B, 3, H, W\)"),
-        (torch.zeros(1, 1, 16, 16), r"shape \(1, 1, 16, 16\)"),
-        (torch.zeros(1, 3, 0, 16), "not empty"),
-        (torch.zeros(1, 3, 16, 16, dtype=torch.int64), "int64, expected uint8 or floating point"),
-        (torch.full((1, 3, 16, 16), float("inf")), "not finite"),
-        (torch.full((1, 3, 16, 16), 2.0), r"range from 2 to 2, expected \[0, 1\]"),
+def test_chameleon_without_a_decoder_says_so(folders, tmp_path):
+    codec = load_codec(folders["chameleon"])
+    before = codec.fingerprint
+    del codec.model.decoder
+    codec.save_pretrained(tmp_path)
+    plain = load_codec(tmp_path)
+    assert plain.fingerprint == codec.fingerprint != before
+    codes = plain.encode(pictures(1, 16, 16))
+    with pytest.raises(
+        ValueError, match=r"no decoder for ChameleonVQVAE, .* no decoder\.\* tensors"
     ):
-        with pytest.raises(ValueError, match=reason):
-            loaded[name].encode(picture)
+        plain.decode(codes)
 
 
-@DECODING
-def test_bad_codes_and_sizes_are_refused(loaded, name):
-    good = torch.zeros(1, 1, 4, 4, dtype=torch.int64)
-    for codes, size, reason in (
-        (good + 32, (16, 16), "code 32 at level 0 is out of range, expected 0 to 31"),
-        (good - 1, (16, 16), "code -1 at level 0"),
-        (good[0], (16, 16), r"expected \(B, 1, H, W\)"),
-        (good, (16, 17), r"\(16, 17\) pixels does not have a grid of \(4, 4\) codes at stride 4"),
-        (good, (16,), "does not have a grid"),
+# The names of diffusers' decoder and those of the original; `up` is counted the other way round.
+TAMING = {
+    r"mid_block\.resnets\.0": "mid.block_1", r"mid_block\.resnets\.1": "mid.block_2",
+    r"mid_block\.attentions\.0": "mid.attn_1", r"up_blocks\.0": "up.2", r"up_blocks\.1": "up.1",
+    r"up_blocks\.2": "up.0", r"resnets": "block", r"attentions": "attn",
+    r"upsamplers\.0": "upsample", r"group_norm": "norm", r"to_(q|k|v)": r"\1",
+    r"to_out\.0": "proj_out", r"conv_shortcut": "nin_shortcut", r"conv_norm_out": "norm_out",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prefix", "attention"),
+    [("", True), ("", False), ("vqmodel.", True), ("model.vqmodel.", True)],
+)
+@torch.no_grad()
+def test_chameleons_decoder_is_that_of_the_original_vqgan(tmp_path, prefix, attention):
+    """diffusers has the same decoder, of its own code and under other names."""
+    kind = "AttnUpDecoderBlock2D" if attention else "UpDecoderBlock2D"
+    torch.manual_seed(3)
+    reference = diffusers.VQModel(
+        down_block_types=["DownEncoderBlock2D"] * 3, block_out_channels=[32, 64, 96],
+        up_block_types=[kind, kind, "UpDecoderBlock2D"], latent_channels=5, vq_embed_dim=3,
+        num_vq_embeddings=20, mid_block_add_attention=attention,
+    ).eval()  # fmt: skip
+    config = transformers.ChameleonVQVAEConfig(
+        base_channels=32, channel_multiplier=[1, 2, 3], num_res_blocks=1, latent_channels=5,
+        embed_dim=3, num_embeddings=20, resolution=16, attn_resolutions=[8, 4],
+        attn_type="vanilla" if attention else "none",
+    )  # fmt: skip
+    for weight in reference.parameters():
+        weight.add_(torch.randn(weight.shape) * 0.1)
+    tensors = transformers.ChameleonVQVAE(config).state_dict()
+    tensors["quantize.embedding.weight"] = reference.quantize.embedding.weight.data
+    for name, value in reference.state_dict().items():
+        if name.startswith("post_quant_conv."):
+            tensors[name] = value
+        elif name.startswith("decoder."):
+            for theirs, original in TAMING.items():
+                name = re.sub(rf"\b{theirs}\b", original, name)
+            linear = re.search(r"\.(q|k|v|proj_out)\.weight$", name)
+            tensors[name] = value[..., None, None] if linear else value
+    save_file(
+        {prefix + name: value.contiguous() for name, value in tensors.items()},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    config.save_pretrained(tmp_path)
+
+    codec = load_codec(tmp_path)
+    codes = torch.randint(20, (2, 1, 4, 6))
+    vectors = reference.quantize.get_codebook_entry(codes.flatten(), (2, 4, 6, 3))
+    wanted = reference.decode(vectors, force_not_quantize=True).sample
+    made = codec.model.decoder(codec.model.post_quant_conv(vectors))
+    torch.testing.assert_close(made, wanted, atol=1e-5, rtol=1e-5)
+    assert wanted.std() > 0.1
+    # White went in as 0.989: what comes out is turned back by the same rule.
+    pixels = codec.decode(Codes(codes, (16, 24)))
+    torch.testing.assert_close(
+        pixels, ((wanted + 1) / (255 * 0.0078)).clamp(0, 1), atol=1e-5, rtol=0
+    )
+    assert torch.equal(codec.decode(Codes(codes, (16, 24))), pixels)
+    assert torch.equal(codec.decode(Codes(codes, (14, 21))), pixels[:, :, :14, :21])
+
+
+def test_a_chameleon_decoder_with_weights_missing_is_refused(folders, tmp_path):
+    shutil.copytree(folders["chameleon"], tmp_path / "codec")
+    weights = tmp_path / "codec" / "model.safetensors"
+    state = load_file(weights)
+    del state["decoder.mid.attn_1.q.weight"]
+    save_file(state, weights, metadata={"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"cannot load the ChameleonVQVAE .*mid\.attn_1\.q\.weight"
     ):
-        with pytest.raises(ValueError, match=reason):
-            loaded[name].decode(Codes(codes, size))
+        load_codec(tmp_path / "codec")
 
 
-def test_chameleon_says_that_it_cannot_decode(loaded):
-    with pytest.raises(ValueError, match="transformers has no decoder for ChameleonVQVAE"):
-        loaded["chameleon"].decode(loaded["chameleon"].encode(pictures(1, 16, 16)))
-
-
-def test_janus_names_the_only_size_it_takes(loaded):
-    for size in ((16, 15), (20, 16), (8, 32)):
-        with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} pixels.*expected 16 x 16"):
-            loaded["janus"].encode(pictures(1, *size))
+def test_janus_decodes_its_only_size(loaded):
     codes = torch.zeros(1, 1, 2, 8, dtype=torch.int64)
-    with pytest.raises(ValueError, match="expected 16 x 16"):
+    with pytest.raises(ValueError, match=r"8 x 32 pixels.*expected 16 x 16"):
         loaded["janus"].decode(Codes(codes, (8, 32)))
     with pytest.raises(ValueError, match="expected 16 x 16"):
         loaded["janus"].decode(Codes(codes[..., :4].repeat(1, 1, 2, 1), (15, 16)))
@@ -312,8 +412,6 @@ def test_a_vqmodel_that_looks_codes_up_itself_gives_the_same_pictures(folders, t
 
 
 def test_a_vqmodel_with_weights_missing_is_refused(folders, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     codec = load_codec(folders["vqmodel"])
     codec.save_pretrained(tmp_path)
     (weights,) = tmp_path.glob("*.safetensors")

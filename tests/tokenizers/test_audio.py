@@ -4,23 +4,14 @@ import pytest
 import torch
 
 from unified_tokenizers import audio
-from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from unified_tokenizers.audio import AudioTokenizer
 from unified_tokenizers.base import Codes
-from unified_tokenizers.quantizers import QuantizerConfig
 from unified_tokenizers.spectral import InverseSTFT, LogMel, MultiScaleMelLoss
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> AudioTokenizer:
-    torch.manual_seed(2)
-    made = AudioTokenizer(
-        AudioTokenizerConfig(
-            hop=128, quantizer=QuantizerConfig(levels=(5, 4), depth=3), num_mels=12,
-            encoder_width=12, encoder_depth=2, decoder_width=16, decoder_depths=(1, 1),
-        )
-    )  # fmt: skip
-    made.front.fill()
-    return made.eval()
+def tokenizer(make_audio_tokenizer) -> AudioTokenizer:
+    return make_audio_tokenizer(seed=2, depth=3, encoder_depth=2, decoder_depths=(1, 1))
 
 
 def sound(batch: int, samples: int, seed: int = 0) -> torch.Tensor:
@@ -37,6 +28,7 @@ def test_figures_follow_from_the_configuration(tokenizer):
     assert tokenizer.codebook_sizes == (20, 20, 20)
     assert tokenizer.sample_rate == 16_000
     assert tokenizer.hop == 128
+    assert tokenizer.channels == 1
     assert tokenizer.frame_rate == 125
     assert tokenizer.bits_per_second == pytest.approx(125 * 3 * 4.321928)
 
@@ -141,8 +133,8 @@ def test_a_code_depends_on_what_its_windows_reach_alone(tokenizer):
     other = wave.clone()
     other[..., 128 * 20 :] = sound(1, 128 * 20) * 0.3
     one, two = tokenizer.encode(wave).codes, tokenizer.encode(other).codes
-    reach = -(-(1024 - 32) // 2 // -128)  # half a window beyond the frame
-    assert torch.equal(one[..., : 20 - abs(reach)], two[..., : 20 - abs(reach)])
+    reach = -(-tokenizer.encode_context[1] // 128)
+    assert torch.equal(one[..., : 20 - reach], two[..., : 20 - reach])
     assert not torch.equal(one, two)
 
 

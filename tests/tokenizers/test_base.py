@@ -1,15 +1,21 @@
-"""The contract of media tokenizers: saving, loading, fingerprints, codes out of range."""
+"""Saving, loading from a folder or the Hugging Face hub, fingerprints, codes out of range.
+
+What every tokenizer of the library promises is in test_contract.py.
+"""
 
 import json
+import shutil
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from unified_tokenizers import AudioTokenizer, Codes, ImageTokenizer, load_tokenizer
+from unified_tokenizers import AudioTokenizer, ImageTokenizer, load_tokenizer
 from unified_tokenizers.audio import AudioTokenizerConfig
-from unified_tokenizers.base import MediaTokenizer, check_codes
+from unified_tokenizers.base import MediaTokenizer
+from unified_tokenizers.checks import check_codes
 from unified_tokenizers.image import ImageTokenizerConfig
 from unified_tokenizers.quantizers import QuantizerConfig
 
@@ -48,30 +54,6 @@ def media(tokenizer: MediaTokenizer) -> torch.Tensor:
 
 
 BOTH = pytest.mark.parametrize("tokenizer", [image_tokenizer(), audio_tokenizer()])
-
-
-@BOTH
-def test_ours_satisfy_the_contract(tokenizer):
-    assert isinstance(tokenizer, MediaTokenizer)
-    codes = tokenizer.encode(media(tokenizer))
-    assert codes.codes.dtype == torch.int64
-    assert codes.codes.shape[:2] == (2, len(tokenizer.codebook_sizes))
-    check_codes(codes.codes, tokenizer.codebook_sizes, codes.codes.ndim - 2, "its own")
-
-
-@BOTH
-def test_saved_and_loaded_gives_the_same_codes_media_and_fingerprint(tokenizer, tmp_path):
-    tokenizer.save_pretrained(tmp_path)
-    loaded = load_tokenizer(tmp_path)
-    assert type(loaded) is type(tokenizer)
-    assert not loaded.training
-    assert loaded.config == tokenizer.config
-    assert loaded.fingerprint == tokenizer.fingerprint
-    codes, again = tokenizer.encode(media(tokenizer)), loaded.encode(media(tokenizer))
-    assert torch.equal(codes.codes, again.codes)
-    assert torch.equal(tokenizer.decode(codes), loaded.decode(again))
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["config.json", "model.safetensors"]
 
 
 @BOTH
@@ -192,10 +174,60 @@ def test_the_largest_codes_of_every_level_are_in_range():
         check_codes(torch.zeros(1, 3, 4, dtype=torch.int64), (6, 9), 1, "audio")
 
 
+COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
+
+
+def cache(tmp_path: Path, tokenizer, name: str = "models--org--pixels") -> dict:
+    """A tokenizer as huggingface_hub keeps what it fetched; the options to look there only."""
+    local = tmp_path / "hub" / name
+    tokenizer.save_pretrained(local / "snapshots" / COMMIT)
+    (local / "refs").mkdir()
+    for branch in ("main", "v2"):
+        (local / "refs" / branch).write_text(COMMIT)
+    return {"cache_dir": tmp_path / "hub", "local_files_only": True}
+
+
 @BOTH
-def test_decode_refuses_codes_out_of_range(tokenizer):
-    codes = tokenizer.encode(media(tokenizer))
-    bad = codes.codes.clone()
-    bad[1, -1].view(-1)[0] = tokenizer.codebook_sizes[-1]
-    with pytest.raises(ValueError, match="is out of range, expected 0 to"):
-        tokenizer.decode(Codes(bad, codes.size))
+def test_a_name_on_the_hub_loads_as_its_folder_does(tokenizer, tmp_path):
+    hub = cache(tmp_path, tokenizer)
+    for revision in (None, "v2", COMMIT):
+        loaded = load_tokenizer("org/pixels", revision=revision, **hub)
+        assert type(loaded) is type(tokenizer)
+        assert loaded.fingerprint == tokenizer.fingerprint
+
+
+def test_a_local_folder_wins_and_a_path_is_never_a_name_on_the_hub(tmp_path, monkeypatch):
+    hub = cache(tmp_path, image_tokenizer())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="there is no folder org/pixels, expected one, or the"):
+        load_tokenizer(Path("org/pixels"), **hub)
+    local = image_tokenizer(seed=1)
+    local.save_pretrained("org/pixels")
+    for folder in ("org/pixels", Path("org/pixels"), str(tmp_path / "org" / "pixels")):
+        assert load_tokenizer(folder, **hub).fingerprint == local.fingerprint
+    with pytest.raises(ValueError, match="org/pixels is a local folder: it has no revision 'v2'"):
+        load_tokenizer("org/pixels", revision="v2", **hub)
+
+
+def test_a_name_that_is_nowhere_says_what_was_tried_and_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hub = cache(tmp_path, image_tokenizer())
+    for name, revision in (("org/none", None), ("org/pixels", "v3")):
+        with pytest.raises(ValueError, match=f"cannot load '{name}'") as caught:
+            load_tokenizer(name, revision=revision, **hub)
+        said = str(caught.value)
+        assert "\n" not in said
+        assert f"there is no folder {tmp_path / name}" in said
+        assert f"for revision {revision or 'main'!r}" in said
+        assert f"`hf download {name} --local-dir FOLDER`" in said
+    for name in ("/no/such/folder", "./org/none", "one-word", "org/name/deeper", "~/x"):
+        with pytest.raises(ValueError, match=r"there is no folder .*, expected one, or the name"):
+            load_tokenizer(name, **hub)
+
+
+def test_a_checkpoint_without_safetensors_is_refused(tmp_path):
+    hub = cache(tmp_path, image_tokenizer())
+    snapshot = tmp_path / "hub" / "models--org--pixels" / "snapshots" / COMMIT
+    shutil.move(snapshot / "model.safetensors", snapshot / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="only safetensors are read, never pickles"):
+        load_tokenizer("org/pixels", **hub)

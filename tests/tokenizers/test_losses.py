@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from unified_tokenizers.discriminators import (
     Adversary,
@@ -11,6 +12,7 @@ from unified_tokenizers.discriminators import (
     image_discriminator,
 )
 from unified_tokenizers.losses import AudioLoss, ImageLoss, multi_resolution_stft
+from unified_tokenizers.perceptual import LPIPS_FILE, Lpips
 
 
 def pictures(seed: int, height: int = 21, width: int = 34) -> torch.Tensor:
@@ -35,6 +37,45 @@ def test_a_loss_of_pictures_is_zero_for_the_same_and_weighed(name):
     loss(moved, one).backward()
     assert moved.grad.isfinite().all()
     assert moved.grad.abs().sum() > 0
+
+
+@pytest.fixture(scope="module")
+def perceptual_weights(tmp_path_factory):
+    """Random weights of LPIPS as the original saves them, doubles and normalisation included."""
+    torch.manual_seed(0)
+    state = {name: value.clone() for name, value in Lpips().state_dict().items()}
+    for name in list(state):
+        if name.startswith("lin"):
+            state[name].abs_()  # the original's are never negative
+            state[f"lins.{name[3:].partition('.')[0]}.{name.partition('.')[2]}"] = state[
+                name
+            ].clone()
+    state["scaling_layer.shift"] = torch.zeros(1, 3, 1, 1)
+    path = tmp_path_factory.mktemp("lpips") / "vgg.safetensors"
+    save_file(state, path)
+    return path
+
+
+def test_the_perceptual_loss_reads_weights_from_disk_and_no_network(
+    perceptual_weights, monkeypatch, tmp_path
+):
+    monkeypatch.delenv(LPIPS_FILE, raising=False)
+    with pytest.raises(ValueError, match="UNIFIED_LPIPS is None, expected a safetensors file"):
+        ImageLoss({"l1": 1.0, "lpips": 1.0})
+    monkeypatch.setenv(LPIPS_FILE, str(perceptual_weights))
+    loss = ImageLoss({"lpips": 2.0})
+    one, other = pictures(0, 32, 48), pictures(1, 32, 48)
+    assert loss(one, one) == 0
+    moved = other.clone().requires_grad_()
+    loss(moved, one).backward()
+    assert moved.grad.abs().sum() > 0
+    near = one + 0.1 * (other - one)
+    assert 0 < loss(near, one) < loss(other, one)
+    assert not any(p.requires_grad for p in loss.parameters())
+    (tmp_path / "bad.safetensors").write_bytes(b"no")
+    monkeypatch.setenv(LPIPS_FILE, str(tmp_path / "bad.safetensors"))
+    with pytest.raises(ValueError, match="does not hold the weights of LPIPS"):
+        ImageLoss({"lpips": 1.0})
 
 
 def test_losses_of_pictures_add_up():

@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
 
-from unified_tokenizers.media import load_pictures, load_recordings
+from unified_data.resample import resample as resample_data
+from unified_tokenizers import spectral
+from unified_tokenizers.media import conform, load_pictures, load_recordings, read_recordings
+from unified_tokenizers.training import TokenizerTraining, train
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -148,15 +152,131 @@ def test_recordings_come_as_mono_int16_until_they_are_long_enough(tmp_path):
     assert len(load_recordings((str(shard),), 16_000, 300 / 16_000)) == 2
 
 
-def test_recordings_of_another_rate_or_in_stereo_are_refused(tmp_path):
+def tone(pitch: float, rate: int, samples: int, height: float = 0.5) -> np.ndarray:
+    return (height * np.sin(2 * np.pi * pitch / rate * np.arange(samples))).astype(np.float32)
+
+
+def test_channels_are_doubled_or_averaged():
+    mono, stereo = tone(300, 16_000, 90)[None], np.stack([tone(200, 16_000, 90), tone(700, 1, 90)])
+    np.testing.assert_array_equal(conform(mono, 16_000, 16_000, 1), mono)
+    np.testing.assert_array_equal(conform(stereo, 16_000, 16_000, 2), stereo)
+    np.testing.assert_array_equal(conform(mono, 16_000, 16_000, 2), np.concatenate([mono, mono]))
+    np.testing.assert_allclose(conform(stereo, 8000, 8000, 1)[0], (stereo[0] + stereo[1]) / 2)
+    changed = conform(stereo.astype(np.float64), 8000, 12_000, 2)
+    assert (changed.shape, changed.dtype) == ((2, 135), np.float32)
+    for channel in (0, 1):
+        alone = conform(stereo[channel : channel + 1], 8000, 12_000, 1)
+        np.testing.assert_allclose(changed[channel], alone[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rate", "to_rate"), [(44_100, 16_000), (16_000, 24_000), (22_050, 16_000)]
+)
+def test_resampling_keeps_what_both_rates_can_hold_and_agrees_with_that_of_the_data(rate, to_rate):
+    for samples in (1, 2, 999, rate // 2):
+        made = conform(tone(440, rate, samples)[None], rate, to_rate, 1)
+        assert made.shape == (1, -(-samples * to_rate // rate))
+    both = tone(440, rate, rate // 2, 0.4) + tone(5200, rate, rate // 2, 0.3)
+    made = conform(both[None], rate, to_rate, 1)
+    np.testing.assert_allclose(made, resample_data(both[None], rate, to_rate), atol=3e-4)
+    wanted = tone(440, to_rate, made.shape[1], 0.4) + tone(5200, to_rate, made.shape[1], 0.3)
+    inner = slice(200, -200)  # the sound begins and ends at once, which no filter keeps
+    np.testing.assert_allclose(made[0, inner], wanted[inner], atol=1e-3)
+
+
+def test_what_the_lower_rate_cannot_hold_is_left_out():
+    made = conform(tone(11_000, 44_100, 20_000)[None], 44_100, 16_000, 1)
+    assert np.abs(made[0, 200:-200]).max() < 1e-3
+
+
+def test_a_long_sound_keeps_every_sample():
+    """torchaudio rounds lengths beyond 2**24 samples: 17 minutes at 16 kHz."""
+    assert len(spectral.resample(torch.zeros(33_521), 2, 1001)) == 16_777_261
+
+
+def test_sounds_that_cannot_conform_are_refused():
+    sound = tone(300, 16_000, 90)[None]
+    for waveform, rates, channels, reason in (
+        (sound[0], (8000, 8000), 1, r"shape \(90,\) and dtype float32, expected floating point"),
+        (sound[:, :0], (8000, 8000), 1, "not empty"),
+        (sound.astype(np.int16), (8000, 8000), 1, "dtype int16, expected floating point"),
+        (sound * np.float32("nan"), (8000, 8000), 1, "not finite"),
+        (sound.repeat(6, axis=0), (8000, 8000), 1, r"6 channels, expected 1 \(mono\) or 2"),
+        (sound, (8000, 8000), 3, "3 channels, expected"),
+        (sound, (0, 8000), 1, "sample rates are 0 and 8000 Hz"),
+        (sound, (44_099, 16_000), 1, "the common divisor of the two is only 1"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            conform(waveform, *rates, channels)
+
+
+def test_recordings_at_any_rate_in_stereo_or_with_more_bits_come_as_the_training_wants_them(
+    tmp_path,
+):
+    sound = np.stack([tone(440, 44_100, 4410), tone(900, 44_100, 4410)])
+    wanted = np.rint(conform(sound, 44_100, 16_000, 1)[0] * 32768).astype(int)
+    for name, subtype, tolerance in (("a.flac", "PCM_16", 1), ("b.wav", "FLOAT", 0)):
+        soundfile.write(tmp_path / name, sound.T, 44_100, subtype=subtype)
+        (found,) = load_recordings((str(tmp_path / name),), 16_000, 9)
+        assert (found.shape, found.dtype) == ((1600,), np.int16)
+        np.testing.assert_allclose(found, wanted, atol=tolerance)
+    found = load_recordings((str(tmp_path),), 16_000, 9)
+    assert [len(one) for one in found] == [1600, 1600]
+
+
+def test_sixteen_bits_at_the_rate_come_as_they_are(tmp_path):
+    samples = np.array([-32768, 32767, 0, 1, -1, 12345], np.int16)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000)
+    (found,) = load_recordings((str(tmp_path),), 16_000, 9)
+    np.testing.assert_array_equal(found, samples)
+
+
+def test_what_passes_full_scale_is_turned_down_and_counted(tmp_path):
+    square = np.sign(tone(300, 44_100, 4410)) * np.float32(32767 / 32768)
+    soundfile.write(tmp_path / "a.wav", square, 44_100, subtype="PCM_16")
+    soundfile.write(tmp_path / "b.wav", square / 2, 44_100, subtype="PCM_16")
+    soundfile.write(tmp_path / "c.wav", 4 * tone(300, 16_000, 1600), 16_000, subtype="FLOAT")
+    with pytest.warns(UserWarning, match=r"^2 of the recordings .* turned down, by 6\.02 dB at"):
+        found = dict(read_recordings((str(tmp_path),), 16_000))
+    loud, soft, stored = found.values()
+    assert np.abs(conform(square[None], 44_100, 16_000, 1)).max() > 1
+    assert [int(np.abs(one.astype(int)).max()) for one in (loud, stored)] == [32767, 32767]
+    scale = float(np.abs(soft.astype(int)).max()) / 32767
+    np.testing.assert_allclose(loud * scale, soft, atol=1.5)
+    with pytest.warns(UserWarning, match=r"^1 of the recordings"):
+        load_recordings((str(tmp_path),), 16_000, 0.05)  # and when reading stops before the end
+
+
+def test_bad_recordings_are_refused_by_name(tmp_path):
     for data, reason in (
-        (flac(90, rate=22_050), "is at 22050 Hz, expected 16000 Hz"),
-        (flac(90, channels=2), "has 2 channels, expected mono"),
+        (flac(90, channels=3), "3 channels, expected 1"),
         (flac(90)[:40], "cannot read the recording"),
     ):
         (tmp_path / "a.flac").write_bytes(data)
-        with pytest.raises(ValueError, match=reason):
+        with pytest.raises(ValueError, match=reason) as caught:
             load_recordings((str(tmp_path),), 16_000, 9)
+        assert "a.flac" in str(caught.value)
+
+
+def test_a_tokenizer_trains_on_a_plain_folder_of_stereo_at_another_rate(tmp_path):
+    (tmp_path / "sounds").mkdir()
+    for index in range(3):
+        sound = np.stack([tone(200 + 100 * index, 44_100, 6000), tone(900, 44_100, 6000)])
+        soundfile.write(tmp_path / "sounds" / f"{index}.wav", sound.T, 44_100)
+    config = TokenizerTraining(
+        modality="audio", output=str(tmp_path / "run"), data=(str(tmp_path / "sounds"),),
+        tokenizer={
+            "hop": 64, "quantizer": {"levels": [4, 4]}, "num_mels": 8, "encoder_width": 8,
+            "encoder_depth": 1, "decoder_width": 8, "decoder_depths": [1, 0],
+        },
+        heldout=(), steps=2, batch_size=2, learning_rate=1e-3, warmup=1, save_every=2, log_every=1,
+        crop=8,
+    )  # fmt: skip
+    threads = torch.get_num_threads()
+    try:
+        assert (train(config) / "model.safetensors").exists()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_the_committed_sample_reads():

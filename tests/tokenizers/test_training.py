@@ -13,8 +13,10 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unified_tokenizers import load_tokenizer, training
+from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 from unified_tokenizers.image import ImageTokenizer
 from unified_tokenizers.losses import ImageLoss
 from unified_tokenizers.training import TokenizerTraining, load_config, train
@@ -67,6 +69,10 @@ def run(media: Path, output: Path, modality: str = "image", **changes) -> Tokeni
         tokenizer=IMAGE if modality == "image" else AUDIO,
         steps=6, batch_size=4, learning_rate=0.01, warmup=2, save_every=3, log_every=1, crop=8,
     )  # fmt: skip
+    if "diffusion" in changes:
+        torch.manual_seed(6)
+        ImageTokenizer(ImageTokenizer.parse_config(IMAGE)).save_pretrained(media / "start")
+        changes["start"] = str(media / "start")
     return replace(config, **changes)
 
 
@@ -75,6 +81,7 @@ def state(output: Path) -> dict[str, torch.Tensor]:
 
 
 ADVERSARY = {"weight": 0.5, "start": 2, "warmup": 3, "width": 4}
+DIFFUSION = {"patch": 2, "widths": [32, 32], "code_width": 3}
 REVIVED = {"kind": "vq", "codes": 24, "dim": 2, "revive": 0.5}
 
 
@@ -85,6 +92,7 @@ REVIVED = {"kind": "vq", "codes": 24, "dim": 2, "revive": 0.5}
         ("audio", {}),
         ("image", {"adversary": ADVERSARY, "tokenizer": {**IMAGE, "quantizer": REVIVED}}),
         ("audio", {"adversary": ADVERSARY, "losses": {"mel": 1.0, "stft": 0.5}}),
+        ("image", {"tokenizer": None, "diffusion": DIFFUSION}),
     ],
 )
 def test_a_resumed_run_is_bit_equal_to_one_never_stopped(
@@ -115,6 +123,30 @@ def test_a_resumed_run_is_bit_equal_to_one_never_stopped(
     for name, value in whole.items():
         assert torch.equal(resumed[name], value), name
     assert load_tokenizer(folder).fingerprint == load_tokenizer(again).fingerprint
+
+
+def test_a_diffusion_decoder_is_saved_beside_its_tokenizer(data, tmp_path):
+    """And the tokenizer stays what it was, though the decoder is stored in bfloat16."""
+    rng = np.random.default_rng(1)
+    for index in range(3):
+        large = Image.fromarray(rng.integers(0, 256, (8, 16, 3), dtype=np.uint8))
+        large.save(tmp_path / f"{index}.png")
+    config = run(
+        data, tmp_path / "run", tokenizer=None, diffusion={**DIFFUSION, "scales": [1, 2]},
+        steps=4, save_every=4, store="bfloat16",
+    )  # fmt: skip
+    folder = train(replace(config, data=(str(tmp_path),), heldout=()))
+    made = DiffusionTokenizer.from_pretrained(folder, steps=2, scale=2)
+    assert made.fingerprint == load_tokenizer(data / "start").fingerprint
+    small = torch.rand(1, 3, 4, 6)
+    assert made.decode(made.encode(small)).shape == (1, 3, 8, 12)
+    stored = load_file(folder / "diffusion" / "model.safetensors")
+    assert stored["network.conv_out.weight"].dtype == torch.bfloat16
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert "heldout/psnr_db_x2_8_steps" in events.Tags()["scalars"]
+    assert "heldout/x1_original_above_8_steps" in events.Tags()["images"]
+    with pytest.raises(ValueError, match="are 8x12 pixels, expected multiples of 8: the stride 4"):
+        train(replace(config, output=str(tmp_path / "no")))
 
 
 def test_a_tar_trains_exactly_as_the_folder_it_was_made_of(data, tmp_path):
@@ -294,7 +326,10 @@ def test_a_configuration_file_is_read_as_it_stands(tmp_path):
         ({"learning_rate": "2e-3"}, "learning_rate is '2e-3', expected float"),
         ({"clip": True}, "clip is True, expected float"),
         ({"data": "a"}, "data is 'a', expected a list of paths"),
-        ({"tokenizer": 3}, "tokenizer is 3, expected a mapping"),
+        ({"tokenizer": 3}, "tokenizer is 3 and diffusion None, expected one of them, a mapping"),
+        ({"diffusion": {}}, r"diffusion \{\}, expected one of them"),
+        ({"tokenizer": None, "diffusion": {}}, "for the image tokenizer in 'start'"),
+        ({"tokenizer": None, "diffusion": {}, "start": "t", "cycle": 1}, r"no use for \['cycle'\]"),
         ({"modality": "smell"}, "modality 'smell', expected 'image' or 'audio'"),
         ({"store": "int8"}, "store 'int8', expected 'float32' or 'bfloat16'"),
         ({"losses": {"mel": 1.0}}, r"losses are \['mel'\], expected some of l1, l2"),

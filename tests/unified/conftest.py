@@ -37,13 +37,15 @@ def tiny_tokenizers():
 
 @pytest.fixture(scope="session")
 def cli_model(tmp_path_factory):
-    """The folder of an untrained model that knows the pocket world's subjects."""
+    """The folder of an untrained model that knows the pocket world's subjects, with an untrained
+    diffusion decoder."""
     import torch
 
     from unified.model import UnifiedModel
     from unified.sampling import Sampling
     from unified.text import TextTokenizer
     from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+    from unified_tokenizers.diffusion import DiffusionConfig, DiffusionDecoder
     from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
     from unified_tokenizers.quantizers import QuantizerConfig
 
@@ -70,6 +72,10 @@ def cli_model(tmp_path_factory):
     made.sampling = Sampling(max_ids=260, max_audio_frames=20)
     folder = tmp_path_factory.mktemp("model")
     made.save_pretrained(folder)
+    diffusion = DiffusionConfig((9,), 32, scales=(1, 2), patch=16, widths=(32, 32), code_width=4)
+    decoder = DiffusionDecoder(diffusion)
+    torch.nn.init.normal_(decoder.network.conv_out.weight, std=0.1)  # untrained it adds nothing
+    decoder.save_pretrained(folder / "image_tokenizer" / "diffusion")
     KnownSubjects.of(load_subjects()).save(folder)
     return folder
 

@@ -19,6 +19,7 @@ from unified.model import UnifiedModel
 from unified.training import DecoderTraining, batch_loss, load_config, range_loss, train
 from unified.training_data import Source, load_examples, rows
 from unified_data.shards import read_shards
+from unified_tokenizers import load_tokenizer
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 SHAPE = {
@@ -186,8 +187,35 @@ def test_a_run_can_begin_with_a_model(config, finished, tmp_path):
         assert torch.equal(model.hf.state_dict()[name], value), name
     assert not (tmp_path / "text_tokenizer").exists()
     wider = replace(started, model={**SHAPE, "intermediate_size": 40})
-    with pytest.raises(ValueError, match=r"decoder of .* does not fit the run's"):
+    with pytest.raises(ValueError, match="the decoder to begin with does not fit this one"):
         training.build_model(wider)
+
+
+def test_rows_of_another_tokenizers_codes_begin_anew(config, finished, tmp_path):
+    """Block by block: a codebook of another size, and what `fresh` names."""
+    tokenizer = load_tokenizer(config.audio_tokenizer)
+    quantizer = replace(tokenizer.config.quantizer, depth=tokenizer.config.quantizer.depth + 1)
+    other = type(tokenizer)(replace(tokenizer.config, quantizer=quantizer))
+    other.save_pretrained(tmp_path / "audio")
+    started = replace(
+        config, output=str(tmp_path), start=str(finished), audio_tokenizer=str(tmp_path / "audio"),
+        fresh=("image",),
+    )  # fmt: skip
+    model, first = training.build_model(started), UnifiedModel.from_pretrained(finished)
+    new, old = (m.hf.get_input_embeddings().weight for m in (model, first))
+    known = {block.name: block for block in first.vocabulary.blocks}
+    kept = {}
+    for block in model.vocabulary.blocks:
+        rows = new[block.start : block.start + block.size]
+        if block.name in known:
+            start = known[block.name].start
+            kept[block.name] = torch.equal(rows, old[start : start + block.size])
+        assert 0.3 < (rows.std() / old.std()).item() < 3  # neither zero nor out of proportion
+    assert not kept.pop("image.0")
+    assert kept
+    assert all(kept.values())
+    assert len(model.vocabulary.blocks) == len(first.vocabulary.blocks) + 1
+    assert model.hf.lm_head.weight is model.hf.get_input_embeddings().weight
 
 
 def test_the_loss_falls_on_documents_seen_again_and_again(config, tmp_path, capsys):
@@ -243,6 +271,8 @@ def test_a_configuration_file_is_read_as_it_stands(tmp_path):
         ({"heldout": ["a"]}, "sources and heldout are names with shards"),
         ({"sources": {"draw": {"shards": "a", "share": -1}}}, "share of a is -1, expected more"),
         ({"modality_weights": {"smell": 1}}, r"unknown modalities \['smell'\]"),
+        ({"fresh": ["audio"]}, r"fresh is \['audio'\] and start None"),
+        ({"fresh": ["text"], "start": "m"}, r"fresh is \['text'\]"),
         ({"world": "mars"}, "world 'mars', expected 'pocket' or none"),
     ],
 )

@@ -1,8 +1,8 @@
 """Codecs pretrained by others, from transformers and diffusers, behind our tokenizers' contract.
 
-`load_codec` picks the adapter for a checkpoint folder; the adapters themselves are in
-`adapters_audio` and `adapters_image`. Their libraries are imported when a checkpoint is loaded and
-not before: they cost seconds.
+`load_codec` picks the adapter for a checkpoint, a local folder or a name on the Hugging Face hub;
+the adapters themselves are in `adapters_audio` and `adapters_image`. Their libraries are imported
+when a checkpoint is loaded and not before: they cost seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from unified_tokenizers.base import Codes
+from unified_tokenizers.base import Codes, read_entries
+from unified_tokenizers.hub import SETTINGS_FILE, HubOptions, checkpoint_folder
 
 __all__ = ["CodecAdapter", "load_codec"]
 
@@ -40,9 +41,6 @@ _ADAPTERS = {
     "VQModel": ("adapters_image", "VqModelAdapter"),
 }
 
-# What our constructor was told, beside config.json, which belongs to transformers.
-_SETTINGS_FILE = "unified_codec.json"
-
 # Entries of a config that say how a model was stored, not what it computes.
 _BOOKKEEPING = {
     "_commit_hash", "_diffusers_version", "_name_or_path", "_use_default_values", "architectures",
@@ -50,17 +48,26 @@ _BOOKKEEPING = {
 }  # fmt: skip
 
 
-def load_codec(folder: str | os.PathLike[str], **settings: Any) -> Any:
-    """Load the pretrained codec in `folder`, as the model_type in its config.json says.
+def _settle(name_or_path: str | os.PathLike[str], options: dict[str, Any]) -> tuple[Path, Any]:
+    """A checkpoint's local folder, and the options that are settings of its adapter."""
+    hub = {key: value for key, value in options.items() if key in HubOptions.__annotations__}
+    settings = {key: value for key, value in options.items() if key not in hub}
+    return checkpoint_folder(name_or_path, **hub), settings
+
+
+def load_codec(name_or_path: str | os.PathLike[str], **options: Any) -> Any:
+    """Load a pretrained codec, as the model_type in its config.json says.
 
     Args:
-        folder: a local checkpoint folder of transformers or diffusers: config.json, safetensors.
-        settings: for the adapter, such as `num_codebooks` for audio.
+        name_or_path: a checkpoint of transformers or diffusers, a folder or a name on the hub.
+        options: where it is (see `HubOptions`), and settings of the adapter, such as
+            `num_codebooks` for audio.
 
     Raises:
-        ValueError: no config.json, an unknown model_type, or what the adapter refuses.
+        ValueError: no config.json, an unknown model_type, or what `checkpoint_folder` or the
+            adapter refuses.
     """
-    path = Path(folder)
+    path, settings = _settle(name_or_path, options)
     model_type = stored_type(path)
     if model_type not in _ADAPTERS:
         raise ValueError(
@@ -110,18 +117,21 @@ class CodecAdapter(nn.Module, ABC):
         return super().train(False)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], **settings: Any) -> Any:
-        """Load a local checkpoint, in float32 and evaluation mode.
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str], **options: Any) -> Any:
+        """Load a checkpoint, in float32 and evaluation mode.
 
         Args:
-            folder: holds config.json and safetensors, sharded or not; nothing is downloaded.
-            settings: arguments of the constructor; they win over those stored in `folder`.
+            name_or_path: holds config.json and safetensors, sharded or not: a folder, or a name on
+                the Hugging Face hub (see `checkpoint_folder`).
+            options: where it is (see `HubOptions`), and arguments of the constructor, which win
+                over those stored in the checkpoint.
 
         Raises:
-            ValueError: files missing or torn, another model_type, or weights missing or of other
-                shapes (transformers itself fills missing weights with random numbers).
+            ValueError: files missing or torn, another model_type, weights missing or of other
+                shapes (transformers itself fills missing weights with random numbers), or what
+                `checkpoint_folder` refuses.
         """
-        path = Path(folder)
+        path, settings = _settle(name_or_path, options)
         model_type = stored_type(path)
         known = [name for name in (cls.model_type, cls.whole_type) if name]
         if model_type not in known:
@@ -148,37 +158,28 @@ class CodecAdapter(nn.Module, ABC):
         """The model in a folder, and the names of the weights that its files lack."""
         import transformers
 
-        extra: dict[str, Any] = {}
-        if model_type == cls.whole_type:
-            config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-            # Newer checkpoints keep the VQ model one level deeper.
-            extra = {"config": config.vq_config, "key_mapping": {r"^(model\.)?vqmodel\.": ""}}
         model, report = getattr(transformers, cls.model_class).from_pretrained(
-            path,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
+            path, local_files_only=True, use_safetensors=True, dtype=torch.float32,
             output_loading_info=True,
-            **extra,
-        )
+        )  # fmt: skip
         return model, list(report["missing_keys"])
 
     @classmethod
     def stored_settings(cls, folder: Path) -> dict[str, Any]:
         """Constructor arguments that `save_pretrained` wrote into `folder`, if any."""
-        path = folder / _SETTINGS_FILE
-        return read_entries(path) if path.exists() else {}
+        path = folder / SETTINGS_FILE
+        return read_entries(path, "codec") if path.exists() else {}
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write config.json and model.safetensors of the model, and our settings beside them."""
         path = Path(folder)
-        # transformers would undo the renaming that took the VQ model out of a whole checkpoint.
+        # transformers would name the weights of a VQ model as a whole checkpoint has them.
         self.model.save_pretrained(path, save_original_format=not self.whole_type)
         self.save_settings(path)
 
     def save_settings(self, path: Path) -> None:
         """Write what our constructor was told, for `from_pretrained`."""
-        (path / _SETTINGS_FILE).write_text(json.dumps(self.settings, indent=2) + "\n", "utf-8")
+        (path / SETTINGS_FILE).write_text(json.dumps(self.settings, indent=2) + "\n", "utf-8")
 
     @property
     def fingerprint(self) -> str:
@@ -211,23 +212,8 @@ class CodecAdapter(nn.Module, ABC):
 
 def stored_type(folder: Path) -> Any:
     """What config.json names: the model_type of transformers, the _class_name of diffusers."""
-    entries = read_entries(folder / "config.json")
+    entries = read_entries(folder / "config.json", "codec")
     return entries.get("model_type", entries.get("_class_name"))
-
-
-def read_entries(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        ValueError: the file is missing, or holds something else.
-    """
-    try:
-        entries = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"no readable {path.name} of a codec in {path.parent}: {error}") from None
-    if not isinstance(entries, dict):
-        raise ValueError(f"{path} is not a codec's: expected a JSON object")
-    return entries
 
 
 def _without_bookkeeping(entries: Any) -> Any:

@@ -4,6 +4,10 @@ All of them get whole frames: sound is completed with silence to a multiple of t
 encoding, and `decode` cuts it off again. On whole frames codes and sound are those of the model
 called directly.
 
+Of these DAC alone is made of convolutions, with a receptive field that ends: streams
+(`unified_tokenizers.streaming`) give its frames as they become certain. EnCodec's LSTM, Mimi's
+transformer and X-Codec's HuBERT let a frame depend on all of a recording: theirs come at the end.
+
 Legend: B batch, C channels, K codebooks, T code frames, S samples.
 """
 
@@ -19,7 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unified_tokenizers.adapters import CodecAdapter
-from unified_tokenizers.base import Codes, check_audio_codes, check_waveform
+from unified_tokenizers.base import Codes
+from unified_tokenizers.checks import check_audio_codes, check_waveform
+from unified_tokenizers.layers import receptive_field
 
 __all__ = ["AudioCodecAdapter", "DacAdapter", "EncodecAdapter", "MimiAdapter", "XcodecAdapter"]
 
@@ -101,6 +107,16 @@ class AudioCodecAdapter(CodecAdapter):
     def bits_per_second(self) -> float:
         """Bits of the codes per second of sound, before entropy coding."""
         return self.frame_rate * sum(math.log2(size) for size in self.codebook_sizes)
+
+    @property
+    def encode_context(self) -> tuple[int, int] | None:
+        """Samples before and after a code frame that its codes depend on; None: no bound."""
+        return None
+
+    @property
+    def decode_context(self) -> tuple[int, int] | None:
+        """Code frames before and after a frame that its samples depend on; None: no bound."""
+        return None
 
     @torch.no_grad()
     def encode(self, media: Tensor) -> Codes:
@@ -190,6 +206,18 @@ class DacAdapter(AudioCodecAdapter):
         # Not config.hop_length: checkpoints may store another one than the strides make.
         hop = math.prod(config.downsampling_ratios)
         return _Facts(config.sampling_rate, hop, 1, config.codebook_size, config.n_codebooks)
+
+    @property
+    def encode_context(self) -> tuple[int, int]:
+        """Samples before and after a code frame that its codes depend on."""
+        first, last = receptive_field(self.model.encoder, 0, 0)
+        return -first, last - (self.hop - 1)
+
+    @property
+    def decode_context(self) -> tuple[int, int]:
+        """Code frames before and after a frame that its samples depend on."""
+        first, last = receptive_field(self.model.decoder, 0, self.hop - 1)
+        return -first, last
 
     def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
         return self.model.encode(

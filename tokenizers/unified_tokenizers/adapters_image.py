@@ -17,8 +17,11 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from unified_tokenizers.adapters import CodecAdapter, read_entries
-from unified_tokenizers.base import Codes, check_image_codes, check_pixels
+from unified_tokenizers.adapters import CodecAdapter
+from unified_tokenizers.base import Codes, read_entries
+from unified_tokenizers.chameleon_decoder import ChameleonDecoder
+from unified_tokenizers.checks import check_image_codes, check_pixels
+from unified_tokenizers.hub import vq_tensors
 
 __all__ = [
     "ChameleonAdapter",
@@ -80,13 +83,33 @@ class ImageCodecAdapter(CodecAdapter):
         }
 
     @classmethod
+    def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
+        import transformers
+
+        # Of a whole checkpoint it reads the part of its VQ model, as `vq_tensors` does.
+        config = getattr(transformers, f"{cls.model_class}Config").from_pretrained(
+            path, local_files_only=True
+        )
+        return cls._build(config, vq_tensors(path, whole=model_type == cls.whole_type))
+
+    @classmethod
+    def _build(cls, config: Any, tensors: dict[str, Tensor]) -> tuple[Any, list[str]]:
+        """The model with these weights, and the names of those that it lacks."""
+        import transformers
+
+        model, report = getattr(transformers, cls.model_class).from_pretrained(
+            None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
+        )
+        return model, list(report["missing_keys"])
+
+    @classmethod
     def stored_settings(cls, folder: Path) -> dict[str, Any]:
         """Ours if `save_pretrained` wrote `folder`, else those of its image processor."""
         if stored := super().stored_settings(folder):
             return stored
         for name in ("preprocessor_config.json", "processor_config.json"):
             if (folder / name).exists():
-                entries = read_entries(folder / name)
+                entries = read_entries(folder / name, "codec")
                 entries = entries.get("image_processor", entries)
                 return {key: entries[key] for key in _NORMALIZATION if entries.get(key) is not None}
         return {}
@@ -181,7 +204,11 @@ class Emu3Adapter(ImageCodecAdapter):
 
 
 class ChameleonAdapter(ImageCodecAdapter):
-    """ChameleonVQVAE, alone or in a Chameleon checkpoint: encodes only."""
+    """ChameleonVQVAE, alone or in a checkpoint of Chameleon, Anole or Lumina-mGPT.
+
+    transformers has its encoder only. Where the checkpoint holds a decoder too (`decoder.conv_in`
+    and so on, as the original has it) ours takes it, as `model.decoder`, and saves it along.
+    """
 
     model_class = "ChameleonVQVAE"
     model_type = "chameleon_vqgan"
@@ -194,8 +221,25 @@ class ChameleonAdapter(ImageCodecAdapter):
         tokens = self.model.encode(pixels_BCHW).image_tokens
         return rearrange(tokens, "(b h w) -> b h w", b=len(pixels_BCHW), h=height)
 
+    @classmethod
+    def _build(cls, config: Any, tensors: dict[str, Tensor]) -> tuple[Any, list[str]]:
+        names = [name for name in tensors if name.startswith("decoder.")]
+        decoder = {name.removeprefix("decoder."): tensors.pop(name) for name in names}
+        model, missing = super()._build(config, tensors)
+        if decoder:
+            model.decoder = ChameleonDecoder(config)
+            model.decoder.load_state_dict(decoder)
+        return model, missing
+
     def _to_pixels(self, codes_BHW: Tensor) -> Tensor:
-        raise ValueError("transformers has no decoder for ChameleonVQVAE: it can only encode")
+        if not hasattr(self.model, "decoder"):
+            raise ValueError(
+                "transformers has no decoder for ChameleonVQVAE, and this checkpoint holds no"
+                " decoder.* tensors: it can only encode; take one that has them, such as Anole's"
+            )
+        vectors = self.model.quantize.embedding(codes_BHW)
+        latents = self.model.post_quant_conv(rearrange(vectors, "b h w d -> b d h w"))
+        return self.model.decoder(latents)
 
 
 class JanusAdapter(ImageCodecAdapter):

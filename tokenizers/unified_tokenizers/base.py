@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +19,16 @@ from torch import Tensor, nn
 
 from unified_tokenizers.quantizers import QuantizerConfig
 
-__all__ = ["Codes", "MediaTokenizer", "SavedTokenizer", "check_codes", "load_tokenizer"]
+if TYPE_CHECKING:
+    from unified_tokenizers.hub import HubOptions
+
+__all__ = [
+    "Codes",
+    "MediaTokenizer",
+    "SavedTokenizer",
+    "load_tokenizer",
+    "save_exactly",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,93 +67,6 @@ class MediaTokenizer(Protocol):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write config.json and model.safetensors."""
-
-
-def check_codes(codes: Tensor, codebook_sizes: tuple[int, ...], grid_dims: int, what: str) -> None:
-    """Refuse codes that no encoder could have made.
-
-    Raises:
-        ValueError: the shape is not (B, K, *grid), the dtype is not int64, or a code is out of
-            the range of its codebook.
-    """
-    shape = tuple(codes.shape)
-    if codes.ndim != 2 + grid_dims or codes.shape[1] != len(codebook_sizes) or codes.numel() == 0:
-        grid = "H, W" if grid_dims == 2 else "T"
-        raise ValueError(
-            f"{what} codes have shape {shape}, expected (B, {len(codebook_sizes)}, {grid})"
-            " with no empty axis"
-        )
-    if codes.dtype != torch.int64:
-        raise ValueError(f"{what} codes have dtype {codes.dtype}, expected torch.int64")
-    for level, size in enumerate(codebook_sizes):
-        low, high = int(codes[:, level].min()), int(codes[:, level].max())
-        if low < 0 or high >= size:
-            bad = low if low < 0 else high
-            raise ValueError(
-                f"{what} code {bad} at level {level} is out of range, expected 0 to {size - 1}"
-            )
-
-
-def check_waveform(media: Tensor, channels: int) -> Tensor:
-    """Waveforms (B, channels, S) as float32.
-
-    Raises:
-        ValueError: another shape or dtype, empty, or values that are not finite.
-    """
-    if media.ndim != 3 or media.shape[1] != channels or media.numel() == 0:
-        advice = "; mix stereo down first" if channels == 1 else ""
-        shape = "B, 1, S" if channels == 1 else f"B, {channels}, S"
-        raise ValueError(
-            f"waveforms have shape {tuple(media.shape)}, expected ({shape}) and not empty{advice}"
-        )
-    if not media.is_floating_point():
-        raise ValueError(f"waveforms have dtype {media.dtype}, expected floating point")
-    if not torch.isfinite(media).all():
-        raise ValueError("the waveform holds values that are not finite (NaN or infinity)")
-    return media.float()
-
-
-def check_pixels(media: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W), uint8 or floating point in [0, 1], as float32 in [0, 1].
-
-    Raises:
-        ValueError: another shape or dtype, an empty picture, values outside [0, 1], or values
-            that are not finite.
-    """
-    if media.ndim != 4 or media.shape[1] != 3 or media.numel() == 0:
-        raise ValueError(
-            f"pictures have shape {tuple(media.shape)}, expected (B, 3, H, W) and not empty"
-        )
-    if media.dtype == torch.uint8:
-        return media.float() / 255
-    if not media.is_floating_point():
-        raise ValueError(f"pictures have dtype {media.dtype}, expected uint8 or floating point")
-    pixels = media.float()
-    if not torch.isfinite(pixels).all():
-        raise ValueError("the picture holds values that are not finite (NaN or infinity)")
-    low, high = float(pixels.min()), float(pixels.max())
-    if low < 0 or high > 1:
-        raise ValueError(f"pixels range from {low:g} to {high:g}, expected [0, 1]")
-    return pixels
-
-
-def check_audio_codes(codes: Codes, codebook_sizes: tuple[int, ...], hop: int) -> None:
-    """`check_codes`, and that the number of samples belongs to the number of frames."""
-    check_codes(codes.codes, codebook_sizes, 1, "audio")
-    frames, num_samples = codes.codes.shape[2], codes.size[0]
-    if -(-num_samples // hop) != frames:
-        raise ValueError(f"{num_samples} samples do not have {frames} frames at {hop} samples each")
-
-
-def check_image_codes(codes: Codes, codebook_sizes: tuple[int, ...], stride: int) -> None:
-    """`check_codes`, and that the size in pixels belongs to the grid."""
-    check_codes(codes.codes, codebook_sizes, 2, "image")
-    grid = tuple(codes.codes.shape[2:])
-    if tuple(-(-side // stride) for side in codes.size) != grid:
-        raise ValueError(
-            f"a picture of {codes.size} pixels does not have a grid of {grid} codes"
-            f" at stride {stride}"
-        )
 
 
 class SavedTokenizer(nn.Module):
@@ -191,7 +113,7 @@ class SavedTokenizer(nn.Module):
             ValueError: files missing, torn, of another modality, or of other shapes.
         """
         path = Path(folder)
-        entries = _read_config(path)
+        entries = read_entries(path / "config.json", "tokenizer")
         modality = entries.pop("modality", None)
         if modality != cls.modality:
             raise ValueError(
@@ -264,24 +186,39 @@ def _changed(config: Any) -> dict[str, Any]:
     return found
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_entries(path: Path, owner: str) -> dict[str, Any]:
+    """The JSON object in a file of an `owner`, as errors call it.
+
+    Raises:
+        ValueError: the file is missing, or holds something else.
+    """
     try:
-        entries = json.loads((folder / "config.json").read_text("utf-8"))
+        entries = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"no readable config.json of a tokenizer in {folder}: {error}") from None
+        raise ValueError(
+            f"no readable {path.name} of a {owner} in {path.parent}: {error}"
+        ) from None
     if not isinstance(entries, dict):
-        raise ValueError(f"{folder / 'config.json'} is not a tokenizer's: expected a JSON object")
+        raise ValueError(f"{path} is not a {owner}'s: expected a JSON object")
     return entries
 
 
-def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
-    """Load the tokenizer in `folder` as its config.json says: one of ours, or a pretrained codec
-    of transformers or diffusers (see `unified_tokenizers.adapters`).
+def load_tokenizer(name_or_path: str | os.PathLike[str], **hub: Unpack[HubOptions]) -> Any:
+    """Load a tokenizer as its config.json says: one of ours, or a pretrained codec of transformers
+    or diffusers (see `unified_tokenizers.adapters`).
+
+    Args:
+        name_or_path: a folder, or a name on the Hugging Face hub such as "facebook/encodec_24khz".
+        hub: `subfolder`, `revision`, `cache_dir`, `local_files_only`; see `hub.HubOptions`.
 
     Raises:
-        ValueError: files missing, torn, of an unknown kind, or of other shapes.
+        ValueError: neither a folder nor on the hub; files missing, torn, of an unknown kind, or of
+            other shapes.
     """
-    entries = _read_config(Path(folder))
+    from unified_tokenizers.hub import checkpoint_folder
+
+    folder = checkpoint_folder(name_or_path, **hub)
+    entries = read_entries(folder / "config.json", "tokenizer")
     if "modality" not in entries and {"model_type", "_class_name"} & set(entries):
         from unified_tokenizers.adapters import load_codec
 
@@ -296,5 +233,16 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
 
         return AudioTokenizer.from_pretrained(folder)
     raise ValueError(
-        f"{Path(folder) / 'config.json'} names modality {modality!r}, expected 'image' or 'audio'"
+        f"{folder / 'config.json'} names modality {modality!r}, expected 'image' or 'audio'"
     )
+
+
+def save_exactly(tokenizer: Any, folder: str | os.PathLike[str]) -> None:
+    """Write a tokenizer so that its weights, and its fingerprint, come back: in bfloat16 where that
+    changes nothing, and of a codec of others as its library does."""
+    if isinstance(tokenizer, SavedTokenizer):
+        values = [v for v in tokenizer.state_dict().values() if v.is_floating_point()]
+        if all(torch.equal(v.bfloat16().to(v.dtype), v) for v in values):
+            tokenizer.save_pretrained(folder, dtype=torch.bfloat16)
+            return
+    tokenizer.save_pretrained(folder)

@@ -20,7 +20,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unified_tokenizers.base import Codes, SavedTokenizer, check_image_codes, check_pixels
+from unified_tokenizers.base import Codes, SavedTokenizer
+from unified_tokenizers.checks import check_image_codes, check_pixels
 from unified_tokenizers.image_parts import (
     ConvDecoder,
     ConvEncoder,

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unified_tokenizers.perceptual import Lpips
 from unified_tokenizers.spectral import MultiScaleMelLoss
 
 __all__ = ["AUDIO_LOSSES", "IMAGE_LOSSES", "AudioLoss", "ImageLoss", "check_losses"]
 
 IMAGE_LOSSES = {"l1": 1.0, "l2": 5.0, "slopes": 0.5}
-"""Default weights of an image tokenizer's losses; `laplacian`, `focal_frequency` can be had."""
+"""Default weights of an image tokenizer's losses; `laplacian` and `focal_frequency` can be had, and
+`lpips` where its weights are on disk (see `perceptual`)."""
 AUDIO_LOSSES = {"mel": 1.0}
 """Default weights of an audio tokenizer's losses; `stft` can be had."""
-_IMAGE = ("l1", "l2", "slopes", "laplacian", "focal_frequency")
+_IMAGE = ("l1", "l2", "slopes", "laplacian", "focal_frequency", "lpips")
 _AUDIO = ("mel", "stft")
 
 
@@ -37,23 +39,30 @@ class ImageLoss(nn.Module):
     l1, l2: mean absolute and squared error. slopes: mean absolute error of the differences between
     neighbours, which keeps edges. laplacian: of the bands of a Laplacian pyramid
     (arXiv:1707.05776). focal_frequency: of the spectrum, what is wrong weighing most
-    (arXiv:2012.12821).
+    (arXiv:2012.12821). lpips: `perceptual.Lpips`.
+
+    Raises ValueError for lpips where its weights are not on disk.
     """
 
     def __init__(self, weights: dict[str, float]) -> None:
         super().__init__()
         check_losses(weights, "image")
         self.weights = dict(weights)
+        self.lpips = Lpips.load() if "lpips" in weights else None
 
     def forward(self, predicted_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
         difference = (predicted_BCHW - target_BCHW).float()
         total = difference.new_zeros(())
         for name, weight in self.weights.items():
-            total = total + weight * _IMAGE_TERMS[name](difference)
+            if name == "lpips":
+                assert self.lpips is not None
+                total = total + weight * self.lpips(predicted_BCHW, target_BCHW)
+            else:
+                total = total + weight * _IMAGE_TERMS[name](difference)
         return total
 
 
-# All terms but the last are of the difference alone, since blurring is linear; the last is of the
+# These but the last are of the difference alone, since blurring is linear; the last is of the
 # difference of spectra, which is the spectrum of the difference.
 
 

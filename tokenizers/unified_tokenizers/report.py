@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,7 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from unified_tokenizers.classical import AUDIO_CODECS, IMAGE_CODECS, code_picture, code_sound
+from unified_tokenizers.classical import (
+    AUDIO_CODECS,
+    IMAGE_CODECS,
+    Coded,
+    code_picture,
+    code_sound,
+)
 from unified_tokenizers.measures import (
     CodeUse,
     mel_distance,
@@ -57,6 +64,24 @@ def reconstruct_sound(tokenizer: Any, waveform: np.ndarray) -> tuple[np.ndarray,
     return tokenizer.decode(coded)[0].mean(0).numpy(), coded.codes
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """How media of one kind are measured: what a size is counted in, and the unit of bits over it.
+
+    scale: from bits over sizes to the unit. setting: what a codec is asked for.
+    """
+
+    size: str
+    unit: str
+    scale: float
+    setting: str
+    measures: tuple[str, ...]
+    size_of: Callable[[np.ndarray], int]
+    restore: Callable[[np.ndarray], tuple[np.ndarray, torch.Tensor]]
+    code: Callable[[str, float, np.ndarray], Coded]
+    measure: Callable[[np.ndarray, np.ndarray], dict[str, float]]
+
+
 def evaluate_pictures(
     tokenizer: Any,
     pictures: Iterable[np.ndarray],
@@ -72,42 +97,16 @@ def evaluate_pictures(
 
     Raises ValueError where there are no pictures.
     """
-    use = CodeUse(tokenizer.codebook_sizes)
-    points: dict[tuple[str, float], list[dict[str, float]]] = {
-        (codec, quality): [] for codec in against for quality in IMAGE_CODECS[codec]
-    }
-    own: list[dict[str, float]] = []
-    for pixels in pictures:
-        restored, codes = reconstruct_picture(tokenizer, pixels)
-        use.add(codes)
-        number = pixels.shape[0] * pixels.shape[1]
-        own.append({"pixels": number, "codes": codes[0, 0].numel(), **_look(pixels, restored)})
-        for (codec, quality), found in points.items():
-            coded = code_picture(codec, quality, pixels)
-            found.append(
-                {
-                    "pixels": number, "bits": 8 * coded.num_bytes, "header": 8 * coded.header_bytes,
-                    **_look(pixels, coded.media),
-                }
-            )  # fmt: skip
-        if progress is not None:
-            progress(len(own))
-    if not own:
-        raise ValueError("there are no pictures to evaluate on")
-    measures = ("psnr_db", "ssim", "ms_ssim")
-    report = _own_figures(tokenizer, use, own, "pixels", "bpp", 1.0)
-    report |= {name: _mean(own, name) for name in measures}
-    report["pictures"] = len(own)
-    report["against"] = _curves(points, measures, "quality", "pixels", "bpp", 1.0)
-    return report
-
-
-def _look(pixels: np.ndarray, restored: np.ndarray) -> dict[str, float]:
-    found = {"psnr_db": min(psnr(pixels, restored), _MOST_DB)}
-    # Below a window's size there is no SSIM; the mean is over the others.
-    if min(pixels.shape[:2]) >= 11:
-        found |= {"ssim": ssim(pixels, restored), "ms_ssim": ms_ssim(pixels, restored)}
-    return found
+    kind = _Kind(
+        "pixels", "bpp", 1.0, "quality", ("psnr_db", "ssim", "ms_ssim"),
+        size_of=lambda pixels: pixels.shape[0] * pixels.shape[1],
+        restore=lambda pixels: reconstruct_picture(tokenizer, pixels),
+        code=code_picture,
+        measure=_look,
+    )  # fmt: skip
+    settings = {codec: IMAGE_CODECS[codec] for codec in against}
+    report, own = _evaluate(tokenizer, kind, pictures, settings, progress)
+    return {**report, "pictures": len(own)}
 
 
 def evaluate_sounds(
@@ -125,40 +124,58 @@ def evaluate_sounds(
     """
     rate = tokenizer.sample_rate
     with_pesq = rate in (8_000, 16_000) and _has_pesq()
+    kind = _Kind(
+        "samples", "kbps", rate / 1000, "asked_kbps",
+        ("stoi", "pesq", "si_sdr_db", "mel_distance"),
+        size_of=len,
+        restore=lambda waveform: reconstruct_sound(tokenizer, waveform),
+        code=lambda codec, kbps, waveform: code_sound(codec, kbps, waveform, rate),
+        measure=lambda waveform, restored: _listen(waveform, restored, rate, with_pesq),
+    )  # fmt: skip
+    settings = {codec: AUDIO_CODECS[codec] for codec in against}
+    report, own = _evaluate(tokenizer, kind, sounds, settings, progress)
+    return {**report, "seconds": round(sum(one["samples"] for one in own) / rate, 2)}
+
+
+def _evaluate(
+    tokenizer: Any,
+    kind: _Kind,
+    media: Iterable[np.ndarray],
+    settings: dict[str, tuple[float, ...]],
+    progress: Progress | None,
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """The report without its number of media, and the tokenizer's figures of each of them."""
     use = CodeUse(tokenizer.codebook_sizes)
     points: dict[tuple[str, float], list[dict[str, float]]] = {
-        (codec, kbps): [] for codec in against for kbps in AUDIO_CODECS[codec]
+        (codec, value): [] for codec, values in settings.items() for value in values
     }
     own: list[dict[str, float]] = []
-    for waveform in sounds:
-        restored, codes = reconstruct_sound(tokenizer, waveform)
+    for one in media:
+        restored, codes = kind.restore(one)
         use.add(codes)
-        own.append(
-            {
-                "samples": len(waveform), "codes": codes[0, 0].numel(),
-                **_listen(waveform, restored, rate, with_pesq),
-            }
-        )  # fmt: skip
-        for (codec, kbps), found in points.items():
-            coded = code_sound(codec, kbps, waveform, rate)
-            found.append(
-                {
-                    "samples": len(waveform), "bits": 8 * coded.num_bytes,
-                    "header": 8 * coded.header_bytes,
-                    **_listen(waveform, coded.media, rate, with_pesq),
-                }
-            )  # fmt: skip
+        size = {kind.size: kind.size_of(one)}
+        own.append({**size, "codes": codes[0, 0].numel(), **kind.measure(one, restored)})
+        for (codec, value), found in points.items():
+            coded = kind.code(codec, value, one)
+            bits = {"bits": 8 * coded.num_bytes, "header": 8 * coded.header_bytes}
+            found.append({**size, **bits, **kind.measure(one, coded.media)})
         if progress is not None:
             progress(len(own))
     if not own:
-        raise ValueError("there are no sounds to evaluate on")
-    measures = ("stoi", "pesq", "si_sdr_db", "mel_distance")
-    scale = rate / 1000
-    report = _own_figures(tokenizer, use, own, "samples", "kbps", scale)
-    report |= {name: _mean(own, name) for name in measures}
-    report["seconds"] = round(sum(one["samples"] for one in own) / rate, 2)
-    report["against"] = _curves(points, measures, "asked_kbps", "samples", "kbps", scale)
-    return report
+        what = {"image": "pictures", "audio": "sounds"}[tokenizer.modality]
+        raise ValueError(f"there are no {what} to evaluate on")
+    report = _own_figures(tokenizer, use, own, kind)
+    report |= {name: _mean(own, name) for name in kind.measures}
+    report["against"] = _curves(points, kind)
+    return report, own
+
+
+def _look(pixels: np.ndarray, restored: np.ndarray) -> dict[str, float]:
+    found = {"psnr_db": min(psnr(pixels, restored), _MOST_DB)}
+    # Below a window's size there is no SSIM; the mean is over the others.
+    if min(pixels.shape[:2]) >= 11:
+        found |= {"ssim": ssim(pixels, restored), "ms_ssim": ms_ssim(pixels, restored)}
+    return found
 
 
 def _has_pesq() -> bool:
@@ -189,45 +206,33 @@ def _mean(items: Sequence[dict[str, float]], name: str) -> float | None:
 
 
 def _own_figures(
-    tokenizer: Any,
-    use: CodeUse,
-    own: Sequence[dict[str, float]],
-    what: str,
-    unit: str,
-    scale: float,
+    tokenizer: Any, use: CodeUse, own: Sequence[dict[str, float]], kind: _Kind
 ) -> dict[str, Any]:
     codes = sum(item["codes"] for item in own)
-    size = sum(item[what] for item in own)
+    size = sum(item[kind.size] for item in own)
     bits = [math.log2(number) for number in tokenizer.codebook_sizes]
     return {
         "codebook_sizes": list(tokenizer.codebook_sizes),
         "codes": codes * len(bits),
-        unit: round(scale * codes * sum(bits) / size, 5),
-        f"{unit}_entropy_coded": round(scale * codes * sum(use.entropy) / size, 5),
+        kind.unit: round(kind.scale * codes * sum(bits) / size, 5),
+        f"{kind.unit}_entropy_coded": round(kind.scale * codes * sum(use.entropy) / size, 5),
         "usage": [round(share, 4) for share in use.usage],
         "perplexity": [round(number, 1) for number in use.perplexity],
     }
 
 
 def _curves(
-    points: dict[tuple[str, float], list[dict[str, float]]],
-    measures: Sequence[str],
-    setting: str,
-    what: str,
-    unit: str,
-    scale: float,
+    points: dict[tuple[str, float], list[dict[str, float]]], kind: _Kind
 ) -> dict[str, list[dict[str, Any]]]:
     curves: dict[str, list[dict[str, Any]]] = {}
     for (codec, value), found in points.items():
-        size = sum(item[what] for item in found)
+        scale = kind.scale / sum(item[kind.size] for item in found)
         curves.setdefault(codec, []).append(
             {
-                setting: value,
-                unit: round(scale * sum(item["bits"] for item in found) / size, 5),
-                f"{unit}_of_headers": round(
-                    scale * sum(item["header"] for item in found) / size, 5
-                ),
-                **{name: _mean(found, name) for name in measures},
+                kind.setting: value,
+                kind.unit: round(scale * sum(item["bits"] for item in found), 5),
+                f"{kind.unit}_of_headers": round(scale * sum(item["header"] for item in found), 5),
+                **{name: _mean(found, name) for name in kind.measures},
             }
         )
     return curves

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["InverseSTFT", "LogMel", "MultiScaleMelLoss"]
+__all__ = ["InverseSTFT", "LogMel", "MultiScaleMelLoss", "resample"]
 
 
 def _filterbank(num_fft: int, num_mels: int, sample_rate: int) -> Tensor:
@@ -30,15 +30,23 @@ def _filterbank(num_fft: int, num_mels: int, sample_rate: int) -> Tensor:
 class LogMel(nn.Module):
     """Log-mel spectrogram: (B, S) in [-1, 1] to (B, S / hop, num_mels); S a multiple of `hop`.
 
-    Frame t is centred on samples [t * hop, (t + 1) * hop); outside there is silence.
+    Frame t is centred on samples [t * hop, (t + 1) * hop) or, if causal, ends with them; outside
+    there is silence.
+
+    Attributes:
+        context: samples before and after a frame's own that its window reaches.
     """
 
     window: Tensor
     bank: Tensor
 
-    def __init__(self, sample_rate: int, num_fft: int, hop: int, num_mels: int) -> None:
+    def __init__(
+        self, sample_rate: int, num_fft: int, hop: int, num_mels: int, causal: bool = False
+    ) -> None:
         super().__init__()
         self.num_fft, self.hop = num_fft, hop
+        margin = num_fft - hop
+        self.context = (margin, 0) if causal else (margin // 2, margin - margin // 2)
         self.register_buffer("window", torch.hann_window(num_fft), persistent=False)
         self.register_buffer("bank", torch.zeros(num_fft // 2 + 1, num_mels), persistent=True)
         self._rate = sample_rate
@@ -50,8 +58,7 @@ class LogMel(nn.Module):
 
     def forward(self, waveform_BS: Tensor) -> Tensor:
         assert waveform_BS.shape[1] % self.hop == 0
-        margin = self.num_fft - self.hop
-        padded = F.pad(waveform_BS, (margin // 2, margin - margin // 2))
+        padded = F.pad(waveform_BS, self.context)
         spectrum = torch.stft(
             padded, self.num_fft, self.hop, window=self.window, center=False, return_complex=True
         )
@@ -61,7 +68,11 @@ class LogMel(nn.Module):
 
 
 class InverseSTFT(nn.Module):
-    """Spectrum to waveform with `same` padding, as Vocos has it (arXiv:2306.00814)."""
+    """Spectrum to waveform with `same` padding, as Vocos has it (arXiv:2306.00814).
+
+    Windows overlap: the samples of a spectrum depend on the others whose windows reach them, two
+    before and two after it where a window is four hops long.
+    """
 
     window: Tensor
 
@@ -112,3 +123,17 @@ class MultiScaleMelLoss(nn.Module):
         for scale in self.scales:
             total = total + (scale(predicted_BS) - scale(target_BS)).abs().mean()
         return total / len(self.scales)
+
+
+def resample(waveform: Tensor, rate: int, to_rate: int) -> Tensor:
+    """Waveforms (..., S) at `rate` Hz as (..., ceil(S * to_rate / rate)) at `to_rate`; not clipped.
+
+    A sinc under a Kaiser window, 24 zero crossings to a side, as `unified_data.resample` has it.
+    """
+    from torchaudio.functional import resample as windowed_sinc
+
+    length = waveform.shape[-1]
+    # torchaudio rounds the length as a float32: silence keeps it from cutting off too much.
+    padded = F.pad(waveform, (0, length // 2**16 + rate))
+    found = windowed_sinc(padded, rate, to_rate, 24, 0.935, "sinc_interp_kaiser", 8.6)
+    return found[..., : -(-length * to_rate // rate)]

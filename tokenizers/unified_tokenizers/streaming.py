@@ -1,10 +1,12 @@
 """Audio coded and decoded in chunks of any size, with the result of doing it whole.
 
-A convolutional tokenizer sees only so far to either side of a code frame (`encode_context`,
+A convolutional tokenizer sees only so far before and after a code frame (`encode_context`,
 `decode_context`). A stream holds back what is still to be seen, and computes every chunk with what
-lies around it: nothing is faded or joined, so there is no seam to hear.
+lies around it: nothing is faded or joined, so there is no seam to hear. A causal tokenizer of ours
+gives codes with the last sample of their frame, and sound one code frame later. A codec without
+bounds (contexts None: an LSTM, a transformer) gives everything at `finish`.
 
-Legend: B batch, K codebooks, T code frames, S samples.
+Legend: B batch, C channels, K codebooks, T code frames, S samples.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from unified_tokenizers.base import Codes, check_codes, check_waveform
+from unified_tokenizers.base import Codes
+from unified_tokenizers.checks import check_codes, check_waveform
 
 __all__ = ["DecodeStream", "EncodeStream", "StreamingTokenizer"]
 
@@ -27,54 +30,99 @@ class StreamingTokenizer(Protocol):
         """Samples per code frame."""
 
     @property
+    def channels(self) -> int:
+        """Channels C of waveforms: 1 mono, 2 stereo."""
+
+    @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes in each of the K codebooks."""
 
     @property
-    def encode_context(self) -> int:
-        """Samples on either side of a code frame that its codes depend on."""
+    def encode_context(self) -> tuple[int, int] | None:
+        """Samples before and after a code frame that its codes depend on; None: no bound."""
 
     @property
-    def decode_context(self) -> int:
-        """Code frames on either side of a frame that its samples depend on."""
+    def decode_context(self) -> tuple[int, int] | None:
+        """Code frames before and after a frame that its samples depend on; None: no bound."""
 
     def encode(self, media: Tensor) -> Codes:
-        """Waveforms (B, 1, S) to codes."""
+        """Waveforms (B, C, S) to codes."""
 
     def decode(self, codes: Codes) -> Tensor:
         """Codes to waveforms."""
 
 
-class EncodeStream:
+class _Stream:
+    """What both directions share: chunks held back, of which frames are computed in order.
+
+    Args:
+        tokenizer: what computes.
+        context: frames before and after those computed that are computed along.
+        size: entries of the chunks' last axis per frame.
+    """
+
+    def __init__(self, tokenizer: StreamingTokenizer, context: tuple[int, int], size: int) -> None:
+        self.tokenizer = tokenizer
+        self._before, self._after = context
+        self._size = size
+        self._held: list[Tensor] = []  # from frame `_start` on
+        self._start = self._done = 0  # frames
+        self._pushed = 0  # entries
+        self._finished = False
+
+    def _add(self, chunk: Tensor, what: str) -> None:
+        self._check_open()
+        if self._held and len(chunk) != len(self._held[0]):
+            raise ValueError(f"{len(chunk)} {what}, but the stream began with {len(self._held[0])}")
+        self._held.append(chunk)
+        self._pushed += chunk.shape[2]
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise ValueError("the stream is finished; begin another one")
+
+    def _close(self, what: str, task: str) -> None:
+        self._check_open()
+        self._finished = True
+        if not self._held:
+            raise ValueError(f"the stream has no {what}: there is nothing to {task}")
+
+    def _take(self, stop: int) -> tuple[Tensor, int, int]:
+        """What frames `_done` to `stop` are computed from, and which of its frames they are."""
+        size = self._size
+        whole = torch.cat(self._held, 2)
+        window = whole[:, :, : (stop + self._after - self._start) * size]
+        first, last = self._done - self._start, stop - self._start
+        start = max(0, stop - self._before)
+        # A copy, or the memory of all that was pushed stays.
+        self._held = [whole[:, :, (start - self._start) * size :].clone()]
+        self._start, self._done = start, stop
+        return window, first, last
+
+
+class EncodeStream(_Stream):
     """Waveforms in chunks, codes as soon as they are certain.
 
     The codes of all calls, joined, are those of `tokenizer.encode` on all samples, joined. Codes
-    come `tokenizer.encode_context` samples after the end of their frame.
+    come `tokenizer.encode_context[1]` samples after the end of their frame, or at the end where
+    the context is None.
     """
 
     def __init__(self, tokenizer: StreamingTokenizer) -> None:
-        self.tokenizer = tokenizer
-        self._context = -(-tokenizer.encode_context // tokenizer.hop)  # in frames
-        self._held: Tensor | None = None  # samples from frame `_start` on
-        self._start = self._done = self._samples = 0
-        self._finished = False
+        self._context = tokenizer.encode_context
+        hop = tokenizer.hop
+        before, after = self._context or (0, 0)
+        super().__init__(tokenizer, (-(-before // hop), -(-after // hop)), hop)
 
     def push(self, waveform: Tensor) -> Tensor:
-        """The next samples, (B, 1, S) float in [-1, 1]; gives int64 codes (B, K, T), T >= 0.
+        """The next samples, (B, C, S) float in [-1, 1]; gives int64 codes (B, K, T), T >= 0.
 
         Raises:
             ValueError: what `tokenizer.encode` refuses, another B than before, or a stream that
                 was finished.
         """
-        waveform = check_waveform(waveform, 1)
-        self._check_open()
-        if self._held is not None and len(waveform) != len(self._held):
-            raise ValueError(
-                f"{len(waveform)} waveforms, but the stream began with {len(self._held)}"
-            )
-        self._held = waveform if self._held is None else torch.cat([self._held, waveform], 2)
-        self._samples += waveform.shape[2]
-        ready = (self._samples - self.tokenizer.encode_context) // self.tokenizer.hop
+        self._add(check_waveform(waveform, self.tokenizer.channels), "waveforms")
+        ready = 0 if self._context is None else (self._pushed - self._context[1]) // self._size
         return self._codes(max(ready, self._done))
 
     def finish(self) -> Tensor:
@@ -82,68 +130,49 @@ class EncodeStream:
 
         Raises ValueError for a stream without samples or one that was finished before.
         """
-        self._check_open()
-        self._finished = True
-        if self._held is None:
-            raise ValueError("the stream has no samples: there is nothing to encode")
-        return self._codes(-(-self._samples // self.tokenizer.hop))
+        self._close("samples", "encode")
+        return self._codes(-(-self._pushed // self._size))
 
     @property
     def num_samples(self) -> int:
         """Samples pushed so far: the size of the `Codes` of the whole."""
-        return self._samples
-
-    def _check_open(self) -> None:
-        if self._finished:
-            raise ValueError("the stream is finished; begin another one")
+        return self._pushed
 
     def _codes(self, stop: int) -> Tensor:
         """Codes of the frames from `_done` to `stop`."""
-        assert self._held is not None
         if stop == self._done:
-            shape = (len(self._held), len(self.tokenizer.codebook_sizes), 0)
-            return self._held.new_empty(shape, dtype=torch.int64)
-        hop = self.tokenizer.hop
-        end = (stop + self._context - self._start) * hop
-        codes = self.tokenizer.encode(self._held[:, :, :end]).codes
-        codes = codes[:, :, self._done - self._start : stop - self._start]
-        self._done = stop
-        start = max(0, stop - self._context)
-        self._held = self._held[:, :, (start - self._start) * hop :]
-        self._start = start
-        return codes
+            shape = (len(self._held[0]), len(self.tokenizer.codebook_sizes), 0)
+            return self._held[0].new_empty(shape, dtype=torch.int64)
+        window, first, last = self._take(stop)
+        return self.tokenizer.encode(window).codes[:, :, first:last]
 
 
-class DecodeStream:
+class DecodeStream(_Stream):
     """Codes in chunks, samples as soon as they are certain.
 
     The samples of all calls, joined, are those of `tokenizer.decode` on all codes, joined. Samples
-    come `tokenizer.decode_context` code frames after their own.
+    come `tokenizer.decode_context[1]` code frames after their own, or at the end where the context
+    is None.
     """
 
     def __init__(self, tokenizer: StreamingTokenizer) -> None:
-        self.tokenizer = tokenizer
-        self._held: Tensor | None = None  # codes from frame `_start` on
-        self._start = self._done = self._frames = 0
-        self._finished = False
+        self._context = tokenizer.decode_context
+        super().__init__(tokenizer, self._context or (0, 0), 1)
 
     def push(self, codes: Tensor) -> Tensor:
-        """The next codes, int64 (B, K, T); gives float32 samples (B, 1, S), S >= 0.
+        """The next codes, int64 (B, K, T); gives float32 samples (B, C, S), S >= 0.
 
         Raises:
             ValueError: codes out of range or of another shape, another B than before, or a stream
                 that was finished.
         """
         check_codes(codes, self.tokenizer.codebook_sizes, 1, "audio")
-        self._check_open()
-        if self._held is not None and len(codes) != len(self._held):
-            raise ValueError(f"codes of {len(codes)}, but the stream began with {len(self._held)}")
-        self._held = codes if self._held is None else torch.cat([self._held, codes], 2)
-        self._frames += codes.shape[2]
-        return self._samples(max(self._frames - self.tokenizer.decode_context, self._done))
+        self._add(codes, "rows of codes")
+        ready = 0 if self._context is None else self._pushed - self._context[1]
+        return self._samples(max(ready, self._done))
 
     def finish(self, num_samples: int | None = None) -> Tensor:
-        """The samples held back: (B, 1, S).
+        """The samples held back: (B, C, S).
 
         Args:
             num_samples: samples of the whole; without it, all of the last frame's.
@@ -152,35 +181,22 @@ class DecodeStream:
             ValueError: a stream without codes, one that was finished before, or a number of samples
                 that does not belong to the number of frames.
         """
-        self._check_open()
-        hop = self.tokenizer.hop
-        self._finished = True
-        if self._held is None:
-            raise ValueError("the stream has no codes: there is nothing to decode")
-        whole = self._frames * hop
+        self._close("codes", "decode")
+        hop, sent = self.tokenizer.hop, self._done * self.tokenizer.hop
+        whole = self._pushed * hop
         if num_samples is not None and not whole - hop < num_samples <= whole:
             raise ValueError(
-                f"{num_samples} samples do not have {self._frames} frames at {hop} samples each"
+                f"{num_samples} samples do not have {self._pushed} frames at {hop} samples each"
             )
-        sent = self._done * hop
-        last = self._samples(self._frames)
+        last = self._samples(self._pushed)
         return last if num_samples is None else last[:, :, : num_samples - sent]
-
-    def _check_open(self) -> None:
-        if self._finished:
-            raise ValueError("the stream is finished; begin another one")
 
     def _samples(self, stop: int) -> Tensor:
         """Samples of the frames from `_done` to `stop`."""
-        assert self._held is not None
         if stop == self._done:
-            return torch.empty(len(self._held), 1, 0, device=self._held.device)
-        hop, context = self.tokenizer.hop, self.tokenizer.decode_context
-        window = self._held[:, :, : stop + context - self._start]
+            shape = (len(self._held[0]), self.tokenizer.channels, 0)
+            return torch.empty(shape, device=self._held[0].device)
+        window, first, last = self._take(stop)
+        hop = self.tokenizer.hop
         made = self.tokenizer.decode(Codes(window, (window.shape[2] * hop,)))
-        made = made[:, :, (self._done - self._start) * hop : (stop - self._start) * hop]
-        self._done = stop
-        start = max(0, stop - context)
-        self._held = self._held[:, :, start - self._start :]
-        self._start = start
-        return made
+        return made[:, :, first * hop : last * hop]

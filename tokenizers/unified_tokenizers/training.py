@@ -14,9 +14,8 @@ import copy
 import math
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,91 +32,14 @@ from unified_tokenizers.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from unified_tokenizers.diffusion import DiffusionDecoder
 from unified_tokenizers.discriminators import Adversary, AdversarySettings
 from unified_tokenizers.image import ImageTokenizer
-from unified_tokenizers.losses import check_losses
-from unified_tokenizers.run_file import read_run
+from unified_tokenizers.training_config import TokenizerTraining, load_config
+from unified_tokenizers.training_diffusion import Diffused
 from unified_tokenizers.training_media import Pictures, Recordings
 
 __all__ = ["TokenizerTraining", "load_config", "main", "train"]
-
-
-@dataclass(frozen=True)
-class TokenizerTraining:
-    """One training run, as its YAML file states it.
-
-    Attributes:
-        modality: `image` or `audio`.
-        output: folder for checkpoints, curves and the finished tokenizer.
-        data, heldout: shards or folders; a `*` in the last part of a path is expanded.
-        tokenizer: settings of the tokenizer's shape.
-        steps, batch_size: optimizer steps; pictures, or crops of sound, in each.
-        learning_rate: AdamW's peak; warmed up over `warmup` steps, then a cosine to a fiftieth.
-        ema: decay of the average of weights.
-        limit: how many pictures, or seconds of sound, are held in memory.
-        crop: length in code frames of the crops of sound.
-        store: dtype of the saved weights, `float32` or `bfloat16`.
-        start: folder of a tokenizer of the same shape whose weights to begin with.
-        freeze_encoder: train what decodes alone: codes stay what they were, and so does all that
-            a language model has learnt about them.
-        cycle: weight of the difference between the encoder's features of what is decoded and of
-            the original: a tokenizer should hear its own output as it heard the original.
-        losses: weights of the losses of reconstruction by name, instead of the default ones (see
-            `unified_tokenizers.losses`).
-        adversary: a discriminator that joins in, see `discriminators.AdversarySettings`; or none.
-    """
-
-    modality: str
-    output: str
-    data: tuple[str, ...]
-    heldout: tuple[str, ...]
-    tokenizer: dict[str, Any]
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup: int = 200
-    weight_decay: float = 0.01
-    ema: float = 0.998
-    clip: float = 1.0
-    seed: int = 0
-    limit: int = 40_000
-    crop: int = 32
-    log_every: int = 50
-    save_every: int = 500
-    store: str = "bfloat16"
-    threads: int = 1
-    start: str | None = None
-    freeze_encoder: bool = False
-    cycle: float = 0.0
-    losses: dict[str, float] | None = None
-    adversary: dict[str, Any] | None = None
-
-
-def load_config(path: Path) -> TokenizerTraining:
-    """Read a run's file. Raises ValueError for unknown, missing or misspelt entries."""
-    entries = read_run(path, TokenizerTraining)
-    for name in ("data", "heldout"):
-        value = entries[name] or []
-        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-            raise ValueError(f"{path}: {name} is {value!r}, expected a list of paths")
-        entries[name] = tuple(value)
-    if not isinstance(entries["tokenizer"], dict):
-        raise ValueError(
-            f"{path}: tokenizer is {entries['tokenizer']!r}, expected a mapping of its settings"
-        )
-    config = TokenizerTraining(**entries)
-    if config.modality not in ("image", "audio"):
-        raise ValueError(f"{path}: modality {config.modality!r}, expected 'image' or 'audio'")
-    if config.store not in ("float32", "bfloat16"):
-        raise ValueError(f"{path}: store {config.store!r}, expected 'float32' or 'bfloat16'")
-    try:
-        if config.losses is not None:
-            check_losses(dict(config.losses), config.modality)
-        if config.adversary is not None:
-            AdversarySettings.parse(config.adversary)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    return config
 
 
 def _order(seed: int, step: int, batch_size: int, size: int) -> np.ndarray:
@@ -139,14 +61,29 @@ def _rate(config: TokenizerTraining, step: int) -> float:
     return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-def _begin_with(model: ImageTokenizer | AudioTokenizer, folder: str) -> None:
-    """Raises ValueError where the tokenizer in `folder` has another configuration."""
-    start = type(model).from_pretrained(folder)
-    if start.config != model.config:
-        raise ValueError(
-            f"the tokenizer in {folder} has the settings {start.config}, the run {model.config}"
-        )
-    model.load_state_dict(start.state_dict())
+def _prepare(config: TokenizerTraining, model: ImageTokenizer | AudioTokenizer) -> None:
+    """Begin with another tokenizer's weights, and leave what encodes as it is, where asked to.
+
+    Raises ValueError where the tokenizer in `start` has another configuration.
+    """
+    if config.start is not None:
+        start = type(model).from_pretrained(config.start)
+        if start.config != model.config:
+            raise ValueError(
+                f"the tokenizer in {config.start} has the settings {start.config}, the run"
+                f" {model.config}"
+            )
+        model.load_state_dict(start.state_dict())
+    if config.freeze_encoder:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(model.encoding))
+        model.quantizer.eval()  # its codebooks stay, too
+
+
+def _media(config: TokenizerTraining) -> Pictures | Recordings | Diffused:
+    if config.diffusion is not None:
+        return Diffused(config)
+    return Pictures(config) if config.modality == "image" else Recordings(config)
 
 
 def _optimizer(config: TokenizerTraining, trained: list[nn.Parameter]) -> torch.optim.AdamW:
@@ -210,14 +147,10 @@ def _train(config: TokenizerTraining, resume: bool) -> Path:
             f"batch_size {config.batch_size} cannot be shared by {parallel.world_size()} processes"
         )
     first = parallel.rank() == 0
-    data = Pictures(config) if config.modality == "image" else Recordings(config)
-    model = data.tokenizer
-    if config.start is not None:
-        _begin_with(model, config.start)
-    if config.freeze_encoder:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.startswith(model.encoding))
-        model.quantizer.eval()  # its codebooks stay, too
+    data = _media(config)
+    model = data.model
+    if not isinstance(model, DiffusionDecoder):
+        _prepare(config, model)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = _optimizer(config, trained)
@@ -249,6 +182,7 @@ def _train(config: TokenizerTraining, resume: bool) -> Path:
             batch = data.batch(model, indices[parallel.rank() :: parallel.world_size()])
             loss, figures = batch.loss, {"loss": float(batch.loss.detach())}
             if adversary is not None and adversary.active(step):
+                assert not isinstance(model, DiffusionDecoder)
                 with torch.autocast("cpu", torch.bfloat16):
                     added = adversary.loss(batch.real, batch.made, loss, model.last_weight, step)
                 loss, figures["adversarial"] = loss + added, float(added.detach())
@@ -298,7 +232,7 @@ def _train(config: TokenizerTraining, resume: bool) -> Path:
                     save_checkpoint(
                         output / "checkpoints", step, modules, optimizers, asdict(config)
                     )
-                    average.save_pretrained(output / "tokenizer", getattr(torch, config.store))
+                    data.save(average, output / "tokenizer", getattr(torch, config.store))
     if log is not None:
         log.close()
     return output / "tokenizer"

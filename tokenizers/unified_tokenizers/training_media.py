@@ -5,6 +5,7 @@ Legend: B batch, K codebooks, S samples.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from unified_tokenizers.losses import AUDIO_LOSSES, IMAGE_LOSSES, AudioLoss, Ima
 from unified_tokenizers.media import load_pictures, load_recordings
 
 if TYPE_CHECKING:
-    from unified_tokenizers.training import TokenizerTraining
+    from unified_tokenizers.training_config import TokenizerTraining
 
 __all__ = ["Batch", "Pictures", "Recordings"]
 
@@ -37,7 +38,32 @@ def _cycle(model: ImageTokenizer | AudioTokenizer, made: Tensor, features: Tenso
     return (model.features(made).float() - features.detach().float()).abs().mean()
 
 
-class Pictures:
+def mean_psnr(made_BCHW: Tensor, target_BCHW: Tensor) -> float:
+    """Mean of the pictures' PSNR in dB, of pictures in [0, 1]; 100 dB where one is exact."""
+    mse = (made_BCHW - target_BCHW).square().mean(dim=(1, 2, 3)).clamp_min(1e-10)
+    return float((-10 * mse.log10()).mean())
+
+
+def show_pairs(log: SummaryWriter, name: str, above: Tensor, below: Tensor, step: int) -> None:
+    """Up to 16 pictures (B, 3, H, W) in [0, 1] in the log, eight a row, with another below each."""
+    shown = min(16, len(above))
+    width = min(8, shown)
+    shown -= shown % width
+    pairs = torch.cat([above[:shown], below[:shown]])
+    rows = [torch.cat(list(row), dim=2) for row in pairs.split(width)]
+    log.add_image(name, torch.cat(rows, dim=1), step)
+
+
+class _Media:
+    """What pictures and recordings do alike."""
+
+    def save(self, model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
+        """Write the trained tokenizer."""
+        assert isinstance(model, ImageTokenizer | AudioTokenizer)
+        model.save_pretrained(folder, dtype)
+
+
+class Pictures(_Media):
     """Pictures of one size, in memory."""
 
     def __init__(self, config: TokenizerTraining) -> None:
@@ -45,7 +71,8 @@ class Pictures:
         held = load_pictures(config.heldout, 256) if config.heldout else self.pictures[:64]
         self.held = torch.from_numpy(held).movedim(3, 1)
         self.cycle = config.cycle
-        self.tokenizer = ImageTokenizer(ImageTokenizer.parse_config(config.tokenizer))
+        assert config.tokenizer is not None
+        self.model = ImageTokenizer(ImageTokenizer.parse_config(config.tokenizer))
         self.measure = ImageLoss(IMAGE_LOSSES if config.losses is None else config.losses)
         self.size = len(self.pictures)
 
@@ -67,27 +94,22 @@ class Pictures:
         assert isinstance(model, ImageTokenizer)
         target = self.held.float() / 255
         made = torch.cat([model.decode(model.encode(part)) for part in self.held.split(32)])
-        mse = (made - target).square().mean(dim=(1, 2, 3)).clamp_min(1e-10)
-        shown = min(16, len(target))
-        width = min(8, shown)
-        shown -= shown % width
-        pairs = torch.cat([target[:shown], made[:shown]])
-        rows = [torch.cat(list(row), dim=2) for row in pairs.split(width)]
-        log.add_image("heldout/original_above_reconstruction", torch.cat(rows, dim=1), step)
-        return {"psnr_db": float((-10 * mse.log10()).mean())}
+        show_pairs(log, "heldout/original_above_reconstruction", target, made, step)
+        return {"psnr_db": mean_psnr(made, target)}
 
 
-class Recordings:
+class Recordings(_Media):
     """Speech and other sound, in memory: random crops."""
 
     def __init__(self, config: TokenizerTraining) -> None:
         self.crop, self.seed, self.cycle = config.crop, config.seed, config.cycle
-        self.tokenizer = AudioTokenizer(AudioTokenizer.parse_config(config.tokenizer))
-        self.tokenizer.front.fill()
-        rate = self.tokenizer.sample_rate
-        if config.crop * self.tokenizer.hop % 512:
+        assert config.tokenizer is not None
+        self.model = AudioTokenizer(AudioTokenizer.parse_config(config.tokenizer))
+        self.model.front.fill()
+        rate = self.model.sample_rate
+        if config.crop * self.model.hop % 512:
             raise ValueError(
-                f"crop {config.crop} frames of {self.tokenizer.hop} samples are not a multiple of"
+                f"crop {config.crop} frames of {self.model.hop} samples are not a multiple of"
                 " the mel loss's 512 samples; choose another crop"
             )
         self.recordings = load_recordings(config.data, rate, config.limit)

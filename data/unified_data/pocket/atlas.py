@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from unified_data.pocket.subjects import load_subjects
 
-__all__ = ["TILE", "glyph", "render_atlas"]
+__all__ = ["TILE", "font_glyph", "glyph", "render_atlas"]
 
 TILE = 84
 """Side of a tile in pixels."""
@@ -68,28 +68,58 @@ def glyph(character: str, side: int = TILE) -> np.ndarray:
     return tile
 
 
-def _render(character: str, font: ImageFont.FreeTypeFont) -> Image.Image:
+@cache
+def font_glyph(character: str, side: int, font_path: Path) -> np.ndarray:
+    """The picture of a glyph, from Noto Color Emoji itself: finer than the atlas has it.
+
+    Args:
+        side: side of the square in pixels; beyond 128 it is scaled up.
+        font_path: the font, NotoColorEmoji.ttf with its bitmaps.
+
+    Returns:
+        As `glyph` does.
+
+    Raises:
+        ValueError: no font with such bitmaps there, or the font has no such glyph.
+    """
+    tile = np.asarray(_render(character, _open_font(font_path), side))
+    tile.setflags(write=False)
+    return tile
+
+
+@cache
+def _open_font(path: Path) -> ImageFont.FreeTypeFont:
+    try:
+        return ImageFont.truetype(str(path), _STRIKE)
+    except OSError as error:
+        raise ValueError(
+            f"cannot read Noto Color Emoji in {path}: {error}; install it with"
+            " `apt-get install fonts-noto-color-emoji` and name its NotoColorEmoji.ttf"
+        ) from None
+
+
+def _render(character: str, font: ImageFont.FreeTypeFont, side: int) -> Image.Image:
     canvas = Image.new("RGBA", (160, 160))
     ImageDraw.Draw(canvas).text((10, 10), character, font=font, embedded_color=True)
     box = canvas.getbbox()
     if box is None:
         raise ValueError(f"the font has no glyph for {character!r}")
     cut = canvas.crop(box)
-    side = max(cut.size)
-    square = Image.new("RGBA", (side, side))
-    square.paste(cut, ((side - cut.width) // 2, (side - cut.height) // 2))
-    return square.convert("RGBa").resize((TILE, TILE), Image.Resampling.LANCZOS).convert("RGBA")
+    longest = max(cut.size)
+    square = Image.new("RGBA", (longest, longest))
+    square.paste(cut, ((longest - cut.width) // 2, (longest - cut.height) // 2))
+    return square.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
 
 
 def render_atlas(font_path: Path, folder: Path) -> int:
     """Render every subject's glyph into `folder` as atlas.png and atlas.json; returns how many."""
-    font = ImageFont.truetype(str(font_path), _STRIKE)
+    font = _open_font(font_path)
     characters = [subject.glyph for subject in load_subjects()]
     rows = -(-len(characters) // _COLUMNS)
     sheet = Image.new("RGBA", (_COLUMNS * TILE, rows * TILE))
     for index, character in enumerate(characters):
         row, column = divmod(index, _COLUMNS)
-        sheet.paste(_render(character, font), (column * TILE, row * TILE))
+        sheet.paste(_render(character, font, TILE), (column * TILE, row * TILE))
     sheet.save(folder / "atlas.png", optimize=True)
     (folder / "atlas.json").write_text(json.dumps(characters, ensure_ascii=False), "utf-8")
     return len(characters)

@@ -16,12 +16,14 @@ import numpy as np
 
 from unified_data.pocket.articles import Plan, default_plan, random_plan
 from unified_data.pocket.scenes import COUNTS, GROUNDS, PLACES, Scene, compose, questions, split_of
-from unified_data.pocket.speech import DEFAULT_VOICE, VOICES
+from unified_data.pocket.speech import DEFAULT_VOICE, VOICES, Voice
 from unified_data.pocket.subjects import Subject, load_subjects
+from unified_data.pocket.voices import draw_voice
 
 __all__ = ["KINDS", "SPLITS", "plan_documents"]
 
-KINDS = ("article", "draw", "describe", "ask", "speak", "listen", "text", "name", "say", "misread")
+KINDS = ("article", "draw", "describe", "ask", "speak", "listen", "text", "name", "say", "misread",
+         "voices")  # fmt: skip
 SPLITS = ("train", "heldout")
 
 _ARTICLES_PER_SUBJECT = 8
@@ -30,7 +32,8 @@ _TWO, _COUNTED = 16_000, 6_000
 # come, a tokenizer rebuilt them at 20 dB beside 25 to 29 dB for small ones (24 held-out pictures of
 # each kind, so this weight was chosen with held-out pictures in view).
 _LARGE, _LARGE_ON_WHITE = 8, 24
-_COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 10_000, "listen": 14_000, "misread": 4_000}
+_COUNTS = {"describe": 7_000, "ask": 7_000, "speak": 10_000, "listen": 14_000, "misread": 4_000,
+           "voices": 4_000}  # fmt: skip
 # Voices of what is said of scenes, in turn: the default one every other time.
 _TURNS = [v for other in VOICES if other != DEFAULT_VOICE for v in (DEFAULT_VOICE, other)]
 _LEAST_HELDOUT = 2  # of each kind, however small the scale
@@ -253,6 +256,14 @@ def _misread(
     return found
 
 
+def _voices(
+    kind: str, split: str, scale: float, rng: np.random.Generator
+) -> list[tuple[str, Voice, bool]]:
+    """(sentence, voice, whether it is read word by word): every other one is, as in the world."""
+    sentences = _sentences("voices", split, scale, rng)
+    return [(text, draw_voice(split, rng), i % 2 == 0) for i, (text, _) in enumerate(sentences)]
+
+
 _PLANNERS: dict[str, Callable[[str, str, float, np.random.Generator], list[Any]]] = {
     "article": _articles,
     "draw": _drawings,
@@ -264,6 +275,7 @@ _PLANNERS: dict[str, Callable[[str, str, float, np.random.Generator], list[Any]]
     "name": _names,
     "say": _names,
     "misread": _misread,
+    "voices": _voices,
 }
 
 
@@ -271,7 +283,8 @@ def plan_documents(kind: str, split: str, seed: int = 0, scale: float = 1.0) -> 
     """What each document of a kind and split shows, in the order of its shards.
 
     article, text: `Plan`; draw, describe: `Scene`; ask: (scene, [(question, answer), ...]);
-    speak, listen, name, say: (sentence, voice); misread: (sentence, what is said instead, voice).
+    speak, listen, name, say: (sentence, voice); misread: (sentence, what is said instead, voice);
+    voices: (sentence, `Voice`, whether word by word).
 
     Raises ValueError for another kind or split.
     """

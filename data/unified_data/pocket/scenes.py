@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from unified_data.pocket.atlas import TILE, glyph
+from unified_data.pocket.atlas import TILE, font_glyph, glyph
 from unified_data.pocket.subjects import Subject, find_subject, load_subjects
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "parse_caption",
     "questions",
     "render",
+    "render_double",
     "split_of",
 ]
 
@@ -164,10 +167,23 @@ def _boxes(scene: Scene) -> list[tuple[Subject, int, int, int]]:
 
 def render(scene: Scene) -> np.ndarray:
     """Paint a scene: (96, 96, 3) uint8. The same scene gives the same pixels everywhere."""
-    pixels = np.empty((SIDE, SIDE, 3), np.uint8)
+    return _paint(scene, 1, glyph)
+
+
+def render_double(scene: Scene, font_path: Path) -> np.ndarray:
+    """Paint a scene at twice the side, with glyphs from the font: (192, 192, 3) uint8.
+
+    Raises ValueError as `atlas.font_glyph` does.
+    """
+    return _paint(scene, 2, lambda character, side: font_glyph(character, side, font_path))
+
+
+def _paint(scene: Scene, scale: int, glyph_of: Callable[[str, int], np.ndarray]) -> np.ndarray:
+    pixels = np.empty((scale * SIDE, scale * SIDE, 3), np.uint8)
     pixels[:] = GROUNDS[scene.ground]
-    for subject, y, x, side in _boxes(scene):
-        tile = glyph(subject.glyph, side).astype(np.uint32)
+    for subject, *box in _boxes(scene):
+        y, x, side = (scale * number for number in box)
+        tile = glyph_of(subject.glyph, side).astype(np.uint32)
         alpha = tile[..., 3:]
         under = pixels[y : y + side, x : x + side].astype(np.uint32)
         # Integer arithmetic: no rounding that could differ between machines.

@@ -37,12 +37,14 @@ _WEAK = {"a": "[[a#]]"}
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice of the world. espeak: espeak-ng's own name for it; pitch: 0 to 99, 50 is plain."""
+    """A voice. espeak: espeak-ng's own name for it; pitch: 0 to 99, 50 is plain; pace: words a
+    minute."""
 
     name: str
     espeak: str
     pitch: int
     description: str
+    pace: int = _WORDS_PER_MINUTE
 
 
 VOICES: dict[str, Voice] = {
@@ -71,9 +73,13 @@ def speak(text: str, voice: str = DEFAULT_VOICE) -> np.ndarray:
     Raises ValueError for an unknown voice, for text that gives no sound, and when espeak-ng is not
     installed or fails.
     """
+    return word_by_word(text, find_voice(voice))
+
+
+def word_by_word(text: str, speaker: Voice) -> np.ndarray:
+    """`speak` in a voice that need not be one of the world's."""
     if not text.strip():
         raise ValueError("there is nothing to speak: the text is empty")
-    speaker = find_voice(voice)
     parts: list[np.ndarray] = []
     pause = 0
     for chunk in text.split():
@@ -87,6 +93,17 @@ def speak(text: str, voice: str = DEFAULT_VOICE) -> np.ndarray:
     if not parts:
         raise ValueError(f"espeak-ng gave no sound for {text!r}; expected text with words in it")
     return (np.concatenate(parts) / np.float32(32768))[None]
+
+
+def connected(text: str, speaker: Voice) -> np.ndarray:
+    """The text read as a whole, words running into each other: float32 (1, S), S a multiple of 640.
+
+    Raises ValueError as `speak` does.
+    """
+    sound = _trimmed(text, speaker)
+    if not len(sound):
+        raise ValueError(f"espeak-ng gave no sound for {text!r}; expected text with words in it")
+    return (sound / np.float32(32768))[None]
 
 
 def _plain(chunk: str) -> str:
@@ -105,15 +122,19 @@ def _pause(chunk: str) -> int:
 @lru_cache(maxsize=16_384)
 def _word(word: str, voice: Voice) -> np.ndarray:
     """int16 (S,), S a multiple of 640; empty where there is nothing to hear."""
-    if not word:
-        return np.zeros(0, np.int16)
-    raw = _espeak(_WEAK.get(word, word), voice)
+    return _trimmed(_WEAK.get(word, word), voice) if word else np.zeros(0, np.int16)
+
+
+def _trimmed(text: str, voice: Voice) -> np.ndarray:
+    """What espeak-ng says of a text, its silence cut, as a clip's part: int16 (S,)."""
+    raw = _espeak(text, voice)
     wave = resample(raw[None].astype(np.float32) / 32768, 22_050, SAMPLE_RATE)[0]
     loud = np.flatnonzero(np.abs(wave) > _SILENCE * np.abs(wave).max(initial=0.0))
     if not len(loud):
         return np.zeros(0, np.int16)
-    # Nothing is scaled, so that a word is as loud in every clip: espeak-ng stays below 0.8.
-    assert np.abs(wave).max() <= 1, f"espeak-ng is too loud on {word!r}"
+    # So that a word is as loud in every clip, nothing is scaled but what would clip: the world's
+    # own voices stay below 0.8, some others do not.
+    wave = wave / max(1.0, float(np.abs(wave).max()))
     whole = np.rint(wave[loud[0] : loud[-1] + 1] * 32767).astype(np.int16)
     length = _BEFORE + len(whole) + _AFTER
     return np.pad(whole, (_BEFORE, _AFTER + -length % CLIP_MULTIPLE))
@@ -121,7 +142,7 @@ def _word(word: str, voice: Voice) -> np.ndarray:
 
 def _espeak(text: str, voice: Voice) -> np.ndarray:
     """What espeak-ng says: int16 (S,) at 22,050 Hz."""
-    command = ["espeak-ng", "-v", voice.espeak, "-s", str(_WORDS_PER_MINUTE)]
+    command = ["espeak-ng", "-v", voice.espeak, "-s", str(voice.pace)]
     command += ["-p", str(voice.pitch), "-b", "1", "--stdin", "--stdout"]
     try:
         result = subprocess.run(command, input=text.encode("utf-8"), capture_output=True)

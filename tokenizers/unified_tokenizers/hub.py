@@ -1,0 +1,143 @@
+"""Checkpoints by name or folder: fetched from the Hugging Face hub where they are not here.
+
+JSON and safetensors alone, never a pickle; of a language model with a VQ model inside, that alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TypedDict
+
+from safetensors import safe_open
+from torch import Tensor
+
+from unified_tokenizers.base import read_entries
+
+__all__ = ["SETTINGS_FILE", "HubOptions", "checkpoint_folder", "vq_tensors"]
+
+SETTINGS_FILE = "unified_codec.json"
+"""What an adapter's constructor was told, beside config.json, which belongs to the library."""
+
+# All that is ever fetched: no name is a pickle's. The weights follow once the index is known.
+_ENTRIES = ("config.json", "preprocessor_config.json", "processor_config.json", SETTINGS_FILE)
+_WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
+_INDEXES = tuple(f"{name}.index.json" for name in _WEIGHTS)
+# A VQ model among the tensors of a whole checkpoint; newer ones keep it one level deeper.
+_INSIDE = re.compile(r"(model\.)?vqmodel\.")
+
+
+class HubOptions(TypedDict, total=False):
+    """Where a checkpoint is; all may be left out.
+
+    Attributes:
+        subfolder: of the checkpoint, such as "vqvae" or "movq" in a pipeline of diffusers.
+        revision: branch, tag or commit on the hub; "main" if left out.
+        cache_dir: where fetched files are kept; if left out, where HF_HUB_CACHE says.
+        local_files_only: take what was fetched before and ask no network, as HF_HUB_OFFLINE=1 does.
+    """
+
+    subfolder: str
+    revision: str | None
+    cache_dir: str | Path | None
+    local_files_only: bool
+
+
+def checkpoint_folder(
+    name_or_path: str | os.PathLike[str],
+    *,
+    subfolder: str = "",
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The local folder of a checkpoint, fetched from the Hugging Face hub if it is not here.
+
+    JSON and safetensors alone are fetched; of a whole checkpoint with a VQ model inside, those
+    shards alone that hold it.
+
+    Args:
+        name_or_path: a folder; where there is none, a string "organisation/name" is a name on the
+            hub. A `Path` is never one.
+        subfolder, revision, cache_dir, local_files_only: see `HubOptions`.
+
+    Raises:
+        ValueError: no such folder; a revision of a local folder; or the hub has no such checkpoint,
+            is out of reach, or holds no safetensors.
+    """
+    if Path(name_or_path).is_dir():
+        if revision is not None:
+            raise ValueError(f"{name_or_path} is a local folder: it has no revision {revision!r}")
+        return Path(name_or_path, subfolder)
+    if not isinstance(name_or_path, str) or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name_or_path):
+        raise ValueError(
+            f"there is no folder {name_or_path}, expected one, or the name of a checkpoint on the"
+            " Hugging Face hub such as facebook/encodec_24khz"
+        )
+
+    def fetch(names: tuple[str, ...], revision: str | None) -> Path:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HTTPError
+
+        inside = [f"{subfolder}/{name}" if subfolder else name for name in names]
+        try:
+            found = snapshot_download(
+                name_or_path, revision=revision, cache_dir=cache_dir, allow_patterns=inside,
+                local_files_only=local_files_only,
+            )  # fmt: skip
+        except (OSError, ValueError, HTTPError) as error:
+            summary = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"cannot load {name_or_path!r}: there is no folder {Path(name_or_path).absolute()},"
+                f" and the Hugging Face hub gave {type(error).__name__} for revision"
+                f" {revision or 'main'!r}: {summary}; check the name, or run `hf download"
+                f" {name_or_path} --local-dir FOLDER` where there is a network and give FOLDER"
+            ) from None
+        return Path(found)
+
+    snapshot = fetch(_ENTRIES + _INDEXES, revision)
+    folder = snapshot / subfolder
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"{name_or_path} has no config.json in {subfolder or 'its first folder'!r} ({folder});"
+            " a pipeline of diffusers keeps its VQ model in a subfolder such as 'vqvae' or 'movq'"
+        )
+    shards = _shards(folder)
+    # The commit by its name: the branch may have moved on since.
+    fetch(shards or _WEIGHTS, snapshot.name)
+    lacking = [name for name in shards or _WEIGHTS if not (folder / name).exists()]
+    if lacking and (shards or len(lacking) == len(_WEIGHTS)):
+        raise ValueError(
+            f"{name_or_path} has no {' nor '.join(lacking)} in {folder}; only safetensors are read,"
+            " never pickles: choose a revision that has them, or fetch it where there is a network"
+        )
+    return folder
+
+
+def _shards(folder: Path) -> tuple[str, ...]:
+    """Files that the index in a folder names, those of the VQ model where there is one inside;
+    none without an index."""
+    found = [folder / name for name in _INDEXES if (folder / name).exists()]
+    if not found:
+        return ()
+    files = read_entries(found[0], "codec").get("weight_map")
+    if not isinstance(files, dict):
+        raise ValueError(f"{found[0]} has no weight_map; fetch the checkpoint again")
+    shards = {file for name, file in files.items() if _INSIDE.match(name)} or set(files.values())
+    for shard in shards:
+        if Path(str(shard)).name != shard or not shard.endswith(".safetensors"):
+            raise ValueError(f"{found[0]} names {shard!r}, expected safetensors files beside it")
+    return tuple(sorted(shards))
+
+
+def vq_tensors(folder: Path, whole: bool) -> dict[str, Tensor]:
+    """The tensors of a VQ model by their names in it, and no others of a `whole` checkpoint."""
+    found: dict[str, Tensor] = {}
+    for shard in _shards(folder) or _WEIGHTS[:1]:
+        with safe_open(folder / shard, "pt") as file:
+            names = list(file.keys())
+            inside = [name for name in names if _INSIDE.match(name)]
+            for name in inside if inside or whole else names:
+                found[_INSIDE.sub("", name, count=1)] = file.get_tensor(name)
+    return found

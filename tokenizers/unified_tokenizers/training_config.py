@@ -1,0 +1,110 @@
+"""A tokenizer's training run as its YAML file states it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unified_tokenizers.discriminators import AdversarySettings
+from unified_tokenizers.losses import check_losses
+from unified_tokenizers.run_file import read_run
+
+__all__ = ["TokenizerTraining", "load_config"]
+
+
+@dataclass(frozen=True)
+class TokenizerTraining:
+    """One training run, as its YAML file states it.
+
+    Attributes:
+        modality: `image` or `audio`.
+        output: folder for checkpoints, curves and the finished tokenizer.
+        data, heldout: shards or folders; a `*` in the last part of a path is expanded.
+        tokenizer: settings of the tokenizer's shape.
+        diffusion: settings of a diffusion decoder, which is trained instead of a tokenizer for the
+            codes of the image tokenizer in `start`; see `diffusion.DiffusionConfig`.
+        steps, batch_size: optimizer steps; pictures, or crops of sound, in each.
+        learning_rate: AdamW's peak; warmed up over `warmup` steps, then a cosine to a fiftieth.
+        ema: decay of the average of weights.
+        limit: how many pictures, or seconds of sound, are held in memory.
+        crop: length in code frames of the crops of sound.
+        store: dtype of the saved weights, `float32` or `bfloat16`.
+        start: folder of a tokenizer of the same shape whose weights to begin with.
+        freeze_encoder: train what decodes alone: codes stay what they were, and so does all that
+            a language model has learnt about them.
+        cycle: weight of the difference between the encoder's features of what is decoded and of
+            the original: a tokenizer should hear its own output as it heard the original.
+        losses: weights of the losses of reconstruction by name, instead of the default ones (see
+            `unified_tokenizers.losses`).
+        adversary: a discriminator that joins in, see `discriminators.AdversarySettings`; or none.
+    """
+
+    modality: str
+    output: str
+    data: tuple[str, ...]
+    heldout: tuple[str, ...]
+    steps: int
+    batch_size: int
+    learning_rate: float
+    tokenizer: dict[str, Any] | None = None
+    diffusion: dict[str, Any] | None = None
+    warmup: int = 200
+    weight_decay: float = 0.01
+    ema: float = 0.998
+    clip: float = 1.0
+    seed: int = 0
+    limit: int = 40_000
+    crop: int = 32
+    log_every: int = 50
+    save_every: int = 500
+    store: str = "bfloat16"
+    threads: int = 1
+    start: str | None = None
+    freeze_encoder: bool = False
+    cycle: float = 0.0
+    losses: dict[str, float] | None = None
+    adversary: dict[str, Any] | None = None
+
+
+def load_config(path: Path) -> TokenizerTraining:
+    """Read a run's file. Raises ValueError for unknown, missing or misspelt entries."""
+    entries = read_run(path, TokenizerTraining)
+    for name in ("data", "heldout"):
+        value = entries[name] or []
+        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+            raise ValueError(f"{path}: {name} is {value!r}, expected a list of paths")
+        entries[name] = tuple(value)
+    config = TokenizerTraining(**entries)
+    given = [what for what in (config.tokenizer, config.diffusion) if what is not None]
+    if len(given) != 1 or not isinstance(given[0], dict):
+        raise ValueError(
+            f"{path}: tokenizer is {config.tokenizer!r} and diffusion {config.diffusion!r},"
+            " expected one of them, a mapping of its settings"
+        )
+    if config.diffusion is not None:
+        _check_diffusion(config, path)
+    if config.modality not in ("image", "audio"):
+        raise ValueError(f"{path}: modality {config.modality!r}, expected 'image' or 'audio'")
+    if config.store not in ("float32", "bfloat16"):
+        raise ValueError(f"{path}: store {config.store!r}, expected 'float32' or 'bfloat16'")
+    try:
+        if config.losses is not None:
+            check_losses(dict(config.losses), config.modality)
+        if config.adversary is not None:
+            AdversarySettings.parse(config.adversary)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return config
+
+
+def _check_diffusion(config: TokenizerTraining, path: Path) -> None:
+    """Raises ValueError for what a diffusion decoder's training has no use for, or lacks."""
+    if config.modality != "image" or config.start is None:
+        raise ValueError(
+            f"{path}: a diffusion decoder is for the image tokenizer in 'start'; modality is"
+            f" {config.modality!r}, start {config.start!r}"
+        )
+    no_use = [n for n in ("losses", "adversary", "cycle", "freeze_encoder") if getattr(config, n)]
+    if no_use:
+        raise ValueError(f"{path}: a diffusion decoder's training has no use for {no_use}")

@@ -1,0 +1,103 @@
+"""What a step of a diffusion decoder's training sees; see `training_media` for tokenizers.
+
+Legend: B batch, H W pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+
+from unified_tokenizers.base import Codes, load_tokenizer
+from unified_tokenizers.diffusion import DiffusionDecoder
+from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
+from unified_tokenizers.media import load_pictures
+from unified_tokenizers.training_media import Batch, mean_psnr, show_pairs
+
+if TYPE_CHECKING:
+    from unified_tokenizers.training_config import TokenizerTraining
+
+__all__ = ["Diffused"]
+
+_HELD = 64
+
+
+class Diffused:
+    """Pictures of one size, in memory, and what the tokenizer in `start` makes of them.
+
+    Pictures are of the largest of the decoder's scales; the tokenizer sees them at its own. The
+    scales take turns, step by step.
+    """
+
+    def __init__(self, config: TokenizerTraining) -> None:
+        assert config.diffusion is not None
+        assert config.start is not None
+        self.tokenizer = load_tokenizer(config.start)
+        settings = {
+            "codebook_sizes": list(self.tokenizer.codebook_sizes),
+            "stride": self.tokenizer.stride,
+            **config.diffusion,
+        }
+        self.model = DiffusionDecoder(DiffusionDecoder.parse_config(settings))
+        self.scales = self.model.config.scales
+        self.pictures = load_pictures(config.data, config.limit)
+        height, width = self.pictures.shape[1:3]
+        multiple = self.tokenizer.stride * max(self.scales)
+        if height % multiple or width % multiple:
+            raise ValueError(
+                f"the pictures are {height}x{width} pixels, expected multiples of {multiple}: the"
+                f" stride {self.tokenizer.stride} at the scale {max(self.scales)}"
+            )
+        held = load_pictures(config.heldout, _HELD) if config.heldout else self.pictures[:_HELD]
+        self.held = torch.from_numpy(held).movedim(3, 1)
+        self.size = len(self.pictures)
+
+    def _at(self, pictures_BCHW: Tensor, scale: int) -> Tensor:
+        """Pictures of the largest scale at another one: means of squares of pixels."""
+        ratio = max(self.scales) // scale
+        return F.avg_pool2d(pictures_BCHW, ratio) if ratio > 1 else pictures_BCHW
+
+    def _seen(self, pictures_BCHW: Tensor) -> tuple[Codes, Tensor | None]:
+        """Their codes, and what the tokenizer decodes of them where the decoder looks at it."""
+        with torch.no_grad():
+            codes = self.tokenizer.encode(self._at(pictures_BCHW, 1))
+            looks = self.model.config.see_decoded
+            return codes, self.tokenizer.decode(codes) if looks else None
+
+    def batch(self, model: nn.Module, indices: np.ndarray) -> Batch:
+        """The items of some indices through a model; indices: in [0, `size`)."""
+        assert isinstance(model, DiffusionDecoder)
+        scale = self.scales[int(indices.sum()) % len(self.scales)]
+        # A picture of twice the side costs four times as much: all steps take about as long.
+        shown = indices[: max(1, len(indices) // (scale // min(self.scales)) ** 2)]
+        whole = torch.from_numpy(self.pictures[shown]).movedim(3, 1).float() / 255
+        codes, decoded = self._seen(whole)
+        target = self._at(whole, scale)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.loss(target, codes.codes, decoded)
+        return Batch(loss, codes.codes, target, target)
+
+    def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
+        """PSNR of one step and of eight on held-out pictures; the log shows some of them."""
+        assert isinstance(model, DiffusionDecoder)
+        whole = self.held.float() / 255
+        codes, decoded = self._seen(whole)
+        found = {}
+        for scale in self.scales:
+            target = self._at(whole, scale)
+            for steps in (1, 8):
+                made = model.decode(codes, decoded, scale, steps)
+                found[f"psnr_db_x{scale}_{steps}_steps"] = mean_psnr(made, target)
+            show_pairs(log, f"heldout/x{scale}_original_above_8_steps", target, made, step)
+        return found
+
+    def save(self, model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
+        """Write the tokenizer, as it is, with the decoder in its folder."""
+        assert isinstance(model, DiffusionDecoder)
+        DiffusionTokenizer(self.tokenizer, model).save_pretrained(folder, dtype)
