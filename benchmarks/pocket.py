@@ -9,6 +9,9 @@ The whole takes three minutes on two cores, --quick (a sample of everything) und
 
 from __future__ import annotations
 
+import _path  # noqa: F401 (before all others)
+
+# isort: split
 import argparse
 import base64
 import io

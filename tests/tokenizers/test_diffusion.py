@@ -32,7 +32,8 @@ def decoder(config: DiffusionConfig = CONFIG) -> DiffusionDecoder:
     torch.manual_seed(2)
     made = DiffusionDecoder(config).eval()
     with torch.no_grad():  # as if it had been trained: at first it adds nothing
-        made.network.conv_out.weight.normal_(std=0.05)
+        for layer in made.leave.values():
+            layer.weight.normal_(std=0.1)
     return made
 
 
@@ -70,9 +71,7 @@ def test_an_untrained_one_that_sees_what_is_decoded_gives_that_in_one_step(token
     fresh = DiffusionDecoder(CONFIG).eval()
     codes = tokenizer.encode(pictures(1, 16, 24))
     made = DiffusionTokenizer(tokenizer, fresh, steps=1).decode(codes)
-    # conv_out begins at zero but for its bias, which is all that is added.
-    bias = fresh.network.conv_out.bias.detach().abs().max() / 2
-    assert (made - tokenizer.decode(codes)).abs().max() <= bias + 1e-6
+    torch.testing.assert_close(made, tokenizer.decode(codes), atol=1e-5, rtol=0)
 
 
 def test_noise_codes_steps_and_seed_all_matter(tokenizer):
@@ -94,8 +93,8 @@ def test_training_brings_it_to_the_pictures():
     made = DiffusionDecoder(config)
     wanted = pictures(2, 8, 8)
     codes = torch.arange(2).view(2, 1, 1, 1)
-    optimizer = torch.optim.Adam(made.parameters(), 3e-3)
-    for _ in range(80):
+    optimizer = torch.optim.Adam(made.parameters(), 5e-3)
+    for _ in range(100):
         batch = torch.arange(32) % 2
         loss = made.loss(wanted[batch], codes[batch], None)
         optimizer.zero_grad()

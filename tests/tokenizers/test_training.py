@@ -141,7 +141,7 @@ def test_a_diffusion_decoder_is_saved_beside_its_tokenizer(data, tmp_path):
     small = torch.rand(1, 3, 4, 6)
     assert made.decode(made.encode(small)).shape == (1, 3, 8, 12)
     stored = load_file(folder / "diffusion" / "model.safetensors")
-    assert stored["network.conv_out.weight"].dtype == torch.bfloat16
+    assert stored["leave.2.weight"].dtype == torch.bfloat16
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert "heldout/psnr_db_x2_8_steps" in events.Tags()["scalars"]
     assert "heldout/x1_original_above_8_steps" in events.Tags()["images"]

@@ -39,7 +39,8 @@ class DiffusionConfig:
     Attributes:
         codebook_sizes, stride: of the tokenizer whose codes it decodes.
         scales: sizes it decodes to, as multiples of the tokenizer's: 1, 2 or both.
-        patch: side in pixels of the squares that the network sees as one place.
+        patch: side in pixels of the squares that the network sees as one place, at the tokenizer's
+            size; at twice the size they are twice as large.
         widths: channels of the U-Net, from the finest resolution on; multiples of 32. It halves the
             resolution from each to the next.
         code_width: channels of a code's row beside the noisy picture.
@@ -80,11 +81,20 @@ class DiffusionDecoder(SavedTokenizer):
         super().__init__()
         self.config = config
         self.code_rows = CodeRows(config.codebook_sizes, config.code_width)
-        pixels = 3 * config.patch**2
-        depth = len(config.widths)
-        network: Any = UNet2DModel(
-            in_channels=pixels * (2 if config.see_decoded else 1) + config.code_width,
-            out_channels=pixels,
+        width, depth = config.widths[0], len(config.widths)
+        # A place is `patch` pixels wide at the tokenizer's size and twice that at twice the size:
+        # the network sees as many places, and takes as long, at both.
+        pixels = {scale: 3 * (config.patch * scale) ** 2 for scale in config.scales}
+        seen = 2 if config.see_decoded else 1
+        self.enter = nn.ModuleDict(
+            {
+                str(scale): nn.Conv2d(seen * number + config.code_width, width, 1)
+                for scale, number in pixels.items()
+            }
+        )
+        self.network: Any = UNet2DModel(
+            in_channels=width,
+            out_channels=width,
             down_block_types=("DownBlock2D",) * depth,
             up_block_types=("UpBlock2D",) * depth,
             block_out_channels=config.widths,
@@ -92,8 +102,12 @@ class DiffusionDecoder(SavedTokenizer):
             attention_head_dim=32,
             num_class_embeds=2,
         )
-        nn.init.zeros_(network.conv_out.weight)  # begins with what the tokenizer decodes
-        self.network = network
+        self.leave = nn.ModuleDict(
+            {str(scale): nn.Conv2d(width, number, 1) for scale, number in pixels.items()}
+        )
+        for layer in self.leave.values():  # begins with what the tokenizer decodes
+            nn.init.zeros_(layer.get_parameter("weight"))
+            nn.init.zeros_(layer.get_parameter("bias"))
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -112,25 +126,19 @@ class DiffusionDecoder(SavedTokenizer):
             decoded: what the tokenizer made of the codes, (B, 3, h * stride, w * stride) in [0, 1];
                 None where the configuration does without.
         """
-        config, side = self.config, self.config.patch
+        config = self.config
         scale = noisy_BCHW.shape[2] // (codes_BKHW.shape[2] * config.stride)
-        rows = rearrange(
-            self.code_rows(rearrange(codes_BKHW, "b k h w -> b h w k")), "b h w c -> b c h w"
-        )
-        places = config.stride * scale // side
-        seen = [
-            _fold(noisy_BCHW, side),
-            repeat(rows, "b c h w -> b c (h p) (w q)", p=places, q=places),
-        ]
+        side, places = config.patch * scale, config.stride // config.patch
+        rows = self.code_rows(rearrange(codes_BKHW, "b k h w -> b h w k"))
+        spread = repeat(rows, "b h w c -> b c (h p) (w q)", p=places, q=places)
+        seen = [_fold(noisy_BCHW, side), spread]
         if config.see_decoded:
             assert decoded is not None
-            decoded = (
-                F.interpolate(decoded * 2 - 1, scale_factor=scale, mode="bilinear")
-                if scale > 1
-                else decoded * 2 - 1
-            )
-            seen.insert(1, _fold(decoded, side))
-        x = torch.cat(seen, 1)
+            decoded = decoded * 2 - 1
+            if scale > 1:
+                decoded = F.interpolate(decoded, scale_factor=scale, mode="bicubic").clamp(-1, 1)
+            seen.append(_fold(decoded, side))
+        x = self.enter[str(scale)](torch.cat(seen, 1))
         # Every halving needs an even number of places, and the normalisation more than one.
         height, width = x.shape[2:]
         multiple = 2 ** (len(config.widths) - 1)
@@ -139,7 +147,8 @@ class DiffusionDecoder(SavedTokenizer):
         x = F.pad(x, (0, right, 0, below), mode="replicate")
         sizes = torch.full((len(x),), scale - 1, device=x.device)
         found = self.network(x, noise_B * 1000, class_labels=sizes).sample[:, :, :height, :width]
-        found = rearrange(found.float(), "b (c p q) h w -> b c (h p) (w q)", p=side, q=side)
+        found = self.leave[str(scale)](F.silu(found)).float()
+        found = rearrange(found, "b (c p q) h w -> b c (h p) (w q)", p=side, q=side)
         return found if decoded is None else found + decoded
 
     def loss(self, pictures_BCHW: Tensor, codes_BKHW: Tensor, decoded: Tensor | None) -> Tensor:

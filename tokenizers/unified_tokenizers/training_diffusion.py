@@ -74,9 +74,7 @@ class Diffused:
         """The items of some indices through a model; indices: in [0, `size`)."""
         assert isinstance(model, DiffusionDecoder)
         scale = self.scales[int(indices.sum()) % len(self.scales)]
-        # A picture of twice the side costs four times as much: all steps take about as long.
-        shown = indices[: max(1, len(indices) // (scale // min(self.scales)) ** 2)]
-        whole = torch.from_numpy(self.pictures[shown]).movedim(3, 1).float() / 255
+        whole = torch.from_numpy(self.pictures[indices]).movedim(3, 1).float() / 255
         codes, decoded = self._seen(whole)
         target = self._at(whole, scale)
         with torch.autocast("cpu", torch.bfloat16):
