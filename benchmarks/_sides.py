@@ -73,10 +73,10 @@ def reconstruct_vq_model(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def audio_tokenizer() -> AudioTokenizer:
-    """Ours as configured by default: 25 frames a second, here of 3 codes of 1,000."""
-    entries = {"quantizer": {"kind": "fsq", "levels": (8, 5, 5, 5), "depth": 3}}
+    """Ours: 25 frames a second of 3 codes of 1,000, side by side."""
+    entries = {"quantizer": {"kind": "fsq", "levels": (8, 5, 5, 5), "groups": 3}}
     tokenizer = AudioTokenizer(AudioTokenizer.parse_config(entries))
-    tokenizer.front.fill()
+    tokenizer.fill()
     return tokenizer
 
 

@@ -266,7 +266,7 @@ def main() -> None:
         say(f"{preset}: {presets[preset]}")
     for preset in sizes.audio_presets:
         audio = AudioTokenizer(AudioTokenizer.parse_config({"preset": preset})).eval()
-        audio.front.fill()
+        audio.fill()
         presets[preset] = compare_audio(audio, encodec(audio), 2, 10, runs)
         say(f"{preset}: {presets[preset]}")
     names = ("encode_ratio", "decode_ratio")

@@ -20,7 +20,7 @@ def make_audio_tokenizer():
         quantizer = QuantizerConfig(levels=(5, 4), depth=depth)
         config = AudioTokenizerConfig(quantizer=quantizer, **{**shape, **settings})
         made = AudioTokenizer(config)
-        made.front.fill()
+        made.fill()
         with (
             torch.no_grad()
         ):  # fresh weights are so small that blocks hardly reach their neighbours

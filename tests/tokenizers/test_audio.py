@@ -65,6 +65,22 @@ def test_a_long_recording_in_chunks_is_the_whole(tokenizer, monkeypatch):
         torch.testing.assert_close(tokenizer.decode(whole), restored, atol=1e-5, rtol=0)
 
 
+def test_a_second_front_adds_bins_and_no_reach(make_audio_tokenizer):
+    made = make_audio_tokenizer(short_window=40)
+    assert made.encode_context == make_audio_tokenizer().encode_context
+    assert made.fold.in_features == 4 * (12 + 6)
+    # A click is in fewer frames of the short windows than of the long ones.
+    click = torch.zeros(1, 128 * 20)
+    click[0, 128 * 10] = 0.5
+    quiet = torch.zeros_like(click)
+    long, short = (
+        (front(click) != front(quiet)).any(2).sum() for front in (made.front, made.short_front)
+    )
+    assert int(short) < int(long) / 4
+    with pytest.raises(ValueError, match="short_window is 31 samples, expected 32 .*to 1023"):
+        make_audio_tokenizer(short_window=31)
+
+
 def test_the_last_frame_is_completed_with_silence(tokenizer):
     waveform = sound(1, 700)
     completed = torch.nn.functional.pad(waveform, (0, 6 * 128 - 700))

@@ -42,7 +42,7 @@ def audio_tokenizer(seed: int = 0) -> AudioTokenizer:
             encoder_width=8, encoder_depth=1, decoder_width=12, decoder_depths=(1, 1),
         )
     )  # fmt: skip
-    tokenizer.front.fill()
+    tokenizer.fill()
     return tokenizer.eval()
 
 

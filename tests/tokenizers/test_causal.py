@@ -136,8 +136,10 @@ def test_tokenizers_that_are_not_causal_keep_names_and_fingerprint(make_audio_to
     ("name", "rate", "codes", "bits"),
     [
         ("speech-16k", 16_000, 75, 747),
+        ("speech-16k-residual", 16_000, 75, 750),
         ("speech-16k-single", 16_000, 50, 798),
         ("speech-24k", 24_000, 200, 1993),
+        ("speech-24k-residual", 24_000, 200, 2000),
         ("speech-24k-single", 24_000, 50, 798),
         ("stream-16k", 16_000, 100, 997),
         ("stream-16k-single", 16_000, 50, 798),
@@ -153,14 +155,14 @@ def test_presets_have_the_rates_that_their_comments_say(name, rate, codes, bits)
     assert frames * len(sizes) == codes
     assert round(frames * sum(map(math.log2, sizes))) == bits
     assert config.causal == name.startswith("stream")
-    assert len(AUDIO_PRESETS) == 8
+    assert len(AUDIO_PRESETS) == 10
 
 
 def test_a_stream_preset_makes_a_tokenizer_with_40_ms_of_delay():
     narrow = {"encoder_width": 8, "decoder_width": 8}
     for name in ("stream-16k", "stream-24k-single"):
         made = AudioTokenizer(AudioTokenizer.parse_config({"preset": name, **narrow})).eval()
-        made.front.fill()
+        made.fill()
         frames = 1 + made.decode_context[1]
         delay = (made.encode_context[1] + frames * made.hop) / made.sample_rate
         assert delay == pytest.approx(0.040)

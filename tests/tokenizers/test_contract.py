@@ -134,7 +134,7 @@ def test_a_batch_gives_what_each_gives_alone(tokenizer):
     for row in range(3):
         alone = tokenizer.encode(together[row : row + 1])
         assert torch.equal(alone.codes[0], codes.codes[row])
-        torch.testing.assert_close(tokenizer.decode(alone)[0], made[row], atol=1e-4, rtol=0)
+        torch.testing.assert_close(tokenizer.decode(alone)[0], made[row], atol=5e-4, rtol=0)
 
 
 def test_autocast_around_encode_changes_no_code(tokenizer):

@@ -49,7 +49,7 @@ def test_it_takes_the_place_of_decode(tokenizer, scale, see_decoded):
         tokenizer, decoder(replace(CONFIG, see_decoded=see_decoded)), steps=3, scale=scale
     )
     assert isinstance(made, MediaTokenizer)
-    for height, width in ((5, 3), (24, 16), (17, 41)):
+    for height, width in ((5, 3), (17, 41)):
         media = pictures(2, height, width)
         codes = made.encode(media)
         assert torch.equal(codes.codes, tokenizer.encode(media).codes)

@@ -11,7 +11,13 @@ from unified_tokenizers.discriminators import (
     feature_matching,
     image_discriminator,
 )
-from unified_tokenizers.losses import AudioLoss, ImageLoss, multi_resolution_stft
+from unified_tokenizers.losses import (
+    AudioLoss,
+    ImageLoss,
+    Intelligibility,
+    multi_resolution_stft,
+)
+from unified_tokenizers.measures import stoi
 from unified_tokenizers.perceptual import LPIPS_FILE, Lpips
 
 
@@ -113,6 +119,38 @@ def test_losses_of_sound():
     both = AudioLoss({"mel": 2.0, "stft": 0.5}, 16_000)(one, other)
     parts = 2 * AudioLoss({"mel": 1.0}, 16_000)(one, other)
     torch.testing.assert_close(both, parts + 0.5 * multi_resolution_stft(one, other))
+
+
+def speech_like(seconds: float = 2.0, rate: int = 16_000) -> torch.Tensor:
+    """Bands of noise that swell and fade, a few times a second, each in its own way."""
+    time = torch.arange(round(seconds * rate)) / rate
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.fft.rfft(torch.randn(time.numel(), generator=rng))
+    frequencies = torch.linspace(0, rate / 2, noise.numel())
+    total = torch.zeros_like(time)
+    for band, low in enumerate((200, 600, 1800)):
+        part = torch.fft.irfft(noise * ((frequencies > low) & (frequencies < 2 * low)))
+        total += part * (2 * torch.pi * (2 + 1.3 * band) * time).sin().square()
+    return 0.1 * total[None]
+
+
+def test_intelligibility_goes_with_stoi_and_is_blind_to_loudness():
+    clean = speech_like()
+    loss = Intelligibility(16_000)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    assert float(loss(clean, clean)) < 1e-3
+    assert float(loss(0.3 * clean, clean)) < 3e-3
+    noisy = [clean + amount * noise for amount in (0.01, 0.03, 0.1)]
+    found = [1 - float(loss(made, clean)) for made in noisy]
+    theirs = [stoi(clean[0].numpy(), made[0].numpy(), 16_000) for made in noisy]
+    assert found[0] > found[1] + 0.05 > found[2] + 0.1
+    assert found[:2] == pytest.approx(theirs[:2], abs=0.12)
+    assert theirs[0] > theirs[1] > theirs[2]
+    # Silence has nothing to be understood; neither it nor a short sound gives a slope that is NaN.
+    assert loss(noise, torch.zeros_like(noise)) == 0
+    short = clean[:, :700].clone().requires_grad_()
+    loss(0 * short, clean[:, :700]).backward()
+    assert short.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(

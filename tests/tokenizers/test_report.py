@@ -92,7 +92,7 @@ def test_sounds_and_opus(tmp_path):
             encoder_width=8, encoder_depth=1, decoder_width=8, decoder_depths=(1, 0),
         )
     )  # fmt: skip
-    tokenizer.front.fill()
+    tokenizer.fill()
     tokenizer.eval()
     rng = np.random.default_rng(0)
     swell = np.sin(np.arange(20_000) / 900) ** 2

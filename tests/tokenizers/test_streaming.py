@@ -15,9 +15,9 @@ from unified_tokenizers.streaming import DecodeStream, EncodeStream
 HOP = 128
 SHAPES = {
     "halves": {},
-    "quarters": {"decoder_depths": (1, 1, 1)},
+    "quarters": {"decoder_depths": (1, 1, 1), "short_window": 48},
     "causal-halves": {"causal": True},
-    "causal-quarters": {"causal": True, "decoder_depths": (1, 1, 1)},
+    "causal-quarters": {"causal": True, "decoder_depths": (1, 1, 1), "short_window": 48},
 }
 
 

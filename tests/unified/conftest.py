@@ -31,7 +31,7 @@ def tiny_tokenizers():
             encoder_width=8, encoder_depth=1, decoder_width=8, decoder_depths=(1, 0),
         )
     )  # fmt: skip
-    audio.front.fill()
+    audio.fill()
     return image.eval(), audio.eval()
 
 

@@ -46,6 +46,8 @@ class AudioTokenizerConfig:
         hop: samples per code frame; a multiple of 4.
         quantizer: which one, and its shape.
         num_mels: bins of the log-mel front, which has four frames per code frame.
+        short_window: samples of a second front's window, with half as many bins, that tells when a
+            sound begins: the first one's, of 1,024, tells its pitch. 0 is none.
         encoder_width, encoder_depth: channels, and residual MLPs on code frames; if causal, blocks
             that see six frames back each.
         decoder_width, decoder_depths: channels, and blocks on code frames, on halves of them and,
@@ -57,6 +59,7 @@ class AudioTokenizerConfig:
     hop: int = 640
     quantizer: QuantizerConfig = field(default=QuantizerConfig("fsq", levels=(8, 5, 5, 5), depth=2))
     num_mels: int = 80
+    short_window: int = 0
     encoder_width: int = 192
     encoder_depth: int = 3
     decoder_width: int = 320
@@ -64,44 +67,37 @@ class AudioTokenizerConfig:
     causal: bool = False
 
 
-AUDIO_PRESETS: dict[str, dict[str, Any]] = {
-    "speech-16k": {  # 747 bit/s in 75 codes, 4.6M parameters
-        "sample_rate": 16_000, "hop": 640,
-        "quantizer": {"kind": "fsq", "levels": (8, 5, 5, 5), "depth": 3},
-    },
-    "speech-16k-single": {  # 798 bit/s in 50 codes, 23.9M parameters
-        "sample_rate": 16_000, "hop": 320,
-        "quantizer": {"kind": "fsq", "levels": (8, 8, 8, 5, 5, 5)},
-    },
-    "speech-24k": {  # 1993 bit/s in 200 codes, 13.9M parameters
-        "sample_rate": 24_000, "hop": 480, "num_mels": 100,
-        "quantizer": {"kind": "fsq", "levels": (8, 5, 5, 5), "depth": 4},
-        "encoder_width": 320, "decoder_width": 512, "decoder_depths": (3, 6),
-    },
-    "speech-24k-single": {  # 798 bit/s in 50 codes, 44.7M parameters
-        "sample_rate": 24_000, "hop": 480, "num_mels": 100,
-        "quantizer": {"kind": "fsq", "levels": (8, 8, 8, 5, 5, 5)},
-        "encoder_width": 320, "decoder_width": 512, "decoder_depths": (3, 6),
-    },
-    "stream-16k": {  # 997 bit/s in 100 codes, 4.0M parameters
-        "sample_rate": 16_000, "hop": 320, "causal": True,
-        "quantizer": {"kind": "fsq", "levels": (8, 5, 5, 5), "depth": 2},
-    },
-    "stream-16k-single": {  # 798 bit/s in 50 codes, 23.9M parameters
-        "sample_rate": 16_000, "hop": 320, "causal": True,
-        "quantizer": {"kind": "fsq", "levels": (8, 8, 8, 5, 5, 5)},
-    },
-    "stream-24k": {  # 1993 bit/s in 200 codes, 13.9M parameters
-        "sample_rate": 24_000, "hop": 480, "causal": True, "num_mels": 100,
-        "quantizer": {"kind": "fsq", "levels": (8, 5, 5, 5), "depth": 4},
-        "encoder_width": 320, "decoder_width": 512, "decoder_depths": (3, 6),
-    },
-    "stream-24k-single": {  # 798 bit/s in 50 codes, 44.7M parameters
-        "sample_rate": 24_000, "hop": 480, "causal": True, "num_mels": 100,
-        "quantizer": {"kind": "fsq", "levels": (8, 8, 8, 5, 5, 5)},
-        "encoder_width": 320, "decoder_width": 512, "decoder_depths": (3, 6),
-    },
+_16K: dict[str, Any] = {"sample_rate": 16_000, "short_window": 384}
+_24K: dict[str, Any] = {
+    "sample_rate": 24_000, "hop": 480, "num_mels": 100, "short_window": 576,
+    "encoder_width": 320, "decoder_width": 512, "decoder_depths": (3, 6),
 }  # fmt: skip
+_GROUPED: dict[str, Any] = {"kind": "fsq", "levels": (8, 5, 5, 5)}
+_SINGLE: dict[str, Any] = {"kind": "fsq", "levels": (8, 8, 8, 5, 5, 5)}
+_RESIDUAL: dict[str, Any] = {"kind": "simvq", "codes": 1024, "dim": 8}
+
+AUDIO_PRESETS: dict[str, dict[str, Any]] = {
+    # 747 bit/s in 75 codes, 4.6M parameters.
+    "speech-16k": {**_16K, "hop": 640, "quantizer": {**_GROUPED, "groups": 3}},
+    # 750 bit/s in 75 codes, 4.6M.
+    "speech-16k-residual": {**_16K, "hop": 640, "quantizer": {**_RESIDUAL, "depth": 3}},
+    # 798 bit/s in 50 codes, 23.9M.
+    "speech-16k-single": {**_16K, "hop": 320, "quantizer": _SINGLE},
+    # 1993 bit/s in 200 codes, 14.0M.
+    "speech-24k": {**_24K, "quantizer": {**_GROUPED, "groups": 4}},
+    # 2000 bit/s in 200 codes, 14.0M.
+    "speech-24k-residual": {**_24K, "quantizer": {**_RESIDUAL, "depth": 4}},
+    # 798 bit/s in 50 codes, 44.7M.
+    "speech-24k-single": {**_24K, "quantizer": _SINGLE},
+    # 997 bit/s in 100 codes, 4.1M.
+    "stream-16k": {**_16K, "hop": 320, "causal": True, "quantizer": {**_GROUPED, "groups": 2}},
+    # 798 bit/s in 50 codes, 23.9M.
+    "stream-16k-single": {**_16K, "hop": 320, "causal": True, "quantizer": _SINGLE},
+    # 1993 bit/s in 200 codes, 14.0M.
+    "stream-24k": {**_24K, "causal": True, "quantizer": {**_GROUPED, "groups": 4}},
+    # 798 bit/s in 50 codes, 44.7M.
+    "stream-24k-single": {**_24K, "causal": True, "quantizer": _SINGLE},
+}
 """Shapes by name: `preset: speech-24k` in a configuration stands for its entries. Those named
 stream are causal, their frames of 20 ms: sound is 40 ms late."""
 
@@ -119,12 +115,22 @@ class AudioTokenizer(SavedTokenizer):
         super().__init__()
         if config.hop % 4:
             raise ValueError(f"hop {config.hop} is not a multiple of 4 samples")
+        if config.short_window and not config.hop // 4 <= config.short_window < 1024:
+            raise ValueError(
+                f"short_window is {config.short_window} samples, expected {config.hop // 4} (the"
+                " distance of its windows) to 1023, or 0 for none"
+            )
         if len(config.decoder_depths) not in (2, 3):
             raise ValueError(f"decoder_depths are {config.decoder_depths}, expected two or three")
         self.config = config
         width, causal = config.encoder_width, config.causal
-        self.front = LogMel(config.sample_rate, 1024, config.hop // 4, config.num_mels, causal)
-        self.fold = nn.Linear(4 * config.num_mels, width)
+        frame, mels = config.hop // 4, config.num_mels
+        rate, frame, mels = config.sample_rate, config.hop // 4, config.num_mels
+        self.front = LogMel(rate, 1024, frame, mels, causal)
+        if config.short_window:
+            self.short_front = LogMel(rate, config.short_window, frame, mels // 2, causal)
+            mels += mels // 2
+        self.fold = nn.Linear(4 * mels, width)
         self.encoder = nn.Sequential(
             *(
                 ConvNeXt1d(width, causal=True) if causal else PixelMLP(width)
@@ -148,6 +154,13 @@ class AudioTokenizer(SavedTokenizer):
         hop = config.hop // (4 if four else 2)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * hop + 2))
         self.inverse = InverseSTFT(4 * hop, hop)
+
+    def fill(self) -> AudioTokenizer:
+        """Compute the fronts' filters; loading weights brings them along, so only training does."""
+        for module in self.modules():
+            if isinstance(module, LogMel):
+                module.fill()
+        return self
 
     @property
     def sample_rate(self) -> int:
@@ -182,7 +195,7 @@ class AudioTokenizer(SavedTokenizer):
     @property
     def encode_context(self) -> tuple[int, int]:
         """Samples before and after a code frame that its codes depend on; causal: none after."""
-        before, after = self.front.context
+        before, after = self.front.context  # the other front's windows are shorter
         if self.config.causal:
             before += 6 * self.config.encoder_depth * self.hop
         return max(0, before), max(0, after)
@@ -212,6 +225,8 @@ class AudioTokenizer(SavedTokenizer):
         """Waveforms (B, S), S a multiple of `hop`, to (B, T, dims) before quantization."""
         with torch.autocast(waveform_BS.device.type, enabled=False):
             mel = self.front(waveform_BS.float())
+            if self.config.short_window:
+                mel = torch.cat([mel, self.short_front(waveform_BS.float())], 2)
         x = self.fold(rearrange(mel, "b (t f) m -> b t (f m)", f=4) * 0.25 + 1.0)
         return self.to_quantizer(self.encoder(x))
 

@@ -105,7 +105,7 @@ class Recordings(_Media):
         self.crop, self.seed, self.cycle = config.crop, config.seed, config.cycle
         assert config.tokenizer is not None
         self.model = AudioTokenizer(AudioTokenizer.parse_config(config.tokenizer))
-        self.model.front.fill()
+        self.model.fill()
         rate = self.model.sample_rate
         if config.crop * self.model.hop % 512:
             raise ValueError(
