@@ -77,7 +77,7 @@ def test_a_second_front_adds_bins_and_no_reach(make_audio_tokenizer):
         (front(click) != front(quiet)).any(2).sum() for front in (made.front, made.short_front)
     )
     assert int(short) < int(long) / 4
-    with pytest.raises(ValueError, match="short_window is 31 samples, expected 32 .*to 1023"):
+    with pytest.raises(ValueError, match=r"short_window is 31 samples, expected 32 .*to 1023"):
         make_audio_tokenizer(short_window=31)
 
 
