@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from unified_tokenizers import audio
-from unified_tokenizers.audio import AUDIO_PRESETS, AudioTokenizer
+from unified_tokenizers.audio import AudioTokenizer
 from unified_tokenizers.base import Codes
+from unified_tokenizers.presets import AUDIO_PRESETS
 from unified_tokenizers.streaming import EncodeStream
 
 HOP = 128

@@ -5,8 +5,9 @@ import torch
 
 from unified_tokenizers import image
 from unified_tokenizers.base import Codes
-from unified_tokenizers.image import IMAGE_PRESETS, ImageTokenizer, ImageTokenizerConfig
+from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
 from unified_tokenizers.image_parts import Transformer
+from unified_tokenizers.presets import IMAGE_PRESETS
 from unified_tokenizers.quantizers import QuantizerConfig
 
 ENCODERS = {

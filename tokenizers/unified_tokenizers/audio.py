@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -28,10 +27,11 @@ from torch.nn import functional as F
 from unified_tokenizers.base import Codes, SavedTokenizer
 from unified_tokenizers.checks import check_audio_codes, check_waveform
 from unified_tokenizers.layers import ConvNeXt1d, PixelMLP
+from unified_tokenizers.presets import AUDIO_PRESETS
 from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, QuantizerConfig
 from unified_tokenizers.spectral import InverseSTFT, LogMel
 
-__all__ = ["AUDIO_PRESETS", "AudioTokenizer", "AudioTokenizerConfig"]
+__all__ = ["AudioTokenizer", "AudioTokenizerConfig"]
 
 # A longer recording is coded in chunks of so many frames, each with what lies around it.
 _CHUNK_FRAMES = 1500
@@ -65,41 +65,6 @@ class AudioTokenizerConfig:
     decoder_width: int = 320
     decoder_depths: tuple[int, ...] = (2, 4)
     causal: bool = False
-
-
-_16K: dict[str, Any] = {"sample_rate": 16_000, "short_window": 384}
-_24K: dict[str, Any] = {
-    "sample_rate": 24_000, "hop": 480, "num_mels": 100, "short_window": 576,
-    "encoder_width": 320, "decoder_width": 512, "decoder_depths": (3, 6),
-}  # fmt: skip
-_GROUPED: dict[str, Any] = {"kind": "fsq", "levels": (8, 5, 5, 5)}
-_SINGLE: dict[str, Any] = {"kind": "fsq", "levels": (8, 8, 8, 5, 5, 5)}
-_RESIDUAL: dict[str, Any] = {"kind": "simvq", "codes": 1024, "dim": 8}
-
-AUDIO_PRESETS: dict[str, dict[str, Any]] = {
-    # 747 bit/s in 75 codes, 4.6M parameters.
-    "speech-16k": {**_16K, "hop": 640, "quantizer": {**_GROUPED, "groups": 3}},
-    # 750 bit/s in 75 codes, 4.6M.
-    "speech-16k-residual": {**_16K, "hop": 640, "quantizer": {**_RESIDUAL, "depth": 3}},
-    # 798 bit/s in 50 codes, 23.9M.
-    "speech-16k-single": {**_16K, "hop": 320, "quantizer": _SINGLE},
-    # 1993 bit/s in 200 codes, 14.0M.
-    "speech-24k": {**_24K, "quantizer": {**_GROUPED, "groups": 4}},
-    # 2000 bit/s in 200 codes, 14.0M.
-    "speech-24k-residual": {**_24K, "quantizer": {**_RESIDUAL, "depth": 4}},
-    # 798 bit/s in 50 codes, 44.7M.
-    "speech-24k-single": {**_24K, "quantizer": _SINGLE},
-    # 997 bit/s in 100 codes, 4.1M.
-    "stream-16k": {**_16K, "hop": 320, "causal": True, "quantizer": {**_GROUPED, "groups": 2}},
-    # 798 bit/s in 50 codes, 23.9M.
-    "stream-16k-single": {**_16K, "hop": 320, "causal": True, "quantizer": _SINGLE},
-    # 1993 bit/s in 200 codes, 14.0M.
-    "stream-24k": {**_24K, "causal": True, "quantizer": {**_GROUPED, "groups": 4}},
-    # 798 bit/s in 50 codes, 44.7M.
-    "stream-24k-single": {**_24K, "causal": True, "quantizer": _SINGLE},
-}
-"""Shapes by name: `preset: speech-24k` in a configuration stands for its entries. Those named
-stream are causal, their frames of 20 ms: sound is 40 ms late."""
 
 
 class AudioTokenizer(SavedTokenizer):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -30,42 +29,14 @@ from unified_tokenizers.image_parts import (
     VitEncoder,
     conv_context,
 )
+from unified_tokenizers.presets import IMAGE_PRESETS
 from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, QuantizerConfig
 
-__all__ = ["IMAGE_PRESETS", "ImageTokenizer", "ImageTokenizerConfig"]
+__all__ = ["ImageTokenizer", "ImageTokenizerConfig"]
 
 # A larger picture is coded in bands. Whole, one of 4096x4096 pixels at stride 12 would have
 # 1,368 x 1,368 x 240 numbers in a single layer of the decoder: 1.8 GB.
 _BAND_PIXELS = 2**20
-
-
-IMAGE_PRESETS: dict[str, dict[str, Any]] = {
-    "conv-small": {
-        "encoder": "conv", "encoder_width": 256, "encoder_depths": (2, 2, 1),
-        "decoder": "conv", "decoder_width": 256, "decoder_depths": (3, 2, 1),
-    },
-    "conv-base": {
-        "encoder": "conv", "encoder_width": 512, "encoder_depths": (4, 3, 2),
-        "decoder": "conv", "decoder_width": 512, "decoder_depths": (6, 4, 2),
-    },
-    "conv-large": {
-        "encoder": "conv", "encoder_width": 768, "encoder_depths": (6, 4, 3),
-        "decoder": "conv", "decoder_width": 1024, "decoder_depths": (10, 6, 3),
-    },
-    "vit-small": {
-        "encoder": "vit", "encoder_width": 256, "encoder_depths": (4,),
-        "decoder": "vit", "decoder_width": 256, "decoder_depths": (6,),
-    },
-    "vit-base": {
-        "encoder": "vit", "encoder_width": 512, "encoder_depths": (8,),
-        "decoder": "vit", "decoder_width": 768, "decoder_depths": (12,),
-    },
-    "vit-large": {
-        "encoder": "vit", "encoder_width": 768, "encoder_depths": (12,),
-        "decoder": "vit", "decoder_width": 1024, "decoder_depths": (24,),
-    },
-}  # fmt: skip
-"""Shapes by name: `preset: conv-base` in a configuration stands for its entries."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ Legend: B batch, C channels, H W pixels, S samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -130,7 +132,7 @@ class AudioLoss(nn.Module):
         self.intelligibility = Intelligibility(sample_rate)
 
     def forward(self, predicted_BS: Tensor, target_BS: Tensor) -> Tensor:
-        terms = {
+        terms: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
             "mel": self.mel,
             "stft": multi_resolution_stft,
             "intelligibility": self.intelligibility,
