@@ -163,7 +163,7 @@ def _open(name: str, modality: str, decoder: str = "vq", steps: int | None = Non
     from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 
     how = {"scale": DECODERS[decoder], "steps": 8 if steps is None else steps}
-    return DiffusionTokenizer.from_pretrained(name, **how)
+    return DiffusionTokenizer.from_pretrained(name, None, **how)
 
 
 def _report(tokenizer: Any, data: tuple[str, ...], codecs: list[str], limit: int) -> dict[str, Any]:

@@ -121,6 +121,26 @@ def test_saved_and_loaded_it_decodes_the_same(tokenizer, tmp_path):
     assert 0 < np.abs((half.decode(codes) - made.decode(codes)).numpy()).max() < 0.2
 
 
+def test_it_is_found_by_its_name_on_the_hub(tokenizer, tmp_path):
+    made = DiffusionTokenizer(tokenizer, decoder(), steps=2, scale=2)
+    commit = "c" * 40
+    local = tmp_path / "models--org--pictures"
+    made.save_pretrained(local / "snapshots" / commit / "tokenizer")
+    (local / "refs").mkdir()
+    (local / "refs" / "main").write_text(commit)
+    hub = {"cache_dir": tmp_path, "local_files_only": True}
+    again = DiffusionTokenizer.from_pretrained(
+        "org/pictures", {**hub, "subfolder": "tokenizer"}, steps=2, scale=2
+    )
+    codes = made.encode(pictures(1, 11, 9))
+    assert torch.equal(again.decode(codes), made.decode(codes))
+    with pytest.raises(ValueError, match=r"org/pictures has no config\.json"):
+        DiffusionTokenizer.from_pretrained("org/pictures", hub)
+    tokenizer.save_pretrained(tmp_path / "plain")
+    with pytest.raises(ValueError, match=r"plain has no diffusion decoder \(a folder 'diffusion'"):
+        DiffusionTokenizer.from_pretrained(tmp_path / "plain")
+
+
 def test_what_does_not_fit_is_refused(tokenizer, tmp_path):
     made = decoder()
     codes = tokenizer.encode(pictures(1, 16, 16))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unified_tokenizers.base import Codes, load_tokenizer, save_exactly
 from unified_tokenizers.checks import check_image_codes
 from unified_tokenizers.diffusion import MOST_STEPS, DiffusionDecoder
+from unified_tokenizers.hub import HubOptions, checkpoint_folder
 
 __all__ = ["DiffusionTokenizer"]
 
@@ -63,22 +64,36 @@ class DiffusionTokenizer(nn.Module):
         self.steps, self.scale, self.seed = steps, scale, seed
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], **how: Any) -> DiffusionTokenizer:
-        """The tokenizer in a folder with the diffusion decoder beside it; how: steps, scale, seed.
+    def from_pretrained(
+        cls, name_or_path: str | os.PathLike[str], hub: HubOptions | None = None, **how: Any
+    ) -> DiffusionTokenizer:
+        """A tokenizer with the diffusion decoder in a folder of its folder.
 
-        Raises ValueError where the folder has none, and what their own loading raises.
+        Args:
+            name_or_path, hub: as in `load_tokenizer`.
+            how: steps, scale, seed.
+
+        Raises ValueError where there is none, and what their own loading raises.
         """
-        return cls.beside(folder, load_tokenizer(folder), **how)
+        hub = {} if hub is None else hub
+        return cls.beside(name_or_path, load_tokenizer(name_or_path, **hub), hub, **how)
 
     @classmethod
     def beside(
-        cls, folder: str | os.PathLike[str], tokenizer: Any, **how: Any
+        cls,
+        name_or_path: str | os.PathLike[str],
+        tokenizer: Any,
+        hub: HubOptions | None = None,
+        **how: Any,
     ) -> DiffusionTokenizer:
-        """A tokenizer that was loaded already, with the diffusion decoder in its folder."""
-        path = Path(folder) / FOLDER
+        """A tokenizer that was loaded already, with the diffusion decoder of its folder."""
+        hub = {} if hub is None else hub
+        inside: HubOptions = {**hub}
+        inside["subfolder"] = "/".join(part for part in (hub.get("subfolder"), FOLDER) if part)
+        path = checkpoint_folder(name_or_path, **inside)
         if not (path / "config.json").is_file():
             raise ValueError(
-                f"{folder} has no diffusion decoder (a folder {FOLDER!r}); train one with"
+                f"{name_or_path} has no diffusion decoder (a folder {FOLDER!r}); train one with"
                 " `unified tokenizer train`, see configs/pocket/diffusion.yaml"
             )
         decoder = DiffusionDecoder.from_pretrained(path)
