@@ -1,0 +1,36 @@
+"""The run files that are shipped: each is read, and its tokenizer can be made."""
+
+from pathlib import Path
+
+import pytest
+
+from unified_tokenizers.audio import AudioTokenizer
+from unified_tokenizers.diffusion import DiffusionConfig
+from unified_tokenizers.image import ImageTokenizer
+from unified_tokenizers.training_config import load_config
+
+ROOT = Path(__file__).parents[2]
+FILES = [
+    path
+    for path in sorted((ROOT / "configs").glob("*/*.yaml"))
+    if "\nmodality: " in path.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_shipped_run_file_makes_its_tokenizer(path):
+    config = load_config(path)
+    assert config.output == f"runs/{path.parent.name}/{path.stem}"
+    assert config.heldout
+    assert f"unified tokenizer train configs/{path.parent.name}/{path.name}" in path.read_text()
+    if config.diffusion is not None:
+        assert {1, 2} == set(DiffusionConfig((2,), 8, **config.diffusion).scales)
+        return
+    made = ImageTokenizer if config.modality == "image" else AudioTokenizer
+    tokenizer = made(made.parse_config(config.tokenizer))
+    if config.modality == "audio":
+        assert config.crop * tokenizer.hop % 512 == 0
+
+
+def test_there_are_some():
+    assert len(FILES) >= 9
