@@ -19,12 +19,8 @@ from unified.cli_terminal import (
     warnings_as_notes,
 )
 
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME", help="A tokenizer's or model's folder, or a codec's name on the hub."
-    ),
-]
+_NAME = "A tokenizer's or model's folder, or a codec's name on the hub."
+Name = Annotated[str, typer.Argument(metavar="NAME", help=_NAME)]
 _SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 
 
@@ -82,11 +78,11 @@ def evaluate(
 
 
 def reconstruct(
-    name: Name,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a sound.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="F.png or F.wav to write.")
     ],
+    name: Annotated[str, typer.Option("--tokenizer", metavar="NAME", help=_NAME)] = "pocket",
     decoder: DecoderName = "vq",
     steps: DecoderSteps = None,
     as_json: AsJson = False,

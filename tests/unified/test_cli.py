@@ -239,7 +239,7 @@ def test_a_tokenizer_is_evaluated_and_shown(unified, refused, cli_model, tmp_pat
 
     pair = tmp_path / "pair.png"
     code, out, err = unified(
-        "tokenizer", "reconstruct", cli_model, data / "0.png", "-o", pair, on=None
+        "tokenizer", "reconstruct", data / "0.png", "-o", pair, "--tokenizer", cli_model, on=None
     )
     assert (code, out) == (0, f"{pair}\n")
     assert np.array_equal(load_image(pair)[:69, :90], load_image(data / "0.png"))
@@ -250,8 +250,8 @@ def test_a_tokenizer_is_evaluated_and_shown(unified, refused, cli_model, tmp_pat
 def test_a_sound_is_reconstructed_and_evaluated(unified, cli_model, tmp_path):
     wave = 0.3 * np.sin(np.arange(24_000) / 9) * np.sin(np.arange(24_000) / 4000)
     soundfile.write(tmp_path / "s.wav", np.stack([wave, wave], 1), 24_000)
-    command = ("tokenizer", "reconstruct", cli_model, tmp_path / "s.wav", "-o", tmp_path / "t.wav")
-    code, out, err = unified(*command, "--json", on=None)
+    command = ("tokenizer", "reconstruct", tmp_path / "s.wav", "-o", tmp_path / "t.wav")
+    code, out, err = unified(*command, "--tokenizer", cli_model, "--json", on=None)
     assert code == 0, err
     assert json.loads(out)["codes"] == 2 * 25
     assert "resampled from 24,000" in err
