@@ -48,7 +48,7 @@ from torch import Tensor, nn
 import unified
 from unified_tokenizers import load_tokenizer
 from unified_tokenizers.adapters_audio import DacAdapter
-from unified_tokenizers.adapters_image import VqModelAdapter
+from unified_tokenizers.adapters_diffusers import VqModelAdapter
 from unified_tokenizers.losses import AUDIO_LOSSES, AudioLoss, ImageLoss
 from unified_tokenizers.measures import CodeUse
 from unified_tokenizers.media import load_pictures, load_recordings

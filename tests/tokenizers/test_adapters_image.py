@@ -16,7 +16,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from unified_tokenizers.adapters import load_codec
-from unified_tokenizers.adapters_image import Emu3Adapter, VqModelAdapter
+from unified_tokenizers.adapters_diffusers import VqModelAdapter
+from unified_tokenizers.adapters_image import Emu3Adapter
 from unified_tokenizers.base import Codes, MediaTokenizer
 from unified_tokenizers.chameleon_decoder import ChameleonDecoder
 from unified_tokenizers.checks import check_codes

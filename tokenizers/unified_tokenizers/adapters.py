@@ -1,7 +1,7 @@
 """Codecs pretrained by others, from transformers and diffusers, behind our tokenizers' contract.
 
 `load_codec` picks the adapter for a checkpoint, a local folder or a name on the Hugging Face hub;
-the adapters themselves are in `adapters_audio` and `adapters_image`. Their libraries are imported
+the adapters themselves are in the files beside it. Their libraries are imported
 when a checkpoint is loaded and not before: they cost seconds.
 """
 
@@ -38,7 +38,7 @@ _ADAPTERS = {
     "chameleon": ("adapters_image", "ChameleonAdapter"),
     "janus_vqgan": ("adapters_image", "JanusAdapter"),
     "janus": ("adapters_image", "JanusAdapter"),
-    "VQModel": ("adapters_image", "VqModelAdapter"),
+    "VQModel": ("adapters_diffusers", "VqModelAdapter"),
 }
 
 # Entries of a config that say how a model was stored, not what it computes.
