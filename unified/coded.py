@@ -54,6 +54,7 @@ class _CodedMedia:
             np.array_equal(self.codes, other.codes)
             and self.role == other.role
             and self.loss == other.loss
+            and self.kind == other.kind
         )
 
     def __hash__(self) -> int:
@@ -62,24 +63,25 @@ class _CodedMedia:
 
 @dataclass(frozen=True, eq=False)
 class CodedImage(_CodedMedia):
-    """codes: int64 (K, h, w), or (K, T) where the format lays pictures out without rows."""
+    """codes: int64 (K, h, w), or (K, T) where the format lays pictures out without rows.
+
+    kind: of its span, where a format has several that hold pictures.
+    """
 
     codes: np.ndarray
     role: str | None = None
     loss: float = 1.0
-
-    kind = "image"
+    kind: str = "image"
 
 
 @dataclass(frozen=True, eq=False)
 class CodedAudio(_CodedMedia):
-    """codes: int64 (K, T)."""
+    """codes: int64 (K, T). kind: of its span, where a format has several, such as music."""
 
     codes: np.ndarray
     role: str | None = None
     loss: float = 1.0
-
-    kind = "audio"
+    kind: str = "audio"
 
 
 Coded = CodedText | CodedImage | CodedAudio

@@ -30,11 +30,12 @@ from unified.coded import (
     SpanEnd,
     TextIds,
 )
-from unified.format_spec import Format, load_format, parse_format
+from unified.format_reader import parse_format
+from unified.format_spec import Format, Lead, Marker, load_format
 from unified.grammar_state import State
 from unified.limits import Limits, Rules, work_out
-from unified.span_program import Ranges, SpanProgram
-from unified.vocabulary import Vocabulary
+from unified.span_program import SpanProgram
+from unified.vocabulary import Ranges, Vocabulary
 
 __all__ = [
     "MODALITIES",
@@ -64,11 +65,13 @@ MODALITIES = {"marker": 0, "text": 1, "image": 2, "audio": 3}
 @dataclass(frozen=True, eq=False)
 class Serialized:
     """ids int64 (L,); segment int32 (L,), the index of the segment an id belongs to (-1 for the
-    begin and end of the document); modality uint8 (L,), see `MODALITIES`."""
+    begin and end of the document); modality uint8 (L,), see `MODALITIES`; lead bool (L,), whether
+    an id stands before its segment, as those of a new role do."""
 
     ids: np.ndarray
     segment: np.ndarray
     modality: np.ndarray
+    lead: np.ndarray
 
 
 class Grammar:
@@ -77,23 +80,28 @@ class Grammar:
     def __init__(self, format: Format, vocabulary: Vocabulary):
         self.format = format
         self.vocabulary = vocabulary
-        self.text_start, self.text_stop_id = vocabulary.id_range("text")
-        self.begin = vocabulary.marker(format.begin)
-        self.end = vocabulary.marker(format.end)
+        self.is_text = vocabulary.is_text
+        self.begin = self._lead(format.begin)
+        self.end = self._lead(format.end)
         self.padding = vocabulary.marker(format.padding)
-        self.separator = vocabulary.marker(format.text_separator)
-        self.roles = {role: vocabulary.marker(name) for role, name in format.roles.items()}
+        self.separator = None
+        if format.text_separator is not None:
+            self.separator = vocabulary.marker(format.text_separator)
+        self.roles = {
+            name: (self._lead(role.begin), self._lead(role.end))
+            for name, role in format.roles.items()
+        }
         self.programs = {
-            kind: SpanProgram(kind, items, vocabulary) for kind, items in format.spans.items()
+            kind: SpanProgram(kind, span, vocabulary) for kind, span in format.spans.items()
         }
         self.document_markers: dict[int, tuple[str, str]] = {
-            self.begin: ("begin", ""),
-            self.end: ("end", ""),
-            self.separator: ("separator", ""),
-            **{id: ("role", role) for role, id in self.roles.items()},
-            **{p.begin: ("span", kind) for kind, p in self.programs.items()},
+            p.begin: ("span", kind) for kind, p in self.programs.items()
         }
-        self.begin_ranges: Ranges = ((self.begin, self.begin + 1),)
+        if self.separator is not None:
+            self.document_markers[self.separator] = ("separator", "")
+        # Where a document or a role may go from each role, and by which ids.
+        start = () if format.start is not None else (None,)
+        self.paths = {role: self._paths_from(role) for role in (*start, *self.roles)}
         self.longest_choice = 2  # a text separator needs itself and one text id
         self._rules = lru_cache(maxsize=256)(work_out)
         self._range_cache: dict[tuple[bool, tuple[int, ...]], Ranges] = {}
@@ -113,6 +121,36 @@ class Grammar:
         """The YAML text of the format."""
         return self.format.source
 
+    def _lead(self, lead: Lead) -> tuple[int, ...]:
+        found: list[int] = []
+        for item in lead:
+            if isinstance(item, Marker):
+                found.append(self.vocabulary.marker(item.name))
+            else:
+                found += self.vocabulary.literal(item.text)
+        return tuple(found)
+
+    def _paths_from(self, role: str | None) -> dict[tuple[int, ...], str | None]:
+        """Ids to every role that can follow `role`, and to the end of the document (None)."""
+        pairs: list[tuple[tuple[int, ...], str | None]] = [(self.closing(role), None)]
+        pairs += [(self.switch(role, other), other) for other in self.roles if other != role]
+        found = {path: following for path, following in pairs if path}
+        if len(found) < sum(1 for path, _ in pairs if path) or any(
+            other[: len(one)] == one for one in found for other in found if other != one
+        ):
+            raise ValueError(
+                f"format {self.format.name}: what follows role {role!r} cannot be told apart"
+            )
+        return found
+
+    def closing(self, role: str | None) -> tuple[int, ...]:
+        """The ids that end a document whose last segment has this role."""
+        return (self.roles[role][1] if role is not None else ()) + self.end
+
+    def switch(self, before: str | None, role: str) -> tuple[int, ...]:
+        """The ids from a segment of one role to one of another."""
+        return (self.roles[before][1] if before is not None else ()) + self.roles[role][0]
+
     # Documents to ids.
 
     def serialize(self, segments: Sequence[Coded], end: bool = True) -> Serialized:
@@ -121,12 +159,15 @@ class Grammar:
         Raises ValueError, naming the segment, for codes out of range, a wrong number of levels,
         sizes the format cannot say, an unknown role, or no role after a role.
         """
-        ids = [np.array([self.begin])]
-        owner, modality = [np.array([-1])], [np.array([0])]
-        role: str | None = None
+        ids = [np.array(self.begin, dtype=np.int64)]
+        owner, modality = [np.full(len(self.begin), -1)], [np.zeros(len(self.begin))]
+        leads = [np.zeros(len(self.begin))]
+        role = self.format.start
         before: str | None = None
         for index, segment in enumerate(segments):
             try:
+                if before is not None and self._closes(before):
+                    raise ValueError(f"the document ends after its first {before} span")
                 lead = self.lead_in(before, role, segment.kind, segment.role)
                 body, body_modality = self.segment_ids(segment)
             except ValueError as error:
@@ -134,15 +175,19 @@ class Grammar:
             ids += [np.array(lead, dtype=np.int64), body]
             owner.append(np.full(len(lead) + len(body), index))
             modality += [np.zeros(len(lead)), body_modality]
-            role, before = segment.role, segment.kind
+            leads += [np.ones(len(lead)), np.zeros(len(body))]
+            role, before = segment.role or self.format.start, segment.kind
         if end:
-            ids.append(np.array([self.end]))
-            owner.append(np.array([-1]))
-            modality.append(np.array([0]))
+            closing = self.closing(role)
+            ids.append(np.array(closing))
+            owner.append(np.full(len(closing), -1))
+            modality.append(np.zeros(len(closing)))
+            leads.append(np.zeros(len(closing)))
         return Serialized(
             np.concatenate(ids).astype(np.int64),
             np.concatenate(owner).astype(np.int32),
             np.concatenate(modality).astype(np.uint8),
+            np.concatenate(leads).astype(bool),
         )
 
     def segment_ids(self, segment: Coded) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +201,10 @@ class Grammar:
         if program is None:
             raise ValueError(f"the format {self.format.name} has no {segment.kind} spans")
         ids, is_code = program.serialize(segment.codes)
-        return ids, np.where(is_code, MODALITIES[segment.kind], 0).astype(np.uint8)
+        return ids, np.where(is_code, MODALITIES[program.modality], 0).astype(np.uint8)
+
+    def _closes(self, kind: str) -> bool:
+        return kind in self.programs and self.programs[kind].closes
 
     def lead_in(
         self, before: str | None, role_before: str | None, kind: str, role: str | None
@@ -165,14 +213,25 @@ class Grammar:
 
         before: kind of the segment before it, None at the start of a document.
         """
+        role, role_before = role or self.format.start, role_before or self.format.start
         if role != role_before:
             if role not in self.roles:
                 raise ValueError(
                     f"role {role!r} cannot follow role {role_before!r}; "
                     f"the format has roles {', '.join(self.roles)}"
                 )
-            return (self.roles[role],)
-        return (self.separator,) if before == kind == "text" else ()
+            found = self.switch(role_before, role)
+            if not found:
+                raise ValueError(f"role {role!r} cannot follow role {role_before!r}")
+            return found
+        if not before == kind == "text":
+            return ()
+        if self.separator is None:
+            raise ValueError(
+                f"format {self.format.name} has nothing to stand between two texts of a role;"
+                " join them"
+            )
+        return (self.separator,)
 
     def text_stop(self, role: str | None, following: tuple[str, str | None] | None) -> int:
         """The id that ends a text of this role when `following`, (kind, role), comes next.
@@ -180,7 +239,7 @@ class Grammar:
         None: the document ends. It is the `stop` of `Limits` for a text slot.
         """
         if following is None:
-            return self.end
+            return self.closing(role or self.format.start)[0]
         kind, next_role = following
         lead = self.lead_in("text", role, kind, next_role)
         return lead[0] if lead else self.programs[kind].begin
@@ -221,7 +280,7 @@ class Grammar:
         if found is None:
             merged: list[tuple[int, int]] = []
             singles = [(id, id + 1) for id in markers]
-            for start, stop in sorted([*singles, *([(self.text_start, self.text_stop_id)] * text)]):
+            for start, stop in sorted([*singles, *(self.vocabulary.text_ranges if text else ())]):
                 if merged and merged[-1][1] == start:
                     merged[-1] = (merged[-1][0], stop)
                 else:
@@ -235,10 +294,10 @@ class Grammar:
         for start, stop in ranges:
             at = start
             while at < stop:
-                block = self.vocabulary.block_of(at)
-                upto = min(stop, block.stop)
+                _, upto, block = self.vocabulary.segment_of(at)
+                upto = min(stop, upto)
                 if block.symbols is not None:
-                    words += block.symbols[at - block.start : upto - block.start]
+                    words += [self.vocabulary.symbol(id) for id in range(at, upto)]
                 elif upto - at == 1:
                     words.append(self.vocabulary.describe(at))
                 else:

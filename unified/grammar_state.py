@@ -23,14 +23,14 @@ from unified.coded import (
     TextIds,
 )
 from unified.limits import FREE, UNLIMITED, Limits
-from unified.span_program import Ranges
 from unified.span_state import SpanState
+from unified.vocabulary import Ranges
 
 if TYPE_CHECKING:
     from unified.grammar import Grammar
 
-# Where a state stands in the document.
-_START, _ITEM, _AFTER_ROLE, _AFTER_SEPARATOR, _TEXT, _END = range(6)
+# Where a state stands in the document. _PATH: among ids that lead to another role or to the end.
+_START, _ITEM, _AFTER_ROLE, _AFTER_SEPARATOR, _TEXT, _PATH, _END = range(7)
 
 
 class State:
@@ -42,9 +42,11 @@ class State:
 
     __slots__ = (
         "_begun_at",
+        "_closes",
         "_left",
         "_owed",
         "_owed_ids",
+        "_path",
         "_ranges",
         "_recheck",
         "_rules",
@@ -63,9 +65,12 @@ class State:
         self.grammar = grammar
         self.position = 0
         self.finished = False
-        self.role: str | None = None
+        self.role = grammar.format.start
         self.opened = 0
-        self._where = _START
+        self._where = _START if grammar.begin else _ITEM
+        # Ids of the path at hand that have been taken; of the begin of the document, too.
+        self._path: tuple[int, ...] = ()
+        self._closes = False
         self._text: list[int] = []
         self._begun_at = 0
         self._span: SpanState | None = None
@@ -121,8 +126,13 @@ class State:
                 f"{self._begun_at}; set them before it begins"
             )
         rules = self.grammar.rules(limits if limits is not None else FREE)
-        if self.role is not None and rules.limits.stop == self.grammar.roles[self.role]:
-            raise ValueError(f"the role is {self.role} already; its marker cannot be the stop")
+        stop = rules.limits.stop
+        if stop is not None and stop not in self.grammar.document_markers:
+            if stop not in [path[0] for path in self.grammar.paths[self.role]]:
+                raise ValueError(
+                    f"{self.grammar.vocabulary.describe(stop)} cannot be the stop of a text of"
+                    f" role {self.role}"
+                )
         self._rules = rules
         self._left = rules.max_ids
         self._owed = dict(rules.exact)
@@ -148,7 +158,7 @@ class State:
         kind may be "any" (a slot that takes any interleaving). ValueError inside a media span or
         where the role cannot be taken back to None.
         """
-        if self._span is not None or self._where not in (_ITEM, _TEXT):
+        if self._span is not None or self._closes or self._where not in (_ITEM, _TEXT):
             raise ValueError(f"no segment can begin at position {self.position}")
         before = "text" if self._where == _TEXT else None
         return self.grammar.lead_in(before, self.role, kind, role)
@@ -170,7 +180,7 @@ class State:
             self._ranges = span.ranges
             return events
         where, grammar = self._where, self.grammar
-        if self._text_ok and grammar.text_start <= id < grammar.text_stop_id:
+        if self._text_ok and grammar.is_text(id):
             self.position += 1
             self._left -= 1
             self._text.append(id)
@@ -206,36 +216,75 @@ class State:
             self._left = self._rules.max_ids
             self._owed = {}
             self._owed_ids = 0
-        action, name = grammar.document_markers[id]
         self.position += 1
         self._left -= 1
-        if action == "begin":
-            self._where = _ITEM
-        elif action == "role":
-            self.role = name
-            self._where = _AFTER_ROLE
-            events += (RoleChange(name),)
-        elif action == "separator":
+        if self._where == _START:
+            self._path += (id,)
+            if self._path == grammar.begin:
+                self._path, self._where = (), _ITEM
+        elif self._where != _PATH and id in grammar.document_markers:
+            action, name = grammar.document_markers[id]
+            if action == "span":
+                return events + self._begin_span(name)
             self._where = _AFTER_SEPARATOR
-        elif action == "end":
-            self._where = _END
-            self.finished = True
-            self._ranges = ()
-            self._text_ok = False
-            return (*events, End())
         else:
-            return events + self._begin_span(name)
+            self._path += (id,)
+            self._where = _PATH
+            paths = grammar.paths[self.role]
+            if self._path in paths:
+                role = paths[self._path]
+                self._path = ()
+                if role is None:
+                    return (*events, self._end())
+                self.role = role
+                self._where = _AFTER_ROLE
+                events += (RoleChange(role),)
         self._open_document()
         return events
+
+    def _end(self) -> Event:
+        self._where = _END
+        self.finished = True
+        self._ranges = ()
+        self._text_ok = False
+        return End()
+
+    def _shortest(self, wanted: bool | None = None) -> int | None:
+        """Fewest ids from here, among ids of a path, to the end of the document.
+
+        wanted: only by paths to a role (True) or to the end (False). None where there are none.
+        """
+        at = len(self._path)
+        found = [
+            len(path) - at + (0 if role is None else self._after_role(role))
+            for path, role in self.grammar.paths[self.role].items()
+            if path[:at] == self._path and wanted in (None, role is not None)
+        ]
+        return min(found, default=None)
+
+    def _after_role(self, role: str) -> int:
+        """Fewest ids after the ids that begin a role."""
+        return self._owed_ids + self._segment() + len(self.grammar.closing(role))
+
+    def _segment(self) -> int:
+        """Fewest ids of a segment that has to come, none where enough are owed."""
+        if self._owed_ids:
+            return 0
+        rules = self._rules
+        free = [rules.least[k] for k in rules.kinds if k not in rules.exact]
+        return 1 if rules.text else min(free, default=UNLIMITED)
 
     def _least(self) -> int | None:
         """Fewest ids from here to the end, both limits and format kept; None if there is no way."""
         rules, where = self._rules, self._where
+        if where == _PATH:
+            return self._shortest()
+        closing = len(self.grammar.closing(self.role))
         must = where in (_AFTER_ROLE, _AFTER_SEPARATOR) or rules.limits.single
         lengths = [rules.least[kind] for kind in rules.kinds if kind not in rules.exact]
         if where == _AFTER_SEPARATOR:
             # The text that has to come first stands before everything owed.
-            return self._owed_ids + 2 if rules.text else None
+            return self._owed_ids + 1 + closing if rules.text else None
         if rules.text:
             lengths.append(2 if where == _TEXT and rules.limits.single else 1)
         segment = 0
@@ -243,22 +292,29 @@ class State:
             if not lengths:
                 return None
             segment = min(lengths)
-        return self._owed_ids + segment + 1 + (where == _START)
+        begin = len(self.grammar.begin) - len(self._path) if where == _START else 0
+        return self._owed_ids + segment + closing + begin
 
     def _open_document(self) -> None:
         """Work out the ids allowed here, at the level of the document."""
-        rules, where, left = self._rules, self._where, self._left
-        grammar = self.grammar
+        where, grammar = self._where, self.grammar
         if where == _START:
             self._text_ok = False
-            self._ranges = grammar.begin_ranges
+            id = grammar.begin[len(self._path)]
+            self._ranges = ((id, id + 1),)
             return
+        if where == _PATH:
+            self._text_ok = False
+            self._ranges = grammar.ranges(False, self._along())
+            return
+        rules, left = self._rules, self._left
         limits = rules.limits
-        need = self._owed_ids + 1  # what is owed, and the end
+        closing = len(grammar.closing(self.role))
+        need = self._owed_ids + closing
         # Of a single segment nothing but its own ids and the end remains once it has begun.
-        new = not limits.single or self.opened == 0
+        new = not self._closes and (not limits.single or self.opened == 0)
         settled = where in (_ITEM, _TEXT)
-        text = rules.text and left > need
+        text = rules.text and left > need and not self._closes
         if where == _TEXT:
             text = text and (not limits.single or self.opened > 0)
         else:
@@ -274,22 +330,39 @@ class State:
                     fits = left >= least + need
                 else:
                     fits = owed > 0 and left >= need
+                if fits and grammar.programs[kind].closes:
+                    fits = self._owed_ids == (0 if owed is None else least)
                 if fits:
                     markers.append(grammar.programs[kind].begin)
                 self._recheck = max(self._recheck, need + least)
-            if settled and limits.roles:
-                free = [rules.least[k] for k in rules.kinds if k not in rules.exact]
-                segment = 1 if rules.text else min(free, default=UNLIMITED)
-                after = need if self._owed_ids else need + segment
-                if left > after:
-                    markers += [i for role, i in grammar.roles.items() if role != self.role]
-                self._recheck = max(self._recheck, after)
-            if where == _TEXT and rules.text and left > need + 1:
+            if where == _TEXT and rules.text and left > need + 1 and grammar.separator is not None:
                 markers.append(grammar.separator)
-        if settled and not self._owed_ids and not (limits.single and self.opened == 0):
-            markers.append(rules.end)
+        if settled:
+            markers += self._along()
         self._text_ok = text
-        self._ranges = grammar.ranges(text, tuple(markers))
+        self._ranges = grammar.ranges(text, tuple(sorted(set(markers))))
+
+    def _along(self) -> tuple[int, ...]:
+        """The next ids of the paths to other roles and to the end that limits leave open."""
+        rules, at = self._rules, len(self._path)
+        limits, found = rules.limits, []
+        ends = not self._owed_ids and not (limits.single and self.opened == 0)
+        roles = limits.roles and not self._closes and (not limits.single or self.opened == 0)
+        for path, role in self.grammar.paths[self.role].items():
+            if path[:at] != self._path:
+                continue
+            if role is None:
+                # A single text ends with its stop, which may lead on to another role.
+                if ends and (limits.stop is None or path[at] == limits.stop):
+                    found.append(path[at])
+                continue
+            rest = len(path) - at + self._after_role(role)
+            self._recheck = max(self._recheck, rest)
+            if roles and self._left >= rest:
+                found.append(path[at])
+        if limits.stop is not None and ends and at == 0:
+            found.append(limits.stop)
+        return tuple(sorted(set(found)))
 
     # Inside a span.
 
@@ -305,7 +378,7 @@ class State:
         self._span = SpanState(
             program,
             left=self._left,
-            need=self._owed_ids + 1,
+            need=self._owed_ids + len(self.grammar.closing(self.role)),
             fixed=rules.fixed[kind],
             forced=rules.forced[kind],
             most_turns=rules.limits.max_audio_frames if kind == "audio" else None,
@@ -317,8 +390,10 @@ class State:
         kind = span.program.kind
         self._span = None
         self._where = _ITEM
+        self._closes = span.program.closes
         self._open_document()
-        return SpanEnd(kind, CODED_MEDIA[kind](span.codes(), self.role))
+        made = CODED_MEDIA[span.program.modality](span.codes(), self.role, kind=kind)
+        return SpanEnd(kind, made)
 
     # Words for errors.
 

@@ -178,7 +178,7 @@ def inspect_ids(ids: Iterable[int], sequencer: Sequencer, complete: bool = True)
 
 def _marker(id: int, sequencer: Sequencer) -> str:
     block = sequencer.vocabulary.block_of(id)
-    return block.symbols[id - block.start] if block.symbols else sequencer.vocabulary.describe(id)
+    return sequencer.vocabulary.symbol(id) if block.symbols else sequencer.vocabulary.describe(id)
 
 
 def _partial_text(ids: Sequence[int], sequencer: Sequencer) -> str:

@@ -17,7 +17,7 @@ class Limits:
 
     max_ids: ids that may still come, the closing one included; None: no bound.
     num_images, num_audios: exact numbers wanted; None: free.
-    allow: kinds of segment that may begin ("text", "image", "audio").
+    allow: what may begin: "text", "image", "audio" (all spans of the modality), or a kind of span.
     image_grid: (h, w) in codes that every image must have; None: free.
     min_audio_frames, max_audio_frames: bounds for each audio span.
     roles: whether role markers may be sampled.
@@ -39,9 +39,6 @@ class Limits:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allow", tuple(self.allow))
-        unknown = [kind for kind in self.allow if kind not in ("text", "image", "audio")]
-        if unknown:
-            raise ValueError(f"allow holds {unknown}; it may hold text, image and audio")
         for kind, number in (("image", self.num_images), ("audio", self.num_audios)):
             if number is not None and number < 0:
                 raise ValueError(f"num_{kind}s is {number}, expected at least 0")
@@ -84,7 +81,6 @@ class Rules:
     forced: dict[str, dict[str, int]]  # kind -> registers that have a settled value
     fixed: dict[str, dict[str, int]]  # the same, and the least turns of open repeats
     exact: dict[str, int]  # kind -> number of spans wanted, where exact
-    end: int  # the id that ends what the limits span
 
 
 def work_out(limits: Limits, grammar: Grammar) -> Rules:
@@ -112,9 +108,17 @@ def work_out(limits: Limits, grammar: Grammar) -> Rules:
     missing = [kind for kind, number in exact.items() if number and kind not in grammar.programs]
     if missing:
         raise ValueError(f"format {grammar.format.name} has no {missing[0]} spans")
-    kinds = tuple(k for k in grammar.programs if k in limits.allow and exact.get(k) != 0)
-    action = grammar.document_markers.get(-1 if limits.stop is None else limits.stop, ("", ""))[0]
-    if limits.stop is not None and action in ("", "begin"):
+    known = ("text", "image", "audio", *grammar.programs)
+    unknown = [kind for kind in limits.allow if kind not in known]
+    if unknown:
+        raise ValueError(f"allow holds {unknown}; it may hold {', '.join(dict.fromkeys(known))}")
+    kinds = tuple(
+        kind
+        for kind, program in grammar.programs.items()
+        if {kind, program.modality} & set(limits.allow) and exact.get(kind) != 0
+    )
+    firsts = {path[0] for paths in grammar.paths.values() for path in paths}
+    if limits.stop is not None and limits.stop not in firsts | set(grammar.document_markers):
         raise ValueError(
             f"{grammar.vocabulary.describe(limits.stop)} cannot be the stop of a text; "
             "it is no marker that follows one"
@@ -128,5 +132,4 @@ def work_out(limits: Limits, grammar: Grammar) -> Rules:
         fixed=fixed,
         forced=forced,
         exact={kind: number for kind, number in exact.items() if kind in grammar.programs},
-        end=grammar.end if limits.stop is None else limits.stop,
     )

@@ -251,7 +251,8 @@ class _Row:
         )
         self.timings: dict[str, float] = {}
         self._open = (False, 0)  # sampled and index of the open segment
-        self._push(self.grammar.begin)
+        for id in self.grammar.begin:
+            self._push(id)
         self.proceed()
 
     @property
@@ -277,7 +278,8 @@ class _Row:
                     return
                 self._fill(allowed[0][0])
             elif self.at == len(self.request.segments):
-                self._push(self.grammar.end)
+                for id in self.grammar.closing(self.state.role):
+                    self._push(id)
             else:
                 self._begin(self.request.segments[self.at])
 

@@ -123,11 +123,11 @@ class Sequencer:
         weights = np.array([s.loss for s in coded] or [1.0], dtype=np.float32)
         # segment is -1 at the end, which picks the last weight, and at the begin, set next.
         loss = weights[segment]
-        loss[0] = 0.0
-        response = self.grammar.roles.get("response")
-        if response is not None:
-            handed = (ids == response) & (segment > 0)
-            loss[handed] = weights[segment[handed] - 1]
+        loss[: len(self.grammar.begin)] = 0.0
+        answers = np.array([s.role == "response" for s in coded] or [False])
+        previous = np.maximum(segment - 1, 0)
+        handed = laid.lead & answers[segment] & ~answers[previous] & (segment > 0)
+        loss[handed] = weights[segment[handed] - 1]
         if following is not None:
             before = coded[-1].kind if coded else None
             role = coded[-1].role if coded else None

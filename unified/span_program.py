@@ -4,6 +4,9 @@ A span runs as stages: reading a register, a *run* of ids that is fully determin
 registers are known, or an open repeat of such a run. A run is expanded, once for each set of
 register values, into a flat plan of leaves, so that a step costs one comparison whatever the
 nesting of its repeats.
+
+Levels that come late (`format_spec.Delayed`) are an open repeat of steps and a run that ends what
+is under way: the first steps and the last ones hold `fill` for the levels that have no code there.
 """
 
 from __future__ import annotations
@@ -15,10 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unified.format_spec import Codes, Item, Marker, Register, Repeat
-from unified.vocabulary import Block, Vocabulary
+from unified.format_spec import Codes, Delayed, Item, Literal, Marker, Register, Repeat, Span
+from unified.vocabulary import Block, Ranges, Vocabulary
 
-Ranges = tuple[tuple[int, int], ...]
 Env = Mapping[str, int]
 
 
@@ -32,24 +34,19 @@ class Leaf(NamedTuple):
 
 
 class Plan:
-    """A run of leaves. done: position -> index of the row or frame complete with it."""
+    """A run of leaves. done: position -> index of the row or frame complete with it.
 
-    __slots__ = ("done", "leaves", "length")
+    lows: int64 (length,), the least id of each leaf. levels: int64 (length,), theirs.
+    """
+
+    __slots__ = ("done", "leaves", "length", "levels", "lows")
 
     def __init__(self, leaves: tuple[Leaf, ...], done: dict[int, int]):
         self.leaves = leaves
         self.length = len(leaves)
         self.done = done
-
-    def fill(self, codes_ids: list[np.ndarray]) -> np.ndarray:
-        """The ids of the run, given the ids of each level it holds, in order, int64 (length,)."""
-        ids = np.array([leaf.lo for leaf in self.leaves], dtype=np.int64)
-        level = np.array([leaf.level for leaf in self.leaves])
-        for k, level_ids in enumerate(codes_ids):
-            where = level == k
-            if where.any():
-                ids[where] = level_ids
-        return ids
+        self.lows = np.array([leaf.lo for leaf in leaves], dtype=np.int64)
+        self.levels = np.array([leaf.level for leaf in leaves], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -59,59 +56,83 @@ class RegisterStage:
 
 
 @dataclass(frozen=True)
+class DigitsStage:
+    """A register in decimal digits, at most `most` of them. ids: of the digits 0 to 9."""
+
+    name: str
+    most: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What delayed levels still hold once the first one is through."""
+
+    of: Delayed
+
+
+@dataclass(frozen=True)
 class RunStage:
-    items: tuple[Item, ...]
+    items: tuple[Item | Ending, ...]
 
 
 @dataclass(frozen=True)
 class OpenStage:
-    """Items repeated at least once, until the next stage begins; sets `register` to how often."""
+    """Items repeated at least once, until the next stage begins; sets `register` to how often.
+
+    ramp: in its first so many turns levels come in, one after the other.
+    """
 
     items: tuple[Item, ...]
     register: str
+    ramp: int = 0
 
 
-Stage = RegisterStage | RunStage | OpenStage
+Stage = RegisterStage | DigitsStage | RunStage | OpenStage
+Axis = tuple[str | None, int]
+"""Length of an axis of the grid: a register and how often its value is taken, or None and it."""
 
 
 class SpanProgram:
-    """A compiled span of one kind ("image", "audio").
+    """A compiled span of one kind ("image", "audio", ...).
 
-    blocks: the codebook blocks by level. axes: for each axis of the grid, the register (str) or
-    the fixed number (int) that gives its length.
+    modality: "image" or "audio". blocks: the codebook blocks by level. axes: the length of each
+    axis of the grid.
     """
 
-    def __init__(self, kind: str, items: tuple[Item, ...], vocabulary: Vocabulary):
+    def __init__(self, kind: str, span: Span, vocabulary: Vocabulary):
         self.kind = kind
+        self.modality = span.modality
+        self.closes = span.closes
         self.vocabulary = vocabulary
-        self.items = items
+        self.items = span.items
         self.blocks = vocabulary.levels(kind)
         if not self.blocks:
             raise ValueError(f"the format has {kind} spans, the vocabulary no block '{kind}.0'")
-        first = items[0]
+        first = span.items[0]
         assert isinstance(first, Marker)
         self.begin = vocabulary.marker(first.name)
-        self.stages = _stages(items[1:], vocabulary)
-        self.registers = tuple(s.name for s in self.stages if isinstance(s, RegisterStage))
+        self.stages = _stages(span.items[1:], vocabulary)
+        header = [s for s in self.stages if isinstance(s, RegisterStage | DigitsStage)]
+        self.registers = tuple(stage.name for stage in header)
         self.open_registers = tuple(s.register for s in self.stages if isinstance(s, OpenStage))
         self.axes = self._find_axes()
-        self.header_stages = 1 + max(
-            (i for i, s in enumerate(self.stages) if isinstance(s, RegisterStage)), default=-1
-        )
+        self.header_stages = 1 + max((self.stages.index(stage) for stage in header), default=-1)
         # Rows and frames are complete once the last stage that holds codes has given theirs.
         self._last_codes = max(
             i
             for i, s in enumerate(self.stages)
-            if not isinstance(s, RegisterStage) and any(_code_paths(s.items, ()))
+            if isinstance(s, RunStage | OpenStage) and any(_code_paths(s.items, ()))
         )
         self._expanded = lru_cache(maxsize=512)(self._expand_stage)
         self._check_open_repeats()
 
-    def plan(self, stage: int, env: Env) -> Plan:
+    def plan(self, stage: int, env: Env, turn: int = 0) -> Plan:
         """The leaves of a run, or of one turn of an open repeat, under these registers."""
         found = self.stages[stage]
-        assert not isinstance(found, RegisterStage)
-        return self._expanded(stage, tuple((n, env[n]) for n in _counts(found.items)))
+        assert isinstance(found, RunStage | OpenStage)
+        counts = tuple((n, env[n]) for n in _counts(found.items))
+        return self._expanded(stage, counts, min(turn, getattr(found, "ramp", 0)))
 
     def length(self, env: Env, stage: int = -1) -> int:
         """Ids of the span after `stage` (from its begin marker on if -1).
@@ -122,11 +143,13 @@ class SpanProgram:
         for found in self.stages[stage + 1 :]:
             if isinstance(found, RegisterStage):
                 total += 1
-            elif isinstance(found, RunStage):
-                total += _length(found.items, env, len(self.blocks))
+            elif isinstance(found, DigitsStage):
+                total += len(str(env.get(found.name, 1)))
             else:
-                turn = _length(found.items, env, len(self.blocks))
-                total += env.get(found.register, 1) * turn
+                turn = self._length(found.items, env)
+                total += turn * (
+                    env.get(found.register, 1) if isinstance(found, OpenStage) else 1
+                )
         return total
 
     def affine(self, name: str, env: Env, stage: int) -> tuple[int, int]:
@@ -136,29 +159,41 @@ class SpanProgram:
         return one - slope, slope
 
     def grid(self, env: Env) -> tuple[int | None, ...]:
-        return tuple(axis if isinstance(axis, int) else env.get(axis) for axis in self.axes)
+        """The lengths of the axes, None where a register is not in `env`."""
+        return tuple(
+            times if name is None else env[name] * times if name in env else None
+            for name, times in self.axes
+        )
 
     def fix_grid(self, grid: tuple[int, ...]) -> dict[str, int]:
         """Register values that give this grid, or ValueError where the format cannot."""
         if len(grid) != len(self.axes):
+            names = [str(times) if name is None else name for name, times in self.axes]
             raise ValueError(
                 f"{self.kind} codes must have {len(self.axes)} axes after the levels "
-                f"({' x '.join(str(a) for a in self.axes)}), found grid {grid}"
+                f"({' x '.join(names)}), found grid {grid}"
             )
         env: dict[str, int] = {}
-        for axis, size in zip(self.axes, grid):
-            if isinstance(axis, int) and axis != size:
-                raise ValueError(f"{self.kind} grids of this format have {axis}, found {grid}")
-            if isinstance(axis, str) and env.setdefault(axis, size) != size:
+        for (name, times), size in zip(self.axes, grid):
+            if name is None and times != size:
+                raise ValueError(f"{self.kind} grids of this format have {times}, found {grid}")
+            if name is None:
+                continue
+            if size % times or size < times:
+                raise ValueError(
+                    f"{self.kind} grids of this format have a multiple of {times}, found {grid}"
+                )
+            if env.setdefault(name, size // times) != size // times:
                 raise ValueError(f"{self.kind} grids of this format have equal sides, found {grid}")
         for found in self.stages:
-            if isinstance(found, RegisterStage) and found.name in env:
-                most = found.block.size
-                if not 1 <= env[found.name] <= most:
-                    raise ValueError(
-                        f"{self.kind} grid {'x'.join(map(str, grid))}: {found.name} must be in "
-                        f"1..{most}"
-                    )
+            name = getattr(found, "name", None)
+            if name not in env:
+                continue
+            most = found.block.size if isinstance(found, RegisterStage) else 10**found.most - 1
+            if not 1 <= env[name] <= most:
+                raise ValueError(
+                    f"{self.kind} grid {'x'.join(map(str, grid))}: {name} must be in 1..{most}"
+                )
         return env
 
     def serialize(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -168,25 +203,24 @@ class SpanProgram:
                 f"{self.kind} codes must have {len(self.blocks)} levels, found {codes.shape[0]}"
             )
         env = self.fix_grid(codes.shape[1:])
-        level_ids = [
-            self.vocabulary.to_ids(block.name, codes[k].reshape(-1))
-            for k, block in enumerate(self.blocks)
-        ]
-        parts, is_code = [np.array([self.begin])], [np.array([False])]
+        lows, levels = [np.array([self.begin])], [np.array([-1])]
         for at, stage in enumerate(self.stages):
             if isinstance(stage, RegisterStage):
-                parts.append(
-                    np.array([self.vocabulary.to_ids(stage.block.name, env[stage.name] - 1)])
-                )
-                is_code.append(np.array([False]))
-                continue
-            plan = self.plan(at, env)
-            if isinstance(stage, OpenStage):
-                turns = env[stage.register]
-                plan = Plan(plan.leaves * turns, {})
-            parts.append(plan.fill(level_ids))
-            is_code.append(np.array([leaf.level >= 0 for leaf in plan.leaves]))
-        return np.concatenate(parts), np.concatenate(is_code)
+                found = np.array([self.vocabulary.to_ids(stage.block.name, env[stage.name] - 1)])
+                parts = [(found, np.array([-1]))]
+            elif isinstance(stage, DigitsStage):
+                found = np.array([stage.ids[int(digit)] for digit in str(env[stage.name])])
+                parts = [(found, np.full(len(found), -1))]
+            else:
+                turns = env[stage.register] if isinstance(stage, OpenStage) else 1
+                plans = [self.plan(at, env, turn) for turn in range(turns)]
+                parts = [(plan.lows, plan.levels) for plan in plans]
+            lows += [low for low, _ in parts]
+            levels += [level for _, level in parts]
+        ids, level = np.concatenate(lows), np.concatenate(levels)
+        for k, block in enumerate(self.blocks):
+            ids[level == k] = self.vocabulary.to_ids(block.name, codes[k].reshape(-1))
+        return ids, level >= 0
 
     def _levels(self, codes: Codes) -> tuple[int, ...]:
         if codes.blocks == self.kind:
@@ -199,12 +233,15 @@ class SpanProgram:
             f"{', '.join(b.name for b in self.blocks)}"
         )
 
-    def _leaf(self, name: str) -> Leaf:
-        id = self.vocabulary.marker(name)
+    def _leaf(self, id: int) -> Leaf:
         return Leaf(id, id + 1, ((id, id + 1),), -1)
 
-    def _find_axes(self) -> tuple[int | str, ...]:
-        found: dict[int, tuple[int | str, ...]] = {}
+    def _code(self, level: int) -> Leaf:
+        lo, hi = self.vocabulary.id_range(self.blocks[level].name)
+        return Leaf(lo, hi, ((lo, hi),), level)
+
+    def _find_axes(self) -> tuple[Axis, ...]:
+        found: dict[int, tuple[Axis, ...]] = {}
         for item, axes in _code_paths(self.items, ()):
             for k in self._levels(item):
                 if k in found:
@@ -220,8 +257,14 @@ class SpanProgram:
             raise ValueError(f"{self.kind} codes must stand in one or two repeats, found {axes}")
         counted = [n for st in self.stages if isinstance(st, RunStage) for n in _counts(st.items)]
         for name in (*self.registers, *self.open_registers, *counted):
-            if name not in axes:
+            if name not in [axis for axis, _ in axes]:
                 raise ValueError(f"{self.kind} spans: register {name} is no side of the grid")
+        for item in self.items:
+            if isinstance(item, Delayed) and len(item.by) != len(self.blocks):
+                raise ValueError(
+                    f"{self.kind} spans delay {len(item.by)} levels, the vocabulary has"
+                    f" {len(self.blocks)}"
+                )
         return axes
 
     def _check_open_repeats(self) -> None:
@@ -233,103 +276,161 @@ class SpanProgram:
                 a, b = self.affine(name, {}, at)
                 if self.length({name: 3}, at) != a + 3 * b:
                     raise ValueError(f"{self.kind} spans: a repeat of {name} within itself")
+            env = dict.fromkeys((*self.registers, *self.open_registers), 1)
             if isinstance(stage, OpenStage):
                 if set(_counts(stage.items)) & {*self.open_registers}:
                     raise ValueError(f"{self.kind} spans: an open repeat counts inside another")
-                env = dict.fromkeys((*self.registers, *self.open_registers), 1)
                 again = self.plan(at, env).leaves[0]
                 after = self.plan(at + 1, env).leaves[0]
                 if again.lo < after.hi and after.lo < again.hi:
                     raise ValueError(
                         f"{self.kind} spans: an open repeat and what follows it begin alike"
                     )
+            if isinstance(stage, DigitsStage) and self.plan(at + 1, env).lows[0] in stage.ids:
+                raise ValueError(f"{self.kind} spans: what follows the digits begins with one")
 
-    def _expand_stage(self, stage: int, counts: tuple[tuple[str, int], ...]) -> Plan:
+    def _expand_stage(self, stage: int, counts: tuple[tuple[str, int], ...], turn: int) -> Plan:
         found = self.stages[stage]
-        assert not isinstance(found, RegisterStage)
+        assert isinstance(found, RunStage | OpenStage)
         out: list[tuple[Leaf, int | None]] = []
         # One turn of an open repeat is frame 0 of its plan; the state adds the turns before it.
-        self._expand(found.items, dict(counts), 0 if isinstance(found, OpenStage) else None, out)
+        first = 0 if isinstance(found, OpenStage) else None
+        self._expand(found.items, dict(counts), first, out, turn)
         done: dict[int, int] = {}
-        if stage == self._last_codes:
+        if stage == self._last_codes or any(isinstance(item, Ending) for item in found.items):
             last = {frame: at for at, (_, frame) in enumerate(out) if frame is not None}
             done = {at: frame for frame, at in last.items()}
         return Plan(tuple(leaf for leaf, _ in out), done)
 
     def _expand(
         self,
-        items: tuple[Item, ...],
+        items: tuple[Item | Ending, ...],
         env: Env,
         index: int | None,
         out: list[tuple[Leaf, int | None]],
+        turn: int = 0,
     ) -> None:
         """Append (leaf, index on the first axis of the grid or None) for every id of `items`."""
         for item in items:
             if isinstance(item, Marker):
-                out.append((self._leaf(item.name), None))
+                out.append((self._leaf(self.vocabulary.marker(item.name)), None))
+            elif isinstance(item, Literal):
+                out += [(self._leaf(id), None) for id in self.vocabulary.literal(item.text)]
             elif isinstance(item, Codes):
-                for k in self._levels(item):
-                    lo, hi = self.vocabulary.id_range(self.blocks[k].name)
-                    out.append((Leaf(lo, hi, ((lo, hi),), k), index))
+                out += [(self._code(k), index) for k in self._levels(item)]
+            elif isinstance(item, Delayed):
+                fill = self._leaf(self.vocabulary.marker(item.fill))
+                latest = _latest(item)
+                for k, late in enumerate(item.by):
+                    # A frame is complete with its code of the level that is latest.
+                    frame = 0 if k == latest and turn >= late else None
+                    out.append((self._code(k) if turn >= late else fill, frame))
+            elif isinstance(item, Ending):
+                self._expand_ending(item.of, env[item.of.sets], out)
             elif isinstance(item, Repeat):
-                assert item.count is not None
-                times = item.count if isinstance(item.count, int) else env[item.count]
-                for turn in range(times):
-                    self._expand(item.of, env, turn if index is None else index, out)
-                    if item.separator and (item.separate == "each" or turn < times - 1):
-                        out.append((self._leaf(item.separator), None))
+                times = self._times(item, env)
+                for again in range(times):
+                    self._expand(item.of, env, again if index is None else index, out)
+                    if item.separator and (item.separate == "each" or again < times - 1):
+                        separator = self.vocabulary.marker(item.separator)
+                        out.append((self._leaf(separator), None))
+
+    def _expand_ending(
+        self, item: Delayed, frames: int, out: list[tuple[Leaf, int | None]]
+    ) -> None:
+        """The steps after the last of the first level: other levels have as many codes."""
+        fill = self._leaf(self.vocabulary.marker(item.fill))
+        for step in range(frames, frames + max(item.by)):
+            for k, late in enumerate(item.by):
+                code = late <= step < frames + late
+                frame = step - late if code and k == _latest(item) else None
+                out.append((self._code(k) if code else fill, frame))
+
+    @staticmethod
+    def _times(item: Repeat, env: Env) -> int:
+        count = item.count if isinstance(item.count, int) else env.get(str(item.count), 1)
+        return count * item.times
+
+    def _length(self, items: tuple[Item | Ending, ...], env: Env) -> int:
+        total = 0
+        for item in items:
+            if isinstance(item, Codes):
+                total += len(self._levels(item))
+            elif isinstance(item, Literal):
+                total += len(self.vocabulary.literal(item.text))
+            elif isinstance(item, Delayed):
+                total += len(item.by)
+            elif isinstance(item, Ending):
+                total += len(item.of.by) * max(item.of.by)
+            elif isinstance(item, Repeat):
+                times = self._times(item, env)
+                total += times * self._length(item.of, env)
+                if item.separator is not None:
+                    total += times if item.separate == "each" else times - 1
+            else:
+                total += 1
+        return total
+
+
+def _latest(item: Delayed) -> int:
+    """The last of the levels that come latest."""
+    return max(range(len(item.by)), key=lambda k: (item.by[k], k))
 
 
 def _stages(items: tuple[Item, ...], vocabulary: Vocabulary) -> tuple[Stage, ...]:
     stages: list[Stage] = []
-    for item in items:
-        if isinstance(item, Register):
-            stages.append(RegisterStage(item.name, vocabulary.block(item.block)))
-        elif isinstance(item, Repeat) and item.count is None:
-            assert item.sets is not None
-            stages.append(OpenStage(item.of, item.sets))
-        elif stages and isinstance(stages[-1], RunStage):
+
+    def run(item: Item | Ending) -> None:
+        if stages and isinstance(stages[-1], RunStage):
             stages[-1] = RunStage((*stages[-1].items, item))
         else:
             stages.append(RunStage((item,)))
+
+    for item in items:
+        if isinstance(item, Register) and item.block is not None:
+            stages.append(RegisterStage(item.name, vocabulary.block(item.block)))
+        elif isinstance(item, Register):
+            digits = [vocabulary.literal(digit) for digit in "0123456789"]
+            if any(len(ids) != 1 for ids in digits):
+                raise ValueError(f"the vocabulary writes digits as {digits}, expected an id each")
+            stages.append(DigitsStage(item.name, item.digits, tuple(ids[0] for ids in digits)))
+        elif isinstance(item, Repeat) and item.count is None:
+            assert item.sets is not None
+            stages.append(OpenStage(item.of, item.sets))
+        elif isinstance(item, Delayed):
+            stages.append(OpenStage((item,), item.sets, max(item.by)))
+            run(Ending(item))
+        else:
+            run(item)
     return tuple(stages)
 
 
-def _counts(items: tuple[Item, ...]) -> tuple[str, ...]:
+def _counts(items: tuple[Item | Ending, ...]) -> tuple[str, ...]:
     """The registers that repeats inside `items` count by."""
     names: list[str] = []
     for item in items:
-        if isinstance(item, Repeat):
+        if isinstance(item, Ending):
+            names.append(item.of.sets)
+        elif isinstance(item, Repeat):
             names += [item.count] if isinstance(item.count, str) else []
             names += _counts(item.of)
     return tuple(dict.fromkeys(names))
 
 
 def _code_paths(
-    items: tuple[Item, ...], axes: tuple[int | str, ...]
-) -> list[tuple[Codes, tuple[int | str, ...]]]:
+    items: tuple[Item | Ending, ...], axes: tuple[Axis, ...]
+) -> list[tuple[Codes, tuple[Axis, ...]]]:
     """Every Codes item with the counts of the repeats around it, outermost first."""
-    found: list[tuple[Codes, tuple[int | str, ...]]] = []
+    found: list[tuple[Codes, tuple[Axis, ...]]] = []
     for item in items:
         if isinstance(item, Codes):
             found.append((item, axes))
+        elif isinstance(item, Delayed):
+            found.append((Codes(item.kind), (*axes, (item.sets, 1))))
         elif isinstance(item, Repeat):
-            axis = item.count if item.count is not None else item.sets
-            assert axis is not None
+            if isinstance(item.count, int):
+                axis: Axis = (None, item.count * item.times)
+            else:
+                axis = (item.count if item.count is not None else item.sets, item.times)
             found += _code_paths(item.of, (*axes, axis))
     return found
-
-
-def _length(items: tuple[Item, ...], env: Env, num_levels: int) -> int:
-    total = 0
-    for item in items:
-        if isinstance(item, Codes):
-            total += num_levels if "." not in item.blocks else 1
-        elif isinstance(item, Repeat):
-            times = item.count if isinstance(item.count, int) else env.get(str(item.count), 1)
-            total += times * _length(item.of, env, num_levels)
-            if item.separator is not None:
-                total += times if item.separate == "each" else times - 1
-        else:
-            total += 1
-    return total

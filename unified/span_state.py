@@ -8,7 +8,15 @@ import numpy as np
 
 from unified.coded import Event, FrameDone, RowDone, SpanBegin
 from unified.limits import UNLIMITED
-from unified.span_program import OpenStage, Plan, Ranges, RegisterStage, SpanProgram
+from unified.span_program import DigitsStage, OpenStage, Plan, RegisterStage, SpanProgram
+from unified.vocabulary import Ranges
+
+
+class _Ones(dict[str, int]):
+    """Registers of which those not read yet are 1."""
+
+    def __missing__(self, name: str) -> int:
+        return 1
 
 
 class SpanState:
@@ -37,6 +45,7 @@ class SpanState:
         "stage",
         "tail",
         "turns",
+        "typed",
     )
 
     def __init__(
@@ -62,6 +71,7 @@ class SpanState:
         self.at = 0
         self.turns = -1  # turns done of the open repeat at hand, -1 outside one
         self.choice = False  # at a register, or between two turns of an open repeat
+        self.typed = ""  # of a register in digits
         self.tail = (0, 0)
         self.ranges: Ranges = ()
         self._open_stage(0)
@@ -78,8 +88,11 @@ class SpanState:
         """Drop budget and limits."""
         self.left, self.need = UNLIMITED, 1
         self.fixed, self.forced, self.most_turns = {}, {}, None
-        if self.choice and isinstance(self.program.stages[self.stage], OpenStage):
+        stage = self.program.stages[self.stage]
+        if self.choice and isinstance(stage, OpenStage):
             self._open_turn()
+        elif self.choice and isinstance(stage, DigitsStage):
+            self.ranges = self._digit_ranges(stage)
         elif self.choice:
             self._open_stage(self.stage)
 
@@ -100,6 +113,7 @@ class SpanState:
     def advance(self, id: int) -> tuple[Event, ...] | None:
         """Take one id; the events it completes, or None (and no change) if it cannot come."""
         plan = self.plan
+        opened: tuple[Event, ...] = ()
         if self.choice:
             for start, stop in self.ranges:
                 if start <= id < stop:
@@ -107,11 +121,20 @@ class SpanState:
             else:
                 return None
             if plan is None:
-                return self._set_register(id)
-            leaf = plan.leaves[0]
-            if not leaf.lo <= id < leaf.hi:
-                self._open_stage(self.stage + 1)
+                stage = self.program.stages[self.stage]
+                if isinstance(stage, RegisterStage):
+                    return self._set_register(id)
+                assert isinstance(stage, DigitsStage)
+                if id in stage.ids:
+                    return self._type(stage, id)
+                self.env[stage.name] = int(self.typed)
+                opened = self._next_stage()
                 plan = self.plan
+            else:
+                leaf = plan.leaves[0]
+                if not leaf.lo <= id < leaf.hi:
+                    self._open_stage(self.stage + 1)
+                    plan = self.plan
             self.choice = False
         assert plan is not None
         at = self.at
@@ -122,7 +145,7 @@ class SpanState:
         if leaf.level >= 0:
             self.levels[leaf.level].append(id)
         done = plan.done.get(at)
-        events: tuple[Event, ...] = () if done is None else (self._progress(done),)
+        events = opened if done is None else (*opened, self._progress(done))
         at += 1
         if at < plan.length:
             self.at = at
@@ -175,6 +198,11 @@ class SpanState:
             self.plan = None
             self.ranges = self._register_ranges(found)
             return
+        if isinstance(found, DigitsStage):
+            self.plan = None
+            self.typed = ""
+            self.ranges = self._digit_ranges(found)
+            return
         self.plan = self.program.plan(stage, self.env)
         if isinstance(found, OpenStage):
             self.turns = 0
@@ -197,6 +225,30 @@ class SpanState:
             stop = min(stop, start + most)
         return ((start, stop),)
 
+    def _digit_ranges(self, stage: DigitsStage) -> Ranges:
+        """The digits that may come next, so that the value can be written and what must follow
+        still fits; and what follows them, once there is a value."""
+        typed = self.typed
+        following = self.program.plan(self.stage + 1, _Ones(self.env)).leaves[0].lo
+        if stage.name in self.forced:
+            wanted = str(self.forced[stage.name])
+            id = stage.ids[int(wanted[len(typed)])] if len(typed) < len(wanted) else following
+            return ((id, id + 1),)
+        base, slope = self.program.affine(stage.name, {**self.fixed, **self.env}, self.stage)
+        ids = [following] if typed else []
+        if len(typed) < stage.most:
+            for digit in range(0 if typed else 1, 10):
+                value = int(typed + str(digit))
+                if self.left >= 1 + base + slope * value + self.need:
+                    ids.append(stage.ids[digit])
+        return tuple((id, id + 1) for id in sorted(ids))
+
+    def _type(self, stage: DigitsStage, id: int) -> tuple[Event, ...]:
+        self.typed += str(stage.ids.index(id))
+        self.left -= 1
+        self.ranges = self._digit_ranges(stage)
+        return ()
+
     def _set_register(self, id: int) -> tuple[Event, ...]:
         stage = self.program.stages[self.stage]
         assert isinstance(stage, RegisterStage)
@@ -207,10 +259,13 @@ class SpanState:
 
     def _open_turn(self) -> None:
         """Between two turns of an open repeat: another one, or what follows."""
-        stage, plan = self.program.stages[self.stage], self.plan
+        stage = self.program.stages[self.stage]
         assert isinstance(stage, OpenStage)
-        assert plan is not None
         turns = self.turns
+        if turns <= stage.ramp:
+            self.plan = self.program.plan(self.stage, self.env, turns)
+        plan = self.plan
+        assert plan is not None
         base, slope = self.tail
         self.choice = True
         self.at = 0
@@ -231,8 +286,9 @@ class SpanState:
         program = self.program
         from_ids = program.vocabulary.from_ids
         if len(program.axes) == 1:
+            stage = program.stages[self.stage]
             if self.turns >= 0:
-                index = self.turns
+                index = self.turns - (stage.ramp if isinstance(stage, OpenStage) else 0)
             codes = [from_ids(b.name, ids[index]) for b, ids in zip(program.blocks, self.levels)]
             return FrameDone(np.array(codes, dtype=np.int64), index, program.kind)
         width = program.grid(self.env)[1]

@@ -1,7 +1,11 @@
-"""The unified id space: contiguous blocks of ids for text, markers, sizes and every codebook.
+"""The unified id space: blocks of ids for text, markers, sizes and every codebook.
 
 A *code* is an index inside one block, an *id* an index in the whole vocabulary. This is the only
 file that adds an offset: everything else converts through `Vocabulary.to_ids` and `from_ids`.
+
+Blocks of our own stand one after another behind the text. Published models may keep theirs among
+the rows of their text tokenizer, at ids in any order (Chameleon's codes); what a block holds there
+is text no more.
 """
 
 from __future__ import annotations
@@ -12,11 +16,14 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 TEXT, MARKERS, SIZE = "text", "markers", "size"
+
+Ranges = tuple[tuple[int, int], ...]
 
 
 class VocabularyMismatchError(ValueError):
@@ -25,11 +32,12 @@ class VocabularyMismatchError(ValueError):
 
 @dataclass(frozen=True)
 class Block:
-    """A contiguous range of ids `[start, start + size)`.
+    """The ids `[start, start + size)`, or those in `table`.
 
     level: codebook level of a media block, None otherwise.
     fingerprint: of the tokenizer whose codes the block holds (text or media), None if it has none.
     symbols: names of the ids of the markers block, in order.
+    table: the id of each code, where they do not count up from `start`, which is the least of them.
     """
 
     name: str
@@ -38,10 +46,39 @@ class Block:
     level: int | None = None
     fingerprint: str | None = None
     symbols: tuple[str, ...] | None = None
+    table: tuple[int, ...] | None = None
+
+    @classmethod
+    def at(cls, name: str, ids: Iterable[int], **fields: Any) -> Block:
+        """A block with these ids in the order of its codes."""
+        table = tuple(int(id) for id in ids)
+        counted = table == tuple(range(table[0], table[0] + len(table)))
+        return cls(name, min(table), len(table), table=None if counted else table, **fields)
+
+    @cached_property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """Its ids as sorted disjoint ranges [start, stop)."""
+        if self.table is None:
+            return ((self.start, self.start + self.size),)
+        ids = np.sort(np.array(self.table))
+        ends = np.flatnonzero(np.diff(ids) != 1)
+        starts, stops = ids[np.r_[0, ends + 1]], ids[np.r_[ends, len(ids) - 1]] + 1
+        return tuple(zip(starts.tolist(), stops.tolist()))
 
     @property
     def stop(self) -> int:
-        return self.start + self.size
+        """One more than its largest id."""
+        return self.runs[-1][1]
+
+    def id(self, code: int) -> int:
+        return self.start + code if self.table is None else self.table[code]
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """Of a block with a table: the code of id - start, -1 where that is another block's."""
+        found = np.full(self.stop - self.start, -1)
+        found[np.array(self.table) - self.start] = np.arange(self.size)
+        return found
 
 
 @dataclass(frozen=True)
@@ -50,11 +87,13 @@ class Vocabulary:
 
     text_size: true length of the text tokenizer. text_rows: rows reserved for it (>= text_size);
     the rows between are padding of the checkpoint and are never encoded, allowed or decoded.
+    literals: the text ids of texts that a format writes itself, digits above all.
     """
 
     blocks: tuple[Block, ...]
     text_size: int
     text_rows: int
+    literals: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.blocks or self.blocks[0].name != TEXT:
@@ -67,24 +106,26 @@ class Vocabulary:
             raise ValueError(
                 f"block 'text' has {self.blocks[0].size} rows, text_rows says {self.text_rows}"
             )
-        start, seen = 0, set()
+        end, seen = 0, set()
         for block in self.blocks:
             if block.name in seen:
                 raise ValueError(f"block '{block.name}' is declared twice")
-            if block.start != start or block.size < 1:
+            _check_block(block)
+            inside = 0 < end and 0 <= block.start and block.stop <= self.text_rows
+            if block.size < 1 or not (inside or block.runs == ((end, end + block.size),)):
                 raise ValueError(
                     f"block '{block.name}' has ids [{block.start}, {block.stop}), expected at "
-                    f"least one id from {start} on: blocks are contiguous in declared order"
-                )
-            if block.symbols is not None and (
-                len(block.symbols) != block.size or len(set(block.symbols)) != block.size
-            ):
-                raise ValueError(
-                    f"block '{block.name}' needs {block.size} distinct symbols, "
-                    f"found {list(block.symbols)}"
+                    f"least one id from {end} on: blocks are contiguous in declared order"
+                    " (or lie among the rows of text)"
                 )
             seen.add(block.name)
-            start = block.stop
+            end = end if inside else block.stop
+        for text, ids in self.literals:
+            if not ids or not all(self.is_text(id) for id in ids):
+                raise ValueError(f"the literal {text!r} has ids {list(ids)}, which are not text's")
+        for (_, stop, one), (start, _, other) in pairwise(self._segments):
+            if start < stop:
+                raise ValueError(f"blocks '{one.name}' and '{other.name}' share id {start}")
 
     @classmethod
     def build(
@@ -122,7 +163,23 @@ class Vocabulary:
     @property
     def size(self) -> int:
         """Number of ids, padded text rows included: the rows of the embedding."""
-        return self.blocks[-1].stop
+        return max(block.stop for block in self.blocks)
+
+    @cached_property
+    def text_ranges(self) -> Ranges:
+        """The ids of text: those of its tokenizer that no other block holds."""
+        found, at = [], 0
+        for start, stop, _ in self._segments:
+            if at < min(start, self.text_size):
+                found.append((at, min(start, self.text_size)))
+            at = max(at, stop)
+        return (*found, (at, self.text_size)) if at < self.text_size else tuple(found)
+
+    @cached_property
+    def _segments(self) -> list[tuple[int, int, Block]]:
+        """The runs of all blocks but text, sorted: (start, stop, block)."""
+        runs = [(start, stop, block) for block in self.blocks[1:] for start, stop in block.runs]
+        return sorted(runs, key=lambda run: run[:2])
 
     @cached_property
     def _by_name(self) -> dict[str, Block]:
@@ -130,12 +187,12 @@ class Vocabulary:
 
     @cached_property
     def _starts(self) -> list[int]:
-        return [block.start for block in self.blocks]
+        return [start for start, _, _ in self._segments]
 
     @cached_property
     def _markers(self) -> dict[str, int]:
         return {
-            symbol: block.start + code
+            symbol: block.id(code)
             for block in self.blocks
             for code, symbol in enumerate(block.symbols or ())
         }
@@ -153,9 +210,14 @@ class Vocabulary:
         return tuple(b for b in self.blocks if b.name.rpartition(".")[0] == modality)
 
     def id_range(self, name: str) -> tuple[int, int]:
-        """The ids [start, stop) of a block that may occur in a sequence (padded rows left out)."""
-        block = self.block(name)
-        return block.start, block.start + self._usable(block)
+        """The ids [start, stop) of a block other than text.
+
+        Raises ValueError where they are not one range.
+        """
+        runs = self.block(name).runs
+        if len(runs) > 1:
+            raise ValueError(f"the ids of block '{name}' are {len(runs)} ranges, expected one")
+        return runs[0]
 
     def marker(self, name: str) -> int:
         """The id of a marker."""
@@ -166,20 +228,47 @@ class Vocabulary:
                 f"the vocabulary has no marker '{name}'; it has {', '.join(self._markers)}"
             ) from None
 
+    def symbol(self, id: int) -> str:
+        """The name of a marker's id."""
+        return self._symbols[id]
+
+    @cached_property
+    def _symbols(self) -> dict[int, str]:
+        return {id: symbol for symbol, id in self._markers.items()}
+
+    def literal(self, text: str) -> tuple[int, ...]:
+        """The ids of a text that a format writes itself."""
+        found = dict(self.literals).get(text)
+        if found is None:
+            raise ValueError(
+                f"the vocabulary has not recorded the ids of {text!r}; it has"
+                f" {', '.join(repr(text) for text, _ in self.literals) or 'none'}"
+            )
+        return found
+
     def block_of(self, id: int) -> Block:
         if not 0 <= id < self.size:
             raise ValueError(f"id {id} is outside the vocabulary of {self.size} ids")
-        return self.blocks[bisect_right(self._starts, id) - 1]
+        return self.segment_of(id)[2]
+
+    def segment_of(self, id: int) -> tuple[int, int, Block]:
+        """(start, stop, block): the ids around this one that belong to its block, too."""
+        at = bisect_right(self._starts, id) - 1
+        if at >= 0 and id < self._segments[at][1]:
+            return self._segments[at]
+        start = self._segments[at][1] if at >= 0 else 0
+        following = self._segments[at + 1 : at + 2]
+        return start, following[0][0] if following else self.text_rows, self.blocks[0]
 
     def describe(self, id: int) -> str:
         """An id in words, for error messages and inspection; works for any integer."""
         if not 0 <= id < self.size:
             return f"id {id} (outside the vocabulary of {self.size} ids)"
         block = self.block_of(id)
-        code = id - block.start
+        code = id - block.start if block.table is None else int(block.codes[id - block.start])
         if block.symbols is not None:
             return f"{block.symbols[code]} (id {id})"
-        if code >= self._usable(block):
+        if block.name == TEXT and code >= self.text_size:
             return f"id {id} (a padded row of block {block.name})"
         return f"{block.name} code {code} (id {id})"
 
@@ -187,38 +276,73 @@ class Vocabulary:
         """Codes of a block -> ids: an int, or a numpy or torch integer array of the same shape.
 
         Raises ValueError naming value, block and range for a code outside the block (for text:
-        outside the text tokenizer's true length) and TypeError for codes that are not integers.
+        outside the text tokenizer's true length, or an id that is another block's) and TypeError
+        for codes that are not integers.
         """
         block = self.block(block_name)
-        usable = self._usable(block)
+        usable = self.text_size if block_name == TEXT else block.size
         if type(codes) is int:
-            if 0 <= codes < usable:
-                return block.start + codes
-            raise self._bad_code(codes, block, usable)
+            if not 0 <= codes < usable or (block_name == TEXT and not self.is_text(codes)):
+                raise self._bad_code(codes, block, usable)
+            return block.id(codes)
         codes = _integers(codes)
         bad = _first_outside(codes, 0, usable)
+        if bad is None and block_name == TEXT:
+            bad = self._first_other(codes)
         if bad is not None:
             raise self._bad_code(bad, block, usable)
-        return codes + block.start
+        return codes + block.start if block.table is None else _take(block.table, codes)
 
     def from_ids(self, block_name: str, ids: Any) -> Any:
         """Ids of a block -> codes: the inverse of `to_ids`, with the same checks."""
         block = self.block(block_name)
-        stop = block.start + self._usable(block)
+        stop = self.text_size if block_name == TEXT else block.stop
         if type(ids) is int:
-            if block.start <= ids < stop:
-                return ids - block.start
-            raise self._bad_id(ids, block, stop)
+            inside = block.start <= ids < stop
+            if inside and block.table is not None:
+                code = int(block.codes[ids - block.start])
+                inside = code >= 0
+            elif inside:
+                code = ids - block.start
+                inside = block_name != TEXT or self.is_text(ids)
+            if not inside:
+                raise self._bad_id(ids, block, stop)
+            return code
         ids = _integers(ids)
         bad = _first_outside(ids, block.start, stop)
+        if bad is None and block_name == TEXT:
+            bad = self._first_other(ids)
+        if bad is None and block.table is not None:
+            codes = _take(block.codes, ids - block.start)
+            if not len(codes) or codes.min() >= 0:
+                return codes
+            bad = int(ids[codes < 0].reshape(-1)[0])
         if bad is not None:
             raise self._bad_id(bad, block, stop)
         return ids - block.start
 
-    def _usable(self, block: Block) -> int:
-        return self.text_size if block.name == TEXT else block.size
+    def is_text(self, id: int) -> bool:
+        """Whether an id is the text tokenizer's and no other block's."""
+        return 0 <= id < self.text_size and self._text_mask[id] == 1
+
+    @cached_property
+    def _text_mask(self) -> bytes:
+        mask = bytearray(self.text_size)
+        for start, stop in self.text_ranges:
+            mask[start:stop] = b"\1" * (stop - start)
+        return bytes(mask)
+
+    def _first_other(self, values: Any) -> int | None:
+        """The first of some ids of the text tokenizer that another block holds."""
+        if len(self.text_ranges) == 1 and self.text_ranges[0] == (0, self.text_size):
+            return None
+        text = _take(np.frombuffer(self._text_mask, np.uint8).astype(np.int64), values)
+        others = values[text == 0]
+        return int(others.reshape(-1)[0]) if len(others) else None
 
     def _bad_code(self, code: int, block: Block, usable: int) -> ValueError:
+        if block.name == TEXT and 0 <= code < usable:
+            return ValueError(f"{self.describe(code)} is outside block 'text': no text holds it")
         return ValueError(
             f"code {code} is outside block '{block.name}', which holds codes 0..{usable - 1}; "
             f"was it made by another tokenizer?"
@@ -234,15 +358,20 @@ class Vocabulary:
         blocks = []
         for block in self.blocks:
             fields = {k: v for k, v in asdict(block).items() if v is not None}
-            if block.symbols is not None:
-                fields["symbols"] = list(block.symbols)
+            for key in ("symbols", "table"):
+                if key in fields:
+                    fields[key] = list(fields[key])
             blocks.append(fields)
-        return {"text_size": self.text_size, "text_rows": self.text_rows, "blocks": blocks}
+        found = {"text_size": self.text_size, "text_rows": self.text_rows, "blocks": blocks}
+        if self.literals:
+            found["literals"] = {text: list(ids) for text, ids in self.literals}
+        return found
 
     @classmethod
     def from_json(cls, obj: Any) -> Vocabulary:
         """The inverse of `to_json`; strict: unknown, missing or mistyped entries are ValueError."""
-        if not isinstance(obj, dict) or set(obj) != {"text_size", "text_rows", "blocks"}:
+        keys = {"text_size", "text_rows", "blocks"}
+        if not isinstance(obj, dict) or not keys <= set(obj) <= keys | {"literals"}:
             raise ValueError(
                 "a vocabulary must be an object with text_size, text_rows and blocks, found "
                 + (f"keys {sorted(obj)}" if isinstance(obj, dict) else type(obj).__name__)
@@ -254,6 +383,7 @@ class Vocabulary:
             "level": int,
             "fingerprint": str,
             "symbols": list,
+            "table": list,
         }
         blocks = []
         if not isinstance(obj["blocks"], list):
@@ -268,16 +398,24 @@ class Vocabulary:
                         "expected only "
                         + ", ".join(f"{k} ({kind.__name__})" for k, kind in known.items())
                     )
-            symbols = fields.get("symbols")
-            if symbols is not None and not all(isinstance(s, str) for s in symbols):
-                raise ValueError(f"block {number} of the vocabulary has symbols that are no text")
-            blocks.append(
-                Block(**{**fields, "symbols": tuple(symbols) if symbols is not None else None})
-            )
+            for key, kind in (("symbols", str), ("table", int)):
+                if not all(type(entry) is kind for entry in fields.get(key, ())):
+                    raise ValueError(
+                        f"block {number} of the vocabulary has {key} that are no {kind.__name__}"
+                    )
+            lists = {key: tuple(fields[key]) for key in ("symbols", "table") if key in fields}
+            blocks.append(Block(**{**fields, **lists}))
         for key in ("text_size", "text_rows"):
             if type(obj[key]) is not int:
                 raise ValueError(f"{key} of the vocabulary must be an integer, found {obj[key]!r}")
-        return cls(tuple(blocks), obj["text_size"], obj["text_rows"])
+        literals = obj.get("literals", {})
+        if not isinstance(literals, dict) or not all(
+            isinstance(ids, list) and ids and all(type(id) is int for id in ids)
+            for ids in literals.values()
+        ):
+            raise ValueError(f"literals of the vocabulary must map texts to ids, found {literals}")
+        pairs = tuple((text, tuple(ids)) for text, ids in literals.items())
+        return cls(tuple(blocks), obj["text_size"], obj["text_rows"], pairs)
 
     @cached_property
     def hash(self) -> str:
@@ -303,6 +441,29 @@ class Vocabulary:
         raise VocabularyMismatchError(
             f"vocabulary {self.hash[:16]} is not vocabulary {other.hash[:16]}; {where}"
         )
+
+
+def _check_block(block: Block) -> None:
+    """Raises ValueError for what a block alone has wrong."""
+    for name, entries in (("symbols", block.symbols), ("ids", block.table)):
+        if entries is not None and not len(entries) == len(set(entries)) == block.size:
+            raise ValueError(
+                f"block '{block.name}' needs {block.size} distinct {name}, found {list(entries)}"
+            )
+    if block.table is not None and block.start != min(block.table):
+        raise ValueError(
+            f"block '{block.name}' starts at {block.start}, its least id is {min(block.table)}"
+        )
+
+
+def _take(table: Any, indices: Any) -> Any:
+    """table[indices] in the kind of `indices`, a numpy or torch array."""
+    table = np.asarray(table)
+    if isinstance(indices, np.ndarray):
+        return table[indices]
+    import torch
+
+    return torch.from_numpy(table).to(indices.device)[indices]
 
 
 def _show(block: Block) -> str:

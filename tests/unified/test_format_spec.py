@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from unified.coded import CodedAudio, CodedImage, CodedText, FrameDone, RowDone
-from unified.format_spec import load_format, parse_format
+from unified.format_reader import parse_format
+from unified.format_spec import Marker, load_format
 from unified.grammar import Grammar, GrammarError
 from unified.limits import Limits
 from unified.vocabulary import Vocabulary
@@ -178,7 +179,10 @@ def test_limits_that_a_format_cannot_keep_are_refused():
 def test_pocket_is_shipped_and_its_text_reads_back():
     shipped = load_format("pocket")
     assert parse_format(shipped.source) == shipped
-    assert shipped.roles == {"prompt": "<prompt>", "response": "<response>"}
+    assert [role.begin for role in shipped.roles.values()] == [
+        (Marker("<prompt>"),),
+        (Marker("<response>"),),
+    ]
     with pytest.raises(ValueError, match=r"no format 'poket'; shipped formats: .*pocket"):
         load_format("poket")
 
@@ -197,7 +201,7 @@ def test_a_format_file_is_read_by_path(tmp_path):
     ("spans", "message"),
     [
         ("\n  image: [{codes: image}]\n", "must begin with a marker"),
-        ("\n  video: [{marker: <boi>}]\n", "image and audio"),
+        ("\n  video: [{marker: <boi>}]\n", "video.modality is .video., expected image or audio"),
         ("\n  image: [{marker: <boo>}]\n", "'<boo>', which is not among"),
         ("\n  image: [{marker: <boi>, codes: image}]\n", "must be one of"),
         ("\n  image: [{marker: <boi>}, {repeat: h, of: [{codes: image}]}]\n", "nothing before"),

@@ -97,7 +97,7 @@ def test_padded_text_rows_are_never_text():
         assert small().block_of(id).name == "text"
         with pytest.raises(ValueError, match="padded row"):
             small().from_ids("text", id)
-    assert small().id_range("text") == (0, 10)
+    assert small().text_ranges == ((0, 10),)
 
 
 @settings(deadline=None, max_examples=60)

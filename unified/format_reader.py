@@ -1,0 +1,267 @@
+"""A format's YAML text read and checked (see `format_spec` for what it may say)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from unified.format_spec import (
+    Codes,
+    Delayed,
+    Format,
+    Item,
+    Lead,
+    Literal,
+    Marker,
+    Register,
+    Repeat,
+    Role,
+    Span,
+)
+
+MODALITIES = ("image", "audio")
+_ITEMS = ("marker", "literal", "register", "codes", "repeat", "delayed")
+
+
+def parse_format(text: str) -> Format:
+    """Read a format from YAML text; unknown keys and undeclared names are ValueError."""
+    try:
+        top = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the format is not valid YAML: {error}") from None
+    keys = ("name", "markers", "padding", "document", "roles", "text", "spans")
+    _keys(top, "format", keys)
+    markers = top["markers"]
+    if (
+        not isinstance(markers, list)
+        or not all(isinstance(m, str) and m for m in markers)
+        or len(set(markers)) != len(markers)
+    ):
+        raise ValueError(f"format.markers must be a list of distinct names, found {markers!r}")
+    reader = _Reader(frozenset(markers))
+    _keys(top["document"], "format.document", ("begin", "end"), ("start",))
+    _keys(top["text"], "format.text", ("separator",))
+    if not isinstance(top["roles"], dict) or not all(isinstance(r, str) for r in top["roles"]):
+        raise ValueError("format.roles must map role names to markers")
+    start = top["document"].get("start")
+    if start is not None and start not in top["roles"]:
+        raise ValueError(f"format.document.start names {start!r}, which is not among format.roles")
+    separator = top["text"]["separator"]
+    found = Format(
+        name=str(top["name"]),
+        markers=tuple(markers),
+        padding=reader.marker(top["padding"], "padding"),
+        begin=reader.lead(top["document"]["begin"], "document.begin"),
+        end=reader.lead(top["document"]["end"], "document.end"),
+        start=start,
+        roles={name: reader.role(role, f"roles.{name}") for name, role in top["roles"].items()},
+        text_separator=None if separator is None else reader.marker(separator, "text.separator"),
+        spans=_spans(reader, top["spans"]),
+        source=text,
+    )
+    _check_document(found)
+    return found
+
+
+def _spans(reader: _Reader, spans: Any) -> dict[str, Span]:
+    if not isinstance(spans, dict) or not all(isinstance(kind, str) for kind in spans):
+        raise ValueError("format.spans must map kinds (image, audio) to lists of items")
+    found = {}
+    for kind, entry in spans.items():
+        where = f"spans.{kind}"
+        if kind in ("text", "any") or not re.fullmatch(r"[a-z]\w*", kind):
+            raise ValueError(f"format.{where}: {kind!r} cannot be the name of a kind of span")
+        if isinstance(entry, list):
+            entry = {"items": entry}
+        _keys(entry, f"format.{where}", ("items",), ("modality", "closes"))
+        modality = entry.get("modality", kind)
+        if modality not in MODALITIES:
+            raise ValueError(f"format.{where}.modality is {modality!r}, expected image or audio")
+        closes = entry.get("closes", False)
+        if not isinstance(closes, bool):
+            raise ValueError(f"format.{where}.closes is {closes!r}, expected true or false")
+        found[kind] = Span(modality, reader.span(entry["items"], where), closes)
+    return found
+
+
+def _check_document(found: Format) -> None:
+    """The first ids at the level of the document must tell what they begin."""
+    if not found.end or not isinstance(found.end[0], Marker):
+        raise ValueError("format.document.end must begin with a marker")
+    used: list[Any] = [span.items[0] for span in found.spans.values()]
+    used += [Marker(found.padding), *(item for item in found.begin if isinstance(item, Marker))]
+    used += [] if found.text_separator is None else [Marker(found.text_separator)]
+    ends = {role.end[0] for role in found.roles.values() if role.end}
+    if found.start is None or any(not role.end for role in found.roles.values()):
+        used.append(found.end[0])
+        used += [role.begin[0] for name, role in found.roles.items() if role.begin]
+    used += ends
+    for item in used:
+        if not isinstance(item, Marker):
+            raise ValueError(f"format: {item} begins a role or ends one, where a marker must stand")
+    names = [item.name for item in used if isinstance(item, Marker)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"marker {twice[0]} stands for two things at the level of the document")
+    silent = [name for name, role in found.roles.items() if not role.begin and name != found.start]
+    if silent and not all(role.end for role in found.roles.values()):
+        raise ValueError(f"format.roles.{silent[0]}: nothing says where the role begins")
+
+
+class _Reader:
+    def __init__(self, markers: frozenset[str]):
+        self.markers = markers
+
+    def marker(self, name: Any, where: str) -> str:
+        if name not in self.markers:
+            raise ValueError(f"format.{where} names {name!r}, which is not among format.markers")
+        return str(name)
+
+    def lead(self, entry: Any, where: str) -> Lead:
+        if entry is None:
+            return ()
+        found: list[Marker | Literal] = []
+        for at, one in enumerate(entry if isinstance(entry, list) else [entry]):
+            if isinstance(one, dict):
+                _keys(one, f"format.{where}[{at}]", ("literal",))
+                found.append(self.literal(one["literal"], f"{where}[{at}]"))
+            else:
+                found.append(Marker(self.marker(one, where)))
+        return tuple(found)
+
+    def literal(self, text: Any, where: str) -> Literal:
+        if not isinstance(text, str) or not text:
+            raise ValueError(f"format.{where}.literal is {text!r}, expected some text")
+        return Literal(text)
+
+    def role(self, entry: Any, where: str) -> Role:
+        if not isinstance(entry, dict):
+            return Role(self.lead(entry, where), ())
+        _keys(entry, f"format.{where}", (), ("begin", "end"))
+        return Role(
+            self.lead(entry.get("begin"), f"{where}.begin"),
+            self.lead(entry.get("end"), f"{where}.end"),
+        )
+
+    def span(self, items: Any, where: str) -> tuple[Item, ...]:
+        known: set[str] = set()
+        span = self._items(items, where, known, top=True)
+        if not isinstance(span[0], Marker):
+            raise ValueError(f"format.{where} must begin with a marker")
+        for at, item in enumerate(span):
+            if isinstance(item, Register) and item.digits:
+                follower = span[at + 1] if at + 1 < len(span) else None
+                if not isinstance(follower, Marker | Literal):
+                    raise ValueError(
+                        f"format.{where}[{at}]: digits end where a marker or a literal begins"
+                    )
+            if isinstance(item, Delayed) and at + 1 == len(span):
+                raise ValueError(f"format.{where}[{at}]: delayed levels need a follower")
+            if isinstance(item, Repeat) and item.count is None:
+                follower = span[at + 1] if at + 1 < len(span) else None
+                if follower is None or isinstance(follower, Register):
+                    raise ValueError(f"format.{where}[{at}]: an open repeat needs a follower")
+                if isinstance(follower, Repeat) and follower.count is None:
+                    raise ValueError(f"format.{where}[{at}]: two open repeats in a row")
+        return span
+
+    def _items(self, items: Any, where: str, known: set[str], top: bool) -> tuple[Item, ...]:
+        if not isinstance(items, list) or not items:
+            raise ValueError(f"format.{where} must be a non-empty list of items")
+        return tuple(
+            self._item(item, f"{where}[{at}]", known, top) for at, item in enumerate(items)
+        )
+
+    def _item(self, item: Any, where: str, known: set[str], top: bool) -> Item:
+        kinds = [k for k in _ITEMS if k in (item or ())]
+        if not isinstance(item, dict) or len(kinds) != 1:
+            raise ValueError(
+                f"format.{where} must be one of {', '.join(_ITEMS[:-1])} or {_ITEMS[-1]},"
+                f" found {item!r}"
+            )
+        kind = kinds[0]
+        if kind in ("register", "delayed") and not top:
+            raise ValueError(f"format.{where}: a {kind} cannot be read inside a repeat")
+        if kind == "repeat":
+            return self._repeat(item, where, known, top)
+        if kind == "register":
+            return self._register(item, where, known)
+        if kind == "delayed":
+            return self._delayed(item, where, known)
+        _keys(item, f"format.{where}", (kind,))
+        if kind == "marker":
+            return Marker(self.marker(item["marker"], where))
+        if kind == "literal":
+            return self.literal(item["literal"], where)
+        return Codes(str(item["codes"]))
+
+    def _register(self, item: dict[str, Any], where: str, known: set[str]) -> Register:
+        name = self._set(item["register"], where, known)
+        if "digits" not in item:
+            _keys(item, f"format.{where}", ("register", "block"))
+            return Register(name, str(item["block"]))
+        _keys(item, f"format.{where}", ("register", "digits"))
+        digits = item["digits"]
+        if type(digits) is not int or not 1 <= digits <= 9:
+            raise ValueError(f"format.{where}.digits is {digits!r}, expected 1 to 9")
+        return Register(name, None, digits)
+
+    def _delayed(self, item: dict[str, Any], where: str, known: set[str]) -> Delayed:
+        _keys(item, f"format.{where}", ("delayed", "by", "fill"), ("sets",))
+        by = item["by"]
+        if not isinstance(by, list) or not all(type(n) is int and n >= 0 for n in by) or not by:
+            raise ValueError(f"format.{where}.by is {by!r}, expected steps, 0 or more, by level")
+        if by[0] != 0:
+            raise ValueError(f"format.{where}.by begins with {by[0]}: the first level is on time")
+        sets = self._set(item.get("sets", f"count@{where}"), where, known)
+        return Delayed(
+            str(item["delayed"]), tuple(by), self.marker(item["fill"], f"{where}.fill"), sets
+        )
+
+    def _repeat(self, item: dict[str, Any], where: str, known: set[str], top: bool) -> Repeat:
+        _keys(item, f"format.{where}", ("repeat", "of"), ("separator", "separate", "sets"))
+        count, times = item["repeat"], 1
+        is_open = count == "open"
+        if isinstance(count, bool) or not isinstance(count, int | str):
+            raise ValueError(f"format.{where}.repeat must be an integer, a register or open")
+        if isinstance(count, int) and count < 1:
+            raise ValueError(f"format.{where}.repeat must be at least 1, found {count}")
+        if isinstance(count, str) and (multiple := re.fullmatch(r"([1-9]\d*)\*(.+)", count)):
+            times, count = int(multiple[1]), multiple[2]
+        if isinstance(count, str) and not is_open and count not in known:
+            raise ValueError(f"format.{where}.repeat: nothing before it sets register {count!r}")
+        of = self._items(item["of"], f"{where}.of", known, top=False)
+        separator, separate = item.get("separator"), item.get("separate")
+        if (separator is None) != (separate is None) or separate not in (None, "each", "between"):
+            raise ValueError(f"format.{where} needs separator with separate: each or between")
+        if separator is not None:
+            separator = self.marker(separator, f"{where}.separator")
+        sets = item.get("sets")
+        if is_open:
+            if not top or separator is not None:
+                raise ValueError(
+                    f"format.{where}: an open repeat stands at the top of a span and has no "
+                    "separator (a marker that ends each turn is an item inside it)"
+                )
+            # Every open repeat has a register, so that lengths are functions of registers only.
+            sets = self._set(sets if sets is not None else f"count@{where}", where, known)
+        elif sets is not None:
+            raise ValueError(f"format.{where}.sets: only an open repeat sets a register")
+        return Repeat(None if is_open else count, of, separator, separate, sets, times)
+
+    def _set(self, name: Any, where: str, known: set[str]) -> str:
+        if not isinstance(name, str) or name in known or name == "open":
+            raise ValueError(f"format.{where}: {name!r} is no new register name")
+        known.add(name)
+        return name
+
+
+def _keys(obj: Any, where: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
+    if not isinstance(obj, dict):
+        raise ValueError(f"{where} must be a mapping with {', '.join(needed)}, found {obj!r}")
+    missing = [k for k in needed if k not in obj]
+    unknown = [str(k) for k in obj if k not in needed + optional]
+    if missing or unknown:
+        raise ValueError(f"{where}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
