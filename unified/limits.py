@@ -108,6 +108,12 @@ def work_out(limits: Limits, grammar: Grammar) -> Rules:
     missing = [kind for kind, number in exact.items() if number and kind not in grammar.programs]
     if missing:
         raise ValueError(f"format {grammar.format.name} has no {missing[0]} spans")
+    last = [kind for kind in grammar.programs if grammar.programs[kind].closes]
+    if sum(exact.get(kind, 0) for kind in last) > 1:
+        raise ValueError(
+            f"a document of format {grammar.format.name} ends after its first"
+            f" {' or '.join(last)} span: there cannot be more"
+        )
     known = ("text", "image", "audio", *grammar.programs)
     unknown = [kind for kind in limits.allow if kind not in known]
     if unknown:

@@ -1,0 +1,273 @@
+"""The formats of published models, against what their papers and code say of their sequences."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from unified.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText, FrameDone
+from unified.format_spec import load_format, shipped_formats
+from unified.grammar import Grammar
+from unified.limits import Limits
+from unified.vocabulary import Block, Vocabulary
+
+LEVELS = {
+    ("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4, ("orpheus", "audio"): 7,
+    ("anygpt", "music"): 4,
+}  # fmt: skip
+
+
+def vocabulary(name: str, codes: int = 50) -> Vocabulary:
+    """A small one for a format: 40 text ids, among them those of its literals, and sizes to 40."""
+    spec = load_format(name)
+    blocks = [Block("text", 0, 40)]
+
+    def add(block: str, size: int, **fields) -> None:
+        blocks.append(Block(block, blocks[-1].stop, size, **fields))
+
+    add("markers", len(spec.markers), symbols=spec.markers)
+    add("size", 40)
+    for kind in spec.spans:
+        for level in range(LEVELS.get((name, kind), 1)):
+            add(f"{kind}.{level}", codes, level=level)
+    literals = tuple((text, (20 + at,)) for at, text in enumerate(spec.literals))
+    return Vocabulary(tuple(blocks), 40, 40, literals)
+
+
+def grammar(name: str) -> Grammar:
+    return Grammar.load(name, vocabulary(name))
+
+
+def coded(found: Grammar, kind: str, grid: tuple[int, ...], seed: int = 0, role: str | None = None):
+    program = found.programs[kind]
+    codes = np.random.default_rng(seed).integers(50, size=(len(program.blocks), *grid))
+    return CODED_MEDIA[program.modality](codes, kind=kind, role=role)
+
+
+def words(found: Grammar, ids) -> list[str]:
+    """Ids by the names of their markers, the texts of their literals, or their blocks."""
+    literals = {ids: text for text, ids in found.vocabulary.literals}
+    said = []
+    for id in np.asarray(ids).tolist():
+        block = found.vocabulary.block_of(id)
+        if block.symbols is not None:
+            said.append(found.vocabulary.symbol(id))
+        else:
+            said.append(literals.get((id,), block.name))
+    return said
+
+
+SPAN_LENGTHS = [
+    ("chameleon", "image", (32, 32), 1026),
+    ("anole", "image", (32, 32), 1026),
+    # 768x512 pixels: 24x16 squares of 32 pixels, of 4 codes each, an end of line for 48 lines.
+    ("lumina-mgpt", "image", (48, 32), 1 + 2 + 33 * 48 + 1),
+    # 256x256 pixels at stride 8: the paper's 1 + x + 1 + 33 * 32 + 1 + 1, x = 5 for "32*32".
+    ("emu3", "image", (32, 32), 1 + 5 + 1 + 33 * 32 + 1 + 1),
+    ("emu3", "image", (90, 90), 1 + 5 + 1 + 91 * 90 + 1 + 1),
+    ("emu3.5", "image", (9, 100), 1 + 5 + 1 + 9 * 100 + 8 + 1),
+    ("janus", "image", (24, 24), 577),
+    ("liquid", "image", (32, 32), 1026),
+    ("seed-llama", "image", (32,), 34),
+    ("anygpt", "image", (32,), 34),
+    ("anygpt", "speech", (50,), 52),
+    ("anygpt", "music", (50,), 202),
+    ("mio", "image", (32,), 34),
+    ("mio", "audio", (50,), 202),
+    ("orpheus", "audio", (12,), 86),
+    # Three steps of silence come on top for the levels that are late.
+    ("musicgen", "audio", (50,), 4 * 53 + 2),
+    ("pocket", "image", (8, 8), 68),
+    ("pocket", "audio", (25,), 77),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "grid", "length"), SPAN_LENGTHS)
+def test_a_span_is_as_long_as_published_and_reads_back(name, kind, grid, length):
+    found = grammar(name)
+    role = "response" if "response" in found.roles else None
+    before = CodedText((1, 2), "prompt" if role else None)
+    media = coded(found, kind, grid, role=role)
+    assert len(found.segment_ids(media)[0]) == length
+    assert found.programs[kind].length(found.programs[kind].fix_grid(grid)) == length
+    laid = found.serialize([before, media])
+    assert found.parse(laid.ids) == (before, media)
+
+
+def test_every_shipped_format_has_its_lengths_checked():
+    assert {name for name, *_ in SPAN_LENGTHS} == set(shipped_formats())
+
+
+def test_spans_are_laid_out_as_published():
+    emu3 = grammar("emu3")
+    said = words(emu3, emu3.serialize([CodedText((1,)), coded(emu3, "image", (2, 12))]).ids)
+    row = ["image.0"] * 12 + ["<line>"]
+    head = ["<bos>", "text", "<boi>", "2", "*", "1", "2", "<img>"]
+    assert said == [*head, *row, *row, "<frame>", "<eoi>", "<eos>"]
+
+    later = grammar("emu3.5")
+    said = words(later, later.segment_ids(coded(later, "image", (2, 3)))[0])
+    head = ["<boi>", "2", "*", "3", "<img>"]
+    assert said == [*head, *["image.0"] * 3, "<line>", *["image.0"] * 3, "<eoi>"]
+
+    lumina = grammar("lumina-mgpt")
+    ids = lumina.segment_ids(coded(lumina, "image", (2, 6)))[0]
+    line = ["image.0"] * 6 + ["<line>"]
+    assert words(lumina, ids) == ["<boi>", "size", "size", *line, *line, "<eoi>"]
+    assert (lumina.vocabulary.from_ids("size", ids[1:3]) + 1).tolist() == [1, 3]
+
+    orpheus = grammar("orpheus")
+    laid = orpheus.serialize(
+        [CodedText((1, 2), "prompt"), coded(orpheus, "audio", (2,), role="response")]
+    )
+    assert words(orpheus, laid.ids) == [
+        "<soh>", "<bos>", "text", "text", "<eot>", "<eoh>", "<soa>", "<sos>",
+        *[f"audio.{slot}" for slot in range(7)] * 2, "<eos>", "<eoa>",
+    ]  # fmt: skip
+
+    mio = grammar("mio")
+    said = words(mio, mio.segment_ids(coded(mio, "audio", (3,)))[0])
+    assert said[1:-1] == [f"audio.{level}" for level in range(4) for _ in range(3)]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 9])
+def test_delayed_levels_come_one_step_after_the_other(frames):
+    found = grammar("musicgen")
+    media = coded(found, "audio", (frames,))
+    ids = found.segment_ids(media)[0]
+    steps = ids[1:-1].reshape(frames + 3, 4)
+    fill = found.vocabulary.marker("<fill>")
+    for level in range(4):
+        column = steps[:, level]
+        late = column[level : level + frames]
+        assert found.vocabulary.from_ids(f"audio.{level}", late).tolist() == (
+            media.codes[level].tolist()
+        )
+        assert (np.delete(column, range(level, level + frames)) == fill).all()
+    # A frame is complete with its last level, three steps late.
+    state, done = found.start(), []
+    for at, id in enumerate(found.serialize([media]).ids.tolist()):
+        done += [(at, event) for event in state.advance(id) if isinstance(event, FrameDone)]
+    assert [event.frame for _, event in done] == list(range(frames))
+    assert [at for at, _ in done] == [2 + 4 * (3 + frame) + 3 for frame in range(frames)]
+    assert np.array_equal(np.stack([event.codes for _, event in done], 1), media.codes)
+
+
+def test_published_vocabularies_have_their_sizes():
+    emu3 = Vocabulary(
+        (Block("text", 0, 184_622), Block("image.0", 151_854, 32_768, level=0)), 184_622, 184_622
+    )
+    assert emu3.size == 184_622
+    assert emu3.text_ranges == ((0, 151_854),)
+    later = Vocabulary(
+        (Block("text", 0, 151_854), Block("image.0", 151_854, 131_072, level=0)), 151_854, 151_854
+    )
+    assert later.size == 282_926
+    slots = [Block(f"audio.{k}", 128_266 + 4096 * k, 4096, level=k) for k in range(7)]
+    names = load_format("orpheus").markers
+    markers = (128_000, 128_009, *range(128_257, 128_264))
+    orpheus = Vocabulary(
+        (Block("text", 0, 128_266), Block.at("markers", markers, symbols=names), *slots),
+        128_266,
+        128_266,
+    )
+    assert orpheus.size == 156_938
+    frame = [orpheus.to_ids(f"audio.{slot}", 17 + slot) for slot in range(7)]
+    assert frame == [128_256 + 10 + slot * 4096 + 17 + slot for slot in range(7)]
+    assert orpheus.marker("<soh>") == 128_259
+    assert orpheus.marker("<eoa>") == 128_262
+
+
+@pytest.mark.parametrize("name", shipped_formats())
+def test_random_sequences_are_valid_and_within_their_budget(name):
+    found = grammar(name)
+    rng = random.Random(name)
+    seen = set()
+    for _ in range(25):
+        most = rng.choice([4, 9, 40, 700, 1300])
+        try:
+            state = found.start(Limits(max_ids=most, roles=rng.random() < 0.7))
+        except ValueError as error:
+            assert "too small" in str(error)  # noqa: PT017
+            continue
+        ids = []
+        while not state.finished:
+            ids.append(rng.randrange(*rng.choice(state.allowed())))
+            state.advance(ids[-1])
+        assert len(ids) <= most
+        seen.update(segment.kind for segment in found.parse(ids))
+    assert seen == {"text", *found.programs}
+
+
+def test_a_picture_begins_only_where_it_fits():
+    """BOI is banned when fewer than 1,026 places remain (and the end of the document)."""
+    found = grammar("chameleon")
+    boi = found.vocabulary.marker("<boi>")
+    for left, fits in ((1027, True), (1026, False)):
+        state = found.start(Limits(max_ids=1 + left))
+        state.advance(found.begin[0])
+        assert any(start <= boi < stop for start, stop in state.allowed()) is fits
+
+
+def test_a_size_in_digits_is_bounded_by_what_fits():
+    found = grammar("emu3")
+    state = found.start(Limits(max_ids=1 + 1 + 4 + 1 + 1 + 3 + 4 * 6 + 1))
+    say = {text: ids[0] for text, ids in found.vocabulary.literals}
+    for id in (*found.begin, found.vocabulary.marker("<boi>")):
+        state.advance(id)
+
+    def offered() -> set[str]:
+        allowed = [id for start, stop in state.allowed() for id in range(start, stop)]
+        return set(words(found, allowed))
+
+    assert offered() == set("123456789")
+    state.advance(say["4"])
+    assert offered() == {"*"}
+    state.advance(say["*"])
+    assert offered() == set("12345")
+    forced = found.start(Limits(image_grid=(12, 3)))
+    for id in (*found.begin, found.vocabulary.marker("<boi>")):
+        forced.advance(id)
+    for text in ("1", "2", "*", "3"):
+        assert forced.allowed() == ((say[text], say[text] + 1),)
+        forced.advance(say[text])
+    assert words(found, [forced.allowed()[0][0]]) == ["<img>"]
+
+
+def test_a_picture_that_closes_is_the_last_thing():
+    found = grammar("emu3")
+    image = coded(found, "image", (2, 2))
+    with pytest.raises(ValueError, match="segment 1 .*ends after its first image"):
+        found.serialize([image, CodedText((1,))])
+    with pytest.raises(ValueError, match="there cannot be more"):
+        found.start(Limits(num_images=2))
+    state = found.start()
+    for id in found.serialize([image], end=False).ids.tolist():
+        state.advance(id)
+    assert words(found, [id for start, _ in state.allowed() for id in [start]]) == ["<eos>"]
+
+
+def test_kinds_of_sound_are_told_apart():
+    found = grammar("anygpt")
+    one, other = coded(found, "speech", (3,)), coded(found, "music", (3,), seed=1)
+    assert found.parse(found.serialize([one, other]).ids) == (one, other)
+    with pytest.raises(ValueError, match="no audio spans"):
+        found.serialize([CodedAudio(np.zeros((1, 3), int))])
+    only = found.start(Limits(allow=("music",)))
+    only.advance(found.begin[0])
+    assert words(found, [start for start, _ in only.allowed()]) == ["</s>", "<somu>"]
+
+
+def test_what_a_format_cannot_say_is_refused():
+    chameleon = grammar("chameleon")
+    with pytest.raises(ValueError, match="two texts of a role; join them"):
+        chameleon.serialize([CodedText((1,)), CodedText((2,))])
+    with pytest.raises(ValueError, match="'prompt' cannot follow role 'response'"):
+        chameleon.serialize([CodedText((1,), "response"), CodedText((2,), "prompt")])
+    with pytest.raises(ValueError, match=r"grids of this format have 32, found \(8, 8\)"):
+        chameleon.serialize([CodedImage(np.zeros((1, 8, 8), int))])
+    lumina = grammar("lumina-mgpt")
+    with pytest.raises(ValueError, match=r"a multiple of 2, found \(3, 4\)"):
+        lumina.serialize([CodedImage(np.zeros((1, 3, 4), int))])
