@@ -222,7 +222,7 @@ class SpanProgram:
             ids[level == k] = self.vocabulary.to_ids(block.name, codes[k].reshape(-1))
         return ids, level >= 0
 
-    def _levels(self, codes: Codes) -> tuple[int, ...]:
+    def levels(self, codes: Codes) -> tuple[int, ...]:
         if codes.blocks == self.kind:
             return tuple(range(len(self.blocks)))
         for k, block in enumerate(self.blocks):
@@ -243,7 +243,7 @@ class SpanProgram:
     def _find_axes(self) -> tuple[Axis, ...]:
         found: dict[int, tuple[Axis, ...]] = {}
         for item, axes in _code_paths(self.items, ()):
-            for k in self._levels(item):
+            for k in self.levels(item):
                 if k in found:
                     raise ValueError(f"{self.kind} spans of the format hold level {k} twice")
                 found[k] = axes
@@ -317,7 +317,7 @@ class SpanProgram:
             elif isinstance(item, Literal):
                 out += [(self._leaf(id), None) for id in self.vocabulary.literal(item.text)]
             elif isinstance(item, Codes):
-                out += [(self._code(k), index) for k in self._levels(item)]
+                out += [(self._code(k), index) for k in self.levels(item)]
             elif isinstance(item, Delayed):
                 fill = self._leaf(self.vocabulary.marker(item.fill))
                 latest = _latest(item)
@@ -355,7 +355,7 @@ class SpanProgram:
         total = 0
         for item in items:
             if isinstance(item, Codes):
-                total += len(self._levels(item))
+                total += len(self.levels(item))
             elif isinstance(item, Literal):
                 total += len(self.vocabulary.literal(item.text))
             elif isinstance(item, Delayed):
