@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from unified import cli_media, cli_model, cli_tokenizer
+from unified import cli_grammar, cli_media, cli_model, cli_tokenizer
 from unified.cli_terminal import (
     AsJson,
     DecoderName,
@@ -146,5 +146,11 @@ tokenizer = _app("Media tokenizers: pictures and sounds to codes and back.")
 tokenizer.command()(cli_tokenizer.train)
 tokenizer.command()(cli_tokenizer.evaluate)
 tokenizer.command()(cli_tokenizer.reconstruct)
+grammar = _app("Formats: how documents are laid out as ids.")
+grammar.command("list")(cli_grammar.formats)
+grammar.command()(cli_grammar.show)
+grammar.command()(cli_grammar.check)
+grammar.command()(cli_grammar.export)
 app.add_typer(data, name="data")
+app.add_typer(grammar, name="grammar")
 app.add_typer(tokenizer, name="tokenizer")

@@ -1,9 +1,9 @@
 """A compiled grammar as one that plain language-model engines enforce: llguidance's Lark.
 
-Ids are written as ids (`<[4106-6025]>`), so no engine's tokenizer can take text for media. Sizes that
-a sequence states itself are written out, one alternative for each, up to a largest side; the equal
-counts of levels that follow one another are counted in a rule's parameter. Budgets and the other
-limits of a request are the engine's own.
+Ids are written as ids (`<[4106-6025]>`), so no engine's tokenizer can take text for media. Sizes
+that a sequence states itself are written out, one alternative for each, up to a largest side; the
+equal counts of levels that follow one another are counted in a rule's parameter. Budgets and the
+other limits of a request are the engine's own.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ def _sized(program: SpanProgram, max_side: int) -> Iterator[str]:
         for taken in product(values, repeat=len(names)):
             env = dict(zip(names, taken))
             if isinstance(stage, RunStage):
-                yield f"{rule(taken, at)}: {_items(program, stage.items, env)} {rule(taken, at + 1)}"
+                items = _items(program, stage.items, env)
+                yield f"{rule(taken, at)}: {items} {rule(taken, at + 1)}"
                 continue
             ways = [
                 f"{_value(program, stage, value)} {rule((*taken, value), at + 1)}"
@@ -178,7 +179,8 @@ def _items(program: SpanProgram, items: tuple[Item | Ending, ...], env: dict[str
             if item.separate == "each":
                 found.append(f"({inner} {separator}){{{times}}}")
             else:
-                found.append(f"({inner} {separator}){{{times - 1}}} {inner}" if times > 1 else inner)
+                before = f"({inner} {separator}){{{times - 1}}} " if times > 1 else ""
+                found.append(before + inner)
     return " ".join(found)
 
 

@@ -127,12 +127,12 @@ class State:
             )
         rules = self.grammar.rules(limits if limits is not None else FREE)
         stop = rules.limits.stop
-        if stop is not None and stop not in self.grammar.document_markers:
-            if stop not in [path[0] for path in self.grammar.paths[self.role]]:
-                raise ValueError(
-                    f"{self.grammar.vocabulary.describe(stop)} cannot be the stop of a text of"
-                    f" role {self.role}"
-                )
+        ways = [*self.grammar.document_markers, *(p[0] for p in self.grammar.paths[self.role])]
+        if stop is not None and stop not in ways:
+            raise ValueError(
+                f"{self.grammar.vocabulary.describe(stop)} cannot be the stop of a text of role"
+                f" {self.role}"
+            )
         self._rules = rules
         self._left = rules.max_ids
         self._owed = dict(rules.exact)

@@ -147,9 +147,7 @@ class SpanProgram:
                 total += len(str(env.get(found.name, 1)))
             else:
                 turn = self._length(found.items, env)
-                total += turn * (
-                    env.get(found.register, 1) if isinstance(found, OpenStage) else 1
-                )
+                total += turn * (env.get(found.register, 1) if isinstance(found, OpenStage) else 1)
         return total
 
     def affine(self, name: str, env: Env, stage: int) -> tuple[int, int]:

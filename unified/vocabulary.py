@@ -111,7 +111,7 @@ class Vocabulary:
             if block.name in seen:
                 raise ValueError(f"block '{block.name}' is declared twice")
             _check_block(block)
-            inside = 0 < end and 0 <= block.start and block.stop <= self.text_rows
+            inside = seen and block.start >= 0 and block.stop <= self.text_rows
             if block.size < 1 or not (inside or block.runs == ((end, end + block.size),)):
                 raise ValueError(
                     f"block '{block.name}' has ids [{block.start}, {block.stop}), expected at "

@@ -239,7 +239,7 @@ def test_a_size_in_digits_is_bounded_by_what_fits():
 def test_a_picture_that_closes_is_the_last_thing():
     found = grammar("emu3")
     image = coded(found, "image", (2, 2))
-    with pytest.raises(ValueError, match="segment 1 .*ends after its first image"):
+    with pytest.raises(ValueError, match=r"segment 1 .*ends after its first image"):
         found.serialize([image, CodedText((1,))])
     with pytest.raises(ValueError, match="there cannot be more"):
         found.start(Limits(num_images=2))

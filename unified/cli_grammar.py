@@ -1,0 +1,99 @@
+"""Commands about grammars: showing a format, checking ids against it, writing it for engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unified.cli_terminal import AsJson, ModelName, note, result
+
+if TYPE_CHECKING:
+    from unified.grammar import Grammar
+
+FormatName = Annotated[
+    str, typer.Argument(metavar="FORMAT", help="A shipped format's name, or a YAML file.")
+]
+
+
+def show(name: FormatName) -> None:
+    """A format on one page: what a document is made of, id by id."""
+    from unified.format_spec import load_format
+    from unified.grammar_page import page
+
+    print(page(load_format(name)))
+
+
+def formats() -> None:
+    """The formats that come with the package."""
+    from unified.format_spec import shipped_formats
+
+    print("\n".join(shipped_formats()))
+
+
+def check(
+    name: FormatName,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Ids: .npy, or a list in .json.")],
+    model: ModelName = "pocket",
+    as_json: AsJson = False,
+) -> None:
+    """Whether ids are a document of a format, in a model's vocabulary; if not, where and why."""
+    from collections import Counter
+
+    from unified.inspect import read_file
+
+    ids = read_file(file)
+    if not isinstance(ids, list):
+        raise ValueError(f"{file} is a document, expected ids; `unified inspect` shows documents")
+    try:
+        segments = _grammar(name, model).parse(ids)
+    except ValueError as error:
+        raise ValueError(f"{file} is no document of format {name}: {error}") from None
+    counts = Counter(segment.kind for segment in segments)
+    values = {"valid": True, "ids": len(ids), "segments": dict(counts)}
+    what = ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "nothing"
+    result(values, as_json, f"valid: {len(ids)} ids, {what}")
+
+
+def export(
+    name: FormatName,
+    to: Annotated[str, typer.Option("--to", metavar="ENGINE", help="llguidance.")] = "llguidance",
+    model: ModelName = "pocket",
+    max_side: Annotated[
+        int,
+        typer.Option("--max-side", min=1, help="Largest side in codes, where sizes are stated."),
+    ] = 32,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Instead of stdout.")
+    ] = None,
+) -> None:
+    """Write a format, in a model's vocabulary, as a grammar that other engines enforce."""
+    from unified.grammar_export import to_llguidance
+    from unified_data.files import atomic_path
+
+    if to != "llguidance":
+        raise ValueError(f"there is no export to {to!r}, expected llguidance")
+    text = to_llguidance(_grammar(name, model), max_side)
+    if output is None:
+        print(text, end="")
+        return
+    with atomic_path(output) as partial:
+        partial.write_text(text, "utf-8")
+    note(f"wrote {output}, {len(text.splitlines())} lines")
+
+
+def _grammar(name: str, model: str) -> Grammar:
+    from unified.checkpoint import read_json
+    from unified.grammar import Grammar
+    from unified.model_files import FILE_NAME, model_directory
+    from unified.vocabulary import Vocabulary
+
+    manifest = model_directory(model) / FILE_NAME
+    vocabulary = Vocabulary.from_json(read_json(manifest)["vocabulary"])
+    try:
+        return Grammar.load(name, vocabulary)
+    except ValueError as error:
+        raise ValueError(
+            f"format {name} does not fit the vocabulary of model {model}: {error}"
+        ) from None

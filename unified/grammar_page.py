@@ -1,0 +1,97 @@
+"""A declared format on one page, as productions people can read."""
+
+from __future__ import annotations
+
+from unified.format_spec import (
+    Codes,
+    Delayed,
+    Format,
+    Item,
+    Lead,
+    Literal,
+    Marker,
+    Register,
+    Repeat,
+)
+
+__all__ = ["page"]
+
+
+def page(found: Format) -> str:
+    """A format's own words about itself, its productions, and what its registers may be."""
+    words = [line[1:].strip() for line in found.source.splitlines() if line.startswith("#")]
+    about = " ".join(words[: words.index("")] if "" in words else words)
+    rules = [("document", _document(found))]
+    for name, role in found.roles.items():
+        begin, end = _lead(role.begin), _lead(role.end)
+        says = [f"begins with {begin}" if begin else "begins the document"]
+        says += [f"ends with {end}"] if end else []
+        rules.append((f"role {name}", ", ".join(says)))
+    separator = f" ({found.text_separator} id+)*" if found.text_separator else ""
+    rules.append(("text", f"id+{separator}"))
+    notes = []
+    for kind, span in found.spans.items():
+        ending = "   and then the document ends" if span.closes else ""
+        rules.append((kind, _items(span.items) + ending))
+        notes += _registers(kind, span.items)
+    rules.append(("markers", " ".join(found.markers)))
+    width = max(len(name) for name, _ in rules)
+    lines = [f"{name:<{width}}  {'is' if name.startswith('role') else ':='}  {rule}"
+             for name, rule in rules]  # fmt: skip
+    return "\n".join([f"{found.name}: {about}", "", *lines, *(["", *notes] if notes else [])])
+
+
+def _document(found: Format) -> str:
+    items = " | ".join(["text", *found.spans])
+    body = f"({items})*"
+    if found.roles:
+        body += f" of the roles {', '.join(found.roles)}"
+    return " ".join(part for part in (_lead(found.begin), body, _lead(found.end)) if part)
+
+
+def _lead(lead: Lead) -> str:
+    return " ".join(_item(item) for item in lead)
+
+
+def _items(items: tuple[Item, ...]) -> str:
+    return " ".join(_item(item) for item in items)
+
+
+def _item(item: Item) -> str:
+    if isinstance(item, Marker):
+        return item.name
+    if isinstance(item, Literal):
+        return f'"{item.text}"'
+    if isinstance(item, Register):
+        return f"{item.name}:{item.block or 'digits'}"
+    if isinstance(item, Codes):
+        return item.blocks
+    if isinstance(item, Delayed):
+        return f"(a step of {item.kind}, {item.fill} where a level has none)+"
+    assert isinstance(item, Repeat)
+    inner = _items(item.of)
+    if item.count is None:
+        return f"({inner}){{{item.sets}}}" if not (item.sets or "").startswith("count@") else (
+            f"({inner})+"
+        )  # fmt: skip
+    count = f"{item.times if item.times > 1 else ''}{item.count}"
+    if item.separator is None:
+        return f"({inner}){{{count}}}" if " " in inner or "{" in inner else f"{inner}{{{count}}}"
+    if item.separate == "each":
+        return f"({inner} {item.separator}){{{count}}}"
+    return f"({inner}){{{count}, {item.separator} between}}"
+
+
+def _registers(kind: str, items: tuple[Item, ...]) -> list[str]:
+    found = []
+    for item in items:
+        if isinstance(item, Register) and item.block:
+            found.append(f"{item.name} of {kind}: one id of block {item.block}, its code + 1")
+        elif isinstance(item, Register):
+            found.append(f"{item.name} of {kind}: decimal digits, at most {item.digits}")
+        elif isinstance(item, Delayed):
+            late = ", ".join(str(step) for step in item.by)
+            found.append(f"levels of {kind}: {late} steps late")
+        elif isinstance(item, Repeat) and item.sets and not item.sets.startswith("count@"):
+            found.append(f"{item.sets} of {kind}: 1 or more, the same wherever it stands")
+    return found
