@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unified.checkpoint import read_json
-from unified.format_spec import parse_format
+from unified.format_reader import parse_format
 from unified.subjects import KnownSubjects
 from unified.vocabulary import Vocabulary
 

@@ -184,13 +184,13 @@ class SpanProgram:
             if env.setdefault(name, size // times) != size // times:
                 raise ValueError(f"{self.kind} grids of this format have equal sides, found {grid}")
         for found in self.stages:
-            name = getattr(found, "name", None)
-            if name not in env:
+            if not isinstance(found, RegisterStage | DigitsStage) or found.name not in env:
                 continue
             most = found.block.size if isinstance(found, RegisterStage) else 10**found.most - 1
-            if not 1 <= env[name] <= most:
+            if not 1 <= env[found.name] <= most:
                 raise ValueError(
-                    f"{self.kind} grid {'x'.join(map(str, grid))}: {name} must be in 1..{most}"
+                    f"{self.kind} grid {'x'.join(map(str, grid))}: {found.name} must be in"
+                    f" 1..{most}"
                 )
         return env
 
@@ -240,8 +240,8 @@ class SpanProgram:
 
     def _find_axes(self) -> tuple[Axis, ...]:
         found: dict[int, tuple[Axis, ...]] = {}
-        for item, axes in _code_paths(self.items, ()):
-            for k in self.levels(item):
+        for codes, axes in _code_paths(self.items, ()):
+            for k in self.levels(codes):
                 if k in found:
                     raise ValueError(f"{self.kind} spans of the format hold level {k} twice")
                 found[k] = axes

@@ -106,12 +106,13 @@ class Vocabulary:
             raise ValueError(
                 f"block 'text' has {self.blocks[0].size} rows, text_rows says {self.text_rows}"
             )
-        end, seen = 0, set()
+        end = 0
+        seen: set[str] = set()
         for block in self.blocks:
             if block.name in seen:
                 raise ValueError(f"block '{block.name}' is declared twice")
             _check_block(block)
-            inside = seen and block.start >= 0 and block.stop <= self.text_rows
+            inside = bool(seen) and block.start >= 0 and block.stop <= self.text_rows
             if block.size < 1 or not (inside or block.runs == ((end, end + block.size),)):
                 raise ValueError(
                     f"block '{block.name}' has ids [{block.start}, {block.stop}), expected at "
