@@ -31,3 +31,18 @@ def make_audio_tokenizer():
         return made.eval()
 
     return make
+
+
+@pytest.fixture
+def check_gradients():
+    """That learning to give waveforms (B, S) back moves every parameter of an audio tokenizer."""
+
+    def check(tokenizer, waveforms: torch.Tensor) -> None:
+        values, codes, _ = tokenizer.quantize(tokenizer.features(waveforms))
+        (tokenizer.waveform(values, codes) - waveforms).square().mean().backward()
+        for name, parameter in tokenizer.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+        tokenizer.zero_grad(set_to_none=True)
+
+    return check

@@ -1,8 +1,8 @@
 """Codecs pretrained by others, from transformers and diffusers, behind our tokenizers' contract.
 
 `load_codec` picks the adapter for a checkpoint, a local folder or a name on the Hugging Face hub;
-the adapters themselves are in the files beside it. Their libraries are imported
-when a checkpoint is loaded and not before: they cost seconds.
+the adapters themselves are in the files beside it. Their libraries are imported when a checkpoint
+is loaded and not before: they cost seconds.
 """
 
 from __future__ import annotations

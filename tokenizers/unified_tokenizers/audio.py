@@ -1,10 +1,10 @@
-"""The audio tokenizer: 16 kHz speech <-> frames of residual codes.
+"""The audio tokenizer: sound <-> frames of codes.
 
-A log-mel front and residual MLPs on code frames, a quantizer, ConvNeXt blocks on frames and doubled
-frames and an inverse-STFT head (Vocos, arXiv:2306.00814): no transposed convolutions, whose
-upsampling leaves tones in the sound. The encoder looks at one code frame (and the 27 ms on either
-side that its windows reach), so that the same sound gives the same codes whatever comes before and
-after; the decoder looks far around.
+A log-mel front (and perhaps one of shorter windows) and residual MLPs on code frames, a quantizer,
+ConvNeXt blocks on frames and parts of them and an inverse-STFT head (Vocos, arXiv:2306.00814): no
+transposed convolutions, whose upsampling leaves tones in the sound. The encoder looks at one code
+frame (and the 27 ms on either side that its windows reach), so that the same sound gives the same
+codes whatever comes before and after; the decoder looks far around.
 
 A causal one is for conversation: its encoder sees the past alone, and more of it, so that codes
 come with the last sample of their frame. Its decoder waits for one frame more, because windows that
@@ -149,7 +149,7 @@ class AudioTokenizer(SavedTokenizer):
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
-        """Number of codes in each residual codebook."""
+        """Number of codes in each of the K codebooks."""
         return self.config.quantizer.codebook_sizes
 
     @property

@@ -27,8 +27,8 @@ IMAGE_LOSSES = {"l1": 1.0, "l2": 5.0, "slopes": 0.5}
 """Default weights of an image tokenizer's losses; `laplacian` and `focal_frequency` can be had, and
 `lpips` where its weights are on disk (see `perceptual`)."""
 AUDIO_LOSSES = {"mel": 1.0, "intelligibility": 1.0}
-"""Default weights of an audio tokenizer's losses; `stft` can be had. After 600 steps on 83 voices
-STOI on others was 0.872, without `intelligibility` 0.799; PESQ and mel distance gain by it too."""
+"""Default weights of an audio tokenizer's losses; `stft` can be had. In one trial (600 steps,
+83 voices, four codes of 1,000) STOI on other voices was 0.872, without `intelligibility` 0.799."""
 _IMAGE = ("l1", "l2", "slopes", "laplacian", "focal_frequency", "lpips")
 _AUDIO = ("mel", "stft", "intelligibility")
 
