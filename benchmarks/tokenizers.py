@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few steps of everything")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     parser.add_argument("--world", metavar="DIR", help="take held-out media from a built world")
-    parser.add_argument("--kind", default="simvq", help="our image tokenizer's quantizer")
+    parser.add_argument("--kind", default="cosine-vq", help="our image tokenizer's quantizer")
     parser.add_argument("--steps", type=int, metavar="N", help="steps of every training")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     options = parser.parse_args()

@@ -5,7 +5,7 @@ What every tokenizer of the library promises is in test_contract.py.
 
 import json
 import shutil
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +83,17 @@ def test_the_fingerprint_is_of_what_is_set_and_not_of_what_could_be():
     tokenizer.config = Later(**settings)
     assert tokenizer.fingerprint == before
     tokenizer.config = Later(**settings, added=4)
+    assert tokenizer.fingerprint != before
+
+
+def test_settings_of_training_alone_leave_the_fingerprint():
+    """Their defaults may change with the library; what a tokenizer codes does not."""
+    tokenizer = image_tokenizer()
+    before, config = tokenizer.fingerprint, tokenizer.config
+    trained = replace(config.quantizer, decay=0.9, revive=0.1, commitment=1.0, entropy=0.2)
+    tokenizer.config = replace(config, quantizer=trained)
+    assert tokenizer.fingerprint == before
+    tokenizer.config = replace(config, quantizer=replace(config.quantizer, groups=2))
     assert tokenizer.fingerprint != before
 
 

@@ -157,6 +157,27 @@ def test_revived_codes_survive_the_next_step_and_get_used(kind):
     assert set(range(7)) <= used(quantizer)
 
 
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("kind", ["vq", "cosine-vq"])
+def test_a_codebook_larger_than_the_batch_gets_used_whatever_the_scale(kind, scale):
+    """Half of all vectors nearly alike, as a plain ground's are; 48 at a time for 256 codes; and
+    they move, as an encoder's do while it learns. With a decay of 0.99 and a `revive` of 0.1 half
+    of the codes are left behind."""
+    torch.manual_seed(0)
+    rng = torch.Generator().manual_seed(1)
+
+    def batch(number: int, step: int) -> torch.Tensor:
+        vectors = torch.randn(1, number, 3, generator=rng)
+        vectors[:, ::2] = torch.tensor([1.0, 0, 0]) + 0.01 * vectors[:, ::2]
+        return scale * (vectors + torch.tensor([0.0, 0.005, 0]) * step)
+
+    quantizer = Quantizer(QuantizerConfig(kind, codes=256, dim=3))
+    for step in range(200):
+        quantizer(batch(48, step))
+    codes = quantizer.eval()(batch(4_000, 200)).codes
+    assert len(codes.unique()) >= 0.66 * 256
+
+
 def test_rows_of_all_codes_add_up():
     rows = CodeRows((3, 5), 4)
     codes = torch.tensor([[2, 0], [0, 4]])

@@ -177,11 +177,12 @@ class SavedTokenizer(nn.Module):
 
 def _changed(config: Any) -> dict[str, Any]:
     """What a configuration sets to other than the default: a setting added to the library later
-    leaves the fingerprints of tokenizers that do without it as they are."""
+    leaves the fingerprints of tokenizers that do without it as they are. Settings of training
+    change no code."""
     found: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
-        if value != field.default:
+        if value != field.default and not field.metadata.get("training"):
             found[field.name] = _changed(value) if is_dataclass(value) else value
     return found
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +28,7 @@ __all__ = ["KINDS", "CodeRows", "Quantized", "Quantizer", "QuantizerConfig"]
 KINDS = ("vq", "cosine-vq", "simvq", "fsq", "lfq", "bsq")
 # FSQ and LFQ keep every code's vector: `levels=[4] * 16` asks for 34 GB in the middle of a run.
 _MOST_CODES = 2**20
+_TRAINING = {"training": True}
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ class QuantizerConfig:
             from their codes. Few dimensions (8) are what keeps a large codebook in use.
         depth: residual codebooks, each coding what those before it left over (arXiv:2107.03312).
         groups: parts that a vector is cut into, each with codebooks of its own (arXiv:2305.02765).
-        decay: of the moving averages of `vq` and `cosine-vq`.
+        decay: of the moving averages of `vq` and `cosine-vq`. The slower, the longer it takes to
+            see that a code is used no more: with 0.99 and a `revive` of 0.1, 230 steps.
         revive: a code of theirs that is used less than this share of the mean is put where a vector
             of the batch is; 0: never.
         commitment: weight of the loss that keeps vectors near their codes.
         entropy: weight of the loss by which `lfq` and `bsq` use all their codes.
+
+    The last four are of training: a fingerprint leaves them out.
     """
 
     kind: str = "fsq"
@@ -61,10 +65,10 @@ class QuantizerConfig:
     dim: int = 0
     depth: int = 1
     groups: int = 1
-    decay: float = 0.99
-    revive: float = 0.1
-    commitment: float = 0.25
-    entropy: float = 0.1
+    decay: float = field(default=0.97, metadata=_TRAINING)
+    revive: float = field(default=0.5, metadata=_TRAINING)
+    commitment: float = field(default=0.25, metadata=_TRAINING)
+    entropy: float = field(default=0.1, metadata=_TRAINING)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -103,7 +107,7 @@ class QuantizerConfig:
     @classmethod
     def parse(cls, entries: Any) -> QuantizerConfig:
         """From plain entries; lists become tuples. Raises ValueError for unknown ones."""
-        known = {field.name for field in fields(cls)}
+        known = {entry.name for entry in fields(cls)}
         if not isinstance(entries, dict) or set(entries) - known:
             raise ValueError(
                 f"quantizer settings are {entries!r}, expected some of {sorted(known)}"
