@@ -13,16 +13,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unified.choice import Guidance, SpanSampling
     from unified.grammar import Grammar
     from unified.limits import Limits
     from unified.model import UnifiedModel
-    from unified.sampling import Sampling, SpanSampling
+    from unified.requests import Sampling
     from unified.sequence import Sequencer
     from unified.text import TextTokenizer
     from unified.vocabulary import Vocabulary
 
 __all__ = [
     "Grammar",
+    "Guidance",
     "Limits",
     "Sampling",
     "Sequencer",
@@ -34,10 +36,11 @@ __all__ = [
 
 _HOME = {
     "Grammar": "grammar",
+    "Guidance": "choice",
     "Limits": "limits",
-    "Sampling": "sampling",
+    "Sampling": "requests",
     "Sequencer": "sequence",
-    "SpanSampling": "sampling",
+    "SpanSampling": "choice",
     "TextTokenizer": "text",
     "UnifiedModel": "model",
     "Vocabulary": "vocabulary",

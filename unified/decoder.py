@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,12 @@ class Cache(Protocol):
 
     lengths: list[int]
 
-    def fork(self, source: int, target: int) -> None:
-        """Make row `target` a copy of row `source` (one prompt, many samples)."""
+    def fork(self, source: int, target: int, length: int | None = None) -> None:
+        """Make row `target` a copy of row `source`, or of its first ids: prompts that begin alike
+        are read once. See `cut`."""
+
+    def cut(self, row: int, length: int) -> None:
+        """Forget all ids of a row but the first; all, where those alone cannot be told apart."""
 
     def move(self, source: int, target: int) -> None:
         """Put row `source` in the place of row `target`, which is finished."""
@@ -60,11 +64,9 @@ class Decoder(Protocol):
     def cache(self, rows: int, max_ids: int) -> Any:
         """A Cache for `rows` rows of at most `max_ids` ids; ValueError past the positions."""
 
-    def prefill(self, cache: Any, row: int, ids: Sequence[int]) -> Array:
-        """Feed `ids` (T of them) to one row. Returns features (T, D), one line an id."""
-
-    def step(self, cache: Any, ids: Sequence[int]) -> Array:
-        """Feed one id to each of rows 0 .. N-1. Returns features (N, D)."""
+    def feed(self, cache: Any, places: Sequence[int], ids: Sequence[Sequence[int]]) -> Array:
+        """Feed one or more ids to each of some rows. Returns features (T, D), one line an id: all
+        those of the first row, then those of the next."""
 
     def logits(self, features: Array, ranges: Ranges) -> Array:
         """float32 (N, sum of range lengths): the logits of the ids in `ranges`, in that order."""
@@ -188,8 +190,8 @@ class StaticCache:
         self.max_ids = max_ids
         self.lengths = [0] * rows
 
-    def fork(self, source: int, target: int) -> None:
-        length = self.lengths[source]
+    def fork(self, source: int, target: int, length: int | None = None) -> None:
+        length = self.lengths[source] if length is None else length
         self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
         self.values[:, target, :, :length] = self.values[:, source, :, :length]
         self.lengths[target] = length
@@ -201,6 +203,10 @@ class StaticCache:
 
     def clear(self, row: int) -> None:
         self.lengths[row] = 0
+
+    def cut(self, row: int, length: int) -> None:
+        assert length <= self.lengths[row]
+        self.lengths[row] = length
 
 
 @dataclass(frozen=True)
@@ -275,59 +281,40 @@ class SlimDecoder:
             self._rotation = np.exp(1j * angle).astype(np.complex64)
         return StaticCache(config, rows, max_ids)
 
-    def prefill(self, cache: StaticCache, row: int, ids: Sequence[int]) -> Array:
-        assert ids
-        assert cache.lengths[row] + len(ids) <= cache.max_ids, (len(ids), cache.max_ids)
-        if len(ids) > PREFILL_IDS:
-            starts = range(0, len(ids), PREFILL_IDS)
-            return np.concatenate(
-                [self.prefill(cache, row, ids[start : start + PREFILL_IDS]) for start in starts]
-            )
-        G, C, T = self.config.num_kv_heads, self.config.head_width, len(ids)
-        past, stop = cache.lengths[row], cache.lengths[row] + T
-        future = None  # -inf where new id t would see a later one
-        if T > 1:
-            later = np.arange(stop) > np.arange(past, stop)[:, None]
-            future = np.where(later, np.float32(-np.inf), np.float32(0))
+    def feed(
+        self, cache: StaticCache, places: Sequence[int], ids: Sequence[Sequence[int]]
+    ) -> Array:
+        counts = [len(row) for row in ids]
+        assert counts and min(counts) > 0, counts
+        if sum(counts) > PREFILL_IDS:
+            if len(ids) > 1:
+                half = len(ids) // 2
+                parts = ((places[:half], ids[:half]), (places[half:], ids[half:]))
+            else:
+                at = range(0, counts[0], PREFILL_IDS)
+                parts = tuple((places, [ids[0][start : start + PREFILL_IDS]]) for start in at)
+            return np.concatenate([self.feed(cache, *part) for part in parts])
+        assert all(cache.lengths[p] + n <= cache.max_ids for p, n in zip(places, counts))
+        groups = _groups(places, counts, cache.lengths)
+        G, C = self.config.num_kv_heads, self.config.head_width
 
         def attend(layer: int, q_THC: Array, k_TGC: Array, v_TGC: Array) -> Array:
-            keys, values = cache.keys[layer, row], cache.values[layer, row]
-            keys[:, past:stop] = k_TGC.swapaxes(0, 1)
-            values[:, past:stop] = v_TGC.swapaxes(0, 1)
-            q_GRTC = q_THC.reshape(T, G, -1, C).transpose(1, 2, 0, 3)
-            keys_GCL = keys[:, :stop].swapaxes(1, 2)
-            scores = (q_GRTC.reshape(G, -1, C) @ keys_GCL).reshape(G, -1, T, stop)
-            if future is not None:
-                scores += future
-            weights = _softmax(scores).reshape(G, -1, stop)
-            mixed_GRTC = (weights @ values[:, :stop]).reshape(G, -1, T, C)
-            return mixed_GRTC.transpose(2, 0, 1, 3).reshape(T, -1)
+            mixed = np.empty((len(q_THC), q_THC.shape[1] * C), np.float32)
+            for group in groups:
+                at, keys, values = group.ids, cache.keys[layer], cache.values[layer]
+                if group.past is None:
+                    mixed[at] = _attend_one(group, q_THC[at], k_TGC[at], v_TGC[at], keys, values)
+                else:
+                    mixed[at] = _attend_row(group, q_THC[at], k_TGC[at], v_TGC[at], keys, values)
+            return mixed
 
-        features = self._run(ids, self._rotation[past:stop, None], attend)
-        cache.lengths[row] = stop
-        return features
-
-    def step(self, cache: StaticCache, ids: Sequence[int]) -> Array:
-        if len(ids) == 1:
-            return self.prefill(cache, 0, ids)
-        G, C, N = self.config.num_kv_heads, self.config.head_width, len(ids)
-        at, rows = np.array(cache.lengths[:N]), np.arange(N)
-        stop = int(at.max()) + 1
-        assert stop <= cache.max_ids, (stop, cache.max_ids)
-        beyond = np.where(np.arange(stop) > at[:, None], np.float32(-np.inf), np.float32(0))
-        beyond = beyond[:, None, None]
-
-        def attend(layer: int, q_NHC: Array, k_NGC: Array, v_NGC: Array) -> Array:
-            keys, values = cache.keys[layer], cache.values[layer]
-            keys[rows, :, at] = k_NGC
-            values[rows, :, at] = v_NGC
-            scores = q_NHC.reshape(N, G, -1, C) @ keys[:N, :, :stop].swapaxes(2, 3)
-            scores += beyond
-            return (_softmax(scores) @ values[:N, :, :stop]).reshape(N, -1)
-
-        features = self._run(ids, self._rotation[at][:, None], attend)
-        for row in range(N):
-            cache.lengths[row] += 1
+        flat = [id for row in ids for id in row]
+        positions = np.concatenate(
+            [np.arange(cache.lengths[p], cache.lengths[p] + n) for p, n in zip(places, counts)]
+        )
+        features = self._run(flat, self._rotation[positions][:, None], attend)
+        for place, count in zip(places, counts):
+            cache.lengths[place] += count
         return features
 
     def _run(
@@ -358,6 +345,83 @@ class SlimDecoder:
         with self._blas.limit(limits=1):
             parts = [features @ self.head_VD[start:stop].T for start, stop in ranges]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+class _Group(NamedTuple):
+    """Rows whose attention is computed together. ids: theirs, among all that are fed.
+
+    past None: rows [first, first + N) that take one id each; at: (N,), where it goes; stop: one
+    more than the last of these. Otherwise row `first`, ids from `past` to `stop`.
+    mask: -inf where an id sees none, broadcast over heads; None where all are seen.
+    """
+
+    ids: slice
+    first: int
+    past: int | None
+    stop: int
+    at: NDArray[np.int64] | None
+    mask: Array | None
+
+
+def _groups(places: Sequence[int], counts: Sequence[int], lengths: Sequence[int]) -> list[_Group]:
+    """Rows with one new id whose places follow each other are one group, every other its own."""
+    found: list[_Group] = []
+    row = start = 0
+    while row < len(places):
+        place, count = places[row], counts[row]
+        end = row + 1
+        while count == 1 and end < len(places) and counts[end] == 1:
+            if places[end] != place + end - row:
+                break
+            end += 1
+        if end - row > 1:
+            at = np.array([lengths[p] for p in places[row:end]])
+            stop = int(at.max()) + 1
+            mask = np.where(np.arange(stop) > at[:, None], np.float32(-np.inf), np.float32(0))
+            ids = slice(start, start + end - row)
+            found.append(_Group(ids, place, None, stop, at, mask[:, None, None]))
+        else:
+            past, stop = lengths[place], lengths[place] + count
+            later = None
+            if count > 1:
+                seen = np.arange(stop) <= np.arange(past, stop)[:, None]
+                later = np.where(seen, np.float32(0), np.float32(-np.inf))
+            found.append(_Group(slice(start, start + count), place, past, stop, None, later))
+        start += sum(counts[row:end])
+        row = end
+    return found
+
+
+def _attend_one(
+    group: _Group, q_NHC: Array, k_NGC: Array, v_NGC: Array, keys: Array, values: Array
+) -> Array:
+    """Attention of several rows, one new id each; keys and values (row, G, L, C) get theirs."""
+    N, G, C = k_NGC.shape
+    rows, stop = slice(group.first, group.first + N), group.stop
+    keys[rows][np.arange(N), :, group.at] = k_NGC
+    values[rows][np.arange(N), :, group.at] = v_NGC
+    scores = q_NHC.reshape(N, G, -1, C) @ keys[rows, :, :stop].swapaxes(2, 3)
+    scores += group.mask
+    return (_softmax(scores) @ values[rows, :, :stop]).reshape(N, -1)
+
+
+def _attend_row(
+    group: _Group, q_THC: Array, k_TGC: Array, v_TGC: Array, keys: Array, values: Array
+) -> Array:
+    """Attention of one row's T new ids."""
+    T, G, C = k_TGC.shape
+    past, stop = group.past, group.stop
+    keys, values = keys[group.first], values[group.first]
+    keys[:, past:stop] = k_TGC.swapaxes(0, 1)
+    values[:, past:stop] = v_TGC.swapaxes(0, 1)
+    q_GRTC = q_THC.reshape(T, G, -1, C).transpose(1, 2, 0, 3)
+    keys_GCL = keys[:, :stop].swapaxes(1, 2)
+    scores = (q_GRTC.reshape(G, -1, C) @ keys_GCL).reshape(G, -1, T, stop)
+    if group.mask is not None:
+        scores += group.mask
+    weights = _softmax(scores).reshape(G, -1, stop)
+    mixed_GRTC = (weights @ values[:, :stop]).reshape(G, -1, T, C)
+    return mixed_GRTC.transpose(2, 0, 1, 3).reshape(T, -1)
 
 
 def _normed(x: Array, eps: float) -> Array:

@@ -32,7 +32,7 @@ def parse_format(text: str) -> Format:
     except yaml.YAMLError as error:
         raise ValueError(f"the format is not valid YAML: {error}") from None
     keys = ("name", "markers", "padding", "document", "roles", "text", "spans")
-    _keys(top, "format", keys)
+    _keys(top, "format", keys, ("guidance",))
     markers = top["markers"]
     if (
         not isinstance(markers, list)
@@ -49,6 +49,10 @@ def parse_format(text: str) -> Format:
     if start is not None and start not in top["roles"]:
         raise ValueError(f"format.document.start names {start!r}, which is not among format.roles")
     separator = top["text"]["separator"]
+    blank = None
+    if "guidance" in top:
+        _keys(top["guidance"], "format.guidance", ("blank",))
+        blank = reader.marker(top["guidance"]["blank"], "guidance.blank")
     found = Format(
         name=str(top["name"]),
         markers=tuple(markers),
@@ -60,6 +64,7 @@ def parse_format(text: str) -> Format:
         text_separator=None if separator is None else reader.marker(separator, "text.separator"),
         spans=_spans(reader, top["spans"]),
         source=text,
+        blank=blank,
     )
     _check_document(found)
     return found

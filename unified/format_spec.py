@@ -9,6 +9,8 @@ A format says how a document is laid out as ids:
     roles: {ROLE: LEAD | {begin: LEAD, end: LEAD}}
     text: {separator: NAME | null}   between two texts of a role; null: such texts cannot be told
                                      apart and are refused
+    guidance: {blank: NAME}          where guidance does without a text, this stands for each of its
+                                     ids; without it such texts are left out
     spans: {KIND: [items] | {modality: image | audio, items: [items], closes: true}}
                                      KIND is image, audio, or a name whose modality is given;
                                      closes: nothing but the end of the document may follow
@@ -124,6 +126,7 @@ class Format:
     text_separator: str | None
     spans: Mapping[str, Span]
     source: str
+    blank: str | None = None
 
     @property
     def literals(self) -> tuple[str, ...]:

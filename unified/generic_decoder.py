@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from unified.decoder import Array, Ranges
 
@@ -20,9 +21,22 @@ class GenericCache:
         self.rows: list[Any] = [None] * rows
         self.lengths = [0] * rows
 
-    def fork(self, source: int, target: int) -> None:
+    def fork(self, source: int, target: int, length: int | None = None) -> None:
         self.rows[target] = copy.deepcopy(self.rows[source])
         self.lengths[target] = self.lengths[source]
+        if length is not None:
+            self.cut(target, length)
+
+    def cut(self, row: int, length: int) -> None:
+        """A cache that cannot forget its last ids alone (sliding windows, states) forgets all."""
+        if length == self.lengths[row]:
+            return
+        layers = getattr(self.rows[row], "layers", ())
+        if layers and all(type(layer) is DynamicLayer for layer in layers):
+            self.rows[row].crop(length)
+            self.lengths[row] = length
+        else:
+            self.clear(row)
 
     def move(self, source: int, target: int) -> None:
         if source != target:
@@ -52,20 +66,22 @@ class GenericDecoder:
         return GenericCache(rows)
 
     @torch.inference_mode()
-    def prefill(self, cache: GenericCache, row: int, ids: Sequence[int]) -> Array:
-        """Returns float32 (T, V): the features here are the logits themselves, since some models
-        scale or cap them after the head."""
-        out = self.hf(
-            input_ids=torch.tensor([list(ids)], device=self.hf.device),
-            past_key_values=cache.rows[row],
-            use_cache=True,
-        )
-        cache.rows[row] = out.past_key_values
-        cache.lengths[row] += len(ids)
-        return out.logits[0].float().cpu().numpy()
-
-    def step(self, cache: GenericCache, ids: Sequence[int]) -> Array:
-        return np.concatenate([self.prefill(cache, row, [id]) for row, id in enumerate(ids)])
+    def feed(
+        self, cache: GenericCache, places: Sequence[int], ids: Sequence[Sequence[int]]
+    ) -> Array:
+        """Features here are the logits themselves (T, V), float32: some models scale or cap them
+        after the head."""
+        found = []
+        for place, row in zip(places, ids):
+            out = self.hf(
+                input_ids=torch.tensor([list(row)], device=self.hf.device),
+                past_key_values=cache.rows[place],
+                use_cache=True,
+            )
+            cache.rows[place] = out.past_key_values
+            cache.lengths[place] += len(row)
+            found.append(out.logits[0].float().cpu().numpy())
+        return np.concatenate(found)
 
     def logits(self, features: Array, ranges: Ranges) -> Array:
         return np.concatenate([features[:, start:stop] for start, stop in ranges], axis=-1)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from unified.block import Ranges
 from unified.coded import (
     Coded,
     CodedAudio,
@@ -35,7 +36,7 @@ from unified.format_spec import Format, Lead, Marker, load_format
 from unified.grammar_state import State
 from unified.limits import Limits, Rules, work_out
 from unified.span_program import SpanProgram
-from unified.vocabulary import Ranges, Vocabulary
+from unified.vocabulary import Vocabulary
 
 __all__ = [
     "MODALITIES",
@@ -84,6 +85,9 @@ class Grammar:
         self.begin = self._lead(format.begin)
         self.end = self._lead(format.end)
         self.padding = vocabulary.marker(format.padding)
+        self.blank = None
+        if format.blank is not None:
+            self.blank = vocabulary.marker(format.blank)
         self.separator = None
         if format.text_separator is not None:
             self.separator = vocabulary.marker(format.text_separator)
@@ -245,6 +249,13 @@ class Grammar:
         return lead[0] if lead else self.programs[kind].begin
 
     # Ids to documents.
+
+    def modality(self, id: int) -> str:
+        """What an id is of: "text", "image", "audio" or "marker" (sizes are markers, too)."""
+        name = self.vocabulary.block_of(id).name.rpartition(".")[0]
+        if name in self.programs:
+            return self.programs[name].modality
+        return "text" if self.is_text(id) else "marker"
 
     def start(self, limits: Limits | None = None) -> State:
         """The state before the first id. ValueError if the limits cannot be met."""

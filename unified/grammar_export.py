@@ -13,12 +13,12 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from unified.format_spec import Codes, Item, Literal, Marker, Repeat
-from unified.span_program import DigitsStage, Ending, OpenStage, RegisterStage, RunStage
+from unified.span_stages import DigitsStage, Ending, OpenStage, RegisterStage, RunStage
 
 if TYPE_CHECKING:
+    from unified.block import Ranges
     from unified.grammar import Grammar
     from unified.span_program import SpanProgram
-    from unified.vocabulary import Ranges
 
 __all__ = ["to_llguidance"]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unified.block import Ranges
 from unified.coded import (
     CODED_MEDIA,
     CodedText,
@@ -24,7 +25,6 @@ from unified.coded import (
 )
 from unified.limits import FREE, UNLIMITED, Limits
 from unified.span_state import SpanState
-from unified.vocabulary import Ranges
 
 if TYPE_CHECKING:
     from unified.grammar import Grammar

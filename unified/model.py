@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from unified.events import Done, Event
 from unified.grammar import Grammar
 from unified.model_files import load_diffusion, load_model, model_directory, save_model
 from unified.new_model import create_decoder, extend_decoder
-from unified.sampling import Sampler, Sampling
+from unified.requests import Sampling
+from unified.sampling import Sampler
 from unified.sequence import Sequencer
 from unified.streaming import stream
 from unified.subjects import KnownSubjects
@@ -190,17 +191,23 @@ class UnifiedModel:
     def stream(
         self,
         documents: Sequence[Document],
-        sampling: Sampling | None = None,
+        sampling: Sampling | Sequence[Sampling] | None = None,
         seeds: Sequence[int] | None = None,
+        negative: str | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> Iterator[Event]:
         """Fill the slots of documents, telling what happens as it does (`unified.events`).
 
-        Rows share the decoder, yet each depends on its document and seed alone. seeds: one for
-        each document; None: 0, 1, 2, ...
+        Rows share the decoder, yet each depends on its document, parameters and seed alone.
+
+        sampling: for all, or one for each document; None: the model's. seeds: one for each
+        document; None: 0, 1, 2, ... negative: what guidance has in place of the prompt.
+        cancelled: asked before every step; once it says yes, rows under way are dropped.
         """
         seeds = range(len(documents)) if seeds is None else seeds
-        sampler = Sampler(self.decoder(), self.grammar)
-        yield from stream(sampler, self.sequencer, documents, seeds, sampling or self.sampling)
+        sampler = Sampler(self.decoder(), self.grammar, self.text_tokenizer)
+        chosen = self.sampling if sampling is None else sampling
+        yield from stream(sampler, self.sequencer, documents, seeds, chosen, negative, cancelled)
 
     def generate(
         self,

@@ -17,7 +17,7 @@ from typing import Any
 from unified import checkpoint
 from unified.decoder import Decoder
 from unified.grammar import Grammar
-from unified.sampling import Sampling
+from unified.requests import Sampling
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError

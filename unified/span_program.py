@@ -11,86 +11,27 @@ is under way: the first steps and the last ones hold `fill` for the levels that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
-from unified.format_spec import Codes, Delayed, Item, Literal, Marker, Register, Repeat, Span
-from unified.vocabulary import Block, Ranges, Vocabulary
-
-Env = Mapping[str, int]
-
-
-class Leaf(NamedTuple):
-    """One expected id in [lo, hi). level: codebook level, or -1 for a marker."""
-
-    lo: int
-    hi: int
-    ranges: Ranges
-    level: int
-
-
-class Plan:
-    """A run of leaves. done: position -> index of the row or frame complete with it.
-
-    lows: int64 (length,), the least id of each leaf. levels: int64 (length,), theirs.
-    """
-
-    __slots__ = ("done", "leaves", "length", "levels", "lows")
-
-    def __init__(self, leaves: tuple[Leaf, ...], done: dict[int, int]):
-        self.leaves = leaves
-        self.length = len(leaves)
-        self.done = done
-        self.lows = np.array([leaf.lo for leaf in leaves], dtype=np.int64)
-        self.levels = np.array([leaf.level for leaf in leaves], dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class RegisterStage:
-    name: str
-    block: Block
-
-
-@dataclass(frozen=True)
-class DigitsStage:
-    """A register in decimal digits, at most `most` of them. ids: of the digits 0 to 9."""
-
-    name: str
-    most: int
-    ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What delayed levels still hold once the first one is through."""
-
-    of: Delayed
-
-
-@dataclass(frozen=True)
-class RunStage:
-    items: tuple[Item | Ending, ...]
-
-
-@dataclass(frozen=True)
-class OpenStage:
-    """Items repeated at least once, until the next stage begins; sets `register` to how often.
-
-    ramp: in its first so many turns levels come in, one after the other.
-    """
-
-    items: tuple[Item, ...]
-    register: str
-    ramp: int = 0
-
-
-Stage = RegisterStage | DigitsStage | RunStage | OpenStage
-Axis = tuple[str | None, int]
-"""Length of an axis of the grid: a register and how often its value is taken, or None and it."""
+from unified.format_spec import Codes, Delayed, Item, Literal, Marker, Repeat, Span
+from unified.span_stages import (
+    Axis,
+    DigitsStage,
+    Ending,
+    Env,
+    Leaf,
+    OpenStage,
+    Plan,
+    RegisterStage,
+    RunStage,
+    code_paths,
+    counters,
+    latest_level,
+    read_stages,
+)
+from unified.vocabulary import Vocabulary
 
 
 class SpanProgram:
@@ -112,7 +53,7 @@ class SpanProgram:
         first = span.items[0]
         assert isinstance(first, Marker)
         self.begin = vocabulary.marker(first.name)
-        self.stages = _stages(span.items[1:], vocabulary)
+        self.stages = read_stages(span.items[1:], vocabulary)
         header = [s for s in self.stages if isinstance(s, RegisterStage | DigitsStage)]
         self.registers = tuple(stage.name for stage in header)
         self.open_registers = tuple(s.register for s in self.stages if isinstance(s, OpenStage))
@@ -122,7 +63,7 @@ class SpanProgram:
         self._last_codes = max(
             i
             for i, s in enumerate(self.stages)
-            if isinstance(s, RunStage | OpenStage) and any(_code_paths(s.items, ()))
+            if isinstance(s, RunStage | OpenStage) and any(code_paths(s.items, ()))
         )
         self._expanded = lru_cache(maxsize=512)(self._expand_stage)
         self._check_open_repeats()
@@ -131,7 +72,7 @@ class SpanProgram:
         """The leaves of a run, or of one turn of an open repeat, under these registers."""
         found = self.stages[stage]
         assert isinstance(found, RunStage | OpenStage)
-        counts = tuple((n, env[n]) for n in _counts(found.items))
+        counts = tuple((n, env[n]) for n in counters(found.items))
         return self._expanded(stage, counts, min(turn, getattr(found, "ramp", 0)))
 
     def length(self, env: Env, stage: int = -1) -> int:
@@ -240,7 +181,7 @@ class SpanProgram:
 
     def _find_axes(self) -> tuple[Axis, ...]:
         found: dict[int, tuple[Axis, ...]] = {}
-        for codes, axes in _code_paths(self.items, ()):
+        for codes, axes in code_paths(self.items, ()):
             for k in self.levels(codes):
                 if k in found:
                     raise ValueError(f"{self.kind} spans of the format hold level {k} twice")
@@ -253,7 +194,7 @@ class SpanProgram:
         axes = next(iter(found.values()))
         if not 1 <= len(axes) <= 2:
             raise ValueError(f"{self.kind} codes must stand in one or two repeats, found {axes}")
-        counted = [n for st in self.stages if isinstance(st, RunStage) for n in _counts(st.items)]
+        counted = [n for st in self.stages if isinstance(st, RunStage) for n in counters(st.items)]
         for name in (*self.registers, *self.open_registers, *counted):
             if name not in [axis for axis, _ in axes]:
                 raise ValueError(f"{self.kind} spans: register {name} is no side of the grid")
@@ -276,7 +217,7 @@ class SpanProgram:
                     raise ValueError(f"{self.kind} spans: a repeat of {name} within itself")
             env = dict.fromkeys((*self.registers, *self.open_registers), 1)
             if isinstance(stage, OpenStage):
-                if set(_counts(stage.items)) & {*self.open_registers}:
+                if set(counters(stage.items)) & {*self.open_registers}:
                     raise ValueError(f"{self.kind} spans: an open repeat counts inside another")
                 again = self.plan(at, env).leaves[0]
                 after = self.plan(at + 1, env).leaves[0]
@@ -318,7 +259,7 @@ class SpanProgram:
                 out += [(self._code(k), index) for k in self.levels(item)]
             elif isinstance(item, Delayed):
                 fill = self._leaf(self.vocabulary.marker(item.fill))
-                latest = _latest(item)
+                latest = latest_level(item)
                 for k, late in enumerate(item.by):
                     # A frame is complete with its code of the level that is latest.
                     frame = 0 if k == latest and turn >= late else None
@@ -341,7 +282,7 @@ class SpanProgram:
         for step in range(frames, frames + max(item.by)):
             for k, late in enumerate(item.by):
                 code = late <= step < frames + late
-                frame = step - late if code and k == _latest(item) else None
+                frame = step - late if code and k == latest_level(item) else None
                 out.append((self._code(k) if code else fill, frame))
 
     @staticmethod
@@ -368,67 +309,3 @@ class SpanProgram:
             else:
                 total += 1
         return total
-
-
-def _latest(item: Delayed) -> int:
-    """The last of the levels that come latest."""
-    return max(range(len(item.by)), key=lambda k: (item.by[k], k))
-
-
-def _stages(items: tuple[Item, ...], vocabulary: Vocabulary) -> tuple[Stage, ...]:
-    stages: list[Stage] = []
-
-    def run(item: Item | Ending) -> None:
-        if stages and isinstance(stages[-1], RunStage):
-            stages[-1] = RunStage((*stages[-1].items, item))
-        else:
-            stages.append(RunStage((item,)))
-
-    for item in items:
-        if isinstance(item, Register) and item.block is not None:
-            stages.append(RegisterStage(item.name, vocabulary.block(item.block)))
-        elif isinstance(item, Register):
-            digits = [vocabulary.literal(digit) for digit in "0123456789"]
-            if any(len(ids) != 1 for ids in digits):
-                raise ValueError(f"the vocabulary writes digits as {digits}, expected an id each")
-            stages.append(DigitsStage(item.name, item.digits, tuple(ids[0] for ids in digits)))
-        elif isinstance(item, Repeat) and item.count is None:
-            assert item.sets is not None
-            stages.append(OpenStage(item.of, item.sets))
-        elif isinstance(item, Delayed):
-            stages.append(OpenStage((item,), item.sets, max(item.by)))
-            run(Ending(item))
-        else:
-            run(item)
-    return tuple(stages)
-
-
-def _counts(items: tuple[Item | Ending, ...]) -> tuple[str, ...]:
-    """The registers that repeats inside `items` count by."""
-    names: list[str] = []
-    for item in items:
-        if isinstance(item, Ending):
-            names.append(item.of.sets)
-        elif isinstance(item, Repeat):
-            names += [item.count] if isinstance(item.count, str) else []
-            names += _counts(item.of)
-    return tuple(dict.fromkeys(names))
-
-
-def _code_paths(
-    items: tuple[Item | Ending, ...], axes: tuple[Axis, ...]
-) -> list[tuple[Codes, tuple[Axis, ...]]]:
-    """Every Codes item with the counts of the repeats around it, outermost first."""
-    found: list[tuple[Codes, tuple[Axis, ...]]] = []
-    for item in items:
-        if isinstance(item, Codes):
-            found.append((item, axes))
-        elif isinstance(item, Delayed):
-            found.append((Codes(item.kind), (*axes, (item.sets, 1))))
-        elif isinstance(item, Repeat):
-            if isinstance(item.count, int):
-                axis: Axis = (None, item.count * item.times)
-            else:
-                axis = (item.count if item.count is not None else item.sets, item.times)
-            found += _code_paths(item.of, (*axes, axis))
-    return found

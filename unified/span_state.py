@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from unified.block import Ranges
 from unified.coded import Event, FrameDone, RowDone, SpanBegin
 from unified.limits import UNLIMITED
-from unified.span_program import DigitsStage, OpenStage, Plan, RegisterStage, SpanProgram
-from unified.vocabulary import Ranges
+from unified.span_program import SpanProgram
+from unified.span_stages import DigitsStage, OpenStage, Plan, RegisterStage
 
 
 class _Ones(dict[str, int]):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from unified.coded import Coded, FrameDone, RowDone, SpanBegin, SpanEnd, TextIds
+from unified.coded import Coded, CodedText, FrameDone, RowDone, SpanBegin, SpanEnd, TextIds
 from unified.events import (
     AudioBegun,
     AudioDone,
@@ -18,8 +19,10 @@ from unified.events import (
     ImageRow,
     TextPiece,
 )
-from unified.sampling import CodedSlot, Finished, Request, Sampler, Sampling, Step
+from unified.requests import CodedSlot, Finished, Request, Sampling, Step
+from unified.sampling import Cancelled, Sampler
 from unified.sequence import Sequencer
+from unified.stops import StopFinder, cut
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 
 
@@ -28,15 +31,22 @@ def stream(
     sequencer: Sequencer,
     documents: Sequence[Document],
     seeds: Sequence[int],
-    sampling: Sampling,
+    sampling: Sampling | Sequence[Sampling],
+    negative: str | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[Event]:
     """Fill the slots of every document; one `Done` for each, in the order they end.
 
-    Raises ValueError, before the first event, for a document without slots, media the model cannot
-    read, or a budget that is too small.
+    See `UnifiedModel.stream`. Raises ValueError, before the first event, for a document without
+    slots, media the model cannot read, or a budget that is too small.
     """
-    if len(seeds) != len(documents):
-        raise ValueError(f"{len(documents)} documents but {len(seeds)} seeds; give one for each")
+    each = [sampling] * len(documents) if isinstance(sampling, Sampling) else list(sampling)
+    for name, values in (("seeds", seeds), ("sampling", each)):
+        if len(values) != len(documents):
+            raise ValueError(f"{len(documents)} documents, {len(values)} {name}; give one for each")
+    without = ()
+    if negative:
+        without = (CodedText(tuple(sequencer.text_tokenizer.encode(negative))),)
     # Many samples of one document: its pictures and sounds are tokenized once.
     coded: dict[int, tuple[Coded | CodedSlot, ...]] = {}
     for document in documents:
@@ -45,9 +55,15 @@ def stream(
                 coded_slot(segment, sequencer) if isinstance(segment, Slot) else segment
                 for segment in sequencer.code(document)
             )
-    rows = [Request(coded[id(document)], seed) for document, seed in zip(documents, seeds)]
-    translators = [_Translator(row, document, sequencer) for row, document in enumerate(documents)]
-    for step in sampler.run(rows, sampling):
+    rows = [
+        Request(coded[id(document)], seed, own, without)
+        for document, seed, own in zip(documents, seeds, each)
+    ]
+    translators = [
+        _Translator(row, document, sequencer, own.stop)
+        for row, (document, own) in enumerate(zip(documents, each))
+    ]
+    for step in sampler.run(rows, each[0] if each else Sampling(), cancelled):
         yield from translators[step.row].translate(step)
 
 
@@ -62,15 +78,21 @@ def coded_slot(slot: Slot, sequencer: Sequencer) -> CodedSlot:
 class _Translator:
     """Turns the steps of one row into events, and gathers its document."""
 
-    def __init__(self, row: int, document: Document, sequencer: Sequencer) -> None:
+    def __init__(
+        self, row: int, document: Document, sequencer: Sequencer, stops: Sequence[str]
+    ) -> None:
         self.row = row
         self.document = document
         self.sequencer = sequencer
-        self.pieces = sequencer.text_tokenizer.stream()
+        self.stops = stops
+        self.text = StopFinder(sequencer.text_tokenizer, stops)
         self.filled: dict[int, list[Segment]] = {index: [] for index in document.slots}
         self.decode_seconds = 0.0
 
-    def translate(self, step: Step | Finished) -> Iterator[Event]:
+    def translate(self, step: Step | Finished | Cancelled) -> Iterator[Event]:
+        if isinstance(step, Cancelled):
+            yield Dropped(self.row, f"cancelled after {step.sampled} sampled ids")
+            return
         if isinstance(step, Finished):
             yield Done(
                 self.row,
@@ -84,14 +106,11 @@ class _Translator:
             return
         event, row = step.event, self.row
         if isinstance(event, TextIds):
-            if piece := self.pieces.push(event.ids):
+            self.text.push(event.ids)
+            if piece := self.text.take():
                 yield TextPiece(row, piece)
-        elif isinstance(event, SpanBegin) and event.kind == "image":
-            height, width = (n or 0 for n in event.grid)
-            stride = self.sequencer.image_tokenizer.stride
-            yield ImageBegun(row, height * stride, width * stride)
-        elif isinstance(event, SpanBegin) and event.kind == "audio":
-            yield AudioBegun(row)
+        elif isinstance(event, SpanBegin):
+            yield from self._begun(event)
         elif isinstance(event, RowDone):
             yield ImageRow(row, event.row, event.codes)
         elif isinstance(event, FrameDone):
@@ -101,10 +120,23 @@ class _Translator:
         elif isinstance(event, SpanEnd):
             yield from self._ended(step.index, event)
 
+    def _begun(self, event: SpanBegin) -> Iterator[Event]:
+        if event.kind == "text":
+            return
+        if self.sequencer.grammar.programs[event.kind].modality == "audio":
+            yield AudioBegun(self.row)
+            return
+        height, width = (n or 0 for n in event.grid)
+        stride = self.sequencer.image_tokenizer.stride
+        yield ImageBegun(self.row, height * stride, width * stride)
+
     def _ended(self, index: int, event: SpanEnd) -> Iterator[Event]:
         begun = time.perf_counter()
         segment = self.sequencer.decode_segment(event.segment)
         self.decode_seconds += time.perf_counter() - begun
+        if isinstance(segment, Text) and (kept := cut(segment.text, self.stops)) is not None:
+            segment = replace(segment, text=kept)
+            self.text.reset()
         self.filled[index].append(segment)
         if isinstance(segment, Image):
             yield ImageDone(self.row, segment)
@@ -112,7 +144,7 @@ class _Translator:
             yield AudioDone(self.row, segment)
         else:
             assert isinstance(segment, Text)
-            if rest := self.pieces.flush():
+            if rest := self.text.flush():
                 yield TextPiece(self.row, rest)
             if lost := segment.text.count("\ufffd"):
                 yield Dropped(

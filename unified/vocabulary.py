@@ -14,71 +14,30 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-TEXT, MARKERS, SIZE = "text", "markers", "size"
+from unified.block import (
+    MARKERS,
+    SIZE,
+    TEXT,
+    Block,
+    Ranges,
+    first_outside,
+    integers,
+    read_blocks,
+    take,
+)
 
-Ranges = tuple[tuple[int, int], ...]
+__all__ = ["Block", "Ranges", "Vocabulary", "VocabularyMismatchError"]
 
 
 class VocabularyMismatchError(ValueError):
     """Two vocabularies that had to be the same are not."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """The ids `[start, start + size)`, or those in `table`.
-
-    level: codebook level of a media block, None otherwise.
-    fingerprint: of the tokenizer whose codes the block holds (text or media), None if it has none.
-    symbols: names of the ids of the markers block, in order.
-    table: the id of each code, where they do not count up from `start`, which is the least of them.
-    """
-
-    name: str
-    start: int
-    size: int
-    level: int | None = None
-    fingerprint: str | None = None
-    symbols: tuple[str, ...] | None = None
-    table: tuple[int, ...] | None = None
-
-    @classmethod
-    def at(cls, name: str, ids: Iterable[int], **fields: Any) -> Block:
-        """A block with these ids in the order of its codes."""
-        table = tuple(int(id) for id in ids)
-        counted = table == tuple(range(table[0], table[0] + len(table)))
-        return cls(name, min(table), len(table), table=None if counted else table, **fields)
-
-    @cached_property
-    def runs(self) -> tuple[tuple[int, int], ...]:
-        """Its ids as sorted disjoint ranges [start, stop)."""
-        if self.table is None:
-            return ((self.start, self.start + self.size),)
-        ids = np.sort(np.array(self.table))
-        ends = np.flatnonzero(np.diff(ids) != 1)
-        starts, stops = ids[np.r_[0, ends + 1]], ids[np.r_[ends, len(ids) - 1]] + 1
-        return tuple(zip(starts.tolist(), stops.tolist()))
-
-    @property
-    def stop(self) -> int:
-        """One more than its largest id."""
-        return self.runs[-1][1]
-
-    def id(self, code: int) -> int:
-        return self.start + code if self.table is None else self.table[code]
-
-    @cached_property
-    def codes(self) -> np.ndarray:
-        """Of a block with a table: the code of id - start, -1 where that is another block's."""
-        found = np.full(self.stop - self.start, -1)
-        found[np.array(self.table) - self.start] = np.arange(self.size)
-        return found
 
 
 @dataclass(frozen=True)
@@ -111,7 +70,7 @@ class Vocabulary:
         for block in self.blocks:
             if block.name in seen:
                 raise ValueError(f"block '{block.name}' is declared twice")
-            _check_block(block)
+            block.check()
             inside = bool(seen) and block.start >= 0 and block.stop <= self.text_rows
             if block.size < 1 or not (inside or block.runs == ((end, end + block.size),)):
                 raise ValueError(
@@ -286,13 +245,13 @@ class Vocabulary:
             if not 0 <= codes < usable or (block_name == TEXT and not self.is_text(codes)):
                 raise self._bad_code(codes, block, usable)
             return block.id(codes)
-        codes = _integers(codes)
-        bad = _first_outside(codes, 0, usable)
+        codes = integers(codes)
+        bad = first_outside(codes, 0, usable)
         if bad is None and block_name == TEXT:
             bad = self._first_other(codes)
         if bad is not None:
             raise self._bad_code(bad, block, usable)
-        return codes + block.start if block.table is None else _take(block.table, codes)
+        return codes + block.start if block.table is None else take(block.table, codes)
 
     def from_ids(self, block_name: str, ids: Any) -> Any:
         """Ids of a block -> codes: the inverse of `to_ids`, with the same checks."""
@@ -309,12 +268,12 @@ class Vocabulary:
             if not inside:
                 raise self._bad_id(ids, block, stop)
             return code
-        ids = _integers(ids)
-        bad = _first_outside(ids, block.start, stop)
+        ids = integers(ids)
+        bad = first_outside(ids, block.start, stop)
         if bad is None and block_name == TEXT:
             bad = self._first_other(ids)
         if bad is None and block.table is not None:
-            codes = _take(block.codes, ids - block.start)
+            codes = take(block.codes, ids - block.start)
             if not len(codes) or codes.min() >= 0:
                 return codes
             bad = int(ids[codes < 0].reshape(-1)[0])
@@ -337,7 +296,7 @@ class Vocabulary:
         """The first of some ids of the text tokenizer that another block holds."""
         if len(self.text_ranges) == 1 and self.text_ranges[0] == (0, self.text_size):
             return None
-        text = _take(np.frombuffer(self._text_mask, np.uint8).astype(np.int64), values)
+        text = take(np.frombuffer(self._text_mask, np.uint8).astype(np.int64), values)
         others = values[text == 0]
         return int(others.reshape(-1)[0]) if len(others) else None
 
@@ -356,13 +315,7 @@ class Vocabulary:
         )
 
     def to_json(self) -> dict[str, Any]:
-        blocks = []
-        for block in self.blocks:
-            fields = {k: v for k, v in asdict(block).items() if v is not None}
-            for key in ("symbols", "table"):
-                if key in fields:
-                    fields[key] = list(fields[key])
-            blocks.append(fields)
+        blocks = [block.to_json() for block in self.blocks]
         found = {"text_size": self.text_size, "text_rows": self.text_rows, "blocks": blocks}
         if self.literals:
             found["literals"] = {text: list(ids) for text, ids in self.literals}
@@ -377,35 +330,7 @@ class Vocabulary:
                 "a vocabulary must be an object with text_size, text_rows and blocks, found "
                 + (f"keys {sorted(obj)}" if isinstance(obj, dict) else type(obj).__name__)
             )
-        known = {
-            "name": str,
-            "start": int,
-            "size": int,
-            "level": int,
-            "fingerprint": str,
-            "symbols": list,
-            "table": list,
-        }
-        blocks = []
-        if not isinstance(obj["blocks"], list):
-            raise ValueError("blocks of a vocabulary must be a list")
-        for number, fields in enumerate(obj["blocks"]):
-            if not isinstance(fields, dict) or not {"name", "start", "size"} <= set(fields):
-                raise ValueError(f"block {number} of the vocabulary needs name, start and size")
-            for key, value in fields.items():
-                if key not in known or type(value) is not known[key]:
-                    raise ValueError(
-                        f"block {number} of the vocabulary has {key}: {value!r}; "
-                        "expected only "
-                        + ", ".join(f"{k} ({kind.__name__})" for k, kind in known.items())
-                    )
-            for key, kind in (("symbols", str), ("table", int)):
-                if not all(type(entry) is kind for entry in fields.get(key, ())):
-                    raise ValueError(
-                        f"block {number} of the vocabulary has {key} that are no {kind.__name__}"
-                    )
-            lists = {key: tuple(fields[key]) for key in ("symbols", "table") if key in fields}
-            blocks.append(Block(**{**fields, **lists}))
+        blocks = read_blocks(obj["blocks"])
         for key in ("text_size", "text_rows"):
             if type(obj[key]) is not int:
                 raise ValueError(f"{key} of the vocabulary must be an integer, found {obj[key]!r}")
@@ -416,7 +341,7 @@ class Vocabulary:
         ):
             raise ValueError(f"literals of the vocabulary must map texts to ids, found {literals}")
         pairs = tuple((text, tuple(ids)) for text, ids in literals.items())
-        return cls(tuple(blocks), obj["text_size"], obj["text_rows"], pairs)
+        return cls(blocks, obj["text_size"], obj["text_rows"], pairs)
 
     @cached_property
     def hash(self) -> str:
@@ -444,50 +369,6 @@ class Vocabulary:
         )
 
 
-def _check_block(block: Block) -> None:
-    """Raises ValueError for what a block alone has wrong."""
-    for name, entries in (("symbols", block.symbols), ("ids", block.table)):
-        if entries is not None and not len(entries) == len(set(entries)) == block.size:
-            raise ValueError(
-                f"block '{block.name}' needs {block.size} distinct {name}, found {list(entries)}"
-            )
-    if block.table is not None and block.start != min(block.table):
-        raise ValueError(
-            f"block '{block.name}' starts at {block.start}, its least id is {min(block.table)}"
-        )
-
-
-def _take(table: Any, indices: Any) -> Any:
-    """table[indices] in the kind of `indices`, a numpy or torch array."""
-    table = np.asarray(table)
-    if isinstance(indices, np.ndarray):
-        return table[indices]
-    import torch
-
-    return torch.from_numpy(table).to(indices.device)[indices]
-
-
 def _show(block: Block) -> str:
     text = f"'{block.name}' [{block.start}, {block.stop}) fingerprint {block.fingerprint}"
     return text + (f" symbols {' '.join(block.symbols)}" if block.symbols is not None else "")
-
-
-def _integers(values: Any) -> Any:
-    """`values` as a torch or numpy int64 array; anything but integers is a TypeError."""
-    if type(values).__module__.partition(".")[0] == "torch":
-        if values.is_floating_point() or values.is_complex() or str(values.dtype) == "torch.bool":
-            raise TypeError(f"codes and ids must be integers, found {values.dtype}")
-        return values.long()
-    array = np.asarray(values)
-    if array.size == 0 and not isinstance(values, np.ndarray):
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"codes and ids must be integers, found {array.dtype}")
-    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise ValueError(f"code or id {int(array.max())} does not fit into 64 signed bits")
-    return array.astype(np.int64)
-
-
-def _first_outside(values: Any, start: int, stop: int) -> int | None:
-    outside = values[(values < start) | (values >= stop)]
-    return int(outside.reshape(-1)[0]) if len(outside) else None

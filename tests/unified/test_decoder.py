@@ -67,13 +67,13 @@ def reference(hf, ids):
 def test_logits_are_those_of_transformers(pair):
     hf, decoder = pair
     ids = np.random.default_rng(0).integers(VOCAB, size=23).tolist()
-    features = decoder.prefill(decoder.cache(1, 30), 0, ids)
+    features = decoder.feed(decoder.cache(1, 30), [0], [ids])
     np.testing.assert_allclose(decoder.logits(features, EVERY), reference(hf, ids), atol=2e-5)
 
 
 def test_ranges_are_columns_of_the_whole_head(pair):
     _, decoder = pair
-    features = decoder.prefill(decoder.cache(1, 8), 0, [5, 1, 9])
+    features = decoder.feed(decoder.cache(1, 8), [0], [[5, 1, 9]])
     whole = decoder.logits(features, EVERY)
     part = decoder.logits(features, ((2, 7), (50, VOCAB)))
     np.testing.assert_allclose(part, np.c_[whole[:, 2:7], whole[:, 50:]], atol=1e-5)
@@ -83,8 +83,8 @@ def test_cached_steps_equal_one_pass(pair):
     hf, decoder = pair
     ids = np.random.default_rng(1).integers(VOCAB, size=17).tolist()
     expected, cache = reference(hf, ids), decoder.cache(1, 17)
-    found = [decoder.prefill(cache, 0, ids[:5]), decoder.prefill(cache, 0, ids[5:9])]
-    found += [decoder.step(cache, [id]) for id in ids[9:]]
+    found = [decoder.feed(cache, [0], [ids[:5]]), decoder.feed(cache, [0], [ids[5:9]])]
+    found += [decoder.feed(cache, [0], [[id]]) for id in ids[9:]]
     assert cache.lengths == [17]
     logits = decoder.logits(np.concatenate(found), EVERY)
     np.testing.assert_allclose(logits, expected, atol=2e-5)
@@ -96,8 +96,8 @@ def test_ragged_rows_equal_each_alone(pair):
     rows = [rng.integers(VOCAB, size=n).tolist() for n in (3, 19, 8)]
     cache = decoder.cache(3, 25)
     for row, ids in enumerate(rows):
-        decoder.prefill(cache, row, ids[:-1])
-    features = decoder.step(cache, [ids[-1] for ids in rows])
+        decoder.feed(cache, [row], [ids[:-1]])
+    features = decoder.feed(cache, [0, 1, 2], [ids[-1:] for ids in rows])
     expected = np.stack([reference(hf, ids)[-1] for ids in rows])
     np.testing.assert_allclose(decoder.logits(features, EVERY), expected, atol=2e-5)
 
@@ -105,11 +105,11 @@ def test_ragged_rows_equal_each_alone(pair):
 def test_forked_and_moved_rows_go_on_where_their_source_was(pair):
     hf, decoder = pair
     cache = decoder.cache(3, 12)
-    decoder.prefill(cache, 1, [4, 5, 6, 7])
+    decoder.feed(cache, [1], [[4, 5, 6, 7]])
     cache.fork(1, 0)
-    decoder.prefill(cache, 2, [8])
+    decoder.feed(cache, [2], [[8]])
     cache.move(2, 1)  # the row that was forked is finished, its fork is not
-    features = decoder.step(cache, [9, 3])
+    features = decoder.feed(cache, [0, 1], [[9], [3]])
     expected = [reference(hf, [4, 5, 6, 7, 9])[-1], reference(hf, [8, 3])[-1]]
     np.testing.assert_allclose(decoder.logits(features, EVERY), np.stack(expected), atol=2e-5)
     assert cache.lengths == [5, 2, 0]
@@ -120,7 +120,7 @@ def test_a_long_prompt_is_fed_in_pieces_without_a_trace():
     weights = {k: v.detach().numpy() for k, v in hf.state_dict().items()}
     decoder = SlimDecoder(SlimConfig.from_hf(hf.config.to_dict()), weights)
     ids = np.random.default_rng(4).integers(VOCAB, size=PREFILL_IDS + 7).tolist()
-    features = decoder.prefill(decoder.cache(1, 600), 0, ids)
+    features = decoder.feed(decoder.cache(1, 600), [0], [ids])
     np.testing.assert_allclose(decoder.logits(features, EVERY), reference(hf, ids), atol=5e-5)
 
 

@@ -5,21 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from unified.choice import SpanSampling, choose
 from unified.coded import CodedAudio, CodedImage, CodedText, SpanEnd, TextIds
 from unified.decoder import SlimConfig, SlimDecoder
 from unified.format_spec import load_format
 from unified.grammar import Grammar
 from unified.limits import Limits
-from unified.sampling import (
-    CodedSlot,
-    Finished,
-    Request,
-    Sampler,
-    Sampling,
-    SpanSampling,
-    Step,
-    choose,
-)
+from unified.requests import CodedSlot, Finished, Request, Sampling, Step
+from unified.sampling import Sampler
 from unified.vocabulary import Vocabulary
 
 WARM = SpanSampling(temperature=1.0)
@@ -117,7 +110,7 @@ def test_cached_sampling_equals_recomputing_everything(sampler, grammar):
         state.advance(id)
     state.restrict(Limits(max_ids=70 - 3, num_images=1))
     decoder = sampler.decoder
-    whole = decoder.prefill(decoder.cache(1, 70), 0, ids)
+    whole = decoder.feed(decoder.cache(1, 70), [0], [ids])
     for at in range(3, len(ids)):
         ranges = state.allowed()
         logits = decoder.logits(whole[at - 1 : at], ranges)[0]

@@ -1,0 +1,118 @@
+"""Places of a decoder's cache: who has which, and feeding what they have not seen yet.
+
+A sequence that begins as another one does, under way or lately finished, takes over what the
+cache has of it: n pictures of one prompt read the prompt once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from unified.decoder import Array, Decoder
+from unified.row import Branch
+
+__all__ = ["Places"]
+
+
+class Places:
+    """The rows of one cache. features: (N, D), of the branches fed last."""
+
+    def __init__(self, decoder: Decoder, number: int, max_ids: int) -> None:
+        """ValueError where the decoder has no `max_ids` positions."""
+        self.decoder = decoder
+        self.cache: Any = decoder.cache(number, max_ids)
+        self.held: list[Branch | None] = [None] * number
+        # What the cache of each place holds, whoever has or had it.
+        self.known: list[Sequence[int]] = [()] * number
+        self.features: Array = np.zeros((0, 0), np.float32)
+
+    def free(self, branches: Iterable[Branch]) -> None:
+        """Their places are for others; what they hold can be taken over until then."""
+        for branch in branches:
+            if branch.place >= 0:
+                self.held[branch.place] = None
+                branch.place = -1
+        self._close_ranks()
+
+    def feed(self, branches: list[Branch]) -> dict[int, int]:
+        """Let the decoder see every id of these branches.
+
+        Returns the line of each in `features`, by the branch's id().
+        """
+        new = [branch for branch in branches if branch.place < 0]
+        if new:
+            self._admit(new)
+        pending = [branch.ids[branch.fed :] for branch in branches]
+        features = self.decoder.feed(self.cache, [b.place for b in branches], pending)
+        for branch in branches:
+            branch.fed = len(branch.ids)
+        ends = [end - 1 for end in accumulate(map(len, pending))]
+        self.features = features if len(features) == len(branches) else features[ends]
+        return {id(branch): line for line, branch in enumerate(branches)}
+
+    def _admit(self, new: list[Branch]) -> None:
+        """Give places, and what other sequences have of the same beginning."""
+        leaders: list[Branch] = []
+        others: list[Branch] = []
+        for branch in new:
+            alike = any(_common(branch.ids, leader.ids) > 1 for leader in leaders)
+            (others if alike else leaders).append(branch)
+        for branch in leaders:
+            self._take_place(branch)
+        if others:
+            # All but their last ids: others are to begin where these are.
+            early = [branch for branch in leaders if branch.fed < len(branch.ids) - 1]
+            if early:
+                pending = [branch.ids[branch.fed : -1] for branch in early]
+                self.decoder.feed(self.cache, [b.place for b in early], pending)
+                for branch in early:
+                    branch.fed = len(branch.ids) - 1
+            for branch in others:
+                self._take_place(branch)
+
+    def _take_place(self, branch: Branch) -> None:
+        """The place whose ids begin most alike, or a copy of it in a free place."""
+        wanted = branch.ids[:-1]
+        shared = [
+            min(_common(self.known[place], wanted), self.cache.lengths[place])
+            for place in range(len(self.held))
+        ]
+        best = max(range(len(shared)), key=lambda place: shared[place])
+        free = [place for place, held in enumerate(self.held) if held is None]
+        if self.held[best] is None and shared[best]:
+            place = best
+            self.cache.cut(place, shared[best])
+        else:
+            place = min(free, key=lambda place: (shared[place], place))
+            self.cache.clear(place)
+            if shared[best]:
+                self.cache.fork(best, place, shared[best])
+        branch.place, branch.fed = place, self.cache.lengths[place]
+        self.held[place] = branch
+        self.known[place] = branch.ids
+
+    def _close_ranks(self) -> None:
+        """Rows side by side are computed together: no more holes between them than rows."""
+        taken = [place for place, held in enumerate(self.held) if held is not None]
+        while taken and taken[-1] + 1 - len(taken) > len(taken):
+            source = taken.pop()
+            target = next(place for place, held in enumerate(self.held) if held is None)
+            self.cache.move(source, target)
+            branch = self.held[source]
+            assert branch is not None
+            branch.place = target
+            self.held[source], self.held[target] = None, branch
+            self.known[source], self.known[target] = (), branch.ids
+            taken = sorted([*taken, target])
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids two sequences have in common before they part."""
+    upto = min(len(one), len(other))
+    if one[:upto] == other[:upto]:
+        return upto
+    return next(at for at in range(upto) if one[at] != other[at])

@@ -1,0 +1,186 @@
+"""What is asked of a sampler, and what it tells: requests with slots, their parameters, steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from unified.choice import SpanSampling, read_fields
+from unified.coded import Coded, CodedText, Event
+from unified.grammar import Grammar
+from unified.limits import Limits
+
+__all__ = [
+    "CodedSlot",
+    "Finished",
+    "Request",
+    "Sampling",
+    "Step",
+    "least_ids",
+    "slot_limits",
+]
+
+MODES = ("text", "image", "audio")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How sequences are sampled: choices per kind of span, and budgets.
+
+    Markers are chosen with `text`, sizes with their own kind. spans: for kinds of spans that a
+    format has beside these ("music"); they take their modality's otherwise.
+    max_ids: ids of the whole sequence, prompt and end included; None: 2048, or the decoder's
+    positions if they are fewer. max_audio_frames: of each sampled audio span; None: the budget
+    alone. stop: texts that end a slot as soon as one of them is written; they are cut off.
+    max_rows: rows that share the decoder at a time; others wait for a place (of the first of
+    several requests).
+    """
+
+    text: SpanSampling = SpanSampling()
+    image: SpanSampling = SpanSampling(temperature=0.7)
+    audio: SpanSampling = SpanSampling(temperature=0.7)
+    spans: Mapping[str, SpanSampling] = field(default_factory=dict)
+    max_ids: int | None = None
+    max_audio_frames: int | None = None
+    stop: tuple[str, ...] = ()
+    max_rows: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("max_ids", "max_audio_frames", "max_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, expected at least 1")
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise ValueError(f"stop is {self.stop!r}, expected texts of at least a character")
+        object.__setattr__(self, "stop", tuple(self.stop))
+        for name in ("image", "audio"):
+            if self.of(name, name).repetition_penalty != 1:
+                raise ValueError(f"{name}.repetition_penalty: it is for text alone")
+
+    def of(self, kind: str, modality: str) -> SpanSampling:
+        """What holds in a span of this kind, "text" included."""
+        found: SpanSampling = self.spans.get(kind) or getattr(self, modality)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "stop": list(self.stop)}
+
+    @classmethod
+    def from_json(cls, obj: Mapping[str, Any]) -> Sampling:
+        """The inverse of `to_json`; what is left out takes its default, unknown keys are refused.
+
+        Raises ValueError naming the key.
+        """
+        values = read_fields(cls, obj, "sampling")
+        for kind in MODES:
+            if kind in values:
+                values[kind] = SpanSampling.from_json(values[kind], f"sampling.{kind}")
+        if "spans" in values:
+            if not isinstance(values["spans"], Mapping):
+                raise ValueError(f"sampling.spans is {values['spans']!r}, expected a mapping")
+            values["spans"] = {
+                kind: SpanSampling.from_json(entry, f"sampling.spans.{kind}")
+                for kind, entry in values["spans"].items()
+            }
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class CodedSlot:
+    """A place to fill. kind: "text", "image", "audio", or "any": interleaved, to the end.
+
+    grid: (h, w) in codes that its images must have. num_images, num_audios: exact numbers, for
+    "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
+    """
+
+    kind: str
+    grid: tuple[int, int] | None = None
+    num_images: int | None = None
+    num_audios: int | None = None
+    role: str | None = None
+    allow: tuple[str, ...] = MODES
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row: what stands, what is wanted, and the seed of its random numbers.
+
+    sampling: of this row alone; None: what the call says. negative: texts that guidance has in
+    place of those given; () leaves them out (or blank, where the format says so).
+    """
+
+    segments: tuple[Coded | CodedSlot, ...]
+    seed: int
+    sampling: Sampling | None = None
+    negative: tuple[CodedText, ...] = ()
+
+    def __post_init__(self) -> None:
+        slots = [i for i, s in enumerate(self.segments) if isinstance(s, CodedSlot)]
+        if not slots:
+            raise ValueError("the document has no slot, so there is nothing to sample; add a Slot")
+        for index in slots:
+            slot, following = self.segments[index], self.segments[index + 1 : index + 2]
+            if slot.kind == "any" and following:
+                raise ValueError(
+                    f"segment {index} is an 'any' slot, which must be the last segment"
+                )
+            if slot.kind == "text" and following and following[0].kind == "any":
+                raise ValueError(
+                    f"segment {index} is a text slot before an 'any' slot: nothing says where "
+                    "that text ends; leave the text slot out"
+                )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A parse event of a row. sampled: whether it belongs to a slot; `index`: of the segment in
+    the request."""
+
+    row: int
+    event: Event
+    sampled: bool
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A row is complete. ids int64 (L,), a whole valid sequence.
+
+    usage: `prompt_ids` before the first slot, `sampled_ids` chosen, `forced_ids` the rest; and of
+    the sampled and forced ones together `text_ids`, `image_ids`, `audio_ids`, `marker_ids`.
+    timings, seconds since the row took its place: `first_id`, `total`.
+    """
+
+    row: int
+    ids: np.ndarray
+    usage: dict[str, int]
+    timings: dict[str, float]
+
+
+def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
+    """What the grammar is told about a slot, budget and stop left out."""
+    if slot.kind == "any":
+        return Limits(
+            num_images=slot.num_images,
+            num_audios=slot.num_audios,
+            allow=slot.allow,
+            image_grid=slot.grid,
+            max_audio_frames=sampling.max_audio_frames,
+        )
+    return Limits(
+        allow=(slot.kind,),
+        single=True,
+        image_grid=slot.grid,
+        max_audio_frames=sampling.max_audio_frames,
+    )
+
+
+def least_ids(slot: CodedSlot, grammar: Grammar, sampling: Sampling) -> int:
+    """Fewest ids that fill a slot."""
+    rules = grammar.rules(slot_limits(slot, sampling))
+    if slot.kind == "any":
+        return max(1, sum(number * rules.least[kind] for kind, number in rules.exact.items()))
+    return rules.least.get(slot.kind, 1)

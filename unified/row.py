@@ -1,0 +1,259 @@
+"""One sequence under way: what stands is fed, slots are filled under the grammar.
+
+A row has a *branch* for its own ids, and one more for each thing that guidance does without: the
+same slots, filled with the same ids, in a document whose given texts (or given media too) are
+left out. Only the first is held to the grammar; the others are what the decoder is shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from unified.choice import SpanSampling
+from unified.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
+from unified.grammar import Grammar
+from unified.limits import Limits
+from unified.requests import (
+    CodedSlot,
+    Finished,
+    Request,
+    Sampling,
+    Step,
+    least_ids,
+    slot_limits,
+)
+from unified.stops import StopFinder
+from unified.text import TextTokenizer
+
+__all__ = ["Branch", "Row"]
+
+
+@dataclass(eq=False)
+class Branch:
+    """Ids that the decoder is shown for a row. without: "", "prompt" or "text" (see `Guidance`).
+
+    fed: how many of them it has seen. place: in its cache, -1 while it has none.
+    """
+
+    without: str
+    ids: list[int] = field(default_factory=list)
+    fed: int = 0
+    place: int = -1
+    # Of the last segment.
+    kind: str | None = None
+    role: str | None = None
+
+
+class Row:
+    """One request under way. Sampling happens where `proceed` stops: `take` goes on from there."""
+
+    def __init__(
+        self,
+        number: int,
+        request: Request,
+        grammar: Grammar,
+        sampling: Sampling,
+        max_ids: int,
+        text_tokenizer: TextTokenizer | None = None,
+    ) -> None:
+        self.number = number
+        self.request = request
+        self.grammar = grammar
+        self.sampling = sampling
+        self.max_ids = max_ids
+        self.begun = time.perf_counter()
+        self.state = grammar.start()
+        self.generator = np.random.default_rng(request.seed)
+        wanted: dict[str, None] = {"": None}  # in order, without duplicates
+        for kind, program in grammar.programs.items():
+            wanted.update(dict.fromkeys(sampling.of(kind, program.modality).guidance.without))
+        wanted.update(dict.fromkeys(sampling.text.guidance.without))
+        self.branches = {without: Branch(without) for without in wanted}
+        self.ids = self.branches[""].ids
+        self.at = 0  # segment of the request at hand
+        self.slot: CodedSlot | None = None  # being filled
+        self.stop: int | None = None  # ends a text slot
+        self.steps: list[Step] = []
+        self.texts: set[int] = set()  # text ids so far
+        self.usage = dict.fromkeys(
+            ("prompt_ids", "sampled_ids", "forced_ids")
+            + ("text_ids", "image_ids", "audio_ids", "marker_ids"),
+            0,
+        )
+        self.timings: dict[str, float] = {}
+        self._open = (False, 0)  # sampled and index of the open segment
+        self._finder = None
+        if sampling.stop:
+            if text_tokenizer is None:
+                raise ValueError("stop needs the text tokenizer; give it to the sampler")
+            self._finder = StopFinder(text_tokenizer, sampling.stop)
+        for branch in self.branches.values():
+            branch.role = grammar.format.start
+            if branch.without:
+                branch.ids += grammar.begin
+        self._show(request.negative)
+        for id in grammar.begin:
+            self._push(id)
+        self.proceed()
+
+    @property
+    def most_ids(self) -> int:
+        """How long the longest of its branches can become."""
+        extra = max(len(branch.ids) for branch in self.branches.values()) - len(self.ids)
+        return self.max_ids + extra
+
+    @property
+    def choosing(self) -> SpanSampling:
+        """The parameters that hold for the next id."""
+        mode = self.state.mode
+        if mode in ("marker", "text"):
+            return self.sampling.text
+        return self.sampling.of(mode, self.grammar.programs[mode].modality)
+
+    def take(self, id: int) -> None:
+        """Continue with an id chosen for this row, up to the next choice."""
+        if not self.usage["sampled_ids"]:
+            self.timings["first_id"] = time.perf_counter() - self.begun
+        self.usage["sampled_ids"] += 1
+        self._fill(id)
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Push every id without an alternative; stop where one must be chosen, or at the end."""
+        while not self.state.finished:
+            if self.slot is not None:
+                allowed = self.state.allowed()
+                if len(allowed) > 1 or allowed[0][1] - allowed[0][0] > 1:
+                    return
+                self._fill(allowed[0][0])
+            elif self.at == len(self.request.segments):
+                for id in self.grammar.closing(self.state.role):
+                    self._push(id)
+            else:
+                self._begin(self.request.segments[self.at])
+
+    def _begin(self, segment: Coded | CodedSlot) -> None:
+        for id in self.state.lead_in(segment.kind, segment.role):
+            self._push(id)
+        if not isinstance(segment, CodedSlot):
+            for id in self.grammar.segment_ids(segment)[0].tolist():
+                self._push(id)
+            self._give(segment)
+            self.at += 1
+            return
+        if not self.usage["prompt_ids"]:
+            self.usage["prompt_ids"] = len(self.ids)
+        for branch in self._others():
+            role = segment.role or self.grammar.format.start
+            branch.ids += self.grammar.lead_in(branch.kind, branch.role, segment.kind, role)
+            branch.role = role
+        self.slot = segment
+        self.stop = None
+        if segment.kind == "text":
+            following = self.request.segments[self.at + 1 : self.at + 2]
+            after = (following[0].kind, following[0].role) if following else None
+            self.stop = self.grammar.text_stop(segment.role, after)
+        self.state.restrict(self._limits(segment))
+
+    def _limits(self, slot: CodedSlot) -> Limits:
+        later = self._later(self.at + 1, slot.kind, slot.role)
+        left = self.max_ids - len(self.ids) - later
+        if left < 1:
+            raise ValueError(
+                f"{len(self.ids)} ids stand before segment {self.at} and {later} must follow it, "
+                f"which leaves nothing of a budget of {self.max_ids}; raise max_ids"
+            )
+        return replace(slot_limits(slot, self.sampling), max_ids=left, stop=self.stop)
+
+    def _later(self, at: int, before: str, role: str | None) -> int:
+        """Fewest ids of the segments from `at` on, the end of the document left out."""
+        total = 0
+        for segment in self.request.segments[at:]:
+            total += len(self.grammar.lead_in(before, role, segment.kind, segment.role))
+            if isinstance(segment, CodedSlot):
+                total += least_ids(segment, self.grammar, self.sampling)
+            else:
+                total += len(self.grammar.segment_ids(segment)[0])
+            before, role = segment.kind, segment.role
+        return total
+
+    def _fill(self, id: int) -> None:
+        """Take an id in the slot at hand."""
+        slot = self.slot
+        assert slot is not None
+        if id == self.stop and self.state.opened:
+            # What follows is fed under limits of its own; this id is the first of it.
+            self._close("text")
+            return
+        for branch in self._others():
+            branch.ids.append(id)
+        events = self._push(id)
+        for event in events:
+            if isinstance(event, SpanEnd):
+                for branch in self._others():
+                    branch.kind = event.kind
+                if event.kind == slot.kind or slot.kind == event.segment.kind:
+                    self._close(event.kind)
+            elif isinstance(event, TextIds) and self._finder and self._finder.push(event.ids):
+                self._close("text")
+
+    def _close(self, kind: str) -> None:
+        self.state.restrict(None)
+        self.slot = None
+        self.stop = None
+        self.at += 1
+        for branch in self._others():
+            branch.kind, branch.role = kind, self.state.role
+        if self._finder:
+            self._finder.reset()
+
+    def _push(self, id: int) -> tuple[Event, ...]:
+        self.ids.append(id)
+        events = self.state.advance(id)
+        for event in events:
+            if isinstance(event, SpanBegin):
+                self._open = (self.slot is not None, self.at)
+            elif isinstance(event, TextIds):
+                self.texts.update(event.ids)
+            self.steps.append(Step(self.number, event, *self._open))
+        return events
+
+    # What guidance does without.
+
+    def _others(self) -> list[Branch]:
+        return [branch for without, branch in self.branches.items() if without]
+
+    def _show(self, texts: Sequence[CodedText]) -> None:
+        """Texts that the branches have in place of those given."""
+        for branch in self._others():
+            for text in texts:
+                self._append(branch, text)
+
+    def _give(self, segment: Coded) -> None:
+        """A given segment, in the branches that do without some of them."""
+        blank = self.grammar.blank
+        for branch in self._others():
+            if segment.kind == "text" and blank is not None and not self.request.negative:
+                lead = self.grammar.lead_in(branch.kind, branch.role, "text", segment.role)
+                branch.ids += [*lead, *[blank] * len(segment.ids)]
+                branch.kind, branch.role = "text", segment.role or self.grammar.format.start
+            elif segment.kind != "text" and branch.without == "text":
+                self._append(branch, segment)
+
+    def _append(self, branch: Branch, segment: Coded) -> None:
+        role = segment.role or self.grammar.format.start
+        branch.ids += self.grammar.lead_in(branch.kind, branch.role, segment.kind, role)
+        branch.ids += self.grammar.segment_ids(segment)[0].tolist()
+        branch.kind, branch.role = segment.kind, role
+
+    def finished(self) -> Finished:
+        self.timings["total"] = time.perf_counter() - self.begun
+        ids = np.array(self.ids, dtype=np.int64)
+        self.usage["forced_ids"] = len(ids) - self.usage["prompt_ids"] - self.usage["sampled_ids"]
+        for id in self.ids[self.usage["prompt_ids"] :]:
+            self.usage[f"{self.grammar.modality(id)}_ids"] += 1
+        return Finished(self.number, ids, self.usage, self.timings)
