@@ -285,21 +285,21 @@ class SlimDecoder:
         self, cache: StaticCache, places: Sequence[int], ids: Sequence[Sequence[int]]
     ) -> Array:
         counts = [len(row) for row in ids]
-        assert counts and min(counts) > 0, counts
+        assert counts
+        assert min(counts) > 0
         if sum(counts) > PREFILL_IDS:
-            if len(ids) > 1:
-                half = len(ids) // 2
-                parts = ((places[:half], ids[:half]), (places[half:], ids[half:]))
-            else:
+            half = len(ids) // 2
+            parts = [(places[:half], ids[:half]), (places[half:], ids[half:])]
+            if not half:
                 at = range(0, counts[0], PREFILL_IDS)
-                parts = tuple((places, [ids[0][start : start + PREFILL_IDS]]) for start in at)
+                parts = [(places, [ids[0][start : start + PREFILL_IDS]]) for start in at]
             return np.concatenate([self.feed(cache, *part) for part in parts])
         assert all(cache.lengths[p] + n <= cache.max_ids for p, n in zip(places, counts))
         groups = _groups(places, counts, cache.lengths)
-        G, C = self.config.num_kv_heads, self.config.head_width
+        width = self.config.num_heads * self.config.head_width
 
         def attend(layer: int, q_THC: Array, k_TGC: Array, v_TGC: Array) -> Array:
-            mixed = np.empty((len(q_THC), q_THC.shape[1] * C), np.float32)
+            mixed = np.empty((len(q_THC), width), np.float32)
             for group in groups:
                 at, keys, values = group.ids, cache.keys[layer], cache.values[layer]
                 if group.past is None:
@@ -401,6 +401,7 @@ def _attend_one(
     keys[rows][np.arange(N), :, group.at] = k_NGC
     values[rows][np.arange(N), :, group.at] = v_NGC
     scores = q_NHC.reshape(N, G, -1, C) @ keys[rows, :, :stop].swapaxes(2, 3)
+    assert group.mask is not None
     scores += group.mask
     return (_softmax(scores) @ values[rows, :, :stop]).reshape(N, -1)
 

@@ -115,4 +115,4 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
     upto = min(len(one), len(other))
     if one[:upto] == other[:upto]:
         return upto
-    return next(at for at in range(upto) if one[at] != other[at])
+    return next((at for at in range(upto) if one[at] != other[at]), upto)

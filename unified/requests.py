@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 MODES = ("text", "image", "audio")
+_LIKELIEST, _WARM = SpanSampling(), SpanSampling(temperature=0.7)
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Sampling:
     several requests).
     """
 
-    text: SpanSampling = SpanSampling()
-    image: SpanSampling = SpanSampling(temperature=0.7)
-    audio: SpanSampling = SpanSampling(temperature=0.7)
+    text: SpanSampling = _LIKELIEST
+    image: SpanSampling = _WARM
+    audio: SpanSampling = _WARM
     spans: Mapping[str, SpanSampling] = field(default_factory=dict)
     max_ids: int | None = None
     max_audio_frames: int | None = None

@@ -237,11 +237,13 @@ class Row:
         """A given segment, in the branches that do without some of them."""
         blank = self.grammar.blank
         for branch in self._others():
-            if segment.kind == "text" and blank is not None and not self.request.negative:
+            if isinstance(segment, CodedText):
+                if blank is None or self.request.negative:
+                    continue
                 lead = self.grammar.lead_in(branch.kind, branch.role, "text", segment.role)
                 branch.ids += [*lead, *[blank] * len(segment.ids)]
                 branch.kind, branch.role = "text", segment.role or self.grammar.format.start
-            elif segment.kind != "text" and branch.without == "text":
+            elif branch.without == "text":
                 self._append(branch, segment)
 
     def _append(self, branch: Branch, segment: Coded) -> None:

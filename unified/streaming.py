@@ -44,7 +44,7 @@ def stream(
     for name, values in (("seeds", seeds), ("sampling", each)):
         if len(values) != len(documents):
             raise ValueError(f"{len(documents)} documents, {len(values)} {name}; give one for each")
-    without = ()
+    without: tuple[CodedText, ...] = ()
     if negative:
         without = (CodedText(tuple(sequencer.text_tokenizer.encode(negative))),)
     # Many samples of one document: its pictures and sounds are tokenized once.
