@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
-from unified.decoder import Array, Decoder, SlimConfig, SlimDecoder
+from unified.decoder import Array, Decoder, SlimDecoder
+from unified.slim_config import SlimConfig
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The decoder at sampling time: Qwen3 and Llama checkpoints in a few numpy operations a layer.
+"""The decoder at sampling time: checkpoints of the Llama family in a few numpy operations a layer.
 
 Legend: `N` rows stepping now, `T` new ids of one row, `L` cache length, `H` query heads,
 `G` key/value heads, `R` = H/G, `C` head width, `D` width, `E` fused width, `V` vocabulary.
@@ -28,6 +28,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
+
+from unified.slim_config import SlimConfig
 
 Array = NDArray[np.float32]
 Ranges = tuple[tuple[int, int], ...]
@@ -72,113 +74,6 @@ class Decoder(Protocol):
         """float32 (N, sum of range lengths): the logits of the ids in `ranges`, in that order."""
 
 
-@dataclass(frozen=True)
-class SlimConfig:
-    """The sizes of a Qwen3 or Llama decoder, from the fields of its Hugging Face config.json."""
-
-    width: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_width: int
-    ffn_width: int
-    vocab_size: int
-    max_ids: int
-    norm_eps: float
-    rope_theta: float
-    qk_norm: bool
-    tied: bool
-
-    @classmethod
-    def covers(cls, config: Mapping[str, Any]) -> bool:
-        """Whether the slim path computes this config.json as transformers would."""
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        layer_types = config.get("layer_types") or []
-        return (
-            config.get("model_type") in ("qwen3", "llama")
-            and rope.get("rope_type", "default") == "default"
-            and rope.get("partial_rotary_factor", 1.0) == 1.0
-            and config.get("hidden_act") == "silu"
-            and not config.get("attention_bias")
-            and not config.get("mlp_bias")
-            and not config.get("use_sliding_window")
-            and all(kind == "full_attention" for kind in layer_types)
-        )
-
-    @classmethod
-    def from_hf(cls, config: Mapping[str, Any]) -> SlimConfig:
-        """Raises ValueError for a config.json outside `covers`, or one that lacks a size."""
-        if not cls.covers(config):
-            raise ValueError(
-                f"the slim decoder does not cover model_type {config.get('model_type')!r} with "
-                "these options; load it through GenericDecoder"
-            )
-        try:
-            heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
-            rope = config.get("rope_parameters") or {}
-            return cls(
-                width=width,
-                num_layers=int(config["num_hidden_layers"]),
-                num_heads=heads,
-                num_kv_heads=int(config.get("num_key_value_heads") or heads),
-                head_width=int(config.get("head_dim") or width // heads),
-                ffn_width=int(config["intermediate_size"]),
-                vocab_size=int(config["vocab_size"]),
-                max_ids=int(config["max_position_embeddings"]),
-                norm_eps=float(config["rms_norm_eps"]),
-                rope_theta=float(rope.get("rope_theta") or config.get("rope_theta", 10_000.0)),
-                qk_norm=config["model_type"] == "qwen3",
-                tied=bool(config.get("tie_word_embeddings", False)),
-            )
-        except KeyError as missing:
-            raise ValueError(f"config.json has no field {missing}") from None
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor of a checkpoint of these sizes, by its Hugging Face name."""
-        D, C = self.width, self.head_width
-        q_size, kv_size = self.num_heads * C, self.num_kv_heads * C
-        shapes: dict[str, tuple[int, ...]] = {
-            "model.embed_tokens.weight": (self.vocab_size, D),
-            "model.norm.weight": (D,),
-        }
-        if not self.tied:
-            shapes["lm_head.weight"] = (self.vocab_size, D)
-        for i in range(self.num_layers):
-            prefix = f"model.layers.{i}."
-            shapes |= {
-                prefix + "input_layernorm.weight": (D,),
-                prefix + "post_attention_layernorm.weight": (D,),
-                prefix + "self_attn.q_proj.weight": (q_size, D),
-                prefix + "self_attn.k_proj.weight": (kv_size, D),
-                prefix + "self_attn.v_proj.weight": (kv_size, D),
-                prefix + "self_attn.o_proj.weight": (D, q_size),
-                prefix + "mlp.gate_proj.weight": (self.ffn_width, D),
-                prefix + "mlp.up_proj.weight": (self.ffn_width, D),
-                prefix + "mlp.down_proj.weight": (D, self.ffn_width),
-            }
-            if self.qk_norm:
-                shapes[prefix + "self_attn.q_norm.weight"] = (C,)
-                shapes[prefix + "self_attn.k_norm.weight"] = (C,)
-        return shapes
-
-    def check(self, weights: Mapping[str, Array]) -> None:
-        """Raise ValueError naming missing, unexpected or misshapen tensors."""
-        expected = self.shapes()
-        found = {name: array.shape for name, array in weights.items()}
-        if self.tied:
-            found.pop("lm_head.weight", None)  # some writers store the tied head twice
-        problems = [f"{name} is missing" for name in expected if name not in found]
-        problems += [f"{name} is unexpected" for name in found if name not in expected]
-        problems += [
-            f"{name} has shape {found[name]}, expected {shape}"
-            for name, shape in expected.items()
-            if name in found and found[name] != shape
-        ]
-        if problems:
-            more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-            raise ValueError(f"weights do not fit config.json: {'; '.join(problems[:3])}{more}")
-
-
 class StaticCache:
     """Keys and values, (layer, row, G, L, C) each, allocated once for the whole budget."""
 
@@ -212,6 +107,7 @@ class StaticCache:
 @dataclass(frozen=True)
 class _Layer:
     qkv: Array  # E = (H + 2G) C; input norm folded in
+    qkv_bias: Array | None  # (E,)
     qk_scale: Array  # (H + G, C): query/key norm weights, attention scale on the queries
     out: Array  # E = H C
     gate_up: Array  # E = 2 F; post-attention norm folded in
@@ -219,9 +115,9 @@ class _Layer:
 
 
 class SlimDecoder:
-    """A Qwen3 or Llama decoder for sampling on the CPU, float32.
+    """A decoder of the Llama family for sampling on the CPU, float32.
 
-    Logits agree with transformers' `Qwen3ForCausalLM` and `LlamaForCausalLM` up to rounding. A
+    Logits agree with transformers' Llama, Mistral, Qwen2 and Qwen3 up to rounding. A
     row's logits do not depend on the rest of its batch, again up to rounding: a product with one
     row and a product with many add in another order.
     """
@@ -242,16 +138,19 @@ class SlimDecoder:
 
     def _layer(self, index: int, weights: Mapping[str, Array]) -> _Layer:
         config, prefix = self.config, f"model.layers.{index}."
-        H, C, D = config.num_heads, config.head_width, config.width
+        H, C = config.num_heads, config.head_width
         # transformers rotates (i, i + C/2); interleaved pairs (2i, 2i + 1) are complex numbers.
         pairs = np.arange(C).reshape(2, C // 2).T.reshape(-1)
 
-        def interleaved(name: str) -> Array:
-            weight = weights[f"{prefix}self_attn.{name}_proj.weight"]
-            return weight.reshape(-1, C, D)[:, pairs].reshape(-1, D)
+        def fused(kind: str) -> Array:
+            q, k, v = (weights[f"{prefix}self_attn.{name}_proj.{kind}"] for name in "qkv")
+            turned = [
+                part.reshape(-1, C, *part.shape[1:])[:, pairs].reshape(part.shape)
+                for part in (q, k)
+            ]
+            return np.concatenate([*turned, v])
 
-        v = weights[prefix + "self_attn.v_proj.weight"]
-        qkv = np.concatenate([interleaved("q"), interleaved("k"), v])
+        qkv = fused("weight")
         qkv = qkv * weights[prefix + "input_layernorm.weight"]
         gate, up = (weights[f"{prefix}mlp.{name}_proj.weight"] for name in ("gate", "up"))
         gate_up = np.concatenate([gate, up]) * weights[prefix + "post_attention_layernorm.weight"]
@@ -261,6 +160,7 @@ class SlimDecoder:
             qk_scale[H:] = weights[prefix + "self_attn.k_norm.weight"][pairs]
         qk_scale[:H] *= C**-0.5
         return _Layer(
+            qkv_bias=fused("bias") if config.qkv_bias else None,
             qkv=np.ascontiguousarray(qkv.T),
             qk_scale=qk_scale,
             out=np.ascontiguousarray(weights[prefix + "self_attn.o_proj.weight"].T),
@@ -276,9 +176,8 @@ class SlimDecoder:
                 "lower max_ids"
             )
         if max_ids > len(self._rotation):
-            power = np.arange(0, config.head_width, 2) / config.head_width
-            angle = np.outer(np.arange(max_ids), config.rope_theta**-power)
-            self._rotation = np.exp(1j * angle).astype(np.complex64)
+            angle = np.outer(np.arange(max_ids), config.rope)
+            self._rotation = (config.rope_scale * np.exp(1j * angle)).astype(np.complex64)
         return StaticCache(config, rows, max_ids)
 
     def feed(
@@ -329,7 +228,10 @@ class SlimDecoder:
         # Overflow: exp of a very negative gate, where the quotient is 0.
         with self._blas.limit(limits=1), np.errstate(over="ignore"):
             for index, layer in enumerate(self.layers):
-                heads = (_normed(x_ND, eps) @ layer.qkv).reshape(N, H + 2 * G, C)
+                heads = _normed(x_ND, eps) @ layer.qkv
+                if layer.qkv_bias is not None:
+                    heads += layer.qkv_bias
+                heads = heads.reshape(N, H + 2 * G, C)
                 qk = heads[:, : H + G]
                 if config.qk_norm:
                     qk = _normed(qk, eps)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unified import checkpoint
-from unified.decoder import Decoder, SlimConfig, SlimDecoder
+from unified.decoder import Decoder, SlimDecoder
 from unified.events import Done, Event
 from unified.grammar import Grammar
 from unified.model_files import load_diffusion, load_model, model_directory, save_model
@@ -18,6 +18,7 @@ from unified.new_model import create_decoder, extend_decoder
 from unified.requests import Sampling
 from unified.sampling import Sampler
 from unified.sequence import Sequencer
+from unified.slim_config import SlimConfig
 from unified.streaming import stream
 from unified.subjects import KnownSubjects
 from unified.text import TextTokenizer

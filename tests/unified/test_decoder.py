@@ -7,17 +7,24 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
 from unified.checkpoint import load_decoder, read_weights
-from unified.decoder import PREFILL_IDS, SlimConfig, SlimDecoder
+from unified.decoder import PREFILL_IDS, SlimDecoder
 from unified.generic_decoder import GenericDecoder
+from unified.slim_config import SlimConfig
 
 VOCAB = 61
 EVERY = ((0, VOCAB),)
@@ -34,12 +41,31 @@ SIZES = {
 }
 
 
+def stretched(kind: str) -> dict[str, float | str]:
+    """Rotary positions as Llama 3.1 or a YaRN checkpoint has them."""
+    ways = {
+        "llama3": {"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        "yarn": {},
+        "linear": {},
+    }
+    plain = {"rope_type": kind, "rope_theta": 1e3, "factor": 4.0}
+    return {**plain, "original_max_position_embeddings": 32, **ways[kind]}
+
+
 def make_hf(kind: str):
     torch.manual_seed(3)
-    if kind == "qwen3":
-        hf = Qwen3ForCausalLM(Qwen3Config(**SIZES, tie_word_embeddings=True, rope_theta=5e4))
-    elif kind == "llama":
-        hf = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=False))
+    name, _, rope = kind.partition(" ")
+    sizes = {**SIZES, "rope_parameters": stretched(rope)} if rope else SIZES
+    if name == "qwen3":
+        hf = Qwen3ForCausalLM(Qwen3Config(**sizes, tie_word_embeddings=True, rope_theta=5e4))
+    elif name == "llama":
+        hf = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=False))
+    elif name == "mistral":
+        hf = MistralForCausalLM(MistralConfig(**sizes, sliding_window=None))
+    elif name == "qwen2":
+        hf = Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=True))
+    elif name == "gemma":
+        hf = Gemma3ForCausalLM(Gemma3TextConfig(**sizes, sliding_window=8))
     else:
         hf = GPT2LMHeadModel(
             GPT2Config(vocab_size=VOCAB, n_positions=40, n_embd=24, n_layer=2, n_head=3)
@@ -49,10 +75,14 @@ def make_hf(kind: str):
     return hf.eval()
 
 
-@pytest.fixture(scope="module", params=["qwen3", "llama", "gpt2"])
+SLIM = ["qwen3", "llama", "mistral", "qwen2", "llama llama3", "llama yarn", "qwen2 linear"]
+
+
+@pytest.fixture(scope="module", params=[*SLIM, "gpt2", "gemma"])
 def pair(request):
     hf = make_hf(request.param)
     config = hf.config.to_dict()
+    assert SlimConfig.covers(config) == (request.param in SLIM)
     if not SlimConfig.covers(config):
         return hf, GenericDecoder(hf)
     weights = {k: v.detach().numpy() for k, v in hf.state_dict().items()}
@@ -162,7 +192,8 @@ def test_what_the_slim_path_does_not_compute_is_left_to_transformers():
         {"attention_bias": True},
         {"hidden_act": "gelu"},
         {"use_sliding_window": True},
-        {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}},
+        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}},
+        {"model_type": "mistral", "sliding_window": 32},
         {"model_type": "gemma3_text"},
     ):
         assert not SlimConfig.covers(plain | change)

@@ -12,13 +12,14 @@ from transformers.generation.logits_process import (
 
 from unified.choice import Guidance, SpanSampling, choose, guide, penalize
 from unified.coded import CodedImage, CodedText
-from unified.decoder import SlimConfig, SlimDecoder
+from unified.decoder import SlimDecoder
 from unified.format_spec import load_format
 from unified.grammar import Grammar
 from unified.limits import Limits
 from unified.requests import CodedSlot, Finished, Request, Sampling
 from unified.row import Row
 from unified.sampling import Sampler
+from unified.slim_config import SlimConfig, rope_of
 from unified.vocabulary import Vocabulary
 
 TEXT = CodedText((3, 1, 4), "prompt")
@@ -43,7 +44,7 @@ def grammar():
 def sampler(grammar):
     config = SlimConfig(
         width=16, num_layers=2, num_heads=2, num_kv_heads=1, head_width=6, ffn_width=20,
-        vocab_size=grammar.vocabulary.size, max_ids=300, norm_eps=1e-6, rope_theta=1e4,
+        vocab_size=grammar.vocabulary.size, max_ids=300, norm_eps=1e-6, rope=rope_of(1e4, 6),
         qk_norm=True, tied=True,
     )  # fmt: skip
     rng = np.random.default_rng(5)

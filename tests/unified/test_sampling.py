@@ -7,12 +7,13 @@ import pytest
 
 from unified.choice import SpanSampling, choose
 from unified.coded import CodedAudio, CodedImage, CodedText, SpanEnd, TextIds
-from unified.decoder import SlimConfig, SlimDecoder
+from unified.decoder import SlimDecoder
 from unified.format_spec import load_format
 from unified.grammar import Grammar
 from unified.limits import Limits
 from unified.requests import CodedSlot, Finished, Request, Sampling, Step
 from unified.sampling import Sampler
+from unified.slim_config import SlimConfig, rope_of
 from unified.vocabulary import Vocabulary
 
 WARM = SpanSampling(temperature=1.0)
@@ -45,7 +46,7 @@ def sampler(grammar):
         vocab_size=grammar.vocabulary.size,
         max_ids=300,
         norm_eps=1e-6,
-        rope_theta=1e4,
+        rope=rope_of(1e4, 6),
         qk_norm=True,
         tied=True,
     )
