@@ -112,11 +112,12 @@ class State:
             return self._span.program.kind
         return "text" if self._where == _TEXT else None
 
-    def restrict(self, limits: Limits | None) -> None:
+    def restrict(self, limits: Limits | None, goes_on: bool = False) -> None:
         """Set new limits from this position on, or lift them (None).
 
         A slot in a document is sampled so: feed what stands before it, restrict, sample, lift,
-        feed what follows. Not possible inside an image or audio span.
+        feed what follows. Not possible inside an image or audio span. goes_on: the open text is
+        the slot's, which may add nothing to it.
 
         Raises ValueError where the limits cannot be met: too small a budget, or nothing allowed.
         """
@@ -137,7 +138,7 @@ class State:
         self._left = rules.max_ids
         self._owed = dict(rules.exact)
         self._owed_ids = sum(n * rules.least[kind] for kind, n in rules.exact.items())
-        self.opened = 0
+        self.opened = int(goes_on and self._where == _TEXT)
         if self._span is not None:
             self._span.lift()
             self._ranges = self._span.ranges
@@ -280,7 +281,7 @@ class State:
         if where == _PATH:
             return self._shortest()
         closing = len(self.grammar.closing(self.role))
-        must = where in (_AFTER_ROLE, _AFTER_SEPARATOR) or rules.limits.single
+        must = where in (_AFTER_ROLE, _AFTER_SEPARATOR) or (rules.limits.single and not self.opened)
         lengths = [rules.least[kind] for kind in rules.kinds if kind not in rules.exact]
         if where == _AFTER_SEPARATOR:
             # The text that has to come first stands before everything owed.

@@ -86,6 +86,9 @@ class Row:
         )
         self.timings: dict[str, float] = {}
         self._open = (False, 0)  # sampled and index of the open segment
+        self._text_ids = 0  # of the open text
+        # Of a slot that goes on with a text given: that text's ids, and the slot's index.
+        self._goes_on: tuple[int, int] | None = None
         self._finder = None
         if sampling.stop:
             if text_tokenizer is None:
@@ -137,8 +140,18 @@ class Row:
                 self._begin(self.request.segments[self.at])
 
     def _begin(self, segment: Coded | CodedSlot) -> None:
-        for id in self.state.lead_in(segment.kind, segment.role):
-            self._push(id)
+        goes_on = (
+            isinstance(segment, CodedSlot)
+            and segment.kind in ("text", "any")
+            and self.state.kind == "text"
+            and (segment.kind == "any" or self.grammar.separator is None)
+            and (segment.role or self.grammar.format.start) == self.state.role
+        )
+        if goes_on:
+            self._goes_on = (self._text_ids, self.at)
+        else:
+            for id in self.state.lead_in(segment.kind, segment.role):
+                self._push(id)
         if not isinstance(segment, CodedSlot):
             for id in self.grammar.segment_ids(segment)[0].tolist():
                 self._push(id)
@@ -149,7 +162,8 @@ class Row:
             self.usage["prompt_ids"] = len(self.ids)
         for branch in self._others():
             role = segment.role or self.grammar.format.start
-            branch.ids += self.grammar.lead_in(branch.kind, branch.role, segment.kind, role)
+            if not goes_on:
+                branch.ids += self.grammar.lead_in(branch.kind, branch.role, segment.kind, role)
             branch.role = role
         self.slot = segment
         self.stop = None
@@ -157,7 +171,7 @@ class Row:
             following = self.request.segments[self.at + 1 : self.at + 2]
             after = (following[0].kind, following[0].role) if following else None
             self.stop = self.grammar.text_stop(segment.role, after)
-        self.state.restrict(self._limits(segment))
+        self.state.restrict(self._limits(segment), goes_on)
 
     def _limits(self, slot: CodedSlot) -> Limits:
         later = self._later(self.at + 1, slot.kind, slot.role)
@@ -219,6 +233,17 @@ class Row:
                 self._open = (self.slot is not None, self.at)
             elif isinstance(event, TextIds):
                 self.texts.update(event.ids)
+                self._text_ids += len(event.ids)
+                if self._goes_on:
+                    self._open = (True, self._goes_on[1])
+            elif isinstance(event, SpanEnd) and isinstance(event.segment, CodedText):
+                self._text_ids = 0
+                if self._goes_on:
+                    added = event.segment.ids[self._goes_on[0] :]
+                    self._goes_on = None
+                    if not added:
+                        continue
+                    event = SpanEnd("text", CodedText(added, event.segment.role))
             self.steps.append(Step(self.number, event, *self._open))
         return events
 
