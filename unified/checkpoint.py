@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def read_weights(directory: Path) -> dict[str, Array]:
+def read_weights(
+    directory: Path, wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, Array]:
     """Every tensor of model.safetensors, or of the shards its index names, as float32.
+
+    wanted: by a tensor's name; the others are passed over.
 
     Raises ValueError when a file is missing, truncated, not safetensors, or holds other than
     float32, float16 or bfloat16 tensors.
@@ -48,6 +53,8 @@ def read_weights(directory: Path) -> dict[str, Array]:
                 f"{path} is not a whole safetensors file ({error}); copy or train it again"
             ) from None
         for key, tensor in tensors:
+            if not wanted(key):
+                continue
             weights[key] = _float32(tensor["data"], tensor["dtype"], f"{path}: {key}").reshape(
                 tensor["shape"]
             )
@@ -78,13 +85,16 @@ def load_decoder(directory: Path) -> Decoder:
         raise ValueError(f"checkpoint {directory}: {error}") from None
 
 
-def load_hf(directory: Path) -> Any:
-    """The checkpoint as transformers' AutoModelForCausalLM, float32, from safetensors only."""
+def load_hf(directory: Path, kind: Any = None) -> Any:
+    """The checkpoint as transformers has it, float32, from safetensors only.
+
+    kind: a class of transformers; None: AutoModelForCausalLM.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        return (kind or AutoModelForCausalLM).from_pretrained(
             directory, dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
     except (SafetensorError, OSError, RuntimeError) as error:

@@ -49,10 +49,13 @@ def parse_format(text: str) -> Format:
     if start is not None and start not in top["roles"]:
         raise ValueError(f"format.document.start names {start!r}, which is not among format.roles")
     separator = top["text"]["separator"]
-    blank = None
+    without: dict[str, str] = {}
     if "guidance" in top:
-        _keys(top["guidance"], "format.guidance", ("blank",))
-        blank = reader.marker(top["guidance"]["blank"], "guidance.blank")
+        _keys(top["guidance"], "format.guidance", (), ("blank", "instead"))
+        if len(top["guidance"]) != 1:
+            raise ValueError("format.guidance must have blank or instead")
+        ((how, name),) = top["guidance"].items()
+        without = {how: reader.marker(name, f"guidance.{how}")}
     found = Format(
         name=str(top["name"]),
         markers=tuple(markers),
@@ -64,7 +67,7 @@ def parse_format(text: str) -> Format:
         text_separator=None if separator is None else reader.marker(separator, "text.separator"),
         spans=_spans(reader, top["spans"]),
         source=text,
-        blank=blank,
+        **without,
     )
     _check_document(found)
     return found

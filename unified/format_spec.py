@@ -9,8 +9,9 @@ A format says how a document is laid out as ids:
     roles: {ROLE: LEAD | {begin: LEAD, end: LEAD}}
     text: {separator: NAME | null}   between two texts of a role; null: such texts cannot be told
                                      apart and are refused
-    guidance: {blank: NAME}          where guidance does without a text, this stands for each of its
-                                     ids; without it such texts are left out
+    guidance: {blank: NAME} | {instead: NAME}
+                                     what stands where guidance does without a text: a marker for
+                                     each of its ids, or one for all texts; nothing without this
     spans: {KIND: [items] | {modality: image | audio, items: [items], closes: true}}
                                      KIND is image, audio, or a name whose modality is given;
                                      closes: nothing but the end of the document may follow
@@ -127,6 +128,7 @@ class Format:
     spans: Mapping[str, Span]
     source: str
     blank: str | None = None
+    instead: str | None = None
 
     @property
     def literals(self) -> tuple[str, ...]:

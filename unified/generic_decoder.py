@@ -48,7 +48,13 @@ class GenericCache:
 
 
 class GenericDecoder:
-    """Steps an AutoModelForCausalLM with the cache of its own architecture."""
+    """Steps a causal LM of transformers with the cache of its own architecture.
+
+    Where the model's logits are its last hidden states times its head, features are the states,
+    and only the rows of the head that are asked for are computed; ids that the model itself rules
+    out (Chameleon's codes of pictures) have logits then. Otherwise (scaled or capped logits)
+    features are the logits.
+    """
 
     def __init__(self, hf: Any) -> None:
         """hf: the model; it is put in evaluation mode."""
@@ -56,6 +62,20 @@ class GenericDecoder:
         self.vocab_size = int(hf.get_input_embeddings().weight.shape[0])
         # Some architectures have no table of positions and no bound of their own.
         self.max_ids = int(getattr(hf.config, "max_position_embeddings", None) or sys.maxsize)
+        self._head = self._plain_head()
+
+    @torch.inference_mode()
+    def _plain_head(self) -> Any:
+        """The head, where it is all that stands between hidden states and logits."""
+        head, base = self.hf.get_output_embeddings(), self.hf.base_model
+        if not isinstance(head, torch.nn.Linear) or base is self.hf:
+            return None
+        ids = torch.tensor([[0, min(1, self.vocab_size - 1)]], device=self.hf.device)
+        found = self.hf(input_ids=ids, use_cache=False).logits.float()
+        made = head(base(input_ids=ids, use_cache=False).last_hidden_state).float()
+        kept = found > torch.finfo(self.hf.dtype).min / 2
+        near = torch.isclose(found, made, rtol=1e-3, atol=1e-3) | ~kept
+        return head if bool(near.all()) and bool(kept.any()) else None
 
     def cache(self, rows: int, max_ids: int) -> GenericCache:
         if max_ids > self.max_ids:
@@ -69,19 +89,29 @@ class GenericDecoder:
     def feed(
         self, cache: GenericCache, places: Sequence[int], ids: Sequence[Sequence[int]]
     ) -> Array:
-        """Features here are the logits themselves (T, V), float32: some models scale or cap them
-        after the head."""
+        """Features float32: hidden states (T, D), or logits (T, V); see the class."""
+        model = self.hf if self._head is None else self.hf.base_model
         found = []
         for place, row in zip(places, ids):
-            out = self.hf(
+            out = model(
                 input_ids=torch.tensor([list(row)], device=self.hf.device),
                 past_key_values=cache.rows[place],
                 use_cache=True,
             )
             cache.rows[place] = out.past_key_values
             cache.lengths[place] += len(row)
-            found.append(out.logits[0].float().cpu().numpy())
+            made = out.logits if self._head is None else out.last_hidden_state
+            found.append(made[0].float().cpu().numpy())
         return np.concatenate(found)
 
+    @torch.inference_mode()
     def logits(self, features: Array, ranges: Ranges) -> Array:
-        return np.concatenate([features[:, start:stop] for start, stop in ranges], axis=-1)
+        if self._head is None:
+            return np.concatenate([features[:, start:stop] for start, stop in ranges], axis=-1)
+        weight, bias = self._head.weight, self._head.bias
+        seen = torch.from_numpy(features).to(weight.device, weight.dtype)
+        parts = []
+        for start, stop in ranges:
+            rows = None if bias is None else bias[start:stop]
+            parts.append(torch.nn.functional.linear(seen, weight[start:stop], rows).float())
+        return torch.cat(parts, -1).cpu().numpy()

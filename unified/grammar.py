@@ -85,9 +85,8 @@ class Grammar:
         self.begin = self._lead(format.begin)
         self.end = self._lead(format.end)
         self.padding = vocabulary.marker(format.padding)
-        self.blank = None
-        if format.blank is not None:
-            self.blank = vocabulary.marker(format.blank)
+        self.blank = None if format.blank is None else vocabulary.marker(format.blank)
+        self.instead = () if format.instead is None else (vocabulary.marker(format.instead),)
         self.separator = None
         if format.text_separator is not None:
             self.separator = vocabulary.marker(format.text_separator)

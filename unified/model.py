@@ -13,7 +13,7 @@ from unified import checkpoint
 from unified.decoder import Decoder, SlimDecoder
 from unified.events import Done, Event
 from unified.grammar import Grammar
-from unified.model_files import load_diffusion, load_model, model_directory, save_model
+from unified.model_files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.new_model import create_decoder, extend_decoder
 from unified.requests import Sampling
 from unified.sampling import Sampler
@@ -151,14 +151,31 @@ class UnifiedModel:
         return cls(sequencer, Sampling(), hf=hf)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path = "pocket") -> UnifiedModel:
-        """Load "pocket", the model shipped with this package, or the model in a folder.
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "pocket",
+        *,
+        image_tokenizer: Any = None,
+        audio_tokenizer: Any = None,
+    ) -> UnifiedModel:
+        """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
+
+        Beside models of ours: checkpoints of Emu3, Chameleon, Anole, Janus, Liquid and Orpheus (see
+        `unified.published`). image_tokenizer, audio_tokenizer: for those of them that come without
+        their codec.
 
         Raises ValueError for a folder without a model, damaged files, or parts that do not belong
         together: a decoder of another vocabulary, another text or media tokenizer.
         """
         directory = model_directory(name_or_path)
-        sequencer, sampling, decoder = load_model(directory)
+        if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
+            sequencer, sampling, decoder = load_model(directory)
+        else:
+            from unified.published import open_published
+            from unified.published_decoders import load_published_decoder
+
+            sequencer, sampling = open_published(directory, image_tokenizer, audio_tokenizer)
+            decoder = load_published_decoder(directory, sequencer.grammar.format.name)
         return cls(sequencer, sampling, decoder=decoder, directory=directory)
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:

@@ -22,7 +22,7 @@ from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
 
-__all__ = ["load_diffusion", "load_model", "model_directory", "save_model"]
+__all__ = ["FILE_NAME", "load_diffusion", "load_model", "model_directory", "save_model"]
 
 FILE_NAME = "unified.json"
 # In config.json too, so that a decoder of another vocabulary is noticed.
@@ -30,14 +30,15 @@ HASH_KEY = "unified_vocabulary"
 
 
 def model_directory(name_or_path: str | Path) -> Path:
-    """Where a model lies: "pocket", the shipped one, or a folder. Raises ValueError for neither."""
+    """Where a model lies: "pocket", the shipped one, a folder, or a name on the Hugging Face hub,
+    which is fetched. Raises ValueError for none of them."""
     if str(name_or_path) == "pocket":
         return Path(str(resources.files("unified") / "pocket"))
     path = Path(name_or_path)
     if not path.is_dir():
-        raise ValueError(
-            f"there is no model {str(name_or_path)!r}: expected 'pocket' or a model's folder"
-        )
+        from unified.published import fetch
+
+        return fetch(str(name_or_path))
     return path
 
 

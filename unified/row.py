@@ -98,6 +98,7 @@ class Row:
             branch.role = grammar.format.start
             if branch.without:
                 branch.ids += grammar.begin
+                branch.ids += () if request.negative else grammar.instead
         self._show(request.negative)
         for id in grammar.begin:
             self._push(id)

@@ -1,14 +1,17 @@
-"""Byte-level BPE text tokenizer over Hugging Face `tokenizers`: any Unicode text round-trips.
+"""BPE text tokenizer over Hugging Face `tokenizers`: any Unicode text round-trips.
 
-No normaliser, no prefix space and no added special tokens: "<image>" typed by a user is seven
-characters of text and becomes text ids only.
+Byte-level (GPT-2, Llama 3, Qwen), or of pieces with bytes to fall back to (Gemma). No normaliser
+beyond that of spaces, no prefix space and no added special tokens: "<image>" typed by a user is
+seven characters of text and becomes text ids only.
 """
 
 from __future__ import annotations
 
 import codecs
 import hashlib
+import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +25,7 @@ class TextTokenizer:
     """str <-> ids of the text block. `size` is the true number of ids."""
 
     def __init__(self, tokenizer: Tokenizer):
-        if not isinstance(tokenizer.decoder, decoders.ByteLevel):
-            raise ValueError(
-                f"expected a byte-level BPE text tokenizer, found decoder {tokenizer.decoder}; "
-                "other kinds cannot give every text back exactly"
-            )
+        self._byte_level = _kind_of(tokenizer) == "bytes"
         # A foreign tokenizer may hold special tokens; typed by a user they are plain text.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
@@ -85,9 +84,20 @@ class TextTokenizer:
         finally:
             part.unlink(missing_ok=True)
 
-    @property
+    @cached_property
     def size(self) -> int:
-        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+        return 1 + max(self.tokens.values())
+
+    @cached_property
+    def tokens(self) -> dict[str, int]:
+        """The id of every token by its name, special ones included."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
+    @cached_property
+    def special_ids(self) -> tuple[int, ...]:
+        """The ids of special tokens, which no text becomes."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return tuple(sorted(id for id, token in added.items() if token.special))
 
     @cached_property
     def _json(self) -> str:
@@ -139,10 +149,41 @@ class TextTokenizer:
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
         table = [b""] * self.size
         for token, id in vocabulary.items():
-            table[id] = bytes(to_byte[character] for character in token)
+            if self._byte_level:
+                # Some checkpoints list their special tokens here too, in plain characters.
+                plain = any(character not in to_byte for character in token)
+                table[id] = (
+                    token.encode() if plain else bytes(to_byte[character] for character in token)
+                )
+            elif _BYTE.fullmatch(token):
+                table[id] = bytes([int(token[3:5], 16)])
+            else:
+                table[id] = token.replace(_SPACE, " ").encode()
         for id, added in self._tokenizer.get_added_tokens_decoder().items():
             table[id] = added.content.encode("utf-8")
         return table
+
+
+_SPACE = "\u2581"
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+def _kind_of(tokenizer: Tokenizer) -> str:
+    """ "bytes", or "pieces" that fall back to bytes; ValueError for what loses some of a text."""
+    parts = json.loads(tokenizer.to_str())
+    decoder = parts["decoder"] or {}
+    steps = decoder.get("decoders", [decoder])
+    names = [step.get("type") for step in steps]
+    if names == ["ByteLevel"]:
+        return "bytes"
+    # A piece of a space in front of every text, and one taken away, is what Llama 2 does.
+    normal = json.dumps(parts["normalizer"])
+    if set(names) == {"Replace", "ByteFallback", "Fuse"} and "Prepend" not in normal:
+        return "pieces"
+    raise ValueError(
+        f"expected a BPE text tokenizer of bytes, or of pieces with bytes to fall back to, found"
+        f" decoder {' '.join(map(str, names))}; other kinds cannot give every text back exactly"
+    )
 
 
 class PieceDecoder:

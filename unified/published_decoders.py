@@ -1,0 +1,122 @@
+"""The decoders of published checkpoints whose language model is a part of something larger."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unified.checkpoint import load_decoder, load_hf, read_json, read_weights
+from unified.decoder import Array, Decoder, Ranges, SlimDecoder
+from unified.slim_config import SlimConfig
+
+__all__ = ["JanusDecoder", "load_published_decoder"]
+
+_OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
+_LANGUAGE = re.compile(r".*?\b(embed_tokens\.weight|layers\..+|norm\.weight)$")
+
+
+def load_published_decoder(folder: Path, format: str) -> Decoder:
+    """The decoder of a checkpoint that `published.open_published` knows, for sampling.
+
+    Raises ValueError for files that do not fit each other.
+    """
+    config = read_json(folder / "config.json")
+    if format == "chameleon":
+        import transformers
+
+        from unified.generic_decoder import GenericDecoder
+
+        return GenericDecoder(load_hf(folder, transformers.ChameleonForConditionalGeneration))
+    if format not in ("emu3", "janus"):
+        return load_decoder(folder)
+    text = {"model_type": "llama", "hidden_act": "silu", **config["text_config"]}
+    text["model_type"] = "llama"  # what both are but for their name
+    stored = read_weights(folder, lambda name: not _OTHER.search(name))
+    language = _language(stored)
+    # Whole checkpoints say of their embeddings' being the head in more than one place.
+    text["tie_word_embeddings"] = "lm_head.weight" not in language
+    try:
+        slim = SlimConfig.from_hf(text)
+        if format == "emu3":
+            return SlimDecoder(slim, language)
+        return JanusDecoder(slim, stored, str(config["vq_config"].get("hidden_act", "gelu")))
+    except ValueError as error:
+        raise ValueError(f"checkpoint {folder}: {error}") from None
+
+
+def _language(stored: Mapping[str, Array]) -> dict[str, Array]:
+    """The weights of the language model by the names that Llama's have."""
+    found = {}
+    for name, weight in stored.items():
+        if match := _LANGUAGE.match(name):
+            found[f"model.{match[1]}"] = weight
+        elif name.endswith("lm_head.weight"):
+            found["lm_head.weight"] = weight
+    return found
+
+
+class JanusDecoder(SlimDecoder):
+    """Llama with an embedding and a head of their own for the codes of pictures.
+
+    Their ids stand behind those of text. A code's embedding goes through Janus' aligner, once for
+    all codes; its logits come of the generation head, not of the language model's.
+    """
+
+    def __init__(self, config: SlimConfig, stored: Mapping[str, Array], activation: str) -> None:
+        """stored: a whole checkpoint's. activation: of aligner and head, as transformers names it.
+
+        Raises ValueError where the checkpoint lacks a part.
+        """
+        import torch
+        from transformers.activations import ACT2FN
+
+        super().__init__(config, _language(stored))
+        function = ACT2FN[activation]
+        self._activate = lambda x: function(torch.from_numpy(np.ascontiguousarray(x))).numpy()
+        generation = {
+            name.partition("generation_")[2]: weight
+            for name, weight in stored.items()
+            if "generation_" in name
+        }
+        try:
+            rows = _linear(generation, "aligner.fc1", generation["embeddings.weight"])
+            hidden = sorted(
+                (name.removesuffix(".weight") for name in generation
+                 if re.fullmatch(r"aligner\.hidden_layers\.\d+\.weight", name)),
+                key=lambda name: int(name.rpartition(".")[2]),
+            )  # fmt: skip
+            for name in hidden:
+                rows = _linear(generation, name, self._activate(rows))
+            self._head = {name: generation[name] for name in _HEAD}
+        except KeyError as missing:
+            raise ValueError(f"the checkpoint has no generation_{missing.args[0]}") from None
+        self.text_rows = config.vocab_size
+        self.embedding_VD = np.concatenate([self.embedding_VD, rows])
+        self.vocab_size = len(self.embedding_VD)
+
+    def logits(self, features: Array, ranges: Ranges) -> Array:
+        parts = []
+        for start, stop in ranges:
+            if stop <= self.text_rows:
+                parts.append(super().logits(features, ((start, stop),)))
+                continue
+            assert start >= self.text_rows
+            codes = slice(start - self.text_rows, stop - self.text_rows)
+            seen = self._activate(_linear(self._head, "head.proj_out", features))
+            weight = self._head["head.vision_head.weight"][codes]
+            parts.append(seen @ weight.T + self._head["head.vision_head.bias"][codes])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+_HEAD = tuple(
+    f"head.{layer}.{kind}" for layer in ("proj_out", "vision_head") for kind in ("weight", "bias")
+)
+
+
+def _linear(weights: Mapping[str, Any], name: str, x: Array) -> Array:
+    made: Array = x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+    return made
