@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,11 +32,16 @@ class ImageBegun:
 
 @dataclass(frozen=True, eq=False)
 class ImageRow:
-    """Row `y` of a picture's codes has landed. codes: int64 (K, w)."""
+    """Row `y` of a picture's codes has landed. codes: int64 (K, w).
+
+    picture: decodes what there is of the picture so far, uint8 (pixels of y + 1 rows, W, 3), when
+    it is called. What a decoder makes of a row may still change with the rows that follow.
+    """
 
     row: int
     y: int
     codes: np.ndarray
+    picture: Callable[[], np.ndarray] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +62,15 @@ class AudioFrame:
     row: int
     codes: np.ndarray
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class AudioChunk:
+    """The next samples of a sound, float32 (channels, S) in [-1, 1]; all chunks joined are it."""
+
+    row: int
+    waveform: np.ndarray
+    sample_rate: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +109,7 @@ Event = (
     | ImageDone
     | AudioBegun
     | AudioFrame
+    | AudioChunk
     | AudioDone
     | Dropped
     | Done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,23 @@ class UnifiedModel:
         sampler = Sampler(self.decoder(), self.grammar, self.text_tokenizer)
         chosen = self.sampling if sampling is None else sampling
         yield from stream(sampler, self.sequencer, documents, seeds, chosen, negative, cancelled)
+
+    async def astream(
+        self,
+        documents: Sequence[Document],
+        sampling: Sampling | Sequence[Sampling] | None = None,
+        seeds: Sequence[int] | None = None,
+        negative: str | None = None,
+    ) -> AsyncIterator[Event]:
+        """`stream` for asyncio, in a thread of its own. Whoever leaves the loop, or cancels its
+        task, stops the sampling within one step."""
+        from unified.asynchronous import in_thread
+
+        def run(cancelled: Callable[[], bool]) -> Iterator[Event]:
+            return self.stream(documents, sampling, seeds, negative, cancelled)
+
+        async for event in in_thread(run):
+            yield event
 
     def generate(
         self,

@@ -5,10 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
-from unified.coded import Coded, CodedText, FrameDone, RowDone, SpanBegin, SpanEnd, TextIds
+import numpy as np
+
+from unified.coded import (
+    Coded,
+    CodedAudio,
+    CodedText,
+    FrameDone,
+    RowDone,
+    SpanBegin,
+    SpanEnd,
+    TextIds,
+)
 from unified.events import (
     AudioBegun,
+    AudioChunk,
     AudioDone,
     AudioFrame,
     Done,
@@ -88,6 +102,9 @@ class _Translator:
         self.text = StopFinder(sequencer.text_tokenizer, stops)
         self.filled: dict[int, list[Segment]] = {index: [] for index in document.slots}
         self.decode_seconds = 0.0
+        self.rows: list[np.ndarray] = []  # codes of the open picture
+        self.height = 0  # and the rows it will have
+        self.sound: _Sound | None = None  # the open one
 
     def translate(self, step: Step | Finished | Cancelled) -> Iterator[Event]:
         if isinstance(step, Cancelled):
@@ -112,11 +129,11 @@ class _Translator:
         elif isinstance(event, SpanBegin):
             yield from self._begun(event)
         elif isinstance(event, RowDone):
-            yield ImageRow(row, event.row, event.codes)
+            self.rows.append(event.codes)
+            picture = partial(_so_far, self.sequencer, tuple(self.rows), self.height)
+            yield ImageRow(row, event.row, event.codes, picture)
         elif isinstance(event, FrameDone):
-            tokenizer = self.sequencer.audio_tokenizer
-            seconds = (event.frame + 1) * tokenizer.hop / tokenizer.sample_rate
-            yield AudioFrame(row, event.codes, seconds)
+            yield from self._heard(event)
         elif isinstance(event, SpanEnd):
             yield from self._ended(step.index, event)
 
@@ -124,15 +141,38 @@ class _Translator:
         if event.kind == "text":
             return
         if self.sequencer.grammar.programs[event.kind].modality == "audio":
+            self.sound = _Sound(self.sequencer.audio_tokenizer)
             yield AudioBegun(self.row)
             return
         height, width = (n or 0 for n in event.grid)
+        self.rows, self.height = [], height
         stride = self.sequencer.image_tokenizer.stride
         yield ImageBegun(self.row, height * stride, width * stride)
 
+    def _heard(self, event: FrameDone) -> Iterator[Event]:
+        tokenizer = self.sequencer.audio_tokenizer
+        seconds = (event.frame + 1) * tokenizer.hop / tokenizer.sample_rate
+        yield AudioFrame(self.row, event.codes, seconds)
+        assert self.sound is not None
+        begun = time.perf_counter()
+        samples = self.sound.push(event.codes)
+        self.decode_seconds += time.perf_counter() - begun
+        if samples.size:
+            yield AudioChunk(self.row, samples, tokenizer.sample_rate)
+
     def _ended(self, index: int, event: SpanEnd) -> Iterator[Event]:
         begun = time.perf_counter()
-        segment = self.sequencer.decode_segment(event.segment)
+        segment: Text | Image | Audio
+        if isinstance(event.segment, CodedAudio):
+            assert self.sound is not None
+            rest, whole = self.sound.finish()
+            rate = self.sequencer.audio_tokenizer.sample_rate
+            if rest.size:
+                yield AudioChunk(self.row, rest, rate)
+            role: Any = event.segment.role
+            segment = Audio(whole, rate, role, event.segment.loss)
+        else:
+            segment = self.sequencer.decode_segment(event.segment)
         self.decode_seconds += time.perf_counter() - begun
         if isinstance(segment, Text) and (kept := cut(segment.text, self.stops)) is not None:
             segment = replace(segment, text=kept)
@@ -157,3 +197,54 @@ class _Translator:
         for index, segment in enumerate(self.document.segments):
             segments += self.filled[index] if isinstance(segment, Slot) else [segment]
         return Document(tuple(segments))
+
+
+def _so_far(sequencer: Sequencer, rows: Sequence[np.ndarray], height: int) -> np.ndarray:
+    """The picture of the rows so far; those to come are taken to be like the last one, since
+    codecs may take whole grids alone."""
+    codes = np.stack([*rows, *[rows[-1]] * (height - len(rows))], axis=1)
+    stride = sequencer.image_tokenizer.stride
+    return sequencer.decode_image(codes)[: len(rows) * stride]
+
+
+# Sound that is decoded at once: shorter chunks cost more, for what lies around them is decoded too.
+_CHUNK_SECONDS = 0.4
+
+
+class _Sound:
+    """A sound decoded as its frames come."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        from unified_tokenizers.streaming import DecodeStream
+
+        self.stream = DecodeStream(tokenizer)
+        self.frames: list[np.ndarray] = []
+        self.parts: list[np.ndarray] = []
+        self.enough = max(1, round(_CHUNK_SECONDS * tokenizer.sample_rate / tokenizer.hop))
+
+    def push(self, codes: np.ndarray) -> np.ndarray:
+        """The next frame's codes (K,); samples (channels, S) that are certain now."""
+        self.frames.append(codes)
+        return self._decode() if len(self.frames) >= self.enough else np.zeros((1, 0), np.float32)
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """The samples that are left, and those of the whole sound."""
+        import torch
+
+        first = self._decode() if self.frames else np.zeros((1, 0), np.float32)
+        with torch.inference_mode():
+            last = self.stream.finish()[0].float().cpu().numpy()
+        self.parts.append(last)
+        rest = np.concatenate([first, last], axis=1) if first.size else last
+        return rest, np.concatenate(self.parts, axis=1)
+
+    def _decode(self) -> np.ndarray:
+        import torch
+
+        codes = torch.from_numpy(np.stack(self.frames, axis=1)[None])
+        self.frames = []
+        with torch.inference_mode():
+            made = self.stream.push(codes)[0].float().cpu().numpy()
+        if made.size:
+            self.parts.append(made)
+        return made
