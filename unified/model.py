@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -241,8 +242,9 @@ class UnifiedModel:
         def run(cancelled: Callable[[], bool]) -> Iterator[Event]:
             return self.stream(documents, sampling, seeds, negative, cancelled)
 
-        async for event in in_thread(run):
-            yield event
+        async with aclosing(in_thread(run)) as events:
+            async for event in events:
+                yield event
 
     def generate(
         self,

@@ -175,8 +175,10 @@ class _Translator:
             segment = self.sequencer.decode_segment(event.segment)
         self.decode_seconds += time.perf_counter() - begun
         if isinstance(segment, Text) and (kept := cut(segment.text, self.stops)) is not None:
-            segment = replace(segment, text=kept)
             self.text.reset()
+            if not kept:
+                return
+            segment = replace(segment, text=kept)
         self.filled[index].append(segment)
         if isinstance(segment, Image):
             yield ImageDone(self.row, segment)

@@ -1,0 +1,137 @@
+"""Streams: sound in chunks, pictures as they grow, stops, asyncio, and leaving in the middle."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
+from unified.events import (
+    AudioBegun,
+    AudioChunk,
+    AudioDone,
+    Done,
+    Dropped,
+    ImageDone,
+    ImageRow,
+    TextPiece,
+)
+from unified_data.document import Document, Slot, Text
+
+WARM = SpanSampling(1.0)
+FREE = Sampling(WARM, WARM, WARM, max_ids=200)
+DRAWN = Document((Text("a cat", "prompt"), Slot("image", 96, 72, role="response")))
+SPOKEN = Document((Text("a cat", "prompt"), Slot("audio", role="response")))
+TOLD = Document((Text("a cat", "prompt"), Slot("text", role="response")))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_tokenizers):
+    image, audio = tiny_tokenizers
+    torch.manual_seed(1)
+    made = UnifiedModel.create(
+        {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 12,
+         "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 256},
+        text_tokenizer=TextTokenizer.train(["a cat, a dog. two cats"], 262),
+        image_tokenizer=image, audio_tokenizer=audio, max_grid=9,
+    )  # fmt: skip
+    for parameter in made.hf.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+def test_chunks_of_sound_joined_are_the_sound(model):
+    """And the sound is what its codes decode to at once."""
+    sampling = Sampling(audio=WARM, max_audio_frames=17)
+    lengths = []
+    for seed in range(4):
+        events = list(model.stream([SPOKEN], sampling, [seed]))
+        chunks = [event.waveform for event in events if isinstance(event, AudioChunk)]
+        (done,) = (event for event in events if isinstance(event, AudioDone))
+        np.testing.assert_array_equal(np.concatenate(chunks, 1), done.audio.waveform)
+        coded = model.grammar.parse(events[-1].ids)[-1]
+        whole = model.sequencer.decode_audio(coded.codes)
+        np.testing.assert_allclose(done.audio.waveform, whole, atol=1e-5)
+        assert isinstance(events[0], AudioBegun)
+        lengths.append(len(chunks))
+    assert max(lengths) > 3
+
+
+def test_a_picture_can_be_seen_while_it_grows(model):
+    events = list(model.stream([DRAWN], FREE))
+    rows = [event for event in events if isinstance(event, ImageRow)]
+    (done,) = (event for event in events if isinstance(event, ImageDone))
+    seen = [row.picture() for row in rows]
+    assert [picture.shape for picture in seen] == [(24 * y, 72, 3) for y in range(1, 5)]
+    np.testing.assert_array_equal(seen[-1], done.image.pixels)
+    assert len({picture.tobytes() for picture in seen}) == 4
+
+
+def test_a_stop_ends_the_text_and_is_cut_off(model):
+    """Wherever it begins, across ids too; nothing of it is told before."""
+    plain = model.generate(TOLD, sampling=FREE)[0].segments[-1].text
+    assert len(plain) > 12
+    for at in (0, 3, 7):
+        stop = plain[at : at + 3]
+        first = plain.index(stop)
+        sampling = Sampling(WARM, WARM, WARM, max_ids=200, stop=("never there", stop))
+        events = list(model.stream([TOLD], sampling))
+        pieces = [event.text for event in events if isinstance(event, TextPiece)]
+        document = events[-1].document
+        told = document.segments[-1].text if len(document.segments) > 1 else ""
+        assert told == "".join(pieces) == plain[:first]
+
+
+def test_asyncio_gives_the_same_events_and_lets_others_run(model):
+    expected = [type(event) for event in model.stream([DRAWN, SPOKEN], FREE)]
+    others = 0
+
+    async def other():
+        nonlocal others
+        while True:
+            others += 1
+            await asyncio.sleep(0)
+
+    async def main():
+        task = asyncio.create_task(other())
+        found = [type(event) async for event in model.astream([DRAWN, SPOKEN], FREE)]
+        task.cancel()
+        return found
+
+    assert asyncio.run(main()) == expected
+    assert others > 3
+
+
+def test_leaving_an_asyncio_loop_ends_its_thread(model):
+    async def main():
+        events = model.astream([DRAWN] * 3, FREE)
+        async for _ in events:
+            break
+        await events.aclose()
+        return [t for t in threading.enumerate() if t.name == "unified sampling"]
+
+    assert asyncio.run(main()) == []
+
+
+def test_errors_in_the_thread_are_raised_to_whoever_waits(model):
+    async def main():
+        async for _ in model.astream([DRAWN], Sampling(max_ids=5)):
+            pass
+
+    with pytest.raises(ValueError, match="raise max_ids"):
+        asyncio.run(main())
+
+
+def test_a_stream_cancelled_from_another_thread_ends_within_a_step(model):
+    stop, events = threading.Event(), []
+    for event in model.stream([DRAWN, SPOKEN], FREE, cancelled=stop.is_set):
+        events.append(event)
+        if isinstance(event, ImageRow):
+            threading.Thread(target=stop.set).start()
+            stop.wait()
+    dropped = [event for event in events if isinstance(event, Dropped)]
+    assert dropped[-1].reason.startswith("cancelled after")
+    assert not any(isinstance(event, Done) and event.row == 0 for event in events)
+    assert sum(isinstance(event, ImageRow) for event in events) == 1
