@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMULAS", "Guidance", "SpanSampling", "choose", "guide", "penalize", "read_fields"]
+__all__ = [
+    "FORMULAS",
+    "Guidance",
+    "SpanSampling",
+    "choose",
+    "distribution",
+    "guide",
+    "penalize",
+    "read_fields",
+]
 
 Array = NDArray[np.float32]
 
@@ -65,7 +74,9 @@ class SpanSampling:
     likeliest that hold this much probability (Holtzman et al., arXiv:1904.09751). min_p: only
     those with at least this share of the likeliest one's probability (arXiv:2407.01082).
     repetition_penalty: of ids that the text already has, prompt included (Keskar et al.,
-    arXiv:1909.05858); for text alone. guidance: see `Guidance`.
+    arXiv:1909.05858); for text alone. guidance: see `Guidance`. drafts: so many ids are guessed
+    ahead and judged in one step of the decoder (see `unified.drafts`), with the same distribution;
+    0: one id a step. Not for text.
     """
 
     temperature: float = 0.0
@@ -74,6 +85,7 @@ class SpanSampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     guidance: Guidance = Guidance()
+    drafts: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -84,6 +96,8 @@ class SpanSampling:
             raise ValueError(f"top_p is {self.top_p}, expected more than 0 and at most 1")
         if not 0 <= self.min_p <= 1:
             raise ValueError(f"min_p is {self.min_p}, expected 0 to 1")
+        if type(self.drafts) is not int or self.drafts < 0:
+            raise ValueError(f"drafts is {self.drafts!r}, expected 0 or more")
         if not 0 < self.repetition_penalty < float("inf"):
             raise ValueError(
                 f"repetition_penalty is {self.repetition_penalty}, expected more than 0"
@@ -143,26 +157,52 @@ def choose(
     """
     scores = logits
     if sampling.temperature > 0:
-        scores = logits / np.float32(sampling.temperature)
+        scores = _scores(logits, sampling)
         size = scores.shape[1]
-        if sampling.top_k is not None and sampling.top_k < size:
-            place = size - sampling.top_k
-            scores = _above(scores, np.partition(scores, place, axis=1)[:, place, None])
-        if sampling.top_p < 1:
-            scores = _nucleus(scores, sampling.top_p)
-        if sampling.min_p > 0:
-            least = scores.max(axis=1, keepdims=True) + np.float32(np.log(sampling.min_p))
-            scores = _above(scores, least)
         noise = np.stack([g.standard_exponential(size, dtype=np.float32) for g in generators])
         with np.errstate(divide="ignore"):
             scores = scores - np.log(noise)
     best = scores.argmax(axis=1)
-    if np.isnan(scores[np.arange(len(best)), best]).any():
+    _check(scores[np.arange(len(best)), best])
+    return [int(column) for column in best]
+
+
+def distribution(logits: Array, sampling: SpanSampling) -> Array:
+    """The probabilities (N, V'), float32, that `choose` draws by; of temperature 0, all on one."""
+    if sampling.temperature == 0:
+        best = logits.argmax(axis=1)
+        _check(logits[np.arange(len(best)), best])
+        made = np.zeros_like(logits)
+        made[np.arange(len(best)), best] = 1
+        return made
+    scores = _scores(logits, sampling)
+    top = scores.max(axis=1, keepdims=True)
+    _check(top)
+    weights = np.exp(scores - top)
+    found: Array = weights / weights.sum(axis=1, keepdims=True)
+    return found
+
+
+def _scores(logits: Array, sampling: SpanSampling) -> Array:
+    """Logits over the temperature, -inf for what top-k, top-p and min-p leave out."""
+    scores: Array = logits / np.float32(sampling.temperature)
+    if sampling.top_k is not None and sampling.top_k < scores.shape[1]:
+        place = scores.shape[1] - sampling.top_k
+        scores = _above(scores, np.partition(scores, place, axis=1)[:, place, None])
+    if sampling.top_p < 1:
+        scores = _nucleus(scores, sampling.top_p)
+    if sampling.min_p > 0:
+        least = scores.max(axis=1, keepdims=True) + np.float32(np.log(sampling.min_p))
+        scores = _above(scores, least)
+    return scores
+
+
+def _check(best: Array) -> None:
+    if np.isnan(best).any():
         raise ValueError(
             "the decoder gave logits that are not numbers; its weights are damaged: "
             "copy or train the model again"
         )
-    return [int(column) for column in best]
 
 
 def _above(scores: Array, least: Array) -> Array:

@@ -6,7 +6,7 @@ cache has of it: n pictures of one prompt read the prompt once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -17,9 +17,11 @@ from unified.row import Branch
 
 __all__ = ["Places"]
 
+_NO_DRAFTS: Mapping[int, list[int]] = {}
+
 
 class Places:
-    """The rows of one cache. features: (N, D), of the branches fed last."""
+    """The rows of one cache. features: (T, D), of all ids fed last."""
 
     def __init__(self, decoder: Decoder, number: int, max_ids: int) -> None:
         """ValueError where the decoder has no `max_ids` positions."""
@@ -38,21 +40,31 @@ class Places:
                 branch.place = -1
         self._close_ranks()
 
-    def feed(self, branches: list[Branch]) -> dict[int, int]:
-        """Let the decoder see every id of these branches.
+    def feed(
+        self, branches: list[Branch], drafts: Mapping[int, list[int]] = _NO_DRAFTS
+    ) -> dict[int, int]:
+        """Let the decoder see every id of these branches, and drafts after them, by id(branch).
 
-        Returns the line of each in `features`, by the branch's id().
+        Returns the line in `features` after the last id of each, by id(branch); those of its drafts
+        follow it.
         """
         new = [branch for branch in branches if branch.place < 0]
         if new:
             self._admit(new)
-        pending = [branch.ids[branch.fed :] for branch in branches]
-        features = self.decoder.feed(self.cache, [b.place for b in branches], pending)
+        guesses = [drafts.get(id(branch), []) for branch in branches]
+        pending = [[*b.ids[b.fed :], *more] for b, more in zip(branches, guesses)]
+        self.features = self.decoder.feed(self.cache, [b.place for b in branches], pending)
         for branch in branches:
-            branch.fed = len(branch.ids)
-        ends = [end - 1 for end in accumulate(map(len, pending))]
-        self.features = features if len(features) == len(branches) else features[ends]
-        return {id(branch): line for line, branch in enumerate(branches)}
+            branch.fed = self.cache.lengths[branch.place]
+        ends = accumulate(map(len, pending))
+        return {
+            id(branch): end - 1 - len(more) for branch, end, more in zip(branches, ends, guesses)
+        }
+
+    def keep(self, branch: Branch, length: int) -> None:
+        """Let the cache forget all ids of a branch but so many."""
+        self.cache.cut(branch.place, length)
+        branch.fed = self.cache.lengths[branch.place]
 
     def _admit(self, new: list[Branch]) -> None:
         """Give places, and what other sequences have of the same beginning."""

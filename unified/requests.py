@@ -57,6 +57,8 @@ class Sampling:
         if isinstance(self.stop, str) or not all(self.stop):
             raise ValueError(f"stop is {self.stop!r}, expected texts of at least a character")
         object.__setattr__(self, "stop", tuple(self.stop))
+        if self.text.drafts:
+            raise ValueError("text.drafts: they are for pictures and sound alone")
         for name in ("image", "audio"):
             if self.of(name, name).repetition_penalty != 1:
                 raise ValueError(f"{name}.repetition_penalty: it is for text alone")

@@ -15,6 +15,7 @@ import numpy as np
 
 from unified.choice import SpanSampling
 from unified.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
+from unified.drafts import Drafts
 from unified.grammar import Grammar
 from unified.limits import Limits
 from unified.requests import (
@@ -85,6 +86,7 @@ class Row:
             0,
         )
         self.timings: dict[str, float] = {}
+        self.drafts = Drafts()
         self._open = (False, 0)  # sampled and index of the open segment
         self._text_ids = 0  # of the open text
         # Of a slot that goes on with a text given: that text's ids, and the slot's index.
@@ -117,6 +119,10 @@ class Row:
         if mode in ("marker", "text"):
             return self.sampling.text
         return self.sampling.of(mode, self.grammar.programs[mode].modality)
+
+    def shown(self, choosing: SpanSampling) -> list[Branch]:
+        """Its own branch and those that guidance needs, in the order of `Guidance.without`."""
+        return [self.branches[without] for without in ("", *choosing.guidance.without)]
 
     def take(self, id: int) -> None:
         """Continue with an id chosen for this row, up to the next choice."""
@@ -209,6 +215,7 @@ class Row:
         events = self._push(id)
         for event in events:
             if isinstance(event, SpanEnd):
+                self.drafts = Drafts()
                 for branch in self._others():
                     branch.kind = event.kind
                 if event.kind == slot.kind or slot.kind == event.segment.kind:

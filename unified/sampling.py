@@ -16,8 +16,9 @@ from time import perf_counter
 
 import numpy as np
 
-from unified.choice import SpanSampling, choose, guide, penalize
+from unified.choice import SpanSampling, choose, distribution, guide, penalize
 from unified.decoder import Array, Decoder, Ranges
+from unified.drafts import id_at
 from unified.grammar import Grammar
 from unified.places import Places
 from unified.requests import Finished, Request, Sampling, Step
@@ -102,54 +103,67 @@ class Sampler:
         return Row(number, request, self.grammar, sampling, max_ids, self.text_tokenizer)
 
     def _continue(self, active: list[Row], places: Places) -> None:
-        """Choose one id for every row."""
+        """Choose at least one id for every row."""
         groups: dict[tuple[Ranges, SpanSampling], list[Row]] = {}
         shown: list[Branch] = []
+        guesses: dict[int, list[int]] = {}
+        drafting: list[Row] = []
         for row in active:
             choosing = row.choosing
-            groups.setdefault((row.state.allowed(), choosing), []).append(row)
-            shown.append(row.branches[""])
-            shown += [row.branches[without] for without in choosing.guidance.without]
-        at = places.feed(shown)
+            branches = row.shown(choosing)
+            shown += branches
+            if choosing.drafts and row.state.mode not in ("text", "marker"):
+                ahead = row.drafts.propose(row.state, choosing.drafts, row.generator)
+                guesses.update((id(branch), ahead) for branch in branches)
+                drafting.append(row)
+            else:
+                groups.setdefault((row.state.allowed(), choosing), []).append(row)
+        at = places.feed(shown, guesses)
         for (ranges, choosing), rows in groups.items():
-            logits = self._logits(rows, choosing, ranges, places.features, at)
+            lines = [[at[id(branch)] for branch in row.shown(choosing)] for row in rows]
+            logits = self._logits(lines, choosing, ranges, places.features)
+            if choosing.repetition_penalty != 1:
+                penalty = choosing.repetition_penalty
+                seen = [_columns(row.texts, ranges) for row in rows]
+                logits = np.stack([penalize(x, at, penalty) for x, at in zip(logits, seen)])
             columns = choose(logits, choosing, [row.generator for row in rows])
             for row, column in zip(rows, columns):
-                row.take(_id(column, ranges))
+                row.take(id_at(column, ranges))
+        for row in drafting:
+            self._judge(row, places, at)
+
+    def _judge(self, row: Row, places: Places, at: dict[int, int]) -> None:
+        """Take those of a row's drafts that stand, and one id more."""
+        choosing, drafts = row.choosing, row.drafts
+        branches = row.shown(choosing)
+        lengths = [len(branch.ids) for branch in branches]
+        by_ranges: dict[Ranges, list[int]] = {}
+        for line, ranges in drafts.places:
+            by_ranges.setdefault(ranges, []).append(line)
+        given: dict[int, Array] = {}
+        for ranges, lines in by_ranges.items():
+            each = [[at[id(branch)] + line for branch in branches] for line in lines]
+            logits = self._logits(each, choosing, ranges, places.features)
+            given.update(zip(lines, distribution(logits, choosing)))
+        chosen, kept = drafts.judge(given, row.generator)
+        for id_ in chosen:
+            row.take(id_)
+        for branch, length in zip(branches, lengths):
+            places.keep(branch, length + len(kept))
 
     def _logits(
-        self,
-        rows: list[Row],
-        choosing: SpanSampling,
-        ranges: Ranges,
-        features: Array,
-        at: dict[int, int],
+        self, lines: list[list[int]], choosing: SpanSampling, ranges: Ranges, features: Array
     ) -> Array:
-        """Logits (N, V') of the ids in `ranges` for every row, guided and penalized."""
+        """Guided logits (N, V') of the ids in `ranges`. lines: of features, for each of N places
+        that of every branch."""
+        flat = [line for branch in zip(*lines) for line in branch]
+        whole = flat == list(range(len(features)))
+        every = self.decoder.logits(features if whole else features[flat], ranges)
         without = choosing.guidance.without
-        branches = [row.branches[name] for name in ("", *without) for row in rows]
-        lines = [at[id(branch)] for branch in branches]
-        whole = lines == list(range(len(features)))
-        every = self.decoder.logits(features if whole else features[lines], ranges)
-        logits = every[: len(rows)]
-        if without:
-            others = every.reshape(len(without) + 1, len(rows), -1)[1:]
-            logits = guide(choosing.guidance, logits, dict(zip(without, others)))
-        if choosing.repetition_penalty != 1:
-            penalty = choosing.repetition_penalty
-            logits = np.stack(
-                [penalize(line, _columns(row.texts, ranges), penalty)
-                 for line, row in zip(logits, rows)]
-            )  # fmt: skip
-        return logits
-
-
-def _id(column: int, ranges: Ranges) -> int:
-    for start, stop in ranges:
-        if column < stop - start:
-            return start + column
-        column -= stop - start
-    raise IndexError(column)
+        if not without:
+            return every
+        parts = every.reshape(len(without) + 1, len(lines), -1)
+        return guide(choosing.guidance, parts[0], dict(zip(without, parts[1:])))
 
 
 def _columns(ids: set[int], ranges: Ranges) -> list[int]:
