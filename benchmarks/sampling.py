@@ -206,7 +206,8 @@ def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
         )
         found[f"{name}_seconds"] = seconds
         say(f"{name}: {found[name]} ({seconds[0]} s, {seconds[1]} s)")
-    blocks = sum(w.numel() for l in decoder.layers for w in (l.qkv, l.out, l.gate_up, l.down)) * 2
+    parts = [(x.qkv, x.out, x.gate_up, x.down) for x in decoder.layers]
+    blocks = 2 * sum(weight.numel() for layer in parts for weight in layer)
     head = (words.id_range("image.0")[1] - words.id_range("image.0")[0]) * QWEN["hidden_size"] * 2
     cache = 4 * 2 * QWEN["num_hidden_layers"] * 8 * 128 * (30 + ids // 2)
     least = (blocks + head + cache) / read_bandwidth()

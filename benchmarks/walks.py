@@ -1,0 +1,139 @@
+"""A million ids sampled from untrained models under every shipped format, each sequence validated.
+
+    python benchmarks/walks.py [--quick]
+
+Documents of every kind that a format holds: texts, pictures and sounds given or to be filled, free
+or counted, under budgets that leave little room. An untrained decoder chooses among all that the
+grammar allows. A sequence that the format's own validator refuses would end the run.
+
+Progress goes to stderr; the last line on stdout is one JSON object. The whole takes some minutes,
+--quick (a twentieth of it) under two.
+"""
+
+from __future__ import annotations
+
+import _path  # noqa: F401 (before all others)
+
+# isort: split
+import argparse
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from _shared import machine, say
+
+from unified.block import Block
+from unified.choice import SpanSampling
+from unified.coded import CODED_MEDIA, CodedText
+from unified.decoder import SlimDecoder
+from unified.format_spec import load_format, shipped_formats
+from unified.grammar import Grammar
+from unified.requests import CodedSlot, Finished, Request, Sampling
+from unified.sampling import Sampler
+from unified.slim_config import SlimConfig, rope_of
+from unified.vocabulary import Vocabulary
+
+LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4,
+          ("orpheus", "audio"): 7, ("anygpt", "music"): 4}  # fmt: skip
+WARM = SpanSampling(1.0)
+TEXT, CODES = 40, 30
+
+
+def small(name: str) -> Grammar:
+    """A format over few ids: 40 of text, among them those of its literals, sizes to 12."""
+    spec = load_format(name)
+    blocks = [
+        Block("text", 0, TEXT),
+        Block("markers", TEXT, len(spec.markers), symbols=spec.markers),
+    ]
+    blocks.append(Block("size", blocks[-1].stop, 12))
+    for kind in spec.spans:
+        for level in range(LEVELS.get((name, kind), 1)):
+            blocks.append(Block(f"{kind}.{level}", blocks[-1].stop, CODES, level))
+    literals = tuple((text, (20 + at,)) for at, text in enumerate(spec.literals))
+    return Grammar(spec, Vocabulary(tuple(blocks), TEXT, TEXT, literals))
+
+
+def untrained(grammar: Grammar) -> SlimDecoder:
+    config = SlimConfig(
+        width=16, num_layers=1, num_heads=2, num_kv_heads=1, head_width=8, ffn_width=24,
+        vocab_size=grammar.vocabulary.size, max_ids=4096, norm_eps=1e-6, rope=rope_of(1e4, 8),
+        qk_norm=True, tied=True,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    weights = {
+        name: rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape).astype(np.float32)
+        for name, shape in config.shapes().items()
+    }
+    return SlimDecoder(config, weights)
+
+
+def request(grammar: Grammar, rng: np.random.Generator) -> Request:
+    """A random document with slots that the format can hold."""
+    roles = [*grammar.roles]
+    first, second = (roles[0], roles[-1]) if roles else (None, None)
+    given: list[Any] = [CodedText(tuple(rng.integers(20, size=rng.integers(1, 6))), first)]
+    kinds = list(grammar.programs)
+    if rng.random() < 0.3 and not grammar.programs[kinds[0]].closes:
+        kind = kinds[int(rng.integers(len(kinds)))]
+        program = grammar.programs[kind]
+        shape = [
+            times if register is None else times * int(rng.integers(1, 4))
+            for register, times in program.axes
+        ]
+        codes = rng.integers(CODES, size=(len(program.blocks), *shape))
+        given.append(CODED_MEDIA[program.modality](codes, first, kind=kind))
+    slots = [CodedSlot("any", role=second), CodedSlot("text", role=second)]
+    slots += [CodedSlot(kind, role=second) for kind in kinds]
+    if "image" in kinds and not grammar.programs["image"].closes:
+        slots.append(CodedSlot("any", num_images=int(rng.integers(3)), role=second))
+    slot = slots[int(rng.integers(len(slots)))]
+    least = max((p.length({}) for p in grammar.programs.values()), default=1)
+    room = sum(len(grammar.segment_ids(s)[0]) for s in given) + 3 * least + 30
+    own = Sampling(WARM, WARM, WARM, max_ids=int(room + rng.integers(200)), max_audio_frames=40)
+    return Request((*given, slot), int(rng.integers(1 << 30)), own)
+
+
+def walk(name: str, wanted: int) -> dict[str, Any]:
+    grammar = small(name)
+    sampler = Sampler(untrained(grammar), grammar)
+    rng = np.random.default_rng(1)
+    ids = sequences = 0
+    while ids < wanted:
+        requests = [request(grammar, rng) for _ in range(64)]
+        limit = replace(Sampling(), max_rows=64)
+        for event in sampler.run(requests, limit):
+            if isinstance(event, Finished):
+                grammar.validate(event.ids)
+                ids += len(event.ids)
+                sequences += 1
+    return {"ids": ids, "sequences": sequences, "invalid": 0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the ids")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    names = shipped_formats()
+    wanted = (50_000 if options.quick else 1_000_000) // len(names) + 1
+    found = {}
+    for name in names:
+        found[name] = walk(name, wanted)
+        say(f"{name}: {found[name]}")
+    results = {
+        "ids": sum(one["ids"] for one in found.values()),
+        "sequences": sum(one["sequences"] for one in found.values()),
+        "invalid": 0,
+        "formats": found,
+        "sample": "quick" if options.quick else "full",
+        "benchmark_seconds": round(time.perf_counter() - began, 1),
+        "machine": machine(1, ("numpy",)),
+    }
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
