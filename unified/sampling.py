@@ -408,22 +408,36 @@ class Sampler:
     def _continue(self, active: list[_Row], cache: Cache, sampling: Sampling) -> None:
         """Choose one id for every row."""
         features = self._feed(active, cache)
-        groups: dict[tuple[Ranges, str], list[int]] = {}
+        groups: dict[tuple[Ranges, str, int | None], list[int]] = {}
         for place, row in enumerate(active):
-            groups.setdefault((row.state.allowed(), row.mode), []).append(place)
-        for (ranges, mode), group in groups.items():
-            logits = self.decoder.logits(
-                features if len(group) == len(active) else features[group], ranges
-            )
+            key = (row.state.allowed(), row.mode, row.state.owed)
+            groups.setdefault(key, []).append(place)
+        for (ranges, mode, owed), group in groups.items():
+            shown = features if len(group) == len(active) else features[group]
+            logits = self.decoder.logits(shown, ranges)
             columns = choose(
                 logits, getattr(sampling, mode), [active[place].generator for place in group]
             )
-            for place, column in zip(group, columns):
+            ends = self._ends(shown, logits) if owed is not None else [False] * len(group)
+            for place, column, end in zip(group, columns, ends):
+                if end:
+                    assert owed is not None
+                    active[place].take(owed)
+                    continue
                 for start, stop in ranges:
                     if column < stop - start:
                         active[place].take(start + column)
                         break
                     column -= stop - start
+
+    def _ends(self, features: Array, logits: Array) -> list[bool]:
+        """Which rows would end the document rather than go on with anything that is allowed.
+
+        While pictures or sounds are owed they may not; whatever else they wrote would be padding,
+        so what is owed begins there.
+        """
+        end = self.decoder.logits(features, ((self.grammar.end, self.grammar.end + 1),))[:, 0]
+        return [bool(one) for one in end > logits.max(axis=1)]
 
     def _feed(self, active: list[_Row], cache: Cache) -> Array:
         """Let the decoder see every id of every row. Returns its features after the last ones."""
