@@ -99,6 +99,16 @@ class State:
         return None if self._left > UNLIMITED // 2 else self._left
 
     @property
+    def owed(self) -> int | None:
+        """The marker that begins a span which an exact number still asks for, where it may come
+        now; None where nothing is owed."""
+        for kind, number in self._owed.items() if self._span is None else ():
+            begin = self.grammar.programs[kind].begin
+            if number and any(start <= begin < stop for start, stop in self._ranges):
+                return begin
+        return None
+
+    @property
     def mode(self) -> str:
         """What is expected next: "text", "image", "audio", or "marker" where only markers are."""
         if self._span is not None:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,7 +105,7 @@ class Sampler:
 
     def _continue(self, active: list[Row], places: Places) -> None:
         """Choose at least one id for every row."""
-        groups: dict[tuple[Ranges, SpanSampling], list[Row]] = {}
+        groups: dict[tuple[Ranges, SpanSampling, _Owed | None], list[Row]] = {}
         shown: list[Branch] = []
         guesses: dict[int, list[int]] = {}
         drafting: list[Row] = []
@@ -117,9 +118,10 @@ class Sampler:
                 guesses.update((id(branch), ahead) for branch in branches)
                 drafting.append(row)
             else:
-                groups.setdefault((row.state.allowed(), choosing), []).append(row)
+                key = (row.state.allowed(), choosing, _owed(row))
+                groups.setdefault(key, []).append(row)
         at = places.feed(shown, guesses)
-        for (ranges, choosing), rows in groups.items():
+        for (ranges, choosing, owed), rows in groups.items():
             lines = [[at[id(branch)] for branch in row.shown(choosing)] for row in rows]
             logits = self._logits(lines, choosing, ranges, places.features)
             if choosing.repetition_penalty != 1:
@@ -127,8 +129,15 @@ class Sampler:
                 seen = [_columns(row.texts, ranges) for row in rows]
                 logits = np.stack([penalize(x, at, penalty) for x, at in zip(logits, seen)])
             columns = choose(logits, choosing, [row.generator for row in rows])
-            for row, column in zip(rows, columns):
-                row.take(id_at(column, ranges))
+            chosen = [id_at(column, ranges) for column in columns]
+            if owed is not None:
+                # Whoever would end rather than go on with anything that is allowed may not yet;
+                # whatever else it wrote would be padding, so what is owed begins.
+                end = self._logits(lines, choosing, ((owed.end, owed.end + 1),), places.features)
+                eager = end[:, 0] > logits.max(axis=1)
+                chosen = [owed.begin if e else id for id, e in zip(chosen, eager)]
+            for row, id in zip(rows, chosen):
+                row.take(id)
         for row in drafting:
             self._judge(row, places, at)
 
@@ -164,6 +173,18 @@ class Sampler:
             return every
         parts = every.reshape(len(without) + 1, len(lines), -1)
         return guide(choosing.guidance, parts[0], dict(zip(without, parts[1:])))
+
+
+class _Owed(NamedTuple):
+    """Spans are owed. begin: the id that begins one; end: that would end the document."""
+
+    begin: int
+    end: int
+
+
+def _owed(row: Row) -> _Owed | None:
+    begin = row.state.owed
+    return None if begin is None else _Owed(begin, row.grammar.closing(row.state.role)[0])
 
 
 def _columns(ids: set[int], ranges: Ranges) -> list[int]:

@@ -93,6 +93,11 @@ def test_settings_of_training_alone_leave_the_fingerprint():
     trained = replace(config.quantizer, decay=0.9, revive=0.1, commitment=1.0, entropy=0.2)
     tokenizer.config = replace(config, quantizer=trained)
     assert tokenizer.fingerprint == before
+    # Where the whole quantizer is the default one, too.
+    tokenizer.config = default = ImageTokenizerConfig()
+    plain = tokenizer.fingerprint
+    tokenizer.config = replace(default, quantizer=replace(default.quantizer, revive=0.1))
+    assert tokenizer.fingerprint == plain
     tokenizer.config = replace(config, quantizer=replace(config.quantizer, groups=2))
     assert tokenizer.fingerprint != before
 

@@ -121,6 +121,30 @@ def test_cached_sampling_equals_recomputing_everything(sampler, grammar):
     assert state.finished
 
 
+def test_whoever_would_end_with_pictures_still_owed_begins_them(sampler, grammar):
+    """A decoder that likes the end best everywhere: it writes no text to put it off."""
+    config = replace(sampler.decoder.config, tied=False)
+    rng = np.random.default_rng(5)
+    weights = {
+        name: rng.normal(1.0 if "norm" in name else 0.0, 0.4, shape).astype(np.float32)
+        for name, shape in config.shapes().items()
+    }
+    # The first number of every feature is above zero, and alone decides.
+    weights["model.embed_tokens.weight"][:, 0] = 3
+    weights["model.norm.weight"][1:] = 0
+    for layer in range(config.num_layers):
+        weights[f"model.layers.{layer}.self_attn.o_proj.weight"][0] = 0
+        weights[f"model.layers.{layer}.mlp.down_proj.weight"][0] = 0
+    weights["lm_head.weight"][grammar.end[0], 0] = 9
+    eager = Sampler(SlimDecoder(config, weights), grammar)
+    for wanted in ({"num_images": 2, "grid": (1, 2)}, {"num_images": 1, "num_audios": 2}, {}):
+        request = Request((CodedText((3, 1)), CodedSlot("any", **wanted)), 0)
+        segments = grammar.parse(ends(eager, [request], GREEDY)[0].ids)
+        kinds = [segment.kind for segment in segments]
+        expected = ["image"] * wanted.get("num_images", 0) + ["audio"] * wanted.get("num_audios", 0)
+        assert kinds == ["text", *expected]
+
+
 def test_ten_thousand_random_requests_all_give_valid_sequences(sampler, grammar):
     rng = np.random.default_rng(11)
     total = 0

@@ -178,13 +178,24 @@ class SavedTokenizer(nn.Module):
 def _changed(config: Any) -> dict[str, Any]:
     """What a configuration sets to other than the default: a setting added to the library later
     leaves the fingerprints of tokenizers that do without it as they are. Settings of training
-    change no code."""
+    change no code, nor do their defaults."""
     found: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
-        if value != field.default and not field.metadata.get("training"):
+        if not field.metadata.get("training") and not _alike(value, field.default):
             found[field.name] = _changed(value) if is_dataclass(value) else value
     return found
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two settings are the same but for those of training inside them."""
+    if not is_dataclass(one) or type(one) is not type(other):
+        return bool(one == other)
+    return all(
+        _alike(getattr(one, field.name), getattr(other, field.name))
+        for field in fields(one)
+        if not field.metadata.get("training")
+    )
 
 
 def read_entries(path: Path, owner: str) -> dict[str, Any]:
