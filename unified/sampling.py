@@ -135,9 +135,9 @@ class Sampler:
                 # whatever else it wrote would be padding, so what is owed begins.
                 end = self._logits(lines, choosing, ((owed.end, owed.end + 1),), places.features)
                 eager = end[:, 0] > logits.max(axis=1)
-                chosen = [owed.begin if e else id for id, e in zip(chosen, eager)]
-            for row, id in zip(rows, chosen):
-                row.take(id)
+                chosen = [owed.begin if e else one for one, e in zip(chosen, eager)]
+            for row, one in zip(rows, chosen):
+                row.take(one)
         for row in drafting:
             self._judge(row, places, at)
 
@@ -158,7 +158,8 @@ class Sampler:
         for id_ in chosen:
             row.take(id_)
         for branch, length in zip(branches, lengths):
-            places.keep(branch, length + len(kept))
+            # The last id is shown again where all were kept: what follows it is asked anew.
+            places.keep(branch, min(length + len(kept), len(branch.ids) - 1))
 
     def _logits(
         self, lines: list[list[int]], choosing: SpanSampling, ranges: Ranges, features: Array
