@@ -57,7 +57,9 @@ def stream(
     each = [sampling] * len(documents) if isinstance(sampling, Sampling) else list(sampling)
     for name, values in (("seeds", seeds), ("sampling", each)):
         if len(values) != len(documents):
-            raise ValueError(f"{len(documents)} documents, {len(values)} {name}; give one for each")
+            raise ValueError(
+                f"{len(documents)} documents but {len(values)} {name}; give one for each"
+            )
     without: tuple[CodedText, ...] = ()
     if negative:
         without = (CodedText(tuple(sequencer.text_tokenizer.encode(negative))),)
