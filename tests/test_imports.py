@@ -18,16 +18,18 @@ PACKAGES = {
 
 # The modules of `unified`, lowest first: each imports from its own layer and those below it.
 LAYERS: dict[str, set[str]] = {
-    "vocabulary": {"vocabulary"},
-    "grammar": {"format_spec", "coded", "limits", "span_program", "span_state", "grammar_state",
-                "grammar"},
+    "vocabulary": {"block", "vocabulary"},
+    "grammar": {"format_reader", "format_spec", "coded", "limits", "span_stages", "span_program",
+                "span_state", "grammar_state", "grammar", "grammar_export", "grammar_page"},
     "sequence": {"text", "sequence"},
-    "sampling": {"decoder", "generic_decoder", "checkpoint", "sampling", "streaming", "model_files",
-                 "new_model", "model"},
+    "sampling": {"slim_config", "decoder", "torch_decoder", "generic_decoder", "checkpoint",
+                 "choice", "stops", "requests", "row", "places", "drafts", "sampling", "streaming",
+                 "asynchronous", "published", "published_decoders", "model_files", "new_model",
+                 "model"},
     "training": {"training_data", "training"},
     "article": {"article", "page", "outputs", "inspect", "model_info", "evaluation",
                 "evaluation_articles", "evaluation_pocket"},
-    "cli": {"cli", "cli_media", "cli_model", "cli_terminal", "cli_tokenizer", "__main__"},
+    "cli": {"cli", "cli_grammar", "cli_media", "cli_model", "cli_terminal", "cli_tokenizer", "__main__"},
 }  # fmt: skip
 # Beside the layers: they know documents and words, no ids and no model, and import no layer.
 BESIDE = {"blocks", "caption", "events", "fitting", "subjects", "wishes"}
