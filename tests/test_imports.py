@@ -29,7 +29,8 @@ LAYERS: dict[str, set[str]] = {
     "training": {"training_data", "training"},
     "article": {"article", "page", "outputs", "inspect", "model_info", "evaluation",
                 "evaluation_articles", "evaluation_pocket"},
-    "cli": {"cli", "cli_grammar", "cli_media", "cli_model", "cli_terminal", "cli_tokenizer", "__main__"},
+    "cli": {"cli", "cli_grammar", "cli_live", "cli_media", "cli_model", "cli_terminal",
+            "cli_tokenizer", "__main__"},
 }  # fmt: skip
 # Beside the layers: they know documents and words, no ids and no model, and import no layer.
 BESIDE = {"blocks", "caption", "events", "fitting", "subjects", "wishes"}

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from unified.events import Event
+    from unified.cli_live import LiveView
+    from unified.events import Event, ImageRow
     from unified.model import UnifiedModel
     from unified_data.document import Document
 
@@ -103,17 +104,21 @@ def load_model(name: str, decoder: str = "vq", steps: int | None = None) -> Unif
 class Progress:
     """Shows on stderr what is being sampled: text as it comes, a line for each picture and sound.
 
-    rows: how many documents are sampled at once; of several, only finished pictures and sounds are
-    shown, since the rest would come in turns. images, audios: how many there were so far.
+    On a terminal there is also a live view of the picture or sound that is under way. rows: how
+    many documents are sampled at once; of several, only finished pictures and sounds are shown,
+    since the rest would come in turns. images, audios: how many there were so far.
     """
 
     def __init__(self, rows: int = 1, num_images: int | None = None) -> None:
         self.rows = rows
         self.num_images = num_images
         self.images = self.audios = 0
-        self.lively = sys.stderr.isatty()
         self._open_line = False
-        self._status = ""
+        self._live: LiveView | None = None
+        if rows == 1 and sys.stderr.isatty():
+            from unified.cli_live import LiveView
+
+            self._live = LiveView()
 
     def show(self, event: Event) -> None:
         """Show one event."""
@@ -121,15 +126,16 @@ class Progress:
 
         if isinstance(event, events.TextPiece) and self.rows == 1:
             self._write(event.text)
-        elif isinstance(event, events.ImageBegun) and self.rows == 1:
-            self._update(f"[picture {self._of_images(1)}: {event.width}x{event.height} ...]")
-        elif isinstance(event, events.ImageRow) and self.rows == 1:
-            self._update(f"[picture {self._of_images(1)}: row {event.y + 1}]")
+        elif isinstance(event, events.ImageBegun):
+            sides = "" if event.width is None else f": {event.width}x{event.height} ..."
+            self._update(f"[picture {self._of_images(1)}{sides}]")
+        elif isinstance(event, events.ImageRow):
+            self._update(f"[picture {self._of_images(1)}: row {event.y + 1}]", event)
         elif isinstance(event, events.ImageDone):
             self.images += 1
             height, width = event.image.pixels.shape[:2]
             self._finish(f"[picture {self._of_images(0)}: {width}x{height}]")
-        elif isinstance(event, events.AudioFrame) and self.rows == 1:
+        elif isinstance(event, events.AudioFrame):
             self._update(f"[sound {self.audios + 1}: {event.seconds:.1f} s]")
         elif isinstance(event, events.AudioDone):
             self.audios += 1
@@ -157,14 +163,12 @@ class Progress:
         sys.stderr.flush()
         self._open_line = not text.endswith("\n")
 
-    def _update(self, status: str) -> None:
-        if self.lively:
-            if self._open_line:
-                self._write("\n")
-            self._clear()
-            sys.stderr.write(status)
-            sys.stderr.flush()
-            self._status = status
+    def _update(self, status: str, row: ImageRow | None = None) -> None:
+        if self._live is None:
+            return
+        if self._open_line:
+            self._write("\n")
+        self._live.show(status, row)
 
     def _finish(self, status: str) -> None:
         self._clear()
@@ -174,9 +178,8 @@ class Progress:
             self._write(status + "\n")
 
     def _clear(self) -> None:
-        if self._status:
-            sys.stderr.write("\r" + " " * len(self._status) + "\r")
-            self._status = ""
+        if self._live is not None:
+            self._live.clear()
 
 
 def follow(events: Iterable[Event], progress: Progress) -> list[Document]:

@@ -23,11 +23,11 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class ImageBegun:
-    """A picture of height x width pixels begins."""
+    """A picture of height x width pixels begins; None where the format lays codes in no rows."""
 
     row: int
-    height: int
-    width: int
+    height: int | None
+    width: int | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -134,7 +134,7 @@ class _Translator:
             self.rows.append(event.codes)
             picture = partial(_so_far, self.sequencer, tuple(self.rows), self.height)
             yield ImageRow(row, event.row, event.codes, picture)
-        elif isinstance(event, FrameDone):
+        elif isinstance(event, FrameDone) and self.sound is not None:
             yield from self._heard(event)
         elif isinstance(event, SpanEnd):
             yield from self._ended(step.index, event)
@@ -146,6 +146,10 @@ class _Translator:
             self.sound = _Sound(self.sequencer.audio_tokenizer)
             yield AudioBegun(self.row)
             return
+        self.sound = None
+        if len(event.grid) < 2:  # codes in an order, without rows
+            yield ImageBegun(self.row, None, None)
+            return
         height, width = (n or 0 for n in event.grid)
         self.rows, self.height = [], height
         stride = self.sequencer.image_tokenizer.stride
@@ -155,7 +159,7 @@ class _Translator:
         tokenizer = self.sequencer.audio_tokenizer
         seconds = (event.frame + 1) * tokenizer.hop / tokenizer.sample_rate
         yield AudioFrame(self.row, event.codes, seconds)
-        assert self.sound is not None
+        assert self.sound is not None  # or this would not have been called
         begun = time.perf_counter()
         samples = self.sound.push(event.codes)
         self.decode_seconds += time.perf_counter() - begun
