@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, TypeVar
 
 __all__ = ["in_thread"]
@@ -12,7 +12,7 @@ __all__ = ["in_thread"]
 T = TypeVar("T")
 
 
-async def in_thread(make: Callable[[Callable[[], bool]], Iterator[T]]) -> AsyncIterator[T]:
+async def in_thread(make: Callable[[Callable[[], bool]], Iterator[T]]) -> AsyncGenerator[T, None]:
     """The items of `make(cancelled)`; what it raises is raised here.
 
     cancelled: says yes once the loop over the items is left or its task is cancelled. Leaving waits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -234,7 +234,7 @@ class UnifiedModel:
         sampling: Sampling | Sequence[Sampling] | None = None,
         seeds: Sequence[int] | None = None,
         negative: str | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """`stream` for asyncio, in a thread of its own. Whoever leaves the loop, or cancels its
         task, stops the sampling within one step."""
         from unified.asynchronous import in_thread

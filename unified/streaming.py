@@ -192,8 +192,8 @@ class _Translator:
             yield AudioDone(self.row, segment)
         else:
             assert isinstance(segment, Text)
-            if rest := self.text.flush():
-                yield TextPiece(self.row, rest)
+            if last := self.text.flush():
+                yield TextPiece(self.row, last)
             if lost := segment.text.count("\ufffd"):
                 yield Dropped(
                     self.row,
