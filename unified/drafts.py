@@ -46,7 +46,7 @@ class Drafts:
     def propose(self, state: State, number: int, generator: np.random.Generator) -> list[int]:
         """Guess at most so many ids from here on, within the span. Nothing at its first choice."""
         state, kind, free = state.copy(), state.kind, 0
-        made: list[int] = []
+        made: list[Draft] = []
         last: tuple[Ranges, Array] | None = None
         while True:
             ranges = state.allowed()

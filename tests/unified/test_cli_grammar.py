@@ -47,7 +47,7 @@ def test_ids_are_checked_with_position_and_reason(unified, refused, cli_model, t
         unified("grammar", "check", "emu3", tmp_path / "good.json", "--model", cli_model, on=None),
         "format emu3 does not fit the vocabulary of model",
     )
-    refused(unified("grammar", "show", "emu4", on=None), "no format 'emu4'; shipped formats: any")
+    refused(unified("grammar", "show", "emu4", on=None), "no format 'emu4'; shipped formats: anole")
 
 
 def test_a_grammar_is_written_for_other_engines(unified, refused, cli_model, tmp_path):
