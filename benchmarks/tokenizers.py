@@ -8,7 +8,7 @@ as many bits, and no fewer numbers (parameters and codebooks) on the side of the
 measured by `unified_tokenizers.report` on what none was trained on.
 
 Progress goes to stderr; the last line on stdout is one JSON object. Needs the extra `measure` and
-espeak-ng. The whole takes about forty minutes on two cores, --quick (a few steps of everything, its
+espeak-ng. The whole takes about an hour on one core, --quick (a few steps of everything, its
 figures mean nothing) under two.
 """
 
