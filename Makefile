@@ -45,6 +45,7 @@ pocket: $(VENV)/.installed-dev
 	$(BIN)/unified tokenizer train configs/pocket/audio_decoder.yaml
 	$(BIN)/unified train configs/pocket/decoder.yaml
 	$(BIN)/unified train configs/pocket/decoder_speech.yaml
+	$(BIN)/unified train configs/pocket/decoder_articles.yaml
 	$(BIN)/unified data build pocket -o runs/pocket/double --only draw --scale 0.35 --double "$(FONT)"
 	$(BIN)/unified tokenizer train configs/pocket/diffusion.yaml
 

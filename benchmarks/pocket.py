@@ -165,8 +165,9 @@ def measure_pictures(
     subjects = list(load_subjects())
     chosen = np.random.default_rng(0).permutation(len(subjects))[: sizes.subjects]
     single = [Scene("one", subjects[i]) for i in sorted(chosen)]
+    twice = [Scene("counted", subjects[i], "green", count=2) for i in sorted(chosen)]
     two = [scene for scene in pocket.heldout("draw") if scene.kind == "two"][: sizes.scenes]
-    scenes = single + two
+    scenes = single + twice + two
     drawn = pocket.draw(model, judge, scenes, reporter("draw"))
     true = [pocket.judge_scene(judge, scene, render(scene)) for scene in scenes]
     coded = [
@@ -174,17 +175,20 @@ def measure_pictures(
         for s in scenes
     ]
     say("draw: judged")
-    count = len(single)
-    both = [drawing for drawing in drawn[count:] if drawing.right]
+    result: dict[str, Any] = {}
+    for kind, what in (("one", "draw"), ("counted", "twice"), ("two", "scene")):
+        for name, drawings in (("", drawn), ("judge_", true), ("coded_judge_", coded)):
+            right = [drawing.right for drawing in drawings if drawing.scene.kind == kind]
+            result[f"{name}{what}_accuracy"] = share(right)
+    both = [drawing for drawing in drawn if drawing.scene.kind == "two" and drawing.right]
     return {
-        "draw_accuracy": share(d.right for d in drawn[:count]),
-        "scene_accuracy": share(d.right for d in drawn[count:]),
+        **result,
         "scene_relation_accuracy": share(d.in_place for d in both) if both else None,
-        "draw_wrong": {d.scene.subject.name: d.named[0].name for d in drawn[:count] if not d.right},
-        "judge_accuracy": share(d.right for d in true[:count]),
-        "judge_scene_accuracy": share(d.right for d in true[count:]),
-        "judge_accuracy_after_tokenizer": share(d.right for d in coded[:count]),
-        "judge_scene_accuracy_after_tokenizer": share(d.right for d in coded[count:]),
+        "draw_wrong": {
+            d.scene.subject.name: d.named[0].name
+            for d in drawn
+            if d.scene.kind == "one" and not d.right
+        },
     }, drawn
 
 

@@ -8,8 +8,8 @@ both sides (they cost no time, and would make the other side larger). Same media
 mode, two threads; all runs in turn, medians. A ratio is our throughput over theirs: above 1 ours is
 faster. Memory: what a fresh process holds at most, coding a long recording and a large picture.
 
-Progress goes to stderr; the last line on stdout is one JSON object. The whole takes about ten
-minutes on two cores, --quick (the shipped tokenizers and two presets, fewer runs) under two.
+Progress goes to stderr; the last line on stdout is one JSON object. The whole takes about
+three minutes on two cores, --quick (the shipped tokenizers and two presets, fewer runs) under two.
 """
 
 from __future__ import annotations

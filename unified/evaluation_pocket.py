@@ -79,7 +79,8 @@ def complete(
 class Drawing:
     """A picture of a scene and what the judge sees in it.
 
-    right: the scene's subjects are named, each once. in_place: and stand as a two-thing scene says.
+    right: the things of the scene are named, and no other. in_place: and stand as a two-thing scene
+    says.
     """
 
     scene: Scene
@@ -90,11 +91,17 @@ class Drawing:
 
 
 def judge_scene(judge: GlyphJudge, scene: Scene, pixels: np.ndarray) -> Drawing:
-    """Look at a picture: uint8 (H, W, 3). A thing that nothing is seen of is not right."""
-    matches = judge.best_two(pixels) if scene.kind == "two" else (judge.best(pixels),)
+    """Look at a picture of one or two things: uint8 (H, W, 3). What is not seen is not right.
+
+    Raises ValueError for a scene of more things.
+    """
+    things = list(scene.subjects) * scene.count
+    if len(things) > 2:
+        raise ValueError(f"the judge looks for one or two things, the scene has {len(things)}")
+    matches = judge.best_two(pixels) if len(things) == 2 else (judge.best(pixels),)
     named = tuple(match.subject for match in matches)
     seen = all(match.score > 0 for match in matches)
-    right = seen and sorted(s.name for s in named) == sorted(s.name for s in scene.subjects)
+    right = seen and sorted(s.name for s in named) == sorted(s.name for s in things)
     in_place = right and (scene.kind != "two" or _relation(scene, matches) == scene.relation)
     return Drawing(scene, pixels, named, right, in_place)
 

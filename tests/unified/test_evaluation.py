@@ -77,6 +77,17 @@ def test_the_judge_is_not_lenient(judge):
         assert not evaluation_pocket.judge_scene(judge, Scene("one", subject), blank).right
 
 
+def test_two_of_a_thing_must_both_be_it(judge):
+    scene = Scene("counted", CAT, "green", count=2)
+    assert evaluation_pocket.judge_scene(judge, scene, render(scene)).right
+    with_lemon = Scene("two", CAT, "green", relation="to the left of", other=LEMON)
+    drawing = evaluation_pocket.judge_scene(judge, scene, render(with_lemon))
+    assert set(drawing.named) == {CAT, LEMON}
+    assert not drawing.right
+    with pytest.raises(ValueError, match="one or two things, the scene has 3"):
+        evaluation_pocket.judge_scene(judge, replace(scene, count=3), render(scene))
+
+
 def test_the_judge_refuses_what_is_no_picture(judge):
     with pytest.raises(ValueError, match="uint8"):
         judge.best(np.zeros((96, 96, 3), np.float32))
