@@ -147,8 +147,8 @@ def pocket_part(repeats: int) -> dict[str, Any]:
     words = vocabulary(4096, 1920, 1000)
     model = language_model(POCKET, words.size, torch.float32)
     both = Comparison(model, slim(model), words)
-    found: dict[str, Any] = {"pocket_parameters": sum(p.numel() for p in model.parameters())}
-    for name, scale in (("pocket_speedup", 1.0), ("pocket_guided_speedup", 3.0)):
+    found: dict[str, Any] = {"parameters_1row": sum(p.numel() for p in model.parameters())}
+    for name, scale in (("ratio_1row", 1.0), ("ratio_1row_guided", 3.0)):
         found[name], seconds = ratio(
             [lambda s=scale: both.draw(s), lambda s=scale: both.generate(s)], repeats
         )
@@ -165,8 +165,8 @@ def pocket_part(repeats: int) -> dict[str, Any]:
         median(x) for x in interleaved([ours, lambda: both.generate(1.0, rows=16)], repeats)
     )
     rate, theirs = made[-1] / seconds_ours, 16 * GRID[0] * GRID[1] / seconds_theirs
-    found["pocket_mixed_speedup"] = round(rate / theirs, 2)
-    found["pocket_mixed_ids_per_second"] = [round(rate), round(theirs)]
+    found["ratio_16rows"] = round(rate / theirs, 2)
+    found["ids_16rows_per_second"] = [round(rate), round(theirs)]
     say(f"16 rows: {rate:.0f} ids/s mixed, {theirs:.0f} ids/s of generate")
     return found
 
@@ -200,7 +200,7 @@ def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
         )
 
     found: dict[str, Any] = {}
-    for name, scale in (("qwen_speedup", 1.0), ("qwen_guided_speedup", 3.0)):
+    for name, scale in (("ratio_06b", 1.0), ("ratio_06b_guided", 3.0)):
         found[name], seconds = ratio(
             [lambda s=scale: ours(s), lambda s=scale: both.generate(s, number=ids)], repeats
         )
@@ -211,8 +211,8 @@ def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
     head = (words.id_range("image.0")[1] - words.id_range("image.0")[0]) * QWEN["hidden_size"] * 2
     cache = 4 * 2 * QWEN["num_hidden_layers"] * 8 * 128 * (30 + ids // 2)
     least = (blocks + head + cache) / read_bandwidth()
-    found["qwen_share_of_bound"] = round(least / (found["qwen_speedup_seconds"][0] / ids), 3)
-    say(f"of the bound: {found['qwen_share_of_bound']} ({least * 1e3:.1f} ms an id at least)")
+    found["bound_share_06b"] = round(least / (found["ratio_06b_seconds"][0] / ids), 3)
+    say(f"of the bound: {found['bound_share_06b']} ({least * 1e3:.1f} ms an id at least)")
     return found
 
 
@@ -236,7 +236,7 @@ def state_part(repeats: int) -> dict[str, Any]:
     state = median(_seconds(follow) for _ in range(max(9, repeats)))
     share = state / whole
     say(f"grammar: {state / len(ids) * 1e6:.1f} us an id, {share:.2%} of a step")
-    return {"state_share": round(share, 4), "state_us_per_id": round(state / len(ids) * 1e6, 2)}
+    return {"grammar_share": round(share, 4), "grammar_us_per_id": round(state / len(ids) * 1e6, 2)}
 
 
 def length_part(repeats: int) -> dict[str, Any]:
@@ -266,7 +266,7 @@ def length_part(repeats: int) -> dict[str, Any]:
         "ms_per_id_at_256": round(seconds[256] * 1e3, 3),
         "ms_per_id_at_4096": round(seconds[4096] * 1e3, 3),
         "ms_of_reading_the_cache_of_4096": round(reading * 1e3, 3),
-        "growth_over_reading": round(more / (reading * (4096 - 256) / 4096), 3),
+        "cost_growth_256_to_4096": round(more / (reading * (4096 - 256) / 4096), 3),
     }
 
 
@@ -282,8 +282,10 @@ def memory_part() -> dict[str, Any]:
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     held = sum(p.numel() for p in model.parameters()) * 4
     cache = 2 * 8 * 16 * 6 * 400 * 64 * 4
-    return {"peak_mb_above": round((after - before) / 1024, 1),
-            "weights_and_cache_mb": round((held + cache) / 2**20, 1)}  # fmt: skip
+    above = (after - before) / 1024
+    least = (held + cache) / 2**20
+    return {"memory_overhead": round(above / least, 4), "peak_mb_above": round(above, 1),
+            "weights_and_cache_mb": round(least, 1)}  # fmt: skip
 
 
 def main() -> None:
