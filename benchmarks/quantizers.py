@@ -5,7 +5,7 @@
 The same pictures of the pocket world in the same order, the same network (but for the few numbers
 to and from each quantizer's width, and the rows of its codes), steps and learning rate; three
 seeds. A Markdown table and, on the last line, one JSON object on stdout; progress on stderr. The
-whole takes about half an hour on two cores, --quick (a few steps of each, one seed) two minutes.
+whole takes about half an hour on one core, --quick (a few steps of each, one seed) two minutes.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class QuantizerConfig:
         depth: residual codebooks, each coding what those before it left over (arXiv:2107.03312).
         groups: parts that a vector is cut into, each with codebooks of its own (arXiv:2305.02765).
         decay: of the moving averages of `vq` and `cosine-vq`. The slower, the longer it takes to
-            see that a code is used no more: log(revive) / log(decay) steps, 230 for 0.1 and 0.99.
+            see that a code is used no more: log(revive) / log(decay) steps, 23 as set here.
         revive: a code of theirs that is used less than this share of the mean is put where a vector
             of the batch is; 0: never.
         commitment: weight of the loss that keeps vectors near their codes.
