@@ -32,6 +32,7 @@ import torch
 from _shared import interleaved, machine, say
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from unified.checkpoint import weights_of
 from unified.choice import Guidance, SpanSampling
 from unified.coded import CodedText
 from unified.decoder import SlimDecoder
@@ -40,7 +41,6 @@ from unified.grammar import Grammar
 from unified.requests import CodedSlot, Finished, Request, Sampling
 from unified.sampling import Sampler
 from unified.slim_config import SlimConfig
-from unified.torch_decoder import TorchDecoder
 from unified.vocabulary import Vocabulary
 
 PARTS = ("pocket", "qwen", "state", "length", "memory")
@@ -77,8 +77,7 @@ def language_model(sizes: dict[str, Any], rows: int, dtype: torch.dtype) -> Any:
 
 
 def slim(model: Any) -> SlimDecoder:
-    weights = {name: value.detach().float().numpy() for name, value in model.state_dict().items()}
-    return SlimDecoder(SlimConfig.from_hf(model.config.to_dict()), weights)
+    return SlimDecoder(SlimConfig.from_hf(model.config.to_dict()), weights_of(model))
 
 
 class Comparison:
@@ -188,8 +187,7 @@ def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
     words = vocabulary(151_936, 16_384 - 80, 1)
     rows = 168_320
     model = language_model(QWEN, rows, torch.bfloat16)
-    decoder = TorchDecoder(SlimConfig.from_hf(model.config.to_dict()), dict(model.state_dict()))
-    both = Comparison(model, decoder, words)
+    both = Comparison(model, slim(model), words)
     grid = (ids // 16, 16)
 
     def ours(scale: float) -> None:
@@ -206,8 +204,7 @@ def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
         )
         found[f"{name}_seconds"] = seconds
         say(f"{name}: {found[name]} ({seconds[0]} s, {seconds[1]} s)")
-    parts = [(x.qkv, x.out, x.gate_up, x.down) for x in decoder.layers]
-    blocks = 2 * sum(weight.numel() for layer in parts for weight in layer)
+    blocks = 2 * sum(p.numel() for p in model.model.layers.parameters())
     head = (words.id_range("image.0")[1] - words.id_range("image.0")[0]) * QWEN["hidden_size"] * 2
     cache = 4 * 2 * QWEN["num_hidden_layers"] * 8 * 128 * (30 + ids // 2)
     least = (blocks + head + cache) / read_bandwidth()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
-from unified.decoder import Array, Decoder, SlimDecoder
+from unified.decoder import Decoder, SlimDecoder, Weight
 from unified.slim_config import SlimConfig
 
 
@@ -29,10 +29,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_weights(
     directory: Path, wanted: Callable[[str], bool] = lambda name: True
-) -> dict[str, Array]:
-    """Every tensor of model.safetensors, or of the shards its index names, as float32.
+) -> dict[str, Weight]:
+    """Every tensor of model.safetensors, or of the shards its index names.
 
-    wanted: by a tensor's name; the others are passed over.
+    bfloat16 comes as `Weight` has it, all else as float32. wanted: by a tensor's name; the others
+    are passed over.
 
     Raises ValueError when a file is missing, truncated, not safetensors, or holds other than
     float32, float16 or bfloat16 tensors.
@@ -41,7 +42,7 @@ def read_weights(
     files = ["model.safetensors"]
     if index.exists():
         files = sorted(set(read_json(index).get("weight_map", {}).values()))
-    weights: dict[str, Array] = {}
+    weights: dict[str, Weight] = {}
     for name in files:
         path = directory / name
         try:
@@ -55,20 +56,44 @@ def read_weights(
         for key, tensor in tensors:
             if not wanted(key):
                 continue
-            weights[key] = _float32(tensor["data"], tensor["dtype"], f"{path}: {key}").reshape(
-                tensor["shape"]
-            )
+            found = _numbers(tensor["data"], tensor["dtype"], f"{path}: {key}")
+            weights[key] = found.reshape(tensor["shape"])
     return weights
 
 
-def _float32(data: bytes, dtype: str, where: str) -> Array:
+def _numbers(data: bytes, dtype: str, where: str) -> Weight:
     if dtype == "F32":
         return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
-    if dtype == "BF16":  # the upper half of a float32
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    if dtype == "BF16":
+        return np.frombuffer(data, "<u2").astype(np.uint16, copy=False)
     if dtype == "F16":
         return np.frombuffer(data, "<f2").astype(np.float32)
     raise ValueError(f"{where} has type {dtype}, expected F32, F16 or BF16")
+
+
+def weights_of(hf: Any) -> dict[str, Weight]:
+    """Those of a model of transformers, by their names: not copied where they lie on the CPU."""
+    import torch
+
+    found = {}
+    for name, tensor in hf.state_dict().items():
+        tensor = tensor.detach().cpu()
+        if tensor.dtype == torch.bfloat16:
+            found[name] = tensor.view(torch.uint16).numpy()
+        else:
+            found[name] = tensor.float().numpy()
+    return found
+
+
+def decoder_of(hf: Any) -> Decoder:
+    """The decoder of a model of transformers, with its weights: compiled where it lies on the CPU
+    and is of the Llama family, its own forward where not."""
+    config = hf.config.to_dict()
+    if hf.device.type == "cpu" and SlimConfig.covers(config):
+        return SlimDecoder(SlimConfig.from_hf(config), weights_of(hf))
+    from unified.generic_decoder import GenericDecoder
+
+    return GenericDecoder(hf)
 
 
 def load_decoder(directory: Path) -> Decoder:

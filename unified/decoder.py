@@ -1,40 +1,40 @@
-"""The decoder at sampling time: checkpoints of the Llama family in a few numpy operations a layer.
+"""The decoder at sampling time: checkpoints of the Llama family in one compiled call a step.
 
-Legend: `N` rows stepping now, `T` new ids of one row, `L` cache length, `H` query heads,
-`G` key/value heads, `R` = H/G, `C` head width, `D` width, `E` fused width, `V` vocabulary.
+Legend: `N` rows stepping now, `T` new ids of all rows, `L` cache length, `H` query heads, `G`
+key/value heads, `C` head width, `D` width, `F` feed-forward width, `V` vocabulary.
 
-`transformers.generate` spends most of a small model's time outside the matrix products. Here the
-query/key/value and the gate/up projections are fused, norms and the attention scale are folded
-into the weights that follow them, rotary pairs are interleaved so that a rotation is one complex
-product, caches are static, and the head multiplies only the rows which the grammar allows now: a
-slice of its weight, never a copy.
+`transformers.generate` spends most of a small model's time outside the matrix products. Here a step
+is one call of compiled code (`unified.kernels`) which threads share, caches are static, rows of any
+length go together without padding, and the head multiplies only the rows which the grammar allows
+now. Weights stay as they are, bfloat16 included, and where they are: nothing is copied.
 
-Why numpy and not torch: a small model's step is bound by reading its weights once. For one row
-and the pocket sizes (35 MB of weights, two cores of an AVX-512 EPYC) all products of a step took
-3.3 ms with torch's `linear`, 1.7-2.3 ms with bfloat16 weights, 1.1 ms through numpy's OpenBLAS with
-float32 weights stored (in, out); it is also ahead for 2 to 300 rows. So float32 is computed
-throughout, and sampling does not wait for torch to be imported. A second BLAS thread gained
-nothing on idle cores and made a step 12 times slower on busy ones: products run on one.
+Why compiled loops and not torch or numpy: a small model's step is bound by reading its weights
+once. For the pocket sizes (15.3M weights in layers, two cores of a Xeon with AVX-512, 150 ids in
+the cache) a step took 3.0 ms in torch, float32 or bfloat16, 7.9 ms after torch.compile, 3.0 ms in
+numpy; here 1.4 ms, and 0.9 ms with bfloat16 weights, which a checkpoint stored as such loses
+nothing by.
 
 Architectures outside `SlimConfig.covers` run through `unified.generic_decoder`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
+from unified import kernels
 from unified.slim_config import SlimConfig
+from unified.team import Team, new_progress
 
 Array = NDArray[np.float32]
+# float32, or uint16: bfloat16 as the upper halves of float32 numbers.
+Weight = NDArray[Any]
 Ranges = tuple[tuple[int, int], ...]
 
-# Longer prompts are fed in pieces, so that attention scores stay small.
+# Longer prompts are fed in pieces, so that what is made on the way stays small.
 PREFILL_IDS = 512
 
 
@@ -79,7 +79,7 @@ class StaticCache:
 
     def __init__(self, config: SlimConfig, rows: int, max_ids: int) -> None:
         shape = (config.num_layers, rows, config.num_kv_heads, max_ids, config.head_width)
-        # Zeros cost nothing until touched, and what a ragged batch masks has to be finite.
+        # Zeros cost nothing until touched.
         self.keys = np.zeros(shape, np.float32)
         self.values = np.zeros(shape, np.float32)
         self.max_ids = max_ids
@@ -104,69 +104,41 @@ class StaticCache:
         self.lengths[row] = length
 
 
-@dataclass(frozen=True)
-class _Layer:
-    qkv: Array  # E = (H + 2G) C; input norm folded in
-    qkv_bias: Array | None  # (E,)
-    qk_scale: Array  # (H + G, C): query/key norm weights, attention scale on the queries
-    out: Array  # E = H C
-    gate_up: Array  # E = 2 F; post-attention norm folded in
-    down: Array  # E = F
-
-
 class SlimDecoder:
-    """A decoder of the Llama family for sampling on the CPU, float32.
+    """A decoder of the Llama family for sampling on the CPU; computed in float32.
 
     Logits agree with transformers' Llama, Mistral, Qwen2 and Qwen3 up to rounding. A
     row's logits do not depend on the rest of its batch, again up to rounding: a product with one
     row and a product with many add in another order.
     """
 
-    def __init__(self, config: SlimConfig, weights: Mapping[str, Array]) -> None:
-        """weights: float32, by their Hugging Face names; ValueError if they do not fit."""
+    def __init__(self, config: SlimConfig, weights: Mapping[str, Weight]) -> None:
+        """weights: float32 or bfloat16 (see `Weight`), by their Hugging Face names; they are not
+        copied, so changes of them show. Raises ValueError if they do not fit."""
         config.check(weights)
         self.config = config
         self.vocab_size = config.vocab_size
         self.max_ids = config.max_ids
-        self.embedding_VD = weights["model.embed_tokens.weight"]
-        self.head_VD = self.embedding_VD if config.tied else weights["lm_head.weight"]
-        # The last norm stays a product of its own: a tied head with it folded in were a copy.
-        self.final_norm_D = weights["model.norm.weight"]
-        self.layers = [self._layer(i, weights) for i in range(config.num_layers)]
-        self._rotation = np.ones((0, config.head_width // 2), np.complex64)
-        self._blas = ThreadpoolController().select(internal_api="openblas")
-
-    def _layer(self, index: int, weights: Mapping[str, Array]) -> _Layer:
-        config, prefix = self.config, f"model.layers.{index}."
-        H, C = config.num_heads, config.head_width
-        # transformers rotates (i, i + C/2); interleaved pairs (2i, 2i + 1) are complex numbers.
-        pairs = np.arange(C).reshape(2, C // 2).T.reshape(-1)
-
-        def fused(kind: str) -> Array:
-            q, k, v = (weights[f"{prefix}self_attn.{name}_proj.{kind}"] for name in "qkv")
-            turned = [
-                part.reshape(-1, C, *part.shape[1:])[:, pairs].reshape(part.shape)
-                for part in (q, k)
-            ]
-            return np.concatenate([*turned, v])
-
-        qkv = fused("weight")
-        qkv = qkv * weights[prefix + "input_layernorm.weight"]
-        gate, up = (weights[f"{prefix}mlp.{name}_proj.weight"] for name in ("gate", "up"))
-        gate_up = np.concatenate([gate, up]) * weights[prefix + "post_attention_layernorm.weight"]
-        qk_scale = np.ones((H + config.num_kv_heads, C), np.float32)
-        if config.qk_norm:
-            qk_scale[:H] = weights[prefix + "self_attn.q_norm.weight"][pairs]
-            qk_scale[H:] = weights[prefix + "self_attn.k_norm.weight"][pairs]
-        qk_scale[:H] *= C**-0.5
-        return _Layer(
-            qkv_bias=fused("bias") if config.qkv_bias else None,
-            qkv=np.ascontiguousarray(qkv.T),
-            qk_scale=qk_scale,
-            out=np.ascontiguousarray(weights[prefix + "self_attn.o_proj.weight"].T),
-            gate_up=np.ascontiguousarray(gate_up.T),
-            down=np.ascontiguousarray(weights[prefix + "mlp.down_proj.weight"].T),
+        # All matrices of one type: that of the stored ones, float32 where they differ.
+        alike = {w.dtype for w in weights.values() if w.ndim == 2} == {np.dtype(np.uint16)}
+        kept = {
+            name: np.ascontiguousarray(w if alike and w.ndim == 2 else widen(w))
+            for name, w in weights.items()
+        }
+        self.embedding_VD = kept["model.embed_tokens.weight"]
+        self.head_VD = self.embedding_VD if config.tied else kept["lm_head.weight"]
+        self.final_norm_D = kept["model.norm.weight"]
+        self._weights = kept  # alive as long as their addresses are in use
+        self._table = np.array(
+            [
+                [_address(kept.get(f"model.layers.{layer}.{name}")) for name in kernels.LAYER]
+                for layer in range(config.num_layers)
+            ],
+            np.int64,
         )
+        self._like = np.empty(0, np.uint16 if alike else np.float32)
+        self._turns = np.ones((0, 2, config.head_width // 2), np.float32)
+        self._team = Team.shared()
 
     def cache(self, rows: int, max_ids: int) -> StaticCache:
         config = self.config
@@ -175,9 +147,10 @@ class SlimDecoder:
                 f"{max_ids} ids asked for, but the decoder has {config.max_ids} positions; "
                 "lower max_ids"
             )
-        if max_ids > len(self._rotation):
+        if max_ids > len(self._turns):
             angle = np.outer(np.arange(max_ids), config.rope)
-            self._rotation = (config.rope_scale * np.exp(1j * angle)).astype(np.complex64)
+            turns = config.rope_scale * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+            self._turns = turns.astype(np.float32)
         return StaticCache(config, rows, max_ids)
 
     def feed(
@@ -193,149 +166,70 @@ class SlimDecoder:
                 at = range(0, counts[0], PREFILL_IDS)
                 parts = [(places, [ids[0][start : start + PREFILL_IDS]]) for start in at]
             return np.concatenate([self.feed(cache, *part) for part in parts])
-        assert all(cache.lengths[p] + n <= cache.max_ids for p, n in zip(places, counts))
-        groups = _groups(places, counts, cache.lengths)
-        width = self.config.num_heads * self.config.head_width
-
-        def attend(layer: int, q_THC: Array, k_TGC: Array, v_TGC: Array) -> Array:
-            mixed = np.empty((len(q_THC), width), np.float32)
-            for group in groups:
-                at, keys, values = group.ids, cache.keys[layer], cache.values[layer]
-                if group.past is None:
-                    mixed[at] = _attend_one(group, q_THC[at], k_TGC[at], v_TGC[at], keys, values)
-                else:
-                    mixed[at] = _attend_row(group, q_THC[at], k_TGC[at], v_TGC[at], keys, values)
-            return mixed
-
-        flat = [id for row in ids for id in row]
-        positions = np.concatenate(
-            [np.arange(cache.lengths[p], cache.lengths[p] + n) for p, n in zip(places, counts)]
+        rows, begin = [], 0
+        for place, count in zip(places, counts):
+            past = cache.lengths[place]
+            assert past + count <= cache.max_ids
+            rows.append((begin, count, place, past))
+            begin += count
+        config, T = self.config, begin
+        x = self.embed([id for row in ids for id in row])
+        heads = config.num_heads + 2 * config.num_kv_heads
+        self._team.run(
+            kernels.step,
+            new_progress(kernels.phases(config.num_layers)),
+            self._table,
+            self._like,
+            x,
+            np.empty((T, heads, config.head_width), np.float32),
+            np.empty((T, config.num_heads, config.head_width), np.float32),
+            np.empty((T, config.ffn_width), np.float32),
+            self._turns,
+            np.array(rows, np.int64),
+            cache.keys,
+            cache.values,
+            np.float32(config.norm_eps),
+            kernels.chunk_size(config.width, self._team.threads),
+            keeps=self,
         )
-        features = self._run(flat, self._rotation[positions][:, None], attend)
         for place, count in zip(places, counts):
             cache.lengths[place] += count
-        return features
+        mean_square = np.einsum("td,td->t", x, x) / np.float32(config.width)
+        x *= (1 / np.sqrt(mean_square + np.float32(config.norm_eps)))[:, None]
+        x *= self.final_norm_D
+        return x
 
-    def _run(
-        self,
-        ids: Sequence[int],
-        rotation: NDArray[np.complex64],
-        attend: Callable[[int, Array, Array, Array], Array],
-    ) -> Array:
-        config, eps = self.config, self.config.norm_eps
-        N, H, G, C = len(ids), config.num_heads, config.num_kv_heads, config.head_width
-        x_ND = self.embedding_VD[np.asarray(ids)]
-        # Overflow: exp of a very negative gate, where the quotient is 0.
-        with self._blas.limit(limits=1), np.errstate(over="ignore"):
-            for index, layer in enumerate(self.layers):
-                heads = _normed(x_ND, eps) @ layer.qkv
-                if layer.qkv_bias is not None:
-                    heads += layer.qkv_bias
-                heads = heads.reshape(N, H + 2 * G, C)
-                qk = heads[:, : H + G]
-                if config.qk_norm:
-                    qk = _normed(qk, eps)
-                qk = ((qk * layer.qk_scale).view(np.complex64) * rotation).view(np.float32)
-                mixed = attend(index, qk[:, :H], qk[:, H:], heads[:, H + G :])
-                x_ND = x_ND + mixed @ layer.out
-                gate_up = _normed(x_ND, eps) @ layer.gate_up
-                gate, up = gate_up[:, : config.ffn_width], gate_up[:, config.ffn_width :]
-                x_ND += (gate / (1 + np.exp(-gate)) * up) @ layer.down
-        return _normed(x_ND, eps) * self.final_norm_D
+    def embed(self, ids: Sequence[int]) -> Array:
+        """Float32 (T, D), what the first layer sees of ids."""
+        return widen(self.embedding_VD[np.asarray(ids)])
 
     def logits(self, features: Array, ranges: Ranges) -> Array:
-        with self._blas.limit(limits=1):
-            parts = [features @ self.head_VD[start:stop].T for start, stop in ranges]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        made = np.empty((len(features), sum(stop - start for start, stop in ranges)), np.float32)
+        at = 0
+        for start, stop in ranges:
+            size = kernels.chunk_size(stop - start, self._team.threads)
+            job = features, self.head_VD, start, stop, made, at, size
+            self._team.run(kernels.head, new_progress(1), *job, keeps=self)
+            at += stop - start
+        return made
 
 
-class _Group(NamedTuple):
-    """Rows whose attention is computed together. ids: theirs, among all that are fed.
-
-    past None: rows [first, first + N) that take one id each; at: (N,), where it goes; stop: one
-    more than the last of these. Otherwise row `first`, ids from `past` to `stop`.
-    mask: -inf where an id sees none, broadcast over heads; None where all are seen.
-    """
-
-    ids: slice
-    first: int
-    past: int | None
-    stop: int
-    at: NDArray[np.int64] | None
-    mask: Array | None
+def compile_kernels() -> None:
+    """Compile the decoder's loops for this processor, once, where that has not been done: some ten
+    seconds, which the first sampling takes otherwise."""
+    config = SlimConfig(2, 1, 1, 1, 2, 2, 2, 2, 1e-6, (1.0,), qk_norm=False, tied=True)
+    for dtype in (np.uint16, np.float32):
+        weights = {name: np.zeros(shape, dtype) for name, shape in config.shapes().items()}
+        decoder = SlimDecoder(config, weights)
+        decoder.logits(decoder.feed(decoder.cache(1, 1), [0], [[0]]), ((0, 1),))
 
 
-def _groups(places: Sequence[int], counts: Sequence[int], lengths: Sequence[int]) -> list[_Group]:
-    """Rows with one new id whose places follow each other are one group, every other its own."""
-    found: list[_Group] = []
-    row = start = 0
-    while row < len(places):
-        place, count = places[row], counts[row]
-        end = row + 1
-        while count == 1 and end < len(places) and counts[end] == 1:
-            if places[end] != place + end - row:
-                break
-            end += 1
-        if end - row > 1:
-            at = np.array([lengths[p] for p in places[row:end]])
-            stop = int(at.max()) + 1
-            mask = np.where(np.arange(stop) > at[:, None], np.float32(-np.inf), np.float32(0))
-            ids = slice(start, start + end - row)
-            found.append(_Group(ids, place, None, stop, at, mask[:, None, None]))
-        else:
-            past, stop = lengths[place], lengths[place] + count
-            later = None
-            if count > 1:
-                seen = np.arange(stop) <= np.arange(past, stop)[:, None]
-                later = np.where(seen, np.float32(0), np.float32(-np.inf))
-            found.append(_Group(slice(start, start + count), place, past, stop, None, later))
-        start += sum(counts[row:end])
-        row = end
-    return found
+def widen(weight: Weight) -> Array:
+    """Float32 from float32, or from the bfloat16 of `Weight`; exact."""
+    if weight.dtype == np.uint16:
+        return (weight.astype(np.uint32) << 16).view(np.float32)
+    return weight.astype(np.float32, copy=False)
 
 
-def _attend_one(
-    group: _Group, q_NHC: Array, k_NGC: Array, v_NGC: Array, keys: Array, values: Array
-) -> Array:
-    """Attention of several rows, one new id each; keys and values (row, G, L, C) get theirs."""
-    N, G, C = k_NGC.shape
-    rows, stop = slice(group.first, group.first + N), group.stop
-    keys[rows][np.arange(N), :, group.at] = k_NGC
-    values[rows][np.arange(N), :, group.at] = v_NGC
-    scores = q_NHC.reshape(N, G, -1, C) @ keys[rows, :, :stop].swapaxes(2, 3)
-    assert group.mask is not None
-    scores += group.mask
-    return (_softmax(scores) @ values[rows, :, :stop]).reshape(N, -1)
-
-
-def _attend_row(
-    group: _Group, q_THC: Array, k_TGC: Array, v_TGC: Array, keys: Array, values: Array
-) -> Array:
-    """Attention of one row's T new ids."""
-    T, G, C = k_TGC.shape
-    past, stop = group.past, group.stop
-    keys, values = keys[group.first], values[group.first]
-    keys[:, past:stop] = k_TGC.swapaxes(0, 1)
-    values[:, past:stop] = v_TGC.swapaxes(0, 1)
-    q_GRTC = q_THC.reshape(T, G, -1, C).transpose(1, 2, 0, 3)
-    keys_GCL = keys[:, :stop].swapaxes(1, 2)
-    scores = (q_GRTC.reshape(G, -1, C) @ keys_GCL).reshape(G, -1, T, stop)
-    if group.mask is not None:
-        scores += group.mask
-    weights = _softmax(scores).reshape(G, -1, stop)
-    mixed_GRTC = (weights @ values[:, :stop]).reshape(G, -1, T, C)
-    return mixed_GRTC.transpose(2, 0, 1, 3).reshape(T, -1)
-
-
-def _normed(x: Array, eps: float) -> Array:
-    """RMSNorm over the last axis, without its weight (Zhang and Sennrich, arXiv:1910.07467)."""
-    mean_square = np.einsum("...d,...d->...", x, x) / np.float32(x.shape[-1])
-    return x * (1 / np.sqrt(mean_square + np.float32(eps)))[..., None]
-
-
-def _softmax(scores: Array) -> Array:
-    """Softmax over the last axis, in place."""
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores
+def _address(weight: Weight | None) -> int:
+    return 0 if weight is None else weight.ctypes.data

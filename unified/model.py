@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unified import checkpoint
-from unified.decoder import Decoder, SlimDecoder
+from unified.decoder import Decoder
 from unified.events import Done, Event
 from unified.grammar import Grammar
 from unified.model_files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
@@ -19,7 +19,6 @@ from unified.new_model import create_decoder, extend_decoder
 from unified.requests import Sampling
 from unified.sampling import Sampler
 from unified.sequence import Sequencer
-from unified.slim_config import SlimConfig
 from unified.streaming import stream
 from unified.subjects import KnownSubjects
 from unified.text import TextTokenizer
@@ -87,20 +86,11 @@ class UnifiedModel:
         return self._hf
 
     def decoder(self) -> Decoder:
-        """The decoder for sampling, with the weights as they are now."""
+        """The decoder for sampling: on the CPU, or on the device that `hf` was moved to."""
         if self._hf is None:
             assert self._decoder is not None
             return self._decoder
-        config = self._hf.config.to_dict()
-        if not SlimConfig.covers(config):
-            from unified.generic_decoder import GenericDecoder
-
-            return GenericDecoder(self._hf)
-        weights = {
-            name: tensor.detach().float().cpu().numpy().copy()
-            for name, tensor in self._hf.state_dict().items()
-        }
-        return SlimDecoder(SlimConfig.from_hf(config), weights)
+        return checkpoint.decoder_of(self._hf)
 
     # Making, loading and saving.
 

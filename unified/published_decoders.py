@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unified.checkpoint import load_decoder, load_hf, read_json, read_weights
-from unified.decoder import Array, Decoder, Ranges, SlimDecoder
+from unified.decoder import Array, Decoder, Ranges, SlimDecoder, Weight, widen
 from unified.slim_config import SlimConfig
 
 __all__ = ["JanusDecoder", "load_published_decoder"]
@@ -48,7 +48,7 @@ def load_published_decoder(folder: Path, format: str) -> Decoder:
         raise ValueError(f"checkpoint {folder}: {error}") from None
 
 
-def _language(stored: Mapping[str, Array]) -> dict[str, Array]:
+def _language(stored: Mapping[str, Weight]) -> dict[str, Weight]:
     """The weights of the language model by the names that Llama's have."""
     found = {}
     for name, weight in stored.items():
@@ -66,7 +66,7 @@ class JanusDecoder(SlimDecoder):
     all codes; its logits come of the generation head, not of the language model's.
     """
 
-    def __init__(self, config: SlimConfig, stored: Mapping[str, Array], activation: str) -> None:
+    def __init__(self, config: SlimConfig, stored: Mapping[str, Weight], activation: str) -> None:
         """stored: a whole checkpoint's. activation: of aligner and head, as transformers names it.
 
         Raises ValueError where the checkpoint lacks a part.
@@ -78,7 +78,7 @@ class JanusDecoder(SlimDecoder):
         function = ACT2FN[activation]
         self._activate = lambda x: function(torch.from_numpy(np.ascontiguousarray(x))).numpy()
         generation = {
-            name.partition("generation_")[2]: weight
+            name.partition("generation_")[2]: widen(weight)
             for name, weight in stored.items()
             if "generation_" in name
         }
@@ -95,8 +95,15 @@ class JanusDecoder(SlimDecoder):
         except KeyError as missing:
             raise ValueError(f"the checkpoint has no generation_{missing.args[0]}") from None
         self.text_rows = config.vocab_size
-        self.embedding_VD = np.concatenate([self.embedding_VD, rows])
-        self.vocab_size = len(self.embedding_VD)
+        self._codes = rows
+        self.vocab_size = self.text_rows + len(rows)
+
+    def embed(self, ids: Sequence[int]) -> Array:
+        at = np.asarray(ids)
+        made = super().embed(np.minimum(at, self.text_rows - 1))
+        codes = at >= self.text_rows
+        made[codes] = self._codes[at[codes] - self.text_rows]
+        return made
 
     def logits(self, features: Array, ranges: Ranges) -> Array:
         parts = []
