@@ -6,7 +6,7 @@ key/value heads, `C` head width, `D` width, `F` feed-forward width, `V` vocabula
 `transformers.generate` spends most of a small model's time outside the matrix products. Here a step
 is one call of compiled code (`unified.kernels`) which threads share, caches are static, rows of any
 length go together without padding, and the head multiplies only the rows which the grammar allows
-now. Weights stay as they are, bfloat16 included, and where they are: nothing is copied.
+now. Weights stay in the type they are stored in.
 
 Why compiled loops and not torch or numpy: a small model's step is bound by reading its weights
 once. For the pocket sizes (15.3M weights in layers, two cores of a Xeon with AVX-512, 150 ids in
@@ -19,6 +19,8 @@ Architectures outside `SlimConfig.covers` run through `unified.generic_decoder`.
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -28,6 +30,7 @@ from numpy.typing import NDArray
 from unified import kernels
 from unified.slim_config import SlimConfig
 from unified.team import Team, new_progress
+from unified.tiles import PANEL, pack
 
 Array = NDArray[np.float32]
 # float32, or uint16: bfloat16 as the upper halves of float32 numbers.
@@ -36,6 +39,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 # Longer prompts are fed in pieces, so that what is made on the way stays small.
 PREFILL_IDS = 512
+_FEW = 256
 
 
 class Cache(Protocol):
@@ -77,13 +81,18 @@ class Decoder(Protocol):
 class StaticCache:
     """Keys and values, (layer, row, G, L, C) each, allocated once for the whole budget."""
 
-    def __init__(self, config: SlimConfig, rows: int, max_ids: int) -> None:
+    def __init__(self, config: SlimConfig, rows: int, max_ids: int, spare: list[Array]) -> None:
+        """spare: memory of a cache that is no longer in use, or none; it goes back there."""
         shape = (config.num_layers, rows, config.num_kv_heads, max_ids, config.head_width)
-        # Zeros cost nothing until touched.
-        self.keys = np.zeros(shape, np.float32)
-        self.values = np.zeros(shape, np.float32)
+        numbers = 2 * math.prod(shape)
+        memory = spare.pop() if spare else np.empty(0, np.float32)
+        if memory.size < numbers:
+            memory = np.empty(numbers, np.float32)
+        self.keys, self.values = memory[:numbers].reshape(2, *shape)
         self.max_ids = max_ids
         self.lengths = [0] * rows
+        # New pages are cleared when they are touched: 8% of the time that sixteen pictures take.
+        weakref.finalize(self, _put_back, spare, memory)
 
     def fork(self, source: int, target: int, length: int | None = None) -> None:
         length = self.lengths[source] if length is None else length
@@ -104,41 +113,50 @@ class StaticCache:
         self.lengths[row] = length
 
 
+def _put_back(spare: list[Array], memory: Array) -> None:
+    spare[:] = [memory]
+
+
 class SlimDecoder:
     """A decoder of the Llama family for sampling on the CPU; computed in float32.
 
-    Logits agree with transformers' Llama, Mistral, Qwen2 and Qwen3 up to rounding. A
-    row's logits do not depend on the rest of its batch, again up to rounding: a product with one
-    row and a product with many add in another order.
+    Logits agree with transformers' Llama, Mistral, Qwen2 and Qwen3 up to rounding. A row's logits
+    are the same bits alone and in any batch, fed at once or id by id.
     """
 
     def __init__(self, config: SlimConfig, weights: Mapping[str, Weight]) -> None:
-        """weights: float32 or bfloat16 (see `Weight`), by their Hugging Face names; they are not
-        copied, so changes of them show. Raises ValueError if they do not fit."""
+        """weights: float32 or bfloat16 (see `Weight`), by their Hugging Face names. They are packed
+        into a layout of their own: later changes do not show. ValueError if they do not fit."""
         config.check(weights)
         self.config = config
         self.vocab_size = config.vocab_size
         self.max_ids = config.max_ids
         # All matrices of one type: that of the stored ones, float32 where they differ.
         alike = {w.dtype for w in weights.values() if w.ndim == 2} == {np.dtype(np.uint16)}
-        kept = {
-            name: np.ascontiguousarray(w if alike and w.ndim == 2 else widen(w))
-            for name, w in weights.items()
-        }
-        self.embedding_VD = kept["model.embed_tokens.weight"]
-        self.head_VD = self.embedding_VD if config.tied else kept["lm_head.weight"]
-        self.final_norm_D = kept["model.norm.weight"]
-        self._weights = kept  # alive as long as their addresses are in use
-        self._table = np.array(
-            [
-                [_address(kept.get(f"model.layers.{layer}.{name}")) for name in kernels.LAYER]
-                for layer in range(config.num_layers)
-            ],
-            np.int64,
-        )
+        names = [
+            f"model.layers.{layer}.{name}"
+            for layer in range(config.num_layers)
+            for name in kernels.LAYER
+        ]
+
+        def kept(name: str) -> Any:
+            weight = weights.get(name)
+            if weight is None or weight.ndim == 1:
+                return None if weight is None else np.ascontiguousarray(widen(weight))
+            return pack(weight if alike else widen(weight))
+
+        embedding = "model.embed_tokens.weight"
+        # Packed for the head; an embedding is a line across a panel.
+        self._head: Weight = kept(embedding if config.tied else "lm_head.weight")
+        self._embedding = None if config.tied else weights[embedding]
+        self.final_norm_D = widen(weights["model.norm.weight"])
+        self._weights = [kept(name) for name in names]  # alive while their addresses are in use
+        addresses = [0 if w is None else w.ctypes.data for w in self._weights]
+        self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
         self._like = np.empty(0, np.uint16 if alike else np.float32)
         self._turns = np.ones((0, 2, config.head_width // 2), np.float32)
         self._team = Team.shared()
+        self._spare: list[Array] = []
 
     def cache(self, rows: int, max_ids: int) -> StaticCache:
         config = self.config
@@ -151,7 +169,7 @@ class SlimDecoder:
             angle = np.outer(np.arange(max_ids), config.rope)
             turns = config.rope_scale * np.stack([np.cos(angle), np.sin(angle)], axis=1)
             self._turns = turns.astype(np.float32)
-        return StaticCache(config, rows, max_ids)
+        return StaticCache(config, rows, max_ids, self._spare)
 
     def feed(
         self, cache: StaticCache, places: Sequence[int], ids: Sequence[Sequence[int]]
@@ -201,16 +219,21 @@ class SlimDecoder:
 
     def embed(self, ids: Sequence[int]) -> Array:
         """Float32 (T, D), what the first layer sees of ids."""
-        return widen(self.embedding_VD[np.asarray(ids)])
+        at = np.asarray(ids)
+        if self._embedding is not None:
+            return widen(self._embedding[at])
+        return np.ascontiguousarray(widen(self._head[at // PANEL, :, at % PANEL]))
 
     def logits(self, features: Array, ranges: Ranges) -> Array:
-        made = np.empty((len(features), sum(stop - start for start, stop in ranges)), np.float32)
-        at = 0
-        for start, stop in ranges:
-            size = kernels.chunk_size(stop - start, self._team.threads)
-            job = features, self.head_VD, start, stop, made, at, size
+        outputs = sum(stop - start for start, stop in ranges)
+        made = np.empty((len(features), outputs), np.float32)
+        size = kernels.chunk_size(outputs, self._team.threads)
+        job = features, self._head, np.array(ranges, np.int64), made, size
+        # Few outputs take less time than it takes to wake anyone.
+        if outputs > _FEW:
             self._team.run(kernels.head, new_progress(1), *job, keeps=self)
-            at += stop - start
+        else:
+            kernels.head(new_progress(1), *job)
         return made
 
 
@@ -229,7 +252,3 @@ def widen(weight: Weight) -> Array:
     if weight.dtype == np.uint16:
         return (weight.astype(np.uint32) << 16).view(np.float32)
     return weight.astype(np.float32, copy=False)
-
-
-def _address(weight: Weight | None) -> int:
-    return 0 if weight is None else weight.ctypes.data

@@ -1,4 +1,4 @@
-"""Instructions that numba has no Python for: bfloat16, prefetching, wide vectors, addresses."""
+"""Instructions that numba has no Python for: bits, prefetching, wide vectors, addresses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ __all__ = [
     "pointer",
     "prefetch",
     "wide_vectors",
-    "widened",
 ]
 
 # What it makes is called without the first argument, which type checkers cannot know.
@@ -87,17 +86,3 @@ def pointer(typingctx: Any, address: Any, like: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
     return types.CPointer(like.dtype)(types.int64, like), codegen
-
-
-@intrinsic
-def widened(typingctx: Any, weight: Any) -> Any:
-    """A weight, float32 or the upper half of one in a uint16, as float32."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if weight == types.float32:
-            return args[0]
-        word = ir.IntType(32)
-        shifted = builder.shl(builder.zext(args[0], word), ir.Constant(word, 16))
-        return builder.bitcast(shifted, ir.FloatType())
-
-    return types.float32(weight), codegen

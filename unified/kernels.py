@@ -3,9 +3,9 @@
 Legend: `N` new ids of all rows, `K` inputs and `O` outputs of a product, `L` cache length, `H`
 query heads, `G` key/value heads, `R` = H/G, `C` head width, `D` width, `F` feed-forward width.
 
-Weights are float32, or bfloat16 as the upper halves of float32 numbers in uint16; they stay where
-they lie, (O, K) as checkpoints have them, and everything is computed in float32. A step with one
-row or two is bound by reading weights: half the bytes, half the time, and the widening is free.
+Weights are packed (`unified.tiles`), float32 or bfloat16, and everything is computed in float32. A
+step with one row or two is bound by reading weights: half the bytes, half the time, and the
+widening is free.
 
 Each thread takes chunks of a phase until none is left (see `unified.team`): some outputs of a
 product, or one key/value head of one row.
@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numba import carray
 
-from unified import instructions, products, team
-from unified.instructions import compiled, entry, pointer, prefetch, wide_vectors
-from unified.products import exp, norm, product
+from unified import instructions, team, tiles
+from unified.instructions import bits, compiled, entry, pointer, prefetch, wide_vectors
 from unified.team import await_phase, finish, take
+from unified.tiles import PANEL, product
 
 __all__ = ["LAYER", "chunk_size", "head", "phases", "step"]
 
@@ -47,7 +47,38 @@ def phases(layers: int) -> int:
 
 def chunk_size(outputs: int, threads: int) -> int:
     """Outputs in a chunk: enough to stream through, several chunks for each thread."""
-    return min(256, max(32, outputs // (2 * threads) // 16 * 16))
+    return min(256, max(PANEL, outputs // (2 * threads) // PANEL * PANEL))
+
+
+@compiled
+def exp(x: np.float32) -> np.float32:
+    """exp to 2 units in the last place, as loops over it are vectorized (Cephes' polynomial)."""
+    # Not min and max: a NaN has to stay one.
+    x = np.float32(-87) if x < np.float32(-87) else x
+    x = np.float32(88) if x > np.float32(88) else x
+    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    x = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    y = np.float32(1.9875691500e-4)
+    y = y * x + np.float32(1.3981999507e-3)
+    y = y * x + np.float32(8.3334519073e-3)
+    y = y * x + np.float32(4.1665795894e-2)
+    y = y * x + np.float32(1.6666665459e-1)
+    y = y * x + np.float32(5.0000001201e-1)
+    y = y * x * x + x + np.float32(1)
+    return y * bits(np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23))
+
+
+@compiled
+def norm(x: np.ndarray, weight: np.ndarray, eps: np.float32, out: np.ndarray) -> None:
+    """RMSNorm of each line of x (N, D)."""
+    wide_vectors()
+    for n in range(x.shape[0]):
+        total = np.float32(0)
+        for d in range(x.shape[1]):
+            total += x[n, d] * x[n, d]
+        scale = np.float32(1) / np.sqrt(total / np.float32(x.shape[1]) + eps)
+        for d in range(x.shape[1]):
+            out[n, d] = x[n, d] * scale * weight[d]
 
 
 @compiled
@@ -142,13 +173,14 @@ def _part(
     x: np.ndarray, address: int, bias: int, outputs: int, chunk: int, like: np.ndarray,
     made: np.ndarray,
 ) -> int:  # fmt: skip
-    """A chunk of outputs of the weight (outputs, K) at an address into `made` (N, size); how many
-    they are."""
+    """A chunk of outputs of the weight (outputs, K) at an address into `made` (N, size); how
+    many they are."""
     wide_vectors()
-    first = chunk * made.shape[1]
-    count = min(made.shape[1], outputs - first)
-    w = carray(pointer(address, like), (outputs, x.shape[1]))
-    product(x, w, first, count, made)
+    size = made.shape[1]
+    first = chunk * size
+    count = min(size, outputs - first)
+    w = carray(pointer(address, like), (-(-outputs // PANEL), x.shape[1], PANEL))
+    product(x, w, first // PANEL, -(-count // PANEL), made)
     if bias:
         added = carray(pointer(bias, made), (outputs,))[first : first + count]
         for n in range(x.shape[0]):
@@ -272,19 +304,34 @@ def _into(
 
 @entry
 def head(
-    progress: np.ndarray, x: np.ndarray, w: np.ndarray, start: int, stop: int, out: np.ndarray,
-    at: int, size: int,
+    progress: np.ndarray, x: np.ndarray, w: np.ndarray, ranges: np.ndarray, out: np.ndarray,
+    size: int,
 ) -> None:  # fmt: skip
-    """A job of one phase: out[:, at:at + stop - start] = x (N, K) @ w[start:stop].T."""
+    """A job of one phase: out (N, outputs of all ranges) = x (N, K) times those outputs of a packed
+    weight (P, K, PANEL). ranges: int64 (ranges, 2), [start, stop) of each."""
     wide_vectors()
     made = np.empty((x.shape[0], size), np.float32)
-    chunks = -(-(stop - start) // size)
+    panels, chunks = size // PANEL, 0
+    for start, stop in ranges:
+        chunks += -(-(-(-stop // PANEL) - start // PANEL) // panels)
     chunk = take(progress, 0)
     while chunk < chunks:
-        first = chunk * size
-        count = min(size, stop - start - first)
-        product(x, w, start + first, count, made)
-        _copy(made, count, out, at + first)
+        here, at = chunk, 0
+        for start, stop in ranges:
+            begin, end = start // PANEL, -(-stop // PANEL)
+            own = -(-(end - begin) // panels)
+            if here < own:
+                first = begin + here * panels
+                product(x, w, first, min(panels, end - first), made)
+                low, high = max(start, first * PANEL), min(stop, (first + panels) * PANEL)
+                for n in range(x.shape[0]):
+                    line = out[n, at + low - start : at + high - start]
+                    found = made[n, low - first * PANEL : high - first * PANEL]
+                    for o in range(found.shape[0]):
+                        line[o] = found[o]
+                break
+            here -= own
+            at += stop - start
         finish(progress, 0)
         chunk = take(progress, 0)
     await_phase(progress, 0, chunks)
@@ -292,7 +339,7 @@ def head(
 
 def _forget_stale() -> None:
     """numba asks whether this file has changed since it was compiled, and no other."""
-    sources = (instructions, products, team)
+    sources = (instructions, team, tiles)
     newest = max(Path(str(source.__file__)).stat().st_mtime for source in sources)
     for index in Path(step.stats.cache_path).glob(f"{__name__.rpartition('.')[2]}.*.nbi"):
         if index.stat().st_mtime < newest:

@@ -91,7 +91,7 @@ class JanusDecoder(SlimDecoder):
             )  # fmt: skip
             for name in hidden:
                 rows = _linear(generation, name, self._activate(rows))
-            self._head = {name: generation[name] for name in _HEAD}
+            self._vision = {name: generation[name] for name in _HEAD}
         except KeyError as missing:
             raise ValueError(f"the checkpoint has no generation_{missing.args[0]}") from None
         self.text_rows = config.vocab_size
@@ -113,9 +113,9 @@ class JanusDecoder(SlimDecoder):
                 continue
             assert start >= self.text_rows
             codes = slice(start - self.text_rows, stop - self.text_rows)
-            seen = self._activate(_linear(self._head, "head.proj_out", features))
-            weight = self._head["head.vision_head.weight"][codes]
-            parts.append(seen @ weight.T + self._head["head.vision_head.bias"][codes])
+            seen = self._activate(_linear(self._vision, "head.proj_out", features))
+            weight = self._vision["head.vision_head.weight"][codes]
+            parts.append(seen @ weight.T + self._vision["head.vision_head.bias"][codes])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 

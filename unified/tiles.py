@@ -1,0 +1,175 @@
+"""Products of rows with a packed weight, tile by tile, in vector instructions.
+
+A tile is a few rows by a few panels; a panel is PANEL outputs of the weight, for each input side by
+side. Every sum runs over the inputs in order, alone in its lane: a row's outputs are the same bits
+whatever rows are computed with it, and nothing is left to add up at the end.
+
+Written as instructions (LLVM's, so that any processor has them) because loops over small arrays of
+sums do not stay in registers. 16 rows by bfloat16 weights of 384 inputs reach 143 GFLOP/s
+on a core of a Xeon with AVX-512; the best loops reached 100.
+
+Legend: `N` rows, `K` inputs, `O` outputs, `P` panels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+
+from unified.instructions import compiled, entry, intrinsic
+
+__all__ = ["PANEL", "pack", "product"]
+
+PANEL = 32
+_LANES = 16  # of float32: processors with narrower vectors take two or four for one
+_NEAR = 64  # inputs that stay in the nearest cache while they are packed
+# Sums of a tile, in vectors of 16 numbers: what fits into registers beside weights and a row.
+_MANY_REGISTERS = binding.get_host_cpu_features().get("avx512f", False)
+
+
+def _tile(rows: int, panels: int) -> Any:
+    """out[n + r, 32 p:][:32] = x[n + r] . w[first + p], for r < rows and p < panels.
+
+    x float32 (N, K), w float32 or uint16 (P, K, PANEL), out float32 (N, columns), all contiguous.
+    """
+
+    @intrinsic
+    def tile(typingctx: Any, x: Any, n: Any, w: Any, first: Any, out: Any, column: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            def array(at: int) -> Any:
+                return context.make_array(signature.args[at])(context, builder, args[at])
+
+            x_array, w_array, out_array = array(0), array(2), array(4)
+            inputs = builder.extract_value(x_array.shape, 1)
+            width = builder.extract_value(out_array.shape, 1)
+            long, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), _LANES)
+            lanes = PANEL // _LANES
+
+            def line(data: Any, row: int, length: Any) -> Any:
+                number = builder.add(args[1], ir.Constant(long, row))
+                return builder.gep(data, [builder.mul(number, length)])
+
+            lines = [line(x_array.data, row, inputs) for row in range(rows)]
+            size = builder.mul(inputs, ir.Constant(long, PANEL))
+            starts = [
+                builder.gep(
+                    w_array.data,
+                    [builder.mul(builder.add(args[3], ir.Constant(long, p)), size)],
+                )
+                for p in range(panels)
+            ]
+            before, loop = builder.block, builder.append_basic_block("inputs")
+            after = builder.append_basic_block("sums")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            k = builder.phi(long)
+            k.add_incoming(ir.Constant(long, 0), before)
+            sums = []
+            for _ in range(rows * panels * lanes):
+                total = builder.phi(vector)
+                total.add_incoming(ir.Constant(vector, [0.0] * _LANES), before)
+                sums.append(total)
+            weights = [
+                _weights(builder, start, k, lane) for start in starts for lane in range(lanes)
+            ]
+            made = []
+            for row in range(rows):
+                number = builder.load(builder.gep(lines[row], [k]))
+                spread = _spread(builder, number, vector)
+                for at, weight in enumerate(weights):
+                    product = builder.fmul(spread, weight, flags=("contract",))
+                    total = sums[row * len(weights) + at]
+                    made.append(builder.fadd(product, total, flags=("contract",)))
+            following = builder.add(k, ir.Constant(long, 1))
+            k.add_incoming(following, loop)
+            for total, more in zip(sums, made):
+                total.add_incoming(more, loop)
+            builder.cbranch(builder.icmp_signed("<", following, inputs), loop, after)
+            builder.position_at_end(after)
+            for at, total in enumerate(made):
+                row, place = divmod(at, len(weights))
+                offset = builder.add(args[5], ir.Constant(long, place * _LANES))
+                target = builder.gep(line(out_array.data, row, width), [offset])
+                pointer = builder.bitcast(target, vector.as_pointer())
+                builder.store(total, pointer, align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64, w, types.int64, out, types.int64), codegen
+
+    return tile
+
+
+def _weights(builder: Any, start: Any, k: Any, lane: int) -> Any:
+    """16 weights of one input as float32."""
+    index = builder.add(
+        builder.mul(k, ir.Constant(k.type, PANEL)), ir.Constant(k.type, lane * _LANES)
+    )
+    place = builder.gep(start, [index])
+    stored = ir.VectorType(place.type.pointee, _LANES)
+    found = builder.load(builder.bitcast(place, stored.as_pointer()), align=2)
+    vector = ir.VectorType(ir.FloatType(), _LANES)
+    if stored == vector:
+        return found
+    words = ir.VectorType(ir.IntType(32), _LANES)
+    shift = ir.Constant(words, [16] * _LANES)
+    return builder.bitcast(builder.shl(builder.zext(found, words), shift), vector)
+
+
+def _spread(builder: Any, number: Any, vector: Any) -> Any:
+    one = builder.insert_element(
+        ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
+    )
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+
+
+_EIGHT, _FOUR = (8, 4) if _MANY_REGISTERS else (2, 2)
+_eight, _four = _tile(_EIGHT, 1), _tile(_FOUR, 1)
+_two, _one, _one_by_two = _tile(2, 1), _tile(1, 1), _tile(1, 2)
+
+
+@compiled
+def product(x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray) -> None:
+    """out[:, :32 panels] = x (N, K) times panels [first, first + panels) of w (P, K, PANEL)."""
+    N = x.shape[0]
+    if N == 1:
+        pairs = panels - panels % 2
+        for p in range(0, pairs, 2):
+            _one_by_two(x, 0, w, first + p, out, p * PANEL)
+        if pairs < panels:
+            _one(x, 0, w, first + pairs, out, pairs * PANEL)
+        return
+    for p in range(panels):
+        n = 0
+        while N - n >= _EIGHT:
+            _eight(x, n, w, first + p, out, p * PANEL)
+            n += _EIGHT
+        while N - n >= _FOUR:
+            _four(x, n, w, first + p, out, p * PANEL)
+            n += _FOUR
+        if N - n >= 2:
+            _two(x, n, w, first + p, out, p * PANEL)
+            n += 2
+        if n < N:
+            _one(x, n, w, first + p, out, p * PANEL)
+
+
+@entry
+def _pack(weight: np.ndarray, packed: np.ndarray) -> None:
+    for p in range(packed.shape[0]):
+        for begin in range(0, weight.shape[1], _NEAR):
+            for j in range(min(PANEL, weight.shape[0] - p * PANEL)):
+                row = weight[p * PANEL + j]
+                for k in range(begin, min(begin + _NEAR, weight.shape[1])):
+                    packed[p, k, j] = row[k]
+
+
+def pack(weight: np.ndarray) -> np.ndarray:
+    """(P, K, PANEL) of a weight (O, K), float32 or uint16; zeros behind the last output."""
+    outputs, inputs = weight.shape
+    packed = np.zeros((-(-outputs // PANEL), inputs, PANEL), weight.dtype)
+    _pack(np.ascontiguousarray(weight), packed)
+    return packed
