@@ -2,10 +2,11 @@
 
     python benchmarks/sampling.py [--quick] [--only pocket,qwen,state,length,memory]
 
-pocket: a decoder of 17M parameters (8 layers of width 384, float32): a picture of 256 ids, the same
-with guidance, and sixteen rows in different modes. qwen: the shape of Qwen3-0.6B with 168,320 rows
-(random weights, bfloat16), with and without guidance, beside the least time in which its bytes can
-be read. state: what grammar and masks cost of a step. length: seconds an id as a sequence grows,
+pocket: a decoder of 17M parameters (8 layers of width 384; bfloat16 weights, computed in float32
+on both sides): a picture of 256 ids, the same with guidance, and sixteen rows in different modes.
+qwen: the shape of Qwen3-0.6B with 168,320 rows (random weights, bfloat16; computed in float32 here,
+in bfloat16 there), with and without guidance, beside the least time in which its bytes can be read.
+state: what grammar and masks cost of a step. length: how the time of an id grows with the sequence,
 beside the reading of its cache. memory: the peak above weights and cache.
 
 Both sides of a comparison in turn, medians. transformers' side is what its users have today:
@@ -20,10 +21,13 @@ import _path  # noqa: F401 (before all others)
 
 # isort: split
 import argparse
+import gc
 import json
-import resource
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -66,10 +70,10 @@ def vocabulary(text: int, codes: int, audio: int) -> Vocabulary:
     )  # fmt: skip
 
 
-def language_model(sizes: dict[str, Any], rows: int, dtype: torch.dtype) -> Any:
+def language_model(sizes: dict[str, Any], rows: int) -> Any:
+    """A Qwen3 with random weights, bfloat16."""
     torch.manual_seed(0)
-    with torch.device("cpu"):
-        model = Qwen3ForCausalLM(Qwen3Config(**sizes, vocab_size=rows)).to(dtype).eval()
+    model = Qwen3ForCausalLM(Qwen3Config(**sizes, vocab_size=rows)).to(torch.bfloat16).eval()
     # `generate` samples what we sample: neither stops at an id of its own.
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
@@ -142,11 +146,17 @@ def mixed(number: int) -> list[Request]:
     return [Request(kinds[i % 4], i, limits[i % 4]) for i in range(number)]
 
 
-def pocket_part(repeats: int) -> dict[str, Any]:
+def pocket(theirs: bool = True) -> Comparison:
+    """Weights as the shipped model has them, bfloat16; both sides compute with them in float32."""
     words = vocabulary(4096, 1920, 1000)
-    model = language_model(POCKET, words.size, torch.float32)
-    both = Comparison(model, slim(model), words)
-    found: dict[str, Any] = {"parameters_1row": sum(p.numel() for p in model.parameters())}
+    model = language_model(POCKET, words.size)
+    decoder = slim(model)
+    return Comparison(model.float() if theirs else None, decoder, words)
+
+
+def pocket_part(repeats: int) -> dict[str, Any]:
+    both = pocket()
+    found: dict[str, Any] = {"parameters_1row": sum(p.numel() for p in both.model.parameters())}
     for name, scale in (("ratio_1row", 1.0), ("ratio_1row_guided", 3.0)):
         found[name], seconds = ratio(
             [lambda s=scale: both.draw(s), lambda s=scale: both.generate(s)], repeats
@@ -170,11 +180,10 @@ def pocket_part(repeats: int) -> dict[str, Any]:
     return found
 
 
-def read_bandwidth() -> float:
-    """Bytes a second that this machine reads, of two gigabytes that no cache holds."""
-    block = torch.ones(512 * 1024 * 1024, dtype=torch.float32)
-    best = min(_seconds(block.sum) for _ in range(5))
-    return block.numel() * 4 / best
+def read_bandwidth(numbers: int, repeats: int = 5) -> float:
+    """Bytes a second at which all threads read float32 numbers, at best."""
+    block = torch.ones(numbers, dtype=torch.float32)
+    return numbers * 4 / min(_seconds(block.sum) for _ in range(repeats))
 
 
 def _seconds(job: Callable[[], Any]) -> float:
@@ -185,14 +194,12 @@ def _seconds(job: Callable[[], Any]) -> float:
 
 def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
     words = vocabulary(151_936, 16_384 - 80, 1)
-    rows = 168_320
-    model = language_model(QWEN, rows, torch.bfloat16)
+    model = language_model(QWEN, 168_320)
     both = Comparison(model, slim(model), words)
-    grid = (ids // 16, 16)
 
-    def ours(scale: float) -> None:
+    def ours(scale: float, number: int = ids) -> None:
         image = SpanSampling(guidance=Guidance(scale))
-        slot = CodedSlot("image", grid, role="response")
+        slot = CodedSlot("image", (number // 16, 16), role="response")
         both.run(
             [Request((CodedText(PROMPT, "prompt"), slot), 0)], Sampling(image=image, max_ids=400)
         )
@@ -204,24 +211,27 @@ def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
         )
         found[f"{name}_seconds"] = seconds
         say(f"{name}: {found[name]} ({seconds[0]} s, {seconds[1]} s)")
+    # An id's own time: without the prompt, which is computed, not read.
+    short, long = (median(x) for x in interleaved([lambda: ours(1, 16), lambda: ours(1, 80)], 3))
+    an_id = (long - short) / 64
     blocks = 2 * sum(p.numel() for p in model.model.layers.parameters())
     head = (words.id_range("image.0")[1] - words.id_range("image.0")[0]) * QWEN["hidden_size"] * 2
-    cache = 4 * 2 * QWEN["num_hidden_layers"] * 8 * 128 * (30 + ids // 2)
-    least = (blocks + head + cache) / read_bandwidth()
-    found["bound_share_06b"] = round(least / (found["ratio_06b_seconds"][0] / ids), 3)
-    say(f"of the bound: {found['bound_share_06b']} ({least * 1e3:.1f} ms an id at least)")
+    cache = 4 * 2 * QWEN["num_hidden_layers"] * 8 * 128 * (30 + 16 + 32)
+    bandwidth = read_bandwidth(512 * 1024 * 1024)
+    least = (blocks + head + cache) / bandwidth
+    found["ms_per_id_06b"] = [round(an_id * 1e3, 2), round(least * 1e3, 2)]
+    found["read_gb_per_second"] = round(bandwidth / 1e9, 1)
+    found["bound_share_06b"] = round(least / an_id, 3)
+    say(f"an id: {an_id * 1e3:.1f} ms, at least {least * 1e3:.1f}: {found['bound_share_06b']}")
     return found
 
 
 def state_part(repeats: int) -> dict[str, Any]:
     """The share of grammar states and masks in the time of a step of the pocket decoder."""
-    words = vocabulary(4096, 1920, 1000)
-    model = language_model(POCKET, words.size, torch.float32)
-    both = Comparison(model, slim(model), words)
+    both = pocket(theirs=False)
     whole = median(_seconds(lambda: both.draw(1.0)) for _ in range(repeats))
-    image = SpanSampling()
     request = Request((CodedText(PROMPT, "prompt"), CodedSlot("image", GRID, role="response")), 0)
-    (done,) = both.run([request], Sampling(image=image, max_ids=400))
+    (done,) = both.run([request], Sampling(image=SpanSampling(), max_ids=400))
     ids = done.ids.tolist()
 
     def follow() -> None:
@@ -237,52 +247,61 @@ def state_part(repeats: int) -> dict[str, Any]:
 
 
 def length_part(repeats: int) -> dict[str, Any]:
-    """Seconds an id at 256 and at 4,096 ids before it, and those of reading the cache alone."""
-    words = vocabulary(4096, 1920, 1000)
-    model = language_model(POCKET, words.size, torch.float32)
-    decoder = slim(model)
+    """Milliseconds an id after 256 and after 4,096 others; what an id more costs of them, beside
+    the reading of its keys and values from memory."""
+    both = pocket(theirs=False)
+    decoder = both.sampler.decoder
     cache = decoder.cache(1, 4400)
     rng = np.random.default_rng(0)
     seconds = {}
     for length in (256, 4096):
-        cache.cut(0, min(cache.lengths[0], length))
         missing = length - cache.lengths[0]
-        if missing:
-            decoder.feed(cache, [0], [rng.integers(4096, size=missing).tolist()])
+        decoder.feed(cache, [0], [rng.integers(4096, size=missing).tolist()])
         runs = []
         for _ in range(30 * repeats):
             runs.append(_seconds(lambda: decoder.feed(cache, [0], [[7]])))
             cache.cut(0, length)
         seconds[length] = median(runs)
-    kept = cache.keys[:, 0, :, :4096], cache.values[:, 0, :, :4096]
-    reading = median(_seconds(lambda: [part.sum() for part in kept]) for _ in range(9 * repeats))
-    more = seconds[4096] - seconds[256]
+    held = 2 * 4 * POCKET["num_hidden_layers"] * 6 * 64  # bytes an id
+    bandwidth = read_bandwidth(512 * 1024 * 1024)
+    more, reading = seconds[4096] - seconds[256], held * (4096 - 256) / bandwidth
     say(f"an id: {seconds[256] * 1e3:.2f} ms at 256, {seconds[4096] * 1e3:.2f} ms at 4,096;")
-    say(f"reading the cache of 4,096 alone: {reading * 1e3:.2f} ms")
+    say(f"{more * 1e3:.2f} ms more, of which reading {reading * 1e3:.2f} ms")
     return {
-        "ms_per_id_at_256": round(seconds[256] * 1e3, 3),
-        "ms_per_id_at_4096": round(seconds[4096] * 1e3, 3),
-        "ms_of_reading_the_cache_of_4096": round(reading * 1e3, 3),
-        "cost_growth_256_to_4096": round(more / (reading * (4096 - 256) / 4096), 3),
+        "ms_per_id_at_256_and_4096": [round(seconds[256] * 1e3, 3), round(seconds[4096] * 1e3, 3)],
+        "ms_of_reading_3840_ids": round(reading * 1e3, 3),
+        "cost_growth_256_to_4096": round(more / reading, 3),
     }
 
 
 def memory_part() -> dict[str, Any]:
-    """Peak resident memory above what weights and cache hold, while sixteen rows are sampled."""
-    words = vocabulary(4096, 1920, 1000)
-    model = language_model(POCKET, words.size, torch.float32)
-    decoder = slim(model)
-    both = Comparison(model, decoder, words)
-    both.run(mixed(16), Sampling())  # everything imported and allocated once
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    both.run(mixed(16), Sampling())
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    held = sum(p.numel() for p in model.parameters()) * 4
-    cache = 2 * 8 * 16 * 6 * 400 * 64 * 4
-    above = (after - before) / 1024
-    least = (held + cache) / 2**20
-    return {"memory_overhead": round(above / least, 4), "peak_mb_above": round(above, 1),
-            "weights_and_cache_mb": round(least, 1)}  # fmt: skip
+    """Peak resident memory above weights and cache while sixteen rows are sampled (Linux)."""
+    both = pocket(theirs=False)
+    both.run(mixed(1), Sampling(max_ids=330))
+    both.sampler.decoder = slim(language_model(POCKET, both.grammar.vocabulary.size))
+    gc.collect()
+    limits = [replace(request, sampling=Sampling(max_ids=330)) for request in mixed(16)]
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    both.run(limits, Sampling())
+    above = _resident("VmHWM") - before
+    weights = 2 * sum(math.prod(s) for s in both.sampler.decoder.config.shapes().values())
+    cache = 2 * 4 * POCKET["num_hidden_layers"] * 16 * 6 * 330 * 64
+    say(f"{above / 2**20:.0f} MB more while sampling, {cache / 2**20:.0f} of them the cache")
+    return {
+        "memory_overhead": round((above - cache) / (weights + cache), 4),
+        "mb_of_weights_cache_and_else": [
+            round(x / 2**20, 1) for x in (weights, cache, above - cache)
+        ],
+    }
+
+
+def _resident(what: str) -> int:
+    """Bytes, by the name /proc/self/status has for them."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{what}:"):
+            return int(line.split()[1]) * 1024
+    raise SystemExit(f"/proc/self/status says nothing of {what}; leave --only memory out")
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def bits(typingctx: Any, word: Any) -> Any:
 def prefetch(typingctx: Any, array: Any, number: Any) -> Any:
     """Ask memory for what lies `number` elements after the first of an array; past its end this
     does nothing. The processor foresees long streams alone: sixteen rows over 150 ids each took
-    7.7 ms a step without, 6.1 with it, here and for weights."""
+    6.0 ms a step without, 5.0 with it."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[0]

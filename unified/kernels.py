@@ -36,7 +36,7 @@ LAYER = (
 _NORM, _Q, _K, _V, _Q_BIAS, _K_BIAS, _V_BIAS, _Q_NORM, _K_NORM, _OUT, _NORM2, _GATE, _UP, _DOWN = (
     range(len(LAYER))
 )
-_AHEAD = 12  # keys that are asked for before their turn
+_AHEAD = 12  # keys, and values, that are asked for before their turn
 _BLOCK = 64  # keys that stay near while all heads of a group look at them
 
 
@@ -129,7 +129,6 @@ def _attend(
                 if r == 0:
                     for c in range(0, C, 16):
                         prefetch(keys, np.int64((t + _AHEAD) * C + c))
-                        prefetch(values, np.int64(t * C + c))
                 for c in range(C):
                     total += query[c] * key[c]
                 found[t] = total * scale
@@ -153,6 +152,8 @@ def _attend(
             p, made = scores[r], out[r]
             for t in range(begin, fours, 4):
                 p0, p1, p2, p3 = p[t], p[t + 1], p[t + 2], p[t + 3]
+                for c in range(0, 4 * C, 16):
+                    prefetch(values, np.int64((t + _AHEAD) * C + c))
                 v0, v1, v2, v3 = values[t], values[t + 1], values[t + 2], values[t + 3]
                 for c in range(C):
                     made[c] += p0 * v0[c] + p1 * v1[c] + p2 * v2[c] + p3 * v3[c]

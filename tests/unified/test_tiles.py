@@ -1,0 +1,157 @@
+"""Packed products, and the threads that share them."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from unified.decoder import SlimDecoder, compile_kernels, widen
+from unified.kernels import exp
+from unified.slim_config import SlimConfig, rope_of
+from unified.team import Team
+from unified.tiles import PANEL, pack, product
+
+VOCAB = 77
+SIZES = SlimConfig(
+    width=48, num_layers=3, num_heads=6, num_kv_heads=2, head_width=8, ffn_width=70,
+    vocab_size=VOCAB, max_ids=64, norm_eps=1e-6, rope=rope_of(1e4, 8), qk_norm=True, tied=True,
+)  # fmt: skip
+
+
+def as_bfloat16(numbers: np.ndarray) -> np.ndarray:
+    return (numbers.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+
+
+def decoder(dtype: type = np.float32, tied: bool = True) -> SlimDecoder:
+    rng = np.random.default_rng(5)
+    config = SlimConfig(**{**vars(SIZES), "tied": tied})
+    weights = {
+        name: rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape).astype(np.float32)
+        for name, shape in config.shapes().items()
+    }
+    if dtype == np.uint16:
+        weights = {name: as_bfloat16(weight) for name, weight in weights.items()}
+    return SlimDecoder(config, weights)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs"),
+    [(1, 7, 1), (2, 33, 65), (3, 16, 31), (5, 1, 32), (8, 64, 100), (13, 19, 96)],
+)
+def test_packed_products_are_products(rows, inputs, outputs, dtype):
+    rng = np.random.default_rng(rows)
+    x = rng.standard_normal((rows, inputs)).astype(np.float32)
+    weight = rng.standard_normal((outputs, inputs)).astype(np.float32)
+    if dtype == np.uint16:
+        weight = as_bfloat16(weight)
+    packed = pack(weight)
+    found = np.full((rows, len(packed) * PANEL), np.nan, np.float32)
+    product(x, packed, 0, len(packed), found)
+    expected = x.astype(np.float64) @ widen(weight).astype(np.float64).T
+    np.testing.assert_allclose(found[:, :outputs], expected, atol=1e-5 * inputs)
+    assert not found[:, outputs:].any()  # zeros behind the last output
+
+
+def test_a_rows_product_is_the_same_bits_in_any_company():
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((23, 50)).astype(np.float32)
+    packed = pack(rng.standard_normal((130, 50)).astype(np.float32))
+
+    def of(rows: np.ndarray, first: int, panels: int) -> np.ndarray:
+        out = np.empty((len(rows), panels * PANEL), np.float32)
+        product(np.ascontiguousarray(rows), packed, first, panels, out)
+        return out
+
+    whole = of(x, 0, 5)
+    for count in range(1, 23):
+        np.testing.assert_array_equal(of(x[-count:], 0, 5), whole[-count:])
+    np.testing.assert_array_equal(of(x[3:4], 3, 2), whole[3:4, 96:])
+
+
+def test_exp_is_exact_to_two_units_and_keeps_what_is_no_number():
+    x = np.linspace(-87, 88, 10_001).astype(np.float32)
+    found = np.array([exp(one) for one in x])
+    np.testing.assert_allclose(found, np.exp(x.astype(np.float64)), rtol=2.4e-7)
+    assert np.isnan(exp(np.float32(np.nan)))
+    assert 0 < exp(np.float32(-np.inf)) < 1e-37
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+@pytest.mark.parametrize("tied", [True, False])
+def test_logits_are_the_same_bits_alone_and_in_a_batch_at_once_and_id_by_id(dtype, tied):
+    model = decoder(dtype, tied)
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(VOCAB, size=n).tolist() for n in (5, 1, 17, 9, 3)]
+    every, cache = ((3, 40), (41, VOCAB)), model.cache(5, 20)
+    together = model.logits(model.feed(cache, range(5), rows), every)
+    at = 0
+    for row in rows:
+        alone = model.cache(1, 20)
+        steps = [model.logits(model.feed(alone, [0], [[id]]), every) for id in row]
+        np.testing.assert_array_equal(np.concatenate(steps), together[at : at + len(row)])
+        at += len(row)
+    whole = model.logits(model.feed(model.cache(1, 20), [0], rows[:1]), ((0, VOCAB),))
+    np.testing.assert_array_equal(whole[:, 41:], together[:5, 37:])
+
+
+def test_bfloat16_weights_compute_what_their_float32_copies_do():
+    narrow = decoder(np.uint16)
+    rng = np.random.default_rng(5)
+    wide = SlimDecoder(SIZES, {
+        name: widen(as_bfloat16(rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape)))
+        for name, shape in SIZES.shapes().items()
+    })  # fmt: skip
+    ids = [[4, 9, 76, 0]]
+    found = [m.logits(m.feed(m.cache(1, 9), [0], ids), ((0, VOCAB),)) for m in (narrow, wide)]
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_more_threads_make_the_same_logits(threads):
+    alone, shared = decoder(), decoder()
+    alone._team, shared._team = Team(1), Team(threads)
+    rng = np.random.default_rng(2)
+    rows = [rng.integers(VOCAB, size=n).tolist() for n in (30, 2, 11)]
+    caches = alone.cache(3, 64), shared.cache(3, 64)
+    for _ in range(30):
+        found = [m.feed(c, range(3), rows) for m, c in zip((alone, shared), caches)]
+        np.testing.assert_allclose(*found, atol=1e-5)
+        rows = [rng.integers(VOCAB, size=1).tolist() for _ in rows]
+
+
+def test_callers_at_once_do_not_disturb_each_other():
+    model, ids = decoder(), list(range(40))
+    model._team = Team(3)
+    expected = model.feed(model.cache(1, 64), [0], [ids])
+    wrong = []
+
+    def sample() -> None:
+        for _ in range(20):
+            cache = model.cache(1, 64)
+            found = np.concatenate([model.feed(cache, [0], [[id]]) for id in ids])
+            if not np.array_equal(found, expected):
+                wrong.append(found)
+
+    callers = [threading.Thread(target=sample) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_memory_of_a_cache_serves_the_next_one():
+    model = decoder()
+    first = model.cache(2, 20)
+    place, expected = first.keys.ctypes.data, model.feed(first, [0], [[3, 1, 4]])
+    other = model.cache(1, 20)  # while the first is in use
+    assert other.keys.ctypes.data != place
+    del first, other
+    again = model.cache(1, 40)
+    assert again.keys.shape[1:4] == (1, 2, 40)
+    np.testing.assert_array_equal(model.feed(again, [0], [[3, 1, 4]]), expected)
+
+
+def test_kernels_are_compiled_ahead():
+    compile_kernels()
