@@ -11,6 +11,7 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -c "from unified.decoder import compile_kernels; compile_kernels()"
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""Instructions that numba has no Python for: bits, prefetching, wide vectors, addresses."""
+"""Instructions that numba has no Python for: bits, wide vectors, addresses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import extending, njit, types
-from numba.core import cgutils
 
 __all__ = [
     "bits",
@@ -14,7 +13,6 @@ __all__ = [
     "entry",
     "intrinsic",
     "pointer",
-    "prefetch",
     "wide_vectors",
 ]
 
@@ -41,28 +39,6 @@ def bits(typingctx: Any, word: Any) -> Any:
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.uint32), codegen
-
-
-@intrinsic
-def prefetch(typingctx: Any, array: Any, number: Any) -> Any:
-    """Ask memory for what lies `number` elements after the first of an array; past its end this
-    does nothing. The processor foresees long streams alone: sixteen rows over 150 ids each took
-    6.0 ms a step without, 5.0 with it."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = signature.args[0]
-        data = context.make_array(kind)(context, builder, args[0]).data
-        place = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
-        word = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [place.type, word, word, word]),
-            "llvm.prefetch.p0",
-        )
-        builder.call(function, [place, word(0), word(3), word(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), codegen
 
 
 @intrinsic

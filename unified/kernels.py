@@ -19,7 +19,7 @@ import numpy as np
 from numba import carray
 
 from unified import instructions, team, tiles
-from unified.instructions import bits, compiled, entry, pointer, prefetch, wide_vectors
+from unified.instructions import bits, compiled, entry, pointer, wide_vectors
 from unified.team import await_phase, finish, take
 from unified.tiles import PANEL, product
 
@@ -36,8 +36,7 @@ LAYER = (
 _NORM, _Q, _K, _V, _Q_BIAS, _K_BIAS, _V_BIAS, _Q_NORM, _K_NORM, _OUT, _NORM2, _GATE, _UP, _DOWN = (
     range(len(LAYER))
 )
-_AHEAD = 12  # keys, and values, that are asked for before their turn
-_BLOCK = 64  # keys that stay near while all heads of a group look at them
+_QUERIES = 8  # of a prompt that look at the same keys at once
 
 
 def phases(layers: int) -> int:
@@ -112,55 +111,34 @@ def _turn(head: np.ndarray, norm: np.ndarray, eps: np.float32, turn: np.ndarray)
 
 @compiled
 def _attend(
-    q: np.ndarray, keys: np.ndarray, values: np.ndarray, length: int,
-    scores: np.ndarray, out: np.ndarray,
+    queries: np.ndarray, length: int, each: int, keys: np.ndarray, values: np.ndarray,
+    room: np.ndarray, found: np.ndarray,
 ) -> None:  # fmt: skip
-    """out (R, C) = softmax(q (R, C) . keys (L, C) / sqrt(C)) @ values (L, C), of the first `length`
-    of them. scores: room, (R, L)."""
+    """found (R, C) = softmax(queries (R, C) . keys / sqrt(C)) @ values.
+
+    keys (L / PANEL, C, PANEL) and values (C / PANEL, L, PANEL) are packed as weights are. The first
+    `each` queries see `length` ids, the next `each` one more, and so on. room: float32, R L.
+    """
     wide_vectors()
-    R, C = q.shape
+    R, C = queries.shape
     scale = np.float32(1) / np.sqrt(np.float32(C))
-    for begin in range(0, length, _BLOCK):
-        end = min(begin + _BLOCK, length)
-        for r in range(R):
-            query, found = q[r], scores[r]
-            for t in range(begin, end):
-                key, total = keys[t], np.float32(0)
-                if r == 0:
-                    for c in range(0, C, 16):
-                        prefetch(keys, np.int64((t + _AHEAD) * C + c))
-                for c in range(C):
-                    total += query[c] * key[c]
-                found[t] = total * scale
+    panels = -(-(length + (R - 1) // each) // PANEL)
+    scores = room[: R * panels * PANEL].reshape(R, panels * PANEL)
+    product(queries, keys, 0, panels, scores)
     for r in range(R):
-        found, made = scores[r], out[r]
+        line, own = scores[r], length + r // each
         top = np.float32(-np.inf)
-        for t in range(length):
-            top = max(top, found[t])
+        for t in range(own):
+            line[t] *= scale
+            top = max(top, line[t])
         total = np.float32(0)
-        for t in range(length):
-            found[t] = exp(found[t] - top)
-            total += found[t]
-        for t in range(length):
-            found[t] /= total
-        for c in range(C):
-            made[c] = 0
-    for begin in range(0, length, _BLOCK):
-        end = min(begin + _BLOCK, length)
-        fours = end - (end - begin) % 4
-        for r in range(R):
-            p, made = scores[r], out[r]
-            for t in range(begin, fours, 4):
-                p0, p1, p2, p3 = p[t], p[t + 1], p[t + 2], p[t + 3]
-                for c in range(0, 4 * C, 16):
-                    prefetch(values, np.int64((t + _AHEAD) * C + c))
-                v0, v1, v2, v3 = values[t], values[t + 1], values[t + 2], values[t + 3]
-                for c in range(C):
-                    made[c] += p0 * v0[c] + p1 * v1[c] + p2 * v2[c] + p3 * v3[c]
-            for t in range(fours, end):
-                last = values[t]
-                for c in range(C):
-                    made[c] += p[t] * last[c]
+        for t in range(own):
+            line[t] = exp(line[t] - top)
+            total += line[t]
+        for t in range(own):
+            line[t] /= total
+        line[own:] = 0
+    product(scores, values, 0, values.shape[0], found)
 
 
 @compiled
@@ -201,17 +179,21 @@ def step(
     progress: `new_progress(phases(layers))`. table: int64 (layers, len(LAYER)), addresses. like: an
     empty array of the weights' type. heads (N, H + 2G, C), mixed (N, H, C), wide (N, F): room.
     turns: float32 (L, 2, C/2), cosines and sines. rows: int64 (rows, 4): the first of its new ids,
-    how many, its place in the cache, and how many are there already. keys, values: float32
-    (layers, rows, G, L, C). size: outputs in a chunk.
+    how many, its place in the cache, and how many are there already. keys (layers, rows, G,
+    L / PANEL, C, PANEL) and values (layers, rows, G, C / PANEL, L, PANEL): float32. size: outputs
+    in a chunk.
     """
     wide_vectors()
     layers, N, D = table.shape[0], x.shape[0], x.shape[1]
     H, C, G, F = mixed.shape[1], mixed.shape[2], keys.shape[2], wide.shape[1]
-    R = H // G
+    R, L = H // G, values.shape[4]
+    together = max(1, _QUERIES // R)
     flat, mix = heads.reshape(N, (H + 2 * G) * C), mixed.reshape(N, H * C)
     normed = np.empty((N, D), np.float32)
     made, more = np.empty((N, size), np.float32), np.empty((N, size), np.float32)
-    scores = np.empty((R, keys.shape[3]), np.float32)
+    queries = np.empty((together * R, C), np.float32)
+    found = np.empty((together * R, values.shape[3] * PANEL), np.float32)
+    room = np.empty(together * R * L, np.float32)
     q_chunks, kv_chunks, f_chunks = -(-H * C // size), -(-G * C // size), -(-F // size)
     for layer in range(layers):
         weight, phase = table[layer], 5 * layer
@@ -245,16 +227,20 @@ def step(
             k_norm = _vector(weight[_K_NORM], C, x[0])
             q_norm = _vector(weight[_Q_NORM], C, x[0])
             for i in range(new):
-                key, value = heads[first + i, H + g], heads[first + i, H + G + g]
-                _turn(key, k_norm, eps, turns[past + i])
-                own_keys[past + i] = key
-                own_values[past + i] = value
-            for i in range(new):
-                queries = heads[first + i, g * R : (g + 1) * R]
-                for query in queries:
-                    _turn(query, q_norm, eps, turns[past + i])
-                found = mixed[first + i, g * R : (g + 1) * R]
-                _attend(queries, own_keys, own_values, past + i + 1, scores, found)
+                key, value, t = heads[first + i, H + g], heads[first + i, H + G + g], past + i
+                _turn(key, k_norm, eps, turns[t])
+                for c in range(C):
+                    own_keys[t // PANEL, c, t % PANEL] = key[c]
+                    own_values[c // PANEL, t, c % PANEL] = value[c]
+            for i in range(0, new, together):
+                count = min(together, new - i)
+                for q in range(count * R):
+                    queries[q] = heads[first + i + q // R, g * R + q % R]
+                    _turn(queries[q], q_norm, eps, turns[past + i + q // R])
+                some = queries[: count * R], past + i + 1, R, own_keys, own_values, room
+                _attend(*some, found[: count * R])
+                for q in range(count * R):
+                    mixed[first + i + q // R, g * R + q % R] = found[q, :C]
             finish(progress, phase)
             chunk = take(progress, phase)
         await_phase(progress, phase, chunks)

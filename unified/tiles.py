@@ -33,7 +33,8 @@ _MANY_REGISTERS = binding.get_host_cpu_features().get("avx512f", False)
 def _tile(rows: int, panels: int) -> Any:
     """out[n + r, 32 p:][:32] = x[n + r] . w[first + p], for r < rows and p < panels.
 
-    x float32 (N, K), w float32 or uint16 (P, K, PANEL), out float32 (N, columns), all contiguous.
+    x float32 (N, K), w float32 or uint16 (P, K or more, PANEL), out float32 (N, columns), all
+    contiguous.
     """
 
     @intrinsic
@@ -53,7 +54,8 @@ def _tile(rows: int, panels: int) -> Any:
                 return builder.gep(data, [builder.mul(number, length)])
 
             lines = [line(x_array.data, row, inputs) for row in range(rows)]
-            size = builder.mul(inputs, ir.Constant(long, PANEL))
+            length = builder.extract_value(w_array.shape, 1)
+            size = builder.mul(length, ir.Constant(long, PANEL))
             starts = [
                 builder.gep(
                     w_array.data,
@@ -133,7 +135,8 @@ _two, _one, _one_by_two = _tile(2, 1), _tile(1, 1), _tile(1, 2)
 
 @compiled
 def product(x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray) -> None:
-    """out[:, :32 panels] = x (N, K) times panels [first, first + panels) of w (P, K, PANEL)."""
+    """out[:, :32 panels] = x (N, K) times panels [first, first + panels) of w (P, K, PANEL), or of
+    the first K inputs of a w that has more."""
     N = x.shape[0]
     if N == 1:
         pairs = panels - panels % 2

@@ -117,7 +117,7 @@ def test_bfloat16_storage_halves_the_file_and_computes_in_float32(model, saved, 
     decoder = UnifiedModel.from_pretrained(tmp_path / "half").decoder()
     weight = model.hf.get_input_embeddings().weight.detach()
     assert isinstance(decoder, SlimDecoder)
-    assert decoder.head_VD.dtype == np.uint16  # as it is stored
+    assert decoder._head.dtype == np.uint16  # as it is stored
     found = decoder.embed(range(len(weight)))
     np.testing.assert_array_equal(found, weight.bfloat16().float().numpy())
     assert {p.dtype for p in model.hf.parameters()} == {torch.float32}

@@ -149,7 +149,7 @@ def test_memory_of_a_cache_serves_the_next_one():
     assert other.keys.ctypes.data != place
     del first, other
     again = model.cache(1, 40)
-    assert again.keys.shape[1:4] == (1, 2, 40)
+    assert again.values.shape[1:5] == (1, 2, 1, 2 * PANEL)
     np.testing.assert_array_equal(model.feed(again, [0], [[3, 1, 4]]), expected)
 
 
