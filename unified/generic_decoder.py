@@ -33,7 +33,7 @@ class GenericCache:
             return
         layers = getattr(self.rows[row], "layers", ())
         if layers and all(type(layer) is DynamicLayer for layer in layers):
-            self.rows[row].crop(length)
+            self.rows[row].crop(length - self.lengths[row])  # so many from the end
             self.lengths[row] = length
         else:
             self.clear(row)

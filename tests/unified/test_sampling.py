@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from unified.checkpoint import decoder_of
 from unified.choice import SpanSampling, choose
 from unified.coded import CodedAudio, CodedImage, CodedText, SpanEnd, TextIds
 from unified.decoder import SlimDecoder
 from unified.format_spec import load_format
+from unified.generic_decoder import GenericDecoder
 from unified.grammar import Grammar
 from unified.limits import Limits
 from unified.requests import CodedSlot, Finished, Request, Sampling, Step
@@ -100,6 +104,26 @@ def test_a_row_gives_the_same_ids_whatever_shares_its_batch(sampler, sampling, m
         alone = ends(sampler, [request], sampling)[0].ids.tolist()
         assert together[row].ids.tolist() == alone
         assert backwards[len(requests) - 1 - row].ids.tolist() == alone
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, FREE], ids=["greedy", "sampled"])
+def test_the_compiled_and_the_general_decoder_choose_the_same_ids(grammar, sampling):
+    """The weights of one model, through transformers' own forward and through ours."""
+    torch.manual_seed(5)
+    hf = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=grammar.vocabulary.size, hidden_size=16, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=1, head_dim=6, intermediate_size=20,
+            max_position_embeddings=300, tie_word_embeddings=True,
+        )
+    )  # fmt: skip
+    for parameter in hf.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    slim, general = Sampler(decoder_of(hf), grammar), Sampler(GenericDecoder(hf), grammar)
+    assert isinstance(slim.decoder, SlimDecoder)
+    found = [ends(one, mixed_requests(), sampling) for one in (slim, general)]
+    for row, done in found[0].items():
+        assert done.ids.tolist() == found[1][row].ids.tolist()
 
 
 def test_cached_sampling_equals_recomputing_everything(sampler, grammar):
