@@ -52,6 +52,7 @@ pocket: $(VENV)/.installed-dev
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/pocket.py
+	$(BIN)/python benchmarks/sampling.py
 
 clean:
 	rm -rf $(VENV) runs build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -22,7 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "grammar": {"format_reader", "format_spec", "coded", "limits", "span_stages", "span_program",
                 "span_state", "grammar_state", "grammar", "grammar_export", "grammar_page"},
     "sequence": {"text", "sequence"},
-    "sampling": {"slim_config", "instructions", "team", "tiles", "kernels", "decoder",
+    "sampling": {"slim_config", "instructions", "team", "tiles", "attention", "kernels", "decoder",
                  "generic_decoder", "checkpoint", "choice", "stops", "requests", "row", "places",
                  "drafts", "sampling", "streaming", "asynchronous", "published",
                  "published_decoders", "model_files", "new_model", "model"},

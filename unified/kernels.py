@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numba import carray
 
-from unified import instructions, team, tiles
-from unified.instructions import bits, compiled, entry, pointer, wide_vectors
+from unified import attention, instructions, team, tiles
+from unified.attention import attend, exp, norm, turn
+from unified.instructions import compiled, entry, pointer, wide_vectors
 from unified.team import await_phase, finish, take
 from unified.tiles import PANEL, product
 
@@ -50,37 +51,6 @@ def chunk_size(outputs: int, threads: int) -> int:
 
 
 @compiled
-def exp(x: np.float32) -> np.float32:
-    """exp to 2 units in the last place, as loops over it are vectorized (Cephes' polynomial)."""
-    # Not min and max: a NaN has to stay one.
-    x = np.float32(-87) if x < np.float32(-87) else x
-    x = np.float32(88) if x > np.float32(88) else x
-    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
-    x = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
-    y = np.float32(1.9875691500e-4)
-    y = y * x + np.float32(1.3981999507e-3)
-    y = y * x + np.float32(8.3334519073e-3)
-    y = y * x + np.float32(4.1665795894e-2)
-    y = y * x + np.float32(1.6666665459e-1)
-    y = y * x + np.float32(5.0000001201e-1)
-    y = y * x * x + x + np.float32(1)
-    return y * bits(np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23))
-
-
-@compiled
-def norm(x: np.ndarray, weight: np.ndarray, eps: np.float32, out: np.ndarray) -> None:
-    """RMSNorm of each line of x (N, D)."""
-    wide_vectors()
-    for n in range(x.shape[0]):
-        total = np.float32(0)
-        for d in range(x.shape[1]):
-            total += x[n, d] * x[n, d]
-        scale = np.float32(1) / np.sqrt(total / np.float32(x.shape[1]) + eps)
-        for d in range(x.shape[1]):
-            out[n, d] = x[n, d] * scale * weight[d]
-
-
-@compiled
 def _copy(made: np.ndarray, count: int, out: np.ndarray, at: int) -> None:
     """out[:, at:at + count] = made[:, :count]. Slices, here and elsewhere, because an index that
     might be negative keeps a loop from being vectorized."""
@@ -88,57 +58,6 @@ def _copy(made: np.ndarray, count: int, out: np.ndarray, at: int) -> None:
         line, found = out[n, at : at + count], made[n]
         for o in range(count):
             line[o] = found[o]
-
-
-@compiled
-def _turn(head: np.ndarray, norm: np.ndarray, eps: np.float32, turn: np.ndarray) -> None:
-    """Norm, if it has weights, and rotate one head (C,) in place. turn: (2, C/2), cos and sin."""
-    wide_vectors()
-    C = head.shape[0]
-    if norm.shape[0]:
-        total = np.float32(0)
-        for c in range(C):
-            total += head[c] * head[c]
-        scale = np.float32(1) / np.sqrt(total / np.float32(C) + eps)
-        for c in range(C):
-            head[c] *= scale * norm[c]
-    one, other, cos, sin = head[: C // 2], head[C // 2 :], turn[0], turn[1]
-    for c in range(C // 2):
-        a, b = one[c], other[c]
-        one[c] = a * cos[c] - b * sin[c]
-        other[c] = b * cos[c] + a * sin[c]
-
-
-@compiled
-def _attend(
-    queries: np.ndarray, length: int, each: int, keys: np.ndarray, values: np.ndarray,
-    room: np.ndarray, found: np.ndarray,
-) -> None:  # fmt: skip
-    """found (R, C) = softmax(queries (R, C) . keys / sqrt(C)) @ values.
-
-    keys (L / PANEL, C, PANEL) and values (C / PANEL, L, PANEL) are packed as weights are. The first
-    `each` queries see `length` ids, the next `each` one more, and so on. room: float32, R L.
-    """
-    wide_vectors()
-    R, C = queries.shape
-    scale = np.float32(1) / np.sqrt(np.float32(C))
-    panels = -(-(length + (R - 1) // each) // PANEL)
-    scores = room[: R * panels * PANEL].reshape(R, panels * PANEL)
-    product(queries, keys, 0, panels, scores)
-    for r in range(R):
-        line, own = scores[r], length + r // each
-        top = np.float32(-np.inf)
-        for t in range(own):
-            line[t] *= scale
-            top = max(top, line[t])
-        total = np.float32(0)
-        for t in range(own):
-            line[t] = exp(line[t] - top)
-            total += line[t]
-        for t in range(own):
-            line[t] /= total
-        line[own:] = 0
-    product(scores, values, 0, values.shape[0], found)
 
 
 @compiled
@@ -228,7 +147,7 @@ def step(
             q_norm = _vector(weight[_Q_NORM], C, x[0])
             for i in range(new):
                 key, value, t = heads[first + i, H + g], heads[first + i, H + G + g], past + i
-                _turn(key, k_norm, eps, turns[t])
+                turn(key, k_norm, eps, turns[t])
                 for c in range(C):
                     own_keys[t // PANEL, c, t % PANEL] = key[c]
                     own_values[c // PANEL, t, c % PANEL] = value[c]
@@ -236,9 +155,9 @@ def step(
                 count = min(together, new - i)
                 for q in range(count * R):
                     queries[q] = heads[first + i + q // R, g * R + q % R]
-                    _turn(queries[q], q_norm, eps, turns[past + i + q // R])
+                    turn(queries[q], q_norm, eps, turns[past + i + q // R])
                 some = queries[: count * R], past + i + 1, R, own_keys, own_values, room
-                _attend(*some, found[: count * R])
+                attend(*some, found[: count * R])
                 for q in range(count * R):
                     mixed[first + i + q // R, g * R + q % R] = found[q, :C]
             finish(progress, phase)
@@ -326,7 +245,7 @@ def head(
 
 def _forget_stale() -> None:
     """numba asks whether this file has changed since it was compiled, and no other."""
-    sources = (instructions, team, tiles)
+    sources = (attention, instructions, team, tiles)
     newest = max(Path(str(source.__file__)).stat().st_mtime for source in sources)
     for index in Path(step.stats.cache_path).glob(f"{__name__.rpartition('.')[2]}.*.nbi"):
         if index.stat().st_mtime < newest:

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
+from unified.attention import exp
 from unified.decoder import SlimDecoder, compile_kernels, widen
-from unified.kernels import exp
 from unified.slim_config import SlimConfig, rope_of
 from unified.team import Team
 from unified.tiles import PANEL, pack, product
