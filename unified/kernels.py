@@ -13,6 +13,7 @@ product, or one key/value head of one row.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -248,8 +249,9 @@ def _forget_stale() -> None:
     sources = (attention, instructions, team, tiles)
     newest = max(Path(str(source.__file__)).stat().st_mtime for source in sources)
     for index in Path(step.stats.cache_path).glob(f"{__name__.rpartition('.')[2]}.*.nbi"):
-        if index.stat().st_mtime < newest:
-            index.unlink(missing_ok=True)
+        with suppress(OSError):  # another process does the same
+            if index.stat().st_mtime < newest:
+                index.unlink()
 
 
 _forget_stale()
