@@ -1,6 +1,6 @@
 """Speed of sampling, beside `generate` of transformers with a constraint, on the same weights.
 
-    python benchmarks/sampling.py [--quick] [--only pocket,qwen,state,length,memory]
+    python benchmarks/sampling.py [--quick] [--only memory,pocket,...] [--table README.md]
 
 pocket: a decoder of 17M parameters (8 layers of width 384; bfloat16 weights, computed in float32
 on both sides): a picture of 256 ids, the same with guidance, and sixteen rows in different modes.
@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _sampling_table import markdown, place
 from _shared import interleaved, machine, say
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -334,11 +335,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer runs, fewer ids")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="set the table into a file")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     options = parser.parse_args()
     parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"--only has {sorted(unknown)}, expected some of {', '.join(PARTS)}")
+    if options.table and parts != list(PARTS):
+        parser.error("--table needs all parts; leave --only out")
     torch.set_num_threads(options.threads)
     repeats = 1 if options.quick else 5
     began = time.perf_counter()
@@ -358,6 +362,8 @@ def main() -> None:
     results["sample"] = "quick" if options.quick else "full"
     results["benchmark_seconds"] = round(time.perf_counter() - began, 1)
     results["machine"] = machine(options.threads, ("transformers", "numpy"))
+    if options.table:
+        place(options.table, markdown(results))
     print(json.dumps(results))
 
 

@@ -3,8 +3,7 @@
 A row is a sequence of coded segments and slots. Segments are fed as they are (forced); in a slot
 the grammar says which ids are allowed now, the decoder computes the logits of only those, and one
 is chosen. Ids without an alternative cost no logits. Every row has its own seed, parameters,
-grammar state and budget, and gives the same ids whatever shares its batch (up to rounding, see
-`unified.decoder`).
+grammar state and budget, and gives the same ids whatever shares its batch.
 """
 
 from __future__ import annotations
