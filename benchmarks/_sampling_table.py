@@ -22,7 +22,7 @@ def markdown(found: dict[str, Any]) -> str:
         ("what", "aim", "measured"),
         ("---", "---", "---"),
         (
-            "decoder of the pocket kind (17M, 8 layers of width 384), one row, 256 ids of a picture",
+            "decoder of the pocket kind (17M, 8 layers of width 384), one row, 256 image ids",
             "4 times as fast",
             f"{found['ratio_1row']:.1f} ({one:.2f} ms an id; {theirs:.1f} ms)",
         ),
