@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unified.instructions import bits, compiled, wide_vectors
+from unified.instructions import bits, compiled, largest, squares, total, wide_vectors
 from unified.tiles import PANEL, product
 
 __all__ = ["attend", "exp", "norm", "turn"]
@@ -36,12 +36,10 @@ def norm(x: np.ndarray, weight: np.ndarray, eps: np.float32, out: np.ndarray) ->
     """RMSNorm of each line of x (N, D)."""
     wide_vectors()
     for n in range(x.shape[0]):
-        total = np.float32(0)
-        for d in range(x.shape[1]):
-            total += x[n, d] * x[n, d]
-        scale = np.float32(1) / np.sqrt(total / np.float32(x.shape[1]) + eps)
-        for d in range(x.shape[1]):
-            out[n, d] = x[n, d] * scale * weight[d]
+        line, made, D = x[n], out[n], x.shape[1]
+        scale = np.float32(1) / np.sqrt(squares(line, D) / np.float32(D) + eps)
+        for d in range(D):
+            made[d] = line[d] * scale * weight[d]
 
 
 @compiled
@@ -51,10 +49,7 @@ def turn(head: np.ndarray, weight: np.ndarray, eps: np.float32, angles: np.ndarr
     wide_vectors()
     C = head.shape[0]
     if weight.shape[0]:
-        total = np.float32(0)
-        for c in range(C):
-            total += head[c] * head[c]
-        scale = np.float32(1) / np.sqrt(total / np.float32(C) + eps)
+        scale = np.float32(1) / np.sqrt(squares(head, C) / np.float32(C) + eps)
         for c in range(C):
             head[c] *= scale * weight[c]
     one, other, cos, sin = head[: C // 2], head[C // 2 :], angles[0], angles[1]
@@ -82,15 +77,11 @@ def attend(
     product(queries, keys, 0, panels, scores)
     for r in range(R):
         line, own = scores[r], length + r // each
-        top = np.float32(-np.inf)
+        top = largest(line, own) * scale
         for t in range(own):
-            line[t] *= scale
-            top = max(top, line[t])
-        total = np.float32(0)
+            line[t] = exp(line[t] * scale - top)
+        share = np.float32(1) / total(line, own)
         for t in range(own):
-            line[t] = exp(line[t] - top)
-            total += line[t]
-        for t in range(own):
-            line[t] /= total
+            line[t] *= share
         line[own:] = 0
     product(scores, values, 0, values.shape[0], found)

@@ -6,26 +6,27 @@ from typing import Any
 
 from llvmlite import ir
 from numba import extending, njit, types
+from numba.core import cgutils
 
 __all__ = [
     "bits",
     "compiled",
     "entry",
     "intrinsic",
+    "largest",
     "pointer",
+    "squares",
+    "total",
     "wide_vectors",
 ]
 
 # What it makes is called without the first argument, which type checkers cannot know.
 intrinsic: Any = extending.intrinsic
 
-# How the decoder's loops are compiled. Sums may be reordered, so that they are vectorized; NaN and
-# infinity keep their meaning, so that damaged weights are noticed.
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-}
+# How the decoder's loops are compiled. A product and a sum may be one instruction; nothing else is
+# reordered, so that every machine code of a loop gives the same bits, and NaN stays NaN. One flag,
+# not several: numba names functions by how a set of them prints, which changes from run to run.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 compiled: Any = njit(**_OPTIONS)
 # For what Python calls: kept on disk, with all it calls inside.
 entry: Any = njit(**_OPTIONS, cache=True)
@@ -62,3 +63,59 @@ def pointer(typingctx: Any, address: Any, like: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
     return types.CPointer(like.dtype)(types.int64, like), codegen
+
+
+_LANES = 16
+
+
+def _fold(kind: str) -> Any:
+    """The sum, the sum of squares or the largest of the first numbers of a float32 line: sixteen of
+    them side by side in order, those left over after them, and then the sixteen one by one."""
+
+    @intrinsic
+    def fold(typingctx: Any, line: Any, length: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            long, number = ir.IntType(64), ir.FloatType()
+            vector = ir.VectorType(number, _LANES)
+            start = float("-inf") if kind == "largest" else 0.0
+
+            def add(found: Any, more: Any) -> Any:
+                if kind == "largest":
+                    greater = builder.fcmp_ordered(">", more, found)
+                    return builder.select(greater, more, found)
+                if kind == "squares":
+                    more = builder.fmul(more, more, flags=("contract",))
+                return builder.fadd(more, found, flags=("contract",))
+
+            def loop(kind: Any, step: int, begin: Any, end: Any) -> Any:
+                """Fold numbers [begin, end), `step` at a time, as `kind`."""
+                first = [start] * _LANES if step > 1 else start
+                place = cgutils.alloca_once(builder, kind)
+                builder.store(ir.Constant(kind, first), place)
+                with cgutils.for_range_slice(
+                    builder, begin, end, ir.Constant(long, step), inc=True
+                ) as (at, _):
+                    where = builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
+                    more = builder.load(where, align=4)
+                    builder.store(add(builder.load(place), more), place)
+                return builder.load(place)
+
+            zero, lanes = ir.Constant(long, 0), ir.Constant(long, _LANES)
+            whole = builder.sub(args[1], builder.srem(args[1], lanes))
+            side_by_side = loop(vector, _LANES, zero, whole)
+            found = loop(number, 1, whole, args[1])
+            for lane in range(_LANES):
+                one = builder.extract_element(side_by_side, ir.Constant(ir.IntType(32), lane))
+                if kind == "largest":
+                    found = add(found, one)
+                else:  # squared already
+                    found = builder.fadd(found, one)
+            return found
+
+        return types.float32(line, types.int64), codegen
+
+    return fold
+
+
+total, squares, largest = _fold("total"), _fold("squares"), _fold("largest")

@@ -1,12 +1,18 @@
 """Packed products, and the threads that share them."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import njit
 
 from unified.attention import exp
 from unified.decoder import SlimDecoder, compile_kernels, widen
+from unified.instructions import largest, squares, total
 from unified.slim_config import SlimConfig, rope_of
 from unified.team import Team
 from unified.tiles import PANEL, pack, product
@@ -116,7 +122,7 @@ def test_more_threads_make_the_same_logits(threads):
     caches = alone.cache(3, 64), shared.cache(3, 64)
     for _ in range(30):
         found = [m.feed(c, range(3), rows) for m, c in zip((alone, shared), caches)]
-        np.testing.assert_allclose(*found, atol=1e-5)
+        np.testing.assert_array_equal(*found)
         rows = [rng.integers(VOCAB, size=1).tolist() for _ in rows]
 
 
@@ -151,6 +157,38 @@ def test_memory_of_a_cache_serves_the_next_one():
     again = model.cache(1, 40)
     assert again.values.shape[1:5] == (1, 2, 1, 2 * PANEL)
     np.testing.assert_array_equal(model.feed(again, [0], [[3, 1, 4]]), expected)
+
+
+def test_folds_are_those_of_numpy():
+    rng = np.random.default_rng(3)
+    for length in (0, 1, 15, 16, 17, 100):
+        line = rng.standard_normal(length + 5).astype(np.float32)
+        sums, norms, tops = folds(line, length)
+        np.testing.assert_allclose(sums, line[:length].sum(dtype=np.float64), atol=1e-5)
+        np.testing.assert_allclose(norms, np.square(line[:length]).sum(), rtol=1e-5)
+        assert tops == max(line[:length], default=-np.inf)
+
+
+@njit
+def folds(line, length):
+    return total(line, length), squares(line, length), largest(line, length)
+
+
+def test_what_is_compiled_now_and_what_was_kept_give_the_same_bits(tmp_path):
+    """In processes of their own, which compile, and then load what was compiled."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_tiles as tests; "
+        "m = tests.decoder(); found = m.feed(m.cache(1, 40), [0], [list(range(37))]); "
+        "sys.stdout.write(found.tobytes().hex())"
+    )
+    found = []
+    for seed in ("1", "2"):  # of hashes: the order of sets
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", program, str(Path(__file__).parent)]
+        run = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+        found.append(run.stdout)
+    assert found[0] == found[1]
+    assert list(tmp_path.rglob("*.nbi"))
 
 
 def test_kernels_are_compiled_ahead():
