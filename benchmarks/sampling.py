@@ -48,6 +48,7 @@ from unified.model import UnifiedModel
 from unified.requests import CodedSlot, Finished, Request, Sampling
 from unified.sampling import Sampler
 from unified.slim_config import SlimConfig
+from unified.team import Team
 from unified.vocabulary import Vocabulary
 from unified_data.pocket.tasks import draw_document, image_slot
 
@@ -266,6 +267,17 @@ def length_part(repeats: int) -> dict[str, Any]:
             runs.append(_seconds(lambda: decoder.feed(cache, [0], [[7]])))
             cache.cut(0, length)
         seconds[length] = median(runs)
+    sixteen = []  # rows of no ids before them, and of 150
+    many = decoder.cache(16, 160)
+    for before in (0, 150):
+        if before:
+            decoder.feed(many, range(16), [rng.integers(4096, size=before).tolist()] * 16)
+        runs = []
+        for _ in range(30 * repeats):
+            runs.append(_seconds(lambda: decoder.feed(many, range(16), [[7]] * 16)))
+            for row in range(16):
+                many.cut(row, before)
+        sixteen.append(round(median(runs) * 1e3, 2))
     held = 2 * 4 * POCKET["num_hidden_layers"] * 6 * 64  # bytes an id
     bandwidth = read_bandwidth(512 * 1024 * 1024)
     more, reading = seconds[4096] - seconds[256], held * (4096 - 256) / bandwidth
@@ -273,6 +285,7 @@ def length_part(repeats: int) -> dict[str, Any]:
     say(f"{more * 1e3:.2f} ms more, of which reading {reading * 1e3:.2f} ms")
     return {
         "ms_per_id_at_256_and_4096": [round(seconds[256] * 1e3, 3), round(seconds[4096] * 1e3, 3)],
+        "ms_per_step_of_16_rows_at_0_and_150": sixteen,
         "ms_of_reading_3840_ids": round(reading * 1e3, 3),
         "cost_growth_256_to_4096": round(more / reading, 3),
     }
@@ -336,14 +349,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer runs, fewer ids")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     parser.add_argument("--table", type=Path, metavar="FILE", help="set the table into a file")
-    parser.add_argument("--threads", type=int, default=2, metavar="N")
     options = parser.parse_args()
     parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"--only has {sorted(unknown)}, expected some of {', '.join(PARTS)}")
     if options.table and parts != list(PARTS):
         parser.error("--table needs all parts; leave --only out")
-    torch.set_num_threads(options.threads)
+    threads = Team.shared().threads  # OMP_NUM_THREADS, for both sides
+    torch.set_num_threads(threads)
     repeats = 1 if options.quick else 5
     began = time.perf_counter()
     results: dict[str, Any] = {}
@@ -361,7 +374,7 @@ def main() -> None:
         results |= drafts_part(repeats)
     results["sample"] = "quick" if options.quick else "full"
     results["benchmark_seconds"] = round(time.perf_counter() - began, 1)
-    results["machine"] = machine(options.threads, ("transformers", "numpy"))
+    results["machine"] = machine(threads, ("transformers", "numpy"))
     if options.table:
         place(options.table, markdown(results))
     print(json.dumps(results))

@@ -33,6 +33,7 @@ from unified.grammar import Grammar
 from unified.requests import CodedSlot, Finished, Request, Sampling
 from unified.sampling import Sampler
 from unified.slim_config import SlimConfig, rope_of
+from unified.team import Team
 from unified.vocabulary import Vocabulary
 
 LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4,
@@ -130,7 +131,7 @@ def main() -> None:
         "formats": found,
         "sample": "quick" if options.quick else "full",
         "benchmark_seconds": round(time.perf_counter() - began, 1),
-        "machine": machine(1, ("numpy",)),
+        "machine": machine(Team.shared().threads, ("numpy",)),
     }
     print(json.dumps(results))
 

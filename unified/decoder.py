@@ -11,7 +11,7 @@ now. Weights stay in the type they are stored in.
 Why compiled loops and not torch or numpy: a small model's step is bound by reading its weights
 once. For the pocket sizes (15.3M weights in layers, two cores of a Xeon with AVX-512, 150 ids in
 the cache) a step took 3.0 ms in torch, float32 or bfloat16, 7.9 ms after torch.compile, 3.0 ms in
-numpy; here 1.4 ms, and 0.9 ms with bfloat16 weights, which a checkpoint stored as such loses
+numpy; here 1.2 ms, and 0.8 ms with bfloat16 weights, which a checkpoint stored as such loses
 nothing by.
 
 Architectures outside `SlimConfig.covers` run through `unified.generic_decoder`.

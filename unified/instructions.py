@@ -1,4 +1,4 @@
-"""Instructions that numba has no Python for: bits, wide vectors, addresses."""
+"""Instructions that numba has no Python for: bits, wide vectors, addresses, sums in one order."""
 
 from __future__ import annotations
 

@@ -116,3 +116,40 @@ def refused():
         assert "Traceback" not in err
 
     return check
+
+
+@pytest.fixture(scope="session")
+def random_sampler():
+    """A function: a sampler of two small layers with random weights over a grammar."""
+    from unified.decoder import SlimDecoder
+    from unified.sampling import Sampler
+    from unified.slim_config import SlimConfig, rope_of
+
+    def make(grammar, spread=0.4, tied=True):
+        config = SlimConfig(
+            width=16, num_layers=2, num_heads=2, num_kv_heads=1, head_width=6, ffn_width=20,
+            vocab_size=grammar.vocabulary.size, max_ids=300, norm_eps=1e-6, rope=rope_of(1e4, 6),
+            qk_norm=True, tied=tied,
+        )  # fmt: skip
+        rng = np.random.default_rng(5)
+        weights = {
+            name: rng.normal(1.0 if "norm" in name else 0.0, spread, shape).astype(np.float32)
+            for name, shape in config.shapes().items()
+        }
+        return Sampler(SlimDecoder(config, weights), grammar)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_pocket():
+    """The pocket format over few ids: 19 of text in 24 rows, 7 codes, and 5 + 6 of sound."""
+    from unified.format_spec import load_format
+    from unified.grammar import Grammar
+    from unified.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary.build(
+        text_size=19, text_rows=24, markers=load_format("pocket").markers, max_grid=4,
+        image=((7,), "image"), audio=((5, 6), "audio"),
+    )  # fmt: skip
+    return Grammar.load("pocket", vocabulary)

@@ -9,12 +9,9 @@ from scipy.stats import chisquare
 
 from unified.choice import Guidance, SpanSampling, distribution
 from unified.coded import CodedAudio, CodedImage, CodedText
-from unified.decoder import SlimDecoder
 from unified.format_spec import load_format
 from unified.grammar import Grammar
 from unified.requests import CodedSlot, Finished, Request, Sampling
-from unified.sampling import Sampler
-from unified.slim_config import SlimConfig, rope_of
 from unified.vocabulary import Vocabulary
 
 CODES = 3
@@ -36,18 +33,8 @@ def grammar():
 
 
 @pytest.fixture(scope="module")
-def sampler(grammar):
-    config = SlimConfig(
-        width=16, num_layers=2, num_heads=2, num_kv_heads=1, head_width=6, ffn_width=20,
-        vocab_size=grammar.vocabulary.size, max_ids=300, norm_eps=1e-6, rope=rope_of(1e4, 6),
-        qk_norm=True, tied=False,
-    )  # fmt: skip
-    rng = np.random.default_rng(5)
-    weights = {
-        name: rng.normal(1.0 if "norm" in name else 0.0, 0.25, shape).astype(np.float32)
-        for name, shape in config.shapes().items()
-    }
-    return Sampler(SlimDecoder(config, weights), grammar)
+def sampler(grammar, random_sampler):
+    return random_sampler(grammar, spread=0.25, tied=False)
 
 
 def runs(sampler, requests, sampling):

@@ -17,7 +17,6 @@ from unified.grammar import Grammar
 from unified.limits import Limits
 from unified.requests import CodedSlot, Finished, Request, Sampling, Step
 from unified.sampling import Sampler
-from unified.slim_config import SlimConfig, rope_of
 from unified.vocabulary import Vocabulary
 
 WARM = SpanSampling(temperature=1.0)
@@ -26,40 +25,13 @@ GREEDY = Sampling(*[SpanSampling()] * 3, max_ids=70)
 
 
 @pytest.fixture(scope="module")
-def grammar():
-    vocabulary = Vocabulary.build(
-        text_size=19,
-        text_rows=24,
-        markers=load_format("pocket").markers,
-        max_grid=4,
-        image=((7,), "image"),
-        audio=((5, 6), "audio"),
-    )
-    return Grammar.load("pocket", vocabulary)
+def grammar(small_pocket):
+    return small_pocket
 
 
 @pytest.fixture(scope="module")
-def sampler(grammar):
-    config = SlimConfig(
-        width=16,
-        num_layers=2,
-        num_heads=2,
-        num_kv_heads=1,
-        head_width=6,
-        ffn_width=20,
-        vocab_size=grammar.vocabulary.size,
-        max_ids=300,
-        norm_eps=1e-6,
-        rope=rope_of(1e4, 6),
-        qk_norm=True,
-        tied=True,
-    )
-    rng = np.random.default_rng(5)
-    weights = {
-        name: rng.normal(1.0 if "norm" in name else 0.0, 0.4, shape).astype(np.float32)
-        for name, shape in config.shapes().items()
-    }
-    return Sampler(SlimDecoder(config, weights), grammar)
+def sampler(grammar, random_sampler):
+    return random_sampler(grammar)
 
 
 def ends(sampler, requests, sampling):
