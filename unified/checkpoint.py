@@ -110,17 +110,48 @@ def load_decoder(directory: Path) -> Decoder:
         raise ValueError(f"checkpoint {directory}: {error}") from None
 
 
-def load_hf(directory: Path, kind: Any = None) -> Any:
-    """The checkpoint as transformers has it, float32, from safetensors only.
+def load_hf(directory: Path, kind: Any = None, dtype: str = "float32") -> Any:
+    """The checkpoint as transformers has it, from safetensors only, no code of its own run.
 
-    kind: a class of transformers; None: AutoModelForCausalLM.
+    kind: a class of transformers; None: AutoModelForCausalLM. dtype: of the weights; "auto": the
+    one that they are stored in.
+
+    Raises ValueError for what is no causal LM of transformers, and for files missing, broken, or
+    without some of the weights.
     """
-    import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM
 
+    loader: Any = kind or AutoModelForCausalLM
     try:
-        return (kind or AutoModelForCausalLM).from_pretrained(
-            directory, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        model, report = loader.from_pretrained(
+            directory, dtype=dtype, use_safetensors=True, local_files_only=True,
+            trust_remote_code=False, output_loading_info=True,
+        )  # fmt: skip
+    except (
+        SafetensorError, OSError, RuntimeError, ValueError, KeyError, StrictDataclassError
+    ) as error:  # fmt: skip
+        raise _unloadable(directory, error) from None
+    if missing := sorted(report["missing_keys"]):
+        # transformers fills them with random numbers.
+        raise ValueError(
+            f"checkpoint {directory} lacks {len(missing)} weights, such as {missing[0]}"
         )
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"checkpoint {directory} cannot be loaded: {error}") from None
+    return model
+
+
+def load_config(directory: Path) -> Any:
+    """The config.json of a checkpoint as transformers has it. Raises ValueError where it cannot."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    read_json(directory / "config.json")
+    try:
+        return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        raise _unloadable(directory, error) from None
+
+
+def _unloadable(directory: Path, error: Exception) -> ValueError:
+    summary = " ".join(str(error).split())[:300]
+    return ValueError(f"checkpoint {directory} cannot be loaded: {summary}")

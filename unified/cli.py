@@ -12,7 +12,15 @@ from typing import Annotated
 
 import typer
 
-from unified import cli_grammar, cli_media, cli_model, cli_tokenizer
+from unified import (
+    cli_codes,
+    cli_data,
+    cli_extend,
+    cli_grammar,
+    cli_media,
+    cli_model,
+    cli_tokenizer,
+)
 from unified.cli_terminal import (
     AsJson,
     DecoderName,
@@ -128,7 +136,9 @@ app.command()(cli_media.sample)
 app.command()(cli_media.inspect)
 app.command()(cli_model.subjects)
 app.command()(cli_model.info)
+app.command()(cli_extend.extend)
 app.command()(cli_model.train)
+app.command()(cli_model.plan)
 
 data = _app("Build and read training data.")
 build = _app("Build a world: documents whose truth is known exactly.")
@@ -142,6 +152,10 @@ def _build() -> None:
 
 
 data.add_typer(build, name="build")
+data.command("import")(cli_data.import_data)
+data.command()(cli_data.check)
+data.command()(cli_data.show)
+data.command()(cli_codes.tokenize)
 tokenizer = _app("Media tokenizers: pictures and sounds to codes and back.")
 tokenizer.command()(cli_tokenizer.train)
 tokenizer.command()(cli_tokenizer.evaluate)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unified.cli_terminal import AsJson, ModelName, model_directory, note, result
+
+if TYPE_CHECKING:
+    from unified.training.config import TrainConfig
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's YAML file, see configs/.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
@@ -72,10 +75,57 @@ def build_pocket(
 
 
 def train(config: Config, resume: Resume = False) -> None:
-    """Train a decoder from one configuration file."""
-    from unified.training import main
+    """Train a decoder from one configuration file.
 
-    main(existing(config), resume)
+    Several processes: torchrun --nproc-per-node N -m unified train CONFIG
+    """
+    from unified.training.config import load_config
+    from unified.training.loop import train as run
+
+    note(f"model saved in {run(load_config(existing(config)), resume)}")
+
+
+def plan(
+    config: Config,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="h100, a100, ...")
+    ] = "h100",
+    devices: Annotated[int, typer.Option("--devices", min=1, help="How many.")] = 1,
+    share: Annotated[
+        float | None,
+        typer.Option("--share", min=0.01, max=1.0, help="Of the device's peak that is reached."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a run will take: ids, operations, memory of each device, hours."""
+    from unified.training.config import load_config
+    from unified.training.plan import DEVICES, SHARE, plan_run, shape_of
+
+    found = load_config(existing(config))
+    made = plan_run(found, shape_of(found), device, devices, SHARE if share is None else share)
+    by_use = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in made.memory.items())
+    total = sum(made.memory.values()) / 1e9
+    has = DEVICES[device].memory / 1e9
+    lines = [
+        f"parameters   {made.parameters / 1e6:,.1f} M, trained {made.trained / 1e6:,.1f} M",
+        f"ids          {made.ids:,} ({found.steps:,} steps of {found.rows} rows of {found.length})",
+        f"operations   {made.operations:.3g}",
+        f"memory       {total:,.1f} of {has:g} GB on each device: {by_use}",
+        f"time         {made.seconds / 3600:,.1f} hours on {devices} {device} at"
+        f" {made.share:.0%} of their peak ({made.seconds * devices / 3600:,.0f} device hours)",
+    ]
+    if not made.fits:
+        lines.append("it does not fit: " + _advice(found))
+    result(made.to_json(), as_json, "\n".join(lines))
+
+
+def _advice(config: TrainConfig) -> str:
+    """What takes memory away that the configuration has not taken yet."""
+    if config.parallel != "fsdp" and config.train == "full":
+        return "parallel: fsdp splits the weights over the devices"
+    if not config.activation_checkpointing:
+        return "activation_checkpointing: true keeps less of every layer"
+    return "take more devices, a shorter row, or train: lora"
 
 
 def existing(config: Path) -> Path:

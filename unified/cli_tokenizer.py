@@ -61,7 +61,7 @@ def evaluate(
     check_decoder(decoder, steps)
     if decoder == "diffusion-2x":
         raise ValueError("pictures of twice the side have no originals here; use diffusion")
-    tokenizer = _open(name, "audio" if audio else "image", decoder, steps)
+    tokenizer = open_tokenizer(name, "audio" if audio else "image", decoder, steps)
     codecs = [codec for codec in against.split(",") if codec]
     report = _report(tokenizer, tuple(data), codecs, limit)
     if plot is not None:
@@ -96,7 +96,7 @@ def reconstruct(
     check_decoder(decoder, steps)
     if sound and DECODERS[decoder]:
         raise ValueError(f"the decoder {decoder} is for pictures, {file} is a sound")
-    tokenizer = _open(name, "audio" if sound else "image", decoder, steps)
+    tokenizer = open_tokenizer(name, "audio" if sound else "image", decoder, steps)
     if sound:
         number, size = _reconstruct_sound(tokenizer, file, output)
         bits = f"{size:.2f} kbit/s"
@@ -147,7 +147,7 @@ def _bits(tokenizer: Any, codes: Any) -> float:
     )
 
 
-def _open(name: str, modality: str, decoder: str = "vq", steps: int | None = None) -> Any:
+def open_tokenizer(name: str, modality: str, decoder: str = "vq", steps: int | None = None) -> Any:
     """The tokenizer of a model for a modality, or the one in a folder or on the hub."""
     from unified.model_files import model_directory
     from unified_tokenizers import load_tokenizer

@@ -144,7 +144,7 @@ class RoleChange:
 
 @dataclass(frozen=True)
 class End:
-    """The document is complete."""
+    """The document is complete; where its format lets another role follow, it may still go on."""
 
 
 Event = TextIds | SpanBegin | RowDone | FrameDone | SpanEnd | RoleChange | End

@@ -7,7 +7,7 @@ from PIL import Image as PillowImage
 
 from unified_data.resample import resample
 
-__all__ = ["fit_picture", "fit_sound"]
+__all__ = ["crop_picture", "fit_picture", "fit_sound"]
 
 
 def fit_picture(pixels: np.ndarray, height: int, width: int) -> tuple[np.ndarray, str | None]:
@@ -31,6 +31,32 @@ def fit_picture(pixels: np.ndarray, height: int, width: int) -> tuple[np.ndarray
     if (inner_height, inner_width) != (height, width):
         note += " with white margins"
     return fitted, note
+
+
+def crop_picture(pixels: np.ndarray, side: int, stride: int) -> np.ndarray:
+    """A picture no side of which is longer than `side`, both multiples of `stride`.
+
+    It is scaled down with its proportions kept where it is larger, never up; what a multiple leaves
+    over is cut off at the edges, evenly.
+
+    pixels: uint8 (H, W, 3). Raises ValueError for a picture that has no multiple left.
+    """
+    height, width = pixels.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    inner = round(height * scale), round(width * scale)
+    cropped = [length // stride * stride for length in inner]
+    if 0 in cropped:
+        raise ValueError(
+            f"a picture of {width}x{height} pixels, at most {side} to a side, holds no {stride}x"
+            f"{stride} pixels"
+        )
+    if inner != (height, width):
+        picture = PillowImage.fromarray(pixels)
+        # Lanczos scales by area where it shrinks, so fine patterns do not turn into others.
+        scaled = picture.resize((inner[1], inner[0]), PillowImage.Resampling.LANCZOS)
+        pixels = np.asarray(scaled)
+    top, left = ((whole - part) // 2 for whole, part in zip(inner, cropped))
+    return np.ascontiguousarray(pixels[top : top + cropped[0], left : left + cropped[1]])
 
 
 def fit_sound(waveform: np.ndarray, rate: int, target: int) -> tuple[np.ndarray, list[str]]:

@@ -73,6 +73,28 @@ def parse_format(text: str) -> Format:
     return found
 
 
+def write_format(entries: dict[str, Any]) -> str:
+    """The YAML text of a format's entries, for `parse_format`."""
+    return yaml.dump(
+        entries, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None,
+        width=100,
+    )  # fmt: skip
+
+
+class _Dumper(yaml.SafeDumper):
+    """Line breaks as \\n, and nothing by reference."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if "\n" in data else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 def _spans(reader: _Reader, spans: Any) -> dict[str, Span]:
     if not isinstance(spans, dict) or not all(isinstance(kind, str) for kind in spans):
         raise ValueError("format.spans must map kinds (image, audio) to lists of items")
@@ -96,14 +118,16 @@ def _spans(reader: _Reader, spans: Any) -> dict[str, Span]:
 
 def _check_document(found: Format) -> None:
     """The first ids at the level of the document must tell what they begin."""
-    if not found.end or not isinstance(found.end[0], Marker):
+    # Where every role has an end, that tells where the last one ends, and nothing need follow it.
+    told = found.start is not None and all(role.end for role in found.roles.values())
+    if not told and not (found.end and isinstance(found.end[0], Marker)):
         raise ValueError("format.document.end must begin with a marker")
     used: list[Any] = [span.items[0] for span in found.spans.values()]
-    used += [Marker(found.padding), *(item for item in found.begin if isinstance(item, Marker))]
+    used.append(Marker(found.padding))
     used += [] if found.text_separator is None else [Marker(found.text_separator)]
     ends = {role.end[0] for role in found.roles.values() if role.end}
-    if found.start is None or any(not role.end for role in found.roles.values()):
-        used.append(found.end[0])
+    if not told:
+        used += [found.end[0], *(item for item in found.begin if isinstance(item, Marker))]
         used += [role.begin[0] for name, role in found.roles.items() if role.begin]
     used += ends
     for item in used:

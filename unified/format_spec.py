@@ -5,7 +5,9 @@ A format says how a document is laid out as ids:
     name, padding
     markers: [NAME, ...]             special ids, by the names the format gives them
     document: {begin: LEAD, end: LEAD, start: ROLE}
-                                     start: the role that a document begins in, where no id says so
+                                     start: the role that a document begins in, where no id says so.
+                                     end: begins with a marker; where every role has an end, it may
+                                     be any lead, or null, and another role may then still follow
     roles: {ROLE: LEAD | {begin: LEAD, end: LEAD}}
     text: {separator: NAME | null}   between two texts of a role; null: such texts cannot be told
                                      apart and are refused

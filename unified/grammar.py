@@ -67,12 +67,14 @@ MODALITIES = {"marker": 0, "text": 1, "image": 2, "audio": 3}
 class Serialized:
     """ids int64 (L,); segment int32 (L,), the index of the segment an id belongs to (-1 for the
     begin and end of the document); modality uint8 (L,), see `MODALITIES`; lead bool (L,), whether
-    an id stands before its segment, as those of a new role do."""
+    an id stands before its segment, as those of a new role do; ends bool (L,), whether it ends the
+    role before it."""
 
     ids: np.ndarray
     segment: np.ndarray
     modality: np.ndarray
     lead: np.ndarray
+    ends: np.ndarray
 
 
 class Grammar:
@@ -134,25 +136,37 @@ class Grammar:
         return tuple(found)
 
     def _paths_from(self, role: str | None) -> dict[tuple[int, ...], str | None]:
-        """Ids to every role that can follow `role`, and to the end of the document (None)."""
-        pairs: list[tuple[tuple[int, ...], str | None]] = [(self.closing(role), None)]
-        pairs += [(self.switch(role, other), other) for other in self.roles if other != role]
-        found = {path: following for path, following in pairs if path}
-        if len(found) < sum(1 for path, _ in pairs if path) or any(
-            other[: len(one)] == one for one in found for other in found if other != one
+        """Ids to every role that can follow `role`, and to the end of the document (None).
+
+        What ends the document may be the begin of another path, or one: it is complete there, and
+        another role may follow.
+        """
+        closing = self.closing(role)
+        pairs = [(self.switch(role, other), other) for other in self.roles if other != role]
+        pairs = [(path, following) for path, following in pairs if path]
+        found: dict[tuple[int, ...], str | None] = {closing: None, **dict(pairs)}
+        if len({path for path, _ in pairs}) < len(pairs) or any(
+            other[: len(one)] == one
+            for one, _ in pairs
+            for other in (closing, *(path for path, _ in pairs))
+            if other != one
         ):
             raise ValueError(
                 f"format {self.format.name}: what follows role {role!r} cannot be told apart"
             )
         return found
 
+    def ending(self, role: str | None) -> tuple[int, ...]:
+        """The ids that end a role, whatever follows."""
+        return self.roles[role][1] if role is not None else ()
+
     def closing(self, role: str | None) -> tuple[int, ...]:
         """The ids that end a document whose last segment has this role."""
-        return (self.roles[role][1] if role is not None else ()) + self.end
+        return self.ending(role) + self.end
 
     def switch(self, before: str | None, role: str) -> tuple[int, ...]:
         """The ids from a segment of one role to one of another."""
-        return (self.roles[before][1] if before is not None else ()) + self.roles[role][0]
+        return self.ending(before) + self.roles[role][0]
 
     # Documents to ids.
 
@@ -165,6 +179,7 @@ class Grammar:
         ids = [np.array(self.begin, dtype=np.int64)]
         owner, modality = [np.full(len(self.begin), -1)], [np.zeros(len(self.begin))]
         leads = [np.zeros(len(self.begin))]
+        ends: list[np.ndarray] = [np.zeros(len(self.begin))]
         role = self.format.start
         before: str | None = None
         for index, segment in enumerate(segments):
@@ -179,6 +194,8 @@ class Grammar:
             owner.append(np.full(len(lead) + len(body), index))
             modality += [np.zeros(len(lead)), body_modality]
             leads += [np.ones(len(lead)), np.zeros(len(body))]
+            ended = self.ending(role) if (segment.role or self.format.start) != role else ()
+            ends.append(np.arange(len(lead) + len(body)) < len(ended))
             role, before = segment.role or self.format.start, segment.kind
         if end:
             closing = self.closing(role)
@@ -186,11 +203,13 @@ class Grammar:
             owner.append(np.full(len(closing), -1))
             modality.append(np.zeros(len(closing)))
             leads.append(np.zeros(len(closing)))
+            ends.append(np.arange(len(closing)) < len(self.ending(role)))
         return Serialized(
             np.concatenate(ids).astype(np.int64),
             np.concatenate(owner).astype(np.int32),
             np.concatenate(modality).astype(np.uint8),
             np.concatenate(leads).astype(bool),
+            np.concatenate(ends).astype(bool),
         )
 
     def segment_ids(self, segment: Coded) -> tuple[np.ndarray, np.ndarray]:

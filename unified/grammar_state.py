@@ -36,8 +36,9 @@ _START, _ITEM, _AFTER_ROLE, _AFTER_SEPARATOR, _TEXT, _PATH, _END = range(7)
 class State:
     """One sequence so far. Made by `Grammar.start`.
 
-    position: ids taken so far. finished: whether the document is complete. role: of the segments
-    now. opened: segments begun since the limits were set.
+    position: ids taken so far. finished: whether the document is complete; in a format whose
+    documents end as a role does, another role may still follow. role: of the segments now. opened:
+    segments begun since the limits were set.
     """
 
     __slots__ = (
@@ -90,7 +91,7 @@ class State:
         return other
 
     def allowed(self) -> Ranges:
-        """The ids that may come next, as sorted disjoint ranges [start, stop); () when finished."""
+        """The ids that may come next, as sorted disjoint ranges [start, stop); () at the end."""
         return self._ranges
 
     @property
@@ -146,6 +147,8 @@ class State:
             )
         self._rules = rules
         self._left = rules.max_ids
+        if limits is not None and self._where != _END:
+            self.finished = False  # what they ask for is still to come
         self._owed = dict(rules.exact)
         self._owed_ids = sum(n * rules.least[kind] for kind, n in rules.exact.items())
         self.opened = int(goes_on and self._where == _TEXT)
@@ -202,6 +205,7 @@ class State:
                 return (TextIds((grammar.vocabulary.from_ids("text", id),)),)
             self._begun_at = self.position - 1
             self._where = _TEXT
+            self.finished = False
             self.opened += 1
             self._open_document()
             return (
@@ -229,6 +233,7 @@ class State:
             self._owed_ids = 0
         self.position += 1
         self._left -= 1
+        self.finished = False
         if self._where == _START:
             self._path += (id,)
             if self._path == grammar.begin:
@@ -244,32 +249,41 @@ class State:
             paths = grammar.paths[self.role]
             if self._path in paths:
                 role = paths[self._path]
-                self._path = ()
-                if role is None:
-                    return (*events, self._end())
-                self.role = role
-                self._where = _AFTER_ROLE
-                events += (RoleChange(role),)
+                if self._path == grammar.closing(self.role):
+                    self.finished = True
+                    events += (End(),)
+                if role is not None:
+                    self.role = role
+                    self._path = ()
+                    self._where = _AFTER_ROLE
+                    events += (RoleChange(role),)
+                elif not any(len(path) > len(self._path) for path in self._ahead()):
+                    return self._end(events)
         self._open_document()
         return events
 
-    def _end(self) -> Event:
+    def _end(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         self._where = _END
-        self.finished = True
+        self._path = ()
         self._ranges = ()
         self._text_ok = False
-        return End()
+        return events
+
+    def _ahead(self) -> dict[tuple[int, ...], str | None]:
+        """The paths from here, or that go on as the one under way began, with their roles."""
+        at, paths = len(self._path), self.grammar.paths[self.role]
+        return {path: role for path, role in paths.items() if path[:at] == self._path}
 
     def _shortest(self, wanted: bool | None = None) -> int | None:
         """Fewest ids from here, among ids of a path, to the end of the document.
 
         wanted: only by paths to a role (True) or to the end (False). None where there are none.
         """
-        at = len(self._path)
+        at, closing = len(self._path), self.grammar.closing(self.role)
         found = [
-            len(path) - at + (0 if role is None else self._after_role(role))
-            for path, role in self.grammar.paths[self.role].items()
-            if path[:at] == self._path and wanted in (None, role is not None)
+            len(path) - at + (0 if path == closing else self._after_role(str(role)))
+            for path, role in self._ahead().items()
+            if wanted in (None, role is not None)
         ]
         return min(found, default=None)
 
@@ -359,13 +373,14 @@ class State:
         limits, found = rules.limits, []
         ends = not self._owed_ids and not (limits.single and self.opened == 0)
         roles = limits.roles and not self._closes and (not limits.single or self.opened == 0)
-        for path, role in self.grammar.paths[self.role].items():
-            if path[:at] != self._path:
-                continue
-            if role is None:
+        closing = self.grammar.closing(self.role)
+        for path, role in self._ahead().items():
+            if len(path) == at:
+                continue  # complete as it is; others go on from here
+            if path == closing and ends and limits.stop in (None, path[at]):
                 # A single text ends with its stop, which may lead on to another role.
-                if ends and (limits.stop is None or path[at] == limits.stop):
-                    found.append(path[at])
+                found.append(path[at])
+            if role is None:
                 continue
             rest = len(path) - at + self._after_role(role)
             self._recheck = max(self._recheck, rest)

@@ -126,19 +126,29 @@ class UnifiedModel:
         audio_tokenizer: Any = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
+        initialise: str = "mean-covariance",
+        dtype: str | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
-        llm: a checkpoint's folder, or a loaded causal LM, which is changed in place.
-        text_tokenizer: the LLM's; None reads it from the folder.
+        llm: a checkpoint's folder, a name on the Hugging Face hub, or a loaded causal LM, which is
+        changed in place. text_tokenizer: the LLM's; None reads it from the folder.
+        format: "chat" for the layout of its chat template (`unified.chat_format`).
+        initialise: how new rows begin, see `unified.initialisation`; torch's global seed.
+        dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
 
         Every row the LLM had, padding included, keeps its place and value, so its logits over
-        them stay what they were. New rows begin at the mean of the old ones, with a tenth of
-        their spread as noise (torch's global seed).
+        them stay what they were. Warns of what differs from the LLM's own tokenizer and template.
+
+        Raises ValueError for what is no causal LM of text, or lacks parts of one; for a text
+        tokenizer that cannot give texts back; and for a chat template that no format can say.
         """
-        sequencer, hf = extend_decoder(
-            llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid
-        )
+        sequencer, hf, notes = extend_decoder(
+            llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
+            dtype,
+        )  # fmt: skip
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
         return cls(sequencer, Sampling(), hf=hf)
 
     @classmethod
@@ -186,12 +196,12 @@ class UnifiedModel:
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
 
-    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
+    def save_pretrained(self, directory: str | Path, dtype: str | None = "float32") -> None:
         """Write the model directory; files of other names in it are left alone.
 
-        dtype: "float32" or "bfloat16", of the decoder's stored weights. A media tokenizer is
-        stored in bfloat16 if that is exact, so that its fingerprint stays. Everything is written
-        beside and then moved into place, unified.json last.
+        dtype: "float32", "bfloat16" or "float16", of the decoder's stored weights; None: as they
+        are. A media tokenizer is stored in bfloat16 if that is exact, so that its fingerprint
+        stays. Everything is written beside and then moved into place, unified.json last.
         """
         save_model(directory, self.hf, self.sequencer, self.sampling, dtype)
 

@@ -1,7 +1,8 @@
 """A model's directory: reading it, with every part checked against the others, and writing it.
 
 It holds a plain Hugging Face causal-LM checkpoint (config.json, model.safetensors),
-tokenizer.json, one folder for each media tokenizer, and unified.json: the vocabulary and its hash,
+tokenizer.json and what transformers keeps beside it, one folder for each media tokenizer, and
+unified.json: the vocabulary and its hash,
 the format's YAML, and the sampling defaults.
 """
 
@@ -22,9 +23,10 @@ from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
 
-__all__ = ["FILE_NAME", "load_diffusion", "load_model", "model_directory", "save_model"]
+__all__ = ["DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "save_model"]
 
 FILE_NAME = "unified.json"
+DTYPES = ("float32", "bfloat16", "float16")
 # In config.json too, so that a decoder of another vocabulary is noticed.
 HASH_KEY = "unified_vocabulary"
 
@@ -88,19 +90,19 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
 
 
 def save_model(
-    directory: str | Path, hf: Any, sequencer: Sequencer, sampling: Sampling, dtype: str
+    directory: str | Path, hf: Any, sequencer: Sequencer, sampling: Sampling, dtype: str | None
 ) -> None:
     """Write a model's folder; see `UnifiedModel.save_pretrained`."""
     import torch
 
-    if dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"dtype is {dtype!r}, expected float32 or bfloat16")
+    if dtype not in (None, *DTYPES):
+        raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
     target, vocabulary = Path(directory), sequencer.vocabulary
     beside = target.with_name(f"{target.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir(parents=True)
-        if any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
+        if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
             hf = copy.deepcopy(hf).to(getattr(torch, dtype))
         setattr(hf.config, HASH_KEY, vocabulary.hash)
         hf.save_pretrained(beside)

@@ -6,9 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from unified import checkpoint
-from unified.format_spec import load_format
+from unified.block import Block
+from unified.chat_format import NAME as CHAT
+from unified.chat_format import ChatFormat, chat_format
+from unified.format_reader import parse_format, write_format
+from unified.format_spec import Format, load_format
 from unified.grammar import Grammar
+from unified.model_files import DTYPES, FILE_NAME, model_directory
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
@@ -34,7 +41,12 @@ def create_decoder(
         found = unknown or ["vocab_size, which follows from the tokenizers"]
         raise ValueError(f"the decoder's config has {', '.join(found)}; leave it out")
     sequencer = _sequencer(
-        format, text_tokenizer, text_tokenizer.size, image_tokenizer, audio_tokenizer, max_grid
+        _layout(format, text_tokenizer),
+        text_tokenizer,
+        text_tokenizer.size,
+        image_tokenizer,
+        audio_tokenizer,
+        max_grid,
     )
     try:
         full = Qwen3Config(**{**config, "vocab_size": sequencer.vocabulary.size})
@@ -50,39 +62,66 @@ def extend_decoder(
     audio_tokenizer: Any,
     format: str | Path,
     max_grid: int,
-) -> tuple[Sequencer, Any]:
-    """A language model with rows for new ids; see `UnifiedModel.extend`."""
+    initialise: str,
+    dtype: str | None,
+) -> tuple[Sequencer, Any, tuple[str, ...]]:
+    """A language model with rows for new ids, and notes; see `UnifiedModel.extend`."""
     import torch
 
-    if isinstance(llm, str | Path):
+    from unified.initialisation import check_name, new_rows, vectors_of
+
+    check_name(initialise)
+    if dtype not in (None, *DTYPES):
+        raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    media = {"image": image_tokenizer, "audio": audio_tokenizer}
+    hf = None if isinstance(llm, str | Path) else llm
+    config = None if hf is None else hf.config
+    if hf is None:
+        folder = model_directory(llm)
+        if (folder / FILE_NAME).exists():
+            raise ValueError(f"{folder} is a unified model already; take the language model it was")
+        config = checkpoint.load_config(folder)
         if text_tokenizer is None:
-            text_tokenizer = TextTokenizer.load(llm)
-        hf = checkpoint.load_hf(Path(llm))
-    else:
-        hf = llm
+            text_tokenizer = TextTokenizer.load(folder)
     if text_tokenizer is None:
         raise ValueError("give text_tokenizer with a loaded language model: it does not say")
-    old = int(hf.get_input_embeddings().weight.shape[0])
+    # Before the weights, which may take minutes.
+    layout = _layout(format, text_tokenizer, config)
+    if hf is None:
+        hf = checkpoint.load_hf(folder, dtype=dtype or "auto")
+    elif dtype is not None:
+        hf.to(getattr(torch, dtype))
+    old = _rows(hf, text_tokenizer)
+    sequencer = _sequencer(layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid)
+    blocks = sequencer.vocabulary.blocks
+    vectors = vectors_of(blocks, media) if initialise == "codebook" else {}
+    hf.resize_token_embeddings(sequencer.vocabulary.size, mean_resizing=False)
+    new_rows(hf, old, initialise, vectors)
+    notes = tuple(f"the text tokenizer: {note}" for note in text_tokenizer.notes)
+    return sequencer, hf, (*notes, *(layout.notes if isinstance(layout, ChatFormat) else ()))
+
+
+def _rows(hf: Any, text_tokenizer: TextTokenizer) -> int:
+    """The rows of a language model. Raises ValueError for one that cannot be given more."""
+    if hf.config.get_text_config() is not hf.config:
+        raise ValueError(
+            f"a {hf.config.model_type} is more than a language model; expected a causal language"
+            " model of text alone, such as the one in it"
+        )
+    if getattr(hf, "hf_quantizer", None) is not None:
+        raise ValueError(
+            "the language model's weights are quantised; take the checkpoint it was made from"
+        )
+    old, head = len(hf.get_input_embeddings().weight), hf.get_output_embeddings()
+    if head is None or len(head.weight) != old:
+        found = "no head" if head is None else f"a head of {len(head.weight)} rows"
+        raise ValueError(f"the language model has {found} beside {old} rows of its embedding")
     if text_tokenizer.size > old:
         raise ValueError(
             f"the text tokenizer has {text_tokenizer.size} ids, but the language model only "
             f"{old} rows; it belongs to another model"
         )
-    sequencer = _sequencer(format, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid)
-    hf.resize_token_embeddings(sequencer.vocabulary.size, mean_resizing=False)
-    tables = [hf.get_input_embeddings()]
-    head = hf.get_output_embeddings()
-    if head is not None and head.weight is not tables[0].weight:
-        tables.append(head)
-    with torch.no_grad():
-        for table in tables:
-            rows = table.weight[:old].float()
-            noise = torch.randn(len(table.weight) - old, rows.shape[1])
-            mean, spread = rows.mean(0), rows.std(0, correction=0)
-            table.weight[old:] = mean + 0.1 * spread * noise.to(rows.device)
-            if getattr(table, "bias", None) is not None:
-                table.bias[old:] = table.bias[:old].mean()
-    return sequencer, hf
+    return old
 
 
 def begin_with(
@@ -92,28 +131,35 @@ def begin_with(
 
     Rows of a block that the other vocabulary has in this size are its rows, unless their modality
     is among `fresh`: codes of another tokenizer mean something else. Those and what the other one
-    lacks are drawn with the mean and spread of all its rows, from torch's global generator.
+    lacks are drawn with the mean and covariance of all its rows, from torch's global generator: the
+    whole decoder is trained on, so that nothing is gained by holding them near the mean.
 
     Raises ValueError for a decoder of another shape.
     """
-    import torch
+    from unified.initialisation import Moments, fill_rows
 
     theirs = {block.name: block for block in start_vocabulary.blocks}
     state, mine = start.state_dict(), hf.state_dict()
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        if name not in state or state[name].shape[1:] != mine[name].shape[1:]:
-            continue
-        old = state[name].float()
-        rows = old.mean(0) + old.std(0) * torch.randn(mine[name].shape)
+    tables = [model.get_input_embeddings().weight for model in (start, hf)]
+    head, own_head = (model.get_output_embeddings().weight for model in (start, hf))
+    pairs = [tables] if own_head is tables[1] else [tables, [head, own_head]]
+    for source, target in pairs:
+        name = next(name for name, value in hf.named_parameters() if value is target)
+        if source.shape[1:] != target.shape[1:]:
+            continue  # said below
+        rows = mine[name].float().clone()
+        fill_rows(rows, 0, "mean-covariance", Moments(source), share=1.0)
         for block in vocabulary.blocks:
             known = theirs.get(block.name)
             if known and known.size == block.size and block.name.split(".")[0] not in fresh:
-                rows[block.start : block.start + block.size] = old[
+                rows[block.start : block.start + block.size] = source.detach()[
                     known.start : known.start + known.size
                 ]
         state[name] = rows
     if hf.config.tie_word_embeddings:
-        state["lm_head.weight"] = state["model.embed_tokens.weight"]
+        for name, value in hf.named_parameters(remove_duplicate=False):
+            if value is own_head:
+                state[name] = rows
     try:
         hf.load_state_dict(state)
     except RuntimeError as error:
@@ -121,8 +167,15 @@ def begin_with(
         raise ValueError(f"the decoder to begin with does not fit this one: {summary}") from None
 
 
+def _layout(
+    format: str | Path, text_tokenizer: TextTokenizer, config: Any = None
+) -> Format | ChatFormat:
+    """A format by its name, or the one of the text tokenizer's chat template."""
+    return chat_format(text_tokenizer, config) if str(format) == CHAT else load_format(format)
+
+
 def _sequencer(
-    format: str | Path,
+    layout: Format | ChatFormat,
     text_tokenizer: TextTokenizer,
     text_rows: int,
     image_tokenizer: Any,
@@ -136,14 +189,38 @@ def _sequencer(
             return None
         return tuple(int(size) for size in tokenizer.codebook_sizes), tokenizer.fingerprint
 
-    vocabulary = Vocabulary.build(
+    chat = layout if isinstance(layout, ChatFormat) else None
+    format = chat.format if chat else layout
+    assert isinstance(format, Format)
+    tokens = chat.tokens if chat else {}
+    media = {"image": image_tokenizer, "audio": audio_tokenizer}
+    format = _without(format, [kind for kind, tokenizer in media.items() if tokenizer is None])
+    made = Vocabulary.build(
         text_size=text_tokenizer.size,
         text_rows=text_rows,
-        markers=load_format(format).markers,
+        markers=[marker for marker in format.markers if marker not in tokens],
         max_grid=max_grid,
         image=of(image_tokenizer),
         audio=of(audio_tokenizer),
         text_fingerprint=text_tokenizer.fingerprint,
     )
-    grammar = Grammar.load(format, vocabulary)
+    blocks = list(made.blocks)
+    if tokens:
+        blocks.append(Block.at(CHAT, tokens.values(), symbols=tuple(tokens)))
+    # What no text becomes must not be sampled as text either.
+    if held := sorted(set(text_tokenizer.special_ids) - set(tokens.values())):
+        blocks.append(Block.at("reserved", held))
+    literals = {text: tuple(text_tokenizer.encode(text)) for text in format.literals}
+    literals.update(chat.literals if chat else ())
+    vocabulary = Vocabulary(tuple(blocks), made.text_size, made.text_rows, tuple(literals.items()))
+    grammar = Grammar(format, vocabulary)
     return Sequencer(vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer)
+
+
+def _without(format: Format, kinds: Sequence[str]) -> Format:
+    """A format without the spans of these kinds, for which there is no tokenizer."""
+    if not set(kinds) & set(format.spans):
+        return format
+    top = yaml.safe_load(format.source)
+    top["spans"] = {kind: span for kind, span in top["spans"].items() if kind not in kinds}
+    return parse_format(write_format(top))

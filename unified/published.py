@@ -87,6 +87,8 @@ _KINDS = {
         Sampling(audio=SpanSampling(0.6, top_p=0.8)),
     ),
 }  # fmt: skip
+# Beside weights the files of text tokenizers, some of which have no JSON.
+_FETCHED = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 _SLOT_CODES = 4096  # of SNAC's codebooks
 _LIQUID_CODES = 8192  # of Chameleon's
 
@@ -209,7 +211,7 @@ def fetch(name: str) -> Path:
             " Hugging Face hub such as canopylabs/orpheus-3b-0.1-ft"
         )
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=_FETCHED))
     except (OSError, ValueError, HTTPError) as error:
         summary = " ".join(str(error).split())[:300]
         raise ValueError(

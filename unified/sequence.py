@@ -33,6 +33,32 @@ class Sequence:
     segment: np.ndarray
 
 
+def loss_weights(
+    losses: Seq[float], roles: Seq[str | None], grammar: Grammar
+) -> tuple[list[tuple[float, float]], tuple[float, float]]:
+    """What the ids between segments weigh in the loss, from the segments' weights and roles.
+
+    Returns, for the ids before each segment and for those at the end of the document, two weights:
+    of the ids that end the role before, and of the others.
+
+    What ends a role counts with the segment before it: an answer is learnt with its end. Other
+    markers count with the segment they stand before, but one that hands over to the response counts
+    with the prompt before it, since a user's prompt ends with it. The end of a document counts with
+    the last segment; behind the end of a role it counts not at all, since no sampler chooses it.
+    Nor does the begin of a document. The ids of a segment count as it says itself.
+    """
+    leading = [
+        (
+            losses[i - 1] if i else 0.0,
+            losses[i - 1] if i and roles[i] == "response" != roles[i - 1] else losses[i],
+        )
+        for i in range(len(losses))
+    ]
+    last = losses[-1] if losses else 1.0
+    role = (roles[-1] if roles else None) or grammar.format.start
+    return leading, (last, 0.0 if grammar.ending(role) else last)
+
+
 class Sequencer:
     """Turns documents into sequences of ids and back, through a grammar and its tokenizers.
 
@@ -84,12 +110,7 @@ class Sequencer:
     # Documents to ids.
 
     def encode(self, document: Document) -> Sequence:
-        """The sequence of a document without slots.
-
-        Loss weights: a segment's own for its ids and markers; 0 for the begin of the document;
-        the last segment's for its end. A marker that hands over to the response counts with the
-        prompt before it, since a user's prompt ends with it.
-        """
+        """The sequence of a document without slots. Its weights are those of `loss_weights`."""
         if document.has_slots:
             raise ValueError(
                 f"the document has slots at segments {list(document.slots)}; fill them first "
@@ -120,14 +141,14 @@ class Sequencer:
     def _encode(self, coded: Seq[Coded], end: bool, following: Slot | None = None) -> Sequence:
         laid = self.grammar.serialize(coded, end=end)
         ids, segment, modality = laid.ids, laid.segment, laid.modality
-        weights = np.array([s.loss for s in coded] or [1.0], dtype=np.float32)
-        # segment is -1 at the end, which picks the last weight, and at the begin, set next.
-        loss = weights[segment]
+        losses = [s.loss for s in coded]
+        leading, closing = loss_weights(losses, [s.role for s in coded], self.grammar)
+        # segment is -1 at the begin and the end, which picks the last weight.
+        weights = np.array([*losses, closing[1]], dtype=np.float32)
+        ending, others = np.array([*leading, closing], dtype=np.float32).T
+        loss = np.where(laid.lead, others[segment], weights[segment])
+        loss = np.where(laid.ends, ending[segment], loss)
         loss[: len(self.grammar.begin)] = 0.0
-        answers = np.array([s.role == "response" for s in coded] or [False])
-        previous = np.maximum(segment - 1, 0)
-        handed = laid.lead & answers[segment] & ~answers[previous] & (segment > 0)
-        loss[handed] = weights[segment[handed] - 1]
         if following is not None:
             before = coded[-1].kind if coded else None
             role = coded[-1].role if coded else None
@@ -164,24 +185,14 @@ class Sequencer:
             return CodedImage(codes, segment.role, segment.loss)
         if isinstance(segment, Audio):
             tokenizer = self._audio()
-            channels = segment.waveform.shape[0]
-            if channels != 1 or segment.sample_rate != tokenizer.sample_rate:
-                raise ValueError(
-                    f"the sound has {channels} channels at {segment.sample_rate} Hz, expected 1 "
-                    f"channel at {tokenizer.sample_rate} Hz; convert it first"
-                )
+            check_sound(tokenizer, segment.waveform.shape[0], segment.sample_rate)
             return CodedAudio(_encode(tokenizer, segment.waveform), segment.role, segment.loss)
         raise ValueError(f"expected Text, Image or Audio, found {type(segment).__name__}")
 
     def image_grid(self, height: int, width: int) -> tuple[int, int]:
         """The grid (h, w) of codes of a picture of this many pixels."""
-        stride = self._image().stride
-        if height < 1 or width < 1 or height % stride or width % stride:
-            raise ValueError(
-                f"a picture of {width}x{height} pixels does not divide into codes: both sides "
-                f"must be multiples of {stride}; resize or crop it first"
-            )
-        return height // stride, width // stride
+        check_picture(self._image(), height, width)
+        return height // self._image().stride, width // self._image().stride
 
     # Ids to documents.
 
@@ -222,6 +233,25 @@ class Sequencer:
         if self.audio_tokenizer is None:
             raise ValueError("there is no audio tokenizer; sound cannot be coded or decoded")
         return self.audio_tokenizer
+
+
+def check_picture(tokenizer: Any, height: int, width: int) -> None:
+    """Raises ValueError for a picture of so many pixels that does not divide into codes."""
+    stride = tokenizer.stride
+    if height < 1 or width < 1 or height % stride or width % stride:
+        raise ValueError(
+            f"a picture of {width}x{height} pixels does not divide into codes: both sides "
+            f"must be multiples of {stride}; resize or crop it first"
+        )
+
+
+def check_sound(tokenizer: Any, channels: int, sample_rate: int) -> None:
+    """Raises ValueError for a sound that is not mono at the tokenizer's sample rate (Hz)."""
+    if channels != 1 or sample_rate != tokenizer.sample_rate:
+        raise ValueError(
+            f"the sound has {channels} channels at {sample_rate} Hz, expected 1 "
+            f"channel at {tokenizer.sample_rate} Hz; convert it first"
+        )
 
 
 def _encode(tokenizer: Any, media: np.ndarray) -> np.ndarray:

@@ -135,13 +135,12 @@ class SpanProgram:
                 )
         return env
 
-    def serialize(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes int64 (K, *grid) -> (ids int64 (L,), is_code bool (L,)), begin and end included."""
-        if codes.shape[0] != len(self.blocks):
-            raise ValueError(
-                f"{self.kind} codes must have {len(self.blocks)} levels, found {codes.shape[0]}"
-            )
-        env = self.fix_grid(codes.shape[1:])
+    def expand(self, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """(ids int64 (L,), level int64 (L,)) of a span with this grid, begin and end included.
+
+        The level of an id that is no code is -1; ids of codes are each the least of their block.
+        """
+        env = self.fix_grid(grid)
         lows, levels = [np.array([self.begin])], [np.array([-1])]
         for at, stage in enumerate(self.stages):
             if isinstance(stage, RegisterStage):
@@ -156,10 +155,22 @@ class SpanProgram:
                 parts = [(plan.lows, plan.levels) for plan in plans]
             lows += [low for low, _ in parts]
             levels += [level for _, level in parts]
-        ids, level = np.concatenate(lows), np.concatenate(levels)
+        return np.concatenate(lows), np.concatenate(levels)
+
+    def serialize(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes int64 (K, *grid) -> (ids int64 (L,), is_code bool (L,)), begin and end included."""
+        self.check_levels(len(codes))
+        ids, level = self.expand(codes.shape[1:])
         for k, block in enumerate(self.blocks):
             ids[level == k] = self.vocabulary.to_ids(block.name, codes[k].reshape(-1))
         return ids, level >= 0
+
+    def check_levels(self, levels: int) -> None:
+        """Raises ValueError for codes of another number of levels."""
+        if levels != len(self.blocks):
+            raise ValueError(
+                f"{self.kind} codes must have {len(self.blocks)} levels, found {levels}"
+            )
 
     def levels(self, codes: Codes) -> tuple[int, ...]:
         if codes.blocks == self.kind:

@@ -1,8 +1,9 @@
-"""BPE text tokenizer over Hugging Face `tokenizers`: any Unicode text round-trips.
+"""Text tokenizer over Hugging Face `tokenizers`: a text comes back exactly, or is refused.
 
-Byte-level (GPT-2, Llama 3, Qwen), or of pieces with bytes to fall back to (Gemma). No normaliser
-beyond that of spaces, no prefix space and no added special tokens: "<image>" typed by a user is
-seven characters of text and becomes text ids only.
+Byte-level BPE (GPT-2, Llama 3, Qwen), and BPE or Unigram of pieces with their spaces (Llama 2,
+Mistral, Gemma, T5); see `text_kinds` for what is left out of them, so that texts come back. No
+added special tokens: "<image>" typed by a user is seven characters of text and becomes text ids
+only.
 """
 
 from __future__ import annotations
@@ -12,23 +13,55 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from unified.text_kinds import SPACE, bytes_of_ids, exact
+from unified_data.files import atomic_write
 
 FILE_NAME = "tokenizer.json"
+# What transformers keeps beside it: kept as they are, so that it loads the same tokenizer. Python
+# files never are.
+COMPANIONS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+# Of tokenizers without a tokenizer.json; transformers converts them.
+_OTHER_FILES = (
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tiktoken.model",
+    "tekken.json",
+    "vocab.json",
+    "vocab.txt",
+)
+# A character that pieces have for a space, and the begin of what is a byte in their vocabulary:
+# typed by a user they are neither.
+_TYPED = re.compile(rf"({SPACE}|<(?=0x[0-9A-F]{{2}}>))")
 
 
 class TextTokenizer:
-    """str <-> ids of the text block. `size` is the true number of ids."""
+    """str <-> ids of the text block. `size` is the true number of ids.
 
-    def __init__(self, tokenizer: Tokenizer):
-        self._byte_level = _kind_of(tokenizer) == "bytes"
+    companions: the files that stand beside tokenizer.json, by name (`COMPANIONS`).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, companions: Mapping[str, bytes] | None = None):
+        """Raises ValueError for a kind that cannot give texts back, see `text_kinds`."""
+        self.companions = dict(companions or {})
+        self._stored = tokenizer
+        self._tokenizer, self._kind = exact(tokenizer)
         # A foreign tokenizer may hold special tokens; typed by a user they are plain text.
-        tokenizer.encode_special_tokens = True
-        self._tokenizer = tokenizer
+        self._tokenizer.encode_special_tokens = True
+        added = tokenizer.get_added_tokens_decoder().values()
+        strips = any((token.lstrip or token.rstrip) and not token.special for token in added)
+        self._checked = strips or not self._kind.complete
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> TextTokenizer:
@@ -52,10 +85,18 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextTokenizer:
-        """Read `tokenizer.json` (the file itself, or the folder it is in)."""
-        file = Path(path)
+        """Read `tokenizer.json` (the file itself, or the folder it is in, with its companions).
+
+        A folder that has other files of a tokenizer instead is read as transformers converts them.
+
+        Raises ValueError for files missing or broken, and for a kind that cannot give texts back.
+        """
+        file, companions = Path(path), {}
         if file.is_dir():
-            file = file / FILE_NAME
+            folder, file = file, file / FILE_NAME
+            if not file.exists() and any((folder / name).exists() for name in _OTHER_FILES):
+                return _converted(folder)
+            companions = _companions(folder)
         try:
             text = file.read_text(encoding="utf-8")
         except OSError as error:
@@ -66,23 +107,34 @@ class TextTokenizer:
             tokenizer = Tokenizer.from_str(text)
         except Exception as error:  # the Rust side raises bare Exception
             raise ValueError(f"{file} is not a text tokenizer: {error}") from None
-        return cls(tokenizer)
+        try:
+            return cls(tokenizer, companions)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `tokenizer.json` into the folder `path`, or to `path` itself if it ends in .json.
+        """Write `tokenizer.json` and its companions into the folder `path`, or the JSON alone to
+        `path` if that ends in .json.
 
-        Written beside and renamed: a reader never sees half a file.
+        The tokenizer is written as it was read, so that transformers has the one that it had. Each
+        file is written beside and renamed: a reader never sees half a file.
         """
         file = Path(path)
         if file.suffix != ".json":
             file.mkdir(parents=True, exist_ok=True)
+            for name, data in self.companions.items():
+                atomic_write(file / name, data)
             file = file / FILE_NAME
-        part = file.with_name(f"{file.name}.{os.getpid()}.part")
-        try:
-            part.write_text(self._json, encoding="utf-8")
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
+        atomic_write(file, self._json.encode())
+
+    def to_text(self) -> str:
+        """What `tokenizer.json` holds, to hand the tokenizer to another process."""
+        return self._json
+
+    @classmethod
+    def from_text(cls, text: str) -> TextTokenizer:
+        """The inverse of `to_text`; companions, which change no ids, are left behind."""
+        return cls(Tokenizer.from_str(text))
 
     @cached_property
     def size(self) -> int:
@@ -91,17 +143,26 @@ class TextTokenizer:
     @cached_property
     def tokens(self) -> dict[str, int]:
         """The id of every token by its name, special ones included."""
-        return self._tokenizer.get_vocab(with_added_tokens=True)
+        return self._stored.get_vocab(with_added_tokens=True)
 
     @cached_property
     def special_ids(self) -> tuple[int, ...]:
-        """The ids of special tokens, which no text becomes."""
-        added = self._tokenizer.get_added_tokens_decoder()
-        return tuple(sorted(id for id, token in added.items() if token.special))
+        """The ids of special tokens, which no text becomes, and of unknown characters."""
+        added = self._stored.get_added_tokens_decoder()
+        found = {id for id, token in added.items() if token.special}
+        if self._kind.unknown is not None:
+            found.add(self._kind.unknown)
+        return tuple(sorted(found))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """In which cases ids differ from those that transformers gives; what is refused."""
+        partly = () if self._kind.complete else ("characters that it does not know are refused",)
+        return (*self._kind.notes, *partly)
 
     @cached_property
     def _json(self) -> str:
-        return self._tokenizer.to_str(pretty=True)
+        return self._stored.to_str(pretty=True)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -109,7 +170,11 @@ class TextTokenizer:
         return hashlib.sha256(self._json.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        """Text ids of any string; a lone surrogate (not Unicode text) is a ValueError."""
+        """Text ids of a string.
+
+        Raises ValueError for a lone surrogate (not Unicode text), and for a character that a
+        tokenizer without bytes to fall back to does not know.
+        """
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -117,7 +182,33 @@ class TextTokenizer:
                 f"character {error.start} of the text is the lone surrogate "
                 f"{text[error.start]!r}, which is not Unicode text; remove it"
             ) from None
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        parts = [text]
+        if not self._kind.byte_level and (SPACE in text or "<0x" in text):
+            parts = [part for part in _TYPED.split(text) if part]
+        ids: list[int] = []
+        for part in parts:
+            if part == SPACE and self._kind.spaced and self._kind.complete:
+                ids += [self.tokens[f"<0x{byte:02X}>"] for byte in part.encode()]
+            else:
+                ids += self._tokenizer.encode(part, add_special_tokens=False).ids
+        if self._checked:
+            self._check(text, ids)
+        return ids
+
+    def _check(self, text: str, ids: list[int]) -> None:
+        """Raises ValueError unless the ids stand for the text."""
+        # What is unknown is no text, whatever its name.
+        known = (b"\xff" if id == self._kind.unknown else self.to_bytes([id]) for id in ids)
+        wanted, found = text.encode(), b"".join(known)
+        if found != wanted:
+            pairs = enumerate(zip(wanted, found))
+            same = next((at for at, (a, b) in pairs if a != b), min(len(wanted), len(found)))
+            at = len(wanted[:same].decode(errors="ignore"))
+            raise ValueError(
+                f"character {at} of the text is {text[at : at + 1]!r}, for which the text tokenizer"
+                " has no ids: it has no bytes to fall back to; remove the character, or take a"
+                " language model whose tokenizer has them"
+            )
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; exact for what `encode` gave.
@@ -125,13 +216,14 @@ class TextTokenizer:
         Ids in an order no text encodes to (an untrained model's) may be no valid UTF-8: each bad
         sequence of bytes then becomes U+FFFD. An id outside the tokenizer is a ValueError.
         """
-        return self._join(ids).decode("utf-8", errors="replace")
+        return self.to_bytes(ids).decode("utf-8", errors="replace")
 
     def stream(self) -> PieceDecoder:
         """A decoder for ids that arrive in pieces."""
         return PieceDecoder(self)
 
-    def _join(self, ids: Iterable[int]) -> bytes:
+    def to_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of ids, which may end inside a character."""
         table = self._bytes
         pieces = []
         for id in ids:
@@ -145,45 +237,42 @@ class TextTokenizer:
     @cached_property
     def _bytes(self) -> Sequence[bytes]:
         """The bytes of every id."""
-        to_byte = {character: byte for byte, character in _byte_alphabet()}
-        vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
-        table = [b""] * self.size
-        for token, id in vocabulary.items():
-            if self._byte_level:
-                # Some checkpoints list their special tokens here too, in plain characters.
-                plain = any(character not in to_byte for character in token)
-                table[id] = (
-                    token.encode() if plain else bytes(to_byte[character] for character in token)
-                )
-            elif _BYTE.fullmatch(token):
-                table[id] = bytes([int(token[3:5], 16)])
-            else:
-                table[id] = token.replace(_SPACE, " ").encode()
-        for id, added in self._tokenizer.get_added_tokens_decoder().items():
-            table[id] = added.content.encode("utf-8")
-        return table
+        return bytes_of_ids(self._stored, self._kind, self.size)
 
 
-_SPACE = "\u2581"
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+def _companions(folder: Path) -> dict[str, bytes]:
+    """The files beside a tokenizer; what they say of Python code to be run is left out."""
+    found = {name: folder / name for name in COMPANIONS}
+    files = {name: path.read_bytes() for name, path in found.items() if path.is_file()}
+    if (config := files.get("tokenizer_config.json")) and b'"auto_map"' in config:
+        try:
+            entries = json.loads(config)
+        except ValueError as error:
+            raise ValueError(f"{found['tokenizer_config.json']} is not JSON: {error}") from None
+        entries.pop("auto_map", None)
+        files["tokenizer_config.json"] = (json.dumps(entries, indent=2) + "\n").encode()
+    return files
 
 
-def _kind_of(tokenizer: Tokenizer) -> str:
-    """ "bytes", or "pieces" that fall back to bytes; ValueError for what loses some of a text."""
-    parts = json.loads(tokenizer.to_str())
-    decoder = parts["decoder"] or {}
-    steps = decoder.get("decoders", [decoder])
-    names = [step.get("type") for step in steps]
-    if names == ["ByteLevel"]:
-        return "bytes"
-    # A piece of a space in front of every text, and one taken away, is what Llama 2 does.
-    normal = json.dumps(parts["normalizer"])
-    if set(names) == {"Replace", "ByteFallback", "Fuse"} and "Prepend" not in normal:
-        return "pieces"
-    raise ValueError(
-        f"expected a BPE text tokenizer of bytes, or of pieces with bytes to fall back to, found"
-        f" decoder {' '.join(map(str, names))}; other kinds cannot give every text back exactly"
-    )
+def _converted(folder: Path) -> TextTokenizer:
+    """The tokenizer of a folder without tokenizer.json, as transformers converts its files."""
+    from transformers import AutoTokenizer  # costs seconds, and few folders need it
+
+    try:
+        # Its files alone: no code of the checkpoint's is run.
+        made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        backend = made.backend_tokenizer
+    except Exception as error:  # whatever transformers and the parsers of those files raise
+        summary = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{folder} has no {FILE_NAME}, and its other files of a text tokenizer cannot be"
+            f" converted ({summary}); convert them with transformers where it can, and save"
+            f" {FILE_NAME} beside them"
+        ) from None
+    try:
+        return TextTokenizer(backend, _companions(folder))
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
 
 
 class PieceDecoder:
@@ -195,24 +284,10 @@ class PieceDecoder:
 
     def push(self, ids: Iterable[int]) -> str:
         """The characters completed by these ids; "" while a character is incomplete."""
-        return self._utf8.decode(self._tokenizer._join(ids))
+        return self._utf8.decode(self._tokenizer.to_bytes(ids))
 
     def flush(self) -> str:
         """End the text: U+FFFD if it stopped inside a character, else ""; then start anew."""
         rest = self._utf8.decode(b"", final=True)
         self._utf8.reset()
         return rest
-
-
-def _byte_alphabet() -> Iterator[tuple[int, str]]:
-    """(byte, character) as byte-level BPE writes bytes: printable Latin-1 characters stand for
-    themselves, the other 68 bytes for the characters from U+0100 on, in order (the GPT-2 table).
-    """
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    shifted = 0x100
-    for byte in range(256):
-        if byte in printable:
-            yield byte, chr(byte)
-        else:
-            yield byte, chr(shifted)
-            shifted += 1

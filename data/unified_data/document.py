@@ -25,6 +25,10 @@ from unified_data import files
 Role = Literal["prompt", "response"]
 Modality = Literal["text", "image", "audio", "any"]
 
+MAX_DECODED = 2 << 30
+"""Bytes that the pixels and samples of one document read from files may take in all: small files
+can hold much, and one file can be named again and again."""
+
 _ROLES = (None, *get_args(Role))
 _MODALITIES = get_args(Modality)
 
@@ -249,9 +253,11 @@ class Document:
         if not isinstance(obj["segments"], list):
             raise ValueError("document's 'segments' is not a list")
         segments = []
+        decoded = 0
         for position, row in enumerate(obj["segments"]):
             try:
                 segments.append(_segment(row, read))
+                decoded = check_decoded(decoded + decoded_size(segments[-1]))
             except ValueError as error:
                 raise ValueError(f"segment {position}: {error}") from error
         return cls(tuple(segments))
@@ -290,6 +296,22 @@ class Document:
         return len(self.segments)
 
 
+def decoded_size(segment: Segment) -> int:
+    """Bytes of a segment's pixels or samples."""
+    if isinstance(segment, Image):
+        return segment.pixels.nbytes
+    return segment.waveform.nbytes if isinstance(segment, Audio) else 0
+
+
+def check_decoded(size: int) -> int:
+    """`size` itself. Raises ValueError where a document's media would take more than allowed."""
+    if size > MAX_DECODED:
+        raise ValueError(
+            f"the document's media take {size:,} bytes, expected {MAX_DECODED:,} at most"
+        )
+    return size
+
+
 def check_file_name(name: Any) -> str:
     """`name` itself if it is a relative path that stays below its folder; ValueError otherwise."""
     if not isinstance(name, str) or not name:
@@ -305,10 +327,9 @@ def check_file_name(name: Any) -> str:
 
 
 def _segment(row: Any, read: Callable[[str], bytes]) -> Segment:
-    if not isinstance(row, dict) or row.get("type") not in _KEYS:
-        found = row.get("type") if isinstance(row, dict) else type(row).__name__
-        raise ValueError(f"type is {found!r}, expected one of {sorted(_KEYS)}")
-    kind = row["type"]
+    kind = row.get("type") if isinstance(row, dict) else type(row).__name__
+    if not isinstance(row, dict) or not isinstance(kind, str) or kind not in _KEYS:
+        raise ValueError(f"type is {kind!r}, expected one of {sorted(_KEYS)}")
     required, optional = _KEYS[kind]
     missing = [key for key in required if key not in row]
     unknown = sorted(set(row) - {"type", "role", "loss", *required, *optional})

@@ -26,6 +26,8 @@ from PIL import ImageOps
 
 MAX_PIXELS = 64_000_000
 MAX_SECONDS = 600.0
+MAX_SAMPLES = 1 << 27
+"""Numbers that a sound may hold, channels together: a header may claim any rate and count."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
@@ -176,14 +178,24 @@ def _read_sound(source: str | io.BytesIO, name: str, max_seconds: float) -> tupl
             rate, frames = sound.samplerate, sound.frames
             if frames <= 0:
                 raise ValueError(f"sound {name} is empty, expected at least one sample")
+            if frames > 1 << 60:  # what libsndfile has for "unknown"
+                raise ValueError(f"sound {name} does not say how long it is; write it anew")
             if frames > max_seconds * rate:
                 raise ValueError(
                     f"sound {name} is {frames / rate:,.0f} s long, expected at most "
                     f"{max_seconds:g} s; cut it first"
                 )
+            if frames * sound.channels > MAX_SAMPLES:
+                raise ValueError(
+                    f"sound {name} has {frames:,} samples of {sound.channels} channels, expected "
+                    f"at most {MAX_SAMPLES:,} in all; cut it or resample it first"
+                )
+            # Room for what the header claims is asked for, but only what is read is ever touched.
             samples = sound.read(dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
-        raise ValueError(f"sound {name} cannot be read: {error}".rstrip(".")) from None
+        # Its whole text would quote the object it read from, with an address in memory.
+        reason = str(getattr(error, "error_string", "it is damaged")).rstrip(".")
+        raise ValueError(f"sound {name} cannot be read: {reason}") from None
     if len(samples) != frames:
         raise ValueError(f"sound {name} is cut off: {len(samples)} of its {frames} samples")
     if not np.isfinite(samples).all():

@@ -1,8 +1,8 @@
 """Shards: tar files of documents in WebDataset's layout, and the index beside them.
 
 A sample KEY is KEY.json followed by its media KEY.POSITION.EXTENSION. Reading goes through
-webdataset's tar iterators over files that we open ourselves, with a fixed list of extensions: no
-URL schemes, no pipes, no decoders chosen by file name, no pickles.
+`shard_file`, with a fixed list of extensions: no URL schemes, no pipes, no links, no decoders
+chosen by file name, no pickles.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from unified_data.document import Document
 from unified_data.files import atomic_write
+from unified_data.shard_file import ShardFile
 
 INDEX = "index.json"
 _KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
-_EXTENSION = re.compile(r"(json|[0-9]+\.(png|jpg|webp|flac|wav))\Z")
+_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar\Z")
+_MAX_INDEX = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,18 @@ class ShardInfo:
     kind: str
     samples: int
     bytes: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A sample, or with key "" the rest of a shard, that cannot be read. shard: its path."""
+
+    shard: str
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"shard {self.shard}, {f'sample {self.key}: ' if self.key else ''}{self.reason}"
 
 
 class ShardWriter:
@@ -77,17 +91,10 @@ class ShardWriter:
 
     def write_parts(self, key: str, obj: dict[str, Any], media: dict[str, bytes]) -> None:
         """Append a document already taken apart by `Document.to_parts(key)`."""
-        if not _KEY.match(key):
-            raise ValueError(f"sample key {key!r}, expected letters, digits, - and _")
         if self._tar is None:
             self._open()
         assert self._tar is not None
-        text = json.dumps(obj, ensure_ascii=False, separators=(",", ":"))
-        for name, data in {f"{key}.json": text.encode("utf-8"), **media}.items():
-            assert name.startswith(f"{key}."), name
-            member = tarfile.TarInfo(name)  # time, owner and mode stay at fixed defaults
-            member.size = len(data)
-            self._tar.addfile(member, io.BytesIO(data))
+        add_sample(self._tar, key, obj, media)
         self._samples += 1
         if self._samples >= self.max_samples or self._tar.offset >= self.max_bytes:
             self._close()
@@ -126,6 +133,20 @@ class ShardWriter:
         self._samples = 0
 
 
+def add_sample(
+    tar: tarfile.TarFile, key: str, obj: dict[str, Any], media: Mapping[str, bytes]
+) -> None:
+    """Append a sample to an open shard. key: letters, digits, - and _."""
+    if not _KEY.match(key):
+        raise ValueError(f"sample key {key!r}, expected letters, digits, - and _")
+    text = json.dumps(obj, ensure_ascii=False, separators=(",", ":"))
+    for name, data in {f"{key}.json": text.encode("utf-8"), **media}.items():
+        assert name.startswith(f"{key}."), name
+        member = tarfile.TarInfo(name)  # time, owner and mode stay at fixed defaults
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+
+
 def write_index(folder: str | Path, shards: Iterable[ShardInfo], **meta: Any) -> dict[str, Any]:
     """Write and return FOLDER/index.json: meta (seed, world version, ...), counts and shards.
 
@@ -146,13 +167,59 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     """The index of a folder of shards, its "shards" as ShardInfo. Raises ValueError if broken."""
     path = Path(folder) / INDEX
     try:
+        if path.stat().st_size > _MAX_INDEX:
+            raise ValueError(f"it is larger than {_MAX_INDEX:,} bytes")
         index = json.loads(path.read_text(encoding="utf-8"))
-        index["shards"] = [ShardInfo(**row) for row in index["shards"]]
+        index["shards"] = [_shard_info(row) for row in index["shards"]]
     except FileNotFoundError:
         raise ValueError(f"{folder} has no {INDEX}; is it a folder of shards?") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a shard index: {error}") from None
     return index
+
+
+def _shard_info(row: Any) -> ShardInfo:
+    wanted = {field.name for field in fields(ShardInfo)}
+    if not isinstance(row, dict) or set(row) != wanted:
+        raise ValueError(f"one of its shards has not just {', '.join(sorted(wanted))}")
+    shard = ShardInfo(**row)
+    names = all(isinstance(name, str) for name in (shard.file, shard.split, shard.kind))
+    if not names or not _FILE.match(shard.file):
+        raise ValueError(f"its file {shard.file!r} is no plain name ending in .tar")
+    for count in (shard.samples, shard.bytes):
+        if not isinstance(count, int) or count < 0:
+            raise ValueError(f"{shard.file} has count {count!r}, expected a whole number")
+    return shard
+
+
+def shard_paths(
+    source: str | Path | Iterable[str | Path],
+    split: str | None = None,
+    kinds: Iterable[str] | None = None,
+) -> list[tuple[Path, int | None]]:
+    """The tar files of a folder with an index, or those given; how many samples each must hold.
+
+    split, kinds: only those shards of the folder. None for a count that no index states.
+    Raises ValueError for a split or kind that is not there.
+    """
+    if not (isinstance(source, str | Path) and Path(source).is_dir()):
+        if split is not None or kinds is not None:
+            raise ValueError(f"split and kinds need a folder with {INDEX}, found {source}")
+        paths = [source] if isinstance(source, str | Path) else source
+        return [(Path(path), None) for path in paths]
+    shards = read_index(source)["shards"]
+    wanted = None if kinds is None else set(kinds)
+    for known, asked, name in (
+        ({s.split for s in shards}, {split} - {None}, "split"),
+        ({s.kind for s in shards}, wanted or set(), "kind"),
+    ):
+        if asked - known:
+            raise ValueError(f"{source} has no {name} {asked - known}, only {sorted(known)}")
+    return [
+        (Path(source) / shard.file, shard.samples)
+        for shard in shards
+        if split in (None, shard.split) and (not wanted or shard.kind in wanted)
+    ]
 
 
 def read_shards(
@@ -167,71 +234,48 @@ def read_shards(
 
     Raises ValueError naming shard and sample for anything that is not a sound document.
     """
-    if isinstance(source, str | Path) and Path(source).is_dir():
-        shards = read_index(source)["shards"]
-        wanted = None if kinds is None else set(kinds)
-        for known, asked, name in (
-            ({s.split for s in shards}, {split} - {None}, "split"),
-            ({s.kind for s in shards}, wanted or set(), "kind"),
-        ):
-            if asked - known:
-                raise ValueError(f"{source} has no {name} {asked - known}, only {sorted(known)}")
-        for shard in shards:
-            if split not in (None, shard.split) or (wanted and shard.kind not in wanted):
-                continue
-            count = 0
-            for sample in _read_shard(Path(source) / shard.file):
-                count += 1
-                yield sample
-            if count != shard.samples:
-                raise ValueError(
-                    f"shard {shard.file} holds {count} samples, {INDEX} says {shard.samples}; "
+    for sample in read_samples(source, split, kinds):
+        if isinstance(sample, Broken):
+            raise ValueError(str(sample))
+        yield sample
+
+
+def read_samples(
+    source: str | Path | Iterable[str | Path],
+    split: str | None = None,
+    kinds: Iterable[str] | None = None,
+) -> Iterator[tuple[str, Document] | Broken]:
+    """As `read_shards`, but a broken sample is a `Broken` and reading goes on after it.
+
+    A tar file that is broken from some place on gives the samples before it, then a Broken without
+    a key. One that cannot be opened at all is a Broken too. Still a ValueError: a broken index.
+    """
+    for path, count in shard_paths(source, split, kinds):
+        try:
+            shard = ShardFile(path, tolerant=True)
+        except ValueError as error:
+            yield Broken(str(path), "", str(error).removeprefix(f"shard {path} "))
+            continue
+        with shard:
+            if shard.torn is None and count not in (None, len(shard)):
+                shard.torn = (
+                    f"it holds {len(shard)} samples, {INDEX} says {count}; "
                     "was it cut off? build it again"
                 )
-        return
-    if split is not None or kinds is not None:
-        raise ValueError(f"split and kinds need a folder with {INDEX}, found {source}")
-    for path in [source] if isinstance(source, str | Path) else source:
-        yield from _read_shard(Path(path))
+            for i in range(len(shard)):
+                where = f"shard {path}, sample {shard.key(i)}: "
+                try:
+                    sample = shard.key(i), document_of(*shard.parts(i))
+                except ValueError as error:
+                    yield Broken(str(path), shard.key(i), str(error).removeprefix(where))
+                else:
+                    yield sample
+            if shard.torn is not None:
+                yield Broken(str(path), "", shard.torn)
 
 
-def _read_shard(path: Path) -> Iterator[tuple[str, Document]]:
-    # Imported here: webdataset imports torch, which nothing else in this package needs.
-    from webdataset.tariterators import group_by_keys, tar_file_expander
-
-    def checked(name: str) -> bool:
-        key, _, extension = name.partition(".")
-        if not _KEY.match(key) or not _EXTENSION.match(extension):
-            raise ValueError(f"member {name!r} is not KEY.json or KEY.POSITION.EXTENSION")
-        return True
-
-    where = "at its start"
-    try:
-        with open(path, "rb") as stream:
-            if stream.read(263)[257:262] != b"ustar":
-                raise ValueError("not an uncompressed tar file; was it cut off?")
-            stream.seek(0)
-            entries = tar_file_expander(
-                [{"url": path.name, "stream": stream}], select_files=checked
-            )
-            for sample in group_by_keys(entries):
-                key = sample["__key__"]
-                where = f"sample {key}"
-                yield key, _document(key, sample)
-                where = f"after sample {key}"
-    except OSError as error:
-        raise ValueError(f"shard {path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, tarfile.TarError) as error:
-        reason = str(error.args[0] if error.args else error).split(" @ <")[0]  # webdataset's note
-        raise ValueError(f"shard {path}, {where}: {reason}") from error
-
-
-def _document(key: str, sample: dict[str, Any]) -> Document:
-    media = {
-        f"{key}.{extension}": data
-        for extension, data in sample.items()
-        if not extension.startswith("__") and extension != "json"
-    }
+def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
+    """The document of a sample's parts. Raises ValueError where media is missing or left over."""
     unused = set(media)
 
     def read(name: str) -> bytes:
@@ -240,12 +284,6 @@ def _document(key: str, sample: dict[str, Any]) -> Document:
         unused.discard(name)
         return media[name]
 
-    if "json" not in sample:
-        raise ValueError(f"there is no {key}.json")
-    try:
-        obj = json.loads(sample["json"])
-    except ValueError as error:
-        raise ValueError(f"{key}.json is not JSON: {error}") from None
     document = Document.from_parts(obj, read)
     if unused:
         raise ValueError(f"there is media that the document does not use: {sorted(unused)}")

@@ -153,3 +153,134 @@ def small_pocket():
         image=((7,), "image"), audio=((5, 6), "audio"),
     )  # fmt: skip
     return Grammar.load("pocket", vocabulary)
+
+
+@pytest.fixture(scope="session")
+def training_case(tiny_tokenizers, tmp_path_factory):
+    """A small run on the sample's documents, as `TrainConfig` has it: 6 steps of 4 rows."""
+    from pathlib import Path
+
+    from unified.feeding import Source
+    from unified.training.config import TrainConfig
+
+    sample = Path(__file__).parents[2] / "data" / "sample"
+    folder = tmp_path_factory.mktemp("training")
+    for tokenizer in tiny_tokenizers:
+        tokenizer.save_pretrained(folder / tokenizer.modality)
+    return TrainConfig(
+        output=str(folder / "whole"),
+        sources={
+            "draw": Source(str(sample / "heldout-draw-*.tar"), 0.6),
+            "article": Source(str(sample / "heldout-article-*.tar"), 0.4),
+        },
+        heldout={"describe": Source(str(sample / "heldout-describe-*.tar"))},
+        image_tokenizer=str(folder / "image"), audio_tokenizer=str(folder / "audio"),
+        model={
+            "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 24,
+            "max_position_embeddings": 4096, "tie_word_embeddings": True,
+        },
+        text_size=280, max_grid=8, steps=6, length=230, rows=4, rows_at_once=2, lanes=12,
+        learning_rate=0.01, warmup=2, log_every=1, save_every=3, validate_every=3, threads=1,
+        store="float32", modality_weights={"text": 2.0, "audio": 0.5}, world="pocket",
+        optimizer="muon", precision="float32",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def finished_training(training_case):
+    """The folder of the model that the run of `training_case` made."""
+    import torch
+
+    from unified.training.loop import train
+
+    before = torch.get_num_threads()
+    try:
+        return train(training_case)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_sequencer(tiny_tokenizers):
+    """The pocket format over the tiny tokenizers and a text tokenizer of 270 ids."""
+    from unified.format_spec import load_format
+    from unified.grammar import Grammar
+    from unified.sequence import Sequencer
+    from unified.text import TextTokenizer
+    from unified.vocabulary import Vocabulary
+
+    image, audio = tiny_tokenizers
+    text = TextTokenizer.train(["a cat on a blue ground", "two cats", "the giant panda"], 270)
+    vocabulary = Vocabulary.build(
+        text.size, text.size, load_format("pocket").markers, 9,
+        image=(image.codebook_sizes, image.fingerprint),
+        audio=(audio.codebook_sizes, audio.fingerprint),
+    )  # fmt: skip
+    return Sequencer(vocabulary, Grammar.load("pocket", vocabulary), text, image, audio)
+
+
+@pytest.fixture(scope="session")
+def stored_codes(tiny_sequencer):
+    """What a folder of codes of the tiny tokenizers says."""
+    from unified.feeding.stored_codes import CodesOf, StoredCodes
+
+    made = (tiny_sequencer.image_tokenizer, tiny_sequencer.audio_tokenizer)
+    return StoredCodes({tokenizer.modality: CodesOf.of(tokenizer) for tokenizer in made})
+
+
+@pytest.fixture(scope="session")
+def write_codes(stored_codes):
+    """A function: code shards NAME.tar, ... with lists of documents (lists of segments)."""
+    import tarfile
+
+    from unified_data.shards import ShardInfo, add_sample, write_index
+
+    def write(folder, shards, **meta):
+        folder.mkdir(parents=True, exist_ok=True)
+        infos = []
+        for name, documents in shards.items():
+            path = folder / f"{name}.tar"
+            with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for number, document in enumerate(documents):
+                    key = f"{name}-{number:04d}"
+                    add_sample(tar, key, *stored_codes.to_parts(key, document))
+            size = path.stat().st_size
+            infos.append(ShardInfo(path.name, "train", name, len(documents), size))
+        write_index(folder, infos, **{**stored_codes.to_json(), **meta})
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def random_documents():
+    """A function: stored documents of a seed: texts, pictures of 12 codes, sounds of 2 x 9, in the
+    roles and with the weights that a prompt and its response have."""
+    from unified.coded import CodedAudio, CodedImage
+    from unified_data.document import Text
+
+    def segment(rng, kind, role, loss):
+        if kind == "text":
+            words = rng.choice(["cat", "panda", "two", "ground", "blue"], rng.integers(1, 9))
+            return Text(" ".join(words), role, loss)
+        if kind == "image":
+            h, w = rng.integers(1, 5, 2)
+            return CodedImage(rng.integers(0, 12, (1, h, w)), role, loss)
+        return CodedAudio(rng.integers(0, 9, (2, rng.integers(1, 9))), role, loss)
+
+    def documents(number, seed=0):
+        rng = np.random.default_rng(seed)
+        found = []
+        for _ in range(number):
+            kinds = rng.choice(["text", "image", "audio"], rng.integers(2, 6))
+            first, *rest = kinds
+            found.append(
+                [
+                    segment(rng, str(first), "prompt", 0.0),
+                    *(segment(rng, str(kind), "response", 1.0) for kind in rest),
+                ]
+            )
+        return found
+
+    return documents

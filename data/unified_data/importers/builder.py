@@ -1,0 +1,166 @@
+"""Putting an imported document together: text, and media that is proved to be sound.
+
+PNG, JPEG, WebP, FLAC and WAV go into the shard byte for byte once they have been decoded. Other
+kinds are stored as what they decode to, without loss: pictures as PNG, sounds as FLAC or WAV.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unified_data import files
+from unified_data.document import Role, Text, check_decoded
+from unified_data.shard_file import MAX_JSON
+
+MAX_SEGMENTS = 4_096
+MAX_MEDIA = 256 << 20
+"""Bytes of one picture or sound as it is stored in the source."""
+MAX_TOTAL = 512 << 20
+"""Bytes of all media of one document as it is stored in the shard."""
+
+_MAX_REASON = 500
+_IMAGES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"))
+_AUDIO_NAMES = (".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+_IMAGE_NAMES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A document as `ShardWriter.write_parts` takes it. scaled: sounds brought to full scale."""
+
+    key: str
+    obj: dict[str, Any]
+    media: dict[str, bytes]
+    scaled: int = 0
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What could not be used, and why, in one line."""
+
+    key: str
+    reason: str
+
+    @classmethod
+    def because(cls, key: str, error: object) -> Skipped:
+        """Of an error, cut to a bounded length: a reason may quote what it complains about."""
+        reason = " ".join(str(error).split())
+        return cls(key, reason if len(reason) <= _MAX_REASON else reason[:_MAX_REASON] + " ...")
+
+
+def make_key(number: int, hint: Any = None) -> str:
+    """The key of the document of that number in its source, with the source's own name for it.
+
+    The number makes it unique and keeps the order; of the hint, letters, digits, - and _ stay.
+    """
+    key = f"{number:09d}"
+    if isinstance(hint, str | int) and not isinstance(hint, bool):
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", str(hint)[:200]).strip("-")[:48]
+        key += f"-{name}" if name else ""
+    return key
+
+
+def media_kind(name: str) -> str | None:
+    """ "image" or "audio" by a file name's ending, None for any other."""
+    lower = name.lower()
+    if lower.endswith(_IMAGE_NAMES):
+        return "image"
+    return "audio" if lower.endswith(_AUDIO_NAMES) else None
+
+
+class DocumentBuilder:
+    """Takes the segments of one document in order. Every method raises ValueError.
+
+    read: gives the bytes of a media file by the name that the source has for it. A prompt has loss
+    0.0; a document without roles has loss 1.0 everywhere.
+    """
+
+    def __init__(self, key: str, read: Callable[[str], bytes]) -> None:
+        self.key = key
+        self._read = read
+        self._rows: list[dict[str, Any]] = []
+        self._media: dict[str, bytes] = {}
+        self._total = self._decoded = self._scaled = 0
+
+    def text(self, text: Any, role: Role | None = None, joiner: str = "\n\n") -> None:
+        """Add text; beside text of the same role it becomes one segment. Empty text adds none."""
+        if text == "":
+            return
+        Text(text, role)  # checks it
+        last = self._rows[-1] if self._rows else {}
+        if last.get("type") == "text" and last.get("role") == role:
+            last["pieces"] += [joiner, text]
+        else:
+            self._add({"type": "text", "pieces": [text]}, role)
+
+    def image(self, name: str, role: Role | None = None) -> None:
+        """Add the picture of that name."""
+        data = self._read(name)
+        pixels = files.decode_image(data, shown(name))
+        self._decoded = check_decoded(self._decoded + pixels.nbytes)
+        extension = next((e for magic, e in _IMAGES if data.startswith(magic)), None)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            extension = "webp"
+        if extension is None:
+            extension, data = "png", files.encode_png(pixels)
+        self._add_media("image", extension, data, role)
+
+    def audio(self, name: str, role: Role | None = None) -> None:
+        """Add the sound of that name."""
+        data = self._read(name)
+        waveform, rate = files.decode_audio(data, shown(name))
+        self._decoded = check_decoded(self._decoded + waveform.nbytes)
+        peak = float(np.max(np.abs(waveform)))
+        if peak > 1.0:  # floating-point, MP3 and Ogg files can go there
+            self._scaled += 1
+            extension, data = files.encode_audio(waveform / np.float32(peak), rate)
+        elif data[:4] == b"fLaC":
+            extension = "flac"
+        elif data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+            extension = "wav"
+        else:
+            extension, data = files.encode_audio(waveform, rate)
+        self._add_media("audio", extension, data, role)
+
+    def sample(self) -> Sample:
+        """The document. Raises ValueError where there is nothing in it, or too much."""
+        if not self._rows:
+            raise ValueError("it holds no text, picture or sound")
+        for row in self._rows:
+            if "pieces" in row:  # after "type", before "role": as documents are written
+                pieces = row.pop("pieces")
+                rest = {name: row.pop(name) for name in ("role", "loss") if name in row}
+                row |= {"text": "".join(pieces)} | rest
+        obj = {"segments": self._rows}
+        size = len(json.dumps(obj, ensure_ascii=False).encode("utf-8"))
+        if size > MAX_JSON:
+            raise ValueError(f"its text takes {size:,} bytes, expected at most {MAX_JSON:,}")
+        return Sample(self.key, obj, self._media, self._scaled)
+
+    def _add_media(self, kind: str, extension: str, data: bytes, role: Role | None) -> None:
+        self._total += len(data)
+        if self._total > MAX_TOTAL:
+            raise ValueError(f"its media take more than {MAX_TOTAL:,} bytes")
+        name = f"{self.key}.{len(self._rows)}.{extension}"
+        self._media[name] = data
+        self._add({"type": kind, "file": name}, role)
+
+    def _add(self, row: dict[str, Any], role: Role | None) -> None:
+        if len(self._rows) >= MAX_SEGMENTS:
+            raise ValueError(f"it has more than {MAX_SEGMENTS:,} segments")
+        if role is not None:
+            row["role"] = role
+        if role == "prompt":
+            row["loss"] = 0.0
+        self._rows.append(row)
+
+
+def shown(name: str) -> str:
+    """A name from a source, as an error may quote it."""
+    return repr(name if len(name) <= 200 else name[:200] + "...")

@@ -1,0 +1,250 @@
+"""Reading a source with bounded memory: lines, items of a JSON list, files below a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from unified_data.document import check_file_name
+from unified_data.importers.builder import (
+    MAX_MEDIA,
+    DocumentBuilder,
+    Sample,
+    Skipped,
+    make_key,
+    shown,
+)
+from unified_data.shard_file import MAX_JSON, parse_json
+
+_CHUNK = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+Build = Callable[[dict[str, Any], DocumentBuilder], None]
+"""build(record, builder): puts the document of one JSON object together, or raises ValueError."""
+
+
+class MediaFolder:
+    """The files below a folder. Links are followed only where they stay below it."""
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise ValueError(f"there is no folder {root} to take media from")
+        self._root = root.resolve()
+
+    def read(self, name: Any, limit: int = MAX_MEDIA) -> bytes:
+        """The bytes of a file. Raises ValueError for any name that is not of a file below here."""
+        check_name(name)
+        if _URL.match(name):
+            raise ValueError(
+                f"{shown(name)} is an address, and nothing is fetched; download it first and give "
+                "the folder with --images"
+            )
+        return self._read(name, limit)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        try:
+            return (self._root / name).is_file()
+        except (OSError, ValueError):
+            return False
+
+    def _read(self, name: str, limit: int) -> bytes:
+        try:
+            path = (self._root / name).resolve()
+            if not path.is_relative_to(self._root):
+                raise ValueError(f"{shown(name)} is a link that leads out of its folder")
+            # Without waiting: a named pipe would never answer.
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            with open(fd, "rb") as file:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    raise ValueError(f"{shown(name)} is not a regular file")
+                if status.st_size > limit:
+                    raise ValueError(
+                        f"{shown(name)} is {status.st_size:,} bytes long, "
+                        f"expected at most {limit:,}"
+                    )
+                return file.read(status.st_size)
+        except FileNotFoundError:
+            raise ValueError(f"there is no file {shown(name)}") from None
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+            reason = getattr(error, "strerror", None) or "links in a circle"
+            raise ValueError(f"{shown(name)} cannot be read: {reason}") from None
+        except UnicodeEncodeError:
+            raise ValueError(f"{shown(name)} is no file name") from None
+
+
+def check_name(name: Any) -> None:
+    """Raises ValueError for a name that is absolute, climbs, or is no str; quotes it shortened."""
+    if isinstance(name, str) and len(name) > 4_096:
+        raise ValueError(f"file name {shown(name)} is {len(name):,} characters long")
+    check_file_name(name)
+
+
+def source_files(source: Path, endings: Iterable[str]) -> list[Path]:
+    """The source itself, or where it is a folder the files right in it with such an ending."""
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise ValueError(f"there is no {source} to import")
+    endings = tuple(endings)
+    found = sorted(path for path in source.iterdir() if path.name.endswith(endings))
+    if not found:
+        raise ValueError(f"folder {source} has no files ending in {', '.join(endings)}")
+    return found
+
+
+def read_records(source: Path, images: Path | None, build: Build) -> Iterator[Sample | Skipped]:
+    """The documents of JSONL files or JSON files that hold one list, built by `build`.
+
+    source: a file, or a folder of .jsonl and .json files. Media is below `images`, or else below
+    the source's own folder. The key has the record's `id` (or `data_id`).
+    """
+    files = source_files(source, (".jsonl", ".json", ".ndjson"))
+    media = MediaFolder(images or (source if source.is_dir() else source.parent))
+    number = 0
+    for path in files:
+        for where, text in _texts(path):
+            key = make_key(number)
+            result: Sample | Skipped
+            try:
+                if isinstance(text, ValueError):
+                    raise text
+                record = parse_json(text, "it")
+                if not isinstance(record, dict):
+                    raise ValueError(f"it is {_kind_of(record)}, expected a JSON object")
+                key = make_key(number, record.get("id", record.get("data_id")))
+                builder = DocumentBuilder(key, media.read)
+                build(record, builder)
+                result = builder.sample()
+            except ValueError as error:
+                result = Skipped.because(key, f"{path.name} {where}: {error}")
+            yield result
+            number += 1
+
+
+def expect(record: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+    """A field of a record. Raises ValueError where it is missing or of another kind."""
+    if name not in record:
+        raise ValueError(f"it has no {name!r}")
+    value = record[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(_NAMES[one] for one in kinds)
+        raise ValueError(f"{name!r} is {_kind_of(value)}, expected {wanted}")
+    return value
+
+
+def names_of(record: dict[str, Any], name: str) -> list[str]:
+    """A field that is a file name or a list of them; nothing where it is absent or null."""
+    value = record.get(name)
+    values = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise ValueError(f"{name!r} is {_kind_of(value)}, expected file names")
+    return values
+
+
+_NAMES: dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def _kind_of(value: Any) -> str:
+    return _NAMES.get(type(value), type(value).__name__)
+
+
+def _texts(path: Path) -> Iterator[tuple[str, bytes | ValueError]]:
+    """Where each record stands in a file, and its JSON text; blank lines are no records."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(_CHUNK)
+            stream.seek(len(_BOM) if start.startswith(_BOM) else 0)
+            if start.removeprefix(_BOM).lstrip()[:1] == b"[":
+                for number, item in enumerate(json_items(stream), 1):
+                    yield f"item {number}", item
+            else:
+                for number, line in enumerate(lines(stream), 1):
+                    text = line if isinstance(line, ValueError) else line.strip()
+                    if text:
+                        yield f"line {number}", text
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def lines(stream: IO[bytes], limit: int = MAX_JSON) -> Iterator[bytes | ValueError]:
+    """The lines of a file; a ValueError stands for one that is longer than the limit."""
+    while line := stream.readline(limit + 1):
+        if len(line) <= limit:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(_CHUNK)
+        yield ValueError(f"it is longer than {limit:,} bytes")
+
+
+def json_items(stream: IO[bytes], limit: int = MAX_JSON) -> Iterator[bytes | ValueError]:
+    """The JSON texts of the items of the one list that a file holds, found without parsing them.
+
+    A ValueError stands for an item longer than the limit, and for a list that does not end well.
+    """
+    item = bytearray()
+    size = depth = count = 0
+    in_string = escaped = False
+    opened = False
+    while chunk := stream.read(_CHUNK):
+        place = start = 0
+        if not opened:
+            place = start = chunk.find(b"[") + 1
+            opened = start > 0
+            if not opened:
+                continue
+        while place < len(chunk):
+            if escaped:
+                escaped = False
+                place += 1
+                continue
+            found = (_IN_STRING if in_string else _OUTSIDE).search(chunk, place)
+            if found is None:
+                break
+            mark, place = found[0], found.end()
+            if mark == b'"':
+                in_string = not in_string
+            elif mark == b"\\":
+                escaped = True
+            elif mark in b"[{":
+                depth += 1
+            elif mark in b"]}" and depth:
+                depth -= 1
+            elif depth == 0 and mark in b",]":
+                piece = chunk[start : place - 1]
+                size += len(piece)
+                item += piece if size <= limit else b""
+                count += 1
+                if size > limit:
+                    yield ValueError(f"it is longer than {limit:,} bytes")
+                elif item.strip() or mark == b"," or count > 1:
+                    yield bytes(item)
+                item.clear()
+                size, start = 0, place
+                if mark == b"]":
+                    if chunk[place:].strip() or stream.read(_CHUNK).strip():
+                        yield ValueError("there is something after the list's end")
+                    return
+        size += len(chunk) - start
+        item += chunk[start:] if size <= limit else b""
+    yield ValueError("the file ends inside the list; was it cut off?")
+
+
+_IN_STRING = re.compile(rb'["\\]')
+_OUTSIDE = re.compile(rb'["\[\]{},]')

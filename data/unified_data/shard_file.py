@@ -1,0 +1,180 @@
+"""Random access to the samples of one shard, of documents or of stored codes.
+
+The headers are read once; a sample's members lie together, so fetching one is a single read. What
+is held is a file descriptor, a key and an offset a sample: never the contents.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from array import array
+from pathlib import Path
+from typing import Any
+
+from unified_data.tar_members import Member, scan_members
+
+__all__ = ["MAX_JSON", "MAX_SAMPLE", "ShardFile"]
+
+MAX_SAMPLE = 1 << 30
+"""Bytes of the shard that one sample may take up."""
+MAX_JSON = 16 << 20
+"""Bytes that the JSON of one document may have."""
+
+KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
+EXTENSION = re.compile(r"(json|[0-9]+\.(png|jpg|webp|flac|wav|codes))\Z")
+
+
+class ShardFile:
+    """The samples of one shard by number: `len(shard)`, `shard.key(i)`, `shard.parts(i)`.
+
+    Neighbouring members KEY.* are one sample. Reading is safe from several threads and from
+    processes forked after opening. A context manager; closed when it is collected, too.
+
+    tolerant: a shard that is broken from some place on keeps the samples before it, and `torn` says
+    what is wrong; otherwise that is a ValueError. Each sample's own faults are found by `parts`.
+
+    Raises ValueError, naming the shard, when it cannot be read.
+    """
+
+    torn: str | None = None
+
+    def __init__(self, path: str | Path, tolerant: bool = False) -> None:
+        self.path = Path(path)
+        self._fd = -1
+        try:
+            # Without waiting: a named pipe would never answer.
+            self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            status = os.fstat(self._fd)
+        except OSError as error:
+            raise ValueError(f"shard {path} cannot be read: {error.strerror or error}") from None
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise ValueError(f"shard {path} cannot be read: it is not a regular file")
+        self._size = status.st_size
+        self._keys: list[str] = []
+        # Sample i lies in [_starts[i], _starts[i + 1]).
+        self._starts = array("q")
+        end = 0
+        try:
+            if self._read(0, 263)[257:262] != b"ustar" and not self._is_empty():
+                raise ValueError("not an uncompressed tar file; was it cut off?")
+            for member in scan_members(self._read, 0, self._size):
+                key = _key_of(member)
+                if key is None or not self._keys or key != self._keys[-1]:
+                    self._keys.append(shown_key(member.name) if key is None else key)
+                    self._starts.append(member.start)
+                end = member.end
+        except (ValueError, OSError) as error:
+            self.torn = f"{f'after sample {self._keys[-1]}' if self._keys else 'at its start'}: "
+            self.torn += str(error)
+            if not tolerant:
+                self.close()
+                raise ValueError(f"shard {path}, {self.torn}") from None
+        self._starts.append(min(end, self._size))  # a cut may lie in the filling after a member
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def key(self, i: int) -> str:
+        """The key of sample i (letters, digits, - and _). Keys may repeat."""
+        return self._keys[self._number(i)]
+
+    def parts(self, i: int) -> tuple[str, Any, dict[str, bytes]]:
+        """Key, JSON value and media bytes by member name of sample i.
+
+        Raises ValueError naming shard and sample where a member is no regular file or of another
+        name than KEY.json or KEY.POSITION.EXTENSION, appears twice, is missing (the JSON), or is
+        larger than the limits above. Whether document and media belong together is for the
+        document's reader to say.
+        """
+        i = self._number(i)
+        key = self._keys[i]
+        try:
+            return key, *self._parts(key, self._starts[i], self._starts[i + 1])
+        except (ValueError, OSError) as error:
+            raise ValueError(f"shard {self.path}, sample {key}: {error}") from None
+
+    def close(self) -> None:
+        """Give the file descriptor back; nothing can be read after that."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> ShardFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _number(self, i: int) -> int:
+        if not 0 <= i < len(self._keys):
+            raise IndexError(f"shard {self.path} has {len(self._keys)} samples, {i} was asked for")
+        return i
+
+    def _read(self, offset: int, count: int) -> bytes:
+        return os.pread(self._fd, count, offset)
+
+    def _is_empty(self) -> bool:
+        return self._size >= 1024 and not self._read(0, 1024).strip(b"\0")
+
+    def _parts(self, key: str, start: int, end: int) -> tuple[Any, dict[str, bytes]]:
+        if end - start > MAX_SAMPLE:
+            raise ValueError(f"it is {end - start:,} bytes long, expected at most {MAX_SAMPLE:,}")
+        data = self._read(start, end - start)
+        if len(data) < end - start:
+            raise ValueError("the shard has become shorter since it was opened")
+        media: dict[str, bytes] = {}
+
+        def read(offset: int, count: int) -> bytes:
+            return data[offset : offset + count]
+
+        for member in scan_members(read, 0, len(data), whole=False):
+            if _key_of(member) is None:
+                raise ValueError(_complaint(member))
+            if member.name in media:
+                raise ValueError(f"member {member.name!r} is there twice")
+            media[member.name] = read(member.offset, member.size)
+        text = media.pop(f"{key}.json", None)
+        if text is None:
+            raise ValueError(f"there is no {key}.json")
+        return parse_json(text, f"{key}.json"), media
+
+
+def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON) -> Any:
+    """The value of a JSON text of bounded size; `name` is for errors.
+
+    Raises ValueError for what is not JSON, too long, or nested too deeply.
+    """
+    if len(text) > limit:
+        raise ValueError(f"{name} is {len(text):,} bytes long, expected at most {limit:,}")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{name} is not JSON: {error}") from None
+
+
+def shown_key(name: str) -> str:
+    """What stands for the key of a member whose name has none: safe to print and to file under."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:100] or "_"
+
+
+def _key_of(member: Member) -> str | None:
+    """The key of a member that may be in a shard, None for any other."""
+    key, _, extension = member.name.partition(".")
+    sound = member.kind == "file" and KEY.match(key) and EXTENSION.match(extension)
+    return key if sound else None
+
+
+def _complaint(member: Member) -> str:
+    name = member.name[:200]
+    if member.kind != "file":
+        return f"member {name!r} is a {member.kind}, expected a regular file"
+    return f"member {name!r} is not KEY.json or KEY.POSITION.EXTENSION"

@@ -1,0 +1,199 @@
+"""Samples of shards as one self-contained HTML page.
+
+Pictures and sounds lie in the page as the shard has them. All text is escaped, and a content
+security policy forbids scripts and anything loaded from elsewhere: what someone wrote into a
+dataset cannot act. The same samples give the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unified_data.document import Audio, Document, Image, Segment, Slot, Text
+from unified_data.files import atomic_write
+from unified_data.shard_file import ShardFile
+from unified_data.shards import Broken, document_of, read_index, shard_paths
+
+__all__ = ["render_samples", "show_shards"]
+
+MAX_PAGE = 64 << 20
+"""Bytes of media that a page holds; of samples beyond that only the text is shown."""
+_MAX_TEXT = 20_000
+"""Characters of one text that are shown."""
+
+_SIDE = 240
+"""CSS pixels that a small picture is drawn up to, in whole multiples."""
+
+_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp",
+          "flac": "audio/flac", "wav": "audio/wav"}  # fmt: skip
+# Characters that HTML forbids even as references, and those that turn the text around them.
+_FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]"
+)
+
+Shown = tuple[str, Document, dict[str, bytes], Any]
+"""Key, document, media bytes by name, JSON object: a sample as the page needs it."""
+
+
+def show_shards(source: str | Path, output: str | Path, count: int = 24, seed: int = 0) -> int:
+    """Write a page of `count` samples, drawn at random by the seed; returns how many it shows.
+
+    source: a folder of shards with an index, or a tar file. Broken samples are shown as such.
+    Raises ValueError where there is nothing to show, or the page cannot be written.
+    """
+    if Path(source).is_dir() and "codes" in read_index(source):
+        raise ValueError(f"{source} has stored codes; show the documents they were made from")
+    samples = list(_drawn(source, count, seed))
+    if not samples:
+        raise ValueError(f"{source} has no samples to show")
+    page = render_samples(samples, Path(source).resolve().name)
+    atomic_write(output, page.encode("utf-8"))
+    return len(samples)
+
+
+def render_samples(samples: Iterable[Shown | Broken], title: str) -> str:
+    """The page of some samples."""
+    style = resources.files("unified_data").joinpath("show.css").read_text("utf-8").strip()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = (
+        "default-src 'none'; img-src data:; media-src data:; "
+        f"style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    room = MAX_PAGE
+    cards = []
+    for sample in samples:
+        if isinstance(sample, Broken):
+            cards.append(_broken(sample))
+            continue
+        size = sum(map(len, sample[2].values()))
+        cards.append(_card(sample, size <= room))
+        room -= size if size <= room else 0
+    lines = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="generator" content="unified">',
+        f"<title>{_text(title)}</title>",
+        f"<style>{style}</style>",
+        "</head>",
+        "<body>",
+        f"<header><h1>{_text(title)}</h1><p>{_count(len(cards), 'sample')}</p></header>",
+        "<main>",
+        *cards,
+        "</main>",
+        "</body>",
+        "</html>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _drawn(source: str | Path, count: int, seed: int) -> Iterator[Shown | Broken]:
+    """Samples without repetition, in the order of the shards; a shard is opened where needed."""
+    shards = []
+    for path, number in shard_paths(source):
+        if number is None:
+            with ShardFile(path, tolerant=True) as shard:
+                number = len(shard)
+        shards.append((path, number))
+    ends = np.cumsum([number for _, number in shards])
+    total = int(ends[-1]) if len(ends) else 0
+    chosen = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+    for place, (path, number) in enumerate(shards):
+        begin = int(ends[place]) - number
+        here = sorted(int(i) - begin for i in chosen if begin <= i < begin + number)
+        if not here:
+            continue
+        try:
+            shard = ShardFile(path, tolerant=True)
+        except ValueError as error:
+            yield Broken(str(path), "", str(error))
+            continue
+        with shard:
+            for i in here:
+                if i >= len(shard):
+                    yield Broken(str(path), "", shard.torn or f"it has no sample {i}")
+                    break
+                try:
+                    key, obj, media = shard.parts(i)
+                    yield key, document_of(key, obj, media), media, obj
+                except ValueError as error:
+                    yield Broken(str(path), shard.key(i), str(error))
+
+
+def _text(text: str) -> str:
+    """Text as it may stand between tags or in a quoted attribute."""
+    return escape(_FORBIDDEN.sub("\ufffd", text), quote=True)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _broken(broken: Broken) -> str:
+    where = broken.key or Path(broken.shard).name
+    return (
+        f'<article class="broken"><h2>{_text(where)}</h2>'
+        f"<p><b>Broken.</b> {_text(broken.reason[:1000])}</p></article>"
+    )
+
+
+def _card(sample: Shown, with_media: bool) -> str:
+    key, document, media, obj = sample
+    kinds = [type(segment).__name__.lower() for segment in document]
+    summary = ", ".join(
+        _count(kinds.count(kind), name)
+        for kind, name in (("image", "picture"), ("audio", "sound"), ("slot", "slot"))
+        if kind in kinds
+    )
+    parts = [f"<article><h2>{_text(key)}</h2><p>{summary or 'text'}</p>"]
+    role: str | None = None
+    for segment, row in zip(document, obj["segments"]):
+        if segment.role != role:
+            parts.append(f"{'</section>' if role else ''}")
+            role = segment.role
+            parts.append(f'<section class="{role}"><h3>{role}</h3>' if role else "")
+        shown = _segment(segment, media.get(row.get("file", ""), b""), row, with_media)
+        weight = "" if segment.loss == (role != "prompt") else f"loss weight {segment.loss:g}"
+        parts.append(shown + (f'<p class="weight">{weight}</p>' if weight else ""))
+    return "".join([*parts, "</section>" if role else "", "</article>"])
+
+
+def _segment(segment: Segment, data: bytes, row: dict[str, Any], with_media: bool) -> str:
+    if isinstance(segment, Text):
+        rest = len(segment.text) - _MAX_TEXT
+        more = f'<span class="more"> ... {rest:,} more characters</span>' if rest > 0 else ""
+        return f'<p class="text">{_text(segment.text[:_MAX_TEXT])}{more}</p>'
+    if isinstance(segment, Slot):
+        sides = f" {segment.width}x{segment.height}" if segment.height else ""
+        return f'<p class="slot">{segment.modality}{sides} goes here</p>'
+    if isinstance(segment, Image):
+        height, width = segment.pixels.shape[:2]
+        about = f"{width}x{height}"
+    else:
+        assert isinstance(segment, Audio)
+        about = f"{segment.waveform.shape[1] / segment.sample_rate:.2f} s, {segment.sample_rate} Hz"
+    extension = row["file"].rpartition(".")[2]
+    about += f", {extension}, {len(data):,} bytes"
+    if not with_media:
+        return f'<p class="slot">not shown, the page is full: {_text(about)}</p>'
+    address = f"data:{_TYPES[extension]};base64,{base64.b64encode(data).decode()}"
+    if isinstance(segment, Image):
+        height, width = segment.pixels.shape[:2]
+        scale = min(4, max(1, _SIDE // max(height, width)))
+        sides = f'width="{scale * width}" height="{scale * height}"'
+        medium = f'<img src="{address}" {sides} alt="{_text(about)}">'
+    else:
+        medium = f'<audio controls preload="metadata" src="{address}"></audio>'
+    return f"<figure>{medium}<figcaption>{_text(about)}</figcaption></figure>"

@@ -1,0 +1,221 @@
+"""Layout: the ids, weights and allowed ranges of the slow way, and guidance's branches."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unified.choice import Guidance, SpanSampling
+from unified.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
+from unified.feeding.layout import Layout
+from unified.feeding.transforms import num_given
+from unified.format_spec import load_format
+from unified.grammar import MODALITIES, Grammar
+from unified.requests import CodedSlot, Request, Sampling
+from unified.row import Row
+from unified.sequence import Sequencer
+from unified.vocabulary import Block, Vocabulary
+from unified_data.document import Text
+
+LEVELS = {
+    ("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4, ("orpheus", "audio"): 7,
+}  # fmt: skip
+FORMATS = ("pocket", "emu3", "janus", "liquid", "lumina-mgpt", "mio", "musicgen", "orpheus")
+SIDES = {"janus": (24, 24), "musicgen": (9,), "mio": (32,)}
+
+
+class Letters:
+    """A text tokenizer of 20 letters, each an id."""
+
+    size = 20
+    fingerprint = None
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) - ord("a") for letter in text]
+
+
+@cache
+def made(name: str) -> tuple[Sequencer, Layout]:
+    """A small vocabulary for a format, its literals among the letters."""
+    spec = load_format(name)
+    blocks = [Block("text", 0, 24)]
+
+    def add(block: str, size: int, **fields) -> None:
+        blocks.append(Block(block, blocks[-1].stop, size, **fields))
+
+    add("markers", len(spec.markers), symbols=spec.markers)
+    add("size", 40)
+    for kind in spec.spans:
+        for level in range(LEVELS.get((name, kind), 1)):
+            add(f"{kind}.{level}", 50, level=level)
+    literals = tuple((text, (at % 20,)) for at, text in enumerate(spec.literals))
+    vocabulary = Vocabulary(tuple(blocks), 20, 24, literals)
+    grammar = Grammar.load(name, vocabulary)
+    return Sequencer(vocabulary, grammar, Letters()), Layout(grammar, Letters())
+
+
+@st.composite
+def documents(draw, name: str):
+    """Stored documents of any roles and weights that a format has; some it cannot say."""
+    grammar = made(name)[1].grammar
+    roles = [*grammar.roles, *([None] if grammar.format.start is None else [])]
+    segments, role = [], draw(st.sampled_from(roles))
+    for _ in range(draw(st.integers(1, 6))):
+        role = draw(st.sampled_from([role, role, *grammar.roles])) if grammar.roles else None
+        loss = draw(st.sampled_from([0.0, 0.5, 1.0]))
+        kind = draw(st.sampled_from(["text", *grammar.programs]))
+        if kind == "text":
+            text = draw(st.text("abcdefghijklmnopqrst", min_size=1, max_size=5))
+            segments.append(Text(text, role, loss))
+            continue
+        program = grammar.programs[kind]
+        side = st.integers(1, 5).map(lambda n: 2 * n if name == "lumina-mgpt" else n)
+        grid = SIDES.get(name) or tuple(draw(side) for _ in program.axes)
+        rng = np.random.default_rng(draw(st.integers(0, 99)))
+        codes = rng.integers(50, size=(len(program.blocks), *grid))
+        segments.append(CODED_MEDIA[program.modality](codes, role, loss, kind))
+    return segments
+
+
+def coded(sequencer: Sequencer, segments):
+    return [
+        CodedText(tuple(Letters().encode(s.text)), s.role, s.loss) if isinstance(s, Text) else s
+        for s in segments
+    ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_layout_is_what_the_sequencer_and_the_state_machine_make(data):
+    name = data.draw(st.sampled_from(FORMATS))
+    segments = data.draw(documents(name))
+    sequencer, layout = made(name)
+    try:
+        expected = sequencer._encode(coded(sequencer, segments), end=True)
+        state = sequencer.grammar.start()
+        allowed = []
+        for id in expected.ids.tolist():
+            allowed.append(state.allowed())
+            state.advance(id)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"segment \d \("):
+            layout.lay(segments)
+        return
+    for _ in range(2):  # the second time from what is remembered
+        laid = layout.lay(segments)
+        np.testing.assert_array_equal(laid.ids, expected.ids)
+        np.testing.assert_array_equal(laid.loss, expected.loss)
+        np.testing.assert_array_equal(laid.modality, expected.modality)
+        assert [layout.ranges[number] for number in laid.allowed] == allowed
+    for id, ranges in zip(laid.ids.tolist(), allowed):
+        assert any(start <= id < stop for start, stop in ranges)
+    assert (laid.ids.dtype, laid.loss.dtype) == (np.int32, np.float32)
+    assert len(laid.units) == len(segments) + 3
+    begins = {int(np.flatnonzero(expected.segment == i)[0]) for i in range(len(segments))}
+    assert begins == set(laid.units[1:-2])
+
+
+def test_weights_fall_on_answers_and_on_codes_that_have_none():
+    layout = made("pocket")[1]
+    asked = CodedImage(np.array([[[1, 2]]]), "prompt", 0.0)
+    answer = CodedAudio(np.array([[3], [4], [5]]), "response", 0.5)
+    laid = layout.lay([asked, Text("ab", "prompt", 0.0), answer], weight=3.0, media_loss=0.25)
+    picture = laid.modality == MODALITIES["image"]
+    assert laid.loss[picture].tolist() == [0.25, 0.25]
+    assert set(laid.loss[laid.modality == MODALITIES["text"]]) == {0.0}
+    assert laid.loss[laid.modality == MODALITIES["audio"]].tolist() == [1.5] * 3
+    # Markers, but those of the answer and the end, weigh nothing.
+    markers = laid.loss[laid.modality == MODALITIES["marker"]].tolist()
+    assert markers == [0.0] * 7 + [1.5] * 3  # <audio>, </audio> and <eos>
+
+
+def picture(side: tuple[int, int], role: str | None, loss: float = 1.0) -> CodedImage:
+    return CodedImage(np.arange(side[0] * side[1]).reshape(1, *side) % 50, role, loss)
+
+
+def text(letters: str, role: str | None, loss: float = 0.0) -> Text:
+    return Text(letters, role, loss)
+
+
+GIVEN = {
+    "a text": ("pocket", [text("abc", "prompt")]),
+    "a text and a picture": ("pocket", [text("abc", "prompt"), picture((3, 2), "prompt", 0.0)]),
+    "a picture and a text": ("pocket", [picture((3, 2), "prompt", 0.0), text("ab", "prompt")]),
+    "an earlier turn": (
+        "pocket", [text("ab", "prompt"), text("c", "response"), text("dd", "prompt")]
+    ),
+    "a marker instead": ("liquid", [text("abc", None)]),
+    "blanks": ("janus", [text("abc", None)]),
+    "a text without a marker": ("lumina-mgpt", [text("abc", "prompt")]),
+    "a picture to be changed": (
+        "lumina-mgpt", [picture((2, 4), "prompt", 0.0), text("abc", "prompt")]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("without", ["prompt", "text"])
+@pytest.mark.parametrize("case", GIVEN)
+def test_a_dropped_prompt_gives_the_ids_of_guidances_branch(case, without):
+    """Those that sampling shows the decoder while it fills the response, and the end after them."""
+    name, prompt = GIVEN[case]
+    sequencer, layout = made(name)
+    grammar = layout.grammar
+    side = {"liquid": (32, 32), "janus": (24, 24)}.get(name, (4, 2))
+    role = "response" if grammar.roles else None
+    document = [*prompt, picture(side, role)]
+    assert num_given(document) == len(prompt)
+    laid = layout.lay(document, given=len(prompt), without=without)
+
+    guidance = Guidance(3.0, "three-way", 2.0)
+    sampling = Sampling(image=SpanSampling(guidance=guidance), max_ids=2000)
+    request = Request((*coded(sequencer, prompt), CodedSlot("image", side, role=role)), 0)
+    row = Row(0, request, grammar, sampling, 2000)
+    whole = sequencer._encode(coded(sequencer, document), end=True)
+    while not row.state.finished:
+        row.take(int(whole.ids[len(row.ids)]))
+    assert row.ids == whole.ids.tolist()
+    closing = grammar.closing(role)
+    assert laid.ids.tolist() == [*row.branches[without].ids, *closing]
+    for id, number in zip(laid.ids.tolist(), laid.allowed.tolist()):
+        assert any(start <= id < stop for start, stop in layout.ranges[number])
+    # What is left of it is learnt as in the whole document, and nothing else.
+    answer = side[0] * side[1] + len(closing)
+    np.testing.assert_array_equal(laid.loss[-answer:], whole.loss[-answer:])
+    assert laid.loss.sum() == whole.loss.sum()
+
+
+def test_what_cannot_be_laid_out_is_refused_with_its_segment():
+    layout = made("pocket")[1]
+    for segments, message in (
+        ([text("a", "prompt"), CodedImage(np.zeros((2, 1, 1), int), "prompt")], r"1 \(image\): .*"),
+        (
+            [text("a", "prompt"), text("z", "prompt")],
+            r"1 \(text\): code 25 is outside block 'text'",
+        ),
+        ([CodedAudio(np.full((3, 1), 77))], r"0 \(audio\): code 77 is outside block 'audio.0'"),
+        ([picture((1, 41), None)], r"0 \(image\): image grid 1x41: w must be in 1..40"),
+        ([text("a", "response"), text("b", None)], r"1 \(text\): role None cannot follow"),
+    ):
+        with pytest.raises(ValueError, match=f"segment {message}"):
+            layout.lay(segments)
+    with pytest.raises(ValueError, match=r"segment 0 \(audio\): .* has no audio spans"):
+        made("emu3")[1].lay([CodedAudio(np.zeros((1, 3), int))])
+
+
+def test_the_layouts_memory_is_bounded(monkeypatch):
+    from unified.feeding import layout as module
+
+    monkeypatch.setattr(module, "_KEPT_IDS", 500)
+    sequencer, _ = made("pocket")
+    layout = module.Layout(sequencer.grammar, Letters())
+    for w in range(1, 40):
+        document = [text("abc" * w, "prompt"), picture((1, w), "response")]
+        expected = sequencer._encode(coded(sequencer, document), end=True)
+        for _ in range(2):
+            np.testing.assert_array_equal(layout.lay(document).ids, expected.ids)
+    assert len(layout._texts._found) < 12
+    assert len(layout._spans._found) < 5

@@ -1,0 +1,389 @@
+"""The order of rows: the same whoever makes them, exactly resumed; and what is left out of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import tarfile
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from unified.coded import CodedImage
+from unified.feeding import Loader, Source, held_out_rows
+from unified_data.document import Text
+from unified_data.shards import add_sample
+
+LENGTH = 96
+ARRAYS = ("ids", "shown", "loss", "allowed", "modality", "starts")
+
+
+@pytest.fixture(scope="module")
+def codes(write_codes, random_documents, tmp_path_factory):
+    """Shards of 70 documents, of 30 in two shards, and of 5."""
+    folder = tmp_path_factory.mktemp("codes")
+    many = random_documents(70, seed=1)
+    few = random_documents(30, seed=2)
+    shards = {"many": many, "few0": few[:13], "few1": few[13:], "five": random_documents(5, 3)}
+    return write_codes(folder, shards)
+
+
+@pytest.fixture(scope="module")
+def sources(codes):
+    return {
+        "many": Source(f"{codes}/many.tar", share=2, noise=0.2, media_loss=0.5),
+        "rest": Source(
+            share=1,
+            sources={
+                "few": Source(f"{codes}/few*.tar", share=3, orders="both", drop_prompt=0.3),
+                "five": Source((f"{codes}/five.tar",), weight=2.0),
+            },
+        ),
+    }
+
+
+@pytest.fixture
+def loader(sources, tiny_sequencer):
+    def make(**options):
+        options = {"length": LENGTH, "lanes": 12, "seed": 5, **options}
+        return Loader(options.pop("sources", sources), tiny_sequencer, **options)
+
+    return make
+
+
+def same(one, other) -> bool:
+    plain = ("ranges", "keys", "lane", "number", "counts", "reports", "state")
+    return all(np.array_equal(getattr(one, n), getattr(other, n)) for n in ARRAYS) and all(
+        getattr(one, n) == getattr(other, n) for n in plain
+    )
+
+
+def ids_of(rows) -> dict[str, int]:
+    """Ids of every source."""
+    served: dict[str, int] = {}
+    for row in rows:
+        for key, start, stop in zip(row.keys, row.starts, row.starts[1:]):
+            name = key.rpartition("/")[0]
+            served[name] = served.get(name, 0) + int(stop - start)
+    return served
+
+
+def take(loader, number):
+    return list(islice(loader, number))
+
+
+def test_rows_are_whole_documents_under_the_grammar(loader, tiny_sequencer):
+    grammar = tiny_sequencer.grammar
+    rows = take(loader(), 60)
+    for index, row in enumerate(rows):
+        assert (row.lane, row.number) == (index % 12, index // 12)
+        assert row.ids.shape == (LENGTH,)
+        assert (row.ids[row.num_ids :] == grammar.padding).all()
+        assert not row.loss[row.num_ids :].any()
+        assert not row.loss[row.starts[:-1]].any()
+        assert len(row.keys) == len(row.starts) - 1
+        for start, stop in zip(row.starts, row.starts[1:]):
+            state = grammar.start()
+            for id, number in zip(row.ids[start:stop].tolist(), row.allowed[start:stop].tolist()):
+                assert row.ranges[number] == state.allowed()
+                state.advance(id)
+            assert state.finished
+    assert np.mean([row.num_ids for row in rows]) / LENGTH > 0.97
+    assert any((row.shown != row.ids).any() for row in rows)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_any_number_of_processes_makes_the_same_rows(loader, world):
+    expected = take(loader(), 60)
+    streams = [iter(loader(rank=rank, world=world)) for rank in range(world)]
+    for index, row in enumerate(expected):
+        assert same(next(streams[index % world]), row)
+
+
+def test_any_number_of_workers_makes_the_same_rows_and_states(loader):
+    expected = take(loader(), 40)
+    whole = loader()
+    assert len(take(whole, 40)) == 40
+    before = torch.get_rng_state()
+    for workers in (1, 3):
+        with loader(workers=workers) as made:
+            assert all(same(a, b) for a, b in zip(take(made, 40), expected, strict=True))
+            assert made.state() == whole.state()
+            assert made.counts == whole.counts
+            # What a worker has made ahead is not lost when another one goes on.
+            again = take(made, 3)
+    assert [(row.lane, row.number) for row in again] == [(4, 3), (5, 3), (6, 3)]
+    # The numbers that the training draws are not touched.
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_state_at_any_point_gives_exactly_the_rows_that_follow(loader):
+    whole = loader()
+    points = {0: (json.dumps(whole.state()), whole.counts)}
+    rows = []
+    for row in islice(whole, 150):
+        rows.append(row)
+        points[len(rows)] = json.dumps(whole.state()), whole.counts
+    for at in [0, 1, 12, *random.Random(4).sample(range(13, 140), 4)]:
+        saved, counts = points[at]
+        resumed = loader()
+        assert resumed.load_state([json.loads(saved)]) == []
+        assert resumed.counts == counts
+        assert all(same(a, b) for a, b in zip(take(resumed, 10), rows[at:], strict=False))
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 4), (4, 3)])
+def test_another_number_of_processes_goes_on_where_the_others_were(loader, before, after):
+    steps = 24 // before
+    rows = take(loader(), 24 + 36)
+    stopped = [loader(rank=rank, world=before) for rank in range(before)]
+    for one in stopped:
+        take(one, steps)
+    saved = json.loads(json.dumps([one.state() for one in stopped]))
+    resumed = [loader(rank=rank, world=after) for rank in range(after)]
+    for one in resumed:
+        one.load_state(saved)
+    streams = [iter(one) for one in resumed]
+    for index, row in enumerate(rows[24:]):
+        assert same(next(streams[index % after]), row)
+
+
+def test_an_iterator_can_be_left_and_taken_up_again(loader):
+    expected = take(loader(), 30)
+    one = loader()
+    found = take(one, 7) + take(one, 1) + take(one, 22)
+    assert all(same(a, b) for a, b in zip(found, expected, strict=True))
+    left = iter(one)
+    next(left)
+    later = iter(one)
+    assert next(later).number >= 2
+    with pytest.raises(StopIteration):
+        next(left)  # a new iterator has ended it
+
+
+def test_a_seed_gives_another_order(loader):
+    one, other = take(loader(), 12), take(loader(seed=6), 12)
+    assert [row.keys for row in one] != [row.keys for row in other]
+
+
+def test_every_source_comes_to_its_share_of_the_ids(loader, tiny_sequencer):
+    served = ids_of(take(loader(), 600))
+    total = sum(served.values())
+    for name, share in {"many": 2 / 3, "rest/few": 1 / 4, "rest/five": 1 / 12}.items():
+        assert served[name] / total == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_epochs_end_a_source_after_every_sample_was_there_so_often(loader, codes, world):
+    sources = {
+        "many": Source(f"{codes}/many.tar", epochs=2),
+        "five": Source(f"{codes}/five.tar", share=0.1, epochs=3),
+    }
+    times: dict[str, int] = {}
+    counts = dict.fromkeys(("documents", "ids"), 0)
+    for rank in range(world):
+        one = loader(sources=sources, rank=rank, world=world)
+        rows = list(one)
+        for row in rows:
+            for key in row.keys:
+                times[key] = times.get(key, 0) + 1
+        assert list(one) == []  # it has ended for good
+        assert one.counts["ids"] == sum(row.num_ids for row in rows)
+        counts = {name: counts[name] + one.counts[name] for name in counts}
+    assert {key.partition("/")[0]: n for key, n in times.items()} == {"many": 2, "five": 3}
+    assert len(times) == 75
+    assert counts["documents"] == 70 * 2 + 5 * 3
+
+
+def test_a_state_near_the_end_gives_the_last_rows(loader, codes):
+    sources = {"five": Source(f"{codes}/five.tar", epochs=20)}
+    rows = list(loader(sources=sources))
+    stopped = loader(sources=sources)
+    take(stopped, len(rows) - 5)
+    resumed = loader(sources=sources)
+    resumed.load_state([stopped.state()])
+    assert all(same(a, b) for a, b in zip(list(resumed), rows[-5:], strict=True))
+
+
+def test_a_state_of_another_run_is_refused_and_of_other_shares_is_not(loader, sources, codes):
+    saved = loader()
+    take(saved, 30)
+    state = saved.state()
+    for options, message in (
+        ({"seed": 6}, "the saved state of the data has seed 5, this run 6; take the same, or"),
+        ({"lanes": 6}, "has lanes 12, this run 6"),
+        ({"length": 64}, "has length 96, this run 64"),
+        ({"sources": {"many": sources["many"]}}, "has samples .*'rest/few': 30.* this run"),
+        ({"sources": {**sources, "many": Source(f"{codes}/few0.tar")}}, "'many': 70.*'many': 13"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            loader(**options).load_state([state])
+    with pytest.raises(ValueError, match=r"lacks lanes \[1, 3, 5, 7, 9, 11\] of 12"):
+        loader().load_state([loader(rank=0, world=2).state()])
+    with pytest.raises(ValueError, match="there is no state"):
+        loader().load_state([])
+    other = {**sources, "many": replace(sources["many"], share=0.5)}
+    changed = loader(sources=other)
+    (note,) = changed.load_state([state])
+    assert note.startswith("the shares of the sources have changed")
+    # From here on it has half the share of the rest; what it had before is not held against it.
+    served = ids_of(take(changed, 700)[350:])
+    assert served["many"] / sum(served.values()) == pytest.approx(1 / 3, abs=0.02)
+    assert changed.counts["documents"] > saved.counts["documents"]
+
+
+# What is left out.
+
+
+@pytest.fixture
+def faulty(stored_codes, write_codes, random_documents, tmp_path):
+    """A function: a folder with one shard of sound documents and some broken ones among them."""
+
+    def make(sound, broken):
+        folder = write_codes(tmp_path / f"faulty{sound}-{broken}", {"x": random_documents(sound)})
+        path = folder / "x.tar"
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for number, document in enumerate(random_documents(sound + broken)):
+                obj, media = stored_codes.to_parts(f"k{number}", document)
+                if number >= sound:
+                    obj["segments"][0]["type"] = "pickle"
+                add_sample(tar, f"k{number}", obj, media)
+        index = json.loads((folder / "index.json").read_text())
+        index["shards"][0]["samples"] = sound + broken
+        (folder / "index.json").write_text(json.dumps(index))
+        return folder
+
+    return make
+
+
+def test_broken_samples_are_left_out_counted_and_named(loader, faulty):
+    folder = faulty(20, 2)
+    one = loader(sources={"x": Source(str(folder), epochs=3)}, max_broken=6)
+    rows = list(one)
+    assert one.counts == {"documents": 60, "ids": one.counts["ids"], "cut": 0, "broken": 6,
+                          "too_long": 0, "kept_order": 0}  # fmt: skip
+    assert sum(row.counts["broken"] for row in rows) == 6
+    reports = sorted({report for row in rows for report in row.reports})
+    assert reports == [
+        f"shard {folder}/x.tar, sample k{n}: segment 0: type is 'pickle', expected text, image or "
+        "audio"
+        for n in (20, 21)
+    ]
+    stopping = loader(sources={"x": Source(str(folder), epochs=3)}, max_broken=5)
+    with pytest.raises(ValueError, match="6 samples are broken, max_broken is 5; the last: shard"):
+        list(stopping)
+
+
+def test_the_limit_holds_over_a_resumption_and_in_workers(loader, faulty):
+    sources = {"x": Source(str(faulty(20, 2)))}
+    one = loader(sources=sources, max_broken=6, lanes=1)
+    rows = iter(one)
+    next(rows)
+    saved = one.state()
+    with pytest.raises(ValueError, match="7 samples are broken, max_broken is 6"):
+        list(rows)
+    resumed = loader(sources=sources, max_broken=6, lanes=1, workers=1)
+    resumed.load_state([saved])
+    with pytest.raises(
+        ValueError, match=r"^7 samples are broken, max_broken is 6; the last: shard"
+    ):
+        list(resumed)
+
+
+def test_a_shard_cut_off_after_its_index_was_written_loses_its_last_samples(loader, faulty):
+    folder = faulty(20, 0)
+    path = folder / "x.tar"
+    path.write_bytes(path.read_bytes()[:-25_000])
+    one = loader(sources={"x": Source(str(folder), epochs=1)})
+    reports = [report for row in one for report in row.reports]
+    assert 0 < one.counts["broken"] < 20
+    assert one.counts["broken"] + one.counts["documents"] == 20
+    assert any("cut off?" in report for report in reports)
+
+
+def test_a_source_without_a_usable_sample_ends_the_run(loader, faulty):
+    sources = {"x": Source(str(faulty(0, 3)))}
+    with pytest.raises(ValueError, match="source x: none of 1000 samples can be used; the last"):
+        take(loader(sources=sources, max_broken=10_000), 1)
+
+
+def test_long_documents_are_cut_and_media_longer_than_a_row_left_out(
+    loader, write_codes, tmp_path, tiny_sequencer
+):
+    rng = np.random.default_rng(0)
+    wide = CodedImage(rng.integers(0, 12, (1, 9, 9)), "response")
+    small = CodedImage(rng.integers(0, 12, (1, 2, 2)), "response")
+    counting, on = (Text(" ".join(map(str, range(a, a + 60))), "response") for a in (0, 60))
+    documents = [[counting, small, on], [Text("a cat", "prompt"), wide], [Text("a"), Text("b")]]
+    folder = write_codes(tmp_path / "long", {"x": documents})
+    one = loader(sources={"x": Source(str(folder), epochs=1)}, length=50, lanes=1)
+    rows = list(one)
+    assert (one.counts["cut"], one.counts["too_long"], one.counts["broken"]) == (1, 1, 0)
+    pieces = [
+        (key, row.ids[start:stop])
+        for row in rows
+        for key, start, stop in zip(row.keys, row.starts, row.starts[1:])
+    ]
+    coded = [tiny_sequencer.code_segment(s) if isinstance(s, Text) else s for s in documents[0]]
+    whole = tiny_sequencer.grammar.serialize(coded).ids.tolist()
+    parts = [ids.tolist() for key, ids in pieces if key == "x/x-0000"]
+    places = {}
+    for part in parts:
+        (place,) = [n for n in range(len(whole)) if whole[n : n + len(part)] == part]
+        places[place] = part
+    assert len(places) == len(parts) > 3
+    assert [id for _, part in sorted(places.items()) for id in part] == whole
+    (report,) = [report for row in rows for report in row.reports]
+    assert "sample x-0001: its picture or sound of 8" in report
+    assert report.endswith("is longer than a row of 50")
+
+
+def test_a_document_that_changed_under_a_state_is_noticed(loader, write_codes, tmp_path):
+    def write(words):
+        document = [Text("panda " * words, "response")]
+        return write_codes(tmp_path / "changing", {"x": [document] * 4})
+
+    sources = {"x": Source(str(write(60)))}
+    one = loader(sources=sources, length=20, lanes=1)
+    take(one, 2)
+    state = one.state()
+    write(3)
+    other = loader(sources=sources, length=20, lanes=1)
+    other.load_state([state])
+    with pytest.raises(ValueError, match="source x that waits for a row has become shorter"):
+        take(other, 1)
+
+
+# Held-out documents.
+
+
+def test_held_out_documents_are_read_once_in_order_without_chance(codes, tiny_sequencer, sources):
+    source = replace(
+        sources["many"], orders="both", drop_prompt=0.5, noise=0.5, media_loss=0, epochs=3
+    )
+    rows = list(held_out_rows(source, tiny_sequencer, LENGTH, name="many"))
+    keys = [key for row in rows for key in row.keys]
+    assert sorted(keys) == [f"many/many-{number:04d}" for number in range(70)]
+    assert keys[0] == "many/many-0000"
+    assert sum(row.counts["documents"] for row in rows) == 70
+    assert all((row.shown == row.ids).all() for row in rows)
+    found = {}
+    for row in rows:
+        for key, start, stop in zip(row.keys, row.starts, row.starts[1:]):
+            found[key] = tiny_sequencer.grammar.parse(row.ids[start:stop])
+    assert {segments[0].role for segments in found.values()} == {"prompt"}
+    again = list(held_out_rows(source, tiny_sequencer, LENGTH, name="many"))
+    assert all(same(a, b) for a, b in zip(rows, again, strict=True))
+    few = list(held_out_rows(source, tiny_sequencer, LENGTH, limit=9))
+    assert sum(len(row.keys) for row in few) == 9
+    assert {key for row in few for key in row.keys} == {f"heldout/many-{n:04d}" for n in range(9)}
+
+
+def test_held_out_documents_that_are_broken_are_counted(faulty, tiny_sequencer):
+    rows = list(held_out_rows(Source(str(faulty(9, 2))), tiny_sequencer, LENGTH))
+    assert sum(row.counts["broken"] for row in rows) == 2
+    with pytest.raises(ValueError, match="x: none of its samples can be used; the last: shard"):
+        list(held_out_rows(Source(str(faulty(0, 2))), tiny_sequencer, LENGTH, name="x"))

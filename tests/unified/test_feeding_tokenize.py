@@ -1,0 +1,401 @@
+"""Shards of documents to shards of codes: the same codes, once, and only what is not done yet."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unified.feeding import Source, held_out_rows, prepare_sources
+from unified.feeding import tokenize as module
+from unified.feeding.coder import Coder
+from unified.feeding.samples import Samples, find_shards
+from unified.feeding.stored_codes import read_stored_codes
+from unified.feeding.tokenize import Coding, tokenize_shards
+from unified_data.document import Audio, Document, Image, Slot, Text
+from unified_data.shard_file import ShardFile
+from unified_data.shards import ShardWriter, read_index, read_shards, write_index
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+
+
+@pytest.fixture
+def coder(tiny_tokenizers):
+    return Coder(*tiny_tokenizers)
+
+
+@pytest.fixture(scope="session")
+def coding(tiny_tokenizers, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizers")
+    for tokenizer in tiny_tokenizers:
+        tokenizer.save_pretrained(folder / tokenizer.modality)
+    return Coding(str(folder / "image"), str(folder / "audio"))
+
+
+def write(folder: Path, kinds: dict[str, list[Document]]) -> list[Path]:
+    infos = []
+    for kind, documents in kinds.items():
+        with ShardWriter(folder, "train", kind) as writer:
+            for number, document in enumerate(documents):
+                writer.write(f"k{number}", document)
+        infos += writer.shards
+    write_index(folder, infos)
+    return [folder / info.file for info in infos]
+
+
+def picture(seed: int, height: int = 48, width: int = 24) -> Image:
+    rng = np.random.default_rng(seed)
+    return Image(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), "response")
+
+
+def sound(seed: int, samples: int = 3200, rate: int = 16_000, channels: int = 1) -> Audio:
+    rng = np.random.default_rng(seed)
+    waveform = rng.uniform(-0.5, 0.5, (channels, samples)).astype(np.float32)
+    return Audio(waveform, rate, "response", 0.5)
+
+
+def stored(folder: Path, name: str) -> dict[str, list]:
+    codes = read_stored_codes(folder)
+    with ShardFile(folder / name) as shard:
+        parts = [shard.parts(number) for number in range(len(shard))]
+    return {key: codes.from_parts(key, obj, media) for key, obj, media in parts}
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.tar"))}
+
+
+# The codes.
+
+
+@pytest.mark.parametrize("kind", ["article", "ask", "speak"])
+def test_the_sample_has_the_codes_and_ids_that_its_documents_have(
+    tiny_sequencer, coder, tmp_path, kind
+):
+    shard = SAMPLE / f"heldout-{kind}-00000.tar"
+    index = tokenize_shards([shard], tmp_path / "codes", coder)
+    documents = dict(read_shards(shard))
+    found = stored(tmp_path / "codes", shard.name)
+    assert list(found) == list(documents)
+    for key, segments in found.items():
+        for segment, original in zip(segments, documents[key], strict=True):
+            expected = original if isinstance(original, Text) else None
+            expected = expected or tiny_sequencer.code_segment(original)
+            assert segment == expected
+            assert (segment.role, segment.loss) == (original.role, original.loss)
+    (info,) = index["shards"]
+    assert (info["split"], info["kind"], info["samples"]) == ("heldout", kind, len(documents))
+    assert info["bytes"] == (tmp_path / "codes" / shard.name).stat().st_size
+    for row in held_out_rows(Source(str(tmp_path / "codes")), tiny_sequencer, 2048):
+        for key, start, stop in zip(row.keys, row.starts, row.starts[1:]):
+            expected = tiny_sequencer.encode(documents[key.rpartition("/")[2]])
+            np.testing.assert_array_equal(row.ids[start:stop], expected.ids)
+            np.testing.assert_array_equal(row.loss[start:stop], expected.loss)
+            np.testing.assert_array_equal(row.modality[start:stop], expected.modality)
+
+
+def test_media_coded_together_have_the_codes_they_have_alone(
+    tiny_sequencer, coder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "_WINDOW", 20_000)  # several windows
+    documents = [
+        Document((picture(a), Text("cats"), sound(b, 3200 * (1 + b)), picture(c, 24, 24)))
+        for a, b, c in ((0, 0, 1), (2, 1, 0), (1, 1, 2), (0, 2, 1), (3, 1, 3))
+    ]
+    (shard,) = write(tmp_path / "documents", {"x": documents})
+    tokenize_shards([shard], tmp_path / "codes", coder)
+    found = stored(tmp_path / "codes", shard.name)
+    for number, document in enumerate(documents):
+        assert found[f"k{number}"] == [
+            s if isinstance(s, Text) else tiny_sequencer.code_segment(s) for s in document
+        ]
+
+
+def test_a_medium_is_coded_once_and_those_of_one_size_together(tiny_tokenizers):
+    image, audio = tiny_tokenizers
+    batches = []
+
+    class Counting:
+        modality, stride = "image", image.stride
+        codebook_sizes, fingerprint = image.codebook_sizes, image.fingerprint
+
+        def encode(self, media):
+            batches.append(tuple(media.shape))
+            return image.encode(media)
+
+    coder = Coder(Counting(), audio)
+    documents = [Document((picture(n % 5), picture(n, 24, 24))) for n in range(70)]
+    coder.code(documents)
+    assert batches == [(5, 3, 48, 24), (64, 3, 24, 24), (6, 3, 24, 24)]
+
+
+def test_a_round_trip_gives_the_codes_of_what_the_tokenizer_gives_back(
+    tiny_tokenizers, tiny_sequencer
+):
+    image, audio = tiny_tokenizers
+    one, other = picture(1), sound(2, 6400)
+    pixels = torch.from_numpy(one.pixels.transpose(2, 0, 1).copy())[None]
+    with torch.inference_mode():
+        restored = (image.decode(image.encode(pixels)) * 255).round().byte()
+        heard = audio.decode(audio.encode(torch.from_numpy(other.waveform)[None]))
+    again = (
+        Image(restored[0].numpy().transpose(1, 2, 0).copy(), "response"),
+        Audio(heard[0].numpy(), 16_000, "response", 0.5),
+    )
+    (found,) = Coder(image, audio, round_trip=True).code([Document((one, other))])
+    assert found == [tiny_sequencer.code_segment(segment) for segment in again]
+    assert found != Coder(image, audio).code([Document((one, other))])[0]
+
+
+def test_media_are_made_to_fit_where_that_is_asked_for(tiny_tokenizers):
+    coder = Coder(*tiny_tokenizers, fit=80)
+    assert coder.stored.to_json()["fit"] == 80
+    found = coder.code(
+        [
+            Document((picture(0, 100, 200),)),  # 40x80, of which 24x72 are multiples of 24
+            Document((picture(0, 30, 24),)),
+            Document((picture(0, 20, 300),)),
+            Document((sound(0, 4000, rate=8_000, channels=2),)),
+        ]
+    )
+    assert found[0][0].codes.shape == (1, 1, 3)
+    assert found[1][0].codes.shape == (1, 1, 1)
+    assert "a picture of 300x20 pixels, at most 80 to a side, holds no 24x24 pixels" in str(
+        found[2]
+    )
+    assert found[3][0].codes.shape == (2, 3)  # half a second in frames of a fifth
+
+
+# What is left out.
+
+
+def test_broken_documents_are_left_out_counted_and_named(coder, tmp_path):
+    sound_ones = [Document((picture(0),)), Document((Text("a"), sound(0)))]
+    broken = [
+        Document((picture(0, 50, 24),)),
+        Document((Text("a"), sound(0, channels=2))),
+        Document((Text("a"), Slot("image"))),
+        Document(()),
+    ]
+    (shard,) = write(tmp_path / "documents", {"x": [*sound_ones, *broken]})
+    lines: list[str] = []
+    index = tokenize_shards([shard], tmp_path / "codes", coder, report=lines.append)
+    assert list(stored(tmp_path / "codes", shard.name)) == ["k0", "k1"]
+    left_out = index["left_out"][shard.name]
+    assert left_out["samples"] == 4
+    for reason, expected in zip(
+        left_out["reasons"],
+        (
+            "k2: segment 0: a picture of 24x50 pixels does not divide into codes",
+            "k3: segment 1: the sound has 2 channels at 16000 Hz, expected 1",
+            "k4: segment 1: it is a slot, which only sampling fills",
+            "k5: the document has no segments",
+        ),
+        strict=True,
+    ):
+        assert reason.startswith(expected)
+    assert lines[0].startswith(f"1 of 1: {shard.name}, 2 documents, 4 left out (the first: k2: seg")
+
+
+def test_a_shard_that_is_cut_off_gives_what_is_before(coder, tmp_path):
+    (shard,) = write(tmp_path / "documents", {"x": [Document((picture(n),)) for n in range(6)]})
+    shard.write_bytes(shard.read_bytes()[:-20_000])
+    index = tokenize_shards([shard], tmp_path / "codes", coder)
+    samples = index["shards"][0]["samples"]
+    assert 0 < samples < 6
+    assert "cut off" in index["left_out"][shard.name]["reasons"][-1]
+
+
+def test_a_tokenizer_that_refuses_one_medium_keeps_the_others(tiny_tokenizers):
+    image, audio = tiny_tokenizers
+
+    class Picky:
+        modality, stride = "image", image.stride
+        codebook_sizes, fingerprint = image.codebook_sizes, image.fingerprint
+
+        def encode(self, media):
+            if (media == 7).all(dim=(1, 2, 3)).any():
+                raise ValueError("it is all sevens")
+            return image.encode(media)
+
+    sevens = Image(np.full((48, 24, 3), 7, np.uint8))
+    documents = [Document((one,)) for one in (picture(0), sevens, picture(1))]
+    found = Coder(Picky(), audio).code(documents)
+    assert [str(f) if isinstance(f, ValueError) else len(f) for f in found] == [
+        1, "segment 0: it is all sevens", 1
+    ]  # fmt: skip
+
+
+# Once, and only what is not done yet.
+
+
+@pytest.fixture
+def shards(tmp_path):
+    return write(
+        tmp_path / "documents",
+        {kind: [Document((picture(n), Text(kind))) for n in range(3)] for kind in "abcd"},
+    )
+
+
+def test_a_run_that_was_killed_goes_on_with_the_shards_that_are_left(
+    coder, shards, tmp_path, monkeypatch, tiny_sequencer
+):
+    whole = tmp_path / "whole"
+    tokenize_shards(shards, whole, coder)
+    folder = tmp_path / "codes"
+
+    def killed(path, data):
+        if path.name == "train-c-00000.json":
+            raise KeyboardInterrupt  # after the shard was written, before it counts as finished
+        atomic_write(path, data)
+
+    atomic_write = module.atomic_write
+    monkeypatch.setattr(module, "atomic_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tokenize_shards(shards, folder, coder)
+    monkeypatch.setattr(module, "atomic_write", atomic_write)
+    assert not (folder / "index.json").exists()
+    with pytest.raises(ValueError, match="holds documents, not codes"):
+        Samples("x", Source(f"{folder}/*.tar"), tiny_sequencer.vocabulary)
+    (folder / ".train-c-00000.tar.0123.partial").write_bytes(b"torn")
+    done = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+    lines: list[str] = []
+    tokenize_shards(shards, folder, coder, report=lines.append)
+    assert [line.partition(",")[0] for line in lines] == [
+        "2 of 4 shards are done already", "3 of 4: train-c-00000.tar", "4 of 4: train-d-00000.tar"
+    ]  # fmt: skip
+    for name in ("train-a-00000.tar", "train-b-00000.tar"):
+        assert (folder / name).stat().st_mtime_ns == done[name]
+    assert bytes_of(folder) == bytes_of(whole)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(p.name for p in whole.iterdir())
+    lines.clear()
+    tokenize_shards(shards, folder, coder, report=lines.append)
+    assert lines == ["4 of 4 shards are done already"]
+
+
+def test_a_shard_that_changed_or_lost_its_codes_is_done_again(coder, shards, tmp_path):
+    folder = tmp_path / "codes"
+    tokenize_shards(shards, folder, coder)
+    write(tmp_path / "documents", {"a": [Document((picture(9), Text("new")))]})
+    os.truncate(folder / "train-b-00000.tar", 1000)
+    (folder / "train-c-00000.json").write_text("{torn")
+    lines: list[str] = []
+    tokenize_shards(shards, folder, coder, report=lines.append)
+    assert len(lines) == 4
+    assert "1 of 4 shards" in lines[0]
+    assert stored(folder, "train-a-00000.tar")["k0"][1] == Text("new")
+    assert len(stored(folder, "train-b-00000.tar")) == 3
+
+
+def test_a_folder_keeps_the_codes_of_one_tokenizer(coder, shards, tmp_path, tiny_tokenizers):
+    folder = tmp_path / "codes"
+    tokenize_shards(shards[:2], folder, coder)
+    more = tokenize_shards(shards[2:], folder, coder)  # others are added
+    assert [info["file"] for info in more["shards"]] == [shard.name for shard in shards]
+    fingerprint = tiny_tokenizers[0].fingerprint
+    for other in (Coder(*tiny_tokenizers, round_trip=True), Coder(audio=tiny_tokenizers[1])):
+        with pytest.raises(ValueError, match=f"holds codes of .*{fingerprint}, these would be of"):
+            tokenize_shards(shards, folder, other)
+    with pytest.raises(ValueError, match="codes would take the place of the documents in"):
+        tokenize_shards(shards, shards[0].parent, coder)
+    with pytest.raises(ValueError, match="holds codes already, expected documents"):
+        tokenize_shards(sorted(folder.glob("*.tar")), tmp_path / "again", coder)
+    (twin,) = write(tmp_path / "twin", {"a": [Document((Text("x"),))]})
+    with pytest.raises(ValueError, match="would both become"):
+        tokenize_shards([shards[0], twin], tmp_path / "both", coder)
+    with pytest.raises(ValueError, match="the image tokenizer is one of audio"):
+        Coder(image=tiny_tokenizers[1])
+
+
+def test_ray_makes_the_same_shards(coder, coding, shards, tmp_path):
+    ray = pytest.importorskip("ray", reason="ray, an extra, is not installed")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        tokenize_shards(shards, tmp_path / "ray", coding, workers=2, ray=True)
+    finally:
+        ray.shutdown()
+    tokenize_shards(shards, tmp_path / "one", coder)
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "ray")
+
+
+def test_ray_that_is_not_there_is_asked_for_in_one_line(coding, shards, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r"ray is not installed: pip install 'unified\[ray\]'"):
+        tokenize_shards(shards, tmp_path / "codes", coding, ray=True)
+
+
+# Before a run.
+
+
+def test_sources_of_documents_become_sources_of_codes(tiny_sequencer, tmp_path):
+    sources = {
+        "draw": Source(f"{SAMPLE}/heldout-draw-*.tar", share=2),
+        "speech": Source(
+            sources={
+                "say": Source(f"{SAMPLE}/heldout-say-*.tar", noise=0.1),
+                "hear": Source(f"{SAMPLE}/heldout-say-*.tar", round_trip=True),
+            }
+        ),
+    }
+    lines: list[str] = []
+    found = prepare_sources(sources, tiny_sequencer, tmp_path, report=lines.append)
+    assert len(lines) == 3
+    draw, say = found["draw"], found["speech"].sources["say"]
+    assert replace(draw, shards=sources["draw"].shards) == sources["draw"]
+    assert say.noise == 0.1
+    assert Path(draw.shards[0]).parent == Path(say.shards[0]).parent
+    hear = found["speech"].sources["hear"]
+    assert Path(hear.shards[0]).parent != Path(say.shards[0]).parent
+    assert read_stored_codes(Path(hear.shards[0]).parent).round_trip
+    assert all(path.is_file() for path in find_shards(draw.shards))
+    again = prepare_sources(sources, tiny_sequencer, tmp_path, report=lines.append)
+    assert again == found
+    assert all("done already" in line for line in lines[3:])
+    # Codes are taken as they are.
+    assert prepare_sources(found, tiny_sequencer, tmp_path / "none") == found
+    assert not (tmp_path / "none").exists()
+
+
+def test_several_processes_make_the_same_shards(tiny_sequencer, shards, tmp_path):
+    sources = {"x": Source(tuple(map(str, shards)))}
+    one = prepare_sources(sources, tiny_sequencer, tmp_path / "one")
+    two = prepare_sources(sources, tiny_sequencer, tmp_path / "two", workers=2)
+    folders = [Path(found["x"].shards[0]).parent for found in (one, two)]
+    assert bytes_of(folders[0]) == bytes_of(folders[1])
+    assert read_index(folders[0]) == read_index(folders[1])
+    assert [path.name for path in (tmp_path / "two").iterdir()] == [folders[1].name]
+
+
+# The command.
+
+
+def test_the_command_makes_codes_of_a_models_tokenizers(unified, cli_model, tmp_path):
+    pattern = f"{SAMPLE}/heldout-d*.tar"
+    options = ("--workers", "1", "--json")
+    code, out, err = unified("data", "tokenize", pattern, "-o", tmp_path / "codes", *options)
+    assert code == 0, err
+    values = json.loads(out)
+    assert values["path"] == str(tmp_path / "codes")
+    assert (values["documents"], values["left_out"]) == (7, 0)
+    assert "2 of 2: heldout-draw-00000.tar, 5 documents" in err
+    assert set(read_stored_codes(tmp_path / "codes").media) == {"image", "audio"}
+    code, _, err = unified("data", "tokenize", pattern, "-o", tmp_path / "codes", *options)
+    assert code == 0
+    assert "2 of 2 shards are done already" in err
+
+
+def test_the_command_says_what_it_needs(unified, refused, cli_model, tmp_path):
+    call = ("data", "tokenize", f"{SAMPLE}/heldout-draw-*.tar", "-o", tmp_path / "codes")
+    refused(unified(*call, on=None), "whose codes? give --model, or --image or --audio or both")
+    refused(unified(*call, "--image", "x"), "whose codes? give --model, or --image or --audio")
+    image = cli_model / "image_tokenizer"
+    refused(unified(*call, "--audio", image, on=None), "the audio tokenizer is one of image")
+    missing = ("data", "tokenize", tmp_path / "x*.tar", "-o", tmp_path / "codes")
+    refused(unified(*missing), "no shards match")

@@ -1,0 +1,259 @@
+"""A format from a chat template, so that documents are laid out as the template lays out chats.
+
+The template of a language model is rendered (`chat_template`) with contents that can be found
+again. What stands around them becomes the format: roles prompt and response are its user and
+assistant, special tokens are markers on the tokenizer's own ids, all else literal text with the ids
+that it has there. Pictures and sounds are spans as in the pocket format, inside whoever's turn it
+is.
+
+A layout that such a format cannot say is refused with the reason: a template that lays an earlier
+turn out in another way than a later one, that changes what was said, that ends a turn with text
+(which a user could write, too), or whose text before a message is one token with the message's
+first word. The layout is then compared with `apply_chat_template(..., tokenize=True)` on other
+conversations, id by id. Two things are held to be the template's own business and noted instead of
+refused:
+
+- white space at the ends of a message. Many templates trim it, and tokenizers join line breaks
+  before and in a message into one token. Here a text keeps its white space and its own ids; without
+  white space at its ends they are the template's.
+- what an engine adds to make the model answer, where that is not what stands before answers in a
+  conversation (a begun block of thoughts).
+
+And one thing is meant: a special token's name that a user types is text here, a special token
+there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from typing import Any
+
+import yaml
+
+from unified.chat_template import ChatTemplate, refused
+from unified.format_reader import parse_format, write_format
+from unified.format_spec import Format, load_format
+from unified.text import TextTokenizer
+
+__all__ = ["ChatFormat", "chat_format"]
+
+NAME = "chat"
+_FOUND_AGAIN = ("zebra", "yacht", "walnut", "violin")  # one word each, in no template
+_OWN_MARKERS = ("<pad>", "<text>", "<image>", "</image>", "<audio>", "</audio>")
+_PROBES = (
+    ("Hello",),
+    ("Hello", "Hi, how are you?"),
+    ("user", "assistant", "What is {{ 3 * 4 }}?", "It is 12."),
+    ("Sing!\n\nTwo lines,\nplease.", "La la,\n  la la.", "Again: \u00e9\u4e16\u754c \U0001f43c",
+     "def f(x):\n    return x", "1, 2, 3", "<b>4</b>"),
+    ("Think first.", "<think>\nall right\n</think>\n\nDone.", "And?", "<think>so</think>No.",
+     "Why?", "Because."),
+)  # fmt: skip
+_SPACED = ((" Hello", "Hi "), ("Hello\n", "\nHi"), ("\n\nHello", "Hi\n\n", " a ", "\tb"))
+_MOST_JOINING = 500
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """A format made from a chat template.
+
+    tokens: markers of the format that lie on ids of the text tokenizer. literals: the texts that
+    the format writes, with their ids. notes: what differs from the template in the cases that are
+    its own business.
+    """
+
+    format: Format
+    tokens: dict[str, int]
+    literals: tuple[tuple[str, tuple[int, ...]], ...]
+    notes: tuple[str, ...]
+
+
+def chat_format(text_tokenizer: TextTokenizer, config: Any = None) -> ChatFormat:
+    """The format of the chat template beside a text tokenizer (see `TextTokenizer.companions`).
+
+    config: the language model's, by which transformers picks the tokenizer's class.
+
+    Raises ValueError where there is no template, or none that a format can say.
+    """
+    template = ChatTemplate(text_tokenizer, config)
+    layout = _read_layout(template)
+    notes = _verify(template, layout)
+    return _write(text_tokenizer, layout, notes)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Ids before the first message, from a user's message to the answer, from there to the next
+    message, and after the last answer; `of` puts a conversation together."""
+
+    begin: tuple[int, ...]
+    to_answer: tuple[int, ...]
+    to_user: tuple[int, ...]
+    end: tuple[int, ...]
+
+    def of(self, text: TextTokenizer, contents: tuple[str, ...]) -> tuple[int, ...]:
+        found = list(self.begin)
+        for at, said in enumerate(contents):
+            if at:
+                found += self.to_answer if at % 2 else self.to_user
+            found += text.encode(said)
+        # After the user's message, what ends it and what ends a document.
+        last = self.end if len(contents) % 2 == 0 else (self.to_answer[0], *self.end[1:])
+        return (*found, *last)
+
+
+def _read_layout(template: ChatTemplate) -> _Layout:
+    """The layout of two turns, held against that of one."""
+    begin, first, between, second, end = _around(template, _FOUND_AGAIN)
+    one_begin, one_first, one_end = _around(template, _FOUND_AGAIN[:2])
+    for what, found, again in (
+        ("an earlier answer than the last one", first, second),
+        ("what ends the first answer, when it is the last one,", end, one_end),
+        ("the begin of a longer conversation", begin, one_begin),
+        ("the answer of a longer conversation", first, one_first),
+    ):
+        if found != again:
+            raise refused(
+                f"it lays out {what} in another way: {template.show(found)} and"
+                f" {template.show(again)}"
+            )
+    special = set(template.text.special_ids)
+    ends = {"a user's message": first, "an answer": between, "the last answer": end}
+    for what, ids in ends.items():
+        if not ids or ids[0] not in special:
+            raise refused(
+                f"{what} ends with {template.show(ids) if ids else 'nothing'}, expected a special"
+                " token first: no id would tell where the text ends"
+            )
+    if between[0] != end[0]:
+        raise refused(
+            f"an answer ends with {template.show(between[:1])}, the last one with"
+            f" {template.show(end[:1])}"
+        )
+    return _Layout(begin, first, between, end)
+
+
+def _around(template: ChatTemplate, contents: tuple[str, ...]) -> list[tuple[int, ...]]:
+    """The ids around the messages of a conversation: before, between and after them."""
+    ids = template.ids(contents)
+    pieces = [template.text.to_bytes([id]) for id in ids]
+    whole = b"".join(pieces)
+    starts = {byte: at for at, byte in enumerate(accumulate(map(len, pieces), initial=0))}
+    found, stop = [], 0
+    for said in contents:
+        if whole.count(said.encode()) != 1:
+            raise refused(f"the message {said!r} does not come back once, as it was said")
+        at = whole.index(said.encode())
+        if at not in starts or at + len(said) not in starts:
+            raise refused(
+                f"the message {said!r} shares a token with what is written before or after it, in"
+                f" {template.show(ids)}"
+            )
+        found.append(ids[stop : starts[at]])
+        stop = starts[at + len(said)]
+    return [*found, ids[stop:]]
+
+
+def _verify(template: ChatTemplate, layout: _Layout) -> tuple[str, ...]:
+    """Hold a layout against other conversations; what is noted.
+
+    Raises ValueError where the template lays one of them out in another way.
+    """
+    text = template.text
+    notes = []
+
+    def same(contents: tuple[str, ...]) -> tuple[int, ...] | None:
+        """None where ids are the template's, or the tokenizer has none for the contents."""
+        try:
+            ours = layout.of(text, contents)
+        except ValueError:  # a character that it does not know
+            return None
+        theirs = template.ids(contents)
+        return None if ours == theirs else theirs
+
+    joining = ((said,) * 3 for said in _joining(text, layout))
+    for contents in (_FOUND_AGAIN, *_PROBES, *joining):
+        theirs = same(contents)
+        if theirs is None:
+            continue
+        shown, ours = template.show(theirs), template.show(layout.of(text, contents))
+        if shown == ours:
+            raise refused(f"a message shares a token with what is written before it, in {shown}")
+        raise refused(
+            f"it lays out the messages {list(contents)} as {shown}, which is not what it does with"
+            f" others: {ours}"
+        )
+    if any(same(contents) is not None for contents in _SPACED):
+        notes.append(
+            "white space at the ends of a message is kept, and has ids of its own, where the chat"
+            " template trims it or its tokens join it"
+        )
+    if same(_FOUND_AGAIN[:1]) is not None:
+        notes.append("the chat template ends a conversation without an answer in another way")
+    said = _FOUND_AGAIN[:1]
+    if template.ids(said, answer=True) != (*layout.begin, *text.encode(said[0]), *layout.to_answer):
+        notes.append(
+            "the chat template begins an answer that is to be generated in another way than the"
+            " answers of a conversation"
+        )
+    if "strftime_now" in template.source:
+        notes.append("the chat template may write the date of the day: the format keeps today's")
+    return tuple(notes)
+
+
+def _joining(text: TextTokenizer, layout: _Layout) -> list[str]:
+    """What a message may begin with so that the tokenizer has a token for it together with the last
+    character before the message: there, if anywhere, the two are joined."""
+    special = set(text.special_ids)
+    leads = (layout.begin, layout.to_answer, layout.to_user)
+    last = {text.to_bytes(lead)[-1:] for lead in leads if lead and lead[-1] not in special}
+    found: dict[str, None] = {}
+    for id in range(text.size) if last else ():
+        piece = text.to_bytes([id])
+        if len(piece) > 1 and piece[:1] in last and id not in special:
+            rest = piece[1:].decode(errors="ignore")
+            if rest and rest == rest.strip():
+                found[rest] = None
+    return list(found)[:_MOST_JOINING]
+
+
+def _write(text: TextTokenizer, layout: _Layout, notes: tuple[str, ...]) -> ChatFormat:
+    """The format of a layout."""
+    special = set(text.special_ids)
+    names = {id: name for name, id in text.tokens.items() if id in special}
+    tokens: dict[str, int] = {}
+    literals: dict[str, tuple[int, ...]] = {}
+
+    def lead(ids: tuple[int, ...]) -> list[str | dict[str, str]] | None:
+        found: list[str | dict[str, str]] = []
+        for is_special, run in groupby(ids, special.__contains__):
+            run_ids = tuple(run)
+            if is_special:
+                found += [names[id] for id in run_ids]
+                tokens.update((names[id], id) for id in run_ids)
+                continue
+            written = text.decode(run_ids)
+            if literals.setdefault(written, run_ids) != run_ids or "\ufffd" in written:
+                raise refused(f"its text {written!r} has other ids in another place")
+            found.append({"literal": written})
+        return found or None
+
+    document = {"begin": lead(layout.begin), "end": lead(layout.end[1:]), "start": "prompt"}
+    roles = {
+        "prompt": {"begin": lead(layout.to_user[1:]), "end": lead(layout.to_answer[:1])},
+        "response": {"begin": lead(layout.to_answer[1:]), "end": lead(layout.to_user[:1])},
+    }
+    if taken := sorted(set(tokens) & set(_OWN_MARKERS)):
+        raise refused(f"it writes {taken[0]}, which is a marker of our own")
+    top = {
+        "name": NAME,
+        "markers": [*tokens, *_OWN_MARKERS],
+        "padding": "<pad>",
+        "document": document,
+        "roles": roles,
+        "text": {"separator": "<text>"},
+        "spans": yaml.safe_load(load_format("pocket").source)["spans"],
+    }
+    source = f"# Made from a chat template; see unified/chat_format.py.\n{write_format(top)}"
+    return ChatFormat(parse_format(source), tokens, tuple(literals.items()), notes)

@@ -1,0 +1,97 @@
+"""The command that turns documents into codes once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unified.cli_terminal import AsJson, note, result
+
+_TOKENIZER = "A tokenizer's folder, or a codec's name on the hub."
+
+
+def tokenize(
+    shards: Annotated[
+        list[str],
+        typer.Argument(metavar="SHARDS...", help="Shards, patterns, or folders with an index."),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="CODES", help="Folder of the code shards.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME_OR_PATH", help="Both tokenizers of this model."),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="NAME", help=f"Of pictures. {_TOKENIZER}")
+    ] = None,
+    audio: Annotated[
+        str | None, typer.Option("--audio", metavar="NAME", help=f"Of sounds. {_TOKENIZER}")
+    ] = None,
+    fit: Annotated[
+        int | None,
+        typer.Option(
+            "--fit",
+            min=1,
+            metavar="PIXELS",
+            help="Scale pictures down to so many pixels a side and cut them to what the tokenizer "
+            "takes; mix and resample sounds. Without it what does not fit is left out.",
+        ),
+    ] = None,
+    round_trip: Annotated[
+        bool,
+        typer.Option("--round-trip", help="Codes of what the tokenizer makes of the codes."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes (default: one a core).")
+    ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Under Ray Data, on all machines of its cluster.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn the pictures and sounds of shards into codes; killed, it goes on where it was."""
+    from unified.feeding.samples import find_shards
+    from unified.feeding.tokenize import Coding, tokenize_shards
+
+    if (model is None) == (image is None and audio is None):
+        raise ValueError("whose codes? give --model, or --image or --audio or both")
+    if model is not None:
+        image, audio = _of_model(model)
+    paths = find_shards(shards)
+    coding = Coding(image, audio, round_trip, fit)
+    index = tokenize_shards(paths, output, coding, workers or _cores(), ray, note)
+    names = {path.name for path in paths}
+    made = [shard for shard in index["shards"] if shard["file"] in names]
+    left_out = sum(index["left_out"][n]["samples"] for n in names & set(index["left_out"]))
+    values = {
+        "path": str(output),
+        "documents": sum(shard["samples"] for shard in made),
+        "left_out": left_out,
+        "bytes": sum(shard["bytes"] for shard in made),
+    }
+    note(
+        f"{values['documents']:,} documents in {len(made)} shards, {values['bytes'] / 1e6:.1f} MB; "
+        f"{left_out:,} left out"
+    )
+    result(values, as_json, str(output))
+
+
+def _of_model(model: str) -> tuple[str | None, str | None]:
+    """The folders of a model's tokenizers."""
+    from unified.cli_terminal import model_directory
+
+    folder = model_directory(model)
+    found = [folder / f"{modality}_tokenizer" for modality in ("image", "audio")]
+    image, audio = (str(path) if path.is_dir() else None for path in found)
+    if image is None and audio is None:
+        raise ValueError(f"model {model} has no media tokenizers")
+    return image, audio
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

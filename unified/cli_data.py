@@ -1,0 +1,177 @@
+"""Commands about training data: importing it, checking it, looking at it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unified.cli_terminal import AsJson, Seed, note, result
+
+if TYPE_CHECKING:
+    from unified_data.check import ReadCodes
+
+Shards = Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder of shards, or one .tar.")]
+
+_REASONS = 5
+
+
+def import_data(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="obelics, mmc4, comm, llava, sharegpt, coco, folder, webdataset or pairs.",
+        ),
+    ],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A file, or a folder of files.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="SHARDS", help="Folder to make.")
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="DIR", help="Folder of the media (default: SRC's)."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Stop after so many documents.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Name of the split.")] = (
+        "train"
+    ),
+    max_skipped: Annotated[
+        int | None,
+        typer.Option("--max-skipped", min=0, help="Fail when more has to be skipped."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import data of other forms into shards; what cannot be used is listed in skipped.jsonl."""
+    from unified_data.importers.run import SKIPPED, import_shards
+
+    with _Counter("documents") as counter:
+        report = import_shards(
+            kind, source, output, images, split, limit, max_skipped, counter.show
+        )
+    note(
+        f"{report['samples']:,} documents, tar files: {report['shards']}, "
+        f"{report['bytes'] / 1e6:.1f} MB"
+    )
+    if report["skipped"]:
+        note(f"{report['skipped']:,} skipped, see {output / SKIPPED}")
+    if report["scaled"]:
+        note(f"{report['scaled']:,} sounds went beyond full scale and were scaled down to it")
+    result({"path": str(output), **report}, as_json, str(output))
+
+
+def check(shards: Shards, as_json: AsJson = False) -> None:
+    """Read and decode every sample; counts, sizes, faults. Exit code 2 if a sample is broken."""
+    from unified_data.check import check_shards
+
+    with _Counter("samples") as counter:
+        report = check_shards(shards, counter.show, _codes_reader(shards))
+    result(report, as_json, "\n".join(_lines(report)))
+    if report["broken"]:
+        raise ValueError(f"{shards} has faults: {report['broken']:,} broken; see the report")
+
+
+def show(
+    shards: Shards,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PAGE.html")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many samples.")] = 24,
+    seed: Seed = 0,
+) -> None:
+    """Write a page of samples drawn at random, everything in one file."""
+    from unified.outputs import check_format
+    from unified_data.show import show_shards
+
+    check_format(output, (".html",), "a page")
+    shown = show_shards(shards, output, count, seed)
+    note(f"{shown:,} samples")
+    print(output)
+
+
+def _codes_reader(shards: Path) -> ReadCodes | None:
+    """What reads the samples of shards of stored codes; None for documents."""
+    from unified_data.shards import INDEX, read_index
+
+    home = shards if shards.is_dir() else shards.parent
+    if not (home / INDEX).is_file() or "codes" not in read_index(home):
+        return None
+    from unified.feeding.stored_codes import read_stored_codes  # which loads torch
+
+    stored = read_stored_codes(home)
+    return None if stored is None else stored.from_parts
+
+
+class _Counter:
+    """A line on stderr, where that is a terminal, that counts up."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._live = sys.stderr.isatty()
+
+    def show(self, done: int, skipped: int = 0) -> None:
+        if self._live and (done + skipped) % 100 == 0:
+            rest = f", {skipped:,} skipped" if skipped else ""
+            print(f"\r{done:,} {self._what}{rest} ", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> _Counter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    """A report for people."""
+    lines = [
+        f"{report['samples']:,} samples of {report['holds']}, tar files: {report['shards']}, "
+        f"{report['bytes'] / 1e6:.1f} MB",
+        f"segments   {_counts(report['segments'])}",
+        f"roles      {_counts(report['roles'])}",
+        f"text       {report['text']['characters']:,} characters",
+    ]
+    if report["holds"] == "codes":
+        lines += [f"{kind:<10} {_counts(found)}" for kind, found in report["codes"].items()]
+    else:
+        images, audio = report["images"], report["audio"]
+        if images["count"]:
+            sides = (_spread(images["height"]), _spread(images["width"]))
+            lines.append(f"pictures   height {sides[0]}, width {sides[1]} pixels")
+        if audio["count"]:
+            total = audio["seconds"]["total"]
+            lines.append(f"sounds     {_spread(audio['seconds'])} s, {total:,.1f} s in all")
+            lines.append(f"           at {', '.join(audio['sample_rates'])} Hz")
+    same, similar = report["repeated_keys"], report["similar_keys"]
+    lines += [
+        f"repeated   {same['count']:,} keys, {report['repeated_media']:,} media files",
+        *(f"           {key}: {count} times" for key, count in _first(same["keys"].items())),
+        f"similar    {similar['count']:,} groups of keys",
+        *(f"           {' '.join(_first(group))}" for group in _first(similar["groups"])),
+        f"broken     {report['broken']:,}",
+        *(
+            f"           {' '.join(filter(None, (fault['shard'], fault['key'])))}: "
+            f"{_shown(fault['reason'])}"
+            for fault in report["faults"]
+        ),
+    ]
+    return lines
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items()) or "none"
+
+
+def _spread(values: dict[str, float]) -> str:
+    return f"{values['min']:g} to {values['max']:g} (median {values['median']:g})"
+
+
+def _first(items: Any) -> list[Any]:
+    return list(items)[:_REASONS]
+
+
+def _shown(text: str) -> str:
+    # A terminal must not obey what a dataset holds: control characters are shown, not sent.
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)

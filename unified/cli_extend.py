@@ -1,0 +1,103 @@
+"""The command that gives a language model pictures and sound."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unified.cli_terminal import AsJson, Seed, note, result, warnings_as_notes
+from unified.cli_tokenizer import open_tokenizer
+
+_TOKENIZER = "{} tokenizer: its folder, a model's folder, or a codec's name on the hub."
+
+
+def extend(
+    llm: Annotated[
+        str,
+        typer.Argument(
+            metavar="LLM", help="A causal language model: its folder or name on the hub."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to fill.")],
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="TOK", help=_TOKENIZER.format("Image"))
+    ] = None,
+    audio: Annotated[
+        str | None, typer.Option("--audio", metavar="TOK", help=_TOKENIZER.format("Audio"))
+    ] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="F",
+            help="Of `grammar list`, a .yaml file, or chat: its template's.",
+        ),
+    ] = "pocket",
+    initialise: Annotated[
+        str,
+        typer.Option(
+            "--init", metavar="NAME", help="New rows: mean-covariance, zero, normal or codebook."
+        ),
+    ] = "mean-covariance",
+    max_grid: Annotated[
+        int, typer.Option("--max-grid", min=1, help="Largest side of a picture, in codes.")
+    ] = 64,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype", metavar="TYPE", help="float32, bfloat16, float16 (default: its own)."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Give a language model rows for pictures and sound; its text stays what it was."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"{output} exists already and is not empty; choose another folder")
+    import torch
+    from transformers.utils import logging
+
+    from unified.model import UnifiedModel
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    media = {
+        f"{modality}_tokenizer": _open(name, modality)
+        for modality, name in (("image", image), ("audio", audio))
+    }
+    torch.manual_seed(seed)
+    with warnings_as_notes():
+        model = UnifiedModel.extend(
+            llm, format=format, max_grid=max_grid, initialise=initialise, dtype=dtype, **media
+        )
+    model.save_pretrained(output, dtype=None)
+    vocabulary = model.vocabulary
+    new = vocabulary.size - vocabulary.text_rows
+    stored = str(next(model.hf.parameters()).dtype).removeprefix("torch.")
+    note(
+        f"{model.hf.config.model_type} in {stored}: {vocabulary.text_size:,} text ids in"
+        f" {vocabulary.text_rows:,} rows, and {new:,} new rows"
+    )
+    values = {
+        "path": str(output),
+        "model_type": model.hf.config.model_type,
+        "format": model.grammar.format.name,
+        "dtype": stored,
+        "text_ids": vocabulary.text_size,
+        "text_rows": vocabulary.text_rows,
+        "new_rows": new,
+        "vocabulary": vocabulary.hash,
+    }
+    result(values, as_json, str(output))
+
+
+def _open(name: str | None, modality: str) -> Any:
+    if name is None:
+        return None
+    tokenizer = open_tokenizer(name, modality)
+    if tokenizer.modality != modality:
+        raise ValueError(f"--{modality} {name}: the tokenizer is for {tokenizer.modality}")
+    return tokenizer

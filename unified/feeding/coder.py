@@ -1,0 +1,177 @@
+"""Pictures and sounds of documents to codes, those of one size together and each only once.
+
+Coding the pictures of a shard together is five times faster than one by one, and the articles of
+the pocket world show the same picture many times.
+
+B media of one size, K codebook levels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from unified.coded import CodedAudio, CodedImage
+from unified.feeding.stored_codes import CodesOf, Stored, StoredCodes
+from unified.fitting import crop_picture, fit_sound
+from unified.sequence import check_picture, check_sound
+from unified_data.document import Audio, Document, Image, Segment, Text
+
+__all__ = ["Coder", "one_thread"]
+
+# Pixels and samples that are coded at a time: 64 pictures of the pocket world, 8 of its sentences.
+_TOGETHER = {"image": 600_000, "audio": 500_000}
+_MOST_TOGETHER = {"image": 64, "audio": 8}
+
+
+class Coder:
+    """Codes the media of documents.
+
+    Args:
+        image, audio: media tokenizers, None where documents hold no such media.
+        round_trip: give the codes of what the tokenizer makes of the codes.
+        fit: make media fit: pictures are scaled down to at most so many pixels a side and cut to
+            multiples of the tokenizer's stride, sounds mixed to one channel of its sample rate.
+            None: media that do not fit are errors.
+    """
+
+    def __init__(
+        self,
+        image: Any = None,
+        audio: Any = None,
+        round_trip: bool = False,
+        fit: int | None = None,
+    ) -> None:
+        self._tokenizers = {
+            name: made for name, made in (("image", image), ("audio", audio)) if made is not None
+        }
+        for name, made in self._tokenizers.items():
+            if made.modality != name:
+                raise ValueError(f"the {name} tokenizer is one of {made.modality}; give the other")
+        self._fit = fit
+        media = {name: CodesOf.of(made) for name, made in self._tokenizers.items()}
+        self.stored = StoredCodes(media, round_trip, fit)
+
+    def code(self, documents: Sequence[Document]) -> list[list[Stored] | ValueError]:
+        """The segments of each document, or why it cannot be coded."""
+        wanted: list[dict[int, tuple[str, bytes]] | ValueError] = []
+        media: dict[tuple[str, bytes], np.ndarray] = {}
+        for document in documents:
+            found: dict[int, tuple[str, bytes]] = {}
+            try:
+                for position, segment in enumerate(document):
+                    if isinstance(segment, Text):
+                        continue
+                    with _at(position):
+                        kind, array = self._array(segment)
+                    content = array.tobytes() + str(array.shape).encode()
+                    found[position] = kind, hashlib.sha256(content).digest()
+                    media[found[position]] = array
+                wanted.append(found)
+            except ValueError as error:
+                wanted.append(error)
+        codes = self._code_all(media)
+        return [
+            found if isinstance(found, ValueError) else _segments(document, found, codes)
+            for document, found in zip(documents, wanted)
+        ]
+
+    def _array(self, segment: Segment) -> tuple[str, np.ndarray]:
+        """A medium as its tokenizer takes it, channels first."""
+        kind = {Image: "image", Audio: "audio"}.get(type(segment))
+        if kind is None:
+            raise ValueError("it is a slot, which only sampling fills")
+        tokenizer = self._tokenizers.get(kind)
+        if tokenizer is None:
+            raise ValueError(f"there is no {kind} tokenizer to code it with")
+        if isinstance(segment, Image):
+            pixels = segment.pixels
+            if self._fit is not None:
+                pixels = crop_picture(pixels, self._fit, tokenizer.stride)
+            check_picture(tokenizer, *pixels.shape[:2])
+            return kind, np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        assert isinstance(segment, Audio)
+        waveform, rate = segment.waveform, segment.sample_rate
+        if self._fit is not None:
+            waveform, _ = fit_sound(waveform, rate, tokenizer.sample_rate)
+            rate = tokenizer.sample_rate
+        check_sound(tokenizer, waveform.shape[0], rate)
+        return kind, np.ascontiguousarray(waveform)
+
+    def _code_all(
+        self, media: dict[tuple[str, bytes], np.ndarray]
+    ) -> dict[tuple[str, bytes], np.ndarray | ValueError]:
+        """Codes (K, *grid) of every medium, or why there are none."""
+        groups: dict[tuple[str, tuple[int, ...]], list[tuple[str, bytes]]] = {}
+        for key, array in media.items():
+            groups.setdefault((key[0], array.shape), []).append(key)
+        codes: dict[tuple[str, bytes], np.ndarray | ValueError] = {}
+        for (kind, shape), keys in groups.items():
+            fits = _TOGETHER[kind] // max(1, int(np.prod(shape[1:])))
+            together = max(1, min(fits, _MOST_TOGETHER[kind]))
+            for start in range(0, len(keys), together):
+                part = keys[start : start + together]
+                codes.update(zip(part, self._code_some(kind, [media[key] for key in part])))
+        return codes
+
+    def _code_some(self, kind: str, media: list[np.ndarray]) -> list[np.ndarray | ValueError]:
+        try:
+            return list(self._codes(kind, torch.from_numpy(np.stack(media))))
+        except ValueError as error:
+            if len(media) == 1:
+                return [error]
+            return [found for one in media for found in self._code_some(kind, [one])]
+
+    @torch.inference_mode()
+    def _codes(self, kind: str, media: torch.Tensor) -> np.ndarray:
+        """Media (B, C, ...) -> codes int64 (B, K, *grid)."""
+        tokenizer = self._tokenizers[kind]
+        coded = tokenizer.encode(media)
+        if self.stored.round_trip:
+            made = tokenizer.decode(coded)
+            coded = tokenizer.encode((made * 255).round().byte() if kind == "image" else made)
+        found: np.ndarray = coded.codes.cpu().numpy()
+        return found
+
+
+def _segments(
+    document: Document,
+    found: dict[int, tuple[str, bytes]],
+    codes: dict[tuple[str, bytes], np.ndarray | ValueError],
+) -> list[Stored] | ValueError:
+    segments: list[Stored] = []
+    for position, segment in enumerate(document):
+        if isinstance(segment, Text):
+            segments.append(segment)
+            continue
+        coded = codes[found[position]]
+        if isinstance(coded, ValueError):
+            return ValueError(f"segment {position}: {coded}")
+        made = CodedImage if isinstance(segment, Image) else CodedAudio
+        segments.append(made(coded, segment.role, segment.loss))
+    return segments
+
+
+@contextmanager
+def _at(position: int) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"segment {position}: {error}") from None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes with one thread: sums in another order could change a code, and shards are to
+    be the same however many processes make them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

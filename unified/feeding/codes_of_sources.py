@@ -1,0 +1,108 @@
+"""Sources of documents to sources of codes, before a run begins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unified.feeding.samples import find_shards
+from unified.feeding.source import Source, leaves
+from unified.feeding.stored_codes import read_stored_codes
+from unified.sequence import Sequencer
+
+if TYPE_CHECKING:
+    from unified.feeding.tokenize import Coding
+
+__all__ = ["prepare_sources"]
+
+
+def prepare_sources(
+    sources: Mapping[str, Source],
+    sequencer: Sequencer,
+    folder: str | Path,
+    workers: int = 1,
+    report: Callable[[str], None] | None = None,
+) -> dict[str, Source]:
+    """The same sources, with code shards in place of those that hold documents.
+
+    Documents are tokenized into folders below `folder`, each bound to where the documents lie, the
+    tokenizers' fingerprints and whether of a round trip; what is finished is not done again. Of
+    several processes one does this first and the others after it.
+
+    Args:
+        sequencer: with the media tokenizers.
+        workers: processes that tokenize.
+        report: called with a line for each shard.
+
+    Raises ValueError for shards that are missing, or codes of other tokenizers.
+    """
+    wanted: dict[tuple[Path, bool], dict[Path, None]] = {}
+    for _, source in leaves(sources):
+        for shard in find_shards(source.shards):
+            if read_stored_codes(shard.parent) is None:
+                wanted.setdefault((shard.parent.resolve(), source.round_trip), {})[shard] = None
+    made = {
+        (parent, round_trip): _tokenize(
+            [*shards], Path(folder), sequencer, round_trip, workers, report
+        )
+        for (parent, round_trip), shards in wanted.items()
+    }
+    return {name: _with_codes(source, made) for name, source in sources.items()}
+
+
+def _with_codes(source: Source, made: Mapping[tuple[Path, bool], Path]) -> Source:
+    if source.sources:
+        return replace(
+            source, sources={name: _with_codes(one, made) for name, one in source.sources.items()}
+        )
+    shards = []
+    for shard in find_shards(source.shards):
+        place = made.get((shard.parent.resolve(), source.round_trip))
+        shards.append(str(shard if place is None else place / shard.name))
+    return replace(source, shards=tuple(shards))
+
+
+def _tokenize(
+    shards: list[Path],
+    folder: Path,
+    sequencer: Sequencer,
+    round_trip: bool,
+    workers: int,
+    report: Callable[[str], None] | None,
+) -> Path:
+    """The codes of shards that lie in one folder; returns where they are."""
+    from unified.feeding.coder import Coder
+    from unified.feeding.tokenize import tokenize_shards
+
+    coder = Coder(sequencer.image_tokenizer, sequencer.audio_tokenizer, round_trip)
+    parent = shards[0].parent.resolve()
+    about = json.dumps([str(parent), coder.stored.to_json()], sort_keys=True)
+    place = folder / f"{parent.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
+    place.mkdir(parents=True, exist_ok=True)
+    if workers == 1 or len(shards) == 1:
+        tokenize_shards(shards, place, coder, report=report)
+        return place
+    with tempfile.TemporaryDirectory(prefix="tokenizers-", dir=folder) as beside:
+        coding = _saved(sequencer, round_trip, Path(beside))
+        tokenize_shards(shards, place, coding, workers, report=report)
+    return place
+
+
+def _saved(sequencer: Sequencer, round_trip: bool, folder: Path) -> Coding:
+    """The tokenizers in files, for other processes to read."""
+    from unified.feeding.tokenize import Coding
+    from unified_tokenizers.base import save_exactly
+    from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
+
+    names: dict[str, str] = {}
+    for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
+        if tokenizer is not None:
+            inner = tokenizer.tokenizer if isinstance(tokenizer, DiffusionTokenizer) else tokenizer
+            names[tokenizer.modality] = str(folder / tokenizer.modality)
+            save_exactly(inner, names[tokenizer.modality])
+    return Coding(names.get("image"), names.get("audio"), round_trip)

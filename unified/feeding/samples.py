@@ -1,0 +1,102 @@
+"""The samples of a source by number. Its shards are found and checked first, and opened late."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
+from pathlib import Path
+
+from unified.feeding.source import Source
+from unified.feeding.stored_codes import Stored, StoredCodes, read_stored_codes
+from unified.vocabulary import Vocabulary
+from unified_data.shard_file import ShardFile
+from unified_data.shards import INDEX, read_index
+
+__all__ = ["Samples", "find_shards"]
+
+
+def find_shards(shards: Iterable[str]) -> list[Path]:
+    """The tar files that paths name: files, patterns with a `*` in their last part, or folders with
+    an index. Those of each are sorted. Raises ValueError where one names none."""
+    found: list[Path] = []
+    for given in shards:
+        path = Path(given)
+        if "*" in path.name:
+            some = sorted(path.parent.glob(path.name))
+        elif path.is_dir():
+            some = [path / shard.file for shard in read_index(path)["shards"]]
+        else:
+            some = [path]
+        missing = [str(one) for one in some if not one.is_file()]
+        if missing or not some:
+            what = f"no shard {missing[0]}" if missing else f"no shards match {given}"
+            raise ValueError(f"{what}; build or import the data first (unified data --help)")
+        found += some
+    return found
+
+
+class Samples:
+    """All samples of one source of code shards. Shards are opened when one of theirs is read.
+
+    Raises ValueError for shards that hold documents, or the codes of tokenizers other than those
+    the vocabulary was made for.
+    """
+
+    def __init__(self, name: str, source: Source, vocabulary: Vocabulary) -> None:
+        self.name = name
+        self._paths = find_shards(source.shards)
+        self._open: dict[int, ShardFile] = {}
+        self._stored: list[StoredCodes] = []
+        counts = []
+        folders: dict[Path, tuple[StoredCodes, dict[str, int]]] = {}
+        for path in self._paths:
+            if path.parent not in folders:
+                folders[path.parent] = self._folder(path.parent, source, vocabulary)
+            stored, known = folders[path.parent]
+            self._stored.append(stored)
+            counts.append(known[path.name] if path.name in known else len(ShardFile(path)))
+        self._ends = list(accumulate(counts))
+        if not self._ends[-1]:
+            raise ValueError(f"source {name}: its {len(counts)} shards hold no samples")
+
+    def _folder(
+        self, folder: Path, source: Source, vocabulary: Vocabulary
+    ) -> tuple[StoredCodes, dict[str, int]]:
+        """What the shards of a folder hold, and how many samples each has."""
+        stored = read_stored_codes(folder)
+        if stored is None:
+            raise ValueError(
+                f"source {self.name}: {folder} holds documents, not codes; tokenize them first "
+                "(unified data tokenize)"
+            )
+        stored.check(vocabulary, f"source {self.name}: {folder}")
+        if stored.round_trip != source.round_trip:
+            raise ValueError(
+                f"source {self.name}: the codes in {folder} have round_trip {stored.round_trip}, "
+                f"the source says {source.round_trip}"
+            )
+        return stored, {shard.file: shard.samples for shard in read_index(folder)["shards"]}
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def read(self, number: int) -> tuple[str, list[Stored]]:
+        """Key and segments of a sample. Raises ValueError naming shard and key if it is broken."""
+        at = bisect_right(self._ends, number)
+        inside = number - (self._ends[at - 1] if at else 0)
+        shard = self._open.get(at)
+        if shard is None:
+            shard = self._open[at] = ShardFile(self._paths[at], tolerant=True)
+        if inside >= len(shard):
+            torn = shard.torn or f"it holds {len(shard)} samples, {INDEX} says more"
+            raise ValueError(f"shard {shard.path}, sample number {inside}: {torn}")
+        key, obj, media = shard.parts(inside)
+        try:
+            return key, self._stored[at].from_parts(key, obj, media)
+        except ValueError as error:
+            raise ValueError(f"shard {shard.path}, sample {key}: {error}") from None
+
+    def where(self, number: int, key: str) -> str:
+        """A sample in words, for reports."""
+        return f"shard {self._paths[bisect_right(self._ends, number)]}, sample {key}"

@@ -1,0 +1,164 @@
+"""What a run trains on: shards with their share, nested where several belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+__all__ = ["LOSSES", "ORDERS", "Source", "leaves", "parse_sources", "shares_of"]
+
+ORDERS = ("as_is", "reversed", "both")
+LOSSES = ("document", "response", "all")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Shards and their share of the ids that a run sees, or a group of sources and theirs.
+
+    A document's *prompt* is what stands before its last response. In a document of two segments
+    without roles the first is the prompt of the second; one of more such segments has no prompt.
+
+    Attributes:
+        shards: paths whose last part may hold a `*`, or folders with an index. One alone may be
+            given as it is.
+        share: relative to the shares of the sources beside it.
+        weight: factor on the losses of its documents. An answer of ten ids about a sound of 300
+            is a thirtieth of the ids, yet all that listening is learnt from.
+        media_loss: weight of predicting pictures and sounds that have none, those of prompts.
+            A decoder that must predict what it is shown learns to know it.
+        noise: share of the codes that the decoder is shown another one for, drawn from the same
+            document and codebook; it is asked for the true ones. A decoder that has only ever seen
+            true codes is lost after its first wrong one: 96% of the codes of a held-out sentence
+            were right where all before were true, yet no sentence was spoken to its end.
+        round_trip: code pictures and sounds as the tokenizer gives them back. What a decoder has
+            made comes to it so when it is asked to describe it or to listen to it.
+        orders: `reversed` lets prompt and response change places (a picture and its caption give
+            both directions), `both` does so for half of the documents. Weights of the loss stay
+            with the role, or the place where there are none. Documents of several turns are kept
+            as they are, and counted.
+        drop_prompt: share of the documents that lose their prompt, as the branch of guidance
+            without it has it (`unified.row`). Where a prompt holds media and text, half of these
+            lose the text alone: three-way guidance asks for both.
+        loss: `document` takes the weights that the documents' segments have, `response` 1 for
+            responses and 0 for prompts, `all` 1 for everything.
+        epochs: passes after which the source ends; None: endless.
+        sources: of a group, by name. A group has a share and nothing else.
+    """
+
+    shards: tuple[str, ...] = ()
+    share: float = 1.0
+    weight: float = 1.0
+    media_loss: float = 0.0
+    noise: float = 0.0
+    round_trip: bool = False
+    orders: str = "as_is"
+    drop_prompt: float = 0.0
+    loss: str = "document"
+    epochs: int | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shards = (self.shards,) if isinstance(self.shards, str) else tuple(self.shards)
+        object.__setattr__(self, "shards", shards)
+        what = "a group of sources" if self.sources else ", ".join(shards)
+        if bool(shards) == bool(self.sources):
+            raise ValueError(f"a source has {list(shards)} and {list(self.sources)}, expected "
+                             "either shards or sources")  # fmt: skip
+        if self.sources and (given := [n for n in _OF_LEAVES if getattr(self, n) != _DEFAULTS[n]]):
+            raise ValueError(f"a group of sources has {', '.join(given)}; give them to its sources")
+        if not 0 < self.share < float("inf"):
+            raise ValueError(f"the share of {what} is {self.share}, expected more than 0")
+        for name in ("weight", "media_loss"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(
+                    f"the {name} of {what} is {getattr(self, name)}, expected 0 or more"
+                )
+        if not 0 <= self.noise < 1:
+            raise ValueError(
+                f"the noise of {what} is {self.noise}, expected at least 0 and less than 1"
+            )
+        if not 0 <= self.drop_prompt <= 1:
+            raise ValueError(f"the drop_prompt of {what} is {self.drop_prompt}, expected 0 to 1")
+        for name, known in (("orders", ORDERS), ("loss", LOSSES)):
+            if (found := getattr(self, name)) not in known:
+                raise ValueError(f"the {name} of {what} is {found!r}, expected {', '.join(known)}")
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"the epochs of {what} are {self.epochs}, expected at least 1")
+
+    @classmethod
+    def parse(cls, entry: Any, where: str) -> Source:
+        """A source of a run's file. `where` is for errors: ValueError for any wrong entry."""
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"{where} is {entry!r}, expected a mapping with shards or sources")
+        values: dict[str, Any] = {}
+        for name, value in entry.items():
+            if name not in _DEFAULTS:
+                raise ValueError(
+                    f"{where}: unknown entry {name!r}, expected {', '.join(_DEFAULTS)}"
+                )
+            values[name] = _checked(name, value, where)
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+
+
+_DEFAULTS: dict[str, Any] = {
+    f.name: f.default if f.default is not MISSING else {} for f in fields(Source)
+}
+_OF_LEAVES = [name for name in _DEFAULTS if name not in ("share", "sources")]
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    """An entry of a file in its field's type."""
+    default = _DEFAULTS[name]
+    if name == "sources":
+        return parse_sources(value, where)
+    if name == "shards":
+        found = [value] if isinstance(value, str) else value
+        fits = isinstance(found, list) and bool(found) and all(isinstance(s, str) for s in found)
+        value = tuple(found) if fits else value
+    elif name == "epochs":
+        fits = value is None or (isinstance(value, int) and not isinstance(value, bool))
+    elif isinstance(default, bool | str):
+        fits = isinstance(value, type(default))
+    else:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    if not fits:
+        wanted = {"shards": "a path or a list of them", "epochs": "a whole number"}
+        kinds = {bool: "true or false", str: "a word", float: "a number"}
+        raise ValueError(
+            f"{where}: {name} is {value!r}, expected {wanted.get(name) or kinds[type(default)]}"
+        )
+    return value
+
+
+def parse_sources(entries: Any, where: str) -> dict[str, Source]:
+    """Sources by name, as they stand in a run's file."""
+    if not isinstance(entries, Mapping) or not entries:
+        raise ValueError(
+            f"{where}: sources are {entries!r}, expected a mapping of names to sources"
+        )
+    for name in entries:
+        if not isinstance(name, str) or not name or "/" in name:
+            raise ValueError(f"{where}: {name!r} is no name of a source; it must not hold '/'")
+    return {name: Source.parse(entry, f"{where}, source {name}") for name, entry in entries.items()}
+
+
+def leaves(sources: Mapping[str, Source], inside: str = "") -> Iterator[tuple[str, Source]]:
+    """(name, source) of every source that has shards, depth first; in a group "GROUP/NAME"."""
+    for name, source in sources.items():
+        if source.sources:
+            yield from leaves(source.sources, f"{inside}{name}/")
+        else:
+            yield f"{inside}{name}", source
+
+
+def shares_of(sources: Mapping[str, Source], inside: str = "") -> dict[str, float]:
+    """The share of every source and group by its full name."""
+    found = {}
+    for name, source in sources.items():
+        found[f"{inside}{name}"] = source.share
+        found |= shares_of(source.sources, f"{inside}{name}/")
+    return found

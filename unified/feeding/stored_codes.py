@@ -1,0 +1,241 @@
+"""Code shards: documents whose pictures and sounds are stored as the codes of a tokenizer.
+
+A sample is KEY.json and KEY.POSITION.codes for each medium. Segments of text are as in documents,
+others {"type": "image", "codes": "KEY.1.codes", "shape": [K, h, w]}, sounds with shape [K, T]. The
+codes are little-endian integers in C order; what they are codes of stands in the folder's index.
+
+K codebook levels, h w grid of a picture, T frames of sound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unified.coded import CodedAudio, CodedImage
+from unified.vocabulary import Vocabulary
+from unified_data.document import Text
+from unified_data.shards import read_index
+
+__all__ = ["CodesOf", "Stored", "StoredCodes", "read_stored_codes"]
+
+Stored = Text | CodedImage | CodedAudio
+"""A segment of a code shard. Text is tokenized when it is used: that costs little."""
+
+_DIMS = {"image": (2, 3), "audio": (2,)}
+"""How many sides the codes of a modality may have, levels included."""
+
+
+@dataclass(frozen=True)
+class CodesOf:
+    """Whose codes a shard holds: of the tokenizer with this fingerprint and these codebooks."""
+
+    fingerprint: str
+    codebook_sizes: tuple[int, ...]
+
+    @property
+    def dtype(self) -> str:
+        """numpy's name of the stored integers."""
+        return "uint16" if max(self.codebook_sizes) <= 65_536 else "uint32"
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> CodesOf:
+        return cls(tokenizer.fingerprint, tuple(int(size) for size in tokenizer.codebook_sizes))
+
+    def to_json(self) -> dict[str, Any]:
+        sizes = list(self.codebook_sizes)
+        return {"fingerprint": self.fingerprint, "codebook_sizes": sizes, "dtype": self.dtype}
+
+
+@dataclass(frozen=True)
+class StoredCodes:
+    """What a folder of code shards holds.
+
+    Attributes:
+        media: by modality whose codes.
+        round_trip: whether they are of what the tokenizer makes of the media's codes.
+        fit: pixels a side that pictures were made to fit, see `Coder`; None: they fitted.
+    """
+
+    media: Mapping[str, CodesOf]
+    round_trip: bool = False
+    fit: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The entries `codes`, `round_trip` and `fit` of an index."""
+        codes = {modality: codes.to_json() for modality, codes in sorted(self.media.items())}
+        return {"codes": codes, "round_trip": self.round_trip, "fit": self.fit}
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any], where: str) -> StoredCodes:
+        """The inverse of `to_json`; other entries are left alone. ValueError for wrong ones."""
+        codes, round_trip = entries.get("codes"), entries.get("round_trip", False)
+        fit = entries.get("fit")
+        if (
+            not isinstance(codes, Mapping)
+            or type(round_trip) is not bool
+            or not (fit is None or type(fit) is int)
+        ):
+            raise ValueError(
+                f"{where} does not say whose codes it holds: codes is {codes!r}, round_trip "
+                f"{round_trip!r}, fit {fit!r}"
+            )
+        media = {}
+        for modality, entry in codes.items():
+            keys = {"fingerprint", "codebook_sizes", "dtype"}
+            sizes = entry.get("codebook_sizes") if isinstance(entry, Mapping) else None
+            if (
+                modality not in _DIMS
+                or not isinstance(entry, Mapping)
+                or set(entry) != keys
+                or not isinstance(entry["fingerprint"], str)
+                or not isinstance(sizes, list)
+                or not sizes
+                or not all(type(size) is int and 0 < size <= 2**32 for size in sizes)
+            ):
+                raise ValueError(f"{where}: codes of {modality!r} are {entry!r}, expected "
+                                 f"{', '.join(sorted(keys))}")  # fmt: skip
+            media[modality] = CodesOf(entry["fingerprint"], tuple(sizes))
+            if entry["dtype"] != media[modality].dtype:
+                raise ValueError(f"{where}: {modality} codes are {entry['dtype']!r}, expected "
+                                 f"{media[modality].dtype} for codebooks of {sizes}")  # fmt: skip
+        return cls(media, round_trip, fit)
+
+    def check(self, vocabulary: Vocabulary, where: str) -> None:
+        """Raises ValueError where the codes are not those that the vocabulary has ids for."""
+        for modality, codes in self.media.items():
+            blocks = vocabulary.levels(modality)
+            if not blocks:
+                continue  # a document that holds such media is refused when it is laid out
+            sizes = tuple(block.size for block in blocks)
+            if blocks[0].fingerprint not in (None, codes.fingerprint):
+                raise ValueError(
+                    f"{where} holds {modality} codes of tokenizer {codes.fingerprint}, the "
+                    f"vocabulary was made for {blocks[0].fingerprint}; tokenize the documents again"
+                )
+            if sizes != codes.codebook_sizes:
+                raise ValueError(
+                    f"{where} holds {modality} codes of codebooks {codes.codebook_sizes}, the "
+                    f"vocabulary has blocks of {sizes}; tokenize the documents again"
+                )
+
+    def to_parts(
+        self, key: str, segments: Sequence[Stored]
+    ) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The JSON object and the bytes of the codes by member name, as a shard holds them."""
+        rows: list[dict[str, Any]] = []
+        media: dict[str, bytes] = {}
+        for position, segment in enumerate(segments):
+            if isinstance(segment, Text):
+                row: dict[str, Any] = {"type": "text", "text": segment.text}
+            else:
+                name = f"{key}.{position}.codes"
+                row = {"type": segment.kind, "codes": name, "shape": list(segment.codes.shape)}
+                codes_of = self._codes_of(segment.kind)
+                if len(segment.codes) != len(codes_of.codebook_sizes) or segment.codes.min() < 0:
+                    raise ValueError(f"{segment.kind} codes have shape {segment.codes.shape}, "
+                                     f"expected {codes_of.codebook_sizes} levels")  # fmt: skip
+                _check_codes(segment.codes, codes_of, segment.kind)
+                dtype = np.dtype(codes_of.dtype).newbyteorder("<")
+                media[name] = segment.codes.astype(dtype).tobytes()
+            if segment.role is not None:
+                row["role"] = segment.role
+            if segment.loss != 1.0:
+                row["loss"] = float(segment.loss)
+            rows.append(row)
+        return {"segments": rows}, media
+
+    def from_parts(self, key: str, obj: Any, media: Mapping[str, bytes]) -> list[Stored]:
+        """The segments of a sample: the inverse of `to_parts`.
+
+        Raises ValueError, naming the segment's position, on anything that is not as said above,
+        codes outside their codebook and media left over included.
+        """
+        if not isinstance(obj, dict) or set(obj) != {"segments"}:
+            found = sorted(map(str, obj)) if isinstance(obj, dict) else type(obj).__name__
+            raise ValueError(f"document has {found}, expected an object with only 'segments'")
+        if not isinstance(obj["segments"], list) or not obj["segments"]:
+            raise ValueError("document's 'segments' is not a list of at least one")
+        segments: list[Stored] = []
+        used = 0
+        for position, row in enumerate(obj["segments"]):
+            try:
+                segments.append(self._segment(f"{key}.{position}.codes", row, media))
+            except ValueError as error:
+                raise ValueError(f"segment {position}: {error}") from None
+            used += not isinstance(segments[-1], Text)
+        if used != len(media):
+            names = {f"{key}.{i}.codes" for i, s in enumerate(segments) if not isinstance(s, Text)}
+            raise ValueError(f"there are codes that no segment uses: {sorted(set(media) - names)}")
+        return segments
+
+    def _segment(self, name: str, row: Any, media: Mapping[str, bytes]) -> Stored:
+        kind = row.get("type") if isinstance(row, dict) else None
+        if kind not in ("text", *_DIMS):
+            raise ValueError(f"type is {kind!r}, expected text, image or audio")
+        wanted = {"type", "text"} if kind == "text" else {"type", "codes", "shape"}
+        if not wanted <= set(row) <= wanted | {"role", "loss"}:
+            raise ValueError(f"a {kind} segment has {sorted(row)}, expected {sorted(wanted)} and "
+                             "perhaps role and loss")  # fmt: skip
+        common = {"role": row.get("role"), "loss": row.get("loss", 1.0)}
+        # The one place that judges role and loss; of media they are passed on from here.
+        text = Text(row["text"] if kind == "text" else "-", **common)
+        if kind == "text":
+            return text
+        if row["codes"] != name or name not in media:
+            raise ValueError(f"its codes are {row['codes']!r}, expected the member {name}")
+        codes = self._array(kind, row["shape"], media[name])
+        if kind == "image":
+            return CodedImage(codes, text.role, text.loss)
+        return CodedAudio(codes, text.role, text.loss)
+
+    def _array(self, kind: str, shape: Any, data: bytes) -> np.ndarray:
+        codes_of = self._codes_of(kind)
+        dims = _DIMS[kind]
+        if (
+            not isinstance(shape, list)
+            or len(shape) not in dims
+            or not all(type(side) is int and side > 0 for side in shape)
+            or shape[0] != len(codes_of.codebook_sizes)
+        ):
+            raise ValueError(
+                f"{kind} codes have shape {shape!r}, expected {len(codes_of.codebook_sizes)} levels"
+                f" and {' or '.join(str(n - 1) for n in dims)} sides of at least 1"
+            )
+        dtype = np.dtype(codes_of.dtype).newbyteorder("<")
+        if len(data) != math.prod(shape) * dtype.itemsize:
+            raise ValueError(
+                f"{kind} codes of shape {shape} are {len(data):,} bytes, expected "
+                f"{math.prod(shape) * dtype.itemsize:,} of {codes_of.dtype}"
+            )
+        codes = np.frombuffer(data, dtype).reshape(shape)
+        _check_codes(codes, codes_of, kind)
+        return codes
+
+    def _codes_of(self, kind: str) -> CodesOf:
+        if kind not in self.media:
+            raise ValueError(f"there is {kind} among codes of {sorted(self.media) or 'text alone'}")
+        return self.media[kind]
+
+
+def _check_codes(codes: np.ndarray, codes_of: CodesOf, kind: str) -> None:
+    for level, size in enumerate(codes_of.codebook_sizes):
+        most = int(codes[level].max())
+        if most >= size:
+            raise ValueError(f"{kind} code {most} of level {level} is outside its {size} codes")
+
+
+def read_stored_codes(folder: str | Path) -> StoredCodes | None:
+    """What the code shards in a folder hold, None where it is no folder of code shards.
+
+    Raises ValueError for an index that is broken.
+    """
+    if not (Path(folder) / "index.json").is_file():
+        return None
+    index = read_index(folder)
+    return StoredCodes.from_json(index, f"{folder}/index.json") if "codes" in index else None

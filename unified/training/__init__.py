@@ -1,0 +1,1 @@
+"""Training a decoder: configuration, loss, checkpoints, the loop, preferences, plans."""

@@ -1,0 +1,65 @@
+"""A model card made from the run: what it was trained on, how long, and what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from unified.feeding.source import leaves
+from unified.model import UnifiedModel
+from unified.training.config import TrainConfig
+from unified_data.files import atomic_write
+
+__all__ = ["write_card"]
+
+
+def write_card(
+    folder: Path,
+    config: TrainConfig,
+    model: UnifiedModel,
+    step: int,
+    ids: int,
+    measured: Mapping[str, float],
+) -> None:
+    """Write FOLDER/README.md, as the Hugging Face hub shows it."""
+    size = sum(p.numel() for p in model.hf.parameters())
+    blocks = ", ".join(f"{block.name} ({block.size:,})" for block in model.vocabulary.blocks)
+    began = config.start or "random weights"
+    lines = [
+        "---",
+        "library_name: unified",
+        "tags: [text, image, audio, any-to-any]",
+        "pipeline_tag: any-to-any",
+        "---",
+        f"# {Path(config.output).name}",
+        "",
+        f"One decoder of {size / 1e6:,.1f} M weights over {model.vocabulary.size:,} ids of text,"
+        f" pictures and sound, in the format `{model.grammar.format.name}`.",
+        "",
+        "```python",
+        "from unified.model import UnifiedModel",
+        "",
+        f'model = UnifiedModel.from_pretrained("{config.push_to_hub or folder.name}")',
+        "```",
+        "",
+        "## Training",
+        "",
+        f"- Begun with: {began}; trained: {config.train.replace('_', ' ')}.",
+        f"- {step:,} steps, {ids:,} ids; {config.optimizer}, peak learning rate"
+        f" {config.learning_rate:g}, schedule {config.schedule}, {config.precision}.",
+        f"- Blocks of ids: {blocks}.",
+        "",
+        "| source | share |",
+        "|---|---|",
+    ]
+    lines += [f"| {name} | {source.share:g} |" for name, source in leaves(config.sources)]
+    if measured:
+        lines += ["", "Held-out losses, nats an id:", "", "| what | loss |", "|---|---|"]
+        lines += [f"| {name} | {value:.3f} |" for name, value in measured.items()]
+    settings = json.dumps(asdict(config), indent=1, ensure_ascii=False)
+    lines += ["", f"Made with unified {version('unified')}. The run's settings:", ""]
+    lines += ["```json", settings, "```", ""]
+    atomic_write(folder / "README.md", "\n".join(lines).encode("utf-8"))

@@ -1,0 +1,214 @@
+"""A run's checkpoints: safetensors and JSON, written beside and renamed, one part a process.
+
+    step-0000600/
+        state.json                 step, settings, counters, and how many processes wrote it
+        part-00000-of-00002.safetensors   what process 0 holds of every tensor
+        rank-00000-of-00002.json          its place in the data, its random numbers
+
+A folder of that name is whole: it was renamed after everything in it had reached the disk. Tensors
+are split over processes by rows, as FSDP2 splits them, and every part says which rows it has, so
+that any number of processes can read them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unified.training.processes import Processes
+
+__all__ = ["Saved", "read_saved", "save", "torn"]
+
+STATE = "state.json"
+
+
+class Saved:
+    """A complete checkpoint: `state` (JSON), `ranks` (JSON, one a process), tensors by name."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ValueError, naming the file, where one is missing or damaged."""
+        self.folder = folder
+        self.state = _read_json(folder / STATE)
+        world = self.state["world"]
+        self.ranks = [_read_json(folder / _rank_name(rank, world)) for rank in range(world)]
+        self._parts: dict[str, list[tuple[int, int, Path]]] = {}
+        for path in sorted(folder.glob("part-*.safetensors")):
+            try:
+                with safe_open(path, "pt") as part:
+                    rows = json.loads(part.metadata()["rows"])
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+                raise _damaged(path, error) from None
+            for name, (start, stop) in rows.items():
+                self._parts.setdefault(name, []).append((start, stop, path))
+
+    @property
+    def step(self) -> int:
+        return int(self.state["step"])
+
+    def names(self, prefix: str) -> list[str]:
+        """Of the tensors that begin so, without the prefix."""
+        return [name.removeprefix(prefix) for name in self._parts if name.startswith(prefix)]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of the whole tensor."""
+        _, stop, path = max(self._parts[name])
+        with safe_open(path, "pt") as part:
+            shape = part.get_slice(name).get_shape()
+        return (stop, *shape[1:]) if shape else ()
+
+    def read(self, name: str, like: Tensor | None = None) -> Tensor:
+        """A tensor whole, or the rows of it that `like`, a part of a tensor of FSDP2, holds."""
+        if name not in self._parts:
+            raise ValueError(f"the checkpoint {self.folder} has no {name}: it is of another run")
+        first, last = (
+            _rows(like) if like is not None else (0, max(s for _, s, _ in self._parts[name]))
+        )
+        found = []
+        for start, stop, path in sorted(self._parts[name]):
+            low, high = max(start, first), min(stop, last)
+            if low < high or (stop == start == 0 and not found):
+                try:
+                    with safe_open(path, "pt") as part:
+                        piece = part.get_slice(name)
+                        whole = stop - start == high - low or not piece.get_shape()
+                        found.append(
+                            part.get_tensor(name) if whole else piece[low - start : high - start]
+                        )
+                except (SafetensorError, OSError) as error:
+                    raise _damaged(path, error) from None
+        if not found:  # fewer rows than processes: this one holds none
+            assert like is not None
+            return torch.empty_like(_local(like))
+        return torch.cat(found) if len(found) > 1 else found[0]
+
+    def put(self, name: str, target: Tensor) -> None:
+        """Fill a tensor, or this process's part of it. ValueError where the shapes differ."""
+        local = _local(target)
+        value = self.read(name, target)
+        if value.shape != local.shape:
+            raise ValueError(
+                f"the checkpoint {self.folder} has {name} of shape {tuple(value.shape)}, the"
+                f" configuration's is {tuple(local.shape)}; it is of another run"
+            )
+        with torch.no_grad():
+            local.copy_(value)
+
+
+def save(
+    folder: Path,
+    step: int,
+    found: Processes,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    rank_state: Mapping[str, Any],
+    sharded: bool,
+    keep: int,
+) -> Path:
+    """Write the checkpoint of a step, all processes together, and drop all but the last `keep`.
+
+    tensors: by name; each process's own parts where they are sharded, else the first one's.
+    rank_state: of this process.
+    """
+    final = folder / f"step-{step:07d}"
+    partial = folder / f"{final.name}.partial"
+    if found.first:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    found.wait()
+    if found.first or sharded:
+        rows = {name: _rows(tensor) for name, tensor in tensors.items()}
+        held = {
+            name: _local(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()
+        }
+        path = partial / f"part-{found.rank:05d}-of-{found.world:05d}.safetensors"
+        save_file(held, path, metadata={"rows": json.dumps(rows)})
+        _sync(path)
+    _write_json(partial / _rank_name(found.rank, found.world), rank_state)
+    found.wait()
+    if found.first:
+        _write_json(partial / STATE, {**state, "step": step, "world": found.world})
+        _sync(partial)
+        if final.exists():
+            _remove(final)
+        os.replace(partial, final)
+        _sync(folder)
+        for old in sorted(folder.glob("step-???????"))[:-keep]:
+            _remove(old)
+    found.wait()
+    return final
+
+
+def torn(folder: Path) -> list[str]:
+    """Names of what was being written or removed when a run was killed."""
+    return sorted(p.name for p in folder.glob("step-*") if p.suffix in (".partial", ".removed"))
+
+
+def read_saved(folder: Path) -> Saved | None:
+    """The last complete checkpoint under a folder, or None."""
+    whole = [path for path in sorted(folder.glob("step-???????")) if (path / STATE).exists()]
+    return Saved(whole[-1]) if whole else None
+
+
+def _remove(folder: Path) -> None:
+    """Renamed first: a folder half removed must not look whole."""
+    beside = folder.with_name(f"{folder.name}.removed")
+    shutil.rmtree(beside, ignore_errors=True)
+    os.replace(folder, beside)
+    shutil.rmtree(beside)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[attr-defined]
+
+
+def _rows(tensor: Tensor) -> tuple[int, int]:
+    """First row and last + 1 of what this process holds; (0, 0) of a tensor without dimensions."""
+    if not hasattr(tensor, "to_local"):
+        return (0, tensor.shape[0]) if tensor.ndim else (0, 0)
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    shape, offset = compute_local_shape_and_global_offset(
+        tensor.shape, tensor.device_mesh, tensor.placements
+    )
+    return offset[0], offset[0] + shape[0]
+
+
+def _rank_name(rank: int, world: int) -> str:
+    return f"rank-{rank:05d}-of-{world:05d}.json"
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value), "utf-8")
+    _sync(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} is damaged ({error}); remove the folder {path.parent.name} to go on from the"
+        " checkpoint before it"
+    )
+
+
+def _sync(path: Path) -> None:
+    """Let it reach the disk before what comes after it does."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,243 @@
+"""A training run, as its YAML file states it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from unified.feeding import Source, parse_sources
+from unified.grammar import MODALITIES
+from unified.training.optimizers import SCHEDULES
+from unified_tokenizers.run_file import read_run
+
+__all__ = ["Alarms", "Lora", "Preferences", "Samples", "TrainConfig", "load_config"]
+
+
+@dataclass(frozen=True)
+class Lora:
+    """rank, alpha, dropout: of the adapters. targets: "all-linear", or names of modules."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Documents with slots that are filled now and then and shown in TensorBoard.
+
+    documents: paths of JSON files. texts: prompts, answered by anything. every: steps.
+    """
+
+    every: int
+    documents: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    max_ids: int = 1024
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """When to warn, and whether to stop.
+
+    spike: a loss this many times the median of the last 50 steps. output_norm: an output norm this
+    many times the median of the run's first 50 steps after warm-up. stop: of "nan", "spike" and
+    "output_norm", those that end the run (after a checkpoint of the last good step).
+    """
+
+    spike: float = 2.0
+    output_norm: float = 4.0
+    stop: tuple[str, ...] = ("nan",)
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """Direct preference optimisation (DPO, arXiv:2305.18290).
+
+    beta: how strongly the reference holds. pairs: preference pairs of a step.
+    modality_weights: of the log-probabilities, such as {audio: 0} for text and pictures alone.
+    """
+
+    beta: float = 0.1
+    pairs: int = 8
+    modality_weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run.
+
+    Attributes:
+        output: folder for checkpoints, curves, codes and the finished model.
+        sources, heldout: what is trained on and what is only measured; see `unified.feeding`.
+        start: a model to begin with: a folder, `pocket`, or a name on the hub. Without one, a
+            decoder with random weights is made of `model`, `text_size`, `format` and tokenizers.
+        model: that decoder's shape, in the words of transformers' Qwen3Config.
+        image_tokenizer, audio_tokenizer: folders of trained tokenizers; with a start without
+            `model`, only if its own are to be replaced.
+        fresh: `image`, `audio` or both: their rows begin anew, since their tokenizer's codes are
+            not those of `start`.
+        text_size: ids of a text tokenizer that is learnt from the sources' text.
+        max_grid: largest side of a picture in codes.
+        length: places of a row. rows: rows of a step, over all processes. rows_at_once: rows of one
+            forward pass; bounds memory, changes nothing else but rounding.
+        steps: optimizer steps.
+        train: `full`, `new_rows` (those for new ids), or `lora` (adapters and the new rows).
+        optimizer: `adamw`, or `muon` for the layers' matrices.
+        schedule: `wsd`, `cosine` or `constant`; see `optimizers.rate`. final_rate: share of the
+            learning rate that is left at the end.
+        modality_weights: factors on the loss of each modality's ids.
+        z_loss: weight of the squared log-normaliser. ema: decay of the average that is saved.
+        precision: `bfloat16` or `float32`, of the computation; what is trained is float32.
+        parallel: `data` or `fsdp`, how several processes share a run.
+        compile: fuse what a layer does by torch.compile; needs a C++ compiler on the CPU.
+        lanes: streams the data's order is made of; processes must divide them.
+        workers: processes that read data, for each training process.
+        max_broken: samples that may be skipped before the run stops.
+        keep: checkpoints kept. save_every, validate_every, log_every: steps.
+        heldout_documents: measured of each held-out source.
+        store: precision of the finished model's weights.
+        wandb: project to log to, if Weights & Biases is installed. push_to_hub: repository.
+        shape: of the decoder in `start`, in the words of its config.json, and `old_rows`, those it
+            had before it was extended: what `unified plan` works with where `start` is not at hand.
+        world: `pocket` puts the list of that world's subjects into the model's folder.
+    """
+
+    output: str
+    sources: dict[str, Source]
+    steps: int
+    length: int
+    rows: int
+    learning_rate: float
+    heldout: dict[str, Source] = field(default_factory=dict)
+    start: str | None = None
+    model: dict[str, Any] | None = None
+    image_tokenizer: str | None = None
+    audio_tokenizer: str | None = None
+    format: str = "pocket"
+    fresh: tuple[str, ...] = ()
+    text_size: int = 4096
+    max_grid: int = 64
+    rows_at_once: int = 1
+    train: str = "full"
+    lora: Lora = field(default_factory=Lora)
+    preferences: Preferences | None = None
+    optimizer: str = "adamw"
+    betas: tuple[float, float] = (0.9, 0.98)
+    schedule: str = "wsd"
+    warmup: int = 100
+    cooldown: float = 0.5
+    final_rate: float = 0.0
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    modality_weights: dict[str, float] = field(default_factory=dict)
+    z_loss: float = 0.0
+    ema: float | None = None
+    precision: str = "bfloat16"
+    attention: str | None = None
+    activation_checkpointing: bool = False
+    compile: bool = False
+    parallel: str = "data"
+    lanes: int = 48
+    workers: int = 0
+    max_broken: int = 100
+    seed: int = 0
+    threads: int = 2
+    log_every: int = 20
+    save_every: int = 200
+    validate_every: int = 200
+    heldout_documents: int = 128
+    keep: int = 2
+    samples: Samples | None = None
+    alarms: Alarms = field(default_factory=Alarms)
+    store: str = "bfloat16"
+    wandb: str | None = None
+    push_to_hub: str | None = None
+    shape: dict[str, Any] | None = None
+    world: str | None = None
+
+
+_CHOICES = {
+    "train": ("full", "new_rows", "lora"),
+    "optimizer": ("adamw", "muon"),
+    "schedule": SCHEDULES,
+    "precision": ("bfloat16", "float32"),
+    "parallel": ("data", "fsdp"),
+    "store": ("bfloat16", "float32"),
+    "world": (None, "pocket"),
+}
+_POSITIVE = ("steps", "length", "rows", "rows_at_once", "lanes", "threads", "log_every",
+             "save_every", "validate_every", "keep", "heldout_documents")  # fmt: skip
+_NESTED: dict[str, type] = {
+    "lora": Lora, "samples": Samples, "alarms": Alarms, "preferences": Preferences,
+}  # fmt: skip
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a run's file. Raises ValueError for unknown, missing or misspelt entries."""
+    entries = read_run(path, TrainConfig)
+    for name in ("sources", "heldout"):
+        if entries.get(name):
+            entries[name] = parse_sources(entries[name], f"{path}: {name}")
+    for name, kind in _NESTED.items():
+        if entries.get(name) is not None:
+            entries[name] = _nested(kind, entries[name], f"{path}: {name}")
+        elif name in entries and name in ("lora", "alarms"):
+            del entries[name]
+    for name in ("fresh", "betas"):
+        if name in entries:
+            value = entries[name] or ()
+            entries[name] = tuple(value) if isinstance(value, list | tuple) else (value,)
+    config = TrainConfig(**entries)
+    _check(config, str(path))
+    return config
+
+
+def _nested(kind: type, found: Any, where: str) -> Any:
+    known = {f.name for f in fields(kind)}
+    if not isinstance(found, dict) or set(found) - known:
+        odd = sorted(set(found) - known) if isinstance(found, dict) else found
+        raise ValueError(f"{where} has {odd}, expected a mapping with {sorted(known)}")
+    plain = {n: tuple(v) if isinstance(v, list) else v for n, v in found.items()}
+    try:
+        return kind(**plain)
+    except TypeError as error:
+        raise ValueError(f"{where}: {str(error).replace('__init__() ', '')}") from None
+
+
+def _check(config: TrainConfig, where: str) -> None:
+    for name, choices in _CHOICES.items():
+        if getattr(config, name) not in choices:
+            raise ValueError(
+                f"{where}: {name} is {getattr(config, name)!r}, expected one of {list(choices)}"
+            )
+    for name in _POSITIVE:
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{where}: {name} is {value!r}, expected a whole number from 1 on")
+    if not config.sources:
+        raise ValueError(f"{where}: sources is empty; name what to train on")
+    if (config.model is None) == (config.start is None) and not (config.start and config.model):
+        raise ValueError(f"{where}: give a model to start with, or the shape of a new one in model")
+    if config.rows % config.rows_at_once:
+        raise ValueError(
+            f"{where}: {config.rows} rows of a step do not divide into passes of"
+            f" {config.rows_at_once}; choose another rows_at_once"
+        )
+    if not set(config.fresh) <= {"image", "audio"} or (config.fresh and config.start is None):
+        raise ValueError(
+            f"{where}: fresh is {list(config.fresh)} and start {config.start!r}, expected image,"
+            " audio or both, and a model to start with"
+        )
+    weights = dict(config.modality_weights)
+    if config.preferences is not None:
+        weights |= config.preferences.modality_weights
+    if unknown := set(weights) - set(MODALITIES):
+        raise ValueError(f"{where}: unknown modalities {sorted(unknown)}, expected {[*MODALITIES]}")
+    if unknown := set(config.alarms.stop) - {"nan", "spike", "output_norm"}:
+        raise ValueError(
+            f"{where}: alarms.stop has {sorted(unknown)}, expected nan, spike or output_norm"
+        )
+    if config.ema is not None and not 0 < config.ema < 1:
+        raise ValueError(f"{where}: ema is {config.ema}, expected a decay between 0 and 1")

@@ -1,0 +1,88 @@
+"""What a training leaves: a plain model's folder, with a card that says how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unified.model import UnifiedModel
+from unified.subjects import KnownSubjects
+from unified.training.card import write_card
+from unified.training.config import TrainConfig
+from unified.training.processes import Processes
+from unified.training.start import build_model
+from unified.training.weights import choose_trained, merge_trained
+from unified_data.pocket.subjects import load_subjects
+
+__all__ = ["export", "plain_model"]
+
+
+def plain_model(
+    config: TrainConfig, found: Processes, values: Mapping[str, Tensor]
+) -> UnifiedModel | None:
+    """The run's model with trained weights (by the names they have in training), on the CPU.
+
+    Built anew from what the run began with, so that what was frozen is as it was, whatever it was
+    rounded to for the computation; adapters are merged. None in all processes but the first, yet
+    each must call it: parts of tensors are put together.
+    """
+    whole = {name: _whole(value, found.first) for name, value in values.items()}
+    if not found.first:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config)
+        choose_trained(model.hf, config.train, model.vocabulary.text_rows, asdict(config.lora))
+    parameters = {f"decoder.{n}": p for n, p in model.hf.named_parameters()}
+    for name, value in whole.items():
+        assert value is not None
+        parameters[name].data = value
+    merge_trained(model.hf)
+    return model
+
+
+def export(
+    config: TrainConfig,
+    found: Processes,
+    values: Mapping[str, Tensor],
+    step: int,
+    ids: int,
+    measured: Mapping[str, float],
+) -> Path:
+    """Write OUTPUT/model and its card, and upload it where the configuration says so."""
+    folder = Path(config.output) / "model"
+    model = plain_model(config, found, values)
+    if model is not None:
+        model.save_pretrained(folder, dtype=config.store)
+        if config.world == "pocket":
+            KnownSubjects.of(load_subjects()).save(folder)
+        write_card(folder, config, model, step, ids, measured)
+        if config.push_to_hub is not None:
+            _push(folder, config.push_to_hub)
+    found.wait()
+    return folder
+
+
+def _whole(value: Tensor, wanted: bool) -> Tensor | None:
+    if hasattr(value, "full_tensor"):
+        value = value.full_tensor()  # type: ignore[operator]
+    return value.detach().cpu().clone() if wanted else None
+
+
+def _push(folder: Path, repository: str) -> None:
+    """Raises ValueError where the hub does not take it; the folder stays."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    try:
+        api = HfApi()
+        api.create_repo(repository, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder)
+    except (HfHubHTTPError, LocalTokenNotFoundError, OSError, ValueError) as error:
+        raise ValueError(
+            f"the model is saved in {folder}, but {repository} on the hub did not take it:"
+            f" {' '.join(str(error).split())[:200]}"
+        ) from None

@@ -1,0 +1,247 @@
+"""Train a decoder from one configuration file.
+
+    unified train configs/pocket/decoder.yaml [--resume]
+    torchrun --nproc-per-node 8 -m unified train CONFIG
+
+The order of the data and every random number depend on the seed and the step alone, so that a run
+killed and resumed ends with the weights, bit for bit, of one never stopped. A step's loss is
+divided by what all its positions count together, over all passes and processes: the gradient is
+that of one large batch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unified.grammar import MODALITIES
+from unified.training.checkpoint import Saved, read_saved, torn
+from unified.training.config import TrainConfig
+from unified.training.export import export
+from unified.training.journal import Journal
+from unified.training.passes import Pass
+from unified.training.processes import Processes
+from unified.training.run import MARKS, Run
+from unified.training.samples import show_samples
+from unified_tokenizers.checkpoint import changed_settings
+
+__all__ = ["train"]
+
+
+def train(config: TrainConfig, resume: bool = False) -> Path:
+    """Run a training to its end; returns the folder of the finished model.
+
+    Raises:
+        ValueError: bad data, a run that exists already (without `resume`), a checkpoint of another
+            run, or an alarm that `alarms.stop` names.
+    """
+    found = Processes()
+    output = Path(config.output)
+    folder = output / "checkpoints"
+    if found.world > 1 and config.rows // config.rows_at_once % found.world:
+        raise ValueError(
+            f"{config.rows} rows a step in passes of {config.rows_at_once} do not divide among"
+            f" {found.world} processes; change rows or rows_at_once"
+        )
+    saved = read_saved(folder)
+    if saved is not None and not resume:
+        raise ValueError(f"{output} holds a run already; go on with --resume or remove it")
+    output.mkdir(parents=True, exist_ok=True)
+    with _alone(output) if found.first else nullcontext():
+        return _train(config, found, saved)
+
+
+def _train(config: TrainConfig, found: Processes, saved: Saved | None) -> Path:
+    from unified.training.preference import PreferenceRun
+
+    folder = Path(config.output) / "checkpoints"
+    run = (Run if config.preferences is None else PreferenceRun)(config, found)
+    with ExitStack() as stack:
+        stack.callback(found.leave)
+        journal = stack.enter_context(Journal(config, saved.step if saved else 0, found.first))
+        for name in torn(folder):
+            journal.say(f"{name} is not complete and is left aside")
+        if saved is not None:
+            run.restore(saved)
+            for line in _changes(saved, config, found):
+                journal.say(line)
+        run.open_data(saved)
+        stack.callback(run.loader.close)
+        _loop(run, journal, stack.enter_context(_Signals()))
+        return export(config, found, run.trained_weights(), run.step, run.ids, run.measured)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Raises ValueError where another run writes to this folder. The lock goes with its process."""
+    with (output / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"another process trains in {output}; wait for it, or end it first"
+            ) from None
+        yield
+
+
+def _changes(saved: Saved, config: TrainConfig, found: Processes) -> list[str]:
+    """What is not as it was when the checkpoint was made."""
+    said = [f"going on from step {saved.step}"]
+    if changed := changed_settings(saved.state["settings"], asdict(config)):
+        said.append(f"with other settings: {changed}")
+    before = len(saved.ranks)
+    if before != found.world:
+        said.append(
+            f"{found.world} processes instead of {before}: model, optimizer and the order of the"
+            f" data go on as they were, since both divide its {config.lanes} lanes; sums are"
+            " rounded in another order"
+        )
+    return said
+
+
+def _loop(run: Run, journal: Journal, signals: _Signals) -> None:
+    config, found = run.config, run.found
+    sums, ids, began = torch.zeros(2, MARKS, dtype=torch.float64), 0.0, time.perf_counter()
+    while run.step < config.steps:
+        passes = run.take_step()
+        for report in run.reports:
+            journal.say(f"skipped: {report}")
+        weight, step_ids, asked = found.total(
+            [run.weight(passes), sum(p.num_ids for p in passes), signals.asked]
+        )
+        if step_ids == 0:
+            journal.say(f"the data has ended after {run.step} steps")
+            _validate(run, journal, last=True)
+            run.save()
+            return
+        done = _step(run, journal, passes, weight)
+        run.ids += int(step_ids)
+        sums, ids = sums + done.sums, ids + step_ids
+        last = run.step == config.steps
+        if run.step % config.log_every == 0 or last:
+            speed = ids / (time.perf_counter() - began)
+            _log(run, journal, _means(sums), done, speed)
+            sums, ids, began = torch.zeros_like(sums), 0.0, time.perf_counter()
+        if run.step % config.validate_every == 0 or last:
+            _validate(run, journal, last)
+            began = time.perf_counter()
+        if run.step % config.save_every == 0 or last or asked:
+            run.save()
+        if asked:
+            journal.say(f"stopped at step {run.step}; go on with --resume")
+            raise SystemExit(128 + (signals.asked or signal.SIGTERM))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """sums: of losses and their counts by modality, (2, M). Norms of gradient and output; rate."""
+
+    sums: Tensor
+    gradient_norm: float
+    output_norm: float
+    rate: float
+
+
+def _step(run: Run, journal: Journal, passes: list[Pass], weight: float) -> _Step:
+    """One optimizer step. Raises ValueError for an alarm that is to end the run."""
+    found = run.found
+    run.masters.hand_down()
+    sums, output_norm = run.gradients(passes, weight)
+    if not run.sharded:
+        found.add_up(p.grad for p in run.masters.parameters.values() if p.grad is not None)
+    norm = run.clip()
+    *flat, output_norm = found.total([*sums.flatten().tolist(), output_norm / found.world])
+    sums = torch.tensor(flat, dtype=torch.float64).view(2, MARKS)
+    keys = [key for taken in passes for key in taken.keys]
+    warm = run.step >= run.config.warmup
+    alarms = run.watch.look(run.step + 1, _means(sums), norm, output_norm, keys, warm)
+    for alarm in alarms:
+        journal.say(str(alarm))
+    if any(alarm.stop for alarm in alarms):
+        run.forget()
+        run.save()
+        raise ValueError(
+            f"{alarms[0]}. The checkpoint of step {run.step} is kept; alarms.jsonl has the samples'"
+            " keys. Lower learning_rate or take the samples out"
+        )
+    rate = 0.0 if any(alarm.kind == "nan" for alarm in alarms) else run.update()
+    run.forget()
+    run.step += 1
+    if run.average is not None:
+        run.average.update(run.masters.parameters, run.step)
+    return _Step(sums, norm, output_norm, rate)
+
+
+def _means(sums: Tensor) -> dict[str, float]:
+    """Mean losses by modality of sums and counts (2, M)."""
+    return {
+        name: float(sums[0, number] / sums[1, number])
+        for name, number in MODALITIES.items()
+        if sums[1, number] > 0
+    }
+
+
+def _log(run: Run, journal: Journal, means: dict[str, float], done: _Step, speed: float) -> None:
+    figures = {f"train/{name}_loss": mean for name, mean in means.items()}
+    figures |= {
+        "train/gradient_norm": done.gradient_norm,
+        "train/output_norm": done.output_norm,
+        "train/ids_per_second": speed,
+        "train/learning_rate": done.rate,
+        "train/ids": float(run.ids),
+    }
+    figures |= {name: float(values.mean()) for name, values in run.extra.items()}
+    for name, count in run.loader.counts.items():
+        figures[f"data/{name}"] = float(count)
+    shown = "  ".join(f"{name} {mean:.3f}" for name, mean in means.items() if name != "marker")
+    journal.figures(run.step, figures, f"{shown}  {speed:.0f} ids/s")
+
+
+def _validate(run: Run, journal: Journal, last: bool) -> None:
+    config = run.config
+    with run.masters.holding(run.trained_weights()):
+        found = run.heldout.measure(run.trainee, config.rows_at_once)
+    run.measured |= found
+    for name, value in found.items():
+        journal.say(f"step {run.step}: held-out {name} {value:.3f}")
+    if found:
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in found.items())
+        journal.figures(run.step, {f"heldout/{n}": v for n, v in found.items()}, shown)
+    samples = config.samples
+    if samples is not None and (run.step % samples.every == 0 or last):
+        show_samples(config, run.found, run.trained_weights(), samples, journal, run.step)
+
+
+class _Signals:
+    """SIGTERM and SIGINT let the step at hand end and a checkpoint be written; a second SIGINT
+    does not wait. asked: the number of the signal, or 0."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = number

@@ -1,0 +1,83 @@
+"""What a run begins with: a model of a folder or a new one, with a text tokenizer for its texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unified.feeding.samples import find_shards
+from unified.feeding.source import leaves
+from unified.model import UnifiedModel
+from unified.new_model import begin_with
+from unified.text import TextTokenizer
+from unified.training.config import TrainConfig
+from unified_data.document import Text
+from unified_data.shards import read_shards
+from unified_tokenizers import load_tokenizer
+
+__all__ = ["build_model"]
+
+
+def build_model(config: TrainConfig) -> UnifiedModel:
+    """The model to train.
+
+    With `start` alone it is that one. With `start` and `model`, a new decoder that begins with the
+    other's rows and layers; its text tokenizer is the start's. With `model` alone, a new decoder
+    with random weights, whose text tokenizer is learnt, or read if it was before.
+
+    Raises ValueError when the one that was has more ids than `text_size`, and for a start whose
+    decoder has another shape.
+    """
+    torch.manual_seed(config.seed)
+    start = None if config.start is None else UnifiedModel.from_pretrained(config.start)
+    if start is not None and config.model is None:
+        named = [n for n in ("image_tokenizer", "audio_tokenizer") if getattr(config, n)]
+        if named or config.fresh:
+            raise ValueError(
+                f"{named or ['fresh']} would give {config.start} another vocabulary: state the"
+                " decoder's shape in model as well"
+            )
+        return start
+    text = start.text_tokenizer if start is not None else _text_tokenizer(config)
+    assert config.model is not None
+    model = UnifiedModel.create(
+        config.model,
+        text_tokenizer=text,
+        image_tokenizer=_tokenizer(config.image_tokenizer),
+        audio_tokenizer=_tokenizer(config.audio_tokenizer),
+        format=config.format,
+        max_grid=config.max_grid,
+    )
+    if start is not None:
+        begin_with(model.hf, model.vocabulary, start.hf, start.vocabulary, config.fresh)
+    return model
+
+
+def _tokenizer(folder: str | None) -> Any:
+    return None if folder is None else load_tokenizer(folder)
+
+
+def _text_tokenizer(config: TrainConfig) -> TextTokenizer:
+    folder = Path(config.output) / "text_tokenizer"
+    if (folder / "tokenizer.json").exists():
+        text = TextTokenizer.load(folder)
+        if text.size > config.text_size:  # fewer: the texts held no more
+            raise ValueError(
+                f"the text tokenizer in {folder} has {text.size} ids, text_size is "
+                f"{config.text_size}; remove the folder to learn another"
+            )
+        return text
+    # A world repeats its sentences: each once is enough to learn merges from.
+    text = TextTokenizer.train(sorted(set(_texts(config))), config.text_size)
+    text.save(folder)
+    return text
+
+
+def _texts(config: TrainConfig) -> Iterator[str]:
+    for _, source in leaves(config.sources):
+        for shard in find_shards(source.shards):
+            for _, document in read_shards(shard):
+                yield from (s.text for s in document.segments if isinstance(s, Text))

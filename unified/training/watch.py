@@ -1,0 +1,111 @@
+"""Alarms: losses that are no numbers, losses that leap, an output norm that grows.
+
+A growing norm of what enters the last norm came before divergence in Chameleon's training, when the
+loss still looked well (arXiv:2405.09818, section 2.3).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from unified.training.config import Alarms
+
+__all__ = ["Alarm", "Watch"]
+
+WINDOW = 50
+# Too few steps for a median that means something.
+FEWEST = 10
+# Keys told with an alarm; all of a step may be thousands.
+KEYS = 64
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """kind: nan, spike or output_norm. found, limit: the figure and what it crossed. keys: of the
+    step's samples, "source/key"."""
+
+    step: int
+    kind: str
+    what: str
+    found: float
+    limit: float
+    keys: tuple[str, ...]
+    stop: bool
+
+    def __str__(self) -> str:
+        what = {
+            "nan": f"{self.what} is {self.found}; this step changed nothing",
+            "spike": f"{self.what} is {self.found:.3f}, above {self.limit:.3f}",
+            "output_norm": f"the output norm is {self.found:.3f}, above {self.limit:.3f}",
+        }[self.kind]
+        return f"alarm at step {self.step}: {what}; samples {', '.join(self.keys[:3])}, ..."
+
+
+class Watch:
+    """Looks at every step's figures; `folder`/alarms.jsonl gets a line for each alarm."""
+
+    def __init__(self, settings: Alarms, folder: Path | None) -> None:
+        """folder: None where another process writes."""
+        self.settings = settings
+        self.folder = folder
+        self._losses: dict[str, deque[float]] = {}
+        self._first_norms: list[float] = []
+
+    def look(
+        self,
+        step: int,
+        losses: dict[str, float],
+        gradient_norm: float,
+        output_norm: float,
+        keys: Sequence[str],
+        warm: bool,
+    ) -> list[Alarm]:
+        """The alarms of a step (before its update).
+
+        losses: means by modality. warm: whether warm-up is over.
+        """
+        found: list[Alarm] = []
+
+        def alarm(kind: str, what: str, value: float, limit: float) -> None:
+            stop = kind in self.settings.stop
+            found.append(Alarm(step, kind, what, value, limit, tuple(keys[:KEYS]), stop))
+
+        figures = {f"the {name} loss": v for name, v in losses.items()}
+        for what, value in {**figures, "the gradient norm": gradient_norm}.items():
+            if not math.isfinite(value):
+                alarm("nan", what, value, math.inf)
+        if not found:
+            for name, value in losses.items():
+                past = self._losses.setdefault(name, deque(maxlen=WINDOW))
+                if len(past) >= FEWEST and value > self.settings.spike * median(past):
+                    limit = self.settings.spike * median(past)
+                    alarm("spike", f"the {name} loss", value, limit)
+                past.append(value)
+            if len(self._first_norms) >= FEWEST:
+                limit = self.settings.output_norm * median(self._first_norms)
+                if output_norm > limit:
+                    alarm("output_norm", "the output norm", output_norm, limit)
+            if warm and len(self._first_norms) < WINDOW:
+                self._first_norms.append(output_norm)
+        if found and self.folder is not None:
+            with (self.folder / "alarms.jsonl").open("a", encoding="utf-8") as file:
+                for one in found:
+                    file.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
+        return found
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "losses": {name: list(past) for name, past in self._losses.items()},
+            "first_norms": self._first_norms,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._losses = {n: deque(past, maxlen=WINDOW) for n, past in state["losses"].items()}
+        self._first_norms = list(state["first_norms"])
