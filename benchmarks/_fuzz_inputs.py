@@ -140,6 +140,8 @@ def sound_records() -> dict[str, Any]:
         "comm": {"data_id": "w/1", "title": "T", "summary_info": content, "step_info": [content]},
         "llava": {"id": 7, "image": "a.png", "conversations": turns},
         "sharegpt": {"messages": said, "images": ["a.png", "d.gif"], "audios": ["o.ogg"]},
+        "preferences": {"prompt": said[:2], "chosen": "<image>yes", "rejected": said[2:],
+                        "images": ["a.png", "d.gif", "b.jpg"], "audios": ["o.ogg"]},
         "pairs": {"id": "p", "text": "a cat", "image": "e.bmp", "audio": "s.flac"},
         "coco": {"images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "t.png"}],
                  "annotations": [{"id": 5, "image_id": 1, "caption": "c"},

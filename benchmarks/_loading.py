@@ -110,7 +110,7 @@ def loader_over_webdataset(
     and what the grammar allows at each, packed into rows. Medians of several stretches, one of each
     after the other.
 
-    Returns samples a second by name, `ratio` over `webdataset_ids` and `ratio_plain` over the first.
+    Returns samples a second by name, `ratio` over `webdataset_ids`, `ratio_plain` over the other.
     """
     shards = tuple(str(path) for _, s in leaves(sources) for path in find_shards(s.shards))
     stored = read_stored_codes(Path(shards[0]).parent)

@@ -23,7 +23,8 @@ def import_data(
         str,
         typer.Argument(
             metavar="KIND",
-            help="obelics, mmc4, comm, llava, sharegpt, coco, folder, webdataset or pairs.",
+            help="obelics, mmc4, comm, llava, sharegpt, coco, folder, webdataset, pairs or"
+            " preferences.",
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A file, or a folder of files.")],

@@ -1,7 +1,7 @@
 """Random access to the samples of one shard, of documents or of stored codes.
 
 The headers are read once; a sample's members lie together, so fetching one is a single read. What
-is held is a file descriptor, a key and an offset a sample: never the contents.
+is held is a file descriptor and 8 bytes a sample: never the contents, nor the keys.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,33 +55,35 @@ class ShardFile:
             self.close()
             raise ValueError(f"shard {path} cannot be read: it is not a regular file")
         self._size = status.st_size
-        self._keys: list[str] = []
         # Sample i lies in [_starts[i], _starts[i + 1]).
         self._starts = array("q")
-        end = 0
+        end, last = 0, ""
         try:
             if self._read(0, 263)[257:262] != b"ustar" and not self._is_empty():
                 raise ValueError("not an uncompressed tar file; was it cut off?")
             for member in scan_members(self._read, 0, self._size):
                 key = _key_of(member)
-                if key is None or not self._keys or key != self._keys[-1]:
-                    self._keys.append(shown_key(member.name) if key is None else key)
+                if key is None or key != last:
                     self._starts.append(member.start)
-                end = member.end
+                end, last = member.end, key or shown_key(member.name)
         except (ValueError, OSError) as error:
-            self.torn = f"{f'after sample {self._keys[-1]}' if self._keys else 'at its start'}: "
-            self.torn += str(error)
+            self.torn = f"{f'after sample {last}' if last else 'at its start'}: {error}"
             if not tolerant:
                 self.close()
                 raise ValueError(f"shard {path}, {self.torn}") from None
         self._starts.append(min(end, self._size))  # a cut may lie in the filling after a member
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._starts) - 1
 
     def key(self, i: int) -> str:
         """The key of sample i (letters, digits, - and _). Keys may repeat."""
-        return self._keys[self._number(i)]
+        i = self._number(i)
+        start, end = self._starts[i], self._starts[i + 1]
+        try:
+            return _shown(next(scan_members(self._read, start, end, whole=False)))
+        except (ValueError, OSError) as error:
+            raise ValueError(f"shard {self.path}, sample number {i}: {error}") from None
 
     def parts(self, i: int) -> tuple[str, Any, dict[str, bytes]]:
         """Key, JSON value and media bytes by member name of sample i.
@@ -91,11 +94,22 @@ class ShardFile:
         document's reader to say.
         """
         i = self._number(i)
-        key = self._keys[i]
+        start, end = self._starts[i], self._starts[i + 1]
+        name = f"number {i}"
         try:
-            return key, *self._parts(key, self._starts[i], self._starts[i + 1])
+            if end - start > MAX_SAMPLE:
+                name = self.key(i)
+                raise ValueError(
+                    f"it is {end - start:,} bytes long, expected at most {MAX_SAMPLE:,}"
+                )
+            data = self._read(start, end - start)
+            if len(data) < end - start:
+                raise ValueError("the shard has become shorter since it was opened")
+            members = list(_members(data))
+            name = _shown(members[0][0])
+            return name, *_parts(name, members)
         except (ValueError, OSError) as error:
-            raise ValueError(f"shard {self.path}, sample {key}: {error}") from None
+            raise ValueError(f"shard {self.path}, sample {name}: {error}") from None
 
     def close(self) -> None:
         """Give the file descriptor back; nothing can be read after that."""
@@ -113,8 +127,8 @@ class ShardFile:
         self.close()
 
     def _number(self, i: int) -> int:
-        if not 0 <= i < len(self._keys):
-            raise IndexError(f"shard {self.path} has {len(self._keys)} samples, {i} was asked for")
+        if not 0 <= i < len(self):
+            raise IndexError(f"shard {self.path} has {len(self)} samples, {i} was asked for")
         return i
 
     def _read(self, offset: int, count: int) -> bytes:
@@ -123,27 +137,29 @@ class ShardFile:
     def _is_empty(self) -> bool:
         return self._size >= 1024 and not self._read(0, 1024).strip(b"\0")
 
-    def _parts(self, key: str, start: int, end: int) -> tuple[Any, dict[str, bytes]]:
-        if end - start > MAX_SAMPLE:
-            raise ValueError(f"it is {end - start:,} bytes long, expected at most {MAX_SAMPLE:,}")
-        data = self._read(start, end - start)
-        if len(data) < end - start:
-            raise ValueError("the shard has become shorter since it was opened")
-        media: dict[str, bytes] = {}
 
-        def read(offset: int, count: int) -> bytes:
-            return data[offset : offset + count]
+def _members(data: bytes) -> Iterator[tuple[Member, bytes]]:
+    """The members of one sample with what they hold."""
 
-        for member in scan_members(read, 0, len(data), whole=False):
-            if _key_of(member) is None:
-                raise ValueError(_complaint(member))
-            if member.name in media:
-                raise ValueError(f"member {member.name!r} is there twice")
-            media[member.name] = read(member.offset, member.size)
-        text = media.pop(f"{key}.json", None)
-        if text is None:
-            raise ValueError(f"there is no {key}.json")
-        return parse_json(text, f"{key}.json"), media
+    def read(offset: int, count: int) -> bytes:
+        return data[offset : offset + count]
+
+    for member in scan_members(read, 0, len(data), whole=False):
+        yield member, read(member.offset, member.size)
+
+
+def _parts(key: str, members: Iterable[tuple[Member, bytes]]) -> tuple[Any, dict[str, bytes]]:
+    media: dict[str, bytes] = {}
+    for member, content in members:
+        if _key_of(member) is None:
+            raise ValueError(_complaint(member))
+        if member.name in media:
+            raise ValueError(f"member {member.name!r} is there twice")
+        media[member.name] = content
+    text = media.pop(f"{key}.json", None)
+    if text is None:
+        raise ValueError(f"there is no {key}.json")
+    return parse_json(text, f"{key}.json"), media
 
 
 def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON) -> Any:
@@ -164,6 +180,10 @@ def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON) -> Any:
 def shown_key(name: str) -> str:
     """What stands for the key of a member whose name has none: safe to print and to file under."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:100] or "_"
+
+
+def _shown(member: Member) -> str:
+    return _key_of(member) or shown_key(member.name)
 
 
 def _key_of(member: Member) -> str | None:

@@ -53,7 +53,8 @@ class Broken:
 class ShardWriter:
     """Writes documents into SPLIT-KIND-00000.tar, ...; a context manager.
 
-    A shard is closed when it holds max_samples or has reached max_bytes. Each is written beside
+    A shard is closed when it holds max_samples or has reached max_bytes, but not between documents
+    that belong together. Each is written beside
     its place and renamed when complete. Equal documents in equal order give equal bytes. When the
     block ends in an error the shard at hand is removed.
     """
@@ -89,14 +90,20 @@ class ShardWriter:
         """Append a document. key: letters, digits, - and _, unique in its shard."""
         self.write_parts(key, *document.to_parts(key))
 
-    def write_parts(self, key: str, obj: dict[str, Any], media: dict[str, bytes]) -> None:
-        """Append a document already taken apart by `Document.to_parts(key)`."""
+    def write_parts(
+        self, key: str, obj: dict[str, Any], media: dict[str, bytes], joined: bool = False
+    ) -> None:
+        """Append a document already taken apart by `Document.to_parts(key)`.
+
+        joined: the next one will be in the same shard.
+        """
         if self._tar is None:
             self._open()
         assert self._tar is not None
         add_sample(self._tar, key, obj, media)
         self._samples += 1
-        if self._samples >= self.max_samples or self._tar.offset >= self.max_bytes:
+        full = self._samples >= self.max_samples or self._tar.offset >= self.max_bytes
+        if full and not joined:
             self._close()
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ def test_the_readers_accept_or_refuse_whatever_comes(fuzzing):
     assert (found["fuzz_cases"], found["fuzz_failures"]) == (250, 0)
     assert found["accepted"] + found["refused"] == 250
     assert min(found["accepted"], found["refused"]) > 30
-    assert len(found["by_target"]) == 14
+    assert len(found["by_target"]) == 15
     assert sum(found["by_reason"].values()) <= found["refused"]
 
 

@@ -183,7 +183,7 @@ def test_a_shard_that_became_shorter_is_noticed(tmp_path):
     path = tar_of(tmp_path / "x.tar", [("a.json", TEXT), ("b.json", TEXT)])
     with ShardFile(path) as shard:
         os.truncate(path, 600)
-        with pytest.raises(ValueError, match="sample b: the shard has become shorter"):
+        with pytest.raises(ValueError, match="sample number 1: the shard has become shorter"):
             shard.parts(1)
 
 

@@ -120,6 +120,15 @@ def test_any_number_of_workers_makes_the_same_rows_and_states(loader):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_worker_that_is_killed_is_missed_in_one_line(loader):
+    with loader(workers=1) as one:
+        rows = iter(one)
+        next(rows)
+        one._streams[0]._process.kill()
+        with pytest.raises(ValueError, match=r"a worker .* has ended \(exit code -9\)"):
+            list(rows)
+
+
 def test_a_state_at_any_point_gives_exactly_the_rows_that_follow(loader):
     whole = loader()
     points = {0: (json.dumps(whole.state()), whole.counts)}

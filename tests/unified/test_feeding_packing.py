@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified.feeding.layout import Laid
+from unified.feeding.laid import Laid
 from unified.feeding.packing import Packer, Piece, TooLongError, cut, fill_row, fullest, pieces_of
 from unified.feeding.row import Row
 

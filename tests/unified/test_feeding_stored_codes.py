@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unified.coded import CodedAudio, CodedImage
-from unified.feeding.samples import Samples, find_shards
+from unified.feeding.samples import Samples, allow_open, find_shards
 from unified.feeding.source import Source
 from unified.feeding.stored_codes import CodesOf, StoredCodes, read_stored_codes
 from unified.vocabulary import Vocabulary
@@ -175,3 +175,19 @@ def test_shards_are_found_by_name_pattern_and_folder(write_codes, random_documen
 def test_documents_are_not_taken_for_codes(tiny_sequencer):
     with pytest.raises(ValueError, match="sample holds documents, not codes; tokenize them first"):
         Samples("draw", Source("data/sample/train-draw-*.tar"), tiny_sequencer.vocabulary)
+
+
+def test_as_many_shards_can_be_open_as_a_run_has(monkeypatch):
+    import resource
+
+    limits = [100, 5000]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.__setitem__(slice(2), new))
+    allow_open(3000)
+    assert limits == [3200, 5000]
+    allow_open(10)
+    assert limits == [3200, 5000]
+    with pytest.raises(
+        ValueError, match="have 9,000 shards, but the system lets a process open 5,000"
+    ):
+        allow_open(9000)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from unified.feeding import Source, held_out_rows, prepare_sources
-from unified.feeding import tokenize as module
+from unified.feeding import coded_shard as module
 from unified.feeding.coder import Coder
 from unified.feeding.samples import Samples, find_shards
 from unified.feeding.stored_codes import read_stored_codes

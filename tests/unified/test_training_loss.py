@@ -46,6 +46,7 @@ def test_loss_and_gradients_are_those_of_all_logits(
     case, z_loss, softcap, chunk_bytes, monkeypatch
 ):
     monkeypatch.setattr(module, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(module, "FEWEST", 1)
     features, head, bias, targets, weights, _ = case
     expected, losses = dense(*case, z_loss, softcap)
     whole = Head((HeadPart(0, head, bias),), softcap)

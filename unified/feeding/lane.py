@@ -15,7 +15,7 @@ from unified.feeding.mixing import Mixture
 from unified.feeding.order import sample_at
 from unified.feeding.packing import Packer, Piece, TooLongError, fill_row, pieces_of
 from unified.feeding.row import COUNTS, Row
-from unified.feeding.samples import Samples
+from unified.feeding.samples import Samples, allow_open
 from unified.feeding.source import Source, leaves
 from unified.feeding.transforms import Draws, transform
 from unified.grammar import Grammar
@@ -48,6 +48,7 @@ class Feed:
         self.samples = {
             name: Samples(name, source, grammar.vocabulary) for name, source in self.sources.items()
         }
+        allow_open(sum(samples.num_shards for samples in self.samples.values()))
         self.layout = Layout(grammar, text_tokenizer)
 
     def pieces(self, name: str, place: int, sample: int, draws: Draws) -> tuple[list[Piece], bool]:

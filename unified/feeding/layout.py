@@ -18,6 +18,7 @@ import numpy as np
 
 from unified.block import Ranges
 from unified.coded import CodedAudio, CodedImage
+from unified.feeding.laid import Laid, Parts, Passage
 from unified.feeding.stored_codes import Stored
 from unified.grammar import MODALITIES, Grammar
 from unified.grammar_state import State
@@ -28,37 +29,12 @@ from unified.span_state import SpanState
 from unified.text import TextTokenizer
 from unified_data.document import Text
 
-__all__ = ["Laid", "Layout"]
+__all__ = ["Layout"]
 
 _KEPT_IDS = 2_000_000
 """Ids of texts, and as many of shapes of spans, that a layout remembers: about 20 MB."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Laid:
-    """A document as ids.
-
-    Attributes:
-        ids: int32 (L,).
-        loss: float32 (L,), the weight of predicting each id.
-        allowed: int32 (L,), index into `Layout.ranges`.
-        modality: uint8 (L,).
-        units: where a document may be cut: the places where its begin, each segment with the
-            markers before it, and its end start; and L.
-        texts: for each unit whether it is a text, which may be cut inside.
-        codes: for each picture or sound its kind, where it starts, and from there the places of its
-            codes by level.
-    """
-
-    ids: np.ndarray
-    loss: np.ndarray
-    allowed: np.ndarray
-    modality: np.ndarray
-    units: list[int]
-    texts: list[bool]
-    codes: list[tuple[str, int, list[np.ndarray]]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -70,17 +46,6 @@ class _Span:
     allowed: np.ndarray
     modality: np.ndarray
     places: list[np.ndarray]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Passage:
-    """Markers, and what is allowed at each of them and after them. ends: how many of them end the
-    role before."""
-
-    ids: np.ndarray
-    allowed: np.ndarray
-    after: int
-    ends: int = 0
 
 
 class _Kept(Generic[T]):
@@ -104,56 +69,6 @@ class _Kept(Generic[T]):
         return found[0]
 
 
-class _Parts:
-    """A document being put together."""
-
-    def __init__(self) -> None:
-        self.ids: list[np.ndarray] = []
-        self.allowed: list[np.ndarray] = []
-        self.modality: list[np.ndarray] = []
-        self.weights: list[float] = []
-        self.counts: list[int] = []
-        self.units: list[int] = []
-        self.texts: list[bool] = []
-        self.codes: list[tuple[str, int, list[np.ndarray]]] = []
-        self.own: list[tuple[np.ndarray, float]] = []  # places of a weight of their own
-        self.length = 0
-
-    def unit(self, text: bool = False) -> None:
-        self.units.append(self.length)
-        self.texts.append(text)
-
-    def add(
-        self, ids: np.ndarray, allowed: np.ndarray, modality: np.ndarray, weight: float
-    ) -> None:
-        self.ids.append(ids)
-        self.allowed.append(allowed)
-        self.modality.append(modality)
-        self.weights.append(weight)
-        self.counts.append(len(ids))
-        self.length += len(ids)
-
-    def markers(self, passage: _Passage, weights: tuple[float, float], factor: float) -> None:
-        """weights: as `loss_weights` gives them."""
-        count, ends = len(passage.ids), passage.ends
-        if not count:
-            return
-        # They are mostly all of one kind; counted apart where they are not.
-        self.add(passage.ids, passage.allowed, np.zeros(count, np.uint8), weights[1] * factor)
-        if ends:
-            self.weights[-1:] = [weights[0] * factor, weights[1] * factor]
-            self.counts[-1:] = [ends, count - ends]
-
-    def laid(self) -> Laid:
-        loss = np.repeat(np.array(self.weights, np.float32), self.counts)
-        for places, weight in self.own:
-            loss[places] = weight
-        return Laid(
-            np.concatenate(self.ids), loss, np.concatenate(self.allowed),
-            np.concatenate(self.modality), [*self.units, self.length], self.texts, self.codes,
-        )  # fmt: skip
-
-
 class Layout:
     """Lays documents out under one grammar. `ranges`: all that it has come across so far."""
 
@@ -164,8 +79,8 @@ class Layout:
         self._text_tokenizer = text_tokenizer
         self._texts: _Kept[np.ndarray] = _Kept(_KEPT_IDS)
         self._spans: _Kept[_Span] = _Kept(_KEPT_IDS)
-        self._passages: dict[tuple[str | None, str | None, str, str | None], _Passage] = {}
-        self._closings: dict[tuple[str | None, str | None], _Passage] = {}
+        self._passages: dict[tuple[str | None, str | None, str, str | None], Passage] = {}
+        self._closings: dict[tuple[str | None, str | None], Passage] = {}
         self._inside: dict[str | None, int] = {}  # a text of each role: what may follow its ids
         state = grammar.start()
         self._begin = self._follow(state, grammar.begin)
@@ -196,7 +111,7 @@ class Layout:
         grammar = self.grammar
         losses, roles = [s.loss for s in segments], [s.role for s in segments]
         leading, closing = loss_weights(losses, roles, grammar)
-        parts = _Parts()
+        parts = Parts()
         parts.unit()
         parts.markers(self._begin, (0.0, 0.0), weight)
         if without and grammar.instead:
@@ -245,9 +160,9 @@ class Layout:
 
     def _add_span(
         self,
-        parts: _Parts,
+        parts: Parts,
         segment: CodedImage | CodedAudio,
-        passage: _Passage,
+        passage: Passage,
         weight: float,
         media_loss: float,
     ) -> None:
@@ -282,16 +197,16 @@ class Layout:
             np.zeros(count, np.uint8),
         )
 
-    def _follow(self, state: State, ids: Sequence[int], ends: int = 0) -> _Passage:
+    def _follow(self, state: State, ids: Sequence[int], ends: int = 0) -> Passage:
         """Feed markers to a state. ends: how many of them end the role before."""
         allowed = []
         for id in ids:
             allowed.append(self._number(state.allowed()))
             state.advance(id)
         after = self._number(state.allowed())
-        return _Passage(np.array(ids, np.int32), np.array(allowed, np.int32), after, ends)
+        return Passage(np.array(ids, np.int32), np.array(allowed, np.int32), after, ends)
 
-    def _passage(self, before: str | None, role: str | None, segment: Stored) -> _Passage:
+    def _passage(self, before: str | None, role: str | None, segment: Stored) -> Passage:
         """What stands between a segment of a kind and role and the next one."""
         kind = "text" if isinstance(segment, Text) else segment.kind
         following = segment.role or self.grammar.format.start
@@ -315,7 +230,7 @@ class Layout:
         self._passages[key] = found
         return found
 
-    def _closing(self, before: str | None, role: str | None) -> _Passage:
+    def _closing(self, before: str | None, role: str | None) -> Passage:
         """The ids that end a document after a segment of this kind and role."""
         found = self._closings.get((before, role))
         if found is None:

@@ -55,7 +55,7 @@ class Loader:
         if length < 2:
             raise ValueError(f"rows have {length} places, expected at least 2")
         self._plan = Plan(dict(sources), length, lanes, seed, max_broken)
-        self._language = Language.of(sequencer)
+        self._sequencer = sequencer
         self._feed = Feed(self._plan, sequencer.grammar, sequencer.text_tokenizer)
         self._workers = workers
         self._states: dict[int, dict[str, Any]] = {
@@ -86,7 +86,8 @@ class Loader:
         if self._workers:
             shared = [lanes[worker :: self._workers] for worker in range(self._workers)]
             states = [{lane: self._states[lane] for lane in some} for some in shared]
-            self._streams = [Worker(self._plan, self._language, some) for some in states]
+            language = Language.of(self._sequencer)
+            self._streams = [Worker(self._plan, language, some) for some in states]
         else:
             self._streams = [in_turn(self._feed, lanes, self._states)]
         return self._merged(self._streams)

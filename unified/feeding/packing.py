@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unified.block import Ranges
-from unified.feeding.layout import Laid
+from unified.feeding.laid import Laid
 
 __all__ = ["Packer", "Piece", "TooLongError", "cut", "fill_row", "fullest", "pieces_of"]
 

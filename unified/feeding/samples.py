@@ -13,7 +13,10 @@ from unified.vocabulary import Vocabulary
 from unified_data.shard_file import ShardFile
 from unified_data.shards import INDEX, read_index
 
-__all__ = ["Samples", "find_shards"]
+__all__ = ["Samples", "allow_open", "find_shards"]
+
+_OTHER_FILES = 200
+"""Files that the rest of a process may have open."""
 
 
 def find_shards(shards: Iterable[str]) -> list[Path]:
@@ -36,6 +39,27 @@ def find_shards(shards: Iterable[str]) -> list[Path]:
     return found
 
 
+def allow_open(shards: int) -> None:
+    """Let this process have so many shards open at a time.
+
+    Raises ValueError where the system does not allow it.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows: it has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = shards + _OTHER_FILES
+    if soft in (resource.RLIM_INFINITY, -1) or wanted <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        raise ValueError(
+            f"the sources have {shards:,} shards, but the system lets a process open {hard:,} "
+            "files; make the shards larger, or allow more (ulimit -n)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class Samples:
     """All samples of one source of code shards. Shards are opened when one of theirs is read.
 
@@ -44,7 +68,7 @@ class Samples:
     """
 
     def __init__(self, name: str, source: Source, vocabulary: Vocabulary) -> None:
-        self.name = name
+        self._name = name
         self._paths = find_shards(source.shards)
         self._open: dict[int, ShardFile] = {}
         self._stored: list[StoredCodes] = []
@@ -67,13 +91,13 @@ class Samples:
         stored = read_stored_codes(folder)
         if stored is None:
             raise ValueError(
-                f"source {self.name}: {folder} holds documents, not codes; tokenize them first "
+                f"source {self._name}: {folder} holds documents, not codes; tokenize them first "
                 "(unified data tokenize)"
             )
-        stored.check(vocabulary, f"source {self.name}: {folder}")
+        stored.check(vocabulary, f"source {self._name}: {folder}")
         if stored.round_trip != source.round_trip:
             raise ValueError(
-                f"source {self.name}: the codes in {folder} have round_trip {stored.round_trip}, "
+                f"source {self._name}: the codes in {folder} have round_trip {stored.round_trip}, "
                 f"the source says {source.round_trip}"
             )
         return stored, {shard.file: shard.samples for shard in read_index(folder)["shards"]}
@@ -81,8 +105,26 @@ class Samples:
     def __len__(self) -> int:
         return self._ends[-1]
 
+    @property
+    def num_shards(self) -> int:
+        return len(self._paths)
+
     def read(self, number: int) -> tuple[str, list[Stored]]:
         """Key and segments of a sample. Raises ValueError naming shard and key if it is broken."""
+        at, shard, inside = self._find(number)
+        key, obj, media = shard.parts(inside)
+        try:
+            return key, self._stored[at].from_parts(key, obj, media)
+        except ValueError as error:
+            raise ValueError(f"shard {shard.path}, sample {key}: {error}") from None
+
+    def key(self, number: int) -> str:
+        """The key of a sample, of which no more is read. Raises ValueError as `read` does."""
+        _, shard, inside = self._find(number)
+        return shard.key(inside)
+
+    def _find(self, number: int) -> tuple[int, ShardFile, int]:
+        """The number of a sample's shard, the shard, and the sample's number in it."""
         at = bisect_right(self._ends, number)
         inside = number - (self._ends[at - 1] if at else 0)
         shard = self._open.get(at)
@@ -91,11 +133,7 @@ class Samples:
         if inside >= len(shard):
             torn = shard.torn or f"it holds {len(shard)} samples, {INDEX} says more"
             raise ValueError(f"shard {shard.path}, sample number {inside}: {torn}")
-        key, obj, media = shard.parts(inside)
-        try:
-            return key, self._stored[at].from_parts(key, obj, media)
-        except ValueError as error:
-            raise ValueError(f"shard {shard.path}, sample {key}: {error}") from None
+        return at, shard, inside
 
     def where(self, number: int, key: str) -> str:
         """A sample in words, for reports."""

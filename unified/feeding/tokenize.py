@@ -1,8 +1,7 @@
 """Shards of documents to shards of codes, once, and only what is not done yet.
 
-Each shard becomes one of the same name, written beside its place and renamed; a small JSON file
-beside it says which shard it was made from, by what. A run that was killed goes on with the shards
-that lack theirs.
+Each shard becomes one of the same name, written beside its place and renamed. A run that was killed
+goes on with the shards that are not finished (see `coded_shard`).
 """
 
 from __future__ import annotations
@@ -10,35 +9,20 @@ from __future__ import annotations
 import json
 import multiprocessing
 import signal
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unified.feeding.coder import Coder, one_thread
+from unified.feeding.coded_shard import finished, is_whole, read_beside, tokenize_shard
+from unified.feeding.coder import Coder
 from unified.feeding.stored_codes import StoredCodes, read_stored_codes
-from unified_data.document import Audio, Document, Image
-from unified_data.files import atomic_path, atomic_write
-from unified_data.shards import (
-    INDEX,
-    Broken,
-    ShardInfo,
-    add_sample,
-    read_index,
-    read_samples,
-    write_index,
-)
+from unified_data.shards import INDEX, ShardInfo, write_index
 from unified_tokenizers import load_tokenizer
 
-__all__ = ["Coding", "tokenize_shard", "tokenize_shards"]
-
-_WINDOW = 128_000_000
-"""Bytes of decoded media that are held at a time."""
-_REASONS = 20
-"""Reasons for what was left out that are kept of each shard."""
+__all__ = ["Coding", "tokenize_shards"]
 
 Report = Callable[[str], None]
 
@@ -87,7 +71,7 @@ def tokenize_shards(
     coder = coding if isinstance(coding, Coder) else coding.coder()
     _check(shards, folder, coder.stored)
     shown = report or (lambda line: None)
-    left = [shard for shard in shards if _finished(shard, folder, coder.stored) is None]
+    left = [shard for shard in shards if finished(shard, folder, coder.stored) is None]
     if done := len(shards) - len(left):
         shown(f"{done} of {len(shards)} shards are done already")
     if isinstance(coding, Coding) and ray:
@@ -99,112 +83,6 @@ def tokenize_shards(
     for number, result in enumerate(results, done + 1):
         shown(_in_words(number, len(shards), result))
     return _write_index(folder, coder.stored)
-
-
-def tokenize_shard(shard: Path, folder: Path, coder: Coder) -> dict[str, Any]:
-    """Code one shard; returns what the JSON file beside the new one holds."""
-    place = folder / shard.name
-    for old in folder.glob(f".{shard.name}.*.partial"):  # of a run that was killed
-        old.unlink(missing_ok=True)
-    about = _about(shard, coder.stored)
-    samples, reasons = 0, list[str]()
-    with one_thread(), atomic_path(place) as partial:
-        with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for window in _windows(read_samples(shard)):
-                for key, made in _coded(window, coder):
-                    if isinstance(made, str):
-                        reasons.append(f"{key or 'its end'}: {made}")
-                    else:
-                        add_sample(tar, key, *made)
-                        samples += 1
-        size = partial.stat().st_size
-    split, kind = _split_and_kind(shard)
-    about |= {
-        "shard": {"file": shard.name, "split": split, "kind": kind, "samples": samples,
-                  "bytes": size},
-        "left_out": {"samples": len(reasons), "reasons": reasons[:_REASONS]},
-    }  # fmt: skip
-    atomic_write(_beside(place), (json.dumps(about, indent=1) + "\n").encode())
-    return about
-
-
-Sample = tuple[str, Document] | Broken
-
-
-def _windows(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    window: list[Sample] = []
-    size = 0
-    for sample in samples:
-        window.append(sample)
-        if not isinstance(sample, Broken):
-            size += sum(_size(segment) for segment in sample[1])
-        if size > _WINDOW:
-            yield window
-            window, size = [], 0
-    yield window
-
-
-def _size(segment: Any) -> int:
-    if isinstance(segment, Image):
-        return segment.pixels.nbytes
-    return segment.waveform.nbytes if isinstance(segment, Audio) else 0
-
-
-def _coded(
-    window: Sequence[Sample], coder: Coder
-) -> Iterator[tuple[str, str | tuple[dict[str, Any], dict[str, bytes]]]]:
-    """Of each sample its key, and its parts or the reason why there are none."""
-    coded = iter(coder.code([sample[1] for sample in window if not isinstance(sample, Broken)]))
-    for sample in window:
-        if isinstance(sample, Broken):
-            yield sample.key, sample.reason
-            continue
-        segments = next(coded)
-        if isinstance(segments, ValueError):
-            yield sample[0], str(segments)
-        elif not segments:
-            yield sample[0], "the document has no segments"
-        else:
-            yield sample[0], coder.stored.to_parts(sample[0], segments)
-
-
-# What is finished.
-
-
-def _beside(shard: Path) -> Path:
-    return shard.with_suffix(".json")
-
-
-def _about(shard: Path, stored: StoredCodes) -> dict[str, Any]:
-    """What a shard is made from, and by what."""
-    stat = shard.stat()
-    made_from = {"file": shard.name, "bytes": stat.st_size, "time": stat.st_mtime_ns}
-    return {"from": made_from, **stored.to_json()}
-
-
-def _read_beside(path: Path) -> dict[str, Any] | None:
-    """What a JSON file beside a shard says, None where there is none that can be read."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        ShardInfo(**found["shard"])
-        return found if isinstance(found["from"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _finished(shard: Path, folder: Path, stored: StoredCodes) -> dict[str, Any] | None:
-    """What stands beside the codes of a shard, None where they are missing or of another shard."""
-    place = folder / shard.name
-    found = _read_beside(_beside(place))
-    about = _about(shard, stored)
-    if found is None or any(found.get(name) != value for name, value in about.items()):
-        return None
-    return found if _whole(folder, found) else None
-
-
-def _whole(folder: Path, found: dict[str, Any]) -> bool:
-    place = folder / str(found["shard"]["file"])
-    return place.is_file() and place.stat().st_size == found["shard"]["bytes"]
 
 
 def _check(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
@@ -226,7 +104,7 @@ def _check(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
     except OSError as error:
         raise ValueError(f"cannot create folder {folder}: {error.strerror}") from None
     for path in sorted(folder.glob("*.json")):
-        found = _read_beside(path) if path.name != INDEX else None
+        found = read_beside(path) if path.name != INDEX else None
         if found is None:
             continue
         other = StoredCodes.from_json(found, str(path))
@@ -246,22 +124,12 @@ def _whose(stored: StoredCodes) -> str:
     return ", ".join(parts) or "no tokenizer"
 
 
-def _split_and_kind(shard: Path) -> tuple[str, str]:
-    """As the index of the shard's folder says, or else its name: SPLIT-KIND-00000.tar."""
-    if (shard.parent / INDEX).is_file():
-        for info in read_index(shard.parent)["shards"]:
-            if info.file == shard.name:
-                return info.split, info.kind
-    parts = shard.stem.split("-")
-    return (parts[0], "-".join(parts[1:-1])) if len(parts) > 2 else ("train", "mixed")
-
-
 def _write_index(folder: Path, stored: StoredCodes) -> dict[str, Any]:
     """The index of all shards that are finished in the folder."""
     found = [
         about
         for path in sorted(folder.glob("*.json"))
-        if path.name != INDEX and (about := _read_beside(path)) and _whole(folder, about)
+        if path.name != INDEX and (about := read_beside(path)) and is_whole(folder, about)
     ]
     left_out = {
         about["shard"]["file"]: about["left_out"] for about in found if about["left_out"]["samples"]

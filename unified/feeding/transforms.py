@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from unified.feeding.layout import Laid, Layout
+from unified.feeding.laid import Laid
+from unified.feeding.layout import Layout
 from unified.feeding.order import draw
 from unified.feeding.source import Source
 from unified.feeding.stored_codes import Stored

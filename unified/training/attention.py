@@ -19,6 +19,9 @@ from torch import Tensor
 __all__ = ["NAME", "attend", "document_attention", "register"]
 
 NAME = "documents"
+# Products are of lengths that are multiples of this: oneDNN makes code for every new shape, which
+# takes ten times as long as the product itself.
+ALIGNED = 32
 # Queries of one product; a longer document is computed in pieces, each up to its last key.
 QUERIES = 512
 # Documents side by side that are no longer than this together are one product with a mask: of
@@ -74,7 +77,7 @@ def _probabilities(q: Tensor, k: Tensor, first: int, mask: Tensor | None) -> Ten
     by_query = scores.view(groups, shared, queries, -1)
     if mask is None:
         by_query[..., first:].masked_fill_(
-            _future(QUERIES, q.device)[:queries, :queries], -torch.inf
+            _future(_up(QUERIES), q.device)[:queries, :queries], -torch.inf
         )
     else:
         by_query.masked_fill_(mask, -torch.inf)
@@ -122,7 +125,7 @@ def _gradients(
     blocks = _blocks(spans)
     _blank(blocks, *grads)
     scaled = q_HTC * scale
-    groups = len(k_GTC)
+    groups, total = len(k_GTC), k_GTC.shape[1]
 
     def by_key_head(x_HTC: Tensor, first: int, last: int) -> Tensor:
         return x_HTC[:, first:last].unflatten(0, (groups, -1))
@@ -130,23 +133,34 @@ def _gradients(
     for start, stop, mask in blocks:
         for first in range(start, stop, QUERIES):
             last = min(stop, first + QUERIES)
-            keys, values = k_GTC[:, start:last], v_GTC[:, start:last]
-            q, above = by_key_head(scaled, first, last), by_key_head(grad_HTC, first, last)
+            # Up to ALIGNED places: queries behind the end count nothing, keys there are future.
+            end = last if mask is not None else min(total, first + _up(last - first))
+            keys, values = k_GTC[:, start:end], v_GTC[:, start:end]
+            q, above = by_key_head(scaled, first, end), by_key_head(grad_HTC, first, end)
             weights = _probabilities(q, keys, first - start, mask)
-            above = above.reshape(groups, -1, above.shape[-1])
+            above = above.reshape(groups, -1, end - first, above.shape[-1])
+            if end > last:
+                above = above.clone()
+                above[:, :, last - first :] = 0
+            above = above.flatten(1, 2)
             _add(grads[2], start, first, last, torch.bmm(weights.transpose(1, 2), above))
             slopes = torch.bmm(above, values.transpose(1, 2))
             slopes = torch._softmax_backward_data(slopes, weights, -1, weights.dtype)
-            by_key_head(grads[0], first, last).copy_(torch.bmm(slopes, keys).view(q.shape))
+            q_grad = torch.bmm(slopes, keys).view(q.shape)[:, :, : last - first]
+            by_key_head(grads[0], first, last).copy_(q_grad)
             below = q.reshape(groups, -1, q.shape[-1])
             _add(grads[1], start, first, last, torch.bmm(slopes.transpose(1, 2), below))
     grads[0].mul_(scale)
     return grads
 
 
+def _up(places: int) -> int:
+    return -(-places // ALIGNED) * ALIGNED
+
+
 def _add(total_GTC: Tensor, start: int, first: int, last: int, part: Tensor) -> None:
     """To the places start..last; those from `first` on are still empty."""
-    total_GTC[:, first:last] = part[:, first - start :]
+    total_GTC[:, first:last] = part[:, first - start : last - start]
     if first > start:
         total_GTC[:, start:first] += part[:, : first - start]
 

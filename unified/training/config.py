@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from unified.feeding import Source, parse_sources
 from unified.grammar import MODALITIES
+from unified.training.entries import typed
 from unified.training.optimizers import SCHEDULES
 from unified_tokenizers.run_file import read_run
 
@@ -167,10 +170,29 @@ _CHOICES = {
     "store": ("bfloat16", "float32"),
     "world": (None, "pocket"),
 }
-_POSITIVE = ("steps", "length", "rows", "rows_at_once", "lanes", "threads", "log_every",
-             "save_every", "validate_every", "keep", "heldout_documents")  # fmt: skip
 _NESTED: dict[str, type] = {
     "lora": Lora, "samples": Samples, "alarms": Alarms, "preferences": Preferences,
+}  # fmt: skip
+# What numbers may be, by what an error calls it.
+_BOUNDS: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
+    "a whole number from 1 on": (
+        lambda value: value >= 1 and value == int(value),
+        ("steps", "length", "rows", "rows_at_once", "lanes", "threads", "log_every", "save_every",
+         "validate_every", "keep", "heldout_documents", "text_size", "max_grid", "lora.rank",
+         "samples.every", "samples.max_ids", "preferences.pairs"),
+    ),
+    "a number above 0": (
+        lambda value: 0 < value < math.inf,
+        ("learning_rate", "clip", "lora.alpha", "alarms.spike", "alarms.output_norm",
+         "preferences.beta"),
+    ),
+    "0 or more": (
+        lambda value: 0 <= value < math.inf,
+        ("warmup", "weight_decay", "z_loss", "workers", "max_broken"),
+    ),
+    "from 0 to 1": (lambda value: 0 <= value <= 1, ("cooldown", "final_rate")),
+    "a number from 0 on and below 1": (lambda value: 0 <= value < 1, ("lora.dropout",)),
+    "a decay between 0 and 1": (lambda value: 0 < value < 1, ("ema",)),
 }  # fmt: skip
 
 
@@ -180,15 +202,14 @@ def load_config(path: Path) -> TrainConfig:
     for name in ("sources", "heldout"):
         if entries.get(name):
             entries[name] = parse_sources(entries[name], f"{path}: {name}")
+        elif name in entries:
+            entries[name] = {}
     for name, kind in _NESTED.items():
         if entries.get(name) is not None:
             entries[name] = _nested(kind, entries[name], f"{path}: {name}")
         elif name in entries and name in ("lora", "alarms"):
             del entries[name]
-    for name in ("fresh", "betas"):
-        if name in entries:
-            value = entries[name] or ()
-            entries[name] = tuple(value) if isinstance(value, list | tuple) else (value,)
+    entries = typed(TrainConfig, entries, f"{path}:")
     config = TrainConfig(**entries)
     _check(config, str(path))
     return config
@@ -197,11 +218,10 @@ def load_config(path: Path) -> TrainConfig:
 def _nested(kind: type, found: Any, where: str) -> Any:
     known = {f.name for f in fields(kind)}
     if not isinstance(found, dict) or set(found) - known:
-        odd = sorted(set(found) - known) if isinstance(found, dict) else found
+        odd = sorted(map(str, set(found) - known)) if isinstance(found, dict) else found
         raise ValueError(f"{where} has {odd}, expected a mapping with {sorted(known)}")
-    plain = {n: tuple(v) if isinstance(v, list) else v for n, v in found.items()}
     try:
-        return kind(**plain)
+        return kind(**typed(kind, found, where))
     except TypeError as error:
         raise ValueError(f"{where}: {str(error).replace('__init__() ', '')}") from None
 
@@ -212,13 +232,18 @@ def _check(config: TrainConfig, where: str) -> None:
             raise ValueError(
                 f"{where}: {name} is {getattr(config, name)!r}, expected one of {list(choices)}"
             )
-    for name in _POSITIVE:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{where}: {name} is {value!r}, expected a whole number from 1 on")
+    for expected, (holds, names) in _BOUNDS.items():
+        for name in names:
+            value: Any = config
+            for part in name.split("."):
+                value = None if value is None else getattr(value, part)
+            if value is not None and not holds(value):
+                raise ValueError(f"{where}: {name} is {value!r}, expected {expected}")
+    if not all(0 <= beta < 1 for beta in config.betas):
+        raise ValueError(f"{where}: betas are {list(config.betas)}, expected from 0 on and below 1")
     if not config.sources:
         raise ValueError(f"{where}: sources is empty; name what to train on")
-    if (config.model is None) == (config.start is None) and not (config.start and config.model):
+    if config.model is None and config.start is None:
         raise ValueError(f"{where}: give a model to start with, or the shape of a new one in model")
     if config.rows % config.rows_at_once:
         raise ValueError(
@@ -232,12 +257,27 @@ def _check(config: TrainConfig, where: str) -> None:
         )
     weights = dict(config.modality_weights)
     if config.preferences is not None:
+        _check_preferences(config, where)
         weights |= config.preferences.modality_weights
     if unknown := set(weights) - set(MODALITIES):
         raise ValueError(f"{where}: unknown modalities {sorted(unknown)}, expected {[*MODALITIES]}")
+    if negative := sorted(name for name, value in weights.items() if not 0 <= value < math.inf):
+        raise ValueError(f"{where}: the weight of {negative[0]} is {weights[negative[0]]}, expected"
+                         " 0 or more")  # fmt: skip
     if unknown := set(config.alarms.stop) - {"nan", "spike", "output_norm"}:
         raise ValueError(
             f"{where}: alarms.stop has {sorted(unknown)}, expected nan, spike or output_norm"
         )
-    if config.ema is not None and not 0 < config.ema < 1:
-        raise ValueError(f"{where}: ema is {config.ema}, expected a decay between 0 and 1")
+
+
+def _check_preferences(config: TrainConfig, where: str) -> None:
+    """What a run of preferences has no use for."""
+    surplus = {
+        "z_loss": config.z_loss, "modality_weights": config.modality_weights,
+        "lora.dropout": config.lora.dropout,
+    }  # fmt: skip
+    if given := [name for name, value in surplus.items() if value]:
+        raise ValueError(
+            f"{where}: {given[0]} does not go with preferences, whose loss is of whole documents;"
+            " leave it out (preferences has modality_weights of its own)"
+        )

@@ -70,6 +70,7 @@ def _train(config: TrainConfig, found: Processes, saved: Saved | None) -> Path:
     with ExitStack() as stack:
         stack.callback(found.leave)
         journal = stack.enter_context(Journal(config, saved.step if saved else 0, found.first))
+        run.say = journal.say
         for name in torn(folder):
             journal.say(f"{name} is not complete and is left aside")
         if saved is not None:
@@ -117,14 +118,17 @@ def _loop(run: Run, journal: Journal, signals: _Signals) -> None:
         passes = run.take_step()
         for report in run.reports:
             journal.say(f"skipped: {report}")
-        weight, step_ids, asked = found.total(
-            [run.weight(passes), sum(p.num_ids for p in passes), signals.asked]
+        step_ids, missing, asked = found.total(
+            [sum(p.num_ids for p in passes), run.missing > 0, signals.asked]
         )
-        if step_ids == 0:
-            journal.say(f"the data has ended after {run.step} steps")
+        # Of several processes all take part in a step, or none.
+        if step_ids == 0 or (missing and found.world > 1):
+            left = f"; {step_ids:.0f} ids are left over" if step_ids else ""
+            journal.say(f"the data has ended after {run.step} steps{left}")
             _validate(run, journal, last=True)
             run.save()
             return
+        (weight,) = found.total([run.weight(passes)])
         done = _step(run, journal, passes, weight)
         run.ids += int(step_ids)
         sums, ids = sums + done.sums, ids + step_ids
@@ -159,7 +163,7 @@ def _step(run: Run, journal: Journal, passes: list[Pass], weight: float) -> _Ste
     run.masters.hand_down()
     sums, output_norm = run.gradients(passes, weight)
     if not run.sharded:
-        found.add_up(p.grad for p in run.masters.parameters.values() if p.grad is not None)
+        found.add_up(run.masters.parameters.values())
     norm = run.clip()
     *flat, output_norm = found.total([*sums.flatten().tolist(), output_norm / found.world])
     sums = torch.tensor(flat, dtype=torch.float64).view(2, MARKS)

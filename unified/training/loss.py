@@ -23,9 +23,10 @@ from unified.block import Ranges
 
 __all__ = ["Head", "HeadPart", "allowed_loss"]
 
-# Logits held at once, in float32. At 168k rows 64 MB are 100 positions, 5% slower than 400; below
-# that the head's rows are read too often.
-CHUNK_BYTES = 128 << 20
+# Positions computed at once: as many as have this many bytes of float32 logits, which a core's
+# caches hold, but never fewer than FEWEST, for whom the head's rows would be read too often.
+CHUNK_BYTES = 8 << 20
+FEWEST = 256
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class _AllowedLoss(torch.autograd.Function):
         for ranges, number in groups:
             pieces = _pieces(ranges, parts)
             width = sum(stop - start for _, start, stop in pieces)
-            together = max(1, CHUNK_BYTES // (4 * width))
+            together = max(min(FEWEST, number), CHUNK_BYTES // max(1, 4 * width))
             for begin in range(at, at + number, together) if width > 1 else ():
                 chunk = slice(begin, min(at + number, begin + together))
                 x = features_PD[chunk]

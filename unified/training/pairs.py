@@ -1,31 +1,40 @@
 """Preference pairs: two documents of one prompt, side by side in their shards.
 
-A pair is two samples in a row, KEY-chosen and KEY-rejected (`unified data import preferences`).
+A pair is two samples in a row, KEY-chosen and KEY-rejected (`unified data import preferences`). A
+sample that lacks its other half, because that was left out on the way, shifts no other pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from unified.feeding import Row, Source
 from unified.feeding.lane import Feed, Plan, too_many
 from unified.feeding.order import sample_at
 from unified.feeding.packing import Packer, fill_row
+from unified.feeding.samples import Samples
 from unified.feeding.source import leaves
 from unified.feeding.transforms import Draws
 from unified.sequence import Sequencer
 
 __all__ = ["Pair", "Pairs"]
 
-_SUFFIXES = ("-chosen", "-rejected")
+_CHOSEN, _REJECTED = "-chosen", "-rejected"
+_MAX_REPORTS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """key: "source/KEY". documents: the chosen and the rejected one, as pieces of one."""
+    """number: of all pairs found. key: "source/KEY". documents: the chosen and the rejected one, as
+    pieces of one."""
 
+    number: int
     key: str
     documents: tuple[Any, Any]
 
@@ -33,7 +42,16 @@ class Pair:
 class Pairs:
     """The pairs of one source, shuffled anew for each epoch; every process takes its own.
 
-    Raises ValueError for several sources, shards that hold no pairs, or too many broken ones.
+    What is broken is left out before the first step (`leave_out`), so that every step takes as
+    many pairs, and which these are depends on nothing but the seed.
+
+    Attributes:
+        num_found: all pairs, broken ones too. size: without those.
+        digest: of the samples' keys. reports: one line for some of what is broken.
+        counts: pairs taken by this process, and samples and pairs that are broken.
+
+    Raises ValueError for several sources, one with anything drawn at random, shards that hold no
+    pairs, or too many broken ones.
     """
 
     def __init__(
@@ -50,20 +68,67 @@ class Pairs:
         if len(found) != 1:
             raise ValueError(f"preferences come from one source, found {[n for n, _ in found]}")
         self.name, self.source = found[0]
+        if self.source.noise or self.source.drop_prompt or self.source.orders != "as_is":
+            raise ValueError(
+                f"source {self.name} has noise, drop_prompt or orders; documents of preferences"
+                " are always the same, or their reference would be of others"
+            )
         self._plan = Plan(sources, length, 1, seed, max_broken)
         self._feed = Feed(self._plan, sequencer.grammar, sequencer.text_tokenizer)
-        samples = len(self._feed.samples[self.name])
-        if samples % 2:
-            raise ValueError(f"source {self.name} holds {samples} samples, expected pairs of two")
-        self.size = samples // 2
         self._seed, self._rank, self._world = seed, rank, world
-        self.taken = 0
+        self._place = 0
+        self.reports: list[str] = []
         self.counts = {"pairs": 0, "broken": 0}
+        self._starts, self.digest = self._find(self._feed.samples[self.name])
+        self._numbers = np.arange(len(self._starts))
+        self.num_found = len(self._starts)
+        if not self.num_found:
+            raise ValueError(
+                f"source {self.name} holds no pairs, KEY-chosen beside KEY-rejected; import them"
+                " with `unified data import preferences`"
+            )
+
+    @property
+    def size(self) -> int:
+        return len(self._numbers)
+
+    def _find(self, samples: Samples) -> tuple[array[int], str]:
+        """Where each pair's chosen document stands; a digest of all keys."""
+        starts, digest = array("q"), hashlib.sha256()
+        before = ""
+        for number in range(len(samples)):
+            try:
+                key = samples.key(number)
+            except ValueError as error:
+                self._count(str(error))
+                key = ""
+            digest.update(f"{key}\n".encode())
+            stem = before.removesuffix(_CHOSEN)
+            if before.endswith(_CHOSEN) and key == stem + _REJECTED:
+                starts.append(number - 1)
+                key = ""
+            elif before:
+                self._count(f"{samples.where(number - 1, before)}: its other half is not beside it")
+            before = key
+        if before:
+            self._count(f"{samples.where(len(samples) - 1, before)}: its other half is missing")
+        return starts, digest.hexdigest()
+
+    def _count(self, reason: str) -> None:
+        self.counts["broken"] += 1
+        if len(self.reports) < _MAX_REPORTS:
+            self.reports.append(reason)
+        if self.counts["broken"] > self._plan.max_broken:
+            raise too_many(self.counts["broken"], self._plan.max_broken, reason)
 
     def read(self, number: int) -> Pair:
-        """A pair by its number. Raises ValueError, naming shard and key, for a broken one."""
+        """A pair of all that were found. Raises ValueError, naming shard and key, if it is broken.
+
+        One of whose documents does not fit into a row is broken, too.
+        """
+        start = self._starts[number]
         pieces = []
-        for sample in (2 * number, 2 * number + 1):
+        for sample in (start, start + 1):
             found, _ = self._feed.pieces(self.name, sample, sample, Draws())
             if len(found) != 1:
                 raise ValueError(
@@ -71,35 +136,36 @@ class Pairs:
                     " of a pair must not be cut"
                 )
             pieces.append(found[0])
-        keys = [piece.key.removesuffix(end) for piece, end in zip(pieces, _SUFFIXES)]
-        if keys[0] != keys[1] or any(k == p.key for k, p in zip(keys, pieces)):
-            raise ValueError(
-                f"{pieces[0].key} and {pieces[1].key} stand side by side, expected KEY-chosen and"
-                " KEY-rejected; import the pairs with `unified data import preferences`"
-            )
-        return Pair(keys[0], (pieces[0], pieces[1]))
+        return Pair(number, pieces[0].key.removesuffix(_CHOSEN), (pieces[0], pieces[1]))
 
-    def next(self) -> Pair | None:
-        """This process's next pair; None where the source's epochs have ended."""
-        while True:
-            place = self.taken * self._world + self._rank
-            if self.source.epochs is not None and place >= self.source.epochs * self.size:
-                return None
-            _, number = sample_at(place, self.size, self._seed, self.name)
-            self.taken += 1
+    def leave_out(self, numbers: Sequence[int]) -> None:
+        """Never give these pairs, which are broken. ValueError for too many, or for all."""
+        reason = ""
+        for number in numbers:
             try:
-                pair = self.read(number)
+                self.read(number)
+                reason = f"pair {number} of source {self.name}: it has no reference"
             except ValueError as error:
-                self.counts["broken"] += 1
-                if self.counts["broken"] > self._plan.max_broken:
-                    raise too_many(
-                        self.counts["broken"], self._plan.max_broken, str(error)
-                    ) from None
-                continue
-            self.counts["pairs"] += 1
-            return pair
+                reason = str(error)
+            self._count(reason)
+        self._numbers = np.delete(self._numbers, numbers)
+        if not self.size:
+            raise ValueError(f"source {self.name}: none of its pairs can be used; {reason}")
 
-    def pack(self, pairs: list[Pair]) -> Iterator[tuple[Row, list[int]]]:
+    def take(self, count: int) -> list[Pair]:
+        """This process's next pairs; fewer where the source's epochs end."""
+        places = range(self._place + self._rank, self._place + count * self._world, self._world)
+        self._place += count * self._world
+        found = []
+        for place in places:
+            if self.source.epochs is not None and place >= self.source.epochs * self.size:
+                break
+            _, index = sample_at(place, self.size, self._seed, self.name)
+            found.append(self.read(int(self._numbers[index])))
+        self.counts["pairs"] += len(found)
+        return found
+
+    def pack(self, pairs: Sequence[Pair]) -> Iterator[tuple[Row, list[int]]]:
         """Rows of pairs' documents, and which document (2 * pair + 0 or 1) each of a row is."""
         layout = self._feed.layout
         packer = Packer(self._plan.length)
@@ -111,23 +177,22 @@ class Pairs:
         count = 0
         while pieces := packer.take():
             fields = fill_row(pieces, self._plan.length, layout.grammar.padding, layout.ranges)
-            yield Row(**fields, lane=0, number=count, state={}), [numbers[id(p)] for p in pieces]
+            row = Row(**fields, lane=0, number=count, counts={}, reports=(), state={})
+            yield row, [numbers[id(piece)] for piece in pieces]
             count += 1
 
     # As a `Loader` has them.
 
     def state(self) -> dict[str, Any]:
-        return {"taken": self.taken, "counts": dict(self.counts)}
+        return {"place": self._place, "counts": dict(self.counts)}
 
-    def load_state(self, states: list[dict[str, Any]]) -> None:
-        """Of all processes. Raises ValueError for another number of them."""
-        if len(states) != self._world:
-            raise ValueError(
-                f"the pairs were dealt out among {len(states)} processes, now there are"
-                f" {self._world}; go on with as many as before"
-            )
-        self.taken = states[self._rank]["taken"]
-        self.counts = dict(states[self._rank]["counts"])
+    def load_state(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Of all processes, however many there were: each had as many pairs of a step."""
+        self._place = states[0]["place"]
+        if len(states) == self._world:
+            self.counts["pairs"] = states[self._rank]["counts"]["pairs"]
+        elif self._rank == 0:
+            self.counts["pairs"] = sum(state["counts"]["pairs"] for state in states)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -17,7 +17,7 @@ from unified.block import Ranges
 from unified.feeding import Row
 from unified.grammar import MODALITIES
 
-__all__ = ["Pass", "make_pass", "modality_factors"]
+__all__ = ["Pass", "blank_pass", "make_pass", "modality_factors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +70,18 @@ def modality_factors(weights: Mapping[str, float]) -> np.ndarray:
     for modality, factor in weights.items():
         factors[MODALITIES[modality]] = factor
     return factors
+
+
+def blank_pass(length: int) -> Pass:
+    """A pass of one row of padding, of which nothing counts."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return Pass(
+        shown=torch.zeros(1, length, dtype=torch.int64),
+        places=torch.arange(length)[None],
+        spans=torch.zeros(max(1, length // 4), 2, dtype=torch.int32),
+        at=none, targets=none, weights=none.float(), modality=none, document=none,
+        groups=(), keys=(), num_ids=0,
+    )  # fmt: skip
 
 
 def make_pass(rows: Sequence[Row], factors: np.ndarray) -> Pass:

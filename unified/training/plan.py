@@ -13,7 +13,7 @@ from typing import Any
 
 from unified.checkpoint import read_json
 from unified.training.config import TrainConfig
-from unified.training.loss import CHUNK_BYTES
+from unified.training.loss import FEWEST
 
 __all__ = ["DEVICES", "Device", "Plan", "Shape", "check_shape", "plan_run", "shape_of"]
 
@@ -243,5 +243,5 @@ def _memory(config: TrainConfig, shape: Shape, trained: int, devices: int) -> di
     else:
         activations = places * kept * shape.layers
     found["activations"] = float(activations)
-    found["logits"] = 1.5 * CHUNK_BYTES + 4.0 * shape.vocabulary * shape.width
+    found["logits"] = float(6 * FEWEST * shape.vocabulary + 4 * shape.vocabulary * shape.width)
     return found

@@ -3,21 +3,24 @@
 The log-probability of a document is the sum over its ids that count, each modality with a weight of
 its own. Its gradient is that of the cross-entropy with one factor for the whole document, which is
 known once the log-probabilities are: so they are worked out first, without a gradient, and the pass
-that has one is that of any training, in pieces of any number. What the reference makes of every
-pair is worked out before the first step and kept in OUTPUT/reference.safetensors: no second model
-stays in memory.
+that has one is that of any training, in pieces of any number. Both passes must agree, so nothing is
+dropped out. What the reference, which is the model that the run begins with, makes of every pair is
+worked out before the first step and kept in OUTPUT/reference.safetensors: no second model stays in
+memory.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unified.training.checkpoint import Saved
@@ -26,8 +29,12 @@ from unified.training.pairs import Pair, Pairs
 from unified.training.passes import Pass, make_pass, modality_factors
 from unified.training.processes import Processes
 from unified.training.run import Run
+from unified_data.files import atomic_path
 
 __all__ = ["PreferenceRun", "preference_slopes"]
+
+# Pairs of which the reference is worked out together.
+_BLOCK = 16
 
 
 def preference_slopes(
@@ -51,6 +58,11 @@ class PreferenceRun(Run):
         assert config.preferences is not None
         super().__init__(config, found)
         self.preferences = config.preferences
+        for module in self.trainee.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            elif isinstance(getattr(module, "attention_dropout", None), float):
+                module.attention_dropout = 0.0
         if self.preferences.pairs % found.world:
             raise ValueError(
                 f"{self.preferences.pairs} pairs a step do not divide among {found.world} processes"
@@ -65,13 +77,14 @@ class PreferenceRun(Run):
             config.max_broken,
         )  # fmt: skip
         self._reference = self._references()
+        broken = self._reference.isnan().any(1).nonzero()[:, 0]
+        self.loader.leave_out(broken.tolist())
         if saved is not None:
             self.loader.load_state([rank["data"] for rank in saved.ranks])
 
     def take_step(self) -> list[Pass]:
-        self.reports = []
-        wanted = self.preferences.pairs // self.found.world
-        self._pairs = list(islice(iter(self.loader.next, None), wanted))
+        self.reports, self.loader.reports = self.loader.reports, []
+        self._pairs = self.loader.take(self.preferences.pairs // self.found.world)
         self._passes = self._make_passes(self._pairs)
         return [taken for taken, _ in self._passes]
 
@@ -81,11 +94,12 @@ class PreferenceRun(Run):
 
     def gradients(self, passes: list[Pass], total: float) -> tuple[Tensor, float]:
         policy = self._log_probabilities(self._passes, len(self._pairs))
-        reference = torch.stack([self._reference[pair.key] for pair in self._pairs])
+        reference = self._reference[[pair.number for pair in self._pairs]]
         losses, slopes, margins = preference_slopes(policy, reference, self.preferences.beta)
         # A document's log-probability is minus the sum of its weighted losses.
+        factors = -slopes.flatten().float().to(self.found.device)
         weighed = [
-            taken.weighed(taken.weights * -slopes.flatten()[numbers].float()[taken.document])
+            taken.weighed(taken.weights * factors[numbers][taken.document])
             for taken, numbers in self._passes
         ]
         sums, norm = super().gradients(weighed, total)
@@ -96,7 +110,7 @@ class PreferenceRun(Run):
         }
         return sums, norm
 
-    def _make_passes(self, pairs: list[Pair]) -> list[tuple[Pass, Tensor]]:
+    def _make_passes(self, pairs: Sequence[Pair]) -> list[tuple[Pass, Tensor]]:
         """Passes, and for each of their documents 2 * pair + (0 chosen, 1 rejected)."""
         found = []
         packed = iter(self.loader.pack(pairs))
@@ -110,40 +124,76 @@ class PreferenceRun(Run):
     def _log_probabilities(self, passes: list[tuple[Pass, Tensor]], pairs: int) -> Tensor:
         """float64 (pairs, 2)."""
         found = torch.zeros(2 * pairs, dtype=torch.float64, device=self.found.device)
-        for taken, numbers in passes:
+        numbers_of = {id(taken): numbers for taken, numbers in passes}
+        for taken in self.even([taken for taken, _ in passes]):
             outcome = self.trainee(taken)
-            weighted = (outcome.losses * taken.weights).double()
-            found.index_add_(0, numbers[taken.document], -weighted)
+            if id(taken) in numbers_of:
+                weighted = (outcome.losses * taken.weights).double()
+                found.index_add_(0, numbers_of[id(taken)][taken.document], -weighted)
         return found.view(pairs, 2).cpu()
 
-    def _references(self) -> dict[str, Tensor]:
-        """What the model to begin with makes of every pair, by key: float64 (2,)."""
+    def _references(self) -> Tensor:
+        """What the model to begin with makes of every pair: float64 (pairs, 2), NaN if broken."""
         path = Path(self.config.output) / "reference.safetensors"
-        if not path.exists():
-            if self.step:
-                raise ValueError(f"{path} is missing: it was made before the first step")
-            self.found.wait()
-            held = self._measure_all()
+        made_for = self._made_for()
+        found = _read_reference(path, made_for)
+        if found is None and self.step:
+            raise ValueError(
+                f"{path}, made before the first step, is missing or of other pairs or settings; go"
+                " on with what the run began with"
+            )
+        self.found.wait()
+        if found is None:
+            found = self._measure_all()
             if self.found.first:
-                partial = path.with_suffix(".partial")
-                save_file(held, partial)
-                partial.replace(path)
+                with atomic_path(path) as partial:
+                    save_file({"reference": found}, partial, metadata={"made_for": made_for})
             self.found.wait()
-        return load_file(path)
+        return found
 
-    def _measure_all(self) -> dict[str, Tensor]:
+    def _made_for(self) -> str:
+        config, source = self.config, self.loader.source
+        entries = {
+            "start": config.start if config.start is not None else f"random {config.seed}",
+            "keys": self.loader.digest,
+            "loss": [source.loss, source.weight, source.media_loss],
+            "modality_weights": dict(sorted(self.preferences.modality_weights.items())),
+            "length": config.length,
+        }
+        return json.dumps(entries)
+
+    def _measure_all(self) -> Tensor:
+        """Every process measures a part of the pairs."""
         self.masters.hand_down()
         self.trainee.eval()
-        held: dict[str, Tensor] = {}
-        numbers = range(0, self.loader.size, 16)
-        for first in track(numbers, "reference", disable=not self.found.first, transient=True):
-            pairs = []
-            for number in range(first, min(first + 16, self.loader.size)):
+        pairs: Pairs = self.loader
+        held = torch.zeros(pairs.num_found, 2, dtype=torch.float64)
+        firsts = range(0, pairs.num_found, _BLOCK * self.found.world)
+        for turn, first in enumerate(firsts):
+            if turn % 100 == 0:
+                self.say(f"reference: {first:,} of {pairs.num_found:,} pairs")
+            first += _BLOCK * self.found.rank
+            some: list[Pair] = []
+            for number in range(first, min(first + _BLOCK, pairs.num_found)):
                 try:
-                    pairs.append(self.loader.read(number))
-                except ValueError:  # counted when its turn comes
-                    continue
-            found = self._log_probabilities(self._make_passes(pairs), len(pairs))
-            held |= {pair.key: row.clone() for pair, row in zip(pairs, found)}
+                    some.append(pairs.read(number))
+                except ValueError:  # counted when it is left out
+                    held[number] = torch.nan
+            numbers = [pair.number for pair in some]
+            held[numbers] = self._log_probabilities(self._make_passes(some), len(some))
         self.trainee.train()
-        return held
+        held = torch.tensor(self.found.total(held.flatten().tolist()), dtype=torch.float64)
+        return held.view(-1, 2)
+
+
+def _read_reference(path: Path, made_for: str) -> Tensor | None:
+    """A reference that was made for this; None where there is none. ValueError if damaged."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            if file.metadata().get("made_for") != made_for:
+                return None
+            return file.get_tensor("reference")
+    except (SafetensorError, OSError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); begin the run anew") from None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 __all__ = ["Processes", "shard"]
 
@@ -47,11 +47,26 @@ class Processes:
         distributed.all_reduce(held)
         return held.tolist()
 
-    def add_up(self, gradients: Iterable[Tensor]) -> None:
-        """Every gradient becomes the sum of all processes' ones."""
-        held = list(gradients)
-        if self.world == 1 or not held:
+    def greatest(self, number: int) -> int:
+        """Of all processes' numbers."""
+        if self.world == 1:
+            return number
+        held = torch.tensor(number, dtype=torch.int64, device=self.device)
+        distributed.all_reduce(held, distributed.ReduceOp.MAX)
+        return int(held)
+
+    def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Every parameter's gradient becomes the sum of all processes' ones.
+
+        A process may have none of some: an expert met no id there, or its data has ended.
+        """
+        if self.world == 1:
             return
+        held = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            held.append(parameter.grad)
         flat = torch.cat([gradient.flatten() for gradient in held])
         distributed.all_reduce(flat)
         for gradient, part in zip(held, flat.split([g.numel() for g in held])):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,9 @@ from unified.grammar import MODALITIES
 from unified.model import UnifiedModel
 from unified.training.checkpoint import Saved, save
 from unified.training.config import TrainConfig
+from unified.training.memory import keep_freed_memory
 from unified.training.optimizers import load_state, make_optimizers, rate, set_rate, state_tensors
-from unified.training.passes import Pass, make_pass, modality_factors
+from unified.training.passes import Pass, blank_pass, make_pass, modality_factors
 from unified.training.plan import check_shape
 from unified.training.processes import Processes, shard
 from unified.training.start import build_model
@@ -43,6 +44,7 @@ class Run:
         self.config = config
         self.found = found
         torch.set_num_threads(config.threads)
+        keep_freed_memory()
         self.model: UnifiedModel = build_model(config)
         decoder = self.model.hf.to(found.device)
         check_shape(config, decoder.config.to_dict())
@@ -72,6 +74,8 @@ class Run:
         self.ids = 0
         self.measured: dict[str, float] = {}
         self.reports: list[str] = []
+        self.missing = 0  # rows that the last step had too few of, since the data ended
+        self.say: Callable[[str], None] = lambda line: None
         self.extra: dict[str, Tensor] = {}
         # Dropout of adapters differs between processes; the weights were made before.
         torch.manual_seed(config.seed + 1 + found.rank)
@@ -86,7 +90,7 @@ class Run:
         for turn in (True, False):  # the first process tokenizes, the others find it done
             if found.first is turn:
                 prepared = [
-                    prepare_sources(sources, self.model.sequencer, folder)
+                    prepare_sources(sources, self.model.sequencer, folder, report=self.say)
                     for sources in (config.sources, config.heldout)
                 ]
             found.wait()
@@ -107,7 +111,9 @@ class Run:
 
     def take_step(self) -> list[Pass]:
         """What this process does in the next step; nothing where the data has ended."""
-        rows: list[Row] = list(islice(self._rows, self.config.rows // self.found.world))
+        wanted = self.config.rows // self.found.world
+        rows: list[Row] = list(islice(self._rows, wanted))
+        self.missing = wanted - len(rows)
         self.reports = [report for row in rows for report in row.reports]
         at_once = self.config.rows_at_once
         return [
@@ -119,6 +125,13 @@ class Run:
         """What this process's part of a step counts."""
         return sum(taken.weight for taken in passes)
 
+    def even(self, passes: list[Pass]) -> list[Pass]:
+        """As many passes in every process, where FSDP2 does each in all of them together."""
+        if not self.sharded:
+            return passes
+        missing = self.found.greatest(len(passes)) - len(passes)
+        return passes + [blank_pass(self.config.length).to(self.found.device)] * missing
+
     def gradients(self, passes: list[Pass], total: float) -> tuple[Tensor, float]:
         """Add up the gradients of (loss / total) over passes.
 
@@ -128,12 +141,13 @@ class Run:
         norms = []
         # FSDP2 divides the sum over processes by their number.
         share = (self.found.world if self.sharded else 1) / total
-        for taken in passes:
+        for taken in self.even(passes):
             outcome = self.trainee(taken)
             (outcome.total * share).backward()
             self.masters.collect()
             sums += torch.stack(outcome.by_modality(taken)).cpu()
-            norms.append(float(outcome.output_norm))
+            if taken.num_ids:
+                norms.append(float(outcome.output_norm))
         return sums, float(np.mean(norms)) if norms else 0.0
 
     def clip(self) -> float:

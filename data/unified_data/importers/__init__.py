@@ -28,6 +28,7 @@ KINDS = {
     "folder": "pictures and sounds, each beside a .txt of the same name",
     "webdataset": "tar files: .txt or .json with .jpg, .png, .webp, .flac, .wav",
     "pairs": "CSV or JSONL: `text` with `image` or `audio` or both",
+    "preferences": "JSON or JSONL: `prompt`, `chosen` and `rejected`, texts or messages",
 }
 
 

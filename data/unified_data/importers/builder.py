@@ -32,12 +32,16 @@ _IMAGE_NAMES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 @dataclass(frozen=True)
 class Sample:
-    """A document as `ShardWriter.write_parts` takes it. scaled: sounds brought to full scale."""
+    """A document as `ShardWriter.write_parts` takes it.
+
+    scaled: sounds brought to full scale. joined: the next document belongs beside it.
+    """
 
     key: str
     obj: dict[str, Any]
     media: dict[str, bytes]
     scaled: int = 0
+    joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,17 @@ class DocumentBuilder:
             extension, data = files.encode_audio(waveform, rate)
         self._add_media("audio", extension, data, role)
 
-    def sample(self) -> Sample:
-        """The document. Raises ValueError where there is nothing in it, or too much."""
+    def mute(self) -> None:
+        """What has been added so far is given, whoever says it: loss 0.0."""
+        for row in self._rows:
+            row["loss"] = 0.0
+
+    def __len__(self) -> int:
+        """Segments so far."""
+        return len(self._rows)
+
+    def sample(self, joined: bool = False) -> Sample:
+        """The document; see `Sample`. Raises ValueError where it holds nothing, or too much."""
         if not self._rows:
             raise ValueError("it holds no text, picture or sound")
         for row in self._rows:
@@ -141,7 +154,7 @@ class DocumentBuilder:
         size = len(json.dumps(obj, ensure_ascii=False).encode("utf-8"))
         if size > MAX_JSON:
             raise ValueError(f"its text takes {size:,} bytes, expected at most {MAX_JSON:,}")
-        return Sample(self.key, obj, self._media, self._scaled)
+        return Sample(self.key, obj, self._media, self._scaled, joined)
 
     def _add_media(self, kind: str, extension: str, data: bytes, role: Role | None) -> None:
         self._total += len(data)

@@ -32,7 +32,8 @@ def import_shards(
     """Import a source of a kind (see `KINDS`) into the folder `output`; returns a report.
 
     images: the folder of the media that the source names, by default the source's own.
-    limit: documents to stop after. max_skipped: how many may be skipped; more is an error.
+    limit: documents to stop after (never inside a preference pair). max_skipped: how many may be
+    skipped; more is an error.
     progress: called with the numbers of documents written and skipped so far.
 
     The report has kind, source, samples, skipped, scaled (sounds beyond full scale that were
@@ -63,8 +64,10 @@ def import_shards(
                             f"{result.key}: {result.reason}"
                         )
                 else:
-                    writer.write_parts(result.key, result.obj, result.media)
+                    writer.write_parts(result.key, result.obj, result.media, result.joined)
                     scaled += result.scaled
+                    if result.joined:
+                        continue
                 if progress is not None:
                     progress(writer.samples, skipped)
                 if limit is not None and writer.samples >= limit:

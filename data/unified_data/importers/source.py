@@ -27,6 +27,9 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 Build = Callable[[dict[str, Any], DocumentBuilder], None]
 """build(record, builder): puts the document of one JSON object together, or raises ValueError."""
 
+Make = Callable[[str, dict[str, Any], "MediaFolder"], tuple[Sample, ...]]
+"""make(key, record, media): the documents of one JSON object, all of them or a ValueError."""
+
 
 class MediaFolder:
     """The files below a folder. Links are followed only where they stay below it."""
@@ -105,13 +108,24 @@ def read_records(source: Path, images: Path | None, build: Build) -> Iterator[Sa
     source: a file, or a folder of .jsonl and .json files. Media is below `images`, or else below
     the source's own folder. The key has the record's `id` (or `data_id`).
     """
+
+    def make(key: str, record: dict[str, Any], media: MediaFolder) -> tuple[Sample]:
+        builder = DocumentBuilder(key, media.read)
+        build(record, builder)
+        return (builder.sample(),)
+
+    return read_groups(source, images, make)
+
+
+def read_groups(source: Path, images: Path | None, make: Make) -> Iterator[Sample | Skipped]:
+    """As `read_records`, of records that make several documents each."""
     files = source_files(source, (".jsonl", ".json", ".ndjson"))
     media = MediaFolder(images or (source if source.is_dir() else source.parent))
     number = 0
     for path in files:
         for where, text in _texts(path):
             key = make_key(number)
-            result: Sample | Skipped
+            results: Iterable[Sample | Skipped]
             try:
                 if isinstance(text, ValueError):
                     raise text
@@ -119,12 +133,10 @@ def read_records(source: Path, images: Path | None, build: Build) -> Iterator[Sa
                 if not isinstance(record, dict):
                     raise ValueError(f"it is {_kind_of(record)}, expected a JSON object")
                 key = make_key(number, record.get("id", record.get("data_id")))
-                builder = DocumentBuilder(key, media.read)
-                build(record, builder)
-                result = builder.sample()
+                results = make(key, record, media)
             except ValueError as error:
-                result = Skipped.because(key, f"{path.name} {where}: {error}")
-            yield result
+                results = (Skipped.because(key, f"{path.name} {where}: {error}"),)
+            yield from results
             number += 1
 
 

@@ -1,0 +1,207 @@
+"""Training beside Hugging Face's Trainer, and the loader beside plain webdataset.
+
+    python benchmarks/training.py [--quick] [--only trainer|memory|loader]
+
+- ratio_over_trainer: useful (not padding) ids a second of ours over Trainer's: the pocket decoder, the
+  pocket world's documents by the shares of its recipe, bfloat16, AdamW, two cores, steps of as many
+  ids. Ours compiles its layers (`compile: true`), ratio_uncompiled is without.
+- matrix_rate_share: operations a second of our training over those of a product of two 4096x4096
+  matrices in bfloat16, measured in the same run. Attention counts half its square; padding, and what
+  is computed twice, count nothing. matrix_rate_shapes: the rate of the decoder's own products.
+- memory_ratio_168k: peak memory of our process over that of Trainer's with 168,320 rows of
+  vocabulary, the same shape otherwise, steps of as many ids.
+- packing_fill, loader_ratio (over what the decoder takes in the same run), loader_over_webdataset,
+  memory_100k_documents: see `_loading`.
+
+Medians; both sides of a comparison run in turn, each in processes of its own. Progress goes to stderr,
+the last line on stdout is one JSON object. The whole takes 15 minutes on two cores, --quick two.
+"""
+
+from __future__ import annotations
+
+import _path  # noqa: F401 (before all others)
+
+# isort: split
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import _loading
+import torch
+import yaml
+from _shared import machine, say
+
+from tokenizers import Tokenizer, models
+from unified.model import UnifiedModel
+from unified.text import TextTokenizer
+
+THREADS = 2
+# Kept: coding the built world takes two minutes.
+CODES = Path(__file__).parents[1] / "runs" / "benchmark-codes"
+ROWS_168K = 168_320
+
+
+def prepare(folder: Path, model: UnifiedModel, **run: Any) -> None:
+    """FOLDER/model, the codes of the sample's documents, and FOLDER/run.yaml."""
+    model.save_pretrained(folder / "model")
+    coded, _ = _loading.pocket_sources(CODES)
+    entries = {
+        "output": str(folder / "run"), "start": str(folder / "model"), "steps": 1000,
+        "learning_rate": 0.0005, "threads": THREADS, "betas": [0.9, 0.999],
+        "sources": {n: {"shards": list(s.shards), "share": s.share} for n, s in coded.items()},
+        **run,
+    }  # fmt: skip
+    (folder / "run.yaml").write_text(yaml.safe_dump(entries), "utf-8")
+
+
+def side(name: str, folder: Path, steps: int) -> dict[str, Any]:
+    """What one side did, in a process of its own."""
+    script = Path(__file__).with_name("_train_side.py")
+    done = subprocess.run(
+        [sys.executable, str(script), name, str(folder), str(steps)],
+        stdout=subprocess.PIPE, text=True, timeout=1800, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def matrix_rate(m: int, k: int, n: int) -> float:
+    """Operations a second of products (m, k) x (k, n) in bfloat16."""
+    a, b = torch.randn(m, k).bfloat16(), torch.randn(n, k).bfloat16()
+    seconds = []
+    for _ in range(12):
+        began = time.perf_counter()
+        torch.nn.functional.linear(a, b)
+        seconds.append(time.perf_counter() - began)
+    return 2 * m * k * n / median(seconds[2:])
+
+
+def speed(folder: Path, quick: bool) -> dict[str, Any]:
+    """The pocket decoder, ours and Trainer's."""
+    pocket = UnifiedModel.from_pretrained("pocket")
+    rows = 2 if quick else 8
+    prepare(folder, pocket, length=2048, rows=rows, rows_at_once=2)
+    steps, rounds = (2, 1) if quick else (12, 3)
+    sides = ("ours-compiled", "trainer") if quick else ("ours", "ours-compiled", "trainer")
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    operations: list[float] = []
+    for _ in range(rounds):
+        for name, found in rates.items():
+            done = side(name, folder, steps)
+            found += done["ids_per_second"]
+            if name == "ours-compiled":
+                operations += done["operations_per_second"]
+    torch.set_num_threads(THREADS)
+    whole = matrix_rate(4096, 4096, 4096)
+    shape = pocket.hf.config
+    own = [
+        matrix_rate(4096, *sides)
+        for sides in (
+            (shape.hidden_size, shape.intermediate_size),
+            (shape.intermediate_size, shape.hidden_size),
+            (shape.hidden_size, shape.hidden_size),
+        )
+    ]
+    middle = {name: median(found) for name, found in rates.items()}
+    eager = {} if quick else {"ratio_uncompiled": middle["ours"] / middle["trainer"]}
+    return {
+        **eager,
+        "ratio_over_trainer": middle["ours-compiled"] / middle["trainer"],
+        "ids_per_second": middle,
+        "matrix_rate_share": median(operations) / whole,
+        "gflops": median(operations) / 1e9,
+        "matrix_rate_gflops": whole / 1e9,
+        "matrix_rate_shapes_gflops": [rate / 1e9 for rate in own],
+    }
+
+
+def large_vocabulary(pocket: UnifiedModel) -> UnifiedModel:
+    """The pocket shape, untrained, with 168,320 rows: its text tokenizer has that many more ids,
+    which no text becomes, but which are allowed wherever text is."""
+    others = pocket.vocabulary.size - pocket.vocabulary.text_size
+    trained = json.loads(pocket.text_tokenizer._json)
+    entries = trained["model"]["vocab"]
+    known = len(entries)
+    entries |= {f"\u2400{number}": number for number in range(known, ROWS_168K - others)}
+    merges = [tuple(pair) for pair in trained["model"]["merges"]]
+    tokenizer = Tokenizer.from_str(json.dumps(trained))
+    tokenizer.model = models.BPE(vocab=entries, merges=merges)
+    config = pocket.hf.config
+    shape = {
+        name: getattr(config, name)
+        for name in (
+            "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+            "head_dim", "intermediate_size", "max_position_embeddings", "tie_word_embeddings",
+        )
+    }  # fmt: skip
+    torch.manual_seed(0)
+    return UnifiedModel.create(
+        shape, text_tokenizer=TextTokenizer(tokenizer), image_tokenizer=pocket.image_tokenizer,
+        audio_tokenizer=pocket.audio_tokenizer,
+    )  # fmt: skip
+
+
+def memory(folder: Path, quick: bool) -> dict[str, Any]:
+    """The same with 168,320 rows; what matters is the peak."""
+    model = large_vocabulary(UnifiedModel.from_pretrained("pocket"))
+    assert model.vocabulary.size == ROWS_168K, model.vocabulary.size
+    prepare(folder, model, length=2048, rows=2, rows_at_once=1)
+    del model
+    found = {name: side(name, folder, 1 if quick else 3) for name in ("ours", "trainer")}
+    peaks = {name: done["peak_bytes"] for name, done in found.items()}
+    return {
+        "memory_ratio_168k": peaks["ours"] / peaks["trainer"],
+        "peak_gb_168k": {name: peak / 1e9 for name, peak in peaks.items()},
+        "ids_per_second_168k": {n: median(done["ids_per_second"]) for n, done in found.items()},
+    }
+
+
+def loading(quick: bool) -> dict[str, Any]:
+    """How full rows are, how fast they come, webdataset beside it, and memory."""
+    sources, sequencer = _loading.pocket_sources(CODES)
+    beside = _loading.loader_over_webdataset(
+        sources, sequencer, 2048, samples=2_000 if quick else 10_000, repeats=3 if quick else 5
+    )
+    flat = _loading.memory(sources, sequencer, documents=10_000 if quick else 100_000)
+    ids = 300_000 if quick else 1_000_000
+    return {
+        "packing_fill": _loading.packing_fill(sources, sequencer, 2048, 300 if quick else 2_000),
+        "loader_ids_per_second": _loading.loader_speed(sources, sequencer, 2048, ids=ids),
+        "loader_over_webdataset": beside["ratio"],
+        "loader_over_webdataset_arrays": beside["ratio_plain"],
+        "samples_per_second": {n: beside[n] for n in ("loader", "webdataset", "webdataset_ids")},
+        "memory_100k_documents": flat,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=("trainer", "memory", "loader"))
+    arguments = parser.parse_args()
+    quick, only = arguments.quick, arguments.only
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if only in (None, "trainer"):
+            found |= speed(folder / "pocket", quick)
+        if only in (None, "memory"):
+            found |= memory(folder / "large", quick)
+        if only in (None, "loader"):
+            found |= loading(quick)
+            taken = found.get("ids_per_second", {}).get("ours-compiled")
+            if taken:
+                found["loader_ratio"] = found["loader_ids_per_second"] / taken
+    say("done")
+    about = machine(THREADS, ["transformers", "accelerate", "webdataset"])
+    documents = "world" if (_loading.WORLD / "index.json").is_file() else "sample"
+    print(json.dumps({**found, "documents": documents, "machine": about}))
+
+
+if __name__ == "__main__":
+    main()
