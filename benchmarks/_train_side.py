@@ -4,8 +4,8 @@
 
 FOLDER has the model in `model` and the run's configuration in run.yaml, whose sources are code
 shards. Both sides train the same weights on the same documents, in bfloat16 with AdamW: ours in
-packed rows, `Trainer` in batches of as many documents, padded to the longest. The last line is a JSON
-object: useful (not padding) ids a second of every step, and the process's peak memory.
+packed rows, `Trainer` in batches of as many documents, padded to the longest. The last line is a
+JSON object: useful (not padding) ids a second of every step, and the process's peak memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def trainer(config: TrainConfig, steps: int, folder: Path) -> list[float]:
     per_step = [
         sum(counts[i : i + accumulate]) for i in range(0, len(counts), accumulate)
     ]  # batches are collated a little ahead, in order
-    seconds = [after - before for before, after in zip(ends, ends[1:])]
+    seconds = [after - before for before, after in pairwise(ends)]
     return [n / s for n, s in zip(per_step, seconds)][WARM_UP:]
 
 

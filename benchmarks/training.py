@@ -2,19 +2,20 @@
 
     python benchmarks/training.py [--quick] [--only trainer|memory|loader]
 
-- ratio_over_trainer: useful (not padding) ids a second of ours over Trainer's: the pocket decoder, the
-  pocket world's documents by the shares of its recipe, bfloat16, AdamW, two cores, steps of as many
-  ids. Ours compiles its layers (`compile: true`), ratio_uncompiled is without.
+- ratio_over_trainer: useful (not padding) ids a second of ours over Trainer's: the pocket decoder,
+  the pocket world's documents by the shares of its recipe, bfloat16, AdamW, two cores, steps of as
+  many ids. Ours compiles its layers (`compile: true`), ratio_uncompiled is without.
 - matrix_rate_share: operations a second of our training over those of a product of two 4096x4096
-  matrices in bfloat16, measured in the same run. Attention counts half its square; padding, and what
-  is computed twice, count nothing. matrix_rate_shapes: the rate of the decoder's own products.
+  matrices in bfloat16, measured in the same run. Attention counts half its square; padding, and
+  what is computed twice, count nothing. matrix_rate_shapes: of the decoder's own products.
 - memory_ratio_168k: peak memory of our process over that of Trainer's with 168,320 rows of
   vocabulary, the same shape otherwise, steps of as many ids.
 - packing_fill, loader_ratio (over what the decoder takes in the same run), loader_over_webdataset,
   memory_100k_documents: see `_loading`.
 
-Medians; both sides of a comparison run in turn, each in processes of its own. Progress goes to stderr,
-the last line on stdout is one JSON object. The whole takes 15 minutes on two cores, --quick two.
+Medians; both sides of a comparison run in turn, each in processes of its own. Progress goes to
+stderr, the last line on stdout is one JSON object. The whole takes 15 minutes on two cores, --quick
+two.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def test_every_run_file_loads(path):
             assert config.crop * kind.parse_config(config.tokenizer).hop % 512 == 0
     elif "sources" in entries:
         from unified.format_spec import load_format
-        from unified.training import load_config as load_decoder_config
+        from unified.training.config import load_config as load_decoder_config
 
         run = load_decoder_config(path)
         assert run.sources

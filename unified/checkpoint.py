@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,11 @@ def load_hf(directory: Path, kind: Any = None, dtype: str = "float32") -> Any:
 
     loader: Any = kind or AutoModelForCausalLM
     try:
-        model, report = loader.from_pretrained(
-            directory, dtype=dtype, use_safetensors=True, local_files_only=True,
-            trust_remote_code=False, output_loading_info=True,
-        )  # fmt: skip
+        with no_progress_bars():
+            model, report = loader.from_pretrained(
+                directory, dtype=dtype, use_safetensors=True, local_files_only=True,
+                trust_remote_code=False, output_loading_info=True,
+            )  # fmt: skip
     except (
         SafetensorError, OSError, RuntimeError, ValueError, KeyError, StrictDataclassError
     ) as error:  # fmt: skip
@@ -150,6 +152,20 @@ def load_config(directory: Path) -> Any:
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise _unloadable(directory, error) from None
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """transformers shows none for a while; afterwards as its user has chosen."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _unloadable(directory: Path, error: Exception) -> ValueError:

@@ -105,7 +105,8 @@ def save_model(
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
             hf = copy.deepcopy(hf).to(getattr(torch, dtype))
         setattr(hf.config, HASH_KEY, vocabulary.hash)
-        hf.save_pretrained(beside)
+        with checkpoint.no_progress_bars():
+            hf.save_pretrained(beside)
         sequencer.text_tokenizer.save(beside)
         for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
             if tokenizer is not None:

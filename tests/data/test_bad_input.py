@@ -252,8 +252,10 @@ def test_nothing_is_written_under_the_name_unless_all_is_well(tmp_path, media_fi
         import_shards("pairs", lines(tmp_path / "x.jsonl", lost, lost), tmp_path / "out")
     with pytest.raises(ValueError, match=r"there is no .*absent to import"):
         import_shards("pairs", tmp_path / "absent", tmp_path / "out")
-    with pytest.raises(ValueError, match="there is no folder"):
-        import_shards("pairs", source, tmp_path / "absent" / "out")
+    with pytest.raises(ValueError, match="more than 1 of "):
+        import_shards("pairs", source, tmp_path / "new" / "out", media_files, max_skipped=1)
+    with pytest.raises(ValueError, match="cannot create folder"):
+        import_shards("pairs", source, source / "out", media_files)
 
     def interrupt(*_):
         raise KeyboardInterrupt

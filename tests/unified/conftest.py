@@ -284,3 +284,21 @@ def random_documents():
         return found
 
     return documents
+
+
+@pytest.fixture(scope="session")
+def dense_losses():
+    """A function: the losses of ids[1:] in nats, float (L - 1,), from all logits of a plain forward
+    of one document. allowed: the ranges where each id stands."""
+    import torch
+
+    def losses(decoder, ids, allowed):
+        ids = torch.as_tensor(np.asarray(ids, np.int64))
+        logits = decoder(input_ids=ids[None]).logits[0, :-1]
+        mask = torch.full_like(logits, -torch.inf)
+        for row, ranges in zip(mask, allowed[1:]):
+            for start, stop in ranges:
+                row[start:stop] = 0
+        return torch.nn.functional.cross_entropy(logits + mask, ids[1:], reduction="none")
+
+    return losses

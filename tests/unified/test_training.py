@@ -167,7 +167,7 @@ def test_a_run_can_begin_with_a_model(training_case, finished_training, tmp_path
     with pytest.raises(ValueError, match="the decoder to begin with does not fit this one"):
         build_model(wider)
     other = replace(started, model=None)
-    with pytest.raises(ValueError, match="would give .* another vocabulary"):
+    with pytest.raises(ValueError, match=r"would give .* another vocabulary"):
         build_model(other)
 
 
@@ -273,7 +273,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm(
 
     monkeypatch.setattr(Run, "gradients", poisoned)
     config = replace(training_case, output=str(tmp_path / "a"), heldout={})
-    with pytest.raises(ValueError, match="the gradient norm is nan.*checkpoint of step 2 is kept"):
+    with pytest.raises(ValueError, match=r"the gradient norm is nan.*checkpoint of step 2 is kept"):
         train(config)
     kept = tensors(config.output, 2)
     assert all(value.isfinite().all() for value in kept.values())

@@ -72,7 +72,7 @@ class Saved:
         first, last = (
             _rows(like) if like is not None else (0, max(s for _, s, _ in self._parts[name]))
         )
-        found = []
+        found: list[Tensor] = []
         for start, stop, path in sorted(self._parts[name]):
             low, high = max(start, first), min(stop, last)
             if low < high or (stop == start == 0 and not found):
@@ -166,11 +166,11 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(beside)
 
 
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[attr-defined]
+def _local(tensor: Any) -> Tensor:
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
-def _rows(tensor: Tensor) -> tuple[int, int]:
+def _rows(tensor: Any) -> tuple[int, int]:
     """First row and last + 1 of what this process holds; (0, 0) of a tensor without dimensions."""
     if not hasattr(tensor, "to_local"):
         return (0, tensor.shape[0]) if tensor.ndim else (0, 0)

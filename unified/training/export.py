@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,9 +67,9 @@ def export(
     return folder
 
 
-def _whole(value: Tensor, wanted: bool) -> Tensor | None:
+def _whole(value: Any, wanted: bool) -> Tensor | None:
     if hasattr(value, "full_tensor"):
-        value = value.full_tensor()  # type: ignore[operator]
+        value = value.full_tensor()
     return value.detach().cpu().clone() if wanted else None
 
 

@@ -144,7 +144,7 @@ class _AllowedLoss(torch.autograd.Function):
         return (losses * weights).sum() + extra, losses
 
     @staticmethod
-    def backward(ctx: Any, total_grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, total_grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         feature_grad, *grads = ctx.saved_tensors
 
         def scaled(grad: Tensor | None) -> Tensor | None:

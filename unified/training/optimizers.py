@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +91,7 @@ def state_tensors(
 ) -> dict[str, Tensor]:
     """The optimizers' state: NAME/ENTRY -> tensor (counters are float32 of no dimension)."""
     found = {}
-    names = {parameter: name for name, parameter in parameters.items()}
+    names: dict[Any, str] = {parameter: name for name, parameter in parameters.items()}
     for optimizer in optimizers.values():
         for parameter, entries in optimizer.state.items():
             for entry, value in entries.items():

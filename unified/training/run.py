@@ -152,8 +152,8 @@ class Run:
 
     def clip(self) -> float:
         """Clip the gradients to `clip`; returns their norm before."""
-        norm = nn.utils.clip_grad_norm_(self.masters.parameters.values(), self.config.clip)
-        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # type: ignore[operator]
+        norm: Any = nn.utils.clip_grad_norm_(self.masters.parameters.values(), self.config.clip)
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
     def update(self) -> float:
         """One step of the optimizers; returns the learning rate it had."""
@@ -174,7 +174,7 @@ class Run:
     # Checkpoints.
 
     def tensors(self) -> dict[str, Tensor]:
-        found = {f"weights/{n}": p for n, p in self.masters.parameters.items()}
+        found: dict[str, Tensor] = {f"weights/{n}": p for n, p in self.masters.parameters.items()}
         if self.average is not None:
             found |= {f"average/{n}": v for n, v in self.average.values.items()}
         state = state_tensors(self.optimizers, self.masters.parameters)

@@ -60,7 +60,7 @@ def merge_trained(decoder: Any) -> None:
 
     for name, module in list(decoder.named_modules()):
         if isinstance(module, LoraLayer):
-            module.merge()  # type: ignore[attr-defined]
+            module.merge()
             parent, _, last = name.rpartition(".")
             setattr(decoder.get_submodule(parent), last, module.get_base_layer())
     merge_new_rows(decoder)

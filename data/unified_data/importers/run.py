@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def import_shards(
     read = importer(kind)
     _check_output(output)
     partial = output.parent / f".{output.name}.{secrets.token_hex(4)}.partial"
+    made = [folder for folder in output.parents if not folder.exists()]
     skipped = scaled = 0
     first: Skipped | None = None
     try:
@@ -83,12 +85,13 @@ def import_shards(
         raise ValueError(f"cannot write {output}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # where they hold something now
+            for folder in made:
+                folder.rmdir()
     size = sum(shard.bytes for shard in writer.shards)
     return {**about, "shards": len(writer.shards), "bytes": size}
 
 
 def _check_output(output: Path) -> None:
-    if not output.parent.is_dir():
-        raise ValueError(f"cannot write {output}: there is no folder {output.parent}")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"cannot write {output}: there is something already; give another name")

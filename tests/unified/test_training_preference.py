@@ -1,0 +1,283 @@
+"""Direct preference optimisation: its gradient, its reference, its pairs, and what it teaches."""
+
+import copy
+import json
+import shutil
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch.nn import functional as F
+
+from unified.feeding import Source, prepare_sources
+from unified.grammar import MODALITIES
+from unified.model import UnifiedModel
+from unified.training import run as run_module
+from unified.training.config import Preferences
+from unified.training.loop import train
+from unified.training.pairs import Pairs
+from unified.training.preference import PreferenceRun, preference_slopes
+from unified.training.processes import Processes
+from unified_data.files import save_png
+from unified_data.importers.run import import_shards
+from unified_data.shards import read_shards
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Seven pairs, imported: texts, pictures and a sound preferred to others."""
+    folder = tmp_path_factory.mktemp("preferences")
+    rng = np.random.default_rng(1)
+    for name in ("bright", "dark"):
+        noise = rng.integers(0, 90, (96, 96, 3), dtype=np.uint8)
+        save_png(folder / f"{name}.png", noise + (160 if name == "bright" else 0))
+    for name, hertz in (("high", 900), ("low", 110)):
+        wave = 0.5 * np.sin(np.arange(6400) * 2 * np.pi * hertz / 16_000)
+        soundfile.write(folder / f"{name}.wav", wave, 16_000)
+    pairs = [
+        {"prompt": "a cat", "chosen": "<image>", "rejected": "<image>",
+         "images": ["bright.png", "dark.png"]},
+        {"prompt": "a dog", "chosen": "here: <image>", "rejected": "here: <image>",
+         "images": ["bright.png", "dark.png"]},
+        {"prompt": "say it", "chosen": "<audio>", "rejected": "<audio>",
+         "audios": ["high.wav", "low.wav"]},
+        {"prompt": "<image>what is it?", "chosen": "a cat", "rejected": "no idea at all",
+         "images": ["dark.png"]},
+        *({"prompt": f"count to {n}", "chosen": "yes", "rejected": "no"} for n in range(3)),
+    ]  # fmt: skip
+    source = folder / "pairs.jsonl"
+    source.write_text("\n".join(map(json.dumps, pairs)), "utf-8")
+    import_shards("preferences", source, folder / "shards")
+    return folder / "shards"
+
+
+@pytest.fixture
+def case(training_case, finished_training, shards, tmp_path):
+    return replace(
+        training_case, output=str(tmp_path / "whole"), start=str(finished_training), model=None,
+        image_tokenizer=None, audio_tokenizer=None, heldout={}, world=None, modality_weights={},
+        sources={"pairs": Source(str(shards))}, preferences=Preferences(beta=0.3, pairs=4),
+        optimizer="adamw", schedule="constant", warmup=0, steps=4, save_every=2, length=120,
+        rows=4, rows_at_once=1,
+    )  # fmt: skip
+
+
+def opened(config):
+    Path(config.output).mkdir(exist_ok=True)
+    run = PreferenceRun(config, Processes())
+    run.open_data(None)
+    return run
+
+
+def log_probabilities(model, decoder, shards, dense_losses, weights):
+    """Of all pairs, float64 (pairs, 2), from the documents themselves, one after the other."""
+    found = []
+    factors = torch.ones(len(MODALITIES))
+    for name, weight in weights.items():
+        factors[MODALITIES[name]] = weight
+    for _, document in read_shards(shards):
+        sequence = model.sequencer.encode(document)
+        state, allowed = model.grammar.start(), []
+        for id in sequence.ids.tolist():
+            allowed.append(state.allowed())
+            state.advance(id)
+        losses = dense_losses(decoder, sequence.ids, allowed)
+        counts = torch.as_tensor(sequence.loss[1:] > 0)
+        found.append(-(losses * counts * factors[sequence.modality[1:].astype(int)]).sum())
+    return torch.stack(found).view(-1, 2)
+
+
+def test_slopes_are_the_gradient_of_the_loss():
+    torch.manual_seed(0)
+    policy = torch.randn(9, 2, dtype=torch.float64, requires_grad=True)
+    reference = torch.randn(9, 2, dtype=torch.float64)
+    losses, slopes, margins = preference_slopes(policy, reference, 0.7)
+    (expected,) = torch.autograd.grad(losses.sum(), policy)
+    torch.testing.assert_close(slopes, expected)
+    assert ((margins > 0) == (losses < np.log(2))).all()
+    assert preference_slopes(reference, reference, 0.7)[0].tolist() == [pytest.approx(np.log(2))] * 9
+
+
+@pytest.mark.parametrize("weights", [{}, {"image": 0.0, "audio": 0.5}], ids=["all", "weighed"])
+def test_the_gradient_is_that_of_documents_alone_and_all_logits(
+    weights, case, shards, dense_losses
+):
+    """And the reference is what the model to begin with makes of them."""
+    config = replace(case, preferences=Preferences(0.3, 7, weights))
+    run = opened(config)
+    plain = copy.deepcopy(UnifiedModel.from_pretrained(config.start).hf).double()
+    with torch.no_grad():
+        reference = log_probabilities(run.model, plain, shards, dense_losses, weights)
+    torch.testing.assert_close(run._reference, reference, rtol=1e-5, atol=1e-4)
+
+    torch.manual_seed(0)
+    for name, parameter in run.masters.parameters.items():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+        plain.get_parameter(name.removeprefix("decoder.")).data = parameter.detach().double()
+    plain.tie_weights()
+    policy = log_probabilities(run.model, plain, shards, dense_losses, weights)
+    ratios = policy - reference
+    margins = 0.3 * (ratios[:, 0] - ratios[:, 1])
+    losses = -F.logsigmoid(margins)
+    losses.mean().backward()
+
+    passes = run.take_step()
+    assert len(passes) > 2
+    assert sorted(pair.number for pair in run._pairs) == list(range(7))
+    order = [pair.number for pair in run._pairs]
+    run.gradients(passes, run.weight(passes))
+    torch.testing.assert_close(
+        run.extra["train/preference_loss"], losses.detach()[order], rtol=1e-4, atol=1e-4
+    )
+    for name, parameter in run.masters.parameters.items():
+        expected = plain.get_parameter(name.removeprefix("decoder.")).grad
+        bound = 1e-4 * float(expected.abs().max())
+        torch.testing.assert_close(
+            parameter.grad.double(), expected, rtol=0, atol=bound, msg=name
+        )
+
+
+def test_it_teaches_what_is_preferred_and_goes_on_exactly(case, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = replace(case, steps=6, precision="bfloat16")
+    train(config)
+    events = EventAccumulator(str(Path(config.output) / "tensorboard")).Reload()
+    margins, accuracies = (
+        [event.value for event in events.Scalars(f"train/{name}")]
+        for name in ("reward_margin", "preference_accuracy")
+    )
+    assert abs(margins[0]) < 0.05
+    assert margins[-1] > 0.5
+    assert accuracies[-1] == 1
+
+    stopped = replace(config, output=str(tmp_path / "stopped"))
+    save = run_module.save
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(run_module, "save", save_and_stop)
+        train(stopped)
+    monkeypatch.setattr(PreferenceRun, "_measure_all", None)  # there is no need to
+    train(stopped, resume=True)
+    names = ["reference.safetensors", "checkpoints/step-0000006/part-00000-of-00001.safetensors"]
+    for name in names:
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    other = replace(stopped, preferences=Preferences(0.3, 4, {"text": 0.5}))
+    with pytest.raises(ValueError, match=r"reference\.safetensors, made before the first step, is"):
+        train(other, resume=True)
+
+
+def test_a_reference_of_other_settings_is_made_anew_before_the_first_step(case):
+    first = opened(case)._reference
+    assert torch.equal(opened(case)._reference, first)
+    other = opened(replace(case, preferences=Preferences(0.3, 4, {"text": 0.5})))._reference
+    assert not torch.equal(other, first)
+
+
+def coded(shards, model, folder):
+    """The code shards of a folder, as a source."""
+    return prepare_sources({"pairs": Source(str(shards))}, model.sequencer, folder)["pairs"]
+
+
+def without(shard, keys):
+    """A shard without some of its samples."""
+    beside = shard.with_suffix(".new")
+    with tarfile.open(shard) as old, tarfile.open(beside, "w", format=tarfile.USTAR_FORMAT) as new:
+        for member in old:
+            if member.name.partition(".")[0] not in keys:
+                new.addfile(member, old.extractfile(member))
+    beside.replace(shard)
+
+
+def test_a_lone_half_shifts_no_other_pair(case, shards, tmp_path):
+    model = UnifiedModel.from_pretrained(case.start)
+    source = coded(shards, model, tmp_path / "codes")
+    (shard,) = map(Path, source.shards)
+    lone = {"000000001-chosen", "000000003-rejected", "000000006-rejected"}
+    without(shard, lone)
+    index = json.loads((shard.parent / "index.json").read_text())
+    index["shards"][0]["samples"] -= len(lone)
+    (shard.parent / "index.json").write_text(json.dumps(index))
+
+    def pairs(max_broken=3, length=120, rank=0, world=1):
+        return Pairs({"p": source}, model.sequencer, length, 0, rank, world, max_broken)
+
+    made = pairs()
+    assert made.num_found == 4
+    assert [made.read(i).key for i in range(4)] == [f"p/{n:09d}" for n in (0, 2, 4, 5)]
+    assert made.counts["broken"] == 3
+    assert "sample 000000001-rejected: its other half is not beside it" in made.reports[0]
+    assert "sample 000000006-chosen: its other half is missing" in made.reports[2]
+    with pytest.raises(ValueError, match=r"3 samples are broken, max_broken is 2; the last: shard"):
+        pairs(max_broken=2)
+
+    # Two processes take what one takes, and one goes on where two were.
+    keys = [pair.key for pair in made.take(8)]
+    assert sorted(keys[:4]) == sorted(keys[4:]) == [f"p/{n:09d}" for n in (0, 2, 4, 5)]
+    halves = [pairs(rank=rank, world=2) for rank in (0, 1)]
+    dealt = [[pair.key for pair in half.take(2)] for half in halves]
+    assert dealt == [keys[:4:2], keys[1:4:2]]
+    going_on = pairs()
+    going_on.load_state([half.state() for half in halves])
+    assert [pair.key for pair in going_on.take(4)] == keys[4:]
+    assert going_on.counts == {"pairs": 8, "broken": 3}
+
+    short = pairs(max_broken=9, length=24)
+    broken = [n for n in range(4) if not readable(short, n)]
+    assert 0 < len(broken) < 4
+    short.leave_out(broken)
+    assert (short.size, short.counts["broken"]) == (4 - len(broken), 3 + len(broken))
+    assert {pair.number for pair in short.take(6)} == set(range(4)) - set(broken)
+
+
+def readable(pairs, number):
+    try:
+        pairs.read(number)
+    except ValueError as error:
+        assert "longer than a row of 24" in str(error)
+        return False
+    return True
+
+
+def test_pairs_of_equal_keys_have_references_of_their_own(case, shards, tmp_path):
+    """Two imports number their pairs alike."""
+    shutil.copytree(shards, tmp_path / "again")
+    both = Source((str(shards), str(tmp_path / "again")))
+    run = opened(replace(case, sources={"pairs": both}))
+    assert run._reference.shape == (14, 2)
+    torch.testing.assert_close(run._reference[:7], run._reference[7:], rtol=0, atol=1e-4)
+    run.loader.take(14)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"noise": 0.1}, "source p has noise, drop_prompt or orders"),
+        ({"orders": "both"}, "source p has noise, drop_prompt or orders"),
+        ({"shards": str(Path(__file__).parents[2] / "data" / "sample" / "heldout-draw-*.tar")},
+         "source p holds no pairs, KEY-chosen beside KEY-rejected"),
+    ],
+)  # fmt: skip
+def test_a_source_that_is_not_of_pairs_is_refused(case, shards, tmp_path, changes, reason):
+    model = UnifiedModel.from_pretrained(case.start)
+    source = replace(Source(str(shards)), **changes)
+    source = prepare_sources({"p": source}, model.sequencer, tmp_path)["p"]
+    with pytest.raises(ValueError, match=reason):
+        Pairs({"p": source}, model.sequencer, 400, 0, 0, 1, 100)
+    with pytest.raises(ValueError, match="preferences come from one source"):
+        Pairs({"p": source, "q": source}, model.sequencer, 400, 0, 0, 1, 0)
