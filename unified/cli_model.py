@@ -108,7 +108,7 @@ def plan(
     has = DEVICES[device].memory / 1e9
     lines = [
         f"parameters   {made.parameters / 1e6:,.1f} M, trained {made.trained / 1e6:,.1f} M",
-        f"ids          {made.ids:,} ({found.steps:,} steps of {found.rows} rows of {found.length})",
+        f"ids          {made.ids:,} ({found.steps:,} steps of {made.ids // found.steps:,})",
         f"operations   {made.operations:.3g}",
         f"memory       {total:,.1f} of {has:g} GB on each device: {by_use}",
         f"time         {made.seconds / 3600:,.1f} hours on {devices} {device} at"

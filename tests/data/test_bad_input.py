@@ -268,6 +268,8 @@ def test_nothing_is_written_under_the_name_unless_all_is_well(tmp_path, media_fi
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(ValueError, match="there is something already"):
         import_shards("pairs", source, tmp_path / "out", media_files)
+    import_shards("pairs", source, tmp_path / "new" / "out", media_files)
+    assert (tmp_path / "new" / "out" / "index.json").is_file()
 
 
 def test_an_index_may_not_name_a_file_elsewhere(tmp_path):

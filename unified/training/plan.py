@@ -41,7 +41,10 @@ SHARE = 0.33
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a decoder of the Llama family (and its mixtures of experts, of which `active` count)."""
+    """Of a decoder of the Llama family (and its mixtures of experts, of which `active` count).
+
+    old_rows: those that an extended language model had before, or text's.
+    """
 
     width: int
     layers: int
@@ -53,6 +56,7 @@ class Shape:
     tied: bool
     experts: int = 1
     active: int = 1
+    old_rows: int = 0
 
     @property
     def attention(self) -> int:
@@ -73,6 +77,11 @@ class Shape:
     def rows(self) -> int:
         """Weights of the embedding and of a head of its own."""
         return self.vocabulary * self.width * (1 if self.tied else 2)
+
+    @property
+    def new_rows(self) -> int:
+        """Weights of the rows for ids that are new."""
+        return self.rows * (self.vocabulary - self.old_rows) // self.vocabulary
 
     @property
     def parameters(self) -> int:
@@ -125,7 +134,8 @@ def shape_of(config: TrainConfig) -> Shape:
 
             folder = model_directory("pocket")
         if (folder / "config.json").exists():
-            return _read(read_json(folder / "config.json"), str(folder))
+            rows = read_json(folder / "unified.json")["vocabulary"]["text_rows"]
+            return _read({**read_json(folder / "config.json"), "old_rows": rows}, str(folder))
         if config.shape is None:
             raise ValueError(
                 f"{config.start} is not on this machine, so its shape is not known; make it first,"
@@ -166,6 +176,7 @@ def _read(found: Mapping[str, Any], where: str) -> Shape:
             tied=bool(found.get("tie_word_embeddings", True)),
             experts=int(found.get("num_local_experts") or found.get("num_experts") or 1),
             active=int(found.get("num_experts_per_tok") or 1),
+            old_rows=int(found.get("old_rows") or 0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -181,25 +192,22 @@ def plan_run(
         raise ValueError(f"there is no device {device!r}, expected one of {', '.join(DEVICES)}")
     if devices < 1 or not 0 < share <= 1:
         raise ValueError(f"{devices} devices at a share of {share}; expected 1 or more, and 0 to 1")
-    ids = config.steps * config.rows * config.length
-    new_rows = _new_rows(config, shape)
-    trained = shape.parameters if config.train == "full" else new_rows
+    # Documents of preference pairs are no longer than a row; what they are is not known here.
+    rows = config.rows if config.preferences is None else 2 * config.preferences.pairs
+    ids = config.steps * rows * config.length
+    trained = shape.parameters if config.train == "full" else shape.new_rows
     if config.train == "lora":
         trained += _lora(shape, config.lora.rank)
     # Forward 2, gradients of inputs 2, of weights 2 where they are trained; attention over half of
     # a row at most; a layer's forward again where its activations are not kept.
     weights_share = 6 if config.train == "full" else 4
     attention = 2 * config.length * shape.heads * shape.head_width * shape.layers
-    again = (2 * shape.working + attention) if config.activation_checkpointing else 0
+    forward = 2 * shape.working + attention
+    again = forward * (config.activation_checkpointing + (config.preferences is not None))
     operations = float(ids) * (weights_share * shape.working + 3 * attention + again)
     memory = _memory(config, shape, trained, devices)
     seconds = operations / (DEVICES[device].peak * share * devices)
     return Plan(ids, shape.parameters, trained, operations, memory, devices, device, share, seconds)
-
-
-def _new_rows(config: TrainConfig, shape: Shape) -> int:
-    old = (config.shape or {}).get("old_rows", 0)
-    return (shape.vocabulary - int(old)) * shape.width * (1 if shape.tied else 2)
 
 
 def _lora(shape: Shape, rank: int) -> int:

@@ -24,7 +24,7 @@ from unified.training.passes import Pass, blank_pass, make_pass, modality_factor
 from unified.training.plan import check_shape
 from unified.training.processes import Processes, shard
 from unified.training.start import build_model
-from unified.training.trainee import Trainee, check_head, layers_of
+from unified.training.trainee import Trainee, check_head, layers_of, recompute_activations
 from unified.training.validation import HeldOut
 from unified.training.watch import Watch
 from unified.training.weights import Average, Masters, choose_trained
@@ -51,7 +51,7 @@ class Run:
         check_head(decoder)
         choose_trained(decoder, config.train, self.model.vocabulary.text_rows, asdict(config.lora))
         if config.activation_checkpointing:
-            decoder.gradient_checkpointing_enable({"use_reentrant": False})
+            recompute_activations(decoder)
         self.trainee = Trainee(decoder, config.attention, config.z_loss)
         self.trainee.train()
         self.sharded = config.parallel == "fsdp" and found.world > 1

@@ -19,7 +19,7 @@ from unified.training.loss import allowed_loss
 from unified.training.new_rows import head_of
 from unified.training.passes import Pass
 
-__all__ = ["Outcome", "Trainee", "layers_of"]
+__all__ = ["Outcome", "Trainee", "check_head", "layers_of", "recompute_activations"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,13 @@ def default_attention(decoder: Any) -> str:
     if next(decoder.parameters()).device.type == "cpu":
         return attention.NAME if plain else "eager"
     return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
+
+
+def recompute_activations(decoder: Any) -> None:
+    """Keep of every layer its input alone, and work the rest out again for its gradient."""
+    # The name it has in transformers from 5.22 on; the other one warns there.
+    enable = getattr(decoder, "activation_checkpointing_enable", None)
+    (enable or decoder.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def layers_of(decoder: Any) -> list[nn.Module]:
