@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unified.checkpoint import read_json
+from unified.format_spec import load_format
 from unified.training.config import TrainConfig
 from unified.training.loss import FEWEST
 
@@ -43,7 +44,8 @@ SHARE = 0.33
 class Shape:
     """Of a decoder of the Llama family (and its mixtures of experts, of which `active` count).
 
-    old_rows: those that an extended language model had before, or text's.
+    small: weights of a layer's norms and biases. old_rows: those that an extended language model
+    had before, or text's.
     """
 
     width: int
@@ -54,6 +56,7 @@ class Shape:
     ffn_width: int
     vocabulary: int
     tied: bool
+    small: int
     experts: int = 1
     active: int = 1
     old_rows: int = 0
@@ -69,9 +72,12 @@ class Shape:
         return 3 * self.width * self.ffn_width
 
     @property
+    def router(self) -> int:
+        return self.width * self.experts if self.experts > 1 else 0
+
+    @property
     def layer(self) -> int:
-        router = self.width * self.experts if self.experts > 1 else 0
-        return self.attention + self.experts * self.expert + router + 2 * self.width
+        return self.attention + self.experts * self.expert + self.router + self.small
 
     @property
     def rows(self) -> int:
@@ -90,7 +96,7 @@ class Shape:
     @property
     def working(self) -> int:
         """Weights that each id meets: all but the embedding, experts at rest and norms."""
-        inside = self.layers * (self.attention + self.active * self.expert)
+        inside = self.layers * (self.attention + self.active * self.expert + self.router)
         return inside + self.vocabulary * self.width
 
 
@@ -142,14 +148,16 @@ def shape_of(config: TrainConfig) -> Shape:
                 " or state `shape` in the configuration"
             )
         return _read(config.shape, "shape")
+    from transformers import Qwen3Config
+
     assert config.model is not None
-    rows = config.text_size + config.max_grid + 32
+    rows = config.text_size + len(load_format(config.format).markers) + config.max_grid
     for folder_name in (config.image_tokenizer, config.audio_tokenizer):
         if folder_name is not None:
             from unified_tokenizers import load_tokenizer
 
             rows += sum(load_tokenizer(folder_name).codebook_sizes)
-    return _read({"vocab_size": rows, **config.model}, "model")
+    return _read({**Qwen3Config().to_dict(), **config.model, "vocab_size": rows}, "model")
 
 
 def check_shape(config: TrainConfig, found: Mapping[str, Any]) -> None:
@@ -164,16 +172,32 @@ def check_shape(config: TrainConfig, found: Mapping[str, Any]) -> None:
 def _read(found: Mapping[str, Any], where: str) -> Shape:
     try:
         heads = int(found["num_attention_heads"])
+        kv_heads = int(found.get("num_key_value_heads") or heads)
         width = int(found["hidden_size"])
+        head_width = int(found.get("head_dim") or width // heads)
+        ffn_width = int(found.get("moe_intermediate_size") or found["intermediate_size"])
+        small = 2 * width
+        kind = str(found.get("model_type"))
+        if kind.startswith(("qwen3", "gemma3")):  # norms of queries and keys
+            small += 2 * head_width
+        if kind.startswith(("gemma2", "gemma3")):  # norms behind both parts, too
+            small += 2 * width
+        if found.get("attention_bias") or kind.startswith("qwen2"):
+            small += (heads + 2 * kv_heads) * head_width
+        if found.get("attention_bias"):
+            small += width
+        if found.get("mlp_bias"):
+            small += 2 * ffn_width + width
         return Shape(
             width=width,
             layers=int(found["num_hidden_layers"]),
             heads=heads,
-            kv_heads=int(found.get("num_key_value_heads") or heads),
-            head_width=int(found.get("head_dim") or width // heads),
-            ffn_width=int(found.get("moe_intermediate_size") or found["intermediate_size"]),
+            kv_heads=kv_heads,
+            head_width=head_width,
+            ffn_width=ffn_width,
             vocabulary=int(found["vocab_size"]),
             tied=bool(found.get("tie_word_embeddings", True)),
+            small=small,
             experts=int(found.get("num_local_experts") or found.get("num_experts") or 1),
             active=int(found.get("num_experts_per_tok") or 1),
             old_rows=int(found.get("old_rows") or 0),
@@ -203,7 +227,9 @@ def plan_run(
     weights_share = 6 if config.train == "full" else 4
     attention = 2 * config.length * shape.heads * shape.head_width * shape.layers
     forward = 2 * shape.working + attention
-    again = forward * (config.activation_checkpointing + (config.preferences is not None))
+    again = forward * config.activation_checkpointing
+    if config.preferences is not None:  # log-probabilities first, and once the reference's
+        again += 2 * forward
     operations = float(ids) * (weights_share * shape.working + 3 * attention + again)
     memory = _memory(config, shape, trained, devices)
     seconds = operations / (DEVICES[device].peak * share * devices)
