@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,7 +83,9 @@ def train(config: Config, resume: Resume = False) -> None:
     from unified.training.config import load_config
     from unified.training.loop import train as run
 
-    note(f"model saved in {run(load_config(existing(config)), resume)}")
+    folder = run(load_config(existing(config)), resume)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one tells it
+        note(f"model saved in {folder}")
 
 
 def plan(

@@ -110,6 +110,21 @@ def test_the_saved_decoder_is_a_plain_causal_lm(model, saved):
     torch.testing.assert_close(hf(ids).logits, model.hf(ids).logits)
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_loading_and_saving_draw_no_bars_and_leave_the_users_choice(saved, tmp_path, capsys, shown):
+    from transformers.utils import logging
+
+    before = logging.is_progress_bar_enabled()
+    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    try:
+        UnifiedModel.from_pretrained(saved).hf.requires_grad_(False)
+        UnifiedModel.from_pretrained(saved).save_pretrained(tmp_path / "again")
+        assert logging.is_progress_bar_enabled() == shown
+    finally:
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()
+    assert capsys.readouterr() == ("", "")
+
+
 def test_bfloat16_storage_halves_the_file_and_computes_in_float32(model, saved, tmp_path):
     model.save_pretrained(tmp_path / "half", dtype="bfloat16")
     sizes = [(f / "model.safetensors").stat().st_size for f in (saved, tmp_path / "half")]

@@ -59,7 +59,7 @@ def test_a_run_from_the_sample_gives_a_model_that_opens(training_case, finished_
     assert state["settings"]["learning_rate"] == 0.01
     assert state["settings"]["sources"]["draw"]["share"] == 0.6
     card = (finished_training / "README.md").read_text("utf-8")
-    assert "| draw | 0.6 |" in card
+    assert "| draw | 60.0% |" in card
     assert re.search(r"\| describe/text \| \d\.\d{3} \|", card)
 
 

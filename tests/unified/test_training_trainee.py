@@ -32,6 +32,7 @@ KINDS = {
         "embd_pdrop": 0.0, "attn_pdrop": 0.0,
     }),
     "mixtral": ("Mixtral", {"num_local_experts": 3, "num_experts_per_tok": 2}),
+    "stablelm": ("StableLm", {}),
 }  # fmt: skip
 
 
@@ -61,6 +62,33 @@ def case(tiny_sequencer, write_codes, random_documents, tmp_path_factory):
     return make_pass(rows, factors), rows, factors, tiny_sequencer.vocabulary.size
 
 
+def test_a_pass_has_every_position_with_loss_once(case):
+    taken, rows, factors, _ = case
+    expected, spans, document = set(), [], -1
+    for number, row in enumerate(rows):
+        for start, stop in zip(row.starts[:-1].tolist(), row.starts[1:].tolist()):
+            spans.append((100 * number + start, 100 * number + stop))
+            document += 1
+            for place in range(start, stop):
+                if row.loss[place]:
+                    weight = float(row.loss[place] * factors[row.modality[place]])
+                    allowed = row.ranges[row.allowed[place]]
+                    at = 100 * number + place - 1
+                    expected.add((at, int(row.ids[place]), weight, allowed, document))
+    groups = [ranges for ranges, count in taken.groups for _ in range(count)]
+    columns = (taken.at, taken.targets, taken.weights)
+    found = zip(*(c.tolist() for c in columns), groups, taken.document.tolist())
+    assert set(found) == expected
+    assert len(taken.at) == len(expected)
+    assert len({ranges for ranges, _ in taken.groups}) == len(taken.groups)
+    assert [tuple(span) for span in taken.spans.tolist() if span[1]] == spans
+    assert len(taken.keys) == len(spans)
+    assert taken.num_ids == sum(stop - start for start, stop in spans)
+    assert taken.weight == pytest.approx(sum(row[2] for row in expected))
+    begins = [100 * n + start for n, row in enumerate(rows) for start in row.starts if start < 100]
+    assert taken.places.flatten()[begins].tolist() == [0] * len(begins)
+
+
 def dense(decoder, rows, factors, dense_losses):
     """The weighted sum of the losses of documents, each alone, with gradient."""
     total = torch.zeros(())
@@ -79,7 +107,7 @@ def dense(decoder, rows, factors, dense_losses):
     [
         ("llama", "documents"), ("llama", "sdpa"), ("qwen3", "documents"), ("qwen2", "documents"),
         ("mixtral", "documents"), ("gpt2", "eager"), ("gpt2", None), ("mistral", None),
-        ("mistral", "sdpa"), ("gemma2", None),
+        ("mistral", "sdpa"), ("gemma2", None), ("stablelm", None),
     ],
 )  # fmt: skip
 def test_packed_rows_have_the_losses_and_gradients_of_documents_alone(
@@ -91,7 +119,7 @@ def test_packed_rows_have_the_losses_and_gradients_of_documents_alone(
     plain.set_attn_implementation("eager")
     check_head(decoder)
     trainee = Trainee(decoder, name)
-    whole = kind not in ("mistral", "gemma2")
+    whole = kind not in ("mistral", "gemma2", "stablelm")
     assert trainee.by_documents == (name == attention.NAME or (name is None and whole))
     outcome = trainee(taken)
     expected = dense(plain, rows, factors, dense_losses)
@@ -110,14 +138,14 @@ def test_packed_rows_have_the_losses_and_gradients_of_documents_alone(
 
 def test_activation_checkpointing_gives_the_same_gradients(case):
     taken, *_, vocabulary = case
-    found = []
+    found, calls = [], []
     for kept in (True, False):
         decoder = decoder_of("qwen3", vocabulary)
+        trainee = Trainee(decoder, None)
         if not kept:
             recompute_activations(decoder)
-            calls = []
             layers_of(decoder)[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
-        Trainee(decoder, None)(taken).total.backward()
+        trainee(taken).total.backward()
         found.append([p.grad for p in decoder.parameters()])
     assert len(calls) == 2
     for one, other in zip(*found):
@@ -125,8 +153,7 @@ def test_activation_checkpointing_gives_the_same_gradients(case):
 
 
 def test_a_blank_pass_counts_nothing_and_reaches_every_weight(case):
-    taken, *_, vocabulary = case
-    trainee = Trainee(decoder_of("qwen3", vocabulary), None)
+    trainee = Trainee(decoder_of("qwen3", case[-1]), None)
     outcome = trainee(blank_pass(100))
     outcome.total.backward()
     assert outcome.total == 0
@@ -173,3 +200,21 @@ def test_new_rows_learn_what_the_whole_table_would(kind, case):
 def test_a_decoder_that_scales_its_logits_is_refused(kind, more):
     with pytest.raises(ValueError, match=f"{kind}ForCausalLM does more to its logits than a prod"):
         check_head(decoder_of(kind, 50, **more))
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "ways"),
+    [
+        ("Bloom", {"n_head": 2}, "documents or eager"),  # ALiBi
+        ("GptOss", {"num_local_experts": 2, "head_dim": 8}, "eager"),  # masks without places
+    ],
+)
+def test_a_decoder_that_lets_documents_see_each_other_is_refused(kind, more, ways):
+    decoder = decoder_of(kind, 50, **more)
+    before = decoder.config._attn_implementation
+    with pytest.raises(ValueError, match=f"{kind}ForCausalLM does not keep the documents of a row"
+                                         f" apart under attention {ways}; such"):  # fmt: skip
+        Trainee(decoder, None)
+    assert (decoder.config._attn_implementation, decoder.training) == (before, True)
+    with pytest.raises(ValueError, match="under attention no_such_way"):
+        Trainee(decoder_of("llama", 50), "no_such_way")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from unified.feeding.source import leaves
+from unified.feeding import Source
 from unified.model import UnifiedModel
 from unified.training.config import TrainConfig
 from unified_data.files import atomic_write
@@ -52,10 +52,10 @@ def write_card(
         f" {config.learning_rate:g}, schedule {config.schedule}, {config.precision}.",
         f"- Blocks of ids: {blocks}.",
         "",
-        "| source | share |",
+        "| source | share of the ids |",
         "|---|---|",
     ]
-    lines += [f"| {name} | {source.share:g} |" for name, source in leaves(config.sources)]
+    lines += [f"| {name} | {share:.1%} |" for name, share in _shares(config.sources)]
     if measured:
         lines += ["", "Held-out losses, nats an id:", "", "| what | loss |", "|---|---|"]
         lines += [f"| {name} | {value:.3f} |" for name, value in measured.items()]
@@ -63,3 +63,16 @@ def write_card(
     lines += ["", f"Made with unified {version('unified')}. The run's settings:", ""]
     lines += ["```json", settings, "```", ""]
     atomic_write(folder / "README.md", "\n".join(lines).encode("utf-8"))
+
+
+def _shares(
+    sources: Mapping[str, Source], whole: float = 1.0, inside: str = ""
+) -> Iterator[tuple[str, float]]:
+    """Every source that has shards, and its share of all ids."""
+    total = sum(source.share for source in sources.values())
+    for name, source in sources.items():
+        share = whole * source.share / total
+        if source.sources:
+            yield from _shares(source.sources, share, f"{inside}{name}/")
+        else:
+            yield f"{inside}{name}", share

@@ -1,7 +1,7 @@
 """A run's checkpoints: safetensors and JSON, written beside and renamed, one part a process.
 
     step-0000600/
-        state.json                 step, settings, counters, and how many processes wrote it
+        state.json                 step, settings, counters, how many processes and parts
         part-00000-of-00002.safetensors   what process 0 holds of every tensor
         rank-00000-of-00002.json          its place in the data, its random numbers
 
@@ -38,10 +38,13 @@ class Saved:
         """Raises ValueError, naming the file, where one is missing or damaged."""
         self.folder = folder
         self.state = _read_json(folder / STATE)
-        world = self.state["world"]
+        try:
+            world, parts = int(self.state["world"]), int(self.state["parts"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(folder / STATE, error) from None
         self.ranks = [_read_json(folder / _rank_name(rank, world)) for rank in range(world)]
         self._parts: dict[str, list[tuple[int, int, Path]]] = {}
-        for path in sorted(folder.glob("part-*.safetensors")):
+        for path in [folder / _part_name(rank, world) for rank in range(parts)]:
             try:
                 with safe_open(path, "pt") as part:
                     rows = json.loads(part.metadata()["rows"])
@@ -129,13 +132,15 @@ def save(
         held = {
             name: _local(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()
         }
-        path = partial / f"part-{found.rank:05d}-of-{found.world:05d}.safetensors"
+        path = partial / _part_name(found.rank, found.world)
         save_file(held, path, metadata={"rows": json.dumps(rows)})
         _sync(path)
     _write_json(partial / _rank_name(found.rank, found.world), rank_state)
     found.wait()
     if found.first:
-        _write_json(partial / STATE, {**state, "step": step, "world": found.world})
+        parts = found.world if sharded else 1
+        about = {**state, "step": step, "world": found.world, "parts": parts}
+        _write_json(partial / STATE, about)
         _sync(partial)
         if final.exists():
             _remove(final)
@@ -180,6 +185,10 @@ def _rows(tensor: Any) -> tuple[int, int]:
         tensor.shape, tensor.device_mesh, tensor.placements
     )
     return offset[0], offset[0] + shape[0]
+
+
+def _part_name(rank: int, world: int) -> str:
+    return f"part-{rank:05d}-of-{world:05d}.safetensors"
 
 
 def _rank_name(rank: int, world: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -220,10 +220,10 @@ def _nested(kind: type, found: Any, where: str) -> Any:
     if not isinstance(found, dict) or set(found) - known:
         odd = sorted(map(str, set(found) - known)) if isinstance(found, dict) else found
         raise ValueError(f"{where} has {odd}, expected a mapping with {sorted(known)}")
-    try:
-        return kind(**typed(kind, found, where))
-    except TypeError as error:
-        raise ValueError(f"{where}: {str(error).replace('__init__() ', '')}") from None
+    needed = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
+    if missing := [name for name in needed if name not in found]:
+        raise ValueError(f"{where}: the entry {missing[0]!r} is missing")
+    return kind(**typed(kind, found, where))
 
 
 def _check(config: TrainConfig, where: str) -> None:

@@ -57,10 +57,10 @@ class Journal:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def figures(self, step: int, values: Mapping[str, float], shown: str) -> None:
-        """Scalars of a step, and what of them the terminal shows."""
+    def figures(self, step: int, values: Mapping[str, float], shown: str = "") -> None:
+        """Scalars of a step, and what of them the terminal shows, if anything."""
         if not self.first:
             return
         assert self._board is not None
@@ -68,6 +68,8 @@ class Journal:
             self._board.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(dict(values), step=step)
+        if not shown:
+            return
         self._bar.update(self._task, completed=step, figures=shown)
         if not self.console.is_terminal:
             self.say(f"{step}/{self._steps}  {shown}")

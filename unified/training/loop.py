@@ -104,7 +104,7 @@ def _changes(saved: Saved, config: TrainConfig, found: Processes) -> list[str]:
     before = len(saved.ranks)
     if before != found.world:
         said.append(
-            f"{found.world} processes instead of {before}: model, optimizer and the order of the"
+            f"{found.world} instead of {before} processes: model, optimizer and the order of the"
             f" data go on as they were, since both divide its {config.lanes} lanes; sums are"
             " rounded in another order"
         )
@@ -172,12 +172,12 @@ def _step(run: Run, journal: Journal, passes: list[Pass], weight: float) -> _Ste
     alarms = run.watch.look(run.step + 1, _means(sums), norm, output_norm, keys, warm)
     for alarm in alarms:
         journal.say(str(alarm))
-    if any(alarm.stop for alarm in alarms):
+    if stopping := [alarm for alarm in alarms if alarm.stop]:
         run.forget()
         run.save()
         raise ValueError(
-            f"{alarms[0]}. The checkpoint of step {run.step} is kept; alarms.jsonl has the samples'"
-            " keys. Lower learning_rate or take the samples out"
+            f"{stopping[0]}. The checkpoint of step {run.step} is kept; alarms.jsonl has the"
+            " samples' keys. Lower learning_rate or take the samples out"
         )
     rate = 0.0 if any(alarm.kind == "nan" for alarm in alarms) else run.update()
     run.forget()
@@ -208,8 +208,10 @@ def _log(run: Run, journal: Journal, means: dict[str, float], done: _Step, speed
     figures |= {name: float(values.mean()) for name, values in run.extra.items()}
     for name, count in run.loader.counts.items():
         figures[f"data/{name}"] = float(count)
-    shown = "  ".join(f"{name} {mean:.3f}" for name, mean in means.items() if name != "marker")
-    journal.figures(run.step, figures, f"{shown}  {speed:.0f} ids/s")
+    shown = {name: mean for name, mean in means.items() if name != "marker"}
+    shown |= {name.removeprefix("train/").replace("_", " "): figures[name] for name in run.extra}
+    text = "".join(f"{name} {value:.3f}  " for name, value in shown.items())
+    journal.figures(run.step, figures, f"{text}{speed:.0f} ids/s")
 
 
 def _validate(run: Run, journal: Journal, last: bool) -> None:
@@ -220,8 +222,7 @@ def _validate(run: Run, journal: Journal, last: bool) -> None:
     for name, value in found.items():
         journal.say(f"step {run.step}: held-out {name} {value:.3f}")
     if found:
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in found.items())
-        journal.figures(run.step, {f"heldout/{n}": v for n, v in found.items()}, shown)
+        journal.figures(run.step, {f"heldout/{n}": v for n, v in found.items()})
     samples = config.samples
     if samples is not None and (run.step % samples.every == 0 or last):
         show_samples(config, run.found, run.trained_weights(), samples, journal, run.step)

@@ -113,8 +113,7 @@ def load_state(
     for key in saved.names(prefix):
         name, _, entry = key.rpartition("/")
         by_name.setdefault(name, []).append(entry)
-    if by_name and set(by_name) != set(parameters):
-        odd = sorted(set(by_name) ^ set(parameters))
+    if odd := sorted(set(by_name) - set(parameters)):  # one that never had a gradient has none
         raise ValueError(
             f"the checkpoint {saved.folder} trains other parameters than the configuration, among"
             f" them {odd[0]}; go on with the settings it was made with"

@@ -89,7 +89,10 @@ def shard(module: nn.Module, layers: Sequence[nn.Module], precision: str, found:
     mesh = init_device_mesh(found.device.type, (found.world,))
     how: dict[str, Any] = {"mesh": mesh}
     if precision == "bfloat16":
-        how["mp_policy"] = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
+        # A pass's weights must not be rounded with what goes into the layers.
+        how["mp_policy"] = MixedPrecisionPolicy(
+            torch.bfloat16, torch.float32, cast_forward_inputs=False
+        )
     for layer in layers:
         fully_shard(layer, **how)
     fully_shard(module, **how)

@@ -25,7 +25,7 @@ __all__ = ["Outcome", "Trainee", "check_head", "layers_of", "recompute_activatio
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """total: weighted sum of losses, with gradient. losses: float32 (P,), detached.
-    output_norm: root mean square of what enters the last norm."""
+    output_norm: root mean square of what enters the last norm, or leaves the decoder."""
 
     total: Tensor
     losses: Tensor
@@ -42,7 +42,9 @@ class Trainee(nn.Module):
     """decoder: a causal LM of transformers; its head's product is ours, the rest its own.
 
     attention: "documents" (the CPU's), or an `attn_implementation` of transformers, which then sees
-    documents by their places beginning anew.
+    documents by their places beginning anew; None: the first of `attentions` that keeps them apart.
+
+    Raises ValueError where none does.
     """
 
     def __init__(self, decoder: Any, attention_name: str | None, z_loss: float = 0.0) -> None:
@@ -50,20 +52,34 @@ class Trainee(nn.Module):
         self.decoder = decoder
         self.z_loss = z_loss
         self._norm_input: Tensor | None = None
-        chosen = attention_name or default_attention(decoder)
-        if chosen == attention.NAME:
-            attention.register()
+        attention.register()
+        names = (attention_name,) if attention_name else attentions(decoder)
+        chosen = next((name for name in names if keeps_apart(decoder, name)), None)
+        if chosen is None:
+            raise ValueError(
+                f"{type(decoder).__name__} does not keep the documents of a row apart under"
+                f" attention {' or '.join(names)}; such decoders cannot be trained yet"
+            )
         decoder.set_attn_implementation(chosen)
         self.by_documents = chosen == attention.NAME
-        _last_norm(decoder).register_forward_pre_hook(self._see)
+        # transformers looks for documents in a batch of one alone where flash attention is used.
+        self.flat = "flash" in chosen
+        norm = _last_norm(decoder)
+        if norm is not None:
+            norm.register_forward_pre_hook(lambda _, inputs: self._see(inputs))
+        else:
+            decoder.base_model.register_forward_hook(lambda _, __, outputs: self._see(outputs))
 
-    def _see(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._norm_input = inputs[0].detach()
+    def _see(self, found: Any) -> None:
+        self._norm_input = found[0].detach()
 
     def forward(self, taken: Pass) -> Outcome:
         how = {"document_spans": taken.spans} if self.by_documents else {}
+        shown, places = taken.shown, taken.places
+        if self.flat:
+            shown, places = shown.view(1, -1), places.view(1, -1)
         features_BLD = self.decoder.base_model(
-            input_ids=taken.shown, position_ids=taken.places, use_cache=False, **how
+            input_ids=shown, position_ids=places, use_cache=False, **how
         )[0]
         features_PD = features_BLD.flatten(0, 1)[taken.at]
         total, losses = allowed_loss(
@@ -80,9 +96,9 @@ class Trainee(nn.Module):
         return Outcome(total, losses, norm)
 
 
-def default_attention(decoder: Any) -> str:
-    """ "documents" on the CPU, where the decoder's attention is plain; flash attention where it is
-    installed; what transformers has by itself otherwise."""
+def attentions(decoder: Any) -> tuple[str, ...]:
+    """Ways of attention, the fastest first: "documents" on the CPU, where the decoder's attention
+    is plain; flash attention where it is installed; what transformers has by itself otherwise."""
     from transformers.utils import is_flash_attn_2_available
 
     config = decoder.config
@@ -91,8 +107,40 @@ def default_attention(decoder: Any) -> str:
         for name in ("sliding_window", "attn_logit_softcapping", "attention_chunk_size")
     )
     if next(decoder.parameters()).device.type == "cpu":
-        return attention.NAME if plain else "eager"
-    return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
+        return (attention.NAME, "eager") if plain else ("eager",)
+    return ("flash_attention_2", "sdpa") if is_flash_attn_2_available() else ("sdpa",)
+
+
+@torch.no_grad()
+def keeps_apart(decoder: Any, name: str) -> bool:
+    """Whether two documents in one row are, under a way of attention, what each is alone.
+
+    Some decoders add to attention what is not theirs to leave out (ALiBi), let states run on
+    (Mamba), or do not tell transformers where documents begin.
+    """
+    device = next(decoder.parameters()).device
+    sizes, rows = (6, 5), head_of(decoder).parts[-1].stop
+    ids = torch.arange(3, 3 + sum(sizes), device=device)[None] % rows
+    places = torch.cat([torch.arange(size, device=device) for size in sizes])[None]
+    spans = torch.tensor([(0, sizes[0]), (sizes[0], sum(sizes))], dtype=torch.int32, device=device)
+    before, was_training = decoder.config._attn_implementation, decoder.training
+    decoder.eval()
+    try:
+        decoder.set_attn_implementation("eager")
+        alone = [
+            decoder.base_model(input_ids=part, use_cache=False)[0] for part in ids.split(sizes, 1)
+        ]
+        # Flash attention takes no float32; its documents are found as the others' are.
+        decoder.set_attn_implementation("eager" if name.startswith("flash") else name)
+        how = {"document_spans": spans} if name == attention.NAME else {}
+        found = decoder.base_model(input_ids=ids, position_ids=places, use_cache=False, **how)[0]
+    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        return False
+    finally:
+        decoder.set_attn_implementation(before)
+        decoder.train(was_training)
+    expected = torch.cat(alone, 1).float()
+    return torch.allclose(found.float(), expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
 
 
 def recompute_activations(decoder: Any) -> None:
@@ -111,13 +159,13 @@ def layers_of(decoder: Any) -> list[nn.Module]:
     return found
 
 
-def _last_norm(decoder: Any) -> nn.Module:
-    """The norm behind the last layer."""
+def _last_norm(decoder: Any) -> nn.Module | None:
+    """The norm behind the last layer, where it has one of the usual names."""
     for name in ("norm", "ln_f", "final_layer_norm", "final_layernorm"):
         found = getattr(decoder.base_model, name, None)
         if isinstance(found, nn.Module):
             return found
-    return decoder.base_model
+    return None
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, A
     first_new: the first row that is new to the language model that was extended.
     lora: rank, alpha, dropout, targets (peft's `target_modules`).
     """
-    from unified.training.new_rows import split_rows
+    from unified.training.new_rows import NewRows, split_rows
 
     if what == "full":
         return
@@ -48,8 +48,13 @@ def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, A
         try:
             inject_adapter_in_model(settings, decoder)
         except ValueError as error:
-            raise ValueError(f"lora: {' '.join(str(error).split())}") from None
-        decoder.get_input_embeddings().rows.requires_grad_(True)
+            reason = " ".join(str(error).split()).partition(". ")[0]
+            raise ValueError(
+                f"lora: there are no adapters for targets {lora['targets']!r}: {reason}"
+            ) from None
+        for module in decoder.modules():  # peft froze all but its adapters
+            if isinstance(module, NewRows):
+                module.rows.requires_grad_(True)
 
 
 def merge_trained(decoder: Any) -> None:

@@ -1,0 +1,132 @@
+"""A run's file: read as it stands, and every wrong entry refused in one line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from unified.feeding import Source
+from unified.training.config import Alarms, Lora, Preferences, Samples, TrainConfig, load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted([*CONFIGS.glob("*b/*.yaml"), *CONFIGS.glob("pocket/decoder*.yaml")])
+
+
+def entries(**changes):
+    made = {
+        "output": "runs/x", "sources": {"draw": {"shards": "a-*.tar", "share": 2}}, "model": {},
+        "steps": 3, "length": 100, "rows": 4, "learning_rate": 0.003, **changes,
+    }  # fmt: skip
+    return {name: value for name, value in made.items() if value != "ABSENT"}
+
+
+def load(tmp_path, **changes):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(entries(**changes)), "utf-8")
+    return load_config(path)
+
+
+def test_a_file_is_read_as_it_stands(tmp_path):
+    config = load(
+        tmp_path, seed=4, heldout={"g": {"sources": {"a": {"shards": ["b", "c"]}}}}, ema=0.9,
+        samples={"every": 5, "texts": ["a cat"]}, lora={"rank": 4, "targets": ["q_proj"]},
+        alarms={"stop": ["nan", "spike"]}, preferences={"modality_weights": {"audio": 0}},
+        betas=[0.9, 0.95], fresh="image", start="m", learning_rate=1, clip=2,
+    )  # fmt: skip
+    assert config.sources == {"draw": Source("a-*.tar", 2)}
+    assert config.heldout["g"].sources == {"a": Source(("b", "c"))}
+    assert (config.seed, config.steps, config.format, config.ema) == (4, 3, "pocket", 0.9)
+    assert config.samples == Samples(5, texts=("a cat",))
+    assert config.lora == Lora(4, targets=("q_proj",))
+    assert config.alarms == Alarms(stop=("nan", "spike"))
+    assert config.preferences == Preferences(modality_weights={"audio": 0})
+    assert (config.betas, config.fresh) == ((0.9, 0.95), ("image",))
+
+
+def test_what_is_empty_is_as_if_it_were_not_there(tmp_path):
+    nothing = dict.fromkeys(("heldout", "lora", "alarms", "preferences", "samples", "ema", "wandb",
+                             "fresh", "modality_weights", "shape", "world"))  # fmt: skip
+    assert load(tmp_path, **nothing) == load(tmp_path)
+    assert load(tmp_path) == TrainConfig(
+        "runs/x", {"draw": Source("a-*.tar", 2)}, 3, 100, 4, 0.003, model={}
+    )
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_a_recipe_is_in_order(path):
+    assert load_config(path).output.startswith("runs/")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"stepz": 3}, r"unknown entries \['stepz'\]"),
+        ({"steps": "ABSENT"}, "the entry 'steps' is missing"),
+        ({"steps": "3"}, "steps is '3', expected int"),
+        ({"steps": 0}, "steps is 0, expected a whole number from 1 on"),
+        ({"steps": 2.5}, "steps is 2.5, expected int"),
+        ({"learning_rate": "3e-3"}, "learning_rate is '3e-3', expected float"),
+        ({"learning_rate": 0}, "learning_rate is 0, expected a number above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan, expected a number above 0"),
+        ({"learning_rate": True}, "learning_rate is True, expected float"),
+        ({"sources": {}}, "sources is empty"),
+        ({"sources": ["a"]}, "expected a mapping of names to sources"),
+        ({"sources": {"draw": {"shard": "a"}}}, "unknown entry 'shard'"),
+        ({"sources": {"draw": "a"}}, "source draw is 'a', expected a mapping"),
+        ({"sources": {"a/b": {"shards": "a"}}}, "'a/b' is no name of a source"),
+        ({"heldout": ["a"]}, "expected a mapping of names to sources"),
+        ({"sources": {"draw": {"shards": "a", "share": -1}}}, "share of a is -1, expected more"),
+        ({"model": "ABSENT"}, "give a model to start with, or the shape of a new one"),
+        ({"model": 7}, "model is 7, expected dict"),
+        ({"shape": ["x"]}, r"shape is \['x'\], expected dict"),
+        ({"start": 5}, "start is 5, expected str"),
+        ({"rows": 5, "rows_at_once": 2}, "5 rows of a step do not divide into passes of 2"),
+        ({"modality_weights": {"smell": 1}}, r"unknown modalities \['smell'\]"),
+        ({"modality_weights": {"text": "x"}}, "modality_weights is {'text': 'x'}, expected dict"),
+        ({"modality_weights": {"text": -1}}, "the weight of text is -1, expected 0 or more"),
+        ({"modality_weights": ["text"]}, r"modality_weights is \['text'\], expected dict"),
+        ({"fresh": ["audio"]}, r"fresh is \['audio'\] and start None"),
+        ({"fresh": ["text"], "start": "m"}, r"fresh is \['text'\]"),
+        ({"fresh": 3, "start": "m"}, "fresh is 3, expected tuple"),
+        ({"world": "mars"}, r"world is 'mars', expected one of \[None, 'pocket'\]"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd', expected one of"),
+        ({"schedule": ["wsd"]}, r"schedule is \['wsd'\], expected str"),
+        ({"betas": [0.9]}, r"betas is \[0.9\], expected tuple"),
+        ({"betas": [0.9, 1.0]}, r"betas are \[0.9, 1.0\], expected from 0 on and below 1"),
+        ({"ema": 1.0}, "ema is 1.0, expected a decay between 0 and 1"),
+        ({"ema": "x"}, "ema is 'x', expected float"),
+        ({"compile": "yes"}, "compile is 'yes', expected bool"),
+        ({"activation_checkpointing": 1}, "activation_checkpointing is 1, expected bool"),
+        ({"warmup": -1}, "warmup is -1, expected 0 or more"),
+        ({"cooldown": 1.5}, "cooldown is 1.5, expected from 0 to 1"),
+        ({"workers": -1}, "workers is -1, expected 0 or more"),
+        ({"clip": 0}, "clip is 0, expected a number above 0"),
+        ({"lora": 3}, "lora has 3, expected a mapping"),
+        ({"lora": {"size": 3}}, r"lora has \['size'\], expected a mapping"),
+        ({"lora": {"rank": 0}}, "lora.rank is 0, expected a whole number from 1 on"),
+        ({"lora": {"rank": "4"}}, "lora rank is '4', expected int"),
+        ({"lora": {"targets": [1]}}, r"lora targets is \[1\], expected str"),
+        ({"lora": {"dropout": 1.0}}, "lora.dropout is 1.0, expected a number from 0 on and below"),
+        ({"samples": {"texts": ["a"]}}, "samples: the entry 'every' is missing"),
+        ({"samples": {"every": 0}}, "samples.every is 0, expected a whole number from 1 on"),
+        ({"alarms": {"stop": ["fire"]}}, r"alarms.stop has \['fire'\]"),
+        ({"alarms": {"spike": 0}}, "alarms.spike is 0, expected a number above 0"),
+        ({"preferences": {"beta": 0}}, "preferences.beta is 0, expected a number above 0"),
+        ({"preferences": {"pairs": 0}}, "preferences.pairs is 0, expected a whole number"),
+        ({"preferences": {"modality_weights": {"x": 1}}}, r"unknown modalities \['x'\]"),
+        ({"preferences": {"pairs": 2}, "z_loss": 0.1}, "z_loss does not go with preferences"),
+        ({"preferences": {"pairs": 2}, "lora": {"dropout": 0.1}}, "lora.dropout does not go with"),
+    ],
+)  # fmt: skip
+def test_wrong_entries_are_refused(tmp_path, changes, reason):
+    with pytest.raises(ValueError, match=reason) as refused:
+        load(tmp_path, **changes)
+    assert "\n" not in str(refused.value)
+    assert "run.yaml" in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "7", "\0"])
+def test_what_is_no_mapping_is_refused(tmp_path, text):
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.yaml (holds|is not YAML)"):
+        load_config(tmp_path / "run.yaml")
