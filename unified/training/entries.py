@@ -35,7 +35,7 @@ def _fits(value: Any, wanted: str) -> bool:
     if wanted in ("int", "float", "bool", "str", "None"):
         if isinstance(value, bool) or wanted == "bool":
             return isinstance(value, bool) and wanted == "bool"
-        kinds = {"int": int, "float": (int, float), "str": str, "None": type(None)}
+        kinds: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "None": type(None)}
         return isinstance(value, kinds[wanted])
     if wanted.startswith("tuple["):
         inner = wanted[6:-1].split(", ")

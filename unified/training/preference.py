@@ -58,6 +58,7 @@ class PreferenceRun(Run):
         assert config.preferences is not None
         super().__init__(config, found)
         self.preferences = config.preferences
+        module: Any
         for module in self.trainee.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -103,11 +104,10 @@ class PreferenceRun(Run):
             for taken, numbers in self._passes
         ]
         sums, norm = super().gradients(weighed, total)
-        self.extra = {
-            "train/preference_loss": losses,
-            "train/preference_accuracy": (margins > 0).double(),
-            "train/reward_margin": margins,
-        }
+        figures = torch.stack([losses, (margins > 0).double(), margins]).sum(1)
+        means = torch.tensor(self.found.total(figures.tolist())) / total
+        names = ("preference_loss", "preference_accuracy", "reward_margin")
+        self.extra = {f"train/{name}": mean for name, mean in zip(names, means)}
         return sums, norm
 
     def _make_passes(self, pairs: Sequence[Pair]) -> list[tuple[Pass, Tensor]]:
