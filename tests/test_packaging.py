@@ -152,6 +152,38 @@ def test_every_run_file_loads(path):
         load_format(path)
 
 
+def _blocks(kind: str) -> list[str]:
+    """The README's fenced blocks of a kind."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.S | re.M)
+
+
+SHOWN = {block.split()[1]: block for block in _blocks("yaml") if "sources:" in block}
+
+
+@pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN)
+def test_every_run_that_the_readme_shows_loads(shown, tmp_path):
+    from unified.training.config import load_config
+
+    path = tmp_path / "run.yaml"
+    path.write_text(shown, "utf-8")
+    assert load_config(path).sources
+
+
+def test_the_map_names_every_file():
+    """Of the three packages, the benchmarks and the recipes; and none that is gone."""
+    text = (ROOT / "README.md").read_text("utf-8").split("## Map")[1]
+    sections = dict(re.findall(r"^\*\*(\S+)/\*\*\n(.*?)(?=^\*\*|\Z)", text, re.S | re.M))
+    named = {
+        f"{folder}/{name}"
+        for folder, table in sections.items()
+        for name in re.findall(r"^\| `([^`]+)` \|", table, re.M)
+    }
+    places = [ROOT / "benchmarks", *PACKAGES]
+    files = [path for place in places for path in place.rglob("*.py")] + RUNS
+    assert named == {path.relative_to(ROOT).as_posix() for path in files}
+
+
 def _commands() -> list[tuple[str, str]]:
     """(where, line) of every `unified ...` line in the texts: fenced blocks, comments, recipes."""
     found = []
