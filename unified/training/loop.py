@@ -12,6 +12,7 @@ that of one large batch.
 from __future__ import annotations
 
 import fcntl
+import gc
 import signal
 import threading
 import time
@@ -47,14 +48,23 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
             run, or an alarm that `alarms.stop` names.
     """
     found = Processes()
+    try:
+        return _begin(config, resume, found)
+    finally:
+        # What FSDP2 holds of the process group must be gone before it is left: its threads would
+        # else end with the interpreter, which aborts.
+        gc.collect()
+        found.leave()
+
+
+def _begin(config: TrainConfig, resume: bool, found: Processes) -> Path:
     output = Path(config.output)
-    folder = output / "checkpoints"
     if found.world > 1 and config.rows // config.rows_at_once % found.world:
         raise ValueError(
             f"{config.rows} rows a step in passes of {config.rows_at_once} do not divide among"
             f" {found.world} processes; change rows or rows_at_once"
         )
-    saved = read_saved(folder)
+    saved = read_saved(output / "checkpoints")
     if saved is not None and not resume:
         raise ValueError(f"{output} holds a run already; go on with --resume or remove it")
     output.mkdir(parents=True, exist_ok=True)
@@ -68,7 +78,6 @@ def _train(config: TrainConfig, found: Processes, saved: Saved | None) -> Path:
     folder = Path(config.output) / "checkpoints"
     run = (Run if config.preferences is None else PreferenceRun)(config, found)
     with ExitStack() as stack:
-        stack.callback(found.leave)
         journal = stack.enter_context(Journal(config, saved.step if saved else 0, found.first))
         run.say = journal.say
         for name in torn(folder):
