@@ -172,10 +172,10 @@ def loading(quick: bool) -> dict[str, Any]:
     """How full rows are, how fast they come, webdataset beside it, and memory."""
     sources, sequencer = _loading.pocket_sources(CODES)
     beside = _loading.loader_over_webdataset(
-        sources, sequencer, 2048, samples=2_000 if quick else 10_000, repeats=3 if quick else 5
+        sources, sequencer, 2048, samples=1_000 if quick else 10_000, repeats=3 if quick else 5
     )
-    flat = _loading.memory(sources, sequencer, documents=10_000 if quick else 100_000)
-    ids = 300_000 if quick else 1_000_000
+    flat = _loading.memory(sources, sequencer, documents=5_000 if quick else 100_000)
+    ids = 150_000 if quick else 1_000_000
     return {
         "packing_fill": _loading.packing_fill(sources, sequencer, 2048, 300 if quick else 2_000),
         "loader_ids_per_second": _loading.loader_speed(sources, sequencer, 2048, ids=ids),
