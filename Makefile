@@ -34,10 +34,6 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 # The pocket model from nothing: world, tokenizers, decoder (hours on two cores; see configs/pocket).
-# glibc hands large blocks back to the system again and again; told to keep them, the pocket decoder's log
-# went from about 2,600 to 3,050 ids a second.
-pocket: export MALLOC_MMAP_MAX_ = 0
-pocket: export MALLOC_TRIM_THRESHOLD_ = 100000000000
 pocket: $(VENV)/.installed-dev
 	$(BIN)/unified data build pocket -o runs/pocket/world
 	$(BIN)/unified tokenizer train configs/pocket/image.yaml

@@ -1,6 +1,6 @@
 """One side of the comparison in `training`, in a process of its own: what it does and takes.
 
-    python benchmarks/_train_side.py SIDE FOLDER STEPS      (SIDE: ours, ours-compiled, trainer)
+    python benchmarks/_train_side.py SIDE FOLDER STEPS      (SIDE: ours, ours-compiled, ours-freeing, trainer)
 
 FOLDER has the model in `model` and the run's configuration in run.yaml, whose sources are code
 shards. Both sides train the same weights on the same documents, in bfloat16 with AdamW: ours in
@@ -29,11 +29,12 @@ from _shared import say
 from unified.feeding import held_out_rows
 from unified.feeding.source import leaves
 from unified.model import UnifiedModel
+from unified.training import run as module
 from unified.training.config import TrainConfig, load_config
-from unified.training.memory import keep_freed_memory
 from unified.training.passes import Pass
 from unified.training.processes import Processes
 from unified.training.run import Run
+from unified_tokenizers.memory import keep_freed_memory
 
 WARM_UP = 2
 
@@ -55,25 +56,65 @@ def operations(decoder: Any, passes: list[Pass]) -> float:
     return total
 
 
-def ours(config: TrainConfig, steps: int) -> tuple[list[float], list[float]]:
-    """Useful ids, and operations, a second of every step."""
+def ours(config: TrainConfig, steps: int) -> dict[str, Any]:
+    """Useful ids, and operations, a second of every step; what a step's time goes into."""
     run = Run(config, Processes())
     run.open_data(None)
     ids, rates = [], []
-    for step in range(WARM_UP + steps):
+    for number in range(WARM_UP + steps):
         began = time.perf_counter()
-        passes = run.take_step()
-        run.masters.hand_down()
-        run.gradients(passes, run.weight(passes))
-        run.clip()
-        run.update()
-        run.forget()
-        run.step += 1
+        passes = step(run)
         seconds = time.perf_counter() - began
-        if step >= WARM_UP:
+        if number >= WARM_UP:
             ids.append(sum(p.num_ids for p in passes) / seconds)
             rates.append(operations(run.model.hf, passes) / seconds)
-    return ids, rates
+    return {
+        "ids_per_second": ids, "operations_per_second": rates, "step_shares": shares(run),
+    }  # fmt: skip
+
+
+def step(run: Run) -> list[Pass]:
+    """One step of the optimizers, as the training loop does it; what it was on."""
+    passes = run.take_step()
+    run.masters.hand_down()
+    run.gradients(passes, run.weight(passes))
+    run.clip()
+    run.update()
+    run.forget()
+    run.step += 1
+    return passes
+
+
+def shares(run: Run) -> dict[str, float]:
+    """Shares of a step's time, by torch's profiler: of products, the attention inside documents,
+    the loss (both with products of their own), and the rest, which goes element by element."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        step(run)
+    times = {event.key: event for event in found.key_averages()}
+    total = sum(event.self_cpu_time_total for event in times.values())
+    attention = sum(e.cpu_time_total for key, e in times.items() if "::document_attention" in key)
+    loss = times["_AllowedLoss"]
+    inside = sum(
+        child.cpu_time_total
+        for event in found.events()
+        if event.name == "_AllowedLoss"
+        for child in _below(event)
+        if child.name == "aten::mm"
+    )
+    products = times["aten::mm"].cpu_time_total - inside
+    parts = {
+        "products": products, "attention": attention, "loss": loss.cpu_time_total,
+    }  # fmt: skip
+    found_shares = {name: value / total for name, value in parts.items()}
+    return {**found_shares, "rest": 1 - sum(found_shares.values())}
+
+
+def _below(event: Any) -> Iterator[Any]:
+    for child in event.cpu_children:
+        yield child
+        yield from _below(child)
 
 
 def documents(config: TrainConfig, model: UnifiedModel) -> Iterator[dict[str, list[int]]]:
@@ -152,13 +193,15 @@ def main() -> None:
     side, folder, steps = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     config = load_config(folder / "run.yaml")
     torch.set_num_threads(config.threads)
-    keep_freed_memory()  # for both sides alike
+    if side == "ours-freeing":
+        module.keep_freed_memory = lambda: None  # type: ignore[attr-defined]
+    else:
+        keep_freed_memory()  # for both sides alike
     found: dict[str, Any] = {}
     if side == "trainer":
         found["ids_per_second"] = trainer(config, steps, folder)
     else:
-        config = replace(config, compile=side == "ours-compiled")
-        found["ids_per_second"], found["operations_per_second"] = ours(config, steps)
+        found = ours(replace(config, compile="compiled" in side), steps)
     found["peak_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     say(f"{side}: {[round(x) for x in found['ids_per_second']]} ids/s")
     print(json.dumps(found))

@@ -8,6 +8,8 @@
 - matrix_rate_share: operations a second of our training over those of a product of two 4096x4096
   matrices in bfloat16, measured in the same run. Attention counts half its square; padding, and
   what is computed twice, count nothing. matrix_rate_shapes: of the decoder's own products.
+  step_shares: what a step's time goes into, by torch's profiler.
+- ratio_kept_memory: ours, not compiled, over itself where glibc hands freed memory back.
 - memory_ratio_168k: peak memory of our process over that of Trainer's with 168,320 rows of
   vocabulary, the same shape otherwise, steps of as many ids.
 - packing_fill, loader_ratio (over what the decoder takes in the same run), loader_over_webdataset,
@@ -101,6 +103,7 @@ def speed(folder: Path, quick: bool) -> dict[str, Any]:
             found += done["ids_per_second"]
             if name == "ours-compiled":
                 operations += done["operations_per_second"]
+                shares = done["step_shares"]
     torch.set_num_threads(THREADS)
     whole = matrix_rate(4096, 4096, 4096)
     shape = pocket.hf.config
@@ -113,12 +116,19 @@ def speed(folder: Path, quick: bool) -> dict[str, Any]:
         )
     ]
     middle = {name: median(found) for name, found in rates.items()}
-    eager = {} if quick else {"ratio_uncompiled": middle["ours"] / middle["trainer"]}
+    eager = {}
+    if not quick:
+        freeing = median(side("ours-freeing", folder, steps)["ids_per_second"])
+        eager = {
+            "ratio_uncompiled": middle["ours"] / middle["trainer"],
+            "ratio_kept_memory": middle["ours"] / freeing,
+        }
     return {
         **eager,
         "ratio_over_trainer": middle["ours-compiled"] / middle["trainer"],
         "ids_per_second": middle,
         "matrix_rate_share": median(operations) / whole,
+        "step_shares": shares,
         "gflops": median(operations) / 1e9,
         "matrix_rate_gflops": whole / 1e9,
         "matrix_rate_shapes_gflops": [rate / 1e9 for rate in own],

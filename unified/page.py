@@ -7,26 +7,20 @@ policy forbids scripts and anything loaded from elsewhere. The same article give
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
-from html import escape
 from importlib import resources
 from itertools import groupby
 
 from unified.blocks import Block, Figure, Heading, Narration, Paragraph, Quote, read_blocks
 from unified_data.document import Document
 from unified_data.files import encode_png, encode_wav
+from unified_data.html_page import as_text, data_address, html_page
 
 __all__ = ["render_page"]
 
 # Side in CSS pixels that a small picture is drawn up to, in whole multiples (96 pixels: 3 times).
 # Browsers smooth what they enlarge, which suits glyphs with soft edges better than squares.
 _DRAWN_SIDE = 288
-
-# Characters that HTML forbids even as references; shown as U+FFFD.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 
 
 def render_page(document: Document, details: Mapping[str, str] | None = None) -> str:
@@ -36,41 +30,17 @@ def render_page(document: Document, details: Mapping[str, str] | None = None) ->
     document with slots.
     """
     blocks = read_blocks(document)
-    style = resources.files("unified").joinpath("page.css").read_text("utf-8").strip()
-    # The policy allows this one style sheet by its hash, and pictures and sounds held in the page.
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src data:; media-src data:; "
-        f"style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
+    style = resources.files("unified").joinpath("page.css").read_text("utf-8")
     title = next((block.text for block in blocks if isinstance(block, Heading)), "Article")
-    lines = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="generator" content="unified">',
-        f"<title>{_text(title)}</title>",
-        f"<style>{style}</style>",
-        "</head>",
-        "<body>",
+    body = [
         "<main>",
         "<article>",
         *_article(blocks),
         "</article>",
         "</main>",
         *_footer(details or {}),
-        "</body>",
-        "</html>",
     ]
-    return "\n".join(lines) + "\n"
-
-
-def _text(text: str) -> str:
-    """Text as it may stand between tags or in a quoted attribute."""
-    return escape(_FORBIDDEN.sub("\ufffd", text), quote=True)
+    return html_page(title, style, body)
 
 
 def _article(blocks: Iterable[Block]) -> Iterable[str]:
@@ -108,11 +78,11 @@ def _rows(blocks: Iterable[Block]) -> Iterable[str]:
 
 def _block(block: Block) -> str:
     if isinstance(block, Heading):
-        return f"<h{block.level}>{_text(block.text)}</h{block.level}>"
+        return f"<h{block.level}>{as_text(block.text)}</h{block.level}>"
     if isinstance(block, Paragraph):
-        return f"<p>{_text(block.text)}</p>"
+        return f"<p>{as_text(block.text)}</p>"
     if isinstance(block, Quote):
-        return f"<blockquote>{_text(block.text)}</blockquote>"
+        return f"<blockquote>{as_text(block.text)}</blockquote>"
     if isinstance(block, Narration):
         return _narration(block)
     return _figure(block)
@@ -122,34 +92,30 @@ def _figure(figure: Figure) -> str:
     height, width = figure.image.pixels.shape[:2]
     scale = max(1, _DRAWN_SIDE // max(height, width))
     image = (
-        f'<img src="{_data("image/png", encode_png(figure.image.pixels))}" '
-        f'width="{scale * width}" height="{scale * height}" alt="{_text(figure.caption)}">'
+        f'<img src="{data_address("image/png", encode_png(figure.image.pixels))}" '
+        f'width="{scale * width}" height="{scale * height}" alt="{as_text(figure.caption)}">'
     )
-    caption = f"<figcaption>{_text(figure.caption)}</figcaption>" if figure.caption else ""
+    caption = f"<figcaption>{as_text(figure.caption)}</figcaption>" if figure.caption else ""
     return f"<figure>{image}{caption}</figure>"
 
 
 def _narration(narration: Narration) -> str:
     audio = narration.audio
-    sound = _data("audio/wav", encode_wav(audio.waveform, audio.sample_rate))
+    sound = data_address("audio/wav", encode_wav(audio.waveform, audio.sample_rate))
     label = f"Narration: {narration.transcript}" if narration.transcript else "Narration"
-    quote = f"<blockquote>{_text(narration.transcript)}</blockquote>"
+    quote = f"<blockquote>{as_text(narration.transcript)}</blockquote>"
     seconds = audio.waveform.shape[1] / audio.sample_rate
     reader = f"Read aloud by {narration.voice.capitalize()}" if narration.voice else "Read aloud"
     return (
         f'<figure class="narration">{quote if narration.transcript else ""}'
-        f'<audio controls preload="metadata" src="{sound}" aria-label="{_text(label)}"></audio>'
-        f"<figcaption>{_text(reader)}, {seconds:.1f} seconds</figcaption></figure>"
+        f'<audio controls preload="metadata" src="{sound}" aria-label="{as_text(label)}"></audio>'
+        f"<figcaption>{as_text(reader)}, {seconds:.1f} seconds</figcaption></figure>"
     )
-
-
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _footer(details: Mapping[str, str]) -> Iterable[str]:
     if not details:
         return
-    rows = "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in details.items())
+    rows = "".join(f"<dt>{as_text(k)}</dt><dd>{as_text(v)}</dd>" for k, v in details.items())
     yield "<footer><details open><summary>Text, pictures and sound written by one model</summary>"
     yield f"<dl>{rows}</dl></details></footer>"

@@ -33,6 +33,12 @@ _ROLES = (None, *get_args(Role))
 _MODALITIES = get_args(Modality)
 
 
+def common_entries(role: str | None, loss: float) -> dict[str, Any]:
+    """What the JSON form says of any segment: role and loss weight, where they are not as usual."""
+    found: dict[str, Any] = {} if role is None else {"role": role}
+    return found if loss == 1.0 else found | {"loss": float(loss)}
+
+
 def _check_common(what: str, role: Any, loss: Any) -> None:
     if role not in _ROLES:
         raise ValueError(f"{what} has role {role!r}, expected None, 'prompt' or 'response'")
@@ -234,11 +240,7 @@ class Document:
                 name = f"{stem}.{position}.{extension}"
                 media[name] = data
                 row = {"type": kind, "file": name}
-            if segment.role is not None:
-                row["role"] = segment.role
-            if segment.loss != 1.0:
-                row["loss"] = float(segment.loss)
-            rows.append(row)
+            rows.append(row | common_entries(segment.role, segment.loss))
         return {"segments": rows}, media
 
     @classmethod

@@ -7,11 +7,7 @@ dataset cannot act. The same samples give the same bytes.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Iterable, Iterator
-from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +16,7 @@ import numpy as np
 
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 from unified_data.files import atomic_write
+from unified_data.html_page import as_text, data_address, html_page
 from unified_data.shard_file import ShardFile
 from unified_data.shards import Broken, document_of, read_index, shard_paths
 
@@ -35,10 +32,6 @@ _SIDE = 240
 
 _TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp",
           "flac": "audio/flac", "wav": "audio/wav"}  # fmt: skip
-# Characters that HTML forbids even as references, and those that turn the text around them.
-_FORBIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]"
-)
 
 Shown = tuple[str, Document, dict[str, bytes], Any]
 """Key, document, media bytes by name, JSON object: a sample as the page needs it."""
@@ -62,12 +55,7 @@ def show_shards(source: str | Path, output: str | Path, count: int = 24, seed: i
 
 def render_samples(samples: Iterable[Shown | Broken], title: str) -> str:
     """The page of some samples."""
-    style = resources.files("unified_data").joinpath("show.css").read_text("utf-8").strip()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src data:; media-src data:; "
-        f"style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
+    style = resources.files("unified_data").joinpath("show.css").read_text("utf-8")
     room = MAX_PAGE
     cards = []
     for sample in samples:
@@ -77,26 +65,13 @@ def render_samples(samples: Iterable[Shown | Broken], title: str) -> str:
         size = sum(map(len, sample[2].values()))
         cards.append(_card(sample, size <= room))
         room -= size if size <= room else 0
-    lines = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="generator" content="unified">',
-        f"<title>{_text(title)}</title>",
-        f"<style>{style}</style>",
-        "</head>",
-        "<body>",
-        f"<header><h1>{_text(title)}</h1><p>{_count(len(cards), 'sample')}</p></header>",
+    body = [
+        f"<header><h1>{as_text(title)}</h1><p>{_count(len(cards), 'sample')}</p></header>",
         "<main>",
         *cards,
         "</main>",
-        "</body>",
-        "</html>",
     ]
-    return "\n".join(lines) + "\n"
+    return html_page(title, style, body)
 
 
 def _drawn(source: str | Path, count: int, seed: int) -> Iterator[Shown | Broken]:
@@ -132,11 +107,6 @@ def _drawn(source: str | Path, count: int, seed: int) -> Iterator[Shown | Broken
                     yield Broken(str(path), shard.key(i), str(error))
 
 
-def _text(text: str) -> str:
-    """Text as it may stand between tags or in a quoted attribute."""
-    return escape(_FORBIDDEN.sub("\ufffd", text), quote=True)
-
-
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
@@ -144,8 +114,8 @@ def _count(number: int, what: str) -> str:
 def _broken(broken: Broken) -> str:
     where = broken.key or Path(broken.shard).name
     return (
-        f'<article class="broken"><h2>{_text(where)}</h2>'
-        f"<p><b>Broken.</b> {_text(broken.reason[:1000])}</p></article>"
+        f'<article class="broken"><h2>{as_text(where)}</h2>'
+        f"<p><b>Broken.</b> {as_text(broken.reason[:1000])}</p></article>"
     )
 
 
@@ -157,7 +127,7 @@ def _card(sample: Shown, with_media: bool) -> str:
         for kind, name in (("image", "picture"), ("audio", "sound"), ("slot", "slot"))
         if kind in kinds
     )
-    parts = [f"<article><h2>{_text(key)}</h2><p>{summary or 'text'}</p>"]
+    parts = [f"<article><h2>{as_text(key)}</h2><p>{summary or 'text'}</p>"]
     role: str | None = None
     for segment, row in zip(document, obj["segments"]):
         if segment.role != role:
@@ -174,7 +144,7 @@ def _segment(segment: Segment, data: bytes, row: dict[str, Any], with_media: boo
     if isinstance(segment, Text):
         rest = len(segment.text) - _MAX_TEXT
         more = f'<span class="more"> ... {rest:,} more characters</span>' if rest > 0 else ""
-        return f'<p class="text">{_text(segment.text[:_MAX_TEXT])}{more}</p>'
+        return f'<p class="text">{as_text(segment.text[:_MAX_TEXT])}{more}</p>'
     if isinstance(segment, Slot):
         sides = f" {segment.width}x{segment.height}" if segment.height else ""
         return f'<p class="slot">{segment.modality}{sides} goes here</p>'
@@ -187,13 +157,13 @@ def _segment(segment: Segment, data: bytes, row: dict[str, Any], with_media: boo
     extension = row["file"].rpartition(".")[2]
     about += f", {extension}, {len(data):,} bytes"
     if not with_media:
-        return f'<p class="slot">not shown, the page is full: {_text(about)}</p>'
-    address = f"data:{_TYPES[extension]};base64,{base64.b64encode(data).decode()}"
+        return f'<p class="slot">not shown, the page is full: {as_text(about)}</p>'
+    address = data_address(_TYPES[extension], data)
     if isinstance(segment, Image):
         height, width = segment.pixels.shape[:2]
         scale = min(4, max(1, _SIDE // max(height, width)))
         sides = f'width="{scale * width}" height="{scale * height}"'
-        medium = f'<img src="{address}" {sides} alt="{_text(about)}">'
+        medium = f'<img src="{address}" {sides} alt="{as_text(about)}">'
     else:
         medium = f'<audio controls preload="metadata" src="{address}"></audio>'
-    return f"<figure>{medium}<figcaption>{_text(about)}</figcaption></figure>"
+    return f"<figure>{medium}<figcaption>{as_text(about)}</figcaption></figure>"

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from unified.training import checkpoint
 from unified.training.checkpoint import Saved, read_saved, save, torn
 from unified.training.processes import Processes
+from unified_tokenizers import checkpoint as shared_checkpoint
 
 TENSORS = {
     "weights/a": torch.arange(15.0).view(5, 3),
@@ -100,7 +100,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     written(tmp_path)
     with (
         pytest.raises(RuntimeError),
-        mock.patch.object(checkpoint, "_sync", side_effect=RuntimeError),
+        mock.patch.object(shared_checkpoint, "_sync", side_effect=RuntimeError),
     ):
         written(tmp_path, step=4)
     assert read_saved(tmp_path).step == 3

@@ -74,7 +74,9 @@ def test_two_processes_are_one(parallel, optimizer, training_case, finished_trai
     saved = read_saved(tmp_path / "two" / "checkpoints")
     parts = len(list(saved.folder.glob("part-*")))
     assert parts == (2 if parallel == "fsdp" else 1)
-    check_close(one, config, 1e-4)
+    # Muon's updates come of bfloat16 iterations and differ by percent; the gradients of the next
+    # steps follow them (5e-4 of their size with torch 2.14).
+    check_close(one, config, 1e-4 if optimizer == "adamw" else 2e-3)
     longer = replace(config, steps=5, save_every=5)
     train(longer, resume=True)
     train(replace(one, steps=5, save_every=5), resume=True)

@@ -69,9 +69,11 @@ def test_an_output_norm_that_grows_is_an_alarm_once_there_is_a_measure(watch):
 
 def test_a_watch_goes_on_where_it_was(watch, tmp_path):
     calm(watch, 12)
-    other = Watch(watch.settings, None)
+    other = Watch(watch.settings, tmp_path / "other", 1)
     other.load_state(json.loads(json.dumps(watch.state())))
     assert other.state() == watch.state()
+    other.folder.mkdir()
     (alarm,) = other.look(13, {"text": 3.1}, 1.0, 1.0, KEYS, True)
     assert alarm.kind == "spike"
-    assert not (tmp_path / "alarms.jsonl").exists()
+    (row,) = (other.folder / "alarms.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(row)["process"] == 1

@@ -19,7 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-__all__ = ["changed_settings", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "begin",
+    "changed_settings",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "publish",
+    "save_checkpoint",
+]
 
 
 def save_checkpoint(
@@ -45,17 +52,51 @@ def save_checkpoint(
                     tensors[f"optimizer/{name}/{index}/{key}"] = value.detach().clone().contiguous()
                 else:
                     plain["optimizers"][name]["scalars"].setdefault(str(index), {})[key] = value
-    final = folder / f"step-{step:07d}"
+    partial = begin(folder, step)
+    save_file(tensors, partial / "state.safetensors")
+    (partial / "state.json").write_text(json.dumps(plain), "utf-8")
+    return publish(partial, keep)
+
+
+def begin(folder: Path, step: int) -> Path:
+    """An empty folder, beside its place, to write the checkpoint of a step into."""
     partial = folder / f"step-{step:07d}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(tensors, partial / "state.safetensors")
-    (partial / "state.json").write_text(json.dumps(plain), "utf-8")
-    shutil.rmtree(final, ignore_errors=True)
+    return partial
+
+
+def publish(partial: Path, keep: int) -> Path:
+    """Let all files of a folder reach the disk, rename it into place, drop all but the last `keep`.
+
+    Returns its place.
+    """
+    final = partial.with_suffix("")
+    for path in (*partial.iterdir(), partial):
+        _sync(path)
+    if final.exists():
+        _remove(final)
     os.replace(partial, final)
-    for old in sorted(folder.glob("step-???????"))[:-keep]:
-        shutil.rmtree(old)
+    _sync(final.parent)
+    for old in sorted(final.parent.glob("step-???????"))[:-keep]:
+        _remove(old)
     return final
+
+
+def _remove(folder: Path) -> None:
+    """Renamed first: a folder half removed must not look whole."""
+    beside = folder.with_name(f"{folder.name}.removed")
+    shutil.rmtree(beside, ignore_errors=True)
+    os.replace(folder, beside)
+    shutil.rmtree(beside)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

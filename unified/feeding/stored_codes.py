@@ -19,7 +19,7 @@ import numpy as np
 
 from unified.coded import CodedAudio, CodedImage
 from unified.vocabulary import Vocabulary
-from unified_data.document import Text
+from unified_data.document import Text, common_entries
 from unified_data.shards import read_index
 
 __all__ = ["CodesOf", "Stored", "StoredCodes", "read_stored_codes"]
@@ -143,11 +143,7 @@ class StoredCodes:
                 _check_codes(segment.codes, codes_of, segment.kind)
                 dtype = np.dtype(codes_of.dtype).newbyteorder("<")
                 media[name] = segment.codes.astype(dtype).tobytes()
-            if segment.role is not None:
-                row["role"] = segment.role
-            if segment.loss != 1.0:
-                row["loss"] = float(segment.loss)
-            rows.append(row)
+            rows.append(row | common_entries(segment.role, segment.loss))
         return {"segments": rows}, media
 
     def from_parts(self, key: str, obj: Any, media: Mapping[str, bytes]) -> list[Stored]:

@@ -13,8 +13,6 @@ that any number of processes can read them.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unified.training.processes import Processes
+from unified_tokenizers.checkpoint import begin, latest_checkpoint, publish
 
 __all__ = ["Saved", "read_saved", "save", "torn"]
 
@@ -121,11 +120,9 @@ def save(
     tensors: by name; each process's own parts where they are sharded, else the first one's.
     rank_state: of this process.
     """
-    final = folder / f"step-{step:07d}"
-    partial = folder / f"{final.name}.partial"
+    partial = folder / f"step-{step:07d}.partial"
     if found.first:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        begin(folder, step)
     found.wait()
     if found.first or sharded:
         rows = {name: _rows(tensor) for name, tensor in tensors.items()}
@@ -134,22 +131,15 @@ def save(
         }
         path = partial / _part_name(found.rank, found.world)
         save_file(held, path, metadata={"rows": json.dumps(rows)})
-        _sync(path)
     _write_json(partial / _rank_name(found.rank, found.world), rank_state)
     found.wait()
     if found.first:
         parts = found.world if sharded else 1
         about = {**state, "step": step, "world": found.world, "parts": parts}
         _write_json(partial / STATE, about)
-        _sync(partial)
-        if final.exists():
-            _remove(final)
-        os.replace(partial, final)
-        _sync(folder)
-        for old in sorted(folder.glob("step-???????"))[:-keep]:
-            _remove(old)
+        publish(partial, keep)
     found.wait()
-    return final
+    return partial.with_suffix("")
 
 
 def torn(folder: Path) -> list[str]:
@@ -159,16 +149,8 @@ def torn(folder: Path) -> list[str]:
 
 def read_saved(folder: Path) -> Saved | None:
     """The last complete checkpoint under a folder, or None."""
-    whole = [path for path in sorted(folder.glob("step-???????")) if (path / STATE).exists()]
-    return Saved(whole[-1]) if whole else None
-
-
-def _remove(folder: Path) -> None:
-    """Renamed first: a folder half removed must not look whole."""
-    beside = folder.with_name(f"{folder.name}.removed")
-    shutil.rmtree(beside, ignore_errors=True)
-    os.replace(folder, beside)
-    shutil.rmtree(beside)
+    found = latest_checkpoint(folder)
+    return None if found is None else Saved(found)
 
 
 def _local(tensor: Any) -> Tensor:
@@ -197,7 +179,6 @@ def _rank_name(rank: int, world: int) -> str:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value), "utf-8")
-    _sync(path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -212,12 +193,3 @@ def _damaged(path: Path, error: Exception) -> ValueError:
         f"{path} is damaged ({error}); remove the folder {path.parent.name} to go on from the"
         " checkpoint before it"
     )
-
-
-def _sync(path: Path) -> None:
-    """Let it reach the disk before what comes after it does."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -34,7 +34,6 @@ from unified.training.journal import Journal
 from unified.training.passes import Pass
 from unified.training.processes import Processes
 from unified.training.run import MARKS, Run
-from unified.training.samples import show_samples
 from unified_tokenizers.checkpoint import changed_settings
 
 __all__ = ["train"]
@@ -127,17 +126,17 @@ def _loop(run: Run, journal: Journal, signals: _Signals) -> None:
         passes = run.take_step()
         for report in run.reports:
             journal.say(f"skipped: {report}")
-        step_ids, missing, asked = found.total(
-            [sum(p.num_ids for p in passes), run.missing > 0, signals.asked]
+        weight, step_ids, missing, asked = found.total(
+            [run.weight(passes), sum(p.num_ids for p in passes), run.missing > 0, signals.asked]
         )
         # Of several processes all take part in a step, or none.
         if step_ids == 0 or (missing and found.world > 1):
             left = f"; {step_ids:.0f} ids are left over" if step_ids else ""
             journal.say(f"the data has ended after {run.step} steps{left}")
-            _validate(run, journal, last=True)
+            _validate(run, journal)
+            run.show_samples(journal)
             run.save()
             return
-        (weight,) = found.total([run.weight(passes)])
         done = _step(run, journal, passes, weight)
         run.ids += int(step_ids)
         sums, ids = sums + done.sums, ids + step_ids
@@ -147,7 +146,10 @@ def _loop(run: Run, journal: Journal, signals: _Signals) -> None:
             _log(run, journal, _means(sums), done, speed)
             sums, ids, began = torch.zeros_like(sums), 0.0, time.perf_counter()
         if run.step % config.validate_every == 0 or last:
-            _validate(run, journal, last)
+            _validate(run, journal)
+            began = time.perf_counter()
+        if config.samples is not None and (run.step % config.samples.every == 0 or last):
+            run.show_samples(journal)
             began = time.perf_counter()
         if run.step % config.save_every == 0 or last or asked:
             run.save()
@@ -223,18 +225,14 @@ def _log(run: Run, journal: Journal, means: dict[str, float], done: _Step, speed
     journal.figures(run.step, figures, f"{text}{speed:.0f} ids/s")
 
 
-def _validate(run: Run, journal: Journal, last: bool) -> None:
-    config = run.config
+def _validate(run: Run, journal: Journal) -> None:
     with run.masters.holding(run.trained_weights()):
-        found = run.heldout.measure(run.trainee, config.rows_at_once)
+        found = run.heldout.measure(run.trainee, run.config.rows_at_once, run.even)
     run.measured |= found
     for name, value in found.items():
         journal.say(f"step {run.step}: held-out {name} {value:.3f}")
     if found:
         journal.figures(run.step, {f"heldout/{n}": v for n, v in found.items()})
-    samples = config.samples
-    if samples is not None and (run.step % samples.every == 0 or last):
-        show_samples(config, run.found, run.trained_weights(), samples, journal, run.step)
 
 
 class _Signals:

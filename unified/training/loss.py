@@ -23,8 +23,10 @@ from unified.block import Ranges
 
 __all__ = ["Head", "HeadPart", "allowed_loss"]
 
-# Positions computed at once: as many as have this many bytes of float32 logits, which a core's
-# caches hold, but never fewer than FEWEST, for whom the head's rows would be read too often.
+# Positions computed at once: as many as have this many bytes of float32 logits; it bounds memory (4
+# to 128 MB took the same time on 4,170 rows, to 5%). But never fewer than FEWEST, for whom the
+# head's rows are read too often: at 151,936 rows 1,024 positions took 2.8 s by 32, 1.7 by 256, 2.1
+# by 512.
 CHUNK_BYTES = 8 << 20
 FEWEST = 256
 

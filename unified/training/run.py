@@ -18,16 +18,18 @@ from unified.grammar import MODALITIES
 from unified.model import UnifiedModel
 from unified.training.checkpoint import Saved, save
 from unified.training.config import TrainConfig
-from unified.training.memory import keep_freed_memory
+from unified.training.journal import Journal
 from unified.training.optimizers import load_state, make_optimizers, rate, set_rate, state_tensors
 from unified.training.passes import Pass, blank_pass, make_pass, modality_factors
 from unified.training.plan import check_shape
 from unified.training.processes import Processes, shard
+from unified.training.samples import read_requests, show_samples
 from unified.training.start import build_model
 from unified.training.trainee import Trainee, check_head, layers_of, recompute_activations
 from unified.training.validation import HeldOut
 from unified.training.watch import Watch
 from unified.training.weights import Average, Masters, choose_trained
+from unified_tokenizers.memory import keep_freed_memory
 
 __all__ = ["MARKS", "Run"]
 
@@ -43,6 +45,7 @@ class Run:
     def __init__(self, config: TrainConfig, found: Processes) -> None:
         self.config = config
         self.found = found
+        self._requests = read_requests(config.samples)
         torch.set_num_threads(config.threads)
         keep_freed_memory()
         self.model: UnifiedModel = build_model(config)
@@ -69,7 +72,7 @@ class Run:
         if config.ema is not None:
             self.average = Average(self.masters.parameters, config.ema)
         self.factors = modality_factors(config.modality_weights)
-        self.watch = Watch(config.alarms, Path(config.output) if found.first else None)
+        self.watch = Watch(config.alarms, Path(config.output), found.rank)
         self.step = 0
         self.ids = 0
         self.measured: dict[str, float] = {}
@@ -181,7 +184,10 @@ class Run:
         return {**found, **{f"optimizer/{n}": v for n, v in state.items()}}
 
     def save(self) -> None:
-        state = {"settings": asdict(self.config), "ids": self.ids, "watch": self.watch.state()}
+        state = {
+            "settings": asdict(self.config), "ids": self.ids, "watch": self.watch.state(),
+            "measured": self.measured,
+        }  # fmt: skip
         rank_state = {
             "data": self.loader.state(),
             "random": base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode(),
@@ -209,10 +215,17 @@ class Run:
         load_state(self.optimizers, self.masters.parameters, saved, "optimizer/")
         self.masters.hand_down()
         self.step, self.ids = saved.step, int(saved.state["ids"])
+        self.measured = dict(saved.state["measured"])
         self.watch.load_state(saved.state["watch"])
         if len(saved.ranks) == self.found.world:
             random = base64.b64decode(saved.ranks[self.found.rank]["random"])
             torch.set_rng_state(torch.from_numpy(np.frombuffer(random, np.uint8).copy()))
+
+    def show_samples(self, journal: Journal) -> None:
+        """Fill the documents of `samples`, if there are any."""
+        if self._requests:
+            weights = self.trained_weights()
+            show_samples(self.config, self.found, weights, self._requests, journal, self.step)
 
     def trained_weights(self) -> Mapping[str, Tensor]:
         """What is measured and saved: the average where there is one."""

@@ -18,9 +18,11 @@ from unified_data.document import Audio, Document, Image, Slot, Text
 __all__ = ["read_requests", "show_samples"]
 
 
-def read_requests(samples: Samples) -> dict[str, Document]:
+def read_requests(samples: Samples | None) -> dict[str, Document]:
     """The documents to fill, by name. Raises ValueError for one that has no slots."""
     found: dict[str, Document] = {}
+    if samples is None:
+        return found
     for name in samples.documents:
         path = Path(name)
         try:
@@ -40,17 +42,18 @@ def show_samples(
     config: TrainConfig,
     found: Processes,
     values: Mapping[str, Tensor],
-    samples: Samples,
+    requests: Mapping[str, Document],
     journal: Journal,
     step: int,
 ) -> None:
     """Fill every document with seed 0 and log what became of it."""
+    assert config.samples is not None
     model = plain_model(config, found, values)
     if model is None:
         found.wait()
         return
-    sampling = replace(model.sampling, max_ids=samples.max_ids)
-    for name, request in read_requests(samples).items():
+    sampling = replace(model.sampling, max_ids=config.samples.max_ids)
+    for name, request in requests.items():
         try:
             (document,) = model.generate(request, sampling=sampling)
         except ValueError as error:  # an untrained model may not come to an end

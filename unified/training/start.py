@@ -14,8 +14,7 @@ from unified.model import UnifiedModel
 from unified.new_model import begin_with
 from unified.text import TextTokenizer
 from unified.training.config import TrainConfig
-from unified_data.document import Text
-from unified_data.shards import read_shards
+from unified_data.shard_file import ShardFile
 from unified_tokenizers import load_tokenizer
 
 __all__ = ["build_model"]
@@ -77,7 +76,16 @@ def _text_tokenizer(config: TrainConfig) -> TextTokenizer:
 
 
 def _texts(config: TrainConfig) -> Iterator[str]:
+    """Those of all sources, of documents or of codes; pictures and sounds are not decoded."""
     for _, source in leaves(config.sources):
-        for shard in find_shards(source.shards):
-            for _, document in read_shards(shard):
-                yield from (s.text for s in document.segments if isinstance(s, Text))
+        for path in find_shards(source.shards):
+            with ShardFile(path, tolerant=True) as shard:
+                for number in range(len(shard)):
+                    try:
+                        _, obj, _ = shard.parts(number)
+                    except ValueError:  # told when the sample's turn comes
+                        continue
+                    rows = obj.get("segments") if isinstance(obj, dict) else None
+                    for row in rows if isinstance(rows, list) else ():
+                        if isinstance(row, dict) and isinstance(row.get("text"), str):
+                            yield row["text"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from unified.feeding import Row, Source, held_out_rows
 from unified.feeding.source import leaves
 from unified.grammar import MODALITIES
 from unified.sequence import Sequencer
-from unified.training.passes import make_pass
+from unified.training.passes import Pass, make_pass
 from unified.training.processes import Processes
 
 __all__ = ["HeldOut"]
@@ -21,7 +20,7 @@ __all__ = ["HeldOut"]
 class HeldOut:
     """Rows of the held-out sources, read once and kept: `documents` of each at most.
 
-    Every process measures a part of them.
+    Every process measures its part of them.
     """
 
     def __init__(
@@ -36,20 +35,26 @@ class HeldOut:
         self._rows: dict[str, Sequence[Row]] = {}
         for name, source in leaves(sources):
             rows = list(held_out_rows(source, sequencer, length, documents, name))
-            # As many for each process, or FSDP2 would wait for the others for ever.
-            self._rows[name] = rows[: len(rows) // found.world * found.world] or rows * found.world
+            self._rows[name] = rows[found.rank :: found.world]
 
     @torch.no_grad()
-    def measure(self, trainee: torch.nn.Module, at_once: int) -> dict[str, float]:
-        """Mean loss in nats an id: "SOURCE/MODALITY" -> loss."""
+    def measure(
+        self,
+        trainee: torch.nn.Module,
+        at_once: int,
+        even: Callable[[list[Pass]], list[Pass]] = lambda passes: passes,
+    ) -> dict[str, float]:
+        """Mean loss in nats an id: "SOURCE/MODALITY" -> loss.
+
+        even: what lets every process do as many passes (`Run.even`).
+        """
         found: dict[str, float] = {}
         factors = np.ones(len(MODALITIES), np.float32)
         trainee.eval()
         for name, rows in self._rows.items():
             sums = torch.zeros(2, len(MODALITIES), dtype=torch.float64)
-            mine = iter(rows[self._found.rank :: self._found.world])
-            while group := list(islice(mine, at_once)):
-                taken = make_pass(group, factors).to(self._found.device)
+            groups = (rows[i : i + at_once] for i in range(0, len(rows), at_once))
+            for taken in even([make_pass(g, factors).to(self._found.device) for g in groups]):
                 outcome = trainee(taken)
                 sums += torch.stack(outcome.by_modality(taken)).cpu()
             total = self._found.total(sums.flatten().tolist())

@@ -51,10 +51,11 @@ class Alarm:
 class Watch:
     """Looks at every step's figures; `folder`/alarms.jsonl gets a line for each alarm."""
 
-    def __init__(self, settings: Alarms, folder: Path | None) -> None:
-        """folder: None where another process writes."""
+    def __init__(self, settings: Alarms, folder: Path, process: int = 0) -> None:
+        """process: which of a run's this is; each tells of the samples that it had."""
         self.settings = settings
         self.folder = folder
+        self.process = process
         self._losses: dict[str, deque[float]] = {}
         self._first_norms: list[float] = []
 
@@ -97,10 +98,10 @@ class Watch:
                     alarm("output_norm", "the output norm", output_norm, limit)
             if warm and len(self._first_norms) < WINDOW:
                 self._first_norms.append(output_norm)
-        if found and self.folder is not None:
+        if found:
             with (self.folder / "alarms.jsonl").open("a", encoding="utf-8") as file:
                 for one in found:
-                    row = asdict(one)
+                    row = {**asdict(one), "process": self.process}
                     if one.kind == "nan":  # which JSON has no word for
                         row |= {"found": str(one.found), "limit": None}
                     file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
