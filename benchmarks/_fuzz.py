@@ -26,7 +26,7 @@ from typing import Any
 from _fuzz_cases import Cases
 from _fuzz_inputs import OUTSIDE
 
-from unified_data import files
+import unified_base
 
 SECONDS = 5.0
 """What one case may take."""
@@ -179,7 +179,12 @@ def _watch(folder: Path) -> list[str]:
     secret = str((folder / OUTSIDE).resolve())
     # Running a module's code is how imports on first use look.
     ours = tuple(
-        {"<frozen importlib", sys.prefix, sys.base_prefix, str(Path(files.__file__).parents[2])}
+        {
+            "<frozen importlib",
+            sys.prefix,
+            sys.base_prefix,
+            str(Path(unified_base.__file__).parents[2]),
+        }
     )
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

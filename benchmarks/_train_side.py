@@ -1,6 +1,8 @@
 """One side of the comparison in `training`, in a process of its own: what it does and takes.
 
-    python benchmarks/_train_side.py SIDE FOLDER STEPS      (SIDE: ours, ours-compiled, ours-freeing, trainer)
+    python benchmarks/_train_side.py SIDE FOLDER STEPS
+
+SIDE: ours, ours-compiled, ours-freeing, trainer.
 
 FOLDER has the model in `model` and the run's configuration in run.yaml, whose sources are code
 shards. Both sides train the same weights on the same documents, in bfloat16 with AdamW: ours in

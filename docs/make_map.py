@@ -1,7 +1,7 @@
 """Write docs/architecture.md: a line for every file, the first line of its docstring.
 
-    python docs/make_map.py            writes the page
-    python docs/make_map.py --check    exits with 1 where it is not up to date
+python docs/make_map.py            writes the page
+python docs/make_map.py --check    exits with 1 where it is not up to date
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ FOLDERS = ("benchmarks", "base/unified_base", "data/unified_data", "tokenizers/u
            "unified")  # fmt: skip
 HEAD = """# Architecture
 
-A line for every file, by folder: the first line of its docstring, of recipes the first line of their
-comment. `python docs/make_map.py` writes this page; packages import only downwards, which
+A line for every file, by folder: the first line of its docstring, of recipes the first line of
+their comment. `python docs/make_map.py` writes this page; packages import only downwards, which
 `tests/test_imports.py` checks.
 """
 

@@ -30,11 +30,17 @@ def _names(requirements: list[str]) -> set[str]:
     return {m[0].lower().replace("_", "-") for m in matches if m}
 
 
-def test_the_three_packages_are_built_and_their_folders_shadow_nothing():
-    assert [path.name for path in PACKAGES] == ["unified", "unified_tokenizers", "unified_data"]
+def test_the_packages_are_built_and_their_folders_shadow_nothing():
+    assert [path.name for path in PACKAGES] == [
+        "unified",
+        "unified_tokenizers",
+        "unified_data",
+        "unified_base",
+    ]
     assert all((path / "__init__.py").exists() for path in PACKAGES)
     assert not (ROOT / "tokenizers" / "__init__.py").exists()
     assert not (ROOT / "data" / "__init__.py").exists()
+    assert not (ROOT / "base" / "__init__.py").exists()
 
 
 def test_every_import_is_a_declared_dependency():

@@ -70,7 +70,7 @@ def export(
 ) -> None:
     """Write a format, in a model's vocabulary, as a grammar that other engines enforce."""
     from unified.grammar_export import to_llguidance
-    from unified_data.files import atomic_path
+    from unified_base.atomic import atomic_path
 
     if to != "llguidance":
         raise ValueError(f"there is no export to {to!r}, expected llguidance")

@@ -50,7 +50,7 @@ def draw(
     check_decoder(decoder, steps)
     from unified.caption import read_caption
     from unified.subjects import KnownSubjects
-    from unified_data.files import encode_png
+    from unified_base.images import encode_png
     from unified_data.pocket.tasks import draw_document, image_slot
 
     known = KnownSubjects.load(model_directory(model))
@@ -81,9 +81,9 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Image to text: a description, or the answer to a question, on stdout."""
+    from unified_base.images import load_image
     from unified_data.document import Image as DocumentImage
     from unified_data.document import Slot
-    from unified_data.files import load_image
 
     pixels = load_image(picture)
     if ask is not None and not ask.strip():
@@ -127,8 +127,8 @@ def speak(
     check_writable(output)
     if not text.strip():
         raise ValueError("the text is empty; say what to speak")
+    from unified_base.sounds import encode_wav
     from unified_data.document import Slot
-    from unified_data.files import encode_wav
     from unified_data.pocket.tasks import speak_document
 
     request = speak_document(" ".join(text.split()), voice, Slot("audio"))
@@ -147,8 +147,8 @@ def listen(
     as_json: AsJson = False,
 ) -> None:
     """Speech to text, on stdout."""
+    from unified_base.sounds import load_audio
     from unified_data.document import Audio, Slot
-    from unified_data.files import load_audio
 
     with warnings_as_notes():
         waveform, rate = load_audio(sound)

@@ -53,7 +53,7 @@ def evaluate(
 ) -> None:
     """Bits and quality of a tokenizer, beside classical codecs on the same files."""
     from unified.outputs import check_format, check_writable
-    from unified_data.files import atomic_path
+    from unified_base.atomic import atomic_path
 
     if plot is not None:
         check_format(plot, (".png",), "a plot")
@@ -110,7 +110,7 @@ def reconstruct(
 def _reconstruct_picture(tokenizer: Any, file: Path, output: Path) -> tuple[int, float]:
     import numpy as np
 
-    from unified_data.files import load_image, save_png
+    from unified_base.images import load_image, save_png
     from unified_tokenizers.report import reconstruct_picture
 
     pixels = load_image(file)
@@ -124,7 +124,7 @@ def _reconstruct_picture(tokenizer: Any, file: Path, output: Path) -> tuple[int,
 
 def _reconstruct_sound(tokenizer: Any, file: Path, output: Path) -> tuple[int, float]:
     from unified.fitting import fit_sound
-    from unified_data.files import load_audio, save_wav
+    from unified_base.sounds import load_audio, save_wav
     from unified_tokenizers.report import reconstruct_sound
 
     with warnings_as_notes():

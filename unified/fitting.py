@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image as PillowImage
 
-from unified_data.resample import resample
+from unified_base.resample import resample
 
 __all__ = ["crop_picture", "fit_picture", "fit_sound"]
 

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
+from unified_base.atomic import atomic_path
 from unified_data.document import Document
-from unified_data.files import atomic_path
 
 __all__ = ["ARTICLE_FORMATS", "check_format", "check_writable", "document_files", "numbered",
            "save_article", "write_together"]  # fmt: skip
@@ -116,7 +116,8 @@ def _markdown(
 ) -> tuple[str, dict[str, bytes]]:
     """The Markdown text of an article, and its media by name (FOLDER/picture-1.png, ...)."""
     from unified.blocks import Figure, Heading, Narration, Quote, read_blocks
-    from unified_data.files import encode_png, encode_wav
+    from unified_base.images import encode_png
+    from unified_base.sounds import encode_wav
 
     parts: list[str] = []
     media: dict[str, bytes] = {}

@@ -12,9 +12,10 @@ from importlib import resources
 from itertools import groupby
 
 from unified.blocks import Block, Figure, Heading, Narration, Paragraph, Quote, read_blocks
+from unified_base.html_page import as_text, data_address, html_page
+from unified_base.images import encode_png
+from unified_base.sounds import encode_wav
 from unified_data.document import Document
-from unified_data.files import encode_png, encode_wav
-from unified_data.html_page import as_text, data_address, html_page
 
 __all__ = ["render_page"]
 

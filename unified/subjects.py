@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from unified.wishes import FILLERS
-from unified_data.files import atomic_write
+from unified_base.atomic import atomic_write
 from unified_data.pocket.subjects import Section, Subject
 
 __all__ = ["FILE_NAME", "KnownSubjects", "Mention", "UnknownSubjectError"]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from unified.text_kinds import SPACE, bytes_of_ids, exact
-from unified_data.files import atomic_write
+from unified_base.atomic import atomic_write
 
 FILE_NAME = "tokenizer.json"
 # What transformers keeps beside it: kept as they are, so that it loads the same tokenizer. Python

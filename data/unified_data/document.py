@@ -20,7 +20,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from unified_data import files
+from unified_base.atomic import atomic_write
+from unified_base.files import read_bytes
+from unified_base.images import decode_image, encode_png
+from unified_base.sounds import decode_audio, encode_audio
 
 Role = Literal["prompt", "response"]
 Modality = Literal["text", "image", "audio", "any"]
@@ -233,10 +236,10 @@ class Document:
                         row[key] = getattr(segment, key)
             else:
                 if isinstance(segment, Image):
-                    kind, extension, data = "image", "png", files.encode_png(segment.pixels)
+                    kind, extension, data = "image", "png", encode_png(segment.pixels)
                 else:
                     kind = "audio"
-                    extension, data = files.encode_audio(segment.waveform, segment.sample_rate)
+                    extension, data = encode_audio(segment.waveform, segment.sample_rate)
                 name = f"{stem}.{position}.{extension}"
                 media[name] = data
                 row = {"type": kind, "file": name}
@@ -270,7 +273,7 @@ class Document:
         for name in media:
             check_file_name(name)
         for name, data in media.items():
-            files.atomic_write(Path(media_dir) / name, data)
+            atomic_write(Path(media_dir) / name, data)
         return obj
 
     @classmethod
@@ -282,12 +285,7 @@ class Document:
         """
 
         def read(name: str) -> bytes:
-            try:
-                return (Path(base_dir) / name).read_bytes()
-            except OSError as error:
-                raise ValueError(
-                    f"media file {name!r} cannot be read from {base_dir}: {error.strerror}"
-                ) from None
+            return read_bytes(Path(base_dir) / name, "media file")
 
         return cls.from_parts(obj, read)
 
@@ -346,6 +344,6 @@ def _segment(row: Any, read: Callable[[str], bytes]) -> Segment:
     name = check_file_name(row["file"])
     data = read(name)
     if kind == "image":
-        return Image(files.decode_image(data, name), **common)
-    waveform, rate = files.decode_audio(data, name)
+        return Image(decode_image(data, name), **common)
+    waveform, rate = decode_audio(data, name)
     return Audio(waveform, rate, **common)

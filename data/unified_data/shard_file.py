@@ -6,7 +6,6 @@ is held is a file descriptor and 8 bytes a sample: never the contents, nor the k
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -15,14 +14,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from unified_data.tar_members import Member, scan_members
+from unified_base.structured import parse_json
+from unified_base.tar_members import Member, scan_members
 
-__all__ = ["MAX_JSON", "MAX_SAMPLE", "ShardFile"]
+__all__ = ["MAX_SAMPLE", "ShardFile"]
 
 MAX_SAMPLE = 1 << 30
 """Bytes of the shard that one sample may take up."""
-MAX_JSON = 16 << 20
-"""Bytes that the JSON of one document may have."""
 
 KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 EXTENSION = re.compile(r"(json|[0-9]+\.(png|jpg|webp|flac|wav|codes))\Z")
@@ -160,21 +158,6 @@ def _parts(key: str, members: Iterable[tuple[Member, bytes]]) -> tuple[Any, dict
     if text is None:
         raise ValueError(f"there is no {key}.json")
     return parse_json(text, f"{key}.json"), media
-
-
-def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON) -> Any:
-    """The value of a JSON text of bounded size; `name` is for errors.
-
-    Raises ValueError for what is not JSON, too long, or nested too deeply.
-    """
-    if len(text) > limit:
-        raise ValueError(f"{name} is {len(text):,} bytes long, expected at most {limit:,}")
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError(f"{name} is nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"{name} is not JSON: {error}") from None
 
 
 def shown_key(name: str) -> str:

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from unified_base.atomic import atomic_write
 from unified_data.document import Document
-from unified_data.files import atomic_write
 from unified_data.shard_file import ShardFile
 
 INDEX = "index.json"

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from unified_base.atomic import atomic_write
+from unified_base.html_page import as_text, data_address, html_page
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
-from unified_data.files import atomic_write
-from unified_data.html_page import as_text, data_address, html_page
 from unified_data.shard_file import ShardFile
 from unified_data.shards import Broken, document_of, read_index, shard_paths
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from unified_base.images import load_image
+from unified_base.sounds import load_audio
 from unified_data.check import check_shards
 from unified_data.document import Audio, Image, Text
-from unified_data.files import load_audio, load_image
 from unified_data.importers import Sample, importer
 from unified_data.importers.run import import_shards
 from unified_data.shards import ShardWriter, document_of, read_shards

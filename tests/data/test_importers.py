@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from unified_base.images import load_image
+from unified_base.sounds import load_audio
 from unified_data.document import Audio, Document, Image, Text
-from unified_data.files import load_audio, load_image
 from unified_data.importers import KINDS, Sample, Skipped, importer
 from unified_data.importers.run import import_shards
 from unified_data.shard_file import ShardFile

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified_data.shard_file import ShardFile, parse_json
+from unified_base.structured import parse_json
+from unified_base.tar_members import scan_members
+from unified_data.shard_file import ShardFile
 from unified_data.shards import Broken, read_samples, read_shards
-from unified_data.tar_members import scan_members
 
 TEXT = b'{"segments":[{"type":"text","text":"a"}]}'
 

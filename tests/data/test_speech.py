@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from unified_data.files import encode_audio
+from unified_base.sounds import encode_audio
 from unified_data.pocket import speech
 
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng")

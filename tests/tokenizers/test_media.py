@@ -11,7 +11,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from unified_data.resample import resample as resample_data
+from unified_base.resample import resample as resample_data
 from unified_tokenizers import spectral
 from unified_tokenizers.media import conform, load_pictures, load_recordings, read_recordings
 from unified_tokenizers.training import TokenizerTraining, train

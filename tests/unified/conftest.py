@@ -5,7 +5,7 @@ import pytest
 
 from unified.__main__ import run
 from unified.subjects import KnownSubjects
-from unified_data.files import save_png
+from unified_base.images import save_png
 from unified_data.pocket.subjects import load_subjects
 
 

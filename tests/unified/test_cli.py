@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from unified_base.images import load_image, save_png
+from unified_base.sounds import load_audio
 from unified_data.document import Document, Image, Slot, Text
-from unified_data.files import load_audio, load_image, save_png
 from unified_data.pocket.subjects import load_subjects
 
 # What the commands do.

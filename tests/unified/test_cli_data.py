@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from unified.__main__ import run
+from unified_base.images import save_png
 from unified_data.document import Document, Image, Text
-from unified_data.files import save_png
 from unified_data.shards import ShardWriter, read_shards, write_index
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from unified_data.files import save_png
+from unified_base.images import save_png
 
 
 @pytest.mark.parametrize(

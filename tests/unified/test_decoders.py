@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unified.model import UnifiedModel
-from unified_data.files import load_image
+from unified_base.images import load_image
 from unified_tokenizers.base import Codes
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from unified.blocks import Figure, Heading, Narration, Paragraph, Quote, read_blocks
 from unified.outputs import check_format, check_writable, save_article, write_together
 from unified.page import render_page
+from unified_base.images import decode_image
 from unified_data.document import Audio, Document, Image, Slot, Text
-from unified_data.files import decode_image
 
 rng = np.random.default_rng(3)
 PIXELS = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)

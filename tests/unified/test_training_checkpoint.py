@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from unified.training import checkpoint
 from unified.training.checkpoint import Saved, read_saved, save, torn
 from unified.training.processes import Processes
 from unified_tokenizers import checkpoint as shared_checkpoint

@@ -128,7 +128,7 @@ class MultiScaleMelLoss(nn.Module):
 def resample(waveform: Tensor, rate: int, to_rate: int) -> Tensor:
     """Waveforms (..., S) at `rate` Hz as (..., ceil(S * to_rate / rate)) at `to_rate`; not clipped.
 
-    A sinc under a Kaiser window, 24 zero crossings to a side, as `unified_data.resample` has it.
+    A sinc under a Kaiser window, 24 zero crossings to a side, as `unified_base.resample` has it.
     """
     from torchaudio.functional import resample as windowed_sinc
 

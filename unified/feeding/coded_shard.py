@@ -14,8 +14,8 @@ from typing import Any
 
 from unified.feeding.coder import Coder, one_thread
 from unified.feeding.stored_codes import StoredCodes
+from unified_base.atomic import atomic_path, atomic_write
 from unified_data.document import Audio, Document, Image
-from unified_data.files import atomic_path, atomic_write
 from unified_data.shards import INDEX, Broken, ShardInfo, add_sample, read_index, read_samples
 
 __all__ = ["finished", "is_whole", "read_beside", "tokenize_shard"]

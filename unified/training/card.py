@@ -11,7 +11,7 @@ from pathlib import Path
 from unified.feeding import Source
 from unified.model import UnifiedModel
 from unified.training.config import TrainConfig
-from unified_data.files import atomic_write
+from unified_base.atomic import atomic_write
 
 __all__ = ["write_card"]
 

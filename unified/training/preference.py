@@ -29,7 +29,7 @@ from unified.training.pairs import Pair, Pairs
 from unified.training.passes import Pass, make_pass, modality_factors
 from unified.training.processes import Processes
 from unified.training.run import Run
-from unified_data.files import atomic_path
+from unified_base.atomic import atomic_path
 
 __all__ = ["PreferenceRun", "preference_slopes"]
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from unified_data import files
+from unified_base.images import decode_image, encode_png
+from unified_base.sounds import decode_audio, encode_audio
+from unified_base.structured import MAX_JSON
 from unified_data.document import Role, Text, check_decoded
-from unified_data.shard_file import MAX_JSON
 
 MAX_SEGMENTS = 4_096
 MAX_MEDIA = 256 << 20
@@ -106,30 +107,30 @@ class DocumentBuilder:
     def image(self, name: str, role: Role | None = None) -> None:
         """Add the picture of that name."""
         data = self._read(name)
-        pixels = files.decode_image(data, shown(name))
+        pixels = decode_image(data, shown(name))
         self._decoded = check_decoded(self._decoded + pixels.nbytes)
         extension = next((e for magic, e in _IMAGES if data.startswith(magic)), None)
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             extension = "webp"
         if extension is None:
-            extension, data = "png", files.encode_png(pixels)
+            extension, data = "png", encode_png(pixels)
         self._add_media("image", extension, data, role)
 
     def audio(self, name: str, role: Role | None = None) -> None:
         """Add the sound of that name."""
         data = self._read(name)
-        waveform, rate = files.decode_audio(data, shown(name))
+        waveform, rate = decode_audio(data, shown(name))
         self._decoded = check_decoded(self._decoded + waveform.nbytes)
         peak = float(np.max(np.abs(waveform)))
         if peak > 1.0:  # floating-point, MP3 and Ogg files can go there
             self._scaled += 1
-            extension, data = files.encode_audio(waveform / np.float32(peak), rate)
+            extension, data = encode_audio(waveform / np.float32(peak), rate)
         elif data[:4] == b"fLaC":
             extension = "flac"
         elif data[:4] == b"RIFF" and data[8:12] == b"WAVE":
             extension = "wav"
         else:
-            extension, data = files.encode_audio(waveform, rate)
+            extension, data = encode_audio(waveform, rate)
         self._add_media("audio", extension, data, role)
 
     def mute(self) -> None:

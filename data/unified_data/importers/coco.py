@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from unified_base.structured import parse_json
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key
 from unified_data.importers.source import MediaFolder, expect, source_files
-from unified_data.shard_file import parse_json
 
 MAX_CAPTIONS = 512 << 20
 """Bytes of a captions file, which is read whole: its two lists refer to each other."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from unified_base.structured import MAX_JSON, parse_json
 from unified_data.document import check_file_name
 from unified_data.importers.builder import (
     MAX_MEDIA,
@@ -18,7 +19,6 @@ from unified_data.importers.builder import (
     make_key,
     shown,
 )
-from unified_data.shard_file import MAX_JSON, parse_json
 
 _CHUNK = 1 << 20
 _BOM = b"\xef\xbb\xbf"

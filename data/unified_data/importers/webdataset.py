@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from unified_base.structured import parse_json
+from unified_base.tar_members import Member, scan_members
 from unified_data.document import check_file_name
 from unified_data.importers.builder import (
     MAX_MEDIA,
@@ -26,8 +28,6 @@ from unified_data.importers.builder import (
 )
 from unified_data.importers.conversation import add_turns
 from unified_data.importers.source import source_files
-from unified_data.shard_file import parse_json
-from unified_data.tar_members import Member, scan_members
 
 _MAX_MEMBERS = 1_000
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from unified_data.resample import resample
+from unified_base.resample import resample
 
 SAMPLE_RATE = 16_000
 CLIP_MULTIPLE = 640

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unified_data.resample import resample
+from unified_base.resample import resample
 
 
 def tone(hertz, rate, seconds=0.3):

@@ -1,4 +1,4 @@
-"""The frame of a self-contained HTML page: nothing in it can act, nothing is loaded from elsewhere."""
+"""The frame of a self-contained HTML page: nothing in it acts, nothing comes from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,146 +1,33 @@
-"""Reading and writing pictures and sounds safely.
+"""Sounds: reading what strangers give, bounded before it is decoded; writing WAV and FLAC.
 
-What is read is checked before it is decoded (how large, how long) and errors are one-line
-ValueErrors. What is written is written beside its destination and renamed into place.
-
-Conversions on reading, none of them silent in what they mean: transparent pictures are put on
-white, a camera's rotation tag is applied, of an animation the first frame is taken, 16-bit grey
-becomes 8-bit. Sounds keep their channels and sample rate; `resample.resample` changes rates.
+Sounds keep their channels and sample rate; `resample.resample` changes rates.
 """
 
 from __future__ import annotations
 
 import io
-import os
-import secrets
 import struct
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from PIL import Image as PillowImage
-from PIL import ImageOps
 
-MAX_PIXELS = 64_000_000
+from unified_base.atomic import atomic_write
+
+__all__ = [
+    "MAX_SAMPLES",
+    "MAX_SECONDS",
+    "decode_audio",
+    "encode_audio",
+    "encode_wav",
+    "load_audio",
+    "save_wav",
+]
+
 MAX_SECONDS = 600.0
 MAX_SAMPLES = 1 << 27
 """Numbers that a sound may hold, channels together: a header may claim any rate and count."""
-
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A path to write to; renamed to `path` when the block ends well, removed when it does not.
-
-    The file lies beside `path` under a name ending in ".partial", so the rename is atomic and a
-    failure or Ctrl-C leaves whatever stood at `path` untouched.
-
-    Raises ValueError when the folder is missing or cannot be written to.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"cannot write {path}: it is a folder; give a file name")
-    if not path.parent.is_dir():
-        raise ValueError(f"cannot write {path}: there is no folder {path.parent}; create it first")
-    partial = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
-    try:
-        partial.touch(exist_ok=False)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {path}: {error.strerror}; choose a folder you can write to"
-        ) from None
-    try:
-        yield partial
-        try:
-            os.replace(partial, path)
-        except OSError as error:
-            raise ValueError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def atomic_write(path: str | Path, data: bytes) -> None:
-    """Write bytes to a file, all or nothing. Raises ValueError as `atomic_path` does."""
-    with atomic_path(path) as partial:
-        try:
-            partial.write_bytes(data)
-        except OSError as error:
-            raise ValueError(f"cannot write {path}: {error.strerror}") from None
-
-
-def _read_bytes(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read {what} {path}: {error.strerror}") from None
-
-
-def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The picture of a PNG, JPEG, WebP, GIF or BMP file: uint8 (H, W, 3), RGB.
-
-    Raises ValueError when it cannot be read, is of another kind, truncated, or has more than
-    max_pixels pixels (seen from its header, before anything is decoded).
-    """
-    return decode_image(_read_bytes(Path(path), "picture"), str(path), max_pixels)
-
-
-def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """As `load_image`, from the file's bytes; `name` is for errors."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)  # checked below
-            picture: PillowImage.Image = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
-        width, height = picture.size
-        if width * height > max_pixels:
-            raise ValueError(
-                f"picture {name} has {width}x{height} pixels, expected at most {max_pixels:,} in "
-                "all; make it smaller first"
-            )
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)
-        return _to_rgb(picture, name)
-    except PillowImage.DecompressionBombError as error:
-        raise ValueError(
-            f"picture {name} is too large, expected at most {max_pixels:,} pixels: {error}"
-        ) from None
-    except PillowImage.UnidentifiedImageError:
-        raise ValueError(
-            f"picture {name} is not a readable PNG, JPEG, WebP, GIF or BMP file"
-        ) from None
-    # Pillow's decoders meet broken data with any of these.
-    except (OSError, SyntaxError, EOFError, IndexError, struct.error, MemoryError) as error:
-        raise ValueError(f"picture {name} is damaged or cut off: {error}") from None
-
-
-def _to_rgb(picture: PillowImage.Image, name: str) -> np.ndarray:
-    if picture.mode.startswith("I;16"):
-        grey = np.asarray(picture).astype(np.uint16) // 257
-        return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
-    if picture.mode in ("I", "F"):
-        raise ValueError(f"picture {name} has 32-bit pixels, expected 8 bits a channel")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        ground = PillowImage.new("RGBA", picture.size, "white")
-        picture = PillowImage.alpha_composite(ground, picture)
-    return np.array(picture.convert("RGB"))
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """The bytes of a PNG file. pixels: uint8 (H, W, 3)."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (H, W, 3)")
-    buffer = io.BytesIO()
-    PillowImage.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def save_png(path: str | Path, pixels: np.ndarray) -> None:
-    """Write a PNG file. pixels: uint8 (H, W, 3). Raises ValueError as `atomic_path` does."""
-    atomic_write(path, encode_png(pixels))
 
 
 def load_audio(path: str | Path, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray, int]:
