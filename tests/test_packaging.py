@@ -31,12 +31,8 @@ def _names(requirements: list[str]) -> set[str]:
 
 
 def test_the_packages_are_built_and_their_folders_shadow_nothing():
-    assert [path.name for path in PACKAGES] == [
-        "unified",
-        "unified_tokenizers",
-        "unified_data",
-        "unified_base",
-    ]
+    names = ["unified", "unified_tokenizers", "unified_data", "unified_base"]
+    assert [path.name for path in PACKAGES] == names
     assert all((path / "__init__.py").exists() for path in PACKAGES)
     assert not (ROOT / "tokenizers" / "__init__.py").exists()
     assert not (ROOT / "data" / "__init__.py").exists()

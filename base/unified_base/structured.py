@@ -84,7 +84,7 @@ def read_json(path: str | os.PathLike[str], limit: int = MAX_JSON, kind: type | 
     """
     value = parse_json(read_text(path, "file", limit), str(Path(path)), limit)
     if kind is not None and not isinstance(value, kind):
-        wanted = {dict: "an object", list: "a list"}[kind]
+        wanted = "an object" if kind is dict else "a list"
         raise ValueError(f"{Path(path)} holds {type(value).__name__}, expected {wanted}")
     return value
 
