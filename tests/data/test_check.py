@@ -39,6 +39,17 @@ def spoil(path, key, data):
                      + content[place + member.size :])  # fmt: skip
 
 
+def forget_checksums(folder):
+    """Make a folder of shards like those written before there were any."""
+    for path in folder.glob("*.sums"):
+        path.unlink()
+    index = json.loads((folder / "index.json").read_text())
+    for row in index["shards"]:
+        del row["sha256"]
+    del index["sealed"], index["sha256"]
+    (folder / "index.json").write_text(json.dumps(index))
+
+
 @pytest.fixture
 def folder(tmp_path):
     documents = {
@@ -74,6 +85,7 @@ def test_a_sound_folder_is_counted_and_measured(folder):
             "sample_rates": {"8000": 1, "16000": 1},
         },
         "repeated_media": 0,
+        "without_checksums": 0,
         "broken": 0,
         "faults": [],
         "repeated_keys": {"count": 0, "keys": {}},
@@ -84,6 +96,8 @@ def test_a_sound_folder_is_counted_and_measured(folder):
 
 
 def test_every_broken_sample_is_named_and_the_rest_is_counted(folder, monkeypatch):
+    forget_checksums(folder)
+    assert check_shards(folder)["without_checksums"] == 2
     path = folder / "train-x-00000.tar"
     spoil(path, "a.1.png", b"no picture")
     spoil(path, "c.json", b"{}")
@@ -100,6 +114,7 @@ def test_every_broken_sample_is_named_and_the_rest_is_counted(folder, monkeypatc
 
 
 def test_a_torn_or_missing_shard_is_a_fault_and_not_the_end(folder):
+    forget_checksums(folder)
     first, second = sorted(folder.glob("*.tar"))
     data = first.read_bytes()
     first.write_bytes(data[: data.index(b"c.json") + 100])

@@ -26,6 +26,7 @@ from unified_data.pocket.articles import article_document
 from unified_data.pocket.planning import KINDS, SPLITS, plan_documents
 from unified_data.pocket.scenes import SIDE, render, render_double
 from unified_data.pocket.speech import SAMPLE_RATE, connected, speak, word_by_word
+from unified_base.shard_sums import sums_path
 from unified_data.shards import INDEX, ShardInfo, ShardWriter, read_index, write_index
 
 _WORLD = 4  # raise when the same seed would give other documents
@@ -80,6 +81,7 @@ def build_pocket(
     for shard in old["shards"]:
         if shard.file not in current:
             (folder / shard.file).unlink(missing_ok=True)
+            sums_path(folder / shard.file).unlink(missing_ok=True)
     this = {"seed": seed, "scale": scale, "world": world_version()}
     if double is not None:
         this["side"] = 2 * SIDE
