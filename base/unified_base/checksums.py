@@ -48,15 +48,18 @@ def sealed_json(entries: Mapping[str, Any], indent: int | None = None) -> bytes:
     return body + f',\n"sha256": "{digest}"\n}}\n'.encode()
 
 
-def parse_sealed(data: bytes, name: str, limit: int = MAX_JSON) -> tuple[Any, bool]:
+def parse_sealed(
+    data: bytes, name: str, limit: int = MAX_JSON, constants: bool = False
+) -> tuple[Any, bool]:
     """The JSON value of a file's bytes without the entries of the seal, and whether it had one.
 
-    name: of the file, for errors. limit: as of `parse_json`.
+    name: of the file, for errors. limit: as of `parse_json`. constants: NaN and infinity, which
+    JSON does not have, may stand in it.
 
     Raises:
         ValueError: it is not JSON, or its checksum is not that of its content.
     """
-    value = parse_json(data, name, limit)
+    value = parse_json(data, name, limit, constants)
     if not isinstance(value, dict) or not {SEAL, "sha256"} & value.keys():
         return value, False
     end = _END.search(data)
@@ -68,10 +71,12 @@ def parse_sealed(data: bytes, name: str, limit: int = MAX_JSON) -> tuple[Any, bo
     return {key: entry for key, entry in value.items() if key not in (SEAL, "sha256")}, True
 
 
-def read_sealed(path: str | Path, limit: int = MAX_JSON) -> tuple[Any, bool]:
+def read_sealed(
+    path: str | Path, limit: int = MAX_JSON, constants: bool = False
+) -> tuple[Any, bool]:
     """As `parse_sealed`, of a regular file.
 
     Raises:
         ValueError: it cannot be read, or as `parse_sealed` does.
     """
-    return parse_sealed(read_bytes(path, "file", limit), str(path), limit)
+    return parse_sealed(read_bytes(path, "file", limit), str(path), limit, constants)
