@@ -29,10 +29,10 @@ MAX_DEPTH = 64
 _MAX_DIGITS = 40
 
 
-def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON) -> Any:
+def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON, constants: bool = False) -> Any:
     """The value of a JSON text; `name` is for errors.
 
-    NaN and infinity, which JSON does not have, are refused; so is a key that stands twice in one
+    NaN and infinity, which JSON does not have, are refused (constants: taken); so is a key that stands twice in one
     object, since readers disagree on which counts.
 
     Raises:
@@ -46,7 +46,7 @@ def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON) -> Any:
             text,
             parse_int=_integer,
             parse_float=_finite,
-            parse_constant=_no_constant,
+            parse_constant=float if constants else _no_constant,
             object_pairs_hook=_unique,
         )
     except RecursionError:

@@ -8,6 +8,7 @@ from unified.feeding import Source
 from unified.feeding.coded_shard import read_beside
 from unified.feeding.samples import Samples
 from unified.feeding.stored_codes import StoredCodes
+from unified_base.checksums import read_sealed
 
 HUGE = 10**30
 
@@ -24,7 +25,7 @@ def samples_of(folder, tiny_sequencer):
 @pytest.mark.parametrize("samples", [10**6, 2**63, HUGE])
 def test_a_count_that_no_shard_holds_is_refused_by_shard_and_key(folder, tiny_sequencer, samples):
     assert len(samples_of(folder, tiny_sequencer)) == 5
-    index = json.loads((folder / "index.json").read_text())
+    index, _ = read_sealed(folder / "index.json")
     index["shards"][0]["samples"] = samples
     (folder / "index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"source s: shard .*a\.tar: its .* index\.json says \d+"):

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from unified_base.atomic import atomic_write
 from unified_tokenizers.quantizers import QuantizerConfig
+from unified_tokenizers.tensor_file import save_tensors_atomically
 
 if TYPE_CHECKING:
     from unified_tokenizers.hub import HubOptions
@@ -98,12 +100,8 @@ class SavedTokenizer(nn.Module):
             for name, value in self.state_dict().items()
         }
         config = {"modality": self.modality, **asdict(self.config)}
-        partial = path / "model.safetensors.partial"
-        save_file(state, partial)
-        os.replace(partial, path / "model.safetensors")
-        partial = path / "config.json.partial"
-        partial.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        os.replace(partial, path / "config.json")
+        save_tensors_atomically(state, path / "model.safetensors")
+        atomic_write(path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> SavedTokenizer:
