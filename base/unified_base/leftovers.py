@@ -18,7 +18,7 @@ from pathlib import Path
 __all__ = ["claim", "is_partial", "partial_path", "remove_leftovers", "short_name"]
 
 _TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
-_TOKEN = "[0-9a-f]{8}"
+_TOKEN = "[0-9a-f]+"
 # Of the 255 bytes of a name: dots, token and ending take 18.
 _LONGEST = 230
 

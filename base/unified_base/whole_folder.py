@@ -26,6 +26,8 @@ Keep = Callable[[str], bool]
 """Whether a file that stood in the folder stays, by its path in it (with slashes)."""
 _BESIDE = ".{}.partial"
 _INSIDE = ".unified.partial"
+_works: set[Path] = set()
+"""Folders that this process is writing."""
 
 
 @contextmanager
@@ -40,6 +42,8 @@ def whole_folder(
         keep: which of the files in the folder stay where the block wrote none of that name. None:
             the folder must be empty or not there.
 
+    Inside such a block a folder below it is written as it is: it becomes whole with the other.
+
     Raises:
         ValueError: another process is writing to `path`, there is something already and keep is
             None, it cannot be written, or the disk took no more of it.
@@ -47,16 +51,24 @@ def whole_folder(
     target = output_folder(path)
     if keep is None and target.is_dir() and any(map(_counts, os.listdir(target))):
         raise cannot_write(path, "there is something already; give another name")
+    if any(folder in _works for folder in (target, *target.parents)):
+        # Part of a folder that will be whole.
+        with writing(path):
+            target.mkdir(parents=True, exist_ok=True)
+        yield target
+        return
     parents = [folder for folder in target.parents if not folder.exists()]
     try:
         with writing(path):
             target.parent.mkdir(parents=True, exist_ok=True)
             work, descriptors = _take(target, path)
         try:
+            _works.add(work)
             with _naming(path, work):
                 yield work
                 _publish(work, target, marker, keep, descriptors)
         finally:
+            _works.discard(work)
             # Once renamed, the name may be another process's.
             if any(_same(work, descriptor) for descriptor in descriptors):
                 shutil.rmtree(work, ignore_errors=True)

@@ -32,8 +32,6 @@ Sample = tuple[str, Document] | Broken
 def tokenize_shard(shard: Path, folder: Path, coder: Coder) -> dict[str, Any]:
     """Code one shard; returns what the JSON file beside the new one holds."""
     place = folder / shard.name
-    for old in folder.glob(f".{shard.name}.*.partial"):  # of a run that was killed
-        old.unlink(missing_ok=True)
     about = _about(shard, coder.stored)
     samples, reasons = 0, list[str]()
     with one_thread(), atomic_path(place) as partial:
