@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -58,7 +58,7 @@ def in_processes(
     ordered: bool = False,
     name: Callable[[Any], str] = repr,
     advice: str = "",
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any]]:
     """What a function makes of jobs in other processes: (number of the job, result).
 
     Args:
@@ -99,7 +99,7 @@ class _Ended(Exception):  # noqa: N818  the error for the user is made of it
         self.number = number
 
 
-def _deal(crew: list[_Worker], jobs: Sequence[Any], ordered: bool) -> Iterator[tuple[int, Any]]:
+def _deal(crew: list[_Worker], jobs: Sequence[Any], ordered: bool) -> Generator[tuple[int, Any]]:
     waiting: dict[int, Any] = {}
     begun = told = 0
     while told < len(jobs):

@@ -7,7 +7,7 @@ goes on with the shards that are not finished (see `coded_shard`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -184,7 +184,7 @@ def _work(folder: Path, shard: Path) -> dict[str, Any]:
 
 def _in_processes(
     shards: Sequence[Path], folder: Path, coding: Coding, workers: int
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     results = in_processes(
         partial(_work, folder), shards, workers, start=partial(_begin, coding), name=str,
         advice="was memory short? begin again with fewer workers: finished shards are kept",
@@ -196,7 +196,7 @@ def _in_processes(
 
 def _under_ray(
     shards: Sequence[Path], folder: Path, coding: Coding, workers: int
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     try:
         import ray.data
     except ImportError:

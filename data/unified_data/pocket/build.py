@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
@@ -150,7 +150,7 @@ def _build_kind(folder: Path, kind: str, parts: _Build) -> list[ShardInfo]:
     return shards
 
 
-def _mapped(jobs: list[_Job], workers: int) -> Iterator[_Parts]:
+def _mapped(jobs: list[_Job], workers: int) -> Generator[_Parts]:
     """What `_make` makes of jobs, in order, in processes; here when there is one worker."""
     if workers == 1:
         yield from map(_make, jobs)
