@@ -18,13 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from unified_base.atomic import atomic_write
-from unified_data.document import Document
+from unified_base.structured import read_json
+from unified_base.text import shown
+from unified_data.document import Document, keys_of
 from unified_data.shard_file import ShardFile
 
 INDEX = "index.json"
 _KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar\Z")
-_MAX_INDEX = 256 << 20
+_MAX_INDEX = 64 << 20
+_LEAST_SAMPLE = 1024
+"""Bytes that a sample takes in a tar file at least: a header, and a block of its JSON."""
+_MEDIA = {"image": ("png", "jpg", "webp"), "audio": ("flac", "wav")}
+"""Endings that the media of a document have in a shard; those of codes are not among them."""
 
 
 @dataclass(frozen=True)
@@ -174,29 +180,58 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     """The index of a folder of shards, its "shards" as ShardInfo. Raises ValueError if broken."""
     path = Path(folder) / INDEX
     try:
-        if path.stat().st_size > _MAX_INDEX:
-            raise ValueError(f"it is larger than {_MAX_INDEX:,} bytes")
-        index = json.loads(path.read_text(encoding="utf-8"))
-        index["shards"] = [_shard_info(row) for row in index["shards"]]
-    except FileNotFoundError:
-        raise ValueError(f"{folder} has no {INDEX}; is it a folder of shards?") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        index = read_json(path, _MAX_INDEX)
+        rows = index.get("shards")
+        if not isinstance(rows, list):
+            raise ValueError(f"its 'shards' are {shown(rows)}, expected a list")
+        shards = [shard_info(row, f"shards[{number}]") for number, row in enumerate(rows)]
+    except ValueError as error:
+        if not path.exists():
+            raise ValueError(f"{folder} has no {INDEX}; is it a folder of shards?") from None
         raise ValueError(f"{path} is not a shard index: {error}") from None
+    files = set[str]()
+    for shard in shards:
+        if shard.file in files:
+            raise ValueError(f"{path} is not a shard index: {shard.file} stands in it twice")
+        files.add(shard.file)
+    index["shards"] = shards
     return index
 
 
-def _shard_info(row: Any) -> ShardInfo:
+def shard_info(row: Any, where: str) -> ShardInfo:
+    """A line of an index. where: what an error calls it. Raises ValueError for any other value."""
     wanted = {field.name for field in fields(ShardInfo)}
     if not isinstance(row, dict) or set(row) != wanted:
-        raise ValueError(f"one of its shards has not just {', '.join(sorted(wanted))}")
-    shard = ShardInfo(**row)
-    names = all(isinstance(name, str) for name in (shard.file, shard.split, shard.kind))
-    if not names or not _FILE.match(shard.file):
-        raise ValueError(f"its file {shard.file!r} is no plain name ending in .tar")
-    for count in (shard.samples, shard.bytes):
-        if not isinstance(count, int) or count < 0:
-            raise ValueError(f"{shard.file} has count {count!r}, expected a whole number")
-    return shard
+        raise ValueError(f"{where} has {keys_of(row)}, expected just {', '.join(sorted(wanted))}")
+    if not isinstance(row["file"], str) or not _FILE.match(row["file"]):
+        raise ValueError(f"{where}.file {shown(row['file'])} is no plain name ending in .tar")
+    for name in ("split", "kind"):
+        if not isinstance(row[name], str) or len(row[name]) > 200:
+            raise ValueError(f"{where}.{name} is {shown(row[name])}, expected a short text")
+    for name in ("samples", "bytes"):
+        if type(row[name]) is not int or row[name] < 0:
+            raise ValueError(
+                f"{where}.{name} is {shown(row[name])}, expected a whole number, 0 or more"
+            )
+    return ShardInfo(**row)
+
+
+def count_fault(path: Path, count: int) -> str | None:
+    """Why a shard cannot hold the samples that an index says, None where it may.
+
+    Seen from the file's size alone, so that no count is used for anything before it can be true.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    most = size // _LEAST_SAMPLE
+    if count <= most:
+        return None
+    return (
+        f"its {size:,} bytes hold {most:,} samples at most, {INDEX} says {shown(count)} (samples); "
+        "was it cut off? build it again"
+    )
 
 
 def shard_paths(
@@ -287,11 +322,18 @@ def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
 
     def read(name: str) -> bytes:
         if name not in media:
-            raise ValueError(f"media file {name!r} is not in the shard")
+            raise ValueError(f"media file {shown(name)} is not in the shard")
         unused.discard(name)
         return media[name]
 
     document = Document.from_parts(obj, read)
+    for position, row in enumerate(obj["segments"]):
+        endings = _MEDIA.get(row["type"])
+        if endings and row["file"].rpartition(".")[2] not in endings:
+            raise ValueError(
+                f"segment {position}: {row['type']} file {shown(row['file'])} does not end in "
+                f"{', '.join(endings)}; is it of another kind?"
+            )
     if unused:
-        raise ValueError(f"there is media that the document does not use: {sorted(unused)}")
+        raise ValueError(f"there is media that the document does not use: {shown(sorted(unused))}")
     return document

@@ -15,8 +15,9 @@ from typing import Any
 from unified.feeding.coder import Coder, one_thread
 from unified.feeding.stored_codes import StoredCodes
 from unified_base.atomic import atomic_path, atomic_write
+from unified_base.structured import read_json
 from unified_data.document import Audio, Document, Image
-from unified_data.shards import INDEX, Broken, ShardInfo, add_sample, read_index, read_samples
+from unified_data.shards import INDEX, Broken, add_sample, read_index, read_samples, shard_info
 
 __all__ = ["finished", "is_whole", "read_beside", "tokenize_shard"]
 
@@ -109,11 +110,16 @@ def _about(shard: Path, stored: StoredCodes) -> dict[str, Any]:
 def read_beside(path: Path) -> dict[str, Any] | None:
     """What a JSON file beside a shard says, None where there is none that can be read."""
     try:
-        found = json.loads(path.read_text("utf-8"))
-        ShardInfo(**found["shard"])
-        return found if isinstance(found["from"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        about = read_json(path)
+        shard_info(about.get("shard"), "shard")
+    except ValueError:
         return None
+    left_out = about.get("left_out")
+    if not isinstance(about.get("from"), dict) or not isinstance(left_out, dict):
+        return None
+    reasons, count = left_out.get("reasons"), left_out.get("samples")
+    sound = type(count) is int and count >= 0 and isinstance(reasons, list)
+    return about if sound and bool(count) <= bool(reasons) else None
 
 
 def finished(shard: Path, folder: Path, stored: StoredCodes) -> dict[str, Any] | None:
