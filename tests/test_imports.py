@@ -32,7 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "article": {"article", "page", "outputs", "inspect", "model_info", "evaluation",
                 "evaluation_articles", "evaluation_pocket"},
     "cli": {"cli", "cli_codes", "cli_data", "cli_extend", "cli_grammar", "cli_live", "cli_media",
-            "cli_model", "cli_terminal", "cli_tokenizer", "__main__"},
+            "cli_model", "cli_terminal", "cli_tokenizer", "installation", "__main__"},
 }  # fmt: skip
 # Beside the layers: they know documents and words, no ids and no model, and import no layer.
 BESIDE = {"blocks", "caption", "events", "fitting", "subjects", "wishes"}
