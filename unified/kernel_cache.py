@@ -11,9 +11,9 @@ Who may write such a file may run code in this process: it is machine code, in a
 So none is loaded but a regular file that nobody else may write to and that belongs to this user, to
 root, or to the owner of this package, who can run code here anyway.
 
-Folders, in order: NUMBA_CACHE_DIR where it is set, `__pycache__` of this package, the user's cache,
-and a folder of the user's own in the temporary one. All are looked through; the first that can be
-written gets what is missing.
+Folders, in order: NUMBA_CACHE_DIR where it is set, and no other if that can be written; `__pycache__`
+of this package, the user's cache, and a folder of the user's own in the temporary one. All are
+looked through; the first that can be written gets what is missing.
 """
 
 from __future__ import annotations
@@ -128,8 +128,11 @@ def folders() -> Iterator[tuple[Path, bool]]:
     # Packages of one user in several places do not take each other's names.
     package = Path(__file__).resolve().parent
     own = f"unified-{hashlib.sha256(str(package).encode()).hexdigest()[:16]}"
-    if chosen := numba.config.CACHE_DIR:
-        yield Path(chosen) / own, True
+    if numba.config.CACHE_DIR:
+        chosen = Path(numba.config.CACHE_DIR) / own
+        yield chosen, True
+        if _writable(chosen):
+            return
     yield package / "__pycache__", True
     base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     home = os.path.expanduser("~")
@@ -139,6 +142,14 @@ def folders() -> Iterator[tuple[Path, bool]]:
         yield Path(home) / ".cache" / "unified" / own, True
     user = os.getuid() if hasattr(os, "getuid") else "user"
     yield Path(tempfile.gettempdir()) / f"unified-kernels-{user}" / own, False
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 class KernelCache:
