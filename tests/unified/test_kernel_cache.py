@@ -228,7 +228,7 @@ def test_a_folder_of_somebody_else_in_the_temporary_one_is_not_used(installed, o
     if os.getuid():
         pytest.skip("needs to act as two users")
     temporary = opened / "temporary"
-    trap = temporary / "unified-kernels-65534"
+    trap = temporary / "unified-kernels-{os.getuid()}"
     trap.mkdir(parents=True)
     os.chown(trap, 65533, 65533)
     for folder in (temporary, trap):
