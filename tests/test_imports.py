@@ -24,7 +24,7 @@ LAYERS: dict[str, set[str]] = {
                 "span_state", "grammar_state", "grammar", "grammar_export", "grammar_page"},
     "sequence": {"text_kinds", "text", "chat_template", "chat_format", "sequence"},
     "feeding": {"feeding"},
-    "sampling": {"slim_config", "instructions", "team", "tiles", "attention", "kernels", "decoder",
+    "sampling": {"slim_config", "kernel_cache", "instructions", "team", "tiles", "attention", "kernels", "decoder",
                  "generic_decoder", "checkpoint", "choice", "stops", "requests", "row", "places",
                  "drafts", "sampling", "streaming", "asynchronous", "published",
                  "published_decoders", "model_files", "initialisation", "new_model", "model"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
 from pathlib import Path
 
@@ -23,6 +24,8 @@ __all__ = ["MAX_PIXELS", "decode_image", "encode_png", "load_image", "save_png"]
 
 MAX_PIXELS = 64_000_000
 
+# Filters are the whole process's: threads that put them back out of turn would change them for good.
+_filtering = threading.Lock()
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
@@ -38,7 +41,7 @@ def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """As `load_image`, from the file's bytes; `name` is for errors."""
     try:
-        with warnings.catch_warnings():
+        with _filtering, warnings.catch_warnings():
             warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)  # checked below
             picture: PillowImage.Image = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
         width, height = picture.size
