@@ -1,0 +1,148 @@
+"""Ogg and FLAC: their checksums and counts are checked here; libsndfile only decodes.
+
+libogg drops a damaged page without a word and libsndfile reads the first of several chained streams
+alone; nobody compares a FLAC's MD5. Pages: RFC 3533; Opus in Ogg: RFC 7845; FLAC: RFC 9639.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from unified_base.sound_library import check_size, read_blocks
+
+__all__ = ["decode_flac", "decode_ogg"]
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+@dataclass
+class _Link:
+    """One logical stream of a chain: bytes [start, end), granule: of its last page."""
+
+    serial: int
+    start: int
+    packet: bytes
+    pages: int = 0
+    end: int = 0
+    granule: int = 0
+    ended: bool = False
+
+
+def decode_ogg(data: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
+    """The waveform float32 (channels, S) and the rate in Hz of Vorbis, Opus or FLAC in Ogg.
+
+    Chained streams come one after the other; they must have one rate and number of channels.
+    Raises ValueError, to be put behind the sound's name.
+    """
+    parts: list[np.ndarray] = []
+    rates: set[tuple[int, int]] = set()
+    total = 0
+    for link in _links(data):
+        expected = _frames(link)
+        samples, rate = read_blocks(data[link.start : link.end], "float32", max_seconds, expected)
+        rates.add((rate, samples.shape[1]))
+        if len(rates) > 1:
+            raise ValueError("is chained from sounds of different rates or channels; split it")
+        total += len(samples)
+        check_size(total, samples.shape[1], rate, max_seconds)
+        parts.append(samples.T)
+    return np.concatenate(parts, axis=1), rate
+
+
+def _links(data: bytes) -> list[_Link]:
+    links: list[_Link] = []
+    at = 0
+    while at < len(data):
+        if data[at : at + 5] != b"OggS\0":
+            if links and links[-1].ended and not data[at:].strip(b"\0"):
+                break  # filled up with zeros
+            raise ValueError(f"is damaged or cut off: there is no Ogg page at byte {at}")
+        head = data[at : at + 27]
+        lacing = data[at + 27 : at + 27 + head[-1]] if len(head) == 27 else b""
+        end = at + 27 + len(lacing) + sum(lacing)
+        if len(head) < 27 or len(lacing) < head[26] or end > len(data):
+            raise ValueError(f"is cut off in the page at byte {at}")
+        flags, granule, serial, number, checksum = struct.unpack("<xxxxxBqIII", head[:26])
+        page = head[:22] + b"\0\0\0\0" + data[at + 26 : end]
+        if _checksum(page) != checksum:
+            raise ValueError(f"is damaged: the checksum of the page at byte {at} is wrong")
+        if flags & 2:
+            if links and not links[-1].ended:
+                raise ValueError("holds several streams at once, or one that does not end")
+            links.append(_Link(serial, at, data[at + 27 + len(lacing) : end]))
+        elif not links or links[-1].ended or links[-1].serial != serial:
+            raise ValueError(f"has a page of no stream at byte {at}")
+        link = links[-1]
+        if number != link.pages:
+            raise ValueError(f"lacks a page before byte {at}: found {number} after {link.pages}")
+        link.pages, link.end, link.ended = number + 1, end, bool(flags & 4)
+        if granule >= 0:
+            link.granule = granule
+        at = end
+    if not links:
+        raise ValueError("is empty, expected at least one sample")
+    if not links[-1].ended:
+        raise ValueError("is cut off: its last page is not marked as the last")
+    return links
+
+
+def _checksum(page: bytes) -> int:
+    """CRC-32 with Ogg's order of bits: that of zlib over the bits the other way round."""
+    value = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2)
+
+
+def _frames(link: _Link) -> int:
+    """Samples of each channel that a stream says it has."""
+    packet = link.packet
+    if packet[:7] == b"\x01vorbis" or packet[:5] == b"\x7fFLAC":
+        return link.granule
+    if packet[:8] == b"OpusHead" and len(packet) >= 19:
+        skip, rate = struct.unpack("<HI", packet[10:16])
+        rate = next((known for known in (8_000, 12_000, 16_000, 24_000) if rate <= known), 48_000)
+        return -(-(link.granule - skip) * rate // 48_000)
+    names = {b"Speex": "Speex", b"\x80theo": "Theora video"}
+    what = names.get(packet[:5], "of a kind")
+    raise ValueError(f"holds {what} that is not read, expected Vorbis, Opus or FLAC in Ogg")
+
+
+def decode_flac(data: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
+    """The waveform float32 (channels, S) and the rate in Hz of a FLAC file.
+
+    Where the encoder left its MD5, the samples are compared with it; the frames' own checksums are
+    checked by the library. Raises ValueError, to be put behind the sound's name.
+    """
+    if len(data) < 42 or data[4] & 0x7F or data[5:8] != b"\0\0\x22":
+        raise ValueError("is cut off or damaged: it has no STREAMINFO")
+    # 20 bits of rate, 3 of channels - 1, 5 of bits - 1, 36 of samples (0: not told).
+    fields = int.from_bytes(data[18:26], "big")
+    rate, channels = fields >> 44, (fields >> 41 & 7) + 1
+    bits, total = (fields >> 36 & 31) + 1, fields & (1 << 36) - 1
+    check_size(total or 1, channels, rate, max_seconds)
+    if bits not in (8, 16, 24):
+        raise ValueError(f"has {bits} bits a sample, expected 8, 16 or 24; convert it first")
+    if data.find(b"fLaC\0\0\0\x22", 42) > 0 or data.find(b"fLaC\x80\0\0\x22", 42) > 0:
+        raise ValueError("is joined from several FLAC files; split it")
+    kind = "int16" if bits == 16 else "int32"
+    samples, found_rate = read_blocks(data, kind, max_seconds, total or None)
+    if found_rate != rate or samples.shape[1] != channels:
+        raise ValueError("is damaged: its frames are not as its header says")
+    digest = data[26:42]
+    if digest.strip(b"\0") and _md5(samples, bits) != digest:
+        raise ValueError("is damaged: the MD5 of its samples is wrong")
+    scale = np.float32(2.0 ** (1 - 8 * samples.dtype.itemsize))
+    return samples.T.astype(np.float32) * scale, rate
+
+
+def _md5(samples: np.ndarray, bits: int) -> bytes:
+    """Of the samples as little-endian whole numbers of `bits` bits."""
+    width = samples.dtype.itemsize
+    as_bytes = np.ascontiguousarray(samples).astype(f"<i{width}", copy=False).view(np.uint8)
+    # int32 samples are aligned to the top: their low bytes are none of the file's.
+    kept = as_bytes.reshape(-1, width)[:, width - bits // 8 :]
+    return hashlib.md5(kept.tobytes(), usedforsecurity=False).digest()
