@@ -43,8 +43,14 @@ def decode_ogg(data: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
     rates: set[tuple[int, int]] = set()
     total = 0
     for link in _links(data):
-        expected = _frames(link)
-        samples, rate = read_blocks(data[link.start : link.end], "float32", max_seconds, expected)
+        _check_kind(link.packet)
+        stream = data[link.start : link.end]
+        samples, rate = read_blocks(stream, "float32", max_seconds)
+        expected = _frames(link, rate)
+        if len(samples) != expected:
+            raise ValueError(
+                f"is cut off or damaged: {len(samples):,} of its {expected:,} samples are there"
+            )
         rates.add((rate, samples.shape[1]))
         if len(rates) > 1:
             raise ValueError("is chained from sounds of different rates or channels; split it")
@@ -97,18 +103,20 @@ def _checksum(page: bytes) -> int:
     return int(f"{value:032b}"[::-1], 2)
 
 
-def _frames(link: _Link) -> int:
-    """Samples of each channel that a stream says it has."""
-    packet = link.packet
-    if packet[:7] == b"\x01vorbis" or packet[:5] == b"\x7fFLAC":
-        return link.granule
-    if packet[:8] == b"OpusHead" and len(packet) >= 19:
-        skip, rate = struct.unpack("<HI", packet[10:16])
-        rate = next((known for known in (8_000, 12_000, 16_000, 24_000) if rate <= known), 48_000)
-        return -(-(link.granule - skip) * rate // 48_000)
-    names = {b"Speex": "Speex", b"\x80theo": "Theora video"}
-    what = names.get(packet[:5], "of a kind")
+def _check_kind(packet: bytes) -> None:
+    if packet.startswith((b"\x01vorbis", b"\x7fFLAC", b"OpusHead")) and len(packet) >= 19:
+        return
+    names = {b"Speex": "Speex", b"\x80theo": "Theora video", b"fishe": "a skeleton"}
+    what = names.get(packet[:5], "a stream of a kind")
     raise ValueError(f"holds {what} that is not read, expected Vorbis, Opus or FLAC in Ogg")
+
+
+def _frames(link: _Link, rate: int) -> int:
+    """Samples of each channel that a stream says it has; rate: that it is decoded at, Hz."""
+    if not link.packet.startswith(b"OpusHead"):
+        return link.granule
+    skip = int.from_bytes(link.packet[10:12], "little")
+    return -(-(link.granule - skip) * rate // 48_000)
 
 
 def decode_flac(data: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
