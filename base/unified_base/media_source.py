@@ -11,7 +11,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
@@ -31,6 +31,7 @@ __all__ = [
     "Sample",
     "Where",
     "media_kind",
+    "read_again",
     "read_media",
     "sound_samples",
 ]
@@ -55,11 +56,13 @@ Modality = Literal["image", "audio"]
 @dataclass(frozen=True, slots=True)
 class Where:
     """Where a medium lies. file: its path, or its name in the shard; shard: the tar file's path, or
-    ""; key: the sample's key in the shard, or ""."""
+    ""; key: the sample's key in the shard, or ""; offset, size: of its bytes in the shard."""
 
     file: str
     shard: str = ""
     key: str = ""
+    offset: int = field(default=0, compare=False, repr=False)
+    size: int = field(default=0, compare=False, repr=False)
 
     def __str__(self) -> str:
         if not self.shard:
@@ -126,6 +129,22 @@ def read_media(paths: Iterable[str | Path], modality: Modality) -> Iterator[Samp
                 yield _decode(data, Where(str(path)), modality)
         elif lower.endswith(_UNREAD[modality]):
             yield Broken(Where(str(path)), _unread(lower))
+
+
+def read_again(where: Where, modality: Modality) -> Sample:
+    """A medium once more, from where `read_media` found it.
+
+    Raises ValueError where it is no longer there as it was.
+    """
+    if where.shard:
+        with open_regular(where.shard, "shard") as file:
+            data = os.pread(file.fileno(), min(where.size, MAX_MEDIUM), where.offset)
+    else:
+        data = read_bytes(where.file, "picture" if modality == "image" else "sound", MAX_MEDIUM)
+    medium = _decode(data, where, modality)
+    if isinstance(medium, Broken):
+        raise ValueError(f"{medium}; it could be read before, and has changed since")
+    return medium
 
 
 def sound_samples(
@@ -198,7 +217,8 @@ def _read_shard(path: Path, modality: Modality) -> Iterator[Sample | Broken]:
 
             for member in scan_members(read, 0, size):
                 key = _key(member.name)
-                yield from _read_member(file, member, Where(member.name, str(path), key), modality)
+                where = Where(member.name, str(path), key, member.offset, member.size)
+                yield from _read_member(file, member, where, modality)
     except (ValueError, OSError) as error:
         after = f"after sample {shown(key)}: " if key else ""
         yield Broken(Where("", str(path)), f"{after}{error}")
