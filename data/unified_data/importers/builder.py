@@ -20,11 +20,15 @@ from unified_base.structured import MAX_JSON
 from unified_data.document import Role, Text, check_decoded
 
 MAX_SEGMENTS = 4_096
+MAX_MEDIA = 256 << 20
+"""Bytes of one picture or sound as it is stored in the source."""
 MAX_TOTAL = 512 << 20
 """Bytes of all media of one document as it is stored in the shard."""
 
 _MAX_REASON = 500
 _IMAGES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"))
+_AUDIO_NAMES = (".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+_IMAGE_NAMES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,14 @@ def make_key(number: int, hint: Any = None) -> str:
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", str(hint)[:200]).strip("-")[:48]
         key += f"-{name}" if name else ""
     return key
+
+
+def media_kind(name: str) -> str | None:
+    """ "image" or "audio" by a file name's ending, None for any other."""
+    lower = name.lower()
+    if lower.endswith(_IMAGE_NAMES):
+        return "image"
+    return "audio" if lower.endswith(_AUDIO_NAMES) else None
 
 
 class DocumentBuilder:
