@@ -1,12 +1,11 @@
-"""Ogg and FLAC: their checksums and counts are checked here; libsndfile only decodes.
+"""Ogg: pages, their checksums and what they count are checked here; libsndfile only decodes.
 
 libogg drops a damaged page without a word and libsndfile reads the first of several chained streams
-alone; nobody compares a FLAC's MD5. Pages: RFC 3533; Opus in Ogg: RFC 7845; FLAC: RFC 9639.
+alone. Pages: RFC 3533; Opus in Ogg: RFC 7845.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 
 from unified_base.sound_library import check_size, read_blocks
 
-__all__ = ["decode_flac", "decode_ogg"]
+__all__ = ["decode_ogg"]
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -117,40 +116,3 @@ def _frames(link: _Link, rate: int) -> int:
         return link.granule
     skip = int.from_bytes(link.packet[10:12], "little")
     return -(-(link.granule - skip) * rate // 48_000)
-
-
-def decode_flac(data: bytes, max_seconds: float) -> tuple[np.ndarray, int]:
-    """The waveform float32 (channels, S) and the rate in Hz of a FLAC file.
-
-    Where the encoder left its MD5, the samples are compared with it; the frames' own checksums are
-    checked by the library. Raises ValueError, to be put behind the sound's name.
-    """
-    if len(data) < 42 or data[4] & 0x7F or data[5:8] != b"\0\0\x22":
-        raise ValueError("is cut off or damaged: it has no STREAMINFO")
-    # 20 bits of rate, 3 of channels - 1, 5 of bits - 1, 36 of samples (0: not told).
-    fields = int.from_bytes(data[18:26], "big")
-    rate, channels = fields >> 44, (fields >> 41 & 7) + 1
-    bits, total = (fields >> 36 & 31) + 1, fields & (1 << 36) - 1
-    check_size(total or 1, channels, rate, max_seconds)
-    if bits not in (8, 16, 24):
-        raise ValueError(f"has {bits} bits a sample, expected 8, 16 or 24; convert it first")
-    if data.find(b"fLaC\0\0\0\x22", 42) > 0 or data.find(b"fLaC\x80\0\0\x22", 42) > 0:
-        raise ValueError("is joined from several FLAC files; split it")
-    kind = "int16" if bits == 16 else "int32"
-    samples, found_rate = read_blocks(data, kind, max_seconds, total or None)
-    if found_rate != rate or samples.shape[1] != channels:
-        raise ValueError("is damaged: its frames are not as its header says")
-    digest = data[26:42]
-    if digest.strip(b"\0") and _md5(samples, bits) != digest:
-        raise ValueError("is damaged: the MD5 of its samples is wrong")
-    scale = np.float32(2.0 ** (1 - 8 * samples.dtype.itemsize))
-    return samples.T.astype(np.float32) * scale, rate
-
-
-def _md5(samples: np.ndarray, bits: int) -> bytes:
-    """Of the samples as little-endian whole numbers of `bits` bits."""
-    width = samples.dtype.itemsize
-    as_bytes = np.ascontiguousarray(samples).astype(f"<i{width}", copy=False).view(np.uint8)
-    # int32 samples are aligned to the top: their low bytes are none of the file's.
-    kept = as_bytes.reshape(-1, width)[:, width - bits // 8 :]
-    return hashlib.md5(kept.tobytes(), usedforsecurity=False).digest()

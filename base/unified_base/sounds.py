@@ -16,9 +16,10 @@ import soundfile
 from unified_base.atomic import atomic_write
 from unified_base.files import read_bytes
 from unified_base.resample import resample
+from unified_base.sound_flac import decode_flac
 from unified_base.sound_library import MAX_SAMPLES
 from unified_base.sound_mpeg import decode_mpeg, is_mpeg, skip_id3
-from unified_base.sound_ogg import decode_flac, decode_ogg
+from unified_base.sound_ogg import decode_ogg
 from unified_base.sound_waves import decode_aiff, decode_au, decode_caf, decode_wav
 
 __all__ = [
