@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from unified_base.checksums import file_sha256, read_sealed, sealed_json
 from unified_base.disk import naming_full_disk
+from unified_base.files import regular
 from unified_tokenizers.tensor_file import save_tensors
 
 __all__ = [
@@ -236,7 +237,7 @@ def load_checkpoint(
     plain = read_state(path)
     compare_files(path, plain)
     try:
-        tensors = load_file(path / "state.safetensors")
+        tensors = load_file(regular(path / "state.safetensors", "state"))
     except (OSError, ValueError, SafetensorError) as error:
         raise damaged(path / "state.safetensors", error) from None
     for name, module in modules.items():
