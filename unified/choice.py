@@ -8,8 +8,7 @@ top-k, top-p, min-p, and the draw.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,6 @@ __all__ = [
     "distribution",
     "guide",
     "penalize",
-    "read_fields",
 ]
 
 Array = NDArray[np.float32]
@@ -102,23 +100,6 @@ class SpanSampling:
             raise ValueError(
                 f"repetition_penalty is {self.repetition_penalty}, expected more than 0"
             )
-
-    @classmethod
-    def from_json(cls, obj: Any, where: str) -> SpanSampling:
-        values = read_fields(cls, obj, where)
-        if "guidance" in values:
-            known = read_fields(Guidance, values["guidance"], f"{where}.guidance")
-            values["guidance"] = Guidance(**known)
-        return cls(**values)
-
-
-def read_fields(cls: type, obj: Any, where: str) -> dict[str, Any]:
-    """The entries of a mapping, all of them fields of `cls`; ValueError naming the others."""
-    names = [f.name for f in fields(cls)]
-    if not isinstance(obj, Mapping) or not set(obj) <= set(names):
-        found = sorted(set(obj) - set(names)) if isinstance(obj, Mapping) else repr(obj)
-        raise ValueError(f"{where} has {found}, expected some of {', '.join(names)}")
-    return dict(obj)
 
 
 def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Array:

@@ -165,6 +165,11 @@ class _Loader(yaml.SafeLoader):
                 f"line {event.start_mark.line + 1} has an anchor or alias, which may multiply; "
                 "write the value out"
             )
+        if getattr(event, "tag", None) is not None:
+            raise _RefusedError(
+                f"line {event.start_mark.line + 1} has the tag {shown(event.tag)}; write plain "
+                "values"
+            )
         if self._depth > MAX_DEPTH:
             raise _RefusedError(
                 f"line {event.start_mark.line + 1} is nested deeper than {MAX_DEPTH} levels"
@@ -178,8 +183,12 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         names = set()
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                raise _RefusedError(f"line {key.start_mark.line + 1} has a key that is no text")
+            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                quoted = f" ({key.value[:40]})" if isinstance(key, yaml.ScalarNode) else ""
+                raise _RefusedError(
+                    f"line {key.start_mark.line + 1} has a key that is no text{quoted}; put it in "
+                    "quotes"
+                )
             if key.value in names:
                 raise _RefusedError(
                     f"line {key.start_mark.line + 1} has the key {shown(key.value)} a second time"
@@ -195,4 +204,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_yaml_int(node)
 
 
+# Dates are text to this reader: JSON has none.
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)

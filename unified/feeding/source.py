@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-__all__ = ["LOSSES", "ORDERS", "Source", "leaves", "parse_sources", "shares_of"]
+from unified_base.text import shown
+
+__all__ = ["LOSSES", "ORDERS", "Source", "check_names", "leaves", "shares_of"]
 
 ORDERS = ("as_is", "reversed", "both")
 LOSSES = ("document", "response", "all")
@@ -64,6 +66,7 @@ class Source:
     sources: Mapping[str, Source] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_names(self.sources)
         shards = (self.shards,) if isinstance(self.shards, str) else tuple(self.shards)
         object.__setattr__(self, "shards", shards)
         what = "a group of sources" if self.sources else ", ".join(shards)
@@ -93,23 +96,6 @@ class Source:
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"the epochs of {what} are {self.epochs}, expected at least 1")
 
-    @classmethod
-    def parse(cls, entry: Any, where: str) -> Source:
-        """A source of a run's file. `where` is for errors: ValueError for any wrong entry."""
-        if not isinstance(entry, Mapping):
-            raise ValueError(f"{where} is {entry!r}, expected a mapping with shards or sources")
-        values: dict[str, Any] = {}
-        for name, value in entry.items():
-            if name not in _DEFAULTS:
-                raise ValueError(
-                    f"{where}: unknown entry {name!r}, expected {', '.join(_DEFAULTS)}"
-                )
-            values[name] = _checked(name, value, where)
-        try:
-            return cls(**values)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-
 
 _DEFAULTS: dict[str, Any] = {
     f.name: f.default if f.default is not MISSING else {} for f in fields(Source)
@@ -117,41 +103,11 @@ _DEFAULTS: dict[str, Any] = {
 _OF_LEAVES = [name for name in _DEFAULTS if name not in ("share", "sources")]
 
 
-def _checked(name: str, value: Any, where: str) -> Any:
-    """An entry of a file in its field's type."""
-    default = _DEFAULTS[name]
-    if name == "sources":
-        return parse_sources(value, where)
-    if name == "shards":
-        found = [value] if isinstance(value, str) else value
-        fits = isinstance(found, list) and bool(found) and all(isinstance(s, str) for s in found)
-        value = tuple(found) if fits else value
-    elif name in ("epochs", "fit"):
-        fits = value is None or (isinstance(value, int) and not isinstance(value, bool))
-    elif isinstance(default, bool | str):
-        fits = isinstance(value, type(default))
-    else:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    if not fits:
-        wanted = {"shards": "a path or a list of them", "epochs": "a whole number",
-                  "fit": "a whole number of pixels"}  # fmt: skip
-        kinds = {bool: "true or false", str: "a word", float: "a number"}
-        raise ValueError(
-            f"{where}: {name} is {value!r}, expected {wanted.get(name) or kinds[type(default)]}"
-        )
-    return value
-
-
-def parse_sources(entries: Any, where: str) -> dict[str, Source]:
-    """Sources by name, as they stand in a run's file."""
-    if not isinstance(entries, Mapping) or not entries:
-        raise ValueError(
-            f"{where}: sources are {entries!r}, expected a mapping of names to sources"
-        )
-    for name in entries:
-        if not isinstance(name, str) or not name or "/" in name:
-            raise ValueError(f"{where}: {name!r} is no name of a source; it must not hold '/'")
-    return {name: Source.parse(entry, f"{where}, source {name}") for name, entry in entries.items()}
+def check_names(sources: Mapping[str, Source]) -> None:
+    """Raises ValueError for a name that no source can have."""
+    for name in sources:
+        if not name or "/" in name:
+            raise ValueError(f"{shown(name)} is no name of a source; it must not hold '/'")
 
 
 def leaves(sources: Mapping[str, Source], inside: str = "") -> Iterator[tuple[str, Source]]:
