@@ -60,9 +60,9 @@ def parse_sealed(
         ValueError: it is not JSON, or its checksum is not that of its content.
     """
     value = parse_json(data, name, limit, constants)
-    if not isinstance(value, dict) or not {SEAL, "sha256"} & value.keys():
-        return value, False
     end = _END.search(data)
+    if not isinstance(value, dict) or (SEAL not in value and end is None):
+        return value, False
     if end is None or hashlib.sha256(data[: end.start()]).hexdigest() != end[1].decode():
         raise ValueError(
             f"{name} does not have the checksum it was written with: it has been damaged, or"

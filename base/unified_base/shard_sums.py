@@ -201,5 +201,3 @@ def _digests(index: Path) -> dict[str, Any]:
         for row in (rows if isinstance(rows, list) else [])
         if isinstance(row, dict) and isinstance(row.get("file"), str)
     }
-
-

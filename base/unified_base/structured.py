@@ -29,9 +29,7 @@ MAX_DEPTH = 64
 _MAX_DIGITS = 40
 
 
-def parse_json(
-    text: bytes | str, name: str, limit: int = MAX_JSON, constants: bool = False
-) -> Any:
+def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON, constants: bool = False) -> Any:
     """The value of a JSON text; `name` is for errors.
 
     NaN and infinity, which JSON does not have, are refused (constants: taken); so is a key that stands twice in one

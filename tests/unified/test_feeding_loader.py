@@ -262,9 +262,7 @@ def faulty(stored_codes, write_codes, random_documents, tmp_path, forget_checksu
                 if number >= sound:
                     obj["segments"][0]["type"] = "pickle"
                 add_sample(tar, f"k{number}", obj, media)
-        forget_checksums(
-            folder, lambda index: index["shards"][0].update(samples=sound + broken)
-        )
+        forget_checksums(folder, lambda index: index["shards"][0].update(samples=sound + broken))
         return folder
 
     return make

@@ -170,7 +170,9 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, name):
     large = {**TENSORS, "weights/c": torch.zeros(30_000)}
     state = {"x": "y" * (200_000 if name == "state.json" else 1)}
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (130_000 if state["x"] != "y" else 100_000, before[1]))
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (130_000 if state["x"] != "y" else 100_000, before[1])
+    )
     try:
         with pytest.raises(FullDiskError, match="File too large; free some space, then go on"):
             save(tmp_path, 4, Processes(), large, state, {}, False, 9)

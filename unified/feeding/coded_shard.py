@@ -113,9 +113,7 @@ def _samples(shard: Path) -> Iterator[Sample]:
     Raises ValueError where it has changed and nothing says in which of its samples.
     """
     if (damaged := verify_shard(shard)) and read_sums(shard) is None:
-        raise ValueError(
-            f"shard {shard}: {damaged[0].reason}; take it anew from where it came"
-        )
+        raise ValueError(f"shard {shard}: {damaged[0].reason}; take it anew from where it came")
     yield from read_samples(shard)
 
 

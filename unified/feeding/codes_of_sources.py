@@ -31,8 +31,8 @@ def prepare_sources(
     """The same sources, with code shards in place of those that hold documents.
 
     Documents are tokenized into folders below `folder`, each bound to where the documents lie, the
-    tokenizers' fingerprints, whether of a round trip, and what they are made to fit; what is finished is not done again. Of
-    several processes one does this first and the others after it.
+    tokenizers' fingerprints, whether of a round trip, and what they are made to fit; what is
+    finished is not done again. Of several processes one does this first and the others after it.
 
     Args:
         sequencer: with the media tokenizers.

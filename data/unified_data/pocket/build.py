@@ -20,13 +20,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from unified_base.shard_sums import sums_path
 from unified_data.document import Audio, Document, Image, Text
 from unified_data.pocket import tasks
 from unified_data.pocket.articles import article_document
 from unified_data.pocket.planning import KINDS, SPLITS, plan_documents
 from unified_data.pocket.scenes import SIDE, render, render_double
 from unified_data.pocket.speech import SAMPLE_RATE, connected, speak, word_by_word
-from unified_base.shard_sums import sums_path
 from unified_data.shards import INDEX, ShardInfo, ShardWriter, read_index, write_index
 
 _WORLD = 4  # raise when the same seed would give other documents
