@@ -31,7 +31,10 @@ def file_sha256(path: str | Path, what: str = "file") -> str:
     """
     with open_regular(path, what) as file:
         try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while data := file.read(1 << 20):
+                digest.update(data)
+            return digest.hexdigest()
         except OSError as error:
             raise ValueError(f"cannot read {what} {path}: {error.strerror}") from None
 
