@@ -32,7 +32,7 @@ _MAX_DIGITS = 40
 def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON, constants: bool = False) -> Any:
     """The value of a JSON text; `name` is for errors.
 
-    NaN and infinity, which JSON does not have, are refused (constants: taken); so is a key that
+    NaN and infinity, which JSON does not have, are refused (constants: accepted); so is a key that
     stands twice in one object, since readers disagree on which counts.
 
     Raises:

@@ -19,14 +19,8 @@ from unified_base.atomic import atomic_path, atomic_write
 from unified_base.checksums import read_sealed, sealed_json
 from unified_base.shard_sums import make_sums, read_sums, sums_path, verify_shard
 from unified_data.document import Audio, Document, Image
-from unified_data.shards import (
-    INDEX,
-    Broken,
-    ShardInfo,
-    add_sample,
-    read_index,
-    read_samples,
-)
+from unified_data.shard_index import INDEX, ShardInfo, read_index, shard_info
+from unified_data.shards import Broken, add_sample, read_samples
 
 __all__ = ["beside", "commonest", "finished", "is_whole", "read_beside", "tokenize_shard"]
 
@@ -171,11 +165,18 @@ def _about(shard: Path, stored: StoredCodes) -> dict[str, Any]:
 def read_beside(path: Path) -> dict[str, Any] | None:
     """What a JSON file beside a shard says, None where there is none that can be read."""
     try:
-        found, _ = read_sealed(path)
-        ShardInfo(**found["shard"])
-        return found if isinstance(found["from"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        about, _ = read_sealed(path)
+        if not isinstance(about, dict):
+            return None
+        shard_info(about.get("shard"), "shard")
+    except ValueError:
         return None
+    left_out = about.get("left_out")
+    if not isinstance(about.get("from"), dict) or not isinstance(left_out, dict):
+        return None
+    reasons, count = left_out.get("reasons"), left_out.get("samples")
+    sound = type(count) is int and count >= 0 and isinstance(reasons, list)
+    return about if sound and bool(count) <= bool(reasons) else None
 
 
 def finished(shard: Path, folder: Path, stored: StoredCodes) -> dict[str, Any] | None:

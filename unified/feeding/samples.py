@@ -11,7 +11,7 @@ from unified.feeding.source import Source
 from unified.feeding.stored_codes import Stored, StoredCodes, read_stored_codes
 from unified.vocabulary import Vocabulary
 from unified_data.shard_file import ShardFile
-from unified_data.shards import INDEX, read_index
+from unified_data.shard_index import INDEX, count_fault, read_index
 
 __all__ = ["Samples", "allow_open", "find_shards"]
 
@@ -99,7 +99,10 @@ class Samples:
                 folders[path.parent] = self._folder(path.parent, source, vocabulary)
             stored, known = folders[path.parent]
             self._stored.append(stored)
-            counts.append(known[path.name] if path.name in known else len(ShardFile(path)))
+            count = known.get(path.name)
+            if count is not None and (fault := count_fault(path, count)):
+                raise ValueError(f"source {name}: shard {path}: {fault}")
+            counts.append(len(ShardFile(path)) if count is None else count)
         self._ends = list(accumulate(counts))
         if not self._ends[-1]:
             raise ValueError(f"source {name}: {_why_none(self._paths)}")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_base.shard_sums import sums_path
+from unified_base.text import shown
 from unified_data.document import Audio, Document, Image, Text
 from unified_data.pocket import tasks
 from unified_data.pocket.articles import article_document
@@ -29,6 +30,9 @@ from unified_data.pocket.scenes import SIDE, render, render_double
 from unified_data.pocket.speech import SAMPLE_RATE, connected, speak, word_by_word
 from unified_data.shards import INDEX, ShardInfo, ShardWriter, read_index, write_index
 
+MAX_SCALE = 1_000
+MAX_SEED = 2**64 - 1
+MAX_WORKERS = 1_024
 _WORLD = 4  # raise when the same seed would give other documents
 
 Progress = Callable[[str, int, int], None]
@@ -68,12 +72,22 @@ def build_pocket(
     kinds = KINDS if only is None else tuple(dict.fromkeys(only))
     if not kinds or not set(kinds) <= set(KINDS):
         raise ValueError(f"kinds are {list(kinds)}, expected some of {', '.join(KINDS)}")
-    if not scale > 0 or workers < 1:
-        raise ValueError(f"scale is {scale} and workers {workers}, expected above 0 and at least 1")
+    if not 0 < scale <= MAX_SCALE or not 1 <= workers <= MAX_WORKERS:
+        raise ValueError(
+            f"scale is {shown(scale)} and workers {shown(workers)}, expected above 0 and at most "
+            f"{MAX_SCALE}, and 1 to {MAX_WORKERS}"
+        )
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"the seed is {shown(seed)}, expected 0 to 2^64 - 1")
     if double is not None and kinds != ("draw",):
         raise ValueError(f"pictures of twice the side are of the kind draw alone, not of {kinds}")
     folder = Path(out_dir)
     old = read_index(folder) if (folder / INDEX).exists() else {"shards": [], "built": {}}
+    before = old.get("built")
+    if not isinstance(before, dict):
+        raise ValueError(
+            f"{folder / INDEX} is of no world ('built' is {shown(before)}); give another folder"
+        )
     shards: list[ShardInfo] = [shard for shard in old["shards"] if shard.kind not in kinds]
     for kind in kinds:
         shards += _build_kind(folder, kind, seed, scale, workers, progress, double)
@@ -85,7 +99,7 @@ def build_pocket(
     this = {"seed": seed, "scale": scale, "world": world_version()}
     if double is not None:
         this["side"] = 2 * SIDE
-    built = {**old["built"], **dict.fromkeys(kinds, this)}
+    built = {**before, **dict.fromkeys(kinds, this)}
     return write_index(folder, shards, world="pocket", built=built)
 
 
