@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Shards = Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder of shards, or one .tar.")]
 
 _REASONS = 5
+_FIELDS = 12
 
 
 def import_data(
@@ -60,6 +61,10 @@ def import_data(
     )
     if report["skipped"]:
         note(f"{report['skipped']:,} skipped, see {output / SKIPPED}")
+    if "ignored" in report:
+        fields = [f"{name} {count:,}x" for name, count in report["ignored"].items()]
+        more = f" and {len(fields) - _FIELDS} more" if len(fields) > _FIELDS else ""
+        note(f"ignored fields: {', '.join(fields[:_FIELDS])}{more}")
     if report["scaled"]:
         note(f"{report['scaled']:,} sounds went beyond full scale and were scaled down to it")
     result({"path": str(output), **report}, as_json, str(output))

@@ -6,7 +6,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ __all__ = ["SKIPPED", "import_shards"]
 
 SKIPPED = "skipped.jsonl"
 """Beside the index: {"key", "reason"} of everything that was not taken."""
+_MAX_FIELDS = 200
+"""Names of ignored fields that are told apart."""
 
 
 def import_shards(
@@ -38,9 +41,10 @@ def import_shards(
     progress: called with the numbers of documents written and skipped so far.
 
     The report has kind, source, samples, skipped, scaled (sounds beyond full scale that were
-    brought down to it), shards and bytes. The folder appears when it is complete; nothing is left
-    behind after an error. Raises ValueError for a source that cannot be read or of which nothing
-    can be used, and where `output` holds something already.
+    brought down to it), shards and bytes, and where there are some, ignored: how often each field
+    of the source held something that was not taken over. The folder appears when it is complete;
+    nothing is left behind after an error. Raises ValueError for a source that cannot be read or of
+    which nothing can be used, and where `output` holds something already.
     """
     source, output = Path(source), Path(output)
     read = importer(kind)
@@ -48,6 +52,7 @@ def import_shards(
     partial = output.parent / f".{output.name}.{secrets.token_hex(4)}.partial"
     made = [folder for folder in output.parents if not folder.exists()]
     skipped = scaled = 0
+    ignored: Counter[str] = Counter()
     first: Skipped | None = None
     try:
         with (
@@ -68,6 +73,7 @@ def import_shards(
                 else:
                     writer.write_parts(result.key, result.obj, result.media, result.joined)
                     scaled += result.scaled
+                    _count(ignored, result.ignored)
                     if result.joined:
                         continue
                 if progress is not None:
@@ -78,7 +84,8 @@ def import_shards(
             why = f"; the first: {first.key}: {first.reason}" if first else ", it is empty"
             raise ValueError(f"nothing of {source} can be used, {skipped} were skipped{why}")
         counts = {"samples": writer.samples, "skipped": skipped, "scaled": scaled}
-        about = {"kind": kind, "source": source.resolve().name, **counts}
+        fields = {"ignored": dict(ignored.most_common())} if ignored else {}
+        about = {"kind": kind, "source": source.resolve().name, **counts, **fields}
         write_index(partial, writer.shards, imported=about)
         os.replace(partial, output)
     except OSError as error:
@@ -90,6 +97,13 @@ def import_shards(
                 folder.rmdir()
     size = sum(shard.bytes for shard in writer.shards)
     return {**about, "shards": len(writer.shards), "bytes": size}
+
+
+def _count(ignored: Counter[str], fields: Mapping[str, int]) -> None:
+    """Add a document's ignored fields; beyond a number of names they are counted as one."""
+    for name, count in fields.items():
+        known = name in ignored or len(ignored) < _MAX_FIELDS
+        ignored[name if known else "(other fields)"] += count
 
 
 def _check_output(output: Path) -> None:
