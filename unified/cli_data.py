@@ -24,8 +24,8 @@ def import_data(
         str,
         typer.Argument(
             metavar="KIND",
-            help="obelics, mmc4, comm, llava, sharegpt, coco, folder, webdataset, pairs or"
-            " preferences.",
+            help="obelics, mmc4, comm, llava, sharegpt, coco, folder, webdataset, pairs,"
+            " preferences or parquet.",
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A file, or a folder of files.")],
@@ -46,6 +46,14 @@ def import_data(
         int | None,
         typer.Option("--max-skipped", min=0, help="Fail when more has to be skipped."),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="FORM",
+            help="Of parquet: pairs, llava, sharegpt, obelics, preferences or auto (default).",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Import data of other forms into shards; what cannot be used is listed in skipped.jsonl."""
@@ -53,7 +61,7 @@ def import_data(
 
     with _Counter("documents") as counter:
         report = import_shards(
-            kind, source, output, images, split, limit, max_skipped, counter.show
+            kind, source, output, images, split, limit, max_skipped, counter.show, form, note
         )
     note(
         f"{report['samples']:,} documents, tar files: {report['shards']}, "

@@ -9,10 +9,11 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial as with_options
 from pathlib import Path
 from typing import Any
 
-from unified_data.importers import Skipped, importer
+from unified_data.importers import Read, Skipped, importer
 from unified_data.shards import ShardWriter, write_index
 
 __all__ = ["SKIPPED", "import_shards"]
@@ -32,13 +33,16 @@ def import_shards(
     limit: int | None = None,
     max_skipped: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    form: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Import a source of a kind (see `KINDS`) into the folder `output`; returns a report.
 
     images: the folder of the media that the source names, by default the source's own.
     limit: documents to stop after (never inside a preference pair). max_skipped: how many may be
     skipped; more is an error.
-    progress: called with the numbers of documents written and skipped so far.
+    progress: called with the numbers of documents written and skipped so far. form: of Parquet's
+    rows, see `parquet_forms.FORMS`; None: by the columns. tell: called with what is worth knowing.
 
     The report has kind, source, samples, skipped, scaled (sounds beyond full scale that were
     brought down to it), shards and bytes, and where there are some, ignored: how often each field
@@ -47,7 +51,7 @@ def import_shards(
     which nothing can be used, and where `output` holds something already.
     """
     source, output = Path(source), Path(output)
-    read = importer(kind)
+    read = _reader(kind, form, split, tell)
     _check_output(output)
     partial = output.parent / f".{output.name}.{secrets.token_hex(4)}.partial"
     made = [folder for folder in output.parents if not folder.exists()]
@@ -97,6 +101,17 @@ def import_shards(
                 folder.rmdir()
     size = sum(shard.bytes for shard in writer.shards)
     return {**about, "shards": len(writer.shards), "bytes": size}
+
+
+def _reader(kind: str, form: str | None, split: str, tell: Callable[[str], None] | None) -> Read:
+    """The reader of a kind. Raises ValueError for a form where there are none."""
+    if kind == "parquet":
+        from unified_data.importers import parquet
+
+        return with_options(parquet.read, form=form or "auto", split=split, tell=tell)
+    if form is not None:
+        raise ValueError(f"there are no forms of {kind}, only of parquet; leave --as out")
+    return importer(kind)
 
 
 def _count(ignored: Counter[str], fields: Mapping[str, int]) -> None:
