@@ -16,11 +16,11 @@ from typing import IO, Any
 from unified_base.files import open_regular
 from unified_base.text import shown
 from unified_data.importers.embedded import MAX_MEDIA
-from unified_data.importers.parquet_pages import pages
+from unified_data.importers.parquet_layout import pages, row_groups
 
 __all__ = ["ParquetRows", "pyarrow_modules"]
 
-MAX_FOOTER = 64 << 20
+MAX_FOOTER = 16 << 20
 """Bytes of a file's footer, which is read whole."""
 MAX_PAGE = 2 * MAX_MEDIA
 """Bytes of one page when decompressed: writers put a hundred pictures into one."""
@@ -58,25 +58,19 @@ class ParquetRows:
     def __init__(self, stream: IO[bytes], path: Path) -> None:
         self._pyarrow, self._parquet = pyarrow_modules()
         self._stream, self._path = stream, path
-        _check_footer(stream, path)
         with self._errors():
-            limits = {
-                "thrift_string_size_limit": MAX_FOOTER,
-                "thrift_container_size_limit": _CONTAINERS,
-            }
-            self._metadata = self._parquet.ParquetFile(stream, **limits).metadata
-            if self._metadata.num_columns > _MAX_COLUMNS:
-                raise ValueError(f"it has {self._metadata.num_columns:,} columns")
-            leaves = [self._metadata.schema.column(i) for i in range(self._metadata.num_columns)]
-            self._repeated = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-            stream.seek(0)
+            self._groups = row_groups(_footer(stream), os.fstat(stream.fileno()).st_size)
+            leaves = {chunk.path: chunk for group in self._groups for chunk in group.chunks}
+            if len(leaves) > _MAX_COLUMNS:
+                raise ValueError(f"it has {len(leaves):,} columns")
             self._file = self._parquet.ParquetFile(
                 stream,
-                metadata=self._metadata,
-                read_dictionary=self._repeated,
+                read_dictionary=[".".join(path) for path, c in leaves.items() if c.is_binary],
                 buffer_size=1 << 20,
                 pre_buffer=False,
                 page_checksum_verification=True,
+                thrift_string_size_limit=MAX_FOOTER,
+                thrift_container_size_limit=_CONTAINERS,
             )
             schema = self._file.schema_arrow
             names = schema.names
@@ -86,7 +80,6 @@ class ParquetRows:
             for name, kind in self.types.items():
                 _check_nesting(self._pyarrow, name, kind)
         self.metadata: dict[bytes, bytes] = schema.metadata or {}
-        self.num_rows = int(self._metadata.num_rows)
 
     @classmethod
     @contextmanager
@@ -101,9 +94,8 @@ class ParquetRows:
         Where a row group is broken the next one is gone on with.
         """
         first = 0
-        for group in range(self._metadata.num_row_groups):
-            count = self._metadata.row_group(group).num_rows
-            number = 0
+        for group, about in enumerate(self._groups):
+            count, number = about.rows, 0
             try:
                 size = self._check_group(group, columns)
                 for batch in self._batches(group, columns, size):
@@ -117,7 +109,7 @@ class ParquetRows:
                     f"row group {group}, from row {first + number + 1} on",
                     ValueError(f"{max(0, count - number):,} rows cannot be read: {error}"),
                 )
-            first += max(0, count)
+            first += count
 
     def _batches(self, group: int, columns: list[str], size: int) -> Iterator[Any]:
         with self._errors(named=False):
@@ -128,23 +120,13 @@ class ParquetRows:
 
     def _check_group(self, group: int, columns: list[str]) -> int:
         """Bytes of a row group's largest page. ValueError where anything is larger than allowed."""
-        about = self._metadata.row_group(group)
-        size, largest = os.fstat(self._stream.fileno()).st_size, 0
-        for number in range(about.num_columns):
-            column = about.column(number)
-            name = column.path_in_schema
-            if name.partition(".")[0] not in columns:
+        largest = 0
+        for chunk in self._groups[group].chunks:
+            if chunk.path[0] not in columns:
                 continue
-            if column.file_path:
-                raise ValueError(f"column {shown(name)} lies in another file")
-            start = column.data_page_offset
-            if column.dictionary_page_offset:
-                start = min(start, column.dictionary_page_offset)
-            end = start + column.total_compressed_size
-            if not 0 <= start <= end <= size:
-                raise ValueError(f"column {shown(name)} lies beyond the file's end")
+            name = ".".join(chunk.path)
             values = 0
-            for page in pages(self._read, start, end):
+            for page in pages(self._read, chunk.start, chunk.end):
                 values += page.values
                 largest = max(largest, page.size)
                 if page.size > MAX_PAGE:
@@ -189,19 +171,21 @@ class ParquetRows:
             raise ValueError(f"{where}{reason}") from None
 
 
-def _check_footer(stream: IO[bytes], path: Path) -> None:
-    size = os.fstat(stream.fileno()).st_size
-    ends = os.pread(stream.fileno(), 4, 0), os.pread(stream.fileno(), 8, max(0, size - 8))
-    if b"PARE" in (ends[0], ends[1][4:]):
-        raise ValueError(f"{path} is encrypted")
-    if size < 12 or ends[0] != b"PAR1" or ends[1][4:] != b"PAR1":
-        raise ValueError(f"{path} is no Parquet file, or cut off")
-    footer = int.from_bytes(ends[1][:4], "little")
-    if footer > min(MAX_FOOTER, size - 12):
+def _footer(stream: IO[bytes]) -> bytes:
+    """The footer of a file, without the bytes around it. ValueError where there is none."""
+    size, descriptor = os.fstat(stream.fileno()).st_size, stream.fileno()
+    first, last = os.pread(descriptor, 4, 0), os.pread(descriptor, 8, max(0, size - 8))
+    if b"PARE" in (first, last[4:]):
+        raise ValueError("it is encrypted")
+    if size < 12 or first != b"PAR1" or last[4:] != b"PAR1":
+        raise ValueError("it is no Parquet file, or cut off")
+    length = int.from_bytes(last[:4], "little")
+    if length > min(MAX_FOOTER, size - 12):
         raise ValueError(
-            f"{path} says that its footer is {footer:,} bytes long, expected at most "
+            f"it says that its footer is {length:,} bytes long, expected at most "
             f"{min(MAX_FOOTER, size - 12):,}"
         )
+    return os.pread(descriptor, length, size - 8 - length)
 
 
 def _check_nesting(pyarrow: Any, name: str, kind: Any, depth: int = 0) -> None:
