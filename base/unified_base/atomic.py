@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from unified_base.disk import naming_full_disk
+
 __all__ = ["atomic_path", "atomic_write"]
 
 
@@ -18,7 +20,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The file lies beside `path` under a name ending in ".partial", so the rename is atomic and a
     failure or Ctrl-C leaves whatever stood at `path` untouched.
 
-    Raises ValueError when the folder is missing or cannot be written to.
+    Raises ValueError when the folder is missing or cannot be written to, or the disk is full.
     """
     path = Path(path)
     if path.is_dir():
@@ -33,7 +35,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             f"cannot write {path}: {error.strerror}; choose a folder you can write to"
         ) from None
     try:
-        yield partial
+        with naming_full_disk(path):
+            yield partial
         try:
             os.replace(partial, path)
         except OSError as error:

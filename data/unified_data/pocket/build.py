@@ -20,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from unified_base.shard_sums import sums_path
 from unified_base.text import shown
 from unified_data.document import Audio, Document, Image, Text
 from unified_data.pocket import tasks
@@ -94,6 +95,7 @@ def build_pocket(
     for shard in old["shards"]:
         if shard.file not in current:
             (folder / shard.file).unlink(missing_ok=True)
+            sums_path(folder / shard.file).unlink(missing_ok=True)
     this = {"seed": seed, "scale": scale, "world": world_version()}
     if double is not None:
         this["side"] = 2 * SIDE
