@@ -1,0 +1,228 @@
+"""Every command on every model: it does its work, or says in one line why this model cannot.
+
+A new command joins by a line in COMMANDS, a new model by a line in MODELS; what a model cannot do
+stands in REFUSED, with words of the reason. A cell that is refused for another reason, or that does
+its work although it stands there, fails, so the table says what holds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unified.__main__ import run
+from unified_base.images import load_image, save_png
+from unified_base.sounds import load_audio, save_wav
+from unified_data.document import Document, Image, Slot, Text
+from unified_data.shards import ShardWriter, write_index
+
+HERE = Path(__file__).parent
+SIDE = 96
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The module that makes tiny checkpoints laid out as the published ones are."""
+    path = HERE / "published" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("published_checkpoints", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for their module
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        del sys.modules[spec.name]
+
+
+# Models: what makes one in a folder. pocket is the shipped one.
+
+
+def _pocket(folder, case):
+    return "pocket"
+
+
+def _extended(folder, case):
+    """A small language model with an image and an audio tokenizer, as `unified extend` makes it."""
+    image, audio = case.tokenizers
+    for tokenizer in (image, audio):
+        tokenizer.save_pretrained(folder / tokenizer.modality)
+    made = ["--image", folder / image.modality, "--audio", folder / audio.modality]
+    arguments = ["extend", case.llm, *made, "--max-grid", "8", "-o", folder / "model"]
+    assert run([str(argument) for argument in arguments]) == 0
+    return folder / "model"
+
+
+def _published(kind):
+    def make(folder, case):
+        return case.published.make(kind, folder).folder
+
+    return make
+
+
+MODELS: dict[str, Callable[..., Any]] = {
+    "pocket": _pocket,
+    "extended": _extended,
+    **{kind: _published(kind) for kind in ("emu3", "chameleon", "janus", "liquid", "orpheus")},
+}
+
+
+# Commands: the arguments, and what proves that the work was done.
+
+
+@dataclass
+class Inputs:
+    """What commands are given. output: a path that is new for each cell."""
+
+    folder: Path
+    output: Path
+
+    @property
+    def picture(self):
+        return self.folder / "picture.png"
+
+    def train(self, model):
+        """The file of a run of two steps that begins with a model."""
+        path = self.output.with_suffix(".yaml")
+        run_file = {
+            "output": str(self.output), "start": str(model), "steps": 2, "length": 640, "rows": 1,
+            "learning_rate": 0.001, "warmup": 1, "log_every": 1, "precision": "float32",
+            "lanes": 1, "threads": 1, "sources": {"texts": {"shards": str(self.folder / "texts")}},
+        }  # fmt: skip
+        path.write_text(json.dumps(run_file))  # which is YAML, too
+        return path
+
+
+def _says_something(out, inputs):
+    assert out.strip()
+
+
+def _is_json(out, inputs):
+    assert json.loads(out)
+
+
+def _made_picture(out, inputs):
+    assert load_image(inputs.output.with_suffix(".png")).ndim == 3
+
+
+def _made_sound(out, inputs):
+    assert load_audio(inputs.output.with_suffix(".wav"))[0].size
+
+
+def _made_page(out, inputs):
+    assert "<html" in inputs.output.with_suffix(".html").read_text("utf-8")
+
+
+def _filled(out, inputs):
+    path = inputs.output.with_suffix(".json")
+    filled = Document.from_json(json.loads(path.read_text()), path.parent)
+    assert not filled.has_slots
+
+
+def _coded(out, inputs):
+    assert json.loads((inputs.output / "index.json").read_text())["shards"]
+
+
+def _trained(out, inputs):
+    assert any(inputs.output.rglob("model.safetensors"))
+
+
+Command = tuple[Callable[[Any, Inputs], list[Any]], Callable[[str, Inputs], None]]
+COMMANDS: dict[str, Command] = {
+    "info": (lambda m, i: ["info", "--json", "--model", m], _is_json),
+    "info for people": (lambda m, i: ["info", "--model", m], _says_something),
+    "subjects": (lambda m, i: ["subjects", "--model", m], _says_something),
+    "draw": (lambda m, i: ["draw", "a cat", "-o", f"{i.output}.png", "--model", m], _made_picture),
+    "draw by diffusion": (
+        lambda m, i: ["draw", "a cat", "-o", f"{i.output}.png", "--decoder", "diffusion",
+                      "--steps", 1, "--model", m], _made_picture),
+    "describe": (lambda m, i: ["describe", i.picture, "--model", m], _says_something),
+    "ask": (lambda m, i: ["describe", i.picture, "--ask", "What is this?", "--model", m],
+            _says_something),
+    "speak": (lambda m, i: ["speak", "a cat", "-o", f"{i.output}.wav", "--model", m], _made_sound),
+    "listen": (lambda m, i: ["listen", i.folder / "sound.wav", "--model", m], _says_something),
+    "write": (lambda m, i: ["write", "The cat", "--images", 0, "--no-audio", "-o",
+                            f"{i.output}.html", "--model", m], _made_page),
+    "sample": (lambda m, i: ["sample", i.folder / "request.json", "-o", f"{i.output}.json",
+                             "--model", m], _filled),
+    "inspect": (lambda m, i: ["inspect", i.folder / "text.json", "--json", "--model", m], _is_json),
+    "inspect a picture": (lambda m, i: ["inspect", i.folder / "drawn.json", "--json", "--model", m],
+                          _is_json),
+    "grammar export": (lambda m, i: ["grammar", "export", "pocket", "--model", m],
+                       _says_something),
+    "grammar check": (lambda m, i: ["grammar", "check", "pocket", i.folder / "ids.json",
+                                    "--model", m], _says_something),
+    "data tokenize": (lambda m, i: ["data", "tokenize", i.folder / "pictures", "-o", i.output,
+                                    "--workers", 1, "--model", m], _coded),
+    "tokenizer reconstruct": (lambda m, i: ["tokenizer", "reconstruct", i.picture, "-o",
+                                            f"{i.output}.png", "--tokenizer", m], _made_picture),
+    "extend": (lambda m, i: ["extend", m, "-o", i.output, "--image", i.folder / "image"],
+               lambda out, i: _trained(out, i)),
+    "plan": (lambda m, i: ["plan", i.train(m), "--json"], _is_json),
+    "train": (lambda m, i: ["train", i.train(m)], _trained),
+}  # fmt: skip
+REFUSED: dict[tuple[str, str], str] = {}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory, published, tiny_tokenizers):
+    """The inputs of all cells, and the models as they are made."""
+
+    class Case:
+        pass
+
+    case = Case()
+    case.published, case.tokenizers = published, tiny_tokenizers
+    case.folder = folder = tmp_path_factory.mktemp("matrix")
+    pixels = np.full((SIDE, SIDE, 3), 200, np.uint8)
+    pixels[20:60, 30:70] = (200, 30, 30)
+    save_png(folder / "picture.png", pixels)
+    save_wav(folder / "sound.wav", np.sin(np.arange(8_000) / 9.0)[None] * 0.3, 16_000)
+    tiny_tokenizers[0].save_pretrained(folder / "image")
+    documents = {
+        "text": Document((Text("a red fox"),)),
+        "drawn": Document((Text("a red fox"), Image(pixels))),
+        "request": Document((Text("a red fox", "prompt"), Slot("text", role="response"))),
+    }
+    for name, document in documents.items():
+        (folder / f"{name}.json").write_text(json.dumps(document.to_json(folder, name)))
+    (folder / "ids.json").write_text("[0]")
+    for name, document in (("texts", documents["text"]), ("pictures", documents["drawn"])):
+        with ShardWriter(folder / name, "train", name) as writer:
+            for number in range(40):
+                writer.write(f"k{number}", document)
+        write_index(folder / name, writer.shards)
+    case.llm = published.make("orpheus", folder / "llm").folder
+    case.models = {
+        name: make(folder / "models" / name, case)
+        for name, make in MODELS.items()
+        if (folder / "models" / name).mkdir(parents=True) is None
+    }
+    return case
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_does_its_work_or_says_why_not(case, command, model, tmp_path, capsys):
+    arguments, check = COMMANDS[command]
+    inputs = Inputs(case.folder, tmp_path / "made")
+    capsys.readouterr()
+    code = run([str(argument) for argument in arguments(case.models[model], inputs)])
+    captured = capsys.readouterr()
+    assert "a fault of ours" not in captured.err, captured.err
+    assert "Traceback" not in captured.err
+    reason = REFUSED.get((command, model))
+    if reason is None:
+        assert code == 0, captured.err
+        check(captured.out, inputs)
+        return
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert (code, len(errors)) == (2, 1), captured.err
+    assert reason in errors[0]
