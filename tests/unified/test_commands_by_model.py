@@ -67,10 +67,11 @@ def _published(kind):
     return make
 
 
+PUBLISHED = ("emu3", "chameleon", "janus", "liquid", "orpheus")
 MODELS: dict[str, Callable[..., Any]] = {
     "pocket": _pocket,
     "extended": _extended,
-    **{kind: _published(kind) for kind in ("emu3", "chameleon", "janus", "liquid", "orpheus")},
+    **{kind: _published(kind) for kind in PUBLISHED},
 }
 
 
@@ -134,6 +135,12 @@ def _trained(out, inputs):
     assert any(inputs.output.rglob("model.safetensors"))
 
 
+def format_of(model):
+    """The name of a model's format."""
+    name = Path(str(model)).name
+    return name if name in PUBLISHED else "pocket"
+
+
 Command = tuple[Callable[[Any, Inputs], list[Any]], Callable[[str, Inputs], None]]
 COMMANDS: dict[str, Command] = {
     "info": (lambda m, i: ["info", "--json", "--model", m], _is_json),
@@ -155,9 +162,9 @@ COMMANDS: dict[str, Command] = {
     "inspect": (lambda m, i: ["inspect", i.folder / "text.json", "--json", "--model", m], _is_json),
     "inspect a picture": (lambda m, i: ["inspect", i.folder / "drawn.json", "--json", "--model", m],
                           _is_json),
-    "grammar export": (lambda m, i: ["grammar", "export", "pocket", "--model", m],
+    "grammar export": (lambda m, i: ["grammar", "export", format_of(m), "--model", m],
                        _says_something),
-    "grammar check": (lambda m, i: ["grammar", "check", "pocket", i.folder / "ids.json",
+    "grammar check": (lambda m, i: ["grammar", "check", format_of(m), i.folder / "ids.json",
                                     "--model", m], _says_something),
     "data tokenize": (lambda m, i: ["data", "tokenize", i.folder / "pictures", "-o", i.output,
                                     "--workers", 1, "--model", m], _coded),
@@ -168,7 +175,51 @@ COMMANDS: dict[str, Command] = {
     "plan": (lambda m, i: ["plan", i.train(m), "--json"], _is_json),
     "train": (lambda m, i: ["train", i.train(m)], _trained),
 }  # fmt: skip
-REFUSED: dict[tuple[str, str], str] = {}
+# Why not. Those of "the format has roles" wait for tasks as data: a published model is asked in its
+# own words then, and in sizes of its own.
+NO_ROLES = "role 'prompt' cannot follow role None; the format has roles"
+NO_SOUND = "there is no audio tokenizer"
+NO_PICTURES = "there is no image tokenizer"
+FIXED_32, FIXED_48 = "image grids of this format have 32", "expected 48 x 48"
+TOO_LONG = "4096 ids asked for, but the decoder has 2048 positions"
+AS_A_WHOLE = "is neither extended nor trained"
+SHOWN_A_PICTURE = {"emu3": NO_ROLES, "chameleon": FIXED_32, "janus": FIXED_48,
+                   "liquid": NO_PICTURES, "orpheus": NO_PICTURES}  # fmt: skip
+WRITES = {"emu3": NO_ROLES, "chameleon": TOO_LONG, "janus": NO_ROLES, "liquid": NO_ROLES}
+REFUSED: dict[str, dict[str, str]] = {
+    "subjects": dict.fromkeys(("extended", *PUBLISHED), "it has no subjects.json"),
+    "draw": {**SHOWN_A_PICTURE, "janus": NO_ROLES},
+    "draw by diffusion": {
+        "extended": "has no diffusion decoder",
+        **dict.fromkeys(("emu3", "chameleon", "janus"), "has no diffusion decoder"),
+        **dict.fromkeys(("liquid", "orpheus"), "this model has no image tokenizer"),
+    },
+    "describe": SHOWN_A_PICTURE,
+    "ask": SHOWN_A_PICTURE,
+    "speak": dict.fromkeys(PUBLISHED, NO_SOUND),
+    "listen": dict.fromkeys(PUBLISHED, NO_SOUND),
+    "write": WRITES,
+    "sample": WRITES,
+    "inspect a picture": {
+        "chameleon": FIXED_32, "janus": FIXED_48, "liquid": NO_PICTURES, "orpheus": NO_PICTURES,
+    },
+    "grammar check": {
+        **dict.fromkeys(MODELS, "position 0: expected <bos>, found text code 0"),
+        "chameleon": "position 0: expected <s>", "orpheus": "position 0: expected <soh>",
+    },
+    "data tokenize": {
+        "janus": FIXED_48, **dict.fromkeys(("liquid", "orpheus"), "has no media tokenizers"),
+    },
+    "tokenizer reconstruct": {
+        "chameleon": "it can only encode", "janus": FIXED_48,
+        "liquid": "names model_type 'gemma'", "orpheus": "names model_type 'llama'",
+    },
+    "extend": {
+        **dict.fromkeys(("pocket", "extended"), "is a unified model already"),
+        **dict.fromkeys(("emu3", "chameleon", "janus"), AS_A_WHOLE),
+    },
+    "train": dict.fromkeys(("emu3", "chameleon", "janus"), AS_A_WHOLE),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +269,7 @@ def test_a_command_does_its_work_or_says_why_not(case, command, model, tmp_path,
     captured = capsys.readouterr()
     assert "a fault of ours" not in captured.err, captured.err
     assert "Traceback" not in captured.err
-    reason = REFUSED.get((command, model))
+    reason = REFUSED.get(command, {}).get(model)
     if reason is None:
         assert code == 0, captured.err
         check(captured.out, inputs)
@@ -226,3 +277,37 @@ def test_a_command_does_its_work_or_says_why_not(case, command, model, tmp_path,
     errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert (code, len(errors)) == (2, 1), captured.err
     assert reason in errors[0]
+
+
+def test_the_table_names_only_commands_and_models_that_there_are():
+    assert set(REFUSED) <= set(COMMANDS)
+    assert {model for models in REFUSED.values() for model in models} <= set(MODELS)
+    # A command without a cell that does its work proves nothing, but that it refuses.
+    without = {name for name in COMMANDS if set(REFUSED.get(name, ())) == set(MODELS)}
+    assert without == {"grammar check"}
+
+
+def _commands(group, before=()):
+    """The command lines of an application, without their arguments."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, (*before, name))
+        else:
+            yield " ".join((*before, name))
+
+
+def test_every_command_that_takes_a_model_is_in_the_table():
+    from typer.main import get_command
+
+    from unified.cli import app
+
+    group = get_command(app)
+    whole = set(_commands(group))
+    # They know no model: what they read is in the matrices of readers and of tokenizers.
+    without = {"data build pocket", "data import", "data check", "data show", "grammar list",
+               "grammar show", "tokenizer train", "tokenizer evaluate"}  # fmt: skip
+    named = {" ".join(map(str, make("m", Inputs(Path("x"), Path("x")))[:2]))
+             for name, (make, _) in COMMANDS.items() if name not in ("plan", "train")}  # fmt: skip
+    missing = {command for command in whole - without
+               if not any((line + " ").startswith(command + " ") for line in named)}  # fmt: skip
+    assert missing == {"plan", "train"}
