@@ -3,130 +3,53 @@
 from __future__ import annotations
 
 import re
-import shutil
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from _fault_inputs import Inputs
-from _fault_points import Case, Snapshot
+from _fault_points import Case, Snapshot, all_or_nothing
 
 Whole = Callable[[Path, Snapshot, Snapshot, Snapshot], bool]
 LOGS = r"events\.out\.tfevents.*|lock"
 
 
 def cases(inputs: Inputs) -> list[Case]:
-    """All of them; "over" replaces what an earlier command, with other settings, wrote."""
-    alone = [
-        command("draw", inputs, ["draw", "two cats", "-o", "{}/F.png", "--model", "{model}"]),
-        command(
-            "draw -n 3",
-            inputs,
-            ["draw", "a cat", "-n", "3", "-o", "{}/F.png", "--model", "{model}"],
-            each_file,
-        ),  # fmt: skip
-        command(
-            "write html",
-            inputs,
-            ["write", "The giant panda", "-o", "{}/F.html", "--model", "{model}"],
-        ),  # fmt: skip
-        command("speak", inputs, ["speak", "hello", "-o", "{}/F.wav", "--model", "{model}"]),
-        command(
-            "write md",
-            inputs,
-            ["write", "The giant panda", "-o", "{}/F.md", "--model", "{model}"],
-            bundles("F"),
-        ),  # fmt: skip
-        command(
-            "write json",
-            inputs,
-            ["write", "The giant panda", "-o", "{}/F.json", "--model", "{model}"],
-            bundles("F"),
-        ),  # fmt: skip
-        command(
-            "sample -n 2",
-            inputs,
-            ["sample", "{request}", "-n", "2", "-o", "{}/F.json", "--model", "{model}"],
-            bundles("F-1", "F-2"),
-        ),  # fmt: skip
-        command(
-            "data build",
-            inputs,
-            [
-                "data",
-                "build",
-                "pocket",
-                "-o",
-                "{}/W",
-                "--scale",
-                "0.002",
-                "--workers",
-                "1",
-                "--only",
-                "draw",
-                "--only",
-                "text",
-            ],
-        ),  # fmt: skip
-        command("data show", inputs, ["data", "show", "{sample}", "-o", "{}/F.html", "-n", "5"]),
-    ]
-    over = [
-        Case(f"{case.name}, over another", case.work, _seeded(case), case.whole, case.ignored)
-        for case in alone  # fmt: skip
-    ]
+    """All of them; "over another" replaces what the same command, with another seed, wrote."""
+
+    def case(name: str, line: str, whole: Whole = all_or_nothing) -> Case:
+        """Of a command line; {} is the case's folder, {model} and the like the inputs."""
+        return Case(name, _Command(inputs, shlex.split(line)), None, whole)
+
+    article = 'write "The giant panda" --model {model} -o'
+    seeded = [
+        case("draw", "draw 'two cats' --model {model} -o {}/F.png"),
+        case("draw -n 3", "draw 'a cat' --model {model} -n 3 -o {}/F.png", each_file),
+        case("speak", "speak hello --model {model} -o {}/F.wav"),
+        case("write html", f"{article} {{}}/F.html"),
+        case("write md", f"{article} {{}}/F.md", bundles("F")),
+        case("write json", f"{article} {{}}/F.json", bundles("F")),
+        case("sample -n 2", "sample {request} --model {model} -n 2 -o {}/F.json",
+             bundles("F-1", "F-2")),
+        case("data build", "data build pocket -o {}/W --scale 0.002 --workers 1 --only draw"
+             " --only text"),
+        case("data show", "data show {sample} -n 5 -o {}/F.html"),
+    ]  # fmt: skip
     return [
-        *alone,
-        *over,
+        *seeded,
+        *(Case(f"{c.name}, over another", c.work, _seeded(c), c.whole) for c in seeded),
         Case("model", _save(inputs.model)),
         Case("model, over another", _save(inputs.model), _save(inputs.folder / "other")),
-        command("data import", inputs, ["data", "import", "folder", "{pictures}", "-o", "{}/D"]),
-        command(
-            "extend",
-            inputs,
-            ["extend", "{llm}", "--image", "{model}", "--max-grid", "7", "-o", "{}/M"],
-        ),  # fmt: skip
-        command(
-            "grammar export",
-            inputs,
-            ["grammar", "export", "pocket", "-o", "{}/F.lark", "--model", "{model}"],
-        ),  # fmt: skip
-        command(
-            "tokenizer reconstruct",
-            inputs,
-            ["tokenizer", "reconstruct", "{picture}", "-o", "{}/F.png", "--tokenizer", "{model}"],
-        ),  # fmt: skip
-        command(
-            "tokenizer evaluate",
-            inputs,
-            ["tokenizer", "evaluate", "{model}", "{pictures}", "--plot", "{}/F.png"],
-        ),  # fmt: skip
-        command(
-            "data tokenize",
-            inputs,
-            [
-                "data",
-                "tokenize",
-                "{sample}/heldout-draw-00000.tar",
-                "{sample}/heldout-speak-00000.tar",
-                "--model",
-                "{model}",
-                "--workers",
-                "1",
-                "-o",
-                "{}/C",
-            ],
-            codes,
-        ),  # fmt: skip
+        case("data import", "data import folder {pictures} -o {}/D"),
+        case("extend", "extend {llm} --image {model} --max-grid 7 -o {}/M"),
+        case("grammar export", "grammar export pocket --model {model} -o {}/F.lark"),
+        case("reconstruct", "tokenizer reconstruct {picture} --tokenizer {model} -o {}/F.png"),
+        case("evaluate", "tokenizer evaluate {model} {pictures} --plot {}/F.png"),
+        case("data tokenize", "data tokenize {sample}/heldout-draw-00000.tar"
+             " {sample}/heldout-speak-00000.tar --model {model} --workers 1 -o {}/C", codes),
         *_runs(inputs),
-    ]
-
-
-def command(
-    name: str, inputs: Inputs, line: list[str], whole: Whole | None = None, ignored: str = r"(?!)"
-) -> Case:
-    """A case of a command line; {} is its folder, {model} and the like the inputs."""
-    work = _Command(inputs, line)
-    return Case(name, work, None, whole, ignored) if whole else Case(name, work, ignored=ignored)
+    ]  # fmt: skip
 
 
 class _Command:
@@ -136,9 +59,8 @@ class _Command:
     def __call__(self, folder: Path) -> int:
         from unified.__main__ import run
 
-        known = {
-            name: self.inputs.folder / name for name in ("model", "llm", "pictures", "sample")
-        } | {"picture": self.inputs.picture, "request": self.inputs.request}
+        known = {name: self.inputs.folder / name for name in ("model", "llm", "pictures", "sample")}
+        known |= {"picture": self.inputs.picture, "request": self.inputs.request}
         return run([part.format(folder, **known) for part in self.line])
 
 
@@ -245,7 +167,3 @@ def _open(folder: Path) -> None:
         from unified_tokenizers import load_tokenizer
 
         load_tokenizer(folder)
-
-
-def clear(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the commands of `_fault_cases` read: a tiny untrained model, a language model, small data."""
+"""What the commands of `_fault_cases` read: tiny untrained models, small data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults at chosen calls of the system: the n-th rename, link, mkdir, unlink or fsync below a folder.
+"""Faults at chosen calls of the system: the n-th rename, link, mkdir, unlink, fsync in a folder.
 
 A child process does the work and is ended by SIGKILL just before that call, or is told that the
 disk is full. `Case` says what the work is and when what it left is whole.
@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -94,6 +95,10 @@ class Fault:
         return path == self.folder or path.startswith(f"{self.folder}{os.sep}")
 
 
+def all_or_nothing(folder: Path, now: Snapshot, before: Snapshot, after: Snapshot) -> bool:
+    return now in (before, after)
+
+
 @dataclass
 class Case:
     """A piece of work that writes below a folder.
@@ -111,9 +116,7 @@ class Case:
     name: str
     work: Callable[[Path], Any]
     before: Callable[[Path], Any] | None = None
-    whole: Callable[[Path, Snapshot, Snapshot, Snapshot], bool] = field(
-        default=lambda folder, now, before, after: now in (before, after)
-    )
+    whole: Callable[[Path, Snapshot, Snapshot, Snapshot], bool] = all_or_nothing
     ignored: str = r"(?!)"
 
 
@@ -162,6 +165,11 @@ class Outcome:
     points: int = 0
     tried: int = 0
     lost: list[str] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        self.points += other.points
+        self.tried += other.tried
+        self.lost += other.lost
 
 
 def try_case(case: Case, room: Path, most: int, action: str = "kill") -> Outcome:
@@ -213,7 +221,7 @@ def try_case(case: Case, room: Path, most: int, action: str = "kill") -> Outcome
         now = snapshot(place, case.ignored)
         if not case.whole(place, now, before, after):
             outcome.lost.append(f"{where}: not whole: {_difference(now, before, after)}")
-        if in_child(lambda: case.work(place), log) != 0:
+        if in_child(partial(case.work, place), log) != 0:
             outcome.lost.append(f"{where}: a second run failed: {log.read_text()[-500:]}")
         elif (mended := snapshot(place, case.ignored, begun=True)) != after:
             odd = sorted(set(mended.items()) ^ set(after.items()))
