@@ -20,7 +20,7 @@ PACKAGES = {
 # The modules of `unified`, lowest first: each imports from its own layer and those below it.
 LAYERS: dict[str, set[str]] = {
     "vocabulary": {"block", "vocabulary"},
-    "grammar": {"format_reader", "format_spec", "coded", "limits", "span_stages", "span_program",
+    "grammar": {"parameters", "format_reader", "format_spec", "coded", "limits", "span_stages", "span_program",
                 "span_state", "grammar_state", "grammar", "grammar_export", "grammar_page"},
     "sequence": {"text_kinds", "text", "chat_template", "chat_format", "sequence"},
     "feeding": {"feeding"},

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from unified_base.disk import FULL
 from unified_base.text import safe
 
 __all__ = ["cannot_write", "disk_reason", "output_file", "output_folder", "writing"]
@@ -25,7 +26,7 @@ _KINDS = (
     (stat.S_ISSOCK, "it is a socket"),
 )
 _OPEN_FILES = re.compile(r"/dev/(stdin|stdout|stderr|fd/.*)\Z|/proc/.*")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_FULL = (*FULL, errno.EIO, errno.EROFS)
 # How libraries written in Rust (safetensors, tokenizers) tell of an error of the system.
 _OS_ERROR = re.compile(r"\(os error (\d{1,4})\)")
 
@@ -44,7 +45,10 @@ def disk_reason(error: BaseException) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (match := _OS_ERROR.search(str(error))):
         number = int(match[1])
-    return os.strerror(number) if number in _FULL else None
+    if number not in _FULL:
+        return None
+    advice = "; free some space, then run the command again" if number in FULL else ""
+    return f"{os.strerror(number)}{advice}"
 
 
 @contextmanager

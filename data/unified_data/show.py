@@ -18,7 +18,8 @@ from unified_base.atomic import atomic_write
 from unified_base.html_page import as_text, data_address, html_page
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 from unified_data.shard_file import ShardFile
-from unified_data.shards import Broken, count_fault, document_of, read_index, shard_paths
+from unified_data.shard_index import count_fault, read_index
+from unified_data.shards import Broken, document_of, shard_paths
 
 __all__ = ["render_samples", "show_shards"]
 

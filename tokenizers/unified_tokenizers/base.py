@@ -18,8 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from unified_base.config import parse_config
+from unified_base.structured import read_json
+from unified_base.text import shown
 from unified_base.whole_folder import whole_folder
-from unified_tokenizers.quantizers import QuantizerConfig
 
 if TYPE_CHECKING:
     from unified_tokenizers.hub import HubOptions
@@ -117,10 +119,7 @@ class SavedTokenizer(nn.Module):
             raise ValueError(
                 f"the tokenizer in {path} is for {modality!r}, expected {cls.modality!r}"
             )
-        try:
-            tokenizer = cls(cls.parse_config(entries))
-        except TypeError as error:
-            raise ValueError(f"{path / 'config.json'} holds a wrong value: {error}") from None
+        tokenizer = cls(cls.parse_config(entries, str(path / "config.json")))
         try:
             state = load_file(path / "model.safetensors")
         except (OSError, SafetensorError) as error:
@@ -139,29 +138,21 @@ class SavedTokenizer(nn.Module):
         return tokenizer.eval()
 
     @classmethod
-    def parse_config(cls, entries: dict[str, Any]) -> Any:
+    def parse_config(
+        cls, entries: dict[str, Any], where: str = "the settings of a tokenizer"
+    ) -> Any:
         """The configuration dataclass from plain entries; lists become tuples.
 
         An entry `preset` stands for the entries of that name, which the others then replace.
-
-        Raises ValueError for unknown entries and for a quantizer that cannot be.
+        `where` is for errors: ValueError for unknown entries and a quantizer that cannot be.
         """
         if "preset" in entries:
             name = entries["preset"]
-            if name not in cls.presets:
-                raise ValueError(f"preset {name!r}, expected one of {', '.join(cls.presets)}")
+            if not isinstance(name, str) or name not in cls.presets:
+                raise ValueError(f"preset {shown(name)}, expected one of {', '.join(cls.presets)}")
             entries = {**cls.presets[name], **entries}
             del entries["preset"]
-        known = {field.name for field in fields(cls.config_class)}
-        if unknown := set(entries) - known:
-            raise ValueError(
-                f"unknown {cls.modality} tokenizer settings {sorted(unknown)}, expected"
-                f" {sorted(known)}"
-            )
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
-        if "quantizer" in values:
-            values["quantizer"] = QuantizerConfig.parse(values["quantizer"])
-        return cls.config_class(**values)
+        return parse_config(cls.config_class, entries, where)
 
     @property
     def fingerprint(self) -> str:
@@ -203,13 +194,11 @@ def read_entries(path: Path, owner: str) -> dict[str, Any]:
         ValueError: the file is missing, or holds something else.
     """
     try:
-        entries = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        entries: dict[str, Any] = read_json(path)
+    except ValueError as error:
         raise ValueError(
             f"no readable {path.name} of a {owner} in {path.parent}: {error}"
         ) from None
-    if not isinstance(entries, dict):
-        raise ValueError(f"{path} is not a {owner}'s: expected a JSON object")
     return entries
 
 

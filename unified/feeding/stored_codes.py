@@ -19,6 +19,7 @@ import numpy as np
 
 from unified.coded import CodedAudio, CodedImage
 from unified.vocabulary import Vocabulary
+from unified_base.config import parse_config
 from unified_base.text import shown
 from unified_data.document import MAX_SEGMENTS, MAX_SIDE, Text, common_entries, keys_of
 from unified_data.shards import read_index
@@ -56,6 +57,40 @@ class CodesOf:
 
 
 @dataclass(frozen=True)
+class _CodesEntry:
+    """Of an index: what the codes of one modality are."""
+
+    fingerprint: str
+    codebook_sizes: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        sizes = self.codebook_sizes
+        if not 0 < len(sizes) <= _MAX_LEVELS or not all(0 < size <= 2**32 for size in sizes):
+            raise ValueError(
+                f"codebook_sizes is {shown(list(sizes))}, expected 1 to {_MAX_LEVELS} sizes "
+                "of 1 to 2^32"
+            )
+        if len(self.fingerprint) > _MAX_NAME:
+            raise ValueError(
+                f"fingerprint is {shown(self.fingerprint)}, expected at most {_MAX_NAME} characters"
+            )
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The entries of an index that `StoredCodes` is made of."""
+
+    codes: Mapping[str, _CodesEntry]
+    round_trip: bool = False
+    fit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.fit is not None and not 0 < self.fit <= MAX_SIDE:
+            raise ValueError(f"fit is {self.fit}, expected 1 to {MAX_SIDE:,} pixels a side")
+
+
+@dataclass(frozen=True)
 class StoredCodes:
     """What a folder of code shards holds.
 
@@ -77,42 +112,20 @@ class StoredCodes:
     @classmethod
     def from_json(cls, entries: Mapping[str, Any], where: str) -> StoredCodes:
         """The inverse of `to_json`; other entries are left alone. ValueError for wrong ones."""
-        codes, round_trip = entries.get("codes"), entries.get("round_trip", False)
-        fit = entries.get("fit")
-        if (
-            not isinstance(codes, Mapping)
-            or type(round_trip) is not bool
-            or not (fit is None or (type(fit) is int and 0 < fit <= MAX_SIDE))
-        ):
-            raise ValueError(
-                f"{where} does not say whose codes it holds: codes is {shown(codes)}, round_trip "
-                f"{shown(round_trip)}, fit {shown(fit)}"
-            )
+        own = {name: entries[name] for name in ("codes", "round_trip", "fit") if name in entries}
+        stored = parse_config(_Entries, own, where)
         media = {}
-        for modality, entry in codes.items():
-            keys = {"fingerprint", "codebook_sizes", "dtype"}
-            sizes = entry.get("codebook_sizes") if isinstance(entry, Mapping) else None
-            if (
-                modality not in _DIMS
-                or not isinstance(entry, Mapping)
-                or set(entry) != keys
-                or not isinstance(entry["fingerprint"], str)
-                or len(entry["fingerprint"]) > _MAX_NAME
-                or not isinstance(sizes, list)
-                or not 0 < len(sizes) <= _MAX_LEVELS
-                or not all(type(size) is int and 0 < size <= 2**32 for size in sizes)
-            ):
+        for modality, entry in stored.codes.items():
+            if modality not in _DIMS:
+                raise ValueError(f"{where}: codes.{shown(modality)} is unknown, expected one of "
+                                 f"{', '.join(_DIMS)}")  # fmt: skip
+            media[modality] = CodesOf(entry.fingerprint, entry.codebook_sizes)
+            if entry.dtype != media[modality].dtype:
                 raise ValueError(
-                    f"{where}: codes of {shown(modality)} are {shown(entry, 300)}, expected "
-                    f"{', '.join(sorted(keys))}"
+                    f"{where}: codes.{modality}.dtype is {shown(entry.dtype)}, expected "
+                    f"{media[modality].dtype} for codebooks of {shown(list(entry.codebook_sizes))}"
                 )
-            media[modality] = CodesOf(entry["fingerprint"], tuple(sizes))
-            if entry["dtype"] != media[modality].dtype:
-                raise ValueError(
-                    f"{where}: {modality} codes are {shown(entry['dtype'])}, expected "
-                    f"{media[modality].dtype} for codebooks of {sizes}"
-                )
-        return cls(media, round_trip, fit)
+        return cls(media, stored.round_trip, stored.fit)
 
     def check(self, vocabulary: Vocabulary, where: str) -> None:
         """Raises ValueError where the codes are not those that the vocabulary has ids for."""

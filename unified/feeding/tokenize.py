@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unified.feeding.coded_shard import finished, is_whole, read_beside, tokenize_shard
+from unified.feeding.coded_shard import (
+    beside,
+    commonest,
+    finished,
+    is_whole,
+    read_beside,
+    tokenize_shard,
+)
 from unified.feeding.coder import Coder
 from unified.feeding.stored_codes import StoredCodes, read_stored_codes
 from unified_base.processes import in_processes
+from unified_base.shard_sums import sums_path
 from unified_data.shards import INDEX, ShardInfo, read_index, write_index
 from unified_tokenizers import load_tokenizer
 
@@ -64,7 +72,8 @@ def tokenize_shards(
         report: called with a line for each shard.
 
     Raises ValueError for shards of the same name or of codes, a folder with codes of other
-    tokenizers, and where ray is asked for and not installed.
+    tokenizers, shards of which nothing can be coded (nothing of them stays), and where ray is asked
+    for and not installed.
     """
     folder = Path(folder)
     coder = coding if isinstance(coding, Coder) else coding.coder()
@@ -83,7 +92,45 @@ def tokenize_shards(
     with closing(results):
         for number, result in enumerate(results, done + 1):
             shown(_in_words(number, len(shards), result))
+    _check_any(shards, folder, coder.stored)
     return _write_index(folder, coder.stored)
+
+
+def _check_any(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
+    """Raises ValueError where nothing of the shards became codes; what stands of them goes then, so
+    that it is not in the way of the next attempt."""
+    places = [folder / shard.name for shard in shards]
+    entries = [about for place in places if (about := read_beside(beside(place))) is not None]
+    if any(about["shard"]["samples"] for about in entries):
+        return
+    for place in places:
+        for path in (beside(place), sums_path(place), place):
+            path.unlink(missing_ok=True)
+    if (folder / INDEX).is_file() and not _write_index(folder, stored)["shards"]:
+        (folder / INDEX).unlink()
+    with suppress(OSError):  # where it holds something
+        folder.rmdir()
+    total = sum(about["left_out"]["samples"] for about in entries)
+    count, reason = commonest(about["left_out"] for about in entries)
+    names = f"{shards[0]}" if len(shards) == 1 else f"the {len(shards)} shards"
+    if not total:
+        raise ValueError(f"{names} hold no documents; build or import them again")
+    raise ValueError(
+        f"nothing of {names} can be coded: all {total:,} documents were left out, {count:,} of them"
+        f" like {reason}; {_advice(reason, stored)}"
+    )
+
+
+def _advice(reason: str, stored: StoredCodes) -> str:
+    """What to do about a reason for leaving out a document."""
+    if "no image tokenizer" in reason or "no audio tokenizer" in reason:
+        return "give a tokenizer for them, too (--image, --audio or --model)"
+    if stored.fit is None and ("multiple" in reason or "Hz" in reason or "channel" in reason):
+        return (
+            "have media made to fit the tokenizer: --fit PIXELS, or `fit: PIXELS` of a source in a"
+            " run's file"
+        )
+    return "see what `unified data check` says of them"
 
 
 def _check(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
@@ -106,8 +153,8 @@ def _check(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
         raise ValueError(f"cannot create folder {folder}: {error.strerror}") from None
     for path in sorted(folder.glob("*.json")):
         found = read_beside(path) if path.name != INDEX else None
-        if found is None:
-            continue
+        if found is None or not found["shard"]["samples"]:
+            continue  # where all was left out there are no codes that others could not stand beside
         other = StoredCodes.from_json(found, str(path))
         if other != stored:
             raise ValueError(

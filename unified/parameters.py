@@ -1,0 +1,131 @@
+"""Numbers, texts and choices that a caller gives: taken as they are, or refused by name.
+
+Every check returns the plain Python value (numpy's numbers become Python's) or raises ValueError
+with the parameter, the value and what was expected. True and False are no numbers here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from unified_base.text import shown
+
+__all__ = [
+    "MOST",
+    "flag",
+    "item",
+    "real",
+    "seed_of",
+    "seeds_from",
+    "seeds_of",
+    "text",
+    "texts",
+    "whole",
+    "whole_or_none",
+]
+
+# Of whatever is counted: ids, rows, pictures. Far above any use, and products of two still fit.
+MOST = 10**9
+_MOST_SEED = 2**63 - 1
+
+
+def real(
+    name: str, value: Any, least: float, most: float, *also: float, expected: str | None = None
+) -> float:
+    """A number from `least` to `most`, or one of `also`. expected: that in other words."""
+    if expected is None:
+        expected = "".join(f"{one:g} or " for one in also) + f"a number from {least:g} to {most:g}"
+    number = _plain(value)
+    # NaN compares with nothing, and an integer of any size does without an overflow.
+    if type(number) in (int, float) and (number in also or least <= number <= most):
+        return float(number)
+    raise ValueError(f"{name} is {shown(value)}, expected {expected}")
+
+
+def whole(name: str, value: Any, least: int, most: int = MOST) -> int:
+    """A whole number from `least` to `most`."""
+    number = _plain(value)
+    if type(number) is int and least <= number <= most:
+        return number
+    raise ValueError(f"{name} is {shown(value)}, expected a whole number from {least} to {most}")
+
+
+def whole_or_none(name: str, value: Any, least: int, most: int = MOST) -> int | None:
+    """A whole number from `least` to `most`, or None."""
+    if value is None:
+        return None
+    number = _plain(value)
+    if type(number) is int and least <= number <= most:
+        return number
+    raise ValueError(
+        f"{name} is {shown(value)}, expected None or a whole number from {least} to {most}"
+    )
+
+
+def seed_of(value: Any, name: str = "seed") -> int:
+    """A seed of random numbers: a whole number from 0 to 2^63 - 1."""
+    number = _plain(value)
+    if type(number) is int and 0 <= number <= _MOST_SEED:
+        return number
+    raise ValueError(f"{name} is {shown(value)}, expected a whole number from 0 to 2^63 - 1")
+
+
+def seeds_of(values: Any, number: int) -> list[int]:
+    """`number` seeds; None: 0, 1, 2, ..."""
+    if values is None:
+        return list(range(number))
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ValueError(f"seeds is {shown(values)}, expected {number} whole numbers")
+    each = [seed_of(value, f"seeds[{at}]") for at, value in enumerate(values)]
+    if len(each) != number:
+        raise ValueError(f"{number} documents but {len(each)} seeds; give one for each")
+    return each
+
+
+def seeds_from(first: Any, number: int) -> list[int]:
+    """The seeds first, first + 1, ... of so many samples."""
+    start = seed_of(first)
+    seed_of(start + number - 1, f"seed + {number - 1}, the last of {number} samples,")
+    return list(range(start, start + number))
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise ValueError(f"{name} is {shown(value)}, expected True or False")
+
+
+def item(name: str, value: Any, kind: type, expected: str) -> Any:
+    """A value of a class."""
+    if isinstance(value, kind):
+        return value
+    raise ValueError(f"{name} is {shown(value)}, expected {expected}")
+
+
+def text(name: str, value: Any) -> str:
+    """A text, empty or not."""
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"{name} is {shown(value)}, expected a text")
+
+
+def texts(name: str, values: Any) -> tuple[str, ...]:
+    """Several texts, none of them empty."""
+    several = isinstance(values, Sequence) and not isinstance(values, str | bytes)
+    if several and all(isinstance(value, str) and value for value in values):
+        return tuple(values)
+    raise ValueError(f"{name} is {shown(values)}, expected a list of texts of at least a character")
+
+
+def _plain(value: Any) -> Any:
+    """Python's own number of a numpy scalar; anything else as it is."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, np.floating) else value
