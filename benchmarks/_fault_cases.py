@@ -71,10 +71,15 @@ def _seeded(case: Case) -> Callable[[Path], Any]:
 
 
 def _save(source: Path) -> Callable[[Path], Any]:
-    def work(folder: Path) -> None:
+    def work(folder: Path) -> int:
         from unified.model import UnifiedModel
 
-        UnifiedModel.from_pretrained(source).save_pretrained(folder / "M")
+        try:
+            UnifiedModel.from_pretrained(source).save_pretrained(folder / "M")
+        except ValueError as error:
+            print(f"error: {error}")
+            return 2
+        return 0
 
     return work
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from _fault_cases import LOGS, cases
 from _fault_inputs import make_inputs
-from _fault_points import Case, Outcome, in_child, snapshot, try_case
+from _fault_points import Case, Outcome, in_child, names_output, snapshot, try_case
 from _shared import say
 
 QUICK, ALL = 2, 40
@@ -99,7 +99,7 @@ def fill_disks(case: Case, room: Path, quick: bool) -> Outcome:
             where = f"{case.name} on a disk of {kibibytes} KiB"
             if code == 0:
                 continue
-            if code != 2 or "cannot write" not in said or str(place) not in said:
+            if code != 2 or not names_output(said, place):
                 outcome.lost.append(f"{where}: exit code {code}: {said[-400:]}")
             left = snapshot(place, f"{LOGS}|alarms.jsonl", begun=True)
             if odd := [name for name in left if not _belongs_to_run(name)]:

@@ -237,11 +237,18 @@ def _count(case: Case, place: Path, record: Path) -> Any:
     return code
 
 
+def names_output(said: str, place: Path) -> bool:
+    """Whether a command said in one line which file below a folder it could not write."""
+    return (
+        re.search(rf"error: cannot (write|create)[^\n]* {re.escape(str(place))}", said) is not None
+    )
+
+
 def _complaints(code: int, said: str, place: Path) -> Iterator[str]:
     """What is wrong with how a command told of an error of the system."""
     if code != 2:
         yield f"exit code {code}: {said[-300:]}"
-    elif "cannot write" not in said or str(place) not in said:
+    elif not names_output(said, place):
         yield f"the file is not named: {said[-300:]}"
     names = (PurePath(name).name for name in snapshot(place, begun=True))
     if left := [name for name in names if _BEGUN.fullmatch(name)]:
