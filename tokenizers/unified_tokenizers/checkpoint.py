@@ -33,6 +33,7 @@ __all__ = [
     "changed_settings",
     "compare_files",
     "damaged",
+    "drop_old",
     "latest_checkpoint",
     "load_checkpoint",
     "publish",
@@ -130,9 +131,14 @@ def publish(partial: Path, state: Mapping[str, Any], keep: int) -> Path:
         _remove(final)
     os.replace(partial, final)
     _sync(final.parent)
-    for old in sorted(final.parent.glob("step-???????"))[:-keep]:
-        _remove(old)
+    drop_old(final.parent, keep)
     return final
+
+
+def drop_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints under a folder but the last `keep`."""
+    for old in sorted(folder.glob("step-???????"))[:-keep]:
+        _remove(old)
 
 
 def _digest(path: Path) -> str:
