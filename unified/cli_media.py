@@ -174,13 +174,7 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Fill a document's slots: OUT.json with its media beside it, or OUT-1.json, ... with -n."""
-    from unified.outputs import (
-        check_format,
-        check_writable,
-        document_files,
-        numbered,
-        write_together,
-    )
+    from unified.outputs import check_format, check_writable, numbered, save_documents
 
     check_format(output, (".json",), "a document")
     paths = numbered(output, number)
@@ -194,10 +188,7 @@ def sample(
     if not request.has_slots:
         raise ValueError(f"{document} has no slots, so there is nothing to sample; add one")
     documents = _sample(load_model(model), request, number, seed)
-    files: dict[Path, bytes] = {}
-    for path, filled in zip(paths, documents):
-        files |= document_files(path, filled)
-    write_together(files)
+    save_documents(dict(zip(paths, documents)))
     names = [str(path) for path in paths]
     seeds = [seed + i for i in range(number)]
     result({"paths": names, "seeds": seeds}, as_json, "\n".join(names))

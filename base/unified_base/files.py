@@ -10,8 +10,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 __all__ = ["MAX_FILE", "MAX_TEXT", "open_regular", "read_bytes", "read_text", "regular"]
 
@@ -22,7 +22,7 @@ MAX_TEXT = 64 << 20
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike[str], what: str = "file") -> Iterator[IO[bytes]]:
+def open_regular(path: str | os.PathLike[str], what: str = "file") -> Iterator[BufferedReader]:
     """A regular file opened for reading, whatever its size.
 
     what: how an error calls it, such as "picture".

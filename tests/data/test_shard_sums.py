@@ -5,9 +5,9 @@ import zlib
 
 import numpy as np
 import pytest
+
 from unified_base import shard_sums
 from unified_base.shard_sums import CHANGED, read_sums, sums_keys, verify_shard
-
 from unified_data.check import check_shards
 from unified_data.document import Document, Image, Text
 from unified_data.shard_file import ShardFile

@@ -37,8 +37,6 @@ Sample = tuple[str, Document] | Broken
 def tokenize_shard(shard: Path, folder: Path, coder: Coder) -> dict[str, Any]:
     """Code one shard; returns what the JSON file beside the new one holds."""
     place = folder / shard.name
-    for old in folder.glob(f".{shard.name}.*.partial"):  # of a run that was killed
-        old.unlink(missing_ok=True)
     about = _about(shard, coder.stored)
     left_out = _LeftOut()
     keys, ends = list[str](), list[int]()
