@@ -8,6 +8,7 @@ channel become 8, CMYK becomes RGB. Colour profiles and texts are passed over.
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from pathlib import Path
 
@@ -28,6 +29,9 @@ MAX_FILE = 256 << 20
 """Bytes of a picture's file."""
 _BAND = 1 << 20
 """Pixels that are converted at a time."""
+# Warnings' filters are the whole process's: threads that put them back out of turn would change them
+# for good.
+_filtering = threading.Lock()
 
 
 def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -79,7 +83,7 @@ def _decode(data: bytes, max_pixels: int) -> np.ndarray:
 def _decoded(still: Still | Jpeg | Png, kind: str) -> tuple[PillowImage.Image, np.ndarray | None]:
     """What Pillow decodes, and which pixels have a colour that stands for transparency."""
     try:
-        with warnings.catch_warnings():
+        with _filtering, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its own limits: ours have been checked
             picture = PillowImage.open(io.BytesIO(still.plain), formats=(kind,))
             picture.load()
