@@ -60,6 +60,9 @@ def stream(
             raise ValueError(
                 f"{len(documents)} documents but {len(values)} {name}; give one for each"
             )
+    for slot in (segment for document in documents for segment in document):
+        if isinstance(slot, Slot) and slot.modality in ("image", "audio"):
+            sequencer.tokenizer(slot.modality)  # what it samples must be decoded
     without: tuple[CodedText, ...] = ()
     if negative:
         without = (CodedText(tuple(sequencer.text_tokenizer.encode(negative))),)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from unified_base.checksums import file_sha256, read_sealed, sealed_json
 from unified_base.disk import naming_full_disk
+from unified_base.files import regular
 from unified_tokenizers.tensor_file import save_tensors
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "changed_settings",
     "compare_files",
     "damaged",
+    "drop_old",
     "latest_checkpoint",
     "load_checkpoint",
     "publish",
@@ -129,9 +131,14 @@ def publish(partial: Path, state: Mapping[str, Any], keep: int) -> Path:
         _remove(final)
     os.replace(partial, final)
     _sync(final.parent)
-    for old in sorted(final.parent.glob("step-???????"))[:-keep]:
-        _remove(old)
+    drop_old(final.parent, keep)
     return final
+
+
+def drop_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints under a folder but the last `keep`."""
+    for old in sorted(folder.glob("step-???????"))[:-keep]:
+        _remove(old)
 
 
 def _digest(path: Path) -> str:
@@ -240,7 +247,7 @@ def load_checkpoint(
     if not compare_files(path, plain):
         say(f"{path.name} was saved without checksums and has not been compared")
     try:
-        tensors = load_file(path / "state.safetensors")
+        tensors = load_file(regular(path / "state.safetensors", "state"))
     except (OSError, ValueError, SafetensorError) as error:
         raise damaged(path / "state.safetensors", error) from None
     for name, module in modules.items():
