@@ -279,6 +279,15 @@ def test_transcripts_of_hh_rlhf_are_conversations(tmp_path):
 # What is counted.
 
 
+@pytest.mark.parametrize("weight", [0, 0.5, 2, "0", "x", [1], 10**30, False])
+def test_the_weight_of_a_record_is_refused_where_it_says_something(tmp_path, media_files, weight):
+    row = {"text": "x", "image": "a.png", "weight": 1.0}
+    source = lines(tmp_path / "x.jsonl", {**row, "weight": weight}, row, {**row, "weight": "1"})
+    refused, *rest = read("pairs", source, media_files)
+    assert "x.jsonl line 1: its 'weight' is " in refused
+    assert [segments[0] for segments in rest] == [asked("x")] * 2
+
+
 def test_ignored_fields_are_reported_once_in_the_summary(tmp_path, media_files):
     rows = [{"id": str(n), "text": "x", "image": "a.png", "score": n, "tags": [], "url": "u"}
             for n in range(3)]  # fmt: skip

@@ -84,6 +84,13 @@ def test_pictures_with_captions(tmp_path, media):
     ]  # fmt: skip
 
 
+def test_the_weight_of_a_row_is_seen(tmp_path, media):
+    rows = [{"image": media("a.png"), "text": "x", "weight": weight} for weight in (1.0, 0.0)]
+    first, second = outcomes(table(tmp_path / "x.parquet", rows))
+    assert first[0] == asked("x")
+    assert "its 'weight' is 0.0" in second
+
+
 def test_sounds_with_transcriptions_in_three_forms(tmp_path, media):
     waveform, rate = load_audio_of(media)
     rows = [{"audio": media("s.flac"), "sentence": "one"}]

@@ -13,7 +13,7 @@ from typing import Any
 
 from unified_base.text import shown
 from unified_data.document import MAX_LOSS, Role
-from unified_data.importers.builder import DocumentBuilder
+from unified_data.importers.builder import DocumentBuilder, check_weight
 from unified_data.importers.embedded import Name
 from unified_data.importers.parts import Part, Verbatim, contents
 from unified_data.importers.source import expect
@@ -153,11 +153,7 @@ def refuse_fields(record: dict[str, Any], names: Iterable[str]) -> None:
     for name in names:
         if record.get(name) not in (None, "", "[]", [], {}, False):
             raise ValueError(f"it has {shown(name)}, which a document cannot hold")
-    if record.get("weight") not in (None, 1):
-        raise ValueError(
-            f"its 'weight' is {shown(record['weight'])}; give weights to the turns, or shares to "
-            "the sources of a run"
-        )
+    check_weight(record.get("weight"))
 
 
 def _pieces(part: Part, apart: dict[str, bool], builder: DocumentBuilder) -> list[Any]:

@@ -27,6 +27,8 @@ _NAMES = ("id", "data_id", "__key__")
 _SEEN = {
     "sharegpt": ("system", "tools", "functions", "video", "videos", "weight"),
     "preferences": ("system", "tools", "videos", "weight"),
+    "obelics": ("weight",),
+    "pairs": ("weight",),
 }
 
 Record = dict[str, Any]
