@@ -24,7 +24,7 @@ LAYERS: dict[str, set[str]] = {
                 "span_state", "grammar_state", "grammar", "grammar_export", "grammar_page"},
     "sequence": {"text_kinds", "text", "chat_template", "chat_format", "sequence"},
     "feeding": {"feeding"},
-    "sampling": {"slim_config", "instructions", "team", "tiles", "attention", "kernels", "decoder",
+    "sampling": {"slim_config", "kernel_cache", "instructions", "team", "tiles", "attention", "kernels", "decoder",
                  "generic_decoder", "checkpoint", "choice", "stops", "requests", "row", "places",
                  "drafts", "sampling", "streaming", "asynchronous", "published",
                  "published_decoders", "model_files", "initialisation", "new_model", "model"},
@@ -32,7 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "article": {"article", "page", "outputs", "inspect", "model_info", "evaluation",
                 "evaluation_articles", "evaluation_pocket"},
     "cli": {"cli", "cli_codes", "cli_data", "cli_extend", "cli_grammar", "cli_live", "cli_media",
-            "cli_model", "cli_terminal", "cli_tokenizer", "__main__"},
+            "cli_model", "cli_terminal", "cli_tokenizer", "installation", "__main__"},
 }  # fmt: skip
 # Beside the layers: they know documents and words, no ids and no model, and import no layer.
 BESIDE = {"blocks", "caption", "events", "fitting", "subjects", "wishes"}

@@ -1,7 +1,7 @@
 """The command `unified`: runs the command line and turns errors into one line and an exit code.
 
-0 done; 2 a mistake of the user's (bad input, an unwritable folder, an unknown subject); 1 a fault
-of ours; 130 interrupted. `--debug`, anywhere on the line, shows the traceback.
+0 done; 2 a mistake of the user's (bad input, an unwritable folder, an unknown subject, libraries
+that do not fit together); 1 a fault of ours; 130 interrupted. `--debug`, anywhere on the line, shows the traceback.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
-    except (ValueError, OSError) as error:
-        if debug:
-            raise
-        _say(f"error: {_one_line(error)}")
-        return 2
     except Exception as error:
         if debug:
             raise
+        from unified.installation import misfit
+
+        if (line := misfit(error)) is not None:
+            _say(f"error: {line}")
+            return 2
+        if isinstance(error, ValueError | OSError):
+            _say(f"error: {_one_line(error)}")
+            return 2
         kind = type(error).__name__
         _say(
             f"error: {kind}: {_one_line(error)} -- this is a fault of ours; "

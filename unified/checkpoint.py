@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,13 +159,31 @@ def no_progress_bars() -> Iterator[None]:
     """transformers shows none for a while; afterwards as its user has chosen."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    # It is one setting for all threads: the last that leaves puts it back.
+    with _quiet.lock:
+        if not _quiet.threads:
+            _quiet.shown = logging.is_progress_bar_enabled()
+            logging.disable_progress_bar()
+        _quiet.threads += 1
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
+        with _quiet.lock:
+            _quiet.threads -= 1
+            if not _quiet.threads and _quiet.shown:
+                logging.enable_progress_bar()
+
+
+class _Quiet:
+    """Who is inside `no_progress_bars`, and whether there were any before."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.threads = 0
+        self.shown = True
+
+
+_quiet = _Quiet()
 
 
 def _of_several_models(directory: Path) -> ValueError | None:

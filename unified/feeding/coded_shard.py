@@ -91,11 +91,10 @@ class _LeftOut:
 
 def commonest(left_out: Iterable[Mapping[str, Any]]) -> tuple[int, str]:
     """Of several shards' `left_out` the commonest reason, and how many samples it is at least."""
-    best: Mapping[str, Any] = max(
-        (entry["commonest"] for entry in left_out if "commonest" in entry),
-        key=lambda entry: entry["samples"],
-        default={"samples": 0, "reason": "they hold nothing"},
-    )
+    entries = [entry["commonest"] for entry in left_out if "commonest" in entry]
+    if not entries:
+        return 0, "they hold nothing"
+    best = max(entries, key=lambda entry: int(entry["samples"]))
     return int(best["samples"]), str(best["reason"])
 
 
