@@ -264,7 +264,8 @@ def _above(scores: Array, least: Array | np.float32) -> Array:
 
 
 def _nucleus(scores: Array, top_p: float) -> np.float32:
-    """The least of the likeliest scores (V',), 0 and below, that hold `top_p` of the probability."""
+    """The least of the likeliest scores (V',) that hold `top_p` of the probability. All are 0 or
+    below."""
     enough = top_p * np.exp(scores).sum(dtype=np.float64)
     for depth in (4, 8, 16, np.inf):
         # Sorting takes most of the time: only those near the best where they hold enough.

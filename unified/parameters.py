@@ -22,10 +22,12 @@ __all__ = [
     "seed_of",
     "seeds_from",
     "seeds_of",
+    "several",
     "text",
     "texts",
     "whole",
     "whole_or_none",
+    "whole_pair",
 ]
 
 # Of whatever is counted: ids, rows, pictures. Far above any use, and products of two still fit.
@@ -46,12 +48,13 @@ def real(
     raise ValueError(f"{name} is {shown(value)}, expected {expected}")
 
 
-def whole(name: str, value: Any, least: int, most: int = MOST) -> int:
-    """A whole number from `least` to `most`."""
+def whole(name: str, value: Any, least: int, most: int = MOST, expected: str | None = None) -> int:
+    """A whole number from `least` to `most`. expected: that in other words."""
+    expected = expected or f"a whole number from {least} to {most}"
     number = _plain(value)
     if type(number) is int and least <= number <= most:
         return number
-    raise ValueError(f"{name} is {shown(value)}, expected a whole number from {least} to {most}")
+    raise ValueError(f"{name} is {shown(value)}, expected {expected}")
 
 
 def whole_or_none(name: str, value: Any, least: int, most: int = MOST) -> int | None:
@@ -64,6 +67,15 @@ def whole_or_none(name: str, value: Any, least: int, most: int = MOST) -> int | 
     raise ValueError(
         f"{name} is {shown(value)}, expected None or a whole number from {least} to {most}"
     )
+
+
+def whole_pair(name: str, value: Any) -> tuple[int, int]:
+    """Two whole numbers of at least 1."""
+    parts = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(parts, tuple | list) and len(parts) == 2:
+        first, second = (whole(f"{name}[{at}]", part, 1) for at, part in enumerate(parts))
+        return first, second
+    raise ValueError(f"{name} is {shown(value)}, expected two whole numbers of at least 1")
 
 
 def seed_of(value: Any, name: str = "seed") -> int:
@@ -105,6 +117,16 @@ def item(name: str, value: Any, kind: type, expected: str) -> Any:
     if isinstance(value, kind):
         return value
     raise ValueError(f"{name} is {shown(value)}, expected {expected}")
+
+
+def several(name: str, values: Any, kind: type) -> list[Any]:
+    """A list of objects of a class."""
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
+        return [
+            item(f"{name}[{at}]", value, kind, f"a {kind.__name__}")
+            for at, value in enumerate(values)
+        ]
+    raise ValueError(f"{name} is {shown(values)}, expected a list of {kind.__name__}")
 
 
 def text(name: str, value: Any) -> str:
