@@ -178,7 +178,7 @@ def test_streams_and_generate_tell(cli_model):
 
 
 def test_the_command_line_tells_and_takes_both(unified, picture):
-    code, out, err = unified("describe", picture, "--max-text-ids", 5)
+    code, _, err = unified("describe", picture, "--max-text-ids", 5)
     assert code == 0
     assert "note: a text reached its budget after 5 ids" in err
     long, short = (
