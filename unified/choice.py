@@ -8,8 +8,7 @@ top-k, top-p, min-p, and the draw.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,7 @@ __all__ = [
     "distribution",
     "draw",
     "guide",
-    "made_of",
     "penalize",
-    "read_fields",
 ]
 
 Array = NDArray[np.float32]
@@ -115,32 +112,6 @@ class SpanSampling:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
-    @classmethod
-    def from_json(cls, obj: Any, where: str) -> SpanSampling:
-        values = read_fields(cls, obj, where)
-        if "guidance" in values:
-            known = read_fields(Guidance, values["guidance"], f"{where}.guidance")
-            values["guidance"] = made_of(Guidance, known, f"{where}.guidance")
-        made: SpanSampling = made_of(cls, values, where)
-        return made
-
-
-def read_fields(cls: type, obj: Any, where: str) -> dict[str, Any]:
-    """The entries of a mapping, all of them fields of `cls`; ValueError naming the others."""
-    names = [f.name for f in fields(cls)]
-    if not isinstance(obj, Mapping) or not set(obj) <= set(names):
-        found = shown(sorted(map(str, set(obj) - set(names))) if isinstance(obj, Mapping) else obj)
-        raise ValueError(f"{where} has {found}, expected some of {', '.join(names)}")
-    return dict(obj)
-
-
-def made_of(cls: type, values: dict[str, Any], where: str) -> Any:
-    """An object of these fields; what it refuses is said with where the fields stand."""
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-
 
 def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Array:
     """Guided logits (..., V'). others: those of the branches, by what they do without."""
@@ -226,7 +197,9 @@ def draw(weights: Array, generators: Sequence[np.random.Generator]) -> list[int]
     return [int(column) for column in starts + _race(runners, generators)]
 
 
-def _race(weights: NDArray[Any], generators: Sequence[np.random.Generator]) -> NDArray[np.int64]:
+def _race(
+    weights: NDArray[np.floating], generators: Sequence[np.random.Generator]
+) -> NDArray[np.int64]:
     noise = np.stack([generator.standard_exponential(weights.shape[1]) for generator in generators])
     winners: NDArray[np.int64] = (weights / noise.clip(*_NOISE)).argmax(axis=1)
     return winners
@@ -264,8 +237,7 @@ def _above(scores: Array, least: Array | np.float32) -> Array:
 
 
 def _nucleus(scores: Array, top_p: float) -> np.float32:
-    """The least of the likeliest scores (V',) that hold `top_p` of the probability. All are 0 or
-    below."""
+    """The least of the likeliest scores (V',), all <= 0, that hold `top_p` of the probability."""
     enough = top_p * np.exp(scores).sum(dtype=np.float64)
     for depth in (4, 8, 16, np.inf):
         # Sorting takes most of the time: only those near the best where they hold enough.

@@ -145,6 +145,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
             total = audio["seconds"]["total"]
             lines.append(f"sounds     {_spread(audio['seconds'])} s, {total:,.1f} s in all")
             lines.append(f"           at {', '.join(audio['sample_rates'])} Hz")
+    if report["without_checksums"]:
+        lines.append(f"checksums  none of {report['without_checksums']:,} tar files")
     same, similar = report["repeated_keys"], report["similar_keys"]
     lines += [
         f"repeated   {same['count']:,} keys, {report['repeated_media']:,} media files",

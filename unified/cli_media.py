@@ -186,13 +186,7 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Fill a document's slots: OUT.json with its media beside it, or OUT-1.json, ... with -n."""
-    from unified.outputs import (
-        check_format,
-        check_writable,
-        document_files,
-        numbered,
-        write_together,
-    )
+    from unified.outputs import check_format, check_writable, numbered, save_documents
 
     check_format(output, (".json",), "a document")
     paths = numbered(output, number)
@@ -208,10 +202,7 @@ def sample(
     loaded = load_model(model)
     sampling = sampling_with(loaded, max_text_ids, max_repeats)
     documents = _sample(loaded, request, number, seed, sampling)
-    files: dict[Path, bytes] = {}
-    for path, filled in zip(paths, documents):
-        files |= document_files(path, filled)
-    write_together(files)
+    save_documents(dict(zip(paths, documents)))
     names = [str(path) for path in paths]
     seeds = [seed + i for i in range(number)]
     result({"paths": names, "seeds": seeds}, as_json, "\n".join(names))

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from unified.training.config import TrainConfig
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's YAML file, see configs/.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Replace entries of it: optimizer=muon."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 
 
@@ -75,21 +79,22 @@ def build_pocket(
     result({"path": str(output), "documents": samples, "bytes": size}, as_json, str(output))
 
 
-def train(config: Config, resume: Resume = False) -> None:
-    """Train a decoder from one configuration file.
+def train(config: Config, changes: Changes = None, resume: Resume = False) -> None:
+    """Train a decoder from one configuration file, on preferences as well.
 
     Several processes: torchrun --nproc-per-node N -m unified train CONFIG
     """
     from unified.training.config import load_config
     from unified.training.loop import train as run
 
-    folder = run(load_config(existing(config)), resume)
+    folder = run(load_config(existing(config), changes or ()), resume)
     if os.environ.get("RANK", "0") == "0":  # of several processes one tells it
         note(f"model saved in {folder}")
 
 
 def plan(
     config: Config,
+    changes: Changes = None,
     device: Annotated[
         str, typer.Option("--device", metavar="NAME", help="h100, a100, ...")
     ] = "h100",
@@ -104,7 +109,7 @@ def plan(
     from unified.training.config import load_config
     from unified.training.plan import DEVICES, SHARE, plan_run, shape_of
 
-    found = load_config(existing(config))
+    found = load_config(existing(config), changes or ())
     made = plan_run(found, shape_of(found), device, devices, SHARE if share is None else share)
     by_use = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in made.memory.items())
     total = sum(made.memory.values()) / 1e9

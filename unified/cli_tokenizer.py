@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unified.cli_model import Config, Resume, existing
+from unified.cli_model import Changes, Config, Resume, existing
 from unified.cli_terminal import (
     DECODERS,
     AsJson,
@@ -24,11 +24,11 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help=_NAME)]
 _SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 
 
-def train(config: Config, resume: Resume = False) -> None:
+def train(config: Config, changes: Changes = None, resume: Resume = False) -> None:
     """Train a media tokenizer from one configuration file."""
     from unified_tokenizers.training import main
 
-    main(existing(config), resume)
+    main(existing(config), resume, changes or ())
 
 
 def evaluate(

@@ -200,11 +200,13 @@ class UnifiedModel:
         )
 
     def save_pretrained(self, directory: str | Path, dtype: str | None = "float32") -> None:
-        """Write the model directory; files of other names in it are left alone.
+        """Write the model directory; files of other names in it stay, but not another's weights.
 
         dtype: "float32", "bfloat16" or "float16", of the decoder's stored weights; None: as they
         are. A media tokenizer is stored in bfloat16 if that is exact, so that its fingerprint
-        stays. Everything is written beside and then moved into place, unified.json last.
+        stays. The folder changes as a whole, whenever the process ends (`whole_folder`).
+
+        Raises ValueError where it cannot be written, or another process writes to it.
         """
         save_model(directory, self.hf, self.sequencer, self.sampling, dtype)
 

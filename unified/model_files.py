@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
+import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from unified.requests import Sampling
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
+from unified_base.whole_folder import whole_folder
 
 __all__ = ["DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "save_model"]
 
@@ -90,43 +92,49 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
 
 
 def save_model(
-    directory: str | Path, hf: Any, sequencer: Sequencer, sampling: Sampling, dtype: str | None
+    directory: str | Path,
+    hf: Any,
+    sequencer: Sequencer,
+    sampling: Sampling,
+    dtype: str | None,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a model's folder; see `UnifiedModel.save_pretrained`."""
+    """Write a model's folder as a whole; see `UnifiedModel.save_pretrained`.
+
+    finish: called with the folder before it takes its place, to put more into it.
+    """
     import torch
 
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
-    target, vocabulary = Path(directory), sequencer.vocabulary
-    beside = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.mkdir(parents=True)
+    vocabulary = sequencer.vocabulary
+    with whole_folder(directory, FILE_NAME, keep=_stays) as folder:
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
             hf = copy.deepcopy(hf).to(getattr(torch, dtype))
         setattr(hf.config, HASH_KEY, vocabulary.hash)
         with checkpoint.no_progress_bars():
-            hf.save_pretrained(beside)
-        sequencer.text_tokenizer.save(beside)
+            hf.save_pretrained(folder)
+        sequencer.text_tokenizer.save(folder)
         for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
             if tokenizer is not None:
-                _save_media(tokenizer, beside / f"{tokenizer.modality}_tokenizer")
+                _save_media(tokenizer, folder / f"{tokenizer.modality}_tokenizer")
         manifest = {
             "vocabulary": vocabulary.to_json(),
             "vocabulary_hash": vocabulary.hash,
             "format": sequencer.grammar.source,
             "sampling": sampling.to_json(),
         }
-        (beside / FILE_NAME).write_text(
+        (folder / FILE_NAME).write_text(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        files = [path for path in beside.rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda p: p.name == FILE_NAME):
-            place = target / path.relative_to(beside)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(place)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        if finish is not None:
+            finish(folder)
+
+
+def _stays(name: str) -> bool:
+    """Whether a file that a new model did not replace stays: all but another decoder's weights,
+    which transformers might take for the new one's."""
+    return not re.fullmatch(r"(model|pytorch_model|adapter_model)\b[^/]*", name)
 
 
 def _load_media(directory: Path) -> Any:

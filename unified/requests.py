@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from unified.choice import SpanSampling, made_of, read_fields
+from unified.choice import SpanSampling
 from unified.coded import Coded, CodedText, Event
 from unified.grammar import Grammar
 from unified.limits import Limits
 from unified.parameters import item, seed_of, texts, whole, whole_or_none
+from unified_base.config import parse_config
 from unified_base.text import shown
 
 __all__ = [
@@ -92,24 +93,12 @@ class Sampling:
         return {**asdict(self), "stop": list(self.stop)}
 
     @classmethod
-    def from_json(cls, obj: Mapping[str, Any]) -> Sampling:
+    def from_json(cls, obj: Any, where: str = "sampling") -> Sampling:
         """The inverse of `to_json`; what is left out takes its default, unknown keys are refused.
 
-        Raises ValueError naming the key.
+        `where` is for errors: ValueError naming the key.
         """
-        values = read_fields(cls, obj, "sampling")
-        for kind in MODES:
-            if kind in values:
-                values[kind] = SpanSampling.from_json(values[kind], f"sampling.{kind}")
-        if "spans" in values:
-            if not isinstance(values["spans"], Mapping):
-                raise ValueError(f"sampling.spans is {shown(values['spans'])}, expected a mapping")
-            values["spans"] = {
-                kind: SpanSampling.from_json(entry, f"sampling.spans.{kind}")
-                for kind, entry in values["spans"].items()
-            }
-        made: Sampling = made_of(cls, values, "sampling")
-        return made
+        return parse_config(cls, obj, where)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 __all__ = ["MAX_FILE", "MAX_TEXT", "open_regular", "read_bytes", "read_text"]
 
@@ -22,7 +22,7 @@ MAX_TEXT = 64 << 20
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike[str], what: str = "file") -> Iterator[IO[bytes]]:
+def open_regular(path: str | os.PathLike[str], what: str = "file") -> Iterator[BufferedReader]:
     """A regular file opened for reading, whatever its size.
 
     what: how an error calls it, such as "picture".
@@ -36,9 +36,10 @@ def open_regular(path: str | os.PathLike[str], what: str = "file") -> Iterator[I
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ValueError(f"cannot read {what} {Path(path)}: {reason}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"cannot read {what} {Path(path)}: it is not a regular file")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(f"cannot read {what} {Path(path)}: it is not a regular file")
         yield file
 
 

@@ -1,6 +1,6 @@
 """Sounds: reading what strangers give, bounded before it is decoded; writing WAV and FLAC.
 
-Sounds keep their channels and sample rate; `resample.resample` changes rates.
+Sounds keep their channels and sample rate; `conform` changes both.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 import soundfile
 
 from unified_base.atomic import atomic_write
+from unified_base.resample import resample
 
 __all__ = [
     "MAX_SAMPLES",
     "MAX_SECONDS",
+    "conform",
     "decode_audio",
     "encode_audio",
     "encode_wav",
@@ -88,6 +90,44 @@ def _read_sound(source: str | io.BytesIO, name: str, max_seconds: float) -> tupl
     if not np.isfinite(samples).all():
         raise ValueError(f"sound {name} holds NaN or infinite samples, expected finite ones")
     return np.ascontiguousarray(samples.T), rate
+
+
+def conform(waveform: np.ndarray, sample_rate: int, to_rate: int, channels: int) -> np.ndarray:
+    """A sound at another sample rate and in another number of channels.
+
+    Mono becomes stereo with the channel twice, stereo becomes mono as the mean of the two. The rate
+    is changed by `resample`, with silence before and after the sound; its peaks may pass those of
+    the original by a little, and are left as they come: nothing is clipped or scaled here.
+
+    Args:
+        waveform: floating point (C, S), 1 or 2 channels.
+        sample_rate, to_rate: of the waveform and of what is wanted, whole Hz.
+        channels: wanted, 1 or 2.
+
+    Returns:
+        float32 (channels, ceil(S * to_rate / sample_rate)).
+
+    Raises:
+        ValueError: another shape or dtype, empty, values that are not finite, more channels than
+            two (how they would be mixed is not for this project to guess), or as `resample` does.
+    """
+    if waveform.ndim != 2 or 0 in waveform.shape or waveform.dtype.kind != "f":
+        raise ValueError(
+            f"the sound has shape {waveform.shape} and dtype {waveform.dtype}, expected floating"
+            " point (channels, S) and not empty"
+        )
+    for number in (waveform.shape[0], channels):
+        if number not in (1, 2):
+            raise ValueError(
+                f"{number} channels, expected 1 (mono) or 2 (stereo); mix the sound down first"
+            )
+    if not np.isfinite(waveform).all():
+        raise ValueError("the sound holds values that are not finite (NaN or infinity)")
+    sound = waveform.astype(np.float32, copy=False)
+    if channels < len(sound):
+        sound = sound.mean(axis=0, keepdims=True)
+    sound = resample(sound, sample_rate, to_rate)
+    return sound.repeat(channels // len(sound), axis=0)
 
 
 def _int16_exact(waveform: np.ndarray) -> np.ndarray | None:

@@ -29,11 +29,11 @@ MAX_DEPTH = 64
 _MAX_DIGITS = 40
 
 
-def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON) -> Any:
+def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON, constants: bool = False) -> Any:
     """The value of a JSON text; `name` is for errors.
 
-    NaN and infinity, which JSON does not have, are refused; so is a key that stands twice in one
-    object, since readers disagree on which counts.
+    NaN and infinity, which JSON does not have, are refused (constants: accepted); so is a key that
+    stands twice in one object, since readers disagree on which counts.
 
     Raises:
         ValueError: longer than `limit` bytes, not JSON, not UTF-8, nested more than `MAX_DEPTH`
@@ -46,7 +46,7 @@ def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON) -> Any:
             text,
             parse_int=_integer,
             parse_float=_finite,
-            parse_constant=_no_constant,
+            parse_constant=float if constants else _no_constant,
             object_pairs_hook=_unique,
         )
     except RecursionError:
@@ -163,6 +163,11 @@ class _Loader(yaml.SafeLoader):
                 f"line {event.start_mark.line + 1} has an anchor or alias, which may multiply; "
                 "write the value out"
             )
+        if getattr(event, "tag", None) is not None:
+            raise _RefusedError(
+                f"line {event.start_mark.line + 1} has the tag {shown(event.tag)}; write plain "
+                "values"
+            )
         if self._depth > MAX_DEPTH:
             raise _RefusedError(
                 f"line {event.start_mark.line + 1} is nested deeper than {MAX_DEPTH} levels"
@@ -176,8 +181,12 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         names = set()
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                raise _RefusedError(f"line {key.start_mark.line + 1} has a key that is no text")
+            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                quoted = f" ({key.value[:40]})" if isinstance(key, yaml.ScalarNode) else ""
+                raise _RefusedError(
+                    f"line {key.start_mark.line + 1} has a key that is no text{quoted}; put it in "
+                    "quotes"
+                )
             if key.value in names:
                 raise _RefusedError(
                     f"line {key.start_mark.line + 1} has the key {shown(key.value)} a second time"
@@ -193,4 +202,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_yaml_int(node)
 
 
+# Dates are text to this reader: JSON has none.
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)

@@ -204,8 +204,8 @@ def test_rows_of_all_codes_add_up():
         ({"kind": "lfq", "codes": 24}, "lfq has 24 codes, expected a power of two"),
         ({"kind": "bsq", "codes": 16, "depth": 2}, "no residual form"),
         ({"kind": "simvq", "codes": 8, "dim": 2, "depth": 0}, "depth 0 and 1 groups"),
-        ({"kind": "vq", "codes": 8, "dim": 2, "size": 3}, "expected some of"),
-        (["vq"], "expected some of"),
+        ({"kind": "vq", "codes": 8, "dim": 2, "size": 3}, "unknown entry size; expected some of"),
+        (["vq"], "quantizer holds list, expected a mapping"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(entries, reason):

@@ -115,7 +115,7 @@ PARAMETERS = {
     "Slot.num_audios": (of(Slot, "num_audios", modality="any"), WHOLE | NONE),
     "Slot.modality": (of(Slot, "modality"), set()),
     "Slot.role": (of(Slot, "role", modality="any"), NONE),
-    "Slot.loss": (of(Slot, "loss", modality="any"), POSITIVE | {"1e-45", "1e-50", "1e300"}),
+    "Slot.loss": (of(Slot, "loss", modality="any"), POSITIVE | {"1e-45", "1e-50"}),
 }  # fmt: skip
 MODEL = {
     "generate.document": (lambda m, v: m.generate(v, sampling=LEAST), set()),
@@ -148,7 +148,7 @@ MODEL = {
     "listen.waveform": (lambda m, v: m.listen(v, 16_000), set()),
     "write.prompt": (lambda m, v: m.write(v), set()),
     "write.images": (lambda m, v: m.write("The cat. Its looks", v, audio=False),
-                     WHOLE | NONE | {"-1"} - {"-1"}),
+                     WHOLE | NONE),
     "write.audio": (lambda m, v: m.write("The cat. Its looks", 0, v), FLAG),
     "write.seed": (lambda m, v: m.write("The cat. Its looks", 0, False, v), WHOLE),
     "use_diffusion.steps": (lambda m, v: m.use_diffusion(steps=v), WHOLE),
@@ -223,28 +223,28 @@ def test_what_a_model_is_asked_is_right_or_refused_by_name(model, name):
 def test_documents_take_numbers_of_numpy():
     sound = Audio(np.zeros((1, 5), np.float32), np.int64(16_000))
     assert type(sound.sample_rate) is int
-    assert Slot("any", num_images=np.int64(2)).to_json() if hasattr(Slot, "to_json") else True
 
 
 SAMPLING_FILES = {
-    "temperature": {"image": {"temperature": "hot"}},
-    "top_k": {"text": {"top_k": [3]}},
-    "scale": {"image": {"guidance": {"scale": float("nan")}}},
-    "guidance": {"image": {"guidance": 3}},
+    "image.temperature": {"image": {"temperature": "hot"}},
+    "text.top_k": {"text": {"top_k": [3]}},
+    "image.guidance.scale": {"image": {"guidance": {"scale": float("nan")}}},
+    "image.guidance": {"image": {"guidance": 3}},
     "image": {"image": "warm"},
     "spans": {"spans": [1]},
     "max_ids": {"max_ids": 10**19},
     "max_text_ids": {"max_text_ids": "all"},
     "max_repeats": {"max_repeats": 1},
-    "stop": {"stop": "end"},
+    "stop": {"stop": [3]},
     "sampling": ["text"],
 }
 
 
 @pytest.mark.parametrize("name", SAMPLING_FILES)
 def test_parameters_of_a_models_file_are_refused_with_their_path(name):
-    with pytest.raises(ValueError, match=rf"sampling.*{name}|{name} ") as refused:
+    with pytest.raises(ValueError, match=name.rpartition(".")[2]) as refused:
         Sampling.from_json(SAMPLING_FILES[name])
+    assert str(refused.value).startswith("sampling")
     assert "\n" not in str(refused.value)
 
 

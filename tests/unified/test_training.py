@@ -151,7 +151,7 @@ def test_going_on_with_other_settings_is_said_and_a_larger_text_tokenizer_refuse
     said = " ".join(capsys.readouterr().err.split())
     assert "going on from step 6" in said
     assert "with other settings: learning_rate 0.01 -> 0.02; output" in said
-    assert "step-0000009.partial is not complete and is left aside" in said
+    assert "step-0000009.partial was not complete and has been removed" in said
     with pytest.raises(ValueError, match=r"has \d+ ids, text_size is 260; remove the folder"):
         train(replace(config, text_size=260), resume=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
@@ -17,7 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from unified_tokenizers.quantizers import QuantizerConfig
+from unified_base.config import parse_config
+from unified_base.structured import read_json
+from unified_base.text import shown
+from unified_base.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     from unified_tokenizers.hub import HubOptions
@@ -28,6 +32,7 @@ __all__ = [
     "SavedTokenizer",
     "load_tokenizer",
     "save_exactly",
+    "saved_whole",
 ]
 
 
@@ -91,19 +96,14 @@ class SavedTokenizer(nn.Module):
         """
         assert is_dataclass(self.config)
         assert not isinstance(self.config, type)
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
         state = {
             name: (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
             for name, value in self.state_dict().items()
         }
         config = {"modality": self.modality, **asdict(self.config)}
-        partial = path / "model.safetensors.partial"
-        save_file(state, partial)
-        os.replace(partial, path / "model.safetensors")
-        partial = path / "config.json.partial"
-        partial.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        os.replace(partial, path / "config.json")
+        with saved_whole(folder) as path:
+            save_file(state, path / "model.safetensors")
+            (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> SavedTokenizer:
@@ -119,10 +119,7 @@ class SavedTokenizer(nn.Module):
             raise ValueError(
                 f"the tokenizer in {path} is for {modality!r}, expected {cls.modality!r}"
             )
-        try:
-            tokenizer = cls(cls.parse_config(entries))
-        except TypeError as error:
-            raise ValueError(f"{path / 'config.json'} holds a wrong value: {error}") from None
+        tokenizer = cls(cls.parse_config(entries, str(path / "config.json")))
         try:
             state = load_file(path / "model.safetensors")
         except (OSError, SafetensorError) as error:
@@ -141,29 +138,21 @@ class SavedTokenizer(nn.Module):
         return tokenizer.eval()
 
     @classmethod
-    def parse_config(cls, entries: dict[str, Any]) -> Any:
+    def parse_config(
+        cls, entries: dict[str, Any], where: str = "the settings of a tokenizer"
+    ) -> Any:
         """The configuration dataclass from plain entries; lists become tuples.
 
         An entry `preset` stands for the entries of that name, which the others then replace.
-
-        Raises ValueError for unknown entries and for a quantizer that cannot be.
+        `where` is for errors: ValueError for unknown entries and a quantizer that cannot be.
         """
         if "preset" in entries:
             name = entries["preset"]
-            if name not in cls.presets:
-                raise ValueError(f"preset {name!r}, expected one of {', '.join(cls.presets)}")
+            if not isinstance(name, str) or name not in cls.presets:
+                raise ValueError(f"preset {shown(name)}, expected one of {', '.join(cls.presets)}")
             entries = {**cls.presets[name], **entries}
             del entries["preset"]
-        known = {field.name for field in fields(cls.config_class)}
-        if unknown := set(entries) - known:
-            raise ValueError(
-                f"unknown {cls.modality} tokenizer settings {sorted(unknown)}, expected"
-                f" {sorted(known)}"
-            )
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
-        if "quantizer" in values:
-            values["quantizer"] = QuantizerConfig.parse(values["quantizer"])
-        return cls.config_class(**values)
+        return parse_config(cls.config_class, entries, where)
 
     @property
     def fingerprint(self) -> str:
@@ -205,14 +194,18 @@ def read_entries(path: Path, owner: str) -> dict[str, Any]:
         ValueError: the file is missing, or holds something else.
     """
     try:
-        entries = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        entries: dict[str, Any] = read_json(path)
+    except ValueError as error:
         raise ValueError(
             f"no readable {path.name} of a {owner} in {path.parent}: {error}"
         ) from None
-    if not isinstance(entries, dict):
-        raise ValueError(f"{path} is not a {owner}'s: expected a JSON object")
     return entries
+
+
+def saved_whole(folder: str | os.PathLike[str]) -> AbstractContextManager[Path]:
+    """A folder to write a tokenizer into, which takes the place of `folder` as a whole when the
+    block ends well; files of other names stay."""
+    return whole_folder(folder, "config.json", keep=lambda name: True)
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str], **hub: Unpack[HubOptions]) -> Any:

@@ -5,6 +5,7 @@ Legend: B batch, C channels, H W pixels or bins and frames, S samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -15,6 +16,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
+
+from unified_base.config import parse_config
 
 __all__ = ["Adversary", "AdversarySettings", "audio_discriminator", "image_discriminator"]
 
@@ -145,19 +148,18 @@ class AdversarySettings:
     learning_rate: float = 0.0003
     width: int = 32
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{field.name} is {value}, expected 0 or more")
+        if not 1 <= self.width <= 4096:
+            raise ValueError(f"width is {self.width}, expected 1 to 4096")
+
     @classmethod
     def parse(cls, entries: Any) -> AdversarySettings:
         """From a mapping. Raises ValueError for unknown or missing entries and other types."""
-        known = {field.name for field in fields(cls)}
-        if not isinstance(entries, dict) or not {"weight", "start"} <= set(entries) <= known:
-            raise ValueError(
-                f"adversary is {entries!r}, expected weight, start and perhaps some of"
-                f" {sorted(known - {'weight', 'start'})}"
-            )
-        for name, value in entries.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise ValueError(f"adversary's {name} is {value!r}, expected 0 or more")
-        return cls(**entries)
+        return parse_config(cls, entries, "adversary")
 
 
 class Adversary:

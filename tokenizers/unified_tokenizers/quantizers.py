@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +22,8 @@ from vector_quantize_pytorch import (
     SimVQ,
     VectorQuantize,
 )
+
+from unified_base.config import parse_config
 
 __all__ = ["KINDS", "CodeRows", "Quantized", "Quantizer", "QuantizerConfig"]
 
@@ -107,15 +109,7 @@ class QuantizerConfig:
     @classmethod
     def parse(cls, entries: Any) -> QuantizerConfig:
         """From plain entries; lists become tuples. Raises ValueError for unknown ones."""
-        known = {entry.name for entry in fields(cls)}
-        if not isinstance(entries, dict) or set(entries) - known:
-            raise ValueError(
-                f"quantizer settings are {entries!r}, expected some of {sorted(known)}"
-            )
-        values: dict[str, Any] = dict(entries)
-        if isinstance(values.get("levels"), list):
-            values["levels"] = tuple(values["levels"])
-        return cls(**values)
+        return parse_config(cls, entries, "quantizer")
 
     @property
     def codebook_size(self) -> int:

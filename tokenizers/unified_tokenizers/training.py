@@ -14,6 +14,7 @@ import copy
 import math
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -249,7 +250,7 @@ def _follow(average: nn.Module, model: nn.Module, decay: float, step: int) -> No
         kept.copy_(buffer)
 
 
-def main(config_path: Path, resume: bool = False) -> None:
-    """The command `unified tokenizer train`."""
-    folder = train(load_config(config_path), resume)
+def main(config_path: Path, resume: bool = False, changes: Iterable[str] = ()) -> None:
+    """The command `unified tokenizer train`; `changes` as of `load_config`."""
+    folder = train(load_config(config_path, changes), resume)
     Console(stderr=True).print(f"tokenizer saved in {os.fspath(folder)}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unified_base.config import read_config
 from unified_tokenizers.discriminators import AdversarySettings
 from unified_tokenizers.losses import check_losses
-from unified_tokenizers.run_file import read_run
 
 __all__ = ["TokenizerTraining", "load_config"]
 
@@ -67,15 +68,12 @@ class TokenizerTraining:
     adversary: dict[str, Any] | None = None
 
 
-def load_config(path: Path) -> TokenizerTraining:
-    """Read a run's file. Raises ValueError for unknown, missing or misspelt entries."""
-    entries = read_run(path, TokenizerTraining)
-    for name in ("data", "heldout"):
-        value = entries[name] or []
-        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-            raise ValueError(f"{path}: {name} is {value!r}, expected a list of paths")
-        entries[name] = tuple(value)
-    config = TokenizerTraining(**entries)
+def load_config(path: Path, overrides: Iterable[str] = ()) -> TokenizerTraining:
+    """Read a run's file, some of its entries replaced by "key=value" (`config.override`).
+
+    Raises ValueError for unknown, missing or misspelt entries.
+    """
+    config = read_config(TokenizerTraining, path, overrides)
     given = [what for what in (config.tokenizer, config.diffusion) if what is not None]
     if len(given) != 1 or not isinstance(given[0], dict):
         raise ValueError(

@@ -44,7 +44,7 @@ class Diffused:
             "stride": self.tokenizer.stride,
             **config.diffusion,
         }
-        self.model = DiffusionDecoder(DiffusionDecoder.parse_config(settings))
+        self.model = DiffusionDecoder(DiffusionDecoder.parse_config(settings, "diffusion"))
         self.scales = self.model.config.scales
         self.pictures = load_pictures(config.data, config.limit)
         height, width = self.pictures.shape[1:3]

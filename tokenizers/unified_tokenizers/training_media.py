@@ -72,7 +72,7 @@ class Pictures(_Media):
         self.held = torch.from_numpy(held).movedim(3, 1)
         self.cycle = config.cycle
         assert config.tokenizer is not None
-        self.model = ImageTokenizer(ImageTokenizer.parse_config(config.tokenizer))
+        self.model = ImageTokenizer(ImageTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.measure = ImageLoss(IMAGE_LOSSES if config.losses is None else config.losses)
         self.size = len(self.pictures)
 
@@ -104,7 +104,7 @@ class Recordings(_Media):
     def __init__(self, config: TokenizerTraining) -> None:
         self.crop, self.seed, self.cycle = config.crop, config.seed, config.cycle
         assert config.tokenizer is not None
-        self.model = AudioTokenizer(AudioTokenizer.parse_config(config.tokenizer))
+        self.model = AudioTokenizer(AudioTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.model.fill()
         rate = self.model.sample_rate
         if config.crop * self.model.hop % 512:

@@ -8,6 +8,6 @@ from unified.feeding.codes_of_sources import prepare_sources
 from unified.feeding.held_out import held_out_rows
 from unified.feeding.loader import Loader
 from unified.feeding.row import Row
-from unified.feeding.source import Source, parse_sources
+from unified.feeding.source import Source
 
-__all__ = ["Loader", "Row", "Source", "held_out_rows", "parse_sources", "prepare_sources"]
+__all__ = ["Loader", "Row", "Source", "held_out_rows", "prepare_sources"]

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-__all__ = ["LOSSES", "ORDERS", "Source", "leaves", "parse_sources", "shares_of"]
+from unified_base.text import shown
+
+__all__ = ["LOSSES", "ORDERS", "Source", "check_names", "leaves", "shares_of"]
 
 ORDERS = ("as_is", "reversed", "both")
 LOSSES = ("document", "response", "all")
@@ -33,6 +35,10 @@ class Source:
             were right where all before were true, yet no sentence was spoken to its end.
         round_trip: code pictures and sounds as the tokenizer gives them back. What a decoder has
             made comes to it so when it is asked to describe it or to listen to it.
+        fit: make pictures and sounds of documents fit the model's tokenizers, as `unified data
+            tokenize --fit` does: pictures are scaled down to at most so many pixels a side and cut
+            to what the tokenizer takes, sounds mixed and resampled. None: what does not fit is left
+            out.
         orders: `reversed` lets prompt and response change places (a picture and its caption give
             both directions), `both` does so for half of the documents. Weights of the loss stay
             with the role, or the place where there are none. Documents of several turns are kept
@@ -52,6 +58,7 @@ class Source:
     media_loss: float = 0.0
     noise: float = 0.0
     round_trip: bool = False
+    fit: int | None = None
     orders: str = "as_is"
     drop_prompt: float = 0.0
     loss: str = "document"
@@ -59,6 +66,7 @@ class Source:
     sources: Mapping[str, Source] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_names(self.sources)
         shards = (self.shards,) if isinstance(self.shards, str) else tuple(self.shards)
         object.__setattr__(self, "shards", shards)
         what = "a group of sources" if self.sources else ", ".join(shards)
@@ -83,25 +91,10 @@ class Source:
         for name, known in (("orders", ORDERS), ("loss", LOSSES)):
             if (found := getattr(self, name)) not in known:
                 raise ValueError(f"the {name} of {what} is {found!r}, expected {', '.join(known)}")
+        if self.fit is not None and self.fit < 1:
+            raise ValueError(f"the fit of {what} is {self.fit}, expected at least 1 pixel a side")
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"the epochs of {what} are {self.epochs}, expected at least 1")
-
-    @classmethod
-    def parse(cls, entry: Any, where: str) -> Source:
-        """A source of a run's file. `where` is for errors: ValueError for any wrong entry."""
-        if not isinstance(entry, Mapping):
-            raise ValueError(f"{where} is {entry!r}, expected a mapping with shards or sources")
-        values: dict[str, Any] = {}
-        for name, value in entry.items():
-            if name not in _DEFAULTS:
-                raise ValueError(
-                    f"{where}: unknown entry {name!r}, expected {', '.join(_DEFAULTS)}"
-                )
-            values[name] = _checked(name, value, where)
-        try:
-            return cls(**values)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -110,40 +103,11 @@ _DEFAULTS: dict[str, Any] = {
 _OF_LEAVES = [name for name in _DEFAULTS if name not in ("share", "sources")]
 
 
-def _checked(name: str, value: Any, where: str) -> Any:
-    """An entry of a file in its field's type."""
-    default = _DEFAULTS[name]
-    if name == "sources":
-        return parse_sources(value, where)
-    if name == "shards":
-        found = [value] if isinstance(value, str) else value
-        fits = isinstance(found, list) and bool(found) and all(isinstance(s, str) for s in found)
-        value = tuple(found) if fits else value
-    elif name == "epochs":
-        fits = value is None or (isinstance(value, int) and not isinstance(value, bool))
-    elif isinstance(default, bool | str):
-        fits = isinstance(value, type(default))
-    else:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    if not fits:
-        wanted = {"shards": "a path or a list of them", "epochs": "a whole number"}
-        kinds = {bool: "true or false", str: "a word", float: "a number"}
-        raise ValueError(
-            f"{where}: {name} is {value!r}, expected {wanted.get(name) or kinds[type(default)]}"
-        )
-    return value
-
-
-def parse_sources(entries: Any, where: str) -> dict[str, Source]:
-    """Sources by name, as they stand in a run's file."""
-    if not isinstance(entries, Mapping) or not entries:
-        raise ValueError(
-            f"{where}: sources are {entries!r}, expected a mapping of names to sources"
-        )
-    for name in entries:
-        if not isinstance(name, str) or not name or "/" in name:
-            raise ValueError(f"{where}: {name!r} is no name of a source; it must not hold '/'")
-    return {name: Source.parse(entry, f"{where}, source {name}") for name, entry in entries.items()}
+def check_names(sources: Mapping[str, Source]) -> None:
+    """Raises ValueError for a name that no source can have."""
+    for name in sources:
+        if not name or "/" in name:
+            raise ValueError(f"{shown(name)} is no name of a source; it must not hold '/'")
 
 
 def leaves(sources: Mapping[str, Source], inside: str = "") -> Iterator[tuple[str, Source]]:

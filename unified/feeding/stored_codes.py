@@ -19,7 +19,9 @@ import numpy as np
 
 from unified.coded import CodedAudio, CodedImage
 from unified.vocabulary import Vocabulary
-from unified_data.document import Text, common_entries
+from unified_base.config import parse_config
+from unified_base.text import shown
+from unified_data.document import MAX_SEGMENTS, MAX_SIDE, Text, common_entries, keys_of
 from unified_data.shards import read_index
 
 __all__ = ["CodesOf", "Stored", "StoredCodes", "read_stored_codes"]
@@ -29,6 +31,8 @@ Stored = Text | CodedImage | CodedAudio
 
 _DIMS = {"image": (2, 3), "audio": (2,)}
 """How many sides the codes of a modality may have, levels included."""
+_MAX_LEVELS = 64
+_MAX_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,40 @@ class CodesOf:
 
 
 @dataclass(frozen=True)
+class _CodesEntry:
+    """Of an index: what the codes of one modality are."""
+
+    fingerprint: str
+    codebook_sizes: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        sizes = self.codebook_sizes
+        if not 0 < len(sizes) <= _MAX_LEVELS or not all(0 < size <= 2**32 for size in sizes):
+            raise ValueError(
+                f"codebook_sizes is {shown(list(sizes))}, expected 1 to {_MAX_LEVELS} sizes "
+                "of 1 to 2^32"
+            )
+        if len(self.fingerprint) > _MAX_NAME:
+            raise ValueError(
+                f"fingerprint is {shown(self.fingerprint)}, expected at most {_MAX_NAME} characters"
+            )
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The entries of an index that `StoredCodes` is made of."""
+
+    codes: Mapping[str, _CodesEntry]
+    round_trip: bool = False
+    fit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.fit is not None and not 0 < self.fit <= MAX_SIDE:
+            raise ValueError(f"fit is {self.fit}, expected 1 to {MAX_SIDE:,} pixels a side")
+
+
+@dataclass(frozen=True)
 class StoredCodes:
     """What a folder of code shards holds.
 
@@ -74,37 +112,20 @@ class StoredCodes:
     @classmethod
     def from_json(cls, entries: Mapping[str, Any], where: str) -> StoredCodes:
         """The inverse of `to_json`; other entries are left alone. ValueError for wrong ones."""
-        codes, round_trip = entries.get("codes"), entries.get("round_trip", False)
-        fit = entries.get("fit")
-        if (
-            not isinstance(codes, Mapping)
-            or type(round_trip) is not bool
-            or not (fit is None or type(fit) is int)
-        ):
-            raise ValueError(
-                f"{where} does not say whose codes it holds: codes is {codes!r}, round_trip "
-                f"{round_trip!r}, fit {fit!r}"
-            )
+        own = {name: entries[name] for name in ("codes", "round_trip", "fit") if name in entries}
+        stored = parse_config(_Entries, own, where)
         media = {}
-        for modality, entry in codes.items():
-            keys = {"fingerprint", "codebook_sizes", "dtype"}
-            sizes = entry.get("codebook_sizes") if isinstance(entry, Mapping) else None
-            if (
-                modality not in _DIMS
-                or not isinstance(entry, Mapping)
-                or set(entry) != keys
-                or not isinstance(entry["fingerprint"], str)
-                or not isinstance(sizes, list)
-                or not sizes
-                or not all(type(size) is int and 0 < size <= 2**32 for size in sizes)
-            ):
-                raise ValueError(f"{where}: codes of {modality!r} are {entry!r}, expected "
-                                 f"{', '.join(sorted(keys))}")  # fmt: skip
-            media[modality] = CodesOf(entry["fingerprint"], tuple(sizes))
-            if entry["dtype"] != media[modality].dtype:
-                raise ValueError(f"{where}: {modality} codes are {entry['dtype']!r}, expected "
-                                 f"{media[modality].dtype} for codebooks of {sizes}")  # fmt: skip
-        return cls(media, round_trip, fit)
+        for modality, entry in stored.codes.items():
+            if modality not in _DIMS:
+                raise ValueError(f"{where}: codes.{shown(modality)} is unknown, expected one of "
+                                 f"{', '.join(_DIMS)}")  # fmt: skip
+            media[modality] = CodesOf(entry.fingerprint, entry.codebook_sizes)
+            if entry.dtype != media[modality].dtype:
+                raise ValueError(
+                    f"{where}: codes.{modality}.dtype is {shown(entry.dtype)}, expected "
+                    f"{media[modality].dtype} for codebooks of {shown(list(entry.codebook_sizes))}"
+                )
+        return cls(media, stored.round_trip, stored.fit)
 
     def check(self, vocabulary: Vocabulary, where: str) -> None:
         """Raises ValueError where the codes are not those that the vocabulary has ids for."""
@@ -153,13 +174,16 @@ class StoredCodes:
         codes outside their codebook and media left over included.
         """
         if not isinstance(obj, dict) or set(obj) != {"segments"}:
-            found = sorted(map(str, obj)) if isinstance(obj, dict) else type(obj).__name__
-            raise ValueError(f"document has {found}, expected an object with only 'segments'")
-        if not isinstance(obj["segments"], list) or not obj["segments"]:
-            raise ValueError("document's 'segments' is not a list of at least one")
+            raise ValueError(
+                f"document has {keys_of(obj)}, expected an object with only 'segments'"
+            )
+        rows = obj["segments"]
+        if not isinstance(rows, list) or not 0 < len(rows) <= MAX_SEGMENTS:
+            raise ValueError(f"document's 'segments' is not a list of at least one and "
+                             f"at most {MAX_SEGMENTS:,}")  # fmt: skip
         segments: list[Stored] = []
         used = 0
-        for position, row in enumerate(obj["segments"]):
+        for position, row in enumerate(rows):
             try:
                 segments.append(self._segment(f"{key}.{position}.codes", row, media))
             except ValueError as error:
@@ -167,24 +191,27 @@ class StoredCodes:
             used += not isinstance(segments[-1], Text)
         if used != len(media):
             names = {f"{key}.{i}.codes" for i, s in enumerate(segments) if not isinstance(s, Text)}
-            raise ValueError(f"there are codes that no segment uses: {sorted(set(media) - names)}")
+            unused = shown(sorted(set(media) - names))
+            raise ValueError(f"there are codes that no segment uses: {unused}")
         return segments
 
     def _segment(self, name: str, row: Any, media: Mapping[str, bytes]) -> Stored:
         kind = row.get("type") if isinstance(row, dict) else None
         if kind not in ("text", *_DIMS):
-            raise ValueError(f"type is {kind!r}, expected text, image or audio")
+            raise ValueError(f"type is {shown(kind)}, expected text, image or audio")
         wanted = {"type", "text"} if kind == "text" else {"type", "codes", "shape"}
         if not wanted <= set(row) <= wanted | {"role", "loss"}:
-            raise ValueError(f"a {kind} segment has {sorted(row)}, expected {sorted(wanted)} and "
-                             "perhaps role and loss")  # fmt: skip
+            raise ValueError(
+                f"a {kind} segment has {keys_of(row)}, expected {sorted(wanted)} and perhaps role "
+                "and loss"
+            )
         common = {"role": row.get("role"), "loss": row.get("loss", 1.0)}
         # The one place that judges role and loss; of media they are passed on from here.
         text = Text(row["text"] if kind == "text" else "-", **common)
         if kind == "text":
             return text
         if row["codes"] != name or name not in media:
-            raise ValueError(f"its codes are {row['codes']!r}, expected the member {name}")
+            raise ValueError(f"its codes are {shown(row['codes'])}, expected the member {name}")
         codes = self._array(kind, row["shape"], media[name])
         if kind == "image":
             return CodedImage(codes, text.role, text.loss)
@@ -200,8 +227,9 @@ class StoredCodes:
             or shape[0] != len(codes_of.codebook_sizes)
         ):
             raise ValueError(
-                f"{kind} codes have shape {shape!r}, expected {len(codes_of.codebook_sizes)} levels"
-                f" and {' or '.join(str(n - 1) for n in dims)} sides of at least 1"
+                f"{kind} codes have shape {shown(shape)}, expected "
+                f"{len(codes_of.codebook_sizes)} levels and "
+                f"{' or '.join(str(n - 1) for n in dims)} sides of at least 1"
             )
         dtype = np.dtype(codes_of.dtype).newbyteorder("<")
         if len(data) != math.prod(shape) * dtype.itemsize:

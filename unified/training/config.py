@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unified.feeding import Source, parse_sources
+from unified.feeding import Source
+from unified.feeding.source import check_names
 from unified.grammar import MODALITIES
-from unified.training.entries import typed
 from unified.training.optimizers import SCHEDULES
-from unified_tokenizers.run_file import read_run
+from unified_base.config import read_config
 
 __all__ = ["Alarms", "Lora", "Preferences", "Samples", "TrainConfig", "load_config"]
 
@@ -98,7 +98,8 @@ class TrainConfig:
         lanes: streams the data's order is made of; processes must divide them.
         workers: processes that read data, for each training process.
         max_broken: samples that may be skipped before the run stops.
-        keep: checkpoints kept. save_every, validate_every, log_every: steps.
+        keep: checkpoints kept. save_every, validate_every, log_every: steps. save_minutes: a
+            checkpoint after so many minutes without one; 0: by steps alone.
         heldout_documents: measured of each held-out source.
         store: precision of the finished model's weights.
         wandb: project to log to, if Weights & Biases is installed. push_to_hub: repository.
@@ -149,6 +150,7 @@ class TrainConfig:
     threads: int = 2
     log_every: int = 20
     save_every: int = 200
+    save_minutes: float = 10.0
     validate_every: int = 200
     heldout_documents: int = 128
     keep: int = 2
@@ -170,9 +172,6 @@ _CHOICES = {
     "store": ("bfloat16", "float32"),
     "world": (None, "pocket"),
 }
-_NESTED: dict[str, type] = {
-    "lora": Lora, "samples": Samples, "alarms": Alarms, "preferences": Preferences,
-}  # fmt: skip
 # What numbers may be, by what an error calls it.
 _BOUNDS: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     "a whole number from 1 on": (
@@ -188,7 +187,7 @@ _BOUNDS: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     ),
     "0 or more": (
         lambda value: 0 <= value < math.inf,
-        ("warmup", "weight_decay", "z_loss", "workers", "max_broken"),
+        ("warmup", "weight_decay", "z_loss", "workers", "max_broken", "save_minutes"),
     ),
     "from 0 to 1": (lambda value: 0 <= value <= 1, ("cooldown", "final_rate")),
     "a number from 0 on and below 1": (lambda value: 0 <= value < 1, ("lora.dropout",)),
@@ -196,34 +195,14 @@ _BOUNDS: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def load_config(path: Path) -> TrainConfig:
-    """Read a run's file. Raises ValueError for unknown, missing or misspelt entries."""
-    entries = read_run(path, TrainConfig)
-    for name in ("sources", "heldout"):
-        if entries.get(name):
-            entries[name] = parse_sources(entries[name], f"{path}: {name}")
-        elif name in entries:
-            entries[name] = {}
-    for name, kind in _NESTED.items():
-        if entries.get(name) is not None:
-            entries[name] = _nested(kind, entries[name], f"{path}: {name}")
-        elif name in entries and name in ("lora", "alarms"):
-            del entries[name]
-    entries = typed(TrainConfig, entries, f"{path}:")
-    config = TrainConfig(**entries)
+def load_config(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
+    """Read a run's file, some of its entries replaced by "key=value" (`config.override`).
+
+    Raises ValueError for unknown, missing or misspelt entries.
+    """
+    config = read_config(TrainConfig, path, overrides)
     _check(config, str(path))
     return config
-
-
-def _nested(kind: type, found: Any, where: str) -> Any:
-    known = {f.name for f in fields(kind)}
-    if not isinstance(found, dict) or set(found) - known:
-        odd = sorted(map(str, set(found) - known)) if isinstance(found, dict) else found
-        raise ValueError(f"{where} has {odd}, expected a mapping with {sorted(known)}")
-    needed = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
-    if missing := [name for name in needed if name not in found]:
-        raise ValueError(f"{where}: the entry {missing[0]!r} is missing")
-    return kind(**typed(kind, found, where))
 
 
 def _check(config: TrainConfig, where: str) -> None:
@@ -241,6 +220,11 @@ def _check(config: TrainConfig, where: str) -> None:
                 raise ValueError(f"{where}: {name} is {value!r}, expected {expected}")
     if not all(0 <= beta < 1 for beta in config.betas):
         raise ValueError(f"{where}: betas are {list(config.betas)}, expected from 0 on and below 1")
+    for sources in (config.sources, config.heldout):
+        try:
+            check_names(sources)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
     if not config.sources:
         raise ValueError(f"{where}: sources is empty; name what to train on")
     if config.model is None and config.start is None:

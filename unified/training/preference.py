@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +29,7 @@ from unified.training.pairs import Pair, Pairs
 from unified.training.passes import Pass, make_pass, modality_factors
 from unified.training.processes import Processes
 from unified.training.run import Run
-from unified_base.atomic import atomic_path
+from unified_base.atomic import atomic_write
 
 __all__ = ["PreferenceRun", "preference_slopes"]
 
@@ -146,8 +146,8 @@ class PreferenceRun(Run):
         if found is None:
             found = self._measure_all()
             if self.found.first:
-                with atomic_path(path) as partial:
-                    save_file({"reference": found}, partial, metadata={"made_for": made_for})
+                # As bytes: the library would write a file of its own beside this one.
+                atomic_write(path, save({"reference": found}, metadata={"made_for": made_for}))
             self.found.wait()
         return found
 

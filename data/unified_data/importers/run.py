@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from unified_base.whole_folder import whole_folder
 from unified_data.importers import Skipped, importer
-from unified_data.shards import ShardWriter, write_index
+from unified_data.shards import INDEX, ShardWriter, write_index
 
 __all__ = ["SKIPPED", "import_shards"]
 
@@ -44,12 +41,9 @@ def import_shards(
     """
     source, output = Path(source), Path(output)
     read = importer(kind)
-    _check_output(output)
-    partial = output.parent / f".{output.name}.{secrets.token_hex(4)}.partial"
-    made = [folder for folder in output.parents if not folder.exists()]
     skipped = scaled = 0
     first: Skipped | None = None
-    try:
+    with whole_folder(output, INDEX) as partial:
         with (
             ShardWriter(partial, split, kind) as writer,
             open(partial / SKIPPED, "w", encoding="utf-8") as log,
@@ -80,18 +74,5 @@ def import_shards(
         counts = {"samples": writer.samples, "skipped": skipped, "scaled": scaled}
         about = {"kind": kind, "source": source.resolve().name, **counts}
         write_index(partial, writer.shards, imported=about)
-        os.replace(partial, output)
-    except OSError as error:
-        raise ValueError(f"cannot write {output}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # where they hold something now
-            for folder in made:
-                folder.rmdir()
     size = sum(shard.bytes for shard in writer.shards)
     return {**about, "shards": len(writer.shards), "bytes": size}
-
-
-def _check_output(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"cannot write {output}: there is something already; give another name")
