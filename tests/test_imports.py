@@ -20,7 +20,7 @@ PACKAGES = {
 # The modules of `unified`, lowest first: each imports from its own layer and those below it.
 LAYERS: dict[str, set[str]] = {
     "vocabulary": {"block", "vocabulary"},
-    "grammar": {"parameters", "format_reader", "format_spec", "coded", "limits", "span_stages",
+    "grammar": {"format_reader", "format_spec", "coded", "limits", "span_stages",
                 "span_program", "span_state", "grammar_state", "grammar", "grammar_export",
                 "grammar_page"},
     "sequence": {"text_kinds", "text", "chat_template", "chat_format", "sequence"},
@@ -36,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
             "cli_model", "cli_terminal", "cli_tokenizer", "__main__"},
 }  # fmt: skip
 # Beside the layers: they know documents and words, no ids and no model, and import no layer.
-BESIDE = {"blocks", "caption", "events", "fitting", "subjects", "wishes"}
+BESIDE = {"blocks", "caption", "events", "fitting", "parameters", "subjects", "wishes"}
 # `model.write` is the command's name in Python; it fetches the article when it is called.
 CALLED_LATER = {("model", "article")}
 

@@ -26,6 +26,8 @@ from unified.cli_terminal import (
     warnings_as_notes,
 )
 
+from unified.parameters import prompt
+
 if TYPE_CHECKING:
     from unified.model import UnifiedModel
     from unified.requests import Sampling
@@ -63,8 +65,8 @@ def draw(
         if caption.note:
             note(caption.note)
         text = caption.text
-    elif not text.strip():
-        raise ValueError("the text is empty; say what to draw")
+    else:
+        prompt("text", text, "say what to draw")
     loaded = load_model(model, decoder, steps)
     request = draw_document(text, image_slot())
     documents = _sample(loaded, request, number, seed)
@@ -92,8 +94,8 @@ def describe(
     from unified_data.document import Slot
 
     pixels = load_image(picture)
-    if ask is not None and not ask.strip():
-        raise ValueError('the question is empty; ask something, for example "What is this?"')
+    if ask is not None:
+        prompt("question", ask, 'ask something, for example "What is this?"')
     from unified.fitting import fit_picture
     from unified.subjects import KnownSubjects
     from unified_data.pocket.scenes import SIDE
@@ -132,8 +134,7 @@ def speak(
 
     check_format(output, (".wav",), "speech")
     check_writable(output)
-    if not text.strip():
-        raise ValueError("the text is empty; say what to speak")
+    prompt("text", text, "say what to speak")
     from unified_base.sounds import encode_wav
     from unified_data.document import Slot
     from unified_data.pocket.tasks import speak_document

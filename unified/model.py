@@ -16,7 +16,8 @@ from unified.events import Done, Event, TextCut
 from unified.grammar import Grammar
 from unified.model_files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.new_model import create_decoder, extend_decoder
-from unified.parameters import item, seeds_from, text, whole
+from unified.parameters import item, prompt, seed_of, seeds_from, whole
+from unified.parameters import text as of_text
 from unified.requests import Sampling
 from unified.sampling import Sampler
 from unified.sequence import Sequencer
@@ -195,6 +196,11 @@ class UnifiedModel:
                 "a diffusion decoder lies in the folder of an image tokenizer; this model "
                 + ("has no image tokenizer" if self.directory else "was not loaded from a folder")
             )
+        steps, scale, seed = (
+            whole("steps", steps, 1, 50),
+            whole("scale", scale, 1, 2),
+            seed_of(seed),
+        )
         self.sequencer.image_tokenizer = load_diffusion(
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
@@ -303,7 +309,7 @@ class UnifiedModel:
         from unified_data.pocket.tasks import draw_document, image_slot
 
         known = None if self.directory is None else KnownSubjects.load(self.directory)
-        caption = _not_empty("text", text)
+        caption = prompt("text", text)
         if known is not None:
             read = read_caption(text, known)
             caption = read.text
@@ -335,7 +341,7 @@ class UnifiedModel:
         if question is None:
             document = describe_document(picture, answer)
         else:
-            document = ask_document(picture, [(_not_empty("question", question), answer)])
+            document = ask_document(picture, [(prompt("question", question), answer)])
         return _last(self.generate(document, 1, seed, sampling)[0], Text).text
 
     def speak(
@@ -348,7 +354,7 @@ class UnifiedModel:
         """A text read aloud: waveform float32 (1, S) in [-1, 1], and its sample rate in Hz."""
         from unified_data.pocket.tasks import speak_document
 
-        document = speak_document(_not_empty("text", text), voice, Slot("audio"))
+        document = speak_document(prompt("text", text), of_text("voice", voice), Slot("audio"))
         sound = _last(self.generate(document, 1, seed, sampling)[0], Audio)
         return sound.waveform, sound.sample_rate
 
@@ -378,12 +384,6 @@ class UnifiedModel:
         heard = Audio(fitted, self.audio_tokenizer.sample_rate)
         document = listen_document(heard, Slot("text"))
         return _last(self.generate(document, 1, seed, sampling)[0], Text).text
-
-
-def _not_empty(name: str, wanted: Any) -> str:
-    if not text(name, wanted).strip():
-        raise ValueError(f"the {name} is empty; say what is wanted")
-    return text(name, wanted)
 
 
 def _last(document: Document, kind: type) -> Any:

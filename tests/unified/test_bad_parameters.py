@@ -157,14 +157,20 @@ MODEL = {
 }  # fmt: skip
 
 
+# Texts of which the refusal says something else: a subject that is not known, no voice.
+TOLD_OTHERWISE = {"draw.text", "write.prompt", "speak.voice"}
+
+
 def check(name, value, right, call):
     word = name.rpartition(".")[2]
     if right:
         call()
         return
-    with pytest.raises(ValueError, match=".") as refused:  # noqa: PT011 - read below
+    with pytest.raises(ValueError, match=r".") as refused:
         call()
     message = str(refused.value)
+    if name in TOLD_OTHERWISE and isinstance(value, str):
+        return
     assert word in message
     assert "\n" not in message
     assert len(message) < 300
