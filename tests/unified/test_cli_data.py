@@ -131,7 +131,8 @@ def test_import_says_what_it_did_not_take_and_how_it_read_columns(unified, refus
     save_png(tmp_path / "a.png", np.zeros((3, 3, 3), np.uint8))
     rows = [{"image": "a.png", "text": "x", "score": 0.5}] * 3
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    code, _, err = unified("data", "import", "pairs", tmp_path / "x.jsonl", "-o", tmp_path / "a")  # fmt: skip
+    line = ("data", "import", "pairs", tmp_path / "x.jsonl", "-o", tmp_path / "a")
+    code, _, err = unified(*line)
     assert code == 0, err
     assert "note: ignored fields: score 3x" in err
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "x.parquet")
