@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 
 from unified_base.image_size import check_pixels
 
-__all__ = ["PNG", "Box", "Png", "clear_pixels", "walk_png"]
+__all__ = ["PNG", "Box", "Clear", "Png", "clear_pixels", "walk_png"]
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -61,7 +61,8 @@ def walk_png(data: bytes, max_pixels: int) -> Png:
         if (name == b"IHDR") != (at == len(PNG)):
             raise ValueError("is damaged: its header is not its first chunk")
         if name == b"IHDR" and length >= 8:
-            check_pixels(*struct.unpack(">II", data[at + 8 : at + 16]), max_pixels)
+            width, height = struct.unpack(">II", data[at + 8 : at + 16])
+            check_pixels(width, height, max_pixels)
         if name == b"IDAT":
             if content and last != b"IDAT":
                 raise ValueError("is damaged: its pixels do not lie together")
@@ -116,9 +117,11 @@ def _parts(others: dict[bytes, bytes], content: bytes) -> Png:
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom: pixels of a part of a picture."""
+Clear = Callable[[Box], np.ndarray]
+"""Where a part of a picture has its transparent colour: bool (H, W)."""
 
 
-def clear_pixels(png: Png, picture: PillowImage.Image) -> Callable[[Box], np.ndarray] | None:
+def clear_pixels(png: Png, picture: PillowImage.Image) -> Clear | None:
     """Where a grey or RGB picture has its transparent colour; None where it names none.
 
     picture: as Pillow decodes `png.plain`. What is returned gives bool (H, W) of a box.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from unified_base.exif import orientation, turned
 from unified_base.files import read_bytes
 from unified_base.image_jpeg import Jpeg, walk_jpeg
 from unified_base.image_others import Still, walk_bmp, walk_gif, walk_webp
-from unified_base.image_png import PNG, Box, Png, clear_pixels, walk_png
+from unified_base.image_png import PNG, Box, Clear, Png, clear_pixels, walk_png
 from unified_base.image_size import MAX_PIXELS, check_pixels
 
 __all__ = ["MAX_PIXELS", "decode_image", "encode_png", "load_image", "save_png"]
@@ -30,8 +29,8 @@ MAX_FILE = 256 << 20
 """Bytes of a picture's file."""
 _PART = 1 << 20
 """Pixels that are converted at a time."""
-# Warnings' filters are the whole process's: threads that put them back out of turn would change them
-# for good.
+# Warnings' filters are the whole process's: threads that put them back out of turn would change
+# them for good.
 _filtering = threading.Lock()
 
 
@@ -79,9 +78,7 @@ def _decode(data: bytes, max_pixels: int) -> np.ndarray:
     return np.ascontiguousarray(turned(pixels, orientation(still.exif)))
 
 
-def _decoded(
-    still: Still | Jpeg | Png, kind: str
-) -> tuple[PillowImage.Image, Callable[[Box], np.ndarray] | None]:
+def _decoded(still: Still | Jpeg | Png, kind: str) -> tuple[PillowImage.Image, Clear | None]:
     """What Pillow decodes, and which pixels have a colour that stands for transparency."""
     try:
         with _filtering, warnings.catch_warnings():
@@ -96,7 +93,7 @@ def _decoded(
         raise ValueError(f"is damaged or cut off: {reason or type(error).__name__}") from None
 
 
-def _to_rgb(picture: PillowImage.Image, clear: Callable[[Box], np.ndarray] | None) -> np.ndarray:
+def _to_rgb(picture: PillowImage.Image, clear: Clear | None) -> np.ndarray:
     """uint8 (H, W, 3), transparency put on white; a part at a time, to bound memory."""
     width, height = picture.size
     if picture.mode in ("I", "F"):
