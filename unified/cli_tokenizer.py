@@ -27,7 +27,8 @@ def train(config: Config, changes: Changes = None, resume: Resume = False) -> No
     """Train a media tokenizer from one configuration file."""
     from unified_tokenizers.training import main
 
-    main(existing(config), resume, changes or ())
+    with warnings_as_notes():
+        main(existing(config), resume, changes or ())
 
 
 def evaluate(

@@ -190,6 +190,30 @@ def test_a_full_disk_is_named_and_what_was_saved_stays(config, whole, tmp_path, 
     same(whole, tmp_path)
 
 
+def test_a_disk_that_is_full_of_curves_is_one_line(config, tmp_path):
+    """The command, on a disk that takes no more of what TensorBoard writes."""
+    (data,) = config.data
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        f"modality: image\noutput: {tmp_path / 'out'}\ndata: [{data}]\nheldout: [{data}]\n"
+        f"tokenizer: {SETTINGS}\nsteps: 500\nbatch_size: 4\nlearning_rate: 0.01\n"
+        "log_every: 1\nsave_every: 1\n"
+    )
+    script = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, resource.RLIM_INFINITY))\n"
+        "from unified.__main__ import run\nsys.exit(run(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", script, "tokenizer", "train", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"error: cannot write {tmp_path / 'out'}")
+    assert "File too large; free some space, then go on with --resume" in last
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
 def test_a_bit_that_changes_is_found_when_a_run_goes_on(config, whole, tmp_path):
     run = replace(config, output=str(tmp_path))
     train(run)

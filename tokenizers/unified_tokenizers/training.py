@@ -16,7 +16,7 @@ import math
 import os
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from unified_base.clock import Timer
-from unified_base.disk import naming_full_disk
+from unified_base.disk import naming_full_disk, quiet_threads
 from unified_base.locks import hold_folder
 from unified_base.signals import StopSignals
 from unified_tokenizers import parallel
@@ -72,6 +72,7 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
         with (
             hold_folder(output) if first else nullcontext(),
             naming_full_disk(output, RESUME),
+            quiet_threads(),
         ):
             return _begin(config, resume)
     finally:
@@ -97,12 +98,17 @@ def _begin(config: TokenizerTraining, resume: bool) -> Path:
     run = _Run(config, console)
     if found:
         run.restore(found)
-    with ExitStack() as stack:
-        log = None
-        if first:
-            log = SummaryWriter(str(output / "tensorboard"), purge_step=run.step)
-            stack.callback(log.close)
-        _loop(run, log, stack.enter_context(StopSignals()))
+    log = SummaryWriter(str(output / "tensorboard"), purge_step=run.step) if first else None
+    try:
+        with StopSignals() as signals:
+            _loop(run, log, signals)
+    except BaseException:
+        if log is not None:
+            with suppress(OSError):  # a full disk is what has been raised already
+                log.close()
+        raise
+    if log is not None:
+        log.close()
     return output / "tokenizer"
 
 

@@ -9,12 +9,12 @@ Legend: H W pixels of a picture, h w of the shape it is made to fit, B batch.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from unified_base.media_source import Broken, Sample, Where, read_again
+from unified_base.reasons import Reasons
 from unified_tokenizers.media import read_samples
 from unified_tokenizers.picture_fit import PictureFit
 
@@ -37,13 +37,15 @@ class Skips:
 
     def __init__(self, what: str, say: Say) -> None:
         self.what = what
-        self.count = 0
         self._say = say
-        self._reasons: Counter[str] = Counter()
+        self._reasons = Reasons()
+
+    @property
+    def count(self) -> int:
+        return self._reasons.count
 
     def tell(self, broken: Broken) -> None:
-        self.count += 1
-        self._reasons[broken.reason[:200]] += 1
+        self._reasons.add(str(broken.where), broken.reason)
         if self.count <= _TOLD:
             self._say(f"skipped: {broken}")
 
@@ -55,15 +57,15 @@ class Skips:
         """
         if not total:
             where = ", ".join(map(str, paths))
-            if not self.count:
+            if self._reasons.commonest is None:
                 raise ValueError(
                     f"no {self.what} in {where}: expected files of their kinds, or shards with such"
                     " members"
                 )
-            reason, times = self._reasons.most_common(1)[0]
+            times, reason = self._reasons.commonest
             raise ValueError(
                 f"no {self.what} in {where} can be used: all {self.count} were skipped, {times} of"
-                f" them because {reason}; mend or replace them"
+                f" them like {reason}; mend or replace them"
             )
         if self.count:
             self._say(f"{self.count} of {total + self.count} {self.what} are broken and skipped")

@@ -29,7 +29,7 @@ from unified.training.passes import Pass
 from unified.training.processes import Processes
 from unified.training.run import MARKS, Run
 from unified_base.clock import Timer
-from unified_base.disk import naming_full_disk
+from unified_base.disk import naming_full_disk, quiet_threads
 from unified_base.locks import hold_folder
 from unified_base.signals import StopSignals
 from unified_tokenizers.checkpoint import RESUME, changed_settings, drop_old, remove_torn
@@ -65,6 +65,7 @@ def _begin(config: TrainConfig, resume: bool, found: Processes) -> Path:
     with (
         hold_folder(output) if found.first else nullcontext(),
         naming_full_disk(output, RESUME),
+        quiet_threads(),
     ):
         torn = remove_torn(folder) if found.first else []
         found.wait()

@@ -73,6 +73,22 @@ def make_key(number: int, hint: Any = None) -> str:
     return key
 
 
+def check_weight(value: Any) -> None:
+    """Raises ValueError for a record's `weight` other than 1, which no document can hold.
+
+    Turns of a conversation have weights, and the sources of a run have shares.
+    """
+    try:
+        usual = value in (None, "") or float(value) == 1.0
+    except (TypeError, ValueError, OverflowError):
+        usual = False
+    if not usual:
+        raise ValueError(
+            f"its 'weight' is {shown(value)}; give weights to the turns, or shares to the sources "
+            "of a run"
+        )
+
+
 def media_kind(name: str) -> str | None:
     """ "image" or "audio" by a file name's ending, None for any other."""
     lower = name.lower()
@@ -107,6 +123,8 @@ class DocumentBuilder:
         """Count the fields of a record that are not among those used. where: before their names."""
         for name, value in record.items():
             if name not in used:
+                if name == "weight":
+                    check_weight(value)
                 self.ignore(f"{where}{name}", value)
 
     def text(

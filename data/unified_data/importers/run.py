@@ -9,6 +9,7 @@ from functools import partial as with_options
 from pathlib import Path
 from typing import Any
 
+from unified_base.reasons import Reasons
 from unified_base.whole_folder import whole_folder
 from unified_data.importers import Read, Skipped, importer
 from unified_data.shards import INDEX, ShardWriter, write_index
@@ -49,9 +50,8 @@ def import_shards(
     """
     source, output = Path(source), Path(output)
     read = _reader(kind, form, split, tell)
-    skipped = scaled = 0
+    scaled, skips = 0, Reasons()
     ignored: Counter[str] = Counter()
-    first: Skipped | None = None
     with whole_folder(output, INDEX) as partial:
         with (
             ShardWriter(partial, split, kind) as writer,
@@ -59,11 +59,10 @@ def import_shards(
         ):
             for result in read(source, None if images is None else Path(images)):
                 if isinstance(result, Skipped):
-                    skipped += 1
-                    first = first or result
+                    skips.add(result.key, result.reason)
                     row = {"key": result.key, "reason": result.reason}
                     log.write(json.dumps(row) + "\n")
-                    if max_skipped is not None and skipped > max_skipped:
+                    if max_skipped is not None and skips.count > max_skipped:
                         raise ValueError(
                             f"more than {max_skipped} of {source} had to be skipped; the last: "
                             f"{result.key}: {result.reason}"
@@ -75,18 +74,32 @@ def import_shards(
                     if result.joined:
                         continue
                 if progress is not None:
-                    progress(writer.samples, skipped)
+                    progress(writer.samples, skips.count)
                 if limit is not None and writer.samples >= limit:
                     break
         if not writer.samples:
-            why = f"; the first: {first.key}: {first.reason}" if first else ", it is empty"
-            raise ValueError(f"nothing of {source} can be used, {skipped} were skipped{why}")
-        counts = {"samples": writer.samples, "skipped": skipped, "scaled": scaled}
+            raise ValueError(f"nothing of {source} can be used{_why(skips)}")
+        counts = {"samples": writer.samples, "skipped": skips.count, "scaled": scaled}
         fields = {"ignored": dict(ignored.most_common())} if ignored else {}
         about = {"kind": kind, "source": source.resolve().name, **counts, **fields}
         write_index(partial, writer.shards, imported=about)
     size = sum(shard.bytes for shard in writer.shards)
     return {**about, "shards": len(writer.shards), "bytes": size}
+
+
+def _why(skips: Reasons) -> str:
+    """Why nothing was taken, and what to do."""
+    if skips.commonest is None:
+        return ", it is empty; is it of another KIND? see `unified data import --help`"
+    count, reason = skips.commonest
+    said = f", {skips.count} were skipped; the first: {skips.first[0]}"
+    if reason != skips.first[0]:
+        said += f"; the commonest, {count} of them: {reason}"
+    elif count > 1:
+        said += f", and {count - 1} more like it"
+    lost = "there is no file" in reason or "there is no folder" in reason
+    advice = "give the folder of the media with --images" if lost else "mend them, or the KIND"
+    return f"{said}; {advice}"
 
 
 def _reader(kind: str, form: str | None, split: str, tell: Callable[[str], None] | None) -> Read:
