@@ -148,7 +148,7 @@ def speak(
 
 
 def listen(
-    sound: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, MP3 or AIFF.")],
+    sound: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, MP3, AIFF, AU or CAF.")],
     model: ModelName = "pocket",
     seed: Seed = 0,
     max_text_ids: MaxTextIds = None,

@@ -374,8 +374,8 @@ class UnifiedModel:
     ) -> str:
         """What is said in a sound.
 
-        waveform: float32 (S,) or (channels, S) in [-1, 1]; rate: Hz. Channels are mixed and the
-        rate is changed to the model's, with a warning.
+        waveform: float32 (S,) or (channels, S) in [-1, 1]; rate: Hz. Two channels are mixed
+        (more are refused) and the rate is changed to the model's, with a warning.
         """
         from unified.fitting import fit_sound
         from unified_data.pocket.tasks import listen_document

@@ -15,7 +15,8 @@ __all__ = ["Jpeg", "walk_jpeg"]
 
 MAX_SCANS = 200
 MAX_SCANNED = 768_000_000
-"""Scans times pixels: twelve scans of the largest picture, some seconds of decoding."""
+"""Scans times pixels, some seconds of decoding, of files with more scans than encoders write."""
+_USUAL_SCANS = 25
 
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 """Of baseline, extended and progressive JPEG, the last two with arithmetic coding."""
@@ -92,7 +93,7 @@ def _size(segment: bytes) -> tuple[int, int]:
 def _check_scans(scans: int, frame: tuple[int, int] | None) -> None:
     if frame is None:
         raise ValueError("is damaged: it has a scan before its frame header")
-    if scans > MAX_SCANS or (scans > 10 and scans * frame[0] * frame[1] > MAX_SCANNED):
+    if scans > MAX_SCANS or (scans > _USUAL_SCANS and scans * frame[0] * frame[1] > MAX_SCANNED):
         raise ValueError(
             f"has more than {scans - 1} scans over {frame[0]}x{frame[1]} pixels, which is too much "
             "work; save it as baseline JPEG"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image as PillowImage
 
 from unified_base.image_size import check_pixels
 
-__all__ = ["PNG", "Png", "clear_pixels", "walk_png"]
+__all__ = ["PNG", "Box", "Clear", "Png", "clear_pixels", "walk_png"]
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -60,7 +61,8 @@ def walk_png(data: bytes, max_pixels: int) -> Png:
         if (name == b"IHDR") != (at == len(PNG)):
             raise ValueError("is damaged: its header is not its first chunk")
         if name == b"IHDR" and length >= 8:
-            check_pixels(*struct.unpack(">II", data[at + 8 : at + 16]), max_pixels)
+            width, height = struct.unpack(">II", data[at + 8 : at + 16])
+            check_pixels(width, height, max_pixels)
         if name == b"IDAT":
             if content and last != b"IDAT":
                 raise ValueError("is damaged: its pixels do not lie together")
@@ -113,10 +115,16 @@ def _parts(others: dict[bytes, bytes], content: bytes) -> Png:
     )
 
 
-def clear_pixels(png: Png, picture: PillowImage.Image) -> np.ndarray | None:
-    """bool (H, W): where a grey or RGB picture has its transparent colour; None where it has none.
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom: pixels of a part of a picture."""
+Clear = Callable[[Box], np.ndarray]
+"""Where a part of a picture has its transparent colour: bool (H, W)."""
 
-    picture: as Pillow decodes `png.plain`.
+
+def clear_pixels(png: Png, picture: PillowImage.Image) -> Clear | None:
+    """Where a grey or RGB picture has its transparent colour; None where it names none.
+
+    picture: as Pillow decodes `png.plain`. What is returned gives bool (H, W) of a box.
     """
     if png.clear is None:
         return None
@@ -124,17 +132,19 @@ def clear_pixels(png: Png, picture: PillowImage.Image) -> np.ndarray | None:
         top = (1 << png.depth) - 1
         # Bits beyond the depth count for nothing; Pillow spreads 1, 2 and 4 bits over 8.
         wanted = [(value & top) * 255 // top for value in png.clear]
-        pixels = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
-        pixels = pixels.reshape(png.height, png.width, -1)
-        return np.logical_and.reduce([pixels[:, :, i] == v for i, v in enumerate(wanted)])
+        return lambda box: _equal(picture.crop(box), wanted)
     if png.colour == 0:
-        return np.asarray(picture) == png.clear[0]
+        return lambda box: _equal(picture.crop(box), list(png.clear or ()))
     # Of 16 bits a channel Pillow keeps the high byte; told that bytes lie the other way, the low.
     low = PillowImage.frombytes(
         "RGB", (png.width, png.height), png.content, "zip", "RGB;16L", int(png.interlaced)
     )
-    matches = np.ones((png.height, png.width), bool)
-    for half, shift in ((picture, 8), (low, 0)):
-        for channel, value in enumerate(png.clear):
-            matches &= np.asarray(half.getchannel(channel)) == (value >> shift & 0xFF)
-    return matches
+    halves = [value >> 8 for value in png.clear], [value & 0xFF for value in png.clear]
+    return lambda box: _equal(picture.crop(box), halves[0]) & _equal(low.crop(box), halves[1])
+
+
+def _equal(picture: PillowImage.Image, colour: list[int]) -> np.ndarray:
+    """bool (H, W): where a picture has a colour."""
+    pixels = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+    pixels = pixels.reshape(picture.height, picture.width, -1)
+    return np.logical_and.reduce([pixels[:, :, i] == value for i, value in enumerate(colour)])

@@ -20,17 +20,17 @@ from unified_base.exif import orientation, turned
 from unified_base.files import read_bytes
 from unified_base.image_jpeg import Jpeg, walk_jpeg
 from unified_base.image_others import Still, walk_bmp, walk_gif, walk_webp
-from unified_base.image_png import PNG, Png, clear_pixels, walk_png
+from unified_base.image_png import PNG, Box, Clear, Png, clear_pixels, walk_png
 from unified_base.image_size import MAX_PIXELS, check_pixels
 
 __all__ = ["MAX_PIXELS", "decode_image", "encode_png", "load_image", "save_png"]
 
 MAX_FILE = 256 << 20
 """Bytes of a picture's file."""
-_BAND = 1 << 20
+_PART = 1 << 20
 """Pixels that are converted at a time."""
-# Warnings' filters are the whole process's: threads that put them back out of turn would change them
-# for good.
+# Warnings' filters are the whole process's: threads that put them back out of turn would change
+# them for good.
 _filtering = threading.Lock()
 
 
@@ -74,13 +74,11 @@ def _decode(data: bytes, max_pixels: int) -> np.ndarray:
             f"is damaged: its header has {still.width}x{still.height} pixels, its content "
             f"{picture.size[0]}x{picture.size[1]}"
         )
-    pixels = _to_rgb(picture)
-    if clear is not None:
-        pixels[clear] = 255
+    pixels = _to_rgb(picture, clear)
     return np.ascontiguousarray(turned(pixels, orientation(still.exif)))
 
 
-def _decoded(still: Still | Jpeg | Png, kind: str) -> tuple[PillowImage.Image, np.ndarray | None]:
+def _decoded(still: Still | Jpeg | Png, kind: str) -> tuple[PillowImage.Image, Clear | None]:
     """What Pillow decodes, and which pixels have a colour that stands for transparency."""
     try:
         with _filtering, warnings.catch_warnings():
@@ -95,28 +93,35 @@ def _decoded(still: Still | Jpeg | Png, kind: str) -> tuple[PillowImage.Image, n
         raise ValueError(f"is damaged or cut off: {reason or type(error).__name__}") from None
 
 
-def _to_rgb(picture: PillowImage.Image) -> np.ndarray:
-    """uint8 (H, W, 3), transparency put on white; a band of rows at a time, to bound memory."""
+def _to_rgb(picture: PillowImage.Image, clear: Clear | None) -> np.ndarray:
+    """uint8 (H, W, 3), transparency put on white; a part at a time, to bound memory."""
     width, height = picture.size
     if picture.mode in ("I", "F"):
         raise ValueError("has 32-bit pixels, expected 8 bits a channel")
-    clear = picture.has_transparency_data
     pixels = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _BAND // width)
-    for top in range(0, height, rows):
-        below = min(height, top + rows)
-        band = picture.crop((0, top, width, below))
-        if band.mode.startswith("I;16"):
-            grey = np.asarray(band).astype(np.uint16) // 257
-            pixels[top:below] = grey.astype(np.uint8)[:, :, None]
-            continue
-        if clear:
-            band.info = picture.info
-            band = band.convert("RGBA")
-            ground = PillowImage.new("RGBA", band.size, "white")
-            band = PillowImage.alpha_composite(ground, band)
-        pixels[top:below] = np.asarray(band.convert("RGB"))
+    across = min(width, _PART)
+    down = max(1, _PART // across)
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            box = left, top, min(width, left + across), min(height, top + down)
+            part = pixels[top : box[3], left : box[2]]
+            part[:] = _part_to_rgb(picture, box)
+            if clear is not None:
+                part[clear(box)] = 255
     return pixels
+
+
+def _part_to_rgb(picture: PillowImage.Image, box: Box) -> np.ndarray:
+    """uint8, (H, W, 3) or what is spread over that."""
+    part = picture.crop(box)
+    if part.mode.startswith("I;16"):
+        return (np.asarray(part).astype(np.uint16) // 257).astype(np.uint8)[:, :, None]
+    if picture.has_transparency_data:
+        part.info = picture.info
+        part = part.convert("RGBA")
+        ground = PillowImage.new("RGBA", part.size, "white")
+        part = PillowImage.alpha_composite(ground, part)
+    return np.asarray(part.convert("RGB"))
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
