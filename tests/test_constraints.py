@@ -79,7 +79,9 @@ def test_what_is_installed_is_what_was_tested():
         "": "rm -r .venv-newest and make test-newest",
     }[USED]
     installed = _installed()
-    assert {"torch", "torchaudio", "transformers", "numpy", "pytest", "markupsafe"} <= set(installed)
+    assert {"torch", "torchaudio", "transformers", "numpy", "pytest", "markupsafe"} <= set(
+        installed
+    )
     wrong = []
     if USED:
         pins = _pins(USED)

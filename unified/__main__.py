@@ -81,7 +81,9 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def main() -> NoReturn:
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores SIGHUP
+            signal.signal(number, _terminate)
     if DEBUG not in sys.argv:
         hush()
     sys.exit(run(sys.argv[1:]))
