@@ -273,7 +273,7 @@ def _under_ray(
     try:
         import ray.data
     except ImportError:
-        raise ValueError("ray is not installed: pip install 'unified[ray]'") from None
+        raise ValueError("ray is not installed: pip install '.[ray]' in the checkout") from None
     # Workers need not begin in this folder.
     coding = replace(coding, image=_absolute(coding.image), audio=_absolute(coding.audio))
     rows = [{"shard": str(shard.resolve()), "folder": str(folder.resolve())} for shard in shards]
