@@ -25,7 +25,6 @@ from unified.cli_terminal import (
     sampling_with,
     warnings_as_notes,
 )
-
 from unified.parameters import prompt
 
 if TYPE_CHECKING:
