@@ -104,7 +104,7 @@ def describe(
     if KnownSubjects.load(model_directory(model)) is not None:
         height = width = SIDE
     else:
-        stride = loaded.image_tokenizer.stride
+        stride = loaded.sequencer.tokenizer("image").stride
         height, width = (max(1, round(n / stride)) * stride for n in pixels.shape[:2])
     pixels, changed = fit_picture(pixels, height, width)
     if changed:
@@ -165,7 +165,7 @@ def listen(
     from unified_data.pocket.tasks import listen_document
 
     loaded = load_model(model)
-    target = loaded.audio_tokenizer.sample_rate
+    target = loaded.sequencer.tokenizer("audio").sample_rate
     waveform, changes = fit_sound(waveform, rate, target)
     for change in changes:
         note(change)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from unified_base.quiet import our_warnings_alone
 
 if TYPE_CHECKING:
     from unified.cli_live import LiveView
@@ -91,18 +92,9 @@ def result(values: dict[str, Any], as_json: bool, plain: str) -> None:
     print(json.dumps(values, ensure_ascii=False) if as_json else plain, flush=True)
 
 
-@contextmanager
-def warnings_as_notes() -> Iterator[None]:
-    """Warnings of ours become notes; those of libraries are not the user's to act on."""
-
-    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if category is UserWarning:
-            note(str(message))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = show
-        yield
+def warnings_as_notes() -> AbstractContextManager[None]:
+    """Warnings of ours become notes, once more each; those of libraries are not told."""
+    return our_warnings_alone(note)
 
 
 def model_directory(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -33,6 +34,9 @@ MOST_SAMPLES = 100_000  # of one document in one call
 class UnifiedModel:
     """Reads and writes documents of text, pictures and sound.
 
+    Any number of threads may sample from one model at once: each of them gets what it would get
+    alone. Training `hf`, moving it or `use_diffusion` are for when nobody does.
+
     directory: where it was loaded from, None for a new one.
     sampling: the defaults; every method takes others.
     """
@@ -53,6 +57,7 @@ class UnifiedModel:
         self.directory = directory
         self._hf = hf
         self._decoder = decoder
+        self._loading = threading.Lock()
 
     # What it is made of.
 
@@ -84,17 +89,19 @@ class UnifiedModel:
 
         From the first use on, sampling follows the weights of this object.
         """
-        if self._hf is None:
-            assert self.directory is not None
-            self._hf = checkpoint.load_hf(self.directory)
-        return self._hf
+        with self._loading:  # one object, whichever thread asks first
+            if self._hf is None:
+                assert self.directory is not None
+                self._hf = checkpoint.load_hf(self.directory)
+            return self._hf
 
     def decoder(self) -> Decoder:
         """The decoder for sampling: on the CPU, or on the device that `hf` was moved to."""
-        if self._hf is None:
+        hf = self._hf
+        if hf is None:
             assert self._decoder is not None
             return self._decoder
-        return checkpoint.decoder_of(self._hf)
+        return checkpoint.decoder_of(hf)
 
     # Making, loading and saving.
 

@@ -18,6 +18,8 @@ from typing import Any
 
 from unified import checkpoint
 from unified.decoder import Decoder
+from unified.format_reader import parse_format
+from unified.format_spec import Format
 from unified.grammar import Grammar
 from unified.requests import Sampling
 from unified.sequence import Sequencer
@@ -25,7 +27,10 @@ from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_base.whole_folder import whole_folder
 
-__all__ = ["DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "save_model"]
+__all__ = [
+    "DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
+    "save_model",
+]  # fmt: skip
 
 FILE_NAME = "unified.json"
 DTYPES = ("float32", "bfloat16", "float16")
@@ -44,6 +49,29 @@ def model_directory(name_or_path: str | Path) -> Path:
 
         return fetch(str(name_or_path))
     return path
+
+
+def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
+    """Vocabulary, format and sampling defaults of the model in a folder, its decoder unread.
+
+    Of a published checkpoint they are worked out from its tokenizer and config.json. Raises
+    ValueError for a folder without a model, or with a damaged one.
+    """
+    path = directory / FILE_NAME
+    if not path.exists() and (directory / "config.json").exists():
+        from unified.published import open_published
+
+        sequencer, sampling = open_published(directory)
+        return sequencer.vocabulary, sequencer.grammar.format, sampling
+    manifest = checkpoint.read_json(path)
+    try:
+        return (
+            Vocabulary.from_json(manifest["vocabulary"]),
+            parse_format(manifest["format"]),
+            Sampling.from_json(manifest["sampling"]),
+        )
+    except KeyError as missing:
+        raise ValueError(f"{path} has no {missing}") from None
 
 
 def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
@@ -149,7 +177,10 @@ def load_diffusion(directory: Path, tokenizer: Any, **how: Any) -> Any:
 
     if isinstance(tokenizer, DiffusionTokenizer):
         tokenizer = tokenizer.tokenizer
-    return DiffusionTokenizer.beside(directory / "image_tokenizer", tokenizer, **how)
+    folder = directory / "image_tokenizer"
+    if not folder.is_dir():
+        raise ValueError(f"{directory} has no diffusion decoder (it would be {folder}/diffusion)")
+    return DiffusionTokenizer.beside(folder, tokenizer, **how)
 
 
 def _save_media(tokenizer: Any, directory: Path) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["SlimConfig", "rope_of"]
+__all__ = ["PANEL", "SlimConfig", "rope_of"]
+
+PANEL = 32
+"""Outputs of a packed weight that lie side by side (`unified.tiles`)."""
 
 # Ways of stretching rotary positions that do not depend on how long a sequence is.
 _STATIC_ROPE = ("linear", "llama3", "yarn")

@@ -64,6 +64,9 @@ def stream(
     if len(each) != len(documents):
         raise ValueError(f"{len(documents)} documents but {len(each)} sampling; give one for each")
     seeds = seeds_of(seeds, len(documents))
+    for slot in (segment for document in documents for segment in document):
+        if isinstance(slot, Slot) and slot.modality in ("image", "audio"):
+            sequencer.tokenizer(slot.modality)  # what it samples must be decoded
     without: tuple[CodedText, ...] = ()
     if negative is not None and text("negative", negative):
         without = (CodedText(tuple(sequencer.text_tokenizer.encode(negative))),)

@@ -67,16 +67,23 @@ def write_bundles(bundles: Sequence[Bundle]) -> None:
     Raises:
         ValueError: as `write_together` does.
     """
-    with _turn(bundles[0].path):
-        before = [_standing(bundle.path) for bundle in bundles]
+    with _turn(bundles[0].path) as turn:
+        # With what a write that was killed in its midst had still to remove.
+        before = [_standing(bundle.path) + turn.left for bundle in bundles]
         names = [_names(bundle, old) for bundle, old in zip(bundles, before)]
         files = {b.path: b.render(chosen) for b, chosen in zip(bundles, names)}
         for bundle, chosen in zip(bundles, names):
             files |= {bundle.path.parent / chosen[n]: data for n, data in bundle.media.items()}
+        stale = [
+            path
+            for bundle, old, chosen in zip(bundles, before, names)
+            for path in _stale(bundle, old, chosen)
+        ]
+        with writing(bundles[0].path):
+            turn.note(stale)
         _write(files)
-        for bundle, old, chosen in zip(bundles, before, names):
-            for path in _stale(bundle, old, chosen):
-                path.unlink(missing_ok=True)
+        for path in stale:
+            path.unlink(missing_ok=True)
 
 
 # Putting files in their places.
@@ -150,8 +157,20 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """A lock that is held. left: names that the one before, who was killed, had yet to remove."""
+
+    descriptor: int
+    left: bytes
+
+    def note(self, paths: Iterable[Path]) -> None:
+        """Names for whoever comes next, should this process be killed."""
+        os.pwrite(self.descriptor, b"\n".join(os.fsencode(path.name) for path in paths), 0)
+
+
 @contextmanager
-def _turn(path: Path) -> Iterator[None]:
+def _turn(path: Path) -> Iterator[_Turn]:
     """One process at a time: a lock beside the file, removed afterwards."""
     target = output_file(path)
     name = target.with_name(f".{short_name(target)}.lock")
@@ -169,7 +188,7 @@ def _turn(path: Path) -> Iterator[None]:
         if taken:
             time.sleep(_PAUSE)
     try:
-        yield
+        yield _Turn(descriptor, os.pread(descriptor, _MAX_TEXT, 0))
     finally:
         name.unlink(missing_ok=True)
         os.close(descriptor)
@@ -217,11 +236,12 @@ def _holds(path: Path, contents: Iterable[bytes | None]) -> bool:
 
 
 def _stale(bundle: Bundle, old: bytes, names: Mapping[str, str]) -> Iterator[Path]:
-    """Media that the file named before, and those of a write that was killed."""
+    """Media that the file named before and does no more, and those of a write that was killed."""
     new = set(names.values())
     for folder in {os.path.dirname(name) for name in new}:
         kinds = {_numbered(name) for name in new if os.path.dirname(name) == folder}
-        for path in (bundle.path.parent / folder).iterdir():
+        place = bundle.path.parent / folder
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
             name = f"{folder}/{path.name}" if folder else path.name
             ours = name not in new and _numbered(name) in kinds and path.is_file()
             if ours and (_named(name, old) or _CHANGED.search(name)):

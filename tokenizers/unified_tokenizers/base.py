@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unified_base.config import parse_config
+from unified_base.files import regular
 from unified_base.structured import read_json
 from unified_base.text import shown
 from unified_base.whole_folder import whole_folder
@@ -121,7 +122,7 @@ class SavedTokenizer(nn.Module):
             )
         tokenizer = cls(cls.parse_config(entries, str(path / "config.json")))
         try:
-            state = load_file(path / "model.safetensors")
+            state = load_file(regular(path / "model.safetensors", "weights"))
         except (OSError, SafetensorError) as error:
             raise ValueError(
                 f"cannot read the weights of the tokenizer in {path}: {error}"

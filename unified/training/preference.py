@@ -30,6 +30,7 @@ from unified.training.passes import Pass, make_pass, modality_factors
 from unified.training.processes import Processes
 from unified.training.run import Run
 from unified_base.atomic import atomic_write
+from unified_base.files import regular
 
 __all__ = ["PreferenceRun", "preference_slopes"]
 
@@ -191,7 +192,7 @@ def _read_reference(path: Path, made_for: str) -> Tensor | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(regular(path, "reference"), "pt") as file:
             if file.metadata().get("made_for") != made_for:
                 return None
             return file.get_tensor("reference")
