@@ -522,6 +522,20 @@ def test_the_command_makes_codes_of_a_models_tokenizers(unified, cli_model, tmp_
     assert "2 of 2 shards are done already" in err
 
 
+def test_the_command_fails_where_nothing_can_be_coded_and_works_once_repaired(
+    unified, refused, cli_model, tmp_path
+):
+    write(tmp_path / "odd", {"odd": [Document((picture(seed, 50, 70),)) for seed in range(3)]})
+    call = ("data", "tokenize", tmp_path / "odd", "-o", tmp_path / "codes", "--workers", "1")
+    refused(
+        unified(*call), "all 3 documents were left out, 3 of them like k0: segment 0: a picture"
+    )
+    assert not (tmp_path / "codes").exists()
+    code, _, err = unified(*call, "--fit", "96")
+    assert code == 0, err
+    assert "3 documents in 1 shards" in err
+
+
 def test_the_command_says_what_it_needs(unified, refused, cli_model, tmp_path):
     call = ("data", "tokenize", f"{SAMPLE}/heldout-draw-*.tar", "-o", tmp_path / "codes")
     refused(unified(*call, on=None), "whose codes? give --model, or --image or --audio or both")
