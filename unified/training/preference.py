@@ -205,7 +205,7 @@ def _read_reference(path: Path, made_for: str) -> Tensor | None:
         raise ValueError(f"{path} is damaged ({error}); begin the run anew") from None
     if digest not in ("", _digest(reference)):
         raise ValueError(
-            f"{path} is damaged (it does not have the checksum it was saved with); begin the run anew"
+            f"{path} is damaged (its checksum is another); begin the run anew"
         )
     return reference
 
