@@ -307,7 +307,19 @@ def break_value(value: Any, rng: random.Random) -> Any:
         if what == 0:
             del node[at]
         elif what == 1 and isinstance(node, dict):
-            node[rng.choice(("x", "role", "loss", "file", "type", "id", "text"))] = node[at]
+            names = (
+                "x",
+                "role",
+                "loss",
+                "file",
+                "type",
+                "id",
+                "text",
+                "weight",
+                "refusal",
+                "caption",
+            )
+            node[rng.choice(names)] = node[at]
         elif what == 1:
             node.insert(at, copy.deepcopy(node[at]))
         elif what == 2:

@@ -1,7 +1,8 @@
 """The command `unified`: runs the command line and turns errors into one line and an exit code.
 
 0 done; 2 a mistake of the user's (bad input, an unwritable folder, an unknown subject, libraries
-that do not fit together); 1 a fault of ours; 130 interrupted. `--debug`, anywhere on the line, shows the traceback.
+that do not fit together); 1 a fault of ours; 130 interrupted. `--debug`, anywhere on the line,
+shows the traceback, and all that libraries warn of.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import FrameType
 from typing import NoReturn
+
+from unified_base.quiet import hush, our_warnings_alone
 
 DEBUG = "--debug"
 
@@ -20,10 +24,13 @@ def run(arguments: Sequence[str]) -> int:
     stop = arguments.index("--") if "--" in arguments else len(arguments)
     debug = DEBUG in arguments[:stop]
     rest = [a for i, a in enumerate(arguments) if a != DEBUG or i >= stop]
+    # Whoever looks for a fault sees all that libraries say.
+    others = nullcontext() if debug else our_warnings_alone(_note)
     try:
         from unified.cli import app
 
-        app(rest, prog_name="unified")
+        with others:
+            app(rest, prog_name="unified")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if code == 130:
@@ -64,6 +71,10 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def _note(text: str) -> None:
+    _say(f"note: {text}")
+
+
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     # As an exception, so that files written beside their destination are removed.
     sys.exit(128 + signum)
@@ -73,6 +84,8 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores SIGHUP
             signal.signal(number, _terminate)
+    if DEBUG not in sys.argv:
+        hush()
     sys.exit(run(sys.argv[1:]))
 
 

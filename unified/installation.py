@@ -29,7 +29,7 @@ _LONGEST = 160
 
 @dataclass(frozen=True)
 class _Failure:
-    """`package` could not be loaded; `other`: the one that lacked something, where that is known."""
+    """`package` could not be loaded; `other`: the one that lacked something, where it is known."""
 
     package: str
     other: str | None
@@ -109,10 +109,9 @@ def _told(failure: _Failure) -> str:
     reason = safe(" ".join(str(failure.error).split()))[:_LONGEST]
     fits = f"does not load beside {told}" if told else "does not load"
     names = dict.fromkeys([package, *beside, *moved]) if moved else [package]
-    return (
-        f"{package} {here} {fits} ({type(failure.error).__name__}: {reason}); install the "
-        f"versions that were tested together: {_command(list(names), anew=not moved)}"
-    )
+    mend = "install the versions that were tested together" if moved else "install it anew"
+    command = _command(list(names), anew=not moved)
+    return f"{package} {here} {fits} ({type(failure.error).__name__}: {reason}); {mend}: {command}"
 
 
 def _command(packages: list[str], anew: bool) -> str:

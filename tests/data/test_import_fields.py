@@ -10,7 +10,7 @@ import pytest
 
 from unified_base.images import load_image
 from unified_data.document import Image, Text
-from unified_data.importers import Sample, importer
+from unified_data.importers import Sample, importer, pairs
 from unified_data.importers.run import import_shards
 from unified_data.shards import document_of
 
@@ -173,6 +173,40 @@ def test_media_in_the_forms_of_the_api(talk, media_files):
     assert segments[4:] == (pictured(media_files, "a.png", "response"),)
 
 
+def test_media_in_the_forms_of_chat_templates(talk, media_files):
+    data = base64.b64encode((media_files / "a.png").read_bytes()).decode()
+    parts = [
+        {"type": "image", "url": "a.png", "text": None}, {"type": "image", "path": "a.png"},
+        {"type": "image", "base64": data}, {"type": "image", "image": ["a.png"], "alt": "x"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}},
+        {"type": "image", "index": 0}, {"type": "image", "index": 1, "image": None},
+    ]  # fmt: skip
+    said = {"role": "assistant", "content": [{"type": "text", "text": "Me.", "annotations": []}]}
+    segments = talk({"role": "user", "content": parts}, said, images=["a.png", "a.png"])
+    assert segments == (*[pictured(media_files, "a.png")] * 7, answer("Me."))
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ({"type": "image", "index": 1}, "turn 0 asks for image 1, but it is the turn of image 0"),
+        ({"type": "image", "index": "0"}, "turn 0 has index '0'"),
+        ({"type": "image", "image": "a.png", "path": "b.jpg"}, "'image' and 'path', expected one"),
+        ({"type": "image", "source": {"type": "file", "file_id": "x"}}, "neither base64 nor a url"),
+        ({"type": "image", "base64": 7}, "an image that is no base64 text"),
+        ({"type": "image", "audio": "s.flac"}, "a part of type 'image' with 'audio'"),
+        ({"type": "text", "text": "x", "image": "a.png"}, "a part of type 'text' with 'image'"),
+        ({"type": "image_url", "image_url": "a.png", "text": "x"}, "type 'image_url' with 'text'"),
+        ({"type": "image", "image": 7}, "'image' is a whole number, expected file names"),
+    ],
+)
+def test_a_part_that_holds_something_else_is_refused_by_name(talk, part, reason):
+    result = talk({"role": "user", "content": [part]}, {"role": "assistant", "content": "Me."},
+                  images=["a.png"])  # fmt: skip
+    with pytest.raises(ValueError, match=reason):
+        raise ValueError(result)
+
+
 # Tags as words.
 
 
@@ -243,6 +277,15 @@ def test_transcripts_of_hh_rlhf_are_conversations(tmp_path):
 
 
 # What is counted.
+
+
+@pytest.mark.parametrize("weight", [0, 0.5, 2, "0", "x", [1], 10**30, False])
+def test_the_weight_of_a_record_is_refused_where_it_says_something(tmp_path, media_files, weight):
+    row = {"text": "x", "image": "a.png", "weight": 1.0}
+    source = lines(tmp_path / "x.jsonl", {**row, "weight": weight}, row, {**row, "weight": "1"})
+    refused, *rest = read("pairs", source, media_files)
+    assert "x.jsonl line 1: its 'weight' is " in refused
+    assert [segments[0] for segments in rest] == [asked("x")] * 2
 
 
 def test_ignored_fields_are_reported_once_in_the_summary(tmp_path, media_files):
@@ -384,6 +427,15 @@ def test_a_field_of_a_table_may_be_as_long_as_a_line(tmp_path, media_files):
     (tmp_path / "x.csv").write_text(f'text,image\n{text},a.png\n"{text}\n{text}",a.png\n')
     first, second = read("pairs", tmp_path / "x.csv", media_files)
     assert (first[0], second[0]) == (asked(text), asked(f"{text}\n{text}"))
+
+
+def test_a_row_of_many_lines_is_bounded(tmp_path, media_files, monkeypatch):
+    monkeypatch.setattr(pairs, "MAX_ROW", 300)
+    long = ",".join(['"' + "x" * 90 + '\n"'] * 9)
+    (tmp_path / "x.csv").write_text(f"text,image\n{long}\nx,a.png\n")
+    first, *_ = read("pairs", tmp_path / "x.csv", media_files)
+    assert first.startswith("x.csv row 1: it cannot be read, nor can lines 2 to 4 of the file: ")
+    assert first.endswith("it is longer than 300 bytes")
 
 
 def test_tables_with_tabs_and_crlf_and_a_folder_of_them(tmp_path, media_files):

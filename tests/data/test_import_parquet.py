@@ -84,6 +84,13 @@ def test_pictures_with_captions(tmp_path, media):
     ]  # fmt: skip
 
 
+def test_the_weight_of_a_row_is_seen(tmp_path, media):
+    rows = [{"image": media("a.png"), "text": "x", "weight": weight} for weight in (1.0, 0.0)]
+    first, second = outcomes(table(tmp_path / "x.parquet", rows))
+    assert first[0] == asked("x")
+    assert "its 'weight' is 0.0" in second
+
+
 def test_sounds_with_transcriptions_in_three_forms(tmp_path, media):
     waveform, rate = load_audio_of(media)
     rows = [{"audio": media("s.flac"), "sentence": "one"}]
@@ -171,6 +178,15 @@ def test_messages_of_parts_with_pictures_beside_them(tmp_path, media):
     assert "it has 'tools'" in outcomes(table(tmp_path / "y.parquet", tools))[0]
 
 
+def test_turns_may_be_a_json_text(tmp_path, media):
+    rows = [{"conversations": text, "image": media("a.png")}
+            for text in (json.dumps(TURNS), "[" * 999, "7")]  # fmt: skip
+    first, *rest = outcomes(table(tmp_path / "x.parquet", rows))
+    assert first == (media.pictured("a.png", "prompt"), asked("What?"), answer("A cat."))
+    assert "the text in 'conversations' is" in rest[0]
+    assert "'conversations' is a whole number, expected a list" in rest[1]
+
+
 def test_the_cauldron_has_its_pictures_first(tmp_path, media):
     texts = [{"user": "What <image>?", "assistant": "A cat.", "source": "s"},
              {"user": "Sure?", "assistant": "Yes.", "source": "s"}]  # fmt: skip
@@ -244,6 +260,30 @@ def test_a_folder_is_read_in_order_and_its_splits_are_told_apart(tmp_path, media
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no files ending in"):
         outcomes(tmp_path / "empty")
+
+
+def test_of_several_files_a_broken_one_is_skipped_and_said(tmp_path, media):
+    for name in ("a", "c"):
+        table(tmp_path / f"{name}.parquet", [{"image": media("a.png"), "text": name}])
+    (tmp_path / "b.parquet").write_bytes(b"PAR1")
+    table(tmp_path / "d.parquet", [{"x": 1}])
+    first, second, third, fourth = outcomes(tmp_path)
+    assert (first[0], third[0]) == (asked("a"), asked("c"))
+    assert "all of its rows: " in second
+    assert "b.parquet cannot be read: it is no Parquet file" in second
+    assert "d.parquet: its columns are ['x']" in fourth
+
+
+def test_one_split_under_another_name_and_several_folders_are_said(tmp_path, media):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        table(tmp_path / name / "test-00000-of-00001.parquet",
+              [{"image": media("a.png"), "text": name}])  # fmt: skip
+    notes = []
+    report = import_shards("parquet", tmp_path, tmp_path / "out", tell=notes.append)
+    assert report["samples"] == 2
+    assert notes[0] == "what is imported is test, and is called train; see --split"
+    assert "the files lie in 2 folders" in notes[1]
 
 
 def test_without_pyarrow_nothing_is_begun(tmp_path, monkeypatch):

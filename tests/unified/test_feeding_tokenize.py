@@ -296,6 +296,14 @@ def test_a_shard_that_changed_or_lost_its_codes_is_done_again(coder, shards, tmp
     assert len(stored(folder, "train-b-00000.tar")) == 3
 
 
+def test_a_shard_that_no_index_could_name_is_refused_before_it_is_coded(coder, shards, tmp_path):
+    named = tmp_path / "my shard.tar"
+    named.write_bytes(shards[0].read_bytes())
+    with pytest.raises(ValueError, match=r"my shard\.tar would become .* rename it"):
+        tokenize_shards([named], tmp_path / "codes", coder)
+    assert not (tmp_path / "codes").exists()
+
+
 def test_a_folder_keeps_the_codes_of_one_tokenizer(coder, shards, tmp_path, tiny_tokenizers):
     folder = tmp_path / "codes"
     tokenize_shards(shards[:2], folder, coder)

@@ -5,7 +5,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,19 +22,30 @@ PACK = (
 COUNTED = PACK + "; from unified.tiles import _pack; print(sum(_pack.stats.cache_hits.values()))"
 
 
-def start(code: str, path: Path = ROOT, **environment: str) -> subprocess.Popen[str]:
+def start(
+    code: str, path: Path = ROOT, like_others: bool = False, **environment: str
+) -> subprocess.Popen[str]:
+    """like_others: what the modes of files and folders forbid is forbidden to root too."""
     folders = [path, path / "tokenizers", path / "data", path / "base"]
     cleared = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
     env = {**cleared, "PYTHONPATH": os.pathsep.join(map(str, folders)), **environment}
+    command = [sys.executable, "-c", code]
+    if like_others and os.getuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write everywhere, and there is no setpriv")
+        rights = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--bounding-set={rights}", "--inh-caps=-all", *command]
     return subprocess.Popen(
-        [sys.executable, "-c", code], env=env, text=True, stdout=subprocess.PIPE,
+        command, env=env, cwd=path, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
-def run(code: str, path: Path = ROOT, **environment: str) -> tuple[list[str], list[str]]:
+def run(
+    code: str, path: Path = ROOT, like_others: bool = False, **environment: str
+) -> tuple[list[str], list[str]]:
     """Lines of stdout and stderr of a process that ends well."""
-    process = start(code, path, **environment)
+    process = start(code, path, like_others, **environment)
     out, err = process.communicate()
     assert process.returncode == 0, err
     return out.splitlines(), err.splitlines()
@@ -173,14 +183,11 @@ def test_files_of_older_sources_and_abandoned_ones_go(tmp_path):
 
 
 @pytest.fixture
-def opened():
-    """A folder that everybody may look into; pytest's own are for its user alone."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    for path in (folder, *folder.rglob("*")):
+def opened(tmp_path):
+    """A folder whose folders may be closed, until they are to go."""
+    yield tmp_path
+    for path in (tmp_path, *tmp_path.rglob("*")):
         path.chmod(0o755)
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -197,28 +204,24 @@ def installed(opened):
     return folder
 
 
-# As somebody who may write nowhere: root may, whatever the modes say.
-_NOBODY = "import os; os.getuid() or os.setuid(65534); "
-
-
 def test_where_nothing_can_be_written_a_temporary_folder_serves(installed, opened):
     temporary = opened / "temporary"
     temporary.mkdir()
     temporary.chmod(0o777)
-    place = {"TMPDIR": str(temporary), "HOME": "/nonexistent", "XDG_CACHE_HOME": ""}
-    out, err = run(_NOBODY + COUNTED, installed, **place)
+    place = {"TMPDIR": str(temporary), "HOME": "/dev/null/home", "XDG_CACHE_HOME": ""}
+    out, err = run(COUNTED, installed, True, **place)
     assert out == ["66.0", "0"]
     assert len(err) == 1
     assert err[0].startswith("note: compiled kernels are kept in a temporary folder: ")
-    assert run(_NOBODY + COUNTED, installed, **place) == (["66.0", "1"], [])
+    assert run(COUNTED, installed, True, **place) == (["66.0", "1"], [])
     (own,) = temporary.iterdir()
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
 
 
 def test_where_nothing_at_all_can_be_written_there_is_no_cache(installed):
-    code = _NOBODY + "import tempfile; tempfile.tempdir = '/nonexistent'; " + COUNTED
-    place = {"HOME": "/nonexistent", "NUMBA_CACHE_DIR": "/nonexistent/either"}
-    out, err = run(code, installed, **place)
+    code = "import tempfile; tempfile.tempdir = '/dev/null/home'; " + COUNTED
+    place = {"HOME": "/dev/null/home", "NUMBA_CACHE_DIR": "/dev/null/either"}
+    out, err = run(code, installed, True, **place)
     assert out == ["66.0", "0"]
     assert len(err) == 1
     assert err[0].startswith("note: compiled kernels are not kept: ")
@@ -228,13 +231,13 @@ def test_a_folder_of_somebody_else_in_the_temporary_one_is_not_used(installed, o
     if os.getuid():
         pytest.skip("needs to act as two users")
     temporary = opened / "temporary"
-    trap = temporary / "unified-kernels-{os.getuid()}"
+    trap = temporary / f"unified-kernels-{os.getuid()}"
     trap.mkdir(parents=True)
     os.chown(trap, 65533, 65533)
     for folder in (temporary, trap):
         folder.chmod(0o777)
-    place = {"TMPDIR": str(temporary), "HOME": "/nonexistent", "XDG_CACHE_HOME": ""}
-    out, err = run(_NOBODY + COUNTED, installed, **place)
+    place = {"TMPDIR": str(temporary), "HOME": "/dev/null/home", "XDG_CACHE_HOME": ""}
+    out, err = run(COUNTED, installed, True, **place)
     assert out == ["66.0", "0"]
     assert [line.partition(": ")[2].partition(":")[0] for line in err] == [
         "compiled kernels are not kept"
@@ -248,6 +251,6 @@ def test_commands_without_kernels_import_no_numba(arguments):
         f"import sys; from unified.__main__ import run; code = run({arguments!r}); "
         "print('numba' in sys.modules, code)"
     )
-    out, err = run(code, NUMBA_CACHE_DIR="/nonexistent", HOME="/nonexistent")
+    out, err = run(code, NUMBA_CACHE_DIR="/dev/null/home", HOME="/dev/null/home")
     assert out[-1] == "False 0"
     assert err == []

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from unified_base.quiet import no_progress_bars
 from unified_tokenizers.base import Codes, read_entries, saved_whole
 from unified_tokenizers.hub import SETTINGS_FILE, HubOptions, checkpoint_folder
 
@@ -76,7 +77,8 @@ def load_codec(name_or_path: str | os.PathLike[str], **options: Any) -> Any:
         )
     module, name = _ADAPTERS[model_type]
     adapter = getattr(import_module(f"unified_tokenizers.{module}"), name)
-    return adapter.from_pretrained(path, **settings)
+    with no_progress_bars():
+        return adapter.from_pretrained(path, **settings)
 
 
 class CodecAdapter(nn.Module, ABC):

@@ -26,6 +26,7 @@ from unified.feeding.coder import Coder
 from unified.feeding.stored_codes import StoredCodes, read_stored_codes
 from unified_base.processes import in_processes
 from unified_base.shard_sums import sums_path
+from unified_data.shard_index import is_shard_name
 from unified_data.shards import INDEX, ShardInfo, read_index, write_index
 from unified_tokenizers import load_tokenizer
 
@@ -136,6 +137,11 @@ def _advice(reason: str, stored: StoredCodes) -> str:
 def _check(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
     names: dict[str, Path] = {}
     for shard in shards:
+        if not is_shard_name(shard.name):
+            raise ValueError(
+                f"shard {shard} would become one of the same name, which must be of letters, "
+                "digits, '.', '-' and '_' and end in .tar; rename it"
+            )
         if names.setdefault(shard.name, shard) is not shard:
             raise ValueError(
                 f"{names[shard.name]} and {shard} would both become {folder / shard.name}; "

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from unified_base.images import decode_image, encode_png
+from unified_base.media_source import AUDIO_ENDINGS, IMAGE_ENDINGS
 from unified_base.sounds import decode_audio, encode_audio
 from unified_base.structured import MAX_JSON
 from unified_base.text import safe, shown
@@ -28,8 +29,6 @@ MAX_TOTAL = 512 << 20
 
 _MAX_REASON = 500
 _IMAGES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"))
-_AUDIO_NAMES = (".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
-_IMAGE_NAMES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,28 @@ def make_key(number: int, hint: Any = None) -> str:
     return key
 
 
+def check_weight(value: Any) -> None:
+    """Raises ValueError for a record's `weight` other than 1, which no document can hold.
+
+    Turns of a conversation have weights, and the sources of a run have shares.
+    """
+    try:
+        usual = value in (None, "") or float(value) == 1.0
+    except (TypeError, ValueError, OverflowError):
+        usual = False
+    if not usual:
+        raise ValueError(
+            f"its 'weight' is {shown(value)}; give weights to the turns, or shares to the sources "
+            "of a run"
+        )
+
+
 def media_kind(name: str) -> str | None:
     """ "image" or "audio" by a file name's ending, None for any other."""
     lower = name.lower()
-    if lower.endswith(_IMAGE_NAMES):
+    if lower.endswith(IMAGE_ENDINGS):
         return "image"
-    return "audio" if lower.endswith(_AUDIO_NAMES) else None
+    return "audio" if lower.endswith(AUDIO_ENDINGS) else None
 
 
 class DocumentBuilder:
@@ -108,6 +123,8 @@ class DocumentBuilder:
         """Count the fields of a record that are not among those used. where: before their names."""
         for name, value in record.items():
             if name not in used:
+                if name == "weight":
+                    check_weight(value)
                 self.ignore(f"{where}{name}", value)
 
     def text(

@@ -8,14 +8,15 @@ other field is counted as ignored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from unified_base.text import shown
 from unified_data.document import MAX_LOSS, Role
-from unified_data.importers.builder import DocumentBuilder
-from unified_data.importers.embedded import Embedded, Name, data_address, media_name
-from unified_data.importers.source import expect, names_of
+from unified_data.importers.builder import DocumentBuilder, check_weight
+from unified_data.importers.embedded import Name
+from unified_data.importers.parts import Part, Verbatim, contents
+from unified_data.importers.source import expect
 from unified_data.importers.tags import Place, Tags, count_tags, split_at_tags
 
 __all__ = [
@@ -45,13 +46,6 @@ _REFUSED = ("reasoning_content", "reasoning", "thinking", "tool_calls", "functio
 _KNOWN = (*_WHO, *_WHAT, *_WEIGHTS, *_REFUSED, "refusal")
 
 
-class _Verbatim(str):
-    """The text of a part that says it is text: no tag in it is a place."""
-
-
-_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-
-
 def add_turns(
     builder: DocumentBuilder,
     turns: Any,
@@ -62,10 +56,10 @@ def add_turns(
     """Add a conversation: what the system and the user say is prompt, the rest is response.
 
     turns: a list of {"from" or "role": who, "value" or "content": text}; the text may also be a
-    list of {"type": "text" | "image" | "audio" | "image_url" | "input_audio", ...}. A tag <image>
-    or <audio> takes the next name of that kind in `media`; the line break beside it goes with it.
-    Of a kind that `media` lacks there are no tags. answered: whether some turn must be a response.
-    only_apart: which tags are places, see `tags`; by default as the number of files has it.
+    list of parts (see `parts`). A tag <image> or <audio> takes the next name of that kind in
+    `media`; the line break beside it goes with it. Of a kind that `media` lacks there are no tags.
+    answered: whether some turn must be a response. only_apart: which tags are places, see `tags`;
+    by default as the number of files has it.
 
     Raises ValueError for anything else, where places and names differ in number, and for a turn
     (but one of the system's) that says nothing.
@@ -85,13 +79,19 @@ def add_turns(
     for number, turn in enumerate(turns):
         role, loss, says = role_of(turn), _weight(turn, f"turn {number}"), False
         builder.ignore_others(turn, _KNOWN, "turn.")
-        for part in _contents(turn, number):
+        for part in _contents(turn, number, builder.ignore):
             for piece in _pieces(part, apart, builder):
                 says |= not isinstance(piece, str) or bool(piece.strip())
                 if isinstance(piece, str):
                     builder.text(str(piece), role, loss=loss)
                 elif isinstance(piece, Place):
-                    asked[piece.kind] = asked.get(piece.kind, 0) + 1
+                    place = asked.get(piece.kind, 0)
+                    if piece.index not in (None, place):
+                        raise ValueError(
+                            f"turn {number} asks for {piece.kind} {shown(piece.index)}, but it is "
+                            f"the turn of {piece.kind} {place}; they are taken in their order"
+                        )
+                    asked[piece.kind] = place + 1
                     if waiting.get(piece.kind):
                         builder.add(piece.kind, waiting[piece.kind].pop(0), role, loss)
                 else:
@@ -125,9 +125,9 @@ def tags_of(turns: Iterable[Any], kind: str) -> Tags:
     count = Tags()
     for number, turn in enumerate(turns):
         for part in _contents(turn, number):
-            if isinstance(part, str) and not isinstance(part, _Verbatim):
+            if isinstance(part, str) and not isinstance(part, Verbatim):
                 count += count_tags([part], kind)
-            elif part == Place(kind):
+            elif isinstance(part, Place) and part.kind == kind:
                 count += Tags(1, 1)
     return count
 
@@ -153,18 +153,12 @@ def refuse_fields(record: dict[str, Any], names: Iterable[str]) -> None:
     for name in names:
         if record.get(name) not in (None, "", "[]", [], {}, False):
             raise ValueError(f"it has {shown(name)}, which a document cannot hold")
-    if record.get("weight") not in (None, 1):
-        raise ValueError(
-            f"its 'weight' is {shown(record['weight'])}; give weights to the turns, or shares to "
-            "the sources of a run"
-        )
+    check_weight(record.get("weight"))
 
 
-def _pieces(
-    part: str | Place | tuple[str, Name], apart: dict[str, bool], builder: DocumentBuilder
-) -> list[Any]:
+def _pieces(part: Part, apart: dict[str, bool], builder: DocumentBuilder) -> list[Any]:
     """A part of a turn, of a text its places and what is between them."""
-    if not isinstance(part, str) or isinstance(part, _Verbatim):
+    if not isinstance(part, str) or isinstance(part, Verbatim):
         return [part]
     pieces, words = split_at_tags(part, apart)
     for kind in words:
@@ -209,8 +203,10 @@ def _weight(turn: dict[str, Any], where: str) -> float | None:
     return float(next(iter(weights.values())))
 
 
-def _contents(turn: Any, number: int) -> Iterator[str | Place | tuple[str, Name]]:
-    """What a turn holds: texts, places of files, and media with their names."""
+def _contents(
+    turn: Any, number: int, ignore: Callable[[str], None] = lambda name: None
+) -> Iterator[Part]:
+    """What a turn holds; a refusal is its text."""
     if not isinstance(turn, dict):
         return
     content, refusal = _either(turn, _WHAT), turn.get("refusal")
@@ -218,38 +214,4 @@ def _contents(turn: Any, number: int) -> Iterator[str | Place | tuple[str, Name]
         if content not in (None, "", []) or not isinstance(refusal, str):
             raise ValueError(f"turn {number} has a refusal that is no text, or beside its content")
         content = refusal
-    for part in content if isinstance(content, list) else [content]:
-        if isinstance(part, str):
-            if part.strip():
-                yield part
-            continue
-        kind = part.get("type") if isinstance(part, dict) else None
-        field = _TEXT_PARTS.get(kind) if isinstance(kind, str) else None
-        if field is not None and isinstance(part.get(field), str):
-            yield _Verbatim(part[field])
-        elif kind in ("image", "audio"):
-            names = names_of(part, kind)
-            yield from ((kind, name) for name in names)
-            if not names:
-                yield Place(kind)
-        elif kind == "image_url":
-            yield "image", _address(part.get("image_url"), number)
-        elif kind == "input_audio":
-            yield "audio", _sound(part.get("input_audio"), number)
-        else:
-            what = f" but {shown(kind)}" if isinstance(kind, str) else ""
-            raise ValueError(f"turn {number} holds neither text nor a picture or sound{what}")
-
-
-def _address(value: Any, number: int) -> Name:
-    address = value.get("url") if isinstance(value, dict) else value
-    if not isinstance(address, str) or not address:
-        raise ValueError(f"turn {number} has an image_url without a url")
-    return media_name(address)
-
-
-def _sound(value: Any, number: int) -> Embedded:
-    data = value.get("data") if isinstance(value, dict) else None
-    if not isinstance(data, str):
-        raise ValueError(f"turn {number} has an input_audio without data")
-    return data_address(f"data:audio;base64,{data}")
+    yield from contents(content, f"turn {number}", ignore)

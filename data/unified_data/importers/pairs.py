@@ -25,6 +25,8 @@ from unified_data.importers.source import (
 
 MAX_FIELD = MAX_JSON
 """Bytes of a table's field, and of a line of its file."""
+MAX_ROW = 4 * MAX_JSON
+"""Bytes of a row, whose fields may go over many lines."""
 _TEXTS = ("text", "caption")
 _MEDIA = ("image", "audio")
 _TABLES = {".csv": ",", ".tsv": "\t"}
@@ -94,7 +96,8 @@ def _rows(stream: IO[bytes], path: Path) -> Iterator[dict[str, Any] | ValueError
     Quotes must be as RFC 4180 has them: a lenient reader would change fields without a word.
     """
     csv.field_size_limit(MAX_FIELD)  # of the whole process; Python's own limit is 131,072
-    reader = csv.reader(_TextLines(stream), delimiter=_TABLES[path.suffix.lower()], strict=True)
+    text = _TextLines(stream)
+    reader = csv.reader(text, delimiter=_TABLES[path.suffix.lower()], strict=True)
     try:
         header = next(reader, [])
     except (csv.Error, ValueError) as error:
@@ -105,7 +108,7 @@ def _rows(stream: IO[bytes], path: Path) -> Iterator[dict[str, Any] | ValueError
     if len(set(header)) != len(header):
         raise ValueError(f"{path} has two columns of one name: {shown(header, 300)}")
     while True:
-        before = reader.line_num
+        before, text.size = reader.line_num, 0
         try:
             row = next(reader, None)
         except (csv.Error, ValueError) as error:
@@ -125,12 +128,13 @@ class _TextLines:
     """Lines as text; what is not UTF-8 stays a lone surrogate, which no document takes.
 
     A line that is too long raises its ValueError, and the next call goes on after it, as no
-    generator could.
+    generator could. size: bytes since it was last set to 0.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._lines = lines(stream)
         self._encoding = "utf-8-sig"
+        self.size = 0
 
     def __iter__(self) -> _TextLines:
         return self
@@ -139,6 +143,9 @@ class _TextLines:
         line = next(self._lines)
         if isinstance(line, ValueError):
             raise line
+        self.size += len(line)
+        if self.size > MAX_ROW:
+            raise ValueError(f"it is longer than {MAX_ROW:,} bytes")
         text = line.decode(self._encoding, "surrogateescape")
         self._encoding = "utf-8"
         return text

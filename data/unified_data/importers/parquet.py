@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def read(
     images: the folder of media that rows only name. form: see `FORMS`. split: of a folder that has
     several (train-00000-of-00005.parquet), the one to read. tell: called with what was chosen.
 
-    Raises ValueError where pyarrow is missing, before anything is read, and for files that cannot
-    be read or whose columns are of no form.
+    Raises ValueError where pyarrow is missing, before anything is read, and for a file that cannot
+    be read or whose columns are of no form; of several such a file is skipped.
     """
     pyarrow_modules()
     say = tell or (lambda text: None)
@@ -60,14 +61,16 @@ def _documents(
     number = 0
     before = ""
     for path in files:
-        with ParquetRows.open(path) as rows:
-            columns = Columns(
-                {name: str(kind) for name, kind in rows.types.items()}, class_names(rows.metadata)
-            )
+        with ExitStack() as stack:
             try:
-                chosen = choose_form(columns, form)
+                rows = stack.enter_context(ParquetRows.open(path))
+                chosen = _form_of(rows, path, form)
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
+                if len(files) == 1:
+                    raise
+                yield Skipped.because(make_key(number, path.stem), f"all of its rows: {error}")
+                number += 1
+                continue
             if str(chosen) != before:
                 before = str(chosen)
                 say(f"{path.name}: read as {chosen}")
@@ -76,6 +79,14 @@ def _documents(
             for where, row in rows.rows(chosen.columns):
                 yield from _row(make, number, f"{path.name} {where}", chosen, row, unread)
                 number += 1
+
+
+def _form_of(rows: ParquetRows, path: Path, asked: str) -> Form:
+    kinds = {name: str(kind) for name, kind in rows.types.items()}
+    try:
+        return choose_form(Columns(kinds, class_names(rows.metadata)), asked)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _row(
@@ -179,6 +190,10 @@ def _files(source: Path, split: str | None, say: Tell) -> list[Path]:
         left_out = {name: count for name, count in counts.items() if name != split}
         say("left out: " + ", ".join(f"{name} ({n} files)" for name, n in left_out.items()))
         files = [path for path, part in parts.items() if part is None or part["split"] == split]
+    elif counts and split is not None and split not in counts:
+        say(f"what is imported is {next(iter(counts))}, and is called {split}; see --split")
+    if len(folders := {path.parent for path in files}) > 1:
+        say(f"the files lie in {len(folders)} folders, perhaps of different data; all are read")
     for path in files:
         part = parts[path]
         if part is not None and part["number"] == "00000":

@@ -23,8 +23,13 @@ _TEXTS = ("text", "caption", "captions", "txt", "transcription", "transcript", "
           "sentences", "description", "label", "labels")  # fmt: skip
 _TURNS = ("messages", "conversations", "conversation")
 _NAMES = ("id", "data_id", "__key__")
-# Columns whose content a record's importer refuses, so that it must be seen.
-_SEEN = ("system", "tools", "functions", "video", "videos", "weight")
+# Columns that an importer takes or refuses by what is in them, by its kind.
+_SEEN = {
+    "sharegpt": ("system", "tools", "functions", "video", "videos", "weight"),
+    "preferences": ("system", "tools", "videos", "weight"),
+    "obelics": ("weight",),
+    "pairs": ("weight",),
+}
 
 Record = dict[str, Any]
 
@@ -73,7 +78,8 @@ def choose_form(columns: Columns, asked: str = "auto") -> Form:
         kind = "llava" if (name, asked) == ("sharegpt", "llava") else name
         if asked in ("auto", kind) and (form := look(columns, kind)) is not None:
             named = columns.first(_NAMES)
-            more = {name: name for name in _SEEN if name in columns.kinds}
+            seen = _SEEN.get(name, ())
+            more = {column: column for column in seen if column in columns.kinds}
             more |= {} if named is None else {"id": named}
             return Form(form.kind, {**more, **form.roles}, form.convert)
     wanted = "any form that is known" if asked == "auto" else f"the form {asked}"
@@ -118,7 +124,7 @@ def _sharegpt(columns: Columns, kind: str) -> Form | None:
     turns = columns.first(_TURNS)
     if turns is None:
         return None
-    return Form(kind, {"conversations": turns, **_media(columns)})
+    return Form(kind, {"conversations": turns, **_media(columns)}, _parsed)
 
 
 def _cauldron(columns: Columns, kind: str) -> Form | None:
@@ -159,6 +165,14 @@ _LOOKS: dict[str, Callable[[Columns, str], Form | None]] = {
 def _media(columns: Columns) -> dict[str, str]:
     chosen = {"image": columns.first(_IMAGES), "audio": columns.first(_AUDIOS)}
     return {name: column for name, column in chosen.items() if column is not None}
+
+
+def _parsed(record: Record) -> list[Record]:
+    """Turns that are a JSON text, as some files have them, as values."""
+    turns = record.get("conversations")
+    if isinstance(turns, str):
+        record["conversations"] = parse_json(turns, "the text in 'conversations'")
+    return [record]
 
 
 def _class(record: Record, names: list[str]) -> list[Record]:

@@ -22,9 +22,10 @@ _TAG = re.compile(
 
 @dataclass(frozen=True)
 class Place:
-    """Where the next file of a kind goes: "image" or "audio"."""
+    """Where the next file of a kind ("image" or "audio") goes. index: which that must be."""
 
     kind: str
+    index: int | None = None
 
 
 @dataclass(frozen=True)
