@@ -24,7 +24,7 @@ __all__ = ["MAX_PIXELS", "decode_image", "encode_png", "load_image", "save_png"]
 
 MAX_PIXELS = 64_000_000
 
-# Filters are the whole process's: threads that put them back out of turn would change them for good.
+# Filters are the whole process's: threads that put them back out of turn change them for good.
 _filtering = threading.Lock()
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
