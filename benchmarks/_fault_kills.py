@@ -22,7 +22,7 @@ from _fault_inputs import make_inputs
 from _fault_points import Case, Outcome, in_child, names_output, snapshot, try_case
 from _shared import say
 
-QUICK, ALL = 2, 40
+QUICK, ALL = 2, 16
 """Calls at most of each command at which it is killed."""
 _SIZES = (16, 64, 256, 1024)
 """KiB of the disks that are too small."""

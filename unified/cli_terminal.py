@@ -53,7 +53,10 @@ Seed = Annotated[
 MaxTextIds = Annotated[
     int | None,
     typer.Option(
-        "--max-text-ids", min=1, help="Ids of each text, at most (default: the model's, or 512)."
+        "--max-text-ids",
+        min=1,
+        max=10**9,
+        help="Ids of each text, at most (default: the model's, or 512).",
     ),
 ]
 MaxRepeats = Annotated[
@@ -61,6 +64,7 @@ MaxRepeats = Annotated[
     typer.Option(
         "--max-repeats",
         min=0,
+        max=10**9,
         help="A text ends when it has so many copies of one phrase on end (default: the model's, "
         "or 4; 0: never).",
     ),

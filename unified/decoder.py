@@ -105,7 +105,12 @@ class StaticCache:
         self.turns = turns
         self.lengths = [0] * rows
         # New pages are cleared when they are touched: 8% of the time that sixteen pictures take.
-        weakref.finalize(self, spare.append, memory)
+        self._returning = weakref.finalize(self, spare.append, memory)
+
+    def keep_memory(self) -> None:
+        """Let no other cache have the memory of this one: it holds what is no number, which stays
+        so when it is multiplied by zero."""
+        self._returning.detach()
 
     def fork(self, source: int, target: int, length: int | None = None) -> None:
         length = self.lengths[source] if length is None else length
@@ -238,6 +243,8 @@ class SlimDecoder:
         for place, count in zip(places, counts):
             cache.lengths[place] += count
         mean_square = np.einsum("td,td->t", x, x) / np.float32(config.width)
+        if not np.isfinite(mean_square).all():
+            cache.keep_memory()
         x *= (1 / np.sqrt(mean_square + np.float32(config.norm_eps)))[:, None]
         x *= self.final_norm_D
         return x

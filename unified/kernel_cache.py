@@ -11,9 +11,9 @@ Who may write such a file may run code in this process: it is machine code, in a
 So none is loaded but a regular file that nobody else may write to and that belongs to this user, to
 root, or to the owner of this package, who can run code here anyway.
 
-Folders, in order: NUMBA_CACHE_DIR where it is set, and no other if that can be written; `__pycache__`
-of this package, the user's cache, and a folder of the user's own in the temporary one. All are
-looked through; the first that can be written gets what is missing.
+Folders, in order: NUMBA_CACHE_DIR where it is set, and no other if that can be written;
+`__pycache__` of this package, the user's cache, and a folder of the user's own in the temporary
+one. All are looked through; the first that can be written gets what is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import stat
 import sys
 import tempfile
@@ -123,15 +122,12 @@ def _trusted(status: os.stat_result) -> bool:
 
 def folders() -> Iterator[tuple[Path, bool]]:
     """Where compiled functions may lie, and whether what is put there stays."""
-    import numba
-
     # Packages of one user in several places do not take each other's names.
     package = Path(__file__).resolve().parent
     own = f"unified-{hashlib.sha256(str(package).encode()).hexdigest()[:16]}"
-    if numba.config.CACHE_DIR:
-        chosen = Path(numba.config.CACHE_DIR) / own
-        yield chosen, True
-        if _writable(chosen):
+    if chosen := _chosen():
+        yield Path(chosen) / own, True
+        if _writable(Path(chosen) / own):
             return
     yield package / "__pycache__", True
     base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
@@ -142,6 +138,14 @@ def folders() -> Iterator[tuple[Path, bool]]:
         yield Path(home) / ".cache" / "unified" / own, True
     user = os.getuid() if hasattr(os, "getuid") else "user"
     yield Path(tempfile.gettempdir()) / f"unified-kernels-{user}" / own, False
+
+
+def _chosen() -> str:
+    """NUMBA_CACHE_DIR, as numba has read it."""
+    from numba import config
+
+    # Made of the environment, which type checkers cannot know.
+    return str(getattr(config, "CACHE_DIR", ""))
 
 
 def _writable(folder: Path) -> bool:
@@ -178,6 +182,7 @@ class KernelCache:
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The function compiled for these types on this processor, or None."""
+        from numba.core.caching import IndexDataCacheFile
         from numba.core.compiler import CompileResult
 
         if not self._enabled:
@@ -197,12 +202,14 @@ class KernelCache:
                 _note("a compiled kernel on disk cannot be read", str(error))
             else:
                 if code is not None:
-                    return CompileResult._rebuild(target_context, *pickle.loads(code))
+                    # numba's own reader, now that its input is known to be numba's own.
+                    reader = IndexDataCacheFile(str(folder), stem, None)
+                    name = _code_name(stem, hashlib.sha256(code).hexdigest())
+                    return CompileResult._rebuild(target_context, *reader._load_data(name))
         return None
 
     def save_overload(self, sig: Any, compiled: Any) -> None:
         """Keep a compiled function in the first folder that takes it."""
-        import numba
         from numba.core.serialize import dumps
 
         if not self._enabled:
@@ -221,7 +228,7 @@ class KernelCache:
                     "compiled kernels are kept in a temporary folder",
                     f"{folder}; no other can be written (NUMBA_CACHE_DIR names one)",
                 )
-            elif at and numba.config.CACHE_DIR:
+            elif at and _chosen():
                 _note("NUMBA_CACHE_DIR cannot be written", f"compiled kernels are in {folder}")
             return
         _note(

@@ -144,7 +144,8 @@ def prompt(name: str, value: Any, example: str = "say what is wanted") -> str:
     wanted = text(name, value)
     if len(wanted) > MAX_PROMPT:
         raise ValueError(
-            f"the {name} has {len(wanted):,} characters, expected at most {MAX_PROMPT:,}; shorten it"
+            f"the {name} has {len(wanted):,} characters, expected at most {MAX_PROMPT:,}; "
+            "shorten it"
         )
     if not wanted.strip():
         raise ValueError(f"the {name} is empty; {example}")

@@ -40,8 +40,8 @@ _LINE = 8
 
 
 def new_progress(phases: int) -> np.ndarray:
-    """int64 (phases, 2, 8), of every phase, none as yet: at [0, 0] the chunks taken, at [1, 0] those
-    done, at [1, 1] who sleeps until all are."""
+    """int64 (phases, 2, 8), of every phase, none as yet: at [0, 0] the chunks taken, at [1, 0]
+    those done, at [1, 1] who sleeps until all are."""
     return np.zeros((phases, 2, _LINE), np.int64)
 
 
@@ -90,7 +90,7 @@ _WAIT, _WAKE, _EVERYBODY = 128, 129, 2**31 - 1  # in this process alone
 
 if sys.platform == "linux" and platform.machine() in _FUTEX:
     _NUMBER = _FUTEX[platform.machine()]
-    _syscall = types.ExternalFunction("syscall", types.int64(*[types.int64] * 7))
+    _syscall: Any = types.ExternalFunction("syscall", types.int64(*[types.int64] * 7))
 
     @compiled
     def _sleep(progress: np.ndarray, phase: int, seen: int) -> None:
@@ -104,7 +104,7 @@ if sys.platform == "linux" and platform.machine() in _FUTEX:
         _syscall(_NUMBER, word, _WAKE, _EVERYBODY, 0, 0, 0)
 
 elif sys.platform != "win32":
-    _usleep = types.ExternalFunction("usleep", types.int32(types.uint32))
+    _usleep: Any = types.ExternalFunction("usleep", types.int32(types.uint32))
 
     @compiled
     def _sleep(progress: np.ndarray, phase: int, seen: int) -> None:

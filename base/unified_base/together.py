@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -121,25 +122,32 @@ class _Replaced:
 def _publish(drafts: list[Draft]) -> None:
     """All of them, or what stood there before."""
     done: list[_Replaced] = []
+    asides: list[Path] = []
     try:
         for draft in drafts:
             last = draft is drafts[-1]
             before = _Replaced(draft.target, os.path.lexists(draft.target), None)
             if before.existed and not last:
                 before.aside = _link_aside(draft.target)
+                asides += [before.aside] if before.aside else []
             draft.publish()
             done.append(before)
     except BaseException:
         for before in reversed(done):
-            if before.aside is not None:
-                os.replace(before.aside, before.target)
-            elif not before.existed:
-                before.target.unlink(missing_ok=True)
+            try:
+                if before.aside is not None:
+                    os.replace(before.aside, before.target)
+                elif not before.existed:
+                    before.target.unlink(missing_ok=True)
+            except OSError as error:  # it has its new content, whole
+                warnings.warn(
+                    f"{before.target} is written already and stays so: {error.strerror}",
+                    stacklevel=2,
+                )
         raise
     finally:
-        for before in done:
-            if before.aside is not None:
-                before.aside.unlink(missing_ok=True)
+        for aside in asides:
+            aside.unlink(missing_ok=True)
 
 
 def _link_aside(target: Path) -> Path | None:

@@ -239,6 +239,24 @@ def test_without_a_size_pictures_of_one_size_are_whole_and_others_fitted(tmp_pat
     assert data.store.fit == PictureFit("resize", 256, 256, 4)
     assert said[0].startswith(f"the picture {mixed}/1.png is 9x40 pixels, the first 12x8: pictures")
     assert "made to fit 256x256 (resize)" in said[0]
+    anew = Pictures(run(mixed, size=None, fit="resize", memory_gb=0), said.append).data
+    assert (data.store.held, anew.store.held) == (len(SIZES), 0)
+    for number in range(len(SIZES)):
+        windows = [one.window(number, None) for one in (data.store, anew.store)]
+        assert np.array_equal(*windows)
+
+
+def test_an_index_of_others_beside_a_shard_is_not_ours(tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(picture(8, 8)).save(stream, "PNG")
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        member = tarfile.TarInfo("a.png")
+        member.size = stream.tell()
+        stream.seek(0)
+        archive.addfile(member, stream)
+    for text in ("[1, 2]", '{"shards": 3}', '{"shards": [{"file": 7}, 5]}', '{"sha256": "x"}'):
+        (tmp_path / "index.json").write_text(text)
+        assert len(load_store((str(tmp_path),), 9, PictureFit("crop", 8, 8, 4), 0, 0, print)) == 1
 
 
 # What is broken.

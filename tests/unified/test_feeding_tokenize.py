@@ -20,6 +20,7 @@ from unified.feeding.samples import Samples, find_shards
 from unified.feeding.stored_codes import read_stored_codes
 from unified.feeding.tokenize import Coding, tokenize_shards
 from unified_base.shard_sums import sums_path
+from unified_data.check import check_shards
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_data.shard_file import ShardFile
 from unified_data.shards import ShardWriter, read_index, read_shards, write_index
@@ -467,6 +468,25 @@ def test_a_document_whose_bytes_have_changed_is_left_out_by_its_key(coder, tmp_p
         tokenize_shards([shard], tmp_path / "again", coder)
 
 
+@pytest.mark.parametrize("suffix", [".tar", ".tar.sums", ".json"])
+def test_every_bit_of_codes_that_changes_is_named_by_the_check(coder, shards, tmp_path, suffix):
+    folder = tmp_path / "codes"
+    tokenize_shards(shards, folder, coder)
+    path = folder / f"train-a-00000{suffix}"
+    whole = path.read_bytes()
+    reader = read_stored_codes(folder).from_parts
+    assert check_shards(folder, read_codes=reader)["broken"] == 0
+    for bit in random.Random(4).sample(range(8 * len(whole)), 40):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        faults = check_shards(folder, read_codes=reader)["faults"]
+        assert faults, bit
+        assert {fault["shard"] for fault in faults} == {"train-a-00000.tar"}, bit
+        assert suffix == ".tar" or any(path.name in fault["reason"] for fault in faults), bit
+        path.write_bytes(whole)
+
+
 def test_codes_are_compared_before_a_training(coder, shards, tmp_path, tiny_sequencer):
     folder = tmp_path / "codes"
     tokenize_shards(shards, folder, coder)
@@ -508,6 +528,20 @@ def test_the_command_makes_codes_of_a_models_tokenizers(unified, cli_model, tmp_
     code, _, err = unified("data", "tokenize", pattern, "-o", tmp_path / "codes", *options)
     assert code == 0
     assert "2 of 2 shards are done already" in err
+
+
+def test_the_command_fails_where_nothing_can_be_coded_and_works_once_repaired(
+    unified, refused, cli_model, tmp_path
+):
+    write(tmp_path / "odd", {"odd": [Document((picture(seed, 50, 70),)) for seed in range(3)]})
+    call = ("data", "tokenize", tmp_path / "odd", "-o", tmp_path / "codes", "--workers", "1")
+    refused(
+        unified(*call), "all 3 documents were left out, 3 of them like k0: segment 0: a picture"
+    )
+    assert not (tmp_path / "codes").exists()
+    code, _, err = unified(*call, "--fit", "96")
+    assert code == 0, err
+    assert "3 documents in 1 shards" in err
 
 
 def test_the_command_says_what_it_needs(unified, refused, cli_model, tmp_path):

@@ -114,7 +114,7 @@ def test_damaged_files_are_compiled_anew_with_one_note(tmp_path, damage):
     assert (out, err) == (["66.0", "0"], [])
     out, err = run(COUNTED, NUMBA_CACHE_DIR=str(tmp_path))
     assert (out, err) == (["66.0", "1"], [])
-    files = [path for path in tmp_path.rglob("*.nb[ci]")]
+    files = list(tmp_path.rglob("*.nb[ci]"))
     assert len(files) == 2
     for path in files:
         path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)

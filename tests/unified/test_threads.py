@@ -98,7 +98,7 @@ def test_samplers_of_one_decoder_give_the_ids_that_they_give_alone(small_pocket)
     alone = [sample(Sampler(decoder(size), small_pocket), seed) for seed in range(THREADS)]
     for _ in range(3):
         shared = Sampler(decoder(size), small_pocket)
-        assert at_once([lambda s=s: sample(shared, s) for s in range(THREADS)]) == alone
+        assert at_once([lambda s=s, own=shared: sample(own, s) for s in range(THREADS)]) == alone
 
 
 def test_more_threads_than_cores_in_a_team():
@@ -266,5 +266,5 @@ def test_pictures_of_the_shipped_model_in_eight_threads():
         alone = [first.draw(text)[0].tobytes() for text in subjects]
         for _ in range(2):
             fresh = UnifiedModel.from_pretrained("pocket")
-            found = at_once([lambda t=text: fresh.draw(t)[0].tobytes() for text in subjects])
-            assert found == alone
+            jobs = [lambda t=text, m=fresh: m.draw(t)[0].tobytes() for text in subjects]
+            assert at_once(jobs) == alone

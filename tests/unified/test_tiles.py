@@ -159,6 +159,19 @@ def test_memory_of_a_cache_serves_the_next_one():
     np.testing.assert_array_equal(model.feed(again, [0], [[3, 1, 4]]), expected)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_memory_of_a_cache_with_what_is_no_number_serves_no_other():
+    model = decoder()
+    expected = model.feed(model.cache(1, 40), [0], [[3, 1, 4]])
+    embed = model.embed
+    model.embed = lambda ids: np.full_like(embed(ids), np.nan)
+    broken = model.cache(1, 40)
+    model.feed(broken, [0], [list(range(20))])
+    del broken
+    model.embed = embed
+    np.testing.assert_array_equal(model.feed(model.cache(1, 40), [0], [[3, 1, 4]]), expected)
+
+
 def test_folds_are_those_of_numpy():
     rng = np.random.default_rng(3)
     for length in (0, 1, 15, 16, 17, 100):

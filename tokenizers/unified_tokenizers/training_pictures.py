@@ -82,8 +82,9 @@ class PictureStore:
     def __init__(self, fit: PictureFit, budget: int) -> None:
         self.fit = fit
         self.shapes: list[tuple[int, int]] = []
-        self._left = budget
-        self._held: list[np.ndarray | Where] = []
+        self._budget = self._left = budget
+        self._held: list[np.ndarray | None] = []
+        self._where: list[Where] = []
 
     def __len__(self) -> int:
         return len(self._held)
@@ -91,28 +92,37 @@ class PictureStore:
     @property
     def held(self) -> int:
         """How many are in memory."""
-        return sum(isinstance(one, np.ndarray) for one in self._held)
+        return sum(one is not None for one in self._held)
 
     def add(self, sample: Sample) -> None:
         """Add a picture, uint8 (H, W, 3)."""
         self.shapes.append(self.fit.shape(*sample.array.shape[:2]))
+        self._where.append(sample.where)
         reduced = self.fit.reduce(sample.array)
-        if reduced.nbytes <= self._left:
-            self._left -= reduced.nbytes
-            # A copy where it is a view: it would keep what it is a part of.
-            self._held.append(reduced if reduced.base is None else reduced.copy())
-        else:
-            self._held.append(sample.where)
+        if reduced.nbytes > self._left:
+            self._held.append(None)
+            return
+        self._left -= reduced.nbytes
+        # A copy where it is a view: it would keep what it is a part of.
+        self._held.append(reduced if reduced.base is None else reduced.copy())
 
     def window(self, number: int, rng: np.random.Generator | None) -> np.ndarray:
         """Of a picture a window uint8 (h, w, 3) of its shape: anywhere, or without rng its middle.
 
         Raises ValueError where a picture that is not held cannot be read any more.
         """
-        held = self._held[number]
-        if isinstance(held, Where):
-            held = self.fit.reduce(read_again(held, "image").array)
-        return self.fit.window(held, self.shapes[number], rng)
+        reduced = self._held[number]
+        if reduced is None:
+            reduced = self.fit.reduce(read_again(self._where[number], "image").array)
+        return self.fit.window(reduced, self.shapes[number], rng)
+
+    def refitted(self, fit: PictureFit) -> PictureStore:
+        """The same pictures, of a store whose fit is `crop`, made to fit otherwise."""
+        assert self.fit.how == "crop"  # so that what is held is as it was
+        store = PictureStore(fit, self._budget)
+        for where, pixels in zip(self._where, self._held):
+            store.add(read_again(where, "image") if pixels is None else Sample(where, pixels))
+        return store
 
 
 def load_store(
@@ -140,21 +150,24 @@ def load_store(
         ValueError: nothing that can be read, or more that is broken.
     """
     skips = Skips("pictures", say)
-    store: PictureStore | None = None if whole else PictureStore(fit, budget)
-    waiting: list[Sample] = []  # while all have one size
+    store, first = PictureStore(fit, budget), (0, 0)
     for number, sample in enumerate(read_samples(paths, "image", max_broken, skips.tell), 1):
-        if store is None and not _goes_with(sample, waiting, fit.multiple):
-            say(_in_words(sample, waiting, fit))
-            store = _stored(waiting, fit, budget)
-        if store is None:
-            waiting.append(sample)
-        else:
-            store.add(sample)
+        size = sample.array.shape[:2]
+        if number == 1 and whole and all(fit.multiple <= side <= _WHOLE for side in size):
+            store, first = PictureStore(_largest(size, fit.multiple), budget), size
+        elif whole and (number == 1 or (first != (0, 0) and size != first)):
+            say(_in_words(sample, first, fit))
+            store, first = store.refitted(fit) if number > 1 else store, (0, 0)
+        store.add(sample)
         if number == limit:
             break
-    skips.finish(len(waiting) if store is None else len(store), paths)
-    if store is None:
-        store = _stored(waiting, _whole(waiting[0], fit.multiple, say), budget)
+    skips.finish(len(store), paths)
+    if first not in ((0, 0), (store.fit.height, store.fit.width)):
+        say(
+            f"the pictures are {first[1]}x{first[0]} pixels: windows of"
+            f" {store.fit.width}x{store.fit.height}, multiples of {fit.multiple}, are cut out of"
+            " them"
+        )
     if store.held < len(store):
         say(
             f"{store.held} of {len(store)} pictures are held in memory, the others are read anew"
@@ -163,37 +176,16 @@ def load_store(
     return store
 
 
-def _stored(samples: list[Sample], fit: PictureFit, budget: int) -> PictureStore:
-    store = PictureStore(fit, budget)
-    for sample in samples:
-        store.add(sample)
-    samples.clear()
-    return store
-
-
-def _goes_with(sample: Sample, others: list[Sample], multiple: int) -> bool:
-    """Whether a picture may be taken whole beside the others."""
-    size = sample.array.shape[:2]
-    if others:
-        return size == others[0].array.shape[:2]
-    return all(multiple <= side <= _WHOLE for side in size)
-
-
-def _whole(sample: Sample, multiple: int, say: Say) -> PictureFit:
+def _largest(size: tuple[int, ...], multiple: int) -> PictureFit:
     """Windows as large as pictures of one size allow."""
-    height, width = sample.array.shape[:2]
-    h, w = (side // multiple * multiple for side in (height, width))
-    if (h, w) != (height, width):
-        say(f"the pictures are {width}x{height} pixels: windows of {w}x{h}, multiples of"
-            f" {multiple}, are cut out of them")  # fmt: skip
-    return PictureFit("crop", h, w, multiple)
+    height, width = (side // multiple * multiple for side in size)
+    return PictureFit("crop", height, width, multiple)
 
 
-def _in_words(sample: Sample, others: list[Sample], fit: PictureFit) -> str:
+def _in_words(sample: Sample, first: tuple[int, ...], fit: PictureFit) -> str:
     height, width = sample.array.shape[:2]
     what = f"the picture {sample.where} is {width}x{height} pixels"
-    if others:
-        first = others[0].array.shape
+    if first != (0, 0):
         what += f", the first {first[1]}x{first[0]}"
     return (
         f"{what}: pictures are made to fit {fit.width}x{fit.height} ({fit.how}); `size` and `fit`"

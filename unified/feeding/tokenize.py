@@ -7,8 +7,9 @@ goes on with the shards that are not finished (see `coded_shard`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, suppress
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from unified.feeding.coded_shard import (
 )
 from unified.feeding.coder import Coder
 from unified.feeding.stored_codes import StoredCodes, read_stored_codes
+from unified_base.destinations import writing
+from unified_base.leftovers import claim
 from unified_base.processes import in_processes
 from unified_base.shard_sums import sums_path
 from unified_data.shard_index import is_shard_name
@@ -73,8 +76,8 @@ def tokenize_shards(
         report: called with a line for each shard.
 
     Raises ValueError for shards of the same name or of codes, a folder with codes of other
-    tokenizers, shards of which nothing can be coded (nothing of them stays), and where ray is asked
-    for and not installed.
+    tokenizers or that another process tokenizes into, shards of which nothing can be coded (nothing
+    of them stays), and where ray is asked for and not installed.
     """
     folder = Path(folder)
     coder = coding if isinstance(coding, Coder) else coding.coder()
@@ -83,18 +86,35 @@ def tokenize_shards(
     left = [shard for shard in shards if finished(shard, folder, coder.stored) is None]
     if done := len(shards) - len(left):
         shown(f"{done} of {len(shards)} shards are done already")
-    _take_out(left, folder)
-    if isinstance(coding, Coding) and ray:
-        results = _under_ray(left, folder, coding, workers)
-    elif isinstance(coding, Coding) and workers > 1 and len(left) > 1:
-        results = _in_processes(left, folder, coding, min(workers, len(left)))
-    else:
-        results = (tokenize_shard(shard, folder, coder) for shard in left)
-    with closing(results):
-        for number, result in enumerate(results, done + 1):
-            shown(_in_words(number, len(shards), result))
-    _check_any(shards, folder, coder.stored)
-    return _write_index(folder, coder.stored)
+    # Several processes of a run may look at once whether all is done.
+    with _alone(folder) if left else nullcontext():
+        _take_out(left, folder)
+        if isinstance(coding, Coding) and ray:
+            results = _under_ray(left, folder, coding, workers)
+        elif isinstance(coding, Coding) and workers > 1 and len(left) > 1:
+            results = _in_processes(left, folder, coding, min(workers, len(left)))
+        else:
+            results = (tokenize_shard(shard, folder, coder) for shard in left)
+        with closing(results):
+            for number, result in enumerate(results, done + 1):
+                shown(_in_words(number, len(shards), result))
+        _check_any(shards, folder, coder.stored)
+        return _write_index(folder, coder.stored)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder; nothing is left in it. Raises ValueError where another process does."""
+    with writing(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if claim(descriptor) is False:
+            raise ValueError(
+                f"another process tokenizes into {folder}; wait for it, or end it first"
+            )
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _check_any(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
@@ -253,7 +273,7 @@ def _under_ray(
     try:
         import ray.data
     except ImportError:
-        raise ValueError("ray is not installed: pip install 'unified[ray]'") from None
+        raise ValueError("ray is not installed: pip install '.[ray]' in the checkout") from None
     # Workers need not begin in this folder.
     coding = replace(coding, image=_absolute(coding.image), audio=_absolute(coding.audio))
     rows = [{"shard": str(shard.resolve()), "folder": str(folder.resolve())} for shard in shards]

@@ -11,6 +11,7 @@ memory.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from itertools import islice
@@ -36,6 +37,7 @@ __all__ = ["PreferenceRun", "preference_slopes"]
 
 # Pairs of which the reference is worked out together.
 _BLOCK = 16
+_SUM = " sha256="
 
 
 def preference_slopes(
@@ -148,7 +150,9 @@ class PreferenceRun(Run):
             found = self._measure_all()
             if self.found.first:
                 # As bytes: the library would write a file of its own beside this one.
-                atomic_write(path, save({"reference": found}, metadata={"made_for": made_for}))
+                # One entry: the library writes several in any order, and runs' files are equal.
+                about = {"made_for": f"{made_for}{_SUM}{_digest(found)}"}
+                atomic_write(path, save({"reference": found}, metadata=about))
             self.found.wait()
         return found
 
@@ -193,8 +197,18 @@ def _read_reference(path: Path, made_for: str) -> Tensor | None:
         return None
     try:
         with safe_open(regular(path, "reference"), "pt") as file:
-            if file.metadata().get("made_for") != made_for:
+            about, _, digest = file.metadata().get("made_for", "").partition(_SUM)
+            if about != made_for:
                 return None
-            return file.get_tensor("reference")
+            reference = file.get_tensor("reference")
     except (SafetensorError, OSError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}); begin the run anew") from None
+    if digest not in ("", _digest(reference)):
+        raise ValueError(
+            f"{path} is damaged (its checksum is another); begin the run anew"
+        )
+    return reference
+
+
+def _digest(reference: Tensor) -> str:
+    return hashlib.sha256(reference.numpy().tobytes()).hexdigest()

@@ -43,7 +43,8 @@ def pyarrow_modules() -> tuple[Any, Any]:
         import pyarrow.parquet
     except ImportError:
         raise ValueError(
-            "Parquet files need pyarrow, which is not installed: pip install 'unified[parquet]'"
+            "Parquet files need pyarrow, which is not installed: pip install '.[parquet]' in the"
+            " checkout"
         ) from None
     return pyarrow, pyarrow.parquet
 
