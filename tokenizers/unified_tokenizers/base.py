@@ -122,7 +122,7 @@ class SavedTokenizer(nn.Module):
             )
         tokenizer = cls(cls.parse_config(entries, str(path / "config.json")))
         try:
-            state = load_file(regular(path / "model.safetensors", "weights"))
+            state = load_file(regular(path / "model.safetensors", "the weights"))
         except (OSError, SafetensorError) as error:
             raise ValueError(
                 f"cannot read the weights of the tokenizer in {path}: {error}"
