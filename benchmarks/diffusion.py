@@ -11,13 +11,27 @@ last line is one JSON object.
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import _path  # noqa: F401 (before all others)
 
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="pocket", metavar="NAME_OR_PATH")
+    parser.add_argument("--sheet", type=Path, metavar="F.png", help="pictures to look at")
+    parser.add_argument("--font", type=Path, metavar="F.ttf", help="NotoColorEmoji.ttf")
+    parser.add_argument("--quick", action="store_true", help="24 pictures instead of 200")
+    return parser
+
+
+if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
+    _parser().parse_args()
+
 # isort: split
-import argparse
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
@@ -108,12 +122,7 @@ def save_sheet(columns: Sequence[Sequence[np.ndarray]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="pocket", metavar="NAME_OR_PATH")
-    parser.add_argument("--sheet", type=Path, metavar="F.png", help="pictures to look at")
-    parser.add_argument("--font", type=Path, metavar="F.ttf", help="NotoColorEmoji.ttf")
-    parser.add_argument("--quick", action="store_true", help="24 pictures instead of 200")
-    options = parser.parse_args()
+    options = _parser().parse_args()
     torch.set_num_threads(2)
     folder = model_directory(options.model) / "image_tokenizer"
     tokenizer = load_tokenizer(folder)

@@ -13,10 +13,22 @@ two cores, --quick (4 kills, 3,000 cases) two minutes.
 
 from __future__ import annotations
 
+import argparse
+
 import _path  # noqa: F401 (before all others)
 
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=("kills", "fuzz"))
+    return parser
+
+
+if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
+    _parser().parse_args()
+
 # isort: split
-import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -41,10 +53,7 @@ def killed(quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=("kills", "fuzz"))
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     found: dict[str, Any] = {}
     if arguments.only != "fuzz":
         found |= killed(arguments.quick)

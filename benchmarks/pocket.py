@@ -9,10 +9,26 @@ The whole takes three minutes on two cores, --quick (a sample of everything) und
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import _path  # noqa: F401 (before all others)
 
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="pocket", help="a shipped model or a model's folder")
+    parser.add_argument("--quick", action="store_true", help="a sample of everything")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="F.png", help="the pictures drawn, to look at"
+    )
+    return parser
+
+
+if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
+    _parser().parse_args()
+
 # isort: split
-import argparse
 import base64
 import io
 import json
@@ -28,7 +44,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
@@ -315,13 +330,7 @@ def save_sheet(path: Path, drawings: Sequence[pocket.Drawing], columns: int = 12
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="pocket", help="a shipped model or a model's folder")
-    parser.add_argument("--quick", action="store_true", help="a sample of everything")
-    parser.add_argument(
-        "--sheet", type=Path, metavar="F.png", help="the pictures drawn, to look at"
-    )
-    options = parser.parse_args()
+    options = _parser().parse_args()
     sizes = QUICK if options.quick else Sizes()
     began = time.perf_counter()
     results = measure_main_job(options.model, sizes)

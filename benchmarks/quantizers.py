@@ -10,10 +10,23 @@ whole takes about half an hour on one core, --quick (a few steps of each, one se
 
 from __future__ import annotations
 
+import argparse
+
 import _path  # noqa: F401 (before all others)
 
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a few steps of each, one seed")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of every training")
+    parser.add_argument("--threads", type=int, default=2, metavar="N")
+    return parser
+
+
+if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
+    _parser().parse_args()
+
 # isort: split
-import argparse
 import json
 import time
 from dataclasses import dataclass, replace
@@ -108,11 +121,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few steps of each, one seed")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of every training")
-    parser.add_argument("--threads", type=int, default=2, metavar="N")
-    options = parser.parse_args()
+    options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     sizes = QUICK if options.quick else Sizes()
     if options.steps:

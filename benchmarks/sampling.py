@@ -18,17 +18,32 @@ Progress goes to stderr; the last line on stdout is one JSON object.
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import _path  # noqa: F401 (before all others)
 
+PARTS = ("memory", "pocket", "qwen", "state", "length", "drafts")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer runs, fewer ids")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="set the table into a file")
+    return parser
+
+
+if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
+    _parser().parse_args()
+
 # isort: split
-import argparse
 import gc
 import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -52,7 +67,6 @@ from unified.team import Team
 from unified.vocabulary import Vocabulary
 from unified_data.pocket.tasks import draw_document, image_slot
 
-PARTS = ("memory", "pocket", "qwen", "state", "length", "drafts")
 GRID = (16, 16)
 PROMPT = tuple(range(5, 25))
 POCKET = {
@@ -345,16 +359,12 @@ def _resident(what: str) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer runs, fewer ids")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="set the table into a file")
-    options = parser.parse_args()
+    options = _parser().parse_args()
     parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
-        parser.error(f"--only has {sorted(unknown)}, expected some of {', '.join(PARTS)}")
+        _parser().error(f"--only has {sorted(unknown)}, expected some of {', '.join(PARTS)}")
     if options.table and parts != list(PARTS):
-        parser.error("--table needs all parts; leave --only out")
+        _parser().error("--table needs all parts; leave --only out")
     threads = Team.shared().threads  # OMP_NUM_THREADS, for both sides
     torch.set_num_threads(threads)
     repeats = 1 if options.quick else 5

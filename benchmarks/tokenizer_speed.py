@@ -14,10 +14,27 @@ three minutes on two cores, --quick (the shipped tokenizers and two presets, few
 
 from __future__ import annotations
 
+import argparse
+
 import _path  # noqa: F401 (before all others)
 
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two presets and fewer runs")
+    parser.add_argument("--runs", type=int, metavar="N", help="timed runs of each job")
+    parser.add_argument("--threads", type=int, default=2, metavar="N")
+    parser.add_argument(
+        "--memory-of", choices=("imports", "recording", "picture"),
+        help="code one thing, print the most memory held in MB, and end",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
+    _parser().parse_args()
+
 # isort: split
-import argparse
 import json
 import resource
 import subprocess
@@ -236,15 +253,7 @@ def equal_in_parts() -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two presets and fewer runs")
-    parser.add_argument("--runs", type=int, metavar="N", help="timed runs of each job")
-    parser.add_argument("--threads", type=int, default=2, metavar="N")
-    parser.add_argument(
-        "--memory-of", choices=("imports", "recording", "picture"),
-        help="code one thing, print the most memory held in MB, and end",
-    )  # fmt: skip
-    options = parser.parse_args()
+    options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     if options.memory_of:
         code_in_this_process(options.memory_of)

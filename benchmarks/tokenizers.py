@@ -14,10 +14,30 @@ figures mean nothing) under two.
 
 from __future__ import annotations
 
+import argparse
+
 import _path  # noqa: F401 (before all others)
+from _path import needs
+
+PARTS = ("image", "audio", "pocket")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a few steps of everything")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
+    parser.add_argument("--world", metavar="DIR", help="take held-out media from a built world")
+    parser.add_argument("--kind", default="cosine-vq", help="our image tokenizer's quantizer")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of every training")
+    parser.add_argument("--threads", type=int, default=2, metavar="N")
+    return parser
+
+
+if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
+    _parser().parse_args()
+    needs("measure", "pesq")
 
 # isort: split
-import argparse
 import json
 import time
 from collections.abc import Callable
@@ -53,8 +73,6 @@ from unified_tokenizers.losses import AUDIO_LOSSES, AudioLoss, ImageLoss
 from unified_tokenizers.measures import CodeUse
 from unified_tokenizers.media import load_pictures, load_recordings
 from unified_tokenizers.report import evaluate_pictures, evaluate_sounds
-
-PARTS = ("image", "audio", "pocket")
 
 
 @dataclass(frozen=True)
@@ -240,17 +258,10 @@ def pocket_part(sizes: Sizes, world: str | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few steps of everything")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
-    parser.add_argument("--world", metavar="DIR", help="take held-out media from a built world")
-    parser.add_argument("--kind", default="cosine-vq", help="our image tokenizer's quantizer")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of every training")
-    parser.add_argument("--threads", type=int, default=2, metavar="N")
-    options = parser.parse_args()
+    options = _parser().parse_args()
     parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
-        parser.error(f"--only has {sorted(unknown)}, expected some of {', '.join(PARTS)}")
+        _parser().error(f"--only has {sorted(unknown)}, expected some of {', '.join(PARTS)}")
     torch.set_num_threads(options.threads)
     sizes = QUICK if options.quick else Sizes()
     if options.steps:

@@ -22,10 +22,22 @@ two.
 
 from __future__ import annotations
 
+import argparse
+
 import _path  # noqa: F401 (before all others)
 
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=("trainer", "memory", "loader"))
+    return parser
+
+
+if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
+    _parser().parse_args()
+
 # isort: split
-import argparse
 import json
 import subprocess
 import sys
@@ -197,10 +209,7 @@ def loading(quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=("trainer", "memory", "loader"))
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     quick, only = arguments.quick, arguments.only
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:

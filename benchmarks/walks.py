@@ -12,10 +12,21 @@ object. The whole takes a minute, --quick (a twentieth of the choices) ten secon
 
 from __future__ import annotations
 
+import argparse
+
 import _path  # noqa: F401 (before all others)
 
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the choices")
+    return parser
+
+
+if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
+    _parser().parse_args()
+
 # isort: split
-import argparse
 import json
 import time
 from dataclasses import replace
@@ -115,9 +126,7 @@ def walk(name: str, wanted: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a twentieth of the choices")
-    options = parser.parse_args()
+    options = _parser().parse_args()
     began = time.perf_counter()
     names = shipped_formats()
     wanted = (50_000 if options.quick else 1_000_000) // len(names) + 1

@@ -17,7 +17,7 @@ EXTRAS = ["dev", "measure", "parquet", "ray", "wandb"]
 TOOLS = ["pip", "hatchling", "editables", "setuptools", "cython"]
 FILES = {
     "constraints.txt": (
-        "# Every package that may be installed, at the version that was tested (`make constraints`).",
+        "# Every package that may be installed, at its tested version (`make constraints`).",
         ["--universal", "--fork-strategy", "fewest"],
         TOOLS,
     ),

@@ -225,3 +225,15 @@ def test_every_command_that_a_text_names_parses(where, line):
         command.make_context(name, list(words), parent=context)
     except typer.Exit:
         assert "--help" in line or "-h" in line
+
+
+def test_no_text_sends_anybody_to_another_project_of_the_same_name():
+    """In the public index the name is somebody else's: extras come from a checkout."""
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "Makefile"]
+    texts += [path for folder in PACKAGES for path in folder.rglob("*.py")]
+    bad = [
+        path.relative_to(ROOT).as_posix()
+        for path in texts
+        if re.search(r"pip install [^\n]*\bunified(\[|\s*$|`)", path.read_text("utf-8"), re.M)
+    ]
+    assert not bad

@@ -137,9 +137,8 @@ def load_hf(directory: Path, kind: Any = None, dtype: str = "float32") -> Any:
         raise _unloadable(directory, error) from None
     if missing := sorted(report["missing_keys"]):
         # transformers fills them with random numbers.
-        raise ValueError(
-            f"checkpoint {directory} lacks {len(missing)} weights, such as {missing[0]}"
-        )
+        lacks = f"checkpoint {directory} lacks {len(missing)} weights, such as {missing[0]}"
+        raise _of_several_models(directory) or ValueError(lacks)
     return model
 
 
@@ -187,6 +186,19 @@ class _Quiet:
 _quiet = _Quiet()
 
 
+def _of_several_models(directory: Path) -> ValueError | None:
+    """What to say of a checkpoint whose language model is one of several in it, None of others."""
+    config = read_json(directory / "config.json")
+    parts = sorted(name for name in config if name.endswith("_config") and config[name])
+    if not {"text_config", "vq_config"} & set(parts):
+        return None
+    return ValueError(
+        f"checkpoint {directory} holds a whole {config.get('model_type')} ({', '.join(parts)}), "
+        "which is neither extended nor trained; sampling from it is possible"
+    )
+
+
 def _unloadable(directory: Path, error: Exception) -> ValueError:
     summary = " ".join(str(error).split())[:300]
-    return ValueError(f"checkpoint {directory} cannot be loaded: {summary}")
+    several = _of_several_models(directory)
+    return several or ValueError(f"checkpoint {directory} cannot be loaded: {summary}")

@@ -7,7 +7,7 @@ top-k, top-p, min-p, and the draw.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,11 +134,11 @@ def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Arr
     return guided
 
 
-def penalize(logits: Array, columns: Collection[int], penalty: float) -> Array:
+def penalize(logits: Array, columns: Sequence[int] | NDArray[np.int64], penalty: float) -> Array:
     """Logits (V',) with those of some columns less likely: divided if positive, else multiplied."""
-    if penalty == 1 or not columns:
+    if penalty == 1 or not len(columns):
         return logits
-    at = np.fromiter(columns, np.int64)
+    at = np.asarray(columns, np.int64)
     found = logits[at]
     logits = logits.copy()
     logits[at] = np.where(found > 0, found / np.float32(penalty), found * np.float32(penalty))

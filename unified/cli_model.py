@@ -98,7 +98,7 @@ def plan(
     device: Annotated[
         str, typer.Option("--device", metavar="NAME", help="h100, a100, ...")
     ] = "h100",
-    devices: Annotated[int, typer.Option("--devices", min=1, help="How many.")] = 1,
+    devices: Annotated[int, typer.Option("--devices", min=1, max=10**6, help="How many.")] = 1,
     share: Annotated[
         float | None,
         typer.Option("--share", min=0.01, max=1.0, help="Of the device's peak that is reached."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 import threading
 import weakref
@@ -86,6 +87,13 @@ class GenericDecoder:
         with self._turn:
             hf.eval()
             self._head = self._plain_head()
+        # `past_key_values` until transformers 5.40, `cache` from some version before it on.
+        words = inspect.signature(type(self._model()).forward).parameters
+        self._cache_name = "cache" if "cache" in words else "past_key_values"
+
+    def _model(self) -> Any:
+        """What is stepped: without its head where the head is applied to what is asked for."""
+        return self.hf if self._head is None else self.hf.base_model
 
     @torch.inference_mode()
     def _plain_head(self) -> Any:
@@ -113,17 +121,17 @@ class GenericDecoder:
         self, cache: GenericCache, places: Sequence[int], ids: Sequence[Sequence[int]]
     ) -> Array:
         """Features float32: hidden states (T, D), or logits (T, V); see the class."""
-        model = self.hf if self._head is None else self.hf.base_model
+        model = self._model()
         found = []
         for place, row in zip(places, ids):
             with self._turn:
                 self._forget_longest()
                 out = model(
                     input_ids=torch.tensor([list(row)], device=self.hf.device),
-                    past_key_values=cache.rows[place],
                     use_cache=True,
+                    **{self._cache_name: cache.rows[place]},
                 )
-            cache.rows[place] = out.past_key_values
+            cache.rows[place] = out[self._cache_name]
             cache.lengths[place] += len(row)
             made = out.logits if self._head is None else out.last_hidden_state
             found.append(made[0].float().cpu().numpy())

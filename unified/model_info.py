@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unified.checkpoint import read_json
-from unified.format_reader import parse_format
+from unified.model_files import read_words
 from unified.subjects import KnownSubjects
-from unified.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,14 +23,10 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
 
     Raises ValueError for a folder without a model, or with a damaged one.
     """
-    manifest = read_json(directory / "unified.json")
-    try:
-        vocabulary = Vocabulary.from_json(manifest["vocabulary"])
-        format = parse_format(manifest["format"])
-        sampling = manifest["sampling"]
-    except KeyError as missing:
-        raise ValueError(f"{directory / 'unified.json'} has no {missing}") from None
+    vocabulary, format, sampling = read_words(directory)
     config = read_json(directory / "config.json")
+    if isinstance(language := config.get("text_config"), dict):  # of a checkpoint of several models
+        config = {**language, **config}
     blocks = [
         {
             "name": block.name,
@@ -65,7 +60,7 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
             "blocks": blocks,
         },
         "weights": {part: _weights(folder) for part, folder in parts.items()},
-        "sampling": sampling,
+        "sampling": sampling.to_json(),
         "subjects": len(known.subjects) if known else None,
     }
 

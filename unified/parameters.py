@@ -6,30 +6,34 @@ with the parameter, the value and what was expected. True and False are no numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from numbers import Integral
+import sys
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from unified_base.text import shown
 
 __all__ = [
+    "MAX_PROMPT",
     "MOST",
     "flag",
     "item",
+    "prompt",
     "real",
     "seed_of",
     "seeds_from",
     "seeds_of",
+    "several",
     "text",
     "texts",
     "whole",
     "whole_or_none",
+    "whole_pair",
 ]
 
 # Of whatever is counted: ids, rows, pictures. Far above any use, and products of two still fit.
 MOST = 10**9
+MAX_PROMPT = 16_000
+"""Most characters of a prompt, a caption, a question or a sentence to be spoken."""
 _MOST_SEED = 2**63 - 1
 
 
@@ -46,12 +50,13 @@ def real(
     raise ValueError(f"{name} is {shown(value)}, expected {expected}")
 
 
-def whole(name: str, value: Any, least: int, most: int = MOST) -> int:
-    """A whole number from `least` to `most`."""
+def whole(name: str, value: Any, least: int, most: int = MOST, expected: str | None = None) -> int:
+    """A whole number from `least` to `most`. expected: that in other words."""
+    expected = expected or f"a whole number from {least} to {most}"
     number = _plain(value)
     if type(number) is int and least <= number <= most:
         return number
-    raise ValueError(f"{name} is {shown(value)}, expected a whole number from {least} to {most}")
+    raise ValueError(f"{name} is {shown(value)}, expected {expected}")
 
 
 def whole_or_none(name: str, value: Any, least: int, most: int = MOST) -> int | None:
@@ -66,6 +71,15 @@ def whole_or_none(name: str, value: Any, least: int, most: int = MOST) -> int | 
     )
 
 
+def whole_pair(name: str, value: Any) -> tuple[int, int]:
+    """Two whole numbers of at least 1."""
+    parts = _plain(value)
+    if isinstance(parts, tuple | list) and len(parts) == 2:
+        first, second = (whole(f"{name}[{at}]", part, 1) for at, part in enumerate(parts))
+        return first, second
+    raise ValueError(f"{name} is {shown(value)}, expected two whole numbers of at least 1")
+
+
 def seed_of(value: Any, name: str = "seed") -> int:
     """A seed of random numbers: a whole number from 0 to 2^63 - 1."""
     number = _plain(value)
@@ -78,12 +92,12 @@ def seeds_of(values: Any, number: int) -> list[int]:
     """`number` seeds; None: 0, 1, 2, ..."""
     if values is None:
         return list(range(number))
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise ValueError(f"seeds is {shown(values)}, expected {number} whole numbers")
-    each = [seed_of(value, f"seeds[{at}]") for at, value in enumerate(values)]
-    if len(each) != number:
-        raise ValueError(f"{number} documents but {len(each)} seeds; give one for each")
-    return each
+    listed = _plain(values)
+    if not isinstance(listed, Sequence) or isinstance(listed, str | bytes):
+        raise ValueError(f"seeds is {shown(values)}, expected a list of {number} whole numbers")
+    if len(listed) != number:
+        raise ValueError(f"{number} documents but {len(listed)} seeds; expected one for each")
+    return [seed_of(value, f"seeds[{at}]") for at, value in enumerate(listed)]
 
 
 def seeds_from(first: Any, number: int) -> list[int]:
@@ -95,8 +109,9 @@ def seeds_from(first: Any, number: int) -> list[int]:
 
 def flag(name: str, value: Any) -> bool:
     """True or False."""
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
+    plain = _plain(value)
+    if isinstance(plain, bool):
+        return plain
     raise ValueError(f"{name} is {shown(value)}, expected True or False")
 
 
@@ -107,11 +122,34 @@ def item(name: str, value: Any, kind: type, expected: str) -> Any:
     raise ValueError(f"{name} is {shown(value)}, expected {expected}")
 
 
+def several(name: str, values: Any, kind: type) -> list[Any]:
+    """A list of objects of a class."""
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
+        return [
+            item(f"{name}[{at}]", value, kind, f"a {kind.__name__}")
+            for at, value in enumerate(values)
+        ]
+    raise ValueError(f"{name} is {shown(values)}, expected a list of {kind.__name__}")
+
+
 def text(name: str, value: Any) -> str:
     """A text, empty or not."""
     if isinstance(value, str):
         return value
     raise ValueError(f"{name} is {shown(value)}, expected a text")
+
+
+def prompt(name: str, value: Any, example: str = "say what is wanted") -> str:
+    """A text of 1 to 16,000 characters that someone asks with, not of spaces alone."""
+    wanted = text(name, value)
+    if len(wanted) > MAX_PROMPT:
+        raise ValueError(
+            f"the {name} has {len(wanted):,} characters, expected at most {MAX_PROMPT:,}; "
+            "shorten it"
+        )
+    if not wanted.strip():
+        raise ValueError(f"the {name} is empty; {example}")
+    return wanted
 
 
 def texts(name: str, values: Any) -> tuple[str, ...]:
@@ -123,9 +161,13 @@ def texts(name: str, values: Any) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """Python's own number of a numpy scalar; anything else as it is."""
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, Integral):
-        return int(value)
-    return float(value) if isinstance(value, np.floating) else value
+    """What Python has for a scalar or an array of numpy; anything else as it is.
+
+    Numpy is not imported for it: nobody can have one of its numbers where it is not loaded.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return value
+    if isinstance(value, numpy.generic):
+        return value.item()
+    return value.tolist() if isinstance(value, numpy.ndarray) and value.ndim else value

@@ -27,6 +27,10 @@ from unified.vocabulary import Vocabulary
 __all__ = ["fetch", "open_published", "published_kind"]
 
 
+WITH_IMAGES = ("emu3", "chameleon", "janus")
+"""Kinds whose checkpoints hold their image tokenizer."""
+
+
 @dataclass(frozen=True)
 class _Kind:
     """How a published model names its ids.
@@ -96,7 +100,7 @@ _LIQUID_CODES = 8192  # of Chameleon's
 def published_kind(config: Mapping[str, Any], tokens: Mapping[str, int]) -> str | None:
     """The format of a checkpoint by its config.json and the ids of its tokens, None if unknown."""
     kind = config.get("model_type")
-    if kind in ("emu3", "chameleon", "janus"):
+    if kind in WITH_IMAGES:
         return str(kind)
     if kind == "gemma" and {"<boi>", "<eoi>", "<unconditional>"} <= set(tokens):
         return "liquid"
@@ -126,7 +130,7 @@ def open_published(
             " language model pictures and sound"
         )
     kind = _KINDS[name]
-    if name in ("emu3", "chameleon", "janus") and image_tokenizer is None:
+    if name in WITH_IMAGES and image_tokenizer is None:
         from unified_tokenizers import load_tokenizer
 
         image_tokenizer = load_tokenizer(folder)

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unified.choice import SpanSampling, choose, distribution, guide, penalize
 from unified.decoder import Array, Decoder, Ranges
@@ -187,10 +188,11 @@ def _owed(row: Row) -> _Owed | None:
     return None if begin is None else _Owed(begin, row.grammar.closing(row.state.role)[0])
 
 
-def _columns(ids: set[int], ranges: Ranges) -> list[int]:
-    """The places of some ids among those of the ranges."""
-    found, before = [], 0
+def _columns(ids: set[int], ranges: Ranges) -> NDArray[np.int64]:
+    """The places of some ids among those of the ranges, int64 (n,)."""
+    every = np.fromiter(ids, np.int64, len(ids))
+    columns, before = [], 0
     for start, stop in ranges:
-        found += [before + id - start for id in ids if start <= id < stop]
+        columns.append(every[(every >= start) & (every < stop)] + (before - start))
         before += stop - start
-    return found
+    return np.concatenate(columns)

@@ -31,7 +31,10 @@ def file_sha256(path: str | Path, what: str = "file") -> str:
     """
     with open_regular(path, what) as file:
         try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while data := file.read(1 << 20):
+                digest.update(data)
+            return digest.hexdigest()
         except OSError as error:
             raise ValueError(f"cannot read {what} {path}: {error.strerror}") from None
 
@@ -60,9 +63,9 @@ def parse_sealed(
         ValueError: it is not JSON, or its checksum is not that of its content.
     """
     value = parse_json(data, name, limit, constants)
-    if not isinstance(value, dict) or not {SEAL, "sha256"} & value.keys():
-        return value, False
     end = _END.search(data)
+    if not isinstance(value, dict) or (SEAL not in value and end is None):
+        return value, False
     if end is None or hashlib.sha256(data[: end.start()]).hexdigest() != end[1].decode():
         raise ValueError(
             f"{name} does not have the checksum it was written with: it has been damaged, or"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["FULL", "FullDiskError", "full_disk", "naming_full_disk"]
+__all__ = ["FULL", "FullDiskError", "full_disk", "naming_full_disk", "quiet_threads"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The system's numbers for: no space, the quota is used up, the file would be too large."""
@@ -32,3 +33,22 @@ def naming_full_disk(path: str | os.PathLike[str], advice: str = "") -> Iterator
         if error.errno not in FULL:
             raise
         raise full_disk(path, error.errno, advice) from None
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Threads that a full disk ends in the block print no traceback.
+
+    For writers that hand the error on to whoever gives them more to write, as TensorBoard's does.
+    """
+    before = threading.excepthook
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        if not (isinstance(ended.exc_value, OSError) and ended.exc_value.errno in FULL):
+            before(ended)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

@@ -105,12 +105,11 @@ def media_kind(name: str) -> Modality | None:
 def read_media(paths: Iterable[str | Path], modality: Modality) -> Iterator[Sample | Broken]:
     """Every picture, or every sound, of the paths in their order.
 
-    paths: files, tar shards, folders (their files in the order of their names, and those of the
-    folders within; links to folders are not followed), and patterns with `*`, `?`, `[...]` and
-    `**`. In folders and shards names say what is a picture or a sound (`IMAGE_ENDINGS`,
-    `AUDIO_ENDINGS`) and other files are passed over, except that media of kinds which cannot be
-    read are `Broken`; a file that is named itself is always read. What is reached twice comes
-    twice.
+    paths: files, tar shards, folders (with those within, files in the order of their paths; links
+    to folders are not followed), and patterns with `*`, `?`, `[...]` and `**`. In folders and
+    shards names say what is a picture or a sound (`IMAGE_ENDINGS`, `AUDIO_ENDINGS`) and other files
+    are passed over, except that media of kinds which cannot be read are `Broken`; a file that is
+    named itself is always read. What is reached twice comes twice.
 
     Raises ValueError where there is nothing at a path, when it comes to it.
     """
@@ -201,9 +200,8 @@ def _walk(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise ValueError(f"folder {error.filename} cannot be read: {error.strerror}")
 
-    for path, inner, names in os.walk(folder, onerror=refuse):
-        inner.sort()
-        yield from (Path(path) / name for name in sorted(names))
+    walk = os.walk(folder, onerror=refuse)
+    yield from sorted(Path(path) / name for path, _, names in walk for name in names)
 
 
 def _read_shard(path: Path, modality: Modality) -> Iterator[Sample | Broken]:

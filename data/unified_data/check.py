@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from unified_base.checksums import read_sealed
 from unified_base.shard_sums import verify_shard
 from unified_data.document import Audio, Image, Slot, Text
 from unified_data.shard_file import ShardFile
@@ -148,8 +149,11 @@ class _Tally:
 
     def compare(self, path: Path) -> bool:
         """Compare a shard with its checksum; whether it has none. Its samples had theirs."""
+        about = path.with_suffix(".json")
         try:
             damaged = verify_shard(path, again=True)
+            if self._read_codes and about.is_file():  # what a shard of codes was made from
+                read_sealed(about)
         except ValueError as error:
             self.fault(path, "", str(error))
             return False

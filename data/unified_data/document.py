@@ -52,7 +52,7 @@ def common_entries(role: str | None, loss: float) -> dict[str, Any]:
 
 
 def _check_common(what: str, role: Any, loss: Any) -> None:
-    if role not in _ROLES:
+    if not (role is None or isinstance(role, str)) or role not in _ROLES:
         raise ValueError(f"{what} has role {shown(role)}, expected None, 'prompt' or 'response'")
     number = isinstance(loss, int | float) and not isinstance(loss, bool)
     # Compared before it becomes a float: an integer may be larger than any.
@@ -61,6 +61,14 @@ def _check_common(what: str, role: Any, loss: Any) -> None:
             f"{what} has loss weight {shown(loss)}, expected a finite number, 0 or more "
             f"and {MAX_LOSS:,.0f} at most"
         )
+
+
+def _plain_numbers(segment: Any, *names: str) -> None:
+    """Numpy's numbers in these fields of a segment become Python's, which JSON can hold."""
+    for name in names:
+        value = getattr(segment, name)
+        if isinstance(value, np.generic):
+            object.__setattr__(segment, name, value.item())
 
 
 def _is_count(value: Any, least: int, most: float = math.inf) -> bool:
@@ -76,6 +84,7 @@ class Text:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
+        _plain_numbers(self, "loss")
         _check_common("text", self.role, self.loss)
         if not isinstance(self.text, str) or not self.text:
             raise ValueError(
@@ -99,6 +108,7 @@ class Image:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
+        _plain_numbers(self, "loss")
         _check_common("image", self.role, self.loss)
         pixels = self.pixels
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
@@ -126,6 +136,7 @@ class Audio:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
+        _plain_numbers(self, "loss", "sample_rate")
         _check_common("audio", self.role, self.loss)
         waveform = self.waveform
         if not isinstance(waveform, np.ndarray) or waveform.dtype != np.float32:
@@ -170,8 +181,9 @@ class Slot:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
+        _plain_numbers(self, "loss", "height", "width", "num_images", "num_audios")
         _check_common("slot", self.role, self.loss)
-        if self.modality not in _MODALITIES:
+        if not isinstance(self.modality, str) or self.modality not in _MODALITIES:
             raise ValueError(
                 f"slot has modality {shown(self.modality)}, expected one of {_MODALITIES}"
             )

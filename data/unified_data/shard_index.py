@@ -14,7 +14,8 @@ from unified_base.shard_sums import MAX_INDEX
 from unified_base.text import shown
 from unified_data.document import keys_of
 
-__all__ = ["INDEX", "ShardInfo", "count_fault", "read_index", "shard_info", "write_index"]
+__all__ = ["INDEX", "ShardInfo", "count_fault", "is_shard_name", "read_index", "shard_info",
+           "write_index"]  # fmt: skip
 
 INDEX = "index.json"
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar\Z")
@@ -75,6 +76,11 @@ def read_index(folder: str | Path) -> dict[str, Any]:
             raise ValueError(f"{path} is not a shard index: {shard.file} stands in it twice")
         files.add(shard.file)
     return {**index, "shards": shards}
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether an index may name a file so: letters, digits, "." "-" and "_", ending in .tar."""
+    return _FILE.match(name) is not None
 
 
 def shard_info(row: Any, where: str) -> ShardInfo:

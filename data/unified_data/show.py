@@ -117,6 +117,8 @@ def _to_draw_from(path: Path, count: int | None) -> tuple[int, str]:
             fault = shard.torn or fault
             return len(shard) + bool(fault), fault
     except ValueError as error:
+        if count is None:  # not of an index: it is what was asked for
+            raise
         return 1, str(error)
 
 

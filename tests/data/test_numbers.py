@@ -11,6 +11,7 @@ from unified_base.checksums import read_sealed
 from unified_data import document
 from unified_data.check import check_shards
 from unified_data.document import Document, Image, Slot, Text
+from unified_data.pocket.build import build_pocket
 from unified_data.shards import (
     Broken,
     ShardFile,
@@ -231,3 +232,21 @@ def test_what_is_no_array_of_numbers_is_refused_by_name(tmp_path, data, reason):
         read_npy(tmp_path / "x.npy")
     assert str(refusal.value).startswith(f"cannot read array {tmp_path / 'x.npy'}: ")
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"scale": float("nan")}, "scale is nan"), ({"scale": float("inf")}, "scale is inf"),
+     ({"scale": HUGE}, "scale is 1000000000"), ({"scale": 0}, "scale is 0"),
+     ({"seed": -1}, "the seed is -1"), ({"seed": HUGE}, "the seed is 1000000000"),
+     ({"workers": HUGE}, "workers 1000000000"), ({"workers": 0}, "workers 0")],
+)  # fmt: skip
+def test_a_world_of_no_size_or_seed_is_refused(tmp_path, options, reason):
+    with pytest.raises(ValueError, match=reason):
+        build_pocket(tmp_path, **{"scale": 0.002, "only": ["text"], "workers": 1, **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_world_is_not_built_into_a_folder_of_other_shards(folder):
+    with pytest.raises(ValueError, match=r"index\.json is of no world"):
+        build_pocket(folder, 0, 0.002, ["text"], 1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unified.article import article_request, headings_of, plan_article, shortfall
+from unified.caption import read_caption
 from unified.subjects import FILE_NAME, KnownSubjects, UnknownSubjectError
 from unified.wishes import read_wishes
 from unified_data.document import Document, Slot, Text
@@ -232,3 +235,28 @@ def test_sections_that_came_otherwise_are_reported():
     assert headings_of(good) == ("Food", "Home")
     assert shortfall(plan, good) is None
     assert "came as Home, Food" in shortfall(plan, article("# T\n\n## Home\n\n## Food"))
+
+
+PIECES = ["the cat ", "its looks, ", "the cat without ", "the cat first ", " ", "a", "- ", "1",
+          "three pictures ", "not , the cat looks ", "the cat: ", "the cat's ", "on a ", ",", "(",
+          "the cat and the dog on ", "five nice big ", "\n", "xyzzy. "]  # fmt: skip
+
+
+@pytest.mark.parametrize("read", [plan_article, read_caption])
+def test_prompts_are_bounded_and_read_in_linear_time(read):
+    """Eight times the text takes eight times the CPU time or so, whatever is repeated in it."""
+
+    def seconds(text):
+        begun = time.process_time()
+        with suppress(ValueError):
+            read(text, KNOWN)
+        return time.process_time() - begun
+
+    for piece in PIECES:
+        for before in ("", "The cat. "):
+            longest = (before + piece * 16_000)[:16_000]
+            least = min(seconds(longest[:2_000]) for _ in range(2))
+            # A quadratic reader takes 64 times as long, a linear one 8.
+            assert min(seconds(longest) for _ in range(3)) < 32 * least + 0.05
+        with pytest.raises(ValueError, match=r"has 16,001 characters, expected at most 16,000"):
+            read((piece * 16_001)[:16_001], KNOWN)

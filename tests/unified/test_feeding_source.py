@@ -39,6 +39,8 @@ def test_a_file_of_sources_is_read_with_its_groups():
         ("{shards: x, weight: -1}", "the weight of x is -1.0, expected 0 or more"),
         ("{shards: x, media_loss: .nan}", "the media_loss of x is nan, expected 0 or more"),
         ("{shards: x, noise: 1.0}", "the noise of x is 1.0, expected at least 0 and less than 1"),
+        ("{shards: x, fit: 0}", "the fit of x is 0, expected at least 1 pixel a side"),
+        ("{shards: x, fit: crop}", "sources.a.fit is 'crop', expected a whole number"),
         ("{shards: x, drop_prompt: 2}", "the drop_prompt of x is 2.0, expected 0 to 1"),
         ("{shards: x, orders: mixed}", "orders of x is 'mixed', expected as_is, reversed, both"),
         ("{shards: x, loss: prompt}", "loss of x is 'prompt', expected document, response, all"),

@@ -190,6 +190,20 @@ def test_a_reference_of_other_settings_is_made_anew_before_the_first_step(case):
     assert not torch.equal(other, first)
 
 
+def test_a_bit_that_changes_in_the_reference_is_named(case):
+    opened(case)
+    path = Path(case.output) / "reference.safetensors"
+    whole = path.read_bytes()
+    for bit in (3, 8 * len(whole) - 9, 8 * len(whole) - 100):  # of the numbers, and of their size
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"reference\.safetensors is damaged"):
+            opened(case)
+    path.write_bytes(whole)
+    opened(case)
+
+
 def coded(shards, model, folder):
     """The code shards of a folder, as a source."""
     return prepare_sources({"pairs": Source(str(shards))}, model.sequencer, folder)["pairs"]

@@ -8,20 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from unified_base.atomic import atomic_write
 from unified_base.config import parse_config
+from unified_base.files import regular
 from unified_base.structured import read_json
 from unified_base.text import shown
-from unified_tokenizers.tensor_file import save_tensors_atomically
+from unified_base.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     from unified_tokenizers.hub import HubOptions
@@ -32,6 +33,7 @@ __all__ = [
     "SavedTokenizer",
     "load_tokenizer",
     "save_exactly",
+    "saved_whole",
 ]
 
 
@@ -95,15 +97,14 @@ class SavedTokenizer(nn.Module):
         """
         assert is_dataclass(self.config)
         assert not isinstance(self.config, type)
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
         state = {
             name: (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
             for name, value in self.state_dict().items()
         }
         config = {"modality": self.modality, **asdict(self.config)}
-        save_tensors_atomically(state, path / "model.safetensors")
-        atomic_write(path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        with saved_whole(folder) as path:
+            save_file(state, path / "model.safetensors")
+            (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> SavedTokenizer:
@@ -121,7 +122,7 @@ class SavedTokenizer(nn.Module):
             )
         tokenizer = cls(cls.parse_config(entries, str(path / "config.json")))
         try:
-            state = load_file(path / "model.safetensors")
+            state = load_file(regular(path / "model.safetensors", "weights"))
         except (OSError, SafetensorError) as error:
             raise ValueError(
                 f"cannot read the weights of the tokenizer in {path}: {error}"
@@ -200,6 +201,12 @@ def read_entries(path: Path, owner: str) -> dict[str, Any]:
             f"no readable {path.name} of a {owner} in {path.parent}: {error}"
         ) from None
     return entries
+
+
+def saved_whole(folder: str | os.PathLike[str]) -> AbstractContextManager[Path]:
+    """A folder to write a tokenizer into, which takes the place of `folder` as a whole when the
+    block ends well; files of other names stay."""
+    return whole_folder(folder, "config.json", keep=lambda name: True)
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str], **hub: Unpack[HubOptions]) -> Any:

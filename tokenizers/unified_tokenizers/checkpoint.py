@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from unified_base.checksums import file_sha256, read_sealed, sealed_json
 from unified_base.disk import naming_full_disk
+from unified_base.files import regular
 from unified_tokenizers.tensor_file import save_tensors
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "changed_settings",
     "compare_files",
     "damaged",
+    "drop_old",
     "latest_checkpoint",
     "load_checkpoint",
     "publish",
@@ -129,9 +131,14 @@ def publish(partial: Path, state: Mapping[str, Any], keep: int) -> Path:
         _remove(final)
     os.replace(partial, final)
     _sync(final.parent)
-    for old in sorted(final.parent.glob("step-???????"))[:-keep]:
-        _remove(old)
+    drop_old(final.parent, keep)
     return final
+
+
+def drop_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints under a folder but the last `keep`."""
+    for old in sorted(folder.glob("step-???????"))[:-keep]:
+        _remove(old)
 
 
 def _digest(path: Path) -> str:
@@ -227,16 +234,20 @@ def load_checkpoint(
     path: Path,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[int, dict[str, Any]]:
     """Put a checkpoint's state into modules and optimizers; returns (step, extra).
+
+    say: called with a line where the checkpoint has no checksums to be compared with.
 
     Raises:
         ValueError: damaged files, or the state of modules of another shape.
     """
     plain = read_state(path)
-    compare_files(path, plain)
+    if not compare_files(path, plain):
+        say(f"{path.name} was saved without checksums and has not been compared")
     try:
-        tensors = load_file(path / "state.safetensors")
+        tensors = load_file(regular(path / "state.safetensors", "state"))
     except (OSError, ValueError, SafetensorError) as error:
         raise damaged(path / "state.safetensors", error) from None
     for name, module in modules.items():

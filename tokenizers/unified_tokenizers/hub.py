@@ -13,6 +13,7 @@ from typing import TypedDict
 from safetensors import safe_open
 from torch import Tensor
 
+from unified_base.files import regular
 from unified_tokenizers.base import read_entries
 
 __all__ = ["SETTINGS_FILE", "HubOptions", "checkpoint_folder", "vq_tensors"]
@@ -135,7 +136,7 @@ def vq_tensors(folder: Path, whole: bool) -> dict[str, Tensor]:
     """The tensors of a VQ model by their names in it, and no others of a `whole` checkpoint."""
     found: dict[str, Tensor] = {}
     for shard in _shards(folder) or _WEIGHTS[:1]:
-        with safe_open(folder / shard, "pt") as file:
+        with safe_open(regular(folder / shard, "weights"), "pt") as file:
             names = list(file.keys())
             inside = [name for name in names if _INSIDE.match(name)]
             for name in inside if inside or whole else names:

@@ -29,7 +29,7 @@ def _need(module: str) -> Any:
     except ImportError:
         raise ValueError(
             f"this measure needs {module.split('.')[0]}; install it with"
-            " pip install 'unified[measure]'"
+            " pip install '.[measure]' in the checkout"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """Media for tokenizers: pictures of one size, mono recordings at one rate.
 
 They come through the project's one reader, `unified_base.media_source`, from shards, folders and
-files.
+files. Shards that have checksums are compared with them first.
 
 Legend: H W pixels, N pictures, S samples.
 """
@@ -12,16 +12,54 @@ import math
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from typing import Literal
 
 import numpy as np
 
 from unified_base.media_source import Broken, Sample, read_media, sound_samples
+from unified_base.shard_sums import Damage, read_sums, verify_shard
 from unified_base.sounds import conform
 
-__all__ = ["conform", "load_pictures", "load_recordings", "read_pictures", "read_recordings"]
+__all__ = [
+    "conform", "load_pictures", "load_recordings", "read_pictures", "read_recordings",
+    "read_samples",
+]  # fmt: skip
 
 Tell = Callable[[Broken], None]
 """Called with each medium that is broken."""
+
+
+def read_samples(
+    paths: tuple[str, ...],
+    modality: Literal["image", "audio"],
+    max_broken: int | None = 0,
+    tell: Tell | None = None,
+) -> Iterator[Sample]:
+    """Every picture or sound of shards, folders or files that is as it was written.
+
+    max_broken, tell: see `unified_base.media_source.sound_samples`.
+
+    Raises ValueError for a path without anything at it, broken media beyond the limit, and a shard
+    that has changed where nothing says in which of its samples.
+    """
+    return sound_samples(_compared(read_media(paths, modality)), max_broken, tell)
+
+
+def _compared(media: Iterator[Sample | Broken]) -> Iterator[Sample | Broken]:
+    """The same, samples of shards whose bytes have changed as broken."""
+    damaged: dict[str, dict[str, Damage]] = {}
+    for medium in media:
+        shard = medium.where.shard
+        if shard and shard not in damaged:
+            some = {damage.key: damage for damage in verify_shard(shard) or ()}
+            if some and read_sums(shard) is None:
+                raise ValueError(f"shard {shard}: {some[''].reason}; make it anew")
+            damaged[shard] = some
+        wrong = damaged[shard].get(medium.where.key) if shard else None
+        if wrong is not None and isinstance(medium, Sample):
+            yield Broken(medium.where, wrong.reason)
+        else:
+            yield medium
 
 
 def read_pictures(
@@ -33,7 +71,7 @@ def read_pictures(
 
     Raises ValueError for a path without anything at it and for broken pictures beyond the limit.
     """
-    for sample in sound_samples(read_media(paths, "image"), max_broken, tell):
+    for sample in read_samples(paths, "image", max_broken, tell):
         yield str(sample.where), sample.array
 
 
@@ -73,7 +111,7 @@ def read_recordings(
     """
     turned_down, lowest = 0, 1.0
     try:
-        media = _conformed(read_media(paths, "audio"), sample_rate)
+        media = _conformed(_compared(read_media(paths, "audio")), sample_rate)
         for sample in sound_samples(media, max_broken, tell):
             sound = sample.array * np.float32(32768)
             # int16 reaches from -32768 to 32767.

@@ -248,7 +248,7 @@ def save_plot(report: dict[str, Any], path: Path, title: str) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise ValueError(
-            "a plot needs matplotlib; install it with pip install 'unified[measure]'"
+            "a plot needs matplotlib; install it with pip install '.[measure]' in the checkout"
         ) from None
     unit = "bpp" if "bpp" in report else "kbps"
     names = [n for n in ("psnr_db", "ms_ssim", "stoi", "pesq") if report.get(n) is not None]

@@ -10,10 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unified_base.atomic import atomic_path
 from unified_base.disk import FULL, full_disk
 
-__all__ = ["save_tensors", "save_tensors_atomically"]
+__all__ = ["save_tensors"]
 
 _SYSTEM = re.compile(r"\(os error (\d+)\)")
 
@@ -38,9 +37,3 @@ def save_tensors(
         if number is None or int(number[1]) not in FULL:
             raise
         raise full_disk(name or path, int(number[1]), advice) from None
-
-
-def save_tensors_atomically(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """As `save_tensors`, beside its place and renamed: what stood there stays until it is whole."""
-    with atomic_path(path) as partial:
-        save_tensors(tensors, partial, name=path)

@@ -6,9 +6,7 @@ left out. The shards of documents are compared with their checksums; the new one
 
 from __future__ import annotations
 
-import re
 import tarfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from unified.feeding.coder import Coder, one_thread
 from unified.feeding.stored_codes import StoredCodes
 from unified_base.atomic import atomic_path, atomic_write
 from unified_base.checksums import read_sealed, sealed_json
+from unified_base.reasons import Reasons
 from unified_base.shard_sums import make_sums, read_sums, sums_path, verify_shard
 from unified_data.document import Audio, Document, Image
 from unified_data.shard_index import INDEX, ShardInfo, read_index, shard_info
@@ -28,8 +27,6 @@ _WINDOW = 128_000_000
 """Bytes of decoded media that are held at a time."""
 _REASONS = 20
 """Reasons for what was left out that are kept of each shard."""
-_KINDS = 1000
-"""Kinds of reasons that are told apart."""
 
 Sample = tuple[str, Document] | Broken
 
@@ -37,10 +34,8 @@ Sample = tuple[str, Document] | Broken
 def tokenize_shard(shard: Path, folder: Path, coder: Coder) -> dict[str, Any]:
     """Code one shard; returns what the JSON file beside the new one holds."""
     place = folder / shard.name
-    for old in folder.glob(f".{shard.name}.*.partial"):  # of a run that was killed
-        old.unlink(missing_ok=True)
     about = _about(shard, coder.stored)
-    left_out = _LeftOut()
+    left_out = Reasons(_REASONS)
     keys, ends = list[str](), list[int]()
     beside(place).unlink(missing_ok=True)  # what it says is of the shard that goes now
     with one_thread(), atomic_path(place) as partial:
@@ -48,7 +43,7 @@ def tokenize_shard(shard: Path, folder: Path, coder: Coder) -> dict[str, Any]:
             for window in _windows(_samples(shard)):
                 for key, coded in _coded(window, coder):
                     if isinstance(coded, str):
-                        left_out.add(key, coded)
+                        left_out.add(key or "its end", coded)
                         continue
                     add_sample(tar, key, *coded)
                     keys.append(key)
@@ -59,45 +54,26 @@ def tokenize_shard(shard: Path, folder: Path, coder: Coder) -> dict[str, Any]:
     atomic_write(sums_path(place), sums)
     split, kind = _split_and_kind(shard)
     info = ShardInfo(shard.name, split, kind, len(keys), size, digest)
-    about |= {"shard": info.to_json(), "left_out": left_out.to_json()}
+    about |= {"shard": info.to_json(), "left_out": _in_json(left_out)}
     atomic_write(beside(place), sealed_json(about, indent=1))
     return about
 
 
-class _LeftOut:
-    """What of a shard could not be coded, and why."""
-
-    def __init__(self) -> None:
-        self._reasons: list[str] = []
-        self._samples = 0
-        self._kinds: Counter[str] = Counter()
-        self._first: dict[str, str] = {}
-
-    def add(self, key: str, reason: str) -> None:
-        self._samples += 1
-        text = f"{key or 'its end'}: {reason}"
-        if len(self._reasons) < _REASONS:
-            self._reasons.append(text)
-        kind = re.sub(r"\d[\d,.]*", "#", reason)  # sizes differ, the reason is the same
-        if kind in self._first or len(self._first) < _KINDS:
-            self._kinds[kind] += 1
-            self._first.setdefault(kind, text)
-
-    def to_json(self) -> dict[str, Any]:
-        """commonest: of how many samples, and the first of them with its reason."""
-        entries: dict[str, Any] = {"samples": self._samples, "reasons": self._reasons}
-        for kind, count in self._kinds.most_common(1):
-            entries["commonest"] = {"samples": count, "reason": self._first[kind]}
-        return entries
+def _in_json(left_out: Reasons) -> dict[str, Any]:
+    """What was left out; commonest: of how many samples, and the first of them with its reason."""
+    entries: dict[str, Any] = {"samples": left_out.count, "reasons": left_out.first}
+    if left_out.commonest is not None:
+        count, reason = left_out.commonest
+        entries["commonest"] = {"samples": count, "reason": reason}
+    return entries
 
 
 def commonest(left_out: Iterable[Mapping[str, Any]]) -> tuple[int, str]:
     """Of several shards' `left_out` the commonest reason, and how many samples it is at least."""
-    best: Mapping[str, Any] = max(
-        (entry["commonest"] for entry in left_out if "commonest" in entry),
-        key=lambda entry: entry["samples"],
-        default={"samples": 0, "reason": "they hold nothing"},
-    )
+    entries = [entry["commonest"] for entry in left_out if "commonest" in entry]
+    if not entries:
+        return 0, "they hold nothing"
+    best = max(entries, key=lambda entry: int(entry["samples"]))
     return int(best["samples"]), str(best["reason"])
 
 

@@ -32,8 +32,7 @@ def prepare_sources(
 
     Documents are tokenized into folders below `folder`, each bound to where the documents lie, the
     tokenizers' fingerprints, whether of a round trip, and what they are made to fit; what is
-    finished is not done again. Of
-    several processes one does this first and the others after it.
+    finished is not done again. Of several processes one does this first and the others after it.
 
     Args:
         sequencer: with the media tokenizers.

@@ -7,13 +7,11 @@ goes on with the shards that are not finished (see `coded_shard`).
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +25,12 @@ from unified.feeding.coded_shard import (
 )
 from unified.feeding.coder import Coder
 from unified.feeding.stored_codes import StoredCodes, read_stored_codes
+from unified_base.destinations import writing
+from unified_base.leftovers import claim
+from unified_base.processes import in_processes
 from unified_base.shard_sums import sums_path
-from unified_data.shards import INDEX, ShardInfo, write_index
+from unified_data.shard_index import is_shard_name
+from unified_data.shards import INDEX, ShardInfo, read_index, write_index
 from unified_tokenizers import load_tokenizer
 
 __all__ = ["Coding", "tokenize_shards"]
@@ -74,8 +76,8 @@ def tokenize_shards(
         report: called with a line for each shard.
 
     Raises ValueError for shards of the same name or of codes, a folder with codes of other
-    tokenizers, shards of which nothing can be coded (nothing of them stays), and where ray is asked
-    for and not installed.
+    tokenizers or that another process tokenizes into, shards of which nothing can be coded (nothing
+    of them stays), and where ray is asked for and not installed.
     """
     folder = Path(folder)
     coder = coding if isinstance(coding, Coder) else coding.coder()
@@ -84,16 +86,35 @@ def tokenize_shards(
     left = [shard for shard in shards if finished(shard, folder, coder.stored) is None]
     if done := len(shards) - len(left):
         shown(f"{done} of {len(shards)} shards are done already")
-    if isinstance(coding, Coding) and ray:
-        results = _under_ray(left, folder, coding, workers)
-    elif isinstance(coding, Coding) and workers > 1 and len(left) > 1:
-        results = _in_processes(left, folder, coding, min(workers, len(left)))
-    else:
-        results = (tokenize_shard(shard, folder, coder) for shard in left)
-    for number, result in enumerate(results, done + 1):
-        shown(_in_words(number, len(shards), result))
-    _check_any(shards, folder, coder.stored)
-    return _write_index(folder, coder.stored)
+    # Several processes of a run may look at once whether all is done.
+    with _alone(folder) if left else nullcontext():
+        _take_out(left, folder)
+        if isinstance(coding, Coding) and ray:
+            results = _under_ray(left, folder, coding, workers)
+        elif isinstance(coding, Coding) and workers > 1 and len(left) > 1:
+            results = _in_processes(left, folder, coding, min(workers, len(left)))
+        else:
+            results = (tokenize_shard(shard, folder, coder) for shard in left)
+        with closing(results):
+            for number, result in enumerate(results, done + 1):
+                shown(_in_words(number, len(shards), result))
+        _check_any(shards, folder, coder.stored)
+        return _write_index(folder, coder.stored)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder; nothing is left in it. Raises ValueError where another process does."""
+    with writing(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if claim(descriptor) is False:
+            raise ValueError(
+                f"another process tokenizes into {folder}; wait for it, or end it first"
+            )
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _check_any(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
@@ -136,6 +157,11 @@ def _advice(reason: str, stored: StoredCodes) -> str:
 def _check(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
     names: dict[str, Path] = {}
     for shard in shards:
+        if not is_shard_name(shard.name):
+            raise ValueError(
+                f"shard {shard} would become one of the same name, which must be of letters, "
+                "digits, '.', '-' and '_' and end in .tar; rename it"
+            )
         if names.setdefault(shard.name, shard) is not shard:
             raise ValueError(
                 f"{names[shard.name]} and {shard} would both become {folder / shard.name}; "
@@ -161,6 +187,22 @@ def _check(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
                 f"{folder} holds codes of {_whose(other)}, these would be of {_whose(stored)}; "
                 "give another folder"
             )
+
+
+def _take_out(shards: Sequence[Path], folder: Path) -> None:
+    """Leave shards that will be made anew out of the index: it never names what is half done."""
+    if not (folder / INDEX).is_file():
+        return
+    index = read_index(folder)
+    names = {shard.name for shard in shards}
+    if not any(row.file in names for row in index["shards"]):
+        return
+    rows = [row for row in index.pop("shards") if row.file not in names]
+    del index["counts"]
+    left_out = index.get("left_out")
+    if isinstance(left_out, dict):
+        index["left_out"] = {name: why for name, why in left_out.items() if name not in names}
+    write_index(folder, rows, **index)
 
 
 def _whose(stored: StoredCodes) -> str:
@@ -200,44 +242,38 @@ _mine: Coder | None = None
 
 
 def _begin(coding: Coding) -> None:
-    """Runs first in every process: the parent answers Ctrl-C."""
+    """Runs first in every process."""
     import torch
 
     global _mine
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     _mine = coding.coder()
 
 
-def _work(shard: Path, folder: Path) -> dict[str, Any]:
+def _work(folder: Path, shard: Path) -> dict[str, Any]:
     assert _mine is not None
     return tokenize_shard(shard, folder, _mine)
 
 
 def _in_processes(
     shards: Sequence[Path], folder: Path, coding: Coding, workers: int
-) -> Iterator[dict[str, Any]]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _begin, (coding,))
-    try:
-        for future in as_completed([pool.submit(_work, shard, folder) for shard in shards]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise ValueError(
-            "a process that tokenized was killed, perhaps for want of memory; begin again with "
-            "fewer workers: finished shards are kept"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+) -> Generator[dict[str, Any]]:
+    results = in_processes(
+        partial(_work, folder), shards, workers, start=partial(_begin, coding), name=str,
+        advice="was memory short? begin again with fewer workers: finished shards are kept",
+    )  # fmt: skip
+    with closing(results):
+        for _, about in results:
+            yield about
 
 
 def _under_ray(
     shards: Sequence[Path], folder: Path, coding: Coding, workers: int
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     try:
         import ray.data
     except ImportError:
-        raise ValueError("ray is not installed: pip install 'unified[ray]'") from None
+        raise ValueError("ray is not installed: pip install '.[ray]' in the checkout") from None
     # Workers need not begin in this folder.
     coding = replace(coding, image=_absolute(coding.image), audio=_absolute(coding.audio))
     rows = [{"shard": str(shard.resolve()), "folder": str(folder.resolve())} for shard in shards]

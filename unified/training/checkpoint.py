@@ -25,6 +25,7 @@ from torch import Tensor
 from unified.training.processes import Processes
 from unified_base.checksums import file_sha256
 from unified_base.disk import naming_full_disk
+from unified_base.files import regular
 from unified_base.structured import read_json
 from unified_tokenizers.checkpoint import (
     RESUME,
@@ -67,7 +68,7 @@ class Saved:
         self._parts: dict[str, list[tuple[int, int, Path]]] = {}
         for path in [folder / _part_name(number, world_then) for number in range(parts)]:
             try:
-                with safe_open(path, "pt") as part:
+                with safe_open(regular(path, "weights"), "pt") as part:
                     rows = json.loads(part.metadata()["rows"])
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 raise damaged(path, error) from None
@@ -85,7 +86,7 @@ class Saved:
     def shape(self, name: str) -> tuple[int, ...]:
         """Of the whole tensor."""
         _, stop, path = max(self._parts[name])
-        with safe_open(path, "pt") as part:
+        with safe_open(regular(path, "weights"), "pt") as part:
             shape = part.get_slice(name).get_shape()
         return (stop, *shape[1:]) if shape else ()
 
@@ -101,7 +102,7 @@ class Saved:
             low, high = max(start, first), min(stop, last)
             if low < high or (stop == start == 0 and not found):
                 try:
-                    with safe_open(path, "pt") as part:
+                    with safe_open(regular(path, "weights"), "pt") as part:
                         piece = part.get_slice(name)
                         whole = stop - start == high - low or not piece.get_shape()
                         found.append(

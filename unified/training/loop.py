@@ -29,10 +29,10 @@ from unified.training.passes import Pass
 from unified.training.processes import Processes
 from unified.training.run import MARKS, Run
 from unified_base.clock import Timer
-from unified_base.disk import naming_full_disk
+from unified_base.disk import naming_full_disk, quiet_threads
 from unified_base.locks import hold_folder
 from unified_base.signals import StopSignals
-from unified_tokenizers.checkpoint import RESUME, changed_settings, remove_torn
+from unified_tokenizers.checkpoint import RESUME, changed_settings, drop_old, remove_torn
 
 __all__ = ["train"]
 
@@ -65,12 +65,15 @@ def _begin(config: TrainConfig, resume: bool, found: Processes) -> Path:
     with (
         hold_folder(output) if found.first else nullcontext(),
         naming_full_disk(output, RESUME),
+        quiet_threads(),
     ):
         torn = remove_torn(folder) if found.first else []
         found.wait()
         saved = read_saved(folder, found.rank, found.world)
         if saved is not None and not resume:
             raise ValueError(f"{output} holds a run already; go on with --resume or remove it")
+        if found.first:  # one may have been killed before it did this
+            drop_old(folder, config.keep)
         return _train(config, found, saved, torn)
 
 

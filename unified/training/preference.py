@@ -11,6 +11,7 @@ memory.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from itertools import islice
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,12 +30,14 @@ from unified.training.pairs import Pair, Pairs
 from unified.training.passes import Pass, make_pass, modality_factors
 from unified.training.processes import Processes
 from unified.training.run import Run
-from unified_base.atomic import atomic_path
+from unified_base.atomic import atomic_write
+from unified_base.files import regular
 
 __all__ = ["PreferenceRun", "preference_slopes"]
 
 # Pairs of which the reference is worked out together.
 _BLOCK = 16
+_SUM = " sha256="
 
 
 def preference_slopes(
@@ -146,8 +149,10 @@ class PreferenceRun(Run):
         if found is None:
             found = self._measure_all()
             if self.found.first:
-                with atomic_path(path) as partial:
-                    save_file({"reference": found}, partial, metadata={"made_for": made_for})
+                # As bytes: the library would write a file of its own beside this one.
+                # One entry: the library writes several in any order, and runs' files are equal.
+                about = {"made_for": f"{made_for}{_SUM}{_digest(found)}"}
+                atomic_write(path, save({"reference": found}, metadata=about))
             self.found.wait()
         return found
 
@@ -191,9 +196,19 @@ def _read_reference(path: Path, made_for: str) -> Tensor | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, "pt") as file:
-            if file.metadata().get("made_for") != made_for:
+        with safe_open(regular(path, "reference"), "pt") as file:
+            about, _, digest = file.metadata().get("made_for", "").partition(_SUM)
+            if about != made_for:
                 return None
-            return file.get_tensor("reference")
+            reference = file.get_tensor("reference")
     except (SafetensorError, OSError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}); begin the run anew") from None
+    if digest not in ("", _digest(reference)):
+        raise ValueError(
+            f"{path} is damaged (its checksum is another); begin the run anew"
+        )
+    return reference
+
+
+def _digest(reference: Tensor) -> str:
+    return hashlib.sha256(reference.numpy().tobytes()).hexdigest()

@@ -1,6 +1,6 @@
 """The pocket world's speech: espeak-ng in three voices, at 16 kHz, word by word.
 
-Every word is said on its own, once: espeak-ng at 200 words a minute (22,050 Hz), `resample` to
+Every word is said on its own, once: espeak-ng at 200 words a minute (22,050 Hz), brought to
 16,000 Hz, silence around it cut (silence: below 1% of the peak), 50 ms of silence before it and at
 least 20 ms after it, completed to whole 40 ms (640 samples) and rounded to the int16 grid so that
 16-bit FLAC is lossless. A clip is its words one after another, with 80 ms after a comma and 200 ms
@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from unified_base.resample import resample
+from unified_data.pocket.speech_rate import at_16_khz
 
 SAMPLE_RATE = 16_000
 CLIP_MULTIPLE = 640
@@ -128,7 +128,7 @@ def _word(word: str, voice: Voice) -> np.ndarray:
 def _trimmed(text: str, voice: Voice) -> np.ndarray:
     """What espeak-ng says of a text, its silence cut, as a clip's part: int16 (S,)."""
     raw = _espeak(text, voice)
-    wave = resample(raw[None].astype(np.float32) / 32768, 22_050, SAMPLE_RATE)[0]
+    wave = at_16_khz(raw.astype(np.float32) / 32768)
     loud = np.flatnonzero(np.abs(wave) > _SILENCE * np.abs(wave).max(initial=0.0))
     if not len(loud):
         return np.zeros(0, np.int16)

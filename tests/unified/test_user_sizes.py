@@ -1,0 +1,147 @@
+"""Sampling at the sizes of a 7B model's user: 250,000 ids, codebooks of 32,768 and 65,536, prompts
+of 8,000 ids, a hundred rows. Two narrow layers: what is tried is everything around the products."""
+
+import numpy as np
+import pytest
+
+from unified.choice import Guidance, SpanSampling, penalize
+from unified.coded import CodedText
+from unified.decoder import SlimDecoder
+from unified.format_spec import load_format
+from unified.grammar import Grammar
+from unified.places import Places, _common
+from unified.requests import CodedSlot, Finished, Request, Sampling
+from unified.row import Branch
+from unified.sampling import Sampler, _columns
+from unified.slim_config import SlimConfig, rope_of
+from unified.vocabulary import Vocabulary
+
+TEXT = 151_936
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    vocabulary = Vocabulary.build(
+        text_size=TEXT, text_rows=152_064, markers=load_format("pocket").markers, max_grid=128,
+        image=((32_768,), "image"), audio=((65_536,), "audio"),
+    )  # fmt: skip
+    config = SlimConfig(
+        width=16, num_layers=2, num_heads=2, num_kv_heads=1, head_width=6, ffn_width=20,
+        vocab_size=vocabulary.size, max_ids=32_768, norm_eps=1e-6, rope=rope_of(1e4, 6),
+        qk_norm=True, tied=True,
+    )  # fmt: skip
+    rng = np.random.default_rng(5)
+    weights = {
+        name: rng.standard_normal(shape, np.float32) * np.float32(0.4) + ("norm" in name)
+        for name, shape in config.shapes().items()
+    }
+    return Sampler(SlimDecoder(config, weights), Grammar.load("pocket", vocabulary))
+
+
+def ids_of(sampler, requests, sampling):
+    found = {e.row: e.ids for e in sampler.run(requests, sampling) if isinstance(e, Finished)}
+    for ids in found.values():
+        sampler.grammar.validate(ids)
+    return [found[row].tolist() for row in range(len(requests))]
+
+
+def prompt(length, seed=0):
+    ids = np.random.default_rng(seed).integers(0, TEXT, length)
+    return CodedText(tuple(ids.tolist()), "prompt")
+
+
+def test_a_hundred_rows_of_large_codebooks_are_as_they_are_alone(sampler):
+    """With the defaults of a published model: guidance, top-k of 2,048, and drafts among them."""
+    square = CodedSlot("image", (2, 3), role="response")
+    guided = SpanSampling(1.0, top_k=2_048, guidance=Guidance(3.0))
+    sound = SpanSampling(0.6, top_p=0.8)
+    own = [
+        Sampling(image=guided, max_ids=400),
+        Sampling(image=SpanSampling(1.0, top_p=0.96, drafts=4), max_ids=400),
+        Sampling(audio=sound, max_ids=400, max_audio_frames=6),
+        Sampling(text=SpanSampling(0.7, top_p=0.9, repetition_penalty=1.1), max_text_ids=6),
+    ]
+    slots = [
+        square,
+        square,
+        CodedSlot("audio", role="response"),
+        CodedSlot("text", role="response"),
+    ]
+    requests = [Request((prompt(200), slots[row % 4]), row, own[row % 4]) for row in range(100)]
+    together = ids_of(sampler, requests, Sampling(max_rows=100))
+    for row in (0, 1, 2, 3, 98, 99):
+        assert ids_of(sampler, [requests[row]], Sampling()) == [together[row]]
+
+
+def test_a_prompt_of_8000_ids_is_read_and_penalized(sampler):
+    text = SpanSampling(0.7, top_p=0.9, repetition_penalty=1.2)
+    sampling = Sampling(text=text, max_ids=9_000, max_text_ids=40)
+    request = Request((prompt(8_000), CodedSlot("text", role="response")), 0)
+    (ids,) = ids_of(sampler, [request], sampling)
+    assert 8_000 < len(ids) <= 8_050
+
+
+def test_the_columns_of_many_ids_are_those_of_a_loop():
+    rng = np.random.default_rng(0)
+    ids, ranges = set(rng.integers(0, 300_000, 9_000).tolist()), ((5, 90_000), (150_000, 250_000))
+    listed = [*range(5, 90_000), *range(150_000, 250_000)]
+    assert {listed[column] for column in _columns(ids, ranges)} == ids & set(listed)
+    logits = rng.standard_normal(len(listed)).astype(np.float32)
+    changed = penalize(logits, _columns(ids, ranges), 2.0) != logits
+    assert {listed[column] for column in np.flatnonzero(changed)} == ids & set(listed)
+
+
+def test_long_prompts_that_begin_alike_are_compared_right():
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 9, 32_000).tolist()
+    for length in (0, 1, 2, 511, 31_998, 31_999):
+        other = [*base[:length], 99, *base[length + 1 :]]
+        assert _common(base, other) == length
+        assert _common(base, base[:length]) == length
+
+
+class Lengths:
+    """A cache that holds nothing."""
+
+    def __init__(self, rows):
+        self.lengths = [0] * rows
+
+    def fork(self, source, target, length=None):
+        self.lengths[target] = self.lengths[source] if length is None else length
+
+    def cut(self, row, length):
+        self.lengths[row] = length
+
+    def clear(self, row):
+        self.lengths[row] = 0
+
+
+class Reader:
+    """A decoder that counts the ids it is shown."""
+
+    shown = 0
+
+    def cache(self, rows, max_ids):
+        if rows * max_ids > 10**7:
+            raise MemoryError
+        return Lengths(rows)
+
+    def feed(self, cache, places, ids):
+        for place, row in zip(places, ids):
+            cache.lengths[place] += len(row)
+            self.shown += len(row)
+        return np.zeros((1, 1), np.float32)
+
+
+def test_a_hundred_long_prompts_share_what_they_have_in_common():
+    reader, base = Reader(), list(range(32_000))
+    places = Places(reader, 100, 33_000)
+    branches = [Branch("", [*base, 40_000 + row, 7]) for row in range(100)]
+    places.feed(branches)
+    # The first is read but for its last id, the others from where they part.
+    assert reader.shown == 32_001 + 1 + 99 * 2
+
+
+def test_a_cache_that_does_not_fit_is_a_mistake_of_the_users():
+    with pytest.raises(ValueError, match=r"100 sequences of 131,072 ids does not fit.*max_rows"):
+        Places(Reader(), 100, 131_072)
