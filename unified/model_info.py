@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unified.checkpoint import read_json
+from unified.checkpoint import read_config, read_json
 from unified.format_reader import parse_format
+from unified.requests import Sampling
 from unified.subjects import KnownSubjects
 from unified.vocabulary import Vocabulary
+from unified_base.safetensors_files import read_header
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,10 +28,12 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
     try:
         vocabulary = Vocabulary.from_json(manifest["vocabulary"])
         format = parse_format(manifest["format"])
-        sampling = manifest["sampling"]
+        sampling = Sampling.from_json(manifest["sampling"]).to_json()
     except KeyError as missing:
         raise ValueError(f"{directory / 'unified.json'} has no {missing}") from None
-    config = read_json(directory / "config.json")
+    except ValueError as error:
+        raise ValueError(f"{directory / 'unified.json'}: {error}") from None
+    config = read_config(directory)
     blocks = [
         {
             "name": block.name,
@@ -74,17 +76,7 @@ def _weights(folder: Path) -> dict[str, int]:
     """The number of parameters and the bytes of a folder's safetensors files."""
     parameters = size = 0
     for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                if length > 100_000_000:
-                    raise ValueError("its header is too long")
-                header = json.loads(file.read(length))
-            parameters += sum(
-                math.prod(tensor["shape"]) for key, tensor in header.items() if key[:2] != "__"
-            )
-        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-            raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+        parameters += sum(math.prod(tensor.shape) for tensor in read_header(path).values())
         size += path.stat().st_size
     return {"parameters": parameters, "bytes": size}
 

@@ -29,10 +29,11 @@ MAX_DEPTH = 64
 _MAX_DIGITS = 40
 
 
-def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON) -> Any:
+def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON, constants: bool = False) -> Any:
     """The value of a JSON text; `name` is for errors.
 
-    NaN and infinity, which JSON does not have, are refused; so is a key that stands twice in one
+    NaN and infinity, which JSON does not have, are refused unless `constants` says that Python's
+    writer is to be believed; so is a key that stands twice in one
     object, since readers disagree on which counts.
 
     Raises:
@@ -46,7 +47,7 @@ def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON) -> Any:
             text,
             parse_int=_integer,
             parse_float=_finite,
-            parse_constant=_no_constant,
+            parse_constant=float if constants else _no_constant,
             object_pairs_hook=_unique,
         )
     except RecursionError:
@@ -76,13 +77,18 @@ def parse_yaml(text: str, name: str, limit: int = MAX_YAML) -> Any:
         raise ValueError(f"{name} is not YAML: {shown(' '.join(str(error).split()))}") from None
 
 
-def read_json(path: str | os.PathLike[str], limit: int = MAX_JSON, kind: type | None = dict) -> Any:
+def read_json(
+    path: str | os.PathLike[str],
+    limit: int = MAX_JSON,
+    kind: type | None = dict,
+    constants: bool = False,
+) -> Any:
     """The value of a JSON file. kind: dict or list, what it must hold; None: anything.
 
     Raises:
         ValueError: as `read_text` and `parse_json`, or it holds another kind of value.
     """
-    value = parse_json(read_text(path, "file", limit), str(Path(path)), limit)
+    value = parse_json(read_text(path, "file", limit), str(Path(path)), limit, constants)
     if kind is not None and not isinstance(value, kind):
         wanted = "an object" if kind is dict else "a list"
         raise ValueError(f"{Path(path)} holds {type(value).__name__}, expected {wanted}")
