@@ -22,6 +22,7 @@ from typing import Any
 
 from _fault_models import FOLDERS, use
 from _fault_mutations import mutate
+from _shared import say
 
 SECONDS = 10
 """What one case may take."""
@@ -52,6 +53,8 @@ def measure(count: int, seed: int = 0, only: tuple[str, ...] = tuple(FOLDERS)) -
         case = 0
         while case < count:
             case = _chunk(case, min(count, case + _CHUNK), seed, bases, counts, kinds, failures)
+            if case % (_CHUNK * 10) == 0:
+                say(f"{case:,} mutated folders, {len(failures)} failures")
     return {
         "folder_cases": case,
         "folder_failures": len(failures),

@@ -6,11 +6,15 @@ of ours; 130 interrupted. `--debug`, anywhere on the line, shows the traceback.
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from unified_base.terminal import escape_what_cannot_be_written, tell
 
 DEBUG = "--debug"
 
@@ -23,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         from unified.cli import app
 
-        app(rest, prog_name="unified")
+        code = app(rest, prog_name="unified", standalone_mode=False)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if code == 130:
@@ -38,6 +42,8 @@ def run(arguments: Sequence[str]) -> int:
         _say(f"error: {_one_line(error)}")
         return 2
     except Exception as error:
+        if hasattr(error, "format_message"):  # of the command line's parser
+            return _misused(error)
         if debug:
             raise
         kind = type(error).__name__
@@ -46,7 +52,17 @@ def run(arguments: Sequence[str]) -> int:
             f"{DEBUG} shows the traceback"
         )
         return 1
-    return 0
+    if code == 130:  # what the parser makes of Ctrl-C
+        _say("interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _misused(error: Any) -> int:
+    """Say what is wrong with a command line, as its parser does; the exit code."""
+    text = io.StringIO()
+    error.show(file=text)
+    tell(text.getvalue(), end="")
+    return int(error.exit_code)
 
 
 def _one_line(error: BaseException) -> str:
@@ -57,8 +73,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.flush()
-    print(text, file=sys.stderr)
+    tell(text)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
@@ -68,6 +83,9 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
+    escape_what_cannot_be_written()
+    # What transformers says of strangers' files; what matters of it is an error of ours.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -42,11 +42,11 @@ def render(template: str, values: dict[str, Any], request: dict[str, Any]) -> di
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        rendered, _ = render_jinja_template(
+        rendered: Any = render_jinja_template(
             conversations=[request["turns"]], chat_template=template,
             add_generation_prompt=request["answer"], **values,
         )  # fmt: skip
-        text = rendered[0]
+        text = rendered[0][0]  # of the first conversation
         if len(text) > MOST:
             return {"error": f"it writes {len(text):,} characters, expected at most {MOST:,}"}
         return {"text": text}

@@ -182,8 +182,8 @@ def _verify(template: ChatTemplate, layout: _Layout) -> tuple[str, ...]:
         if shown == ours:
             raise refused(f"a message shares a token with what is written before it, in {shown}")
         raise refused(
-            f"it lays out the messages {quote(list(contents), 200)} as {shown}, which is not what it"
-            f" does with others: {ours}"
+            f"it lays out the messages {quote(list(contents), 200)} as {shown}, which is not what"
+            f" it does with others: {ours}"
         )
     if any(same(contents) is not None for contents in _SPACED):
         notes.append(

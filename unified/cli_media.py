@@ -107,7 +107,7 @@ def describe(
         request = describe_document(image, slot)
     else:
         request = ask_document(image, [(ask, slot)])
-    answer = _text(_sample(loaded, request, 1, seed)[0])
+    answer = _text(_sample(loaded, request, 1, seed, answers=True)[0])
     values = {"picture": str(picture), "question": ask, "text": answer}
     result(values, as_json, answer)
 
@@ -161,7 +161,7 @@ def listen(
     for change in changes:
         note(change)
     request = listen_document(Audio(waveform, target), Slot("text"))
-    heard = _text(_sample(loaded, request, 1, seed)[0])
+    heard = _text(_sample(loaded, request, 1, seed, answers=True)[0])
     result({"sound": str(sound), "text": heard}, as_json, heard)
 
 
@@ -222,20 +222,22 @@ def inspect(
     if as_json:
         result(inspection.to_json(), True, "")
     else:
-        from rich.console import Console
+        from unified_base.terminal import console
 
-        print_inspection(inspection, Console(), every_id)
+        print_inspection(inspection, console(), every_id)
     if inspection.error:
         raise ValueError(f"{file} is no document of this model: {inspection.error}")
 
 
-def _sample(model: UnifiedModel, request: Document, number: int, seed: int) -> list[Document]:
-    """`number` samples with the seeds seed, seed + 1, ..."""
+def _sample(
+    model: UnifiedModel, request: Document, number: int, seed: int, answers: bool = False
+) -> list[Document]:
+    """`number` samples with the seeds seed, seed + 1, ... answers: see `Progress`."""
     from unified_data.document import Slot
 
     seeds = [seed + i for i in range(number)]
     pictures = sum(isinstance(s, Slot) and s.modality == "image" for s in request) * number
-    progress = Progress(number, pictures or None)
+    progress = Progress(number, pictures or None, answers)
     return follow(model.stream([request] * number, seeds=seeds), progress)
 
 

@@ -123,8 +123,8 @@ def open_published(
     if name is None:
         raise ValueError(
             f"{folder} holds a {_word(config.get('model_type'))} that is neither a model of ours"
-            f" (it has no unified.json) nor one of {', '.join(_KINDS)}; `UnifiedModel.extend` gives a"
-            " language model pictures and sound"
+            f" (it has no unified.json) nor one of {', '.join(_KINDS)}; `UnifiedModel.extend` gives"
+            " a language model pictures and sound"
         )
     kind = _KINDS[name]
     if name in ("emu3", "chameleon", "janus") and image_tokenizer is None:

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from unified_base.terminal import console as plain_console
 from unified_tokenizers import parallel
 from unified_tokenizers.audio import AudioTokenizer
 from unified_tokenizers.checkpoint import (
@@ -162,7 +162,8 @@ def _train(config: TokenizerTraining, resume: bool) -> Path:
         adversary = Adversary(AdversarySettings.parse(config.adversary), config.modality)
         modules["discriminator"] = adversary.discriminator
         optimizers["adversary"] = adversary.optimizer
-    step, console = 0, Console(stderr=True, quiet=not first)
+    step, console = 0, plain_console(stderr=True)
+    console.quiet = not first
     if found:
         step, settings = load_checkpoint(found, modules, optimizers)
         if changed := changed_settings(settings, asdict(config)):
@@ -253,4 +254,4 @@ def _follow(average: nn.Module, model: nn.Module, decay: float, step: int) -> No
 def main(config_path: Path, resume: bool = False, changes: Iterable[str] = ()) -> None:
     """The command `unified tokenizer train`; `changes` as of `load_config`."""
     folder = train(load_config(config_path, changes), resume)
-    Console(stderr=True).print(f"tokenizer saved in {os.fspath(folder)}")
+    plain_console(stderr=True).print(f"tokenizer saved in {os.fspath(folder)}")
