@@ -139,7 +139,9 @@ def use(name: str, folder: Path) -> None:
     from unified_data.document import Document, Slot, Text
 
     if name == "language_model":
-        UnifiedModel.extend(folder, format="chat")
+        # By its chat template where that was changed: a process for it takes a second.
+        chat = (folder / "chat_template.jinja").exists()
+        UnifiedModel.extend(folder, format="chat" if chat else "pocket")
         return
     model = UnifiedModel.from_pretrained(folder)
     if (folder / "unified.json").exists():

@@ -36,9 +36,10 @@ def open_regular(path: str | os.PathLike[str], what: str = "file") -> Iterator[I
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ValueError(f"cannot read {what} {Path(path)}: {reason}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"cannot read {what} {Path(path)}: it is not a regular file")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(f"cannot read {what} {Path(path)}: it is not a regular file")
         yield file
 
 
