@@ -82,6 +82,19 @@ class _Known:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}, expected 0 or more")
+        for name in ("rope_scaling", "rope_parameters"):
+            _check_rope(getattr(self, name), name)
+
+
+def _check_rope(entries: Any, path: str) -> None:
+    """Rotary positions, of all layers or by the kind of layer."""
+    for key, value in (entries or {}).items():
+        if isinstance(value, dict):
+            _check_rope(value, f"{path}.{shown(key, 40)}")
+        elif key in ("rope_theta", "factor") and value is not None:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 < value < math.inf:
+                raise ValueError(f"{path}: {key} is {shown(value)}, expected more than 0")
 
 
 _NAMES = tuple(field.name for field in fields(_Known))
