@@ -3,26 +3,49 @@ PYTHON ?= python3
 # Noto Color Emoji, for `make pocket` alone: the world's glyphs in twice the size.
 FONT   ?= /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf
 VENV   := .venv
-BIN    := $(VENV)/bin
+BIN     = $(VENV)/bin
+# The versions that are installed: a file of pins, or nothing for the newest that pyproject.toml allows.
+CONSTRAINTS := constraints.txt
+# pip itself, and what it builds the wheel with, whatever CONSTRAINTS says.
+TOOLS := constraints.txt
+PYTEST_ARGUMENTS ?= -n 2
 
-.PHONY: article test check format pocket benchmark clean
+INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
+INSTALL += --build-constraint $(TOOLS)
 
-$(VENV)/.installed: pyproject.toml
+.PHONY: article test test-newest test-oldest constraints check format pocket benchmark clean
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install --quiet -c $(TOOLS) pip
+	$(INSTALL) -e .
 	$(BIN)/python -c "from unified.decoder import compile_kernels; compile_kernels()"
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	$(INSTALL) -e ".[dev]"
 	touch $@
 
 article: $(VENV)/.installed
 	$(BIN)/unified write "The giant panda" -o panda.html
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	UNIFIED_CONSTRAINTS=$(CONSTRAINTS) $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+# Both ends of the ranges in pyproject.toml, each in a folder of its own (7 GB).
+test-newest:
+	rm -f .venv-newest/.installed*
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
+
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+
+# Both files of pins, from pyproject.toml and what is published today, for all systems and versions of Python. Commit
+# constraints.txt after `make test-newest` has passed, constraints-oldest.txt after `make test-oldest`.
+constraints:
+	$(PYTHON) -m venv .venv-constraints
+	.venv-constraints/bin/python -m pip install --quiet uv
+	.venv-constraints/bin/python docs/make_constraints.py .venv-constraints/bin/uv
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -51,4 +74,4 @@ benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/sampling.py
 
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venv-newest .venv-oldest .venv-constraints runs build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache

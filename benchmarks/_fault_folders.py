@@ -25,7 +25,7 @@ from _fault_mutations import mutate
 from _shared import say
 
 SECONDS = 10
-"""What one case may take."""
+"""Of processor time, that one case may take: the machine may be busy."""
 MEMORY = 1 << 30
 """Bytes of address space that a case may add."""
 _CHUNK = 40
@@ -159,6 +159,7 @@ def _run(
         raise _Hang
 
     signal.signal(signal.SIGALRM, alarm)
+    signal.signal(signal.SIGPROF, alarm)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
@@ -166,8 +167,10 @@ def _run(
     resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + MEMORY,) * 2)
     for case in range(begin, end):
         # A second alarm, should the first fall into code that calls nothing of Python's.
-        signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, 12 * SECONDS, SECONDS)  # for what waits
         found = run_case(case, seed, bases, scratch)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         os.write(pipe, (json.dumps(found) + "\n").encode())
 

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
+import typing
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,9 @@ def _watch(folder: Path) -> list[str]:
             if arguments[0].startswith(secret) or arguments[0] == "/etc/passwd":
                 events.append(f"open {arguments[0]}")
         elif event == "exec" and not getattr(arguments[0], "co_filename", "").startswith(ours):
+            # Annotations of our own classes are evaluated by typing when an error names fields.
+            if sys._getframe(1).f_code.co_filename == typing.__file__:
+                return
             events.append(f"exec {arguments[0]!r}"[:200])
 
     sys.addaudithook(hook)

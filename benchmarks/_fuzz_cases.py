@@ -8,6 +8,7 @@ import random
 import shutil
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Cases:
             "document": self._document,
             "media": self._one_medium,
             "index": self._index,
-            **{f"import {kind}": self._import(kind) for kind in KINDS},
+            **{f"import {kind}": self._import(kind) for kind in KINDS if _can_import(kind)},
         }
         self._names = [*self._readers, *["shard"] * 4, "document", "media", "codes"]
 
@@ -170,6 +171,11 @@ class Cases:
                 *((f"m.{n}", self._media[n], b"0", "") for n in ("a.png", "d.gif", "o.ogg")),
             ]
             return self._tar(entries, rng), None
+        if kind == "parquet":
+            path = self._folder / "source.parquet"
+            data = inputs.sound_parquet(self._media, rng.randrange(3))
+            path.write_bytes(inputs.break_bytes(data, rng))
+            return path, self._folder / "m"
         record = self._records[kind]
         path = (
             self._folder / f"source.{'csv' if kind == 'pairs' and rng.random() < 0.5 else 'json'}"
@@ -204,6 +210,11 @@ class Cases:
         path = self._folder / "x.tar"
         path.write_bytes(data)
         return path
+
+
+def _can_import(kind: str) -> bool:
+    """Whether what an importer needs is installed."""
+    return kind != "parquet" or find_spec("pyarrow") is not None
 
 
 def _refusal(read: Callable[[], object]) -> str:

@@ -149,6 +149,25 @@ def sound_records() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def sound_parquet(media: dict[str, bytes], form: int) -> bytes:
+    """A Parquet file with media in its rows, in one of three forms."""
+    import pyarrow
+    import pyarrow.parquet
+
+    picture = {"bytes": media["a.png"], "path": "a.png"}
+    sound = {"bytes": media["s.flac"], "path": None}
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]
+    row: dict[str, Any] = (
+        {"image": picture, "audio": sound, "text": "a cat", "id": "k", "score": 0.5},
+        {"images": [picture, picture], "texts": [{"user": "What?", "assistant": "A cat."}] * 2},
+        {"image": picture, "conversations": turns, "id": 7},
+    )[form % 3]
+    buffer = io.BytesIO()
+    table = pyarrow.Table.from_pylist([row] * 4)
+    pyarrow.parquet.write_table(table, buffer, row_group_size=2, compression="snappy")
+    return buffer.getvalue()
+
+
 def write_tar(entries: list[Entry], rng: random.Random, extended: bool) -> bytes:
     """A tar file of the members; extended: with pax headers, as other writers make them."""
     buffer = io.BytesIO()
@@ -288,7 +307,19 @@ def break_value(value: Any, rng: random.Random) -> Any:
         if what == 0:
             del node[at]
         elif what == 1 and isinstance(node, dict):
-            node[rng.choice(("x", "role", "loss", "file", "type", "id", "text"))] = node[at]
+            names = (
+                "x",
+                "role",
+                "loss",
+                "file",
+                "type",
+                "id",
+                "text",
+                "weight",
+                "refusal",
+                "caption",
+            )
+            node[rng.choice(names)] = node[at]
         elif what == 1:
             node.insert(at, copy.deepcopy(node[at]))
         elif what == 2:

@@ -1,6 +1,6 @@
 """Speed of sampling, beside `generate` of transformers with a constraint, on the same weights.
 
-    python benchmarks/sampling.py [--quick] [--only memory,pocket,...] [--table README.md]
+    python benchmarks/sampling.py [--quick] [--only memory,pocket,...] [--table docs/benchmarks.md]
 
 pocket: a decoder of 17M parameters (8 layers of width 384; bfloat16 weights, computed in float32
 on both sides): a picture of 256 ids, the same with guidance, and sixteen rows in different modes.

@@ -1,6 +1,28 @@
 """What all tests share: a worker of the run has a core, and two threads would fight for it."""
 
+import json
 import os
+
+import pytest
 
 # Before torch is imported: two workers of two threads each are slower on two cores than of one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def forget_checksums():
+    """A function: makes a folder of shards like those written before there were checksums, and
+    changes its index by a function of the index, if one is given."""
+
+    def forget(folder, change=lambda index: None):
+        for path in folder.glob("*.sums"):
+            path.unlink()
+        index = json.loads((folder / "index.json").read_text("utf-8"))
+        for row in index["shards"]:
+            row.pop("sha256", None)
+        for entry in ("sealed", "sha256"):
+            index.pop(entry, None)
+        change(index)
+        (folder / "index.json").write_text(json.dumps(index), "utf-8")
+
+    return forget

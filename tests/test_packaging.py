@@ -22,6 +22,7 @@ PACKAGES = [
 ]
 # Where the name that is imported differs from the name that is installed.
 INSTALLED_AS = {"PIL": "pillow", "yaml": "pyyaml"}
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WEIGHTS_LIMIT = 40_000_000
 
 
@@ -37,6 +38,13 @@ def test_the_packages_are_built_and_their_folders_shadow_nothing():
     assert not (ROOT / "tokenizers" / "__init__.py").exists()
     assert not (ROOT / "data" / "__init__.py").exists()
     assert not (ROOT / "base" / "__init__.py").exists()
+
+
+def test_the_readme_is_read_in_one_sitting_and_its_links_lead_somewhere():
+    assert (ROOT / "README.md").stat().st_size <= 15_000
+    for path in TEXTS:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
 
 
 def test_every_import_is_a_declared_dependency():
@@ -146,8 +154,8 @@ def test_every_run_file_loads(path):
 
 
 def _blocks(kind: str) -> list[str]:
-    """The README's fenced blocks of a kind."""
-    text = (ROOT / "README.md").read_text("utf-8")
+    """The fenced blocks of a kind, in README and docs."""
+    text = "\n".join(path.read_text("utf-8") for path in TEXTS)
     return re.findall(rf"^```{kind}\n(.*?)^```", text, re.S | re.M)
 
 
@@ -172,7 +180,7 @@ def test_the_map_has_a_line_for_every_file():
 def _commands() -> list[tuple[str, str]]:
     """(where, line) of every `unified ...` line in the texts: fenced blocks, comments, recipes."""
     found = []
-    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *RUNS]
+    texts = [*TEXTS, ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *RUNS]
     for path in texts:
         if not path.exists():
             continue

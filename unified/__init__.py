@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from unified_base.waiting import wait_asleep
+
 if TYPE_CHECKING:
     from unified.choice import Guidance, SpanSampling
     from unified.grammar import Grammar
@@ -45,6 +47,8 @@ _HOME = {
     "UnifiedModel": "model",
     "Vocabulary": "vocabulary",
 }
+
+wait_asleep()  # before torch is imported
 
 
 def __getattr__(name: str) -> Any:

@@ -1,19 +1,21 @@
 """The command `unified`: runs the command line and turns errors into one line and an exit code.
 
-0 done; 2 a mistake of the user's (bad input, an unwritable folder, an unknown subject); 1 a fault
-of ours; 130 interrupted. `--debug`, anywhere on the line, shows the traceback.
+0 done; 2 a mistake of the user's (bad input, an unwritable folder, an unknown subject, libraries
+that do not fit together); 1 a fault of ours; 130 interrupted. `--debug`, anywhere on the line,
+shows the traceback, and all that libraries warn of.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import FrameType
 from typing import Any, NoReturn
 
+from unified_base.quiet import hush, our_warnings_alone
 from unified_base.terminal import escape_what_cannot_be_written, tell
 
 DEBUG = "--debug"
@@ -24,10 +26,13 @@ def run(arguments: Sequence[str]) -> int:
     stop = arguments.index("--") if "--" in arguments else len(arguments)
     debug = DEBUG in arguments[:stop]
     rest = [a for i, a in enumerate(arguments) if a != DEBUG or i >= stop]
+    # Whoever looks for a fault sees all that libraries say.
+    others = nullcontext() if debug else our_warnings_alone(_note)
     try:
         from unified.cli import app
 
-        code = app(rest, prog_name="unified", standalone_mode=False)
+        with others:
+            code = app(rest, prog_name="unified", standalone_mode=False)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if code == 130:
@@ -36,16 +41,19 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
-    except (ValueError, OSError) as error:
-        if debug:
-            raise
-        _say(f"error: {_one_line(error)}")
-        return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # of the command line's parser
             return _misused(error)
         if debug:
             raise
+        from unified.installation import misfit
+
+        if (line := misfit(error)) is not None:
+            _say(f"error: {line}")
+            return 2
+        if isinstance(error, ValueError | OSError):
+            _say(f"error: {_one_line(error)}")
+            return 2
         kind = type(error).__name__
         _say(
             f"error: {kind}: {_one_line(error)} -- this is a fault of ours; "
@@ -76,16 +84,22 @@ def _say(text: str) -> None:
     tell(text)
 
 
+def _note(text: str) -> None:
+    _say(f"note: {text}")
+
+
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     # As an exception, so that files written beside their destination are removed.
     sys.exit(128 + signum)
 
 
 def main() -> NoReturn:
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores SIGHUP
+            signal.signal(number, _terminate)
     escape_what_cannot_be_written()
-    # What transformers says of strangers' files; what matters of it is an error of ours.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if DEBUG not in sys.argv:
+        hush()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from unified.parameters import flag, whole_or_none
+from unified.parameters import prompt as check_prompt
 from unified.subjects import KnownSubjects, Mention
 from unified.wishes import FILLERS, Wishes, has_wish, is_list, read_wishes
 from unified_data.document import Document, Slot, Text
@@ -51,6 +53,7 @@ _PRAISE_WORDS = """
     simple splendid strange sweet tasty true useful wonderful world illustrated narrated silent
     article"""
 _PRAISE = frozenset(_PRAISE_WORDS.split())
+_NEAR = 80
 _MANY = re.compile(r"\b(?:many|lots of|plenty of|as many as possible|all) (?:pictures|images)\b")
 
 
@@ -83,8 +86,8 @@ def plan_article(
     Raises UnknownSubjectError (naming the nearest) for a subject that is not known, ValueError for
     an empty prompt, more pictures than the model was trained on, or wishes that leave no section.
     """
-    if not prompt.strip():
-        raise ValueError('the prompt is empty; name a subject, for example "The giant panda"')
+    check_prompt("prompt", prompt, 'name a subject, for example "The giant panda"')
+    images, audio = whole_or_none("images", images, 0), flag("audio", audio)
     subject, rest, subtitle = _title(prompt, known)
     headings = tuple(section.heading for section in subject.sections)
     wishes = read_wishes(rest, headings)
@@ -192,8 +195,10 @@ def _subject_in(clause: str, known: KnownSubjects) -> Mention | None:
 
 
 def _stands_alone(clause: str, mention: Mention) -> bool:
-    before = _WORD.findall(clause[: mention.start])
-    after = _WORD.findall(re.sub(r"^['’]s?(?!\w)", " ", clause[mention.stop :]))
+    # The words next to it decide, and none of those that may stand there is as long as this.
+    before = _WORD.findall(clause[max(0, mention.start - _NEAR) : mention.start])
+    following = clause[mention.stop : mention.stop + _NEAR]
+    after = _WORD.findall(re.sub(r"^['’]s?(?!\w)", " ", following))
     return (not before or _is_plain(before[-1])) and (not after or _is_plain(after[0]))
 
 
@@ -215,8 +220,8 @@ def article_request(
         slot = Slot("any", SIDE, SIDE, num_images=plan.num_pictures, num_audios=audios)
         prompt = plan.prompt
     else:
-        if not prompt.strip():
-            raise ValueError("the prompt is empty; say what to write about")
+        check_prompt("prompt", prompt, "say what to write about")
+        images, audio = whole_or_none("images", images, 0), flag("audio", audio)
         slot = Slot("any", num_images=images, num_audios=None if audio else 0)
     return Document((Text(prompt, role="prompt", loss=0.0), replace(slot, role="response")))
 

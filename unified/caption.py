@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from unified.parameters import prompt
 from unified.subjects import KnownSubjects, Mention
 from unified.wishes import FILLERS
 from unified_data.pocket.scenes import COUNTS, GROUNDS, Scene, parse_caption
@@ -48,8 +49,7 @@ def read_caption(text: str, known: KnownSubjects) -> Caption:
     Raises UnknownSubjectError, naming the nearest subjects, where it names none that is known, and
     ValueError for an empty text or a number of things that no caption holds.
     """
-    if not text.strip():
-        raise ValueError('the text is empty; say what to draw, for example "a giant panda"')
+    prompt("text", text, 'say what to draw, for example "a giant panda"')
     scene = parse_caption(text)
     if scene is not None and all(known.find(s.name) is not None for s in scene.subjects):
         return Caption(scene.caption)

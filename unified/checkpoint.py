@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,16 +140,15 @@ def load_hf(directory: Path, kind: Any = None, dtype: str = "float32") -> Any:
     make = loader._from_config if kind else loader.from_config
     where = f"checkpoint {directory} cannot be loaded"
     check_size(lambda: make(copy.deepcopy(config)), numbers, where)
-    with foreign(where), no_progress_bars():
+    with _loading(directory), no_progress_bars():
         model, report = loader.from_pretrained(
             directory, config=config, dtype=dtype, use_safetensors=True, local_files_only=True,
             trust_remote_code=False, output_loading_info=True,
         )  # fmt: skip
     if missing := sorted(report["missing_keys"]):
         # transformers fills them with random numbers.
-        raise ValueError(
-            f"checkpoint {directory} lacks {len(missing)} weights, such as {missing[0]}"
-        )
+        lacks = f"checkpoint {directory} lacks {len(missing)} weights, such as {missing[0]}"
+        raise _of_several_models(directory) or ValueError(lacks)
     return model
 
 
@@ -160,7 +160,7 @@ def load_config(directory: Path) -> Any:
     for name in ("generation_config.json", "adapter_config.json"):
         if os.path.lexists(directory / name):
             read_json(directory / name)
-    with foreign(f"checkpoint {directory} cannot be loaded"):
+    with _loading(directory):
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
 
@@ -169,10 +169,50 @@ def no_progress_bars() -> Iterator[None]:
     """transformers shows none for a while; afterwards as its user has chosen."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    # It is one setting for all threads: the last that leaves puts it back.
+    with _quiet.lock:
+        if not _quiet.threads:
+            _quiet.shown = logging.is_progress_bar_enabled()
+            logging.disable_progress_bar()
+        _quiet.threads += 1
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
+        with _quiet.lock:
+            _quiet.threads -= 1
+            if not _quiet.threads and _quiet.shown:
+                logging.enable_progress_bar()
+
+
+class _Quiet:
+    """Who is inside `no_progress_bars`, and whether there were any before."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.threads = 0
+        self.shown = True
+
+
+_quiet = _Quiet()
+
+
+def _of_several_models(directory: Path) -> ValueError | None:
+    """What to say of a checkpoint whose language model is one of several in it, None of others."""
+    config = read_json(directory / "config.json")
+    parts = sorted(name for name in config if name.endswith("_config") and config[name])
+    if not {"text_config", "vq_config"} & set(parts):
+        return None
+    return ValueError(
+        f"checkpoint {directory} holds a whole {config.get('model_type')} ({', '.join(parts)}), "
+        "which is neither extended nor trained; sampling from it is possible"
+    )
+
+
+@contextmanager
+def _loading(directory: Path) -> Iterator[None]:
+    """What a library raises over a checkpoint becomes one line."""
+    try:
+        with foreign(f"checkpoint {directory} cannot be loaded"):
+            yield
+    except ValueError as error:
+        raise _of_several_models(directory) or error from None

@@ -13,17 +13,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unified.parameters import item, real, whole, whole_or_none
+from unified_base.text import shown
+
 __all__ = [
     "FORMULAS",
     "Guidance",
     "SpanSampling",
     "choose",
     "distribution",
+    "draw",
     "guide",
     "penalize",
 ]
 
 Array = NDArray[np.float32]
+
+# Columns that are drawn among at once; one step of a decoder takes at most so many drafts.
+_BLOCK = 256
+MOST_DRAFTS = 1024
+# Below the least that float64 noise has besides 0, and above the largest: 0 means "less than that".
+_NOISE = 2.0**-60, 2.0**10
 
 FORMULAS = ("two-way", "log-softmax", "show-o", "three-way")
 
@@ -48,11 +58,12 @@ class Guidance:
     image_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.formula not in FORMULAS:
-            raise ValueError(f"formula is {self.formula!r}, expected one of {', '.join(FORMULAS)}")
+        if not isinstance(self.formula, str) or self.formula not in FORMULAS:
+            raise ValueError(
+                f"formula is {shown(self.formula)}, expected one of {', '.join(FORMULAS)}"
+            )
         for name in ("scale", "image_scale"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
+            object.__setattr__(self, name, real(name, getattr(self, name), 0, 1e6))
 
     @property
     def without(self) -> tuple[str, ...]:
@@ -86,20 +97,20 @@ class SpanSampling:
     drafts: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}, expected 0 or more")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}, expected at least 1")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}, expected more than 0 and at most 1")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p is {self.min_p}, expected 0 to 1")
-        if type(self.drafts) is not int or self.drafts < 0:
-            raise ValueError(f"drafts is {self.drafts!r}, expected 0 or more")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise ValueError(
-                f"repetition_penalty is {self.repetition_penalty}, expected more than 0"
-            )
+        checked = {
+            "temperature": real("temperature", self.temperature, 1e-6, 1e6, 0),
+            "top_k": whole_or_none("top_k", self.top_k, 1),
+            # From the smallest number there is, which keeps the likeliest alone.
+            "top_p": real(
+                "top_p", self.top_p, 5e-324, 1, expected="a number above 0 and at most 1"
+            ),
+            "min_p": real("min_p", self.min_p, 0, 1),
+            "repetition_penalty": real("repetition_penalty", self.repetition_penalty, 1e-3, 1e3),
+            "guidance": item("guidance", self.guidance, Guidance, "a Guidance"),
+            "drafts": whole("drafts", self.drafts, 0, MOST_DRAFTS),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Array:
@@ -109,10 +120,17 @@ def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Arr
         return logits
     scale = np.float32(guidance.scale + (guidance.formula == "show-o"))
     base = others[without[-1]]
-    guided = base + scale * (logits - base)
-    if without == ("prompt", "text"):
-        blank = others["prompt"]
-        guided += blank + np.float32(guidance.image_scale) * (base - blank) - base
+    with np.errstate(invalid="ignore", over="ignore"):
+        guided = base + scale * (logits - base)
+        if without == ("prompt", "text"):
+            blank = others["prompt"]
+            guided += blank + np.float32(guidance.image_scale) * (base - blank) - base
+    if not np.isfinite(guided).all():
+        # A column that a branch rules out has no number to go by: the prompt's own holds.
+        ruled_out = np.isneginf(logits)
+        for part in others.values():
+            ruled_out |= np.isneginf(part)
+        guided = np.where(ruled_out, logits, guided)
     return guided
 
 
@@ -132,67 +150,101 @@ def choose(
 ) -> list[int]:
     """One column for each row of `logits` (N, V'), drawn with the row's own generator.
 
-    The draw is an argmax over logits plus Gumbel noise: unlike a search in the cumulated
-    probabilities, it turns on the two best candidates alone, so rounding elsewhere cannot tip it.
-    Raises ValueError when the decoder gave no numbers.
+    Logits of -inf rule a column out. Raises ValueError for NaN, +inf, and where all are ruled out:
+    the decoder's weights are damaged.
     """
-    scores = logits
-    if sampling.temperature > 0:
-        scores = _scores(logits, sampling)
-        size = scores.shape[1]
-        noise = np.stack([g.standard_exponential(size, dtype=np.float32) for g in generators])
-        with np.errstate(divide="ignore"):
-            scores = scores - np.log(noise)
-    best = scores.argmax(axis=1)
-    _check(scores[np.arange(len(best)), best])
-    return [int(column) for column in best]
+    top = _top(logits)
+    if sampling.temperature == 0:
+        return [int(column) for column in logits.argmax(axis=1)]
+    return draw(np.exp(_scores(logits, top, sampling)), generators)
 
 
 def distribution(logits: Array, sampling: SpanSampling) -> Array:
     """The probabilities (N, V'), float32, that `choose` draws by; of temperature 0, all on one."""
+    top = _top(logits)
     if sampling.temperature == 0:
-        best = logits.argmax(axis=1)
-        _check(logits[np.arange(len(best)), best])
-        made = np.zeros_like(logits)
-        made[np.arange(len(best)), best] = 1
-        return made
-    scores = _scores(logits, sampling)
-    top = scores.max(axis=1, keepdims=True)
-    _check(top)
-    weights = np.exp(scores - top)
-    found: Array = weights / weights.sum(axis=1, keepdims=True)
-    return found
+        sure = np.zeros_like(logits)
+        sure[np.arange(len(logits)), logits.argmax(axis=1)] = 1
+        return sure
+    weights = np.exp(_scores(logits, top, sampling))
+    sums = weights.sum(axis=1, dtype=np.float64, keepdims=True)
+    probabilities: Array = weights / sums.astype(np.float32)
+    return probabilities
 
 
-def _scores(logits: Array, sampling: SpanSampling) -> Array:
-    """Logits over the temperature, -inf for what top-k, top-p and min-p leave out."""
-    scores: Array = logits / np.float32(sampling.temperature)
-    if sampling.top_k is not None and sampling.top_k < scores.shape[1]:
-        place = scores.shape[1] - sampling.top_k
-        scores = _above(scores, np.partition(scores, place, axis=1)[:, place, None])
-    if sampling.top_p < 1:
-        scores = _nucleus(scores, sampling.top_p)
-    if sampling.min_p > 0:
-        least = scores.max(axis=1, keepdims=True) + np.float32(np.log(sampling.min_p))
-        scores = _above(scores, least)
-    return scores
+def draw(weights: Array, generators: Sequence[np.random.Generator]) -> list[int]:
+    """One column for each row of `weights` (N, V'), as likely as its share of the row's sum.
+
+    weights: finite, 0 or more, not all of a row 0. A column of weight 0 is never drawn, whatever a
+    generator gives.
+
+    First a block of columns is drawn by the sums of the blocks, then a column of it: two races of
+    few runners in place of one of 300,000. In a race each runner's weight is divided by its own
+    exponential noise, and the largest wins (the Gumbel-max trick, without the logarithms): unlike a
+    search in the cumulated weights it turns on the two best alone, so that rounding elsewhere
+    cannot tip it. The noise is float64: float32's is exactly 0 once in 10^7 times, which makes any
+    column whatever the winner.
+    """
+    N, V = weights.shape
+    starts = np.zeros(N, np.int64)
+    runners = weights
+    if V > _BLOCK:
+        sums = np.add.reduceat(weights, np.arange(0, V, _BLOCK), axis=1, dtype=np.float64)
+        starts = _race(sums, generators) * _BLOCK
+        columns = starts[:, None] + np.arange(_BLOCK)
+        runners = np.take_along_axis(weights, np.minimum(columns, V - 1), axis=1)
+        runners[columns >= V] = 0
+    return [int(column) for column in starts + _race(runners, generators)]
 
 
-def _check(best: Array) -> None:
-    if np.isnan(best).any():
+def _race(
+    weights: NDArray[np.floating], generators: Sequence[np.random.Generator]
+) -> NDArray[np.int64]:
+    noise = np.stack([generator.standard_exponential(weights.shape[1]) for generator in generators])
+    winners: NDArray[np.int64] = (weights / noise.clip(*_NOISE)).argmax(axis=1)
+    return winners
+
+
+def _top(logits: Array) -> Array:
+    """The best of each row, (N, 1); ValueError where the decoder gave no numbers to choose by."""
+    top: Array = logits.max(axis=1, keepdims=True)
+    if not np.isfinite(top).all():
         raise ValueError(
             "the decoder gave logits that are not numbers; its weights are damaged: "
             "copy or train the model again"
         )
+    return top
 
 
-def _above(scores: Array, least: Array) -> Array:
+def _scores(logits: Array, top: Array, sampling: SpanSampling) -> Array:
+    """How far each logit lies below the best, over the temperature; -inf for what top-k, top-p and
+    min-p leave out. Of equals at the edge of a cut all stay, as in transformers."""
+    with np.errstate(over="ignore"):  # far below the best at a low temperature: -inf is right
+        scores: Array = (logits - top) / np.float32(sampling.temperature)
+    if sampling.top_k is not None and sampling.top_k < scores.shape[1]:
+        edge = scores.shape[1] - sampling.top_k
+        scores = _above(scores, np.partition(scores, edge, axis=1)[:, edge, None])
+    if sampling.top_p < 1:
+        least = [_nucleus(row[row > -np.inf], sampling.top_p) for row in scores]
+        scores = _above(scores, np.array(least, np.float32)[:, None])
+    if sampling.min_p > 0:
+        scores = _above(scores, np.float32(np.log(sampling.min_p)))
+    return scores
+
+
+def _above(scores: Array, least: Array | np.float32) -> Array:
     return np.where(scores < least, np.float32(-np.inf), scores)
 
 
-def _nucleus(scores: Array, top_p: float) -> Array:
-    ordered = -np.sort(-scores, axis=1)
-    weights = np.exp(ordered - ordered[:, :1])
-    before = np.cumsum(weights, axis=1) - weights
-    kept = (before < top_p * weights.sum(axis=1, keepdims=True)).sum(axis=1)
-    return _above(scores, ordered[np.arange(len(kept)), kept - 1, None])
+def _nucleus(scores: Array, top_p: float) -> np.float32:
+    """The least of the likeliest scores (V',), all <= 0, that hold `top_p` of the probability."""
+    enough = top_p * np.exp(scores).sum(dtype=np.float64)
+    for depth in (4, 8, 16, np.inf):
+        # Sorting takes most of the time: only those near the best where they hold enough.
+        near = scores[scores >= -depth]
+        if np.exp(near).sum(dtype=np.float64) >= enough:
+            break
+    ordered = -np.sort(-near)
+    sums = np.cumsum(np.exp(ordered), dtype=np.float64)
+    # The sums are rounded: those of all may lie a little below what all were found to have.
+    return np.float32(ordered[min(int(np.searchsorted(sums, enough)), len(ordered) - 1)])

@@ -25,6 +25,7 @@ from unified.cli_terminal import (
     AsJson,
     DecoderName,
     DecoderSteps,
+    MaxRepeats,
     ModelName,
     Progress,
     Seed,
@@ -34,6 +35,7 @@ from unified.cli_terminal import (
     model_directory,
     note,
     result,
+    sampling_with,
 )
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -84,6 +86,7 @@ def write(
     steps: DecoderSteps = None,
     model: ModelName = "pocket",
     seed: Seed = 0,
+    max_repeats: MaxRepeats = None,
     as_json: AsJson = False,
 ) -> None:
     """Write an illustrated, narrated article."""
@@ -103,7 +106,9 @@ def write(
     request = article_request(prompt, plan, images, audio=not no_audio)
     loaded = load_model(model, decoder, steps)
     progress = Progress(num_images=plan.num_pictures if plan else images)
-    (document,) = follow(loaded.stream([request], seeds=[seed]), progress)
+    (document,) = follow(
+        loaded.stream([request], sampling_with(loaded, None, max_repeats), [seed]), progress
+    )
     if plan and (missed := shortfall(plan, document)):
         note(missed)
     from importlib.metadata import version

@@ -82,11 +82,18 @@ def tokenize(
 
 def _of_model(model: str) -> tuple[str | None, str | None]:
     """The folders of a model's tokenizers."""
+    from unified.checkpoint import read_json
     from unified.cli_terminal import model_directory
+    from unified.model_files import FILE_NAME
 
     folder = model_directory(model)
     found = [folder / f"{modality}_tokenizer" for modality in ("image", "audio")]
     image, audio = (str(path) if path.is_dir() else None for path in found)
+    if image is None and audio is None and not (folder / FILE_NAME).exists():
+        from unified.published import WITH_IMAGES
+
+        if read_json(folder / "config.json").get("model_type") in WITH_IMAGES:
+            image = str(folder)
     if image is None and audio is None:
         raise ValueError(f"model {model} has no media tokenizers")
     return image, audio

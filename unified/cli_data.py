@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Shards = Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder of shards, or one .tar.")]
 
 _REASONS = 5
+_FIELDS = 12
 
 
 def import_data(
@@ -24,8 +25,8 @@ def import_data(
         str,
         typer.Argument(
             metavar="KIND",
-            help="obelics, mmc4, comm, llava, sharegpt, coco, folder, webdataset, pairs or"
-            " preferences.",
+            help="obelics, mmc4, comm, llava, sharegpt, coco, folder, webdataset, pairs,"
+            " preferences or parquet.",
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A file, or a folder of files.")],
@@ -46,6 +47,14 @@ def import_data(
         int | None,
         typer.Option("--max-skipped", min=0, help="Fail when more has to be skipped."),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="FORM",
+            help="Of parquet: pairs, llava, sharegpt, obelics, preferences or auto (default).",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Import data of other forms into shards; what cannot be used is listed in skipped.jsonl."""
@@ -53,7 +62,7 @@ def import_data(
 
     with _Counter("documents") as counter:
         report = import_shards(
-            kind, source, output, images, split, limit, max_skipped, counter.show
+            kind, source, output, images, split, limit, max_skipped, counter.show, form, note
         )
     note(
         f"{report['samples']:,} documents, tar files: {report['shards']}, "
@@ -61,6 +70,10 @@ def import_data(
     )
     if report["skipped"]:
         note(f"{report['skipped']:,} skipped, see {output / SKIPPED}")
+    if "ignored" in report:
+        fields = [f"{name} {count:,}x" for name, count in report["ignored"].items()]
+        more = f" and {len(fields) - _FIELDS} more" if len(fields) > _FIELDS else ""
+        note(f"ignored fields: {', '.join(fields[:_FIELDS])}{more}")
     if report["scaled"]:
         note(f"{report['scaled']:,} sounds went beyond full scale and were scaled down to it")
     result({"path": str(output), **report}, as_json, str(output))
@@ -146,6 +159,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
             total = audio["seconds"]["total"]
             lines.append(f"sounds     {_spread(audio['seconds'])} s, {total:,.1f} s in all")
             lines.append(f"           at {', '.join(audio['sample_rates'])} Hz")
+    if report["without_checksums"]:
+        lines.append(f"checksums  none of {report['without_checksums']:,} tar files")
     same, similar = report["repeated_keys"], report["similar_keys"]
     lines += [
         f"repeated   {same['count']:,} keys, {report['repeated_media']:,} media files",

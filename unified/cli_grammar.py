@@ -85,13 +85,10 @@ def export(
 
 
 def _grammar(name: str, model: str) -> Grammar:
-    from unified.checkpoint import read_json
     from unified.grammar import Grammar
-    from unified.model_files import FILE_NAME, model_directory
-    from unified.vocabulary import Vocabulary
+    from unified.model_files import model_directory, read_words
 
-    manifest = model_directory(model) / FILE_NAME
-    vocabulary = Vocabulary.from_json(read_json(manifest)["vocabulary"])
+    vocabulary, *_ = read_words(model_directory(model))
     try:
         return Grammar.load(name, vocabulary)
     except ValueError as error:

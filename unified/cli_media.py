@@ -11,6 +11,8 @@ from unified.cli_terminal import (
     AsJson,
     DecoderName,
     DecoderSteps,
+    MaxRepeats,
+    MaxTextIds,
     ModelName,
     Progress,
     Seed,
@@ -20,11 +22,14 @@ from unified.cli_terminal import (
     model_directory,
     note,
     result,
+    sampling_with,
     warnings_as_notes,
 )
+from unified.parameters import prompt
 
 if TYPE_CHECKING:
     from unified.model import UnifiedModel
+    from unified.requests import Sampling
     from unified_data.document import Audio, Document, Image, Text
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
@@ -59,8 +64,8 @@ def draw(
         if caption.note:
             note(caption.note)
         text = caption.text
-    elif not text.strip():
-        raise ValueError("the text is empty; say what to draw")
+    else:
+        prompt("text", text, "say what to draw")
     loaded = load_model(model, decoder, steps)
     request = draw_document(text, image_slot())
     documents = _sample(loaded, request, number, seed)
@@ -78,6 +83,8 @@ def describe(
     ask: Annotated[str | None, typer.Option("--ask", help="A question about the picture.")] = None,
     model: ModelName = "pocket",
     seed: Seed = 0,
+    max_text_ids: MaxTextIds = None,
+    max_repeats: MaxRepeats = None,
     as_json: AsJson = False,
 ) -> None:
     """Image to text: a description, or the answer to a question, on stdout."""
@@ -86,8 +93,8 @@ def describe(
     from unified_data.document import Slot
 
     pixels = load_image(picture)
-    if ask is not None and not ask.strip():
-        raise ValueError('the question is empty; ask something, for example "What is this?"')
+    if ask is not None:
+        prompt("question", ask, 'ask something, for example "What is this?"')
     from unified.fitting import fit_picture
     from unified.subjects import KnownSubjects
     from unified_data.pocket.scenes import SIDE
@@ -97,7 +104,7 @@ def describe(
     if KnownSubjects.load(model_directory(model)) is not None:
         height = width = SIDE
     else:
-        stride = loaded.image_tokenizer.stride
+        stride = loaded.sequencer.tokenizer("image").stride
         height, width = (max(1, round(n / stride)) * stride for n in pixels.shape[:2])
     pixels, changed = fit_picture(pixels, height, width)
     if changed:
@@ -107,7 +114,8 @@ def describe(
         request = describe_document(image, slot)
     else:
         request = ask_document(image, [(ask, slot)])
-    answer = _text(_sample(loaded, request, 1, seed, answers=True)[0])
+    sampling = sampling_with(loaded, max_text_ids, max_repeats)
+    answer = _text(_sample(loaded, request, 1, seed, sampling, answers=True)[0])
     values = {"picture": str(picture), "question": ask, "text": answer}
     result(values, as_json, answer)
 
@@ -125,8 +133,7 @@ def speak(
 
     check_format(output, (".wav",), "speech")
     check_writable(output)
-    if not text.strip():
-        raise ValueError("the text is empty; say what to speak")
+    prompt("text", text, "say what to speak")
     from unified_base.sounds import encode_wav
     from unified_data.document import Slot
     from unified_data.pocket.tasks import speak_document
@@ -144,6 +151,8 @@ def listen(
     sound: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, MP3 or AIFF.")],
     model: ModelName = "pocket",
     seed: Seed = 0,
+    max_text_ids: MaxTextIds = None,
+    max_repeats: MaxRepeats = None,
     as_json: AsJson = False,
 ) -> None:
     """Speech to text, on stdout."""
@@ -156,12 +165,13 @@ def listen(
     from unified_data.pocket.tasks import listen_document
 
     loaded = load_model(model)
-    target = loaded.audio_tokenizer.sample_rate
+    target = loaded.sequencer.tokenizer("audio").sample_rate
     waveform, changes = fit_sound(waveform, rate, target)
     for change in changes:
         note(change)
     request = listen_document(Audio(waveform, target), Slot("text"))
-    heard = _text(_sample(loaded, request, 1, seed, answers=True)[0])
+    sampling = sampling_with(loaded, max_text_ids, max_repeats)
+    heard = _text(_sample(loaded, request, 1, seed, sampling, answers=True)[0])
     result({"sound": str(sound), "text": heard}, as_json, heard)
 
 
@@ -171,16 +181,12 @@ def sample(
     number: Number = 1,
     model: ModelName = "pocket",
     seed: Seed = 0,
+    max_text_ids: MaxTextIds = None,
+    max_repeats: MaxRepeats = None,
     as_json: AsJson = False,
 ) -> None:
     """Fill a document's slots: OUT.json with its media beside it, or OUT-1.json, ... with -n."""
-    from unified.outputs import (
-        check_format,
-        check_writable,
-        document_files,
-        numbered,
-        write_together,
-    )
+    from unified.outputs import check_format, check_writable, numbered, save_documents
 
     check_format(output, (".json",), "a document")
     paths = numbered(output, number)
@@ -193,11 +199,10 @@ def sample(
         raise ValueError(f"{document} is a list of ids, expected a document with slots")
     if not request.has_slots:
         raise ValueError(f"{document} has no slots, so there is nothing to sample; add one")
-    documents = _sample(load_model(model), request, number, seed)
-    files: dict[Path, bytes] = {}
-    for path, filled in zip(paths, documents):
-        files |= document_files(path, filled)
-    write_together(files)
+    loaded = load_model(model)
+    sampling = sampling_with(loaded, max_text_ids, max_repeats)
+    documents = _sample(loaded, request, number, seed, sampling)
+    save_documents(dict(zip(paths, documents)))
     names = [str(path) for path in paths]
     seeds = [seed + i for i in range(number)]
     result({"paths": names, "seeds": seeds}, as_json, "\n".join(names))
@@ -230,15 +235,21 @@ def inspect(
 
 
 def _sample(
-    model: UnifiedModel, request: Document, number: int, seed: int, answers: bool = False
+    model: UnifiedModel,
+    request: Document,
+    number: int,
+    seed: int,
+    sampling: Sampling | None = None,
+    answers: bool = False,
 ) -> list[Document]:
     """`number` samples with the seeds seed, seed + 1, ... answers: see `Progress`."""
+    from unified.parameters import seeds_from
     from unified_data.document import Slot
 
-    seeds = [seed + i for i in range(number)]
     pictures = sum(isinstance(s, Slot) and s.modality == "image" for s in request) * number
     progress = Progress(number, pictures or None, answers)
-    return follow(model.stream([request] * number, seeds=seeds), progress)
+    events = model.stream([request] * number, sampling, seeds_from(seed, number))
+    return follow(events, progress)
 
 
 def _text(document: Document) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unified_base.quiet import our_warnings_alone
 from unified_base.terminal import as_json as json_text
 from unified_base.terminal import one_place, say, tell
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from unified.cli_live import LiveView
     from unified.events import Event, ImageRow
     from unified.model import UnifiedModel
+    from unified.requests import Sampling
     from unified_data.document import Document
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "AsJson",
     "DecoderName",
     "DecoderSteps",
+    "MaxRepeats",
+    "MaxTextIds",
     "ModelName",
     "Progress",
     "Seed",
@@ -34,13 +38,34 @@ __all__ = [
     "model_directory",
     "note",
     "result",
+    "sampling_with",
 ]
 
 ModelName = Annotated[
     str,
     typer.Option("--model", metavar="NAME_OR_PATH", help="A shipped model or a model's folder."),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, max=2**63 - 1, help="The same seed gives the same result.", metavar="N"
+    ),
+]
+MaxTextIds = Annotated[
+    int | None,
+    typer.Option(
+        "--max-text-ids", min=1, help="Ids of each text, at most (default: the model's, or 512)."
+    ),
+]
+MaxRepeats = Annotated[
+    int | None,
+    typer.Option(
+        "--max-repeats",
+        min=0,
+        help="A text ends when it has so many copies of one phrase on end (default: the model's, "
+        "or 4; 0: never).",
+    ),
+]
 DECODERS = {"vq": 0, "diffusion": 1, "diffusion-2x": 2}
 """Decoders of pictures by name, and the size of what the diffusion decoders make; 0: the codes'."""
 DecoderName = Annotated[
@@ -64,18 +89,9 @@ def result(values: dict[str, Any], as_json: bool, plain: str) -> None:
     say(json_text(values) if as_json else plain)
 
 
-@contextmanager
-def warnings_as_notes() -> Iterator[None]:
-    """Warnings of ours become notes; those of libraries are not the user's to act on."""
-
-    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if category is UserWarning:
-            note(str(message))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = show
-        yield
+def warnings_as_notes() -> AbstractContextManager[None]:
+    """Warnings of ours become notes, once more each; those of libraries are not told."""
+    return our_warnings_alone(note)
 
 
 def model_directory(name: str) -> Path:
@@ -101,6 +117,14 @@ def load_model(name: str, decoder: str = "vq", steps: int | None = None) -> Unif
     if DECODERS[decoder]:
         model.use_diffusion(steps=8 if steps is None else steps, scale=DECODERS[decoder])
     return model
+
+
+def sampling_with(
+    model: UnifiedModel, max_text_ids: int | None = None, max_repeats: int | None = None
+) -> Sampling:
+    """The model's parameters, those in their place that the user gave."""
+    own = {"max_text_ids": max_text_ids, "max_repeats": max_repeats}
+    return replace(model.sampling, **{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
 
 
 class Progress:
@@ -149,6 +173,9 @@ class Progress:
         elif isinstance(event, events.Dropped):
             self._finish("")
             note(f"dropped: {event.reason}")
+        elif isinstance(event, events.TextCut):
+            self._finish("")
+            note(event.message)
 
     def end(self) -> None:
         """End an unfinished line."""

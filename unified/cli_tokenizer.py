@@ -21,14 +21,14 @@ from unified.cli_terminal import (
 
 _NAME = "A tokenizer's or model's folder, or a codec's name on the hub."
 Name = Annotated[str, typer.Argument(metavar="NAME", help=_NAME)]
-_SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 
 
 def train(config: Config, changes: Changes = None, resume: Resume = False) -> None:
     """Train a media tokenizer from one configuration file."""
     from unified_tokenizers.training import main
 
-    main(existing(config), resume, changes or ())
+    with warnings_as_notes():
+        main(existing(config), resume, changes or ())
 
 
 def evaluate(
@@ -44,6 +44,10 @@ def evaluate(
     limit: Annotated[
         int, typer.Option("--limit", min=1, help="Pictures, or seconds of sound, at most.")
     ] = 1000,
+    max_broken: Annotated[
+        int,
+        typer.Option("--max-broken", min=0, help="Broken media to leave out; more is an error."),
+    ] = 0,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="F.png", help="Rate against quality.")
     ] = None,
@@ -63,7 +67,7 @@ def evaluate(
         raise ValueError("pictures of twice the side have no originals here; use diffusion")
     tokenizer = open_tokenizer(name, "audio" if audio else "image", decoder, steps)
     codecs = [codec for codec in against.split(",") if codec]
-    report = _report(tokenizer, tuple(data), codecs, limit)
+    report = _report(tokenizer, tuple(data), codecs, limit, max_broken)
     if plot is not None:
         from unified_tokenizers.report import save_plot
 
@@ -89,8 +93,9 @@ def reconstruct(
 ) -> None:
     """A file through codes and back: of a picture, the original and what came back beside it."""
     from unified.outputs import check_format, check_writable
+    from unified_base.media_source import media_kind
 
-    sound = file.suffix.lower() in _SOUNDS
+    sound = media_kind(file.name) == "audio"
     check_format(output, (".wav",) if sound else (".png",), "a sound" if sound else "a picture")
     check_writable(output)
     check_decoder(decoder, steps)
@@ -162,7 +167,10 @@ def open_tokenizer(name: str, modality: str, decoder: str = "vq", steps: int | N
     return DiffusionTokenizer.from_pretrained(name, None, **how)
 
 
-def _report(tokenizer: Any, data: tuple[str, ...], codecs: list[str], limit: int) -> dict[str, Any]:
+def _report(
+    tokenizer: Any, data: tuple[str, ...], codecs: list[str], limit: int, max_broken: int
+) -> dict[str, Any]:
+    """The measures, with `broken`: how many media were left out."""
     from itertools import islice
 
     import numpy as np
@@ -174,6 +182,7 @@ def _report(tokenizer: Any, data: tuple[str, ...], codecs: list[str], limit: int
     from unified_tokenizers.report import evaluate_pictures, evaluate_sounds
 
     check_codecs(codecs, tokenizer.modality)
+    broken: list[Any] = []
     columns = (TextColumn("{task.fields[done]} {task.description}"),)
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(
@@ -184,11 +193,19 @@ def _report(tokenizer: Any, data: tuple[str, ...], codecs: list[str], limit: int
             bar.update(task, done=done)
 
         if tokenizer.modality == "image":
-            pictures = (pixels for _, pixels in islice(read_pictures(data), limit))
-            return evaluate_pictures(tokenizer, pictures, codecs, report)
-        sounds = load_recordings(data, tokenizer.sample_rate, limit)
-        waveforms = (sound.astype(np.float32) / 32768 for sound in sounds)
-        return evaluate_sounds(tokenizer, waveforms, codecs, report)
+            media = read_pictures(data, max_broken, broken.append)
+            pictures = (pixels for _, pixels in islice(media, limit))
+            measures = evaluate_pictures(tokenizer, pictures, codecs, report)
+        else:
+            rate = tokenizer.sample_rate
+            sounds = load_recordings(data, rate, limit, max_broken, broken.append)
+            waveforms = (sound.astype(np.float32) / 32768 for sound in sounds)
+            measures = evaluate_sounds(tokenizer, waveforms, codecs, report)
+    for medium in broken[:_MOST_NOTES]:
+        note(f"left out {medium}")
+    if len(broken) > _MOST_NOTES:
+        note(f"left out {len(broken) - _MOST_NOTES:,} more")
+    return {**measures, "broken": len(broken)}
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -221,4 +238,5 @@ def _print(report: dict[str, Any]) -> None:
     )
 
 
+_MOST_NOTES = 10
 _MEASURES = ("psnr_db", "ssim", "ms_ssim", "stoi", "pesq", "si_sdr_db", "mel_distance")

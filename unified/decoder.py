@@ -20,17 +20,18 @@ Architectures outside `SlimConfig.covers` run through `unified.generic_decoder`.
 from __future__ import annotations
 
 import math
+import threading
 import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unified import kernels
-from unified.slim_config import SlimConfig
-from unified.team import Team, new_progress
-from unified.tiles import PANEL, pack
+# Nothing of numba is imported before a decoder is made: it takes a second, and most commands need
+# none of it.
+from unified.slim_config import PANEL, SlimConfig
 
 Array = NDArray[np.float32]
 # float32, or uint16: bfloat16 as the upper halves of float32 numbers.
@@ -81,23 +82,30 @@ class Decoder(Protocol):
 class StaticCache:
     """Keys and values, in the panels of `unified.kernels`, allocated once for the whole budget."""
 
-    def __init__(self, config: SlimConfig, rows: int, max_ids: int, spare: list[Array]) -> None:
-        """spare: memory of a cache that is no longer in use, or none; it goes back there."""
+    def __init__(
+        self, config: SlimConfig, rows: int, max_ids: int, turns: Array, spare: deque[Array]
+    ) -> None:
+        """turns: cosines and sines of `max_ids` positions or more. spare: memory of a cache that
+        is no longer in use, or none; it goes back there."""
         heads = config.num_layers, rows, config.num_kv_heads
         panels, across = -(-max_ids // PANEL), -(-config.head_width // PANEL)
         keys = (*heads, panels, config.head_width, PANEL)
         values = (*heads, across, panels * PANEL, PANEL)
         numbers = math.prod(keys) + math.prod(values)
-        memory = spare.pop() if spare else np.zeros(0, np.float32)
+        try:
+            memory = spare.pop()
+        except IndexError:  # none, or another thread was faster
+            memory = np.zeros(0, np.float32)
         if memory.size < numbers:
             # Zeros, since what lies behind the last id is multiplied by zero.
             memory = np.zeros(numbers, np.float32)
         self.keys = memory[: math.prod(keys)].reshape(keys)
         self.values = memory[math.prod(keys) : numbers].reshape(values)
         self.max_ids = max_ids
+        self.turns = turns
         self.lengths = [0] * rows
         # New pages are cleared when they are touched: 8% of the time that sixteen pictures take.
-        weakref.finalize(self, _put_back, spare, memory)
+        weakref.finalize(self, spare.append, memory)
 
     def fork(self, source: int, target: int, length: int | None = None) -> None:
         length = self.lengths[source] if length is None else length
@@ -119,22 +127,24 @@ class StaticCache:
         self.lengths[row] = length
 
 
-def _put_back(spare: list[Array], memory: Array) -> None:
-    spare[:] = [memory]
-
-
 class SlimDecoder:
     """A decoder of the Llama family for sampling on the CPU; computed in float32.
 
     Logits agree with transformers' Llama, Mistral, Qwen2 and Qwen3 up to rounding. A row's logits
-    are the same bits alone and in any batch, fed at once or id by id.
+    are the same bits alone and in any batch, fed at once or id by id. Any number of threads may use
+    one decoder at once, each with caches of its own.
     """
 
     def __init__(self, config: SlimConfig, weights: Mapping[str, Weight]) -> None:
         """weights: float32 or bfloat16 (see `Weight`), by their Hugging Face names. They are packed
         into a layout of their own: later changes do not show. ValueError if they do not fit."""
+        from unified import kernels, team
+        from unified.tiles import pack
+
         config.check(weights)
         self.config = config
+        self._kernels = kernels
+        self._new_progress = team.new_progress
         self.vocab_size = config.vocab_size
         self.max_ids = config.max_ids
         # All matrices of one type: that of the stored ones, float32 where they differ.
@@ -160,9 +170,13 @@ class SlimDecoder:
         addresses = [0 if w is None else w.ctypes.data for w in self._weights]
         self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
         self._like = np.empty(0, np.uint16 if alike else np.float32)
+        # Of as many positions as any cache has asked for. A longer table takes its place as a
+        # whole, and every cache has the one that it was made with: threads share no more.
         self._turns = np.ones((0, 2, config.head_width // 2), np.float32)
-        self._team = Team.shared()
-        self._spare: list[Array] = []
+        self._turning = threading.Lock()
+        self._team = team.Team.shared()
+        # The memory of one cache at most, and no lock: it comes back whenever one is collected.
+        self._spare: deque[Array] = deque(maxlen=1)
 
     def cache(self, rows: int, max_ids: int) -> StaticCache:
         config = self.config
@@ -171,11 +185,16 @@ class SlimDecoder:
                 f"{max_ids} ids asked for, but the decoder has {config.max_ids} positions; "
                 "lower max_ids"
             )
-        if max_ids > len(self._turns):
-            angle = np.outer(np.arange(max_ids), config.rope)
-            turns = config.rope_scale * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-            self._turns = turns.astype(np.float32)
-        return StaticCache(config, rows, max_ids, self._spare)
+        return StaticCache(config, rows, max_ids, self._rotations(max_ids), self._spare)
+
+    def _rotations(self, length: int) -> Array:
+        """Cosines and sines (L, 2, C/2) of at least so many positions."""
+        with self._turning:
+            if length > len(self._turns):
+                angle = np.outer(np.arange(length), self.config.rope)
+                turns = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+                self._turns = (self.config.rope_scale * turns).astype(np.float32)
+            return self._turns
 
     def feed(
         self, cache: StaticCache, places: Sequence[int], ids: Sequence[Sequence[int]]
@@ -196,19 +215,19 @@ class SlimDecoder:
             assert past + count <= cache.max_ids
             rows.append((begin, count, place, past))
             begin += count
-        config, T = self.config, begin
+        config, kernels, T = self.config, self._kernels, begin
         x = self.embed([id for row in ids for id in row])
         heads = config.num_heads + 2 * config.num_kv_heads
         self._team.run(
             kernels.step,
-            new_progress(kernels.phases(config.num_layers)),
+            self._new_progress(kernels.phases(config.num_layers)),
             self._table,
             self._like,
             x,
             np.empty((T, heads, config.head_width), np.float32),
             np.empty((T, config.num_heads, config.head_width), np.float32),
             np.empty((T, config.ffn_width), np.float32),
-            self._turns,
+            cache.turns,
             np.array(rows, np.int64),
             cache.keys,
             cache.values,
@@ -231,15 +250,16 @@ class SlimDecoder:
         return np.ascontiguousarray(widen(self._head[at // PANEL, :, at % PANEL]))
 
     def logits(self, features: Array, ranges: Ranges) -> Array:
+        kernels = self._kernels
         outputs = sum(stop - start for start, stop in ranges)
         made = np.empty((len(features), outputs), np.float32)
         size = kernels.chunk_size(outputs, self._team.threads)
         job = features, self._head, np.array(ranges, np.int64), made, size
         # Few outputs take less time than it takes to wake anyone.
         if outputs > _FEW:
-            self._team.run(kernels.head, new_progress(1), *job, keeps=self)
+            self._team.run(kernels.head, self._new_progress(1), *job, keeps=self)
         else:
-            kernels.head(new_progress(1), *job)
+            kernels.head(self._new_progress(1), *job)
         return made
 
 

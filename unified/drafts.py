@@ -10,12 +10,11 @@ some of the ids before it were guesses (Teng et al., arXiv:2410.01699).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from unified.choice import Array
+from unified.choice import Array, draw
 from unified.decoder import Ranges
 from unified.grammar_state import State
 
@@ -138,6 +137,5 @@ def _column(id: int, ranges: Ranges) -> int:
 
 
 def _draw(weights: Array, generator: np.random.Generator) -> int:
-    """A column by weights of any sum, in float64: rounding must not leave the last one out."""
-    sums: Sequence[float] = np.cumsum(weights, dtype=np.float64)  # type: ignore[assignment]
-    return int(np.searchsorted(sums, generator.random() * sums[-1], side="right"))
+    """A column by weights of any sum."""
+    return draw(weights[None], [generator])[0]

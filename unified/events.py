@@ -87,6 +87,34 @@ class Dropped:
     reason: str
 
 
+@dataclass(frozen=True)
+class TextCut:
+    """A sampled text did not end by itself; it comes after the text's last piece.
+
+    index: of the slot in the document. reason: "loop" (it wrote one phrase again and again),
+    "max_text_ids" or "max_ids" (a budget of `Sampling`). ids: that were sampled of it.
+    """
+
+    row: int
+    index: int
+    reason: str
+    ids: int
+
+    @property
+    def message(self) -> str:
+        """What to tell the user."""
+        if self.reason == "loop":
+            return (
+                f"a text wrote one phrase again and again and was ended after {self.ids} ids; "
+                "max_repeats says when (--max-repeats, 0: never)"
+            )
+        whole = "" if self.reason == "max_text_ids" else " for the whole document"
+        return (
+            f"a text reached its budget{whole} after {self.ids} ids and was ended there; raise "
+            f"{self.reason}" + (" (--max-text-ids)" if not whole else "")
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Done:
     """A row is complete.
@@ -112,5 +140,6 @@ Event = (
     | AudioChunk
     | AudioDone
     | Dropped
+    | TextCut
     | Done
 )

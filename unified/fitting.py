@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image as PillowImage
 
-from unified_base.resample import resample
+from unified_base.sounds import conform
 
 __all__ = ["crop_picture", "fit_picture", "fit_sound"]
 
@@ -63,16 +63,18 @@ def fit_sound(waveform: np.ndarray, rate: int, target: int) -> tuple[np.ndarray,
     """A mono sound at the target rate in Hz.
 
     waveform: float32 (channels, S) in [-1, 1]. Returns float32 (1, S') in [-1, 1] and notes, none
-    where nothing changed. Channels are averaged; `resample.resample` changes the rate.
+    where nothing changed. The rules are those of `unified_base.sounds.conform`: two channels are
+    averaged, more are refused.
+
+    Raises ValueError as `conform` does.
     """
     notes = []
+    fitted = conform(waveform, rate, target, 1)
     if waveform.shape[0] != 1:
         notes.append(f"the sound's {waveform.shape[0]} channels were mixed down to one")
-        waveform = waveform.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
     if rate != target:
         notes.append(f"the sound was resampled from {rate:,} to {target:,} Hz")
-        waveform = resample(waveform, rate, target)
-        peak = float(np.abs(waveform).max())
+        peak = float(np.abs(fitted).max())
         if peak > 1:
-            waveform = waveform / np.float32(peak)  # overshoot of the filter
-    return waveform, notes
+            fitted = fitted / np.float32(peak)  # overshoot of the filter
+    return fitted, notes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +49,16 @@ class GenericCache:
         self.rows[row], self.lengths[row] = None, 0
 
 
+_turns: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
+_turning = threading.Lock()
+
+
+def _turn_of(hf: Any) -> threading.Lock:
+    """The lock of a model, whichever decoders there are of it."""
+    with _turning:
+        return _turns.setdefault(hf, threading.Lock())
+
+
 class GenericDecoder:
     """Steps a causal LM of transformers with the cache of its own architecture.
 
@@ -54,15 +66,26 @@ class GenericDecoder:
     and only the rows of the head that are asked for are computed; ids that the model itself rules
     out (Chameleon's codes of pictures) have logits then. Otherwise (scaled or capped logits)
     features are the logits.
+
+    Any number of threads may use one decoder, each with caches of its own; they take turns in the
+    model, whose modules keep things of their own between calls.
     """
 
     def __init__(self, hf: Any) -> None:
         """hf: the model; it is put in evaluation mode."""
-        self.hf = hf.eval()
+        self.hf = hf
         self.vocab_size = int(hf.get_input_embeddings().weight.shape[0])
         # Some architectures have no table of positions and no bound of their own.
         self.max_ids = int(getattr(hf.config, "max_position_embeddings", None) or sys.maxsize)
-        self._head = self._plain_head()
+        self._turn = _turn_of(hf)
+        self._growing = [
+            module
+            for module in hf.modules()
+            if hasattr(module, "original_max_seq_len") and hasattr(module, "max_seq_len_cached")
+        ]
+        with self._turn:
+            hf.eval()
+            self._head = self._plain_head()
 
     @torch.inference_mode()
     def _plain_head(self) -> Any:
@@ -93,16 +116,30 @@ class GenericDecoder:
         model = self.hf if self._head is None else self.hf.base_model
         found = []
         for place, row in zip(places, ids):
-            out = model(
-                input_ids=torch.tensor([list(row)], device=self.hf.device),
-                past_key_values=cache.rows[place],
-                use_cache=True,
-            )
+            with self._turn:
+                self._forget_longest()
+                out = model(
+                    input_ids=torch.tensor([list(row)], device=self.hf.device),
+                    past_key_values=cache.rows[place],
+                    use_cache=True,
+                )
             cache.rows[place] = out.past_key_values
             cache.lengths[place] += len(row)
             made = out.logits if self._head is None else out.last_hidden_state
             found.append(made[0].float().cpu().numpy())
         return np.concatenate(found)
+
+    def _forget_longest(self) -> None:
+        """Rotary positions that stretch with the longest sequence seen are to do so with the row at
+        hand alone: whatever was seen before it, its own length decides again."""
+        for module in self._growing:
+            for name in [name for name in vars(module) if name.endswith("max_seq_len_cached")]:
+                if getattr(module, name) > module.original_max_seq_len:
+                    kind = name.removesuffix("max_seq_len_cached")
+                    original = getattr(module, f"{kind}original_inv_freq")
+                    own = getattr(module, f"{kind}inv_freq")
+                    setattr(module, f"{kind}inv_freq", original.to(own.device))
+                    setattr(module, name, module.original_max_seq_len)
 
     @torch.inference_mode()
     def logits(self, features: Array, ranges: Ranges) -> Array:

@@ -54,6 +54,7 @@ class State:
         "_span",
         "_text",
         "_text_ok",
+        "_text_over",
         "_where",
         "finished",
         "grammar",
@@ -78,6 +79,7 @@ class State:
         self._recheck = 0
         self._ranges: Ranges = ()
         self._text_ok = False
+        self._text_over = False
         self.restrict(limits)
 
     def copy(self) -> State:
@@ -147,6 +149,7 @@ class State:
             )
         self._rules = rules
         self._left = rules.max_ids
+        self._text_over = False
         if limits is not None and self._where != _END:
             self.finished = False  # what they ask for is still to come
         self._owed = dict(rules.exact)
@@ -165,6 +168,12 @@ class State:
                     f"the limits need at least {least}, the end included; raise max_ids"
                 )
             self._open_document()
+
+    def end_text(self) -> None:
+        """Let the open text go no further: what is owed follows, or another kind, or the end."""
+        assert self._where == _TEXT
+        self._text_over = True
+        self._open_document()
 
     def lead_in(self, kind: str, role: str | None) -> tuple[int, ...]:
         """The markers that stand between here and a segment of this kind and role.
@@ -339,7 +348,7 @@ class State:
         # Of a single segment nothing but its own ids and the end remains once it has begun.
         new = not self._closes and (not limits.single or self.opened == 0)
         settled = where in (_ITEM, _TEXT)
-        text = rules.text and left > need and not self._closes
+        text = rules.text and left > need and not self._closes and not self._text_over
         if where == _TEXT:
             text = text and (not limits.single or self.opened > 0)
         else:
@@ -360,7 +369,8 @@ class State:
                 if fits:
                     markers.append(grammar.programs[kind].begin)
                 self._recheck = max(self._recheck, need + least)
-            if where == _TEXT and rules.text and left > need + 1 and grammar.separator is not None:
+            two_texts = where == _TEXT and rules.text and not self._text_over
+            if two_texts and left > need + 1 and grammar.separator is not None:
                 markers.append(grammar.separator)
         if settled:
             markers += self._along()
@@ -400,7 +410,7 @@ class State:
             self._owed_ids -= rules.least[kind]
         self.opened += 1
         self._begun_at = self.position - 1
-        self._text_ok = False
+        self._text_ok = self._text_over = False
         self._span = SpanState(
             program,
             left=self._left,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from unified.coded import CodedText, GrammarError, RoleChange, SpanEnd
+from unified_base.arrays import read_npy
+from unified_base.structured import read_json
 from unified_base.text import safe
 from unified_data.document import Document, Slot
 
@@ -82,23 +82,18 @@ def read_file(path: Path) -> Document | list[int]:
     Raises ValueError for anything else.
     """
     if path.suffix.lower() == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"cannot read {path}: {error}") from None
+        array = read_npy(path)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise ValueError(
                 f"{path} holds {array.dtype} of shape {array.shape}, expected a row of integer ids"
             )
         return [int(id) for id in array]
     try:
-        obj = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+        obj = read_json(path, kind=None)
     except ValueError as error:
         raise ValueError(f"{path} is neither JSON nor .npy: {error}") from None
     if isinstance(obj, list):
-        if not all(type(id) is int for id in obj):
+        if not all(type(id) is int and abs(id) < 2**63 for id in obj):
             raise ValueError(f"{path} is a list, but not of integer ids")
         return obj
     try:

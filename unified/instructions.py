@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import extending, njit, types
 from numba.core import cgutils
+
+from unified.kernel_cache import KernelCache
 
 __all__ = [
     "bits",
@@ -28,8 +31,13 @@ intrinsic: Any = extending.intrinsic
 # not several: numba names functions by how a set of them prints, which changes from run to run.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 compiled: Any = njit(**_OPTIONS)
-# For what Python calls: kept on disk, with all it calls inside.
-entry: Any = njit(**_OPTIONS, cache=True)
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """For what Python calls: compiled, and kept on disk with all it calls inside."""
+    made = compiled(function)
+    made._cache = KernelCache(function)  # in place of numba's own, which trusts what it reads
+    return made
 
 
 @intrinsic

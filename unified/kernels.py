@@ -13,13 +13,9 @@ product, or one key/value head of one row.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
-
 import numpy as np
 from numba import carray
 
-from unified import attention, instructions, team, tiles
 from unified.attention import attend, exp, norm, turn
 from unified.instructions import compiled, entry, pointer, wide_vectors
 from unified.team import await_phase, finish, take
@@ -133,7 +129,7 @@ def step(
                 normed, weight[_Q + part], weight[_Q_BIAS + part], outputs, at, like, made
             )
             _copy(made, count, flat, begin + at * size)
-            finish(progress, phase)
+            finish(progress, phase, chunks)
             chunk = take(progress, phase)
         await_phase(progress, phase, chunks)
 
@@ -161,7 +157,7 @@ def step(
                 attend(*some, found[: count * R])
                 for q in range(count * R):
                     mixed[first + i + q // R, g * R + q % R] = found[q, :C]
-            finish(progress, phase)
+            finish(progress, phase, chunks)
             chunk = take(progress, phase)
         await_phase(progress, phase, chunks)
 
@@ -181,7 +177,7 @@ def step(
                 gated = wide[n, chunk * size : chunk * size + count]
                 for o in range(count):
                     gated[o] = gate[o] / (np.float32(1) + exp(-gate[o])) * up[o]
-            finish(progress, phase)
+            finish(progress, phase, f_chunks)
             chunk = take(progress, phase)
         await_phase(progress, phase, f_chunks)
         phase += 1
@@ -204,7 +200,7 @@ def _into(
             line, more = total[n, chunk * size : chunk * size + count], made[n]
             for o in range(count):
                 line[o] += more[o]
-        finish(progress, phase)
+        finish(progress, phase, chunks)
         chunk = take(progress, phase)
     await_phase(progress, phase, chunks)
 
@@ -239,19 +235,6 @@ def head(
                 break
             here -= own
             at += stop - start
-        finish(progress, 0)
+        finish(progress, 0, chunks)
         chunk = take(progress, 0)
     await_phase(progress, 0, chunks)
-
-
-def _forget_stale() -> None:
-    """numba asks whether this file has changed since it was compiled, and no other."""
-    sources = (attention, instructions, team, tiles)
-    newest = max(Path(str(source.__file__)).stat().st_mtime for source in sources)
-    for index in Path(step.stats.cache_path).glob(f"{__name__.rpartition('.')[2]}.*.nbi"):
-        with suppress(OSError):  # another process does the same
-            if index.stat().st_mtime < newest:
-                index.unlink()
-
-
-_forget_stale()

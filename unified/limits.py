@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unified.parameters import flag, texts, whole, whole_or_none, whole_pair
+
 if TYPE_CHECKING:
     from unified.grammar import Grammar
 
@@ -38,10 +40,20 @@ class Limits:
     stop: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "allow", tuple(self.allow))
+        checked = {
+            "max_ids": whole_or_none("max_ids", self.max_ids, 0),
+            "num_images": whole_or_none("num_images", self.num_images, 0),
+            "num_audios": whole_or_none("num_audios", self.num_audios, 0),
+            "allow": texts("allow", self.allow),
+            "min_audio_frames": whole("min_audio_frames", self.min_audio_frames, 1),
+            "max_audio_frames": whole_or_none("max_audio_frames", self.max_audio_frames, 1),
+            "roles": flag("roles", self.roles),
+            "single": flag("single", self.single),
+            "stop": whole_or_none("stop", self.stop, 0),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         for kind, number in (("image", self.num_images), ("audio", self.num_audios)):
-            if number is not None and number < 0:
-                raise ValueError(f"num_{kind}s is {number}, expected at least 0")
             if number and kind not in self.allow:
                 raise ValueError(f"num_{kind}s is {number}, but allow leaves out {kind}")
         if self.single and (self.num_images is not None or self.num_audios is not None):
@@ -55,11 +67,9 @@ class Limits:
         if self.stop is not None and self.roles:
             raise ValueError("stop belongs to the role of its text: it needs roles=False")
         if self.image_grid is not None:
-            if len(self.image_grid) != 2:
-                raise ValueError(f"image_grid is (h, w) in codes, found {self.image_grid}")
-            object.__setattr__(self, "image_grid", tuple(int(n) for n in self.image_grid))
+            object.__setattr__(self, "image_grid", whole_pair("image_grid", self.image_grid))
         last = self.max_audio_frames
-        if self.min_audio_frames < 1 or (last is not None and last < self.min_audio_frames):
+        if last is not None and last < self.min_audio_frames:
             raise ValueError(
                 f"audio frames from {self.min_audio_frames} to {last}: expected 1 <= min <= max"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -12,10 +13,12 @@ import numpy as np
 
 from unified import checkpoint
 from unified.decoder import Decoder
-from unified.events import Done, Event
+from unified.events import Done, Event, TextCut
 from unified.grammar import Grammar
 from unified.model_files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.new_model import create_decoder, extend_decoder
+from unified.parameters import item, prompt, seed_of, seeds_from, whole
+from unified.parameters import text as of_text
 from unified.requests import Sampling
 from unified.sampling import Sampler
 from unified.sequence import Sequencer
@@ -25,9 +28,14 @@ from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Slot, Text
 
+MOST_SAMPLES = 100_000  # of one document in one call
+
 
 class UnifiedModel:
     """Reads and writes documents of text, pictures and sound.
+
+    Any number of threads may sample from one model at once: each of them gets what it would get
+    alone. Training `hf`, moving it or `use_diffusion` are for when nobody does.
 
     directory: where it was loaded from, None for a new one.
     sampling: the defaults; every method takes others.
@@ -49,6 +57,7 @@ class UnifiedModel:
         self.directory = directory
         self._hf = hf
         self._decoder = decoder
+        self._loading = threading.Lock()
 
     # What it is made of.
 
@@ -80,17 +89,19 @@ class UnifiedModel:
 
         From the first use on, sampling follows the weights of this object.
         """
-        if self._hf is None:
-            assert self.directory is not None
-            self._hf = checkpoint.load_hf(self.directory)
-        return self._hf
+        with self._loading:  # one object, whichever thread asks first
+            if self._hf is None:
+                assert self.directory is not None
+                self._hf = checkpoint.load_hf(self.directory)
+            return self._hf
 
     def decoder(self) -> Decoder:
         """The decoder for sampling: on the CPU, or on the device that `hf` was moved to."""
-        if self._hf is None:
+        hf = self._hf
+        if hf is None:
             assert self._decoder is not None
             return self._decoder
-        return checkpoint.decoder_of(self._hf)
+        return checkpoint.decoder_of(hf)
 
     # Making, loading and saving.
 
@@ -192,16 +203,23 @@ class UnifiedModel:
                 "a diffusion decoder lies in the folder of an image tokenizer; this model "
                 + ("has no image tokenizer" if self.directory else "was not loaded from a folder")
             )
+        steps, scale, seed = (
+            whole("steps", steps, 1, 50),
+            whole("scale", scale, 1, 2),
+            seed_of(seed),
+        )
         self.sequencer.image_tokenizer = load_diffusion(
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
 
     def save_pretrained(self, directory: str | Path, dtype: str | None = "float32") -> None:
-        """Write the model directory; files of other names in it are left alone.
+        """Write the model directory; files of other names in it stay, but not another's weights.
 
         dtype: "float32", "bfloat16" or "float16", of the decoder's stored weights; None: as they
         are. A media tokenizer is stored in bfloat16 if that is exact, so that its fingerprint
-        stays. Everything is written beside and then moved into place, unified.json last.
+        stays. The folder changes as a whole, whenever the process ends (`whole_folder`).
+
+        Raises ValueError where it cannot be written, or another process writes to it.
         """
         save_model(directory, self.hf, self.sequencer, self.sampling, dtype)
 
@@ -223,7 +241,6 @@ class UnifiedModel:
         document; None: 0, 1, 2, ... negative: what guidance has in place of the prompt.
         cancelled: asked before every step; once it says yes, rows under way are dropped.
         """
-        seeds = range(len(documents)) if seeds is None else seeds
         sampler = Sampler(self.decoder(), self.grammar, self.text_tokenizer)
         chosen = self.sampling if sampling is None else sampling
         yield from stream(sampler, self.sequencer, documents, seeds, chosen, negative, cancelled)
@@ -260,10 +277,16 @@ class UnifiedModel:
         return [done.document for done in self._all(document, n, seed, sampling)]
 
     def _all(self, document: Document, n: int, seed: int, sampling: Sampling | None) -> list[Done]:
-        if n < 1:
-            raise ValueError(f"n is {n}, expected at least 1")
-        events = self.stream([document] * n, sampling, range(seed, seed + n))
-        return sorted((e for e in events if isinstance(e, Done)), key=lambda done: done.row)
+        number = whole("n", n, 1, MOST_SAMPLES)
+        item("document", document, Document, "a Document")
+        events = self.stream([document] * number, sampling, seeds_from(seed, number))
+        ended = []
+        for event in events:
+            if isinstance(event, Done):
+                ended.append(event)
+            elif isinstance(event, TextCut):
+                warnings.warn(event.message, stacklevel=4)
+        return sorted(ended, key=lambda done: done.row)
 
     # What people do with it; the command line has the same names.
 
@@ -293,7 +316,7 @@ class UnifiedModel:
         from unified_data.pocket.tasks import draw_document, image_slot
 
         known = None if self.directory is None else KnownSubjects.load(self.directory)
-        caption = _not_empty(text)
+        caption = prompt("text", text)
         if known is not None:
             read = read_caption(text, known)
             caption = read.text
@@ -325,7 +348,7 @@ class UnifiedModel:
         if question is None:
             document = describe_document(picture, answer)
         else:
-            document = ask_document(picture, [(_not_empty(question), answer)])
+            document = ask_document(picture, [(prompt("question", question), answer)])
         return _last(self.generate(document, 1, seed, sampling)[0], Text).text
 
     def speak(
@@ -338,7 +361,7 @@ class UnifiedModel:
         """A text read aloud: waveform float32 (1, S) in [-1, 1], and its sample rate in Hz."""
         from unified_data.pocket.tasks import speak_document
 
-        document = speak_document(_not_empty(text), voice, Slot("audio"))
+        document = speak_document(prompt("text", text), of_text("voice", voice), Slot("audio"))
         sound = _last(self.generate(document, 1, seed, sampling)[0], Audio)
         return sound.waveform, sound.sample_rate
 
@@ -359,19 +382,15 @@ class UnifiedModel:
 
         if self.audio_tokenizer is None:
             raise ValueError("the model has no audio tokenizer: it cannot listen")
-        sound = Audio(np.atleast_2d(waveform), rate)
-        fitted, notes = fit_sound(sound.waveform, rate, self.audio_tokenizer.sample_rate)
+        sound = Audio(np.atleast_2d(waveform), whole("rate", rate, 1))
+        fitted, notes = fit_sound(
+            sound.waveform, sound.sample_rate, self.audio_tokenizer.sample_rate
+        )
         for note in notes:
             warnings.warn(note, stacklevel=2)
         heard = Audio(fitted, self.audio_tokenizer.sample_rate)
         document = listen_document(heard, Slot("text"))
         return _last(self.generate(document, 1, seed, sampling)[0], Text).text
-
-
-def _not_empty(text: str) -> str:
-    if not text.strip():
-        raise ValueError("the text is empty; say what is wanted")
-    return text
 
 
 def _last(document: Document, kind: type) -> Any:

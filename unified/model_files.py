@@ -10,21 +10,28 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
+import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from unified import checkpoint
 from unified.decoder import Decoder
+from unified.format_reader import parse_format
+from unified.format_spec import Format
 from unified.grammar import Grammar
 from unified.requests import Sampling
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_base.text import shown
+from unified_base.whole_folder import whole_folder
 
-__all__ = ["DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "save_model"]
+__all__ = [
+    "DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
+    "save_model",
+]  # fmt: skip
 
 FILE_NAME = "unified.json"
 DTYPES = ("float32", "bfloat16", "float16")
@@ -43,6 +50,31 @@ def model_directory(name_or_path: str | Path) -> Path:
 
         return fetch(str(name_or_path))
     return path
+
+
+def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
+    """Vocabulary, format and sampling defaults of the model in a folder, its decoder unread.
+
+    Of a published checkpoint they are worked out from its tokenizer and config.json. Raises
+    ValueError for a folder without a model, or with a damaged one.
+    """
+    path = directory / FILE_NAME
+    if not path.exists() and (directory / "config.json").exists():
+        from unified.published import open_published
+
+        sequencer, sampling = open_published(directory)
+        return sequencer.vocabulary, sequencer.grammar.format, sampling
+    manifest = checkpoint.read_json(path)
+    try:
+        return (
+            Vocabulary.from_json(manifest["vocabulary"]),
+            parse_format(manifest["format"]),
+            Sampling.from_json(manifest["sampling"]),
+        )
+    except KeyError as missing:
+        raise ValueError(f"{path} has no {missing}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
@@ -96,43 +128,49 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
 
 
 def save_model(
-    directory: str | Path, hf: Any, sequencer: Sequencer, sampling: Sampling, dtype: str | None
+    directory: str | Path,
+    hf: Any,
+    sequencer: Sequencer,
+    sampling: Sampling,
+    dtype: str | None,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a model's folder; see `UnifiedModel.save_pretrained`."""
+    """Write a model's folder as a whole; see `UnifiedModel.save_pretrained`.
+
+    finish: called with the folder before it takes its place, to put more into it.
+    """
     import torch
 
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
-    target, vocabulary = Path(directory), sequencer.vocabulary
-    beside = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.mkdir(parents=True)
+    vocabulary = sequencer.vocabulary
+    with whole_folder(directory, FILE_NAME, keep=_stays) as folder:
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
             hf = copy.deepcopy(hf).to(getattr(torch, dtype))
         setattr(hf.config, HASH_KEY, vocabulary.hash)
         with checkpoint.no_progress_bars():
-            hf.save_pretrained(beside)
-        sequencer.text_tokenizer.save(beside)
+            hf.save_pretrained(folder)
+        sequencer.text_tokenizer.save(folder)
         for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
             if tokenizer is not None:
-                _save_media(tokenizer, beside / f"{tokenizer.modality}_tokenizer")
+                _save_media(tokenizer, folder / f"{tokenizer.modality}_tokenizer")
         manifest = {
             "vocabulary": vocabulary.to_json(),
             "vocabulary_hash": vocabulary.hash,
             "format": sequencer.grammar.source,
             "sampling": sampling.to_json(),
         }
-        (beside / FILE_NAME).write_text(
+        (folder / FILE_NAME).write_text(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        files = [path for path in beside.rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda p: p.name == FILE_NAME):
-            place = target / path.relative_to(beside)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(place)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        if finish is not None:
+            finish(folder)
+
+
+def _stays(name: str) -> bool:
+    """Whether a file that a new model did not replace stays: all but another decoder's weights,
+    which transformers might take for the new one's."""
+    return not re.fullmatch(r"(model|pytorch_model|adapter_model)\b[^/]*", name)
 
 
 def _load_media(directory: Path) -> Any:
@@ -147,7 +185,10 @@ def load_diffusion(directory: Path, tokenizer: Any, **how: Any) -> Any:
 
     if isinstance(tokenizer, DiffusionTokenizer):
         tokenizer = tokenizer.tokenizer
-    return DiffusionTokenizer.beside(directory / "image_tokenizer", tokenizer, **how)
+    folder = directory / "image_tokenizer"
+    if not folder.is_dir():
+        raise ValueError(f"{directory} has no diffusion decoder (it would be {folder}/diffusion)")
+    return DiffusionTokenizer.beside(folder, tokenizer, **how)
 
 
 def _save_media(tokenizer: Any, directory: Path) -> None:

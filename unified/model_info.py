@@ -6,11 +6,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unified.checkpoint import read_config, read_json
-from unified.format_reader import parse_format
-from unified.requests import Sampling
+from unified.checkpoint import read_config
+from unified.model_files import read_words
 from unified.subjects import KnownSubjects
-from unified.vocabulary import Vocabulary
 from unified_base.safetensors_files import read_header
 
 if TYPE_CHECKING:
@@ -24,16 +22,10 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
 
     Raises ValueError for a folder without a model, or with a damaged one.
     """
-    manifest = read_json(directory / "unified.json")
-    try:
-        vocabulary = Vocabulary.from_json(manifest["vocabulary"])
-        format = parse_format(manifest["format"])
-        sampling = Sampling.from_json(manifest["sampling"]).to_json()
-    except KeyError as missing:
-        raise ValueError(f"{directory / 'unified.json'} has no {missing}") from None
-    except ValueError as error:
-        raise ValueError(f"{directory / 'unified.json'}: {error}") from None
+    vocabulary, format, sampling = read_words(directory)
     config = read_config(directory)
+    if isinstance(language := config.get("text_config"), dict):  # of a checkpoint of several models
+        config = {**language, **config}
     blocks = [
         {
             "name": block.name,
@@ -67,7 +59,7 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
             "blocks": blocks,
         },
         "weights": {part: _weights(folder) for part, folder in parts.items()},
-        "sampling": sampling,
+        "sampling": sampling.to_json(),
         "subjects": len(known.subjects) if known else None,
     }
 

@@ -1,7 +1,7 @@
 """Articles and documents as files: HTML, Markdown with a folder of media, JSON with media beside.
 
-What belongs together is written together: every file is written beside its destination first, then
-all are renamed into place, so an error or Ctrl-C leaves nothing half-written.
+What belongs together is written together (see `unified_base.together`): an error or Ctrl-C leaves
+nothing half-written.
 """
 
 from __future__ import annotations
@@ -9,25 +9,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
-from unified_base.atomic import atomic_path
+from unified_base.atomic import Draft
+from unified_base.destinations import output_file
+from unified_base.together import Bundle, write_bundles, write_together
 from unified_data.document import Document
 
-__all__ = ["ARTICLE_FORMATS", "check_format", "check_writable", "document_files", "numbered",
-           "save_article", "write_together"]  # fmt: skip
+__all__ = ["ARTICLE_FORMATS", "check_format", "check_writable", "numbered", "save_article",
+           "save_documents", "write_together"]  # fmt: skip
 
 ARTICLE_FORMATS = (".html", ".md", ".json")
 
 
-class _Probed(Exception):  # noqa: N818  not an error: it ends a trial
-    pass
-
-
 def check_format(path: Path, formats: tuple[str, ...], what: str) -> None:
-    """Raises ValueError where the file's extension is not one of `formats`."""
+    """Raises ValueError where the file's extension is not one of `formats`, or it is no file."""
+    output_file(path)
     if path.suffix.lower() not in formats:
         raise ValueError(
             f"cannot tell the format of {path} from {path.suffix or 'no extension'!r}; "
@@ -37,11 +35,7 @@ def check_format(path: Path, formats: tuple[str, ...], what: str) -> None:
 
 def check_writable(path: Path) -> None:
     """Raises ValueError where a file cannot be written: found out before the work, not after."""
-    try:
-        with atomic_path(path):
-            raise _Probed
-    except _Probed:
-        pass
+    Draft(path).discard()
 
 
 def numbered(path: Path, count: int) -> list[Path]:
@@ -49,38 +43,6 @@ def numbered(path: Path, count: int) -> list[Path]:
     if count == 1:
         return [path]
     return [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(1, count + 1)]
-
-
-def write_together(files: Mapping[Path, bytes]) -> None:
-    """Write files so that all of them appear or none does; the first one appears last.
-
-    Folders that are missing one level deep are made, and removed again on failure. A file that
-    was there before is replaced.
-
-    Raises ValueError as `atomic_path` does.
-    """
-    new = [path for path in files if not path.exists()]
-    folders = [folder for folder in {path.parent for path in files} if not folder.exists()]
-    try:
-        for folder in folders:
-            try:
-                folder.mkdir()
-            except OSError as error:
-                raise ValueError(f"cannot make folder {folder}: {error.strerror}") from None
-        with ExitStack() as stack:
-            for path, data in files.items():
-                partial = stack.enter_context(atomic_path(path))
-                try:
-                    partial.write_bytes(data)
-                except OSError as error:
-                    raise ValueError(f"cannot write {path}: {error.strerror}") from None
-    except BaseException:
-        for path in new:
-            path.unlink(missing_ok=True)
-        for folder in folders:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        raise
 
 
 def save_article(path: Path, document: Document, details: Mapping[str, str] | None = None) -> None:
@@ -92,36 +54,52 @@ def save_article(path: Path, document: Document, details: Mapping[str, str] | No
     check_format(path, ARTICLE_FORMATS, "an article")
     suffix = path.suffix.lower()
     if suffix == ".json":
-        write_together(document_files(path, document))
+        save_documents({path: document})
     elif suffix == ".html":
         from unified.page import render_page
 
         write_together({path: render_page(document, details).encode("utf-8")})
     else:
-        text, media = _markdown(document, details or {}, f"{path.stem}-media")
-        files = {path: text.encode("utf-8")}
-        write_together(files | {path.parent / name: data for name, data in media.items()})
+        write_bundles([_markdown(path, document, details or {})])
 
 
-def document_files(path: Path, document: Document) -> dict[Path, bytes]:
-    """The files of a document saved at `path`: the JSON, its media as STEM.POSITION.EXTENSION."""
+def save_documents(documents: Mapping[Path, Document]) -> None:
+    """Write documents as JSON, their media beside them as STEM.POSITION.EXTENSION, all or none.
+
+    Raises ValueError for a place that cannot be written to.
+    """
+    write_bundles([_json(path, document) for path, document in documents.items()])
+
+
+def _json(path: Path, document: Document) -> Bundle:
     obj, media = document.to_parts(path.stem)
-    text = json.dumps(obj, ensure_ascii=False, indent=1) + "\n"
-    files = {path: text.encode("utf-8")}
-    return files | {path.parent / name: data for name, data in media.items()}
+
+    def render(names: Mapping[str, str]) -> bytes:
+        rows = [
+            {**row, "file": names[row["file"]]} if "file" in row else row for row in obj["segments"]
+        ]
+        text = json.dumps({**obj, "segments": rows}, ensure_ascii=False, indent=1) + "\n"
+        return text.encode("utf-8")
+
+    return Bundle(path, media, render)
 
 
-def _markdown(
-    document: Document, details: Mapping[str, str], folder: str
-) -> tuple[str, dict[str, bytes]]:
-    """The Markdown text of an article, and its media by name (FOLDER/picture-1.png, ...)."""
+def _markdown(path: Path, document: Document, details: Mapping[str, str]) -> Bundle:
+    """An article as Markdown, its media by name (STEM-media/picture-1.png, ...)."""
     from unified.blocks import Figure, Heading, Narration, Quote, read_blocks
     from unified_base.images import encode_png
     from unified_base.sounds import encode_wav
 
+    folder = f"{path.stem}-media"
     parts: list[str] = []
+    links: dict[int, tuple[str, str]] = {}  # by their place among the parts: Markdown, medium
     media: dict[str, bytes] = {}
     pictures = narrations = 0
+
+    def link(markup: str, name: str) -> None:
+        links[len(parts)] = (markup, name)
+        parts.append("")
+
     for block in read_blocks(document):
         if isinstance(block, Heading):
             parts.append(f"{'#' * block.level} {_plain(block.text)}")
@@ -129,15 +107,14 @@ def _markdown(
             pictures += 1
             name = f"{folder}/picture-{pictures}.png"
             media[name] = encode_png(block.image.pixels)
-            parts.append(f"![{_plain(block.caption)}]({quote(name)})")
+            link(f"![{_plain(block.caption)}]", name)
         elif isinstance(block, Narration):
             narrations += 1
             name = f"{folder}/narration-{narrations}.wav"
             media[name] = encode_wav(block.audio.waveform, block.audio.sample_rate)
             if block.transcript:
                 parts.append(_quoted(block.transcript))
-            voice = f" ({_plain(block.voice)})" if block.voice else ""
-            parts.append(f"[Listen{voice}]({quote(name)})")
+            link(f"[Listen{f' ({_plain(block.voice)})' if block.voice else ''}]", name)
         elif isinstance(block, Quote):
             parts.append(_quoted(block.text))
         else:
@@ -145,7 +122,14 @@ def _markdown(
     if details:
         parts.append("---")
         parts.append("  \n".join(f"{_plain(k)}: {_plain(v)}" for k, v in details.items()))
-    return "\n\n".join(parts) + "\n", media
+
+    def render(names: Mapping[str, str]) -> bytes:
+        written = list(parts)
+        for number, (markup, name) in links.items():
+            written[number] = f"{markup}({quote(names[name])})"
+        return ("\n\n".join(written) + "\n").encode("utf-8")
+
+    return Bundle(path, media, render)
 
 
 def _quoted(text: str) -> str:

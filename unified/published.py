@@ -28,6 +28,10 @@ from unified_base.text import shown
 __all__ = ["fetch", "open_published", "published_kind"]
 
 
+WITH_IMAGES = ("emu3", "chameleon", "janus")
+"""Kinds whose checkpoints hold their image tokenizer."""
+
+
 @dataclass(frozen=True)
 class _Kind:
     """How a published model names its ids.
@@ -97,7 +101,7 @@ _LIQUID_CODES = 8192  # of Chameleon's
 def published_kind(config: Mapping[str, Any], tokens: Mapping[str, int]) -> str | None:
     """The format of a checkpoint by its config.json and the ids of its tokens, None if unknown."""
     kind = config.get("model_type")
-    if kind in ("emu3", "chameleon", "janus"):
+    if kind in WITH_IMAGES:
         return str(kind)
     if kind == "gemma" and {"<boi>", "<eoi>", "<unconditional>"} <= set(tokens):
         return "liquid"
@@ -127,7 +131,7 @@ def open_published(
             " a language model pictures and sound"
         )
     kind = _KINDS[name]
-    if name in ("emu3", "chameleon", "janus") and image_tokenizer is None:
+    if name in WITH_IMAGES and image_tokenizer is None:
         from unified_tokenizers import load_tokenizer
 
         image_tokenizer = load_tokenizer(folder)

@@ -12,10 +12,13 @@ from unified.choice import SpanSampling
 from unified.coded import Coded, CodedText, Event
 from unified.grammar import Grammar
 from unified.limits import Limits
+from unified.parameters import item, seed_of, texts, whole, whole_or_none
 from unified_base.config import parse_config
+from unified_base.text import shown
 
 __all__ = [
     "CodedSlot",
+    "CutShort",
     "Finished",
     "Request",
     "Sampling",
@@ -24,6 +27,7 @@ __all__ = [
     "slot_limits",
 ]
 
+_REPEATS = "0, or a whole number of at least 2"
 MODES = ("text", "image", "audio")
 _LIKELIEST, _WARM = SpanSampling(), SpanSampling(temperature=0.7)
 
@@ -36,7 +40,10 @@ class Sampling:
     format has beside these ("music"); they take their modality's otherwise.
     max_ids: ids of the whole sequence, prompt and end included; None: 2048, or the decoder's
     positions if they are fewer. max_audio_frames: of each sampled audio span; None: the budget
-    alone. stop: texts that end a slot as soon as one of them is written; they are cut off.
+    alone. max_text_ids: of each text slot; None: `max_ids` alone. max_repeats: a text ends once its
+    last ids are so many copies of one phrase and at least 48 ids (see `unified.loops`); 0: never
+    for that. Where a budget or a loop ends a text, `CutShort` tells.
+    stop: texts that end a slot as soon as one of them is written; they are cut off.
     max_rows: rows that share the decoder at a time; others wait for a place (of the first of
     several requests).
     """
@@ -47,17 +54,30 @@ class Sampling:
     spans: Mapping[str, SpanSampling] = field(default_factory=dict)
     max_ids: int | None = None
     max_audio_frames: int | None = None
+    max_text_ids: int | None = 512
+    max_repeats: int = 4
     stop: tuple[str, ...] = ()
     max_rows: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("max_ids", "max_audio_frames", "max_rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, expected at least 1")
-        if isinstance(self.stop, str) or not all(self.stop):
-            raise ValueError(f"stop is {self.stop!r}, expected texts of at least a character")
-        object.__setattr__(self, "stop", tuple(self.stop))
+        for name in MODES:
+            item(name, getattr(self, name), SpanSampling, "a SpanSampling")
+        if not isinstance(self.spans, Mapping):
+            raise ValueError(f"spans is {shown(self.spans)}, expected a mapping of SpanSampling")
+        for kind, entry in self.spans.items():
+            item(f"spans[{shown(kind)}]", entry, SpanSampling, "a SpanSampling")
+        checked = {
+            "max_ids": whole_or_none("max_ids", self.max_ids, 1),
+            "max_audio_frames": whole_or_none("max_audio_frames", self.max_audio_frames, 1),
+            "max_text_ids": whole_or_none("max_text_ids", self.max_text_ids, 1),
+            "max_repeats": whole("max_repeats", self.max_repeats, 0, expected=_REPEATS),
+            "stop": texts("stop", self.stop),
+            "max_rows": whole("max_rows", self.max_rows, 1),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        if self.max_repeats == 1:
+            raise ValueError(f"max_repeats is 1, expected {_REPEATS}")
         if self.text.drafts:
             raise ValueError("text.drafts: they are for pictures and sound alone")
         for name in ("image", "audio"):
@@ -111,6 +131,7 @@ class Request:
     negative: tuple[CodedText, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", seed_of(self.seed))
         slots = [i for i, s in enumerate(self.segments) if isinstance(s, CodedSlot)]
         if not slots:
             raise ValueError("the document has no slot, so there is nothing to sample; add a Slot")
@@ -128,12 +149,23 @@ class Request:
 
 
 @dataclass(frozen=True)
+class CutShort:
+    """A text did not end by itself, but for `reason`: "loop", "max_text_ids" or "max_ids".
+
+    ids: sampled ones that it had by then.
+    """
+
+    reason: str
+    ids: int
+
+
+@dataclass(frozen=True)
 class Step:
-    """A parse event of a row. sampled: whether it belongs to a slot; `index`: of the segment in
-    the request."""
+    """A parse event of a row, or that a text was cut. sampled: whether it belongs to a slot;
+    `index`: of the segment in the request."""
 
     row: int
-    event: Event
+    event: Event | CutShort
     sampled: bool
     index: int
 

@@ -18,8 +18,10 @@ from unified.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
 from unified.drafts import Drafts
 from unified.grammar import Grammar
 from unified.limits import Limits
+from unified.loops import LoopFinder
 from unified.requests import (
     CodedSlot,
+    CutShort,
     Finished,
     Request,
     Sampling,
@@ -91,6 +93,9 @@ class Row:
         self._text_ids = 0  # of the open text
         # Of a slot that goes on with a text given: that text's ids, and the slot's index.
         self._goes_on: tuple[int, int] | None = None
+        self._loops = LoopFinder(sampling.max_repeats) if sampling.max_repeats else None
+        self._sampled_text = 0  # ids of the open text that were chosen
+        self._cut = False  # whether the open text was
         self._finder = None
         if sampling.stop:
             if text_tokenizer is None:
@@ -206,6 +211,9 @@ class Row:
         """Take an id in the slot at hand."""
         slot = self.slot
         assert slot is not None
+        writing = slot.kind == "text" or self._sampled_text > 0
+        if writing and self.state.kind == "text" and self.state.mode != "text":
+            self._cut_text("max_ids")
         if id == self.stop and self.state.opened:
             # What follows is fed under limits of its own; this id is the first of it.
             self._close("text")
@@ -215,13 +223,41 @@ class Row:
         events = self._push(id)
         for event in events:
             if isinstance(event, SpanEnd):
+                self._begin_text()
                 self.drafts = Drafts()
                 for branch in self._others():
                     branch.kind = event.kind
                 if event.kind == slot.kind or slot.kind == event.segment.kind:
                     self._close(event.kind)
-            elif isinstance(event, TextIds) and self._finder and self._finder.push(event.ids):
+            elif isinstance(event, TextIds):
+                self._fill_text(event.ids, slot)
+
+    def _fill_text(self, ids: tuple[int, ...], slot: CodedSlot) -> None:
+        """End the text where one of its ends has come that the model does not choose."""
+        self._sampled_text += len(ids)
+        if self._finder and self._finder.push(ids):
+            self._close("text")
+        elif self._loops and self._loops.push(ids):
+            self._cut_text("loop")
+            if slot.kind == "text":
                 self._close("text")
+            else:
+                self.state.end_text()
+        elif slot.kind == "text" and self._sampled_text == self.sampling.max_text_ids:
+            self._cut_text("max_text_ids")
+            self._close("text")
+
+    def _cut_text(self, reason: str) -> None:
+        if not self._cut:
+            self._cut = True
+            cut = CutShort(reason, self._sampled_text)
+            self.steps.append(Step(self.number, cut, True, self.at))
+
+    def _begin_text(self) -> None:
+        """Forget what was noticed of the text before."""
+        self._sampled_text, self._cut = 0, False
+        if self._loops:
+            self._loops.reset()
 
     def _close(self, kind: str) -> None:
         self.state.restrict(None)
@@ -230,6 +266,7 @@ class Row:
         self.at += 1
         for branch in self._others():
             branch.kind, branch.role = kind, self.state.role
+        self._begin_text()
         if self._finder:
             self._finder.reset()
 

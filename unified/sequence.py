@@ -224,6 +224,10 @@ class Sequencer:
         tokenizer = self._audio()
         return _decode(tokenizer, codes, (codes.shape[1] * tokenizer.hop,))
 
+    def tokenizer(self, modality: str) -> Any:
+        """The tokenizer of "image" or "audio". Raises ValueError where the model has none."""
+        return self._image() if modality == "image" else self._audio()
+
     def _image(self) -> Any:
         if self.image_tokenizer is None:
             raise ValueError("there is no image tokenizer; pictures cannot be coded or decoded")

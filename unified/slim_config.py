@@ -10,7 +10,10 @@ from typing import Any
 from unified_base.foreign import foreign
 from unified_base.text import shown
 
-__all__ = ["SlimConfig", "rope_of"]
+__all__ = ["PANEL", "SlimConfig", "rope_of"]
+
+PANEL = 32
+"""Outputs of a packed weight that lie side by side (`unified.tiles`)."""
 
 _MOST = 8192
 
@@ -191,7 +194,7 @@ def _rope(config: Mapping[str, Any], head_width: int) -> tuple[tuple[float, ...]
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     known = {
-        key: config[key]
+        key: _size(config, key, 2**31 - 1)
         for key in ("hidden_size", "num_attention_heads", "max_position_embeddings")
     }
     with foreign("config.json: rope_parameters"):

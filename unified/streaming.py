@@ -31,9 +31,11 @@ from unified.events import (
     ImageBegun,
     ImageDone,
     ImageRow,
+    TextCut,
     TextPiece,
 )
-from unified.requests import CodedSlot, Finished, Request, Sampling, Step
+from unified.parameters import seeds_of, several, text
+from unified.requests import CodedSlot, CutShort, Finished, Request, Sampling, Step
 from unified.sampling import Cancelled, Sampler
 from unified.sequence import Sequencer
 from unified.stops import StopFinder, cut
@@ -44,7 +46,7 @@ def stream(
     sampler: Sampler,
     sequencer: Sequencer,
     documents: Sequence[Document],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None,
     sampling: Sampling | Sequence[Sampling],
     negative: str | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -54,14 +56,19 @@ def stream(
     See `UnifiedModel.stream`. Raises ValueError, before the first event, for a document without
     slots, media the model cannot read, or a budget that is too small.
     """
-    each = [sampling] * len(documents) if isinstance(sampling, Sampling) else list(sampling)
-    for name, values in (("seeds", seeds), ("sampling", each)):
-        if len(values) != len(documents):
-            raise ValueError(
-                f"{len(documents)} documents but {len(values)} {name}; give one for each"
-            )
+    documents = several("documents", documents, Document)
+    if isinstance(sampling, Sampling):
+        each = [sampling] * len(documents)
+    else:
+        each = several("sampling", sampling, Sampling)
+    if len(each) != len(documents):
+        raise ValueError(f"{len(documents)} documents but {len(each)} sampling; give one for each")
+    seeds = seeds_of(seeds, len(documents))
+    for slot in (segment for document in documents for segment in document):
+        if isinstance(slot, Slot) and slot.modality in ("image", "audio"):
+            sequencer.tokenizer(slot.modality)  # what it samples must be decoded
     without: tuple[CodedText, ...] = ()
-    if negative:
+    if negative is not None and text("negative", negative):
         without = (CodedText(tuple(sequencer.text_tokenizer.encode(negative))),)
     # Many samples of one document: its pictures and sounds are tokenized once.
     coded: dict[int, tuple[Coded | CodedSlot, ...]] = {}
@@ -103,6 +110,7 @@ class _Translator:
         self.stops = stops
         self.text = StopFinder(sequencer.text_tokenizer, stops)
         self.filled: dict[int, list[Segment]] = {index: [] for index in document.slots}
+        self.cut: TextCut | None = None  # of the open text
         self.decode_seconds = 0.0
         self.rows: list[np.ndarray] = []  # codes of the open picture
         self.height = 0  # and the rows it will have
@@ -113,6 +121,8 @@ class _Translator:
             yield Dropped(self.row, f"cancelled after {step.sampled} sampled ids")
             return
         if isinstance(step, Finished):
+            if self.cut is not None:  # of a text that had nothing to add
+                yield self.cut
             yield Done(
                 self.row,
                 self._whole(),
@@ -128,6 +138,8 @@ class _Translator:
             self.text.push(event.ids)
             if piece := self.text.take():
                 yield TextPiece(row, piece)
+        elif isinstance(event, CutShort):
+            self.cut = TextCut(row, step.index, event.reason, event.ids)
         elif isinstance(event, SpanBegin):
             yield from self._begun(event)
         elif isinstance(event, RowDone):
@@ -138,6 +150,9 @@ class _Translator:
             yield from self._heard(event)
         elif isinstance(event, SpanEnd):
             yield from self._ended(step.index, event)
+            if self.cut is not None:
+                yield self.cut
+                self.cut = None
 
     def _begun(self, event: SpanBegin) -> Iterator[Event]:
         if event.kind == "text":

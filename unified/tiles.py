@@ -20,10 +20,10 @@ from llvmlite import binding, ir
 from numba import types
 
 from unified.instructions import compiled, entry, intrinsic
+from unified.slim_config import PANEL
 
 __all__ = ["PANEL", "pack", "product"]
 
-PANEL = 32
 _LANES = 16  # of float32: processors with narrower vectors take two or four for one
 _NEAR = 64  # inputs that stay in the nearest cache while they are packed
 # Sums of a tile, in vectors of 16 numbers: what fits into registers beside weights and a row.

@@ -9,6 +9,7 @@ is handed back as `unread`, so that a wish that was not understood can be said t
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -249,18 +250,16 @@ def _patterns(headings: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, tup
 def _sections(text: str, headings: tuple[str, ...]) -> tuple[tuple, tuple]:
     text = _NOT_NOT.sub(lambda match: " " * len(match[0]), text)
     pattern, meanings = _patterns(headings)
-    denied = []
-    for match in _NOT.finditer(text):
-        end = _NOT_ENDS.search(text, match.end())
-        denied.append((match.start(), end.start() if end else len(text)))
+    denied = _denied(text)
+    clauses = _Clauses(text)
     wanted: list[tuple[int, re.Match[str]]] = []
     excluded: list[tuple[str, ...]] = []
     for match in pattern.finditer(text):
         assert match.lastgroup is not None
-        if any(start <= match.start() < stop for start, stop in denied):
+        if denied[match.start()]:
             excluded.append(meanings[match.lastgroup])
         else:
-            wanted.append((_rank(text, match), match))
+            wanted.append((clauses.rank(match), match))
     for i in range(len(wanted) - 1):
         (_, one), (_, two) = wanted[i : i + 2]
         if _AFTER.fullmatch(text, one.end(), two.start()):
@@ -270,14 +269,42 @@ def _sections(text: str, headings: tuple[str, ...]) -> tuple[tuple, tuple]:
     return tuple(order), tuple(dict.fromkeys(excluded))
 
 
-def _rank(text: str, match: re.Match[str]) -> int:
-    """0 where the clause around a match says that it comes first, 2 where it says last, else 1."""
-    start = max((m.end() for m in _CLAUSE.finditer(text, 0, match.start())), default=0)
-    end = _CLAUSE.search(text, match.end())
-    clause = text[start : end.start() if end else len(text)]
-    if _FIRST.search(clause):
-        return 0
-    return 2 if _LAST.search(clause) else 1
+def _denied(text: str) -> bytearray:
+    """1 for every character that stands in what a text says it does without."""
+    ends = [match.start() for match in _NOT_ENDS.finditer(text)]
+    denied = bytearray(len(text))
+    at = 0  # everything before it is settled
+    for match in _NOT.finditer(text):
+        following = bisect_left(ends, match.end())
+        stop = ends[following] if following < len(ends) else len(text)
+        start = max(at, match.start())
+        if start < stop:
+            denied[start:stop] = b"\1" * (stop - start)
+            at = stop
+    return denied
+
+
+class _Clauses:
+    """The clauses of a text, each looked at once."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        breaks = list(_CLAUSE.finditer(text))
+        self.starts = [match.start() for match in breaks]
+        self.ends = [match.end() for match in breaks]
+        self.ranks: dict[int, int] = {}
+
+    def rank(self, match: re.Match[str]) -> int:
+        """0 where the clause around a match says that it comes first, 2 where last, else 1."""
+        before = bisect_right(self.ends, match.start())
+        if before not in self.ranks:
+            after = bisect_left(self.starts, match.end())
+            start = self.ends[before - 1] if before else 0
+            stop = self.starts[after] if after < len(self.starts) else len(self.text)
+            clause = self.text[start:stop]
+            last = 2 if _LAST.search(clause) else 1
+            self.ranks[before] = 0 if _FIRST.search(clause) else last
+        return self.ranks[before]
 
 
 def _unread(text: str, headings: tuple[str, ...]) -> tuple[str, ...]:

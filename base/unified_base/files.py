@@ -10,10 +10,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
-__all__ = ["MAX_FILE", "MAX_TEXT", "open_regular", "read_bytes", "read_text"]
+__all__ = ["MAX_FILE", "MAX_TEXT", "open_regular", "read_bytes", "read_text", "regular"]
 
 MAX_FILE = 1 << 30
 """Bytes of a file that is read whole, where its reader names no limit of its own."""
@@ -22,7 +22,7 @@ MAX_TEXT = 64 << 20
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike[str], what: str = "file") -> Iterator[IO[bytes]]:
+def open_regular(path: str | os.PathLike[str], what: str = "file") -> Iterator[BufferedReader]:
     """A regular file opened for reading, whatever its size.
 
     what: how an error calls it, such as "picture".
@@ -43,6 +43,22 @@ def open_regular(path: str | os.PathLike[str], what: str = "file") -> Iterator[I
         yield file
 
 
+def regular(path: str | os.PathLike[str], what: str = "file", limit: int | None = None) -> Path:
+    """The path itself, of a regular file that can be opened: for libraries that open it anew.
+
+    Raises:
+        ValueError: as `open_regular`, or the file has more than `limit` bytes.
+    """
+    with open_regular(path, what) as file:
+        size = os.fstat(file.fileno()).st_size
+    if limit is not None and size > limit:
+        raise ValueError(
+            f"cannot read {what} {Path(path)}: it is {size:,} bytes long, expected at most "
+            f"{limit:,}"
+        )
+    return Path(path)
+
+
 def read_bytes(path: str | os.PathLike[str], what: str = "file", limit: int = MAX_FILE) -> bytes:
     """The bytes of a regular file.
 
@@ -57,12 +73,16 @@ def read_bytes(path: str | os.PathLike[str], what: str = "file", limit: int = MA
                 f"{limit:,}"
             )
         try:
-            # One byte more than allowed: the file may have grown since it was measured.
-            data = file.read(limit + 1)
+            # One byte more: the file may have grown since it was measured, or be one of those of
+            # the system that have no size and no end.
+            data = file.read(size + 1)
         except OSError as error:
             raise ValueError(f"cannot read {what} {Path(path)}: {error.strerror}") from None
-    if len(data) > limit:
-        raise ValueError(f"cannot read {what} {Path(path)}: it grows while it is read")
+    if len(data) > size:
+        raise ValueError(
+            f"cannot read {what} {Path(path)}: it has {size:,} bytes and gives more; wait until it "
+            "is written, or copy it to an ordinary file"
+        )
     return data
 
 

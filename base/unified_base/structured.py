@@ -32,9 +32,8 @@ _MAX_DIGITS = 40
 def parse_json(text: bytes | str, name: str, limit: int = MAX_JSON, constants: bool = False) -> Any:
     """The value of a JSON text; `name` is for errors.
 
-    NaN and infinity, which JSON does not have, are refused unless `constants` says that Python's
-    writer is to be believed; so is a key that stands twice in one
-    object, since readers disagree on which counts.
+    NaN and infinity, which JSON does not have, are refused (constants: accepted); so is a key that
+    stands twice in one object, since readers disagree on which counts.
 
     Raises:
         ValueError: longer than `limit` bytes, not JSON, not UTF-8, nested more than `MAX_DEPTH`

@@ -38,6 +38,7 @@ class Member:
         return self.offset + -(-self.size // BLOCK) * BLOCK
 
 
+_SPARSE = "sparse file"
 # Type flags other than those of a regular file, "0" and NUL.
 _KINDS = {
     b"1": "hard link",
@@ -46,7 +47,9 @@ _KINDS = {
     b"4": "device",
     b"5": "folder",
     b"6": "pipe",
+    b"S": _SPARSE,
 }
+_EMPTY = (b"1", b"2", b"3", b"4", b"5", b"6")
 
 
 def scan_members(read: Read, start: int, end: int, whole: bool = True) -> Iterator[Member]:
@@ -87,13 +90,18 @@ def scan_members(read: Read, start: int, end: int, whole: bool = True) -> Iterat
         if kind == b"\0" and name.endswith("/"):  # as tar files had folders before ustar
             kind = b"5"
         what = "file" if kind in (b"0", b"\0") else _KINDS.get(kind, f"member of type {kind!r}")
+        if "sparse" in names:
+            what = _SPARSE
+        at = offset + BLOCK
+        if kind == b"S" and read(offset + 482, 1) != b"\0":
+            at = _after_map(read, at)
         # Links and the like have no content, whatever size they give.
         member = Member(
             names.get("path", name),
             what,
             begin,
-            offset + BLOCK,
-            size if kind not in _KINDS else 0,
+            at,
+            size if kind not in _EMPTY else 0,
         )
         if member.offset + member.size > end:
             raise ValueError(
@@ -102,6 +110,15 @@ def scan_members(read: Read, start: int, end: int, whole: bool = True) -> Iterat
             )
         yield member
         offset = member.end
+
+
+def _after_map(read: Read, offset: int) -> int:
+    """Where the map of GNU's older sparse files ends, whose blocks say whether another follows."""
+    while True:
+        block = read(offset, BLOCK)
+        offset += BLOCK
+        if block[504:505] in (b"", b"\0"):
+            return offset
 
 
 def _header(block: bytes, offset: int) -> tuple[bytes, str, int]:
@@ -150,10 +167,12 @@ def _pax(content: bytes, offset: int) -> dict[str, str]:
         key, equals, value = record.partition(b"=")
         if not equals or not value.endswith(b"\n"):
             raise ValueError(f"the pax header at byte {offset} is not sound")
-        if key in (b"path", b"size"):
+        if key == b"GNU.sparse.name":
+            found["path"] = _text(value[:-1])
+        if key in (b"path", b"size") and not (key == b"path" and "sparse" in found):
             found[key.decode()] = _text(value[:-1])
         elif key.startswith(b"GNU.sparse"):
-            raise ValueError(f"the pax header at byte {offset} is of a sparse file")
+            found["sparse"] = ""
     return found
 
 

@@ -28,7 +28,10 @@ def shown(value: object, limit: int = _SHORT) -> str:
     if isinstance(value, str):
         cut = len(value) > limit
         return _one_line(repr(value[:limit])) + ("..." if cut else "")
-    text = _one_line(repr(value))
+    try:
+        text = _one_line(repr(value))
+    except ValueError:  # an integer of more than 4,300 digits, alone or inside
+        text = f"a {type(value).__name__} too long to write"
     return text if len(text) <= limit else text[:limit] + "..."
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from unified_base.shard_sums import verify_shard
 from unified_data.document import Audio, Image, Slot, Text
 from unified_data.shard_file import ShardFile
 from unified_data.shards import INDEX, document_of, read_index, shard_paths
@@ -45,7 +46,8 @@ def check_shards(
     (min, median, max, total), sample rates; broken: number of samples (and of shards that end too
     early); faults: the first of them with shard, key, reason; repeated_keys, similar_keys: groups
     of keys of one split that are the same, or the same but for case, separators and leading zeros;
-    repeated_media: files whose bytes are another's. Of stored codes, instead of images and audio:
+    repeated_media: files whose bytes are another's; without_checksums: shards that have none to be
+    compared with. Of stored codes, instead of images and audio:
     codes, by kind the number of spans, of codes, and of the longest span.
 
     progress: called with the number of samples read. read_codes: the shards hold codes, and this
@@ -61,7 +63,7 @@ def check_shards(
     if "codes" in index and read_codes is None:
         raise ValueError(f"{source} holds stored codes, and nothing is given that can read them")
     tally = _Tally(read_codes, splits)
-    size = read = 0
+    size = read = without = 0
     for path, count in paths:
         try:
             shard = ShardFile(path, tolerant=True)
@@ -79,12 +81,15 @@ def check_shards(
                     progress(read)
             if shard.torn is not None:
                 tally.fault(path, "", shard.torn)
+            else:
+                without += tally.compare(path)
     report = tally.report()
     same, near = _repeated([path for path, _ in paths], tally)
     return {
         "holds": "codes" if read_codes else "documents",
         "shards": len(paths),
         "bytes": size,
+        "without_checksums": without,
         **report,
         "repeated_keys": same,
         "similar_keys": near,
@@ -140,6 +145,18 @@ class _Tally:
             self._measure(segment)
             self.roles[segment.role or "none"] += 1
         self.media.extend(_hash(data) for data in media.values())
+
+    def compare(self, path: Path) -> bool:
+        """Compare a shard with its checksum; whether it has none. Its samples had theirs."""
+        try:
+            damaged = verify_shard(path, again=True)
+        except ValueError as error:
+            self.fault(path, "", str(error))
+            return False
+        for damage in damaged or ():
+            if not damage.key:
+                self.fault(path, "", damage.reason)
+        return damaged is None
 
     def report(self) -> dict[str, Any]:
         seconds = np.frombuffer(self.seconds) if self.seconds else np.zeros(0)

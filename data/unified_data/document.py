@@ -24,6 +24,7 @@ from unified_base.atomic import atomic_write
 from unified_base.files import read_bytes
 from unified_base.images import decode_image, encode_png
 from unified_base.sounds import decode_audio, encode_audio
+from unified_base.text import shown
 
 Role = Literal["prompt", "response"]
 Modality = Literal["text", "image", "audio", "any"]
@@ -31,6 +32,14 @@ Modality = Literal["text", "image", "audio", "any"]
 MAX_DECODED = 2 << 30
 """Bytes that the pixels and samples of one document read from files may take in all: small files
 can hold much, and one file can be named again and again."""
+MAX_SEGMENTS = 65_536
+"""Segments of a document that is read from JSON."""
+MAX_LOSS = 1e6
+"""Largest weight of a segment's loss: sums of weights stay far from what float32 holds."""
+MAX_SIDE = 65_536
+"""Largest side of a picture that a slot asks for, in pixels."""
+MAX_MEDIA = 4_096
+"""Most pictures, or sounds, that an 'any' slot asks for."""
 
 _ROLES = (None, *get_args(Role))
 _MODALITIES = get_args(Modality)
@@ -43,15 +52,27 @@ def common_entries(role: str | None, loss: float) -> dict[str, Any]:
 
 
 def _check_common(what: str, role: Any, loss: Any) -> None:
-    if role not in _ROLES:
-        raise ValueError(f"{what} has role {role!r}, expected None, 'prompt' or 'response'")
+    if not (role is None or isinstance(role, str)) or role not in _ROLES:
+        raise ValueError(f"{what} has role {shown(role)}, expected None, 'prompt' or 'response'")
     number = isinstance(loss, int | float) and not isinstance(loss, bool)
-    if not number or not math.isfinite(loss) or loss < 0:
-        raise ValueError(f"{what} has loss weight {loss!r}, expected a finite number, 0 or more")
+    # Compared before it becomes a float: an integer may be larger than any.
+    if not number or not 0 <= loss <= MAX_LOSS:
+        raise ValueError(
+            f"{what} has loss weight {shown(loss)}, expected a finite number, 0 or more "
+            f"and {MAX_LOSS:,.0f} at most"
+        )
 
 
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _plain_numbers(segment: Any, *names: str) -> None:
+    """Numpy's numbers in these fields of a segment become Python's, which JSON can hold."""
+    for name in names:
+        value = getattr(segment, name)
+        if isinstance(value, np.generic):
+            object.__setattr__(segment, name, value.item())
+
+
+def _is_count(value: Any, least: int, most: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 @dataclass(frozen=True)
@@ -63,9 +84,12 @@ class Text:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
+        _plain_numbers(self, "loss")
         _check_common("text", self.role, self.loss)
         if not isinstance(self.text, str) or not self.text:
-            raise ValueError(f"text segment holds {self.text!r}, expected a str that is not empty")
+            raise ValueError(
+                f"text segment holds {shown(self.text)}, expected a str that is not empty"
+            )
         try:
             self.text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -84,6 +108,7 @@ class Image:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
+        _plain_numbers(self, "loss")
         _check_common("image", self.role, self.loss)
         pixels = self.pixels
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
@@ -111,6 +136,7 @@ class Audio:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
+        _plain_numbers(self, "loss", "sample_rate")
         _check_common("audio", self.role, self.loss)
         waveform = self.waveform
         if not isinstance(waveform, np.ndarray) or waveform.dtype != np.float32:
@@ -119,7 +145,7 @@ class Audio:
         if waveform.ndim != 2 or 0 in waveform.shape:
             raise ValueError(f"audio waveform has shape {waveform.shape}, expected (channels, S)")
         if not _is_count(self.sample_rate, 1):
-            raise ValueError(f"audio sample rate is {self.sample_rate!r}, expected a whole Hz")
+            raise ValueError(f"audio sample rate is {shown(self.sample_rate)}, expected a whole Hz")
         peak = float(np.max(np.abs(waveform)))
         if not peak <= 1.0:  # true for NaN as well
             raise ValueError(f"audio waveform reaches {peak}, expected finite samples in [-1, 1]")
@@ -155,24 +181,30 @@ class Slot:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
+        _plain_numbers(self, "loss", "height", "width", "num_images", "num_audios")
         _check_common("slot", self.role, self.loss)
-        if self.modality not in _MODALITIES:
-            raise ValueError(f"slot has modality {self.modality!r}, expected one of {_MODALITIES}")
+        if not isinstance(self.modality, str) or self.modality not in _MODALITIES:
+            raise ValueError(
+                f"slot has modality {shown(self.modality)}, expected one of {_MODALITIES}"
+            )
         if (self.height is None) != (self.width is None):
             raise ValueError("slot gives only one of height and width, expected both or neither")
-        for name, least, homes in (
-            ("height", 1, ("image", "any")),
-            ("width", 1, ("image", "any")),
-            ("num_images", 0, ("any",)),
-            ("num_audios", 0, ("any",)),
+        for name, least, most, homes in (
+            ("height", 1, MAX_SIDE, ("image", "any")),
+            ("width", 1, MAX_SIDE, ("image", "any")),
+            ("num_images", 0, MAX_MEDIA, ("any",)),
+            ("num_audios", 0, MAX_MEDIA, ("any",)),
         ):
             value = getattr(self, name)
             if value is None:
                 continue
             if self.modality not in homes:
                 raise ValueError(f"{self.modality} slot gives {name}, which it cannot have")
-            if not _is_count(value, least):
-                raise ValueError(f"slot has {name} {value!r}, expected a whole number >= {least}")
+            if not _is_count(value, least, most):
+                raise ValueError(
+                    f"slot has {name} {shown(value)}, expected a whole number >= {least} and "
+                    f"{most:,} at most"
+                )
 
 
 Segment = Text | Image | Audio | Slot
@@ -253,10 +285,15 @@ class Document:
         Raises ValueError, naming the segment's position, on anything not in the schema above.
         """
         if not isinstance(obj, dict) or set(obj) != {"segments"}:
-            found = sorted(obj) if isinstance(obj, dict) else type(obj).__name__
-            raise ValueError(f"document has {found}, expected an object with only 'segments'")
+            raise ValueError(
+                f"document has {keys_of(obj)}, expected an object with only 'segments'"
+            )
         if not isinstance(obj["segments"], list):
             raise ValueError("document's 'segments' is not a list")
+        if len(obj["segments"]) > MAX_SEGMENTS:
+            raise ValueError(
+                f"document has {len(obj['segments']):,} segments, expected {MAX_SEGMENTS:,} at most"
+            )
         segments = []
         decoded = 0
         for position, row in enumerate(obj["segments"]):
@@ -312,15 +349,20 @@ def check_decoded(size: int) -> int:
     return size
 
 
+def keys_of(value: Any) -> str:
+    """The keys of a JSON object, or what else a value is, as an error quotes it."""
+    return shown(sorted(map(str, value))) if isinstance(value, dict) else type(value).__name__
+
+
 def check_file_name(name: Any) -> str:
     """`name` itself if it is a relative path that stays below its folder; ValueError otherwise."""
     if not isinstance(name, str) or not name:
-        raise ValueError(f"file name is {name!r}, expected a str that is not empty")
+        raise ValueError(f"file name is {shown(name)}, expected a str that is not empty")
     path = PurePosixPath(name)
     windows = PureWindowsPath(name)
     if path.is_absolute() or windows.anchor or ".." in windows.parts or "\0" in name:
         raise ValueError(
-            f"file name {name!r} is absolute or climbs with '..'; expected a name below the "
+            f"file name {shown(name)} is absolute or climbs with '..'; expected a name below the "
             "document's own folder"
         )
     return name
@@ -329,12 +371,12 @@ def check_file_name(name: Any) -> str:
 def _segment(row: Any, read: Callable[[str], bytes]) -> Segment:
     kind = row.get("type") if isinstance(row, dict) else type(row).__name__
     if not isinstance(row, dict) or not isinstance(kind, str) or kind not in _KEYS:
-        raise ValueError(f"type is {kind!r}, expected one of {sorted(_KEYS)}")
+        raise ValueError(f"type is {shown(kind)}, expected one of {sorted(_KEYS)}")
     required, optional = _KEYS[kind]
     missing = [key for key in required if key not in row]
     unknown = sorted(set(row) - {"type", "role", "loss", *required, *optional})
     if missing or unknown:
-        raise ValueError(f"{kind} segment lacks {missing} and has unknown keys {unknown}")
+        raise ValueError(f"{kind} segment lacks {missing} and has unknown keys {shown(unknown)}")
     common: dict[str, Any] = {"role": row.get("role"), "loss": row.get("loss", 1.0)}
     if kind == "text":
         return Text(row["text"], **common)

@@ -1,7 +1,8 @@
 """Random access to the samples of one shard, of documents or of stored codes.
 
 The headers are read once; a sample's members lie together, so fetching one is a single read. What
-is held is a file descriptor and 8 bytes a sample: never the contents, nor the keys.
+is held is a file descriptor and 12 bytes a sample: never the contents, nor the keys. Where the
+shard's checksums lie beside it (`unified_base.shard_sums`) every sample that is read is compared.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import os
 import re
 import stat
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from unified_base.shard_sums import CHANGED, read_sums, sums_keys
 from unified_base.structured import parse_json
 from unified_base.tar_members import Member, scan_members
 
@@ -53,6 +56,7 @@ class ShardFile:
             self.close()
             raise ValueError(f"shard {path} cannot be read: it is not a regular file")
         self._size = status.st_size
+        self._crcs: array[int] | None = None
         # Sample i lies in [_starts[i], _starts[i + 1]).
         self._starts = array("q")
         end, last = 0, ""
@@ -66,10 +70,33 @@ class ShardFile:
                 end, last = member.end, key or shown_key(member.name)
         except (ValueError, OSError) as error:
             self.torn = f"{f'after sample {last}' if last else 'at its start'}: {error}"
-            if not tolerant:
-                self.close()
-                raise ValueError(f"shard {path}, {self.torn}") from None
         self._starts.append(min(end, self._size))  # a cut may lie in the filling after a member
+        try:
+            self._take_sums()
+            if self.torn is not None and not tolerant:
+                raise ValueError(f"shard {path}, {self.torn}")
+        except ValueError:
+            self.close()
+            raise
+
+    def _take_sums(self) -> None:
+        """Use the checksums beside the shard, if there are any.
+
+        They say where the samples lie, too: one whose header is damaged does not hide the rest.
+        """
+        sums = read_sums(self.path)
+        if sums is None:
+            return
+        if self._size != sums.bytes:
+            wrong = f"it is {self._size:,} bytes long, its checksums are of {sums.bytes:,}"
+            self.torn = self.torn or f"{wrong}; was it cut off, or built again?"
+        elif self._starts[1:] != sums.ends:
+            if self.torn is None:
+                self.torn = "its samples lie elsewhere than its checksums say; build it again"
+            elif sums.ends and sums.ends[-1] <= self._size:
+                self._starts, self.torn = array("q", [0, *sums.ends]), None
+        if self.torn is None:
+            self._crcs = sums.crcs
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -81,6 +108,8 @@ class ShardFile:
         try:
             return _shown(next(scan_members(self._read, start, end, whole=False)))
         except (ValueError, OSError) as error:
+            if self._crcs is not None:
+                return sums_keys(self.path)[i]
             raise ValueError(f"shard {self.path}, sample number {i}: {error}") from None
 
     def parts(self, i: int) -> tuple[str, Any, dict[str, bytes]]:
@@ -103,6 +132,9 @@ class ShardFile:
             data = self._read(start, end - start)
             if len(data) < end - start:
                 raise ValueError("the shard has become shorter since it was opened")
+            if self._crcs is not None and zlib.crc32(data) != self._crcs[i]:
+                name = self.key(i)
+                raise ValueError(_changed(name, data))
             members = list(_members(data))
             name = _shown(members[0][0])
             return name, *_parts(name, members)
@@ -134,6 +166,15 @@ class ShardFile:
 
     def _is_empty(self) -> bool:
         return self._size >= 1024 and not self._read(0, 1024).strip(b"\0")
+
+
+def _changed(key: str, data: bytes) -> str:
+    """What is wrong with a sample whose bytes have changed: what its reader meets, if anything."""
+    try:
+        _parts(key, _members(data))
+    except ValueError as error:
+        return f"{error}; {CHANGED}"
+    return CHANGED
 
 
 def _members(data: bytes) -> Iterator[tuple[Member, bytes]]:

@@ -1,6 +1,7 @@
 """Shards: tar files of documents in WebDataset's layout, and the index beside them.
 
-A sample KEY is KEY.json followed by its media KEY.POSITION.EXTENSION. Reading goes through
+A sample KEY is KEY.json followed by its media KEY.POSITION.EXTENSION. Checksums of the shard and of
+its samples lie beside it (`unified_base.shard_sums`). Reading goes through
 `shard_file`, with a fixed list of extensions: no URL schemes, no pipes, no links, no decoders
 chosen by file name, no pickles.
 """
@@ -13,29 +14,27 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unified_base.atomic import atomic_write
+from unified_base.disk import naming_full_disk
+from unified_base.shard_sums import make_sums, sums_path
+from unified_base.text import shown
 from unified_data.document import Document
 from unified_data.shard_file import ShardFile
+from unified_data.shard_index import INDEX, ShardInfo, read_index, write_index
 
-INDEX = "index.json"
+__all__ = [
+    "INDEX", "Broken", "ShardInfo", "ShardWriter", "add_sample", "document_of", "publish_shard",
+    "read_index", "read_samples", "read_shards", "shard_paths", "write_index",
+]  # fmt: skip
+
 _KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
-_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar\Z")
-_MAX_INDEX = 256 << 20
-
-
-@dataclass(frozen=True)
-class ShardInfo:
-    """One line of the index: file name, split, kind of document, number of samples, bytes."""
-
-    file: str
-    split: str
-    kind: str
-    samples: int
-    bytes: int
+_MEDIA = {"image": ("png", "jpg", "webp"), "audio": ("flac", "wav")}
+"""Endings that the media of a document have in a shard; those of codes are not among them."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class ShardWriter:
         self.max_bytes, self.max_samples = max_bytes, max_samples
         self.shards: list[ShardInfo] = []
         self._tar: tarfile.TarFile | None = None
-        self._samples = 0
+        self._keys, self._ends = list[str](), list[int]()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -84,7 +83,7 @@ class ShardWriter:
     @property
     def samples(self) -> int:
         """Samples written so far, over all shards."""
-        return self._samples + sum(shard.samples for shard in self.shards)
+        return len(self._keys) + sum(shard.samples for shard in self.shards)
 
     def write(self, key: str, document: Document) -> None:
         """Append a document. key: letters, digits, - and _, unique in its shard."""
@@ -100,9 +99,11 @@ class ShardWriter:
         if self._tar is None:
             self._open()
         assert self._tar is not None
-        add_sample(self._tar, key, obj, media)
-        self._samples += 1
-        full = self._samples >= self.max_samples or self._tar.offset >= self.max_bytes
+        with naming_full_disk(self._path):
+            add_sample(self._tar, key, obj, media)
+        self._keys.append(key)
+        self._ends.append(self._tar.offset)
+        full = len(self._keys) >= self.max_samples or self._tar.offset >= self.max_bytes
         if full and not joined:
             self._close()
 
@@ -118,9 +119,10 @@ class ShardWriter:
         if kind is None:
             self.close()
         elif self._tar is not None:
-            self._tar.close()
-            self._tar = None
             self._partial.unlink(missing_ok=True)
+            with suppress(OSError):  # a full disk does not take what is still to be written
+                self._tar.close()
+            self._tar = None
 
     def _open(self) -> None:
         self._path = self.folder / f"{self.split}-{self.kind}-{len(self.shards):05d}.tar"
@@ -132,12 +134,26 @@ class ShardWriter:
 
     def _close(self) -> None:
         assert self._tar is not None
-        self._tar.close()
+        with naming_full_disk(self._path):
+            self._tar.close()
         self._tar = None
-        os.replace(self._partial, self._path)
-        size = self._path.stat().st_size
-        self.shards.append(ShardInfo(self._path.name, self.split, self.kind, self._samples, size))
-        self._samples = 0
+        digest = publish_shard(self._partial, self._path, self._keys, self._ends)
+        size, samples = self._path.stat().st_size, len(self._keys)
+        row = ShardInfo(self._path.name, self.split, self.kind, samples, size, digest)
+        self.shards.append(row)
+        self._keys, self._ends = [], []
+
+
+def publish_shard(partial: Path, path: Path, keys: list[str], ends: list[int]) -> str:
+    """Put a complete shard into its place, its checksums beside it; returns its SHA-256.
+
+    keys, ends: of its samples; a sample ends where the next one's header begins.
+    """
+    digest, sums = make_sums(partial, keys, ends)
+    sums_path(path).unlink(missing_ok=True)  # those of what stood here before
+    os.replace(partial, path)
+    atomic_write(sums_path(path), sums)
+    return digest
 
 
 def add_sample(
@@ -152,51 +168,6 @@ def add_sample(
         member = tarfile.TarInfo(name)  # time, owner and mode stay at fixed defaults
         member.size = len(data)
         tar.addfile(member, io.BytesIO(data))
-
-
-def write_index(folder: str | Path, shards: Iterable[ShardInfo], **meta: Any) -> dict[str, Any]:
-    """Write and return FOLDER/index.json: meta (seed, world version, ...), counts and shards.
-
-    counts: samples by split and kind.
-    """
-    rows = sorted(shards, key=lambda shard: shard.file)
-    counts: dict[str, dict[str, int]] = {}
-    for shard in rows:
-        split = counts.setdefault(shard.split, {})
-        split[shard.kind] = split.get(shard.kind, 0) + shard.samples
-    index = {**meta, "counts": counts, "shards": [asdict(shard) for shard in rows]}
-    text = json.dumps(index, indent=1, ensure_ascii=False) + "\n"
-    atomic_write(Path(folder) / INDEX, text.encode("utf-8"))
-    return index
-
-
-def read_index(folder: str | Path) -> dict[str, Any]:
-    """The index of a folder of shards, its "shards" as ShardInfo. Raises ValueError if broken."""
-    path = Path(folder) / INDEX
-    try:
-        if path.stat().st_size > _MAX_INDEX:
-            raise ValueError(f"it is larger than {_MAX_INDEX:,} bytes")
-        index = json.loads(path.read_text(encoding="utf-8"))
-        index["shards"] = [_shard_info(row) for row in index["shards"]]
-    except FileNotFoundError:
-        raise ValueError(f"{folder} has no {INDEX}; is it a folder of shards?") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a shard index: {error}") from None
-    return index
-
-
-def _shard_info(row: Any) -> ShardInfo:
-    wanted = {field.name for field in fields(ShardInfo)}
-    if not isinstance(row, dict) or set(row) != wanted:
-        raise ValueError(f"one of its shards has not just {', '.join(sorted(wanted))}")
-    shard = ShardInfo(**row)
-    names = all(isinstance(name, str) for name in (shard.file, shard.split, shard.kind))
-    if not names or not _FILE.match(shard.file):
-        raise ValueError(f"its file {shard.file!r} is no plain name ending in .tar")
-    for count in (shard.samples, shard.bytes):
-        if not isinstance(count, int) or count < 0:
-            raise ValueError(f"{shard.file} has count {count!r}, expected a whole number")
-    return shard
 
 
 def shard_paths(
@@ -287,11 +258,18 @@ def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
 
     def read(name: str) -> bytes:
         if name not in media:
-            raise ValueError(f"media file {name!r} is not in the shard")
+            raise ValueError(f"media file {shown(name)} is not in the shard")
         unused.discard(name)
         return media[name]
 
     document = Document.from_parts(obj, read)
+    for position, row in enumerate(obj["segments"]):
+        endings = _MEDIA.get(row["type"])
+        if endings and row["file"].rpartition(".")[2] not in endings:
+            raise ValueError(
+                f"segment {position}: {row['type']} file {shown(row['file'])} does not end in "
+                f"{', '.join(endings)}; is it of another kind?"
+            )
     if unused:
-        raise ValueError(f"there is media that the document does not use: {sorted(unused)}")
+        raise ValueError(f"there is media that the document does not use: {shown(sorted(unused))}")
     return document

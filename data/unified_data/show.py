@@ -18,7 +18,8 @@ from unified_base.atomic import atomic_write
 from unified_base.html_page import as_text, data_address, html_page
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 from unified_data.shard_file import ShardFile
-from unified_data.shards import Broken, document_of, read_index, shard_paths
+from unified_data.shard_index import count_fault, read_index
+from unified_data.shards import Broken, document_of, shard_paths
 
 __all__ = ["render_samples", "show_shards"]
 
@@ -30,8 +31,9 @@ _MAX_TEXT = 20_000
 _SIDE = 240
 """CSS pixels that a small picture is drawn up to, in whole multiples."""
 
-_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp",
-          "flac": "audio/flac", "wav": "audio/wav"}  # fmt: skip
+_TYPES = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"fLaC", "audio/flac"),
+          (b"GIF8", "image/gif"), (b"BM", "image/bmp"))  # fmt: skip
+"""Media types by what a file begins with: its name may say anything."""
 
 Shown = tuple[str, Document, dict[str, bytes], Any]
 """Key, document, media bytes by name, JSON object: a sample as the page needs it."""
@@ -76,16 +78,11 @@ def render_samples(samples: Iterable[Shown | Broken], title: str) -> str:
 
 def _drawn(source: str | Path, count: int, seed: int) -> Iterator[Shown | Broken]:
     """Samples without repetition, in the order of the shards; a shard is opened where needed."""
-    shards = []
-    for path, number in shard_paths(source):
-        if number is None:
-            with ShardFile(path, tolerant=True) as shard:
-                number = len(shard)
-        shards.append((path, number))
-    ends = np.cumsum([number for _, number in shards])
+    shards = [(path, *_to_draw_from(path, number)) for path, number in shard_paths(source)]
+    ends = np.cumsum([number for _, number, _ in shards])
     total = int(ends[-1]) if len(ends) else 0
     chosen = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
-    for place, (path, number) in enumerate(shards):
+    for place, (path, number, fault) in enumerate(shards):
         begin = int(ends[place]) - number
         here = sorted(int(i) - begin for i in chosen if begin <= i < begin + number)
         if not here:
@@ -98,13 +95,38 @@ def _drawn(source: str | Path, count: int, seed: int) -> Iterator[Shown | Broken
         with shard:
             for i in here:
                 if i >= len(shard):
-                    yield Broken(str(path), "", shard.torn or f"it has no sample {i}")
+                    yield Broken(str(path), "", shard.torn or fault or f"it has no sample {i}")
                     break
                 try:
                     key, obj, media = shard.parts(i)
                     yield key, document_of(key, obj, media), media, obj
                 except ValueError as error:
                     yield Broken(str(path), shard.key(i), str(error))
+
+
+def _to_draw_from(path: Path, count: int | None) -> tuple[int, str]:
+    """How many samples of a shard may be drawn, and what is wrong with it, which is one more.
+
+    count: what the index says, which is believed where the file can hold so many.
+    """
+    fault = "" if count is None else count_fault(path, count) or ""
+    if count is not None and not fault:
+        return count, ""
+    try:
+        with ShardFile(path, tolerant=True) as shard:
+            fault = shard.torn or fault
+            return len(shard) + bool(fault), fault
+    except ValueError as error:
+        if count is None:  # not of an index: it is what was asked for
+            raise
+        return 1, str(error)
+
+
+def _media_type(segment: Image | Audio, data: bytes) -> str:
+    if data[:4] == b"RIFF":
+        return "image/webp" if data[8:12] == b"WEBP" else "audio/wav"
+    unknown = "image/png" if isinstance(segment, Image) else "audio/mpeg"
+    return next((kind for magic, kind in _TYPES if data.startswith(magic)), unknown)
 
 
 def _count(number: int, what: str) -> str:
@@ -158,7 +180,7 @@ def _segment(segment: Segment, data: bytes, row: dict[str, Any], with_media: boo
     about += f", {extension}, {len(data):,} bytes"
     if not with_media:
         return f'<p class="slot">not shown, the page is full: {as_text(about)}</p>'
-    address = data_address(_TYPES[extension], data)
+    address = data_address(_media_type(segment, data), data)
     if isinstance(segment, Image):
         height, width = segment.pixels.shape[:2]
         scale = min(4, max(1, _SIDE // max(height, width)))

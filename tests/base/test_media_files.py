@@ -111,7 +111,7 @@ def test_a_sound_with_nothing_or_nan_in_it_is_refused(tmp_path):
     (tmp_path / "text.wav").write_text("hello")
     with pytest.raises(ValueError, match="cannot be read"):
         sounds.load_audio(tmp_path / "text.wav")
-    with pytest.raises(ValueError, match="no such file"):
+    with pytest.raises(ValueError, match="No such file"):
         sounds.load_audio(tmp_path / "absent.wav")
 
 

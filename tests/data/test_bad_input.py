@@ -89,7 +89,7 @@ BOMBS = [
     ("flac", flac_of(16_000, 1, 2**36 - 1), "4,294,967 s long, expected at most 600 s"),
     ("flac", flac_of(655_350, 8, 390_000_000), "390,000,000 samples of 8 channels"),
     ("flac", flac_of(16_000, 1, 9_000_000), "cut off|cannot be read"),
-    ("flac", flac_of(16_000, 1, 0), "does not say how long it is"),
+    ("flac", flac_of(0, 1, 50), "has 0 samples a second"),
     ("wav", wav_of(2**31, b""), "empty|cannot be read"),
     ("wav", wav_of(0, b""), "empty"),
 ]
@@ -250,11 +250,16 @@ def test_nothing_is_written_under_the_name_unless_all_is_well(tmp_path, media_fi
         import_shards("pairs", source, tmp_path / "out", media_files, max_skipped=1)
     with pytest.raises(ValueError, match="can be used, 2 were skipped; the first: 000000000: "):
         import_shards("pairs", lines(tmp_path / "x.jsonl", lost, lost), tmp_path / "out")
+    with pytest.raises(ValueError, match="and 2 more like it; give the folder of the media with"):
+        import_shards("pairs", lines(tmp_path / "x.jsonl", lost, lost, lost), tmp_path / "out")
+    wrong = [{"text": 7}, lost, {"text": "y", "image": "other.png"}]
+    with pytest.raises(ValueError, match=r"the first: 000000000: .*; the commonest, 2 of them: 0"):
+        import_shards("pairs", lines(tmp_path / "x.jsonl", *wrong), tmp_path / "out")
     with pytest.raises(ValueError, match=r"there is no .*absent to import"):
         import_shards("pairs", tmp_path / "absent", tmp_path / "out")
     with pytest.raises(ValueError, match="more than 1 of "):
         import_shards("pairs", source, tmp_path / "new" / "out", media_files, max_skipped=1)
-    with pytest.raises(ValueError, match="cannot create folder"):
+    with pytest.raises(ValueError, match="cannot write .*Not a directory"):
         import_shards("pairs", source, source / "out", media_files)
 
     def interrupt(*_):

@@ -107,6 +107,6 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     for name in ("state.safetensors", "state.json"):
         whole = (path / name).read_bytes()
         (path / name).write_bytes(whole[:-20])
-        with pytest.raises(ValueError, match=r"step-0000005 is damaged .* the one before"):
+        with pytest.raises(ValueError, match=rf"{name} is damaged .* the checkpoint before it"):
             load_checkpoint(path, {"network": network}, optimizers)
         (path / name).write_bytes(whole)

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from unified_base.resample import resample as resample_data
-from unified_tokenizers import spectral
 from unified_tokenizers.media import conform, load_pictures, load_recordings, read_recordings
 from unified_tokenizers.training import TokenizerTraining, train
 
@@ -95,9 +94,9 @@ def test_what_is_not_media_is_never_opened(tmp_path):
     assert not sprung.exists()
     # A pickle under a picture's name is read as a picture, and is none.
     shard = tar(tmp_path / "b.tar", {"k.png": trap})
-    with pytest.raises(ValueError, match=r"cannot read the picture b\.tar:k\.png"):
+    with pytest.raises(ValueError, match=r"b\.tar, sample 'k', member 'k\.png': picture"):
         load_pictures((str(shard),), 99)
-    with pytest.raises(ValueError, match=r"cannot read the recording c\.tar:k\.flac"):
+    with pytest.raises(ValueError, match=r"c\.tar, sample 'k', member 'k\.flac': sound"):
         load_recordings((str(tar(tmp_path / "c.tar", {"k.flac": trap})),), 16_000, 9)
     assert not sprung.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar", "b.tar", "c.tar"]
@@ -110,29 +109,32 @@ def test_links_in_a_tar_lead_nowhere(tmp_path):
             link = tarfile.TarInfo("link.png")
             link.type, link.linkname = kind, str(tmp_path / "secret.png")
             archive.addfile(link)
-    with pytest.raises(ValueError, match="no pictures in"):
-        load_pictures((str(tmp_path / "a.tar"),), 9)
+    for kind in ("symbolic", "hard"):
+        broken = []
+        with pytest.raises(ValueError, match="no pictures in"):
+            load_pictures((str(tmp_path / "a.tar"),), 9, None, broken.append)
+        assert any(f"it is a {kind} link, expected a regular file" in str(b) for b in broken)
 
 
 def test_bad_pictures_are_refused_by_name(tmp_path):
     whole = png(picture(0, 60, 50))
     cases = {
-        "cut.png": (whole[: len(whole) // 2], "cannot read the picture"),
-        "empty.png": (b"", "cannot read the picture"),
-        "gif.png": (png(picture(0), "GIF"), "cannot read the picture"),
+        "cut.png": (whole[: len(whole) // 2], "picture 'cut.png' is cut off"),
+        "empty.png": (b"", "picture 'empty.png' is not a readable"),
+        "tif.png": (png(picture(0), "TIFF"), "picture 'tif.png' is not a readable"),
         "other size.png": (png(picture(0, 8, 14)), r"is \(8, 14\) pixels, the first \(9, 14\)"),
     }
     for name, (data, reason) in cases.items():
         shard = tar(tmp_path / "a.tar", {"fine.png": png(picture(1)), name: data})
         with pytest.raises(ValueError, match=reason) as caught:
             load_pictures((str(shard),), 9)
-        assert f"a.tar:{name}" in str(caught.value)
+        assert f"a.tar, sample {name.partition('.')[0]!r}, member {name!r}" in str(caught.value)
 
 
 def test_a_tar_cut_off_is_refused(tmp_path):
     shard = tar(tmp_path / "a.tar", {"a.png": png(picture(0)), "b.png": png(picture(1, 60, 60))})
     shard.write_bytes(shard.read_bytes()[:3000])
-    with pytest.raises(ValueError, match=r"cannot read the shard .*a\.tar"):
+    with pytest.raises(ValueError, match=r"shard .*a\.tar: after sample 'a': .*was it cut off"):
         load_pictures((str(shard),), 9)
 
 
@@ -190,8 +192,8 @@ def test_what_the_lower_rate_cannot_hold_is_left_out():
 
 
 def test_a_long_sound_keeps_every_sample():
-    """torchaudio rounds lengths beyond 2**24 samples: 17 minutes at 16 kHz."""
-    assert len(spectral.resample(torch.zeros(33_521), 2, 1001)) == 16_777_261
+    """Lengths beyond 2**24, which a float32 no longer counts: 17 minutes at 16 kHz."""
+    assert conform(np.zeros((1, 16_777_261), np.float32), 1001, 1000, 1).shape == (1, 16_760_501)
 
 
 def test_sounds_that_cannot_conform_are_refused():
@@ -204,7 +206,8 @@ def test_sounds_that_cannot_conform_are_refused():
         (sound.repeat(6, axis=0), (8000, 8000), 1, r"6 channels, expected 1 \(mono\) or 2"),
         (sound, (8000, 8000), 3, "3 channels, expected"),
         (sound, (0, 8000), 1, "sample rates are 0 and 8000 Hz"),
-        (sound, (44_099, 16_000), 1, "the common divisor of the two is only 1"),
+        (sound, (8_000_009, 16_000), 1, "8000009 and 16000 Hz, expected .* at most 768,000"),
+        (sound, (16_000, 40), 1, "cannot resample 16,000 Hz to 40 Hz"),
     ):
         with pytest.raises(ValueError, match=reason):
             conform(waveform, *rates, channels)
@@ -240,9 +243,10 @@ def test_what_passes_full_scale_is_turned_down_and_counted(tmp_path):
         found = dict(read_recordings((str(tmp_path),), 16_000))
     loud, soft, stored = found.values()
     assert np.abs(conform(square[None], 44_100, 16_000, 1)).max() > 1
-    assert [int(np.abs(one.astype(int)).max()) for one in (loud, stored)] == [32767, 32767]
+    for sound in (loud, stored):
+        assert int(np.abs(sound.astype(int)).max()) in (32767, 32768)
     scale = float(np.abs(soft.astype(int)).max()) / 32767
-    np.testing.assert_allclose(loud * scale, soft, atol=1.5)
+    np.testing.assert_allclose(loud * scale, soft, atol=3)
     with pytest.warns(UserWarning, match=r"^1 of the recordings"):
         load_recordings((str(tmp_path),), 16_000, 0.05)  # and when reading stops before the end
 
@@ -250,7 +254,7 @@ def test_what_passes_full_scale_is_turned_down_and_counted(tmp_path):
 def test_bad_recordings_are_refused_by_name(tmp_path):
     for data, reason in (
         (flac(90, channels=3), "3 channels, expected 1"),
-        (flac(90)[:40], "cannot read the recording"),
+        (flac(90)[:40], "sound 'a.flac'"),
     ):
         (tmp_path / "a.flac").write_bytes(data)
         with pytest.raises(ValueError, match=reason) as caught:

@@ -122,3 +122,23 @@ def test_show_writes_a_page(unified, refused, tmp_path):
         unified("data", "show", tmp_path / "none", "-o", page),
         "none cannot be read: No such file or directory",
     )
+
+
+def test_import_says_what_it_did_not_take_and_how_it_read_columns(unified, refused, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    save_png(tmp_path / "a.png", np.zeros((3, 3, 3), np.uint8))
+    rows = [{"image": "a.png", "text": "x", "score": 0.5}] * 3
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = ("data", "import", "pairs", tmp_path / "x.jsonl", "-o", tmp_path / "a")
+    code, _, err = unified(*line)
+    assert code == 0, err
+    assert "note: ignored fields: score 3x" in err
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "x.parquet")
+    line = ("data", "import", "parquet", tmp_path / "x.parquet", "-o", tmp_path / "b")
+    code, _, err = unified(*line)
+    assert code == 0, err
+    assert "note: x.parquet: read as pairs (text, image)" in err
+    assert "note: ignored fields: column score 3x" in err
+    refused(unified(*line[:-1], tmp_path / "c", "--as", "obelics"), "not the form obelics")

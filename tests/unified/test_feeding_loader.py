@@ -250,7 +250,7 @@ def test_a_state_of_another_run_is_refused_and_of_other_shares_is_not(loader, so
 
 
 @pytest.fixture
-def faulty(stored_codes, write_codes, random_documents, tmp_path):
+def faulty(stored_codes, write_codes, random_documents, tmp_path, forget_checksums):
     """A function: a folder with one shard of sound documents and some broken ones among them."""
 
     def make(sound, broken):
@@ -262,9 +262,7 @@ def faulty(stored_codes, write_codes, random_documents, tmp_path):
                 if number >= sound:
                     obj["segments"][0]["type"] = "pickle"
                 add_sample(tar, f"k{number}", obj, media)
-        index = json.loads((folder / "index.json").read_text())
-        index["shards"][0]["samples"] = sound + broken
-        (folder / "index.json").write_text(json.dumps(index))
+        forget_checksums(folder, lambda index: index["shards"][0].update(samples=sound + broken))
         return folder
 
     return make

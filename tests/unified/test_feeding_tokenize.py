@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from unified.feeding import Source, held_out_rows, prepare_sources
+from unified.feeding import Loader, Source, held_out_rows, prepare_sources
 from unified.feeding import coded_shard as module
 from unified.feeding.coder import Coder
+from unified.feeding.compare import compare_shards
 from unified.feeding.samples import Samples, find_shards
 from unified.feeding.stored_codes import read_stored_codes
 from unified.feeding.tokenize import Coding, tokenize_shards
+from unified_base.shard_sums import sums_path
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_data.shard_file import ShardFile
 from unified_data.shards import ShardWriter, read_index, read_shards, write_index
@@ -292,6 +295,14 @@ def test_a_shard_that_changed_or_lost_its_codes_is_done_again(coder, shards, tmp
     assert len(stored(folder, "train-b-00000.tar")) == 3
 
 
+def test_a_shard_that_no_index_could_name_is_refused_before_it_is_coded(coder, shards, tmp_path):
+    named = tmp_path / "my shard.tar"
+    named.write_bytes(shards[0].read_bytes())
+    with pytest.raises(ValueError, match=r"my shard\.tar would become .* rename it"):
+        tokenize_shards([named], tmp_path / "codes", coder)
+    assert not (tmp_path / "codes").exists()
+
+
 def test_a_folder_keeps_the_codes_of_one_tokenizer(coder, shards, tmp_path, tiny_tokenizers):
     folder = tmp_path / "codes"
     tokenize_shards(shards[:2], folder, coder)
@@ -371,6 +382,114 @@ def test_several_processes_make_the_same_shards(tiny_sequencer, shards, tmp_path
     assert bytes_of(folders[0]) == bytes_of(folders[1])
     assert read_index(folders[0]) == read_index(folders[1])
     assert [path.name for path in (tmp_path / "two").iterdir()] == [folders[1].name]
+
+
+def test_a_source_makes_documents_fit(tiny_sequencer, tmp_path):
+    """As `data tokenize --fit` does, into a folder of its own."""
+    documents = [Document((picture(1, 50, 100), sound(2, 2000, 22_050, 2)))]
+    (shard,) = write(tmp_path / "documents", {"x": documents})
+    with pytest.raises(ValueError, match=r"does not divide into codes.*`fit: PIXELS` of a source"):
+        prepare_sources({"x": Source(str(shard))}, tiny_sequencer, tmp_path / "codes")
+    fitted = prepare_sources({"x": Source(str(shard), fit=48)}, tiny_sequencer, tmp_path / "codes")
+    folder = Path(fitted["x"].shards[0]).parent
+    assert read_stored_codes(folder).fit == 48
+    expected = Coder(tiny_sequencer.image_tokenizer, tiny_sequencer.audio_tokenizer, fit=48)
+    assert stored(folder, shard.name)["k0"] == expected.code(documents)[0]
+    Loader(fitted, tiny_sequencer, 200, lanes=1)
+    with pytest.raises(ValueError, match=r"have fit 48, the source says 96"):
+        Loader({"x": replace(fitted["x"], fit=96)}, tiny_sequencer, 200, lanes=1)
+
+
+# Where nothing can be coded.
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_a_step_that_leaves_all_out_fails_and_is_not_in_the_way(
+    coder, tiny_tokenizers, shards, tmp_path, other
+):
+    folder = tmp_path / "codes"
+    odd = [Document((picture(seed, 50, 70 + seed),)) for seed in range(3)]
+    odd.append(Document((sound(1, 800, 8000),)))
+    paths = write(tmp_path / "odd", {"odd": odd})
+    if other:
+        tokenize_shards(shards, folder, coder)
+    before = sorted(path.name for path in folder.glob("*"))
+    message = (
+        r"nothing of .*train-odd-00000\.tar can be coded: all 4 documents were left out, 3 of them "
+        r"like k0: segment 0: a picture of 70x50 pixels does not divide .* --fit PIXELS"
+    )
+    for _ in range(2):  # the second time as well
+        with pytest.raises(ValueError, match=message):
+            tokenize_shards(paths, folder, coder)
+        assert sorted(path.name for path in folder.glob("*")) == before
+    if not other:  # the repaired command, into the same folder
+        assert not folder.exists()
+        index = tokenize_shards(paths, folder, Coder(*tiny_tokenizers, fit=48))
+        assert index["counts"] == {"train": {"odd": 4}}
+
+
+def test_what_is_missing_is_said_where_nothing_can_be_coded(tiny_tokenizers, tmp_path):
+    paths = write(tmp_path / "odd", {"odd": [Document((sound(1),))]})
+    with pytest.raises(ValueError, match=r"no audio tokenizer .* give a tokenizer for them, too"):
+        tokenize_shards(paths, tmp_path / "codes", Coder(tiny_tokenizers[0], None))
+
+
+def test_codes_of_which_all_was_left_out_say_why(
+    write_codes, tiny_sequencer, tmp_path, forget_checksums
+):
+    """As a folder that was made before that was an error."""
+    folder = write_codes(tmp_path / "codes", {"x": []})
+    with pytest.raises(ValueError, match="hold no samples; build or tokenize them again"):
+        Loader({"x": Source(str(folder))}, tiny_sequencer, 200, lanes=1)
+    left_out = {"x.tar": {"samples": 7, "reasons": ["k3: segment 0: a picture of 5x5 pixels"]}}
+    forget_checksums(folder, lambda index: index.update(left_out=left_out))
+    with pytest.raises(
+        ValueError, match=r"all 7 documents were left out .* such as k3: .* with --fit PIXELS"
+    ):
+        Loader({"x": Source(str(folder))}, tiny_sequencer, 200, lanes=1)
+
+
+# Checksums.
+
+
+def test_a_document_whose_bytes_have_changed_is_left_out_by_its_key(coder, tmp_path):
+    documents = [Document((Text(f"number {n}"), picture(n))) for n in range(3)]
+    (shard,) = write(tmp_path / "documents", {"x": documents})
+    data = bytearray(shard.read_bytes())
+    data[data.index(b"number 1")] ^= 1  # still a text
+    shard.write_bytes(data)
+    index = tokenize_shards([shard], tmp_path / "codes", coder)
+    left_out = index["left_out"][shard.name]
+    assert left_out["samples"] == 1
+    assert left_out["reasons"][0].startswith("k1: its bytes have changed since they were written")
+    sums_path(shard).unlink()
+    with pytest.raises(ValueError, match="which sample it is cannot be told; take it anew"):
+        tokenize_shards([shard], tmp_path / "again", coder)
+
+
+def test_codes_are_compared_before_a_training(coder, shards, tmp_path, tiny_sequencer):
+    folder = tmp_path / "codes"
+    tokenize_shards(shards, folder, coder)
+    assert compare_shards(find_shards([str(folder)])) == []
+    path = next(iter(find_shards([str(folder)])))
+    with ShardFile(path) as shard:
+        keys = [shard.key(number) for number in range(len(shard))]
+    whole = path.read_bytes()
+    for bit in random.Random(2).sample(range(8 * len(whole)), 40):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        (line,) = compare_shards([path])
+        assert line.startswith(f"shard {path}"), bit
+        assert (
+            any(f", sample {key}: its bytes" in line for key in keys) or "after its last" in line
+        ), bit
+    path.write_bytes(whole)
+    for beside in folder.glob("*.sums"):
+        beside.unlink()
+    (folder / "index.json").unlink()
+    (line,) = compare_shards([path])
+    assert line == "1 of 1 shards were written without checksums and have not been compared"
 
 
 # The command.

@@ -232,6 +232,7 @@ def test_the_things_people_do_give_media_and_text(model):
         assert model.describe(pictures[0], sampling=FREE)
         assert model.describe(pictures[0], "is it red?", sampling=FREE)
         assert model.listen(waveform, rate, sampling=FREE)
+    with pytest.warns(UserWarning, match="a text reached its budget"):
         assert model.sample(MIXED, sampling=FREE) == model.generate(MIXED, sampling=FREE)
 
 

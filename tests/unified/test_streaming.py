@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from contextlib import aclosing
+from itertools import count
 
 import numpy as np
 import pytest
@@ -135,3 +137,37 @@ def test_a_stream_cancelled_from_another_thread_ends_within_a_step(model):
     assert dropped[-1].reason.startswith("cancelled after")
     assert not any(isinstance(event, Done) and event.row == 0 for event in events)
     assert sum(isinstance(event, ImageRow) for event in events) == 1
+
+
+def test_whoever_takes_events_slowly_slows_the_sampling_down():
+    """A thread that has no end is at most so many items ahead, and leaves when its reader does."""
+    from unified.asynchronous import AHEAD, in_thread
+
+    made = []
+    ended = threading.Event()
+
+    def endless(cancelled):
+        for number in count():
+            if cancelled():
+                ended.set()
+                return
+            made.append(number)
+            yield number
+
+    async def slowly():
+        taken = []
+        async with aclosing(in_thread(endless)) as items:
+            async for item in items:
+                taken.append(item)
+                for _ in range(1_000):  # until the thread is as far ahead as it may be
+                    before = len(made)
+                    await asyncio.sleep(0.005)
+                    if len(made) == before > len(taken):
+                        break
+                assert len(made) <= len(taken) + AHEAD + 1
+                if len(taken) == 5:
+                    break
+        return taken
+
+    assert asyncio.run(slowly()) == [0, 1, 2, 3, 4]
+    assert ended.is_set()

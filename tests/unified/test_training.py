@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from unified.feeding import Source
 from unified.grammar import MODALITIES
 from unified.model import UnifiedModel
 from unified.training import run as module
@@ -21,6 +22,7 @@ from unified.training.loop import train
 from unified.training.processes import Processes
 from unified.training.run import Run
 from unified.training.start import build_model
+from unified_data.shard_file import ShardFile
 from unified_tokenizers import load_tokenizer
 
 TIED = {"lm_head.weight"}
@@ -151,7 +153,7 @@ def test_going_on_with_other_settings_is_said_and_a_larger_text_tokenizer_refuse
     said = " ".join(capsys.readouterr().err.split())
     assert "going on from step 6" in said
     assert "with other settings: learning_rate 0.01 -> 0.02; output" in said
-    assert "step-0000009.partial is not complete and is left aside" in said
+    assert "step-0000009.partial was not complete and has been removed" in said
     with pytest.raises(ValueError, match=r"has \d+ ids, text_size is 260; remove the folder"):
         train(replace(config, text_size=260), resume=True)
 
@@ -315,3 +317,44 @@ def test_a_run_ends_with_its_data(training_case, tmp_path, capsys):
     assert 0 < int(said[1]) < 500
     run = json.loads(next((tmp_path / "checkpoints").glob("*/state.json")).read_text())
     assert run["ids"] > 0
+
+
+def test_a_sample_that_has_changed_is_named_and_skipped(
+    training_case, finished_training, tmp_path, capsys
+):
+    (folder,) = (
+        path.parent
+        for path in (Path(training_case.output) / "codes").glob("*/heldout-draw-00000.tar")
+    )
+    shutil.copytree(folder, tmp_path / "codes")
+    shard = tmp_path / "codes" / "heldout-draw-00000.tar"
+    with ShardFile(shard) as whole:
+        key, obj, _ = whole.parts(2)
+    data = bytearray(shard.read_bytes())
+    data[data.index(obj["segments"][0]["text"].encode()) + 1] ^= 1
+    shard.write_bytes(data)
+    config = replace(
+        training_case, output=str(tmp_path / "out"), sources={"draw": Source(str(shard))},
+        heldout={}, steps=2, max_broken=10_000,
+    )  # fmt: skip
+    train(config)
+    said = capsys.readouterr().err
+    reason = "its bytes have changed since they were written (checksum)"
+    assert f"shard {shard}, sample {key}: {reason}" in said
+    assert f"skipped: shard {shard}, sample {key}: " in said
+    with pytest.raises(ValueError, match=f"sample {key}"):
+        train(replace(config, output=str(tmp_path / "no"), max_broken=0))
+    (tmp_path / "codes" / f"{shard.name}.sums").unlink()
+    with pytest.raises(ValueError, match="which sample it is cannot be told; make it anew"):
+        train(replace(config, output=str(tmp_path / "no")))
+
+
+def test_a_decoder_saves_by_time_too(training_case, finished_training, tmp_path):
+    config = replace(
+        training_case, output=str(tmp_path), save_minutes=1e-9, save_every=100, keep=9
+    )  # fmt: skip
+    train(config)
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == [
+        f"step-{step:07d}" for step in range(1, 7)
+    ]
+    same(tensors(training_case.output), tensors(config.output))

@@ -2,6 +2,8 @@
 
 import json
 import math
+import random
+import resource
 from itertools import pairwise
 from types import SimpleNamespace
 from unittest import mock
@@ -13,9 +15,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from unified.training import checkpoint
-from unified.training.checkpoint import Saved, read_saved, save, torn
+from unified.training.checkpoint import Saved, read_saved, save
 from unified.training.processes import Processes
+from unified_base.disk import FullDiskError
 from unified_tokenizers import checkpoint as shared_checkpoint
+from unified_tokenizers.checkpoint import remove_torn
 
 TENSORS = {
     "weights/a": torch.arange(15.0).view(5, 3),
@@ -87,14 +91,16 @@ def test_any_number_of_processes_reads_what_another_number_wrote(
             assert torch.equal(target.local, tensor[start:stop])
 
 
-def test_torn_folders_are_left_aside_and_named(tmp_path):
+def test_torn_folders_are_passed_over_and_removed(tmp_path):
     written(tmp_path)
     for name in ("step-0000009.partial", "step-0000002.removed"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "state.json").write_text("{}")
     (tmp_path / "step-0000008").mkdir()  # no state.json
     assert read_saved(tmp_path).step == 3
-    assert torn(tmp_path) == ["step-0000002.removed", "step-0000009.partial"]
+    assert remove_torn(tmp_path) == ["step-0000002.removed", "step-0000009.partial"]
+    assert remove_torn(tmp_path) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000003", "step-0000008"]
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
@@ -105,9 +111,75 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     ):
         written(tmp_path, step=4)
     assert read_saved(tmp_path).step == 3
-    assert torn(tmp_path) == ["step-0000004.partial"]
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000003"]
     written(tmp_path, step=4)
-    assert (read_saved(tmp_path).step, torn(tmp_path)) == (4, [])
+    assert read_saved(tmp_path).step == 4
+
+
+def test_every_bit_that_changes_in_a_checkpoint_is_named_with_its_file(tmp_path):
+    folder = written(tmp_path)
+    assert read_saved(tmp_path).compared
+    files = sorted(folder.iterdir())
+    assert [path.name for path in files] == [
+        "part-00000-of-00001.safetensors", "rank-00000-of-00001.json", "state.json"
+    ]  # fmt: skip
+    for path in files:
+        whole = path.read_bytes()
+        drawn = random.Random(3).sample(range(8 * len(whole)), 150)
+        for bit in {0, 8 * len(whole) - 1, *drawn}:
+            data = bytearray(whole)
+            data[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(data)
+            with pytest.raises(ValueError, match=f"{path.name} is damaged"):
+                read_saved(tmp_path)
+        path.write_bytes(whole)
+    assert read_saved(tmp_path).step == 3
+
+
+def test_processes_share_the_comparing(tmp_path):
+    folder = written(tmp_path)
+    files = sorted(read_saved(tmp_path).state["files"])
+    (folder / files[1]).write_text('{"data": {"place": 4}}')
+    Saved(folder, 0, 2)  # the other one's
+    with pytest.raises(ValueError, match=files[1]):
+        Saved(folder, 1, 2)
+
+
+def test_a_checkpoint_from_before_there_were_checksums_is_read(tmp_path):
+    folder = written(tmp_path)
+    state = json.loads((folder / "state.json").read_text())
+    for entry in ("sealed", "sha256", "files"):
+        del state[entry]
+    (folder / "state.json").write_text(json.dumps(state))
+    saved = read_saved(tmp_path)
+    assert not saved.compared
+    assert torch.equal(saved.read("weights/a"), TENSORS["weights/a"])
+
+
+def test_numbers_that_json_does_not_have_come_back(tmp_path):
+    save(tmp_path, 1, Processes(), TENSORS, {"x": [math.inf, math.nan]}, {}, False, 1)
+    first, second = read_saved(tmp_path).state["x"]
+    assert first == math.inf
+    assert math.isnan(second)
+
+
+@pytest.mark.parametrize("name", ["part-00000-of-00001.safetensors", "state.json"])
+def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, name):
+    """A limit on a file's size is a disk that is full for that file."""
+    written(tmp_path)
+    large = {**TENSORS, "weights/c": torch.zeros(30_000)}
+    state = {"x": "y" * (200_000 if name == "state.json" else 1)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (130_000 if state["x"] != "y" else 100_000, before[1])
+    )
+    try:
+        with pytest.raises(FullDiskError, match="File too large; free some space, then go on"):
+            save(tmp_path, 4, Processes(), large, state, {}, False, 9)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000003"]
+    assert read_saved(tmp_path).step == 3
 
 
 def test_the_last_are_kept_and_a_step_can_be_written_again(tmp_path):

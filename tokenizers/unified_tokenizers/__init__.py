@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from unified_base.waiting import wait_asleep
+
 if TYPE_CHECKING:
     from unified_tokenizers.audio import AudioTokenizer
     from unified_tokenizers.base import Codes, MediaTokenizer, load_tokenizer
@@ -22,6 +24,8 @@ _HOME = {
     "MediaTokenizer": "base",
     "load_tokenizer": "base",
 }
+
+wait_asleep()  # before torch is imported
 
 
 def __getattr__(name: str) -> Any:

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
+from unified_base.quiet import no_progress_bars
 from unified_base.safetensors_files import check_weights
 from unified_base.text import shown
-from unified_tokenizers.base import Codes, read_entries
+from unified_tokenizers.base import Codes, read_entries, saved_whole
 from unified_tokenizers.foreign_model import check_size, forget_kernels
 from unified_tokenizers.hub import SETTINGS_FILE, HubOptions, checkpoint_folder
 
@@ -81,7 +82,8 @@ def load_codec(name_or_path: str | os.PathLike[str], **options: Any) -> Any:
         )
     module, name = _ADAPTERS[model_type]
     adapter = getattr(import_module(f"unified_tokenizers.{module}"), name)
-    return adapter.from_pretrained(path, **settings)
+    with no_progress_bars():
+        return adapter.from_pretrained(path, **settings)
 
 
 class CodecAdapter(nn.Module, ABC):
@@ -184,10 +186,10 @@ class CodecAdapter(nn.Module, ABC):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write config.json and model.safetensors of the model, and our settings beside them."""
-        path = Path(folder)
-        # transformers would name the weights of a VQ model as a whole checkpoint has them.
-        self.model.save_pretrained(path, save_original_format=not self.whole_type)
-        self.save_settings(path)
+        with saved_whole(folder) as path:
+            # transformers would name the weights of a VQ model as a whole checkpoint has them.
+            self.model.save_pretrained(path, save_original_format=not self.whole_type)
+            self.save_settings(path)
 
     def save_settings(self, path: Path) -> None:
         """Write what our constructor was told, for `from_pretrained`."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unified_base.safetensors_files import check_weights
 from unified_tokenizers.adapters_image import ImageCodecAdapter
+from unified_tokenizers.base import saved_whole
 from unified_tokenizers.foreign_model import check_size
 
 __all__ = ["VqModelAdapter"]
@@ -45,8 +46,9 @@ class VqModelAdapter(ImageCodecAdapter):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write config.json and the weights as diffusers does, and our settings beside them."""
-        self.model.save_pretrained(folder)
-        self.save_settings(Path(folder))
+        with saved_whole(folder) as path:
+            self.model.save_pretrained(path)
+            self.save_settings(path)
 
     def _config_entries(self) -> dict[str, Any]:
         return dict(self.model.config)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
@@ -22,6 +23,7 @@ from unified_base.foreign import foreign
 from unified_base.safetensors_files import check_weights
 from unified_base.structured import read_json
 from unified_base.text import shown
+from unified_base.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     from unified_tokenizers.hub import HubOptions
@@ -32,6 +34,7 @@ __all__ = [
     "SavedTokenizer",
     "load_tokenizer",
     "save_exactly",
+    "saved_whole",
 ]
 
 
@@ -95,19 +98,14 @@ class SavedTokenizer(nn.Module):
         """
         assert is_dataclass(self.config)
         assert not isinstance(self.config, type)
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
         state = {
             name: (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
             for name, value in self.state_dict().items()
         }
         config = {"modality": self.modality, **asdict(self.config)}
-        partial = path / "model.safetensors.partial"
-        save_file(state, partial)
-        os.replace(partial, path / "model.safetensors")
-        partial = path / "config.json.partial"
-        partial.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        os.replace(partial, path / "config.json")
+        with saved_whole(folder) as path:
+            save_file(state, path / "model.safetensors")
+            (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> SavedTokenizer:
@@ -236,6 +234,12 @@ def read_entries(path: Path, owner: str) -> dict[str, Any]:
             f"no readable {path.name} of a {owner} in {path.parent}: {error}"
         ) from None
     return entries
+
+
+def saved_whole(folder: str | os.PathLike[str]) -> AbstractContextManager[Path]:
+    """A folder to write a tokenizer into, which takes the place of `folder` as a whole when the
+    block ends well; files of other names stay."""
+    return whole_folder(folder, "config.json", keep=lambda name: True)
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str], **hub: Unpack[HubOptions]) -> Any:

@@ -2,7 +2,8 @@
 
 A checkpoint is a folder `step-000100` with `state.safetensors` (models, averages, optimizer
 tensors) and `state.json` (step, optimizer scalars, the resolved configuration, anything plain).
-The JSON is written last and the folder renamed last of all: a folder with that name is whole.
+The JSON is written last, with the checksum of every other file and its own, and the folder renamed
+last of all: a folder with that name is whole, and it is compared when a run goes on from it.
 """
 
 from __future__ import annotations
@@ -10,23 +11,40 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from unified_base.checksums import file_sha256, read_sealed, sealed_json
+from unified_base.disk import naming_full_disk
+from unified_base.files import regular
+from unified_tokenizers.tensor_file import save_tensors
+
 __all__ = [
+    "RESUME",
+    "STATE",
     "begin",
     "changed_settings",
+    "compare_files",
+    "damaged",
+    "drop_old",
     "latest_checkpoint",
     "load_checkpoint",
     "publish",
+    "read_state",
+    "remove_torn",
     "save_checkpoint",
+    "while_writing",
 ]
+
+STATE = "state.json"
+_MAX_STATE = 256 << 20
 
 
 def save_checkpoint(
@@ -52,25 +70,60 @@ def save_checkpoint(
                     tensors[f"optimizer/{name}/{index}/{key}"] = value.detach().clone().contiguous()
                 else:
                     plain["optimizers"][name]["scalars"].setdefault(str(index), {})[key] = value
-    partial = begin(folder, step)
-    save_file(tensors, partial / "state.safetensors")
-    (partial / "state.json").write_text(json.dumps(plain), "utf-8")
-    return publish(partial, keep)
+    with while_writing(folder, step):
+        partial = begin(folder, step)
+        place = partial.with_suffix("") / "state.safetensors"
+        save_tensors(tensors, partial / place.name, None, place, RESUME)
+        return publish(partial, plain, keep)
+
+
+@contextmanager
+def while_writing(folder: Path, step: int) -> Iterator[None]:
+    """Where the block fails, nothing of the step's checkpoint stays; those before it do.
+
+    Raises:
+        FullDiskError: the disk is full.
+    """
+    partial = folder / _partial_name(step)
+    try:
+        with naming_full_disk(partial.with_suffix(""), RESUME):
+            yield
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+RESUME = "then go on with --resume: the checkpoints before this one are whole"
+"""What to do about a checkpoint that could not be written."""
+
+
+def _partial_name(step: int) -> str:
+    return f"step-{step:07d}.partial"
 
 
 def begin(folder: Path, step: int) -> Path:
     """An empty folder, beside its place, to write the checkpoint of a step into."""
-    partial = folder / f"step-{step:07d}.partial"
+    partial = folder / _partial_name(step)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     return partial
 
 
-def publish(partial: Path, keep: int) -> Path:
-    """Let all files of a folder reach the disk, rename it into place, drop all but the last `keep`.
+def publish(partial: Path, state: Mapping[str, Any], keep: int) -> Path:
+    """Write a checkpoint's state.json with the checksums of its files, let all reach the disk,
+    rename the folder into its place, drop all but the last `keep`.
 
-    Returns its place.
+    A file's checksum is read from FILE.sha256 where another process has left one. About 1 GB a
+    second is read otherwise. Returns the checkpoint's place.
     """
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        for path in sorted(partial.iterdir())
+        if path.suffix != ".sha256"
+    }
+    for path in partial.glob("*.sha256"):
+        path.unlink()
+    (partial / STATE).write_bytes(sealed_json({**state, "files": files}))
     final = partial.with_suffix("")
     for path in (*partial.iterdir(), partial):
         _sync(path)
@@ -78,9 +131,30 @@ def publish(partial: Path, keep: int) -> Path:
         _remove(final)
     os.replace(partial, final)
     _sync(final.parent)
-    for old in sorted(final.parent.glob("step-???????"))[:-keep]:
-        _remove(old)
+    drop_old(final.parent, keep)
     return final
+
+
+def drop_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints under a folder but the last `keep`."""
+    for old in sorted(folder.glob("step-???????"))[:-keep]:
+        _remove(old)
+
+
+def _digest(path: Path) -> str:
+    """Of a file: what another process left, or as it is worked out now."""
+    left = path.with_name(f"{path.name}.sha256")
+    return left.read_text("ascii") if left.exists() else file_sha256(path)
+
+
+def remove_torn(folder: Path) -> list[str]:
+    """Remove what was being written or removed when a run was killed; its names.
+
+    For the process that holds the run's lock."""
+    torn = sorted(p for p in folder.glob("step-*") if p.suffix in (".partial", ".removed"))
+    for path in torn:
+        shutil.rmtree(path, ignore_errors=True)
+    return [path.name for path in torn]
 
 
 def _remove(folder: Path) -> None:
@@ -101,27 +175,81 @@ def _sync(path: Path) -> None:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The last whole checkpoint under `folder`; unfinished ones are passed over."""
-    whole = [path for path in sorted(folder.glob("step-???????")) if (path / "state.json").exists()]
+    whole = [path for path in sorted(folder.glob("step-???????")) if (path / STATE).exists()]
     return whole[-1] if whole else None
+
+
+def damaged(path: Path, reason: object) -> ValueError:
+    """The error of a checkpoint's file that cannot be used."""
+    return ValueError(
+        f"{path} is damaged ({reason}); remove the folder {path.parent.name} to go on from the"
+        " checkpoint before it"
+    )
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's state.json holds, `files` included where it is there.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = folder / STATE
+    try:
+        state, sealed = read_sealed(path, _MAX_STATE, constants=True)
+    except ValueError as error:
+        raise damaged(path, error) from None
+    if not isinstance(state, dict) or (sealed and not _is_files(state.get("files"))):
+        raise damaged(path, "it is not a checkpoint's state")
+    return state
+
+
+def _is_files(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(entry, dict) and entry.keys() == {"bytes", "sha256"} for entry in value.values()
+    )
+
+
+def compare_files(folder: Path, state: Mapping[str, Any], rank: int = 0, world: int = 1) -> bool:
+    """Compare a checkpoint's files with their checksums, of several processes each its share.
+
+    Returns whether there are any: older checkpoints have none. About 1 GB a second is read.
+
+    Raises:
+        ValueError: a file is missing or has changed.
+    """
+    if "files" not in state:
+        return False
+    for name in sorted(state["files"])[rank::world]:
+        entry, path = state["files"][name], folder / Path(name).name
+        try:
+            digest = file_sha256(path)
+        except ValueError as error:
+            raise damaged(path, error) from None
+        if digest != entry["sha256"]:
+            raise damaged(path, "it does not have the checksum it was saved with")
+    return True
 
 
 def load_checkpoint(
     path: Path,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[int, dict[str, Any]]:
     """Put a checkpoint's state into modules and optimizers; returns (step, extra).
+
+    say: called with a line where the checkpoint has no checksums to be compared with.
 
     Raises:
         ValueError: damaged files, or the state of modules of another shape.
     """
+    plain = read_state(path)
+    if not compare_files(path, plain):
+        say(f"{path.name} was saved without checksums and has not been compared")
     try:
-        plain = json.loads((path / "state.json").read_text("utf-8"))
-        tensors = load_file(path / "state.safetensors")
+        tensors = load_file(regular(path / "state.safetensors", "state"))
     except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"the checkpoint {path} is damaged ({error}); remove it to go on from the one before"
-        ) from None
+        raise damaged(path / "state.safetensors", error) from None
     for name, module in modules.items():
         prefix = f"module/{name}/"
         try:

@@ -6,13 +6,12 @@ Legend: B batch, H W pixels.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unified_tokenizers.base import Codes, load_tokenizer, save_exactly
+from unified_tokenizers.base import Codes, load_tokenizer, save_exactly, saved_whole
 from unified_tokenizers.checks import check_image_codes
 from unified_tokenizers.diffusion import MOST_STEPS, DiffusionDecoder
 from unified_tokenizers.hub import HubOptions, checkpoint_folder
@@ -108,8 +107,9 @@ class DiffusionTokenizer(nn.Module):
         Args:
             dtype: store the decoder's floating-point weights in this type.
         """
-        save_exactly(self.tokenizer, folder)
-        self.decoder.save_pretrained(Path(folder) / FOLDER, dtype)
+        with saved_whole(folder) as path:
+            save_exactly(self.tokenizer, path)
+            self.decoder.save_pretrained(path / FOLDER, dtype)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:

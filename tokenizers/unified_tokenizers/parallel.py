@@ -8,12 +8,14 @@ library, and `check_in_step` finds out when anything is not.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["average_gradients", "check_in_step", "join", "leave", "rank", "world_size"]
+__all__ = [
+    "average_gradients", "check_in_step", "greatest", "join", "leave", "rank", "wait", "world_size",
+]  # fmt: skip
 
 
 def join() -> bool:
@@ -37,6 +39,21 @@ def world_size() -> int:
 def rank() -> int:
     """Which of them this is; 0 logs and saves."""
     return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def greatest(numbers: Sequence[int]) -> list[int]:
+    """Of each number the greatest of all processes."""
+    if world_size() == 1:
+        return list(numbers)
+    held = torch.tensor(numbers, dtype=torch.int64)
+    distributed.all_reduce(held, distributed.ReduceOp.MAX)
+    return [int(number) for number in held]
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if world_size() > 1:
+        distributed.barrier()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unified_base.files import regular
+
 __all__ = ["LPIPS_FILE", "Lpips"]
 
 LPIPS_FILE = "UNIFIED_LPIPS"
@@ -79,7 +81,7 @@ class Lpips(nn.Module):
             )
         made = cls()
         try:
-            found = load_file(place)
+            found = load_file(regular(place, "weights"))
             made.load_state_dict({k: v for k, v in found.items() if _kept(k)})
         except (OSError, RuntimeError, SafetensorError) as error:
             summary = " ".join(str(error).split())[:300]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["InverseSTFT", "LogMel", "MultiScaleMelLoss", "resample"]
+__all__ = ["InverseSTFT", "LogMel", "MultiScaleMelLoss"]
 
 
 def _filterbank(num_fft: int, num_mels: int, sample_rate: int) -> Tensor:
@@ -123,17 +123,3 @@ class MultiScaleMelLoss(nn.Module):
         for scale in self.scales:
             total = total + (scale(predicted_BS) - scale(target_BS)).abs().mean()
         return total / len(self.scales)
-
-
-def resample(waveform: Tensor, rate: int, to_rate: int) -> Tensor:
-    """Waveforms (..., S) at `rate` Hz as (..., ceil(S * to_rate / rate)) at `to_rate`; not clipped.
-
-    A sinc under a Kaiser window, 24 zero crossings to a side, as `unified_base.resample` has it.
-    """
-    from torchaudio.functional import resample as windowed_sinc
-
-    length = waveform.shape[-1]
-    # torchaudio rounds the length as a float32: silence keeps it from cutting off too much.
-    padded = F.pad(waveform, (0, length // 2**16 + rate))
-    found = windowed_sinc(padded, rate, to_rate, 24, 0.935, "sinc_interp_kaiser", 8.6)
-    return found[..., : -(-length * to_rate // rate)]

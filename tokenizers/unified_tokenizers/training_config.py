@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 from unified_base.config import read_config
 from unified_tokenizers.discriminators import AdversarySettings
 from unified_tokenizers.losses import check_losses
+from unified_tokenizers.picture_fit import FITS
 
 __all__ = ["TokenizerTraining", "load_config"]
+
+_MAX_SIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,22 @@ class TokenizerTraining:
         steps, batch_size: optimizer steps; pictures, or crops of sound, in each.
         learning_rate: AdamW's peak; warmed up over `warmup` steps, then a cosine to a fiftieth.
         ema: decay of the average of weights.
-        limit: how many pictures, or seconds of sound, are held in memory.
-        crop: length in code frames of the crops of sound.
+        limit: how many pictures, or seconds of sound, are trained on: the first that are found.
+        fit: pictures of any size become those of a batch. `crop`: a window of `size` pixels at the
+            picture's own scale. `resize`: the shorter side is scaled to `size` first. `bucket`:
+            each picture gets the nearest of seven shapes, from 1:2 to 2:1, of about the area of
+            `size`, and a batch is of one shape. What is smaller is scaled up; windows are drawn
+            anew each time, of held-out pictures they are in the middle.
+        size: pixels a side, or [height, width]; multiples of the tokenizer's stride. None: pictures
+            that all have one size, of at most 512 pixels a side, are taken whole, others as for
+            256.
+        max_broken: media that may be broken, and are skipped and counted, before the run ends; of
+            `data` and of `heldout` each.
+        memory_gb: of decoded pictures; those beyond are decoded anew each time they are used.
+        crop: length in code frames of the crops of sound. A recording that is shorter is followed
+            by silence; how many are is said.
+        save_every: steps; then held-out media are measured, too. save_minutes: a checkpoint after
+            so many minutes without one; 0: by steps alone.
         store: dtype of the saved weights, `float32` or `bfloat16`.
         start: folder of a tokenizer of the same shape whose weights to begin with.
         freeze_encoder: train what decodes alone: codes stay what they were, and so does all that
@@ -59,6 +77,11 @@ class TokenizerTraining:
     crop: int = 32
     log_every: int = 50
     save_every: int = 500
+    save_minutes: float = 10.0
+    fit: str = "crop"
+    size: int | tuple[int, int] | None = None
+    max_broken: int = 100
+    memory_gb: float = 4.0
     store: str = "bfloat16"
     threads: int = 1
     start: str | None = None
@@ -66,6 +89,19 @@ class TokenizerTraining:
     cycle: float = 0.0
     losses: dict[str, float] | None = None
     adversary: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise ValueError(f"fit is {self.fit!r}, expected one of {', '.join(FITS)}")
+        sides = self.size if isinstance(self.size, tuple) else (self.size,)
+        if not all(side is None or 1 <= side <= _MAX_SIDE for side in sides):
+            raise ValueError(f"size is {self.size!r}, expected 1 to {_MAX_SIDE} pixels a side")
+        for name in ("steps", "batch_size", "limit", "crop", "log_every", "save_every", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        for name in ("max_broken", "save_minutes", "memory_gb", "warmup"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> TokenizerTraining:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,8 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 from unified_tokenizers.base import Codes, load_tokenizer
 from unified_tokenizers.diffusion import DiffusionDecoder
 from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
-from unified_tokenizers.media import load_pictures
-from unified_tokenizers.training_media import Batch, mean_psnr, show_pairs
+from unified_tokenizers.training_media import Batch, PictureData, mean_psnr, show_pairs
+from unified_tokenizers.training_pictures import Say
 
 if TYPE_CHECKING:
     from unified_tokenizers.training_config import TokenizerTraining
@@ -29,13 +28,13 @@ _HELD = 64
 
 
 class Diffused:
-    """Pictures of one size, in memory, and what the tokenizer in `start` makes of them.
+    """Pictures, and what the tokenizer in `start` makes of them.
 
     Pictures are of the largest of the decoder's scales; the tokenizer sees them at its own. The
     scales take turns, step by step.
     """
 
-    def __init__(self, config: TokenizerTraining) -> None:
+    def __init__(self, config: TokenizerTraining, say: Say) -> None:
         assert config.diffusion is not None
         assert config.start is not None
         self.tokenizer = load_tokenizer(config.start)
@@ -46,17 +45,9 @@ class Diffused:
         }
         self.model = DiffusionDecoder(DiffusionDecoder.parse_config(settings, "diffusion"))
         self.scales = self.model.config.scales
-        self.pictures = load_pictures(config.data, config.limit)
-        height, width = self.pictures.shape[1:3]
+        # One code stands for a square of the stride, at the largest of the scales.
         multiple = self.tokenizer.stride * max(self.scales)
-        if height % multiple or width % multiple:
-            raise ValueError(
-                f"the pictures are {height}x{width} pixels, expected multiples of {multiple}: the"
-                f" stride {self.tokenizer.stride} at the scale {max(self.scales)}"
-            )
-        held = load_pictures(config.heldout, _HELD) if config.heldout else self.pictures[:_HELD]
-        self.held = torch.from_numpy(held).movedim(3, 1)
-        self.size = len(self.pictures)
+        self.data = PictureData(config, multiple, _HELD, say)
 
     def _at(self, pictures_BCHW: Tensor, scale: int) -> Tensor:
         """Pictures of the largest scale at another one: means of squares of pixels."""
@@ -70,11 +61,12 @@ class Diffused:
             looks = self.model.config.see_decoded
             return codes, self.tokenizer.decode(codes) if looks else None
 
-    def batch(self, model: nn.Module, indices: np.ndarray) -> Batch:
-        """The items of some indices through a model; indices: in [0, `size`)."""
+    def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """A process's items of a step through a model."""
         assert isinstance(model, DiffusionDecoder)
-        scale = self.scales[int(indices.sum()) % len(self.scales)]
-        whole = torch.from_numpy(self.pictures[indices]).movedim(3, 1).float() / 255
+        scale = self.scales[step % len(self.scales)]
+        pictures = self.data.batch(step, rank, world)
+        whole = torch.from_numpy(pictures).movedim(3, 1).float() / 255
         codes, decoded = self._seen(whole)
         target = self._at(whole, scale)
         with torch.autocast("cpu", torch.bfloat16):
@@ -84,16 +76,21 @@ class Diffused:
     def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
         """PSNR of one step and of eight on held-out pictures; the log shows some of them."""
         assert isinstance(model, DiffusionDecoder)
-        whole = self.held.float() / 255
-        codes, decoded = self._seen(whole)
-        found = {}
-        for scale in self.scales:
-            target = self._at(whole, scale)
-            for steps in (1, 8):
-                made = model.decode(codes, decoded, scale, steps)
-                found[f"psnr_db_x{scale}_{steps}_steps"] = mean_psnr(made, target)
-            show_pairs(log, f"heldout/x{scale}_original_above_8_steps", target, made, step)
-        return found
+        sums: dict[str, float] = {}
+        for index, pictures in enumerate(self.data.held):
+            whole = torch.from_numpy(pictures).movedim(3, 1).float() / 255
+            codes, decoded = self._seen(whole)
+            for scale in self.scales:
+                target = self._at(whole, scale)
+                for steps in (1, 8):
+                    made = model.decode(codes, decoded, scale, steps)
+                    name = f"psnr_db_x{scale}_{steps}_steps"
+                    sums[name] = sums.get(name, 0.0) + mean_psnr(made, target) * len(target)
+                if index == 0:
+                    name = f"heldout/x{scale}_original_above_8_steps"
+                    show_pairs(log, name, target, made, step)
+        number = sum(map(len, self.data.held))
+        return {name: total / number for name, total in sums.items()}
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
         """Write the tokenizer, as it is, with the decoder in its folder."""

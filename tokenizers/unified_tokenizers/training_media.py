@@ -5,6 +5,7 @@ Legend: B batch, K codebooks, S samples.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,12 +17,21 @@ from torch.utils.tensorboard import SummaryWriter
 from unified_tokenizers.audio import AudioTokenizer
 from unified_tokenizers.image import ImageTokenizer
 from unified_tokenizers.losses import AUDIO_LOSSES, IMAGE_LOSSES, AudioLoss, ImageLoss
-from unified_tokenizers.media import load_pictures, load_recordings
+from unified_tokenizers.media import read_recordings
+from unified_tokenizers.training_order import Buckets, uniform
+from unified_tokenizers.training_pictures import (
+    Say,
+    Skips,
+    load_store,
+    middles,
+    picture_fit,
+    windows,
+)
 
 if TYPE_CHECKING:
     from unified_tokenizers.training_config import TokenizerTraining
 
-__all__ = ["Batch", "Pictures", "Recordings"]
+__all__ = ["Batch", "PictureData", "Pictures", "Recordings", "mean_psnr", "show_pairs"]
 
 
 class Batch(NamedTuple):
@@ -54,6 +64,51 @@ def show_pairs(log: SummaryWriter, name: str, above: Tensor, below: Tensor, step
     log.add_image(name, torch.cat(rows, dim=1), step)
 
 
+class PictureData:
+    """The pictures of a run, and which a step sees.
+
+    Args:
+        multiple: that both sides must be, in pixels.
+        num_held: held-out pictures that are measured at most.
+    """
+
+    def __init__(self, config: TokenizerTraining, multiple: int, num_held: int, say: Say) -> None:
+        self._config = config
+        how = picture_fit(config.fit, config.size, multiple)
+        budget = int(config.memory_gb * 1e9)
+        self.store = load_store(
+            config.data, config.limit, how, budget, config.max_broken, say, config.size is None
+        )
+        held = self.store
+        if config.heldout:
+            held = load_store(config.heldout, num_held, self.store.fit, budget,
+                              config.max_broken, say)  # fmt: skip
+        self.held = middles(held, num_held if config.heldout else min(64, num_held))
+        self._buckets: Buckets | None = None
+        if len(self.store.fit.shapes) > 1:
+            items: dict[tuple[int, int], list[int]] = {}
+            for number, shape in enumerate(self.store.shapes):
+                items.setdefault(shape, []).append(number)
+            self._buckets = Buckets(items, config.batch_size)
+            counts = ", ".join(f"{w}x{h} {len(items[h, w]):,}" for h, w in sorted(items))
+            say(f"pictures by the shape they are made to fit: {counts}")
+
+    def batch(self, step: int, rank: int, world: int) -> np.ndarray:
+        """What a process sees in a step: uint8 (B / world, h, w, 3)."""
+        config = self._config
+        if self._buckets is not None:
+            numbers = self._buckets.indices(config.seed, step)
+        else:
+            numbers = uniform(config.seed, step, config.batch_size, len(self.store))
+        seeds = [(config.seed, step, row) for row in range(config.batch_size)]
+        return windows(self.store, numbers[rank::world], seeds[rank::world])
+
+
+def _tensor(pictures: np.ndarray) -> Tensor:
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(pictures).movedim(3, 1).float() / 255
+
+
 class _Media:
     """What pictures and recordings do alike."""
 
@@ -64,22 +119,19 @@ class _Media:
 
 
 class Pictures(_Media):
-    """Pictures of one size, in memory."""
+    """Pictures for an image tokenizer."""
 
-    def __init__(self, config: TokenizerTraining) -> None:
-        self.pictures = load_pictures(config.data, config.limit)
-        held = load_pictures(config.heldout, 256) if config.heldout else self.pictures[:64]
-        self.held = torch.from_numpy(held).movedim(3, 1)
-        self.cycle = config.cycle
+    def __init__(self, config: TokenizerTraining, say: Say) -> None:
         assert config.tokenizer is not None
+        self.cycle = config.cycle
         self.model = ImageTokenizer(ImageTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.measure = ImageLoss(IMAGE_LOSSES if config.losses is None else config.losses)
-        self.size = len(self.pictures)
+        self.data = PictureData(config, self.model.stride, 256, say)
 
-    def batch(self, model: nn.Module, indices: np.ndarray) -> Batch:
-        """The items of some indices through a model; indices: in [0, `size`)."""
+    def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """A process's items of a step through a model."""
         assert isinstance(model, ImageTokenizer)
-        target = torch.from_numpy(self.pictures[indices]).movedim(3, 1).float() / 255
+        target = _tensor(self.data.batch(step, rank, world))
         with torch.autocast("cpu", torch.bfloat16):
             features = model.features(target)
             values, codes, loss = model.quantize(features)
@@ -92,46 +144,64 @@ class Pictures(_Media):
     def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
         """Measures on held-out media, some of which are shown in the log."""
         assert isinstance(model, ImageTokenizer)
-        target = self.held.float() / 255
-        made = torch.cat([model.decode(model.encode(part)) for part in self.held.split(32)])
-        show_pairs(log, "heldout/original_above_reconstruction", target, made, step)
-        return {"psnr_db": mean_psnr(made, target)}
+        total = number = 0.0
+        for index, pictures in enumerate(self.data.held):
+            target = _tensor(pictures)
+            parts = torch.from_numpy(pictures).movedim(3, 1).split(32)
+            made = torch.cat([model.decode(model.encode(part)) for part in parts])
+            if index == 0:
+                show_pairs(log, "heldout/original_above_reconstruction", target, made, step)
+            total, number = total + mean_psnr(made, target) * len(target), number + len(target)
+        return {"psnr_db": total / number}
 
 
 class Recordings(_Media):
     """Speech and other sound, in memory: random crops."""
 
-    def __init__(self, config: TokenizerTraining) -> None:
-        self.crop, self.seed, self.cycle = config.crop, config.seed, config.cycle
+    def __init__(self, config: TokenizerTraining, say: Say) -> None:
         assert config.tokenizer is not None
+        self._config, self.cycle = config, config.cycle
         self.model = AudioTokenizer(AudioTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.model.fill()
         rate = self.model.sample_rate
-        if config.crop * self.model.hop % 512:
+        self._length = config.crop * self.model.hop
+        if self._length % 512:
             raise ValueError(
                 f"crop {config.crop} frames of {self.model.hop} samples are not a multiple of"
                 " the mel loss's 512 samples; choose another crop"
             )
-        self.recordings = load_recordings(config.data, rate, config.limit)
-        self.held = load_recordings(config.heldout, rate, 60) if config.heldout else []
+        self.recordings = _load(config.data, rate, config.limit, config.max_broken, say)
+        self.held = []
+        if config.heldout:
+            self.held = _load(config.heldout, rate, 60, config.max_broken, say)
         self.measure = AudioLoss(AUDIO_LOSSES if config.losses is None else config.losses, rate)
         # A draw per second of sound, so that long recordings are heard as often as short ones.
         lengths = np.array([len(recording) for recording in self.recordings])
         self.starts = np.repeat(np.arange(len(lengths)), np.maximum(1, lengths // rate))
-        self.size = len(self.starts)
+        if short := int((lengths < self._length).sum()):
+            say(
+                f"{short} of {len(lengths)} recordings are shorter than a crop of"
+                f" {self._length / rate:.2f} s and are followed by silence"
+            )
 
-    def batch(self, model: nn.Module, indices: np.ndarray) -> Batch:
-        """The items of some indices through a model; indices: in [0, `size`)."""
+    def _crops(self, step: int, rank: int, world: int) -> Tensor:
+        """A process's crops of a step, float32 (B / world, S)."""
+        config = self._config
+        numbers = uniform(config.seed, step, config.batch_size, len(self.starts))
+        rows = range(rank, config.batch_size, world)
+        crops = np.zeros((len(rows), self._length), np.float32)
+        for crop, row in zip(crops, rows):
+            sound = self.recordings[self.starts[numbers[row]]]
+            rng = np.random.default_rng((config.seed, step, row))
+            start = int(rng.integers(max(1, len(sound) - self._length + 1)))
+            part = sound[start : start + self._length]
+            crop[: len(part)] = part / np.float32(32768)
+        return torch.from_numpy(crops)
+
+    def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """A process's items of a step through a model."""
         assert isinstance(model, AudioTokenizer)
-        length = self.crop * model.hop
-        rng = np.random.default_rng((self.seed, *indices[:2].tolist(), int(indices.sum())))
-        crops = np.zeros((len(indices), length), np.float32)
-        for row, index in enumerate(indices):
-            sound = self.recordings[self.starts[index]]
-            start = int(rng.integers(max(1, len(sound) - length + 1)))
-            part = sound[start : start + length]
-            crops[row, : len(part)] = part / np.float32(32768)
-        target = torch.from_numpy(crops)
+        target = self._crops(step, rank, world)
         with torch.autocast("cpu", torch.bfloat16):
             features = model.features(target)
             values, codes, loss = model.quantize(features)
@@ -149,8 +219,25 @@ class Recordings(_Media):
             target = torch.from_numpy(sound / np.float32(32768))[None, None]
             made = model.decode(model.encode(target))
             length = target.shape[2] // 512 * 512
-            distances.append(float(self.measure.mel(made[:, 0, :length], target[:, 0, :length])))
+            if length:
+                mels = made[:, 0, :length], target[:, 0, :length]
+                distances.append(float(self.measure.mel(*mels)))
             if index < 3:
                 log.add_audio(f"heldout/{index}/made", made[0], step, model.sample_rate)
                 log.add_audio(f"heldout/{index}/original", target[0], step, model.sample_rate)
         return {"mel_distance": float(np.mean(distances))} if distances else {}
+
+
+def _load(
+    paths: tuple[str, ...], rate: int, seconds: float, max_broken: int, say: Say
+) -> list[np.ndarray]:
+    """Recordings, mono int16 at a rate, until they last so many seconds together."""
+    skips, recordings, left = Skips("recordings", say), list[np.ndarray](), seconds * rate
+    with closing(read_recordings(paths, rate, max_broken, skips.tell)) as sounds:
+        for _, sound in sounds:
+            recordings.append(sound)
+            left -= len(sound)
+            if left <= 0:
+                break
+    skips.finish(len(recordings), paths)
+    return recordings

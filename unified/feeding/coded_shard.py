@@ -1,24 +1,27 @@
 """One shard of documents to one of codes, and when it counts as finished.
 
 Beside the new shard lies a small JSON file: which shard it was made from, by what, and what was
-left out.
+left out. The shards of documents are compared with their checksums; the new one gets its own.
 """
 
 from __future__ import annotations
 
-import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unified.feeding.coder import Coder, one_thread
 from unified.feeding.stored_codes import StoredCodes
 from unified_base.atomic import atomic_path, atomic_write
+from unified_base.checksums import read_sealed, sealed_json
+from unified_base.reasons import Reasons
+from unified_base.shard_sums import make_sums, read_sums, sums_path, verify_shard
 from unified_data.document import Audio, Document, Image
-from unified_data.shards import INDEX, Broken, ShardInfo, add_sample, read_index, read_samples
+from unified_data.shard_index import INDEX, ShardInfo, read_index, shard_info
+from unified_data.shards import Broken, add_sample, read_samples
 
-__all__ = ["finished", "is_whole", "read_beside", "tokenize_shard"]
+__all__ = ["beside", "commonest", "finished", "is_whole", "read_beside", "tokenize_shard"]
 
 _WINDOW = 128_000_000
 """Bytes of decoded media that are held at a time."""
@@ -31,28 +34,57 @@ Sample = tuple[str, Document] | Broken
 def tokenize_shard(shard: Path, folder: Path, coder: Coder) -> dict[str, Any]:
     """Code one shard; returns what the JSON file beside the new one holds."""
     place = folder / shard.name
-    for old in folder.glob(f".{shard.name}.*.partial"):  # of a run that was killed
-        old.unlink(missing_ok=True)
     about = _about(shard, coder.stored)
-    samples, reasons = 0, list[str]()
+    left_out = Reasons(_REASONS)
+    keys, ends = list[str](), list[int]()
+    beside(place).unlink(missing_ok=True)  # what it says is of the shard that goes now
     with one_thread(), atomic_path(place) as partial:
         with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for window in _windows(read_samples(shard)):
-                for key, made in _coded(window, coder):
-                    if isinstance(made, str):
-                        reasons.append(f"{key or 'its end'}: {made}")
-                    else:
-                        add_sample(tar, key, *made)
-                        samples += 1
+            for window in _windows(_samples(shard)):
+                for key, coded in _coded(window, coder):
+                    if isinstance(coded, str):
+                        left_out.add(key or "its end", coded)
+                        continue
+                    add_sample(tar, key, *coded)
+                    keys.append(key)
+                    ends.append(tar.offset)
         size = partial.stat().st_size
+        digest, sums = make_sums(partial, keys, ends)
+        sums_path(place).unlink(missing_ok=True)
+    atomic_write(sums_path(place), sums)
     split, kind = _split_and_kind(shard)
-    about |= {
-        "shard": {"file": shard.name, "split": split, "kind": kind, "samples": samples,
-                  "bytes": size},
-        "left_out": {"samples": len(reasons), "reasons": reasons[:_REASONS]},
-    }  # fmt: skip
-    atomic_write(_beside(place), (json.dumps(about, indent=1) + "\n").encode())
+    info = ShardInfo(shard.name, split, kind, len(keys), size, digest)
+    about |= {"shard": info.to_json(), "left_out": _in_json(left_out)}
+    atomic_write(beside(place), sealed_json(about, indent=1))
     return about
+
+
+def _in_json(left_out: Reasons) -> dict[str, Any]:
+    """What was left out; commonest: of how many samples, and the first of them with its reason."""
+    entries: dict[str, Any] = {"samples": left_out.count, "reasons": left_out.first}
+    if left_out.commonest is not None:
+        count, reason = left_out.commonest
+        entries["commonest"] = {"samples": count, "reason": reason}
+    return entries
+
+
+def commonest(left_out: Iterable[Mapping[str, Any]]) -> tuple[int, str]:
+    """Of several shards' `left_out` the commonest reason, and how many samples it is at least."""
+    entries = [entry["commonest"] for entry in left_out if "commonest" in entry]
+    if not entries:
+        return 0, "they hold nothing"
+    best = max(entries, key=lambda entry: int(entry["samples"]))
+    return int(best["samples"]), str(best["reason"])
+
+
+def _samples(shard: Path) -> Iterator[Sample]:
+    """The samples of a shard, compared with its checksums.
+
+    Raises ValueError where it has changed and nothing says in which of its samples.
+    """
+    if (damaged := verify_shard(shard)) and read_sums(shard) is None:
+        raise ValueError(f"shard {shard}: {damaged[0].reason}; take it anew from where it came")
+    yield from read_samples(shard)
 
 
 def _windows(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
@@ -95,7 +127,8 @@ def _coded(
 # What is finished.
 
 
-def _beside(shard: Path) -> Path:
+def beside(shard: Path) -> Path:
+    """Where the JSON file about a shard of codes lies."""
     return shard.with_suffix(".json")
 
 
@@ -109,17 +142,24 @@ def _about(shard: Path, stored: StoredCodes) -> dict[str, Any]:
 def read_beside(path: Path) -> dict[str, Any] | None:
     """What a JSON file beside a shard says, None where there is none that can be read."""
     try:
-        found = json.loads(path.read_text("utf-8"))
-        ShardInfo(**found["shard"])
-        return found if isinstance(found["from"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        about, _ = read_sealed(path)
+        if not isinstance(about, dict):
+            return None
+        shard_info(about.get("shard"), "shard")
+    except ValueError:
         return None
+    left_out = about.get("left_out")
+    if not isinstance(about.get("from"), dict) or not isinstance(left_out, dict):
+        return None
+    reasons, count = left_out.get("reasons"), left_out.get("samples")
+    sound = type(count) is int and count >= 0 and isinstance(reasons, list)
+    return about if sound and bool(count) <= bool(reasons) else None
 
 
 def finished(shard: Path, folder: Path, stored: StoredCodes) -> dict[str, Any] | None:
     """What stands beside the codes of a shard, None where they are missing or of another shard."""
     place = folder / shard.name
-    found = read_beside(_beside(place))
+    found = read_beside(beside(place))
     about = _about(shard, stored)
     if found is None or any(found.get(name) != value for name, value in about.items()):
         return None

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from unified.feeding.samples import find_shards
 from unified.feeding.source import Source, leaves
@@ -31,8 +31,8 @@ def prepare_sources(
     """The same sources, with code shards in place of those that hold documents.
 
     Documents are tokenized into folders below `folder`, each bound to where the documents lie, the
-    tokenizers' fingerprints and whether of a round trip; what is finished is not done again. Of
-    several processes one does this first and the others after it.
+    tokenizers' fingerprints, whether of a round trip, and what they are made to fit; what is
+    finished is not done again. Of several processes one does this first and the others after it.
 
     Args:
         sequencer: with the media tokenizers.
@@ -41,28 +41,38 @@ def prepare_sources(
 
     Raises ValueError for shards that are missing, or codes of other tokenizers.
     """
-    wanted: dict[tuple[Path, bool], dict[Path, None]] = {}
+    wanted: dict[_Job, dict[Path, None]] = {}
     for _, source in leaves(sources):
         for shard in find_shards(source.shards):
             if read_stored_codes(shard.parent) is None:
-                wanted.setdefault((shard.parent.resolve(), source.round_trip), {})[shard] = None
+                wanted.setdefault(_job(shard, source), {})[shard] = None
     made = {
-        (parent, round_trip): _tokenize(
-            [*shards], Path(folder), sequencer, round_trip, workers, report
-        )
-        for (parent, round_trip), shards in wanted.items()
+        job: _tokenize([*shards], Path(folder), sequencer, job, workers, report)
+        for job, shards in wanted.items()
     }
     return {name: _with_codes(source, made) for name, source in sources.items()}
 
 
-def _with_codes(source: Source, made: Mapping[tuple[Path, bool], Path]) -> Source:
+class _Job(NamedTuple):
+    """Documents of one folder, and how they become codes; see `Source`."""
+
+    parent: Path
+    round_trip: bool
+    fit: int | None
+
+
+def _job(shard: Path, source: Source) -> _Job:
+    return _Job(shard.parent.resolve(), source.round_trip, source.fit)
+
+
+def _with_codes(source: Source, made: Mapping[_Job, Path]) -> Source:
     if source.sources:
         return replace(
             source, sources={name: _with_codes(one, made) for name, one in source.sources.items()}
         )
     shards = []
     for shard in find_shards(source.shards):
-        place = made.get((shard.parent.resolve(), source.round_trip))
+        place = made.get(_job(shard, source))
         shards.append(str(shard if place is None else place / shard.name))
     return replace(source, shards=tuple(shards))
 
@@ -71,7 +81,7 @@ def _tokenize(
     shards: list[Path],
     folder: Path,
     sequencer: Sequencer,
-    round_trip: bool,
+    job: _Job,
     workers: int,
     report: Callable[[str], None] | None,
 ) -> Path:
@@ -79,21 +89,20 @@ def _tokenize(
     from unified.feeding.coder import Coder
     from unified.feeding.tokenize import tokenize_shards
 
-    coder = Coder(sequencer.image_tokenizer, sequencer.audio_tokenizer, round_trip)
-    parent = shards[0].parent.resolve()
-    about = json.dumps([str(parent), coder.stored.to_json()], sort_keys=True)
-    place = folder / f"{parent.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
+    coder = Coder(sequencer.image_tokenizer, sequencer.audio_tokenizer, job.round_trip, job.fit)
+    about = json.dumps([str(job.parent), coder.stored.to_json()], sort_keys=True)
+    place = folder / f"{job.parent.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
     place.mkdir(parents=True, exist_ok=True)
     if workers == 1 or len(shards) == 1:
         tokenize_shards(shards, place, coder, report=report)
         return place
     with tempfile.TemporaryDirectory(prefix="tokenizers-", dir=folder) as beside:
-        coding = _saved(sequencer, round_trip, Path(beside))
+        coding = _saved(sequencer, job, Path(beside))
         tokenize_shards(shards, place, coding, workers, report=report)
     return place
 
 
-def _saved(sequencer: Sequencer, round_trip: bool, folder: Path) -> Coding:
+def _saved(sequencer: Sequencer, job: _Job, folder: Path) -> Coding:
     """The tokenizers in files, for other processes to read."""
     from unified.feeding.tokenize import Coding
     from unified_tokenizers.base import save_exactly
@@ -105,4 +114,4 @@ def _saved(sequencer: Sequencer, round_trip: bool, folder: Path) -> Coding:
             inner = tokenizer.tokenizer if isinstance(tokenizer, DiffusionTokenizer) else tokenizer
             names[tokenizer.modality] = str(folder / tokenizer.modality)
             save_exactly(inner, names[tokenizer.modality])
-    return Coding(names.get("image"), names.get("audio"), round_trip)
+    return Coding(names.get("image"), names.get("audio"), job.round_trip, job.fit)

@@ -11,7 +11,7 @@ from unified.feeding.source import Source
 from unified.feeding.stored_codes import Stored, StoredCodes, read_stored_codes
 from unified.vocabulary import Vocabulary
 from unified_data.shard_file import ShardFile
-from unified_data.shards import INDEX, read_index
+from unified_data.shard_index import INDEX, count_fault, read_index
 
 __all__ = ["Samples", "allow_open", "find_shards"]
 
@@ -60,6 +60,26 @@ def allow_open(shards: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _why_none(paths: list[Path]) -> str:
+    """Why shards of codes hold no samples, as far as the indexes beside them say."""
+    left_out = [
+        entry
+        for folder in sorted({path.parent for path in paths})
+        if (folder / INDEX).is_file()
+        for entry in read_index(folder).get("left_out", {}).values()
+        if isinstance(entry, dict) and isinstance(entry.get("samples"), int)
+    ]
+    total = sum(entry["samples"] for entry in left_out)
+    what = f"its {len(paths)} shards hold no samples"
+    if not total:
+        return f"{what}; build or tokenize them again"
+    reason = next((r for entry in left_out for r in entry.get("reasons", [])), "no reason is known")
+    return (
+        f"{what}: all {total:,} documents were left out when they were tokenized, such as {reason};"
+        " tokenize them again, perhaps with --fit PIXELS"
+    )
+
+
 class Samples:
     """All samples of one source of code shards. Shards are opened when one of theirs is read.
 
@@ -79,10 +99,13 @@ class Samples:
                 folders[path.parent] = self._folder(path.parent, source, vocabulary)
             stored, known = folders[path.parent]
             self._stored.append(stored)
-            counts.append(known[path.name] if path.name in known else len(ShardFile(path)))
+            count = known.get(path.name)
+            if count is not None and (fault := count_fault(path, count)):
+                raise ValueError(f"source {name}: shard {path}: {fault}")
+            counts.append(len(ShardFile(path)) if count is None else count)
         self._ends = list(accumulate(counts))
         if not self._ends[-1]:
-            raise ValueError(f"source {name}: its {len(counts)} shards hold no samples")
+            raise ValueError(f"source {name}: {_why_none(self._paths)}")
 
     def _folder(
         self, folder: Path, source: Source, vocabulary: Vocabulary
@@ -99,6 +122,11 @@ class Samples:
             raise ValueError(
                 f"source {self._name}: the codes in {folder} have round_trip {stored.round_trip}, "
                 f"the source says {source.round_trip}"
+            )
+        if source.fit is not None and stored.fit != source.fit:
+            raise ValueError(
+                f"source {self._name}: the codes in {folder} have fit {stored.fit}, the source says"
+                f" {source.fit}"
             )
         return stored, {shard.file: shard.samples for shard in read_index(folder)["shards"]}
 

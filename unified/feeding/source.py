@@ -35,6 +35,10 @@ class Source:
             were right where all before were true, yet no sentence was spoken to its end.
         round_trip: code pictures and sounds as the tokenizer gives them back. What a decoder has
             made comes to it so when it is asked to describe it or to listen to it.
+        fit: make pictures and sounds of documents fit the model's tokenizers, as `unified data
+            tokenize --fit` does: pictures are scaled down to at most so many pixels a side and cut
+            to what the tokenizer takes, sounds mixed and resampled. None: what does not fit is left
+            out.
         orders: `reversed` lets prompt and response change places (a picture and its caption give
             both directions), `both` does so for half of the documents. Weights of the loss stay
             with the role, or the place where there are none. Documents of several turns are kept
@@ -54,6 +58,7 @@ class Source:
     media_loss: float = 0.0
     noise: float = 0.0
     round_trip: bool = False
+    fit: int | None = None
     orders: str = "as_is"
     drop_prompt: float = 0.0
     loss: str = "document"
@@ -86,6 +91,8 @@ class Source:
         for name, known in (("orders", ORDERS), ("loss", LOSSES)):
             if (found := getattr(self, name)) not in known:
                 raise ValueError(f"the {name} of {what} is {found!r}, expected {', '.join(known)}")
+        if self.fit is not None and self.fit < 1:
+            raise ValueError(f"the fit of {what} is {self.fit}, expected at least 1 pixel a side")
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"the epochs of {what} are {self.epochs}, expected at least 1")
 

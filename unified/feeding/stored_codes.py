@@ -21,7 +21,7 @@ from unified.coded import CodedAudio, CodedImage
 from unified.vocabulary import Vocabulary
 from unified_base.config import parse_config
 from unified_base.text import shown
-from unified_data.document import Text, common_entries
+from unified_data.document import MAX_SEGMENTS, MAX_SIDE, Text, common_entries, keys_of
 from unified_data.shards import read_index
 
 __all__ = ["CodesOf", "Stored", "StoredCodes", "read_stored_codes"]
@@ -31,6 +31,8 @@ Stored = Text | CodedImage | CodedAudio
 
 _DIMS = {"image": (2, 3), "audio": (2,)}
 """How many sides the codes of a modality may have, levels included."""
+_MAX_LEVELS = 64
+_MAX_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,15 @@ class _CodesEntry:
 
     def __post_init__(self) -> None:
         sizes = self.codebook_sizes
-        if not sizes or not all(0 < size <= 2**32 for size in sizes):
-            raise ValueError(f"codebook_sizes is {shown(list(sizes))}, expected sizes of 1 to 2^32")
+        if not 0 < len(sizes) <= _MAX_LEVELS or not all(0 < size <= 2**32 for size in sizes):
+            raise ValueError(
+                f"codebook_sizes is {shown(list(sizes))}, expected 1 to {_MAX_LEVELS} sizes "
+                "of 1 to 2^32"
+            )
+        if len(self.fingerprint) > _MAX_NAME:
+            raise ValueError(
+                f"fingerprint is {shown(self.fingerprint)}, expected at most {_MAX_NAME} characters"
+            )
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,10 @@ class _Entries:
     codes: Mapping[str, _CodesEntry]
     round_trip: bool = False
     fit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.fit is not None and not 0 < self.fit <= MAX_SIDE:
+            raise ValueError(f"fit is {self.fit}, expected 1 to {MAX_SIDE:,} pixels a side")
 
 
 @dataclass(frozen=True)
@@ -161,13 +174,16 @@ class StoredCodes:
         codes outside their codebook and media left over included.
         """
         if not isinstance(obj, dict) or set(obj) != {"segments"}:
-            found = sorted(map(str, obj)) if isinstance(obj, dict) else type(obj).__name__
-            raise ValueError(f"document has {found}, expected an object with only 'segments'")
-        if not isinstance(obj["segments"], list) or not obj["segments"]:
-            raise ValueError("document's 'segments' is not a list of at least one")
+            raise ValueError(
+                f"document has {keys_of(obj)}, expected an object with only 'segments'"
+            )
+        rows = obj["segments"]
+        if not isinstance(rows, list) or not 0 < len(rows) <= MAX_SEGMENTS:
+            raise ValueError(f"document's 'segments' is not a list of at least one and "
+                             f"at most {MAX_SEGMENTS:,}")  # fmt: skip
         segments: list[Stored] = []
         used = 0
-        for position, row in enumerate(obj["segments"]):
+        for position, row in enumerate(rows):
             try:
                 segments.append(self._segment(f"{key}.{position}.codes", row, media))
             except ValueError as error:
@@ -175,24 +191,27 @@ class StoredCodes:
             used += not isinstance(segments[-1], Text)
         if used != len(media):
             names = {f"{key}.{i}.codes" for i, s in enumerate(segments) if not isinstance(s, Text)}
-            raise ValueError(f"there are codes that no segment uses: {sorted(set(media) - names)}")
+            unused = shown(sorted(set(media) - names))
+            raise ValueError(f"there are codes that no segment uses: {unused}")
         return segments
 
     def _segment(self, name: str, row: Any, media: Mapping[str, bytes]) -> Stored:
         kind = row.get("type") if isinstance(row, dict) else None
         if kind not in ("text", *_DIMS):
-            raise ValueError(f"type is {kind!r}, expected text, image or audio")
+            raise ValueError(f"type is {shown(kind)}, expected text, image or audio")
         wanted = {"type", "text"} if kind == "text" else {"type", "codes", "shape"}
         if not wanted <= set(row) <= wanted | {"role", "loss"}:
-            raise ValueError(f"a {kind} segment has {sorted(row)}, expected {sorted(wanted)} and "
-                             "perhaps role and loss")  # fmt: skip
+            raise ValueError(
+                f"a {kind} segment has {keys_of(row)}, expected {sorted(wanted)} and perhaps role "
+                "and loss"
+            )
         common = {"role": row.get("role"), "loss": row.get("loss", 1.0)}
         # The one place that judges role and loss; of media they are passed on from here.
         text = Text(row["text"] if kind == "text" else "-", **common)
         if kind == "text":
             return text
         if row["codes"] != name or name not in media:
-            raise ValueError(f"its codes are {row['codes']!r}, expected the member {name}")
+            raise ValueError(f"its codes are {shown(row['codes'])}, expected the member {name}")
         codes = self._array(kind, row["shape"], media[name])
         if kind == "image":
             return CodedImage(codes, text.role, text.loss)
@@ -208,8 +227,9 @@ class StoredCodes:
             or shape[0] != len(codes_of.codebook_sizes)
         ):
             raise ValueError(
-                f"{kind} codes have shape {shape!r}, expected {len(codes_of.codebook_sizes)} levels"
-                f" and {' or '.join(str(n - 1) for n in dims)} sides of at least 1"
+                f"{kind} codes have shape {shown(shape)}, expected "
+                f"{len(codes_of.codebook_sizes)} levels and "
+                f"{' or '.join(str(n - 1) for n in dims)} sides of at least 1"
             )
         dtype = np.dtype(codes_of.dtype).newbyteorder("<")
         if len(data) != math.prod(shape) * dtype.itemsize:

@@ -7,19 +7,27 @@ goes on with the shards that are not finished (see `coded_shard`).
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unified.feeding.coded_shard import finished, is_whole, read_beside, tokenize_shard
+from unified.feeding.coded_shard import (
+    beside,
+    commonest,
+    finished,
+    is_whole,
+    read_beside,
+    tokenize_shard,
+)
 from unified.feeding.coder import Coder
 from unified.feeding.stored_codes import StoredCodes, read_stored_codes
-from unified_data.shards import INDEX, ShardInfo, write_index
+from unified_base.processes import in_processes
+from unified_base.shard_sums import sums_path
+from unified_data.shard_index import is_shard_name
+from unified_data.shards import INDEX, ShardInfo, read_index, write_index
 from unified_tokenizers import load_tokenizer
 
 __all__ = ["Coding", "tokenize_shards"]
@@ -65,7 +73,8 @@ def tokenize_shards(
         report: called with a line for each shard.
 
     Raises ValueError for shards of the same name or of codes, a folder with codes of other
-    tokenizers, and where ray is asked for and not installed.
+    tokenizers, shards of which nothing can be coded (nothing of them stays), and where ray is asked
+    for and not installed.
     """
     folder = Path(folder)
     coder = coding if isinstance(coding, Coder) else coding.coder()
@@ -74,20 +83,65 @@ def tokenize_shards(
     left = [shard for shard in shards if finished(shard, folder, coder.stored) is None]
     if done := len(shards) - len(left):
         shown(f"{done} of {len(shards)} shards are done already")
+    _take_out(left, folder)
     if isinstance(coding, Coding) and ray:
         results = _under_ray(left, folder, coding, workers)
     elif isinstance(coding, Coding) and workers > 1 and len(left) > 1:
         results = _in_processes(left, folder, coding, min(workers, len(left)))
     else:
         results = (tokenize_shard(shard, folder, coder) for shard in left)
-    for number, result in enumerate(results, done + 1):
-        shown(_in_words(number, len(shards), result))
+    with closing(results):
+        for number, result in enumerate(results, done + 1):
+            shown(_in_words(number, len(shards), result))
+    _check_any(shards, folder, coder.stored)
     return _write_index(folder, coder.stored)
+
+
+def _check_any(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
+    """Raises ValueError where nothing of the shards became codes; what stands of them goes then, so
+    that it is not in the way of the next attempt."""
+    places = [folder / shard.name for shard in shards]
+    entries = [about for place in places if (about := read_beside(beside(place))) is not None]
+    if any(about["shard"]["samples"] for about in entries):
+        return
+    for place in places:
+        for path in (beside(place), sums_path(place), place):
+            path.unlink(missing_ok=True)
+    if (folder / INDEX).is_file() and not _write_index(folder, stored)["shards"]:
+        (folder / INDEX).unlink()
+    with suppress(OSError):  # where it holds something
+        folder.rmdir()
+    total = sum(about["left_out"]["samples"] for about in entries)
+    count, reason = commonest(about["left_out"] for about in entries)
+    names = f"{shards[0]}" if len(shards) == 1 else f"the {len(shards)} shards"
+    if not total:
+        raise ValueError(f"{names} hold no documents; build or import them again")
+    raise ValueError(
+        f"nothing of {names} can be coded: all {total:,} documents were left out, {count:,} of them"
+        f" like {reason}; {_advice(reason, stored)}"
+    )
+
+
+def _advice(reason: str, stored: StoredCodes) -> str:
+    """What to do about a reason for leaving out a document."""
+    if "no image tokenizer" in reason or "no audio tokenizer" in reason:
+        return "give a tokenizer for them, too (--image, --audio or --model)"
+    if stored.fit is None and ("multiple" in reason or "Hz" in reason or "channel" in reason):
+        return (
+            "have media made to fit the tokenizer: --fit PIXELS, or `fit: PIXELS` of a source in a"
+            " run's file"
+        )
+    return "see what `unified data check` says of them"
 
 
 def _check(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
     names: dict[str, Path] = {}
     for shard in shards:
+        if not is_shard_name(shard.name):
+            raise ValueError(
+                f"shard {shard} would become one of the same name, which must be of letters, "
+                "digits, '.', '-' and '_' and end in .tar; rename it"
+            )
         if names.setdefault(shard.name, shard) is not shard:
             raise ValueError(
                 f"{names[shard.name]} and {shard} would both become {folder / shard.name}; "
@@ -105,14 +159,30 @@ def _check(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
         raise ValueError(f"cannot create folder {folder}: {error.strerror}") from None
     for path in sorted(folder.glob("*.json")):
         found = read_beside(path) if path.name != INDEX else None
-        if found is None:
-            continue
+        if found is None or not found["shard"]["samples"]:
+            continue  # where all was left out there are no codes that others could not stand beside
         other = StoredCodes.from_json(found, str(path))
         if other != stored:
             raise ValueError(
                 f"{folder} holds codes of {_whose(other)}, these would be of {_whose(stored)}; "
                 "give another folder"
             )
+
+
+def _take_out(shards: Sequence[Path], folder: Path) -> None:
+    """Leave shards that will be made anew out of the index: it never names what is half done."""
+    if not (folder / INDEX).is_file():
+        return
+    index = read_index(folder)
+    names = {shard.name for shard in shards}
+    if not any(row.file in names for row in index["shards"]):
+        return
+    rows = [row for row in index.pop("shards") if row.file not in names]
+    del index["counts"]
+    left_out = index.get("left_out")
+    if isinstance(left_out, dict):
+        index["left_out"] = {name: why for name, why in left_out.items() if name not in names}
+    write_index(folder, rows, **index)
 
 
 def _whose(stored: StoredCodes) -> str:
@@ -152,40 +222,34 @@ _mine: Coder | None = None
 
 
 def _begin(coding: Coding) -> None:
-    """Runs first in every process: the parent answers Ctrl-C."""
+    """Runs first in every process."""
     import torch
 
     global _mine
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     _mine = coding.coder()
 
 
-def _work(shard: Path, folder: Path) -> dict[str, Any]:
+def _work(folder: Path, shard: Path) -> dict[str, Any]:
     assert _mine is not None
     return tokenize_shard(shard, folder, _mine)
 
 
 def _in_processes(
     shards: Sequence[Path], folder: Path, coding: Coding, workers: int
-) -> Iterator[dict[str, Any]]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _begin, (coding,))
-    try:
-        for future in as_completed([pool.submit(_work, shard, folder) for shard in shards]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise ValueError(
-            "a process that tokenized was killed, perhaps for want of memory; begin again with "
-            "fewer workers: finished shards are kept"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+) -> Generator[dict[str, Any]]:
+    results = in_processes(
+        partial(_work, folder), shards, workers, start=partial(_begin, coding), name=str,
+        advice="was memory short? begin again with fewer workers: finished shards are kept",
+    )  # fmt: skip
+    with closing(results):
+        for _, about in results:
+            yield about
 
 
 def _under_ray(
     shards: Sequence[Path], folder: Path, coding: Coding, workers: int
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     try:
         import ray.data
     except ImportError:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 from multiprocessing.queues import Queue
 from queue import Empty
 from typing import Any
 
 from unified.feeding.lane import Plan
 from unified.feeding.turns import Failed, Language, Message, in_turn
+from unified_base.processes import Tie
 
 __all__ = ["Worker"]
 
@@ -30,7 +29,7 @@ class Worker:
         # A fork would bring along the parent's threads, signal handlers and models.
         context = multiprocessing.get_context("spawn")
         self._rows: Queue[Message] = context.Queue(_AHEAD)
-        parts = (self._rows, plan, language, states)
+        parts = (Tie(), self._rows, plan, language, states)
         self._process = context.Process(target=_make, args=parts, daemon=True)
         self._process.start()
 
@@ -58,15 +57,18 @@ class Worker:
 
 
 def _make(
-    rows: Queue[Message], plan: Plan, language: Language, states: dict[int, dict[str, Any]]
+    tie: Tie,
+    rows: Queue[Message],
+    plan: Plan,
+    language: Language,
+    states: dict[int, dict[str, Any]],
 ) -> None:
     """What a worker does."""
     # Ctrl-C, and a signal to the whole group, are for the parent to answer: it may still need rows
     # for the step at hand. The worker ends with its parent.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tie.hold()
     if hasattr(os, "setsid"):
         os.setsid()
-    threading.Thread(target=_watch, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:
         feed = language.feed(plan)
@@ -75,10 +77,3 @@ def _make(
         return
     for message in in_turn(feed, list(states), states):
         rows.put(message)
-
-
-def _watch() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

@@ -18,13 +18,14 @@ __all__ = ["write_card"]
 
 def write_card(
     folder: Path,
+    name: str,
     config: TrainConfig,
     model: UnifiedModel,
     step: int,
     ids: int,
     measured: Mapping[str, float],
 ) -> None:
-    """Write FOLDER/README.md, as the Hugging Face hub shows it."""
+    """Write FOLDER/README.md, as the Hugging Face hub shows it. name: of the folder it will be."""
     size = sum(p.numel() for p in model.hf.parameters())
     blocks = ", ".join(f"{block.name} ({block.size:,})" for block in model.vocabulary.blocks)
     began = config.start or "random weights"
@@ -42,7 +43,7 @@ def write_card(
         "```python",
         "from unified.model import UnifiedModel",
         "",
-        f'model = UnifiedModel.from_pretrained("{config.push_to_hub or folder.name}")',
+        f'model = UnifiedModel.from_pretrained("{config.push_to_hub or name}")',
         "```",
         "",
         "## Training",

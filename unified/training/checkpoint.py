@@ -5,7 +5,8 @@
         part-00000-of-00002.safetensors   what process 0 holds of every tensor
         rank-00000-of-00002.json          its place in the data, its random numbers
 
-A folder of that name is whole: it was renamed after everything in it had reached the disk. Tensors
+A folder of that name is whole: it was renamed after everything in it had reached the disk, and
+state.json holds the checksum of every other file and its own. Tensors
 are split over processes by rows, as FSDP2 splits them, and every part says which rows it has, so
 that any number of processes can read them.
 """
@@ -19,36 +20,58 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from unified.training.processes import Processes
-from unified_tokenizers.checkpoint import begin, latest_checkpoint, publish
+from unified_base.checksums import file_sha256
+from unified_base.disk import naming_full_disk
+from unified_base.files import regular
+from unified_base.structured import read_json
+from unified_tokenizers.checkpoint import (
+    RESUME,
+    STATE,
+    begin,
+    compare_files,
+    damaged,
+    latest_checkpoint,
+    publish,
+    read_state,
+    while_writing,
+)
+from unified_tokenizers.tensor_file import save_tensors
 
-__all__ = ["Saved", "read_saved", "save", "torn"]
+__all__ = ["Saved", "read_saved", "save"]
 
-STATE = "state.json"
+_MAX_JSON = 256 << 20
 
 
 class Saved:
-    """A complete checkpoint: `state` (JSON), `ranks` (JSON, one a process), tensors by name."""
+    """A complete checkpoint: `state` (JSON), `ranks` (JSON, one a process), tensors by name.
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ValueError, naming the file, where one is missing or damaged."""
+    compared: whether its files have checksums, which they were compared with.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0, world: int = 1) -> None:
+        """rank, world: which of how many processes this is; each compares its share of the files.
+
+        Raises ValueError, naming the file, where one is missing or damaged.
+        """
         self.folder = folder
-        self.state = _read_json(folder / STATE)
+        self.state = read_state(folder)
         try:
-            world, parts = int(self.state["world"]), int(self.state["parts"])
+            world_then, parts = int(self.state["world"]), int(self.state["parts"])
         except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(folder / STATE, error) from None
-        self.ranks = [_read_json(folder / _rank_name(rank, world)) for rank in range(world)]
+            raise damaged(folder / STATE, error) from None
+        self.compared = compare_files(folder, self.state, rank, world)
+        names = [_rank_name(number, world_then) for number in range(world_then)]
+        self.ranks = [_read_json(folder / name) for name in names]
         self._parts: dict[str, list[tuple[int, int, Path]]] = {}
-        for path in [folder / _part_name(rank, world) for rank in range(parts)]:
+        for path in [folder / _part_name(number, world_then) for number in range(parts)]:
             try:
-                with safe_open(path, "pt") as part:
+                with safe_open(regular(path, "weights"), "pt") as part:
                     rows = json.loads(part.metadata()["rows"])
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-                raise _damaged(path, error) from None
+                raise damaged(path, error) from None
             for name, (start, stop) in rows.items():
                 self._parts.setdefault(name, []).append((start, stop, path))
 
@@ -63,7 +86,7 @@ class Saved:
     def shape(self, name: str) -> tuple[int, ...]:
         """Of the whole tensor."""
         _, stop, path = max(self._parts[name])
-        with safe_open(path, "pt") as part:
+        with safe_open(regular(path, "weights"), "pt") as part:
             shape = part.get_slice(name).get_shape()
         return (stop, *shape[1:]) if shape else ()
 
@@ -79,14 +102,14 @@ class Saved:
             low, high = max(start, first), min(stop, last)
             if low < high or (stop == start == 0 and not found):
                 try:
-                    with safe_open(path, "pt") as part:
+                    with safe_open(regular(path, "weights"), "pt") as part:
                         piece = part.get_slice(name)
                         whole = stop - start == high - low or not piece.get_shape()
                         found.append(
                             part.get_tensor(name) if whole else piece[low - start : high - start]
                         )
                 except (SafetensorError, OSError) as error:
-                    raise _damaged(path, error) from None
+                    raise damaged(path, error) from None
         if not found:  # fewer rows than processes: this one holds none
             assert like is not None
             return torch.empty_like(_local(like))
@@ -121,36 +144,35 @@ def save(
     rank_state: of this process.
     """
     partial = folder / f"step-{step:07d}.partial"
-    if found.first:
-        begin(folder, step)
-    found.wait()
-    if found.first or sharded:
-        rows = {name: _rows(tensor) for name, tensor in tensors.items()}
-        held = {
-            name: _local(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()
-        }
-        path = partial / _part_name(found.rank, found.world)
-        save_file(held, path, metadata={"rows": json.dumps(rows)})
-    _write_json(partial / _rank_name(found.rank, found.world), rank_state)
-    found.wait()
-    if found.first:
-        parts = found.world if sharded else 1
-        about = {**state, "step": step, "world": found.world, "parts": parts}
-        _write_json(partial / STATE, about)
-        publish(partial, keep)
-    found.wait()
+    with while_writing(folder, step) if found.first else naming_full_disk(partial, RESUME):
+        if found.first:
+            begin(folder, step)
+        found.wait()
+        if found.first or sharded:
+            _save_part(partial, found, tensors)
+        _write_json(partial / _rank_name(found.rank, found.world), rank_state)
+        found.wait()
+        if found.first:
+            parts = found.world if sharded else 1
+            publish(partial, {**state, "step": step, "world": found.world, "parts": parts}, keep)
+        found.wait()
     return partial.with_suffix("")
 
 
-def torn(folder: Path) -> list[str]:
-    """Names of what was being written or removed when a run was killed."""
-    return sorted(p.name for p in folder.glob("step-*") if p.suffix in (".partial", ".removed"))
+def _save_part(partial: Path, found: Processes, tensors: Mapping[str, Tensor]) -> None:
+    """What this process holds of every tensor, and its checksum for `publish`."""
+    rows = {name: _rows(tensor) for name, tensor in tensors.items()}
+    held = {name: _local(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
+    name = _part_name(found.rank, found.world)
+    place = partial.with_suffix("") / name
+    save_tensors(held, partial / name, {"rows": json.dumps(rows)}, place, RESUME)
+    (partial / f"{name}.sha256").write_text(file_sha256(partial / name), "ascii")
 
 
-def read_saved(folder: Path) -> Saved | None:
-    """The last complete checkpoint under a folder, or None."""
+def read_saved(folder: Path, rank: int = 0, world: int = 1) -> Saved | None:
+    """The last complete checkpoint under a folder, or None; see `Saved`."""
     found = latest_checkpoint(folder)
-    return None if found is None else Saved(found)
+    return None if found is None else Saved(found, rank, world)
 
 
 def _local(tensor: Any) -> Tensor:
@@ -183,13 +205,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"{path} is damaged ({error}); remove the folder {path.parent.name} to go on from the"
-        " checkpoint before it"
-    )
+        value: dict[str, Any] = read_json(path, _MAX_JSON)
+    except ValueError as error:
+        raise damaged(path, error) from None
+    return value

@@ -98,7 +98,8 @@ class TrainConfig:
         lanes: streams the data's order is made of; processes must divide them.
         workers: processes that read data, for each training process.
         max_broken: samples that may be skipped before the run stops.
-        keep: checkpoints kept. save_every, validate_every, log_every: steps.
+        keep: checkpoints kept. save_every, validate_every, log_every: steps. save_minutes: a
+            checkpoint after so many minutes without one; 0: by steps alone.
         heldout_documents: measured of each held-out source.
         store: precision of the finished model's weights.
         wandb: project to log to, if Weights & Biases is installed. push_to_hub: repository.
@@ -149,6 +150,7 @@ class TrainConfig:
     threads: int = 2
     log_every: int = 20
     save_every: int = 200
+    save_minutes: float = 10.0
     validate_every: int = 200
     heldout_documents: int = 128
     keep: int = 2
@@ -185,7 +187,7 @@ _BOUNDS: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     ),
     "0 or more": (
         lambda value: 0 <= value < math.inf,
-        ("warmup", "weight_decay", "z_loss", "workers", "max_broken"),
+        ("warmup", "weight_decay", "z_loss", "workers", "max_broken", "save_minutes"),
     ),
     "from 0 to 1": (lambda value: 0 <= value <= 1, ("cooldown", "final_rate")),
     "a number from 0 on and below 1": (lambda value: 0 <= value < 1, ("lora.dropout",)),

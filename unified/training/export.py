@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unified.model import UnifiedModel
+from unified.model_files import save_model
 from unified.subjects import KnownSubjects
 from unified.training.card import write_card
 from unified.training.config import TrainConfig
@@ -57,10 +58,13 @@ def export(
     folder = Path(config.output) / "model"
     model = plain_model(config, found, values)
     if model is not None:
-        model.save_pretrained(folder, dtype=config.store)
-        if config.world == "pocket":
-            KnownSubjects.of(load_subjects()).save(folder)
-        write_card(folder, config, model, step, ids, measured)
+
+        def finish(place: Path) -> None:
+            if config.world == "pocket":
+                KnownSubjects.of(load_subjects()).save(place)
+            write_card(place, folder.name, config, model, step, ids, measured)
+
+        save_model(folder, model.hf, model.sequencer, model.sampling, config.store, finish)
         if config.push_to_hub is not None:
             _push(folder, config.push_to_hub)
     found.wait()

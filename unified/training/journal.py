@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -52,7 +53,9 @@ class Journal:
             return
         self._bar.stop()
         assert self._board is not None
-        self._board.close()
+        # Where the disk is full that is what has been raised already.
+        with nullcontext() if kind is None else suppress(OSError):
+            self._board.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=0 if kind is None else 1)
 

@@ -11,30 +11,28 @@ that of one large batch.
 
 from __future__ import annotations
 
-import fcntl
 import gc
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from unified.grammar import MODALITIES
-from unified.training.checkpoint import Saved, read_saved, torn
+from unified.training.checkpoint import Saved, read_saved
 from unified.training.config import TrainConfig
 from unified.training.export import export
 from unified.training.journal import Journal
 from unified.training.passes import Pass
 from unified.training.processes import Processes
 from unified.training.run import MARKS, Run
-from unified_tokenizers.checkpoint import changed_settings
+from unified_base.clock import Timer
+from unified_base.disk import naming_full_disk, quiet_threads
+from unified_base.locks import hold_folder
+from unified_base.signals import StopSignals
+from unified_tokenizers.checkpoint import RESUME, changed_settings, drop_old, remove_torn
 
 __all__ = ["train"]
 
@@ -63,50 +61,46 @@ def _begin(config: TrainConfig, resume: bool, found: Processes) -> Path:
             f"{config.rows} rows a step in passes of {config.rows_at_once} do not divide among"
             f" {found.world} processes; change rows or rows_at_once"
         )
-    saved = read_saved(output / "checkpoints")
-    if saved is not None and not resume:
-        raise ValueError(f"{output} holds a run already; go on with --resume or remove it")
-    output.mkdir(parents=True, exist_ok=True)
-    with _alone(output) if found.first else nullcontext():
-        return _train(config, found, saved)
+    folder = output / "checkpoints"
+    with (
+        hold_folder(output) if found.first else nullcontext(),
+        naming_full_disk(output, RESUME),
+        quiet_threads(),
+    ):
+        torn = remove_torn(folder) if found.first else []
+        found.wait()
+        saved = read_saved(folder, found.rank, found.world)
+        if saved is not None and not resume:
+            raise ValueError(f"{output} holds a run already; go on with --resume or remove it")
+        if found.first:  # one may have been killed before it did this
+            drop_old(folder, config.keep)
+        return _train(config, found, saved, torn)
 
 
-def _train(config: TrainConfig, found: Processes, saved: Saved | None) -> Path:
+def _train(config: TrainConfig, found: Processes, saved: Saved | None, torn: list[str]) -> Path:
     from unified.training.preference import PreferenceRun
 
-    folder = Path(config.output) / "checkpoints"
     run = (Run if config.preferences is None else PreferenceRun)(config, found)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(config, saved.step if saved else 0, found.first))
         run.say = journal.say
-        for name in torn(folder):
-            journal.say(f"{name} is not complete and is left aside")
+        for name in torn:
+            journal.say(f"{name} was not complete and has been removed")
         if saved is not None:
             run.restore(saved)
             for line in _changes(saved, config, found):
                 journal.say(line)
         run.open_data(saved)
         stack.callback(run.loader.close)
-        _loop(run, journal, stack.enter_context(_Signals()))
+        _loop(run, journal, stack.enter_context(StopSignals()))
         return export(config, found, run.trained_weights(), run.step, run.ids, run.measured)
-
-
-@contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Raises ValueError where another run writes to this folder. The lock goes with its process."""
-    with (output / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(
-                f"another process trains in {output}; wait for it, or end it first"
-            ) from None
-        yield
 
 
 def _changes(saved: Saved, config: TrainConfig, found: Processes) -> list[str]:
     """What is not as it was when the checkpoint was made."""
     said = [f"going on from step {saved.step}"]
+    if not saved.compared:
+        said.append(f"{saved.folder.name} was saved without checksums and has not been compared")
     if changed := changed_settings(saved.state["settings"], asdict(config)):
         said.append(f"with other settings: {changed}")
     before = len(saved.ranks)
@@ -119,16 +113,18 @@ def _changes(saved: Saved, config: TrainConfig, found: Processes) -> list[str]:
     return said
 
 
-def _loop(run: Run, journal: Journal, signals: _Signals) -> None:
+def _loop(run: Run, journal: Journal, signals: StopSignals) -> None:
     config, found = run.config, run.found
     sums, ids, began = torch.zeros(2, MARKS, dtype=torch.float64), 0.0, time.perf_counter()
+    timer = Timer(config.save_minutes)
     while run.step < config.steps:
         passes = run.take_step()
         for report in run.reports:
             journal.say(f"skipped: {report}")
-        weight, step_ids, missing, asked = found.total(
-            [run.weight(passes), sum(p.num_ids for p in passes), run.missing > 0, signals.asked]
-        )
+        weight, step_ids, missing, asked, due = found.total(
+            [run.weight(passes), sum(p.num_ids for p in passes), run.missing > 0, signals.asked,
+             found.first and timer.due]
+        )  # fmt: skip
         # Of several processes all take part in a step, or none.
         if step_ids == 0 or (missing and found.world > 1):
             left = f"; {step_ids:.0f} ids are left over" if step_ids else ""
@@ -151,11 +147,12 @@ def _loop(run: Run, journal: Journal, signals: _Signals) -> None:
         if config.samples is not None and (run.step % config.samples.every == 0 or last):
             run.show_samples(journal)
             began = time.perf_counter()
-        if run.step % config.save_every == 0 or last or asked:
+        if run.step % config.save_every == 0 or last or asked or due:
             run.save()
+            timer.restart()
         if asked:
             journal.say(f"stopped at step {run.step}; go on with --resume")
-            raise SystemExit(128 + (signals.asked or signal.SIGTERM))
+            raise SystemExit(signals.exit_code)
 
 
 @dataclass(frozen=True)
@@ -233,27 +230,3 @@ def _validate(run: Run, journal: Journal) -> None:
         journal.say(f"step {run.step}: held-out {name} {value:.3f}")
     if found:
         journal.figures(run.step, {f"heldout/{n}": v for n, v in found.items()})
-
-
-class _Signals:
-    """SIGTERM and SIGINT let the step at hand end and a checkpoint be written; a second SIGINT
-    does not wait. asked: the number of the signal, or 0."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = number

@@ -13,6 +13,7 @@ from typing import Any
 
 from unified.checkpoint import read_json
 from unified.format_spec import load_format
+from unified.model_files import model_directory, read_words
 from unified.training.config import TrainConfig
 from unified.training.loss import FEWEST
 
@@ -136,12 +137,12 @@ def shape_of(config: TrainConfig) -> Shape:
     if config.start is not None and config.model is None:
         folder = Path(config.start)
         if config.start == "pocket":
-            from unified.model_files import model_directory
-
             folder = model_directory("pocket")
         if (folder / "config.json").exists():
-            rows = read_json(folder / "unified.json")["vocabulary"]["text_rows"]
-            return _read({**read_json(folder / "config.json"), "old_rows": rows}, str(folder))
+            vocabulary, *_ = read_words(folder)
+            found = read_json(folder / "config.json")
+            shape = {**(found.get("text_config") or {}), **found}
+            return _read({**shape, "old_rows": vocabulary.text_rows}, str(folder))
         if config.shape is None:
             raise ValueError(
                 f"{config.start} is not on this machine, so its shape is not known; make it first,"

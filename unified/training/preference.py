@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +29,8 @@ from unified.training.pairs import Pair, Pairs
 from unified.training.passes import Pass, make_pass, modality_factors
 from unified.training.processes import Processes
 from unified.training.run import Run
-from unified_base.atomic import atomic_path
+from unified_base.atomic import atomic_write
+from unified_base.files import regular
 
 __all__ = ["PreferenceRun", "preference_slopes"]
 
@@ -146,8 +147,8 @@ class PreferenceRun(Run):
         if found is None:
             found = self._measure_all()
             if self.found.first:
-                with atomic_path(path) as partial:
-                    save_file({"reference": found}, partial, metadata={"made_for": made_for})
+                # As bytes: the library would write a file of its own beside this one.
+                atomic_write(path, save({"reference": found}, metadata={"made_for": made_for}))
             self.found.wait()
         return found
 
@@ -191,7 +192,7 @@ def _read_reference(path: Path, made_for: str) -> Tensor | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(regular(path, "reference"), "pt") as file:
             if file.metadata().get("made_for") != made_for:
                 return None
             return file.get_tensor("reference")

@@ -55,6 +55,14 @@ class Processes:
         distributed.all_reduce(held, distributed.ReduceOp.MAX)
         return int(held)
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in the order of the processes."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        distributed.all_gather_object(values, value)
+        return values
+
     def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
         """Every parameter's gradient becomes the sum of all processes' ones.
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unified.feeding import Loader, Row, Source, prepare_sources
+from unified.feeding.compare import compare_shards, shards_of
 from unified.grammar import MODALITIES
 from unified.model import UnifiedModel
 from unified.training.checkpoint import Saved, save
@@ -97,6 +98,10 @@ class Run:
                     for sources in (config.sources, config.heldout)
                 ]
             found.wait()
+        mine = shards_of(*prepared)[found.rank :: found.world]
+        for lines in found.gather(compare_shards(mine)):
+            for line in lines:
+                self.say(line)
         self.open_loader(prepared[0], saved)
         self.heldout = HeldOut(
             prepared[1], self.model.sequencer, config.length, config.heldout_documents, found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from unified.training.config import Samples, TrainConfig
 from unified.training.export import plain_model
 from unified.training.journal import Journal
 from unified.training.processes import Processes
+from unified_base.structured import read_json
 from unified_data.document import Audio, Document, Image, Slot, Text
 
 __all__ = ["read_requests", "show_samples"]
@@ -26,7 +26,7 @@ def read_requests(samples: Samples | None) -> dict[str, Document]:
     for name in samples.documents:
         path = Path(name)
         try:
-            document = Document.from_json(json.loads(path.read_text("utf-8")), path.parent)
+            document = Document.from_json(read_json(path), path.parent)
         except (OSError, ValueError) as error:
             raise ValueError(f"samples: {path} cannot be read: {error}") from None
         if not document.has_slots:

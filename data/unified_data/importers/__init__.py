@@ -29,6 +29,7 @@ KINDS = {
     "webdataset": "tar files: .txt or .json with .jpg, .png, .webp, .flac, .wav",
     "pairs": "CSV or JSONL: `text` with `image` or `audio` or both",
     "preferences": "JSON or JSONL: `prompt`, `chosen` and `rejected`, texts or messages",
+    "parquet": "Parquet: rows of the forms above, with media in them (needs pyarrow)",
 }
 
 

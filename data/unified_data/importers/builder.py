@@ -8,34 +8,35 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from unified_base.images import decode_image, encode_png
+from unified_base.media_source import AUDIO_ENDINGS, IMAGE_ENDINGS
 from unified_base.sounds import decode_audio, encode_audio
 from unified_base.structured import MAX_JSON
-from unified_data.document import Role, Text, check_decoded
+from unified_base.text import safe, shown
+from unified_data.document import Role, Text, check_decoded, common_entries
+from unified_data.importers.embedded import Embedded, Name, media_name, shown_name
 
 MAX_SEGMENTS = 4_096
-MAX_MEDIA = 256 << 20
-"""Bytes of one picture or sound as it is stored in the source."""
 MAX_TOTAL = 512 << 20
 """Bytes of all media of one document as it is stored in the shard."""
 
 _MAX_REASON = 500
 _IMAGES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"))
-_AUDIO_NAMES = (".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
-_IMAGE_NAMES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
 @dataclass(frozen=True)
 class Sample:
     """A document as `ShardWriter.write_parts` takes it.
 
-    scaled: sounds brought to full scale. joined: the next document belongs beside it.
+    scaled: sounds brought to full scale. joined: the next document belongs beside it. ignored: how
+    often each field of the source was not taken over.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Sample:
     media: dict[str, bytes]
     scaled: int = 0
     joined: bool = False
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Skipped:
     @classmethod
     def because(cls, key: str, error: object) -> Skipped:
         """Of an error, cut to a bounded length: a reason may quote what it complains about."""
-        reason = " ".join(str(error).split())
+        reason = safe(" ".join(str(error).split()))
         return cls(key, reason if len(reason) <= _MAX_REASON else reason[:_MAX_REASON] + " ...")
 
 
@@ -71,12 +73,28 @@ def make_key(number: int, hint: Any = None) -> str:
     return key
 
 
+def check_weight(value: Any) -> None:
+    """Raises ValueError for a record's `weight` other than 1, which no document can hold.
+
+    Turns of a conversation have weights, and the sources of a run have shares.
+    """
+    try:
+        usual = value in (None, "") or float(value) == 1.0
+    except (TypeError, ValueError, OverflowError):
+        usual = False
+    if not usual:
+        raise ValueError(
+            f"its 'weight' is {shown(value)}; give weights to the turns, or shares to the sources "
+            "of a run"
+        )
+
+
 def media_kind(name: str) -> str | None:
     """ "image" or "audio" by a file name's ending, None for any other."""
     lower = name.lower()
-    if lower.endswith(_IMAGE_NAMES):
+    if lower.endswith(IMAGE_ENDINGS):
         return "image"
-    return "audio" if lower.endswith(_AUDIO_NAMES) else None
+    return "audio" if lower.endswith(AUDIO_ENDINGS) else None
 
 
 class DocumentBuilder:
@@ -92,34 +110,63 @@ class DocumentBuilder:
         self._rows: list[dict[str, Any]] = []
         self._media: dict[str, bytes] = {}
         self._total = self._decoded = self._scaled = 0
+        self._ignored: Counter[str] = Counter()
 
-    def text(self, text: Any, role: Role | None = None, joiner: str = "\n\n") -> None:
-        """Add text; beside text of the same role it becomes one segment. Empty text adds none."""
+    def ignore(self, name: str, value: Any = True, count: int = 1) -> None:
+        """Count a field that is not taken over, where it holds something."""
+        if value not in (None, "", [], {}):
+            self._ignored[shown(name).strip("'")] += count
+
+    def ignore_others(
+        self, record: Mapping[str, Any], used: Container[str], where: str = ""
+    ) -> None:
+        """Count the fields of a record that are not among those used. where: before their names."""
+        for name, value in record.items():
+            if name not in used:
+                if name == "weight":
+                    check_weight(value)
+                self.ignore(f"{where}{name}", value)
+
+    def text(
+        self, text: Any, role: Role | None = None, joiner: str = "\n\n", loss: float | None = None
+    ) -> None:
+        """Add text; beside text of the same role it becomes one segment. Empty text adds none.
+
+        loss: its weight where that is not the role's. Texts of different weights stay apart.
+        """
         if text == "":
             return
         Text(text, role)  # checks it
         last = self._rows[-1] if self._rows else {}
-        if last.get("type") == "text" and last.get("role") == role:
+        row = self._row({"type": "text", "pieces": [text]}, role, loss)
+        if all(last.get(name) == row.get(name) for name in ("type", "role", "loss")):
             last["pieces"] += [joiner, text]
         else:
-            self._add({"type": "text", "pieces": [text]}, role)
+            self._add(row)
 
-    def image(self, name: str, role: Role | None = None) -> None:
+    def add(
+        self, kind: str, name: Name, role: Role | None = None, loss: float | None = None
+    ) -> None:
+        """Add the picture or sound (kind: "image" or "audio") of that name."""
+        add = self.image if kind == "image" else self.audio
+        add(name, role, loss)
+
+    def image(self, name: Name, role: Role | None = None, loss: float | None = None) -> None:
         """Add the picture of that name."""
-        data = self._read(name)
-        pixels = decode_image(data, shown(name))
+        data, name = self._bytes(name)
+        pixels = decode_image(data, shown_name(name))
         self._decoded = check_decoded(self._decoded + pixels.nbytes)
         extension = next((e for magic, e in _IMAGES if data.startswith(magic)), None)
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             extension = "webp"
         if extension is None:
             extension, data = "png", encode_png(pixels)
-        self._add_media("image", extension, data, role)
+        self._add_media("image", extension, data, role, loss)
 
-    def audio(self, name: str, role: Role | None = None) -> None:
+    def audio(self, name: Name, role: Role | None = None, loss: float | None = None) -> None:
         """Add the sound of that name."""
-        data = self._read(name)
-        waveform, rate = decode_audio(data, shown(name))
+        data, name = self._bytes(name)
+        waveform, rate = decode_audio(data, shown_name(name))
         self._decoded = check_decoded(self._decoded + waveform.nbytes)
         peak = float(np.max(np.abs(waveform)))
         if peak > 1.0:  # floating-point, MP3 and Ogg files can go there
@@ -131,7 +178,7 @@ class DocumentBuilder:
             extension = "wav"
         else:
             extension, data = encode_audio(waveform, rate)
-        self._add_media("audio", extension, data, role)
+        self._add_media("audio", extension, data, role, loss)
 
     def mute(self) -> None:
         """What has been added so far is given, whoever says it: loss 0.0."""
@@ -155,26 +202,29 @@ class DocumentBuilder:
         size = len(json.dumps(obj, ensure_ascii=False).encode("utf-8"))
         if size > MAX_JSON:
             raise ValueError(f"its text takes {size:,} bytes, expected at most {MAX_JSON:,}")
-        return Sample(self.key, obj, self._media, self._scaled, joined)
+        return Sample(self.key, obj, self._media, self._scaled, joined, dict(self._ignored))
 
-    def _add_media(self, kind: str, extension: str, data: bytes, role: Role | None) -> None:
+    def _bytes(self, name: Name) -> tuple[bytes, Name]:
+        """A medium's bytes, and its name for errors."""
+        name = media_name(name) if isinstance(name, str) else name
+        return (name.data if isinstance(name, Embedded) else self._read(name)), name
+
+    def _add_media(
+        self, kind: str, extension: str, data: bytes, role: Role | None, loss: float | None
+    ) -> None:
         self._total += len(data)
         if self._total > MAX_TOTAL:
             raise ValueError(f"its media take more than {MAX_TOTAL:,} bytes")
         name = f"{self.key}.{len(self._rows)}.{extension}"
         self._media[name] = data
-        self._add({"type": kind, "file": name}, role)
+        self._add(self._row({"type": kind, "file": name}, role, loss))
 
-    def _add(self, row: dict[str, Any], role: Role | None) -> None:
+    def _row(self, row: dict[str, Any], role: Role | None, loss: float | None) -> dict[str, Any]:
+        if loss is None:
+            loss = 0.0 if role == "prompt" else 1.0
+        return row | common_entries(role, loss)
+
+    def _add(self, row: dict[str, Any]) -> None:
         if len(self._rows) >= MAX_SEGMENTS:
             raise ValueError(f"it has more than {MAX_SEGMENTS:,} segments")
-        if role is not None:
-            row["role"] = role
-        if role == "prompt":
-            row["loss"] = 0.0
         self._rows.append(row)
-
-
-def shown(name: str) -> str:
-    """A name from a source, as an error may quote it."""
-    return repr(name if len(name) <= 200 else name[:200] + "...")

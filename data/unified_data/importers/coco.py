@@ -6,13 +6,17 @@ documents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from unified_base.files import read_bytes
 from unified_base.structured import parse_json
+from unified_base.text import shown
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key
-from unified_data.importers.source import MediaFolder, expect, source_files
+from unified_data.importers.media_folder import MediaFolder
+from unified_data.importers.source import expect, source_files
 
 MAX_CAPTIONS = 512 << 20
 """Bytes of a captions file, which is read whole: its two lists refer to each other."""
@@ -23,11 +27,12 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
     number = 0
     for path in source_files(source, (".json",)):
         folder = MediaFolder(images or path.parent)
-        text = MediaFolder(path.parent).read(path.name, MAX_CAPTIONS)
+        text = read_bytes(path, "source", MAX_CAPTIONS)
         record = parse_json(text, str(path), MAX_CAPTIONS)
         if not isinstance(record, dict):
             raise ValueError(f"{path} is no JSON object with images and annotations")
-        files, problems = _files(expect(record, "images", list))
+        files, problems, ignored = _files(expect(record, "images", list))
+        ignored.update(name for name in record if name not in ("images", "annotations"))
         unused = set(files)
         for place, annotation in enumerate(expect(record, "annotations", list)):
             key = make_key(number)
@@ -38,19 +43,21 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
                 key = make_key(number, annotation.get("id"))
                 image = expect(annotation, "image_id", (int, str))
                 unused.discard(image)
-                result = _document(key, annotation, files.get(image), folder)
+                result = _document(key, annotation, files.get(image), folder, ignored)
+                ignored.clear()  # the first document counts them
             except ValueError as error:
                 result = Skipped.because(key, f"{path.name} annotation {place}: {error}")
             yield result
             number += 1
-        lonely = (f"image {image!r} has no caption" for image in files if image in unused)
+        lonely = (f"image {shown(image)} has no caption" for image in files if image in unused)
         for reason in (*problems, *lonely):
             yield Skipped.because(make_key(number), f"{path.name}: {reason}")
             number += 1
 
 
-def _files(images: list[Any]) -> tuple[dict[int | str, str], list[str]]:
-    """File names by the number of the picture, and what is wrong with the others."""
+def _files(images: list[Any]) -> tuple[dict[int | str, str], list[str], Counter[str]]:
+    """File names by the number of the picture, what is wrong with the others, unused fields."""
+    ignored: Counter[str] = Counter()
     files: dict[int | str, str] = {}
     problems = []
     for place, image in enumerate(images):
@@ -59,22 +66,30 @@ def _files(images: list[Any]) -> tuple[dict[int | str, str], list[str]]:
                 raise ValueError("it is no JSON object")
             number = expect(image, "id", (int, str))
             if number in files:
-                raise ValueError(f"its id {number!r} is another's")
+                raise ValueError(f"its id {shown(number)} is another's")
             files[number] = expect(image, "file_name", str)
+            ignored.update(f"images.{name}" for name in image if name not in ("id", "file_name"))
         except ValueError as error:
             problems.append(f"image {place}: {error}")
-    return files, problems
+    return files, problems, ignored
 
 
 def _document(
-    key: str, annotation: dict[str, Any], name: str | None, folder: MediaFolder
+    key: str,
+    annotation: dict[str, Any],
+    name: str | None,
+    folder: MediaFolder,
+    ignored: Mapping[str, int],
 ) -> Sample:
     caption = expect(annotation, "caption", str).strip()
     if not caption:
         raise ValueError("its caption is empty")
     if name is None:
-        raise ValueError(f"there is no image {annotation['image_id']!r}")
+        raise ValueError(f"there is no image {shown(annotation['image_id'])}")
     builder = DocumentBuilder(key, folder.read)
+    builder.ignore_others(annotation, ("id", "image_id", "caption"), "annotations.")
+    for field, count in ignored.items():
+        builder.ignore(field, count=count)
     builder.text(caption, "prompt")
     builder.image(name, "response")
     return builder.sample()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
-from unified_data.importers.source import expect, read_records
+from unified_data.importers.source import IDS, expect, read_records
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:
@@ -23,10 +23,12 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
         raise ValueError(
             f"{source} is a pickle, which is never opened; write its list as JSON first"
         )
-    return read_records(source, images, _build)
+    return read_records(source, images, build)
 
 
-def _build(record: dict[str, Any], builder: DocumentBuilder) -> None:
+def build(record: dict[str, Any], builder: DocumentBuilder) -> None:
+    """Put the document of one record together."""
+    builder.ignore_others(record, (*IDS, "title", "summary_info", "step_info"))
     if record.get("title") is not None:
         builder.text(expect(record, "title", str))
     if record.get("summary_info") is not None:
@@ -42,7 +44,10 @@ def _contents(contents: list[Any], builder: DocumentBuilder) -> None:
         kind = content.get("type") if isinstance(content, dict) else None
         if kind == "text":
             builder.text(expect(content, "content", str).strip())
+            used = ("type", "content")
         elif kind == "image":
             builder.image(expect(content, "image_path", str))
+            used = ("type", "image_path")
         else:
             raise ValueError("a content is neither a text nor an image")
+        builder.ignore_others(content, used, "content.")

@@ -1,4 +1,7 @@
-"""A folder of pictures and sounds, each with its text beside it: cat.jpg and cat.txt."""
+"""A folder of pictures and sounds, each with its text beside it: cat.jpg and cat.txt.
+
+The text may be in a .caption instead. A class number beside it (.cls) is counted and not taken.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from unified_base.text import shown
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key, media_kind
-from unified_data.importers.source import MediaFolder
+from unified_data.importers.media_folder import MediaFolder
 
 MAX_TEXT = 4 << 20
 """Bytes of a text file."""
+TEXTS = (".txt", ".caption")
+CLASSES = (".cls",)
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:
@@ -38,9 +44,29 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
             yield result
             number += 1
         for name in links:
-            shown = (below / name).as_posix()
-            yield Skipped.because(make_key(number, shown), f"{shown} is a link to a folder")
+            where = (below / name).as_posix()
+            yield Skipped.because(make_key(number, where), f"{where} is a link to a folder")
             number += 1
+
+
+def text_of(texts: dict[str, bytes]) -> str:
+    """The text of a sample's .txt and .caption files, by name; "" where there is none.
+
+    Raises ValueError where several say different things, or it is not UTF-8.
+    """
+    by_text: dict[str, str] = {}
+    for name, data in texts.items():
+        try:
+            text = data.decode("utf-8-sig").strip()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{shown(name)} is not UTF-8: {error.reason}") from None
+        if not text:
+            raise ValueError(f"{shown(name)} is empty")
+        by_text.setdefault(text, name)
+    if len(by_text) > 1:
+        names = " and ".join(shown(name) for name in list(by_text.values())[:3])
+        raise ValueError(f"it has two texts, {names}; keep one of them")
+    return next(iter(by_text), "")
 
 
 def _refuse(error: OSError) -> None:
@@ -48,20 +74,18 @@ def _refuse(error: OSError) -> None:
 
 
 def _document(key: str, below: Path, members: list[str], folder: MediaFolder) -> Sample:
-    texts = [name for name in members if name.lower().endswith(".txt")]
+    texts = [name for name in members if name.lower().endswith(TEXTS)]
     media = [name for name in members if media_kind(name)]
-    others = sorted(set(members) - {*texts, *media})
+    classes = [name for name in members if name.lower().endswith(CLASSES)]
+    others = sorted(set(members) - {*texts, *media, *classes})
     if others:
-        raise ValueError(f"{others[0]!r} is no text, picture or sound")
-    if len(texts) != 1 or not media:
+        raise ValueError(f"{shown(others[0])} is no text, picture or sound")
+    if not texts or not media:
         raise ValueError(f"it has {len(texts)} texts for {len(media)} pictures and sounds")
-    try:
-        text = folder.read((below / texts[0]).as_posix(), MAX_TEXT).decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{texts[0]!r} is not UTF-8: {error.reason}") from None
-    if not text:
-        raise ValueError(f"{texts[0]!r} is empty")
+    text = text_of({name: folder.read((below / name).as_posix(), MAX_TEXT) for name in texts})
     builder = DocumentBuilder(key, folder.read)
+    for name in classes:
+        builder.ignore(f".{name.rpartition('.')[2].lower()}")
     builder.text(text, "prompt")
     for name in media:
         add = builder.image if media_kind(name) == "image" else builder.audio

@@ -11,16 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from unified_base.text import shown
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
-from unified_data.importers.source import expect, read_records
+from unified_data.importers.source import IDS, expect, read_records
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:
     """The documents, without roles. source: JSONL, or a folder of it."""
-    return read_records(source, images, _build)
+    return read_records(source, images, build)
 
 
-def _build(record: dict[str, Any], builder: DocumentBuilder) -> None:
+def build(record: dict[str, Any], builder: DocumentBuilder) -> None:
+    """Put the document of one record together."""
+    builder.ignore_others(record, (*IDS, "text_list", "image_info"))
     sentences = expect(record, "text_list", list)
     matched: defaultdict[int, list[str]] = defaultdict(list)
     for number, info in enumerate(expect(record, "image_info", list)):
@@ -29,9 +32,11 @@ def _build(record: dict[str, Any], builder: DocumentBuilder) -> None:
         place = expect(info, "matched_text_index", int)
         if not 0 <= place < len(sentences):
             raise ValueError(
-                f"image {number} is matched with sentence {place} of {len(sentences)}, from 0"
+                f"image {number} is matched with sentence {shown(place)} of {len(sentences)}, "
+                "from 0"
             )
         matched[place].append(expect(info, "image_name", str))
+        builder.ignore_others(info, ("image_name", "matched_text_index"), "image_info.")
     for place, sentence in enumerate(sentences):
         for name in matched[place]:
             builder.image(name)

@@ -12,17 +12,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, shown
-from unified_data.importers.source import MediaFolder, expect, read_records
+from unified_base.text import shown
+from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
+from unified_data.importers.media_folder import MediaFolder
+from unified_data.importers.source import IDS, Build, expect, read_records
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:
     """The documents, without roles. source: JSONL, or a folder of it."""
     folder = MediaFolder(images or (source if source.is_dir() else source.parent))
+    return read_records(source, images, builder_of(folder))
+
+
+def builder_of(folder: MediaFolder) -> Build:
+    """What puts the document of one record together, its pictures from a folder."""
     addresses: dict[str, str] = {}
 
     def build(record: dict[str, Any], builder: DocumentBuilder) -> None:
         names, texts = expect(record, "images", list), expect(record, "texts", list)
+        builder.ignore_others(record, (*IDS, "images", "texts"))
         if len(names) != len(texts):
             raise ValueError(f"it has {len(names)} images and {len(texts)} texts in parallel")
         for place, (name, text) in enumerate(zip(names, texts)):
@@ -33,7 +41,7 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
             else:
                 builder.image(_local_name(name, folder, addresses))
 
-    return read_records(source, images, build)
+    return build
 
 
 def _local_name(name: Any, folder: MediaFolder, addresses: dict[str, str]) -> Any:

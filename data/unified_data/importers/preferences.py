@@ -3,7 +3,8 @@
 Rafailov et al. 2023, https://arxiv.org/abs/2305.18290. The three are texts or lists of messages (of
 an answer also one message); `messages` or `conversations` may stand for `prompt`, `system` before
 it. Answers that are whole conversations begin with the prompt, which may then be left out: it is
-what both begin with. Other fields (scores, margins) are not looked at.
+what both begin with; so has the transcript that HH-RLHF's texts are ("Human: ... Assistant: ...",
+Bai et al. 2022, https://arxiv.org/abs/2204.05862). Other fields (scores, margins) are counted.
 
 A place <image> or <audio> takes the next name of `images` or `audios`: those of the prompt come
 first, then those of the chosen answer, then those of the rejected one. An answer with lists of its
@@ -15,46 +16,61 @@ whole. What the prompt holds counts nothing, earlier answers among it included.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
-from unified_data.importers.conversation import add_turns, places_of, refuse_fields, role_of
-from unified_data.importers.source import MediaFolder, expect, names_of, read_groups
+from unified_data.importers.conversation import add_turns, refuse_fields, role_of, tags_of
+from unified_data.importers.embedded import Name
+from unified_data.importers.media_folder import MediaFolder
+from unified_data.importers.source import IDS, expect, names_of, read_groups
+from unified_data.importers.tags import Tags
 
 _HALVES = ("chosen", "rejected")
 _MEDIA = ("image", "audio")
 _PROMPTS = ("prompt", "messages", "conversations")
 
-Names = dict[str, list[str]]
+_USED = (*IDS, *_HALVES, "system", *(f"{kind}{end}" for kind in _MEDIA for end in ("", "s")),
+         *(f"{half}_{kind}s" for half in _HALVES for kind in _MEDIA))  # fmt: skip
+_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
+"""Of a transcript of HH-RLHF."""
+
+Names = dict[str, list[Name]]
 """Of media files by kind."""
+Media = tuple[Names, dict[str, bool]]
+"""Media files by kind, and by kind whether only tags that stand apart are places, see `tags`."""
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:
     """Two documents a pair. source: JSON, JSONL or a folder of it."""
-    return read_groups(source, images, _make)
+    return read_groups(source, images, make)
 
 
-def _make(key: str, record: dict[str, Any], media: MediaFolder) -> tuple[Sample, Sample]:
+def make(key: str, record: dict[str, Any], media: MediaFolder) -> tuple[Sample, Sample]:
+    """The two documents of one record."""
     refuse_fields(record, ("videos", "tools"))
-    shared = {kind: names_of(record, f"{kind}s") for kind in _MEDIA}
+    shared = {kind: names_of(record, f"{kind}s", kind) for kind in _MEDIA}
     owned = [{kind: names_of(record, f"{half}_{kind}s") for kind in _MEDIA} for half in _HALVES]
     answers = [_answer(record, half, own) for half, own in zip(_HALVES, owned)]
     prompt = _prompt(record, answers)
     asked = {kind: len(names) for kind, names in shared.items()}
-    given = _take(prompt, shared, {})
-    names = [_take(answer, shared, own) for answer, own in zip(answers, owned)]
+    apart = {kind: _only_apart(kind, asked[kind], prompt, answers, owned) for kind in _MEDIA}
+    of_prompt = _take(prompt, shared, {}, apart)
+    of_answers = [_take(answer, shared, own, apart) for answer, own in zip(answers, owned)]
     for kind, left in shared.items():
         if left:
             raise ValueError(
                 f"it has {asked[kind]} {kind} files for {asked[kind] - len(left)} places"
             )
-    if _same(*answers) and names[0] == names[1]:
+    if _same(*answers) and of_answers[0] == of_answers[1]:
         raise ValueError("chosen and rejected are the same")
+    used = (*_USED, next((name for name in _PROMPTS if record.get(name) is not None), ""))
+    ignored = {name: value for name, value in record.items() if name not in used}
     chosen, rejected = (
-        _half(f"{key}-{half}", half, media, (prompt, given), (answer, its))
-        for half, answer, its in zip(_HALVES, answers, names)
+        _half(f"{key}-{half}", half, media, (prompt, of_prompt), (answer, its), more)
+        for half, answer, its, more in zip(_HALVES, answers, of_answers, (ignored, {}))
     )
     return chosen, rejected
 
@@ -63,22 +79,24 @@ def _half(
     key: str,
     half: str,
     media: MediaFolder,
-    prompt: tuple[list[Any], Names],
-    answer: tuple[list[Any], Names],
+    prompt: tuple[list[Any], Media],
+    answer: tuple[list[Any], Media],
+    ignored: dict[str, Any],
 ) -> Sample:
     builder = DocumentBuilder(key, media.read)
-    (turns, names), (answering, its) = prompt, answer
-    add_turns(builder, turns, names["image"], names["audio"], answered=False)
-    given = len(builder)
-    if not given:
+    builder.ignore_others(ignored, ())
+    (turns, (names, apart)), (answering, (its, its_apart)) = prompt, answer
+    try:
+        add_turns(builder, turns, names, answered=False, only_apart=apart)
+    except ValueError as error:
+        raise ValueError(f"prompt: {error}") from None
+    if not len(builder):
         raise ValueError("its prompt is empty")
     builder.mute()
     try:
-        add_turns(builder, answering, its["image"], its["audio"])
+        add_turns(builder, answering, its, only_apart=its_apart)
     except ValueError as error:
         raise ValueError(f"{half}: {error}") from None
-    if len(builder) == given:
-        raise ValueError(f"{half} is empty")
     return builder.sample(joined=half == _HALVES[0])
 
 
@@ -127,8 +145,24 @@ def _turns(record: dict[str, Any], name: str, who: str) -> list[Any]:
     """A text, a message or messages as a new list of turns."""
     value = expect(record, name, (str, list, dict))
     if isinstance(value, str):
+        if not value.strip():
+            raise ValueError(f"{name if name in _HALVES else f'its {name}'} is empty")
+        if name in _HALVES and (transcript := _transcript(value)):
+            return transcript
         return [{"role": who, "content": value}]
     return list(value) if isinstance(value, list) else [value]
+
+
+def _transcript(text: str) -> list[Any]:
+    """The turns of a text like HH-RLHF's; none where it is no transcript."""
+    before, *rest = _SPEAKER.split(text)
+    if before.strip() or rest[:1] != ["Human"]:
+        return []
+    who = {"Human": "user", "Assistant": "assistant"}
+    return [
+        {"role": who[name], "content": content.strip()}
+        for name, content in zip(rest[::2], rest[1::2])
+    ]
 
 
 def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
@@ -143,13 +177,27 @@ def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
     return said(one) == said(other)
 
 
-def _take(turns: list[Any], shared: Names, own: Names) -> Names:
-    """The names of media that turns take: their own, or so many of the shared ones."""
-    found = {}
+def _only_apart(
+    kind: str, files: int, prompt: list[Any], answers: list[list[Any]], owned: list[Names]
+) -> bool:
+    """Whether of the shared files' tags only those that stand apart are places."""
+    count = tags_of(prompt, kind)
+    for answer, own in zip(answers, owned):
+        count += Tags() if own[kind] else tags_of(answer, kind)
+    return count.only_apart(files)
+
+
+def _take(turns: list[Any], shared: Names, own: Names, apart: dict[str, bool]) -> Media:
+    """The media that turns take: their own, or so many of the shared ones."""
+    names: Names = {}
+    only_apart = dict(apart)
     for kind in _MEDIA:
-        found[kind] = own.get(kind, [])
-        if not found[kind]:
-            count = places_of(turns, kind)
-            found[kind] = shared[kind][:count]
+        tags = tags_of(turns, kind)
+        if own.get(kind):
+            names[kind] = own[kind]
+            only_apart[kind] = tags.only_apart(len(own[kind]))
+        else:
+            count = tags.places(apart[kind])
+            names[kind] = shared[kind][:count]
             del shared[kind][:count]
-    return found
+    return names, only_apart

@@ -10,19 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
-from unified_data.importers.conversation import add_turns, refuse_fields
-from unified_data.importers.source import expect, names_of, read_records
+from unified_data.importers.conversation import add_turns, refuse_fields, turns_of
+from unified_data.importers.source import IDS, names_of, read_records
+
+REFUSED = ("video", "videos", "tools", "functions")
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:
     """The conversations, system and user as prompt. source: JSON, JSONL or a folder."""
-    return read_records(source, images, _build)
+    return read_records(source, images, build)
 
 
-def _build(record: dict[str, Any], builder: DocumentBuilder) -> None:
-    refuse_fields(record, ("videos", "tools"))
-    field = "messages" if "messages" in record else "conversations"
-    turns = expect(record, field, list)
-    if record.get("system") is not None:
-        turns = [{"role": "system", "content": expect(record, "system", str)}, *turns]
-    add_turns(builder, turns, names_of(record, "images"), names_of(record, "audios"))
+def build(record: dict[str, Any], builder: DocumentBuilder) -> None:
+    """Put the document of one record together."""
+    refuse_fields(record, REFUSED)
+    media = {
+        "image": names_of(record, "images", "image"),
+        "audio": names_of(record, "audios", "audio"),
+    }
+    used = ("messages", "conversations", "system", "images", "image", "audios", "audio")
+    builder.ignore_others(record, (*IDS, *used, *REFUSED))
+    add_turns(builder, turns_of(record), media)

@@ -2,91 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from unified_base.files import open_regular
 from unified_base.structured import MAX_JSON, parse_json
-from unified_data.document import check_file_name
-from unified_data.importers.builder import (
-    MAX_MEDIA,
-    DocumentBuilder,
-    Sample,
-    Skipped,
-    make_key,
-    shown,
-)
+from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key
+from unified_data.importers.embedded import Embedded, Name, media_name
+from unified_data.importers.media_folder import MediaFolder
 
 _CHUNK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+IDS = ("id", "data_id")
+"""Fields that name a record: its documents' keys have them."""
 
 Build = Callable[[dict[str, Any], DocumentBuilder], None]
 """build(record, builder): puts the document of one JSON object together, or raises ValueError."""
 
-Make = Callable[[str, dict[str, Any], "MediaFolder"], tuple[Sample, ...]]
+Make = Callable[[str, dict[str, Any], MediaFolder], tuple[Sample, ...]]
 """make(key, record, media): the documents of one JSON object, all of them or a ValueError."""
-
-
-class MediaFolder:
-    """The files below a folder. Links are followed only where they stay below it."""
-
-    def __init__(self, root: Path) -> None:
-        if not root.is_dir():
-            raise ValueError(f"there is no folder {root} to take media from")
-        self._root = root.resolve()
-
-    def read(self, name: Any, limit: int = MAX_MEDIA) -> bytes:
-        """The bytes of a file. Raises ValueError for any name that is not of a file below here."""
-        check_name(name)
-        if _URL.match(name):
-            raise ValueError(
-                f"{shown(name)} is an address, and nothing is fetched; download it first and give "
-                "the folder with --images"
-            )
-        return self._read(name, limit)
-
-    def has(self, name: str) -> bool:
-        """Whether there is a file of that name."""
-        try:
-            return (self._root / name).is_file()
-        except (OSError, ValueError):
-            return False
-
-    def _read(self, name: str, limit: int) -> bytes:
-        try:
-            path = (self._root / name).resolve()
-            if not path.is_relative_to(self._root):
-                raise ValueError(f"{shown(name)} is a link that leads out of its folder")
-            # Without waiting: a named pipe would never answer.
-            fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-            with open(fd, "rb") as file:
-                status = os.fstat(fd)
-                if not stat.S_ISREG(status.st_mode):
-                    raise ValueError(f"{shown(name)} is not a regular file")
-                if status.st_size > limit:
-                    raise ValueError(
-                        f"{shown(name)} is {status.st_size:,} bytes long, "
-                        f"expected at most {limit:,}"
-                    )
-                return file.read(status.st_size)
-        except FileNotFoundError:
-            raise ValueError(f"there is no file {shown(name)}") from None
-        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-            reason = getattr(error, "strerror", None) or "links in a circle"
-            raise ValueError(f"{shown(name)} cannot be read: {reason}") from None
-        except UnicodeEncodeError:
-            raise ValueError(f"{shown(name)} is no file name") from None
-
-
-def check_name(name: Any) -> None:
-    """Raises ValueError for a name that is absolute, climbs, or is no str; quotes it shortened."""
-    if isinstance(name, str) and len(name) > 4_096:
-        raise ValueError(f"file name {shown(name)} is {len(name):,} characters long")
-    check_file_name(name)
 
 
 def source_files(source: Path, endings: Iterable[str]) -> list[Path]:
@@ -103,7 +41,7 @@ def source_files(source: Path, endings: Iterable[str]) -> list[Path]:
 
 
 def read_records(source: Path, images: Path | None, build: Build) -> Iterator[Sample | Skipped]:
-    """The documents of JSONL files or JSON files that hold one list, built by `build`.
+    """The documents of JSONL files or JSON files that hold a list, built by `build`.
 
     source: a file, or a folder of .jsonl and .json files. Media is below `images`, or else below
     the source's own folder. The key has the record's `id` (or `data_id`).
@@ -131,8 +69,8 @@ def read_groups(source: Path, images: Path | None, make: Make) -> Iterator[Sampl
                     raise text
                 record = parse_json(text, "it")
                 if not isinstance(record, dict):
-                    raise ValueError(f"it is {_kind_of(record)}, expected a JSON object")
-                key = make_key(number, record.get("id", record.get("data_id")))
+                    raise ValueError(f"it is {kind_of(record)}, expected a JSON object")
+                key = make_key(number, next((record[n] for n in IDS if n in record), None))
                 results = make(key, record, media)
             except ValueError as error:
                 results = (Skipped.because(key, f"{path.name} {where}: {error}"),)
@@ -147,18 +85,26 @@ def expect(record: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> 
     value = record[name]
     if not isinstance(value, kind) or isinstance(value, bool):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        wanted = " or ".join(_NAMES[one] for one in kinds)
-        raise ValueError(f"{name!r} is {_kind_of(value)}, expected {wanted}")
+        wanted = " or ".join(_NAMES[item] for item in kinds)
+        raise ValueError(f"{name!r} is {kind_of(value)}, expected {wanted}")
     return value
 
 
-def names_of(record: dict[str, Any], name: str) -> list[str]:
-    """A field that is a file name or a list of them; nothing where it is absent or null."""
-    value = record.get(name)
-    values = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
-        raise ValueError(f"{name!r} is {_kind_of(value)}, expected file names")
-    return values
+def names_of(record: dict[str, Any], *names: str) -> list[Name]:
+    """Media of a field that is a name or a list of them; nothing where it is absent or null.
+
+    names: of the field; of several one alone may be filled.
+    """
+    filled = [name for name in names if record.get(name) not in (None, [], "")]
+    if len(filled) > 1:
+        raise ValueError(f"it has {' and '.join(map(repr, filled))}, expected one of them")
+    if not filled:
+        return []
+    value = record[filled[0]]
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str | Embedded) for item in values):
+        raise ValueError(f"{filled[0]!r} is {kind_of(value)}, expected file names")
+    return [media_name(item) if isinstance(item, str) else item for item in values]
 
 
 _NAMES: dict[type, str] = {
@@ -172,26 +118,33 @@ _NAMES: dict[type, str] = {
 }
 
 
-def _kind_of(value: Any) -> str:
+def kind_of(value: Any) -> str:
     return _NAMES.get(type(value), type(value).__name__)
 
 
 def _texts(path: Path) -> Iterator[tuple[str, bytes | ValueError]]:
     """Where each record stands in a file, and its JSON text; blank lines are no records."""
-    try:
-        with open(path, "rb") as stream:
-            start = stream.read(_CHUNK)
-            stream.seek(len(_BOM) if start.startswith(_BOM) else 0)
-            if start.removeprefix(_BOM).lstrip()[:1] == b"[":
-                for number, item in enumerate(json_items(stream), 1):
-                    yield f"item {number}", item
-            else:
-                for number, line in enumerate(lines(stream), 1):
-                    text = line if isinstance(line, ValueError) else line.strip()
-                    if text:
-                        yield f"line {number}", text
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    with open_source(path) as stream:
+        start = stream.read(_CHUNK)
+        stream.seek(len(_BOM) if start.startswith(_BOM) else 0)
+        if start.removeprefix(_BOM).lstrip()[:1] == b"[":
+            for number, item in enumerate(json_items(stream), 1):
+                yield f"item {number}", item
+        else:
+            for number, line in enumerate(lines(stream), 1):
+                text = line if isinstance(line, ValueError) else line.strip()
+                if text:
+                    yield f"line {number}", text
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[IO[bytes]]:
+    """A file of a source, opened; a failure to read it is a ValueError, too."""
+    with open_regular(path, "source") as stream:
+        try:
+            yield stream
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def lines(stream: IO[bytes], limit: int = MAX_JSON) -> Iterator[bytes | ValueError]:

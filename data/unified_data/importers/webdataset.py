@@ -1,9 +1,10 @@
 """WebDataset's tar files: neighbouring members of one name before the first dot are a sample.
 
-The text is the sample's .txt, or of its .json the field `text` or `caption`, or the conversation in
-`messages` or `conversations`, with the sample's media in the places of <image> and <audio>. Only
-pictures, sounds, .txt and .json are looked at: nothing is chosen by what a member claims to be, no
-pickle is opened.
+The text is the sample's .txt or .caption, or of its .json the field `text` or `caption`, or the
+conversation in `messages` or `conversations`, with the sample's media in the places of <image> and
+<audio>. Only pictures, sounds, .txt, .caption and .json are looked at: nothing is chosen by what a
+member claims to be, no pickle is opened. A class number (.cls) is counted and not taken, as are
+other fields of the .json.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from typing import Any
 
 from unified_base.structured import parse_json
 from unified_base.tar_members import Member, scan_members
+from unified_base.text import shown
 from unified_data.document import check_file_name
 from unified_data.importers.builder import (
-    MAX_MEDIA,
     MAX_TOTAL,
     DocumentBuilder,
     Sample,
     Skipped,
     make_key,
     media_kind,
-    shown,
 )
-from unified_data.importers.conversation import add_turns
-from unified_data.importers.source import source_files
+from unified_data.importers.conversation import add_turns, refuse_fields, turns_of
+from unified_data.importers.embedded import MAX_MEDIA
+from unified_data.importers.folder import CLASSES, TEXTS, text_of
+from unified_data.importers.sharegpt import REFUSED
+from unified_data.importers.source import kind_of, open_source, source_files
 
 _MAX_MEMBERS = 1_000
 
@@ -47,7 +50,7 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
 
 
 def _read_tar(path: Path, number: int) -> Iterator[Sample | Skipped]:
-    with open(path, "rb", buffering=0) as file:
+    with open_source(path) as file:
         fd = file.fileno()
 
         def read(offset: int, count: int) -> bytes:
@@ -93,6 +96,7 @@ def _document(key: str, members: list[Member], read: Any) -> Sample:
     if len(members) > _MAX_MEMBERS:
         raise ValueError(f"it has more than {_MAX_MEMBERS:,} members")
     contents: dict[str, bytes] = {}
+    classes: list[str] = []
     total = 0
     for member in members:
         name = member.name
@@ -101,7 +105,10 @@ def _document(key: str, members: list[Member], read: Any) -> Sample:
             raise ValueError(f"member {shown(name)} is a {member.kind}, expected a regular file")
         if name in contents:
             raise ValueError(f"member {shown(name)} is there twice")
-        if not (media_kind(name) or name.lower().endswith((".txt", ".json"))):
+        if name.lower().endswith(CLASSES):
+            classes.append(name)
+            continue
+        if not (media_kind(name) or name.lower().endswith((*TEXTS, ".json"))):
             raise ValueError(f"member {shown(name)} is no text, JSON, picture or sound")
         total += member.size
         if member.size > MAX_MEDIA or total > MAX_TOTAL:
@@ -111,15 +118,17 @@ def _document(key: str, members: list[Member], read: Any) -> Sample:
         contents[name] = read(member.offset, member.size)
     media = {kind: [n for n in contents if media_kind(n) == kind] for kind in ("image", "audio")}
     builder = DocumentBuilder(key, lambda name: _member(contents, name))
-    text, turns = _words(contents)
+    for name in classes:
+        builder.ignore(f".{name.rpartition('.')[2].lower()}")
+    text, turns = _words(contents, builder)
     if turns is not None:
-        add_turns(builder, turns, media["image"], media["audio"])
+        add_turns(builder, turns, media)
         return builder.sample()
-    if text is None or not text.strip():
-        raise ValueError("it has no text")
+    if not text:
+        raise ValueError(f"it has no text{', but a class number' if classes else ''}")
     if not any(media.values()):
         raise ValueError("it has no picture or sound")
-    builder.text(text.strip(), "prompt")
+    builder.text(text, "prompt")
     for kind, names in media.items():
         for name in names:
             getattr(builder, kind)(name, "response")
@@ -132,26 +141,33 @@ def _member(contents: dict[str, bytes], name: str) -> bytes:
     return contents[name]
 
 
-def _words(contents: dict[str, bytes]) -> tuple[str | None, Any]:
-    """The text of a sample, or the turns of its conversation."""
-    text: str | None = None
-    for name, data in contents.items():
-        if name.lower().endswith(".txt"):
-            try:
-                text = data.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{shown(name)} is not UTF-8: {error.reason}") from None
-    for name, data in contents.items():
-        if not name.lower().endswith(".json"):
-            continue
-        record = parse_json(data, shown(name))
-        if not isinstance(record, dict):
-            record = {"text": record}
-        turns = record.get("messages", record.get("conversations"))
-        if turns is not None:
-            return None, turns
-        if text is None:
-            text = record.get("text", record.get("caption"))
-            if text is not None and not isinstance(text, str):
-                raise ValueError(f"the text in {shown(name)} is no text")
-    return text, None
+def _words(contents: dict[str, bytes], builder: DocumentBuilder) -> tuple[str, Any]:
+    """The text of a sample, "" where there is none, or the turns of its conversation."""
+    text = text_of({n: data for n, data in contents.items() if n.lower().endswith(TEXTS)})
+    names = [name for name in contents if name.lower().endswith(".json")]
+    if len(names) > 1:
+        raise ValueError(f"it has {shown(names[0])} and {shown(names[1])}, expected one .json")
+    if not names:
+        return text, None
+    record = parse_json(contents[names[0]], shown(names[0]))
+    record = {"text": record} if isinstance(record, str) else record
+    if not isinstance(record, dict):
+        raise ValueError(f"{shown(names[0])} is {kind_of(record)}, expected an object or a text")
+    refuse_fields(record, REFUSED)
+    talks = [name for name in _TURNS if record.get(name) is not None]
+    fields = [name for name in ("text", "caption") if record.get(name) not in (None, "")]
+    if talks:
+        if text or fields:
+            raise ValueError(f"it has {shown(talks[0])} and a text; keep one of them")
+        builder.ignore_others(record, (*_TURNS, "system"), "json.")
+        return "", turns_of(record)
+    used = () if text else fields[:1]
+    builder.ignore_others(record, used, "json.")
+    if not used:
+        return text, None
+    if not isinstance(record[used[0]], str):
+        raise ValueError(f"the text in {shown(names[0])} is no text")
+    return record[used[0]].strip(), None
+
+
+_TURNS = ("messages", "conversations")

@@ -13,13 +13,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from unified_base.processes import in_processes
+from unified_base.text import shown
+from unified_base.whole_folder import whole_folder
 from unified_data.document import Audio, Document, Image, Text
 from unified_data.pocket import tasks
 from unified_data.pocket.articles import article_document
@@ -28,7 +30,16 @@ from unified_data.pocket.scenes import SIDE, render, render_double
 from unified_data.pocket.speech import SAMPLE_RATE, connected, speak, word_by_word
 from unified_data.shards import INDEX, ShardInfo, ShardWriter, read_index, write_index
 
+MAX_SCALE = 1_000
+MAX_SEED = 2**64 - 1
+MAX_WORKERS = 1_024
 _WORLD = 4  # raise when the same seed would give other documents
+
+_Job = tuple[str, str, Any, Path | None]
+"""Key, kind, what a document is made from, and a font for pictures of twice the side."""
+_Parts = tuple[dict[str, Any], dict[str, bytes]]
+_GROUP = 16
+"""Documents that a process makes at a time."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the kind, the documents done and the documents there are."""
@@ -61,75 +72,105 @@ def build_pocket(
     same folder stay. workers: processes; the result does not depend on it. double: a Noto Color
     Emoji font, to paint `draw`'s pictures at twice the side with; for that kind alone.
 
+    The folder changes as a whole when all is built: a build that is killed leaves it as it was.
+
     Raises ValueError for an unknown kind, a scale that is not above 0, a folder that cannot be
-    written, and when speech is wanted and espeak-ng is missing.
+    written or that another process builds into, and when speech is wanted and espeak-ng is missing.
     """
     kinds = KINDS if only is None else tuple(dict.fromkeys(only))
     if not kinds or not set(kinds) <= set(KINDS):
         raise ValueError(f"kinds are {list(kinds)}, expected some of {', '.join(KINDS)}")
-    if not scale > 0 or workers < 1:
-        raise ValueError(f"scale is {scale} and workers {workers}, expected above 0 and at least 1")
+    if not 0 < scale <= MAX_SCALE or not 1 <= workers <= MAX_WORKERS:
+        raise ValueError(
+            f"scale is {shown(scale)} and workers {shown(workers)}, expected above 0 and at most "
+            f"{MAX_SCALE}, and 1 to {MAX_WORKERS}"
+        )
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"the seed is {shown(seed)}, expected 0 to 2^64 - 1")
     if double is not None and kinds != ("draw",):
         raise ValueError(f"pictures of twice the side are of the kind draw alone, not of {kinds}")
-    folder = Path(out_dir)
-    old = read_index(folder) if (folder / INDEX).exists() else {"shards": [], "built": {}}
-    shards: list[ShardInfo] = [shard for shard in old["shards"] if shard.kind not in kinds]
-    for kind in kinds:
-        shards += _build_kind(folder, kind, seed, scale, workers, progress, double)
-    current = {shard.file for shard in shards}
-    for shard in old["shards"]:
-        if shard.file not in current:
-            (folder / shard.file).unlink(missing_ok=True)
-    this = {"seed": seed, "scale": scale, "world": world_version()}
-    if double is not None:
-        this["side"] = 2 * SIDE
-    built = {**old["built"], **dict.fromkeys(kinds, this)}
-    return write_index(folder, shards, world="pocket", built=built)
+    parts = _Build(seed, scale, workers, progress, double)
+    stale: set[str] = set()
+    with whole_folder(out_dir, INDEX, keep=lambda name: name not in stale) as folder:
+        old = _index_of(Path(out_dir))
+        shards: list[ShardInfo] = []
+        for shard in old["shards"]:
+            if shard.kind not in kinds:
+                shards.append(shard)
+            else:
+                stale |= {shard.file, f"{shard.file}.sums"}
+        for kind in kinds:
+            shards += _build_kind(folder, kind, parts)
+        this = {"seed": seed, "scale": scale, "world": world_version()}
+        if double is not None:
+            this["side"] = 2 * SIDE
+        built = {**old["built"], **dict.fromkeys(kinds, this)}
+        return write_index(folder, shards, world="pocket", built=built)
 
 
-def _build_kind(
-    folder: Path,
-    kind: str,
-    seed: int,
-    scale: float,
-    workers: int,
-    progress: Progress | None,
-    double: Path | None,
-) -> list[ShardInfo]:
+class _Build(NamedTuple):
+    """How a world is built; see `build_pocket`."""
+
+    seed: int
+    scale: float
+    workers: int
+    progress: Progress | None
+    double: Path | None
+
+
+def _index_of(folder: Path) -> dict[str, Any]:
+    """What was built into a folder before. Raises ValueError where that is no world."""
+    if not (folder / INDEX).exists():
+        return {"shards": [], "built": {}}
+    old = read_index(folder)
+    before = old.get("built")
+    if not isinstance(before, dict):
+        raise ValueError(
+            f"{folder / INDEX} is of no world ('built' is {shown(before)}); give another folder"
+        )
+    return old
+
+
+def _build_kind(folder: Path, kind: str, parts: _Build) -> list[ShardInfo]:
     jobs = []
     for split in SPLITS:
-        payloads = plan_documents(kind, split, seed, scale)
-        jobs += [(split, f"{kind}-{i:06d}", kind, p, double) for i, p in enumerate(payloads)]
+        payloads = plan_documents(kind, split, parts.seed, parts.scale)
+        jobs += [(split, f"{kind}-{i:06d}", kind, p, parts.double) for i, p in enumerate(payloads)]
     shards: list[ShardInfo] = []
-    with _mapper(workers) as mapped:
-        made = zip(jobs, mapped(_make, [job[1:] for job in jobs]))
+    with closing(_mapped([job[1:] for job in jobs], parts.workers)) as mapped:
+        pairs = zip(jobs, mapped)
         done = itertools.count(1)
-        for split, group in itertools.groupby(made, key=lambda pair: pair[0][0]):
+        for split, group in itertools.groupby(pairs, key=lambda pair: pair[0][0]):
             with ShardWriter(folder, split, kind) as writer:
                 for (_, key, *_), (obj, media) in group:
                     writer.write_parts(key, obj, media)
-                    if progress is not None:
-                        progress(kind, next(done), len(jobs))
+                    if parts.progress is not None:
+                        parts.progress(kind, next(done), len(jobs))
             shards += writer.shards
     return shards
 
 
-@contextmanager
-def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
-    """An ordered map over processes; here when there is one worker."""
+def _mapped(jobs: list[_Job], workers: int) -> Generator[_Parts]:
+    """What `_make` makes of jobs, in order, in processes; here when there is one worker."""
     if workers == 1:
-        yield map
+        yield from map(_make, jobs)
         return
-    # Ctrl-C is the parent's to handle: it ends the pool.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    with multiprocessing.get_context().Pool(workers, signal.signal, ignore) as pool:
-        yield lambda function, items: pool.imap(function, items, chunksize=16)
-        # Let the workers end by themselves: a pool that is terminated was seen to wait for ever.
-        pool.close()
-        pool.join()
+    groups = [jobs[i : i + _GROUP] for i in range(0, len(jobs), _GROUP)]
+    method = "fork" if multiprocessing.get_start_method() == "fork" else "spawn"
+    results = in_processes(
+        _make_all, groups, workers, method=method, ordered=True, name=lambda group: group[0][0],
+        advice="was memory short? build again with fewer workers",
+    )  # fmt: skip
+    with closing(results):
+        for _, made in results:
+            yield from made
 
 
-def _make(job: tuple[str, str, Any, Path | None]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _make_all(group: list[_Job]) -> list[_Parts]:
+    return [_make(job) for job in group]
+
+
+def _make(job: _Job) -> _Parts:
     key, kind, payload, double = job
     if double is not None:
         picture = Image(render_double(payload, double))

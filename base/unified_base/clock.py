@@ -1,0 +1,28 @@
+"""When something is due by the clock."""
+
+from __future__ import annotations
+
+import math
+import time
+
+__all__ = ["Timer"]
+
+
+class Timer:
+    """Says when so many minutes have passed since it was made or restarted.
+
+    minutes: 0 for never.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self._seconds = minutes * 60 if minutes > 0 else math.inf
+        self.restart()
+
+    @property
+    def due(self) -> bool:
+        """Whether the time has passed."""
+        return time.monotonic() - self._since >= self._seconds
+
+    def restart(self) -> None:
+        """Begin to count anew."""
+        self._since = time.monotonic()

@@ -1,0 +1,264 @@
+"""Pictures and sounds of folders, files and tar shards: each as a sample, or with why it is none.
+
+The one walk over media that training, measuring and importing share. A shard is any uncompressed
+tar file of WebDataset's form, ours among them: members whose names are the same up to the first dot
+of their last part are one sample. Nothing is extracted, no link is followed inside a tar file, and
+every size is compared with its limit before a byte is read.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+
+from unified_base.files import open_regular, read_bytes
+from unified_base.images import decode_image
+from unified_base.sounds import decode_audio
+from unified_base.tar_members import Member, scan_members
+from unified_base.text import shown
+
+__all__ = [
+    "AUDIO_ENDINGS",
+    "IMAGE_ENDINGS",
+    "MAX_MEDIUM",
+    "Broken",
+    "Sample",
+    "Where",
+    "media_kind",
+    "read_again",
+    "read_media",
+    "sound_samples",
+]
+
+IMAGE_ENDINGS = (".png", ".apng", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+AUDIO_ENDINGS = (
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
+    ".snd", ".caf", ".w64", ".rf64", ".bwf",
+)  # fmt: skip
+"""By what file names are taken for media; what a file is, its content says."""
+_UNREAD = {
+    "image": (".avif", ".heic", ".heif", ".jp2", ".jxl", ".tif", ".tiff"),
+    "audio": (".aac", ".amr", ".m4a", ".mp2", ".wma", ".wv"),
+}
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+MAX_MEDIUM = 256 << 20
+"""Bytes of one picture or sound as it is stored."""
+
+Modality = Literal["image", "audio"]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a medium lies. file: its path, or its name in the shard; shard: the tar file's path, or
+    ""; key: the sample's key in the shard, or ""; offset, size: of its bytes in the shard."""
+
+    file: str
+    shard: str = ""
+    key: str = ""
+    offset: int = field(default=0, compare=False, repr=False)
+    size: int = field(default=0, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        if not self.shard:
+            return self.file
+        inner = f", sample {shown(self.key)}" if self.key else ""
+        return f"shard {self.shard}{inner}" + (f", member {shown(self.file)}" if self.file else "")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sample:
+    """A picture, uint8 (H, W, 3), or a sound, float32 (channels, S) at `sample_rate` Hz.
+
+    sample_rate: 0 for a picture.
+    """
+
+    where: Where
+    array: np.ndarray
+    sample_rate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A medium, or the rest of a shard, that cannot be read, and why."""
+
+    where: Where
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+def media_kind(name: str) -> Modality | None:
+    """ "image" or "audio" by a file name's ending, None for any other."""
+    lower = name.lower()
+    if lower.endswith(IMAGE_ENDINGS):
+        return "image"
+    return "audio" if lower.endswith(AUDIO_ENDINGS) else None
+
+
+def read_media(paths: Iterable[str | Path], modality: Modality) -> Iterator[Sample | Broken]:
+    """Every picture, or every sound, of the paths in their order.
+
+    paths: files, tar shards, folders (their files in the order of their names, and those of the
+    folders within; links to folders are not followed), and patterns with `*`, `?`, `[...]` and
+    `**`. In folders and shards names say what is a picture or a sound (`IMAGE_ENDINGS`,
+    `AUDIO_ENDINGS`) and other files are passed over, except that media of kinds which cannot be
+    read are `Broken`; a file that is named itself is always read. What is reached twice comes
+    twice.
+
+    Raises ValueError where there is nothing at a path, when it comes to it.
+    """
+    for path, named in _files(paths):
+        lower = path.name.lower()
+        if lower.endswith(".tar"):
+            yield from _read_shard(path, modality)
+        elif lower.endswith(_PACKED):
+            yield Broken(Where(str(path)), "it is a compressed tar file; unpack it first")
+        elif named or media_kind(lower) == modality:
+            try:
+                data = read_bytes(path, "picture" if modality == "image" else "sound", MAX_MEDIUM)
+            except ValueError as error:
+                yield Broken(Where(str(path)), str(error))
+            else:
+                yield _decode(data, Where(str(path)), modality)
+        elif lower.endswith(_UNREAD[modality]):
+            yield Broken(Where(str(path)), _unread(lower))
+
+
+def read_again(where: Where, modality: Modality) -> Sample:
+    """A medium once more, from where `read_media` found it.
+
+    Raises ValueError where it is no longer there as it was.
+    """
+    if where.shard:
+        with open_regular(where.shard, "shard") as file:
+            data = os.pread(file.fileno(), min(where.size, MAX_MEDIUM), where.offset)
+    else:
+        data = read_bytes(where.file, "picture" if modality == "image" else "sound", MAX_MEDIUM)
+    medium = _decode(data, where, modality)
+    if isinstance(medium, Broken):
+        raise ValueError(f"{medium}; it could be read before, and has changed since")
+    return medium
+
+
+def sound_samples(
+    media: Iterable[Sample | Broken],
+    max_broken: int | None = 0,
+    tell: Callable[[Broken], None] | None = None,
+) -> Iterator[Sample]:
+    """The samples among media; what is broken is told, up to a limit.
+
+    max_broken: how many may be broken, None for any number; by default none. tell: called with each
+    that is, before the limit is looked at.
+
+    Raises ValueError at the first one beyond the limit, with file, shard, key and reason.
+    """
+    broken = 0
+    for medium in media:
+        if isinstance(medium, Sample):
+            yield medium
+            continue
+        broken += 1
+        if tell is not None:
+            tell(medium)
+        if max_broken is not None and broken > max_broken:
+            count = f"; {broken} are broken, at most {max_broken} may be" if max_broken else ""
+            raise ValueError(f"{medium}{count}")
+
+
+def _files(paths: Iterable[str | Path]) -> Iterator[tuple[Path, bool]]:
+    """Files and whether they were named themselves, not found in a folder or by a pattern."""
+    for text in paths:
+        path = Path(text)
+        try:
+            if path.is_dir():
+                yield from ((file, False) for file in _walk(path))
+                continue
+            if path.exists() or path.is_symlink():
+                yield path, True
+                continue
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise ValueError(f"cannot read {shown(str(path))}: {error}") from None
+        if not glob.has_magic(str(path)):
+            raise ValueError(f"there is nothing at {path}; build data first (unified data build)")
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise ValueError(f"nothing matches {path}; build the data first")
+        for match in map(Path, matches):
+            if match.is_dir():
+                yield from ((file, False) for file in _walk(match))
+            else:
+                yield match, False
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise ValueError(f"folder {error.filename} cannot be read: {error.strerror}")
+
+    for path, inner, names in os.walk(folder, onerror=refuse):
+        inner.sort()
+        yield from (Path(path) / name for name in sorted(names))
+
+
+def _read_shard(path: Path, modality: Modality) -> Iterator[Sample | Broken]:
+    key = ""
+    try:
+        with open_regular(path, "shard") as file:
+            size = os.fstat(file.fileno()).st_size
+
+            def read(offset: int, count: int) -> bytes:
+                return os.pread(file.fileno(), count, offset)
+
+            for member in scan_members(read, 0, size):
+                key = _key(member.name)
+                where = Where(member.name, str(path), key, member.offset, member.size)
+                yield from _read_member(file, member, where, modality)
+    except (ValueError, OSError) as error:
+        after = f"after sample {shown(key)}: " if key else ""
+        yield Broken(Where("", str(path)), f"{after}{error}")
+
+
+def _read_member(
+    file: IO[bytes], member: Member, where: Where, modality: Modality
+) -> Iterator[Sample | Broken]:
+    lower = member.name.lower()
+    if lower.endswith(_UNREAD[modality]):
+        yield Broken(where, _unread(lower))
+    if media_kind(lower) != modality or member.kind == "folder":
+        return
+    if member.kind != "file":
+        yield Broken(where, f"it is a {member.kind}, expected a regular file")
+    elif member.size > MAX_MEDIUM:
+        yield Broken(where, f"it is {member.size:,} bytes long, expected at most {MAX_MEDIUM:,}")
+    else:
+        data = os.pread(file.fileno(), member.size, member.offset)
+        if len(data) < member.size:
+            yield Broken(where, "the shard has become shorter since it was opened")
+        else:
+            yield _decode(data, where, modality)
+
+
+def _decode(data: bytes, where: Where, modality: Modality) -> Sample | Broken:
+    name = shown(where.file.rpartition("/")[2])
+    try:
+        if modality == "image":
+            return Sample(where, decode_image(data, name))
+        return Sample(where, *decode_audio(data, name))
+    except ValueError as error:
+        return Broken(where, str(error))
+
+
+def _key(name: str) -> str:
+    """The sample that a member belongs to: its name up to the first dot of the last part."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + last.partition(".")[0]
+
+
+def _unread(name: str) -> str:
+    return f"{name[name.rindex('.') :]} files cannot be read; write PNG or JPEG, or WAV or FLAC"

@@ -1,0 +1,373 @@
+"""Pictures of any size in a tokenizer's training: fitted, bounded in memory, skipped if broken."""
+
+import io
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file
+
+from unified_base.media_source import Sample, Where
+from unified_base.shard_sums import make_sums, sums_path
+from unified_tokenizers import training
+from unified_tokenizers.picture_fit import FITS, PictureFit
+from unified_tokenizers.training import TokenizerTraining, train
+from unified_tokenizers.training_config import load_config
+from unified_tokenizers.training_media import Pictures, Recordings
+from unified_tokenizers.training_order import Buckets
+from unified_tokenizers.training_pictures import PictureStore, load_store
+
+SETTINGS = {
+    "stride": 4, "quantizer": {"levels": [4, 3, 3]}, "encoder_width": 8, "decoder_width": 16,
+    "encoder_depths": [1], "decoder_depths": [1, 0, 0],
+}  # fmt: skip
+SIZES = ((8, 12), (40, 9), (5, 7), (64, 64), (12, 33), (16, 16), (3, 50), (30, 31), (9, 40))
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """A run sets torch's number of threads for its process: put it back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A folder of pictures of many sizes."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for number, size in enumerate(SIZES):
+        Image.fromarray(picture(*size, seed=number)).save(folder / f"{number}.png")
+    return folder
+
+
+def run(folder, output="", **changes):
+    config = TokenizerTraining(
+        modality="image", output=str(output), data=(str(folder),), heldout=(), tokenizer=SETTINGS,
+        steps=6, batch_size=4, learning_rate=0.01, warmup=2, save_every=3, log_every=1, size=16,
+    )  # fmt: skip
+    return replace(config, **changes)
+
+
+def weights(output):
+    return load_file(output / "checkpoints" / "step-0000006" / "state.safetensors")
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_folder_of_mixed_sizes_trains_and_a_resumed_run_is_bit_equal(
+    mixed, tmp_path, monkeypatch, fit
+):
+    config = run(mixed, tmp_path / "whole", fit=fit, heldout=(str(mixed),))
+    train(config)
+    save = training.save_checkpoint
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    # Nothing is held in memory: what is computed does not depend on it.
+    stopped = replace(config, output=str(tmp_path / "stopped"), memory_gb=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "save_checkpoint", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(stopped)
+    train(stopped, resume=True)
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(weights(tmp_path / "stopped")[name], value), name
+
+
+@given(
+    how=st.sampled_from(FITS),
+    side=st.integers(1, 5),
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_picture_gets_a_shape_of_the_fit(how, side, height, width, seed):
+    fit = PictureFit(how, 4 * side, 4 * side, 4)
+    shape = fit.shape(height, width)
+    assert shape in fit.shapes
+    assert all(length % 4 == 0 for length in shape)
+    reduced = fit.reduce(picture(height, width, seed))
+    assert reduced.nbytes <= 3 * height * width
+    for rng in (None, np.random.default_rng(seed)):
+        window = fit.window(reduced, shape, rng)
+        assert (window.shape, window.dtype) == ((*shape, 3), np.uint8)
+
+
+def test_a_crop_is_a_window_of_the_picture_itself():
+    whole = picture(20, 30)
+    fit = PictureFit("crop", 8, 12, 4)
+    places = set()
+    for seed in range(40):
+        window = fit.window(fit.reduce(whole), (8, 12), np.random.default_rng(seed))
+        (place,) = [
+            (top, left)
+            for top in range(13)
+            for left in range(19)
+            if np.array_equal(whole[top : top + 8, left : left + 12], window)
+        ]
+        places.add(place)
+    assert len(places) > 30
+    assert np.array_equal(fit.window(whole, (8, 12), None), whole[6:14, 9:21])
+    corners = PictureFit("crop", 19, 29, 1)
+    found = {
+        corners.window(whole, (19, 29), np.random.default_rng(seed)).tobytes() for seed in range(60)
+    }
+    assert len(found) == 4  # every place, the last ones too
+
+
+def test_resizing_scales_the_shorter_side_without_aliases():
+    stripes = np.zeros((64, 128, 3), np.uint8)
+    stripes[:, ::2] = 255  # finer than the smaller picture can show: an even grey
+    fit = PictureFit("resize", 16, 16, 4)
+    reduced = fit.reduce(stripes)
+    assert reduced.shape == (16, 32, 3)
+    assert np.abs(reduced[:, 4:-4].astype(int) - 127).max() <= 3
+    small = np.full((4, 8, 3), 90, np.uint8)
+    assert fit.reduce(small) is small
+    assert np.array_equal(fit.window(small, (16, 16), None), np.full((16, 16, 3), 90, np.uint8))
+
+
+def test_buckets_have_the_area_of_the_size_and_shapes_near_the_pictures():
+    fit = PictureFit("bucket", 96, 96, 8)
+    assert fit.shapes == [
+        (64, 136),
+        (80, 112),
+        (80, 120),
+        (96, 96),
+        (112, 80),
+        (120, 80),
+        (136, 64),
+    ]
+    assert fit.shape(500, 500) == (96, 96)
+    assert fit.shape(300, 400) == (80, 112)
+    assert fit.shape(1, 100) == (64, 136)
+
+
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    batch_size=st.integers(1, 5),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_batches_of_buckets_are_of_one_bucket_and_leave_nothing_out(counts, batch_size, seed):
+    numbers = iter(range(sum(counts)))
+    items = {(n, n): [next(numbers) for _ in range(count)] for n, count in enumerate(counts)}
+    of = {number: bucket for bucket, some in items.items() for number in some}
+    steps = sum(-(-count // batch_size) for count in counts)
+    buckets = Buckets(items, batch_size)
+    epochs = []
+    for epoch in range(2):
+        batches = [buckets.indices(seed, epoch * steps + step) for step in range(steps)]
+        assert all(len(batch) == batch_size for batch in batches)
+        assert all(len({of[int(number)] for number in batch}) == 1 for batch in batches)
+        assert {int(number) for batch in batches for number in batch} == set(of)
+        epochs.append(batches)
+    again = Buckets(items, batch_size)  # from anywhere, in any order
+    for step in reversed(range(2 * steps)):
+        assert np.array_equal(again.indices(seed, step), epochs[step // steps][step % steps])
+
+
+def test_processes_share_a_batch(mixed):
+    for fit in FITS:
+        data = Pictures(run(mixed, fit=fit), print).data
+        for step in range(4):
+            whole = data.batch(step, 0, 1)
+            assert np.array_equal(whole[1::2], data.batch(step, 1, 2))
+
+
+def test_memory_is_bounded_and_changes_nothing(tmp_path):
+    pixels = picture(200, 300)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    sample = Sample(Where(str(tmp_path / "large.png")), pixels)
+    stores = [PictureStore(PictureFit("crop", 16, 16, 4), budget) for budget in (10**6, 180_001)]
+    for store in stores:
+        for _ in range(3):
+            store.add(sample)
+    assert [store.held for store in stores] == [3, 1]
+    for number in range(3):
+        windows = [store.window(number, np.random.default_rng(number)) for store in stores]
+        assert np.array_equal(*windows)
+    resized = PictureStore(PictureFit("resize", 16, 16, 4), 10**6)
+    resized.add(sample)
+    assert resized._left == 10**6 - 16 * 24 * 3  # what is held is what is used
+    (tmp_path / "large.png").write_bytes(b"changed")
+    with pytest.raises(ValueError, match="it could be read before, and has changed since"):
+        stores[1].window(2, None)
+
+
+def test_pictures_in_a_shard_are_read_again_where_they_lie(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for number, size in enumerate(SIZES):
+            stream = io.BytesIO()
+            Image.fromarray(picture(*size, seed=number)).save(stream, "PNG")
+            member = tarfile.TarInfo(f"{number}.0.png")
+            member.size = stream.tell()
+            stream.seek(0)
+            archive.addfile(member, stream)
+    fit = PictureFit("crop", 4, 4, 4)
+    held, anew = (load_store((str(tmp_path),), 99, fit, budget, 0, print) for budget in (10**9, 0))
+    assert (held.held, anew.held) == (len(SIZES), 0)
+    for number in range(len(SIZES)):
+        assert np.array_equal(held.window(number, None), anew.window(number, None))
+
+
+def test_without_a_size_pictures_of_one_size_are_whole_and_others_fitted(tmp_path, mixed, capsys):
+    said = []
+    folder = tmp_path / "one"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(picture(10, 12, number)).save(folder / f"{number}.png")
+    data = Pictures(run(folder, size=None), said.append).data
+    assert data.store.fit.shapes == [(8, 12)]
+    assert said == ["the pictures are 12x10 pixels: windows of 12x8, multiples of 4, are cut out of"
+                    " them"]  # fmt: skip
+    said.clear()
+    data = Pictures(run(mixed, size=None, fit="resize"), said.append).data
+    assert data.store.fit == PictureFit("resize", 256, 256, 4)
+    assert said[0].startswith(f"the picture {mixed}/1.png is 9x40 pixels, the first 12x8: pictures")
+    assert "made to fit 256x256 (resize)" in said[0]
+
+
+# What is broken.
+
+
+def spoiled(folder, mixed, broken):
+    folder.mkdir()
+    for path in mixed.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    for number in range(broken):
+        (folder / f"bad{number}.png").write_bytes(b"no picture")
+    return folder
+
+
+def test_broken_pictures_are_skipped_named_counted_and_limited(tmp_path, mixed, capsys):
+    folder = spoiled(tmp_path / "data", mixed, 2)
+    train(run(folder, tmp_path / "out", max_broken=2, steps=1))
+    said = capsys.readouterr().err
+    assert f"skipped: {folder}/bad0.png: " in said
+    assert f"skipped: {folder}/bad1.png: " in said
+    assert f"2 of {len(SIZES) + 2} pictures are broken and skipped" in said
+    train(run(mixed, tmp_path / "sound", steps=1))
+    one, other = (load_file(tmp_path / name / "tokenizer" / "model.safetensors")
+                  for name in ("out", "sound"))  # fmt: skip
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(ValueError, match=r"bad1\.png.*2 are broken, at most 1 may be"):
+        train(run(folder, tmp_path / "no", max_broken=1))
+    with pytest.raises(ValueError, match=r"bad1\.png.*2 are broken, at most 1 may be"):
+        train(run(mixed, tmp_path / "no", heldout=(str(folder),), max_broken=1))
+
+
+def test_nothing_that_can_be_used_is_said_with_the_reason(tmp_path):
+    (tmp_path / "bad").mkdir()
+    for number in range(3):
+        (tmp_path / "bad" / f"{number}.png").write_bytes(b"no picture")
+    with pytest.raises(
+        ValueError, match=r"can be used: all 3 were skipped, 3 of them like .*0\.png: .*readable"
+    ):
+        train(run(tmp_path / "bad", tmp_path / "out"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no pictures in .*empty: expected files of their kinds"):
+        train(run(tmp_path / "empty", tmp_path / "out"))
+
+
+def test_a_sample_whose_bytes_have_changed_is_skipped_by_its_key(tmp_path, capsys):
+    """A picture stored as it is: one changed bit of it is a picture, too."""
+    shard, ends = tmp_path / "x.tar", []
+    with tarfile.open(shard, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for number in range(6):
+            stream = io.BytesIO()
+            Image.fromarray(picture(16, 16, number)).save(stream, "BMP")
+            member = tarfile.TarInfo(f"k{number}.0.bmp")
+            member.size = stream.tell()
+            stream.seek(0)
+            archive.addfile(member, stream)
+            ends.append(archive.offset)
+    _, sums = make_sums(shard, [f"k{number}" for number in range(6)], ends)
+    sums_path(shard).write_bytes(sums)
+    data = bytearray(shard.read_bytes())
+    data[ends[2] + 512 + 300] ^= 4
+    shard.write_bytes(data)
+    train(run(shard, tmp_path / "out", steps=1))
+    said = capsys.readouterr().err
+    assert f"skipped: shard {shard}, sample 'k3'" in said
+    assert "its bytes have changed since they were written (checksum)" in said
+    assert "1 of 6 pictures are broken and skipped" in said
+    sums_path(shard).write_bytes(sums[:-3])
+    with pytest.raises(ValueError, match=r"x\.tar\.sums is damaged"):
+        train(run(shard, tmp_path / "no"))
+
+
+def test_sounds_that_are_broken_or_short_are_counted(tmp_path):
+    for number, samples in enumerate((300, 4000, 9000)):
+        tone = 9000 * np.sin(np.arange(samples) * 0.1)
+        soundfile.write(tmp_path / f"{number}.flac", tone.astype(np.int16), 16_000)
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    audio = {
+        "hop": 64, "quantizer": {"levels": [4, 4], "depth": 2}, "num_mels": 8, "encoder_width": 8,
+        "encoder_depth": 1, "decoder_width": 8, "decoder_depths": [1, 0],
+    }  # fmt: skip
+    said = []
+    config = run(tmp_path, modality="audio", tokenizer=audio, crop=8, heldout=(str(tmp_path),))
+    data = Recordings(config, said.append)
+    assert len(data.recordings) == len(data.held) == 3
+    assert [line for line in said if line.startswith("skipped: ")]
+    assert said.count("1 of 4 recordings are broken and skipped") == 2
+    assert (
+        said[-1]
+        == "1 of 3 recordings are shorter than a crop of 0.03 s and are followed by silence"
+    )
+    target = data._crops(3, 0, 1)
+    assert target.shape == (4, 512)
+    assert torch.equal(target[1::2], data._crops(3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"fit": "squeeze"}, "fit is 'squeeze', expected one of crop, resize, bucket"),
+        ({"size": 0}, "size is 0, expected 1 to 8192 pixels a side"),
+        ({"size": [16, -4]}, "expected 1 to 8192 pixels a side"),
+        ({"max_broken": -1}, "max_broken is -1, expected 0 or more"),
+        ({"save_minutes": -0.5}, "save_minutes is -0.5, expected 0 or more"),
+        ({"steps": 0}, "steps is 0, expected at least 1"),
+        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path, changes, reason):
+    import yaml
+
+    entries = {
+        "modality": "image", "output": "x", "data": ["a"], "heldout": [], "tokenizer": SETTINGS,
+        "steps": 3, "batch_size": 2, "learning_rate": 0.002, "size": [8, 12], "fit": "resize",
+    }  # fmt: skip
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(entries))
+    assert load_config(path).size == (8, 12)
+    path.write_text(yaml.safe_dump({**entries, **changes}))
+    with pytest.raises(ValueError, match=reason):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"size": 18}, r"size is 18x18 \(height, width\), expected multiples of 4 pixels"),
+        ({"size": (16, 20), "fit": "bucket"}, "`fit: bucket` has shapes of its own"),
+    ],
+)
+def test_sizes_that_do_not_go_with_the_tokenizer_are_refused(mixed, tmp_path, changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        train(run(mixed, tmp_path, **changes))

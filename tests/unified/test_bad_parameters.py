@@ -1,0 +1,304 @@
+"""Parameters x bad values: each is accepted where it is right, or refused by one ValueError that
+names the parameter, the value and what was expected.
+
+A new parameter of Python joins by a line in `PARAMETERS`, one of the command line in `OPTIONS`.
+"""
+
+import inspect
+import warnings
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from unified.choice import Guidance, SpanSampling
+from unified.limits import Limits
+from unified.requests import CodedSlot, Request, Sampling
+from unified_data.document import Audio, Document, Slot, Text
+
+VALUES = {
+    "None": None,
+    "text": "much",
+    "empty text": "",
+    "number as text": "3",
+    "bytes": b"3",
+    "1e-45": 1e-45,
+    "1e-50": 1e-50,
+    "10^19": 10**19,
+    "10^400": 10**400,
+    "10^5000": 10**5000,
+    "1e300": 1e300,
+    "NaN": float("nan"),
+    "inf": float("inf"),
+    "-inf": -float("inf"),
+    "NaN of numpy": np.float32("nan"),
+    "True": True,
+    "True of numpy": np.bool_(True),
+    "-1": -1,
+    "-1 of numpy": np.int64(-1),
+    "-0.5": -0.5,
+    "half": np.float32(0.5),
+    "3": 3,
+    "3 of numpy": np.int64(3),
+    "3 of uint8": np.uint8(3),
+    "3.0": 3.0,
+    "complex": 1j,
+    "list": [1],
+    "nested list": [[[3]]],
+    "list of NaN": [float("nan"), 2],
+    "list of texts": ["text"],
+    "tuple": (2, 3),
+    "array": np.array([2, 3]),
+    "array of one": np.array(3),
+    "dict": {},
+    "set": {3},
+    "object": object(),
+    "class": int,
+    "function": len,
+}
+# What is right, by the names above.
+WHOLE = {"3", "3 of numpy", "3 of uint8"}
+POSITIVE = WHOLE | {"3.0", "half"}
+FLAG = {"True", "True of numpy"}
+PAIR = {"tuple", "array"}
+TEXTS = {"list of texts"}
+NONE = {"None"}
+
+DOCUMENT = Document((Text("a cat", "prompt"), Slot("text", role="response")))
+LEAST = Sampling(max_text_ids=1)
+
+
+def sampling(name):
+    return lambda value: SpanSampling(**{"temperature": 1.0, name: value})
+
+
+def of(cls, name, **others):
+    return lambda value: cls(**{**others, name: value})
+
+
+# (as it is called in messages, what takes it, which values are right)
+PARAMETERS = {
+    "SpanSampling.temperature": (sampling("temperature"), POSITIVE),
+    "SpanSampling.top_k": (sampling("top_k"), WHOLE | NONE),
+    "SpanSampling.top_p": (sampling("top_p"), {"1e-45", "1e-50", "half"}),
+    "SpanSampling.min_p": (sampling("min_p"), {"1e-45", "1e-50", "half"}),
+    "SpanSampling.repetition_penalty": (sampling("repetition_penalty"), POSITIVE),
+    "SpanSampling.guidance": (sampling("guidance"), set()),
+    "SpanSampling.drafts": (sampling("drafts"), WHOLE),
+    "Guidance.scale": (of(Guidance, "scale"), POSITIVE | {"1e-45", "1e-50"}),
+    "Guidance.image_scale": (of(Guidance, "image_scale"), POSITIVE | {"1e-45", "1e-50"}),
+    "Guidance.formula": (of(Guidance, "formula"), set()),
+    "Sampling.text": (of(Sampling, "text"), set()),
+    "Sampling.image": (of(Sampling, "image"), set()),
+    "Sampling.audio": (of(Sampling, "audio"), set()),
+    "Sampling.spans": (of(Sampling, "spans"), {"dict"}),
+    "Sampling.max_ids": (of(Sampling, "max_ids"), WHOLE | NONE),
+    "Sampling.max_audio_frames": (of(Sampling, "max_audio_frames"), WHOLE | NONE),
+    "Sampling.max_text_ids": (of(Sampling, "max_text_ids"), WHOLE | NONE),
+    "Sampling.max_repeats": (of(Sampling, "max_repeats"), WHOLE),
+    "Sampling.stop": (of(Sampling, "stop"), TEXTS),
+    "Sampling.max_rows": (of(Sampling, "max_rows"), WHOLE),
+    "Limits.max_ids": (of(Limits, "max_ids"), WHOLE | NONE),
+    "Limits.num_images": (of(Limits, "num_images"), WHOLE | NONE),
+    "Limits.num_audios": (of(Limits, "num_audios"), WHOLE | NONE),
+    "Limits.allow": (of(Limits, "allow"), TEXTS),
+    "Limits.image_grid": (of(Limits, "image_grid"), PAIR | NONE),
+    "Limits.min_audio_frames": (of(Limits, "min_audio_frames"), WHOLE),
+    "Limits.max_audio_frames": (of(Limits, "max_audio_frames"), WHOLE | NONE),
+    "Limits.roles": (of(Limits, "roles"), FLAG),
+    "Limits.single": (of(Limits, "single"), FLAG),
+    "Limits.stop": (of(Limits, "stop", single=True, allow=("text",)), WHOLE | NONE),
+    "Request.seed": (of(Request, "seed", segments=(CodedSlot("text"),)), WHOLE),
+    "Slot.height": (of(Slot, "height", modality="image", width=3), WHOLE),
+    "Slot.width": (of(Slot, "width", modality="image", height=3), WHOLE),
+    "Slot.num_images": (of(Slot, "num_images", modality="any"), WHOLE | NONE),
+    "Slot.num_audios": (of(Slot, "num_audios", modality="any"), WHOLE | NONE),
+    "Slot.modality": (of(Slot, "modality"), set()),
+    "Slot.role": (of(Slot, "role", modality="any"), NONE),
+    "Slot.loss": (of(Slot, "loss", modality="any"), POSITIVE | {"1e-45", "1e-50"}),
+}  # fmt: skip
+MODEL = {
+    "generate.document": (lambda m, v: m.generate(v, sampling=LEAST), set()),
+    "generate.n": (lambda m, v: m.generate(DOCUMENT, n=v, sampling=LEAST), WHOLE),
+    "generate.seed": (lambda m, v: m.generate(DOCUMENT, seed=v, sampling=LEAST), WHOLE),
+    "generate.sampling": (lambda m, v: m.generate(DOCUMENT, sampling=v), NONE),
+    "sample.n": (lambda m, v: m.sample(DOCUMENT, n=v, sampling=LEAST), WHOLE),
+    "stream.documents": (lambda m, v: list(m.stream(v)), set()),
+    "stream.documents[0]": (lambda m, v: list(m.stream([v])), set()),
+    "stream.seeds": (lambda m, v: list(m.stream([DOCUMENT], LEAST, v)), NONE | {"list"}),
+    "stream.seeds[0]": (lambda m, v: list(m.stream([DOCUMENT], LEAST, [v])), WHOLE),
+    "stream.sampling": (lambda m, v: list(m.stream([DOCUMENT], v)), NONE),
+    "stream.sampling[0]": (lambda m, v: list(m.stream([DOCUMENT], [v])), set()),
+    "stream.negative": (
+        lambda m, v: list(m.stream([DOCUMENT], LEAST, negative=v)),
+        NONE | {"text", "empty text", "number as text"},
+    ),
+    "draw.text": (lambda m, v: m.draw(v), set()),
+    "draw.n": (lambda m, v: m.draw("a cat", n=v), WHOLE),
+    "draw.seed": (lambda m, v: m.draw("a cat", seed=v), WHOLE),
+    "speak.text": (lambda m, v: m.speak(v, sampling=Sampling(max_audio_frames=1)),
+                   {"text", "number as text"}),
+    "speak.voice": (lambda m, v: m.speak("a cat", v), set()),
+    "describe.question": (
+        lambda m, v: m.describe(np.zeros((96, 96, 3), np.uint8), v, sampling=LEAST),
+        NONE | {"text", "number as text"},
+    ),
+    "describe.pixels": (lambda m, v: m.describe(v), set()),
+    "listen.rate": (lambda m, v: m.listen(np.zeros(9, np.float32), v), set()),
+    "listen.waveform": (lambda m, v: m.listen(v, 16_000), set()),
+    "write.prompt": (lambda m, v: m.write(v), set()),
+    "write.images": (lambda m, v: m.write("The cat. Its looks", v, audio=False),
+                     WHOLE | NONE),
+    "write.audio": (lambda m, v: m.write("The cat. Its looks", 0, v), FLAG),
+    "write.seed": (lambda m, v: m.write("The cat. Its looks", 0, False, v), WHOLE),
+    "use_diffusion.steps": (lambda m, v: m.use_diffusion(steps=v), WHOLE),
+    "use_diffusion.scale": (lambda m, v: m.use_diffusion(scale=v), set()),
+    "use_diffusion.seed": (lambda m, v: m.use_diffusion(seed=v), WHOLE),
+}  # fmt: skip
+
+
+# Texts of which the refusal says something else: a subject that is not known, no voice.
+TOLD_OTHERWISE = {"draw.text", "write.prompt", "speak.voice"}
+
+
+def check(name, value, right, call):
+    word = name.rpartition(".")[2]
+    if right:
+        call()
+        return
+    with pytest.raises(ValueError, match=r".") as refused:
+        call()
+    message = str(refused.value)
+    if name in TOLD_OTHERWISE and isinstance(value, str):
+        return
+    assert word in message
+    assert "\n" not in message
+    assert len(message) < 300
+    assert "expected" in message or "empty" in message
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_right_or_refused_by_name(name, value):
+    call, right = PARAMETERS[name]
+    check(name, VALUES[value], value in right, lambda: call(VALUES[value]))
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_what_numpy_gives_becomes_a_plain_number(name):
+    """So that it can be written as JSON, hashed and compared."""
+    call, right = PARAMETERS[name]
+    for value in right & {"3 of numpy", "half", "True of numpy", "3 of uint8"}:
+        stored = getattr(call(VALUES[value]), name.rpartition(".")[2])
+        assert type(stored) in (int, float, bool)
+
+
+@pytest.mark.parametrize("cls", [SpanSampling, Guidance, Sampling, Limits])
+def test_every_field_is_in_the_matrix(cls):
+    assert {f"{cls.__name__}.{field.name}" for field in fields(cls)} <= PARAMETERS.keys()
+
+
+def test_every_seed_and_number_of_a_model_is_in_the_matrix():
+    from unified.model import UnifiedModel
+
+    verbs = ("generate", "stream", "draw", "speak", "describe", "listen", "write", "use_diffusion")
+    for verb in verbs:
+        for parameter in inspect.signature(getattr(UnifiedModel, verb)).parameters:
+            if parameter in ("n", "seed", "seeds", "steps", "scale", "images", "audio", "rate"):
+                # The seeds of all but three verbs go through `generate`.
+                shared = parameter == "seed" and verb in ("speak", "describe", "listen")
+                assert shared or f"{verb}.{parameter}" in MODEL
+
+
+@pytest.fixture(scope="module")
+def model(cli_model):
+    from unified.model import UnifiedModel
+
+    return UnifiedModel.from_pretrained(cli_model)
+
+
+@pytest.mark.parametrize("name", MODEL)
+def test_what_a_model_is_asked_is_right_or_refused_by_name(model, name):
+    call, right = MODEL[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for value in VALUES:
+            check(name, VALUES[value], value in right, lambda v=value: call(model, VALUES[v]))
+
+
+def test_documents_take_numbers_of_numpy():
+    sound = Audio(np.zeros((1, 5), np.float32), np.int64(16_000))
+    assert type(sound.sample_rate) is int
+
+
+SAMPLING_FILES = {
+    "image.temperature": {"image": {"temperature": "hot"}},
+    "text.top_k": {"text": {"top_k": [3]}},
+    "image.guidance.scale": {"image": {"guidance": {"scale": float("nan")}}},
+    "image.guidance": {"image": {"guidance": 3}},
+    "image": {"image": "warm"},
+    "spans": {"spans": [1]},
+    "max_ids": {"max_ids": 10**19},
+    "max_text_ids": {"max_text_ids": "all"},
+    "max_repeats": {"max_repeats": 1},
+    "stop": {"stop": [3]},
+    "sampling": ["text"],
+}
+
+
+@pytest.mark.parametrize("name", SAMPLING_FILES)
+def test_parameters_of_a_models_file_are_refused_with_their_path(name):
+    with pytest.raises(ValueError, match=name.rpartition(".")[2]) as refused:
+        Sampling.from_json(SAMPLING_FILES[name])
+    assert str(refused.value).startswith("sampling")
+    assert "\n" not in str(refused.value)
+
+
+WORDS = ("", "much", "1e-45", "1e-50", "10000000000000000000", "1" + "0" * 400, "nan", "inf",
+         "-inf", "-1", "0.5", "True", "None", "[1]", "1_0", "٣", "\x1b[31m")  # fmt: skip
+# (command, option, which words are right)
+OPTIONS = [
+    (("draw", "a cat", "-o", "{out}.png"), "--seed", {"1_0", "٣"}),
+    (("draw", "a cat", "-o", "{out}.png"), "-n", {"1_0", "٣"}),
+    (("draw", "a cat", "-o", "{out}.png", "--decoder", "diffusion"), "--steps", {"1_0", "٣"}),
+    (("describe", "{picture}"), "--seed", {"1_0", "٣"}),
+    (("describe", "{picture}"), "--max-text-ids", {"1_0", "٣"}),
+    (("describe", "{picture}"), "--max-repeats", {"1_0", "٣"}),
+    (("speak", "A cat.", "-o", "{out}.wav"), "--seed", {"1_0", "٣"}),
+    (("write", "The cat. Its looks", "-o", "{out}.html", "--no-audio"), "--images", {"٣"}),
+    (("write", "The cat. Its looks", "-o", "{out}.html", "--no-audio"), "--seed", {"1_0", "٣"}),
+    (("sample", "{document}", "-o", "{out}.json"), "-n", {"1_0", "٣"}),
+    (("sample", "{document}", "-o", "{out}.json"), "--max-text-ids", {"1_0", "٣"}),
+    (("data", "build", "pocket", "-o", "{out}"), "--seed", None),
+    (("data", "build", "pocket", "-o", "{out}"), "--scale", None),
+    (("data", "build", "pocket", "-o", "{out}"), "--workers", None),
+    (("data", "show", "{out}", "-o", "{out}.html"), "-n", None),
+    (("data", "show", "{out}", "-o", "{out}.html"), "--seed", None),
+    (("plan", "{out}.yaml"), "--share", None),
+    (("plan", "{out}.yaml"), "--devices", None),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "right"), OPTIONS, ids=lambda x: str(x)[:40])
+def test_options_are_right_or_refused_by_name(unified, picture, tmp_path, command, option, right):
+    """Exit 2 and one line with the option; where None is right, only what no number is is tried."""
+    document = tmp_path / "slots.json"
+    document.write_text('{"segments": [{"type": "slot", "modality": "text"}]}')
+    own = () if right is None else None
+    for at, word in enumerate(WORDS):
+        places = {"out": tmp_path / f"out{at}", "picture": picture, "document": document}
+        arguments = [part.format(**places) for part in command] + [f"{option}={word}"]
+        if option == "-n":
+            arguments[-1:] = ["-n", word]
+        if right is None and word in ("1_0", "٣", "0.5"):
+            continue
+        code, out, err = unified(*arguments) if own is None else unified(*arguments, on=None)
+        if right and word in right:
+            assert code == 0, (word, err)
+            continue
+        assert code == 2, (word, err)
+        assert out == ""
+        assert "Traceback" not in err
+        assert option in err, (word, err)
+        assert "\x1b" not in err
+        assert not (tmp_path / f"out{at}").exists()
