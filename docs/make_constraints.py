@@ -1,4 +1,4 @@
-"""Write constraints.txt and constraints-oldest.txt anew: `make constraints`, or with the path of uv.
+"""Write constraints.txt and constraints-oldest.txt anew: `make constraints`, or with uv's path.
 
 constraints.txt has every package, direct or not, of all extras, on every system and version of
 Python, at its newest version; constraints-oldest.txt has the direct ones at the lowest version of

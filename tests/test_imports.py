@@ -23,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "grammar": {"format_reader", "format_spec", "coded", "limits", "span_stages",
                 "span_program", "span_state", "grammar_state", "grammar", "grammar_export",
                 "grammar_page"},
-    "sequence": {"text_kinds", "text", "chat_template", "chat_format", "sequence"},
+    "sequence": {"text_kinds", "text", "chat_child", "chat_template", "chat_format", "sequence"},
     "feeding": {"feeding"},
     "sampling": {"slim_config", "kernel_cache", "instructions", "team", "tiles", "attention",
                  "kernels", "decoder", "generic_decoder", "checkpoint", "choice", "stops", "loops",

@@ -7,14 +7,16 @@ shows the traceback, and all that libraries warn of.
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from unified_base.quiet import hush, our_warnings_alone
+from unified_base.terminal import escape_what_cannot_be_written, tell
 
 DEBUG = "--debug"
 
@@ -30,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         from unified.cli import app
 
         with others:
-            app(rest, prog_name="unified")
+            code = app(rest, prog_name="unified", standalone_mode=False)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if code == 130:
@@ -40,6 +42,8 @@ def run(arguments: Sequence[str]) -> int:
         _say("interrupted")
         return 130
     except Exception as error:
+        if hasattr(error, "format_message"):  # of the command line's parser
+            return _misused(error)
         if debug:
             raise
         from unified.installation import misfit
@@ -56,7 +60,17 @@ def run(arguments: Sequence[str]) -> int:
             f"{DEBUG} shows the traceback"
         )
         return 1
-    return 0
+    if code == 130:  # what the parser makes of Ctrl-C
+        _say("interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _misused(error: Any) -> int:
+    """Say what is wrong with a command line, as its parser does; the exit code."""
+    text = io.StringIO()
+    error.show(file=text)
+    tell(text.getvalue(), end="")
+    return int(error.exit_code)
 
 
 def _one_line(error: BaseException) -> str:
@@ -67,8 +81,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.flush()
-    print(text, file=sys.stderr)
+    tell(text)
 
 
 def _note(text: str) -> None:
@@ -84,6 +97,7 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores SIGHUP
             signal.signal(number, _terminate)
+    escape_what_cannot_be_written()
     if DEBUG not in sys.argv:
         hush()
     sys.exit(run(sys.argv[1:]))

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from unified_base.text import shown
+
 TEXT, MARKERS, SIZE = "text", "markers", "size"
 
 Ranges = tuple[tuple[int, int], ...]
@@ -69,7 +71,8 @@ class Block:
         for name, entries in (("symbols", self.symbols), ("ids", self.table)):
             if entries is not None and not len(entries) == len(set(entries)) == self.size:
                 raise ValueError(
-                    f"block '{self.name}' needs {self.size} distinct {name}, found {list(entries)}"
+                    f"block '{self.name}' needs {self.size} distinct {name}, found"
+                    f" {shown(list(entries))}"
                 )
         if self.table is not None and self.start != min(self.table):
             raise ValueError(
@@ -96,6 +99,11 @@ _KINDS = {
 }
 
 
+MOST_IDS = 1 << 26
+"""Ids that a vocabulary of a stranger's may have."""
+_MOST = {"start": MOST_IDS, "size": MOST_IDS, "level": 4096}
+
+
 def read_blocks(entries: Any) -> tuple[Block, ...]:
     """The blocks of a vocabulary's JSON; ValueError for unknown, missing or mistyped entries."""
     if not isinstance(entries, list):
@@ -107,9 +115,19 @@ def read_blocks(entries: Any) -> tuple[Block, ...]:
         for key, value in fields.items():
             if key not in _KINDS or type(value) is not _KINDS[key]:
                 raise ValueError(
-                    f"block {number} of the vocabulary has {key}: {value!r}; expected only "
-                    + ", ".join(f"{k} ({kind.__name__})" for k, kind in _KINDS.items())
+                    f"block {number} of the vocabulary has {shown(key)}: {shown(value)}; expected"
+                    " only " + ", ".join(f"{k} ({kind.__name__})" for k, kind in _KINDS.items())
                 )
+        for key, most in _MOST.items():
+            if not 0 <= fields.get(key, 0) <= most:
+                raise ValueError(
+                    f"block {number} of the vocabulary has {key}: {shown(fields[key])}, expected 0"
+                    f" to {most:,}"
+                )
+        if not 0 < len(fields["name"]) <= 256:
+            raise ValueError(f"block {number} of the vocabulary has name: {shown(fields['name'])}")
+        if not all(type(id) is int and 0 <= id <= MOST_IDS for id in fields.get("table", ())):
+            raise ValueError(f"block {number} of the vocabulary has ids outside 0 to {MOST_IDS:,}")
         for key, kind in (("symbols", str), ("table", int)):
             if not all(type(entry) is kind for entry in fields.get(key, ())):
                 raise ValueError(

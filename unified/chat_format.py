@@ -35,6 +35,7 @@ from unified.chat_template import ChatTemplate, refused
 from unified.format_reader import parse_format, write_format
 from unified.format_spec import Format, load_format
 from unified.text import TextTokenizer
+from unified_base.text import shown as quote
 
 __all__ = ["ChatFormat", "chat_format"]
 
@@ -143,12 +144,12 @@ def _around(template: ChatTemplate, contents: tuple[str, ...]) -> list[tuple[int
     found, stop = [], 0
     for said in contents:
         if whole.count(said.encode()) != 1:
-            raise refused(f"the message {said!r} does not come back once, as it was said")
+            raise refused(f"the message {quote(said)} does not come back once, as it was said")
         at = whole.index(said.encode())
         if at not in starts or at + len(said) not in starts:
             raise refused(
-                f"the message {said!r} shares a token with what is written before or after it, in"
-                f" {template.show(ids)}"
+                f"the message {quote(said)} shares a token with what is written before or after"
+                f" it, in {template.show(ids)}"
             )
         found.append(ids[stop : starts[at]])
         stop = starts[at + len(said)]
@@ -181,8 +182,8 @@ def _verify(template: ChatTemplate, layout: _Layout) -> tuple[str, ...]:
         if shown == ours:
             raise refused(f"a message shares a token with what is written before it, in {shown}")
         raise refused(
-            f"it lays out the messages {list(contents)} as {shown}, which is not what it does with"
-            f" others: {ours}"
+            f"it lays out the messages {quote(list(contents), 200)} as {shown}, which is not what"
+            f" it does with others: {ours}"
         )
     if any(same(contents) is not None for contents in _SPACED):
         notes.append(

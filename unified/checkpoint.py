@@ -2,75 +2,77 @@
 
 from __future__ import annotations
 
-import json
+import copy
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, deserialize
 
 from unified.decoder import Decoder, SlimDecoder, Weight
 from unified.slim_config import SlimConfig
+from unified_base import structured
+from unified_base.foreign import foreign
+from unified_base.model_config import check_model_config
+from unified_base.safetensors_files import Tensor, check_weights, read_tensor, weight_headers
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ValueError when the file is missing, unreadable or something else."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path.parent} has no {path.name}: it is no model directory") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}, expected an object")
+    if not os.path.lexists(path):
+        raise ValueError(f"{path.parent} has no {path.name}: it is no model directory")
+    # Python's JSON has infinity, and some configurations do.
+    found: dict[str, Any] = structured.read_json(path, constants=True)
     return found
 
 
+def read_config(directory: Path) -> dict[str, Any]:
+    """A checkpoint's config.json, in bounds (`unified_base.model_config`). ValueError otherwise."""
+    path = directory / "config.json"
+    config = read_json(path)
+    check_model_config(config, str(path))
+    return config
+
+
 def read_weights(
-    directory: Path, wanted: Callable[[str], bool] = lambda name: True
+    directory: Path,
+    wanted: Callable[[str], bool] = lambda name: True,
+    check: Callable[[Mapping[str, Any]], None] = lambda shapes: None,
 ) -> dict[str, Weight]:
     """Every tensor of model.safetensors, or of the shards its index names.
 
     bfloat16 comes as `Weight` has it, all else as float32. wanted: by a tensor's name; the others
-    are passed over.
+    are passed over. check: is called with what has a `shape` for each tensor, before any is read.
 
-    Raises ValueError when a file is missing, truncated, not safetensors, or holds other than
-    float32, float16 or bfloat16 tensors.
+    Raises ValueError when a file is missing, truncated, not safetensors, outside the folder, or
+    holds other than float32, float16 or bfloat16 tensors.
     """
-    index = directory / "model.safetensors.index.json"
-    files = ["model.safetensors"]
-    if index.exists():
-        files = sorted(set(read_json(index).get("weight_map", {}).values()))
-    weights: dict[str, Weight] = {}
-    for name in files:
-        path = directory / name
-        try:
-            tensors = deserialize(path.read_bytes())
-        except FileNotFoundError:
-            raise ValueError(f"{directory} has no {name}: the checkpoint is incomplete") from None
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{path} is not a whole safetensors file ({error}); copy or train it again"
-            ) from None
-        for key, tensor in tensors:
-            if not wanted(key):
-                continue
-            found = _numbers(tensor["data"], tensor["dtype"], f"{path}: {key}")
-            weights[key] = found.reshape(tensor["shape"])
-    return weights
+    headers = weight_headers(directory)
+    tensors = {
+        name: (path, tensor)
+        for path, header in headers.items()
+        for name, tensor in header.items()
+        if wanted(name)
+    }
+    check({name: tensor for name, (_, tensor) in tensors.items()})
+    return {
+        name: _numbers(path, tensor, f"{path}: {name}").reshape(tensor.shape)
+        for name, (path, tensor) in tensors.items()
+    }
 
 
-def _numbers(data: bytes, dtype: str, where: str) -> Weight:
-    if dtype == "F32":
+def _numbers(path: Path, tensor: Tensor, where: str) -> Weight:
+    if tensor.dtype not in ("F32", "BF16", "F16"):
+        raise ValueError(f"{where} has type {tensor.dtype}, expected F32, F16 or BF16")
+    data = read_tensor(path, tensor)
+    if tensor.dtype == "F32":
         return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
-    if dtype == "BF16":
+    if tensor.dtype == "BF16":
         return np.frombuffer(data, "<u2").astype(np.uint16, copy=False)
-    if dtype == "F16":
-        return np.frombuffer(data, "<f2").astype(np.float32)
-    raise ValueError(f"{where} has type {dtype}, expected F32, F16 or BF16")
+    return np.frombuffer(data, "<f2").astype(np.float32)
 
 
 def weights_of(hf: Any) -> dict[str, Weight]:
@@ -100,14 +102,16 @@ def decoder_of(hf: Any) -> Decoder:
 
 def load_decoder(directory: Path) -> Decoder:
     """The slim decoder where it covers the checkpoint, transformers behind its interface if not."""
-    config = read_json(directory / "config.json")
+    config = read_config(directory)
     if not SlimConfig.covers(config):
         from unified.generic_decoder import GenericDecoder
 
-        return GenericDecoder(load_hf(directory))
-    weights = read_weights(directory)
+        hf = load_hf(directory)
+        with foreign(f"checkpoint {directory} cannot be used"):
+            return GenericDecoder(hf)
     try:
-        return SlimDecoder(SlimConfig.from_hf(config), weights)
+        slim = SlimConfig.from_hf(config)
+        return SlimDecoder(slim, read_weights(directory, check=slim.check))
     except ValueError as error:
         raise ValueError(f"checkpoint {directory}: {error}") from None
 
@@ -121,20 +125,26 @@ def load_hf(directory: Path, kind: Any = None, dtype: str = "float32") -> Any:
     Raises ValueError for what is no causal LM of transformers, and for files missing, broken, or
     without some of the weights.
     """
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM
 
+    from unified_tokenizers.foreign_model import check_size, forget_kernels
+
     loader: Any = kind or AutoModelForCausalLM
-    try:
-        with no_progress_bars():
-            model, report = loader.from_pretrained(
-                directory, dtype=dtype, use_safetensors=True, local_files_only=True,
-                trust_remote_code=False, output_loading_info=True,
-            )  # fmt: skip
-    except (
-        SafetensorError, OSError, RuntimeError, ValueError, KeyError, StrictDataclassError
-    ) as error:  # fmt: skip
-        raise _unloadable(directory, error) from None
+    config = load_config(directory)
+    numbers = check_weights(directory, "model.safetensors")
+    if os.path.lexists(directory / "adapter_config.json"):
+        raise ValueError(
+            f"checkpoint {directory} has an adapter_config.json; merge the adapter into its model"
+        )
+    forget_kernels(config)
+    make = loader._from_config if kind else loader.from_config
+    where = f"checkpoint {directory} cannot be loaded"
+    check_size(lambda: make(copy.deepcopy(config)), numbers, where)
+    with _loading(directory), no_progress_bars():
+        model, report = loader.from_pretrained(
+            directory, config=config, dtype=dtype, use_safetensors=True, local_files_only=True,
+            trust_remote_code=False, output_loading_info=True,
+        )  # fmt: skip
     if missing := sorted(report["missing_keys"]):
         # transformers fills them with random numbers.
         lacks = f"checkpoint {directory} lacks {len(missing)} weights, such as {missing[0]}"
@@ -144,14 +154,14 @@ def load_hf(directory: Path, kind: Any = None, dtype: str = "float32") -> Any:
 
 def load_config(directory: Path) -> Any:
     """The config.json of a checkpoint as transformers has it. Raises ValueError where it cannot."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    read_json(directory / "config.json")
-    try:
+    read_config(directory)
+    for name in ("generation_config.json", "adapter_config.json"):
+        if os.path.lexists(directory / name):
+            read_json(directory / name)
+    with _loading(directory):
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
-        raise _unloadable(directory, error) from None
 
 
 @contextmanager
@@ -198,7 +208,11 @@ def _of_several_models(directory: Path) -> ValueError | None:
     )
 
 
-def _unloadable(directory: Path, error: Exception) -> ValueError:
-    summary = " ".join(str(error).split())[:300]
-    several = _of_several_models(directory)
-    return several or ValueError(f"checkpoint {directory} cannot be loaded: {summary}")
+@contextmanager
+def _loading(directory: Path) -> Iterator[None]:
+    """What a library raises over a checkpoint becomes one line."""
+    try:
+        with foreign(f"checkpoint {directory} cannot be loaded"):
+            yield
+    except ValueError as error:
+        raise _of_several_models(directory) or error from None

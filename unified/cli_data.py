@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unified.cli_terminal import AsJson, Seed, note, result
+from unified_base.terminal import say
 
 if TYPE_CHECKING:
     from unified_data.check import ReadCodes
@@ -102,7 +103,7 @@ def show(
     check_format(output, (".html",), "a page")
     shown = show_shards(shards, output, count, seed)
     note(f"{shown:,} samples")
-    print(output)
+    say(str(output))
 
 
 def _codes_reader(shards: Path) -> ReadCodes | None:
@@ -189,5 +190,4 @@ def _first(items: Any) -> list[Any]:
 
 
 def _shown(text: str) -> str:
-    # A terminal must not obey what a dataset holds: control characters are shown, not sent.
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return " ".join(text.split())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unified.cli_terminal import AsJson, ModelName, note, result
+from unified_base.terminal import say
 
 if TYPE_CHECKING:
     from unified.grammar import Grammar
@@ -22,14 +23,14 @@ def show(name: FormatName) -> None:
     from unified.format_spec import load_format
     from unified.grammar_page import page
 
-    print(page(load_format(name)))
+    say(page(load_format(name)))
 
 
 def formats() -> None:
     """The formats that come with the package."""
     from unified.format_spec import shipped_formats
 
-    print("\n".join(shipped_formats()))
+    say("\n".join(shipped_formats()))
 
 
 def check(
@@ -76,7 +77,7 @@ def export(
         raise ValueError(f"there is no export to {to!r}, expected llguidance")
     text = to_llguidance(_grammar(name, model), max_side)
     if output is None:
-        print(text, end="")
+        say(text, end="")
         return
     with atomic_path(output) as partial:
         partial.write_text(text, "utf-8")

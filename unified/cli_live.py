@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
+from unified_base.terminal import console as plain_console
+
 if TYPE_CHECKING:
     from unified.events import ImageRow
 
@@ -24,7 +26,7 @@ class LiveView:
     """A line of status, and the picture so far in half blocks, redrawn in place on stderr."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or plain_console(stderr=True)
         self._live: Live | None = None
         self._picture: Text | None = None
         self._next_look = 0.0

@@ -115,7 +115,7 @@ def describe(
     else:
         request = ask_document(image, [(ask, slot)])
     sampling = sampling_with(loaded, max_text_ids, max_repeats)
-    answer = _text(_sample(loaded, request, 1, seed, sampling)[0])
+    answer = _text(_sample(loaded, request, 1, seed, sampling, answers=True)[0])
     values = {"picture": str(picture), "question": ask, "text": answer}
     result(values, as_json, answer)
 
@@ -171,7 +171,7 @@ def listen(
         note(change)
     request = listen_document(Audio(waveform, target), Slot("text"))
     sampling = sampling_with(loaded, max_text_ids, max_repeats)
-    heard = _text(_sample(loaded, request, 1, seed, sampling)[0])
+    heard = _text(_sample(loaded, request, 1, seed, sampling, answers=True)[0])
     result({"sound": str(sound), "text": heard}, as_json, heard)
 
 
@@ -227,9 +227,9 @@ def inspect(
     if as_json:
         result(inspection.to_json(), True, "")
     else:
-        from rich.console import Console
+        from unified_base.terminal import console
 
-        print_inspection(inspection, Console(), every_id)
+        print_inspection(inspection, console(), every_id)
     if inspection.error:
         raise ValueError(f"{file} is no document of this model: {inspection.error}")
 
@@ -240,13 +240,14 @@ def _sample(
     number: int,
     seed: int,
     sampling: Sampling | None = None,
+    answers: bool = False,
 ) -> list[Document]:
-    """`number` samples with the seeds seed, seed + 1, ..."""
+    """`number` samples with the seeds seed, seed + 1, ... answers: see `Progress`."""
     from unified.parameters import seeds_from
     from unified_data.document import Slot
 
     pictures = sum(isinstance(s, Slot) and s.modality == "image" for s in request) * number
-    progress = Progress(number, pictures or None)
+    progress = Progress(number, pictures or None, answers)
     events = model.stream([request] * number, sampling, seeds_from(seed, number))
     return follow(events, progress)
 

@@ -23,19 +23,19 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last chec
 
 def subjects(model: ModelName = "pocket", as_json: AsJson = False) -> None:
     """What the model knows: name, kind and glyph of every subject."""
-    import json
-
     from unified.subjects import KnownSubjects, describe
+    from unified_base.terminal import as_json as as_json_text
+    from unified_base.terminal import say
 
     known = KnownSubjects.load(model_directory(model))
     if known is None:
         raise ValueError(f"model {model} does not say what it knows: it has no subjects.json")
     if as_json:
-        print(json.dumps([describe(subject) for subject in known.subjects], ensure_ascii=False))
+        say(as_json_text([describe(subject) for subject in known.subjects]))
         return
     width = max(len(subject.name) for subject in known.subjects)
     for subject in known.subjects:
-        print(f"{subject.name:<{width}}  {subject.kind:<11}  {subject.glyph}")
+        say(f"{subject.name:<{width}}  {subject.kind:<11}  {subject.glyph}")
 
 
 def info(model: ModelName = "pocket", as_json: AsJson = False) -> None:
@@ -46,9 +46,9 @@ def info(model: ModelName = "pocket", as_json: AsJson = False) -> None:
     if as_json:
         result(found, True, "")
     else:
-        from rich.console import Console
+        from unified_base.terminal import console
 
-        print_model(found, Console())
+        print_model(found, console())
 
 
 def build_pocket(

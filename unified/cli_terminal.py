@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unified_base.quiet import our_warnings_alone
+from unified_base.terminal import as_json as json_text
+from unified_base.terminal import one_place, say, tell
 
 if TYPE_CHECKING:
     from unified.cli_live import LiveView
@@ -84,12 +85,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.
 
 def note(text: str) -> None:
     """Tell the user something on stderr."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    tell(f"note: {' '.join(text.splitlines())}")
 
 
 def result(values: dict[str, Any], as_json: bool, plain: str) -> None:
     """Put a result on stdout: the JSON object where a program reads it, else the plain text."""
-    print(json.dumps(values, ensure_ascii=False) if as_json else plain, flush=True)
+    say(json_text(values) if as_json else plain)
 
 
 def warnings_as_notes() -> AbstractContextManager[None]:
@@ -135,10 +136,12 @@ class Progress:
 
     On a terminal there is also a live view of the picture or sound that is under way. rows: how
     many documents are sampled at once; of several, only finished pictures and sounds are shown,
-    since the rest would come in turns. images, audios: how many there were so far.
+    since the rest would come in turns. answers: the text is the command's result, too, and is not
+    shown where stdout is the same file or terminal. images, audios: how many there were so far.
     """
 
-    def __init__(self, rows: int = 1, num_images: int | None = None) -> None:
+    def __init__(self, rows: int = 1, num_images: int | None = None, answers: bool = False) -> None:
+        self._texts = rows == 1 and not (answers and one_place())
         self.rows = rows
         self.num_images = num_images
         self.images = self.audios = 0
@@ -153,8 +156,9 @@ class Progress:
         """Show one event."""
         from unified import events
 
-        if isinstance(event, events.TextPiece) and self.rows == 1:
-            self._write(event.text)
+        if isinstance(event, events.TextPiece):
+            if self._texts:
+                self._write(event.text)
         elif isinstance(event, events.ImageBegun):
             sides = "" if event.width is None else f": {event.width}x{event.height} ..."
             self._update(f"[picture {self._of_images(1)}{sides}]")
@@ -189,10 +193,7 @@ class Progress:
 
     def _write(self, text: str) -> None:
         self._clear()
-        # A terminal must not obey what a model writes: control characters are shown, not sent.
-        shown = "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
-        sys.stderr.write(shown)
-        sys.stderr.flush()
+        tell(text, end="")
         self._open_line = not text.endswith("\n")
 
     def _update(self, status: str, row: ImageRow | None = None) -> None:

@@ -174,9 +174,9 @@ def _report(
     from itertools import islice
 
     import numpy as np
-    from rich.console import Console
     from rich.progress import Progress, TextColumn
 
+    from unified_base.terminal import console
     from unified_tokenizers.classical import check_codecs
     from unified_tokenizers.media import load_recordings, read_pictures
     from unified_tokenizers.report import evaluate_pictures, evaluate_sounds
@@ -184,7 +184,7 @@ def _report(
     check_codecs(codecs, tokenizer.modality)
     broken: list[Any] = []
     columns = (TextColumn("{task.fields[done]} {task.description}"),)
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(
             "pictures" if tokenizer.modality == "image" else "recordings", done=0, total=None
         )
@@ -209,8 +209,9 @@ def _report(
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from unified_base.terminal import console
 
     unit = "bpp" if "bpp" in report else "kbps"
     names = [n for n in report if n in _MEASURES and report[n] is not None]
@@ -229,9 +230,9 @@ def _print(report: dict[str, Any]) -> None:
         for point in points:
             setting = point.get("quality", point.get("asked_kbps"))
             row(f"{codec} {setting:g}", point[unit], point[f"{unit}_of_headers"], point)
-    console = Console()
-    console.print(table)
-    console.print(
+    out = console()
+    out.print(table)
+    out.print(
         f"codebooks {report['codebook_sizes']}, used {report['usage']}, perplexity"
         f" {report['perplexity']}, {report['codes']:,} codes"
     )

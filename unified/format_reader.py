@@ -20,34 +20,41 @@ from unified.format_spec import (
     Role,
     Span,
 )
+from unified_base.structured import parse_yaml
+from unified_base.text import shown
 
 MODALITIES = ("image", "audio")
+# What no real format comes near; the ids are of a span whose registers are all 1.
+_MOST_TEXT, _MOST_MARKERS, _MOST_NAME = 1 << 18, 4096, 256
+_MOST_IDS, _MOST_DELAY = 1 << 20, 4096
 _ITEMS = ("marker", "literal", "register", "codes", "repeat", "delayed")
 
 
 def parse_format(text: str) -> Format:
     """Read a format from YAML text; unknown keys and undeclared names are ValueError."""
-    try:
-        top = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"the format is not valid YAML: {error}") from None
+    if not isinstance(text, str):
+        raise ValueError(f"the format is {shown(text)}, expected YAML text")
+    top = parse_yaml(text, "the format", _MOST_TEXT)
     keys = ("name", "markers", "padding", "document", "roles", "text", "spans")
     _keys(top, "format", keys, ("guidance",))
     markers = top["markers"]
     if (
         not isinstance(markers, list)
-        or not all(isinstance(m, str) and m for m in markers)
+        or len(markers) > _MOST_MARKERS
+        or not all(isinstance(m, str) and 0 < len(m) <= _MOST_NAME for m in markers)
         or len(set(markers)) != len(markers)
     ):
-        raise ValueError(f"format.markers must be a list of distinct names, found {markers!r}")
+        raise ValueError(f"format.markers must be a list of distinct names, found {shown(markers)}")
     reader = _Reader(frozenset(markers))
     _keys(top["document"], "format.document", ("begin", "end"), ("start",))
     _keys(top["text"], "format.text", ("separator",))
     if not isinstance(top["roles"], dict) or not all(isinstance(r, str) for r in top["roles"]):
         raise ValueError("format.roles must map role names to markers")
     start = top["document"].get("start")
-    if start is not None and start not in top["roles"]:
-        raise ValueError(f"format.document.start names {start!r}, which is not among format.roles")
+    if start is not None and not (isinstance(start, str) and start in top["roles"]):
+        raise ValueError(
+            f"format.document.start names {shown(start)}, which is not among format.roles"
+        )
     separator = top["text"]["separator"]
     without: dict[str, str] = {}
     if "guidance" in top:
@@ -57,7 +64,7 @@ def parse_format(text: str) -> Format:
         ((how, name),) = top["guidance"].items()
         without = {how: reader.marker(name, f"guidance.{how}")}
     found = Format(
-        name=str(top["name"]),
+        name=_name(top["name"], "name"),
         markers=tuple(markers),
         padding=reader.marker(top["padding"], "padding"),
         begin=reader.lead(top["document"]["begin"], "document.begin"),
@@ -102,16 +109,18 @@ def _spans(reader: _Reader, spans: Any) -> dict[str, Span]:
     for kind, entry in spans.items():
         where = f"spans.{kind}"
         if kind in ("text", "any") or not re.fullmatch(r"[a-z]\w*", kind):
-            raise ValueError(f"format.{where}: {kind!r} cannot be the name of a kind of span")
+            raise ValueError(f"format.{where}: {shown(kind)} cannot be the name of a kind of span")
         if isinstance(entry, list):
             entry = {"items": entry}
         _keys(entry, f"format.{where}", ("items",), ("modality", "closes"))
         modality = entry.get("modality", kind)
         if modality not in MODALITIES:
-            raise ValueError(f"format.{where}.modality is {modality!r}, expected image or audio")
+            raise ValueError(
+                f"format.{where}.modality is {shown(modality)}, expected image or audio"
+            )
         closes = entry.get("closes", False)
         if not isinstance(closes, bool):
-            raise ValueError(f"format.{where}.closes is {closes!r}, expected true or false")
+            raise ValueError(f"format.{where}.closes is {shown(closes)}, expected true or false")
         found[kind] = Span(modality, reader.span(entry["items"], where), closes)
     return found
 
@@ -147,8 +156,10 @@ class _Reader:
         self.markers = markers
 
     def marker(self, name: Any, where: str) -> str:
-        if name not in self.markers:
-            raise ValueError(f"format.{where} names {name!r}, which is not among format.markers")
+        if not isinstance(name, str) or name not in self.markers:
+            raise ValueError(
+                f"format.{where} names {shown(name)}, which is not among format.markers"
+            )
         return str(name)
 
     def lead(self, entry: Any, where: str) -> Lead:
@@ -164,8 +175,8 @@ class _Reader:
         return tuple(found)
 
     def literal(self, text: Any, where: str) -> Literal:
-        if not isinstance(text, str) or not text:
-            raise ValueError(f"format.{where}.literal is {text!r}, expected some text")
+        if not isinstance(text, str) or not 0 < len(text) <= _MOST_NAME:
+            raise ValueError(f"format.{where}.literal is {shown(text)}, expected some text")
         return Literal(text)
 
     def role(self, entry: Any, where: str) -> Role:
@@ -180,6 +191,8 @@ class _Reader:
     def span(self, items: Any, where: str) -> tuple[Item, ...]:
         known: set[str] = set()
         span = self._items(items, where, known, top=True)
+        if _least(span) > _MOST_IDS:
+            raise ValueError(f"format.{where} has repeats of more than {_MOST_IDS:,} ids together")
         if not isinstance(span[0], Marker):
             raise ValueError(f"format.{where} must begin with a marker")
         for at, item in enumerate(span):
@@ -207,11 +220,11 @@ class _Reader:
         )
 
     def _item(self, item: Any, where: str, known: set[str], top: bool) -> Item:
-        kinds = [k for k in _ITEMS if k in (item or ())]
+        kinds = [k for k in _ITEMS if isinstance(item, dict) and k in item]
         if not isinstance(item, dict) or len(kinds) != 1:
             raise ValueError(
                 f"format.{where} must be one of {', '.join(_ITEMS[:-1])} or {_ITEMS[-1]},"
-                f" found {item!r}"
+                f" found {shown(item)}"
             )
         kind = kinds[0]
         if kind in ("register", "delayed") and not top:
@@ -227,29 +240,38 @@ class _Reader:
             return Marker(self.marker(item["marker"], where))
         if kind == "literal":
             return self.literal(item["literal"], where)
-        return Codes(str(item["codes"]))
+        return Codes(_name(item["codes"], f"{where}.codes"))
 
     def _register(self, item: dict[str, Any], where: str, known: set[str]) -> Register:
         name = self._set(item["register"], where, known)
         if "digits" not in item:
             _keys(item, f"format.{where}", ("register", "block"))
-            return Register(name, str(item["block"]))
+            return Register(name, _name(item["block"], f"{where}.block"))
         _keys(item, f"format.{where}", ("register", "digits"))
         digits = item["digits"]
         if type(digits) is not int or not 1 <= digits <= 9:
-            raise ValueError(f"format.{where}.digits is {digits!r}, expected 1 to 9")
+            raise ValueError(f"format.{where}.digits is {shown(digits)}, expected 1 to 9")
         return Register(name, None, digits)
 
     def _delayed(self, item: dict[str, Any], where: str, known: set[str]) -> Delayed:
         _keys(item, f"format.{where}", ("delayed", "by", "fill"), ("sets",))
         by = item["by"]
-        if not isinstance(by, list) or not all(type(n) is int and n >= 0 for n in by) or not by:
-            raise ValueError(f"format.{where}.by is {by!r}, expected steps, 0 or more, by level")
+        if (
+            not isinstance(by, list)
+            or not all(type(n) is int and 0 <= n <= _MOST_DELAY for n in by)
+            or not by
+        ):
+            raise ValueError(
+                f"format.{where}.by is {shown(by)}, expected steps, 0 or more, by level"
+            )
         if by[0] != 0:
             raise ValueError(f"format.{where}.by begins with {by[0]}: the first level is on time")
         sets = self._set(item.get("sets", f"count@{where}"), where, known)
         return Delayed(
-            str(item["delayed"]), tuple(by), self.marker(item["fill"], f"{where}.fill"), sets
+            _name(item["delayed"], f"{where}.delayed"),
+            tuple(by),
+            self.marker(item["fill"], f"{where}.fill"),
+            sets,
         )
 
     def _repeat(self, item: dict[str, Any], where: str, known: set[str], top: bool) -> Repeat:
@@ -258,12 +280,17 @@ class _Reader:
         is_open = count == "open"
         if isinstance(count, bool) or not isinstance(count, int | str):
             raise ValueError(f"format.{where}.repeat must be an integer, a register or open")
-        if isinstance(count, int) and count < 1:
-            raise ValueError(f"format.{where}.repeat must be at least 1, found {count}")
-        if isinstance(count, str) and (multiple := re.fullmatch(r"([1-9]\d*)\*(.+)", count)):
+        if isinstance(count, int) and not 1 <= count <= _MOST_IDS:
+            raise ValueError(
+                f"format.{where}.repeat must be at least 1 and at most {_MOST_IDS:,}, found"
+                f" {shown(count)}"
+            )
+        if isinstance(count, str) and (multiple := re.fullmatch(r"([1-9]\d{0,5})\*(.+)", count)):
             times, count = int(multiple[1]), multiple[2]
         if isinstance(count, str) and not is_open and count not in known:
-            raise ValueError(f"format.{where}.repeat: nothing before it sets register {count!r}")
+            raise ValueError(
+                f"format.{where}.repeat: nothing before it sets register {shown(count)}"
+            )
         of = self._items(item["of"], f"{where}.of", known, top=False)
         separator, separate = item.get("separator"), item.get("separate")
         if (separator is None) != (separate is None) or separate not in (None, "each", "between"):
@@ -285,15 +312,36 @@ class _Reader:
 
     def _set(self, name: Any, where: str, known: set[str]) -> str:
         if not isinstance(name, str) or name in known or name == "open":
-            raise ValueError(f"format.{where}: {name!r} is no new register name")
+            raise ValueError(f"format.{where}: {shown(name)} is no new register name")
         known.add(name)
         return name
 
 
+def _least(items: tuple[Item, ...]) -> int:
+    """The fewest ids of items, each register being 1."""
+    total = 0
+    for item in items:
+        if isinstance(item, Repeat):
+            count = item.count if isinstance(item.count, int) else 1
+            total += count * item.times * (_least(item.of) + (item.separator is not None))
+        else:
+            total += len(item.text) if isinstance(item, Literal) else 1
+    return total
+
+
+def _name(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _MOST_NAME:
+        raise ValueError(f"format.{where} is {shown(value)}, expected a name")
+    return value
+
+
 def _keys(obj: Any, where: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
     if not isinstance(obj, dict):
-        raise ValueError(f"{where} must be a mapping with {', '.join(needed)}, found {obj!r}")
+        raise ValueError(f"{where} must be a mapping with {', '.join(needed)}, found {shown(obj)}")
     missing = [k for k in needed if k not in obj]
     unknown = [str(k) for k in obj if k not in needed + optional]
     if missing or unknown:
-        raise ValueError(f"{where}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
+        raise ValueError(
+            f"{where}: missing {missing or 'nothing'}, unknown"
+            f" {shown(unknown) if unknown else 'nothing'}"
+        )

@@ -46,6 +46,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from unified_base.files import read_text
+
 
 @dataclass(frozen=True)
 class Marker:
@@ -159,11 +161,11 @@ def load_format(name_or_path: str | Path) -> Format:
 
     name = str(name_or_path)
     if name.endswith((".yaml", ".yml")):
+        text = read_text(name, "format")
         try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"cannot read format {name}: {error}") from None
-        return parse_format(text)
+            return parse_format(text)
+        except ValueError as error:
+            raise ValueError(f"{Path(name)}: {error}") from None
     if name not in shipped_formats():
         raise ValueError(
             f"no format '{name}'; shipped formats: {', '.join(shipped_formats())}"

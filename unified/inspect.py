@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unified.coded import CodedText, GrammarError, RoleChange, SpanEnd
 from unified_base.arrays import read_npy
 from unified_base.structured import read_json
+from unified_base.text import safe
 from unified_data.document import Document, Slot
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def print_inspection(inspection: Inspection, console: Console, every_id: bool = 
         if not every_id and len(span.ids) > _SHOWN_IDS:
             ids += f" ... {len(span.ids)} ids"
         cells = (where if span.ids else "", span.kind, span.role or "", span.content, ids)
-        table.add_row(*(Text(cell) for cell in cells), style=COLOURS[span.kind])
+        table.add_row(*(Text(safe(cell)) for cell in cells), style=COLOURS[span.kind])
     console.print(table)
     counts = {kind: sum(len(s.ids) for s in inspection.spans if s.kind == kind) for kind in COLOURS}
     parts = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)

@@ -25,6 +25,7 @@ from unified.requests import Sampling
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
+from unified_base.text import shown
 from unified_base.whole_folder import whole_folder
 
 __all__ = [
@@ -72,28 +73,35 @@ def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
         )
     except KeyError as missing:
         raise ValueError(f"{path} has no {missing}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
     """The parts of the model in a folder; see `UnifiedModel.from_pretrained`."""
     manifest = checkpoint.read_json(directory / FILE_NAME)
     expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
+    where = directory / FILE_NAME
     if set(manifest) != expected:
-        raise ValueError(
-            f"{directory / FILE_NAME} has {sorted(manifest)}, expected {sorted(expected)}"
-        )
-    vocabulary = Vocabulary.from_json(manifest["vocabulary"])
+        raise ValueError(f"{where} has {shown(sorted(manifest))}, expected {sorted(expected)}")
+    for name in ("format", "vocabulary_hash"):
+        if not isinstance(manifest[name], str):
+            raise ValueError(f"{where}: {name} is {shown(manifest[name])}, expected text")
+    try:
+        vocabulary = Vocabulary.from_json(manifest["vocabulary"])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     if manifest["vocabulary_hash"] != vocabulary.hash:
         raise VocabularyMismatchError(
-            f"{directory / FILE_NAME} says vocabulary {manifest['vocabulary_hash']}, but its "
-            f"blocks are vocabulary {vocabulary.hash}; it was changed by hand"
+            f"{where} says vocabulary {shown(manifest['vocabulary_hash'])}, but its blocks are"
+            f" vocabulary {vocabulary.hash}; it was changed by hand"
         )
-    config = checkpoint.read_json(directory / "config.json")
+    config = checkpoint.read_config(directory)
     made_for = config.get(HASH_KEY)
     if made_for != vocabulary.hash:
         raise VocabularyMismatchError(
-            f"the decoder in {directory} was made for vocabulary {made_for}, its {FILE_NAME} "
-            f"holds vocabulary {vocabulary.hash}; take both from the same model"
+            f"the decoder in {directory} was made for vocabulary {shown(made_for)}, its {FILE_NAME}"
+            f" holds vocabulary {vocabulary.hash}; take both from the same model"
         )
     if config.get("vocab_size") != vocabulary.size:
         raise VocabularyMismatchError(
@@ -113,7 +121,7 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
             media.get("image"),
             media.get("audio"),
         )
-        sampling = Sampling.from_json(manifest["sampling"])
+        sampling = Sampling.from_json(manifest["sampling"], "sampling")
     except ValueError as error:
         raise type(error)(f"model {directory}: {error}") from None
     return sequencer, sampling, decoder

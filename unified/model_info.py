@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unified.checkpoint import read_json
+from unified.checkpoint import read_config
 from unified.model_files import read_words
 from unified.subjects import KnownSubjects
+from unified_base.safetensors_files import read_header
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +23,7 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
     Raises ValueError for a folder without a model, or with a damaged one.
     """
     vocabulary, format, sampling = read_words(directory)
-    config = read_json(directory / "config.json")
+    config = read_config(directory)
     if isinstance(language := config.get("text_config"), dict):  # of a checkpoint of several models
         config = {**language, **config}
     blocks = [
@@ -69,17 +68,7 @@ def _weights(folder: Path) -> dict[str, int]:
     """The number of parameters and the bytes of a folder's safetensors files."""
     parameters = size = 0
     for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                if length > 100_000_000:
-                    raise ValueError("its header is too long")
-                header = json.loads(file.read(length))
-            parameters += sum(
-                math.prod(tensor["shape"]) for key, tensor in header.items() if key[:2] != "__"
-            )
-        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-            raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+        parameters += sum(math.prod(tensor.shape) for tensor in read_header(path).values())
         size += path.stat().st_size
     return {"parameters": parameters, "bytes": size}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unified.block import Block
-from unified.checkpoint import read_json
+from unified.checkpoint import read_config
 from unified.choice import Guidance, SpanSampling
 from unified.format_spec import Format, load_format
 from unified.grammar import Grammar
@@ -23,6 +23,7 @@ from unified.requests import Sampling
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
+from unified_base.text import shown
 
 __all__ = ["fetch", "open_published", "published_kind"]
 
@@ -119,15 +120,15 @@ def open_published(
 
     Raises ValueError for a folder that is no known checkpoint, or lacks tokens of its kind.
     """
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     text = TextTokenizer.load(folder)
     tokens = {**(config.get("vocabulary_map") or {}), **text.tokens}
     name = published_kind(config, tokens)
     if name is None:
         raise ValueError(
-            f"{folder} holds a {config.get('model_type')} that is neither a model of ours (it has"
-            f" no unified.json) nor one of {', '.join(_KINDS)}; `UnifiedModel.extend` gives a"
-            " language model pictures and sound"
+            f"{folder} holds a {_word(config.get('model_type'))} that is neither a model of ours"
+            f" (it has no unified.json) nor one of {', '.join(_KINDS)}; `UnifiedModel.extend` gives"
+            " a language model pictures and sound"
         )
     kind = _KINDS[name]
     if name in WITH_IMAGES and image_tokenizer is None:
@@ -142,6 +143,10 @@ def open_published(
         Sequencer(vocabulary, Grammar(format, vocabulary), text, image_tokenizer, audio_tokenizer),
         kind.sampling,
     )
+
+
+def _word(value: Any) -> str:
+    return shown(value).strip("'")
 
 
 def _codebook_sizes(name: str, image_tokenizer: Any) -> dict[str, int]:
@@ -164,17 +169,19 @@ def _vocabulary(
     def id_of(token: str, owner: str) -> int:
         if token.startswith("@"):
             found = language.get(token[1:])
-            found = found[0] if isinstance(found, list) else found
+            found = found[0] if isinstance(found, list) and found else found
         else:
             found = tokens.get(token)
-        if not isinstance(found, int):
+        if type(found) is not int:
             raise ValueError(
                 f"a checkpoint of {format.name} has no {token.lstrip('@')} for {owner}; take its"
                 " tokenizer.json and config.json from the same place as its weights"
             )
         return found
 
-    rows = int(language["vocab_size"])
+    rows = language.get("vocab_size")
+    if type(rows) is not int:
+        raise ValueError(f"config.json: vocab_size is {shown(rows)}, expected a whole number")
     behind = [block for block, token in kind.codes.items() if token is None]
     if format.name == "liquid":
         rows -= sum(sizes[block] for block in behind)

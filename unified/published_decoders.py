@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from unified.checkpoint import load_decoder, load_hf, read_json, read_weights
+from unified.checkpoint import load_decoder, load_hf, read_config, read_weights
 from unified.decoder import Array, Decoder, Ranges, SlimDecoder, Weight, widen
 from unified.slim_config import SlimConfig
+from unified_base.text import shown
 
 __all__ = ["JanusDecoder", "load_published_decoder"]
 
@@ -24,7 +25,7 @@ def load_published_decoder(folder: Path, format: str) -> Decoder:
 
     Raises ValueError for files that do not fit each other.
     """
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     if format == "chameleon":
         import transformers
 
@@ -33,7 +34,7 @@ def load_published_decoder(folder: Path, format: str) -> Decoder:
         return GenericDecoder(load_hf(folder, transformers.ChameleonForConditionalGeneration))
     if format not in ("emu3", "janus"):
         return load_decoder(folder)
-    text = {"model_type": "llama", "hidden_act": "silu", **config["text_config"]}
+    text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}
     text["model_type"] = "llama"  # what both are but for their name
     stored = read_weights(folder, lambda name: not _OTHER.search(name))
     language = _language(stored)
@@ -43,7 +44,8 @@ def load_published_decoder(folder: Path, format: str) -> Decoder:
         slim = SlimConfig.from_hf(text)
         if format == "emu3":
             return SlimDecoder(slim, language)
-        return JanusDecoder(slim, stored, str(config["vq_config"].get("hidden_act", "gelu")))
+        vq = config.get("vq_config") or {}
+        return JanusDecoder(slim, stored, str(vq.get("hidden_act") or "gelu"))
     except ValueError as error:
         raise ValueError(f"checkpoint {folder}: {error}") from None
 
@@ -75,6 +77,8 @@ class JanusDecoder(SlimDecoder):
         from transformers.activations import ACT2FN
 
         super().__init__(config, _language(stored))
+        if activation not in ACT2FN:
+            raise ValueError(f"vq_config.hidden_act is {shown(activation)}, which is not known")
         function = ACT2FN[activation]
         self._activate = lambda x: function(torch.from_numpy(np.ascontiguousarray(x))).numpy()
         generation = {
@@ -83,7 +87,10 @@ class JanusDecoder(SlimDecoder):
             if "generation_" in name
         }
         try:
-            rows = _linear(generation, "aligner.fc1", generation["embeddings.weight"])
+            table = generation["embeddings.weight"]
+            if table.ndim != 2:
+                raise ValueError(f"generation_embeddings.weight has shape {table.shape}")
+            rows = _linear(generation, "aligner.fc1", table)
             hidden = sorted(
                 (name.removesuffix(".weight") for name in generation
                  if re.fullmatch(r"aligner\.hidden_layers\.\d+\.weight", name)),
@@ -92,6 +99,7 @@ class JanusDecoder(SlimDecoder):
             for name in hidden:
                 rows = _linear(generation, name, self._activate(rows))
             self._vision = {name: generation[name] for name in _HEAD}
+            _check_head(self._vision, config.width)
         except KeyError as missing:
             raise ValueError(f"the checkpoint has no generation_{missing.args[0]}") from None
         self.text_rows = config.vocab_size
@@ -124,6 +132,21 @@ _HEAD = tuple(
 )
 
 
+def _check_head(head: Mapping[str, Any], width: int) -> None:
+    """Raises ValueError for a generation head that does not follow on the decoder's width."""
+    inner, codes = (len(head[f"head.{layer}.weight"]) for layer in ("proj_out", "vision_head"))
+    shapes = [(inner, width), (inner,), (codes, inner), (codes,)]
+    for name, shape in zip(_HEAD, shapes):
+        if head[name].shape != shape:
+            raise ValueError(f"generation_{name} has shape {head[name].shape}, expected {shape}")
+
+
 def _linear(weights: Mapping[str, Any], name: str, x: Array) -> Array:
-    made: Array = x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    if weight.ndim != 2 or weight.shape[1] != x.shape[-1] or bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"generation_{name} has shapes {weight.shape} and {bias.shape}, which do not follow on"
+            f" {x.shape[-1]} numbers"
+        )
+    made: Array = x @ weight.T + bias
     return made

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from unified_base.foreign import foreign
+from unified_base.text import shown
 
 __all__ = ["PANEL", "SlimConfig", "rope_of"]
 
 PANEL = 32
 """Outputs of a packed weight that lie side by side (`unified.tiles`)."""
+
+_MOST = 8192
 
 # Ways of stretching rotary positions that do not depend on how long a sequence is.
 _STATIC_ROPE = ("linear", "llama3", "yarn")
@@ -45,10 +51,11 @@ class SlimConfig:
         rope = _rope_entries(config)
         layer_types = config.get("layer_types") or []
         window = config.get("sliding_window") if config.get("model_type") == "mistral" else None
+        positions = config.get("max_position_embeddings") or 0
         return (
             config.get("model_type") in ("llama", "mistral", "qwen2", "qwen3")
-            and rope.get("rope_type", "default") in ("default", *_STATIC_ROPE)
-            and (window is None or window >= config.get("max_position_embeddings", 0))
+            and rope["rope_type"] in ("default", *_STATIC_ROPE)
+            and (window is None or window >= positions)
             and rope.get("partial_rotary_factor", 1.0) == 1.0
             and config.get("hidden_act") == "silu"
             and not config.get("attention_bias")
@@ -65,28 +72,34 @@ class SlimConfig:
                 f"the slim decoder does not cover model_type {config.get('model_type')!r} with "
                 "these options; load it through GenericDecoder"
             )
-        try:
-            heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
-            head_width = int(config.get("head_dim") or width // heads)
-            rope, rope_scale = _rope(config, head_width)
-            return cls(
-                width=width,
-                num_layers=int(config["num_hidden_layers"]),
-                num_heads=heads,
-                num_kv_heads=int(config.get("num_key_value_heads") or heads),
-                head_width=head_width,
-                ffn_width=int(config["intermediate_size"]),
-                vocab_size=int(config["vocab_size"]),
-                max_ids=int(config["max_position_embeddings"]),
-                norm_eps=float(config["rms_norm_eps"]),
-                rope=rope,
-                rope_scale=rope_scale,
-                qk_norm=config["model_type"] == "qwen3",
-                qkv_bias=config["model_type"] == "qwen2",
-                tied=bool(config.get("tie_word_embeddings", False)),
+        width, heads = _size(config, "hidden_size", 2**20), _size(config, "num_attention_heads")
+        head_width = _size(config, "head_dim", 2**16, width // heads)
+        kv_heads = _size(config, "num_key_value_heads", _MOST, heads)
+        if head_width < 2 or head_width % 2 or heads % kv_heads:
+            raise ValueError(
+                f"config.json has {heads} heads of {head_width} numbers and {kv_heads} of keys;"
+                " expected an even width, and heads that divide among those of keys"
             )
-        except KeyError as missing:
-            raise ValueError(f"config.json has no field {missing}") from None
+        eps = config.get("rms_norm_eps")
+        if not isinstance(eps, int | float) or not 0 <= eps < 1:
+            raise ValueError(f"config.json: rms_norm_eps is {shown(eps)}, expected from 0 to 1")
+        rope, rope_scale = _rope(config, head_width)
+        return cls(
+            width=width,
+            num_layers=_size(config, "num_hidden_layers"),
+            num_heads=heads,
+            num_kv_heads=kv_heads,
+            head_width=head_width,
+            ffn_width=_size(config, "intermediate_size", 2**24),
+            vocab_size=_size(config, "vocab_size", 2**26),
+            max_ids=_size(config, "max_position_embeddings", 2**31 - 1),
+            norm_eps=float(eps),
+            rope=rope,
+            rope_scale=rope_scale,
+            qk_norm=config["model_type"] == "qwen3",
+            qkv_bias=config["model_type"] == "qwen2",
+            tied=bool(config.get("tie_word_embeddings", False)),
+        )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor of a checkpoint of these sizes, by its Hugging Face name."""
@@ -127,9 +140,9 @@ class SlimConfig:
         if self.tied:
             found.pop("lm_head.weight", None)  # some writers store the tied head twice
         problems = [f"{name} is missing" for name in expected if name not in found]
-        problems += [f"{name} is unexpected" for name in found if name not in expected]
+        problems += [f"{shown(name)} is unexpected" for name in found if name not in expected]
         problems += [
-            f"{name} has shape {found[name]}, expected {shape}"
+            f"{name} has shape {shown(found[name])}, expected {shape}"
             for name, shape in expected.items()
             if name in found and found[name] != shape
         ]
@@ -138,9 +151,26 @@ class SlimConfig:
             raise ValueError(f"weights do not fit config.json: {'; '.join(problems[:3])}{more}")
 
 
+def _size(config: Mapping[str, Any], name: str, most: int = _MOST, default: int = 0) -> int:
+    """A size that config.json states. Raises ValueError for none, or one that cannot be."""
+    value = config.get(name) or default
+    if type(value) is not int or not 1 <= value <= most:
+        if name not in config:
+            raise ValueError(f"config.json has no field '{name}'")
+        raise ValueError(
+            f"config.json: {name} is {shown(value)}, expected a whole number of 1 to {most:,}"
+        )
+    return value
+
+
 def _rope_entries(config: Mapping[str, Any]) -> dict[str, Any]:
     """What config.json says of rotary positions, in transformers' form of today."""
-    found = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+    found: dict[str, Any] = {}
+    for name in ("rope_scaling", "rope_parameters"):
+        entries = config.get(name) or {}
+        if not isinstance(entries, Mapping):
+            raise ValueError(f"config.json: {name} is {shown(entries)}, expected a mapping")
+        found |= entries
     found["rope_type"] = found.get("rope_type") or found.pop("type", None) or "default"
     return {"rope_theta": config.get("rope_theta") or 10_000.0, **found}
 
@@ -152,16 +182,25 @@ def rope_of(theta: float, head_width: int) -> tuple[float, ...]:
 
 def _rope(config: Mapping[str, Any], head_width: int) -> tuple[tuple[float, ...], float]:
     entries = _rope_entries(config)
+    theta = entries["rope_theta"]
+    if isinstance(theta, bool) or not isinstance(theta, int | float) or not 1e-3 < theta < 1e18:
+        raise ValueError(
+            f"config.json: rope_theta is {shown(theta)}, expected a number above 0.001"
+        )
     if entries["rope_type"] == "default":
-        return rope_of(float(entries["rope_theta"]), head_width), 1.0
+        return rope_of(float(theta), head_width), 1.0
     # Needed by few models, and torch takes seconds to import.
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     known = {
-        key: config[key]
+        key: _size(config, key, 2**31 - 1)
         for key in ("hidden_size", "num_attention_heads", "max_position_embeddings")
     }
-    llama = LlamaConfig(**known, head_dim=head_width, rope_parameters=entries)
-    angles, scale = ROPE_INIT_FUNCTIONS[entries["rope_type"]](llama, None)
-    return tuple(angles.double().tolist()), float(scale)
+    with foreign("config.json: rope_parameters"):
+        llama = LlamaConfig(**known, head_dim=head_width, rope_parameters=entries)
+        angles, scale = ROPE_INIT_FUNCTIONS[entries["rope_type"]](llama, None)
+        values, factor = tuple(angles.double().tolist()), float(scale)
+    if len(values) != head_width // 2 or not all(map(math.isfinite, (*values, factor))):
+        raise ValueError(f"config.json: rope_parameters are {shown(entries)}, which give no angles")
+    return values, factor

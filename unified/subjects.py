@@ -19,11 +19,14 @@ from typing import Any
 
 from unified.wishes import FILLERS
 from unified_base.atomic import atomic_write
+from unified_base.structured import read_json
+from unified_base.text import shown
 from unified_data.pocket.subjects import Section, Subject
 
 __all__ = ["FILE_NAME", "KnownSubjects", "Mention", "UnknownSubjectError"]
 
 FILE_NAME = "subjects.json"
+_MOST_BYTES = 8 << 20
 _TEXTS = ("name", "plural", "article", "kind", "glyph")
 _LISTS = ("aliases", "sections")
 
@@ -54,13 +57,13 @@ class KnownSubjects:
         Raises ValueError, naming the entry, for a file of another form.
         """
         path = Path(folder) / FILE_NAME
-        try:
-            entries = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return None
-        except (OSError, ValueError) as error:
-            raise ValueError(f"cannot read {path}: {error}; is the model whole?") from None
-        if not isinstance(entries, list) or not entries:
+        try:
+            entries = read_json(path, _MOST_BYTES, list)
+        except ValueError as error:
+            raise ValueError(f"{error}; is the model whole?") from None
+        if not entries:
             raise ValueError(f"{path} holds no list of subjects; is the model whole?")
         return cls(tuple(_subject(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)))
 
@@ -134,11 +137,10 @@ class KnownSubjects:
 
     def unknown(self, text: str) -> UnknownSubjectError:
         """The error for a text that names no known subject."""
-        shown = text if len(text) <= 60 else text[:57].rstrip() + "..."
         names = ", ".join(subject.name for subject in self.nearest(text))
         return UnknownSubjectError(
-            f"the model does not know {shown!r}; the nearest of the {len(self.subjects)} subjects "
-            f"it knows: {names} (`unified subjects` lists them all)"
+            f"the model does not know {shown(text, 60)}; the nearest of the {len(self.subjects)}"
+            f" subjects it knows: {names} (`unified subjects` lists them all)"
         )
 
 
@@ -168,13 +170,13 @@ def _subject(entry: Any, where: str) -> Subject:
         raise ValueError(f"{where}: expected an object with {', '.join((*_TEXTS, *_LISTS))}")
     for key in _TEXTS:
         if not isinstance(entry[key], str) or not entry[key]:
-            raise ValueError(f"{where}: {key} is {entry[key]!r}, expected text")
+            raise ValueError(f"{where}: {key} is {shown(entry[key])}, expected text")
     for key in _LISTS:
         value = entry[key]
         if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
-            raise ValueError(f"{where}: {key} is {value!r}, expected a list of texts")
+            raise ValueError(f"{where}: {key} is {shown(value)}, expected a list of texts")
     if not entry["sections"]:
-        raise ValueError(f"{where}: {entry['name']} has no sections")
+        raise ValueError(f"{where}: {shown(entry['name'])} has no sections")
     return Subject(
         **{key: entry[key] for key in _TEXTS},
         aliases=tuple(entry["aliases"]),

@@ -20,8 +20,14 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from unified.text_kinds import SPACE, bytes_of_ids, exact
 from unified_base.atomic import atomic_write
+from unified_base.files import read_bytes, read_text
+from unified_base.foreign import foreign
+from unified_base.structured import MAX_JSON, parse_json
+from unified_base.text import shown
 
 FILE_NAME = "tokenizer.json"
+_MOST_BYTES = 256 << 20
+_MOST_IDS = 1 << 24
 # What transformers keeps beside it: kept as they are, so that it loads the same tokenizer. Python
 # files never are.
 COMPANIONS = (
@@ -56,6 +62,12 @@ class TextTokenizer:
         """Raises ValueError for a kind that cannot give texts back, see `text_kinds`."""
         self.companions = dict(companions or {})
         self._stored = tokenizer
+        ids = tokenizer.get_vocab(with_added_tokens=True).values()
+        if not ids or max(ids) >= _MOST_IDS:
+            most = max(ids, default=None)
+            raise ValueError(
+                f"the text tokenizer's largest id is {most}, expected 0 to {_MOST_IDS - 1:,}"
+            )
         self._tokenizer, self._kind = exact(tokenizer)
         # A foreign tokenizer may hold special tokens; typed by a user they are plain text.
         self._tokenizer.encode_special_tokens = True
@@ -94,19 +106,14 @@ class TextTokenizer:
         file, companions = Path(path), {}
         if file.is_dir():
             folder, file = file, file / FILE_NAME
-            if not file.exists() and any((folder / name).exists() for name in _OTHER_FILES):
+            if not os.path.lexists(file) and any(
+                os.path.lexists(folder / name) for name in _OTHER_FILES
+            ):
                 return _converted(folder)
             companions = _companions(folder)
-        try:
-            text = file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ValueError(f"cannot read text tokenizer {file}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ValueError(f"{file} is not a text tokenizer: it is not UTF-8 text") from None
-        try:
+        text = read_text(file, "text tokenizer", _MOST_BYTES)
+        with foreign(f"{file} is not a text tokenizer"):
             tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the Rust side raises bare Exception
-            raise ValueError(f"{file} is not a text tokenizer: {error}") from None
         try:
             return cls(tokenizer, companions)
         except ValueError as error:
@@ -242,15 +249,20 @@ class TextTokenizer:
 
 def _companions(folder: Path) -> dict[str, bytes]:
     """The files beside a tokenizer; what they say of Python code to be run is left out."""
-    found = {name: folder / name for name in COMPANIONS}
-    files = {name: path.read_bytes() for name, path in found.items() if path.is_file()}
-    if (config := files.get("tokenizer_config.json")) and b'"auto_map"' in config:
-        try:
-            entries = json.loads(config)
-        except ValueError as error:
-            raise ValueError(f"{found['tokenizer_config.json']} is not JSON: {error}") from None
-        entries.pop("auto_map", None)
-        files["tokenizer_config.json"] = (json.dumps(entries, indent=2) + "\n").encode()
+    files = {
+        name: read_bytes(folder / name, "file", MAX_JSON)
+        for name in COMPANIONS
+        if os.path.lexists(folder / name)
+    }
+    for name, data in files.items():
+        if not name.endswith(".json"):
+            continue
+        entries = parse_json(data, str(folder / name))
+        if not isinstance(entries, dict):
+            raise ValueError(f"{folder / name} is {shown(entries)}, expected an object")
+        if "auto_map" in entries:
+            entries.pop("auto_map")
+            files[name] = (json.dumps(entries, indent=2) + "\n").encode()
     return files
 
 
@@ -258,17 +270,16 @@ def _converted(folder: Path) -> TextTokenizer:
     """The tokenizer of a folder without tokenizer.json, as transformers converts its files."""
     from transformers import AutoTokenizer  # costs seconds, and few folders need it
 
-    try:
+    for path in folder.iterdir():
+        if path.suffix == ".json":  # transformers reads several of them
+            parse_json(read_bytes(path, "file", _MOST_BYTES), str(path), _MOST_BYTES, True)
+    with foreign(
+        f"{folder} has no {FILE_NAME}, and its other files of a text tokenizer cannot be converted;"
+        f" convert them with transformers where it can, and save {FILE_NAME} beside them"
+    ):
         # Its files alone: no code of the checkpoint's is run.
         made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         backend = made.backend_tokenizer
-    except Exception as error:  # whatever transformers and the parsers of those files raise
-        summary = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{folder} has no {FILE_NAME}, and its other files of a text tokenizer cannot be"
-            f" converted ({summary}); convert them with transformers where it can, and save"
-            f" {FILE_NAME} beside them"
-        ) from None
     try:
         return TextTokenizer(backend, _companions(folder))
     except ValueError as error:

@@ -23,6 +23,7 @@ import numpy as np
 
 from unified.block import (
     MARKERS,
+    MOST_IDS,
     SIZE,
     TEXT,
     Block,
@@ -32,6 +33,7 @@ from unified.block import (
     read_blocks,
     take,
 )
+from unified_base.text import shown
 
 __all__ = ["Block", "Ranges", "Vocabulary", "VocabularyMismatchError"]
 
@@ -80,9 +82,13 @@ class Vocabulary:
                 )
             seen.add(block.name)
             end = end if inside else block.stop
+            if end > MOST_IDS:
+                raise ValueError(f"block '{block.name}' ends at {end:,}, expected {MOST_IDS:,}")
         for text, ids in self.literals:
             if not ids or not all(self.is_text(id) for id in ids):
-                raise ValueError(f"the literal {text!r} has ids {list(ids)}, which are not text's")
+                raise ValueError(
+                    f"the literal {shown(text)} has ids {shown(list(ids))}, which are not text's"
+                )
         for (_, stop, one), (start, _, other) in pairwise(self._segments):
             if start < stop:
                 raise ValueError(f"blocks '{one.name}' and '{other.name}' share id {start}")
@@ -328,18 +334,22 @@ class Vocabulary:
         if not isinstance(obj, dict) or not keys <= set(obj) <= keys | {"literals"}:
             raise ValueError(
                 "a vocabulary must be an object with text_size, text_rows and blocks, found "
-                + (f"keys {sorted(obj)}" if isinstance(obj, dict) else type(obj).__name__)
+                + (f"keys {shown(sorted(obj))}" if isinstance(obj, dict) else type(obj).__name__)
             )
         blocks = read_blocks(obj["blocks"])
         for key in ("text_size", "text_rows"):
             if type(obj[key]) is not int:
-                raise ValueError(f"{key} of the vocabulary must be an integer, found {obj[key]!r}")
+                raise ValueError(
+                    f"{key} of the vocabulary must be an integer, found {shown(obj[key])}"
+                )
         literals = obj.get("literals", {})
         if not isinstance(literals, dict) or not all(
             isinstance(ids, list) and ids and all(type(id) is int for id in ids)
             for ids in literals.values()
         ):
-            raise ValueError(f"literals of the vocabulary must map texts to ids, found {literals}")
+            raise ValueError(
+                f"literals of the vocabulary must map texts to ids, found {shown(literals)}"
+            )
         pairs = tuple((text, tuple(ids)) for text, ids in literals.items())
         return cls(blocks, obj["text_size"], obj["text_rows"], pairs)
 

@@ -76,13 +76,18 @@ def parse_yaml(text: str, name: str, limit: int = MAX_YAML) -> Any:
         raise ValueError(f"{name} is not YAML: {shown(' '.join(str(error).split()))}") from None
 
 
-def read_json(path: str | os.PathLike[str], limit: int = MAX_JSON, kind: type | None = dict) -> Any:
+def read_json(
+    path: str | os.PathLike[str],
+    limit: int = MAX_JSON,
+    kind: type | None = dict,
+    constants: bool = False,
+) -> Any:
     """The value of a JSON file. kind: dict or list, what it must hold; None: anything.
 
     Raises:
         ValueError: as `read_text` and `parse_json`, or it holds another kind of value.
     """
-    value = parse_json(read_text(path, "file", limit), str(Path(path)), limit)
+    value = parse_json(read_text(path, "file", limit), str(Path(path)), limit, constants)
     if kind is not None and not isinstance(value, kind):
         wanted = "an object" if kind is dict else "a list"
         raise ValueError(f"{Path(path)} holds {type(value).__name__}, expected {wanted}")

@@ -266,7 +266,7 @@ def test_an_index_that_leads_out_of_the_checkpoint_is_refused(folders, tmp_path)
     index = tmp_path / "codec" / "model.safetensors.index.json"
     for shard in ("../codec.safetensors", "pytorch_model.bin"):
         index.write_text(json.dumps({"weight_map": {"conv_in.weight": shard}}))
-        with pytest.raises(ValueError, match=f"names '{re.escape(shard)}', expected safetensors"):
+        with pytest.raises(ValueError, match=f"is '{re.escape(shard)}', expected a safetensors"):
             load_codec(tmp_path / "codec")
 
 

@@ -296,7 +296,7 @@ def test_damaged_models_are_refused(copy, tmp_path):
     with pytest.raises(VocabularyMismatchError, match="changed by hand"):
         UnifiedModel.from_pretrained(copy)
     manifest.write_text(before[:-20])
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="is not JSON"):
         UnifiedModel.from_pretrained(copy)
     with pytest.raises(ValueError, match="no model 'nowhere'"):
         UnifiedModel.from_pretrained("nowhere")

@@ -7,6 +7,7 @@ is loaded and not before: they cost seconds.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -16,11 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from unified_base.foreign import foreign
+from unified_base.model_config import check_model_config
 from unified_base.quiet import no_progress_bars
+from unified_base.safetensors_files import check_weights
+from unified_base.text import shown
 from unified_tokenizers.base import Codes, read_entries, saved_whole
+from unified_tokenizers.foreign_model import check_size, forget_kernels
 from unified_tokenizers.hub import SETTINGS_FILE, HubOptions, checkpoint_folder
 
 __all__ = ["CodecAdapter", "load_codec"]
@@ -70,9 +75,9 @@ def load_codec(name_or_path: str | os.PathLike[str], **options: Any) -> Any:
     """
     path, settings = _settle(name_or_path, options)
     model_type = stored_type(path)
-    if model_type not in _ADAPTERS:
+    if not isinstance(model_type, str) or model_type not in _ADAPTERS:
         raise ValueError(
-            f"{path / 'config.json'} names model_type {model_type!r}, expected one of"
+            f"{path / 'config.json'} names model_type {shown(model_type)}, expected one of"
             f" {', '.join(_ADAPTERS)}"
         )
     module, name = _ADAPTERS[model_type]
@@ -138,14 +143,13 @@ class CodecAdapter(nn.Module, ABC):
         known = [name for name in (cls.model_type, cls.whole_type) if name]
         if model_type not in known:
             raise ValueError(
-                f"{path / 'config.json'} names model_type {model_type!r}, expected"
+                f"{path / 'config.json'} names model_type {shown(model_type)}, expected"
                 f" {' or '.join(map(repr, known))}"
             )
-        try:
+        entries = read_entries(path / "config.json", "codec")
+        check_model_config(entries, str(path / "config.json"))
+        with foreign(f"cannot load the {cls.model_class} in {path}"):
             model, missing = cls._load(path, str(model_type))
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            summary = " ".join(str(error).split())[:300]
-            raise ValueError(f"cannot load the {cls.model_class} in {path}: {summary}") from None
         # The mask embedding of HuBERT is for its training alone; checkpoints may lack it.
         missing = sorted(k for k in missing if not k.endswith("masked_spec_embed"))
         if missing:
@@ -153,15 +157,23 @@ class CodecAdapter(nn.Module, ABC):
                 f"the weights in {path} lack {len(missing)} tensors of {cls.model_class}, such as"
                 f" {missing[0]}"
             )
-        return cls(model, **{**cls.stored_settings(path), **settings})
+        settings = {**cls.stored_settings(path), **settings}
+        with foreign(f"the settings beside the {cls.model_class} in {path}"):
+            return cls(model, **settings)
 
     @classmethod
     def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
         """The model in a folder, and the names of the weights that its files lack."""
         import transformers
 
-        model, report = getattr(transformers, cls.model_class).from_pretrained(
-            path, local_files_only=True, use_safetensors=True, dtype=torch.float32,
+        kind = getattr(transformers, cls.model_class)
+        config = kind.config_class.from_pretrained(path, local_files_only=True)
+        forget_kernels(config)
+        check_size(
+            lambda: kind(copy.deepcopy(config)), check_weights(path, "model.safetensors"), str(path)
+        )
+        model, report = kind.from_pretrained(
+            path, config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,
             output_loading_info=True,
         )  # fmt: skip
         return model, list(report["missing_keys"])

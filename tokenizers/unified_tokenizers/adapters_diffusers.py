@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unified_base.safetensors_files import check_weights
 from unified_tokenizers.adapters_image import ImageCodecAdapter
 from unified_tokenizers.base import saved_whole
+from unified_tokenizers.foreign_model import check_size
 
 __all__ = ["VqModelAdapter"]
 
@@ -32,6 +34,9 @@ class VqModelAdapter(ImageCodecAdapter):
     def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
         from diffusers import VQModel
 
+        numbers = check_weights(path, "diffusion_pytorch_model.safetensors", "model.safetensors")
+        entries = VQModel.load_config(path, local_files_only=True)
+        check_size(lambda: VQModel.from_config(dict(entries)), numbers, str(path))
         # diffusers fills what is missing with random numbers too, and says so in the report alone.
         model, report = VQModel.from_pretrained(
             path, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32,

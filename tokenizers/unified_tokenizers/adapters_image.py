@@ -5,6 +5,7 @@ Legend: B batch, H W pixels, h w code grid.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -16,10 +17,12 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from unified_base.text import shown
 from unified_tokenizers.adapters import CodecAdapter
 from unified_tokenizers.base import Codes, read_entries
 from unified_tokenizers.chameleon_decoder import ChameleonDecoder
 from unified_tokenizers.checks import check_image_codes, check_pixels
+from unified_tokenizers.foreign_model import check_size, forget_kernels
 from unified_tokenizers.hub import vq_tensors
 
 __all__ = [
@@ -95,7 +98,11 @@ class ImageCodecAdapter(CodecAdapter):
         """The model with these weights, and the names of those that it lacks."""
         import transformers
 
-        model, report = getattr(transformers, cls.model_class).from_pretrained(
+        kind = getattr(transformers, cls.model_class)
+        forget_kernels(config)
+        numbers = sum(tensor.numel() for tensor in tensors.values())
+        check_size(lambda: kind(copy.deepcopy(config)), numbers, cls.model_class)
+        model, report = kind.from_pretrained(
             None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
         )
         return model, list(report["missing_keys"])
@@ -109,6 +116,8 @@ class ImageCodecAdapter(CodecAdapter):
             if (folder / name).exists():
                 entries = read_entries(folder / name, "codec")
                 entries = entries.get("image_processor", entries)
+                if not isinstance(entries, dict):
+                    raise ValueError(f"{folder / name}: image_processor is {shown(entries)}")
                 return {key: entries[key] for key in _NORMALIZATION if entries.get(key) is not None}
         return {}
 

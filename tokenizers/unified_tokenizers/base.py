@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unified_base.config import parse_config
-from unified_base.files import regular
+from unified_base.foreign import foreign
+from unified_base.safetensors_files import check_weights
 from unified_base.structured import read_json
 from unified_base.text import shown
 from unified_base.whole_folder import whole_folder
@@ -118,15 +119,21 @@ class SavedTokenizer(nn.Module):
         modality = entries.pop("modality", None)
         if modality != cls.modality:
             raise ValueError(
-                f"the tokenizer in {path} is for {modality!r}, expected {cls.modality!r}"
+                f"the tokenizer in {path} is for {shown(modality)}, expected {cls.modality!r}"
             )
-        tokenizer = cls(cls.parse_config(entries, str(path / "config.json")))
+        config = cls.parse_config(entries, str(path / "config.json"))
+        where = f"the tokenizer in {path}"
+        problem, numbers = None, 1 << 22
         try:
+            numbers = check_weights(path, "model.safetensors")
+        except ValueError as error:  # said below: what config.json has wrong comes first
+            problem = ValueError(f"cannot read the weights of {where}: {error}")
+        _check_sizes(asdict(config), numbers, str(path / "config.json"))
+        tokenizer = cls(config)
+        if problem is not None:
+            raise problem
+        with foreign(f"cannot read the weights of {where}"):
             state = load_file(regular(path / "model.safetensors", "the weights"))
-        except (OSError, SafetensorError) as error:
-            raise ValueError(
-                f"cannot read the weights of the tokenizer in {path}: {error}"
-            ) from None
         try:
             tokenizer.load_state_dict(
                 {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
@@ -163,6 +170,32 @@ class SavedTokenizer(nn.Module):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _check_sizes(entries: Any, numbers: int, where: str, name: str = "") -> None:
+    """Raises ValueError for sizes that no tokenizer with so many weights has."""
+    if isinstance(entries, dict):
+        for inner, entry in entries.items():
+            _check_sizes(entry, numbers, where, inner)
+    elif isinstance(entries, list | tuple):
+        for entry in entries:
+            _check_sizes(entry, numbers, where, name)
+    elif isinstance(entries, int) and not isinstance(entries, bool):
+        few = max(numbers, 1 << 16)
+        most = 1 << 20
+        if "depth" in name or name == "groups":
+            most = 256
+        elif name == "num_mels":
+            most = 4096
+        elif "width" in name or name == "stride":  # there are layers from it to it
+            most = math.isqrt(few)
+        elif name in ("codes", "dim"):
+            most = min(most, few)
+        if not 0 <= entries <= most:
+            raise ValueError(
+                f"{where}: {name} is {shown(entries)}, expected 0 to {most:,} with {numbers:,}"
+                " weights"
+            )
 
 
 def _changed(config: Any) -> dict[str, Any]:
@@ -239,7 +272,7 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], **hub: Unpack[HubOption
 
         return AudioTokenizer.from_pretrained(folder)
     raise ValueError(
-        f"{folder / 'config.json'} names modality {modality!r}, expected 'image' or 'audio'"
+        f"{folder / 'config.json'} names modality {shown(modality)}, expected 'image' or 'audio'"
     )
 
 

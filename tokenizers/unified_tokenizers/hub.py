@@ -13,8 +13,7 @@ from typing import TypedDict
 from safetensors import safe_open
 from torch import Tensor
 
-from unified_base.files import regular
-from unified_tokenizers.base import read_entries
+from unified_base.safetensors_files import read_header, shard_names
 
 __all__ = ["SETTINGS_FILE", "HubOptions", "checkpoint_folder", "vq_tensors"]
 
@@ -122,22 +121,18 @@ def _shards(folder: Path) -> tuple[str, ...]:
     found = [folder / name for name in _INDEXES if (folder / name).exists()]
     if not found:
         return ()
-    files = read_entries(found[0], "codec").get("weight_map")
-    if not isinstance(files, dict):
-        raise ValueError(f"{found[0]} has no weight_map; fetch the checkpoint again")
-    shards = {file for name, file in files.items() if _INSIDE.match(name)} or set(files.values())
-    for shard in shards:
-        if Path(str(shard)).name != shard or not shard.endswith(".safetensors"):
-            raise ValueError(f"{found[0]} names {shard!r}, expected safetensors files beside it")
-    return tuple(sorted(shards))
+    files = shard_names(found[0])
+    return tuple(
+        sorted({file for name, file in files.items() if _INSIDE.match(name)} or set(files.values()))
+    )
 
 
 def vq_tensors(folder: Path, whole: bool) -> dict[str, Tensor]:
     """The tensors of a VQ model by their names in it, and no others of a `whole` checkpoint."""
     found: dict[str, Tensor] = {}
     for shard in _shards(folder) or _WEIGHTS[:1]:
-        with safe_open(regular(folder / shard, "weights"), "pt") as file:
-            names = list(file.keys())
+        names = list(read_header(folder / shard))
+        with safe_open(folder / shard, "pt") as file:
             inside = [name for name in names if _INSIDE.match(name)]
             for name in inside if inside or whole else names:
                 found[_INSIDE.sub("", name, count=1)] = file.get_tensor(name)

@@ -30,6 +30,7 @@ from unified_base.clock import Timer
 from unified_base.disk import naming_full_disk, quiet_threads
 from unified_base.locks import hold_folder
 from unified_base.signals import StopSignals
+from unified_base.terminal import console as plain_console
 from unified_tokenizers import parallel
 from unified_tokenizers.checkpoint import (
     RESUME,
@@ -82,7 +83,8 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
 
 def _begin(config: TokenizerTraining, resume: bool) -> Path:
     first = parallel.rank() == 0
-    console = Console(stderr=True, quiet=not first)
+    console = plain_console(stderr=True)
+    console.quiet = not first
     output = Path(config.output)
     if first:
         for name in remove_torn(output / "checkpoints"):
@@ -254,4 +256,4 @@ def main(config_path: Path, resume: bool = False, changes: Iterable[str] = ()) -
     """The command `unified tokenizer train`; `changes` as of `load_config`."""
     folder = train(load_config(config_path, changes), resume)
     if parallel.rank() == 0:
-        _say(Console(stderr=True), f"tokenizer saved in {os.fspath(folder)}")
+        _say(plain_console(stderr=True), f"tokenizer saved in {os.fspath(folder)}")

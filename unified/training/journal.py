@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from unified.training.config import TrainConfig
+from unified_base.terminal import console
 
 __all__ = ["Journal"]
 
@@ -25,7 +25,8 @@ class Journal:
     def __init__(self, config: TrainConfig, step: int, first: bool) -> None:
         """Raises ValueError where `wandb` is asked for and not installed."""
         self.first = first
-        self.console = Console(stderr=True, quiet=not first)
+        self.console = console(stderr=True)
+        self.console.quiet = not first
         self._steps = config.steps
         self._board: SummaryWriter | None = None
         self._wandb: Any = None
@@ -36,7 +37,7 @@ class Journal:
         if config.wandb is not None:
             self._wandb = _wandb(config)
         columns = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                   TextColumn("{task.fields[figures]}"))  # fmt: skip
+                   TextColumn("{task.fields[figures]}", markup=False))  # fmt: skip
         self._bar = Progress(*columns, console=self.console, refresh_per_second=1)
         self._task = self._bar.add_task("train", total=config.steps, completed=step, figures="")
 
@@ -60,7 +61,7 @@ class Journal:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def figures(self, step: int, values: Mapping[str, float], shown: str = "") -> None:
         """Scalars of a step, and what of them the terminal shows, if anything."""

@@ -204,9 +204,7 @@ def _read_reference(path: Path, made_for: str) -> Tensor | None:
     except (SafetensorError, OSError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}); begin the run anew") from None
     if digest not in ("", _digest(reference)):
-        raise ValueError(
-            f"{path} is damaged (its checksum is another); begin the run anew"
-        )
+        raise ValueError(f"{path} is damaged (its checksum is another); begin the run anew")
     return reference
 
 

@@ -205,7 +205,9 @@ def _document(kind: str, payload: Any) -> Document:
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A `Progress` that draws one bar for each kind on stderr."""
-    from rich import console, progress
+    from rich import progress
+
+    from unified_base.terminal import console
 
     columns = (
         progress.TextColumn("{task.description:<9}"),
@@ -213,7 +215,7 @@ def progress_bar() -> Iterator[Progress]:
         progress.MofNCompleteColumn(),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, console=console.Console(stderr=True)) as bars:
+    with progress.Progress(*columns, console=console(stderr=True)) as bars:
         rows: dict[str, Any] = {}
 
         def report(kind: str, done: int, total: int) -> None:
