@@ -193,7 +193,7 @@ def _rope(config: Mapping[str, Any], head_width: int) -> tuple[tuple[float, ...]
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    known = {
+    known: dict[str, Any] = {
         key: _size(config, key, 2**31 - 1)
         for key in ("hidden_size", "num_attention_heads", "max_position_embeddings")
     }

@@ -133,7 +133,7 @@ class SavedTokenizer(nn.Module):
         if problem is not None:
             raise problem
         with foreign(f"cannot read the weights of {where}"):
-            state = load_file(regular(path / "model.safetensors", "the weights"))
+            state = load_file(path / "model.safetensors")
         try:
             tokenizer.load_state_dict(
                 {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
