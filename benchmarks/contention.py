@@ -30,9 +30,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from _shared import machine, say
 
-from unified.decoder import compile_kernels
+def say(text: str) -> None:
+    """A line of progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
 
 CASES = {"alone": (1, False), "two": (2, False), "four": (4, False), "busy": (1, True)}
 BUSY = "while True: pass"
@@ -97,6 +99,11 @@ def main() -> None:
     options = parser.parse_args()
     if not hasattr(os, "wait4") or not hasattr(os, "sched_getaffinity"):
         parser.error("needs Linux, which tells what each process has spent")
+    # After --help and mistakes: these take seconds to load.
+    from _shared import machine
+
+    from unified.decoder import compile_kernels
+
     pictures = options.pictures or (16 if options.quick else 64)
     began, load = time.perf_counter(), os.getloadavg()
     compile_kernels()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from unified.slim_config import SlimConfig
 from unified_base import structured
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
+from unified_base.quiet import no_progress_bars
 from unified_base.safetensors_files import Tensor, check_weights, read_tensor, weight_headers
 
 
@@ -139,7 +139,10 @@ def load_hf(directory: Path, kind: Any = None, dtype: str = "float32") -> Any:
     forget_kernels(config)
     make = loader._from_config if kind else loader.from_config
     where = f"checkpoint {directory} cannot be loaded"
-    check_size(lambda: make(copy.deepcopy(config)), numbers, where)
+    try:
+        check_size(lambda: make(copy.deepcopy(config)), numbers, where)
+    except ValueError as error:
+        raise _of_several_models(directory) or error from None
     with _loading(directory), no_progress_bars():
         model, report = loader.from_pretrained(
             directory, config=config, dtype=dtype, use_safetensors=True, local_files_only=True,
@@ -162,38 +165,6 @@ def load_config(directory: Path) -> Any:
             read_json(directory / name)
     with _loading(directory):
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """transformers shows none for a while; afterwards as its user has chosen."""
-    from transformers.utils import logging
-
-    # It is one setting for all threads: the last that leaves puts it back.
-    with _quiet.lock:
-        if not _quiet.threads:
-            _quiet.shown = logging.is_progress_bar_enabled()
-            logging.disable_progress_bar()
-        _quiet.threads += 1
-    try:
-        yield
-    finally:
-        with _quiet.lock:
-            _quiet.threads -= 1
-            if not _quiet.threads and _quiet.shown:
-                logging.enable_progress_bar()
-
-
-class _Quiet:
-    """Who is inside `no_progress_bars`, and whether there were any before."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.threads = 0
-        self.shown = True
-
-
-_quiet = _Quiet()
 
 
 def _of_several_models(directory: Path) -> ValueError | None:

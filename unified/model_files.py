@@ -25,6 +25,7 @@ from unified.requests import Sampling
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
+from unified_base.quiet import no_progress_bars
 from unified_base.text import shown
 from unified_base.whole_folder import whole_folder
 
@@ -148,7 +149,7 @@ def save_model(
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
             hf = copy.deepcopy(hf).to(getattr(torch, dtype))
         setattr(hf.config, HASH_KEY, vocabulary.hash)
-        with checkpoint.no_progress_bars():
+        with no_progress_bars():
             hf.save_pretrained(folder)
         sequencer.text_tokenizer.save(folder)
         for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):

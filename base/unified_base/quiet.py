@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,10 +77,28 @@ def no_progress_bars() -> Iterator[None]:
     """transformers shows none for a while; afterwards as its user has chosen."""
     from transformers.utils import logging as theirs
 
-    enabled = theirs.is_progress_bar_enabled()
-    theirs.disable_progress_bar()
+    # It is one setting for all threads: the last that leaves puts it back.
+    with _bars.lock:
+        if not _bars.threads:
+            _bars.enabled = theirs.is_progress_bar_enabled()
+            theirs.disable_progress_bar()
+        _bars.threads += 1
     try:
         yield
     finally:
-        if enabled:
-            theirs.enable_progress_bar()
+        with _bars.lock:
+            _bars.threads -= 1
+            if not _bars.threads and _bars.enabled:
+                theirs.enable_progress_bar()
+
+
+class _Bars:
+    """How many are inside `no_progress_bars`, and whether there were any before."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.threads = 0
+        self.enabled = True
+
+
+_bars = _Bars()

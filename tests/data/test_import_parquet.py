@@ -288,7 +288,7 @@ def test_one_split_under_another_name_and_several_folders_are_said(tmp_path, med
 
 def test_without_pyarrow_nothing_is_begun(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"pip install 'unified\[parquet\]'"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[parquet\]' in the checkout"):
         importer("parquet")(tmp_path / "absent", None)
 
 

@@ -106,7 +106,7 @@ def test_a_measure_that_is_not_installed_says_how_to_get_it(monkeypatch):
 
     monkeypatch.setattr(measures, "import_module", missing)
     with pytest.raises(
-        ValueError, match=r"needs pystoi; install it with pip install 'unified\[measure\]'"
+        ValueError, match=r"needs pystoi; install it with pip install '\.\[measure\]'"
     ):
         stoi(sound(), sound(), 16_000)
 
