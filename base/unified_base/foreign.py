@@ -12,10 +12,11 @@ __all__ = ["foreign", "one_line"]
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """What an error says, on one line, cut, with nothing in it that a terminal obeys."""
-    said = safe(" ".join(str(error)[: 4 * limit].split()))
+    text = safe(" ".join(str(error)[: 4 * limit].split()))
     kind = type(error).__name__
-    said = said if type(error) in (ValueError, OSError) else f"{kind}: {said}" if said else kind
-    return said if len(said) <= limit else said[:limit] + "..."
+    if type(error) not in (ValueError, OSError):
+        text = f"{kind}: {text}" if text else kind
+    return text if len(text) <= limit else text[:limit] + "..."
 
 
 @contextmanager

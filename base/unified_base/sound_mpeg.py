@@ -200,19 +200,19 @@ def _tag(frame: bytes, header: _Header) -> _Stretch | None:
         return None
     flags = int.from_bytes(frame[start + 4 : start + 8], "big")
     at = start + 8
-    found = _Stretch(header.kind)
+    stretch = _Stretch(header.kind)
     for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)):
         if flags & bit:
             if bit == 1:
-                found.claimed = int.from_bytes(frame[at : at + size], "big")
+                stretch.claimed = int.from_bytes(frame[at : at + size], "big")
             at += size
     # The LAME tag: nine letters, then 12 bytes, then two numbers of 12 bits.
     if len(frame) >= at + 24 and frame[at : at + 4].strip(b"\0"):
         number = int.from_bytes(frame[at + 21 : at + 24], "big")
         delay, filling = number >> 12, number & 0xFFF
         if delay or filling:
-            found.cut = delay + _DECODER_DELAY, max(0, filling - _DECODER_DELAY)
-    return found
+            stretch.cut = delay + _DECODER_DELAY, max(0, filling - _DECODER_DELAY)
+    return stretch
 
 
 def _decode(stretch: _Stretch, max_seconds: float) -> np.ndarray:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from unified_base.atomic import Draft
 from unified_base.destinations import cannot_write, output_file, writing
+from unified_base.files import read_bytes
 from unified_base.leftovers import claim, partial_path, short_name
 
 __all__ = ["Bundle", "write_bundles", "write_together"]
@@ -186,14 +187,14 @@ def _turn(path: Path) -> Iterator[_Turn]:
     while True:
         with writing(path):
             descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
-        taken = claim(descriptor) is False
+        busy = claim(descriptor) is False
         # The one before may have removed what was just opened.
-        if not taken and os.fstat(descriptor).st_nlink:
+        if not busy and os.fstat(descriptor).st_nlink:
             break
         os.close(descriptor)
         if time.monotonic() > deadline:
             raise cannot_write(path, "another process is writing to it; end it first")
-        if taken:
+        if busy:
             time.sleep(_PAUSE)
     try:
         yield _Turn(descriptor, os.pread(descriptor, _MAX_TEXT, 0))
@@ -234,13 +235,12 @@ def _named(name: str, text: bytes) -> bool:
 
 def _holds(path: Path, contents: Iterable[bytes | None]) -> bool:
     """Whether a file has one of these contents; None: is not there."""
+    if not os.path.lexists(path):
+        return None in contents
     try:
-        found: bytes | None = path.read_bytes()
-    except FileNotFoundError:
-        found = None
-    except OSError:
+        return read_bytes(path) in contents
+    except ValueError:  # a folder, a pipe, or one that cannot be read
         return False
-    return found in contents
 
 
 def _stale(bundle: Bundle, old: bytes, names: Mapping[str, str]) -> Iterator[Path]:

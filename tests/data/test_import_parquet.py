@@ -6,6 +6,8 @@ import os
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from unified_base.images import load_image
@@ -16,9 +18,6 @@ from unified_data.importers.parquet import read
 from unified_data.importers.parquet_layout import pages, row_groups
 from unified_data.importers.run import import_shards
 from unified_data.shards import document_of
-
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
 
 
 def asked(text):
