@@ -83,6 +83,7 @@ def run_case(case: int, seed: int, bases: dict[str, Path], scratch: Path) -> tup
         plain = said.isprintable() and 0 < len(said) < 2000
         return what, "refused" if plain else "failed", repr(said[:2000])
     except _Hang:
+        signal.setitimer(signal.ITIMER_PROF, 0)  # or the next one may end the process
         return what, "failed", f"more than {SECONDS} s: {_where()}"
     except BaseException as error:
         return what, "failed", f"{type(error).__name__}: {str(error)[:300]} {_where()}"

@@ -377,12 +377,22 @@ def test_sounds_that_are_broken_or_short_are_counted(tmp_path):
         *(
             ({name: 10**17}, f"{name} is 1[0e+]+(17|.0)?, expected at most ")
             for name in (
-                "steps", "limit", "log_every", "save_every", "max_broken", "save_minutes", "warmup",
-                "learning_rate", "weight_decay", "clip", "cycle", "memory_gb",
-            )  # fmt: skip
+                "steps",
+                "limit",
+                "log_every",
+                "save_every",
+                "max_broken",
+                "save_minutes",
+                "warmup",
+                "learning_rate",
+                "weight_decay",
+                "clip",
+                "cycle",
+                "memory_gb",
+            )
         ),
     ],
-)  # fmt: skip
+)
 def test_settings_that_cannot_be_are_refused(tmp_path, changes, reason):
     import yaml
 
