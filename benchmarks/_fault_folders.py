@@ -6,6 +6,9 @@ seconds, or more than 1 GB. Cases run in forked children, so that a crash is one
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import _path  # noqa: F401 (before all others)
+
 import json
 import os
 import random
@@ -71,15 +74,16 @@ def run_case(case: int, seed: int, bases: dict[str, Path], scratch: Path) -> tup
     folder = scratch / "model"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(bases[kind], folder)
-    mutation = mutate(folder, rng)
-    what = f"{kind} {mutation}"
+    what = kind
     try:
+        what = f"{kind} {mutate(folder, rng)}"
         use(kind, folder)
     except ValueError as error:
         said = str(error)
         plain = said.isprintable() and 0 < len(said) < 2000
         return what, "refused" if plain else "failed", repr(said[:2000])
     except _Hang:
+        signal.setitimer(signal.ITIMER_PROF, 0)  # or the next one may end the process
         return what, "failed", f"more than {SECONDS} s: {_where()}"
     except BaseException as error:
         return what, "failed", f"{type(error).__name__}: {str(error)[:300]} {_where()}"

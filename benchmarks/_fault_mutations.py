@@ -22,12 +22,15 @@ BAD: tuple[Any, ...] = (
     "kernels-community/x", "a/b:c", "linear", "yarn", "dynamic", "llama", "gemma3", "bert", 1e-300,
 )  # fmt: skip
 """What a value is replaced by."""
+_DEPTH = 100
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place of a JSON value, the long lists' and mappings' only in part."""
+    """Every place of a JSON value, the long lists', mappings' and nestings' only in part."""
     if path:
         yield path
+    if len(path) >= _DEPTH:
+        return  # an earlier mutation nested it deeper than generators can follow
     if isinstance(value, dict):
         for name in list(value)[:60]:
             yield from _places(value[name], (*path, name))

@@ -19,6 +19,8 @@ from unified.model_files import DTYPES, FILE_NAME, model_directory
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
+from unified_base.foreign import foreign
+from unified_base.model_config import check_model_config
 
 __all__ = ["begin_with", "create_decoder", "extend_decoder"]
 
@@ -40,6 +42,7 @@ def create_decoder(
     if unknown or "vocab_size" in config:
         found = unknown or ["vocab_size, which follows from the tokenizers"]
         raise ValueError(f"the decoder's config has {', '.join(found)}; leave it out")
+    check_model_config(config, "the decoder's config")
     sequencer = _sequencer(
         _layout(format, text_tokenizer),
         text_tokenizer,
@@ -52,7 +55,8 @@ def create_decoder(
         full = Qwen3Config(**{**config, "vocab_size": sequencer.vocabulary.size})
     except StrictDataclassError as error:
         raise ValueError(f"the decoder's config does not hold together: {error}") from None
-    return sequencer, Qwen3ForCausalLM(full)
+    with foreign("a decoder of this config cannot be made"):  # larger than memory, most often
+        return sequencer, Qwen3ForCausalLM(full)
 
 
 def extend_decoder(

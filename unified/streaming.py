@@ -64,9 +64,6 @@ def stream(
     if len(each) != len(documents):
         raise ValueError(f"{len(documents)} documents but {len(each)} sampling; give one for each")
     seeds = seeds_of(seeds, len(documents))
-    for slot in (segment for document in documents for segment in document):
-        if isinstance(slot, Slot) and slot.modality in ("image", "audio"):
-            sequencer.tokenizer(slot.modality)  # what it samples must be decoded
     without: tuple[CodedText, ...] = ()
     if negative is not None and text("negative", negative):
         without = (CodedText(tuple(sequencer.text_tokenizer.encode(negative))),)
@@ -91,11 +88,21 @@ def stream(
 
 
 def coded_slot(slot: Slot, sequencer: Sequencer) -> CodedSlot:
-    """A slot in codes: pixels become a grid."""
+    """A slot in codes: pixels become a grid, and media that no tokenizer decodes are ruled out.
+
+    Raises ValueError where it shall have such media, or a size that the tokenizer cannot give.
+    """
+    for modality, number in (("image", slot.num_images), ("audio", slot.num_audios)):
+        if slot.modality == modality or number:
+            sequencer.tokenizer(modality)
     grid = None
     if slot.height is not None and slot.width is not None:
         grid = sequencer.image_grid(slot.height, slot.width)
-    return CodedSlot(slot.modality, grid, slot.num_images, slot.num_audios, slot.role)
+    images, audios = slot.num_images, slot.num_audios
+    if slot.modality == "any":
+        images = 0 if sequencer.image_tokenizer is None else images
+        audios = 0 if sequencer.audio_tokenizer is None else audios
+    return CodedSlot(slot.modality, grid, images, audios, slot.role)
 
 
 class _Translator:

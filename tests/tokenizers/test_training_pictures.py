@@ -362,6 +362,35 @@ def test_sounds_that_are_broken_or_short_are_counted(tmp_path):
         ({"save_minutes": -0.5}, "save_minutes is -0.5, expected 0 or more"),
         ({"steps": 0}, "steps is 0, expected at least 1"),
         ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan, expected 0 or more"),
+        ({"learning_rate": 0}, "learning_rate is 0, expected a number above 0"),
+        ({"clip": 0}, "clip is 0, expected a number above 0"),
+        ({"seed": -1}, "seed is -1, expected 0 or more"),
+        ({"threads": 10**9}, "threads is 1000000000, expected at most 1,024"),
+        ({"batch_size": 10**9}, "batch_size is 1000000000, expected at most 65,536"),
+        ({"crop": 65_537}, "crop is 65537, expected at most 65,536"),
+        ({"seed": 2**32}, "seed is 4294967296, expected at most 4,294,967,295"),
+        ({"ema": 1.5}, "ema is 1.5, expected at most 1"),
+        ({"memory_gb": float("inf")}, "memory_gb is inf, expected at most 65,536"),
+        ({"losses": {"l1": float("inf")}}, "l1 has the weight inf, expected at most 1,000,000,000"),
+        ({"adversary": {"weight": 1, "start": 10**17}}, "start is 10+, expected at most 1,000,000"),
+        *(
+            ({name: 10**17}, f"{name} is 1[0e+]+(17|.0)?, expected at most ")
+            for name in (
+                "steps",
+                "limit",
+                "log_every",
+                "save_every",
+                "max_broken",
+                "save_minutes",
+                "warmup",
+                "learning_rate",
+                "weight_decay",
+                "clip",
+                "cycle",
+                "memory_gb",
+            )
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, changes, reason):

@@ -21,6 +21,7 @@ from unified.events import (
     ImageRow,
     TextPiece,
 )
+from unified.sequence import Sequencer
 from unified.vocabulary import VocabularyMismatchError
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
@@ -362,5 +363,39 @@ def test_unknown_decoder_settings_are_refused():
         UnifiedModel.create({"hiden_size": 8}, text_tokenizer=TEXT, **media())
     with pytest.raises(ValueError, match="vocab_size, which follows"):
         UnifiedModel.create({"vocab_size": 8}, text_tokenizer=TEXT, **media())
-    with pytest.raises(ValueError, match="does not hold together"):
-        UnifiedModel.create({**DECODER, "num_hidden_layers": "two"}, text_tokenizer=TEXT, **media())
+    for changes, message in (
+        ({"layer_types": ["full_attention"]}, "does not hold together"),
+        ({"num_hidden_layers": "two"}, "num_hidden_layers is 'two', expected a whole number"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000, expected at most 8,192"),
+        ({"hidden_size": 10**12}, "hidden_size is 1000000000000, expected at most"),
+        ({"hidden_size": 2**31 - 1, "intermediate_size": 2**31 - 1}, "cannot be made"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            UnifiedModel.create({**DECODER, **changes}, text_tokenizer=TEXT, **media())
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_without_a_codec_its_medium_is_neither_sampled_nor_promised(model, modality):
+    whole, other = model.sequencer, "audio" if modality == "image" else "image"
+    sequencer = Sequencer(
+        whole.vocabulary, whole.grammar, TEXT,
+        **{f"{other}_tokenizer": whole.tokenizer(other)},
+    )  # fmt: skip
+    without = UnifiedModel(sequencer, FREE, hf=model.hf)
+    kind = Image if modality == "image" else Audio
+    free = Document((Text("a cat"), Slot("any")))
+    sampled = [[type(s) for s in done] for done in model.generate(free, 8, sampling=FREE)]
+    assert any(kind in kinds for kinds in sampled)  # or what follows would show nothing
+    for done in without.generate(free, 8):
+        assert kind not in [type(segment) for segment in done]
+    for slot in (Slot(modality), Slot("any", **{f"num_{modality}s": 1})):
+        with pytest.raises(ValueError, match=f"no {modality} tokenizer"):
+            next(iter(without.stream([Document((Text("a cat"), slot))])))
+    media_of_it = {
+        "image": (without.draw, lambda: without.describe(np.zeros((8, 8, 3), np.uint8))),
+        "audio": (without.speak, lambda: without.listen(np.zeros(800, np.float32), 16_000)),
+    }  # fmt: skip
+    make, read = media_of_it[modality]
+    for use in (lambda: make("a cat"), read):
+        with pytest.raises(ValueError, match=f"no {modality} tokenizer"):
+            use()

@@ -11,8 +11,10 @@ import json
 import os
 import random
 import shutil
+import signal
 import struct
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,18 +95,75 @@ def test_a_mutated_folder_is_used_or_refused_in_one_line(copy, name, mutation):
         assert len(said) < 1500, case
 
 
-def test_the_measure_counts_what_it_finds(monkeypatch):
-    def use(name, folder):
-        if "weights" in used:
-            raise KeyError("x")
-        if "files" in used:
-            raise ValueError("two\nlines")
+def _endless() -> None:
+    while True:
+        pass
 
-    used = set()
-    monkeypatch.setattr(_fault_folders, "use", use)
-    monkeypatch.setattr(_fault_folders, "FOLDERS", {"pocket": _fault_models.pocket})
-    result = _fault_folders.measure(3, only=("pocket",))
-    assert (result["folder_cases"], result["folder_failures"]) == (3, 0)
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+# What the use of one folder after another does, and what is counted as a failure for it.
+DEEDS = [
+    (lambda: None, None),
+    (lambda: _raise(ValueError("x is 3, expected 4")), None),
+    (lambda: _raise(ValueError("two\nlines")), r"two\nlines"),
+    (lambda: _raise(ValueError("")), "''"),
+    (lambda: _raise(TypeError("no")), "TypeError: no test_model_folders.py"),
+    (_endless, "more than 0.1 s: _fault_folders.py"),
+    (lambda: time.sleep(60), "more than 0.1 s: _fault_folders.py"),
+    (lambda: bytearray(3 << 30), "MemoryError"),
+    (lambda: sys.exit(0), "SystemExit: 0"),
+    (lambda: os.kill(os.getpid(), signal.SIGKILL), "the process ended with -9"),
+    (lambda: os._exit(0), "the process ended with 0"),
+    ("mutation", "RecursionError: deep"),
+    (lambda: None, None),
+]
+
+
+def test_the_measure_counts_what_it_finds(monkeypatch, tmp_path):
+    number = tmp_path / "number"  # of the case: children share nothing else
+    number.write_text("-1")
+
+    def mutate(folder, rng):
+        number.write_text(str(int(number.read_text()) + 1))
+        (folder / "mutated").touch()
+        if DEEDS[int(number.read_text())][0] == "mutation":
+            raise RecursionError("deep")
+        return "touched"
+
+    def use(kind, folder):
+        if (folder / "mutated").exists():
+            DEEDS[int(number.read_text())][0]()
+
+    for name, value in (
+        ("use", use), ("mutate", mutate), ("FOLDERS", {"tiny": Path.mkdir}), ("SECONDS", 0.1),
+        ("_warm_up", lambda: None), ("_CHUNK", 8),
+    ):  # fmt: skip
+        monkeypatch.setattr(_fault_folders, name, value)
+    result = _fault_folders.measure(len(DEEDS), only=("tiny",))
+    failures = {case: error for case, (_, error) in enumerate(DEEDS) if error is not None}
+    counted = {f["case"]: f["error"] for f in result["folder_first_failures"]}
+    assert counted.keys() == failures.keys()
+    for case, error in failures.items():
+        assert error in counted[case]
+    assert result["folder_cases"] == len(DEEDS)
+    assert result["folder_failures"] == len(failures)
+    assert result["folder_refused"] == 1
+    # Of the processes that ended nothing is known but the case.
+    assert result["folder_by_kind"] == {
+        "tiny touched": {"accepted": 2, "refused": 1, "failed": 7},
+        "tiny": {"failed": 1},
+    }
+
+
+def test_a_mutation_follows_no_nesting_to_its_end():
+    deep: object = 1
+    for _ in range(5000):
+        deep = [deep]
+    for seed in range(30):
+        _fault_mutations.mutate_value({"a": deep}, random.Random(seed))
 
 
 CONFIG = [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -122,6 +122,21 @@ def test_what_an_encoding_does_not_have_is_escaped(strange):
     assert b"\\u4e16" in failed.stderr
 
 
-def test_streams_that_are_no_files_are_not_one_place(capsys):
-    assert not one_place()
-    assert Path("/dev/null").exists()
+def test_streams_are_one_place_where_both_are_one_file(monkeypatch, tmp_path):
+    def streams(out, err) -> bool:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        return one_place()
+
+    with (
+        (tmp_path / "a").open("w") as first,
+        (tmp_path / "a").open("a") as again,
+        (tmp_path / "b").open("w") as other,
+    ):
+        assert streams(first, first)
+        assert streams(first, again)
+        assert not streams(first, other)
+        for no_file in (io.StringIO(), None):
+            assert not streams(no_file, first)
+            assert not streams(no_file, no_file)
+    assert not streams(first, first)  # closed

@@ -1,5 +1,6 @@
 """A run's file: read as it stands, and every wrong entry refused in one line."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,48 @@ def test_wrong_entries_are_refused(tmp_path, changes, reason):
         load(tmp_path, **changes)
     assert "\n" not in str(refused.value)
     assert "run.yaml" in str(refused.value)
+
+
+MOST = {
+    "learning_rate": 100, "weight_decay": 100, "threads": 1024, "workers": 1024, "max_grid": 8192,
+    "lora.rank": 8192, "rows": 65_536, "lanes": 65_536, "preferences.pairs": 65_536,
+    "length": 1 << 20, "text_size": 1 << 20, "heldout_documents": 1 << 20, "keep": 1 << 20,
+    "samples.max_ids": 1 << 20, "steps": 10**9, "warmup": 10**9, "log_every": 10**9,
+    "save_every": 10**9, "validate_every": 10**9, "samples.every": 10**9, "max_broken": 10**9,
+    "save_minutes": 10**9, "z_loss": 10**9, "lora.alpha": 10**9, "preferences.beta": 10**9,
+    "alarms.spike": 10**9, "alarms.output_norm": 10**9, "clip": 10**9, "seed": 2**32 - 1,
+    "modality_weights.text": 10**9, "sources.draw.share": 10**9, "sources.draw.weight": 10**9,
+    "sources.draw.media_loss": 10**9, "sources.draw.fit": 65_536, "sources.draw.epochs": 10**9,
+}  # fmt: skip
+"""The most that a run's numbers may be."""
+
+
+@pytest.mark.parametrize(("name", "most"), MOST.items())
+def test_a_number_has_an_upper_bound(tmp_path, name, most):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(entries()), "utf-8")
+    others = ["samples.every=1"] if name == "samples.max_ids" else []
+    load_config(path, [*others, f"{name}={most}"])
+    for more in (most + 1, 10**17):
+        with pytest.raises(ValueError, match=f"expected .*at most {most:,}") as refused:
+            load_config(path, [*others, f"{name}={more}"])
+        assert name.split(".")[-1] in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+def test_every_number_of_a_run_is_bounded():
+    """Those that end at 1 by their nature, and what divides another number, aside."""
+    groups = {"": TrainConfig, "lora.": Lora, "samples.": Samples, "alarms.": Alarms,
+              "preferences.": Preferences, "sources.draw.": Source}  # fmt: skip
+    numbers = {
+        f"{group}{field.name}"
+        for group, kind in groups.items()
+        for field in fields(kind)
+        if field.type in ("int", "float", "int | None", "float | None")
+    }
+    shares = {"cooldown", "final_rate", "ema", "lora.dropout", "sources.draw.noise",
+              "sources.draw.drop_prompt"}  # fmt: skip
+    assert numbers - shares - {"rows_at_once"} == set(MOST) - {"modality_weights.text"}
 
 
 @pytest.mark.parametrize("text", ["", "- a", "a: [", "7", "\0"])

@@ -153,6 +153,8 @@ class AdversarySettings:
             value = getattr(self, field.name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{field.name} is {value}, expected 0 or more")
+            if value > (most := 100 if field.name == "learning_rate" else 10**9):
+                raise ValueError(f"{field.name} is {value}, expected at most {most:,}")
         if not 1 <= self.width <= 4096:
             raise ValueError(f"width is {self.width}, expected 1 to 4096")
 

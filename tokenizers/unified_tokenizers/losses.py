@@ -41,6 +41,10 @@ def check_losses(weights: dict[str, float], modality: str) -> None:
     for name, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
             raise ValueError(f"the loss {name} has the weight {weight!r}, expected more than 0")
+        if weight > 10**9:
+            raise ValueError(
+                f"the loss {name} has the weight {weight!r}, expected at most 1,000,000,000"
+            )
 
 
 class ImageLoss(nn.Module):

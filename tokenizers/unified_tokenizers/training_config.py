@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,15 @@ from unified_tokenizers.picture_fit import FITS
 __all__ = ["TokenizerTraining", "load_config"]
 
 _MAX_SIDE = 8192
+# What numbers may be, both ends included. The most is far beyond any run, and less than what would
+# exhaust a machine, or its integers, long before the first step.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "steps": (1, 10**9), "batch_size": (1, 65_536), "limit": (1, 10**9), "crop": (1, 65_536),
+    "log_every": (1, 10**9), "save_every": (1, 10**9), "threads": (1, 1024),
+    "max_broken": (0, 10**9), "save_minutes": (0, 10**9), "memory_gb": (0, 65_536),
+    "warmup": (0, 10**9), "learning_rate": (0, 100), "weight_decay": (0, 100), "ema": (0, 1),
+    "clip": (0, 10**9), "cycle": (0, 10**9), "seed": (0, 2**32 - 1),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,12 +104,16 @@ class TokenizerTraining:
         sides = self.size if isinstance(self.size, tuple) else (self.size,)
         if not all(side is None or 1 <= side <= _MAX_SIDE for side in sides):
             raise ValueError(f"size is {self.size!r}, expected 1 to {_MAX_SIDE} pixels a side")
-        for name in ("steps", "batch_size", "limit", "crop", "log_every", "save_every", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        for name in ("max_broken", "save_minutes", "memory_gb", "warmup"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not value >= least:
+                expected = "0 or more" if least == 0 else f"at least {least:,}"
+                raise ValueError(f"{name} is {value}, expected {expected}")
+            if not value <= most:
+                raise ValueError(f"{name} is {value}, expected at most {most:,}")
+        for name in ("learning_rate", "clip"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"{name} is 0, expected a number above 0")
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> TokenizerTraining:

@@ -12,6 +12,7 @@ __all__ = ["LOSSES", "ORDERS", "Source", "check_names", "leaves", "shares_of"]
 
 ORDERS = ("as_is", "reversed", "both")
 LOSSES = ("document", "response", "all")
+_MOST = {"share": 10**9, "weight": 10**9, "media_loss": 10**9, "fit": 65_536, "epochs": 10**9}
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Source:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(
                     f"the {name} of {what} is {getattr(self, name)}, expected 0 or more"
+                )
+        for name, most in _MOST.items():
+            if (getattr(self, name) or 0) > most:
+                raise ValueError(
+                    f"the {name} of {what} is {getattr(self, name)}, expected at most {most:,}"
                 )
         if not 0 <= self.noise < 1:
             raise ValueError(

@@ -187,11 +187,24 @@ _BOUNDS: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     ),
     "0 or more": (
         lambda value: 0 <= value < math.inf,
-        ("warmup", "weight_decay", "z_loss", "workers", "max_broken", "save_minutes"),
+        ("warmup", "weight_decay", "z_loss", "workers", "max_broken", "save_minutes", "seed"),
     ),
     "from 0 to 1": (lambda value: 0 <= value <= 1, ("cooldown", "final_rate")),
     "a number from 0 on and below 1": (lambda value: 0 <= value < 1, ("lora.dropout",)),
     "a decay between 0 and 1": (lambda value: 0 < value < 1, ("ema",)),
+}  # fmt: skip
+# The most that a number may be: far beyond any run, and less than what would exhaust a machine, or
+# its integers, long before the first step.
+_MOST: dict[float, tuple[str, ...]] = {
+    100: ("learning_rate", "weight_decay"),
+    1024: ("threads", "workers"),
+    8192: ("max_grid", "lora.rank"),
+    65_536: ("rows", "rows_at_once", "lanes", "preferences.pairs"),
+    1 << 20: ("length", "text_size", "heldout_documents", "keep", "samples.max_ids"),
+    10**9: ("steps", "warmup", "log_every", "save_every", "validate_every", "samples.every",
+            "max_broken", "save_minutes", "z_loss", "lora.alpha", "preferences.beta",
+            "alarms.spike", "alarms.output_norm", "clip"),
+    2**32 - 1: ("seed",),
 }  # fmt: skip
 
 
@@ -213,11 +226,14 @@ def _check(config: TrainConfig, where: str) -> None:
             )
     for expected, (holds, names) in _BOUNDS.items():
         for name in names:
-            value: Any = config
-            for part in name.split("."):
-                value = None if value is None else getattr(value, part)
+            value = _number(config, name)
             if value is not None and not holds(value):
                 raise ValueError(f"{where}: {name} is {value!r}, expected {expected}")
+    for most, names in _MOST.items():
+        for name in names:
+            value = _number(config, name)
+            if value is not None and value > most:
+                raise ValueError(f"{where}: {name} is {value!r}, expected at most {most:,}")
     if not all(0 <= beta < 1 for beta in config.betas):
         raise ValueError(f"{where}: betas are {list(config.betas)}, expected from 0 on and below 1")
     for sources in (config.sources, config.heldout):
@@ -245,13 +261,21 @@ def _check(config: TrainConfig, where: str) -> None:
         weights |= config.preferences.modality_weights
     if unknown := set(weights) - set(MODALITIES):
         raise ValueError(f"{where}: unknown modalities {sorted(unknown)}, expected {[*MODALITIES]}")
-    if negative := sorted(name for name, value in weights.items() if not 0 <= value < math.inf):
-        raise ValueError(f"{where}: the weight of {negative[0]} is {weights[negative[0]]}, expected"
-                         " 0 or more")  # fmt: skip
+    if wrong := sorted(name for name, value in weights.items() if not 0 <= value <= 10**9):
+        raise ValueError(f"{where}: the weight of {wrong[0]} is {weights[wrong[0]]}, expected"
+                         " 0 or more, and at most 1,000,000,000")  # fmt: skip
     if unknown := set(config.alarms.stop) - {"nan", "spike", "output_norm"}:
         raise ValueError(
             f"{where}: alarms.stop has {sorted(unknown)}, expected nan, spike or output_norm"
         )
+
+
+def _number(config: TrainConfig, name: str) -> Any:
+    """An entry by its dotted name; None where its group is not there."""
+    value: Any = config
+    for part in name.split("."):
+        value = None if value is None else getattr(value, part)
+    return value
 
 
 def _check_preferences(config: TrainConfig, where: str) -> None:

@@ -231,6 +231,22 @@ def test_a_published_model_draws_through_the_same_door(opened):
     assert done.segments[-1].pixels.shape == (48, 48, 3)
 
 
+@pytest.mark.parametrize(
+    ("kind", "medium", "count"),
+    [("liquid", "image", "num_images"), ("orpheus", "audio", "num_audios")],
+)
+def test_what_comes_without_its_codec_gives_text_alone(opened, kind, medium, count):
+    model = opened[kind]
+    roles = ("prompt", "response") if "response" in model.grammar.roles else (None, None)
+    sampling = Sampling(text=SpanSampling(1.0), max_ids=120)
+    document = Document((Text("a fox", roles[0]), Slot("any", role=roles[1])))
+    for done in model.generate(document, 4, sampling=sampling):
+        assert {type(segment) for segment in done} == {Text}
+    for slot in (Slot(medium, role=roles[1]), Slot("any", role=roles[1], **{count: 1})):
+        with pytest.raises(ValueError, match=f"no {medium} tokenizer"):
+            model.generate(Document((Text("a fox", roles[0]), slot)), sampling=sampling)
+
+
 def test_folders_that_are_no_model_say_what_was_expected(tmp_path, made):
     config = {"model_type": "qwen3", "vocab_size": 300}
     (tmp_path / "config.json").write_text(json.dumps(config))
