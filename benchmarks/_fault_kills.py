@@ -7,10 +7,11 @@ one that was never killed, byte for byte, with nothing else left in the folder.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,29 +27,38 @@ QUICK, ALL = 2, 16
 """Calls at most of each command at which it is killed."""
 _SIZES = (16, 64, 256, 1024)
 """KiB of the disks that are too small."""
+_LIMITS = (4, 16, 64, 256)
+"""KiB that no file may grow beyond, where no disk can be mounted. What a command says goes into a
+file too, and takes less than the smallest."""
 
 
 def measure(quick: bool) -> dict[str, Any]:
     """kills: SIGKILLs before a rename, link, mkdir, unlink or fsync. kills_lost: those after which
     something was neither as before nor as it was to be, or that the same command did not mend.
-    full_disk_cases, two_writers_cases: likewise, with their failures."""
+    full_disk_cases, two_writers_cases: likewise, with their failures. full_disk_by: "tmpfs" where
+    small disks can be mounted, else "RLIMIT_FSIZE", a limit of the size of files."""
     with tempfile.TemporaryDirectory() as name, _one_core():
         folder = Path(name)
         every = cases(make_inputs(folder))
         _warm(every, folder)
+        mounts = _can_mount(folder / "probe")
         counts = {"kills": Outcome(), "full_disk": Outcome(), "two_writers": Outcome()}
         for case in every[:: 4 if quick else 1]:
-            killed = try_case(case, folder / "room", QUICK if quick else ALL)
-            counts["kills"].add(killed)
-            counts["full_disk"].add(fill_disks(case, folder / "room", quick))
-            counts["two_writers"].add(write_twice(case, folder / "room", 1 if quick else 3))
+            outcomes = {
+                "kills": try_case(case, folder / "room", QUICK if quick else ALL),
+                "full_disk": fill_disks(case, folder / "room", quick, mounts),
+                "two_writers": write_twice(case, folder / "room", 1 if quick else 3),
+            }
+            killed = outcomes["kills"]
             say(f"{case.name}: {killed.tried} of {killed.points} calls")
-    for outcome in counts.values():
-        for line in outcome.lost:
-            say(f"  {line}")
+            for kind, outcome in outcomes.items():
+                counts[kind].add(outcome)
+                for line in outcome.lost:
+                    say(f"  {line}")
     return {
         "kills": counts["kills"].tried,
         "kills_lost": len(counts["kills"].lost),
+        "full_disk_by": "tmpfs" if mounts else "RLIMIT_FSIZE",
         **{
             f"{kind}_{what}": number
             for kind in ("full_disk", "two_writers")
@@ -83,20 +93,24 @@ def _warm(every: list[Case], folder: Path) -> None:
 # Disks that are too small.
 
 
-def fill_disks(case: Case, room: Path, quick: bool) -> Outcome:
-    """A command on disks of several sizes: it succeeds, or names the file and leaves nothing."""
+def fill_disks(case: Case, room: Path, quick: bool, mounts: bool) -> Outcome:
+    """A command on disks of several sizes: it succeeds, or names the file and leaves nothing.
+
+    mounts: whether disks can be mounted; else files may have those sizes at most.
+    """
     outcome = Outcome()
-    for kibibytes in _SIZES[1:2] if quick else _SIZES:
-        with _small_disk(room, kibibytes) as disk:
-            if disk is None:
-                return outcome
+    sizes = _SIZES if mounts else _LIMITS
+    for kibibytes in sizes[1:2] if quick else sizes:
+        with _small_disk(room, kibibytes) if mounts else _folder(room) as disk:
             outcome.tried += 1
             place = disk / "place"
             place.mkdir()
             log = room / "log"
-            code = in_child(partial(case.work, place), log)
+            work = partial(case.work, place)
+            code = in_child(work if mounts else partial(_limited, work, kibibytes), log)
             said = log.read_text("utf-8", "replace")
-            where = f"{case.name} on a disk of {kibibytes} KiB"
+            what = "a disk of" if mounts else "a disk that takes files of at most"
+            where = f"{case.name} on {what} {kibibytes} KiB"
             if code == 0:
                 continue
             if code != 2 or not names_output(said, place):
@@ -112,20 +126,42 @@ def _belongs_to_run(name: str) -> bool:
     return name.startswith(("R/", "C/")) and ".partial" not in name and ".tmp" not in name
 
 
+def _can_mount(probe: Path) -> bool:
+    """Whether this user may mount file systems in memory, as in containers few may."""
+    try:
+        with _small_disk(probe, 16):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
 @contextmanager
-def _small_disk(room: Path, kibibytes: int) -> Iterator[Path | None]:
-    """A file system of this size in memory; None where we may not mount one."""
+def _small_disk(room: Path, kibibytes: int) -> Iterator[Path]:
+    """A file system of this size in memory."""
+    with _folder(room) as disk:
+        options = f"size={kibibytes}k,nr_inodes=400"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
+        subprocess.run(command, capture_output=True, check=True)
+        try:
+            yield disk
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
+
+@contextmanager
+def _folder(room: Path) -> Iterator[Path]:
     disk = room / "disk"
     disk.mkdir(parents=True)
-    options = f"size={kibibytes}k,nr_inodes=400"
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
-    mounted = subprocess.run(command, capture_output=True).returncode == 0
     try:
-        yield disk if mounted else None
+        yield disk
     finally:
-        if mounted:
-            subprocess.run(["umount", str(disk)], check=True)
         shutil.rmtree(room)
+
+
+def _limited(work: Callable[[], Any], kibibytes: int) -> Any:
+    """Work in this process, none of whose files may grow beyond a size from now on."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kibibytes << 10, kibibytes << 10))
+    return work()
 
 
 # Two at a time.

@@ -3,6 +3,7 @@
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from unified_base.locks import hold_folder
 from unified_tokenizers import load_tokenizer, training
+from unified_tokenizers.checkpoint import drop_old
 from unified_tokenizers.training import TokenizerTraining, train
 
 SETTINGS = {
@@ -238,3 +240,28 @@ def test_what_a_killed_run_left_half_written_is_removed(config, whole, tmp_path,
     train(run)
     assert "step-0000009.partial was not complete and has been removed" in capsys.readouterr().err
     assert checkpoints(tmp_path) == ["step-0000003", "step-0000006"]
+
+
+def test_checkpoints_that_a_killed_run_had_not_dropped_are(config, whole, tmp_path):
+    run = replace(config, output=str(tmp_path))
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    for step in (1, 2):
+        shutil.copytree(
+            tmp_path / "checkpoints" / "step-0000003", tmp_path / "checkpoints" / f"step-{step:07d}"
+        )
+    before = checkpoints(tmp_path)
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(run)
+    assert checkpoints(tmp_path) == before
+    train(run, resume=True)
+    assert checkpoints(tmp_path) == ["step-0000003", "step-0000006"]
+    same(tmp_path, whole)
+
+
+def test_folders_that_are_no_checkpoints_do_not_push_out_whole_ones(tmp_path):
+    for step in (1, 2, 3, 4):
+        (tmp_path / f"step-{step:07d}").mkdir()
+        if step < 4:
+            (tmp_path / f"step-{step:07d}" / "state.json").touch()
+    drop_old(tmp_path, 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-0000003", "step-0000004"]

@@ -285,6 +285,14 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm(
     assert alarm["keys"]
     assert {key.split("/")[0] for key in alarm["keys"]} <= {"draw", "article"}
 
+    # A run that goes on does step 3 again, and what it had said of it goes.
+    (tmp_path / "a" / "alarms.jsonl").write_text(f"{line}\n{line[:9]}", "utf-8")
+    with pytest.raises(ValueError, match=r"the gradient norm is nan"):
+        train(config, resume=True)
+    (line,) = (tmp_path / "a" / "alarms.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line)["step"] == 3
+    assert "alarms.jsonl: 2 lines of steps after step 2" in capsys.readouterr().err
+
     going_on = replace(config, output=str(tmp_path / "b"), alarms=Alarms(stop=()))
     train(going_on)
     assert all(value.isfinite().all() for value in tensors(going_on.output).values())

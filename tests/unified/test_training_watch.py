@@ -77,3 +77,47 @@ def test_a_watch_goes_on_where_it_was(watch, tmp_path):
     assert alarm.kind == "spike"
     (row,) = (other.folder / "alarms.jsonl").read_text("utf-8").splitlines()
     assert json.loads(row)["process"] == 1
+
+
+ROW = '{"step": %d, "kind": "nan", "keys": ["s/\u00e4"], "process": 0}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "rest", "removed"),
+    [
+        ("", 0, "", 0),
+        (ROW % 1 + ROW % 3 + ROW % 3, 3, ROW % 1 + ROW % 3 + ROW % 3, 0),
+        (ROW % 1 + ROW % 4 + ROW % 5, 3, ROW % 1, 2),
+        (ROW % 1 + ROW % 4 + ROW % 2, 3, ROW % 1 + ROW % 2, 1),  # processes out of order
+        (ROW % 1, 0, "", 1),
+        (ROW % 1 + (ROW % 2)[:-1], 3, ROW % 1, 1),  # whole but for the end of its line
+        (ROW % 1 + (ROW % 2)[:9], 3, ROW % 1, 1),
+        ((ROW % 1)[:9] + ROW % 2 + ROW % 3, 3, ROW % 3, 1),  # what followed a torn line
+        ('[]\n{"step": true}\n{"step": "1"}\n\n' + ROW % 1, 3, ROW % 1, 4),
+    ],
+)
+def test_a_run_that_goes_on_cuts_its_alarms_back_to_whole_lines_before_it(
+    watch, tmp_path, text, step, rest, removed
+):
+    path = tmp_path / "alarms.jsonl"
+    path.write_text(text, "utf-8")
+    assert watch.cut_back(step) == removed
+    assert path.read_text("utf-8") == rest
+    assert [entry.name for entry in tmp_path.iterdir()] == ["alarms.jsonl"]
+    assert watch.cut_back(step) == 0
+
+
+def test_alarms_cut_in_the_middle_of_a_letter_go(watch, tmp_path):
+    path = tmp_path / "alarms.jsonl"
+    whole = ROW % 1
+    path.write_bytes((whole + whole).encode()[: len(whole.encode()) + 35])
+    assert watch.cut_back(1) == 1
+    assert path.read_text("utf-8") == whole
+
+
+def test_without_alarms_there_is_nothing_to_cut(watch, tmp_path):
+    assert watch.cut_back(0) == 0
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "alarms.jsonl").mkdir()
+    with pytest.raises(ValueError, match=r"alarms.jsonl: it is not a regular file"):
+        watch.cut_back(0)

@@ -44,6 +44,8 @@ __all__ = [
 ]
 
 STATE = "state.json"
+KEEP = 2
+"""Checkpoints that stay, where nothing else is asked for."""
 _MAX_STATE = 256 << 20
 
 
@@ -53,7 +55,7 @@ def save_checkpoint(
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
     extra: Mapping[str, Any],
-    keep: int = 2,
+    keep: int = KEEP,
 ) -> Path:
     """Write the checkpoint of `step` under `folder`, then drop all but the last `keep`."""
     tensors: dict[str, Tensor] = {}
@@ -135,9 +137,10 @@ def publish(partial: Path, state: Mapping[str, Any], keep: int) -> Path:
     return final
 
 
-def drop_old(folder: Path, keep: int) -> None:
-    """Remove all checkpoints under a folder but the last `keep`."""
-    for old in sorted(folder.glob("step-???????"))[:-keep]:
+def drop_old(folder: Path, keep: int = KEEP) -> None:
+    """Remove all checkpoints under a folder but the last `keep`, by default as many as
+    `save_checkpoint` keeps. Folders without a state.json do not count and stay."""
+    for old in _whole(folder)[:-keep]:
         _remove(old)
 
 
@@ -175,8 +178,13 @@ def _sync(path: Path) -> None:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The last whole checkpoint under `folder`; unfinished ones are passed over."""
-    whole = [path for path in sorted(folder.glob("step-???????")) if (path / STATE).exists()]
+    whole = _whole(folder)
     return whole[-1] if whole else None
+
+
+def _whole(folder: Path) -> list[Path]:
+    """All whole checkpoints under a folder, the last one last."""
+    return [path for path in sorted(folder.glob("step-???????")) if (path / STATE).exists()]
 
 
 def damaged(path: Path, reason: object) -> ValueError:

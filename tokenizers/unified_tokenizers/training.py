@@ -35,6 +35,7 @@ from unified_tokenizers import parallel
 from unified_tokenizers.checkpoint import (
     RESUME,
     changed_settings,
+    drop_old,
     latest_checkpoint,
     load_checkpoint,
     remove_torn,
@@ -93,6 +94,8 @@ def _begin(config: TokenizerTraining, resume: bool) -> Path:
     found = latest_checkpoint(output / "checkpoints")
     if found and not resume:
         raise ValueError(f"{output} holds a run already; go on with --resume or remove it")
+    if first:  # one may have been killed before it did this
+        drop_old(output / "checkpoints")
     if config.batch_size % parallel.world_size():
         raise ValueError(
             f"batch_size {config.batch_size} cannot be shared by {parallel.world_size()} processes"

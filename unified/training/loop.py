@@ -92,6 +92,11 @@ def _train(config: TrainConfig, found: Processes, saved: Saved | None, torn: lis
                 journal.say(line)
         run.open_data(saved)
         stack.callback(run.loader.close)
+        if found.first and (removed := run.watch.cut_back(run.step)):
+            journal.say(
+                f"alarms.jsonl: {removed} lines of steps after step {run.step}, or not complete,"
+                " have been removed"
+            )
         _loop(run, journal, stack.enter_context(StopSignals()))
         return export(config, found, run.trained_weights(), run.step, run.ids, run.measured)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,9 @@ from statistics import median
 from typing import Any
 
 from unified.training.config import Alarms
+from unified_base.atomic import atomic_path
+from unified_base.files import open_regular
+from unified_base.structured import parse_json
 
 __all__ = ["Alarm", "Watch"]
 
@@ -24,6 +28,8 @@ WINDOW = 50
 FEWEST = 10
 # Keys told with an alarm; all of a step may be thousands.
 KEYS = 64
+NAME = "alarms.jsonl"
+_MAX_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -99,13 +105,42 @@ class Watch:
             if warm and len(self._first_norms) < WINDOW:
                 self._first_norms.append(output_norm)
         if found:
-            with (self.folder / "alarms.jsonl").open("a", encoding="utf-8") as file:
-                for one in found:
-                    row = {**asdict(one), "process": self.process}
-                    if one.kind == "nan":  # which JSON has no word for
-                        row |= {"found": str(one.found), "limit": None}
-                    file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            self._append(found)
         return found
+
+    def _append(self, alarms: list[Alarm]) -> None:
+        lines = ""
+        for alarm in alarms:
+            row = {**asdict(alarm), "process": self.process}
+            if alarm.kind == "nan":  # which JSON has no word for
+                row |= {"found": str(alarm.found), "limit": None}
+            lines += json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+        data = lines.encode()
+        # In one write: other processes append to the same file.
+        with (self.folder / NAME).open("ab", buffering=len(data) + 1) as file:
+            file.write(data)
+
+    def cut_back(self, step: int) -> int:
+        """Take out of the file what does not belong to the steps up to `step`, that a run goes on
+        from: those after it are done again. Returns how many lines that were.
+
+        A line that is not whole, as a killed run may leave one, is taken out too.
+        For one process of a run, before any does a step.
+
+        Raises:
+            ValueError: the file cannot be read or written.
+        """
+        path = self.folder / NAME
+        if not os.path.lexists(path):
+            return 0
+        removed = 0
+        with open_regular(path) as file, atomic_path(path) as partial, partial.open("wb") as copy:
+            while line := file.readline(_MAX_LINE):
+                if line.endswith(b"\n") and _before(line, step):
+                    copy.write(line)
+                else:
+                    removed += 1
+        return removed
 
     def state(self) -> dict[str, Any]:
         return {
@@ -116,3 +151,13 @@ class Watch:
     def load_state(self, state: dict[str, Any]) -> None:
         self._losses = {n: deque(past, maxlen=WINDOW) for n, past in state["losses"].items()}
         self._first_norms = list(state["first_norms"])
+
+
+def _before(line: bytes, step: int) -> bool:
+    """Whether a line is the row of an alarm of one of the steps up to `step`."""
+    try:
+        row = parse_json(line, NAME)
+    except ValueError:
+        return False
+    number = row.get("step") if isinstance(row, dict) else None
+    return type(number) is int and number <= step
