@@ -220,7 +220,7 @@ def test_where_nothing_can_be_written_a_temporary_folder_serves(installed, opene
 
 def test_where_nothing_at_all_can_be_written_there_is_no_cache(installed):
     code = "import tempfile; tempfile.tempdir = '/dev/null/home'; " + COUNTED
-    place = {"HOME": "/dev/null/home", "NUMBA_CACHE_DIR": "/dev/null/either"}
+    place = {"HOME": "/dev/null/home", "NUMBA_CACHE_DIR": "/dev/null/either", "XDG_CACHE_HOME": ""}
     out, err = run(code, installed, True, **place)
     assert out == ["66.0", "0"]
     assert len(err) == 1
