@@ -93,5 +93,6 @@ def _grammar(name: str, model: str) -> Grammar:
         return Grammar.load(name, vocabulary)
     except ValueError as error:
         raise ValueError(
-            f"format {name} does not fit the vocabulary of model {model}: {error}"
+            f"format {name} does not fit the vocabulary of model {model}: {error}; --model names"
+            " a model whose ids it lays out"
         ) from None

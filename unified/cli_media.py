@@ -74,6 +74,9 @@ def draw(
     names = [str(path) for path in paths]
     if number > 1:
         note(f"{number} pictures, numbered {names[0]} to {names[-1]}")
+        distinct = len({image.pixels.tobytes() for image in images})
+        if distinct < number:
+            note(f"distinct pictures among them: {distinct}; other words give other pictures")
     seeds = [seed + i for i in range(number)]
     result({"paths": names, "caption": text, "seeds": seeds}, as_json, "\n".join(names))
 

@@ -85,9 +85,19 @@ def test_draw_one_and_several(unified, tmp_path):
     assert [os.path.basename(p) for p in values["paths"]] == ["g-1.png", "g-2.png", "g-3.png"]
     assert values["seeds"] == [0, 1, 2]
     assert "g-1.png to" in err
+    assert "distinct" not in err  # an untrained model repeats nothing
     pictures = [load_image(path) for path in values["paths"]]
     assert pictures[0].shape == (96, 96, 3)
     assert np.array_equal(pictures[0], load_image(tmp_path / "f.png"))  # seed 0 whatever shares
+
+
+def test_draw_says_so_where_several_pictures_are_the_same(unified, tmp_path):
+    # The shipped model has one way to draw a cat, whatever the seed.
+    code, out, err = unified("draw", "a cat", "-o", tmp_path / "f.png", "-n", 2, on=None)
+    pictures = [load_image(path) for path in out.split()]
+    assert (code, len(pictures)) == (0, 2)
+    assert np.array_equal(*pictures)
+    assert "note: distinct pictures among them: 1; other words give" in err
 
 
 def test_draw_takes_the_nearest_caption_and_says_so(unified, tmp_path):

@@ -47,6 +47,9 @@ def test_ids_are_checked_with_position_and_reason(unified, refused, cli_model, t
         unified("grammar", "check", "emu3", tmp_path / "good.json", "--model", cli_model, on=None),
         "format emu3 does not fit the vocabulary of model",
     )
+    code, _, err = unified("grammar", "export", "emu3", on=None)
+    assert code == 2
+    assert err.endswith("; --model names a model whose ids it lays out\n")
     refused(unified("grammar", "show", "emu4", on=None), "no format 'emu4'; shipped formats: anole")
 
 

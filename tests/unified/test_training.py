@@ -65,6 +65,17 @@ def test_a_run_from_the_sample_gives_a_model_that_opens(training_case, finished_
     assert re.search(r"\| describe/text \| \d\.\d{3} \|", card)
 
 
+@pytest.mark.parametrize("which", ["sources", "heldout"])
+def test_shards_that_are_missing_are_told_before_anything_is_written(
+    which, training_case, tmp_path
+):
+    wrong = {"inner": Source(sources={"draw": Source(shards=(str(tmp_path / "no-*.tar"),))})}
+    config = replace(training_case, output=str(tmp_path / "run"), **{which: wrong})
+    with pytest.raises(ValueError, match=r"no shards match .*no-\*\.tar; build or import"):
+        train(config)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "changes",
     [

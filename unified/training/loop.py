@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unified.feeding.samples import find_shards
+from unified.feeding.source import leaves
 from unified.grammar import MODALITIES
 from unified.training.checkpoint import Saved, read_saved
 from unified.training.config import TrainConfig
@@ -41,8 +43,8 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
     """Run a training to its end; returns the folder of the finished model.
 
     Raises:
-        ValueError: bad data, a run that exists already (without `resume`), a checkpoint of another
-            run, or an alarm that `alarms.stop` names.
+        ValueError: bad or missing data, a run that exists already (without `resume`), a checkpoint
+            of another run, or an alarm that `alarms.stop` names.
     """
     found = Processes()
     try:
@@ -56,6 +58,9 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
 
 def _begin(config: TrainConfig, resume: bool, found: Processes) -> Path:
     output = Path(config.output)
+    for sources in (config.sources, config.heldout):
+        for _, source in leaves(sources):
+            find_shards(source.shards)  # a wrong name is told before anything is loaded or written
     if found.world > 1 and config.rows // config.rows_at_once % found.world:
         raise ValueError(
             f"{config.rows} rows a step in passes of {config.rows_at_once} do not divide among"
