@@ -12,6 +12,7 @@ import numpy as np
 from unified.checkpoint import load_decoder, load_hf, read_config, read_weights
 from unified.decoder import Array, Decoder, Ranges, SlimDecoder, Weight, widen
 from unified.slim_config import SlimConfig
+from unified_base.foreign import foreign
 from unified_base.text import shown
 
 __all__ = ["JanusDecoder", "load_published_decoder"]
@@ -31,7 +32,9 @@ def load_published_decoder(folder: Path, format: str) -> Decoder:
 
         from unified.generic_decoder import GenericDecoder
 
-        return GenericDecoder(load_hf(folder, transformers.ChameleonForConditionalGeneration))
+        hf = load_hf(folder, transformers.ChameleonForConditionalGeneration)
+        with foreign(f"checkpoint {folder} cannot be used"):  # which it is once, to know its head
+            return GenericDecoder(hf)
     if format not in ("emu3", "janus"):
         return load_decoder(folder)
     text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}

@@ -199,6 +199,14 @@ def test_what_no_configuration_says_is_refused_by_key(copy, name, key, value, me
     refused(name, folder, message, str(folder))
 
 
+def test_a_code_of_pictures_that_the_model_has_no_row_for_is_refused(copy):
+    folder = copy("chameleon")
+    names = json.loads((folder / "config.json").read_text())["vocabulary_map"]
+    name = next(name for name in names if name.startswith("IMGIMG"))
+    edit(folder / "config.json", vocabulary_map={**names, name: 10**9})
+    refused("chameleon", folder, str(folder), "index 1000000000 is out of bounds")
+
+
 def test_how_attention_is_computed_is_not_the_checkpoints_to_say(copy):
     from unified import checkpoint
 
