@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from unified.training.loop import train
 from unified.training.processes import Processes
 from unified.training.run import Run
 from unified.training.start import build_model
+from unified_data.document import Document, Slot, Text
 from unified_data.shard_file import ShardFile
 from unified_tokenizers import load_tokenizer
 
@@ -254,6 +256,21 @@ def test_the_loss_falls_on_documents_seen_again_and_again(training_case, tmp_pat
         tag.rpartition("/")[0] for kind in ("tensors", "images", "audio") for tag in tags[kind]
     }
     assert any("samples/a cat" in tag for tag in shown)
+
+
+def test_a_sample_whose_text_is_cut_is_logged_and_not_warned_of(training_case, tmp_path):
+    request = Document((Text("a", role="prompt"), Slot("text", role="response")))
+    (tmp_path / "fact.json").write_text(json.dumps(request.to_json(tmp_path, "fact")))
+    config = replace(
+        training_case, output=str(tmp_path / "run"), heldout={}, steps=2, save_every=2,
+        schedule="constant", warmup=1,
+        samples=Samples(2, documents=(str(tmp_path / "fact.json"),), max_ids=40),
+    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        train(config)
+    assert not [w for w in told if "a text" in str(w.message)]
+    assert any("samples/fact/cut" in tag for tag in scalars(tmp_path / "run").Tags()["tensors"])
 
 
 def scalars(output):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from unified.events import Done, TextCut
 from unified.training.config import Samples, TrainConfig
 from unified.training.export import plain_model
 from unified.training.journal import Journal
@@ -55,11 +56,16 @@ def show_samples(
     sampling = replace(model.sampling, max_ids=config.samples.max_ids)
     for name, request in requests.items():
         try:
-            (document,) = model.generate(request, sampling=sampling)
+            events = list(model.stream([request], sampling, seeds=[0]))
         except ValueError as error:  # an untrained model may not come to an end
             journal.text(step, f"samples/{name}", f"nothing came of it: {error}")
             continue
-        for index, segment in enumerate(document.segments):
+        for event in events:
+            if isinstance(event, TextCut):  # an untrained model loops: for the log, not a warning
+                text = f"a text ended by {event.reason} after {event.ids} ids"
+                journal.text(step, f"samples/{name}/cut", text)
+        finished = next(event for event in events if isinstance(event, Done))
+        for index, segment in enumerate(finished.document.segments):
             label = f"samples/{name}/{index}"
             if isinstance(segment, Text):
                 journal.text(step, label, segment.text)
