@@ -62,7 +62,7 @@ def measure(count: int, seed: int = 0, only: tuple[str, ...] = tuple(FOLDERS)) -
         "folder_cases": case,
         "folder_failures": len(failures),
         "folder_refused": counts["refused"],
-        "folder_by_kind": {name: dict(found) for name, found in sorted(kinds.items())},
+        "folder_by_kind": {name: dict(outcomes) for name, outcomes in sorted(kinds.items())},
         "folder_first_failures": failures[:20],
     }
 
@@ -79,9 +79,9 @@ def run_case(case: int, seed: int, bases: dict[str, Path], scratch: Path) -> tup
         what = f"{kind} {mutate(folder, rng)}"
         use(kind, folder)
     except ValueError as error:
-        said = str(error)
-        plain = said.isprintable() and 0 < len(said) < 2000
-        return what, "refused" if plain else "failed", repr(said[:2000])
+        message = str(error)
+        plain = message.isprintable() and 0 < len(message) < 2000
+        return what, "refused" if plain else "failed", repr(message[:2000])
     except _Hang:
         signal.setitimer(signal.ITIMER_PROF, 0)  # or the next one may end the process
         return what, "failed", f"more than {SECONDS} s: {_where()}"
@@ -173,10 +173,10 @@ def _run(
         # A second alarm, should the first fall into code that calls nothing of Python's.
         signal.setitimer(signal.ITIMER_PROF, SECONDS, SECONDS)
         signal.setitimer(signal.ITIMER_REAL, 12 * SECONDS, SECONDS)  # for what waits
-        found = run_case(case, seed, bases, scratch)
+        outcome = run_case(case, seed, bases, scratch)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        os.write(pipe, (json.dumps(found) + "\n").encode())
+        os.write(pipe, (json.dumps(outcome) + "\n").encode())
 
 
 if __name__ == "__main__":

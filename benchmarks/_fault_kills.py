@@ -108,13 +108,13 @@ def fill_disks(case: Case, room: Path, quick: bool, mounts: bool) -> Outcome:
             log = room / "log"
             work = partial(case.work, place)
             code = in_child(work if mounts else partial(_limited, work, kibibytes), log)
-            said = log.read_text("utf-8", "replace")
+            log_text = log.read_text("utf-8", "replace")
             what = "a disk of" if mounts else "a disk that takes files of at most"
             where = f"{case.name} on {what} {kibibytes} KiB"
             if code == 0:
                 continue
-            if code != 2 or not names_output(said, place):
-                outcome.lost.append(f"{where}: exit code {code}: {said[-400:]}")
+            if code != 2 or not names_output(log_text, place):
+                outcome.lost.append(f"{where}: exit code {code}: {log_text[-400:]}")
             left = snapshot(place, f"{LOGS}|alarms.jsonl", begun=True)
             if odd := [name for name in left if not _belongs_to_run(name)]:
                 outcome.lost.append(f"{where}: left behind: {odd[:5]}")
@@ -194,8 +194,8 @@ def write_twice(case: Case, room: Path, rounds: int) -> Outcome:
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         outcome.tried += 1
         where = f"{case.name}, two at a time"
-        said = [(room / f"log{n}").read_text("utf-8", "replace") for n in (0, 1)]
-        for code, text in zip(codes, said):
+        log_texts = [(room / f"log{n}").read_text("utf-8", "replace") for n in (0, 1)]
+        for code, text in zip(codes, log_texts):
             refused = code == 2 and ("another process" in text or "there is something" in text)
             if code != 0 and not (refused or "exists already" in text):
                 outcome.lost.append(f"{where}: exit code {code}: {text[-400:]}")

@@ -152,22 +152,22 @@ def _case(sources: dict[str, bytes], case: int, seed: int) -> tuple[str, bytes]:
     rng = random.Random(f"{seed}:{case}")
     name = rng.choice(sorted(sources))
     data = sources[name]
-    how = rng.random()
-    if how < 0.3:  # one bit, anywhere
+    kind_of_damage = rng.random()
+    if kind_of_damage < 0.3:  # one bit, anywhere
         at = rng.randrange(len(data))
         return name, data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
-    if how < 0.5:  # near the front, where headers are
+    if kind_of_damage < 0.5:  # near the front, where headers are
         at = rng.randrange(min(64, len(data)))
         size = rng.choice((1, 2, 4, 8))
         value = rng.choice((b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7, rng.randbytes(8)))
         return name, data[:at] + value[:size] + data[at + size :]
-    if how < 0.6:
+    if kind_of_damage < 0.6:
         return name, data[: rng.randrange(len(data))]
-    if how < 0.65:  # another's bytes in the middle
+    if kind_of_damage < 0.65:  # another's bytes in the middle
         other = sources[rng.choice(sorted(sources))]
         at = rng.randrange(len(data))
         return name, data[:at] + other[rng.randrange(len(other)) :]
-    return name, (break_media if how < 0.9 else break_bytes)(data, rng)
+    return name, (break_media if kind_of_damage < 0.9 else break_bytes)(data, rng)
 
 
 def _is_picture(name: str) -> bool:

@@ -210,16 +210,16 @@ def try_case(case: Case, room: Path, most: int, action: str = "kill") -> Outcome
                 return case.work(place)
 
         code = in_child(work, log)
-        said = log.read_text("utf-8", "replace")
+        log_text = log.read_text("utf-8", "replace")
         where = f"{case.name}, {action} before call {at} ({calls[at - 1]})"
         if action == "kill" and code != -signal.SIGKILL:
-            outcome.lost.append(f"{where}: it was not killed ({code}): {said[-300:]}")
+            outcome.lost.append(f"{where}: it was not killed ({code}): {log_text[-300:]}")
             continue
         outcome.tried += 1
         now = snapshot(place, case.ignored)
         # What is only tried, or comes after all is in its place, may fail without an error.
         if action != "kill" and not (code == 0 and now == after):
-            outcome.lost += [f"{where}: {fault}" for fault in _complaints(code, said, place)]
+            outcome.lost += [f"{where}: {fault}" for fault in _complaints(code, log_text, place)]
         if not case.whole(place, now, before, after):
             outcome.lost.append(f"{where}: not whole: {_difference(now, before, after)}")
         if in_child(partial(case.work, place), log) != 0:
@@ -238,19 +238,20 @@ def _count(case: Case, place: Path, record: Path) -> Any:
     return code
 
 
-def names_output(said: str, place: Path) -> bool:
+def names_output(log_text: str, place: Path) -> bool:
     """Whether a command said in one line which file below a folder it could not write."""
     return (
-        re.search(rf"error: cannot (write|create)[^\n]* {re.escape(str(place))}", said) is not None
+        re.search(rf"error: cannot (write|create)[^\n]* {re.escape(str(place))}", log_text)
+        is not None
     )
 
 
-def _complaints(code: int, said: str, place: Path) -> Iterator[str]:
+def _complaints(code: int, log_text: str, place: Path) -> Iterator[str]:
     """What is wrong with how a command told of an error of the system."""
     if code != 2:
-        yield f"exit code {code}: {said[-300:]}"
-    elif not names_output(said, place):
-        yield f"the file is not named: {said[-300:]}"
+        yield f"exit code {code}: {log_text[-300:]}"
+    elif not names_output(log_text, place):
+        yield f"the file is not named: {log_text[-300:]}"
     names = (PurePath(name).name for name in snapshot(place, begun=True))
     if left := [name for name in names if _BEGUN.fullmatch(name)]:
         yield f"left behind: {left}"
