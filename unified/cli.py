@@ -91,7 +91,7 @@ def write(
 ) -> None:
     """Write an illustrated, narrated article."""
     started = time.perf_counter()
-    from unified.outputs import ARTICLE_FORMATS, check_format, check_writable
+    from unified.articles.outputs import ARTICLE_FORMATS, check_format, check_writable
 
     check_format(output, ARTICLE_FORMATS, "an article")
     check_writable(output)
@@ -113,7 +113,7 @@ def write(
         note(missed)
     from importlib.metadata import version
 
-    from unified.outputs import save_article
+    from unified.articles.outputs import save_article
 
     details = {
         "Prompt": prompt.strip(),

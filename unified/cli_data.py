@@ -97,7 +97,7 @@ def show(
     seed: Seed = 0,
 ) -> None:
     """Write a page of samples drawn at random, everything in one file."""
-    from unified.outputs import check_format
+    from unified.articles.outputs import check_format
     from unified_data.show import show_shards
 
     check_format(output, (".html",), "a page")

@@ -47,7 +47,7 @@ def draw(
     as_json: AsJson = False,
 ) -> None:
     """Text to image: F.png, or F-1.png, F-2.png, ... with -n."""
-    from unified.outputs import check_format, check_writable, numbered, write_together
+    from unified.articles.outputs import check_format, check_writable, numbered, write_together
 
     check_format(output, (".png",), "a picture")
     paths = numbered(output, number)
@@ -132,7 +132,7 @@ def speak(
     as_json: AsJson = False,
 ) -> None:
     """Text to speech: a WAV file."""
-    from unified.outputs import check_format, check_writable, write_together
+    from unified.articles.outputs import check_format, check_writable, write_together
 
     check_format(output, (".wav",), "speech")
     check_writable(output)
@@ -189,7 +189,7 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Fill a document's slots: OUT.json with its media beside it, or OUT-1.json, ... with -n."""
-    from unified.outputs import check_format, check_writable, numbered, save_documents
+    from unified.articles.outputs import check_format, check_writable, numbered, save_documents
 
     check_format(output, (".json",), "a document")
     paths = numbered(output, number)

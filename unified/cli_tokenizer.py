@@ -56,7 +56,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Bits and quality of a tokenizer, beside classical codecs on the same files."""
-    from unified.outputs import check_format, check_writable
+    from unified.articles.outputs import check_format, check_writable
     from unified_base.atomic import atomic_path
 
     if plot is not None:
@@ -92,7 +92,7 @@ def reconstruct(
     as_json: AsJson = False,
 ) -> None:
     """A file through codes and back: of a picture, the original and what came back beside it."""
-    from unified.outputs import check_format, check_writable
+    from unified.articles.outputs import check_format, check_writable
     from unified_base.media_source import media_kind
 
     sound = media_kind(file.name) == "audio"

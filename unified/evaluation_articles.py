@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from unified.article import ArticlePlan, article_request, headings_of
-from unified.blocks import Heading, Narration, Paragraph, Quote, read_blocks
+from unified.articles.blocks import Heading, Narration, Paragraph, Quote, read_blocks
 from unified.evaluation import words
 from unified.evaluation_pocket import Progress, complete
 from unified.model import UnifiedModel

@@ -15,9 +15,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.blocks import Figure, Heading, Narration, Paragraph, Quote, read_blocks
-from unified.outputs import check_format, check_writable, save_article, write_together
-from unified.page import render_page
+from unified.articles.blocks import Figure, Heading, Narration, Paragraph, Quote, read_blocks
+from unified.articles.html import render_page
+from unified.articles.outputs import check_format, check_writable, save_article, write_together
 from unified_base.images import decode_image
 from unified_data.document import Audio, Document, Image, Slot, Text
 

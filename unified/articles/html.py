@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from itertools import groupby
 
-from unified.blocks import Block, Figure, Heading, Narration, Paragraph, Quote, read_blocks
+from unified.articles.blocks import Block, Figure, Heading, Narration, Paragraph, Quote, read_blocks
 from unified_base.html_page import as_text, data_address, html_page
 from unified_base.images import encode_png
 from unified_base.sounds import encode_wav
@@ -31,7 +31,7 @@ def render_page(document: Document, details: Mapping[str, str] | None = None) ->
     document with slots.
     """
     blocks = read_blocks(document)
-    style = resources.files("unified").joinpath("page.css").read_text("utf-8")
+    style = resources.files("unified.articles").joinpath("page.css").read_text("utf-8")
     title = next((block.text for block in blocks if isinstance(block, Heading)), "Article")
     body = [
         "<main>",

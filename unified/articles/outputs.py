@@ -56,7 +56,7 @@ def save_article(path: Path, document: Document, details: Mapping[str, str] | No
     if suffix == ".json":
         save_documents({path: document})
     elif suffix == ".html":
-        from unified.page import render_page
+        from unified.articles.html import render_page
 
         write_together({path: render_page(document, details).encode("utf-8")})
     else:
@@ -86,7 +86,7 @@ def _json(path: Path, document: Document) -> Bundle:
 
 def _markdown(path: Path, document: Document, details: Mapping[str, str]) -> Bundle:
     """An article as Markdown, its media by name (STEM-media/picture-1.png, ...)."""
-    from unified.blocks import Figure, Heading, Narration, Quote, read_blocks
+    from unified.articles.blocks import Figure, Heading, Narration, Quote, read_blocks
     from unified_base.images import encode_png
     from unified_base.sounds import encode_wav
 

@@ -1,0 +1,1 @@
+"""An article's document, and its forms: HTML, Markdown, JSON."""
