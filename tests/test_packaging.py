@@ -207,7 +207,7 @@ def test_the_texts_name_commands():
 def test_every_command_that_a_text_names_parses(where, line):
     import typer
 
-    from unified.cli import app
+    from unified.cli.main import app
 
     words = shlex.split(line, comments=True)[1:]
     for end in (">", "|", "&&", ";"):

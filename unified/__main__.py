@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     # Whoever looks for a fault sees all that libraries say.
     others = nullcontext() if debug else our_warnings_alone(_note)
     try:
-        from unified.cli import app
+        from unified.cli.main import app
 
         with others:
             code = app(rest, prog_name="unified", standalone_mode=False)
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
             return _misused(error)
         if debug:
             raise
-        from unified.installation import misfit
+        from unified.cli.installation import misfit
 
         if (line := misfit(error)) is not None:
             _say(f"error: {line}")

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from rich.console import Console
 
-from unified.cli_live import LiveView, half_blocks
+from unified.cli.live import LiveView, half_blocks
 from unified.events import ImageRow
 
 
@@ -53,7 +53,7 @@ def test_the_picture_is_shown_and_taken_off_again():
 
 def test_what_costs_long_is_looked_at_seldom(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("unified.cli_live.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("unified.cli.live.time.perf_counter", lambda: now[0])
     looks: list[int] = []
     view = LiveView(_terminal(color_system="truecolor"))
     pixels = np.zeros((5, 9, 3), np.uint8)

@@ -299,7 +299,7 @@ def _commands(group, before=()):
 def test_every_command_that_takes_a_model_is_in_the_table():
     from typer.main import get_command
 
-    from unified.cli import app
+    from unified.cli.main import app
 
     group = get_command(app)
     whole = set(_commands(group))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from unified import installation
+from unified.cli import installation
 
 ROOT = Path(__file__).parents[2]
 SYMBOL = "libtorchaudio.so: undefined symbol: torch_dtype_new"
@@ -191,7 +191,7 @@ def test_a_package_that_ours_needs_is_missing(monkeypatch):
         ValueError("sample 3 has no text"),
         FileNotFoundError(2, "No such file or directory", "cat.png"),
         ModuleNotFoundError("No module named 'flash_attn'", name="flash_attn"),
-        ImportError("cannot import name 'x' from 'unified.cli'", name="unified.cli"),
+        ImportError("cannot import name 'x' from 'unified.cli.main'", name="unified.cli.main"),
     ],
 )
 def test_other_errors_are_left_alone(error):

@@ -12,16 +12,14 @@ from typing import Annotated
 
 import typer
 
-from unified import (
-    cli_codes,
-    cli_data,
-    cli_extend,
-    cli_grammar,
-    cli_media,
-    cli_model,
-    cli_tokenizer,
-)
-from unified.cli_terminal import (
+from unified.cli import codes as cli_codes
+from unified.cli import data as cli_data
+from unified.cli import extend as cli_extend
+from unified.cli import grammar as cli_grammar
+from unified.cli import media as cli_media
+from unified.cli import model as cli_model
+from unified.cli import tokenizer as cli_tokenizer
+from unified.cli.terminal import (
     AsJson,
     DecoderName,
     DecoderSteps,

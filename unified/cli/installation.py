@@ -126,7 +126,7 @@ def _command(packages: list[str], anew: bool) -> str:
 
 def _constraints() -> Path | None:
     """The file of tested versions: in a checkout, or beside the installed packages."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     files = (root / "constraints.txt", root / "unified_constraints.txt")
     return next((path for path in files if path.is_file()), None)
 

@@ -16,7 +16,7 @@ from unified_base.terminal import as_json as json_text
 from unified_base.terminal import one_place, say, tell
 
 if TYPE_CHECKING:
-    from unified.cli_live import LiveView
+    from unified.cli.live import LiveView
     from unified.events import Event, ImageRow
     from unified.model import UnifiedModel
     from unified.requests import Sampling
@@ -148,7 +148,7 @@ class Progress:
         self._open_line = False
         self._live: LiveView | None = None
         if rows == 1 and sys.stderr.isatty():
-            from unified.cli_live import LiveView
+            from unified.cli.live import LiveView
 
             self._live = LiveView()
 

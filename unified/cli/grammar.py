@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unified.cli_terminal import AsJson, ModelName, note, result
+from unified.cli.terminal import AsJson, ModelName, note, result
 from unified_base.terminal import say
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unified.cli_terminal import AsJson, ModelName, model_directory, note, result
+from unified.cli.terminal import AsJson, ModelName, model_directory, note, result
 
 if TYPE_CHECKING:
     from unified.training.config import TrainConfig

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from unified.cli_terminal import AsJson, Seed, note, result, warnings_as_notes
-from unified.cli_tokenizer import open_tokenizer
+from unified.cli.terminal import AsJson, Seed, note, result, warnings_as_notes
+from unified.cli.tokenizer import open_tokenizer
 
 _TOKENIZER = "{} tokenizer: its folder, a model's folder, or a codec's name on the hub."
 

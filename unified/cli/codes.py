@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from unified.cli_terminal import AsJson, note, result
+from unified.cli.terminal import AsJson, note, result
 
 _TOKENIZER = "A tokenizer's folder, or a codec's name on the hub."
 
@@ -83,7 +83,7 @@ def tokenize(
 def _of_model(model: str) -> tuple[str | None, str | None]:
     """The folders of a model's tokenizers."""
     from unified.checkpoint import read_json
-    from unified.cli_terminal import model_directory
+    from unified.cli.terminal import model_directory
     from unified.model_files import FILE_NAME
 
     folder = model_directory(model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unified.cli_terminal import (
+from unified.cli.terminal import (
     AsJson,
     DecoderName,
     DecoderSteps,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unified.cli_terminal import AsJson, Seed, note, result
+from unified.cli.terminal import AsJson, Seed, note, result
 from unified_base.terminal import say
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from unified.cli_model import Changes, Config, Resume, existing
-from unified.cli_terminal import (
+from unified.cli.model import Changes, Config, Resume, existing
+from unified.cli.terminal import (
     DECODERS,
     AsJson,
     DecoderName,
