@@ -81,8 +81,8 @@ def make_inputs(folder: Path) -> Inputs:
 
 
 def _make_model(inputs: Inputs) -> None:
+    from unified.engine.request import Sampling
     from unified.model import UnifiedModel
-    from unified.requests import Sampling
     from unified.subjects import KnownSubjects
     from unified.text import TextTokenizer
     from unified_data.pocket.subjects import load_subjects

@@ -133,9 +133,9 @@ FOLDERS: dict[str, Callable[[Path], None]] = {
 
 def use(name: str, folder: Path) -> None:
     """Do with a folder what a user would: open it, ask what it is, sample from it, extend it."""
+    from unified.engine.request import Sampling
     from unified.model import UnifiedModel
     from unified.model_info import describe_model
-    from unified.requests import Sampling
     from unified_data.document import Document, Slot, Text
 
     if name == "language_model":

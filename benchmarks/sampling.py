@@ -54,14 +54,14 @@ from _shared import interleaved, machine, say
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from unified.checkpoint import weights_of
-from unified.choice import Guidance, SpanSampling
 from unified.coded import CodedText
 from unified.decoder import SlimDecoder
+from unified.engine.engine import Sampler
+from unified.engine.request import CodedSlot, Finished, Request, Sampling
+from unified.engine.sampler import Guidance, SpanSampling
 from unified.format_spec import load_format
 from unified.grammar import Grammar
 from unified.model import UnifiedModel
-from unified.requests import CodedSlot, Finished, Request, Sampling
-from unified.sampling import Sampler
 from unified.slim_config import SlimConfig
 from unified.team import Team
 from unified.vocabulary import Vocabulary

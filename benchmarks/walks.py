@@ -36,13 +36,13 @@ import numpy as np
 from _shared import machine, say
 
 from unified.block import Block
-from unified.choice import SpanSampling
 from unified.coded import CODED_MEDIA, CodedText
 from unified.decoder import SlimDecoder
+from unified.engine.engine import Sampler
+from unified.engine.request import CodedSlot, Finished, Request, Sampling
+from unified.engine.sampler import SpanSampling
 from unified.format_spec import load_format, shipped_formats
 from unified.grammar import Grammar
-from unified.requests import CodedSlot, Finished, Request, Sampling
-from unified.sampling import Sampler
 from unified.slim_config import SlimConfig, rope_of
 from unified.team import Team
 from unified.vocabulary import Vocabulary

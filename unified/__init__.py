@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from unified_base.waiting import wait_asleep
 
 if TYPE_CHECKING:
-    from unified.choice import Guidance, SpanSampling
+    from unified.engine.request import Sampling
+    from unified.engine.sampler import Guidance, SpanSampling
     from unified.grammar import Grammar
     from unified.limits import Limits
     from unified.model import UnifiedModel
-    from unified.requests import Sampling
     from unified.sequence import Sequencer
     from unified.text import TextTokenizer
     from unified.vocabulary import Vocabulary
@@ -38,11 +38,11 @@ __all__ = [
 
 _HOME = {
     "Grammar": "grammar",
-    "Guidance": "choice",
+    "Guidance": "engine.sampler",
     "Limits": "limits",
-    "Sampling": "requests",
+    "Sampling": "engine.request",
     "Sequencer": "sequence",
-    "SpanSampling": "choice",
+    "SpanSampling": "engine.sampler",
     "TextTokenizer": "text",
     "UnifiedModel": "model",
     "Vocabulary": "vocabulary",

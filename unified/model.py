@@ -13,16 +13,16 @@ import numpy as np
 
 from unified import checkpoint
 from unified.decoder import Decoder
-from unified.events import Done, Event, TextCut
+from unified.engine.engine import Sampler
+from unified.engine.events import Done, Event, TextCut
+from unified.engine.request import Sampling
+from unified.engine.streaming import stream
 from unified.grammar import Grammar
 from unified.model_files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.new_model import create_decoder, extend_decoder
 from unified.parameters import item, prompt, seed_of, seeds_from, whole
 from unified.parameters import text as of_text
-from unified.requests import Sampling
-from unified.sampling import Sampler
 from unified.sequence import Sequencer
-from unified.streaming import stream
 from unified.subjects import KnownSubjects
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
@@ -233,7 +233,7 @@ class UnifiedModel:
         negative: str | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Iterator[Event]:
-        """Fill the slots of documents, telling what happens as it does (`unified.events`).
+        """Fill the slots of documents, telling what happens as it does (`unified.engine.events`).
 
         Rows share the decoder, yet each depends on its document, parameters and seed alone.
 
@@ -254,7 +254,7 @@ class UnifiedModel:
     ) -> AsyncGenerator[Event, None]:
         """`stream` for asyncio, in a thread of its own. Whoever leaves the loop, or cancels its
         task, stops the sampling within one step."""
-        from unified.asynchronous import in_thread
+        from unified.engine.asynchronous import in_thread
 
         def run(cancelled: Callable[[], bool]) -> Iterator[Event]:
             return self.stream(documents, sampling, seeds, negative, cancelled)

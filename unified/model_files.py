@@ -18,10 +18,10 @@ from typing import Any
 
 from unified import checkpoint
 from unified.decoder import Decoder
+from unified.engine.request import Sampling
 from unified.format_reader import parse_format
 from unified.format_spec import Format
 from unified.grammar import Grammar
-from unified.requests import Sampling
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError

@@ -16,10 +16,10 @@ from typing import Any
 
 from unified.block import Block
 from unified.checkpoint import read_config
-from unified.choice import Guidance, SpanSampling
+from unified.engine.request import Sampling
+from unified.engine.sampler import Guidance, SpanSampling
 from unified.format_spec import Format, load_format
 from unified.grammar import Grammar
-from unified.requests import Sampling
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary

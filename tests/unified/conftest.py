@@ -41,8 +41,8 @@ def cli_model(tmp_path_factory):
     diffusion decoder."""
     import torch
 
+    from unified.engine.request import Sampling
     from unified.model import UnifiedModel
-    from unified.requests import Sampling
     from unified.text import TextTokenizer
     from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
     from unified_tokenizers.diffusion import DiffusionConfig, DiffusionDecoder
@@ -122,7 +122,7 @@ def refused():
 def random_sampler():
     """A function: a sampler of two small layers with random weights over a grammar."""
     from unified.decoder import SlimDecoder
-    from unified.sampling import Sampler
+    from unified.engine.engine import Sampler
     from unified.slim_config import SlimConfig, rope_of
 
     def make(grammar, spread=0.4, tied=True):

@@ -11,9 +11,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from unified.choice import Guidance, SpanSampling
+from unified.engine.request import CodedSlot, Request, Sampling
+from unified.engine.sampler import Guidance, SpanSampling
 from unified.limits import Limits
-from unified.requests import CodedSlot, Request, Sampling
 from unified_data.document import Audio, Document, Slot, Text
 
 VALUES = {

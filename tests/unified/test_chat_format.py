@@ -19,7 +19,7 @@ from tokenizers import (
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
 from unified.chat_format import chat_format
 from unified.coded import End, RoleChange
-from unified.events import Done
+from unified.engine.events import Done
 from unified.feeding.layout import Layout
 from unified.new_model import _sequencer
 from unified_data.document import Document, Image, Slot, Text

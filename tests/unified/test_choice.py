@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from unified.choice import Guidance, SpanSampling, choose, distribution, draw, guide
-from unified.drafts import Draft, Drafts
+from unified.engine.sampler import Guidance, SpanSampling, choose, distribution, draw, guide
+from unified.engine.speculative import Draft, Drafts
 
 SIZES = (1_920, 32_768, 152_000)
 CUTS = {

@@ -131,7 +131,7 @@ def test_a_corrupt_or_mismatched_model_is_refused(unified, refused, cli_model, t
 
 
 def test_an_interrupted_command_leaves_nothing(unified, tmp_path, monkeypatch):
-    from unified import events
+    from unified.engine import events
     from unified.model import UnifiedModel
 
     def stream(self, documents, sampling=None, seeds=None):
@@ -146,7 +146,7 @@ def test_an_interrupted_command_leaves_nothing(unified, tmp_path, monkeypatch):
 
 
 def test_what_a_model_writes_cannot_command_the_terminal(unified, tmp_path, monkeypatch):
-    from unified import events
+    from unified.engine import events
     from unified.model import UnifiedModel
 
     def stream(self, documents, sampling=None, seeds=None):

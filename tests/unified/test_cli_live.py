@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 
 from unified.cli.live import LiveView, half_blocks
-from unified.events import ImageRow
+from unified.engine.events import ImageRow
 
 
 def _terminal(**options: object) -> Console:

@@ -9,6 +9,7 @@ import torch
 
 from unified import evaluation_articles, evaluation_pocket
 from unified.article import ArticlePlan
+from unified.engine.events import Done
 from unified.evaluation import (
     GlyphJudge,
     corpus_word_error_rate,
@@ -16,7 +17,6 @@ from unified.evaluation import (
     word_recall,
     words,
 )
-from unified.events import Done
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_data.pocket.articles import article_document, default_plan
 from unified_data.pocket.scenes import GROUNDS, Scene, parse_caption, questions, render

@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausa
 
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
 from unified.decoder import SlimDecoder
-from unified.events import (
+from unified.engine.events import (
     AudioDone,
     AudioFrame,
     Done,

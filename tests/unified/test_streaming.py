@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
-from unified.events import (
+from unified.engine.events import (
     AudioBegun,
     AudioChunk,
     AudioDone,
@@ -141,7 +141,7 @@ def test_a_stream_cancelled_from_another_thread_ends_within_a_step(model):
 
 def test_whoever_takes_events_slowly_slows_the_sampling_down():
     """A thread that has no end is at most so many items ahead, and leaves when its reader does."""
-    from unified.asynchronous import AHEAD, in_thread
+    from unified.engine.asynchronous import AHEAD, in_thread
 
     made = []
     ended = threading.Event()

@@ -10,10 +10,10 @@ import pytest
 
 from unified.coded import CodedText
 from unified.decoder import SlimDecoder
+from unified.engine.engine import Sampler
+from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.generic_decoder import GenericDecoder
 from unified.model import UnifiedModel
-from unified.requests import CodedSlot, Finished, Request, Sampling
-from unified.sampling import Sampler
 from unified.slim_config import SlimConfig, rope_of
 from unified.team import Team
 from unified.text import TextTokenizer

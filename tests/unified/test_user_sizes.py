@@ -4,15 +4,15 @@ of 8,000 ids, a hundred rows. Two narrow layers: what is tried is everything aro
 import numpy as np
 import pytest
 
-from unified.choice import Guidance, SpanSampling, penalize
 from unified.coded import CodedText
 from unified.decoder import SlimDecoder
+from unified.engine.active import Branch
+from unified.engine.engine import Sampler, _columns
+from unified.engine.kv_cache import Places, _common
+from unified.engine.request import CodedSlot, Finished, Request, Sampling
+from unified.engine.sampler import Guidance, SpanSampling, penalize
 from unified.format_spec import load_format
 from unified.grammar import Grammar
-from unified.places import Places, _common
-from unified.requests import CodedSlot, Finished, Request, Sampling
-from unified.row import Branch
-from unified.sampling import Sampler, _columns
 from unified.slim_config import SlimConfig, rope_of
 from unified.vocabulary import Vocabulary
 

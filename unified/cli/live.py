@@ -15,7 +15,7 @@ from rich.text import Text
 from unified_base.terminal import console as plain_console
 
 if TYPE_CHECKING:
-    from unified.events import ImageRow
+    from unified.engine.events import ImageRow
 
 _COLUMNS = 48  # of a picture: as wide as half blocks are worth, and it leaves room in 80 columns
 # Of the time between two looks at most this share goes into decoding what is looked at.

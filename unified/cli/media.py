@@ -28,8 +28,8 @@ from unified.cli.terminal import (
 from unified.parameters import prompt
 
 if TYPE_CHECKING:
+    from unified.engine.request import Sampling
     from unified.model import UnifiedModel
-    from unified.requests import Sampling
     from unified_data.document import Audio, Document, Image, Text
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]

@@ -17,9 +17,9 @@ from unified_base.terminal import one_place, say, tell
 
 if TYPE_CHECKING:
     from unified.cli.live import LiveView
-    from unified.events import Event, ImageRow
+    from unified.engine.events import Event, ImageRow
+    from unified.engine.request import Sampling
     from unified.model import UnifiedModel
-    from unified.requests import Sampling
     from unified_data.document import Document
 
 __all__ = [
@@ -154,7 +154,7 @@ class Progress:
 
     def show(self, event: Event) -> None:
         """Show one event."""
-        from unified import events
+        from unified.engine import events
 
         if isinstance(event, events.TextPiece):
             if self._texts:
@@ -217,7 +217,7 @@ class Progress:
 
 def follow(events: Iterable[Event], progress: Progress) -> list[Document]:
     """Run a stream to its end, shown on stderr; the documents in the order of their rows."""
-    from unified.events import Done
+    from unified.engine.events import Done
 
     documents: dict[int, Document] = {}
     try:

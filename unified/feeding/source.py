@@ -45,7 +45,7 @@ class Source:
             with the role, or the place where there are none. Documents of several turns are kept
             as they are, and counted.
         drop_prompt: share of the documents that lose their prompt, as the branch of guidance
-            without it has it (`unified.row`). Where a prompt holds media and text, half of these
+            without it has it (`unified.engine.active`). Where a prompt holds media and text, half of these
             lose the text alone: three-way guidance asks for both.
         loss: `document` takes the weights that the documents' segments have, `response` 1 for
             responses and 0 for prompts, `all` 1 for everything.

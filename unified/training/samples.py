@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from unified.events import Done, TextCut
+from unified.engine.events import Done, TextCut
 from unified.training.config import Samples, TrainConfig
 from unified.training.export import plain_model
 from unified.training.journal import Journal

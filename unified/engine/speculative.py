@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unified.choice import Array, draw
 from unified.decoder import Ranges
+from unified.engine.sampler import Array, draw
 from unified.grammar_state import State
 
 __all__ = ["Draft", "Drafts", "id_at"]

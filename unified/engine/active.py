@@ -13,13 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from unified.choice import SpanSampling
 from unified.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
-from unified.drafts import Drafts
-from unified.grammar import Grammar
-from unified.limits import Limits
-from unified.loops import LoopFinder
-from unified.requests import (
+from unified.engine.loops import LoopFinder
+from unified.engine.request import (
     CodedSlot,
     CutShort,
     Finished,
@@ -29,7 +25,11 @@ from unified.requests import (
     least_ids,
     slot_limits,
 )
-from unified.stops import StopFinder
+from unified.engine.sampler import SpanSampling
+from unified.engine.speculative import Drafts
+from unified.engine.stop import StopFinder
+from unified.grammar import Grammar
+from unified.limits import Limits
 from unified.text import TextTokenizer
 
 __all__ = ["Branch", "Row"]

@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unified.choice import SpanSampling, choose, distribution, guide, penalize
 from unified.decoder import Array, Decoder, Ranges
-from unified.drafts import id_at
+from unified.engine.active import Branch, Row
+from unified.engine.kv_cache import Places
+from unified.engine.request import Finished, Request, Sampling, Step
+from unified.engine.sampler import SpanSampling, choose, distribution, guide, penalize
+from unified.engine.speculative import id_at
 from unified.grammar import Grammar
-from unified.places import Places
-from unified.requests import Finished, Request, Sampling, Step
-from unified.row import Branch, Row
 from unified.text import TextTokenizer
 
 __all__ = ["MAX_IDS", "Cancelled", "Sampler"]

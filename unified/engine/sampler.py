@@ -84,7 +84,7 @@ class SpanSampling:
     those with at least this share of the likeliest one's probability (arXiv:2407.01082).
     repetition_penalty: of ids that the text already has, prompt included (Keskar et al.,
     arXiv:1909.05858); for text alone. guidance: see `Guidance`. drafts: so many ids are guessed
-    ahead and judged in one step of the decoder (see `unified.drafts`), with the same distribution;
+    ahead and judged in one step of the decoder (see `unified.engine.speculative`), with the same distribution;
     0: one id a step. Not for text.
     """
 

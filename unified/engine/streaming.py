@@ -20,7 +20,8 @@ from unified.coded import (
     SpanEnd,
     TextIds,
 )
-from unified.events import (
+from unified.engine.engine import Cancelled, Sampler
+from unified.engine.events import (
     AudioBegun,
     AudioChunk,
     AudioDone,
@@ -34,11 +35,10 @@ from unified.events import (
     TextCut,
     TextPiece,
 )
+from unified.engine.request import CodedSlot, CutShort, Finished, Request, Sampling, Step
+from unified.engine.stop import StopFinder, cut
 from unified.parameters import seeds_of, several, text
-from unified.requests import CodedSlot, CutShort, Finished, Request, Sampling, Step
-from unified.sampling import Cancelled, Sampler
 from unified.sequence import Sequencer
-from unified.stops import StopFinder, cut
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unified.decoder import Array, Decoder
-from unified.row import Branch
+from unified.engine.active import Branch
 
 __all__ = ["Places"]
 

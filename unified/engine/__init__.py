@@ -1,0 +1,1 @@
+"""Sampling: requests, their state, the KV cache, the choice of ids, streaming."""
