@@ -95,7 +95,7 @@ def decoder_of(hf: Any) -> Decoder:
     config = hf.config.to_dict()
     if hf.device.type == "cpu" and SlimConfig.covers(config):
         return SlimDecoder(SlimConfig.from_hf(config), weights_of(hf))
-    from unified.generic_decoder import GenericDecoder
+    from unified.engine.backends.transformers import GenericDecoder
 
     return GenericDecoder(hf)
 
@@ -104,7 +104,7 @@ def load_decoder(directory: Path) -> Decoder:
     """The slim decoder where it covers the checkpoint, transformers behind its interface if not."""
     config = read_config(directory)
     if not SlimConfig.covers(config):
-        from unified.generic_decoder import GenericDecoder
+        from unified.engine.backends.transformers import GenericDecoder
 
         hf = load_hf(directory)
         with foreign(f"checkpoint {directory} cannot be used"):

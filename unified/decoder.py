@@ -14,7 +14,7 @@ the cache) a step took 3.0 ms in torch, float32 or bfloat16, 7.9 ms after torch.
 numpy; here 1.2 ms, and 0.8 ms with bfloat16 weights, which a checkpoint stored as such loses
 nothing by.
 
-Architectures outside `SlimConfig.covers` run through `unified.generic_decoder`.
+Architectures outside `SlimConfig.covers` run through `unified.engine.backends.transformers`.
 """
 
 from __future__ import annotations

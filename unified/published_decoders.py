@@ -30,7 +30,7 @@ def load_published_decoder(folder: Path, format: str) -> Decoder:
     if format == "chameleon":
         import transformers
 
-        from unified.generic_decoder import GenericDecoder
+        from unified.engine.backends.transformers import GenericDecoder
 
         hf = load_hf(folder, transformers.ChameleonForConditionalGeneration)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is once, to know its head

@@ -23,7 +23,7 @@ from transformers import (
 
 from unified.checkpoint import load_decoder, read_weights
 from unified.decoder import PREFILL_IDS, SlimDecoder, widen
-from unified.generic_decoder import GenericDecoder
+from unified.engine.backends.transformers import GenericDecoder
 from unified.slim_config import SlimConfig
 
 VOCAB = 61

@@ -9,8 +9,8 @@ import transformers as tr
 from tokenizers import AddedToken
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
 from unified.decoder import SlimDecoder
+from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.events import Done
-from unified.generic_decoder import GenericDecoder
 from unified.sequence import Sequencer
 from unified_data.document import Audio, Document, Image, Slot, Text
 

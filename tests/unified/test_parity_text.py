@@ -18,11 +18,11 @@ from transformers import (
 
 from unified.coded import CodedText, SpanEnd
 from unified.decoder import SlimDecoder
+from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling
 from unified.format_reader import parse_format
-from unified.generic_decoder import GenericDecoder
 from unified.grammar import Grammar
 from unified.slim_config import SlimConfig
 from unified.vocabulary import Block, Vocabulary

@@ -10,11 +10,11 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from unified.checkpoint import decoder_of
 from unified.coded import CodedAudio, CodedImage, CodedText, SpanEnd, TextIds
 from unified.decoder import SlimDecoder
+from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling, choose
 from unified.format_spec import load_format
-from unified.generic_decoder import GenericDecoder
 from unified.grammar import Grammar
 from unified.limits import Limits
 from unified.vocabulary import Vocabulary

@@ -10,9 +10,9 @@ import pytest
 
 from unified.coded import CodedText
 from unified.decoder import SlimDecoder
+from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
-from unified.generic_decoder import GenericDecoder
 from unified.model import UnifiedModel
 from unified.slim_config import SlimConfig, rope_of
 from unified.team import Team

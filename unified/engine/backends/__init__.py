@@ -1,0 +1,1 @@
+"""How hidden states and logits are computed."""
