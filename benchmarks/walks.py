@@ -37,14 +37,14 @@ from _shared import machine, say
 
 from unified.block import Block
 from unified.coded import CODED_MEDIA, CodedText
-from unified.decoder import SlimDecoder
+from unified.engine.backends.cpu.config import SlimConfig, rope_of
+from unified.engine.backends.cpu.decoder import SlimDecoder
+from unified.engine.backends.cpu.threads import Team
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import SpanSampling
 from unified.format_spec import load_format, shipped_formats
 from unified.grammar import Grammar
-from unified.slim_config import SlimConfig, rope_of
-from unified.team import Team
 from unified.vocabulary import Vocabulary
 
 LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4,

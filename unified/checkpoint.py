@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from unified.decoder import Decoder, SlimDecoder, Weight
-from unified.slim_config import SlimConfig
+from unified.engine.backends.cpu.config import SlimConfig
+from unified.engine.backends.cpu.decoder import Decoder, SlimDecoder, Weight
 from unified_base import structured
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config

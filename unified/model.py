@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from unified import checkpoint
-from unified.decoder import Decoder
+from unified.engine.backends.cpu.decoder import Decoder
 from unified.engine.engine import Sampler
 from unified.engine.events import Done, Event, TextCut
 from unified.engine.request import Sampling

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from unified import checkpoint
-from unified.decoder import Decoder
+from unified.engine.backends.cpu.decoder import Decoder
 from unified.engine.request import Sampling
 from unified.format_reader import parse_format
 from unified.format_spec import Format

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from unified.checkpoint import load_decoder, load_hf, read_config, read_weights
-from unified.decoder import Array, Decoder, Ranges, SlimDecoder, Weight, widen
-from unified.slim_config import SlimConfig
+from unified.engine.backends.cpu.config import SlimConfig
+from unified.engine.backends.cpu.decoder import Array, Decoder, Ranges, SlimDecoder, Weight, widen
 from unified_base.foreign import foreign
 from unified_base.text import shown
 

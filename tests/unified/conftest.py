@@ -121,9 +121,9 @@ def refused():
 @pytest.fixture(scope="session")
 def random_sampler():
     """A function: a sampler of two small layers with random weights over a grammar."""
-    from unified.decoder import SlimDecoder
+    from unified.engine.backends.cpu.config import SlimConfig, rope_of
+    from unified.engine.backends.cpu.decoder import SlimDecoder
     from unified.engine.engine import Sampler
-    from unified.slim_config import SlimConfig, rope_of
 
     def make(grammar, spread=0.4, tied=True):
         config = SlimConfig(

@@ -22,9 +22,9 @@ from transformers import (
 )
 
 from unified.checkpoint import load_decoder, read_weights
-from unified.decoder import PREFILL_IDS, SlimDecoder, widen
+from unified.engine.backends.cpu.config import SlimConfig
+from unified.engine.backends.cpu.decoder import PREFILL_IDS, SlimDecoder, widen
 from unified.engine.backends.transformers import GenericDecoder
-from unified.slim_config import SlimConfig
 
 VOCAB = 61
 EVERY = ((0, VOCAB),)

@@ -8,7 +8,7 @@ import transformers as tr
 
 from tokenizers import AddedToken
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
-from unified.decoder import SlimDecoder
+from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.events import Done
 from unified.sequence import Sequencer

@@ -9,17 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from unified import kernel_cache
-from unified.kernel_cache import DamagedError, UntrustedError, read_checked, write_checked
+from unified.engine.backends.cpu import kernel_cache
+from unified.engine.backends.cpu.kernel_cache import (
+    DamagedError,
+    UntrustedError,
+    read_checked,
+    write_checked,
+)
 
 ROOT = Path(__file__).parents[2]
 KEY = {"function": "f", "machine": ["a processor"]}
 # The smallest of what is compiled: a second instead of ten.
 PACK = (
-    "import numpy as np; from unified.tiles import pack; "
+    "import numpy as np; from unified.engine.backends.cpu.matmul import pack; "
     "print(pack(np.arange(12, dtype=np.float32).reshape(3, 4)).sum())"
 )
-COUNTED = PACK + "; from unified.tiles import _pack; print(sum(_pack.stats.cache_hits.values()))"
+COUNTED = (
+    PACK
+    + "; from unified.engine.backends.cpu.matmul import _pack; print(sum(_pack.stats.cache_hits.values()))"
+)
 
 
 def start(

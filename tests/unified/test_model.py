@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
-from unified.decoder import SlimDecoder
+from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.events import (
     AudioDone,
     AudioFrame,

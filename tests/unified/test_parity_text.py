@@ -17,14 +17,14 @@ from transformers import (
 )
 
 from unified.coded import CodedText, SpanEnd
-from unified.decoder import SlimDecoder
+from unified.engine.backends.cpu.config import SlimConfig
+from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling
 from unified.format_reader import parse_format
 from unified.grammar import Grammar
-from unified.slim_config import SlimConfig
 from unified.vocabulary import Block, Vocabulary
 
 SIZE, PAD, BOS, EOS = 67, 0, 1, 2

@@ -9,7 +9,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from unified.checkpoint import decoder_of
 from unified.coded import CodedAudio, CodedImage, CodedText, SpanEnd, TextIds
-from unified.decoder import SlimDecoder
+from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling, Step

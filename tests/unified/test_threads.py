@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from unified.coded import CodedText
-from unified.decoder import SlimDecoder
+from unified.engine.backends.cpu.config import SlimConfig, rope_of
+from unified.engine.backends.cpu.decoder import SlimDecoder
+from unified.engine.backends.cpu.threads import Team
 from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.model import UnifiedModel
-from unified.slim_config import SlimConfig, rope_of
-from unified.team import Team
 from unified.text import TextTokenizer
 
 THREADS = 8

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numba import njit
 
-from unified.attention import exp
-from unified.decoder import SlimDecoder, compile_kernels, widen
-from unified.instructions import largest, squares, total
-from unified.slim_config import SlimConfig, rope_of
-from unified.team import Team
-from unified.tiles import PANEL, pack, product
+from unified.engine.backends.cpu.attention import exp
+from unified.engine.backends.cpu.config import SlimConfig, rope_of
+from unified.engine.backends.cpu.decoder import SlimDecoder, compile_kernels, widen
+from unified.engine.backends.cpu.intrinsics import largest, squares, total
+from unified.engine.backends.cpu.matmul import PANEL, pack, product
+from unified.engine.backends.cpu.threads import Team
 
 VOCAB = 77
 SIZES = SlimConfig(

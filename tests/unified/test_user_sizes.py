@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from unified.coded import CodedText
-from unified.decoder import SlimDecoder
 from unified.engine.active import Branch
+from unified.engine.backends.cpu.config import SlimConfig, rope_of
+from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.engine import Sampler, _columns
 from unified.engine.kv_cache import Places, _common
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, penalize
 from unified.format_spec import load_format
 from unified.grammar import Grammar
-from unified.slim_config import SlimConfig, rope_of
 from unified.vocabulary import Vocabulary
 
 TEXT = 151_936

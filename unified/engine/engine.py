@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unified.decoder import Array, Decoder, Ranges
 from unified.engine.active import Branch, Row
+from unified.engine.backends.cpu.decoder import Array, Decoder, Ranges
 from unified.engine.kv_cache import Places
 from unified.engine.request import Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling, choose, distribution, guide, penalize

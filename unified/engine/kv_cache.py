@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from unified.decoder import Array, Decoder
 from unified.engine.active import Branch
+from unified.engine.backends.cpu.decoder import Array, Decoder
 
 __all__ = ["Places"]
 

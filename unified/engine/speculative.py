@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unified.decoder import Ranges
+from unified.engine.backends.cpu.decoder import Ranges
 from unified.engine.sampler import Array, draw
 from unified.grammar_state import State
 

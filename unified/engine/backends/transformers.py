@@ -1,4 +1,4 @@
-"""Any transformers causal LM behind the interface of `unified.decoder`: slow, but general."""
+"""Any transformers causal LM behind the interface of `unified.engine.backends.cpu.decoder`: slow, but general."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import DynamicLayer
 
-from unified.decoder import Array, Ranges
+from unified.engine.backends.cpu.decoder import Array, Ranges
 
 
 class GenericCache:

@@ -19,8 +19,8 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import types
 
-from unified.instructions import compiled, entry, intrinsic
-from unified.slim_config import PANEL
+from unified.engine.backends.cpu.config import PANEL
+from unified.engine.backends.cpu.intrinsics import compiled, entry, intrinsic
 
 __all__ = ["PANEL", "pack", "product"]
 

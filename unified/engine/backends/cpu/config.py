@@ -13,7 +13,7 @@ from unified_base.text import shown
 __all__ = ["PANEL", "SlimConfig", "rope_of"]
 
 PANEL = 32
-"""Outputs of a packed weight that lie side by side (`unified.tiles`)."""
+"""Outputs of a packed weight that lie side by side (`unified.engine.backends.cpu.matmul`)."""
 
 _MOST = 8192
 

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import extending, njit, types
 from numba.core import cgutils
 
-from unified.kernel_cache import KernelCache
+from unified.engine.backends.cpu.kernel_cache import KernelCache
 
 __all__ = [
     "bits",

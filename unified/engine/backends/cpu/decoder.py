@@ -4,7 +4,7 @@ Legend: `N` rows stepping now, `T` new ids of all rows, `L` cache length, `H` qu
 key/value heads, `C` head width, `D` width, `F` feed-forward width, `V` vocabulary.
 
 `transformers.generate` spends most of a small model's time outside the matrix products. Here a step
-is one call of compiled code (`unified.kernels`) which threads share, caches are static, rows of any
+is one call of compiled code (`unified.engine.backends.cpu.kernels`) which threads share, caches are static, rows of any
 length go together without padding, and the head multiplies only the rows which the grammar allows
 now. Weights stay in the type they are stored in.
 
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 # Nothing of numba is imported before a decoder is made: it takes a second, and most commands need
 # none of it.
-from unified.slim_config import PANEL, SlimConfig
+from unified.engine.backends.cpu.config import PANEL, SlimConfig
 
 Array = NDArray[np.float32]
 # float32, or uint16: bfloat16 as the upper halves of float32 numbers.
@@ -80,7 +80,7 @@ class Decoder(Protocol):
 
 
 class StaticCache:
-    """Keys and values, in the panels of `unified.kernels`, allocated once for the whole budget."""
+    """Keys and values, in the panels of `unified.engine.backends.cpu.kernels`, allocated once for the whole budget."""
 
     def __init__(
         self, config: SlimConfig, rows: int, max_ids: int, turns: Array, spare: deque[Array]
@@ -143,8 +143,9 @@ class SlimDecoder:
     def __init__(self, config: SlimConfig, weights: Mapping[str, Weight]) -> None:
         """weights: float32 or bfloat16 (see `Weight`), by their Hugging Face names. They are packed
         into a layout of their own: later changes do not show. ValueError if they do not fit."""
-        from unified import kernels, team
-        from unified.tiles import pack
+        from unified.engine.backends.cpu import kernels
+        from unified.engine.backends.cpu import threads as team
+        from unified.engine.backends.cpu.matmul import pack
 
         config.check(weights)
         self.config = config

@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from unified.instructions import bits, compiled, largest, squares, total, wide_vectors
-from unified.tiles import PANEL, product
+from unified.engine.backends.cpu.intrinsics import (
+    bits,
+    compiled,
+    largest,
+    squares,
+    total,
+    wide_vectors,
+)
+from unified.engine.backends.cpu.matmul import PANEL, product
 
 __all__ = ["attend", "exp", "norm", "turn"]
 

@@ -27,7 +27,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from unified.instructions import compiled, intrinsic
+from unified.engine.backends.cpu.intrinsics import compiled, intrinsic
 
 __all__ = ["Team", "await_phase", "finish", "new_progress", "take"]
 
