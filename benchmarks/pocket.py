@@ -3,7 +3,7 @@
     python benchmarks/pocket.py [--model NAME_OR_PATH] [--quick] [--sheet F.png]
 
 Progress goes to stderr; the last line on stdout is one JSON object. The measures stand in
-`unified.evaluation` and `unified.evaluation_pocket`; needs the development extra and espeak-ng.
+`unified.evaluation.judges` and `unified.evaluation.pocket`; needs the development extra and espeak-ng.
 The whole takes three minutes on two cores, --quick (a sample of everything) under two.
 """
 
@@ -51,10 +51,10 @@ import numpy as np
 import soundfile
 from PIL import Image, ImageDraw, ImageFont
 
-from unified import evaluation_pocket as pocket
 from unified.article import ArticlePlan
-from unified.evaluation import GlyphJudge, corpus_word_error_rate, word_recall
-from unified.evaluation_articles import write_articles
+from unified.evaluation import pocket
+from unified.evaluation.articles import write_articles
+from unified.evaluation.judges import GlyphJudge, corpus_word_error_rate, word_recall
 from unified.model import UnifiedModel
 from unified_data.pocket.articles import Plan
 from unified_data.pocket.scenes import Scene, render

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from unified import evaluation_articles, evaluation_pocket
 from unified.article import ArticlePlan
 from unified.engine.events import Done
-from unified.evaluation import (
+from unified.evaluation import articles as evaluation_articles
+from unified.evaluation import pocket as evaluation_pocket
+from unified.evaluation.judges import (
     GlyphJudge,
     corpus_word_error_rate,
     word_error_rate,

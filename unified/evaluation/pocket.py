@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from unified.engine.events import Done
-from unified.evaluation import GlyphJudge, Match, words
+from unified.evaluation.judges import GlyphJudge, Match, words
 from unified.model import UnifiedModel
 from unified_data.document import Audio, Document, Image, Slot
 from unified_data.pocket import tasks
