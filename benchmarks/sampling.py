@@ -54,15 +54,15 @@ from _shared import interleaved, machine, say
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from unified.checkpoint import weights_of
-from unified.coded import CodedText
 from unified.engine.backends.cpu.config import SlimConfig
 from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.cpu.threads import Team
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
-from unified.format_spec import load_format
-from unified.grammar import Grammar
+from unified.formats.coded import CodedText
+from unified.formats.grammar import Grammar
+from unified.formats.spec import load_format
 from unified.model import UnifiedModel
 from unified.vocabulary import Vocabulary
 from unified_data.pocket.tasks import draw_document, image_slot

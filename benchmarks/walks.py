@@ -36,15 +36,15 @@ import numpy as np
 from _shared import machine, say
 
 from unified.block import Block
-from unified.coded import CODED_MEDIA, CodedText
 from unified.engine.backends.cpu.config import SlimConfig, rope_of
 from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.cpu.threads import Team
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import SpanSampling
-from unified.format_spec import load_format, shipped_formats
-from unified.grammar import Grammar
+from unified.formats.coded import CODED_MEDIA, CodedText
+from unified.formats.grammar import Grammar
+from unified.formats.spec import load_format, shipped_formats
 from unified.vocabulary import Vocabulary
 
 LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4,

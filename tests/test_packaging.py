@@ -75,7 +75,7 @@ def test_every_import_is_a_declared_dependency():
 
 def test_data_files_are_found_inside_the_packages():
     for package, name in (
-        ("unified", "formats/pocket.yaml"),
+        ("unified", "formats/presets/pocket.yaml"),
         ("unified", "page.css"),
         ("unified_data.pocket", "atlas.png"),
         ("unified_data.pocket", "atlas.json"),
@@ -141,14 +141,14 @@ def test_every_run_file_loads(path):
         if config.modality == "audio":
             assert config.crop * kind.parse_config(config.tokenizer).hop % 512 == 0
     elif "sources" in entries:
-        from unified.format_spec import load_format
+        from unified.formats.spec import load_format
         from unified.training.config import load_config as load_decoder_config
 
         run = load_decoder_config(path)
         assert run.sources
         load_format(run.format)
     else:
-        from unified.format_spec import load_format
+        from unified.formats.spec import load_format
 
         load_format(path)
 

@@ -17,8 +17,8 @@ from unified_base.waiting import wait_asleep
 if TYPE_CHECKING:
     from unified.engine.request import Sampling
     from unified.engine.sampler import Guidance, SpanSampling
-    from unified.grammar import Grammar
-    from unified.limits import Limits
+    from unified.formats.grammar import Grammar
+    from unified.formats.limits import Limits
     from unified.model import UnifiedModel
     from unified.sequence import Sequencer
     from unified.text import TextTokenizer
@@ -37,9 +37,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "Grammar": "grammar",
+    "Grammar": "formats.grammar",
     "Guidance": "engine.sampler",
-    "Limits": "limits",
+    "Limits": "formats.limits",
     "Sampling": "engine.request",
     "Sequencer": "sequence",
     "SpanSampling": "engine.sampler",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unified.coded import CodedText, GrammarError, RoleChange, SpanEnd
+from unified.formats.coded import CodedText, GrammarError, RoleChange, SpanEnd
 from unified_base.arrays import read_npy
 from unified_base.structured import read_json
 from unified_base.text import safe

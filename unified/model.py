@@ -17,7 +17,7 @@ from unified.engine.engine import Sampler
 from unified.engine.events import Done, Event, TextCut
 from unified.engine.request import Sampling
 from unified.engine.streaming import stream
-from unified.grammar import Grammar
+from unified.formats.grammar import Grammar
 from unified.model_files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.new_model import create_decoder, extend_decoder
 from unified.parameters import item, prompt, seed_of, seeds_from, whole
@@ -144,7 +144,7 @@ class UnifiedModel:
 
         llm: a checkpoint's folder, a name on the Hugging Face hub, or a loaded causal LM, which is
         changed in place. text_tokenizer: the LLM's; None reads it from the folder.
-        format: "chat" for the layout of its chat template (`unified.chat_format`).
+        format: "chat" for the layout of its chat template (`unified.formats.chat_format`).
         initialise: how new rows begin, see `unified.initialisation`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
 

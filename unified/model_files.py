@@ -19,9 +19,9 @@ from typing import Any
 from unified import checkpoint
 from unified.engine.backends.cpu.decoder import Decoder
 from unified.engine.request import Sampling
-from unified.format_reader import parse_format
-from unified.format_spec import Format
-from unified.grammar import Grammar
+from unified.formats.grammar import Grammar
+from unified.formats.parser import parse_format
+from unified.formats.spec import Format
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError

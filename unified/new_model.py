@@ -10,11 +10,11 @@ import yaml
 
 from unified import checkpoint
 from unified.block import Block
-from unified.chat_format import NAME as CHAT
-from unified.chat_format import ChatFormat, chat_format
-from unified.format_reader import parse_format, write_format
-from unified.format_spec import Format, load_format
-from unified.grammar import Grammar
+from unified.formats.chat_format import NAME as CHAT
+from unified.formats.chat_format import ChatFormat, chat_format
+from unified.formats.grammar import Grammar
+from unified.formats.parser import parse_format, write_format
+from unified.formats.spec import Format, load_format
 from unified.model_files import DTYPES, FILE_NAME, model_directory
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer

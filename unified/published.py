@@ -18,8 +18,8 @@ from unified.block import Block
 from unified.checkpoint import read_config
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
-from unified.format_spec import Format, load_format
-from unified.grammar import Grammar
+from unified.formats.grammar import Grammar
+from unified.formats.spec import Format, load_format
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from unified.coded import Coded, CodedAudio, CodedImage, CodedText
-from unified.grammar import Grammar
+from unified.formats.coded import Coded, CodedAudio, CodedImage, CodedText
+from unified.formats.grammar import Grammar
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text

@@ -144,8 +144,8 @@ def random_sampler():
 @pytest.fixture(scope="session")
 def small_pocket():
     """The pocket format over few ids: 19 of text in 24 rows, 7 codes, and 5 + 6 of sound."""
-    from unified.format_spec import load_format
-    from unified.grammar import Grammar
+    from unified.formats.grammar import Grammar
+    from unified.formats.spec import load_format
     from unified.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.build(
@@ -204,8 +204,8 @@ def finished_training(training_case):
 @pytest.fixture(scope="session")
 def tiny_sequencer(tiny_tokenizers):
     """The pocket format over the tiny tokenizers and a text tokenizer of 270 ids."""
-    from unified.format_spec import load_format
-    from unified.grammar import Grammar
+    from unified.formats.grammar import Grammar
+    from unified.formats.spec import load_format
     from unified.sequence import Sequencer
     from unified.text import TextTokenizer
     from unified.vocabulary import Vocabulary
@@ -257,7 +257,7 @@ def write_codes(stored_codes):
 def random_documents():
     """A function: stored documents of a seed: texts, pictures of 12 codes, sounds of 2 x 9, in the
     roles and with the weights that a prompt and its response have."""
-    from unified.coded import CodedAudio, CodedImage
+    from unified.formats.coded import CodedAudio, CodedImage
     from unified_data.document import Text
 
     def segment(rng, kind, role, loss):

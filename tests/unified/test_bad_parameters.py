@@ -13,7 +13,7 @@ import pytest
 
 from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
-from unified.limits import Limits
+from unified.formats.limits import Limits
 from unified_data.document import Audio, Document, Slot, Text
 
 VALUES = {

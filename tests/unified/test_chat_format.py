@@ -17,10 +17,10 @@ from tokenizers import (
     trainers,
 )
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
-from unified.chat_format import chat_format
-from unified.coded import End, RoleChange
 from unified.engine.events import Done
 from unified.feeding.layout import Layout
+from unified.formats.chat_format import chat_format
+from unified.formats.coded import End, RoleChange
 from unified.new_model import _sequencer
 from unified_data.document import Document, Image, Slot, Text
 

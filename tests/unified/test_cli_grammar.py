@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from unified.format_spec import shipped_formats
+from unified.formats.spec import shipped_formats
 
 
 def test_the_list_holds_every_shipped_format(unified):
@@ -28,7 +28,7 @@ def test_what_a_page_says_of_emu3(unified):
 
 
 def test_ids_are_checked_with_position_and_reason(unified, refused, cli_model, tmp_path):
-    from unified.grammar import Grammar
+    from unified.formats.grammar import Grammar
     from unified.model_files import load_model
 
     sequencer, *_ = load_model(cli_model)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from unified.coded import CodedAudio, CodedImage, CodedText
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, distribution
-from unified.format_spec import load_format
-from unified.grammar import Grammar
+from unified.formats.coded import CodedAudio, CodedImage, CodedText
+from unified.formats.grammar import Grammar
+from unified.formats.spec import load_format
 from unified.vocabulary import Vocabulary
 
 CODES = 3

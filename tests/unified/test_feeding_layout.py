@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
 from unified.engine.active import Row
 from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.feeding.layout import Layout
 from unified.feeding.transforms import num_given
-from unified.format_spec import load_format
-from unified.grammar import MODALITIES, Grammar
+from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
+from unified.formats.grammar import MODALITIES, Grammar
+from unified.formats.spec import load_format
 from unified.sequence import Sequencer
 from unified.vocabulary import Block, Vocabulary
 from unified_data.document import Text

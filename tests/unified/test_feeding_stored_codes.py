@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified.coded import CodedAudio, CodedImage
 from unified.feeding.samples import Samples, allow_open, find_shards
 from unified.feeding.source import Source
 from unified.feeding.stored_codes import CodesOf, StoredCodes, read_stored_codes
+from unified.formats.coded import CodedAudio, CodedImage
 from unified.vocabulary import Vocabulary
 from unified_data.document import Text
 

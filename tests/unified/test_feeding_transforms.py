@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from unified.coded import CodedAudio, CodedImage
 from unified.feeding.layout import Layout
 from unified.feeding.source import Source
 from unified.feeding.transforms import Draws, num_given, reverse, transform
-from unified.grammar import MODALITIES
+from unified.formats.coded import CodedAudio, CodedImage
+from unified.formats.grammar import MODALITIES
 from unified_data.document import Text
 
 PICTURE = np.array([[[3, 1], [0, 11]]])

@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from unified.coded import CodedAudio, CodedImage, CodedText, FrameDone, RowDone
-from unified.format_reader import parse_format
-from unified.format_spec import Marker, load_format
-from unified.grammar import Grammar, GrammarError
-from unified.limits import Limits
+from unified.formats.coded import CodedAudio, CodedImage, CodedText, FrameDone, RowDone
+from unified.formats.grammar import Grammar, GrammarError
+from unified.formats.limits import Limits
+from unified.formats.parser import parse_format
+from unified.formats.spec import Marker, load_format
 from unified.vocabulary import Vocabulary
 
 HEAD = """

@@ -7,10 +7,10 @@ import random
 import numpy as np
 import pytest
 
-from unified.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText, FrameDone
-from unified.format_spec import load_format, shipped_formats
-from unified.grammar import Grammar
-from unified.limits import Limits
+from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText, FrameDone
+from unified.formats.grammar import Grammar
+from unified.formats.limits import Limits
+from unified.formats.spec import load_format, shipped_formats
 from unified.vocabulary import Block, Vocabulary
 
 LEVELS = {

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.coded import (
+from unified.formats.coded import (
     CodedAudio,
     CodedImage,
     CodedText,
@@ -23,9 +23,9 @@ from unified.coded import (
     SpanEnd,
     TextIds,
 )
-from unified.format_spec import load_format
-from unified.grammar import Grammar, GrammarError
-from unified.limits import Limits
+from unified.formats.grammar import Grammar, GrammarError
+from unified.formats.limits import Limits
+from unified.formats.spec import load_format
 from unified.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.build(

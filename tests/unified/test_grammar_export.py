@@ -12,9 +12,9 @@ import pytest
 from llguidance._tokenizer import TokenizerWrapper
 from llguidance.numpy import fill_next_token_bitmask
 
-from unified.format_spec import shipped_formats
-from unified.grammar_export import to_llguidance
-from unified.limits import FREE
+from unified.formats.export import to_llguidance
+from unified.formats.limits import FREE
+from unified.formats.spec import shipped_formats
 
 SIDE = 3
 

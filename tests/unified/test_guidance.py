@@ -10,13 +10,13 @@ from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-from unified.coded import CodedImage, CodedText
 from unified.engine.active import Row
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, choose, guide, penalize
-from unified.format_spec import load_format
-from unified.grammar import Grammar
-from unified.limits import Limits
+from unified.formats.coded import CodedImage, CodedText
+from unified.formats.grammar import Grammar
+from unified.formats.limits import Limits
+from unified.formats.spec import load_format
 from unified.vocabulary import Vocabulary
 
 TEXT = CodedText((3, 1, 4), "prompt")

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from unified.coded import CodedAudio, CodedImage, CodedText
-from unified.format_spec import load_format
-from unified.grammar import Grammar
+from unified.formats.coded import CodedAudio, CodedImage, CodedText
+from unified.formats.grammar import Grammar
+from unified.formats.spec import load_format
 from unified.inspect import inspect_document, inspect_ids, print_inspection, read_file
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer

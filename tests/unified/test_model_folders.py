@@ -310,7 +310,7 @@ TEMPLATES = [
 
 
 def test_a_chat_template_runs_within_limits_in_a_child(bases, tmp_path):
-    from unified.chat_format import chat_format
+    from unified.formats.chat_format import chat_format
     from unified.text import TextTokenizer
 
     shutil.copytree(bases["language_model"], tmp_path / "model")
@@ -323,13 +323,15 @@ def test_a_chat_template_runs_within_limits_in_a_child(bases, tmp_path):
 
 
 def test_an_endless_template_is_ended_by_its_processor_time(bases, tmp_path, monkeypatch):
-    from unified.chat_template import _Renderer
+    from unified.formats.chat_template import _Renderer
 
     loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     child = Path(_Renderer.__init__.__code__.co_filename).with_name("chat_child.py")
     quick = tmp_path / "chat_child.py"
     quick.write_text(child.read_text().replace("SECONDS = 10\n", "SECONDS = 1\n"))
-    monkeypatch.setattr("unified.chat_template.__file__", str(tmp_path / "chat_template.py"))
+    monkeypatch.setattr(
+        "unified.formats.chat_template.__file__", str(tmp_path / "chat_template.py")
+    )
     renderer = _Renderer(loops, {})
     with pytest.raises(ValueError, match="the limits of a template"):
         renderer.render([{"role": "user", "content": "x"}], False)
@@ -341,7 +343,7 @@ def test_the_cases_of_formats_are_refused(kind):
     path = Path(__file__).parents[3] / "shared" / "cases" / "models" / f"{kind}.yaml"
     if not path.exists():
         pytest.skip("the folder of cases is not here")
-    from unified.format_spec import load_format
+    from unified.formats.spec import load_format
 
     with pytest.raises(ValueError, match="anchor or alias"):
         load_format(path)

@@ -16,15 +16,15 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from unified.coded import CodedText, SpanEnd
 from unified.engine.backends.cpu.config import SlimConfig
 from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling
-from unified.format_reader import parse_format
-from unified.grammar import Grammar
+from unified.formats.coded import CodedText, SpanEnd
+from unified.formats.grammar import Grammar
+from unified.formats.parser import parse_format
 from unified.vocabulary import Block, Vocabulary
 
 SIZE, PAD, BOS, EOS = 67, 0, 1, 2

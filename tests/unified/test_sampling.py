@@ -8,15 +8,15 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from unified.checkpoint import decoder_of
-from unified.coded import CodedAudio, CodedImage, CodedText, SpanEnd, TextIds
 from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling, choose
-from unified.format_spec import load_format
-from unified.grammar import Grammar
-from unified.limits import Limits
+from unified.formats.coded import CodedAudio, CodedImage, CodedText, SpanEnd, TextIds
+from unified.formats.grammar import Grammar
+from unified.formats.limits import Limits
+from unified.formats.spec import load_format
 from unified.vocabulary import Vocabulary
 
 WARM = SpanSampling(temperature=1.0)

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.format_spec import load_format
-from unified.grammar import Grammar
+from unified.formats.grammar import Grammar
+from unified.formats.spec import load_format
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary

@@ -6,12 +6,12 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from unified.coded import CodedText
 from unified.engine.engine import Sampler
 from unified.engine.events import Done, TextCut, TextPiece
 from unified.engine.loops import LEAST_IDS, LONGEST_PHRASE, LoopFinder
 from unified.engine.request import CodedSlot, CutShort, Finished, Request, Sampling
 from unified.engine.sampler import SpanSampling
+from unified.formats.coded import CodedText
 from unified_data.document import Document, Slot, Text
 
 WARM = SpanSampling(1.0)

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from unified.coded import CodedText
 from unified.engine.backends.cpu.config import SlimConfig, rope_of
 from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.cpu.threads import Team
 from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
+from unified.formats.coded import CodedText
 from unified.model import UnifiedModel
 from unified.text import TextTokenizer
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from unified.feeding import Source
-from unified.grammar import MODALITIES
+from unified.formats.grammar import MODALITIES
 from unified.model import UnifiedModel
 from unified.training import run as module
 from unified.training.config import Alarms, Lora, Samples

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from unified.feeding import Source, prepare_sources
-from unified.grammar import MODALITIES
+from unified.formats.grammar import MODALITIES
 from unified.model import UnifiedModel
 from unified.training import run as run_module
 from unified.training.config import Preferences

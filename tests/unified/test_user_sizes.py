@@ -4,7 +4,6 @@ of 8,000 ids, a hundred rows. Two narrow layers: what is tried is everything aro
 import numpy as np
 import pytest
 
-from unified.coded import CodedText
 from unified.engine.active import Branch
 from unified.engine.backends.cpu.config import SlimConfig, rope_of
 from unified.engine.backends.cpu.decoder import SlimDecoder
@@ -12,8 +11,9 @@ from unified.engine.engine import Sampler, _columns
 from unified.engine.kv_cache import Places, _common
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, penalize
-from unified.format_spec import load_format
-from unified.grammar import Grammar
+from unified.formats.coded import CodedText
+from unified.formats.grammar import Grammar
+from unified.formats.spec import load_format
 from unified.vocabulary import Vocabulary
 
 TEXT = 151_936

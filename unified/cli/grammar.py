@@ -11,7 +11,7 @@ from unified.cli.terminal import AsJson, ModelName, note, result
 from unified_base.terminal import say
 
 if TYPE_CHECKING:
-    from unified.grammar import Grammar
+    from unified.formats.grammar import Grammar
 
 FormatName = Annotated[
     str, typer.Argument(metavar="FORMAT", help="A shipped format's name, or a YAML file.")
@@ -20,15 +20,15 @@ FormatName = Annotated[
 
 def show(name: FormatName) -> None:
     """A format on one page: what a document is made of, id by id."""
-    from unified.format_spec import load_format
-    from unified.grammar_page import page
+    from unified.formats.page import page
+    from unified.formats.spec import load_format
 
     say(page(load_format(name)))
 
 
 def formats() -> None:
     """The formats that come with the package."""
-    from unified.format_spec import shipped_formats
+    from unified.formats.spec import shipped_formats
 
     say("\n".join(shipped_formats()))
 
@@ -70,7 +70,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a format, in a model's vocabulary, as a grammar that other engines enforce."""
-    from unified.grammar_export import to_llguidance
+    from unified.formats.export import to_llguidance
     from unified_base.atomic import atomic_path
 
     if to != "llguidance":
@@ -85,7 +85,7 @@ def export(
 
 
 def _grammar(name: str, model: str) -> Grammar:
-    from unified.grammar import Grammar
+    from unified.formats.grammar import Grammar
     from unified.model_files import model_directory, read_words
 
     vocabulary, *_ = read_words(model_directory(model))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from unified.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
 from unified.engine.loops import LoopFinder
 from unified.engine.request import (
     CodedSlot,
@@ -28,8 +27,9 @@ from unified.engine.request import (
 from unified.engine.sampler import SpanSampling
 from unified.engine.speculative import Drafts
 from unified.engine.stop import StopFinder
-from unified.grammar import Grammar
-from unified.limits import Limits
+from unified.formats.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
+from unified.formats.grammar import Grammar
+from unified.formats.limits import Limits
 from unified.text import TextTokenizer
 
 __all__ = ["Branch", "Row"]

@@ -23,7 +23,7 @@ from unified.engine.kv_cache import Places
 from unified.engine.request import Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling, choose, distribution, guide, penalize
 from unified.engine.speculative import id_at
-from unified.grammar import Grammar
+from unified.formats.grammar import Grammar
 from unified.text import TextTokenizer
 
 __all__ = ["MAX_IDS", "Cancelled", "Sampler"]

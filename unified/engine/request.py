@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from unified.coded import Coded, CodedText, Event
 from unified.engine.sampler import SpanSampling
-from unified.grammar import Grammar
-from unified.limits import Limits
+from unified.formats.coded import Coded, CodedText, Event
+from unified.formats.grammar import Grammar
+from unified.formats.limits import Limits
 from unified.parameters import item, seed_of, texts, whole, whole_or_none
 from unified_base.config import parse_config
 from unified_base.text import shown

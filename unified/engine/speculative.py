@@ -16,7 +16,7 @@ import numpy as np
 
 from unified.engine.backends.cpu.decoder import Ranges
 from unified.engine.sampler import Array, draw
-from unified.grammar_state import State
+from unified.formats.state import State
 
 __all__ = ["Draft", "Drafts", "id_at"]
 

@@ -10,16 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from unified.coded import (
-    Coded,
-    CodedAudio,
-    CodedText,
-    FrameDone,
-    RowDone,
-    SpanBegin,
-    SpanEnd,
-    TextIds,
-)
 from unified.engine.engine import Cancelled, Sampler
 from unified.engine.events import (
     AudioBegun,
@@ -37,6 +27,16 @@ from unified.engine.events import (
 )
 from unified.engine.request import CodedSlot, CutShort, Finished, Request, Sampling, Step
 from unified.engine.stop import StopFinder, cut
+from unified.formats.coded import (
+    Coded,
+    CodedAudio,
+    CodedText,
+    FrameDone,
+    RowDone,
+    SpanBegin,
+    SpanEnd,
+    TextIds,
+)
 from unified.parameters import seeds_of, several, text
 from unified.sequence import Sequencer
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from unified.coded import CodedAudio, CodedImage
 from unified.feeding.stored_codes import CodesOf, Stored, StoredCodes
 from unified.fitting import crop_picture, fit_sound
+from unified.formats.coded import CodedAudio, CodedImage
 from unified.sequence import check_picture, check_sound
 from unified_data.document import Audio, Document, Image, Segment, Text
 

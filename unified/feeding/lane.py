@@ -18,7 +18,7 @@ from unified.feeding.row import COUNTS, Row
 from unified.feeding.samples import Samples, allow_open
 from unified.feeding.source import Source, leaves
 from unified.feeding.transforms import Draws, transform
-from unified.grammar import Grammar
+from unified.formats.grammar import Grammar
 from unified.text import TextTokenizer
 
 __all__ = ["Feed", "Lane", "Plan"]

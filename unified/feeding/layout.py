@@ -17,15 +17,15 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from unified.block import Ranges
-from unified.coded import CodedAudio, CodedImage
 from unified.feeding.laid import Laid, Parts, Passage
 from unified.feeding.stored_codes import Stored
-from unified.grammar import MODALITIES, Grammar
-from unified.grammar_state import State
-from unified.limits import UNLIMITED
+from unified.formats.coded import CodedAudio, CodedImage
+from unified.formats.grammar import MODALITIES, Grammar
+from unified.formats.limits import UNLIMITED
+from unified.formats.span_program import SpanProgram
+from unified.formats.span_state import SpanState
+from unified.formats.state import State
 from unified.sequence import loss_weights
-from unified.span_program import SpanProgram
-from unified.span_state import SpanState
 from unified.text import TextTokenizer
 from unified_data.document import Text
 

@@ -30,7 +30,7 @@ class Row:
         loss: float32 (L,), the weight of predicting each id from what is shown of the same document
             before it; 0 in padding and at the first id of each document.
         allowed: int32 (L,), index into `ranges`: what the grammar allowed where each id stands.
-        modality: uint8 (L,), see `unified.grammar.MODALITIES`.
+        modality: uint8 (L,), see `unified.formats.grammar.MODALITIES`.
         starts: int32 (n + 1,), where each document begins; the last is the number of ids that are
             not padding.
         ranges: the distinct tuples of id ranges, sorted.

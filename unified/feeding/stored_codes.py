@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from unified.coded import CodedAudio, CodedImage
+from unified.formats.coded import CodedAudio, CodedImage
 from unified.vocabulary import Vocabulary
 from unified_base.config import parse_config
 from unified_base.text import shown

@@ -10,7 +10,7 @@ from typing import Any
 
 from unified.feeding import Source
 from unified.feeding.source import check_names
-from unified.grammar import MODALITIES
+from unified.formats.grammar import MODALITIES
 from unified.training.optimizers import SCHEDULES
 from unified_base.config import read_config
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unified.feeding.samples import find_shards
 from unified.feeding.source import leaves
-from unified.grammar import MODALITIES
+from unified.formats.grammar import MODALITIES
 from unified.training.checkpoint import Saved, read_saved
 from unified.training.config import TrainConfig
 from unified.training.export import export

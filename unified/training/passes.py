@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unified.block import Ranges
 from unified.feeding import Row
-from unified.grammar import MODALITIES
+from unified.formats.grammar import MODALITIES
 
 __all__ = ["Pass", "blank_pass", "make_pass", "modality_factors"]
 

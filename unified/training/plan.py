@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unified.checkpoint import read_json
-from unified.format_spec import load_format
+from unified.formats.spec import load_format
 from unified.model_files import model_directory, read_words
 from unified.training.config import TrainConfig
 from unified.training.loss import FEWEST

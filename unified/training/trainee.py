@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unified.grammar import MODALITIES
+from unified.formats.grammar import MODALITIES
 from unified.training import attention
 from unified.training.loss import allowed_loss
 from unified.training.new_rows import head_of

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from unified import Guidance, Sampling, SpanSampling, UnifiedModel
-from unified.coded import CodedImage, CodedText
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request
+from unified.formats.coded import CodedImage, CodedText
 from unified_data.document import Document, Image, Slot, Text
 
 KINDS = ["emu3", "chameleon", "janus", "liquid", "orpheus"]

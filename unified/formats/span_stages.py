@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unified.block import Block, Ranges
-from unified.format_spec import Codes, Delayed, Item, Register, Repeat
+from unified.formats.spec import Codes, Delayed, Item, Register, Repeat
 from unified.vocabulary import Vocabulary
 
 Env = Mapping[str, int]

@@ -31,9 +31,9 @@ from typing import Any
 
 import yaml
 
-from unified.chat_template import ChatTemplate, refused
-from unified.format_reader import parse_format, write_format
-from unified.format_spec import Format, load_format
+from unified.formats.chat_template import ChatTemplate, refused
+from unified.formats.parser import parse_format, write_format
+from unified.formats.spec import Format, load_format
 from unified.text import TextTokenizer
 from unified_base.text import shown as quote
 
@@ -256,5 +256,7 @@ def _write(text: TextTokenizer, layout: _Layout, notes: tuple[str, ...]) -> Chat
         "text": {"separator": "<text>"},
         "spans": yaml.safe_load(load_format("pocket").source)["spans"],
     }
-    source = f"# Made from a chat template; see unified/chat_format.py.\n{write_format(top)}"
+    source = (
+        f"# Made from a chat template; see unified/formats/chat_format.py.\n{write_format(top)}"
+    )
     return ChatFormat(parse_format(source), tokens, tuple(literals.items()), notes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from unified.parameters import flag, texts, whole, whole_or_none, whole_pair
 
 if TYPE_CHECKING:
-    from unified.grammar import Grammar
+    from unified.formats.grammar import Grammar
 
 UNLIMITED = 1 << 62  # a budget no sequence reaches
 

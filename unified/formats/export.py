@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING
 
-from unified.format_spec import Codes, Item, Literal, Marker, Repeat
-from unified.span_stages import DigitsStage, Ending, OpenStage, RegisterStage, RunStage
+from unified.formats.span_stages import DigitsStage, Ending, OpenStage, RegisterStage, RunStage
+from unified.formats.spec import Codes, Item, Literal, Marker, Repeat
 
 if TYPE_CHECKING:
     from unified.block import Ranges
-    from unified.grammar import Grammar
-    from unified.span_program import SpanProgram
+    from unified.formats.grammar import Grammar
+    from unified.formats.span_program import SpanProgram
 
 __all__ = ["to_llguidance"]
 

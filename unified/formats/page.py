@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unified.format_spec import (
+from unified.formats.spec import (
     Codes,
     Delayed,
     Format,

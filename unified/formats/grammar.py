@@ -1,6 +1,6 @@
 """One declared grammar: serializer, validator, constraint and streaming parser.
 
-`Grammar.load("pocket", vocabulary)` compiles a format (YAML, `unified.format_spec`) against a
+`Grammar.load("pocket", vocabulary)` compiles a format (YAML, `unified.formats.spec`) against a
 vocabulary. The compiled object turns coded segments into ids (`serialize`), judges ids
 (`validate`), reads them back (`parse`, `events`) and follows a sequence id by id (`start`).
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from unified.block import Ranges
-from unified.coded import (
+from unified.formats.coded import (
     Coded,
     CodedAudio,
     CodedImage,
@@ -31,11 +31,11 @@ from unified.coded import (
     SpanEnd,
     TextIds,
 )
-from unified.format_reader import parse_format
-from unified.format_spec import Format, Lead, Marker, load_format
-from unified.grammar_state import State
-from unified.limits import Limits, Rules, work_out
-from unified.span_program import SpanProgram
+from unified.formats.limits import Limits, Rules, work_out
+from unified.formats.parser import parse_format
+from unified.formats.span_program import SpanProgram
+from unified.formats.spec import Format, Lead, Marker, load_format
+from unified.formats.state import State
 from unified.vocabulary import Vocabulary
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unified.block import Ranges
-from unified.coded import (
+from unified.formats.coded import (
     CODED_MEDIA,
     CodedText,
     End,
@@ -23,11 +23,11 @@ from unified.coded import (
     SpanEnd,
     TextIds,
 )
-from unified.limits import FREE, UNLIMITED, Limits
-from unified.span_state import SpanState
+from unified.formats.limits import FREE, UNLIMITED, Limits
+from unified.formats.span_state import SpanState
 
 if TYPE_CHECKING:
-    from unified.grammar import Grammar
+    from unified.formats.grammar import Grammar
 
 # Where a state stands in the document. _PATH: among ids that lead to another role or to the end.
 _START, _ITEM, _AFTER_ROLE, _AFTER_SEPARATOR, _TEXT, _PATH, _END = range(7)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from unified.block import Ranges
-from unified.coded import Event, FrameDone, RowDone, SpanBegin
-from unified.limits import UNLIMITED
-from unified.span_program import SpanProgram
-from unified.span_stages import DigitsStage, OpenStage, Plan, RegisterStage
+from unified.formats.coded import Event, FrameDone, RowDone, SpanBegin
+from unified.formats.limits import UNLIMITED
+from unified.formats.span_program import SpanProgram
+from unified.formats.span_stages import DigitsStage, OpenStage, Plan, RegisterStage
 
 
 class _Ones(dict[str, int]):

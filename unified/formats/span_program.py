@@ -15,8 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from unified.format_spec import Codes, Delayed, Item, Literal, Marker, Repeat, Span
-from unified.span_stages import (
+from unified.formats.span_stages import (
     Axis,
     DigitsStage,
     Ending,
@@ -31,6 +30,7 @@ from unified.span_stages import (
     latest_level,
     read_stages,
 )
+from unified.formats.spec import Codes, Delayed, Item, Literal, Marker, Repeat, Span
 from unified.vocabulary import Vocabulary
 
 

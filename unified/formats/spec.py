@@ -157,7 +157,7 @@ class Format:
 
 def load_format(name_or_path: str | Path) -> Format:
     """Read a format: a shipped one by name ("pocket"), or any YAML file by path."""
-    from unified.format_reader import parse_format
+    from unified.formats.parser import parse_format
 
     name = str(name_or_path)
     if name.endswith((".yaml", ".yml")):
@@ -171,11 +171,11 @@ def load_format(name_or_path: str | Path) -> Format:
             f"no format '{name}'; shipped formats: {', '.join(shipped_formats())}"
             " (or give a .yaml file)"
         )
-    file = resources.files("unified") / "formats" / f"{name}.yaml"
+    file = resources.files("unified.formats") / "presets" / f"{name}.yaml"
     return parse_format(file.read_text(encoding="utf-8"))
 
 
 def shipped_formats() -> tuple[str, ...]:
     """The names of the formats that come with the package."""
-    folder = resources.files("unified") / "formats"
+    folder = resources.files("unified.formats") / "presets"
     return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml")))

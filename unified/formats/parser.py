@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from unified.format_spec import (
+from unified.formats.spec import (
     Codes,
     Delayed,
     Format,

@@ -1,0 +1,1 @@
+"""Span grammars: read, compiled, followed, exported."""
