@@ -72,7 +72,7 @@ def _seeded(case: Case) -> Callable[[Path], Any]:
 
 def _save(source: Path) -> Callable[[Path], Any]:
     def work(folder: Path) -> int:
-        from unified.model import UnifiedModel
+        from unified.models.model import UnifiedModel
 
         try:
             UnifiedModel.from_pretrained(source).save_pretrained(folder / "M")
@@ -165,7 +165,7 @@ def run_folder(result: str) -> Whole:
 
 def _open(folder: Path) -> None:
     if folder.name == "model":
-        from unified.model import UnifiedModel
+        from unified.models.model import UnifiedModel
 
         UnifiedModel.from_pretrained(folder)
     else:

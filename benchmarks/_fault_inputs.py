@@ -82,7 +82,7 @@ def make_inputs(folder: Path) -> Inputs:
 
 def _make_model(inputs: Inputs) -> None:
     from unified.engine.request import Sampling
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
     from unified.subjects import KnownSubjects
     from unified.text import TextTokenizer
     from unified_data.pocket.subjects import load_subjects

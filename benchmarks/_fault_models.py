@@ -43,7 +43,7 @@ def _tokenizers() -> tuple[Any, Any]:
 
 def pocket(folder: Path) -> None:
     """A model of our own with both tokenizers and the subjects it knows."""
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
     from unified.subjects import KnownSubjects
     from unified.text import TextTokenizer
     from unified_data.pocket.subjects import load_subjects
@@ -92,7 +92,7 @@ def extended(folder: Path) -> None:
     """That language model with pictures and sound."""
     import tempfile
 
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     image, audio = _tokenizers()
     with tempfile.TemporaryDirectory() as name:
@@ -134,8 +134,8 @@ FOLDERS: dict[str, Callable[[Path], None]] = {
 def use(name: str, folder: Path) -> None:
     """Do with a folder what a user would: open it, ask what it is, sample from it, extend it."""
     from unified.engine.request import Sampling
-    from unified.model import UnifiedModel
-    from unified.model_info import describe_model
+    from unified.models.info import describe_model
+    from unified.models.model import UnifiedModel
     from unified_data.document import Document, Slot, Text
 
     if name == "language_model":

@@ -51,7 +51,7 @@ def configuration(folder: Path, output: Path, save_every: int) -> Path:
 
 def make_start(folder: Path) -> None:
     """A small untrained model, over the shipped model's tokenizers."""
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     pocket = UnifiedModel.from_pretrained("pocket")
     torch.manual_seed(1)

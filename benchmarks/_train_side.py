@@ -30,7 +30,7 @@ from _shared import say
 
 from unified.feeding import held_out_rows
 from unified.feeding.source import leaves
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified.training import run as module
 from unified.training.config import TrainConfig, load_config
 from unified.training.passes import Pass

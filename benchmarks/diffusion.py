@@ -41,7 +41,7 @@ from _media import scenes
 from _shared import interleaved, machine, say
 from PIL import Image
 
-from unified.model_files import model_directory
+from unified.models.files import model_directory
 from unified_data.pocket.scenes import Scene, render, render_double
 from unified_tokenizers import load_tokenizer
 from unified_tokenizers.base import Codes

@@ -55,7 +55,7 @@ from unified.article import ArticlePlan
 from unified.evaluation import pocket
 from unified.evaluation.articles import write_articles
 from unified.evaluation.judges import GlyphJudge, corpus_word_error_rate, word_recall
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified_data.pocket.articles import Plan
 from unified_data.pocket.scenes import Scene, render
 from unified_data.pocket.subjects import load_subjects

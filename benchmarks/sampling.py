@@ -53,7 +53,6 @@ from _sampling_table import markdown, place
 from _shared import interleaved, machine, say
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from unified.checkpoint import weights_of
 from unified.engine.backends.cpu.config import SlimConfig
 from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.cpu.threads import Team
@@ -63,7 +62,8 @@ from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CodedText
 from unified.formats.grammar import Grammar
 from unified.formats.spec import load_format
-from unified.model import UnifiedModel
+from unified.models.hf_checkpoint import weights_of
+from unified.models.model import UnifiedModel
 from unified.vocabulary import Vocabulary
 from unified_data.pocket.tasks import draw_document, image_slot
 

@@ -54,7 +54,7 @@ import yaml
 from _shared import machine, say
 
 from tokenizers import Tokenizer, models
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified.text import TextTokenizer
 
 THREADS = 2

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unified.engine.sampler import Guidance, SpanSampling
     from unified.formats.grammar import Grammar
     from unified.formats.limits import Limits
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
     from unified.sequence import Sequencer
     from unified.text import TextTokenizer
     from unified.vocabulary import Vocabulary
@@ -44,7 +44,7 @@ _HOME = {
     "Sequencer": "sequence",
     "SpanSampling": "engine.sampler",
     "TextTokenizer": "text",
-    "UnifiedModel": "model",
+    "UnifiedModel": "models.model",
     "Vocabulary": "vocabulary",
 }
 

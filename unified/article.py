@@ -27,7 +27,7 @@ from unified_data.pocket.scenes import SIDE
 from unified_data.pocket.subjects import Subject
 
 if TYPE_CHECKING:
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
 __all__ = [
     "DEFAULT_PICTURES",

@@ -42,7 +42,7 @@ def cli_model(tmp_path_factory):
     import torch
 
     from unified.engine.request import Sampling
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
     from unified.text import TextTokenizer
     from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
     from unified_tokenizers.diffusion import DiffusionConfig, DiffusionDecoder

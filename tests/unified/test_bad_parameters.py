@@ -199,7 +199,7 @@ def test_every_field_is_in_the_matrix(cls):
 
 
 def test_every_seed_and_number_of_a_model_is_in_the_matrix():
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     verbs = ("generate", "stream", "draw", "speak", "describe", "listen", "write", "use_diffusion")
     for verb in verbs:
@@ -212,7 +212,7 @@ def test_every_seed_and_number_of_a_model_is_in_the_matrix():
 
 @pytest.fixture(scope="module")
 def model(cli_model):
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     return UnifiedModel.from_pretrained(cli_model)
 

@@ -21,7 +21,7 @@ from unified.engine.events import Done
 from unified.feeding.layout import Layout
 from unified.formats.chat_format import chat_format
 from unified.formats.coded import End, RoleChange
-from unified.new_model import _sequencer
+from unified.models.extend import _sequencer
 from unified_data.document import Document, Image, Slot, Text
 
 TEXTS = [

@@ -66,7 +66,7 @@ def test_write_in_other_formats(unified, tmp_path, extension):
 
 
 def test_python_has_the_same_names(cli_model):
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     loaded = UnifiedModel.from_pretrained(cli_model)
     with pytest.warns(UserWarning, match="asked for were"):

@@ -132,7 +132,7 @@ def test_a_corrupt_or_mismatched_model_is_refused(unified, refused, cli_model, t
 
 def test_an_interrupted_command_leaves_nothing(unified, tmp_path, monkeypatch):
     from unified.engine import events
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     def stream(self, documents, sampling=None, seeds=None):
         yield events.TextPiece(0, "# The c")
@@ -147,7 +147,7 @@ def test_an_interrupted_command_leaves_nothing(unified, tmp_path, monkeypatch):
 
 def test_what_a_model_writes_cannot_command_the_terminal(unified, tmp_path, monkeypatch):
     from unified.engine import events
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     def stream(self, documents, sampling=None, seeds=None):
         yield events.TextPiece(0, "\x1b]0;title\x07")
@@ -160,7 +160,7 @@ def test_what_a_model_writes_cannot_command_the_terminal(unified, tmp_path, monk
 
 
 def test_our_own_faults_are_one_line_and_exit_code_1(unified, tmp_path, monkeypatch):
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     def broken(name):
         raise RuntimeError("two\nlines")

@@ -29,7 +29,7 @@ def test_what_a_page_says_of_emu3(unified):
 
 def test_ids_are_checked_with_position_and_reason(unified, refused, cli_model, tmp_path):
     from unified.formats.grammar import Grammar
-    from unified.model_files import load_model
+    from unified.models.files import load_model
 
     sequencer, *_ = load_model(cli_model)
     grammar: Grammar = sequencer.grammar

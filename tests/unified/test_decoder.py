@@ -21,10 +21,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from unified.checkpoint import load_decoder, read_weights
 from unified.engine.backends.cpu.config import SlimConfig
 from unified.engine.backends.cpu.decoder import PREFILL_IDS, SlimDecoder, widen
 from unified.engine.backends.transformers import GenericDecoder
+from unified.models.hf_checkpoint import load_decoder, read_weights
 
 VOCAB = 61
 EVERY = ((0, VOCAB),)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified_base.images import load_image
 from unified_tokenizers.base import Codes
 

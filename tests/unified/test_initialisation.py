@@ -5,8 +5,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PhiConfig, PhiForCausalLM
 
 from unified.block import Block
-from unified.initialisation import NAMES, Moments, codebook_rows, fill_rows, new_rows, vectors_of
-from unified.new_model import begin_with
+from unified.models.extend import begin_with
+from unified.models.init_rows import NAMES, Moments, codebook_rows, fill_rows, new_rows, vectors_of
 from unified.vocabulary import Vocabulary
 
 OLD, WIDTH = 300, 12

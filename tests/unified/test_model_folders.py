@@ -208,7 +208,7 @@ def test_a_code_of_pictures_that_the_model_has_no_row_for_is_refused(copy):
 
 
 def test_how_attention_is_computed_is_not_the_checkpoints_to_say(copy):
-    from unified import checkpoint
+    from unified.models import hf_checkpoint as checkpoint
 
     folder = copy("language_model")
     edit(folder / "config.json", _attn_implementation="flash_attention_2", auto_map={"x": "a--b.C"})

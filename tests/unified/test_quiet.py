@@ -26,7 +26,7 @@ def _module(name):
 def test_what_we_warn_of_is_told_and_what_libraries_warn_of_is_not():
     told = []
     with our_warnings_alone(told.append):
-        ours, theirs = _module("unified.model"), _module("somebody.deprecations")
+        ours, theirs = _module("unified.models.model"), _module("somebody.deprecations")
         ours("the sound was resampled")
         ours("the sound was resampled")
         theirs("a name will change")

@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from unified.checkpoint import decoder_of
 from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
@@ -17,6 +16,7 @@ from unified.formats.coded import CodedAudio, CodedImage, CodedText, SpanEnd, Te
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
 from unified.formats.spec import load_format
+from unified.models.hf_checkpoint import decoder_of
 from unified.vocabulary import Vocabulary
 
 WARM = SpanSampling(temperature=1.0)

@@ -176,7 +176,7 @@ def test_rows_with_ends_of_their_own_are_as_they_are_alone(reciter, random_sampl
 
 def test_streams_and_generate_tell(cli_model):
     """`TextCut` comes after the last piece, before `Done`; `generate` warns; off-switches work."""
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     model = UnifiedModel.from_pretrained(cli_model)
     document = Document((Text("a cat", "prompt"), Slot("text", role="response")))

@@ -15,7 +15,7 @@ from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.formats.coded import CodedText
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified.text import TextTokenizer
 
 THREADS = 8

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from unified.feeding import Source
 from unified.formats.grammar import MODALITIES
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified.training import run as module
 from unified.training.config import Alarms, Lora, Samples
 from unified.training.loop import train

@@ -11,7 +11,7 @@ import transformers
 
 from unified.__main__ import run
 from unified.feeding import Source
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified.training.config import Lora, Preferences, TrainConfig, load_config
 from unified.training.plan import DEVICES, check_shape, plan_run, shape_of
 from unified.training.weights import choose_trained

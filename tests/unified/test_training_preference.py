@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from unified.feeding import Source, prepare_sources
 from unified.formats.grammar import MODALITIES
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified.training import run as run_module
 from unified.training.config import Preferences
 from unified.training.loop import train

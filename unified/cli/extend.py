@@ -60,7 +60,7 @@ def extend(
     import torch
     from transformers.utils import logging
 
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()

@@ -86,7 +86,7 @@ def export(
 
 def _grammar(name: str, model: str) -> Grammar:
     from unified.formats.grammar import Grammar
-    from unified.model_files import model_directory, read_words
+    from unified.models.files import model_directory, read_words
 
     vocabulary, *_ = read_words(model_directory(model))
     try:

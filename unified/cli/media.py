@@ -29,7 +29,7 @@ from unified.parameters import prompt
 
 if TYPE_CHECKING:
     from unified.engine.request import Sampling
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
     from unified_data.document import Audio, Document, Image, Text
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
@@ -98,7 +98,7 @@ def describe(
     pixels = load_image(picture)
     if ask is not None:
         prompt("question", ask, 'ask something, for example "What is this?"')
-    from unified.fitting import fit_picture
+    from unified.models.preprocess import fit_picture
     from unified.subjects import KnownSubjects
     from unified_data.pocket.scenes import SIDE
     from unified_data.pocket.tasks import ask_document, describe_document
@@ -164,7 +164,7 @@ def listen(
 
     with warnings_as_notes():
         waveform, rate = load_audio(sound)
-    from unified.fitting import fit_sound
+    from unified.models.preprocess import fit_sound
     from unified_data.pocket.tasks import listen_document
 
     loaded = load_model(model)

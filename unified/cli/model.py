@@ -40,7 +40,7 @@ def subjects(model: ModelName = "pocket", as_json: AsJson = False) -> None:
 
 def info(model: ModelName = "pocket", as_json: AsJson = False) -> None:
     """What the model is made of: blocks with their offsets, hashes, format, sizes."""
-    from unified.model_info import describe_model, print_model
+    from unified.models.info import describe_model, print_model
 
     found = describe_model(model, model_directory(model))
     if as_json:

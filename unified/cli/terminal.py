@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unified.cli.live import LiveView
     from unified.engine.events import Event, ImageRow
     from unified.engine.request import Sampling
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
     from unified_data.document import Document
 
 __all__ = [
@@ -100,7 +100,7 @@ def warnings_as_notes() -> AbstractContextManager[None]:
 
 def model_directory(name: str) -> Path:
     """The folder of a model, which can be read before the model is loaded."""
-    from unified import model
+    from unified.models import model
 
     return model.model_directory(name)
 
@@ -115,7 +115,7 @@ def check_decoder(name: str, steps: int | None) -> None:
 
 def load_model(name: str, decoder: str = "vq", steps: int | None = None) -> UnifiedModel:
     """The model of a name or folder, its pictures decoded by a decoder of `DECODERS`."""
-    from unified.model import UnifiedModel
+    from unified.models.model import UnifiedModel
 
     model = UnifiedModel.from_pretrained(name)
     if DECODERS[decoder]:

@@ -128,7 +128,7 @@ def _reconstruct_picture(tokenizer: Any, file: Path, output: Path) -> tuple[int,
 
 
 def _reconstruct_sound(tokenizer: Any, file: Path, output: Path) -> tuple[int, float]:
-    from unified.fitting import fit_sound
+    from unified.models.preprocess import fit_sound
     from unified_base.sounds import load_audio, save_wav
     from unified_tokenizers.report import reconstruct_sound
 
@@ -154,7 +154,7 @@ def _bits(tokenizer: Any, codes: Any) -> float:
 
 def open_tokenizer(name: str, modality: str, decoder: str = "vq", steps: int | None = None) -> Any:
     """The tokenizer of a model for a modality, or the one in a folder or on the hub."""
-    from unified.model_files import model_directory
+    from unified.models.files import model_directory
     from unified_tokenizers import load_tokenizer
 
     if name == "pocket" or (Path(name) / "unified.json").is_file():

@@ -12,7 +12,7 @@ from unified.article import ArticlePlan, article_request, headings_of
 from unified.articles.blocks import Heading, Narration, Paragraph, Quote, read_blocks
 from unified.evaluation.judges import words
 from unified.evaluation.pocket import Progress, complete
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified_data.document import Document
 from unified_data.pocket.subjects import Subject, load_subjects
 

@@ -18,7 +18,7 @@ import torch
 
 from unified.engine.events import Done
 from unified.evaluation.judges import GlyphJudge, Match, words
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified_data.document import Audio, Document, Image, Slot
 from unified_data.pocket import tasks
 from unified_data.pocket.planning import plan_documents

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from unified.feeding.stored_codes import CodesOf, Stored, StoredCodes
-from unified.fitting import crop_picture, fit_sound
 from unified.formats.coded import CodedAudio, CodedImage
+from unified.models.preprocess import crop_picture, fit_sound
 from unified.sequence import check_picture, check_sound
 from unified_data.document import Audio, Document, Image, Segment, Text
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from unified.feeding import Source
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified.training.config import TrainConfig
 from unified_base.atomic import atomic_write
 
@@ -41,7 +41,7 @@ def write_card(
         f" pictures and sound, in the format `{model.grammar.format.name}`.",
         "",
         "```python",
-        "from unified.model import UnifiedModel",
+        "from unified.models.model import UnifiedModel",
         "",
         f'model = UnifiedModel.from_pretrained("{config.push_to_hub or name}")',
         "```",

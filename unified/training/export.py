@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unified.model import UnifiedModel
-from unified.model_files import save_model
+from unified.models.files import save_model
+from unified.models.model import UnifiedModel
 from unified.subjects import KnownSubjects
 from unified.training.card import write_card
 from unified.training.config import TrainConfig

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unified.checkpoint import read_json
 from unified.formats.spec import load_format
-from unified.model_files import model_directory, read_words
+from unified.models.files import model_directory, read_words
+from unified.models.hf_checkpoint import read_json
 from unified.training.config import TrainConfig
 from unified.training.loss import FEWEST
 

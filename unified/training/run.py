@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unified.feeding import Loader, Row, Source, prepare_sources
 from unified.feeding.compare import compare_shards, shards_of
 from unified.formats.grammar import MODALITIES
-from unified.model import UnifiedModel
+from unified.models.model import UnifiedModel
 from unified.training.checkpoint import Saved, save
 from unified.training.config import TrainConfig
 from unified.training.journal import Journal

@@ -10,8 +10,8 @@ import torch
 
 from unified.feeding.samples import find_shards
 from unified.feeding.source import leaves
-from unified.model import UnifiedModel
-from unified.new_model import begin_with
+from unified.models.extend import begin_with
+from unified.models.model import UnifiedModel
 from unified.text import TextTokenizer
 from unified.training.config import TrainConfig
 from unified_data.shard_file import ShardFile

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from unified.block import Block
-from unified.checkpoint import read_config
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.grammar import Grammar
 from unified.formats.spec import Format, load_format
+from unified.models.hf_checkpoint import read_config
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary

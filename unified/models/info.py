@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unified.checkpoint import read_config
-from unified.model_files import read_words
+from unified.models.files import read_words
+from unified.models.hf_checkpoint import read_config
 from unified.subjects import KnownSubjects
 from unified_base.safetensors_files import read_header
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from unified.checkpoint import load_decoder, load_hf, read_config, read_weights
 from unified.engine.backends.cpu.config import SlimConfig
 from unified.engine.backends.cpu.decoder import Array, Decoder, Ranges, SlimDecoder, Weight, widen
+from unified.models.hf_checkpoint import load_decoder, load_hf, read_config, read_weights
 from unified_base.foreign import foreign
 from unified_base.text import shown
 

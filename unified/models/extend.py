@@ -8,14 +8,14 @@ from typing import Any
 
 import yaml
 
-from unified import checkpoint
 from unified.block import Block
 from unified.formats.chat_format import NAME as CHAT
 from unified.formats.chat_format import ChatFormat, chat_format
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format, write_format
 from unified.formats.spec import Format, load_format
-from unified.model_files import DTYPES, FILE_NAME, model_directory
+from unified.models import hf_checkpoint as checkpoint
+from unified.models.files import DTYPES, FILE_NAME, model_directory
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
@@ -72,7 +72,7 @@ def extend_decoder(
     """A language model with rows for new ids, and notes; see `UnifiedModel.extend`."""
     import torch
 
-    from unified.initialisation import check_name, new_rows, vectors_of
+    from unified.models.init_rows import check_name, new_rows, vectors_of
 
     check_name(initialise)
     if dtype not in (None, *DTYPES):
@@ -140,7 +140,7 @@ def begin_with(
 
     Raises ValueError for a decoder of another shape.
     """
-    from unified.initialisation import Moments, fill_rows
+    from unified.models.init_rows import Moments, fill_rows
 
     theirs = {block.name: block for block in start_vocabulary.blocks}
     state, mine = start.state_dict(), hf.state_dict()

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from unified import checkpoint
 from unified.engine.backends.cpu.decoder import Decoder
 from unified.engine.engine import Sampler
 from unified.engine.events import Done, Event, TextCut
 from unified.engine.request import Sampling
 from unified.engine.streaming import stream
 from unified.formats.grammar import Grammar
-from unified.model_files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
-from unified.new_model import create_decoder, extend_decoder
+from unified.models import hf_checkpoint as checkpoint
+from unified.models.extend import create_decoder, extend_decoder
+from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.parameters import item, prompt, seed_of, seeds_from, whole
 from unified.parameters import text as of_text
 from unified.sequence import Sequencer
@@ -145,7 +145,7 @@ class UnifiedModel:
         llm: a checkpoint's folder, a name on the Hugging Face hub, or a loaded causal LM, which is
         changed in place. text_tokenizer: the LLM's; None reads it from the folder.
         format: "chat" for the layout of its chat template (`unified.formats.chat_format`).
-        initialise: how new rows begin, see `unified.initialisation`; torch's global seed.
+        initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
 
         Every row the LLM had, padding included, keeps its place and value, so its logits over
@@ -173,7 +173,7 @@ class UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
         Beside models of ours: checkpoints of Emu3, Chameleon, Anole, Janus, Liquid and Orpheus (see
-        `unified.published`). image_tokenizer, audio_tokenizer: for those of them that come without
+        `unified.models.published`). image_tokenizer, audio_tokenizer: for those of them that come without
         their codec.
 
         Raises ValueError for a folder without a model, damaged files, or parts that do not belong
@@ -183,8 +183,8 @@ class UnifiedModel:
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
             sequencer, sampling, decoder = load_model(directory)
         else:
-            from unified.published import open_published
-            from unified.published_decoders import load_published_decoder
+            from unified.models.published import open_published
+            from unified.models.published_decoders import load_published_decoder
 
             sequencer, sampling = open_published(directory, image_tokenizer, audio_tokenizer)
             decoder = load_published_decoder(directory, sequencer.grammar.format.name)
@@ -337,7 +337,7 @@ class UnifiedModel:
         pixels: uint8 (H, W, 3), of any size: it is fitted into the size the world's pictures have,
         with a warning where that changes it.
         """
-        from unified.fitting import fit_picture
+        from unified.models.preprocess import fit_picture
         from unified_data.pocket.scenes import SIDE
         from unified_data.pocket.tasks import ask_document, describe_document
 
@@ -377,7 +377,7 @@ class UnifiedModel:
         waveform: float32 (S,) or (channels, S) in [-1, 1]; rate: Hz. Two channels are mixed
         (more are refused) and the rate is changed to the model's, with a warning.
         """
-        from unified.fitting import fit_sound
+        from unified.models.preprocess import fit_sound
         from unified_data.pocket.tasks import listen_document
 
         if self.audio_tokenizer is None:

@@ -16,12 +16,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from unified import checkpoint
 from unified.engine.backends.cpu.decoder import Decoder
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
 from unified.formats.spec import Format
+from unified.models import hf_checkpoint as checkpoint
 from unified.sequence import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
@@ -47,7 +47,7 @@ def model_directory(name_or_path: str | Path) -> Path:
         return Path(str(resources.files("unified") / "pocket"))
     path = Path(name_or_path)
     if not path.is_dir():
-        from unified.published import fetch
+        from unified.models.published import fetch
 
         return fetch(str(name_or_path))
     return path
@@ -61,7 +61,7 @@ def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
     """
     path = directory / FILE_NAME
     if not path.exists() and (directory / "config.json").exists():
-        from unified.published import open_published
+        from unified.models.published import open_published
 
         sequencer, sampling = open_published(directory)
         return sequencer.vocabulary, sequencer.grammar.format, sampling

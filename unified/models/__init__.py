@@ -1,0 +1,1 @@
+"""A model's folder, published checkpoints, extending, and `UnifiedModel`."""
