@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.article import article_request, headings_of, plan_article, shortfall
-from unified.caption import read_caption
-from unified.subjects import FILE_NAME, KnownSubjects, UnknownSubjectError
-from unified.wishes import read_wishes
+from unified.pocket.article import article_request, headings_of, plan_article, shortfall
+from unified.pocket.captions import read_caption
+from unified.pocket.subjects import FILE_NAME, KnownSubjects, UnknownSubjectError
+from unified.pocket.wishes import read_wishes
 from unified_data.document import Document, Slot, Text
 from unified_data.pocket.articles import plan_prompt
 from unified_data.pocket.subjects import Section, Subject, load_subjects

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from unified.article import ArticlePlan
 from unified.engine.events import Done
 from unified.evaluation import articles as evaluation_articles
 from unified.evaluation import pocket as evaluation_pocket
@@ -18,6 +17,7 @@ from unified.evaluation.judges import (
     word_recall,
     words,
 )
+from unified.pocket.article import ArticlePlan
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_data.pocket.articles import article_document, default_plan
 from unified_data.pocket.scenes import GROUNDS, Scene, parse_caption, questions, render

@@ -94,8 +94,8 @@ def write(
     check_format(output, ARTICLE_FORMATS, "an article")
     check_writable(output)
     check_decoder(decoder, steps)
-    from unified.article import article_request, headings_of, plan_article, shortfall
-    from unified.subjects import KnownSubjects
+    from unified.pocket.article import article_request, headings_of, plan_article, shortfall
+    from unified.pocket.subjects import KnownSubjects
 
     known = KnownSubjects.load(model_directory(model))
     plan = plan_article(prompt, known, images, audio=not no_audio) if known else None

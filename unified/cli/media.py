@@ -53,8 +53,8 @@ def draw(
     paths = numbered(output, number)
     check_writable(paths[0])
     check_decoder(decoder, steps)
-    from unified.caption import read_caption
-    from unified.subjects import KnownSubjects
+    from unified.pocket.captions import read_caption
+    from unified.pocket.subjects import KnownSubjects
     from unified_base.images import encode_png
     from unified_data.pocket.tasks import draw_document, image_slot
 
@@ -99,7 +99,7 @@ def describe(
     if ask is not None:
         prompt("question", ask, 'ask something, for example "What is this?"')
     from unified.models.preprocess import fit_picture
-    from unified.subjects import KnownSubjects
+    from unified.pocket.subjects import KnownSubjects
     from unified_data.pocket.scenes import SIDE
     from unified_data.pocket.tasks import ask_document, describe_document
 

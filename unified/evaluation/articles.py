@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from unified.article import ArticlePlan, article_request, headings_of
 from unified.articles.blocks import Heading, Narration, Paragraph, Quote, read_blocks
 from unified.evaluation.judges import words
 from unified.evaluation.pocket import Progress, complete
 from unified.models.model import UnifiedModel
+from unified.pocket.article import ArticlePlan, article_request, headings_of
 from unified_data.document import Document
 from unified_data.pocket.subjects import Subject, load_subjects
 

@@ -44,7 +44,7 @@ def model_directory(name_or_path: str | Path) -> Path:
     """Where a model lies: "pocket", the shipped one, a folder, or a name on the Hugging Face hub,
     which is fetched. Raises ValueError for none of them."""
     if str(name_or_path) == "pocket":
-        return Path(str(resources.files("unified") / "pocket"))
+        return Path(str(resources.files("unified.pocket") / "checkpoint"))
     path = Path(name_or_path)
     if not path.is_dir():
         from unified.models.published import fetch

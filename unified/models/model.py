@@ -22,8 +22,8 @@ from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.parameters import item, prompt, seed_of, seeds_from, whole
 from unified.parameters import text as of_text
+from unified.pocket.subjects import KnownSubjects
 from unified.sequence import Sequencer
-from unified.subjects import KnownSubjects
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Slot, Text
@@ -299,8 +299,8 @@ class UnifiedModel:
     def write(
         self, prompt: str, images: int | None = None, audio: bool = True, seed: int = 0
     ) -> Document:
-        """An illustrated, narrated article; see `unified.article.write`."""
-        from unified import article
+        """An illustrated, narrated article; see `unified.pocket.article.write`."""
+        from unified.pocket import article
 
         return article.write(self, prompt, images, audio, seed)
 
@@ -312,7 +312,7 @@ class UnifiedModel:
         A model that says what it knows (subjects.json) draws the nearest caption of its world,
         with a warning where that is not the text, and refuses what it does not know.
         """
-        from unified.caption import read_caption
+        from unified.pocket.captions import read_caption
         from unified_data.pocket.tasks import draw_document, image_slot
 
         known = None if self.directory is None else KnownSubjects.load(self.directory)

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 
 from unified.parameters import prompt
-from unified.subjects import KnownSubjects, Mention
-from unified.wishes import FILLERS
+from unified.pocket.subjects import KnownSubjects, Mention
+from unified.pocket.wishes import FILLERS
 from unified_data.pocket.scenes import COUNTS, GROUNDS, Scene, parse_caption
 
 __all__ = ["Caption", "read_caption"]

@@ -1,0 +1,1 @@
+"""The shipped model: its weights, and its prompts in plain words."""
