@@ -26,7 +26,7 @@ from unified.feeding.source import leaves
 from unified.feeding.stored_codes import read_stored_codes
 from unified.feeding.tokenize import Coding, tokenize_shards
 from unified.models.files import load_model, model_directory
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 
 __all__ = ["loader_over_webdataset", "loader_speed", "memory", "packing_fill", "pocket_sources"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unified.formats.grammar import Grammar
     from unified.formats.limits import Limits
     from unified.models.model import UnifiedModel
-    from unified.sequence import Sequencer
+    from unified.sequence.sequencer import Sequencer
     from unified.text import TextTokenizer
     from unified.vocabulary import Vocabulary
 
@@ -41,7 +41,7 @@ _HOME = {
     "Guidance": "engine.sampler",
     "Limits": "formats.limits",
     "Sampling": "engine.request",
-    "Sequencer": "sequence",
+    "Sequencer": "sequence.sequencer",
     "SpanSampling": "engine.sampler",
     "TextTokenizer": "text",
     "UnifiedModel": "models.model",

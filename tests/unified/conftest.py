@@ -206,7 +206,7 @@ def tiny_sequencer(tiny_tokenizers):
     """The pocket format over the tiny tokenizers and a text tokenizer of 270 ids."""
     from unified.formats.grammar import Grammar
     from unified.formats.spec import load_format
-    from unified.sequence import Sequencer
+    from unified.sequence.sequencer import Sequencer
     from unified.text import TextTokenizer
     from unified.vocabulary import Vocabulary
 

@@ -11,7 +11,7 @@ from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
 from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.transformers import GenericDecoder
 from unified.engine.events import Done
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified_data.document import Audio, Document, Image, Slot, Text
 
 PADDING = 5  # rows of the checkpoint that its tokenizer has no ids for

@@ -17,7 +17,7 @@ from unified.feeding.transforms import num_given
 from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.spec import load_format
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified.vocabulary import Block, Vocabulary
 from unified_data.document import Text
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from unified.formats.coded import CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import Grammar
 from unified.formats.spec import load_format
-from unified.inspect import inspect_document, inspect_ids, print_inspection, read_file
-from unified.sequence import Sequencer
+from unified.sequence.inspect import inspect_document, inspect_ids, print_inspection, read_file
+from unified.sequence.sequencer import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
 from unified_data.document import Document, Slot, Text

@@ -21,7 +21,7 @@ from unified.engine.events import (
     ImageRow,
     TextPiece,
 )
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified.vocabulary import VocabularyMismatchError
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from unified.formats.grammar import Grammar
 from unified.formats.spec import load_format
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Slot, Text

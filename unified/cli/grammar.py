@@ -42,7 +42,7 @@ def check(
     """Whether ids are a document of a format, in a model's vocabulary; if not, where and why."""
     from collections import Counter
 
-    from unified.inspect import read_file
+    from unified.sequence.inspect import read_file
 
     ids = read_file(file)
     if not isinstance(ids, list):

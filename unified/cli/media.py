@@ -194,7 +194,7 @@ def sample(
     check_format(output, (".json",), "a document")
     paths = numbered(output, number)
     check_writable(paths[0])
-    from unified.inspect import read_file
+    from unified.sequence.inspect import read_file
     from unified_data.document import Document
 
     request = read_file(document)
@@ -218,7 +218,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """A document or a sequence of ids: its spans coloured by modality, positions, ids."""
-    from unified.inspect import inspect_document, inspect_ids, print_inspection, read_file
+    from unified.sequence.inspect import inspect_document, inspect_ids, print_inspection, read_file
     from unified_data.document import Document
 
     found = read_file(file)

@@ -38,7 +38,7 @@ from unified.formats.coded import (
     TextIds,
 )
 from unified.parameters import seeds_of, several, text
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 
 

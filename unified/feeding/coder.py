@@ -19,7 +19,7 @@ import torch
 from unified.feeding.stored_codes import CodesOf, Stored, StoredCodes
 from unified.formats.coded import CodedAudio, CodedImage
 from unified.models.preprocess import crop_picture, fit_sound
-from unified.sequence import check_picture, check_sound
+from unified.sequence.sequencer import check_picture, check_sound
 from unified_data.document import Audio, Document, Image, Segment, Text
 
 __all__ = ["Coder", "one_thread"]

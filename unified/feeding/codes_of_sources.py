@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from unified.feeding.samples import find_shards
 from unified.feeding.source import Source, leaves
 from unified.feeding.stored_codes import read_stored_codes
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 
 if TYPE_CHECKING:
     from unified.feeding.tokenize import Coding

@@ -10,7 +10,7 @@ from unified.feeding.packing import Packer, fill_row
 from unified.feeding.row import Row
 from unified.feeding.source import Source
 from unified.feeding.transforms import Draws
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 
 __all__ = ["held_out_rows"]
 

@@ -25,7 +25,7 @@ from unified.formats.limits import UNLIMITED
 from unified.formats.span_program import SpanProgram
 from unified.formats.span_state import SpanState
 from unified.formats.state import State
-from unified.sequence import loss_weights
+from unified.sequence.sequencer import loss_weights
 from unified.text import TextTokenizer
 from unified_data.document import Text
 

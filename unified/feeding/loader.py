@@ -17,7 +17,7 @@ from unified.feeding.row import COUNTS, Row
 from unified.feeding.source import Source, shares_of
 from unified.feeding.turns import Ended, Failed, Language, Message, in_turn
 from unified.feeding.workers import Worker
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 
 __all__ = ["Loader"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from unified.feeding.lane import Feed, Lane, Plan
 from unified.feeding.row import Row
 from unified.formats.grammar import Grammar
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
 

@@ -16,7 +16,7 @@ from unified.formats.parser import parse_format, write_format
 from unified.formats.spec import Format, load_format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.files import DTYPES, FILE_NAME, model_directory
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
 from unified_base.foreign import foreign

@@ -22,7 +22,7 @@ from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_base.quiet import no_progress_bars

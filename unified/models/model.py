@@ -23,7 +23,7 @@ from unified.models.files import FILE_NAME, load_diffusion, load_model, model_di
 from unified.parameters import item, prompt, seed_of, seeds_from, whole
 from unified.parameters import text as of_text
 from unified.pocket.subjects import KnownSubjects
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Slot, Text

@@ -20,7 +20,7 @@ from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.grammar import Grammar
 from unified.formats.spec import Format, load_format
 from unified.models.hf_checkpoint import read_config
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified.text import TextTokenizer
 from unified.vocabulary import Vocabulary
 from unified_base.text import shown

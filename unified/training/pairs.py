@@ -21,7 +21,7 @@ from unified.feeding.packing import Packer, fill_row
 from unified.feeding.samples import Samples
 from unified.feeding.source import leaves
 from unified.feeding.transforms import Draws
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 
 __all__ = ["Pair", "Pairs"]
 

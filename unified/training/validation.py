@@ -10,7 +10,7 @@ import torch
 from unified.feeding import Row, Source, held_out_rows
 from unified.feeding.source import leaves
 from unified.formats.grammar import MODALITIES
-from unified.sequence import Sequencer
+from unified.sequence.sequencer import Sequencer
 from unified.training.passes import Pass, make_pass
 from unified.training.processes import Processes
 

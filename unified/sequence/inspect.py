@@ -17,7 +17,7 @@ from unified_data.document import Document, Slot
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unified.sequence import Sequencer
+    from unified.sequence.sequencer import Sequencer
 
 __all__ = ["Inspection", "Span", "inspect_document", "inspect_ids", "print_inspection", "read_file"]
 
