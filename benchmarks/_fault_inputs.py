@@ -84,7 +84,7 @@ def _make_model(inputs: Inputs) -> None:
     from unified.engine.request import Sampling
     from unified.models.model import UnifiedModel
     from unified.pocket.subjects import KnownSubjects
-    from unified.text import TextTokenizer
+    from unified.vocabulary.text_tokenizer import TextTokenizer
     from unified_data.pocket.subjects import load_subjects
     from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
     from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
@@ -116,7 +116,7 @@ def _make_model(inputs: Inputs) -> None:
 def _make_llm(folder: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from unified.text import TextTokenizer
+    from unified.vocabulary.text_tokenizer import TextTokenizer
 
     text = TextTokenizer.train(["a cat and a dog"] * 3, 270)
     text.save(folder)

@@ -45,7 +45,7 @@ def pocket(folder: Path) -> None:
     """A model of our own with both tokenizers and the subjects it knows."""
     from unified.models.model import UnifiedModel
     from unified.pocket.subjects import KnownSubjects
-    from unified.text import TextTokenizer
+    from unified.vocabulary.text_tokenizer import TextTokenizer
     from unified_data.pocket.subjects import load_subjects
 
     image, audio = _tokenizers()
@@ -64,7 +64,7 @@ def language_model(folder: Path) -> None:
     import transformers
 
     from tokenizers import AddedToken
-    from unified.text import TextTokenizer
+    from unified.vocabulary.text_tokenizer import TextTokenizer
 
     torch.manual_seed(6)
     stored = TextTokenizer.train(_TEXTS, 280)._tokenizer

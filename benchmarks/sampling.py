@@ -64,7 +64,7 @@ from unified.formats.grammar import Grammar
 from unified.formats.spec import load_format
 from unified.models.hf_checkpoint import weights_of
 from unified.models.model import UnifiedModel
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.pocket.tasks import draw_document, image_slot
 
 GRID = (16, 16)

@@ -55,7 +55,7 @@ from _shared import machine, say
 
 from tokenizers import Tokenizer, models
 from unified.models.model import UnifiedModel
-from unified.text import TextTokenizer
+from unified.vocabulary.text_tokenizer import TextTokenizer
 
 THREADS = 2
 # Kept: coding the built world takes two minutes.

@@ -35,7 +35,6 @@ from typing import Any
 import numpy as np
 from _shared import machine, say
 
-from unified.block import Block
 from unified.engine.backends.cpu.config import SlimConfig, rope_of
 from unified.engine.backends.cpu.decoder import SlimDecoder
 from unified.engine.backends.cpu.threads import Team
@@ -45,7 +44,8 @@ from unified.engine.sampler import SpanSampling
 from unified.formats.coded import CODED_MEDIA, CodedText
 from unified.formats.grammar import Grammar
 from unified.formats.spec import load_format, shipped_formats
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.block import Block
+from unified.vocabulary.vocabulary import Vocabulary
 
 LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4,
           ("orpheus", "audio"): 7, ("anygpt", "music"): 4}  # fmt: skip

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from unified.formats.limits import Limits
     from unified.models.model import UnifiedModel
     from unified.sequence.sequencer import Sequencer
-    from unified.text import TextTokenizer
-    from unified.vocabulary import Vocabulary
+    from unified.vocabulary.text_tokenizer import TextTokenizer
+    from unified.vocabulary.vocabulary import Vocabulary
 
 __all__ = [
     "Grammar",
@@ -43,9 +43,9 @@ _HOME = {
     "Sampling": "engine.request",
     "Sequencer": "sequence.sequencer",
     "SpanSampling": "engine.sampler",
-    "TextTokenizer": "text",
+    "TextTokenizer": "vocabulary.text_tokenizer",
     "UnifiedModel": "models.model",
-    "Vocabulary": "vocabulary",
+    "Vocabulary": "vocabulary.vocabulary",
 }
 
 wait_asleep()  # before torch is imported

@@ -43,7 +43,7 @@ def cli_model(tmp_path_factory):
 
     from unified.engine.request import Sampling
     from unified.models.model import UnifiedModel
-    from unified.text import TextTokenizer
+    from unified.vocabulary.text_tokenizer import TextTokenizer
     from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
     from unified_tokenizers.diffusion import DiffusionConfig, DiffusionDecoder
     from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
@@ -146,7 +146,7 @@ def small_pocket():
     """The pocket format over few ids: 19 of text in 24 rows, 7 codes, and 5 + 6 of sound."""
     from unified.formats.grammar import Grammar
     from unified.formats.spec import load_format
-    from unified.vocabulary import Vocabulary
+    from unified.vocabulary.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.build(
         text_size=19, text_rows=24, markers=load_format("pocket").markers, max_grid=4,
@@ -207,8 +207,8 @@ def tiny_sequencer(tiny_tokenizers):
     from unified.formats.grammar import Grammar
     from unified.formats.spec import load_format
     from unified.sequence.sequencer import Sequencer
-    from unified.text import TextTokenizer
-    from unified.vocabulary import Vocabulary
+    from unified.vocabulary.text_tokenizer import TextTokenizer
+    from unified.vocabulary.vocabulary import Vocabulary
 
     image, audio = tiny_tokenizers
     text = TextTokenizer.train(["a cat on a blue ground", "two cats", "the giant panda"], 270)

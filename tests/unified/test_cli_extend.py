@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from unified import TextTokenizer, UnifiedModel
 from unified.__main__ import run
-from unified.text import COMPANIONS
+from unified.vocabulary.text_tokenizer import COMPANIONS
 
 CHAT = "{%- for m in messages -%}{{- '<s>' + m.role + '\n' + m.content + '</s>' -}}{%- endfor -%}"
 

@@ -12,7 +12,7 @@ from unified.engine.sampler import Guidance, SpanSampling, distribution
 from unified.formats.coded import CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import Grammar
 from unified.formats.spec import load_format
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.vocabulary import Vocabulary
 
 CODES = 3
 TEXT = CodedText((3, 1), "prompt")

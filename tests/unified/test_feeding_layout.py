@@ -18,7 +18,7 @@ from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.spec import load_format
 from unified.sequence.sequencer import Sequencer
-from unified.vocabulary import Block, Vocabulary
+from unified.vocabulary.vocabulary import Block, Vocabulary
 from unified_data.document import Text
 
 LEVELS = {

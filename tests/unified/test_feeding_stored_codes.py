@@ -11,7 +11,7 @@ from unified.feeding.samples import Samples, allow_open, find_shards
 from unified.feeding.source import Source
 from unified.feeding.stored_codes import CodesOf, StoredCodes, read_stored_codes
 from unified.formats.coded import CodedAudio, CodedImage
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Text
 
 STORED = StoredCodes({"image": CodesOf("f00", (7, 70_000)), "audio": CodesOf("ba5", (5, 6, 9))})

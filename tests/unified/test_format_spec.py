@@ -12,7 +12,7 @@ from unified.formats.grammar import Grammar, GrammarError
 from unified.formats.limits import Limits
 from unified.formats.parser import parse_format
 from unified.formats.spec import Marker, load_format
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.vocabulary import Vocabulary
 
 HEAD = """
 name: tiny

@@ -11,7 +11,7 @@ from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
 from unified.formats.spec import load_format, shipped_formats
-from unified.vocabulary import Block, Vocabulary
+from unified.vocabulary.vocabulary import Block, Vocabulary
 
 LEVELS = {
     ("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4, ("orpheus", "audio"): 7,

@@ -26,7 +26,7 @@ from unified.formats.coded import (
 from unified.formats.grammar import Grammar, GrammarError
 from unified.formats.limits import Limits
 from unified.formats.spec import load_format
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.build(
     40, 45, load_format("pocket").markers, 9, image=([23], "im"), audio=([17, 19], "au")

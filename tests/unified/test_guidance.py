@@ -17,7 +17,7 @@ from unified.formats.coded import CodedImage, CodedText
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
 from unified.formats.spec import load_format
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.vocabulary import Vocabulary
 
 TEXT = CodedText((3, 1, 4), "prompt")
 PICTURE = CodedImage(np.array([[[1, 0, 5]]]), "prompt")

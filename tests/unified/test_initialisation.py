@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PhiConfig, PhiForCausalLM
 
-from unified.block import Block
 from unified.models.extend import begin_with
 from unified.models.init_rows import NAMES, Moments, codebook_rows, fill_rows, new_rows, vectors_of
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.block import Block
+from unified.vocabulary.vocabulary import Vocabulary
 
 OLD, WIDTH = 300, 12
 

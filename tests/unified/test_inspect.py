@@ -16,8 +16,8 @@ from unified.formats.grammar import Grammar
 from unified.formats.spec import load_format
 from unified.sequence.inspect import inspect_document, inspect_ids, print_inspection, read_file
 from unified.sequence.sequencer import Sequencer
-from unified.text import TextTokenizer
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.text_tokenizer import TextTokenizer
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Document, Slot, Text
 
 TEXT = TextTokenizer.train(["a cat and a dog"], 260)

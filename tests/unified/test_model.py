@@ -22,7 +22,7 @@ from unified.engine.events import (
     TextPiece,
 )
 from unified.sequence.sequencer import Sequencer
-from unified.vocabulary import VocabularyMismatchError
+from unified.vocabulary.vocabulary import VocabularyMismatchError
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
 from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig

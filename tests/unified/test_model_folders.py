@@ -311,7 +311,7 @@ TEMPLATES = [
 
 def test_a_chat_template_runs_within_limits_in_a_child(bases, tmp_path):
     from unified.formats.chat_format import chat_format
-    from unified.text import TextTokenizer
+    from unified.vocabulary.text_tokenizer import TextTokenizer
 
     shutil.copytree(bases["language_model"], tmp_path / "model")
     for template, message in TEMPLATES:

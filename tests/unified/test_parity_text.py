@@ -25,7 +25,7 @@ from unified.engine.sampler import SpanSampling
 from unified.formats.coded import CodedText, SpanEnd
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
-from unified.vocabulary import Block, Vocabulary
+from unified.vocabulary.vocabulary import Block, Vocabulary
 
 SIZE, PAD, BOS, EOS = 67, 0, 1, 2
 FORMAT = """

@@ -17,7 +17,7 @@ from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
 from unified.formats.spec import load_format
 from unified.models.hf_checkpoint import decoder_of
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.vocabulary import Vocabulary
 
 WARM = SpanSampling(temperature=1.0)
 FREE = Sampling(WARM, WARM, WARM, max_ids=70)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from unified.formats.grammar import Grammar
 from unified.formats.spec import load_format
 from unified.sequence.sequencer import Sequencer
-from unified.text import TextTokenizer
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.text_tokenizer import TextTokenizer
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_tokenizers.base import Codes
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.text import TextTokenizer
+from unified.vocabulary.text_tokenizer import TextTokenizer
 
 TOKENIZER = TextTokenizer.train(["the panda eats <image> bamboo", "the red panda"] * 9, 300)
 

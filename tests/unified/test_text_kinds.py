@@ -17,7 +17,7 @@ from tokenizers import (
     pre_tokenizers,
     trainers,
 )
-from unified.text import TextTokenizer
+from unified.vocabulary.text_tokenizer import TextTokenizer
 
 TEXTS = ["the panda eats bamboo", "the  red panda\nsleeps", "hello world, hello panda"] * 6
 SPACE = "\u2581"

@@ -16,7 +16,7 @@ from unified.engine.engine import Sampler
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.formats.coded import CodedText
 from unified.models.model import UnifiedModel
-from unified.text import TextTokenizer
+from unified.vocabulary.text_tokenizer import TextTokenizer
 
 THREADS = 8
 

@@ -14,7 +14,7 @@ from unified.engine.sampler import Guidance, SpanSampling, penalize
 from unified.formats.coded import CodedText
 from unified.formats.grammar import Grammar
 from unified.formats.spec import load_format
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.vocabulary import Vocabulary
 
 TEXT = 151_936
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.vocabulary import Block, Vocabulary, VocabularyMismatchError
+from unified.vocabulary.vocabulary import Block, Vocabulary, VocabularyMismatchError
 
 
 @st.composite

@@ -30,7 +30,7 @@ from unified.engine.stop import StopFinder
 from unified.formats.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
-from unified.text import TextTokenizer
+from unified.vocabulary.text_tokenizer import TextTokenizer
 
 __all__ = ["Branch", "Row"]
 

@@ -24,7 +24,7 @@ from unified.engine.request import Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling, choose, distribution, guide, penalize
 from unified.engine.speculative import id_at
 from unified.formats.grammar import Grammar
-from unified.text import TextTokenizer
+from unified.vocabulary.text_tokenizer import TextTokenizer
 
 __all__ = ["MAX_IDS", "Cancelled", "Sampler"]
 

@@ -19,7 +19,7 @@ from unified.feeding.samples import Samples, allow_open
 from unified.feeding.source import Source, leaves
 from unified.feeding.transforms import Draws, transform
 from unified.formats.grammar import Grammar
-from unified.text import TextTokenizer
+from unified.vocabulary.text_tokenizer import TextTokenizer
 
 __all__ = ["Feed", "Lane", "Plan"]
 

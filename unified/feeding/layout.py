@@ -16,7 +16,6 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from unified.block import Ranges
 from unified.feeding.laid import Laid, Parts, Passage
 from unified.feeding.stored_codes import Stored
 from unified.formats.coded import CodedAudio, CodedImage
@@ -26,7 +25,8 @@ from unified.formats.span_program import SpanProgram
 from unified.formats.span_state import SpanState
 from unified.formats.state import State
 from unified.sequence.sequencer import loss_weights
-from unified.text import TextTokenizer
+from unified.vocabulary.block import Ranges
+from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_data.document import Text
 
 __all__ = ["Layout"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from unified.block import Ranges
 from unified.feeding.laid import Laid
+from unified.vocabulary.block import Ranges
 
 __all__ = ["Packer", "Piece", "TooLongError", "cut", "fill_row", "fullest", "pieces_of"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unified.block import Ranges
+from unified.vocabulary.block import Ranges
 
 __all__ = ["COUNTS", "Row"]
 

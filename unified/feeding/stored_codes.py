@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from unified.formats.coded import CodedAudio, CodedImage
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.config import parse_config
 from unified_base.text import shown
 from unified_data.document import MAX_SEGMENTS, MAX_SIDE, Text, common_entries, keys_of

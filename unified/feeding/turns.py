@@ -12,8 +12,8 @@ from unified.feeding.lane import Feed, Lane, Plan
 from unified.feeding.row import Row
 from unified.formats.grammar import Grammar
 from unified.sequence.sequencer import Sequencer
-from unified.text import TextTokenizer
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.text_tokenizer import TextTokenizer
+from unified.vocabulary.vocabulary import Vocabulary
 
 __all__ = ["Ended", "Failed", "Language", "Message", "in_turn"]
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from unified.text import TextTokenizer
+from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_base.foreign import foreign
 from unified_base.text import safe, shown
 

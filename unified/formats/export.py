@@ -16,9 +16,9 @@ from unified.formats.span_stages import DigitsStage, Ending, OpenStage, Register
 from unified.formats.spec import Codes, Item, Literal, Marker, Repeat
 
 if TYPE_CHECKING:
-    from unified.block import Ranges
     from unified.formats.grammar import Grammar
     from unified.formats.span_program import SpanProgram
+    from unified.vocabulary.block import Ranges
 
 __all__ = ["to_llguidance"]
 

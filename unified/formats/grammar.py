@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from unified.block import Ranges
 from unified.formats.coded import (
     Coded,
     CodedAudio,
@@ -36,7 +35,8 @@ from unified.formats.parser import parse_format
 from unified.formats.span_program import SpanProgram
 from unified.formats.spec import Format, Lead, Marker, load_format
 from unified.formats.state import State
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.block import Ranges
+from unified.vocabulary.vocabulary import Vocabulary
 
 __all__ = [
     "MODALITIES",

@@ -31,7 +31,7 @@ from unified.formats.span_stages import (
     read_stages,
 )
 from unified.formats.spec import Codes, Delayed, Item, Literal, Marker, Repeat, Span
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.vocabulary import Vocabulary
 
 
 class SpanProgram:

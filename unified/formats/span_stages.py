@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unified.block import Block, Ranges
 from unified.formats.spec import Codes, Delayed, Item, Register, Repeat
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.block import Block, Ranges
+from unified.vocabulary.vocabulary import Vocabulary
 
 Env = Mapping[str, int]
 

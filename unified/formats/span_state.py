@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from unified.block import Ranges
 from unified.formats.coded import Event, FrameDone, RowDone, SpanBegin
 from unified.formats.limits import UNLIMITED
 from unified.formats.span_program import SpanProgram
 from unified.formats.span_stages import DigitsStage, OpenStage, Plan, RegisterStage
+from unified.vocabulary.block import Ranges
 
 
 class _Ones(dict[str, int]):

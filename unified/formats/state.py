@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unified.block import Ranges
 from unified.formats.coded import (
     CODED_MEDIA,
     CodedText,
@@ -25,6 +24,7 @@ from unified.formats.coded import (
 )
 from unified.formats.limits import FREE, UNLIMITED, Limits
 from unified.formats.span_state import SpanState
+from unified.vocabulary.block import Ranges
 
 if TYPE_CHECKING:
     from unified.formats.grammar import Grammar

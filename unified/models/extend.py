@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from unified.block import Block
 from unified.formats.chat_format import NAME as CHAT
 from unified.formats.chat_format import ChatFormat, chat_format
 from unified.formats.grammar import Grammar
@@ -17,8 +16,9 @@ from unified.formats.spec import Format, load_format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.files import DTYPES, FILE_NAME, model_directory
 from unified.sequence.sequencer import Sequencer
-from unified.text import TextTokenizer
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.block import Block
+from unified.vocabulary.text_tokenizer import TextTokenizer
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
 

@@ -23,8 +23,8 @@ from unified.formats.parser import parse_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
 from unified.sequence.sequencer import Sequencer
-from unified.text import TextTokenizer
-from unified.vocabulary import Vocabulary, VocabularyMismatchError
+from unified.vocabulary.text_tokenizer import TextTokenizer
+from unified.vocabulary.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_base.quiet import no_progress_bars
 from unified_base.text import shown
 from unified_base.whole_folder import whole_folder

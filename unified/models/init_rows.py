@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unified.block import Block
+from unified.vocabulary.block import Block
 
 __all__ = ["NAMES", "Moments", "check_name", "codebook_rows", "fill_rows", "new_rows"]
 

@@ -24,8 +24,8 @@ from unified.parameters import item, prompt, seed_of, seeds_from, whole
 from unified.parameters import text as of_text
 from unified.pocket.subjects import KnownSubjects
 from unified.sequence.sequencer import Sequencer
-from unified.text import TextTokenizer
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.text_tokenizer import TextTokenizer
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Slot, Text
 
 MOST_SAMPLES = 100_000  # of one document in one call

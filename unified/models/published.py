@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unified.block import Block
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.grammar import Grammar
 from unified.formats.spec import Format, load_format
 from unified.models.hf_checkpoint import read_config
 from unified.sequence.sequencer import Sequencer
-from unified.text import TextTokenizer
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.block import Block
+from unified.vocabulary.text_tokenizer import TextTokenizer
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.text import shown
 
 __all__ = ["fetch", "open_published", "published_kind"]

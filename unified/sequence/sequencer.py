@@ -14,8 +14,8 @@ import numpy as np
 
 from unified.formats.coded import Coded, CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import Grammar
-from unified.text import TextTokenizer
-from unified.vocabulary import Vocabulary
+from unified.vocabulary.text_tokenizer import TextTokenizer
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unified.block import Ranges
+from unified.vocabulary.block import Ranges
 
 __all__ = ["Head", "HeadPart", "allowed_loss"]
 

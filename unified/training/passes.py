@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unified.block import Ranges
 from unified.feeding import Row
 from unified.formats.grammar import MODALITIES
+from unified.vocabulary.block import Ranges
 
 __all__ = ["Pass", "blank_pass", "make_pass", "modality_factors"]
 

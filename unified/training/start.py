@@ -12,8 +12,8 @@ from unified.feeding.samples import find_shards
 from unified.feeding.source import leaves
 from unified.models.extend import begin_with
 from unified.models.model import UnifiedModel
-from unified.text import TextTokenizer
 from unified.training.config import TrainConfig
+from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_data.shard_file import ShardFile
 from unified_tokenizers import load_tokenizer
 

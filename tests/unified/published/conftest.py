@@ -12,7 +12,7 @@ import transformers
 
 from tokenizers import AddedToken
 from unified import UnifiedModel
-from unified.text import TextTokenizer
+from unified.vocabulary.text_tokenizer import TextTokenizer
 
 VQ = {"base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1, "embed_dim": 4,
       "latent_channels": 4}  # fmt: skip

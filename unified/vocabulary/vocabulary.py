@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from unified.block import (
+from unified.vocabulary.block import (
     MARKERS,
     MOST_IDS,
     SIZE,

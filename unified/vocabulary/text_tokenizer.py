@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from unified.text_kinds import SPACE, bytes_of_ids, exact
+from unified.vocabulary.text_normalization import SPACE, bytes_of_ids, exact
 from unified_base.atomic import atomic_write
 from unified_base.files import read_bytes, read_text
 from unified_base.foreign import foreign

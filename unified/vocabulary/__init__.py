@@ -1,0 +1,1 @@
+"""Blocks of ids and their manifest; the text tokenizer."""
