@@ -14,7 +14,7 @@ from typing import Any
 
 import _fuzz_inputs as inputs
 
-from unified.feeding.stored_codes import StoredCodes
+from unified.dataloading.stored_codes import StoredCodes
 from unified_data.check import check_shards
 from unified_data.document import Document
 from unified_data.importers import KINDS, Sample, importer

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from unified.feeding import Loader, Source
-from unified.feeding.samples import find_shards
-from unified.feeding.source import leaves
-from unified.feeding.stored_codes import read_stored_codes
-from unified.feeding.tokenize import Coding, tokenize_shards
+from unified.dataloading import Loader, Source
+from unified.dataloading.samples import find_shards
+from unified.dataloading.source import leaves
+from unified.dataloading.stored_codes import read_stored_codes
+from unified.dataloading.tokenize import Coding, tokenize_shards
 from unified.models.files import load_model, model_directory
 from unified.sequence.sequencer import Sequencer
 

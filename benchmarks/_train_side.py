@@ -28,8 +28,8 @@ from typing import Any
 import torch
 from _shared import say
 
-from unified.feeding import held_out_rows
-from unified.feeding.source import leaves
+from unified.dataloading import held_out_rows
+from unified.dataloading.source import leaves
 from unified.models.model import UnifiedModel
 from unified.training import run as module
 from unified.training.config import TrainConfig, load_config

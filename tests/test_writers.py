@@ -21,8 +21,8 @@ import torch
 
 from unified.__main__ import run
 from unified.articles.outputs import save_article, save_documents
-from unified.feeding.coder import Coder
-from unified.feeding.tokenize import tokenize_shards
+from unified.dataloading.coder import Coder
+from unified.dataloading.tokenize import tokenize_shards
 from unified_base import atomic, exchange, together, whole_folder
 from unified_base.atomic import atomic_path, atomic_write
 from unified_base.destinations import output_file

@@ -160,7 +160,7 @@ def training_case(tiny_tokenizers, tmp_path_factory):
     """A small run on the sample's documents, as `TrainConfig` has it: 6 steps of 4 rows."""
     from pathlib import Path
 
-    from unified.feeding import Source
+    from unified.dataloading import Source
     from unified.training.config import TrainConfig
 
     sample = Path(__file__).parents[2] / "data" / "sample"
@@ -223,7 +223,7 @@ def tiny_sequencer(tiny_tokenizers):
 @pytest.fixture(scope="session")
 def stored_codes(tiny_sequencer):
     """What a folder of codes of the tiny tokenizers says."""
-    from unified.feeding.stored_codes import CodesOf, StoredCodes
+    from unified.dataloading.stored_codes import CodesOf, StoredCodes
 
     made = (tiny_sequencer.image_tokenizer, tiny_sequencer.audio_tokenizer)
     return StoredCodes({tokenizer.modality: CodesOf.of(tokenizer) for tokenizer in made})

@@ -17,8 +17,8 @@ from tokenizers import (
     trainers,
 )
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
+from unified.dataloading.layout import Layout
 from unified.engine.events import Done
-from unified.feeding.layout import Layout
 from unified.formats.chat_format import chat_format
 from unified.formats.coded import End, RoleChange
 from unified.models.extend import _sequencer

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unified.dataloading.layout import Layout
+from unified.dataloading.transforms import num_given
 from unified.engine.active import Row
 from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
-from unified.feeding.layout import Layout
-from unified.feeding.transforms import num_given
 from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.spec import load_format
@@ -207,7 +207,7 @@ def test_what_cannot_be_laid_out_is_refused_with_its_segment():
 
 
 def test_the_layouts_memory_is_bounded(monkeypatch):
-    from unified.feeding import layout as module
+    from unified.dataloading import layout as module
 
     monkeypatch.setattr(module, "_KEPT_IDS", 500)
     sequencer, _ = made("pocket")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from unified.feeding import Loader, Source, held_out_rows
+from unified.dataloading import Loader, Source, held_out_rows
 from unified.formats.coded import CodedImage
 from unified_data.document import Text
 from unified_data.shards import add_sample

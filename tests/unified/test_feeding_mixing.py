@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from unified.feeding.mixing import Mixture
-from unified.feeding.source import Source
+from unified.dataloading.mixing import Mixture
+from unified.dataloading.source import Source
 
 SOURCES = {
     "articles": Source(shards=("a.tar",), share=3),

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from unified.feeding import Source
-from unified.feeding.coded_shard import read_beside
-from unified.feeding.samples import Samples
-from unified.feeding.stored_codes import StoredCodes
+from unified.dataloading import Source
+from unified.dataloading.coded_shard import read_beside
+from unified.dataloading.samples import Samples
+from unified.dataloading.stored_codes import StoredCodes
 from unified_base.checksums import read_sealed
 
 HUGE = 10**30

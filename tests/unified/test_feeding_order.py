@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified.feeding.order import check_lanes, draw, lanes_of, permute, sample_at
+from unified.dataloading.order import check_lanes, draw, lanes_of, permute, sample_at
 
 
 @given(st.integers(1, 300), st.integers(0, 2**40), st.integers(0, 1000))

@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified.feeding.laid import Laid
-from unified.feeding.packing import Packer, Piece, TooLongError, cut, fill_row, fullest, pieces_of
-from unified.feeding.row import Row
+from unified.dataloading.laid import Laid
+from unified.dataloading.packing import (
+    Packer,
+    Piece,
+    TooLongError,
+    cut,
+    fill_row,
+    fullest,
+    pieces_of,
+)
+from unified.dataloading.row import Row
 
 
 def laid(*units: tuple[int, bool]) -> Laid:

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from unified.feeding.source import Source, leaves, shares_of
+from unified.dataloading.source import Source, leaves, shares_of
 from unified_base.config import parse_config
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified.feeding.samples import Samples, allow_open, find_shards
-from unified.feeding.source import Source
-from unified.feeding.stored_codes import CodesOf, StoredCodes, read_stored_codes
+from unified.dataloading.samples import Samples, allow_open, find_shards
+from unified.dataloading.source import Source
+from unified.dataloading.stored_codes import CodesOf, StoredCodes, read_stored_codes
 from unified.formats.coded import CodedAudio, CodedImage
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Text

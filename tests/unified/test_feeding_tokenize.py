@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from unified.feeding import Loader, Source, held_out_rows, prepare_sources
-from unified.feeding import coded_shard as module
-from unified.feeding.coder import Coder
-from unified.feeding.compare import compare_shards
-from unified.feeding.samples import Samples, find_shards
-from unified.feeding.stored_codes import read_stored_codes
-from unified.feeding.tokenize import Coding, tokenize_shards
+from unified.dataloading import Loader, Source, held_out_rows, prepare_sources
+from unified.dataloading import coded_shard as module
+from unified.dataloading.coder import Coder
+from unified.dataloading.compare import compare_shards
+from unified.dataloading.samples import Samples, find_shards
+from unified.dataloading.stored_codes import read_stored_codes
+from unified.dataloading.tokenize import Coding, tokenize_shards
 from unified_base.shard_sums import sums_path
 from unified_data.check import check_shards
 from unified_data.document import Audio, Document, Image, Slot, Text

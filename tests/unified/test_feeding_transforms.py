@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from unified.feeding.layout import Layout
-from unified.feeding.source import Source
-from unified.feeding.transforms import Draws, num_given, reverse, transform
+from unified.dataloading.layout import Layout
+from unified.dataloading.source import Source
+from unified.dataloading.transforms import Draws, num_given, reverse, transform
 from unified.formats.coded import CodedAudio, CodedImage
 from unified.formats.grammar import MODALITIES
 from unified_data.document import Text

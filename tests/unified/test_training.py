@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from unified.feeding import Source
+from unified.dataloading import Source
 from unified.formats.grammar import MODALITIES
 from unified.models.model import UnifiedModel
 from unified.training import run as module

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unified.feeding import Source
+from unified.dataloading import Source
 from unified.training.config import Alarms, Lora, Preferences, Samples, TrainConfig, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from unified.__main__ import run
-from unified.feeding import Source
+from unified.dataloading import Source
 from unified.models.model import UnifiedModel
 from unified.training.config import Lora, Preferences, TrainConfig, load_config
 from unified.training.plan import DEVICES, check_shape, plan_run, shape_of

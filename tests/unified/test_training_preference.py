@@ -13,7 +13,7 @@ import soundfile
 import torch
 from torch.nn import functional as F
 
-from unified.feeding import Source, prepare_sources
+from unified.dataloading import Source, prepare_sources
 from unified.formats.grammar import MODALITIES
 from unified.models.model import UnifiedModel
 from unified.training import run as run_module

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from unified.feeding import Source, held_out_rows
+from unified.dataloading import Source, held_out_rows
 from unified.training import attention
 from unified.training.new_rows import NewRows, merge_new_rows, split_rows
 from unified.training.passes import blank_pass, make_pass, modality_factors

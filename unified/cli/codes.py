@@ -54,8 +54,8 @@ def tokenize(
     as_json: AsJson = False,
 ) -> None:
     """Turn the pictures and sounds of shards into codes; killed, it goes on where it was."""
-    from unified.feeding.samples import find_shards
-    from unified.feeding.tokenize import Coding, tokenize_shards
+    from unified.dataloading.samples import find_shards
+    from unified.dataloading.tokenize import Coding, tokenize_shards
 
     if (model is None) == (image is None and audio is None):
         raise ValueError("whose codes? give --model, or --image or --audio or both")

@@ -113,7 +113,7 @@ def _codes_reader(shards: Path) -> ReadCodes | None:
     home = shards if shards.is_dir() else shards.parent
     if not (home / INDEX).is_file() or "codes" not in read_index(home):
         return None
-    from unified.feeding.stored_codes import read_stored_codes  # which loads torch
+    from unified.dataloading.stored_codes import read_stored_codes  # which loads torch
 
     stored = read_stored_codes(home)
     return None if stored is None else stored.from_parts

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from unified.feeding import Source
+from unified.dataloading import Source
 from unified.models.model import UnifiedModel
 from unified.training.config import TrainConfig
 from unified_base.atomic import atomic_write

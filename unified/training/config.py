@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unified.feeding import Source
-from unified.feeding.source import check_names
+from unified.dataloading import Source
+from unified.dataloading.source import check_names
 from unified.formats.grammar import MODALITIES
 from unified.training.optimizers import SCHEDULES
 from unified_base.config import read_config
@@ -73,7 +73,7 @@ class TrainConfig:
 
     Attributes:
         output: folder for checkpoints, curves, codes and the finished model.
-        sources, heldout: what is trained on and what is only measured; see `unified.feeding`.
+        sources, heldout: what is trained on and what is only measured; see `unified.dataloading`.
         start: a model to begin with: a folder, `pocket`, or a name on the hub. Without one, a
             decoder with random weights is made of `model`, `text_size`, `format` and tokenizers.
         model: that decoder's shape, in the words of transformers' Qwen3Config.

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unified.feeding.samples import find_shards
-from unified.feeding.source import leaves
+from unified.dataloading.samples import find_shards
+from unified.dataloading.source import leaves
 from unified.formats.grammar import MODALITIES
 from unified.training.checkpoint import Saved, read_saved
 from unified.training.config import TrainConfig

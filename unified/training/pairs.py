@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from unified.feeding import Row, Source
-from unified.feeding.lane import Feed, Plan, too_many
-from unified.feeding.order import sample_at
-from unified.feeding.packing import Packer, fill_row
-from unified.feeding.samples import Samples
-from unified.feeding.source import leaves
-from unified.feeding.transforms import Draws
+from unified.dataloading import Row, Source
+from unified.dataloading.lane import Feed, Plan, too_many
+from unified.dataloading.order import sample_at
+from unified.dataloading.packing import Packer, fill_row
+from unified.dataloading.samples import Samples
+from unified.dataloading.source import leaves
+from unified.dataloading.transforms import Draws
 from unified.sequence.sequencer import Sequencer
 
 __all__ = ["Pair", "Pairs"]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unified.feeding import Row
+from unified.dataloading import Row
 from unified.formats.grammar import MODALITIES
 from unified.vocabulary.block import Ranges
 

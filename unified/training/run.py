@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unified.feeding import Loader, Row, Source, prepare_sources
-from unified.feeding.compare import compare_shards, shards_of
+from unified.dataloading import Loader, Row, Source, prepare_sources
+from unified.dataloading.compare import compare_shards, shards_of
 from unified.formats.grammar import MODALITIES
 from unified.models.model import UnifiedModel
 from unified.training.checkpoint import Saved, save

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from unified.feeding.samples import find_shards
-from unified.feeding.source import leaves
+from unified.dataloading.samples import find_shards
+from unified.dataloading.source import leaves
 from unified.models.extend import begin_with
 from unified.models.model import UnifiedModel
 from unified.training.config import TrainConfig

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from unified.feeding import Row, Source, held_out_rows
-from unified.feeding.source import leaves
+from unified.dataloading import Row, Source, held_out_rows
+from unified.dataloading.source import leaves
 from unified.formats.grammar import MODALITIES
 from unified.sequence.sequencer import Sequencer
 from unified.training.passes import Pass, make_pass

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unified.feeding.stored_codes import CodesOf, Stored, StoredCodes
+from unified.dataloading.stored_codes import CodesOf, Stored, StoredCodes
 from unified.formats.coded import CodedAudio, CodedImage
 from unified.models.preprocess import crop_picture, fit_sound
 from unified.sequence.sequencer import check_picture, check_sound

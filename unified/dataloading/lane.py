@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unified.feeding.layout import Layout
-from unified.feeding.mixing import Mixture
-from unified.feeding.order import sample_at
-from unified.feeding.packing import Packer, Piece, TooLongError, fill_row, pieces_of
-from unified.feeding.row import COUNTS, Row
-from unified.feeding.samples import Samples, allow_open
-from unified.feeding.source import Source, leaves
-from unified.feeding.transforms import Draws, transform
+from unified.dataloading.layout import Layout
+from unified.dataloading.mixing import Mixture
+from unified.dataloading.order import sample_at
+from unified.dataloading.packing import Packer, Piece, TooLongError, fill_row, pieces_of
+from unified.dataloading.row import COUNTS, Row
+from unified.dataloading.samples import Samples, allow_open
+from unified.dataloading.source import Source, leaves
+from unified.dataloading.transforms import Draws, transform
 from unified.formats.grammar import Grammar
 from unified.vocabulary.text_tokenizer import TextTokenizer
 

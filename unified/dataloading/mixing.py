@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from unified.feeding.order import draw
-from unified.feeding.source import Source
+from unified.dataloading.order import draw
+from unified.dataloading.source import Source
 
 __all__ = ["Mixture"]
 

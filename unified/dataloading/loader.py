@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any
 
-from unified.feeding.lane import Feed, Plan, too_many
-from unified.feeding.order import check_lanes, lanes_of
-from unified.feeding.row import COUNTS, Row
-from unified.feeding.source import Source, shares_of
-from unified.feeding.turns import Ended, Failed, Language, Message, in_turn
-from unified.feeding.workers import Worker
+from unified.dataloading.lane import Feed, Plan, too_many
+from unified.dataloading.order import check_lanes, lanes_of
+from unified.dataloading.row import COUNTS, Row
+from unified.dataloading.source import Source, shares_of
+from unified.dataloading.turns import Ended, Failed, Language, Message, in_turn
+from unified.dataloading.workers import Worker
 from unified.sequence.sequencer import Sequencer
 
 __all__ = ["Loader"]

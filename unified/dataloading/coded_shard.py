@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.feeding.coder import Coder, one_thread
-from unified.feeding.stored_codes import StoredCodes
+from unified.dataloading.coder import Coder, one_thread
+from unified.dataloading.stored_codes import StoredCodes
 from unified_base.atomic import atomic_path, atomic_write
 from unified_base.checksums import read_sealed, sealed_json
 from unified_base.reasons import Reasons

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from unified.feeding.laid import Laid
-from unified.feeding.layout import Layout
-from unified.feeding.order import draw
-from unified.feeding.source import Source
-from unified.feeding.stored_codes import Stored
+from unified.dataloading.laid import Laid
+from unified.dataloading.layout import Layout
+from unified.dataloading.order import draw
+from unified.dataloading.source import Source
+from unified.dataloading.stored_codes import Stored
 from unified_data.document import Text
 
 __all__ = ["Draws", "num_given", "reverse", "transform"]

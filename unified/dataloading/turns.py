@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from typing import Any
 
-from unified.feeding.lane import Feed, Lane, Plan
-from unified.feeding.row import Row
+from unified.dataloading.lane import Feed, Lane, Plan
+from unified.dataloading.row import Row
 from unified.formats.grammar import Grammar
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.text_tokenizer import TextTokenizer

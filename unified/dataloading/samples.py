@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
 
-from unified.feeding.source import Source
-from unified.feeding.stored_codes import Stored, StoredCodes, read_stored_codes
+from unified.dataloading.source import Source
+from unified.dataloading.stored_codes import Stored, StoredCodes, read_stored_codes
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import INDEX, count_fault, read_index

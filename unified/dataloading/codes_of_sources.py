@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from unified.feeding.samples import find_shards
-from unified.feeding.source import Source, leaves
-from unified.feeding.stored_codes import read_stored_codes
+from unified.dataloading.samples import find_shards
+from unified.dataloading.source import Source, leaves
+from unified.dataloading.stored_codes import read_stored_codes
 from unified.sequence.sequencer import Sequencer
 
 if TYPE_CHECKING:
-    from unified.feeding.tokenize import Coding
+    from unified.dataloading.tokenize import Coding
 
 __all__ = ["prepare_sources"]
 
@@ -86,8 +86,8 @@ def _tokenize(
     report: Callable[[str], None] | None,
 ) -> Path:
     """The codes of shards that lie in one folder; returns where they are."""
-    from unified.feeding.coder import Coder
-    from unified.feeding.tokenize import tokenize_shards
+    from unified.dataloading.coder import Coder
+    from unified.dataloading.tokenize import tokenize_shards
 
     coder = Coder(sequencer.image_tokenizer, sequencer.audio_tokenizer, job.round_trip, job.fit)
     about = json.dumps([str(job.parent), coder.stored.to_json()], sort_keys=True)
@@ -104,7 +104,7 @@ def _tokenize(
 
 def _saved(sequencer: Sequencer, job: _Job, folder: Path) -> Coding:
     """The tokenizers in files, for other processes to read."""
-    from unified.feeding.tokenize import Coding
+    from unified.dataloading.tokenize import Coding
     from unified_tokenizers.base import save_exactly
     from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 

@@ -16,8 +16,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from unified.feeding.laid import Laid, Parts, Passage
-from unified.feeding.stored_codes import Stored
+from unified.dataloading.laid import Laid, Parts, Passage
+from unified.dataloading.stored_codes import Stored
 from unified.formats.coded import CodedAudio, CodedImage
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.limits import UNLIMITED

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unified.feeding.laid import Laid
+from unified.dataloading.laid import Laid
 from unified.vocabulary.block import Ranges
 
 __all__ = ["Packer", "Piece", "TooLongError", "cut", "fill_row", "fullest", "pieces_of"]

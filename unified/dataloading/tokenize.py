@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unified.feeding.coded_shard import (
+from unified.dataloading.coded_shard import (
     beside,
     commonest,
     finished,
@@ -23,8 +23,8 @@ from unified.feeding.coded_shard import (
     read_beside,
     tokenize_shard,
 )
-from unified.feeding.coder import Coder
-from unified.feeding.stored_codes import StoredCodes, read_stored_codes
+from unified.dataloading.coder import Coder
+from unified.dataloading.stored_codes import StoredCodes, read_stored_codes
 from unified_base.destinations import writing
 from unified_base.leftovers import claim
 from unified_base.processes import in_processes

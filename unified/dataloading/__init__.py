@@ -4,10 +4,10 @@ Sources of code shards (`Source`, `prepare_sources`) go through a `Loader`, whic
 after the other in an order that depends on nothing but the seed and the sources.
 """
 
-from unified.feeding.codes_of_sources import prepare_sources
-from unified.feeding.held_out import held_out_rows
-from unified.feeding.loader import Loader
-from unified.feeding.row import Row
-from unified.feeding.source import Source
+from unified.dataloading.codes_of_sources import prepare_sources
+from unified.dataloading.held_out import held_out_rows
+from unified.dataloading.loader import Loader
+from unified.dataloading.row import Row
+from unified.dataloading.source import Source
 
 __all__ = ["Loader", "Row", "Source", "held_out_rows", "prepare_sources"]

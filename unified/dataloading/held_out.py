@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 
-from unified.feeding.lane import Feed, Plan, Tally
-from unified.feeding.packing import Packer, fill_row
-from unified.feeding.row import Row
-from unified.feeding.source import Source
-from unified.feeding.transforms import Draws
+from unified.dataloading.lane import Feed, Plan, Tally
+from unified.dataloading.packing import Packer, fill_row
+from unified.dataloading.row import Row
+from unified.dataloading.source import Source
+from unified.dataloading.transforms import Draws
 from unified.sequence.sequencer import Sequencer
 
 __all__ = ["held_out_rows"]

@@ -12,8 +12,8 @@ from multiprocessing.queues import Queue
 from queue import Empty
 from typing import Any
 
-from unified.feeding.lane import Plan
-from unified.feeding.turns import Failed, Language, Message, in_turn
+from unified.dataloading.lane import Plan
+from unified.dataloading.turns import Failed, Language, Message, in_turn
 from unified_base.processes import Tie
 
 __all__ = ["Worker"]
