@@ -3,7 +3,7 @@
     python benchmarks/pocket.py [--model NAME_OR_PATH] [--quick] [--sheet F.png]
 
 Progress goes to stderr; the last line on stdout is one JSON object. The measures stand in
-`unified.evaluation.judges` and `unified.evaluation.pocket`; needs the development extra and espeak-ng.
+`unified.evaluation`; needs the development extra and espeak-ng.
 The whole takes three minutes on two cores, --quick (a sample of everything) under two.
 """
 

@@ -75,8 +75,8 @@ def test_every_import_is_a_declared_dependency():
 
 def test_data_files_are_found_inside_the_packages():
     for package, name in (
-        ("unified", "formats/presets/pocket.yaml"),
-        ("unified", "page.css"),
+        ("unified.formats", "presets/pocket.yaml"),
+        ("unified.articles", "page.css"),
         ("unified_data.pocket", "atlas.png"),
         ("unified_data.pocket", "atlas.json"),
         ("unified_data.pocket", "subjects"),

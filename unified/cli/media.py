@@ -25,7 +25,7 @@ from unified.cli.terminal import (
     sampling_with,
     warnings_as_notes,
 )
-from unified.parameters import prompt
+from unified_base.arguments import prompt
 
 if TYPE_CHECKING:
     from unified.engine.request import Sampling
@@ -98,8 +98,8 @@ def describe(
     pixels = load_image(picture)
     if ask is not None:
         prompt("question", ask, 'ask something, for example "What is this?"')
-    from unified.models.preprocess import fit_picture
     from unified.pocket.subjects import KnownSubjects
+    from unified.sequence.preprocess import fit_picture
     from unified_data.pocket.scenes import SIDE
     from unified_data.pocket.tasks import ask_document, describe_document
 
@@ -164,7 +164,7 @@ def listen(
 
     with warnings_as_notes():
         waveform, rate = load_audio(sound)
-    from unified.models.preprocess import fit_sound
+    from unified.sequence.preprocess import fit_sound
     from unified_data.pocket.tasks import listen_document
 
     loaded = load_model(model)
@@ -246,7 +246,7 @@ def _sample(
     answers: bool = False,
 ) -> list[Document]:
     """`number` samples with the seeds seed, seed + 1, ... answers: see `Progress`."""
-    from unified.parameters import seeds_from
+    from unified_base.arguments import seeds_from
     from unified_data.document import Slot
 
     pictures = sum(isinstance(s, Slot) and s.modality == "image" for s in request) * number

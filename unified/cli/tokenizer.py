@@ -128,7 +128,7 @@ def _reconstruct_picture(tokenizer: Any, file: Path, output: Path) -> tuple[int,
 
 
 def _reconstruct_sound(tokenizer: Any, file: Path, output: Path) -> tuple[int, float]:
-    from unified.models.preprocess import fit_sound
+    from unified.sequence.preprocess import fit_sound
     from unified_base.sounds import load_audio, save_wav
     from unified_tokenizers.report import reconstruct_sound
 

@@ -18,7 +18,7 @@ import torch
 
 from unified.dataloading.stored_codes import CodesOf, Stored, StoredCodes
 from unified.formats.coded import CodedAudio, CodedImage
-from unified.models.preprocess import crop_picture, fit_sound
+from unified.sequence.preprocess import crop_picture, fit_sound
 from unified.sequence.sequencer import check_picture, check_sound
 from unified_data.document import Audio, Document, Image, Segment, Text
 

@@ -103,8 +103,8 @@ class Layout:
             weight: factor on its losses.
             media_loss: weight of predicting codes that have none.
             given, without: the first `given` segments are left out as the branch of guidance that
-                is without "prompt" or "text" leaves them out (see `unified.engine.active`). Markers keep the
-                weights that they have in the whole document.
+                is without "prompt" or "text" leaves them out (see `unified.engine.active`).
+                Markers keep the weights that they have in the whole document.
 
         Raises ValueError, naming the segment, for what the grammar or the vocabulary cannot hold.
         """

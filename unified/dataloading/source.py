@@ -45,8 +45,8 @@ class Source:
             with the role, or the place where there are none. Documents of several turns are kept
             as they are, and counted.
         drop_prompt: share of the documents that lose their prompt, as the branch of guidance
-            without it has it (`unified.engine.active`). Where a prompt holds media and text, half of these
-            lose the text alone: three-way guidance asks for both.
+            without it has it (`unified.engine.active`). Where a prompt holds media and text, half
+            of these lose the text alone: three-way guidance asks for both.
         loss: `document` takes the weights that the documents' segments have, `response` 1 for
             responses and 0 for prompts, `all` 1 for everything.
         epochs: passes after which the source ends; None: endless.

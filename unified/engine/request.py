@@ -12,7 +12,7 @@ from unified.engine.sampler import SpanSampling
 from unified.formats.coded import Coded, CodedText, Event
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
-from unified.parameters import item, seed_of, texts, whole, whole_or_none
+from unified_base.arguments import item, seed_of, texts, whole, whole_or_none
 from unified_base.config import parse_config
 from unified_base.text import shown
 
@@ -41,7 +41,7 @@ class Sampling:
     max_ids: ids of the whole sequence, prompt and end included; None: 2048, or the decoder's
     positions if they are fewer. max_audio_frames: of each sampled audio span; None: the budget
     alone. max_text_ids: of each text slot; None: `max_ids` alone. max_repeats: a text ends once its
-    last ids are so many copies of one phrase and at least 48 ids (see `unified.engine.loops`); 0: never
+    last ids are so many copies of one phrase and at least 48 ids (see `loops`); 0: never
     for that. Where a budget or a loop ends a text, `CutShort` tells.
     stop: texts that end a slot as soon as one of them is written; they are cut off.
     max_rows: rows that share the decoder at a time; others wait for a place (of the first of

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unified.parameters import item, real, whole, whole_or_none
+from unified_base.arguments import item, real, whole, whole_or_none
 from unified_base.text import shown
 
 __all__ = [
@@ -84,7 +84,7 @@ class SpanSampling:
     those with at least this share of the likeliest one's probability (arXiv:2407.01082).
     repetition_penalty: of ids that the text already has, prompt included (Keskar et al.,
     arXiv:1909.05858); for text alone. guidance: see `Guidance`. drafts: so many ids are guessed
-    ahead and judged in one step of the decoder (see `unified.engine.speculative`), with the same distribution;
+    ahead and judged in one step of the decoder (see `speculative`), with the same distribution;
     0: one id a step. Not for text.
     """
 

@@ -37,8 +37,8 @@ from unified.formats.coded import (
     SpanEnd,
     TextIds,
 )
-from unified.parameters import seeds_of, several, text
 from unified.sequence.sequencer import Sequencer
+from unified_base.arguments import seeds_of, several, text
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unified.parameters import flag, texts, whole, whole_or_none, whole_pair
+from unified_base.arguments import flag, texts, whole, whole_or_none, whole_pair
 
 if TYPE_CHECKING:
     from unified.formats.grammar import Grammar

@@ -20,12 +20,12 @@ from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
-from unified.parameters import item, prompt, seed_of, seeds_from, whole
-from unified.parameters import text as of_text
 from unified.pocket.subjects import KnownSubjects
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
+from unified_base.arguments import item, prompt, seed_of, seeds_from, whole
+from unified_base.arguments import text as of_text
 from unified_data.document import Audio, Document, Image, Slot, Text
 
 MOST_SAMPLES = 100_000  # of one document in one call
@@ -173,8 +173,8 @@ class UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
         Beside models of ours: checkpoints of Emu3, Chameleon, Anole, Janus, Liquid and Orpheus (see
-        `unified.models.published`). image_tokenizer, audio_tokenizer: for those of them that come without
-        their codec.
+        `unified.models.published`). image_tokenizer, audio_tokenizer: for those of them that come
+        without their codec.
 
         Raises ValueError for a folder without a model, damaged files, or parts that do not belong
         together: a decoder of another vocabulary, another text or media tokenizer.
@@ -337,7 +337,7 @@ class UnifiedModel:
         pixels: uint8 (H, W, 3), of any size: it is fitted into the size the world's pictures have,
         with a warning where that changes it.
         """
-        from unified.models.preprocess import fit_picture
+        from unified.sequence.preprocess import fit_picture
         from unified_data.pocket.scenes import SIDE
         from unified_data.pocket.tasks import ask_document, describe_document
 
@@ -377,7 +377,7 @@ class UnifiedModel:
         waveform: float32 (S,) or (channels, S) in [-1, 1]; rate: Hz. Two channels are mixed
         (more are refused) and the rate is changed to the model's, with a warning.
         """
-        from unified.models.preprocess import fit_sound
+        from unified.sequence.preprocess import fit_sound
         from unified_data.pocket.tasks import listen_document
 
         if self.audio_tokenizer is None:

@@ -3,7 +3,7 @@
     The giant panda: nature's gentle envoy. First its looks, then its home and the threats to it;
     three pictures
 
-A prompt is a title that names a subject, perhaps a subtitle, perhaps wishes (`unified.pocket.wishes`). It
+A prompt is a title that names a subject, perhaps a subtitle, perhaps wishes (`wishes`). It
 becomes the prompt that the model was trained on and a slot that holds exactly the pictures and
 narrations wanted. A model that says nothing of what it knows (no subjects.json) gets the prompt as
 it stands.
@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from unified.parameters import flag, whole_or_none
-from unified.parameters import prompt as check_prompt
 from unified.pocket.subjects import KnownSubjects, Mention
 from unified.pocket.wishes import FILLERS, Wishes, has_wish, is_list, read_wishes
+from unified_base.arguments import flag, whole_or_none
+from unified_base.arguments import prompt as check_prompt
 from unified_data.document import Document, Slot, Text
 from unified_data.pocket.articles import MAX_PICTURES, plan_prompt
 from unified_data.pocket.scenes import SIDE

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from unified.parameters import prompt
 from unified.pocket.subjects import KnownSubjects, Mention
 from unified.pocket.wishes import FILLERS
+from unified_base.arguments import prompt
 from unified_data.pocket.scenes import COUNTS, GROUNDS, Scene, parse_caption
 
 __all__ = ["Caption", "read_caption"]

@@ -1,4 +1,4 @@
-"""Any transformers causal LM behind the interface of `unified.engine.backends.cpu.decoder`: slow, but general."""
+"""Any transformers causal LM behind the interface of the compiled decoder: slow, but general."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Legend: `N` rows stepping now, `T` new ids of all rows, `L` cache length, `H` qu
 key/value heads, `C` head width, `D` width, `F` feed-forward width, `V` vocabulary.
 
 `transformers.generate` spends most of a small model's time outside the matrix products. Here a step
-is one call of compiled code (`unified.engine.backends.cpu.kernels`) which threads share, caches are static, rows of any
+is one call of compiled code (`kernels`) which threads share, caches are static, rows of any
 length go together without padding, and the head multiplies only the rows which the grammar allows
 now. Weights stay in the type they are stored in.
 
@@ -80,7 +80,7 @@ class Decoder(Protocol):
 
 
 class StaticCache:
-    """Keys and values, in the panels of `unified.engine.backends.cpu.kernels`, allocated once for the whole budget."""
+    """Keys and values, in the panels of `kernels`, allocated once for the whole budget."""
 
     def __init__(
         self, config: SlimConfig, rows: int, max_ids: int, turns: Array, spare: deque[Array]

@@ -3,11 +3,11 @@
 Legend: `N` new ids of all rows, `K` inputs and `O` outputs of a product, `L` cache length, `H`
 query heads, `G` key/value heads, `R` = H/G, `C` head width, `D` width, `F` feed-forward width.
 
-Weights are packed (`unified.engine.backends.cpu.matmul`), float32 or bfloat16, and everything is computed in float32. A
+Weights are packed (`matmul`), float32 or bfloat16, and everything is computed in float32. A
 step with one row or two is bound by reading weights: half the bytes, half the time, and the
 widening is free.
 
-Each thread takes chunks of a phase until none is left (see `unified.engine.backends.cpu.threads`): some outputs of a
+Each thread takes chunks of a phase until none is left (see `threads`): some outputs of a
 product, or one key/value head of one row.
 """
 
