@@ -51,6 +51,7 @@ import numpy as np
 import soundfile
 from PIL import Image, ImageDraw, ImageFont
 
+from unified import __version__
 from unified.evaluation import pocket
 from unified.evaluation.articles import write_articles
 from unified.evaluation.judges import GlyphJudge, corpus_word_error_rate, word_recall
@@ -289,7 +290,7 @@ def weights_mb(model: UnifiedModel) -> float:
 
 
 def machine() -> dict[str, Any]:
-    names = ("unified", "torch", "numpy", "transformers")
+    names = ("torch", "numpy", "transformers")
     return {
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -297,6 +298,7 @@ def machine() -> dict[str, Any]:
         "processor": processor(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
+        "unified": __version__,
         **{name: version(name) for name in names},
     }
 

@@ -34,6 +34,7 @@ __all__ = [
     "TextTokenizer",
     "UnifiedModel",
     "Vocabulary",
+    "__version__",
 ]
 
 _HOME = {
@@ -48,6 +49,8 @@ _HOME = {
     "Vocabulary": "vocabulary.vocabulary",
 }
 
+__version__ = "0.1.0"
+
 wait_asleep()  # before torch is imported
 
 
@@ -55,3 +58,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

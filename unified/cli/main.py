@@ -35,22 +35,31 @@ from unified.cli.terminal import (
     result,
     sampling_with,
 )
+from unified_base.terminal import say
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
-def _app(help: str) -> typer.Typer:
+def _app(help: str, add_completion: bool = False) -> typer.Typer:
     return typer.Typer(
         help=help,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=add_completion,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings=_HELP,
     )
 
 
-app = _app("Text, pictures and sound from one decoder over one id space.")
+def _version(asked: bool) -> None:
+    if asked:
+        from unified import __version__
+
+        say(f"unified {__version__}")
+        raise typer.Exit
+
+
+app = _app("Text, pictures and sound from one decoder over one id space.", add_completion=True)
 
 
 @app.callback()
@@ -58,8 +67,16 @@ def _global(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error (may stand anywhere).")
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", help="No progress and no notes, only errors (may stand anywhere)."),
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which version."),
+    ] = False,
 ) -> None:
-    # `__main__` takes --debug off the line before it is parsed; it is declared for --help.
+    # `__main__` takes --debug and --quiet off the line before it is parsed; here for --help.
     pass
 
 
@@ -109,15 +126,14 @@ def write(
     )
     if plan and (missed := shortfall(plan, document)):
         note(missed)
-    from importlib.metadata import version
-
+    from unified import __version__
     from unified.articles.outputs import save_article
 
     details = {
         "Prompt": prompt.strip(),
         "Model": f"{model} (vocabulary {loaded.vocabulary.hash[:12]})",
         "Seed": str(seed),
-        "Made with": f"unified {version('unified')}",
+        "Made with": f"unified {__version__}",
     }
     save_article(output, document, details)
     values = {
