@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unified import __version__
+from unified_base.version import __version__
 
 
 def say(text: str) -> None:

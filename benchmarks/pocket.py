@@ -51,12 +51,12 @@ import numpy as np
 import soundfile
 from PIL import Image, ImageDraw, ImageFont
 
-from unified import __version__
 from unified.evaluation import pocket
 from unified.evaluation.articles import write_articles
 from unified.evaluation.judges import GlyphJudge, corpus_word_error_rate, word_recall
 from unified.models.model import UnifiedModel
 from unified.pocket.article import ArticlePlan
+from unified_base.version import __version__
 from unified_data.pocket.articles import Plan
 from unified_data.pocket.scenes import Scene, render
 from unified_data.pocket.subjects import load_subjects

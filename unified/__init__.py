@@ -12,6 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from unified_base.version import __version__
 from unified_base.waiting import wait_asleep
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ _HOME = {
     "UnifiedModel": "models.model",
     "Vocabulary": "vocabulary.vocabulary",
 }
-
-__version__ = "0.1.0"
 
 wait_asleep()  # before torch is imported
 

@@ -14,6 +14,7 @@ import typer
 
 from unified.cli import codes as cli_codes
 from unified.cli import data as cli_data
+from unified.cli import demo as cli_demo
 from unified.cli import extend as cli_extend
 from unified.cli import grammar as cli_grammar
 from unified.cli import media as cli_media
@@ -53,7 +54,7 @@ def _app(help: str, add_completion: bool = False) -> typer.Typer:
 
 def _version(asked: bool) -> None:
     if asked:
-        from unified import __version__
+        from unified_base.version import __version__
 
         say(f"unified {__version__}")
         raise typer.Exit
@@ -126,8 +127,8 @@ def write(
     )
     if plan and (missed := shortfall(plan, document)):
         note(missed)
-    from unified import __version__
     from unified.articles.outputs import save_article
+    from unified_base.version import __version__
 
     details = {
         "Prompt": prompt.strip(),
@@ -155,6 +156,7 @@ app.command()(cli_media.sample)
 app.command()(cli_media.inspect)
 app.command()(cli_model.subjects)
 app.command()(cli_model.info)
+app.command()(cli_demo.demo)
 app.command()(cli_extend.extend)
 app.command()(cli_model.train)
 app.command()(cli_model.plan)

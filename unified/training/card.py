@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from unified import __version__
 from unified.dataloading import Source
 from unified.models.model import UnifiedModel
 from unified.training.config import TrainConfig
 from unified_base.atomic import atomic_write
+from unified_base.version import __version__
 
 __all__ = ["write_card"]
 
