@@ -21,7 +21,7 @@ from unified_base.files import open_regular, read_bytes
 from unified_base.images import decode_image
 from unified_base.sounds import decode_audio
 from unified_base.tar_members import Member, scan_members
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = [
     "AUDIO_ENDINGS",
@@ -67,8 +67,8 @@ class Where:
     def __str__(self) -> str:
         if not self.shard:
             return self.file
-        inner = f", sample {shown(self.key)}" if self.key else ""
-        return f"shard {self.shard}{inner}" + (f", member {shown(self.file)}" if self.file else "")
+        inner = f", sample {quoted(self.key)}" if self.key else ""
+        return f"shard {self.shard}{inner}" + (f", member {quoted(self.file)}" if self.file else "")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -183,7 +183,7 @@ def _files(paths: Iterable[str | Path]) -> Iterator[tuple[Path, bool]]:
                 yield path, True
                 continue
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise ValueError(f"cannot read {shown(str(path))}: {error}") from None
+            raise ValueError(f"cannot read {quoted(str(path))}: {error}") from None
         if not glob.has_magic(str(path)):
             raise ValueError(f"there is nothing at {path}; build data first (unified data build)")
         matches = sorted(glob.glob(str(path), recursive=True))
@@ -218,7 +218,7 @@ def _read_shard(path: Path, modality: Modality) -> Iterator[Sample | Broken]:
                 where = Where(member.name, str(path), key, member.offset, member.size)
                 yield from _read_member(file, member, where, modality)
     except (ValueError, OSError) as error:
-        after = f"after sample {shown(key)}: " if key else ""
+        after = f"after sample {quoted(key)}: " if key else ""
         yield Broken(Where("", str(path)), f"{after}{error}")
 
 
@@ -243,7 +243,7 @@ def _read_member(
 
 
 def _decode(data: bytes, where: Where, modality: Modality) -> Sample | Broken:
-    name = shown(where.file.rpartition("/")[2])
+    name = quoted(where.file.rpartition("/")[2])
     try:
         if modality == "image":
             return Sample(where, decode_image(data, name))

@@ -22,7 +22,7 @@ from typing import Any
 from unified_base.atomic import atomic_write
 from unified_base.disk import naming_full_disk
 from unified_base.shard_sums import make_sums, sums_path
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.document import Document
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import INDEX, ShardInfo, read_index, write_index
@@ -258,7 +258,7 @@ def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
 
     def read(name: str) -> bytes:
         if name not in media:
-            raise ValueError(f"media file {shown(name)} is not in the shard")
+            raise ValueError(f"media file {quoted(name)} is not in the shard")
         unused.discard(name)
         return media[name]
 
@@ -267,9 +267,9 @@ def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
         endings = _MEDIA.get(row["type"])
         if endings and row["file"].rpartition(".")[2] not in endings:
             raise ValueError(
-                f"segment {position}: {row['type']} file {shown(row['file'])} does not end in "
+                f"segment {position}: {row['type']} file {quoted(row['file'])} does not end in "
                 f"{', '.join(endings)}; is it of another kind?"
             )
     if unused:
-        raise ValueError(f"there is media that the document does not use: {shown(sorted(unused))}")
+        raise ValueError(f"there is media that the document does not use: {quoted(sorted(unused))}")
     return document
