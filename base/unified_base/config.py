@@ -111,8 +111,8 @@ def parse_config(kind: type[T], entries: Any, where: str) -> T:
             continue
         if (large := _too_large(entries)) is not None:
             raise ValueError(
-                f"{where}: {_name(large)} is {quoted(_at(entries, large), _SHORT)}, expected a whole"
-                " number of at most 18 digits"
+                f"{where}: {_name(large)} is {quoted(_at(entries, large), _SHORT)}, expected a "
+                "whole number of at most 18 digits"
             )
         return config
 

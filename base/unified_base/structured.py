@@ -187,9 +187,9 @@ class _Loader(yaml.SafeLoader):
         names = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                quoted = f" ({key.value[:40]})" if isinstance(key, yaml.ScalarNode) else ""
+                named = f" ({key.value[:40]})" if isinstance(key, yaml.ScalarNode) else ""
                 raise _RefusedError(
-                    f"line {key.start_mark.line + 1} has a key that is no text{quoted}; put it in "
+                    f"line {key.start_mark.line + 1} has a key that is no text{named}; put it in "
                     "quotes"
                 )
             if key.value in names:

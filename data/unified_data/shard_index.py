@@ -117,6 +117,6 @@ def count_fault(path: Path, count: int) -> str | None:
     if count <= most:
         return None
     return (
-        f"its {size:,} bytes hold {most:,} samples at most, {INDEX} says {quoted(count)} (samples); "
-        "was it cut off? build it again"
+        f"its {size:,} bytes hold {most:,} samples at most, {INDEX} says {quoted(count)} "
+        "(samples); was it cut off? build it again"
     )

@@ -73,7 +73,8 @@ class _CodesEntry:
             )
         if len(self.fingerprint) > _MAX_NAME:
             raise ValueError(
-                f"fingerprint is {quoted(self.fingerprint)}, expected at most {_MAX_NAME} characters"
+                f"fingerprint is {quoted(self.fingerprint)}, expected at most {_MAX_NAME} "
+                "characters"
             )
 
 

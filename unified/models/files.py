@@ -101,8 +101,8 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
     made_for = config.get(HASH_KEY)
     if made_for != vocabulary.hash:
         raise VocabularyMismatchError(
-            f"the decoder in {directory} was made for vocabulary {quoted(made_for)}, its {FILE_NAME}"
-            f" holds vocabulary {vocabulary.hash}; take both from the same model"
+            f"the decoder in {directory} was made for vocabulary {quoted(made_for)}, its "
+            f"{FILE_NAME} holds vocabulary {vocabulary.hash}; take both from the same model"
         )
     if config.get("vocab_size") != vocabulary.size:
         raise VocabularyMismatchError(
