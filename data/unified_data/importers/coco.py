@@ -16,7 +16,7 @@ from unified_base.structured import parse_json
 from unified_base.text import quoted
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key
 from unified_data.importers.media_folder import MediaFolder
-from unified_data.importers.source import expect, source_files
+from unified_data.importers.records import expect, source_files
 
 MAX_CAPTIONS = 512 << 20
 """Bytes of a captions file, which is read whole: its two lists refer to each other."""

@@ -16,7 +16,7 @@ from unified_data.document import MAX_LOSS, Role
 from unified_data.importers.builder import DocumentBuilder, check_weight
 from unified_data.importers.embedded import Name
 from unified_data.importers.parts import Part, Verbatim, contents
-from unified_data.importers.source import expect
+from unified_data.importers.records import expect
 from unified_data.importers.tags import Place, Tags, count_tags, split_at_tags
 
 __all__ = [

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from unified_base.text import quoted
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
 from unified_data.importers.media_folder import MediaFolder
-from unified_data.importers.source import IDS, Build, expect, read_records
+from unified_data.importers.records import IDS, Build, expect, read_records
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:

@@ -14,7 +14,7 @@ from unified_base.structured import MAX_JSON
 from unified_base.text import quoted
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key
 from unified_data.importers.media_folder import MediaFolder
-from unified_data.importers.source import (
+from unified_data.importers.records import (
     IDS,
     expect,
     lines,

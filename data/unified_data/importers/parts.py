@@ -12,7 +12,7 @@ from typing import Any
 
 from unified_base.text import quoted
 from unified_data.importers.embedded import Embedded, Name, data_address, media_name
-from unified_data.importers.source import names_of
+from unified_data.importers.records import names_of
 from unified_data.importers.tags import Place
 
 __all__ = ["Part", "Verbatim", "contents"]

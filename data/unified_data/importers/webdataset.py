@@ -29,8 +29,8 @@ from unified_data.importers.builder import (
 from unified_data.importers.conversation import add_turns, refuse_fields, turns_of
 from unified_data.importers.embedded import MAX_MEDIA
 from unified_data.importers.folder import CLASSES, TEXTS, text_of
+from unified_data.importers.records import kind_of, open_source, source_files
 from unified_data.importers.sharegpt import REFUSED
-from unified_data.importers.source import kind_of, open_source, source_files
 
 _MAX_MEMBERS = 1_000
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unified.pocket.wishes import FILLERS
+from unified.pocket.prompt_parser import FILLERS
 from unified_base.atomic import atomic_write
 from unified_base.structured import read_json
 from unified_base.text import quoted
