@@ -10,7 +10,7 @@ import torch
 
 from unified.__main__ import run
 from unified_data.demo import NUM_PICTURES
-from unified_data.importers.run import import_shards
+from unified_data.importers.import_shards import import_shards
 from unified_data.pocket.scenes import parse_caption
 
 
