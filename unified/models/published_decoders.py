@@ -56,8 +56,8 @@ def load_published_hf(folder: Path, pretrained: Pretrained, dtype: str = "float3
     """A published checkpoint as an object of its class in transformers.
 
     Its codec, and what else of it training must not change, has no gradients. Where the checkpoint
-    holds more of its codec than transformers knows (Chameleon's decoder of pictures), that is a part
-    of the object, and saved with it.
+    holds more of its codec than transformers knows (Chameleon's decoder of pictures), that is a
+    part of the object, and saved with it.
 
     Raises ValueError for files that do not fit each other.
     """

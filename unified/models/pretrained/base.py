@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from unified.engine.request import Sampling
-from unified.formats.spec import Format, load_format
+from unified.formats.load import load_format
+from unified.formats.spec import Format
 from unified.models.hf_checkpoint import read_config
 from unified.vocabulary.block import Block
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -128,8 +129,8 @@ class Pretrained:
     name: what its format is named, too. source: where its authors say what stands here.
     checkpoints: names on the Hugging Face hub. model_type, needs: the model_type of config.json
     and the tokens by which it is known. hf_class: of transformers, that its weights belong to.
-    decoder: how it is computed: "causal", a language model and nothing more; "llama", a Llama inside
-    a larger checkpoint; "janus", such a Llama with an embedding and a head for codes; and
+    decoder: how it is computed: "causal", a language model and nothing more; "llama", a Llama
+    inside a larger checkpoint; "janus", such a Llama with an embedding and a head for codes; and
     "transformers", by its own class.
     markers: the tokens of the format's markers, "@field" being ids that config.json gives.
     codes: for each block of codes where its ids are. sizes: codes of a block where there is no

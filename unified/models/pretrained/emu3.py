@@ -1,4 +1,4 @@
-"""Emu3-Gen and Emu3-Chat (arXiv:2409.18869), as transformers has them: Emu3ForConditionalGeneration.
+"""Emu3-Gen and Emu3-Chat (arXiv:2409.18869), as transformers has them.
 
 Source: the model cards of BAAI/Emu3-Gen and BAAI/Emu3-Chat, `emu3/mllm/processing_emu3.py` of
 github.com/baaivision/Emu3, and transformers' Emu3Processor: quality words behind the prompt, a

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.models.pretrained.base import BEHIND, Checkpoint, Layout, Pretrained
 
 _TURNS = {"<user>": "<|User|>", "<assistant>": "<|Assistant|>"}
