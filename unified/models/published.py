@@ -17,7 +17,7 @@ from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.models.pretrained import Checkpoint, Pretrained, pretrained_models, recognise
 from unified.sequence.sequencer import Sequencer
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["Opened", "fetch", "open_published"]
 
@@ -79,7 +79,7 @@ def _media(pretrained: Pretrained, folder: Path, chosen: Mapping[str, Any]) -> d
 
 
 def _word(value: Any) -> str:
-    return shown(value).strip("'")
+    return quoted(value).strip("'")
 
 
 def fetch(name: str) -> Path:

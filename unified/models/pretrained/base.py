@@ -18,7 +18,7 @@ from unified.models.hf_checkpoint import read_config
 from unified.vocabulary.block import Block
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["BEHIND", "Checkpoint", "Layout", "Pretrained", "counted", "named"]
 
@@ -63,7 +63,7 @@ class Checkpoint:
         value = value[0] if isinstance(value, list) and value else value
         if type(value) is not int:
             raise ValueError(
-                f"config.json in {self.folder} has no {name} (it is {shown(value)}), expected a"
+                f"config.json in {self.folder} has no {name} (it is {quoted(value)}), expected a"
                 " whole number; take config.json from the same place as the weights"
             )
         return value
@@ -80,7 +80,7 @@ class Checkpoint:
             value = self.tokens.get(token)
         if type(value) is not int:
             raise ValueError(
-                f"the {shown(self.model_type)} checkpoint in {self.folder} has no"
+                f"the {quoted(self.model_type)} checkpoint in {self.folder} has no"
                 f" {token.lstrip('@')} for {purpose}; take its tokenizer.json and config.json from"
                 " the same place as its weights"
             )
