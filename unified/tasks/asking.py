@@ -5,7 +5,6 @@ The same function makes both, so that a model is asked with the very ids it was 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +22,7 @@ from unified_data.document import MAX_MEDIA, Audio, Document, Image, Segment, Sl
 __all__ = ["Inputs", "Turn", "ask_document", "segments_of"]
 
 AnySegment = Segment | Coded
-Answer = str | AnySegment | Sequence[AnySegment]
+Answer = str | AnySegment | list[AnySegment] | tuple[AnySegment, ...]
 
 
 @dataclass(frozen=True)
@@ -201,8 +200,10 @@ def _answer(slot: SlotPart, answer: Answer) -> list[AnySegment]:
     segments: list[AnySegment]
     if isinstance(answer, str):
         segments = [Text(answer)]
+    elif isinstance(answer, list | tuple):
+        segments = [*answer]
     else:
-        segments = list(answer) if isinstance(answer, Sequence) else [answer]
+        segments = [answer]
     if not segments:
         raise ValueError("the answer holds no segments, expected at least one")
     if slot.kind != "any":
