@@ -16,7 +16,7 @@ from unified.tasks.task import MediaPart, Refusal, SlotPart, Task, TextPart
 from unified.tasks.template import fill
 from unified_base.arguments import prompt, whole, whole_or_none
 from unified_base.arguments import text as of_text
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.document import MAX_MEDIA, Audio, Document, Image, Segment, Slot, Text
 
 __all__ = ["Inputs", "Turn", "ask_document", "segments_of"]
@@ -127,13 +127,13 @@ def _voice(task: Task, voice: str | None) -> str | None:
     if voice is None:
         return task.voice
     if "voice" not in task.placeholders:
-        raise ValueError(f"voice is {shown(voice)}, but nothing here says whose voice it shall be")
+        raise ValueError(f"voice is {quoted(voice)}, but nothing here says whose voice it shall be")
     name = prompt("voice", of_text("voice", voice), "name a voice").strip()
     if task.voices:
         by_name = {each.lower(): each for each in task.voices}
         if name.lower() not in by_name:
             raise ValueError(
-                f"there is no voice {shown(name)}, expected one of {', '.join(task.voices)}"
+                f"there is no voice {quoted(name)}, expected one of {', '.join(task.voices)}"
             )
         return by_name[name.lower()]
     return name
@@ -143,7 +143,7 @@ def _size(task: Task, inputs: Inputs) -> tuple[int, int] | None:
     """The size of the pictures that are made; None: as the model likes."""
     if task.slot.kind not in ("image", "any"):
         if inputs.size is not None:
-            raise ValueError(f"size is {shown(inputs.size)}, but to {task.verb} makes no pictures")
+            raise ValueError(f"size is {quoted(inputs.size)}, but to {task.verb} makes no pictures")
         return None
     if task.size is not None:
         return task.size.choose(inputs.size)
@@ -151,7 +151,7 @@ def _size(task: Task, inputs: Inputs) -> tuple[int, int] | None:
 
 
 def _example(task: Task) -> str:
-    return f"for example {shown(task.example)}" if task.example else "say what is wanted"
+    return f"for example {quoted(task.example)}" if task.example else "say what is wanted"
 
 
 def _segment(

@@ -14,7 +14,7 @@ from typing import Any
 from unified.engine.request import MODES, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified_base.structured import parse_yaml
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["check_settings", "read_settings", "sampling_over"]
 
@@ -57,7 +57,7 @@ def sampling_over(
 def check_settings(settings: Any) -> None:
     """Raises ValueError for settings that no model's sampling parameters take."""
     if not isinstance(settings, Mapping):
-        raise ValueError(f"sampling is {shown(settings)}, expected a mapping of settings")
+        raise ValueError(f"sampling is {quoted(settings)}, expected a mapping of settings")
     sampling_over(Sampling(), settings)
 
 
@@ -72,7 +72,7 @@ def read_settings(texts: Iterable[str]) -> dict[str, Any]:
         name = name.strip()
         if not equals or not name or not value.strip():
             raise ValueError(
-                f"--set {shown(text)}: expected KIND.KEY=VALUE, such as image.temperature=0.9"
+                f"--set {quoted(text)}: expected KIND.KEY=VALUE, such as image.temperature=0.9"
             )
         if name in settings:
             raise ValueError(f"--set {name} stands twice; give it once")
@@ -85,20 +85,20 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for name, value in settings.items():
         if not isinstance(name, str):
-            raise ValueError(f"a setting is named {shown(name)}, expected a text")
+            raise ValueError(f"a setting is named {quoted(name)}, expected a text")
         *groups, last = name.split(".")
         holder = nested
         for group in groups:
             holder = holder.setdefault(group, {})
             if not isinstance(holder, dict):
-                raise ValueError(f"setting {shown(name)} is inside {group}, which is one value")
+                raise ValueError(f"setting {quoted(name)} is inside {group}, which is one value")
         if isinstance(value, Mapping):
             within = holder.setdefault(last, {})
             if not isinstance(within, dict):
-                raise ValueError(f"setting {shown(name)} stands twice; give it once")
+                raise ValueError(f"setting {quoted(name)} stands twice; give it once")
             within.update(value)
         elif last in holder:
-            raise ValueError(f"setting {shown(name)} stands twice; give it once")
+            raise ValueError(f"setting {quoted(name)} stands twice; give it once")
         else:
             holder[last] = value
     return nested
@@ -108,7 +108,7 @@ def _check_kind(kind: str, value: Any) -> None:
     if not isinstance(value, dict):
         if kind in MODES:
             raise ValueError(
-                f"setting {kind} is {shown(value)}, expected {kind}.KEY with KEY one of"
+                f"setting {kind} is {quoted(value)}, expected {kind}.KEY with KEY one of"
                 f" {', '.join(_OF_KINDS)}"
             )
         raise _unknown(kind, [*MODES, *_OF_ALL])
@@ -134,4 +134,4 @@ def _into(entries: dict[str, Any], value: Mapping[str, Any]) -> None:
 def _unknown(name: str, names: list[str]) -> ValueError:
     near = get_close_matches(name[:80], names, 1)
     guess = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
-    return ValueError(f"there is no setting {shown(name)}; {guess}")
+    return ValueError(f"there is no setting {quoted(name)}; {guess}")

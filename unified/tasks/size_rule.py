@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unified_base.arguments import flag, whole, whole_or_none, whole_pair
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.document import MAX_SIDE
 
 __all__ = ["SizeRule", "read_size", "write_size"]
@@ -23,7 +23,7 @@ def read_size(value: Any, name: str = "size") -> Size:
     if isinstance(value, str):
         match = _WRITTEN.fullmatch(value.strip())
         if match is None:
-            raise ValueError(f"{name} is {shown(value)}, expected WIDTHxHEIGHT such as 512x384")
+            raise ValueError(f"{name} is {quoted(value)}, expected WIDTHxHEIGHT such as 512x384")
         value = int(match[1]), int(match[2])
     width, height = whole_pair(name, value)
     return whole(f"{name}'s width", width, 1, MAX_SIDE), whole(
@@ -146,7 +146,7 @@ class SizeRule:
         unknown = sorted(set(obj) - set(cls.__dataclass_fields__))
         if unknown:
             raise ValueError(
-                f"unknown entry {shown(unknown[0])}, expected some of"
+                f"unknown entry {quoted(unknown[0])}, expected some of"
                 f" {', '.join(cls.__dataclass_fields__)}"
             )
         return cls(**{name: value for name, value in obj.items() if value is not None})

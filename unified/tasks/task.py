@@ -10,7 +10,7 @@ from unified.engine.request import Sampling
 from unified.tasks.settings import check_settings, sampling_over
 from unified.tasks.size_rule import SizeRule
 from unified.tasks.template import placeholders_of
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.document import Role
 
 __all__ = ["VERBS", "MediaPart", "Part", "Refusal", "SlotPart", "Task", "TextPart", "Verb"]
@@ -53,7 +53,7 @@ class TextPart:
             if value is None and name == "otherwise":
                 continue
             if not isinstance(value, str) or not value:
-                raise ValueError(f"{name} is {shown(value)}, expected a text that is not empty")
+                raise ValueError(f"{name} is {quoted(value)}, expected a text that is not empty")
             placeholders_of(value)
 
     @property
@@ -71,7 +71,7 @@ class MediaPart:
     def __post_init__(self) -> None:
         _check_role(self.role)
         if self.kind not in _MEDIA:
-            raise ValueError(f"media is {shown(self.kind)}, expected one of {', '.join(_MEDIA)}")
+            raise ValueError(f"media is {quoted(self.kind)}, expected one of {', '.join(_MEDIA)}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class SlotPart:
     def __post_init__(self) -> None:
         _check_role(self.role)
         if self.kind not in _SLOTS:
-            raise ValueError(f"slot is {shown(self.kind)}, expected one of {', '.join(_SLOTS)}")
+            raise ValueError(f"slot is {quoted(self.kind)}, expected one of {', '.join(_SLOTS)}")
 
 
 Part = TextPart | MediaPart | SlotPart
@@ -119,7 +119,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.verb not in VERBS:
-            raise ValueError(f"verb is {shown(self.verb)}, expected one of {', '.join(VERBS)}")
+            raise ValueError(f"verb is {quoted(self.verb)}, expected one of {', '.join(VERBS)}")
         object.__setattr__(self, "parts", tuple(self.parts))
         object.__setattr__(self, "voices", tuple(self.voices))
         self._check_parts()
@@ -170,7 +170,7 @@ class Task:
             raise ValueError("voices are named, but no part has {voice}")
         if self.voice is not None and self.voices and self.voice not in self.voices:
             raise ValueError(
-                f"voice is {shown(self.voice)}, expected one of {', '.join(self.voices)}"
+                f"voice is {quoted(self.voice)}, expected one of {', '.join(self.voices)}"
             )
 
     @property
@@ -227,11 +227,11 @@ class Refusal:
 
     def __post_init__(self) -> None:
         if self.verb not in VERBS:
-            raise ValueError(f"verb is {shown(self.verb)}, expected one of {', '.join(VERBS)}")
+            raise ValueError(f"verb is {quoted(self.verb)}, expected one of {', '.join(VERBS)}")
         if not isinstance(self.reason, str) or not self.reason.strip():
-            raise ValueError(f"reason is {shown(self.reason)}, expected a text")
+            raise ValueError(f"reason is {quoted(self.reason)}, expected a text")
 
 
 def _check_role(role: Any) -> None:
     if not (role is None or isinstance(role, str)) or role not in _ROLES:
-        raise ValueError(f"role is {shown(role)}, expected prompt, response, or none")
+        raise ValueError(f"role is {quoted(role)}, expected prompt, response, or none")

@@ -36,7 +36,7 @@ from unified.tasks.task_table import Tasks
 from unified_base.arguments import text, texts
 from unified_base.files import read_text
 from unified_base.structured import parse_yaml
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["TASKS_FILE", "parse_tasks", "read_tasks", "write_tasks"]
 
@@ -76,18 +76,18 @@ def parse_tasks(source: str, where: str = TASKS_FILE) -> Tasks:
     _only(top, ("version", "tasks"), where)
     if top.get("version") != VERSION or isinstance(top["version"], bool):
         raise ValueError(
-            f"{where}: version is {shown(top.get('version'))}, expected {VERSION}; it was written"
+            f"{where}: version is {quoted(top.get('version'))}, expected {VERSION}; it was written"
             " for another version of this package"
         )
     entries = top.get("tasks")
     if not isinstance(entries, dict):
-        raise ValueError(f"{where}: tasks is {shown(entries)}, expected a mapping of verbs")
+        raise ValueError(f"{where}: tasks is {quoted(entries)}, expected a mapping of verbs")
     tasks: dict[Any, Task | Refusal] = {}
     for verb, entry in entries.items():
         try:
             tasks[verb] = _entry(verb, entry)
         except ValueError as error:
-            raise ValueError(f"{where}: {shown(verb).strip(chr(39))}: {error}") from None
+            raise ValueError(f"{where}: {quoted(verb).strip(chr(39))}: {error}") from None
     try:
         return Tasks(tasks)
     except ValueError as error:
@@ -102,7 +102,7 @@ def write_tasks(tasks: Tasks) -> str:
 
 def _entry(verb: Any, entry: Any) -> Task | Refusal:
     if not isinstance(entry, dict):
-        raise ValueError(f"it is {shown(entry)}, expected a mapping such as {{document: [...]}}")
+        raise ValueError(f"it is {quoted(entry)}, expected a mapping such as {{document: [...]}}")
     if "refused" in entry:
         _only(entry, ("refused",), "a refused task")
         return Refusal(verb, entry["refused"])
@@ -111,10 +111,10 @@ def _entry(verb: Any, entry: Any) -> Task | Refusal:
         raise ValueError("document is missing: the parts of what asks, and a slot")
     parts = entry["document"]
     if not isinstance(parts, list):
-        raise ValueError(f"document is {shown(parts)}, expected a list of parts")
+        raise ValueError(f"document is {quoted(parts)}, expected a list of parts")
     size = entry.get("size")
     if size is not None and not isinstance(size, dict):
-        raise ValueError(f"size is {shown(size)}, expected a mapping such as {{default: 512x512}}")
+        raise ValueError(f"size is {quoted(size)}, expected a mapping such as {{default: 512x512}}")
     try:
         rule = None if size is None else SizeRule.from_json(size)
     except ValueError as error:
@@ -136,12 +136,12 @@ def _part(at: int, part: Any) -> Part:
     where = f"document[{at}]"
     if not isinstance(part, dict):
         raise ValueError(
-            f"{where} is {shown(part)}, expected {{text: ...}}, {{media: ...}} or {{slot: ...}}"
+            f"{where} is {quoted(part)}, expected {{text: ...}}, {{media: ...}} or {{slot: ...}}"
         )
     kinds = [kind for kind in _PARTS if kind in part]
     if len(kinds) != 1:
         raise ValueError(
-            f"{where} has {', '.join(map(shown, part)) or 'no entries'}, expected one of"
+            f"{where} has {', '.join(map(quoted, part)) or 'no entries'}, expected one of"
             f" {', '.join(_PARTS)}"
         )
     (kind,) = kinds
@@ -194,7 +194,7 @@ def _only(entry: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
     for name in entry:
         if name not in names:
             raise ValueError(
-                f"{where} has the unknown key {shown(name)}, expected some of {', '.join(names)}"
+                f"{where} has the unknown key {quoted(name)}, expected some of {', '.join(names)}"
             )
 
 

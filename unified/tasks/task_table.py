@@ -7,7 +7,7 @@ from typing import Any
 
 from unified.tasks.asking import Answer, Inputs, ask_document, describe_size
 from unified.tasks.task import VERBS, Refusal, Task, Verb
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.document import Document
 
 __all__ = ["Tasks"]
@@ -25,7 +25,7 @@ class Tasks(Mapping[Verb, Task | Refusal]):
         """Raises ValueError for a name that is no verb, and a task that stands under another."""
         for name, entry in entries.items():
             if name not in VERBS:
-                raise ValueError(f"{shown(name)} is no verb, expected one of {', '.join(VERBS)}")
+                raise ValueError(f"{quoted(name)} is no verb, expected one of {', '.join(VERBS)}")
             if entry.verb != name:
                 raise ValueError(f"under {name} stands a task to {entry.verb}")
         self._entries: dict[Verb, Task | Refusal] = {
@@ -56,7 +56,7 @@ class Tasks(Mapping[Verb, Task | Refusal]):
         """The task of a verb. Raises ValueError, with the reason and what there is instead, where
         it is refused."""
         if verb not in VERBS:
-            raise ValueError(f"{shown(verb)} is no verb, expected one of {', '.join(VERBS)}")
+            raise ValueError(f"{quoted(verb)} is no verb, expected one of {', '.join(VERBS)}")
         entry = self[verb]
         if isinstance(entry, Task):
             return entry

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["PLACEHOLDERS", "fill", "placeholders_of"]
 
@@ -41,12 +41,12 @@ def _pieces(template: str) -> tuple[tuple[str, str | None], ...]:
             pieces.append((match[0][0], None))
         elif match[1] is None:
             raise ValueError(
-                f"{shown(template)} has a {match[0]} that belongs to no placeholder; write"
+                f"{quoted(template)} has a {match[0]} that belongs to no placeholder; write"
                 f" {match[0] * 2} for the character itself"
             )
         elif match[1] not in PLACEHOLDERS:
             raise ValueError(
-                f"{shown(template)} has the placeholder {shown(match[1])}, expected one of"
+                f"{quoted(template)} has the placeholder {quoted(match[1])}, expected one of"
                 f" {', '.join(PLACEHOLDERS)}"
             )
         else:
