@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CodedImage
-from unified.formats.spec import load_format, shipped_formats
+from unified.formats.load import load_format, shipped_formats
 from unified.tasks.asking import Inputs, Turn, ask_document, segments_of
 from unified.tasks.defaults import default_tasks, in_words, pocket_forms
 from unified.tasks.settings import read_settings, sampling_over
