@@ -8,15 +8,17 @@ from hypothesis import strategies as st
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CodedImage
+from unified.formats.grammar import Grammar
 from unified.formats.load import load_format, shipped_formats
 from unified.tasks.asking import Inputs, Turn, ask_document, segments_of
-from unified.tasks.defaults import default_tasks, in_words, pocket_forms
+from unified.tasks.defaults import default_tasks, in_words, pocket_forms, sizes_of
 from unified.tasks.settings import read_settings, sampling_over
 from unified.tasks.size_rule import SizeRule, read_size
 from unified.tasks.task import VERBS, MediaPart, Refusal, SlotPart, Task, TextPart
 from unified.tasks.task_file import parse_tasks, read_tasks, write_tasks
 from unified.tasks.task_table import Tasks
 from unified.tasks.template import fill, placeholders_of
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Slot, Text
 
 PIXELS = np.full((24, 48, 3), 7, np.uint8)
@@ -285,7 +287,7 @@ def test_media_that_a_model_lacks_refuse_the_tasks_that_need_them():
 @pytest.mark.parametrize("name", shipped_formats())
 def test_every_format_has_tasks_for_its_media_alone(name):
     format = load_format(name)
-    tasks = default_tasks(format, 8)
+    tasks = default_tasks(format, SizeRule(multiple_of=8))
     has = {span.modality for span in format.spans.values()}
     assert ("draw" in tasks.able) == ("image" in has)
     assert ("speak" in tasks.able) == ("audio" in has)
@@ -438,3 +440,32 @@ def test_a_folder_without_a_task_file_has_none(tmp_path):
     (tmp_path / "tasks.yaml").write_text("version: 1")
     with pytest.raises(ValueError, match=r"tasks\.yaml: tasks is None"):
         read_tasks(tmp_path)
+
+
+# Sizes of a format.
+
+
+def test_sizes_follow_from_the_format(small_pocket):
+    assert sizes_of(small_pocket, 24) == SizeRule(multiple_of=24, max_side=96)
+    assert sizes_of(small_pocket, None) is None
+    assert SizeRule(multiple_of=24, max_side=96).nearest((400, 200)) == (96, 48)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("chameleon", SizeRule((512, 512), fixed=True)),
+        ("janus", SizeRule((384, 384), fixed=True)),
+        ("emu3", SizeRule(multiple_of=16, max_side=15_984)),
+        ("lumina-mgpt", SizeRule(multiple_of=32, max_side=96)),
+        ("seed-llama", None),
+    ],
+)
+def test_sizes_of_published_formats(name, rule):
+    format = load_format(name)
+    literals = tuple((text, (at,)) for at, text in enumerate(format.literals))
+    blocks = Vocabulary.build(
+        text_size=40, text_rows=40, markers=format.markers, max_grid=3, image=((7,), "image")
+    ).blocks
+    grammar = Grammar(format, Vocabulary(blocks, 40, 40, literals))
+    assert sizes_of(grammar, 16) == rule

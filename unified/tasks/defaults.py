@@ -6,27 +6,25 @@ before a training: what a model is trained on is what it is asked.
 
 from __future__ import annotations
 
+from unified.formats.grammar import Grammar
 from unified.formats.spec import Format
 from unified.tasks.size_rule import SizeRule
 from unified.tasks.task import MediaPart, Part, Refusal, SlotPart, Task, TextPart, Verb
 from unified.tasks.task_table import Tasks
-from unified_data.document import Role
+from unified_data.document import MAX_SIDE, Role
 
-__all__ = ["default_tasks", "in_words", "pocket_forms"]
+__all__ = ["default_tasks", "in_words", "pocket_forms", "sizes_of"]
 
 _PROMPT: Role = "prompt"
 _RESPONSE: Role = "response"
 
 
-def default_tasks(format: Format, image_stride: int | None = None) -> Tasks:
-    """The tasks of a model in a format.
-
-    image_stride: of its image tokenizer, which sizes are multiples of; None: it has none.
+def default_tasks(format: Format, size: SizeRule | None = None) -> Tasks:
+    """The tasks of a model in a format. size: of its pictures, see `sizes_of`; None: any.
 
     With the roles of a chat template a model is asked in words; in the pocket format by that
     format's own forms; in others, which know nobody who asks, it goes on with a text or a picture.
     """
-    size = None if image_stride is None else SizeRule(multiple_of=image_stride)
     if format.name == "pocket":
         tasks = pocket_forms(size)
     elif {_PROMPT, _RESPONSE} <= set(format.roles):
@@ -34,6 +32,25 @@ def default_tasks(format: Format, image_stride: int | None = None) -> Tasks:
     else:
         tasks = _going_on(format, size)
     return tasks.without_media(_lacks(format))
+
+
+def sizes_of(grammar: Grammar, stride: int | None) -> SizeRule | None:
+    """The sizes that a grammar's pictures may have; None: it does not say.
+
+    stride: pixels a code covers on each side; None: of no image tokenizer.
+    """
+    span = grammar.span_grammars.get("image")
+    if span is None or stride is None or len(span.axes) != 2:
+        return None
+    rows, columns = span.axes
+    if rows[0] is None and columns[0] is None:
+        return SizeRule((columns[1] * stride, rows[1] * stride), fixed=True)
+    largest = [span.most(name) for name, _ in span.axes]
+    if rows[1] != columns[1] or None in largest:
+        return SizeRule(multiple_of=stride)
+    step = rows[1] * stride
+    most = min(number for number in largest if number is not None) * step
+    return SizeRule(multiple_of=step, max_side=min(most, MAX_SIDE // step * step))
 
 
 def _lacks(format: Format) -> dict[tuple[str, str], str]:

@@ -112,12 +112,16 @@ class SizeRule:
         """A size of the rule with nearly these proportions, and as near to it as they allow."""
         if self.fixed and self.default is not None:
             return self.default
-        scale = 1.0
         area = size[0] * size[1]
+        scale = 1.0
         if self.max_area is not None and area > self.max_area:
             scale = math.sqrt(self.max_area / area)
         elif self.min_area is not None and area < self.min_area:
             scale = math.sqrt(self.min_area / area)
+        if self.max_side is not None:
+            scale = min(scale, self.max_side / max(size))
+        if self.min_side is not None:
+            scale = max(scale, self.min_side / min(size))
         step, least, most = self._steps()
         sides = [min(max(round(side * scale / step), least), most) for side in size]
         # Rounding may have left the bounds of the area by a step or two.
