@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unified.__main__ import run
-from unified.pocket.subjects import KnownSubjects
+from unified.pocket.known_subjects import KnownSubjects
 from unified_base.images import save_png
 from unified_data.pocket.subjects import load_subjects
 

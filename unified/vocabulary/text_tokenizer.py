@@ -23,7 +23,7 @@ from unified_base.atomic import atomic_write
 from unified_base.files import read_bytes, read_text
 from unified_base.foreign import foreign
 from unified_base.structured import MAX_JSON, parse_json
-from unified_base.text import shown
+from unified_base.text import quoted
 
 FILE_NAME = "tokenizer.json"
 _MOST_BYTES = 256 << 20
@@ -259,7 +259,7 @@ def _companions(folder: Path) -> dict[str, bytes]:
             continue
         entries = parse_json(data, str(folder / name))
         if not isinstance(entries, dict):
-            raise ValueError(f"{folder / name} is {shown(entries)}, expected an object")
+            raise ValueError(f"{folder / name} is {quoted(entries)}, expected an object")
         if "auto_map" in entries:
             entries.pop("auto_map")
             files[name] = (json.dumps(entries, indent=2) + "\n").encode()
