@@ -2,7 +2,8 @@
 
 python _snippets.py SITE < BLOCKS, where SITE is the folder of the installed packages and BLOCKS a
 JSON list of [language, line, text]. A plain `unified ...` line runs in this process, which spares
-loading torch anew for each; every other shell line goes to bash.
+loading torch anew for each; every other shell line goes to bash. A language "file NAME" is a block
+with a title, which a reader would save under that name.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ def main() -> int:
     namespace: dict[str, object] = {"__name__": "__main__"}
     for language, number, text in json.load(sys.stdin):
         print(f"--- line {number}", flush=True)
+        if language.startswith("file "):
+            path = Path(language.removeprefix("file "))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+            continue
         if language == "python":
             exec(compile("\n" * number + text, "page", "exec"), namespace)
             continue

@@ -29,7 +29,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SLOW = os.environ.get("UNIFIED_SLOW_SNIPPETS") == "1"
 SHELL = ("bash", "console")
 _BLOCK = re.compile(
-    r"(?:^<!-- (not run|slow): ([^\n]+?) -->\n+)?^```(\w*)[^\n]*\n(.*?)^```$", re.S | re.M
+    r"(?:^<!-- (not run|slow): ([^\n]+?) -->\n+)?^```(\w*)([^\n]*)\n(.*?)^```$", re.S | re.M
 )
 
 
@@ -49,15 +49,18 @@ class Snippet:
 
 
 def snippets(page: Path) -> list[Snippet]:
-    """The shell and Python snippets of a page; of `console` the lines after `$ `."""
+    """The shell and Python snippets of a page, and files (blocks with a title); of `console` the
+    lines after `$ `."""
     text = page.read_text("utf-8")
     blocks = []
     for match in _BLOCK.finditer(text):
-        mark, reason, language, body = match[1] or "", match[2] or "", match[3], match[4]
-        if language in (*SHELL, "python"):
+        mark, reason, language, body = match[1] or "", match[2] or "", match[3], match[5]
+        line = text[: match.start(5)].count("\n")
+        if title := re.search(r'title="([^"]+)"', match[4]):
+            blocks.append(Snippet(f"file {title[1]}", line, body, mark, reason))
+        elif language in (*SHELL, "python"):
             if language == "console":
                 body = "".join(f"{line[2:]}\n" for line in body.splitlines() if line[:2] == "$ ")
-            line = text[: match.start(4)].count("\n")
             blocks.append(Snippet(language, line, body, mark, reason))
     return blocks
 
@@ -130,6 +133,10 @@ def test_what_is_not_run_is_told_with_its_reason_and_is_right_as_far_as_can_be_s
         assert not snippet.mark or len(snippet.reason) > 10, f"{_name(page)}:{snippet.line}"
         if snippet.language == "python":
             ast.parse(snippet.text)
+        elif snippet.language.startswith("file "):
+            example = ROOT / snippet.language.removeprefix("file ")
+            # A file of the checkout that a page shows is shown as it is.
+            assert not example.exists() or example.read_text("utf-8") == snippet.text
         else:
             for command in _commands(snippet.text):
                 _parse(command)
