@@ -16,7 +16,7 @@ from unified.engine.sampler import Guidance, SpanSampling, choose, guide, penali
 from unified.formats.coded import CodedImage, CodedText
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.vocabulary.vocabulary import Vocabulary
 
 TEXT = CodedText((3, 1, 4), "prompt")
@@ -192,22 +192,22 @@ def test_formats_that_say_so_blank_the_prompt_out():
 def test_a_prompt_shared_by_many_rows_is_read_once(sampler):
     """And so is what several prompts begin with."""
     seen = []
-    feed = sampler.decoder.feed
+    forward = sampler.decoder.forward
 
-    def counting(cache, places, ids):
-        seen.append(sum(map(len, ids)))
-        return feed(cache, places, ids)
+    def counting(cache, slots, input_ids):
+        seen.append(sum(map(len, input_ids)))
+        return forward(cache, slots, input_ids)
 
     text = CodedText(tuple(range(18)), "prompt")
     requests = [Request((text, DRAW), seed) for seed in range(5)]
-    sampler.decoder.feed = counting
+    sampler.decoder.forward = counting
     try:
         ids_of(sampler, requests, with_guidance(Guidance(), 1.0))
         whole = sum(seen)
         seen.clear()
         ids_of(sampler, requests, replace(with_guidance(Guidance(), 1.0), max_rows=1))
     finally:
-        del sampler.decoder.feed
+        del sampler.decoder.forward
     prompt = 1 + 1 + 18 + 1 + 3  # begin, role, text, role, and what a picture begins with
     steps = 5 * 5  # of a picture of 6 codes all but the first come of a step of their own
     assert whole == prompt - 1 + 5 + steps

@@ -11,7 +11,7 @@ from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, distribution
 from unified.formats.coded import CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import Grammar
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.vocabulary.vocabulary import Vocabulary
 
 CODES = 3
@@ -44,17 +44,17 @@ def runs(sampler, requests, sampling):
 
 def counted(sampler, requests, sampling):
     """The ids, and how often the decoder was asked."""
-    feed, steps = sampler.decoder.feed, []
+    forward, steps = sampler.decoder.forward, []
 
-    def counting(cache, places, ids):
-        steps.append(len(ids))
-        return feed(cache, places, ids)
+    def counting(cache, slots, input_ids):
+        steps.append(len(input_ids))
+        return forward(cache, slots, input_ids)
 
-    sampler.decoder.feed = counting
+    sampler.decoder.forward = counting
     try:
         return runs(sampler, requests, sampling), len(steps)
     finally:
-        del sampler.decoder.feed
+        del sampler.decoder.forward
 
 
 def exact(sampler, grammar, choosing):

@@ -23,7 +23,7 @@ from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
 from unified_base.quiet import no_progress_bars
 from unified_base.safetensors_files import check_weights
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_tokenizers.base import Codes, read_entries, saved_whole
 from unified_tokenizers.foreign_model import check_size, forget_kernels
 from unified_tokenizers.hub import SETTINGS_FILE, HubOptions, checkpoint_folder
@@ -77,7 +77,7 @@ def load_codec(name_or_path: str | os.PathLike[str], **options: Any) -> Any:
     model_type = stored_type(path)
     if not isinstance(model_type, str) or model_type not in _ADAPTERS:
         raise ValueError(
-            f"{path / 'config.json'} names model_type {shown(model_type)}, expected one of"
+            f"{path / 'config.json'} names model_type {quoted(model_type)}, expected one of"
             f" {', '.join(_ADAPTERS)}"
         )
     module, name = _ADAPTERS[model_type]
@@ -143,7 +143,7 @@ class CodecAdapter(nn.Module, ABC):
         known = [name for name in (cls.model_type, cls.whole_type) if name]
         if model_type not in known:
             raise ValueError(
-                f"{path / 'config.json'} names model_type {shown(model_type)}, expected"
+                f"{path / 'config.json'} names model_type {quoted(model_type)}, expected"
                 f" {' or '.join(map(repr, known))}"
             )
         entries = read_entries(path / "config.json", "codec")

@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_tokenizers.adapters import CodecAdapter
 from unified_tokenizers.base import Codes, read_entries
 from unified_tokenizers.chameleon_decoder import ChameleonDecoder
@@ -117,7 +117,7 @@ class ImageCodecAdapter(CodecAdapter):
                 entries = read_entries(folder / name, "codec")
                 entries = entries.get("image_processor", entries)
                 if not isinstance(entries, dict):
-                    raise ValueError(f"{folder / name}: image_processor is {shown(entries)}")
+                    raise ValueError(f"{folder / name}: image_processor is {quoted(entries)}")
                 return {key: entries[key] for key in _NORMALIZATION if entries.get(key) is not None}
         return {}
 

@@ -22,7 +22,7 @@ from unified_base.config import parse_config
 from unified_base.foreign import foreign
 from unified_base.safetensors_files import check_weights
 from unified_base.structured import read_json
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class SavedTokenizer(nn.Module):
         modality = entries.pop("modality", None)
         if modality != cls.modality:
             raise ValueError(
-                f"the tokenizer in {path} is for {shown(modality)}, expected {cls.modality!r}"
+                f"the tokenizer in {path} is for {quoted(modality)}, expected {cls.modality!r}"
             )
         config = cls.parse_config(entries, str(path / "config.json"))
         where = f"the tokenizer in {path}"
@@ -157,7 +157,7 @@ class SavedTokenizer(nn.Module):
         if "preset" in entries:
             name = entries["preset"]
             if not isinstance(name, str) or name not in cls.presets:
-                raise ValueError(f"preset {shown(name)}, expected one of {', '.join(cls.presets)}")
+                raise ValueError(f"preset {quoted(name)}, expected one of {', '.join(cls.presets)}")
             entries = {**cls.presets[name], **entries}
             del entries["preset"]
         return parse_config(cls.config_class, entries, where)
@@ -193,7 +193,7 @@ def _check_sizes(entries: Any, numbers: int, where: str, name: str = "") -> None
             most = min(most, few)
         if not 0 <= entries <= most:
             raise ValueError(
-                f"{where}: {name} is {shown(entries)}, expected 0 to {most:,} with {numbers:,}"
+                f"{where}: {name} is {quoted(entries)}, expected 0 to {most:,} with {numbers:,}"
                 " weights"
             )
 
@@ -272,7 +272,7 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], **hub: Unpack[HubOption
 
         return AudioTokenizer.from_pretrained(folder)
     raise ValueError(
-        f"{folder / 'config.json'} names modality {shown(modality)}, expected 'image' or 'audio'"
+        f"{folder / 'config.json'} names modality {quoted(modality)}, expected 'image' or 'audio'"
     )
 
 

@@ -79,7 +79,7 @@ class ActiveRequest:
         self.state = grammar.start()
         self.generator = np.random.default_rng(request.seed)
         conditions: dict[str, None] = {FULL: None}  # in order, without duplicates
-        for kind, program in grammar.programs.items():
+        for kind, program in grammar.span_grammars.items():
             guidance = sampling.of(kind, program.modality).guidance
             conditions.update(dict.fromkeys(guidance.conditions))
         conditions.update(dict.fromkeys(sampling.text.guidance.conditions))
@@ -113,7 +113,8 @@ class ActiveRequest:
             branch.role = grammar.format.start
             if branch.condition != FULL:
                 branch.ids += grammar.begin
-                branch.ids += () if request.negative else grammar.instead
+                if grammar.uncond_token is not None and not request.negative:
+                    branch.ids.append(grammar.uncond_token)
         self._append_negative(request.negative)
         for id in grammar.begin:
             self._push(id)
@@ -131,7 +132,7 @@ class ActiveRequest:
         mode = self.state.mode
         if mode in ("marker", "text"):
             return self.sampling.text
-        return self.sampling.of(mode, self.grammar.programs[mode].modality)
+        return self.sampling.of(mode, self.grammar.span_grammars[mode].modality)
 
     def branches_for(self, sampling: SpanSampling) -> list[Branch]:
         """Its own branch, then those that guidance needs, in the order of `Guidance.conditions`."""
@@ -154,7 +155,7 @@ class ActiveRequest:
                     return
                 self._fill(allowed[0][0])
             elif self.segment_index == len(self.request.segments):
-                for id in self.grammar.closing(self.state.role):
+                for id in self.grammar.eos(self.state.role):
                     self._push(id)
             else:
                 self._begin(self.request.segments[self.segment_index])
@@ -170,7 +171,7 @@ class ActiveRequest:
         if continues:
             self._continued = (self._num_text_ids, self.segment_index)
         else:
-            for id in self.state.lead_in(segment.kind, segment.role):
+            for id in self.state.segment_prefix(segment.kind, segment.role):
                 self._push(id)
         if not isinstance(segment, CodedSlot):
             for id in self.grammar.segment_ids(segment)[0].tolist():
@@ -183,7 +184,9 @@ class ActiveRequest:
         for branch in self._guidance_branches():
             role = segment.role or self.grammar.format.start
             if not continues:
-                branch.ids += self.grammar.lead_in(branch.kind, branch.role, segment.kind, role)
+                branch.ids += self.grammar.segment_prefix(
+                    branch.kind, branch.role, segment.kind, role
+                )
             branch.role = role
         self.slot = segment
         self.stop = None
@@ -210,7 +213,7 @@ class ActiveRequest:
         """
         total = 0
         for segment in self.request.segments[index:]:
-            total += len(self.grammar.lead_in(before, role, segment.kind, segment.role))
+            total += len(self.grammar.segment_prefix(before, role, segment.kind, segment.role))
             if isinstance(segment, CodedSlot):
                 total += least_ids(segment, self.grammar, self.sampling)
             else:
@@ -225,7 +228,7 @@ class ActiveRequest:
         writing = slot.kind == "text" or self._num_sampled_text > 0
         if writing and self.state.kind == "text" and self.state.mode != "text":
             self._cut_text("max_ids")
-        if id == self.stop and self.state.opened:
+        if id == self.stop and self.state.n_started:
             # The next segment has limits of its own; this id is the first of it.
             self._close("text")
             return
@@ -316,12 +319,12 @@ class ActiveRequest:
 
     def _append_given(self, segment: Coded) -> None:
         """Append a given segment to those branches that have it: blank text, or media."""
-        blank = self.grammar.blank
+        blank = self.grammar.pad_text_with
         for branch in self._guidance_branches():
             if isinstance(segment, CodedText):
                 if blank is None or self.request.negative:
                     continue
-                lead = self.grammar.lead_in(branch.kind, branch.role, "text", segment.role)
+                lead = self.grammar.segment_prefix(branch.kind, branch.role, "text", segment.role)
                 branch.ids += [*lead, *[blank] * len(segment.ids)]
                 branch.kind, branch.role = "text", segment.role or self.grammar.format.start
             elif branch.condition == MEDIA:
@@ -329,7 +332,7 @@ class ActiveRequest:
 
     def _append(self, branch: Branch, segment: Coded) -> None:
         role = segment.role or self.grammar.format.start
-        branch.ids += self.grammar.lead_in(branch.kind, branch.role, segment.kind, role)
+        branch.ids += self.grammar.segment_prefix(branch.kind, branch.role, segment.kind, role)
         branch.ids += self.grammar.segment_ids(segment)[0].tolist()
         branch.kind, branch.role = segment.kind, role
 

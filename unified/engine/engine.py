@@ -203,10 +203,10 @@ class _Required(NamedTuple):
 
 
 def _required(request: ActiveRequest) -> _Required | None:
-    begin = request.state.owed
+    begin = request.state.required_begin
     if begin is None:
         return None
-    return _Required(begin, request.grammar.closing(request.state.role)[0])
+    return _Required(begin, request.grammar.eos(request.state.role)[0])
 
 
 def _columns(ids: set[int], ranges: Ranges) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
-from unified.pocket.subjects import KnownSubjects
+from unified.pocket.known_subjects import KnownSubjects
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unified_base.foreign import foreign
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["PANEL", "LlamaCpuConfig", "default_inv_freq"]
 
@@ -85,7 +85,7 @@ class LlamaCpuConfig:
             )
         eps = config.get("rms_norm_eps")
         if not isinstance(eps, int | float) or not 0 <= eps < 1:
-            raise ValueError(f"config.json: rms_norm_eps is {shown(eps)}, expected from 0 to 1")
+            raise ValueError(f"config.json: rms_norm_eps is {quoted(eps)}, expected from 0 to 1")
         inv_freq, attention_scaling = _rope(config, head_dim)
         return cls(
             hidden_size=hidden_size,
@@ -143,9 +143,9 @@ class LlamaCpuConfig:
         if self.tie_word_embeddings:
             actual.pop("lm_head.weight", None)  # some writers store the tied head twice
         problems = [f"{name} is missing" for name in expected if name not in actual]
-        problems += [f"{shown(name)} is unexpected" for name in actual if name not in expected]
+        problems += [f"{quoted(name)} is unexpected" for name in actual if name not in expected]
         problems += [
-            f"{name} has shape {shown(actual[name])}, expected {shape}"
+            f"{name} has shape {quoted(actual[name])}, expected {shape}"
             for name, shape in expected.items()
             if name in actual and actual[name] != shape
         ]
@@ -161,7 +161,7 @@ def _size(config: Mapping[str, Any], name: str, most: int = _MOST, default: int 
         if name not in config:
             raise ValueError(f"config.json has no field '{name}'")
         raise ValueError(
-            f"config.json: {name} is {shown(value)}, expected a whole number of 1 to {most:,}"
+            f"config.json: {name} is {quoted(value)}, expected a whole number of 1 to {most:,}"
         )
     return value
 
@@ -172,7 +172,7 @@ def _rope_entries(config: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("rope_scaling", "rope_parameters"):
         entries = config.get(name) or {}
         if not isinstance(entries, Mapping):
-            raise ValueError(f"config.json: {name} is {shown(entries)}, expected a mapping")
+            raise ValueError(f"config.json: {name} is {quoted(entries)}, expected a mapping")
         rope |= entries
     rope["rope_type"] = rope.get("rope_type") or rope.pop("type", None) or "default"
     return {"rope_theta": config.get("rope_theta") or 10_000.0, **rope}
@@ -188,7 +188,7 @@ def _rope(config: Mapping[str, Any], head_dim: int) -> tuple[tuple[float, ...], 
     theta = entries["rope_theta"]
     if isinstance(theta, bool) or not isinstance(theta, int | float) or not 1e-3 < theta < 1e18:
         raise ValueError(
-            f"config.json: rope_theta is {shown(theta)}, expected a number above 0.001"
+            f"config.json: rope_theta is {quoted(theta)}, expected a number above 0.001"
         )
     if entries["rope_type"] == "default":
         return default_inv_freq(float(theta), head_dim), 1.0
@@ -205,5 +205,7 @@ def _rope(config: Mapping[str, Any], head_dim: int) -> tuple[tuple[float, ...], 
         angles, scale = ROPE_INIT_FUNCTIONS[entries["rope_type"]](llama, None)
         values, factor = tuple(angles.double().tolist()), float(scale)
     if len(values) != head_dim // 2 or not all(map(math.isfinite, (*values, factor))):
-        raise ValueError(f"config.json: rope_parameters are {shown(entries)}, which give no angles")
+        raise ValueError(
+            f"config.json: rope_parameters are {quoted(entries)}, which give no angles"
+        )
     return values, factor
