@@ -6,7 +6,6 @@ Legend: B batch, H W pixels, h w code grid.
 from __future__ import annotations
 
 import copy
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,15 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from unified_base.text import shown
+from unified_base.text import shown as quoted
 from unified_tokenizers.adapters import CodecAdapter
-from unified_tokenizers.base import Codes, read_entries
+from unified_tokenizers.base import Codes
 from unified_tokenizers.chameleon_decoder import ChameleonDecoder
 from unified_tokenizers.checks import check_image_codes, check_pixels
 from unified_tokenizers.foreign_model import check_size, forget_kernels
 from unified_tokenizers.hub import vq_tensors
+from unified_tokenizers.modules import BaseImageTokenizer
+from unified_tokenizers.saved import read_entries
 
 __all__ = [
     "ChameleonAdapter",
@@ -35,7 +36,7 @@ __all__ = [
 _NORMALIZATION = ("image_mean", "image_std", "rescale_factor")
 
 
-class ImageCodecAdapter(CodecAdapter):
+class ImageCodecAdapter(CodecAdapter, BaseImageTokenizer):
     """Pictures to (B, 1, h, w) codes, one for every `stride` x `stride` pixels.
 
     The model sees (byte * rescale_factor - image_mean) / image_std. `from_pretrained` takes the
@@ -50,7 +51,6 @@ class ImageCodecAdapter(CodecAdapter):
         ValueError: a model of another class, or not three numbers.
     """
 
-    modality = "image"
     # [-1, 1], which `Emu3ImageProcessor.postprocess` names as the range of what the model gives.
     # The class defaults of the image processors of Emu3 and Janus are CLIP's mean and deviation
     # instead, inherited from the processors they are made of: right for CLIP-like encoders only.
@@ -117,7 +117,7 @@ class ImageCodecAdapter(CodecAdapter):
                 entries = read_entries(folder / name, "codec")
                 entries = entries.get("image_processor", entries)
                 if not isinstance(entries, dict):
-                    raise ValueError(f"{folder / name}: image_processor is {shown(entries)}")
+                    raise ValueError(f"{folder / name}: image_processor is {quoted(entries)}")
                 return {key: entries[key] for key in _NORMALIZATION if entries.get(key) is not None}
         return {}
 
@@ -143,10 +143,9 @@ class ImageCodecAdapter(CodecAdapter):
         """Number of codes in the only codebook."""
         return (self.model.quantize.embedding.num_embeddings,)
 
-    @property
-    def bits_per_pixel(self) -> float:
-        """Bits of the codes over pixels, before entropy coding."""
-        return math.log2(self.codebook_sizes[0]) / self.stride**2
+    def values_of(self, codes_TK: Tensor) -> Tensor:
+        """Codes of the only codebook, int64 (T, 1), to their vectors (T, D)."""
+        return self.model.quantize.embedding.weight[codes_TK[:, 0]]
 
     @torch.no_grad()
     def encode(self, media: Tensor) -> Codes:
@@ -164,15 +163,14 @@ class ImageCodecAdapter(CodecAdapter):
             ValueError: another shape or dtype, an empty picture, values outside [0, 1], values
                 that are not finite, or a size that the model has no grid for.
         """
-        pixels = check_pixels(media)
+        pixels = check_pixels(media).to(self.device)
         height, width = pixels.shape[2:]
         self._check_size((height, width))
         pad = (0, -width % self.stride, 0, -height % self.stride)
         pixels = F.pad((pixels * self.scale - self.mean) / self.std, pad, mode="replicate")
-        # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
-        with torch.autocast(pixels.device.type, enabled=False):
+        with self.encode_precision():
             codes = self._to_codes(pixels)
-        return Codes(codes[:, None].long().contiguous(), (height, width))
+        return Codes(codes[:, None].long().contiguous().to(media.device), (height, width))
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Tensor:
@@ -184,10 +182,11 @@ class ImageCodecAdapter(CodecAdapter):
         """
         check_image_codes(codes, self.codebook_sizes, self.stride)
         self._check_size(codes.size)
-        with torch.autocast(codes.codes.device.type, enabled=False):
-            pixels = self._to_pixels(codes.codes[:, 0]).float()
+        with self.decode_precision():
+            pixels = self._to_pixels(codes.codes[:, 0].to(self.device)).float()
         pixels = ((pixels * self.std + self.mean) / self.scale).clamp(0, 1)
-        return pixels[:, :, : codes.size[0], : codes.size[1]].contiguous()
+        pixels = pixels[:, :, : codes.size[0], : codes.size[1]]
+        return pixels.to(codes.codes.device).contiguous()
 
 
 class Emu3Adapter(ImageCodecAdapter):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
@@ -24,6 +24,9 @@ from unified.vocabulary.block import Block
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.text import shown
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
 __all__ = ["fetch", "open_published", "published_kind"]
 
@@ -111,7 +114,9 @@ def published_kind(config: Mapping[str, Any], tokens: Mapping[str, int]) -> str 
 
 
 def open_published(
-    folder: Path, image_tokenizer: Any = None, audio_tokenizer: Any = None
+    folder: Path,
+    image_tokenizer: ImageTokenizer | None = None,
+    audio_tokenizer: AudioTokenizer | None = None,
 ) -> tuple[Sequencer, Sampling]:
     """The sequencer of a published checkpoint, and what its authors sample with.
 
@@ -149,7 +154,7 @@ def _word(value: Any) -> str:
     return shown(value).strip("'")
 
 
-def _codebook_sizes(name: str, image_tokenizer: Any) -> dict[str, int]:
+def _codebook_sizes(name: str, image_tokenizer: ImageTokenizer | None) -> dict[str, int]:
     if name == "orpheus":
         return dict.fromkeys(_KINDS[name].codes, _SLOT_CODES)
     size = _LIQUID_CODES if image_tokenizer is None else int(image_tokenizer.codebook_sizes[0])
