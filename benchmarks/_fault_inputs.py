@@ -83,7 +83,7 @@ def make_inputs(folder: Path) -> Inputs:
 def _make_model(inputs: Inputs) -> None:
     from unified.engine.request import Sampling
     from unified.models.model import UnifiedModel
-    from unified.pocket.subjects import KnownSubjects
+    from unified.pocket.known_subjects import KnownSubjects
     from unified.vocabulary.text_tokenizer import TextTokenizer
     from unified_data.pocket.subjects import load_subjects
     from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer

@@ -44,7 +44,7 @@ def _tokenizers() -> tuple[Any, Any]:
 def pocket(folder: Path) -> None:
     """A model of our own with both tokenizers and the subjects it knows."""
     from unified.models.model import UnifiedModel
-    from unified.pocket.subjects import KnownSubjects
+    from unified.pocket.known_subjects import KnownSubjects
     from unified.vocabulary.text_tokenizer import TextTokenizer
     from unified_data.pocket.subjects import load_subjects
 

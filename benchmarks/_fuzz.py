@@ -1,8 +1,8 @@
 """Fuzzing what reads other people's data: shards, documents, media and the sources of importers.
 
 Sound inputs are broken by seeded mutations and read by the real readers. Each must be accepted or
-refused with a ValueError (or, in the tolerant readers, a Broken or Skipped). Anything else is a
-failure: another exception, a hang, a crash of the process, memory beyond a bound, a file opened
+refused with a ValueError (or, in the tolerant readers, a CorruptSample or Skipped). Anything else
+is a failure: another exception, a hang, a crash of the process, memory beyond a bound, a file opened
 outside the source's folder, and anything executed or connected to, which an audit hook sees.
 """
 

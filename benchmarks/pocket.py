@@ -52,11 +52,11 @@ import soundfile
 from PIL import Image, ImageDraw, ImageFont
 
 from unified.evaluation import pocket
-from unified.evaluation.articles import write_articles
+from unified.evaluation.article_scores import write_articles
 from unified.evaluation.judges import GlyphJudge, corpus_word_error_rate, word_recall
 from unified.models.model import UnifiedModel
 from unified.pocket.article import ArticlePlan
-from unified_data.pocket.articles import Plan
+from unified_data.pocket.articles import ArticleOutline
 from unified_data.pocket.scenes import Scene, render
 from unified_data.pocket.subjects import load_subjects
 from unified_tokenizers.report import reconstruct_picture
@@ -242,7 +242,7 @@ def measure_tokenizers(model: UnifiedModel, sizes: Sizes) -> dict[str, Any]:
 
 
 def measure_speech(model: UnifiedModel, sizes: Sizes) -> dict[str, Any]:
-    def errors(heard: Sequence[pocket.Heard]) -> float:
+    def errors(heard: Sequence[pocket.Transcription]) -> float:
         return corpus_word_error_rate((h.sentence, h.text) for h in heard)
 
     heard = pocket.listen(model, pocket.heldout("listen")[: sizes.heard], reporter("listen"))
@@ -269,7 +269,7 @@ def measure_articles(model: UnifiedModel, sizes: Sizes) -> dict[str, Any]:
         ArticlePlan(s, tuple(section.heading for section in s.sections), 3, True)
         for s in (others[i] for i in chosen)
     ]
-    plans: list[Plan] = pocket.heldout("article")[: sizes.articles]
+    plans: list[ArticleOutline] = pocket.heldout("article")[: sizes.articles]
     wished = [ArticlePlan(p.subject, p.sections, len(p.scenes), p.voice is not None) for p in plans]
     written = write_articles(model, titles + wished, reporter("articles"))
     bare, planned = written[: len(titles)], written[len(titles) :]

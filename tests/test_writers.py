@@ -30,7 +30,7 @@ from unified_base.leftovers import claim, is_partial
 from unified_base.processes import in_processes
 from unified_base.together import write_together
 from unified_data.document import Document, Image, Text
-from unified_data.importers.run import import_shards
+from unified_data.importers.import_shards import import_shards
 from unified_data.pocket.build import build_pocket
 from unified_data.show import show_shards
 
@@ -452,8 +452,8 @@ def test_a_failed_write_of_several_files_brings_back_what_was(tmp_path, monkeypa
             raise ValueError("no")
         publish(self)
 
-    publish = together.Draft.publish
-    monkeypatch.setattr(together.Draft, "publish", fails)
+    publish = together.PendingFile.publish
+    monkeypatch.setattr(together.PendingFile, "publish", fails)
     with pytest.raises(ValueError, match="no"):
         write_together(files)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"F-2": b"old"}

@@ -73,15 +73,15 @@ def check_shards(
             continue
         with shard:
             size += path.stat().st_size
-            if shard.torn is None and count not in (None, len(shard)):
-                shard.torn = f"it holds {len(shard)} samples, {INDEX} says {count}"
+            if shard.damage is None and count not in (None, len(shard)):
+                shard.damage = f"it holds {len(shard)} samples, {INDEX} says {count}"
             for i in range(len(shard)):
                 tally.sample(shard, i)
                 read += 1
                 if progress is not None:
                     progress(read)
-            if shard.torn is not None:
-                tally.fault(path, "", shard.torn)
+            if shard.damage is not None:
+                tally.fault(path, "", shard.damage)
             else:
                 without += tally.compare(path)
     report = tally.report()

@@ -7,7 +7,7 @@ import pytest
 
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_data.pocket import articles, tasks
-from unified_data.pocket.articles import Plan, article_document, plan_prompt, random_plan
+from unified_data.pocket.articles import ArticleOutline, article_document, plan_prompt, random_plan
 from unified_data.pocket.scenes import Scene, render
 from unified_data.pocket.subjects import find_subject
 
@@ -29,7 +29,7 @@ def test_the_whole_layout_of_an_article(spoken):
         Scene("counted", PANDA, count=2),
         Scene("one", PANDA, "blue"),
     )
-    document = article_document(Plan(PANDA, ("Food", "Home"), scenes, "ben"))
+    document = article_document(ArticleOutline(PANDA, ("Food", "Home"), scenes, "ben"))
     home, food = (
         " ".join(next(s for s in PANDA.sections if s.heading == name).sentences)
         for name in ("Home", "Food")
@@ -59,7 +59,7 @@ def test_the_whole_layout_of_an_article(spoken):
 
 
 def test_an_article_of_text_alone_is_one_segment(spoken):
-    document = article_document(Plan(CAT, ("People",), (), None))
+    document = article_document(ArticleOutline(CAT, ("People",), (), None))
     assert len(document) == 2
     assert document.segments[1].text.startswith(f"# The cat\n\n{CAT.lead}\n\n## People\n\n")
     assert not spoken
@@ -67,7 +67,7 @@ def test_an_article_of_text_alone_is_one_segment(spoken):
 
 def test_pictures_beyond_the_sections_close_the_article():
     scenes = tuple(Scene("counted", CAT, count=n) for n in (2, 3, 4))
-    document = article_document(Plan(CAT, ("Home",), scenes, None))
+    document = article_document(ArticleOutline(CAT, ("Home",), scenes, None))
     kinds = "".join(type(segment).__name__[0] for segment in document)
     assert kinds == "TTITITI"
     assert document.segments[5].text == "\n\n![four cats]"

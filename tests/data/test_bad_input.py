@@ -16,8 +16,8 @@ import soundfile
 
 from unified_data import document
 from unified_data.importers import Sample, importer
-from unified_data.importers.run import import_shards
-from unified_data.shards import Broken, read_samples, read_shards
+from unified_data.importers.import_shards import import_shards
+from unified_data.shards import CorruptSample, read_samples, read_shards
 
 
 def lines(path, *records):
@@ -103,7 +103,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path, extension, data, reason):
     before = resident_peak(reset=True)
     (broken,) = read_samples(path)
     assert resident_peak() - before < 20_000_000
-    assert isinstance(broken, Broken)
+    assert isinstance(broken, CorruptSample)
     with pytest.raises(ValueError, match=rf"x\.tar, sample k: segment 0: .*({reason})"):
         raise ValueError(str(broken))
     (tmp_path / f"k.{extension}").write_bytes(data)

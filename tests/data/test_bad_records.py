@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified_data.importers import Sample, importer
-from unified_data.importers import source as sources
-from unified_data.importers.source import json_items
+from unified_data.importers import Sample, importer, records
+from unified_data.importers.records import json_items
 
 
 def lines(path, *records):
@@ -75,7 +74,7 @@ def test_a_record_that_is_not_of_its_kind_is_skipped(tmp_path, media_files, kind
 
 
 def test_a_line_that_is_too_long_is_passed_over(tmp_path, media_files, monkeypatch):
-    monkeypatch.setattr(sources.lines, "__defaults__", (1000,))
+    monkeypatch.setattr(records.lines, "__defaults__", (1000,))
     good = {"text": "x", "image": "a.png"}
     source = lines(tmp_path / "x.jsonl", good, b"x" * 3_000_000, b"", good)
     assert reasons("pairs", source, media_files) == [

@@ -11,7 +11,7 @@ import pytest
 from unified_base.images import load_image
 from unified_data.document import Image, Text
 from unified_data.importers import Sample, importer, pairs
-from unified_data.importers.run import import_shards
+from unified_data.importers.import_shards import import_shards
 from unified_data.shards import document_of
 
 ASKED = {"role": "user", "content": "Who?"}

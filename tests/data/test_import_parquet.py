@@ -14,9 +14,9 @@ from unified_base.images import load_image
 from unified_base.sounds import load_audio
 from unified_data.document import Audio, Image, Text
 from unified_data.importers import Sample, importer, parquet_rows
+from unified_data.importers.import_shards import import_shards
 from unified_data.importers.parquet import read
 from unified_data.importers.parquet_layout import pages, row_groups
-from unified_data.importers.run import import_shards
 from unified_data.shards import document_of
 
 

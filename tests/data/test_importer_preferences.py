@@ -9,7 +9,7 @@ from unified_base.sounds import load_audio
 from unified_data.check import check_shards
 from unified_data.document import Audio, Image, Text
 from unified_data.importers import Sample, importer
-from unified_data.importers.run import import_shards
+from unified_data.importers.import_shards import import_shards
 from unified_data.shards import ShardWriter, document_of, read_shards
 
 ASKED = {"role": "user", "content": "Who?"}

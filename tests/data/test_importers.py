@@ -13,7 +13,7 @@ from unified_base.images import load_image
 from unified_base.sounds import load_audio
 from unified_data.document import Audio, Document, Image, Text
 from unified_data.importers import KINDS, Sample, Skipped, importer
-from unified_data.importers.run import import_shards
+from unified_data.importers.import_shards import import_shards
 from unified_data.shard_file import ShardFile
 from unified_data.shards import document_of, read_index, read_shards
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from unified_base.structured import parse_json
 from unified_base.tar_members import scan_members
 from unified_data.shard_file import ShardFile
-from unified_data.shards import Broken, read_samples, read_shards
+from unified_data.shards import CorruptSample, read_samples, read_shards
 
 TEXT = b'{"segments":[{"type":"text","text":"a"}]}'
 
@@ -149,7 +149,7 @@ def test_one_bad_member_breaks_its_own_sample_alone(tmp_path, member, reason):
     path = tar_of(tmp_path / "x.tar", [("a.json", TEXT), member, ("c.json", TEXT)])
     first, broken, last = read_samples(path)
     assert (first[0], last[0]) == ("a", "c")
-    assert isinstance(broken, Broken)
+    assert isinstance(broken, CorruptSample)
     assert broken.shard == str(path)
     assert broken.key
     assert all(c.isalnum() or c in "-_" for c in broken.key)

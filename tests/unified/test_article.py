@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from unified.pocket.article import article_request, headings_of, plan_article, shortfall
 from unified.pocket.captions import read_caption
-from unified.pocket.subjects import FILE_NAME, KnownSubjects, UnknownSubjectError
-from unified.pocket.wishes import read_wishes
+from unified.pocket.known_subjects import FILE_NAME, KnownSubjects, UnknownSubjectError
+from unified.pocket.prompt_parser import parse_requests
 from unified_data.document import Document, Slot, Text
 from unified_data.pocket.articles import plan_prompt
 from unified_data.pocket.subjects import Section, Subject, load_subjects
@@ -192,7 +192,7 @@ def test_every_subject_is_found_by_its_title_and_names():
 @given(st.text(max_size=80))
 @settings(deadline=None, max_examples=150)
 def test_any_text_is_read_or_refused_with_a_reason(text):
-    read_wishes(text)
+    parse_requests(text)
     with contextlib.suppress(ValueError):  # any other error fails
         plan_article(text, KNOWN)
 

@@ -23,7 +23,7 @@ from unified.training.pairs import Pairs
 from unified.training.preference import PreferenceRun, preference_slopes
 from unified.training.processes import Processes
 from unified_base.images import save_png
-from unified_data.importers.run import import_shards
+from unified_data.importers.import_shards import import_shards
 from unified_data.shards import read_index, read_shards
 
 

@@ -17,7 +17,7 @@ import torch
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
 from unified_base.safetensors_files import check_weights
-from unified_base.text import shown as quoted
+from unified_base.text import quoted
 from unified_tokenizers.foreign_model import check_size, forget_kernels
 from unified_tokenizers.hub import SETTINGS_FILE, HubOptions, checkpoint_folder
 from unified_tokenizers.modules import BaseTokenizer, weights_digest

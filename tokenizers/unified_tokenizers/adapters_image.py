@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from unified_base.text import shown as quoted
+from unified_base.text import quoted
 from unified_tokenizers.adapters import CodecAdapter
 from unified_tokenizers.base import Codes
 from unified_tokenizers.chameleon_decoder import ChameleonDecoder

@@ -84,7 +84,7 @@ class MediaTokenizer(Protocol):
         """Write config.json and model.safetensors."""
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
+    def from_pretrained(cls, folder: str | os.PathLike[str], /) -> Self:
         """Load what `save_pretrained` wrote, in float32 and evaluation mode."""
 
 

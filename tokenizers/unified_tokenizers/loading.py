@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, overload
 import torch
 
 from unified_base.quiet import no_progress_bars
-from unified_base.text import shown as quoted
+from unified_base.text import quoted
 from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer, Modality
 from unified_tokenizers.hub import HubOptions, checkpoint_folder
 from unified_tokenizers.registry import check_tokenizer, tokenizer_class

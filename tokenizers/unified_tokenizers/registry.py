@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from unified_base.foreign import foreign
-from unified_base.text import shown as quoted
+from unified_base.text import quoted
 from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = ["GROUP", "check_tokenizer", "register_tokenizer", "tokenizer_class"]

@@ -18,7 +18,7 @@ from unified_base.config import parse_config
 from unified_base.foreign import foreign
 from unified_base.safetensors_files import check_weights
 from unified_base.structured import read_json
-from unified_base.text import shown as quoted
+from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
 from unified_tokenizers.base import MediaTokenizer
 from unified_tokenizers.modules import weights_digest

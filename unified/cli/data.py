@@ -58,7 +58,7 @@ def import_data(
     as_json: AsJson = False,
 ) -> None:
     """Import data of other forms into shards; what cannot be used is listed in skipped.jsonl."""
-    from unified_data.importers.run import SKIPPED, import_shards
+    from unified_data.importers.import_shards import SKIPPED, import_shards
 
     with _Counter("documents") as counter:
         report = import_shards(

@@ -95,7 +95,7 @@ def write(
     check_writable(output)
     check_decoder(decoder, steps)
     from unified.pocket.article import article_request, headings_of, plan_article, shortfall
-    from unified.pocket.subjects import KnownSubjects
+    from unified.pocket.known_subjects import KnownSubjects
 
     known = KnownSubjects.load(model_directory(model))
     plan = plan_article(prompt, known, images, audio=not no_audio) if known else None

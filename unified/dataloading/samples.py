@@ -159,8 +159,8 @@ class Samples:
         if shard is None:
             shard = self._open[at] = ShardFile(self._paths[at], tolerant=True)
         if inside >= len(shard):
-            torn = shard.torn or f"it holds {len(shard)} samples, {INDEX} says more"
-            raise ValueError(f"shard {shard.path}, sample number {inside}: {torn}")
+            damage = shard.damage or f"it holds {len(shard)} samples, {INDEX} says more"
+            raise ValueError(f"shard {shard.path}, sample number {inside}: {damage}")
         return at, shard, inside
 
     def where(self, number: int, key: str) -> str:

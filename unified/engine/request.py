@@ -14,7 +14,7 @@ from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
 from unified_base.arguments import item, seed_of, texts, whole, whole_or_none
 from unified_base.config import parse_config
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = [
     "CodedSlot",
@@ -63,9 +63,9 @@ class Sampling:
         for name in MODES:
             item(name, getattr(self, name), SpanSampling, "a SpanSampling")
         if not isinstance(self.spans, Mapping):
-            raise ValueError(f"spans is {shown(self.spans)}, expected a mapping of SpanSampling")
+            raise ValueError(f"spans is {quoted(self.spans)}, expected a mapping of SpanSampling")
         for kind, entry in self.spans.items():
-            item(f"spans[{shown(kind)}]", entry, SpanSampling, "a SpanSampling")
+            item(f"spans[{quoted(kind)}]", entry, SpanSampling, "a SpanSampling")
         checked = {
             "max_ids": whole_or_none("max_ids", self.max_ids, 1),
             "max_audio_frames": whole_or_none("max_audio_frames", self.max_audio_frames, 1),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unified_base.arguments import item, real, whole, whole_or_none
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = [
     "FORMULAS",
@@ -60,7 +60,7 @@ class Guidance:
     def __post_init__(self) -> None:
         if not isinstance(self.formula, str) or self.formula not in FORMULAS:
             raise ValueError(
-                f"formula is {shown(self.formula)}, expected one of {', '.join(FORMULAS)}"
+                f"formula is {quoted(self.formula)}, expected one of {', '.join(FORMULAS)}"
             )
         for name in ("scale", "image_scale"):
             object.__setattr__(self, name, real(name, getattr(self, name), 0, 1e6))

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Drawing",
-    "Heard",
     "Progress",
+    "Transcription",
     "ask",
     "audio_stoi",
     "codes_kept",
@@ -190,17 +190,17 @@ def ask(
 
 
 _QUESTIONS = (
-    ("What colour", "ground"),
+    ("What colour", "background"),
     ("How many", "count"),
     ("Is there", "presence"),
-    ("Where is", "place"),
+    ("Where is", "location"),
     ("What is this", "subject"),
     ("What is", "neighbour"),
 )
 
 
 def question_kind(question: str) -> str:
-    """ground, count, presence, place, subject or neighbour (what stands where).
+    """background, count, presence, location, subject or neighbour (what stands where).
 
     Raises ValueError for a question that the world does not ask.
     """
@@ -211,7 +211,7 @@ def question_kind(question: str) -> str:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Transcription:
     """A sentence, the voice that said it, and what was heard."""
 
     sentence: str
@@ -227,14 +227,14 @@ class Heard:
 
 def listen(
     model: UnifiedModel, said: Sequence[tuple[str, str]], progress: Progress | None = None
-) -> list[Heard]:
+) -> list[Transcription]:
     """Speech to text: (sentence, voice) pairs, said by espeak-ng and heard by the model."""
     return _listen(model, said, [true_sound(*pair) for pair in said], progress)
 
 
 def speak_and_listen(
     model: UnifiedModel, said: Sequence[tuple[str, str]], progress: Progress | None = None
-) -> list[Heard]:
+) -> list[Transcription]:
     """Text to speech and back: (sentence, voice) pairs, said and heard by the model."""
     total = 2 * len(said)
 
@@ -271,10 +271,10 @@ def _listen(
     said: Sequence[tuple[str, str]],
     sounds: Sequence[Audio],
     progress: Progress | None,
-) -> list[Heard]:
+) -> list[Transcription]:
     requests = [tasks.listen_document(sound, Slot("text")) for sound in sounds]
     texts = _texts(complete(model, requests, progress))
-    return [Heard(sentence, voice, text) for (sentence, voice), text in zip(said, texts)]
+    return [Transcription(sentence, voice, text) for (sentence, voice), text in zip(said, texts)]
 
 
 def _texts(documents: Iterable[Document]) -> list[str]:

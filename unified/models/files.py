@@ -26,7 +26,7 @@ from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_base.quiet import no_progress_bars
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
 
 if TYPE_CHECKING:
@@ -87,25 +87,25 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
     expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
     where = directory / FILE_NAME
     if set(manifest) != expected:
-        raise ValueError(f"{where} has {shown(sorted(manifest))}, expected {sorted(expected)}")
+        raise ValueError(f"{where} has {quoted(sorted(manifest))}, expected {sorted(expected)}")
     for name in ("format", "vocabulary_hash"):
         if not isinstance(manifest[name], str):
-            raise ValueError(f"{where}: {name} is {shown(manifest[name])}, expected text")
+            raise ValueError(f"{where}: {name} is {quoted(manifest[name])}, expected text")
     try:
         vocabulary = Vocabulary.from_json(manifest["vocabulary"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if manifest["vocabulary_hash"] != vocabulary.hash:
         raise VocabularyMismatchError(
-            f"{where} says vocabulary {shown(manifest['vocabulary_hash'])}, but its blocks are"
+            f"{where} says vocabulary {quoted(manifest['vocabulary_hash'])}, but its blocks are"
             f" vocabulary {vocabulary.hash}; it was changed by hand"
         )
     config = checkpoint.read_config(directory)
     made_for = config.get(HASH_KEY)
     if made_for != vocabulary.hash:
         raise VocabularyMismatchError(
-            f"the decoder in {directory} was made for vocabulary {shown(made_for)}, its {FILE_NAME}"
-            f" holds vocabulary {vocabulary.hash}; take both from the same model"
+            f"the decoder in {directory} was made for vocabulary {quoted(made_for)}, its "
+            f"{FILE_NAME} holds vocabulary {vocabulary.hash}; take both from the same model"
         )
     if config.get("vocab_size") != vocabulary.size:
         raise VocabularyMismatchError(
@@ -177,15 +177,13 @@ def _stays(name: str) -> bool:
     return not re.fullmatch(r"(model|pytorch_model|adapter_model)\b[^/]*", name)
 
 
-def _load_media(directory: Path) -> Any:
+def _load_media(directory: Path) -> MediaTokenizer:
     from unified_tokenizers import load_tokenizer
 
     return load_tokenizer(directory)
 
 
-def load_diffusion(
-    directory: Path, tokenizer: ImageTokenizer | None, **settings: Any
-) -> ImageTokenizer:
+def load_diffusion(directory: Path, tokenizer: ImageTokenizer, **settings: Any) -> ImageTokenizer:
     """The image tokenizer of a model, decoding through the diffusion decoder in its folder."""
     from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 

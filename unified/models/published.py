@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.grammar import Grammar
-from unified.formats.spec import Format, load_format
+from unified.formats.load import load_format
+from unified.formats.spec import Format
 from unified.models.hf_checkpoint import read_config
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.block import Block
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_base.text import shown
+from unified_base.text import quoted
 
 if TYPE_CHECKING:
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
@@ -151,7 +152,7 @@ def open_published(
 
 
 def _word(value: Any) -> str:
-    return shown(value).strip("'")
+    return quoted(value).strip("'")
 
 
 def _codebook_sizes(name: str, image_tokenizer: ImageTokenizer | None) -> dict[str, int]:
@@ -186,7 +187,7 @@ def _vocabulary(
 
     rows = language.get("vocab_size")
     if type(rows) is not int:
-        raise ValueError(f"config.json: vocab_size is {shown(rows)}, expected a whole number")
+        raise ValueError(f"config.json: vocab_size is {quoted(rows)}, expected a whole number")
     behind = [block for block, token in kind.codes.items() if token is None]
     if format.name == "liquid":
         rows -= sum(sizes[block] for block in behind)

@@ -13,7 +13,7 @@ from unified.engine.backends.cpu.config import SlimConfig
 from unified.engine.backends.cpu.decoder import Array, Decoder, Ranges, SlimDecoder, Weight, widen
 from unified.models.hf_checkpoint import load_decoder, load_hf, read_config, read_weights
 from unified_base.foreign import foreign
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["JanusDecoder", "load_published_decoder"]
 
@@ -81,7 +81,7 @@ class JanusDecoder(SlimDecoder):
 
         super().__init__(config, _language(stored))
         if activation not in ACT2FN:
-            raise ValueError(f"vq_config.hidden_act is {shown(activation)}, which is not known")
+            raise ValueError(f"vq_config.hidden_act is {quoted(activation)}, which is not known")
         function = ACT2FN[activation]
         self._activate = lambda x: function(torch.from_numpy(np.ascontiguousarray(x))).numpy()
         generation = {

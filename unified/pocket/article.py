@@ -3,7 +3,7 @@
     The giant panda: nature's gentle envoy. First its looks, then its home and the threats to it;
     three pictures
 
-A prompt is a title that names a subject, perhaps a subtitle, perhaps wishes (`wishes`). It
+A prompt is a title that names a subject, perhaps a subtitle, perhaps requests (`prompt_parser`). It
 becomes the prompt that the model was trained on and a slot that holds exactly the pictures and
 narrations wanted. A model that says nothing of what it knows (no subjects.json) gets the prompt as
 it stands.
@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from unified.pocket.subjects import KnownSubjects, Mention
-from unified.pocket.wishes import FILLERS, Wishes, has_wish, is_list, read_wishes
+from unified.pocket.known_subjects import KnownSubjects, Mention
+from unified.pocket.prompt_parser import FILLERS, UserRequests, has_request, is_list, parse_requests
 from unified_base.arguments import flag, whole_or_none
 from unified_base.arguments import prompt as check_prompt
 from unified_data.document import Document, Slot, Text
@@ -84,17 +84,17 @@ def plan_article(
     A bare title asks for every section in the subject's own order, three pictures and a narration.
 
     Raises UnknownSubjectError (naming the nearest) for a subject that is not known, ValueError for
-    an empty prompt, more pictures than the model was trained on, or wishes that leave no section.
+    an empty prompt, more pictures than the model was trained on, or requests that leave no section.
     """
     check_prompt("prompt", prompt, 'name a subject, for example "The giant panda"')
     images, audio = whole_or_none("images", images, 0), flag("audio", audio)
     subject, rest, subtitle = _title(prompt, known)
     headings = tuple(section.heading for section in subject.sections)
-    wishes = read_wishes(rest, headings)
-    if subtitle and not wishes.sections and is_list(subtitle, headings):
-        wishes = read_wishes(f"{subtitle} . {rest}", headings)
-    notes = [f"not understood and left out: {item!r}" for item in wishes.unread]
-    sections, missing = _choose(wishes, headings)
+    requests = parse_requests(rest, headings)
+    if subtitle and not requests.sections and is_list(subtitle, headings):
+        requests = parse_requests(f"{subtitle} . {rest}", headings)
+    notes = [f"not understood and left out: {item!r}" for item in requests.unread]
+    sections, missing = _choose(requests, headings)
     if missing:
         has = ", ".join(headings)
         text = f"nothing is known of the {subject.name} under {', '.join(missing)}; there is {has}"
@@ -102,41 +102,45 @@ def plan_article(
             raise ValueError(text)
         notes.append(text)
     if not sections:
-        raise ValueError(f"the wishes leave no section of {', '.join(headings)}; keep at least one")
+        raise ValueError(
+            f"the requests leave no section of {', '.join(headings)}; keep at least one"
+        )
     if images is not None:
         pictures = images
-    elif wishes.pictures is not None:
-        pictures = wishes.pictures
+    elif requests.pictures is not None:
+        pictures = requests.pictures
     else:
         pictures = MAX_PICTURES if _MANY.search(prompt.lower()) else DEFAULT_PICTURES
-    narration = audio and wishes.narration is not False
-    if wishes.narration and not audio:
+    narration = audio and requests.narration is not False
+    if requests.narration and not audio:
         notes.append("the prompt asks for a narration, but audio is switched off: it is left out")
     return ArticlePlan(subject, sections, pictures, narration, tuple(notes))
 
 
-def _choose(wishes: Wishes, headings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _choose(
+    requests: UserRequests, headings: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The headings wanted, in order, and those wanted that the subject does not have."""
 
     def meant(candidates: tuple[str, ...]) -> str | None:
         return next((heading for heading in candidates if heading in headings), None)
 
-    excluded = {meant(candidates) for candidates in wishes.excluded}
+    excluded = {meant(candidates) for candidates in requests.excluded}
     chosen: dict[str, None] = {}
     missing: dict[str, None] = {}
-    for candidates in wishes.sections:
+    for candidates in requests.sections:
         heading = meant(candidates)
         if heading is None:
             missing[candidates[0]] = None
         elif heading not in excluded:
             chosen[heading] = None
-    if wishes.rest or not wishes.sections:
+    if requests.rest or not requests.sections:
         chosen.update(dict.fromkeys(h for h in headings if h not in excluded))
     return tuple(chosen), tuple(missing)
 
 
 def _title(prompt: str, known: KnownSubjects) -> tuple[Subject, str, str | None]:
-    """The subject, the text with its wishes, and the subtitle (what a colon introduces)."""
+    """The subject, the text with its requests, and the subtitle (what a colon introduces)."""
     if label := _LABEL.match(prompt):
         prompt = prompt[label.end() :]
     clauses = _clauses(prompt)
@@ -151,7 +155,7 @@ def _title(prompt: str, known: KnownSubjects) -> tuple[Subject, str, str | None]
         subtitle = None
         if mark == ":":
             subtitle, _, rest = rest.partition(".")
-        # What stands beside the subject wishes for sections ("the history of the bicycle").
+        # What stands beside the subject requests for sections ("the history of the bicycle").
         return mention.subject, f"{around} . {rest}", subtitle
     # "Nature's gentle envoy: the giant panda": a clause that is the subject and nothing else.
     if len(clauses) > 1 and mark in (":", "—", "-", "–"):
@@ -204,7 +208,7 @@ def _stands_alone(clause: str, mention: Mention) -> bool:
 
 def _is_plain(word: str) -> bool:
     word = word.lower().replace("’", "'")
-    return word in FILLERS or word in _PRAISE or word.isdigit() or has_wish(word)
+    return word in FILLERS or word in _PRAISE or word.isdigit() or has_request(word)
 
 
 def article_request(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from unified.pocket.subjects import KnownSubjects, Mention
-from unified.pocket.wishes import FILLERS
+from unified.pocket.known_subjects import KnownSubjects, Mention
+from unified.pocket.prompt_parser import FILLERS
 from unified_base.arguments import prompt
-from unified_data.pocket.scenes import COUNTS, GROUNDS, Scene, parse_caption
+from unified_data.pocket.scenes import BACKGROUNDS, COUNTS, Scene, parse_caption
 
 __all__ = ["Caption", "read_caption"]
 
@@ -22,7 +22,7 @@ _RELATIONS: tuple[tuple[str, str], ...] = (
     (r"below|under(?:neath)?|beneath", "below"),
     (r"(?:to the )?left of|next to|beside|near|by|with|and|,", "to the left of"),
 )
-_PLACES: tuple[tuple[str, str], ...] = (
+_LOCATIONS: tuple[tuple[str, str], ...] = (
     (r"(?:top|upper)[ -]left", "at the top left"),
     (r"(?:top|upper)[ -]right", "at the top right"),
     (r"(?:bottom|lower)[ -]left", "at the bottom left"),
@@ -31,7 +31,7 @@ _PLACES: tuple[tuple[str, str], ...] = (
 )
 _COUNT_WORDS = {word: n for n, word in COUNTS.items()} | {str(n): n for n in COUNTS}
 _TOO_MANY = r"\d+|zero|no|five|six|seven|eight|nine|ten|eleven|twelve|many|a dozen"
-_GROUND = rf"(?:on |with |against )?(?:an? )?({'|'.join(GROUNDS)}|gray) (?:back)?ground"
+_BACKGROUND = rf"(?:on |with |against )?(?:an? )?({'|'.join(BACKGROUNDS)}|gray) (?:back)?ground"
 _PLAIN = FILLERS | {"draw", "picture", "image", "photo", "drawing", "small", "tiny", "corner"}
 
 
@@ -65,7 +65,7 @@ def read_caption(text: str, known: KnownSubjects) -> Caption:
 
 def _nearest(text: str, known: KnownSubjects) -> tuple[Scene, list[str]]:
     """The scene of the things that a text names, and the words that it does without."""
-    ground, text = _take_ground(text)
+    background, text = _take_background(text)
     mentions = known.mentions(text)
     if not mentions:
         words = [w for w in re.findall(r"[\w'-]+", text) if w not in _PLAIN]
@@ -81,18 +81,18 @@ def _nearest(text: str, known: KnownSubjects) -> tuple[Scene, list[str]]:
         scene = Scene(
             "two",
             first.subject,
-            ground,
+            background,
             relation=relation or "to the left of",
             other=other.subject,
         )
     else:
-        place, used = _find(_PLACES, text)
-        if place and count == 1:
-            scene = Scene("placed", first.subject, ground, place=place)
+        location, used = _find(_LOCATIONS, text)
+        if location and count == 1:
+            scene = Scene("placed", first.subject, background, location=location)
         elif count > 1:
-            scene = Scene("counted", first.subject, ground, count=count)
+            scene = Scene("counted", first.subject, background, count=count)
         else:
-            scene = Scene("one", first.subject, ground)
+            scene = Scene("one", first.subject, background)
     for mention in reversed(mentions):
         text = f"{text[: mention.start]} {text[mention.stop :]}"
     text = text.replace(used, " ", 1) if used else text
@@ -100,8 +100,8 @@ def _nearest(text: str, known: KnownSubjects) -> tuple[Scene, list[str]]:
     return scene, left + [w for w in words if w not in _COUNT_WORDS]
 
 
-def _take_ground(text: str) -> tuple[str, str]:
-    match = re.search(_GROUND, text)
+def _take_background(text: str) -> tuple[str, str]:
+    match = re.search(_BACKGROUND, text)
     if match is None:
         return "white", text
     name = match[1].replace("gray", "grey")

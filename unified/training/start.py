@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -16,9 +16,6 @@ from unified.training.config import TrainConfig
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_data.shard_file import ShardFile
 from unified_tokenizers import load_tokenizer
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["build_model"]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from unified_base.files import read_bytes
 from unified_base.structured import parse_json
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key
 from unified_data.importers.media_folder import MediaFolder
-from unified_data.importers.source import expect, source_files
+from unified_data.importers.records import expect, source_files
 
 MAX_CAPTIONS = 512 << 20
 """Bytes of a captions file, which is read whole: its two lists refer to each other."""
@@ -49,7 +49,7 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
                 result = Skipped.because(key, f"{path.name} annotation {place}: {error}")
             yield result
             number += 1
-        lonely = (f"image {shown(image)} has no caption" for image in files if image in unused)
+        lonely = (f"image {quoted(image)} has no caption" for image in files if image in unused)
         for reason in (*problems, *lonely):
             yield Skipped.because(make_key(number), f"{path.name}: {reason}")
             number += 1
@@ -66,7 +66,7 @@ def _files(images: list[Any]) -> tuple[dict[int | str, str], list[str], Counter[
                 raise ValueError("it is no JSON object")
             number = expect(image, "id", (int, str))
             if number in files:
-                raise ValueError(f"its id {shown(number)} is another's")
+                raise ValueError(f"its id {quoted(number)} is another's")
             files[number] = expect(image, "file_name", str)
             ignored.update(f"images.{name}" for name in image if name not in ("id", "file_name"))
         except ValueError as error:
@@ -85,7 +85,7 @@ def _document(
     if not caption:
         raise ValueError("its caption is empty")
     if name is None:
-        raise ValueError(f"there is no image {shown(annotation['image_id'])}")
+        raise ValueError(f"there is no image {quoted(annotation['image_id'])}")
     builder = DocumentBuilder(key, folder.read)
     builder.ignore_others(annotation, ("id", "image_id", "caption"), "annotations.")
     for field, count in ignored.items():

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
-from unified_data.importers.source import IDS, expect, read_records
+from unified_data.importers.records import IDS, expect, read_records
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:
@@ -32,7 +32,7 @@ def build(record: dict[str, Any], builder: DocumentBuilder) -> None:
         place = expect(info, "matched_text_index", int)
         if not 0 <= place < len(sentences):
             raise ValueError(
-                f"image {number} is matched with sentence {shown(place)} of {len(sentences)}, "
+                f"image {number} is matched with sentence {quoted(place)} of {len(sentences)}, "
                 "from 0"
             )
         matched[place].append(expect(info, "image_name", str))

@@ -25,7 +25,7 @@ from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
 from unified_data.importers.conversation import add_turns, refuse_fields, role_of, tags_of
 from unified_data.importers.embedded import Name
 from unified_data.importers.media_folder import MediaFolder
-from unified_data.importers.source import IDS, expect, names_of, read_groups
+from unified_data.importers.records import IDS, expect, names_of, read_groups
 from unified_data.importers.tags import Tags
 
 _HALVES = ("chosen", "rejected")

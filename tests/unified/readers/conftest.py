@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from unified_base.images import load_image
-from unified_base.media_source import Broken, read_media
+from unified_base.media_source import UnreadableMedium, read_media
 from unified_base.sounds import load_audio
 from unified_data.check import check_shards
 from unified_data.document import Audio, Document, Image
-from unified_data.importers.run import import_shards
+from unified_data.importers.import_shards import import_shards
 from unified_data.shards import ShardWriter, read_shards, write_index
 from unified_data.show import show_shards
 from unified_tokenizers.media import load_pictures, load_recordings
@@ -70,7 +70,7 @@ def common_readers(folder, file):
 
     def walk(kind, path):
         (medium,) = read_media((str(path),), kind)
-        if isinstance(medium, Broken):
+        if isinstance(medium, UnreadableMedium):
             if medium.where.shard:
                 assert medium.where.key == "key"
             raise ValueError(str(medium))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unified_base.foreign import foreign
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["PANEL", "SlimConfig", "rope_of"]
 
@@ -82,7 +82,7 @@ class SlimConfig:
             )
         eps = config.get("rms_norm_eps")
         if not isinstance(eps, int | float) or not 0 <= eps < 1:
-            raise ValueError(f"config.json: rms_norm_eps is {shown(eps)}, expected from 0 to 1")
+            raise ValueError(f"config.json: rms_norm_eps is {quoted(eps)}, expected from 0 to 1")
         rope, rope_scale = _rope(config, head_width)
         return cls(
             width=width,
@@ -140,9 +140,9 @@ class SlimConfig:
         if self.tied:
             found.pop("lm_head.weight", None)  # some writers store the tied head twice
         problems = [f"{name} is missing" for name in expected if name not in found]
-        problems += [f"{shown(name)} is unexpected" for name in found if name not in expected]
+        problems += [f"{quoted(name)} is unexpected" for name in found if name not in expected]
         problems += [
-            f"{name} has shape {shown(found[name])}, expected {shape}"
+            f"{name} has shape {quoted(found[name])}, expected {shape}"
             for name, shape in expected.items()
             if name in found and found[name] != shape
         ]
@@ -158,7 +158,7 @@ def _size(config: Mapping[str, Any], name: str, most: int = _MOST, default: int 
         if name not in config:
             raise ValueError(f"config.json has no field '{name}'")
         raise ValueError(
-            f"config.json: {name} is {shown(value)}, expected a whole number of 1 to {most:,}"
+            f"config.json: {name} is {quoted(value)}, expected a whole number of 1 to {most:,}"
         )
     return value
 
@@ -169,7 +169,7 @@ def _rope_entries(config: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("rope_scaling", "rope_parameters"):
         entries = config.get(name) or {}
         if not isinstance(entries, Mapping):
-            raise ValueError(f"config.json: {name} is {shown(entries)}, expected a mapping")
+            raise ValueError(f"config.json: {name} is {quoted(entries)}, expected a mapping")
         found |= entries
     found["rope_type"] = found.get("rope_type") or found.pop("type", None) or "default"
     return {"rope_theta": config.get("rope_theta") or 10_000.0, **found}
@@ -185,7 +185,7 @@ def _rope(config: Mapping[str, Any], head_width: int) -> tuple[tuple[float, ...]
     theta = entries["rope_theta"]
     if isinstance(theta, bool) or not isinstance(theta, int | float) or not 1e-3 < theta < 1e18:
         raise ValueError(
-            f"config.json: rope_theta is {shown(theta)}, expected a number above 0.001"
+            f"config.json: rope_theta is {quoted(theta)}, expected a number above 0.001"
         )
     if entries["rope_type"] == "default":
         return rope_of(float(theta), head_width), 1.0
@@ -202,5 +202,7 @@ def _rope(config: Mapping[str, Any], head_width: int) -> tuple[tuple[float, ...]
         angles, scale = ROPE_INIT_FUNCTIONS[entries["rope_type"]](llama, None)
         values, factor = tuple(angles.double().tolist()), float(scale)
     if len(values) != head_width // 2 or not all(map(math.isfinite, (*values, factor))):
-        raise ValueError(f"config.json: rope_parameters are {shown(entries)}, which give no angles")
+        raise ValueError(
+            f"config.json: rope_parameters are {quoted(entries)}, which give no angles"
+        )
     return values, factor

@@ -17,10 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unified.pocket.wishes import FILLERS
+from unified.pocket.prompt_parser import FILLERS
 from unified_base.atomic import atomic_write
 from unified_base.structured import read_json
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.pocket.subjects import Section, Subject
 
 __all__ = ["FILE_NAME", "KnownSubjects", "Mention", "UnknownSubjectError"]
@@ -139,7 +139,7 @@ class KnownSubjects:
         """The error for a text that names no known subject."""
         names = ", ".join(subject.name for subject in self.nearest(text))
         return UnknownSubjectError(
-            f"the model does not know {shown(text, 60)}; the nearest of the {len(self.subjects)}"
+            f"the model does not know {quoted(text, 60)}; the nearest of the {len(self.subjects)}"
             f" subjects it knows: {names} (`unified subjects` lists them all)"
         )
 
@@ -170,13 +170,13 @@ def _subject(entry: Any, where: str) -> Subject:
         raise ValueError(f"{where}: expected an object with {', '.join((*_TEXTS, *_LISTS))}")
     for key in _TEXTS:
         if not isinstance(entry[key], str) or not entry[key]:
-            raise ValueError(f"{where}: {key} is {shown(entry[key])}, expected text")
+            raise ValueError(f"{where}: {key} is {quoted(entry[key])}, expected text")
     for key in _LISTS:
         value = entry[key]
         if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
-            raise ValueError(f"{where}: {key} is {shown(value)}, expected a list of texts")
+            raise ValueError(f"{where}: {key} is {quoted(value)}, expected a list of texts")
     if not entry["sections"]:
-        raise ValueError(f"{where}: {shown(entry['name'])} has no sections")
+        raise ValueError(f"{where}: {quoted(entry['name'])} has no sections")
     return Subject(
         **{key: entry[key] for key in _TEXTS},
         aliases=tuple(entry["aliases"]),

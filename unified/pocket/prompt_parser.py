@@ -1,4 +1,4 @@
-"""Wishes in plain words: which sections, in which order, how many pictures, read aloud or not.
+"""What a user asks of an article, in plain words: sections, their order, pictures, narration.
 
     First its looks, then its home and the threats to it; three pictures, no narration
 
@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["FILLERS", "Wishes", "has_wish", "is_list", "number", "read_wishes"]
+__all__ = ["FILLERS", "UserRequests", "has_request", "is_list", "number", "parse_requests"]
 
 # Patterns of wish words, and the headings they may mean: the first that the subject has.
 _LEXICON: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -158,7 +158,7 @@ _MARK = "\x01"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class UserRequests:
     """What a text asks for.
 
     sections: for each wish, in the order asked for, the headings it may mean, best first.
@@ -179,9 +179,9 @@ def number(word: str) -> int:
     return _NUMBERS[word] if word in _NUMBERS else int(word)
 
 
-def has_wish(text: str, headings: Iterable[str] = ()) -> bool:
+def has_request(text: str, headings: Iterable[str] = ()) -> bool:
     """Whether a text asks for anything at all."""
-    found = read_wishes(text, headings)
+    found = parse_requests(text, headings)
     said = found.pictures is not None or found.narration is not None
     return bool(said or found.rest or found.sections or found.excluded)
 
@@ -190,15 +190,17 @@ def is_list(text: str, headings: Iterable[str] = ()) -> bool:
     """Whether a text is a list of wishes and nothing else: "looks and food", not "food for all"."""
     pattern, _ = _patterns(tuple(headings))
     plain = pattern.sub(" ", _take_media(_plain(text))[0])
-    return has_wish(text, headings) and all(word in FILLERS for word in _WORD.findall(plain))
+    return has_request(text, headings) and all(word in FILLERS for word in _WORD.findall(plain))
 
 
-def read_wishes(text: str, headings: Iterable[str] = ()) -> Wishes:
+def parse_requests(text: str, headings: Iterable[str] = ()) -> UserRequests:
     """Read the wishes in a text. headings: further headings known by their own names."""
     text, pictures, narration = _take_media(_plain(text))
     rest = bool(_REST.search(_NOT.sub("", text)))
     sections, excluded = _sections(text, tuple(headings))
-    return Wishes(sections, excluded, rest, pictures, narration, _unread(text, tuple(headings)))
+    return UserRequests(
+        sections, excluded, rest, pictures, narration, _unread(text, tuple(headings))
+    )
 
 
 def _plain(text: str) -> str:
