@@ -150,8 +150,12 @@ class CodecAdapter(BaseTokenizer):
     def fingerprint(self) -> str:
         """SHA-256 (first 16 hex characters) of configuration, settings and every weight."""
         config = _without_bookkeeping(self._config_entries())
-        entries = json.dumps([config, self.settings], sort_keys=True, default=str)
+        entries = json.dumps([config, self.fingerprint_settings()], sort_keys=True, default=str)
         return weights_digest(entries, self.model.state_dict())
+
+    def fingerprint_settings(self) -> dict[str, Any]:
+        """Those settings that decide which codes come."""
+        return self.settings
 
     def _config_entries(self) -> dict[str, Any]:
         """What the model's configuration sets."""
