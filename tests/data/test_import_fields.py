@@ -71,8 +71,8 @@ def talk(tmp_path, media_files):
      ({"train": False}, 0.0), ({"weight": 0, "train": False}, 0.0), ({"weight": None}, 1.0)],
 )  # fmt: skip
 def test_the_weight_of_a_turn_is_the_loss_of_what_it_says(talk, fields, loss):
-    said = {"role": "assistant", "content": "Me.", **fields}
-    assert talk(ASKED, said) == (asked("Who?"), answer("Me.", loss))
+    reply = {"role": "assistant", "content": "Me.", **fields}
+    assert talk(ASKED, reply) == (asked("Who?"), answer("Me.", loss))
 
 
 def test_texts_of_one_role_and_different_weights_stay_apart(talk):
@@ -132,16 +132,16 @@ BAD_TURNS = [
 
 @pytest.mark.parametrize(("changes", "reason"), BAD_TURNS, ids=range(len(BAD_TURNS)))
 def test_a_turn_that_a_document_cannot_hold_is_refused_by_name(talk, changes, reason):
-    said = {"role": "assistant", "content": "Me."}
-    assert talk(ASKED, said, {"role": "user", "content": "More?"}, said)[1] == answer("Me.")
+    reply = {"role": "assistant", "content": "Me."}
+    assert talk(ASKED, reply, {"role": "user", "content": "More?"}, reply)[1] == answer("Me.")
     with pytest.raises(ValueError, match=reason):
-        raise ValueError(talk(ASKED, {**said, **changes}, ASKED, said))
+        raise ValueError(talk(ASKED, {**reply, **changes}, ASKED, reply))
 
 
 def test_an_empty_field_that_is_refused_otherwise_says_nothing(talk):
-    said = {"role": "assistant", "content": "Me.", "tool_calls": None, "function_call": None,
+    reply = {"role": "assistant", "content": "Me.", "tool_calls": None, "function_call": None,
             "reasoning_content": "", "refusal": None, "audio": None}  # fmt: skip
-    assert talk(ASKED, said, tools="[]", videos=[]) == (asked("Who?"), answer("Me."))
+    assert talk(ASKED, reply, tools="[]", videos=[]) == (asked("Who?"), answer("Me."))
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_media_in_the_forms_of_the_api(talk, media_files):
         {"type": "input_audio", "input_audio": {"data": base64.b64encode(flac).decode()}},
         {"type": "input_text", "text": "Say <image> and \\<audio>."},
     ]
-    said = {"role": "assistant", "content": "<image>"}
-    segments = talk({"role": "user", "content": parts}, said, images=[address])
+    reply = {"role": "assistant", "content": "<image>"}
+    segments = talk({"role": "user", "content": parts}, reply, images=[address])
     assert segments[:2] == (pictured(media_files, "a.png"), pictured(media_files, "b.jpg"))
     assert segments[2].waveform.shape == (1, 400)
     assert segments[3] == asked("Say <image> and \\<audio>.")  # a text part has no places
@@ -181,8 +181,8 @@ def test_media_in_the_forms_of_chat_templates(talk, media_files):
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}},
         {"type": "image", "index": 0}, {"type": "image", "index": 1, "image": None},
     ]  # fmt: skip
-    said = {"role": "assistant", "content": [{"type": "text", "text": "Me.", "annotations": []}]}
-    segments = talk({"role": "user", "content": parts}, said, images=["a.png", "a.png"])
+    reply = {"role": "assistant", "content": [{"type": "text", "text": "Me.", "annotations": []}]}
+    segments = talk({"role": "user", "content": parts}, reply, images=["a.png", "a.png"])
     assert segments == (*[pictured(media_files, "a.png")] * 7, answer("Me."))
 
 

@@ -47,11 +47,11 @@ def media(media_files):
 
 def table(path, rows, features=None, **options):
     """A file of rows, perhaps with features as Hugging Face's datasets writes them."""
-    made = pa.Table.from_pylist(rows)
+    content = pa.Table.from_pylist(rows)
     if features is not None:
         about = json.dumps({"info": {"features": features}})
-        made = made.replace_schema_metadata({"huggingface": about})
-    pq.write_table(made, path, **options)
+        content = content.replace_schema_metadata({"huggingface": about})
+    pq.write_table(content, path, **options)
     return path
 
 
@@ -167,13 +167,13 @@ def test_conversations_in_the_form_of_llava(tmp_path, media, form):
 
 def test_messages_of_parts_with_pictures_beside_them(tmp_path, media):
     content = [{"type": "image", "text": None}, {"type": "text", "text": "What is <image>?"}]
-    said = [{"role": "user", "content": content},
+    messages = [{"role": "user", "content": content},
             {"role": "assistant", "content": [{"type": "text", "text": "A cat."}]}]  # fmt: skip
-    rows = [{"messages": said, "images": [media("a.png")]}]
+    rows = [{"messages": messages, "images": [media("a.png")]}]
     assert outcomes(table(tmp_path / "x.parquet", rows)) == [
         (media.pictured("a.png", "prompt"), asked("What is <image>?"), answer("A cat."))
     ]
-    tools = [{"messages": said, "images": [media("a.png")], "tools": "[{}]"}]
+    tools = [{"messages": messages, "images": [media("a.png")], "tools": "[{}]"}]
     assert "it has 'tools'" in outcomes(table(tmp_path / "y.parquet", tools))[0]
 
 

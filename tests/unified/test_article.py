@@ -184,9 +184,9 @@ WORLD = KnownSubjects.of(load_subjects())
 
 
 def test_every_subject_is_found_by_its_title_and_names():
-    for one in WORLD.subjects:
-        for title in (f"The {one.name}", one.plural, f"Tell me about the {one.name}"):
-            assert plan_article(title, WORLD).subject == one
+    for subject in WORLD.subjects:
+        for title in (f"The {subject.name}", subject.plural, f"Tell me about the {subject.name}"):
+            assert plan_article(title, WORLD).subject == subject
 
 
 @given(st.text(max_size=80))

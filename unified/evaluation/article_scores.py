@@ -86,10 +86,10 @@ def _sentences() -> dict[str, tuple[str, frozenset[str]]]:
 
 def _nearest(sentence: str) -> set[str]:
     """Names of the subjects that a sentence fits best; none where it shares no word with any."""
-    said = frozenset(words(sentence))
+    present = frozenset(words(sentence))
     scores: defaultdict[str, float] = defaultdict(float)
     for name, own in _sentences().values():
-        scores[name] = max(scores[name], len(said & own) / len(said | own))
+        scores[name] = max(scores[name], len(present & own) / len(present | own))
     best = max(scores.values())
     return {name for name, score in scores.items() if score == best} if best else set()
 

@@ -173,14 +173,14 @@ def _title(prompt: str, known: KnownSubjects) -> tuple[Subject, str, str | None]
 
 def _clauses(text: str) -> list[tuple[str, int, str]]:
     """(clause, where the text after it goes on, the mark that ends it) of the non-empty ones."""
-    found, start = [], 0
+    clauses, start = [], 0
     for match in [*_BREAK.finditer(text), None]:
         clause = text[start : match.start() if match else len(text)]
         end = match.end() if match else len(text)
         if clause.strip():
-            found.append((clause, end, match[0].strip() if match else ""))
+            clauses.append((clause, end, match[0].strip() if match else ""))
         start = end
-    return found
+    return clauses
 
 
 def _subject_in(clause: str, known: KnownSubjects) -> Mention | None:
@@ -232,11 +232,11 @@ def article_request(
 
 def headings_of(document: Document) -> tuple[str, ...]:
     """The section headings (`## ...`) of an article, in order."""
-    found: list[str] = []
+    headings: list[str] = []
     for segment in document:
         if isinstance(segment, Text) and segment.role != "prompt":
-            found += re.findall(r"^## +(.+?) *$", segment.text, re.MULTILINE)
-    return tuple(found)
+            headings += re.findall(r"^## +(.+?) *$", segment.text, re.MULTILINE)
+    return tuple(headings)
 
 
 def shortfall(plan: ArticlePlan, document: Document) -> str | None:

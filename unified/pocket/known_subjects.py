@@ -113,8 +113,8 @@ class KnownSubjects:
 
     def mentions(self, text: str) -> list[Mention]:
         """The subjects that a text names, longest names first, in the order of the text."""
-        found = self._pattern.finditer(_lower(text))
-        return [Mention(m.start(), m.end(), self._by_name[m[0]]) for m in found]
+        matches = self._pattern.finditer(_lower(text))
+        return [Mention(m.start(), m.end(), self._by_name[m[0]]) for m in matches]
 
     def nearest(self, text: str, number: int = 3) -> tuple[Subject, ...]:
         """The subjects whose names look most like a text, or share words with it; best first."""

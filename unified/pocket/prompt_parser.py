@@ -181,9 +181,9 @@ def number(word: str) -> int:
 
 def has_request(text: str, headings: Iterable[str] = ()) -> bool:
     """Whether a text asks for anything at all."""
-    found = parse_requests(text, headings)
-    said = found.pictures is not None or found.narration is not None
-    return bool(said or found.rest or found.sections or found.excluded)
+    requests = parse_requests(text, headings)
+    media = requests.pictures is not None or requests.narration is not None
+    return bool(media or requests.rest or requests.sections or requests.excluded)
 
 
 def is_list(text: str, headings: Iterable[str] = ()) -> bool:
@@ -214,9 +214,9 @@ def _take_media(text: str) -> tuple[str, int | None, bool | None]:
 
     def take(pattern: re.Pattern[str]) -> list[re.Match[str]]:
         nonlocal text
-        found = list(pattern.finditer(text))
+        matches = list(pattern.finditer(text))
         text = pattern.sub(lambda match: _MARK * len(match[0]), text)
-        return found
+        return matches
 
     for match in take(_LABELLED):
         if match["pictures"]:
@@ -263,8 +263,8 @@ def _sections(text: str, headings: tuple[str, ...]) -> tuple[tuple, tuple]:
         else:
             wanted.append((clauses.rank(match), match))
     for i in range(len(wanted) - 1):
-        (_, one), (_, two) = wanted[i : i + 2]
-        if _AFTER.fullmatch(text, one.end(), two.start()):
+        (_, earlier), (_, two) = wanted[i : i + 2]
+        if _AFTER.fullmatch(text, earlier.end(), two.start()):
             wanted[i], wanted[i + 1] = wanted[i + 1], wanted[i]
     wanted.sort(key=lambda item: item[0])
     order = dict.fromkeys(meanings[match.lastgroup] for _, match in wanted if match.lastgroup)
@@ -313,9 +313,9 @@ def _unread(text: str, headings: tuple[str, ...]) -> tuple[str, ...]:
     """The items in which no wish was found, yet words that may have been meant as one."""
     pattern, _ = _patterns(headings)
     text = pattern.sub(_MARK, _REST.sub(_MARK, text))
-    found = []
+    unread = []
     for item in _ITEM.split(text):
         words = [word.removesuffix("'s") for word in _WORD.findall(item)]
         if _MARK not in item and any(word not in FILLERS for word in words):
-            found.append(" ".join(item.split()))
-    return tuple(found)
+            unread.append(" ".join(item.split()))
+    return tuple(unread)
