@@ -61,7 +61,7 @@ from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CodedText
 from unified.formats.grammar import Grammar
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.models.hf_checkpoint import weights_of
 from unified.models.model import UnifiedModel
 from unified.vocabulary.vocabulary import Vocabulary

@@ -43,7 +43,7 @@ from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import SpanSampling
 from unified.formats.coded import CODED_MEDIA, CodedText
 from unified.formats.grammar import Grammar
-from unified.formats.spec import load_format, shipped_formats
+from unified.formats.load import load_format, shipped_formats
 from unified.vocabulary.block import Block
 from unified.vocabulary.vocabulary import Vocabulary
 
@@ -87,10 +87,10 @@ def request(grammar: Grammar, rng: np.random.Generator) -> Request:
     roles = [*grammar.roles]
     first, second = (roles[0], roles[-1]) if roles else (None, None)
     given: list[Any] = [CodedText(tuple(rng.integers(20, size=rng.integers(1, 6))), first)]
-    kinds = list(grammar.programs)
-    if rng.random() < 0.3 and not grammar.programs[kinds[0]].closes:
+    kinds = list(grammar.span_grammars)
+    if rng.random() < 0.3 and not grammar.span_grammars[kinds[0]].terminal:
         kind = kinds[int(rng.integers(len(kinds)))]
-        program = grammar.programs[kind]
+        program = grammar.span_grammars[kind]
         shape = [
             times if register is None else times * int(rng.integers(1, 4))
             for register, times in program.axes
@@ -99,10 +99,10 @@ def request(grammar: Grammar, rng: np.random.Generator) -> Request:
         given.append(CODED_MEDIA[program.modality](codes, first, kind=kind))
     slots = [CodedSlot("any", role=second), CodedSlot("text", role=second)]
     slots += [CodedSlot(kind, role=second) for kind in kinds]
-    if "image" in kinds and not grammar.programs["image"].closes:
+    if "image" in kinds and not grammar.span_grammars["image"].terminal:
         slots.append(CodedSlot("any", num_images=int(rng.integers(3)), role=second))
     slot = slots[int(rng.integers(len(slots)))]
-    least = max((p.length({}) for p in grammar.programs.values()), default=1)
+    least = max((p.length({}) for p in grammar.span_grammars.values()), default=1)
     room = sum(len(grammar.segment_ids(s)[0]) for s in given) + 3 * least + 30
     own = Sampling(WARM, WARM, WARM, max_ids=int(room + rng.integers(200)), max_audio_frames=40)
     return Request((*given, slot), int(rng.integers(1 << 30)), own)

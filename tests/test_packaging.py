@@ -141,14 +141,14 @@ def test_every_run_file_loads(path):
         if config.modality == "audio":
             assert config.crop * kind.parse_config(config.tokenizer).hop % 512 == 0
     elif "sources" in entries:
-        from unified.formats.spec import load_format
+        from unified.formats.load import load_format
         from unified.training.config import load_config as load_decoder_config
 
         run = load_decoder_config(path)
         assert run.sources
         load_format(run.format)
     else:
-        from unified.formats.spec import load_format
+        from unified.formats.load import load_format
 
         load_format(path)
 

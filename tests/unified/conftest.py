@@ -145,7 +145,7 @@ def random_sampler():
 def small_pocket():
     """The pocket format over few ids: 19 of text in 24 rows, 7 codes, and 5 + 6 of sound."""
     from unified.formats.grammar import Grammar
-    from unified.formats.spec import load_format
+    from unified.formats.load import load_format
     from unified.vocabulary.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.build(
@@ -205,7 +205,7 @@ def finished_training(training_case):
 def tiny_sequencer(tiny_tokenizers):
     """The pocket format over the tiny tokenizers and a text tokenizer of 270 ids."""
     from unified.formats.grammar import Grammar
-    from unified.formats.spec import load_format
+    from unified.formats.load import load_format
     from unified.sequence.sequencer import Sequencer
     from unified.vocabulary.text_tokenizer import TextTokenizer
     from unified.vocabulary.vocabulary import Vocabulary

@@ -16,7 +16,7 @@ from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import MODALITIES, Grammar
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.vocabulary import Block, Vocabulary
 from unified_data.document import Text
@@ -67,12 +67,12 @@ def documents(draw, name: str):
     for _ in range(draw(st.integers(1, 6))):
         role = draw(st.sampled_from([role, role, *grammar.roles])) if grammar.roles else None
         loss = draw(st.sampled_from([0.0, 0.5, 1.0]))
-        kind = draw(st.sampled_from(["text", *grammar.programs]))
+        kind = draw(st.sampled_from(["text", *grammar.span_grammars]))
         if kind == "text":
             text = draw(st.text("abcdefghijklmnopqrst", min_size=1, max_size=5))
             segments.append(Text(text, role, loss))
             continue
-        program = grammar.programs[kind]
+        program = grammar.span_grammars[kind]
         side = st.integers(1, 5).map(lambda n: 2 * n if name == "lumina-mgpt" else n)
         grid = SIDES.get(name) or tuple(draw(side) for _ in program.axes)
         rng = np.random.default_rng(draw(st.integers(0, 99)))
@@ -178,7 +178,7 @@ def test_a_dropped_prompt_gives_the_ids_of_guidances_branch(case, without):
     while not row.state.finished:
         row.take(int(whole.ids[len(row.ids)]))
     assert row.ids == whole.ids.tolist()
-    closing = grammar.closing(role)
+    closing = grammar.eos(role)
     assert laid.ids.tolist() == [*row.branches[without].ids, *closing]
     for id, number in zip(laid.ids.tolist(), laid.allowed.tolist()):
         assert any(start <= id < stop for start, stop in layout.ranges[number])

@@ -11,7 +11,7 @@ from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, distribution
 from unified.formats.coded import CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import Grammar
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.vocabulary.vocabulary import Vocabulary
 
 CODES = 3

@@ -164,7 +164,7 @@ def test_a_seed_gives_the_same_rows(media, tmp_path):
 def test_a_model_without_sound_takes_a_format_that_has_it(media, tmp_path):
     folder = save(language_model("llama"), tmp_path / "llm")
     only = UnifiedModel.extend(folder, image_tokenizer=media["image_tokenizer"], max_grid=5)
-    assert list(only.grammar.programs) == ["image"]
+    assert list(only.grammar.span_grammars) == ["image"]
     assert not only.vocabulary.levels("audio")
     only.save_pretrained(tmp_path / "unified")
     loaded = UnifiedModel.from_pretrained(tmp_path / "unified")

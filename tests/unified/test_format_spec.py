@@ -10,8 +10,9 @@ import pytest
 from unified.formats.coded import CodedAudio, CodedImage, CodedText, FrameDone, RowDone
 from unified.formats.grammar import Grammar, GrammarError
 from unified.formats.limits import Limits
+from unified.formats.load import load_format
 from unified.formats.parser import parse_format
-from unified.formats.spec import Marker, load_format
+from unified.formats.spec import Marker
 from unified.vocabulary.vocabulary import Vocabulary
 
 HEAD = """

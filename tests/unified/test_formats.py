@@ -10,7 +10,7 @@ import pytest
 from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText, FrameDone
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
-from unified.formats.spec import load_format, shipped_formats
+from unified.formats.load import load_format, shipped_formats
 from unified.vocabulary.vocabulary import Block, Vocabulary
 
 LEVELS = {
@@ -41,7 +41,7 @@ def grammar(name: str) -> Grammar:
 
 
 def coded(found: Grammar, kind: str, grid: tuple[int, ...], seed: int = 0, role: str | None = None):
-    program = found.programs[kind]
+    program = found.span_grammars[kind]
     codes = np.random.default_rng(seed).integers(50, size=(len(program.blocks), *grid))
     return CODED_MEDIA[program.modality](codes, kind=kind, role=role)
 
@@ -91,7 +91,7 @@ def test_a_span_is_as_long_as_published_and_reads_back(name, kind, grid, length)
     before = CodedText((1, 2), "prompt" if role else None)
     media = coded(found, kind, grid, role=role)
     assert len(found.segment_ids(media)[0]) == length
-    assert found.programs[kind].length(found.programs[kind].fix_grid(grid)) == length
+    assert found.span_grammars[kind].length(found.span_grammars[kind].fix_grid(grid)) == length
     laid = found.serialize([before, media])
     assert found.parse(laid.ids) == (before, media)
 
@@ -198,7 +198,7 @@ def test_random_sequences_are_valid_and_within_their_budget(name):
             state.advance(ids[-1])
         assert len(ids) <= most
         seen.update(segment.kind for segment in found.parse(ids))
-    assert seen == {"text", *found.programs}
+    assert seen == {"text", *found.span_grammars}
 
 
 def test_a_picture_begins_only_where_it_fits():

@@ -14,7 +14,7 @@ from llguidance.numpy import fill_next_token_bitmask
 
 from unified.formats.export import to_llguidance
 from unified.formats.limits import FREE
-from unified.formats.spec import shipped_formats
+from unified.formats.load import shipped_formats
 
 SIDE = 3
 

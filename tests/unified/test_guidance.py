@@ -16,7 +16,7 @@ from unified.engine.sampler import Guidance, SpanSampling, choose, guide, penali
 from unified.formats.coded import CodedImage, CodedText
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.vocabulary.vocabulary import Vocabulary
 
 TEXT = CodedText((3, 1, 4), "prompt")

@@ -15,7 +15,7 @@ from unified.engine.sampler import SpanSampling, choose
 from unified.formats.coded import CodedAudio, CodedImage, CodedText, SpanEnd, TextIds
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.models.hf_checkpoint import decoder_of
 from unified.vocabulary.vocabulary import Vocabulary
 

@@ -13,7 +13,7 @@ from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, penalize
 from unified.formats.coded import CodedText
 from unified.formats.grammar import Grammar
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.vocabulary.vocabulary import Vocabulary
 
 TEXT = 151_936

@@ -21,7 +21,7 @@ from unified.dataloading.stored_codes import Stored
 from unified.formats.coded import CodedAudio, CodedImage
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.limits import UNLIMITED
-from unified.formats.span_program import SpanProgram
+from unified.formats.span_grammar import SpanGrammar
 from unified.formats.span_state import SpanState
 from unified.formats.state import State
 from unified.sequence.sequencer import loss_weights
@@ -114,13 +114,13 @@ class Layout:
         parts = Parts()
         parts.unit()
         parts.markers(self._begin, (0.0, 0.0), weight)
-        if without and grammar.instead:
-            parts.add(*self._alone(grammar.instead[0], 1), 0.0)
+        if without and grammar.uncond_token is not None:
+            parts.add(*self._alone(grammar.uncond_token, 1), 0.0)
         before: str | None = None
         role = grammar.format.start
         for index, segment in enumerate(segments):
             text = isinstance(segment, Text)
-            if index < given and (grammar.blank is None if text else without != "text"):
+            if index < given and (grammar.pad_text_with is None if text else without != "text"):
                 continue
             kind = "text" if isinstance(segment, Text) else segment.kind
             following = segment.role or grammar.format.start
@@ -131,8 +131,8 @@ class Layout:
                 if not isinstance(segment, Text):
                     self._add_span(parts, segment, passage, weight, media_loss)
                 elif index < given:
-                    assert grammar.blank is not None
-                    blanks = self._alone(grammar.blank, len(self._text_ids(segment.text)))
+                    assert grammar.pad_text_with is not None
+                    blanks = self._alone(grammar.pad_text_with, len(self._text_ids(segment.text)))
                     parts.add(*blanks, 0.0)
                 else:
                     ids = self._text_ids(segment.text)
@@ -167,7 +167,7 @@ class Layout:
         media_loss: float,
     ) -> None:
         grid = segment.codes.shape[1:]
-        program = self.grammar.programs[segment.kind]
+        program = self.grammar.span_grammars[segment.kind]
         program.check_levels(len(segment.codes))
         span = self._spans.get((segment.kind, grid), lambda: self._learn(program, grid))
         ids, allowed = span.ids.copy(), span.allowed.copy()
@@ -215,8 +215,8 @@ class Layout:
         if found is not None:
             return found
         state = self._states[before, role].copy()
-        lead = self.grammar.lead_in(before, role, kind, segment.role)
-        ends = len(self.grammar.ending(role)) if following != role else 0
+        lead = self.grammar.segment_prefix(before, role, kind, segment.role)
+        ends = len(self.grammar.role_suffix(role)) if following != role else 0
         found = self._follow(state, lead, ends)
         if isinstance(segment, Text):
             ids = self._text_ids(segment.text)
@@ -235,12 +235,12 @@ class Layout:
         found = self._closings.get((before, role))
         if found is None:
             state = self._states[before, role].copy()
-            ends = len(self.grammar.ending(role))
-            found = self._follow(state, self.grammar.closing(role), ends)
+            ends = len(self.grammar.role_suffix(role))
+            found = self._follow(state, self.grammar.eos(role), ends)
             self._closings[before, role] = found
         return found
 
-    def _learn(self, program: SpanProgram, grid: tuple[int, ...]) -> tuple[_Span, int]:
+    def _learn(self, program: SpanGrammar, grid: tuple[int, ...]) -> tuple[_Span, int]:
         ids, levels = program.expand(grid)
         state = SpanState(program, UNLIMITED, 1, {}, {}, None)
         allowed = [0]

@@ -72,7 +72,7 @@ class Row:
         self.state = grammar.start()
         self.generator = np.random.default_rng(request.seed)
         wanted: dict[str, None] = {"": None}  # in order, without duplicates
-        for kind, program in grammar.programs.items():
+        for kind, program in grammar.span_grammars.items():
             wanted.update(dict.fromkeys(sampling.of(kind, program.modality).guidance.without))
         wanted.update(dict.fromkeys(sampling.text.guidance.without))
         self.branches = {without: Branch(without) for without in wanted}
@@ -105,7 +105,8 @@ class Row:
             branch.role = grammar.format.start
             if branch.without:
                 branch.ids += grammar.begin
-                branch.ids += () if request.negative else grammar.instead
+                if grammar.uncond_token is not None and not request.negative:
+                    branch.ids.append(grammar.uncond_token)
         self._show(request.negative)
         for id in grammar.begin:
             self._push(id)
@@ -123,7 +124,7 @@ class Row:
         mode = self.state.mode
         if mode in ("marker", "text"):
             return self.sampling.text
-        return self.sampling.of(mode, self.grammar.programs[mode].modality)
+        return self.sampling.of(mode, self.grammar.span_grammars[mode].modality)
 
     def shown(self, choosing: SpanSampling) -> list[Branch]:
         """Its own branch and those that guidance needs, in the order of `Guidance.without`."""
@@ -146,7 +147,7 @@ class Row:
                     return
                 self._fill(allowed[0][0])
             elif self.at == len(self.request.segments):
-                for id in self.grammar.closing(self.state.role):
+                for id in self.grammar.eos(self.state.role):
                     self._push(id)
             else:
                 self._begin(self.request.segments[self.at])
@@ -162,7 +163,7 @@ class Row:
         if goes_on:
             self._goes_on = (self._text_ids, self.at)
         else:
-            for id in self.state.lead_in(segment.kind, segment.role):
+            for id in self.state.segment_prefix(segment.kind, segment.role):
                 self._push(id)
         if not isinstance(segment, CodedSlot):
             for id in self.grammar.segment_ids(segment)[0].tolist():
@@ -175,7 +176,9 @@ class Row:
         for branch in self._others():
             role = segment.role or self.grammar.format.start
             if not goes_on:
-                branch.ids += self.grammar.lead_in(branch.kind, branch.role, segment.kind, role)
+                branch.ids += self.grammar.segment_prefix(
+                    branch.kind, branch.role, segment.kind, role
+                )
             branch.role = role
         self.slot = segment
         self.stop = None
@@ -199,7 +202,7 @@ class Row:
         """Fewest ids of the segments from `at` on, the end of the document left out."""
         total = 0
         for segment in self.request.segments[at:]:
-            total += len(self.grammar.lead_in(before, role, segment.kind, segment.role))
+            total += len(self.grammar.segment_prefix(before, role, segment.kind, segment.role))
             if isinstance(segment, CodedSlot):
                 total += least_ids(segment, self.grammar, self.sampling)
             else:
@@ -214,7 +217,7 @@ class Row:
         writing = slot.kind == "text" or self._sampled_text > 0
         if writing and self.state.kind == "text" and self.state.mode != "text":
             self._cut_text("max_ids")
-        if id == self.stop and self.state.opened:
+        if id == self.stop and self.state.n_started:
             # What follows is fed under limits of its own; this id is the first of it.
             self._close("text")
             return
@@ -305,12 +308,12 @@ class Row:
 
     def _give(self, segment: Coded) -> None:
         """A given segment, in the branches that do without some of them."""
-        blank = self.grammar.blank
+        blank = self.grammar.pad_text_with
         for branch in self._others():
             if isinstance(segment, CodedText):
                 if blank is None or self.request.negative:
                     continue
-                lead = self.grammar.lead_in(branch.kind, branch.role, "text", segment.role)
+                lead = self.grammar.segment_prefix(branch.kind, branch.role, "text", segment.role)
                 branch.ids += [*lead, *[blank] * len(segment.ids)]
                 branch.kind, branch.role = "text", segment.role or self.grammar.format.start
             elif branch.without == "text":
@@ -318,7 +321,7 @@ class Row:
 
     def _append(self, branch: Branch, segment: Coded) -> None:
         role = segment.role or self.grammar.format.start
-        branch.ids += self.grammar.lead_in(branch.kind, branch.role, segment.kind, role)
+        branch.ids += self.grammar.segment_prefix(branch.kind, branch.role, segment.kind, role)
         branch.ids += self.grammar.segment_ids(segment)[0].tolist()
         branch.kind, branch.role = segment.kind, role
 

@@ -184,8 +184,8 @@ class _Owed(NamedTuple):
 
 
 def _owed(row: Row) -> _Owed | None:
-    begin = row.state.owed
-    return None if begin is None else _Owed(begin, row.grammar.closing(row.state.role)[0])
+    begin = row.state.required_begin
+    return None if begin is None else _Owed(begin, row.grammar.eos(row.state.role)[0])
 
 
 def _columns(ids: set[int], ranges: Ranges) -> NDArray[np.int64]:

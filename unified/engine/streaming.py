@@ -164,7 +164,7 @@ class _Translator:
     def _begun(self, event: SpanBegin) -> Iterator[Event]:
         if event.kind == "text":
             return
-        if self.sequencer.grammar.programs[event.kind].modality == "audio":
+        if self.sequencer.grammar.span_grammars[event.kind].modality == "audio":
             self.sound = _Sound(self.sequencer.audio_tokenizer)
             yield AudioBegun(self.row)
             return

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING
 
-from unified.formats.span_stages import DigitsStage, Ending, OpenStage, RegisterStage, RunStage
-from unified.formats.spec import Codes, Item, Literal, Marker, Repeat
+from unified.formats.span_stages import DelayFlush, DigitsStage, OpenStage, RunStage, SizeStage
+from unified.formats.spec import CodesItem, Item, Literal, Marker, Repeat
 
 if TYPE_CHECKING:
     from unified.formats.grammar import Grammar
-    from unified.formats.span_program import SpanProgram
+    from unified.formats.span_grammar import SpanGrammar
     from unified.vocabulary.block import Ranges
 
 __all__ = ["to_llguidance"]
@@ -61,8 +61,8 @@ def _document(grammar: Grammar, max_side: int) -> Iterator[str]:
     separator = grammar.separator
     more = f" ({_sequence((separator,))} text)*" if separator is not None else ""
     yield f"texts: text{more}"
-    going_on = [kind for kind, program in grammar.programs.items() if not program.closes]
-    last = [kind for kind, program in grammar.programs.items() if program.closes]
+    going_on = [kind for kind, program in grammar.span_grammars.items() if not program.terminal]
+    last = [kind for kind, program in grammar.span_grammars.items() if program.terminal]
     spans = " | ".join(f"span-{kind}" for kind in going_on)
     body = f"texts | (texts? ({spans}))+ texts?" if going_on else "texts"
     yield f"body: {body}"
@@ -74,19 +74,19 @@ def _document(grammar: Grammar, max_side: int) -> Iterator[str]:
         yield f"on-{_name(role)}: {' | '.join(ways)}"
         ends = [f"body on-{_name(role)}"]
         if last:
-            closing = _sequence(grammar.closing(role))
+            closing = _sequence(grammar.eos(role))
             ends.append(f"body? ({' | '.join(f'span-{kind}' for kind in last)}) {closing}")
         yield f"{_name(role)}: {' | '.join(ends)}"
     yield f"empty-{_name(first)}: on-{_name(first)}"
-    for program in grammar.programs.values():
+    for program in grammar.span_grammars.values():
         yield from _span(program, max_side)
 
 
-def _span(program: SpanProgram, max_side: int) -> Iterator[str]:
+def _span(program: SpanGrammar, max_side: int) -> Iterator[str]:
     """The rules of one kind of span, the first of them `span-KIND`."""
     kind = program.kind
     begin = _sequence((program.begin,))
-    header = [s for s in program.stages if isinstance(s, RegisterStage | DigitsStage)]
+    header = [s for s in program.stages if isinstance(s, SizeStage | DigitsStage)]
     if header and any(isinstance(stage, OpenStage) for stage in program.stages):
         raise ValueError(f"{kind} spans have both sizes and open repeats: no export for them")
     if header:
@@ -114,7 +114,7 @@ def _span(program: SpanProgram, max_side: int) -> Iterator[str]:
     yield from rules
 
 
-def _sized(program: SpanProgram, max_side: int) -> Iterator[str]:
+def _sized(program: SpanGrammar, max_side: int) -> Iterator[str]:
     """One rule for every prefix of register values: the registers first, then what they count."""
     names: list[str] = []
     stages = program.stages
@@ -147,26 +147,26 @@ def _sized(program: SpanProgram, max_side: int) -> Iterator[str]:
 
 
 def _can_be(stage: object, value: int) -> bool:
-    if isinstance(stage, RegisterStage):
+    if isinstance(stage, SizeStage):
         return value <= stage.block.size
     return isinstance(stage, DigitsStage) and value < 10**stage.most
 
 
-def _value(program: SpanProgram, stage: object, value: int) -> str:
-    if isinstance(stage, RegisterStage):
+def _value(program: SpanGrammar, stage: object, value: int) -> str:
+    if isinstance(stage, SizeStage):
         return _sequence((program.vocabulary.to_ids(stage.block.name, value - 1),))
     assert isinstance(stage, DigitsStage)
     return _sequence(tuple(stage.ids[int(digit)] for digit in str(value)))
 
 
-def _items(program: SpanProgram, items: tuple[Item | Ending, ...], env: dict[str, int]) -> str:
+def _items(program: SpanGrammar, items: tuple[Item | DelayFlush, ...], env: dict[str, int]) -> str:
     found: list[str] = []
     for item in items:
         if isinstance(item, Marker):
             found.append(_sequence((program.vocabulary.marker(item.name),)))
         elif isinstance(item, Literal):
             found.append(_sequence(program.vocabulary.literal(item.text)))
-        elif isinstance(item, Codes):
+        elif isinstance(item, CodesItem):
             found += [_code(program, level) for level in program.levels(item)]
         elif isinstance(item, Repeat):
             count = item.count if isinstance(item.count, int) else env[str(item.count)]
@@ -184,11 +184,11 @@ def _items(program: SpanProgram, items: tuple[Item | Ending, ...], env: dict[str
     return " ".join(found)
 
 
-def _code(program: SpanProgram, level: int) -> str:
+def _code(program: SpanGrammar, level: int) -> str:
     return _ids((program.vocabulary.id_range(program.blocks[level].name),))
 
 
-def _registers(items: tuple[Item | Ending, ...]) -> Iterator[str]:
+def _registers(items: tuple[Item | DelayFlush, ...]) -> Iterator[str]:
     for item in items:
         if isinstance(item, Repeat):
             if isinstance(item.count, str):
@@ -196,7 +196,7 @@ def _registers(items: tuple[Item | Ending, ...]) -> Iterator[str]:
             yield from _registers(item.of)
 
 
-def _counted(program: SpanProgram, at: int) -> Iterator[str]:
+def _counted(program: SpanGrammar, at: int) -> Iterator[str]:
     """Runs whose repeats are all counted by an open one before them.
 
     While that one runs, each later repeat's field of the parameter counts up; then it counts down.
@@ -232,7 +232,7 @@ def _counted(program: SpanProgram, at: int) -> Iterator[str]:
     yield f"{kind}-rest: {_items(program, tuple(later[last + 1 :]), {}) or chr(34) * 2}"
 
 
-def _steps(program: SpanProgram, at: int) -> Iterator[str]:
+def _steps(program: SpanGrammar, at: int) -> Iterator[str]:
     """Delayed levels: the first steps, any number of full ones, and the last ones; sounds that end
     before their last level has begun are written out."""
     kind, stage = program.kind, program.stages[at]
@@ -240,7 +240,7 @@ def _steps(program: SpanProgram, at: int) -> Iterator[str]:
     rest = program.stages[at + 1]
     assert isinstance(rest, RunStage)
     ending = rest.items[0]
-    assert isinstance(ending, Ending)
+    assert isinstance(ending, DelayFlush)
 
     def leaves(stage: int, frames: int, turn: int = 0) -> str:
         plan = program.plan(stage, {ending.of.sets: frames}, turn)

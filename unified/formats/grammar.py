@@ -31,9 +31,10 @@ from unified.formats.coded import (
     TextIds,
 )
 from unified.formats.limits import Limits, Rules, work_out
+from unified.formats.load import load_format
 from unified.formats.parser import parse_format
-from unified.formats.span_program import SpanProgram
-from unified.formats.spec import Format, Lead, Marker, load_format
+from unified.formats.span_grammar import SpanGrammar
+from unified.formats.spec import Affix, Format, Marker
 from unified.formats.state import State
 from unified.vocabulary.block import Ranges
 from unified.vocabulary.vocabulary import Vocabulary
@@ -66,15 +67,15 @@ MODALITIES = {"marker": 0, "text": 1, "image": 2, "audio": 3}
 @dataclass(frozen=True, eq=False)
 class Serialized:
     """ids int64 (L,); segment int32 (L,), the index of the segment an id belongs to (-1 for the
-    begin and end of the document); modality uint8 (L,), see `MODALITIES`; lead bool (L,), whether
-    an id stands before its segment, as those of a new role do; ends bool (L,), whether it ends the
-    role before it."""
+    begin and end of the document); modality uint8 (L,), see `MODALITIES`; is_prefix
+    bool (L,), whether an id stands before its segment, as those of a new role do; is_suffix bool
+    (L,), whether it ends the role before it."""
 
     ids: np.ndarray
     segment: np.ndarray
     modality: np.ndarray
-    lead: np.ndarray
-    ends: np.ndarray
+    is_prefix: np.ndarray
+    is_suffix: np.ndarray
 
 
 class Grammar:
@@ -84,23 +85,21 @@ class Grammar:
         self.format = format
         self.vocabulary = vocabulary
         self.is_text = vocabulary.is_text
-        self.begin = self._lead(format.begin)
-        self.end = self._lead(format.end)
+        self.begin = self._ids_of(format.begin)
+        self.end = self._ids_of(format.end)
         self.padding = vocabulary.marker(format.padding)
-        self.blank = None if format.blank is None else vocabulary.marker(format.blank)
-        self.instead = () if format.instead is None else (vocabulary.marker(format.instead),)
-        self.separator = None
-        if format.text_separator is not None:
-            self.separator = vocabulary.marker(format.text_separator)
+        self.pad_text_with = self._marker(format.pad_text_with)
+        self.uncond_token = self._marker(format.uncond_token)
+        self.separator = self._marker(format.text_separator)
         self.roles = {
-            name: (self._lead(role.begin), self._lead(role.end))
+            name: (self._ids_of(role.begin), self._ids_of(role.end))
             for name, role in format.roles.items()
         }
-        self.programs = {
-            kind: SpanProgram(kind, span, vocabulary) for kind, span in format.spans.items()
+        self.span_grammars = {
+            kind: SpanGrammar(kind, span, vocabulary) for kind, span in format.spans.items()
         }
         self.document_markers: dict[int, tuple[str, str]] = {
-            p.begin: ("span", kind) for kind, p in self.programs.items()
+            p.begin: ("span", kind) for kind, p in self.span_grammars.items()
         }
         if self.separator is not None:
             self.document_markers[self.separator] = ("separator", "")
@@ -126,9 +125,12 @@ class Grammar:
         """The YAML text of the format."""
         return self.format.source
 
-    def _lead(self, lead: Lead) -> tuple[int, ...]:
+    def _marker(self, name: str | None) -> int | None:
+        return None if name is None else self.vocabulary.marker(name)
+
+    def _ids_of(self, affix: Affix) -> tuple[int, ...]:
         found: list[int] = []
-        for item in lead:
+        for item in affix:
             if isinstance(item, Marker):
                 found.append(self.vocabulary.marker(item.name))
             else:
@@ -141,8 +143,8 @@ class Grammar:
         What ends the document may be the begin of another path, or one: it is complete there, and
         another role may follow.
         """
-        closing = self.closing(role)
-        pairs = [(self.switch(role, other), other) for other in self.roles if other != role]
+        closing = self.eos(role)
+        pairs = [(self.transition(role, other), other) for other in self.roles if other != role]
         pairs = [(path, following) for path, following in pairs if path]
         found: dict[tuple[int, ...], str | None] = {closing: None, **dict(pairs)}
         if len({path for path, _ in pairs}) < len(pairs) or any(
@@ -156,17 +158,17 @@ class Grammar:
             )
         return found
 
-    def ending(self, role: str | None) -> tuple[int, ...]:
+    def role_suffix(self, role: str | None) -> tuple[int, ...]:
         """The ids that end a role, whatever follows."""
         return self.roles[role][1] if role is not None else ()
 
-    def closing(self, role: str | None) -> tuple[int, ...]:
+    def eos(self, role: str | None) -> tuple[int, ...]:
         """The ids that end a document whose last segment has this role."""
-        return self.ending(role) + self.end
+        return self.role_suffix(role) + self.end
 
-    def switch(self, before: str | None, role: str) -> tuple[int, ...]:
+    def transition(self, before: str | None, role: str) -> tuple[int, ...]:
         """The ids from a segment of one role to one of another."""
-        return self.ending(before) + self.roles[role][0]
+        return self.role_suffix(before) + self.roles[role][0]
 
     # Documents to ids.
 
@@ -186,7 +188,7 @@ class Grammar:
             try:
                 if before is not None and self._closes(before):
                     raise ValueError(f"the document ends after its first {before} span")
-                lead = self.lead_in(before, role, segment.kind, segment.role)
+                lead = self.segment_prefix(before, role, segment.kind, segment.role)
                 body, body_modality = self.segment_ids(segment)
             except ValueError as error:
                 raise ValueError(f"segment {index} ({segment.kind}): {error}") from None
@@ -194,16 +196,16 @@ class Grammar:
             owner.append(np.full(len(lead) + len(body), index))
             modality += [np.zeros(len(lead)), body_modality]
             leads += [np.ones(len(lead)), np.zeros(len(body))]
-            ended = self.ending(role) if (segment.role or self.format.start) != role else ()
+            ended = self.role_suffix(role) if (segment.role or self.format.start) != role else ()
             ends.append(np.arange(len(lead) + len(body)) < len(ended))
             role, before = segment.role or self.format.start, segment.kind
         if end:
-            closing = self.closing(role)
+            closing = self.eos(role)
             ids.append(np.array(closing))
             owner.append(np.full(len(closing), -1))
             modality.append(np.zeros(len(closing)))
             leads.append(np.zeros(len(closing)))
-            ends.append(np.arange(len(closing)) < len(self.ending(role)))
+            ends.append(np.arange(len(closing)) < len(self.role_suffix(role)))
         return Serialized(
             np.concatenate(ids).astype(np.int64),
             np.concatenate(owner).astype(np.int32),
@@ -219,16 +221,16 @@ class Grammar:
             return text, np.full(len(text), MODALITIES["text"], dtype=np.uint8)
         if not isinstance(segment, CodedImage | CodedAudio):
             raise ValueError(f"expected a coded segment, found {type(segment).__name__}")
-        program = self.programs.get(segment.kind)
+        program = self.span_grammars.get(segment.kind)
         if program is None:
             raise ValueError(f"the format {self.format.name} has no {segment.kind} spans")
         ids, is_code = program.serialize(segment.codes)
         return ids, np.where(is_code, MODALITIES[program.modality], 0).astype(np.uint8)
 
     def _closes(self, kind: str) -> bool:
-        return kind in self.programs and self.programs[kind].closes
+        return kind in self.span_grammars and self.span_grammars[kind].terminal
 
-    def lead_in(
+    def segment_prefix(
         self, before: str | None, role_before: str | None, kind: str, role: str | None
     ) -> tuple[int, ...]:
         """The markers before a segment of this kind and role.
@@ -242,7 +244,7 @@ class Grammar:
                     f"role {role!r} cannot follow role {role_before!r}; "
                     f"the format has roles {', '.join(self.roles)}"
                 )
-            found = self.switch(role_before, role)
+            found = self.transition(role_before, role)
             if not found:
                 raise ValueError(f"role {role!r} cannot follow role {role_before!r}")
             return found
@@ -261,18 +263,18 @@ class Grammar:
         None: the document ends. It is the `stop` of `Limits` for a text slot.
         """
         if following is None:
-            return self.closing(role or self.format.start)[0]
+            return self.eos(role or self.format.start)[0]
         kind, next_role = following
-        lead = self.lead_in("text", role, kind, next_role)
-        return lead[0] if lead else self.programs[kind].begin
+        lead = self.segment_prefix("text", role, kind, next_role)
+        return lead[0] if lead else self.span_grammars[kind].begin
 
     # Ids to documents.
 
     def modality(self, id: int) -> str:
         """What an id is of: "text", "image", "audio" or "marker" (sizes are markers, too)."""
         name = self.vocabulary.block_of(id).name.rpartition(".")[0]
-        if name in self.programs:
-            return self.programs[name].modality
+        if name in self.span_grammars:
+            return self.span_grammars[name].modality
         return "text" if self.is_text(id) else "marker"
 
     def start(self, limits: Limits | None = None) -> State:

@@ -97,7 +97,7 @@ def work_out(limits: Limits, grammar: Grammar) -> Rules:
     """The rules that limits mean for a grammar; ValueError where it cannot keep them."""
     fixed: dict[str, dict[str, int]] = {}
     forced: dict[str, dict[str, int]] = {}
-    for kind, program in grammar.programs.items():
+    for kind, program in grammar.span_grammars.items():
         env: dict[str, int] = {}
         forced[kind] = {}
         if kind == "image" and limits.image_grid is not None:
@@ -115,22 +115,24 @@ def work_out(limits: Limits, grammar: Grammar) -> Rules:
         for kind, number in (("image", limits.num_images), ("audio", limits.num_audios))
         if number is not None
     }
-    missing = [kind for kind, number in exact.items() if number and kind not in grammar.programs]
+    missing = [
+        kind for kind, number in exact.items() if number and kind not in grammar.span_grammars
+    ]
     if missing:
         raise ValueError(f"format {grammar.format.name} has no {missing[0]} spans")
-    last = [kind for kind in grammar.programs if grammar.programs[kind].closes]
+    last = [kind for kind in grammar.span_grammars if grammar.span_grammars[kind].terminal]
     if sum(exact.get(kind, 0) for kind in last) > 1:
         raise ValueError(
             f"a document of format {grammar.format.name} ends after its first"
             f" {' or '.join(last)} span: there cannot be more"
         )
-    known = ("text", "image", "audio", *grammar.programs)
+    known = ("text", "image", "audio", *grammar.span_grammars)
     unknown = [kind for kind in limits.allow if kind not in known]
     if unknown:
         raise ValueError(f"allow holds {unknown}; it may hold {', '.join(dict.fromkeys(known))}")
     kinds = tuple(
         kind
-        for kind, program in grammar.programs.items()
+        for kind, program in grammar.span_grammars.items()
         if {kind, program.modality} & set(limits.allow) and exact.get(kind) != 0
     )
     firsts = {path[0] for paths in grammar.paths.values() for path in paths}
@@ -144,8 +146,10 @@ def work_out(limits: Limits, grammar: Grammar) -> Rules:
         max_ids=UNLIMITED if limits.max_ids is None else limits.max_ids,
         text="text" in limits.allow,
         kinds=kinds,
-        least={kind: program.length(fixed[kind]) for kind, program in grammar.programs.items()},
+        least={
+            kind: program.length(fixed[kind]) for kind, program in grammar.span_grammars.items()
+        },
         fixed=fixed,
         forced=forced,
-        exact={kind: number for kind, number in exact.items() if kind in grammar.programs},
+        exact={kind: number for kind, number in exact.items() if kind in grammar.span_grammars},
     )

@@ -8,17 +8,17 @@ from typing import Any
 import yaml
 
 from unified.formats.spec import (
-    Codes,
+    Affix,
+    CodesItem,
     Delayed,
     Format,
     Item,
-    Lead,
     Literal,
     Marker,
-    Register,
     Repeat,
     Role,
-    Span,
+    SizeVariable,
+    SpanSpec,
 )
 from unified_base.structured import parse_yaml
 from unified_base.text import quoted
@@ -27,6 +27,8 @@ MODALITIES = ("image", "audio")
 # What no real format comes near; the ids are of a span whose registers are all 1.
 _MOST_TEXT, _MOST_MARKERS, _MOST_NAME = 1 << 18, 4096, 256
 _MOST_IDS, _MOST_DELAY = 1 << 20, 4096
+# What stands where guidance does without a text: the key in a file, and what it is here.
+_GUIDANCE = {"blank": "pad_text_with", "instead": "uncond_token"}
 _ITEMS = ("marker", "literal", "register", "codes", "repeat", "delayed")
 
 
@@ -63,8 +65,8 @@ def parse_format(text: str) -> Format:
         _keys(top["guidance"], "format.guidance", (), ("blank", "instead"))
         if len(top["guidance"]) != 1:
             raise ValueError("format.guidance must have blank or instead")
-        ((how, name),) = top["guidance"].items()
-        without = {how: reader.marker(name, f"guidance.{how}")}
+        ((key, name),) = top["guidance"].items()
+        without = {_GUIDANCE[key]: reader.marker(name, f"guidance.{key}")}
     found = Format(
         name=_name(top["name"], "name"),
         markers=tuple(markers),
@@ -104,7 +106,7 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_str)
 
 
-def _spans(reader: _Reader, spans: Any) -> dict[str, Span]:
+def _spans(reader: _Reader, spans: Any) -> dict[str, SpanSpec]:
     if not isinstance(spans, dict) or not all(isinstance(kind, str) for kind in spans):
         raise ValueError("format.spans must map kinds (image, audio) to lists of items")
     found = {}
@@ -123,7 +125,7 @@ def _spans(reader: _Reader, spans: Any) -> dict[str, Span]:
         closes = entry.get("closes", False)
         if not isinstance(closes, bool):
             raise ValueError(f"format.{where}.closes is {quoted(closes)}, expected true or false")
-        found[kind] = Span(modality, reader.span(entry["items"], where), closes)
+        found[kind] = SpanSpec(modality, reader.span(entry["items"], where), closes)
     return found
 
 
@@ -164,7 +166,7 @@ class _Reader:
             )
         return str(name)
 
-    def lead(self, entry: Any, where: str) -> Lead:
+    def lead(self, entry: Any, where: str) -> Affix:
         if entry is None:
             return ()
         found: list[Marker | Literal] = []
@@ -198,7 +200,7 @@ class _Reader:
         if not isinstance(span[0], Marker):
             raise ValueError(f"format.{where} must begin with a marker")
         for at, item in enumerate(span):
-            if isinstance(item, Register) and item.digits:
+            if isinstance(item, SizeVariable) and item.digits:
                 follower = span[at + 1] if at + 1 < len(span) else None
                 if not isinstance(follower, Marker | Literal):
                     raise ValueError(
@@ -208,7 +210,7 @@ class _Reader:
                 raise ValueError(f"format.{where}[{at}]: delayed levels need a follower")
             if isinstance(item, Repeat) and item.count is None:
                 follower = span[at + 1] if at + 1 < len(span) else None
-                if follower is None or isinstance(follower, Register):
+                if follower is None or isinstance(follower, SizeVariable):
                     raise ValueError(f"format.{where}[{at}]: an open repeat needs a follower")
                 if isinstance(follower, Repeat) and follower.count is None:
                     raise ValueError(f"format.{where}[{at}]: two open repeats in a row")
@@ -242,18 +244,18 @@ class _Reader:
             return Marker(self.marker(item["marker"], where))
         if kind == "literal":
             return self.literal(item["literal"], where)
-        return Codes(_name(item["codes"], f"{where}.codes"))
+        return CodesItem(_name(item["codes"], f"{where}.codes"))
 
-    def _register(self, item: dict[str, Any], where: str, known: set[str]) -> Register:
+    def _register(self, item: dict[str, Any], where: str, known: set[str]) -> SizeVariable:
         name = self._set(item["register"], where, known)
         if "digits" not in item:
             _keys(item, f"format.{where}", ("register", "block"))
-            return Register(name, _name(item["block"], f"{where}.block"))
+            return SizeVariable(name, _name(item["block"], f"{where}.block"))
         _keys(item, f"format.{where}", ("register", "digits"))
         digits = item["digits"]
         if type(digits) is not int or not 1 <= digits <= 9:
             raise ValueError(f"format.{where}.digits is {quoted(digits)}, expected 1 to 9")
-        return Register(name, None, digits)
+        return SizeVariable(name, None, digits)
 
     def _delayed(self, item: dict[str, Any], where: str, known: set[str]) -> Delayed:
         _keys(item, f"format.{where}", ("delayed", "by", "fill"), ("sets",))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unified.formats.spec import Codes, Delayed, Item, Register, Repeat
+from unified.formats.spec import CodesItem, Delayed, Item, Repeat, SizeVariable
 from unified.vocabulary.block import Block, Ranges
 from unified.vocabulary.vocabulary import Vocabulary
 
@@ -41,7 +41,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class RegisterStage:
+class SizeStage:
     name: str
     block: Block
 
@@ -56,7 +56,7 @@ class DigitsStage:
 
 
 @dataclass(frozen=True)
-class Ending:
+class DelayFlush:
     """What delayed levels still hold once the first one is through."""
 
     of: Delayed
@@ -64,7 +64,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class RunStage:
-    items: tuple[Item | Ending, ...]
+    items: tuple[Item | DelayFlush, ...]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class OpenStage:
     ramp: int = 0
 
 
-Stage = RegisterStage | DigitsStage | RunStage | OpenStage
+Stage = SizeStage | DigitsStage | RunStage | OpenStage
 Axis = tuple[str | None, int]
 """Length of an axis of the grid: a register and how often its value is taken, or None and it."""
 
@@ -92,16 +92,16 @@ def latest_level(item: Delayed) -> int:
 def read_stages(items: tuple[Item, ...], vocabulary: Vocabulary) -> tuple[Stage, ...]:
     stages: list[Stage] = []
 
-    def run(item: Item | Ending) -> None:
+    def run(item: Item | DelayFlush) -> None:
         if stages and isinstance(stages[-1], RunStage):
             stages[-1] = RunStage((*stages[-1].items, item))
         else:
             stages.append(RunStage((item,)))
 
     for item in items:
-        if isinstance(item, Register) and item.block is not None:
-            stages.append(RegisterStage(item.name, vocabulary.block(item.block)))
-        elif isinstance(item, Register):
+        if isinstance(item, SizeVariable) and item.block is not None:
+            stages.append(SizeStage(item.name, vocabulary.block(item.block)))
+        elif isinstance(item, SizeVariable):
             digits = [vocabulary.literal(digit) for digit in "0123456789"]
             if any(len(ids) != 1 for ids in digits):
                 raise ValueError(f"the vocabulary writes digits as {digits}, expected an id each")
@@ -111,17 +111,17 @@ def read_stages(items: tuple[Item, ...], vocabulary: Vocabulary) -> tuple[Stage,
             stages.append(OpenStage(item.of, item.sets))
         elif isinstance(item, Delayed):
             stages.append(OpenStage((item,), item.sets, max(item.by)))
-            run(Ending(item))
+            run(DelayFlush(item))
         else:
             run(item)
     return tuple(stages)
 
 
-def counters(items: tuple[Item | Ending, ...]) -> tuple[str, ...]:
+def counters(items: tuple[Item | DelayFlush, ...]) -> tuple[str, ...]:
     """The registers that repeats inside `items` count by."""
     names: list[str] = []
     for item in items:
-        if isinstance(item, Ending):
+        if isinstance(item, DelayFlush):
             names.append(item.of.sets)
         elif isinstance(item, Repeat):
             names += [item.count] if isinstance(item.count, str) else []
@@ -130,15 +130,15 @@ def counters(items: tuple[Item | Ending, ...]) -> tuple[str, ...]:
 
 
 def code_paths(
-    items: tuple[Item | Ending, ...], axes: tuple[Axis, ...]
-) -> list[tuple[Codes, tuple[Axis, ...]]]:
-    """Every Codes item with the counts of the repeats around it, outermost first."""
-    found: list[tuple[Codes, tuple[Axis, ...]]] = []
+    items: tuple[Item | DelayFlush, ...], axes: tuple[Axis, ...]
+) -> list[tuple[CodesItem, tuple[Axis, ...]]]:
+    """Every item of codes with the counts of the repeats around it, outermost first."""
+    found: list[tuple[CodesItem, tuple[Axis, ...]]] = []
     for item in items:
-        if isinstance(item, Codes):
+        if isinstance(item, CodesItem):
             found.append((item, axes))
         elif isinstance(item, Delayed):
-            found.append((Codes(item.kind), (*axes, (item.sets, 1))))
+            found.append((CodesItem(item.kind), (*axes, (item.sets, 1))))
         elif isinstance(item, Repeat):
             if isinstance(item.count, int):
                 axis: Axis = (None, item.count * item.times)

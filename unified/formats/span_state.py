@@ -8,8 +8,8 @@ import numpy as np
 
 from unified.formats.coded import Event, FrameDone, RowDone, SpanBegin
 from unified.formats.limits import UNLIMITED
-from unified.formats.span_program import SpanProgram
-from unified.formats.span_stages import DigitsStage, OpenStage, Plan, RegisterStage
+from unified.formats.span_grammar import SpanGrammar
+from unified.formats.span_stages import DigitsStage, OpenStage, Plan, SizeStage
 from unified.vocabulary.block import Ranges
 
 
@@ -51,7 +51,7 @@ class SpanState:
 
     def __init__(
         self,
-        program: SpanProgram,
+        program: SpanGrammar,
         left: int,
         need: int,
         fixed: Mapping[str, int],
@@ -123,7 +123,7 @@ class SpanState:
                 return None
             if plan is None:
                 stage = self.program.stages[self.stage]
-                if isinstance(stage, RegisterStage):
+                if isinstance(stage, SizeStage):
                     return self._set_register(id)
                 assert isinstance(stage, DigitsStage)
                 if id in stage.ids:
@@ -195,7 +195,7 @@ class SpanState:
         self.at = 0
         self.turns = -1
         self.choice = True
-        if isinstance(found, RegisterStage):
+        if isinstance(found, SizeStage):
             self.plan = None
             self.ranges = self._register_ranges(found)
             return
@@ -213,7 +213,7 @@ class SpanState:
         self.choice = False
         self.ranges = self.plan.leaves[0].ranges
 
-    def _register_ranges(self, stage: RegisterStage) -> Ranges:
+    def _register_ranges(self, stage: SizeStage) -> Ranges:
         """The values of a register with which everything that must follow still fits."""
         vocabulary, block = self.program.vocabulary, stage.block.name
         if stage.name in self.forced:
@@ -252,7 +252,7 @@ class SpanState:
 
     def _set_register(self, id: int) -> tuple[Event, ...]:
         stage = self.program.stages[self.stage]
-        assert isinstance(stage, RegisterStage)
+        assert isinstance(stage, SizeStage)
         # The sizes 1, 2, ... are the codes 0, 1, ... of their block.
         self.env[stage.name] = self.program.vocabulary.from_ids(stage.block.name, id) + 1
         self.left -= 1

@@ -43,10 +43,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-
-from unified_base.files import read_text
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Literal:
 
 
 @dataclass(frozen=True)
-class Register:
+class SizeVariable:
     """block: whose code + 1 is the value; None: written in at most `digits` decimal digits."""
 
     name: str
@@ -69,7 +65,7 @@ class Register:
 
 
 @dataclass(frozen=True)
-class Codes:
+class CodesItem:
     blocks: str
 
 
@@ -96,25 +92,25 @@ class Delayed:
     sets: str
 
 
-Item = Marker | Literal | Register | Codes | Repeat | Delayed
-Lead = tuple[Marker | Literal, ...]
+Item = Marker | Literal | SizeVariable | CodesItem | Repeat | Delayed
+Affix = tuple[Marker | Literal, ...]
 
 
 @dataclass(frozen=True)
 class Role:
     """What stands before the first segment of a role, and after its last."""
 
-    begin: Lead
-    end: Lead
+    begin: Affix
+    end: Affix
 
 
 @dataclass(frozen=True)
-class Span:
-    """modality: `image` or `audio`. closes: the document ends after it."""
+class SpanSpec:
+    """modality: `image` or `audio`. terminal: the document ends after it."""
 
     modality: str
     items: tuple[Item, ...]
-    closes: bool = False
+    terminal: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,15 +120,15 @@ class Format:
     name: str
     markers: tuple[str, ...]
     padding: str
-    begin: Lead
-    end: Lead
+    begin: Affix
+    end: Affix
     start: str | None
     roles: Mapping[str, Role]
     text_separator: str | None
-    spans: Mapping[str, Span]
+    spans: Mapping[str, SpanSpec]
     source: str
-    blank: str | None = None
-    instead: str | None = None
+    pad_text_with: str | None = None
+    uncond_token: str | None = None
 
     @property
     def literals(self) -> tuple[str, ...]:
@@ -143,7 +139,7 @@ class Format:
             for item in items:
                 if isinstance(item, Literal):
                     found[item.text] = None
-                elif isinstance(item, Register) and item.digits:
+                elif isinstance(item, SizeVariable) and item.digits:
                     found.update(dict.fromkeys("0123456789"))
                 elif isinstance(item, Repeat):
                     look(item.of)
@@ -153,29 +149,3 @@ class Format:
         for items in (*leads, *(span.items for span in self.spans.values())):
             look(items)
         return tuple(found)
-
-
-def load_format(name_or_path: str | Path) -> Format:
-    """Read a format: a shipped one by name ("pocket"), or any YAML file by path."""
-    from unified.formats.parser import parse_format
-
-    name = str(name_or_path)
-    if name.endswith((".yaml", ".yml")):
-        text = read_text(name, "format")
-        try:
-            return parse_format(text)
-        except ValueError as error:
-            raise ValueError(f"{Path(name)}: {error}") from None
-    if name not in shipped_formats():
-        raise ValueError(
-            f"no format '{name}'; shipped formats: {', '.join(shipped_formats())}"
-            " (or give a .yaml file)"
-        )
-    file = resources.files("unified.formats") / "presets" / f"{name}.yaml"
-    return parse_format(file.read_text(encoding="utf-8"))
-
-
-def shipped_formats() -> tuple[str, ...]:
-    """The names of the formats that come with the package."""
-    folder = resources.files("unified.formats") / "presets"
-    return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml")))

@@ -58,7 +58,7 @@ class State:
         "_where",
         "finished",
         "grammar",
-        "opened",
+        "n_started",
         "position",
         "role",
     )
@@ -68,7 +68,7 @@ class State:
         self.position = 0
         self.finished = False
         self.role = grammar.format.start
-        self.opened = 0
+        self.n_started = 0
         self._where = _START if grammar.begin else _ITEM
         # Ids of the path at hand that have been taken; of the begin of the document, too.
         self._path: tuple[int, ...] = ()
@@ -102,11 +102,11 @@ class State:
         return None if self._left > UNLIMITED // 2 else self._left
 
     @property
-    def owed(self) -> int | None:
+    def required_begin(self) -> int | None:
         """The marker that begins a span which an exact number still asks for, where it may come
         now; None where nothing is owed."""
         for kind, number in self._owed.items() if self._span is None else ():
-            begin = self.grammar.programs[kind].begin
+            begin = self.grammar.span_grammars[kind].begin
             if number and any(start <= begin < stop for start, stop in self._ranges):
                 return begin
         return None
@@ -154,7 +154,7 @@ class State:
             self.finished = False  # what they ask for is still to come
         self._owed = dict(rules.exact)
         self._owed_ids = sum(n * rules.least[kind] for kind, n in rules.exact.items())
-        self.opened = int(goes_on and self._where == _TEXT)
+        self.n_started = int(goes_on and self._where == _TEXT)
         if self._span is not None:
             self._span.lift()
             self._ranges = self._span.ranges
@@ -175,7 +175,7 @@ class State:
         self._text_over = True
         self._open_document()
 
-    def lead_in(self, kind: str, role: str | None) -> tuple[int, ...]:
+    def segment_prefix(self, kind: str, role: str | None) -> tuple[int, ...]:
         """The markers that stand between here and a segment of this kind and role.
 
         kind may be "any" (a slot that takes any interleaving). ValueError inside a media span or
@@ -184,7 +184,7 @@ class State:
         if self._span is not None or self._closes or self._where not in (_ITEM, _TEXT):
             raise ValueError(f"no segment can begin at position {self.position}")
         before = "text" if self._where == _TEXT else None
-        return self.grammar.lead_in(before, self.role, kind, role)
+        return self.grammar.segment_prefix(before, self.role, kind, role)
 
     def advance(self, id: int) -> tuple[Event, ...]:
         """Take one id; the events it completes.
@@ -215,7 +215,7 @@ class State:
             self._begun_at = self.position - 1
             self._where = _TEXT
             self.finished = False
-            self.opened += 1
+            self.n_started += 1
             self._open_document()
             return (
                 SpanBegin("text", {}, ()),
@@ -235,7 +235,7 @@ class State:
             ids = grammar.vocabulary.from_ids("text", np.array(self._text)).tolist()
             events = (SpanEnd("text", CodedText(ids, self.role)),)
             self._text = []
-        if id == rules.limits.stop and self.opened:
+        if id == rules.limits.stop and self.n_started:
             self._rules = grammar.rules(FREE)
             self._left = self._rules.max_ids
             self._owed = {}
@@ -258,7 +258,7 @@ class State:
             paths = grammar.paths[self.role]
             if self._path in paths:
                 role = paths[self._path]
-                if self._path == grammar.closing(self.role):
+                if self._path == grammar.eos(self.role):
                     self.finished = True
                     events += (End(),)
                 if role is not None:
@@ -288,7 +288,7 @@ class State:
 
         wanted: only by paths to a role (True) or to the end (False). None where there are none.
         """
-        at, closing = len(self._path), self.grammar.closing(self.role)
+        at, closing = len(self._path), self.grammar.eos(self.role)
         found = [
             len(path) - at + (0 if path == closing else self._after_role(str(role)))
             for path, role in self._ahead().items()
@@ -298,7 +298,7 @@ class State:
 
     def _after_role(self, role: str) -> int:
         """Fewest ids after the ids that begin a role."""
-        return self._owed_ids + self._segment() + len(self.grammar.closing(role))
+        return self._owed_ids + self._segment() + len(self.grammar.eos(role))
 
     def _segment(self) -> int:
         """Fewest ids of a segment that has to come, none where enough are owed."""
@@ -313,8 +313,10 @@ class State:
         rules, where = self._rules, self._where
         if where == _PATH:
             return self._shortest()
-        closing = len(self.grammar.closing(self.role))
-        must = where in (_AFTER_ROLE, _AFTER_SEPARATOR) or (rules.limits.single and not self.opened)
+        closing = len(self.grammar.eos(self.role))
+        must = where in (_AFTER_ROLE, _AFTER_SEPARATOR) or (
+            rules.limits.single and not self.n_started
+        )
         lengths = [rules.least[kind] for kind in rules.kinds if kind not in rules.exact]
         if where == _AFTER_SEPARATOR:
             # The text that has to come first stands before everything owed.
@@ -343,14 +345,14 @@ class State:
             return
         rules, left = self._rules, self._left
         limits = rules.limits
-        closing = len(grammar.closing(self.role))
+        closing = len(grammar.eos(self.role))
         need = self._owed_ids + closing
         # Of a single segment nothing but its own ids and the end remains once it has begun.
-        new = not self._closes and (not limits.single or self.opened == 0)
+        new = not self._closes and (not limits.single or self.n_started == 0)
         settled = where in (_ITEM, _TEXT)
         text = rules.text and left > need and not self._closes and not self._text_over
         if where == _TEXT:
-            text = text and (not limits.single or self.opened > 0)
+            text = text and (not limits.single or self.n_started > 0)
         else:
             text = text and new
         markers: list[int] = []
@@ -364,10 +366,10 @@ class State:
                     fits = left >= least + need
                 else:
                     fits = owed > 0 and left >= need
-                if fits and grammar.programs[kind].closes:
+                if fits and grammar.span_grammars[kind].terminal:
                     fits = self._owed_ids == (0 if owed is None else least)
                 if fits:
-                    markers.append(grammar.programs[kind].begin)
+                    markers.append(grammar.span_grammars[kind].begin)
                 self._recheck = max(self._recheck, need + least)
             two_texts = where == _TEXT and rules.text and not self._text_over
             if two_texts and left > need + 1 and grammar.separator is not None:
@@ -381,9 +383,9 @@ class State:
         """The next ids of the paths to other roles and to the end that limits leave open."""
         rules, at = self._rules, len(self._path)
         limits, found = rules.limits, []
-        ends = not self._owed_ids and not (limits.single and self.opened == 0)
-        roles = limits.roles and not self._closes and (not limits.single or self.opened == 0)
-        closing = self.grammar.closing(self.role)
+        ends = not self._owed_ids and not (limits.single and self.n_started == 0)
+        roles = limits.roles and not self._closes and (not limits.single or self.n_started == 0)
+        closing = self.grammar.eos(self.role)
         for path, role in self._ahead().items():
             if len(path) == at:
                 continue  # complete as it is; others go on from here
@@ -404,17 +406,17 @@ class State:
 
     def _begin_span(self, kind: str) -> tuple[Event, ...]:
         rules = self._rules
-        program = self.grammar.programs[kind]
+        program = self.grammar.span_grammars[kind]
         if kind in self._owed:
             self._owed[kind] -= 1
             self._owed_ids -= rules.least[kind]
-        self.opened += 1
+        self.n_started += 1
         self._begun_at = self.position - 1
         self._text_ok = self._text_over = False
         self._span = SpanState(
             program,
             left=self._left,
-            need=self._owed_ids + len(self.grammar.closing(self.role)),
+            need=self._owed_ids + len(self.grammar.eos(self.role)),
             fixed=rules.fixed[kind],
             forced=rules.forced[kind],
             most_turns=rules.limits.max_audio_frames if kind == "audio" else None,
@@ -426,7 +428,7 @@ class State:
         kind = span.program.kind
         self._span = None
         self._where = _ITEM
-        self._closes = span.program.closes
+        self._closes = span.program.terminal
         self._open_document()
         made = CODED_MEDIA[span.program.modality](span.codes(), self.role, kind=kind)
         return SpanEnd(kind, made)

@@ -11,8 +11,9 @@ import yaml
 from unified.formats.chat_format import NAME as CHAT
 from unified.formats.chat_format import ChatFormat, chat_format
 from unified.formats.grammar import Grammar
+from unified.formats.load import load_format
 from unified.formats.parser import parse_format, write_format
-from unified.formats.spec import Format, load_format
+from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.files import DTYPES, FILE_NAME, model_directory
 from unified.sequence.sequencer import Sequencer

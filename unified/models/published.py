@@ -17,7 +17,8 @@ from typing import Any
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.grammar import Grammar
-from unified.formats.spec import Format, load_format
+from unified.formats.load import load_format
+from unified.formats.spec import Format
 from unified.models.hf_checkpoint import read_config
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.block import Block

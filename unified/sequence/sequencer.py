@@ -56,7 +56,7 @@ def loss_weights(
     ]
     last = losses[-1] if losses else 1.0
     role = (roles[-1] if roles else None) or grammar.format.start
-    return leading, (last, 0.0 if grammar.ending(role) else last)
+    return leading, (last, 0.0 if grammar.role_suffix(role) else last)
 
 
 class Sequencer:
@@ -146,13 +146,13 @@ class Sequencer:
         # segment is -1 at the begin and the end, which picks the last weight.
         weights = np.array([*losses, closing[1]], dtype=np.float32)
         ending, others = np.array([*leading, closing], dtype=np.float32).T
-        loss = np.where(laid.lead, others[segment], weights[segment])
-        loss = np.where(laid.ends, ending[segment], loss)
+        loss = np.where(laid.is_prefix, others[segment], weights[segment])
+        loss = np.where(laid.is_suffix, ending[segment], loss)
         loss[: len(self.grammar.begin)] = 0.0
         if following is not None:
             before = coded[-1].kind if coded else None
             role = coded[-1].role if coded else None
-            lead = self.grammar.lead_in(before, role, following.modality, following.role)
+            lead = self.grammar.segment_prefix(before, role, following.modality, following.role)
             ids = np.concatenate([ids, np.array(lead, dtype=np.int64)])
             none = np.zeros(len(lead))
             modality = np.concatenate([modality, none]).astype(np.uint8)

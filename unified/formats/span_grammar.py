@@ -17,34 +17,34 @@ import numpy as np
 
 from unified.formats.span_stages import (
     Axis,
+    DelayFlush,
     DigitsStage,
-    Ending,
     Env,
     Leaf,
     OpenStage,
     Plan,
-    RegisterStage,
     RunStage,
+    SizeStage,
     code_paths,
     counters,
     latest_level,
     read_stages,
 )
-from unified.formats.spec import Codes, Delayed, Item, Literal, Marker, Repeat, Span
+from unified.formats.spec import CodesItem, Delayed, Item, Literal, Marker, Repeat, SpanSpec
 from unified.vocabulary.vocabulary import Vocabulary
 
 
-class SpanProgram:
+class SpanGrammar:
     """A compiled span of one kind ("image", "audio", ...).
 
     modality: "image" or "audio". blocks: the codebook blocks by level. axes: the length of each
     axis of the grid.
     """
 
-    def __init__(self, kind: str, span: Span, vocabulary: Vocabulary):
+    def __init__(self, kind: str, span: SpanSpec, vocabulary: Vocabulary):
         self.kind = kind
         self.modality = span.modality
-        self.closes = span.closes
+        self.terminal = span.terminal
         self.vocabulary = vocabulary
         self.items = span.items
         self.blocks = vocabulary.levels(kind)
@@ -54,7 +54,7 @@ class SpanProgram:
         assert isinstance(first, Marker)
         self.begin = vocabulary.marker(first.name)
         self.stages = read_stages(span.items[1:], vocabulary)
-        header = [s for s in self.stages if isinstance(s, RegisterStage | DigitsStage)]
+        header = [s for s in self.stages if isinstance(s, SizeStage | DigitsStage)]
         self.registers = tuple(stage.name for stage in header)
         self.open_registers = tuple(s.register for s in self.stages if isinstance(s, OpenStage))
         self.axes = self._find_axes()
@@ -82,7 +82,7 @@ class SpanProgram:
         """
         total = 1 if stage < 0 else 0
         for found in self.stages[stage + 1 :]:
-            if isinstance(found, RegisterStage):
+            if isinstance(found, SizeStage):
                 total += 1
             elif isinstance(found, DigitsStage):
                 total += len(str(env.get(found.name, 1)))
@@ -105,7 +105,7 @@ class SpanProgram:
         )
 
     def fix_grid(self, grid: tuple[int, ...]) -> dict[str, int]:
-        """Register values that give this grid, or ValueError where the format cannot."""
+        """SizeVariable values that give this grid, or ValueError where the format cannot."""
         if len(grid) != len(self.axes):
             names = [str(times) if name is None else name for name, times in self.axes]
             raise ValueError(
@@ -125,9 +125,9 @@ class SpanProgram:
             if env.setdefault(name, size // times) != size // times:
                 raise ValueError(f"{self.kind} grids of this format have equal sides, found {grid}")
         for found in self.stages:
-            if not isinstance(found, RegisterStage | DigitsStage) or found.name not in env:
+            if not isinstance(found, SizeStage | DigitsStage) or found.name not in env:
                 continue
-            most = found.block.size if isinstance(found, RegisterStage) else 10**found.most - 1
+            most = found.block.size if isinstance(found, SizeStage) else 10**found.most - 1
             if not 1 <= env[found.name] <= most:
                 raise ValueError(
                     f"{self.kind} grid {'x'.join(map(str, grid))}: {found.name} must be in"
@@ -143,7 +143,7 @@ class SpanProgram:
         env = self.fix_grid(grid)
         lows, levels = [np.array([self.begin])], [np.array([-1])]
         for at, stage in enumerate(self.stages):
-            if isinstance(stage, RegisterStage):
+            if isinstance(stage, SizeStage):
                 found = np.array([self.vocabulary.to_ids(stage.block.name, env[stage.name] - 1)])
                 parts = [(found, np.array([-1]))]
             elif isinstance(stage, DigitsStage):
@@ -172,7 +172,7 @@ class SpanProgram:
                 f"{self.kind} codes must have {len(self.blocks)} levels, found {levels}"
             )
 
-    def levels(self, codes: Codes) -> tuple[int, ...]:
+    def levels(self, codes: CodesItem) -> tuple[int, ...]:
         if codes.blocks == self.kind:
             return tuple(range(len(self.blocks)))
         for k, block in enumerate(self.blocks):
@@ -247,14 +247,14 @@ class SpanProgram:
         first = 0 if isinstance(found, OpenStage) else None
         self._expand(found.items, dict(counts), first, out, turn)
         done: dict[int, int] = {}
-        if stage == self._last_codes or any(isinstance(item, Ending) for item in found.items):
+        if stage == self._last_codes or any(isinstance(item, DelayFlush) for item in found.items):
             last = {frame: at for at, (_, frame) in enumerate(out) if frame is not None}
             done = {at: frame for frame, at in last.items()}
         return Plan(tuple(leaf for leaf, _ in out), done)
 
     def _expand(
         self,
-        items: tuple[Item | Ending, ...],
+        items: tuple[Item | DelayFlush, ...],
         env: Env,
         index: int | None,
         out: list[tuple[Leaf, int | None]],
@@ -266,7 +266,7 @@ class SpanProgram:
                 out.append((self._leaf(self.vocabulary.marker(item.name)), None))
             elif isinstance(item, Literal):
                 out += [(self._leaf(id), None) for id in self.vocabulary.literal(item.text)]
-            elif isinstance(item, Codes):
+            elif isinstance(item, CodesItem):
                 out += [(self._code(k), index) for k in self.levels(item)]
             elif isinstance(item, Delayed):
                 fill = self._leaf(self.vocabulary.marker(item.fill))
@@ -275,7 +275,7 @@ class SpanProgram:
                     # A frame is complete with its code of the level that is latest.
                     frame = 0 if k == latest and turn >= late else None
                     out.append((self._code(k) if turn >= late else fill, frame))
-            elif isinstance(item, Ending):
+            elif isinstance(item, DelayFlush):
                 self._expand_ending(item.of, env[item.of.sets], out)
             elif isinstance(item, Repeat):
                 times = self._times(item, env)
@@ -301,16 +301,16 @@ class SpanProgram:
         count = item.count if isinstance(item.count, int) else env.get(str(item.count), 1)
         return count * item.times
 
-    def _length(self, items: tuple[Item | Ending, ...], env: Env) -> int:
+    def _length(self, items: tuple[Item | DelayFlush, ...], env: Env) -> int:
         total = 0
         for item in items:
-            if isinstance(item, Codes):
+            if isinstance(item, CodesItem):
                 total += len(self.levels(item))
             elif isinstance(item, Literal):
                 total += len(self.vocabulary.literal(item.text))
             elif isinstance(item, Delayed):
                 total += len(item.by)
-            elif isinstance(item, Ending):
+            elif isinstance(item, DelayFlush):
                 total += len(item.of.by) * max(item.of.by)
             elif isinstance(item, Repeat):
                 times = self._times(item, env)
