@@ -55,7 +55,7 @@ from unified.evaluation import pocket
 from unified.evaluation.article_scores import write_articles
 from unified.evaluation.judges import GlyphJudge, corpus_word_error_rate, word_recall
 from unified.models.model import UnifiedModel
-from unified.pocket.article import ArticlePlan
+from unified.pocket.article_plan import ArticlePlan
 from unified_data.pocket.articles import ArticleOutline
 from unified_data.pocket.scenes import Scene, render
 from unified_data.pocket.subjects import load_subjects

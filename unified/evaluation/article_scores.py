@@ -12,7 +12,8 @@ from unified.articles.blocks import Heading, Narration, Paragraph, Quote, read_b
 from unified.evaluation.judges import words
 from unified.evaluation.pocket import Progress, complete
 from unified.models.model import UnifiedModel
-from unified.pocket.article import ArticlePlan, article_request, headings_of
+from unified.pocket.article import article_request, headings_of
+from unified.pocket.article_plan import ArticlePlan
 from unified_data.document import Document
 from unified_data.pocket.subjects import Subject, load_subjects
 
