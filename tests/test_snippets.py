@@ -171,7 +171,9 @@ def _commands(text: str) -> list[list[str]]:
             if word == "unified" and (number == 0 or words[number - 1] in ("|", "&&", ";", "-m"))
         ]
         for start in starts:
-            ends = [n for n, word in enumerate(words) if n > start and word in ("|", ">", "&&", ";")]
+            ends = [
+                n for n, word in enumerate(words) if n > start and word in ("|", ">", "&&", ";")
+            ]
             commands.append(words[start : min(ends, default=len(words))])
     return commands
 

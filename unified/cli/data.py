@@ -101,8 +101,8 @@ def show(
     from unified_data.show import show_shards
 
     check_format(output, (".html",), "a page")
-    shown = show_shards(shards, output, count, seed)
-    note(f"{shown:,} samples")
+    number = show_shards(shards, output, count, seed)
+    note(f"{number:,} samples")
     say(str(output))
 
 
@@ -149,7 +149,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         f"text       {report['text']['characters']:,} characters",
     ]
     if report["holds"] == "codes":
-        lines += [f"{kind:<10} {_counts(found)}" for kind, found in report["codes"].items()]
+        lines += [f"{kind:<10} {_counts(counts)}" for kind, counts in report["codes"].items()]
     else:
         images, audio = report["images"], report["audio"]
         if images["count"]:

@@ -112,7 +112,8 @@ def write(
     check_format(output, ARTICLE_FORMATS, "an article")
     check_writable(output)
     check_decoder(decoder, steps)
-    from unified.pocket.article import article_request, headings_of, plan_article, shortfall
+    from unified.pocket.article import article_request, headings_of, shortfall
+    from unified.pocket.article_plan import plan_article
     from unified.pocket.known_subjects import KnownSubjects
 
     known = KnownSubjects.load(model_directory(model))
