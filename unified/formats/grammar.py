@@ -89,6 +89,7 @@ class Grammar:
         self.end = self._ids_of(format.end)
         self.padding = vocabulary.marker(format.padding)
         self.pad_text_with = self._marker(format.pad_text_with)
+        self.pad_affixes = format.pad_affixes
         self.uncond_token = self._marker(format.uncond_token)
         self.separator = self._marker(format.text_separator)
         self.roles = {

@@ -197,9 +197,10 @@ class UnifiedModel(Verbs):
             from unified.models.published import open_published
             from unified.models.published_decoders import load_published_decoder
 
-            sequencer, sampling = open_published(directory, image_tokenizer, audio_tokenizer)
-            decoder = load_published_decoder(directory, sequencer.grammar.format.name)
-            tasks, plugin = tasks_of(sequencer, directory), None
+            opened = open_published(directory, image_tokenizer, audio_tokenizer)
+            sequencer, sampling = opened.sequencer, opened.sampling
+            decoder = load_published_decoder(directory, opened.pretrained)
+            tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
         return cls(
             sequencer, sampling, decoder=decoder, directory=directory, tasks=tasks, plugin=plugin
         )
