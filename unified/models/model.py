@@ -19,7 +19,7 @@ from unified.engine.request import Sampling
 from unified.engine.streaming import stream
 from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
-from unified.models.asking_models import AskedRequest, build_request
+from unified.models.asking_models import AskedRequest, build_document_request, build_request
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.models.model_tasks import missing_media, plugin_of, tasks_of
@@ -289,6 +289,11 @@ class UnifiedModel(Verbs):
         async with aclosing(in_thread(run)) as events:
             async for event in events:
                 yield event
+
+    def request_document(self, document: Document, **choices: Unpack[Choices]) -> AskedRequest:
+        """The request to fill the slots of a document of one's own, ready for `stream`."""
+        item("document", document, Document, "a Document")
+        return build_document_request(self.sequencer, self.sampling, document, choices)
 
     # Asking: the verbs, of `Verbs`, are requests that are sampled.
 

@@ -49,8 +49,8 @@ def missing_media(sequencer: Sequencer) -> Mapping[tuple[str, str], str]:
                 f" {modality}_tokenizer= in Python"
             )
             missing.update(dict.fromkeys(((modality, "read"), (modality, "make")), reason))
-        elif (reason := getattr(tokenizer, "cannot_decode", None)) is not None:
-            missing[modality, "make"] = reason
+        elif (why := getattr(tokenizer, "cannot_decode", None)) is not None:
+            missing[modality, "make"] = str(why)
     return missing
 
 
