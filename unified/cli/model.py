@@ -29,10 +29,18 @@ def subjects(model: ModelName = "pocket", as_json: AsJson = False) -> None:
     from unified_base.terminal import say
 
     directory = model_directory(model)
-    plugin = plugin_of(directory)
-    known = None if plugin is None else load_plugin(plugin).subjects(directory)
+    name = plugin_of(directory)
+    if name is None:
+        raise ValueError(
+            f"model {model} does not say what it knows: it has no plug-in, as models of a world do;"
+            " `unified tasks` tells what it can be asked"
+        )
+    plugin = load_plugin(name)
+    known = plugin.subjects(directory)
     if known is None:
-        raise ValueError(f"model {model} does not say what it knows: it has no list of subjects")
+        raise ValueError(
+            f"model {model} does not say what it knows: it has no {' or '.join(plugin.files)}"
+        )
     if as_json:
         say(as_json_text(known))
         return

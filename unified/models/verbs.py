@@ -114,7 +114,7 @@ class Verbs(ABC):
         """
         if question is not None:
             return self.ask(pixels, question, seed, **choices)
-        return self._text(self.request("describe", image=pixels, **choices), seed)
+        return self._text(self.request("describe", image=Image(pixels), **choices), seed)
 
     def ask(
         self,
@@ -130,7 +130,8 @@ class Verbs(ABC):
         turns: (question, answer) of before, in order.
         """
         before = tuple(Turn(*turn) for turn in turns)
-        request = self.request("ask", image=pixels, question=question, turns=before, **choices)
+        picture = Image(pixels)
+        request = self.request("ask", image=picture, question=question, turns=before, **choices)
         return self._text(request, seed)
 
     def speak(
