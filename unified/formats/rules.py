@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unified.formats.limits import UNLIMITED, Limits
 from unified.formats.span_grammar import SpanGrammar
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["Rules", "rules_of"]
 
@@ -47,7 +47,7 @@ def rules_of(limits: Limits, name: str, spans: Mapping[str, SpanGrammar]) -> Rul
     known = dict.fromkeys(("text", "image", "audio", *spans))
     unknown = [kind for kind in limits.allow if kind not in known]
     if unknown:
-        raise ValueError(f"allow has {shown(unknown)}; it may hold {', '.join(known)}")
+        raise ValueError(f"allow has {quoted(unknown)}; it may hold {', '.join(known)}")
     kinds = tuple(
         kind
         for kind, span in spans.items()
