@@ -72,6 +72,7 @@ SPAN_LENGTHS = [
     ("emu3-chat", "image", (4, 3), 1 + 3 + 1 + 4 * 4 + 1 + 1),
     ("emu3.5", "image", (9, 100), 1 + 5 + 1 + 9 * 100 + 8 + 1),
     ("janus", "image", (24, 24), 577),
+    ("janus-pro", "image", (24, 24), 577),
     ("liquid", "image", (32, 32), 1026),
     ("seed-llama", "image", (32,), 34),
     ("anygpt", "image", (32,), 34),

@@ -40,6 +40,7 @@ class CompiledFormat:
         self.padding = vocabulary.marker(format.padding)
         self.separator = self._marker(format.text_separator)
         self.pad_text_with = self._marker(format.pad_text_with)
+        self.pad_affixes = format.pad_affixes
         self.uncond_token = self._marker(format.uncond_token)
         self.roles = {
             name: (self._ids_of(role.begin), self._ids_of(role.end))

@@ -129,16 +129,23 @@ class SpanGrammar:
         for stage in self.stages:
             if not isinstance(stage, SizeStage | DigitsStage) or stage.name not in env:
                 continue
-            if isinstance(stage, SizeStage):
-                largest = stage.block.size
-            else:
-                largest = 10**stage.max_digits - 1
+            largest = self.most(stage.name)
+            assert largest is not None  # its stage is this one
             if not 1 <= env[stage.name] <= largest:
                 raise ValueError(
                     f"{self.kind} codes have a grid of {size_words}; {stage.name} must be"
                     f" in 1..{largest}, found {env[stage.name]}"
                 )
         return env
+
+    def most(self, name: str | None) -> int | None:
+        """The largest value that a size variable can have; None where nothing bounds it."""
+        for stage in self.stages:
+            if isinstance(stage, SizeStage) and stage.name == name:
+                return stage.block.size
+            if isinstance(stage, DigitsStage) and stage.name == name:
+                return int(10**stage.max_digits) - 1
+        return None
 
     def _axes_in_words(self) -> str:
         """Such as "32x32", "(2 times h)x(2 times w)" or "frames"."""

@@ -63,8 +63,9 @@ def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
     if not path.exists() and (directory / "config.json").exists():
         from unified.models.published import open_published
 
-        sequencer, sampling = open_published(directory)
-        return sequencer.vocabulary, sequencer.grammar.format, sampling
+        opened = open_published(directory)
+        sequencer = opened.sequencer
+        return sequencer.vocabulary, sequencer.grammar.format, opened.sampling
     manifest = checkpoint.read_json(path)
     try:
         return (

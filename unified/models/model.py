@@ -186,8 +186,9 @@ class UnifiedModel:
             from unified.models.published import open_published
             from unified.models.published_decoders import load_published_decoder
 
-            sequencer, sampling = open_published(directory, image_tokenizer, audio_tokenizer)
-            decoder = load_published_decoder(directory, sequencer.grammar.format.name)
+            opened = open_published(directory, image_tokenizer, audio_tokenizer)
+            sequencer, sampling = opened.sequencer, opened.sampling
+            decoder = load_published_decoder(directory, opened.pretrained)
         return cls(sequencer, sampling, decoder=decoder, directory=directory)
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
