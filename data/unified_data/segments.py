@@ -13,10 +13,12 @@ import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import Field, dataclass
+from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import numpy as np
 
+from unified_base.foreign import foreign
 from unified_base.images import decode_image, encode_png
 from unified_base.sounds import decode_audio, encode_audio
 from unified_base.text import quoted
@@ -143,6 +145,9 @@ class Media(ABC):
         """
 
 
+GROUP = "unified.modalities"
+"""The group of entry points: `NAME = "package.module"`, a module that registers a modality when it
+is imported."""
 _media: dict[str, type[Media]] = {}
 M = TypeVar("M", bound=type[Media])
 
@@ -175,10 +180,19 @@ def media_classes() -> dict[str, type[Media]]:
 def media_class(modality: str) -> type[Media]:
     """The class of media of a modality. Raises ValueError for one that is not registered."""
     if modality not in _media:
+        _import_installed()
+    if modality not in _media:
         raise ValueError(
             f"there is no modality {quoted(modality)}; there are {', '.join(modalities())}"
         )
     return _media[modality]
+
+
+def _import_installed() -> None:
+    """Import the modules of installed packages that register modalities."""
+    for point in entry_points(group=GROUP):
+        with foreign(f"cannot import {point.value}, the modality {point.name!r} of others"):
+            point.load()
 
 
 def modalities() -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def _tokenize(
     from unified.dataloading.coder import Coder
     from unified.dataloading.tokenize import tokenize_shards
 
-    coder = Coder(sequencer.image_tokenizer, sequencer.audio_tokenizer, job.round_trip, job.fit)
+    coder = Coder(round_trip=job.round_trip, fit=job.fit, others=sequencer.tokenizers)
     about = json.dumps([str(job.parent), coder.stored.to_json()], sort_keys=True)
     place = folder / f"{job.parent.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
     place.mkdir(parents=True, exist_ok=True)
@@ -109,9 +109,8 @@ def _saved(sequencer: Sequencer, job: _Job, folder: Path) -> Coding:
     from unified_tokenizers.saved import save_exactly
 
     names: dict[str, str] = {}
-    for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
-        if tokenizer is not None:
-            inner = tokenizer.tokenizer if isinstance(tokenizer, DiffusionTokenizer) else tokenizer
-            names[tokenizer.modality] = str(folder / tokenizer.modality)
-            save_exactly(inner, names[tokenizer.modality])
-    return Coding(names.get("image"), names.get("audio"), job.round_trip, job.fit)
+    for modality, tokenizer in sequencer.tokenizers.items():
+        inner = tokenizer.tokenizer if isinstance(tokenizer, DiffusionTokenizer) else tokenizer
+        names[modality] = str(folder / modality)
+        save_exactly(inner, names[modality])
+    return Coding(round_trip=job.round_trip, fit=job.fit, others=names)

@@ -18,7 +18,7 @@ import numpy as np
 
 from unified.dataloading.laid import Laid, Parts, Passage
 from unified.dataloading.stored_codes import Stored
-from unified.formats.coded import CodedAudio, CodedImage
+from unified.formats.coded import CodedMedia
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.limits import UNLIMITED
 from unified.formats.span_grammar import SpanGrammar
@@ -166,7 +166,7 @@ class Layout:
     def _add_span(
         self,
         parts: Parts,
-        segment: CodedImage | CodedAudio,
+        segment: CodedMedia,
         passage: Passage,
         weight: float,
         media_loss: float,

@@ -39,7 +39,7 @@ from unified.formats.coded import (
 )
 from unified.sequence.sequencer import Sequencer
 from unified_base.arguments import seeds_of, several, text
-from unified_data.document import Audio, Document, Image, Segment, Slot, Text
+from unified_data.document import Audio, Document, Image, Media, Segment, Slot, Text
 
 if TYPE_CHECKING:
     from unified_tokenizers.base import AudioTokenizer
@@ -193,7 +193,7 @@ class _Translator:
 
     def _ended(self, index: int, event: SpanEnd) -> Iterator[Event]:
         begun = time.perf_counter()
-        segment: Text | Image | Audio
+        segment: Text | Media
         if isinstance(event.segment, CodedAudio):
             assert self.sound is not None
             rest, whole = self.sound.finish()

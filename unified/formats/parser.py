@@ -22,7 +22,7 @@ from unified.formats.spec import (
 )
 from unified_base.structured import parse_yaml
 from unified_base.text import quoted
-from unified_data.segments import media_classes
+from unified_data.segments import media_class, media_classes
 
 # What no real format comes near; the ids are of a span whose registers are all 1.
 _MOST_TEXT, _MOST_MARKERS, _MOST_NAME = 1 << 18, 4096, 256
@@ -125,11 +125,13 @@ def _spans(reader: _Reader, spans: Any) -> dict[str, SpanSpec]:
             entry = {"items": entry}
         _keys(entry, f"format.{where}", ("items",), ("modality", "closes"))
         modality = entry.get("modality", kind)
-        if modality not in media_classes():
+        try:
+            media_class(modality if isinstance(modality, str) else "")
+        except ValueError:
             raise ValueError(
                 f"format.{where}.modality is {quoted(modality)}, expected one of"
                 f" {', '.join(media_classes())}"
-            )
+            ) from None
         closes = entry.get("closes", False)
         if not isinstance(closes, bool):
             raise ValueError(f"format.{where}.closes is {quoted(closes)}, expected true or false")

@@ -212,7 +212,7 @@ class UnifiedModel:
             whole("scale", scale, 1, 2),
             seed_of(seed),
         )
-        self.sequencer.image_tokenizer = load_diffusion(
+        self.sequencer.tokenizers["image"] = load_diffusion(
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
 
