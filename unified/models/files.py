@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.cpu.decoder import Decoder
 from unified.engine.request import Sampling
@@ -28,6 +28,9 @@ from unified.vocabulary.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_base.quiet import no_progress_bars
 from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
+
+if TYPE_CHECKING:
+    from unified.models.published import Published
 
 __all__ = [
     "DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
@@ -81,10 +84,14 @@ def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
 
 def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
     """The parts of the model in a folder; see `UnifiedModel.from_pretrained`."""
+    from unified.models.published import codecs_inside, saved_published
+    from unified.models.published_decoders import load_published_decoder
+
     manifest = checkpoint.read_json(directory / FILE_NAME)
     expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
     where = directory / FILE_NAME
-    if set(manifest) != expected:
+    published = saved_published(manifest, where)
+    if set(manifest) - {"pretrained"} != expected:
         raise ValueError(f"{where} has {quoted(sorted(manifest))}, expected {sorted(expected)}")
     for name in ("format", "vocabulary_hash"):
         if not isinstance(manifest[name], str):
@@ -105,16 +112,24 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
             f"the decoder in {directory} was made for vocabulary {quoted(made_for)}, its "
             f"{FILE_NAME} holds vocabulary {vocabulary.hash}; take both from the same model"
         )
-    if config.get("vocab_size") != vocabulary.size:
+    if published is None and config.get("vocab_size") != vocabulary.size:
         raise VocabularyMismatchError(
             f"the decoder in {directory} has {config.get('vocab_size')} rows, vocabulary "
             f"{vocabulary.hash} has {vocabulary.size} ids"
         )
-    decoder = checkpoint.load_decoder(directory)
+    if published is None:
+        decoder = checkpoint.load_decoder(directory)
+    else:
+        decoder = load_published_decoder(directory, published.pretrained)
     media: dict[str, Any] = {}
     for modality in ("image", "audio"):
-        if any(block.name.startswith(f"{modality}.") for block in vocabulary.blocks):
-            media[modality] = _load_media(directory / f"{modality}_tokenizer")
+        folder = directory / f"{modality}_tokenizer"
+        if published is not None and modality in published.inside:
+            media.update(codecs_inside(directory, (modality,)))
+        elif published is not None and not folder.is_dir():
+            continue  # it came without its codec, and was saved so
+        elif any(block.name.startswith(f"{modality}.") for block in vocabulary.blocks):
+            media[modality] = _load_media(folder)
     try:
         sequencer = Sequencer(
             vocabulary,
@@ -136,12 +151,16 @@ def save_model(
     sampling: Sampling,
     dtype: str | None,
     finish: Callable[[Path], None] | None = None,
+    published: Published | None = None,
 ) -> None:
     """Write a model's folder as a whole; see `UnifiedModel.save_pretrained`.
 
-    finish: called with the folder before it takes its place, to put more into it.
+    finish: called with the folder before it takes its place, to put more into it. published: what
+    the model was published as: its folder then has the layout of that checkpoint, too.
     """
     import torch
+
+    from unified.models.published import codec_inside
 
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
@@ -150,11 +169,12 @@ def save_model(
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
             hf = copy.deepcopy(hf).to(getattr(torch, dtype))
         setattr(hf.config, HASH_KEY, vocabulary.hash)
-        with no_progress_bars():
+        with no_progress_bars(), codec_inside(hf, published, sequencer):
             hf.save_pretrained(folder)
         sequencer.text_tokenizer.save(folder)
+        inside = published.inside if published else ()
         for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
-            if tokenizer is not None:
+            if tokenizer is not None and tokenizer.modality not in inside:
                 _save_media(tokenizer, folder / f"{tokenizer.modality}_tokenizer")
         manifest = {
             "vocabulary": vocabulary.to_json(),
@@ -162,6 +182,8 @@ def save_model(
             "format": sequencer.grammar.source,
             "sampling": sampling.to_json(),
         }
+        if published is not None:
+            manifest["pretrained"] = published.to_json()
         (folder / FILE_NAME).write_text(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )

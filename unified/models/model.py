@@ -20,6 +20,12 @@ from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
+from unified.models.published import Published, open_published, saved_published
+from unified.models.published_decoders import (
+    load_published_decoder,
+    load_published_hf,
+    published_decoder_of,
+)
 from unified.pocket.known_subjects import KnownSubjects
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -38,6 +44,7 @@ class UnifiedModel:
     alone. Training `hf`, moving it or `use_diffusion` are for when nobody does.
 
     directory: where it was loaded from, None for a new one.
+    published: which published model it is, None for one of ours.
     sampling: the defaults; every method takes others.
     """
 
@@ -49,12 +56,14 @@ class UnifiedModel:
         hf: Any = None,
         decoder: Decoder | None = None,
         directory: Path | None = None,
+        published: Published | None = None,
     ) -> None:
         """Made by `from_pretrained`, `create` and `extend`. hf or decoder, or both."""
         assert hf is not None or (decoder is not None and directory is not None)
         self.sequencer = sequencer
         self.sampling = sampling
         self.directory = directory
+        self.published = published
         self._hf = hf
         self._decoder = decoder
         self._loading = threading.Lock()
@@ -92,7 +101,10 @@ class UnifiedModel:
         with self._loading:  # one object, whichever thread asks first
             if self._hf is None:
                 assert self.directory is not None
-                self._hf = checkpoint.load_hf(self.directory)
+                if self.published is None:
+                    self._hf = checkpoint.load_hf(self.directory)
+                else:
+                    self._hf = load_published_hf(self.directory, self.published.pretrained)
             return self._hf
 
     def decoder(self) -> Decoder:
@@ -101,6 +113,8 @@ class UnifiedModel:
         if hf is None:
             assert self._decoder is not None
             return self._decoder
+        if self.published is not None:
+            return published_decoder_of(hf, self.published.pretrained)
         return checkpoint.decoder_of(hf)
 
     # Making, loading and saving.
@@ -182,14 +196,14 @@ class UnifiedModel:
         directory = model_directory(name_or_path)
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
             sequencer, sampling, decoder = load_model(directory)
+            where = directory / FILE_NAME
+            published = saved_published(checkpoint.read_json(where), where)
         else:
-            from unified.models.published import open_published
-            from unified.models.published_decoders import load_published_decoder
-
             opened = open_published(directory, image_tokenizer, audio_tokenizer)
             sequencer, sampling = opened.sequencer, opened.sampling
-            decoder = load_published_decoder(directory, opened.pretrained)
-        return cls(sequencer, sampling, decoder=decoder, directory=directory)
+            published = opened.published
+            decoder = load_published_decoder(directory, published.pretrained)
+        return cls(sequencer, sampling, decoder=decoder, directory=directory, published=published)
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
         """From now on let the diffusion decoder beside the image tokenizer decode pictures.
@@ -222,7 +236,9 @@ class UnifiedModel:
 
         Raises ValueError where it cannot be written, or another process writes to it.
         """
-        save_model(directory, self.hf, self.sequencer, self.sampling, dtype)
+        save_model(
+            directory, self.hf, self.sequencer, self.sampling, dtype, published=self.published
+        )
 
     # Sampling.
 

@@ -8,7 +8,8 @@ back, so that no text can hold them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,37 @@ from unified.models.pretrained import Checkpoint, Pretrained, pretrained_models,
 from unified.sequence.sequencer import Sequencer
 from unified_base.text import quoted
 
-__all__ = ["Opened", "fetch", "open_published"]
+__all__ = [
+    "Opened",
+    "Published",
+    "codec_inside",
+    "codecs_inside",
+    "fetch",
+    "open_published",
+    "saved_published",
+]
 
 # Beside weights the files of text tokenizers, some of which have no JSON.
 _FETCHED = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 
 
 @dataclass(frozen=True)
+class Published:
+    """What a model was published as. inside: the modalities whose codec is that of its checkpoint,
+    not another one that was asked for."""
+
+    pretrained: Pretrained
+    inside: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.pretrained.name, "inside": list(self.inside)}
+
+
+@dataclass(frozen=True)
 class Opened:
     """A published checkpoint, its weights unread."""
 
-    pretrained: Pretrained
-    checkpoint: Checkpoint
+    published: Published
     sequencer: Sequencer
     sampling: Sampling
 
@@ -54,7 +74,9 @@ def open_published(
             f" (it has no unified.json) nor one of {', '.join(pretrained_models())};"
             " `UnifiedModel.extend` gives a language model pictures and sound"
         )
-    media = _media(pretrained, folder, {"image": image_tokenizer, "audio": audio_tokenizer})
+    media = {"image": image_tokenizer, "audio": audio_tokenizer}
+    inside = tuple(modality for modality in pretrained.inside if media[modality] is None)
+    media.update(codecs_inside(folder, inside))
     layout = pretrained.layout_of(checkpoint)
     vocabulary = pretrained.vocabulary(checkpoint, layout, media)
     sequencer = Sequencer(
@@ -64,18 +86,58 @@ def open_published(
         media["image"],
         media["audio"],
     )
-    return Opened(pretrained, checkpoint, sequencer, pretrained.sampling)
+    return Opened(Published(pretrained, inside), sequencer, pretrained.sampling)
 
 
-def _media(pretrained: Pretrained, folder: Path, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The tokenizers by modality: those asked for, or those that the checkpoint holds."""
+def saved_published(manifest: Mapping[str, Any], where: Path) -> Published | None:
+    """What a model's unified.json says that it was published as; None of others.
+
+    Raises ValueError for a name that is not known here, and other codecs than that model has.
+    """
+    entry = manifest.get("pretrained")
+    if entry is None:
+        return None
+    models = pretrained_models()
+    name = entry.get("name") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or name not in models:
+        raise ValueError(
+            f"{where}: pretrained is {quoted(entry)}, expected one of {', '.join(models)}; the"
+            " package that registers it may be missing"
+        )
+    inside = entry.get("inside")
+    known = models[name].inside
+    if not isinstance(inside, list) or set(entry) != {"name", "inside"} or set(inside) - set(known):
+        raise ValueError(
+            f"{where}: pretrained is {quoted(entry)}, expected name and inside, a list of"
+            f" {', '.join(known) or 'nothing'}"
+        )
+    return Published(models[name], tuple(inside))
+
+
+@contextmanager
+def codec_inside(hf: Any, published: Published | None, sequencer: Sequencer) -> Iterator[None]:
+    """Let an object of transformers hold, while it is saved, the very codec that its model uses:
+    exact in float32 whatever `hf` was rounded to, and whole where transformers knows a part of it
+    alone (Chameleon's decoder of pictures)."""
+    if published is None:
+        yield
+        return
+    parts = {published.pretrained.inside[modality]: modality for modality in published.inside}
+    before = {name: getattr(hf.base_model, name) for name in parts}
+    for name, modality in parts.items():
+        setattr(hf.base_model, name, sequencer.tokenizer(modality).model)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            setattr(hf.base_model, name, module)
+
+
+def codecs_inside(folder: Path, modalities: Sequence[str]) -> dict[str, Any]:
+    """The tokenizers of some modalities that a whole checkpoint holds."""
     from unified_tokenizers import load_tokenizer
 
-    media = dict(chosen)
-    for modality in pretrained.inside:
-        if media.get(modality) is None:
-            media[modality] = load_tokenizer(folder)
-    return media
+    return {modality: load_tokenizer(folder) for modality in modalities}
 
 
 def _word(value: Any) -> str:

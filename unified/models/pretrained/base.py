@@ -134,11 +134,11 @@ class Pretrained:
     "transformers", by its own class.
     markers: the tokens of the format's markers, "@field" being ids that config.json gives.
     codes: for each block of codes where its ids are. sizes: codes of a block where there is no
-    codec to ask. inside: the modalities whose codec the checkpoint holds; codecs: where the codec
-    of another modality is to be had, by name.
+    codec to ask. inside: of each modality whose codec the checkpoint holds, the name of that part
+    in the model of transformers. codecs: where the codec of a modality is to be had otherwise.
     rows_behind: whether config.json's vocab_size counts the codes that stand behind the tokens.
     layout: the format of a checkpoint. sampling: what its authors sample with.
-    frozen: parts of the model of transformers that training leaves as they are, by their names.
+    frozen: further parts of the model of transformers that training leaves as they are, by name.
     """
 
     name: str
@@ -152,7 +152,7 @@ class Pretrained:
     hf_class: str | None = None
     decoder: str = "causal"
     sizes: Callable[[Checkpoint], Mapping[str, int]] = lambda checkpoint: {}
-    inside: tuple[str, ...] = ()
+    inside: Mapping[str, str] = field(default_factory=dict)
     codecs: Mapping[str, str] = field(default_factory=dict)
     rows_behind: bool = False
     layout: Callable[[Checkpoint], Layout] | None = None

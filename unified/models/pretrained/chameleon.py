@@ -43,9 +43,8 @@ PRETRAINED = Pretrained(
         "<eoi>": "<eoss>",
     },
     codes={"image.0": named(_letters)},
-    inside=("image",),
+    inside={"image": "vqmodel"},
     codecs={"image": DECODER},
-    frozen=("vqmodel",),
     sampling=Sampling(
         text=SpanSampling(0.7, top_p=0.9, repetition_penalty=1.2),
         image=SpanSampling(

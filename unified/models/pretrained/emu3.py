@@ -30,7 +30,6 @@ PRETRAINED = Pretrained(
         "<eoi>": "<|image end|>",
     },
     codes={"image.0": named(lambda code: f"<|visual token {code:06d}|>")},
-    inside=("image",),
-    frozen=("vqmodel",),
+    inside={"image": "vqmodel"},
     sampling=Sampling(image=SpanSampling(1.0, top_k=2048, guidance=Guidance(3.0)), max_ids=9216),
 )

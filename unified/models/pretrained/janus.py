@@ -48,7 +48,7 @@ PRETRAINED = Pretrained(
     },
     codes={"image.0": BEHIND},
     layout=_layout,
-    inside=("image",),
-    frozen=("vqmodel", "vision_model", "aligner"),
+    inside={"image": "vqmodel"},
+    frozen=("vision_model", "aligner"),
     sampling=Sampling(image=SpanSampling(1.0, guidance=Guidance(5.0))),
 )
