@@ -124,16 +124,20 @@ class SpanGrammar:
                 )
             if env.setdefault(name, size // times) != size // times:
                 raise ValueError(f"{self.kind} grids of this format have equal sides, found {grid}")
-        for found in self.stages:
-            if not isinstance(found, SizeStage | DigitsStage) or found.name not in env:
-                continue
-            most = found.block.size if isinstance(found, SizeStage) else 10**found.most - 1
-            if not 1 <= env[found.name] <= most:
+        for name, value in env.items():
+            most = self.most(name)
+            if most is not None and not 1 <= value <= most:
                 raise ValueError(
-                    f"{self.kind} grid {'x'.join(map(str, grid))}: {found.name} must be in"
-                    f" 1..{most}"
+                    f"{self.kind} grid {'x'.join(map(str, grid))}: {name} must be in 1..{most}"
                 )
         return env
+
+    def most(self, name: str | None) -> int | None:
+        """The largest value that a size variable can have; None where nothing bounds it."""
+        for stage in self.stages:
+            if isinstance(stage, SizeStage | DigitsStage) and stage.name == name:
+                return stage.block.size if isinstance(stage, SizeStage) else 10**stage.most - 1
+        return None
 
     def expand(self, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """(ids int64 (L,), level int64 (L,)) of a span with this grid, begin and end included.
