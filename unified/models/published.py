@@ -18,6 +18,7 @@ from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.models.pretrained import Checkpoint, Pretrained, pretrained_models, recognise
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.task_table import Tasks
 from unified_base.text import quoted
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "codec_inside",
     "codecs_inside",
     "fetch",
+    "missing_of",
     "open_published",
     "saved_published",
 ]
@@ -53,6 +55,7 @@ class Opened:
     published: Published
     sequencer: Sequencer
     sampling: Sampling
+    tasks: Tasks
 
 
 def open_published(
@@ -85,8 +88,34 @@ def open_published(
         checkpoint.text,
         media["image"],
         media["audio"],
+        missing_of(pretrained, checkpoint.config, media),
     )
-    return Opened(Published(pretrained, inside), sequencer, pretrained.sampling)
+    published = Published(pretrained, inside)
+    return Opened(published, sequencer, pretrained.sampling, pretrained.tasks(checkpoint))
+
+
+def missing_of(
+    pretrained: Pretrained, config: Mapping[str, Any], media: Mapping[str, Any]
+) -> dict[tuple[str, str], str]:
+    """Why a model cannot read or make media, as `Sequencer` takes it. media: its tokenizers."""
+    missing = {
+        (modality, "make"): reason for modality, reason in pretrained.cannot_make(config).items()
+    }
+    for modality, codec in pretrained.codecs.items():
+        option = f"--{modality}-tokenizer, or {modality}_tokenizer= in Python"
+        if media.get(modality) is None:
+            reason = (
+                f"{pretrained.name} comes without its {modality} codec, so there is no {modality}"
+                f" tokenizer; give {codec} with {option}"
+            )
+            missing.update(dict.fromkeys(((modality, "read"), (modality, "make")), reason))
+        elif getattr(media[modality], "cannot_decode", None) is not None:
+            missing.setdefault(
+                (modality, "make"),
+                f"the checkpoint holds no decoder of its {modality} codec; give {codec} with"
+                f" {option}",
+            )
+    return missing
 
 
 def saved_published(manifest: Mapping[str, Any], where: Path) -> Published | None:

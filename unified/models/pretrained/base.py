@@ -15,6 +15,7 @@ from unified.engine.request import Sampling
 from unified.formats.load import load_format
 from unified.formats.spec import Format
 from unified.models.hf_checkpoint import read_config
+from unified.tasks.task_table import Tasks
 from unified.vocabulary.block import Block
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
@@ -138,6 +139,8 @@ class Pretrained:
     in the model of transformers. codecs: where the codec of a modality is to be had otherwise.
     rows_behind: whether config.json's vocab_size counts the codes that stand behind the tokens.
     layout: the format of a checkpoint. sampling: what its authors sample with.
+    tasks: how a checkpoint is asked. cannot_make: by modality why a checkpoint with this
+    config.json cannot make such media, and what to do.
     frozen: further parts of the model of transformers that training leaves as they are, by name.
     """
 
@@ -157,6 +160,8 @@ class Pretrained:
     rows_behind: bool = False
     layout: Callable[[Checkpoint], Layout] | None = None
     frozen: tuple[str, ...] = ()
+    tasks: Callable[[Checkpoint], Tasks] = lambda checkpoint: Tasks({})
+    cannot_make: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda config: {}
 
     def matches(self, checkpoint: Checkpoint) -> bool:
         """Whether a checkpoint is of this model."""
