@@ -2,8 +2,8 @@
 
 Sound inputs are broken by seeded mutations and read by the real readers. Each must be accepted or
 refused with a ValueError (or, in the tolerant readers, a CorruptSample or Skipped). Anything else
-is a failure: another exception, a hang, a crash of the process, memory beyond a bound, a file opened
-outside the source's folder, and anything executed or connected to, which an audit hook sees.
+is a failure: another exception, a hang, a crash of the process, memory beyond a bound, a file
+opened outside the source's folder, and anything executed or connected to, which an audit hook sees.
 """
 
 from __future__ import annotations

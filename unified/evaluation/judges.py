@@ -51,8 +51,8 @@ class GlyphJudge:
 
     The picture's background colour is read from its border and subtracted. A glyph at a position
     and a size, over the same background, predicts what is left; its score is the cosine between
-    prediction and picture, which is 1 for a perfect render. Both include the glyph's surround, so a plain glyph
-    does not win by lying inside a larger thing of its colour. The search runs over all positions
+    prediction and picture, which is 1 for a perfect render. Both include the glyph's surround, so a
+    plain glyph does not win by lying inside a larger thing of its colour. The search runs over all positions
     and sizes at a third of the resolution, then around the best candidates at full resolution.
     """
 
