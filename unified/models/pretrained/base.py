@@ -15,13 +15,14 @@ from unified.engine.request import Sampling
 from unified.formats.load import load_format
 from unified.formats.spec import Format
 from unified.models.hf_checkpoint import read_config
+from unified.tasks.task import Refusal, Task, Verb
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.block import Block
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.text import quoted
 
-__all__ = ["BEHIND", "Checkpoint", "Layout", "Pretrained", "counted", "named"]
+__all__ = ["BEHIND", "Checkpoint", "Layout", "Pretrained", "counted", "named", "refused"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ def counted(offset: str) -> Ids:
     return lambda checkpoint, size: range(
         checkpoint.number(offset), checkpoint.number(offset) + size
     )
+
+
+def refused(reason: str, *verbs: Verb) -> dict[Verb, Task | Refusal]:
+    """Refusals of some verbs for one reason."""
+    return {verb: Refusal(verb, reason) for verb in verbs}
 
 
 BEHIND: Ids | None = None
