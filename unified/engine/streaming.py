@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unified.engine.engine import Cancelled, Sampler
+from unified.engine.engine import Cancelled, Engine
 from unified.engine.events import (
     AudioBegun,
     AudioChunk,
@@ -43,7 +43,7 @@ from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 
 
 def stream(
-    sampler: Sampler,
+    sampler: Engine,
     sequencer: Sequencer,
     documents: Sequence[Document],
     seeds: Sequence[int] | None,

@@ -12,8 +12,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from unified.engine.backends.cpu.decoder import Decoder
-from unified.engine.engine import Sampler
+from unified.engine.backends.base import Decoder
+from unified.engine.engine import Engine
 from unified.engine.events import Event
 from unified.engine.request import Sampling
 from unified.engine.streaming import stream
@@ -288,7 +288,7 @@ class UnifiedModel(Verbs):
         document; None: 0, 1, 2, ... negative: what guidance has in place of the prompt.
         cancelled: asked before every step; once it says yes, rows under way are dropped.
         """
-        sampler = Sampler(self.decoder(), self.grammar, self.text_tokenizer)
+        sampler = Engine(self.decoder(), self.grammar, self.text_tokenizer)
         chosen = self.sampling if sampling is None else sampling
         yield from stream(sampler, self.sequencer, documents, seeds, chosen, negative, cancelled)
 

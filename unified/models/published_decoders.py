@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unified.engine.backends.cpu.config import SlimConfig
-from unified.engine.backends.cpu.decoder import Decoder, SlimDecoder, Weight
+from unified.engine.backends.base import Decoder
+from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, Weight
 from unified.models.hf_checkpoint import (
     decoder_of,
     load_decoder,
@@ -35,11 +36,11 @@ def load_published_decoder(folder: Path, pretrained: Pretrained) -> Decoder:
     if pretrained.decoder == "causal":
         return load_decoder(folder)
     if pretrained.decoder == "transformers":
-        from unified.engine.backends.transformers import GenericDecoder
+        from unified.engine.backends.transformers import TransformersDecoder
 
         hf = load_published_hf(folder, pretrained)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is once, to know its head
-            return GenericDecoder(hf)
+            return TransformersDecoder(hf)
     stored = read_weights(folder, lambda name: not _OTHER.search(name))
     try:
         return _inner_llama(config, stored, pretrained)
@@ -54,10 +55,10 @@ def published_decoder_of(hf: Any, pretrained: Pretrained) -> Decoder:
     if pretrained.decoder != "transformers" and hf.device.type == "cpu":
         weights = {name: w for name, w in weights_of(hf).items() if not _OTHER.search(name)}
         return _inner_llama(hf.config.to_dict(), weights, pretrained)
-    from unified.engine.backends.transformers import GenericDecoder
-    from unified.models.janus_decoder import JanusTorchDecoder
+    from unified.engine.backends.transformers import TransformersDecoder
+    from unified.models.janus_torch import JanusTorchDecoder
 
-    return (JanusTorchDecoder if pretrained.decoder == "janus" else GenericDecoder)(hf)
+    return (JanusTorchDecoder if pretrained.decoder == "janus" else TransformersDecoder)(hf)
 
 
 def _inner_llama(
@@ -69,9 +70,9 @@ def _inner_llama(
     language = language_weights(stored)
     # Whole checkpoints say of their embeddings' being the head in more than one place.
     text["tie_word_embeddings"] = "lm_head.weight" not in language
-    sizes = SlimConfig.from_hf(text)
+    sizes = LlamaCpuConfig.from_hf(text)
     if pretrained.decoder == "llama":
-        return SlimDecoder(sizes, language)
+        return LlamaCpuDecoder(sizes, language)
     vq = config.get("vq_config") or {}
     return JanusDecoder(sizes, stored, str(vq.get("hidden_act") or "gelu"))
 
