@@ -33,6 +33,7 @@ from unified_base.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     from unified.models.published import Published
+    from unified_tokenizers.base import ImageTokenizer, MediaTokenizer
 
 __all__ = [
     "DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
@@ -206,13 +207,13 @@ def _stays(name: str) -> bool:
     return not re.fullmatch(r"(model|pytorch_model|adapter_model)\b[^/]*", name)
 
 
-def _load_media(directory: Path) -> Any:
+def _load_media(directory: Path) -> MediaTokenizer:
     from unified_tokenizers import load_tokenizer
 
     return load_tokenizer(directory)
 
 
-def load_diffusion(directory: Path, tokenizer: Any, **how: Any) -> Any:
+def load_diffusion(directory: Path, tokenizer: ImageTokenizer, **settings: Any) -> ImageTokenizer:
     """The image tokenizer of a model, decoding through the diffusion decoder in its folder."""
     from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 
@@ -221,12 +222,12 @@ def load_diffusion(directory: Path, tokenizer: Any, **how: Any) -> Any:
     folder = directory / "image_tokenizer"
     if not folder.is_dir():
         raise ValueError(f"{directory} has no diffusion decoder (it would be {folder}/diffusion)")
-    return DiffusionTokenizer.beside(folder, tokenizer, **how)
+    return DiffusionTokenizer.beside(folder, tokenizer, **settings)
 
 
-def _save_media(tokenizer: Any, directory: Path) -> None:
-    from unified_tokenizers.base import save_exactly
+def _save_media(tokenizer: MediaTokenizer, directory: Path) -> None:
     from unified_tokenizers.diffusion_tokenizer import FOLDER, DiffusionTokenizer
+    from unified_tokenizers.saved import save_exactly
 
     if isinstance(tokenizer, DiffusionTokenizer):
         save_exactly(tokenizer.tokenizer, directory)

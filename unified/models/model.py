@@ -8,7 +8,7 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -40,6 +40,9 @@ from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.arguments import item, seed_of, whole
 from unified_data.document import Audio, Document, Image
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
 
 class UnifiedModel(Verbs):
@@ -93,12 +96,12 @@ class UnifiedModel(Verbs):
         return self.sequencer.text_tokenizer
 
     @property
-    def image_tokenizer(self) -> Any:
+    def image_tokenizer(self) -> ImageTokenizer | None:
         """See `unified_tokenizers.base`; None where the model has no pictures."""
         return self.sequencer.image_tokenizer
 
     @property
-    def audio_tokenizer(self) -> Any:
+    def audio_tokenizer(self) -> AudioTokenizer | None:
         """See `unified_tokenizers.base`; None where the model has no sound."""
         return self.sequencer.audio_tokenizer
 
@@ -135,8 +138,8 @@ class UnifiedModel(Verbs):
         config: Mapping[str, Any],
         *,
         text_tokenizer: TextTokenizer,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
     ) -> UnifiedModel:
@@ -157,8 +160,8 @@ class UnifiedModel(Verbs):
         llm: str | Path | Any,
         *,
         text_tokenizer: TextTokenizer | None = None,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
         initialise: str = "mean-covariance",
@@ -191,8 +194,8 @@ class UnifiedModel(Verbs):
         cls,
         name_or_path: str | Path = "pocket",
         *,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
