@@ -121,22 +121,23 @@ def refused():
 @pytest.fixture(scope="session")
 def random_sampler():
     """A function: a sampler of two small layers with random weights over a grammar."""
-    from unified.engine.backends.cpu.config import SlimConfig, rope_of
-    from unified.engine.backends.cpu.decoder import SlimDecoder
-    from unified.engine.engine import Sampler
+    from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
+    from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+    from unified.engine.engine import Engine
 
     def make(grammar, spread=0.4, tied=True):
-        config = SlimConfig(
-            width=16, num_layers=2, num_heads=2, num_kv_heads=1, head_width=6, ffn_width=20,
-            vocab_size=grammar.vocabulary.size, max_ids=300, norm_eps=1e-6, rope=rope_of(1e4, 6),
-            qk_norm=True, tied=tied,
+        config = LlamaCpuConfig(
+            hidden_size=16, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=6,
+            intermediate_size=20, vocab_size=grammar.vocabulary.size, max_position_embeddings=300,
+            norm_eps=1e-6, inv_freq=default_inv_freq(1e4, 6), qk_norm=True,
+            tie_word_embeddings=tied,
         )  # fmt: skip
         rng = np.random.default_rng(5)
         weights = {
             name: rng.normal(1.0 if "norm" in name else 0.0, spread, shape).astype(np.float32)
             for name, shape in config.shapes().items()
         }
-        return Sampler(SlimDecoder(config, weights), grammar)
+        return Engine(LlamaCpuDecoder(config, weights), grammar)
 
     return make
 

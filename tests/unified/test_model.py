@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
-from unified.engine.backends.cpu.decoder import SlimDecoder
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.engine.events import (
     AudioDone,
     AudioFrame,
@@ -132,7 +132,7 @@ def test_bfloat16_storage_halves_the_file_and_computes_in_float32(model, saved, 
     assert sizes[1] < 0.6 * sizes[0]
     decoder = UnifiedModel.from_pretrained(tmp_path / "half").decoder()
     weight = model.hf.get_input_embeddings().weight.detach()
-    assert isinstance(decoder, SlimDecoder)
+    assert isinstance(decoder, LlamaCpuDecoder)
     assert decoder._head.dtype == np.uint16  # as it is stored
     found = decoder.embed(range(len(weight)))
     np.testing.assert_array_equal(found, weight.bfloat16().float().numpy())

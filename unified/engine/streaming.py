@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unified.engine.engine import Cancelled, Sampler
+from unified.engine.engine import Cancelled, Engine
 from unified.engine.events import (
     AudioBegun,
     AudioChunk,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def stream(
-    sampler: Sampler,
+    sampler: Engine,
     sequencer: Sequencer,
     documents: Sequence[Document],
     seeds: Sequence[int] | None,

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unified.engine.backends.cpu.decoder import Decoder
+from unified.engine.backends.base import Decoder
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
@@ -66,8 +66,9 @@ def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
     if not path.exists() and (directory / "config.json").exists():
         from unified.models.published import open_published
 
-        sequencer, sampling = open_published(directory)
-        return sequencer.vocabulary, sequencer.grammar.format, sampling
+        opened = open_published(directory)
+        sequencer = opened.sequencer
+        return sequencer.vocabulary, sequencer.grammar.format, opened.sampling
     manifest = checkpoint.read_json(path)
     try:
         return (

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unified.engine.backends.cpu.decoder import Decoder
-from unified.engine.engine import Sampler
+from unified.engine.backends.base import Decoder
+from unified.engine.engine import Engine
 from unified.engine.events import Done, Event, TextCut
 from unified.engine.request import Sampling
 from unified.engine.streaming import stream
@@ -189,8 +189,9 @@ class UnifiedModel:
             from unified.models.published import open_published
             from unified.models.published_decoders import load_published_decoder
 
-            sequencer, sampling = open_published(directory, image_tokenizer, audio_tokenizer)
-            decoder = load_published_decoder(directory, sequencer.grammar.format.name)
+            opened = open_published(directory, image_tokenizer, audio_tokenizer)
+            sequencer, sampling = opened.sequencer, opened.sampling
+            decoder = load_published_decoder(directory, opened.pretrained)
         return cls(sequencer, sampling, decoder=decoder, directory=directory)
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
@@ -244,7 +245,7 @@ class UnifiedModel:
         document; None: 0, 1, 2, ... negative: what guidance has in place of the prompt.
         cancelled: asked before every step; once it says yes, rows under way are dropped.
         """
-        sampler = Sampler(self.decoder(), self.grammar, self.text_tokenizer)
+        sampler = Engine(self.decoder(), self.grammar, self.text_tokenizer)
         chosen = self.sampling if sampling is None else sampling
         yield from stream(sampler, self.sequencer, documents, seeds, chosen, negative, cancelled)
 
