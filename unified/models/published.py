@@ -171,7 +171,7 @@ def codecs_inside(folder: Path, modalities: Sequence[str]) -> dict[str, Any]:
     """The tokenizers of some modalities that a whole checkpoint holds."""
     from unified_tokenizers import load_tokenizer
 
-    return {modality: load_tokenizer(folder) for modality in modalities}
+    return {modality: load_tokenizer(folder, modality) for modality in modalities}
 
 
 def _word(value: Any) -> str:
