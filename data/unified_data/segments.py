@@ -106,7 +106,7 @@ class Media(ABC):
 
     Attributes:
         modality: its name in documents ("image"), in formats and in vocabularies ("image.0").
-        noun: what one is called in messages ("picture").
+        noun, plural: what one is called in messages ("picture"), and several.
         endings: of its files, without the dot; those of `to_file` are among them.
         slot_fields: fields of a `Slot` that say what is wanted of this modality.
         count_field: the field of an "any" slot that says how many it shall hold; None: none does.
@@ -115,6 +115,7 @@ class Media(ABC):
 
     modality: ClassVar[str]
     noun: ClassVar[str]
+    plural: ClassVar[str]
     endings: ClassVar[tuple[str, ...]]
     slot_fields: ClassVar[tuple[str, ...]] = ()
     count_field: ClassVar[str | None] = None
@@ -207,6 +208,7 @@ class Image(Media):
 
     modality: ClassVar[str] = "image"
     noun: ClassVar[str] = "picture"
+    plural: ClassVar[str] = "pictures"
     endings: ClassVar[tuple[str, ...]] = ("png", "jpg", "webp")
     slot_fields: ClassVar[tuple[str, ...]] = ("height", "width")
     count_field: ClassVar[str | None] = "num_images"
@@ -252,6 +254,7 @@ class Audio(Media):
 
     modality: ClassVar[str] = "audio"
     noun: ClassVar[str] = "sound"
+    plural: ClassVar[str] = "sound"
     endings: ClassVar[tuple[str, ...]] = ("flac", "wav")
     count_field: ClassVar[str | None] = "num_audios"
 

@@ -21,7 +21,12 @@ from unified.formats.coded import (
     coded_media,
 )
 from unified.formats.grammar import Grammar
-from unified.sequence.modality import check_picture, encode_media, modality_of
+from unified.sequence.modality import (
+    check_picture,
+    encode_media,
+    modality_of,
+    registered_modalities,
+)
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Media, Segment, Slot, Text
@@ -76,6 +81,8 @@ class Sequencer:
 
     image_tokenizer, audio_tokenizer: see `unified_tokenizers.base`; None where documents hold no
     such media. others: tokenizers of other modalities by name. tokenizers: all of them, by name.
+    such media. missing: (modality, "read" or "make") -> why the model cannot do this, and what to
+    do; of media that its tokenizers alone would allow.
     """
 
     def __init__(
@@ -85,6 +92,7 @@ class Sequencer:
         text_tokenizer: TextTokenizer,
         image_tokenizer: ImageTokenizer | None = None,
         audio_tokenizer: AudioTokenizer | None = None,
+        missing: Mapping[tuple[str, str], str] | None = None,
         others: Mapping[str, MediaTokenizer] | None = None,
     ):
         grammar.vocabulary.check_same(vocabulary)
@@ -102,6 +110,7 @@ class Sequencer:
         self.vocabulary = vocabulary
         self.grammar = grammar
         self.text_tokenizer = text_tokenizer
+        self._missing = dict(missing or {})
         by_name = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
         self.tokenizers: dict[str, MediaTokenizer] = {
             name: tokenizer for name, tokenizer in by_name.items() if tokenizer is not None
@@ -230,6 +239,29 @@ class Sequencer:
     def audio_tokenizer(self) -> AudioTokenizer | None:
         return self.tokenizers.get("audio")  # type: ignore[return-value]
 
+    @property
+    def missing(self) -> dict[tuple[str, str], str]:
+        """(modality, "read" or "make") -> why the model cannot do this, and what to do."""
+        reasons: dict[tuple[str, str], str] = {}
+        for modality in registered_modalities():
+            tokenizer = self.tokenizers.get(modality)
+            if tokenizer is None:
+                reason = f"it has no {modality} tokenizer"
+                if modality in ("image", "audio"):  # which have an option of their own
+                    reason += (
+                        f"; give one with --{modality}-tokenizer, or {modality}_tokenizer= in"
+                        " Python"
+                    )
+                reasons.update(dict.fromkeys(((modality, "read"), (modality, "make")), reason))
+            elif (reason := getattr(tokenizer, "cannot_decode", None)) is not None:
+                reasons[modality, "make"] = reason
+        return {**reasons, **self._missing}
+
+    def check_makes(self, modality: str) -> None:
+        """Raises ValueError, with the reason, where the model cannot make media of a modality."""
+        if (reason := self.missing.get((modality, "make"))) is not None:
+            raise ValueError(f"the model cannot make {media_class(modality).plural}: {reason}")
+
     @overload
     def tokenizer(self, modality: Literal["image"]) -> ImageTokenizer: ...
 
@@ -242,10 +274,9 @@ class Sequencer:
     def tokenizer(self, modality: str) -> MediaTokenizer:
         """The tokenizer of a modality. Raises ValueError where the model has none."""
         if modality not in self.tokenizers:
-            raise ValueError(
-                f"there is no {modality} tokenizer; {media_class(modality).noun}s cannot be coded"
-                " or decoded"
-            )
+            plural = media_class(modality).plural
+            reason = self._missing.get((modality, "read"), f"there is no {modality} tokenizer")
+            raise ValueError(f"{reason}; {plural} cannot be coded or decoded")
         return self.tokenizers[modality]
 
 

@@ -36,6 +36,8 @@ COMPANIONS = (
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
+    "processor_config.json",
+    "preprocessor_config.json",
 )
 # Of tokenizers without a tokenizer.json; transformers converts them.
 _OTHER_FILES = (
