@@ -21,7 +21,7 @@ import torch
 
 from unified.__main__ import run
 from unified.articles.outputs import save_article, save_documents
-from unified.dataloading.coder import Coder
+from unified.dataloading.media_encoder import MediaEncoder
 from unified.dataloading.tokenize import tokenize_shards
 from unified_base import atomic, exchange, together, whole_folder
 from unified_base.atomic import atomic_path, atomic_write
@@ -113,7 +113,7 @@ WRITERS = {
     ),
     "codes": (
         lambda at, seed, given: tokenize_shards(
-            sorted((given.inputs / "shards").glob("*.tar")), at / "C", Coder(given.tokenizer, None)
+            sorted((given.inputs / "shards").glob("*.tar")), at / "C", MediaEncoder(given.tokenizer, None)
         ),
         False, "codes",
     ),
@@ -396,10 +396,10 @@ def test_another_process_that_tokenizes_into_a_folder_is_named(tokenizer, inputs
     try:
         assert claim(descriptor)
         with pytest.raises(ValueError, match="another process tokenizes into"):
-            tokenize_shards(shards, tmp_path, Coder(tokenizer, None))
+            tokenize_shards(shards, tmp_path, MediaEncoder(tokenizer, None))
     finally:
         os.close(descriptor)
-    assert tokenize_shards(shards, tmp_path, Coder(tokenizer, None))["shards"]
+    assert tokenize_shards(shards, tmp_path, MediaEncoder(tokenizer, None))["shards"]
     assert output_file(tmp_path / "x") == tmp_path / "x"
 
 

@@ -1,7 +1,7 @@
-"""Pictures and sounds of documents to codes, those of one size together and each only once.
+"""Encode the pictures and sounds of documents, those of one size together and each only once.
 
-Coding the pictures of a shard together is five times faster than one by one, and the articles of
-the pocket world show the same picture many times.
+Encoding the pictures of a shard together is five times faster than one by one, and the articles
+of the pocket world show the same picture many times.
 
 B media of one size, K codebook levels.
 """
@@ -22,14 +22,14 @@ from unified.sequence.preprocess import crop_picture, fit_sound
 from unified.sequence.sequencer import check_picture, check_sound
 from unified_data.document import Audio, Document, Image, Segment, Text
 
-__all__ = ["Coder", "one_thread"]
+__all__ = ["MediaEncoder", "one_thread"]
 
 # Pixels and samples that are coded at a time: 64 pictures of the pocket world, 8 of its sentences.
 _TOGETHER = {"image": 600_000, "audio": 500_000}
 _MOST_TOGETHER = {"image": 64, "audio": 8}
 
 
-class Coder:
+class MediaEncoder:
     """Codes the media of documents.
 
     Args:
@@ -47,22 +47,25 @@ class Coder:
         round_trip: bool = False,
         fit: int | None = None,
     ) -> None:
+        given_tokenizers = (("image", image), ("audio", audio))
         self._tokenizers = {
-            name: made for name, made in (("image", image), ("audio", audio)) if made is not None
+            modality: tokenizer for modality, tokenizer in given_tokenizers if tokenizer is not None
         }
-        for name, made in self._tokenizers.items():
-            if made.modality != name:
-                raise ValueError(f"the {name} tokenizer is one of {made.modality}; give the other")
+        for modality, tokenizer in self._tokenizers.items():
+            if tokenizer.modality != modality:
+                raise ValueError(
+                    f"the {modality} tokenizer is one of {tokenizer.modality}; give the other"
+                )
         self._fit = fit
-        media = {name: CodesOf.of(made) for name, made in self._tokenizers.items()}
+        media = {name: CodesOf.of(tokenizer) for name, tokenizer in self._tokenizers.items()}
         self.stored = StoredCodes(media, round_trip, fit)
 
-    def code(self, documents: Sequence[Document]) -> list[list[Stored] | ValueError]:
+    def encode(self, documents: Sequence[Document]) -> list[list[Stored] | ValueError]:
         """The segments of each document, or why it cannot be coded."""
         wanted: list[dict[int, tuple[str, bytes]] | ValueError] = []
         media: dict[tuple[str, bytes], np.ndarray] = {}
         for document in documents:
-            found: dict[int, tuple[str, bytes]] = {}
+            digests: dict[int, tuple[str, bytes]] = {}
             try:
                 for position, segment in enumerate(document):
                     if isinstance(segment, Text):
@@ -70,15 +73,15 @@ class Coder:
                     with _at(position):
                         kind, array = self._array(segment)
                     content = array.tobytes() + str(array.shape).encode()
-                    found[position] = kind, hashlib.sha256(content).digest()
-                    media[found[position]] = array
-                wanted.append(found)
+                    digests[position] = kind, hashlib.sha256(content).digest()
+                    media[digests[position]] = array
+                wanted.append(digests)
             except ValueError as error:
                 wanted.append(error)
         codes = self._code_all(media)
         return [
-            found if isinstance(found, ValueError) else _segments(document, found, codes)
-            for document, found in zip(documents, wanted)
+            digests if isinstance(digests, ValueError) else _segments(document, digests, codes)
+            for document, digests in zip(documents, wanted)
         ]
 
     def _array(self, segment: Segment) -> tuple[str, np.ndarray]:
@@ -125,7 +128,7 @@ class Coder:
         except ValueError as error:
             if len(media) == 1:
                 return [error]
-            return [found for one in media for found in self._code_some(kind, [one])]
+            return [codes for medium in media for codes in self._code_some(kind, [medium])]
 
     @torch.inference_mode()
     def _codes(self, kind: str, media: torch.Tensor) -> np.ndarray:
@@ -133,15 +136,17 @@ class Coder:
         tokenizer = self._tokenizers[kind]
         coded = tokenizer.encode(media)
         if self.stored.round_trip:
-            made = tokenizer.decode(coded)
-            coded = tokenizer.encode((made * 255).round().byte() if kind == "image" else made)
-        found: np.ndarray = coded.codes.cpu().numpy()
-        return found
+            decoded = tokenizer.decode(coded)
+            if kind == "image":
+                decoded = (decoded * 255).round().byte()
+            coded = tokenizer.encode(decoded)
+        codes: np.ndarray = coded.codes.cpu().numpy()
+        return codes
 
 
 def _segments(
     document: Document,
-    found: dict[int, tuple[str, bytes]],
+    digests: dict[int, tuple[str, bytes]],
     codes: dict[tuple[str, bytes], np.ndarray | ValueError],
 ) -> list[Stored] | ValueError:
     segments: list[Stored] = []
@@ -149,11 +154,11 @@ def _segments(
         if isinstance(segment, Text):
             segments.append(segment)
             continue
-        coded = codes[found[position]]
+        coded = codes[digests[position]]
         if isinstance(coded, ValueError):
             return ValueError(f"segment {position}: {coded}")
-        made = CodedImage if isinstance(segment, Image) else CodedAudio
-        segments.append(made(coded, segment.role, segment.loss))
+        kind = CodedImage if isinstance(segment, Image) else CodedAudio
+        segments.append(kind(coded, segment.role, segment.loss))
     return segments
 
 
