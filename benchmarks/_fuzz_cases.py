@@ -21,7 +21,7 @@ from unified_data.importers import KINDS, Sample, importer
 from unified_data.importers.builder import DocumentBuilder
 from unified_data.shard_file import ShardFile
 from unified_data.shards import (
-    Broken,
+    CorruptSample,
     ShardInfo,
     document_of,
     read_samples,
@@ -65,7 +65,7 @@ class Cases:
         path = self._tar(self._entries, rng)
         strict = _refusal(lambda: list(read_shards(path)))
         samples = list(read_samples(path))
-        broken = [sample for sample in samples if isinstance(sample, Broken)]
+        broken = [sample for sample in samples if isinstance(sample, CorruptSample)]
         assert bool(strict) == bool(broken), f"strict: {strict!r}, tolerant: {broken[:1]}"
         if rng.random() < 0.1:
             report = check_shards(path)

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from unified.dataloading import Loader, Source
-from unified.dataloading.source_samples import find_shards
 from unified.dataloading.source import leaves
+from unified.dataloading.source_samples import find_shards
 from unified.dataloading.stored_codes import read_stored_codes
 from unified.dataloading.tokenize import MediaEncoderSpec, tokenize_shards
 from unified.models.files import load_model, model_directory
@@ -102,7 +102,7 @@ def loader_over_webdataset(
     samples: int = 10_000,
     repeats: int = 5,
 ) -> dict[str, float]:
-    """SourceSamples a second of this loader and of webdataset, from the same shards, in one process each.
+    """Samples a second of this loader and of webdataset, from the same shards, in one process each.
 
     `webdataset` shuffles through a buffer of 1,000 and gives JSON values and arrays of codes, no
     more. `webdataset_ids` makes ids and weights of them with the model's sequencer, which is what a

@@ -33,8 +33,8 @@ from unified.dataloading.source import leaves
 from unified.models.model import UnifiedModel
 from unified.training import run as module
 from unified.training.config import TrainConfig, load_config
-from unified.training.micro_batch import MicroBatch
 from unified.training.dist import DistContext
+from unified.training.micro_batch import MicroBatch
 from unified.training.run import Run
 from unified_tokenizers.memory import keep_freed_memory
 

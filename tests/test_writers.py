@@ -30,7 +30,7 @@ from unified_base.leftovers import claim, is_partial
 from unified_base.processes import in_processes
 from unified_base.together import write_together
 from unified_data.document import Document, Image, Text
-from unified_data.importers.run import import_shards
+from unified_data.importers.import_shards import import_shards
 from unified_data.pocket.build import build_pocket
 from unified_data.show import show_shards
 
@@ -64,12 +64,12 @@ def article(start: int, number: int) -> Document:
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
     from unified_tokenizers.quantizers import QuantizerConfig
 
     torch.manual_seed(3)
     quantizer = QuantizerConfig(levels=(4, 3))
-    return ImageTokenizer(
+    return VQImageTokenizer(
         ImageTokenizerConfig(
             stride=24, quantizer=quantizer, encoder_width=8, decoder_width=8, encoder_depths=(1,),
             decoder_depths=(1, 0, 0),
@@ -95,29 +95,34 @@ WRITERS = {
     "file": (lambda at, seed, _: atomic_write(at / "F", b"%d" % seed * 999), True, None),
     "pictures": (
         lambda at, seed, _: write_together({at / f"F-{n}": b"%d" % seed * n for n in (1, 2, 3)}),
-        True, "each_file",
+        True,
+        "each_file",
     ),
     "md": (lambda at, seed, _: save_article(at / "F.md", article(seed, 4 - seed)), True, "F"),
     "json": (lambda at, seed, _: save_article(at / "F.json", article(seed, 1 + seed)), True, "F"),
     "html": (lambda at, seed, _: save_article(at / "F.html", article(seed, 1)), True, None),
     "import": (
         lambda at, seed, given: import_shards("folder", given.inputs / "pictures", at / "D"),
-        False, None,
+        False,
+        None,
     ),
-    "world": (
-        lambda at, seed, _: build_pocket(at / "W", seed, 0.001, ("text",), 1), True, None
-    ),
+    "world": (lambda at, seed, _: build_pocket(at / "W", seed, 0.001, ("text",), 1), True, None),
     "tokenizer": (lambda at, seed, given: given.save(at / "T", seed), True, None),
     "page": (
-        lambda at, seed, given: show_shards(given.inputs / "shards", at / "F", 2, seed), True, None
+        lambda at, seed, given: show_shards(given.inputs / "shards", at / "F", 2, seed),
+        True,
+        None,
     ),
     "codes": (
         lambda at, seed, given: tokenize_shards(
-            sorted((given.inputs / "shards").glob("*.tar")), at / "C", MediaEncoder(given.tokenizer, None)
+            sorted((given.inputs / "shards").glob("*.tar")),
+            at / "C",
+            MediaEncoder(given.tokenizer, None),
         ),
-        False, "codes",
+        False,
+        "codes",
     ),
-}  # fmt: skip
+}
 
 
 class Given:
@@ -452,8 +457,8 @@ def test_a_failed_write_of_several_files_brings_back_what_was(tmp_path, monkeypa
             raise ValueError("no")
         publish(self)
 
-    publish = together.Draft.publish
-    monkeypatch.setattr(together.Draft, "publish", fails)
+    publish = together.PendingFile.publish
+    monkeypatch.setattr(together.PendingFile, "publish", fails)
     with pytest.raises(ValueError, match="no"):
         write_together(files)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"F-2": b"old"}

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = [
     "MAX_PROMPT",
@@ -42,12 +42,14 @@ def real(
 ) -> float:
     """A number from `least` to `most`, or one of `also`. expected: that in other words."""
     if expected is None:
-        expected = "".join(f"{one:g} or " for one in also) + f"a number from {least:g} to {most:g}"
+        expected = (
+            "".join(f"{extra:g} or " for extra in also) + f"a number from {least:g} to {most:g}"
+        )
     number = _plain(value)
     # NaN compares with nothing, and an integer of any size does without an overflow.
     if type(number) in (int, float) and (number in also or least <= number <= most):
         return float(number)
-    raise ValueError(f"{name} is {shown(value)}, expected {expected}")
+    raise ValueError(f"{name} is {quoted(value)}, expected {expected}")
 
 
 def whole(name: str, value: Any, least: int, most: int = MOST, expected: str | None = None) -> int:
@@ -56,7 +58,7 @@ def whole(name: str, value: Any, least: int, most: int = MOST, expected: str | N
     number = _plain(value)
     if type(number) is int and least <= number <= most:
         return number
-    raise ValueError(f"{name} is {shown(value)}, expected {expected}")
+    raise ValueError(f"{name} is {quoted(value)}, expected {expected}")
 
 
 def whole_or_none(name: str, value: Any, least: int, most: int = MOST) -> int | None:
@@ -67,7 +69,7 @@ def whole_or_none(name: str, value: Any, least: int, most: int = MOST) -> int | 
     if type(number) is int and least <= number <= most:
         return number
     raise ValueError(
-        f"{name} is {shown(value)}, expected None or a whole number from {least} to {most}"
+        f"{name} is {quoted(value)}, expected None or a whole number from {least} to {most}"
     )
 
 
@@ -77,7 +79,7 @@ def whole_pair(name: str, value: Any) -> tuple[int, int]:
     if isinstance(parts, tuple | list) and len(parts) == 2:
         first, second = (whole(f"{name}[{at}]", part, 1) for at, part in enumerate(parts))
         return first, second
-    raise ValueError(f"{name} is {shown(value)}, expected two whole numbers of at least 1")
+    raise ValueError(f"{name} is {quoted(value)}, expected two whole numbers of at least 1")
 
 
 def seed_of(value: Any, name: str = "seed") -> int:
@@ -85,7 +87,7 @@ def seed_of(value: Any, name: str = "seed") -> int:
     number = _plain(value)
     if type(number) is int and 0 <= number <= _MOST_SEED:
         return number
-    raise ValueError(f"{name} is {shown(value)}, expected a whole number from 0 to 2^63 - 1")
+    raise ValueError(f"{name} is {quoted(value)}, expected a whole number from 0 to 2^63 - 1")
 
 
 def seeds_of(values: Any, number: int) -> list[int]:
@@ -94,7 +96,7 @@ def seeds_of(values: Any, number: int) -> list[int]:
         return list(range(number))
     listed = _plain(values)
     if not isinstance(listed, Sequence) or isinstance(listed, str | bytes):
-        raise ValueError(f"seeds is {shown(values)}, expected a list of {number} whole numbers")
+        raise ValueError(f"seeds is {quoted(values)}, expected a list of {number} whole numbers")
     if len(listed) != number:
         raise ValueError(f"{number} documents but {len(listed)} seeds; expected one for each")
     return [seed_of(value, f"seeds[{at}]") for at, value in enumerate(listed)]
@@ -112,14 +114,14 @@ def flag(name: str, value: Any) -> bool:
     plain = _plain(value)
     if isinstance(plain, bool):
         return plain
-    raise ValueError(f"{name} is {shown(value)}, expected True or False")
+    raise ValueError(f"{name} is {quoted(value)}, expected True or False")
 
 
 def item(name: str, value: Any, kind: type, expected: str) -> Any:
     """A value of a class."""
     if isinstance(value, kind):
         return value
-    raise ValueError(f"{name} is {shown(value)}, expected {expected}")
+    raise ValueError(f"{name} is {quoted(value)}, expected {expected}")
 
 
 def several(name: str, values: Any, kind: type) -> list[Any]:
@@ -129,14 +131,14 @@ def several(name: str, values: Any, kind: type) -> list[Any]:
             item(f"{name}[{at}]", value, kind, f"a {kind.__name__}")
             for at, value in enumerate(values)
         ]
-    raise ValueError(f"{name} is {shown(values)}, expected a list of {kind.__name__}")
+    raise ValueError(f"{name} is {quoted(values)}, expected a list of {kind.__name__}")
 
 
 def text(name: str, value: Any) -> str:
     """A text, empty or not."""
     if isinstance(value, str):
         return value
-    raise ValueError(f"{name} is {shown(value)}, expected a text")
+    raise ValueError(f"{name} is {quoted(value)}, expected a text")
 
 
 def prompt(name: str, value: Any, example: str = "say what is wanted") -> str:
@@ -157,7 +159,9 @@ def texts(name: str, values: Any) -> tuple[str, ...]:
     several = isinstance(values, Sequence) and not isinstance(values, str | bytes)
     if several and all(isinstance(value, str) and value for value in values):
         return tuple(values)
-    raise ValueError(f"{name} is {shown(values)}, expected a list of texts of at least a character")
+    raise ValueError(
+        f"{name} is {quoted(values)}, expected a list of texts of at least a character"
+    )
 
 
 def _plain(value: Any) -> Any:

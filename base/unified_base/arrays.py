@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from unified_base.files import read_bytes
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["MAX_ARRAY", "read_npy"]
 
@@ -55,7 +55,7 @@ def _array(data: bytes) -> np.ndarray:
     dtype, by_columns, shape = _header(data[start:end])
     if math.prod(shape) * dtype.itemsize != len(data) - end:
         raise ValueError(
-            f"it holds {len(data) - end:,} bytes, its header says {dtype} of shape {shown(shape)}"
+            f"it holds {len(data) - end:,} bytes, its header says {dtype} of shape {quoted(shape)}"
         )
     return np.frombuffer(data, dtype, offset=end).reshape(shape, order="F" if by_columns else "C")
 
@@ -66,10 +66,10 @@ def _header(text: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
         header = ast.literal_eval(text.decode("latin-1").strip())
     # A literal nested deeply ends Python's parser in more ways than one.
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        raise ValueError(f"its header is {shown(text)}, expected a Python literal") from None
+        raise ValueError(f"its header is {quoted(text)}, expected a Python literal") from None
     wanted = {"descr", "fortran_order", "shape"}
     if not isinstance(header, dict) or set(header) != wanted:
-        raise ValueError(f"its header is {shown(header)}, expected {', '.join(sorted(wanted))}")
+        raise ValueError(f"its header is {quoted(header)}, expected {', '.join(sorted(wanted))}")
     kind, by_columns, shape = header["descr"], header["fortran_order"], header["shape"]
     if (
         not isinstance(shape, tuple)
@@ -77,14 +77,16 @@ def _header(text: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
         or not all(type(side) is int and side >= 0 for side in shape)
         or type(by_columns) is not bool
     ):
-        raise ValueError(f"its header says shape {shown(shape)}, expected a tuple of whole numbers")
+        raise ValueError(
+            f"its header says shape {quoted(shape)}, expected a tuple of whole numbers"
+        )
     # Numbers alone: "|O" would be pickled objects, a list a record.
     if not isinstance(kind, str) or len(kind) > 6 or kind[:1] not in "<>|=" or "O" in kind:
-        raise ValueError(f"it holds {shown(kind)} (objects are pickled), expected numbers")
+        raise ValueError(f"it holds {quoted(kind)} (objects are pickled), expected numbers")
     try:
         dtype = np.dtype(kind)
     except TypeError:
-        raise ValueError(f"it holds {shown(kind)}, expected numbers") from None
+        raise ValueError(f"it holds {quoted(kind)}, expected numbers") from None
     if dtype.kind not in "biufc":
-        raise ValueError(f"it holds {shown(kind)}, expected numbers")
+        raise ValueError(f"it holds {quoted(kind)}, expected numbers")
     return dtype, by_columns, shape

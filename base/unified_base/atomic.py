@@ -18,23 +18,23 @@ from pathlib import Path
 from unified_base.destinations import cannot_write, disk_reason, output_file, writing
 from unified_base.leftovers import claim, partial_path, remove_leftovers
 
-__all__ = ["Draft", "atomic_path", "atomic_write", "sync"]
+__all__ = ["PendingFile", "atomic_path", "atomic_write", "sync"]
 
 
-class Draft:
+class PendingFile:
     """A file on its way: written to `path`, it appears at its place with `publish`.
 
     `path` may have no name in any folder (/proc/self/fd/5): it can be opened, written and measured,
     not renamed. An existing file keeps its mode and, as far as possible, its owner.
     """
 
-    def __init__(self, place: str | os.PathLike[str]) -> None:
-        """Raises ValueError where nothing can be written to `place`; see `output_file`."""
-        self.place = Path(place)
-        self.target = output_file(place)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises ValueError where nothing can be written to `path`; see `output_file`."""
+        self.requested = Path(path)
+        self.target = output_file(path)
         remove_leftovers(self.target)
         self._named: Path | None = None
-        with writing(place):
+        with writing(path):
             try:
                 status = os.stat(self.target)
             except FileNotFoundError:
@@ -54,7 +54,7 @@ class Draft:
     def publish(self) -> None:
         """Put the file in its place. Raises ValueError, naming it, where that fails."""
         assert self._descriptor is not None
-        with writing(self.place):
+        with writing(self.requested):
             os.fsync(self._descriptor)
             if self._named is None:
                 self._give_name()
@@ -89,12 +89,12 @@ class Draft:
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends well, else nothing.
 
-    It is a `Draft`'s, so whatever stood at `path` is untouched after a failure or Ctrl-C.
+    It is a `PendingFile`'s, so whatever stood at `path` is untouched after a failure or Ctrl-C.
 
     Raises:
         ValueError: nothing can be written to `path`, or the disk took no more of it.
     """
-    draft = Draft(path)
+    draft = PendingFile(path)
     try:
         try:
             yield draft.path

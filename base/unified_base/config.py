@@ -21,7 +21,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from unified_base.structured import parse_yaml, read_json, read_yaml
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["override", "parse_config", "read_config", "read_entries"]
 
@@ -81,8 +81,8 @@ def _check_renamed(entries: Mapping[str, Any], renamed: Mapping[str, str], where
         if key in renamed:
             raise ValueError(f"{where}: {key} is called {renamed[key]} now; rename it")
         if key in groups and isinstance(value, str):
-            raise ValueError(f"{where}: {key} is {shown(value)}, expected a group; write"
-                             f" {key}.name (or {key}: {{name: {shown(value)}, ...}})")  # fmt: skip
+            raise ValueError(f"{where}: {key} is {quoted(value)}, expected a group; write"
+                             f" {key}.name (or {key}: {{name: {quoted(value)}, ...}})")  # fmt: skip
 
 
 def read_entries(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -106,8 +106,8 @@ def override(entries: Mapping[str, Any], overrides: Iterable[str], where: str) -
         name, equals, value = text.partition("=")
         parts = name.split(".")
         if not equals or not all(parts):
-            raise ValueError(f"{shown(text)} is no change of {where}, expected KEY=VALUE")
-        _replace(changed, parts, parse_yaml(value, f"the value of {shown(name)}"), where)
+            raise ValueError(f"{quoted(text)} is no change of {where}, expected KEY=VALUE")
+        _replace(changed, parts, parse_yaml(value, f"the value of {quoted(name)}"), where)
     return changed
 
 
@@ -124,7 +124,7 @@ def parse_config(kind: type[T], entries: Any, where: str) -> T:
         try:
             data = json.dumps([entries])
         except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"{where} holds what no JSON does: {shown(str(error))}") from None
+            raise ValueError(f"{where} holds what no JSON does: {quoted(str(error))}") from None
         try:
             config: T = _adapter(kind).validate_json(data)[0]
         except ValidationError as error:
@@ -135,8 +135,8 @@ def parse_config(kind: type[T], entries: Any, where: str) -> T:
             continue
         if (large := _too_large(entries)) is not None:
             raise ValueError(
-                f"{where}: {_name(large)} is {shown(_at(entries, large), _SHORT)}, expected a whole"
-                " number of at most 18 digits"
+                f"{where}: {_name(large)} is {quoted(_at(entries, large), _SHORT)}, expected a "
+                "whole number of at most 18 digits"
             )
         return config
 
@@ -159,8 +159,8 @@ def _replace(entries: Any, parts: list[str], value: Any, where: str) -> None:
                 entries[part] = {}
         else:
             raise ValueError(
-                f"{where}: {shown('.'.join(parts))} names an entry of"
-                f" {'.'.join(parts[:depth])}, which is {shown(entries)}"
+                f"{where}: {quoted('.'.join(parts))} names an entry of"
+                f" {'.'.join(parts[:depth])}, which is {quoted(entries)}"
             )
         if depth + 1 == len(parts):
             entries[part_] = value
@@ -220,7 +220,7 @@ def _message(kind: type[Any], entries: Any, errors: list[Any], where: str) -> st
         holder = _at(entries, path[:-1])
         if path and isinstance(holder, dict) and path[-1] not in holder:
             inside = f" in {_name(path[:-1])}" if path[:-1] else ""
-            return f"{where}: the entry {shown(str(path[-1]), _SHORT)} is missing{inside}"
+            return f"{where}: the entry {quoted(str(path[-1]), _SHORT)} is missing{inside}"
     if first["type"] == "value_error":
         inside = f"{_name(path)}: " if path else ""
         return f"{where}: {inside}{first['ctx']['error']}"
@@ -231,7 +231,7 @@ def _message(kind: type[Any], entries: Any, errors: list[Any], where: str) -> st
     near = [pair for pair in near if len(pair[0]) == deepest]
     path = near[0][0]
     expected = [_expected(error) for inside, error in near if inside == path]
-    value = shown(_at(entries, path))
+    value = quoted(_at(entries, path))
     name = f": {_name(path)} is {value}" if path else f" holds {type(entries).__name__}"
     return f"{where}{name}, expected {' or '.join(dict.fromkeys(expected))}"
 
@@ -273,7 +273,7 @@ def _bare(kind: Any) -> Any:
 
 def _name(path: _Path) -> str:
     """A place as errors call it: "optimizer.lr"; nothing in it acts, and each part is cut."""
-    return ".".join(shown(str(part), _SHORT).strip("'\"") for part in path)
+    return ".".join(quoted(str(part), _SHORT).strip("'\"") for part in path)
 
 
 def _too_large(value: Any, path: _Path = ()) -> _Path | None:
@@ -283,6 +283,6 @@ def _too_large(value: Any, path: _Path = ()) -> _Path | None:
     if isinstance(value, dict | list):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for name, inner in pairs:
-            if (place := _too_large(inner, (*path, name))) is not None:
-                return place
+            if (large := _too_large(inner, (*path, name))) is not None:
+                return large
     return None

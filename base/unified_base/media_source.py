@@ -21,14 +21,14 @@ from unified_base.files import open_regular, read_bytes
 from unified_base.images import decode_image
 from unified_base.sounds import decode_audio
 from unified_base.tar_members import Member, scan_members
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = [
     "AUDIO_ENDINGS",
     "IMAGE_ENDINGS",
     "MAX_MEDIUM",
-    "Broken",
-    "Sample",
+    "Medium",
+    "UnreadableMedium",
     "Where",
     "media_kind",
     "read_again",
@@ -67,12 +67,12 @@ class Where:
     def __str__(self) -> str:
         if not self.shard:
             return self.file
-        inner = f", sample {shown(self.key)}" if self.key else ""
-        return f"shard {self.shard}{inner}" + (f", member {shown(self.file)}" if self.file else "")
+        inner = f", sample {quoted(self.key)}" if self.key else ""
+        return f"shard {self.shard}{inner}" + (f", member {quoted(self.file)}" if self.file else "")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Sample:
+class Medium:
     """A picture, uint8 (H, W, 3), or a sound, float32 (channels, S) at `sample_rate` Hz.
 
     sample_rate: 0 for a picture.
@@ -84,7 +84,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class UnreadableMedium:
     """A medium, or the rest of a shard, that cannot be read, and why."""
 
     where: Where
@@ -102,14 +102,16 @@ def media_kind(name: str) -> Modality | None:
     return "audio" if lower.endswith(AUDIO_ENDINGS) else None
 
 
-def read_media(paths: Iterable[str | Path], modality: Modality) -> Iterator[Sample | Broken]:
+def read_media(
+    paths: Iterable[str | Path], modality: Modality
+) -> Iterator[Medium | UnreadableMedium]:
     """Every picture, or every sound, of the paths in their order.
 
     paths: files, tar shards, folders (with those within, files in the order of their paths; links
     to folders are not followed), and patterns with `*`, `?`, `[...]` and `**`. In folders and
     shards names say what is a picture or a sound (`IMAGE_ENDINGS`, `AUDIO_ENDINGS`) and other files
-    are passed over, except that media of kinds which cannot be read are `Broken`; a file that is
-    named itself is always read. What is reached twice comes twice.
+    are passed over, except that media of kinds which cannot be read are `UnreadableMedium`; a file
+    that is named itself is always read. What is reached twice comes twice.
 
     Raises ValueError where there is nothing at a path, when it comes to it.
     """
@@ -118,19 +120,19 @@ def read_media(paths: Iterable[str | Path], modality: Modality) -> Iterator[Samp
         if lower.endswith(".tar"):
             yield from _read_shard(path, modality)
         elif lower.endswith(_PACKED):
-            yield Broken(Where(str(path)), "it is a compressed tar file; unpack it first")
+            yield UnreadableMedium(Where(str(path)), "it is a compressed tar file; unpack it first")
         elif named or media_kind(lower) == modality:
             try:
                 data = read_bytes(path, "picture" if modality == "image" else "sound", MAX_MEDIUM)
             except ValueError as error:
-                yield Broken(Where(str(path)), str(error))
+                yield UnreadableMedium(Where(str(path)), str(error))
             else:
                 yield _decode(data, Where(str(path)), modality)
         elif lower.endswith(_UNREAD[modality]):
-            yield Broken(Where(str(path)), _unread(lower))
+            yield UnreadableMedium(Where(str(path)), _unread(lower))
 
 
-def read_again(where: Where, modality: Modality) -> Sample:
+def read_again(where: Where, modality: Modality) -> Medium:
     """A medium once more, from where `read_media` found it.
 
     Raises ValueError where it is no longer there as it was.
@@ -141,16 +143,16 @@ def read_again(where: Where, modality: Modality) -> Sample:
     else:
         data = read_bytes(where.file, "picture" if modality == "image" else "sound", MAX_MEDIUM)
     medium = _decode(data, where, modality)
-    if isinstance(medium, Broken):
+    if isinstance(medium, UnreadableMedium):
         raise ValueError(f"{medium}; it could be read before, and has changed since")
     return medium
 
 
 def sound_samples(
-    media: Iterable[Sample | Broken],
+    media: Iterable[Medium | UnreadableMedium],
     max_broken: int | None = 0,
-    tell: Callable[[Broken], None] | None = None,
-) -> Iterator[Sample]:
+    tell: Callable[[UnreadableMedium], None] | None = None,
+) -> Iterator[Medium]:
     """The samples among media; what is broken is told, up to a limit.
 
     max_broken: how many may be broken, None for any number; by default none. tell: called with each
@@ -160,7 +162,7 @@ def sound_samples(
     """
     broken = 0
     for medium in media:
-        if isinstance(medium, Sample):
+        if isinstance(medium, Medium):
             yield medium
             continue
         broken += 1
@@ -183,7 +185,7 @@ def _files(paths: Iterable[str | Path]) -> Iterator[tuple[Path, bool]]:
                 yield path, True
                 continue
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise ValueError(f"cannot read {shown(str(path))}: {error}") from None
+            raise ValueError(f"cannot read {quoted(str(path))}: {error}") from None
         if not glob.has_magic(str(path)):
             raise ValueError(f"there is nothing at {path}; build data first (unified data build)")
         matches = sorted(glob.glob(str(path), recursive=True))
@@ -204,7 +206,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     yield from sorted(Path(path) / name for path, _, names in walk for name in names)
 
 
-def _read_shard(path: Path, modality: Modality) -> Iterator[Sample | Broken]:
+def _read_shard(path: Path, modality: Modality) -> Iterator[Medium | UnreadableMedium]:
     key = ""
     try:
         with open_regular(path, "shard") as file:
@@ -218,38 +220,40 @@ def _read_shard(path: Path, modality: Modality) -> Iterator[Sample | Broken]:
                 where = Where(member.name, str(path), key, member.offset, member.size)
                 yield from _read_member(file, member, where, modality)
     except (ValueError, OSError) as error:
-        after = f"after sample {shown(key)}: " if key else ""
-        yield Broken(Where("", str(path)), f"{after}{error}")
+        after = f"after sample {quoted(key)}: " if key else ""
+        yield UnreadableMedium(Where("", str(path)), f"{after}{error}")
 
 
 def _read_member(
     file: IO[bytes], member: Member, where: Where, modality: Modality
-) -> Iterator[Sample | Broken]:
+) -> Iterator[Medium | UnreadableMedium]:
     lower = member.name.lower()
     if lower.endswith(_UNREAD[modality]):
-        yield Broken(where, _unread(lower))
+        yield UnreadableMedium(where, _unread(lower))
     if media_kind(lower) != modality or member.kind == "folder":
         return
     if member.kind != "file":
-        yield Broken(where, f"it is a {member.kind}, expected a regular file")
+        yield UnreadableMedium(where, f"it is a {member.kind}, expected a regular file")
     elif member.size > MAX_MEDIUM:
-        yield Broken(where, f"it is {member.size:,} bytes long, expected at most {MAX_MEDIUM:,}")
+        yield UnreadableMedium(
+            where, f"it is {member.size:,} bytes long, expected at most {MAX_MEDIUM:,}"
+        )
     else:
         data = os.pread(file.fileno(), member.size, member.offset)
         if len(data) < member.size:
-            yield Broken(where, "the shard has become shorter since it was opened")
+            yield UnreadableMedium(where, "the shard has become shorter since it was opened")
         else:
             yield _decode(data, where, modality)
 
 
-def _decode(data: bytes, where: Where, modality: Modality) -> Sample | Broken:
-    name = shown(where.file.rpartition("/")[2])
+def _decode(data: bytes, where: Where, modality: Modality) -> Medium | UnreadableMedium:
+    name = quoted(where.file.rpartition("/")[2])
     try:
         if modality == "image":
-            return Sample(where, decode_image(data, name))
-        return Sample(where, *decode_audio(data, name))
+            return Medium(where, decode_image(data, name))
+        return Medium(where, *decode_audio(data, name))
     except ValueError as error:
-        return Broken(where, str(error))
+        return UnreadableMedium(where, str(error))
 
 
 def _key(name: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from unified_base.config import parse_config
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["ATTENTION", "check_model_config"]
 
@@ -77,7 +77,7 @@ class _Known:
             value = getattr(self, name)
             for number in value if isinstance(value, tuple) else (value,):
                 if number is not None and number < 1:
-                    raise ValueError(f"{name} is {shown(value)}, expected at least 1")
+                    raise ValueError(f"{name} is {quoted(value)}, expected at least 1")
         for name in ("rms_norm_eps", "layer_norm_eps", "rope_theta", "partial_rotary_factor"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -90,11 +90,11 @@ def _check_rope(entries: Any, path: str) -> None:
     """Rotary positions, of all layers or by the kind of layer."""
     for key, value in (entries or {}).items():
         if isinstance(value, dict):
-            _check_rope(value, f"{path}.{shown(key, 40)}")
+            _check_rope(value, f"{path}.{quoted(key, 40)}")
         elif key in ("rope_theta", "factor") and value is not None:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not 0 < value < math.inf:
-                raise ValueError(f"{path}: {key} is {shown(value)}, expected more than 0")
+                raise ValueError(f"{path}: {key} is {quoted(value)}, expected more than 0")
 
 
 _NAMES = tuple(field.name for field in fields(_Known))
@@ -128,7 +128,7 @@ def _look(value: Any, where: str, path: tuple[str, ...]) -> None:
     if isinstance(value, bool):
         pass
     elif isinstance(value, int | float):
-        _check_number(value, name, f"{where}: {_said(path)} is {shown(value, 40)}")
+        _check_number(value, name, f"{where}: {_said(path)} is {quoted(value, 40)}")
     elif isinstance(value, str) and len(value) > 1 << 20:
         raise ValueError(f"{where}: {_said(path)} is a text of {len(value):,} characters")
     if _IMPLEMENTATION.match(name):
@@ -136,7 +136,7 @@ def _look(value: Any, where: str, path: tuple[str, ...]) -> None:
         for chosen in names:
             if chosen is not None and (not isinstance(chosen, str) or chosen not in ATTENTION):
                 raise ValueError(
-                    f"{where}: {_said(path)} is {shown(chosen)}, expected one of"
+                    f"{where}: {_said(path)} is {quoted(chosen)}, expected one of"
                     f" {', '.join(ATTENTION)}; code that a checkpoint names is never fetched"
                 )
     if name == "quantization_config" and value is not None:
@@ -146,7 +146,7 @@ def _look(value: Any, where: str, path: tuple[str, ...]) -> None:
         )
     if name in _CODE and value not in (None, False):
         raise ValueError(
-            f"{where}: {_said(path)} is {shown(value)}; code that a checkpoint names is never run"
+            f"{where}: {_said(path)} is {quoted(value)}; code that a checkpoint names is never run"
         )
 
 
@@ -165,4 +165,4 @@ def _check_number(value: float, name: str, problem: str) -> None:
 
 
 def _said(path: tuple[str, ...]) -> str:
-    return ".".join(shown(part, 40).strip("'\"") for part in path)
+    return ".".join(quoted(part, 40).strip("'\"") for part in path)

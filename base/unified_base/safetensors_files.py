@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from unified_base.files import open_regular
 from unified_base.structured import parse_json, read_json
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["Tensor", "check_weights", "read_header", "read_tensor", "shard_names", "weight_headers"]
 
@@ -52,17 +52,17 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             raise ValueError(f"{where}: its header says {length:,} bytes, at most {_MAX_HEADER:,}")
         header = parse_json(file.read(length), f"the header of {Path(path)}", _MAX_HEADER)
     if not isinstance(header, dict):
-        raise ValueError(f"{where}: its header is {shown(header)}, expected an object")
+        raise ValueError(f"{where}: its header is {quoted(header)}, expected an object")
     begin = 8 + length
     tensors = {
-        name: _tensor(entry, begin, f"{where}: {shown(name)}")
+        name: _tensor(entry, begin, f"{where}: {quoted(name)}")
         for name, entry in header.items()
         if name != "__metadata__"
     }
     at = begin
     for name, tensor in sorted(tensors.items(), key=lambda pair: (pair[1].start, pair[1].stop)):
         if tensor.start != at:
-            raise ValueError(f"{where}: {shown(name)} lies at {tensor.start}, expected {at}")
+            raise ValueError(f"{where}: {quoted(name)} lies at {tensor.start}, expected {at}")
         at = tensor.stop
     if at != size:
         raise ValueError(f"{where}: its tensors end at {at:,}, it has {size:,} bytes; copy or"
@@ -72,17 +72,17 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 def _tensor(entry: Any, begin: int, where: str) -> Tensor:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{where} is {shown(entry)}, expected dtype, shape and data_offsets")
+        raise ValueError(f"{where} is {quoted(entry)}, expected dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
-        raise ValueError(f"{where} has dtype {shown(dtype)}, expected one such as F32 or BF16")
+        raise ValueError(f"{where} has dtype {quoted(dtype)}, expected one such as F32 or BF16")
     if not _whole(shape) or len(shape) > _MAX_AXES:
-        raise ValueError(f"{where} has shape {shown(shape)}, expected a list of sizes")
+        raise ValueError(f"{where} has shape {quoted(shape)}, expected a list of sizes")
     if not _whole(offsets) or len(offsets) != 2:
-        raise ValueError(f"{where} has data_offsets {shown(offsets)}, expected two places")
+        raise ValueError(f"{where} has data_offsets {quoted(offsets)}, expected two places")
     if offsets[1] - offsets[0] != math.prod(shape) * _BITS[dtype] / 8:
         raise ValueError(
-            f"{where} has shape {shown(shape)} of {dtype}, but {offsets[1] - offsets[0]:,} bytes"
+            f"{where} has shape {quoted(shape)} of {dtype}, but {offsets[1] - offsets[0]:,} bytes"
         )
     return Tensor(dtype, tuple(shape), begin + offsets[0], begin + offsets[1])
 
@@ -113,7 +113,7 @@ def shard_names(index: str | os.PathLike[str]) -> dict[str, str]:
     path = Path(index)
     names = read_json(path).get("weight_map")
     if not isinstance(names, dict) or not names:
-        raise ValueError(f"{path}: weight_map is {shown(names)}, expected tensors and their files")
+        raise ValueError(f"{path}: weight_map is {quoted(names)}, expected tensors and their files")
     for tensor, name in names.items():
         if (
             not isinstance(name, str)
@@ -123,7 +123,7 @@ def shard_names(index: str | os.PathLike[str]) -> dict[str, str]:
             or set(name) & set("/\\:")
         ):
             raise ValueError(
-                f"{path}: weight_map.{shown(tensor, 40)} is {shown(name)}, expected a safetensors"
+                f"{path}: weight_map.{quoted(tensor, 40)} is {quoted(name)}, expected a safetensors"
                 " file beside it"
             )
     for name in sorted(set(names.values())):
@@ -141,7 +141,7 @@ def _check_inside(folder: Path, name: str) -> None:
     except (OSError, RuntimeError):  # a loop
         raise ValueError(f"cannot read weights {folder / name}: it is a loop of links") from None
     if not target.is_relative_to(root):
-        raise ValueError(f"{folder / name} is a link out of its folder, to {shown(str(target))}")
+        raise ValueError(f"{folder / name} is a link out of its folder, to {quoted(str(target))}")
 
 
 def weight_headers(
@@ -165,7 +165,7 @@ def weight_headers(
         headers[path / shard] = read_header(path / shard)
     for tensor, shard in files.items():
         if tensor not in headers[path / shard]:
-            raise ValueError(f"{path / shard} has no {shown(tensor)}, which {index} names in it")
+            raise ValueError(f"{path / shard} has no {quoted(tensor)}, which {index} names in it")
     return {
         file: {tensor: entry for tensor, entry in header.items() if files.get(tensor) == file.name}
         for file, header in headers.items()

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from unified_base.checksums import file_sha256, read_sealed
 from unified_base.files import open_regular, read_bytes
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = [
     "CHANGED", "MAX_INDEX", "Damage", "ShardSums", "index_sha256_of", "make_sums", "read_sums",
@@ -95,7 +95,7 @@ def read_sums(shard: str | Path) -> ShardSums | None:
     for line in lines:
         row = _ROW.match(line)
         if row is None or int(row[2]) <= (ends[-1] if ends else 0):
-            raise ValueError(f"{path} has the line {shown(line)}, expected CRC32, end and key")
+            raise ValueError(f"{path} has the line {quoted(line)}, expected CRC32, end and key")
         crcs.append(int(row[1], 16))
         ends.append(int(row[2]))
     return ShardSums(int(head[1]), head[2], crcs, ends)
@@ -146,8 +146,8 @@ def verify_shard(shard: str | Path, again: bool = False) -> tuple[Damage, ...] |
             f"{sums_path(path)} and the index beside it are of different shards; build them again"
         )
     status = os.stat(path)
-    place = f"{os.path.realpath(path)} {'with' if sums else 'without'} sums"
-    known = (place, status.st_size, status.st_mtime_ns, wanted)
+    cache_key = f"{os.path.realpath(path)} {'with' if sums else 'without'} sums"
+    known = (cache_key, status.st_size, status.st_mtime_ns, wanted)
     if again or known not in _seen:
         sound = file_sha256(path, "shard") == wanted
         _seen[known] = () if sound else tuple(_damaged(path, sums))

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from unified_base.files import read_text
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["MAX_DEPTH", "MAX_JSON", "parse_json", "parse_yaml", "read_json", "read_yaml"]
 
@@ -73,7 +73,7 @@ def parse_yaml(text: str, name: str, limit: int = MAX_YAML) -> Any:
     except _RefusedError as error:
         raise ValueError(f"{name}: {error}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{name} is not YAML: {shown(' '.join(str(error).split()))}") from None
+        raise ValueError(f"{name} is not YAML: {quoted(' '.join(str(error).split()))}") from None
 
 
 def read_json(
@@ -130,7 +130,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {shown(twice)} stands twice in one object")
+        raise ValueError(f"the key {quoted(twice)} stands twice in one object")
     return value
 
 
@@ -170,7 +170,7 @@ class _Loader(yaml.SafeLoader):
             )
         if getattr(event, "tag", None) is not None:
             raise _RefusedError(
-                f"line {event.start_mark.line + 1} has the tag {shown(event.tag)}; write plain "
+                f"line {event.start_mark.line + 1} has the tag {quoted(event.tag)}; write plain "
                 "values"
             )
         if self._depth > MAX_DEPTH:
@@ -187,14 +187,14 @@ class _Loader(yaml.SafeLoader):
         names = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                quoted = f" ({key.value[:40]})" if isinstance(key, yaml.ScalarNode) else ""
+                named = f" ({key.value[:40]})" if isinstance(key, yaml.ScalarNode) else ""
                 raise _RefusedError(
-                    f"line {key.start_mark.line + 1} has a key that is no text{quoted}; put it in "
+                    f"line {key.start_mark.line + 1} has a key that is no text{named}; put it in "
                     "quotes"
                 )
             if key.value in names:
                 raise _RefusedError(
-                    f"line {key.start_mark.line + 1} has the key {shown(key.value)} a second time"
+                    f"line {key.start_mark.line + 1} has the key {quoted(key.value)} a second time"
                 )
             names.add(key.value)
         return super().construct_mapping(node, deep)

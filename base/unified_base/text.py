@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["safe", "shown"]
+__all__ = ["quoted", "safe"]
 
 _SHORT = 80
 # Joiners, without which emoji of several parts and Persian fall apart; they hide and turn nothing.
@@ -23,7 +23,7 @@ def safe(text: str) -> str:
     return "".join(c if _harmless(c) else c.encode("unicode_escape").decode() for c in text)
 
 
-def shown(value: object, limit: int = _SHORT) -> str:
+def quoted(value: object, limit: int = _SHORT) -> str:
     """A value as a message quotes it: `repr`, at most `limit` characters of it, on one line."""
     if isinstance(value, str):
         cut = len(value) > limit

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from unified_base.atomic import Draft
+from unified_base.atomic import PendingFile
 from unified_base.destinations import cannot_write, output_file, writing
 from unified_base.files import read_bytes
 from unified_base.leftovers import claim, partial_path, short_name
@@ -51,7 +51,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     after the other, so that they do not mix.
 
     Raises:
-        ValueError: as `Draft` does, or two of the names lead to one file.
+        ValueError: as `PendingFile` does, or two of the names lead to one file.
     """
     with ExitStack() as stack:
         if len(files) > 1:
@@ -92,7 +92,7 @@ def write_bundles(bundles: Sequence[Bundle]) -> None:
 
 
 def _write(files: Mapping[Path, bytes]) -> None:
-    drafts: dict[Path, Draft] = {}
+    drafts: dict[Path, PendingFile] = {}
     with ExitStack() as stack:
         # What is empty in the end is removed: after an error all that is made here.
         for folder in dict.fromkeys(path.parent for path in files if not path.parent.exists()):
@@ -100,11 +100,12 @@ def _write(files: Mapping[Path, bytes]) -> None:
                 folder.mkdir(exist_ok=True)
             stack.callback(_remove_empty, folder)
         for path, data in files.items():
-            draft = Draft(path)
+            draft = PendingFile(path)
             stack.callback(draft.discard)
             if drafts.setdefault(draft.target, draft) is not draft:
                 raise ValueError(
-                    f"{drafts[draft.target].place} and {path} are the same file; give other names"
+                    f"{drafts[draft.target].requested} and {path} are the same file; give other "
+                    "names"
                 )
             with writing(path):
                 draft.path.write_bytes(data)
@@ -120,7 +121,7 @@ class _Replaced:
     aside: Path | None
 
 
-def _publish(drafts: list[Draft]) -> None:
+def _publish(drafts: list[PendingFile]) -> None:
     """All of them, or what stood there before."""
     done: list[_Replaced] = []
     asides: list[Path] = []
@@ -248,8 +249,8 @@ def _stale(bundle: Bundle, old: bytes, names: Mapping[str, str]) -> Iterator[Pat
     new = set(names.values())
     for folder in {os.path.dirname(name) for name in new}:
         kinds = {_numbered(name) for name in new if os.path.dirname(name) == folder}
-        place = bundle.path.parent / folder
-        for path in sorted(place.iterdir()) if place.is_dir() else ():
+        media_folder = bundle.path.parent / folder
+        for path in sorted(media_folder.iterdir()) if media_folder.is_dir() else ():
             name = f"{folder}/{path.name}" if folder else path.name
             ours = name not in new and _numbered(name) in kinds and path.is_file()
             if ours and (_named(name, old) or _CHANGED.search(name)):

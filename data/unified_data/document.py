@@ -24,7 +24,7 @@ from unified_base.atomic import atomic_write
 from unified_base.files import read_bytes
 from unified_base.images import decode_image, encode_png
 from unified_base.sounds import decode_audio, encode_audio
-from unified_base.text import shown
+from unified_base.text import quoted
 
 Role = Literal["prompt", "response"]
 Modality = Literal["text", "image", "audio", "any"]
@@ -47,18 +47,18 @@ _MODALITIES = get_args(Modality)
 
 def common_entries(role: str | None, loss: float) -> dict[str, Any]:
     """What the JSON form says of any segment: role and loss weight, where they are not as usual."""
-    found: dict[str, Any] = {} if role is None else {"role": role}
-    return found if loss == 1.0 else found | {"loss": float(loss)}
+    entries: dict[str, Any] = {} if role is None else {"role": role}
+    return entries if loss == 1.0 else entries | {"loss": float(loss)}
 
 
 def _check_common(what: str, role: Any, loss: Any) -> None:
     if not (role is None or isinstance(role, str)) or role not in _ROLES:
-        raise ValueError(f"{what} has role {shown(role)}, expected None, 'prompt' or 'response'")
+        raise ValueError(f"{what} has role {quoted(role)}, expected None, 'prompt' or 'response'")
     number = isinstance(loss, int | float) and not isinstance(loss, bool)
     # Compared before it becomes a float: an integer may be larger than any.
     if not number or not 0 <= loss <= MAX_LOSS:
         raise ValueError(
-            f"{what} has loss weight {shown(loss)}, expected a finite number, 0 or more "
+            f"{what} has loss weight {quoted(loss)}, expected a finite number, 0 or more "
             f"and {MAX_LOSS:,.0f} at most"
         )
 
@@ -88,7 +88,7 @@ class Text:
         _check_common("text", self.role, self.loss)
         if not isinstance(self.text, str) or not self.text:
             raise ValueError(
-                f"text segment holds {shown(self.text)}, expected a str that is not empty"
+                f"text segment holds {quoted(self.text)}, expected a str that is not empty"
             )
         try:
             self.text.encode("utf-8")
@@ -112,8 +112,8 @@ class Image:
         _check_common("image", self.role, self.loss)
         pixels = self.pixels
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-            found = getattr(pixels, "dtype", type(pixels).__name__)
-            raise ValueError(f"image pixels are {found}, expected a uint8 numpy array")
+            dtype = getattr(pixels, "dtype", type(pixels).__name__)
+            raise ValueError(f"image pixels are {dtype}, expected a uint8 numpy array")
         if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
             raise ValueError(f"image pixels have shape {pixels.shape}, expected (H, W, 3)")
 
@@ -140,12 +140,14 @@ class Audio:
         _check_common("audio", self.role, self.loss)
         waveform = self.waveform
         if not isinstance(waveform, np.ndarray) or waveform.dtype != np.float32:
-            found = getattr(waveform, "dtype", type(waveform).__name__)
-            raise ValueError(f"audio waveform is {found}, expected a float32 numpy array")
+            dtype = getattr(waveform, "dtype", type(waveform).__name__)
+            raise ValueError(f"audio waveform is {dtype}, expected a float32 numpy array")
         if waveform.ndim != 2 or 0 in waveform.shape:
             raise ValueError(f"audio waveform has shape {waveform.shape}, expected (channels, S)")
         if not _is_count(self.sample_rate, 1):
-            raise ValueError(f"audio sample rate is {shown(self.sample_rate)}, expected a whole Hz")
+            raise ValueError(
+                f"audio sample rate is {quoted(self.sample_rate)}, expected a whole Hz"
+            )
         peak = float(np.max(np.abs(waveform)))
         if not peak <= 1.0:  # true for NaN as well
             raise ValueError(f"audio waveform reaches {peak}, expected finite samples in [-1, 1]")
@@ -185,7 +187,7 @@ class Slot:
         _check_common("slot", self.role, self.loss)
         if not isinstance(self.modality, str) or self.modality not in _MODALITIES:
             raise ValueError(
-                f"slot has modality {shown(self.modality)}, expected one of {_MODALITIES}"
+                f"slot has modality {quoted(self.modality)}, expected one of {_MODALITIES}"
             )
         if (self.height is None) != (self.width is None):
             raise ValueError("slot gives only one of height and width, expected both or neither")
@@ -202,7 +204,7 @@ class Slot:
                 raise ValueError(f"{self.modality} slot gives {name}, which it cannot have")
             if not _is_count(value, least, most):
                 raise ValueError(
-                    f"slot has {name} {shown(value)}, expected a whole number >= {least} and "
+                    f"slot has {name} {quoted(value)}, expected a whole number >= {least} and "
                     f"{most:,} at most"
                 )
 
@@ -351,18 +353,18 @@ def check_decoded(size: int) -> int:
 
 def keys_of(value: Any) -> str:
     """The keys of a JSON object, or what else a value is, as an error quotes it."""
-    return shown(sorted(map(str, value))) if isinstance(value, dict) else type(value).__name__
+    return quoted(sorted(map(str, value))) if isinstance(value, dict) else type(value).__name__
 
 
 def check_file_name(name: Any) -> str:
     """`name` itself if it is a relative path that stays below its folder; ValueError otherwise."""
     if not isinstance(name, str) or not name:
-        raise ValueError(f"file name is {shown(name)}, expected a str that is not empty")
+        raise ValueError(f"file name is {quoted(name)}, expected a str that is not empty")
     path = PurePosixPath(name)
     windows = PureWindowsPath(name)
     if path.is_absolute() or windows.anchor or ".." in windows.parts or "\0" in name:
         raise ValueError(
-            f"file name {shown(name)} is absolute or climbs with '..'; expected a name below the "
+            f"file name {quoted(name)} is absolute or climbs with '..'; expected a name below the "
             "document's own folder"
         )
     return name
@@ -371,12 +373,12 @@ def check_file_name(name: Any) -> str:
 def _segment(row: Any, read: Callable[[str], bytes]) -> Segment:
     kind = row.get("type") if isinstance(row, dict) else type(row).__name__
     if not isinstance(row, dict) or not isinstance(kind, str) or kind not in _KEYS:
-        raise ValueError(f"type is {shown(kind)}, expected one of {sorted(_KEYS)}")
+        raise ValueError(f"type is {quoted(kind)}, expected one of {sorted(_KEYS)}")
     required, optional = _KEYS[kind]
     missing = [key for key in required if key not in row]
     unknown = sorted(set(row) - {"type", "role", "loss", *required, *optional})
     if missing or unknown:
-        raise ValueError(f"{kind} segment lacks {missing} and has unknown keys {shown(unknown)}")
+        raise ValueError(f"{kind} segment lacks {missing} and has unknown keys {quoted(unknown)}")
     common: dict[str, Any] = {"role": row.get("role"), "loss": row.get("loss", 1.0)}
     if kind == "text":
         return Text(row["text"], **common)

@@ -35,13 +35,13 @@ class ShardFile:
     Neighbouring members KEY.* are one sample. Reading is safe from several threads and from
     processes forked after opening. A context manager; closed when it is collected, too.
 
-    tolerant: a shard that is broken from some place on keeps the samples before it, and `torn` says
-    what is wrong; otherwise that is a ValueError. Each sample's own faults are found by `parts`.
+    tolerant: a shard that is corrupt from some byte on keeps the samples before it, and `damage`
+    says what is wrong; otherwise that is a ValueError. `parts` finds each sample's own faults.
 
     Raises ValueError, naming the shard, when it cannot be read.
     """
 
-    torn: str | None = None
+    damage: str | None = None
 
     def __init__(self, path: str | Path, tolerant: bool = False) -> None:
         self.path = Path(path)
@@ -69,12 +69,12 @@ class ShardFile:
                     self._starts.append(member.start)
                 end, last = member.end, key or shown_key(member.name)
         except (ValueError, OSError) as error:
-            self.torn = f"{f'after sample {last}' if last else 'at its start'}: {error}"
+            self.damage = f"{f'after sample {last}' if last else 'at its start'}: {error}"
         self._starts.append(min(end, self._size))  # a cut may lie in the filling after a member
         try:
             self._take_sums()
-            if self.torn is not None and not tolerant:
-                raise ValueError(f"shard {path}, {self.torn}")
+            if self.damage is not None and not tolerant:
+                raise ValueError(f"shard {path}, {self.damage}")
         except ValueError:
             self.close()
             raise
@@ -89,13 +89,13 @@ class ShardFile:
             return
         if self._size != sums.bytes:
             wrong = f"it is {self._size:,} bytes long, its checksums are of {sums.bytes:,}"
-            self.torn = self.torn or f"{wrong}; was it cut off, or built again?"
+            self.damage = self.damage or f"{wrong}; was it cut off, or built again?"
         elif self._starts[1:] != sums.ends:
-            if self.torn is None:
-                self.torn = "its samples lie elsewhere than its checksums say; build it again"
+            if self.damage is None:
+                self.damage = "its samples lie elsewhere than its checksums say; build it again"
             elif sums.ends and sums.ends[-1] <= self._size:
-                self._starts, self.torn = array("q", [0, *sums.ends]), None
-        if self.torn is None:
+                self._starts, self.damage = array("q", [0, *sums.ends]), None
+        if self.damage is None:
             self._crcs = sums.crcs
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from unified_base.atomic import atomic_write
 from unified_base.checksums import read_sealed, sealed_json
 from unified_base.shard_sums import MAX_INDEX
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.document import keys_of
 
 __all__ = ["INDEX", "ShardInfo", "count_fault", "is_shard_name", "read_index", "shard_info",
@@ -65,7 +65,7 @@ def read_index(folder: str | Path) -> dict[str, Any]:
         index, _ = read_sealed(path, MAX_INDEX)
         rows = index.get("shards") if isinstance(index, dict) else None
         if not isinstance(rows, list):
-            raise ValueError(f"its 'shards' are {shown(rows)}, expected a list")
+            raise ValueError(f"its 'shards' are {quoted(rows)}, expected a list")
         shards = [shard_info(row, f"shards[{number}]") for number, row in enumerate(rows)]
     except ValueError as error:
         reason = str(error).removeprefix(str(path)).strip()
@@ -89,18 +89,18 @@ def shard_info(row: Any, where: str) -> ShardInfo:
     if not isinstance(row, dict) or set(row) | {"sha256"} != wanted:
         raise ValueError(f"{where} has {keys_of(row)}, expected just {', '.join(sorted(wanted))}")
     if not isinstance(row["file"], str) or not _FILE.match(row["file"]):
-        raise ValueError(f"{where}.file {shown(row['file'])} is no plain name ending in .tar")
+        raise ValueError(f"{where}.file {quoted(row['file'])} is no plain name ending in .tar")
     for name in ("split", "kind"):
         if not isinstance(row[name], str) or len(row[name]) > 200:
-            raise ValueError(f"{where}.{name} is {shown(row[name])}, expected a short text")
+            raise ValueError(f"{where}.{name} is {quoted(row[name])}, expected a short text")
     for name in ("samples", "bytes"):
         if type(row[name]) is not int or row[name] < 0:
             raise ValueError(
-                f"{where}.{name} is {shown(row[name])}, expected a whole number, 0 or more"
+                f"{where}.{name} is {quoted(row[name])}, expected a whole number, 0 or more"
             )
     digest = row.get("sha256")
     if digest is not None and not (isinstance(digest, str) and _DIGEST.match(digest)):
-        raise ValueError(f"{where}.sha256 is {shown(digest)}, expected 64 hexadecimal digits")
+        raise ValueError(f"{where}.sha256 is {quoted(digest)}, expected 64 hexadecimal digits")
     return ShardInfo(**row)
 
 
@@ -117,6 +117,6 @@ def count_fault(path: Path, count: int) -> str | None:
     if count <= most:
         return None
     return (
-        f"its {size:,} bytes hold {most:,} samples at most, {INDEX} says {shown(count)} (samples); "
-        "was it cut off? build it again"
+        f"its {size:,} bytes hold {most:,} samples at most, {INDEX} says {quoted(count)} "
+        "(samples); was it cut off? build it again"
     )

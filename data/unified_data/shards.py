@@ -22,14 +22,14 @@ from typing import Any
 from unified_base.atomic import atomic_write
 from unified_base.disk import naming_full_disk
 from unified_base.shard_sums import make_sums, sums_path
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.document import Document
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import INDEX, ShardInfo, read_index, write_index
 
 __all__ = [
-    "INDEX", "Broken", "ShardInfo", "ShardWriter", "add_sample", "document_of", "publish_shard",
-    "read_index", "read_samples", "read_shards", "shard_paths", "write_index",
+    "INDEX", "CorruptSample", "ShardInfo", "ShardWriter", "add_sample", "document_of",
+    "publish_shard", "read_index", "read_samples", "read_shards", "shard_paths", "write_index",
 ]  # fmt: skip
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -38,7 +38,7 @@ _MEDIA = {"image": ("png", "jpg", "webp"), "audio": ("flac", "wav")}
 
 
 @dataclass(frozen=True)
-class Broken:
+class CorruptSample:
     """A sample, or with key "" the rest of a shard, that cannot be read. shard: its path."""
 
     shard: str
@@ -213,7 +213,7 @@ def read_shards(
     Raises ValueError naming shard and sample for anything that is not a sound document.
     """
     for sample in read_samples(source, split, kinds):
-        if isinstance(sample, Broken):
+        if isinstance(sample, CorruptSample):
             raise ValueError(str(sample))
         yield sample
 
@@ -222,21 +222,21 @@ def read_samples(
     source: str | Path | Iterable[str | Path],
     split: str | None = None,
     kinds: Iterable[str] | None = None,
-) -> Iterator[tuple[str, Document] | Broken]:
-    """As `read_shards`, but a broken sample is a `Broken` and reading goes on after it.
+) -> Iterator[tuple[str, Document] | CorruptSample]:
+    """As `read_shards`, but a broken sample is a `CorruptSample` and reading goes on after it.
 
-    A tar file that is broken from some place on gives the samples before it, then a Broken without
-    a key. One that cannot be opened at all is a Broken too. Still a ValueError: a broken index.
+    A tar file that is corrupt from some byte on gives the samples before it, then one without
+    a key. One that cannot be opened at all is one too. Still a ValueError: a broken index.
     """
     for path, count in shard_paths(source, split, kinds):
         try:
             shard = ShardFile(path, tolerant=True)
         except ValueError as error:
-            yield Broken(str(path), "", str(error).removeprefix(f"shard {path} "))
+            yield CorruptSample(str(path), "", str(error).removeprefix(f"shard {path} "))
             continue
         with shard:
-            if shard.torn is None and count not in (None, len(shard)):
-                shard.torn = (
+            if shard.damage is None and count not in (None, len(shard)):
+                shard.damage = (
                     f"it holds {len(shard)} samples, {INDEX} says {count}; "
                     "was it cut off? build it again"
                 )
@@ -245,11 +245,11 @@ def read_samples(
                 try:
                     sample = shard.key(i), document_of(*shard.parts(i))
                 except ValueError as error:
-                    yield Broken(str(path), shard.key(i), str(error).removeprefix(where))
+                    yield CorruptSample(str(path), shard.key(i), str(error).removeprefix(where))
                 else:
                     yield sample
-            if shard.torn is not None:
-                yield Broken(str(path), "", shard.torn)
+            if shard.damage is not None:
+                yield CorruptSample(str(path), "", shard.damage)
 
 
 def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
@@ -258,7 +258,7 @@ def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
 
     def read(name: str) -> bytes:
         if name not in media:
-            raise ValueError(f"media file {shown(name)} is not in the shard")
+            raise ValueError(f"media file {quoted(name)} is not in the shard")
         unused.discard(name)
         return media[name]
 
@@ -267,9 +267,9 @@ def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
         endings = _MEDIA.get(row["type"])
         if endings and row["file"].rpartition(".")[2] not in endings:
             raise ValueError(
-                f"segment {position}: {row['type']} file {shown(row['file'])} does not end in "
+                f"segment {position}: {row['type']} file {quoted(row['file'])} does not end in "
                 f"{', '.join(endings)}; is it of another kind?"
             )
     if unused:
-        raise ValueError(f"there is media that the document does not use: {shown(sorted(unused))}")
+        raise ValueError(f"there is media that the document does not use: {quoted(sorted(unused))}")
     return document

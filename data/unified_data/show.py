@@ -19,7 +19,7 @@ from unified_base.html_page import as_text, data_address, html_page
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import count_fault, read_index
-from unified_data.shards import Broken, document_of, shard_paths
+from unified_data.shards import CorruptSample, document_of, shard_paths
 
 __all__ = ["render_samples", "show_shards"]
 
@@ -55,13 +55,13 @@ def show_shards(source: str | Path, output: str | Path, count: int = 24, seed: i
     return len(samples)
 
 
-def render_samples(samples: Iterable[Shown | Broken], title: str) -> str:
+def render_samples(samples: Iterable[Shown | CorruptSample], title: str) -> str:
     """The page of some samples."""
     style = resources.files("unified_data").joinpath("show.css").read_text("utf-8")
     room = MAX_PAGE
     cards = []
     for sample in samples:
-        if isinstance(sample, Broken):
+        if isinstance(sample, CorruptSample):
             cards.append(_broken(sample))
             continue
         size = sum(map(len, sample[2].values()))
@@ -76,32 +76,34 @@ def render_samples(samples: Iterable[Shown | Broken], title: str) -> str:
     return html_page(title, style, body)
 
 
-def _drawn(source: str | Path, count: int, seed: int) -> Iterator[Shown | Broken]:
+def _drawn(source: str | Path, count: int, seed: int) -> Iterator[Shown | CorruptSample]:
     """Samples without repetition, in the order of the shards; a shard is opened where needed."""
     shards = [(path, *_to_draw_from(path, number)) for path, number in shard_paths(source)]
     ends = np.cumsum([number for _, number, _ in shards])
     total = int(ends[-1]) if len(ends) else 0
     chosen = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
-    for place, (path, number, fault) in enumerate(shards):
-        begin = int(ends[place]) - number
+    for shard_number, (path, number, fault) in enumerate(shards):
+        begin = int(ends[shard_number]) - number
         here = sorted(int(i) - begin for i in chosen if begin <= i < begin + number)
         if not here:
             continue
         try:
             shard = ShardFile(path, tolerant=True)
         except ValueError as error:
-            yield Broken(str(path), "", str(error))
+            yield CorruptSample(str(path), "", str(error))
             continue
         with shard:
             for i in here:
                 if i >= len(shard):
-                    yield Broken(str(path), "", shard.torn or fault or f"it has no sample {i}")
+                    yield CorruptSample(
+                        str(path), "", shard.damage or fault or f"it has no sample {i}"
+                    )
                     break
                 try:
                     key, obj, media = shard.parts(i)
                     yield key, document_of(key, obj, media), media, obj
                 except ValueError as error:
-                    yield Broken(str(path), shard.key(i), str(error))
+                    yield CorruptSample(str(path), shard.key(i), str(error))
 
 
 def _to_draw_from(path: Path, count: int | None) -> tuple[int, str]:
@@ -114,7 +116,7 @@ def _to_draw_from(path: Path, count: int | None) -> tuple[int, str]:
         return count, ""
     try:
         with ShardFile(path, tolerant=True) as shard:
-            fault = shard.torn or fault
+            fault = shard.damage or fault
             return len(shard) + bool(fault), fault
     except ValueError as error:
         if count is None:  # not of an index: it is what was asked for
@@ -133,7 +135,7 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _broken(broken: Broken) -> str:
+def _broken(broken: CorruptSample) -> str:
     where = broken.key or Path(broken.shard).name
     return (
         f'<article class="broken"><h2>{as_text(where)}</h2>'
@@ -156,9 +158,9 @@ def _card(sample: Shown, with_media: bool) -> str:
             parts.append(f"{'</section>' if role else ''}")
             role = segment.role
             parts.append(f'<section class="{role}"><h3>{role}</h3>' if role else "")
-        shown = _segment(segment, media.get(row.get("file", ""), b""), row, with_media)
+        markup = _segment(segment, media.get(row.get("file", ""), b""), row, with_media)
         weight = "" if segment.loss == (role != "prompt") else f"loss weight {segment.loss:g}"
-        parts.append(shown + (f'<p class="weight">{weight}</p>' if weight else ""))
+        parts.append(markup + (f'<p class="weight">{weight}</p>' if weight else ""))
     return "".join([*parts, "</section>" if role else "", "</article>"])
 
 

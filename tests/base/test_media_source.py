@@ -12,7 +12,7 @@ import soundfile
 
 from unified_base.files import read_bytes, regular
 from unified_base.images import encode_png
-from unified_base.media_source import Broken, read_media, sound_samples
+from unified_base.media_source import UnreadableMedium, read_media, sound_samples
 from unified_base.resample import MAX_RATIO, resample
 from unified_base.sounds import decode_audio
 from unified_base.tar_members import scan_members
@@ -32,7 +32,9 @@ def tar(path, members):
 
 def told(media):
     """Each medium by what is said of it, or its array's shape."""
-    return [str(m) if isinstance(m, Broken) else (str(m.where), m.array.shape) for m in media]
+    return [
+        str(m) if isinstance(m, UnreadableMedium) else (str(m.where), m.array.shape) for m in media
+    ]
 
 
 def test_files_folders_patterns_and_shards_come_in_order(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified_base.text import safe, shown
+from unified_base.text import quoted, safe
 
 
 @given(st.text())
@@ -33,6 +33,6 @@ def test_escapes_are_written_out():
 
 
 def test_quotations_are_short_and_on_one_line():
-    assert shown("x" * 1000) == repr("x" * 80) + "..."
-    assert shown("a\nb\u2028") == "'a\\nb\\u2028'"
-    assert len(shown(["y" * 1000])) <= 83
+    assert quoted("x" * 1000) == repr("x" * 80) + "..."
+    assert quoted("a\nb\u2028") == "'a\\nb\\u2028'"
+    assert len(quoted(["y" * 1000])) <= 83

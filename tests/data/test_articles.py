@@ -7,7 +7,7 @@ import pytest
 
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_data.pocket import articles, tasks
-from unified_data.pocket.articles import Plan, article_document, plan_prompt, random_plan
+from unified_data.pocket.articles import ArticleOutline, article_document, plan_prompt, random_plan
 from unified_data.pocket.scenes import Scene, render
 from unified_data.pocket.subjects import find_subject
 
@@ -18,9 +18,9 @@ CLIP = np.full((1, 640), 0.25, np.float32)
 @pytest.fixture(autouse=True)
 def spoken(monkeypatch):
     """Stands in for espeak-ng; returns what was asked of it."""
-    said = []
-    monkeypatch.setattr(articles, "speak", lambda text, voice: said.append((text, voice)) or CLIP)
-    return said
+    calls = []
+    monkeypatch.setattr(articles, "speak", lambda text, voice: calls.append((text, voice)) or CLIP)
+    return calls
 
 
 def test_the_whole_layout_of_an_article(spoken):
@@ -29,13 +29,13 @@ def test_the_whole_layout_of_an_article(spoken):
         Scene("counted", PANDA, count=2),
         Scene("one", PANDA, "blue"),
     )
-    document = article_document(Plan(PANDA, ("Food", "Home"), scenes, "ben"))
+    document = article_document(ArticleOutline(PANDA, ("Food", "Home"), scenes, "ben"))
     home, food = (
         " ".join(next(s for s in PANDA.sections if s.heading == name).sentences)
         for name in ("Home", "Food")
     )
 
-    def said(text):
+    def response(text):
         return Text(text, role="response")
 
     def picture(scene):
@@ -45,13 +45,13 @@ def test_the_whole_layout_of_an_article(spoken):
     assert document == Document(
         (
             Text(prompt, role="prompt", loss=0.0),
-            said(f"# The giant panda\n\n> (ben) {PANDA.lead}\n"),
+            response(f"# The giant panda\n\n> (ben) {PANDA.lead}\n"),
             Audio(CLIP, 16000, role="response"),
-            said("\n\n![a giant panda]"),
+            response("\n\n![a giant panda]"),
             picture(scenes[0]),
-            said(f"\n\n## Food\n\n{food}\n\n![two giant pandas]"),
+            response(f"\n\n## Food\n\n{food}\n\n![two giant pandas]"),
             picture(scenes[1]),
-            said(f"\n\n## Home\n\n{home}\n\n![a giant panda on a blue ground]"),
+            response(f"\n\n## Home\n\n{home}\n\n![a giant panda on a blue ground]"),
             picture(scenes[2]),
         )
     )
@@ -59,7 +59,7 @@ def test_the_whole_layout_of_an_article(spoken):
 
 
 def test_an_article_of_text_alone_is_one_segment(spoken):
-    document = article_document(Plan(CAT, ("People",), (), None))
+    document = article_document(ArticleOutline(CAT, ("People",), (), None))
     assert len(document) == 2
     assert document.segments[1].text.startswith(f"# The cat\n\n{CAT.lead}\n\n## People\n\n")
     assert not spoken
@@ -67,7 +67,7 @@ def test_an_article_of_text_alone_is_one_segment(spoken):
 
 def test_pictures_beyond_the_sections_close_the_article():
     scenes = tuple(Scene("counted", CAT, count=n) for n in (2, 3, 4))
-    document = article_document(Plan(CAT, ("Home",), scenes, None))
+    document = article_document(ArticleOutline(CAT, ("Home",), scenes, None))
     kinds = "".join(type(segment).__name__[0] for segment in document)
     assert kinds == "TTITITI"
     assert document.segments[5].text == "\n\n![four cats]"

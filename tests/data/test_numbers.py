@@ -13,7 +13,7 @@ from unified_data.check import check_shards
 from unified_data.document import Document, Image, Slot, Text
 from unified_data.pocket.build import build_pocket
 from unified_data.shards import (
-    Broken,
+    CorruptSample,
     ShardFile,
     ShardWriter,
     document_of,
@@ -121,7 +121,7 @@ def test_a_medium_under_a_name_of_another_kind_is_refused_by_key(folder, file, k
     (folder / "train-x-00000.tar.sums").unlink()
     rewrite(folder, bytes=path.stat().st_size, sha256=None)
     broken, *rest = read_samples(folder)
-    assert isinstance(broken, Broken)
+    assert isinstance(broken, CorruptSample)
     assert (broken.key, len(rest)) == ("k0", 5)
     assert f"{kind} file '{file}' does not end in" in broken.reason
     report = check_shards(folder)
@@ -139,9 +139,9 @@ def rewrite(folder, **changes):
 @pytest.mark.parametrize("samples", [4, 1_000, 10**18, HUGE, LONG])
 def test_a_count_that_no_file_holds_is_one_fault_and_the_rest_is_read(folder, samples):
     rewrite(folder, samples=samples)
-    found = list(read_samples(folder))
-    (broken,) = (sample for sample in found if isinstance(sample, Broken))
-    assert len(found) == 7
+    results = list(read_samples(folder))
+    (broken,) = (result for result in results if isinstance(result, CorruptSample))
+    assert len(results) == 7
     assert "it holds 3 samples, index.json says" in broken.reason
     report = check_shards(folder)
     assert (report["samples"], report["broken"]) == (6, 1)
@@ -199,9 +199,9 @@ def npy(array, **options):
 def test_an_array_is_read_as_it_was_written(tmp_path):
     for array in (np.arange(5), np.arange(6.0).reshape(2, 3).T, np.uint16([[7]]), np.int8([])):
         (tmp_path / "x.npy").write_bytes(npy(array, version=(1, 0)))
-        found = read_npy(tmp_path / "x.npy")
-        assert found.dtype == array.dtype
-        assert np.array_equal(found, array)
+        numbers = read_npy(tmp_path / "x.npy")
+        assert numbers.dtype == array.dtype
+        assert np.array_equal(numbers, array)
 
 
 FIVE = npy(np.arange(5))

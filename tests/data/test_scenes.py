@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from unified_data.pocket.scenes import (
+    BACKGROUNDS,
     COUNTS,
-    GROUNDS,
-    PLACES,
+    LOCATIONS,
     RELATIONS,
     Scene,
     compose,
@@ -21,14 +21,14 @@ KINDS = ("one", "placed", "two", "counted")
 
 
 def painted(scene):
-    """Where the picture differs from its ground: bool (96, 96)."""
-    return (render(scene) != np.array(GROUNDS[scene.ground], np.uint8)).any(axis=2)
+    """Where the picture differs from its background: bool (96, 96)."""
+    return (render(scene) != np.array(BACKGROUNDS[scene.background], np.uint8)).any(axis=2)
 
 
 def test_captions():
     assert Scene("one", CAT).caption == "a cat"
     assert Scene("one", AXE, "blue").caption == "an axe on a blue ground"
-    assert Scene("placed", AXE, place="at the top left").caption == "a small axe at the top left"
+    assert Scene("placed", AXE, location="at the top left").caption == "a small axe at the top left"
     two = Scene("two", CAT, "pink", relation="to the left of", other=AXE)
     assert two.caption == "a cat to the left of an axe on a pink ground"
     assert Scene("counted", CAT, count=3).caption == "three cats"
@@ -63,18 +63,18 @@ def test_things_stand_as_the_caption_says(relation):
     }[relation]
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_small_things_lie_in_their_place(place):
-    y, x = np.argwhere(painted(Scene("placed", CAT, "green", place=place))).mean(axis=0)
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_small_things_lie_at_their_location(location):
+    y, x = np.argwhere(painted(Scene("placed", CAT, "green", location=location))).mean(axis=0)
     vertical = "top" if y < 36 else "bottom" if y > 60 else "middle"
     horizontal = "left" if x < 36 else "right" if x > 60 else "middle"
-    assert vertical in place
-    assert horizontal in place
+    assert vertical in location
+    assert horizontal in location
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_counted_things_cover_as_often_as_they_are_counted(count):
-    single = painted(Scene("placed", CAT, "blue", place="in the middle")).sum()
+    single = painted(Scene("placed", CAT, "blue", location="in the middle")).sum()
     assert painted(Scene("counted", CAT, "blue", count=count)).sum() == count * single
 
 

@@ -11,7 +11,7 @@ from unified_base.shard_sums import CHANGED, read_sums, sums_keys, verify_shard
 from unified_data.check import check_shards
 from unified_data.document import Document, Image, Text
 from unified_data.shard_file import ShardFile
-from unified_data.shards import Broken, ShardWriter, read_index, read_samples, write_index
+from unified_data.shards import CorruptSample, ShardWriter, read_index, read_samples, write_index
 
 KEYS = ("a", "b-2", "c_3")
 
@@ -65,8 +65,8 @@ def test_every_bit_that_changes_in_a_shard_is_named_with_its_key(folder):
         assert report["broken"] == 1, bit
         assert (report["faults"][0]["shard"], report["faults"][0]["key"]) == (shard.name, key), bit
         samples = [*read_samples(folder)]
-        wrong = [sample for sample in samples if isinstance(sample, Broken)]
-        assert [(one.shard, one.key) for one in wrong] == [(str(shard), key)], bit
+        wrong = [sample for sample in samples if isinstance(sample, CorruptSample)]
+        assert [(fault.shard, fault.key) for fault in wrong] == [(str(shard), key)], bit
         assert len(samples) == (5 if key == "" else 4), bit  # the others are all there
         if key:
             assert CHANGED in wrong[0].reason
@@ -127,7 +127,7 @@ def test_a_shard_built_again_has_its_own_sums(folder):
     (other / shard.name).replace(shard)  # by hand, without what lies beside it
     with pytest.raises(ValueError, match="elsewhere than its checksums say"):
         ShardFile(shard)
-    (broken,) = [s for s in read_samples(shard) if isinstance(s, Broken)]
+    (broken,) = [s for s in read_samples(shard) if isinstance(s, CorruptSample)]
     assert "build it again" in broken.reason
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from unified_data import show
 from unified_data.document import Audio, Document, Image, Slot, Text
-from unified_data.shards import Broken, ShardWriter, write_index
+from unified_data.shards import CorruptSample, ShardWriter, write_index
 from unified_data.show import render_samples, show_shards
 
 EVIL = "<script>alert(1)</script>\"'&\x00\u202e<img src=http://x/y onerror=z>"
@@ -43,7 +43,7 @@ class Tags(HTMLParser):
 
 
 def test_text_is_shown_and_never_acts():
-    page = Tags(render_samples([sample(), Broken("<b>.tar", "", EVIL)], EVIL))
+    page = Tags(render_samples([sample(), CorruptSample("<b>.tar", "", EVIL)], EVIL))
     assert {tag for tag, _ in page.tags} <= {
         "html", "head", "meta", "title", "style", "body", "header", "h1", "p", "main", "article",
         "h2", "h3", "section", "figure", "figcaption", "img", "audio", "b",

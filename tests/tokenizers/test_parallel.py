@@ -53,21 +53,38 @@ def test_two_processes_keep_their_codebooks_in_step(tmp_path):
         coarse = rng.integers(0, 256, (2, 3, 3), dtype=np.uint8)
         Image.fromarray(coarse.repeat(8, 0).repeat(8, 1)).save(tmp_path / "data" / f"{index}.png")
     run = {
-        "modality": "image", "output": str(tmp_path / "run"), "data": [str(tmp_path / "data")],
-        "validation": [], "steps": 6, "batch_size": 4, "optimizer": {"lr": 0.01}, "schedule": {"warmup_steps": 2},
-        "save_every": 3, "save_dtype": "float32", "adversary": {"weight": 0.5, "start": 2, "width": 4},
+        "modality": "image",
+        "output": str(tmp_path / "run"),
+        "data": [str(tmp_path / "data")],
+        "validation": [],
+        "steps": 6,
+        "batch_size": 4,
+        "optimizer": {"lr": 0.01},
+        "schedule": {"warmup_steps": 2},
+        "save_every": 3,
+        "save_dtype": "float32",
+        "adversary": {"weight": 0.5, "start": 2, "width": 4},
         "tokenizer": {
-            "stride": 4, "encoder_width": 8, "decoder_width": 16, "encoder_depths": [1],
+            "stride": 4,
+            "encoder_width": 8,
+            "decoder_width": 16,
+            "encoder_depths": [1],
             "decoder_depths": [1, 0, 0],
             "quantizer": {"kind": "vq", "codes": 16, "dim": 2, "revive": 0.5},
         },
-    }  # fmt: skip
+    }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-        str(tmp_path / "program.py"), str(tmp_path / "run.yaml"), str(tmp_path / "seen-"),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        str(tmp_path / "program.py"),
+        str(tmp_path / "run.yaml"),
+        str(tmp_path / "seen-"),
+    ]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},

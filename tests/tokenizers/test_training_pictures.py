@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 
-from unified_base.media_source import Sample, Where
+from unified_base.media_source import Medium, Where
 from unified_base.shard_sums import make_sums, sums_path
 from unified_base.training import loop
 from unified_tokenizers.picture_fit import FITS, PictureFit
@@ -53,10 +53,19 @@ def mixed(tmp_path_factory):
 
 def run(folder, output="", **changes):
     config = TokenizerTraining(
-        modality="image", output=str(output), data=(str(folder),), validation=(), tokenizer=SETTINGS,
-        steps=6, batch_size=4, optimizer=TokenizerOptimizer(lr=0.01),
-        schedule=TokenizerSchedule(warmup_steps=2), save_every=3, log_every=1, size=16,
-    )  # fmt: skip
+        modality="image",
+        output=str(output),
+        data=(str(folder),),
+        validation=(),
+        tokenizer=SETTINGS,
+        steps=6,
+        batch_size=4,
+        optimizer=TokenizerOptimizer(lr=0.01),
+        schedule=TokenizerSchedule(warmup_steps=2),
+        save_every=3,
+        log_every=1,
+        size=16,
+    )
     return replace(config, **changes)
 
 
@@ -192,7 +201,7 @@ def test_processes_share_a_batch(mixed):
 def test_memory_is_bounded_and_changes_nothing(tmp_path):
     pixels = picture(200, 300)
     Image.fromarray(pixels).save(tmp_path / "large.png")
-    sample = Sample(Where(str(tmp_path / "large.png")), pixels)
+    sample = Medium(Where(str(tmp_path / "large.png")), pixels)
     stores = [PictureStore(PictureFit("crop", 16, 16, 4), budget) for budget in (10**6, 180_001)]
     for store in stores:
         for _ in range(3):

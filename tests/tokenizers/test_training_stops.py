@@ -45,10 +45,18 @@ def config(tmp_path_factory) -> TokenizerTraining:
         pixels = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return TokenizerTraining(
-        modality="image", output="", data=(str(folder),), validation=(), tokenizer=SETTINGS, steps=6,
-        batch_size=4, optimizer=TokenizerOptimizer(lr=0.01),
-        schedule=TokenizerSchedule(warmup_steps=2), save_every=3, log_every=1,
-    )  # fmt: skip
+        modality="image",
+        output="",
+        data=(str(folder),),
+        validation=(),
+        tokenizer=SETTINGS,
+        steps=6,
+        batch_size=4,
+        optimizer=TokenizerOptimizer(lr=0.01),
+        schedule=TokenizerSchedule(warmup_steps=2),
+        save_every=3,
+        log_every=1,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +117,8 @@ def test_the_command_exits_as_training_a_decoder_does(config, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(
         f"modality: image\noutput: {tmp_path / 'out'}\ndata: [{data}]\nvalidation: []\n"
-        f"tokenizer: {SETTINGS}\nsteps: 1000000\nbatch_size: 4\noptimizer: {{lr: 0.01}}\nlog_every: 1\n"
+        f"tokenizer: {SETTINGS}\nsteps: 1000000\nbatch_size: 4\noptimizer: {{lr: 0.01}}\n"
+        "log_every: 1\n"
     )
     command = [sys.executable, "-m", "unified", "tokenizer", "train", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from unified.formats.spec import shipped_formats
+from unified.formats.load import shipped_formats
 
 
 def test_the_list_holds_every_shipped_format(unified):

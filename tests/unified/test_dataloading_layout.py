@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from unified.dataloading.layout import Layout
 from unified.dataloading.transforms import num_prompt_segments
-from unified.engine.active import Row
+from unified.engine.active import ActiveRequest
 from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import MODALITIES, Grammar
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.vocabulary import Block, Vocabulary
 from unified_data.document import Text
@@ -67,12 +67,12 @@ def documents(draw, name: str):
     for _ in range(draw(st.integers(1, 6))):
         role = draw(st.sampled_from([role, role, *grammar.roles])) if grammar.roles else None
         loss = draw(st.sampled_from([0.0, 0.5, 1.0]))
-        kind = draw(st.sampled_from(["text", *grammar.programs]))
+        kind = draw(st.sampled_from(["text", *grammar.span_grammars]))
         if kind == "text":
             text = draw(st.text("abcdefghijklmnopqrst", min_size=1, max_size=5))
             segments.append(Text(text, role, loss))
             continue
-        program = grammar.programs[kind]
+        program = grammar.span_grammars[kind]
         side = st.integers(1, 5).map(lambda n: 2 * n if name == "lumina-mgpt" else n)
         grid = SIDES.get(name) or tuple(draw(side) for _ in program.axes)
         rng = np.random.default_rng(draw(st.integers(0, 99)))
@@ -175,13 +175,14 @@ def test_a_dropped_prompt_gives_the_ids_of_guidances_branch(case, without):
     guidance = Guidance(3.0, "three-way", 2.0)
     sampling = Sampling(image=SpanSampling(guidance=guidance), max_ids=2000)
     request = Request((*coded(sequencer, prompt), CodedSlot("image", side, role=role)), 0)
-    row = Row(0, request, grammar, sampling, 2000)
+    row = ActiveRequest(0, request, grammar, sampling, 2000)
     whole = sequencer._encode(coded(sequencer, document), end=True)
     while not row.state.finished:
-        row.take(int(whole.ids[len(row.ids)]))
+        row.accept(int(whole.ids[len(row.ids)]))
     assert row.ids == whole.ids.tolist()
-    closing = grammar.closing(role)
-    assert tokenized.ids.tolist() == [*row.branches[without].ids, *closing]
+    closing = grammar.eos(role)
+    condition = {"prompt": "unconditional", "text": "media"}[without]
+    assert tokenized.ids.tolist() == [*row.branches[condition].ids, *closing]
     for id, number in zip(tokenized.ids.tolist(), tokenized.allowed.tolist()):
         assert any(start <= id < stop for start, stop in layout.ranges[number])
     # What is left of it is learnt as in the whole document, and nothing else.
@@ -199,8 +200,14 @@ def test_what_cannot_be_laid_out_is_refused_with_its_segment():
             r"1 \(text\): code 25 is outside block 'text'",
         ),
         ([CodedAudio(np.full((3, 1), 77))], r"0 \(audio\): code 77 is outside block 'audio.0'"),
-        ([picture((1, 41), None)], r"0 \(image\): image grid 1x41: w must be in 1..40"),
-        ([text("a", "response"), text("b", None)], r"1 \(text\): role None cannot follow"),
+        (
+            [picture((1, 41), None)],
+            r"0 \(image\): .* grid of 1x41; w must be in 1..40",
+        ),
+        (
+            [text("a", "response"), text("b", None)],
+            r"1 \(text\): a segment without a role cannot follow",
+        ),
     ):
         with pytest.raises(ValueError, match=f"segment {message}"):
             layout.encode(segments)

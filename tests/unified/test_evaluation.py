@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unified.engine.events import Done
-from unified.evaluation import articles as evaluation_articles
+from unified.evaluation import article_scores
 from unified.evaluation import pocket as evaluation_pocket
 from unified.evaluation.judges import (
     GlyphJudge,
@@ -17,10 +17,10 @@ from unified.evaluation.judges import (
     word_recall,
     words,
 )
-from unified.pocket.article import ArticlePlan
+from unified.pocket.article_plan import ArticlePlan
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_data.pocket.articles import article_document, default_plan
-from unified_data.pocket.scenes import GROUNDS, Scene, parse_caption, questions, render
+from unified_data.pocket.scenes import BACKGROUNDS, Scene, parse_caption, questions, render
 from unified_data.pocket.subjects import find_subject, load_subjects
 
 NAMES = ("cat", "tiger", "lion", "lemon", "banana", "moon", "cloud", "snowman", "ring", "axe")
@@ -35,16 +35,16 @@ def judge():
 
 @pytest.mark.parametrize("number", range(len(SUBJECTS)))
 def test_the_judge_names_one_thing_and_where_it_lies(judge, number):
-    subject, ground = SUBJECTS[number], list(GROUNDS)[number % len(GROUNDS)]
-    large = judge.best(render(Scene("one", subject, ground)))
+    subject, background = SUBJECTS[number], list(BACKGROUNDS)[number % len(BACKGROUNDS)]
+    large = judge.best(render(Scene("one", subject, background)))
     assert (large.subject, large.y, large.x, large.side) == (subject, 6, 6, 84)
     assert large.score == pytest.approx(1, abs=0.01)
-    small = judge.best(render(Scene("placed", subject, ground, place="at the bottom left")))
+    small = judge.best(render(Scene("placed", subject, background, location="at the bottom left")))
     assert (small.subject, small.y, small.x, small.side) == (subject, 50, 2, 44)
 
 
 def test_the_judge_finds_a_glyph_where_the_world_puts_none(judge):
-    pixels = np.full((96, 130, 3), GROUNDS["pink"], np.uint8)
+    pixels = np.full((96, 130, 3), BACKGROUNDS["pink"], np.uint8)
     large = render(Scene("one", CAT, "pink"))
     pixels[9:, 31:127] = large[:87]
     match = judge.best(pixels)
@@ -138,7 +138,7 @@ class Oracle:
 def test_a_perfect_model_is_measured_as_perfect(judge):
     scenes = [
         Scene("one", LEMON, "blue"),
-        Scene("placed", CAT, place="in the middle"),
+        Scene("placed", CAT, location="in the middle"),
         Scene("two", CLOUD, "grey", relation="below", other=CAT),
     ]
     rng = np.random.default_rng(0)
@@ -153,7 +153,7 @@ def test_a_perfect_model_is_measured_as_perfect(judge):
     assert all(answer.named and answer.exact for answer in described)
     assert all(answer.exact for answer in evaluation_pocket.ask(Oracle(truth), asked))
     kinds = {evaluation_pocket.question_kind(question) for _, question, _ in asked}
-    assert kinds == {"ground", "presence", "place", "subject", "neighbour"}
+    assert kinds == {"background", "presence", "location", "subject", "neighbour"}
 
 
 def test_a_description_is_judged_by_what_it_names():
@@ -187,10 +187,10 @@ def article_of(subject):
 
 
 def test_true_articles_stay_on_their_subject_and_others_do_not():
-    stays = evaluation_articles.stays_on_subject
+    stays = article_scores.stays_on_subject
     for subject in load_subjects()[::40]:
         document, plan = article_of(subject)
-        article = evaluation_articles.Article(plan, document)
+        article = article_scores.Article(plan, document)
         assert article.on_subject, subject.name
         assert article.in_order
     document, plan = article_of(CAT)
@@ -201,7 +201,7 @@ def test_true_articles_stay_on_their_subject_and_others_do_not():
     strayed = response.text + " A submarine volcano can raise an island."
     assert not stays(Document((prompt, replace(response, text=strayed))), CAT)
     fewer = ArticlePlan(CAT, plan.sections[::-1], 0, False)
-    assert not evaluation_articles.Article(fewer, document).in_order
+    assert not article_scores.Article(fewer, document).in_order
 
 
 def test_codes_kept_is_the_share_of_equal_codes_at_each_level(tiny_tokenizers):

@@ -25,7 +25,7 @@ from unified.formats.coded import (
 )
 from unified.formats.grammar import Grammar, GrammarError
 from unified.formats.limits import Limits
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.vocabulary.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.build(
@@ -106,7 +106,7 @@ def test_parse_of_serialize_is_the_document(document):
         (CodedImage(np.zeros((1, 10, 2), int)), "h must be in 1..9"),
         (CodedImage(np.zeros((2, 2, 2), int)), "must have 1 levels, found 2"),
         (CodedImage(np.full((1, 2, 2), 23)), r"code 23 .*'image\.0'"),
-        (CodedAudio(np.zeros((2, 2, 2), int)), "1 axes"),
+        (CodedAudio(np.zeros((2, 2, 2), int)), "a grid of 2 axes"),
         (CodedText((1,), role="system"), "role 'system'"),
     ],
 )
@@ -116,7 +116,7 @@ def test_what_the_format_cannot_say_is_refused(segment, message):
 
 
 def test_a_role_cannot_be_taken_back():
-    with pytest.raises(ValueError, match=r"segment 1 .*role None cannot follow role 'prompt'"):
+    with pytest.raises(ValueError, match=r"segment 1 .*without a role cannot follow role 'prompt'"):
         GRAMMAR.serialize([CodedText((1,), "prompt"), CodedText((2,))])
     with pytest.raises(ValueError, match="at least one id"):
         CodedText(())
@@ -354,7 +354,7 @@ def test_a_text_slot_ends_with_what_follows_it():
     before = [CodedText((1,), "prompt")]
     for id in GRAMMAR.serialize(before, end=False).ids.tolist():
         state.advance(id)
-    for id in state.lead_in("text", "response"):
+    for id in state.segment_prefix("text", "response"):
         state.advance(id)
     stop = GRAMMAR.text_stop("response", ("image", "response"))
     assert stop == M("<image>")
@@ -379,7 +379,7 @@ def test_a_slot_after_a_text_of_its_role_starts_a_new_text():
         state.advance(id)
     state.restrict(Limits(allow=("text",), single=True))
     assert state.allowed() == ((M("<text>"), M("<text>") + 1),)
-    assert state.lead_in("text", None) == (M("<text>"),)
+    assert state.segment_prefix("text", None) == (M("<text>"),)
 
 
 def test_limits_do_not_change_inside_a_span_but_can_be_lifted():
@@ -423,7 +423,7 @@ def test_events_carry_the_document_piece_by_piece(document):
                 assert tuple(text) == event.segment.ids
             elif event.kind == "image":
                 h, w = event.segment.codes.shape[1:]
-                assert (begun.registers, begun.grid) == ({"h": h, "w": w}, (h, w))
+                assert (begun.sizes, begun.grid) == ({"h": h, "w": w}, (h, w))
                 assert np.array_equal(np.stack(rows, axis=1), event.segment.codes)
             else:
                 assert begun.grid == (None,)

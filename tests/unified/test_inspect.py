@@ -13,7 +13,7 @@ from rich.console import Console
 
 from unified.formats.coded import CodedAudio, CodedImage, CodedText
 from unified.formats.grammar import Grammar
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.sequence.inspect import inspect_document, inspect_ids, print_inspection, read_file
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.text_tokenizer import TextTokenizer

@@ -343,7 +343,7 @@ def test_the_cases_of_formats_are_refused(kind):
     path = Path(__file__).parents[3] / "shared" / "cases" / "models" / f"{kind}.yaml"
     if not path.exists():
         pytest.skip("the folder of cases is not here")
-    from unified.formats.spec import load_format
+    from unified.formats.load import load_format
 
     with pytest.raises(ValueError, match="anchor or alias"):
         load_format(path)

@@ -52,7 +52,7 @@ def noisy():
     warnings.warn("no kernel for this processor")
     logging.getLogger("transformers").warning("unexpected weights")
     logging.getLogger("a.library.without.handlers").warning("hello")
-import unified.pocket.subjects as subjects
+import unified.pocket.known_subjects as subjects
 load = subjects.KnownSubjects.load
 def with_noise(*words):
     noisy()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unified.formats.grammar import Grammar
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary

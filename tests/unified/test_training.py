@@ -199,10 +199,21 @@ def test_what_is_frozen_stays_bit_for_bit(
     what, precision, training_case, finished_training, tmp_path
 ):
     config = replace(
-        training_case, output=str(tmp_path), init_from=str(finished_training), model=None, steps=2,
-        image_tokenizer=None, audio_tokenizer=None, validation={}, train=what, precision=precision,
-        lora=Lora(2, 4.0, 0.0), optimizer=OptimizerConfig(lr=0.01), world=None, schedule=ScheduleConfig(name="constant", warmup_steps=0),
-    )  # fmt: skip
+        training_case,
+        output=str(tmp_path),
+        init_from=str(finished_training),
+        model=None,
+        steps=2,
+        image_tokenizer=None,
+        audio_tokenizer=None,
+        validation={},
+        train=what,
+        precision=precision,
+        lora=Lora(2, 4.0, 0.0),
+        optimizer=OptimizerConfig(lr=0.01),
+        world=None,
+        schedule=ScheduleConfig(name="constant", warmup_steps=0),
+    )
     after = UnifiedModel.from_pretrained(train(config))
     before = UnifiedModel.from_pretrained(finished_training)
     new = before.vocabulary.text_rows
@@ -249,10 +260,17 @@ def test_rows_of_another_tokenizers_codes_begin_anew(training_case, finished_tra
 
 def test_the_loss_falls_on_documents_seen_again_and_again(training_case, tmp_path, capsys):
     config = replace(
-        training_case, output=str(tmp_path), sources={"draw": training_case.sources["draw"]},
-        validation={}, steps=25, save_every=25, global_batch_size=2, modality_weights={}, world=None,
+        training_case,
+        output=str(tmp_path),
+        sources={"draw": training_case.sources["draw"]},
+        validation={},
+        steps=25,
+        save_every=25,
+        global_batch_size=2,
+        modality_weights={},
+        world=None,
         samples=SampleLogging(25, texts=("a cat",), max_ids=60),
-    )  # fmt: skip
+    )
     train(config)
     losses = [float(x) for x in re.findall(r"image (\d+\.\d+)", capsys.readouterr().err)]
     assert len(losses) >= 25

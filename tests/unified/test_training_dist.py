@@ -66,9 +66,15 @@ def test_two_processes_are_one(parallel, optimizer, training_case, finished_trai
     """Sums over processes are rounded in another order, nothing else. Then one process goes on
     with what two have saved."""
     config = replace(
-        training_case, output=str(tmp_path / "two"), parallel=parallel, optimizer=OptimizerConfig(lr=0.01, name=optimizer),
-        steps=3, ema_decay=0.9, validation={}, world=None,
-    )  # fmt: skip
+        training_case,
+        output=str(tmp_path / "two"),
+        parallel=parallel,
+        optimizer=OptimizerConfig(lr=0.01, name=optimizer),
+        steps=3,
+        ema_decay=0.9,
+        validation={},
+        world=None,
+    )
     one = replace(config, output=str(tmp_path / "one"))
     train(one)
     torchrun(config, tmp_path)

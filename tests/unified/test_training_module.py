@@ -212,8 +212,11 @@ def test_a_decoder_that_scales_its_logits_is_refused(kind, more):
 def test_a_decoder_that_lets_documents_see_each_other_is_refused(kind, more, ways):
     decoder = decoder_of(kind, 50, **more)
     before = decoder.config._attn_implementation
-    with pytest.raises(ValueError, match=f"{kind}ForCausalLM does not keep the documents of a"
-                                         f" sequence apart under attention {ways}; such"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=f"{kind}ForCausalLM does not keep the documents of a"
+        f" sequence apart under attention {ways}; such",
+    ):
         TrainModule(decoder, None)
     assert (decoder.config._attn_implementation, decoder.training) == (before, True)
     with pytest.raises(ValueError, match="under attention no_such_way"):

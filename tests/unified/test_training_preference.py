@@ -25,7 +25,7 @@ from unified_base.training import loop
 from unified_base.training.dist import DistContext
 from unified_base.training.metric_logger import MetricLogger
 from unified_base.training.settings import ScheduleConfig
-from unified_data.importers.run import import_shards
+from unified_data.importers.import_shards import import_shards
 from unified_data.shards import read_index, read_shards
 
 
@@ -67,12 +67,25 @@ def shards(tmp_path_factory):
 @pytest.fixture
 def case(training_case, finished_training, shards, tmp_path):
     return replace(
-        training_case, output=str(tmp_path / "whole"), init_from=str(finished_training), model=None,
-        image_tokenizer=None, audio_tokenizer=None, validation={}, world=None, modality_weights={},
-        sources={"pairs": Source(str(shards))}, preferences=Preferences(beta=0.3, pairs=4),
-        optimizer=OptimizerConfig(lr=0.01), schedule=ScheduleConfig(name="constant", warmup_steps=0), steps=4, save_every=2, seq_len=120,
-        global_batch_size=4, micro_batch_size=1,
-    )  # fmt: skip
+        training_case,
+        output=str(tmp_path / "whole"),
+        init_from=str(finished_training),
+        model=None,
+        image_tokenizer=None,
+        audio_tokenizer=None,
+        validation={},
+        world=None,
+        modality_weights={},
+        sources={"pairs": Source(str(shards))},
+        preferences=Preferences(beta=0.3, pairs=4),
+        optimizer=OptimizerConfig(lr=0.01),
+        schedule=ScheduleConfig(name="constant", warmup_steps=0),
+        steps=4,
+        save_every=2,
+        seq_len=120,
+        global_batch_size=4,
+        micro_batch_size=1,
+    )
 
 
 def opened(config):

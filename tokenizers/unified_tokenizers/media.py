@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from unified_base.media_source import Broken, Sample, read_media, sound_samples
+from unified_base.media_source import Medium, UnreadableMedium, read_media, sound_samples
 from unified_base.shard_sums import Damage, read_sums, verify_shard
 from unified_base.sounds import conform
 
@@ -25,7 +25,7 @@ __all__ = [
     "read_samples",
 ]  # fmt: skip
 
-Tell = Callable[[Broken], None]
+Tell = Callable[[UnreadableMedium], None]
 """Called with each medium that is broken."""
 
 
@@ -34,7 +34,7 @@ def read_samples(
     modality: Literal["image", "audio"],
     max_broken: int | None = 0,
     tell: Tell | None = None,
-) -> Iterator[Sample]:
+) -> Iterator[Medium]:
     """Every picture or sound of shards, folders or files that is as it was written.
 
     max_broken, tell: see `unified_base.media_source.sound_samples`.
@@ -45,7 +45,7 @@ def read_samples(
     return sound_samples(_compared(read_media(paths, modality)), max_broken, tell)
 
 
-def _compared(media: Iterator[Sample | Broken]) -> Iterator[Sample | Broken]:
+def _compared(media: Iterator[Medium | UnreadableMedium]) -> Iterator[Medium | UnreadableMedium]:
     """The same, samples of shards whose bytes have changed as broken."""
     damaged: dict[str, dict[str, Damage]] = {}
     for medium in media:
@@ -56,8 +56,8 @@ def _compared(media: Iterator[Sample | Broken]) -> Iterator[Sample | Broken]:
                 raise ValueError(f"shard {shard}: {some[''].reason}; make it anew")
             damaged[shard] = some
         wrong = damaged[shard].get(medium.where.key) if shard else None
-        if wrong is not None and isinstance(medium, Sample):
-            yield Broken(medium.where, wrong.reason)
+        if wrong is not None and isinstance(medium, Medium):
+            yield UnreadableMedium(medium.where, wrong.reason)
         else:
             yield medium
 
@@ -75,20 +75,22 @@ def read_pictures(
         yield str(sample.where), sample.array
 
 
-def _conformed(media: Iterator[Sample | Broken], sample_rate: int) -> Iterator[Sample | Broken]:
+def _conformed(
+    media: Iterator[Medium | UnreadableMedium], sample_rate: int
+) -> Iterator[Medium | UnreadableMedium]:
     """Sounds with what `conform` makes of them: mono (S,) at `sample_rate`."""
     for medium in media:
-        if isinstance(medium, Broken):
+        if isinstance(medium, UnreadableMedium):
             yield medium
             continue
         try:
-            yield Sample(
+            yield Medium(
                 medium.where,
                 conform(medium.array, medium.sample_rate, sample_rate, 1)[0],
                 sample_rate,
             )
         except ValueError as error:
-            yield Broken(medium.where, str(error))
+            yield UnreadableMedium(medium.where, str(error))
 
 
 def read_recordings(

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from unified_base.training.metric_logger import MetricLogger
-from unified_tokenizers.audio import AudioTokenizer
-from unified_tokenizers.image import ImageTokenizer
+from unified_tokenizers.audio import VQAudioTokenizer
+from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.losses import AUDIO_LOSSES, IMAGE_LOSSES, AudioLoss, ImageLoss
 from unified_tokenizers.media import read_recordings
 from unified_tokenizers.training_order import Buckets, uniform
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     decoded: Tensor
 
 
-def _cycle(model: ImageTokenizer | AudioTokenizer, decoded: Tensor, features: Tensor) -> Tensor:
+def _cycle(model: VQImageTokenizer | VQAudioTokenizer, decoded: Tensor, features: Tensor) -> Tensor:
     """Mean absolute difference of the encoder's features of what was decoded and the original."""
     return (model.features(decoded).float() - features.detach().float()).abs().mean()
 
@@ -115,7 +115,7 @@ class _Media:
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
         """Write the trained tokenizer."""
-        assert isinstance(model, ImageTokenizer | AudioTokenizer)
+        assert isinstance(model, VQImageTokenizer | VQAudioTokenizer)
         model.save_pretrained(folder, dtype)
 
 
@@ -125,13 +125,13 @@ class Pictures(_Media):
     def __init__(self, config: TokenizerTraining, say: Say) -> None:
         assert config.tokenizer is not None
         self.cycle = config.cycle
-        self.model = ImageTokenizer(ImageTokenizer.parse_config(config.tokenizer, "tokenizer"))
+        self.model = VQImageTokenizer(VQImageTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.measure = ImageLoss(IMAGE_LOSSES if config.losses is None else config.losses)
         self.data = PictureData(config, self.model.stride, 256, say)
 
     def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
         """A process's items of a step through a model."""
-        assert isinstance(model, ImageTokenizer)
+        assert isinstance(model, VQImageTokenizer)
         target = _tensor(self.data.batch(step, rank, world))
         with torch.autocast("cpu", torch.bfloat16):
             features = model.features(target)
@@ -144,7 +144,7 @@ class Pictures(_Media):
 
     def evaluate(self, model: nn.Module, logger: MetricLogger, step: int) -> dict[str, float]:
         """Measures on validation media, some of which are shown in the log."""
-        assert isinstance(model, ImageTokenizer)
+        assert isinstance(model, VQImageTokenizer)
         total = number = 0.0
         for index, pictures in enumerate(self.data.held):
             target = _tensor(pictures)
@@ -164,7 +164,7 @@ class Recordings(_Media):
     def __init__(self, config: TokenizerTraining, say: Say) -> None:
         assert config.tokenizer is not None
         self._config, self.cycle = config, config.cycle
-        self.model = AudioTokenizer(AudioTokenizer.parse_config(config.tokenizer, "tokenizer"))
+        self.model = VQAudioTokenizer(VQAudioTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.model.fill()
         rate = self.model.sample_rate
         self._length = config.crop * self.model.hop
@@ -203,7 +203,7 @@ class Recordings(_Media):
 
     def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
         """A process's items of a step through a model."""
-        assert isinstance(model, AudioTokenizer)
+        assert isinstance(model, VQAudioTokenizer)
         target = self._crops(step, rank, world)
         with torch.autocast("cpu", torch.bfloat16):
             features = model.features(target)
@@ -216,7 +216,7 @@ class Recordings(_Media):
 
     def evaluate(self, model: nn.Module, logger: MetricLogger, step: int) -> dict[str, float]:
         """Measures on validation media, some of which are shown in the log."""
-        assert isinstance(model, AudioTokenizer)
+        assert isinstance(model, VQAudioTokenizer)
         distances = []
         for index, sound in enumerate(self.held):
             target = torch.from_numpy(sound / np.float32(32768))[None, None]

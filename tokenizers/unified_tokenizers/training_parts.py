@@ -8,14 +8,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from unified_tokenizers.audio import AudioTokenizer
-from unified_tokenizers.image import ImageTokenizer
+from unified_tokenizers.audio import VQAudioTokenizer
+from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.training_config import TokenizerOptimizer, TokenizerTraining
 
 __all__ = ["CodeUsage", "make_optimizer", "prepare"]
 
 
-def prepare(config: TokenizerTraining, model: ImageTokenizer | AudioTokenizer) -> None:
+def prepare(config: TokenizerTraining, model: VQImageTokenizer | VQAudioTokenizer) -> None:
     """Begin with another tokenizer's weights, and freeze what encodes, where the run says so.
 
     Raises:

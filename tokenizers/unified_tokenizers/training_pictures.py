@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from unified_base.media_source import Broken, Sample, Where, read_again
+from unified_base.media_source import Medium, UnreadableMedium, Where, read_again
 from unified_base.reasons import Reasons
 from unified_tokenizers.media import read_samples
 from unified_tokenizers.picture_fit import PictureFit
@@ -44,7 +44,7 @@ class Skips:
     def count(self) -> int:
         return self._reasons.count
 
-    def tell(self, broken: Broken) -> None:
+    def tell(self, broken: UnreadableMedium) -> None:
         self._reasons.add(str(broken.where), broken.reason)
         if self.count <= _TOLD:
             self._say(f"skipped: {broken}")
@@ -94,7 +94,7 @@ class PictureStore:
         """How many are in memory."""
         return sum(pixels is not None for pixels in self._held)
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: Medium) -> None:
         """Add a picture, uint8 (H, W, 3)."""
         self.shapes.append(self.fit.shape(*sample.array.shape[:2]))
         self._where.append(sample.where)
@@ -121,7 +121,7 @@ class PictureStore:
         assert self.fit.how == "crop"  # so that what is held is as it was
         store = PictureStore(fit, self._budget)
         for where, pixels in zip(self._where, self._held):
-            store.add(read_again(where, "image") if pixels is None else Sample(where, pixels))
+            store.add(read_again(where, "image") if pixels is None else Medium(where, pixels))
         return store
 
 
@@ -182,7 +182,7 @@ def _largest(size: tuple[int, ...], multiple: int) -> PictureFit:
     return PictureFit("crop", height, width, multiple)
 
 
-def _in_words(sample: Sample, first: tuple[int, ...], fit: PictureFit) -> str:
+def _in_words(sample: Medium, first: tuple[int, ...], fit: PictureFit) -> str:
     height, width = sample.array.shape[:2]
     what = f"the picture {sample.where} is {width}x{height} pixels"
     if first != (0, 0):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from unified_base.atomic import Draft
+from unified_base.atomic import PendingFile
 from unified_base.destinations import output_file
 from unified_base.together import Bundle, write_bundles, write_together
 from unified_data.document import Document
@@ -35,7 +35,7 @@ def check_format(path: Path, formats: tuple[str, ...], what: str) -> None:
 
 def check_writable(path: Path) -> None:
     """Raises ValueError where a file cannot be written: found out before the work, not after."""
-    Draft(path).discard()
+    PendingFile(path).discard()
 
 
 def numbered(path: Path, count: int) -> list[Path]:

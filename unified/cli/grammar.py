@@ -20,15 +20,15 @@ FormatName = Annotated[
 
 def show(name: FormatName) -> None:
     """A format on one page: what a document is made of, id by id."""
+    from unified.formats.load import load_format
     from unified.formats.page import page
-    from unified.formats.spec import load_format
 
     say(page(load_format(name)))
 
 
 def formats() -> None:
     """The formats that come with the package."""
-    from unified.formats.spec import shipped_formats
+    from unified.formats.load import shipped_formats
 
     say("\n".join(shipped_formats()))
 

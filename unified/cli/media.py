@@ -54,7 +54,7 @@ def draw(
     check_writable(paths[0])
     check_decoder(decoder, steps)
     from unified.pocket.captions import read_caption
-    from unified.pocket.subjects import KnownSubjects
+    from unified.pocket.known_subjects import KnownSubjects
     from unified_base.images import encode_png
     from unified_data.pocket.tasks import draw_document, image_slot
 
@@ -98,7 +98,7 @@ def describe(
     pixels = load_image(picture)
     if ask is not None:
         prompt("question", ask, 'ask something, for example "What is this?"')
-    from unified.pocket.subjects import KnownSubjects
+    from unified.pocket.known_subjects import KnownSubjects
     from unified.sequence.preprocess import fit_picture
     from unified_data.pocket.scenes import SIDE
     from unified_data.pocket.tasks import ask_document, describe_document

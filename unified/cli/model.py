@@ -25,7 +25,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last chec
 
 def subjects(model: ModelName = "pocket", as_json: AsJson = False) -> None:
     """What the model knows: name, kind and glyph of every subject."""
-    from unified.pocket.subjects import KnownSubjects, describe
+    from unified.pocket.known_subjects import KnownSubjects, describe
     from unified_base.terminal import as_json as as_json_text
     from unified_base.terminal import say
 

@@ -19,7 +19,7 @@ from unified_base.reasons import Reasons
 from unified_base.shard_sums import make_sums, read_sums, sums_path, verify_shard
 from unified_data.document import Audio, Document, Image
 from unified_data.shard_index import INDEX, ShardInfo, read_index, shard_info
-from unified_data.shards import Broken, add_sample, read_samples
+from unified_data.shards import CorruptSample, add_sample, read_samples
 
 __all__ = ["beside", "commonest", "finished", "is_whole", "read_beside", "tokenize_shard"]
 
@@ -28,7 +28,7 @@ _WINDOW = 128_000_000
 _REASONS = 20
 """Reasons for what was left out that are kept of each shard."""
 
-Sample = tuple[str, Document] | Broken
+Sample = tuple[str, Document] | CorruptSample
 
 
 def tokenize_shard(shard: Path, folder: Path, encoder: MediaEncoder) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _windows(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
     size = 0
     for sample in samples:
         window.append(sample)
-        if not isinstance(sample, Broken):
+        if not isinstance(sample, CorruptSample):
             size += sum(_size(segment) for segment in sample[1])
         if size > _WINDOW:
             yield window
@@ -110,9 +110,10 @@ def _coded(
     window: Sequence[Sample], encoder: MediaEncoder
 ) -> Iterator[tuple[str, str | tuple[dict[str, Any], dict[str, bytes]]]]:
     """Of each sample its key, and its parts or the reason why there are none."""
-    coded = iter(encoder.encode([sample[1] for sample in window if not isinstance(sample, Broken)]))
+    documents = [sample[1] for sample in window if not isinstance(sample, CorruptSample)]
+    coded = iter(encoder.encode(documents))
     for sample in window:
-        if isinstance(sample, Broken):
+        if isinstance(sample, CorruptSample):
             yield sample.key, sample.reason
             continue
         segments = next(coded)

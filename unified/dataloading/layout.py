@@ -21,7 +21,7 @@ from unified.dataloading.tokenized_document import DocumentBuilder, MarkerRun, T
 from unified.formats.coded import CodedAudio, CodedImage
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.limits import UNLIMITED
-from unified.formats.span_program import SpanProgram
+from unified.formats.span_grammar import SpanGrammar
 from unified.formats.span_state import SpanState
 from unified.formats.state import State
 from unified.sequence.sequencer import loss_weights
@@ -120,25 +120,32 @@ class Layout:
         builder = DocumentBuilder()
         builder.begin_part()
         builder.add_markers(self._begin, (0.0, 0.0), weight)
-        if without and grammar.instead:
-            builder.add(*self._alone(grammar.instead[0], 1), 0.0)
+        if without and grammar.uncond_token is not None:
+            builder.add(*self._alone(grammar.uncond_token, 1), 0.0)
         before: str | None = None
         role = grammar.format.start
         for index, segment in enumerate(segments):
             text = isinstance(segment, Text)
-            if index < num_dropped and (grammar.blank is None if text else without != "text"):
+            if index < num_dropped and (
+                grammar.pad_text_with is None if text else without != "text"
+            ):
                 continue
             kind = "text" if isinstance(segment, Text) else segment.kind
             following = segment.role or grammar.format.start
             try:
                 builder.begin_part(text)
                 markers = self._markers_before(before, role, segment)
-                builder.add_markers(markers, leading[index], weight)
+                if without and index <= num_dropped and grammar.pad_affixes:
+                    assert grammar.pad_text_with is not None
+                    blanks = self._alone(grammar.pad_text_with, len(markers.ids))
+                    builder.add(*blanks, 0.0)
+                else:
+                    builder.add_markers(markers, leading[index], weight)
                 if not isinstance(segment, Text):
                     self._add_span(builder, segment, markers, weight, media_loss)
                 elif index < num_dropped:
-                    assert grammar.blank is not None
-                    blanks = self._alone(grammar.blank, len(self._text_ids(segment.text)))
+                    assert grammar.pad_text_with is not None
+                    blanks = self._alone(grammar.pad_text_with, len(self._text_ids(segment.text)))
                     builder.add(*blanks, 0.0)
                 else:
                     ids = self._text_ids(segment.text)
@@ -173,7 +180,7 @@ class Layout:
         media_loss: float,
     ) -> None:
         grid = segment.codes.shape[1:]
-        program = self.grammar.programs[segment.kind]
+        program = self.grammar.span_grammars[segment.kind]
         program.check_levels(len(segment.codes))
         span = self._spans.get((segment.kind, grid), lambda: self._learn(program, grid))
         ids, allowed = span.ids.copy(), span.allowed.copy()
@@ -224,9 +231,9 @@ class Layout:
         if run is not None:
             return run
         state = self._states[before, role].copy()
-        lead = self.grammar.lead_in(before, role, kind, segment.role)
-        ends = len(self.grammar.ending(role)) if following != role else 0
-        run = self._follow(state, lead, ends)
+        prefix = self.grammar.segment_prefix(before, role, kind, segment.role)
+        closing = len(self.grammar.role_suffix(role)) if following != role else 0
+        run = self._follow(state, prefix, closing)
         if isinstance(segment, Text):
             ids = self._text_ids(segment.text)
         else:
@@ -244,12 +251,12 @@ class Layout:
         run = self._closings.get((before, role))
         if run is None:
             state = self._states[before, role].copy()
-            ends = len(self.grammar.ending(role))
-            run = self._follow(state, self.grammar.closing(role), ends)
+            closing = len(self.grammar.role_suffix(role))
+            run = self._follow(state, self.grammar.eos(role), closing)
             self._closings[before, role] = run
         return run
 
-    def _learn(self, program: SpanProgram, grid: tuple[int, ...]) -> tuple[_Span, int]:
+    def _learn(self, program: SpanGrammar, grid: tuple[int, ...]) -> tuple[_Span, int]:
         ids, levels = program.expand(grid)
         state = SpanState(program, UNLIMITED, 1, {}, {}, None)
         allowed = [0]

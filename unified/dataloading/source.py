@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["LOSSES", "ORDERS", "Source", "check_names", "leaves", "shares_of"]
 
@@ -117,7 +117,7 @@ def check_names(sources: Mapping[str, Source]) -> None:
     """Raises ValueError for a name that no source can have."""
     for name in sources:
         if not name or "/" in name:
-            raise ValueError(f"{shown(name)} is no name of a source; it must not hold '/'")
+            raise ValueError(f"{quoted(name)} is no name of a source; it must not hold '/'")
 
 
 def leaves(sources: Mapping[str, Source], inside: str = "") -> Iterator[tuple[str, Source]]:

@@ -159,7 +159,7 @@ class SourceSamples:
         if shard is None:
             shard = self._open[at] = ShardFile(self._paths[at], tolerant=True)
         if inside >= len(shard):
-            reason = shard.torn or f"it holds {len(shard)} samples, {INDEX} says more"
+            reason = shard.damage or f"it holds {len(shard)} samples, {INDEX} says more"
             raise ValueError(f"shard {shard.path}, sample number {inside}: {reason}")
         return at, shard, inside
 

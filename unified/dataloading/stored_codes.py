@@ -13,16 +13,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unified.formats.coded import CodedAudio, CodedImage
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.config import parse_config
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.document import MAX_SEGMENTS, MAX_SIDE, Text, common_entries, keys_of
 from unified_data.shards import read_index
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import MediaTokenizer
 
 __all__ = ["CodesOf", "Stored", "StoredCodes", "read_stored_codes"]
 
@@ -48,7 +51,7 @@ class CodesOf:
         return "uint16" if max(self.codebook_sizes) <= 65_536 else "uint32"
 
     @classmethod
-    def of(cls, tokenizer: Any) -> CodesOf:
+    def of(cls, tokenizer: MediaTokenizer) -> CodesOf:
         return cls(tokenizer.fingerprint, tuple(int(size) for size in tokenizer.codebook_sizes))
 
     def to_json(self) -> dict[str, Any]:
@@ -68,12 +71,13 @@ class _CodesEntry:
         sizes = self.codebook_sizes
         if not 0 < len(sizes) <= _MAX_LEVELS or not all(0 < size <= 2**32 for size in sizes):
             raise ValueError(
-                f"codebook_sizes is {shown(list(sizes))}, expected 1 to {_MAX_LEVELS} sizes "
+                f"codebook_sizes is {quoted(list(sizes))}, expected 1 to {_MAX_LEVELS} sizes "
                 "of 1 to 2^32"
             )
         if len(self.fingerprint) > _MAX_NAME:
             raise ValueError(
-                f"fingerprint is {shown(self.fingerprint)}, expected at most {_MAX_NAME} characters"
+                f"fingerprint is {quoted(self.fingerprint)}, expected at most {_MAX_NAME} "
+                "characters"
             )
 
 
@@ -117,13 +121,13 @@ class StoredCodes:
         media = {}
         for modality, entry in stored.codes.items():
             if modality not in _DIMS:
-                raise ValueError(f"{where}: codes.{shown(modality)} is unknown, expected one of "
+                raise ValueError(f"{where}: codes.{quoted(modality)} is unknown, expected one of "
                                  f"{', '.join(_DIMS)}")  # fmt: skip
             media[modality] = CodesOf(entry.fingerprint, entry.codebook_sizes)
             if entry.dtype != media[modality].dtype:
                 raise ValueError(
-                    f"{where}: codes.{modality}.dtype is {shown(entry.dtype)}, expected "
-                    f"{media[modality].dtype} for codebooks of {shown(list(entry.codebook_sizes))}"
+                    f"{where}: codes.{modality}.dtype is {quoted(entry.dtype)}, expected "
+                    f"{media[modality].dtype} for codebooks of {quoted(list(entry.codebook_sizes))}"
                 )
         return cls(media, stored.round_trip, stored.fit)
 
@@ -191,14 +195,14 @@ class StoredCodes:
             used += not isinstance(segments[-1], Text)
         if used != len(media):
             names = {f"{key}.{i}.codes" for i, s in enumerate(segments) if not isinstance(s, Text)}
-            unused = shown(sorted(set(media) - names))
+            unused = quoted(sorted(set(media) - names))
             raise ValueError(f"there are codes that no segment uses: {unused}")
         return segments
 
     def _segment(self, name: str, row: Any, media: Mapping[str, bytes]) -> Stored:
         kind = row.get("type") if isinstance(row, dict) else None
         if kind not in ("text", *_DIMS):
-            raise ValueError(f"type is {shown(kind)}, expected text, image or audio")
+            raise ValueError(f"type is {quoted(kind)}, expected text, image or audio")
         wanted = {"type", "text"} if kind == "text" else {"type", "codes", "shape"}
         if not wanted <= set(row) <= wanted | {"role", "loss"}:
             raise ValueError(
@@ -211,7 +215,7 @@ class StoredCodes:
         if kind == "text":
             return text
         if row["codes"] != name or name not in media:
-            raise ValueError(f"its codes are {shown(row['codes'])}, expected the member {name}")
+            raise ValueError(f"its codes are {quoted(row['codes'])}, expected the member {name}")
         codes = self._array(kind, row["shape"], media[name])
         if kind == "image":
             return CodedImage(codes, text.role, text.loss)
@@ -227,7 +231,7 @@ class StoredCodes:
             or shape[0] != len(codes_of.codebook_sizes)
         ):
             raise ValueError(
-                f"{kind} codes have shape {shown(shape)}, expected "
+                f"{kind} codes have shape {quoted(shape)}, expected "
                 f"{len(codes_of.codebook_sizes)} levels and "
                 f"{' or '.join(str(n - 1) for n in dims)} sides of at least 1"
             )

@@ -23,7 +23,7 @@ _PREFETCH = 8
 
 
 class Worker:
-    """Iterates over the messages of `round_robin` for the streams of `states`, from a new process."""
+    """An iterator over the messages of `round_robin` for some streams, from a new process."""
 
     def __init__(
         self, config: StreamConfig, spec: TokenizerSpec, states: dict[int, dict[str, Any]]

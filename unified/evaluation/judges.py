@@ -49,11 +49,12 @@ class Match(NamedTuple):
 class GlyphJudge:
     """Names what a picture shows by normalised correlation with every glyph of the atlas.
 
-    The picture's ground is read from its border and subtracted. A glyph at a position and a size,
-    over the same ground, predicts what is left; its score is the cosine between prediction and
-    picture, which is 1 for a perfect render. Both include the glyph's surround, so a plain glyph
-    does not win by lying inside a larger thing of its colour. The search runs over all positions
-    and sizes at a third of the resolution, then around the best candidates at full resolution.
+    The picture's background colour is read from its border and subtracted. A glyph at a position
+    and a size, over the same background, predicts what is left; its score is the cosine between
+    prediction and picture, which is 1 for a perfect render. Both include the glyph's surround, so a
+    plain glyph does not win by lying inside a larger thing of its colour. The search runs over all
+    positions and sizes at a third of the resolution, then around the best candidates at full
+    resolution.
     """
 
     SIDES = (40, TILE)
@@ -78,26 +79,26 @@ class GlyphJudge:
     def best(self, pixels: np.ndarray) -> Match:
         """The glyph that explains a picture best.
 
-        pixels: uint8 (H, W, 3), at least 84x84. A picture of nothing but ground scores 0.
+        pixels: uint8 (H, W, 3), at least 84x84. A picture of plain background scores 0.
 
         Raises ValueError for other pixels.
         """
-        ground, figure = self._read(pixels)
-        return self._search(ground, figure, self.SIDES)
+        background, figure = self._read(pixels)
+        return self._search(background, figure, self.SIDES)
 
     def best_two(self, pixels: np.ndarray) -> tuple[Match, Match]:
         """The two things of a picture: the best match of a small glyph, then the best beside it.
 
         The windows of the two overlap by at most a tenth. Raises ValueError as `best` does.
         """
-        ground, figure = self._read(pixels)
-        first = self._search(ground, figure, self.SMALL_SIDES)
+        background, figure = self._read(pixels)
+        first = self._search(background, figure, self.SMALL_SIDES)
         rest = figure.copy()
         rest[first.y : first.y + first.side, first.x : first.x + first.side] = 0
-        return first, self._search(ground, rest, self.SMALL_SIDES, beside=first)
+        return first, self._search(background, rest, self.SMALL_SIDES, beside=first)
 
     def _read(self, pixels: np.ndarray) -> tuple[Array, Array]:
-        """The colour of the ground (3,) and the picture without it (H, W, 3), in units of 255."""
+        """The background colour (3,) and the picture without it (H, W, 3), in units of 255."""
         least = self.SIDES[1]
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise ValueError(
@@ -110,11 +111,11 @@ class GlyphJudge:
             )
         scaled = pixels.astype(np.float32) / 255
         border = (scaled[0], scaled[-1], scaled[:, 0], scaled[:, -1])
-        ground = np.median(np.concatenate(border), axis=0)
-        return ground, scaled - ground
+        background = np.median(np.concatenate(border), axis=0)
+        return background, scaled - background
 
     def _search(
-        self, ground: Array, figure: Array, sides: tuple[int, int], beside: Match | None = None
+        self, background: Array, figure: Array, sides: tuple[int, int], beside: Match | None = None
     ) -> Match:
         energy = float(np.linalg.norm(figure))
         if energy == 0:
@@ -133,38 +134,40 @@ class GlyphJudge:
             axis=-1,
         )
         # The best place of every subject: (score, side, y, x).
-        found = np.full((len(self.subjects), 4), -np.inf, np.float32)
+        coarse = np.full((len(self.subjects), 4), -np.inf, np.float32)
         for side in range(round(sides[0] / factor), round(sides[1] / factor) + 1):
-            scores = _correlate(small, _over(self._tiles[side], ground))  # (N, y, x)
+            scores = _correlate(small, _over(self._tiles[side], background))  # (N, y, x)
             if beside is not None:
                 scores = np.where(_overlap(scores.shape, side, beside, factor) > 0.1, -1e9, scores)
             flat = scores.reshape(len(scores), -1)
-            place = flat.argmax(axis=1)
-            y, x = np.divmod(place, scores.shape[2])
+            peaks = flat.argmax(axis=1)
+            y, x = np.divmod(peaks, scores.shape[2])
             rows = np.stack([flat.max(axis=1), np.full_like(y, side), y, x], axis=1)
-            better = rows[:, 0] > found[:, 0]
-            found[better] = rows[better]
-        order = np.argsort(-found[:, 0])[: self._CANDIDATES]
-        matches = [self._refine(ground, figure, sides, int(i), found[i]) for i in order]
+            better = rows[:, 0] > coarse[:, 0]
+            coarse[better] = rows[better]
+        order = np.argsort(-coarse[:, 0])[: self._CANDIDATES]
+        matches = [self._refine(background, figure, sides, int(i), coarse[i]) for i in order]
         best = max(matches, key=lambda match: match.score)
         return best._replace(score=best.score / energy)
 
     def _refine(
-        self, ground: Array, figure: Array, sides: tuple[int, int], number: int, coarse: Array
+        self, background: Array, figure: Array, sides: tuple[int, int], number: int, coarse: Array
     ) -> Match:
         """The best of one subject near a coarse place: first its position, then its size."""
         side, y, x = (int(value) * self._COARSE for value in coarse[1:])
         subject = self.subjects[number]
         side = min(max(side, sides[0]), sides[1])
         best = Match(subject, -math.inf, y, x, side)
-        best = self._around(ground, figure, best, side, 3)
+        best = self._around(background, figure, best, side, 3)
         for near in range(max(side - 2, sides[0]), min(side + 2, sides[1]) + 1):
             if near != side:
-                other = self._around(ground, figure, best, near, 1)
+                other = self._around(background, figure, best, near, 1)
                 best = max(best, other, key=lambda match: match.score)
         return best
 
-    def _around(self, ground: Array, figure: Array, match: Match, side: int, reach: int) -> Match:
+    def _around(
+        self, background: Array, figure: Array, match: Match, side: int, reach: int
+    ) -> Match:
         """The best place of a glyph of some size, its corner at most `reach` from a match's."""
         limits = [size - side for size in figure.shape[:2]]
         shift = (match.side - side) // 2
@@ -172,7 +175,7 @@ class GlyphJudge:
             (min(max(0, at + shift - reach), limit), min(max(0, at + shift + reach), limit))
             for at, limit in zip((match.y, match.x), limits)
         )
-        template = _over(_tile(match.subject.glyph, side)[None], ground)
+        template = _over(_tile(match.subject.glyph, side)[None], background)
         part = figure[top : bottom + side, left : right + side]
         scores = _correlate(part, template)[0]
         y, x = divmod(int(scores.argmax()), scores.shape[1])
@@ -186,9 +189,9 @@ def _tile(character: str, side: int) -> Array:
     return np.concatenate([tile[..., :3] * tile[..., 3:], tile[..., 3:]], axis=-1)
 
 
-def _over(tiles: Array, ground: Array) -> Array:
-    """What glyphs change of a ground, (N, side * side * 3), each of length 1."""
-    change = tiles[..., :3] - tiles[..., 3:] * ground
+def _over(tiles: Array, background: Array) -> Array:
+    """What glyphs change of a background, (N, side * side * 3), each of length 1."""
+    change = tiles[..., :3] - tiles[..., 3:] * background
     flat = change.reshape(len(change), -1)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
@@ -232,13 +235,13 @@ def corpus_word_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
     """
     edits = total = 0
     for reference, hypothesis in pairs:
-        expected, found = words(reference), words(hypothesis)
+        expected, recognized = words(reference), words(hypothesis)
         total += len(expected)
         # Levenshtein distance, one row of the table at a time.
-        row = list(range(len(found) + 1))
+        row = list(range(len(recognized) + 1))
         for i, word in enumerate(expected, start=1):
             previous, row = row, [i]
-            for j, other in enumerate(found, start=1):
+            for j, other in enumerate(recognized, start=1):
                 row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (word != other)))
         edits += row[-1]
     if not total:
@@ -251,12 +254,12 @@ def word_recall(reference: str, hypothesis: str) -> float:
 
     Raises ValueError for a reference without words.
     """
-    expected, found = words(reference), words(hypothesis)
+    expected, recognized = words(reference), words(hypothesis)
     if not expected:
         raise ValueError(f"the reference {reference!r} has no words, so nothing can come back")
-    row = [0] * (len(found) + 1)
+    row = [0] * (len(recognized) + 1)
     for word in expected:
         previous, row = row, [0]
-        for j, other in enumerate(found, start=1):
+        for j, other in enumerate(recognized, start=1):
             row.append(previous[j - 1] + 1 if word == other else max(previous[j], row[-1]))
     return row[-1] / len(expected)

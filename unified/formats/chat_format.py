@@ -32,10 +32,11 @@ from typing import Any
 import yaml
 
 from unified.formats.chat_template import ChatTemplate, refused
+from unified.formats.load import load_format
 from unified.formats.parser import parse_format, write_format
-from unified.formats.spec import Format, load_format
+from unified.formats.spec import Format
 from unified.vocabulary.text_tokenizer import TextTokenizer
-from unified_base.text import shown as quote
+from unified_base.text import quoted as quote
 
 __all__ = ["ChatFormat", "chat_format"]
 

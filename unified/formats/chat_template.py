@@ -21,7 +21,7 @@ from typing import Any
 
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_base.foreign import foreign
-from unified_base.text import safe, shown
+from unified_base.text import quoted, safe
 
 __all__ = ["ChatTemplate", "refused"]
 
@@ -72,7 +72,7 @@ class ChatTemplate:
             )
         if not isinstance(template, str) or len(template) > _MOST_TEMPLATE:
             raise refused(
-                f"it is {shown(template)}, expected at most {_MOST_TEMPLATE:,} characters"
+                f"it is {quoted(template)}, expected at most {_MOST_TEMPLATE:,} characters"
             )
         self.source = template
         self._renderer = _Renderer(template, values)
@@ -93,7 +93,7 @@ class ChatTemplate:
 
     def show(self, ids: tuple[int, ...]) -> str:
         """Ids as text, for errors."""
-        return shown(self.text.decode(ids), 400)
+        return quoted(self.text.decode(ids), 400)
 
 
 class _Renderer:

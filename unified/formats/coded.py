@@ -102,12 +102,12 @@ class TextIds:
 class SpanBegin:
     """A segment begins: "text" at its first id, media once the header has been read.
 
-    registers: what the header said ({"h": 12, "w": 9}). grid: the shape of the codes after the
+    sizes: what the header says ({"h": 12, "w": 9}). grid: the shape of the codes after the
     levels, (h, w) or (None,) where the end is not known yet; () for text.
     """
 
     kind: str
-    registers: Mapping[str, int]
+    sizes: Mapping[str, int]
     grid: tuple[int | None, ...]
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from unified.formats.spec import (
-    Codes,
+    Affix,
+    CodesItem,
     Delayed,
     Format,
     Item,
-    Lead,
     Literal,
     Marker,
-    Register,
     Repeat,
+    SizeVariable,
 )
 
 __all__ = ["page"]
@@ -31,7 +31,7 @@ def page(found: Format) -> str:
     rules.append(("text", f"id+{separator}"))
     notes = []
     for kind, span in found.spans.items():
-        ending = "   and then the document ends" if span.closes else ""
+        ending = "   and then the document ends" if span.terminal else ""
         rules.append((kind, _items(span.items) + ending))
         notes += _registers(kind, span.items)
     rules.append(("markers", " ".join(found.markers)))
@@ -49,7 +49,7 @@ def _document(found: Format) -> str:
     return " ".join(part for part in (_lead(found.begin), body, _lead(found.end)) if part)
 
 
-def _lead(lead: Lead) -> str:
+def _lead(lead: Affix) -> str:
     return " ".join(_item(item) for item in lead)
 
 
@@ -62,9 +62,9 @@ def _item(item: Item) -> str:
         return item.name
     if isinstance(item, Literal):
         return f'"{item.text}"'
-    if isinstance(item, Register):
+    if isinstance(item, SizeVariable):
         return f"{item.name}:{item.block or 'digits'}"
-    if isinstance(item, Codes):
+    if isinstance(item, CodesItem):
         return item.blocks
     if isinstance(item, Delayed):
         return f"(a step of {item.kind}, {item.fill} where a level has none)+"
@@ -85,9 +85,9 @@ def _item(item: Item) -> str:
 def _registers(kind: str, items: tuple[Item, ...]) -> list[str]:
     found = []
     for item in items:
-        if isinstance(item, Register) and item.block:
+        if isinstance(item, SizeVariable) and item.block:
             found.append(f"{item.name} of {kind}: one id of block {item.block}, its code + 1")
-        elif isinstance(item, Register):
+        elif isinstance(item, SizeVariable):
             found.append(f"{item.name} of {kind}: decimal digits, at most {item.digits}")
         elif isinstance(item, Delayed):
             late = ", ".join(str(step) for step in item.by)

@@ -8,32 +8,34 @@ from typing import Any
 import yaml
 
 from unified.formats.spec import (
-    Codes,
+    Affix,
+    CodesItem,
     Delayed,
     Format,
     Item,
-    Lead,
     Literal,
     Marker,
-    Register,
     Repeat,
     Role,
-    Span,
+    SizeVariable,
+    SpanSpec,
 )
 from unified_base.structured import parse_yaml
-from unified_base.text import shown
+from unified_base.text import quoted
 
 MODALITIES = ("image", "audio")
 # What no real format comes near; the ids are of a span whose registers are all 1.
 _MOST_TEXT, _MOST_MARKERS, _MOST_NAME = 1 << 18, 4096, 256
 _MOST_IDS, _MOST_DELAY = 1 << 20, 4096
+# What stands where guidance does without a text: the key in a file, and what it is here.
+_GUIDANCE = {"blank": "pad_text_with", "instead": "uncond_token"}
 _ITEMS = ("marker", "literal", "register", "codes", "repeat", "delayed")
 
 
 def parse_format(text: str) -> Format:
     """Read a format from YAML text; unknown keys and undeclared names are ValueError."""
     if not isinstance(text, str):
-        raise ValueError(f"the format is {shown(text)}, expected YAML text")
+        raise ValueError(f"the format is {quoted(text)}, expected YAML text")
     top = parse_yaml(text, "the format", _MOST_TEXT)
     keys = ("name", "markers", "padding", "document", "roles", "text", "spans")
     _keys(top, "format", keys, ("guidance",))
@@ -44,7 +46,9 @@ def parse_format(text: str) -> Format:
         or not all(isinstance(m, str) and 0 < len(m) <= _MOST_NAME for m in markers)
         or len(set(markers)) != len(markers)
     ):
-        raise ValueError(f"format.markers must be a list of distinct names, found {shown(markers)}")
+        raise ValueError(
+            f"format.markers must be a list of distinct names, found {quoted(markers)}"
+        )
     reader = _Reader(frozenset(markers))
     _keys(top["document"], "format.document", ("begin", "end"), ("start",))
     _keys(top["text"], "format.text", ("separator",))
@@ -53,16 +57,23 @@ def parse_format(text: str) -> Format:
     start = top["document"].get("start")
     if start is not None and not (isinstance(start, str) and start in top["roles"]):
         raise ValueError(
-            f"format.document.start names {shown(start)}, which is not among format.roles"
+            f"format.document.start names {quoted(start)}, which is not among format.roles"
         )
     separator = top["text"]["separator"]
-    without: dict[str, str] = {}
+    without: dict[str, Any] = {}
     if "guidance" in top:
-        _keys(top["guidance"], "format.guidance", (), ("blank", "instead"))
-        if len(top["guidance"]) != 1:
+        _keys(top["guidance"], "format.guidance", (), ("blank", "instead", "leads"))
+        named = [key for key in _GUIDANCE if key in top["guidance"]]
+        if len(named) != 1:
             raise ValueError("format.guidance must have blank or instead")
-        ((how, name),) = top["guidance"].items()
-        without = {how: reader.marker(name, f"guidance.{how}")}
+        (key,) = named
+        without = {_GUIDANCE[key]: reader.marker(top["guidance"][key], f"guidance.{key}")}
+        leads = top["guidance"].get("leads", False)
+        if not isinstance(leads, bool) or (leads and key != "blank"):
+            raise ValueError(
+                f"format.guidance.leads is {quoted(leads)}, expected true or false, beside blank"
+            )
+        without["pad_affixes"] = leads
     found = Format(
         name=_name(top["name"], "name"),
         markers=tuple(markers),
@@ -102,26 +113,26 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_str)
 
 
-def _spans(reader: _Reader, spans: Any) -> dict[str, Span]:
+def _spans(reader: _Reader, spans: Any) -> dict[str, SpanSpec]:
     if not isinstance(spans, dict) or not all(isinstance(kind, str) for kind in spans):
         raise ValueError("format.spans must map kinds (image, audio) to lists of items")
     found = {}
     for kind, entry in spans.items():
         where = f"spans.{kind}"
         if kind in ("text", "any") or not re.fullmatch(r"[a-z]\w*", kind):
-            raise ValueError(f"format.{where}: {shown(kind)} cannot be the name of a kind of span")
+            raise ValueError(f"format.{where}: {quoted(kind)} cannot be the name of a kind of span")
         if isinstance(entry, list):
             entry = {"items": entry}
         _keys(entry, f"format.{where}", ("items",), ("modality", "closes"))
         modality = entry.get("modality", kind)
         if modality not in MODALITIES:
             raise ValueError(
-                f"format.{where}.modality is {shown(modality)}, expected image or audio"
+                f"format.{where}.modality is {quoted(modality)}, expected image or audio"
             )
         closes = entry.get("closes", False)
         if not isinstance(closes, bool):
-            raise ValueError(f"format.{where}.closes is {shown(closes)}, expected true or false")
-        found[kind] = Span(modality, reader.span(entry["items"], where), closes)
+            raise ValueError(f"format.{where}.closes is {quoted(closes)}, expected true or false")
+        found[kind] = SpanSpec(modality, reader.span(entry["items"], where), closes)
     return found
 
 
@@ -158,11 +169,11 @@ class _Reader:
     def marker(self, name: Any, where: str) -> str:
         if not isinstance(name, str) or name not in self.markers:
             raise ValueError(
-                f"format.{where} names {shown(name)}, which is not among format.markers"
+                f"format.{where} names {quoted(name)}, which is not among format.markers"
             )
         return str(name)
 
-    def lead(self, entry: Any, where: str) -> Lead:
+    def lead(self, entry: Any, where: str) -> Affix:
         if entry is None:
             return ()
         found: list[Marker | Literal] = []
@@ -176,7 +187,7 @@ class _Reader:
 
     def literal(self, text: Any, where: str) -> Literal:
         if not isinstance(text, str) or not 0 < len(text) <= _MOST_NAME:
-            raise ValueError(f"format.{where}.literal is {shown(text)}, expected some text")
+            raise ValueError(f"format.{where}.literal is {quoted(text)}, expected some text")
         return Literal(text)
 
     def role(self, entry: Any, where: str) -> Role:
@@ -196,7 +207,7 @@ class _Reader:
         if not isinstance(span[0], Marker):
             raise ValueError(f"format.{where} must begin with a marker")
         for at, item in enumerate(span):
-            if isinstance(item, Register) and item.digits:
+            if isinstance(item, SizeVariable) and item.digits:
                 follower = span[at + 1] if at + 1 < len(span) else None
                 if not isinstance(follower, Marker | Literal):
                     raise ValueError(
@@ -206,7 +217,7 @@ class _Reader:
                 raise ValueError(f"format.{where}[{at}]: delayed levels need a follower")
             if isinstance(item, Repeat) and item.count is None:
                 follower = span[at + 1] if at + 1 < len(span) else None
-                if follower is None or isinstance(follower, Register):
+                if follower is None or isinstance(follower, SizeVariable):
                     raise ValueError(f"format.{where}[{at}]: an open repeat needs a follower")
                 if isinstance(follower, Repeat) and follower.count is None:
                     raise ValueError(f"format.{where}[{at}]: two open repeats in a row")
@@ -224,7 +235,7 @@ class _Reader:
         if not isinstance(item, dict) or len(kinds) != 1:
             raise ValueError(
                 f"format.{where} must be one of {', '.join(_ITEMS[:-1])} or {_ITEMS[-1]},"
-                f" found {shown(item)}"
+                f" found {quoted(item)}"
             )
         kind = kinds[0]
         if kind in ("register", "delayed") and not top:
@@ -240,18 +251,18 @@ class _Reader:
             return Marker(self.marker(item["marker"], where))
         if kind == "literal":
             return self.literal(item["literal"], where)
-        return Codes(_name(item["codes"], f"{where}.codes"))
+        return CodesItem(_name(item["codes"], f"{where}.codes"))
 
-    def _register(self, item: dict[str, Any], where: str, known: set[str]) -> Register:
+    def _register(self, item: dict[str, Any], where: str, known: set[str]) -> SizeVariable:
         name = self._set(item["register"], where, known)
         if "digits" not in item:
             _keys(item, f"format.{where}", ("register", "block"))
-            return Register(name, _name(item["block"], f"{where}.block"))
+            return SizeVariable(name, _name(item["block"], f"{where}.block"))
         _keys(item, f"format.{where}", ("register", "digits"))
         digits = item["digits"]
         if type(digits) is not int or not 1 <= digits <= 9:
-            raise ValueError(f"format.{where}.digits is {shown(digits)}, expected 1 to 9")
-        return Register(name, None, digits)
+            raise ValueError(f"format.{where}.digits is {quoted(digits)}, expected 1 to 9")
+        return SizeVariable(name, None, digits)
 
     def _delayed(self, item: dict[str, Any], where: str, known: set[str]) -> Delayed:
         _keys(item, f"format.{where}", ("delayed", "by", "fill"), ("sets",))
@@ -262,7 +273,7 @@ class _Reader:
             or not by
         ):
             raise ValueError(
-                f"format.{where}.by is {shown(by)}, expected steps, 0 or more, by level"
+                f"format.{where}.by is {quoted(by)}, expected steps, 0 or more, by level"
             )
         if by[0] != 0:
             raise ValueError(f"format.{where}.by begins with {by[0]}: the first level is on time")
@@ -283,13 +294,13 @@ class _Reader:
         if isinstance(count, int) and not 1 <= count <= _MOST_IDS:
             raise ValueError(
                 f"format.{where}.repeat must be at least 1 and at most {_MOST_IDS:,}, found"
-                f" {shown(count)}"
+                f" {quoted(count)}"
             )
         if isinstance(count, str) and (multiple := re.fullmatch(r"([1-9]\d{0,5})\*(.+)", count)):
             times, count = int(multiple[1]), multiple[2]
         if isinstance(count, str) and not is_open and count not in known:
             raise ValueError(
-                f"format.{where}.repeat: nothing before it sets register {shown(count)}"
+                f"format.{where}.repeat: nothing before it sets register {quoted(count)}"
             )
         of = self._items(item["of"], f"{where}.of", known, top=False)
         separator, separate = item.get("separator"), item.get("separate")
@@ -312,7 +323,7 @@ class _Reader:
 
     def _set(self, name: Any, where: str, known: set[str]) -> str:
         if not isinstance(name, str) or name in known or name == "open":
-            raise ValueError(f"format.{where}: {shown(name)} is no new register name")
+            raise ValueError(f"format.{where}: {quoted(name)} is no new register name")
         known.add(name)
         return name
 
@@ -331,17 +342,17 @@ def _least(items: tuple[Item, ...]) -> int:
 
 def _name(value: Any, where: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= _MOST_NAME:
-        raise ValueError(f"format.{where} is {shown(value)}, expected a name")
+        raise ValueError(f"format.{where} is {quoted(value)}, expected a name")
     return value
 
 
 def _keys(obj: Any, where: str, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
     if not isinstance(obj, dict):
-        raise ValueError(f"{where} must be a mapping with {', '.join(needed)}, found {shown(obj)}")
+        raise ValueError(f"{where} must be a mapping with {', '.join(needed)}, found {quoted(obj)}")
     missing = [k for k in needed if k not in obj]
     unknown = [str(k) for k in obj if k not in needed + optional]
     if missing or unknown:
         raise ValueError(
             f"{where}: missing {missing or 'nothing'}, unknown"
-            f" {shown(unknown) if unknown else 'nothing'}"
+            f" {quoted(unknown) if unknown else 'nothing'}"
         )

@@ -11,9 +11,11 @@ A format says how a document is laid out as ids:
     roles: {ROLE: LEAD | {begin: LEAD, end: LEAD}}
     text: {separator: NAME | null}   between two texts of a role; null: such texts cannot be told
                                      apart and are refused
-    guidance: {blank: NAME} | {instead: NAME}
+    guidance: {blank: NAME, leads: true} | {instead: NAME}
                                      what stands where guidance does without a text: a marker for
-                                     each of its ids, or one for all texts; nothing without this
+                                     each of its ids, or one for all texts; nothing without this.
+                                     leads: what stands before it and before the answer is blanked
+                                     out as well
     spans: {KIND: [items] | {modality: image | audio, items: [items], closes: true}}
                                      KIND is image, audio, or a name whose modality is given;
                                      closes: nothing but the end of the document may follow
@@ -43,10 +45,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-
-from unified_base.files import read_text
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Literal:
 
 
 @dataclass(frozen=True)
-class Register:
+class SizeVariable:
     """block: whose code + 1 is the value; None: written in at most `digits` decimal digits."""
 
     name: str
@@ -69,7 +67,7 @@ class Register:
 
 
 @dataclass(frozen=True)
-class Codes:
+class CodesItem:
     blocks: str
 
 
@@ -96,25 +94,25 @@ class Delayed:
     sets: str
 
 
-Item = Marker | Literal | Register | Codes | Repeat | Delayed
-Lead = tuple[Marker | Literal, ...]
+Item = Marker | Literal | SizeVariable | CodesItem | Repeat | Delayed
+Affix = tuple[Marker | Literal, ...]
 
 
 @dataclass(frozen=True)
 class Role:
     """What stands before the first segment of a role, and after its last."""
 
-    begin: Lead
-    end: Lead
+    begin: Affix
+    end: Affix
 
 
 @dataclass(frozen=True)
-class Span:
-    """modality: `image` or `audio`. closes: the document ends after it."""
+class SpanSpec:
+    """modality: `image` or `audio`. terminal: the document ends after it."""
 
     modality: str
     items: tuple[Item, ...]
-    closes: bool = False
+    terminal: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,15 +122,16 @@ class Format:
     name: str
     markers: tuple[str, ...]
     padding: str
-    begin: Lead
-    end: Lead
+    begin: Affix
+    end: Affix
     start: str | None
     roles: Mapping[str, Role]
     text_separator: str | None
-    spans: Mapping[str, Span]
+    spans: Mapping[str, SpanSpec]
     source: str
-    blank: str | None = None
-    instead: str | None = None
+    pad_text_with: str | None = None
+    pad_affixes: bool = False
+    uncond_token: str | None = None
 
     @property
     def literals(self) -> tuple[str, ...]:
@@ -143,7 +142,7 @@ class Format:
             for item in items:
                 if isinstance(item, Literal):
                     found[item.text] = None
-                elif isinstance(item, Register) and item.digits:
+                elif isinstance(item, SizeVariable) and item.digits:
                     found.update(dict.fromkeys("0123456789"))
                 elif isinstance(item, Repeat):
                     look(item.of)
@@ -153,29 +152,3 @@ class Format:
         for items in (*leads, *(span.items for span in self.spans.values())):
             look(items)
         return tuple(found)
-
-
-def load_format(name_or_path: str | Path) -> Format:
-    """Read a format: a shipped one by name ("pocket"), or any YAML file by path."""
-    from unified.formats.parser import parse_format
-
-    name = str(name_or_path)
-    if name.endswith((".yaml", ".yml")):
-        text = read_text(name, "format")
-        try:
-            return parse_format(text)
-        except ValueError as error:
-            raise ValueError(f"{Path(name)}: {error}") from None
-    if name not in shipped_formats():
-        raise ValueError(
-            f"no format '{name}'; shipped formats: {', '.join(shipped_formats())}"
-            " (or give a .yaml file)"
-        )
-    file = resources.files("unified.formats") / "presets" / f"{name}.yaml"
-    return parse_format(file.read_text(encoding="utf-8"))
-
-
-def shipped_formats() -> tuple[str, ...]:
-    """The names of the formats that come with the package."""
-    folder = resources.files("unified.formats") / "presets"
-    return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml")))

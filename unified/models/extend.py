@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from unified.formats.chat_format import NAME as CHAT
 from unified.formats.chat_format import ChatFormat, chat_format
 from unified.formats.grammar import Grammar
+from unified.formats.load import load_format
 from unified.formats.parser import parse_format, write_format
-from unified.formats.spec import Format, load_format
+from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.files import DTYPES, FILE_NAME, model_directory
 from unified.sequence.sequencer import Sequencer
@@ -22,14 +23,17 @@ from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
 
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+
 __all__ = ["begin_with", "create_decoder", "extend_decoder"]
 
 
 def create_decoder(
     config: Mapping[str, Any],
     text_tokenizer: TextTokenizer,
-    image_tokenizer: Any,
-    audio_tokenizer: Any,
+    image_tokenizer: ImageTokenizer | None,
+    audio_tokenizer: AudioTokenizer | None,
     format: str | Path,
     max_grid: int,
 ) -> tuple[Sequencer, Any]:
@@ -62,8 +66,8 @@ def create_decoder(
 def extend_decoder(
     llm: str | Path | Any,
     text_tokenizer: TextTokenizer | None,
-    image_tokenizer: Any,
-    audio_tokenizer: Any,
+    image_tokenizer: ImageTokenizer | None,
+    audio_tokenizer: AudioTokenizer | None,
     format: str | Path,
     max_grid: int,
     initialise: str,
@@ -182,13 +186,13 @@ def _sequencer(
     layout: Format | ChatFormat,
     text_tokenizer: TextTokenizer,
     text_rows: int,
-    image_tokenizer: Any,
-    audio_tokenizer: Any,
+    image_tokenizer: ImageTokenizer | None,
+    audio_tokenizer: AudioTokenizer | None,
     max_grid: int,
 ) -> Sequencer:
     """A sequencer over the vocabulary that these parts make."""
 
-    def of(tokenizer: Any) -> tuple[tuple[int, ...], str] | None:
+    def of(tokenizer: MediaTokenizer | None) -> tuple[tuple[int, ...], str] | None:
         if tokenizer is None:
             return None
         return tuple(int(size) for size in tokenizer.codebook_sizes), tokenizer.fingerprint

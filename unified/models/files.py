@@ -14,9 +14,9 @@ import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unified.engine.backends.cpu.decoder import Decoder
+from unified.engine.backends.base import Decoder
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
@@ -26,8 +26,11 @@ from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_base.quiet import no_progress_bars
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import ImageTokenizer, MediaTokenizer
 
 __all__ = [
     "DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
@@ -63,8 +66,9 @@ def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
     if not path.exists() and (directory / "config.json").exists():
         from unified.models.published import open_published
 
-        sequencer, sampling = open_published(directory)
-        return sequencer.vocabulary, sequencer.grammar.format, sampling
+        opened = open_published(directory)
+        sequencer = opened.sequencer
+        return sequencer.vocabulary, sequencer.grammar.format, opened.sampling
     manifest = checkpoint.read_json(path)
     try:
         return (
@@ -84,25 +88,25 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
     expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
     where = directory / FILE_NAME
     if set(manifest) != expected:
-        raise ValueError(f"{where} has {shown(sorted(manifest))}, expected {sorted(expected)}")
+        raise ValueError(f"{where} has {quoted(sorted(manifest))}, expected {sorted(expected)}")
     for name in ("format", "vocabulary_hash"):
         if not isinstance(manifest[name], str):
-            raise ValueError(f"{where}: {name} is {shown(manifest[name])}, expected text")
+            raise ValueError(f"{where}: {name} is {quoted(manifest[name])}, expected text")
     try:
         vocabulary = Vocabulary.from_json(manifest["vocabulary"])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if manifest["vocabulary_hash"] != vocabulary.hash:
         raise VocabularyMismatchError(
-            f"{where} says vocabulary {shown(manifest['vocabulary_hash'])}, but its blocks are"
+            f"{where} says vocabulary {quoted(manifest['vocabulary_hash'])}, but its blocks are"
             f" vocabulary {vocabulary.hash}; it was changed by hand"
         )
     config = checkpoint.read_config(directory)
     made_for = config.get(HASH_KEY)
     if made_for != vocabulary.hash:
         raise VocabularyMismatchError(
-            f"the decoder in {directory} was made for vocabulary {shown(made_for)}, its {FILE_NAME}"
-            f" holds vocabulary {vocabulary.hash}; take both from the same model"
+            f"the decoder in {directory} was made for vocabulary {quoted(made_for)}, its "
+            f"{FILE_NAME} holds vocabulary {vocabulary.hash}; take both from the same model"
         )
     if config.get("vocab_size") != vocabulary.size:
         raise VocabularyMismatchError(
@@ -174,13 +178,13 @@ def _stays(name: str) -> bool:
     return not re.fullmatch(r"(model|pytorch_model|adapter_model)\b[^/]*", name)
 
 
-def _load_media(directory: Path) -> Any:
+def _load_media(directory: Path) -> MediaTokenizer:
     from unified_tokenizers import load_tokenizer
 
     return load_tokenizer(directory)
 
 
-def load_diffusion(directory: Path, tokenizer: Any, **how: Any) -> Any:
+def load_diffusion(directory: Path, tokenizer: ImageTokenizer, **settings: Any) -> ImageTokenizer:
     """The image tokenizer of a model, decoding through the diffusion decoder in its folder."""
     from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 
@@ -189,12 +193,12 @@ def load_diffusion(directory: Path, tokenizer: Any, **how: Any) -> Any:
     folder = directory / "image_tokenizer"
     if not folder.is_dir():
         raise ValueError(f"{directory} has no diffusion decoder (it would be {folder}/diffusion)")
-    return DiffusionTokenizer.beside(folder, tokenizer, **how)
+    return DiffusionTokenizer.beside(folder, tokenizer, **settings)
 
 
-def _save_media(tokenizer: Any, directory: Path) -> None:
-    from unified_tokenizers.base import save_exactly
+def _save_media(tokenizer: MediaTokenizer, directory: Path) -> None:
     from unified_tokenizers.diffusion_tokenizer import FOLDER, DiffusionTokenizer
+    from unified_tokenizers.saved import save_exactly
 
     if isinstance(tokenizer, DiffusionTokenizer):
         save_exactly(tokenizer.tokenizer, directory)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unified.models.files import read_words
 from unified.models.hf_checkpoint import read_config
-from unified.pocket.subjects import KnownSubjects
+from unified.pocket.known_subjects import KnownSubjects
 from unified_base.safetensors_files import read_header
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ TOGETHER = 128
 @lru_cache(maxsize=256)
 def _future(queries: int, first: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """What is added to scores of queries from position `first` on: (queries, first + queries),
-    minus infinity where a key comes after the query. A sum costs half of what a masked fill does."""
+    minus infinity where a key comes after the query. A sum costs half of a masked fill."""
     bias = torch.zeros(queries, first + queries, dtype=dtype, device=device)
     mask = torch.ones(bias.shape, dtype=torch.bool, device=device).triu_(1 + first)
     return bias.masked_fill_(mask, -torch.inf)

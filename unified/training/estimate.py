@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unified.formats.spec import load_format
+from unified.formats.load import load_format
 from unified.models.files import model_directory, read_words
 from unified.models.hf_checkpoint import read_json
 from unified.training.config import TrainConfig

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unified.models.files import save_model
 from unified.models.model import UnifiedModel
-from unified.pocket.subjects import KnownSubjects
+from unified.pocket.known_subjects import KnownSubjects
 from unified.training.card import write_card
 from unified.training.config import TrainConfig
 from unified.training.initial_model import build_model

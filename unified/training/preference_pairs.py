@@ -140,8 +140,8 @@ class PreferencePairs:
             chunks, _ = self._context.chunks(self.name, sample, sample, Draws())
             if len(chunks) != 1:
                 raise ValueError(
-                    f"{chunks[0].key} is longer than a sequence of {self._config.seq_len} positions;"
-                    " documents of a pair must not be split"
+                    f"{chunks[0].key} is longer than a sequence of {self._config.seq_len}"
+                    " positions; documents of a pair must not be split"
                 )
             documents.append(chunks[0])
         key = documents[0].key.removesuffix(_CHOSEN)

@@ -179,7 +179,7 @@ def _last_norm(decoder: Any) -> nn.Module | None:
 
 @torch.no_grad()
 def check_head(decoder: Any) -> None:
-    """Raises ValueError for a decoder whose logits are not its hidden states times its head's rows."""
+    """Raises ValueError for a decoder whose logits are not hidden states times its head's rows."""
     head = head_of(decoder)
     device = next(decoder.parameters()).device
     ids = torch.arange(min(5, head.parts[-1].stop), device=device)[None]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unified_base.text import shown
+from unified_base.text import quoted
 
 TEXT, MARKERS, SIZE = "text", "markers", "size"
 
@@ -72,7 +72,7 @@ class Block:
             if entries is not None and not len(entries) == len(set(entries)) == self.size:
                 raise ValueError(
                     f"block '{self.name}' needs {self.size} distinct {name}, found"
-                    f" {shown(list(entries))}"
+                    f" {quoted(list(entries))}"
                 )
         if self.table is not None and self.start != min(self.table):
             raise ValueError(
@@ -115,17 +115,17 @@ def read_blocks(entries: Any) -> tuple[Block, ...]:
         for key, value in fields.items():
             if key not in _KINDS or type(value) is not _KINDS[key]:
                 raise ValueError(
-                    f"block {number} of the vocabulary has {shown(key)}: {shown(value)}; expected"
+                    f"block {number} of the vocabulary has {quoted(key)}: {quoted(value)}; expected"
                     " only " + ", ".join(f"{k} ({kind.__name__})" for k, kind in _KINDS.items())
                 )
         for key, most in _MOST.items():
             if not 0 <= fields.get(key, 0) <= most:
                 raise ValueError(
-                    f"block {number} of the vocabulary has {key}: {shown(fields[key])}, expected 0"
+                    f"block {number} of the vocabulary has {key}: {quoted(fields[key])}, expected 0"
                     f" to {most:,}"
                 )
         if not 0 < len(fields["name"]) <= 256:
-            raise ValueError(f"block {number} of the vocabulary has name: {shown(fields['name'])}")
+            raise ValueError(f"block {number} of the vocabulary has name: {quoted(fields['name'])}")
         if not all(type(id) is int and 0 <= id <= MOST_IDS for id in fields.get("table", ())):
             raise ValueError(f"block {number} of the vocabulary has ids outside 0 to {MOST_IDS:,}")
         for key, kind in (("symbols", str), ("table", int)):

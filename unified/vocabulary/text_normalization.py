@@ -25,7 +25,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-__all__ = ["SPACE", "TextKind", "bytes_of_ids", "exact"]
+__all__ = ["SPACE", "TextKind", "bytes_of_ids", "lossless"]
 
 SPACE = "\u2581"
 """What stands for a space in the pieces of SentencePiece's kind."""
@@ -56,7 +56,7 @@ class TextKind:
     notes: tuple[str, ...]
 
 
-def exact(tokenizer: Tokenizer) -> tuple[Tokenizer, TextKind]:
+def lossless(tokenizer: Tokenizer) -> tuple[Tokenizer, TextKind]:
     """The tokenizer without what loses or adds characters, and its kind.
 
     Raises ValueError for a kind that cannot give texts back.

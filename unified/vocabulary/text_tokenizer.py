@@ -1,8 +1,8 @@
 """Text tokenizer over Hugging Face `tokenizers`: a text comes back exactly, or is refused.
 
 Byte-level BPE (GPT-2, Llama 3, Qwen), and BPE or Unigram of pieces with their spaces (Llama 2,
-Mistral, Gemma, T5); see `text_kinds` for what is left out of them, so that texts come back. No
-added special tokens: "<image>" typed by a user is seven characters of text and becomes text ids
+Mistral, Gemma, T5); see `text_normalization` for what is left out of them, so that texts come back.
+No added special tokens: "<image>" typed by a user is seven characters of text and becomes text ids
 only.
 """
 
@@ -18,12 +18,12 @@ from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from unified.vocabulary.text_normalization import SPACE, bytes_of_ids, exact
+from unified.vocabulary.text_normalization import SPACE, bytes_of_ids, lossless
 from unified_base.atomic import atomic_write
 from unified_base.files import read_bytes, read_text
 from unified_base.foreign import foreign
 from unified_base.structured import MAX_JSON, parse_json
-from unified_base.text import shown
+from unified_base.text import quoted
 
 FILE_NAME = "tokenizer.json"
 _MOST_BYTES = 256 << 20
@@ -59,7 +59,7 @@ class TextTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer, companions: Mapping[str, bytes] | None = None):
-        """Raises ValueError for a kind that cannot give texts back, see `text_kinds`."""
+        """Raises ValueError for a kind that cannot give texts back, see `text_normalization`."""
         self.companions = dict(companions or {})
         self._stored = tokenizer
         ids = tokenizer.get_vocab(with_added_tokens=True).values()
@@ -68,7 +68,7 @@ class TextTokenizer:
             raise ValueError(
                 f"the text tokenizer's largest id is {most}, expected 0 to {_MOST_IDS - 1:,}"
             )
-        self._tokenizer, self._kind = exact(tokenizer)
+        self._tokenizer, self._kind = lossless(tokenizer)
         # A foreign tokenizer may hold special tokens; typed by a user they are plain text.
         self._tokenizer.encode_special_tokens = True
         added = tokenizer.get_added_tokens_decoder().values()
@@ -259,7 +259,7 @@ def _companions(folder: Path) -> dict[str, bytes]:
             continue
         entries = parse_json(data, str(folder / name))
         if not isinstance(entries, dict):
-            raise ValueError(f"{folder / name} is {shown(entries)}, expected an object")
+            raise ValueError(f"{folder / name} is {quoted(entries)}, expected an object")
         if "auto_map" in entries:
             entries.pop("auto_map")
             files[name] = (json.dumps(entries, indent=2) + "\n").encode()

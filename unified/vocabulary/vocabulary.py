@@ -33,7 +33,7 @@ from unified.vocabulary.block import (
     read_blocks,
     take,
 )
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["Block", "Ranges", "Vocabulary", "VocabularyMismatchError"]
 
@@ -87,7 +87,7 @@ class Vocabulary:
         for text, ids in self.literals:
             if not ids or not all(self.is_text(id) for id in ids):
                 raise ValueError(
-                    f"the literal {shown(text)} has ids {shown(list(ids))}, which are not text's"
+                    f"the literal {quoted(text)} has ids {quoted(list(ids))}, which are not text's"
                 )
         for (_, stop, one), (start, _, other) in pairwise(self._segments):
             if start < stop:
@@ -334,13 +334,13 @@ class Vocabulary:
         if not isinstance(obj, dict) or not keys <= set(obj) <= keys | {"literals"}:
             raise ValueError(
                 "a vocabulary must be an object with text_size, text_rows and blocks, found "
-                + (f"keys {shown(sorted(obj))}" if isinstance(obj, dict) else type(obj).__name__)
+                + (f"keys {quoted(sorted(obj))}" if isinstance(obj, dict) else type(obj).__name__)
             )
         blocks = read_blocks(obj["blocks"])
         for key in ("text_size", "text_rows"):
             if type(obj[key]) is not int:
                 raise ValueError(
-                    f"{key} of the vocabulary must be an integer, found {shown(obj[key])}"
+                    f"{key} of the vocabulary must be an integer, found {quoted(obj[key])}"
                 )
         literals = obj.get("literals", {})
         if not isinstance(literals, dict) or not all(
@@ -348,7 +348,7 @@ class Vocabulary:
             for ids in literals.values()
         ):
             raise ValueError(
-                f"literals of the vocabulary must map texts to ids, found {shown(literals)}"
+                f"literals of the vocabulary must map texts to ids, found {quoted(literals)}"
             )
         pairs = tuple((text, tuple(ids)) for text, ids in literals.items())
         return cls(blocks, obj["text_size"], obj["text_rows"], pairs)

@@ -19,7 +19,7 @@ from unified_base.images import decode_image, encode_png
 from unified_base.media_source import AUDIO_ENDINGS, IMAGE_ENDINGS
 from unified_base.sounds import decode_audio, encode_audio
 from unified_base.structured import MAX_JSON
-from unified_base.text import safe, shown
+from unified_base.text import quoted, safe
 from unified_data.document import Role, Text, check_decoded, common_entries
 from unified_data.importers.embedded import Embedded, Name, media_name, shown_name
 
@@ -84,7 +84,7 @@ def check_weight(value: Any) -> None:
         usual = False
     if not usual:
         raise ValueError(
-            f"its 'weight' is {shown(value)}; give weights to the turns, or shares to the sources "
+            f"its 'weight' is {quoted(value)}; give weights to the turns, or shares to the sources "
             "of a run"
         )
 
@@ -115,7 +115,7 @@ class DocumentBuilder:
     def ignore(self, name: str, value: Any = True, count: int = 1) -> None:
         """Count a field that is not taken over, where it holds something."""
         if value not in (None, "", [], {}):
-            self._ignored[shown(name).strip("'")] += count
+            self._ignored[quoted(name).strip("'")] += count
 
     def ignore_others(
         self, record: Mapping[str, Any], used: Container[str], where: str = ""

@@ -13,10 +13,10 @@ from typing import Any
 
 from unified_base.files import read_bytes
 from unified_base.structured import parse_json
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key
 from unified_data.importers.media_folder import MediaFolder
-from unified_data.importers.source import expect, source_files
+from unified_data.importers.records import expect, source_files
 
 MAX_CAPTIONS = 512 << 20
 """Bytes of a captions file, which is read whole: its two lists refer to each other."""
@@ -34,7 +34,7 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
         files, problems, ignored = _files(expect(record, "images", list))
         ignored.update(name for name in record if name not in ("images", "annotations"))
         unused = set(files)
-        for place, annotation in enumerate(expect(record, "annotations", list)):
+        for index, annotation in enumerate(expect(record, "annotations", list)):
             key = make_key(number)
             result: Sample | Skipped
             try:
@@ -46,10 +46,10 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
                 result = _document(key, annotation, files.get(image), folder, ignored)
                 ignored.clear()  # the first document counts them
             except ValueError as error:
-                result = Skipped.because(key, f"{path.name} annotation {place}: {error}")
+                result = Skipped.because(key, f"{path.name} annotation {index}: {error}")
             yield result
             number += 1
-        lonely = (f"image {shown(image)} has no caption" for image in files if image in unused)
+        lonely = (f"image {quoted(image)} has no caption" for image in files if image in unused)
         for reason in (*problems, *lonely):
             yield Skipped.because(make_key(number), f"{path.name}: {reason}")
             number += 1
@@ -60,17 +60,17 @@ def _files(images: list[Any]) -> tuple[dict[int | str, str], list[str], Counter[
     ignored: Counter[str] = Counter()
     files: dict[int | str, str] = {}
     problems = []
-    for place, image in enumerate(images):
+    for index, image in enumerate(images):
         try:
             if not isinstance(image, dict):
                 raise ValueError("it is no JSON object")
             number = expect(image, "id", (int, str))
             if number in files:
-                raise ValueError(f"its id {shown(number)} is another's")
+                raise ValueError(f"its id {quoted(number)} is another's")
             files[number] = expect(image, "file_name", str)
             ignored.update(f"images.{name}" for name in image if name not in ("id", "file_name"))
         except ValueError as error:
-            problems.append(f"image {place}: {error}")
+            problems.append(f"image {index}: {error}")
     return files, problems, ignored
 
 
@@ -85,7 +85,7 @@ def _document(
     if not caption:
         raise ValueError("its caption is empty")
     if name is None:
-        raise ValueError(f"there is no image {shown(annotation['image_id'])}")
+        raise ValueError(f"there is no image {quoted(annotation['image_id'])}")
     builder = DocumentBuilder(key, folder.read)
     builder.ignore_others(annotation, ("id", "image_id", "caption"), "annotations.")
     for field, count in ignored.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
-from unified_data.importers.source import IDS, expect, read_records
+from unified_data.importers.records import IDS, expect, read_records
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:

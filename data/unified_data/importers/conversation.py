@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.document import MAX_LOSS, Role
 from unified_data.importers.builder import DocumentBuilder, check_weight
 from unified_data.importers.embedded import Name
 from unified_data.importers.parts import Part, Verbatim, contents
-from unified_data.importers.source import expect
+from unified_data.importers.records import expect
 from unified_data.importers.tags import Place, Tags, count_tags, split_at_tags
 
 __all__ = [
@@ -85,13 +85,13 @@ def add_turns(
                 if isinstance(piece, str):
                     builder.text(str(piece), role, loss=loss)
                 elif isinstance(piece, Place):
-                    place = asked.get(piece.kind, 0)
-                    if piece.index not in (None, place):
+                    index = asked.get(piece.kind, 0)
+                    if piece.index not in (None, index):
                         raise ValueError(
-                            f"turn {number} asks for {piece.kind} {shown(piece.index)}, but it is "
-                            f"the turn of {piece.kind} {place}; they are taken in their order"
+                            f"turn {number} asks for {piece.kind} {quoted(piece.index)}, but it is "
+                            f"the turn of {piece.kind} {index}; they are taken in their order"
                         )
-                    asked[piece.kind] = place + 1
+                    asked[piece.kind] = index + 1
                     if waiting.get(piece.kind):
                         builder.add(piece.kind, waiting[piece.kind].pop(0), role, loss)
                 else:
@@ -152,7 +152,7 @@ def refuse_fields(record: dict[str, Any], names: Iterable[str]) -> None:
     """Raises ValueError where a field that cannot be taken over holds something."""
     for name in names:
         if record.get(name) not in (None, "", "[]", [], {}, False):
-            raise ValueError(f"it has {shown(name)}, which a document cannot hold")
+            raise ValueError(f"it has {quoted(name)}, which a document cannot hold")
     check_weight(record.get("weight"))
 
 
@@ -168,7 +168,7 @@ def _pieces(part: Part, apart: dict[str, bool], builder: DocumentBuilder) -> lis
 
 def _who(turn: Any) -> str:
     who = turn_kind(turn)
-    return "" if who is None else f", but from {shown(who)}"
+    return "" if who is None else f", but from {quoted(who)}"
 
 
 def _either(turn: dict[str, Any], names: tuple[str, ...]) -> Any:
@@ -196,7 +196,7 @@ def _weight(turn: dict[str, Any], where: str) -> float | None:
     for name, value in weights.items():
         if not isinstance(value, int | float) or not 0 <= value <= MAX_LOSS:
             raise ValueError(
-                f"{where} has {name} {shown(value)}, expected 0 to {MAX_LOSS:,.0f}, true or false"
+                f"{where} has {name} {quoted(value)}, expected 0 to {MAX_LOSS:,.0f}, true or false"
             )
     if len({float(value) for value in weights.values()}) > 1:
         raise ValueError(f"{where} has {' and '.join(map(repr, weights))}, which differ")

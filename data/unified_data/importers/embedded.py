@@ -7,7 +7,7 @@ import binascii
 import re
 from dataclasses import dataclass
 
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["MAX_MEDIA", "Embedded", "Name", "data_address", "media_name", "shown_name"]
 
@@ -40,16 +40,16 @@ def data_address(text: str) -> Embedded:
     """The medium in a data: address (RFC 2397), base64 alone. Raises ValueError for any other."""
     head = _DATA.match(text[:300])
     if head is None:
-        raise ValueError(f"{shown(text)} is no data: address of base64")
+        raise ValueError(f"{quoted(text)} is no data: address of base64")
     if len(text) > MAX_MEDIA // 3 * 4:
-        raise ValueError(f"{shown(text[:40])} holds more than {MAX_MEDIA:,} bytes")
+        raise ValueError(f"{quoted(text[:40])} holds more than {MAX_MEDIA:,} bytes")
     try:
         data = base64.b64decode(text[head.end() :], validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"{shown(text[:40])} is not base64") from None
-    return Embedded(data, shown(text[: head.end()]))
+        raise ValueError(f"{quoted(text[:40])} is not base64") from None
+    return Embedded(data, quoted(text[: head.end()]))
 
 
 def shown_name(name: object) -> str:
     """A name from a source, as an error may quote it."""
-    return name.label if isinstance(name, Embedded) else shown(name, 200)
+    return name.label if isinstance(name, Embedded) else quoted(name, 200)

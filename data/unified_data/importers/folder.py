@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key, media_kind
 from unified_data.importers.media_folder import MediaFolder
 
@@ -59,12 +59,12 @@ def text_of(texts: dict[str, bytes]) -> str:
         try:
             text = data.decode("utf-8-sig").strip()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{shown(name)} is not UTF-8: {error.reason}") from None
+            raise ValueError(f"{quoted(name)} is not UTF-8: {error.reason}") from None
         if not text:
-            raise ValueError(f"{shown(name)} is empty")
+            raise ValueError(f"{quoted(name)} is empty")
         by_text.setdefault(text, name)
     if len(by_text) > 1:
-        names = " and ".join(shown(name) for name in list(by_text.values())[:3])
+        names = " and ".join(quoted(name) for name in list(by_text.values())[:3])
         raise ValueError(f"it has two texts, {names}; keep one of them")
     return next(iter(by_text), "")
 
@@ -79,7 +79,7 @@ def _document(key: str, below: Path, members: list[str], folder: MediaFolder) ->
     classes = [name for name in members if name.lower().endswith(CLASSES)]
     others = sorted(set(members) - {*texts, *media, *classes})
     if others:
-        raise ValueError(f"{shown(others[0])} is no text, picture or sound")
+        raise ValueError(f"{quoted(others[0])} is no text, picture or sound")
     if not texts or not media:
         raise ValueError(f"it has {len(texts)} texts for {len(media)} pictures and sounds")
     text = text_of({name: folder.read((below / name).as_posix(), MAX_TEXT) for name in texts})

@@ -12,7 +12,7 @@ from typing import Any
 
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
 from unified_data.importers.conversation import add_turns, refuse_fields
-from unified_data.importers.source import IDS, expect, names_of, read_records
+from unified_data.importers.records import IDS, expect, names_of, read_records
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:

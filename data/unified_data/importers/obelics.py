@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
 from unified_data.importers.media_folder import MediaFolder
-from unified_data.importers.source import IDS, Build, expect, read_records
+from unified_data.importers.records import IDS, Build, expect, read_records
 
 
 def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]:
@@ -33,9 +33,9 @@ def builder_of(folder: MediaFolder) -> Build:
         builder.ignore_others(record, (*IDS, "images", "texts"))
         if len(names) != len(texts):
             raise ValueError(f"it has {len(names)} images and {len(texts)} texts in parallel")
-        for place, (name, text) in enumerate(zip(names, texts)):
+        for index, (name, text) in enumerate(zip(names, texts)):
             if (name is None) == (text is None):
-                raise ValueError(f"place {place} has not exactly one of an image and a text")
+                raise ValueError(f"place {index} has not exactly one of an image and a text")
             if name is None:
                 builder.text(text)
             else:
@@ -52,14 +52,14 @@ def _local_name(name: Any, folder: MediaFolder, addresses: dict[str, str]) -> An
         parts = urlsplit(name)
         whole = f"{parts.hostname}{unquote(parts.path)}"
     except ValueError:
-        raise ValueError(f"{shown(name)} is no address") from None
+        raise ValueError(f"{quoted(name)} is no address") from None
     last = whole.rpartition("/")[2]
     if folder.has(whole):
         return whole
     if last and folder.has(last):
         if addresses.setdefault(last, name) != name:
             raise ValueError(
-                f"{shown(name)} would share the file {shown(last)} with another address"
+                f"{quoted(name)} would share the file {quoted(last)} with another address"
             )
         return last
     return name

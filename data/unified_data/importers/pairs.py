@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from unified_base.structured import MAX_JSON
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key
 from unified_data.importers.media_folder import MediaFolder
-from unified_data.importers.source import (
+from unified_data.importers.records import (
     IDS,
     expect,
     lines,
@@ -103,10 +103,10 @@ def _rows(stream: IO[bytes], path: Path) -> Iterator[dict[str, Any] | ValueError
     except (csv.Error, ValueError) as error:
         raise ValueError(f"{path} has no header that can be read: {error}") from None
     if not {*_TEXTS} & {*header} or not {"image", "audio", "images", "audios"} & {*header}:
-        raise ValueError(f"{path} has columns {shown(header, 300)}, expected text with image or "
+        raise ValueError(f"{path} has columns {quoted(header, 300)}, expected text with image or "
                          "audio")  # fmt: skip
     if len(set(header)) != len(header):
-        raise ValueError(f"{path} has two columns of one name: {shown(header, 300)}")
+        raise ValueError(f"{path} has two columns of one name: {quoted(header, 300)}")
     while True:
         before, text.size = reader.line_num, 0
         try:

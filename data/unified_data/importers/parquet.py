@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from unified_base.sounds import encode_audio
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.importers import llava, obelics, pairs, preferences, sharegpt
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key
 from unified_data.importers.embedded import Embedded
@@ -108,10 +108,10 @@ def _row(
     except ValueError as error:
         yield Skipped.because(key, f"{where}: {error}")
         return
-    for place, each in enumerate(records):
-        inner = key if len(records) == 1 else f"{key}-{place}"
+    for index, each in enumerate(records):
+        inner = key if len(records) == 1 else f"{key}-{index}"
         # Columns that are not read say only that they are there.
-        others = {f"column {name}": True for name in unread} if not place else {}
+        others = {f"column {name}": True for name in unread} if not index else {}
         try:
             results: tuple[Sample | Skipped, ...] = make(inner, each | others)
         except ValueError as error:
@@ -151,7 +151,7 @@ def _plain(value: Any, label: str) -> Any:
         path = value.get("path")
         if value["bytes"] is None:
             return path
-        return Embedded(value["bytes"], shown(path) if isinstance(path, str) else label)
+        return Embedded(value["bytes"], quoted(path) if isinstance(path, str) else label)
     if set(value) >= _SAMPLES:
         return _sound(value, label)
     return {name: _plain(item, name) for name, item in value.items()}
@@ -161,7 +161,7 @@ def _sound(value: dict[str, Any], label: str) -> Embedded:
     """A sound that is given by its samples."""
     samples, rate = value["array"], value["sampling_rate"]
     if type(rate) is not int or not 0 < rate <= _MAX_RATE:
-        raise ValueError(f"{label} has sampling_rate {shown(rate)}, expected 1 to {_MAX_RATE:,}")
+        raise ValueError(f"{label} has sampling_rate {quoted(rate)}, expected 1 to {_MAX_RATE:,}")
     try:
         waveform = np.atleast_2d(np.array(samples, np.float32))
     except (TypeError, ValueError, OverflowError):

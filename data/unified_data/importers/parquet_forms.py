@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unified_base.structured import parse_json
-from unified_base.text import shown
+from unified_base.text import quoted
 
 __all__ = ["FORMS", "Columns", "Form", "choose_form", "class_names"]
 
@@ -73,7 +73,7 @@ def choose_form(columns: Columns, asked: str = "auto") -> Form:
     """The form of a file. Raises ValueError where its columns are of none, or not of the one asked
     for."""
     if asked not in FORMS:
-        raise ValueError(f"there is no form {shown(asked)}, expected one of {', '.join(FORMS)}")
+        raise ValueError(f"there is no form {quoted(asked)}, expected one of {', '.join(FORMS)}")
     for name, look in _LOOKS.items():
         kind = "llava" if (name, asked) == ("sharegpt", "llava") else name
         if asked in ("auto", kind) and (form := look(columns, kind)) is not None:
@@ -84,7 +84,7 @@ def choose_form(columns: Columns, asked: str = "auto") -> Form:
             return Form(form.kind, {**more, **form.roles}, form.convert)
     wanted = "any form that is known" if asked == "auto" else f"the form {asked}"
     raise ValueError(
-        f"its columns are {shown(list(columns.kinds), 300)}, which is not {wanted}; see --as"
+        f"its columns are {quoted(list(columns.kinds), 300)}, which is not {wanted}; see --as"
     )
 
 
@@ -106,7 +106,7 @@ def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
         listed = feature.get("names") if isinstance(feature, dict) else None
         if isinstance(listed, list) and feature.get("_type") == "ClassLabel":
             if not all(isinstance(name, str) for name in listed):
-                raise ValueError(f"the class names of column {shown(column)} are no texts")
+                raise ValueError(f"the class names of column {quoted(column)} are no texts")
             names[column] = listed
     return names
 
@@ -147,7 +147,7 @@ def _pairs(columns: Columns, kind: str) -> Form | None:
     if columns.kinds[text] in ("int64", "int32", "int16", "int8"):
         if text not in columns.classes:
             raise ValueError(
-                f"column {shown(text)} has class numbers, and the file does not name the classes"
+                f"column {quoted(text)} has class numbers, and the file does not name the classes"
             )
         names = columns.classes[text]
         return Form(kind, {"text": text, **media}, lambda record: _class(record, names))
@@ -178,7 +178,7 @@ def _parsed(record: Record) -> list[Record]:
 def _class(record: Record, names: list[str]) -> list[Record]:
     number = record.get("text")
     if not isinstance(number, int) or not 0 <= number < len(names):
-        raise ValueError(f"its class is {shown(number)}, expected 0 to {len(names) - 1}")
+        raise ValueError(f"its class is {quoted(number)}, expected 0 to {len(names) - 1}")
     return [{**record, "text": names[number]}]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.importers.thrift import CutOffError, Struct, read_struct
 
 __all__ = ["Chunk", "Group", "Page", "pages", "row_groups"]
@@ -77,14 +77,14 @@ def _chunk(chunk: Any, group: int, size: int) -> Chunk:
         raise ValueError(f"a column of row group {group} has no name")
     path = tuple(part.decode("utf-8", "replace") for part in parts)
     if chunk.get(1):
-        raise ValueError(f"column {shown('.'.join(path))} lies in another file")
+        raise ValueError(f"column {quoted('.'.join(path))} lies in another file")
     start = _of(about, 9, int)
     if isinstance(dictionary := about.get(11), int) and dictionary > 0:
         start = min(start, dictionary)
     end = start + _of(about, 7, int)
     if not 4 <= start <= end <= size:
         raise ValueError(
-            f"column {shown('.'.join(path))} of row group {group} lies from byte {start} to {end} "
+            f"column {quoted('.'.join(path))} of row group {group} lies from byte {start} to {end} "
             f"of {size:,}"
         )
     return Chunk(path, start, end, about.get(1) == _BYTE_ARRAY)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from unified_base.files import open_regular
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.importers.embedded import MAX_MEDIA
 from unified_data.importers.parquet_layout import pages, row_groups
 
@@ -132,12 +132,12 @@ class ParquetRows:
                 largest = max(largest, page.size)
                 if page.size > MAX_PAGE:
                     raise ValueError(
-                        f"a page of column {shown(name)} is {page.size:,} bytes long when "
+                        f"a page of column {quoted(name)} is {page.size:,} bytes long when "
                         f"decompressed, expected at most {MAX_PAGE:,}"
                     )
                 if values > MAX_VALUES:
                     raise ValueError(
-                        f"column {shown(name)} holds {values:,} values, expected at most "
+                        f"column {quoted(name)} holds {values:,} values, expected at most "
                         f"{MAX_VALUES:,} in a row group"
                     )
         return largest
@@ -165,7 +165,7 @@ class ParquetRows:
         try:
             yield
         except ImportError as error:  # a codec that this pyarrow was built without
-            raise ValueError(f"{where}{shown(str(error), 200)}") from None
+            raise ValueError(f"{where}{quoted(str(error), 200)}") from None
         except (self._pyarrow.ArrowException, OSError, ValueError, MemoryError, OverflowError,
                 TypeError, KeyError, NotImplementedError) as error:  # fmt: skip
             reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -191,7 +191,7 @@ def _footer(stream: IO[bytes]) -> bytes:
 
 def _check_nesting(pyarrow: Any, name: str, kind: Any, depth: int = 0) -> None:
     if depth > MAX_NESTING:
-        raise ValueError(f"column {shown(name)} is nested more than {MAX_NESTING} deep")
+        raise ValueError(f"column {quoted(name)} is nested more than {MAX_NESTING} deep")
     if not pyarrow.types.is_dictionary(kind):
         for i in range(kind.num_fields):
             _check_nesting(pyarrow, name, kind.field(i).type, depth + 1)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.importers.embedded import Embedded, Name, data_address, media_name
-from unified_data.importers.source import names_of
+from unified_data.importers.records import names_of
 from unified_data.importers.tags import Place
 
 __all__ = ["Part", "Verbatim", "contents"]
@@ -57,7 +57,7 @@ def contents(content: Any, where: str, ignore: Callable[[str], None]) -> Iterato
             _check_fields(part, ("type", kind), where, ignore)
             yield "audio", _sound(part.get(kind), where)
         else:
-            what = f" but {shown(kind)}" if isinstance(kind, str) else ""
+            what = f" but {quoted(kind)}" if isinstance(kind, str) else ""
             raise ValueError(f"{where} holds neither text nor a picture or sound{what}")
 
 
@@ -72,7 +72,7 @@ def _media(
     if not filled:
         index = part.get("index")
         if index is not None and (type(index) is not int or index < 0):
-            raise ValueError(f"{where} has index {shown(index)}, expected a whole number")
+            raise ValueError(f"{where} has index {quoted(index)}, expected a whole number")
         yield Place(kind, index)
     elif filled == ["source"]:
         yield kind, _source(part["source"], kind, where)
@@ -90,7 +90,7 @@ def _check_fields(
         if name in used or value in _EMPTY:
             continue
         if name in (*_MEDIA, *_NAMED_BY, "image_url", "audio_url", "input_audio", "text"):
-            raise ValueError(f"{where} has a part of type {shown(part['type'])} with {name!r}")
+            raise ValueError(f"{where} has a part of type {quoted(part['type'])} with {name!r}")
         ignore(f"part.{name}")
 
 

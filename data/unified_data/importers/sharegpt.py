@@ -11,7 +11,7 @@ from typing import Any
 
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped
 from unified_data.importers.conversation import add_turns, refuse_fields, turns_of
-from unified_data.importers.source import IDS, names_of, read_records
+from unified_data.importers.records import IDS, names_of, read_records
 
 REFUSED = ("video", "videos", "tools", "functions")
 

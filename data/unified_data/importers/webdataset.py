@@ -16,7 +16,7 @@ from typing import Any
 
 from unified_base.structured import parse_json
 from unified_base.tar_members import Member, scan_members
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_data.document import check_file_name
 from unified_data.importers.builder import (
     MAX_TOTAL,
@@ -29,8 +29,8 @@ from unified_data.importers.builder import (
 from unified_data.importers.conversation import add_turns, refuse_fields, turns_of
 from unified_data.importers.embedded import MAX_MEDIA
 from unified_data.importers.folder import CLASSES, TEXTS, text_of
+from unified_data.importers.records import kind_of, open_source, source_files
 from unified_data.importers.sharegpt import REFUSED
-from unified_data.importers.source import kind_of, open_source, source_files
 
 _MAX_MEMBERS = 1_000
 
@@ -74,7 +74,7 @@ def _read_tar(path: Path, number: int) -> Iterator[Sample | Skipped]:
                 try:
                     result: Sample | Skipped = _document(key, members, read)
                 except ValueError as error:
-                    stem = shown(_stem(members[0].name))
+                    stem = quoted(_stem(members[0].name))
                     result = Skipped.because(key, f"{path.name} sample {stem}: {error}")
                 yield result
                 number += 1
@@ -102,18 +102,18 @@ def _document(key: str, members: list[Member], read: Any) -> Sample:
         name = member.name
         check_file_name(name)
         if member.kind != "file":
-            raise ValueError(f"member {shown(name)} is a {member.kind}, expected a regular file")
+            raise ValueError(f"member {quoted(name)} is a {member.kind}, expected a regular file")
         if name in contents:
-            raise ValueError(f"member {shown(name)} is there twice")
+            raise ValueError(f"member {quoted(name)} is there twice")
         if name.lower().endswith(CLASSES):
             classes.append(name)
             continue
         if not (media_kind(name) or name.lower().endswith((*TEXTS, ".json"))):
-            raise ValueError(f"member {shown(name)} is no text, JSON, picture or sound")
+            raise ValueError(f"member {quoted(name)} is no text, JSON, picture or sound")
         total += member.size
         if member.size > MAX_MEDIA or total > MAX_TOTAL:
             raise ValueError(
-                f"member {shown(name)} is {member.size:,} bytes long, which is too much"
+                f"member {quoted(name)} is {member.size:,} bytes long, which is too much"
             )
         contents[name] = read(member.offset, member.size)
     media = {kind: [n for n in contents if media_kind(n) == kind] for kind in ("image", "audio")}
@@ -137,7 +137,7 @@ def _document(key: str, members: list[Member], read: Any) -> Sample:
 
 def _member(contents: dict[str, bytes], name: str) -> bytes:
     if name not in contents:
-        raise ValueError(f"there is no member {shown(name)}")
+        raise ValueError(f"there is no member {quoted(name)}")
     return contents[name]
 
 
@@ -146,19 +146,19 @@ def _words(contents: dict[str, bytes], builder: DocumentBuilder) -> tuple[str, A
     text = text_of({n: data for n, data in contents.items() if n.lower().endswith(TEXTS)})
     names = [name for name in contents if name.lower().endswith(".json")]
     if len(names) > 1:
-        raise ValueError(f"it has {shown(names[0])} and {shown(names[1])}, expected one .json")
+        raise ValueError(f"it has {quoted(names[0])} and {quoted(names[1])}, expected one .json")
     if not names:
         return text, None
-    record = parse_json(contents[names[0]], shown(names[0]))
+    record = parse_json(contents[names[0]], quoted(names[0]))
     record = {"text": record} if isinstance(record, str) else record
     if not isinstance(record, dict):
-        raise ValueError(f"{shown(names[0])} is {kind_of(record)}, expected an object or a text")
+        raise ValueError(f"{quoted(names[0])} is {kind_of(record)}, expected an object or a text")
     refuse_fields(record, REFUSED)
     talks = [name for name in _TURNS if record.get(name) is not None]
     fields = [name for name in ("text", "caption") if record.get(name) not in (None, "")]
     if talks:
         if text or fields:
-            raise ValueError(f"it has {shown(talks[0])} and a text; keep one of them")
+            raise ValueError(f"it has {quoted(talks[0])} and a text; keep one of them")
         builder.ignore_others(record, (*_TURNS, "system"), "json.")
         return "", turns_of(record)
     used = () if text else fields[:1]
@@ -166,7 +166,7 @@ def _words(contents: dict[str, bytes], builder: DocumentBuilder) -> tuple[str, A
     if not used:
         return text, None
     if not isinstance(record[used[0]], str):
-        raise ValueError(f"the text in {shown(names[0])} is no text")
+        raise ValueError(f"the text in {quoted(names[0])} is no text")
     return record[used[0]].strip(), None
 
 

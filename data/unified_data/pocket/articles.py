@@ -30,13 +30,20 @@ from unified_data.pocket.speech import DEFAULT_VOICE, SAMPLE_RATE, VOICES, speak
 from unified_data.pocket.subjects import Section, Subject
 from unified_data.pocket.tasks import draw_prompt, speak_prompt
 
-__all__ = ["MAX_PICTURES", "Plan", "article_document", "default_plan", "plan_prompt", "random_plan"]
+__all__ = [
+    "MAX_PICTURES",
+    "ArticleOutline",
+    "article_document",
+    "default_plan",
+    "plan_prompt",
+    "random_plan",
+]
 
 MAX_PICTURES = 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class ArticleOutline:
     """What an article shall hold.
 
     sections: headings in the order wanted; scenes: the pictures; voice: who reads the lead aloud,
@@ -88,13 +95,15 @@ def _section(subject: Subject, heading: str) -> Section:
     raise ValueError(f"{subject.name} has no section {heading!r}, only {known}")
 
 
-def default_plan(subject: Subject, rng: np.random.Generator, num_pictures: int = 3) -> Plan:
+def default_plan(
+    subject: Subject, rng: np.random.Generator, num_pictures: int = 3
+) -> ArticleOutline:
     """Every section in the subject's own order, narrated in the default voice."""
     headings = tuple(section.heading for section in subject.sections)
-    return Plan(subject, headings, _scenes(subject, rng, num_pictures), DEFAULT_VOICE)
+    return ArticleOutline(subject, headings, _scenes(subject, rng, num_pictures), DEFAULT_VOICE)
 
 
-def random_plan(subject: Subject, rng: np.random.Generator) -> Plan:
+def random_plan(subject: Subject, rng: np.random.Generator) -> ArticleOutline:
     """Two or more sections in any order, 0 to 4 pictures, narrated or not (one in four).
 
     The voice is the default one seven times in ten, else one of the others.
@@ -107,7 +116,7 @@ def random_plan(subject: Subject, rng: np.random.Generator) -> Plan:
     if rng.random() < 0.75:
         others = [name for name in VOICES if name != DEFAULT_VOICE]
         voice = DEFAULT_VOICE if rng.random() < 0.7 else others[int(rng.integers(len(others)))]
-    return Plan(subject, sections, scenes, voice)
+    return ArticleOutline(subject, sections, scenes, voice)
 
 
 def _scenes(subject: Subject, rng: np.random.Generator, count: int) -> tuple[Scene, ...]:
@@ -124,7 +133,7 @@ def _scenes(subject: Subject, rng: np.random.Generator, count: int) -> tuple[Sce
     return tuple(scenes)
 
 
-def article_document(plan: Plan) -> Document:
+def article_document(plan: ArticleOutline) -> Document:
     """The article of a plan. The same plan gives the same document.
 
     The first picture follows the lead, the next ones a section each, and those beyond the last
@@ -149,11 +158,11 @@ def article_document(plan: Plan) -> Document:
         flush()
         segments.append(Audio(speak(lead, plan.voice), SAMPLE_RATE, role="response"))
     scenes = list(plan.scenes)
-    for place in range(len(plan.sections) + 1):
-        if place:
-            section = _section(plan.subject, plan.sections[place - 1])
+    for number in range(len(plan.sections) + 1):
+        if number:
+            section = _section(plan.subject, plan.sections[number - 1])
             text += f"\n\n## {section.heading}\n\n{' '.join(section.sentences)}"
-        here = len(scenes) if place == len(plan.sections) else 1
+        here = len(scenes) if number == len(plan.sections) else 1
         for scene in scenes[:here]:
             text += f"\n\n{draw_prompt(scene.caption)}"
             flush()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unified_base.processes import in_processes
-from unified_base.text import shown
+from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
 from unified_data.document import Audio, Document, Image, Text
 from unified_data.pocket import tasks
@@ -82,11 +82,11 @@ def build_pocket(
         raise ValueError(f"kinds are {list(kinds)}, expected some of {', '.join(KINDS)}")
     if not 0 < scale <= MAX_SCALE or not 1 <= workers <= MAX_WORKERS:
         raise ValueError(
-            f"scale is {shown(scale)} and workers {shown(workers)}, expected above 0 and at most "
+            f"scale is {quoted(scale)} and workers {quoted(workers)}, expected above 0 and at most "
             f"{MAX_SCALE}, and 1 to {MAX_WORKERS}"
         )
     if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"the seed is {shown(seed)}, expected 0 to 2^64 - 1")
+        raise ValueError(f"the seed is {quoted(seed)}, expected 0 to 2^64 - 1")
     if double is not None and kinds != ("draw",):
         raise ValueError(f"pictures of twice the side are of the kind draw alone, not of {kinds}")
     parts = _Build(seed, scale, workers, progress, double)
@@ -126,7 +126,7 @@ def _index_of(folder: Path) -> dict[str, Any]:
     before = old.get("built")
     if not isinstance(before, dict):
         raise ValueError(
-            f"{folder / INDEX} is of no world ('built' is {shown(before)}); give another folder"
+            f"{folder / INDEX} is of no world ('built' is {quoted(before)}); give another folder"
         )
     return old
 
@@ -162,8 +162,8 @@ def _mapped(jobs: list[_Job], workers: int) -> Generator[_Parts]:
         advice="was memory short? build again with fewer workers",
     )  # fmt: skip
     with closing(results):
-        for _, made in results:
-            yield from made
+        for _, documents in results:
+            yield from documents
 
 
 def _make_all(group: list[_Job]) -> list[_Parts]:
@@ -189,12 +189,12 @@ def _document(kind: str, payload: Any) -> Document:
     if kind == "describe":
         return tasks.describe_document(Image(render(payload)), Text(payload.caption))
     if kind == "misread":
-        sentence, said, voice = payload
-        return tasks.speak_document(sentence, voice, Audio(speak(said, voice), SAMPLE_RATE))
+        sentence, misread, voice = payload
+        return tasks.speak_document(sentence, voice, Audio(speak(misread, voice), SAMPLE_RATE))
     if kind == "voices":
         sentence, speaker, apart = payload
-        said = word_by_word(sentence, speaker) if apart else connected(sentence, speaker)
-        return tasks.listen_document(Audio(said, SAMPLE_RATE), Text(sentence))
+        waveform = word_by_word(sentence, speaker) if apart else connected(sentence, speaker)
+        return tasks.listen_document(Audio(waveform, SAMPLE_RATE), Text(sentence))
     sentence, voice = payload
     sound = Audio(speak(sentence, voice), SAMPLE_RATE)
     if kind in ("speak", "say"):

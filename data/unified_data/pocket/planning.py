@@ -14,8 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from unified_data.pocket.articles import Plan, default_plan, random_plan
-from unified_data.pocket.scenes import COUNTS, GROUNDS, PLACES, Scene, compose, questions, split_of
+from unified_data.pocket.articles import ArticleOutline, default_plan, random_plan
+from unified_data.pocket.scenes import (
+    BACKGROUNDS,
+    COUNTS,
+    LOCATIONS,
+    Scene,
+    compose,
+    questions,
+    split_of,
+)
 from unified_data.pocket.speech import DEFAULT_VOICE, VOICES, Voice
 from unified_data.pocket.subjects import Subject, load_subjects
 from unified_data.pocket.voices import draw_voice
@@ -45,12 +53,14 @@ def _share(number: int, split: str, scale: float) -> int:
     return heldout if split == "heldout" else max(1, round(number * scale) - heldout)
 
 
-def _articles(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Plan]:
+def _articles(
+    kind: str, split: str, scale: float, rng: np.random.Generator
+) -> list[ArticleOutline]:
     """In `train` one article in eight follows the subject's default plan; held-out plans are not
     in `train`. Pictures are of combinations in `train` throughout."""
     subjects = load_subjects()
     order = rng.permutation(len(subjects))
-    plans: list[Plan] = []
+    plans: list[ArticleOutline] = []
     wanted = _share(_ARTICLES_PER_SUBJECT * len(subjects), split, scale)
     for turn in itertools.count():
         for index in order:
@@ -69,9 +79,9 @@ def _articles(kind: str, split: str, scale: float, rng: np.random.Generator) -> 
     raise AssertionError
 
 
-def _texts(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[Plan]:
+def _texts(kind: str, split: str, scale: float, rng: np.random.Generator) -> list[ArticleOutline]:
     """Articles without pictures or narration, their plans split as those of articles are."""
-    plans: list[Plan] = []
+    plans: list[ArticleOutline] = []
     wanted = _share(_ARTICLES_PER_SUBJECT * len(load_subjects()), split, scale)
     choices = [[p for p in _silent(subject) if p[1] == split] for subject in load_subjects()]
     while len(plans) < wanted:
@@ -81,12 +91,12 @@ def _texts(kind: str, split: str, scale: float, rng: np.random.Generator) -> lis
     return plans
 
 
-def _silent(subject: Subject) -> Iterator[tuple[Plan, str]]:
+def _silent(subject: Subject) -> Iterator[tuple[ArticleOutline, str]]:
     """Every order of two or more of a subject's sections, as a plan, with its split."""
     headings = [section.heading for section in subject.sections]
     for size in range(min(2, len(headings)), len(headings) + 1):
         for sections in itertools.permutations(headings, size):
-            plan = Plan(subject, sections, (), None)
+            plan = ArticleOutline(subject, sections, (), None)
             yield plan, split_of(f"article|{plan.prompt}")
 
 
@@ -112,16 +122,16 @@ def _weight(scene: Scene) -> int:
     """How often a picture of one subject comes in `train`."""
     if scene.kind != "one":
         return 1
-    return _LARGE_ON_WHITE if scene.ground == "white" else _LARGE
+    return _LARGE_ON_WHITE if scene.background == "white" else _LARGE
 
 
 def _single_scenes() -> Iterator[Scene]:
-    """Every picture of one subject: large or in a place, on every ground."""
+    """Every picture of one subject: large or at each location, on every background."""
     for subject in load_subjects():
-        for ground in GROUNDS:
-            yield Scene("one", subject, ground)
-            for place in PLACES:
-                yield Scene("placed", subject, ground, place=place)
+        for background in BACKGROUNDS:
+            yield Scene("one", subject, background)
+            for location in LOCATIONS:
+                yield Scene("placed", subject, background, location=location)
 
 
 def _scene(rng: np.random.Generator, kind: str, split: str) -> Scene:
@@ -237,9 +247,9 @@ def _misread(
     is still the likeliest by far: mistakes are spread over all other names.
     """
     subjects = load_subjects()
-    found: list[tuple[str, str, str]] = []
+    planned: list[tuple[str, str, str]] = []
     wanted = _share(_COUNTS[kind], split, scale)
-    while len(found) < wanted:
+    while len(planned) < wanted:
         scene = _any_scene(rng, "train")
         other = subjects[int(rng.integers(len(subjects)))]
         if scene.caption.endswith((scene.subject.phrase, scene.subject.plural)):
@@ -248,12 +258,12 @@ def _misread(
             continue
         seed = int(rng.integers(2**32))
         mistaken = replace(scene, subject=other)
-        sentence, said = (
-            scene_sentence(one, np.random.default_rng(seed)) for one in (scene, mistaken)
+        sentence, misread = (
+            scene_sentence(drawn, np.random.default_rng(seed)) for drawn in (scene, mistaken)
         )
-        if all(split_of(f"speech|{text}") == split for text in (sentence, said)):
-            found.append((sentence, said, _TURNS[len(found) % len(_TURNS)]))
-    return found
+        if all(split_of(f"speech|{text}") == split for text in (sentence, misread)):
+            planned.append((sentence, misread, _TURNS[len(planned) % len(_TURNS)]))
+    return planned
 
 
 def _voices(
@@ -282,8 +292,9 @@ _PLANNERS: dict[str, Callable[[str, str, float, np.random.Generator], list[Any]]
 def plan_documents(kind: str, split: str, seed: int = 0, scale: float = 1.0) -> list[Any]:
     """What each document of a kind and split shows, in the order of its shards.
 
-    article, text: `Plan`; draw, describe: `Scene`; ask: (scene, [(question, answer), ...]);
-    speak, listen, name, say: (sentence, voice); misread: (sentence, what is said instead, voice);
+    article, text: `ArticleOutline`; draw, describe: `Scene`;
+    ask: (scene, [(question, answer), ...]); speak, listen, name, say: (sentence, voice);
+    misread: (sentence, what is said instead, voice);
     voices: (sentence, `Voice`, whether word by word).
 
     Raises ValueError for another kind or split.

@@ -1,8 +1,8 @@
 """Scenes of the pocket world: pictures with exact captions, questions and answers.
 
-A scene is 96x96 pixels: one large thing, one small thing in a place, two things and how they
-stand, or two to four of a kind, on one of six grounds. Small things fill a quarter of the
-picture and stand on a grid of 24 pixels, so that what differs between two scenes is what their
+A scene is 96x96 pixels: one large thing, one small thing at a location, two things and how they
+stand, or two to four of a kind, on one of six background colours. Small things fill a quarter of
+the picture and stand on a grid of 24 pixels, so that what differs between two scenes is what their
 captions say and nothing else (a trial with free positions and scales learnt ten times slower).
 """
 
@@ -21,9 +21,9 @@ from unified_data.pocket.atlas import TILE, font_glyph, glyph
 from unified_data.pocket.subjects import Subject, find_subject, load_subjects
 
 __all__ = [
+    "BACKGROUNDS",
     "COUNTS",
-    "GROUNDS",
-    "PLACES",
+    "LOCATIONS",
     "RELATIONS",
     "SIDE",
     "Scene",
@@ -38,7 +38,7 @@ __all__ = [
 SIDE = 96
 """Side of every picture of the world, in pixels."""
 
-GROUNDS: dict[str, tuple[int, int, int]] = {
+BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "white": (255, 255, 255),
     "yellow": (255, 236, 150),
     "green": (188, 230, 178),
@@ -47,7 +47,7 @@ GROUNDS: dict[str, tuple[int, int, int]] = {
     "grey": (204, 204, 204),
 }
 RELATIONS = ("to the left of", "to the right of", "above", "below")
-PLACES = ("in the middle", "at the top left", "at the top right", "at the bottom left",
+LOCATIONS = ("in the middle", "at the top left", "at the top right", "at the bottom left",
           "at the bottom right")  # fmt: skip
 COUNTS = {2: "two", 3: "three", 4: "four"}
 
@@ -55,8 +55,8 @@ _BOX = 48
 _SMALL = 44
 _LEFT, _MIDDLE, _RIGHT = 0, 24, 48
 # Top-left corners (y, x) of the boxes of small things.
-_PLACE_BOXES = dict(
-    zip(PLACES, ((_MIDDLE, _MIDDLE), (0, 0), (0, _RIGHT), (_RIGHT, 0), (_RIGHT, _RIGHT)))
+_LOCATION_BOXES = dict(
+    zip(LOCATIONS, ((_MIDDLE, _MIDDLE), (0, 0), (0, _RIGHT), (_RIGHT, 0), (_RIGHT, _RIGHT)))
 )
 _PAIR_BOXES = {
     "to the left of": ((_MIDDLE, _LEFT), (_MIDDLE, _RIGHT)),
@@ -77,25 +77,25 @@ Kind = Literal["one", "placed", "two", "counted"]
 class Scene:
     """What a picture shows, exactly.
 
-    `one`: a large subject. `placed`: a small subject at `place`. `two`: `subject`, `relation`,
-    `other`. `counted`: `count` small subjects. Every kind stands on a `ground`.
+    `one`: a large subject. `placed`: a small subject at `location`. `two`: `subject`, `relation`,
+    `other`. `counted`: `count` small subjects. Every kind has a `background`.
     """
 
     kind: Kind
     subject: Subject
-    ground: str = "white"
-    place: str | None = None
+    background: str = "white"
+    location: str | None = None
     relation: str | None = None
     other: Subject | None = None
     count: int = 1
 
     def __post_init__(self) -> None:
-        if self.ground not in GROUNDS:
+        if self.background not in BACKGROUNDS:
             raise ValueError(
-                f"unknown ground {self.ground!r}, expected one of {', '.join(GROUNDS)}"
+                f"unknown background {self.background!r}, expected one of {', '.join(BACKGROUNDS)}"
             )
-        if (self.kind == "placed") != (self.place in PLACES):
-            raise ValueError(f"scene of kind {self.kind!r} has place {self.place!r}")
+        if (self.kind == "placed") != (self.location in LOCATIONS):
+            raise ValueError(f"scene of kind {self.kind!r} has location {self.location!r}")
         if (self.kind == "two") != (self.relation in RELATIONS and self.other is not None):
             raise ValueError(f"scene of kind {self.kind!r} has relation {self.relation!r}")
         if (self.kind == "counted") != (self.count in COUNTS):
@@ -103,23 +103,23 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """`a cat to the left of an axe on a blue ground`; the white ground goes unsaid."""
+        """`a cat to the left of an axe on a blue ground`; a white background goes unsaid."""
         if self.kind == "counted":
             what = f"{COUNTS[self.count]} {self.subject.plural}"
         elif self.kind == "two":
             assert self.other is not None
             what = f"{self.subject.phrase} {self.relation} {self.other.phrase}"
         elif self.kind == "placed":
-            what = f"a small {self.subject.name} {self.place}"
+            what = f"a small {self.subject.name} {self.location}"
         else:
             what = self.subject.phrase
-        return what if self.ground == "white" else f"{what} on a {self.ground} ground"
+        return what if self.background == "white" else f"{what} on a {self.background} ground"
 
     @property
     def key(self) -> str:
         """The combination that decides the split.
 
-        A pair of subjects is one combination whatever their relation or ground, so a held-out
+        A pair of subjects is one combination whatever their relation or background, so a held-out
         pair was never seen together at all.
         """
         if self.kind == "two":
@@ -127,12 +127,12 @@ class Scene:
             return "two|" + "|".join(sorted((self.subject.name, self.other.name)))
         if self.kind == "counted":
             return f"counted|{self.subject.name}|{self.count}"
-        return f"{self.kind}|{self.subject.name}|{self.ground}|{self.place}"
+        return f"{self.kind}|{self.subject.name}|{self.background}|{self.location}"
 
     @property
     def split(self) -> str:
         """`train` or `heldout`. The large subject on white is always in `train`."""
-        if self.kind == "one" and self.ground == "white":
+        if self.kind == "one" and self.background == "white":
             return "train"
         return split_of(self.key)
 
@@ -154,8 +154,8 @@ def _boxes(scene: Scene) -> list[tuple[Subject, int, int, int]]:
         return [(scene.subject, margin, margin, TILE)]
     inset = (_BOX - _SMALL) // 2
     if scene.kind == "placed":
-        assert scene.place is not None
-        corners = [(scene.subject, _PLACE_BOXES[scene.place])]
+        assert scene.location is not None
+        corners = [(scene.subject, _LOCATION_BOXES[scene.location])]
     elif scene.kind == "two":
         assert scene.other is not None
         assert scene.relation is not None
@@ -180,7 +180,7 @@ def render_double(scene: Scene, font_path: Path) -> np.ndarray:
 
 def _paint(scene: Scene, scale: int, glyph_of: Callable[[str, int], np.ndarray]) -> np.ndarray:
     pixels = np.empty((scale * SIDE, scale * SIDE, 3), np.uint8)
-    pixels[:] = GROUNDS[scene.ground]
+    pixels[:] = BACKGROUNDS[scene.background]
     for subject, *box in _boxes(scene):
         y, x, side = (scale * number for number in box)
         tile = glyph_of(subject.glyph, side).astype(np.uint32)
@@ -197,52 +197,54 @@ def compose(
     kind: Kind,
     subject: Subject | None = None,
     other: Subject | None = None,
-    ground: str | None = None,
+    background: str | None = None,
 ) -> Scene:
     """A random scene of a kind; what is given is kept.
 
-    Grounds: white three times in eight, else one of the colours.
+    Backgrounds: white three times in eight, else one of the colours.
     """
     everything = load_subjects()
     if subject is None:
         subject = everything[int(rng.integers(len(everything)))]
-    if ground is None:
-        names = list(GROUNDS)
-        ground = names[max(0, int(rng.integers(-2, len(names))))]
+    if background is None:
+        names = list(BACKGROUNDS)
+        background = names[max(0, int(rng.integers(-2, len(names))))]
     if kind == "one":
-        return Scene("one", subject, ground)
+        return Scene("one", subject, background)
     if kind == "placed":
-        return Scene("placed", subject, ground, place=PLACES[int(rng.integers(len(PLACES)))])
+        return Scene(
+            "placed", subject, background, location=LOCATIONS[int(rng.integers(len(LOCATIONS)))]
+        )
     if kind == "counted":
-        return Scene("counted", subject, ground, count=int(rng.integers(2, 5)))
+        return Scene("counted", subject, background, count=int(rng.integers(2, 5)))
     while other is None or other == subject:
         other = everything[int(rng.integers(len(everything)))]
     relation = RELATIONS[int(rng.integers(len(RELATIONS)))]
-    return Scene("two", subject, ground, relation=relation, other=other)
+    return Scene("two", subject, background, relation=relation, other=other)
 
 
 def parse_caption(caption: str) -> Scene | None:
     """The scene that a caption describes, or None where it is not one of the world's captions."""
     text = re.sub(r"\s+", " ", caption.strip().rstrip(".").lower())
-    ground = "white"
-    if match := re.fullmatch(rf"(.+) on an? ({'|'.join(GROUNDS)}) (?:back)?ground", text):
-        text, ground = match[1], match[2]
+    background = "white"
+    if match := re.fullmatch(rf"(.+) on an? ({'|'.join(BACKGROUNDS)}) (?:back)?ground", text):
+        text, background = match[1], match[2]
     for relation in RELATIONS:
-        first, found, second = text.partition(f" {relation} ")
-        if found:
-            one, two = _named(first), _named(second)
-            if one and two and one != two:
-                return Scene("two", one, ground, relation=relation, other=two)
-    for place in PLACES:
-        if text.endswith(f" {place}"):
-            subject = _named(re.sub(r"^(an? )small ", r"\1", text.removesuffix(f" {place}")))
-            return Scene("placed", subject, ground, place=place) if subject else None
+        first, separator, second = text.partition(f" {relation} ")
+        if separator:
+            subject, other = _named(first), _named(second)
+            if subject and other and subject != other:
+                return Scene("two", subject, background, relation=relation, other=other)
+    for location in LOCATIONS:
+        if text.endswith(f" {location}"):
+            subject = _named(re.sub(r"^(an? )small ", r"\1", text.removesuffix(f" {location}")))
+            return Scene("placed", subject, background, location=location) if subject else None
     for count, word in COUNTS.items():
         if text.startswith(f"{word} "):
             subject = find_subject(text.removeprefix(f"{word} "))
-            return Scene("counted", subject, ground, count=count) if subject else None
+            return Scene("counted", subject, background, count=count) if subject else None
     subject = _named(text)
-    return Scene("one", subject, ground) if subject else None
+    return Scene("one", subject, background) if subject else None
 
 
 def _named(phrase: str) -> Subject | None:
@@ -269,9 +271,9 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
         asked.append((f"How many {scene.subject.plural} are there?", COUNTS[scene.count]))
     else:
         asked.append(("What is this?", scene.subject.phrase))
-        if scene.place is not None:
-            asked.append((f"Where is the {scene.subject.name}?", scene.place))
-    asked.append(("What colour is the ground?", scene.ground))
+        if scene.location is not None:
+            asked.append((f"Where is the {scene.subject.name}?", scene.location))
+    asked.append(("What colour is the ground?", scene.background))
     asked.append((f"Is there {scene.subject.phrase}?", "yes"))
     asked.append((f"Is there {absent.phrase}?", "no"))
     return asked

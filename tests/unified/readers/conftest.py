@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from unified_base.images import load_image
-from unified_base.media_source import Broken, read_media
+from unified_base.media_source import UnreadableMedium, read_media
 from unified_base.sounds import load_audio
 from unified_data.check import check_shards
 from unified_data.document import Audio, Document, Image
-from unified_data.importers.run import import_shards
+from unified_data.importers.import_shards import import_shards
 from unified_data.shards import ShardWriter, read_shards, write_index
 from unified_data.show import show_shards
 from unified_tokenizers.media import load_pictures, load_recordings
@@ -70,15 +70,15 @@ def common_readers(folder, file):
 
     def walk(kind, path):
         (medium,) = read_media((str(path),), kind)
-        if isinstance(medium, Broken):
+        if isinstance(medium, UnreadableMedium):
             if medium.where.shard:
                 assert medium.where.key == "key"
             raise ValueError(str(medium))
         return medium.array
 
-    def imported(kind, how, source):
+    def imported(kind, importer, source):
         out = folder() / "out"
-        import_shards(how, source, out)
+        import_shards(importer, source, out)
         ((_, document),) = read_shards(out)
         return media_of(document, kind)
 
@@ -113,8 +113,8 @@ def common_readers(folder, file):
             assert "Broken." in page
             raise ValueError(f"{name}: {json.dumps(report['faults'])}")
         assert "Broken." not in page
-        ((_, found),) = read_shards(home)
-        return media_of(found, kind)
+        ((_, stored),) = read_shards(home)
+        return media_of(stored, kind)
 
     def of(kind):
         return {
@@ -197,8 +197,8 @@ def check_reading():
             if isinstance(expected, str):
                 with pytest.raises(ValueError, match=expected) as caught:
                     read(name, data)
-                said = str(caught.value)
-                assert name in said or "key" in said, f"{reader}: {said}"
+                message = str(caught.value)
+                assert name in message or "key" in message, f"{reader}: {message}"
                 continue
             array = read(name, data)
             if array is not None and isinstance(expected, tuple):
