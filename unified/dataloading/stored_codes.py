@@ -101,7 +101,7 @@ class StoredCodes:
     Attributes:
         media: by modality whose codes.
         round_trip: whether they are of what the tokenizer makes of the media's codes.
-        fit: pixels a side that pictures were made to fit, see `Coder`; None: they fitted.
+        fit: pixels a side that pictures were made to fit, see `MediaEncoder`; None: they fitted.
     """
 
     media: Mapping[str, CodesOf]

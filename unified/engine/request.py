@@ -128,8 +128,8 @@ def _renamed(obj: Any) -> Any:
 class CodedSlot:
     """A slot to fill. kind: "text", a modality, or "any": interleaved, to the end.
 
-    grid: of codes that its media must have, (h, w) of images. num_images, num_audios: exact numbers, for
-    "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
+    grid: of codes that its media must have, (h, w) of images. num_images, num_audios: exact
+    numbers, for "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
     """
 
     kind: str

@@ -7,11 +7,11 @@ import pytest
 import torch
 import transformers
 
-from unified.dataloading import Source, held_out_rows
-from unified.training import attention
+from unified.dataloading import Source, validation_sequences
+from unified.training import document_attention
+from unified.training.micro_batch import blank_micro_batch, make_micro_batch, modality_factors
 from unified.training.new_rows import NewRows, merge_new_rows, split_rows
-from unified.training.passes import blank_pass, make_pass, modality_factors
-from unified.training.trainee import Trainee, check_head, layers_of, recompute_activations
+from unified.training.train_module import TrainModule, check_head, layers_of, recompute_activations
 
 SIZES = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -55,48 +55,48 @@ def case(tiny_sequencer, write_codes, random_documents, tmp_path_factory):
     """(pass of three rows, their rows, factors by modality, size of the vocabulary)."""
     folder = write_codes(tmp_path_factory.mktemp("codes"), {"a": random_documents(14, seed=2)})
     source = Source(str(folder), weight=0.5, media_loss=0.25)
-    rows = list(held_out_rows(source, tiny_sequencer, 100))[:3]
+    rows = list(validation_sequences(source, tiny_sequencer, 100))[:3]
     assert all(len(row.keys) > 1 for row in rows)
     assert any(row.num_ids < 100 for row in rows)
     factors = modality_factors({"text": 2.0, "audio": 0.5})
-    return make_pass(rows, factors), rows, factors, tiny_sequencer.vocabulary.size
+    return make_micro_batch(rows, factors), rows, factors, tiny_sequencer.vocabulary.size
 
 
 def test_a_pass_has_every_position_with_loss_once(case):
-    taken, rows, factors, _ = case
+    micro_batch, rows, factors, _ = case
     expected, spans, document = set(), [], -1
     for number, row in enumerate(rows):
         for start, stop in zip(row.starts[:-1].tolist(), row.starts[1:].tolist()):
             spans.append((100 * number + start, 100 * number + stop))
             document += 1
             for place in range(start, stop):
-                if row.loss[place]:
-                    weight = float(row.loss[place] * factors[row.modality[place]])
+                if row.loss_weights[place]:
+                    weight = float(row.loss_weights[place] * factors[row.modality[place]])
                     allowed = row.ranges[row.allowed[place]]
                     at = 100 * number + place - 1
-                    expected.add((at, int(row.ids[place]), weight, allowed, document))
-    groups = [ranges for ranges, count in taken.groups for _ in range(count)]
-    columns = (taken.at, taken.targets, taken.weights)
-    found = zip(*(c.tolist() for c in columns), groups, taken.document.tolist())
+                    expected.add((at, int(row.labels[place]), weight, allowed, document))
+    groups = [ranges for ranges, count in micro_batch.groups for _ in range(count)]
+    columns = (micro_batch.predict_from, micro_batch.labels, micro_batch.weights)
+    found = zip(*(c.tolist() for c in columns), groups, micro_batch.document.tolist())
     assert set(found) == expected
-    assert len(taken.at) == len(expected)
-    assert len({ranges for ranges, _ in taken.groups}) == len(taken.groups)
-    assert [tuple(span) for span in taken.spans.tolist() if span[1]] == spans
-    assert len(taken.keys) == len(spans)
-    assert taken.num_ids == sum(stop - start for start, stop in spans)
-    assert taken.weight == pytest.approx(sum(row[2] for row in expected))
+    assert len(micro_batch.predict_from) == len(expected)
+    assert len({ranges for ranges, _ in micro_batch.groups}) == len(micro_batch.groups)
+    assert [tuple(span) for span in micro_batch.document_spans.tolist() if span[1]] == spans
+    assert len(micro_batch.keys) == len(spans)
+    assert micro_batch.num_ids == sum(stop - start for start, stop in spans)
+    assert micro_batch.weight == pytest.approx(sum(row[2] for row in expected))
     begins = [100 * n + start for n, row in enumerate(rows) for start in row.starts if start < 100]
-    assert taken.places.flatten()[begins].tolist() == [0] * len(begins)
+    assert micro_batch.position_ids.flatten()[begins].tolist() == [0] * len(begins)
 
 
 def dense(decoder, rows, factors, dense_losses):
     """The weighted sum of the losses of documents, each alone, with gradient."""
     total = torch.zeros(())
     for row in rows:
-        weights = torch.from_numpy(row.loss * factors[row.modality])
+        weights = torch.from_numpy(row.loss_weights * factors[row.modality])
         for start, stop in zip(row.starts[:-1].tolist(), row.starts[1:].tolist()):
             allowed = [row.ranges[number] for number in row.allowed[start:stop]]
-            losses = dense_losses(decoder, row.ids[start:stop], allowed)
+            losses = dense_losses(decoder, row.labels[start:stop], allowed)
             counted = weights[start + 1 : stop] > 0
             total = total + (losses * weights[start + 1 : stop])[counted].sum()
     return total
@@ -113,15 +113,15 @@ def dense(decoder, rows, factors, dense_losses):
 def test_packed_rows_have_the_losses_and_gradients_of_documents_alone(
     kind, name, case, dense_losses
 ):
-    taken, rows, factors, vocabulary = case
+    micro_batch, rows, factors, vocabulary = case
     decoder = decoder_of(kind, vocabulary)
     plain = copy.deepcopy(decoder)
     plain.set_attn_implementation("eager")
     check_head(decoder)
-    trainee = Trainee(decoder, name)
+    module = TrainModule(decoder, name)
     whole = kind not in ("mistral", "gemma2", "stablelm")
-    assert trainee.by_documents == (name == attention.NAME or (name is None and whole))
-    outcome = trainee(taken)
+    assert module.by_documents == (name == document_attention.NAME or (name is None and whole))
+    outcome = module(micro_batch)
     expected = dense(plain, rows, factors, dense_losses)
     torch.testing.assert_close(outcome.total, expected, rtol=1e-5, atol=1e-4)
     outcome.total.backward()
@@ -131,21 +131,21 @@ def test_packed_rows_have_the_losses_and_gradients_of_documents_alone(
         if one.grad is not None:
             bound = 2e-5 * float(other.grad.abs().max())
             torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=bound, msg=label)
-    sums, counts = outcome.by_modality(taken)
-    assert counts.tolist() == np.bincount(taken.modality, minlength=4).tolist()
+    sums, counts = outcome.by_modality(micro_batch)
+    assert counts.tolist() == np.bincount(micro_batch.modality, minlength=4).tolist()
     torch.testing.assert_close(sums.sum(), outcome.losses.double().sum())
 
 
 def test_activation_checkpointing_gives_the_same_gradients(case):
-    taken, *_, vocabulary = case
+    micro_batch, *_, vocabulary = case
     found, calls = [], []
     for kept in (True, False):
         decoder = decoder_of("qwen3", vocabulary)
-        trainee = Trainee(decoder, None)
+        module = TrainModule(decoder, None)
         if not kept:
             recompute_activations(decoder)
             layers_of(decoder)[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
-        trainee(taken).total.backward()
+        module(micro_batch).total.backward()
         found.append([p.grad for p in decoder.parameters()])
     assert len(calls) == 2
     for one, other in zip(*found):
@@ -153,25 +153,25 @@ def test_activation_checkpointing_gives_the_same_gradients(case):
 
 
 def test_a_blank_pass_counts_nothing_and_reaches_every_weight(case):
-    trainee = Trainee(decoder_of("qwen3", case[-1]), None)
-    outcome = trainee(blank_pass(100))
+    module = TrainModule(decoder_of("qwen3", case[-1]), None)
+    outcome = module(blank_micro_batch(100))
     outcome.total.backward()
     assert outcome.total == 0
-    assert all((p.grad == 0).all() for p in trainee.parameters())
-    assert [len(part) for part in outcome.by_modality(blank_pass(100))] == [4, 4]
+    assert all((p.grad == 0).all() for p in module.parameters())
+    assert [len(part) for part in outcome.by_modality(blank_micro_batch(100))] == [4, 4]
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "gpt2"])
 def test_new_rows_learn_what_the_whole_table_would(kind, case):
     """A head of its own, a tied one, scaled embeddings, embeddings of other names."""
-    taken, *_, vocabulary = case
+    micro_batch, *_, vocabulary = case
     first = vocabulary - 40
     whole, split = decoder_of(kind, vocabulary), decoder_of(kind, vocabulary)
     names = dict(whole.named_parameters())
-    outcome = Trainee(whole, None)(taken)
+    outcome = TrainModule(whole, None)(micro_batch)
     outcome.total.backward()
     split_rows(split, first)
-    found = Trainee(split, None)(taken)
+    found = TrainModule(split, None)(micro_batch)
     found.total.backward()
     torch.testing.assert_close(found.losses, outcome.losses)
     trained = [p for p in split.parameters() if p.requires_grad]
@@ -212,9 +212,12 @@ def test_a_decoder_that_scales_its_logits_is_refused(kind, more):
 def test_a_decoder_that_lets_documents_see_each_other_is_refused(kind, more, ways):
     decoder = decoder_of(kind, 50, **more)
     before = decoder.config._attn_implementation
-    with pytest.raises(ValueError, match=f"{kind}ForCausalLM does not keep the documents of a row"
-                                         f" apart under attention {ways}; such"):  # fmt: skip
-        Trainee(decoder, None)
+    with pytest.raises(
+        ValueError,
+        match=f"{kind}ForCausalLM does not keep the documents of a"
+        f" sequence apart under attention {ways}; such",
+    ):
+        TrainModule(decoder, None)
     assert (decoder.config._attn_implementation, decoder.training) == (before, True)
     with pytest.raises(ValueError, match="under attention no_such_way"):
-        Trainee(decoder_of("llama", 50), "no_such_way")
+        TrainModule(decoder_of("llama", 50), "no_such_way")

@@ -1,4 +1,4 @@
-"""The samples of a source by number. Its shards are found and checked first, and opened late."""
+"""The samples of a source by number. Its shards are checked first, and opened on first use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import INDEX, count_fault, read_index
 
-__all__ = ["Samples", "allow_open", "find_shards"]
+__all__ = ["SourceSamples", "allow_open", "find_shards"]
 
 _OTHER_FILES = 200
 """Files that the rest of a process may have open."""
@@ -22,21 +22,21 @@ _OTHER_FILES = 200
 def find_shards(shards: Iterable[str]) -> list[Path]:
     """The tar files that paths name: files, patterns with a `*` in their last part, or folders with
     an index. Those of each are sorted. Raises ValueError where one names none."""
-    found: list[Path] = []
-    for given in shards:
-        path = Path(given)
+    files: list[Path] = []
+    for pattern in shards:
+        path = Path(pattern)
         if "*" in path.name:
-            some = sorted(path.parent.glob(path.name))
+            matches = sorted(path.parent.glob(path.name))
         elif path.is_dir():
-            some = [path / shard.file for shard in read_index(path)["shards"]]
+            matches = [path / shard.file for shard in read_index(path)["shards"]]
         else:
-            some = [path]
-        missing = [str(one) for one in some if not one.is_file()]
-        if missing or not some:
-            what = f"no shard {missing[0]}" if missing else f"no shards match {given}"
-            raise ValueError(f"{what}; build or import the data first (unified data --help)")
-        found += some
-    return found
+            matches = [path]
+        missing = [str(match) for match in matches if not match.is_file()]
+        if missing or not matches:
+            problem = f"no shard {missing[0]}" if missing else f"no shards match {pattern}"
+            raise ValueError(f"{problem}; build or import the data first (unified data --help)")
+        files += matches
+    return files
 
 
 def allow_open(shards: int) -> None:
@@ -62,25 +62,25 @@ def allow_open(shards: int) -> None:
 
 def _why_none(paths: list[Path]) -> str:
     """Why shards of codes hold no samples, as far as the indexes beside them say."""
-    left_out = [
+    skipped = [
         entry
         for folder in sorted({path.parent for path in paths})
         if (folder / INDEX).is_file()
         for entry in read_index(folder).get("left_out", {}).values()
         if isinstance(entry, dict) and isinstance(entry.get("samples"), int)
     ]
-    total = sum(entry["samples"] for entry in left_out)
-    what = f"its {len(paths)} shards hold no samples"
+    total = sum(entry["samples"] for entry in skipped)
+    problem = f"its {len(paths)} shards hold no samples"
     if not total:
-        return f"{what}; build or tokenize them again"
-    reason = next((r for entry in left_out for r in entry.get("reasons", [])), "no reason is known")
+        return f"{problem}; build or tokenize them again"
+    reason = next((r for entry in skipped for r in entry.get("reasons", [])), "no reason is known")
     return (
-        f"{what}: all {total:,} documents were left out when they were tokenized, such as {reason};"
-        " tokenize them again, perhaps with --fit PIXELS"
+        f"{problem}: all {total:,} documents were skipped when they were tokenized, such as"
+        f" {reason}; tokenize them again, perhaps with --fit PIXELS"
     )
 
 
-class Samples:
+class SourceSamples:
     """All samples of one source of code shards. Shards are opened when one of theirs is read.
 
     Raises ValueError for shards that hold documents, or the codes of tokenizers other than those
@@ -159,8 +159,8 @@ class Samples:
         if shard is None:
             shard = self._open[at] = ShardFile(self._paths[at], tolerant=True)
         if inside >= len(shard):
-            damage = shard.damage or f"it holds {len(shard)} samples, {INDEX} says more"
-            raise ValueError(f"shard {shard.path}, sample number {inside}: {damage}")
+            reason = shard.damage or f"it holds {len(shard)} samples, {INDEX} says more"
+            raise ValueError(f"shard {shard.path}, sample number {inside}: {reason}")
         return at, shard, inside
 
     def where(self, number: int, key: str) -> str:

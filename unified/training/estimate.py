@@ -1,4 +1,4 @@
-"""What a run will take, before it is begun: ids, operations, memory of each device, hours.
+"""What a run will take, estimated before it begins: ids, operations, memory of each device, hours.
 
 Reads no weights. Figures are sums over the decoder's shape; what a device reaches of its peak is
 the one guess, and stated.
@@ -17,7 +17,7 @@ from unified.models.hf_checkpoint import read_json
 from unified.training.config import TrainConfig
 from unified.training.loss import FEWEST
 
-__all__ = ["DEVICES", "Device", "Plan", "Shape", "check_shape", "plan_run", "shape_of"]
+__all__ = ["DEVICES", "Device", "Estimate", "Shape", "check_shape", "estimate_run", "shape_of"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Estimate:
     """ids: of the run. operations: in all. memory: bytes by what they are for, of each device.
     seconds: on `devices` of these devices at `share` of their peak."""
 
@@ -134,25 +134,25 @@ def shape_of(config: TrainConfig) -> Shape:
 
     Raises ValueError where it begins with a model that is not on this machine and states no shape.
     """
-    if config.start is not None and config.model is None:
-        folder = Path(config.start)
-        if config.start == "pocket":
+    if config.init_from is not None and config.model is None:
+        folder = Path(config.init_from)
+        if config.init_from == "pocket":
             folder = model_directory("pocket")
         if (folder / "config.json").exists():
             vocabulary, *_ = read_words(folder)
-            found = read_json(folder / "config.json")
-            shape = {**(found.get("text_config") or {}), **found}
+            stored = read_json(folder / "config.json")
+            shape = {**(stored.get("text_config") or {}), **stored}
             return _read({**shape, "old_rows": vocabulary.text_rows}, str(folder))
         if config.shape is None:
             raise ValueError(
-                f"{config.start} is not on this machine, so its shape is not known; make it first,"
-                " or state `shape` in the configuration"
+                f"{config.init_from} is not on this machine, so its shape is not known; make it"
+                " first, or state `shape` in the configuration"
             )
         return _read(config.shape, "shape")
     from transformers import Qwen3Config
 
     assert config.model is not None
-    rows = config.text_size + len(load_format(config.format).markers) + config.max_grid
+    rows = config.text_vocab_size + len(load_format(config.format).markers) + config.max_grid
     for folder_name in (config.image_tokenizer, config.audio_tokenizer):
         if folder_name is not None:
             from unified_tokenizers import load_tokenizer
@@ -161,72 +161,75 @@ def shape_of(config: TrainConfig) -> Shape:
     return _read({**Qwen3Config().to_dict(), **config.model, "vocab_size": rows}, "model")
 
 
-def check_shape(config: TrainConfig, found: Mapping[str, Any]) -> None:
+def check_shape(config: TrainConfig, actual: Mapping[str, Any]) -> None:
     """Raises ValueError where a configuration states a shape that its decoder has not."""
     for name, value in (config.shape or {}).items():
-        if name in found and found[name] != value:
+        if name in actual and actual[name] != value:
             raise ValueError(
-                f"shape says {name} {value}, the decoder in {config.start} has {found[name]}"
+                f"shape says {name} {value}, the decoder in {config.init_from} has {actual[name]}"
             )
 
 
-def _read(found: Mapping[str, Any], where: str) -> Shape:
+def _read(entries: Mapping[str, Any], where: str) -> Shape:
     try:
-        heads = int(found["num_attention_heads"])
-        kv_heads = int(found.get("num_key_value_heads") or heads)
-        width = int(found["hidden_size"])
-        head_width = int(found.get("head_dim") or width // heads)
-        ffn_width = int(found.get("moe_intermediate_size") or found["intermediate_size"])
+        heads = int(entries["num_attention_heads"])
+        kv_heads = int(entries.get("num_key_value_heads") or heads)
+        width = int(entries["hidden_size"])
+        head_width = int(entries.get("head_dim") or width // heads)
+        ffn_width = int(entries.get("moe_intermediate_size") or entries["intermediate_size"])
         small = 2 * width
-        kind = str(found.get("model_type"))
+        kind = str(entries.get("model_type"))
         if kind.startswith(("qwen3", "gemma3")):  # norms of queries and keys
             small += 2 * head_width
         if kind.startswith(("gemma2", "gemma3")):  # norms behind both parts, too
             small += 2 * width
-        if found.get("attention_bias") or kind.startswith("qwen2"):
+        if entries.get("attention_bias") or kind.startswith("qwen2"):
             small += (heads + 2 * kv_heads) * head_width
-        if found.get("attention_bias"):
+        if entries.get("attention_bias"):
             small += width
-        if found.get("mlp_bias"):
+        if entries.get("mlp_bias"):
             small += 2 * ffn_width + width
         return Shape(
             width=width,
-            layers=int(found["num_hidden_layers"]),
+            layers=int(entries["num_hidden_layers"]),
             heads=heads,
             kv_heads=kv_heads,
             head_width=head_width,
             ffn_width=ffn_width,
-            vocabulary=int(found["vocab_size"]),
-            tied=bool(found.get("tie_word_embeddings", True)),
+            vocabulary=int(entries["vocab_size"]),
+            tied=bool(entries.get("tie_word_embeddings", True)),
             small=small,
-            experts=int(found.get("num_local_experts") or found.get("num_experts") or 1),
-            active=int(found.get("num_experts_per_tok") or 1),
-            old_rows=int(found.get("old_rows") or 0),
+            experts=int(entries.get("num_local_experts") or entries.get("num_experts") or 1),
+            active=int(entries.get("num_experts_per_tok") or 1),
+            old_rows=int(entries.get("old_rows") or 0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{where} is not the shape of a Llama-like decoder, which alone can be planned: {error}"
+            f"{where} is not the shape of a Llama-like decoder, the only kind that can be"
+            f" estimated: {error}"
         ) from None
 
 
-def plan_run(
+def estimate_run(
     config: TrainConfig, shape: Shape, device: str = "h100", devices: int = 1, share: float = SHARE
-) -> Plan:
+) -> Estimate:
     """What a run takes on some devices. Raises ValueError for an unknown device."""
     if device not in DEVICES:
         raise ValueError(f"there is no device {device!r}, expected one of {', '.join(DEVICES)}")
     if devices < 1 or not 0 < share <= 1:
         raise ValueError(f"{devices} devices at a share of {share}; expected 1 or more, and 0 to 1")
-    # Documents of preference pairs are no longer than a row; what they are is not known here.
-    rows = config.rows if config.preferences is None else 2 * config.preferences.pairs
-    ids = config.steps * rows * config.length
+    # Documents of preference pairs are no longer than a sequence; what they are is not known here.
+    sequences = (
+        config.global_batch_size if config.preferences is None else 2 * config.preferences.pairs
+    )
+    ids = config.steps * sequences * config.seq_len
     trained = shape.parameters if config.train == "full" else shape.new_rows
     if config.train == "lora":
         trained += _lora(shape, config.lora.rank)
     # Forward 2, gradients of inputs 2, of weights 2 where they are trained; attention over half of
-    # a row at most; a layer's forward again where its activations are not kept.
+    # a sequence at most; a layer's forward again where its activations are recomputed.
     weights_share = 6 if config.train == "full" else 4
-    attention = 2 * config.length * shape.heads * shape.head_width * shape.layers
+    attention = 2 * config.seq_len * shape.heads * shape.head_width * shape.layers
     forward = 2 * shape.working + attention
     again = forward * config.activation_checkpointing
     if config.preferences is not None:  # log-probabilities first, and once the reference's
@@ -234,7 +237,9 @@ def plan_run(
     operations = float(ids) * (weights_share * shape.working + 3 * attention + again)
     memory = _memory(config, shape, trained, devices)
     seconds = operations / (DEVICES[device].peak * share * devices)
-    return Plan(ids, shape.parameters, trained, operations, memory, devices, device, share, seconds)
+    return Estimate(
+        ids, shape.parameters, trained, operations, memory, devices, device, share, seconds
+    )
 
 
 def _lora(shape: Shape, rank: int) -> int:
@@ -250,33 +255,33 @@ def _lora(shape: Shape, rank: int) -> int:
 def _memory(config: TrainConfig, shape: Shape, trained: int, devices: int) -> dict[str, float]:
     """Bytes of one device by what they are for."""
     small = 2 if config.precision == "bfloat16" else 4
-    optimizer = trained * (8 + (4 if config.ema else 0))
-    places = config.rows_at_once * config.length
+    optimizer = trained * (8 + (4 if config.ema_decay else 0))
+    positions = config.micro_batch_size * config.seq_len
     if config.parallel == "fsdp" and devices > 1:
         gathered = small * (2 * shape.layer + shape.rows)
-        found = {
+        memory = {
             "weights": 4.0 * shape.parameters / devices + gathered,
             "gradients": 4.0 * trained / devices + small * (shape.layer + shape.rows),
             "optimizer": optimizer / devices,
         }
     else:
         apart = 4 * trained if small == 2 else 0
-        found = {
+        memory = {
             "weights": float(small * shape.parameters + apart),
             "gradients": float((4 + (small if small == 2 else 0)) * trained),
             "optimizer": float(optimizer),
         }
     # What a layer keeps for its gradient: its input, two norms' outputs, queries, keys, values, the
     # attention's output twice, both halves of the feed-forward part and their product.
-    kept = small * (
+    per_position = small * (
         4 * shape.width
         + (2 * shape.heads + 2 * shape.kv_heads) * shape.head_width
         + 3 * shape.active * shape.ffn_width
     )
     if config.activation_checkpointing:
-        activations = places * (small * shape.width * shape.layers + kept)
+        activations = positions * (small * shape.width * shape.layers + per_position)
     else:
-        activations = places * kept * shape.layers
-    found["activations"] = float(activations)
-    found["logits"] = float(6 * FEWEST * shape.vocabulary + 4 * shape.vocabulary * shape.width)
-    return found
+        activations = positions * per_position * shape.layers
+    memory["activations"] = float(activations)
+    memory["logits"] = float(6 * FEWEST * shape.vocabulary + 4 * shape.vocabulary * shape.width)
+    return memory

@@ -1,14 +1,15 @@
 """A run's checkpoints: safetensors and JSON, written beside and renamed, one part a process.
 
     step-0000600/
-        state.json                 step, settings, counters, how many processes and parts
+        state.json                        step, settings, counters, how many processes and parts
         part-00000-of-00002.safetensors   what process 0 holds of every tensor
-        rank-00000-of-00002.json          its place in the data, its random numbers
+        rank-00000-of-00002.json          its position in the data, its random numbers
 
 A folder of that name is whole: it was renamed after everything in it had reached the disk, and
-state.json holds the checksum of every other file and its own. Tensors
-are split over processes by rows, as FSDP2 splits them, and every part says which rows it has, so
-that any number of processes can read them.
+state.json holds the checksum of every other file and its own. Tensors are split over processes by
+rows, as FSDP2 splits them, and every part says which rows it has, so that any number of processes
+can read them. (`torch.distributed.checkpoint` pickles its metadata, and its files are whole only
+when all of them are there; so this is ours.)
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from unified.training.processes import Processes
 from unified_base.checksums import file_sha256
 from unified_base.disk import naming_full_disk
 from unified_base.files import regular
 from unified_base.structured import read_json
-from unified_tokenizers.checkpoint import (
+from unified_base.tensor_file import save_tensors
+from unified_base.training.checkpoint_files import (
     RESUME,
     STATE,
     begin,
@@ -38,14 +39,14 @@ from unified_tokenizers.checkpoint import (
     read_state,
     while_writing,
 )
-from unified_tokenizers.tensor_file import save_tensors
+from unified_base.training.dist import DistContext
 
-__all__ = ["Saved", "read_saved", "save"]
+__all__ = ["Checkpoint", "read_latest", "save_checkpoint"]
 
 _MAX_JSON = 256 << 20
 
 
-class Saved:
+class Checkpoint:
     """A complete checkpoint: `state` (JSON), `ranks` (JSON, one a process), tensors by name.
 
     compared: whether its files have checksums, which they were compared with.
@@ -97,23 +98,23 @@ class Saved:
         first, last = (
             _rows(like) if like is not None else (0, max(s for _, s, _ in self._parts[name]))
         )
-        found: list[Tensor] = []
+        pieces: list[Tensor] = []
         for start, stop, path in sorted(self._parts[name]):
             low, high = max(start, first), min(stop, last)
-            if low < high or (stop == start == 0 and not found):
+            if low < high or (stop == start == 0 and not pieces):
                 try:
                     with safe_open(regular(path, "weights"), "pt") as part:
-                        piece = part.get_slice(name)
-                        whole = stop - start == high - low or not piece.get_shape()
-                        found.append(
-                            part.get_tensor(name) if whole else piece[low - start : high - start]
+                        rows = part.get_slice(name)
+                        whole = stop - start == high - low or not rows.get_shape()
+                        pieces.append(
+                            part.get_tensor(name) if whole else rows[low - start : high - start]
                         )
                 except (SafetensorError, OSError) as error:
                     raise damaged(path, error) from None
-        if not found:  # fewer rows than processes: this one holds none
+        if not pieces:  # fewer rows than processes: this one holds none
             assert like is not None
             return torch.empty_like(_local(like))
-        return torch.cat(found) if len(found) > 1 else found[0]
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
     def put(self, name: str, target: Tensor) -> None:
         """Fill a tensor, or this process's part of it. ValueError where the shapes differ."""
@@ -128,54 +129,68 @@ class Saved:
             local.copy_(value)
 
 
-def save(
+def save_checkpoint(
     folder: Path,
     step: int,
-    found: Processes,
+    dist: DistContext,
     tensors: Mapping[str, Tensor],
     state: Mapping[str, Any],
-    rank_state: Mapping[str, Any],
+    local_state: Mapping[str, Any],
     sharded: bool,
     keep: int,
 ) -> Path:
     """Write the checkpoint of a step, all processes together, and drop all but the last `keep`.
 
-    tensors: by name; each process's own parts where they are sharded, else the first one's.
-    rank_state: of this process.
+    Args:
+        folder: that holds the run's checkpoints.
+        step: of the run.
+        dist: the processes; each calls this.
+        tensors: by name; each process's own parts where they are sharded, else the main one's.
+        state: of the run, as JSON.
+        local_state: of this process, as JSON.
+        sharded: whether the processes hold parts of the tensors.
+        keep: how many checkpoints stay.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        FullDiskError: the disk is full.
     """
     partial = folder / f"step-{step:07d}.partial"
-    with while_writing(folder, step) if found.first else naming_full_disk(partial, RESUME):
-        if found.first:
+    with while_writing(folder, step) if dist.is_main else naming_full_disk(partial, RESUME):
+        if dist.is_main:
             begin(folder, step)
-        found.wait()
-        if found.first or sharded:
-            _save_part(partial, found, tensors)
-        _write_json(partial / _rank_name(found.rank, found.world), rank_state)
-        found.wait()
-        if found.first:
-            parts = found.world if sharded else 1
-            publish(partial, {**state, "step": step, "world": found.world, "parts": parts}, keep)
-        found.wait()
+        dist.barrier()
+        if dist.is_main or sharded:
+            _save_part(partial, dist, tensors)
+        _write_json(partial / _rank_name(dist.rank, dist.world), local_state)
+        dist.barrier()
+        if dist.is_main:
+            parts = dist.world if sharded else 1
+            publish(partial, {**state, "step": step, "world": dist.world, "parts": parts}, keep)
+        dist.barrier()
     return partial.with_suffix("")
 
 
-def _save_part(partial: Path, found: Processes, tensors: Mapping[str, Tensor]) -> None:
+def _save_part(partial: Path, dist: DistContext, tensors: Mapping[str, Tensor]) -> None:
     """What this process holds of every tensor, and its checksum for `publish`."""
     rows = {name: _rows(tensor) for name, tensor in tensors.items()}
     held = {name: _local(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
-    name = _part_name(found.rank, found.world)
-    place = partial.with_suffix("") / name
-    save_tensors(held, partial / name, {"rows": json.dumps(rows)}, place, RESUME)
+    name = _part_name(dist.rank, dist.world)
+    final = partial.with_suffix("") / name
+    save_tensors(held, partial / name, {"rows": json.dumps(rows)}, final, RESUME)
     (partial / f"{name}.sha256").write_text(file_sha256(partial / name), "ascii")
 
 
-def read_saved(folder: Path, rank: int = 0, world: int = 1) -> Saved | None:
-    """The last complete checkpoint under a folder, or None; see `Saved`."""
-    found = latest_checkpoint(folder)
-    return None if found is None else Saved(found, rank, world)
+def read_latest(folder: Path, rank: int = 0, world: int = 1) -> Checkpoint | None:
+    """The last complete checkpoint under a folder, or None; see `Checkpoint`."""
+    path = latest_checkpoint(folder)
+    return None if path is None else Checkpoint(path, rank, world)
 
 
 def _local(tensor: Any) -> Tensor:
+    """What this process holds of a tensor."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 

@@ -1,7 +1,7 @@
-"""Pictures and sounds of documents to codes, those of one size together and each only once.
+"""Encode the pictures and sounds of documents, those of one size together and each only once.
 
-Coding the pictures of a shard together is five times faster than one by one, and the articles of
-the pocket world show the same picture many times.
+Encoding the pictures of a shard together is five times faster than one by one, and the articles
+of the pocket world show the same picture many times.
 
 B media of one size, K codebook levels.
 """
@@ -21,10 +21,10 @@ from unified.formats.coded import coded_media
 from unified.sequence.modality import modality_of
 from unified_data.document import Document, Media, Segment, Text
 
-__all__ = ["Coder", "one_thread"]
+__all__ = ["MediaEncoder", "one_thread"]
 
 
-class Coder:
+class MediaEncoder:
     """Codes the media of documents.
 
     Args:
@@ -45,20 +45,24 @@ class Coder:
         others: Mapping[str, Any] | None = None,
     ) -> None:
         by_name = {"image": image, "audio": audio, **(others or {})}
-        self._tokenizers = {name: made for name, made in by_name.items() if made is not None}
-        for name, made in self._tokenizers.items():
-            if made.modality != name:
-                raise ValueError(f"the {name} tokenizer is one of {made.modality}; give the other")
+        self._tokenizers = {
+            modality: tokenizer for modality, tokenizer in by_name.items() if tokenizer is not None
+        }
+        for modality, tokenizer in self._tokenizers.items():
+            if tokenizer.modality != modality:
+                raise ValueError(
+                    f"the {modality} tokenizer is one of {tokenizer.modality}; give the other"
+                )
         self._fit = fit
-        media = {name: CodesOf.of(made) for name, made in self._tokenizers.items()}
+        media = {name: CodesOf.of(tokenizer) for name, tokenizer in self._tokenizers.items()}
         self.stored = StoredCodes(media, round_trip, fit)
 
-    def code(self, documents: Sequence[Document]) -> list[list[Stored] | ValueError]:
+    def encode(self, documents: Sequence[Document]) -> list[list[Stored] | ValueError]:
         """The segments of each document, or why it cannot be coded."""
         wanted: list[dict[int, tuple[str, bytes]] | ValueError] = []
         media: dict[tuple[str, bytes], np.ndarray] = {}
         for document in documents:
-            found: dict[int, tuple[str, bytes]] = {}
+            digests: dict[int, tuple[str, bytes]] = {}
             try:
                 for position, segment in enumerate(document):
                     if isinstance(segment, Text):
@@ -66,15 +70,15 @@ class Coder:
                     with _at(position):
                         kind, array = self._array(segment)
                     content = array.tobytes() + str(array.shape).encode()
-                    found[position] = kind, hashlib.sha256(content).digest()
-                    media[found[position]] = array
-                wanted.append(found)
+                    digests[position] = kind, hashlib.sha256(content).digest()
+                    media[digests[position]] = array
+                wanted.append(digests)
             except ValueError as error:
                 wanted.append(error)
         codes = self._code_all(media)
         return [
-            found if isinstance(found, ValueError) else _segments(document, found, codes)
-            for document, found in zip(documents, wanted)
+            digests if isinstance(digests, ValueError) else _segments(document, digests, codes)
+            for document, digests in zip(documents, wanted)
         ]
 
     def _array(self, segment: Segment) -> tuple[str, np.ndarray]:
@@ -110,7 +114,7 @@ class Coder:
         except ValueError as error:
             if len(media) == 1:
                 return [error]
-            return [found for one in media for found in self._code_some(kind, [one])]
+            return [codes for medium in media for codes in self._code_some(kind, [medium])]
 
     @torch.inference_mode()
     def _codes(self, kind: str, media: torch.Tensor) -> np.ndarray:
@@ -118,15 +122,15 @@ class Coder:
         tokenizer = self._tokenizers[kind]
         coded = tokenizer.encode(media)
         if self.stored.round_trip:
-            made = tokenizer.decode(coded)
-            coded = tokenizer.encode(modality_of(kind).again(made))
-        found: np.ndarray = coded.codes.cpu().numpy()
-        return found
+            decoded = tokenizer.decode(coded)
+            coded = tokenizer.encode(modality_of(kind).again(decoded))
+        codes: np.ndarray = coded.codes.cpu().numpy()
+        return codes
 
 
 def _segments(
     document: Document,
-    found: dict[int, tuple[str, bytes]],
+    digests: dict[int, tuple[str, bytes]],
     codes: dict[tuple[str, bytes], np.ndarray | ValueError],
 ) -> list[Stored] | ValueError:
     segments: list[Stored] = []
@@ -134,10 +138,10 @@ def _segments(
         if isinstance(segment, Text):
             segments.append(segment)
             continue
-        coded = codes[found[position]]
+        coded = codes[digests[position]]
         if isinstance(coded, ValueError):
             return ValueError(f"segment {position}: {coded}")
-        kind = found[position][0]
+        kind = digests[position][0]
         segments.append(coded_media(kind, coded, segment.role, segment.loss))
     return segments
 

@@ -1,9 +1,8 @@
-"""Training checkpoints of safetensors and JSON: written beside, renamed into place, no pickle.
+"""A checkpoint's folder: written beside and renamed, compared with its checksums, dropped when old.
 
-A checkpoint is a folder `step-000100` with `state.safetensors` (models, averages, optimizer
-tensors) and `state.json` (step, optimizer scalars, the resolved configuration, anything plain).
-The JSON is written last, with the checksum of every other file and its own, and the folder renamed
-last of all: a folder with that name is whole, and it is compared when a run goes on from it.
+A checkpoint is a folder `step-0000100` whose state.json is written last, with the checksum of every
+other file and its own, and which is renamed last of all: a folder with that name is whole. What
+stands in its files is `checkpoint`'s.
 """
 
 from __future__ import annotations
@@ -11,20 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-
 from unified_base.checksums import file_sha256, read_sealed, sealed_json
 from unified_base.disk import naming_full_disk
-from unified_base.files import regular
-from unified_tokenizers.tensor_file import save_tensors
 
 __all__ = [
     "RESUME",
@@ -35,48 +27,14 @@ __all__ = [
     "damaged",
     "drop_old",
     "latest_checkpoint",
-    "load_checkpoint",
     "publish",
     "read_state",
-    "remove_torn",
-    "save_checkpoint",
+    "remove_incomplete",
     "while_writing",
 ]
 
 STATE = "state.json"
-KEEP = 2
-"""Checkpoints that stay, where nothing else is asked for."""
 _MAX_STATE = 256 << 20
-
-
-def save_checkpoint(
-    folder: Path,
-    step: int,
-    modules: Mapping[str, nn.Module],
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    extra: Mapping[str, Any],
-    keep: int = KEEP,
-) -> Path:
-    """Write the checkpoint of `step` under `folder`, then drop all but the last `keep`."""
-    tensors: dict[str, Tensor] = {}
-    plain: dict[str, Any] = {"step": step, "extra": dict(extra), "optimizers": {}}
-    for name, module in modules.items():
-        for key, value in module.state_dict().items():
-            tensors[f"module/{name}/{key}"] = value.detach().clone().contiguous()
-    for name, optimizer in optimizers.items():
-        state = optimizer.state_dict()
-        plain["optimizers"][name] = {"param_groups": state["param_groups"], "scalars": {}}
-        for index, entries in state["state"].items():
-            for key, value in entries.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer/{name}/{index}/{key}"] = value.detach().clone().contiguous()
-                else:
-                    plain["optimizers"][name]["scalars"].setdefault(str(index), {})[key] = value
-    with while_writing(folder, step):
-        partial = begin(folder, step)
-        place = partial.with_suffix("") / "state.safetensors"
-        save_tensors(tensors, partial / place.name, None, place, RESUME)
-        return publish(partial, plain, keep)
 
 
 @contextmanager
@@ -137,9 +95,9 @@ def publish(partial: Path, state: Mapping[str, Any], keep: int) -> Path:
     return final
 
 
-def drop_old(folder: Path, keep: int = KEEP) -> None:
-    """Remove all checkpoints under a folder but the last `keep`, by default as many as
-    `save_checkpoint` keeps. Folders without a state.json do not count and stay."""
+def drop_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints under a folder but the last `keep`. Folders without a state.json do
+    not count and stay."""
     for old in _whole(folder)[:-keep]:
         _remove(old)
 
@@ -150,14 +108,14 @@ def _digest(path: Path) -> str:
     return left.read_text("ascii") if left.exists() else file_sha256(path)
 
 
-def remove_torn(folder: Path) -> list[str]:
+def remove_incomplete(folder: Path) -> list[str]:
     """Remove what was being written or removed when a run was killed; its names.
 
     For the process that holds the run's lock."""
-    torn = sorted(p for p in folder.glob("step-*") if p.suffix in (".partial", ".removed"))
-    for path in torn:
+    paths = sorted(p for p in folder.glob("step-*") if p.suffix in (".partial", ".removed"))
+    for path in paths:
         shutil.rmtree(path, ignore_errors=True)
-    return [path.name for path in torn]
+    return [path.name for path in paths]
 
 
 def _remove(folder: Path) -> None:
@@ -238,64 +196,25 @@ def compare_files(folder: Path, state: Mapping[str, Any], rank: int = 0, world: 
     return True
 
 
-def load_checkpoint(
-    path: Path,
-    modules: Mapping[str, nn.Module],
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    say: Callable[[str], None] = lambda line: None,
-) -> tuple[int, dict[str, Any]]:
-    """Put a checkpoint's state into modules and optimizers; returns (step, extra).
-
-    say: called with a line where the checkpoint has no checksums to be compared with.
-
-    Raises:
-        ValueError: damaged files, or the state of modules of another shape.
-    """
-    plain = read_state(path)
-    if not compare_files(path, plain):
-        say(f"{path.name} was saved without checksums and has not been compared")
-    try:
-        tensors = load_file(regular(path / "state.safetensors", "state"))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise damaged(path / "state.safetensors", error) from None
-    for name, module in modules.items():
-        prefix = f"module/{name}/"
-        try:
-            module.load_state_dict(
-                {
-                    key.removeprefix(prefix): v
-                    for key, v in tensors.items()
-                    if key.startswith(prefix)
-                }
-            )
-        except RuntimeError as error:
-            summary = " ".join(str(error).split())[:300]
-            raise ValueError(
-                f"the checkpoint {path} is of another {name} than the configuration's: {summary}"
-            ) from None
-    for name, optimizer in optimizers.items():
-        saved = plain["optimizers"][name]
-        state: dict[int, dict[str, Any]] = {
-            int(index): dict(entries) for index, entries in saved["scalars"].items()
-        }
-        prefix = f"optimizer/{name}/"
-        for key, value in tensors.items():
-            if key.startswith(prefix):
-                index, entry = key.removeprefix(prefix).split("/", 1)
-                state.setdefault(int(index), {})[entry] = value
-        optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
-    return int(plain["step"]), plain["extra"]
-
-
 def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What a resumed run's settings were and are, where they differ: `steps 100 -> 200; ...`.
 
     Empty when nothing differs: only then does the run go on as if it had never been stopped.
     """
-    plain = json.loads(json.dumps(now))  # as the checkpoint holds it: tuples are lists
-    names = sorted(saved.keys() | plain.keys())
+    before, after = _flat(saved), _flat(json.loads(json.dumps(now)))  # tuples are lists there
     return "; ".join(
-        f"{name} {saved.get(name)!r} -> {plain.get(name)!r}"
-        for name in names
-        if saved.get(name) != plain.get(name)
+        f"{name} {before.get(name)!r} -> {after.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
     )
+
+
+def _flat(settings: Mapping[str, Any], inside: str = "") -> dict[str, Any]:
+    """Settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{inside}{name}.")
+        else:
+            flat[f"{inside}{name}"] = value
+    return flat

@@ -1,11 +1,12 @@
-"""Attention inside the documents of packed rows, for the CPU: `attn_implementation="documents"`.
+"""Attention inside the documents of packed sequences on the CPU: `attn_implementation="documents"`.
 
-A row holds several documents, and each may attend to itself alone. Each is computed by itself, on
-views: with a mask over whole rows of 2,048 places and documents of 80 to 500, nine tenths of the
-work would be masked. Forward is torch's flash kernel; its backward takes a third of a step on the
-CPU, so that one is products and softmax, worked out anew as in FlashAttention (arXiv:2205.14135).
+A sequence holds several documents, and each may attend to itself alone. Each is computed by itself,
+on views: with a mask over whole sequences of 2,048 positions and documents of 80 to 500, nine
+tenths of the work would be masked. Forward is torch's flash kernel; its backward takes a third of a
+step on the CPU, so that one is products and softmax, recomputed as in FlashAttention
+(arXiv:2205.14135).
 
-Legend: T places of all rows, H heads, G key heads, C channels of a head, N documents.
+Legend: T positions of all sequences, H heads, G key heads, C channels of a head, N documents.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ ALIGNED = 32
 # key.
 QUERIES = 256
 # Documents side by side that are no longer than this together are one product with a mask: of
-# twenty places each, a call for every one would cost more than what it computes.
+# twenty positions each, a call for every one would cost more than what it computes.
 TOGETHER = 128
 
 
 @lru_cache(maxsize=256)
 def _future(queries: int, first: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """What is added to scores of queries from place `first` on: (queries, first + queries), minus
-    infinity where a key comes after the query. A sum costs half of what a masked fill does."""
+    """What is added to scores of queries from position `first` on: (queries, first + queries),
+    minus infinity where a key comes after the query. A sum costs half of a masked fill."""
     bias = torch.zeros(queries, first + queries, dtype=dtype, device=device)
     mask = torch.ones(bias.shape, dtype=torch.bool, device=device).triu_(1 + first)
     return bias.masked_fill_(mask, -torch.inf)
@@ -41,17 +42,17 @@ def _future(queries: int, first: int, dtype: torch.dtype, device: torch.device) 
 
 def _blocks(spans: Tensor, dtype: torch.dtype) -> list[tuple[int, int, Tensor | None]]:
     """(start, stop, what is added to scores, None where that hides the future alone)."""
-    found: list[list[tuple[int, int]]] = []
+    runs: list[list[tuple[int, int]]] = []  # documents that are computed together
     for start, stop in spans.tolist():
         if start == stop:
             continue
-        last = found[-1] if found else None
+        last = runs[-1] if runs else None
         if last is not None and last[-1][1] == start and stop - last[0][0] <= TOGETHER:
             last.append((start, stop))
         else:
-            found.append([(start, stop)])
+            runs.append([(start, stop)])
     blocks: list[tuple[int, int, Tensor | None]] = []
-    for documents in found:
+    for documents in runs:
         first, last_stop = documents[0][0], documents[-1][1]
         bias = None
         if len(documents) > 1:
@@ -95,13 +96,13 @@ def document_attention(
     _blank(blocks, out)
     for start, stop, bias in blocks:
         q, k, v = (x[:, start:stop] for x in (q_HTC, k_GTC, v_GTC))
-        given = None if bias is None else bias[None, None]
+        mask = None if bias is None else bias[None, None]
         for head in range(shared):
-            found = flash(
-                q[None, head::shared], k[None], v[None], 0.0, bias is None, attn_mask=given,
+            attended = flash(
+                q[None, head::shared], k[None], v[None], 0.0, bias is None, attn_mask=mask,
                 scale=scale,
             )[0]  # fmt: skip
-            out[head::shared, start:stop] = found[0]
+            out[head::shared, start:stop] = attended[0]
     return out
 
 
@@ -132,7 +133,7 @@ def _gradients(
         size = stop - start if bias is not None else _piece(stop - start)
         for first in range(start, stop, size):
             last = min(stop, first + size)
-            # Up to ALIGNED places: queries behind the end count nothing, keys there are future.
+            # Up to ALIGNED positions: queries behind the end count nothing, keys there are future.
             end = last if bias is not None else min(total, first + _up(last - first))
             keys, values = all_keys[:, : end - start], all_values[:, : end - start]
             q, above = queries(scaled, first, end), queries(grad_HTC, first, end)
@@ -153,8 +154,8 @@ def _gradients(
     return grads
 
 
-def _up(places: int) -> int:
-    return -(-places // ALIGNED) * ALIGNED
+def _up(positions: int) -> int:
+    return -(-positions // ALIGNED) * ALIGNED
 
 
 def _piece(length: int) -> int:
@@ -163,7 +164,7 @@ def _piece(length: int) -> int:
 
 
 def _add(total_GTC: Tensor, start: int, first: int, last: int, part: Tensor) -> None:
-    """To the places start..last; those from `first` on are still empty."""
+    """To the positions start..last; those from `first` on are still empty."""
     total_GTC[:, first:last] = part[:, first - start : last - start]
     if first > start:
         total_GTC[:, start:first] += part[:, : first - start]
@@ -200,7 +201,7 @@ def attend(
 ) -> tuple[Tensor, None]:
     """What transformers calls: query (B, H, L, C), key and value (B, G, L, C) -> (B, L, H, C).
 
-    document_spans: as `document_attention` has them, places counted over all B rows.
+    document_spans: as `document_attention` has them, positions counted over all B sequences.
     """
     assert document_spans is not None, "attention by documents needs document_spans"
     batch, heads, length, channels = query.shape

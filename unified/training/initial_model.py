@@ -1,4 +1,4 @@
-"""What a run begins with: a model of a folder or a new one, with a text tokenizer for its texts."""
+"""The model that a run begins with: that of a folder, or a new one with a text tokenizer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from unified.dataloading.samples import find_shards
 from unified.dataloading.source import leaves
+from unified.dataloading.source_samples import find_shards
 from unified.models.extend import begin_with
 from unified.models.model import UnifiedModel
 from unified.training.config import TrainConfig
@@ -23,21 +23,22 @@ __all__ = ["build_model"]
 def build_model(config: TrainConfig) -> UnifiedModel:
     """The model to train.
 
-    With `start` alone it is that one. With `start` and `model`, a new decoder that begins with the
-    other's rows and layers; its text tokenizer is the start's. With `model` alone, a new decoder
+    With `init_from` alone it is that one. With `init_from` and `model`, a new decoder that begins
+    with the other's rows and layers, and its text tokenizer. With `model` alone, a new decoder
     with random weights, whose text tokenizer is learnt, or read if it was before.
 
-    Raises ValueError when the one that was has more ids than `text_size`, and for a start whose
-    decoder has another shape.
+    Raises:
+        ValueError: the text tokenizer that was read has more ids than `text_vocab_size`, or the
+            decoder to begin with has another shape.
     """
     torch.manual_seed(config.seed)
-    start = None if config.start is None else UnifiedModel.from_pretrained(config.start)
+    start = None if config.init_from is None else UnifiedModel.from_pretrained(config.init_from)
     if start is not None and config.model is None:
         named = [n for n in ("image_tokenizer", "audio_tokenizer") if getattr(config, n)]
-        if named or config.fresh:
+        if named or config.reinit_modalities:
             raise ValueError(
-                f"{named or ['fresh']} would give {config.start} another vocabulary: state the"
-                " decoder's shape in model as well"
+                f"{named or ['reinit_modalities']} would give {config.init_from} another"
+                " vocabulary: state the decoder's shape in model as well"
             )
         return start
     text = start.text_tokenizer if start is not None else _text_tokenizer(config)
@@ -51,7 +52,7 @@ def build_model(config: TrainConfig) -> UnifiedModel:
         max_grid=config.max_grid,
     )
     if start is not None:
-        begin_with(model.hf, model.vocabulary, start.hf, start.vocabulary, config.fresh)
+        begin_with(model.hf, model.vocabulary, start.hf, start.vocabulary, config.reinit_modalities)
     return model
 
 
@@ -63,14 +64,14 @@ def _text_tokenizer(config: TrainConfig) -> TextTokenizer:
     folder = Path(config.output) / "text_tokenizer"
     if (folder / "tokenizer.json").exists():
         text = TextTokenizer.load(folder)
-        if text.size > config.text_size:  # fewer: the texts held no more
+        if text.size > config.text_vocab_size:  # fewer: the texts held no more
             raise ValueError(
-                f"the text tokenizer in {folder} has {text.size} ids, text_size is "
-                f"{config.text_size}; remove the folder to learn another"
+                f"the text tokenizer in {folder} has {text.size} ids, text_vocab_size is "
+                f"{config.text_vocab_size}; remove the folder to learn another"
             )
         return text
     # A world repeats its sentences: each once is enough to learn merges from.
-    text = TextTokenizer.train(sorted(set(_texts(config))), config.text_size)
+    text = TextTokenizer.train(sorted(set(_texts(config))), config.text_vocab_size)
     text.save(folder)
     return text
 

@@ -14,12 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from unified.training import checkpoint
-from unified.training.checkpoint import Saved, read_saved, save
-from unified.training.processes import Processes
 from unified_base.disk import FullDiskError
-from unified_tokenizers import checkpoint as shared_checkpoint
-from unified_tokenizers.checkpoint import remove_torn
+from unified_base.training import checkpoint, checkpoint_files
+from unified_base.training.checkpoint import Checkpoint, read_latest, save_checkpoint
+from unified_base.training.checkpoint_files import remove_incomplete
+from unified_base.training.dist import DistContext
 
 TENSORS = {
     "weights/a": torch.arange(15.0).view(5, 3),
@@ -29,8 +28,8 @@ TENSORS = {
 
 
 def written(folder, step=3, keep=9, tensors=TENSORS):
-    return save(
-        folder, step, Processes(), tensors, {"ids": 5}, {"data": {"place": step}}, False, keep
+    return save_checkpoint(
+        folder, step, DistContext(), tensors, {"ids": 5}, {"data": {"place": step}}, False, keep
     )
 
 
@@ -47,13 +46,13 @@ def by_hand(folder, tensor, parts):
         (folder / f"rank-{rank:05d}-of-{parts:05d}.json").write_text(json.dumps({"rank": rank}))
     state = {"step": 1, "world": parts, "parts": parts}
     (folder / "state.json").write_text(json.dumps(state))
-    return Saved(folder)
+    return Checkpoint(folder)
 
 
 def test_what_is_written_is_read(tmp_path):
-    assert read_saved(tmp_path / "none") is None
+    assert read_latest(tmp_path / "none") is None
     written(tmp_path)
-    saved = read_saved(tmp_path)
+    saved = read_latest(tmp_path)
     assert (saved.step, saved.state["ids"], saved.ranks) == (3, 5, [{"data": {"place": 3}}])
     assert sorted(saved.names("weights/")) == ["a", "b"]
     for name, value in TENSORS.items():
@@ -97,9 +96,9 @@ def test_torn_folders_are_passed_over_and_removed(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "state.json").write_text("{}")
     (tmp_path / "step-0000008").mkdir()  # no state.json
-    assert read_saved(tmp_path).step == 3
-    assert remove_torn(tmp_path) == ["step-0000002.removed", "step-0000009.partial"]
-    assert remove_torn(tmp_path) == []
+    assert read_latest(tmp_path).step == 3
+    assert remove_incomplete(tmp_path) == ["step-0000002.removed", "step-0000009.partial"]
+    assert remove_incomplete(tmp_path) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000003", "step-0000008"]
 
 
@@ -107,18 +106,18 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     written(tmp_path)
     with (
         pytest.raises(RuntimeError),
-        mock.patch.object(shared_checkpoint, "_sync", side_effect=RuntimeError),
+        mock.patch.object(checkpoint_files, "_sync", side_effect=RuntimeError),
     ):
         written(tmp_path, step=4)
-    assert read_saved(tmp_path).step == 3
+    assert read_latest(tmp_path).step == 3
     assert [path.name for path in tmp_path.iterdir()] == ["step-0000003"]
     written(tmp_path, step=4)
-    assert read_saved(tmp_path).step == 4
+    assert read_latest(tmp_path).step == 4
 
 
 def test_every_bit_that_changes_in_a_checkpoint_is_named_with_its_file(tmp_path):
     folder = written(tmp_path)
-    assert read_saved(tmp_path).compared
+    assert read_latest(tmp_path).compared
     files = sorted(folder.iterdir())
     assert [path.name for path in files] == [
         "part-00000-of-00001.safetensors", "rank-00000-of-00001.json", "state.json"
@@ -131,18 +130,18 @@ def test_every_bit_that_changes_in_a_checkpoint_is_named_with_its_file(tmp_path)
             data[bit // 8] ^= 1 << bit % 8
             path.write_bytes(data)
             with pytest.raises(ValueError, match=f"{path.name} is damaged"):
-                read_saved(tmp_path)
+                read_latest(tmp_path)
         path.write_bytes(whole)
-    assert read_saved(tmp_path).step == 3
+    assert read_latest(tmp_path).step == 3
 
 
 def test_processes_share_the_comparing(tmp_path):
     folder = written(tmp_path)
-    files = sorted(read_saved(tmp_path).state["files"])
+    files = sorted(read_latest(tmp_path).state["files"])
     (folder / files[1]).write_text('{"data": {"place": 4}}')
-    Saved(folder, 0, 2)  # the other one's
+    Checkpoint(folder, 0, 2)  # the other one's
     with pytest.raises(ValueError, match=files[1]):
-        Saved(folder, 1, 2)
+        Checkpoint(folder, 1, 2)
 
 
 def test_a_checkpoint_from_before_there_were_checksums_is_read(tmp_path):
@@ -151,14 +150,14 @@ def test_a_checkpoint_from_before_there_were_checksums_is_read(tmp_path):
     for entry in ("sealed", "sha256", "files"):
         del state[entry]
     (folder / "state.json").write_text(json.dumps(state))
-    saved = read_saved(tmp_path)
+    saved = read_latest(tmp_path)
     assert not saved.compared
     assert torch.equal(saved.read("weights/a"), TENSORS["weights/a"])
 
 
 def test_numbers_that_json_does_not_have_come_back(tmp_path):
-    save(tmp_path, 1, Processes(), TENSORS, {"x": [math.inf, math.nan]}, {}, False, 1)
-    first, second = read_saved(tmp_path).state["x"]
+    save_checkpoint(tmp_path, 1, DistContext(), TENSORS, {"x": [math.inf, math.nan]}, {}, False, 1)
+    first, second = read_latest(tmp_path).state["x"]
     assert first == math.inf
     assert math.isnan(second)
 
@@ -175,11 +174,11 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(tmp_path, name):
     )
     try:
         with pytest.raises(FullDiskError, match="File too large; free some space, then go on"):
-            save(tmp_path, 4, Processes(), large, state, {}, False, 9)
+            save_checkpoint(tmp_path, 4, DistContext(), large, state, {}, False, 9)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in tmp_path.iterdir()] == ["step-0000003"]
-    assert read_saved(tmp_path).step == 3
+    assert read_latest(tmp_path).step == 3
 
 
 def test_the_last_are_kept_and_a_step_can_be_written_again(tmp_path):
@@ -188,7 +187,7 @@ def test_the_last_are_kept_and_a_step_can_be_written_again(tmp_path):
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-0000003", "step-0000010"]
     again = {name: value + 1 for name, value in TENSORS.items()}
     written(tmp_path, 10, keep=2, tensors=again)
-    assert torch.equal(read_saved(tmp_path).read("weights/a"), TENSORS["weights/a"] + 1)
+    assert torch.equal(read_latest(tmp_path).read("weights/a"), TENSORS["weights/a"] + 1)
 
 
 @pytest.mark.parametrize("name", ["state.json", "rank-00001-of-00003.json",
@@ -205,7 +204,7 @@ def test_a_file_that_is_missing_or_damaged_is_named(tmp_path, name):
         with pytest.raises(
             ValueError, match=rf"{name} is damaged \(.*remove the folder step-0000001"
         ):
-            Saved(folder)
+            Checkpoint(folder)
 
 
 def test_state_that_is_not_a_checkpoints_is_named(tmp_path):
@@ -214,11 +213,11 @@ def test_state_that_is_not_a_checkpoints_is_named(tmp_path):
     for state in ({}, {"world": "x", "parts": 1}, {"world": 1}):
         (folder / "state.json").write_text(json.dumps(state))
         with pytest.raises(ValueError, match=r"state\.json is damaged"):
-            read_saved(tmp_path)
+            read_latest(tmp_path)
 
 
 def test_tensors_of_another_run_are_refused(tmp_path):
-    saved = Saved(written(tmp_path))
+    saved = Checkpoint(written(tmp_path))
     with pytest.raises(ValueError, match="has no weights/z: it is of another run"):
         saved.read("weights/z")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Alarms: losses that are no numbers, losses that leap, an output norm that grows.
+"""The loss monitor: losses that are no numbers or that leap, an output norm that grows.
 
 A growing norm of what enters the last norm came before divergence in Chameleon's training, when the
 loss still looked well (arXiv:2405.09818, section 2.3).
@@ -21,51 +21,59 @@ from unified_base.atomic import atomic_path
 from unified_base.files import open_regular
 from unified_base.structured import parse_json
 
-__all__ = ["Alarm", "Watch"]
+__all__ = ["Alarm", "LossMonitor"]
 
 WINDOW = 50
-# Too few steps for a median that means something.
+# Fewer steps have no median that means something.
 FEWEST = 10
-# Keys told with an alarm; all of a step may be thousands.
-KEYS = 64
+# Keys written with an alarm; all of a step may be thousands.
+MAX_KEYS = 64
 NAME = "alarms.jsonl"
 _MAX_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """kind: nan, spike or output_norm. found, limit: the figure and what it crossed. keys: of the
-    step's samples, "source/key"."""
+    """A figure of a step that crossed its limit.
+
+    Attributes:
+        step: from 1.
+        kind: `nan`, `spike` or `output_norm`.
+        what: the figure in words.
+        value, limit: the figure, and what it crossed.
+        keys: of the step's samples, "source/key".
+        stop: whether it ends the run.
+    """
 
     step: int
     kind: str
     what: str
-    found: float
+    value: float
     limit: float
     keys: tuple[str, ...]
     stop: bool
 
     def __str__(self) -> str:
         what = {
-            "nan": f"{self.what} is {self.found}; this step changed nothing",
-            "spike": f"{self.what} is {self.found:.3f}, above {self.limit:.3f}",
-            "output_norm": f"the output norm is {self.found:.3f}, above {self.limit:.3f}",
+            "nan": f"{self.what} is {self.value}; this step changed nothing",
+            "spike": f"{self.what} is {self.value:.3f}, above {self.limit:.3f}",
+            "output_norm": f"the output norm is {self.value:.3f}, above {self.limit:.3f}",
         }[self.kind]
         return f"alarm at step {self.step}: {what}; samples {', '.join(self.keys[:3])}, ..."
 
 
-class Watch:
-    """Looks at every step's figures; `folder`/alarms.jsonl gets a line for each alarm."""
+class LossMonitor:
+    """Checks every step's figures; FOLDER/alarms.jsonl gets a line for each alarm."""
 
     def __init__(self, settings: Alarms, folder: Path, process: int = 0) -> None:
-        """process: which of a run's this is; each tells of the samples that it had."""
+        """process: which of a run's this is; each writes the keys of its own samples."""
         self.settings = settings
         self.folder = folder
         self.process = process
         self._losses: dict[str, deque[float]] = {}
         self._first_norms: list[float] = []
 
-    def look(
+    def check(
         self,
         step: int,
         losses: dict[str, float],
@@ -78,18 +86,18 @@ class Watch:
 
         losses: means by modality. warm: whether warm-up is over.
         """
-        found: list[Alarm] = []
+        alarms: list[Alarm] = []
 
         def alarm(kind: str, what: str, value: float, limit: float) -> None:
             stop = kind in self.settings.stop
-            found.append(Alarm(step, kind, what, value, limit, tuple(keys[:KEYS]), stop))
+            alarms.append(Alarm(step, kind, what, value, limit, tuple(keys[:MAX_KEYS]), stop))
 
         figures = {f"the {name} loss": v for name, v in losses.items()}
         figures |= {"the gradient norm": gradient_norm, "the output norm": output_norm}
         for what, value in figures.items():
             if not math.isfinite(value):
                 alarm("nan", what, value, math.inf)
-        if not found:
+        if not alarms:
             for name, value in losses.items():
                 if name == "marker":  # few and nearly certain: twice of next to nothing
                     continue
@@ -104,28 +112,30 @@ class Watch:
                     alarm("output_norm", "the output norm", output_norm, limit)
             if warm and len(self._first_norms) < WINDOW:
                 self._first_norms.append(output_norm)
-        if found:
-            self._append(found)
-        return found
+        if alarms:
+            self._append(alarms)
+        return alarms
 
     def _append(self, alarms: list[Alarm]) -> None:
         lines = ""
         for alarm in alarms:
             row = {**asdict(alarm), "process": self.process}
             if alarm.kind == "nan":  # which JSON has no word for
-                row |= {"found": str(alarm.found), "limit": None}
+                row |= {"value": str(alarm.value), "limit": None}
             lines += json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
         data = lines.encode()
         # In one write: other processes append to the same file.
         with (self.folder / NAME).open("ab", buffering=len(data) + 1) as file:
             file.write(data)
 
-    def cut_back(self, step: int) -> int:
-        """Take out of the file what does not belong to the steps up to `step`, that a run goes on
-        from: those after it are done again. Returns how many lines that were.
+    def truncate_log(self, step: int) -> int:
+        """Remove from the file the alarms of steps after `step`, which a resumed run does again.
 
-        A line that is not whole, as a killed run may leave one, is taken out too.
-        For one process of a run, before any does a step.
+        An incomplete line, as a killed run may leave one, is removed too. For one process of a run,
+        before any does a step.
+
+        Returns:
+            How many lines were removed.
 
         Raises:
             ValueError: the file cannot be read or written.
@@ -145,7 +155,7 @@ class Watch:
     def state(self) -> dict[str, Any]:
         return {
             "losses": {name: list(past) for name, past in self._losses.items()},
-            "first_norms": self._first_norms,
+            "first_norms": list(self._first_norms),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
