@@ -25,8 +25,8 @@ from unified_base.text import quoted
 
 __all__ = [
     "ANY", "MAX_LOSS", "MAX_MEDIA", "MAX_SIDE", "Audio", "Image", "Media", "Modality", "Role",
-    "Segment", "Slot", "Text", "common_entries", "media_class", "media_classes", "modalities",
-    "register_media",
+    "Segment", "Slot", "Text", "common_entries", "import_installed", "media_class",
+    "media_classes", "modalities", "register_media",
 ]  # fmt: skip
 
 Role = Literal["prompt", "response"]
@@ -181,7 +181,7 @@ def media_classes() -> dict[str, type[Media]]:
 def media_class(modality: str) -> type[Media]:
     """The class of media of a modality. Raises ValueError for one that is not registered."""
     if modality not in _media:
-        _import_installed()
+        import_installed()
     if modality not in _media:
         raise ValueError(
             f"there is no modality {quoted(modality)}; there are {', '.join(modalities())}"
@@ -189,7 +189,7 @@ def media_class(modality: str) -> type[Media]:
     return _media[modality]
 
 
-def _import_installed() -> None:
+def import_installed() -> None:
     """Import the modules of installed packages that register modalities."""
     for point in entry_points(group=GROUP):
         with foreign(f"cannot import {point.value}, the modality {point.name!r} of others"):

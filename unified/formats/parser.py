@@ -130,7 +130,8 @@ def _spans(reader: _Reader, spans: Any) -> dict[str, SpanSpec]:
         except ValueError:
             raise ValueError(
                 f"format.{where}.modality is {quoted(modality)}, expected one of"
-                f" {', '.join(media_classes())}"
+                f" {', '.join(media_classes())}; others join by `register_modality`, or with the"
+                " package that has them"
             ) from None
         closes = entry.get("closes", False)
         if not isinstance(closes, bool):

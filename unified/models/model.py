@@ -42,7 +42,7 @@ from unified_base.arguments import item, seed_of, whole
 from unified_data.document import Audio, Document, Image
 
 if TYPE_CHECKING:
-    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 
 class UnifiedModel(Verbs):
@@ -142,15 +142,17 @@ class UnifiedModel(Verbs):
         audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """A Qwen3 decoder with random weights (torch's global seed) over a new vocabulary.
 
         config: fields of transformers' Qwen3Config; vocab_size follows from the tokenizers.
         max_grid: the largest side of a picture in codes.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
         Raises ValueError for a field that Qwen3Config does not have, or does not take.
         """
         sequencer, hf = create_decoder(
-            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid
+            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, tokenizers
         )
         return cls(sequencer, Sampling(), hf=hf)
 
@@ -166,6 +168,7 @@ class UnifiedModel(Verbs):
         max_grid: int = 64,
         initialise: str = "mean-covariance",
         dtype: str | None = None,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -174,6 +177,7 @@ class UnifiedModel(Verbs):
         format: "chat" for the layout of its chat template (`unified.formats.chat_format`).
         initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
 
         Every row the LLM had, padding included, keeps its place and value, so its logits over
         them stay what they were. Warns of what differs from the LLM's own tokenizer and template.
@@ -183,7 +187,7 @@ class UnifiedModel(Verbs):
         """
         sequencer, hf, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype,
+            dtype, tokenizers,
         )  # fmt: skip
         for note in notes:
             warnings.warn(note, stacklevel=2)

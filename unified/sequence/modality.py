@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from unified.sequence.preprocess import crop_picture, fit_sound
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Audio, Image, Media, Role, Slot
-from unified_data.segments import media_class, register_media
+from unified_data.segments import import_installed, media_class, register_media
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +36,7 @@ __all__ = [
     "check_sound",
     "decode_codes",
     "encode_media",
+    "modalities_in",
     "modality_of",
     "register_modality",
     "registered_modalities",
@@ -192,6 +194,14 @@ def modality_of(name: str) -> Modality:
             " register_modality with one"
         )
     return _table[name]
+
+
+def modalities_in(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The modalities that a vocabulary has blocks for, in the order of the table."""
+    names = {block.name.partition(".")[0] for block in vocabulary.blocks if "." in block.name}
+    if names - _table.keys():  # kinds of spans such as music, or modalities not imported yet
+        import_installed()
+    return tuple(name for name in _table if name in names)
 
 
 register_modality(_Pictures())
