@@ -22,7 +22,13 @@ from unified.models import hf_checkpoint as checkpoint
 from unified.models.asking_models import AskedRequest, build_document_request, build_request
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
-from unified.models.model_tasks import missing_media, plugin_of, tasks_of
+from unified.models.model_tasks import plugin_of, tasks_of
+from unified.models.published import Published, open_published, saved_published
+from unified.models.published_decoders import (
+    load_published_decoder,
+    load_published_hf,
+    published_decoder_of,
+)
 from unified.models.verbs import Verbs
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.asking import Inputs, Turn
@@ -36,7 +42,7 @@ from unified_base.arguments import item, seed_of, whole
 from unified_data.document import Audio, Document, Image
 
 if TYPE_CHECKING:
-    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 
 class UnifiedModel(Verbs):
@@ -46,6 +52,7 @@ class UnifiedModel(Verbs):
     alone. Training `hf`, moving it or `use_diffusion` are for when nobody does.
 
     directory: where it was loaded from, None for a new one.
+    published: which published model it is, None for one of ours.
     sampling: the defaults; every method takes others.
     plugin: the name of what reads a user's words before a task does, None for nothing.
     """
@@ -60,12 +67,14 @@ class UnifiedModel(Verbs):
         directory: Path | None = None,
         tasks: Tasks | None = None,
         plugin: str | None = None,
+        published: Published | None = None,
     ) -> None:
         """Made by `from_pretrained`, `create` and `extend`. hf or decoder, or both."""
         assert hf is not None or (decoder is not None and directory is not None)
         self.sequencer = sequencer
         self.sampling = sampling
         self.directory = directory
+        self.published = published
         self.plugin = plugin
         self._tasks = tasks_of(sequencer, None) if tasks is None else tasks
         self._hf = hf
@@ -105,7 +114,10 @@ class UnifiedModel(Verbs):
         with self._loading:  # one object, whichever thread asks first
             if self._hf is None:
                 assert self.directory is not None
-                self._hf = checkpoint.load_hf(self.directory)
+                if self.published is None:
+                    self._hf = checkpoint.load_hf(self.directory)
+                else:
+                    self._hf = load_published_hf(self.directory, self.published.pretrained)
             return self._hf
 
     def decoder(self) -> Decoder:
@@ -114,6 +126,8 @@ class UnifiedModel(Verbs):
         if hf is None:
             assert self._decoder is not None
             return self._decoder
+        if self.published is not None:
+            return published_decoder_of(hf, self.published.pretrained)
         return checkpoint.decoder_of(hf)
 
     # Making, loading and saving.
@@ -128,15 +142,17 @@ class UnifiedModel(Verbs):
         audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """A Qwen3 decoder with random weights (torch's global seed) over a new vocabulary.
 
         config: fields of transformers' Qwen3Config; vocab_size follows from the tokenizers.
         max_grid: the largest side of a picture in codes.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
         Raises ValueError for a field that Qwen3Config does not have, or does not take.
         """
         sequencer, hf = create_decoder(
-            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid
+            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, tokenizers
         )
         return cls(sequencer, Sampling(), hf=hf)
 
@@ -152,6 +168,7 @@ class UnifiedModel(Verbs):
         max_grid: int = 64,
         initialise: str = "mean-covariance",
         dtype: str | None = None,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -160,6 +177,7 @@ class UnifiedModel(Verbs):
         format: "chat" for the layout of its chat template (`unified.formats.chat_format`).
         initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
 
         Every row the LLM had, padding included, keeps its place and value, so its logits over
         them stay what they were. Warns of what differs from the LLM's own tokenizer and template.
@@ -169,7 +187,7 @@ class UnifiedModel(Verbs):
         """
         sequencer, hf, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype,
+            dtype, tokenizers,
         )  # fmt: skip
         for note in notes:
             warnings.warn(note, stacklevel=2)
@@ -195,17 +213,23 @@ class UnifiedModel(Verbs):
         directory = model_directory(name_or_path)
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
             sequencer, sampling, decoder = load_model(directory)
+            where = directory / FILE_NAME
+            published = saved_published(checkpoint.read_json(where), where)
             tasks, plugin = tasks_of(sequencer, directory), plugin_of(directory)
         else:
-            from unified.models.published import open_published
-            from unified.models.published_decoders import load_published_decoder
-
             opened = open_published(directory, _loaded(image_tokenizer), _loaded(audio_tokenizer))
             sequencer, sampling = opened.sequencer, opened.sampling
-            decoder = load_published_decoder(directory, opened.pretrained)
+            published = opened.published
+            decoder = load_published_decoder(directory, published.pretrained)
             tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
         return cls(
-            sequencer, sampling, decoder=decoder, directory=directory, tasks=tasks, plugin=plugin
+            sequencer,
+            sampling,
+            decoder=decoder,
+            directory=directory,
+            tasks=tasks,
+            plugin=plugin,
+            published=published,
         )
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
@@ -226,7 +250,7 @@ class UnifiedModel(Verbs):
             whole("scale", scale, 1, 2),
             seed_of(seed),
         )
-        self.sequencer.image_tokenizer = load_diffusion(
+        self.sequencer.tokenizers["image"] = load_diffusion(
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
 
@@ -241,7 +265,7 @@ class UnifiedModel(Verbs):
         """
         save_model(
             directory, self.hf, self.sequencer, self.sampling, dtype, self._save_with, self.plugin,
-            self._tasks,
+            self._tasks, self.published,
         )  # fmt: skip
 
     def _save_with(self, folder: Path) -> None:
@@ -306,7 +330,7 @@ class UnifiedModel(Verbs):
 
         May be set: the tasks are saved with the model.
         """
-        return self._tasks.without_media(missing_media(self.sequencer))
+        return self._tasks.without_media(self.sequencer.missing)
 
     @tasks.setter
     def tasks(self, tasks: Tasks) -> None:

@@ -13,7 +13,7 @@ from unified.tasks.task_file import TASKS_FILE, read_tasks
 from unified.tasks.task_table import Tasks
 from unified_base.text import quoted
 
-__all__ = ["missing_media", "plugin_of", "tasks_of"]
+__all__ = ["plugin_of", "tasks_of"]
 
 
 def tasks_of(sequencer: Sequencer, directory: Path | None, published: Tasks | None = None) -> Tasks:
