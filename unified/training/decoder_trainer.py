@@ -120,7 +120,12 @@ class DecoderTrainer(Trainer):
                 self.logger.info(line)
         self.open_data(prepared[0], checkpoint)
         self.validation = Validation(
-            prepared[1], self.model.sequencer, config.seq_len, config.validation_documents, dist
+            prepared[1],
+            self.model.sequencer,
+            config.seq_len,
+            config.validation_documents,
+            dist,
+            self.model.tasks,
         )
         skipped = self._skip_alarm(checkpoint)
         if dist.is_main:
@@ -137,7 +142,7 @@ class DecoderTrainer(Trainer):
         config, dist = self.config, self.dist
         loader = Loader(
             sources, self.model.sequencer, config.seq_len, config.streams, config.seed,
-            dist.rank, dist.world, config.workers, config.max_corrupt,
+            dist.rank, dist.world, config.workers, config.max_corrupt, self.model.tasks,
         )  # fmt: skip
         if checkpoint is not None:
             for warning in loader.load_state([rank["data"] for rank in checkpoint.ranks]):
