@@ -8,12 +8,12 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from unified.engine.backends.cpu.decoder import Decoder
-from unified.engine.engine import Sampler
+from unified.engine.backends.base import Decoder
+from unified.engine.engine import Engine
 from unified.engine.events import Event
 from unified.engine.request import Sampling
 from unified.engine.streaming import stream
@@ -34,6 +34,9 @@ from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.arguments import item, seed_of, whole
 from unified_data.document import Audio, Document, Image
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
 
 class UnifiedModel(Verbs):
@@ -84,12 +87,12 @@ class UnifiedModel(Verbs):
         return self.sequencer.text_tokenizer
 
     @property
-    def image_tokenizer(self) -> Any:
+    def image_tokenizer(self) -> ImageTokenizer | None:
         """See `unified_tokenizers.base`; None where the model has no pictures."""
         return self.sequencer.image_tokenizer
 
     @property
-    def audio_tokenizer(self) -> Any:
+    def audio_tokenizer(self) -> AudioTokenizer | None:
         """See `unified_tokenizers.base`; None where the model has no sound."""
         return self.sequencer.audio_tokenizer
 
@@ -121,8 +124,8 @@ class UnifiedModel(Verbs):
         config: Mapping[str, Any],
         *,
         text_tokenizer: TextTokenizer,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
     ) -> UnifiedModel:
@@ -143,8 +146,8 @@ class UnifiedModel(Verbs):
         llm: str | Path | Any,
         *,
         text_tokenizer: TextTokenizer | None = None,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
         initialise: str = "mean-covariance",
@@ -177,8 +180,8 @@ class UnifiedModel(Verbs):
         cls,
         name_or_path: str | Path = "pocket",
         *,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
@@ -227,27 +230,39 @@ class UnifiedModel(Verbs):
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
 
-    def save_pretrained(self, directory: str | Path, dtype: str | None = "float32") -> None:
+    def save_pretrained(
+        self,
+        directory: str | Path,
+        dtype: str | None = "float32",
+        finish: Callable[[Path], None] | None = None,
+    ) -> None:
         """Write the model directory; files of other names in it stay, but not another's weights.
 
         dtype: "float32", "bfloat16" or "float16", of the decoder's stored weights; None: as they
         are. A media tokenizer is stored in bfloat16 if that is exact, so that its fingerprint
         stays. The folder changes as a whole, whenever the process ends (`whole_folder`).
+        finish: called with the folder before it takes its place, to put more into it.
 
         Raises ValueError where it cannot be written, or another process writes to it.
         """
+
+        def complete(folder: Path) -> None:
+            self._copy_files_of_plugin(folder)
+            if finish is not None:
+                finish(folder)
+
         save_model(
-            directory, self.hf, self.sequencer, self.sampling, dtype, self._save_with, self.plugin,
+            directory, self.hf, self.sequencer, self.sampling, dtype, complete, self.plugin,
             self._tasks,
         )  # fmt: skip
 
-    def _save_with(self, folder: Path) -> None:
-        """What the plug-in has in the model's folder goes with it."""
+    def _copy_files_of_plugin(self, folder: Path) -> None:
+        """What the plug-in has in the model's folder goes with the model."""
         if self.plugin is None or self.directory is None:
             return
         for name in load_plugin(self.plugin).files:
             path = self.directory / name
-            if path.exists() and not (folder / name).exists():
+            if path.exists() and path.resolve() != (folder / name).resolve():
                 shutil.copyfile(path, folder / name)
 
     # Sampling.
@@ -268,9 +283,9 @@ class UnifiedModel(Verbs):
         document; None: 0, 1, 2, ... negative: what guidance has in place of the prompt.
         cancelled: asked before every step; once it says yes, rows under way are dropped.
         """
-        sampler = Sampler(self.decoder(), self.grammar, self.text_tokenizer)
+        engine = Engine(self.decoder(), self.grammar, self.text_tokenizer)
         chosen = self.sampling if sampling is None else sampling
-        yield from stream(sampler, self.sequencer, documents, seeds, chosen, negative, cancelled)
+        yield from stream(engine, self.sequencer, documents, seeds, chosen, negative, cancelled)
 
     async def astream(
         self,

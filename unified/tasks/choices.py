@@ -98,7 +98,7 @@ def _of_spans(
 
 def _negative(sampling: Sampling, negative: str) -> str:
     guided = [getattr(sampling, mode) for mode in MODES] + list(sampling.spans.values())
-    if not any(each.guidance.without for each in guided):
+    if not any(each.guidance.conditions for each in guided):
         raise ValueError(
             "negative is what guidance has in place of the prompt, and there is no guidance: give"
             " guidance above 1"
