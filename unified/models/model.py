@@ -22,6 +22,7 @@ from unified.models import hf_checkpoint as checkpoint
 from unified.models.asking_models import AskedRequest, build_document_request, build_request
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
+from unified.models.generation_settings import text_settings
 from unified.models.model_tasks import missing_media, plugin_of, tasks_of
 from unified.models.verbs import Verbs
 from unified.sequence.sequencer import Sequencer
@@ -161,6 +162,9 @@ class UnifiedModel(Verbs):
         initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
 
+        Its texts are sampled as its generation_config.json says, and it is asked in the words of
+        `unified.tasks.defaults`: `tasks` may be changed before it is trained.
+
         Every row the LLM had, padding included, keeps its place and value, so its logits over
         them stay what they were. Warns of what differs from the LLM's own tokenizer and template.
 
@@ -171,9 +175,10 @@ class UnifiedModel(Verbs):
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
             dtype,
         )  # fmt: skip
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
-        return cls(sequencer, Sampling(), hf=hf)
+        sampling, note = text_settings(hf)
+        for text in (*notes, *([] if note is None else [note])):
+            warnings.warn(text, stacklevel=2)
+        return cls(sequencer, sampling, hf=hf)
 
     @classmethod
     def from_pretrained(
