@@ -14,7 +14,7 @@ from unified_base.config_help import as_markdown
 from unified_tokenizers.training_config import TokenizerTraining
 
 FOLDER = Path(__file__).parent / "reference"
-_NOTE = """Made by `python docs/make_reference.py`; `unified {command} --help-config` prints the same.
+_NOTE = """Made by `python docs/make_reference.py`; `unified {command} --help-config` prints it.
 Any key may be replaced on the command line: `unified {command} run.yaml {example}`.
 """
 

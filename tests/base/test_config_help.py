@@ -31,7 +31,7 @@ class Outer:
     betas: tuple[float, float] = (0.9, 0.5)
     """Two numbers."""
     size: int | tuple[int, int] | None = None
-    """A side, or both. [pixels]"""
+    """A side or both. [pixels]"""
     fast: bool = False
     """Be fast."""
 
@@ -56,7 +56,7 @@ def test_every_key_has_its_type_default_unit_and_meaning():
         ),
         ConfigKey("betas", "list of 2 numbers", "[0.9, 0.5]", "", "Two numbers."),
         ConfigKey(
-            "size", "whole number or list of 2 whole numbers", "empty", "pixels", "A side, or both.",
+            "size", "whole number or list of 2 whole numbers", "empty", "pixels", "A side or both.",
         ),
         ConfigKey("fast", "true or false", "false", "", "Be fast."),
     ]  # fmt: skip
