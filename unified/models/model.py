@@ -185,14 +185,14 @@ class UnifiedModel(Verbs):
         cls,
         name_or_path: str | Path = "pocket",
         *,
-        image_tokenizer: ImageTokenizer | None = None,
-        audio_tokenizer: AudioTokenizer | None = None,
+        image_tokenizer: ImageTokenizer | str | Path | None = None,
+        audio_tokenizer: AudioTokenizer | str | Path | None = None,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
         Beside models of ours: checkpoints of Emu3, Chameleon, Anole, Janus, Liquid and Orpheus (see
         `unified.models.published`). image_tokenizer, audio_tokenizer: for those of them that come
-        without their codec.
+        without their codec; a folder or a name is loaded.
 
         Raises ValueError for a folder without a model, damaged files, or parts that do not belong
         together: a decoder of another vocabulary, another text or media tokenizer.
@@ -205,7 +205,7 @@ class UnifiedModel(Verbs):
             from unified.models.published import open_published
             from unified.models.published_decoders import load_published_decoder
 
-            opened = open_published(directory, image_tokenizer, audio_tokenizer)
+            opened = open_published(directory, _loaded(image_tokenizer), _loaded(audio_tokenizer))
             sequencer, sampling = opened.sequencer, opened.sampling
             decoder = load_published_decoder(directory, opened.pretrained)
             tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
@@ -357,3 +357,12 @@ class UnifiedModel(Verbs):
             self.tasks, self.sequencer, self.sampling, verb, inputs, choices, self.plugin,
             self.directory,
         )  # fmt: skip
+
+
+def _loaded(tokenizer: Any) -> Any:
+    """A media tokenizer, loaded where its folder or name stands for it."""
+    if not isinstance(tokenizer, str | Path):
+        return tokenizer
+    from unified_tokenizers import load_tokenizer
+
+    return load_tokenizer(tokenizer)
