@@ -22,6 +22,7 @@ from unified.models import hf_checkpoint as checkpoint
 from unified.models.asking_models import AskedRequest, build_document_request, build_request
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
+from unified.models.generation_settings import text_settings
 from unified.models.model_tasks import plugin_of, tasks_of
 from unified.models.published import Published, open_published, saved_published
 from unified.models.published_decoders import (
@@ -179,6 +180,9 @@ class UnifiedModel(Verbs):
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
         tokenizers: of other modalities, by name (`unified.sequence.modality`).
 
+        Its texts are sampled as its generation_config.json says, and it is asked in the words of
+        `unified.tasks.defaults`: `tasks` may be changed before it is trained.
+
         Every row the LLM had, padding included, keeps its place and value, so its logits over
         them stay what they were. Warns of what differs from the LLM's own tokenizer and template.
 
@@ -189,9 +193,10 @@ class UnifiedModel(Verbs):
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
             dtype, tokenizers,
         )  # fmt: skip
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
-        return cls(sequencer, Sampling(), hf=hf)
+        sampling, note = text_settings(hf)
+        for text in (*notes, *([] if note is None else [note])):
+            warnings.warn(text, stacklevel=2)
+        return cls(sequencer, sampling, hf=hf)
 
     @classmethod
     def from_pretrained(
@@ -254,27 +259,39 @@ class UnifiedModel(Verbs):
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
 
-    def save_pretrained(self, directory: str | Path, dtype: str | None = "float32") -> None:
+    def save_pretrained(
+        self,
+        directory: str | Path,
+        dtype: str | None = "float32",
+        finish: Callable[[Path], None] | None = None,
+    ) -> None:
         """Write the model directory; files of other names in it stay, but not another's weights.
 
         dtype: "float32", "bfloat16" or "float16", of the decoder's stored weights; None: as they
         are. A media tokenizer is stored in bfloat16 if that is exact, so that its fingerprint
         stays. The folder changes as a whole, whenever the process ends (`whole_folder`).
+        finish: called with the folder before it takes its place, to put more into it.
 
         Raises ValueError where it cannot be written, or another process writes to it.
         """
+
+        def complete(folder: Path) -> None:
+            self._copy_files_of_plugin(folder)
+            if finish is not None:
+                finish(folder)
+
         save_model(
-            directory, self.hf, self.sequencer, self.sampling, dtype, self._save_with, self.plugin,
+            directory, self.hf, self.sequencer, self.sampling, dtype, complete, self.plugin,
             self._tasks, self.published,
         )  # fmt: skip
 
-    def _save_with(self, folder: Path) -> None:
-        """What the plug-in has in the model's folder goes with it."""
+    def _copy_files_of_plugin(self, folder: Path) -> None:
+        """What the plug-in has in the model's folder goes with the model."""
         if self.plugin is None or self.directory is None:
             return
         for name in load_plugin(self.plugin).files:
             path = self.directory / name
-            if path.exists() and not (folder / name).exists():
+            if path.exists() and path.resolve() != (folder / name).resolve():
                 shutil.copyfile(path, folder / name)
 
     # Sampling.

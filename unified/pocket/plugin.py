@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unified.pocket.article import ArticlePlan, plan_article, shortfall
+from unified.pocket.article import shortfall
+from unified.pocket.article_plan import ArticlePlan, plan_article
 from unified.pocket.captions import read_caption
 from unified.pocket.known_subjects import FILE_NAME, KnownSubjects, describe
 from unified.tasks.asking import Inputs
