@@ -103,19 +103,19 @@ def fill_disks(case: Case, room: Path, quick: bool, mounts: bool) -> Outcome:
     for kibibytes in sizes[1:2] if quick else sizes:
         with _small_disk(room, kibibytes) if mounts else _folder(room) as disk:
             outcome.tried += 1
-            place = disk / "place"
-            place.mkdir()
+            output = disk / "place"
+            output.mkdir()
             log = room / "log"
-            work = partial(case.work, place)
+            work = partial(case.work, output)
             code = in_child(work if mounts else partial(_limited, work, kibibytes), log)
             log_text = log.read_text("utf-8", "replace")
             what = "a disk of" if mounts else "a disk that takes files of at most"
             where = f"{case.name} on {what} {kibibytes} KiB"
             if code == 0:
                 continue
-            if code != 2 or not names_output(log_text, place):
+            if code != 2 or not names_output(log_text, output):
                 outcome.lost.append(f"{where}: exit code {code}: {log_text[-400:]}")
-            left = snapshot(place, f"{LOGS}|alarms.jsonl", begun=True)
+            left = snapshot(output, f"{LOGS}|alarms.jsonl", begun=True)
             if odd := [name for name in left if not _belongs_to_run(name)]:
                 outcome.lost.append(f"{where}: left behind: {odd[:5]}")
     return outcome
@@ -177,19 +177,19 @@ def write_twice(case: Case, room: Path, rounds: int) -> Outcome:
     other = case.before or case.work
     ends = []
     for work in (case.work, other):
-        place = room / "place"
-        place.mkdir(parents=True)
-        assert in_child(partial(work, place), room / "log") == 0, (room / "log").read_text()
-        ends.append(snapshot(place, case.ignored))
+        output = room / "place"
+        output.mkdir(parents=True)
+        assert in_child(partial(work, output), room / "log") == 0, (room / "log").read_text()
+        ends.append(snapshot(output, case.ignored))
         shutil.rmtree(room)
     for _ in range(rounds):
-        place = room / "place"
-        place.mkdir(parents=True)
+        output = room / "place"
+        output.mkdir(parents=True)
         children = []
         for number, work in enumerate((case.work, other)):
             child = os.fork()
             if child == 0:
-                os._exit(in_child(partial(work, place), room / f"log{number}") & 0xFF)
+                os._exit(in_child(partial(work, output), room / f"log{number}") & 0xFF)
             children.append(child)
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         outcome.tried += 1
@@ -199,7 +199,7 @@ def write_twice(case: Case, room: Path, rounds: int) -> Outcome:
             refused = code == 2 and ("another process" in text or "there is something" in text)
             if code != 0 and not (refused or "exists already" in text):
                 outcome.lost.append(f"{where}: exit code {code}: {text[-400:]}")
-        now = snapshot(place, case.ignored, begun=True)
+        now = snapshot(output, case.ignored, begun=True)
         if not any(_equal(case, now, end) for end in ends) or 0 not in codes:
             odd = sorted(set(now.items()) ^ set(ends[0].items()))
             outcome.lost.append(f"{where}: neither of the two: {codes}, {odd[:6]}")

@@ -248,11 +248,11 @@ def _in_child(begin: int, end: int, seed: int) -> dict[str, Any]:
         finally:
             os._exit(code)
     os.close(outside)
-    place, kinds, failures, whole = begin, {}, [], False
+    position, kinds, failures, whole = begin, {}, [], False
     with open(inside) as pipe:
         for line in pipe:  # "case N" before each case, and what there is to tell after it
             if line.startswith("case "):
-                place = int(line[5:])
+                position = int(line[5:])
             else:
                 row = json.loads(line)
                 kinds, whole = row.get("kinds", kinds), "kinds" in row
@@ -261,8 +261,8 @@ def _in_child(begin: int, end: int, seed: int) -> dict[str, Any]:
     if whole and status == 0:
         return {"kinds": kinds, "failures": failures, "next": end}
     error = f"the process ended with {os.waitstatus_to_exitcode(status)}"
-    failures.append({"case": place, "seed": seed, "error": error})
-    return {"kinds": {}, "failures": failures, "next": place + 1}
+    failures.append({"case": position, "seed": seed, "error": error})
+    return {"kinds": {}, "failures": failures, "next": position + 1}
 
 
 def _chunk(begin: int, end: int, seed: int, pipe: Any) -> None:

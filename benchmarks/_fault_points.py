@@ -190,24 +190,24 @@ def try_case(case: Case, room: Path, most: int, action: str = "kill") -> Outcome
         return folder
 
     # All at one path: what is written may name it.
-    place = fresh("place")
+    output = fresh("place")
     if case.before is not None:
-        assert in_child(lambda: case.before(place), log) == 0, log.read_text()  # type: ignore[misc]
-        shutil.move(place, room / "before")
-        place = fresh("place")
-    before = snapshot(place, case.ignored)
-    assert in_child(lambda: _count(case, place, room / "calls"), log) == 0, log.read_text()
-    after = snapshot(place, case.ignored, begun=True)
+        assert in_child(lambda: case.before(output), log) == 0, log.read_text()  # type: ignore[misc]
+        shutil.move(output, room / "before")
+        output = fresh("place")
+    before = snapshot(output, case.ignored)
+    assert in_child(lambda: _count(case, output, room / "calls"), log) == 0, log.read_text()
+    after = snapshot(output, case.ignored, begun=True)
     calls = (room / "calls").read_text().split()
     outcome.points = len(calls)
     step = max(1.0, len(calls) / most)
     for at in sorted({int(i * step) + 1 for i in range(min(most, len(calls)))}):
-        place = fresh("place")
-        fault = Fault(place, at, action)
+        output = fresh("place")
+        fault = Fault(output, at, action)
 
-        def work(fault: Fault = fault, place: Path = place) -> Any:
+        def work(fault: Fault = fault, output: Path = output) -> Any:
             with fault():
-                return case.work(place)
+                return case.work(output)
 
         code = in_child(work, log)
         log_text = log.read_text("utf-8", "replace")
@@ -216,43 +216,43 @@ def try_case(case: Case, room: Path, most: int, action: str = "kill") -> Outcome
             outcome.lost.append(f"{where}: it was not killed ({code}): {log_text[-300:]}")
             continue
         outcome.tried += 1
-        now = snapshot(place, case.ignored)
+        now = snapshot(output, case.ignored)
         # What is only tried, or comes after all is in its place, may fail without an error.
         if action != "kill" and not (code == 0 and now == after):
-            outcome.lost += [f"{where}: {fault}" for fault in _complaints(code, log_text, place)]
-        if not case.whole(place, now, before, after):
+            outcome.lost += [f"{where}: {fault}" for fault in _complaints(code, log_text, output)]
+        if not case.whole(output, now, before, after):
             outcome.lost.append(f"{where}: not whole: {_difference(now, before, after)}")
-        if in_child(partial(case.work, place), log) != 0:
+        if in_child(partial(case.work, output), log) != 0:
             outcome.lost.append(f"{where}: a second run failed: {log.read_text()[-500:]}")
-        elif (mended := snapshot(place, case.ignored, begun=True)) != after:
+        elif (mended := snapshot(output, case.ignored, begun=True)) != after:
             odd = sorted(set(mended.items()) ^ set(after.items()))
             outcome.lost.append(f"{where}: a second run ends otherwise: {odd[:6]}")
     shutil.rmtree(room)
     return outcome
 
 
-def _count(case: Case, place: Path, record: Path) -> Any:
-    with Fault(place, None)() as fault:
-        code = case.work(place)
+def _count(case: Case, output: Path, record: Path) -> Any:
+    with Fault(output, None)() as fault:
+        code = case.work(output)
     record.write_text("\n".join(fault.calls))
     return code
 
 
-def names_output(log_text: str, place: Path) -> bool:
+def names_output(log_text: str, output: Path) -> bool:
     """Whether a command said in one line which file below a folder it could not write."""
     return (
-        re.search(rf"error: cannot (write|create)[^\n]* {re.escape(str(place))}", log_text)
+        re.search(rf"error: cannot (write|create)[^\n]* {re.escape(str(output))}", log_text)
         is not None
     )
 
 
-def _complaints(code: int, log_text: str, place: Path) -> Iterator[str]:
+def _complaints(code: int, log_text: str, output: Path) -> Iterator[str]:
     """What is wrong with how a command told of an error of the system."""
     if code != 2:
         yield f"exit code {code}: {log_text[-300:]}"
-    elif not names_output(log_text, place):
+    elif not names_output(log_text, output):
         yield f"the file is not named: {log_text[-300:]}"
-    names = (PurePath(name).name for name in snapshot(place, begun=True))
+    names = (PurePath(name).name for name in snapshot(output, begun=True))
     if left := [name for name in names if _BEGUN.fullmatch(name)]:
         yield f"left behind: {left}"
 

@@ -2,8 +2,8 @@
 
 Sound inputs are broken by seeded mutations and read by the real readers. Each must be accepted or
 refused with a ValueError (or, in the tolerant readers, a CorruptSample or Skipped). Anything else
-is a failure: another exception, a hang, a crash of the process, memory beyond a bound, a file opened
-outside the source's folder, and anything executed or connected to, which an audit hook sees.
+is a failure: another exception, a hang, a crash of the process, memory beyond a bound, a file
+opened outside the source's folder, and anything executed or connected to, which an audit hook sees.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def fuzz(cases: int, seed: int = 0) -> dict[str, Any]:
     growth = done = 0
     while done < cases:
         end = min(cases, done + _CHUNK)
-        found = _in_child(done, end, seed)
-        total.update(found["total"])
-        reasons.update(found["reasons"])
-        for name, counts in found["targets"].items():
+        outcome = _in_child(done, end, seed)
+        total.update(outcome["total"])
+        reasons.update(outcome["reasons"])
+        for name, counts in outcome["targets"].items():
             targets.setdefault(name, Counter()).update(counts)
-        failures += found["failures"]
-        growth = max(growth, found["growth"])
-        done = found["next"]
+        failures += outcome["failures"]
+        growth = max(growth, outcome["growth"])
+        done = outcome["next"]
     return {
         "fuzz_cases": done,
         "fuzz_failures": total["failed"],
@@ -106,11 +106,11 @@ def _in_child(begin: int, end: int, seed: int) -> dict[str, Any]:
         finally:
             os._exit(code)
     os.close(outside)
-    place, result = begin, None
+    position, result = begin, None
     with open(inside) as pipe:
         for line in pipe:  # "case N" before each case, and the result at the end
             if line.startswith("case "):
-                place = int(line[5:])
+                position = int(line[5:])
             else:
                 result = json.loads(line)
     _, status = os.waitpid(child, 0)
@@ -118,13 +118,13 @@ def _in_child(begin: int, end: int, seed: int) -> dict[str, Any]:
     if result is not None and status == 0:
         return result
     error = f"the process ended with {os.waitstatus_to_exitcode(status)}"
-    failure = {"case": place, "seed": seed, "target": "?", "error": error}
-    if place > begin:  # the counts of the cases before it went with the process
-        found = _in_child(begin, place, seed)
-        found["total"]["failed"] = found["total"].get("failed", 0) + 1
-        return {**found, "failures": [*found["failures"], failure], "next": place + 1}
+    failure = {"case": position, "seed": seed, "target": "?", "error": error}
+    if position > begin:  # the counts of the cases before it went with the process
+        outcome = _in_child(begin, position, seed)
+        outcome["total"]["failed"] = outcome["total"].get("failed", 0) + 1
+        return {**outcome, "failures": [*outcome["failures"], failure], "next": position + 1}
     return {"total": {"failed": 1}, "reasons": {}, "targets": {}, "failures": [failure],
-            "growth": 0, "next": place + 1}  # fmt: skip
+            "growth": 0, "next": position + 1}  # fmt: skip
 
 
 def _chunk(begin: int, end: int, seed: int, folder: Path, pipe: Any) -> None:

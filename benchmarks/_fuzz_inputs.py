@@ -128,7 +128,7 @@ def sound_records() -> dict[str, Any]:
     """Two records, or the whole, of the kinds that are JSON or a table."""
     content = [{"type": "text", "content": "x"}, {"type": "image", "image_path": "b.jpg"}]
     turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]
-    said = [
+    messages = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "See <image> hear <audio>"},
         {"role": "assistant", "content": [{"type": "text", "text": "yes"}, {"type": "image"}]},
@@ -139,8 +139,8 @@ def sound_records() -> dict[str, Any]:
                  "image_info": [{"image_name": "c.webp", "matched_text_index": 1}]},
         "comm": {"data_id": "w/1", "title": "T", "summary_info": content, "step_info": [content]},
         "llava": {"id": 7, "image": "a.png", "conversations": turns},
-        "sharegpt": {"messages": said, "images": ["a.png", "d.gif"], "audios": ["o.ogg"]},
-        "preferences": {"prompt": said[:2], "chosen": "<image>yes", "rejected": said[2:],
+        "sharegpt": {"messages": messages, "images": ["a.png", "d.gif"], "audios": ["o.ogg"]},
+        "preferences": {"prompt": messages[:2], "chosen": "<image>yes", "rejected": messages[2:],
                         "images": ["a.png", "d.gif", "b.jpg"], "audios": ["o.ogg"]},
         "pairs": {"id": "p", "text": "a cat", "image": "e.bmp", "audio": "s.flac"},
         "coco": {"images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "t.png"}],
@@ -215,9 +215,9 @@ def break_tar(data: bytes, rng: random.Random) -> bytes:
     """A header's field changed (its checksum set right, mostly), or bytes of the file broken."""
     if rng.random() < 0.4:
         return break_bytes(data, rng)
-    found = bytearray(data)
+    mutated = bytearray(data)
     headers = [
-        at for at in range(0, len(found) - 511, 512) if found[at + 257 : at + 262] == b"ustar"
+        at for at in range(0, len(mutated) - 511, 512) if mutated[at + 257 : at + 262] == b"ustar"
     ]
     if not headers:
         return break_bytes(data, rng)
@@ -228,33 +228,33 @@ def break_tar(data: bytes, rng: random.Random) -> bytes:
         (b"77777777777\0", b"\x80" + b"\0" * 3 + b"\xff" * 8, b"\xff" * 12, b"-1", b"0o17", b"1_0",
          b"", rng.randbytes(length), b"00000001000\0", evil)
     )  # fmt: skip
-    found[at + begin : at + begin + length] = value[:length].ljust(length, b"\0")
+    mutated[at + begin : at + begin + length] = value[:length].ljust(length, b"\0")
     if rng.random() < 0.9:
-        found[at + 148 : at + 156] = b" " * 8
-        found[at + 148 : at + 156] = b"%06o\0 " % sum(found[at : at + 512])
-    return bytes(found)
+        mutated[at + 148 : at + 156] = b" " * 8
+        mutated[at + 148 : at + 156] = b"%06o\0 " % sum(mutated[at : at + 512])
+    return bytes(mutated)
 
 
 def break_bytes(data: bytes, rng: random.Random) -> bytes:
     """Bits flipped, bytes set, cut off, put in, repeated or taken out."""
-    found = bytearray(data)
+    mutated = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 8))):
-        i = rng.randrange(len(found) + 1)
-        j = min(len(found), i + rng.choice((1, 4, 50, 512, 4096)))
+        i = rng.randrange(len(mutated) + 1)
+        j = min(len(mutated), i + rng.choice((1, 4, 50, 512, 4096)))
         what = rng.randrange(7)
-        if what <= 1 and i < len(found):
-            found[i] ^= 1 << rng.randrange(8)
+        if what <= 1 and i < len(mutated):
+            mutated[i] ^= 1 << rng.randrange(8)
         elif what == 2:
-            found[i:j] = bytes(rng.choice((0, 0x7F, 0x80, 0xFF)) for _ in range(min(8, j - i)))
+            mutated[i:j] = bytes(rng.choice((0, 0x7F, 0x80, 0xFF)) for _ in range(min(8, j - i)))
         elif what == 3:
-            del found[i:]
+            del mutated[i:]
         elif what == 4:
-            found[i:i] = rng.randbytes(rng.choice((1, 3, 512)))
+            mutated[i:i] = rng.randbytes(rng.choice((1, 3, 512)))
         elif what == 5:
-            found[i:i] = found[i:j]
+            mutated[i:i] = mutated[i:j]
         else:
-            del found[i:j]
-    return bytes(found)
+            del mutated[i:j]
+    return bytes(mutated)
 
 
 def break_media(data: bytes, rng: random.Random) -> bytes:
@@ -264,27 +264,28 @@ def break_media(data: bytes, rng: random.Random) -> bytes:
         header = b"IHDR" + struct.pack(">II", *sides) + data[24:29]
         return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
     if data[:8] == b"\x89PNG\r\n\x1a\n" and rng.random() < 0.4:
-        found, at = [data[:8]], 8
+        chunks, at = [data[:8]], 8
         broken = rng.randrange(5)  # one of its chunks, with a checksum that fits
         while at + 12 <= len(data):
             (length,) = struct.unpack(">I", data[at : at + 4])
             body = data[at + 4 : at + 8 + length]
-            if len(found) == broken + 1:
+            if len(chunks) == broken + 1:
                 kind = rng.choice((body[:4], body[:4], b"tRNS", b"PLTE", b"zTXt", b"iCCP", b"acTL"))
                 body = kind + break_bytes(body[4:], rng)
-            found.append(struct.pack(">I", len(body) - 4) + body)
-            found.append(struct.pack(">I", zlib.crc32(body)))
+            chunks.append(struct.pack(">I", len(body) - 4) + body)
+            chunks.append(struct.pack(">I", zlib.crc32(body)))
             at += length + 12
-        return b"".join(found)
+        return b"".join(chunks)
     if data[:4] == b"fLaC" and rng.random() < 0.4:
-        found = bytearray(data)  # STREAMINFO: sample rate, channels, bits and number of samples
-        found[18:26] = rng.randbytes(8) if rng.random() < 0.5 else b"\x03\xe8\x00\xff" + b"\xff" * 4
-        return bytes(found)
+        mutated = bytearray(data)  # STREAMINFO: sample rate, channels, bits and number of samples
+        fields = b"\x03\xe8\x00\xff" + b"\xff" * 4
+        mutated[18:26] = rng.randbytes(8) if rng.random() < 0.5 else fields
+        return bytes(mutated)
     if data[:4] == b"RIFF" and rng.random() < 0.4:
-        found = bytearray(data)
+        mutated = bytearray(data)
         at = rng.choice((4, 16, 20, 22, 24, 28, 32, 34, 40))
-        found[at : at + 4] = rng.choice((b"\xff" * 4, b"\0" * 4, b"\0\0\0\x7f", rng.randbytes(4)))
-        return bytes(found)
+        mutated[at : at + 4] = rng.choice((b"\xff" * 4, b"\0" * 4, b"\0\0\0\x7f", rng.randbytes(4)))
+        return bytes(mutated)
     return break_bytes(data, rng)
 
 

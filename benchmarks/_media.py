@@ -26,10 +26,10 @@ def scenes(split: str, number: int) -> list[Scene]:
 
 def pictures(split: str, number: int, half: bool = True) -> np.ndarray:
     """Whole scenes, 96 x 96 pixels or halved to 48 x 48, uint8 (N, H, W, 3)."""
-    found = np.stack([render(scene) for scene in scenes(split, number)])
+    pictures = np.stack([render(scene) for scene in scenes(split, number)])
     if not half:
-        return found
-    squares = found.reshape(len(found), 48, 2, 48, 2, 3)
+        return pictures
+    squares = pictures.reshape(len(pictures), 48, 2, 48, 2, 3)
     return squares.mean((2, 4)).round().astype(np.uint8)
 
 
@@ -49,10 +49,10 @@ def voices(number: int) -> list[np.ndarray]:
 def crops(sounds: list[np.ndarray], number: int, length: int, seed: int) -> np.ndarray:
     """Random crops of random sounds, float32 (`number`, `length`); silence follows short ones."""
     rng = np.random.default_rng(seed)
-    found = np.zeros((number, length), np.float32)
-    for row in found:
+    batch = np.zeros((number, length), np.float32)
+    for row in batch:
         sound = sounds[int(rng.integers(len(sounds)))]
         start = int(rng.integers(max(1, len(sound) - length + 1)))
         part = sound[start : start + length]
         row[: len(part)] = part
-    return found
+    return batch

@@ -67,8 +67,8 @@ def kill_training(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_start(folder)
-        one = kills(folder, 3 if quick else 20, 1)
-        figures = {f"training_{key}": value for key, value in one.items()}
+        result = kills(folder, 3 if quick else 20, 1)
+        figures = {f"training_{key}": value for key, value in result.items()}
         for parallel in ("data",) if quick else ("data", "fsdp"):
             two = kills(folder, 1 if quick else 5, 2, parallel)
             figures |= {f"two_processes_{parallel}_{key}": value for key, value in two.items()}

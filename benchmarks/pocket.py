@@ -55,7 +55,8 @@ from unified.evaluation import pocket
 from unified.evaluation.article_scores import write_articles
 from unified.evaluation.judges import GlyphJudge, corpus_word_error_rate, word_recall
 from unified.models.model import UnifiedModel
-from unified.pocket.article import ArticlePlan
+from unified.pocket.article_plan import ArticlePlan
+from unified_base.version import __version__
 from unified_data.pocket.articles import ArticleOutline
 from unified_data.pocket.scenes import Scene, render
 from unified_data.pocket.subjects import load_subjects
@@ -230,14 +231,15 @@ def measure_tokenizers(model: UnifiedModel, sizes: Sizes) -> dict[str, Any]:
     pictures = [render(scene) for scene in pocket.heldout("draw")[: sizes.pictures]]
     psnr = pocket.image_psnr(model.image_tokenizer, pictures)
     say(f"image tokenizer: {len(pictures)} pictures done")
-    said = pocket.heldout("speak")[: sizes.sounds]
-    stoi = pocket.audio_stoi(model.audio_tokenizer, (pocket.true_sound(*pair) for pair in said))
-    kept = pocket.codes_kept(model.audio_tokenizer, (pocket.true_sound(*pair) for pair in said))
-    say(f"audio tokenizer: {len(said)} sentences done")
+    sentences = pocket.heldout("speak")[: sizes.sounds]
+    sounds = [pocket.true_sound(*pair) for pair in sentences]
+    stoi = pocket.audio_stoi(model.audio_tokenizer, sounds)
+    preserved = pocket.codes_kept(model.audio_tokenizer, sounds)
+    say(f"audio tokenizer: {len(sentences)} sentences done")
     return {
         "image_psnr_db": round(psnr, 2),
         "audio_stoi": round(stoi, 4),
-        "audio_codes_kept": [round(share, 4) for share in kept],
+        "audio_codes_kept": [round(share, 4) for share in preserved],
     }
 
 
@@ -246,8 +248,8 @@ def measure_speech(model: UnifiedModel, sizes: Sizes) -> dict[str, Any]:
         return corpus_word_error_rate((h.sentence, h.text) for h in heard)
 
     heard = pocket.listen(model, pocket.heldout("listen")[: sizes.heard], reporter("listen"))
-    said = pocket.heldout("speak")[: sizes.spoken]
-    returned = pocket.speak_and_listen(model, said, reporter("speak, then listen"))
+    sentences = pocket.heldout("speak")[: sizes.spoken]
+    returned = pocket.speak_and_listen(model, sentences, reporter("speak, then listen"))
     return {
         "listen_wer": round(errors(heard), 4),
         "listen_wer_by_voice": by(heard, lambda h: h.voice, errors),
@@ -289,7 +291,7 @@ def weights_mb(model: UnifiedModel) -> float:
 
 
 def machine() -> dict[str, Any]:
-    names = ("unified", "torch", "numpy", "transformers")
+    names = ("torch", "numpy", "transformers")
     return {
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -297,6 +299,7 @@ def machine() -> dict[str, Any]:
         "processor": processor(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
+        "unified": __version__,
         **{name: version(name) for name in names},
     }
 
@@ -304,10 +307,10 @@ def machine() -> dict[str, Any]:
 def processor() -> str:
     """The processor's name where the system tells it."""
     try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
+        match = None
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 def save_sheet(path: Path, drawings: Sequence[pocket.Drawing], columns: int = 12) -> None:

@@ -24,6 +24,7 @@ ROOMS = (
     "sequence",
     "engine",
     "articles",
+    "tasks",
     "models",
     "pocket",
     "dataloading",

@@ -42,7 +42,9 @@ def real(
 ) -> float:
     """A number from `least` to `most`, or one of `also`. expected: that in other words."""
     if expected is None:
-        expected = "".join(f"{one:g} or " for one in also) + f"a number from {least:g} to {most:g}"
+        expected = (
+            "".join(f"{extra:g} or " for extra in also) + f"a number from {least:g} to {most:g}"
+        )
     number = _plain(value)
     # NaN compares with nothing, and an integer of any size does without an overflow.
     if type(number) in (int, float) and (number in also or least <= number <= most):

@@ -259,6 +259,6 @@ def _too_large(value: Any, path: _Path = ()) -> _Path | None:
     if isinstance(value, dict | list):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for name, inner in pairs:
-            if (place := _too_large(inner, (*path, name))) is not None:
-                return place
+            if (large := _too_large(inner, (*path, name))) is not None:
+                return large
     return None

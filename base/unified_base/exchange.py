@@ -17,7 +17,7 @@ _HERE = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 
 
-def exchange(one: Path, other: Path) -> None:
+def exchange(first: Path, other: Path) -> None:
     """Each gets the other's name.
 
     Where the system cannot do this in one step (a file system that does not know it) `other` is
@@ -27,16 +27,16 @@ def exchange(one: Path, other: Path) -> None:
     Raises OSError.
     """
     swap = _system_call()
-    if swap is not None and swap(os.fsencode(one), os.fsencode(other)) == 0:
+    if swap is not None and swap(os.fsencode(first), os.fsencode(other)) == 0:
         return
     aside = _aside(other)
     os.rename(other, aside)
     try:
-        os.rename(one, other)
+        os.rename(first, other)
     except BaseException:
         os.rename(aside, other)
         raise
-    os.rename(aside, one)
+    os.rename(aside, first)
 
 
 def restore(folder: Path) -> None:
@@ -55,11 +55,11 @@ def _aside(folder: Path) -> Path:
 def _system_call() -> Callable[[bytes, bytes], int] | None:
     library = ctypes.CDLL(None, use_errno=True)
     if sys.platform == "linux" and hasattr(library, "renameat2"):
-        return lambda one, other: library.renameat2(
-            _HERE, ctypes.c_char_p(one), _HERE, ctypes.c_char_p(other), ctypes.c_uint(_EXCHANGE)
+        return lambda first, other: library.renameat2(
+            _HERE, ctypes.c_char_p(first), _HERE, ctypes.c_char_p(other), ctypes.c_uint(_EXCHANGE)
         )
     if sys.platform == "darwin" and hasattr(library, "renamex_np"):
-        return lambda one, other: library.renamex_np(
-            ctypes.c_char_p(one), ctypes.c_char_p(other), ctypes.c_uint(_EXCHANGE)
+        return lambda first, other: library.renamex_np(
+            ctypes.c_char_p(first), ctypes.c_char_p(other), ctypes.c_uint(_EXCHANGE)
         )
     return None

@@ -41,7 +41,7 @@ def walk_jpeg(data: bytes, max_pixels: int) -> Jpeg:
     Raises ValueError, to be put behind the picture's name, where it is cut off, of an unusual kind,
     or would take too much work.
     """
-    kept, exif = [data[:2]], b""
+    segments, exif = [data[:2]], b""
     frame: tuple[int, int] | None = None
     scans, at = 0, 2
     while True:
@@ -49,7 +49,7 @@ def walk_jpeg(data: bytes, max_pixels: int) -> Jpeg:
         if match is None:
             raise ValueError("is cut off: its end is missing")
         if scans:
-            kept.append(data[at : match.start()])
+            segments.append(data[at : match.start()])
         marker, at = match[0][1], match.end()
         if marker == 0xD9:
             break
@@ -75,10 +75,10 @@ def walk_jpeg(data: bytes, max_pixels: int) -> Jpeg:
         # Of the application's segments only those that tell how colours are stored.
         tag = 0xE0 <= marker <= 0xEF or marker == 0xFE
         if not tag or (marker, segment[2:7]) in ((0xE0, b"JFIF\0"), (0xEE, b"Adobe")):
-            kept.append(match[0] + segment)
+            segments.append(match[0] + segment)
     if frame is None or not scans:
         raise ValueError("is damaged: it has no frame or no scan")
-    return Jpeg(*frame, b"".join(kept) + b"\xff\xd9", exif)
+    return Jpeg(*frame, b"".join(segments) + b"\xff\xd9", exif)
 
 
 def _size(segment: bytes) -> tuple[int, int]:

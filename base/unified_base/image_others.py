@@ -28,7 +28,7 @@ def walk_gif(data: bytes) -> Still:
         raise ValueError("is cut off in its header")
     width, height, flags = struct.unpack("<HHB", data[6:11])
     at = 13 + _colours(flags)
-    kept, control, pictures = [data[:at]], b"", 0
+    pieces, control, pictures = [data[:at]], b"", 0
     while True:
         mark = data[at : at + 1]
         if mark == b";":
@@ -46,13 +46,13 @@ def walk_gif(data: bytes) -> Still:
                     raise ValueError(
                         f"is damaged: its first picture does not lie in its {width}x{height} pixels"
                     )
-                kept += [control, data[start:at]]
+                pieces += [control, data[start:at]]
             pictures += 1
         else:
             raise ValueError(f"is cut off or damaged at byte {at}")
     if not pictures:
         raise ValueError("is damaged: it holds no picture")
-    return Still(width, height, b"".join(kept) + b";")
+    return Still(width, height, b"".join(pieces) + b";")
 
 
 def _colours(flags: int) -> int:
@@ -76,7 +76,7 @@ def walk_webp(data: bytes) -> Still:
     if end > len(data):
         raise ValueError(f"is cut off: {len(data):,} of its {end:,} bytes are there")
     canvas: tuple[int, int] | None = None
-    kept: list[bytes] = []
+    chunks: list[bytes] = []
     exif, frames, at = b"", 0, 12
     while at < end:
         head = data[at : at + 8]
@@ -91,13 +91,13 @@ def walk_webp(data: bytes) -> Still:
                 raise ValueError("is damaged: its header is too short or there twice")
             canvas = tuple(int.from_bytes(body[i : i + 3], "little") + 1 for i in (4, 7))  # type: ignore[assignment]
             # Of what the file has, the flags keep that it has transparency or is an animation.
-            kept.append(chunk[:8] + bytes([body[0] & 0x12]) + chunk[9:])
+            chunks.append(chunk[:8] + bytes([body[0] & 0x12]) + chunk[9:])
         elif name == b"ANMF":
             frames += 1
             if frames == 1:
-                kept.append(chunk)
+                chunks.append(chunk)
         elif name in (b"ANIM", b"ALPH", b"VP8 ", b"VP8L"):
-            kept.append(chunk)
+            chunks.append(chunk)
             if name[:3] == b"VP8" and canvas is None:
                 canvas = _webp_size(body, name)
         elif name == b"EXIF":
@@ -105,7 +105,7 @@ def walk_webp(data: bytes) -> Still:
         at = after
     if canvas is None:
         raise ValueError("is damaged: it holds no picture")
-    plain = b"WEBP" + b"".join(kept)
+    plain = b"WEBP" + b"".join(chunks)
     return Still(*canvas, b"RIFF" + struct.pack("<I", len(plain)) + plain, exif)
 
 

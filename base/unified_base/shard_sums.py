@@ -146,8 +146,8 @@ def verify_shard(shard: str | Path, again: bool = False) -> tuple[Damage, ...] |
             f"{sums_path(path)} and the index beside it are of different shards; build them again"
         )
     status = os.stat(path)
-    place = f"{os.path.realpath(path)} {'with' if sums else 'without'} sums"
-    known = (place, status.st_size, status.st_mtime_ns, wanted)
+    cache_key = f"{os.path.realpath(path)} {'with' if sums else 'without'} sums"
+    known = (cache_key, status.st_size, status.st_mtime_ns, wanted)
     if again or known not in _seen:
         sound = file_sha256(path, "shard") == wanted
         _seen[known] = () if sound else tuple(_damaged(path, sums))

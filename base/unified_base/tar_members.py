@@ -159,7 +159,7 @@ def _text(field: bytes) -> str:
 
 def _pax(content: bytes, offset: int) -> dict[str, str]:
     """The path and size among a pax header's records, each "LENGTH KEY=VALUE" and a newline."""
-    found = {}
+    records = {}
     while content:
         length, blank, _ = content[:12].partition(b" ")
         count = int(length) if length.isdigit() and blank else 0
@@ -168,12 +168,12 @@ def _pax(content: bytes, offset: int) -> dict[str, str]:
         if not equals or not value.endswith(b"\n"):
             raise ValueError(f"the pax header at byte {offset} is not sound")
         if key == b"GNU.sparse.name":
-            found["path"] = _text(value[:-1])
-        if key in (b"path", b"size") and not (key == b"path" and "sparse" in found):
-            found[key.decode()] = _text(value[:-1])
+            records["path"] = _text(value[:-1])
+        if key in (b"path", b"size") and not (key == b"path" and "sparse" in records):
+            records[key.decode()] = _text(value[:-1])
         elif key.startswith(b"GNU.sparse"):
-            found["sparse"] = ""
-    return found
+            records["sparse"] = ""
+    return records
 
 
 def _check_tail(read: Read, offset: int, end: int) -> None:

@@ -249,8 +249,8 @@ def _stale(bundle: Bundle, old: bytes, names: Mapping[str, str]) -> Iterator[Pat
     new = set(names.values())
     for folder in {os.path.dirname(name) for name in new}:
         kinds = {_numbered(name) for name in new if os.path.dirname(name) == folder}
-        place = bundle.path.parent / folder
-        for path in sorted(place.iterdir()) if place.is_dir() else ():
+        media_folder = bundle.path.parent / folder
+        for path in sorted(media_folder.iterdir()) if media_folder.is_dir() else ():
             name = f"{folder}/{path.name}" if folder else path.name
             ours = name not in new and _numbered(name) in kinds and path.is_file()
             if ours and (_named(name, old) or _CHANGED.search(name)):

@@ -132,8 +132,8 @@ class _Tally:
 
     def sample(self, shard: ShardFile, i: int) -> None:
         key = shard.key(i)
-        for hashes, found in zip((self.keys, self.plain), self.hashes(shard.path, key)):
-            hashes.append(found)
+        for hashes, digest in zip((self.keys, self.plain), self.hashes(shard.path, key)):
+            hashes.append(digest)
         try:
             _, obj, media = shard.parts(i)
             read = self._read_codes or document_of
@@ -214,8 +214,8 @@ def _spread(values: Any) -> dict[str, float]:
     """Least, median and greatest; nothing where there are no values."""
     if not len(values):
         return {}
-    found = (np.min(values), np.median(values), np.max(values))
-    return {name: round(float(x), 3) for name, x in zip(("min", "median", "max"), found)}
+    summary = (np.min(values), np.median(values), np.max(values))
+    return {name: round(float(x), 3) for name, x in zip(("min", "median", "max"), summary)}
 
 
 def _repeated(paths: list[Path], tally: _Tally) -> tuple[dict[str, Any], dict[str, Any]]:

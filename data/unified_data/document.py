@@ -47,8 +47,8 @@ _MODALITIES = get_args(Modality)
 
 def common_entries(role: str | None, loss: float) -> dict[str, Any]:
     """What the JSON form says of any segment: role and loss weight, where they are not as usual."""
-    found: dict[str, Any] = {} if role is None else {"role": role}
-    return found if loss == 1.0 else found | {"loss": float(loss)}
+    entries: dict[str, Any] = {} if role is None else {"role": role}
+    return entries if loss == 1.0 else entries | {"loss": float(loss)}
 
 
 def _check_common(what: str, role: Any, loss: Any) -> None:
@@ -112,8 +112,8 @@ class Image:
         _check_common("image", self.role, self.loss)
         pixels = self.pixels
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-            found = getattr(pixels, "dtype", type(pixels).__name__)
-            raise ValueError(f"image pixels are {found}, expected a uint8 numpy array")
+            dtype = getattr(pixels, "dtype", type(pixels).__name__)
+            raise ValueError(f"image pixels are {dtype}, expected a uint8 numpy array")
         if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
             raise ValueError(f"image pixels have shape {pixels.shape}, expected (H, W, 3)")
 
@@ -140,8 +140,8 @@ class Audio:
         _check_common("audio", self.role, self.loss)
         waveform = self.waveform
         if not isinstance(waveform, np.ndarray) or waveform.dtype != np.float32:
-            found = getattr(waveform, "dtype", type(waveform).__name__)
-            raise ValueError(f"audio waveform is {found}, expected a float32 numpy array")
+            dtype = getattr(waveform, "dtype", type(waveform).__name__)
+            raise ValueError(f"audio waveform is {dtype}, expected a float32 numpy array")
         if waveform.ndim != 2 or 0 in waveform.shape:
             raise ValueError(f"audio waveform has shape {waveform.shape}, expected (channels, S)")
         if not _is_count(self.sample_rate, 1):

@@ -82,8 +82,8 @@ def _drawn(source: str | Path, count: int, seed: int) -> Iterator[Shown | Corrup
     ends = np.cumsum([number for _, number, _ in shards])
     total = int(ends[-1]) if len(ends) else 0
     chosen = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
-    for place, (path, number, fault) in enumerate(shards):
-        begin = int(ends[place]) - number
+    for shard_number, (path, number, fault) in enumerate(shards):
+        begin = int(ends[shard_number]) - number
         here = sorted(int(i) - begin for i in chosen if begin <= i < begin + number)
         if not here:
             continue
@@ -158,9 +158,9 @@ def _card(sample: Shown, with_media: bool) -> str:
             parts.append(f"{'</section>' if role else ''}")
             role = segment.role
             parts.append(f'<section class="{role}"><h3>{role}</h3>' if role else "")
-        shown = _segment(segment, media.get(row.get("file", ""), b""), row, with_media)
+        markup = _segment(segment, media.get(row.get("file", ""), b""), row, with_media)
         weight = "" if segment.loss == (role != "prompt") else f"loss weight {segment.loss:g}"
-        parts.append(shown + (f'<p class="weight">{weight}</p>' if weight else ""))
+        parts.append(markup + (f'<p class="weight">{weight}</p>' if weight else ""))
     return "".join([*parts, "</section>" if role else "", "</article>"])
 
 

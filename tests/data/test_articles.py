@@ -18,9 +18,9 @@ CLIP = np.full((1, 640), 0.25, np.float32)
 @pytest.fixture(autouse=True)
 def spoken(monkeypatch):
     """Stands in for espeak-ng; returns what was asked of it."""
-    said = []
-    monkeypatch.setattr(articles, "speak", lambda text, voice: said.append((text, voice)) or CLIP)
-    return said
+    calls = []
+    monkeypatch.setattr(articles, "speak", lambda text, voice: calls.append((text, voice)) or CLIP)
+    return calls
 
 
 def test_the_whole_layout_of_an_article(spoken):
@@ -35,7 +35,7 @@ def test_the_whole_layout_of_an_article(spoken):
         for name in ("Home", "Food")
     )
 
-    def said(text):
+    def response(text):
         return Text(text, role="response")
 
     def picture(scene):
@@ -45,13 +45,13 @@ def test_the_whole_layout_of_an_article(spoken):
     assert document == Document(
         (
             Text(prompt, role="prompt", loss=0.0),
-            said(f"# The giant panda\n\n> (ben) {PANDA.lead}\n"),
+            response(f"# The giant panda\n\n> (ben) {PANDA.lead}\n"),
             Audio(CLIP, 16000, role="response"),
-            said("\n\n![a giant panda]"),
+            response("\n\n![a giant panda]"),
             picture(scenes[0]),
-            said(f"\n\n## Food\n\n{food}\n\n![two giant pandas]"),
+            response(f"\n\n## Food\n\n{food}\n\n![two giant pandas]"),
             picture(scenes[1]),
-            said(f"\n\n## Home\n\n{home}\n\n![a giant panda on a blue ground]"),
+            response(f"\n\n## Home\n\n{home}\n\n![a giant panda on a blue ground]"),
             picture(scenes[2]),
         )
     )

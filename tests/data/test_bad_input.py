@@ -108,26 +108,26 @@ def test_a_bomb_is_refused_by_its_header(tmp_path, extension, data, reason):
         raise ValueError(str(broken))
     (tmp_path / f"k.{extension}").write_bytes(data)
     source = lines(tmp_path / "x.jsonl", {"text": "x", kind: f"k.{extension}"})
-    (found,) = reasons("pairs", source)
+    (skipped,) = reasons("pairs", source)
     with pytest.raises(ValueError, match=reason):
-        raise ValueError(found)
+        raise ValueError(skipped)
 
 
 def test_small_files_may_not_add_up_to_a_bomb(tmp_path, media_files, monkeypatch):
     monkeypatch.setattr(document, "MAX_DECODED", 3 * 5 * 7 * 3)
     row = {"type": "image", "file": "k.0.png"}
     png = (media_files / "a.png").read_bytes()
-    found = []
+    skipped = []
     for count in (3, 4):
         obj = json.dumps({"segments": [row] * count}).encode()
         (sample,) = read_samples(tar(tmp_path / "x.tar", ("k.json", obj), ("k.0.png", png)))
-        found.append(sample)
+        skipped.append(sample)
         record = {"images": ["a.png"] * count, "texts": [None] * count}
-        found += reasons("obelics", lines(tmp_path / "x.jsonl", record), media_files)
-    assert len(found[0][1]) == 3
-    assert found[1] == ""
-    assert "segment 3: the document's media take 420 bytes, expected 315" in found[2].reason
-    assert "the document's media take 420 bytes" in found[3]
+        skipped += reasons("obelics", lines(tmp_path / "x.jsonl", record), media_files)
+    assert len(skipped[0][1]) == 3
+    assert skipped[1] == ""
+    assert "segment 3: the document's media take 420 bytes, expected 315" in skipped[2].reason
+    assert "the document's media take 420 bytes" in skipped[3]
 
 
 class Touch:
@@ -220,8 +220,8 @@ def test_links_and_foreign_names_in_a_tar_are_skipped(tmp_path, media_files):
                ("../c.txt", b"x"), ("../c.png", png), ("/d.txt", b"x"), ("/d.png", png),
                ("e", b"", tarfile.DIRTYPE), ("e/e.txt", b"x"), ("e/e.png", png),
                ("f.txt", b"\xff"), ("f.png", png), ("g.png", png), ("h.txt", b"x"))  # fmt: skip
-    found = reasons("webdataset", path)
-    for reason, expected in zip(found, (
+    skipped = reasons("webdataset", path)
+    for reason, expected in zip(skipped, (
         "'a.png' is a symbolic link", "'b.png' is a hard link", "climbs", "absolute", "",
         "'f.txt' is not UTF-8", "it has no text", "it has no picture or sound",
     ), strict=True):  # fmt: skip

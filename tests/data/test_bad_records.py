@@ -67,10 +67,10 @@ def test_a_record_that_is_not_of_its_kind_is_skipped(tmp_path, media_files, kind
     for name in ("a.png",):
         (tmp_path / name).write_bytes((media_files / name).read_bytes())
     (tmp_path / "x.txt").write_text("x")
-    found = reasons(kind, lines(tmp_path / "x.jsonl", record))
-    assert len(found) == (0 if record == [] else 1)
-    assert reason in "".join(found)
-    assert all(len(one) < 600 for one in found)
+    skipped = reasons(kind, lines(tmp_path / "x.jsonl", record))
+    assert len(skipped) == (0 if record == [] else 1)
+    assert reason in "".join(skipped)
+    assert all(len(reason) < 600 for reason in skipped)
 
 
 def test_a_line_that_is_too_long_is_passed_over(tmp_path, media_files, monkeypatch):
@@ -114,10 +114,10 @@ def test_the_items_of_a_list_are_found_however_it_is_read(values, chunk):
 
 
 def test_a_list_that_does_not_end_well_is_told(tmp_path):
-    def found(text, **limit):
+    def items(text, **limit):
         return [str(item) for item in json_items(io.BytesIO(text), **limit)]
 
-    assert found(b"[]") == []
-    assert "cut off" in found(b'[1, {"a": "]')[-1]
-    assert found(b"[1] [2]")[-1] == "there is something after the list's end"
-    assert found(b"[1, 22222, 3]", limit=3) == ["b'1'", "it is longer than 3 bytes", "b' 3'"]
+    assert items(b"[]") == []
+    assert "cut off" in items(b'[1, {"a": "]')[-1]
+    assert items(b"[1] [2]")[-1] == "there is something after the list's end"
+    assert items(b"[1, 22222, 3]", limit=3) == ["b'1'", "it is longer than 3 bytes", "b' 3'"]

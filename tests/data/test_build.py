@@ -150,14 +150,14 @@ def test_sample_speech_has_its_form_and_split(split):
 def test_misread_sentences_have_one_name_wrong_and_are_of_their_split():
     for split in planning.SPLITS:
         planned = planning.plan_documents("misread", split, scale=0.05)
-        for sentence, said, voice in planned:
-            assert sentence != said
+        for sentence, spoken, voice in planned:
+            assert sentence != spoken
             assert voice in VOICES
-            one, two = sentence.rstrip(".").split(), said.rstrip(".").split()
-            end = next(n for n, pair in enumerate(zip(one[::-1], two[::-1])) if len(set(pair)) > 1)
+            asked, misread = (text.rstrip(".").split()[::-1] for text in (sentence, spoken))
+            end = next(n for n, pair in enumerate(zip(asked, misread)) if len(set(pair)) > 1)
             assert end >= 1, sentence  # something comes after the name
-            assert {split_of(f"speech|{text}") for text in (sentence, said)} == {split}
-        assert len({said for _, said, _ in planned}) > 0.9 * len(planned)
+            assert {split_of(f"speech|{text}") for text in (sentence, spoken)} == {split}
+        assert len({spoken for _, spoken, _ in planned}) > 0.9 * len(planned)
 
 
 @needs_espeak
@@ -166,10 +166,10 @@ def test_a_misread_document_says_another_name_than_it_asks_for(tmp_path):
     planned = planning.plan_documents("misread", "heldout", scale=0.0005)
     documents = [document for _, document in read_shards(tmp_path, "heldout", ["misread"])]
     assert len(documents) == len(planned) >= 2
-    for (sentence, said, voice), document in zip(planned, documents):
+    for (sentence, spoken, voice), document in zip(planned, documents):
         prompt, sound = document.segments
         assert prompt.text == f"> ({voice}) {sentence}"
-        assert np.array_equal(sound.waveform, speak(said, voice))
+        assert np.array_equal(sound.waveform, speak(spoken, voice))
 
 
 @needs_espeak
@@ -192,10 +192,10 @@ def test_importing_the_package_brings_neither_torch_nor_the_others():
 
 
 def test_voices_of_the_two_splits_are_different_people():
-    found, leads = {}, {subject.lead for subject in load_subjects()}
+    names, leads = {}, {subject.lead for subject in load_subjects()}
     for split in planning.SPLITS:
         planned = planning.plan_documents("voices", split)
-        found[split] = {voice.name for _, voice, _ in planned}
+        names[split] = {voice.name for _, voice, _ in planned}
         sentences = {sentence for sentence, _, _ in planned} - leads
         assert {split_of(f"speech|{sentence}") for sentence in sentences} == {split}
         assert np.mean([apart for *_, apart in planned]) == pytest.approx(0.5, abs=0.01)
@@ -203,21 +203,21 @@ def test_voices_of_the_two_splits_are_different_people():
         assert min(pitches) >= 20
         assert max(pitches) <= 80
         assert max(paces) - min(paces) > 100
-    assert not found["train"] & found["heldout"]
-    assert len(found["train"]) == len(voices.TIMBRES) - 5
-    assert len(found["heldout"]) == 5
+    assert not names["train"] & names["heldout"]
+    assert len(names["train"]) == len(voices.TIMBRES) - 5
+    assert len(names["heldout"]) == 5
     # The world's own voices are those of no held-out speaker.
-    assert not {voice.espeak.partition("+")[2] for voice in VOICES.values()} & found["heldout"]
+    assert not {voice.espeak.partition("+")[2] for voice in VOICES.values()} & names["heldout"]
 
 
 @needs_espeak
 @pytest.mark.parametrize("accent", voices.ACCENTS)
 def test_a_timbre_is_heard_in_every_accent(accent):
     """espeak-ng ignores the variant of a voice that it does not find by this name."""
-    said = [
+    sounds = [
         word_by_word("one", Voice(name, f"{accent}{name}", 50, "")) for name in ("", "+m1", "+f2")
     ]
-    assert len({sound.tobytes() for sound in said}) == 3
+    assert len({sound.tobytes() for sound in sounds}) == 3
 
 
 @needs_espeak

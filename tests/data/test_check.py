@@ -34,9 +34,9 @@ def spoil(path, key, data):
     content = path.read_bytes()
     with tarfile.open(path) as tar:
         member = tar.getmember(key)
-    place = member.offset_data
-    path.write_bytes(content[:place] + data.ljust(member.size)[: member.size]
-                     + content[place + member.size :])  # fmt: skip
+    offset = member.offset_data
+    path.write_bytes(content[:offset] + data.ljust(member.size)[: member.size]
+                     + content[offset + member.size :])  # fmt: skip
 
 
 @pytest.fixture

@@ -25,13 +25,13 @@ def fuzzing():
 
 def test_the_readers_accept_or_refuse_whatever_comes(fuzzing):
     fuzz, _ = fuzzing
-    found = fuzz.fuzz(250, seed=5)
-    assert found["failures"] == []
-    assert (found["fuzz_cases"], found["fuzz_failures"]) == (250, 0)
-    assert found["accepted"] + found["refused"] == 250
-    assert min(found["accepted"], found["refused"]) > 30
-    assert len(found["by_target"]) == 15 + (find_spec("pyarrow") is not None)
-    assert sum(found["by_reason"].values()) <= found["refused"]
+    outcome = fuzz.fuzz(250, seed=5)
+    assert outcome["failures"] == []
+    assert (outcome["fuzz_cases"], outcome["fuzz_failures"]) == (250, 0)
+    assert outcome["accepted"] + outcome["refused"] == 250
+    assert min(outcome["accepted"], outcome["refused"]) > 30
+    assert len(outcome["by_target"]) == 15 + (find_spec("pyarrow") is not None)
+    assert sum(outcome["by_reason"].values()) <= outcome["refused"]
 
 
 def hang():
@@ -81,10 +81,10 @@ def test_each_fault_is_one_failure(fuzzing, monkeypatch, fault, error):
     monkeypatch.setattr(cases, "run", run)
     monkeypatch.setattr(fuzz, "SECONDS", 0.2)
     monkeypatch.setattr(fuzz, "GROWTH", 1 << 27)
-    found = fuzz.fuzz(12, seed=5)
-    assert (found["fuzz_cases"], found["fuzz_failures"]) == (12, 1)
-    assert found["accepted"] + found["refused"] == 11
-    (failure,) = found["failures"]
+    outcome = fuzz.fuzz(12, seed=5)
+    assert (outcome["fuzz_cases"], outcome["fuzz_failures"]) == (12, 1)
+    assert outcome["accepted"] + outcome["refused"] == 11
+    (failure,) = outcome["failures"]
     assert (failure["case"], failure["seed"]) == (7, 5)
     assert error in failure["error"]
 
@@ -99,6 +99,6 @@ def test_a_file_outside_its_folder_is_noticed(fuzzing, monkeypatch):
         return real(self, case)
 
     monkeypatch.setattr(cases, "run", run)
-    found = fuzz.fuzz(12, seed=5)
-    assert found["fuzz_failures"] == 1
-    assert "did ['open " in found["failures"][0]["error"]
+    outcome = fuzz.fuzz(12, seed=5)
+    assert outcome["fuzz_failures"] == 1
+    assert "did ['open " in outcome["failures"][0]["error"]

@@ -22,22 +22,22 @@ def lines(path, *records):
 
 def read(tmp_path, media, *records):
     """What becomes of records, in order: segments by key, or the reason why not."""
-    found = {}
+    documents = {}
     for result in importer("preferences")(lines(tmp_path / "x.jsonl", *records), media):
-        assert result.key not in found
+        assert result.key not in documents
         if isinstance(result, Sample):
             document = document_of(result.key, result.obj, result.media)
-            found[result.key] = document.segments
+            documents[result.key] = document.segments
         else:
-            found[result.key] = result.reason
-    return found
+            documents[result.key] = result.reason
+    return documents
 
 
-def said(content):
+def assistant(content):
     return {"role": "assistant", "content": content}
 
 
-def given(text):
+def prompted(text):
     return Text(text, "prompt", 0.0)
 
 
@@ -51,48 +51,52 @@ def pictured(media, name, role="response"):
 
 def test_a_pair_is_two_documents_of_one_prompt(tmp_path, media_files):
     record = {"id": "a/1", "prompt": "Who?", "chosen": "Me.", "rejected": "You.", "margin": 0.5}
-    found = read(tmp_path, media_files, record, {**record, "id": "a/1"})
-    assert found == {
-        "000000000-a-1-chosen": (given("Who?"), answer("Me.")),
-        "000000000-a-1-rejected": (given("Who?"), answer("You.")),
-        "000000001-a-1-chosen": (given("Who?"), answer("Me.")),
-        "000000001-a-1-rejected": (given("Who?"), answer("You.")),
+    documents = read(tmp_path, media_files, record, {**record, "id": "a/1"})
+    assert documents == {
+        "000000000-a-1-chosen": (prompted("Who?"), answer("Me.")),
+        "000000000-a-1-rejected": (prompted("Who?"), answer("You.")),
+        "000000001-a-1-chosen": (prompted("Who?"), answer("Me.")),
+        "000000001-a-1-rejected": (prompted("Who?"), answer("You.")),
     }
 
 
 @pytest.mark.parametrize(
     "record",
     [
-        {"prompt": [ASKED], "chosen": [said("Me.")], "rejected": said("You.")},
-        {"prompt": "Who?", "chosen": [ASKED, said("Me.")], "rejected": [ASKED, said("You.")],
-         "messages": [ASKED, said("Me.")], "score_chosen": 7.0},
-        {"chosen": [ASKED, said("Me.")], "rejected": [ASKED, said("You.")]},
+        {"prompt": [ASKED], "chosen": [assistant("Me.")], "rejected": assistant("You.")},
+        {"prompt": "Who?", "chosen": [ASKED, assistant("Me.")], "rejected":
+         [ASKED, assistant("You.")], "messages": [ASKED, assistant("Me.")], "score_chosen": 7.0},
+        {"chosen": [ASKED, assistant("Me.")], "rejected": [ASKED, assistant("You.")]},
         {"conversations": [{"from": "human", "value": "Who?"}],
          "chosen": {"from": "gpt", "value": "Me."}, "rejected": {"from": "gpt", "value": "You."}},
     ],
     ids=["messages", "whole conversations", "no prompt", "conversations"],
 )  # fmt: skip
 def test_the_forms_of_a_pair_are_one(tmp_path, media_files, record):
-    found = list(read(tmp_path, media_files, record).values())
-    assert found == [(given("Who?"), answer("Me.")), (given("Who?"), answer("You."))]
+    documents = list(read(tmp_path, media_files, record).values())
+    assert documents == [(prompted("Who?"), answer("Me.")), (prompted("Who?"), answer("You."))]
 
 
 def test_an_earlier_answer_belongs_to_the_prompt_and_counts_nothing(tmp_path, media_files):
-    earlier = [{"role": "user", "content": "A?"}, said("B."), {"role": "user", "content": "C?"}]
-    start = (given("Be kind.\n\nA?"), Text("B.", "response", 0.0), given("C?"))
+    earlier = [
+        {"role": "user", "content": "A?"},
+        assistant("B."),
+        {"role": "user", "content": "C?"},
+    ]
+    start = (prompted("Be kind.\n\nA?"), Text("B.", "response", 0.0), prompted("C?"))
     for record in (
         {"prompt": earlier, "chosen": "D.", "rejected": "E."},
-        {"chosen": [*earlier, said("D.")], "rejected": [*earlier, said("E.")]},
+        {"chosen": [*earlier, assistant("D.")], "rejected": [*earlier, assistant("E.")]},
     ):
         chosen, rejected = read(tmp_path, media_files, {**record, "system": "Be kind."}).values()
         assert (chosen, rejected) == ((*start, answer("D.")), (*start, answer("E.")))
     # Answers of several turns that differ late: what they share before is still an answer.
-    turns = [ASKED, said("B."), {"role": "user", "content": "C?"}]
-    other = [ASKED, said("B."), {"role": "user", "content": "D?"}, said("E.")]
-    record = {"chosen": [*turns, said("E.")], "rejected": other}
+    turns = [ASKED, assistant("B."), {"role": "user", "content": "C?"}]
+    other = [ASKED, assistant("B."), {"role": "user", "content": "D?"}, assistant("E.")]
+    record = {"chosen": [*turns, assistant("E.")], "rejected": other}
     chosen, rejected = read(tmp_path, media_files, record).values()
-    assert chosen == (given("Who?"), answer("B."), given("C?"), answer("E."))
-    assert rejected == (given("Who?"), answer("B."), given("D?"), answer("E."))
+    assert chosen == (prompted("Who?"), answer("B."), prompted("C?"), answer("E."))
+    assert rejected == (prompted("Who?"), answer("B."), prompted("D?"), answer("E."))
 
 
 def test_media_go_to_the_prompt_then_to_the_chosen_then_to_the_rejected(tmp_path, media_files):
@@ -104,8 +108,8 @@ def test_media_go_to_the_prompt_then_to_the_chosen_then_to_the_rejected(tmp_path
     chosen, rejected = read(tmp_path, media_files, record).values()
     a = pictured(media_files, "a.png", "prompt")
     b, c = (pictured(media_files, name) for name in ("b.jpg", "c.webp"))
-    assert chosen == (a, given("as "), sound, answer("so "), b)
-    assert rejected == (a, given("as "), sound, c)
+    assert chosen == (a, prompted("as "), sound, answer("so "), b)
+    assert rejected == (a, prompted("as "), sound, c)
     parted = {
         **record, "images": ["a.png", "c.webp"], "chosen_images": ["b.jpg"],
     }  # fmt: skip
@@ -119,8 +123,8 @@ def test_media_go_to_the_prompt_then_to_the_chosen_then_to_the_rejected(tmp_path
 def test_an_answer_without_text_is_its_media(tmp_path, media_files):
     record = {"prompt": "a cat", "chosen_images": ["a.png"], "rejected_audios": ["s.flac"]}
     chosen, rejected = read(tmp_path, media_files, record).values()
-    assert chosen == (given("a cat"), pictured(media_files, "a.png"))
-    assert rejected == (given("a cat"), Audio(*load_audio(media_files / "s.flac"), "response"))
+    assert chosen == (prompted("a cat"), pictured(media_files, "a.png"))
+    assert rejected == (prompted("a cat"), Audio(*load_audio(media_files / "s.flac"), "response"))
 
 
 GOOD = {"prompt": "Who?", "chosen": "Me.", "rejected": "You."}
@@ -133,16 +137,16 @@ GOOD = {"prompt": "Who?", "chosen": "Me.", "rejected": "You."}
         ({"prompt": 7}, "'prompt' is a whole number, expected a text or a list or an object"),
         ({"prompt": ""}, "its prompt is empty"),
         ({"prompt": []}, "its prompt does not end with what a user says"),
-        ({"prompt": [ASKED, said("x")]}, "its prompt does not end with what a user says"),
+        ({"prompt": [ASKED, assistant("x")]}, "its prompt does not end with what a user says"),
         ({"prompt": ["Who?"]}, "turn 0 is not from one of system"),
         ({"chosen": "You."}, "chosen and rejected are the same"),
         ({"rejected": ""}, "rejected is empty"),
         ({"rejected": None}, "'rejected' is null"),
         ({"chosen": []}, "chosen has no answer after the prompt"),
         ({"chosen": [ASKED]}, "chosen has no answer after the prompt"),
-        ({"chosen": [{"role": "user", "content": "What?"}, said("x")]},
+        ({"chosen": [{"role": "user", "content": "What?"}, assistant("x")]},
          "chosen begins with another prompt than the pair's"),
-        ({"chosen": [said("x"), 7]}, "chosen: turn 1 is not from one of"),
+        ({"chosen": [assistant("x"), 7]}, "chosen: turn 1 is not from one of"),
         ({"chosen": "<image>"}, "chosen: it has 0 image files for 1 places"),
         ({"images": ["a.png"]}, "it has 1 image files for 0 places"),
         ({"images": "a.png", "prompt": "<image><image>"}, "it has 1 image files for 2 places"),
@@ -154,9 +158,9 @@ GOOD = {"prompt": "Who?", "chosen": "Me.", "rejected": "You."}
 def test_a_pair_of_which_a_half_cannot_be_used_is_skipped_whole(
     tmp_path, media_files, changes, reason
 ):
-    found = read(tmp_path, media_files, {**GOOD, **changes}, GOOD)
-    first, *rest = found
-    assert (first, reason in found[first]) == ("000000000", True), found[first]
+    documents = read(tmp_path, media_files, {**GOOD, **changes}, GOOD)
+    first, *rest = documents
+    assert (first, reason in documents[first]) == ("000000000", True), documents[first]
     assert rest == ["000000001-chosen", "000000001-rejected"]
 
 

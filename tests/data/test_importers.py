@@ -20,14 +20,14 @@ from unified_data.shards import document_of, read_index, read_shards
 
 def results(kind, source, images=None):
     """Documents and skipped ones in order, by key."""
-    found = {}
+    documents = {}
     for result in importer(kind)(source, images):
-        assert result.key not in found
+        assert result.key not in documents
         if isinstance(result, Sample):
-            found[result.key] = document_of(result.key, result.obj, result.media)
+            documents[result.key] = document_of(result.key, result.obj, result.media)
         else:
-            found[result.key] = result
-    return found
+            documents[result.key] = result
+    return documents
 
 
 def lines(path, *records):
@@ -53,8 +53,8 @@ def test_obelics_interleaves_in_the_order_of_its_places(tmp_path, media_files):
         "texts": ["Ä 🐼", None, None, "two", "three"],
         "metadata": "x",
     }
-    found = results("obelics", lines(tmp_path / "x.jsonl", record), media_files)
-    assert found["000000000"] == Document(
+    documents = results("obelics", lines(tmp_path / "x.jsonl", record), media_files)
+    assert documents["000000000"] == Document(
         (
             Text("Ä 🐼"),
             pictured(media_files, "a.png"),
@@ -71,12 +71,12 @@ def test_obelics_takes_a_file_for_an_address_but_one_file_for_one_address(tmp_pa
     addresses = ("https://h.org/p/a%20b.png?x=1", "http://i.org/a.png", "http://j.org/a.png",
                  "http://i.org/a.png", "http://i.org/absent.png", "http://[/")  # fmt: skip
     records = [{"images": [address], "texts": [None]} for address in addresses]
-    found = list(results("obelics", lines(tmp_path / "x.jsonl", *records)).values())
-    assert found[0].segments == (pictured(media_files, "b.jpg"),)
-    assert found[1].segments == found[3].segments == (pictured(media_files, "a.png"),)
-    assert "share the file 'a.png' with another address" in found[2].reason
-    assert "nothing is fetched; download it first" in found[4].reason
-    assert "is no address" in found[5].reason
+    documents = list(results("obelics", lines(tmp_path / "x.jsonl", *records)).values())
+    assert documents[0].segments == (pictured(media_files, "b.jpg"),)
+    assert documents[1].segments == documents[3].segments == (pictured(media_files, "a.png"),)
+    assert "share the file 'a.png' with another address" in documents[2].reason
+    assert "nothing is fetched; download it first" in documents[4].reason
+    assert "is no address" in documents[5].reason
 
 
 def test_mmc4_puts_a_picture_before_its_sentence(tmp_path, media_files):
@@ -101,10 +101,10 @@ def test_comm_has_title_summary_and_steps(tmp_path, media_files):
     steps = [[text("First. "), picture], [text("Then."), text("")]]
     record = {"data_id": "w/7", "title": "T", "summary_info": [text("S")], "step_info": steps}
     (tmp_path / "x.json").write_text(json.dumps([record, {"step_info": [[picture]]}]))
-    found = results("comm", tmp_path / "x.json", media_files)
+    documents = results("comm", tmp_path / "x.json", media_files)
     bmp = pictured(media_files, "e.bmp")
-    assert found["000000000-w-7"].segments == (Text("T\n\nS\n\nFirst."), bmp, Text("Then."))
-    assert found["000000001"].segments == (bmp,)
+    assert documents["000000000-w-7"].segments == (Text("T\n\nS\n\nFirst."), bmp, Text("Then."))
+    assert documents["000000001"].segments == (bmp,)
 
 
 def test_llava_puts_pictures_in_their_places_with_roles(tmp_path, media_files):
@@ -119,8 +119,8 @@ def test_llava_puts_pictures_in_their_places_with_roles(tmp_path, media_files):
         {"id": 2, "conversations": turns[2:]},
     ]
     (tmp_path / "x.json").write_text("\ufeff " + json.dumps(records, indent=2), "utf-8")
-    found = results("llava", tmp_path / "x.json", media_files)
-    assert found["000000000-a-1"].segments == (
+    documents = results("llava", tmp_path / "x.json", media_files)
+    assert documents["000000000-a-1"].segments == (
         pictured(media_files, "a.png", "prompt"),
         asked("What is [this] {?"),
         Text('A \\"cat\\", and', "response"),
@@ -128,17 +128,17 @@ def test_llava_puts_pictures_in_their_places_with_roles(tmp_path, media_files):
         asked("Thanks"),
         Text("Sure", "response"),
     )
-    assert found["000000001-2"].segments == (asked("Thanks"), Text("Sure", "response"))
+    assert documents["000000001-2"].segments == (asked("Thanks"), Text("Sure", "response"))
 
 
 def test_sharegpt_has_system_pictures_and_sounds_in_text_or_parts(tmp_path, media_files):
-    said = [
+    messages = [
         {"role": "user", "content": "See <image> hear <audio>."},
         {"role": "assistant", "content": [{"type": "text", "text": "This:"}, {"type": "image"}]},
         {"role": "user", "content": [{"type": "audio", "audio": "s.flac"}]},
         {"role": "assistant", "content": "ok"},
     ]
-    record = {"system": "Be kind.", "messages": said, "images": ["b.jpg", "a.png"],
+    record = {"system": "Be kind.", "messages": messages, "images": ["b.jpg", "a.png"],
               "audios": ["w.wav"]}  # fmt: skip
     (document,) = results("sharegpt", lines(tmp_path / "x.jsonl", record), media_files).values()
     assert document.segments == (
@@ -164,12 +164,12 @@ def test_coco_gives_one_document_a_caption(tmp_path, media_files):
         ],
     }
     (tmp_path / "captions.json").write_text(json.dumps(record))
-    found = results("coco", tmp_path / "captions.json", media_files)
+    documents = results("coco", tmp_path / "captions.json", media_files)
     cat = pictured(media_files, "a.png", "response")
-    assert found["000000000-51"].segments == (asked("a cat"), cat)
-    assert found["000000001-52"].segments == (asked("cats"), cat)
-    assert "there is no image 7" in found["000000002-53"].reason
-    assert "image 8 has no caption" in found["000000003"].reason
+    assert documents["000000000-51"].segments == (asked("a cat"), cat)
+    assert documents["000000001-52"].segments == (asked("cats"), cat)
+    assert "there is no image 7" in documents["000000002-53"].reason
+    assert "image 8 has no caption" in documents["000000003"].reason
 
 
 def test_a_folder_pairs_files_of_one_name(tmp_path, media_files):
@@ -179,14 +179,14 @@ def test_a_folder_pairs_files_of_one_name(tmp_path, media_files):
     (tmp_path / "in" / "cat.txt").write_text("\ufeffa cat\n", "utf-8")
     (tmp_path / "notes.md").write_text("x")
     (tmp_path / "alone.txt").write_text("x")
-    found = results("folder", tmp_path)
-    assert [type(result) for result in found.values()] == [Skipped] * 3 + [Document]
-    assert found["000000003-in-cat"].segments == (
+    documents = results("folder", tmp_path)
+    assert [type(result) for result in documents.values()] == [Skipped] * 3 + [Document]
+    assert documents["000000003-in-cat"].segments == (
         asked("a cat"),
         pictured(media_files, "a.png", "response"),
         sounding(media_files, "s.flac", "response"),
     )
-    reasons = [result.reason for result in list(found.values())[:3]]
+    reasons = [result.reason for result in list(documents.values())[:3]]
     assert reasons == [
         "alone: it has 1 texts for 0 pictures and sounds",
         "dog: it has 0 texts for 1 pictures and sounds",
@@ -214,14 +214,14 @@ def test_webdataset_samples_are_members_of_one_name(tmp_path, media_files, form)
         "three.json": b'"purr"', "three.mp3": mp3,
         "four.json": json.dumps(talk).encode(), "four.0.png": png,
     }  # fmt: skip
-    found = list(results("webdataset", tar(tmp_path / "x.tar", members, form)).items())
+    documents = list(results("webdataset", tar(tmp_path / "x.tar", members, form)).items())
     cat = pictured(media_files, "a.png", "response")
-    assert found[0] == ("000000000-d-one", Document((asked("a cat"), cat)))
+    assert documents[0] == ("000000000-d-one", Document((asked("a cat"), cat)))
     dog = Document((asked("a dog"), sounding(media_files, "s.flac", "response")))
-    assert found[1] == (f"000000001-d-{'long' * 11}lo", dog)
-    assert found[2][1] == Document((asked("purr"), sounding(media_files, "m.mp3", "response")))
+    assert documents[1] == (f"000000001-d-{'long' * 11}lo", dog)
+    assert documents[2][1] == Document((asked("purr"), sounding(media_files, "m.mp3", "response")))
     looked = pictured(media_files, "a.png", "prompt")
-    assert found[3][1] == Document((looked, asked("?"), Text("yes", "response")))
+    assert documents[3][1] == Document((looked, asked("?"), Text("yes", "response")))
 
 
 def test_pairs_are_rows_of_a_table(tmp_path, media_files):
@@ -233,11 +233,11 @@ def test_pairs_are_rows_of_a_table(tmp_path, media_files):
         pictured(media_files, "a.png", "response"),
         sounding(media_files, "s.flac", "response"),
     )
-    found = results("pairs", tmp_path / "x.csv", media_files)
-    assert found["000000000-x-1"].segments == (asked("a, cat"), cat)
-    assert found["000000001"].segments == (asked("miaow"), purr)
-    assert found["000000002-7"].segments == (asked("both"), cat, purr)
-    assert "x.csv row 4: it cannot be read: unexpected end of data" in found["000000003"].reason
+    documents = results("pairs", tmp_path / "x.csv", media_files)
+    assert documents["000000000-x-1"].segments == (asked("a, cat"), cat)
+    assert documents["000000001"].segments == (asked("miaow"), purr)
+    assert documents["000000002-7"].segments == (asked("both"), cat, purr)
+    assert "x.csv row 4: it cannot be read: unexpected end of data" in documents["000000003"].reason
     table = lines(tmp_path / "x.jsonl", {"text": "both", "audio": "s.flac", "image": "a.png"})
     assert results("pairs", table, media_files)["000000000"].segments == (asked("both"), cat, purr)
 
@@ -250,8 +250,8 @@ def test_media_keeps_its_bytes_or_becomes_lossless(tmp_path, media_files):
         for i, name in enumerate(names):
             ((stored, data),) = shard.parts(i)[2].items()
             extension = name[2:]
-            kept = extension in ("png", "jpg", "webp", "flac", "wav")
-            assert (data == (media_files / name).read_bytes()) == kept
+            unchanged = extension in ("png", "jpg", "webp", "flac", "wav")
+            assert (data == (media_files / name).read_bytes()) == unchanged
             other = {"gif": "png", "bmp": "png", "ogg": "wav", "aiff": "flac"}
             assert stored.endswith(f".1.{other.get(extension, extension)}")
     for (_, document), name in zip(read_shards(tmp_path / "out"), names):

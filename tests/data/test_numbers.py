@@ -139,9 +139,9 @@ def rewrite(folder, **changes):
 @pytest.mark.parametrize("samples", [4, 1_000, 10**18, HUGE, LONG])
 def test_a_count_that_no_file_holds_is_one_fault_and_the_rest_is_read(folder, samples):
     rewrite(folder, samples=samples)
-    found = list(read_samples(folder))
-    (broken,) = (sample for sample in found if isinstance(sample, CorruptSample))
-    assert len(found) == 7
+    results = list(read_samples(folder))
+    (broken,) = (result for result in results if isinstance(result, CorruptSample))
+    assert len(results) == 7
     assert "it holds 3 samples, index.json says" in broken.reason
     report = check_shards(folder)
     assert (report["samples"], report["broken"]) == (6, 1)
@@ -199,9 +199,9 @@ def npy(array, **options):
 def test_an_array_is_read_as_it_was_written(tmp_path):
     for array in (np.arange(5), np.arange(6.0).reshape(2, 3).T, np.uint16([[7]]), np.int8([])):
         (tmp_path / "x.npy").write_bytes(npy(array, version=(1, 0)))
-        found = read_npy(tmp_path / "x.npy")
-        assert found.dtype == array.dtype
-        assert np.array_equal(found, array)
+        numbers = read_npy(tmp_path / "x.npy")
+        assert numbers.dtype == array.dtype
+        assert np.array_equal(numbers, array)
 
 
 FIVE = npy(np.arange(5))

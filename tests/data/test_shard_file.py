@@ -30,13 +30,13 @@ def tar_of(path, members, form=tarfile.USTAR_FORMAT):
     return path
 
 
-def header_changed(data, at, place, value):
+def header_changed(data, at, offset, value):
     """The tar file's bytes with a field of the header at `at` changed, its checksum set right."""
-    found = bytearray(data)
-    found[at + place : at + place + len(value)] = value
-    found[at + 148 : at + 156] = b" " * 8
-    found[at + 148 : at + 156] = b"%06o\0 " % sum(found[at : at + 512])
-    return bytes(found)
+    changed = bytearray(data)
+    changed[at + offset : at + offset + len(value)] = value
+    changed[at + 148 : at + 156] = b" " * 8
+    changed[at + 148 : at + 156] = b"%06o\0 " % sum(changed[at : at + 512])
+    return bytes(changed)
 
 
 def test_samples_come_back_by_number_with_their_media(tmp_path):
@@ -80,9 +80,9 @@ def test_members_are_found_where_tarfile_finds_them(members, form, time):
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         expected = [(m.name, m.size, m.offset, m.offset_data) for m in tar]
 
-    found = list(scan_members(lambda at, count: data[at : at + count], 0, len(data)))
-    assert [(m.name, m.size, m.start, m.offset) for m in found] == expected
-    assert all(m.kind == "file" for m in found)
+    scanned = list(scan_members(lambda at, count: data[at : at + count], 0, len(data)))
+    assert [(m.name, m.size, m.start, m.offset) for m in scanned] == expected
+    assert all(m.kind == "file" for m in scanned)
 
 
 def test_opening_holds_no_contents_and_a_sample_is_one_read(tmp_path, monkeypatch):
@@ -189,7 +189,7 @@ def test_a_shard_that_became_shorter_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "reason"),
+    ("offset", "value", "reason"),
     [
         (124, b"77777777777\0", "8,589,934,591 bytes long but .* left in the file"),
         (124, b"\x80" + b"\xff" * 11, "bytes long but"),
@@ -201,9 +201,9 @@ def test_a_shard_that_became_shorter_is_noticed(tmp_path):
         (156, b"g", "pax header at byte 1024 is not sound"),
     ],
 )
-def test_a_broken_header_ends_the_shard_there(tmp_path, place, value, reason):
+def test_a_broken_header_ends_the_shard_there(tmp_path, offset, value, reason):
     path = tar_of(tmp_path / "x.tar", [("a.json", TEXT), ("b.json", TEXT), ("c.json", TEXT)])
-    path.write_bytes(header_changed(path.read_bytes(), 1024, place, value))
+    path.write_bytes(header_changed(path.read_bytes(), 1024, offset, value))
     sample, torn = read_samples(path)
     assert sample[0] == "a"
     with pytest.raises(ValueError, match=f"after sample a: .*{reason}"):

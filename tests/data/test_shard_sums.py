@@ -66,7 +66,7 @@ def test_every_bit_that_changes_in_a_shard_is_named_with_its_key(folder):
         assert (report["faults"][0]["shard"], report["faults"][0]["key"]) == (shard.name, key), bit
         samples = [*read_samples(folder)]
         wrong = [sample for sample in samples if isinstance(sample, CorruptSample)]
-        assert [(one.shard, one.key) for one in wrong] == [(str(shard), key)], bit
+        assert [(fault.shard, fault.key) for fault in wrong] == [(str(shard), key)], bit
         assert len(samples) == (5 if key == "" else 4), bit  # the others are all there
         if key:
             assert CHANGED in wrong[0].reason

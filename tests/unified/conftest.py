@@ -14,18 +14,18 @@ def tiny_tokenizers():
     """(image, audio): 96x96 pixels in 4x4 codes of 12, speech in 5 frames a second of 2 x 9."""
     import torch
 
-    from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
-    from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
+    from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
     from unified_tokenizers.quantizers import QuantizerConfig
 
     torch.manual_seed(3)
-    image = ImageTokenizer(
+    image = VQImageTokenizer(
         ImageTokenizerConfig(
             stride=24, quantizer=QuantizerConfig(levels=(4, 3)), encoder_width=8, decoder_width=8,
             encoder_depths=(1,), decoder_depths=(1, 0, 0),
         )
     )  # fmt: skip
-    audio = AudioTokenizer(
+    audio = VQAudioTokenizer(
         AudioTokenizerConfig(
             hop=3200, quantizer=QuantizerConfig(levels=(3, 3), depth=2), num_mels=8,
             encoder_width=8, encoder_depth=1, decoder_width=8, decoder_depths=(1, 0),
@@ -44,9 +44,9 @@ def cli_model(tmp_path_factory):
     from unified.engine.request import Sampling
     from unified.models.model import UnifiedModel
     from unified.vocabulary.text_tokenizer import TextTokenizer
-    from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+    from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
     from unified_tokenizers.diffusion import DiffusionConfig, DiffusionDecoder
-    from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
     from unified_tokenizers.quantizers import QuantizerConfig
 
     torch.manual_seed(5)
@@ -66,8 +66,8 @@ def cli_model(tmp_path_factory):
     made = UnifiedModel.create(
         sizes,
         text_tokenizer=TextTokenizer.train([s.lead for s in load_subjects()[:9]], 280),
-        image_tokenizer=ImageTokenizer(picture).eval(),
-        audio_tokenizer=AudioTokenizer(sound).eval(),
+        image_tokenizer=VQImageTokenizer(picture).eval(),
+        audio_tokenizer=VQAudioTokenizer(sound).eval(),
     )
     made.sampling = Sampling(max_ids=260, max_audio_frames=20)
     folder = tmp_path_factory.mktemp("model")

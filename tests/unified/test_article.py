@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.pocket.article import article_request, headings_of, plan_article, shortfall
+from unified.pocket.article import article_request, headings_of, shortfall
+from unified.pocket.article_plan import plan_article
 from unified.pocket.captions import read_caption
 from unified.pocket.known_subjects import FILE_NAME, KnownSubjects, UnknownSubjectError
 from unified.pocket.prompt_parser import parse_requests
@@ -34,6 +35,7 @@ BIKE = subject("bicycle", "bicycles", "vehicle", "🚲", ("bike",), "Appearance"
 DRUM = subject("drum", "drums", "instrument", "🥁", (), "Appearance", "Playing", "Sound")
 FIRE = subject("fire", "fires", "weather", "🔥", ("flame",), "Appearance", "Cause", "Effects")
 KNOWN = KnownSubjects((PANDA, DEER, HOUSE, BIKE, DRUM, FIRE))
+WORLD = KnownSubjects.of(load_subjects())
 
 
 def planned(prompt, **options):
@@ -51,7 +53,8 @@ def test_the_prompt_of_the_issue():
     assert plan.prompt == (
         "Write: The giant panda. Sections: Appearance, Home, Threats. Pictures: 3. Narration: yes."
     )
-    assert plan.notes == ()
+    (note,) = plan.notes
+    assert 'the subtitle "nature\'s gentle envoy" is left out' in note
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,6 @@ def test_an_unknown_subject_names_the_nearest(prompt, nearest):
         ("Write an article", "names no subject"),
         ("The drum. Its rules", "nothing is known of the drum under|no section"),
         ("The panda. Its ingredients", "nothing is known of the giant panda under Making"),
-        ("The panda. Nine pictures", "0 to 4 pictures, 9"),
         ("The panda. -1 pictures", "0 to 4 pictures, -1"),
         ("The deer. No looks, no people, no home", "leave no section"),
     ],
@@ -149,6 +151,134 @@ def test_bad_prompts_say_what_is_wrong(prompt, message):
     known = KnownSubjects((PANDA, DEER, subject("drum", "drums", "x", "🥁", (), "Appearance")))
     with pytest.raises(ValueError, match=message):
         plan_article(prompt, known)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "note"),
+    [
+        ("The giant panda: nature's gentle envoy", 'gentle envoy" is left out: a title'),
+        ("Nature's envoy: the giant panda", 'left out of the title: "Nature\'s envoy"'),
+        ("The mighty panda", "left out of the title: 'mighty'"),
+        ("A short article about the panda", "left out: 'short'"),
+        ("The panda, not too long", "left out: 'not too long'"),
+        ("The panda in 100 words", "left out: 'in 100 words'"),
+        ("The panda. Two paragraphs on its food", "left out: 'two paragraphs'"),
+        ("The panda for children", "left out: 'for children'"),
+        ("The panda. For a five-year-old", "left out: 'for a five-year-old'"),
+        ("The panda in French", "left out: 'in french'"),
+        ("A funny story about the panda", "left out: 'funny', 'story'"),
+        ("The panda, 3 watercolour pictures", "left out: 'watercolour pictures'"),
+        ("The panda, no snow", "not understood and left out: 'no snow'"),
+        ("The panda in the style of a tabloid", "in the style of a tabloid'"),
+        ("The panda. Nine pictures", "9 pictures are asked for; an article of this model has 4"),
+        ("The bald fire", "'bald fire' is taken for the fire"),
+        ("Bicicle", "'Bicicle' is taken for the bicycle"),
+        ("The bicicle: its history", "'bicicle' is taken for the bicycle"),
+    ],
+)
+def test_what_is_not_followed_is_named(prompt, note):
+    (only,) = plan_article(prompt, KNOWN).notes
+    assert note in only
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["The panda, without pictures", "The panda, two pictures", "A silent article about the panda",
+     "An illustrated article about the panda", "Pandas", "The panda, 3 nice colour photos",
+     "The panda. Everything but its food", "The panda's home and diet"],
+)  # fmt: skip
+def test_what_is_followed_needs_no_note(prompt):
+    assert plan_article(prompt, KNOWN).notes == ()
+
+
+def test_more_pictures_than_there_can_be_are_capped_and_fewer_than_none_refused():
+    plan = plan_article("The panda", KNOWN, images=9)
+    assert (plan.num_pictures, plan.notes) == (
+        4, ("9 pictures are asked for; an article of this model has 4",),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="images"):
+        plan_article("The panda", KNOWN, images=-1)
+
+
+def test_the_requests_beside_a_misspelt_name_are_followed():
+    plan = plan_article("The bicicle: its history, two pictures, silent", KNOWN)
+    assert (plan.subject.name, plan.sections) == ("bicycle", ("History",))
+    assert (plan.num_pictures, plan.narration) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("bald eagle", "eagle"), ("Saxaphone", "saxophone"), ("the saxaphones", "saxophone"),
+        ("African elephants", "elephant"), ("elefant", "elephant"), ("rabit", "rabbit"),
+        ("hippopotomus", "hippopotamus"), ("candel", "candle"), ("black cat", "cat"),
+    ],
+)  # fmt: skip
+def test_one_sure_meaning_is_taken(text, name):
+    assert WORLD.find(text) is None
+    assert WORLD.meant(text).name == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["red panda", "polar bear", "stork", "store", "unicycle", "trumpeter", "violinist", "sea horse",
+     "guinea pig", "fire drill", "moose", "garden", "", "a", "red", "x" * 4_000, "big " * 4_000],
+)  # fmt: skip
+def test_what_may_mean_another_thing_is_not_taken(text):
+    assert WORLD.meant(text) is None
+
+
+DRAWN = [
+    ("a cat", "a cat", None),
+    ("The cat.", "a cat", None),
+    ("a panda", "a giant panda", None),
+    ("a cat on a gray background", "a cat on a grey ground", ""),
+    ("sheep", "a sheep", None),
+    ("a pair of scissors", "a pair of scissors", None),
+    ("cats", "two cats", "'cats' names no number"),
+    ("Hot dogs", "two hot dogs", "'hot dogs' names no number"),
+    ("cats and dogs", "a cat to the left of a dog", "'dogs' names no number"),
+    ("seven cats", "four cats", "seven cats are asked for, and a picture holds 4 of a kind"),
+    ("12 cats", "four cats", "12 cats are asked for"),
+    ("a dozen cats", "four cats", "a dozen cats are asked for"),
+    ("many cats", "four cats", "many cats are asked for"),
+    ("a few cats", "three cats", ""),
+    ("a pair of dogs", "two dogs", ""),
+    ("three cats and a dog and a bird", "a cat to the left of a dog", "three of one kind"),
+    ("a cat without a dog", "a cat", "left out: without a dog"),
+    ("a cat and no dogs", "a cat", "left out: no dogs"),
+    ("a cat, no snow", "a cat", "left out: no snow"),
+    ("a cat without pictures", "a cat", "left out: without pictures"),
+    ("a cat not on a blue background", "a cat", "left out: not on a blue background"),
+    ("a cat, no dog, on a blue background", "a cat on a blue ground", "left out: no dog"),
+    ("a tiny cat", "a small cat in the middle", ""),
+    ("a large cat at the top left", "a small cat at the top left", "left out: large"),
+    ("a short funny cat", "a cat", "left out: short, funny"),
+    ("a long snake for children", "a snake", "left out: long, children"),
+    ("a photo of a blue cat", "a cat", "left out: photo, blue"),
+    ("a bald eagle", "an eagle", "left out: bald"),
+    ("two Saxaphones", "two saxophones", "'saxaphones' is taken for a saxophone"),
+    ("a cat sitting next to an axe, blue background",
+     "a cat to the left of an axe on a blue ground",
+     "left out: sitting"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "caption", "note"), DRAWN, ids=[case[0] for case in DRAWN])
+def test_what_is_drawn_and_what_is_left_out(text, caption, note):
+    read = read_caption(text, WORLD)
+    assert read.text == caption
+    if note is None:
+        assert read.note is None
+    else:
+        assert note in read.note
+        assert read.note.startswith(f'drawn as "{caption}", the nearest caption')
+
+
+@pytest.mark.parametrize("text", ["no cats", "without a dog", "zero dogs", "0 cats."])
+def test_a_caption_must_say_what_is_there(text):
+    with pytest.raises(ValueError, match="says what not to draw"):
+        read_caption(text, WORLD)
 
 
 def test_what_is_missing_or_not_understood_is_said():
@@ -180,13 +310,10 @@ def test_the_models_own_prompt_is_read_as_itself(choice, pictures, narration):
     assert plan_article(prompt, WORLD).prompt == prompt
 
 
-WORLD = KnownSubjects.of(load_subjects())
-
-
 def test_every_subject_is_found_by_its_title_and_names():
-    for one in WORLD.subjects:
-        for title in (f"The {one.name}", one.plural, f"Tell me about the {one.name}"):
-            assert plan_article(title, WORLD).subject == one
+    for subject in WORLD.subjects:
+        for title in (f"The {subject.name}", subject.plural, f"Tell me about the {subject.name}"):
+            assert plan_article(title, WORLD).subject == subject
 
 
 @given(st.text(max_size=80))

@@ -177,7 +177,7 @@ COMMANDS: dict[str, Command] = {
 }  # fmt: skip
 # Why not. Those of "the format has roles" wait for tasks as data: a published model is asked in its
 # own words then, and in sizes of its own.
-NO_ROLES = "role 'prompt' cannot follow role None; the format has roles"
+NO_ROLES = "has no roles; leave role 'prompt' out"
 NO_SOUND = "there is no audio tokenizer"
 NO_PICTURES = "there is no image tokenizer"
 FIXED_32, FIXED_48 = "image grids of this format have 32", "expected 48 x 48"

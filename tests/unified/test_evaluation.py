@@ -17,7 +17,7 @@ from unified.evaluation.judges import (
     word_recall,
     words,
 )
-from unified.pocket.article import ArticlePlan
+from unified.pocket.article_plan import ArticlePlan
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_data.pocket.articles import article_document, default_plan
 from unified_data.pocket.scenes import BACKGROUNDS, Scene, parse_caption, questions, render

@@ -167,9 +167,9 @@ def test_sequences_sampled_under_any_layout_validate(spans):
 
 
 def test_limits_that_a_format_cannot_keep_are_refused():
-    with pytest.raises(ValueError, match=r"must have 1 axes"):
+    with pytest.raises(ValueError, match=r"grid of 2 axes \(2x3\), the format's have 1 \(6\)"):
         compiled(FIXED).start(Limits(image_grid=(2, 3)))
-    with pytest.raises(ValueError, match=r"grids of this format have 6, found \(5,\)"):
+    with pytest.raises(ValueError, match="a grid of 5; the format's grids are 6"):
         compiled(FIXED).serialize([CodedImage(np.zeros((1, 5), int))])
     with pytest.raises(ValueError, match="no audio spans"):
         compiled(FIXED).start(Limits(num_audios=1))
@@ -220,7 +220,7 @@ def test_broken_declarations_are_refused(spans, message):
 @pytest.mark.parametrize(
     ("spans", "message"),
     [
-        ("\n  image: [{marker: <boi>}, {codes: image}]\n", "in one or two repeats"),
+        ("\n  image: [{marker: <boi>}, {codes: image}]\n", "in 0 nested repeats, expected one"),
         ("\n  image: [{marker: <boi>}, {repeat: 2, of: [{codes: image.1}]}]\n", r"'image\.1'"),
         (
             "\n  audio: [{marker: <boa>}, {repeat: open, of: [{codes: audio.0}]}, {codes: audio.0},"
@@ -236,17 +236,17 @@ def test_broken_declarations_are_refused(spans, message):
             "\n  image:\n    - marker: <boi>\n"
             + SIZES
             + "    - {repeat: h, of: [{codes: image}]}\n",
-            "register w is no side",
+            "register w, which is no side",
         ),
         (
             "\n  image:\n    - marker: <boi>\n    - {register: h, block: size}\n"
             "    - {repeat: h, of: [{repeat: h, of: [{codes: image}]}]}\n",
-            "h within itself",
+            "by h inside a repeat by h",
         ),
         (
             "\n  audio: [{marker: <boa>}, {repeat: open, of: [{marker: <mid>}, {codes: audio}]},"
             " {marker: <mid>}]\n",
-            "begin alike",
+            "begins with the same ids",
         ),
     ],
 )

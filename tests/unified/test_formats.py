@@ -69,6 +69,7 @@ SPAN_LENGTHS = [
     ("emu3", "image", (90, 90), 1 + 5 + 1 + 91 * 90 + 1 + 1),
     ("emu3.5", "image", (9, 100), 1 + 5 + 1 + 9 * 100 + 8 + 1),
     ("janus", "image", (24, 24), 577),
+    ("janus-pro", "image", (24, 24), 577),
     ("liquid", "image", (32, 32), 1026),
     ("seed-llama", "image", (32,), 34),
     ("anygpt", "image", (32,), 34),
@@ -241,7 +242,7 @@ def test_a_picture_that_closes_is_the_last_thing():
     image = coded(found, "image", (2, 2))
     with pytest.raises(ValueError, match=r"segment 1 .*ends after its first image"):
         found.serialize([image, CodedText((1,))])
-    with pytest.raises(ValueError, match="there cannot be more"):
+    with pytest.raises(ValueError, match="but the limits ask for 2"):
         found.start(Limits(num_images=2))
     state = found.start()
     for id in found.serialize([image], end=False).ids.tolist():
@@ -260,14 +261,30 @@ def test_kinds_of_sound_are_told_apart():
     assert words(found, [start for start, _ in only.allowed()]) == ["</s>", "<somu>"]
 
 
+def test_roles_that_a_format_does_not_have_are_refused_by_name():
+    with pytest.raises(ValueError) as refused:
+        grammar("janus").serialize([CodedText((1,), "prompt")])
+    assert str(refused.value) == (
+        "segment 0 (text): format 'janus' has no roles; leave role 'prompt' out"
+    )
+    with pytest.raises(ValueError, match=r"'pocket' has no role 'user'; it has prompt, response"):
+        grammar("pocket").serialize([CodedText((1,), "user")])
+    state = grammar("janus").start()
+    state.advance(grammar("janus").begin[0])
+    with pytest.raises(ValueError, match="format 'janus' has no roles; leave role 'prompt' out"):
+        state.segment_prefix("text", "prompt")
+
+
 def test_what_a_format_cannot_say_is_refused():
     chameleon = grammar("chameleon")
     with pytest.raises(ValueError, match="two texts of a role; join them"):
         chameleon.serialize([CodedText((1,)), CodedText((2,))])
-    with pytest.raises(ValueError, match="'prompt' cannot follow role 'response'"):
+    with pytest.raises(ValueError, match="'prompt' cannot follow role 'response' in format"):
         chameleon.serialize([CodedText((1,), "response"), CodedText((2,), "prompt")])
-    with pytest.raises(ValueError, match=r"grids of this format have 32, found \(8, 8\)"):
+    with pytest.raises(ValueError, match="a grid of 8x8; the format's grids are 32x32"):
         chameleon.serialize([CodedImage(np.zeros((1, 8, 8), int))])
     lumina = grammar("lumina-mgpt")
-    with pytest.raises(ValueError, match=r"a multiple of 2, found \(3, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"a grid of 3x4; the format's grids are \(2 times h\)x\(2 times w\)"
+    ):
         lumina.serialize([CodedImage(np.zeros((1, 3, 4), int))])

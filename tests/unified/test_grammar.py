@@ -106,7 +106,7 @@ def test_parse_of_serialize_is_the_document(document):
         (CodedImage(np.zeros((1, 10, 2), int)), "h must be in 1..9"),
         (CodedImage(np.zeros((2, 2, 2), int)), "must have 1 levels, found 2"),
         (CodedImage(np.full((1, 2, 2), 23)), r"code 23 .*'image\.0'"),
-        (CodedAudio(np.zeros((2, 2, 2), int)), "1 axes"),
+        (CodedAudio(np.zeros((2, 2, 2), int)), "a grid of 2 axes"),
         (CodedText((1,), role="system"), "role 'system'"),
     ],
 )
@@ -116,7 +116,7 @@ def test_what_the_format_cannot_say_is_refused(segment, message):
 
 
 def test_a_role_cannot_be_taken_back():
-    with pytest.raises(ValueError, match=r"segment 1 .*role None cannot follow role 'prompt'"):
+    with pytest.raises(ValueError, match=r"segment 1 .*without a role cannot follow role 'prompt'"):
         GRAMMAR.serialize([CodedText((1,), "prompt"), CodedText((2,))])
     with pytest.raises(ValueError, match="at least one id"):
         CodedText(())

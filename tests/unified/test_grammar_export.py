@@ -70,7 +70,7 @@ def too_large(found, state) -> np.ndarray:
     for text, ids in found.vocabulary.literals:
         if text.isdecimal() and state.kind == "image":
             span = state._span
-            typed = int(span.typed + text) if span.plan is None else 0
+            typed = int(span.typed + text) if span.run is None else 0
             beyond[ids[0]] = typed > SIDE
     return beyond
 

@@ -24,8 +24,8 @@ from unified.engine.events import (
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.vocabulary import VocabularyMismatchError
 from unified_data.document import Audio, Document, Image, Slot, Text
-from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
-from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
+from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
 from unified_tokenizers.quantizers import QuantizerConfig
 
 TEXT = TextTokenizer.train(["a cat and a dog", "the dog is red"], 275)
@@ -57,8 +57,8 @@ def media(seed: int = 0):
         encoder_depth=1, decoder_width=8, decoder_depths=(1, 1),
     )  # fmt: skip
     return {
-        "image_tokenizer": ImageTokenizer(image).eval(),
-        "audio_tokenizer": AudioTokenizer(audio).eval(),
+        "image_tokenizer": VQImageTokenizer(image).eval(),
+        "audio_tokenizer": VQAudioTokenizer(audio).eval(),
     }
 
 

@@ -139,16 +139,16 @@ HOSTILE = st.text(
 
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
 @settings(deadline=None, max_examples=120)
-def test_no_text_can_become_markup(title, said, caption, body, name):
-    def page(title, said, caption, body, name):
-        title, said, caption, body = (" ".join(t.split()) for t in (title, said, caption, body))
+def test_no_text_can_become_markup(title, spoken, caption, body, name):
+    def page(title, spoken, caption, body, name):
+        title, spoken, caption, body = (" ".join(t.split()) for t in (title, spoken, caption, body))
         segments = (
-            f"# x{title}\n\n> (ben) x{said}\n", Audio(WAVE[:, :9], 16_000, role="response"),
+            f"# x{title}\n\n> (ben) x{spoken}\n", Audio(WAVE[:, :9], 16_000, role="response"),
             f"\n\n![x{caption}]", Image(PIXELS[:2, :2], role="response"), f"\n\nx{body}",
         )  # fmt: skip
         return Reader(render_page(article(*segments), {"Prompt": name}))
 
-    hostile, plain = page(title, said, caption, body, name), page("t", "s", "c", "b", "n")
+    hostile, plain = page(title, spoken, caption, body, name), page("t", "s", "c", "b", "n")
     assert hostile.tags == plain.tags
     assert [sorted(a) for _, a in hostile.attributes] == [sorted(a) for _, a in plain.attributes]
     forbidden = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]"

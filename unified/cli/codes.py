@@ -84,16 +84,16 @@ def _of_model(model: str) -> tuple[str | None, str | None]:
     """The folders of a model's tokenizers."""
     from unified.cli.terminal import model_directory
     from unified.models.files import FILE_NAME
-    from unified.models.hf_checkpoint import read_json
 
     folder = model_directory(model)
     found = [folder / f"{modality}_tokenizer" for modality in ("image", "audio")]
     image, audio = (str(path) if path.is_dir() else None for path in found)
     if image is None and audio is None and not (folder / FILE_NAME).exists():
-        from unified.models.published import WITH_IMAGES
+        from unified.models.pretrained import Checkpoint, recognise
 
-        if read_json(folder / "config.json").get("model_type") in WITH_IMAGES:
-            image = str(folder)
+        pretrained = recognise(Checkpoint.read(folder))
+        inside = pretrained.inside if pretrained else ()
+        image, audio = (str(folder) if kind in inside else None for kind in ("image", "audio"))
     if image is None and audio is None:
         raise ValueError(f"model {model} has no media tokenizers")
     return image, audio

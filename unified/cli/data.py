@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unified.cli.terminal import AsJson, Seed, note, result
-from unified_base.terminal import say
+from unified_base.terminal import is_quiet, say
 
 if TYPE_CHECKING:
     from unified_data.check import ReadCodes
@@ -101,8 +101,8 @@ def show(
     from unified_data.show import show_shards
 
     check_format(output, (".html",), "a page")
-    shown = show_shards(shards, output, count, seed)
-    note(f"{shown:,} samples")
+    number = show_shards(shards, output, count, seed)
+    note(f"{number:,} samples")
     say(str(output))
 
 
@@ -124,7 +124,7 @@ class _Counter:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr.isatty() and not is_quiet()
 
     def show(self, done: int, skipped: int = 0) -> None:
         if self._live and (done + skipped) % 100 == 0:
@@ -149,7 +149,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         f"text       {report['text']['characters']:,} characters",
     ]
     if report["holds"] == "codes":
-        lines += [f"{kind:<10} {_counts(found)}" for kind, found in report["codes"].items()]
+        lines += [f"{kind:<10} {_counts(counts)}" for kind, counts in report["codes"].items()]
     else:
         images, audio = report["images"], report["audio"]
         if images["count"]:

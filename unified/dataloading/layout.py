@@ -127,7 +127,12 @@ class Layout:
             try:
                 parts.unit(text)
                 passage = self._passage(before, role, segment)
-                parts.markers(passage, leading[index], weight)
+                if without and index <= given and grammar.pad_affixes:
+                    assert grammar.pad_text_with is not None
+                    blanks = self._alone(grammar.pad_text_with, len(passage.ids))
+                    parts.add(*blanks, 0.0)
+                else:
+                    parts.markers(passage, leading[index], weight)
                 if not isinstance(segment, Text):
                     self._add_span(parts, segment, passage, weight, media_loss)
                 elif index < given:

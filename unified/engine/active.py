@@ -184,9 +184,7 @@ class ActiveRequest:
         for branch in self._guidance_branches():
             role = segment.role or self.grammar.format.start
             if not continues:
-                branch.ids += self.grammar.segment_prefix(
-                    branch.kind, branch.role, segment.kind, role
-                )
+                branch.ids += self._prefix(branch, segment.kind, role)
             branch.role = role
         self.slot = segment
         self.stop = None
@@ -324,11 +322,19 @@ class ActiveRequest:
             if isinstance(segment, CodedText):
                 if blank is None or self.request.negative:
                     continue
-                lead = self.grammar.segment_prefix(branch.kind, branch.role, "text", segment.role)
-                branch.ids += [*lead, *[blank] * len(segment.ids)]
+                branch.ids += self._prefix(branch, "text", segment.role)
+                branch.ids += [blank] * len(segment.ids)
                 branch.kind, branch.role = "text", segment.role or self.grammar.format.start
             elif branch.condition == MEDIA:
                 self._append(branch, segment)
+
+    def _prefix(self, branch: Branch, kind: str, role: str | None) -> list[int]:
+        """What stands before a segment in a branch: padding where the format blanks it out, too."""
+        ids = self.grammar.segment_prefix(branch.kind, branch.role, kind, role)
+        blank = self.grammar.pad_text_with
+        if self.grammar.pad_affixes and blank is not None and not self.request.negative:
+            return [blank] * len(ids)
+        return list(ids)
 
     def _append(self, branch: Branch, segment: Coded) -> None:
         role = segment.role or self.grammar.format.start

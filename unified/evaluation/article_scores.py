@@ -12,7 +12,8 @@ from unified.articles.blocks import Heading, Narration, Paragraph, Quote, read_b
 from unified.evaluation.judges import words
 from unified.evaluation.pocket import Progress, complete
 from unified.models.model import UnifiedModel
-from unified.pocket.article import ArticlePlan, article_request, headings_of
+from unified.pocket.article import article_request, headings_of
+from unified.pocket.article_plan import ArticlePlan
 from unified_data.document import Document
 from unified_data.pocket.subjects import Subject, load_subjects
 
@@ -86,10 +87,10 @@ def _sentences() -> dict[str, tuple[str, frozenset[str]]]:
 
 def _nearest(sentence: str) -> set[str]:
     """Names of the subjects that a sentence fits best; none where it shares no word with any."""
-    said = frozenset(words(sentence))
+    present = frozenset(words(sentence))
     scores: defaultdict[str, float] = defaultdict(float)
     for name, own in _sentences().values():
-        scores[name] = max(scores[name], len(said & own) / len(said | own))
+        scores[name] = max(scores[name], len(present & own) / len(present | own))
     best = max(scores.values())
     return {name for name, score in scores.items() if score == best} if best else set()
 

@@ -51,9 +51,10 @@ class GlyphJudge:
 
     The picture's background colour is read from its border and subtracted. A glyph at a position
     and a size, over the same background, predicts what is left; its score is the cosine between
-    prediction and picture, which is 1 for a perfect render. Both include the glyph's surround, so a plain glyph
-    does not win by lying inside a larger thing of its colour. The search runs over all positions
-    and sizes at a third of the resolution, then around the best candidates at full resolution.
+    prediction and picture, which is 1 for a perfect render. Both include the glyph's surround, so a
+    plain glyph does not win by lying inside a larger thing of its colour. The search runs over all
+    positions and sizes at a third of the resolution, then around the best candidates at full
+    resolution.
     """
 
     SIDES = (40, TILE)
@@ -133,7 +134,7 @@ class GlyphJudge:
             axis=-1,
         )
         # The best place of every subject: (score, side, y, x).
-        found = np.full((len(self.subjects), 4), -np.inf, np.float32)
+        coarse = np.full((len(self.subjects), 4), -np.inf, np.float32)
         for side in range(round(sides[0] / factor), round(sides[1] / factor) + 1):
             scores = _correlate(small, _over(self._tiles[side], background))  # (N, y, x)
             if beside is not None:
@@ -142,10 +143,10 @@ class GlyphJudge:
             peaks = flat.argmax(axis=1)
             y, x = np.divmod(peaks, scores.shape[2])
             rows = np.stack([flat.max(axis=1), np.full_like(y, side), y, x], axis=1)
-            better = rows[:, 0] > found[:, 0]
-            found[better] = rows[better]
-        order = np.argsort(-found[:, 0])[: self._CANDIDATES]
-        matches = [self._refine(background, figure, sides, int(i), found[i]) for i in order]
+            better = rows[:, 0] > coarse[:, 0]
+            coarse[better] = rows[better]
+        order = np.argsort(-coarse[:, 0])[: self._CANDIDATES]
+        matches = [self._refine(background, figure, sides, int(i), coarse[i]) for i in order]
         best = max(matches, key=lambda match: match.score)
         return best._replace(score=best.score / energy)
 
@@ -234,13 +235,13 @@ def corpus_word_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
     """
     edits = total = 0
     for reference, hypothesis in pairs:
-        expected, found = words(reference), words(hypothesis)
+        expected, recognized = words(reference), words(hypothesis)
         total += len(expected)
         # Levenshtein distance, one row of the table at a time.
-        row = list(range(len(found) + 1))
+        row = list(range(len(recognized) + 1))
         for i, word in enumerate(expected, start=1):
             previous, row = row, [i]
-            for j, other in enumerate(found, start=1):
+            for j, other in enumerate(recognized, start=1):
                 row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (word != other)))
         edits += row[-1]
     if not total:
@@ -253,12 +254,12 @@ def word_recall(reference: str, hypothesis: str) -> float:
 
     Raises ValueError for a reference without words.
     """
-    expected, found = words(reference), words(hypothesis)
+    expected, recognized = words(reference), words(hypothesis)
     if not expected:
         raise ValueError(f"the reference {reference!r} has no words, so nothing can come back")
-    row = [0] * (len(found) + 1)
+    row = [0] * (len(recognized) + 1)
     for word in expected:
         previous, row = row, [0]
-        for j, other in enumerate(found, start=1):
+        for j, other in enumerate(recognized, start=1):
             row.append(previous[j - 1] + 1 if word == other else max(previous[j], row[-1]))
     return row[-1] / len(expected)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from unified_data.pocket.speech import speak as speak_truly
 from unified_data.pocket.subjects import Subject, load_subjects
 from unified_tokenizers.measures import psnr, stoi
 from unified_tokenizers.report import reconstruct_picture, reconstruct_sound
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
 __all__ = [
     "Answer",
@@ -108,10 +111,9 @@ def judge_scene(judge: GlyphJudge, scene: Scene, pixels: np.ndarray) -> Drawing:
 
 def _relation(scene: Scene, matches: Sequence[Match]) -> str:
     """How the scene's first subject stands to the other one."""
-    one, two = sorted(matches, key=lambda match: match.subject != scene.subject)
-    right, down = (
-        (getattr(one, axis) + one.side / 2) - (getattr(two, axis) + two.side / 2) for axis in "xy"
-    )
+    first, second = sorted(matches, key=lambda match: match.subject != scene.subject)
+    right = (first.x + first.side / 2) - (second.x + second.side / 2)
+    down = (first.y + first.side / 2) - (second.y + second.side / 2)
     if abs(right) > abs(down):
         return "to the right of" if right > 0 else "to the left of"
     return "below" if down > 0 else "above"
@@ -150,8 +152,8 @@ class Answer:
     @property
     def named(self) -> bool:
         """Whether a description is a caption that names the scene's subjects."""
-        said = parse_caption(self.text)
-        return said is not None and set(said.subjects) == set(self.scene.subjects)
+        described = parse_caption(self.text)
+        return described is not None and set(described.subjects) == set(self.scene.subjects)
 
 
 def describe(
@@ -223,39 +225,39 @@ class Transcription:
 
 
 def listen(
-    model: UnifiedModel, said: Sequence[tuple[str, str]], progress: Progress | None = None
+    model: UnifiedModel, spoken: Sequence[tuple[str, str]], progress: Progress | None = None
 ) -> list[Transcription]:
     """Speech to text: (sentence, voice) pairs, said by espeak-ng and heard by the model."""
-    return _listen(model, said, [true_sound(*pair) for pair in said], progress)
+    return _listen(model, spoken, [true_sound(*pair) for pair in spoken], progress)
 
 
 def speak_and_listen(
-    model: UnifiedModel, said: Sequence[tuple[str, str]], progress: Progress | None = None
+    model: UnifiedModel, sentences: Sequence[tuple[str, str]], progress: Progress | None = None
 ) -> list[Transcription]:
     """Text to speech and back: (sentence, voice) pairs, said and heard by the model."""
-    total = 2 * len(said)
+    total = 2 * len(sentences)
 
     def report(done: int, offset: int) -> None:
         if progress is not None:
             progress(offset + done, total)
 
-    requests = [tasks.speak_document(*pair, Slot("audio")) for pair in said]
+    requests = [tasks.speak_document(*pair, Slot("audio")) for pair in sentences]
     spoken = complete(model, requests, lambda done, _: report(done, 0))
     sounds: list[Audio] = [document.segments[-1] for document in spoken]  # type: ignore[misc]
-    return _listen(model, said, sounds, lambda done, _: report(done, len(said)))
+    return _listen(model, sentences, sounds, lambda done, _: report(done, len(sentences)))
 
 
-def codes_kept(tokenizer: Any, sounds: Iterable[Audio]) -> list[float]:
+def codes_kept(tokenizer: AudioTokenizer, sounds: Iterable[Audio]) -> list[float]:
     """Of each level's codes, the share that comes back when what is decoded is encoded again.
 
     tokenizer: an audio tokenizer of the sounds' sample rate.
     """
-    kept = []
+    preserved = []
     for sound in sounds:
         codes = tokenizer.encode(torch.from_numpy(sound.waveform)[None])
         again = tokenizer.encode(tokenizer.decode(codes))
-        kept.append((codes.codes == again.codes)[0].double().mean(1).numpy())
-    return np.mean(kept, axis=0).tolist()
+        preserved.append((codes.codes == again.codes)[0].double().mean(1).numpy())
+    return np.mean(preserved, axis=0).tolist()
 
 
 def true_sound(sentence: str, voice: str) -> Audio:
@@ -265,25 +267,25 @@ def true_sound(sentence: str, voice: str) -> Audio:
 
 def _listen(
     model: UnifiedModel,
-    said: Sequence[tuple[str, str]],
+    sentences: Sequence[tuple[str, str]],
     sounds: Sequence[Audio],
     progress: Progress | None,
 ) -> list[Transcription]:
     requests = [tasks.listen_document(sound, Slot("text")) for sound in sounds]
     texts = _texts(complete(model, requests, progress))
-    return [Transcription(sentence, voice, text) for (sentence, voice), text in zip(said, texts)]
+    return [Transcription(*pair, text) for pair, text in zip(sentences, texts)]
 
 
 def _texts(documents: Iterable[Document]) -> list[str]:
     return [document.segments[-1].text for document in documents]  # type: ignore[union-attr]
 
 
-def image_psnr(tokenizer: Any, pictures: Iterable[np.ndarray]) -> float:
+def image_psnr(tokenizer: ImageTokenizer, pictures: Iterable[np.ndarray]) -> float:
     """Mean over pictures of the reconstruction's PSNR, dB."""
     return fmean(psnr(pixels, reconstruct_picture(tokenizer, pixels)[0]) for pixels in pictures)
 
 
-def audio_stoi(tokenizer: Any, sounds: Iterable[Audio]) -> float:
+def audio_stoi(tokenizer: AudioTokenizer, sounds: Iterable[Audio]) -> float:
     """Mean over mono sounds at the tokenizer's rate of the reconstruction's STOI."""
     scores = []
     for sound in sounds:

@@ -61,8 +61,8 @@ def _document(grammar: Grammar, max_side: int) -> Iterator[str]:
     separator = grammar.separator
     more = f" ({_sequence((separator,))} text)*" if separator is not None else ""
     yield f"texts: text{more}"
-    going_on = [kind for kind, program in grammar.span_grammars.items() if not program.terminal]
-    last = [kind for kind, program in grammar.span_grammars.items() if program.terminal]
+    going_on = [kind for kind, span in grammar.span_grammars.items() if not span.terminal]
+    last = [kind for kind, span in grammar.span_grammars.items() if span.terminal]
     spans = " | ".join(f"span-{kind}" for kind in going_on)
     body = f"texts | (texts? ({spans}))+ texts?" if going_on else "texts"
     yield f"body: {body}"
@@ -78,130 +78,130 @@ def _document(grammar: Grammar, max_side: int) -> Iterator[str]:
             ends.append(f"body? ({' | '.join(f'span-{kind}' for kind in last)}) {closing}")
         yield f"{_name(role)}: {' | '.join(ends)}"
     yield f"empty-{_name(first)}: on-{_name(first)}"
-    for program in grammar.span_grammars.values():
-        yield from _span(program, max_side)
+    for span_grammar in grammar.span_grammars.values():
+        yield from _span(span_grammar, max_side)
 
 
-def _span(program: SpanGrammar, max_side: int) -> Iterator[str]:
+def _span(span: SpanGrammar, max_side: int) -> Iterator[str]:
     """The rules of one kind of span, the first of them `span-KIND`."""
-    kind = program.kind
-    begin = _sequence((program.begin,))
-    header = [s for s in program.stages if isinstance(s, SizeStage | DigitsStage)]
-    if header and any(isinstance(stage, OpenStage) for stage in program.stages):
+    kind = span.kind
+    begin = _sequence((span.begin,))
+    header = [s for s in span.stages if isinstance(s, SizeStage | DigitsStage)]
+    if header and any(isinstance(stage, OpenStage) for stage in span.stages):
         raise ValueError(f"{kind} spans have both sizes and open repeats: no export for them")
     if header:
         yield f"span-{kind}: {begin} {kind}-0"
-        yield from _sized(program, max_side)
+        yield from _sized(span, max_side)
         return
-    found, counted = [begin], {n for s in program.stages if isinstance(s, RunStage)
-                               for n in _registers(s.items)}  # fmt: skip
+    parts, counted = [begin], {n for s in span.stages if isinstance(s, RunStage)
+                               for n in _size_variables(s.items)}  # fmt: skip
     rules: list[str] = []
-    for at, stage in enumerate(program.stages):
-        if isinstance(stage, OpenStage) and stage.ramp:
-            found.append(f"{kind}-steps")
-            rules += _steps(program, at)
+    for at, stage in enumerate(span.stages):
+        if isinstance(stage, OpenStage) and stage.warmup:
+            parts.append(f"{kind}-steps")
+            rules += _steps(span, at)
             break
-        if isinstance(stage, OpenStage) and stage.register in counted:
-            found.append(f"{kind}-count::0x0")
-            rules += _counted(program, at)
+        if isinstance(stage, OpenStage) and stage.variable in counted:
+            parts.append(f"{kind}-count::0x0")
+            rules += _counted(span, at)
             break
         if isinstance(stage, OpenStage):
-            found.append(f"({_items(program, stage.items, {})})+")
+            parts.append(f"({_items(span, stage.items, {})})+")
         else:
             assert isinstance(stage, RunStage)
-            found.append(_items(program, stage.items, {}))
-    yield f"span-{kind}: {' '.join(found)}"
+            parts.append(_items(span, stage.items, {}))
+    yield f"span-{kind}: {' '.join(parts)}"
     yield from rules
 
 
-def _sized(program: SpanGrammar, max_side: int) -> Iterator[str]:
-    """One rule for every prefix of register values: the registers first, then what they count."""
+def _sized(span: SpanGrammar, max_side: int) -> Iterator[str]:
+    """One rule for every prefix of sizes: the sizes first, then what they count."""
     names: list[str] = []
-    stages = program.stages
-    header = program.header_stages
+    stages = span.stages
+    header = span.header_stages
     values = range(1, max_side + 1)
 
-    def rule(taken: tuple[int, ...], stage: int) -> str:
-        return "-".join([program.kind, str(stage), *map(str, taken)])
+    def rule(sizes: tuple[int, ...], stage: int) -> str:
+        return "-".join([span.kind, str(stage), *map(str, sizes)])
 
     for at in range(header):
         stage = stages[at]
-        for taken in product(values, repeat=len(names)):
-            env = dict(zip(names, taken))
+        for sizes in product(values, repeat=len(names)):
+            env = dict(zip(names, sizes))
             if isinstance(stage, RunStage):
-                items = _items(program, stage.items, env)
-                yield f"{rule(taken, at)}: {items} {rule(taken, at + 1)}"
+                items = _items(span, stage.items, env)
+                yield f"{rule(sizes, at)}: {items} {rule(sizes, at + 1)}"
                 continue
             ways = [
-                f"{_value(program, stage, value)} {rule((*taken, value), at + 1)}"
+                f"{_value(span, stage, value)} {rule((*sizes, value), at + 1)}"
                 for value in values
                 if _can_be(stage, value)
             ]
-            yield f"{rule(taken, at)}: {' | '.join(ways)}"
+            yield f"{rule(sizes, at)}: {' | '.join(ways)}"
         if not isinstance(stage, RunStage):
             names.append(getattr(stage, "name", ""))
-    for taken in product(values, repeat=len(names)):
-        env = dict(zip(names, taken))
-        rest = [_items(program, s.items, env) for s in stages[header:] if isinstance(s, RunStage)]
-        yield f"{rule(taken, header)}: {' '.join(rest)}"
+    for sizes in product(values, repeat=len(names)):
+        env = dict(zip(names, sizes))
+        rest = [_items(span, s.items, env) for s in stages[header:] if isinstance(s, RunStage)]
+        yield f"{rule(sizes, header)}: {' '.join(rest)}"
 
 
 def _can_be(stage: object, value: int) -> bool:
     if isinstance(stage, SizeStage):
         return value <= stage.block.size
-    return isinstance(stage, DigitsStage) and value < 10**stage.most
+    return isinstance(stage, DigitsStage) and value < 10**stage.max_digits
 
 
-def _value(program: SpanGrammar, stage: object, value: int) -> str:
+def _value(span: SpanGrammar, stage: object, value: int) -> str:
     if isinstance(stage, SizeStage):
-        return _sequence((program.vocabulary.to_ids(stage.block.name, value - 1),))
+        return _sequence((span.vocabulary.to_ids(stage.block.name, value - 1),))
     assert isinstance(stage, DigitsStage)
     return _sequence(tuple(stage.ids[int(digit)] for digit in str(value)))
 
 
-def _items(program: SpanGrammar, items: tuple[Item | DelayFlush, ...], env: dict[str, int]) -> str:
-    found: list[str] = []
+def _items(span: SpanGrammar, items: tuple[Item | DelayFlush, ...], env: dict[str, int]) -> str:
+    parts: list[str] = []
     for item in items:
         if isinstance(item, Marker):
-            found.append(_sequence((program.vocabulary.marker(item.name),)))
+            parts.append(_sequence((span.vocabulary.marker(item.name),)))
         elif isinstance(item, Literal):
-            found.append(_sequence(program.vocabulary.literal(item.text)))
+            parts.append(_sequence(span.vocabulary.literal(item.text)))
         elif isinstance(item, CodesItem):
-            found += [_code(program, level) for level in program.levels(item)]
+            parts += [_code(span, level) for level in span.leaves.levels(item)]
         elif isinstance(item, Repeat):
             count = item.count if isinstance(item.count, int) else env[str(item.count)]
             times = count * item.times
-            inner = _items(program, item.of, env)
+            inner = _items(span, item.of, env)
             if item.separator is None:
-                found.append(f"({inner}){{{times}}}")
+                parts.append(f"({inner}){{{times}}}")
                 continue
-            separator = _sequence((program.vocabulary.marker(item.separator),))
+            separator = _sequence((span.vocabulary.marker(item.separator),))
             if item.separate == "each":
-                found.append(f"({inner} {separator}){{{times}}}")
+                parts.append(f"({inner} {separator}){{{times}}}")
             else:
                 before = f"({inner} {separator}){{{times - 1}}} " if times > 1 else ""
-                found.append(before + inner)
-    return " ".join(found)
+                parts.append(before + inner)
+    return " ".join(parts)
 
 
-def _code(program: SpanGrammar, level: int) -> str:
-    return _ids((program.vocabulary.id_range(program.blocks[level].name),))
+def _code(span: SpanGrammar, level: int) -> str:
+    return _ids((span.vocabulary.id_range(span.blocks[level].name),))
 
 
-def _registers(items: tuple[Item | DelayFlush, ...]) -> Iterator[str]:
+def _size_variables(items: tuple[Item | DelayFlush, ...]) -> Iterator[str]:
     for item in items:
         if isinstance(item, Repeat):
             if isinstance(item.count, str):
                 yield item.count
-            yield from _registers(item.of)
+            yield from _size_variables(item.of)
 
 
-def _counted(program: SpanGrammar, at: int) -> Iterator[str]:
+def _counted(span: SpanGrammar, at: int) -> Iterator[str]:
     """Runs whose repeats are all counted by an open one before them.
 
     While that one runs, each later repeat's field of the parameter counts up; then it counts down.
     """
-    kind, stages = program.kind, program.stages
+    kind, stages = span.kind, span.stages
     opened, *runs = stages[at:]
     assert isinstance(opened, OpenStage)
     later = [item for stage in runs if isinstance(stage, RunStage) for item in stage.items]
@@ -209,9 +209,9 @@ def _counted(program: SpanGrammar, at: int) -> Iterator[str]:
     if len(runs) != 1 or len(repeats) > 4:
         raise ValueError(f"{kind} spans: no export for more than four repeats of one count")
     fields = [f"[{_BITS * n}:{_BITS * (n + 1)}]" for n in range(len(repeats))]
-    # One more turn, which every field counts, or the first of what follows. Each rule that only
+    # One more repeat, which every field counts, or the first of what follows. Each rule that only
     # hands on has two ways to say so: llguidance 1.9 leaves a rule with one out, and its counting.
-    yield f"{kind}-count::_: {_items(program, opened.items, {})} {kind}-up-1::incr({fields[0]})"
+    yield f"{kind}-count::_: {_items(span, opened.items, {})} {kind}-up-1::incr({fields[0]})"
     for n, field in enumerate(fields[1:], 1):
         up = f"{kind}-up-{n + 1}::incr({field})"
         yield f"{kind}-up-{n}::_: {up} %if true | {up} %if gt({fields[0]}, 0)"
@@ -221,37 +221,37 @@ def _counted(program: SpanGrammar, at: int) -> Iterator[str]:
     for n, item in enumerate(later[: last + 1]):
         following = f"{kind}-down-{n + 1}::_" if n < last else f"{kind}-rest"
         if isinstance(item, Repeat):
-            field, turn = fields[step], _items(program, item.of, {})
+            field, repeated = fields[step], _items(span, item.of, {})
             yield (
-                f"{kind}-down-{n}::_: {turn} {kind}-down-{n}::decr({field})"
+                f"{kind}-down-{n}::_: {repeated} {kind}-down-{n}::decr({field})"
                 f" %if gt({field}, 0) | {following} %if is_zeros({field})"
             )
             step += 1
         else:
-            yield f"{kind}-down-{n}::_: {_items(program, (item,), {})} {following}"
-    yield f"{kind}-rest: {_items(program, tuple(later[last + 1 :]), {}) or chr(34) * 2}"
+            yield f"{kind}-down-{n}::_: {_items(span, (item,), {})} {following}"
+    yield f"{kind}-rest: {_items(span, tuple(later[last + 1 :]), {}) or chr(34) * 2}"
 
 
-def _steps(program: SpanGrammar, at: int) -> Iterator[str]:
+def _steps(span: SpanGrammar, at: int) -> Iterator[str]:
     """Delayed levels: the first steps, any number of full ones, and the last ones; sounds that end
     before their last level has begun are written out."""
-    kind, stage = program.kind, program.stages[at]
+    kind, stage = span.kind, span.stages[at]
     assert isinstance(stage, OpenStage)
-    rest = program.stages[at + 1]
+    rest = span.stages[at + 1]
     assert isinstance(rest, RunStage)
-    ending = rest.items[0]
-    assert isinstance(ending, DelayFlush)
+    flush = rest.items[0]
+    assert isinstance(flush, DelayFlush)
 
-    def leaves(stage: int, frames: int, turn: int = 0) -> str:
-        plan = program.plan(stage, {ending.of.sets: frames}, turn)
-        return " ".join(_ids(leaf.ranges) for leaf in plan.leaves)
+    def leaves(stage: int, frames: int, repeat: int = 0) -> str:
+        run = span.run(stage, {flush.of.sets: frames}, repeat)
+        return " ".join(_ids(leaf.ranges) for leaf in run.leaves)
 
     ways = []
-    ramp = stage.ramp
-    for frames in range(1, ramp + 1):
-        steps = [leaves(at, frames, turn) for turn in range(frames)]
+    warmup = stage.warmup
+    for frames in range(1, warmup + 1):
+        steps = [leaves(at, frames, repeat) for repeat in range(frames)]
         ways.append(" ".join([*steps, leaves(at + 1, frames)]))
-    steps = [leaves(at, ramp, turn) for turn in range(ramp)]
-    full = leaves(at, ramp, ramp)
-    ways.append(" ".join([*steps, f"({full})+", leaves(at + 1, ramp + 1)]))
+    steps = [leaves(at, warmup, repeat) for repeat in range(warmup)]
+    full = leaves(at, warmup, warmup)
+    ways.append(" ".join([*steps, f"({full})+", leaves(at + 1, warmup + 1)]))
     yield f"{kind}-steps: {' | '.join(ways)}"

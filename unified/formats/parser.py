@@ -60,13 +60,20 @@ def parse_format(text: str) -> Format:
             f"format.document.start names {quoted(start)}, which is not among format.roles"
         )
     separator = top["text"]["separator"]
-    without: dict[str, str] = {}
+    without: dict[str, Any] = {}
     if "guidance" in top:
-        _keys(top["guidance"], "format.guidance", (), ("blank", "instead"))
-        if len(top["guidance"]) != 1:
+        _keys(top["guidance"], "format.guidance", (), ("blank", "instead", "leads"))
+        named = [key for key in _GUIDANCE if key in top["guidance"]]
+        if len(named) != 1:
             raise ValueError("format.guidance must have blank or instead")
-        ((key, name),) = top["guidance"].items()
-        without = {_GUIDANCE[key]: reader.marker(name, f"guidance.{key}")}
+        (key,) = named
+        without = {_GUIDANCE[key]: reader.marker(top["guidance"][key], f"guidance.{key}")}
+        leads = top["guidance"].get("leads", False)
+        if not isinstance(leads, bool) or (leads and key != "blank"):
+            raise ValueError(
+                f"format.guidance.leads is {quoted(leads)}, expected true or false, beside blank"
+            )
+        without["pad_affixes"] = leads
     found = Format(
         name=_name(top["name"], "name"),
         markers=tuple(markers),

@@ -1,4 +1,4 @@
-"""What a declared span runs through: its stages, and what the items inside them hold."""
+"""The stages of a declared span in the order of its ids, and the codes inside their items."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Leaf(NamedTuple):
     level: int
 
 
-class Plan:
+class LeafRun:
     """A run of leaves. done: position -> index of the row or frame complete with it.
 
     lows: int64 (length,), the least id of each leaf. levels: int64 (length,), theirs.
@@ -42,54 +42,59 @@ class Plan:
 
 @dataclass(frozen=True)
 class SizeStage:
+    """A size variable as one id of a block: its code + 1 is the value."""
+
     name: str
     block: Block
 
 
 @dataclass(frozen=True)
 class DigitsStage:
-    """A register in decimal digits, at most `most` of them. ids: of the digits 0 to 9."""
+    """A size variable in decimal digits, at most `max_digits`. ids: of the digits 0 to 9."""
 
     name: str
-    most: int
+    max_digits: int
     ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class DelayFlush:
-    """What delayed levels still hold once the first one is through."""
+    """The steps after the last code of level 0, in which the delayed levels catch up."""
 
     of: Delayed
 
 
 @dataclass(frozen=True)
 class RunStage:
+    """Items that are fully determined once the size variables are known."""
+
     items: tuple[Item | DelayFlush, ...]
 
 
 @dataclass(frozen=True)
 class OpenStage:
-    """Items repeated at least once, until the next stage begins; sets `register` to how often.
+    """Items repeated at least once, until the next stage begins; `variable` counts the repeats.
 
-    ramp: in its first so many turns levels come in, one after the other.
+    warmup: the first repeats in which delayed levels have no code yet; 0 without delays.
     """
 
     items: tuple[Item, ...]
-    register: str
-    ramp: int = 0
+    variable: str
+    warmup: int = 0
 
 
 Stage = SizeStage | DigitsStage | RunStage | OpenStage
 Axis = tuple[str | None, int]
-"""Length of an axis of the grid: a register and how often its value is taken, or None and it."""
+"""Length of an axis of the grid: (size variable, factor), or (None, length) where it is fixed."""
 
 
 def latest_level(item: Delayed) -> int:
-    """The last of the levels that come latest."""
+    """The level with the largest delay; the highest of them where several have it."""
     return max(range(len(item.by)), key=lambda k: (item.by[k], k))
 
 
 def read_stages(items: tuple[Item, ...], vocabulary: Vocabulary) -> tuple[Stage, ...]:
+    """The stages of a span's items; determined items that follow one another are one run."""
     stages: list[Stage] = []
 
     def run(item: Item | DelayFlush) -> None:
@@ -118,7 +123,7 @@ def read_stages(items: tuple[Item, ...], vocabulary: Vocabulary) -> tuple[Stage,
 
 
 def counters(items: tuple[Item | DelayFlush, ...]) -> tuple[str, ...]:
-    """The registers that repeats inside `items` count by."""
+    """The size variables that repeats inside `items` count by."""
     names: list[str] = []
     for item in items:
         if isinstance(item, DelayFlush):
@@ -133,16 +138,16 @@ def code_paths(
     items: tuple[Item | DelayFlush, ...], axes: tuple[Axis, ...]
 ) -> list[tuple[CodesItem, tuple[Axis, ...]]]:
     """Every item of codes with the counts of the repeats around it, outermost first."""
-    found: list[tuple[CodesItem, tuple[Axis, ...]]] = []
+    paths: list[tuple[CodesItem, tuple[Axis, ...]]] = []
     for item in items:
         if isinstance(item, CodesItem):
-            found.append((item, axes))
+            paths.append((item, axes))
         elif isinstance(item, Delayed):
-            found.append((CodesItem(item.kind), (*axes, (item.sets, 1))))
+            paths.append((CodesItem(item.kind), (*axes, (item.sets, 1))))
         elif isinstance(item, Repeat):
             if isinstance(item.count, int):
                 axis: Axis = (None, item.count * item.times)
             else:
                 axis = (item.count if item.count is not None else item.sets, item.times)
-            found += code_paths(item.of, (*axes, axis))
-    return found
+            paths += code_paths(item.of, (*axes, axis))
+    return paths

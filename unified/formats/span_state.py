@@ -1,4 +1,4 @@
-"""The state inside one image or audio span: what may come next, and the codes so far."""
+"""The state inside one span of codes: what may come next, and the codes so far."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from unified.formats.coded import Event, FrameDone, RowDone, SpanBegin
 from unified.formats.limits import UNLIMITED
 from unified.formats.span_grammar import SpanGrammar
-from unified.formats.span_stages import DigitsStage, OpenStage, Plan, SizeStage
+from unified.formats.span_stages import DigitsStage, LeafRun, OpenStage, SizeStage
 from unified.vocabulary.block import Ranges
 
 
 class _Ones(dict[str, int]):
-    """Registers of which those not read yet are 1."""
+    """Size variables of which those not read yet are 1."""
 
     def __missing__(self, name: str) -> int:
         return 1
@@ -25,8 +25,8 @@ class SpanState:
 
     ranges: ids that may come next. finished: whether the span is complete.
     left: ids of the budget that remain; need: how many of them must remain after the span.
-    fixed: least values of registers not read yet. forced: registers whose value is settled.
-    most_turns: bound on the turns of an open repeat, or None.
+    fixed: least values of size variables not read yet. forced: their values where settled.
+    max_repeats: bound on the repeats of an open repeat, or None.
     """
 
     __slots__ = (
@@ -36,43 +36,43 @@ class SpanState:
         "finished",
         "fixed",
         "forced",
+        "grammar",
         "left",
         "levels",
-        "most_turns",
+        "max_repeats",
         "need",
-        "plan",
-        "program",
         "ranges",
+        "repeats",
+        "run",
         "stage",
         "tail",
-        "turns",
         "typed",
     )
 
     def __init__(
         self,
-        program: SpanGrammar,
+        grammar: SpanGrammar,
         left: int,
         need: int,
         fixed: Mapping[str, int],
         forced: Mapping[str, int],
-        most_turns: int | None,
+        max_repeats: int | None,
     ):
-        self.program = program
+        self.grammar = grammar
         self.left = left
         self.need = need
         self.fixed = fixed
         self.forced = forced
-        self.most_turns = most_turns
+        self.max_repeats = max_repeats
         self.finished = False
         self.env: dict[str, int] = {}
-        self.levels: list[list[int]] = [[] for _ in program.blocks]
+        self.levels: list[list[int]] = [[] for _ in grammar.blocks]
         self.stage = 0
-        self.plan: Plan | None = None
+        self.run: LeafRun | None = None
         self.at = 0
-        self.turns = -1  # turns done of the open repeat at hand, -1 outside one
-        self.choice = False  # at a register, or between two turns of an open repeat
-        self.typed = ""  # of a register in digits
+        self.repeats = -1  # completed ones of the open repeat at hand, -1 outside one
+        self.choice = False  # at a size variable, or between two repeats of an open repeat
+        self.typed = ""  # of a size variable in digits
         self.tail = (0, 0)
         self.ranges: Ranges = ()
         self._open_stage(0)
@@ -88,32 +88,32 @@ class SpanState:
     def lift(self) -> None:
         """Drop budget and limits."""
         self.left, self.need = UNLIMITED, 1
-        self.fixed, self.forced, self.most_turns = {}, {}, None
-        stage = self.program.stages[self.stage]
+        self.fixed, self.forced, self.max_repeats = {}, {}, None
+        stage = self.grammar.stages[self.stage]
         if self.choice and isinstance(stage, OpenStage):
-            self._open_turn()
+            self._open_repeat()
         elif self.choice and isinstance(stage, DigitsStage):
             self.ranges = self._digit_ranges(stage)
         elif self.choice:
             self._open_stage(self.stage)
 
     def begin_event(self) -> SpanBegin:
-        registers = {name: self.env[name] for name in self.program.registers}
-        return SpanBegin(self.program.kind, registers, self.program.grid(self.env))
+        sizes = {name: self.env[name] for name in self.grammar.size_variables}
+        return SpanBegin(self.grammar.kind, sizes, self.grammar.grid(self.env))
 
     @property
     def expects_marker(self) -> bool:
         """Whether only one id, a marker, can come next."""
         if not self.choice:
-            assert self.plan is not None
-            return self.plan.leaves[self.at].level < 0
-        if self.plan is None or self.plan.leaves[0].ranges[0] in self.ranges:
+            assert self.run is not None
+            return self.run.leaves[self.at].level < 0
+        if self.run is None or self.run.leaves[0].ranges[0] in self.ranges:
             return False
-        return self.program.plan(self.stage + 1, self.env).leaves[0].level < 0
+        return self.grammar.run(self.stage + 1, self.env).leaves[0].level < 0
 
     def advance(self, id: int) -> tuple[Event, ...] | None:
-        """Take one id; the events it completes, or None (and no change) if it cannot come."""
-        plan = self.plan
+        """Read one id; the events it completes, or None (and no change) if it cannot come."""
+        run = self.run
         opened: tuple[Event, ...] = ()
         if self.choice:
             for start, stop in self.ranges:
@@ -121,59 +121,59 @@ class SpanState:
                     break
             else:
                 return None
-            if plan is None:
-                stage = self.program.stages[self.stage]
+            if run is None:
+                stage = self.grammar.stages[self.stage]
                 if isinstance(stage, SizeStage):
-                    return self._set_register(id)
+                    return self._set_size(id)
                 assert isinstance(stage, DigitsStage)
                 if id in stage.ids:
                     return self._type(stage, id)
                 self.env[stage.name] = int(self.typed)
                 opened = self._next_stage()
-                plan = self.plan
+                run = self.run
             else:
-                leaf = plan.leaves[0]
+                leaf = run.leaves[0]
                 if not leaf.lo <= id < leaf.hi:
                     self._open_stage(self.stage + 1)
-                    plan = self.plan
+                    run = self.run
             self.choice = False
-        assert plan is not None
+        assert run is not None
         at = self.at
-        leaf = plan.leaves[at]
+        leaf = run.leaves[at]
         if not leaf.lo <= id < leaf.hi:
             return None
         self.left -= 1
         if leaf.level >= 0:
             self.levels[leaf.level].append(id)
-        done = plan.done.get(at)
+        done = run.done.get(at)
         events = opened if done is None else (*opened, self._progress(done))
         at += 1
-        if at < plan.length:
+        if at < run.length:
             self.at = at
-            self.ranges = plan.leaves[at].ranges
+            self.ranges = run.leaves[at].ranges
             return events
-        if self.turns >= 0:
-            self.turns += 1
-            self._open_turn()
+        if self.repeats >= 0:
+            self.repeats += 1
+            self._open_repeat()
             return events
         return events + self._next_stage()
 
     def codes(self) -> np.ndarray:
         """The codes of the finished span, int64 (K, *grid)."""
-        grid = self.program.grid(self.env)
-        from_ids = self.program.vocabulary.from_ids
+        grid = self.grammar.grid(self.env)
+        from_ids = self.grammar.vocabulary.from_ids
         return np.stack(
             [
                 from_ids(block.name, np.array(ids)).reshape(grid)
-                for block, ids in zip(self.program.blocks, self.levels)
+                for block, ids in zip(self.grammar.blocks, self.levels)
             ]
         )
 
     def describe(self) -> str:
         """How far the span has come, for error messages."""
         number = sum(len(ids) for ids in self.levels)
-        sides = [side for side in self.program.grid(self.env) if side is not None]
-        if self.turns < 0 and len(sides) == len(self.program.axes):
+        sides = [side for side in self.grammar.grid(self.env) if side is not None]
+        if self.repeats < 0 and len(sides) == len(self.grammar.axes):
             total = int(np.prod(sides)) * len(self.levels)
             shape = "x".join(str(side) for side in sides)
             levels = f", {len(self.levels)} levels" if len(self.levels) > 1 else ""
@@ -182,45 +182,45 @@ class SpanState:
 
     def _next_stage(self) -> tuple[Event, ...]:
         stage = self.stage + 1
-        if stage == len(self.program.stages):
+        if stage == len(self.grammar.stages):
             self.finished = True
             self.ranges = ()
             return ()
         self._open_stage(stage)
-        return (self.begin_event(),) if stage == self.program.header_stages else ()
+        return (self.begin_event(),) if stage == self.grammar.header_stages else ()
 
     def _open_stage(self, stage: int) -> None:
-        found = self.program.stages[stage]
+        opening = self.grammar.stages[stage]
         self.stage = stage
         self.at = 0
-        self.turns = -1
+        self.repeats = -1
         self.choice = True
-        if isinstance(found, SizeStage):
-            self.plan = None
-            self.ranges = self._register_ranges(found)
+        if isinstance(opening, SizeStage):
+            self.run = None
+            self.ranges = self._size_ranges(opening)
             return
-        if isinstance(found, DigitsStage):
-            self.plan = None
+        if isinstance(opening, DigitsStage):
+            self.run = None
             self.typed = ""
-            self.ranges = self._digit_ranges(found)
+            self.ranges = self._digit_ranges(opening)
             return
-        self.plan = self.program.plan(stage, self.env)
-        if isinstance(found, OpenStage):
-            self.turns = 0
-            self.tail = self.program.affine(found.register, {**self.fixed, **self.env}, stage)
-            self._open_turn()
+        self.run = self.grammar.run(stage, self.env)
+        if isinstance(opening, OpenStage):
+            self.repeats = 0
+            self.tail = self.grammar.affine(opening.variable, {**self.fixed, **self.env}, stage)
+            self._open_repeat()
             return
         self.choice = False
-        self.ranges = self.plan.leaves[0].ranges
+        self.ranges = self.run.leaves[0].ranges
 
-    def _register_ranges(self, stage: SizeStage) -> Ranges:
-        """The values of a register with which everything that must follow still fits."""
-        vocabulary, block = self.program.vocabulary, stage.block.name
+    def _size_ranges(self, stage: SizeStage) -> Ranges:
+        """The values of a size variable with which everything that must follow still fits."""
+        vocabulary, block = self.grammar.vocabulary, stage.block.name
         if stage.name in self.forced:
             id = vocabulary.to_ids(block, self.forced[stage.name] - 1)
             return ((id, id + 1),)
         start, stop = vocabulary.id_range(block)
-        base, slope = self.program.affine(stage.name, {**self.fixed, **self.env}, self.stage)
+        base, slope = self.grammar.affine(stage.name, {**self.fixed, **self.env}, self.stage)
         if slope > 0:
             most = (self.left - 1 - self.need - base) // slope
             stop = min(stop, start + most)
@@ -230,14 +230,14 @@ class SpanState:
         """The digits that may come next, so that the value can be written and what must follow
         still fits; and what follows them, once there is a value."""
         typed = self.typed
-        following = self.program.plan(self.stage + 1, _Ones(self.env)).leaves[0].lo
+        following = self.grammar.run(self.stage + 1, _Ones(self.env)).leaves[0].lo
         if stage.name in self.forced:
             wanted = str(self.forced[stage.name])
             id = stage.ids[int(wanted[len(typed)])] if len(typed) < len(wanted) else following
             return ((id, id + 1),)
-        base, slope = self.program.affine(stage.name, {**self.fixed, **self.env}, self.stage)
+        base, slope = self.grammar.affine(stage.name, {**self.fixed, **self.env}, self.stage)
         ids = [following] if typed else []
-        if len(typed) < stage.most:
+        if len(typed) < stage.max_digits:
             for digit in range(0 if typed else 1, 10):
                 value = int(typed + str(digit))
                 if self.left >= 1 + base + slope * value + self.need:
@@ -250,52 +250,52 @@ class SpanState:
         self.ranges = self._digit_ranges(stage)
         return ()
 
-    def _set_register(self, id: int) -> tuple[Event, ...]:
-        stage = self.program.stages[self.stage]
+    def _set_size(self, id: int) -> tuple[Event, ...]:
+        stage = self.grammar.stages[self.stage]
         assert isinstance(stage, SizeStage)
         # The sizes 1, 2, ... are the codes 0, 1, ... of their block.
-        self.env[stage.name] = self.program.vocabulary.from_ids(stage.block.name, id) + 1
+        self.env[stage.name] = self.grammar.vocabulary.from_ids(stage.block.name, id) + 1
         self.left -= 1
         return self._next_stage()
 
-    def _open_turn(self) -> None:
-        """Between two turns of an open repeat: another one, or what follows."""
-        stage = self.program.stages[self.stage]
+    def _open_repeat(self) -> None:
+        """Between two repeats of an open repeat: another one, or what follows."""
+        stage = self.grammar.stages[self.stage]
         assert isinstance(stage, OpenStage)
-        turns = self.turns
-        if turns <= stage.ramp:
-            self.plan = self.program.plan(self.stage, self.env, turns)
-        plan = self.plan
-        assert plan is not None
+        repeats = self.repeats
+        if repeats <= stage.warmup:
+            self.run = self.grammar.run(self.stage, self.env, repeats)
+        run = self.run
+        assert run is not None
         base, slope = self.tail
         self.choice = True
         self.at = 0
-        if turns < self.fixed.get(stage.register, 1):
-            self.ranges = plan.leaves[0].ranges
+        if repeats < self.fixed.get(stage.variable, 1):
+            self.ranges = run.leaves[0].ranges
             return
-        self.env[stage.register] = turns
-        after = self.program.plan(self.stage + 1, self.env).leaves[0].ranges
-        length = plan.length + base + slope * (turns + 1)
-        again = self.most_turns is None or turns < self.most_turns
+        self.env[stage.variable] = repeats
+        after = self.grammar.run(self.stage + 1, self.env).leaves[0].ranges
+        length = run.length + base + slope * (repeats + 1)
+        again = self.max_repeats is None or repeats < self.max_repeats
         if again and self.left >= length + self.need:
-            self.ranges = tuple(sorted((*plan.leaves[0].ranges, *after)))
+            self.ranges = tuple(sorted((*run.leaves[0].ranges, *after)))
         else:
             self.ranges = after
 
     def _progress(self, index: int) -> Event:
         """The row or frame that is complete now."""
-        program = self.program
-        from_ids = program.vocabulary.from_ids
-        if len(program.axes) == 1:
-            stage = program.stages[self.stage]
-            if self.turns >= 0:
-                index = self.turns - (stage.ramp if isinstance(stage, OpenStage) else 0)
-            codes = [from_ids(b.name, ids[index]) for b, ids in zip(program.blocks, self.levels)]
-            return FrameDone(np.array(codes, dtype=np.int64), index, program.kind)
-        width = program.grid(self.env)[1]
+        grammar = self.grammar
+        from_ids = grammar.vocabulary.from_ids
+        if len(grammar.axes) == 1:
+            stage = grammar.stages[self.stage]
+            if self.repeats >= 0:
+                index = self.repeats - (stage.warmup if isinstance(stage, OpenStage) else 0)
+            codes = [from_ids(b.name, ids[index]) for b, ids in zip(grammar.blocks, self.levels)]
+            return FrameDone(np.array(codes, dtype=np.int64), index, grammar.kind)
+        width = grammar.grid(self.env)[1]
         assert width is not None
         rows = [
             from_ids(b.name, np.array(ids[index * width : (index + 1) * width]))
-            for b, ids in zip(program.blocks, self.levels)
+            for b, ids in zip(grammar.blocks, self.levels)
         ]
-        return RowDone(program.kind, index, np.stack(rows))
+        return RowDone(grammar.kind, index, np.stack(rows))

@@ -11,9 +11,11 @@ A format says how a document is laid out as ids:
     roles: {ROLE: LEAD | {begin: LEAD, end: LEAD}}
     text: {separator: NAME | null}   between two texts of a role; null: such texts cannot be told
                                      apart and are refused
-    guidance: {blank: NAME} | {instead: NAME}
+    guidance: {blank: NAME, leads: true} | {instead: NAME}
                                      what stands where guidance does without a text: a marker for
-                                     each of its ids, or one for all texts; nothing without this
+                                     each of its ids, or one for all texts; nothing without this.
+                                     leads: what stands before it and before the answer is blanked
+                                     out as well
     spans: {KIND: [items] | {modality: image | audio, items: [items], closes: true}}
                                      KIND is image, audio, or a name whose modality is given;
                                      closes: nothing but the end of the document may follow
@@ -128,6 +130,7 @@ class Format:
     spans: Mapping[str, SpanSpec]
     source: str
     pad_text_with: str | None = None
+    pad_affixes: bool = False
     uncond_token: str | None = None
 
     @property

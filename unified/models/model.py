@@ -7,7 +7,7 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.arguments import item, prompt, seed_of, seeds_from, whole
 from unified_base.arguments import text as of_text
 from unified_data.document import Audio, Document, Image, Slot, Text
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
 MOST_SAMPLES = 100_000  # of one document in one call
 
@@ -74,12 +77,12 @@ class UnifiedModel:
         return self.sequencer.text_tokenizer
 
     @property
-    def image_tokenizer(self) -> Any:
+    def image_tokenizer(self) -> ImageTokenizer | None:
         """See `unified_tokenizers.base`; None where the model has no pictures."""
         return self.sequencer.image_tokenizer
 
     @property
-    def audio_tokenizer(self) -> Any:
+    def audio_tokenizer(self) -> AudioTokenizer | None:
         """See `unified_tokenizers.base`; None where the model has no sound."""
         return self.sequencer.audio_tokenizer
 
@@ -111,8 +114,8 @@ class UnifiedModel:
         config: Mapping[str, Any],
         *,
         text_tokenizer: TextTokenizer,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
     ) -> UnifiedModel:
@@ -133,8 +136,8 @@ class UnifiedModel:
         llm: str | Path | Any,
         *,
         text_tokenizer: TextTokenizer | None = None,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
         initialise: str = "mean-covariance",
@@ -167,8 +170,8 @@ class UnifiedModel:
         cls,
         name_or_path: str | Path = "pocket",
         *,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
@@ -186,8 +189,9 @@ class UnifiedModel:
             from unified.models.published import open_published
             from unified.models.published_decoders import load_published_decoder
 
-            sequencer, sampling = open_published(directory, image_tokenizer, audio_tokenizer)
-            decoder = load_published_decoder(directory, sequencer.grammar.format.name)
+            opened = open_published(directory, image_tokenizer, audio_tokenizer)
+            sequencer, sampling = opened.sequencer, opened.sampling
+            decoder = load_published_decoder(directory, opened.pretrained)
         return cls(sequencer, sampling, decoder=decoder, directory=directory)
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:

@@ -13,6 +13,7 @@ from unified.engine.backends.base import Array, Decoder, Ranges
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, Weight, widen
 from unified.models.hf_checkpoint import load_decoder, load_hf, read_config, read_weights
+from unified.models.pretrained import Pretrained
 from unified_base.foreign import foreign
 from unified_base.text import quoted
 
@@ -22,22 +23,20 @@ _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
 _LANGUAGE = re.compile(r".*?\b(embed_tokens\.weight|layers\..+|norm\.weight)$")
 
 
-def load_published_decoder(folder: Path, format: str) -> Decoder:
+def load_published_decoder(folder: Path, pretrained: Pretrained) -> Decoder:
     """The decoder of a checkpoint that `published.open_published` knows, for sampling.
 
     Raises ValueError for files that do not fit each other.
     """
     config = read_config(folder)
-    if format == "chameleon":
-        import transformers
-
+    if pretrained.decoder == "causal":
+        return load_decoder(folder)
+    if pretrained.decoder == "transformers":
         from unified.engine.backends.transformers import TransformersDecoder
 
-        hf = load_hf(folder, transformers.ChameleonForConditionalGeneration)
+        hf = load_published_hf(folder, pretrained)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is once, to know its head
             return TransformersDecoder(hf)
-    if format not in ("emu3", "janus"):
-        return load_decoder(folder)
     text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}
     text["model_type"] = "llama"  # what both are but for their name
     stored = read_weights(folder, lambda name: not _OTHER.search(name))
@@ -46,12 +45,30 @@ def load_published_decoder(folder: Path, format: str) -> Decoder:
     text["tie_word_embeddings"] = "lm_head.weight" not in language
     try:
         slim = LlamaCpuConfig.from_hf(text)
-        if format == "emu3":
+        if pretrained.decoder == "llama":
             return LlamaCpuDecoder(slim, language)
         vq = config.get("vq_config") or {}
         return JanusDecoder(slim, stored, str(vq.get("hidden_act") or "gelu"))
     except ValueError as error:
         raise ValueError(f"checkpoint {folder}: {error}") from None
+
+
+def load_published_hf(folder: Path, pretrained: Pretrained, dtype: str = "float32") -> Any:
+    """A published checkpoint as an object of its class in transformers.
+
+    Its codec, and what else of it training must not change, has no gradients. Where the checkpoint
+    holds more of its codec than transformers knows (Chameleon's decoder of pictures), that is a
+    part of the object, and saved with it.
+
+    Raises ValueError for files that do not fit each other.
+    """
+    import transformers
+
+    kind = getattr(transformers, pretrained.hf_class) if pretrained.hf_class else None
+    hf = load_hf(folder, kind, dtype)
+    for name in pretrained.frozen:
+        getattr(hf.base_model, name).requires_grad_(False)
+    return hf
 
 
 def _language(stored: Mapping[str, Weight]) -> dict[str, Weight]:

@@ -1,16 +1,15 @@
 """From what someone wants drawn to a caption that the model was trained on.
 
 draw "a cat sitting next to an axe, blue background"  ->  "a cat to the left of an axe on a
-blue ground", and a note that this is the nearest caption
+blue ground", and a note that this is the nearest caption, without "sitting"
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unified.pocket.known_subjects import KnownSubjects, Mention
-from unified.pocket.prompt_parser import FILLERS
 from unified_base.arguments import prompt
 from unified_data.pocket.scenes import BACKGROUNDS, COUNTS, Scene, parse_caption
 
@@ -23,16 +22,35 @@ _RELATIONS: tuple[tuple[str, str], ...] = (
     (r"(?:to the )?left of|next to|beside|near|by|with|and|,", "to the left of"),
 )
 _LOCATIONS: tuple[tuple[str, str], ...] = (
-    (r"(?:top|upper)[ -]left", "at the top left"),
-    (r"(?:top|upper)[ -]right", "at the top right"),
-    (r"(?:bottom|lower)[ -]left", "at the bottom left"),
-    (r"(?:bottom|lower)[ -]right", "at the bottom right"),
+    (r"(?:top|upper)[ -]left(?:[ -]corner)?", "at the top left"),
+    (r"(?:top|upper)[ -]right(?:[ -]corner)?", "at the top right"),
+    (r"(?:bottom|lower)[ -]left(?:[ -]corner)?", "at the bottom left"),
+    (r"(?:bottom|lower)[ -]right(?:[ -]corner)?", "at the bottom right"),
     (r"in the (?:middle|cent(?:er|re))", "in the middle"),
 )
-_COUNT_WORDS = {word: n for n, word in COUNTS.items()} | {str(n): n for n in COUNTS}
-_TOO_MANY = r"\d+|zero|no|five|six|seven|eight|nine|ten|eleven|twelve|many|a dozen"
-_BACKGROUND = rf"(?:on |with |against )?(?:an? )?({'|'.join(BACKGROUNDS)}|gray) (?:back)?ground"
-_PLAIN = FILLERS | {"draw", "picture", "image", "photo", "drawing", "small", "tiny", "corner"}
+_MOST = max(COUNTS)
+_FEW = {"a couple of": 2, "a pair of": 2, "a few": 3, "several": 3}
+_MANY = r"many|lots of|dozens of|hundreds of|thousands of|countless|a lot of|a dozen|\d+"
+_NUMBER_WORDS = "one two three four five six seven eight nine ten eleven twelve"
+_NUMBERS = {word: n for n, word in enumerate(_NUMBER_WORDS.split(), start=1)}
+_COUNT = re.compile(rf"(?:^|(?<=\W))({'|'.join([*_FEW, *_NUMBERS, _MANY])})(?: [a-z-]+){{0,2}} *$")
+_BACKGROUND = re.compile(
+    rf"(?:on |with |against )?(?:an? )?({'|'.join(BACKGROUNDS)}|gray) (?:back)?ground"
+)
+# What a text does without: up to the next mark, or to what comes "with" or "on" something.
+_WITHOUT = re.compile(
+    r"(?<![\w-])(?:without|with no|no|not|never|nor|except(?: for)?|instead of|rather than|zero|0)"
+    r"(?: (?:on|at|in|with|any|an?|the))*(?![\w-])"
+    r"[^.,;:!?()]*?(?=[.,;:!?()]|(?<![\w-])(?:on|at|but|with)(?![\w-])|$)"
+)
+# Words of a request that say nothing about the picture.
+_PLAIN_WORDS = """
+    a an and are at being by can could create d'you draw drawing for generate give have here i
+    i'd illustration image in is it it's its just like make me of on one paint picture please show
+    some than that the there there's these this those to want which who with would you"""
+_PLAIN = frozenset(_PLAIN_WORDS.split())
+_SMALL = frozenset(["small", "tiny", "little"])
+_LARGE = frozenset(["big", "large", "huge"])
 
 
 @dataclass(frozen=True)
@@ -44,83 +62,141 @@ class Caption:
 
 
 def read_caption(text: str, known: KnownSubjects) -> Caption:
-    """The caption that a text is, or comes nearest to.
+    """The caption that a text is, or comes nearest to; the note names all that it leaves out.
 
     Raises UnknownSubjectError, naming the nearest subjects, where it names none that is known, and
-    ValueError for an empty text or a number of things that no caption holds.
+    ValueError for an empty text or one that only says what shall not be drawn.
     """
     prompt("text", text, 'say what to draw, for example "a giant panda"')
-    scene = parse_caption(text)
-    if scene is not None and all(known.find(s.name) is not None for s in scene.subjects):
-        return Caption(scene.caption)
     plain = " ".join(text.lower().split())
-    scene, left = _nearest(plain, known)
+    exact = parse_caption(text)
+    plurals = exact is not None and any(
+        mention.plural for mention in known.mentions(plain) if exact.kind != "counted"
+    )
+    if exact is not None and not plurals and all(known.find(s.name) for s in exact.subjects):
+        return Caption(exact.caption)
+    reading = _Reading(plain, known)
+    scene = reading.scene()
     if plain.rstrip(".") == scene.caption.lower():
         return Caption(scene.caption)
     note = f'drawn as "{scene.caption}", the nearest caption the model knows'
-    if left:
-        note += f"; left out: {', '.join(left)}"
-    return Caption(scene.caption, note)
+    if reading.left:
+        note += f"; left out: {', '.join(reading.left)}"
+    return Caption(scene.caption, "; ".join([note, *reading.notes]))
 
 
-def _nearest(text: str, known: KnownSubjects) -> tuple[Scene, list[str]]:
-    """The scene of the things that a text names, and the words that it does without."""
-    background, text = _take_background(text)
-    mentions = known.mentions(text)
-    if not mentions:
-        words = [w for w in re.findall(r"[\w'-]+", text) if w not in _PLAIN]
-        raise known.unknown(" ".join(words) or text)
-    first = mentions[0]
-    other = next((m for m in mentions[1:] if m.subject != first.subject), None)
-    left = [m.subject.name for m in mentions[1:] if m is not other and m.subject != first.subject]
-    count = _count(text[: first.start], first)
-    if other is not None:
-        counts = (count, _count(text[first.stop : other.start], other))
-        left += [COUNTS[n] for n in counts if n > 1]
-        relation, used = _find(_RELATIONS, text[first.stop : other.start])
-        scene = Scene(
-            "two",
-            first.subject,
-            background,
-            relation=relation or "to the left of",
-            other=other.subject,
-        )
-    else:
-        location, used = _find(_LOCATIONS, text)
-        if location and count == 1:
-            scene = Scene("placed", first.subject, background, location=location)
+@dataclass
+class _Reading:
+    """A text in lower case on its way to a scene.
+
+    left: the words that the scene does without. notes: other remarks for the user.
+    """
+
+    text: str
+    known: KnownSubjects
+    left: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def scene(self) -> Scene:
+        """The scene of the things that the text names. Raises ValueError as `read_caption`."""
+        self._take_refusals()
+        background = self._take_background()
+        mentions = self.known.mentions(self.text) or self._meant()
+        first = mentions[0]
+        other = next((m for m in mentions[1:] if m.subject != first.subject), None)
+        self.left += [
+            m.subject.name for m in mentions[1:] if m is not other and m.subject != first.subject
+        ]
+        count = self._count(self.text[: first.start], first)
+        used = ""
+        if other is not None:
+            counts = (count, self._count(self.text[first.stop : other.start], other))
+            if (most := max(counts)) > 1:
+                self.left.append(f"{COUNTS[most]} of one kind beside another thing")
+            relation, used = _find(_RELATIONS, self.text[first.stop : other.start])
+            scene = Scene(
+                "two",
+                first.subject,
+                background,
+                relation=relation or "to the left of",
+                other=other.subject,
+            )
         elif count > 1:
             scene = Scene("counted", first.subject, background, count=count)
         else:
-            scene = Scene("one", first.subject, background)
-    for mention in reversed(mentions):
-        text = f"{text[: mention.start]} {text[mention.stop :]}"
-    text = text.replace(used, " ", 1) if used else text
-    words = [w for w in re.findall(r"[^\W\d_][\w'-]*", text) if w not in _PLAIN]
-    return scene, left + [w for w in words if w not in _COUNT_WORDS]
+            location, used = _find(_LOCATIONS, self.text)
+            words = set(re.findall(r"[\w'-]+", self.text))
+            if location is None and words & _SMALL:
+                location = "in the middle"
+            kind = "placed" if location else "one"
+            scene = Scene(kind, first.subject, background, location=location)  # type: ignore[arg-type]
+        self._leave_words(mentions, used, scene)
+        return scene
+
+    def _take_refusals(self) -> None:
+        """Take out what shall not be in the picture: a caption cannot say it."""
+        for match in _WITHOUT.finditer(self.text):
+            self.left.append(match[0].strip())
+        if self.left:
+            self.notes.append("a caption only says what is there, and no more is drawn")
+        self.text = _WITHOUT.sub(" ", self.text)
+        if not re.search(r"\w", self.text):
+            raise ValueError(
+                f"{', '.join(self.left)!r} says what not to draw; say what to draw, for example "
+                '"a giant panda"'
+            )
+
+    def _take_background(self) -> str:
+        match = _BACKGROUND.search(self.text)
+        if match is None:
+            return "white"
+        self.text = f"{self.text[: match.start()]} {self.text[match.end() :]}"
+        return match[1].replace("gray", "grey")
+
+    def _meant(self) -> list[Mention]:
+        """The one thing that a text of no known name surely means. Raises UnknownSubjectError."""
+        words = [w for w in re.findall(r"[\w'-]+", self.text) if w not in _PLAIN | _SMALL | _LARGE]
+        asked = [w for w in words if w not in _NUMBERS]
+        for name in (" ".join(asked), *asked)[: _MOST + 2]:
+            if (subject := self.known.meant(name)) and name in self.text:
+                start = self.text.index(name)
+                self.notes.append(f"{name!r} is taken for {subject.phrase}")
+                return [Mention(start, start + len(name), subject, name.endswith("s"))]
+        raise self.known.unknown(" ".join(words) or self.text)
+
+    def _count(self, before: str, mention: Mention) -> int:
+        """How many of a thing the words before it ask for, two of description between."""
+        plural = mention.subject.plural
+        match = _COUNT.search(before[-_NEAR:])
+        if match is None:
+            if mention.plural:
+                self.notes.append(f"{plural!r} names no number")
+            return 2 if mention.plural else 1
+        word = match[1]
+        if word in _FEW:
+            return _FEW[word]
+        number = _NUMBERS.get(word, int(word[:6]) if word.isdigit() else None)
+        if number is not None and number <= _MOST:
+            return max(number, 1)
+        self.notes.append(f"{word} {plural} are asked for, and a picture holds {_MOST} of a kind")
+        return _MOST
+
+    def _leave_words(self, mentions: list[Mention], used: str, scene: Scene) -> None:
+        """Name the words that the scene has no use for."""
+        text = self.text
+        for mention in reversed(mentions):
+            text = f"{text[: mention.start]} {text[mention.stop :]}"
+        text = text.replace(used, " ", 1) if used else text
+        for phrase in (*_FEW, "a lot of", "lots of", "dozens of", "hundreds of", "a dozen"):
+            text = re.sub(rf"(?<![\w-]){phrase}(?![\w-])", " ", text)
+        silent = _PLAIN | _NUMBERS.keys() | {"many", "countless"}
+        silent |= _LARGE if scene.kind == "one" else _SMALL
+        words = re.findall(r"[^\W\d_][\w'-]*", text)
+        self.left += [word for word in words if word not in silent]
 
 
-def _take_background(text: str) -> tuple[str, str]:
-    match = re.search(_BACKGROUND, text)
-    if match is None:
-        return "white", text
-    name = match[1].replace("gray", "grey")
-    return name, f"{text[: match.start()]} {text[match.end() :]}"
-
-
-def _count(before: str, mention: Mention) -> int:
-    """How many of a thing are asked for in the words before it, two of description between."""
-    described = r"(?: [a-z-]+){0,2} *$"
-    if match := re.search(rf"(?:^|\W)({'|'.join(_COUNT_WORDS)}){described}", before):
-        return _COUNT_WORDS[match[1]]
-    if match := re.search(rf"(?:^|\W)({_TOO_MANY}){described}", before):
-        if match[1] == "1":
-            return 1
-        raise ValueError(
-            f"{match[1]} {mention.subject.plural} are asked for; a picture holds one to four of a "
-            "kind"
-        )
-    return 1
+_NEAR = 80
+"""Characters before a thing in which its number may stand."""
 
 
 def _find(patterns: tuple[tuple[str, str], ...], text: str) -> tuple[str | None, str]:

@@ -17,7 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unified.pocket.prompt_parser import FILLERS
+from unified.pocket.name_matching import is_kind_adjective, misspelt
+from unified.pocket.prompt_words import FILLERS
 from unified_base.atomic import atomic_write
 from unified_base.structured import read_json
 from unified_base.text import quoted
@@ -27,6 +28,7 @@ __all__ = ["FILE_NAME", "KnownSubjects", "Mention", "UnknownSubjectError"]
 
 FILE_NAME = "subjects.json"
 _MOST_BYTES = 8 << 20
+_MOST_WORDS = 8
 _TEXTS = ("name", "plural", "article", "kind", "glyph")
 _LISTS = ("aliases", "sections")
 
@@ -37,11 +39,12 @@ class UnknownSubjectError(ValueError):
 
 @dataclass(frozen=True)
 class Mention:
-    """A subject named in a text, at characters [start, stop)."""
+    """A subject named in a text, at characters [start, stop). plural: by a name for several."""
 
     start: int
     stop: int
     subject: Subject
+    plural: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,35 @@ class KnownSubjects:
 
     def mentions(self, text: str) -> list[Mention]:
         """The subjects that a text names, longest names first, in the order of the text."""
-        found = self._pattern.finditer(_lower(text))
-        return [Mention(m.start(), m.end(), self._by_name[m[0]]) for m in found]
+        matches = self._pattern.finditer(_lower(text))
+        return [
+            Mention(m.start(), m.end(), self._by_name[m[0]], _is_plural(m[0], self._by_name[m[0]]))
+            for m in matches
+        ]
+
+    def meant(self, text: str) -> Subject | None:
+        """The one subject that a misspelt or narrower name surely means: see `name_matching`.
+
+        "saxaphone" is the saxophone, "bald eagle" the eagle. None where no or several names fit;
+        an alias is not narrowed down: a red panda is no giant panda.
+        """
+        name = re.sub(r"^(?:an?|the) ", "", " ".join(text.lower().split()))
+        return self._narrower(name) or self._misspelt(name)
+
+    def _narrower(self, name: str) -> Subject | None:
+        words = name.split()
+        for at in range(1, min(len(words), _MOST_WORDS)):
+            if not is_kind_adjective(words[at - 1]):
+                break
+            rest = " ".join(words[at:])
+            subject = self._by_name.get(rest)
+            if subject and rest in (subject.name.lower(), subject.plural.lower()):
+                return subject
+        return None
+
+    def _misspelt(self, name: str) -> Subject | None:
+        subjects = {self._by_name[near].name for near in misspelt(name, self._by_name)}
+        return self._by_name[subjects.pop().lower()] if len(subjects) == 1 else None
 
     def nearest(self, text: str, number: int = 3) -> tuple[Subject, ...]:
         """The subjects whose names look most like a text, or share words with it; best first."""
@@ -142,6 +172,14 @@ class KnownSubjects:
             f"the model does not know {quoted(text, 60)}; the nearest of the {len(self.subjects)}"
             f" subjects it knows: {names} (`unified subjects` lists them all)"
         )
+
+
+def _is_plural(name: str, subject: Subject) -> bool:
+    """Whether a lower-case name of a subject stands for several of it."""
+    if name == subject.name.lower() or name == subject.glyph:
+        return False
+    aliases = [alias.lower() for alias in subject.aliases]
+    return name == subject.plural.lower() or (name not in aliases and name[:-1] in aliases)
 
 
 def _same_stem(part: str, word: str) -> bool:

@@ -2,8 +2,9 @@
 
     First its looks, then its home and the threats to it; three pictures, no narration
 
-Words are looked up in a lexicon; nothing is guessed from what they look like. What is left over
-is handed back as `unread`, so that a wish that was not understood can be said to the user.
+Words are looked up in a lexicon; nothing is guessed from what they look like. What asks for
+something that no article of these models can have (a length, a style, readers, a language) comes
+back as `unmet`, and what is not understood as `unread`, so that the user can be told of both.
 """
 
 from __future__ import annotations
@@ -13,101 +14,35 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["FILLERS", "UserRequests", "has_request", "is_list", "number", "parse_requests"]
-
-# Patterns of wish words, and the headings they may mean: the first that the subject has.
-_LEXICON: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (
-        r"(?:what (?:it|they) )?looks?(?: likes?)?|appears?|appearance|shapes?|colou?rs?"
-        r"|how (?:big|large|small|tall)|sizes?|body|bodies|coat|fur|feathers",
-        ("Appearance",),
-    ),
-    (
-        r"homes?|habitats?|live|lives|living|lived|territor(?:y|ies)|where (?:it|they) (?:is|are)"
-        r" found|native|range|nests?|nesting",
-        ("Home",),
-    ),
-    (
-        r"foods?|diets?|feed|feeds|feeding|prey|hunts?|hunting|meals?|appetite",
-        ("Food", "Serving", "Uses"),
-    ),
-    (r"how to eat (?:it|them)|how (?:it is|they are|it's) eaten", ("Serving", "Uses", "Food")),
-    (r"eat|eats|eating|eaten", ("Food", "Serving", "Uses")),
-    (
-        r"threats?|threatened|endangered|enem(?:y|ies)|predators?|conservation|protection"
-        r"|extinction|survival",
-        ("Threats", "People"),
-    ),
-    (r"dangers?|dangerous|risks?|harm|hazards?", ("Threats", "Effects")),
-    (
-        r"people|humans?|mankind|humanity|domestication|domesticated|pets?|society",
-        ("People", "Culture"),
-    ),
-    (
-        r"grow|grows|growing|grown|cultivation|cultivated|farming|farmed|harvest(?:ed|ing)?"
-        r"|plant(?:ed|ing)",
-        ("Growing", "Home"),
-    ),
-    (
-        r"uses?|used|usage|useful|usefulness|purposes?|functions?|what (?:it is|they are|it's) for",
-        ("Uses", "Serving", "People"),
-    ),
-    (
-        r"made|making|(?:how )?to make|manufactur(?:e|ed|ing)|produc(?:ed|tion)"
-        r"|prepar(?:ed|ation|ing)|cook(?:ed|ing)|bak(?:ed|ing)|brew(?:ed|ing)|recipes?|ingredients?|materials?",
-        ("Making", "Building", "Growing"),
-    ),
-    (r"serve|serves|served|serving|toppings?|accompaniments?", ("Serving", "Uses")),
-    (
-        r"works?|working|worked|mechanisms?|operat(?:es?|ed|ion|ing)|mechanics|engines?|insides?",
-        ("Working", "Playing"),
-    ),
-    (r"rules?|how to play|scoring|points|games?", ("Rules", "Playing")),
-    (r"play|plays|played|playing|players?|techniques?", ("Playing", "Rules")),
-    (r"sounds?|tones?|music|noises?", ("Sound",)),
-    (
-        r"buil[dt]|builds|buildings?|construct(?:ed|ion)|architecture|structures?",
-        ("Building", "Making"),
-    ),
-    (
-        r"causes?|caused|why (?:it|they) happens?|formation|formed|forming|how (?:it|they) forms?",
-        ("Cause", "Building"),
-    ),
-    (r"effects?|impacts?|consequences?|damages?", ("Effects", "Threats")),
-    (
-        r"cultur(?:e|es|al)|myths?|mythology|legends?|folklore|symbols?|symbolism|meanings?"
-        r"|religions?|arts?|traditions?|customs",
-        ("Culture", "People", "History"),
-    ),
-    (r"origins?|where (?:it|they) (?:comes?|came) from", ("History", "Home", "Cause")),
-    (
-        r"histor(?:y|ies|ical)|pasts?|invent(?:ed|ion|ions|or|ors)|beginnings|ancient|evolution",
-        ("History", "Culture"),
-    ),
+from unified.pocket.prompt_words import (
+    FILLERS,
+    LEXICON,
+    NUMBER,
+    NUMBERS,
+    PICTURES,
+    PLAIN_PICTURES,
+    UNMET,
+    VOICE,
 )
 
-_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
-_NUMBERS = {word: n for n, word in enumerate(_NUMBER_WORDS.split())}
-_NUMBERS |= {"a": 1, "an": 1, "a couple of": 2, "a few": 3, "several": 3, "a dozen": 12}
-_NUMBER = r"-?\d+|" + "|".join(sorted(map(re.escape, _NUMBERS), key=len, reverse=True))
-_PICTURES = r"(?:pictures?|images?|photos?|photographs?|illustrations?|drawings?|pics?)"
-_VOICE = r"(?:narrations?|narrators?|audio|sounds?|voices?|voice-?overs?|speech|reading)"
+__all__ = ["UserRequests", "has_request", "is_list", "number", "parse_requests"]
+
 _NO = r"(?:no|without|neither|zero|minus)"
 
 _NO_MEDIA = re.compile(
-    rf"\b{_NO} (?:any |an? )?(?P<what>(?:{_PICTURES}|{_VOICE})"
-    rf"(?: ?(?:,|or|and|nor) ?(?:any |no )?(?:{_PICTURES}|{_VOICE})\b)*)(?!\w)"
+    rf"\b{_NO} (?:any |an? )?(?P<what>(?:{PICTURES}|{VOICE})"
+    rf"(?: ?(?:,|or|and|nor) ?(?:any |no )?(?:{PICTURES}|{VOICE})\b)*)(?!\w)"
 )
 _TEXT_ONLY = re.compile(r"\b(?:text only|only text|just text|plain text)\b")
 _LABELLED = re.compile(
-    rf"\b{_PICTURES} ?[:=] ?(?P<pictures>{_NUMBER}|no|none)\b"
+    rf"\b{PICTURES} ?[:=] ?(?P<pictures>{NUMBER}|no|none)\b"
     rf"|\b(?:narration|audio) ?[:=] ?(?P<voice>yes|on|no|none|off)\b"
 )
 _COUNTED = re.compile(
-    rf"(?<![\w-])(?:exactly )?(?P<n>{_NUMBER}) (?:(?!and\b|or\b|with\b|but\b|sections?\b)[a-z-]+ )"
-    rf"{{0,2}}?{_PICTURES}\b"
+    rf"(?<![\w-])(?:exactly )?(?P<n>{NUMBER}) "
+    rf"(?P<manner>(?:(?!and\b|or\b|with\b|but\b|sections?\b)[a-z-]+ ){{0,2}}?){PICTURES}\b"
 )
-_PICTURED = re.compile(rf"\b(?:(?:with|in|and|some|the) )?(?:{_PICTURES}|illustrated)\b")
+_PICTURED = re.compile(rf"\b(?:(?:with|in|and|some|the) )?(?:{PICTURES}|illustrated)\b")
 _SILENT = re.compile(
     r"\b(?:silent(?:ly)?|muted?|unnarrated|(?:not|don't|do not)(?: be)? (?:narrated?|read|spoken)"
     r"(?: it)?(?: aloud| out(?: loud)?)?)\b"
@@ -136,23 +71,6 @@ _AFTER = re.compile(r" ?(?:comes? )?after (?:(?:its|the|their) )?")
 _WORD = re.compile(r"[^\W\d_][\w'-]*")
 _ITEM = re.compile(r"[.;,:!?]|\b(?:and|then|but|or)\b")
 
-# Words that wish for nothing by themselves.
-_FILLER_WORDS = """
-    a about above after all also always an and any are article articles as at be been before
-    begin beginning being between both brief but by can chapter chapters close come comes complete
-    conclude could cover covering create describe did do does each else end ending essay every
-    everything exactly explain facts few finally finish first firstly following for from full get
-    give had has have heading headings her here how however i i'd if in include including
-    information into introduction is it it's its itself just kind know last lastly lead learn like
-    little long make many me mention more much my need next nice not nothing now of off on one only
-    open or order other our out over overview page paragraph paragraphs part parts piece please
-    read report rest second secondly section sections set short should show simple so some
-    something start starting story summary talk tell text than thanks that the their them themselves
-    then there these they thing things third this those title to too topic topics towards under up
-    upon us using very want was we well were what when where which while who why will wish with
-    within without would write writing yes you your"""
-FILLERS = frozenset(_FILLER_WORDS.split())
-
 # What stands for something understood, so that its item is not reported as unread.
 _MARK = "\x01"
 
@@ -161,9 +79,10 @@ _MARK = "\x01"
 class UserRequests:
     """What a text asks for.
 
-    sections: for each wish, in the order asked for, the headings it may mean, best first.
+    sections: for each request, in the order asked for, the headings it may mean, best first.
     excluded: the same for sections not wanted. rest: whether all other sections come after.
     pictures, narration: None where nothing is said. unread: the parts that were not understood.
+    unmet: those that ask for a length, a style, readers or a language.
     """
 
     sections: tuple[tuple[str, ...], ...] = ()
@@ -172,34 +91,38 @@ class UserRequests:
     pictures: int | None = None
     narration: bool | None = None
     unread: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
 
 
 def number(word: str) -> int:
     """The number of a number word ("three", "a few") or of digits."""
-    return _NUMBERS[word] if word in _NUMBERS else int(word)
+    return NUMBERS[word] if word in NUMBERS else int(word)
 
 
 def has_request(text: str, headings: Iterable[str] = ()) -> bool:
-    """Whether a text asks for anything at all."""
-    found = parse_requests(text, headings)
-    said = found.pictures is not None or found.narration is not None
-    return bool(said or found.rest or found.sections or found.excluded)
+    """Whether a text asks for anything that can be followed."""
+    requests = parse_requests(text, headings)
+    media = requests.pictures is not None or requests.narration is not None
+    return bool(media or requests.rest or requests.sections or requests.excluded)
 
 
 def is_list(text: str, headings: Iterable[str] = ()) -> bool:
-    """Whether a text is a list of wishes and nothing else: "looks and food", not "food for all"."""
+    """Whether a text is a list of requests alone: "looks and food", not "food for all"."""
     pattern, _ = _patterns(tuple(headings))
-    plain = pattern.sub(" ", _take_media(_plain(text))[0])
+    plain = pattern.sub(" ", _Media(_plain(text)).rest)
     return has_request(text, headings) and all(word in FILLERS for word in _WORD.findall(plain))
 
 
 def parse_requests(text: str, headings: Iterable[str] = ()) -> UserRequests:
-    """Read the wishes in a text. headings: further headings known by their own names."""
-    text, pictures, narration = _take_media(_plain(text))
+    """Read the requests in a text. headings: further headings known by their own names."""
+    media = _Media(_plain(text))
+    unmet = [*media.unmet, *(match[0] for match in UNMET.finditer(media.rest))]
+    text = UNMET.sub(lambda match: _MARK * len(match[0]), media.rest)
     rest = bool(_REST.search(_NOT.sub("", text)))
     sections, excluded = _sections(text, tuple(headings))
+    unread = _unread(text, tuple(headings))
     return UserRequests(
-        sections, excluded, rest, pictures, narration, _unread(text, tuple(headings))
+        sections, excluded, rest, media.pictures, media.narration, unread, tuple(unmet)
     )
 
 
@@ -207,43 +130,51 @@ def _plain(text: str) -> str:
     return " ".join(text.replace("\n", " . ").lower().replace("’", "'").split())
 
 
-def _take_media(text: str) -> tuple[str, int | None, bool | None]:
-    """The text with its wishes for pictures and sound marked out, and those wishes."""
-    pictures: int | None = None
-    narration: bool | None = None
+class _Media:
+    """The requests for pictures and sound in a text, and the text with those marked out.
 
-    def take(pattern: re.Pattern[str]) -> list[re.Match[str]]:
-        nonlocal text
-        found = list(pattern.finditer(text))
-        text = pattern.sub(lambda match: _MARK * len(match[0]), text)
-        return found
+    unmet: what is asked of the pictures beside their number.
+    """
 
-    for match in take(_LABELLED):
-        if match["pictures"]:
-            pictures = 0 if match["pictures"] in ("no", "none") else number(match["pictures"])
-        else:
-            narration = match["voice"] in ("yes", "on")
-    for match in take(_NO_MEDIA):
-        if re.search(_PICTURES, match["what"]):
-            pictures = 0
-        if re.search(_VOICE, match["what"]):
-            narration = False
-    if take(_TEXT_ONLY):
-        pictures, narration = 0, False
-    for match in take(_COUNTED):
-        pictures = number(match["n"])
-    take(_PICTURED)
-    if take(_SILENT):
-        narration = False
-    if take(_SPOKEN) and narration is None:
-        narration = True
-    return text, pictures, narration
+    def __init__(self, text: str) -> None:
+        self.rest = text
+        self.pictures: int | None = None
+        self.narration: bool | None = None
+        self.unmet: list[str] = []
+        for match in self._take(_LABELLED):
+            if match["pictures"]:
+                none = match["pictures"] in ("no", "none")
+                self.pictures = 0 if none else number(match["pictures"])
+            else:
+                self.narration = match["voice"] in ("yes", "on")
+        for match in self._take(_NO_MEDIA):
+            if re.search(PICTURES, match["what"]):
+                self.pictures = 0
+            if re.search(VOICE, match["what"]):
+                self.narration = False
+        if self._take(_TEXT_ONLY):
+            self.pictures, self.narration = 0, False
+        for match in self._take(_COUNTED):
+            self.pictures = number(match["n"])
+            asked = [word for word in match["manner"].split() if word not in PLAIN_PICTURES]
+            self.unmet += [f"{' '.join(asked)} pictures"] if asked else []
+        self._take(_PICTURED)
+        if self._take(_SILENT):
+            self.narration = False
+        if self._take(_SPOKEN) and self.narration is None:
+            self.narration = True
+
+    def _take(self, pattern: re.Pattern[str]) -> list[re.Match[str]]:
+        """The matches of a pattern, which are marked out in the text."""
+        matches = list(pattern.finditer(self.rest))
+        self.rest = pattern.sub(lambda match: _MARK * len(match[0]), self.rest)
+        return matches
 
 
 def _patterns(headings: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, tuple[str, ...]]]:
-    """One pattern of named groups for all wish words, and the headings of each group."""
-    listed = {heading for _, meant in _LEXICON for heading in meant}
-    entries = [*_LEXICON, *((re.escape(h.lower()), (h,)) for h in headings if h not in listed)]
+    """One pattern of named groups for all words that ask for a section, and each one's headings."""
+    listed = {heading for _, meant in LEXICON for heading in meant}
+    entries = [*LEXICON, *((re.escape(h.lower()), (h,)) for h in headings if h not in listed)]
     meanings = {f"g{i}": meant for i, (_, meant) in enumerate(entries)}
     joined = "|".join(f"(?P<g{i}>{pattern})" for i, (pattern, _) in enumerate(entries))
     return re.compile(rf"(?<![\w-])(?:{joined})(?![\w-])"), meanings
@@ -263,8 +194,8 @@ def _sections(text: str, headings: tuple[str, ...]) -> tuple[tuple, tuple]:
         else:
             wanted.append((clauses.rank(match), match))
     for i in range(len(wanted) - 1):
-        (_, one), (_, two) = wanted[i : i + 2]
-        if _AFTER.fullmatch(text, one.end(), two.start()):
+        (_, earlier), (_, two) = wanted[i : i + 2]
+        if _AFTER.fullmatch(text, earlier.end(), two.start()):
             wanted[i], wanted[i + 1] = wanted[i + 1], wanted[i]
     wanted.sort(key=lambda item: item[0])
     order = dict.fromkeys(meanings[match.lastgroup] for _, match in wanted if match.lastgroup)
@@ -310,12 +241,12 @@ class _Clauses:
 
 
 def _unread(text: str, headings: tuple[str, ...]) -> tuple[str, ...]:
-    """The items in which no wish was found, yet words that may have been meant as one."""
+    """The items in which no request was read, yet words that may have been meant as one."""
     pattern, _ = _patterns(headings)
     text = pattern.sub(_MARK, _REST.sub(_MARK, text))
-    found = []
+    unread = []
     for item in _ITEM.split(text):
         words = [word.removesuffix("'s") for word in _WORD.findall(item)]
         if _MARK not in item and any(word not in FILLERS for word in words):
-            found.append(" ".join(item.split()))
-    return tuple(found)
+            unread.append(re.sub(r"^(?:an?|the) ", "", " ".join(item.split())))
+    return tuple(unread)

@@ -34,7 +34,7 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
         files, problems, ignored = _files(expect(record, "images", list))
         ignored.update(name for name in record if name not in ("images", "annotations"))
         unused = set(files)
-        for place, annotation in enumerate(expect(record, "annotations", list)):
+        for index, annotation in enumerate(expect(record, "annotations", list)):
             key = make_key(number)
             result: Sample | Skipped
             try:
@@ -46,7 +46,7 @@ def read(source: Path, images: Path | None = None) -> Iterator[Sample | Skipped]
                 result = _document(key, annotation, files.get(image), folder, ignored)
                 ignored.clear()  # the first document counts them
             except ValueError as error:
-                result = Skipped.because(key, f"{path.name} annotation {place}: {error}")
+                result = Skipped.because(key, f"{path.name} annotation {index}: {error}")
             yield result
             number += 1
         lonely = (f"image {quoted(image)} has no caption" for image in files if image in unused)
@@ -60,7 +60,7 @@ def _files(images: list[Any]) -> tuple[dict[int | str, str], list[str], Counter[
     ignored: Counter[str] = Counter()
     files: dict[int | str, str] = {}
     problems = []
-    for place, image in enumerate(images):
+    for index, image in enumerate(images):
         try:
             if not isinstance(image, dict):
                 raise ValueError("it is no JSON object")
@@ -70,7 +70,7 @@ def _files(images: list[Any]) -> tuple[dict[int | str, str], list[str], Counter[
             files[number] = expect(image, "file_name", str)
             ignored.update(f"images.{name}" for name in image if name not in ("id", "file_name"))
         except ValueError as error:
-            problems.append(f"image {place}: {error}")
+            problems.append(f"image {index}: {error}")
     return files, problems, ignored
 
 

@@ -85,13 +85,13 @@ def add_turns(
                 if isinstance(piece, str):
                     builder.text(str(piece), role, loss=loss)
                 elif isinstance(piece, Place):
-                    place = asked.get(piece.kind, 0)
-                    if piece.index not in (None, place):
+                    index = asked.get(piece.kind, 0)
+                    if piece.index not in (None, index):
                         raise ValueError(
                             f"turn {number} asks for {piece.kind} {quoted(piece.index)}, but it is "
-                            f"the turn of {piece.kind} {place}; they are taken in their order"
+                            f"the turn of {piece.kind} {index}; they are taken in their order"
                         )
-                    asked[piece.kind] = place + 1
+                    asked[piece.kind] = index + 1
                     if waiting.get(piece.kind):
                         builder.add(piece.kind, waiting[piece.kind].pop(0), role, loss)
                 else:

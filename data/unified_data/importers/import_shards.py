@@ -92,14 +92,14 @@ def _why(skips: Reasons) -> str:
     if skips.commonest is None:
         return ", it is empty; is it of another KIND? see `unified data import --help`"
     count, reason = skips.commonest
-    said = f", {skips.count} were skipped; the first: {skips.first[0]}"
+    summary = f", {skips.count} were skipped; the first: {skips.first[0]}"
     if reason != skips.first[0]:
-        said += f"; the commonest, {count} of them: {reason}"
+        summary += f"; the commonest, {count} of them: {reason}"
     elif count > 1:
-        said += f", and {count - 1} more like it"
+        summary += f", and {count - 1} more like it"
     lost = "there is no file" in reason or "there is no folder" in reason
     advice = "give the folder of the media with --images" if lost else "mend them, or the KIND"
-    return f"{said}; {advice}"
+    return f"{summary}; {advice}"
 
 
 def _reader(kind: str, form: str | None, split: str, tell: Callable[[str], None] | None) -> Read:

@@ -29,15 +29,15 @@ def build(record: dict[str, Any], builder: DocumentBuilder) -> None:
     for number, info in enumerate(expect(record, "image_info", list)):
         if not isinstance(info, dict):
             raise ValueError(f"image {number} is no JSON object")
-        place = expect(info, "matched_text_index", int)
-        if not 0 <= place < len(sentences):
+        index = expect(info, "matched_text_index", int)
+        if not 0 <= index < len(sentences):
             raise ValueError(
-                f"image {number} is matched with sentence {quoted(place)} of {len(sentences)}, "
+                f"image {number} is matched with sentence {quoted(index)} of {len(sentences)}, "
                 "from 0"
             )
-        matched[place].append(expect(info, "image_name", str))
+        matched[index].append(expect(info, "image_name", str))
         builder.ignore_others(info, ("image_name", "matched_text_index"), "image_info.")
-    for place, sentence in enumerate(sentences):
-        for name in matched[place]:
+    for index, sentence in enumerate(sentences):
+        for name in matched[index]:
             builder.image(name)
         builder.text(sentence, joiner=" ")

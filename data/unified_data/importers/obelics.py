@@ -33,9 +33,9 @@ def builder_of(folder: MediaFolder) -> Build:
         builder.ignore_others(record, (*IDS, "images", "texts"))
         if len(names) != len(texts):
             raise ValueError(f"it has {len(names)} images and {len(texts)} texts in parallel")
-        for place, (name, text) in enumerate(zip(names, texts)):
+        for index, (name, text) in enumerate(zip(names, texts)):
             if (name is None) == (text is None):
-                raise ValueError(f"place {place} has not exactly one of an image and a text")
+                raise ValueError(f"place {index} has not exactly one of an image and a text")
             if name is None:
                 builder.text(text)
             else:

@@ -108,10 +108,10 @@ def _row(
     except ValueError as error:
         yield Skipped.because(key, f"{where}: {error}")
         return
-    for place, each in enumerate(records):
-        inner = key if len(records) == 1 else f"{key}-{place}"
+    for index, each in enumerate(records):
+        inner = key if len(records) == 1 else f"{key}-{index}"
         # Columns that are not read say only that they are there.
-        others = {f"column {name}": True for name in unread} if not place else {}
+        others = {f"column {name}": True for name in unread} if not index else {}
         try:
             results: tuple[Sample | Skipped, ...] = make(inner, each | others)
         except ValueError as error:

@@ -131,14 +131,14 @@ def _prompt(record: dict[str, Any], answers: list[list[Any]]) -> list[Any]:
     return prompt
 
 
-def _beginning(one: Sequence[Any], other: Sequence[Any]) -> list[Any]:
+def _beginning(first: Sequence[Any], other: Sequence[Any]) -> list[Any]:
     """The turns that both begin with, up to the last that is no answer."""
     shared = 0
-    while shared < min(len(one), len(other)) and _same([one[shared]], [other[shared]]):
+    while shared < min(len(first), len(other)) and _same([first[shared]], [other[shared]]):
         shared += 1
-    while shared and role_of(one[shared - 1]) == "response":
+    while shared and role_of(first[shared - 1]) == "response":
         shared -= 1
-    return list(one[:shared])
+    return list(first[:shared])
 
 
 def _turns(record: dict[str, Any], name: str, who: str) -> list[Any]:
@@ -165,8 +165,8 @@ def _transcript(text: str) -> list[Any]:
     ]
 
 
-def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    def said(turns: Sequence[Any]) -> list[Any]:
+def _same(first: Sequence[Any], other: Sequence[Any]) -> bool:
+    def contents(turns: Sequence[Any]) -> list[Any]:
         return [
             (role_of(turn), turn.get("value", turn.get("content")))
             if isinstance(turn, dict)
@@ -174,7 +174,7 @@ def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
             for turn in turns
         ]
 
-    return said(one) == said(other)
+    return contents(first) == contents(other)
 
 
 def _only_apart(

@@ -34,10 +34,10 @@ def source_files(source: Path, endings: Iterable[str]) -> list[Path]:
     if not source.is_dir():
         raise ValueError(f"there is no {source} to import")
     endings = tuple(endings)
-    found = sorted(path for path in source.iterdir() if path.name.endswith(endings))
-    if not found:
+    paths = sorted(path for path in source.iterdir() if path.name.endswith(endings))
+    if not paths:
         raise ValueError(f"folder {source} has no files ending in {', '.join(endings)}")
-    return found
+    return paths
 
 
 def read_records(source: Path, images: Path | None, build: Build) -> Iterator[Sample | Skipped]:
@@ -168,21 +168,21 @@ def json_items(stream: IO[bytes], limit: int = MAX_JSON) -> Iterator[bytes | Val
     in_string = escaped = False
     opened = False
     while chunk := stream.read(_CHUNK):
-        place = start = 0
+        at = start = 0
         if not opened:
-            place = start = chunk.find(b"[") + 1
+            at = start = chunk.find(b"[") + 1
             opened = start > 0
             if not opened:
                 continue
-        while place < len(chunk):
+        while at < len(chunk):
             if escaped:
                 escaped = False
-                place += 1
+                at += 1
                 continue
-            found = (_IN_STRING if in_string else _OUTSIDE).search(chunk, place)
-            if found is None:
+            match = (_IN_STRING if in_string else _OUTSIDE).search(chunk, at)
+            if match is None:
                 break
-            mark, place = found[0], found.end()
+            mark, at = match[0], match.end()
             if mark == b'"':
                 in_string = not in_string
             elif mark == b"\\":
@@ -192,7 +192,7 @@ def json_items(stream: IO[bytes], limit: int = MAX_JSON) -> Iterator[bytes | Val
             elif mark in b"]}" and depth:
                 depth -= 1
             elif depth == 0 and mark in b",]":
-                piece = chunk[start : place - 1]
+                piece = chunk[start : at - 1]
                 size += len(piece)
                 item += piece if size <= limit else b""
                 count += 1
@@ -201,9 +201,9 @@ def json_items(stream: IO[bytes], limit: int = MAX_JSON) -> Iterator[bytes | Val
                 elif item.strip() or mark == b"," or count > 1:
                     yield bytes(item)
                 item.clear()
-                size, start = 0, place
+                size, start = 0, at
                 if mark == b"]":
-                    if chunk[place:].strip() or stream.read(_CHUNK).strip():
+                    if chunk[at:].strip() or stream.read(_CHUNK).strip():
                         yield ValueError("there is something after the list's end")
                     return
         size += len(chunk) - start

@@ -162,8 +162,8 @@ def _mapped(jobs: list[_Job], workers: int) -> Generator[_Parts]:
         advice="was memory short? build again with fewer workers",
     )  # fmt: skip
     with closing(results):
-        for _, made in results:
-            yield from made
+        for _, documents in results:
+            yield from documents
 
 
 def _make_all(group: list[_Job]) -> list[_Parts]:
@@ -189,12 +189,12 @@ def _document(kind: str, payload: Any) -> Document:
     if kind == "describe":
         return tasks.describe_document(Image(render(payload)), Text(payload.caption))
     if kind == "misread":
-        sentence, said, voice = payload
-        return tasks.speak_document(sentence, voice, Audio(speak(said, voice), SAMPLE_RATE))
+        sentence, misread, voice = payload
+        return tasks.speak_document(sentence, voice, Audio(speak(misread, voice), SAMPLE_RATE))
     if kind == "voices":
         sentence, speaker, apart = payload
-        said = word_by_word(sentence, speaker) if apart else connected(sentence, speaker)
-        return tasks.listen_document(Audio(said, SAMPLE_RATE), Text(sentence))
+        waveform = word_by_word(sentence, speaker) if apart else connected(sentence, speaker)
+        return tasks.listen_document(Audio(waveform, SAMPLE_RATE), Text(sentence))
     sentence, voice = payload
     sound = Audio(speak(sentence, voice), SAMPLE_RATE)
     if kind in ("speak", "say"):

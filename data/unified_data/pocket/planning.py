@@ -247,9 +247,9 @@ def _misread(
     is still the likeliest by far: mistakes are spread over all other names.
     """
     subjects = load_subjects()
-    found: list[tuple[str, str, str]] = []
+    planned: list[tuple[str, str, str]] = []
     wanted = _share(_COUNTS[kind], split, scale)
-    while len(found) < wanted:
+    while len(planned) < wanted:
         scene = _any_scene(rng, "train")
         other = subjects[int(rng.integers(len(subjects)))]
         if scene.caption.endswith((scene.subject.phrase, scene.subject.plural)):
@@ -258,12 +258,12 @@ def _misread(
             continue
         seed = int(rng.integers(2**32))
         mistaken = replace(scene, subject=other)
-        sentence, said = (
-            scene_sentence(one, np.random.default_rng(seed)) for one in (scene, mistaken)
+        sentence, misread = (
+            scene_sentence(drawn, np.random.default_rng(seed)) for drawn in (scene, mistaken)
         )
-        if all(split_of(f"speech|{text}") == split for text in (sentence, said)):
-            found.append((sentence, said, _TURNS[len(found) % len(_TURNS)]))
-    return found
+        if all(split_of(f"speech|{text}") == split for text in (sentence, misread)):
+            planned.append((sentence, misread, _TURNS[len(planned) % len(_TURNS)]))
+    return planned
 
 
 def _voices(

@@ -230,11 +230,11 @@ def parse_caption(caption: str) -> Scene | None:
     if match := re.fullmatch(rf"(.+) on an? ({'|'.join(BACKGROUNDS)}) (?:back)?ground", text):
         text, background = match[1], match[2]
     for relation in RELATIONS:
-        first, found, second = text.partition(f" {relation} ")
-        if found:
-            one, two = _named(first), _named(second)
-            if one and two and one != two:
-                return Scene("two", one, background, relation=relation, other=two)
+        first, separator, second = text.partition(f" {relation} ")
+        if separator:
+            subject, other = _named(first), _named(second)
+            if subject and other and subject != other:
+                return Scene("two", subject, background, relation=relation, other=other)
     for location in LOCATIONS:
         if text.endswith(f" {location}"):
             subject = _named(re.sub(r"^(an? )small ", r"\1", text.removesuffix(f" {location}")))

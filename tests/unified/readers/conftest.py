@@ -76,9 +76,9 @@ def common_readers(folder, file):
             raise ValueError(str(medium))
         return medium.array
 
-    def imported(kind, how, source):
+    def imported(kind, importer, source):
         out = folder() / "out"
-        import_shards(how, source, out)
+        import_shards(importer, source, out)
         ((_, document),) = read_shards(out)
         return media_of(document, kind)
 
@@ -113,8 +113,8 @@ def common_readers(folder, file):
             assert "Broken." in page
             raise ValueError(f"{name}: {json.dumps(report['faults'])}")
         assert "Broken." not in page
-        ((_, found),) = read_shards(home)
-        return media_of(found, kind)
+        ((_, stored),) = read_shards(home)
+        return media_of(stored, kind)
 
     def of(kind):
         return {
@@ -197,8 +197,8 @@ def check_reading():
             if isinstance(expected, str):
                 with pytest.raises(ValueError, match=expected) as caught:
                     read(name, data)
-                said = str(caught.value)
-                assert name in said or "key" in said, f"{reader}: {said}"
+                message = str(caught.value)
+                assert name in message or "key" in message, f"{reader}: {message}"
                 continue
             array = read(name, data)
             if array is not None and isinstance(expected, tuple):

@@ -1,0 +1,108 @@
+"""Limits in the terms of one format: lengths in ids, settled sizes, and what may begin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from unified.formats.limits import UNLIMITED, Limits
+from unified.formats.span_grammar import SpanGrammar
+from unified_base.text import quoted
+
+__all__ = ["Rules", "rules_of"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What limits mean for one format. All lengths in ids.
+
+    kinds: span kinds that may begin, in the order of the format. least: kind -> the shortest span
+    of it under the limits. forced: kind -> the size variables that have a settled value. fixed: the
+    same, and the fewest repeats of open repeats. exact: kind -> number of spans, where exact.
+    """
+
+    limits: Limits
+    max_ids: int
+    text: bool
+    kinds: tuple[str, ...]
+    least: dict[str, int]
+    forced: dict[str, dict[str, int]]
+    fixed: dict[str, dict[str, int]]
+    exact: dict[str, int]
+
+
+def rules_of(limits: Limits, name: str, spans: Mapping[str, SpanGrammar]) -> Rules:
+    """The rules that limits mean for the spans of a format.
+
+    Args:
+        name: of the format, for errors.
+
+    Raises ValueError where the format cannot keep the limits.
+    """
+    fixed: dict[str, dict[str, int]] = {}
+    forced: dict[str, dict[str, int]] = {}
+    for kind, span in spans.items():
+        fixed[kind], forced[kind] = _sizes(limits, name, span)
+    exact = _exact(limits, name, spans)
+    known = dict.fromkeys(("text", "image", "audio", *spans))
+    unknown = [kind for kind in limits.allow if kind not in known]
+    if unknown:
+        raise ValueError(f"allow has {quoted(unknown)}; it may hold {', '.join(known)}")
+    kinds = tuple(
+        kind
+        for kind, span in spans.items()
+        if {kind, span.modality} & set(limits.allow) and exact.get(kind) != 0
+    )
+    return Rules(
+        limits=limits,
+        max_ids=UNLIMITED if limits.max_ids is None else limits.max_ids,
+        text="text" in limits.allow,
+        kinds=kinds,
+        least={kind: span.length(fixed[kind]) for kind, span in spans.items()},
+        forced=forced,
+        fixed=fixed,
+        exact={kind: number for kind, number in exact.items() if kind in spans},
+    )
+
+
+def _sizes(limits: Limits, name: str, span: SpanGrammar) -> tuple[dict[str, int], dict[str, int]]:
+    """(fixed, forced) of one kind of span, see `Rules`."""
+    if span.kind == "image" and limits.image_grid is not None:
+        sizes = span.fix_grid(limits.image_grid)
+        if any(variable in span.open_variables for variable in sizes):
+            raise ValueError(
+                f"format '{name}' has {span.kind} spans of open length: their grid cannot be"
+                " settled beforehand; leave image_grid out"
+            )
+        return sizes, sizes
+    if span.kind == "audio":
+        bounded = limits.min_audio_frames > 1 or limits.max_audio_frames is not None
+        if bounded and not span.open_variables:
+            raise ValueError(
+                f"format '{name}' has {span.kind} spans of a fixed length: their frames cannot be"
+                " bounded; leave min_audio_frames and max_audio_frames out"
+            )
+        return dict.fromkeys(span.open_variables, limits.min_audio_frames), {}
+    return {}, {}
+
+
+def _exact(limits: Limits, name: str, spans: Mapping[str, SpanGrammar]) -> dict[str, int]:
+    exact = {
+        kind: number
+        for kind, number in (("image", limits.num_images), ("audio", limits.num_audios))
+        if number is not None
+    }
+    for kind, number in exact.items():
+        if number and kind not in spans:
+            raise ValueError(
+                f"format '{name}' has no {kind} spans, but num_{kind}s asks for {number}; it has"
+                f" {', '.join(spans) or 'text alone'}"
+            )
+    terminal = [kind for kind, span in spans.items() if span.terminal]
+    wanted = sum(exact.get(kind, 0) for kind in terminal)
+    if wanted > 1:
+        raise ValueError(
+            f"a document of format '{name}' ends after its first {' or '.join(terminal)} span, but"
+            f" the limits ask for {wanted}"
+        )
+    return exact

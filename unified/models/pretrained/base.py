@@ -1,0 +1,234 @@
+"""What is said of a published model: how it is recognised, its ids, format, codec and settings.
+
+Nothing here is specific to one model; every file beside this one holds one `Pretrained`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unified.engine.request import Sampling
+from unified.formats.load import load_format
+from unified.formats.spec import Format
+from unified.models.hf_checkpoint import read_config
+from unified.vocabulary.block import Block
+from unified.vocabulary.text_tokenizer import TextTokenizer
+from unified.vocabulary.vocabulary import Vocabulary
+from unified_base.text import quoted
+
+__all__ = ["BEHIND", "Checkpoint", "Layout", "Pretrained", "counted", "named"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's folder, its config.json and its text tokenizer; the weights stay unread."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    text: TextTokenizer
+
+    @classmethod
+    def read(cls, folder: Path) -> Checkpoint:
+        """Raises ValueError for files that are missing or damaged."""
+        return cls(folder, read_config(folder), TextTokenizer.load(folder))
+
+    @property
+    def model_type(self) -> Any:
+        return self.config.get("model_type")
+
+    @cached_property
+    def language(self) -> dict[str, Any]:
+        """The fields of config.json, those of its text_config before others."""
+        return {**self.config, **(self.config.get("text_config") or {})}
+
+    @cached_property
+    def tokens(self) -> dict[str, int]:
+        """The id of every token by its name, those that config.json alone names included."""
+        return {**(self.config.get("vocabulary_map") or {}), **self.text.tokens}
+
+    @property
+    def has_chat_template(self) -> bool:
+        companions = self.text.companions
+        return any(name.startswith("chat_template") for name in companions) or (
+            b'"chat_template"' in companions.get("tokenizer_config.json", b"")
+        )
+
+    def number(self, name: str) -> int:
+        """A field of config.json that is an id or a count. Raises ValueError for none."""
+        value = self.language.get(name)
+        value = value[0] if isinstance(value, list) and value else value
+        if type(value) is not int:
+            raise ValueError(
+                f"config.json in {self.folder} has no {name} (it is {quoted(value)}), expected a"
+                " whole number; take config.json from the same place as the weights"
+            )
+        return value
+
+    def id_of(self, token: str, purpose: str) -> int:
+        """The id of a token, "@field" being one that config.json gives.
+
+        Raises ValueError, naming what it is for, where the checkpoint has none.
+        """
+        if token.startswith("@"):
+            value = self.language.get(token[1:])
+            value = value[0] if isinstance(value, list) and value else value
+        else:
+            value = self.tokens.get(token)
+        if type(value) is not int:
+            raise ValueError(
+                f"the {quoted(self.model_type)} checkpoint in {self.folder} has no"
+                f" {token.lstrip('@')} for {purpose}; take its tokenizer.json and config.json from"
+                " the same place as its weights"
+            )
+        return value
+
+
+Ids = Callable[[Checkpoint, int], Sequence[int]]
+"""From a checkpoint and the size of a codebook to the ids of its codes, in order."""
+
+
+def named(token: Callable[[int], str]) -> Ids:
+    """Codes that have a token each: `token(code)` is its name."""
+    return lambda checkpoint, size: [
+        checkpoint.id_of(token(code), f"code {code}") for code in range(size)
+    ]
+
+
+def counted(offset: str) -> Ids:
+    """Codes that count up from the id in a field of config.json."""
+    return lambda checkpoint, size: range(
+        checkpoint.number(offset), checkpoint.number(offset) + size
+    )
+
+
+BEHIND: Ids | None = None
+"""Codes whose ids stand behind all others of the vocabulary, one block after another."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A format, with the tokens that its markers are and the ids of the texts that it writes.
+
+    markers: token by marker ("@field": an id of config.json); those left out are the model's.
+    literals: ids by text, for those that the text tokenizer would not give by itself.
+    """
+
+    format: Format
+    markers: Mapping[str, str] = field(default_factory=dict)
+    literals: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """One published model, or a family of them.
+
+    name: what its format is named, too. source: where its authors say what stands here.
+    checkpoints: names on the Hugging Face hub. model_type, needs: the model_type of config.json
+    and the tokens by which it is known. hf_class: of transformers, that its weights belong to.
+    decoder: how it is computed: "causal", a language model and nothing more; "llama", a Llama
+    inside a larger checkpoint; "janus", such a Llama with an embedding and a head for codes; and
+    "transformers", by its own class.
+    markers: the tokens of the format's markers, "@field" being ids that config.json gives.
+    codes: for each block of codes where its ids are. sizes: codes of a block where there is no
+    codec to ask. inside: the modalities whose codec the checkpoint holds; codecs: where the codec
+    of another modality is to be had, by name.
+    rows_behind: whether config.json's vocab_size counts the codes that stand behind the tokens.
+    layout: the format of a checkpoint. sampling: what its authors sample with.
+    frozen: parts of the model of transformers that training leaves as they are, by their names.
+    """
+
+    name: str
+    source: str
+    checkpoints: tuple[str, ...]
+    model_type: str
+    markers: Mapping[str, str]
+    codes: Mapping[str, Ids | None]
+    sampling: Sampling
+    needs: tuple[str, ...] = ()
+    hf_class: str | None = None
+    decoder: str = "causal"
+    sizes: Callable[[Checkpoint], Mapping[str, int]] = lambda checkpoint: {}
+    inside: tuple[str, ...] = ()
+    codecs: Mapping[str, str] = field(default_factory=dict)
+    rows_behind: bool = False
+    layout: Callable[[Checkpoint], Layout] | None = None
+    frozen: tuple[str, ...] = ()
+
+    def matches(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint is of this model."""
+        return checkpoint.model_type == self.model_type and all(
+            token in checkpoint.tokens for token in self.needs
+        )
+
+    def layout_of(self, checkpoint: Checkpoint) -> Layout:
+        """The format of a checkpoint."""
+        return self.layout(checkpoint) if self.layout else Layout(load_format(self.name))
+
+    def vocabulary(
+        self, checkpoint: Checkpoint, layout: Layout, media: Mapping[str, Any]
+    ) -> Vocabulary:
+        """The blocks of a checkpoint's ids. media: its tokenizers by modality, None where missing.
+
+        Raises ValueError where the checkpoint lacks tokens or entries of its kind, and for a codec
+        with other codebooks than the model was trained on.
+        """
+        sizes = self._codebooks(checkpoint, media)
+        rows = checkpoint.number("vocab_size")
+        behind = [block for block, ids in self.codes.items() if ids is BEHIND]
+        if self.rows_behind:
+            rows -= sum(sizes[block] for block in behind)
+        if not checkpoint.text.size <= rows:
+            raise ValueError(
+                f"the text tokenizer in {checkpoint.folder} has {checkpoint.text.size} ids, but"
+                f" config.json leaves {rows} rows for them; take both from the same place"
+            )
+        markers = {**self.markers, **layout.markers}
+        symbols = layout.format.markers
+        blocks = [
+            Block("text", 0, rows, fingerprint=checkpoint.text.fingerprint),
+            Block.at(
+                "markers",
+                [checkpoint.id_of(markers[symbol], symbol) for symbol in symbols],
+                symbols=symbols,
+            ),
+        ]
+        stop = rows
+        for block, ids in self.codes.items():
+            level = int(block.rpartition(".")[2])
+            if ids is BEHIND:
+                blocks.append(Block(block, stop, sizes[block], level))
+                stop += sizes[block]
+            else:
+                assert ids is not None
+                blocks.append(Block.at(block, ids(checkpoint, sizes[block]), level=level))
+        held = {block.id(code) for block in blocks[1:] for code in range(block.size)}
+        if reserved := sorted(set(checkpoint.text.special_ids) - held):
+            blocks.append(Block.at("reserved", reserved))
+        literals = {
+            text: tuple(layout.literals.get(text) or checkpoint.text.encode(text))
+            for text in layout.format.literals
+        }
+        return Vocabulary(tuple(blocks), checkpoint.text.size, rows, tuple(literals.items()))
+
+    def _codebooks(self, checkpoint: Checkpoint, media: Mapping[str, Any]) -> dict[str, int]:
+        """The number of codes of every block."""
+        declared = dict(self.sizes(checkpoint))
+        for modality in {block.split(".")[0] for block in self.codes}:
+            blocks = [block for block in self.codes if block.split(".")[0] == modality]
+            tokenizer = media.get(modality)
+            if tokenizer is None:
+                continue
+            found = tuple(int(size) for size in tokenizer.codebook_sizes)
+            expected = tuple(declared.get(block, size) for block, size in zip(blocks, found))
+            if len(found) != len(blocks) or found != expected:
+                raise ValueError(
+                    f"the {modality} tokenizer has codebooks of {found} codes, but {self.name} was"
+                    f" trained on {tuple(declared.get(block, '?') for block in blocks)};"
+                    f" give {self.codecs.get(modality, 'the one of its checkpoint')}"
+                )
+            declared.update(zip(blocks, found))
+        return declared

@@ -1,0 +1,56 @@
+"""Chameleon (arXiv:2405.09818) and Anole (arXiv:2407.06135), as transformers has Chameleon.
+
+Source: `chameleon/inference/chameleon.py` of github.com/facebookresearch/chameleon (its `Options`:
+text at temperature 0.7, top-p 0.9 and repetition penalty 1.2; pictures at temperature 0.7, top-p
+0.9, guided by text with 3.0 and by the prompt's pictures with 1.2), transformers'
+ChameleonProcessor, and `text2image.py` and `interleaved_generation.py` of
+github.com/GAIR-NLP/anole: a picture is asked for with the prompt and the end of the user's turn,
+an article with its instruction alone, which the model goes on from.
+
+Anole is Chameleon with the rows of pictures in its head trained; the two are told apart by nothing
+in their files.
+"""
+
+from __future__ import annotations
+
+from unified.engine.request import Sampling
+from unified.engine.sampler import Guidance, SpanSampling
+from unified.models.pretrained.base import Pretrained, named
+
+DECODER = (
+    "a Chameleon checkpoint that holds the decoder of its pictures, such as leloy/Anole-7b-v0.1-hf"
+)
+
+
+def _letters(code: int) -> str:
+    """The digits of a code as letters, from A on."""
+    return f"IMGIMG{''.join(chr(ord('A') + int(digit)) for digit in str(code))}Z"
+
+
+PRETRAINED = Pretrained(
+    name="chameleon",
+    source="github.com/facebookresearch/chameleon, github.com/GAIR-NLP/anole",
+    checkpoints=("facebook/chameleon-7b", "facebook/chameleon-30b", "leloy/Anole-7b-v0.1-hf"),
+    model_type="chameleon",
+    hf_class="ChameleonForConditionalGeneration",
+    decoder="transformers",
+    markers={
+        "<pad>": "<pad>",
+        "<s>": "<s>",
+        "</s>": "</s>",
+        "<sep>": "<reserved08706>",
+        "<boi>": "<racm3:break>",
+        "<eoi>": "<eoss>",
+    },
+    codes={"image.0": named(_letters)},
+    inside=("image",),
+    codecs={"image": DECODER},
+    frozen=("vqmodel",),
+    sampling=Sampling(
+        text=SpanSampling(0.7, top_p=0.9, repetition_penalty=1.2),
+        image=SpanSampling(
+            0.7, top_p=0.9, guidance=Guidance(3.0, formula="three-way", image_scale=1.2)
+        ),
+        max_ids=4096,
+    ),
+)

@@ -1,0 +1,54 @@
+"""Janus and Janus-Pro (arXiv:2410.13848, arXiv:2501.17811), as transformers has them.
+
+Source: `generation_inference.py` and the README of github.com/deepseek-ai/Janus and transformers'
+JanusProcessor: one picture of 384x384 pixels, guidance 5 and temperature 1, everything between
+the begin of the text and that of the picture blanked out with padding in the other branch. Turns
+are "<|User|>: TEXT" and "<|Assistant|>:" in Janus-Pro, where both names are special tokens, and
+"User: TEXT" and "Assistant:" in Janus. Pictures are understood by a vision tower of their own.
+"""
+
+from __future__ import annotations
+
+from unified.engine.request import Sampling
+from unified.engine.sampler import Guidance, SpanSampling
+from unified.formats.load import load_format
+from unified.models.pretrained.base import BEHIND, Checkpoint, Layout, Pretrained
+
+_TURNS = {"<user>": "<|User|>", "<assistant>": "<|Assistant|>"}
+
+
+def is_pro(checkpoint: Checkpoint) -> bool:
+    """Whether turns begin with special tokens, as in Janus-Pro."""
+    special = set(checkpoint.text.special_ids)
+    return all(checkpoint.tokens.get(token) in special for token in _TURNS.values())
+
+
+def _layout(checkpoint: Checkpoint) -> Layout:
+    if is_pro(checkpoint):
+        return Layout(load_format("janus-pro"), _TURNS)
+    return Layout(load_format("janus"))
+
+
+PRETRAINED = Pretrained(
+    name="janus",
+    source="github.com/deepseek-ai/Janus: generation_inference.py, README.md",
+    checkpoints=(
+        "deepseek-community/Janus-Pro-1B",
+        "deepseek-community/Janus-Pro-7B",
+        "deepseek-community/Janus-1.3B",
+    ),
+    model_type="janus",
+    hf_class="JanusForConditionalGeneration",
+    decoder="janus",
+    markers={
+        "<pad>": "<\uff5c\u2581pad\u2581\uff5c>",
+        "<bos>": "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
+        "<eos>": "<\uff5cend\u2581of\u2581sentence\uff5c>",
+        "<boi>": "<begin_of_image>",
+    },
+    codes={"image.0": BEHIND},
+    layout=_layout,
+    inside=("image",),
+    frozen=("vqmodel", "vision_model", "aligner"),
+    sampling=Sampling(image=SpanSampling(1.0, guidance=Guidance(5.0))),
+)

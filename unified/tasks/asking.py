@@ -1,0 +1,237 @@
+"""A task and what a user says become a document: with a slot to ask, with the answer to train.
+
+The same function makes both, so that a model is asked with the very ids it was trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from unified.formats.coded import Coded, CodedText
+from unified.tasks.size_rule import read_size, write_size
+from unified.tasks.task import MediaPart, Refusal, SlotPart, Task, TextPart
+from unified.tasks.template import fill
+from unified_base.arguments import prompt, whole, whole_or_none
+from unified_base.arguments import text as of_text
+from unified_base.text import quoted
+from unified_data.document import MAX_MEDIA, Audio, Document, Image, Segment, Slot, Text
+
+__all__ = ["Inputs", "Turn", "ask_document", "segments_of"]
+
+AnySegment = Segment | Coded
+Answer = str | AnySegment | list[AnySegment] | tuple[AnySegment, ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question that was answered before, in the same conversation."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a user says and gives.
+
+    text: to draw, to say, to write about. question: asked about a picture or a sound.
+    image: uint8 (H, W, 3), or an Image or its codes. audio: an Audio or its codes.
+    voice: a name. size: of the picture made, (width, height) or "640x480".
+    images, sounds: how many of them an article shall hold; None: as the model likes.
+    turns: questions and answers before the question.
+    """
+
+    text: str | None = None
+    question: str | None = None
+    image: np.ndarray | AnySegment | None = None
+    audio: AnySegment | None = None
+    voice: str | None = None
+    size: Any = None
+    images: int | None = None
+    sounds: int | None = None
+    turns: tuple[Turn, ...] = ()
+
+
+def ask_document(task: Task | Refusal, inputs: Inputs, answer: Answer | None = None) -> Document:
+    """The document of a task, its slot to be filled; with an answer, the one to train on.
+
+    answer: a text, a picture or a sound; several segments for a slot of "any".
+
+    Raises ValueError as `segments_of`, and for media in codes, which no Document holds.
+    """
+    return Document(segments_of(task, inputs, answer))  # type: ignore[arg-type]
+
+
+def segments_of(
+    task: Task | Refusal, inputs: Inputs, answer: Answer | None = None
+) -> tuple[AnySegment, ...]:
+    """The segments of a task; media in codes stay codes. The prompt has loss 0, the answer 1.
+
+    Raises ValueError for a refused task; for inputs that it needs and lacks, or has no use for; for
+    a voice, a size or a number of pictures that it cannot have; and an answer of another kind.
+    """
+    if isinstance(task, Refusal):
+        raise ValueError(task.reason)
+    values = _values(task, inputs)
+    start = _first_question(task) if inputs.turns else 0
+    segments = [_segment(part, inputs, values) for part in task.parts[:start]]
+    for turn in inputs.turns:  # each laid out as the last question is
+        earlier = {**values, "question": prompt("question", turn.question)}
+        segments += [_segment(part, inputs, earlier) for part in task.parts[start:-1]]
+        segments += _answer(task.slot, turn.answer)
+    segments += [_segment(part, inputs, values) for part in task.parts[start:-1]]
+    segments += [_slot(task, inputs)] if answer is None else _answer(task.slot, answer)
+    return tuple(segments)
+
+
+def _first_question(task: Task) -> int:
+    """Where the parts begin that each further question repeats: behind the media."""
+    if task.verb != "ask":
+        raise ValueError(f"turns are of questions: to {task.verb} takes none")
+    return 1 + max(at for at, part in enumerate(task.parts) if isinstance(part, MediaPart))
+
+
+def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
+    """What stands for the placeholders. Raises ValueError for inputs that the task cannot take."""
+    names = task.placeholders
+    values: dict[str, str | int | None] = {"voice": _voice(task, inputs.voice)}
+    for name in ("text", "question"):
+        words = getattr(inputs, name)
+        if name in names:
+            if words is None:
+                raise ValueError(f"to {task.verb} needs a {name}; {_example(task)}")
+            values[name] = prompt(name, words, _example(task))
+        elif words is not None:
+            raise ValueError(f"to {task.verb} takes no {name}")
+    for kind, media, name in (("image", inputs.image, "picture"), ("audio", inputs.audio, "sound")):
+        if media is None and kind in task.media:
+            raise ValueError(f"to {task.verb} needs a {name}")
+        if media is not None and kind not in task.media:
+            raise ValueError(f"to {task.verb} takes no {name}")
+    for name in ("images", "sounds"):
+        number = whole_or_none(name, getattr(inputs, name), 0, MAX_MEDIA)
+        if number is not None and task.verb != "write":
+            raise ValueError(f"{name} is of articles: to {task.verb} makes no number of them")
+    values["images"] = inputs.images
+    size = _size(task, inputs)
+    if size is not None:
+        values["width"], values["height"] = size
+    return values
+
+
+def _voice(task: Task, voice: str | None) -> str | None:
+    """The voice asked for, or the task's own. Raises ValueError for one that it does not have."""
+    if voice is None:
+        return task.voice
+    if "voice" not in task.placeholders:
+        raise ValueError(f"voice is {quoted(voice)}, but nothing here says whose voice it shall be")
+    name = prompt("voice", of_text("voice", voice), "name a voice").strip()
+    if task.voices:
+        by_name = {each.lower(): each for each in task.voices}
+        if name.lower() not in by_name:
+            raise ValueError(
+                f"there is no voice {quoted(name)}, expected one of {', '.join(task.voices)}"
+            )
+        return by_name[name.lower()]
+    return name
+
+
+def _size(task: Task, inputs: Inputs) -> tuple[int, int] | None:
+    """The size of the pictures that are made; None: as the model likes."""
+    if task.slot.kind not in ("image", "any"):
+        if inputs.size is not None:
+            raise ValueError(f"size is {quoted(inputs.size)}, but to {task.verb} makes no pictures")
+        return None
+    if task.size is not None:
+        return task.size.choose(inputs.size)
+    return None if inputs.size is None else read_size(inputs.size)
+
+
+def _example(task: Task) -> str:
+    return f"for example {quoted(task.example)}" if task.example else "say what is wanted"
+
+
+def _segment(
+    part: TextPart | MediaPart | SlotPart, inputs: Inputs, values: dict[str, str | int | None]
+) -> AnySegment:
+    if isinstance(part, TextPart):
+        return _words(part, values)
+    assert isinstance(part, MediaPart)
+    media: Any = inputs.image if part.kind == "image" else inputs.audio
+    if isinstance(media, np.ndarray):
+        media = Image(media)
+    if getattr(media, "kind", part.kind) != part.kind or (
+        isinstance(media, Image | Audio) and isinstance(media, Image) != (part.kind == "image")
+    ):
+        raise ValueError(f"{part.kind} is {type(media).__name__}, expected media of that kind")
+    segment: AnySegment = replace(media, role=part.role, loss=0.0)
+    return segment
+
+
+def _words(part: TextPart, values: dict[str, str | int | None]) -> Text:
+    try:
+        words = fill(part.text, values)
+    except KeyError as missing:
+        if part.otherwise is None:
+            raise ValueError(f"{missing.args[0]} is missing: nothing stands for it") from None
+        try:
+            words = fill(part.otherwise, values)
+        except KeyError as again:
+            raise ValueError(f"{again.args[0]} is missing: nothing stands for it") from None
+    return Text(words, part.role, 0.0)
+
+
+def _slot(task: Task, inputs: Inputs) -> Slot:
+    slot = task.slot
+    if slot.kind in ("text", "audio"):
+        return Slot(slot.kind, role=slot.role)  # type: ignore[arg-type]
+    size = _size(task, inputs)
+    width, height = size if size is not None else (None, None)
+    if slot.kind == "image":
+        return Slot("image", height, width, role=slot.role)
+    return Slot("any", height, width, inputs.images, inputs.sounds, role=slot.role)
+
+
+def _answer(slot: SlotPart, answer: Answer) -> list[AnySegment]:
+    """The segments that stand in the slot's place. Raises ValueError for those of another kind."""
+    segments: list[AnySegment]
+    if isinstance(answer, str):
+        segments = [Text(answer)]
+    elif isinstance(answer, list | tuple):
+        segments = [*answer]
+    else:
+        segments = [answer]
+    if not segments:
+        raise ValueError("the answer holds no segments, expected at least one")
+    if slot.kind != "any":
+        whole("segments of the answer", len(segments), 1, 1)
+    answered: list[AnySegment] = []
+    for segment in segments:
+        kind = _kind_of(segment)
+        if slot.kind not in ("any", kind):
+            raise ValueError(f"the answer holds {kind}, expected {slot.kind}")
+        answered.append(replace(segment, role=slot.role, loss=1.0))
+    return answered
+
+
+def _kind_of(segment: Any) -> str:
+    """The modality of a segment."""
+    for kind, classes in (("text", (Text, CodedText)), ("image", (Image,)), ("audio", (Audio,))):
+        if isinstance(segment, classes):
+            return kind
+    if isinstance(segment, Slot) or not hasattr(segment, "codes"):
+        raise ValueError(f"the answer holds a {type(segment).__name__}, expected what fills a slot")
+    return "image" if type(segment).__name__ == "CodedImage" else "audio"
+
+
+def describe_size(task: Task) -> str:
+    """The sizes of a task's pictures, in words: "any", "720x720, or multiples of 8 ..."."""
+    rule = task.size
+    if rule is None:
+        return "as the model likes"
+    if rule.fixed or rule.default is None:
+        return rule.words
+    return f"{write_size(rule.default)}; {rule.words}"

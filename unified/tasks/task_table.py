@@ -1,0 +1,113 @@
+"""All that a model can be asked, verb by verb: a task, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from unified.tasks.asking import Answer, Inputs, ask_document, describe_size
+from unified.tasks.task import VERBS, Refusal, Task, Verb
+from unified_base.text import quoted
+from unified_data.document import Document
+
+__all__ = ["Tasks"]
+
+_NOTHING_SAYS = (
+    "nothing says how this model is asked to {verb}; write it into the tasks.yaml of its folder,"
+    " or `unified sample` a document of your own"
+)
+
+
+class Tasks(Mapping[Verb, Task | Refusal]):
+    """A task or a refusal for every verb of `VERBS`; one that nothing is said of is refused."""
+
+    def __init__(self, entries: Mapping[Verb, Task | Refusal]) -> None:
+        """Raises ValueError for a name that is no verb, and a task that stands under another."""
+        for name, entry in entries.items():
+            if name not in VERBS:
+                raise ValueError(f"{quoted(name)} is no verb, expected one of {', '.join(VERBS)}")
+            if entry.verb != name:
+                raise ValueError(f"under {name} stands a task to {entry.verb}")
+        self._entries: dict[Verb, Task | Refusal] = {
+            verb: entries.get(verb) or Refusal(verb, _NOTHING_SAYS.format(verb=verb))
+            for verb in VERBS
+        }
+
+    def __getitem__(self, verb: Verb) -> Task | Refusal:
+        return self._entries[verb]
+
+    def __iter__(self) -> Iterator[Verb]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tasks) and self._entries == other._entries
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def able(self) -> tuple[Verb, ...]:
+        """The verbs that are not refused."""
+        return tuple(verb for verb, entry in self.items() if isinstance(entry, Task))
+
+    def task(self, verb: Verb) -> Task:
+        """The task of a verb. Raises ValueError, with the reason and what there is instead, where
+        it is refused."""
+        if verb not in VERBS:
+            raise ValueError(f"{quoted(verb)} is no verb, expected one of {', '.join(VERBS)}")
+        entry = self[verb]
+        if isinstance(entry, Task):
+            return entry
+        able = f"; what it can do: {', '.join(self.able)}" if self.able else ""
+        raise ValueError(f"the model cannot {verb}: {entry.reason}{able}")
+
+    def document(self, verb: Verb, inputs: Inputs, answer: Answer | None = None) -> Document:
+        """The document that asks for something; with an answer, the one to train on."""
+        return ask_document(self.task(verb), inputs, answer)
+
+    def with_entries(self, entries: Mapping[Verb, Task | Refusal]) -> Tasks:
+        """These tasks with others in the place of some."""
+        return Tasks({**self, **entries})
+
+    def without_media(self, missing: Mapping[tuple[str, str], str]) -> Tasks:
+        """Tasks whose media a model cannot read or make become refusals.
+
+        missing: (modality, "read" or "make") -> why, and what to do. An "any" slot does without
+        media that cannot be made.
+        """
+        refusals: dict[Verb, Task | Refusal] = {}
+        for verb in self.able:
+            task = self.task(verb)
+            uses = [(kind, "read") for kind in task.media]
+            if task.slot.kind not in ("text", "any"):
+                uses.append((task.slot.kind, "make"))
+            for use in uses:
+                if use in missing:
+                    refusals[verb] = Refusal(verb, missing[use])
+        return self.with_entries(refusals)
+
+    def describe(self) -> dict[str, Any]:
+        """What `unified tasks --json` tells of every verb: how it is asked, or why it cannot be."""
+        return {verb: _describe(entry) for verb, entry in self.items()}
+
+
+def _describe(entry: Task | Refusal) -> dict[str, Any]:
+    if isinstance(entry, Refusal):
+        return {"able": False, "reason": entry.reason}
+    task = entry
+    pictures = "image" in task.modalities or task.slot.kind == "any"
+    return {
+        "able": True,
+        "prompt": task.words,
+        "makes": task.slot.kind,
+        "media": list(task.media),
+        "sizes": describe_size(task) if pictures else None,
+        "voices": list(task.voices) or ("any" if "voice" in task.placeholders else None),
+        "voice": task.voice,
+        "negative": task.negative,
+        "sampling": dict(task.sampling),
+        "source": task.source,
+        "example": task.example,
+    }
