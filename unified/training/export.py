@@ -64,7 +64,15 @@ def export(
                 KnownSubjects.of(load_subjects()).save(place)
             write_card(place, folder.name, config, model, step, ids, measured)
 
-        save_model(folder, model.hf, model.sequencer, model.sampling, config.store, finish)
+        save_model(
+            folder,
+            model.hf,
+            model.sequencer,
+            model.sampling,
+            config.store,
+            finish,
+            model.published,
+        )
         if config.push_to_hub is not None:
             _push(folder, config.push_to_hub)
     found.wait()
