@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,11 +41,16 @@ Weight = NDArray[Any]
 class StoredWeight(Protocol):
     """A weight whose rows are read by slicing: a `Weight`, or one that lies in a file."""
 
-    shape: tuple[int, ...]
-    ndim: int
-    dtype: np.dtype[Any]
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
-    def __getitem__(self, rows: slice) -> Weight:
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __getitem__(self, rows: slice, /) -> Weight:
         """Rows [start, stop) of it, all columns."""
 
 
@@ -93,14 +98,14 @@ class LlamaCpuDecoder:
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
         if dtype == np.int16 and not HALF_SUPPORTED:
             dtype = np.dtype(np.float32)
-        convert = widen if dtype == np.float32 else np.asarray
+        convert: Callable[[Weight], Weight] = widen if dtype == np.float32 else np.asarray
 
         def packed(name: str) -> Weight | None:
             weight = weights.get(name)
             if weight is None:
                 return None
             if weight.ndim == 1:
-                return np.ascontiguousarray(widen(weight[:]))
+                return np.ascontiguousarray(widen(weight))
             return pack(weight, convert)  # (O, K) -> (P, K, PANEL)
 
         tied = config.tie_word_embeddings
@@ -109,7 +114,7 @@ class LlamaCpuDecoder:
         assert head is not None  # checked above
         self._head: Weight = head
         self._embedding = None if tied else weights[_EMBEDDING][:]
-        self.final_norm_D = widen(weights["model.norm.weight"][:])
+        self.final_norm_D = widen(weights["model.norm.weight"])
         # Alive as long as their addresses are in use.
         self._weights = [
             packed(f"model.layers.{layer}.{name}")
@@ -240,10 +245,11 @@ def compile_kernels() -> None:
         decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 
 
-def widen(weight: Weight) -> Array:
+def widen(weight: StoredWeight) -> Array:
     """float32 from any type of `Weight`; exact."""
-    if weight.dtype == np.uint16:
-        return (weight.astype(np.uint32) << 16).view(np.float32)
-    if weight.dtype == np.int16:
-        return weight.view(np.float16).astype(np.float32)
-    return weight.astype(np.float32, copy=False)
+    numbers = weight[:]
+    if numbers.dtype == np.uint16:
+        return (numbers.astype(np.uint32) << 16).view(np.float32)
+    if numbers.dtype == np.int16:
+        return numbers.view(np.float16).astype(np.float32)
+    return numbers.astype(np.float32, copy=False)
