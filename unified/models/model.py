@@ -18,7 +18,7 @@ from unified.engine.request import Sampling
 from unified.engine.streaming import stream
 from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
-from unified.models.asking_models import AskedRequest, build_request
+from unified.models.asking_models import AskedRequest, build_document_request, build_request
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.models.model_tasks import plugin_of, tasks_of
@@ -37,7 +37,7 @@ from unified_base.arguments import item, seed_of, whole
 from unified_data.document import Audio, Document, Image
 
 if TYPE_CHECKING:
-    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 
 class UnifiedModel(Verbs):
@@ -154,15 +154,17 @@ class UnifiedModel(Verbs):
         audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """A Qwen3 decoder with random weights (torch's global seed) over a new vocabulary.
 
         config: fields of transformers' Qwen3Config; vocab_size follows from the tokenizers.
         max_grid: the largest side of a picture in codes.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
         Raises ValueError for a field that Qwen3Config does not have, or does not take.
         """
         sequencer, hf = create_decoder(
-            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid
+            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, tokenizers
         )
         return cls(sequencer, Sampling(), hf=hf)
 
@@ -178,6 +180,7 @@ class UnifiedModel(Verbs):
         max_grid: int = 64,
         initialise: str = "mean-covariance",
         dtype: str | None = None,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -186,6 +189,7 @@ class UnifiedModel(Verbs):
         format: "chat" for the layout of its chat template (`unified.formats.chat_format`).
         initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
 
         Every row the LLM had, padding included, keeps its place and value, so its logits over
         them stay what they were. Warns of what differs from the LLM's own tokenizer and template.
@@ -195,7 +199,7 @@ class UnifiedModel(Verbs):
         """
         sequencer, hf, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype,
+            dtype, tokenizers,
         )  # fmt: skip
         for note in notes:
             warnings.warn(note, stacklevel=2)
@@ -208,8 +212,8 @@ class UnifiedModel(Verbs):
         *,
         device: str = "cpu",
         dtype: str = "auto",
-        image_tokenizer: ImageTokenizer | None = None,
-        audio_tokenizer: AudioTokenizer | None = None,
+        image_tokenizer: ImageTokenizer | str | Path | None = None,
+        audio_tokenizer: AudioTokenizer | str | Path | None = None,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
@@ -221,7 +225,8 @@ class UnifiedModel(Verbs):
             device: any device of torch, for the decoder and the media tokenizers; see `to`.
             dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
                 are stored.
-            image_tokenizer: for published models that come without their codec.
+            image_tokenizer: for published models that come without their codec; a folder or a name
+                is loaded.
             audio_tokenizer: likewise.
 
         Raises:
@@ -236,7 +241,7 @@ class UnifiedModel(Verbs):
             published = saved_published(checkpoint.read_json(where), where)
             tasks, plugin = tasks_of(sequencer, directory), plugin_of(directory)
         else:
-            opened = open_published(directory, image_tokenizer, audio_tokenizer)
+            opened = open_published(directory, _loaded(image_tokenizer), _loaded(audio_tokenizer))
             sequencer, sampling = opened.sequencer, opened.sampling
             published = opened.published
             language_model = LanguageModel.open(directory, published.pretrained, device, dtype)
@@ -271,7 +276,7 @@ class UnifiedModel(Verbs):
             whole("scale", scale, 1, 2),
             seed_of(seed),
         )
-        self.sequencer.image_tokenizer = load_diffusion(
+        self.sequencer.tokenizers["image"] = load_diffusion(
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
 
@@ -316,9 +321,9 @@ class UnifiedModel(Verbs):
         document; None: 0, 1, 2, ... negative: what guidance has in place of the prompt.
         cancelled: asked before every step; once it says yes, rows under way are dropped.
         """
-        sampler = Engine(self.decoder(), self.grammar, self.text_tokenizer)
+        engine = Engine(self.decoder(), self.grammar, self.text_tokenizer)
         chosen = self.sampling if sampling is None else sampling
-        yield from stream(sampler, self.sequencer, documents, seeds, chosen, negative, cancelled)
+        yield from stream(engine, self.sequencer, documents, seeds, chosen, negative, cancelled)
 
     async def astream(
         self,
@@ -337,6 +342,11 @@ class UnifiedModel(Verbs):
         async with aclosing(in_thread(run)) as events:
             async for event in events:
                 yield event
+
+    def request_document(self, document: Document, **choices: Unpack[Choices]) -> AskedRequest:
+        """The request to fill the slots of a document of one's own, ready for `stream`."""
+        item("document", document, Document, "a Document")
+        return build_document_request(self.sequencer, self.sampling, document, choices)
 
     # Asking: the verbs, of `Verbs`, are requests that are sampled.
 
@@ -380,3 +390,12 @@ class UnifiedModel(Verbs):
             self.tasks, self.sequencer, self.sampling, verb, inputs, choices, self.plugin,
             self.directory,
         )  # fmt: skip
+
+
+def _loaded(tokenizer: Any) -> Any:
+    """A media tokenizer, loaded where its folder or name stands for it."""
+    if not isinstance(tokenizer, str | Path):
+        return tokenizer
+    from unified_tokenizers import load_tokenizer
+
+    return load_tokenizer(tokenizer)
