@@ -11,7 +11,16 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from itertools import groupby
 
-from unified.articles.blocks import Block, Figure, Heading, Narration, Paragraph, Quote, read_blocks
+from unified.articles.blocks import (
+    Block,
+    Figure,
+    Heading,
+    Listing,
+    Narration,
+    Paragraph,
+    Quote,
+    read_blocks,
+)
 from unified_base.html_page import as_text, data_address, html_page
 from unified_base.images import encode_png
 from unified_base.sounds import encode_wav
@@ -84,6 +93,9 @@ def _block(block: Block) -> str:
         return f"<p>{as_text(block.text)}</p>"
     if isinstance(block, Quote):
         return f"<blockquote>{as_text(block.text)}</blockquote>"
+    if isinstance(block, Listing):
+        tag = "ol" if block.numbered else "ul"
+        return f"<{tag}>{''.join(f'<li>{as_text(item)}</li>' for item in block.items)}</{tag}>"
     if isinstance(block, Narration):
         return _narration(block)
     return _figure(block)
