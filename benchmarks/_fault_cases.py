@@ -43,6 +43,7 @@ def cases(inputs: Inputs) -> list[Case]:
         Case("model, over another", _save(inputs.model), _save(inputs.folder / "other")),
         case("data import", "data import folder {pictures} -o {}/D"),
         case("extend", "extend {llm} --image {model} --max-grid 7 -o {}/M"),
+        case("demo", "demo {}/D"),
         case("grammar export", "grammar export pocket --model {model} -o {}/F.lark"),
         case("reconstruct", "tokenizer reconstruct {picture} --tokenizer {model} -o {}/F.png"),
         case("evaluate", "tokenizer evaluate {model} {pictures} --plot {}/F.png"),

@@ -86,8 +86,8 @@ def _make_model(inputs: Inputs) -> None:
     from unified.pocket.known_subjects import KnownSubjects
     from unified.vocabulary.text_tokenizer import TextTokenizer
     from unified_data.pocket.subjects import load_subjects
-    from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
-    from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
+    from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
     from unified_tokenizers.quantizers import QuantizerConfig
 
     image = ImageTokenizerConfig(
@@ -101,8 +101,8 @@ def _make_model(inputs: Inputs) -> None:
     model = UnifiedModel.create(
         _DECODER,
         text_tokenizer=TextTokenizer.train([s.lead for s in load_subjects()[:9]], 280),
-        image_tokenizer=ImageTokenizer(image).eval(),
-        audio_tokenizer=AudioTokenizer(audio).eval(),
+        image_tokenizer=VQImageTokenizer(image).eval(),
+        audio_tokenizer=VQAudioTokenizer(audio).eval(),
     )
     model.sampling = Sampling(max_ids=260, max_audio_frames=20)
     model.save_pretrained(inputs.model)

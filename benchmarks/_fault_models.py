@@ -26,8 +26,8 @@ _TEMPLATE = (
 def _tokenizers() -> tuple[Any, Any]:
     import torch
 
-    from unified_tokenizers.audio import AudioTokenizer
-    from unified_tokenizers.image import ImageTokenizer
+    from unified_tokenizers.audio import VQAudioTokenizer
+    from unified_tokenizers.image import VQImageTokenizer
 
     torch.manual_seed(5)
     picture = {"stride": 32, "quantizer": {"levels": [3, 3]}, "encoder_width": 8,
@@ -36,8 +36,8 @@ def _tokenizers() -> tuple[Any, Any]:
              "encoder_width": 8, "encoder_depth": 1, "decoder_width": 8,
              "decoder_depths": [1, 0]}  # fmt: skip
     return (
-        ImageTokenizer(ImageTokenizer.parse_config(picture)).eval(),
-        AudioTokenizer(AudioTokenizer.parse_config(sound)).eval(),
+        VQImageTokenizer(VQImageTokenizer.parse_config(picture)).eval(),
+        VQAudioTokenizer(VQAudioTokenizer.parse_config(sound)).eval(),
     )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
+from unified_base.version import __version__
+
 
 def say(text: str) -> None:
     """A line of progress, on stderr."""
@@ -57,5 +59,6 @@ def machine(threads: int, packages: Sequence[str]) -> dict[str, Any]:
         "processor": found[1] if found else platform.processor() or platform.machine(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("unified", "torch", *packages)},
+        "unified": __version__,
+        **{name: version(name) for name in ("torch", *packages)},
     }

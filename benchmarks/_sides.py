@@ -14,7 +14,7 @@ from diffusers import VQModel
 from torch import Tensor, nn
 from transformers import DacConfig, DacModel
 
-from unified_tokenizers import AudioTokenizer, ImageTokenizer
+from unified_tokenizers import VQAudioTokenizer, VQImageTokenizer
 
 STRIDE, DIM = 8, 8
 
@@ -35,13 +35,13 @@ def vq_model(codes: int, legacy: bool) -> VQModel:
     return model
 
 
-def image_tokenizer(width: int, codes: int, kind: str, scale: float = 1.0) -> ImageTokenizer:
+def image_tokenizer(width: int, codes: int, kind: str, scale: float = 1.0) -> VQImageTokenizer:
     """Ours: the preset conv-small at another width. scale: of its encoder's first output."""
     entries = {
         "preset": "conv-small", "stride": STRIDE, "encoder_width": width, "decoder_width": width,
         "quantizer": {"kind": kind, "codes": codes, "dim": DIM},
     }  # fmt: skip
-    tokenizer = ImageTokenizer(ImageTokenizer.parse_config(entries))
+    tokenizer = VQImageTokenizer(VQImageTokenizer.parse_config(entries))
     out = tokenizer.to_quantizer[1]
     with torch.no_grad():
         for parameter in out.parameters():
@@ -59,7 +59,7 @@ def widest(most: int, codes: int, kind: str) -> int:
 
 
 def reconstruct_picture(model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    assert isinstance(model, ImageTokenizer)
+    assert isinstance(model, VQImageTokenizer)
     values, codes, loss = model.quantize(model.features(pixels))
     return model.pictures(values, codes), loss
 
@@ -72,10 +72,10 @@ def reconstruct_vq_model(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return model.decode(values, force_not_quantize=True).sample * 0.5 + 0.5, loss
 
 
-def audio_tokenizer() -> AudioTokenizer:
+def audio_tokenizer() -> VQAudioTokenizer:
     """Ours: 25 frames a second of 3 codes of 1,000, side by side."""
     entries = {"quantizer": {"kind": "fsq", "levels": (8, 5, 5, 5), "groups": 3}}
-    tokenizer = AudioTokenizer(AudioTokenizer.parse_config(entries))
+    tokenizer = VQAudioTokenizer(VQAudioTokenizer.parse_config(entries))
     tokenizer.fill()
     return tokenizer
 
@@ -105,7 +105,7 @@ def narrowest_dac(least: int) -> int:
 
 
 def reconstruct_sound(model: nn.Module, waveform: Tensor) -> tuple[Tensor, Tensor]:
-    assert isinstance(model, AudioTokenizer)
+    assert isinstance(model, VQAudioTokenizer)
     values, codes, loss = model.quantize(model.features(waveform))
     return model.waveform(values, codes), loss
 

@@ -56,6 +56,7 @@ from unified.evaluation.article_scores import write_articles
 from unified.evaluation.judges import GlyphJudge, corpus_word_error_rate, word_recall
 from unified.models.model import UnifiedModel
 from unified.pocket.article_plan import ArticlePlan
+from unified_base.version import __version__
 from unified_data.pocket.articles import ArticleOutline
 from unified_data.pocket.scenes import Scene, render
 from unified_data.pocket.subjects import load_subjects
@@ -290,7 +291,7 @@ def weights_mb(model: UnifiedModel) -> float:
 
 
 def machine() -> dict[str, Any]:
-    names = ("unified", "torch", "numpy", "transformers")
+    names = ("torch", "numpy", "transformers")
     return {
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -298,6 +299,7 @@ def machine() -> dict[str, Any]:
         "processor": processor(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
+        "unified": __version__,
         **{name: version(name) for name in names},
     }
 

@@ -42,7 +42,7 @@ from _sides import reconstruct_picture
 from _training import Task, fit
 from torch import Tensor
 
-from unified_tokenizers import ImageTokenizer
+from unified_tokenizers import VQImageTokenizer
 from unified_tokenizers.image import ImageTokenizerConfig
 from unified_tokenizers.losses import IMAGE_LOSSES, ImageLoss
 from unified_tokenizers.measures import CodeUse
@@ -81,8 +81,8 @@ class Sizes:
 QUICK = Sizes(10, 1, 16, 256, 32)
 
 
-def tokenizer(config: QuantizerConfig) -> ImageTokenizer:
-    return ImageTokenizer(
+def tokenizer(config: QuantizerConfig) -> VQImageTokenizer:
+    return VQImageTokenizer(
         ImageTokenizerConfig(
             stride=8, quantizer=config, encoder_width=128, decoder_width=128,
             decoder_depths=(2, 2, 1),

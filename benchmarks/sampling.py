@@ -53,10 +53,10 @@ from _sampling_table import markdown, place
 from _shared import interleaved, machine, say
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from unified.engine.backends.cpu.config import SlimConfig
-from unified.engine.backends.cpu.decoder import SlimDecoder
-from unified.engine.backends.cpu.threads import Team
-from unified.engine.engine import Sampler
+from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+from unified.engine.backends.cpu.threads import ThreadPool
+from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CodedText
@@ -99,8 +99,8 @@ def language_model(sizes: dict[str, Any], rows: int) -> Any:
     return model
 
 
-def slim(model: Any) -> SlimDecoder:
-    return SlimDecoder(SlimConfig.from_hf(model.config.to_dict()), weights_of(model))
+def slim(model: Any) -> LlamaCpuDecoder:
+    return LlamaCpuDecoder(LlamaCpuConfig.from_hf(model.config.to_dict()), weights_of(model))
 
 
 class Comparison:
@@ -109,7 +109,7 @@ class Comparison:
     def __init__(self, model: Any, decoder: Any, words: Vocabulary) -> None:
         self.model, self.vocabulary = model, words
         self.grammar = Grammar.load("pocket", words)
-        self.sampler = Sampler(decoder, self.grammar)
+        self.sampler = Engine(decoder, self.grammar)
         self.codes = list(range(*words.id_range("image.0")))
 
     def draw(self, scale: float, number: int = 1) -> None:
@@ -270,25 +270,25 @@ def length_part(repeats: int) -> dict[str, Any]:
     the reading of its keys and values from memory."""
     both = pocket(theirs=False)
     decoder = both.sampler.decoder
-    cache = decoder.cache(1, 4400)
+    cache = decoder.new_cache(1, 4400)
     rng = np.random.default_rng(0)
     seconds = {}
     for length in (256, 4096):
         missing = length - cache.lengths[0]
-        decoder.feed(cache, [0], [rng.integers(4096, size=missing).tolist()])
+        decoder.forward(cache, [0], [rng.integers(4096, size=missing).tolist()])
         runs = []
         for _ in range(30 * repeats):
-            runs.append(_seconds(lambda: decoder.feed(cache, [0], [[7]])))
-            cache.cut(0, length)
+            runs.append(_seconds(lambda: decoder.forward(cache, [0], [[7]])))
+            cache.truncate(0, length)
         seconds[length] = median(runs)
     sixteen = []  # rows of no ids before them, and of 150
-    many = decoder.cache(16, 160)
+    many = decoder.new_cache(16, 160)
     for before in (0, 150):
         if before:
-            decoder.feed(many, range(16), [rng.integers(4096, size=before).tolist()] * 16)
+            decoder.forward(many, range(16), [rng.integers(4096, size=before).tolist()] * 16)
         runs = []
         for _ in range(30 * repeats):
-            runs.append(_seconds(lambda: decoder.feed(many, range(16), [[7]] * 16)))
+            runs.append(_seconds(lambda: decoder.forward(many, range(16), [[7]] * 16)))
             for row in range(16):
                 many.cut(row, before)
         sixteen.append(round(median(runs) * 1e3, 2))
@@ -310,7 +310,7 @@ def drafts_part(repeats: int) -> dict[str, Any]:
     id a step: alone, and sixteen at a time."""
     model = UnifiedModel.from_pretrained("pocket")
     plain = model.sampling
-    drafts = replace(plain, image=replace(plain.image, drafts=8))
+    drafts = replace(plain, image=replace(plain.image, draft_tokens=8))
     captions = ("a cat", "two dogs", "a red apple", "a fox on a blue ground")
     documents = [draw_document(caption, image_slot()) for caption in captions]
 
@@ -365,7 +365,7 @@ def main() -> None:
         _parser().error(f"--only has {sorted(unknown)}, expected some of {', '.join(PARTS)}")
     if options.table and parts != list(PARTS):
         _parser().error("--table needs all parts; leave --only out")
-    threads = Team.shared().threads  # OMP_NUM_THREADS, for both sides
+    threads = ThreadPool.shared().threads  # OMP_NUM_THREADS, for both sides
     torch.set_num_threads(threads)
     repeats = 1 if options.quick else 5
     began = time.perf_counter()

@@ -50,7 +50,7 @@ from _shared import interleaved, machine, numbers, say
 from torch import Tensor, nn
 
 import unified
-from unified_tokenizers import AudioTokenizer, ImageTokenizer, load_tokenizer
+from unified_tokenizers import VQAudioTokenizer, VQImageTokenizer, load_tokenizer
 
 TABLES = ("code_rows", "quantizer", "quantize.")
 POCKET = unified.__path__[0] + "/pocket"
@@ -88,7 +88,7 @@ def nearest(wanted: int, make: Callable[[int], nn.Module], low: int, high: int) 
     return make(best).eval()
 
 
-def vq_model(ours: ImageTokenizer) -> Any:
+def vq_model(ours: VQImageTokenizer) -> Any:
     """A VQModel at stride 16, the power of two that is nearest to 12, with our codebook.
 
     One layer a block, its own default; widths as those of VQGAN at this stride: 1, 1, 2, 2, 4.
@@ -107,7 +107,7 @@ def vq_model(ours: ImageTokenizer) -> Any:
     return nearest(coding(ours), make, 64, 64 * 256)
 
 
-def encodec(ours: AudioTokenizer) -> Any:
+def encodec(ours: VQAudioTokenizer) -> Any:
     """An EncodecModel of our sample rate, hop and number of codebooks, of 1,024 codes each.
 
     Its hidden size is four times its filters, as its own, and then as much more as is wanting. The
@@ -156,7 +156,7 @@ def compare(ours: Any, theirs: Any, jobs: dict[str, Any], amount: float, runs: i
 
 
 @torch.inference_mode()
-def compare_images(ours: ImageTokenizer, theirs: Any, side: int, batch: int, runs: int) -> dict:
+def compare_images(ours: VQImageTokenizer, theirs: Any, side: int, batch: int, runs: int) -> dict:
     """Megapixels a second, of square pictures whose sides both strides divide."""
     pixels = torch.rand(batch, 3, side, side)
     codes, size = ours.encode(pixels), side // 16
@@ -180,7 +180,7 @@ def compare_images(ours: ImageTokenizer, theirs: Any, side: int, batch: int, run
 
 
 @torch.inference_mode()
-def compare_audio(ours: AudioTokenizer, theirs: Any, batch: int, seconds: int, runs: int) -> dict:
+def compare_audio(ours: VQAudioTokenizer, theirs: Any, batch: int, seconds: int, runs: int) -> dict:
     """Seconds of sound a second."""
     sound = 0.1 * torch.randn(batch, 1, seconds * ours.sample_rate)
     codes, found = ours.encode(sound), theirs.encode(sound)
@@ -270,11 +270,11 @@ def main() -> None:
     say(f"audio: {sound}")
     presets: dict[str, Any] = {}
     for preset in sizes.image_presets:
-        image = ImageTokenizer(ImageTokenizer.parse_config({"preset": preset})).eval()
+        image = VQImageTokenizer(VQImageTokenizer.parse_config({"preset": preset})).eval()
         presets[preset] = compare_images(image, vq_model(image), 240, 2, runs)
         say(f"{preset}: {presets[preset]}")
     for preset in sizes.audio_presets:
-        audio = AudioTokenizer(AudioTokenizer.parse_config({"preset": preset})).eval()
+        audio = VQAudioTokenizer(VQAudioTokenizer.parse_config({"preset": preset})).eval()
         audio.fill()
         presets[preset] = compare_audio(audio, encodec(audio), 2, 10, runs)
         say(f"{preset}: {presets[preset]}")

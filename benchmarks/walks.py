@@ -35,10 +35,10 @@ from typing import Any
 import numpy as np
 from _shared import machine, say
 
-from unified.engine.backends.cpu.config import SlimConfig, rope_of
-from unified.engine.backends.cpu.decoder import SlimDecoder
-from unified.engine.backends.cpu.threads import Team
-from unified.engine.engine import Sampler
+from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+from unified.engine.backends.cpu.threads import ThreadPool
+from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import SpanSampling
 from unified.formats.coded import CODED_MEDIA, CodedText
@@ -68,18 +68,18 @@ def small(name: str) -> Grammar:
     return Grammar(spec, Vocabulary(tuple(blocks), TEXT, TEXT, literals))
 
 
-def untrained(grammar: Grammar) -> SlimDecoder:
-    config = SlimConfig(
-        width=16, num_layers=1, num_heads=2, num_kv_heads=1, head_width=8, ffn_width=24,
-        vocab_size=grammar.vocabulary.size, max_ids=16_384, norm_eps=1e-6, rope=rope_of(1e4, 8),
-        qk_norm=True, tied=True,
+def untrained(grammar: Grammar) -> LlamaCpuDecoder:
+    config = LlamaCpuConfig(
+        hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=8, intermediate_size=24,
+        vocab_size=grammar.vocabulary.size, max_position_embeddings=16_384, norm_eps=1e-6,
+        inv_freq=default_inv_freq(1e4, 8), qk_norm=True, tie_word_embeddings=True,
     )  # fmt: skip
     rng = np.random.default_rng(0)
     weights = {
         name: rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape).astype(np.float32)
         for name, shape in config.shapes().items()
     }
-    return SlimDecoder(config, weights)
+    return LlamaCpuDecoder(config, weights)
 
 
 def request(grammar: Grammar, rng: np.random.Generator) -> Request:
@@ -110,7 +110,7 @@ def request(grammar: Grammar, rng: np.random.Generator) -> Request:
 
 def walk(name: str, wanted: int) -> dict[str, Any]:
     grammar = small(name)
-    sampler = Sampler(untrained(grammar), grammar)
+    sampler = Engine(untrained(grammar), grammar)
     rng = np.random.default_rng(1)
     chosen = ids = sequences = 0
     while chosen < wanted:
@@ -140,7 +140,7 @@ def main() -> None:
         "formats": found,
         "sample": "quick" if options.quick else "full",
         "benchmark_seconds": round(time.perf_counter() - began, 1),
-        "machine": machine(Team.shared().threads, ("numpy",)),
+        "machine": machine(ThreadPool.shared().threads, ("numpy",)),
     }
     print(json.dumps(results))
 

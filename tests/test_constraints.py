@@ -36,18 +36,22 @@ def _direct():
     return [Requirement(line) for line in lines]
 
 
-def _installed(name="unified", extras=("", "dev"), seen=None):
-    """{package: version} of all that `name` with its extras needs here, direct or not."""
-    seen = {} if seen is None else seen
-    for line in metadata.requires(name) or ():
+def _installed():
+    """{package: version} of all that the project with its extra `dev` needs here, direct or not."""
+    seen = {}
+    _add_installed([*PROJECT["dependencies"], *EXTRAS["dev"]], ("",), seen)
+    return seen
+
+
+def _add_installed(requirements, extras, seen):
+    for line in requirements:
         need = Requirement(line)
         package = canonicalize_name(need.name)
         if need.marker and not any(need.marker.evaluate({"extra": extra}) for extra in extras):
             continue
         if package not in seen:
             seen[package] = Version(metadata.version(package))
-            _installed(package, ("", *need.extras), seen)
-    return seen
+            _add_installed(metadata.requires(package) or (), ("", *need.extras), seen)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -127,7 +127,7 @@ def test_every_run_file_loads(path):
     assert path.read_text("utf-8").startswith("# "), "open with what this is and its command"
     entries = yaml.safe_load(path.read_text("utf-8"))
     if "modality" in entries:
-        from unified_tokenizers import AudioTokenizer, ImageTokenizer
+        from unified_tokenizers import VQAudioTokenizer, VQImageTokenizer
         from unified_tokenizers.diffusion import DiffusionDecoder
         from unified_tokenizers.training import load_config
 
@@ -136,7 +136,7 @@ def test_every_run_file_loads(path):
             shape = {"codebook_sizes": [9], "stride": 12, **config.diffusion}
             DiffusionDecoder.parse_config(shape)
             return
-        kind = {"image": ImageTokenizer, "audio": AudioTokenizer}[config.modality]
+        kind = {"image": VQImageTokenizer, "audio": VQAudioTokenizer}[config.modality]
         kind.parse_config(config.tokenizer)
         if config.modality == "audio":
             assert config.crop * kind.parse_config(config.tokenizer).hop % 512 == 0

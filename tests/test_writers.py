@@ -64,12 +64,12 @@ def article(start: int, number: int) -> Document:
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
     from unified_tokenizers.quantizers import QuantizerConfig
 
     torch.manual_seed(3)
     quantizer = QuantizerConfig(levels=(4, 3))
-    return ImageTokenizer(
+    return VQImageTokenizer(
         ImageTokenizerConfig(
             stride=24, quantizer=quantizer, encoder_width=8, decoder_width=8, encoder_depths=(1,),
             decoder_depths=(1, 0, 0),

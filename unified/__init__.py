@@ -12,6 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from unified_base.version import __version__
 from unified_base.waiting import wait_asleep
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "TextTokenizer",
     "UnifiedModel",
     "Vocabulary",
+    "__version__",
 ]
 
 _HOME = {
@@ -55,3 +57,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -2,7 +2,8 @@
 
 0 done; 2 a mistake of the user's (bad input, an unwritable folder, an unknown subject, libraries
 that do not fit together); 1 a fault of ours; 130 interrupted. `--debug`, anywhere on the line,
-shows the traceback, and all that libraries warn of.
+shows the traceback, and all that libraries warn of; `--quiet`, anywhere as well, keeps progress and
+notes off, but not errors.
 """
 
 from __future__ import annotations
@@ -16,23 +17,29 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from unified_base.quiet import hush, our_warnings_alone
-from unified_base.terminal import escape_what_cannot_be_written, tell
+from unified_base.terminal import escape_what_cannot_be_written, quiet, tell
 
 DEBUG = "--debug"
+QUIET = "--quiet"
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line (without the program's name); returns the exit code."""
     stop = arguments.index("--") if "--" in arguments else len(arguments)
     debug = DEBUG in arguments[:stop]
-    rest = [a for i, a in enumerate(arguments) if a != DEBUG or i >= stop]
+    rest = [a for i, a in enumerate(arguments) if a not in (DEBUG, QUIET) or i >= stop]
+    with quiet(QUIET in arguments[:stop]):
+        return _run(rest, debug)
+
+
+def _run(arguments: list[str], debug: bool) -> int:
     # Whoever looks for a fault sees all that libraries say.
     others = nullcontext() if debug else our_warnings_alone(_note)
     try:
         from unified.cli.main import app
 
         with others:
-            code = app(rest, prog_name="unified", standalone_mode=False)
+            code = app(arguments, prog_name="unified", standalone_mode=False)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if code == 130:
@@ -69,7 +76,7 @@ def _misused(error: Any) -> int:
     """Say what is wrong with a command line, as its parser does; the exit code."""
     text = io.StringIO()
     error.show(file=text)
-    tell(text.getvalue(), end="")
+    tell(text.getvalue(), end="", error=True)
     return int(error.exit_code)
 
 
@@ -81,11 +88,11 @@ def _one_line(error: BaseException) -> str:
 
 
 def _say(text: str) -> None:
-    tell(text)
+    tell(text, error=True)
 
 
 def _note(text: str) -> None:
-    _say(f"note: {text}")
+    tell(f"note: {text}")
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,18 @@ from unified_base.text import safe
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["as_json", "console", "escape_what_cannot_be_written", "one_place", "say", "tell"]
+__all__ = [
+    "as_json",
+    "console",
+    "escape_what_cannot_be_written",
+    "is_quiet",
+    "one_place",
+    "quiet",
+    "say",
+    "tell",
+]
+
+_quiet = False
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -26,9 +39,27 @@ def say(text: str, end: str = "\n") -> None:
     print(safe(text), end=end, flush=True)
 
 
-def tell(text: str, end: str = "\n") -> None:
-    """Write a text to stderr."""
+def tell(text: str, end: str = "\n", error: bool = False) -> None:
+    """Write a text to stderr; inside `quiet`, only where it is an error."""
+    if _quiet and not error:
+        return
     print(safe(text), end=end, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def quiet(enabled: bool = True) -> Iterator[None]:
+    """While inside, progress and notes are not written; results on stdout and errors are."""
+    global _quiet
+    before, _quiet = _quiet, enabled
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def is_quiet() -> bool:
+    """Whether progress and notes are switched off (`unified --quiet`)."""
+    return _quiet
 
 
 def as_json(value: Any) -> str:
@@ -42,7 +73,9 @@ def as_json(value: Any) -> str:
 
 def console(stderr: bool = False) -> Console:
     """A console of rich's that takes every text as it is: no markup, no emoji by name."""
-    return _kind()(stderr=stderr, markup=False, emoji=False, highlight=False)
+    return _kind()(
+        stderr=stderr, quiet=stderr and _quiet, markup=False, emoji=False, highlight=False
+    )
 
 
 @lru_cache(maxsize=1)

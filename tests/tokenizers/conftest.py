@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
 from unified_tokenizers.quantizers import QuantizerConfig
 
 
@@ -11,7 +11,7 @@ from unified_tokenizers.quantizers import QuantizerConfig
 def make_audio_tokenizer():
     """Tiny audio tokenizers of random weights: 128 samples a frame, 20 codes a codebook."""
 
-    def make(seed: int = 4, depth: int = 2, **settings) -> AudioTokenizer:
+    def make(seed: int = 4, depth: int = 2, **settings) -> VQAudioTokenizer:
         torch.manual_seed(seed)
         shape = {
             "hop": 128, "num_mels": 12, "encoder_width": 12, "encoder_depth": 1,
@@ -19,7 +19,7 @@ def make_audio_tokenizer():
         }  # fmt: skip
         quantizer = QuantizerConfig(levels=(5, 4), depth=depth)
         config = AudioTokenizerConfig(quantizer=quantizer, **{**shape, **settings})
-        made = AudioTokenizer(config)
+        made = VQAudioTokenizer(config)
         made.fill()
         with (
             torch.no_grad()

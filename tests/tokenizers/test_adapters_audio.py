@@ -7,7 +7,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from unified_tokenizers.adapters import load_codec
+from unified_tokenizers import load_tokenizer
 from unified_tokenizers.adapters_audio import DacAdapter, EncodecAdapter
 from unified_tokenizers.base import MediaTokenizer
 from unified_tokenizers.checks import check_codes
@@ -89,7 +89,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(folders):
-    return {name: load_codec(folder) for name, folder in folders.items()}
+    return {name: load_tokenizer(folder) for name, folder in folders.items()}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def sound(batch: int, samples: int, seed: int = 0) -> torch.Tensor:
 
 
 @EVERY
-def test_load_codec_picks_the_adapter_and_its_figures_follow_from_the_config(loaded, name):
+def test_load_tokenizer_picks_the_adapter_and_its_figures_follow_from_the_config(loaded, name):
     codec = loaded[name]
     assert type(codec).__name__ == f"{name.capitalize()}Adapter"
     assert isinstance(codec, MediaTokenizer)
@@ -175,7 +175,7 @@ def test_streams_of_any_chunks_give_what_the_whole_gives(loaded, name, samples, 
 @pytest.mark.parametrize("ratios", [[2, 4], [2, 3], [3, 5, 2]])
 def test_dacs_contexts_are_as_far_as_its_convolutions_reach(tmp_path, ratios):
     save(dac(downsampling_ratios=ratios), tmp_path)
-    codec = load_codec(tmp_path)
+    codec = load_tokenizer(tmp_path)
     hop, frame = codec.hop, 45
     waveform = sound(1, 90 * hop).requires_grad_()
     codec.model.encoder(waveform)[:, :, frame].sum().backward()
@@ -197,7 +197,7 @@ def test_weights_stored_in_bfloat16_load_as_float32(tmp_path):
     save(dac().bfloat16(), tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
     assert {value.dtype for value in stored.values()} == {torch.bfloat16}
-    codec = load_codec(tmp_path)
+    codec = load_tokenizer(tmp_path)
     assert {weight.dtype for weight in codec.parameters()} == {torch.float32}
     assert torch.isfinite(codec.decode(codec.encode(sound(1, 50)))).all()
 
@@ -206,9 +206,9 @@ def test_weights_stored_in_bfloat16_load_as_float32(tmp_path):
 def test_fewer_codebooks_are_the_first_ones_and_are_stored(folders, loaded, name, tmp_path):
     media = sound(1, 10 * HOPS[name])
     every = loaded[name].encode(media).codes
-    codec = load_codec(folders[name], num_codebooks=3)  # no bandwidth of EnCodec gives just 3
+    codec = load_tokenizer(folders[name], num_codebooks=3)  # no bandwidth of EnCodec gives just 3
     codec.save_pretrained(tmp_path)
-    for few in (codec, load_codec(tmp_path)):
+    for few in (codec, load_tokenizer(tmp_path)):
         codes = few.encode(media)
         assert few.codebook_sizes == (16,) * 3
         assert torch.equal(codes.codes, every[:, :3])
@@ -216,7 +216,7 @@ def test_fewer_codebooks_are_the_first_ones_and_are_stored(folders, loaded, name
     least = 2 if name == "mimi" else 1  # Mimi's two semantic codebooks stand or fall together
     for wrong in (least - 1, 5):
         with pytest.raises(ValueError, match=f"is {wrong}, expected {least} to 4 for this"):
-            load_codec(folders[name], num_codebooks=wrong)
+            load_tokenizer(folders[name], num_codebooks=wrong)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_encodec_with_scales_or_chunks_is_refused(settings, reason):
 
 def test_a_stereo_encodec_keeps_both_channels(tmp_path):
     save(encodec(audio_channels=2), tmp_path)
-    codec = load_codec(tmp_path)
+    codec = load_tokenizer(tmp_path)
     media = sound(4, 43).reshape(2, 2, 43)
     assert codec.decode(codec.encode(media)).shape == (2, 2, 43)
     assert DecodeStream(codec).push(codec.encode(media).codes).shape == (2, 2, 0)
@@ -246,7 +246,7 @@ def test_a_stereo_encodec_keeps_both_channels(tmp_path):
 
 def test_dac_with_an_odd_stride_is_completed_with_silence(tmp_path):
     save(dac(downsampling_ratios=[2, 3]), tmp_path)
-    codec = load_codec(tmp_path)
+    codec = load_tokenizer(tmp_path)
     codes = codec.encode(sound(1, 60))
     short = codec.model.decode(audio_codes=codes.codes).audio_values.detach()
     made = codec.decode(codes)[:, 0]
@@ -257,7 +257,7 @@ def test_dac_with_an_odd_stride_is_completed_with_silence(tmp_path):
 
 
 def test_mimis_codebooks_follow_the_model_to_another_type(folders):
-    codec = load_codec(folders["mimi"])
+    codec = load_tokenizer(folders["mimi"])
     codes = codec.encode(sound(1, 96))
     made = codec.double().model.decode(codes.codes).audio_values
     assert made.dtype == torch.float64
@@ -265,12 +265,12 @@ def test_mimis_codebooks_follow_the_model_to_another_type(folders):
 
 
 def test_what_is_not_a_codec_is_refused_with_the_reason(folders, tmp_path):
-    with pytest.raises(ValueError, match=r"no readable config\.json of a codec"):
-        load_codec(tmp_path)
+    with pytest.raises(ValueError, match=r"no readable config\.json of a tokenizer"):
+        load_tokenizer(tmp_path)
     config = tmp_path / "config.json"
     config.write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="model_type 'bert', expected one of encodec, dac, mimi"):
-        load_codec(tmp_path)
+        load_tokenizer(tmp_path)
     with pytest.raises(ValueError, match="names model_type 'encodec', expected 'dac'"):
         DacAdapter.from_pretrained(folders["encodec"])
     with pytest.raises(ValueError, match="got a MimiModel, expected a DacModel"):
@@ -281,18 +281,18 @@ def test_torn_missing_or_foreign_weights_are_refused(folders, tmp_path):
     config = json.loads((folders["dac"] / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="cannot load the DacModel"):
-        load_codec(tmp_path)
+        load_tokenizer(tmp_path)
     whole = load_file(folders["dac"] / "model.safetensors")
     weights = tmp_path / "model.safetensors"
     metadata = {"format": "pt"}
     save_file({k: v for k, v in whole.items() if "decoder.conv2" not in k}, weights, metadata)
     with pytest.raises(ValueError, match=r"lack 2 tensors of DacModel, such as decoder\.conv2"):
-        load_codec(tmp_path)
+        load_tokenizer(tmp_path)
     save_file(whole, weights, metadata)
     weights.write_bytes(weights.read_bytes()[:-50])
     with pytest.raises(ValueError, match="cannot load the DacModel"):
-        load_codec(tmp_path)
+        load_tokenizer(tmp_path)
     save_file(whole, weights, metadata)
     (tmp_path / "config.json").write_text(json.dumps({**config, "codebook_size": 32}))
     with pytest.raises(ValueError, match="cannot load the DacModel"):
-        load_codec(tmp_path)
+        load_tokenizer(tmp_path)

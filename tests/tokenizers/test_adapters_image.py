@@ -15,7 +15,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from unified_tokenizers.adapters import load_codec
+from unified_tokenizers import load_tokenizer
 from unified_tokenizers.adapters_diffusers import VqModelAdapter
 from unified_tokenizers.adapters_image import Emu3Adapter
 from unified_tokenizers.base import Codes, MediaTokenizer
@@ -87,7 +87,7 @@ def folders(tmp_path_factory):
     made = {}
     for name in CONFIGS:
         made[name] = save(fresh(name), root / name)
-        codec = load_codec(made[name])
+        codec = load_tokenizer(made[name])
         spread_codebook(codec)
         codec.model.save_pretrained(made[name])
     return made
@@ -106,7 +106,7 @@ def spread_codebook(codec):
 
 @pytest.fixture(scope="module")
 def loaded(folders):
-    return {name: load_codec(folder) for name, folder in folders.items()}
+    return {name: load_tokenizer(folder) for name, folder in folders.items()}
 
 
 def pictures(batch: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -129,7 +129,7 @@ def original_codes(name, model, normalised):
 
 
 @EVERY
-def test_load_codec_picks_the_adapter_and_its_figures_follow_from_the_config(loaded, name):
+def test_load_tokenizer_picks_the_adapter_and_its_figures_follow_from_the_config(loaded, name):
     codec = loaded[name]
     assert type(codec).__name__ == ADAPTERS[name]
     assert isinstance(codec, MediaTokenizer)
@@ -194,11 +194,11 @@ def test_the_vq_model_is_found_in_a_whole_checkpoint_and_can_be_saved_alone(name
     whole = whole_model(name)
     save(whole, tmp_path / "whole")
     assert json.loads((tmp_path / "whole" / "config.json").read_text())["model_type"] == name
-    codec = load_codec(tmp_path / "whole")
+    codec = load_tokenizer(tmp_path / "whole")
     for key, value in whole.model.vqmodel.state_dict().items():
         assert torch.equal(codec.model.state_dict()[key], value), key
     codec.save_pretrained(tmp_path / "alone")
-    alone = load_codec(tmp_path / "alone")
+    alone = load_tokenizer(tmp_path / "alone")
     assert alone.model.config.model_type == f"{name}_vqgan"
     assert alone.fingerprint == codec.fingerprint
     media = pictures(1, 16, 16)
@@ -247,18 +247,18 @@ def test_of_a_whole_checkpoint_on_the_hub_the_shards_with_the_vq_model_are_fetch
 
     with monkeypatch.context() as patched:
         patched.setattr(huggingface_hub, "snapshot_download", download)
-        codec = load_codec("org/whole", cache_dir=tmp_path / "hub")
+        codec = load_tokenizer("org/whole", cache_dir=tmp_path / "hub")
     assert asked == [None, COMMIT]
     fetched = {file.name for file in (local / "snapshots" / COMMIT).iterdir()}
     assert fetched == {"config.json", "model.safetensors.index.json", *shards[1:]}
     for key, value in whole.model.vqmodel.state_dict().items():
         assert torch.equal(codec.model.state_dict()[key], value), key
     # The client itself finds them in its cache, without a network.
-    again = load_codec("org/whole", cache_dir=tmp_path / "hub", local_files_only=True)
+    again = load_tokenizer("org/whole", cache_dir=tmp_path / "hub", local_files_only=True)
     assert again.fingerprint == codec.fingerprint
     (local / "snapshots" / COMMIT / shards[2]).unlink()
     with pytest.raises(ValueError, match=f"org/whole has no {shards[2]} in"):
-        load_codec("org/whole", cache_dir=tmp_path / "hub", local_files_only=True)
+        load_tokenizer("org/whole", cache_dir=tmp_path / "hub", local_files_only=True)
 
 
 def test_an_index_that_leads_out_of_the_checkpoint_is_refused(folders, tmp_path):
@@ -267,7 +267,7 @@ def test_an_index_that_leads_out_of_the_checkpoint_is_refused(folders, tmp_path)
     for shard in ("../codec.safetensors", "pytorch_model.bin"):
         index.write_text(json.dumps({"weight_map": {"conv_in.weight": shard}}))
         with pytest.raises(ValueError, match=f"is '{re.escape(shard)}', expected a safetensors"):
-            load_codec(tmp_path / "codec")
+            load_tokenizer(tmp_path / "codec")
 
 
 def test_a_pipeline_of_diffusers_keeps_its_vqmodel_in_a_subfolder(folders, tmp_path):
@@ -275,40 +275,40 @@ def test_a_pipeline_of_diffusers_keeps_its_vqmodel_in_a_subfolder(folders, tmp_p
     inner = shutil.copytree(folders["vqmodel"], local / "snapshots" / COMMIT / "vqvae")
     (local / "refs").mkdir()
     (local / "refs" / "main").write_text(COMMIT)
-    wanted = load_codec(folders["vqmodel"]).fingerprint
+    wanted = load_tokenizer(folders["vqmodel"]).fingerprint
     hub = {"cache_dir": tmp_path / "hub", "local_files_only": True}
-    assert load_codec("org/pipeline", subfolder="vqvae", **hub).fingerprint == wanted
-    assert load_codec(inner.parent, subfolder="vqvae").fingerprint == wanted
+    assert load_tokenizer("org/pipeline", subfolder="vqvae", **hub).fingerprint == wanted
+    assert load_tokenizer(inner.parent, subfolder="vqvae").fingerprint == wanted
     named = VqModelAdapter.from_pretrained("org/pipeline", subfolder="vqvae", **hub)
     assert named.fingerprint == wanted
     with pytest.raises(ValueError, match="diffusers keeps its VQ model in a subfolder such as"):
-        load_codec("org/pipeline", **hub)
+        load_tokenizer("org/pipeline", **hub)
 
 
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
 def test_the_normalization_beside_the_weights_is_used(folders, tmp_path, file):
-    codec = load_codec(folders["emu3"], image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.3])
+    codec = load_tokenizer(folders["emu3"], image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.3])
     codec.save_pretrained(tmp_path)
     (tmp_path / "unified_codec.json").rename(tmp_path / file)
     if file == "processor_config.json":
         entries = json.loads((tmp_path / file).read_text())
         (tmp_path / file).write_text(json.dumps({"image_processor": entries}))
-    again = load_codec(tmp_path)
+    again = load_tokenizer(tmp_path)
     assert again.settings == codec.settings
-    assert again.fingerprint == codec.fingerprint != load_codec(folders["emu3"]).fingerprint
+    assert again.fingerprint == codec.fingerprint != load_tokenizer(folders["emu3"]).fingerprint
     assert again.mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
     media = pictures(1, 12, 12)
     assert torch.equal(again.encode(media).codes, codec.encode(media).codes)
     with pytest.raises(ValueError, match=r"image_std is \[1.0\], expected three numbers"):
-        load_codec(tmp_path, image_std=[1.0])
+        load_tokenizer(tmp_path, image_std=[1.0])
 
 
 def test_chameleon_without_a_decoder_says_so(folders, tmp_path):
-    codec = load_codec(folders["chameleon"])
+    codec = load_tokenizer(folders["chameleon"])
     before = codec.fingerprint
     del codec.model.decoder
     codec.save_pretrained(tmp_path)
-    plain = load_codec(tmp_path)
+    plain = load_tokenizer(tmp_path)
     assert plain.fingerprint == codec.fingerprint != before
     codes = plain.encode(pictures(1, 16, 16))
     with pytest.raises(
@@ -365,7 +365,7 @@ def test_chameleons_decoder_is_that_of_the_original_vqgan(tmp_path, prefix, atte
     )
     config.save_pretrained(tmp_path)
 
-    codec = load_codec(tmp_path)
+    codec = load_tokenizer(tmp_path)
     codes = torch.randint(20, (2, 1, 4, 6))
     vectors = reference.quantize.get_codebook_entry(codes.flatten(), (2, 4, 6, 3))
     wanted = reference.decode(vectors, force_not_quantize=True).sample
@@ -390,7 +390,7 @@ def test_a_chameleon_decoder_with_weights_missing_is_refused(folders, tmp_path):
     with pytest.raises(
         ValueError, match=r"cannot load the ChameleonVQVAE .*mid\.attn_1\.q\.weight"
     ):
-        load_codec(tmp_path / "codec")
+        load_tokenizer(tmp_path / "codec")
 
 
 def test_janus_decodes_its_only_size(loaded):
@@ -402,28 +402,28 @@ def test_janus_decodes_its_only_size(loaded):
 
 
 def test_a_vqmodel_that_looks_codes_up_itself_gives_the_same_pictures(folders, tmp_path):
-    codec = load_codec(folders["vqmodel"])
+    codec = load_tokenizer(folders["vqmodel"])
     looking = diffusers.VQModel(**CONFIGS["vqmodel"], lookup_from_codebook=True)
     looking.load_state_dict(codec.model.state_dict())
     looking.save_pretrained(tmp_path)
-    other = load_codec(tmp_path)
+    other = load_tokenizer(tmp_path)
     codes = codec.encode(pictures(2, 9, 14))
     torch.testing.assert_close(other.decode(codes), codec.decode(codes))
     assert other.fingerprint != codec.fingerprint
 
 
 def test_a_vqmodel_with_weights_missing_is_refused(folders, tmp_path):
-    codec = load_codec(folders["vqmodel"])
+    codec = load_tokenizer(folders["vqmodel"])
     codec.save_pretrained(tmp_path)
     (weights,) = tmp_path.glob("*.safetensors")
     state = load_file(weights)
     del state["post_quant_conv.weight"]
     save_file(state, weights, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="lack 1 tensors of VQModel, such as post_quant_conv"):
-        load_codec(tmp_path)
+        load_tokenizer(tmp_path)
     weights.write_bytes(weights.read_bytes()[:500])
     with pytest.raises(ValueError, match="cannot load the VQModel in"):
-        load_codec(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 def test_another_model_is_refused(loaded, folders):

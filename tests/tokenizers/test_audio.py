@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from unified_tokenizers import audio
-from unified_tokenizers.audio import AudioTokenizer
+from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.spectral import InverseSTFT, LogMel, MultiScaleMelLoss
 
 
 @pytest.fixture(scope="module")
-def tokenizer(make_audio_tokenizer) -> AudioTokenizer:
+def tokenizer(make_audio_tokenizer) -> VQAudioTokenizer:
     return make_audio_tokenizer(seed=2, depth=3, encoder_depth=2, decoder_depths=(1, 1))
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from unified_tokenizers import AudioTokenizer, ImageTokenizer, load_tokenizer
+from unified_tokenizers import VQAudioTokenizer, VQImageTokenizer, load_tokenizer
 from unified_tokenizers.audio import AudioTokenizerConfig
 from unified_tokenizers.base import MediaTokenizer
 from unified_tokenizers.checks import check_codes
@@ -20,7 +20,7 @@ from unified_tokenizers.image import ImageTokenizerConfig
 from unified_tokenizers.quantizers import QuantizerConfig
 
 
-def image_tokenizer(seed: int = 0, **settings) -> ImageTokenizer:
+def image_tokenizer(seed: int = 0, **settings) -> VQImageTokenizer:
     torch.manual_seed(seed)
     shape = {
         "stride": 4,
@@ -31,12 +31,12 @@ def image_tokenizer(seed: int = 0, **settings) -> ImageTokenizer:
     config = ImageTokenizerConfig(
         **{**shape, "encoder_depths": (1,), "decoder_depths": (1, 1, 1), **settings}
     )
-    return ImageTokenizer(config).eval()
+    return VQImageTokenizer(config).eval()
 
 
-def audio_tokenizer(seed: int = 0) -> AudioTokenizer:
+def audio_tokenizer(seed: int = 0) -> VQAudioTokenizer:
     torch.manual_seed(seed)
-    tokenizer = AudioTokenizer(
+    tokenizer = VQAudioTokenizer(
         AudioTokenizerConfig(
             hop=64, quantizer=QuantizerConfig(levels=(4, 3), depth=2), num_mels=10,
             encoder_width=8, encoder_depth=1, decoder_width=12, decoder_depths=(1, 1),
@@ -116,7 +116,7 @@ def test_the_fingerprint_changes_with_any_weight_and_any_setting():
 @BOTH
 def test_loading_as_the_other_modality_is_refused(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
-    other = ImageTokenizer if tokenizer.modality == "audio" else AudioTokenizer
+    other = VQImageTokenizer if tokenizer.modality == "audio" else VQAudioTokenizer
     with pytest.raises(ValueError, match=f"is for '{tokenizer.modality}', expected"):
         other.from_pretrained(tmp_path)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unified_tokenizers import audio
-from unified_tokenizers.audio import AudioTokenizer
+from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.base import Codes
 from unified_tokenizers.presets import AUDIO_PRESETS
 from unified_tokenizers.streaming import EncodeStream
@@ -16,7 +16,7 @@ HOP = 128
 
 
 @pytest.fixture(scope="module", params=[(1, 2), (1, 1, 1)], ids=["halves", "quarters"])
-def tokenizer(request, make_audio_tokenizer) -> AudioTokenizer:
+def tokenizer(request, make_audio_tokenizer) -> VQAudioTokenizer:
     return make_audio_tokenizer(causal=True, decoder_depths=request.param)
 
 
@@ -106,7 +106,7 @@ def test_a_long_recording_in_chunks_is_the_whole(tokenizer, monkeypatch):
 def test_saving_keeps_codes_sound_and_fingerprint(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["causal"] is True
-    again = AudioTokenizer.from_pretrained(tmp_path)
+    again = VQAudioTokenizer.from_pretrained(tmp_path)
     waveform = sound(1, 700)
     codes = tokenizer.encode(waveform)
     assert torch.equal(again.encode(waveform).codes, codes.codes)
@@ -143,7 +143,7 @@ def test_tokenizers_that_are_not_causal_keep_names_and_fingerprint(make_audio_to
     ],
 )
 def test_presets_have_the_rates_that_their_comments_say(name, rate, codes, bits):
-    config = AudioTokenizer.parse_config({"preset": name})
+    config = VQAudioTokenizer.parse_config({"preset": name})
     sizes = config.quantizer.codebook_sizes
     frames = config.sample_rate / config.hop
     assert config.sample_rate == rate
@@ -156,7 +156,7 @@ def test_presets_have_the_rates_that_their_comments_say(name, rate, codes, bits)
 def test_a_stream_preset_makes_a_tokenizer_with_40_ms_of_delay():
     narrow = {"encoder_width": 8, "decoder_width": 8}
     for name in ("stream-16k", "stream-24k-single"):
-        made = AudioTokenizer(AudioTokenizer.parse_config({"preset": name, **narrow})).eval()
+        made = VQAudioTokenizer(VQAudioTokenizer.parse_config({"preset": name, **narrow})).eval()
         made.fill()
         frames = 1 + made.decode_context[1]
         delay = (made.encode_context[1] + frames * made.hop) / made.sample_rate

@@ -6,9 +6,9 @@ import transformers
 
 from unified_tokenizers.adapters_audio import DacAdapter, EncodecAdapter, MimiAdapter
 from unified_tokenizers.adapters_image import ChameleonAdapter
-from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
-from unified_tokenizers.code_vectors import code_vectors
-from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
+from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
+from unified_tokenizers.modules import BaseImageTokenizer
 from unified_tokenizers.quantizers import QuantizerConfig
 
 SOUND = {"num_mels": 8, "encoder_width": 8, "encoder_depth": 1, "decoder_width": 8,
@@ -29,10 +29,10 @@ PICTURE = {"encoder_width": 8, "decoder_width": 8, "encoder_depths": (1,),
 )
 def test_values_are_the_sum_of_the_vectors_of_their_codes(config):
     torch.manual_seed(0)
-    tokenizer = AudioTokenizer(AudioTokenizerConfig(quantizer=config, **SOUND)).eval()
+    tokenizer = VQAudioTokenizer(AudioTokenizerConfig(quantizer=config, **SOUND)).eval()
     for codebook in tokenizer.quantizer._codebooks():
         codebook.embed.normal_()
-    vectors = code_vectors(tokenizer)
+    vectors = tokenizer.code_vectors()
     sizes = tokenizer.codebook_sizes
     assert [tuple(v.shape) for v in vectors] == [(size, config.width) for size in sizes]
     codes = torch.stack([torch.randint(size, (20,)) for size in sizes], -1)
@@ -44,15 +44,15 @@ def test_values_are_the_sum_of_the_vectors_of_their_codes(config):
 
 
 def test_pictures_and_a_codec_of_others_give_theirs():
-    image = ImageTokenizer(
+    image = VQImageTokenizer(
         ImageTokenizerConfig(quantizer=QuantizerConfig(levels=(4, 3)), **PICTURE)
     )
-    (found,) = code_vectors(image)
+    (found,) = image.code_vectors()
     assert len(found.unique(dim=0)) == 12
     vq = {"base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1, "embed_dim": 4,
           "latent_channels": 4, "num_embeddings": 10, "resolution": 64}  # fmt: skip
     chameleon = transformers.ChameleonVQVAE(transformers.ChameleonVQVAEConfig(**vq))
-    (found,) = code_vectors(ChameleonAdapter(chameleon))
+    (found,) = ChameleonAdapter(chameleon).code_vectors()
     weight = chameleon.quantize.embedding.weight
     torch.testing.assert_close(found, (weight - weight.mean(0)).detach())
 
@@ -84,18 +84,19 @@ def test_residual_codecs_of_others_give_what_each_codebook_adds():
             if key.endswith((".embed", ".embed_sum")):
                 buffer.normal_()
         tokenizer = adapter(model)
-        vectors = code_vectors(tokenizer)
+        vectors = tokenizer.code_vectors()
         assert [len(v) for v in vectors] == [16] * len(tokenizer.codebook_sizes)
         assert all(len(v.unique(dim=0)) == 16 for v in vectors)
     embedded = encodec.quantizer.layers[1].codebook.embed
     torch.testing.assert_close(
-        code_vectors(EncodecAdapter(encodec))[1], embedded - embedded.mean(0)
+        EncodecAdapter(encodec).code_vectors()[1], embedded - embedded.mean(0)
     )
 
 
-def test_a_tokenizer_of_another_kind_is_refused():
-    class Own:
+def test_a_tokenizer_that_does_not_give_its_vectors_says_so():
+    class Own(BaseImageTokenizer):
         codebook_sizes = (3,)
+        stride = 8
 
     with pytest.raises(ValueError, match="a Own does not give the vectors of its codes"):
-        code_vectors(Own())
+        Own().code_vectors()

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from unified_tokenizers.audio import AudioTokenizer
+from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.diffusion import DiffusionConfig
-from unified_tokenizers.image import ImageTokenizer
+from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.training_config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def test_a_shipped_run_file_makes_its_tokenizer(path):
     if config.diffusion is not None:
         assert {1, 2} == set(DiffusionConfig((2,), 8, **config.diffusion).scales)
         return
-    made = ImageTokenizer if config.modality == "image" else AudioTokenizer
+    made = VQImageTokenizer if config.modality == "image" else VQAudioTokenizer
     tokenizer = made(made.parse_config(config.tokenizer))
     if config.modality == "audio":
         assert config.crop * tokenizer.hop % 512 == 0

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from unified_tokenizers.base import Codes, MediaTokenizer, load_tokenizer
+from unified_tokenizers import load_tokenizer
+from unified_tokenizers.base import Codes, MediaTokenizer
 from unified_tokenizers.diffusion import DiffusionConfig, DiffusionDecoder
 from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
-from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
 from unified_tokenizers.quantizers import QuantizerConfig
 
 CONFIG = DiffusionConfig(
@@ -18,14 +19,14 @@ CONFIG = DiffusionConfig(
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> ImageTokenizer:
+def tokenizer() -> VQImageTokenizer:
     torch.manual_seed(1)
     quantizer = QuantizerConfig(levels=(5, 4), groups=2)
     config = ImageTokenizerConfig(
         stride=8, quantizer=quantizer, encoder_width=16, encoder_depths=(1,),
         decoder_width=16, decoder_depths=(1, 1, 1),
     )  # fmt: skip
-    return ImageTokenizer(config).eval()
+    return VQImageTokenizer(config).eval()
 
 
 def decoder(config: DiffusionConfig = CONFIG) -> DiffusionDecoder:
@@ -114,7 +115,7 @@ def test_saved_and_loaded_it_decodes_the_same(tokenizer, tmp_path):
     assert again.decoder.fingerprint == made.decoder.fingerprint
     # Who opens the folder as before gets the tokenizer's own decoder.
     plain = load_tokenizer(tmp_path)
-    assert isinstance(plain, ImageTokenizer)
+    assert isinstance(plain, VQImageTokenizer)
     assert torch.equal(plain.decode(codes), tokenizer.decode(codes))
     made.save_pretrained(tmp_path / "half", torch.bfloat16)
     half = DiffusionTokenizer.from_pretrained(tmp_path / "half", steps=2, scale=2)

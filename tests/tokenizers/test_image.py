@@ -6,14 +6,14 @@ from einops import rearrange
 
 from unified_tokenizers import image
 from unified_tokenizers.base import Codes
-from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
 from unified_tokenizers.quantizers import QuantizerConfig
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> ImageTokenizer:
+def tokenizer() -> VQImageTokenizer:
     torch.manual_seed(1)
-    made = ImageTokenizer(
+    made = VQImageTokenizer(
         ImageTokenizerConfig(
             stride=8, quantizer=QuantizerConfig(levels=(5, 4, 3)), encoder_width=10,
             decoder_width=16, encoder_depths=(1,), decoder_depths=(1, 1, 1),
@@ -72,7 +72,7 @@ def test_the_encoder_learns_through_the_quantizer_alone(tokenizer):
 ])  # fmt: skip
 def test_pictures_in_several_codebooks(shape):
     torch.manual_seed(2)
-    made = ImageTokenizer(
+    made = VQImageTokenizer(
         ImageTokenizerConfig(
             stride=4, quantizer=QuantizerConfig(**shape), encoder_width=8, decoder_width=8,
             encoder_depths=(1,), decoder_depths=(1, 0, 0),
@@ -108,7 +108,7 @@ def test_a_large_picture_in_bands_is_the_whole(tokenizer, monkeypatch):
         torch.testing.assert_close(tokenizer.decode(codes), restored, atol=1e-5, rtol=0)
     # One row of context less and it is not.
     monkeypatch.setattr(
-        ImageTokenizer, "decode_context", tokenizer.decode_context - 1, raising=True
+        VQImageTokenizer, "decode_context", tokenizer.decode_context - 1, raising=True
     )
     assert (tokenizer.decode(whole) - restored).abs().max() > 1e-6
 

@@ -5,7 +5,7 @@ import torch
 
 from unified_tokenizers import image
 from unified_tokenizers.base import Codes
-from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
 from unified_tokenizers.image_parts import Transformer
 from unified_tokenizers.presets import IMAGE_PRESETS
 from unified_tokenizers.quantizers import QuantizerConfig
@@ -23,11 +23,11 @@ KINDS = [("patch", "conv"), ("conv", "conv"), ("vit", "vit"), ("conv", "vit")]
 EVERY = pytest.mark.parametrize("kinds", KINDS, ids="-".join)
 
 
-def tokenizer(kinds: tuple[str, str]) -> ImageTokenizer:
+def tokenizer(kinds: tuple[str, str]) -> VQImageTokenizer:
     torch.manual_seed(5)
     shape = {**ENCODERS[kinds[0]], **DECODERS[kinds[1]]}
     quantizer = QuantizerConfig(levels=(5, 4, 3))
-    made = ImageTokenizer(ImageTokenizerConfig(stride=8, quantizer=quantizer, **shape))
+    made = VQImageTokenizer(ImageTokenizerConfig(stride=8, quantizer=quantizer, **shape))
     with torch.no_grad():
         made.to_quantizer[1].weight.mul_(3)
     return made.eval()
@@ -76,7 +76,7 @@ def test_gradients_reach_every_part(kinds):
 def test_saved_and_loaded_it_gives_the_same(kinds, tmp_path):
     made, media = tokenizer(kinds), noise(1, 3, 17, 30)
     made.save_pretrained(tmp_path)
-    again = ImageTokenizer.from_pretrained(tmp_path)
+    again = VQImageTokenizer.from_pretrained(tmp_path)
     assert again.config == made.config
     assert again.fingerprint == made.fingerprint
     assert torch.equal(again.encode(media).codes, made.encode(media).codes)
@@ -135,7 +135,7 @@ def test_a_transformer_tells_places_apart_and_takes_any_grid():
 
 @pytest.mark.parametrize("name", list(IMAGE_PRESETS))
 def test_presets_are_shapes_that_can_be(name):
-    config = ImageTokenizer.parse_config({"preset": name, "stride": 16, "decoder_width": 64})
+    config = VQImageTokenizer.parse_config({"preset": name, "stride": 16, "decoder_width": 64})
     assert (config.stride, config.decoder_width) == (16, 64)
     assert config.encoder_width == IMAGE_PRESETS[name]["encoder_width"]
     with torch.device("meta"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
 from unified_tokenizers.base import Codes
 from unified_tokenizers.classical import IMAGE_CODECS, check_codecs, code_picture, code_sound
 from unified_tokenizers.quantizers import QuantizerConfig
@@ -86,7 +86,7 @@ def test_classical_codecs_on_the_same_pictures(tmp_path):
 
 def test_sounds_and_opus(tmp_path):
     torch.manual_seed(0)
-    tokenizer = AudioTokenizer(
+    tokenizer = VQAudioTokenizer(
         AudioTokenizerConfig(
             hop=640, quantizer=QuantizerConfig(levels=(5, 4), depth=2), num_mels=12,
             encoder_width=8, encoder_depth=1, decoder_width=8, decoder_depths=(1, 0),

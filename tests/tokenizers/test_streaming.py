@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified_tokenizers.audio import AudioTokenizer
+from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.base import Codes
 from unified_tokenizers.streaming import DecodeStream, EncodeStream
 
@@ -22,7 +22,7 @@ SHAPES = {
 
 
 @pytest.fixture(scope="module", params=list(SHAPES))
-def tokenizer(request, make_audio_tokenizer) -> AudioTokenizer:
+def tokenizer(request, make_audio_tokenizer) -> VQAudioTokenizer:
     return make_audio_tokenizer(**SHAPES[request.param])
 
 

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from unified_tokenizers import load_tokenizer, training
 from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
-from unified_tokenizers.image import ImageTokenizer
+from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.losses import ImageLoss
 from unified_tokenizers.training import TokenizerTraining, load_config, train
 
@@ -71,7 +71,7 @@ def run(media: Path, output: Path, modality: str = "image", **changes) -> Tokeni
     )  # fmt: skip
     if "diffusion" in changes:
         torch.manual_seed(6)
-        ImageTokenizer(ImageTokenizer.parse_config(IMAGE)).save_pretrained(media / "start")
+        VQImageTokenizer(VQImageTokenizer.parse_config(IMAGE)).save_pretrained(media / "start")
         changes["start"] = str(media / "start")
     return replace(config, **changes)
 
@@ -218,7 +218,7 @@ def test_the_discriminator_learns_from_its_start_on(data, tmp_path):
 
 
 def test_an_alarm_when_codes_fall_out_of_use(data, tmp_path, monkeypatch, capsys):
-    quantize = ImageTokenizer.quantize
+    quantize = VQImageTokenizer.quantize
     calls = []
 
     def collapsing(self, features):
@@ -227,7 +227,7 @@ def test_an_alarm_when_codes_fall_out_of_use(data, tmp_path, monkeypatch, capsys
             calls.append(1)
         return found._replace(codes=found.codes * 0) if len(calls) > 3 and self.training else found
 
-    monkeypatch.setattr(ImageTokenizer, "quantize", collapsing)
+    monkeypatch.setattr(VQImageTokenizer, "quantize", collapsing)
     train(run(data, tmp_path))
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("alarm: codebook 0 uses 3% of its codes, less than half of what it did") == 3

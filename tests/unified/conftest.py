@@ -14,18 +14,18 @@ def tiny_tokenizers():
     """(image, audio): 96x96 pixels in 4x4 codes of 12, speech in 5 frames a second of 2 x 9."""
     import torch
 
-    from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
-    from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
+    from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
     from unified_tokenizers.quantizers import QuantizerConfig
 
     torch.manual_seed(3)
-    image = ImageTokenizer(
+    image = VQImageTokenizer(
         ImageTokenizerConfig(
             stride=24, quantizer=QuantizerConfig(levels=(4, 3)), encoder_width=8, decoder_width=8,
             encoder_depths=(1,), decoder_depths=(1, 0, 0),
         )
     )  # fmt: skip
-    audio = AudioTokenizer(
+    audio = VQAudioTokenizer(
         AudioTokenizerConfig(
             hop=3200, quantizer=QuantizerConfig(levels=(3, 3), depth=2), num_mels=8,
             encoder_width=8, encoder_depth=1, decoder_width=8, decoder_depths=(1, 0),
@@ -44,9 +44,9 @@ def cli_model(tmp_path_factory):
     from unified.engine.request import Sampling
     from unified.models.model import UnifiedModel
     from unified.vocabulary.text_tokenizer import TextTokenizer
-    from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
+    from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
     from unified_tokenizers.diffusion import DiffusionConfig, DiffusionDecoder
-    from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+    from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
     from unified_tokenizers.quantizers import QuantizerConfig
 
     torch.manual_seed(5)
@@ -66,8 +66,8 @@ def cli_model(tmp_path_factory):
     made = UnifiedModel.create(
         sizes,
         text_tokenizer=TextTokenizer.train([s.lead for s in load_subjects()[:9]], 280),
-        image_tokenizer=ImageTokenizer(picture).eval(),
-        audio_tokenizer=AudioTokenizer(sound).eval(),
+        image_tokenizer=VQImageTokenizer(picture).eval(),
+        audio_tokenizer=VQAudioTokenizer(sound).eval(),
     )
     made.sampling = Sampling(max_ids=260, max_audio_frames=20)
     folder = tmp_path_factory.mktemp("model")
@@ -121,22 +121,23 @@ def refused():
 @pytest.fixture(scope="session")
 def random_sampler():
     """A function: a sampler of two small layers with random weights over a grammar."""
-    from unified.engine.backends.cpu.config import SlimConfig, rope_of
-    from unified.engine.backends.cpu.decoder import SlimDecoder
-    from unified.engine.engine import Sampler
+    from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
+    from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+    from unified.engine.engine import Engine
 
     def make(grammar, spread=0.4, tied=True):
-        config = SlimConfig(
-            width=16, num_layers=2, num_heads=2, num_kv_heads=1, head_width=6, ffn_width=20,
-            vocab_size=grammar.vocabulary.size, max_ids=300, norm_eps=1e-6, rope=rope_of(1e4, 6),
-            qk_norm=True, tied=tied,
+        config = LlamaCpuConfig(
+            hidden_size=16, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=6,
+            intermediate_size=20, vocab_size=grammar.vocabulary.size, max_position_embeddings=300,
+            norm_eps=1e-6, inv_freq=default_inv_freq(1e4, 6), qk_norm=True,
+            tie_word_embeddings=tied,
         )  # fmt: skip
         rng = np.random.default_rng(5)
         weights = {
             name: rng.normal(1.0 if "norm" in name else 0.0, spread, shape).astype(np.float32)
             for name, shape in config.shapes().items()
         }
-        return Sampler(SlimDecoder(config, weights), grammar)
+        return Engine(LlamaCpuDecoder(config, weights), grammar)
 
     return make
 

@@ -84,7 +84,7 @@ PARAMETERS = {
     "SpanSampling.min_p": (sampling("min_p"), {"1e-45", "1e-50", "half"}),
     "SpanSampling.repetition_penalty": (sampling("repetition_penalty"), POSITIVE),
     "SpanSampling.guidance": (sampling("guidance"), set()),
-    "SpanSampling.drafts": (sampling("drafts"), WHOLE),
+    "SpanSampling.draft_tokens": (sampling("draft_tokens"), WHOLE),
     "Guidance.scale": (of(Guidance, "scale"), POSITIVE | {"1e-45", "1e-50"}),
     "Guidance.image_scale": (of(Guidance, "image_scale"), POSITIVE | {"1e-45", "1e-50"}),
     "Guidance.formula": (of(Guidance, "formula"), set()),

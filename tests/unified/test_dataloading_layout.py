@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unified.dataloading.layout import Layout
 from unified.dataloading.transforms import num_given
-from unified.engine.active import Row
+from unified.engine.active import ActiveRequest
 from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
@@ -173,13 +173,14 @@ def test_a_dropped_prompt_gives_the_ids_of_guidances_branch(case, without):
     guidance = Guidance(3.0, "three-way", 2.0)
     sampling = Sampling(image=SpanSampling(guidance=guidance), max_ids=2000)
     request = Request((*coded(sequencer, prompt), CodedSlot("image", side, role=role)), 0)
-    row = Row(0, request, grammar, sampling, 2000)
+    row = ActiveRequest(0, request, grammar, sampling, 2000)
     whole = sequencer._encode(coded(sequencer, document), end=True)
     while not row.state.finished:
-        row.take(int(whole.ids[len(row.ids)]))
+        row.accept(int(whole.ids[len(row.ids)]))
     assert row.ids == whole.ids.tolist()
     closing = grammar.eos(role)
-    assert laid.ids.tolist() == [*row.branches[without].ids, *closing]
+    condition = {"prompt": "unconditional", "text": "media"}[without]
+    assert laid.ids.tolist() == [*row.branches[condition].ids, *closing]
     for id, number in zip(laid.ids.tolist(), laid.allowed.tolist()):
         assert any(start <= id < stop for start, stop in layout.ranges[number])
     # What is left of it is learnt as in the whole document, and nothing else.

@@ -10,7 +10,7 @@ from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-from unified.engine.active import Row
+from unified.engine.active import ActiveRequest
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, choose, guide, penalize
 from unified.formats.coded import CodedImage, CodedText
@@ -46,8 +46,8 @@ def ids_of(sampler, requests, sampling):
 
 def last_logits(sampler, ids):
     decoder = sampler.decoder
-    features = decoder.feed(decoder.cache(1, len(ids)), [0], [ids])
-    return decoder.logits(features[-1:], ((0, decoder.vocab_size),))[0]
+    hidden_states = decoder.forward(decoder.new_cache(1, len(ids)), [0], [ids])
+    return decoder.logits(hidden_states[-1:], ((0, decoder.vocab_size),))[0]
 
 
 def ids(grammar, *segments):
@@ -110,7 +110,7 @@ def test_a_scale_that_changes_nothing_is_no_guidance(sampler, temperature):
     requests = [Request((TEXT, DRAW), seed) for seed in range(4)]
     plain = ids_of(sampler, requests, with_guidance(Guidance(), temperature))
     for none in (Guidance(1, "log-softmax"), Guidance(0, "show-o"), Guidance(1, "three-way", 1)):
-        assert none.without == ()
+        assert none.conditions == ()
         assert ids_of(sampler, requests, with_guidance(none, temperature)) == plain
     strong = with_guidance(Guidance(6.0), temperature)
     assert ids_of(sampler, requests, strong) != plain
@@ -125,7 +125,7 @@ def test_log_softmax_guidance_draws_what_two_way_draws():
         return x - np.log(np.exp(x).sum())
 
     by_hand = log_softmax(u) + 3 * (log_softmax(c) - log_softmax(u))
-    ours = guide(Guidance(3.0, "log-softmax"), c, {"prompt": u})
+    ours = guide(Guidance(3.0, "log-softmax"), c, {"unconditional": u})
     np.testing.assert_allclose(log_softmax(by_hand), log_softmax(ours), atol=1e-4)
 
 
@@ -160,10 +160,12 @@ def test_rows_with_parameters_of_their_own_are_as_they_are_alone(sampler):
 
 def test_negative_prompts_stand_where_the_prompt_stood(sampler, grammar):
     negative = (CodedText((7, 8), "prompt"),)
-    row = Row(0, Request((TEXT, DRAW), 0, None, negative), grammar, with_guidance(Guidance(2)), 70)
+    row = ActiveRequest(
+        0, Request((TEXT, DRAW), 0, None, negative), grammar, with_guidance(Guidance(2)), 70
+    )
     role = grammar.vocabulary.marker("<response>")
     image = grammar.vocabulary.marker("<image>")
-    shown = row.branches["prompt"].ids
+    shown = row.branches["unconditional"].ids
     assert shown[: shown.index(image)] == [*ids(grammar, *negative), role]
     assert row.ids[: row.ids.index(image)] == [*ids(grammar, TEXT), role]
     plain, other = (
@@ -181,31 +183,31 @@ def test_formats_that_say_so_blank_the_prompt_out():
     )  # fmt: skip
     grammar = Grammar.load("janus", vocabulary)
     request = Request((CodedText((3, 4, 5)), CodedSlot("image")), 0)
-    row = Row(0, request, grammar, with_guidance(Guidance(5.0)), 700)
+    row = ActiveRequest(0, request, grammar, with_guidance(Guidance(5.0)), 700)
     pad, bos, boi = (vocabulary.marker(name) for name in ("<pad>", "<bos>", "<boi>"))
     assert row.ids == [bos, 3, 4, 5, boi]
-    assert row.branches["prompt"].ids == [bos, pad, pad, pad, boi]
+    assert row.branches["unconditional"].ids == [bos, pad, pad, pad, boi]
 
 
 def test_a_prompt_shared_by_many_rows_is_read_once(sampler):
     """And so is what several prompts begin with."""
     seen = []
-    feed = sampler.decoder.feed
+    forward = sampler.decoder.forward
 
-    def counting(cache, places, ids):
-        seen.append(sum(map(len, ids)))
-        return feed(cache, places, ids)
+    def counting(cache, slots, input_ids):
+        seen.append(sum(map(len, input_ids)))
+        return forward(cache, slots, input_ids)
 
     text = CodedText(tuple(range(18)), "prompt")
     requests = [Request((text, DRAW), seed) for seed in range(5)]
-    sampler.decoder.feed = counting
+    sampler.decoder.forward = counting
     try:
         ids_of(sampler, requests, with_guidance(Guidance(), 1.0))
         whole = sum(seen)
         seen.clear()
         ids_of(sampler, requests, replace(with_guidance(Guidance(), 1.0), max_rows=1))
     finally:
-        del sampler.decoder.feed
+        del sampler.decoder.forward
     prompt = 1 + 1 + 18 + 1 + 3  # begin, role, text, role, and what a picture begins with
     steps = 5 * 5  # of a picture of 6 codes all but the first come of a step of their own
     assert whole == prompt - 1 + 5 + steps

@@ -26,8 +26,8 @@ PACK = (
 )
 COUNTED = (
     PACK
-    + "; from unified.engine.backends.cpu.matmul import _pack"
-    + "; print(sum(_pack.stats.cache_hits.values()))"
+    + "; from unified.engine.backends.cpu.matmul import pack_into"
+    + "; print(sum(pack_into.stats.cache_hits.values()))"
 )
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
-from unified.engine.backends.cpu.decoder import SlimDecoder
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.engine.events import (
     AudioDone,
     AudioFrame,
@@ -24,8 +24,8 @@ from unified.engine.events import (
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.vocabulary import VocabularyMismatchError
 from unified_data.document import Audio, Document, Image, Slot, Text
-from unified_tokenizers.audio import AudioTokenizer, AudioTokenizerConfig
-from unified_tokenizers.image import ImageTokenizer, ImageTokenizerConfig
+from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
+from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
 from unified_tokenizers.quantizers import QuantizerConfig
 
 TEXT = TextTokenizer.train(["a cat and a dog", "the dog is red"], 275)
@@ -57,8 +57,8 @@ def media(seed: int = 0):
         encoder_depth=1, decoder_width=8, decoder_depths=(1, 1),
     )  # fmt: skip
     return {
-        "image_tokenizer": ImageTokenizer(image).eval(),
-        "audio_tokenizer": AudioTokenizer(audio).eval(),
+        "image_tokenizer": VQImageTokenizer(image).eval(),
+        "audio_tokenizer": VQAudioTokenizer(audio).eval(),
     }
 
 
@@ -132,7 +132,7 @@ def test_bfloat16_storage_halves_the_file_and_computes_in_float32(model, saved, 
     assert sizes[1] < 0.6 * sizes[0]
     decoder = UnifiedModel.from_pretrained(tmp_path / "half").decoder()
     weight = model.hf.get_input_embeddings().weight.detach()
-    assert isinstance(decoder, SlimDecoder)
+    assert isinstance(decoder, LlamaCpuDecoder)
     assert decoder._head.dtype == np.uint16  # as it is stored
     found = decoder.embed(range(len(weight)))
     np.testing.assert_array_equal(found, weight.bfloat16().float().numpy())

@@ -16,10 +16,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from unified.engine.backends.cpu.config import SlimConfig
-from unified.engine.backends.cpu.decoder import SlimDecoder
-from unified.engine.backends.transformers import GenericDecoder
-from unified.engine.engine import Sampler
+from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+from unified.engine.backends.transformers import TransformersDecoder
+from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling
 from unified.formats.coded import CodedText, SpanEnd
@@ -73,10 +73,10 @@ def hf(request):
 
 def decoders(hf):
     config = hf.config.to_dict()
-    if SlimConfig.covers(config):
+    if LlamaCpuConfig.covers(config):
         weights = {name: value.detach().numpy() for name, value in hf.state_dict().items()}
-        yield SlimDecoder(SlimConfig.from_hf(config), weights)
-    yield GenericDecoder(hf)
+        yield LlamaCpuDecoder(LlamaCpuConfig.from_hf(config), weights)
+    yield TransformersDecoder(hf)
 
 
 def generated(hf, **options):
@@ -108,7 +108,7 @@ def test_greedy_ids_are_those_of_generate(hf, grammar, penalty):
     for decoder in decoders(hf):
         found = {
             event.row: event.ids.tolist()
-            for event in Sampler(decoder, grammar).run(requests, Sampling())
+            for event in Engine(decoder, grammar).run(requests, Sampling())
             if isinstance(event, Finished)
         }
         for row, prompt in enumerate(PROMPTS):
@@ -119,13 +119,13 @@ def test_a_text_that_goes_on_tells_what_was_added(hf, grammar):
     """The given text stays a segment of its own, also where the model adds nothing to it."""
     decoder = next(decoders(hf))
     request = Request((CodedText(PROMPTS[0]), CodedSlot("text")), 0)
-    steps = list(Sampler(decoder, grammar).run([request], Sampling(max_ids=20)))
+    steps = list(Engine(decoder, grammar).run([request], Sampling(max_ids=20)))
     ids = steps[-1].ids.tolist()
     ends = [s for s in steps if isinstance(s, Step) and isinstance(s.event, SpanEnd)]
     assert [(s.sampled, s.index, s.event.segment.ids) for s in ends] == [
         (True, 1, tuple(ids[1 + len(PROMPTS[0]) : -1]))
     ]
-    none = list(Sampler(decoder, grammar).run([request], Sampling(max_ids=5)))
+    none = list(Engine(decoder, grammar).run([request], Sampling(max_ids=5)))
     assert none[-1].ids.tolist() == [BOS, *PROMPTS[0], EOS]
     assert not [s for s in none[:-1] if isinstance(s.event, SpanEnd)]
     np.testing.assert_array_equal(none[-1].ids[:4], ids[:4])

@@ -6,7 +6,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from unified.engine.engine import Sampler
+from unified.engine.engine import Engine
 from unified.engine.events import Done, TextCut, TextPiece
 from unified.engine.loops import LEAST_IDS, LONGEST_PHRASE, LoopFinder
 from unified.engine.request import CodedSlot, CutShort, Finished, Request, Sampling
@@ -55,17 +55,17 @@ class Lengths:
     def __init__(self, rows):
         self.lengths = [0] * rows
 
-    def fork(self, source, target, length=None):
+    def copy_prefix(self, source, target, length=None):
         self.lengths[target] = self.lengths[source] if length is None else length
 
     def move(self, source, target):
-        self.fork(source, target)
-        self.clear(source)
+        self.copy_prefix(source, target)
+        self.reset(source)
 
-    def cut(self, row, length):
+    def truncate(self, row, length):
         self.lengths[row] = length
 
-    def clear(self, row):
+    def reset(self, row):
         self.lengths[row] = 0
 
 
@@ -73,19 +73,19 @@ class Reciter:
     """A decoder that says the same ids over and over: after id i comes `after[i]`."""
 
     def __init__(self, vocab_size, after):
-        self.vocab_size, self.max_ids, self.after = vocab_size, 400, after
+        self.vocab_size, self.max_positions, self.after = vocab_size, 400, after
 
-    def cache(self, rows, max_ids):
+    def new_cache(self, rows, max_ids):
         return Lengths(rows)
 
-    def feed(self, cache, places, ids):
+    def forward(self, cache, places, ids):
         for place, row in zip(places, ids):
             cache.lengths[place] += len(row)
         return np.array([[id] for row in ids for id in row], np.float32)
 
-    def logits(self, features, ranges):
+    def logits(self, hidden_states, ranges):
         columns = np.concatenate([np.arange(*r) for r in ranges])
-        wanted = [self.after.get(int(last), -1) for last in features[:, 0]]
+        wanted = [self.after.get(int(last), -1) for last in hidden_states[:, 0]]
         return (columns == np.array(wanted)[:, None]).astype(np.float32) * 50
 
 
@@ -102,7 +102,7 @@ def run(sampler, requests, sampling):
 
 @pytest.fixture(scope="module")
 def reciter(small_pocket):
-    return Sampler(Reciter(small_pocket.vocabulary.size, {3: 4, 4: 5, 5: 3}), small_pocket)
+    return Engine(Reciter(small_pocket.vocabulary.size, {3: 4, 4: 5, 5: 3}), small_pocket)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from unified.engine.backends.cpu.config import SlimConfig, rope_of
-from unified.engine.backends.cpu.decoder import SlimDecoder
-from unified.engine.backends.cpu.threads import Team
-from unified.engine.backends.transformers import GenericDecoder
-from unified.engine.engine import Sampler
+from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+from unified.engine.backends.cpu.threads import ThreadPool
+from unified.engine.backends.transformers import TransformersDecoder
+from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.formats.coded import CodedText
 from unified.models.model import UnifiedModel
@@ -43,13 +43,13 @@ def at_once(jobs):
 
 
 def decoder(vocabulary=60):
-    config = SlimConfig(
-        width=16, num_layers=2, num_heads=2, num_kv_heads=1, head_width=6, ffn_width=20,
-        vocab_size=vocabulary, max_ids=400, norm_eps=1e-6, rope=rope_of(1e4, 6), qk_norm=True,
-        tied=True,
+    config = LlamaCpuConfig(
+        hidden_size=16, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=6, intermediate_size=20,
+        vocab_size=vocabulary, max_position_embeddings=400, norm_eps=1e-6,
+        inv_freq=default_inv_freq(1e4, 6), qk_norm=True, tie_word_embeddings=True,
     )  # fmt: skip
     rng = np.random.default_rng(5)
-    return SlimDecoder(
+    return LlamaCpuDecoder(
         config,
         {
             name: rng.normal(1.0 if "norm" in name else 0.0, 0.4, shape).astype(np.float32)
@@ -65,9 +65,11 @@ def test_a_fresh_decoder_in_eight_threads_two_hundred_times():
     prompts = [rng.integers(60, size=size).tolist() for size, _ in lengths]
 
     def feed(model, number):
-        cache = model.cache(1, lengths[number][1])
-        first = model.feed(cache, [0], [prompts[number][:-1]]) if lengths[number][0] > 1 else None
-        last = model.feed(cache, [0], [prompts[number][-1:]])
+        cache = model.new_cache(1, lengths[number][1])
+        first = (
+            model.forward(cache, [0], [prompts[number][:-1]]) if lengths[number][0] > 1 else None
+        )
+        last = model.forward(cache, [0], [prompts[number][-1:]])
         logits = model.logits(last, ((3, 50),))
         return b"".join(x.tobytes() for x in (first, last, logits) if x is not None)
 
@@ -75,7 +77,7 @@ def test_a_fresh_decoder_in_eight_threads_two_hundred_times():
     wrong = 0
     for _ in range(200):
         model = decoder()
-        model._team = Team(3)
+        model._threads = ThreadPool(3)
         jobs = [lambda n=number, m=model: feed(m, n) for number in range(THREADS)]
         wrong += at_once(jobs) != alone
     assert wrong == 0
@@ -95,38 +97,40 @@ def test_samplers_of_one_decoder_give_the_ids_that_they_give_alone(small_pocket)
         return [e.ids.tolist() for e in done]
 
     size = small_pocket.vocabulary.size
-    alone = [sample(Sampler(decoder(size), small_pocket), seed) for seed in range(THREADS)]
+    alone = [sample(Engine(decoder(size), small_pocket), seed) for seed in range(THREADS)]
     for _ in range(3):
-        shared = Sampler(decoder(size), small_pocket)
+        shared = Engine(decoder(size), small_pocket)
         assert at_once([lambda s=s, own=shared: sample(own, s) for s in range(THREADS)]) == alone
 
 
-def test_more_threads_than_cores_in_a_team():
+def test_more_threads_than_cores_in_a_threads():
     rng = np.random.default_rng(1)
     rows = [rng.integers(60, size=30 + n).tolist() for n in range(THREADS)]
-    alone = [m.feed(m.cache(1, 80), [0], [row]).tobytes() for m in [decoder()] for row in rows]
+    alone = [
+        m.forward(m.new_cache(1, 80), [0], [row]).tobytes() for m in [decoder()] for row in rows
+    ]
     model = decoder()
-    model._team = Team(12)
+    model._threads = ThreadPool(12)
 
     def feed(row):
-        return [model.feed(model.cache(1, 80), [0], [row]).tobytes() for _ in range(20)]
+        return [model.forward(model.new_cache(1, 80), [0], [row]).tobytes() for _ in range(20)]
 
     found = at_once([lambda row=row: feed(row) for row in rows])
     assert found == [[one] * 20 for one in alone]
 
 
-def test_there_is_one_team_whoever_asks_first(monkeypatch):
-    monkeypatch.setattr(Team, "_shared", None)
-    assert len({id(team) for team in at_once([Team.shared] * THREADS)}) == 1
-    team = Team(3)
+def test_there_is_one_pool_whoever_asks_first(monkeypatch):
+    monkeypatch.setattr(ThreadPool, "_shared", None)
+    assert len({id(pool) for pool in at_once([ThreadPool.shared] * THREADS)}) == 1
+    pool = ThreadPool(3)
     before = threading.active_count()
-    at_once([team._start] * THREADS)
+    at_once([pool._start] * THREADS)
     assert threading.active_count() == before + 2
 
 
 def test_what_a_helper_comes_too_late_for_is_not_held():
     """The arguments of a job go with it, also while its helpers are busy elsewhere."""
-    team = Team(2)
+    pool = ThreadPool(2)
     release, begun = threading.Event(), threading.Event()
 
     def wait():
@@ -136,7 +140,7 @@ def test_what_a_helper_comes_too_late_for_is_not_held():
             begun.set()
             release.wait()
 
-    team.run(wait)
+    pool.run(wait)
 
     class Big:
         gone = False
@@ -144,7 +148,7 @@ def test_what_a_helper_comes_too_late_for_is_not_held():
         def __del__(self):
             Big.gone = True
 
-    team.run(lambda big: None, Big())
+    pool.run(lambda big: None, Big())
     assert Big.gone
     release.set()
 
@@ -173,19 +177,24 @@ def test_rows_of_a_model_of_transformers_do_not_see_each_other(options):
     rows = [[(7 * n + at) % 40 for at in range(size)] for n, size in enumerate(lengths)]
 
     def feed(model, row):
-        model.max_ids = limit
-        cache = model.cache(1, limit)
-        made = [model.feed(cache, [0], [row[:-2]])]
-        made += [model.feed(cache, [0], [[id]]) for id in row[-2:]]
+        model.max_positions = limit
+        cache = model.new_cache(1, limit)
+        made = [model.forward(cache, [0], [row[:-2]])]
+        made += [model.forward(cache, [0], [[id]]) for id in row[-2:]]
         return b"".join(x.tobytes() for x in made)
 
-    alone = [feed(GenericDecoder(llama(**options)), row) for row in rows]
-    one = GenericDecoder(hf)
+    alone = [feed(TransformersDecoder(llama(**options)), row) for row in rows]
+    one = TransformersDecoder(hf)
     assert [feed(one, row) for row in rows] == alone
     for _ in range(5):
-        assert at_once([lambda r=row: feed(GenericDecoder(hf), r) for row in rows * 2]) == alone * 2
-    together = one.feed(one.cache(len(rows), 16), range(len(rows)), [row[:5] for row in rows])
-    single = [one.feed(one.cache(1, 16), [0], [row[:5]]) for row in rows]
+        assert (
+            at_once([lambda r=row: feed(TransformersDecoder(hf), r) for row in rows * 2])
+            == alone * 2
+        )
+    together = one.forward(
+        one.new_cache(len(rows), 16), range(len(rows)), [row[:5] for row in rows]
+    )
+    single = [one.forward(one.new_cache(1, 16), [0], [row[:5]]) for row in rows]
     np.testing.assert_array_equal(together, np.concatenate(single))
 
 

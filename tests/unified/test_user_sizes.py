@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from unified.engine.active import Branch
-from unified.engine.backends.cpu.config import SlimConfig, rope_of
-from unified.engine.backends.cpu.decoder import SlimDecoder
-from unified.engine.engine import Sampler, _columns
-from unified.engine.kv_cache import Places, _common
+from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+from unified.engine.engine import Engine, _columns
+from unified.engine.kv_cache import KVCacheManager, _common_prefix
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, penalize
 from unified.formats.coded import CodedText
@@ -25,17 +25,17 @@ def sampler():
         text_size=TEXT, text_rows=152_064, markers=load_format("pocket").markers, max_grid=128,
         image=((32_768,), "image"), audio=((65_536,), "audio"),
     )  # fmt: skip
-    config = SlimConfig(
-        width=16, num_layers=2, num_heads=2, num_kv_heads=1, head_width=6, ffn_width=20,
-        vocab_size=vocabulary.size, max_ids=32_768, norm_eps=1e-6, rope=rope_of(1e4, 6),
-        qk_norm=True, tied=True,
+    config = LlamaCpuConfig(
+        hidden_size=16, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=6, intermediate_size=20,
+        vocab_size=vocabulary.size, max_position_embeddings=32_768, norm_eps=1e-6,
+        inv_freq=default_inv_freq(1e4, 6), qk_norm=True, tie_word_embeddings=True,
     )  # fmt: skip
     rng = np.random.default_rng(5)
     weights = {
         name: rng.standard_normal(shape, np.float32) * np.float32(0.4) + ("norm" in name)
         for name, shape in config.shapes().items()
     }
-    return Sampler(SlimDecoder(config, weights), Grammar.load("pocket", vocabulary))
+    return Engine(LlamaCpuDecoder(config, weights), Grammar.load("pocket", vocabulary))
 
 
 def ids_of(sampler, requests, sampling):
@@ -57,7 +57,7 @@ def test_a_hundred_rows_of_large_codebooks_are_as_they_are_alone(sampler):
     sound = SpanSampling(0.6, top_p=0.8)
     own = [
         Sampling(image=guided, max_ids=400),
-        Sampling(image=SpanSampling(1.0, top_p=0.96, drafts=4), max_ids=400),
+        Sampling(image=SpanSampling(1.0, top_p=0.96, draft_tokens=4), max_ids=400),
         Sampling(audio=sound, max_ids=400, max_audio_frames=6),
         Sampling(text=SpanSampling(0.7, top_p=0.9, repetition_penalty=1.1), max_text_ids=6),
     ]
@@ -96,52 +96,52 @@ def test_long_prompts_that_begin_alike_are_compared_right():
     base = rng.integers(0, 9, 32_000).tolist()
     for length in (0, 1, 2, 511, 31_998, 31_999):
         other = [*base[:length], 99, *base[length + 1 :]]
-        assert _common(base, other) == length
-        assert _common(base, base[:length]) == length
+        assert _common_prefix(base, other) == length
+        assert _common_prefix(base, base[:length]) == length
 
 
 class Lengths:
     """A cache that holds nothing."""
 
-    def __init__(self, rows):
-        self.lengths = [0] * rows
+    def __init__(self, num_slots):
+        self.lengths = [0] * num_slots
 
-    def fork(self, source, target, length=None):
+    def copy_prefix(self, source, target, length=None):
         self.lengths[target] = self.lengths[source] if length is None else length
 
-    def cut(self, row, length):
-        self.lengths[row] = length
+    def truncate(self, slot, length):
+        self.lengths[slot] = length
 
-    def clear(self, row):
-        self.lengths[row] = 0
+    def reset(self, slot):
+        self.lengths[slot] = 0
 
 
 class Reader:
-    """A decoder that counts the ids it is shown."""
+    """A decoder that counts its input ids."""
 
-    shown = 0
+    num_ids = 0
 
-    def cache(self, rows, max_ids):
-        if rows * max_ids > 10**7:
+    def new_cache(self, num_slots, max_ids):
+        if num_slots * max_ids > 10**7:
             raise MemoryError
-        return Lengths(rows)
+        return Lengths(num_slots)
 
-    def feed(self, cache, places, ids):
-        for place, row in zip(places, ids):
-            cache.lengths[place] += len(row)
-            self.shown += len(row)
+    def forward(self, cache, slots, input_ids):
+        for slot, ids in zip(slots, input_ids):
+            cache.lengths[slot] += len(ids)
+            self.num_ids += len(ids)
         return np.zeros((1, 1), np.float32)
 
 
-def test_a_hundred_long_prompts_share_what_they_have_in_common():
+def test_a_hundred_long_prompts_share_what_they_have_in_common_prefix():
     reader, base = Reader(), list(range(32_000))
-    places = Places(reader, 100, 33_000)
-    branches = [Branch("", [*base, 40_000 + row, 7]) for row in range(100)]
-    places.feed(branches)
+    manager = KVCacheManager(reader, 100, 33_000)
+    branches = [Branch("full", [*base, 40_000 + row, 7]) for row in range(100)]
+    manager.forward(branches)
     # The first is read but for its last id, the others from where they part.
-    assert reader.shown == 32_001 + 1 + 99 * 2
+    assert reader.num_ids == 32_001 + 1 + 99 * 2
 
 
 def test_a_cache_that_does_not_fit_is_a_mistake_of_the_users():
     with pytest.raises(ValueError, match=r"100 sequences of 131,072 ids does not fit.*max_rows"):
-        Places(Reader(), 100, 131_072)
+        KVCacheManager(Reader(), 100, 131_072)

@@ -1,5 +1,7 @@
 """Media <-> codes: discrete tokenizers for images and audio behind one contract.
 
+`MediaTokenizer`, `ImageTokenizer` and `AudioTokenizer` are the contract (protocols, to be used as
+types); `VQImageTokenizer` and `VQAudioTokenizer` are the tokenizers that this library trains.
 Knows no ids and no language model. The public names load lazily: torch costs two seconds.
 """
 
@@ -11,18 +13,32 @@ from typing import TYPE_CHECKING, Any
 from unified_base.waiting import wait_asleep
 
 if TYPE_CHECKING:
-    from unified_tokenizers.audio import AudioTokenizer
-    from unified_tokenizers.base import Codes, MediaTokenizer, load_tokenizer
-    from unified_tokenizers.image import ImageTokenizer
+    from unified_tokenizers.audio import VQAudioTokenizer
+    from unified_tokenizers.base import AudioTokenizer, Codes, ImageTokenizer, MediaTokenizer
+    from unified_tokenizers.image import VQImageTokenizer
+    from unified_tokenizers.loading import load_tokenizer
+    from unified_tokenizers.registry import register_tokenizer
 
-__all__ = ["AudioTokenizer", "Codes", "ImageTokenizer", "MediaTokenizer", "load_tokenizer"]
+__all__ = [
+    "AudioTokenizer",
+    "Codes",
+    "ImageTokenizer",
+    "MediaTokenizer",
+    "VQAudioTokenizer",
+    "VQImageTokenizer",
+    "load_tokenizer",
+    "register_tokenizer",
+]
 
 _HOME = {
-    "AudioTokenizer": "audio",
+    "AudioTokenizer": "base",
     "Codes": "base",
-    "ImageTokenizer": "image",
+    "ImageTokenizer": "base",
     "MediaTokenizer": "base",
-    "load_tokenizer": "base",
+    "VQAudioTokenizer": "audio",
+    "VQImageTokenizer": "image",
+    "load_tokenizer": "loading",
+    "register_tokenizer": "registry",
 }
 
 wait_asleep()  # before torch is imported
@@ -32,3 +48,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

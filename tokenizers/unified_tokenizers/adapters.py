@@ -1,51 +1,29 @@
 """Codecs pretrained by others, from transformers and diffusers, behind our tokenizers' contract.
 
-`load_codec` picks the adapter for a checkpoint, a local folder or a name on the Hugging Face hub;
-the adapters themselves are in the files beside it. Their libraries are imported when a checkpoint
-is loaded and not before: they cost seconds.
+The base class of the adapters in the files beside it; `registry` says which is whose. Their
+libraries are imported when a checkpoint is loaded and not before: they cost seconds.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
-from abc import ABC, abstractmethod
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
 
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
-from unified_base.quiet import no_progress_bars
 from unified_base.safetensors_files import check_weights
 from unified_base.text import quoted
-from unified_tokenizers.base import Codes, read_entries, saved_whole
 from unified_tokenizers.foreign_model import check_size, forget_kernels
 from unified_tokenizers.hub import SETTINGS_FILE, HubOptions, checkpoint_folder
+from unified_tokenizers.modules import BaseTokenizer, weights_digest
+from unified_tokenizers.saved import read_entries, saved_whole
 
-__all__ = ["CodecAdapter", "load_codec"]
-
-# model_type in config.json (diffusers: _class_name) -> module and class of the adapter. The short
-# names of the image models are whole checkpoints (language model and all) of which the VQ model
-# alone is read.
-_ADAPTERS = {
-    "encodec": ("adapters_audio", "EncodecAdapter"),
-    "dac": ("adapters_audio", "DacAdapter"),
-    "mimi": ("adapters_audio", "MimiAdapter"),
-    "xcodec": ("adapters_audio", "XcodecAdapter"),
-    "emu3_vqgan": ("adapters_image", "Emu3Adapter"),
-    "emu3": ("adapters_image", "Emu3Adapter"),
-    "chameleon_vqgan": ("adapters_image", "ChameleonAdapter"),
-    "chameleon": ("adapters_image", "ChameleonAdapter"),
-    "janus_vqgan": ("adapters_image", "JanusAdapter"),
-    "janus": ("adapters_image", "JanusAdapter"),
-    "VQModel": ("adapters_diffusers", "VqModelAdapter"),
-}
+__all__ = ["CodecAdapter", "stored_type"]
 
 # Entries of a config that say how a model was stored, not what it computes.
 _BOOKKEEPING = {
@@ -61,46 +39,19 @@ def _settle(name_or_path: str | os.PathLike[str], options: dict[str, Any]) -> tu
     return checkpoint_folder(name_or_path, **hub), settings
 
 
-def load_codec(name_or_path: str | os.PathLike[str], **options: Any) -> Any:
-    """Load a pretrained codec, as the model_type in its config.json says.
-
-    Args:
-        name_or_path: a checkpoint of transformers or diffusers, a folder or a name on the hub.
-        options: where it is (see `HubOptions`), and settings of the adapter, such as
-            `num_codebooks` for audio.
-
-    Raises:
-        ValueError: no config.json, an unknown model_type, or what `checkpoint_folder` or the
-            adapter refuses.
-    """
-    path, settings = _settle(name_or_path, options)
-    model_type = stored_type(path)
-    if not isinstance(model_type, str) or model_type not in _ADAPTERS:
-        raise ValueError(
-            f"{path / 'config.json'} names model_type {quoted(model_type)}, expected one of"
-            f" {', '.join(_ADAPTERS)}"
-        )
-    module, name = _ADAPTERS[model_type]
-    adapter = getattr(import_module(f"unified_tokenizers.{module}"), name)
-    with no_progress_bars():
-        return adapter.from_pretrained(path, **settings)
-
-
-class CodecAdapter(nn.Module, ABC):
-    """A model of transformers or diffusers with the methods of `base.MediaTokenizer`.
+class CodecAdapter(BaseTokenizer):
+    """A model of transformers or diffusers that satisfies `base.MediaTokenizer`.
 
     A subclass sets the four attributes, passes the model on to `__init__` and leaves in `settings`
     the keyword arguments that make it again.
 
     Attributes:
-        modality: "audio" or "image".
         model_class: name of the class in its library.
         model_type: of that class alone in config.json.
         whole_type: of a whole checkpoint that holds the model as `vqmodel`, or "".
         model: the model, in float32 and evaluation mode.
     """
 
-    modality: str
     model_class: str
     model_type: str
     whole_type: str = ""
@@ -119,12 +70,12 @@ class CodecAdapter(nn.Module, ABC):
         # would change them.
         self.float().eval()
 
-    def train(self, mode: bool = True) -> CodecAdapter:
+    def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode: a pretrained codec is frozen here."""
         return super().train(False)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike[str], **options: Any) -> Any:
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str], **options: Any) -> Self:
         """Load a checkpoint, in float32 and evaluation mode.
 
         Args:
@@ -199,29 +150,16 @@ class CodecAdapter(nn.Module, ABC):
     def fingerprint(self) -> str:
         """SHA-256 (first 16 hex characters) of configuration, settings and every weight."""
         config = _without_bookkeeping(self._config_entries())
-        entries = json.dumps([config, self.settings], sort_keys=True, default=str)
-        digest = hashlib.sha256(entries.encode())
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        entries = json.dumps([config, self.fingerprint_settings()], sort_keys=True, default=str)
+        return weights_digest(entries, self.model.state_dict())
+
+    def fingerprint_settings(self) -> dict[str, Any]:
+        """Those settings that decide which codes come."""
+        return self.settings
 
     def _config_entries(self) -> dict[str, Any]:
         """What the model's configuration sets."""
         return self.model.config.to_diff_dict()
-
-    @property
-    @abstractmethod
-    def codebook_sizes(self) -> tuple[int, ...]:
-        """Number of codes in each codebook."""
-
-    @abstractmethod
-    def encode(self, media: Tensor) -> Codes:
-        """Media of one shape to codes."""
-
-    @abstractmethod
-    def decode(self, codes: Codes) -> Tensor:
-        """Codes to media of exactly `codes.size`."""
 
 
 def stored_type(folder: Path) -> Any:

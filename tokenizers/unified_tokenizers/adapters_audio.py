@@ -26,6 +26,7 @@ from unified_tokenizers.adapters import CodecAdapter
 from unified_tokenizers.base import Codes
 from unified_tokenizers.checks import check_audio_codes, check_waveform
 from unified_tokenizers.layers import receptive_field
+from unified_tokenizers.modules import BaseAudioTokenizer
 
 __all__ = ["AudioCodecAdapter", "DacAdapter", "EncodecAdapter", "MimiAdapter", "XcodecAdapter"]
 
@@ -42,7 +43,7 @@ class _Facts:
     fewest_codebooks: int = 1
 
 
-class AudioCodecAdapter(CodecAdapter):
+class AudioCodecAdapter(CodecAdapter, BaseAudioTokenizer):
     """Waveforms (B, C, S) to codes (B, K, T), T = ceil(S / hop), and back.
 
     Args:
@@ -52,8 +53,6 @@ class AudioCodecAdapter(CodecAdapter):
     Raises:
         ValueError: a model of another class, or a number of codebooks that it does not have.
     """
-
-    modality = "audio"
 
     def __init__(self, model: Any, num_codebooks: int | None = None) -> None:
         super().__init__(model)
@@ -94,29 +93,14 @@ class AudioCodecAdapter(CodecAdapter):
         return self.facts.channels
 
     @property
-    def frame_rate(self) -> float:
-        """Code frames per second."""
-        return self.facts.sample_rate / self.facts.hop
-
-    @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes in each of the codebooks used."""
         return (self.facts.codebook_size,) * self.num_codebooks
 
-    @property
-    def bits_per_second(self) -> float:
-        """Bits of the codes per second of sound, before entropy coding."""
-        return self.frame_rate * sum(math.log2(size) for size in self.codebook_sizes)
-
-    @property
-    def encode_context(self) -> tuple[int, int] | None:
-        """Samples before and after a code frame that its codes depend on; None: no bound."""
-        return None
-
-    @property
-    def decode_context(self) -> tuple[int, int] | None:
-        """Code frames before and after a frame that its samples depend on; None: no bound."""
-        return None
+    def values_of(self, codes_TK: Tensor) -> Tensor:
+        """Codes of all codebooks, int64 (T, K), to the sum of their vectors (T, D)."""
+        # EnCodec and X-Codec have the codebooks first.
+        return self.model.quantizer.decode(codes_TK.T[:, None])[0].T
 
     @torch.no_grad()
     def encode(self, media: Tensor) -> Codes:
@@ -132,14 +116,14 @@ class AudioCodecAdapter(CodecAdapter):
         Raises:
             ValueError: another shape or dtype, empty, or values that are not finite.
         """
-        waveform = check_waveform(media, self.channels)
+        waveform = check_waveform(media, self.channels).to(self.device)
         num_samples = media.shape[2]
         padded = F.pad(waveform, (0, -num_samples % self.hop))
-        # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
-        with torch.autocast(media.device.type, enabled=False):
+        with self.encode_precision():
             codes = self._to_codes(padded)
         # Residual codebooks: the first ones are the same however many follow.
-        return Codes(codes[:, : self.num_codebooks].long().contiguous(), (num_samples,))
+        codes = codes[:, : self.num_codebooks].long().contiguous()
+        return Codes(codes.to(media.device), (num_samples,))
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Tensor:
@@ -151,11 +135,11 @@ class AudioCodecAdapter(CodecAdapter):
         """
         check_audio_codes(codes, self.codebook_sizes, self.hop)
         num_samples = codes.size[0]
-        with torch.autocast(codes.codes.device.type, enabled=False):
-            waveform = self._to_waveform(codes.codes).float()[..., :num_samples]
+        with self.decode_precision():
+            waveform = self._to_waveform(codes.codes.to(self.device)).float()[..., :num_samples]
         # DAC with an odd stride gives a few samples less than T * hop.
         waveform = F.pad(waveform, (0, num_samples - waveform.shape[2]))
-        return waveform.clamp(-1, 1).contiguous()
+        return waveform.clamp(-1, 1).to(codes.codes.device).contiguous()
 
 
 class EncodecAdapter(AudioCodecAdapter):
@@ -219,6 +203,10 @@ class DacAdapter(AudioCodecAdapter):
         first, last = receptive_field(self.model.decoder, 0, self.hop - 1)
         return -first, last
 
+    def values_of(self, codes_TK: Tensor) -> Tensor:
+        """Codes of all codebooks, int64 (T, K), to the sum of their vectors (T, D)."""
+        return self.model.quantizer.from_codes(codes_TK.T[None])[0][0].T
+
     def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
         return self.model.encode(
             waveform_BCS, n_quantizers=self.num_codebooks, return_dict=True
@@ -252,6 +240,10 @@ class MimiAdapter(AudioCodecAdapter):
                 module._embed = None  # type: ignore[assignment]
         super()._apply(fn, recurse)
         return self
+
+    def values_of(self, codes_TK: Tensor) -> Tensor:
+        """Codes of all codebooks, int64 (T, K), to the sum of their vectors (T, D)."""
+        return self.model.quantizer.decode(codes_TK.T[None])[0].T
 
     def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
         return self.model.encode(

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from unified_base.safetensors_files import check_weights
 from unified_tokenizers.adapters_image import ImageCodecAdapter
-from unified_tokenizers.base import saved_whole
 from unified_tokenizers.foreign_model import check_size
+from unified_tokenizers.saved import saved_whole
 
 __all__ = ["VqModelAdapter"]
 
@@ -71,8 +71,8 @@ class VqModelAdapter(ImageCodecAdapter):
     def _to_pixels(self, codes_BHW: Tensor) -> Tensor:
         shape = (*codes_BHW.shape, self.model.quantize.vq_embed_dim)
         if self.model.config.lookup_from_codebook:
-            found = self.model.decode(codes_BHW.flatten(), force_not_quantize=True, shape=shape)
+            decoded = self.model.decode(codes_BHW.flatten(), force_not_quantize=True, shape=shape)
         else:
             vectors = self.model.quantize.get_codebook_entry(codes_BHW.flatten(), shape)
-            found = self.model.decode(vectors, force_not_quantize=True)
-        return found.sample
+            decoded = self.model.decode(vectors, force_not_quantize=True)
+        return decoded.sample

@@ -1,4 +1,4 @@
-"""Pretrained VQ image models as tokenizers: Emu3, Chameleon and Janus.
+"""Pretrained VQ image models as tokenizers: Emu3, Chameleon, Janus, and Emu3.5's as Apertus has it.
 
 Legend: B batch, H W pixels, h w code grid.
 """
@@ -6,12 +6,12 @@ Legend: B batch, H W pixels, h w code grid.
 from __future__ import annotations
 
 import copy
-import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -19,11 +19,19 @@ from torch.nn import functional as F
 
 from unified_base.text import quoted
 from unified_tokenizers.adapters import CodecAdapter
-from unified_tokenizers.base import Codes, read_entries
+from unified_tokenizers.base import Codes
 from unified_tokenizers.chameleon_decoder import ChameleonDecoder
 from unified_tokenizers.checks import check_image_codes, check_pixels
 from unified_tokenizers.foreign_model import check_size, forget_kernels
 from unified_tokenizers.hub import vq_tensors
+from unified_tokenizers.modules import BaseImageTokenizer
+from unified_tokenizers.processors import (
+    ChameleonProcessor,
+    Emu3Processor,
+    JanusProcessor,
+    PictureProcessor,
+)
+from unified_tokenizers.saved import read_entries
 
 __all__ = [
     "ChameleonAdapter",
@@ -32,25 +40,28 @@ __all__ = [
     "JanusAdapter",
 ]
 
-_NORMALIZATION = ("image_mean", "image_std", "rescale_factor")
 
-
-class ImageCodecAdapter(CodecAdapter):
+class ImageCodecAdapter(CodecAdapter, BaseImageTokenizer):
     """Pictures to (B, 1, h, w) codes, one for every `stride` x `stride` pixels.
 
-    The model sees (byte * rescale_factor - image_mean) / image_std. `from_pretrained` takes the
-    three from the preprocessor_config.json beside the weights where there is one.
+    The model sees (byte * rescale_factor - image_mean) / image_std of what `preprocess` returns.
+    `from_pretrained` takes all settings from the preprocessor_config.json beside the weights where
+    there is one.
 
     Args:
         model: the loaded model; it is turned to float32 and evaluation mode.
         image_mean, image_std: one number for each of red, green, blue.
         rescale_factor: of bytes, 0 to 255.
+        preprocessing: settings of the published processor, see `processors`; its defaults if left
+            out.
 
     Raises:
-        ValueError: a model of another class, or not three numbers.
+        ValueError: a model of another class, not three numbers, or settings that cannot be.
     """
 
-    modality = "image"
+    processor_class: type[PictureProcessor] | None = None
+    """Of what `preprocess` does; None where no processor was published."""
+
     # [-1, 1], which `Emu3ImageProcessor.postprocess` names as the range of what the model gives.
     # The class defaults of the image processors of Emu3 and Janus are CLIP's mean and deviation
     # instead, inherited from the processors they are made of: right for CLIP-like encoders only.
@@ -65,6 +76,7 @@ class ImageCodecAdapter(CodecAdapter):
         image_mean: Sequence[float] | None = None,
         image_std: Sequence[float] | None = None,
         rescale_factor: float | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(model)
         mean, std, factor = self.default_normalization
@@ -73,15 +85,20 @@ class ImageCodecAdapter(CodecAdapter):
         for name, values in (("image_mean", image_mean), ("image_std", image_std)):
             if len(values) != 3:
                 raise ValueError(f"{name} is {values}, expected three numbers")
-        self.scale = 255 * (factor if rescale_factor is None else rescale_factor)
+        self.rescale_factor = factor if rescale_factor is None else rescale_factor
         shape = (1, 3, 1, 1)
         self.register_buffer("mean", torch.tensor(image_mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(image_std).view(shape), persistent=False)
         self.settings = {
             "image_mean": image_mean,
             "image_std": image_std,
-            "rescale_factor": self.scale / 255,
+            "rescale_factor": self.rescale_factor,
         }
+        self.processor = None
+        if self.processor_class is not None:
+            entries = {"image_mean": image_mean, **(preprocessing or {})}
+            self.processor = self.processor_class.from_entries(entries, "preprocessing")
+            self.settings["preprocessing"] = self.processor.to_entries()
 
     @classmethod
     def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
@@ -118,8 +135,54 @@ class ImageCodecAdapter(CodecAdapter):
                 entries = entries.get("image_processor", entries)
                 if not isinstance(entries, dict):
                     raise ValueError(f"{folder / name}: image_processor is {quoted(entries)}")
-                return {key: entries[key] for key in _NORMALIZATION if entries.get(key) is not None}
+                return cls._processor_settings(entries, str(folder / name))
         return {}
+
+    @classmethod
+    def _processor_settings(cls, entries: dict[str, Any], where: str) -> dict[str, Any]:
+        """Constructor arguments from the entries of an image processor of transformers."""
+        settings = {
+            key: entries[key]
+            for key in ("image_mean", "image_std", "rescale_factor")
+            if entries.get(key) is not None
+        }
+        for key in ("image_mean", "image_std"):
+            if isinstance(settings.get(key), int | float):  # one number for all channels
+                settings[key] = [settings[key]] * 3
+        if entries.get("do_normalize") is False:
+            settings |= {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+        if entries.get("do_rescale") is False:
+            settings["rescale_factor"] = 1.0
+        if cls.processor_class is not None:
+            settings["preprocessing"] = cls.processor_class.from_entries(
+                entries, where
+            ).to_entries()
+        return settings
+
+    def fingerprint_settings(self) -> dict[str, Any]:
+        """Of the settings those of normalisation: how pictures are resized changes no code."""
+        return {key: value for key, value in self.settings.items() if key != "preprocessing"}
+
+    def preprocess(self, pixels: np.ndarray) -> np.ndarray:
+        """A picture as the published processor resizes, crops and pads it: uint8 (H, W, 3) both.
+
+        Raises ValueError as `processors.PictureProcessor`.
+        """
+        return pixels if self.processor is None else self.processor(pixels)
+
+    def preprocessed_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of what `preprocess` returns."""
+        return (height, width) if self.processor is None else self.processor.size(height, width)
+
+    def _normalized(self, media: Tensor) -> Tensor:
+        """Pictures as the model sees them, float32; of bytes with the processor's own arithmetic,
+        float64 until rescaled, so that no code flips by rounding."""
+        pixels = check_pixels(media)
+        if media.dtype == torch.uint8:
+            scaled = (media.to(self.device).double() * self.rescale_factor).float()
+        else:
+            scaled = pixels.to(self.device) * (255 * self.rescale_factor)
+        return (scaled - self.mean) / self.std
 
     @abstractmethod
     def _to_codes(self, pixels_BCHW: Tensor) -> Tensor:
@@ -143,10 +206,9 @@ class ImageCodecAdapter(CodecAdapter):
         """Number of codes in the only codebook."""
         return (self.model.quantize.embedding.num_embeddings,)
 
-    @property
-    def bits_per_pixel(self) -> float:
-        """Bits of the codes over pixels, before entropy coding."""
-        return math.log2(self.codebook_sizes[0]) / self.stride**2
+    def values_of(self, codes_TK: Tensor) -> Tensor:
+        """Codes of the only codebook, int64 (T, 1), to their vectors (T, D)."""
+        return self.model.quantize.embedding.weight[codes_TK[:, 0]]
 
     @torch.no_grad()
     def encode(self, media: Tensor) -> Codes:
@@ -164,15 +226,14 @@ class ImageCodecAdapter(CodecAdapter):
             ValueError: another shape or dtype, an empty picture, values outside [0, 1], values
                 that are not finite, or a size that the model has no grid for.
         """
-        pixels = check_pixels(media)
+        pixels = self._normalized(media)
         height, width = pixels.shape[2:]
         self._check_size((height, width))
         pad = (0, -width % self.stride, 0, -height % self.stride)
-        pixels = F.pad((pixels * self.scale - self.mean) / self.std, pad, mode="replicate")
-        # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
-        with torch.autocast(pixels.device.type, enabled=False):
+        pixels = F.pad(pixels, pad, mode="replicate")
+        with self.encode_precision():
             codes = self._to_codes(pixels)
-        return Codes(codes[:, None].long().contiguous(), (height, width))
+        return Codes(codes[:, None].long().contiguous().to(media.device), (height, width))
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Tensor:
@@ -184,10 +245,12 @@ class ImageCodecAdapter(CodecAdapter):
         """
         check_image_codes(codes, self.codebook_sizes, self.stride)
         self._check_size(codes.size)
-        with torch.autocast(codes.codes.device.type, enabled=False):
-            pixels = self._to_pixels(codes.codes[:, 0]).float()
-        pixels = ((pixels * self.std + self.mean) / self.scale).clamp(0, 1)
-        return pixels[:, :, : codes.size[0], : codes.size[1]].contiguous()
+        with self.decode_precision():
+            pixels = self._to_pixels(codes.codes[:, 0].to(self.device)).float()
+        pixels = (pixels * self.std + self.mean) / (255 * self.rescale_factor)
+        pixels = pixels.clamp(0, 1)
+        pixels = pixels[:, :, : codes.size[0], : codes.size[1]]
+        return pixels.to(codes.codes.device).contiguous()
 
 
 class Emu3Adapter(ImageCodecAdapter):
@@ -197,6 +260,7 @@ class Emu3Adapter(ImageCodecAdapter):
     which give one grid of codes, and keeps the first of the frames that the grid decodes to.
     """
 
+    processor_class = Emu3Processor
     model_class = "Emu3VQVAE"
     model_type = "emu3_vqgan"
     whole_type = "emu3"
@@ -217,6 +281,7 @@ class ChameleonAdapter(ImageCodecAdapter):
     and so on, as the original has it) ours takes it, as `model.decoder`, and saves it along.
     """
 
+    processor_class = ChameleonProcessor
     model_class = "ChameleonVQVAE"
     model_type = "chameleon_vqgan"
     whole_type = "chameleon"
@@ -252,6 +317,7 @@ class ChameleonAdapter(ImageCodecAdapter):
 class JanusAdapter(ImageCodecAdapter):
     """JanusVQVAE, alone or in a Janus checkpoint: square pictures of one size."""
 
+    processor_class = JanusProcessor
     model_class = "JanusVQVAE"
     model_type = "janus_vqgan"
     whole_type = "janus"

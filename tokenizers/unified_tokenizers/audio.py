@@ -15,23 +15,25 @@ Legend: B batch, K codebooks, T code frames, S samples, D width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unified_tokenizers.base import Codes, SavedTokenizer
+from unified_tokenizers.base import Codes
 from unified_tokenizers.checks import check_audio_codes, check_waveform
 from unified_tokenizers.layers import ConvNeXt1d, PixelMLP
+from unified_tokenizers.modules import BaseAudioTokenizer
 from unified_tokenizers.presets import AUDIO_PRESETS
 from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, QuantizerConfig
+from unified_tokenizers.saved import SavedTokenizer
 from unified_tokenizers.spectral import InverseSTFT, LogMel
 
-__all__ = ["AudioTokenizer", "AudioTokenizerConfig"]
+__all__ = ["AudioTokenizerConfig", "VQAudioTokenizer"]
 
 # A longer recording is coded in chunks of so many frames, each with what lies around it.
 _CHUNK_FRAMES = 1500
@@ -67,10 +69,10 @@ class AudioTokenizerConfig:
     causal: bool = False
 
 
-class AudioTokenizer(SavedTokenizer):
+class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
     """Mono waveforms (B, 1, S) to codes (B, K, T), T = ceil(S / hop), and back."""
 
-    modality = "audio"
+    modality: Literal["audio"] = "audio"
     config_class = AudioTokenizerConfig
     presets = AUDIO_PRESETS
     # What encodes: how the names of its parameters begin.
@@ -89,7 +91,6 @@ class AudioTokenizer(SavedTokenizer):
             raise ValueError(f"decoder_depths are {config.decoder_depths}, expected two or three")
         self.config = config
         width, causal = config.encoder_width, config.causal
-        frame, mels = config.hop // 4, config.num_mels
         rate, frame, mels = config.sample_rate, config.hop // 4, config.num_mels
         self.front = LogMel(rate, 1024, frame, mels, causal)
         if config.short_window:
@@ -109,18 +110,18 @@ class AudioTokenizer(SavedTokenizer):
         width = config.decoder_width
         self.from_quantizer = nn.Linear(dims, width)
         self.code_rows = CodeRows(config.quantizer.codebook_sizes, width)
-        one, two, *four = config.decoder_depths
-        self.blocks_1 = _blocks(width, one, causal)
+        on_frames, on_halves, *on_quarters = config.decoder_depths
+        self.blocks_1 = _blocks(width, on_frames, causal)
         self.grow = nn.Linear(width, 2 * width)
-        self.blocks_2 = _blocks(width, two, causal)
-        if four:
+        self.blocks_2 = _blocks(width, on_halves, causal)
+        if on_quarters:
             self.grow_4 = nn.Linear(width, 2 * width)
-            self.blocks_4 = _blocks(width, four[0], causal)
-        hop = config.hop // (4 if four else 2)
+            self.blocks_4 = _blocks(width, on_quarters[0], causal)
+        hop = config.hop // (4 if on_quarters else 2)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * hop + 2))
         self.inverse = InverseSTFT(4 * hop, hop)
 
-    def fill(self) -> AudioTokenizer:
+    def fill(self) -> VQAudioTokenizer:
         """Compute the fronts' filters; loading weights brings them along, so only training does."""
         for module in self.modules():
             if isinstance(module, LogMel):
@@ -133,29 +134,14 @@ class AudioTokenizer(SavedTokenizer):
         return self.config.sample_rate
 
     @property
-    def channels(self) -> int:
-        """Channels of what is encoded and decoded: mono."""
-        return 1
-
-    @property
     def hop(self) -> int:
         """Samples per code frame."""
         return self.config.hop
 
     @property
-    def frame_rate(self) -> float:
-        """Code frames per second."""
-        return self.config.sample_rate / self.config.hop
-
-    @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes in each of the K codebooks."""
         return self.config.quantizer.codebook_sizes
-
-    @property
-    def bits_per_second(self) -> float:
-        """Bits of the codes per second of sound, before entropy coding."""
-        return self.frame_rate * sum(math.log2(size) for size in self.codebook_sizes)
 
     @property
     def encode_context(self) -> tuple[int, int]:
@@ -214,6 +200,10 @@ class AudioTokenizer(SavedTokenizer):
             magnitude = log_magnitude.clamp(max=7.0).exp()
             return self.inverse(torch.polar(magnitude, phase))
 
+    def values_of(self, codes_TK: Tensor) -> Tensor:
+        """Codes of all codebooks, int64 (T, K), to their values (T, dims)."""
+        return self.quantizer.values_of(codes_TK[None])[0]
+
     @torch.no_grad()
     def encode(self, media: Tensor) -> Codes:
         """Waveforms to codes.
@@ -228,18 +218,17 @@ class AudioTokenizer(SavedTokenizer):
         Raises:
             ValueError: another shape or dtype, empty, or values that are not finite.
         """
-        waveform = check_waveform(media, 1)[:, 0]
+        waveform = check_waveform(media, 1)[:, 0].to(self.device)
         num_samples = media.shape[2]
         padded = F.pad(waveform, (0, -num_samples % self.hop))
         context = (-(-self.encode_context[0] // self.hop), -(-self.encode_context[1] // self.hop))
-        # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
-        with torch.autocast(media.device.type, enabled=False):
+        with self.encode_precision():
             chunks = []
             for first, start, stop, last in _chunks(padded.shape[1] // self.hop, context):
                 part = padded[:, first * self.hop : last * self.hop]
                 codes = self.quantize(self.features(part)).codes
                 chunks.append(codes[:, :, start - first : stop - first])
-        return Codes(torch.cat(chunks, 2), (num_samples,))
+        return Codes(torch.cat(chunks, 2).to(media.device), (num_samples,))
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Tensor:
@@ -251,12 +240,14 @@ class AudioTokenizer(SavedTokenizer):
         """
         check_audio_codes(codes, self.codebook_sizes, self.hop)
         chunks = []
-        for first, start, stop, last in _chunks(codes.codes.shape[2], self.decode_context):
-            part = codes.codes[:, :, first:last]
-            values = self.quantizer.values_of(rearrange(part, "b k t -> b t k"))
-            made = self.waveform(values, part).float().clamp(-1, 1)
-            chunks.append(made[:, (start - first) * self.hop : (stop - first) * self.hop])
-        return torch.cat(chunks, 1)[:, None, : codes.size[0]].contiguous()
+        with self.decode_precision():
+            for first, start, stop, last in _chunks(codes.codes.shape[2], self.decode_context):
+                part = codes.codes[:, :, first:last].to(self.device)
+                values = self.quantizer.values_of(rearrange(part, "b k t -> b t k"))
+                samples = self.waveform(values, part).float().clamp(-1, 1)
+                chunks.append(samples[:, (start - first) * self.hop : (stop - first) * self.hop])
+        waveform = torch.cat(chunks, 1)[:, None, : codes.size[0]]
+        return waveform.to(codes.codes.device).contiguous()
 
 
 def _blocks(width: int, depth: int, causal: bool) -> nn.Sequential:

@@ -19,9 +19,10 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unified_tokenizers.base import Codes, SavedTokenizer
+from unified_tokenizers.base import Codes
 from unified_tokenizers.checks import check_image_codes
 from unified_tokenizers.quantizers import CodeRows
+from unified_tokenizers.saved import SavedTokenizer
 
 __all__ = ["MOST_STEPS", "DiffusionConfig", "DiffusionDecoder"]
 
@@ -173,6 +174,7 @@ class DiffusionDecoder(SavedTokenizer):
         scale: int = 1,
         steps: int = 8,
         seed: int = 0,
+        dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """Codes to pictures, float32 (B, 3, H * scale, W * scale) in [0, 1], (H, W) = `codes.size`.
 
@@ -184,6 +186,7 @@ class DiffusionDecoder(SavedTokenizer):
             steps: of the scheduler, 1 to 50.
             seed: of the noise, the same for every picture of a batch, so that a picture does not
                 depend on those beside it.
+            dtype: in which the network computes.
 
         Raises:
             ValueError: codes that cannot be, a scale that was not trained, or a number of steps out
@@ -206,7 +209,8 @@ class DiffusionDecoder(SavedTokenizer):
         x = repeat(noise, "c h w -> b c h w", b=number).to(codes.codes.device)
         scheduler: Any = FlowMatchEulerDiscreteScheduler()
         scheduler.set_timesteps(sigmas=torch.linspace(1, 1 / steps, steps).tolist())
-        with torch.autocast(x.device.type, enabled=False):
+        exact = dtype == torch.float32
+        with torch.autocast(x.device.type, None if exact else dtype, enabled=not exact):
             for time, level in zip(scheduler.timesteps, scheduler.sigmas):
                 made = self.clean(x, level.expand(number).to(x.device), codes.codes, decoded)
                 x = scheduler.step((x - made) / level, time, x).prev_sample

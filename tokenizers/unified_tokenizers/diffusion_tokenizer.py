@@ -6,15 +6,19 @@ Legend: B batch, H W pixels.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from unified_tokenizers.base import Codes, load_tokenizer, save_exactly, saved_whole
+from unified_tokenizers.base import Codes, ImageTokenizer
 from unified_tokenizers.checks import check_image_codes
 from unified_tokenizers.diffusion import MOST_STEPS, DiffusionDecoder
 from unified_tokenizers.hub import HubOptions, checkpoint_folder
+from unified_tokenizers.loading import load_tokenizer
+from unified_tokenizers.modules import BaseImageTokenizer
+from unified_tokenizers.saved import save_exactly, saved_whole
 
 __all__ = ["DiffusionTokenizer"]
 
@@ -22,7 +26,7 @@ FOLDER = "diffusion"
 """Where a tokenizer's folder keeps its diffusion decoder."""
 
 
-class DiffusionTokenizer(nn.Module):
+class DiffusionTokenizer(BaseImageTokenizer):
     """An image tokenizer whose codes a diffusion decoder decodes; it encodes as it did.
 
     Its fingerprint is the tokenizer's: the codes mean the same, and a language model made for them
@@ -36,11 +40,9 @@ class DiffusionTokenizer(nn.Module):
     Raises ValueError for a decoder of other codes, and for steps or a scale that it does not have.
     """
 
-    modality = "image"
-
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: ImageTokenizer,
         decoder: DiffusionDecoder,
         steps: int = 8,
         scale: int = 1,
@@ -64,27 +66,28 @@ class DiffusionTokenizer(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | os.PathLike[str], hub: HubOptions | None = None, **how: Any
-    ) -> DiffusionTokenizer:
+        cls, name_or_path: str | os.PathLike[str], hub: HubOptions | None = None, **settings: Any
+    ) -> Self:
         """A tokenizer with the diffusion decoder in a folder of its folder.
 
         Args:
             name_or_path, hub: as in `load_tokenizer`.
-            how: steps, scale, seed.
+            settings: steps, scale, seed.
 
         Raises ValueError where there is none, and what their own loading raises.
         """
         hub = {} if hub is None else hub
-        return cls.beside(name_or_path, load_tokenizer(name_or_path, **hub), hub, **how)
+        tokenizer = load_tokenizer(name_or_path, "image", **hub)
+        return cls.beside(name_or_path, tokenizer, hub, **settings)
 
     @classmethod
     def beside(
         cls,
         name_or_path: str | os.PathLike[str],
-        tokenizer: Any,
+        tokenizer: ImageTokenizer,
         hub: HubOptions | None = None,
-        **how: Any,
-    ) -> DiffusionTokenizer:
+        **settings: Any,
+    ) -> Self:
         """A tokenizer that was loaded already, with the diffusion decoder of its folder."""
         hub = {} if hub is None else hub
         inside: HubOptions = {**hub}
@@ -96,8 +99,7 @@ class DiffusionTokenizer(nn.Module):
                 " `unified tokenizer train`, see configs/pocket/diffusion.yaml"
             )
         decoder = DiffusionDecoder.from_pretrained(path)
-        assert isinstance(decoder, DiffusionDecoder)
-        return cls(tokenizer, decoder, **how)
+        return cls(tokenizer, decoder, **settings)
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], dtype: torch.dtype | None = None
@@ -111,6 +113,16 @@ class DiffusionTokenizer(nn.Module):
             save_exactly(self.tokenizer, path)
             self.decoder.save_pretrained(path / FOLDER, dtype)
 
+    def to(  # type: ignore[override]
+        self,
+        device: torch.device | str | torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """As every tokenizer's; the inner tokenizer goes along."""
+        super().to(device, dtype)
+        self.tokenizer.to(device, dtype)
+        return self
+
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes in each of the K codebooks."""
@@ -122,14 +134,21 @@ class DiffusionTokenizer(nn.Module):
         return self.tokenizer.stride
 
     @property
-    def bits_per_pixel(self) -> float:
-        """Bits of the codes over pixels encoded, before entropy coding."""
-        return self.tokenizer.bits_per_pixel
-
-    @property
     def fingerprint(self) -> str:
         """The tokenizer's."""
         return self.tokenizer.fingerprint
+
+    def code_vectors(self) -> tuple[Tensor, ...]:
+        """The tokenizer's."""
+        return self.tokenizer.code_vectors()
+
+    def preprocess(self, pixels: np.ndarray) -> np.ndarray:
+        """As the tokenizer's."""
+        return self.tokenizer.preprocess(pixels)
+
+    def preprocessed_size(self, height: int, width: int) -> tuple[int, int]:
+        """As the tokenizer's."""
+        return self.tokenizer.preprocessed_size(height, width)
 
     def encode(self, media: Tensor) -> Codes:
         """Pictures to codes, as the tokenizer has it."""
@@ -142,8 +161,12 @@ class DiffusionTokenizer(nn.Module):
         Raises ValueError for codes out of range, of a wrong shape or of another size.
         """
         check_image_codes(codes, self.codebook_sizes, self.stride)
+        here = Codes(codes.codes.to(self.device), codes.size)
         decoded = None
         if self.decoder.config.see_decoded:
             whole = tuple(side * self.stride for side in codes.codes.shape[2:])
-            decoded = self.tokenizer.decode(Codes(codes.codes, whole))
-        return self.decoder.decode(codes, decoded, self.scale, self.steps, self.seed)
+            decoded = self.tokenizer.decode(Codes(here.codes, whole))
+        pixels = self.decoder.decode(
+            here, decoded, self.scale, self.steps, self.seed, self.decode_dtype
+        )
+        return pixels.float().to(codes.codes.device)

@@ -10,16 +10,16 @@ Legend: B batch, H W pixels, K codebooks, h w code grid, D width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unified_tokenizers.base import Codes, SavedTokenizer
+from unified_tokenizers.base import Codes
 from unified_tokenizers.checks import check_image_codes, check_pixels
 from unified_tokenizers.image_parts import (
     ConvDecoder,
@@ -29,10 +29,12 @@ from unified_tokenizers.image_parts import (
     VitEncoder,
     conv_context,
 )
+from unified_tokenizers.modules import BaseImageTokenizer
 from unified_tokenizers.presets import IMAGE_PRESETS
 from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, QuantizerConfig
+from unified_tokenizers.saved import SavedTokenizer
 
-__all__ = ["ImageTokenizer", "ImageTokenizerConfig"]
+__all__ = ["ImageTokenizerConfig", "VQImageTokenizer"]
 
 # A larger picture is coded in bands. Whole, one of 4096x4096 pixels at stride 12 would have
 # 1,368 x 1,368 x 240 numbers in a single layer of the decoder: 1.8 GB.
@@ -72,8 +74,8 @@ def _encoder(config: ImageTokenizerConfig) -> nn.Module:
         return ConvEncoder(width, stride, depths)
     if config.encoder not in ("patch", "vit"):
         raise ValueError(f"encoder {config.encoder!r}, expected 'patch', 'conv' or 'vit'")
-    made = PatchEncoder if config.encoder == "patch" else VitEncoder
-    return made(width, stride, _one(depths, config.encoder))
+    kind = PatchEncoder if config.encoder == "patch" else VitEncoder
+    return kind(width, stride, _single_depth(depths, config.encoder))
 
 
 def _decoder(config: ImageTokenizerConfig) -> ConvDecoder | VitDecoder:
@@ -81,20 +83,20 @@ def _decoder(config: ImageTokenizerConfig) -> ConvDecoder | VitDecoder:
     if config.decoder == "conv":
         return ConvDecoder(width, stride, depths)
     if config.decoder == "vit":
-        return VitDecoder(width, stride, _one(depths, "vit"))
+        return VitDecoder(width, stride, _single_depth(depths, "vit"))
     raise ValueError(f"decoder {config.decoder!r}, expected 'conv' or 'vit'")
 
 
-def _one(depths: tuple[int, ...], kind: str) -> int:
+def _single_depth(depths: tuple[int, ...], kind: str) -> int:
     if len(depths) != 1:
         raise ValueError(f"depths {depths}: a part of kind {kind!r} has one")
     return depths[0]
 
 
-class ImageTokenizer(SavedTokenizer):
+class VQImageTokenizer(SavedTokenizer, BaseImageTokenizer):
     """Pictures of any size to (B, K, h, w) codes, K for every `stride` x `stride` pixels."""
 
-    modality = "image"
+    modality: Literal["image"] = "image"
     config_class = ImageTokenizerConfig
     presets = IMAGE_PRESETS
     # What encodes: how the names of its parameters begin.
@@ -120,11 +122,6 @@ class ImageTokenizer(SavedTokenizer):
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes in each of the K codebooks."""
         return self.config.quantizer.codebook_sizes
-
-    @property
-    def bits_per_pixel(self) -> float:
-        """Bits of the codes over pixels, before entropy coding."""
-        return sum(math.log2(size) for size in self.codebook_sizes) / self.stride**2
 
     @property
     def encode_context(self) -> int | None:
@@ -166,12 +163,16 @@ class ImageTokenizer(SavedTokenizer):
         rows = self.code_rows(rearrange(codes_BKHW, "b k h w -> b h w k"))
         return self.decoder(self.from_quantizer(values_BHWD) + rows) * 0.5 + 0.5
 
+    def values_of(self, codes_TK: Tensor) -> Tensor:
+        """Codes of all codebooks, int64 (T, K), to their values (T, dims)."""
+        return self.quantizer.values_of(codes_TK[None])[0]
+
     @torch.no_grad()
-    def encode(self, pixels: Tensor) -> Codes:
+    def encode(self, media: Tensor) -> Codes:
         """Pictures to codes.
 
         Args:
-            pixels: (B, 3, H, W), uint8, or floating point in [0, 1]. Sides need not be
+            media: (B, 3, H, W), uint8, or floating point in [0, 1]. Sides need not be
                 multiples of `stride`: the last row and column are repeated for encoding, and
                 `decode` cuts them off again.
 
@@ -182,18 +183,17 @@ class ImageTokenizer(SavedTokenizer):
             ValueError: another shape or dtype, an empty picture, values outside [0, 1], or
                 values that are not finite.
         """
-        pixels = check_pixels(pixels)
+        pixels = check_pixels(media).to(self.device)
         height, width = pixels.shape[2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
         padded, side = F.pad(pixels, pad, mode="replicate"), self.stride
         rows, columns = padded.shape[2] // side, padded.shape[3] // side
         bands = []
-        # Quantization decides between neighbouring codes: in float32 whatever the caller's mode.
-        with torch.autocast(pixels.device.type, enabled=False):
+        with self.encode_precision():
             for start, stop, above, below in self._bands(rows, columns, self.encode_context):
                 features = self.features(padded[:, :, above * side : below * side])
                 bands.append(self.quantize(features[:, start - above : stop - above]).codes)
-        return Codes(torch.cat(bands, 2), (height, width))
+        return Codes(torch.cat(bands, 2).to(media.device), (height, width))
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Tensor:
@@ -206,11 +206,12 @@ class ImageTokenizer(SavedTokenizer):
         check_image_codes(codes, self.codebook_sizes, self.stride)
         rows, columns = codes.codes.shape[2:]
         bands = []
-        for start, stop, above, below in self._bands(rows, columns, self.decode_context):
-            part = codes.codes[:, :, above:below]
-            flat = self.quantizer.values_of(rearrange(part, "b k h w -> b (h w) k"))
-            values = rearrange(flat, "b (h w) d -> b h w d", w=columns)
-            band = slice((start - above) * self.stride, (stop - above) * self.stride)
-            bands.append(self.pictures(values, part)[:, :, band].float().clamp(0, 1))
-        pixels = torch.cat(bands, 2)
+        with self.decode_precision():
+            for start, stop, above, below in self._bands(rows, columns, self.decode_context):
+                part = codes.codes[:, :, above:below].to(self.device)
+                flat = self.quantizer.values_of(rearrange(part, "b k h w -> b (h w) k"))
+                values = rearrange(flat, "b (h w) d -> b h w d", w=columns)
+                band = slice((start - above) * self.stride, (stop - above) * self.stride)
+                bands.append(self.pictures(values, part)[:, :, band].float().clamp(0, 1))
+        pixels = torch.cat(bands, 2).to(codes.codes.device)
         return pixels[:, :, : codes.size[0], : codes.size[1]].contiguous()

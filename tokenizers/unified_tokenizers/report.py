@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from unified_tokenizers.measures import (
     ssim,
     stoi,
 )
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = [
     "evaluate_pictures",

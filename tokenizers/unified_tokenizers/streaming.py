@@ -11,45 +11,13 @@ Legend: B batch, C channels, K codebooks, T code frames, S samples.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
-from unified_tokenizers.base import Codes
+from unified_tokenizers.base import AudioTokenizer, Codes
 from unified_tokenizers.checks import check_codes, check_waveform
 
-__all__ = ["DecodeStream", "EncodeStream", "StreamingTokenizer"]
-
-
-class StreamingTokenizer(Protocol):
-    """What a stream asks of an audio tokenizer."""
-
-    @property
-    def hop(self) -> int:
-        """Samples per code frame."""
-
-    @property
-    def channels(self) -> int:
-        """Channels C of waveforms: 1 mono, 2 stereo."""
-
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        """Number of codes in each of the K codebooks."""
-
-    @property
-    def encode_context(self) -> tuple[int, int] | None:
-        """Samples before and after a code frame that its codes depend on; None: no bound."""
-
-    @property
-    def decode_context(self) -> tuple[int, int] | None:
-        """Code frames before and after a frame that its samples depend on; None: no bound."""
-
-    def encode(self, media: Tensor) -> Codes:
-        """Waveforms (B, C, S) to codes."""
-
-    def decode(self, codes: Codes) -> Tensor:
-        """Codes to waveforms."""
+__all__ = ["DecodeStream", "EncodeStream"]
 
 
 class _Stream:
@@ -61,7 +29,7 @@ class _Stream:
         size: entries of the chunks' last axis per frame.
     """
 
-    def __init__(self, tokenizer: StreamingTokenizer, context: tuple[int, int], size: int) -> None:
+    def __init__(self, tokenizer: AudioTokenizer, context: tuple[int, int], size: int) -> None:
         self.tokenizer = tokenizer
         self._before, self._after = context
         self._size = size
@@ -108,7 +76,7 @@ class EncodeStream(_Stream):
     the context is None.
     """
 
-    def __init__(self, tokenizer: StreamingTokenizer) -> None:
+    def __init__(self, tokenizer: AudioTokenizer) -> None:
         self._context = tokenizer.encode_context
         hop = tokenizer.hop
         before, after = self._context or (0, 0)
@@ -155,7 +123,7 @@ class DecodeStream(_Stream):
     is None.
     """
 
-    def __init__(self, tokenizer: StreamingTokenizer) -> None:
+    def __init__(self, tokenizer: AudioTokenizer) -> None:
         self._context = tokenizer.decode_context
         super().__init__(tokenizer, self._context or (0, 0), 1)
 
@@ -198,5 +166,5 @@ class DecodeStream(_Stream):
             return torch.empty(shape, device=self._held[0].device)
         window, first, last = self._take(stop)
         hop = self.tokenizer.hop
-        made = self.tokenizer.decode(Codes(window, (window.shape[2] * hop,)))
-        return made[:, :, first * hop : last * hop]
+        samples = self.tokenizer.decode(Codes(window, (window.shape[2] * hop,)))
+        return samples[:, :, first * hop : last * hop]

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
-from unified_tokenizers.base import Codes, load_tokenizer
+from unified_tokenizers.base import Codes
 from unified_tokenizers.diffusion import DiffusionDecoder
 from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
+from unified_tokenizers.loading import load_tokenizer
 from unified_tokenizers.training_media import Batch, PictureData, mean_psnr, show_pairs
 from unified_tokenizers.training_pictures import Say
 
@@ -37,7 +38,7 @@ class Diffused:
     def __init__(self, config: TokenizerTraining, say: Say) -> None:
         assert config.diffusion is not None
         assert config.start is not None
-        self.tokenizer = load_tokenizer(config.start)
+        self.tokenizer = load_tokenizer(config.start, "image")
         settings = {
             "codebook_sizes": list(self.tokenizer.codebook_sizes),
             "stride": self.tokenizer.stride,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from unified_tokenizers.audio import AudioTokenizer
-from unified_tokenizers.image import ImageTokenizer
+from unified_tokenizers.audio import VQAudioTokenizer
+from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.losses import AUDIO_LOSSES, IMAGE_LOSSES, AudioLoss, ImageLoss
 from unified_tokenizers.media import read_recordings
 from unified_tokenizers.training_order import Buckets, uniform
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     made: Tensor
 
 
-def _cycle(model: ImageTokenizer | AudioTokenizer, made: Tensor, features: Tensor) -> Tensor:
+def _cycle(model: VQImageTokenizer | VQAudioTokenizer, made: Tensor, features: Tensor) -> Tensor:
     """Mean absolute difference of the encoder's features of what was made and of the original."""
     return (model.features(made).float() - features.detach().float()).abs().mean()
 
@@ -114,7 +114,7 @@ class _Media:
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
         """Write the trained tokenizer."""
-        assert isinstance(model, ImageTokenizer | AudioTokenizer)
+        assert isinstance(model, VQImageTokenizer | VQAudioTokenizer)
         model.save_pretrained(folder, dtype)
 
 
@@ -124,13 +124,13 @@ class Pictures(_Media):
     def __init__(self, config: TokenizerTraining, say: Say) -> None:
         assert config.tokenizer is not None
         self.cycle = config.cycle
-        self.model = ImageTokenizer(ImageTokenizer.parse_config(config.tokenizer, "tokenizer"))
+        self.model = VQImageTokenizer(VQImageTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.measure = ImageLoss(IMAGE_LOSSES if config.losses is None else config.losses)
         self.data = PictureData(config, self.model.stride, 256, say)
 
     def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
         """A process's items of a step through a model."""
-        assert isinstance(model, ImageTokenizer)
+        assert isinstance(model, VQImageTokenizer)
         target = _tensor(self.data.batch(step, rank, world))
         with torch.autocast("cpu", torch.bfloat16):
             features = model.features(target)
@@ -143,7 +143,7 @@ class Pictures(_Media):
 
     def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
         """Measures on held-out media, some of which are shown in the log."""
-        assert isinstance(model, ImageTokenizer)
+        assert isinstance(model, VQImageTokenizer)
         total = number = 0.0
         for index, pictures in enumerate(self.data.held):
             target = _tensor(pictures)
@@ -161,7 +161,7 @@ class Recordings(_Media):
     def __init__(self, config: TokenizerTraining, say: Say) -> None:
         assert config.tokenizer is not None
         self._config, self.cycle = config, config.cycle
-        self.model = AudioTokenizer(AudioTokenizer.parse_config(config.tokenizer, "tokenizer"))
+        self.model = VQAudioTokenizer(VQAudioTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.model.fill()
         rate = self.model.sample_rate
         self._length = config.crop * self.model.hop
@@ -200,7 +200,7 @@ class Recordings(_Media):
 
     def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
         """A process's items of a step through a model."""
-        assert isinstance(model, AudioTokenizer)
+        assert isinstance(model, VQAudioTokenizer)
         target = self._crops(step, rank, world)
         with torch.autocast("cpu", torch.bfloat16):
             features = model.features(target)
@@ -213,7 +213,7 @@ class Recordings(_Media):
 
     def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
         """Measures on held-out media, some of which are shown in the log."""
-        assert isinstance(model, AudioTokenizer)
+        assert isinstance(model, VQAudioTokenizer)
         distances = []
         for index, sound in enumerate(self.held):
             target = torch.from_numpy(sound / np.float32(32768))[None, None]

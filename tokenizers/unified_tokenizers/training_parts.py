@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from unified_tokenizers.audio import AudioTokenizer
-from unified_tokenizers.image import ImageTokenizer
+from unified_tokenizers.audio import VQAudioTokenizer
+from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.training_config import TokenizerTraining
 
 __all__ = ["Usage", "follow", "make_optimizer", "prepare", "rate_at"]
@@ -22,7 +22,7 @@ def rate_at(config: TokenizerTraining, step: int) -> float:
     return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-def prepare(config: TokenizerTraining, model: ImageTokenizer | AudioTokenizer) -> None:
+def prepare(config: TokenizerTraining, model: VQImageTokenizer | VQAudioTokenizer) -> None:
     """Begin with another tokenizer's weights, and leave what encodes as it is, where asked to.
 
     Raises ValueError where the tokenizer in `start` has another configuration.

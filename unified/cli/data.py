@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unified.cli.terminal import AsJson, Seed, note, result
-from unified_base.terminal import say
+from unified_base.terminal import is_quiet, say
 
 if TYPE_CHECKING:
     from unified_data.check import ReadCodes
@@ -124,7 +124,7 @@ class _Counter:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr.isatty() and not is_quiet()
 
     def show(self, done: int, skipped: int = 0) -> None:
         if self._live and (done + skipped) % 100 == 0:

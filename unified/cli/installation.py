@@ -21,6 +21,7 @@ __all__ = ["misfit"]
 
 # Where the name that is imported differs from the name that is installed.
 _INSTALLED_AS = {"PIL": "pillow", "yaml": "pyyaml", "google": "protobuf", "sklearn": "scikit-learn"}
+_DISTRIBUTION = "unified-tokens"
 _OURS = ("unified", "unified_base", "unified_data", "unified_tokenizers")
 # What a package is built for without saying so among its requirements.
 _BUILT_FOR = {"torchaudio": "torch", "torchvision": "torch"}
@@ -150,7 +151,7 @@ def _related(package: str) -> list[str]:
 def _requirements() -> set[str]:
     """What `unified` itself needs, its extras aside."""
     try:
-        lines = metadata.requires("unified") or []
+        lines = metadata.requires(_DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return set(_pins())
     return {_distribution(line) for line in lines if "extra ==" not in line}

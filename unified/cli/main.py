@@ -14,6 +14,7 @@ import typer
 
 from unified.cli import codes as cli_codes
 from unified.cli import data as cli_data
+from unified.cli import demo as cli_demo
 from unified.cli import extend as cli_extend
 from unified.cli import grammar as cli_grammar
 from unified.cli import media as cli_media
@@ -35,22 +36,31 @@ from unified.cli.terminal import (
     result,
     sampling_with,
 )
+from unified_base.terminal import say
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
-def _app(help: str) -> typer.Typer:
+def _app(help: str, add_completion: bool = False) -> typer.Typer:
     return typer.Typer(
         help=help,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=add_completion,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings=_HELP,
     )
 
 
-app = _app("Text, pictures and sound from one decoder over one id space.")
+def _version(asked: bool) -> None:
+    if asked:
+        from unified_base.version import __version__
+
+        say(f"unified {__version__}")
+        raise typer.Exit
+
+
+app = _app("Text, pictures and sound from one decoder over one id space.", add_completion=True)
 
 
 @app.callback()
@@ -58,8 +68,16 @@ def _global(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error (may stand anywhere).")
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", help="No progress and no notes, only errors (may stand anywhere)."),
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which version."),
+    ] = False,
 ) -> None:
-    # `__main__` takes --debug off the line before it is parsed; it is declared for --help.
+    # `__main__` takes --debug and --quiet off the line before it is parsed; here for --help.
     pass
 
 
@@ -110,15 +128,14 @@ def write(
     )
     if plan and (missed := shortfall(plan, document)):
         note(missed)
-    from importlib.metadata import version
-
     from unified.articles.outputs import save_article
+    from unified_base.version import __version__
 
     details = {
         "Prompt": prompt.strip(),
         "Model": f"{model} (vocabulary {loaded.vocabulary.hash[:12]})",
         "Seed": str(seed),
-        "Made with": f"unified {version('unified')}",
+        "Made with": f"unified {__version__}",
     }
     save_article(output, document, details)
     values = {
@@ -140,6 +157,7 @@ app.command()(cli_media.sample)
 app.command()(cli_media.inspect)
 app.command()(cli_model.subjects)
 app.command()(cli_model.info)
+app.command()(cli_demo.demo)
 app.command()(cli_extend.extend)
 app.command()(cli_model.train)
 app.command()(cli_model.plan)

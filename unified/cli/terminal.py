@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unified_base.arguments import MAX_PROMPT
 from unified_base.quiet import our_warnings_alone
 from unified_base.terminal import as_json as json_text
 from unified_base.terminal import one_place, say, tell
@@ -37,6 +38,7 @@ __all__ = [
     "load_model",
     "model_directory",
     "note",
+    "prompt_from",
     "result",
     "sampling_with",
 ]
@@ -86,6 +88,30 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.
 def note(text: str) -> None:
     """Tell the user something on stderr."""
     tell(f"note: {' '.join(text.splitlines())}")
+
+
+def prompt_from(argument: str) -> str:
+    """A prompt of the command line; `-` stands for what is on stdin, its last line end left out.
+
+    Raises:
+        ValueError: stdin is closed, is not UTF-8, or has more characters than a prompt may have.
+    """
+    if argument != "-":
+        return argument
+    if sys.stdin is None:
+        raise ValueError("the prompt is -, which is read from stdin, but stdin is closed")
+    # Four bytes a character at most; one more byte tells what is too long.
+    data = sys.stdin.buffer.read(4 * MAX_PROMPT + 1)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if len(data) <= 4 * MAX_PROMPT:
+            message = f"the prompt on stdin is not UTF-8 text (byte {error.start})"
+            raise ValueError(message) from None
+        text = data.decode("utf-8-sig", "replace")
+    if len(text) > MAX_PROMPT:
+        raise ValueError(f"the prompt on stdin has more than {MAX_PROMPT:,} characters")
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def result(values: dict[str, Any], as_json: bool, plain: str) -> None:

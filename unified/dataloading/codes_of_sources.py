@@ -105,8 +105,8 @@ def _tokenize(
 def _saved(sequencer: Sequencer, job: _Job, folder: Path) -> Coding:
     """The tokenizers in files, for other processes to read."""
     from unified.dataloading.tokenize import Coding
-    from unified_tokenizers.base import save_exactly
     from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
+    from unified_tokenizers.saved import save_exactly
 
     names: dict[str, str] = {}
     for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from unified_base.config import parse_config
 from unified_base.text import quoted
 from unified_data.document import MAX_SEGMENTS, MAX_SIDE, Text, common_entries, keys_of
 from unified_data.shards import read_index
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import MediaTokenizer
 
 __all__ = ["CodesOf", "Stored", "StoredCodes", "read_stored_codes"]
 
@@ -48,7 +51,7 @@ class CodesOf:
         return "uint16" if max(self.codebook_sizes) <= 65_536 else "uint32"
 
     @classmethod
-    def of(cls, tokenizer: Any) -> CodesOf:
+    def of(cls, tokenizer: MediaTokenizer) -> CodesOf:
         return cls(tokenizer.fingerprint, tuple(int(size) for size in tokenizer.codebook_sizes))
 
     def to_json(self) -> dict[str, Any]:

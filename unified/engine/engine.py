@@ -1,9 +1,11 @@
-"""Sampling under a grammar: rows of one batch, each in a mode of its own.
+"""The sampling engine: requests of one batch under a grammar, each in a mode of its own.
 
-A row is a sequence of coded segments and slots. Segments are fed as they are (forced); in a slot
-the grammar says which ids are allowed now, the decoder computes the logits of only those, and one
-is chosen. Ids without an alternative cost no logits. Every row has its own seed, parameters,
-grammar state and budget, and gives the same ids whatever shares its batch.
+A request is a sequence of coded segments and slots. Segments are given: their ids are forced. In a
+slot the grammar says which ids are allowed now, the decoder computes the logits of only those, and
+one is chosen. Ids without an alternative cost no logits. Every request has its own seed,
+parameters, grammar state and budget, and gives the same ids whatever shares its batch.
+
+Shape legend: `N` requests that choose together, `V'` ids that the grammar allows now.
 """
 
 from __future__ import annotations
@@ -17,29 +19,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unified.engine.active import Branch, Row
-from unified.engine.backends.cpu.decoder import Array, Decoder, Ranges
-from unified.engine.kv_cache import Places
+from unified.engine.active import ActiveRequest, Branch
+from unified.engine.backends.base import Array, Decoder, Ranges
+from unified.engine.kv_cache import KVCacheManager
 from unified.engine.request import Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling, choose, distribution, guide, penalize
 from unified.engine.speculative import id_at
 from unified.formats.grammar import Grammar
 from unified.vocabulary.text_tokenizer import TextTokenizer
 
-__all__ = ["MAX_IDS", "Cancelled", "Sampler"]
+__all__ = ["MAX_IDS", "Cancelled", "Engine"]
 
 MAX_IDS = 2048  # of a sequence, where neither the caller nor the decoder says less
 
 
 @dataclass(frozen=True)
 class Cancelled:
-    """A row was given up before it was complete; `sampled` ids had been chosen."""
+    """A request was cancelled before it was complete; `sampled` ids had been chosen."""
 
     row: int
     sampled: int
 
 
-class Sampler:
+class Engine:
     """Runs requests through a decoder under a grammar."""
 
     def __init__(
@@ -61,135 +63,154 @@ class Sampler:
         sampling: Sampling,
         cancelled: Callable[[], bool] | None = None,
     ) -> Iterator[Step | Finished | Cancelled]:
-        """Fill every slot of every request. Steps come as ids are chosen, rows interleaved.
+        """Fill every slot of every request. Steps come as ids are chosen, requests interleaved.
 
-        cancelled: asked before every step of the decoder; once it says yes, no other is made.
+        cancelled: asked before every pass of the decoder; once it says yes, there is no other.
 
         Raises ValueError, before anything is sampled, where a request does not fit its budget or
         its sequence the decoder's positions.
         """
-        # Made at once, so that a request that cannot be met is refused before any work.
+        # All at once, so that a request that cannot be met is refused before any work.
         waiting = deque(
-            self._row(number, request, request.sampling or sampling)
+            self._activate(number, request, request.sampling or sampling)
             for number, request in enumerate(requests)
         )
-        widths = sorted((len(row.branches) for row in waiting), reverse=True)
-        longest = max((row.most_ids for row in waiting), default=0)
-        most_rows = min(sampling.max_rows, len(waiting))
-        places = Places(self.decoder, sum(widths[:most_rows]), longest)
-        active: list[Row] = []
+        num_branches = sorted((len(request.branches) for request in waiting), reverse=True)
+        longest = max((request.max_length for request in waiting), default=0)
+        max_active = min(sampling.max_rows, len(waiting))
+        cache = KVCacheManager(self.decoder, sum(num_branches[:max_active]), longest)
+        active: list[ActiveRequest] = []
         while waiting or active:
-            while waiting and len(active) < most_rows:
+            while waiting and len(active) < max_active:
                 active.append(waiting.popleft())
-                active[-1].begun = perf_counter()
-            left = []
-            for row in active:
-                steps, row.steps = row.steps, []
+                active[-1].started_at = perf_counter()
+            unfinished = []
+            for request in active:
+                steps, request.steps = request.steps, []
                 yield from steps
-                if row.state.finished:
-                    yield row.finished()
-                    places.free(row.branches.values())
+                if request.state.finished:
+                    yield request.finished()
+                    cache.free(request.branches.values())
                 else:
-                    left.append(row)
-            active = left
+                    unfinished.append(request)
+            active = unfinished
             if cancelled is not None and cancelled():
-                for row in (*active, *waiting):
-                    yield Cancelled(row.number, row.usage["sampled_ids"])
+                for request in (*active, *waiting):
+                    yield Cancelled(request.number, request.usage["sampled_ids"])
                 return
             if active:
-                self._continue(active, places)
+                self._step(active, cache)
 
-    def _row(self, number: int, request: Request, sampling: Sampling) -> Row:
-        max_ids = sampling.max_ids or min(MAX_IDS, self.decoder.max_ids)
-        return Row(number, request, self.grammar, sampling, max_ids, self.text_tokenizer)
+    def _activate(self, number: int, request: Request, sampling: Sampling) -> ActiveRequest:
+        max_ids = sampling.max_ids or min(MAX_IDS, self.decoder.max_positions)
+        return ActiveRequest(number, request, self.grammar, sampling, max_ids, self.text_tokenizer)
 
-    def _continue(self, active: list[Row], places: Places) -> None:
-        """Choose at least one id for every row."""
-        groups: dict[tuple[Ranges, SpanSampling, _Owed | None], list[Row]] = {}
-        shown: list[Branch] = []
-        guesses: dict[int, list[int]] = {}
-        drafting: list[Row] = []
-        for row in active:
-            choosing = row.choosing
-            branches = row.shown(choosing)
-            shown += branches
-            if choosing.drafts and row.state.mode not in ("text", "marker"):
-                ahead = row.drafts.propose(row.state, choosing.drafts, row.generator)
-                guesses.update((id(branch), ahead) for branch in branches)
-                drafting.append(row)
+    def _step(self, active: list[ActiveRequest], cache: KVCacheManager) -> None:
+        """One pass of the decoder: choose at least one id for every request."""
+        # Requests that choose among the same ids with the same parameters choose together.
+        groups: dict[tuple[Ranges, SpanSampling, _Required | None], list[ActiveRequest]] = {}
+        branches: list[Branch] = []
+        draft_ids: dict[int, list[int]] = {}
+        drafting: list[ActiveRequest] = []
+        for request in active:
+            sampling = request.current_sampling
+            own_branches = request.branches_for(sampling)
+            branches += own_branches
+            if sampling.draft_tokens and request.state.mode not in ("text", "marker"):
+                ids = request.drafter.draft(request.state, sampling.draft_tokens, request.generator)
+                draft_ids.update((id(branch), ids) for branch in own_branches)
+                drafting.append(request)
             else:
-                key = (row.state.allowed(), choosing, _owed(row))
-                groups.setdefault(key, []).append(row)
-        at = places.feed(shown, guesses)
-        for (ranges, choosing, owed), rows in groups.items():
-            lines = [[at[id(branch)] for branch in row.shown(choosing)] for row in rows]
-            logits = self._logits(lines, choosing, ranges, places.features)
-            if choosing.repetition_penalty != 1:
-                penalty = choosing.repetition_penalty
-                seen = [_columns(row.texts, ranges) for row in rows]
-                logits = np.stack([penalize(x, at, penalty) for x, at in zip(logits, seen)])
-            columns = choose(logits, choosing, [row.generator for row in rows])
-            chosen = [id_at(column, ranges) for column in columns]
-            if owed is not None:
-                # Whoever would end rather than go on with anything that is allowed may not yet;
-                # whatever else it wrote would be padding, so what is owed begins.
-                end = self._logits(lines, choosing, ((owed.end, owed.end + 1),), places.features)
-                eager = end[:, 0] > logits.max(axis=1)
-                chosen = [owed.begin if e else one for one, e in zip(chosen, eager)]
-            for row, one in zip(rows, chosen):
-                row.take(one)
-        for row in drafting:
-            self._judge(row, places, at)
+                key = (request.state.allowed(), sampling, _required(request))
+                groups.setdefault(key, []).append(request)
+        rows = cache.forward(branches, draft_ids)
+        for (ranges, sampling, required), requests in groups.items():
+            own_rows = [
+                [rows[id(branch)] for branch in request.branches_for(sampling)]
+                for request in requests
+            ]
+            logits = self._logits(own_rows, sampling, ranges, cache.hidden_states)
+            if sampling.repetition_penalty != 1:
+                logits = np.stack(
+                    [
+                        penalize(
+                            row, _columns(request.text_ids, ranges), sampling.repetition_penalty
+                        )
+                        for row, request in zip(logits, requests)
+                    ]
+                )
+            columns = choose(logits, sampling, [request.generator for request in requests])
+            ids = [id_at(column, ranges) for column in columns]
+            if required is not None:
+                # Spans are still required. A request whose likeliest id ends the document may not
+                # end yet; anything else it wrote would be padding, so the next span begins.
+                end_range = ((required.end, required.end + 1),)
+                end = self._logits(own_rows, sampling, end_range, cache.hidden_states)
+                wants_end = end[:, 0] > logits.max(axis=1)
+                ids = [required.begin if end else id for id, end in zip(ids, wants_end)]
+            for request, chosen in zip(requests, ids):
+                request.accept(chosen)
+        for request in drafting:
+            self._verify(request, cache, rows)
 
-    def _judge(self, row: Row, places: Places, at: dict[int, int]) -> None:
-        """Take those of a row's drafts that stand, and one id more."""
-        choosing, drafts = row.choosing, row.drafts
-        branches = row.shown(choosing)
+    def _verify(self, request: ActiveRequest, cache: KVCacheManager, rows: dict[int, int]) -> None:
+        """Accept those drafts of a request that stand, and one id more."""
+        sampling, drafter = request.current_sampling, request.drafter
+        branches = request.branches_for(sampling)
         lengths = [len(branch.ids) for branch in branches]
         by_ranges: dict[Ranges, list[int]] = {}
-        for line, ranges in drafts.places:
-            by_ranges.setdefault(ranges, []).append(line)
-        given: dict[int, Array] = {}
-        for ranges, lines in by_ranges.items():
-            each = [[at[id(branch)] + line for branch in branches] for line in lines]
-            logits = self._logits(each, choosing, ranges, places.features)
-            given.update(zip(lines, distribution(logits, choosing)))
-        chosen, kept = drafts.judge(given, row.generator)
+        for index, ranges in drafter.choices:
+            by_ranges.setdefault(ranges, []).append(index)
+        probabilities: dict[int, Array] = {}
+        for ranges, indices in by_ranges.items():
+            own_rows = [[rows[id(branch)] + index for branch in branches] for index in indices]
+            logits = self._logits(own_rows, sampling, ranges, cache.hidden_states)
+            probabilities.update(zip(indices, distribution(logits, sampling)))
+        chosen, accepted = drafter.verify(probabilities, request.generator)
         for id_ in chosen:
-            row.take(id_)
+            request.accept(id_)
         for branch, length in zip(branches, lengths):
-            # The last id is shown again where all were kept: what follows it is asked anew.
-            places.keep(branch, min(length + len(kept), len(branch.ids) - 1))
+            # Where all drafts were accepted the last id runs again: its logits are needed anew.
+            cache.truncate(branch, min(length + len(accepted), len(branch.ids) - 1))
 
     def _logits(
-        self, lines: list[list[int]], choosing: SpanSampling, ranges: Ranges, features: Array
+        self,
+        rows: list[list[int]],
+        sampling: SpanSampling,
+        ranges: Ranges,
+        hidden_states: Array,
     ) -> Array:
-        """Guided logits (N, V') of the ids in `ranges`. lines: of features, for each of N places
-        that of every branch."""
-        flat = [line for branch in zip(*lines) for line in branch]
-        whole = flat == list(range(len(features)))
-        every = self.decoder.logits(features if whole else features[flat], ranges)
-        without = choosing.guidance.without
-        if not without:
-            return every
-        parts = every.reshape(len(without) + 1, len(lines), -1)
-        return guide(choosing.guidance, parts[0], dict(zip(without, parts[1:])))
+        """Guided logits float32 (N, V') of the ids in `ranges`.
+
+        rows: of `hidden_states` (T, D), for each of N choices that of every branch.
+        """
+        flat = [row for branch_rows in zip(*rows) for row in branch_rows]
+        all_rows = flat == list(range(len(hidden_states)))
+        # (branches * N, V'), branch by branch.
+        logits = self.decoder.logits(hidden_states if all_rows else hidden_states[flat], ranges)
+        conditions = sampling.guidance.conditions
+        if not conditions:
+            return logits
+        full, *others = logits.reshape(len(conditions) + 1, len(rows), -1)
+        return guide(sampling.guidance, full, dict(zip(conditions, others)))
 
 
-class _Owed(NamedTuple):
-    """Spans are owed. begin: the id that begins one; end: that would end the document."""
+class _Required(NamedTuple):
+    """Spans are still required. begin: the id that begins one; end: that ends the document."""
 
     begin: int
     end: int
 
 
-def _owed(row: Row) -> _Owed | None:
-    begin = row.state.required_begin
-    return None if begin is None else _Owed(begin, row.grammar.eos(row.state.role)[0])
+def _required(request: ActiveRequest) -> _Required | None:
+    begin = request.state.required_begin
+    if begin is None:
+        return None
+    return _Required(begin, request.grammar.eos(request.state.role)[0])
 
 
 def _columns(ids: set[int], ranges: Ranges) -> NDArray[np.int64]:
-    """The places of some ids among those of the ranges, int64 (n,)."""
+    """Columns of logits over `ranges` of those ids that are in them, int64 (n,)."""
     every = np.fromiter(ids, np.int64, len(ids))
     columns, before = [], 0
     for start, stop in ranges:

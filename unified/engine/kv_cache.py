@@ -1,142 +1,153 @@
-"""Places of a decoder's cache: who has which, and feeding what they have not seen yet.
+"""Slots of a decoder's KV cache: which sequence has which, and forward passes over new ids.
 
-A sequence that begins as another one does, under way or lately finished, takes over what the
-cache has of it: n pictures of one prompt read the prompt once.
+A sequence that begins like another one, active or lately finished, takes over what the cache has of
+that prefix: n pictures of one prompt read the prompt once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
 from unified.engine.active import Branch
-from unified.engine.backends.cpu.decoder import Array, Decoder
+from unified.engine.backends.base import Array, Cache, Decoder
 
-__all__ = ["Places"]
+__all__ = ["KVCacheManager"]
 
 _NO_DRAFTS: Mapping[int, list[int]] = {}
 
 
-class Places:
-    """The rows of one cache. features: (T, D), of all ids fed last."""
+class KVCacheManager:
+    """Gives the branches of active requests slots of one cache.
 
-    def __init__(self, decoder: Decoder, number: int, max_ids: int) -> None:
-        """ValueError where the decoder has no `max_ids` positions, or the memory no room."""
+    hidden_states: float32 (T, D), of all ids of the last `forward`.
+    """
+
+    def __init__(self, decoder: Decoder, num_slots: int, max_ids: int) -> None:
+        """Make a cache of `num_slots` slots of `max_ids` ids each.
+
+        Raises ValueError where the decoder has fewer positions, or the cache does not fit into
+        memory.
+        """
         self.decoder = decoder
         try:
-            self.cache: Any = decoder.cache(number, max_ids)
+            self.cache: Cache = decoder.new_cache(num_slots, max_ids)
         except MemoryError:
             raise ValueError(
-                f"a cache for {number:,} sequences of {max_ids:,} ids does not fit into memory; "
+                f"a cache for {num_slots:,} sequences of {max_ids:,} ids does not fit into memory; "
                 "lower max_rows or max_ids"
             ) from None
-        self.held: list[Branch | None] = [None] * number
-        # What the cache of each place holds, whoever has or had it.
-        self.known: list[Sequence[int]] = [()] * number
-        self.features: Array = np.zeros((0, 0), np.float32)
+        self.owners: list[Branch | None] = [None] * num_slots
+        # Ids that each slot holds, whether its sequence is active or finished.
+        self.cached_ids: list[Sequence[int]] = [()] * num_slots
+        self.hidden_states: Array = np.zeros((0, 0), np.float32)
 
     def free(self, branches: Iterable[Branch]) -> None:
-        """Their places are for others; what they hold can be taken over until then."""
+        """Give their slots back. Later sequences may take over their contents until then."""
         for branch in branches:
-            if branch.place >= 0:
-                self.held[branch.place] = None
-                branch.place = -1
-        self._close_ranks()
+            if branch.cache_slot >= 0:
+                self.owners[branch.cache_slot] = None
+                branch.cache_slot = -1
+        self._compact()
 
-    def feed(
+    def forward(
         self, branches: list[Branch], drafts: Mapping[int, list[int]] = _NO_DRAFTS
     ) -> dict[int, int]:
-        """Let the decoder see every id of these branches, and drafts after them, by id(branch).
+        """Run the decoder over all new ids of these branches, followed by their drafts.
 
-        Returns the line in `features` after the last id of each, by id(branch); those of its drafts
-        follow it.
+        drafts: by id(branch). Returns the row of `hidden_states` of the last id of each branch, by
+        id(branch); the rows of its drafts follow it.
         """
-        new = [branch for branch in branches if branch.place < 0]
+        new = [branch for branch in branches if branch.cache_slot < 0]
         if new:
             self._admit(new)
-        guesses = [drafts.get(id(branch), []) for branch in branches]
-        pending = [[*b.ids[b.fed :], *more] for b, more in zip(branches, guesses)]
-        self.features = self.decoder.feed(self.cache, [b.place for b in branches], pending)
+        draft_ids = [drafts.get(id(branch), []) for branch in branches]
+        input_ids = [[*b.ids[b.num_cached :], *ids] for b, ids in zip(branches, draft_ids)]
+        slots = [branch.cache_slot for branch in branches]
+        self.hidden_states = self.decoder.forward(self.cache, slots, input_ids)
         for branch in branches:
-            branch.fed = self.cache.lengths[branch.place]
-        ends = accumulate(map(len, pending))
+            branch.num_cached = self.cache.lengths[branch.cache_slot]
+        ends = accumulate(map(len, input_ids))
         return {
-            id(branch): end - 1 - len(more) for branch, end, more in zip(branches, ends, guesses)
+            id(branch): end - 1 - len(ids) for branch, end, ids in zip(branches, ends, draft_ids)
         }
 
-    def keep(self, branch: Branch, length: int) -> None:
-        """Let the cache forget all ids of a branch but so many."""
-        self.cache.cut(branch.place, length)
-        branch.fed = self.cache.lengths[branch.place]
+    def truncate(self, branch: Branch, length: int) -> None:
+        """Truncate the slot of a branch to its first `length` ids, or reset it (see `Cache`)."""
+        self.cache.truncate(branch.cache_slot, length)
+        branch.num_cached = self.cache.lengths[branch.cache_slot]
 
     def _admit(self, new: list[Branch]) -> None:
-        """Give places, and what other sequences have of the same beginning."""
+        """Give branches slots, with what the cache has of their prefixes."""
         leaders: list[Branch] = []
-        others: list[Branch] = []
+        followers: list[Branch] = []
         for branch in new:
-            alike = any(_common(branch.ids, leader.ids) > 1 for leader in leaders)
-            (others if alike else leaders).append(branch)
+            shares_prefix = any(_common_prefix(branch.ids, leader.ids) > 1 for leader in leaders)
+            (followers if shares_prefix else leaders).append(branch)
         for branch in leaders:
-            self._take_place(branch)
-        if others:
-            # All but their last ids: others are to begin where these are.
-            early = [branch for branch in leaders if branch.fed < len(branch.ids) - 1]
-            if early:
-                pending = [branch.ids[branch.fed : -1] for branch in early]
-                self.decoder.feed(self.cache, [b.place for b in early], pending)
-                for branch in early:
-                    branch.fed = len(branch.ids) - 1
-            for branch in others:
-                self._take_place(branch)
+            self._assign_slot(branch)
+        if followers:
+            # Leaders are run now, but for their last ids: followers copy from them.
+            unread = [branch for branch in leaders if branch.num_cached < len(branch.ids) - 1]
+            if unread:
+                input_ids = [branch.ids[branch.num_cached : -1] for branch in unread]
+                self.decoder.forward(self.cache, [b.cache_slot for b in unread], input_ids)
+                for branch in unread:
+                    branch.num_cached = len(branch.ids) - 1
+            for branch in followers:
+                self._assign_slot(branch)
 
-    def _take_place(self, branch: Branch) -> None:
-        """The place whose ids begin most alike, or a copy of it in a free place."""
-        wanted = branch.ids[:-1]
+    def _assign_slot(self, branch: Branch) -> None:
+        """Assign the slot with the longest common prefix, or copy that prefix to a free slot."""
+        wanted = branch.ids[:-1]  # the last id must run, for its hidden states
         shared = [
-            min(_common(self.known[place], wanted), self.cache.lengths[place])
-            for place in range(len(self.held))
+            min(_common_prefix(self.cached_ids[slot], wanted), self.cache.lengths[slot])
+            for slot in range(len(self.owners))
         ]
-        best = max(range(len(shared)), key=lambda place: shared[place])
-        free = [place for place, held in enumerate(self.held) if held is None]
-        if self.held[best] is None and shared[best]:
-            place = best
-            self.cache.cut(place, shared[best])
+        best = max(range(len(shared)), key=lambda slot: shared[slot])
+        if self.owners[best] is None and shared[best]:
+            slot = best
+            self.cache.truncate(slot, shared[best])
         else:
-            place = min(free, key=lambda place: (shared[place], place))
-            self.cache.clear(place)
+            # The one whose contents are worth least to others.
+            free = [slot for slot, owner in enumerate(self.owners) if owner is None]
+            slot = min(free, key=lambda slot: (shared[slot], slot))
+            self.cache.reset(slot)
             if shared[best]:
-                self.cache.fork(best, place, shared[best])
-        branch.place, branch.fed = place, self.cache.lengths[place]
-        self.held[place] = branch
-        self.known[place] = branch.ids
+                self.cache.copy_prefix(best, slot, shared[best])
+        branch.cache_slot, branch.num_cached = slot, self.cache.lengths[slot]
+        self.owners[slot] = branch
+        self.cached_ids[slot] = branch.ids
 
-    def _close_ranks(self) -> None:
-        """Rows side by side are computed together: no more holes between them than rows."""
-        taken = [place for place, held in enumerate(self.held) if held is not None]
-        while taken and taken[-1] + 1 - len(taken) > len(taken):
-            source = taken.pop()
-            target = next(place for place, held in enumerate(self.held) if held is None)
+    def _compact(self) -> None:
+        """Move sequences down until free slots between them do not outnumber used ones.
+
+        Neighbours in memory are computed together.
+        """
+        used = [slot for slot, owner in enumerate(self.owners) if owner is not None]
+        while used and used[-1] + 1 - len(used) > len(used):
+            source = used.pop()
+            target = self.owners.index(None)
             self.cache.move(source, target)
-            branch = self.held[source]
+            branch = self.owners[source]
             assert branch is not None
-            branch.place = target
-            self.held[source], self.held[target] = None, branch
-            self.known[source], self.known[target] = (), branch.ids
-            taken = sorted([*taken, target])
+            branch.cache_slot = target
+            self.owners[source], self.owners[target] = None, branch
+            self.cached_ids[source], self.cached_ids[target] = (), branch.ids
+            used = sorted([*used, target])
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids two sequences have in common before they part."""
-    upto = min(len(one), len(other))
-    if one[:upto] == other[:upto]:
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """The number of ids that two sequences have in common before they differ."""
+    upto = min(len(first), len(second))
+    if first[:upto] == second[:upto]:
         return upto
     common = 0
     while upto - common > 1:  # halved, since slices compare many times faster than a loop does
         middle = (common + upto) // 2
-        if one[common:middle] == other[common:middle]:
+        if first[common:middle] == second[common:middle]:
             common = middle
         else:
             upto = middle

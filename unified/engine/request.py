@@ -1,4 +1,4 @@
-"""What is asked of a sampler, and what it tells: requests with slots, their parameters, steps."""
+"""Requests with slots, sampling parameters, and the steps that the engine answers with."""
 
 from __future__ import annotations
 
@@ -34,18 +34,23 @@ _LIKELIEST, _WARM = SpanSampling(), SpanSampling(temperature=0.7)
 
 @dataclass(frozen=True)
 class Sampling:
-    """How sequences are sampled: choices per kind of span, and budgets.
+    """How sequences are sampled: parameters for each kind of span, and budgets.
 
-    Markers are chosen with `text`, sizes with their own kind. spans: for kinds of spans that a
-    format has beside these ("music"); they take their modality's otherwise.
-    max_ids: ids of the whole sequence, prompt and end included; None: 2048, or the decoder's
-    positions if they are fewer. max_audio_frames: of each sampled audio span; None: the budget
-    alone. max_text_ids: of each text slot; None: `max_ids` alone. max_repeats: a text ends once its
-    last ids are so many copies of one phrase and at least 48 ids (see `loops`); 0: never
-    for that. Where a budget or a loop ends a text, `CutShort` tells.
-    stop: texts that end a slot as soon as one of them is written; they are cut off.
-    max_rows: rows that share the decoder at a time; others wait for a place (of the first of
-    several requests).
+    Markers are chosen with `text`, sizes with their own kind. Where a budget or a loop ends a text,
+    `CutShort` says so.
+
+    Attributes:
+        text, image, audio: parameters of the spans of each modality.
+        spans: parameters of kinds of spans that a format has beside these ("music"); such kinds
+            take their modality's otherwise.
+        max_ids: ids of the whole sequence, prompt and end included; None: 2048, or the decoder's
+            positions if they are fewer.
+        max_audio_frames: of each sampled audio span; None: `max_ids` alone.
+        max_text_ids: of each text slot; None: `max_ids` alone.
+        max_repeats: a text ends once its last ids are this many copies of one phrase, and at least
+            48 ids (see `loops`); 0: loops do not end a text.
+        stop: strings that end a text slot; they are cut off.
+        max_rows: requests in one batch; others wait for a slot. The first request's holds for all.
     """
 
     text: SpanSampling = _LIKELIEST
@@ -78,16 +83,16 @@ class Sampling:
             object.__setattr__(self, name, value)
         if self.max_repeats == 1:
             raise ValueError(f"max_repeats is 1, expected {_REPEATS}")
-        if self.text.drafts:
-            raise ValueError("text.drafts: they are for pictures and sound alone")
+        if self.text.draft_tokens:
+            raise ValueError("text.draft_tokens: they are for pictures and sound alone")
         for name in ("image", "audio"):
             if self.of(name, name).repetition_penalty != 1:
                 raise ValueError(f"{name}.repetition_penalty: it is for text alone")
 
     def of(self, kind: str, modality: str) -> SpanSampling:
-        """What holds in a span of this kind, "text" included."""
-        found: SpanSampling = self.spans.get(kind) or getattr(self, modality)
-        return found
+        """The parameters of a span of this kind, "text" included."""
+        sampling: SpanSampling = self.spans.get(kind) or getattr(self, modality)
+        return sampling
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "stop": list(self.stop)}
@@ -98,12 +103,22 @@ class Sampling:
 
         `where` is for errors: ValueError naming the key.
         """
-        return parse_config(cls, obj, where)
+        return parse_config(cls, _renamed(obj), where)
+
+
+def _renamed(obj: Any) -> Any:
+    """Saved parameters by today's names: some models were saved with `drafts`."""
+    if not isinstance(obj, dict):
+        return obj
+    renamed = {key: _renamed(value) for key, value in obj.items()}
+    if "drafts" in renamed and not isinstance(renamed["drafts"], dict):  # and no kind of span
+        renamed["draft_tokens"] = renamed.pop("drafts")
+    return renamed
 
 
 @dataclass(frozen=True)
 class CodedSlot:
-    """A place to fill. kind: "text", "image", "audio", or "any": interleaved, to the end.
+    """A slot to fill. kind: "text", "image", "audio", or "any": interleaved, to the end.
 
     grid: (h, w) in codes that its images must have. num_images, num_audios: exact numbers, for
     "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
@@ -119,10 +134,11 @@ class CodedSlot:
 
 @dataclass(frozen=True)
 class Request:
-    """One row: what stands, what is wanted, and the seed of its random numbers.
+    """One request: given segments, slots to fill, and the seed of its random numbers.
 
-    sampling: of this row alone; None: what the call says. negative: texts that guidance has in
-    place of those given; () leaves them out (or blank, where the format says so).
+    sampling: of this request alone; None: what the call says. negative: the negative prompt, texts
+    that the unconditional branch of guidance has in place of those given; () leaves them out (or
+    blank, where the format says so).
     """
 
     segments: tuple[Coded | CodedSlot, ...]
@@ -161,8 +177,11 @@ class CutShort:
 
 @dataclass(frozen=True)
 class Step:
-    """A parse event of a row, or that a text was cut. sampled: whether it belongs to a slot;
-    `index`: of the segment in the request."""
+    """A parse event of a request, or that a text was cut short.
+
+    row: number of the request. sampled: whether it belongs to a slot. index: of the segment in the
+    request.
+    """
 
     row: int
     event: Event | CutShort
@@ -172,11 +191,15 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A row is complete. ids int64 (L,), a whole valid sequence.
+    """A request is complete.
 
-    usage: `prompt_ids` before the first slot, `sampled_ids` chosen, `forced_ids` the rest; and of
-    the sampled and forced ones together `text_ids`, `image_ids`, `audio_ids`, `marker_ids`.
-    timings, seconds since the row took its place: `first_id`, `total`.
+    Attributes:
+        row: number of the request.
+        ids: int64 (L,), a whole valid sequence.
+        usage: `prompt_ids` before the first slot, `sampled_ids` chosen, `forced_ids` the rest; and
+            of the sampled and forced ones together `text_ids`, `image_ids`, `audio_ids`,
+            `marker_ids`.
+        timings: seconds since the request joined the batch: `first_id`, `total`.
     """
 
     row: int
@@ -186,7 +209,7 @@ class Finished:
 
 
 def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
-    """What the grammar is told about a slot, budget and stop left out."""
+    """A slot as limits of the grammar, budget and stop left out."""
     if slot.kind == "any":
         return Limits(
             num_images=slot.num_images,

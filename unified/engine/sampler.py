@@ -1,8 +1,10 @@
-"""Choosing the next id from the logits of those that are allowed.
+"""Logits processing and the draw: the next id from the logits of those that are allowed.
 
-Everything here is float32 numpy over the columns that the grammar leaves open; a column is the
-place of an id among them. Order, as in transformers: guidance, repetition penalty, temperature,
-top-k, top-p, min-p, and the draw.
+Everything here is float32 numpy over the ids that the grammar allows; a column is an index among
+them. Order, as in transformers: guidance, repetition penalty, temperature, top-k, top-p, min-p, and
+the draw.
+
+Shape legend: `N` choices, `V'` allowed ids.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from unified_base.text import quoted
 
 __all__ = [
     "FORMULAS",
+    "FULL",
+    "MEDIA",
+    "UNCONDITIONAL",
     "Guidance",
     "SpanSampling",
     "choose",
@@ -29,28 +34,31 @@ __all__ = [
 
 Array = NDArray[np.float32]
 
-# Columns that are drawn among at once; one step of a decoder takes at most so many drafts.
+# Columns that are drawn among at once.
 _BLOCK = 256
-MOST_DRAFTS = 1024
+MAX_DRAFT_TOKENS = 1024
 # Below the least that float64 noise has besides 0, and above the largest: 0 means "less than that".
 _NOISE = 2.0**-60, 2.0**10
 
 FORMULAS = ("two-way", "log-softmax", "show-o", "three-way")
+# Conditions of guidance: the whole prompt, nothing of it, its media alone.
+FULL, UNCONDITIONAL, MEDIA = "full", "unconditional", "media"
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance (Ho and Salimans, arXiv:2207.12598): logits c with the prompt, u
-    without it.
+    """Classifier-free guidance (Ho and Salimans, arXiv:2207.12598).
 
-    scale: 1 is none at all. formula:
-      two-way      u + scale (c - u), of logits: Janus, Emu3
-      log-softmax  the same of logarithms of probabilities, as transformers' `guidance_scale` has
-                   it; probabilities, and so ids, are those of two-way (logits and logarithms
-                   differ by one number, which the draw does not see)
-      show-o       (1 + scale) c - scale u: two-way with 1 more; here 0 is none at all
-      three-way    u + image_scale (i - u) + scale (c - i), i with the prompt's media alone, as
-                   Chameleon's own sampling has it
+    Of logits c with the full prompt and u without it (unconditional), by `formula`:
+      two-way      u + scale (c - u): Janus, Emu3
+      log-softmax  the same of log probabilities, as transformers' `guidance_scale` has it;
+                   probabilities, and so ids, are those of two-way (logits and log probabilities
+                   differ by one number for all ids, which the draw does not see)
+      show-o       (1 + scale) c - scale u: two-way with a scale larger by 1
+      three-way    u + image_scale (i - u) + scale (c - i), i with the prompt's media alone:
+                   Chameleon's own sampling
+
+    scale: 0 to 1e6; 1 is no guidance (0 with show-o). image_scale: the same, for three-way.
     """
 
     scale: float = 1.0
@@ -66,26 +74,31 @@ class Guidance:
             object.__setattr__(self, name, real(name, getattr(self, name), 0, 1e6))
 
     @property
-    def without(self) -> tuple[str, ...]:
-        """What the further branches do without: "prompt", and "text" of the prompt."""
+    def conditions(self) -> tuple[str, ...]:
+        """Conditions beside the full prompt that logits are needed for; () for no guidance."""
         if self.formula == "three-way":
             if self.scale == self.image_scale:
-                return () if self.scale == 1 else ("prompt",)
-            return ("prompt", "text") if self.image_scale != 1 else ("text",)
-        return () if self.scale == (0 if self.formula == "show-o" else 1) else ("prompt",)
+                return () if self.scale == 1 else (UNCONDITIONAL,)
+            return (UNCONDITIONAL, MEDIA) if self.image_scale != 1 else (MEDIA,)
+        return () if self.scale == (0 if self.formula == "show-o" else 1) else (UNCONDITIONAL,)
 
 
 @dataclass(frozen=True)
 class SpanSampling:
     """How the ids of one kind of span are chosen.
 
-    temperature: 0 takes the likeliest. top_k: only the k likeliest (None: all). top_p: only the
-    likeliest that hold this much probability (Holtzman et al., arXiv:1904.09751). min_p: only
-    those with at least this share of the likeliest one's probability (arXiv:2407.01082).
-    repetition_penalty: of ids that the text already has, prompt included (Keskar et al.,
-    arXiv:1909.05858); for text alone. guidance: see `Guidance`. drafts: so many ids are guessed
-    ahead and judged in one step of the decoder (see `speculative`), with the same distribution;
-    0: one id a step. Not for text.
+    Attributes:
+        temperature: 1e-6 to 1e6; 0 takes the likeliest id.
+        top_k: only the k likeliest; None: all.
+        top_p: only the likeliest that hold this much probability, above 0 to 1 (Holtzman et al.,
+            arXiv:1904.09751).
+        min_p: only those with at least this share of the likeliest one's probability, 0 to 1
+            (arXiv:2407.01082).
+        repetition_penalty: of ids that the text already has, prompt included, 1e-3 to 1e3 (Keskar
+            et al., arXiv:1909.05858); for text alone.
+        guidance: classifier-free guidance.
+        draft_tokens: ids drafted for each pass of the decoder (speculative decoding, the same
+            distribution), 0 to 1,024; 0 disables it. Not for text.
     """
 
     temperature: float = 0.0
@@ -94,7 +107,7 @@ class SpanSampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     guidance: Guidance = Guidance()
-    drafts: int = 0
+    draft_tokens: int = 0
 
     def __post_init__(self) -> None:
         checked = {
@@ -107,26 +120,30 @@ class SpanSampling:
             "min_p": real("min_p", self.min_p, 0, 1),
             "repetition_penalty": real("repetition_penalty", self.repetition_penalty, 1e-3, 1e3),
             "guidance": item("guidance", self.guidance, Guidance, "a Guidance"),
-            "drafts": whole("drafts", self.drafts, 0, MOST_DRAFTS),
+            "draft_tokens": whole("draft_tokens", self.draft_tokens, 0, MAX_DRAFT_TOKENS),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
 
 def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Array:
-    """Guided logits (..., V'). others: those of the branches, by what they do without."""
-    without = guidance.without
-    if not without:
+    """Guided logits (..., V').
+
+    logits: with the full prompt. others: of the same shape, for each of `Guidance.conditions`.
+    """
+    conditions = guidance.conditions
+    if not conditions:
         return logits
     scale = np.float32(guidance.scale + (guidance.formula == "show-o"))
-    base = others[without[-1]]
+    base = others[conditions[-1]]
     with np.errstate(invalid="ignore", over="ignore"):
         guided = base + scale * (logits - base)
-        if without == ("prompt", "text"):
-            blank = others["prompt"]
-            guided += blank + np.float32(guidance.image_scale) * (base - blank) - base
+        if conditions == (UNCONDITIONAL, MEDIA):
+            unconditional = others[UNCONDITIONAL]
+            image_scale = np.float32(guidance.image_scale)
+            guided += unconditional + image_scale * (base - unconditional) - base
     if not np.isfinite(guided).all():
-        # A column that a branch rules out has no number to go by: the prompt's own holds.
+        # An id that a condition rules out (-inf) has no guided logit: the full prompt's holds.
         ruled_out = np.isneginf(logits)
         for part in others.values():
             ruled_out |= np.isneginf(part)
@@ -135,13 +152,15 @@ def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Arr
 
 
 def penalize(logits: Array, columns: Sequence[int] | NDArray[np.int64], penalty: float) -> Array:
-    """Logits (V',) with those of some columns less likely: divided if positive, else multiplied."""
+    """Logits (V',), those of some columns divided by `penalty` if positive, else multiplied."""
     if penalty == 1 or not len(columns):
         return logits
     at = np.asarray(columns, np.int64)
-    found = logits[at]
+    penalized = logits[at]
     logits = logits.copy()
-    logits[at] = np.where(found > 0, found / np.float32(penalty), found * np.float32(penalty))
+    logits[at] = np.where(
+        penalized > 0, penalized / np.float32(penalty), penalized * np.float32(penalty)
+    )
     return logits
 
 
@@ -206,7 +225,7 @@ def _race(
 
 
 def _top(logits: Array) -> Array:
-    """The best of each row, (N, 1); ValueError where the decoder gave no numbers to choose by."""
+    """The largest logit of each row, (N, 1). Raises ValueError where it is not a finite number."""
     top: Array = logits.max(axis=1, keepdims=True)
     if not np.isfinite(top).all():
         raise ValueError(
@@ -217,8 +236,11 @@ def _top(logits: Array) -> Array:
 
 
 def _scores(logits: Array, top: Array, sampling: SpanSampling) -> Array:
-    """How far each logit lies below the best, over the temperature; -inf for what top-k, top-p and
-    min-p leave out. Of equals at the edge of a cut all stay, as in transformers."""
+    """Each logit's distance below the largest, over the temperature: (N, V'), all <= 0.
+
+    -inf for what top-k, top-p and min-p leave out. Of equals at the edge of a cut all stay, as in
+    transformers.
+    """
     with np.errstate(over="ignore"):  # far below the best at a low temperature: -inf is right
         scores: Array = (logits - top) / np.float32(sampling.temperature)
     if sampling.top_k is not None and sampling.top_k < scores.shape[1]:
@@ -246,5 +268,5 @@ def _nucleus(scores: Array, top_p: float) -> np.float32:
             break
     ordered = -np.sort(-near)
     sums = np.cumsum(np.exp(ordered), dtype=np.float64)
-    # The sums are rounded: those of all may lie a little below what all were found to have.
+    # Sums are rounded: the last one may lie a little below the sum of all from before.
     return np.float32(ordered[min(int(np.searchsorted(sums, enough)), len(ordered) - 1)])

@@ -1,11 +1,14 @@
-"""Several ids of a span in one step of the decoder: speculative Jacobi decoding.
+"""Speculative Jacobi decoding: several ids of a span in one pass of the decoder.
 
-Ids are guessed ahead, all are shown to the decoder at once, and each is kept with the probability
-that makes the outcome distributed as if it had been drawn alone: the ratio of what the decoder
-gives it now, with all before it settled, to what it was guessed by (Leviathan et al.,
-arXiv:2211.17192). The first that is not kept is drawn again from what is left of its distribution.
-Guesses for what follows come of the same step: drawn from what the decoder gave there, although
-some of the ids before it were guesses (Teng et al., arXiv:2410.01699).
+Ids are drafted ahead and all go through the decoder at once. Each is accepted with the probability
+that makes the outcome distributed as if it had been drawn alone: the ratio of the decoder's
+probability now, with all ids before it settled, to the probability that it was drafted with
+(Leviathan et al., arXiv:2211.17192). The first draft that is rejected is drawn again from what is
+left of its distribution. The distributions to draft from come of the same pass: those that the
+decoder gave at the positions ahead, although some of the ids before them were drafts (Teng et al.,
+arXiv:2410.01699).
+
+Shape legend: `V'` ids that the grammar allows at a position.
 """
 
 from __future__ import annotations
@@ -14,112 +17,132 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unified.engine.backends.cpu.decoder import Ranges
-from unified.engine.sampler import Array, draw
+from unified.engine.backends.base import Array, Ranges
+from unified.engine.sampler import draw
 from unified.formats.state import State
 
-__all__ = ["Draft", "Drafts", "id_at"]
+__all__ = ["DraftToken", "Drafter", "id_at"]
 
 
 @dataclass(frozen=True, eq=False)
-class Draft:
-    """An id guessed for a place. ranges: what is allowed there. by: the probabilities (V',) that it
-    was drawn by; None for one without an alternative."""
+class DraftToken:
+    """An id drafted for a position.
+
+    ranges: ids that the grammar allows there. probabilities: float32 (V',) that it was drawn with;
+    None where the grammar allows only one id.
+    """
 
     id: int
     ranges: Ranges
-    by: Array | None
+    probabilities: Array | None
 
 
 @dataclass(eq=False)
-class Drafts:
-    """Guesses for one span of one row.
+class Drafter:
+    """Drafts of one span of one sequence.
 
-    guessed: probabilities for the places ahead, drawn from what the last step gave for them.
+    Attributes:
+        tokens: drafts that go through the decoder in the next pass.
+        next_ranges: ids allowed behind all drafts; None where there is no choice.
+        proposals: (ranges, probabilities) for the positions ahead, from the last pass.
     """
 
-    ahead: list[Draft] = field(default_factory=list)
-    following: Ranges | None = None
-    guessed: list[tuple[Ranges, Array]] = field(default_factory=list)
+    tokens: list[DraftToken] = field(default_factory=list)
+    next_ranges: Ranges | None = None
+    proposals: list[tuple[Ranges, Array]] = field(default_factory=list)
 
-    def propose(self, state: State, number: int, generator: np.random.Generator) -> list[int]:
-        """Guess at most so many ids from here on, within the span. Nothing at its first choice."""
-        state, kind, free = state.copy(), state.kind, 0
-        made: list[Draft] = []
-        last: tuple[Ranges, Array] | None = None
+    def draft(self, state: State, number: int, generator: np.random.Generator) -> list[int]:
+        """Draft at most `number` ids from a state on, within its span. Returns them.
+
+        Nothing is drafted at the first choice of a span: no pass has been there yet.
+        """
+        state, kind, choices_drafted = state.copy(), state.kind, 0
+        tokens: list[DraftToken] = []
+        proposal: tuple[Ranges, Array] | None = None
         while True:
             ranges = state.allowed()
-            open_here = state.kind == kind and not state.finished
-            self.following = ranges if open_here and _choices(ranges) > 1 else None
-            if not open_here or len(made) == number:
+            in_span = state.kind == kind and not state.finished
+            self.next_ranges = ranges if in_span and _num_choices(ranges) > 1 else None
+            if not in_span or len(tokens) == number:
                 break
-            if _choices(ranges) == 1:
-                draft = Draft(ranges[0][0], ranges, None)
+            if _num_choices(ranges) == 1:
+                token = DraftToken(ranges[0][0], ranges, None)
             else:
-                if free < len(self.guessed):
-                    last = self.guessed[free]
-                if last is None or last[0] != ranges:
+                # Past the last proposal, that one is drawn from again.
+                if choices_drafted < len(self.proposals):
+                    proposal = self.proposals[choices_drafted]
+                if proposal is None or proposal[0] != ranges:
                     break
-                free += 1
-                draft = Draft(id_at(_draw(last[1], generator), ranges), ranges, last[1])
-            made.append(draft)
-            state.advance(draft.id)
-        self.ahead = made
-        return [draft.id for draft in made]
+                choices_drafted += 1
+                column = _draw(proposal[1], generator)
+                token = DraftToken(id_at(column, ranges), ranges, proposal[1])
+            tokens.append(token)
+            state.advance(token.id)
+        self.tokens = tokens
+        return [token.id for token in tokens]
 
     @property
-    def places(self) -> list[tuple[int, Ranges]]:
-        """(line, what is allowed there) of every place that has a choice: line 0 is that of the
-        first draft, the last that of the place after all drafts."""
-        found = [(at, d.ranges) for at, d in enumerate(self.ahead) if d.by is not None]
-        if self.following is not None:
-            found.append((len(self.ahead), self.following))
-        return found
+    def choices(self) -> list[tuple[int, Ranges]]:
+        """(index, ranges) of every position with a choice.
 
-    def judge(
-        self, given: dict[int, Array], generator: np.random.Generator
+        Index 0 is the position of the first draft, the last one that behind all drafts.
+        """
+        choices = [
+            (at, token.ranges)
+            for at, token in enumerate(self.tokens)
+            if token.probabilities is not None
+        ]
+        if self.next_ranges is not None:
+            choices.append((len(self.tokens), self.next_ranges))
+        return choices
+
+    def verify(
+        self, actual: dict[int, Array], generator: np.random.Generator
     ) -> tuple[list[int], list[int]]:
-        """What is settled by what the decoder gives: probabilities (V',) by line.
+        """Accept or reject the drafts, and propose for the positions that follow.
+
+        actual: the decoder's probabilities float32 (V',) by index of `choices`.
 
         Returns the ids that were chosen (those without an alternative left out), and all drafts
-        that were kept. Guesses for the places that follow are ready then.
+        that were accepted.
         """
         chosen: list[int] = []
-        kept: list[int] = []
+        accepted: list[int] = []
         at = 0
-        for at, draft in enumerate(self.ahead):
-            if draft.by is None:
-                kept.append(draft.id)
+        for at, token in enumerate(self.tokens):
+            if token.probabilities is None:
+                accepted.append(token.id)
                 continue
-            column = _column(draft.id, draft.ranges)
-            now, before = given[at], draft.by
+            column = _column_of(token.id, token.ranges)
+            now, before = actual[at], token.probabilities
             if generator.random() * before[column] < now[column]:
-                chosen.append(draft.id)
-                kept.append(draft.id)
+                chosen.append(token.id)
+                accepted.append(token.id)
                 continue
             rest = np.maximum(now - before, 0)
             # Nothing is left where rounding alone made the difference.
-            chosen.append(id_at(_draw(rest if rest.sum() > 0 else now, generator), draft.ranges))
+            column = _draw(rest if rest.sum() > 0 else now, generator)
+            chosen.append(id_at(column, token.ranges))
             break
         else:
-            at = len(self.ahead)
-            if self.following is not None:
-                chosen.append(id_at(_draw(given[at], generator), self.following))
-        places = dict(self.places)
-        self.guessed = [(places[line], given[line]) for line in sorted(given) if line > at]
-        if not self.guessed and given:
-            # Nothing is known of what follows but what the place before it had.
-            line = max(given)
-            self.guessed = [(places[line], given[line])]
-        return chosen, kept
+            at = len(self.tokens)
+            if self.next_ranges is not None:
+                chosen.append(id_at(_draw(actual[at], generator), self.next_ranges))
+        ranges = dict(self.choices)
+        ahead = [index for index in sorted(actual) if index > at]
+        if not ahead and actual:
+            # Nothing is known of the positions ahead but what the last one had.
+            ahead = [max(actual)]
+        self.proposals = [(ranges[index], actual[index]) for index in ahead]
+        return chosen, accepted
 
 
-def _choices(ranges: Ranges) -> int:
+def _num_choices(ranges: Ranges) -> int:
     return sum(stop - start for start, stop in ranges)
 
 
 def id_at(column: int, ranges: Ranges) -> int:
-    """The id of a column among those of the ranges."""
+    """The id of a column of logits over `ranges`."""
     for start, stop in ranges:
         if column < stop - start:
             return start + column
@@ -127,7 +150,8 @@ def id_at(column: int, ranges: Ranges) -> int:
     raise IndexError(column)
 
 
-def _column(id: int, ranges: Ranges) -> int:
+def _column_of(id: int, ranges: Ranges) -> int:
+    """The inverse of `id_at`."""
     before = 0
     for start, stop in ranges:
         if start <= id < stop:
@@ -137,5 +161,5 @@ def _column(id: int, ranges: Ranges) -> int:
 
 
 def _draw(weights: Array, generator: np.random.Generator) -> int:
-    """A column by weights of any sum."""
+    """A column by weights (V',) of any sum."""
     return draw(weights[None], [generator])[0]

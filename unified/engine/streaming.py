@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unified.engine.engine import Cancelled, Sampler
+from unified.engine.engine import Cancelled, Engine
 from unified.engine.events import (
     AudioBegun,
     AudioChunk,
@@ -41,9 +41,12 @@ from unified.sequence.sequencer import Sequencer
 from unified_base.arguments import seeds_of, several, text
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer
+
 
 def stream(
-    sampler: Sampler,
+    sampler: Engine,
     sequencer: Sequencer,
     documents: Sequence[Document],
     seeds: Sequence[int] | None,
@@ -165,7 +168,7 @@ class _Translator:
         if event.kind == "text":
             return
         if self.sequencer.grammar.span_grammars[event.kind].modality == "audio":
-            self.sound = _Sound(self.sequencer.audio_tokenizer)
+            self.sound = _Sound(self.sequencer.tokenizer("audio"))
             yield AudioBegun(self.row)
             return
         self.sound = None
@@ -174,11 +177,11 @@ class _Translator:
             return
         height, width = (n or 0 for n in event.grid)
         self.rows, self.height = [], height
-        stride = self.sequencer.image_tokenizer.stride
+        stride = self.sequencer.tokenizer("image").stride
         yield ImageBegun(self.row, height * stride, width * stride)
 
     def _heard(self, event: FrameDone) -> Iterator[Event]:
-        tokenizer = self.sequencer.audio_tokenizer
+        tokenizer = self.sequencer.tokenizer("audio")
         seconds = (event.frame + 1) * tokenizer.hop / tokenizer.sample_rate
         yield AudioFrame(self.row, event.codes, seconds)
         assert self.sound is not None  # or this would not have been called
@@ -194,7 +197,7 @@ class _Translator:
         if isinstance(event.segment, CodedAudio):
             assert self.sound is not None
             rest, whole = self.sound.finish()
-            rate = self.sequencer.audio_tokenizer.sample_rate
+            rate = self.sequencer.tokenizer("audio").sample_rate
             if rest.size:
                 yield AudioChunk(self.row, rest, rate)
             role: Any = event.segment.role
@@ -233,7 +236,7 @@ def _so_far(sequencer: Sequencer, rows: Sequence[np.ndarray], height: int) -> np
     """The picture of the rows so far; those to come are taken to be like the last one, since
     codecs may take whole grids alone."""
     codes = np.stack([*rows, *[rows[-1]] * (height - len(rows))], axis=1)
-    stride = sequencer.image_tokenizer.stride
+    stride = sequencer.tokenizer("image").stride
     return sequencer.decode_image(codes)[: len(rows) * stride]
 
 
@@ -244,7 +247,7 @@ _CHUNK_SECONDS = 0.4
 class _Sound:
     """A sound decoded as its frames come."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: AudioTokenizer) -> None:
         from unified_tokenizers.streaming import DecodeStream
 
         self.stream = DecodeStream(tokenizer)

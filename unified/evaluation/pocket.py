@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from unified_data.pocket.speech import speak as speak_truly
 from unified_data.pocket.subjects import Subject, load_subjects
 from unified_tokenizers.measures import psnr, stoi
 from unified_tokenizers.report import reconstruct_picture, reconstruct_sound
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
 __all__ = [
     "Answer",
@@ -244,7 +247,7 @@ def speak_and_listen(
     return _listen(model, sentences, sounds, lambda done, _: report(done, len(sentences)))
 
 
-def codes_kept(tokenizer: Any, sounds: Iterable[Audio]) -> list[float]:
+def codes_kept(tokenizer: AudioTokenizer, sounds: Iterable[Audio]) -> list[float]:
     """Of each level's codes, the share that comes back when what is decoded is encoded again.
 
     tokenizer: an audio tokenizer of the sounds' sample rate.
@@ -277,12 +280,12 @@ def _texts(documents: Iterable[Document]) -> list[str]:
     return [document.segments[-1].text for document in documents]  # type: ignore[union-attr]
 
 
-def image_psnr(tokenizer: Any, pictures: Iterable[np.ndarray]) -> float:
+def image_psnr(tokenizer: ImageTokenizer, pictures: Iterable[np.ndarray]) -> float:
     """Mean over pictures of the reconstruction's PSNR, dB."""
     return fmean(psnr(pixels, reconstruct_picture(tokenizer, pixels)[0]) for pixels in pictures)
 
 
-def audio_stoi(tokenizer: Any, sounds: Iterable[Audio]) -> float:
+def audio_stoi(tokenizer: AudioTokenizer, sounds: Iterable[Audio]) -> float:
     """Mean over mono sounds at the tokenizer's rate of the reconstruction's STOI."""
     scores = []
     for sound in sounds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,14 +23,17 @@ from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
 
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+
 __all__ = ["begin_with", "create_decoder", "extend_decoder"]
 
 
 def create_decoder(
     config: Mapping[str, Any],
     text_tokenizer: TextTokenizer,
-    image_tokenizer: Any,
-    audio_tokenizer: Any,
+    image_tokenizer: ImageTokenizer | None,
+    audio_tokenizer: AudioTokenizer | None,
     format: str | Path,
     max_grid: int,
 ) -> tuple[Sequencer, Any]:
@@ -63,8 +66,8 @@ def create_decoder(
 def extend_decoder(
     llm: str | Path | Any,
     text_tokenizer: TextTokenizer | None,
-    image_tokenizer: Any,
-    audio_tokenizer: Any,
+    image_tokenizer: ImageTokenizer | None,
+    audio_tokenizer: AudioTokenizer | None,
     format: str | Path,
     max_grid: int,
     initialise: str,
@@ -183,13 +186,13 @@ def _sequencer(
     layout: Format | ChatFormat,
     text_tokenizer: TextTokenizer,
     text_rows: int,
-    image_tokenizer: Any,
-    audio_tokenizer: Any,
+    image_tokenizer: ImageTokenizer | None,
+    audio_tokenizer: AudioTokenizer | None,
     max_grid: int,
 ) -> Sequencer:
     """A sequencer over the vocabulary that these parts make."""
 
-    def of(tokenizer: Any) -> tuple[tuple[int, ...], str] | None:
+    def of(tokenizer: MediaTokenizer | None) -> tuple[tuple[int, ...], str] | None:
         if tokenizer is None:
             return None
         return tuple(int(size) for size in tokenizer.codebook_sizes), tokenizer.fingerprint

@@ -14,9 +14,9 @@ import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unified.engine.backends.cpu.decoder import Decoder
+from unified.engine.backends.base import Decoder
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
@@ -28,6 +28,9 @@ from unified.vocabulary.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_base.quiet import no_progress_bars
 from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import ImageTokenizer, MediaTokenizer
 
 __all__ = [
     "DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
@@ -175,13 +178,13 @@ def _stays(name: str) -> bool:
     return not re.fullmatch(r"(model|pytorch_model|adapter_model)\b[^/]*", name)
 
 
-def _load_media(directory: Path) -> Any:
+def _load_media(directory: Path) -> MediaTokenizer:
     from unified_tokenizers import load_tokenizer
 
     return load_tokenizer(directory)
 
 
-def load_diffusion(directory: Path, tokenizer: Any, **how: Any) -> Any:
+def load_diffusion(directory: Path, tokenizer: ImageTokenizer, **settings: Any) -> ImageTokenizer:
     """The image tokenizer of a model, decoding through the diffusion decoder in its folder."""
     from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 
@@ -190,12 +193,12 @@ def load_diffusion(directory: Path, tokenizer: Any, **how: Any) -> Any:
     folder = directory / "image_tokenizer"
     if not folder.is_dir():
         raise ValueError(f"{directory} has no diffusion decoder (it would be {folder}/diffusion)")
-    return DiffusionTokenizer.beside(folder, tokenizer, **how)
+    return DiffusionTokenizer.beside(folder, tokenizer, **settings)
 
 
-def _save_media(tokenizer: Any, directory: Path) -> None:
-    from unified_tokenizers.base import save_exactly
+def _save_media(tokenizer: MediaTokenizer, directory: Path) -> None:
     from unified_tokenizers.diffusion_tokenizer import FOLDER, DiffusionTokenizer
+    from unified_tokenizers.saved import save_exactly
 
     if isinstance(tokenizer, DiffusionTokenizer):
         save_exactly(tokenizer.tokenizer, directory)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from unified.engine.backends.cpu.config import SlimConfig
-from unified.engine.backends.cpu.decoder import Decoder, SlimDecoder, Weight
+from unified.engine.backends.base import Decoder
+from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, Weight
 from unified_base import structured
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
@@ -93,25 +94,25 @@ def decoder_of(hf: Any) -> Decoder:
     """The decoder of a model of transformers, with its weights: compiled where it lies on the CPU
     and is of the Llama family, its own forward where not."""
     config = hf.config.to_dict()
-    if hf.device.type == "cpu" and SlimConfig.covers(config):
-        return SlimDecoder(SlimConfig.from_hf(config), weights_of(hf))
-    from unified.engine.backends.transformers import GenericDecoder
+    if hf.device.type == "cpu" and LlamaCpuConfig.covers(config):
+        return LlamaCpuDecoder(LlamaCpuConfig.from_hf(config), weights_of(hf))
+    from unified.engine.backends.transformers import TransformersDecoder
 
-    return GenericDecoder(hf)
+    return TransformersDecoder(hf)
 
 
 def load_decoder(directory: Path) -> Decoder:
     """The slim decoder where it covers the checkpoint, transformers behind its interface if not."""
     config = read_config(directory)
-    if not SlimConfig.covers(config):
-        from unified.engine.backends.transformers import GenericDecoder
+    if not LlamaCpuConfig.covers(config):
+        from unified.engine.backends.transformers import TransformersDecoder
 
         hf = load_hf(directory)
         with foreign(f"checkpoint {directory} cannot be used"):
-            return GenericDecoder(hf)
+            return TransformersDecoder(hf)
     try:
-        slim = SlimConfig.from_hf(config)
-        return SlimDecoder(slim, read_weights(directory, check=slim.check))
+        slim = LlamaCpuConfig.from_hf(config)
+        return LlamaCpuDecoder(slim, read_weights(directory, check=slim.check))
     except ValueError as error:
         raise ValueError(f"checkpoint {directory}: {error}") from None
 

@@ -25,12 +25,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from unified.vocabulary.block import Block
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import MediaTokenizer
 
 __all__ = ["NAMES", "Moments", "check_name", "codebook_rows", "fill_rows", "new_rows"]
 
@@ -156,20 +159,20 @@ def new_rows(hf: Any, old: int, name: str, vectors: Mapping[Block, Tensor]) -> N
             bias[old:] = 0.0 if like is None else bias[:old].float().mean()
 
 
-def vectors_of(blocks: Iterable[Block], tokenizers: Mapping[str, Any]) -> dict[Block, Tensor]:
+def vectors_of(
+    blocks: Iterable[Block], tokenizers: Mapping[str, MediaTokenizer | None]
+) -> dict[Block, Tensor]:
     """Codebook vectors of the blocks of codes. tokenizers: by modality, None where there is none.
 
     Raises ValueError for a tokenizer that does not give them.
     """
-    from unified_tokenizers.code_vectors import code_vectors
-
-    found = {
+    vectors_by_name = {
         f"{modality}.{level}": vectors
         for modality, tokenizer in tokenizers.items()
         if tokenizer is not None
-        for level, vectors in enumerate(code_vectors(tokenizer))
+        for level, vectors in enumerate(tokenizer.code_vectors())
     }
-    return {block: found[block.name] for block in blocks if block.name in found}
+    return {block: vectors_by_name[block.name] for block in blocks if block.name in vectors_by_name}
 
 
 def _spread(config: Any) -> float:

@@ -7,12 +7,12 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unified.engine.backends.cpu.decoder import Decoder
-from unified.engine.engine import Sampler
+from unified.engine.backends.base import Decoder
+from unified.engine.engine import Engine
 from unified.engine.events import Done, Event, TextCut
 from unified.engine.request import Sampling
 from unified.engine.streaming import stream
@@ -27,6 +27,9 @@ from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.arguments import item, prompt, seed_of, seeds_from, whole
 from unified_base.arguments import text as of_text
 from unified_data.document import Audio, Document, Image, Slot, Text
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
 MOST_SAMPLES = 100_000  # of one document in one call
 
@@ -74,12 +77,12 @@ class UnifiedModel:
         return self.sequencer.text_tokenizer
 
     @property
-    def image_tokenizer(self) -> Any:
+    def image_tokenizer(self) -> ImageTokenizer | None:
         """See `unified_tokenizers.base`; None where the model has no pictures."""
         return self.sequencer.image_tokenizer
 
     @property
-    def audio_tokenizer(self) -> Any:
+    def audio_tokenizer(self) -> AudioTokenizer | None:
         """See `unified_tokenizers.base`; None where the model has no sound."""
         return self.sequencer.audio_tokenizer
 
@@ -111,8 +114,8 @@ class UnifiedModel:
         config: Mapping[str, Any],
         *,
         text_tokenizer: TextTokenizer,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
     ) -> UnifiedModel:
@@ -133,8 +136,8 @@ class UnifiedModel:
         llm: str | Path | Any,
         *,
         text_tokenizer: TextTokenizer | None = None,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
         initialise: str = "mean-covariance",
@@ -167,8 +170,8 @@ class UnifiedModel:
         cls,
         name_or_path: str | Path = "pocket",
         *,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
@@ -242,7 +245,7 @@ class UnifiedModel:
         document; None: 0, 1, 2, ... negative: what guidance has in place of the prompt.
         cancelled: asked before every step; once it says yes, rows under way are dropped.
         """
-        sampler = Sampler(self.decoder(), self.grammar, self.text_tokenizer)
+        sampler = Engine(self.decoder(), self.grammar, self.text_tokenizer)
         chosen = self.sampling if sampling is None else sampling
         yield from stream(sampler, self.sequencer, documents, seeds, chosen, negative, cancelled)
 

@@ -11,13 +11,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.models.pretrained import Checkpoint, Pretrained, pretrained_models, recognise
 from unified.sequence.sequencer import Sequencer
 from unified_base.text import quoted
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
 __all__ = ["Opened", "fetch", "open_published"]
 
@@ -36,7 +39,9 @@ class Opened:
 
 
 def open_published(
-    folder: Path, image_tokenizer: Any = None, audio_tokenizer: Any = None
+    folder: Path,
+    image_tokenizer: ImageTokenizer | None = None,
+    audio_tokenizer: AudioTokenizer | None = None,
 ) -> Opened:
     """The published checkpoint in a folder.
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from unified.engine.backends.cpu.config import SlimConfig
-from unified.engine.backends.cpu.decoder import Array, Decoder, Ranges, SlimDecoder, Weight, widen
+from unified.engine.backends.base import Array, Decoder, Ranges
+from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, Weight, widen
 from unified.models.hf_checkpoint import load_decoder, load_hf, read_config, read_weights
 from unified.models.pretrained import Pretrained
 from unified_base.foreign import foreign
@@ -31,11 +32,11 @@ def load_published_decoder(folder: Path, pretrained: Pretrained) -> Decoder:
     if pretrained.decoder == "causal":
         return load_decoder(folder)
     if pretrained.decoder == "transformers":
-        from unified.engine.backends.transformers import GenericDecoder
+        from unified.engine.backends.transformers import TransformersDecoder
 
         hf = load_published_hf(folder, pretrained)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is once, to know its head
-            return GenericDecoder(hf)
+            return TransformersDecoder(hf)
     text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}
     text["model_type"] = "llama"  # what both are but for their name
     stored = read_weights(folder, lambda name: not _OTHER.search(name))
@@ -43,9 +44,9 @@ def load_published_decoder(folder: Path, pretrained: Pretrained) -> Decoder:
     # Whole checkpoints say of their embeddings' being the head in more than one place.
     text["tie_word_embeddings"] = "lm_head.weight" not in language
     try:
-        slim = SlimConfig.from_hf(text)
+        slim = LlamaCpuConfig.from_hf(text)
         if pretrained.decoder == "llama":
-            return SlimDecoder(slim, language)
+            return LlamaCpuDecoder(slim, language)
         vq = config.get("vq_config") or {}
         return JanusDecoder(slim, stored, str(vq.get("hidden_act") or "gelu"))
     except ValueError as error:
@@ -81,14 +82,16 @@ def _language(stored: Mapping[str, Weight]) -> dict[str, Weight]:
     return found
 
 
-class JanusDecoder(SlimDecoder):
+class JanusDecoder(LlamaCpuDecoder):
     """Llama with an embedding and a head of their own for the codes of pictures.
 
     Their ids stand behind those of text. A code's embedding goes through Janus' aligner, once for
     all codes; its logits come of the generation head, not of the language model's.
     """
 
-    def __init__(self, config: SlimConfig, stored: Mapping[str, Weight], activation: str) -> None:
+    def __init__(
+        self, config: LlamaCpuConfig, stored: Mapping[str, Weight], activation: str
+    ) -> None:
         """stored: a whole checkpoint's. activation: of aligner and head, as transformers names it.
 
         Raises ValueError where the checkpoint lacks a part.
@@ -119,7 +122,7 @@ class JanusDecoder(SlimDecoder):
             for name in hidden:
                 rows = _linear(generation, name, self._activate(rows))
             self._vision = {name: generation[name] for name in _HEAD}
-            _check_head(self._vision, config.width)
+            _check_head(self._vision, config.hidden_size)
         except KeyError as missing:
             raise ValueError(f"the checkpoint has no generation_{missing.args[0]}") from None
         self.text_rows = config.vocab_size
@@ -133,15 +136,15 @@ class JanusDecoder(SlimDecoder):
         made[codes] = self._codes[at[codes] - self.text_rows]
         return made
 
-    def logits(self, features: Array, ranges: Ranges) -> Array:
+    def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         parts = []
         for start, stop in ranges:
             if stop <= self.text_rows:
-                parts.append(super().logits(features, ((start, stop),)))
+                parts.append(super().logits(hidden_states, ((start, stop),)))
                 continue
             assert start >= self.text_rows
             codes = slice(start - self.text_rows, stop - self.text_rows)
-            seen = self._activate(_linear(self._vision, "head.proj_out", features))
+            seen = self._activate(_linear(self._vision, "head.proj_out", hidden_states))
             weight = self._vision["head.vision_head.weight"][codes]
             parts.append(seen @ weight.T + self._vision["head.vision_head.bias"][codes])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from unified.formats.grammar import Grammar
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Segment, Slot, Text
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +74,8 @@ class Sequencer:
         vocabulary: Vocabulary,
         grammar: Grammar,
         text_tokenizer: TextTokenizer,
-        image_tokenizer: Any = None,
-        audio_tokenizer: Any = None,
+        image_tokenizer: ImageTokenizer | None = None,
+        audio_tokenizer: AudioTokenizer | None = None,
     ):
         grammar.vocabulary.check_same(vocabulary)
         if text_tokenizer.size != vocabulary.text_size:
@@ -178,10 +181,9 @@ class Sequencer:
                 tuple(self.text_tokenizer.encode(segment.text)), segment.role, segment.loss
             )
         if isinstance(segment, Image):
-            tokenizer = self._image()
             height, width = segment.pixels.shape[:2]
             self.image_grid(height, width)
-            codes = _encode(tokenizer, segment.pixels.transpose(2, 0, 1))
+            codes = _encode(self._image(), segment.pixels.transpose(2, 0, 1))
             return CodedImage(codes, segment.role, segment.loss)
         if isinstance(segment, Audio):
             tokenizer = self._audio()
@@ -224,22 +226,31 @@ class Sequencer:
         tokenizer = self._audio()
         return _decode(tokenizer, codes, (codes.shape[1] * tokenizer.hop,))
 
-    def tokenizer(self, modality: str) -> Any:
+    @overload
+    def tokenizer(self, modality: Literal["image"]) -> ImageTokenizer: ...
+
+    @overload
+    def tokenizer(self, modality: Literal["audio"]) -> AudioTokenizer: ...
+
+    @overload
+    def tokenizer(self, modality: str) -> ImageTokenizer | AudioTokenizer: ...
+
+    def tokenizer(self, modality: str) -> ImageTokenizer | AudioTokenizer:
         """The tokenizer of "image" or "audio". Raises ValueError where the model has none."""
         return self._image() if modality == "image" else self._audio()
 
-    def _image(self) -> Any:
+    def _image(self) -> ImageTokenizer:
         if self.image_tokenizer is None:
             raise ValueError("there is no image tokenizer; pictures cannot be coded or decoded")
         return self.image_tokenizer
 
-    def _audio(self) -> Any:
+    def _audio(self) -> AudioTokenizer:
         if self.audio_tokenizer is None:
             raise ValueError("there is no audio tokenizer; sound cannot be coded or decoded")
         return self.audio_tokenizer
 
 
-def check_picture(tokenizer: Any, height: int, width: int) -> None:
+def check_picture(tokenizer: ImageTokenizer, height: int, width: int) -> None:
     """Raises ValueError for a picture of so many pixels that does not divide into codes."""
     stride = tokenizer.stride
     if height < 1 or width < 1 or height % stride or width % stride:
@@ -249,7 +260,7 @@ def check_picture(tokenizer: Any, height: int, width: int) -> None:
         )
 
 
-def check_sound(tokenizer: Any, channels: int, sample_rate: int) -> None:
+def check_sound(tokenizer: AudioTokenizer, channels: int, sample_rate: int) -> None:
     """Raises ValueError for a sound that is not mono at the tokenizer's sample rate (Hz)."""
     if channels != 1 or sample_rate != tokenizer.sample_rate:
         raise ValueError(
@@ -258,7 +269,7 @@ def check_sound(tokenizer: Any, channels: int, sample_rate: int) -> None:
         )
 
 
-def _encode(tokenizer: Any, media: np.ndarray) -> np.ndarray:
+def _encode(tokenizer: MediaTokenizer, media: np.ndarray) -> np.ndarray:
     """One medium, channels first, -> codes int64 (K, *grid)."""
     import torch  # here, so that text-only use of this module does not wait for it
 
@@ -267,7 +278,7 @@ def _encode(tokenizer: Any, media: np.ndarray) -> np.ndarray:
     return codes[0].cpu().numpy()
 
 
-def _decode(tokenizer: Any, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def _decode(tokenizer: MediaTokenizer, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Codes (K, *grid) -> float32 media, channels first, of exactly `size`."""
     import torch
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 from unified.dataloading import Source
 from unified.models.model import UnifiedModel
 from unified.training.config import TrainConfig
 from unified_base.atomic import atomic_write
+from unified_base.version import __version__
 
 __all__ = ["write_card"]
 
@@ -61,7 +61,7 @@ def write_card(
         lines += ["", "Held-out losses, nats an id:", "", "| what | loss |", "|---|---|"]
         lines += [f"| {name} | {value:.3f} |" for name, value in measured.items()]
     settings = json.dumps(asdict(config), indent=1, ensure_ascii=False)
-    lines += ["", f"Made with unified {version('unified')}. The run's settings:", ""]
+    lines += ["", f"Made with unified {__version__}. The run's settings:", ""]
     lines += ["```json", settings, "```", ""]
     atomic_write(folder / "README.md", "\n".join(lines).encode("utf-8"))
 

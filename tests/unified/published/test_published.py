@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unified import Guidance, Sampling, SpanSampling, UnifiedModel
-from unified.engine.engine import Sampler
+from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request
 from unified.formats.coded import CodedImage, CodedText
 from unified_data.document import Document, Image, Slot, Text
@@ -18,7 +18,7 @@ PROMPTS = ["a red fox", "two owls and a lamp on a green ground"]
 
 
 def sampled(model, requests, sampling):
-    sampler = Sampler(model.decoder(), model.grammar, model.text_tokenizer)
+    sampler = Engine(model.decoder(), model.grammar, model.text_tokenizer)
     found = {e.row: e.ids for e in sampler.run(requests, sampling) if isinstance(e, Finished)}
     return [found[row].tolist() for row in range(len(requests))]
 

@@ -1,6 +1,6 @@
-"""Attention of a few queries, rotary positions, norms and exponentials: loops of the decoder.
+"""Attention, rotary positions, RMSNorm and the exponential: the loops of a decoder layer.
 
-Legend: `N` rows, `R` queries, `L` cache length, `C` head width, `D` width.
+Shape legend: see `kernels`; here `Q` is the number of queries that attend together.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from unified.engine.backends.cpu.intrinsics import (
     total,
     wide_vectors,
 )
-from unified.engine.backends.cpu.matmul import PANEL, product
+from unified.engine.backends.cpu.matmul import PANEL, matmul
 
-__all__ = ["attend", "exp", "norm", "turn"]
+__all__ = ["apply_rope", "attend", "exp", "rms_norm"]
 
 
 @compiled
 def exp(x: np.float32) -> np.float32:
-    """exp to 2 units in the last place, as loops over it are vectorized (Cephes' polynomial)."""
-    # Not min and max: a NaN has to stay one.
+    """exp to 2 units in the last place (Cephes' polynomial); loops over it are vectorized."""
+    # Comparisons and not min and max, so that NaN stays NaN.
     x = np.float32(-87) if x < np.float32(-87) else x
     x = np.float32(88) if x > np.float32(88) else x
     n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
@@ -39,56 +39,66 @@ def exp(x: np.float32) -> np.float32:
 
 
 @compiled
-def norm(x: np.ndarray, weight: np.ndarray, eps: np.float32, out: np.ndarray) -> None:
-    """RMSNorm of each line of x (N, D)."""
+def rms_norm(x: np.ndarray, weight: np.ndarray, eps: np.float32, out: np.ndarray) -> None:
+    """out (N, D) = RMSNorm of each row of x (N, D), times weight (D,)."""
     wide_vectors()
     for n in range(x.shape[0]):
-        line, made, D = x[n], out[n], x.shape[1]
-        scale = np.float32(1) / np.sqrt(squares(line, D) / np.float32(D) + eps)
+        row, out_row, D = x[n], out[n], x.shape[1]
+        scale = np.float32(1) / np.sqrt(squares(row, D) / np.float32(D) + eps)
         for d in range(D):
-            made[d] = line[d] * scale * weight[d]
+            out_row[d] = row[d] * scale * weight[d]
 
 
 @compiled
-def turn(head: np.ndarray, weight: np.ndarray, eps: np.float32, angles: np.ndarray) -> None:
-    """Norm, if it has weights, and rotate one head (C,) in place. angles: (2, C/2), cos
-    and sin of them."""
+def apply_rope(head: np.ndarray, weight: np.ndarray, eps: np.float32, cos_sin: np.ndarray) -> None:
+    """Rotate one query or key head (C,) in place, after its RMSNorm where it has one (Qwen3).
+
+    weight: of that norm, (C,), or (0,) for none. cos_sin: (2, C/2), of the head's position. The
+    pair of number c is c + C/2, as in transformers' `rotate_half`.
+    """
     wide_vectors()
     C = head.shape[0]
     if weight.shape[0]:
         scale = np.float32(1) / np.sqrt(squares(head, C) / np.float32(C) + eps)
         for c in range(C):
             head[c] *= scale * weight[c]
-    one, other, cos, sin = head[: C // 2], head[C // 2 :], angles[0], angles[1]
+    first_half, second_half = head[: C // 2], head[C // 2 :]  # (C,) -> (C/2,), (C/2,)
+    cos, sin = cos_sin[0], cos_sin[1]
     for c in range(C // 2):
-        a, b = one[c], other[c]
-        one[c] = a * cos[c] - b * sin[c]
-        other[c] = b * cos[c] + a * sin[c]
+        a, b = first_half[c], second_half[c]
+        first_half[c] = a * cos[c] - b * sin[c]
+        second_half[c] = b * cos[c] + a * sin[c]
 
 
 @compiled
 def attend(
-    queries: np.ndarray, length: int, each: int, keys: np.ndarray, values: np.ndarray,
-    room: np.ndarray, found: np.ndarray,
+    queries: np.ndarray, length: int, heads: int, keys: np.ndarray, values: np.ndarray,
+    workspace: np.ndarray, out: np.ndarray,
 ) -> None:  # fmt: skip
-    """found (R, C) = softmax(queries (R, C) . keys / sqrt(C)) @ values.
+    """out (Q, C) = softmax(queries (Q, C) @ keys.T / sqrt(C)) @ values, causal.
 
-    keys (L / PANEL, C, PANEL) and values (C / PANEL, L, PANEL) are packed as weights are. The first
-    `each` queries see `length` ids, the next `each` one more, and so on. room: float32, R L.
+    Args:
+        queries: of consecutive positions, `heads` query heads for each: Q = positions * heads.
+        length: ids in the cache that the first position sees; each next position sees one more.
+        heads: query heads that share this key/value head.
+        keys: (L / PANEL, C, PANEL), packed as a weight (L, C) is.
+        values: (C / PANEL, L, PANEL), packed as a weight (C, L) is.
+        workspace: float32, at least Q * L.
+        out: (Q, C rounded up to whole panels).
     """
     wide_vectors()
-    R, C = queries.shape
+    Q, C = queries.shape
     scale = np.float32(1) / np.sqrt(np.float32(C))
-    panels = -(-(length + (R - 1) // each) // PANEL)
-    scores = room[: R * panels * PANEL].reshape(R, panels * PANEL)
-    product(queries, keys, 0, panels, scores)
-    for r in range(R):
-        line, own = scores[r], length + r // each
-        top = largest(line, own) * scale
-        for t in range(own):
-            line[t] = exp(line[t] * scale - top)
-        share = np.float32(1) / total(line, own)
-        for t in range(own):
-            line[t] *= share
-        line[own:] = 0
-    product(scores, values, 0, values.shape[0], found)
+    panels = -(-(length + (Q - 1) // heads) // PANEL)
+    scores = workspace[: Q * panels * PANEL].reshape(Q, panels * PANEL)
+    matmul(queries, keys, 0, panels, scores)  # (Q, C) -> (Q, L)
+    for q in range(Q):
+        row, visible = scores[q], length + q // heads
+        top = largest(row, visible) * scale
+        for t in range(visible):
+            row[t] = exp(row[t] * scale - top)
+        share = np.float32(1) / total(row, visible)
+        for t in range(visible):
+            row[t] *= share
+        row[visible:] = 0  # causal, and what lies behind the last id
+    matmul(scores, values, 0, values.shape[0], out)  # (Q, L) -> (Q, C)

@@ -1,4 +1,4 @@
-"""Instructions that numba has no Python for: bits, wide vectors, addresses, sums in one order."""
+"""What numba has no Python for: bits, vector width, addresses, sums in a fixed order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "wide_vectors",
 ]
 
-# What it makes is called without the first argument, which type checkers cannot know.
+# An intrinsic is called without its first argument, which type checkers cannot know.
 intrinsic: Any = extending.intrinsic
 
 # How the decoder's loops are compiled. A product and a sum may be one instruction; nothing else is
@@ -35,9 +35,9 @@ compiled: Any = njit(**_OPTIONS)
 
 def entry(function: Callable[..., Any]) -> Any:
     """For what Python calls: compiled, and kept on disk with all it calls inside."""
-    made = compiled(function)
-    made._cache = KernelCache(function)  # in place of numba's own, which trusts what it reads
-    return made
+    dispatcher = compiled(function)
+    dispatcher._cache = KernelCache(function)  # numba's own trusts what it reads
+    return dispatcher
 
 
 @intrinsic
@@ -64,21 +64,24 @@ def wide_vectors(typingctx: Any) -> Any:
 
 
 @intrinsic
-def pointer(typingctx: Any, address: Any, like: Any) -> Any:
-    """A pointer to numbers of the type that the array `like` holds."""
+def pointer(typingctx: Any, address: Any, dtype_like: Any) -> Any:
+    """A pointer to numbers of the type of the array `dtype_like`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
-    return types.CPointer(like.dtype)(types.int64, like), codegen
+    return types.CPointer(dtype_like.dtype)(types.int64, dtype_like), codegen
 
 
 _LANES = 16
 
 
 def _fold(kind: str) -> Any:
-    """The sum, the sum of squares or the largest of the first numbers of a float32 line: sixteen of
-    them side by side in order, those left over after them, and then the sixteen one by one."""
+    """The sum, the sum of squares or the largest of the first numbers of a float32 line.
+
+    In a fixed order: sixteen lanes side by side, then the numbers left over, then the lanes one by
+    one.
+    """
 
     @intrinsic
     def fold(typingctx: Any, line: Any, length: Any) -> Any:
@@ -88,38 +91,40 @@ def _fold(kind: str) -> Any:
             vector = ir.VectorType(number, _LANES)
             start = float("-inf") if kind == "largest" else 0.0
 
-            def add(found: Any, more: Any) -> Any:
+            def add(result: Any, more: Any) -> Any:
                 if kind == "largest":
-                    greater = builder.fcmp_ordered(">", more, found)
-                    return builder.select(greater, more, found)
+                    greater = builder.fcmp_ordered(">", more, result)
+                    return builder.select(greater, more, result)
                 if kind == "squares":
                     more = builder.fmul(more, more, flags=("contract",))
-                return builder.fadd(more, found, flags=("contract",))
+                return builder.fadd(more, result, flags=("contract",))
 
             def loop(kind: Any, step: int, begin: Any, end: Any) -> Any:
                 """Fold numbers [begin, end), `step` at a time, as `kind`."""
                 first = [start] * _LANES if step > 1 else start
-                place = cgutils.alloca_once(builder, kind)
-                builder.store(ir.Constant(kind, first), place)
+                sums = cgutils.alloca_once(builder, kind)
+                builder.store(ir.Constant(kind, first), sums)
                 with cgutils.for_range_slice(
                     builder, begin, end, ir.Constant(long, step), inc=True
                 ) as (at, _):
                     where = builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
                     more = builder.load(where, align=4)
-                    builder.store(add(builder.load(place), more), place)
-                return builder.load(place)
+                    builder.store(add(builder.load(sums), more), sums)
+                return builder.load(sums)
 
             zero, lanes = ir.Constant(long, 0), ir.Constant(long, _LANES)
             whole = builder.sub(args[1], builder.srem(args[1], lanes))
             side_by_side = loop(vector, _LANES, zero, whole)
-            found = loop(number, 1, whole, args[1])
+            result = loop(number, 1, whole, args[1])
             for lane in range(_LANES):
-                one = builder.extract_element(side_by_side, ir.Constant(ir.IntType(32), lane))
+                number_of_lane = builder.extract_element(
+                    side_by_side, ir.Constant(ir.IntType(32), lane)
+                )
                 if kind == "largest":
-                    found = add(found, one)
+                    result = add(result, number_of_lane)
                 else:  # squared already
-                    found = builder.fadd(found, one)
-            return found
+                    result = builder.fadd(result, number_of_lane)
+            return result
 
         return types.float32(line, types.int64), codegen
 

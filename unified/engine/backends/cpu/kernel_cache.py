@@ -34,6 +34,7 @@ from typing import Any
 
 from unified_base.atomic import atomic_path
 from unified_base.files import open_regular
+from unified_base.terminal import tell
 
 __all__ = ["KernelCache", "folders", "read_checked", "write_checked"]
 
@@ -306,4 +307,4 @@ def _note(kind: str, text: str) -> None:
             return
         _noted.add(kind)
     if sys.stderr is not None:
-        print(f"note: {kind}: {text}", file=sys.stderr, flush=True)
+        tell(f"note: {kind}: {text}")

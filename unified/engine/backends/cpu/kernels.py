@@ -1,14 +1,21 @@
-"""A decoder of the Llama family, compiled: all layers of a step in one call, shared by threads.
+"""A decoder of the Llama family, compiled: all layers of one forward pass in one call.
 
-Legend: `N` new ids of all rows, `K` inputs and `O` outputs of a product, `L` cache length, `H`
-query heads, `G` key/value heads, `R` = H/G, `C` head width, `D` width, `F` feed-forward width.
+Shape legend, here and in the files beside it:
 
-Weights are packed (`matmul`), float32 or bfloat16, and everything is computed in float32. A
-step with one row or two is bound by reading weights: half the bytes, half the time, and the
-widening is free.
+    N   new ids of all sequences, side by side; no padding between sequences
+    D   hidden_size
+    H   query heads                 G   key/value heads         R   H / G, queries of a key head
+    C   head_dim                    F   intermediate_size       V   vocabulary
+    L   length of a cache slot      K   inputs of a product     O   outputs of a product
+    P   panels: a packed weight (O, K) is stored as (P, K, PANEL), P = ceil(O / PANEL)
 
-Each thread takes chunks of a phase until none is left (see `threads`): some outputs of a
-product, or one key/value head of one row.
+Weights are packed (`matmul.pack`), float32 or bfloat16; everything is computed in float32. A pass
+with one or two sequences is bound by reading weights: half the bytes take half the time, and
+widening bfloat16 to float32 costs nothing.
+
+A pass is a row of phases (`threads`), five for each layer: QKV projections, attention, output
+projection, gated projections, down projection. In each phase threads claim chunks until none is
+left: some outputs of a product, or one key/value head of one sequence.
 """
 
 from __future__ import annotations
@@ -16,14 +23,14 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from unified.engine.backends.cpu.attention import attend, exp, norm, turn
+from unified.engine.backends.cpu.attention import apply_rope, attend, exp, rms_norm
 from unified.engine.backends.cpu.intrinsics import compiled, entry, pointer, wide_vectors
-from unified.engine.backends.cpu.matmul import PANEL, product
-from unified.engine.backends.cpu.threads import await_phase, finish, take
+from unified.engine.backends.cpu.matmul import PANEL, matmul
+from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
 
-__all__ = ["LAYER", "chunk_size", "head", "phases", "step"]
+__all__ = ["LAYER", "chunk_size", "forward_layers", "lm_head", "num_phases"]
 
-# What the table of addresses holds of a layer, in this order; 0 where it has none.
+# The tensors of a layer in the order of the address table; address 0 where a model has none.
 LAYER = (
     "input_layernorm.weight", "self_attn.q_proj.weight", "self_attn.k_proj.weight",
     "self_attn.v_proj.weight", "self_attn.q_proj.bias", "self_attn.k_proj.bias",
@@ -34,11 +41,11 @@ LAYER = (
 _NORM, _Q, _K, _V, _Q_BIAS, _K_BIAS, _V_BIAS, _Q_NORM, _K_NORM, _OUT, _NORM2, _GATE, _UP, _DOWN = (
     range(len(LAYER))
 )
-_QUERIES = 8  # of a prompt that look at the same keys at once
+_QUERIES = 8  # of a prompt that are multiplied with the same keys at once
 
 
-def phases(layers: int) -> int:
-    """How many phases `step` has."""
+def num_phases(layers: int) -> int:
+    """Phases of `forward_layers`."""
     return 5 * layers
 
 
@@ -48,193 +55,236 @@ def chunk_size(outputs: int, threads: int) -> int:
 
 
 @compiled
-def _copy(made: np.ndarray, count: int, out: np.ndarray, at: int) -> None:
-    """out[:, at:at + count] = made[:, :count]. Slices, here and elsewhere, because an index that
-    might be negative keeps a loop from being vectorized."""
-    for n in range(made.shape[0]):
-        line, found = out[n, at : at + count], made[n]
+def _copy_columns(source: np.ndarray, count: int, target: np.ndarray, first: int) -> None:
+    """target[:, first : first + count] = source[:, :count].
+
+    Slices, here and elsewhere, because an index that might be negative keeps a loop from being
+    vectorized.
+    """
+    for n in range(source.shape[0]):
+        target_row, source_row = target[n, first : first + count], source[n]
         for o in range(count):
-            line[o] = found[o]
+            target_row[o] = source_row[o]
 
 
 @compiled
-def _vector(address: int, size: int, like: np.ndarray) -> np.ndarray:
-    """(size,), or (0,) where the layer has none."""
-    return carray(pointer(address, like), (size if address else 0,))
+def _vector(address: int, size: int, dtype_like: np.ndarray) -> np.ndarray:
+    """The vector (size,) at an address; (0,) where the address is 0."""
+    return carray(pointer(address, dtype_like), (size if address else 0,))
 
 
 @compiled
-def _part(
-    x: np.ndarray, address: int, bias: int, outputs: int, chunk: int, like: np.ndarray,
-    made: np.ndarray,
+def _linear_chunk(
+    x: np.ndarray, weight: int, bias: int, outputs: int, chunk: int, dtype_like: np.ndarray,
+    out: np.ndarray,
 ) -> int:  # fmt: skip
-    """A chunk of outputs of the weight (outputs, K) at an address into `made` (N, size); how
-    many they are."""
+    """Compute one chunk of x (N, K) @ weight.T + bias into `out` (N, chunk size).
+
+    weight, bias: addresses of a packed weight of `outputs` outputs and of its bias, 0 for none.
+    Returns the number of outputs in the chunk: the last one may be smaller.
+    """
     wide_vectors()
-    size = made.shape[1]
+    size = out.shape[1]
     first = chunk * size
     count = min(size, outputs - first)
-    w = carray(pointer(address, like), (-(-outputs // PANEL), x.shape[1], PANEL))
-    product(x, w, first // PANEL, -(-count // PANEL), made)
+    panels = carray(pointer(weight, dtype_like), (-(-outputs // PANEL), x.shape[1], PANEL))
+    matmul(x, panels, first // PANEL, -(-count // PANEL), out)  # (N, K) -> (N, size)
     if bias:
-        added = carray(pointer(bias, made), (outputs,))[first : first + count]
+        bias_chunk = carray(pointer(bias, out), (outputs,))[first : first + count]
         for n in range(x.shape[0]):
             for o in range(count):
-                made[n, o] += added[o]
+                out[n, o] += bias_chunk[o]
     return count
 
 
 @entry
-def step(
-    progress: np.ndarray, table: np.ndarray, like: np.ndarray, x: np.ndarray, heads: np.ndarray,
-    mixed: np.ndarray, wide: np.ndarray, turns: np.ndarray, rows: np.ndarray, keys: np.ndarray,
-    values: np.ndarray, eps: np.float32, size: int,
+def forward_layers(
+    counters: np.ndarray, table: np.ndarray, dtype_like: np.ndarray, x: np.ndarray,
+    qkv: np.ndarray, attn_out: np.ndarray, gated: np.ndarray, cos_sin: np.ndarray,
+    sequences: np.ndarray, keys: np.ndarray, values: np.ndarray, eps: np.float32, size: int,
 ) -> None:  # fmt: skip
-    """All layers, for N new ids: x float32 (N, D), embeddings at first, is what they make at last.
+    """Run all layers over N new ids, in place.
 
-    progress: `new_progress(phases(layers))`. table: int64 (layers, len(LAYER)), addresses. like: an
-    empty array of the weights' type. heads (N, H + 2G, C), mixed (N, H, C), wide (N, F): room.
-    turns: float32 (L, 2, C/2), cosines and sines. rows: int64 (rows, 4): the first of its new ids,
-    how many, its place in the cache, and how many are there already. keys (layers, rows, G,
-    L / PANEL, C, PANEL) and values (layers, rows, G, C / PANEL, L, PANEL): float32. size: outputs
-    in a chunk.
+    Args:
+        counters: `new_counters(num_phases(layers))`.
+        table: int64 (layers, len(LAYER)), addresses of the weights.
+        dtype_like: an empty array of the matrices' type, float32 or uint16 (bfloat16).
+        x: float32 (N, D), embeddings; hidden states of the last layer afterwards.
+        qkv, attn_out, gated: float32 workspaces (N, H + 2G, C), (N, H, C) and (N, F).
+        cos_sin: float32 (positions, 2, C/2), cosines and sines of the rotary angles.
+        sequences: int64 (sequences, 4): index of the first new id, how many new ids, the cache
+            slot, and how many ids the slot holds already.
+        keys: float32 (layers, slots, G, L / PANEL, C, PANEL).
+        values: float32 (layers, slots, G, C / PANEL, L, PANEL).
+        eps: of RMSNorm.
+        size: outputs in a chunk of a product.
     """
     wide_vectors()
     layers, N, D = table.shape[0], x.shape[0], x.shape[1]
-    H, C, G, F = mixed.shape[1], mixed.shape[2], keys.shape[2], wide.shape[1]
+    H, C, G, F = attn_out.shape[1], attn_out.shape[2], keys.shape[2], gated.shape[1]
     R, L = H // G, values.shape[4]
-    together = max(1, _QUERIES // R)
-    flat, mix = heads.reshape(N, (H + 2 * G) * C), mixed.reshape(N, H * C)
+    block = max(1, _QUERIES // R)  # positions of a prompt that attend together
+    qkv_flat = qkv.reshape(N, (H + 2 * G) * C)  # (N, H + 2G, C) -> (N, (H + 2G) C)
+    attn_flat = attn_out.reshape(N, H * C)  # (N, H, C) -> (N, H C)
+    # Workspaces of this thread alone.
     normed = np.empty((N, D), np.float32)
-    made, more = np.empty((N, size), np.float32), np.empty((N, size), np.float32)
-    queries = np.empty((together * R, C), np.float32)
-    found = np.empty((together * R, values.shape[3] * PANEL), np.float32)
-    room = np.empty(together * R * L, np.float32)
+    chunk_out, up_out = np.empty((N, size), np.float32), np.empty((N, size), np.float32)
+    queries = np.empty((block * R, C), np.float32)
+    attended = np.empty((block * R, values.shape[3] * PANEL), np.float32)
+    scores = np.empty(block * R * L, np.float32)
     q_chunks, kv_chunks, f_chunks = -(-H * C // size), -(-G * C // size), -(-F // size)
     for layer in range(layers):
         weight, phase = table[layer], 5 * layer
-        ready = False
+
+        # Phase 1, QKV projections: x (N, D) -> RMSNorm -> qkv (N, H + 2G, C).
+        normed_ready = False
         chunks = q_chunks + 2 * kv_chunks
-        chunk = take(progress, phase)
+        chunk = claim_chunk(counters, phase)
         while chunk < chunks:
-            if not ready:
-                norm(x, _vector(weight[_NORM], D, x[0]), eps, normed)
-                ready = True
-            at, part, outputs, begin = chunk, 0, H * C, 0
+            if not normed_ready:
+                rms_norm(x, _vector(weight[_NORM], D, x[0]), eps, normed)
+                normed_ready = True
+            # Chunks of Q first, then of K, then of V: 0, 1 and 2.
+            chunk_of_part, part, outputs, first = chunk, 0, H * C, 0
             if chunk >= q_chunks:
                 part, outputs = 1 + (chunk - q_chunks) // kv_chunks, G * C
-                at = (chunk - q_chunks) % kv_chunks
-                begin = (H + G * (part - 1)) * C
-            count = _part(
-                normed, weight[_Q + part], weight[_Q_BIAS + part], outputs, at, like, made
-            )
-            _copy(made, count, flat, begin + at * size)
-            finish(progress, phase, chunks)
-            chunk = take(progress, phase)
-        await_phase(progress, phase, chunks)
+                chunk_of_part = (chunk - q_chunks) % kv_chunks
+                first = (H + G * (part - 1)) * C
+            count = _linear_chunk(
+                normed, weight[_Q + part], weight[_Q_BIAS + part], outputs, chunk_of_part,
+                dtype_like, chunk_out,
+            )  # fmt: skip
+            _copy_columns(chunk_out, count, qkv_flat, first + chunk_of_part * size)
+            finish_chunk(counters, phase, chunks)
+            chunk = claim_chunk(counters, phase)
+        wait_for_phase(counters, phase, chunks)
 
+        # Phase 2, attention: qkv (N, H + 2G, C) -> attn_out (N, H, C), and new ids into the cache.
+        # A chunk is one key/value head of one sequence.
         phase += 1
-        chunks = rows.shape[0] * G
-        chunk = take(progress, phase)
+        chunks = sequences.shape[0] * G
+        chunk = claim_chunk(counters, phase)
         while chunk < chunks:
-            first, new, place, past = rows[chunk // G]
+            first, new, slot, past = sequences[chunk // G]
             g = chunk % G
-            own_keys, own_values = keys[layer, place, g], values[layer, place, g]
+            keys_g, values_g = keys[layer, slot, g], values[layer, slot, g]
             k_norm = _vector(weight[_K_NORM], C, x[0])
             q_norm = _vector(weight[_Q_NORM], C, x[0])
             for i in range(new):
-                key, value, t = heads[first + i, H + g], heads[first + i, H + G + g], past + i
-                turn(key, k_norm, eps, turns[t])
+                key, value = qkv[first + i, H + g], qkv[first + i, H + G + g]  # (C,) each
+                position = past + i
+                apply_rope(key, k_norm, eps, cos_sin[position])
                 for c in range(C):
-                    own_keys[t // PANEL, c, t % PANEL] = key[c]
-                    own_values[c // PANEL, t, c % PANEL] = value[c]
-            for i in range(0, new, together):
-                count = min(together, new - i)
+                    keys_g[position // PANEL, c, position % PANEL] = key[c]
+                    values_g[c // PANEL, position, c % PANEL] = value[c]
+            for i in range(0, new, block):
+                count = min(block, new - i)
+                # The R query heads of each position, one position after the other: (count R, C).
                 for q in range(count * R):
-                    queries[q] = heads[first + i + q // R, g * R + q % R]
-                    turn(queries[q], q_norm, eps, turns[past + i + q // R])
-                some = queries[: count * R], past + i + 1, R, own_keys, own_values, room
-                attend(*some, found[: count * R])
+                    queries[q] = qkv[first + i + q // R, g * R + q % R]
+                    apply_rope(queries[q], q_norm, eps, cos_sin[past + i + q // R])
+                attend(
+                    queries[: count * R], past + i + 1, R, keys_g, values_g, scores,
+                    attended[: count * R],
+                )  # fmt: skip
                 for q in range(count * R):
-                    mixed[first + i + q // R, g * R + q % R] = found[q, :C]
-            finish(progress, phase, chunks)
-            chunk = take(progress, phase)
-        await_phase(progress, phase, chunks)
+                    # The last panel may be wider than what is left of C.
+                    attn_out[first + i + q // R, g * R + q % R] = attended[q, :C]
+            finish_chunk(counters, phase, chunks)
+            chunk = claim_chunk(counters, phase)
+        wait_for_phase(counters, phase, chunks)
 
+        # Phase 3, output projection: x (N, D) += attn_out (N, H C) @ W_o.T.
         phase += 1
-        _into(progress, phase, mix, weight[_OUT], like, made, x)
+        _add_linear(counters, phase, attn_flat, weight[_OUT], dtype_like, chunk_out, x)
+
+        # Phase 4, SwiGLU: x (N, D) -> RMSNorm -> gated (N, F) = silu(gate) * up.
         phase += 1
-        ready = False
-        chunk = take(progress, phase)
+        normed_ready = False
+        chunk = claim_chunk(counters, phase)
         while chunk < f_chunks:
-            if not ready:
-                norm(x, _vector(weight[_NORM2], D, x[0]), eps, normed)
-                ready = True
-            count = _part(normed, weight[_GATE], 0, F, chunk, like, made)
-            _part(normed, weight[_UP], 0, F, chunk, like, more)
+            if not normed_ready:
+                rms_norm(x, _vector(weight[_NORM2], D, x[0]), eps, normed)
+                normed_ready = True
+            count = _linear_chunk(normed, weight[_GATE], 0, F, chunk, dtype_like, chunk_out)
+            _linear_chunk(normed, weight[_UP], 0, F, chunk, dtype_like, up_out)
             for n in range(N):
-                gate, up = made[n], more[n]
-                gated = wide[n, chunk * size : chunk * size + count]
+                gate, up = chunk_out[n], up_out[n]
+                gated_row = gated[n, chunk * size : chunk * size + count]
                 for o in range(count):
-                    gated[o] = gate[o] / (np.float32(1) + exp(-gate[o])) * up[o]
-            finish(progress, phase, f_chunks)
-            chunk = take(progress, phase)
-        await_phase(progress, phase, f_chunks)
+                    gated_row[o] = gate[o] / (np.float32(1) + exp(-gate[o])) * up[o]
+            finish_chunk(counters, phase, f_chunks)
+            chunk = claim_chunk(counters, phase)
+        wait_for_phase(counters, phase, f_chunks)
+
+        # Phase 5, down projection: x (N, D) += gated (N, F) @ W_down.T.
         phase += 1
-        _into(progress, phase, wide, weight[_DOWN], like, made, x)
+        _add_linear(counters, phase, gated, weight[_DOWN], dtype_like, chunk_out, x)
 
 
 @compiled
-def _into(
-    progress: np.ndarray, phase: int, x: np.ndarray, address: int, like: np.ndarray,
-    made: np.ndarray, total: np.ndarray,
+def _add_linear(
+    counters: np.ndarray, phase: int, x: np.ndarray, weight: int, dtype_like: np.ndarray,
+    chunk_out: np.ndarray, residual: np.ndarray,
 ) -> None:  # fmt: skip
-    """A phase: total (N, D) += x (N, K) times the weight (D, K) at an address."""
+    """One phase: residual (N, D) += x (N, K) @ weight.T, the packed weight (D, K) at an address."""
     wide_vectors()
-    size = made.shape[1]
-    chunks = -(-total.shape[1] // size)
-    chunk = take(progress, phase)
+    size = chunk_out.shape[1]
+    chunks = -(-residual.shape[1] // size)
+    chunk = claim_chunk(counters, phase)
     while chunk < chunks:
-        count = _part(x, address, 0, total.shape[1], chunk, like, made)
+        count = _linear_chunk(x, weight, 0, residual.shape[1], chunk, dtype_like, chunk_out)
         for n in range(x.shape[0]):
-            line, more = total[n, chunk * size : chunk * size + count], made[n]
+            residual_row = residual[n, chunk * size : chunk * size + count]
+            added = chunk_out[n]
             for o in range(count):
-                line[o] += more[o]
-        finish(progress, phase, chunks)
-        chunk = take(progress, phase)
-    await_phase(progress, phase, chunks)
+                residual_row[o] += added[o]
+        finish_chunk(counters, phase, chunks)
+        chunk = claim_chunk(counters, phase)
+    wait_for_phase(counters, phase, chunks)
 
 
 @entry
-def head(
-    progress: np.ndarray, x: np.ndarray, w: np.ndarray, ranges: np.ndarray, out: np.ndarray,
+def lm_head(
+    counters: np.ndarray, x: np.ndarray, weight: np.ndarray, ranges: np.ndarray, out: np.ndarray,
     size: int,
 ) -> None:  # fmt: skip
-    """A job of one phase: out (N, outputs of all ranges) = x (N, K) times those outputs of a packed
-    weight (P, K, PANEL). ranges: int64 (ranges, 2), [start, stop) of each."""
+    """Logits of some ids alone, as a job of one phase.
+
+    Args:
+        counters: `new_counters(1)`.
+        x: float32 (N, D), hidden states.
+        weight: (P, D, PANEL), the packed head.
+        ranges: int64 (ranges, 2), [start, stop) of the ids of each range.
+        out: float32 (N, ids of all ranges), written.
+        size: outputs in a chunk.
+    """
     wide_vectors()
-    made = np.empty((x.shape[0], size), np.float32)
-    panels, chunks = size // PANEL, 0
+    chunk_out = np.empty((x.shape[0], size), np.float32)
+    panels_in_chunk, chunks = size // PANEL, 0
     for start, stop in ranges:
-        chunks += -(-(-(-stop // PANEL) - start // PANEL) // panels)
-    chunk = take(progress, 0)
+        # From the panel that holds `start` to the one that holds the last id.
+        chunks += -(-(-(-stop // PANEL) - start // PANEL) // panels_in_chunk)
+    chunk = claim_chunk(counters, 0)
     while chunk < chunks:
-        here, at = chunk, 0
+        chunk_of_range, column = chunk, 0
         for start, stop in ranges:
-            begin, end = start // PANEL, -(-stop // PANEL)
-            own = -(-(end - begin) // panels)
-            if here < own:
-                first = begin + here * panels
-                product(x, w, first, min(panels, end - first), made)
-                low, high = max(start, first * PANEL), min(stop, (first + panels) * PANEL)
+            first_panel, end_panel = start // PANEL, -(-stop // PANEL)
+            chunks_of_range = -(-(end_panel - first_panel) // panels_in_chunk)
+            if chunk_of_range < chunks_of_range:
+                panel = first_panel + chunk_of_range * panels_in_chunk
+                count = min(panels_in_chunk, end_panel - panel)
+                matmul(x, weight, panel, count, chunk_out)  # (N, D) -> (N, size)
+                # Of the panels' ids, those inside the range.
+                low, high = max(start, panel * PANEL), min(stop, (panel + count) * PANEL)
                 for n in range(x.shape[0]):
-                    line = out[n, at + low - start : at + high - start]
-                    found = made[n, low - first * PANEL : high - first * PANEL]
-                    for o in range(found.shape[0]):
-                        line[o] = found[o]
+                    out_row = out[n, column + low - start : column + high - start]
+                    logits = chunk_out[n, low - panel * PANEL : high - panel * PANEL]
+                    for o in range(logits.shape[0]):
+                        out_row[o] = logits[o]
                 break
-            here -= own
-            at += stop - start
-        finish(progress, 0, chunks)
-        chunk = take(progress, 0)
-    await_phase(progress, 0, chunks)
+            chunk_of_range -= chunks_of_range
+            column += stop - start
+        finish_chunk(counters, 0, chunks)
+        chunk = claim_chunk(counters, 0)
+    wait_for_phase(counters, 0, chunks)

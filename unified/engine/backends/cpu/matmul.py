@@ -1,14 +1,15 @@
-"""Products of rows with a packed weight, tile by tile, in vector instructions.
+"""Matrix products with a packed weight, tile by tile, in vector instructions.
 
-A tile is a few rows by a few panels; a panel is PANEL outputs of the weight, for each input side by
-side. Every sum runs over the inputs in order, alone in its lane: a row's outputs are the same bits
-whatever rows are computed with it, and nothing is left to add up at the end.
+A panel is PANEL outputs of a weight: for each input, their weights lie side by side. A tile is a
+few rows of x by a few panels, whose sums stay in registers. Every sum runs over the inputs in order
+and in a lane of its own: a row's outputs are the same bits whatever rows are computed with it, and
+no partial sums are left to add up.
 
-Written as instructions (LLVM's, so that any processor has them) because loops over small arrays of
-sums do not stay in registers. 16 rows by bfloat16 weights of 384 inputs reach 143 GFLOP/s
-on a core of a Xeon with AVX-512; the best loops reached 100.
+Written in LLVM's instructions, which any processor has, because loops over small arrays of sums do
+not stay in registers. 16 rows by bfloat16 weights of 384 inputs reach 143 GFLOP/s on a core of a
+Xeon with AVX-512; the best loops reached 100.
 
-Legend: `N` rows, `K` inputs, `O` outputs, `P` panels.
+Shape legend: `N` rows of x, `K` inputs, `O` outputs, `P` = ceil(O / PANEL) panels.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from numba import types
 from unified.engine.backends.cpu.config import PANEL
 from unified.engine.backends.cpu.intrinsics import compiled, entry, intrinsic
 
-__all__ = ["PANEL", "pack", "product"]
+__all__ = ["PANEL", "matmul", "pack", "pack_into"]
 
-_LANES = 16  # of float32: processors with narrower vectors take two or four for one
-_NEAR = 64  # inputs that stay in the nearest cache while they are packed
-# Sums of a tile, in vectors of 16 numbers: what fits into registers beside weights and a row.
+_LANES = 16  # float32 in a vector; processors with narrower ones take two or four for one
+_BLOCK = 64  # inputs that stay in the nearest cache while they are packed
+# A tile has as many sums as fit into registers beside the weights and a number of x.
 _MANY_REGISTERS = binding.get_host_cpu_features().get("avx512f", False)
 
 
 def _tile(rows: int, panels: int) -> Any:
-    """out[n + r, 32 p:][:32] = x[n + r] . w[first + p], for r < rows and p < panels.
+    """An instruction: out[n + r, column + PANEL p :][:PANEL] = x[n + r] @ w[first + p].
 
-    x float32 (N, K), w float32 or uint16 (P, K or more, PANEL), out float32 (N, columns), all
-    contiguous.
+    For r < rows and p < panels. x float32 (N, K), w float32 or uint16 (P, K or more, PANEL), out
+    float32 (N, columns), all contiguous.
     """
 
     @intrinsic
@@ -77,23 +78,23 @@ def _tile(rows: int, panels: int) -> Any:
             weights = [
                 _weights(builder, start, k, lane) for start in starts for lane in range(lanes)
             ]
-            made = []
+            new_sums = []
             for row in range(rows):
                 number = builder.load(builder.gep(lines[row], [k]))
                 spread = _spread(builder, number, vector)
                 for at, weight in enumerate(weights):
-                    product = builder.fmul(spread, weight, flags=("contract",))
+                    scaled = builder.fmul(spread, weight, flags=("contract",))
                     total = sums[row * len(weights) + at]
-                    made.append(builder.fadd(product, total, flags=("contract",)))
+                    new_sums.append(builder.fadd(scaled, total, flags=("contract",)))
             following = builder.add(k, ir.Constant(long, 1))
             k.add_incoming(following, loop)
-            for total, more in zip(sums, made):
-                total.add_incoming(more, loop)
+            for total, new_sum in zip(sums, new_sums):
+                total.add_incoming(new_sum, loop)
             builder.cbranch(builder.icmp_signed("<", following, inputs), loop, after)
             builder.position_at_end(after)
-            for at, total in enumerate(made):
-                row, place = divmod(at, len(weights))
-                offset = builder.add(args[5], ir.Constant(long, place * _LANES))
+            for at, total in enumerate(new_sums):
+                row, vector_in_row = divmod(at, len(weights))
+                offset = builder.add(args[5], ir.Constant(long, vector_in_row * _LANES))
                 target = builder.gep(line(out_array.data, row, width), [offset])
                 pointer = builder.bitcast(target, vector.as_pointer())
                 builder.store(total, pointer, align=4)
@@ -109,23 +110,25 @@ def _weights(builder: Any, start: Any, k: Any, lane: int) -> Any:
     index = builder.add(
         builder.mul(k, ir.Constant(k.type, PANEL)), ir.Constant(k.type, lane * _LANES)
     )
-    place = builder.gep(start, [index])
-    stored = ir.VectorType(place.type.pointee, _LANES)
-    found = builder.load(builder.bitcast(place, stored.as_pointer()), align=2)
+    pointer = builder.gep(start, [index])
+    stored = ir.VectorType(pointer.type.pointee, _LANES)
+    numbers = builder.load(builder.bitcast(pointer, stored.as_pointer()), align=2)
     vector = ir.VectorType(ir.FloatType(), _LANES)
     if stored == vector:
-        return found
+        return numbers
+    # bfloat16 is the upper half of a float32.
     words = ir.VectorType(ir.IntType(32), _LANES)
     shift = ir.Constant(words, [16] * _LANES)
-    return builder.bitcast(builder.shl(builder.zext(found, words), shift), vector)
+    return builder.bitcast(builder.shl(builder.zext(numbers, words), shift), vector)
 
 
 def _spread(builder: Any, number: Any, vector: Any) -> Any:
-    one = builder.insert_element(
+    """A number of x in all lanes of a vector."""
+    first_lane = builder.insert_element(
         ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
     )
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+    return builder.shuffle_vector(first_lane, ir.Constant(vector, ir.Undefined), zeros)
 
 
 _EIGHT, _FOUR = (8, 4) if _MANY_REGISTERS else (2, 2)
@@ -134,9 +137,11 @@ _two, _one, _one_by_two = _tile(2, 1), _tile(1, 1), _tile(1, 2)
 
 
 @compiled
-def product(x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray) -> None:
-    """out[:, :32 panels] = x (N, K) times panels [first, first + panels) of w (P, K, PANEL), or of
-    the first K inputs of a w that has more."""
+def matmul(x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray) -> None:
+    """out[:, : PANEL panels] = x (N, K) times panels [first, first + panels) of w (P, K, PANEL).
+
+    A w of more than K inputs is taken as far as its first K.
+    """
     N = x.shape[0]
     if N == 1:
         pairs = panels - panels % 2
@@ -161,12 +166,13 @@ def product(x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarr
 
 
 @entry
-def _pack(weight: np.ndarray, packed: np.ndarray) -> None:
+def pack_into(weight: np.ndarray, packed: np.ndarray) -> None:
+    """Write a weight (O, K) into panels (P, K, PANEL) of its type; P * PANEL may be above O."""
     for p in range(packed.shape[0]):
-        for begin in range(0, weight.shape[1], _NEAR):
+        for start in range(0, weight.shape[1], _BLOCK):
             for j in range(min(PANEL, weight.shape[0] - p * PANEL)):
                 row = weight[p * PANEL + j]
-                for k in range(begin, min(begin + _NEAR, weight.shape[1])):
+                for k in range(start, min(start + _BLOCK, weight.shape[1])):
                     packed[p, k, j] = row[k]
 
 
@@ -174,5 +180,5 @@ def pack(weight: np.ndarray) -> np.ndarray:
     """(P, K, PANEL) of a weight (O, K), float32 or uint16; zeros behind the last output."""
     outputs, inputs = weight.shape
     packed = np.zeros((-(-outputs // PANEL), inputs, PANEL), weight.dtype)
-    _pack(np.ascontiguousarray(weight), packed)
+    pack_into(np.ascontiguousarray(weight), packed)
     return packed

@@ -1,15 +1,15 @@
-"""Threads that share the phases of one computation, without a lock between them.
+"""A thread pool with work-stealing counters: threads share one computation without locks.
 
-A step of a decoder is dozens of short phases (a product, then attention, then a product), each in
-need of what the one before has made. The phases of a job are cut into chunks; whoever is there
-takes the next chunk by an atomic counter, and a phase is over once all its chunks are done. So a
-helper that wakes late, or never, costs nothing but its help: on a busy machine the caller does
-the work alone, where threads that wait for each other at barriers take turns in waiting.
+A forward pass is dozens of short phases (a product, then attention, then a product); each phase
+needs the results of the one before. A phase is cut into chunks. Threads claim chunks by an atomic
+counter, and a phase is over once all its chunks are finished. A worker that wakes late, or never,
+costs nothing but its help: on a busy machine the caller does the work alone, where threads that
+meet at barriers would wait for each other.
 
-Between phases there is nothing but a few reads of a counter (0.2 us); waking helpers through
-Python takes some 30 us, once a job. Who has waited for some 20 us sleeps until the last chunk is
-done: where threads are more than cores, the one that has it is likely to wait for a core itself,
-and threads that wait awake would keep it, and every other process, from running.
+Between phases there are a few reads of a counter (0.2 us); waking workers through Python takes some
+30 us, once a job. A thread that has waited some 20 us for a phase sleeps until its last chunk is
+finished: with more threads than cores, the thread that holds that chunk is likely to be waiting for
+a core itself, and threads that spin would keep it, and every other process, from running.
 """
 
 from __future__ import annotations
@@ -29,53 +29,56 @@ from numba.core import cgutils
 
 from unified.engine.backends.cpu.intrinsics import compiled, intrinsic
 
-__all__ = ["Team", "await_phase", "finish", "new_progress", "take"]
+__all__ = ["ThreadPool", "claim_chunk", "finish_chunk", "new_counters", "wait_for_phase"]
 
 MOST_THREADS = 8  # by default; more cores seldom have more memory to read from
 _SPINS = 65536  # some 80 us, then others may run
-# The number of the system call, by processor. It is Linux's alone.
+# Linux's number of the system call `futex`, by processor.
 _FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
 # A cache line of int64 for each counter: threads do not slow each other by their neighbours.
 _LINE = 8
 
 
-def new_progress(phases: int) -> np.ndarray:
-    """int64 (phases, 2, 8), of every phase, none as yet: at [0, 0] the chunks taken, at [1, 0]
-    those done, at [1, 1] who sleeps until all are."""
+def new_counters(phases: int) -> np.ndarray:
+    """Zeroed counters of a job, int64 (phases, 2, 8).
+
+    Of each phase: at [0, 0] the chunks claimed, at [1, 0] the chunks finished, at [1, 1] the
+    threads that sleep until all are finished.
+    """
     return np.zeros((phases, 2, _LINE), np.int64)
 
 
 @intrinsic
-def _add(typingctx: Any, progress: Any, phase: Any, which: Any, slot: Any) -> Any:
-    """Add 1 to a counter atomically; what it was before."""
+def _add(typingctx: Any, counters: Any, phase: Any, which: Any, slot: Any) -> Any:
+    """Add 1 to a counter atomically. Returns its value before."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = _counter(context, builder, signature, args)
-        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "seq_cst")
+        pointer = _counter(context, builder, signature, args)
+        return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "seq_cst")
 
-    return types.int64(progress, phase, which, slot), codegen
+    return types.int64(counters, phase, which, slot), codegen
 
 
 @intrinsic
-def _read(typingctx: Any, progress: Any, phase: Any, which: Any, slot: Any) -> Any:
-    """A counter, and everything that was written before it reached this value."""
+def _read(typingctx: Any, counters: Any, phase: Any, which: Any, slot: Any) -> Any:
+    """The value of a counter; what was written before it reached that value is visible then."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = _counter(context, builder, signature, args)
-        return builder.load_atomic(place, "seq_cst", 8)
+        pointer = _counter(context, builder, signature, args)
+        return builder.load_atomic(pointer, "seq_cst", 8)
 
-    return types.int64(progress, phase, which, slot), codegen
+    return types.int64(counters, phase, which, slot), codegen
 
 
 @intrinsic
-def _address(typingctx: Any, progress: Any, phase: Any, which: Any, slot: Any) -> Any:
-    """Where a counter lies."""
+def _address(typingctx: Any, counters: Any, phase: Any, which: Any, slot: Any) -> Any:
+    """The address of a counter."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = _counter(context, builder, signature, args)
-        return builder.ptrtoint(place, ir.IntType(64))
+        pointer = _counter(context, builder, signature, args)
+        return builder.ptrtoint(pointer, ir.IntType(64))
 
-    return types.int64(progress, phase, which, slot), codegen
+    return types.int64(counters, phase, which, slot), codegen
 
 
 def _counter(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -84,78 +87,82 @@ def _counter(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return cgutils.get_item_pointer(context, builder, kind, array, args[1:])
 
 
-# Of a counter, the half that changes: futexes are 32 bits wide.
+# Futexes are 32 bits wide: the half of a counter that changes.
 _LOW_HALF = 0 if sys.byteorder == "little" else 4
-_WAIT, _WAKE, _EVERYBODY = 128, 129, 2**31 - 1  # in this process alone
+_WAIT, _WAKE, _ALL_THREADS = 128, 129, 2**31 - 1  # FUTEX_PRIVATE: of this process
 
 if sys.platform == "linux" and platform.machine() in _FUTEX:
     _NUMBER = _FUTEX[platform.machine()]
     _syscall: Any = types.ExternalFunction("syscall", types.int64(*[types.int64] * 7))
 
     @compiled
-    def _sleep(progress: np.ndarray, phase: int, seen: int) -> None:
-        """Until others have been woken, unless more chunks are done by now than were seen."""
-        word = _address(progress, np.int64(phase), np.int64(1), np.int64(0)) + _LOW_HALF
+    def _sleep(counters: np.ndarray, phase: int, seen: int) -> None:
+        """Sleep until woken; return at once if more than `seen` chunks are finished by now."""
+        word = _address(counters, np.int64(phase), np.int64(1), np.int64(0)) + _LOW_HALF
         _syscall(_NUMBER, word, _WAIT, seen, 0, 0, 0)
 
     @compiled
-    def _wake(progress: np.ndarray, phase: int) -> None:
-        word = _address(progress, np.int64(phase), np.int64(1), np.int64(0)) + _LOW_HALF
-        _syscall(_NUMBER, word, _WAKE, _EVERYBODY, 0, 0, 0)
+    def _wake(counters: np.ndarray, phase: int) -> None:
+        word = _address(counters, np.int64(phase), np.int64(1), np.int64(0)) + _LOW_HALF
+        _syscall(_NUMBER, word, _WAKE, _ALL_THREADS, 0, 0, 0)
 
 elif sys.platform != "win32":
     _usleep: Any = types.ExternalFunction("usleep", types.int32(types.uint32))
 
     @compiled
-    def _sleep(progress: np.ndarray, phase: int, seen: int) -> None:
+    def _sleep(counters: np.ndarray, phase: int, seen: int) -> None:
         _usleep(np.uint32(50))
 
     @compiled
-    def _wake(progress: np.ndarray, phase: int) -> None:
+    def _wake(counters: np.ndarray, phase: int) -> None:
         pass
 
 else:
 
     @compiled
-    def _sleep(progress: np.ndarray, phase: int, seen: int) -> None:
+    def _sleep(counters: np.ndarray, phase: int, seen: int) -> None:
         pass
 
     @compiled
-    def _wake(progress: np.ndarray, phase: int) -> None:
+    def _wake(counters: np.ndarray, phase: int) -> None:
         pass
 
 
 @compiled
-def take(progress: np.ndarray, phase: int) -> int:
-    """The number of a chunk that nobody else has; as many as there are, or more: none is left."""
-    return _add(progress, np.int64(phase), np.int64(0), np.int64(0))
+def claim_chunk(counters: np.ndarray, phase: int) -> int:
+    """The number of a chunk that no other thread has; none is left from the number of chunks on."""
+    return _add(counters, np.int64(phase), np.int64(0), np.int64(0))
 
 
 @compiled
-def finish(progress: np.ndarray, phase: int, chunks: int) -> None:
-    """Say that a chunk of so many is done; after the last one, wake those who sleep."""
-    done = _add(progress, np.int64(phase), np.int64(1), np.int64(0)) + 1
-    if done == chunks and _read(progress, np.int64(phase), np.int64(1), np.int64(1)):
-        _wake(progress, phase)
+def finish_chunk(counters: np.ndarray, phase: int, chunks: int) -> None:
+    """Count one of `chunks` chunks as finished; after the last one, wake threads that sleep."""
+    finished = _add(counters, np.int64(phase), np.int64(1), np.int64(0)) + 1
+    if finished == chunks and _read(counters, np.int64(phase), np.int64(1), np.int64(1)):
+        _wake(counters, phase)
 
 
 @compiled
-def await_phase(progress: np.ndarray, phase: int, chunks: int) -> None:
-    """Wait for the chunks that others have taken: a moment awake, as they are about to be done,
-    then asleep, since whoever has them may be waiting for this core."""
+def wait_for_phase(counters: np.ndarray, phase: int, chunks: int) -> None:
+    """Wait until all chunks of a phase are finished.
+
+    Spins for a moment, as they are about to be, then sleeps: the thread that holds the last chunk
+    may be waiting for this core.
+    """
     for _ in range(_SPINS):
-        if _read(progress, np.int64(phase), np.int64(1), np.int64(0)) >= chunks:
+        if _read(counters, np.int64(phase), np.int64(1), np.int64(0)) >= chunks:
             return
-    # Said before the last look: who finishes later sees it (all of this is in one order).
-    _add(progress, np.int64(phase), np.int64(1), np.int64(1))
-    seen = _read(progress, np.int64(phase), np.int64(1), np.int64(0))
+    # Announced before the last look: a thread that finishes later sees it, since these operations
+    # have one order.
+    _add(counters, np.int64(phase), np.int64(1), np.int64(1))
+    seen = _read(counters, np.int64(phase), np.int64(1), np.int64(0))
     while seen < chunks:
-        _sleep(progress, phase, seen)
-        seen = _read(progress, np.int64(phase), np.int64(1), np.int64(0))
+        _sleep(counters, phase, seen)
+        seen = _read(counters, np.int64(phase), np.int64(1), np.int64(0))
 
 
 class _Job:
-    """Work for helpers, until its caller has seen it done: then there is nothing left of it."""
+    """Work for the workers; None once its caller has seen all of it finished."""
 
     __slots__ = ("work",)
 
@@ -163,10 +170,10 @@ class _Job:
         self.work: tuple[Any, ...] | None = work
 
 
-class Team:
-    """The calling thread and its helpers. One team serves any number of callers at once."""
+class ThreadPool:
+    """The calling thread and its workers. One pool serves any number of callers at once."""
 
-    _shared: Team | None = None
+    _shared: ThreadPool | None = None
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -174,28 +181,31 @@ class Team:
         self._process = -1
 
     @classmethod
-    def shared(cls) -> Team:
-        """That of this process: OMP_NUM_THREADS threads, where it is set, or one for each core."""
+    def shared(cls) -> ThreadPool:
+        """The pool of this process: OMP_NUM_THREADS threads if set, else one for each core."""
         with _starting.lock:
             if cls._shared is None:
                 cls._shared = cls(_threads())
             return cls._shared
 
-    def run(self, function: Callable[..., None], *args: Any, keeps: Any = None) -> None:
-        """Call a compiled function (that releases the GIL, and shares its work as above) with these
-        arguments here and in the helpers. keeps: an object that is to live as long as they run."""
+    def run(self, function: Callable[..., None], *args: Any, owner: Any = None) -> None:
+        """Call a compiled function here and in the workers, with the same arguments.
+
+        function: releases the GIL and claims its work by counters. owner: an object that must live
+        as long as the function runs, such as the owner of memory that it gets by address.
+        """
         if self.threads < 2:
             function(*args)
             return
         if self._process != os.getpid():  # the first time, or after a fork
             self._start()
-        job = _Job(function, args, keeps)
+        job = _Job(function, args, owner)
         for _ in range(self.threads - 1):
             self._jobs.put(job)
         try:
             function(*args)
         finally:
-            # Helpers that come too late have nothing to hold, and nothing to do.
+            # Workers that come too late hold no references, and have nothing to do.
             job.work = None
 
     def _start(self) -> None:
@@ -204,12 +214,12 @@ class Team:
                 return
             self._jobs = SimpleQueue()
             for _ in range(self.threads - 1):
-                threading.Thread(target=_help, args=(self._jobs,), daemon=True).start()
+                threading.Thread(target=_work, args=(self._jobs,), daemon=True).start()
             self._process = os.getpid()
 
 
 class _Starting:
-    """A lock that a forked process begins with open, whoever held it."""
+    """A lock that is open in a forked process, whoever held it before."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -223,20 +233,20 @@ class _Starting:
 _starting = _Starting()
 
 
-def _help(jobs: SimpleQueue[_Job]) -> None:
+def _work(jobs: SimpleQueue[_Job]) -> None:
     while True:
         work = jobs.get().work
         if work is not None:
             function, args, _ = work
             function(*args)
             del function, args
-        del work  # not until the next job
+        del work  # before waiting for the next job
 
 
 def _threads() -> int:
-    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if said.isdecimal() and int(said) > 0:
-        return int(said)
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if setting.isdecimal() and int(setting) > 0:
+        return int(setting)
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system

@@ -44,17 +44,17 @@ def runs(sampler, requests, sampling):
 
 def counted(sampler, requests, sampling):
     """The ids, and how often the decoder was asked."""
-    feed, steps = sampler.decoder.feed, []
+    forward, steps = sampler.decoder.forward, []
 
-    def counting(cache, places, ids):
-        steps.append(len(ids))
-        return feed(cache, places, ids)
+    def counting(cache, slots, input_ids):
+        steps.append(len(input_ids))
+        return forward(cache, slots, input_ids)
 
-    sampler.decoder.feed = counting
+    sampler.decoder.forward = counting
     try:
         return runs(sampler, requests, sampling), len(steps)
     finally:
-        del sampler.decoder.feed
+        del sampler.decoder.forward
 
 
 def exact(sampler, grammar, choosing):
@@ -66,15 +66,15 @@ def exact(sampler, grammar, choosing):
         laid = grammar.serialize([*segments, CodedImage(np.zeros((1, 2, 2), int), "response")])
         return laid.ids.tolist()[: -2 - 4]
 
-    heads = [given(TEXT)] + ([given()] if choosing.guidance.without else [])
+    heads = [given(TEXT)] + ([given()] if choosing.guidance.conditions else [])
     chances = {}
     for codes in product(range(CODES), repeat=4):
         ids = [block[0] + code for code in codes]
         logits = []
         for head in heads:
             whole = head + ids
-            features = decoder.feed(decoder.cache(1, 60), [0], [whole])
-            logits.append(decoder.logits(features[len(head) - 1 : -1], (block,)))
+            hidden_states = decoder.forward(decoder.new_cache(1, 60), [0], [whole])
+            logits.append(decoder.logits(hidden_states[len(head) - 1 : -1], (block,)))
         guided = logits[0]
         if len(heads) > 1:
             guided = logits[1] + choosing.guidance.scale * (logits[0] - logits[1])
@@ -91,7 +91,7 @@ def exact(sampler, grammar, choosing):
 def test_the_distribution_is_that_of_one_id_a_step(sampler, grammar, choosing):
     """Chi-squared over the 81 pictures of 2x2 codes of three, 3,000 drawn with drafts."""
     expected = exact(sampler, grammar, choosing)
-    sampling = Sampling(image=replace(choosing, drafts=3), max_ids=60)
+    sampling = Sampling(image=replace(choosing, draft_tokens=3), max_ids=60)
     number = 3_000
     requests = [Request((TEXT, SQUARE), seed) for seed in range(number)]
     seen = dict.fromkeys(expected, 0)
@@ -114,7 +114,7 @@ def test_the_likeliest_ids_are_the_same_in_fewer_steps(sampler):
     plain, steps = counted(sampler, requests, Sampling(image=SpanSampling(), max_ids=120))
     for drafts in (1, 4, 100):
         ids, fewer = counted(
-            sampler, requests, Sampling(image=SpanSampling(drafts=drafts), max_ids=120)
+            sampler, requests, Sampling(image=SpanSampling(draft_tokens=drafts), max_ids=120)
         )
         assert ids == plain
         assert fewer < steps
@@ -123,10 +123,10 @@ def test_the_likeliest_ids_are_the_same_in_fewer_steps(sampler):
 @pytest.mark.parametrize("drafts", [2, 5])
 def test_rows_with_drafts_are_as_they_are_alone(sampler, drafts):
     """Beside rows without, with guidance, of sound, whose span has no end that is known."""
-    warm = SpanSampling(1.0, drafts=drafts)
+    warm = SpanSampling(1.0, draft_tokens=drafts)
     own = [
         Sampling(image=warm, audio=warm, max_ids=90),
-        Sampling(image=SpanSampling(0.9, guidance=Guidance(3.0), drafts=drafts), max_ids=90),
+        Sampling(image=SpanSampling(0.9, guidance=Guidance(3.0), draft_tokens=drafts), max_ids=90),
         Sampling(image=SpanSampling(1.0), max_ids=90),
     ]
     sound = CodedAudio(np.array([[1, 2], [0, 1]]), "prompt")
@@ -147,7 +147,7 @@ def test_rows_with_drafts_are_as_they_are_alone(sampler, drafts):
 
 
 def test_drafts_are_not_for_text():
-    with pytest.raises(ValueError, match=r"text\.drafts"):
-        Sampling(text=SpanSampling(drafts=2))
-    with pytest.raises(ValueError, match="drafts is -1"):
-        SpanSampling(drafts=-1)
+    with pytest.raises(ValueError, match=r"text\.draft_tokens"):
+        Sampling(text=SpanSampling(draft_tokens=2))
+    with pytest.raises(ValueError, match="draft_tokens is -1"):
+        SpanSampling(draft_tokens=-1)

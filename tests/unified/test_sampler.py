@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chisquare
 
 from unified.engine.sampler import Guidance, SpanSampling, choose, distribution, draw, guide
-from unified.engine.speculative import Draft, Drafts
+from unified.engine.speculative import Drafter, DraftToken
 
 SIZES = (1_920, 32_768, 152_000)
 CUTS = {
@@ -135,16 +135,18 @@ def test_noise_at_its_extremes_gives_legal_drafts(noise, size):
     sampling = SpanSampling(1.0, top_k=max(1, size // 3))
     before, now, after = (distribution(some_logits(size, s)[None], sampling)[0] for s in range(3))
     for drafted in rng.choice(np.flatnonzero(before), 5):
-        drafts = Drafts(ahead=[Draft(10 + int(drafted), ranges, before)], following=ranges)
-        chosen, kept = drafts.judge({0: now, 1: after}, Mocked(*noise))
+        drafter = Drafter(
+            tokens=[DraftToken(10 + int(drafted), ranges, before)], next_ranges=ranges
+        )
+        chosen, accepted = drafter.verify({0: now, 1: after}, Mocked(*noise))
         assert now[chosen[0] - 10] > 0
         assert all(after[id - 10] > 0 for id in chosen[1:])
-        assert kept == ([10 + drafted] if len(chosen) == 2 else [])
+        assert accepted == ([10 + drafted] if len(chosen) == 2 else [])
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_what_drafts_settle_has_the_exact_distribution(size):
-    """A draft by one distribution, judged by another: what stands is drawn by the other. Some
+    """A draft by one distribution, verified by another: the outcome is drawn by the other. Some
     columns have probability 0 before, some now."""
     rng, ranges = np.random.default_rng(8), ((0, size),)
     before = distribution(some_logits(size, 0)[None], SpanSampling(1.0, top_k=size // 2))[0]
@@ -153,7 +155,7 @@ def test_what_drafts_settle_has_the_exact_distribution(size):
     settled = []
     for _ in range(2_000 if size < 100_000 else 1_000):
         (drafted,) = draw(before[None], [rng])
-        chosen, _ = Drafts(ahead=[Draft(drafted, ranges, before)]).judge({0: now}, rng)
+        chosen, _ = Drafter(tokens=[DraftToken(drafted, ranges, before)]).verify({0: now}, rng)
         settled.append(chosen[0])
     fits(np.array(settled), now.astype(np.float64) / now.sum(dtype=np.float64))
 
@@ -195,9 +197,9 @@ def test_columns_that_the_decoder_rules_out_are_never_chosen():
     rng = np.random.default_rng(0)
     assert set(choose(logits, SpanSampling(1.0), [rng] * 50)) == {17, 4_321}
     assert set(choose(logits, SpanSampling(), [rng] * 50)) == {17}
-    guided = guide(Guidance(3.0), logits, {"prompt": np.zeros_like(logits)})
+    guided = guide(Guidance(3.0), logits, {"unconditional": np.zeros_like(logits)})
     assert (np.isneginf(guided) == np.isneginf(logits)).all()
-    other = guide(Guidance(3.0), np.zeros_like(logits), {"prompt": logits})
+    other = guide(Guidance(3.0), np.zeros_like(logits), {"unconditional": logits})
     assert np.isfinite(other).all()
 
 

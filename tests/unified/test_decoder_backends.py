@@ -21,9 +21,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from unified.engine.backends.cpu.config import SlimConfig
-from unified.engine.backends.cpu.decoder import PREFILL_IDS, SlimDecoder, widen
-from unified.engine.backends.transformers import GenericDecoder
+from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.cpu.decoder import PREFILL_IDS, LlamaCpuDecoder, widen
+from unified.engine.backends.transformers import TransformersDecoder
 from unified.models.hf_checkpoint import load_decoder, read_weights
 
 VOCAB = 61
@@ -82,11 +82,11 @@ SLIM = ["qwen3", "llama", "mistral", "qwen2", "llama llama3", "llama yarn", "qwe
 def pair(request):
     hf = make_hf(request.param)
     config = hf.config.to_dict()
-    assert SlimConfig.covers(config) == (request.param in SLIM)
-    if not SlimConfig.covers(config):
-        return hf, GenericDecoder(hf)
+    assert LlamaCpuConfig.covers(config) == (request.param in SLIM)
+    if not LlamaCpuConfig.covers(config):
+        return hf, TransformersDecoder(hf)
     weights = {k: v.detach().numpy() for k, v in hf.state_dict().items()}
-    return hf, SlimDecoder(SlimConfig.from_hf(config), weights)
+    return hf, LlamaCpuDecoder(LlamaCpuConfig.from_hf(config), weights)
 
 
 def reference(hf, ids):
@@ -97,24 +97,24 @@ def reference(hf, ids):
 def test_logits_are_those_of_transformers(pair):
     hf, decoder = pair
     ids = np.random.default_rng(0).integers(VOCAB, size=23).tolist()
-    features = decoder.feed(decoder.cache(1, 30), [0], [ids])
-    np.testing.assert_allclose(decoder.logits(features, EVERY), reference(hf, ids), atol=2e-5)
+    hidden_states = decoder.forward(decoder.new_cache(1, 30), [0], [ids])
+    np.testing.assert_allclose(decoder.logits(hidden_states, EVERY), reference(hf, ids), atol=2e-5)
 
 
 def test_ranges_are_columns_of_the_whole_head(pair):
     _, decoder = pair
-    features = decoder.feed(decoder.cache(1, 8), [0], [[5, 1, 9]])
-    whole = decoder.logits(features, EVERY)
-    part = decoder.logits(features, ((2, 7), (50, VOCAB)))
+    hidden_states = decoder.forward(decoder.new_cache(1, 8), [0], [[5, 1, 9]])
+    whole = decoder.logits(hidden_states, EVERY)
+    part = decoder.logits(hidden_states, ((2, 7), (50, VOCAB)))
     np.testing.assert_allclose(part, np.c_[whole[:, 2:7], whole[:, 50:]], atol=1e-5)
 
 
 def test_cached_steps_equal_one_pass(pair):
     hf, decoder = pair
     ids = np.random.default_rng(1).integers(VOCAB, size=17).tolist()
-    expected, cache = reference(hf, ids), decoder.cache(1, 17)
-    found = [decoder.feed(cache, [0], [ids[:5]]), decoder.feed(cache, [0], [ids[5:9]])]
-    found += [decoder.feed(cache, [0], [[id]]) for id in ids[9:]]
+    expected, cache = reference(hf, ids), decoder.new_cache(1, 17)
+    found = [decoder.forward(cache, [0], [ids[:5]]), decoder.forward(cache, [0], [ids[5:9]])]
+    found += [decoder.forward(cache, [0], [[id]]) for id in ids[9:]]
     assert cache.lengths == [17]
     logits = decoder.logits(np.concatenate(found), EVERY)
     np.testing.assert_allclose(logits, expected, atol=2e-5)
@@ -124,40 +124,40 @@ def test_ragged_rows_equal_each_alone(pair):
     hf, decoder = pair
     rng = np.random.default_rng(2)
     rows = [rng.integers(VOCAB, size=n).tolist() for n in (3, 19, 8)]
-    cache = decoder.cache(3, 25)
+    cache = decoder.new_cache(3, 25)
     for row, ids in enumerate(rows):
-        decoder.feed(cache, [row], [ids[:-1]])
-    features = decoder.feed(cache, [0, 1, 2], [ids[-1:] for ids in rows])
+        decoder.forward(cache, [row], [ids[:-1]])
+    hidden_states = decoder.forward(cache, [0, 1, 2], [ids[-1:] for ids in rows])
     expected = np.stack([reference(hf, ids)[-1] for ids in rows])
-    np.testing.assert_allclose(decoder.logits(features, EVERY), expected, atol=2e-5)
+    np.testing.assert_allclose(decoder.logits(hidden_states, EVERY), expected, atol=2e-5)
 
 
 def test_forked_and_moved_rows_go_on_where_their_source_was(pair):
     hf, decoder = pair
-    cache = decoder.cache(3, 12)
-    decoder.feed(cache, [1], [[4, 5, 6, 7]])
-    cache.fork(1, 0)
-    decoder.feed(cache, [2], [[8]])
+    cache = decoder.new_cache(3, 12)
+    decoder.forward(cache, [1], [[4, 5, 6, 7]])
+    cache.copy_prefix(1, 0)
+    decoder.forward(cache, [2], [[8]])
     cache.move(2, 1)  # the row that was forked is finished, its fork is not
-    features = decoder.feed(cache, [0, 1], [[9], [3]])
+    hidden_states = decoder.forward(cache, [0, 1], [[9], [3]])
     expected = [reference(hf, [4, 5, 6, 7, 9])[-1], reference(hf, [8, 3])[-1]]
-    np.testing.assert_allclose(decoder.logits(features, EVERY), np.stack(expected), atol=2e-5)
+    np.testing.assert_allclose(decoder.logits(hidden_states, EVERY), np.stack(expected), atol=2e-5)
     assert cache.lengths == [5, 2, 0]
 
 
 def test_a_long_prompt_is_fed_in_pieces_without_a_trace():
     hf = make_hf("qwen3")
     weights = {k: v.detach().numpy() for k, v in hf.state_dict().items()}
-    decoder = SlimDecoder(SlimConfig.from_hf(hf.config.to_dict()), weights)
+    decoder = LlamaCpuDecoder(LlamaCpuConfig.from_hf(hf.config.to_dict()), weights)
     ids = np.random.default_rng(4).integers(VOCAB, size=PREFILL_IDS + 7).tolist()
-    features = decoder.feed(decoder.cache(1, 600), [0], [ids])
-    np.testing.assert_allclose(decoder.logits(features, EVERY), reference(hf, ids), atol=5e-5)
+    hidden_states = decoder.forward(decoder.new_cache(1, 600), [0], [ids])
+    np.testing.assert_allclose(decoder.logits(hidden_states, EVERY), reference(hf, ids), atol=5e-5)
 
 
 def test_more_ids_than_positions_are_refused(pair):
     _, decoder = pair
     with pytest.raises(ValueError, match=r"601 ids asked for, but the decoder has \d+ positions"):
-        decoder.cache(1, 601)
+        decoder.new_cache(1, 601)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -187,7 +187,7 @@ def test_damaged_checkpoints_are_refused(tmp_path):
 
 def test_what_the_slim_path_does_not_compute_is_left_to_transformers():
     plain = Qwen3Config(**SIZES).to_dict()
-    assert SlimConfig.covers(plain)
+    assert LlamaCpuConfig.covers(plain)
     for change in (
         {"attention_bias": True},
         {"hidden_act": "gelu"},
@@ -196,4 +196,4 @@ def test_what_the_slim_path_does_not_compute_is_left_to_transformers():
         {"model_type": "mistral", "sliding_window": 32},
         {"model_type": "gemma3_text"},
     ):
-        assert not SlimConfig.covers(plain | change)
+        assert not LlamaCpuConfig.covers(plain | change)

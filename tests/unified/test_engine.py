@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from unified.engine.backends.cpu.decoder import SlimDecoder
-from unified.engine.backends.transformers import GenericDecoder
-from unified.engine.engine import Sampler
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+from unified.engine.backends.transformers import TransformersDecoder
+from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling, choose
 from unified.formats.coded import CodedAudio, CodedImage, CodedText, SpanEnd, TextIds
@@ -91,8 +91,8 @@ def test_the_compiled_and_the_general_decoder_choose_the_same_ids(grammar, sampl
     )  # fmt: skip
     for parameter in hf.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
-    slim, general = Sampler(decoder_of(hf), grammar), Sampler(GenericDecoder(hf), grammar)
-    assert isinstance(slim.decoder, SlimDecoder)
+    slim, general = Engine(decoder_of(hf), grammar), Engine(TransformersDecoder(hf), grammar)
+    assert isinstance(slim.decoder, LlamaCpuDecoder)
     found = [ends(one, mixed_requests(), sampling) for one in (slim, general)]
     for row, done in found[0].items():
         assert done.ids.tolist() == found[1][row].ids.tolist()
@@ -107,7 +107,7 @@ def test_cached_sampling_equals_recomputing_everything(sampler, grammar):
         state.advance(id)
     state.restrict(Limits(max_ids=70 - 3, num_images=1))
     decoder = sampler.decoder
-    whole = decoder.feed(decoder.cache(1, 70), [0], [ids])
+    whole = decoder.forward(decoder.new_cache(1, 70), [0], [ids])
     for at in range(3, len(ids)):
         ranges = state.allowed()
         logits = decoder.logits(whole[at - 1 : at], ranges)[0]
@@ -119,7 +119,7 @@ def test_cached_sampling_equals_recomputing_everything(sampler, grammar):
 
 def test_whoever_would_end_with_pictures_still_owed_begins_them(sampler, grammar):
     """A decoder that likes the end best everywhere: it writes no text to put it off."""
-    config = replace(sampler.decoder.config, tied=False)
+    config = replace(sampler.decoder.config, tie_word_embeddings=False)
     rng = np.random.default_rng(5)
     weights = {
         name: rng.normal(1.0 if "norm" in name else 0.0, 0.4, shape).astype(np.float32)
@@ -132,7 +132,7 @@ def test_whoever_would_end_with_pictures_still_owed_begins_them(sampler, grammar
         weights[f"model.layers.{layer}.self_attn.o_proj.weight"][0] = 0
         weights[f"model.layers.{layer}.mlp.down_proj.weight"][0] = 0
     weights["lm_head.weight"][grammar.end[0], 0] = 9
-    eager = Sampler(SlimDecoder(config, weights), grammar)
+    eager = Engine(LlamaCpuDecoder(config, weights), grammar)
     for wanted in ({"num_images": 2, "grid": (1, 2)}, {"num_images": 1, "num_audios": 2}, {}):
         request = Request((CodedText((3, 1)), CodedSlot("any", **wanted)), 0)
         segments = grammar.parse(ends(eager, [request], GREEDY)[0].ids)
@@ -237,7 +237,7 @@ def test_requests_that_say_nothing_or_too_much_are_refused():
 def test_a_decoder_with_too_few_rows_is_refused(sampler):
     other = Vocabulary.build(40, 40, load_format("pocket").markers, 4, ((7,), "i"), ((5,), "a"))
     with pytest.raises(ValueError, match=f"has {sampler.decoder.vocab_size} embedding rows"):
-        Sampler(sampler.decoder, Grammar.load("pocket", other))
+        Engine(sampler.decoder, Grammar.load("pocket", other))
 
 
 def draws(logits, sampling, number=4000):

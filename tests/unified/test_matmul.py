@@ -11,16 +11,17 @@ import pytest
 from numba import njit
 
 from unified.engine.backends.cpu.attention import exp
-from unified.engine.backends.cpu.config import SlimConfig, rope_of
-from unified.engine.backends.cpu.decoder import SlimDecoder, compile_kernels, widen
+from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, compile_kernels, widen
 from unified.engine.backends.cpu.intrinsics import largest, squares, total
-from unified.engine.backends.cpu.matmul import PANEL, pack, product
-from unified.engine.backends.cpu.threads import Team
+from unified.engine.backends.cpu.matmul import PANEL, matmul, pack
+from unified.engine.backends.cpu.threads import ThreadPool
 
 VOCAB = 77
-SIZES = SlimConfig(
-    width=48, num_layers=3, num_heads=6, num_kv_heads=2, head_width=8, ffn_width=70,
-    vocab_size=VOCAB, max_ids=64, norm_eps=1e-6, rope=rope_of(1e4, 8), qk_norm=True, tied=True,
+SIZES = LlamaCpuConfig(
+    hidden_size=48, num_layers=3, num_heads=6, num_kv_heads=2, head_dim=8, intermediate_size=70,
+    vocab_size=VOCAB, max_position_embeddings=64, norm_eps=1e-6, inv_freq=default_inv_freq(1e4, 8),
+    qk_norm=True, tie_word_embeddings=True,
 )  # fmt: skip
 
 
@@ -28,16 +29,16 @@ def as_bfloat16(numbers: np.ndarray) -> np.ndarray:
     return (numbers.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
 
 
-def decoder(dtype: type = np.float32, tied: bool = True) -> SlimDecoder:
+def decoder(dtype: type = np.float32, tied: bool = True) -> LlamaCpuDecoder:
     rng = np.random.default_rng(5)
-    config = SlimConfig(**{**vars(SIZES), "tied": tied})
+    config = LlamaCpuConfig(**{**vars(SIZES), "tie_word_embeddings": tied})
     weights = {
         name: rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape).astype(np.float32)
         for name, shape in config.shapes().items()
     }
     if dtype == np.uint16:
         weights = {name: as_bfloat16(weight) for name, weight in weights.items()}
-    return SlimDecoder(config, weights)
+    return LlamaCpuDecoder(config, weights)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
@@ -53,7 +54,7 @@ def test_packed_products_are_products(rows, inputs, outputs, dtype):
         weight = as_bfloat16(weight)
     packed = pack(weight)
     found = np.full((rows, len(packed) * PANEL), np.nan, np.float32)
-    product(x, packed, 0, len(packed), found)
+    matmul(x, packed, 0, len(packed), found)
     expected = x.astype(np.float64) @ widen(weight).astype(np.float64).T
     np.testing.assert_allclose(found[:, :outputs], expected, atol=1e-5 * inputs)
     assert not found[:, outputs:].any()  # zeros behind the last output
@@ -66,7 +67,7 @@ def test_a_rows_product_is_the_same_bits_in_any_company():
 
     def of(rows: np.ndarray, first: int, panels: int) -> np.ndarray:
         out = np.empty((len(rows), panels * PANEL), np.float32)
-        product(np.ascontiguousarray(rows), packed, first, panels, out)
+        matmul(np.ascontiguousarray(rows), packed, first, panels, out)
         return out
 
     whole = of(x, 0, 5)
@@ -89,53 +90,55 @@ def test_logits_are_the_same_bits_alone_and_in_a_batch_at_once_and_id_by_id(dtyp
     model = decoder(dtype, tied)
     rng = np.random.default_rng(0)
     rows = [rng.integers(VOCAB, size=n).tolist() for n in (5, 1, 17, 9, 3)]
-    every, cache = ((3, 40), (41, VOCAB)), model.cache(5, 20)
-    together = model.logits(model.feed(cache, range(5), rows), every)
+    every, cache = ((3, 40), (41, VOCAB)), model.new_cache(5, 20)
+    together = model.logits(model.forward(cache, range(5), rows), every)
     at = 0
     for row in rows:
-        alone = model.cache(1, 20)
-        steps = [model.logits(model.feed(alone, [0], [[id]]), every) for id in row]
+        alone = model.new_cache(1, 20)
+        steps = [model.logits(model.forward(alone, [0], [[id]]), every) for id in row]
         np.testing.assert_array_equal(np.concatenate(steps), together[at : at + len(row)])
         at += len(row)
-    whole = model.logits(model.feed(model.cache(1, 20), [0], rows[:1]), ((0, VOCAB),))
+    whole = model.logits(model.forward(model.new_cache(1, 20), [0], rows[:1]), ((0, VOCAB),))
     np.testing.assert_array_equal(whole[:, 41:], together[:5, 37:])
 
 
 def test_bfloat16_weights_compute_what_their_float32_copies_do():
     narrow = decoder(np.uint16)
     rng = np.random.default_rng(5)
-    wide = SlimDecoder(SIZES, {
+    wide = LlamaCpuDecoder(SIZES, {
         name: widen(as_bfloat16(rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape)))
         for name, shape in SIZES.shapes().items()
     })  # fmt: skip
     ids = [[4, 9, 76, 0]]
-    found = [m.logits(m.feed(m.cache(1, 9), [0], ids), ((0, VOCAB),)) for m in (narrow, wide)]
+    found = [
+        m.logits(m.forward(m.new_cache(1, 9), [0], ids), ((0, VOCAB),)) for m in (narrow, wide)
+    ]
     np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 7])
 def test_more_threads_make_the_same_logits(threads):
     alone, shared = decoder(), decoder()
-    alone._team, shared._team = Team(1), Team(threads)
+    alone._threads, shared._threads = ThreadPool(1), ThreadPool(threads)
     rng = np.random.default_rng(2)
     rows = [rng.integers(VOCAB, size=n).tolist() for n in (30, 2, 11)]
-    caches = alone.cache(3, 64), shared.cache(3, 64)
+    caches = alone.new_cache(3, 64), shared.new_cache(3, 64)
     for _ in range(30):
-        found = [m.feed(c, range(3), rows) for m, c in zip((alone, shared), caches)]
+        found = [m.forward(c, range(3), rows) for m, c in zip((alone, shared), caches)]
         np.testing.assert_array_equal(*found)
         rows = [rng.integers(VOCAB, size=1).tolist() for _ in rows]
 
 
 def test_callers_at_once_do_not_disturb_each_other():
     model, ids = decoder(), list(range(40))
-    model._team = Team(3)
-    expected = model.feed(model.cache(1, 64), [0], [ids])
+    model._threads = ThreadPool(3)
+    expected = model.forward(model.new_cache(1, 64), [0], [ids])
     wrong = []
 
     def sample() -> None:
         for _ in range(20):
-            cache = model.cache(1, 64)
-            found = np.concatenate([model.feed(cache, [0], [[id]]) for id in ids])
+            cache = model.new_cache(1, 64)
+            found = np.concatenate([model.forward(cache, [0], [[id]]) for id in ids])
             if not np.array_equal(found, expected):
                 wrong.append(found)
 
@@ -149,27 +152,27 @@ def test_callers_at_once_do_not_disturb_each_other():
 
 def test_memory_of_a_cache_serves_the_next_one():
     model = decoder()
-    first = model.cache(2, 20)
-    place, expected = first.keys.ctypes.data, model.feed(first, [0], [[3, 1, 4]])
-    other = model.cache(1, 20)  # while the first is in use
+    first = model.new_cache(2, 20)
+    place, expected = first.keys.ctypes.data, model.forward(first, [0], [[3, 1, 4]])
+    other = model.new_cache(1, 20)  # while the first is in use
     assert other.keys.ctypes.data != place
     del first, other
-    again = model.cache(1, 40)
+    again = model.new_cache(1, 40)
     assert again.values.shape[1:5] == (1, 2, 1, 2 * PANEL)
-    np.testing.assert_array_equal(model.feed(again, [0], [[3, 1, 4]]), expected)
+    np.testing.assert_array_equal(model.forward(again, [0], [[3, 1, 4]]), expected)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_memory_of_a_cache_with_what_is_no_number_serves_no_other():
     model = decoder()
-    expected = model.feed(model.cache(1, 40), [0], [[3, 1, 4]])
+    expected = model.forward(model.new_cache(1, 40), [0], [[3, 1, 4]])
     embed = model.embed
     model.embed = lambda ids: np.full_like(embed(ids), np.nan)
-    broken = model.cache(1, 40)
-    model.feed(broken, [0], [list(range(20))])
+    broken = model.new_cache(1, 40)
+    model.forward(broken, [0], [list(range(20))])
     del broken
     model.embed = embed
-    np.testing.assert_array_equal(model.feed(model.cache(1, 40), [0], [[3, 1, 4]]), expected)
+    np.testing.assert_array_equal(model.forward(model.new_cache(1, 40), [0], [[3, 1, 4]]), expected)
 
 
 def test_folds_are_those_of_numpy():
@@ -190,8 +193,8 @@ def folds(line, length):
 def test_what_is_compiled_now_and_what_was_kept_give_the_same_bits(tmp_path):
     """In processes of their own, which compile, and then load what was compiled."""
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import test_tiles as tests; "
-        "m = tests.decoder(); found = m.feed(m.cache(1, 40), [0], [list(range(37))]); "
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_matmul as tests; "
+        "m = tests.decoder(); found = m.forward(m.new_cache(1, 40), [0], [list(range(37))]); "
         "sys.stdout.write(found.tobytes().hex())"
     )
     found = []

@@ -1,0 +1,118 @@
+"""Which class opens a tokenizer's folder, by what its config.json names.
+
+Ours, adapters of published codecs, and anybody's.
+
+A tokenizer of others joins by an entry point of an installed distribution in the group
+`unified.tokenizers`, or by `register_tokenizer`; both under the `model_type` that its
+`save_pretrained` writes into config.json. The class satisfies `unified_tokenizers.base` and has
+`from_pretrained(folder)`; deriving from `saved.SavedTokenizer` and a class of `modules` gives it
+all of that.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from unified_base.foreign import foreign
+from unified_base.text import quoted
+from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+
+__all__ = ["GROUP", "check_tokenizer", "register_tokenizer", "tokenizer_class"]
+
+GROUP = "unified.tokenizers"
+"""The group of entry points: `NAME = "package.module:Class"` under
+[project.entry-points."unified.tokenizers"] in a pyproject.toml."""
+
+# model_type in config.json (diffusers: _class_name) -> module and class. The short names of the
+# image models are whole checkpoints (language model and all) of which the VQ model alone is read.
+_BUILT_IN = {
+    "encodec": ("adapters_audio", "EncodecAdapter"),
+    "dac": ("adapters_audio", "DacAdapter"),
+    "mimi": ("adapters_audio", "MimiAdapter"),
+    "xcodec": ("adapters_audio", "XcodecAdapter"),
+    "emu3_vqgan": ("adapters_image", "Emu3Adapter"),
+    "emu3": ("adapters_image", "Emu3Adapter"),
+    "chameleon_vqgan": ("adapters_image", "ChameleonAdapter"),
+    "chameleon": ("adapters_image", "ChameleonAdapter"),
+    "janus_vqgan": ("adapters_image", "JanusAdapter"),
+    "janus": ("adapters_image", "JanusAdapter"),
+    "VQModel": ("adapters_diffusers", "VqModelAdapter"),
+}
+_registered: dict[str, type[Any]] = {}
+
+
+def register_tokenizer(model_type: str, tokenizer_class: type[Any]) -> None:
+    """Let `load_tokenizer` open folders whose config.json names `model_type`.
+
+    Args:
+        model_type: what the class's `save_pretrained` writes into config.json as "model_type".
+        tokenizer_class: satisfies `base.ImageTokenizer` or `base.AudioTokenizer`.
+
+    Raises:
+        ValueError: a name that is empty, or that belongs to another class; a class without
+            `from_pretrained`.
+    """
+    if not isinstance(model_type, str) or not model_type:
+        raise ValueError(f"a tokenizer's model_type is {quoted(model_type)}, expected a name")
+    if model_type in _BUILT_IN:
+        raise ValueError(f"model_type {model_type!r} belongs to {_BUILT_IN[model_type][1]}")
+    other = _registered.get(model_type)
+    if other is not None and other is not tokenizer_class:
+        raise ValueError(f"model_type {model_type!r} is registered already, by {other.__name__}")
+    if not callable(getattr(tokenizer_class, "from_pretrained", None)):
+        raise ValueError(f"{tokenizer_class!r} has no from_pretrained(folder): it cannot be opened")
+    _registered[model_type] = tokenizer_class
+
+
+def tokenizer_class(model_type: Any, where: str) -> type[Any]:
+    """The class for what a config.json names; `where` is that file, for errors.
+
+    Raises:
+        ValueError: nobody registered the name; two distributions did; or the module of an entry
+            point cannot be imported.
+    """
+    if isinstance(model_type, str) and model_type in _BUILT_IN:
+        module, name = _BUILT_IN[model_type]
+        return getattr(import_module(f"unified_tokenizers.{module}"), name)
+    if isinstance(model_type, str) and model_type in _registered:
+        return _registered[model_type]
+    if isinstance(model_type, str) and (point := _entry_point(model_type)) is not None:
+        with foreign(f"cannot import the tokenizer {point.value} of entry point {point.name!r}"):
+            return point.load()
+    others = {*_registered, *(point.name for point in entry_points(group=GROUP))}
+    known = [*_BUILT_IN, *sorted(others)]
+    raise ValueError(
+        f"{where} names model_type {quoted(model_type)}, expected one of {', '.join(known)}; for a"
+        f" tokenizer of others install the package with the entry point {quoted(model_type)} in the"
+        f" group {GROUP!r}, or call register_tokenizer first"
+    )
+
+
+def _entry_point(name: str) -> EntryPoint | None:
+    points = {point.value: point for point in entry_points(group=GROUP, name=name)}
+    if len(points) > 1:
+        raise ValueError(
+            f"{len(points)} installed packages have an entry point {name!r} in the group {GROUP!r}:"
+            f" {', '.join(sorted(points))}; uninstall all but one"
+        )
+    return next(iter(points.values()), None)
+
+
+def check_tokenizer(tokenizer: Any, model_type: Any) -> MediaTokenizer:
+    """A tokenizer that satisfies the contract.
+
+    Raises ValueError for one of a modality that is none, or that lacks members of its protocol.
+    """
+    modality = getattr(tokenizer, "modality", None)
+    protocols: dict[Any, type[Any]] = {"image": ImageTokenizer, "audio": AudioTokenizer}
+    name = f"the tokenizer {type(tokenizer).__name__} of model_type {quoted(model_type)}"
+    if modality not in protocols:
+        raise ValueError(f"{name} has modality {quoted(modality)}, expected 'image' or 'audio'")
+    protocol = protocols[modality]
+    if not isinstance(tokenizer, protocol):
+        members = {member for base in protocol.__mro__ for member in vars(base) if member[0] != "_"}
+        missing = sorted(member for member in members if not hasattr(tokenizer, member))
+        raise ValueError(f"{name} lacks {', '.join(missing)} of base.{protocol.__name__}")
+    return tokenizer
