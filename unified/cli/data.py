@@ -26,7 +26,7 @@ def import_data(
         typer.Argument(
             metavar="KIND",
             help="obelics, mmc4, comm, llava, sharegpt, coco, folder, webdataset, pairs,"
-            " preferences or parquet.",
+            " preferences or parquet; or an installed importer's.",
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A file, or a folder of files.")],
