@@ -16,7 +16,7 @@ from unified.articles.markdown import TextBlock, plain_text, text_blocks
 from unified_data.document import Audio, Document, Image, Slot, Text
 
 __all__ = ["Block", "Figure", "Heading", "Listing", "Narration", "Paragraph", "Quote",
-           "check_substance", "read_blocks"]  # fmt: skip
+           "check_substance", "headings_of", "read_blocks"]  # fmt: skip
 
 LEAST_LETTERS = 20
 """Letters and digits that an article without media holds at least, beside its headings."""
@@ -99,6 +99,12 @@ def read_blocks(document: Document) -> tuple[Block, ...]:
         else:
             blocks.append(Narration(segment, *_transcript(blocks)))
     return tuple(_plain(block) for block in _with_title(blocks))
+
+
+def headings_of(document: Document) -> tuple[str, ...]:
+    """The section headings of an article (level 2), in order; errors as those of `read_blocks`."""
+    blocks = read_blocks(document)
+    return tuple(b.text for b in blocks if isinstance(b, Heading) and b.level == 2)
 
 
 def check_substance(document: Document) -> None:
