@@ -11,7 +11,7 @@ import torch
 from unified_base.quiet import no_progress_bars
 from unified_base.text import quoted
 from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer, Modality
-from unified_tokenizers.hub import HubOptions, checkpoint_folder
+from unified_tokenizers.hub import HubOptions, check_readable, checkpoint_folder
 from unified_tokenizers.registry import check_tokenizer, stored_type, tokenizer_class
 from unified_tokenizers.saved import read_entries
 
@@ -100,6 +100,8 @@ def dtype_named(dtype: torch.dtype | str | None) -> torch.dtype | None:
 
 
 def _open(folder: Path, modality: Modality | None, settings: dict[str, Any]) -> MediaTokenizer:
+    if folder.is_dir():
+        check_readable(folder)
     path = folder / "config.json"
     entries = read_entries(path, "tokenizer")
     model_type = stored_type(entries)
