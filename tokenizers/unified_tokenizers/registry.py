@@ -21,7 +21,14 @@ from unified_base.foreign import foreign
 from unified_base.text import quoted
 from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer, Modality
 
-__all__ = ["GROUP", "check_tokenizer", "register_tokenizer", "stored_type", "tokenizer_class"]
+__all__ = [
+    "GROUP",
+    "check_tokenizer",
+    "holds_several",
+    "register_tokenizer",
+    "stored_type",
+    "tokenizer_class",
+]
 
 GROUP = "unified.tokenizers"
 """The group of entry points: `NAME = "package.module:Class"` under
@@ -118,6 +125,11 @@ def stored_type(entries: Mapping[str, Any]) -> Any:
     """
     snac = {"vq_strides", "encoder_rates", "decoder_rates"} <= set(entries)
     return entries.get("model_type", entries.get("_class_name", "snac" if snac else None))
+
+
+def holds_several(entries: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of a whole checkpoint with tokenizers of several modalities."""
+    return entries.get("model_type") in _SEVERAL
 
 
 def _class_of(home: tuple[str, str]) -> type[Any]:

@@ -34,7 +34,7 @@ from unified_tokenizers.measures import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = [
     "evaluate_pictures",
@@ -49,20 +49,23 @@ Progress = Callable[[int], None]
 _MOST_DB = 100.0
 
 
-def reconstruct_picture(tokenizer: Any, pixels: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+def reconstruct_picture(
+    tokenizer: ImageTokenizer, pixels: np.ndarray
+) -> tuple[np.ndarray, torch.Tensor]:
     """A picture, uint8 (H, W, 3), through codes and back, and the codes (1, K, h, w)."""
     coded = tokenizer.encode(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])
     restored = (tokenizer.decode(coded)[0] * 255).round().byte().numpy()
     return np.ascontiguousarray(restored.transpose(1, 2, 0)), coded.codes
 
 
-def reconstruct_sound(tokenizer: Any, waveform: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+def reconstruct_sound(
+    tokenizer: AudioTokenizer, waveform: np.ndarray
+) -> tuple[np.ndarray, torch.Tensor]:
     """A mono waveform, float32 (S,), through codes and back, and the codes (1, K, T).
 
     A tokenizer of more channels gets the waveform in each, and gives their mean.
     """
-    channels = getattr(tokenizer, "channels", 1)
-    media = torch.from_numpy(waveform)[None, None].expand(1, channels, -1)
+    media = torch.from_numpy(waveform)[None, None].expand(1, tokenizer.channels, -1)
     coded = tokenizer.encode(media)
     return tokenizer.decode(coded)[0].mean(0).numpy(), coded.codes
 
@@ -86,7 +89,7 @@ class _Kind:
 
 
 def evaluate_pictures(
-    tokenizer: Any,
+    tokenizer: ImageTokenizer,
     pictures: Iterable[np.ndarray],
     against: Sequence[str] = (),
     progress: Progress | None = None,
@@ -98,8 +101,12 @@ def evaluate_pictures(
     (counted as 100 dB where a picture comes back exactly), SSIM and MS-SSIM are means over
     pictures.
 
+    Pictures are first what the tokenizer's published processor makes of them (`preprocess`), for
+    the classical codecs too.
+
     Raises ValueError where there are no pictures.
     """
+    pictures = (tokenizer.preprocess(pixels) for pixels in pictures)
     kind = _Kind(
         "pixels", "bpp", 1.0, "quality", ("psnr_db", "ssim", "ms_ssim"),
         size_of=lambda pixels: pixels.shape[0] * pixels.shape[1],
@@ -113,7 +120,7 @@ def evaluate_pictures(
 
 
 def evaluate_sounds(
-    tokenizer: Any,
+    tokenizer: AudioTokenizer,
     sounds: Iterable[np.ndarray],
     against: Sequence[str] = (),
     progress: Progress | None = None,
@@ -141,7 +148,7 @@ def evaluate_sounds(
 
 
 def _evaluate(
-    tokenizer: Any,
+    tokenizer: MediaTokenizer,
     kind: _Kind,
     media: Iterable[np.ndarray],
     settings: dict[str, tuple[float, ...]],
@@ -209,7 +216,7 @@ def _mean(items: Sequence[dict[str, float]], name: str) -> float | None:
 
 
 def _own_figures(
-    tokenizer: Any, use: CodeUse, own: Sequence[dict[str, float]], kind: _Kind
+    tokenizer: MediaTokenizer, use: CodeUse, own: Sequence[dict[str, float]], kind: _Kind
 ) -> dict[str, Any]:
     codes = sum(item["codes"] for item in own)
     size = sum(item[kind.size] for item in own)
