@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_SPARE = 1 << 30
+_SPARE = 1 << 29
 _COPIES = 4
 # Where training loops put the weights inside a checkpoint.
 _INSIDE = ("state_dict", "model", "module", "model_state_dict", "ema", "generator")

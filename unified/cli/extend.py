@@ -11,9 +11,6 @@ import typer
 from unified.cli.terminal import AsJson, Seed, note, result, warnings_as_notes
 from unified.cli.tokenizer import open_tokenizer
 
-if TYPE_CHECKING:
-    from unified_tokenizers.base import Modality
-
 _TOKENIZER = "{} tokenizer: its folder, a model's folder, or a codec's name on the hub."
 
 
@@ -97,7 +94,7 @@ def extend(
     result(values, as_json, str(output))
 
 
-def _open(name: str | None, modality: Modality) -> Any:
+def _open(name: str | None, modality: str) -> Any:
     if name is None:
         return None
     tokenizer = open_tokenizer(name, modality)

@@ -230,7 +230,7 @@ def _bits(tokenizer: MediaTokenizer, codes: torch.Tensor) -> float:
 
 def open_tokenizer(
     name: str,
-    modality: Modality,
+    modality: str,
     decoder: str = "vq",
     steps: int | None = None,
     device: str = "cpu",
@@ -258,7 +258,7 @@ def open_tokenizer(
     return diffusion.to(device, dtype_named(dtype))
 
 
-def _tokenizer_folder(name: str, modality: Modality) -> tuple[str, bool]:
+def _tokenizer_folder(name: str, modality: str) -> tuple[str, bool]:
     """A model's folder for the tokenizer, or the name as it is; and whether it is a model's."""
     from unified.models.files import model_directory
 
