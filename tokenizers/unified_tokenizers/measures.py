@@ -203,11 +203,11 @@ class CodeUse:
 
         The frequencies are those of the codes themselves, so a small set is told too few bits.
         """
-        found = []
+        entropies = []
         for counts in self.counts:
             share = counts[counts > 0] / counts.sum()
-            found.append(float(-(share * np.log2(share)).sum()))
-        return found
+            entropies.append(float(-(share * np.log2(share)).sum()))
+        return entropies
 
     @property
     def perplexity(self) -> list[float]:

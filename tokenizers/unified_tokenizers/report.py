@@ -144,7 +144,7 @@ def evaluate_sounds(
     )  # fmt: skip
     settings = {codec: AUDIO_CODECS[codec] for codec in against}
     report, own = _evaluate(tokenizer, kind, sounds, settings, progress)
-    return {**report, "seconds": round(sum(one["samples"] for one in own) / rate, 2)}
+    return {**report, "seconds": round(sum(item["samples"] for item in own) / rate, 2)}
 
 
 def _evaluate(
@@ -160,15 +160,15 @@ def _evaluate(
         (codec, value): [] for codec, values in settings.items() for value in values
     }
     own: list[dict[str, float]] = []
-    for one in media:
-        restored, codes = kind.restore(one)
+    for medium in media:
+        restored, codes = kind.restore(medium)
         use.add(codes)
-        size = {kind.size: kind.size_of(one)}
-        own.append({**size, "codes": codes[0, 0].numel(), **kind.measure(one, restored)})
-        for (codec, value), found in points.items():
-            coded = kind.code(codec, value, one)
+        size = {kind.size: kind.size_of(medium)}
+        own.append({**size, "codes": codes[0, 0].numel(), **kind.measure(medium, restored)})
+        for (codec, value), measured in points.items():
+            coded = kind.code(codec, value, medium)
             bits = {"bits": 8 * coded.num_bytes, "header": 8 * coded.header_bytes}
-            found.append({**size, **bits, **kind.measure(one, coded.media)})
+            measured.append({**size, **bits, **kind.measure(medium, coded.media)})
         if progress is not None:
             progress(len(own))
     if not own:
@@ -181,11 +181,11 @@ def _evaluate(
 
 
 def _look(pixels: np.ndarray, restored: np.ndarray) -> dict[str, float]:
-    found = {"psnr_db": min(psnr(pixels, restored), _MOST_DB)}
+    figures = {"psnr_db": min(psnr(pixels, restored), _MOST_DB)}
     # Below a window's size there is no SSIM; the mean is over the others.
     if min(pixels.shape[:2]) >= 11:
-        found |= {"ssim": ssim(pixels, restored), "ms_ssim": ms_ssim(pixels, restored)}
-    return found
+        figures |= {"ssim": ssim(pixels, restored), "ms_ssim": ms_ssim(pixels, restored)}
+    return figures
 
 
 def _has_pesq() -> bool:
@@ -199,14 +199,14 @@ def _has_pesq() -> bool:
 def _listen(
     waveform: np.ndarray, restored: np.ndarray, rate: int, with_pesq: bool
 ) -> dict[str, float]:
-    found = {
+    figures = {
         "stoi": stoi(waveform, restored, rate),
         "si_sdr_db": si_sdr(waveform, restored),
         "mel_distance": mel_distance(waveform, restored, rate),
     }
     if with_pesq and (score := pesq(waveform, restored, rate)) is not None:
-        found["pesq"] = score
-    return found
+        figures["pesq"] = score
+    return figures
 
 
 def _mean(items: Sequence[dict[str, float]], name: str) -> float | None:
@@ -235,14 +235,16 @@ def _curves(
     points: dict[tuple[str, float], list[dict[str, float]]], kind: _Kind
 ) -> dict[str, list[dict[str, Any]]]:
     curves: dict[str, list[dict[str, Any]]] = {}
-    for (codec, value), found in points.items():
-        scale = kind.scale / sum(item[kind.size] for item in found)
+    for (codec, value), measured in points.items():
+        scale = kind.scale / sum(item[kind.size] for item in measured)
         curves.setdefault(codec, []).append(
             {
                 kind.setting: value,
-                kind.unit: round(scale * sum(item["bits"] for item in found), 5),
-                f"{kind.unit}_of_headers": round(scale * sum(item["header"] for item in found), 5),
-                **{name: _mean(found, name) for name in kind.measures},
+                kind.unit: round(scale * sum(item["bits"] for item in measured), 5),
+                f"{kind.unit}_of_headers": round(
+                    scale * sum(item["header"] for item in measured), 5
+                ),
+                **{name: _mean(measured, name) for name in kind.measures},
             }
         )
     return curves
@@ -265,9 +267,9 @@ def save_plot(report: dict[str, Any], path: Path, title: str) -> None:
     figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
         for color, (codec, points) in enumerate(report["against"].items()):
-            kept = [p for p in points if p[name] is not None]
-            bits, heights = [p[unit] for p in kept], [p[name] for p in kept]
-            plain = [p[unit] - p[f"{unit}_of_headers"] for p in kept]
+            measured = [p for p in points if p[name] is not None]
+            bits, heights = [p[unit] for p in measured], [p[name] for p in measured]
+            plain = [p[unit] - p[f"{unit}_of_headers"] for p in measured]
             axes.plot(bits, heights, ".-", color=f"C{color}", label=codec)
             axes.plot(plain, heights, ":", color=f"C{color}", label=f"{codec}, headers taken off")
         axes.plot(report[unit], report[name], "k*", markersize=12, label="tokenizer")
