@@ -87,7 +87,8 @@ class SpectrumDiscriminator(nn.Module):
         self.blocks = nn.ModuleList(
             weight_norm(
                 nn.Conv2d(width_in, width_out, (3, 9), padding=(dilation, 4),
-                          dilation=(dilation, 1), stride=(1, 2 if dilation > 1 or width_in == 2 else 1))
+                          stride=(1, 2 if dilation > 1 or width_in == 2 else 1),
+                          dilation=(dilation, 1))
             )
             for width_in, width_out, dilation in shapes
         )  # fmt: skip

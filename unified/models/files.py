@@ -1,9 +1,9 @@
 """A model's directory: reading it, with every part checked against the others, and writing it.
 
 It holds a plain Hugging Face causal-LM checkpoint (config.json, model.safetensors),
-tokenizer.json and what transformers keeps beside it, one folder for each media tokenizer, and
-unified.json: the vocabulary and its hash,
-the format's YAML, and the sampling defaults.
+tokenizer.json and what transformers keeps beside it, one folder for each media tokenizer,
+tasks.yaml (how it is asked), and unified.json: the vocabulary and its hash, the format's YAML, the
+sampling defaults, and perhaps the name of a plug-in.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from unified.formats.parser import parse_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.task_file import TASKS_FILE, write_tasks
+from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_base.quiet import no_progress_bars
@@ -87,7 +89,7 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
     manifest = checkpoint.read_json(directory / FILE_NAME)
     expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
     where = directory / FILE_NAME
-    if set(manifest) != expected:
+    if set(manifest) - {"plugin"} != expected:
         raise ValueError(f"{where} has {quoted(sorted(manifest))}, expected {sorted(expected)}")
     for name in ("format", "vocabulary_hash"):
         if not isinstance(manifest[name], str):
@@ -139,10 +141,13 @@ def save_model(
     sampling: Sampling,
     dtype: str | None,
     finish: Callable[[Path], None] | None = None,
+    plugin: str | None = None,
+    tasks: Tasks | None = None,
 ) -> None:
     """Write a model's folder as a whole; see `UnifiedModel.save_pretrained`.
 
     finish: called with the folder before it takes its place, to put more into it.
+    plugin: the name of what reads a user's words. tasks: None leaves the folder's own.
     """
     import torch
 
@@ -164,10 +169,13 @@ def save_model(
             "vocabulary_hash": vocabulary.hash,
             "format": sequencer.grammar.source,
             "sampling": sampling.to_json(),
+            **({} if plugin is None else {"plugin": plugin}),
         }
         (folder / FILE_NAME).write_text(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        if tasks is not None:
+            (folder / TASKS_FILE).write_text(write_tasks(tasks), encoding="utf-8")
         if finish is not None:
             finish(folder)
 

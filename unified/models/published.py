@@ -16,6 +16,7 @@ from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.models.pretrained import Checkpoint, Pretrained, pretrained_models, recognise
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.task_table import Tasks
 from unified_base.hub import fetch_files, is_hub_name
 from unified_base.text import quoted
 
@@ -36,6 +37,7 @@ class Opened:
     checkpoint: Checkpoint
     sequencer: Sequencer
     sampling: Sampling
+    tasks: Tasks | None = None
 
 
 def open_published(

@@ -102,7 +102,7 @@ def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
         words = getattr(inputs, name)
         if name in names:
             if words is None:
-                raise ValueError(f"to {task.verb} needs a {name}; {_example(task)}")
+                raise ValueError(f"{name} is None, expected words to {task.verb}; {_example(task)}")
             values[name] = prompt(name, words, _example(task))
         elif words is not None:
             raise ValueError(f"to {task.verb} takes no {name}")
