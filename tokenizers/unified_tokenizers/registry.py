@@ -19,7 +19,7 @@ from typing import Any
 
 from unified_base.foreign import foreign
 from unified_base.text import quoted
-from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer, Modality
+from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = [
     "GROUP",
@@ -86,7 +86,7 @@ def register_tokenizer(model_type: str, tokenizer_class: type[Any]) -> None:
     _registered[model_type] = tokenizer_class
 
 
-def tokenizer_class(model_type: Any, where: str, modality: Modality | None = None) -> type[Any]:
+def tokenizer_class(model_type: Any, where: str, modality: str | None = None) -> type[Any]:
     """The class for what a config.json names; `where` is that file, for errors.
 
     modality: which tokenizer, where a checkpoint holds several.

@@ -81,7 +81,7 @@ def _media(pretrained: Pretrained, folder: Path, chosen: Mapping[str, Any]) -> d
     media = dict(chosen)
     for modality in pretrained.inside:
         if media.get(modality) is None:
-            media[modality] = load_tokenizer(folder)
+            media[modality] = load_tokenizer(folder, modality)
     return media
 
 
