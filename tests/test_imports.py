@@ -240,6 +240,12 @@ def test_nothing_is_ever_unpickled():
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
+            # `unified tokenizer convert`, and nothing else, reads weights that were published as a
+            # pickle alone: with weights_only, which calls nothing that the pickle names, in a child
+            # process with limits.
+            if (where, called) == ("unified_tokenizers.convert_child", "torch.load"):
+                assert "weights_only=True" in ast.unparse(node)
+                continue
             unsafe_yaml = called == "yaml.load" and "Loader" not in ast.unparse(node)
             if (
                 called in ("torch.load", "torch.save", "yaml.unsafe_load", "eval", "exec")

@@ -84,13 +84,13 @@ def save(model, folder, seed=0):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("codecs")
-    made = {}
+    saved = {}
     for name in CONFIGS:
-        made[name] = save(fresh(name), root / name)
-        codec = load_tokenizer(made[name])
+        saved[name] = save(fresh(name), root / name)
+        codec = load_tokenizer(saved[name])
         spread_codebook(codec)
-        codec.model.save_pretrained(made[name])
-    return made
+        codec.model.save_pretrained(saved[name])
+    return saved
 
 
 def spread_codebook(codec):
@@ -155,14 +155,14 @@ def test_whole_strides_give_the_codes_and_pictures_of_the_original(loaded, folde
     assert torch.equal(codec.encode(byte / 255).codes, codes.codes)
     if name == "vqmodel":
         # What the original makes of the picture itself goes through the same codes.
-        made = original.decode(original.encode(normalised).latents).sample
+        decoded = original.decode(original.encode(normalised).latents).sample
         torch.testing.assert_close(
-            codec.decode(codes), (made / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0
+            codec.decode(codes), (decoded / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0
         )
     elif name != "chameleon":
-        made = original.decode(wanted if name == "emu3" else wanted.flatten(1))
-        assert made.std() > 0.1
-        torch.testing.assert_close(codec.decode(codes), (made / 2 + 0.5).clamp(0, 1))
+        decoded = original.decode(wanted if name == "emu3" else wanted.flatten(1))
+        assert decoded.std() > 0.1
+        torch.testing.assert_close(codec.decode(codes), (decoded / 2 + 0.5).clamp(0, 1))
 
 
 def whole_model(name):
@@ -369,8 +369,8 @@ def test_chameleons_decoder_is_that_of_the_original_vqgan(tmp_path, prefix, atte
     codes = torch.randint(20, (2, 1, 4, 6))
     vectors = reference.quantize.get_codebook_entry(codes.flatten(), (2, 4, 6, 3))
     wanted = reference.decode(vectors, force_not_quantize=True).sample
-    made = codec.model.decoder(codec.model.post_quant_conv(vectors))
-    torch.testing.assert_close(made, wanted, atol=1e-5, rtol=1e-5)
+    decoded = codec.model.decoder(codec.model.post_quant_conv(vectors))
+    torch.testing.assert_close(decoded, wanted, atol=1e-5, rtol=1e-5)
     assert wanted.std() > 0.1
     # White went in as 0.989: what comes out is turned back by the same rule.
     pixels = codec.decode(Codes(codes, (16, 24)))

@@ -64,7 +64,7 @@ def test_bits_and_quality_of_pictures_of_several_sizes():
 def test_classical_codecs_on_the_same_pictures(tmp_path):
     rng = np.random.default_rng(0)
     small = [Image.fromarray(rng.integers(0, 256, (9, n, 3), dtype=np.uint8)) for n in (11, 8)]
-    pictures = [np.asarray(one.resize((88, 72), Image.Resampling.BICUBIC)) for one in small]
+    pictures = [np.asarray(item.resize((88, 72), Image.Resampling.BICUBIC)) for item in small]
     report = evaluate_pictures(Squares(), pictures, ["webp", "avif", "jpeg"])
     for codec, points in report["against"].items():
         assert [point["quality"] for point in points] == list(IMAGE_CODECS[codec])
@@ -76,7 +76,7 @@ def test_classical_codecs_on_the_same_pictures(tmp_path):
     alone = [code_picture("jpeg", 20, pixels) for pixels in pictures]
     (point,) = [point for point in report["against"]["jpeg"] if point["quality"] == 20]
     assert point["bpp"] == pytest.approx(
-        8 * sum(one.num_bytes for one in alone) / (2 * 72 * 88), abs=1e-5
+        8 * sum(item.num_bytes for item in alone) / (2 * 72 * 88), abs=1e-5
     )
     save_plot(report, tmp_path / "plot.png", "title")
     with Image.open(tmp_path / "plot.png") as plot:

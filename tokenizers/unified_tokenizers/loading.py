@@ -10,8 +10,8 @@ import torch
 
 from unified_base.quiet import no_progress_bars
 from unified_base.text import quoted
-from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer, Modality
-from unified_tokenizers.hub import HubOptions, checkpoint_folder
+from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+from unified_tokenizers.hub import HubOptions, check_readable, checkpoint_folder
 from unified_tokenizers.registry import check_tokenizer, stored_type, tokenizer_class
 from unified_tokenizers.saved import read_entries
 
@@ -43,7 +43,7 @@ def load_tokenizer(
 @overload
 def load_tokenizer(
     name_or_path: str | os.PathLike[str],
-    modality: None = None,
+    modality: str | None = None,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
@@ -53,7 +53,7 @@ def load_tokenizer(
 
 def load_tokenizer(
     name_or_path: str | os.PathLike[str],
-    modality: Modality | None = None,
+    modality: str | None = None,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
@@ -76,6 +76,8 @@ def load_tokenizer(
             another modality, or of other shapes; settings that the tokenizer does not have; a
             device that is not there.
     """
+    if modality not in (None, "image", "audio"):
+        raise ValueError(f"modality {quoted(modality)}, expected 'image' or 'audio'")
     hub = {key: value for key, value in options.items() if key in HubOptions.__annotations__}
     settings = {key: value for key, value in options.items() if key not in hub}
     folder = checkpoint_folder(name_or_path, **hub)
@@ -99,7 +101,9 @@ def dtype_named(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return named
 
 
-def _open(folder: Path, modality: Modality | None, settings: dict[str, Any]) -> MediaTokenizer:
+def _open(folder: Path, modality: str | None, settings: dict[str, Any]) -> MediaTokenizer:
+    if folder.is_dir():
+        check_readable(folder)
     path = folder / "config.json"
     entries = read_entries(path, "tokenizer")
     model_type = stored_type(entries)
