@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["quoted", "safe"]
+__all__ = ["counted", "quoted", "safe"]
 
 _SHORT = 80
 # Joiners, without which emoji of several parts and Persian fall apart; they hide and turn nothing.
 _JOINERS = "\u200c\u200d"
+
+
+def counted(number: int, noun: str, nouns: str | None = None) -> str:
+    """A number with what it counts: `1 shard`, `1,234 shards`. nouns: the plural, if not with s."""
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def safe(text: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified_base.text import quoted, safe
+from unified_base.text import counted, quoted, safe
 
 
 @given(st.text())
@@ -36,3 +36,17 @@ def test_quotations_are_short_and_on_one_line():
     assert quoted("x" * 1000) == repr("x" * 80) + "..."
     assert quoted("a\nb\u2028") == "'a\\nb\\u2028'"
     assert len(quoted(["y" * 1000])) <= 83
+
+
+@pytest.mark.parametrize(
+    ("number", "nouns", "text"),
+    [
+        (1, ("shard",), "1 shard"),
+        (0, ("shard",), "0 shards"),
+        (1234, ("step",), "1,234 steps"),
+        (2, ("index", "indices"), "2 indices"),
+        (1, ("index", "indices"), "1 index"),
+    ],
+)
+def test_what_is_counted_is_one_thing_or_several(number, nouns, text):
+    assert counted(number, *nouns) == text

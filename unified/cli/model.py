@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unified.cli.terminal import AsJson, ModelName, model_directory, note, result
+from unified_base.text import counted
 
 if TYPE_CHECKING:
     from unified.training.config import TrainConfig
@@ -75,7 +76,8 @@ def build_pocket(
         index = build(output, seed, scale, only, workers, progress, double)
     samples = sum(shard["samples"] for shard in index["shards"])
     size = sum(shard["bytes"] for shard in index["shards"])
-    note(f"{samples:,} documents in {len(index['shards'])} shards, {size / 1e6:.1f} MB")
+    shards = counted(len(index["shards"]), "shard")
+    note(f"{counted(samples, 'document')} in {shards}, {size / 1e6:.1f} MB")
     result({"path": str(output), "documents": samples, "bytes": size}, as_json, str(output))
 
 
@@ -114,9 +116,10 @@ def plan(
     by_use = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in made.memory.items())
     total = sum(made.memory.values()) / 1e9
     has = DEVICES[device].memory / 1e9
+    steps = counted(found.steps, "step")
     lines = [
         f"parameters   {made.parameters / 1e6:,.1f} M, trained {made.trained / 1e6:,.1f} M",
-        f"ids          {made.ids:,} ({found.steps:,} steps of {made.ids // found.steps:,})",
+        f"ids          {made.ids:,} ({steps} of {made.ids // found.steps:,})",
         f"operations   {made.operations:.3g}",
         f"memory       {total:,.1f} of {has:g} GB on each device: {by_use}",
         f"time         {made.seconds / 3600:,.1f} hours on {devices} {device} at"
