@@ -14,7 +14,7 @@ from unified_base.text import counted
 if TYPE_CHECKING:
     from unified.training.config import TrainConfig
 
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's YAML file, see configs/.")]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's YAML file; `unified demo DIR` has examples.")]
 Changes = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Replace entries of it: optimizer=muon."),
@@ -142,5 +142,5 @@ def _advice(config: TrainConfig) -> str:
 def existing(config: Path) -> Path:
     """A run's file. Raises ValueError where there is none."""
     if not config.is_file():
-        raise ValueError(f"there is no configuration {config}; see configs/")
+        raise ValueError(f"there is no configuration {config}; `unified demo DIR` has examples")
     return config
