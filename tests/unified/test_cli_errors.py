@@ -134,7 +134,7 @@ def test_an_interrupted_command_leaves_nothing(unified, tmp_path, monkeypatch):
     from unified.engine import events
     from unified.models.model import UnifiedModel
 
-    def stream(self, documents, sampling=None, seeds=None):
+    def stream(self, documents, *request):
         yield events.TextPiece(0, "# The c")
         raise KeyboardInterrupt
 
@@ -149,7 +149,7 @@ def test_what_a_model_writes_cannot_command_the_terminal(unified, tmp_path, monk
     from unified.engine import events
     from unified.models.model import UnifiedModel
 
-    def stream(self, documents, sampling=None, seeds=None):
+    def stream(self, documents, *request):
         yield events.TextPiece(0, "\x1b]0;title\x07")
         raise ValueError("that is all")
 
@@ -162,7 +162,7 @@ def test_what_a_model_writes_cannot_command_the_terminal(unified, tmp_path, monk
 def test_our_own_faults_are_one_line_and_exit_code_1(unified, tmp_path, monkeypatch):
     from unified.models.model import UnifiedModel
 
-    def broken(name):
+    def broken(name, **codecs):
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr(UnifiedModel, "from_pretrained", broken)

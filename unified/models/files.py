@@ -1,9 +1,9 @@
 """A model's directory: reading it, with every part checked against the others, and writing it.
 
 It holds a plain Hugging Face causal-LM checkpoint (config.json, model.safetensors),
-tokenizer.json and what transformers keeps beside it, one folder for each media tokenizer, and
-unified.json: the vocabulary and its hash,
-the format's YAML, and the sampling defaults.
+tokenizer.json and what transformers keeps beside it, one folder for each media tokenizer,
+tasks.yaml (how it is asked), and unified.json: the vocabulary and its hash, the format's YAML, the
+sampling defaults, and perhaps the name of a plug-in.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
+from unified.sequence.modality import modalities_in
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.task_file import TASKS_FILE, write_tasks
+from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary, VocabularyMismatchError
 from unified_base.quiet import no_progress_bars
@@ -30,6 +33,7 @@ from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
 
 if TYPE_CHECKING:
+    from unified.models.published import Published
     from unified_tokenizers.base import ImageTokenizer, MediaTokenizer
 
 __all__ = [
@@ -84,10 +88,14 @@ def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
 
 def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
     """The parts of the model in a folder; see `UnifiedModel.from_pretrained`."""
+    from unified.models.published import codecs_inside, missing_of, saved_published
+    from unified.models.published_decoders import load_published_decoder
+
     manifest = checkpoint.read_json(directory / FILE_NAME)
     expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
     where = directory / FILE_NAME
-    if set(manifest) != expected:
+    published = saved_published(manifest, where)
+    if set(manifest) - {"plugin", "pretrained"} != expected:
         raise ValueError(f"{where} has {quoted(sorted(manifest))}, expected {sorted(expected)}")
     for name in ("format", "vocabulary_hash"):
         if not isinstance(manifest[name], str):
@@ -108,23 +116,31 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
             f"the decoder in {directory} was made for vocabulary {quoted(made_for)}, its "
             f"{FILE_NAME} holds vocabulary {vocabulary.hash}; take both from the same model"
         )
-    if config.get("vocab_size") != vocabulary.size:
+    if published is None and config.get("vocab_size") != vocabulary.size:
         raise VocabularyMismatchError(
             f"the decoder in {directory} has {config.get('vocab_size')} rows, vocabulary "
             f"{vocabulary.hash} has {vocabulary.size} ids"
         )
-    decoder = checkpoint.load_decoder(directory)
+    if published is None:
+        decoder = checkpoint.load_decoder(directory)
+    else:
+        decoder = load_published_decoder(directory, published.pretrained)
     media: dict[str, Any] = {}
-    for modality in ("image", "audio"):
-        if any(block.name.startswith(f"{modality}.") for block in vocabulary.blocks):
-            media[modality] = _load_media(directory / f"{modality}_tokenizer")
+    for modality in modalities_in(vocabulary):
+        folder = directory / f"{modality}_tokenizer"
+        if published is not None and modality in published.inside:
+            media.update(codecs_inside(directory, (modality,)))
+        elif published is not None and not folder.is_dir():
+            continue  # it came without its codec, and was saved so
+        else:
+            media[modality] = _load_media(folder)
     try:
         sequencer = Sequencer(
             vocabulary,
             Grammar.from_text(manifest["format"], vocabulary),
             TextTokenizer.load(directory),
-            media.get("image"),
-            media.get("audio"),
+            missing=missing_of(published.pretrained, config, media) if published else None,
+            others=media,
         )
         sampling = Sampling.from_json(manifest["sampling"], "sampling")
     except ValueError as error:
@@ -139,12 +155,19 @@ def save_model(
     sampling: Sampling,
     dtype: str | None,
     finish: Callable[[Path], None] | None = None,
+    plugin: str | None = None,
+    tasks: Tasks | None = None,
+    published: Published | None = None,
 ) -> None:
     """Write a model's folder as a whole; see `UnifiedModel.save_pretrained`.
 
     finish: called with the folder before it takes its place, to put more into it.
+    plugin: the name of what reads a user's words. tasks: None leaves the folder's own.
+    published: what the model was published as: its folder then has the layout of that checkpoint.
     """
     import torch
+
+    from unified.models.published import codec_inside
 
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
@@ -153,21 +176,27 @@ def save_model(
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
             hf = copy.deepcopy(hf).to(getattr(torch, dtype))
         setattr(hf.config, HASH_KEY, vocabulary.hash)
-        with no_progress_bars():
+        with no_progress_bars(), codec_inside(hf, published, sequencer):
             hf.save_pretrained(folder)
         sequencer.text_tokenizer.save(folder)
-        for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
-            if tokenizer is not None:
-                _save_media(tokenizer, folder / f"{tokenizer.modality}_tokenizer")
+        inside = published.inside if published else ()
+        for modality, tokenizer in sequencer.tokenizers.items():
+            if modality not in inside:
+                _save_media(tokenizer, folder / f"{modality}_tokenizer")
         manifest = {
             "vocabulary": vocabulary.to_json(),
             "vocabulary_hash": vocabulary.hash,
             "format": sequencer.grammar.source,
             "sampling": sampling.to_json(),
+            **({} if plugin is None else {"plugin": plugin}),
         }
+        if published is not None:
+            manifest["pretrained"] = published.to_json()
         (folder / FILE_NAME).write_text(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        if tasks is not None:
+            (folder / TASKS_FILE).write_text(write_tasks(tasks), encoding="utf-8")
         if finish is not None:
             finish(folder)
 

@@ -2,46 +2,59 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from unified.engine.backends.base import Decoder
 from unified.engine.engine import Engine
-from unified.engine.events import Done, Event, TextCut
+from unified.engine.events import Event
 from unified.engine.request import Sampling
 from unified.engine.streaming import stream
 from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
+from unified.models.asking_models import AskedRequest, build_document_request, build_request
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
-from unified.pocket.known_subjects import KnownSubjects
+from unified.models.model_tasks import plugin_of, tasks_of
+from unified.models.published import Published, open_published, saved_published
+from unified.models.published_decoders import (
+    load_published_decoder,
+    load_published_hf,
+    published_decoder_of,
+)
+from unified.models.verbs import Verbs
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.asking import Inputs, Turn
+from unified.tasks.choices import Choices
+from unified.tasks.task import Verb
+from unified.tasks.task_plugin import load_plugin
+from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_base.arguments import item, prompt, seed_of, seeds_from, whole
-from unified_base.arguments import text as of_text
-from unified_data.document import Audio, Document, Image, Slot, Text
+from unified_base.arguments import item, seed_of, whole
+from unified_data.document import Audio, Document, Image
 
 if TYPE_CHECKING:
-    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
-
-MOST_SAMPLES = 100_000  # of one document in one call
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 
-class UnifiedModel:
+class UnifiedModel(Verbs):
     """Reads and writes documents of text, pictures and sound.
 
     Any number of threads may sample from one model at once: each of them gets what it would get
     alone. Training `hf`, moving it or `use_diffusion` are for when nobody does.
 
     directory: where it was loaded from, None for a new one.
+    published: which published model it is, None for one of ours.
     sampling: the defaults; every method takes others.
+    plugin: the name of what reads a user's words before a task does, None for nothing.
     """
 
     def __init__(
@@ -52,12 +65,18 @@ class UnifiedModel:
         hf: Any = None,
         decoder: Decoder | None = None,
         directory: Path | None = None,
+        tasks: Tasks | None = None,
+        plugin: str | None = None,
+        published: Published | None = None,
     ) -> None:
         """Made by `from_pretrained`, `create` and `extend`. hf or decoder, or both."""
         assert hf is not None or (decoder is not None and directory is not None)
         self.sequencer = sequencer
         self.sampling = sampling
         self.directory = directory
+        self.published = published
+        self.plugin = plugin
+        self._tasks = tasks_of(sequencer, None) if tasks is None else tasks
         self._hf = hf
         self._decoder = decoder
         self._loading = threading.Lock()
@@ -95,7 +114,10 @@ class UnifiedModel:
         with self._loading:  # one object, whichever thread asks first
             if self._hf is None:
                 assert self.directory is not None
-                self._hf = checkpoint.load_hf(self.directory)
+                if self.published is None:
+                    self._hf = checkpoint.load_hf(self.directory)
+                else:
+                    self._hf = load_published_hf(self.directory, self.published.pretrained)
             return self._hf
 
     def decoder(self) -> Decoder:
@@ -104,6 +126,8 @@ class UnifiedModel:
         if hf is None:
             assert self._decoder is not None
             return self._decoder
+        if self.published is not None:
+            return published_decoder_of(hf, self.published.pretrained)
         return checkpoint.decoder_of(hf)
 
     # Making, loading and saving.
@@ -118,15 +142,17 @@ class UnifiedModel:
         audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """A Qwen3 decoder with random weights (torch's global seed) over a new vocabulary.
 
         config: fields of transformers' Qwen3Config; vocab_size follows from the tokenizers.
         max_grid: the largest side of a picture in codes.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
         Raises ValueError for a field that Qwen3Config does not have, or does not take.
         """
         sequencer, hf = create_decoder(
-            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid
+            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, tokenizers
         )
         return cls(sequencer, Sampling(), hf=hf)
 
@@ -142,6 +168,7 @@ class UnifiedModel:
         max_grid: int = 64,
         initialise: str = "mean-covariance",
         dtype: str | None = None,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -150,6 +177,7 @@ class UnifiedModel:
         format: "chat" for the layout of its chat template (`unified.formats.chat_format`).
         initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
 
         Every row the LLM had, padding included, keeps its place and value, so its logits over
         them stay what they were. Warns of what differs from the LLM's own tokenizer and template.
@@ -159,7 +187,7 @@ class UnifiedModel:
         """
         sequencer, hf, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype,
+            dtype, tokenizers,
         )  # fmt: skip
         for note in notes:
             warnings.warn(note, stacklevel=2)
@@ -170,14 +198,14 @@ class UnifiedModel:
         cls,
         name_or_path: str | Path = "pocket",
         *,
-        image_tokenizer: ImageTokenizer | None = None,
-        audio_tokenizer: AudioTokenizer | None = None,
+        image_tokenizer: ImageTokenizer | str | Path | None = None,
+        audio_tokenizer: AudioTokenizer | str | Path | None = None,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
         Beside models of ours: checkpoints of Emu3, Chameleon, Anole, Janus, Liquid and Orpheus (see
         `unified.models.published`). image_tokenizer, audio_tokenizer: for those of them that come
-        without their codec.
+        without their codec; a folder or a name is loaded.
 
         Raises ValueError for a folder without a model, damaged files, or parts that do not belong
         together: a decoder of another vocabulary, another text or media tokenizer.
@@ -185,14 +213,24 @@ class UnifiedModel:
         directory = model_directory(name_or_path)
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
             sequencer, sampling, decoder = load_model(directory)
+            where = directory / FILE_NAME
+            published = saved_published(checkpoint.read_json(where), where)
+            tasks, plugin = tasks_of(sequencer, directory), plugin_of(directory)
         else:
-            from unified.models.published import open_published
-            from unified.models.published_decoders import load_published_decoder
-
-            opened = open_published(directory, image_tokenizer, audio_tokenizer)
+            opened = open_published(directory, _loaded(image_tokenizer), _loaded(audio_tokenizer))
             sequencer, sampling = opened.sequencer, opened.sampling
-            decoder = load_published_decoder(directory, opened.pretrained)
-        return cls(sequencer, sampling, decoder=decoder, directory=directory)
+            published = opened.published
+            decoder = load_published_decoder(directory, published.pretrained)
+            tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
+        return cls(
+            sequencer,
+            sampling,
+            decoder=decoder,
+            directory=directory,
+            tasks=tasks,
+            plugin=plugin,
+            published=published,
+        )
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
         """From now on let the diffusion decoder beside the image tokenizer decode pictures.
@@ -212,7 +250,7 @@ class UnifiedModel:
             whole("scale", scale, 1, 2),
             seed_of(seed),
         )
-        self.sequencer.image_tokenizer = load_diffusion(
+        self.sequencer.tokenizers["image"] = load_diffusion(
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
 
@@ -225,7 +263,19 @@ class UnifiedModel:
 
         Raises ValueError where it cannot be written, or another process writes to it.
         """
-        save_model(directory, self.hf, self.sequencer, self.sampling, dtype)
+        save_model(
+            directory, self.hf, self.sequencer, self.sampling, dtype, self._save_with, self.plugin,
+            self._tasks, self.published,
+        )  # fmt: skip
+
+    def _save_with(self, folder: Path) -> None:
+        """What the plug-in has in the model's folder goes with it."""
+        if self.plugin is None or self.directory is None:
+            return
+        for name in load_plugin(self.plugin).files:
+            path = self.directory / name
+            if path.exists() and not (folder / name).exists():
+                shutil.copyfile(path, folder / name)
 
     # Sampling.
 
@@ -245,9 +295,9 @@ class UnifiedModel:
         document; None: 0, 1, 2, ... negative: what guidance has in place of the prompt.
         cancelled: asked before every step; once it says yes, rows under way are dropped.
         """
-        sampler = Engine(self.decoder(), self.grammar, self.text_tokenizer)
+        engine = Engine(self.decoder(), self.grammar, self.text_tokenizer)
         chosen = self.sampling if sampling is None else sampling
-        yield from stream(sampler, self.sequencer, documents, seeds, chosen, negative, cancelled)
+        yield from stream(engine, self.sequencer, documents, seeds, chosen, negative, cancelled)
 
     async def astream(
         self,
@@ -267,137 +317,59 @@ class UnifiedModel:
             async for event in events:
                 yield event
 
-    def generate(
-        self,
-        document: Document,
-        n: int = 1,
-        seed: int = 0,
-        sampling: Sampling | None = None,
-    ) -> list[Document]:
-        """`n` completions of a document with slots: `stream` run to its end.
-
-        Completion i has seed `seed + i`, so more of them begin with the same ones.
-        """
-        return [done.document for done in self._all(document, n, seed, sampling)]
-
-    def _all(self, document: Document, n: int, seed: int, sampling: Sampling | None) -> list[Done]:
-        number = whole("n", n, 1, MOST_SAMPLES)
+    def request_document(self, document: Document, **choices: Unpack[Choices]) -> AskedRequest:
+        """The request to fill the slots of a document of one's own, ready for `stream`."""
         item("document", document, Document, "a Document")
-        events = self.stream([document] * number, sampling, seeds_from(seed, number))
-        ended = []
-        for event in events:
-            if isinstance(event, Done):
-                ended.append(event)
-            elif isinstance(event, TextCut):
-                warnings.warn(event.message, stacklevel=4)
-        return sorted(ended, key=lambda done: done.row)
+        return build_document_request(self.sequencer, self.sampling, document, choices)
 
-    # What people do with it; the command line has the same names.
+    # Asking: the verbs, of `Verbs`, are requests that are sampled.
 
-    def sample(
-        self, document: Document, n: int = 1, seed: int = 0, sampling: Sampling | None = None
-    ) -> list[Document]:
-        """`n` completions of any document with slots; see `generate`."""
-        return self.generate(document, n, seed, sampling)
+    @property
+    def tasks(self) -> Tasks:
+        """What it can be asked, and how; what its tokenizers rule out is refused, with the reason.
 
-    def write(
-        self, prompt: str, images: int | None = None, audio: bool = True, seed: int = 0
-    ) -> Document:
-        """An illustrated, narrated article; see `unified.pocket.article.write`."""
-        from unified.pocket import article
-
-        return article.write(self, prompt, images, audio, seed)
-
-    def draw(
-        self, text: str, n: int = 1, seed: int = 0, sampling: Sampling | None = None
-    ) -> list[np.ndarray]:
-        """`n` pictures of a text such as "a cat": uint8 (H, W, 3).
-
-        A model that says what it knows (subjects.json) draws the nearest caption of its world,
-        with a warning where that is not the text, and refuses what it does not know.
+        May be set: the tasks are saved with the model.
         """
-        from unified.pocket.captions import read_caption
-        from unified_data.pocket.tasks import draw_document, image_slot
+        return self._tasks.without_media(self.sequencer.missing)
 
-        known = None if self.directory is None else KnownSubjects.load(self.directory)
-        caption = prompt("text", text)
-        if known is not None:
-            read = read_caption(text, known)
-            caption = read.text
-            if read.note:
-                warnings.warn(read.note, stacklevel=2)
-        document = draw_document(caption, image_slot())
-        return [_last(d, Image).pixels for d in self.generate(document, n, seed, sampling)]
+    @tasks.setter
+    def tasks(self, tasks: Tasks) -> None:
+        item("tasks", tasks, Tasks, "Tasks").check(self.grammar.format)
+        self._tasks = tasks
 
-    def describe(
+    def request(
         self,
-        pixels: np.ndarray,
+        verb: Verb,
+        *,
+        text: str | None = None,
         question: str | None = None,
-        seed: int = 0,
-        sampling: Sampling | None = None,
-    ) -> str:
-        """A caption of a picture, or the answer to a question about it.
+        image: np.ndarray | Image | None = None,
+        audio: Audio | None = None,
+        voice: str | None = None,
+        size: str | tuple[int, int] | None = None,
+        images: int | None = None,
+        sounds: int | None = None,
+        turns: tuple[Turn, ...] = (),
+        **choices: Unpack[Choices],
+    ) -> AskedRequest:
+        """What a verb asks the model, ready for `stream`; the verbs sample it.
 
-        pixels: uint8 (H, W, 3), of any size: it is fitted into the size the world's pictures have,
-        with a warning where that changes it.
+        image: uint8 (H, W, 3). The other inputs: see `unified.tasks.asking.Inputs`; choices: see
+        `unified.tasks.choices.Choices`.
+
+        Raises ValueError where the model cannot do this, or not so; it says what it can.
         """
-        from unified.sequence.preprocess import fit_picture
-        from unified_data.pocket.scenes import SIDE
-        from unified_data.pocket.tasks import ask_document, describe_document
-
-        fitted, note = fit_picture(Image(pixels).pixels, SIDE, SIDE)
-        if note:
-            warnings.warn(note, stacklevel=2)
-        picture, answer = Image(fitted), Slot("text")
-        if question is None:
-            document = describe_document(picture, answer)
-        else:
-            document = ask_document(picture, [(prompt("question", question), answer)])
-        return _last(self.generate(document, 1, seed, sampling)[0], Text).text
-
-    def speak(
-        self,
-        text: str,
-        voice: str = "ben",
-        seed: int = 0,
-        sampling: Sampling | None = None,
-    ) -> tuple[np.ndarray, int]:
-        """A text read aloud: waveform float32 (1, S) in [-1, 1], and its sample rate in Hz."""
-        from unified_data.pocket.tasks import speak_document
-
-        document = speak_document(prompt("text", text), of_text("voice", voice), Slot("audio"))
-        sound = _last(self.generate(document, 1, seed, sampling)[0], Audio)
-        return sound.waveform, sound.sample_rate
-
-    def listen(
-        self,
-        waveform: np.ndarray,
-        rate: int,
-        seed: int = 0,
-        sampling: Sampling | None = None,
-    ) -> str:
-        """What is said in a sound.
-
-        waveform: float32 (S,) or (channels, S) in [-1, 1]; rate: Hz. Two channels are mixed
-        (more are refused) and the rate is changed to the model's, with a warning.
-        """
-        from unified.sequence.preprocess import fit_sound
-        from unified_data.pocket.tasks import listen_document
-
-        if self.audio_tokenizer is None:
-            raise ValueError("the model has no audio tokenizer: it cannot listen")
-        sound = Audio(np.atleast_2d(waveform), whole("rate", rate, 1))
-        fitted, notes = fit_sound(
-            sound.waveform, sound.sample_rate, self.audio_tokenizer.sample_rate
-        )
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
-        heard = Audio(fitted, self.audio_tokenizer.sample_rate)
-        document = listen_document(heard, Slot("text"))
-        return _last(self.generate(document, 1, seed, sampling)[0], Text).text
+        inputs = Inputs(text, question, image, audio, voice, size, images, sounds, turns)
+        return build_request(
+            self.tasks, self.sequencer, self.sampling, verb, inputs, choices, self.plugin,
+            self.directory,
+        )  # fmt: skip
 
 
-def _last(document: Document, kind: type) -> Any:
-    segment = document.segments[-1]
-    assert isinstance(segment, kind), type(segment)
-    return segment
+def _loaded(tokenizer: Any) -> Any:
+    """A media tokenizer, loaded where its folder or name stands for it."""
+    if not isinstance(tokenizer, str | Path):
+        return tokenizer
+    from unified_tokenizers import load_tokenizer
+
+    return load_tokenizer(tokenizer)

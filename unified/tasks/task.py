@@ -22,8 +22,8 @@ VERBS: tuple[Verb, ...] = get_args(Verb)
 MAKES: Mapping[Verb, tuple[str, ...]] = {
     "write": ("any", "text"),
     "draw": ("image",),
-    "describe": ("text", "any"),
-    "ask": ("text", "any"),
+    "describe": ("text",),
+    "ask": ("text",),
     "speak": ("audio",),
     "listen": ("text",),
 }

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from unified.engine.request import Sampling
+from unified.formats.spec import Format
 from unified.tasks.asking import Answer, Inputs, ask_document, describe_size
+from unified.tasks.settings import sampling_over
 from unified.tasks.task import VERBS, Refusal, Task, Verb
 from unified_base.text import quoted
 from unified_data.document import Document
@@ -87,6 +90,22 @@ class Tasks(Mapping[Verb, Task | Refusal]):
                 if use in missing:
                     refusals[verb] = Refusal(verb, missing[use])
         return self.with_entries(refusals)
+
+    def check(self, format: Format) -> None:
+        """Raises ValueError, with the verb, for a task that documents of a format cannot hold."""
+        for verb in self.able:
+            task = self.task(verb)
+            for role in {part.role for part in task.parts} - {None, *format.roles}:
+                has = ", ".join(format.roles) or "none"
+                raise ValueError(
+                    f"{verb}: there is no role {quoted(role)} in format {format.name}, expected"
+                    f" {has}"
+                )
+            kinds = {kind: span.modality for kind, span in format.spans.items()}
+            try:
+                sampling_over(Sampling(), task.sampling, kinds)
+            except ValueError as error:
+                raise ValueError(f"{verb}: {error}") from None
 
     def describe(self) -> dict[str, Any]:
         """What `unified tasks --json` tells of every verb: how it is asked, or why it cannot be."""

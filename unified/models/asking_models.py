@@ -1,0 +1,135 @@
+"""A verb and what a user says become a request to a model; Python and command line share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unified.engine.request import Sampling
+from unified.sequence.preprocess import fit_picture, fit_sound
+from unified.sequence.sequencer import Sequencer
+from unified.tasks.asking import Inputs, ask_document
+from unified.tasks.choices import Choices, choose_sampling
+from unified.tasks.task import Task, Verb
+from unified.tasks.task_plugin import Reading, load_plugin
+from unified.tasks.task_table import Tasks
+from unified_data.document import Audio, Document, Image, Slot
+
+__all__ = ["AskedRequest", "build_document_request", "build_request"]
+
+
+@dataclass(frozen=True)
+class AskedRequest:
+    """What a model is asked, ready to be sampled: `model.stream([document], sampling, ...)`.
+
+    verb: None for a document of one's own. negative: what guidance has in place of the prompt.
+    inputs: what was asked, as the model's plug-in read it and its tokenizers take it. notes: for
+    the user, of what was changed. finish: notes on a document that came of it.
+    """
+
+    verb: Verb | None
+    document: Document
+    sampling: Sampling
+    negative: str | None
+    inputs: Inputs
+    notes: tuple[str, ...]
+    finish: Callable[[Document], tuple[str, ...]]
+
+
+def build_request(
+    tasks: Tasks,
+    sequencer: Sequencer,
+    sampling: Sampling,
+    verb: Verb,
+    inputs: Inputs,
+    choices: Choices,
+    plugin: str | None = None,
+    directory: Path | None = None,
+) -> AskedRequest:
+    """The request of a verb. sampling: the model's. plugin: its name; directory: the model's.
+
+    Raises ValueError, before anything is sampled: the model cannot do this, and what it can; what
+    its plug-in does not know; inputs, sizes, voices and settings that the task does not take.
+    """
+    task = tasks.task(verb)
+    notes: tuple[str, ...] = ()
+    finish: Callable[[Document], tuple[str, ...]] = _nothing
+    if plugin is not None and directory is not None:
+        reader = load_plugin(plugin)
+        reading: Reading = reader.read(verb, inputs, directory)
+        inputs, notes = reading.inputs, reading.notes
+
+        def finish(document: Document) -> tuple[str, ...]:
+            return reader.finish(verb, reading, document)
+
+    inputs, changes = _fit_media(task, inputs, sequencer)
+    spans = sequencer.grammar.format.spans
+    kinds = {kind: span.modality for kind, span in spans.items()}
+    chosen, negative = choose_sampling(
+        (task.slot.kind,), task.sampling_over(sampling), kinds, choices, task.negative
+    )
+    document = ask_document(task, inputs)
+    return AskedRequest(verb, document, chosen, negative, inputs, (*notes, *changes), finish)
+
+
+def build_document_request(
+    sequencer: Sequencer, sampling: Sampling, document: Document, choices: Choices
+) -> AskedRequest:
+    """The request to fill a document of one's own; what it says of the media is not changed.
+
+    Raises ValueError for a document without slots, and choices as `choose_sampling` does.
+    """
+    answers = {segment.modality for segment in document if isinstance(segment, Slot)}
+    if not answers:
+        raise ValueError("the document has no slots, so there is nothing to sample; add a Slot")
+    spans = sequencer.grammar.format.spans
+    kinds = {kind: span.modality for kind, span in spans.items()}
+    chosen, negative = choose_sampling(sorted(answers), sampling, kinds, choices)
+    return AskedRequest(None, document, chosen, negative, Inputs(), (), _nothing)
+
+
+def _nothing(document: Document) -> tuple[str, ...]:
+    return ()
+
+
+def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs, tuple[str, ...]]:
+    """Pictures and sounds as the model's tokenizers take them, and notes on what was changed."""
+    notes: tuple[str, ...] = ()
+    image: Any = inputs.image
+    if image is not None and "image" in task.media:
+        pixels = Image(image).pixels if isinstance(image, np.ndarray) else image.pixels
+        fitted, notes = _fit_image(task, pixels, sequencer.tokenizer("image"))
+        inputs = replace(inputs, image=Image(fitted))
+    audio: Any = inputs.audio
+    if audio is not None and "audio" in task.media:
+        rate = sequencer.tokenizer("audio").sample_rate
+        waveform, changes = fit_sound(audio.waveform, audio.sample_rate, rate)
+        inputs = replace(inputs, audio=Audio(waveform, rate))
+        notes = (*notes, *changes)
+    return inputs, notes
+
+
+def _fit_image(
+    task: Task, pixels: np.ndarray, tokenizer: Any
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A picture, uint8 (H, W, 3), as its tokenizer's published processor makes it; then of a size
+    that the task has, or that divides into codes."""
+    processed = tokenizer.preprocess(pixels) if hasattr(tokenizer, "preprocess") else pixels
+    notes = []
+    before, after = pixels.shape[:2], processed.shape[:2]
+    if before != after:
+        notes.append(
+            f"the picture of {before[1]}x{before[0]} became {after[1]}x{after[0]} pixels, as the"
+            " model's own processor makes it"
+        )
+    if task.size is not None:
+        width, height = task.size.nearest((after[1], after[0]))
+    else:
+        stride = int(tokenizer.stride)
+        height, width = (max(1, round(side / stride)) * stride for side in after)
+    fitted, note = fit_picture(processed, height, width)
+    return fitted, (*notes, note) if note else tuple(notes)

@@ -1,0 +1,65 @@
+"""What a model in a folder can be asked, and the plug-in that reads a user's words first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from unified.models import hf_checkpoint as checkpoint
+from unified.models.files import FILE_NAME
+from unified.sequence.sequencer import Sequencer
+from unified.tasks.defaults import default_tasks, sizes_of
+from unified.tasks.task_file import TASKS_FILE, read_tasks
+from unified.tasks.task_table import Tasks
+from unified_base.text import quoted
+
+__all__ = ["plugin_of", "tasks_of"]
+
+
+def tasks_of(sequencer: Sequencer, directory: Path | None, published: Tasks | None = None) -> Tasks:
+    """The tasks of a model: those in its folder, of its published kind, or of its format.
+
+    Raises ValueError for a tasks.yaml that is none, or that the model's format cannot hold.
+    """
+    format = sequencer.grammar.format
+    tasks = None if directory is None else read_tasks(directory)
+    if tasks is not None:
+        try:
+            tasks.check(format)
+        except ValueError as error:
+            raise ValueError(f"{directory}/{TASKS_FILE}: {error}") from None
+        return tasks
+    if published is not None:
+        return published
+    tokenizer = sequencer.image_tokenizer
+    stride = None if tokenizer is None else int(tokenizer.stride)
+    return default_tasks(format, sizes_of(sequencer.grammar, stride))
+
+
+def missing_media(sequencer: Sequencer) -> Mapping[tuple[str, str], str]:
+    """The media that a model cannot read or make, and why, as `Tasks.without_media` takes them."""
+    missing: dict[tuple[str, str], str] = {}
+    for modality, tokenizer in (
+        ("image", sequencer.image_tokenizer),
+        ("audio", sequencer.audio_tokenizer),
+    ):
+        if tokenizer is None:
+            reason = (
+                f"it has no {modality} tokenizer; give one with --{modality}-tokenizer, or"
+                f" {modality}_tokenizer= in Python"
+            )
+            missing.update(dict.fromkeys(((modality, "read"), (modality, "make")), reason))
+        elif (why := getattr(tokenizer, "cannot_decode", None)) is not None:
+            missing[modality, "make"] = str(why)
+    return missing
+
+
+def plugin_of(directory: Path) -> str | None:
+    """The name of the plug-in of the model in a folder; None where it has none."""
+    path = directory / FILE_NAME
+    if not path.exists():
+        return None
+    name = checkpoint.read_json(path).get("plugin")
+    if name is None or (isinstance(name, str) and name):
+        return name
+    raise ValueError(f"{path}: plugin is {quoted(name)}, expected the name of a plug-in")

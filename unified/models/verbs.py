@@ -1,0 +1,225 @@
+"""What people do with a model: draw, describe, ask, speak, listen, write. One request each."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar, Unpack
+
+import numpy as np
+
+from unified.engine.events import Done, Event, TextCut
+from unified.engine.request import Sampling
+from unified.models.asking_models import AskedRequest
+from unified.tasks.asking import Turn
+from unified.tasks.choices import Choices
+from unified.tasks.task import Verb
+from unified_base.arguments import flag, item, seeds_from, whole
+from unified_data.document import Audio, Document, Image, Text
+
+__all__ = ["MOST_SAMPLES", "Verbs"]
+
+MOST_SAMPLES = 100_000  # of one document in one call
+S = TypeVar("S", Text, Image, Audio)
+AnySize = str | tuple[int, int] | None
+
+
+class Verbs(ABC):
+    """The verbs of `UnifiedModel`; the command line has them by the same names and options.
+
+    Each makes a request (`UnifiedModel.request`) and samples it with seeds seed, seed + 1, ...
+    choices: `unified.tasks.choices.Choices`: guidance, negative, temperature, top_k, top_p,
+    max_text_ids, max_repeats, settings, sampling.
+
+    What was changed on the way, and what did not come as asked for, is warned of. All raise
+    ValueError, before anything is sampled, where the model cannot do it, saying what it can.
+    """
+
+    @abstractmethod
+    def request(
+        self,
+        verb: Verb,
+        *,
+        text: str | None = None,
+        question: str | None = None,
+        image: np.ndarray | Image | None = None,
+        audio: Audio | None = None,
+        voice: str | None = None,
+        size: str | tuple[int, int] | None = None,
+        images: int | None = None,
+        sounds: int | None = None,
+        turns: tuple[Turn, ...] = (),
+        **choices: Unpack[Choices],
+    ) -> AskedRequest:
+        """See `UnifiedModel.request`."""
+
+    @abstractmethod
+    def request_document(self, document: Document, **choices: Unpack[Choices]) -> AskedRequest:
+        """See `UnifiedModel.request_document`."""
+
+    @abstractmethod
+    def stream(
+        self,
+        documents: Sequence[Document],
+        sampling: Sampling | Sequence[Sampling] | None = None,
+        seeds: Sequence[int] | None = None,
+        negative: str | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Iterator[Event]:
+        """See `UnifiedModel.stream`."""
+
+    def generate(
+        self, document: Document, n: int = 1, seed: int = 0, sampling: Sampling | None = None
+    ) -> list[Document]:
+        """`n` completions of a document with slots: `stream` run to its end.
+
+        Completion i has seed `seed + i`, so more of them begin with the same ones.
+        """
+        return self._complete(document, n, seed, sampling, None)
+
+    def sample(
+        self, document: Document, n: int = 1, seed: int = 0, **choices: Unpack[Choices]
+    ) -> list[Document]:
+        """`n` completions of any document with slots; see `generate`."""
+        return self._sample(self.request_document(document, **choices), n, seed)
+
+    def draw(
+        self,
+        text: str,
+        n: int = 1,
+        seed: int = 0,
+        *,
+        size: AnySize = None,
+        **choices: Unpack[Choices],
+    ) -> list[np.ndarray]:
+        """`n` pictures of a text such as "a cat": uint8 (H, W, 3).
+
+        size: (width, height) in pixels, or "640x480"; None: the task's, or as the model likes.
+        """
+        request = self.request("draw", text=text, size=size, **choices)
+        return [_last(document, Image).pixels for document in self._sample(request, n, seed)]
+
+    def describe(
+        self,
+        pixels: np.ndarray,
+        question: str | None = None,
+        seed: int = 0,
+        **choices: Unpack[Choices],
+    ) -> str:
+        """A description of a picture; with a question, see `ask`.
+
+        pixels: uint8 (H, W, 3) of any size; it is made to fit as the model's processor does it.
+        """
+        if question is not None:
+            return self.ask(pixels, question, seed, **choices)
+        return self._text(self.request("describe", image=Image(pixels), **choices), seed)
+
+    def ask(
+        self,
+        pixels: np.ndarray,
+        question: str,
+        seed: int = 0,
+        *,
+        turns: tuple[tuple[str, str], ...] = (),
+        **choices: Unpack[Choices],
+    ) -> str:
+        """The answer to a question about a picture, uint8 (H, W, 3).
+
+        turns: (question, answer) of before, in order.
+        """
+        before = tuple(Turn(*turn) for turn in turns)
+        picture = Image(pixels)
+        request = self.request("ask", image=picture, question=question, turns=before, **choices)
+        return self._text(request, seed)
+
+    def speak(
+        self, text: str, voice: str | None = None, seed: int = 0, **choices: Unpack[Choices]
+    ) -> tuple[np.ndarray, int]:
+        """A text read aloud: waveform float32 (1, S) in [-1, 1], and its sample rate in Hz.
+
+        voice: one of the task's; None: the task's own.
+        """
+        request = self.request("speak", text=text, voice=voice, **choices)
+        sound = _last(self._sample(request, 1, seed)[0], Audio)
+        return sound.waveform, sound.sample_rate
+
+    def listen(
+        self, waveform: np.ndarray, rate: int, seed: int = 0, **choices: Unpack[Choices]
+    ) -> str:
+        """What is said in a sound.
+
+        waveform: float32 (S,) or (channels, S) in [-1, 1]; rate: Hz. Two channels are mixed
+        (more are refused) and the rate is changed to the model's, with a warning.
+        """
+        sound = Audio(np.atleast_2d(waveform), whole("rate", rate, 1))
+        return self._text(self.request("listen", audio=sound, **choices), seed)
+
+    def write(
+        self,
+        prompt: str,
+        images: int | None = None,
+        audio: bool = True,
+        seed: int = 0,
+        *,
+        size: AnySize = None,
+        **choices: Unpack[Choices],
+    ) -> Document:
+        """An illustrated article: the prompt and, as response, text, pictures and sound.
+
+        images: how many pictures; None: as the prompt says, or the model likes. audio: whether it
+        may hold sound. size: of every picture, (width, height) or "640x480".
+        """
+        sounds = None if flag("audio", audio) else 0
+        request = self.request(
+            "write", text=prompt, images=images, sounds=sounds, size=size, **choices
+        )
+        return self._sample(request, 1, seed)[0]
+
+    def _text(self, request: AskedRequest, seed: int) -> str:
+        return _last(self._sample(request, 1, seed)[0], Text).text
+
+    def _sample(self, request: AskedRequest, n: int, seed: int) -> list[Document]:
+        """The documents of a request, its notes as warnings."""
+        for note in request.notes:
+            warnings.warn(note, stacklevel=_caller())
+        documents = self._complete(request.document, n, seed, request.sampling, request.negative)
+        for document in documents:
+            for note in request.finish(document):
+                warnings.warn(note, stacklevel=_caller())
+        return documents
+
+    def _complete(
+        self,
+        document: Document,
+        n: int,
+        seed: int,
+        sampling: Sampling | None,
+        negative: str | None,
+    ) -> list[Document]:
+        """`n` completions, in the order of their seeds."""
+        number = whole("n", n, 1, MOST_SAMPLES)
+        item("document", document, Document, "a Document")
+        rows = [document] * number
+        completed: dict[int, Document] = {}
+        for event in self.stream(rows, sampling, seeds_from(seed, number), negative):
+            if isinstance(event, Done):
+                completed[event.row] = event.document
+            elif isinstance(event, TextCut):
+                warnings.warn(event.message, stacklevel=_caller())
+        return [completed[row] for row in sorted(completed)]
+
+
+def _caller() -> int:
+    """How many frames up the caller of a verb stands, for `warnings.warn`."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename == __file__:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _last(document: Document, kind: type[S]) -> S:
+    segment = document.segments[-1]
+    assert isinstance(segment, kind), type(segment)
+    return segment

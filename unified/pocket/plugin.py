@@ -1,0 +1,69 @@
+"""The pocket model's plug-in: plain words become the captions and prompts of its training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unified.pocket.article import ArticlePlan, plan_article, shortfall
+from unified.pocket.captions import read_caption
+from unified.pocket.known_subjects import FILE_NAME, KnownSubjects, describe
+from unified.tasks.asking import Inputs
+from unified.tasks.defaults import pocket_forms
+from unified.tasks.size_rule import SizeRule
+from unified.tasks.task import Verb
+from unified.tasks.task_plugin import Reading
+from unified.tasks.task_table import Tasks
+from unified_data.document import Document
+from unified_data.pocket.scenes import SIDE
+from unified_data.pocket.speech import DEFAULT_VOICE, VOICES
+
+__all__ = ["PocketPlugin", "pocket_tasks"]
+
+
+class PocketPlugin:
+    """Reads what someone wants against the subjects of a model (subjects.json); without them words
+    stay as they are. See `unified.tasks.task_plugin.TaskPlugin`."""
+
+    files = (FILE_NAME,)
+
+    def read(self, verb: Verb, inputs: Inputs, directory: Path) -> Reading:
+        """The nearest caption for `draw`, the prompt of a plan for `write`; a note where they say
+        something else than was asked for.
+
+        Raises UnknownSubjectError, naming the nearest subjects, for what the model does not know.
+        """
+        if verb == "speak" and isinstance(inputs.text, str):
+            return Reading(replace(inputs, text=" ".join(inputs.text.split())))
+        known = KnownSubjects.load(directory) if verb in ("draw", "write") else None
+        if known is None:
+            return Reading(inputs)
+        words: Any = inputs.text  # of any type until `prompt` has looked at it
+        if verb == "draw":
+            caption = read_caption(words, known)
+            notes = () if caption.note is None else (caption.note,)
+            return Reading(replace(inputs, text=caption.text), notes)
+        plan = plan_article(words, known, inputs.images, inputs.sounds != 0)
+        sounds = 1 if plan.narration else 0
+        asked = replace(inputs, text=plan.prompt, images=plan.num_pictures, sounds=sounds)
+        return Reading(asked, plan.notes, plan)
+
+    def finish(self, verb: Verb, reading: Reading, document: Document) -> tuple[str, ...]:
+        """What an article was to hold and does not."""
+        if not isinstance(reading.plan, ArticlePlan):
+            return ()
+        note = shortfall(reading.plan, document)
+        return () if note is None else (note,)
+
+    def subjects(self, directory: Path) -> list[dict[str, Any]] | None:
+        """Name, kind, glyph, ... of every subject; None where the model does not say."""
+        known = KnownSubjects.load(directory)
+        return None if known is None else [describe(subject) for subject in known.subjects]
+
+
+def pocket_tasks() -> Tasks:
+    """The tasks of models of the pocket world: pictures of 96x96 pixels, three voices."""
+    tasks = pocket_forms(SizeRule((SIDE, SIDE), fixed=True))
+    speak = replace(tasks.task("speak"), voices=tuple(VOICES), voice=DEFAULT_VOICE)
+    return tasks.with_entries({"speak": speak})
