@@ -11,11 +11,6 @@ _SHORT = 80
 _JOINERS = "\u200c\u200d"
 
 
-def counted(number: int, noun: str, nouns: str | None = None) -> str:
-    """A number with what it counts: `1 shard`, `1,234 shards`. nouns: the plural, if not with s."""
-    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
-
-
 def safe(text: str) -> str:
     """Text with every character that a terminal might obey written as an escape.
 
@@ -38,6 +33,11 @@ def quoted(value: object, limit: int = _SHORT) -> str:
     except ValueError:  # an integer of more than 4,300 digits, alone or inside
         text = f"a {type(value).__name__} too long to write"
     return text if len(text) <= limit else text[:limit] + "..."
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """ "1 shard", "2 shards", "1,234 shards". plural: where it is more than the noun and an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _harmless(c: str) -> bool:

@@ -27,7 +27,7 @@ def import_data(
         typer.Argument(
             metavar="KIND",
             help="obelics, mmc4, comm, llava, sharegpt, coco, folder, webdataset, pairs,"
-            " preferences or parquet.",
+            " preferences or parquet; or an installed importer's.",
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A file, or a folder of files.")],
@@ -66,7 +66,7 @@ def import_data(
             kind, source, output, images, split, limit, max_skipped, counter.show, form, note
         )
     note(
-        f"{counted(report['samples'], 'document')} in {counted(report['shards'], 'tar file')}, "
+        f"{counted(report['samples'], 'document')} in {counted(report['shards'], 'shard')}, "
         f"{report['bytes'] / 1e6:.1f} MB"
     )
     if report["skipped"]:
@@ -76,7 +76,8 @@ def import_data(
         more = f" and {len(fields) - _FIELDS} more" if len(fields) > _FIELDS else ""
         note(f"ignored fields: {', '.join(fields[:_FIELDS])}{more}")
     if report["scaled"]:
-        note(f"{report['scaled']:,} sounds went beyond full scale and were scaled down to it")
+        sounds = counted(report["scaled"], "sound")
+        note(f"{sounds} went beyond full scale and were scaled down to it")
     result({"path": str(output), **report}, as_json, str(output))
 
 
@@ -144,8 +145,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
     """A report for people."""
     lines = [
         f"{counted(report['samples'], 'sample')} of {report['holds']} in "
-        f"{counted(report['shards'], 'tar file')}, "
-        f"{report['bytes'] / 1e6:.1f} MB",
+        f"{counted(report['shards'], 'shard')}, {report['bytes'] / 1e6:.1f} MB",
         f"segments   {_counts(report['segments'])}",
         f"roles      {_counts(report['roles'])}",
         f"text       {counted(report['text']['characters'], 'character')}",
@@ -162,13 +162,16 @@ def _lines(report: dict[str, Any]) -> list[str]:
             lines.append(f"sounds     {_spread(audio['seconds'])} s, {total:,.1f} s in all")
             lines.append(f"           at {', '.join(audio['sample_rates'])} Hz")
     if report["without_checksums"]:
-        lines.append(f"checksums  none of {counted(report['without_checksums'], 'tar file')}")
+        lines.append(f"checksums  none of {counted(report['without_checksums'], 'shard')}")
     same, similar = report["repeated_keys"], report["similar_keys"]
-    repeated_media = counted(report["repeated_media"], "media file")
     lines += [
-        f"repeated   {counted(same['count'], 'key')}, {repeated_media}",
-        *(f"           {key}: {count} times" for key, count in _first(same["keys"].items())),
-        f"similar    {counted(similar['count'], 'group')} of keys",
+        f"repeated   {counted(same['count'], 'key')}, "
+        f"{counted(report['repeated_media'], 'media file')}",
+        *(
+            f"           {key}: {counted(count, 'time')}"
+            for key, count in _first(same["keys"].items())
+        ),
+        f"similar    {counted(similar['count'], 'group of keys', 'groups of keys')}",
         *(f"           {' '.join(_first(group))}" for group in _first(similar["groups"])),
         f"broken     {report['broken']:,}",
         *(
