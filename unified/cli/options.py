@@ -89,11 +89,16 @@ class Opening:
 
     def load(self, decoder: str = "vq", steps: int | None = None) -> UnifiedModel:
         """The model, its pictures decoded by a decoder of `DECODERS`."""
+        from unified.cli.tokenizer import open_tokenizer
         from unified.models.model import UnifiedModel
 
-        model = UnifiedModel.from_pretrained(
-            self.model, image_tokenizer=self.image_tokenizer, audio_tokenizer=self.audio_tokenizer
-        )
+        names = {"image": self.image_tokenizer, "audio": self.audio_tokenizer}
+        codecs: dict[str, Any] = {
+            f"{modality}_tokenizer": open_tokenizer(name, modality)
+            for modality, name in names.items()
+            if name is not None
+        }
+        model = UnifiedModel.from_pretrained(self.model, **codecs)
         if DECODERS[decoder]:
             model.use_diffusion(steps=8 if steps is None else steps, scale=DECODERS[decoder])
         return model
