@@ -37,6 +37,16 @@ AudioTokenizerName = Annotated[
     str | None,
     typer.Option("--audio-tokenizer", metavar="NAME_OR_PATH", help=f"Of sound. {_CODEC}"),
 ]
+DeviceName = Annotated[
+    str,
+    typer.Option("--device", metavar="NAME", help="Of torch: cpu, cuda, cuda:1, mps."),
+]
+DtypeName = Annotated[
+    str,
+    typer.Option(
+        "--dtype", metavar="NAME", help="Of the weights: float32, bfloat16, float16, or auto."
+    ),
+]
 Size = Annotated[
     str | None,
     typer.Option(
@@ -81,6 +91,8 @@ class Opening:
     model: ModelName = "pocket"
     image_tokenizer: ImageTokenizerName = None
     audio_tokenizer: AudioTokenizerName = None
+    device: DeviceName = "cpu"
+    dtype: DtypeName = "auto"
 
     @property
     def directory(self) -> Path:
@@ -98,7 +110,9 @@ class Opening:
             for modality, name in names.items()
             if name is not None
         }
-        model = UnifiedModel.from_pretrained(self.model, **codecs)
+        model = UnifiedModel.from_pretrained(
+            self.model, device=self.device, dtype=self.dtype, **codecs
+        )
         if DECODERS[decoder]:
             model.use_diffusion(steps=8 if steps is None else steps, scale=DECODERS[decoder])
         return model

@@ -11,7 +11,7 @@ Shape legend: `N` requests that choose together, `V'` ids that the grammar allow
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
@@ -134,7 +134,7 @@ class Engine:
                 logits = np.stack(
                     [
                         penalize(
-                            row, _columns(request.text_ids, ranges), sampling.repetition_penalty
+                            row, _columns(_penalized(request), ranges), sampling.repetition_penalty
                         )
                         for row, request in zip(logits, requests)
                     ]
@@ -209,7 +209,13 @@ def _required(request: ActiveRequest) -> _Required | None:
     return _Required(begin, request.grammar.eos(request.state.role)[0])
 
 
-def _columns(ids: set[int], ranges: Ranges) -> NDArray[np.int64]:
+def _penalized(request: ActiveRequest) -> Collection[int]:
+    """The ids that a repetition penalty is of: of a text those of text, of media all before."""
+    in_text = request.state.mode in ("text", "marker")
+    return request.text_ids if in_text else request.ids
+
+
+def _columns(ids: Collection[int], ranges: Ranges) -> NDArray[np.int64]:
     """Columns of logits over `ranges` of those ids that are in them, int64 (n,)."""
     every = np.fromiter(ids, np.int64, len(ids))
     columns, before = [], 0

@@ -85,9 +85,8 @@ class Sampling:
             raise ValueError(f"max_repeats is 1, expected {_REPEATS}")
         if self.text.draft_tokens:
             raise ValueError("text.draft_tokens: they are for pictures and sound alone")
-        for name in ("image", "audio"):
-            if self.of(name, name).repetition_penalty != 1:
-                raise ValueError(f"{name}.repetition_penalty: it is for text alone")
+        if self.image.repetition_penalty != 1:
+            raise ValueError("image.repetition_penalty: it is for text and sound alone")
 
     def of(self, kind: str, modality: str) -> SpanSampling:
         """The parameters of a span of this kind, "text" included."""

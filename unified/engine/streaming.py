@@ -91,20 +91,20 @@ def stream(
 
 
 def coded_slot(slot: Slot, sequencer: Sequencer) -> CodedSlot:
-    """A slot in codes: pixels become a grid, and media that no tokenizer decodes are ruled out.
+    """A slot in codes: pixels become a grid, and media that the model cannot make are ruled out.
 
     Raises ValueError where it shall have such media, or a size that the tokenizer cannot give.
     """
     for modality, number in (("image", slot.num_images), ("audio", slot.num_audios)):
         if slot.modality == modality or number:
-            sequencer.tokenizer(modality)
+            sequencer.check_makes(modality)
     grid = None
     if slot.height is not None and slot.width is not None:
         grid = sequencer.image_grid(slot.height, slot.width)
     images, audios = slot.num_images, slot.num_audios
     if slot.modality == "any":
-        images = 0 if sequencer.image_tokenizer is None else images
-        audios = 0 if sequencer.audio_tokenizer is None else audios
+        images = 0 if ("image", "make") in sequencer.missing else images
+        audios = 0 if ("audio", "make") in sequencer.missing else audios
     return CodedSlot(slot.modality, grid, images, audios, slot.role)
 
 

@@ -5,7 +5,7 @@ Shapes: L ids of a sequence, K codebook levels, h w grid of codes, H W pixels, T
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -66,7 +66,8 @@ class Sequencer:
     """Turns documents into sequences of ids and back, through a grammar and its tokenizers.
 
     image_tokenizer, audio_tokenizer: see `unified_tokenizers.base`; None where documents hold no
-    such media.
+    such media. missing: (modality, "read" or "make") -> why the model cannot do this, and what to
+    do; of media that its tokenizers alone would allow.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Sequencer:
         text_tokenizer: TextTokenizer,
         image_tokenizer: ImageTokenizer | None = None,
         audio_tokenizer: AudioTokenizer | None = None,
+        missing: Mapping[tuple[str, str], str] | None = None,
     ):
         grammar.vocabulary.check_same(vocabulary)
         if text_tokenizer.size != vocabulary.text_size:
@@ -94,6 +96,7 @@ class Sequencer:
         self.text_tokenizer = text_tokenizer
         self.image_tokenizer = image_tokenizer
         self.audio_tokenizer = audio_tokenizer
+        self._missing = dict(missing or {})
         for tokenizer, modality in ((image_tokenizer, "image"), (audio_tokenizer, "audio")):
             if tokenizer is None:
                 continue
@@ -226,6 +229,28 @@ class Sequencer:
         tokenizer = self._audio()
         return _decode(tokenizer, codes, (codes.shape[1] * tokenizer.hop,))
 
+    @property
+    def missing(self) -> dict[tuple[str, str], str]:
+        """(modality, "read" or "make") -> why the model cannot do this, and what to do."""
+        reasons: dict[tuple[str, str], str] = {}
+        tokenizers = {"image": self.image_tokenizer, "audio": self.audio_tokenizer}
+        for modality, tokenizer in tokenizers.items():
+            if tokenizer is None:
+                reason = (
+                    f"it has no {modality} tokenizer; give one with --{modality}-tokenizer, or"
+                    f" {modality}_tokenizer= in Python"
+                )
+                reasons.update(dict.fromkeys(((modality, "read"), (modality, "make")), reason))
+            elif (why := getattr(tokenizer, "cannot_decode", None)) is not None:
+                reasons[modality, "make"] = str(why)
+        return {**reasons, **self._missing}
+
+    def check_makes(self, modality: str) -> None:
+        """Raises ValueError, with the reason, where the model cannot make media of a modality."""
+        if (reason := self.missing.get((modality, "make"))) is not None:
+            media = {"image": "pictures", "audio": "sound"}[modality]
+            raise ValueError(f"the model cannot make {media}: {reason}")
+
     @overload
     def tokenizer(self, modality: Literal["image"]) -> ImageTokenizer: ...
 
@@ -241,12 +266,14 @@ class Sequencer:
 
     def _image(self) -> ImageTokenizer:
         if self.image_tokenizer is None:
-            raise ValueError("there is no image tokenizer; pictures cannot be coded or decoded")
+            reason = self._missing.get(("image", "read"), "there is no image tokenizer")
+            raise ValueError(f"{reason}; pictures cannot be coded or decoded")
         return self.image_tokenizer
 
     def _audio(self) -> AudioTokenizer:
         if self.audio_tokenizer is None:
-            raise ValueError("there is no audio tokenizer; sound cannot be coded or decoded")
+            reason = self._missing.get(("audio", "read"), "there is no audio tokenizer")
+            raise ValueError(f"{reason}; sound cannot be coded or decoded")
         return self.audio_tokenizer
 
 

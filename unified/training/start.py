@@ -31,7 +31,9 @@ def build_model(config: TrainConfig) -> UnifiedModel:
     decoder has another shape.
     """
     torch.manual_seed(config.seed)
-    start = None if config.start is None else UnifiedModel.from_pretrained(config.start)
+    start = None
+    if config.start is not None:
+        start = UnifiedModel.from_pretrained(config.start, dtype="float32")
     if start is not None and config.model is None:
         named = [n for n in ("image_tokenizer", "audio_tokenizer") if getattr(config, n)]
         if named or config.fresh:

@@ -89,9 +89,9 @@ class Vocabulary:
                 raise ValueError(
                     f"the literal {quoted(text)} has ids {quoted(list(ids))}, which are not text's"
                 )
-        for (_, stop, one), (start, _, other) in pairwise(self._segments):
+        for (_, stop, before), (start, _, after) in pairwise(self._segments):
             if start < stop:
-                raise ValueError(f"blocks '{one.name}' and '{other.name}' share id {start}")
+                raise ValueError(f"blocks '{before.name}' and '{after.name}' share id {start}")
 
     @classmethod
     def build(
@@ -134,12 +134,12 @@ class Vocabulary:
     @cached_property
     def text_ranges(self) -> Ranges:
         """The ids of text: those of its tokenizer that no other block holds."""
-        found, at = [], 0
+        ranges, at = [], 0
         for start, stop, _ in self._segments:
             if at < min(start, self.text_size):
-                found.append((at, min(start, self.text_size)))
+                ranges.append((at, min(start, self.text_size)))
             at = max(at, stop)
-        return (*found, (at, self.text_size)) if at < self.text_size else tuple(found)
+        return (*ranges, (at, self.text_size)) if at < self.text_size else tuple(ranges)
 
     @cached_property
     def _segments(self) -> list[tuple[int, int, Block]]:
@@ -204,13 +204,13 @@ class Vocabulary:
 
     def literal(self, text: str) -> tuple[int, ...]:
         """The ids of a text that a format writes itself."""
-        found = dict(self.literals).get(text)
-        if found is None:
+        ids = dict(self.literals).get(text)
+        if ids is None:
             raise ValueError(
                 f"the vocabulary has not recorded the ids of {text!r}; it has"
                 f" {', '.join(repr(text) for text, _ in self.literals) or 'none'}"
             )
-        return found
+        return ids
 
     def block_of(self, id: int) -> Block:
         if not 0 <= id < self.size:
@@ -322,10 +322,10 @@ class Vocabulary:
 
     def to_json(self) -> dict[str, Any]:
         blocks = [block.to_json() for block in self.blocks]
-        found = {"text_size": self.text_size, "text_rows": self.text_rows, "blocks": blocks}
+        obj = {"text_size": self.text_size, "text_rows": self.text_rows, "blocks": blocks}
         if self.literals:
-            found["literals"] = {text: list(ids) for text, ids in self.literals}
-        return found
+            obj["literals"] = {text: list(ids) for text, ids in self.literals}
+        return obj
 
     @classmethod
     def from_json(cls, obj: Any) -> Vocabulary:
