@@ -40,7 +40,7 @@ def configuration(folder: Path, output: Path, save_every: int) -> Path:
                 },
             },
         },
-        "steps": STEPS, "length": 700, "rows": 4, "rows_at_once": 2, "lanes": 12,
+        "steps": STEPS, "length": 700, "rows": 4, "micro_batch_size": 2, "streams": 12,
         "learning_rate": 0.002, "optimizer": "muon", "warmup": 5, "ema": 0.95, "log_every": 1,
         "save_every": save_every, "threads": 1, "store": "float32", "workers": 1,
     }  # fmt: skip

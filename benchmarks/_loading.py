@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from unified.dataloading import Loader, Source
-from unified.dataloading.samples import find_shards
 from unified.dataloading.source import leaves
+from unified.dataloading.source_samples import find_shards
 from unified.dataloading.stored_codes import read_stored_codes
-from unified.dataloading.tokenize import Coding, tokenize_shards
+from unified.dataloading.tokenize import MediaEncoderSpec, tokenize_shards
 from unified.models.files import load_model, model_directory
 from unified.sequence.sequencer import Sequencer
 
@@ -51,9 +51,9 @@ def pocket_sources(
     sequencer, _, _ = load_model(directory)
     world = WORLD if (WORLD / "index.json").is_file() else SAMPLE
     shards = {kind: find_shards([f"{world}/train-{kind}-*.tar"])[:each] for kind in SHARES}
-    coding = Coding(str(directory / "image_tokenizer"), str(directory / "audio_tokenizer"))
+    spec = MediaEncoderSpec(str(directory / "image_tokenizer"), str(directory / "audio_tokenizer"))
     tokenize_shards(
-        [path for paths in shards.values() for path in paths], folder, coding, report=report
+        [path for paths in shards.values() for path in paths], folder, spec, report=report
     )
     sources = {
         kind: Source(tuple(str(folder / path.name) for path in shards[kind]), share=share)
@@ -80,7 +80,7 @@ def loader_speed(
 ) -> float:
     """Ids (without padding) a second, the median of several stretches of so many ids.
 
-    The lanes' buffers are filled, and shards opened, before the clock starts.
+    The streams' buffers are filled, and shards opened, before the clock starts.
     """
     speeds = []
     with Loader(sources, sequencer, length, workers=workers) as loader:

@@ -28,20 +28,20 @@ from typing import Any
 import torch
 from _shared import say
 
-from unified.dataloading import held_out_rows
+from unified.dataloading import validation_sequences
 from unified.dataloading.source import leaves
 from unified.models.model import UnifiedModel
 from unified.training import run as module
 from unified.training.config import TrainConfig, load_config
-from unified.training.passes import Pass
-from unified.training.processes import Processes
+from unified.training.dist import DistContext
+from unified.training.micro_batch import MicroBatch
 from unified.training.run import Run
 from unified_tokenizers.memory import keep_freed_memory
 
 WARM_UP = 2
 
 
-def operations(decoder: Any, passes: list[Pass]) -> float:
+def operations(decoder: Any, passes: list[MicroBatch]) -> float:
     """Multiplications and additions that training on these ids asks for: products with weights
     three times (forward, and two gradients), attention inside documents, the allowed rows."""
     layers = sum(p.numel() for n, p in decoder.named_parameters() if ".layers." in n and p.ndim > 1)
@@ -60,7 +60,7 @@ def operations(decoder: Any, passes: list[Pass]) -> float:
 
 def ours(config: TrainConfig, steps: int) -> dict[str, Any]:
     """Useful ids, and operations, a second of every step; what a step's time goes into."""
-    run = Run(config, Processes())
+    run = Run(config, DistContext())
     run.open_data(None)
     ids, rates = [], []
     for number in range(WARM_UP + steps):
@@ -75,10 +75,10 @@ def ours(config: TrainConfig, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def step(run: Run) -> list[Pass]:
+def step(run: Run) -> list[MicroBatch]:
     """One step of the optimizers, as the training loop does it; what it was on."""
     passes = run.take_step()
-    run.masters.hand_down()
+    run.master_weights.copy_to_model()
     run.gradients(passes, run.weight(passes))
     run.clip()
     run.update()
@@ -124,7 +124,7 @@ def documents(config: TrainConfig, model: UnifiedModel) -> Iterator[dict[str, li
     read = []
     for name, source in leaves(config.sources):
         found = []
-        for row in held_out_rows(source, model.sequencer, config.length, None, name):
+        for row in validation_sequences(source, model.sequencer, config.length, None, name):
             for start, stop in zip(row.starts, row.starts[1:]):
                 ids, loss = row.ids[start:stop].tolist(), row.loss[start:stop]
                 labels = [id if weight else -100 for id, weight in zip(ids, loss)]
@@ -145,9 +145,9 @@ def trainer(config: TrainConfig, steps: int, folder: Path) -> list[float]:
     model = UnifiedModel.from_pretrained(config.start or "")
     taken = documents(config, model)
     mean = sum(len(d["input_ids"]) for d in islice(documents(config, model), 200)) / 200
-    at_once = max(1, round(config.rows_at_once * config.length / mean))
-    accumulate = config.rows // config.rows_at_once
-    held = list(islice(taken, at_once * accumulate * (WARM_UP + steps)))
+    micro_batch_size = max(1, round(config.micro_batch_size * config.length / mean))
+    accumulate = config.rows // config.micro_batch_size
+    held = list(islice(taken, micro_batch_size * accumulate * (WARM_UP + steps)))
     counts: list[int] = []
     ends: list[float] = []
 
@@ -174,7 +174,7 @@ def trainer(config: TrainConfig, steps: int, folder: Path) -> list[float]:
 
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"), use_cpu=True, bf16=True, max_steps=WARM_UP + steps,
-        per_device_train_batch_size=at_once, gradient_accumulation_steps=accumulate,
+        per_device_train_batch_size=micro_batch_size, gradient_accumulation_steps=accumulate,
         learning_rate=config.learning_rate, weight_decay=config.weight_decay, max_grad_norm=1.0,
         save_strategy="no", report_to=[], logging_strategy="no", disable_tqdm=True,
         remove_unused_columns=False, dataloader_num_workers=0,

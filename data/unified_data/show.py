@@ -16,7 +16,8 @@ import numpy as np
 
 from unified_base.atomic import atomic_write
 from unified_base.html_page import as_text, data_address, html_page
-from unified_data.document import Audio, Document, Image, Segment, Slot, Text
+from unified_data.document import Audio, Document, Image, Media, Segment, Slot, Text
+from unified_data.segments import media_classes
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import count_fault, read_index
 from unified_data.shards import CorruptSample, document_of, shard_paths
@@ -145,10 +146,14 @@ def _broken(broken: CorruptSample) -> str:
 
 def _card(sample: Shown, with_media: bool) -> str:
     key, document, media, obj = sample
-    kinds = [type(segment).__name__.lower() for segment in document]
+    kinds = [
+        segment.modality if isinstance(segment, Media) else type(segment).__name__.lower()
+        for segment in document
+    ]
+    nouns = {modality: cls.noun for modality, cls in media_classes().items()}
     summary = ", ".join(
         _count(kinds.count(kind), name)
-        for kind, name in (("image", "picture"), ("audio", "sound"), ("slot", "slot"))
+        for kind, name in {**nouns, "slot": "slot"}.items()
         if kind in kinds
     )
     parts = [f"<article><h2>{as_text(key)}</h2><p>{summary or 'text'}</p>"]
@@ -175,13 +180,16 @@ def _segment(segment: Segment, data: bytes, row: dict[str, Any], with_media: boo
     if isinstance(segment, Image):
         height, width = segment.pixels.shape[:2]
         about = f"{width}x{height}"
+    elif not isinstance(segment, Audio):
+        about = segment.noun
     else:
-        assert isinstance(segment, Audio)
         about = f"{segment.waveform.shape[1] / segment.sample_rate:.2f} s, {segment.sample_rate} Hz"
     extension = row["file"].rpartition(".")[2]
     about += f", {extension}, {len(data):,} bytes"
     if not with_media:
         return f'<p class="slot">not shown, the page is full: {as_text(about)}</p>'
+    if not isinstance(segment, Image | Audio):
+        return f'<p class="slot">{as_text(about)}</p>'
     address = data_address(_media_type(segment, data), data)
     if isinstance(segment, Image):
         height, width = segment.pixels.shape[:2]

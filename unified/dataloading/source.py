@@ -74,8 +74,12 @@ class Source:
         if bool(shards) == bool(self.sources):
             raise ValueError(f"a source has {list(shards)} and {list(self.sources)}, expected "
                              "either shards or sources")  # fmt: skip
-        if self.sources and (given := [n for n in _OF_LEAVES if getattr(self, n) != _DEFAULTS[n]]):
-            raise ValueError(f"a group of sources has {', '.join(given)}; give them to its sources")
+        if self.sources and (
+            surplus := [n for n in _OF_LEAVES if getattr(self, n) != _DEFAULTS[n]]
+        ):
+            raise ValueError(
+                f"a group of sources has {', '.join(surplus)}; give them to its sources"
+            )
         if not 0 < self.share < float("inf"):
             raise ValueError(f"the share of {what} is {self.share}, expected more than 0")
         for name in ("weight", "media_loss"):
@@ -95,8 +99,8 @@ class Source:
         if not 0 <= self.drop_prompt <= 1:
             raise ValueError(f"the drop_prompt of {what} is {self.drop_prompt}, expected 0 to 1")
         for name, known in (("orders", ORDERS), ("loss", LOSSES)):
-            if (found := getattr(self, name)) not in known:
-                raise ValueError(f"the {name} of {what} is {found!r}, expected {', '.join(known)}")
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"the {name} of {what} is {value!r}, expected {', '.join(known)}")
         if self.fit is not None and self.fit < 1:
             raise ValueError(f"the fit of {what} is {self.fit}, expected at least 1 pixel a side")
         if self.epochs is not None and self.epochs < 1:
@@ -127,8 +131,8 @@ def leaves(sources: Mapping[str, Source], inside: str = "") -> Iterator[tuple[st
 
 def shares_of(sources: Mapping[str, Source], inside: str = "") -> dict[str, float]:
     """The share of every source and group by its full name."""
-    found = {}
+    shares = {}
     for name, source in sources.items():
-        found[f"{inside}{name}"] = source.share
-        found |= shares_of(source.sources, f"{inside}{name}/")
-    return found
+        shares[f"{inside}{name}"] = source.share
+        shares |= shares_of(source.sources, f"{inside}{name}/")
+    return shares

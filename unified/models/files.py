@@ -23,6 +23,7 @@ from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.opening import LanguageModel
 from unified.models.stored_weights import check_dtype
+from unified.sequence.modality import modalities_in
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.task_file import TASKS_FILE, write_tasks
 from unified.tasks.task_table import Tasks
@@ -124,22 +125,21 @@ def load_model(
     pretrained = None if published is None else published.pretrained
     language_model = LanguageModel.open(directory, pretrained, device, dtype)
     media: dict[str, Any] = {}
-    for modality in ("image", "audio"):
+    for modality in modalities_in(vocabulary):
         folder = directory / f"{modality}_tokenizer"
         if published is not None and modality in published.inside:
             media.update(codecs_inside(directory, (modality,)))
         elif published is not None and not folder.is_dir():
             continue  # it came without its codec, and was saved so
-        elif any(block.name.startswith(f"{modality}.") for block in vocabulary.blocks):
+        else:
             media[modality] = _load_media(folder)
     try:
         sequencer = Sequencer(
             vocabulary,
             Grammar.from_text(manifest["format"], vocabulary),
             TextTokenizer.load(directory),
-            media.get("image"),
-            media.get("audio"),
-            missing_of(published.pretrained, config, media) if published else None,
+            missing=missing_of(published.pretrained, config, media) if published else None,
+            others=media,
         )
         sampling = Sampling.from_json(manifest["sampling"], "sampling")
     except ValueError as error:
@@ -179,9 +179,9 @@ def save_model(
             hf.save_pretrained(folder)
         sequencer.text_tokenizer.save(folder)
         inside = published.inside if published else ()
-        for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
-            if tokenizer is not None and tokenizer.modality not in inside:
-                _save_media(tokenizer, folder / f"{tokenizer.modality}_tokenizer")
+        for modality, tokenizer in sequencer.tokenizers.items():
+            if modality not in inside:
+                _save_media(tokenizer, folder / f"{modality}_tokenizer")
         manifest = {
             "vocabulary": vocabulary.to_json(),
             "vocabulary_hash": vocabulary.hash,

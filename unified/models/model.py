@@ -32,7 +32,7 @@ from unified_base.arguments import seed_of, whole
 from unified_data.document import Document
 
 if TYPE_CHECKING:
-    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 
 class UnifiedModel(Verbs):
@@ -149,15 +149,17 @@ class UnifiedModel(Verbs):
         audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """A Qwen3 decoder with random weights (torch's global seed) over a new vocabulary.
 
         config: fields of transformers' Qwen3Config; vocab_size follows from the tokenizers.
         max_grid: the largest side of a picture in codes.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
         Raises ValueError for a field that Qwen3Config does not have, or does not take.
         """
         sequencer, hf = create_decoder(
-            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid
+            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, tokenizers
         )
         return cls(sequencer, Sampling(), hf=hf)
 
@@ -173,6 +175,7 @@ class UnifiedModel(Verbs):
         max_grid: int = 64,
         initialise: str = "mean-covariance",
         dtype: str | None = None,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -181,6 +184,7 @@ class UnifiedModel(Verbs):
         format: "chat" for the layout of its chat template (`unified.formats.chat_format`).
         initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
 
         Its texts are sampled as its generation_config.json says, and it is asked in the words of
         `unified.tasks.defaults`: `tasks` may be changed before it is trained.
@@ -193,7 +197,7 @@ class UnifiedModel(Verbs):
         """
         sequencer, hf, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype,
+            dtype, tokenizers,
         )  # fmt: skip
         sampling, note = text_settings(hf)
         for text in (*notes, *([] if note is None else [note])):
@@ -207,8 +211,8 @@ class UnifiedModel(Verbs):
         *,
         device: str = "cpu",
         dtype: str = "auto",
-        image_tokenizer: ImageTokenizer | None = None,
-        audio_tokenizer: AudioTokenizer | None = None,
+        image_tokenizer: ImageTokenizer | str | Path | None = None,
+        audio_tokenizer: AudioTokenizer | str | Path | None = None,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
@@ -235,7 +239,7 @@ class UnifiedModel(Verbs):
             published = saved_published(checkpoint.read_json(where), where)
             tasks, plugin = tasks_of(sequencer, directory), plugin_of(directory)
         else:
-            opened = open_published(directory, image_tokenizer, audio_tokenizer)
+            opened = open_published(directory, _loaded(image_tokenizer), _loaded(audio_tokenizer))
             sequencer, sampling = opened.sequencer, opened.sampling
             published = opened.published
             language_model = LanguageModel.open(directory, published.pretrained, device, dtype)
@@ -270,7 +274,7 @@ class UnifiedModel(Verbs):
             whole("scale", scale, 1, 2),
             seed_of(seed),
         )
-        self.sequencer.image_tokenizer = load_diffusion(
+        self.sequencer.tokenizers["image"] = load_diffusion(
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
 
@@ -348,3 +352,12 @@ class UnifiedModel(Verbs):
         async with aclosing(in_thread(run)) as events:
             async for event in events:
                 yield event
+
+
+def _loaded(tokenizer: Any) -> Any:
+    """A media tokenizer, loaded where its folder or name stands for it."""
+    if not isinstance(tokenizer, str | Path):
+        return tokenizer
+    from unified_tokenizers import load_tokenizer
+
+    return load_tokenizer(tokenizer)
