@@ -88,6 +88,7 @@ class LanguageModel:
         pretrained: Pretrained | None = None,
         device: str = "cpu",
         dtype: str = "auto",
+        read: bool = True,
     ) -> LanguageModel:
         """Open the weights in a folder; on "meta" they stay unread.
 
@@ -96,13 +97,15 @@ class LanguageModel:
             pretrained: what it was published as; None for a plain causal LM.
             device: any device of torch.
             dtype: "float32", "bfloat16", "float16", or "auto": as they are stored.
+            read: False leaves them unread until something is sampled, or `hf` is asked for.
 
         Raises:
             ValueError: an unknown device or dtype, a device that is not there, damaged files.
         """
         model = cls(directory=directory, pretrained=pretrained)
         model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto",))
-        model._open()
+        if read:
+            model._open()
         return model
 
     def _open(self) -> None:
@@ -145,6 +148,8 @@ class LanguageModel:
         Raises ValueError while the weights are on "meta".
         """
         with self._lock:
+            if self._hf is None and self._decoder is None:
+                self._open()
             if self._hf is None:
                 assert self._decoder is not None
                 return self._decoder
