@@ -73,6 +73,8 @@ def read_blocks(document: Document) -> tuple[Block, ...]:
             blocks.append(Figure(segment, _caption(blocks)))
         elif isinstance(segment, Audio):
             blocks.append(Narration(segment, *_transcript(blocks)))
+        else:  # media that no page can show
+            blocks.append(Paragraph(f"[{segment.noun}]"))
     return tuple(blocks)
 
 
