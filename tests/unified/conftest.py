@@ -43,6 +43,7 @@ def cli_model(tmp_path_factory):
 
     from unified.engine.request import Sampling
     from unified.models.model import UnifiedModel
+    from unified.pocket.plugin import pocket_tasks
     from unified.vocabulary.text_tokenizer import TextTokenizer
     from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
     from unified_tokenizers.diffusion import DiffusionConfig, DiffusionDecoder
@@ -70,6 +71,7 @@ def cli_model(tmp_path_factory):
         audio_tokenizer=VQAudioTokenizer(sound).eval(),
     )
     made.sampling = Sampling(max_ids=260, max_audio_frames=20)
+    made.tasks, made.plugin = pocket_tasks(), "pocket"
     folder = tmp_path_factory.mktemp("model")
     made.save_pretrained(folder)
     diffusion = DiffusionConfig((9,), 32, scales=(1, 2), patch=16, widths=(32, 32), code_width=4)

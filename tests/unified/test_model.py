@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ from unified.engine.events import (
     ImageRow,
     TextPiece,
 )
+from unified.formats.load import load_format
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.task import SlotPart, Task, TextPart
+from unified.tasks.task_table import Tasks
 from unified.vocabulary.vocabulary import VocabularyMismatchError
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
@@ -224,22 +228,26 @@ def test_documents_that_cannot_be_sampled_are_refused(model):
 def test_the_things_people_do_give_media_and_text(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pictures = model.draw("a cat", n=2, seed=1)
-        assert [p.shape for p in pictures] == [(96, 96, 3)] * 2
-        assert np.array_equal(pictures[1], model.draw("a cat", seed=2)[0])
+        pictures = model.draw("a cat", n=2, seed=1, size="36x24")
+        assert [p.shape for p in pictures] == [(24, 36, 3)] * 2
+        assert np.array_equal(pictures[1], model.draw("a cat", seed=2, size=(36, 24))[0])
+        assert max(model.draw("a cat")[0].shape) <= 9 * 12  # as large as the model likes
         waveform, rate = model.speak("a dog", voice="amy", sampling=FREE)
         assert waveform.shape[0] == 1
         assert rate == 16_000
         assert model.describe(pictures[0], sampling=FREE)
-        assert model.describe(pictures[0], "is it red?", sampling=FREE)
+        answer = model.describe(pictures[0], "is it red?", sampling=FREE)
+        assert answer == model.ask(pictures[0], "is it red?", sampling=FREE)
         assert model.listen(waveform, rate, sampling=FREE)
     with pytest.warns(UserWarning, match="a text reached its budget"):
         assert model.sample(MIXED, sampling=FREE) == model.generate(MIXED, sampling=FREE)
 
 
 def test_media_of_other_shapes_are_fitted_and_said_so(model):
-    with pytest.warns(UserWarning, match="fitted into 96x96"):
+    with pytest.warns(UserWarning, match="50x30 was fitted into 48x24"):
         model.describe(np.zeros((30, 50, 3), np.uint8))
+    with pytest.warns(UserWarning, match="400x200 was fitted into 108x48"):  # 9 codes of 12 pixels
+        model.describe(np.zeros((200, 400, 3), np.uint8))
     with pytest.warns(UserWarning, match="resampled from 8,000 to 16,000 Hz"):
         model.listen(np.zeros(900, np.float32), 8_000)
     with pytest.warns(UserWarning, match="mixed down"):
@@ -249,8 +257,14 @@ def test_media_of_other_shapes_are_fitted_and_said_so(model):
 def test_bad_requests_are_refused(model):
     with pytest.raises(ValueError, match="text is empty"):
         model.draw("  ")
-    with pytest.raises(ValueError, match="no voice 'bob'"):
-        model.speak("a", voice="bob")
+    with pytest.raises(ValueError, match=r"pictures of 25x24 cannot be had .* nearest is 24x24"):
+        model.draw("a", size="25x24")
+    with pytest.raises(ValueError, match=r"did you mean image\.top_k"):
+        model.draw("a", settings={"image.topk": 3})
+    with pytest.raises(ValueError, match="there is no choice 'temprature'"):
+        model.draw("a", temprature=3)
+    with pytest.raises(ValueError, match="there is no guidance"):
+        model.draw("a", negative="blurry")
     with pytest.raises(ValueError, match=r"NaN|finite"):
         model.listen(np.full(900, np.nan, np.float32), 16_000)
 
@@ -399,3 +413,68 @@ def test_without_a_codec_its_medium_is_neither_sampled_nor_promised(model, modal
     for use in (lambda: make("a cat"), read):
         with pytest.raises(ValueError, match=f"no {modality} tokenizer"):
             use()
+
+
+# How it is asked.
+
+
+def test_tasks_and_plugin_are_saved_and_read_again(model, copy, tmp_path):
+    assert UnifiedModel.from_pretrained(copy).tasks == model.tasks
+    opened = UnifiedModel.from_pretrained(copy)
+    draw = opened.tasks.task("draw")
+    opened.tasks = opened.tasks.with_entries({"draw": replace(draw, example="a dog")})
+    opened.save_pretrained(tmp_path / "again")
+    again = UnifiedModel.from_pretrained(tmp_path / "again")
+    assert again.tasks.task("draw").example == "a dog"
+    assert again.plugin is None
+
+
+def test_a_plugin_keeps_its_files_when_its_model_is_saved(cli_model, tmp_path):
+    opened = UnifiedModel.from_pretrained(cli_model)
+    opened.save_pretrained(tmp_path / "again")
+    again = UnifiedModel.from_pretrained(tmp_path / "again")
+    assert again.plugin == "pocket"
+    with pytest.warns(UserWarning, match='drawn as "a cat on a pink ground"'):
+        again.draw("a fluffy cat, pink background", size="96x96")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "version: 1\ntasks: {paint: 3}", "tasks.yaml: paint"),
+        (lambda text: text.replace("{text}", "{txt}", 1), "placeholder 'txt'"),
+        (lambda text: text.replace("example:", "exmple:", 1), "unknown key 'exmple'"),
+        (lambda text: text + "  lisn: {refused: no}", "verb is 'lisn'"),
+        (lambda text: text.replace("multiple_of: 12", "multiple_of: 0", 1), "multiple_of is 0"),
+        (lambda text: text.replace("  draw:", "  draw:\n    sampling: {music: {top_k: 3}}", 1),
+         "there is no setting 'music'"),
+        (lambda text: text.replace("role: prompt", "role: user", 1), "role is 'user'"),
+        (lambda text: "x: &a [*a]", "anchor"),
+    ],
+)  # fmt: skip
+def test_a_folder_whose_tasks_are_none_is_refused(copy, change, message):
+    path = copy / "tasks.yaml"
+    path.write_text(change(path.read_text("utf-8")), "utf-8")
+    with pytest.raises(ValueError, match=r"tasks\.yaml") as error:
+        UnifiedModel.from_pretrained(copy)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [("hocket", "there is no plug-in 'hocket', expected one of pocket"), (3, "plugin is 3"),
+     ("", "plugin is ''")],
+)  # fmt: skip
+def test_a_plugin_that_nobody_has_is_refused(copy, plugin, message):
+    edit(copy / "unified.json", {"plugin": plugin})
+    with pytest.raises(ValueError, match=message):
+        UnifiedModel.from_pretrained(copy)
+
+
+def test_tasks_that_the_format_cannot_hold_are_refused(model):
+    draw = Task("draw", (TextPart("{text}", "prompt"), SlotPart("image", "response")))
+    with pytest.raises(ValueError, match="format emu3"):
+        Tasks({"draw": draw}).check(load_format("emu3"))
+    with pytest.raises(ValueError, match=r"tasks is \{\}, expected Tasks"):
+        model.tasks = {}

@@ -25,19 +25,30 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last chec
 
 def subjects(model: ModelName = "pocket", as_json: AsJson = False) -> None:
     """What the model knows: name, kind and glyph of every subject."""
-    from unified.pocket.known_subjects import KnownSubjects, describe
+    from unified.models.model_tasks import plugin_of
+    from unified.tasks.task_plugin import load_plugin
     from unified_base.terminal import as_json as as_json_text
     from unified_base.terminal import say
 
-    known = KnownSubjects.load(model_directory(model))
+    directory = model_directory(model)
+    name = plugin_of(directory)
+    if name is None:
+        raise ValueError(
+            f"model {model} does not say what it knows: it has no plug-in, as models of a world do;"
+            " `unified tasks` tells what it can be asked"
+        )
+    plugin = load_plugin(name)
+    known = plugin.subjects(directory)
     if known is None:
-        raise ValueError(f"model {model} does not say what it knows: it has no subjects.json")
+        raise ValueError(
+            f"model {model} does not say what it knows: it has no {' or '.join(plugin.files)}"
+        )
     if as_json:
-        say(as_json_text([describe(subject) for subject in known.subjects]))
+        say(as_json_text(known))
         return
-    width = max(len(subject.name) for subject in known.subjects)
-    for subject in known.subjects:
-        say(f"{subject.name:<{width}}  {subject.kind:<11}  {subject.glyph}")
+    width = max(len(subject["name"]) for subject in known)
+    for subject in known:
+        say(f"{subject['name']:<{width}}  {subject['kind']:<11}  {subject['glyph']}")
 
 
 def info(model: ModelName = "pocket", as_json: AsJson = False) -> None:

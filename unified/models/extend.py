@@ -15,7 +15,8 @@ from unified.formats.load import load_format
 from unified.formats.parser import parse_format, write_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
-from unified.models.files import DTYPES, FILE_NAME, model_directory
+from unified.models.files import FILE_NAME, model_directory
+from unified.models.stored_weights import check_dtype
 from unified.sequence.modality import registered_modalities
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.block import Block
@@ -83,8 +84,8 @@ def extend_decoder(
     from unified.models.init_rows import check_name, new_rows, vectors_of
 
     check_name(initialise)
-    if dtype not in (None, *DTYPES):
-        raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    if dtype is not None:
+        check_dtype(dtype)
     media = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
     hf = None if isinstance(llm, str | Path) else llm
     config = None if hf is None else hf.config

@@ -91,9 +91,8 @@ def open_published(
         vocabulary,
         Grammar(layout.format, vocabulary),
         checkpoint.text,
-        media["image"],
-        media["audio"],
-        missing_of(pretrained, checkpoint.config, media),
+        missing=missing_of(pretrained, checkpoint.config, media),
+        others=media,
     )
     published = Published(pretrained, inside)
     return Opened(published, sequencer, pretrained.sampling, pretrained.tasks(checkpoint))

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from unified.pocket.article_plan import ArticlePlan, plan_article
-from unified.pocket.known_subjects import KnownSubjects
+from unified.pocket.article_plan import ArticlePlan
 from unified_base.arguments import flag, whole_or_none
 from unified_base.arguments import prompt as check_prompt
 from unified_data.document import Document, Slot, Text
 from unified_data.pocket.scenes import SIDE
 
-if TYPE_CHECKING:
-    from unified.models.model import UnifiedModel
-
-__all__ = ["article_request", "headings_of", "shortfall", "write"]
+__all__ = ["article_request", "headings_of", "shortfall"]
 
 
 def article_request(
@@ -57,22 +51,3 @@ def shortfall(plan: ArticlePlan, document: Document) -> str | None:
         f"the sections came as {', '.join(came) or 'none'}; "
         f"asked for were {', '.join(plan.sections)} (another --seed may do better)"
     )
-
-
-def write(
-    model: UnifiedModel, prompt: str, images: int | None = None, audio: bool = True, seed: int = 0
-) -> Document:
-    """Write an article: the document with its prompt and, as response, text, pictures and sound.
-
-    Notes on the prompt (what was not understood, which sections are missing) and on the result are
-    given as warnings. Raises ValueError as `plan_article` does.
-    """
-    known = KnownSubjects.load(model.directory) if model.directory else None
-    plan = plan_article(prompt, known, images, audio) if known else None
-    (document,) = model.generate(article_request(prompt, plan, images, audio), seed=seed)
-    notes = list(plan.notes) if plan else []
-    if plan and (note := shortfall(plan, document)):
-        notes.append(note)
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
-    return document

@@ -93,7 +93,7 @@ class Sequencer:
         image_tokenizer: ImageTokenizer | None = None,
         audio_tokenizer: AudioTokenizer | None = None,
         missing: Mapping[tuple[str, str], str] | None = None,
-        others: Mapping[str, MediaTokenizer] | None = None,
+        others: Mapping[str, MediaTokenizer | None] | None = None,
     ):
         grammar.vocabulary.check_same(vocabulary)
         if text_tokenizer.size != vocabulary.text_size:
@@ -253,8 +253,8 @@ class Sequencer:
                         " Python"
                     )
                 reasons.update(dict.fromkeys(((modality, "read"), (modality, "make")), reason))
-            elif (cannot_decode := getattr(tokenizer, "cannot_decode", None)) is not None:
-                reasons[modality, "make"] = cannot_decode
+            elif (why := getattr(tokenizer, "cannot_decode", None)) is not None:
+                reasons[modality, "make"] = str(why)
         return {**reasons, **self._missing}
 
     def check_makes(self, modality: str) -> None:

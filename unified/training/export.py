@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unified.models.files import save_model
 from unified.models.model import UnifiedModel
 from unified.pocket.known_subjects import KnownSubjects
+from unified.pocket.plugin import pocket_tasks
 from unified.training.card import write_card
 from unified.training.config import TrainConfig
 from unified.training.initial_model import build_model
@@ -65,10 +65,9 @@ def export(
                 KnownSubjects.of(load_subjects()).save(folder)
             write_card(folder, name, config, model, step, ids, measured)
 
-        save_model(
-            folder, model.hf, model.sequencer, model.sampling, config.save_dtype, finish,
-            published=model.published,
-        )  # fmt: skip
+        if config.world == "pocket":
+            model.tasks, model.plugin = pocket_tasks(), "pocket"
+        model.save_pretrained(folder, config.save_dtype, finish)
         if config.push_to_hub is not None:
             _push(folder, config.push_to_hub)
     dist.barrier()
