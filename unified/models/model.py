@@ -211,8 +211,8 @@ class UnifiedModel(Verbs):
         *,
         device: str = "cpu",
         dtype: str = "auto",
-        image_tokenizer: ImageTokenizer | None = None,
-        audio_tokenizer: AudioTokenizer | None = None,
+        image_tokenizer: ImageTokenizer | str | Path | None = None,
+        audio_tokenizer: AudioTokenizer | str | Path | None = None,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
@@ -224,7 +224,8 @@ class UnifiedModel(Verbs):
             device: any device of torch, for the decoder and the media tokenizers; see `to`.
             dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
                 are stored.
-            image_tokenizer: for published models that come without their codec.
+            image_tokenizer: for published models that come without their codec; a folder or a name
+                is loaded.
             audio_tokenizer: likewise.
 
         Raises:
@@ -239,7 +240,7 @@ class UnifiedModel(Verbs):
             published = saved_published(checkpoint.read_json(where), where)
             tasks, plugin = tasks_of(sequencer, directory), plugin_of(directory)
         else:
-            opened = open_published(directory, image_tokenizer, audio_tokenizer)
+            opened = open_published(directory, _loaded(image_tokenizer), _loaded(audio_tokenizer))
             sequencer, sampling = opened.sequencer, opened.sampling
             published = opened.published
             language_model = LanguageModel.open(directory, published.pretrained, device, dtype)
@@ -352,3 +353,12 @@ class UnifiedModel(Verbs):
         async with aclosing(in_thread(run)) as events:
             async for event in events:
                 yield event
+
+
+def _loaded(tokenizer: Any) -> Any:
+    """A media tokenizer, loaded where its folder or name stands for it."""
+    if not isinstance(tokenizer, str | Path):
+        return tokenizer
+    from unified_tokenizers import load_tokenizer
+
+    return load_tokenizer(tokenizer)
