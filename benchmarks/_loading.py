@@ -88,10 +88,10 @@ def loader_speed(
         for _ in range(96):
             next(rows)
         for _ in range(repeats):
-            began, taken = time.perf_counter(), 0
-            while taken < ids:
-                taken += next(rows).num_ids
-            speeds.append(taken / (time.perf_counter() - began))
+            began, done = time.perf_counter(), 0
+            while done < ids:
+                done += next(rows).num_ids
+            speeds.append(done / (time.perf_counter() - began))
     return median(speeds)
 
 
@@ -123,7 +123,7 @@ def loader_over_webdataset(
         return obj, [np.frombuffer(data, "<u2") for data in media.values()]
 
     with Loader({"all": Source(shards)}, sequencer, length) as loader:
-        rows = (range(row.counts["documents"]) for row in loader)
+        rows = (range(row.counters["documents"]) for row in loader)
         streams = {
             "loader": (sample for row in rows for sample in row),
             "webdataset": _webdataset(shards, to_arrays),
@@ -136,11 +136,11 @@ def loader_over_webdataset(
                 for _ in range(samples):
                     next(stream)
                 speeds[name].append(samples / (time.perf_counter() - began))
-    found = {name: median(some[1:]) for name, some in speeds.items()}
+    medians = {name: median(some[1:]) for name, some in speeds.items()}
     return {
-        **found,
-        "ratio": found["loader"] / found["webdataset_ids"],
-        "ratio_plain": found["loader"] / found["webdataset"],
+        **medians,
+        "ratio": medians["loader"] / medians["webdataset_ids"],
+        "ratio_plain": medians["loader"] / medians["webdataset"],
     }
 
 
@@ -168,7 +168,7 @@ def memory(
     seen, early = 0, 0.0
     with Loader(sources, sequencer, length, workers=workers) as loader:
         for row in loader:
-            seen += row.counts["documents"]
+            seen += row.counters["documents"]
             if not early and seen >= documents // 10:
                 early = _resident()
             if seen >= documents:

@@ -287,8 +287,8 @@ OPTIONS = [
     (BUILD, "--workers", NO_NUMBERS),
     (SHOW, "-n", NO_NUMBERS),
     (SHOW, "--seed", NO_NUMBERS),
-    (("plan", "{out}.yaml"), "--share", NO_NUMBERS),
-    (("plan", "{out}.yaml"), "--devices", NO_NUMBERS),
+    (("estimate", "{out}.yaml"), "--share", NO_NUMBERS),
+    (("estimate", "{out}.yaml"), "--devices", NO_NUMBERS),
 ]
 
 

@@ -421,3 +421,55 @@ def test_a_decoder_saves_by_time_too(training_case, finished_training, tmp_path)
         f"step-{step:07d}" for step in range(1, 7)
     ]
     same(tensors(training_case.output), tensors(config.output))
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_run_that_an_alarm_stopped_does_the_step_again_or_skips_its_batch(
+    skip, training_case, tmp_path, monkeypatch, capsys
+):
+    """The checkpoint has the data, the random numbers and the monitor of before the step."""
+    gradients, batches = DecoderTrainer.gradients, []
+
+    def poisoned(self, micro_batches, total):
+        figures = gradients(self, micro_batches, total)
+        batches.append([key for batch in micro_batches for key in batch.keys])
+        if len(batches) == 3:
+            next(iter(self.master_weights.parameters.values())).grad.fill_(float("nan"))
+        return figures
+
+    def keys_of(config, resume=False):
+        batches.clear()
+        train(config, resume=resume)
+        return list(batches)
+
+    config = replace(training_case, output=str(tmp_path / "whole"), validation={}, world=None)
+    with monkeypatch.context() as patched:
+        patched.setattr(DecoderTrainer, "gradients", lambda *a: record(gradients, batches, *a))
+        whole = keys_of(config)
+    stopped = replace(config, output=str(tmp_path / "stopped"))
+    with monkeypatch.context() as patched:
+        patched.setattr(DecoderTrainer, "gradients", poisoned)
+        with pytest.raises(ValueError, match=r"resume with alarms\.skip_on_resume=true"):
+            keys_of(stopped)
+    assert batches[:3] == whole[:3]
+    capsys.readouterr()
+    again = replace(stopped, alarms=Alarms(skip_on_resume=skip))
+    with monkeypatch.context() as patched:
+        patched.setattr(DecoderTrainer, "gradients", lambda *a: record(gradients, batches, *a))
+        resumed = keys_of(again, resume=True)
+    said = capsys.readouterr().err
+    lines = (tmp_path / "stopped" / "alarms.jsonl").read_text("utf-8").splitlines()
+    if skip:
+        assert resumed[:3] == whole[3:6]
+        assert len(resumed) == 4
+        assert "the batch that raised an alarm at step 3 is skipped" in said
+        assert len(lines) == 1
+    else:
+        assert resumed == whole[2:]
+        same(tensors(config.output), tensors(stopped.output))
+        assert lines == []
+
+
+def record(gradients, batches, self, micro_batches, total):
+    batches.append([key for batch in micro_batches for key in batch.keys])
+    return gradients(self, micro_batches, total)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unified.cli.terminal import AsJson, ModelName, model_directory, note, result
+from unified_base.text import counted
 
 if TYPE_CHECKING:
     from unified.training.config import TrainConfig
@@ -21,6 +23,28 @@ Changes = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+
+
+def help_config(print_keys: Callable[[], str]) -> Any:
+    """The option --help-config, which prints every key of a run's file and ends."""
+
+    def show(wanted: bool) -> None:
+        if wanted:
+            from unified_base.terminal import say
+
+            say(print_keys())
+            raise typer.Exit
+
+    return typer.Option(
+        "--help-config", is_eager=True, callback=show, help="Every key of CONFIG, and end."
+    )
+
+
+def _train_keys() -> str:
+    from unified.training.config import TrainConfig
+    from unified_base.config_help import as_text
+
+    return as_text(TrainConfig)
 
 
 def subjects(model: ModelName = "pocket", as_json: AsJson = False) -> None:
@@ -88,11 +112,17 @@ def build_pocket(
         index = build(output, seed, scale, only, workers, progress, double)
     samples = sum(shard["samples"] for shard in index["shards"])
     size = sum(shard["bytes"] for shard in index["shards"])
-    note(f"{samples:,} documents in {len(index['shards'])} shards, {size / 1e6:.1f} MB")
+    shards = counted(len(index["shards"]), "shard")
+    note(f"{counted(samples, 'document')} in {shards}, {size / 1e6:.1f} MB")
     result({"path": str(output), "documents": samples, "bytes": size}, as_json, str(output))
 
 
-def train(config: Config, changes: Changes = None, resume: Resume = False) -> None:
+def train(
+    config: Config,
+    changes: Changes = None,
+    resume: Resume = False,
+    keys: Annotated[bool, help_config(_train_keys)] = False,
+) -> None:
     """Train a decoder from one configuration file, on preferences as well.
 
     Several processes: torchrun --nproc-per-node N -m unified train CONFIG

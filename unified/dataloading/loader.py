@@ -8,6 +8,7 @@ process makes a sequence changes nothing.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any
@@ -16,9 +17,15 @@ from unified.dataloading.order import check_streams, streams_of
 from unified.dataloading.packed_sequence import COUNTERS, PackedSequence
 from unified.dataloading.round_robin import Ended, Failed, TokenizerSpec, WorkerMessage, round_robin
 from unified.dataloading.source import Source, shares_of
-from unified.dataloading.stream import StreamConfig, StreamContext, too_many_corrupt
+from unified.dataloading.stream import (
+    StreamConfig,
+    StreamContext,
+    image_stride_of,
+    too_many_corrupt,
+)
 from unified.dataloading.workers import Worker
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.task_table import Tasks
 
 __all__ = ["Loader"]
 
@@ -37,6 +44,7 @@ class Loader:
         workers: processes that prepare sequences ahead; 0: none but this one. They are started with
             `spawn`, so a script that asks for some needs `if __name__ == "__main__":`.
         max_corrupt: skip at most this many corrupt samples of this process's streams, then raise.
+        tasks: of the model, by which pairs are laid out (see `Source.tasks`).
 
     Raises:
         ValueError: streams that cannot be shared out, or sources that cannot be read.
@@ -53,11 +61,15 @@ class Loader:
         world: int = 1,
         workers: int = 0,
         max_corrupt: int = 100,
+        tasks: Tasks | None = None,
     ) -> None:
         check_streams(streams, rank, world, workers)
         if seq_len < 2:
             raise ValueError(f"seq_len is {seq_len}, expected at least 2 positions")
-        self._config = StreamConfig(dict(sources), seq_len, streams, seed, max_corrupt)
+        stride = image_stride_of(sequencer)
+        self._config = StreamConfig(
+            dict(sources), seq_len, streams, seed, max_corrupt, tasks, stride
+        )
         self._sequencer = sequencer
         self._context = StreamContext(self._config, sequencer.grammar, sequencer.text_tokenizer)
         self._workers = workers
@@ -189,7 +201,14 @@ class Loader:
             "format": hashlib.sha256(layout.grammar.source.encode()).hexdigest(),
             "samples": self.samples,
             "shares": shares_of(config.sources),
+            "tasks": _tasks_digest(config.tasks),
         }
+
+
+def _tasks_digest(tasks: Tasks | None) -> str:
+    """Of how pairs are laid out."""
+    words = "" if tasks is None else json.dumps(tasks.describe(), sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def _short(value: object) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
 
+from unified.dataloading.pairs_as_tasks import CAPTION_KINDS
 from unified.dataloading.source import Source
 from unified.dataloading.stored_codes import Stored, StoredCodes, read_stored_codes
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.shard_file import ShardFile
-from unified_data.shard_index import INDEX, count_fault, read_index
+from unified_data.shard_index import INDEX, ShardInfo, count_fault, read_index
 
 __all__ = ["SourceSamples", "allow_open", "find_shards"]
 
@@ -92,14 +93,17 @@ class SourceSamples:
         self._paths = find_shards(source.shards)
         self._open: dict[int, ShardFile] = {}
         self._stored: list[StoredCodes] = []
+        self._captions: list[bool] = []
         counts = []
-        folders: dict[Path, tuple[StoredCodes, dict[str, int]]] = {}
+        folders: dict[Path, tuple[StoredCodes, dict[str, ShardInfo]]] = {}
         for path in self._paths:
             if path.parent not in folders:
                 folders[path.parent] = self._folder(path.parent, source, vocabulary)
             stored, known = folders[path.parent]
+            info = known.get(path.name)
+            self._captions.append(info is not None and info.kind in CAPTION_KINDS)
             self._stored.append(stored)
-            count = known.get(path.name)
+            count = None if info is None else info.samples
             if count is not None and (fault := count_fault(path, count)):
                 raise ValueError(f"source {name}: shard {path}: {fault}")
             counts.append(len(ShardFile(path)) if count is None else count)
@@ -109,8 +113,8 @@ class SourceSamples:
 
     def _folder(
         self, folder: Path, source: Source, vocabulary: Vocabulary
-    ) -> tuple[StoredCodes, dict[str, int]]:
-        """What the shards of a folder hold, and how many samples each has."""
+    ) -> tuple[StoredCodes, dict[str, ShardInfo]]:
+        """What the shards of a folder hold, and what its index says of each."""
         stored = read_stored_codes(folder)
         if stored is None:
             raise ValueError(
@@ -128,7 +132,7 @@ class SourceSamples:
                 f"source {self._name}: the codes in {folder} have fit {stored.fit}, the source says"
                 f" {source.fit}"
             )
-        return stored, {shard.file: shard.samples for shard in read_index(folder)["shards"]}
+        return stored, {shard.file: shard for shard in read_index(folder)["shards"]}
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -145,6 +149,10 @@ class SourceSamples:
             return key, self._stored[at].from_parts(key, obj, media)
         except ValueError as error:
             raise ValueError(f"shard {shard.path}, sample {key}: {error}") from None
+
+    def of_captions(self, number: int) -> bool:
+        """Whether a sample's shard was imported from captions, as its index says."""
+        return self._captions[bisect_right(self._ends, number)]
 
     def key(self, number: int) -> str:
         """The key of a sample, of which no more is read. Raises ValueError as `read` does."""

@@ -20,9 +20,18 @@ from unified.dataloading.source import Source, leaves
 from unified.dataloading.source_samples import SourceSamples, allow_open
 from unified.dataloading.transforms import Draws, transform
 from unified.formats.grammar import Grammar
+from unified.sequence.sequencer import Sequencer
+from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
 
-__all__ = ["Counters", "Stream", "StreamConfig", "StreamContext", "too_many_corrupt"]
+__all__ = [
+    "Counters",
+    "Stream",
+    "StreamConfig",
+    "StreamContext",
+    "image_stride_of",
+    "too_many_corrupt",
+]
 
 _MAX_CONSECUTIVE_FAILURES = 1000
 """After as many unusable samples of a source in succession the source is given up."""
@@ -39,6 +48,8 @@ class StreamConfig:
         streams: how many streams the order of the data is made of.
         seed: of all that is drawn.
         max_corrupt: skip at most this many corrupt samples of a process's streams, then raise.
+        tasks: of the model, by which pairs are laid out (see `Source.tasks`); None: as they are.
+        image_stride: pixels a code of the image tokenizer covers on each side, if there is one.
     """
 
     sources: Mapping[str, Source]
@@ -46,6 +57,8 @@ class StreamConfig:
     streams: int
     seed: int
     max_corrupt: int
+    tasks: Tasks | None = None
+    image_stride: int | None = None
 
 
 class StreamContext:
@@ -79,8 +92,15 @@ class StreamContext:
         samples = self.samples[name]
         key, segments = samples.read(sample)
         try:
+            source = self.sources[name]
+            by_tasks = samples.of_captions(sample) if source.tasks is None else source.tasks
             document, input_ids, not_reversed = transform(
-                self.layout, segments, self.sources[name], draws
+                self.layout,
+                segments,
+                source,
+                draws,
+                self.config.tasks if by_tasks else None,
+                self.config.image_stride,
             )
             full_key = f"{name}/{key}"
             seq_len = self.config.seq_len
@@ -227,6 +247,12 @@ class Stream:
         corrupt = self._totals["corrupt"] + self._counters.counts["corrupt"]
         if corrupt > self._context.config.max_corrupt:
             raise too_many_corrupt(corrupt, self._context.config.max_corrupt, str(error))
+
+
+def image_stride_of(sequencer: Sequencer) -> int | None:
+    """Pixels a code of the image tokenizer covers on each side; None without one."""
+    tokenizer = sequencer.image_tokenizer
+    return None if tokenizer is None else int(tokenizer.stride)
 
 
 def too_many_corrupt(corrupt: int, limit: int, last: str) -> ValueError:

@@ -12,9 +12,11 @@ import numpy as np
 
 from unified.dataloading.layout import Layout
 from unified.dataloading.order import draw
+from unified.dataloading.pairs_as_tasks import lay_out_by_task
 from unified.dataloading.source import Source
 from unified.dataloading.stored_codes import Stored
 from unified.dataloading.tokenized_document import TokenizedDocument
+from unified.tasks.task_table import Tasks
 from unified_data.document import Text
 
 __all__ = ["Draws", "num_prompt_segments", "reverse", "transform"]
@@ -75,11 +77,10 @@ def _like(segment: Stored, other: Stored) -> Stored:
     return replace(segment, role=other.role, loss=other.loss)  # type: ignore[arg-type]
 
 
-def _weighted(segments: Sequence[Stored], loss: str) -> Sequence[Stored]:
-    """The segments with loss weights as `Source.loss` says."""
+def _weighted(segments: Sequence[Stored], split: int, loss: str) -> Sequence[Stored]:
+    """The segments with loss weights as `Source.loss` says. split: how many are the prompt."""
     if loss == "document":
         return segments
-    split = num_prompt_segments(segments)
     if any(segment.role for segment in segments):
         wanted = [segment.role == "response" for segment in segments]
     else:
@@ -91,9 +92,22 @@ def _weighted(segments: Sequence[Stored], loss: str) -> Sequence[Stored]:
 
 
 def transform(
-    layout: Layout, segments: Sequence[Stored], source: Source, draws: Draws
+    layout: Layout,
+    segments: Sequence[Stored],
+    source: Source,
+    draws: Draws,
+    tasks: Tasks | None = None,
+    image_stride: int | None = None,
 ) -> tuple[TokenizedDocument, np.ndarray, bool]:
     """A stored document as its source wants it.
+
+    Args:
+        layout: of the model.
+        segments: of the document.
+        source: that it is of.
+        draws: what is random about it.
+        tasks: of the model, by which a pair is laid out; None: as it is.
+        image_stride: see `pairs_as_tasks.lay_out_by_task`.
 
     Returns:
         Its ids; what the decoder reads of them (int32, the same array where there is no noise); and
@@ -104,13 +118,17 @@ def transform(
         reversed_segments = reverse(segments)
         not_reversed = reversed_segments is None
         segments = segments if reversed_segments is None else reversed_segments
-    segments = _weighted(segments, source.loss)
-    split, without = 0, ""
+    split = num_prompt_segments(segments)
+    by_task = None if tasks is None else lay_out_by_task(segments, split, tasks, image_stride)
+    if by_task is not None:
+        segments, split = by_task
+    segments = _weighted(segments, split, source.loss)
+    num_dropped, without = 0, ""
     if draws.drop < source.drop_prompt:
-        split = num_prompt_segments(segments)
+        num_dropped = split
         both = len({isinstance(segment, Text) for segment in segments[:split]}) == 2
         without = "" if not split else "text" if both and draws.alone < 0.5 else "prompt"
-    document = layout.encode(segments, source.weight, source.media_loss, split, without)
+    document = layout.encode(segments, source.weight, source.media_loss, num_dropped, without)
     input_ids = document.ids
     if source.noise and draws.noise is not None:
         input_ids = _noisy(document, source.noise, draws.noise)

@@ -8,9 +8,10 @@ from itertools import count
 from unified.dataloading.packed_sequence import PackedSequence
 from unified.dataloading.packing import Packer, pack
 from unified.dataloading.source import Source
-from unified.dataloading.stream import Counters, StreamConfig, StreamContext
+from unified.dataloading.stream import Counters, StreamConfig, StreamContext, image_stride_of
 from unified.dataloading.transforms import Draws
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.task_table import Tasks
 
 __all__ = ["validation_sequences"]
 
@@ -21,6 +22,7 @@ def validation_sequences(
     seq_len: int,
     limit: int | None = None,
     name: str = "validation",
+    tasks: Tasks | None = None,
 ) -> Iterator[PackedSequence]:
     """The packed sequences of a source's documents (code shards), without anything random.
 
@@ -30,11 +32,13 @@ def validation_sequences(
         seq_len: positions of a sequence.
         limit: read at most so many samples.
         name: of the source, for keys and errors.
+        tasks: of the model, by which pairs are laid out (see `Source.tasks`).
 
     Raises:
         ValueError: as `Loader` does. Corrupt samples are skipped and counted, however many.
     """
-    config = StreamConfig({name: source}, seq_len, streams=1, seed=0, max_corrupt=0)
+    stride = image_stride_of(sequencer)
+    config = StreamConfig({name: source}, seq_len, 1, 0, 0, tasks, stride)
     context = StreamContext(config, sequencer.grammar, sequencer.text_tokenizer)
     layout, samples = context.layout, len(context.samples[name])
     ahead = iter(range(samples if limit is None else min(limit, samples)))

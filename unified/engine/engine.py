@@ -103,7 +103,13 @@ class Engine:
 
     def _activate(self, number: int, request: Request, sampling: Sampling) -> ActiveRequest:
         max_ids = sampling.max_ids or min(MAX_IDS, self.decoder.max_positions)
-        return ActiveRequest(number, request, self.grammar, sampling, max_ids, self.text_tokenizer)
+        positions, text = self.decoder.max_positions, self.text_tokenizer
+        active = ActiveRequest(number, request, self.grammar, sampling, max_ids, text)
+        excess = active.max_length - positions
+        if excess > 0 and max_ids <= positions:
+            # A branch of guidance is longer than the request itself, by a negative prompt.
+            active = ActiveRequest(number, request, self.grammar, sampling, max_ids - excess, text)
+        return active
 
     def _step(self, active: list[ActiveRequest], cache: KVCacheManager) -> None:
         """One pass of the decoder: choose at least one id for every request."""

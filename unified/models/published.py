@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +94,18 @@ def open_published(
         missing=missing_of(pretrained, checkpoint.config, media),
         others=media,
     )
-    published = Published(pretrained, inside)
-    return Opened(published, sequencer, pretrained.sampling, pretrained.tasks(checkpoint))
+    image = media["image"]
+    tasks = pretrained.tasks(checkpoint, None if image is None else int(image.stride))
+    sampling = _within(pretrained.sampling, checkpoint)
+    return Opened(Published(pretrained, inside), sequencer, sampling, tasks)
+
+
+def _within(sampling: Sampling, checkpoint: Checkpoint) -> Sampling:
+    """A budget of no more ids than the checkpoint has positions."""
+    positions = checkpoint.language.get("max_position_embeddings")
+    if sampling.max_ids is None or type(positions) is not int or positions < 1:
+        return sampling
+    return replace(sampling, max_ids=min(sampling.max_ids, positions))
 
 
 def missing_of(

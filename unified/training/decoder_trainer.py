@@ -17,6 +17,7 @@ from unified.dataloading import Loader, PackedSequence, Source, prepare_sources
 from unified.dataloading.compare import compare_shards, shards_of
 from unified.formats.grammar import MODALITIES
 from unified.models.model import UnifiedModel
+from unified.pocket.plugin import pocket_tasks
 from unified.training.config import TrainConfig
 from unified.training.estimate import check_shape
 from unified.training.initial_model import build_model
@@ -69,6 +70,7 @@ class DecoderTrainer(Trainer):
         torch.set_num_threads(config.threads)
         keep_freed_memory()
         self.model: UnifiedModel = build_model(config)
+        self.tasks = pocket_tasks() if config.world == "pocket" else self.model.tasks
         decoder = self.model.hf.to(dist.device)
         check_shape(config, decoder.config.to_dict())
         check_head(decoder)
@@ -120,7 +122,12 @@ class DecoderTrainer(Trainer):
                 self.logger.info(line)
         self.open_data(prepared[0], checkpoint)
         self.validation = Validation(
-            prepared[1], self.model.sequencer, config.seq_len, config.validation_documents, dist
+            prepared[1],
+            self.model.sequencer,
+            config.seq_len,
+            config.validation_documents,
+            dist,
+            self.tasks,
         )
         skipped = self._skip_alarm(checkpoint)
         if dist.is_main:
@@ -137,7 +144,7 @@ class DecoderTrainer(Trainer):
         config, dist = self.config, self.dist
         loader = Loader(
             sources, self.model.sequencer, config.seq_len, config.streams, config.seed,
-            dist.rank, dist.world, config.workers, config.max_corrupt,
+            dist.rank, dist.world, config.workers, config.max_corrupt, self.tasks,
         )  # fmt: skip
         if checkpoint is not None:
             for warning in loader.load_state([rank["data"] for rank in checkpoint.ranks]):

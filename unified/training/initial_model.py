@@ -34,6 +34,7 @@ def build_model(config: TrainConfig) -> UnifiedModel:
     torch.manual_seed(config.seed)
     start = None
     if config.init_from is not None:
+        # Trained weights are float32; what is frozen takes its precision of them.
         start = UnifiedModel.from_pretrained(config.init_from, dtype="float32")
     if start is not None and config.model is None:
         named = [n for n in ("image_tokenizer", "audio_tokenizer") if getattr(config, n)]

@@ -11,6 +11,7 @@ from unified.dataloading import PackedSequence, Source, validation_sequences
 from unified.dataloading.source import leaves
 from unified.formats.grammar import MODALITIES
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.task_table import Tasks
 from unified.training.micro_batch import MicroBatch, make_micro_batch
 from unified_base.training.dist import DistContext
 
@@ -26,6 +27,7 @@ class Validation:
         seq_len: positions of a sequence.
         documents: of each source, at most.
         dist: the processes.
+        tasks: of the model, by which pairs are laid out.
     """
 
     def __init__(
@@ -35,11 +37,14 @@ class Validation:
         seq_len: int,
         documents: int,
         dist: DistContext,
+        tasks: Tasks,
     ) -> None:
         self._dist = dist
         self._sequences: dict[str, Sequence[PackedSequence]] = {}
         for name, source in leaves(sources):
-            sequences = list(validation_sequences(source, sequencer, seq_len, documents, name))
+            sequences = list(
+                validation_sequences(source, sequencer, seq_len, documents, name, tasks)
+            )
             self._sequences[name] = sequences[dist.rank :: dist.world]
 
     @torch.no_grad()

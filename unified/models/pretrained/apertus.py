@@ -68,7 +68,7 @@ def _cannot_make(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _tasks(checkpoint: Checkpoint) -> Tasks:
+def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
     prompts: dict[Verb, tuple[TextPart | MediaPart | SlotPart, ...]] = {
         "write": (_say("Write an illustrated article: {text}"), _slot("any")),
         "draw": (_say("Draw a picture: {text}"), _slot("image")),

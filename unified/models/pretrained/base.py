@@ -145,7 +145,8 @@ class Pretrained:
     in the model of transformers. codecs: where the codec of a modality is to be had otherwise.
     rows_behind: whether config.json's vocab_size counts the codes that stand behind the tokens.
     layout: the format of a checkpoint. sampling: what its authors sample with.
-    tasks: how a checkpoint is asked. cannot_make: by modality why a checkpoint with this
+    tasks: how a checkpoint is asked; its second argument is the stride of the image tokenizer, in
+    pixels a code, None without one. cannot_make: by modality why a checkpoint with this
     config.json cannot make such media, and what to do.
     frozen: further parts of the model of transformers that training leaves as they are, by name.
     """
@@ -166,7 +167,7 @@ class Pretrained:
     rows_behind: bool = False
     layout: Callable[[Checkpoint], Layout] | None = None
     frozen: tuple[str, ...] = ()
-    tasks: Callable[[Checkpoint], Tasks] = lambda checkpoint: Tasks({})
+    tasks: Callable[[Checkpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks({})
     cannot_make: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda config: {}
 
     def matches(self, checkpoint: Checkpoint) -> bool:

@@ -20,7 +20,8 @@ from unified.tasks.size_rule import SizeRule
 from unified.tasks.task import MediaPart, SlotPart, Task, TextPart
 from unified.tasks.task_table import Tasks
 
-_SIDE = 512
+_GRID, _STRIDE = 32, 16
+"""Codes on each side of a picture, and pixels a code: 512x512 pixels."""
 DECODER = (
     "a Chameleon checkpoint that holds the decoder of its pictures, such as leloy/Anole-7b-v0.1-hf"
 )
@@ -31,11 +32,12 @@ def _letters(code: int) -> str:
     return f"IMGIMG{''.join(chr(ord('A') + int(digit)) for digit in str(code))}Z"
 
 
-def _tasks(checkpoint: Checkpoint) -> Tasks:
+def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
     """Draw and ask end the user's turn; an article goes on from its instruction, as Anole does."""
     meta = "github.com/facebookresearch/chameleon, chameleon/inference"
     anole = "github.com/GAIR-NLP/anole"
-    size = SizeRule((_SIDE, _SIDE), fixed=True)
+    side = _GRID * (stride or _STRIDE)
+    size = SizeRule((side, side), fixed=True)
     picture = MediaPart("image", "prompt")
     answer = SlotPart("text", "response")
     tasks = (
@@ -50,11 +52,13 @@ def _tasks(checkpoint: Checkpoint) -> Tasks:
             "describe",
             (picture, TextPart("Describe the image in detail.", "prompt"), answer),
             meta,
+            size=size,
         ),
         Task(
             "ask",
             (picture, TextPart("{question}", "prompt"), answer),
             meta,
+            size=size,
             example="What do you see?",
         ),
         Task(

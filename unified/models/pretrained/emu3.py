@@ -24,7 +24,9 @@ _NEGATIVE = (
     " cropped, worst quality, low quality, normal quality, jpeg artifacts, signature, watermark,"
     " username, blurry."
 )
-_SIDE = 720
+_GRID = 90
+"""Of codes, on each side of a picture of the usual size: 720 pixels at 8 pixels a code."""
+_STRIDE = 8
 # Positions of Emu3-Gen and of Emu3-Chat, the only thing that their files differ in.
 _GEN_POSITIONS, _CHAT_POSITIONS = 9216, 131_072
 
@@ -41,13 +43,15 @@ def _layout(checkpoint: Checkpoint) -> Layout:
     return Layout(load_format("emu3" if weights_of(checkpoint) == "gen" else "emu3-chat"))
 
 
-def _tasks(checkpoint: Checkpoint) -> Tasks:
+def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+    stride = stride or _STRIDE
+    side = _GRID * stride
     draw = Task(
         "draw",
         (TextPart("{text}" + _QUALITY), SlotPart("image")),
         _GENERATION,
         negative=_NEGATIVE,
-        size=SizeRule((_SIDE, _SIDE), multiple_of=8, max_area=_SIDE * _SIDE),
+        size=SizeRule((side, side), multiple_of=stride, max_area=side * side),
         example="a portrait of young girl.",
     )
     before, after = "You are a helpful assistant. USER: ", ". ASSISTANT:"

@@ -17,7 +17,8 @@ from unified.tasks.size_rule import SizeRule
 from unified.tasks.task import SlotPart, Task, TextPart
 from unified.tasks.task_table import Tasks
 
-_SIDE = 384
+_GRID, _STRIDE = 24, 16
+"""Codes on each side of a picture, and pixels a code: 384x384 pixels."""
 _TURNS = {"<user>": "<|User|>", "<assistant>": "<|Assistant|>"}
 
 
@@ -33,18 +34,19 @@ def _layout(checkpoint: Checkpoint) -> Layout:
     return Layout(load_format("janus"))
 
 
-def _tasks(checkpoint: Checkpoint) -> Tasks:
+def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
     source = "github.com/deepseek-ai/Janus, generation_inference.py"
     if is_pro(checkpoint):
         prompt = TextPart(": {text}\n\n", "prompt")
         slot = SlotPart("image", "response")
     else:
         prompt, slot = TextPart("User: {text}\n\nAssistant:"), SlotPart("image")
+    side = _GRID * (stride or _STRIDE)
     draw = Task(
         "draw",
         (prompt, slot),
         source,
-        size=SizeRule((_SIDE, _SIDE), fixed=True),
+        size=SizeRule((side, side), fixed=True),
         example="A close-up photo of a red fox in the snow",
     )
     reading = (

@@ -19,7 +19,8 @@ from unified.tasks.task_table import Tasks
 
 _CODES = 8192
 
-_SIDE = 512
+_GRID, _STRIDE = 32, 16
+"""Codes on each side of a picture, and pixels a code: 512x512 pixels."""
 _TURNS = ("<start_of_turn>", "<end_of_turn>")
 
 
@@ -32,8 +33,9 @@ def _layout(checkpoint: Checkpoint) -> Layout:
     return Layout(load_format("liquid-chat" if has_turns(checkpoint) else "liquid"))
 
 
-def _tasks(checkpoint: Checkpoint) -> Tasks:
-    size = SizeRule((_SIDE, _SIDE), fixed=True)
+def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+    side = _GRID * (stride or _STRIDE)
+    size = SizeRule((side, side), fixed=True)
     drawing, reading = (
         f"github.com/FoundationVision/Liquid, evaluation/{name}.py"
         for name in ("inference_t2i", "inference_i2t")
@@ -59,6 +61,7 @@ def _tasks(checkpoint: Checkpoint) -> Tasks:
             ),
             reading,
             sampling={"max_text_ids": 1024},
+            size=size,
             example=example,
         )
         for verb, words, example in readings

@@ -29,7 +29,7 @@ _MARKERS = ("<sos>", "<eos>", "<soh>", "<eoh>", "<soa>", "<eoa>", "<pad>")
 _VOICES = ("tara", "leah", "jess", "leo", "dan", "mia", "zac", "zoe")
 
 
-def _tasks(checkpoint: Checkpoint) -> Tasks:
+def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
     speak = Task(
         "speak",
         (TextPart("{voice}: {text}", "prompt"), SlotPart("audio", "response")),
