@@ -13,7 +13,7 @@ PYTEST_ARGUMENTS ?= -n 2
 INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 INSTALL += --build-constraint $(TOOLS)
 
-.PHONY: article test test-newest test-oldest constraints check format pocket benchmark clean
+.PHONY: article test test-newest test-oldest constraints check format docs snippets pocket benchmark clean
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +55,17 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site, in build/docs: pages, commands, and the Python reference from docstrings. A warning is an error.
+docs: $(VENV)/.installed
+	$(INSTALL) -e ".[docs]"
+	$(BIN)/python docs/make_map.py
+	$(BIN)/python docs/make_commands.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Every snippet of README and docs, those included that take too long for `make test`.
+snippets: $(VENV)/.installed-dev
+	UNIFIED_SLOW_SNIPPETS=1 $(BIN)/python -m pytest tests/test_snippets.py
 
 # The pocket model from nothing: world, tokenizers, decoder (hours on two cores; see configs/pocket).
 pocket: $(VENV)/.installed-dev

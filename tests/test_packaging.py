@@ -22,8 +22,10 @@ PACKAGES = [
 ]
 # Where the name that is imported differs from the name that is installed.
 INSTALLED_AS = {"PIL": "pillow", "yaml": "pyyaml"}
-TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WEIGHTS_LIMIT = 40_000_000
+# A line that installs the project which has the name `unified` in the public index.
+ANOTHER_PROJECT = r"\bunified\[|pip3? install [^\n]*(?<![\w./-])unified(?![\w./-])"
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -76,7 +78,10 @@ def test_every_import_is_a_declared_dependency():
 def test_data_files_are_found_inside_the_packages():
     for package, name in (
         ("unified.formats", "presets/pocket.yaml"),
-        ("unified.articles", "page.css"),
+        ("unified.articles", "templates/article.css"),
+        ("unified.articles", "templates/article.html"),
+        ("unified_data", "templates/samples.html"),
+        ("unified_base", "templates/page.html"),
         ("unified_data.pocket", "atlas.png"),
         ("unified_data.pocket", "atlas.json"),
         ("unified_data.pocket", "subjects"),
@@ -171,10 +176,63 @@ def test_every_run_that_the_readme_shows_loads(shown, tmp_path):
     assert load_config(path).sources
 
 
-def test_the_map_has_a_line_for_every_file():
-    done = subprocess.run([sys.executable, ROOT / "docs" / "make_map.py", "--check"], check=False)
-    assert done.returncode == 0, "run python docs/make_map.py"
-    assert "| |" not in (ROOT / "docs" / "architecture.md").read_text("utf-8").replace("  ", " ")
+@pytest.mark.parametrize("script", ["make_map.py", "make_commands.py"])
+def test_what_is_made_of_the_code_is_up_to_date(script):
+    done = subprocess.run([sys.executable, ROOT / "docs" / script, "--check"], check=False)
+    assert done.returncode == 0, f"run python docs/{script}"
+
+
+def test_the_map_says_of_every_file_what_it_holds():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    assert "| |" not in text.replace("  ", " ")
+
+
+def test_a_file_that_the_architecture_names_is_there():
+    head = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("<!-- What follows")[0]
+    names = re.findall(r"`((?:\w+/)+[\w.-]+\.(?:py|yaml))`", head)
+    assert len(names) > 20
+    assert [name for name in names if not (ROOT / name).is_file()] == []
+
+
+def test_each_of_the_ten_questions_is_answered_by_two_files_at_most():
+    head = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("## Follow")[0]
+    rows = [line for line in head.splitlines() if line.startswith("|") and "?" in line]
+    assert len(rows) >= 10
+    for row in rows:
+        assert 1 <= len(re.findall(r"`(?:\w+/)+[\w.-]+\.(?:py|yaml)`", row)) <= 2, row
+
+
+def _resolve(name: str) -> object:
+    """What a dotted name stands for, modules imported on the way."""
+    from importlib import import_module
+
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            value: object = import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            value = getattr(value, part)
+        return value
+    raise AssertionError(f"there is no {name}")
+
+
+def test_the_python_reference_names_what_is_there():
+    names = [
+        name
+        for page in sorted((ROOT / "docs" / "api").glob("*.md"))
+        for name in re.findall(r"^::: ([\w.]+)$", page.read_text("utf-8"), re.M)
+    ]
+    assert len(names) > 15
+    for name in names:
+        assert _resolve(name).__doc__, name
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    nav = (ROOT / "mkdocs.yml").read_text("utf-8").split("\nnav:")[1]
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages == set(re.findall(r"[\w/-]+\.md", nav))
 
 
 def _commands() -> list[tuple[str, str]]:
@@ -224,16 +282,42 @@ def test_every_command_that_a_text_names_parses(where, line):
             )
         command.make_context(name, list(words), parent=context)
     except typer.Exit:
-        assert "--help" in line or "-h" in line
+        assert {"--help", "-h", "--version"} & set(line.split())
 
 
 def test_no_text_sends_anybody_to_another_project_of_the_same_name():
-    """In the public index the name is somebody else's: extras come from a checkout."""
-    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "Makefile"]
-    texts += [path for folder in PACKAGES for path in folder.rglob("*.py")]
+    """In the public index the name `unified` is somebody else's, and ours is in none."""
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "Makefile"]
+    texts += [*ROOT.glob("*.toml"), *(ROOT / "configs").rglob("*.yaml")]
+    texts += [path for folder in (*PACKAGES, ROOT / "benchmarks") for path in folder.rglob("*.py")]
     bad = [
-        path.relative_to(ROOT).as_posix()
+        f"{path.relative_to(ROOT).as_posix()}: {line.strip()}"
         for path in texts
-        if re.search(r"pip install [^\n]*\bunified(\[|\s*$|`)", path.read_text("utf-8"), re.M)
+        for line in path.read_text("utf-8").splitlines()
+        if re.search(ANOTHER_PROJECT, line)
     ]
     assert not bad
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ('pip install "unified[ray]"', True),
+        ("python -m pip install unified", True),
+        ("pip install -U unified torch", True),
+        ("pip install unified==0.1", True),
+        ('pip install "unified-tokens[ray] @ git+URL"', False),
+        ("pip install -c constraints.txt .", False),
+        ("pip install /home/me/unified/", False),
+    ],
+)
+def test_an_install_line_of_the_other_project_is_seen(line, wrong):
+    assert bool(re.search(ANOTHER_PROJECT, line)) is wrong
+
+
+def test_the_distribution_has_a_name_of_its_own():
+    assert PROJECT["project"]["name"] == "unified-tokens"
+    for name in ("README.md", "docs/install.md", "docs/index.md"):
+        text = (ROOT / name).read_text("utf-8")
+        assert "unified-tokens" in text, name
+        assert "PyPI" in text, name

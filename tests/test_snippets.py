@@ -186,7 +186,7 @@ def _command(words: list[str]):
 
     command = typer.main.get_command(app)
     rest = list(words)
-    while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
+    while rest and hasattr(command, "commands") and rest[0].islower() and rest[0][0] != "-":
         inner = command.commands.get(rest[0])
         assert inner is not None, f"there is no command {' '.join(words)!r}"
         command, rest = inner, rest[1:]

@@ -101,12 +101,13 @@ PARAMETERS = {
     "Limits.max_ids": (of(Limits, "max_ids"), WHOLE | NONE),
     "Limits.num_images": (of(Limits, "num_images"), WHOLE | NONE),
     "Limits.num_audios": (of(Limits, "num_audios"), WHOLE | NONE),
-    "Limits.allow": (of(Limits, "allow"), TEXTS),
+    "Limits.allow": (of(Limits, "allow"), TEXTS | NONE),
     "Limits.image_grid": (of(Limits, "image_grid"), PAIR | NONE),
     "Limits.min_audio_frames": (of(Limits, "min_audio_frames"), WHOLE),
     "Limits.max_audio_frames": (of(Limits, "max_audio_frames"), WHOLE | NONE),
     "Limits.roles": (of(Limits, "roles"), FLAG),
     "Limits.single": (of(Limits, "single"), FLAG),
+    "Limits.spans": (of(Limits, "spans"), {"dict"}),
     "Limits.stop": (of(Limits, "stop", single=True, allow=("text",)), WHOLE | NONE),
     "Request.seed": (of(Request, "seed", segments=(CodedSlot("text"),)), WHOLE),
     "Slot.height": (of(Slot, "height", modality="image", width=3), WHOLE),
@@ -138,7 +139,7 @@ MODEL = {
     "draw.seed": (lambda m, v: m.draw("a cat", seed=v), WHOLE),
     "speak.text": (lambda m, v: m.speak(v, sampling=Sampling(max_audio_frames=1)),
                    {"text", "number as text"}),
-    "speak.voice": (lambda m, v: m.speak("a cat", v), set()),
+    "speak.voice": (lambda m, v: m.speak("a cat", v), {"None"}),
     "describe.question": (
         lambda m, v: m.describe(np.zeros((96, 96, 3), np.uint8), v, sampling=LEAST),
         NONE | {"text", "number as text"},
@@ -201,12 +202,17 @@ def test_every_field_is_in_the_matrix(cls):
 def test_every_seed_and_number_of_a_model_is_in_the_matrix():
     from unified.models.model import UnifiedModel
 
-    verbs = ("generate", "stream", "draw", "speak", "describe", "listen", "write", "use_diffusion")
+    verbs = (
+        "generate", "sample", "stream", "draw", "speak", "describe", "ask", "listen", "write",
+        "use_diffusion",
+    )  # fmt: skip
     for verb in verbs:
         for parameter in inspect.signature(getattr(UnifiedModel, verb)).parameters:
             if parameter in ("n", "seed", "seeds", "steps", "scale", "images", "audio", "rate"):
-                # The seeds of all but three verbs go through `generate`.
-                shared = parameter == "seed" and verb in ("speak", "describe", "listen")
+                # All go through `generate`; the seeds and numbers of these are tried there.
+                shared = parameter in ("seed", "n") and verb in (
+                    "speak", "describe", "ask", "listen", "sample",
+                )  # fmt: skip
                 assert shared or f"{verb}.{parameter}" in MODEL
 
 
@@ -281,8 +287,8 @@ OPTIONS = [
     (BUILD, "--workers", NO_NUMBERS),
     (SHOW, "-n", NO_NUMBERS),
     (SHOW, "--seed", NO_NUMBERS),
-    (("plan", "{out}.yaml"), "--share", NO_NUMBERS),
-    (("plan", "{out}.yaml"), "--devices", NO_NUMBERS),
+    (("estimate", "{out}.yaml"), "--share", NO_NUMBERS),
+    (("estimate", "{out}.yaml"), "--devices", NO_NUMBERS),
 ]
 
 

@@ -107,7 +107,7 @@ def test_draw_takes_the_nearest_caption_and_says_so(unified, tmp_path):
     )  # fmt: skip
     assert code == 0
     assert json.loads(out)["caption"] == "a cat above a house on a pink ground"
-    assert "left out: two, fluffy, sitting" in err
+    assert "left out: two of one kind beside another thing, fluffy, sitting" in err
 
 
 def test_describe_and_ask(unified, picture):

@@ -93,10 +93,19 @@ class Inputs:
         """The file of a run of two steps that begins with a model."""
         path = self.output.with_suffix(".yaml")
         run_file = {
-            "output": str(self.output), "start": str(model), "steps": 2, "length": 640, "rows": 1,
-            "learning_rate": 0.001, "warmup": 1, "log_every": 1, "precision": "float32",
-            "lanes": 1, "threads": 1, "sources": {"texts": {"shards": str(self.folder / "texts")}},
-        }  # fmt: skip
+            "output": str(self.output),
+            "init_from": str(model),
+            "steps": 2,
+            "seq_len": 640,
+            "global_batch_size": 1,
+            "optimizer": {"lr": 0.001},
+            "schedule": {"warmup_steps": 1},
+            "log_every": 1,
+            "precision": "float32",
+            "streams": 1,
+            "threads": 1,
+            "sources": {"texts": {"shards": str(self.folder / "texts")}},
+        }
         path.write_text(json.dumps(run_file))  # which is YAML, too
         return path
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText, FrameDone
+from unified.formats.coded import CodedAudio, CodedImage, CodedText, FrameDone, coded_media
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
 from unified.formats.load import load_format, shipped_formats
@@ -45,7 +45,7 @@ def coded(
 ):
     program = compiled.span_grammars[kind]
     codes = np.random.default_rng(seed).integers(50, size=(len(program.blocks), *grid))
-    return CODED_MEDIA[program.modality](codes, kind=kind, role=role)
+    return coded_media(program.modality, codes, role, kind=kind)
 
 
 def words(compiled: Grammar, ids) -> list[str]:

@@ -224,22 +224,26 @@ def test_documents_that_cannot_be_sampled_are_refused(model):
 def test_the_things_people_do_give_media_and_text(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pictures = model.draw("a cat", n=2, seed=1)
-        assert [p.shape for p in pictures] == [(96, 96, 3)] * 2
-        assert np.array_equal(pictures[1], model.draw("a cat", seed=2)[0])
+        pictures = model.draw("a cat", n=2, seed=1, size="36x24")
+        assert [p.shape for p in pictures] == [(24, 36, 3)] * 2
+        assert np.array_equal(pictures[1], model.draw("a cat", seed=2, size=(36, 24))[0])
+        assert max(model.draw("a cat")[0].shape) <= 9 * 12  # as large as the model likes
         waveform, rate = model.speak("a dog", voice="amy", sampling=FREE)
         assert waveform.shape[0] == 1
         assert rate == 16_000
         assert model.describe(pictures[0], sampling=FREE)
-        assert model.describe(pictures[0], "is it red?", sampling=FREE)
+        answer = model.describe(pictures[0], "is it red?", sampling=FREE)
+        assert answer == model.ask(pictures[0], "is it red?", sampling=FREE)
         assert model.listen(waveform, rate, sampling=FREE)
     with pytest.warns(UserWarning, match="a text reached its budget"):
         assert model.sample(MIXED, sampling=FREE) == model.generate(MIXED, sampling=FREE)
 
 
 def test_media_of_other_shapes_are_fitted_and_said_so(model):
-    with pytest.warns(UserWarning, match="fitted into 96x96"):
+    with pytest.warns(UserWarning, match="50x30 was fitted into 48x24"):
         model.describe(np.zeros((30, 50, 3), np.uint8))
+    with pytest.warns(UserWarning, match="400x200 was fitted into 108x48"):  # 9 codes of 12 pixels
+        model.describe(np.zeros((200, 400, 3), np.uint8))
     with pytest.warns(UserWarning, match="resampled from 8,000 to 16,000 Hz"):
         model.listen(np.zeros(900, np.float32), 8_000)
     with pytest.warns(UserWarning, match="mixed down"):
@@ -249,8 +253,14 @@ def test_media_of_other_shapes_are_fitted_and_said_so(model):
 def test_bad_requests_are_refused(model):
     with pytest.raises(ValueError, match="text is empty"):
         model.draw("  ")
-    with pytest.raises(ValueError, match="no voice 'bob'"):
-        model.speak("a", voice="bob")
+    with pytest.raises(ValueError, match=r"pictures of 25x24 cannot be had .* nearest is 24x24"):
+        model.draw("a", size="25x24")
+    with pytest.raises(ValueError, match=r"did you mean image\.top_k"):
+        model.draw("a", settings={"image.topk": 3})
+    with pytest.raises(ValueError, match="there is no choice 'temprature'"):
+        model.draw("a", temprature=3)
+    with pytest.raises(ValueError, match="there is no guidance"):
+        model.draw("a", negative="blurry")
     with pytest.raises(ValueError, match=r"NaN|finite"):
         model.listen(np.full(900, np.nan, np.float32), 16_000)
 

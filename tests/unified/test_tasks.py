@@ -204,7 +204,7 @@ def test_voices_are_those_of_the_task():
     [
         (SPEAK, Inputs(text="Hi", voice="ben"), "no voice 'ben', expected one of tara, Leo"),
         (SPEAK, Inputs(text="Hi", size="8x8"), "to speak makes no pictures"),
-        (SPEAK, Inputs(), "to speak needs a text"),
+        (SPEAK, Inputs(), "text is None, expected words to speak"),
         (SPEAK, Inputs(text="  "), "the text is empty"),
         (SPEAK, Inputs(text="a" * 16_001), "expected at most 16,000"),
         (SPEAK, Inputs(text="Hi", question="Why?"), "to speak takes no question"),

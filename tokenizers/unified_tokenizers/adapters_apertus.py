@@ -84,8 +84,8 @@ class IbqAdapter(ImageCodecAdapter):
         if hasattr(self.model, "decoder"):
             return None
         return (
-            "transformers has no decoder for Apertus 1.5's image codes, and this checkpoint has no"
-            " decoder.* tensors: it can only encode; convert Emu3.5's vision tokenizer with"
+            "transformers has no decoder for Apertus 1.5's image codes, and this checkpoint holds"
+            " no decoder.* tensors: it can only encode; convert Emu3.5's vision tokenizer with"
             " `unified tokenizer convert` and name it as the image tokenizer"
         )
 

@@ -6,8 +6,6 @@ them into one line and an exit code.
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,22 +18,7 @@ from unified.cli import grammar as cli_grammar
 from unified.cli import media as cli_media
 from unified.cli import model as cli_model
 from unified.cli import tokenizer as cli_tokenizer
-from unified.cli.terminal import (
-    AsJson,
-    DecoderName,
-    DecoderSteps,
-    MaxRepeats,
-    ModelName,
-    Progress,
-    Seed,
-    check_decoder,
-    follow,
-    load_model,
-    model_directory,
-    note,
-    result,
-    sampling_with,
-)
+from unified.cli.options import command
 from unified_base.terminal import say
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -81,86 +64,23 @@ def _global(
     pass
 
 
-@app.command()
-def write(
-    prompt: Annotated[
-        str,
-        typer.Argument(
-            help='A title, perhaps with wishes: "The giant panda. First its looks, then its home; '
-            'two pictures".'
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option("-o", "--output", metavar="FILE", help="F.html, F.md or F.json."),
-    ],
-    images: Annotated[
-        int | None, typer.Option("--images", min=0, help="How many pictures (default: 3).")
-    ] = None,
-    no_audio: Annotated[bool, typer.Option("--no-audio", help="No narration.")] = False,
-    decoder: DecoderName = "vq",
-    steps: DecoderSteps = None,
-    model: ModelName = "pocket",
-    seed: Seed = 0,
-    max_repeats: MaxRepeats = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write an illustrated, narrated article."""
-    started = time.perf_counter()
-    from unified.articles.outputs import ARTICLE_FORMATS, check_format, check_writable
-
-    check_format(output, ARTICLE_FORMATS, "an article")
-    check_writable(output)
-    check_decoder(decoder, steps)
-    from unified.pocket.article import article_request, headings_of, shortfall
-    from unified.pocket.article_plan import plan_article
-    from unified.pocket.known_subjects import KnownSubjects
-
-    known = KnownSubjects.load(model_directory(model))
-    plan = plan_article(prompt, known, images, audio=not no_audio) if known else None
-    for text in plan.notes if plan else ():
-        note(text)
-    request = article_request(prompt, plan, images, audio=not no_audio)
-    loaded = load_model(model, decoder, steps)
-    progress = Progress(num_images=plan.num_pictures if plan else images)
-    (document,) = follow(
-        loaded.stream([request], sampling_with(loaded, None, max_repeats), [seed]), progress
-    )
-    if plan and (missed := shortfall(plan, document)):
-        note(missed)
-    from unified.articles.outputs import save_article
-    from unified_base.version import __version__
-
-    details = {
-        "Prompt": prompt.strip(),
-        "Model": f"{model} (vocabulary {loaded.vocabulary.hash[:12]})",
-        "Seed": str(seed),
-        "Made with": f"unified {__version__}",
-    }
-    save_article(output, document, details)
-    values = {
-        "path": str(output),
-        "seconds": round(time.perf_counter() - started, 3),
-        "sections": list(headings_of(document)),
-        "pictures": progress.images,
-        "narrations": progress.audios,
-        "seed": seed,
-    }
-    result(values, as_json, str(output))
-
-
-app.command()(cli_media.draw)
-app.command()(cli_media.describe)
-app.command()(cli_media.speak)
-app.command()(cli_media.listen)
-app.command()(cli_media.sample)
-app.command()(cli_media.inspect)
+for verb in (
+    cli_media.write,
+    cli_media.draw,
+    cli_media.describe,
+    cli_media.ask,
+    cli_media.speak,
+    cli_media.listen,
+    cli_media.sample,
+    cli_media.inspect,
+):
+    app.command()(command(verb))
 app.command()(cli_model.subjects)
 app.command()(cli_model.info)
 app.command()(cli_demo.demo)
 app.command()(cli_extend.extend)
 app.command()(cli_model.train)
-app.command()(cli_model.plan)
+app.command()(cli_model.estimate)
 
 data = _app("Build and read training data.")
 build = _app("Build a world: documents whose truth is known exactly.")

@@ -1,48 +1,50 @@
-"""Commands for one medium at a time: draw, describe, speak, listen; and sample, inspect."""
+"""Commands that ask a model: write, draw, describe, ask, speak, listen; and sample, inspect.
+
+The verbs are those of `UnifiedModel`: each makes the same request and tells what comes of it.
+"""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unified.cli.asking import fill
+from unified.cli.options import ArticleChosen, Chosen, Opening, Size, TextChosen
 from unified.cli.terminal import (
     AsJson,
     DecoderName,
     DecoderSteps,
-    MaxRepeats,
-    MaxTextIds,
-    ModelName,
     Progress,
     Seed,
     check_decoder,
-    follow,
-    load_model,
-    model_directory,
     note,
+    prompt_from,
     result,
-    sampling_with,
     warnings_as_notes,
 )
 from unified_base.arguments import prompt
 
 if TYPE_CHECKING:
-    from unified.engine.request import Sampling
-    from unified.models.model import UnifiedModel
-    from unified_data.document import Audio, Document, Image, Text
+    from unified.tasks.task import Verb
+    from unified_data.document import Audio, Document, Image, Slot, Text
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
 Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How many.")]
+_PICTURES = "PNG, JPEG, WebP, GIF or BMP."
 
 
 def draw(
     text: Annotated[str, typer.Argument(help='What to draw, for example "a giant panda".')],
     output: Output,
+    opening: Opening,
+    choices: Chosen,
     number: Number = 1,
+    size: Size = None,
     decoder: DecoderName = "vq",
     steps: DecoderSteps = None,
-    model: ModelName = "pocket",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -53,22 +55,13 @@ def draw(
     paths = numbered(output, number)
     check_writable(paths[0])
     check_decoder(decoder, steps)
-    from unified.pocket.captions import read_caption
-    from unified.pocket.known_subjects import KnownSubjects
+    text = prompt_from(text)
     from unified_base.images import encode_png
-    from unified_data.pocket.tasks import draw_document, image_slot
 
-    known = KnownSubjects.load(model_directory(model))
-    if known is not None:
-        caption = read_caption(text, known)
-        if caption.note:
-            note(caption.note)
-        text = caption.text
-    else:
-        prompt("text", text, "say what to draw")
-    loaded = load_model(model, decoder, steps)
-    request = draw_document(text, image_slot())
-    documents = _sample(loaded, request, number, seed)
+    asked = choices.choices
+    model = opening.load(decoder, steps)
+    request = model.request("draw", text=text, size=size, **asked)
+    documents = fill(model, request, number, seed)
     images: list[Image] = [document.segments[-1] for document in documents]  # type: ignore[misc]
     write_together({path: encode_png(image.pixels) for path, image in zip(paths, images)})
     names = [str(path) for path in paths]
@@ -78,56 +71,68 @@ def draw(
         if distinct < number:
             note(f"distinct pictures among them: {distinct}; other words give other pictures")
     seeds = [seed + i for i in range(number)]
-    result({"paths": names, "caption": text, "seeds": seeds}, as_json, "\n".join(names))
+    values = {"paths": names, "caption": request.inputs.text, "seeds": seeds}
+    result(values, as_json, "\n".join(names))
 
 
 def describe(
-    picture: Annotated[Path, typer.Argument(help="PNG, JPEG, WebP, GIF or BMP.")],
-    ask: Annotated[str | None, typer.Option("--ask", help="A question about the picture.")] = None,
-    model: ModelName = "pocket",
+    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
+    opening: Opening,
+    choices: TextChosen,
+    question: Annotated[
+        str | None, typer.Option("--ask", help="A question about the picture.")
+    ] = None,
     seed: Seed = 0,
-    max_text_ids: MaxTextIds = None,
-    max_repeats: MaxRepeats = None,
     as_json: AsJson = False,
 ) -> None:
     """Image to text: a description, or the answer to a question, on stdout."""
+    _look(picture, question, opening, choices, seed, as_json)
+
+
+def ask(
+    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
+    question: Annotated[str, typer.Argument(help='For example "What is this?".')],
+    opening: Opening,
+    choices: TextChosen,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The answer to a question about a picture, on stdout."""
+    _look(picture, question, opening, choices, seed, as_json)
+
+
+def _look(
+    picture: Path,
+    question: str | None,
+    opening: Opening,
+    choices: TextChosen,
+    seed: int,
+    as_json: bool,
+) -> None:
     from unified_base.images import load_image
-    from unified_data.document import Image as DocumentImage
-    from unified_data.document import Slot
 
     pixels = load_image(picture)
-    if ask is not None:
-        prompt("question", ask, 'ask something, for example "What is this?"')
-    from unified.pocket.known_subjects import KnownSubjects
-    from unified.sequence.preprocess import fit_picture
-    from unified_data.pocket.scenes import SIDE
-    from unified_data.pocket.tasks import ask_document, describe_document
-
-    loaded = load_model(model)
-    if KnownSubjects.load(model_directory(model)) is not None:
-        height = width = SIDE
-    else:
-        stride = loaded.sequencer.tokenizer("image").stride
-        height, width = (max(1, round(n / stride)) * stride for n in pixels.shape[:2])
-    pixels, changed = fit_picture(pixels, height, width)
-    if changed:
-        note(changed)
-    image, slot = DocumentImage(pixels), Slot("text")
-    if ask is None:
-        request = describe_document(image, slot)
-    else:
-        request = ask_document(image, [(ask, slot)])
-    sampling = sampling_with(loaded, max_text_ids, max_repeats)
-    answer = _text(_sample(loaded, request, 1, seed, sampling, answers=True)[0])
-    values = {"picture": str(picture), "question": ask, "text": answer}
+    if question is not None:
+        question = prompt_from(question)
+        prompt("question", question, 'ask something, for example "What is this?"')
+    asked = choices.choices
+    model = opening.load()
+    verb: Verb = "describe" if question is None else "ask"
+    request = model.request(verb, image=pixels, question=question, **asked)
+    answer = _text(fill(model, request, 1, seed)[0])
+    values = {"picture": str(picture), "question": question, "text": answer}
     result(values, as_json, answer)
 
 
 def speak(
     text: Annotated[str, typer.Argument(help="What to say.")],
     output: Output,
-    voice: Annotated[str, typer.Option("--voice", help="amy, ben or cole.")] = "ben",
-    model: ModelName = "pocket",
+    opening: Opening,
+    choices: Chosen,
+    voice: Annotated[
+        str | None,
+        typer.Option("--voice", help="Of those of the model (default: its own)."),
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -136,56 +141,113 @@ def speak(
 
     check_format(output, (".wav",), "speech")
     check_writable(output)
-    prompt("text", text, "say what to speak")
+    text = prompt("text", prompt_from(text), "say what to speak")
     from unified_base.sounds import encode_wav
-    from unified_data.document import Slot
-    from unified_data.pocket.tasks import speak_document
 
-    request = speak_document(" ".join(text.split()), voice, Slot("audio"))
-    document = _sample(load_model(model), request, 1, seed)[0]
-    audio: Audio = document.segments[-1]  # type: ignore[assignment]
+    asked = choices.choices
+    model = opening.load()
+    request = model.request("speak", text=text, voice=voice, **asked)
+    audio: Audio = fill(model, request, 1, seed)[0].segments[-1]  # type: ignore[assignment]
     write_together({output: encode_wav(audio.waveform, audio.sample_rate)})
-    seconds = audio.waveform.shape[1] / audio.sample_rate
-    values = {"path": str(output), "seconds": round(seconds, 3), "voice": voice, "seed": seed}
+    values = {
+        "path": str(output),
+        "seconds": round(audio.waveform.shape[1] / audio.sample_rate, 3),
+        "voice": request.inputs.voice or model.tasks.task("speak").voice,
+        "seed": seed,
+    }
     result(values, as_json, str(output))
 
 
 def listen(
     sound: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, MP3, AIFF, AU or CAF.")],
-    model: ModelName = "pocket",
+    opening: Opening,
+    choices: TextChosen,
     seed: Seed = 0,
-    max_text_ids: MaxTextIds = None,
-    max_repeats: MaxRepeats = None,
     as_json: AsJson = False,
 ) -> None:
     """Speech to text, on stdout."""
     from unified_base.sounds import load_audio
-    from unified_data.document import Audio, Slot
+    from unified_data.document import Audio
 
     with warnings_as_notes():
         waveform, rate = load_audio(sound)
-    from unified.sequence.preprocess import fit_sound
-    from unified_data.pocket.tasks import listen_document
+    asked = choices.choices
+    model = opening.load()
+    request = model.request("listen", audio=Audio(waveform, rate), **asked)
+    transcript = _text(fill(model, request, 1, seed)[0])
+    result({"sound": str(sound), "text": transcript}, as_json, transcript)
 
-    loaded = load_model(model)
-    target = loaded.sequencer.tokenizer("audio").sample_rate
-    waveform, changes = fit_sound(waveform, rate, target)
-    for change in changes:
-        note(change)
-    request = listen_document(Audio(waveform, target), Slot("text"))
-    sampling = sampling_with(loaded, max_text_ids, max_repeats)
-    heard = _text(_sample(loaded, request, 1, seed, sampling, answers=True)[0])
-    result({"sound": str(sound), "text": heard}, as_json, heard)
+
+def write(
+    prompt_: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROMPT",
+            help='A title, perhaps with wishes: "The giant panda. First its looks, then its home; '
+            'two pictures".',
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="F.html, F.md or F.json."),
+    ],
+    opening: Opening,
+    choices: ArticleChosen,
+    images: Annotated[
+        int | None,
+        typer.Option("--images", min=0, help="How many pictures (default: as the model likes)."),
+    ] = None,
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="No narration.")] = False,
+    size: Size = None,
+    decoder: DecoderName = "vq",
+    steps: DecoderSteps = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write an illustrated, narrated article."""
+    started = time.perf_counter()
+    from unified.articles.outputs import ARTICLE_FORMATS, check_format, check_writable
+
+    check_format(output, ARTICLE_FORMATS, "an article")
+    check_writable(output)
+    check_decoder(decoder, steps)
+    words = prompt_from(prompt_)
+    asked = choices.choices
+    model = opening.load(decoder, steps)
+    sounds = 0 if no_audio else None
+    request = model.request("write", text=words, images=images, sounds=sounds, size=size, **asked)
+    slot: Slot = request.document.segments[-1]  # type: ignore[assignment]
+    progress = Progress(num_images=slot.num_images)
+    (document,) = fill(model, request, 1, seed, progress)
+    from unified.articles.blocks import headings_of
+    from unified.articles.outputs import save_article
+    from unified_base.version import __version__
+
+    details = {
+        "Prompt": words.strip(),
+        "Model": f"{opening.model} (vocabulary {model.vocabulary.hash[:12]})",
+        "Seed": str(seed),
+        "Made with": f"unified {__version__}",
+    }
+    save_article(output, document, details)
+    values = {
+        "path": str(output),
+        "seconds": round(time.perf_counter() - started, 3),
+        "sections": list(headings_of(document)),
+        "pictures": progress.images,
+        "narrations": progress.audios,
+        "seed": seed,
+    }
+    result(values, as_json, str(output))
 
 
 def sample(
     document: Annotated[Path, typer.Argument(help="A document (JSON) with slots.")],
     output: Output,
+    opening: Opening,
+    choices: TextChosen,
     number: Number = 1,
-    model: ModelName = "pocket",
     seed: Seed = 0,
-    max_text_ids: MaxTextIds = None,
-    max_repeats: MaxRepeats = None,
     as_json: AsJson = False,
 ) -> None:
     """Fill a document's slots: OUT.json with its media beside it, or OUT-1.json, ... with -n."""
@@ -202,9 +264,9 @@ def sample(
         raise ValueError(f"{document} is a list of ids, expected a document with slots")
     if not request.has_slots:
         raise ValueError(f"{document} has no slots, so there is nothing to sample; add one")
-    loaded = load_model(model)
-    sampling = sampling_with(loaded, max_text_ids, max_repeats)
-    documents = _sample(loaded, request, number, seed, sampling)
+    asked = choices.choices
+    model = opening.load()
+    documents = fill(model, model.request_document(request, **asked), number, seed)
     save_documents(dict(zip(paths, documents)))
     names = [str(path) for path in paths]
     seeds = [seed + i for i in range(number)]
@@ -213,20 +275,20 @@ def sample(
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="A document (.json) or ids (.json, .npy).")],
+    opening: Opening,
     every_id: Annotated[bool, typer.Option("--all", help="Every id of every span.")] = False,
-    model: ModelName = "pocket",
     as_json: AsJson = False,
 ) -> None:
     """A document or a sequence of ids: its spans coloured by modality, positions, ids."""
     from unified.sequence.inspect import inspect_document, inspect_ids, print_inspection, read_file
     from unified_data.document import Document
 
-    found = read_file(file)
-    sequencer = load_model(model).sequencer
-    if isinstance(found, Document):
-        inspection = inspect_document(found, sequencer)
+    content = read_file(file)
+    sequencer = opening.load().sequencer
+    if isinstance(content, Document):
+        inspection = inspect_document(content, sequencer)
     else:
-        inspection = inspect_ids(found, sequencer)
+        inspection = inspect_ids(content, sequencer)
     if as_json:
         result(inspection.to_json(), True, "")
     else:
@@ -235,24 +297,6 @@ def inspect(
         print_inspection(inspection, console(), every_id)
     if inspection.error:
         raise ValueError(f"{file} is no document of this model: {inspection.error}")
-
-
-def _sample(
-    model: UnifiedModel,
-    request: Document,
-    number: int,
-    seed: int,
-    sampling: Sampling | None = None,
-    answers: bool = False,
-) -> list[Document]:
-    """`number` samples with the seeds seed, seed + 1, ... answers: see `Progress`."""
-    from unified_base.arguments import seeds_from
-    from unified_data.document import Slot
-
-    pictures = sum(isinstance(s, Slot) and s.modality == "image" for s in request) * number
-    progress = Progress(number, pictures or None, answers)
-    events = model.stream([request] * number, sampling, seeds_from(seed, number))
-    return follow(events, progress)
 
 
 def _text(document: Document) -> str:

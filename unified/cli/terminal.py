@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +18,6 @@ from unified_base.terminal import one_place, say, tell
 if TYPE_CHECKING:
     from unified.cli.live import LiveView
     from unified.engine.events import Event, ImageRow
-    from unified.engine.request import Sampling
-    from unified.models.model import UnifiedModel
     from unified_data.document import Document
 
 __all__ = [
@@ -35,12 +32,10 @@ __all__ = [
     "Seed",
     "check_decoder",
     "follow",
-    "load_model",
     "model_directory",
     "note",
     "prompt_from",
     "result",
-    "sampling_with",
 ]
 
 ModelName = Annotated[
@@ -137,24 +132,6 @@ def check_decoder(name: str, steps: int | None) -> None:
         raise ValueError(f"there is no decoder {name!r}, expected one of {', '.join(DECODERS)}")
     if steps is not None and not DECODERS[name]:
         raise ValueError(f"--steps {steps} is for a diffusion decoder; add --decoder diffusion")
-
-
-def load_model(name: str, decoder: str = "vq", steps: int | None = None) -> UnifiedModel:
-    """The model of a name or folder, its pictures decoded by a decoder of `DECODERS`."""
-    from unified.models.model import UnifiedModel
-
-    model = UnifiedModel.from_pretrained(name)
-    if DECODERS[decoder]:
-        model.use_diffusion(steps=8 if steps is None else steps, scale=DECODERS[decoder])
-    return model
-
-
-def sampling_with(
-    model: UnifiedModel, max_text_ids: int | None = None, max_repeats: int | None = None
-) -> Sampling:
-    """The model's parameters, those in their place that the user gave."""
-    own = {"max_text_ids": max_text_ids, "max_repeats": max_repeats}
-    return replace(model.sampling, **{k: v for k, v in own.items() if v is not None})  # type: ignore[arg-type]
 
 
 class Progress:

@@ -22,8 +22,8 @@ from unified.formats.spec import (
 )
 from unified_base.structured import parse_yaml
 from unified_base.text import quoted
+from unified_data.segments import media_class, media_classes
 
-MODALITIES = ("image", "audio")
 # What no real format comes near; the ids are of a span whose registers are all 1.
 _MOST_TEXT, _MOST_MARKERS, _MOST_NAME = 1 << 18, 4096, 256
 _MOST_IDS, _MOST_DELAY = 1 << 20, 4096
@@ -115,7 +115,7 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 def _spans(reader: _Reader, spans: Any) -> dict[str, SpanSpec]:
     if not isinstance(spans, dict) or not all(isinstance(kind, str) for kind in spans):
-        raise ValueError("format.spans must map kinds (image, audio) to lists of items")
+        raise ValueError("format.spans must map kinds, such as image, to lists of items")
     spans_by_kind = {}
     for kind, entry in spans.items():
         where = f"spans.{kind}"
@@ -125,10 +125,14 @@ def _spans(reader: _Reader, spans: Any) -> dict[str, SpanSpec]:
             entry = {"items": entry}
         _keys(entry, f"format.{where}", ("items",), ("modality", "closes"))
         modality = entry.get("modality", kind)
-        if modality not in MODALITIES:
+        try:
+            media_class(modality if isinstance(modality, str) else "")
+        except ValueError:
             raise ValueError(
-                f"format.{where}.modality is {quoted(modality)}, expected image or audio"
-            )
+                f"format.{where}.modality is {quoted(modality)}, expected one of"
+                f" {', '.join(media_classes())}; others join by `register_modality`, or with the"
+                " package that has them"
+            ) from None
         closes = entry.get("closes", False)
         if not isinstance(closes, bool):
             raise ValueError(f"format.{where}.closes is {quoted(closes)}, expected true or false")

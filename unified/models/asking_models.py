@@ -17,21 +17,21 @@ from unified.tasks.choices import Choices, choose_sampling
 from unified.tasks.task import Task, Verb
 from unified.tasks.task_plugin import Reading, load_plugin
 from unified.tasks.task_table import Tasks
-from unified_data.document import Audio, Document, Image
+from unified_data.document import Audio, Document, Image, Slot
 
-__all__ = ["AskedRequest", "build_request"]
+__all__ = ["AskedRequest", "build_document_request", "build_request"]
 
 
 @dataclass(frozen=True)
 class AskedRequest:
     """What a model is asked, ready to be sampled: `model.stream([document], sampling, ...)`.
 
-    negative: what guidance has in place of the prompt. inputs: what was asked, as the model's
-    plug-in read it and its tokenizers take it. notes: for the user, of what was changed.
-    finish: notes on a document that came of it.
+    verb: None for a document of one's own. negative: what guidance has in place of the prompt.
+    inputs: what was asked, as the model's plug-in read it and its tokenizers take it. notes: for
+    the user, of what was changed. finish: notes on a document that came of it.
     """
 
-    verb: Verb
+    verb: Verb | None
     document: Document
     sampling: Sampling
     negative: str | None
@@ -69,9 +69,27 @@ def build_request(
     inputs, changes = _fit_media(task, inputs, sequencer)
     spans = sequencer.grammar.format.spans
     kinds = {kind: span.modality for kind, span in spans.items()}
-    chosen, negative = choose_sampling(task, sampling, kinds, choices)
+    chosen, negative = choose_sampling(
+        (task.slot.kind,), task.sampling_over(sampling), kinds, choices, task.negative
+    )
     document = ask_document(task, inputs)
     return AskedRequest(verb, document, chosen, negative, inputs, (*notes, *changes), finish)
+
+
+def build_document_request(
+    sequencer: Sequencer, sampling: Sampling, document: Document, choices: Choices
+) -> AskedRequest:
+    """The request to fill a document of one's own; what it says of the media is not changed.
+
+    Raises ValueError for a document without slots, and choices as `choose_sampling` does.
+    """
+    answers = {segment.modality for segment in document if isinstance(segment, Slot)}
+    if not answers:
+        raise ValueError("the document has no slots, so there is nothing to sample; add a Slot")
+    spans = sequencer.grammar.format.spans
+    kinds = {kind: span.modality for kind, span in spans.items()}
+    chosen, negative = choose_sampling(sorted(answers), sampling, kinds, choices)
+    return AskedRequest(None, document, chosen, negative, Inputs(), (), _nothing)
 
 
 def _nothing(document: Document) -> tuple[str, ...]:

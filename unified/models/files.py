@@ -16,12 +16,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unified.engine.backends.base import Decoder
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
+from unified.models.opening import LanguageModel
+from unified.models.stored_weights import check_dtype
+from unified.sequence.modality import modalities_in
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.task_file import TASKS_FILE, write_tasks
 from unified.tasks.task_table import Tasks
@@ -36,12 +38,11 @@ if TYPE_CHECKING:
     from unified_tokenizers.base import ImageTokenizer, MediaTokenizer
 
 __all__ = [
-    "DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
+    "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
     "save_model",
 ]  # fmt: skip
 
 FILE_NAME = "unified.json"
-DTYPES = ("float32", "bfloat16", "float16")
 # In config.json too, so that a decoder of another vocabulary is noticed.
 HASH_KEY = "unified_vocabulary"
 
@@ -85,10 +86,11 @@ def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
+def load_model(
+    directory: Path, device: str = "cpu", dtype: str = "auto"
+) -> tuple[Sequencer, Sampling, LanguageModel]:
     """The parts of the model in a folder; see `UnifiedModel.from_pretrained`."""
     from unified.models.published import codecs_inside, missing_of, saved_published
-    from unified.models.published_decoders import load_published_decoder
 
     manifest = checkpoint.read_json(directory / FILE_NAME)
     expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
@@ -120,32 +122,29 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
             f"the decoder in {directory} has {config.get('vocab_size')} rows, vocabulary "
             f"{vocabulary.hash} has {vocabulary.size} ids"
         )
-    if published is None:
-        decoder = checkpoint.load_decoder(directory)
-    else:
-        decoder = load_published_decoder(directory, published.pretrained)
+    pretrained = None if published is None else published.pretrained
+    language_model = LanguageModel.open(directory, pretrained, device, dtype)
     media: dict[str, Any] = {}
-    for modality in ("image", "audio"):
+    for modality in modalities_in(vocabulary):
         folder = directory / f"{modality}_tokenizer"
         if published is not None and modality in published.inside:
             media.update(codecs_inside(directory, (modality,)))
         elif published is not None and not folder.is_dir():
             continue  # it came without its codec, and was saved so
-        elif any(block.name.startswith(f"{modality}.") for block in vocabulary.blocks):
+        else:
             media[modality] = _load_media(folder)
     try:
         sequencer = Sequencer(
             vocabulary,
             Grammar.from_text(manifest["format"], vocabulary),
             TextTokenizer.load(directory),
-            media.get("image"),
-            media.get("audio"),
-            missing_of(published.pretrained, config, media) if published else None,
+            missing=missing_of(published.pretrained, config, media) if published else None,
+            others=media,
         )
         sampling = Sampling.from_json(manifest["sampling"], "sampling")
     except ValueError as error:
         raise type(error)(f"model {directory}: {error}") from None
-    return sequencer, sampling, decoder
+    return sequencer, sampling, language_model
 
 
 def save_model(
@@ -169,8 +168,8 @@ def save_model(
 
     from unified.models.published import codec_inside
 
-    if dtype not in (None, *DTYPES):
-        raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    if dtype is not None:
+        check_dtype(dtype)
     vocabulary = sequencer.vocabulary
     with whole_folder(directory, FILE_NAME, keep=_stays) as folder:
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
@@ -180,9 +179,9 @@ def save_model(
             hf.save_pretrained(folder)
         sequencer.text_tokenizer.save(folder)
         inside = published.inside if published else ()
-        for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
-            if tokenizer is not None and tokenizer.modality not in inside:
-                _save_media(tokenizer, folder / f"{tokenizer.modality}_tokenizer")
+        for modality, tokenizer in sequencer.tokenizers.items():
+            if modality not in inside:
+                _save_media(tokenizer, folder / f"{modality}_tokenizer")
         manifest = {
             "vocabulary": vocabulary.to_json(),
             "vocabulary_hash": vocabulary.hash,

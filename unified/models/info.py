@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from unified.models.files import read_words
 from unified.models.hf_checkpoint import read_config
-from unified.pocket.known_subjects import KnownSubjects
+from unified.models.model_tasks import plugin_of
+from unified.sequence.modality import registered_modalities
+from unified.tasks.task_plugin import load_plugin
 from unified_base.safetensors_files import read_header
 
 if TYPE_CHECKING:
@@ -38,11 +40,12 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         for block in vocabulary.blocks
     ]
     parts = {"decoder": directory}
-    for modality in ("image", "audio"):
+    for modality in registered_modalities():
         folder = directory / f"{modality}_tokenizer"
         if folder.is_dir():
             parts[folder.name] = folder
-    known = KnownSubjects.load(directory)
+    plugin = plugin_of(directory)
+    subjects = None if plugin is None else load_plugin(plugin).subjects(directory)
     return {
         "model": name,
         "directory": str(directory),
@@ -60,7 +63,8 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         },
         "weights": {part: _weights(folder) for part, folder in parts.items()},
         "sampling": sampling.to_json(),
-        "subjects": len(known.subjects) if known else None,
+        "plugin": plugin,
+        "subjects": None if subjects is None else len(subjects),
     }
 
 

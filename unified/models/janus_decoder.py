@@ -10,7 +10,7 @@ import numpy as np
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.cpu.config import LlamaCpuConfig
-from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, Weight, widen
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, StoredWeight, widen
 from unified_base.text import quoted
 
 __all__ = ["JanusDecoder", "language_weights"]
@@ -18,15 +18,15 @@ __all__ = ["JanusDecoder", "language_weights"]
 _LANGUAGE = re.compile(r".*?\b(embed_tokens\.weight|layers\..+|norm\.weight)$")
 
 
-def language_weights(stored: Mapping[str, Weight]) -> dict[str, Weight]:
+def language_weights(stored: Mapping[str, StoredWeight]) -> dict[str, StoredWeight]:
     """The weights of the language model by the names that Llama's have."""
-    found = {}
+    weights = {}
     for name, weight in stored.items():
         if match := _LANGUAGE.match(name):
-            found[f"model.{match[1]}"] = weight
+            weights[f"model.{match[1]}"] = weight
         elif name.endswith("lm_head.weight"):
-            found["lm_head.weight"] = weight
-    return found
+            weights["lm_head.weight"] = weight
+    return weights
 
 
 class JanusDecoder(LlamaCpuDecoder):
@@ -37,7 +37,7 @@ class JanusDecoder(LlamaCpuDecoder):
     """
 
     def __init__(
-        self, config: LlamaCpuConfig, stored: Mapping[str, Weight], activation: str
+        self, config: LlamaCpuConfig, stored: Mapping[str, StoredWeight], activation: str
     ) -> None:
         """stored: a whole checkpoint's. activation: of aligner and head, as transformers names it.
 

@@ -82,7 +82,7 @@ def open_published(
             f" (it has no unified.json) nor one of {', '.join(pretrained_models())};"
             " `UnifiedModel.extend` gives a language model pictures and sound"
         )
-    media = {"image": image_tokenizer, "audio": audio_tokenizer}
+    media: dict[str, Any] = {"image": image_tokenizer, "audio": audio_tokenizer}
     inside = tuple(modality for modality in pretrained.inside if media[modality] is None)
     media.update(codecs_inside(folder, inside))
     layout = pretrained.layout_of(checkpoint)
@@ -169,7 +169,8 @@ def codec_inside(hf: Any, published: Published | None, sequencer: Sequencer) -> 
     parts = {published.pretrained.inside[modality]: modality for modality in published.inside}
     before = {name: getattr(hf.base_model, name) for name in parts}
     for name, modality in parts.items():
-        setattr(hf.base_model, name, sequencer.tokenizer(modality).model)
+        codec: Any = sequencer.tokenizer(modality)
+        setattr(hf.base_model, name, codec.model)
     try:
         yield
     finally:
@@ -181,7 +182,8 @@ def codecs_inside(folder: Path, modalities: Sequence[str]) -> dict[str, Any]:
     """The tokenizers of some modalities that a whole checkpoint holds."""
     from unified_tokenizers import load_tokenizer
 
-    return {modality: load_tokenizer(folder, modality) for modality in modalities}
+    load: Any = load_tokenizer  # its overloads know the names of two modalities
+    return {modality: load(folder, modality) for modality in modalities}
 
 
 def _word(value: Any) -> str:

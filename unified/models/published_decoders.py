@@ -9,17 +9,17 @@ from typing import Any
 
 from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
-from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, Weight
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, StoredWeight
 from unified.models.hf_checkpoint import (
     decoder_of,
     load_decoder,
     load_hf,
     read_config,
-    read_weights,
     weights_of,
 )
 from unified.models.janus_decoder import JanusDecoder, language_weights
 from unified.models.pretrained import Pretrained
+from unified.models.stored_weights import read_weights
 from unified_base.foreign import foreign
 
 __all__ = ["load_published_decoder", "load_published_hf", "published_decoder_of"]
@@ -27,32 +27,37 @@ __all__ = ["load_published_decoder", "load_published_hf", "published_decoder_of"
 _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
 
 
-def load_published_decoder(folder: Path, pretrained: Pretrained) -> Decoder:
+def load_published_decoder(folder: Path, pretrained: Pretrained, dtype: str = "auto") -> Decoder:
     """The decoder of a checkpoint that `published.open_published` knows, for sampling.
+
+    dtype: "float32", "bfloat16", "float16" or "auto": as its weights are stored.
 
     Raises ValueError for files that do not fit each other.
     """
     config = read_config(folder)
     if pretrained.decoder == "causal":
-        return load_decoder(folder)
+        return load_decoder(folder, dtype)
     if pretrained.decoder == "transformers":
         from unified.engine.backends.transformers import TransformersDecoder
 
-        hf = load_published_hf(folder, pretrained)
+        hf = load_published_hf(folder, pretrained, dtype)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is once, to know its head
             return TransformersDecoder(hf)
-    stored = read_weights(folder, lambda name: not _OTHER.search(name))
+    stored = read_weights(folder, lambda name: not _OTHER.search(name), dtype=dtype)
     try:
         return _inner_llama(config, stored, pretrained)
     except ValueError as error:
         raise ValueError(f"checkpoint {folder}: {error}") from None
 
 
-def published_decoder_of(hf: Any, pretrained: Pretrained) -> Decoder:
-    """The decoder of a published model with the weights of an object of transformers."""
+def published_decoder_of(hf: Any, pretrained: Pretrained, compiled: bool = True) -> Decoder:
+    """The decoder of a published model with the weights of an object of transformers.
+
+    compiled: whether the CPU backend, which packs a copy of them, is used where it can be.
+    """
     if pretrained.decoder == "causal":
-        return decoder_of(hf)
-    if pretrained.decoder != "transformers" and hf.device.type == "cpu":
+        return decoder_of(hf, compiled)
+    if compiled and pretrained.decoder != "transformers" and hf.device.type == "cpu":
         weights = {name: w for name, w in weights_of(hf).items() if not _OTHER.search(name)}
         return _inner_llama(hf.config.to_dict(), weights, pretrained)
     from unified.engine.backends.transformers import TransformersDecoder
@@ -62,7 +67,7 @@ def published_decoder_of(hf: Any, pretrained: Pretrained) -> Decoder:
 
 
 def _inner_llama(
-    config: Mapping[str, Any], stored: Mapping[str, Weight], pretrained: Pretrained
+    config: Mapping[str, Any], stored: Mapping[str, StoredWeight], pretrained: Pretrained
 ) -> Decoder:
     """The compiled decoder of a Llama inside a larger checkpoint, whose weights are `stored`."""
     text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}
@@ -77,7 +82,9 @@ def _inner_llama(
     return JanusDecoder(sizes, stored, str(vq.get("hidden_act") or "gelu"))
 
 
-def load_published_hf(folder: Path, pretrained: Pretrained, dtype: str = "float32") -> Any:
+def load_published_hf(
+    folder: Path, pretrained: Pretrained, dtype: str = "auto", device: str = "cpu"
+) -> Any:
     """A published checkpoint as an object of its class in transformers.
 
     Its codec, and what else of it training must not change, has no gradients.
@@ -87,7 +94,7 @@ def load_published_hf(folder: Path, pretrained: Pretrained, dtype: str = "float3
     import transformers
 
     kind = getattr(transformers, pretrained.hf_class) if pretrained.hf_class else None
-    hf = load_hf(folder, kind, dtype)
+    hf = load_hf(folder, kind, dtype, device)
     for name in (*pretrained.inside.values(), *pretrained.frozen):
         getattr(hf.base_model, name).requires_grad_(False)
     return hf

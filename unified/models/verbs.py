@@ -6,7 +6,7 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar, Unpack
+from typing import TypeVar, Unpack
 
 import numpy as np
 
@@ -38,8 +38,26 @@ class Verbs(ABC):
     """
 
     @abstractmethod
-    def request(self, verb: Verb, **asked: Any) -> AskedRequest:
+    def request(
+        self,
+        verb: Verb,
+        *,
+        text: str | None = None,
+        question: str | None = None,
+        image: np.ndarray | Image | None = None,
+        audio: Audio | None = None,
+        voice: str | None = None,
+        size: str | tuple[int, int] | None = None,
+        images: int | None = None,
+        sounds: int | None = None,
+        turns: tuple[Turn, ...] = (),
+        **choices: Unpack[Choices],
+    ) -> AskedRequest:
         """See `UnifiedModel.request`."""
+
+    @abstractmethod
+    def request_document(self, document: Document, **choices: Unpack[Choices]) -> AskedRequest:
+        """See `UnifiedModel.request_document`."""
 
     @abstractmethod
     def stream(
@@ -62,10 +80,10 @@ class Verbs(ABC):
         return self._complete(document, n, seed, sampling, None)
 
     def sample(
-        self, document: Document, n: int = 1, seed: int = 0, sampling: Sampling | None = None
+        self, document: Document, n: int = 1, seed: int = 0, **choices: Unpack[Choices]
     ) -> list[Document]:
         """`n` completions of any document with slots; see `generate`."""
-        return self._complete(document, n, seed, sampling, None)
+        return self._sample(self.request_document(document, **choices), n, seed)
 
     def draw(
         self,
@@ -96,7 +114,7 @@ class Verbs(ABC):
         """
         if question is not None:
             return self.ask(pixels, question, seed, **choices)
-        return self._text(self.request("describe", image=pixels, **choices), seed)
+        return self._text(self.request("describe", image=Image(pixels), **choices), seed)
 
     def ask(
         self,
@@ -112,7 +130,8 @@ class Verbs(ABC):
         turns: (question, answer) of before, in order.
         """
         before = tuple(Turn(*turn) for turn in turns)
-        request = self.request("ask", image=pixels, question=question, turns=before, **choices)
+        picture = Image(pixels)
+        request = self.request("ask", image=picture, question=question, turns=before, **choices)
         return self._text(request, seed)
 
     def speak(

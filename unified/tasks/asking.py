@@ -102,7 +102,7 @@ def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
         words = getattr(inputs, name)
         if name in names:
             if words is None:
-                raise ValueError(f"to {task.verb} needs a {name}; {_example(task)}")
+                raise ValueError(f"{name} is None, expected words to {task.verb}; {_example(task)}")
             values[name] = prompt(name, words, _example(task))
         elif words is not None:
             raise ValueError(f"to {task.verb} takes no {name}")
@@ -187,7 +187,7 @@ def _words(part: TextPart, values: dict[str, str | int | None]) -> Text:
 def _slot(task: Task, inputs: Inputs) -> Slot:
     slot = task.slot
     if slot.kind in ("text", "audio"):
-        return Slot(slot.kind, role=slot.role)  # type: ignore[arg-type]
+        return Slot(slot.kind, role=slot.role)
     size = _size(task, inputs)
     width, height = size if size is not None else (None, None)
     if slot.kind == "image":

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypedDict
 
 from unified.engine.request import MODES, Sampling
 from unified.tasks.settings import sampling_over
-from unified.tasks.task import Task
 from unified_base.arguments import item
 from unified_base.arguments import text as of_text
+from unified_base.text import quoted
 
 __all__ = ["Choices", "choose_sampling"]
 
@@ -43,38 +43,44 @@ _OF_TEXTS = ("max_text_ids", "max_repeats")
 
 
 def choose_sampling(
-    task: Task, sampling: Sampling, kinds: Mapping[str, str], choices: Choices
+    answers: Collection[str],
+    sampling: Sampling,
+    kinds: Mapping[str, str],
+    choices: Choices,
+    negative: str | None = None,
 ) -> tuple[Sampling, str | None]:
     """The parameters of a request, and what guidance has in place of its prompt.
 
-    sampling: the model's. kinds: of spans that its format has, with their modality.
+    answers: what is made: "text", "image", "audio", or "any", whose temperature is that of its text
+    and whose guidance that of its pictures. sampling: the task's over the model's. kinds: of spans
+    that the format has, with their modality. negative: where nobody chooses one.
 
     Raises ValueError for an unknown choice or setting, a value out of range, and a negative prompt
     that nothing would read.
     """
     if unknown := sorted(set(choices) - set(Choices.__annotations__)):
         raise ValueError(
-            f"there is no choice {unknown[0]!r}, expected some of"
+            f"there is no choice {quoted(unknown[0])}, expected some of"
             f" {', '.join(Choices.__annotations__)}"
         )
-    whole = choices.get("sampling")
-    if whole is None:
-        chosen = task.sampling_over(sampling)
-    else:
-        chosen = item("sampling", whole, Sampling, "a Sampling")
+    if (whole := choices.get("sampling")) is not None:
+        sampling = item("sampling", whole, Sampling, "a Sampling")
     settings: dict[str, Any] = {}
-    for name in _OF_THE_ANSWER:
-        if (value := choices.get(name)) is not None:
-            settings[f"{task.kind}.{name}"] = value
-    guided = "image" if task.slot.kind == "any" else task.slot.kind
-    if (scale := choices.get("guidance")) is not None:
-        settings[f"{guided}.guidance"] = scale
+    for answer in answers:
+        for name in _OF_THE_ANSWER:
+            if (value := choices.get(name)) is not None:
+                settings[f"{'text' if answer == 'any' else answer}.{name}"] = value
+        if (scale := choices.get("guidance")) is not None:
+            settings[f"{'image' if answer == 'any' else answer}.guidance"] = scale
     for name in _OF_TEXTS:
         if (value := choices.get(name)) is not None:
             settings[name] = value
-    chosen = sampling_over(chosen, _of_spans(settings, chosen, kinds), kinds)
-    chosen = sampling_over(chosen, choices.get("settings") or {}, kinds)
-    return chosen, _negative(task, chosen, choices.get("negative"))
+    sampling = sampling_over(sampling, _of_spans(settings, sampling, kinds), kinds)
+    sampling = sampling_over(sampling, choices.get("settings") or {}, kinds)
+    chosen = choices.get("negative")
+    if chosen is not None:
+        negative = _negative(sampling, chosen)
+    return sampling, negative
 
 
 def _of_spans(
@@ -90,14 +96,11 @@ def _of_spans(
     return spread
 
 
-def _negative(task: Task, sampling: Sampling, negative: str | None) -> str | None:
-    if negative is None:
-        return task.negative
-    of_text("negative", negative)
+def _negative(sampling: Sampling, negative: str) -> str:
     guided = [getattr(sampling, mode) for mode in MODES] + list(sampling.spans.values())
-    if not any(each.guidance.without for each in guided):
+    if not any(each.guidance.conditions for each in guided):
         raise ValueError(
             "negative is what guidance has in place of the prompt, and there is no guidance: give"
             " guidance above 1"
         )
-    return negative
+    return of_text("negative", negative)

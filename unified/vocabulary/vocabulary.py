@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -103,11 +103,13 @@ class Vocabulary:
         image: tuple[Sequence[int], str] | None = None,
         audio: tuple[Sequence[int], str] | None = None,
         text_fingerprint: str | None = None,
+        others: Mapping[str, tuple[Sequence[int], str]] | None = None,
     ) -> Vocabulary:
-        """Lay the blocks out as text, markers, size, image.0.., audio.0...
+        """Lay the blocks out as text, markers, size, image.0.., audio.0.., and other modalities'.
 
         max_grid: the largest height or width of a grid, in codes. image, audio: the tokenizer's
-        (codebook_sizes, fingerprint), or None where there is no such tokenizer.
+        (codebook_sizes, fingerprint), or None where there is no such tokenizer; others: those of
+        other modalities by name.
         """
         symbols = tuple(markers)
         declared: list[tuple[str, int, int | None, str | None, tuple[str, ...] | None]] = [
@@ -115,7 +117,7 @@ class Vocabulary:
             (MARKERS, len(symbols), None, None, symbols),
             (SIZE, max_grid, None, None, None),
         ]
-        for modality, tokenizer in (("image", image), ("audio", audio)):
+        for modality, tokenizer in {"image": image, "audio": audio, **(others or {})}.items():
             if tokenizer is not None:
                 sizes, fingerprint = tokenizer
                 for level, size in enumerate(sizes):
@@ -172,7 +174,7 @@ class Vocabulary:
             ) from None
 
     def levels(self, modality: str) -> tuple[Block, ...]:
-        """The codebook blocks of one modality ("image", "audio"), by level; () if it has none."""
+        """The codebook blocks of a modality or kind of span, by level; () if it has none."""
         return tuple(b for b in self.blocks if b.name.rpartition(".")[0] == modality)
 
     def id_range(self, name: str) -> tuple[int, int]:

@@ -81,7 +81,9 @@ class TransformersDecoder:
     def __init__(self, hf: Any) -> None:
         """hf: the model; it is put in evaluation mode."""
         self.hf = hf
-        self.vocab_size = int(hf.get_input_embeddings().weight.shape[0])
+        # JanusTorchDecoder has more ids than embeddings.
+        self.num_embeddings = int(hf.get_input_embeddings().weight.shape[0])
+        self.vocab_size = self.num_embeddings
         # Some architectures have no table of positions and no bound of their own.
         config = hf.config.get_text_config()
         self.max_positions = int(getattr(config, "max_position_embeddings", None) or sys.maxsize)

@@ -34,7 +34,9 @@ _GEN_POSITIONS, _CHAT_POSITIONS = 9216, 131_072
 def weights_of(checkpoint: Checkpoint) -> str:
     """ "gen", "chat", or "" where config.json does not say which of the two it is."""
     positions = checkpoint.language.get("max_position_embeddings")
-    return {_GEN_POSITIONS: "gen", _CHAT_POSITIONS: "chat"}.get(positions, "")
+    if positions == _GEN_POSITIONS:
+        return "gen"
+    return "chat" if positions == _CHAT_POSITIONS else ""
 
 
 def _layout(checkpoint: Checkpoint) -> Layout:
@@ -53,6 +55,10 @@ def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
         example="a portrait of young girl.",
     )
     before, after = "You are a helpful assistant. USER: ", ". ASSISTANT:"
+    readings: tuple[tuple[Verb, str, str], ...] = (
+        ("describe", "Please describe the image", ""),
+        ("ask", "{question}", "What is on the left"),
+    )
     about: dict[Verb, Task] = {
         verb: Task(
             verb,
@@ -61,10 +67,7 @@ def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
             sampling={"max_text_ids": 320},
             example=example,
         )
-        for verb, words, example in (
-            ("describe", "Please describe the image", ""),
-            ("ask", "{question}", "What is on the left"),
-        )
+        for verb, words, example in readings
     }
     entries: dict[Verb, Task | Refusal] = {"draw": draw, **about}
     kind = weights_of(checkpoint)

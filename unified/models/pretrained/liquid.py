@@ -47,6 +47,10 @@ def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
         size=size,
         example="young blue dragon with horn lightning in the style of dd fantasy full body",
     )
+    readings: tuple[tuple[Verb, str, str], ...] = (
+        ("describe", "Describe the image.", ""),
+        ("ask", "{question}", "How to make this pastry?"),
+    )
     about: dict[Verb, Task | Refusal] = {
         verb: Task(
             verb,
@@ -60,10 +64,7 @@ def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
             size=size,
             example=example,
         )
-        for verb, words, example in (
-            ("describe", "Describe the image.", ""),
-            ("ask", "{question}", "How to make this pastry?"),
-        )
+        for verb, words, example in readings
     }
     if not has_turns(checkpoint):
         reason = f"the text tokenizer has no {' and '.join(_TURNS)}, which Liquid is asked with"

@@ -1,0 +1,171 @@
+"""Options that many commands share, and the two groups of them: of opening a model, of sampling.
+
+A command names a group by a parameter: `opening: Opening` becomes `--model`, `--device`, ... and
+`choices: Chosen` becomes `--guidance`, `--temperature`, ...; it gets what was given as one object.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from unified.cli.terminal import (
+    DECODERS,
+    MaxRepeats,
+    MaxTextIds,
+    ModelName,
+    model_directory,
+)
+
+if TYPE_CHECKING:
+    from unified.models.model import UnifiedModel
+    from unified.tasks.choices import Choices
+
+__all__ = ["ArticleChosen", "Chosen", "Opening", "Size", "TextChosen", "command"]
+
+_CODEC = "Its folder, or its name on the hub; for models that come without one."
+ImageTokenizerName = Annotated[
+    str | None,
+    typer.Option("--image-tokenizer", metavar="NAME_OR_PATH", help=f"Of pictures. {_CODEC}"),
+]
+AudioTokenizerName = Annotated[
+    str | None,
+    typer.Option("--audio-tokenizer", metavar="NAME_OR_PATH", help=f"Of sound. {_CODEC}"),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size", metavar="WxH", help="Of pictures, in pixels (default: the model's own)."
+    ),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option("--guidance", metavar="SCALE", help="Classifier-free guidance; 1: none."),
+]
+Negative = Annotated[
+    str | None,
+    typer.Option("--negative", metavar="TEXT", help="What guidance has in place of the prompt."),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature", metavar="T", help="Of what the command makes; 0 takes the likeliest."
+    ),
+]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", metavar="K", help="Of the K likeliest ids alone.")
+]
+TopP = Annotated[
+    float | None,
+    typer.Option("--top-p", metavar="P", help="Of the likeliest that hold this probability alone."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KIND.KEY=VALUE",
+        help="Any sampling parameter: image.temperature=0.9, max_ids=4096; repeatable.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Which model to open."""
+
+    model: ModelName = "pocket"
+    image_tokenizer: ImageTokenizerName = None
+    audio_tokenizer: AudioTokenizerName = None
+
+    @property
+    def directory(self) -> Path:
+        """The folder of the model, which can be read before the model is loaded."""
+        return model_directory(self.model)
+
+    def load(self, decoder: str = "vq", steps: int | None = None) -> UnifiedModel:
+        """The model, its pictures decoded by a decoder of `DECODERS`."""
+        from unified.models.model import UnifiedModel
+
+        model = UnifiedModel.from_pretrained(
+            self.model, image_tokenizer=self.image_tokenizer, audio_tokenizer=self.audio_tokenizer
+        )
+        if DECODERS[decoder]:
+            model.use_diffusion(steps=8 if steps is None else steps, scale=DECODERS[decoder])
+        return model
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen about the sampling; see `unified.tasks.choices.Choices`."""
+
+    guidance: Guidance = None
+    negative: Negative = None
+    temperature: Temperature = None
+    top_k: TopK = None
+    top_p: TopP = None
+    settings: Settings = None
+
+    @property
+    def choices(self) -> Choices:
+        """As the verbs take them. Raises ValueError for a `--set` that is none."""
+        from unified.tasks.choices import Choices
+        from unified.tasks.settings import read_settings
+
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Choices(**{**values, "settings": read_settings(self.settings or ())})  # type: ignore[typeddict-item]
+
+
+@dataclass(frozen=True)
+class TextChosen(Chosen):
+    """With what ends a text."""
+
+    max_text_ids: MaxTextIds = None
+    max_repeats: MaxRepeats = None
+
+
+@dataclass(frozen=True)
+class ArticleChosen(Chosen):
+    """With what ends a text inside an article."""
+
+    max_repeats: MaxRepeats = None
+
+
+GROUPS = (Opening, Chosen, TextChosen, ArticleChosen)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters of a group are options one by one, in the group's place."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type[Any]] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        kind = hints[parameter.name]
+        if kind not in GROUPS:
+            parameters.append(parameter.replace(annotation=kind))
+            continue
+        groups[parameter.name] = kind
+        of_group = get_type_hints(kind, include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                field.name, parameter.kind, default=field.default, annotation=of_group[field.name]
+            )
+            for field in fields(kind)
+        ]
+
+    def run(**values: Any) -> None:
+        for name, kind in groups.items():
+            names = [field.name for field in fields(kind)]
+            values[name] = kind(**{each: values.pop(each) for each in names})
+        function(**values)
+
+    # Parameters without a default come first, as a signature wants them.
+    parameters.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
