@@ -155,7 +155,8 @@ def _check_document(format: Format) -> None:
     ends = {role.end[0] for role in format.roles.values() if role.end}
     if not role_ends_tell:
         used += [format.end[0], *(item for item in format.begin if isinstance(item, Marker))]
-        used += [role.begin[0] for name, role in format.roles.items() if role.begin]
+        # Several roles may begin with one marker: what follows it tells them apart.
+        used += {role.begin[0] for role in format.roles.values() if role.begin}
     used += ends
     for item in used:
         if not isinstance(item, Marker):
