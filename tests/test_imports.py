@@ -102,7 +102,7 @@ IMPORTS = imports()
 def test_the_walk_sees_imports_at_load_at_call_and_for_types():
     found = {(one.where, one.module): one.when for one in IMPORTS}
     assert found["unified.sequence.sequencer", "unified.vocabulary.vocabulary"] == "load"
-    assert found["unified.models.model", "unified.engine.asynchronous"] == "call"
+    assert found["unified.formats.chat_template", "transformers"] == "call"
     assert found["unified.__init__", "unified.vocabulary.vocabulary"] == "types"
     assert len(IMPORTS) > 200
 

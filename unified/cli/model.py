@@ -100,7 +100,7 @@ def build_pocket(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="KIND", help="Only this kind; repeatable.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="DistContext.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
     double: Annotated[
         Path | None,
         typer.Option("--double", metavar="FONT", help="Of draw: 192x192, by NotoColorEmoji.ttf."),
