@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unified.dataloading.source import check_names
 from unified.formats.grammar import MODALITIES
+from unified.training.train_config import TrainConfig
 from unified_base.training.settings import SCHEDULES
-
-if TYPE_CHECKING:
-    from unified.training.config import TrainConfig
 
 __all__ = ["check_config"]
 
