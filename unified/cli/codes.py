@@ -46,7 +46,11 @@ def tokenize(
         typer.Option("--round-trip", help="Codes of what the tokenizer makes of the codes."),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="DistContext (default: one a core).")
+        int | None, typer.Option("--workers", min=1, help="Processes (default: one a core).")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="Where the tokenizers compute: cpu, cuda."),
     ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Under Ray Data, on all machines of its cluster.")
@@ -62,7 +66,7 @@ def tokenize(
     if model is not None:
         image, audio = _of_model(model)
     paths = find_shards(shards)
-    spec = MediaEncoderSpec(image, audio, round_trip, fit)
+    spec = MediaEncoderSpec(image, audio, round_trip, fit, device)
     index = tokenize_shards(paths, output, spec, workers or _cores(), ray, note)
     names = {path.name for path in paths}
     made = [shard for shard in index["shards"] if shard["file"] in names]

@@ -43,17 +43,20 @@ class MediaEncoderSpec:
     """A `MediaEncoder` in names and settings, as it is sent to another process.
 
     image, audio: names or folders of the tokenizers, None where there are no such media.
-    round_trip, fit: see `MediaEncoder`.
+    round_trip, fit: see `MediaEncoder`. device: where the tokenizers compute; None: the CPU.
     """
 
     image: str | None = None
     audio: str | None = None
     round_trip: bool = False
     fit: int | None = None
+    device: str | None = None
 
     def encoder(self) -> MediaEncoder:
-        image, audio = (None if name is None else load_tokenizer(name)
-                        for name in (self.image, self.audio))  # fmt: skip
+        image, audio = (
+            None if name is None else load_tokenizer(name, device=self.device)
+            for name in (self.image, self.audio)
+        )
         return MediaEncoder(image, audio, self.round_trip, self.fit)
 
 

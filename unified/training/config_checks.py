@@ -19,6 +19,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "schedule.name": SCHEDULES,
     "precision": ("bfloat16", "float32"),
     "parallel": ("data", "fsdp"),
+    "device": ("auto", "cpu"),
     "save_dtype": ("bfloat16", "float32"),
     "world": (None, "pocket"),
 }

@@ -161,6 +161,8 @@ class TrainConfig:
     """Corrupt samples that may be skipped before the run stops. [samples]"""
     seed: int = 0
     """Of weights, order and all that is drawn."""
+    device: str = "auto"
+    """`auto`: an accelerator where there is one; `cpu`."""
     threads: int = 2
     """CPU threads of a training process."""
     log_every: int = 20
