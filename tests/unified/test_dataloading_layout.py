@@ -14,7 +14,7 @@ from unified.dataloading.transforms import num_prompt_segments
 from unified.engine.active import ActiveRequest
 from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
-from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
+from unified.formats.coded import CodedAudio, CodedImage, CodedText, coded_media
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.load import load_format
 from unified.sequence.sequencer import Sequencer
@@ -77,7 +77,7 @@ def documents(draw, name: str):
         grid = SIDES.get(name) or tuple(draw(side) for _ in program.axes)
         rng = np.random.default_rng(draw(st.integers(0, 99)))
         codes = rng.integers(50, size=(len(program.blocks), *grid))
-        segments.append(CODED_MEDIA[program.modality](codes, role, loss, kind))
+        segments.append(coded_media(program.modality, codes, role, loss, kind))
     return segments
 
 

@@ -53,7 +53,7 @@ def changed(path: str, value: object) -> tuple[dict, dict]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("0.type", "slot", "segment 0: type is 'slot', expected text, image or audio"),
+        ("0.type", "slot", "segment 0: type is 'slot', expected one of text, image, audio"),
         ("0.text", "", "segment 0: text segment holds ''"),
         ("0.loss", -1, "segment 0: text has loss weight -1"),
         ("2.loss", True, "segment 2: .* has loss weight True"),

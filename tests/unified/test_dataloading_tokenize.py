@@ -542,7 +542,7 @@ def test_the_command_fails_where_nothing_can_be_coded_and_works_once_repaired(
     assert not (tmp_path / "codes").exists()
     code, _, err = unified(*call, "--fit", "96")
     assert code == 0, err
-    assert "3 documents in 1 shards" in err
+    assert "3 documents in 1 shard, " in err
 
 
 def test_the_command_says_what_it_needs(unified, refused, cli_model, tmp_path):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from unified.cli.terminal import AsJson, note, result
+from unified_base.text import counted
 
 _TOKENIZER = "A tokenizer's folder, or a codec's name on the hub."
 
@@ -66,7 +67,7 @@ def tokenize(
     if model is not None:
         image, audio = _of_model(model)
     paths = find_shards(shards)
-    spec = MediaEncoderSpec(image, audio, round_trip, fit, device)
+    spec = MediaEncoderSpec(image, audio, round_trip, fit, device=device)
     index = tokenize_shards(paths, output, spec, workers or _cores(), ray, note)
     names = {path.name for path in paths}
     made = [shard for shard in index["shards"] if shard["file"] in names]
@@ -78,7 +79,8 @@ def tokenize(
         "bytes": sum(shard["bytes"] for shard in made),
     }
     note(
-        f"{values['documents']:,} documents in {len(made)} shards, {values['bytes'] / 1e6:.1f} MB; "
+        f"{counted(values['documents'], 'document')} in {counted(len(made), 'shard')}, "
+        f"{values['bytes'] / 1e6:.1f} MB; "
         f"{left_out:,} left out"
     )
     result(values, as_json, str(output))

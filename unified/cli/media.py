@@ -219,8 +219,8 @@ def write(
     slot: Slot = request.document.segments[-1]  # type: ignore[assignment]
     progress = Progress(num_images=slot.num_images)
     (document,) = fill(model, request, 1, seed, progress)
+    from unified.articles.blocks import headings_of
     from unified.articles.outputs import save_article
-    from unified.pocket.article import headings_of
     from unified_base.version import __version__
 
     details = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unified.cli.terminal import AsJson, ModelName, model_directory, note, result
+from unified_base.text import counted
 
 if TYPE_CHECKING:
     from unified.training.config import TrainConfig
@@ -111,7 +112,8 @@ def build_pocket(
         index = build(output, seed, scale, only, workers, progress, double)
     samples = sum(shard["samples"] for shard in index["shards"])
     size = sum(shard["bytes"] for shard in index["shards"])
-    note(f"{samples:,} documents in {len(index['shards'])} shards, {size / 1e6:.1f} MB")
+    shards = counted(len(index["shards"]), "shard")
+    note(f"{counted(samples, 'document')} in {shards}, {size / 1e6:.1f} MB")
     result({"path": str(output), "documents": samples, "bytes": size}, as_json, str(output))
 
 

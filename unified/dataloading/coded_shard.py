@@ -17,7 +17,7 @@ from unified_base.atomic import atomic_path, atomic_write
 from unified_base.checksums import read_sealed, sealed_json
 from unified_base.reasons import Reasons
 from unified_base.shard_sums import make_sums, read_sums, sums_path, verify_shard
-from unified_data.document import Audio, Document, Image
+from unified_data.document import Document, Media
 from unified_data.shard_index import INDEX, ShardInfo, read_index, shard_info
 from unified_data.shards import CorruptSample, add_sample, read_samples
 
@@ -101,9 +101,7 @@ def _windows(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
 
 
 def _size(segment: Any) -> int:
-    if isinstance(segment, Image):
-        return segment.pixels.nbytes
-    return segment.waveform.nbytes if isinstance(segment, Audio) else 0
+    return segment.nbytes if isinstance(segment, Media) else 0
 
 
 def _coded(

@@ -90,9 +90,7 @@ def _tokenize(
     from unified.dataloading.media_encoder import MediaEncoder
     from unified.dataloading.tokenize import tokenize_shards
 
-    encoder = MediaEncoder(
-        sequencer.image_tokenizer, sequencer.audio_tokenizer, job.round_trip, job.fit
-    )
+    encoder = MediaEncoder(round_trip=job.round_trip, fit=job.fit, others=sequencer.tokenizers)
     about = json.dumps([str(job.parent), encoder.stored.to_json()], sort_keys=True)
     target = folder / f"{job.parent.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
     target.mkdir(parents=True, exist_ok=True)
@@ -112,9 +110,8 @@ def _saved(sequencer: Sequencer, job: _Job, folder: Path) -> MediaEncoderSpec:
     from unified_tokenizers.saved import save_exactly
 
     names: dict[str, str] = {}
-    for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
-        if tokenizer is not None:
-            inner = tokenizer.tokenizer if isinstance(tokenizer, DiffusionTokenizer) else tokenizer
-            names[tokenizer.modality] = str(folder / tokenizer.modality)
-            save_exactly(inner, names[tokenizer.modality])
-    return MediaEncoderSpec(names.get("image"), names.get("audio"), job.round_trip, job.fit)
+    for modality, tokenizer in sequencer.tokenizers.items():
+        inner = tokenizer.tokenizer if isinstance(tokenizer, DiffusionTokenizer) else tokenizer
+        names[modality] = str(folder / modality)
+        save_exactly(inner, names[modality])
+    return MediaEncoderSpec(round_trip=job.round_trip, fit=job.fit, others=names)

@@ -18,7 +18,7 @@ import numpy as np
 
 from unified.dataloading.stored_codes import Stored
 from unified.dataloading.tokenized_document import DocumentBuilder, MarkerRun, TokenizedDocument
-from unified.formats.coded import CodedAudio, CodedImage
+from unified.formats.coded import CodedMedia
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.limits import UNLIMITED
 from unified.formats.span_grammar import SpanGrammar
@@ -174,7 +174,7 @@ class Layout:
     def _add_span(
         self,
         builder: DocumentBuilder,
-        segment: CodedImage | CodedAudio,
+        segment: CodedMedia,
         markers: MarkerRun,
         weight: float,
         media_loss: float,

@@ -9,7 +9,7 @@ B media of one size, K codebook levels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,16 +17,11 @@ import numpy as np
 import torch
 
 from unified.dataloading.stored_codes import CodesOf, Stored, StoredCodes
-from unified.formats.coded import CodedAudio, CodedImage
-from unified.sequence.preprocess import crop_picture, fit_sound
-from unified.sequence.sequencer import check_picture, check_sound
-from unified_data.document import Audio, Document, Image, Segment, Text
+from unified.formats.coded import coded_media
+from unified.sequence.modality import modality_of
+from unified_data.document import Document, Media, Segment, Text
 
 __all__ = ["MediaEncoder", "one_thread"]
-
-# Pixels and samples that are coded at a time: 64 pictures of the pocket world, 8 of its sentences.
-_TOGETHER = {"image": 600_000, "audio": 500_000}
-_MOST_TOGETHER = {"image": 64, "audio": 8}
 
 
 class MediaEncoder:
@@ -34,6 +29,7 @@ class MediaEncoder:
 
     Args:
         image, audio: media tokenizers, None where documents hold no such media.
+        others: tokenizers of other modalities, by name.
         round_trip: give the codes of what the tokenizer makes of the codes.
         fit: make media fit: pictures are scaled down to at most so many pixels a side and cut to
             multiples of the tokenizer's stride, sounds mixed to one channel of its sample rate.
@@ -46,10 +42,11 @@ class MediaEncoder:
         audio: Any = None,
         round_trip: bool = False,
         fit: int | None = None,
+        others: Mapping[str, Any] | None = None,
     ) -> None:
-        given_tokenizers = (("image", image), ("audio", audio))
+        by_name = {"image": image, "audio": audio, **(others or {})}
         self._tokenizers = {
-            modality: tokenizer for modality, tokenizer in given_tokenizers if tokenizer is not None
+            modality: tokenizer for modality, tokenizer in by_name.items() if tokenizer is not None
         }
         for modality, tokenizer in self._tokenizers.items():
             if tokenizer.modality != modality:
@@ -86,25 +83,13 @@ class MediaEncoder:
 
     def _array(self, segment: Segment) -> tuple[str, np.ndarray]:
         """A medium as its tokenizer takes it, channels first."""
-        kind = {Image: "image", Audio: "audio"}.get(type(segment))
-        if kind is None:
+        if not isinstance(segment, Media):
             raise ValueError("it is a slot, which only sampling fills")
+        kind = segment.modality
         tokenizer = self._tokenizers.get(kind)
         if tokenizer is None:
             raise ValueError(f"there is no {kind} tokenizer to code it with")
-        if isinstance(segment, Image):
-            pixels = segment.pixels
-            if self._fit is not None:
-                pixels = crop_picture(pixels, self._fit, tokenizer.stride)
-            check_picture(tokenizer, *pixels.shape[:2])
-            return kind, np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        assert isinstance(segment, Audio)
-        waveform, rate = segment.waveform, segment.sample_rate
-        if self._fit is not None:
-            waveform, _ = fit_sound(waveform, rate, tokenizer.sample_rate)
-            rate = tokenizer.sample_rate
-        check_sound(tokenizer, waveform.shape[0], rate)
-        return kind, np.ascontiguousarray(waveform)
+        return kind, modality_of(kind).prepare(segment, tokenizer, self._fit)
 
     def _code_all(
         self, media: dict[tuple[str, bytes], np.ndarray]
@@ -115,8 +100,9 @@ class MediaEncoder:
             groups.setdefault((key[0], array.shape), []).append(key)
         codes: dict[tuple[str, bytes], np.ndarray | ValueError] = {}
         for (kind, shape), keys in groups.items():
-            fits = _TOGETHER[kind] // max(1, int(np.prod(shape[1:])))
-            together = max(1, min(fits, _MOST_TOGETHER[kind]))
+            modality = modality_of(kind)
+            fits = modality.max_batch_values // max(1, int(np.prod(shape[1:])))
+            together = max(1, min(fits, modality.max_batch))
             for start in range(0, len(keys), together):
                 part = keys[start : start + together]
                 codes.update(zip(part, self._code_some(kind, [media[key] for key in part])))
@@ -137,9 +123,7 @@ class MediaEncoder:
         coded = tokenizer.encode(media)
         if self.stored.round_trip:
             decoded = tokenizer.decode(coded)
-            if kind == "image":
-                decoded = (decoded * 255).round().byte()
-            coded = tokenizer.encode(decoded)
+            coded = tokenizer.encode(modality_of(kind).again(decoded))
         codes: np.ndarray = coded.codes.cpu().numpy()
         return codes
 
@@ -157,8 +141,8 @@ def _segments(
         coded = codes[digests[position]]
         if isinstance(coded, ValueError):
             return ValueError(f"segment {position}: {coded}")
-        kind = CodedImage if isinstance(segment, Image) else CodedAudio
-        segments.append(kind(coded, segment.role, segment.loss))
+        kind = digests[position][0]
+        segments.append(coded_media(kind, coded, segment.role, segment.loss))
     return segments
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,21 +44,28 @@ class MediaEncoderSpec:
     """A `MediaEncoder` in names and settings, as it is sent to another process.
 
     image, audio: names or folders of the tokenizers, None where there are no such media.
-    round_trip, fit: see `MediaEncoder`. device: where the tokenizers compute; None: the CPU.
+    round_trip, fit: see `MediaEncoder`. others: names or folders by modality. device: where the
+    tokenizers compute; None: the CPU.
     """
 
     image: str | None = None
     audio: str | None = None
     round_trip: bool = False
     fit: int | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
     device: str | None = None
 
+    def names(self) -> dict[str, str]:
+        """The names or folders of all tokenizers, by modality."""
+        own = {"image": self.image, "audio": self.audio, **self.others}
+        return {modality: name for modality, name in own.items() if name is not None}
+
     def encoder(self) -> MediaEncoder:
-        image, audio = (
-            None if name is None else load_tokenizer(name, device=self.device)
-            for name in (self.image, self.audio)
-        )
-        return MediaEncoder(image, audio, self.round_trip, self.fit)
+        tokenizers = {
+            modality: load_tokenizer(name, device=self.device)
+            for modality, name in self.names().items()
+        }
+        return MediaEncoder(round_trip=self.round_trip, fit=self.fit, others=tokenizers)
 
 
 def tokenize_shards(
@@ -147,7 +155,7 @@ def _check_any(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> Non
 
 def _advice(reason: str, stored: StoredCodes) -> str:
     """What to do about a reason for leaving out a document."""
-    if "no image tokenizer" in reason or "no audio tokenizer" in reason:
+    if re.search(r"there is no \w+ tokenizer", reason):
         return "give a tokenizer for them, too (--image, --audio or --model)"
     if stored.fit is None and ("multiple" in reason or "Hz" in reason or "channel" in reason):
         return (
@@ -280,7 +288,8 @@ def _under_ray(
     except ImportError:
         raise ValueError("ray is not installed: pip install '.[ray]' in the checkout") from None
     # Workers need not begin in this folder.
-    spec = replace(spec, image=_absolute(spec.image), audio=_absolute(spec.audio))
+    names = {modality: _absolute(name) for modality, name in spec.names().items()}
+    spec = replace(spec, image=None, audio=None, others=names)
     rows = [{"shard": str(shard.resolve()), "folder": str(folder.resolve())} for shard in shards]
     if not rows:
         return
@@ -290,8 +299,8 @@ def _under_ray(
         yield json.loads(row["about"])
 
 
-def _absolute(name: str | None) -> str | None:
-    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
+def _absolute(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 class _RayWorker:

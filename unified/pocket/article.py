@@ -1,45 +1,20 @@
-"""Asking the model for a planned article, and what came of it."""
+"""The document that asks for a planned article, and what came of it."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-
+from unified.articles.blocks import headings_of
 from unified.pocket.article_plan import ArticlePlan
-from unified_base.arguments import flag, whole_or_none
-from unified_base.arguments import prompt as check_prompt
 from unified_data.document import Document, Slot, Text
 from unified_data.pocket.scenes import SIDE
 
-__all__ = ["article_request", "headings_of", "shortfall"]
+__all__ = ["article_request", "shortfall"]
 
 
-def article_request(
-    prompt: str, plan: ArticlePlan | None, images: int | None = None, audio: bool = True
-) -> Document:
-    """The document that asks for an article: a prompt and a slot for everything after it.
-
-    plan: None for a model without subjects.json, which gets the prompt itself, `images` pictures
-    (None: as many as it likes) and, at audio=False, no sound.
-    """
-    if plan is not None:
-        audios = 1 if plan.narration else 0
-        slot = Slot("any", SIDE, SIDE, num_images=plan.num_pictures, num_audios=audios)
-        prompt = plan.prompt
-    else:
-        check_prompt("prompt", prompt, "say what to write about")
-        images, audio = whole_or_none("images", images, 0), flag("audio", audio)
-        slot = Slot("any", num_images=images, num_audios=None if audio else 0)
-    return Document((Text(prompt, role="prompt", loss=0.0), replace(slot, role="response")))
-
-
-def headings_of(document: Document) -> tuple[str, ...]:
-    """The section headings (`## ...`) of an article, in order."""
-    headings: list[str] = []
-    for segment in document:
-        if isinstance(segment, Text) and segment.role != "prompt":
-            headings += re.findall(r"^## +(.+?) *$", segment.text, re.MULTILINE)
-    return tuple(headings)
+def article_request(plan: ArticlePlan) -> Document:
+    """A plan's prompt and a slot for everything after it, with exactly the media of the plan."""
+    audios = 1 if plan.narration else 0
+    slot = Slot("any", SIDE, SIDE, plan.num_pictures, audios, role="response")
+    return Document((Text(plan.prompt, role="prompt", loss=0.0), slot))
 
 
 def shortfall(plan: ArticlePlan, document: Document) -> str | None:

@@ -32,7 +32,10 @@ def build_model(config: TrainConfig) -> UnifiedModel:
             decoder to begin with has another shape.
     """
     torch.manual_seed(config.seed)
-    start = None if config.init_from is None else UnifiedModel.from_pretrained(config.init_from)
+    start = None
+    if config.init_from is not None:
+        # Trained weights are float32; what is frozen takes its precision of them.
+        start = UnifiedModel.from_pretrained(config.init_from, dtype="float32")
     if start is not None and config.model is None:
         named = [n for n in ("image_tokenizer", "audio_tokenizer") if getattr(config, n)]
         if named or config.reinit_modalities:

@@ -3,8 +3,8 @@
 In bfloat16 a decoder computes with weights rounded to it, while what is trained lies beside in
 float32 (`MasterWeights`); frozen weights exist in bfloat16 alone. Autocast instead keeps the
 residual stream in float32 and casts it before every product: 2,350 ids a second where this does
-3,050. Under FSDP2 the sharded parameters are the float32 ones and torch rounds them when it gathers
-them.
+3,050. Under FSDP2 the sharded parameters are the float32 ones and torch rounds them when it
+gathers them.
 """
 
 from __future__ import annotations
