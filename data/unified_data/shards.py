@@ -25,6 +25,7 @@ from unified_base.leftovers import claim, partial_path, remove_leftovers_of
 from unified_base.shard_sums import make_sums, sums_path
 from unified_base.text import quoted
 from unified_data.document import Document
+from unified_data.segments import media_classes
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import INDEX, ShardInfo, read_index, write_index
 
@@ -34,8 +35,6 @@ __all__ = [
 ]  # fmt: skip
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
-_MEDIA = {"image": ("png", "jpg", "webp"), "audio": ("flac", "wav")}
-"""Endings that the media of a document have in a shard; those of codes are not among them."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +280,9 @@ def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
 
     document = Document.from_parts(obj, read)
     for position, row in enumerate(obj["segments"]):
-        endings = _MEDIA.get(row["type"])
+        # Those of codes are not among them.
+        cls = media_classes().get(row["type"])
+        endings = cls.endings if cls is not None else ()
         if endings and row["file"].rpartition(".")[2] not in endings:
             raise ValueError(
                 f"segment {position}: {row['type']} file {quoted(row['file'])} does not end in "

@@ -17,7 +17,8 @@ import numpy as np
 from unified_base.atomic import atomic_write
 from unified_base.html_page import data_address, render_html
 from unified_base.text import counted
-from unified_data.document import Audio, Document, Image, Segment, Slot, Text
+from unified_data.document import Audio, Document, Image, Media, Segment, Slot, Text
+from unified_data.segments import media_classes
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import count_fault, read_index
 from unified_data.shards import CorruptSample, document_of, shard_paths
@@ -131,10 +132,14 @@ def _media_type(segment: Image | Audio, data: bytes) -> str:
 
 def _card(sample: Shown, with_media: bool) -> _View:
     key, document, media, obj = sample
-    kinds = [type(segment).__name__.lower() for segment in document]
+    kinds = [
+        segment.modality if isinstance(segment, Media) else type(segment).__name__.lower()
+        for segment in document
+    ]
+    nouns = {modality: cls.noun for modality, cls in media_classes().items()}
     summary = ", ".join(
         counted(kinds.count(kind), name)
-        for kind, name in (("image", "picture"), ("audio", "sound"), ("slot", "slot"))
+        for kind, name in {**nouns, "slot": "slot"}.items()
         if kind in kinds
     )
     rows = zip(document, obj["segments"])
@@ -163,13 +168,16 @@ def _content(segment: Segment, data: bytes, row: dict[str, Any], with_media: boo
     if isinstance(segment, Image):
         height, width = segment.pixels.shape[:2]
         about = f"{width}x{height}"
+    elif not isinstance(segment, Audio):
+        about = segment.noun
     else:
-        assert isinstance(segment, Audio)
         about = f"{segment.waveform.shape[1] / segment.sample_rate:.2f} s, {segment.sample_rate} Hz"
     extension = row["file"].rpartition(".")[2]
     about += f", {extension}, {counted(len(data), 'byte')}"
     if not with_media:
         return {"kind": "slot", "about": f"not shown, the page is full: {about}"}
+    if not isinstance(segment, Image | Audio):
+        return {"kind": "slot", "about": about}
     address = data_address(_media_type(segment, data), data)
     if not isinstance(segment, Image):
         return {"kind": "audio", "about": about, "address": address}

@@ -21,9 +21,10 @@ from unified_base.text import quoted
 from unified_tokenizers.foreign_model import check_size, forget_kernels
 from unified_tokenizers.hub import SETTINGS_FILE, HubOptions, checkpoint_folder
 from unified_tokenizers.modules import BaseTokenizer, weights_digest
+from unified_tokenizers.registry import stored_type
 from unified_tokenizers.saved import read_entries, saved_whole
 
-__all__ = ["CodecAdapter", "stored_type"]
+__all__ = ["CodecAdapter"]
 
 # Entries of a config that say how a model was stored, not what it computes.
 _BOOKKEEPING = {
@@ -90,14 +91,14 @@ class CodecAdapter(BaseTokenizer):
                 `checkpoint_folder` refuses.
         """
         path, settings = _settle(name_or_path, options)
-        model_type = stored_type(path)
-        known = [name for name in (cls.model_type, cls.whole_type) if name]
-        if model_type not in known:
+        entries = read_entries(path / "config.json", "codec")
+        model_type = stored_type(entries)
+        if not cls._is_type(entries):
+            known = [name for name in (cls.model_type, cls.whole_type) if name]
             raise ValueError(
                 f"{path / 'config.json'} names model_type {quoted(model_type)}, expected"
                 f" {' or '.join(map(repr, known))}"
             )
-        entries = read_entries(path / "config.json", "codec")
         check_model_config(entries, str(path / "config.json"))
         with foreign(f"cannot load the {cls.model_class} in {path}"):
             model, missing = cls._load(path, str(model_type))
@@ -111,6 +112,11 @@ class CodecAdapter(BaseTokenizer):
         settings = {**cls.stored_settings(path), **settings}
         with foreign(f"the settings beside the {cls.model_class} in {path}"):
             return cls(model, **settings)
+
+    @classmethod
+    def _is_type(cls, entries: dict[str, Any]) -> bool:
+        """Whether a config.json is of the class's models."""
+        return stored_type(entries) in [name for name in (cls.model_type, cls.whole_type) if name]
 
     @classmethod
     def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
@@ -160,12 +166,6 @@ class CodecAdapter(BaseTokenizer):
     def _config_entries(self) -> dict[str, Any]:
         """What the model's configuration sets."""
         return self.model.config.to_diff_dict()
-
-
-def stored_type(folder: Path) -> Any:
-    """What config.json names: the model_type of transformers, the _class_name of diffusers."""
-    entries = read_entries(folder / "config.json", "codec")
-    return entries.get("model_type", entries.get("_class_name"))
 
 
 def _without_bookkeeping(entries: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Pretrained audio codecs of transformers as tokenizers: EnCodec, DAC, Mimi, X-Codec.
+"""Audio codecs of transformers as tokenizers: EnCodec, DAC, Mimi, X-Codec, WavTokenizer.
 
-All of them get whole frames: sound is completed with silence to a multiple of the hop before
+All but the last get whole frames: sound is completed with silence to a multiple of the hop before
 encoding, and `decode` cuts it off again. On whole frames codes and sound are those of the model
 called directly.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,14 +26,25 @@ from torch.nn import functional as F
 from unified_tokenizers.adapters import CodecAdapter
 from unified_tokenizers.base import Codes
 from unified_tokenizers.checks import check_audio_codes, check_waveform
+from unified_tokenizers.foreign_model import build_model
+from unified_tokenizers.hub import tensors_inside
 from unified_tokenizers.layers import receptive_field
 from unified_tokenizers.modules import BaseAudioTokenizer
+from unified_tokenizers.saved import read_entries
 
-__all__ = ["AudioCodecAdapter", "DacAdapter", "EncodecAdapter", "MimiAdapter", "XcodecAdapter"]
+__all__ = [
+    "AudioCodecAdapter",
+    "CodecFacts",
+    "DacAdapter",
+    "EncodecAdapter",
+    "MimiAdapter",
+    "WavTokenizerAdapter",
+    "XcodecAdapter",
+]
 
 
 @dataclass(frozen=True)
-class _Facts:
+class CodecFacts:
     """What a model's config says: Hz, samples per frame, channels, codes, codebooks."""
 
     sample_rate: int
@@ -54,6 +66,9 @@ class AudioCodecAdapter(CodecAdapter, BaseAudioTokenizer):
         ValueError: a model of another class, or a number of codebooks that it does not have.
     """
 
+    completes_frames = True
+    """Whether the last frame is completed with silence before the model sees it."""
+
     def __init__(self, model: Any, num_codebooks: int | None = None) -> None:
         super().__init__(model)
         self.facts = facts = self._read_facts()
@@ -66,7 +81,7 @@ class AudioCodecAdapter(CodecAdapter, BaseAudioTokenizer):
         self.settings = {"num_codebooks": self.num_codebooks}
 
     @abstractmethod
-    def _read_facts(self) -> _Facts:
+    def _read_facts(self) -> CodecFacts:
         """What the config of the model says."""
 
     @abstractmethod
@@ -118,9 +133,10 @@ class AudioCodecAdapter(CodecAdapter, BaseAudioTokenizer):
         """
         waveform = check_waveform(media, self.channels).to(self.device)
         num_samples = media.shape[2]
-        padded = F.pad(waveform, (0, -num_samples % self.hop))
+        if self.completes_frames:
+            waveform = F.pad(waveform, (0, -num_samples % self.hop))
         with self.encode_precision():
-            codes = self._to_codes(padded)
+            codes = self._to_codes(waveform)
         # Residual codebooks: the first ones are the same however many follow.
         codes = codes[:, : self.num_codebooks].long().contiguous()
         return Codes(codes.to(media.device), (num_samples,))
@@ -153,7 +169,7 @@ class EncodecAdapter(AudioCodecAdapter):
     model_class = "EncodecModel"
     model_type = "encodec"
 
-    def _read_facts(self) -> _Facts:
+    def _read_facts(self) -> CodecFacts:
         config = self.model.config
         if config.normalize or config.chunk_length_s is not None:
             raise ValueError(
@@ -161,7 +177,7 @@ class EncodecAdapter(AudioCodecAdapter):
                 f" chunk_length_s={config.chunk_length_s}, expected normalize=False and"
                 " chunk_length_s=None: codes alone do not hold the scale of each chunk"
             )
-        return _Facts(
+        return CodecFacts(
             config.sampling_rate, config.hop_length, config.audio_channels, config.codebook_size,
             _most_for_bandwidths(self.model),
         )  # fmt: skip
@@ -185,11 +201,11 @@ class DacAdapter(AudioCodecAdapter):
     model_class = "DacModel"
     model_type = "dac"
 
-    def _read_facts(self) -> _Facts:
+    def _read_facts(self) -> CodecFacts:
         config = self.model.config
         # Not config.hop_length: checkpoints may store another one than the strides make.
         hop = math.prod(config.downsampling_ratios)
-        return _Facts(config.sampling_rate, hop, 1, config.codebook_size, config.n_codebooks)
+        return CodecFacts(config.sampling_rate, hop, 1, config.codebook_size, config.n_codebooks)
 
     @property
     def encode_context(self) -> tuple[int, int]:
@@ -223,11 +239,11 @@ class MimiAdapter(AudioCodecAdapter):
     model_class = "MimiModel"
     model_type = "mimi"
 
-    def _read_facts(self) -> _Facts:
+    def _read_facts(self) -> CodecFacts:
         config = self.model.config
         # 12.5 frames per second: the other way round it would be rounded.
         hop = round(config.sampling_rate / config.frame_rate)
-        return _Facts(
+        return CodecFacts(
             config.sampling_rate, hop, config.audio_channels, config.codebook_size,
             config.num_quantizers, config.num_semantic_quantizers,
         )  # fmt: skip
@@ -260,9 +276,9 @@ class XcodecAdapter(AudioCodecAdapter):
     model_class = "XcodecModel"
     model_type = "xcodec"
 
-    def _read_facts(self) -> _Facts:
+    def _read_facts(self) -> CodecFacts:
         config = self.model.config
-        return _Facts(
+        return CodecFacts(
             config.sample_rate, config.hop_length, 1, config.codebook_size,
             _most_for_bandwidths(self.model),
         )  # fmt: skip
@@ -272,6 +288,69 @@ class XcodecAdapter(AudioCodecAdapter):
         return self.model.encode(waveform_BCS, bandwidth=bandwidth, return_dict=True).audio_codes
 
     def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
+        return self.model.decode(codes_BKT, return_dict=True).audio_values
+
+
+class WavTokenizerAdapter(AudioCodecAdapter):
+    """WavTokenizerModel, or its encoder alone: Apertus 1.5 holds that, and it cannot decode.
+
+    Mono; one codebook. The model completes the last frame itself, by reflection; that is left to it
+    so that codes are those that Apertus was trained on.
+    """
+
+    completes_frames = False
+
+    model_class = "WavTokenizerPreTrainedModel"
+    model_type = "wavtokenizer"
+    whole_type = "apertus1p5"
+
+    @classmethod
+    def _is_type(cls, entries: dict[str, Any]) -> bool:
+        types = (cls.model_type, "wavtokenizer_encoder", cls.whole_type)
+        return entries.get("model_type") in types
+
+    @classmethod
+    def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
+        import transformers
+
+        entries = read_entries(path / "config.json", "codec")
+        inside = "audio_tokenizer" if model_type == cls.whole_type else ""
+        if inside:
+            entries = dict(entries.get("audio_config") or {})
+        whole = not inside and model_type == cls.model_type
+        name = "WavTokenizerModel" if whole else "WavTokenizerEncoderModel"
+        kind: Any = getattr(transformers, name)
+        config = kind.config_class(**{k: v for k, v in entries.items() if k != "model_type"})
+        return build_model(kind, config, tensors_inside(path, inside))
+
+    @property
+    def _encoder(self) -> Any:
+        return getattr(self.model, "encoder_model", self.model)
+
+    def _read_facts(self) -> CodecFacts:
+        config = self.model.config
+        return CodecFacts(config.sampling_rate, config.hop_length, 1, config.codebook_size, 1)
+
+    def values_of(self, codes_TK: Tensor) -> Tensor:
+        """Codes of the only codebook, int64 (T, 1), to their vectors (T, D)."""
+        return self._encoder.quantizer.decode(codes_TK.T)[0].T
+
+    def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
+        return self._encoder.encode(waveform_BCS, return_dict=True).audio_codes
+
+    @property
+    def cannot_decode(self) -> str | None:
+        """Why codes cannot be decoded; None where they can."""
+        if self._encoder is not self.model:
+            return None
+        return (
+            "this checkpoint holds WavTokenizer's encoder alone: it can only encode; name the whole"
+            " codec, such as swiss-ai/wavtokenizer-large-unify-40token, as the audio tokenizer"
+        )
+
+    def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
+        if self.cannot_decode is not None:
+            raise ValueError(self.cannot_decode)
         return self.model.decode(codes_BKT, return_dict=True).audio_values
 
 

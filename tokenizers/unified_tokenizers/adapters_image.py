@@ -5,7 +5,6 @@ Legend: B batch, H W pixels, h w code grid.
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +21,8 @@ from unified_tokenizers.adapters import CodecAdapter
 from unified_tokenizers.base import Codes
 from unified_tokenizers.chameleon_decoder import ChameleonDecoder
 from unified_tokenizers.checks import check_image_codes, check_pixels
-from unified_tokenizers.foreign_model import check_size, forget_kernels
-from unified_tokenizers.hub import vq_tensors
+from unified_tokenizers.foreign_model import build_model
+from unified_tokenizers.hub import tensors_inside
 from unified_tokenizers.modules import BaseImageTokenizer
 from unified_tokenizers.processors import (
     ChameleonProcessor,
@@ -104,25 +103,19 @@ class ImageCodecAdapter(CodecAdapter, BaseImageTokenizer):
     def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
         import transformers
 
-        # Of a whole checkpoint it reads the part of its VQ model, as `vq_tensors` does.
+        # Of a whole checkpoint it reads the part of its VQ model, as `tensors_inside` does.
         config = getattr(transformers, f"{cls.model_class}Config").from_pretrained(
             path, local_files_only=True
         )
-        return cls._build(config, vq_tensors(path, whole=model_type == cls.whole_type))
+        inside = "vqmodel" if model_type == cls.whole_type else ""
+        return cls._build(config, tensors_inside(path, inside))
 
     @classmethod
     def _build(cls, config: Any, tensors: dict[str, Tensor]) -> tuple[Any, list[str]]:
         """The model with these weights, and the names of those that it lacks."""
         import transformers
 
-        kind = getattr(transformers, cls.model_class)
-        forget_kernels(config)
-        numbers = sum(tensor.numel() for tensor in tensors.values())
-        check_size(lambda: kind(copy.deepcopy(config)), numbers, cls.model_class)
-        model, report = kind.from_pretrained(
-            None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
-        )
-        return model, list(report["missing_keys"])
+        return build_model(getattr(transformers, cls.model_class), config, tensors)
 
     @classmethod
     def stored_settings(cls, folder: Path) -> dict[str, Any]:
@@ -303,12 +296,19 @@ class ChameleonAdapter(ImageCodecAdapter):
             model.decoder.load_state_dict(decoder)
         return model, missing
 
+    @property
+    def cannot_decode(self) -> str | None:
+        """Why codes cannot be decoded; None where they can."""
+        if hasattr(self.model, "decoder"):
+            return None
+        return (
+            "transformers has no decoder for ChameleonVQVAE, and this checkpoint holds no"
+            " decoder.* tensors: it can only encode; take one that has them, such as Anole's"
+        )
+
     def _to_pixels(self, codes_BHW: Tensor) -> Tensor:
-        if not hasattr(self.model, "decoder"):
-            raise ValueError(
-                "transformers has no decoder for ChameleonVQVAE, and this checkpoint holds no"
-                " decoder.* tensors: it can only encode; take one that has them, such as Anole's"
-            )
+        if self.cannot_decode is not None:
+            raise ValueError(self.cannot_decode)
         vectors = self.model.quantize.embedding(codes_BHW)
         latents = self.model.post_quant_conv(rearrange(vectors, "b h w d -> b d h w"))
         return self.model.decoder(latents)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 
 __all__ = ["AudioTokenizer", "Codes", "ImageTokenizer", "MediaTokenizer", "Modality"]
 
-Modality = Literal["image", "audio"]
+Modality = str
+"""`image`, `audio`, or the name of another modality (`unified_data.segments`)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@ before anything is allocated, and no kernel that a configuration names is fetche
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from unified_base.foreign import foreign
 
-__all__ = ["check_size", "forget_kernels"]
+__all__ = ["build_model", "check_size", "forget_kernels"]
 
 # Tables that a model makes for itself: masks of all positions, angles, means of codebooks.
 _MOST_BUFFERS = 1 << 28
@@ -34,6 +35,20 @@ def check_size(build: Callable[[], Any], numbers: int, where: str) -> None:
     tables = sum(buffer.numel() for buffer in model.buffers())
     if tables > numbers + _MOST_BUFFERS:
         raise ValueError(f"{where}: its config.json asks for tables of {tables:,} numbers")
+
+
+def build_model(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> tuple[Any, list[str]]:
+    """A model of transformers with these weights in float32, and the names of those it lacks.
+
+    Raises ValueError for a configuration whose model is larger than the weights.
+    """
+    forget_kernels(config)
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    check_size(lambda: kind(copy.deepcopy(config)), numbers, kind.__name__)
+    model, report = kind.from_pretrained(
+        None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
+    )
+    return model, list(report["missing_keys"])
 
 
 def forget_kernels(config: Any) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unified_base.safetensors_files import read_header, shard_names
 
-__all__ = ["SETTINGS_FILE", "HubOptions", "checkpoint_folder", "vq_tensors"]
+__all__ = ["SETTINGS_FILE", "HubOptions", "checkpoint_folder", "tensors_inside"]
 
 SETTINGS_FILE = "unified_codec.json"
 """What an adapter's constructor was told, beside config.json, which belongs to the library."""
@@ -24,8 +24,8 @@ SETTINGS_FILE = "unified_codec.json"
 _ENTRIES = ("config.json", "preprocessor_config.json", "processor_config.json", SETTINGS_FILE)
 _WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 _INDEXES = tuple(f"{name}.index.json" for name in _WEIGHTS)
-# A VQ model among the tensors of a whole checkpoint; newer ones keep it one level deeper.
-_INSIDE = re.compile(r"(model\.)?vqmodel\.")
+# A codec among the tensors of a whole checkpoint; newer ones keep it one level deeper.
+_INSIDE = re.compile(r"(model\.)?(vqmodel|vision_tokenizer|audio_tokenizer)\.")
 
 
 class HubOptions(TypedDict, total=False):
@@ -82,7 +82,7 @@ def checkpoint_folder(
 
         inside = [f"{subfolder}/{name}" if subfolder else name for name in names]
         try:
-            found = snapshot_download(
+            snapshot = snapshot_download(
                 name_or_path, revision=revision, cache_dir=cache_dir, allow_patterns=inside,
                 local_files_only=local_files_only,
             )  # fmt: skip
@@ -94,7 +94,7 @@ def checkpoint_folder(
                 f" {revision or 'main'!r}: {summary}; check the name, or run `hf download"
                 f" {name_or_path} --local-dir FOLDER` where there is a network and give FOLDER"
             ) from None
-        return Path(found)
+        return Path(snapshot)
 
     snapshot = fetch(_ENTRIES + _INDEXES, revision)
     folder = snapshot / subfolder
@@ -116,24 +116,29 @@ def checkpoint_folder(
 
 
 def _shards(folder: Path) -> tuple[str, ...]:
-    """Files that the index in a folder names, those of the VQ model where there is one inside;
+    """Files that the index in a folder names, those of the codec where there is one inside;
     none without an index."""
-    found = [folder / name for name in _INDEXES if (folder / name).exists()]
-    if not found:
+    indexes = [folder / name for name in _INDEXES if (folder / name).exists()]
+    if not indexes:
         return ()
-    files = shard_names(found[0])
+    files = shard_names(indexes[0])
     return tuple(
         sorted({file for name, file in files.items() if _INSIDE.match(name)} or set(files.values()))
     )
 
 
-def vq_tensors(folder: Path, whole: bool) -> dict[str, Tensor]:
-    """The tensors of a VQ model by their names in it, and no others of a `whole` checkpoint."""
-    found: dict[str, Tensor] = {}
+def tensors_inside(folder: Path, part: str = "") -> dict[str, Tensor]:
+    """The tensors of a codec by their names in it.
+
+    part: of a whole checkpoint, where the codec is in it, such as "vqmodel"; without it the folder
+    is the codec's own, of which a part that is named so is taken nevertheless.
+    """
+    inside = re.compile(rf"(model\.)?{part}\.") if part else _INSIDE
+    tensors: dict[str, Tensor] = {}
     for shard in _shards(folder) or _WEIGHTS[:1]:
         names = list(read_header(folder / shard))
         with safe_open(folder / shard, "pt") as file:
-            inside = [name for name in names if _INSIDE.match(name)]
-            for name in inside if inside or whole else names:
-                found[_INSIDE.sub("", name, count=1)] = file.get_tensor(name)
-    return found
+            chosen = [name for name in names if inside.match(name)]
+            for name in chosen if chosen or part else names:
+                tensors[inside.sub("", name, count=1)] = file.get_tensor(name)
+    return tensors

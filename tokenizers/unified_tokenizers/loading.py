@@ -12,7 +12,7 @@ from unified_base.quiet import no_progress_bars
 from unified_base.text import quoted
 from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer, Modality
 from unified_tokenizers.hub import HubOptions, checkpoint_folder
-from unified_tokenizers.registry import check_tokenizer, tokenizer_class
+from unified_tokenizers.registry import check_tokenizer, stored_type, tokenizer_class
 from unified_tokenizers.saved import read_entries
 
 __all__ = ["dtype_named", "load_tokenizer"]
@@ -79,7 +79,7 @@ def load_tokenizer(
     hub = {key: value for key, value in options.items() if key in HubOptions.__annotations__}
     settings = {key: value for key, value in options.items() if key not in hub}
     folder = checkpoint_folder(name_or_path, **hub)
-    tokenizer = _open(folder, settings)
+    tokenizer = _open(folder, modality, settings)
     if modality is not None and tokenizer.modality != modality:
         raise ValueError(
             f"the tokenizer in {folder} is for {tokenizer.modality}, expected one for {modality}"
@@ -99,24 +99,24 @@ def dtype_named(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return named
 
 
-def _open(folder: Path, settings: dict[str, Any]) -> MediaTokenizer:
+def _open(folder: Path, modality: Modality | None, settings: dict[str, Any]) -> MediaTokenizer:
     path = folder / "config.json"
     entries = read_entries(path, "tokenizer")
-    named = {"model_type", "_class_name"} & set(entries)
-    if named or "modality" not in entries:
-        model_type = entries.get("model_type", entries.get("_class_name"))
+    model_type = stored_type(entries)
+    if model_type is not None or "modality" not in entries:
+        kind = tokenizer_class(model_type, str(path), modality)
         with no_progress_bars():
-            tokenizer = tokenizer_class(model_type, str(path)).from_pretrained(folder, **settings)
+            tokenizer = kind.from_pretrained(folder, **settings)
         return check_tokenizer(tokenizer, model_type)
     if settings:
         raise ValueError(f"{path} is of one of our tokenizers: it has no setting {min(settings)}")
-    modality = entries["modality"]
-    if modality == "image":
+    stored = entries["modality"]
+    if stored == "image":
         from unified_tokenizers.image import VQImageTokenizer
 
         return VQImageTokenizer.from_pretrained(folder)
-    if modality == "audio":
+    if stored == "audio":
         from unified_tokenizers.audio import VQAudioTokenizer
 
         return cast("MediaTokenizer", VQAudioTokenizer.from_pretrained(folder))
-    raise ValueError(f"{path} names modality {quoted(modality)}, expected 'image' or 'audio'")
+    raise ValueError(f"{path} names modality {quoted(stored)}, expected 'image' or 'audio'")

@@ -11,15 +11,16 @@ all of that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from unified_base.foreign import foreign
 from unified_base.text import quoted
-from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer, Modality
 
-__all__ = ["GROUP", "check_tokenizer", "register_tokenizer", "tokenizer_class"]
+__all__ = ["GROUP", "check_tokenizer", "register_tokenizer", "stored_type", "tokenizer_class"]
 
 GROUP = "unified.tokenizers"
 """The group of entry points: `NAME = "package.module:Class"` under
@@ -38,7 +39,18 @@ _BUILT_IN = {
     "chameleon": ("adapters_image", "ChameleonAdapter"),
     "janus_vqgan": ("adapters_image", "JanusAdapter"),
     "janus": ("adapters_image", "JanusAdapter"),
+    "apertus1p5_vision_tokenizer": ("adapters_apertus", "IbqAdapter"),
+    "wavtokenizer": ("adapters_audio", "WavTokenizerAdapter"),
+    "wavtokenizer_encoder": ("adapters_audio", "WavTokenizerAdapter"),
+    "snac": ("adapters_snac", "SnacAdapter"),
     "VQModel": ("adapters_diffusers", "VqModelAdapter"),
+}
+# Whole checkpoints with several tokenizers inside.
+_SEVERAL = {
+    "apertus1p5": {
+        "image": _BUILT_IN["apertus1p5_vision_tokenizer"],
+        "audio": _BUILT_IN["wavtokenizer_encoder"],
+    },
 }
 _registered: dict[str, type[Any]] = {}
 
@@ -56,8 +68,8 @@ def register_tokenizer(model_type: str, tokenizer_class: type[Any]) -> None:
     """
     if not isinstance(model_type, str) or not model_type:
         raise ValueError(f"a tokenizer's model_type is {quoted(model_type)}, expected a name")
-    if model_type in _BUILT_IN:
-        raise ValueError(f"model_type {model_type!r} belongs to {_BUILT_IN[model_type][1]}")
+    if model_type in _BUILT_IN or model_type in _SEVERAL:
+        raise ValueError(f"model_type {model_type!r} belongs to an adapter of this library")
     other = _registered.get(model_type)
     if other is not None and other is not tokenizer_class:
         raise ValueError(f"model_type {model_type!r} is registered already, by {other.__name__}")
@@ -66,28 +78,49 @@ def register_tokenizer(model_type: str, tokenizer_class: type[Any]) -> None:
     _registered[model_type] = tokenizer_class
 
 
-def tokenizer_class(model_type: Any, where: str) -> type[Any]:
+def tokenizer_class(model_type: Any, where: str, modality: Modality | None = None) -> type[Any]:
     """The class for what a config.json names; `where` is that file, for errors.
 
+    modality: which tokenizer, where a checkpoint holds several.
+
     Raises:
-        ValueError: nobody registered the name; two distributions did; or the module of an entry
-            point cannot be imported.
+        ValueError: a checkpoint holds several and modality is left out; nobody registered the name;
+            two distributions did; or the module of an entry point cannot be imported.
     """
+    if isinstance(model_type, str) and model_type in _SEVERAL:
+        if modality is None:
+            raise ValueError(
+                f"{where} is of a checkpoint with several tokenizers: say which, as in"
+                " load_tokenizer(name, 'image')"
+            )
+        return _class_of(_SEVERAL[model_type][modality])
     if isinstance(model_type, str) and model_type in _BUILT_IN:
-        module, name = _BUILT_IN[model_type]
-        return getattr(import_module(f"unified_tokenizers.{module}"), name)
+        return _class_of(_BUILT_IN[model_type])
     if isinstance(model_type, str) and model_type in _registered:
         return _registered[model_type]
     if isinstance(model_type, str) and (point := _entry_point(model_type)) is not None:
         with foreign(f"cannot import the tokenizer {point.value} of entry point {point.name!r}"):
             return point.load()
     others = {*_registered, *(point.name for point in entry_points(group=GROUP))}
-    known = [*_BUILT_IN, *sorted(others)]
+    known = [*_BUILT_IN, *_SEVERAL, *sorted(others)]
     raise ValueError(
         f"{where} names model_type {quoted(model_type)}, expected one of {', '.join(known)}; for a"
         f" tokenizer of others install the package with the entry point {quoted(model_type)} in the"
         f" group {GROUP!r}, or call register_tokenizer first"
     )
+
+
+def stored_type(entries: Mapping[str, Any]) -> Any:
+    """What a config.json names: the model_type of transformers, the _class_name of diffusers.
+
+    The published config.json of SNAC names nothing; its keys tell.
+    """
+    snac = {"vq_strides", "encoder_rates", "decoder_rates"} <= set(entries)
+    return entries.get("model_type", entries.get("_class_name", "snac" if snac else None))
+
+
+def _class_of(home: tuple[str, str]) -> type[Any]:
+    return getattr(import_module(f"unified_tokenizers.{home[0]}"), home[1])
 
 
 def _entry_point(name: str) -> EntryPoint | None:
@@ -106,11 +139,13 @@ def check_tokenizer(tokenizer: Any, model_type: Any) -> MediaTokenizer:
     Raises ValueError for one of a modality that is none, or that lacks members of its protocol.
     """
     modality = getattr(tokenizer, "modality", None)
-    protocols: dict[Any, type[Any]] = {"image": ImageTokenizer, "audio": AudioTokenizer}
+    own: dict[str, type[Any]] = {"image": ImageTokenizer, "audio": AudioTokenizer}
     name = f"the tokenizer {type(tokenizer).__name__} of model_type {quoted(model_type)}"
-    if modality not in protocols:
-        raise ValueError(f"{name} has modality {quoted(modality)}, expected 'image' or 'audio'")
-    protocol = protocols[modality]
+    if not isinstance(modality, str) or not modality:
+        raise ValueError(
+            f"{name} has modality {quoted(modality)}, expected 'image', 'audio', or another's name"
+        )
+    protocol = own.get(modality, MediaTokenizer)
     if not isinstance(tokenizer, protocol):
         members = {member for base in protocol.__mro__ for member in vars(base) if member[0] != "_"}
         missing = sorted(member for member in members if not hasattr(tokenizer, member))

@@ -96,7 +96,7 @@ def read_blocks(document: Document) -> tuple[Block, ...]:
             raise ValueError("the document has slots still to be filled; sample it first")
         elif isinstance(segment, Image):
             blocks.append(Figure(segment, _caption_before(blocks)))
-        else:
+        elif isinstance(segment, Audio):
             blocks.append(Narration(segment, *_transcript(blocks)))
     return tuple(_plain(block) for block in _with_title(blocks))
 
