@@ -131,19 +131,42 @@ def _runs(inputs: Inputs) -> dict[str, dict[str, Any]]:
     shutil.copytree(SAMPLE, inputs.folder / "sample")
     sample = inputs.folder / "sample"
     train = {
-        "start": str(inputs.model), "sources": {"draw": {"shards": f"{sample}/heldout-draw-*.tar"}},
-        "steps": 4, "length": 400, "rows": 2, "rows_at_once": 2, "lanes": 2, "warmup": 1,
-        "learning_rate": 0.01, "log_every": 1, "save_every": 2, "keep": 1, "threads": 1,
-        "store": "float32", "world": "pocket",
-    }  # fmt: skip
+        "init_from": str(inputs.model),
+        "sources": {"draw": {"shards": f"{sample}/heldout-draw-*.tar"}},
+        "steps": 4,
+        "seq_len": 400,
+        "global_batch_size": 2,
+        "micro_batch_size": 2,
+        "streams": 2,
+        "schedule": {"warmup_steps": 1},
+        "optimizer": {"lr": 0.01},
+        "log_every": 1,
+        "save_every": 2,
+        "keep_checkpoints": 1,
+        "threads": 1,
+        "save_dtype": "float32",
+        "world": "pocket",
+    }
     tokenizer = {
-        "modality": "image", "data": [str(inputs.folder / "pictures")],
-        "heldout": [str(inputs.folder / "pictures")], "crop": 32, "steps": 4,
-        "batch_size": 2, "learning_rate": 0.01, "warmup": 1, "save_every": 2, "log_every": 1,
-        "threads": 1, "store": "float32",
+        "modality": "image",
+        "data": [str(inputs.folder / "pictures")],
+        "validation": [str(inputs.folder / "pictures")],
+        "crop": 32,
+        "steps": 4,
+        "batch_size": 2,
+        "optimizer": {"lr": 0.01},
+        "schedule": {"warmup_steps": 1},
+        "save_every": 2,
+        "log_every": 1,
+        "threads": 1,
+        "save_dtype": "float32",
         "tokenizer": {
-            "stride": 4, "quantizer": {"levels": [4, 3, 3]}, "encoder_width": 8,
-            "decoder_width": 16, "encoder_depths": [1], "decoder_depths": [1, 0, 0],
+            "stride": 4,
+            "quantizer": {"levels": [4, 3, 3]},
+            "encoder_width": 8,
+            "decoder_width": 16,
+            "encoder_depths": [1],
+            "decoder_depths": [1, 0, 0],
         },
-    }  # fmt: skip
+    }
     return {"train": train, "tokenizer": tokenizer}

@@ -29,7 +29,7 @@ def configuration(folder: Path, output: Path, save_every: int) -> Path:
     """The file of a run of 60 steps that begins with the model in `folder`/start."""
     entries = {
         "output": str(output),
-        "start": str(folder / "start"),
+        "init_from": str(folder / "start"),
         "sources": {
             "draw": {"shards": str(SAMPLE / "train-draw-*.tar"), "share": 2, "noise": 0.1},
             "speech": {
@@ -40,10 +40,20 @@ def configuration(folder: Path, output: Path, save_every: int) -> Path:
                 },
             },
         },
-        "steps": STEPS, "length": 700, "rows": 4, "rows_at_once": 2, "lanes": 12,
-        "learning_rate": 0.002, "optimizer": "muon", "warmup": 5, "ema": 0.95, "log_every": 1,
-        "save_every": save_every, "threads": 1, "store": "float32", "workers": 1,
-    }  # fmt: skip
+        "steps": STEPS,
+        "seq_len": 700,
+        "global_batch_size": 4,
+        "micro_batch_size": 2,
+        "streams": 12,
+        "optimizer": {"name": "muon", "lr": 0.002},
+        "schedule": {"warmup_steps": 5},
+        "ema_decay": 0.95,
+        "log_every": 1,
+        "save_every": save_every,
+        "threads": 1,
+        "save_dtype": "float32",
+        "workers": 1,
+    }
     path = folder / f"{output.name}.yaml"
     path.write_text(yaml.safe_dump(entries), "utf-8")
     return path

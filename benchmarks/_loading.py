@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from unified.dataloading import Loader, Source
-from unified.dataloading.samples import find_shards
 from unified.dataloading.source import leaves
+from unified.dataloading.source_samples import find_shards
 from unified.dataloading.stored_codes import read_stored_codes
-from unified.dataloading.tokenize import Coding, tokenize_shards
+from unified.dataloading.tokenize import MediaEncoderSpec, tokenize_shards
 from unified.models.files import load_model, model_directory
 from unified.sequence.sequencer import Sequencer
 
@@ -51,9 +51,9 @@ def pocket_sources(
     sequencer, _, _ = load_model(directory)
     world = WORLD if (WORLD / "index.json").is_file() else SAMPLE
     shards = {kind: find_shards([f"{world}/train-{kind}-*.tar"])[:each] for kind in SHARES}
-    coding = Coding(str(directory / "image_tokenizer"), str(directory / "audio_tokenizer"))
+    spec = MediaEncoderSpec(str(directory / "image_tokenizer"), str(directory / "audio_tokenizer"))
     tokenize_shards(
-        [path for paths in shards.values() for path in paths], folder, coding, report=report
+        [path for paths in shards.values() for path in paths], folder, spec, report=report
     )
     sources = {
         kind: Source(tuple(str(folder / path.name) for path in shards[kind]), share=share)
@@ -80,7 +80,7 @@ def loader_speed(
 ) -> float:
     """Ids (without padding) a second, the median of several stretches of so many ids.
 
-    The lanes' buffers are filled, and shards opened, before the clock starts.
+    The streams' buffers are filled, and shards opened, before the clock starts.
     """
     speeds = []
     with Loader(sources, sequencer, length, workers=workers) as loader:
@@ -88,10 +88,10 @@ def loader_speed(
         for _ in range(96):
             next(rows)
         for _ in range(repeats):
-            began, taken = time.perf_counter(), 0
-            while taken < ids:
-                taken += next(rows).num_ids
-            speeds.append(taken / (time.perf_counter() - began))
+            began, done = time.perf_counter(), 0
+            while done < ids:
+                done += next(rows).num_ids
+            speeds.append(done / (time.perf_counter() - began))
     return median(speeds)
 
 
@@ -123,7 +123,7 @@ def loader_over_webdataset(
         return obj, [np.frombuffer(data, "<u2") for data in media.values()]
 
     with Loader({"all": Source(shards)}, sequencer, length) as loader:
-        rows = (range(row.counts["documents"]) for row in loader)
+        rows = (range(row.counters["documents"]) for row in loader)
         streams = {
             "loader": (sample for row in rows for sample in row),
             "webdataset": _webdataset(shards, to_arrays),
@@ -136,11 +136,11 @@ def loader_over_webdataset(
                 for _ in range(samples):
                     next(stream)
                 speeds[name].append(samples / (time.perf_counter() - began))
-    found = {name: median(some[1:]) for name, some in speeds.items()}
+    medians = {name: median(some[1:]) for name, some in speeds.items()}
     return {
-        **found,
-        "ratio": found["loader"] / found["webdataset_ids"],
-        "ratio_plain": found["loader"] / found["webdataset"],
+        **medians,
+        "ratio": medians["loader"] / medians["webdataset_ids"],
+        "ratio_plain": medians["loader"] / medians["webdataset"],
     }
 
 
@@ -168,7 +168,7 @@ def memory(
     seen, early = 0, 0.0
     with Loader(sources, sequencer, length, workers=workers) as loader:
         for row in loader:
-            seen += row.counts["documents"]
+            seen += row.counters["documents"]
             if not early and seen >= documents // 10:
                 early = _resident()
             if seen >= documents:

@@ -28,31 +28,33 @@ from typing import Any
 import torch
 from _shared import say
 
-from unified.dataloading import held_out_rows
+from unified.dataloading import validation_sequences
 from unified.dataloading.source import leaves
 from unified.models.model import UnifiedModel
-from unified.training import run as module
+from unified.training import decoder_trainer as module
 from unified.training.config import TrainConfig, load_config
-from unified.training.passes import Pass
-from unified.training.processes import Processes
-from unified.training.run import Run
-from unified_tokenizers.memory import keep_freed_memory
+from unified.training.decoder_trainer import DecoderTrainer
+from unified.training.micro_batch import MicroBatch
+from unified_base.training.dist import DistContext
+from unified_base.training.memory import keep_freed_memory
+from unified_base.training.metric_logger import MetricLogger
 
 WARM_UP = 2
 
 
-def operations(decoder: Any, passes: list[Pass]) -> float:
+def operations(decoder: Any, micro_batches: list[MicroBatch]) -> float:
     """Multiplications and additions that training on these ids asks for: products with weights
     three times (forward, and two gradients), attention inside documents, the allowed rows."""
     layers = sum(p.numel() for n, p in decoder.named_parameters() if ".layers." in n and p.ndim > 1)
     config = decoder.config
     width = config.num_attention_heads * config.head_dim * config.num_hidden_layers
     total = 0.0
-    for taken in passes:
-        total += 6.0 * layers * taken.num_ids
-        lengths = (taken.spans[:, 1] - taken.spans[:, 0]).double()
-        total += 6.0 * width * float(lengths.square().sum())  # half of the places are future
-        for ranges, number in taken.groups:
+    for micro_batch in micro_batches:
+        total += 6.0 * layers * micro_batch.num_ids
+        spans = micro_batch.document_spans
+        lengths = (spans[:, 1] - spans[:, 0]).double()
+        total += 6.0 * width * float(lengths.square().sum())  # half of the positions are future
+        for ranges, number in micro_batch.groups:
             rows = sum(stop - start for start, stop in ranges)
             total += 6.0 * number * rows * config.hidden_size if rows > 1 else 0.0
     return total
@@ -60,47 +62,54 @@ def operations(decoder: Any, passes: list[Pass]) -> float:
 
 def ours(config: TrainConfig, steps: int) -> dict[str, Any]:
     """Useful ids, and operations, a second of every step; what a step's time goes into."""
-    run = Run(config, Processes())
-    run.open_data(None)
+    trainer = DecoderTrainer(
+        config, DistContext(), MetricLogger(Path(config.output), "", 0, config.steps, is_main=False)
+    )
+    trainer.open(None)
     ids, rates = [], []
     for number in range(WARM_UP + steps):
         began = time.perf_counter()
-        passes = step(run)
+        micro_batches = step(trainer)
         seconds = time.perf_counter() - began
         if number >= WARM_UP:
-            ids.append(sum(p.num_ids for p in passes) / seconds)
-            rates.append(operations(run.model.hf, passes) / seconds)
+            ids.append(sum(batch.num_ids for batch in micro_batches) / seconds)
+            rates.append(operations(trainer.model.hf, micro_batches) / seconds)
     return {
-        "ids_per_second": ids, "operations_per_second": rates, "step_shares": shares(run),
+        "ids_per_second": ids, "operations_per_second": rates, "step_shares": shares(trainer),
     }  # fmt: skip
 
 
-def step(run: Run) -> list[Pass]:
+def step(trainer: DecoderTrainer) -> list[MicroBatch]:
     """One step of the optimizers, as the training loop does it; what it was on."""
-    passes = run.take_step()
-    run.masters.hand_down()
-    run.gradients(passes, run.weight(passes))
-    run.clip()
-    run.update()
-    run.forget()
-    run.step += 1
-    return passes
+    micro_batches: list[MicroBatch] = []
+    next_batch = trainer.next_batch
+
+    def noted() -> list[MicroBatch]:
+        micro_batches.extend(next_batch())
+        return micro_batches
+
+    trainer.next_batch = noted  # type: ignore[method-assign]
+    try:
+        trainer.train_step()
+    finally:
+        trainer.next_batch = next_batch  # type: ignore[method-assign]
+    return micro_batches
 
 
-def shares(run: Run) -> dict[str, float]:
+def shares(trainer: DecoderTrainer) -> dict[str, float]:
     """Shares of a step's time, by torch's profiler: of products, the attention inside documents,
     the loss (both with products of their own), and the rest, which goes element by element."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU]) as found:
-        step(run)
-    times = {event.key: event for event in found.key_averages()}
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        step(trainer)
+    times = {event.key: event for event in recorded.key_averages()}
     total = sum(event.self_cpu_time_total for event in times.values())
     attention = sum(e.cpu_time_total for key, e in times.items() if "::document_attention" in key)
     loss = times["_AllowedLoss"]
     inside = sum(
         child.cpu_time_total
-        for event in found.events()
+        for event in recorded.events()
         if event.name == "_AllowedLoss"
         for child in _below(event)
         if child.name == "aten::mm"
@@ -109,8 +118,8 @@ def shares(run: Run) -> dict[str, float]:
     parts = {
         "products": products, "attention": attention, "loss": loss.cpu_time_total,
     }  # fmt: skip
-    found_shares = {name: value / total for name, value in parts.items()}
-    return {**found_shares, "rest": 1 - sum(found_shares.values())}
+    share_of = {name: value / total for name, value in parts.items()}
+    return {**share_of, "rest": 1 - sum(share_of.values())}
 
 
 def _below(event: Any) -> Iterator[Any]:
@@ -123,13 +132,13 @@ def documents(config: TrainConfig, model: UnifiedModel) -> Iterator[dict[str, li
     """The sources' documents in turn, by their shares, as `Trainer` takes them."""
     read = []
     for name, source in leaves(config.sources):
-        found = []
-        for row in held_out_rows(source, model.sequencer, config.length, None, name):
+        tokenized = []
+        for row in validation_sequences(source, model.sequencer, config.seq_len, None, name):
             for start, stop in zip(row.starts, row.starts[1:]):
-                ids, loss = row.ids[start:stop].tolist(), row.loss[start:stop]
+                ids, loss = row.labels[start:stop].tolist(), row.loss_weights[start:stop]
                 labels = [id if weight else -100 for id, weight in zip(ids, loss)]
-                found.append({"input_ids": ids, "labels": labels})
-        read.append((source.share, cycle(found)))
+                tokenized.append({"input_ids": ids, "labels": labels})
+        read.append((source.share, cycle(tokenized)))
     served = [0.0] * len(read)
     while True:
         at = min(range(len(read)), key=lambda i: served[i] / read[i][0])
@@ -142,12 +151,12 @@ def trainer(config: TrainConfig, steps: int, folder: Path) -> list[float]:
     """Useful ids a second of every step of Hugging Face's `Trainer`."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    model = UnifiedModel.from_pretrained(config.start or "")
-    taken = documents(config, model)
+    model = UnifiedModel.from_pretrained(config.init_from or "")
+    stream = documents(config, model)
     mean = sum(len(d["input_ids"]) for d in islice(documents(config, model), 200)) / 200
-    at_once = max(1, round(config.rows_at_once * config.length / mean))
-    accumulate = config.rows // config.rows_at_once
-    held = list(islice(taken, at_once * accumulate * (WARM_UP + steps)))
+    micro_batch_size = max(1, round(config.micro_batch_size * config.seq_len / mean))
+    accumulate = config.global_batch_size // config.micro_batch_size
+    held = list(islice(stream, micro_batch_size * accumulate * (WARM_UP + steps)))
     counts: list[int] = []
     ends: list[float] = []
 
@@ -173,17 +182,27 @@ def trainer(config: TrainConfig, steps: int, folder: Path) -> list[float]:
             ends.append(time.perf_counter())
 
     arguments = TrainingArguments(
-        output_dir=str(folder / "trainer"), use_cpu=True, bf16=True, max_steps=WARM_UP + steps,
-        per_device_train_batch_size=at_once, gradient_accumulation_steps=accumulate,
-        learning_rate=config.learning_rate, weight_decay=config.weight_decay, max_grad_norm=1.0,
-        save_strategy="no", report_to=[], logging_strategy="no", disable_tqdm=True,
-        remove_unused_columns=False, dataloader_num_workers=0,
-    )  # fmt: skip
-    made = Trainer(
-        model=model.hf, args=arguments, train_dataset=held, data_collator=collate,  # type: ignore[arg-type]
+        output_dir=str(folder / "trainer"),
+        use_cpu=True,
+        bf16=True,
+        max_steps=WARM_UP + steps,
+        per_device_train_batch_size=micro_batch_size,
+        gradient_accumulation_steps=accumulate,
+        learning_rate=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
+        max_grad_norm=1.0,
+        save_strategy="no",
+        report_to=[],
+        logging_strategy="no",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+    )
+    hf_trainer = Trainer(
+        model=model.hf, args=arguments, train_dataset=held, data_collator=collate,
         callbacks=[Clock()],
     )  # fmt: skip
-    made.train()
+    hf_trainer.train()
     per_step = [
         sum(counts[i : i + accumulate]) for i in range(0, len(counts), accumulate)
     ]  # batches are collated a little ahead, in order
@@ -196,17 +215,17 @@ def main() -> None:
     config = load_config(folder / "run.yaml")
     torch.set_num_threads(config.threads)
     if side == "ours-freeing":
-        module.keep_freed_memory = lambda: None  # type: ignore[attr-defined]
+        module.keep_freed_memory = lambda: None
     else:
         keep_freed_memory()  # for both sides alike
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     if side == "trainer":
-        found["ids_per_second"] = trainer(config, steps, folder)
+        figures["ids_per_second"] = trainer(config, steps, folder)
     else:
-        found = ours(replace(config, compile="compiled" in side), steps)
-    found["peak_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    say(f"{side}: {[round(x) for x in found['ids_per_second']]} ids/s")
-    print(json.dumps(found))
+        figures = ours(replace(config, compile="compiled" in side), steps)
+    figures["peak_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    say(f"{side}: {[round(x) for x in figures['ids_per_second']]} ids/s")
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def prepare(
     model.save_pretrained(folder / "model")
     coded, _ = _loading.pocket_sources(CODES)
     entries = {
-        "output": str(folder / "run"), "start": str(folder / "model"), "steps": 1000,
-        "learning_rate": 0.0005, "threads": THREADS, "betas": [0.9, 0.999],
+        "output": str(folder / "run"), "init_from": str(folder / "model"), "steps": 1000,
+        "optimizer": {"lr": 0.0005, "betas": [0.9, 0.999]}, "threads": THREADS,
         "sources": {n: {"shards": list(s.shards), "share": s.share} for n, s in coded.items()
                     if n in only},
         **run,
@@ -104,7 +104,7 @@ def speed(folder: Path, quick: bool) -> dict[str, Any]:
     """The pocket decoder, ours and Trainer's."""
     pocket = UnifiedModel.from_pretrained("pocket")
     rows = 2 if quick else 8
-    prepare(folder, pocket, length=2048, rows=rows, rows_at_once=2)
+    prepare(folder, pocket, seq_len=2048, global_batch_size=rows, micro_batch_size=2)
     steps, rounds = (2, 1) if quick else (6, 3)
     sides = ("ours-compiled", "trainer") if quick else ("ours", "ours-compiled", "trainer")
     rates: dict[str, list[float]] = {name: [] for name in sides}
@@ -179,7 +179,7 @@ def memory(folder: Path, quick: bool) -> dict[str, Any]:
     assert model.vocabulary.size == ROWS_168K, model.vocabulary.size
     # Trainer's logits of one article alone would take 3 GB: short documents, four or five a pass.
     short = ("draw", "describe", "ask", "name")
-    prepare(folder, model, short, length=1024, rows=2, rows_at_once=1)
+    prepare(folder, model, short, seq_len=1024, global_batch_size=2, micro_batch_size=1)
     del model
     found = {name: side(name, folder, 1 if quick else 3) for name in ("ours", "trainer")}
     peaks = {name: done["peak_bytes"] for name, done in found.items()}

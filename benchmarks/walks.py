@@ -41,7 +41,7 @@ from unified.engine.backends.cpu.threads import ThreadPool
 from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import SpanSampling
-from unified.formats.coded import CODED_MEDIA, CodedText
+from unified.formats.coded import CodedText, coded_media
 from unified.formats.grammar import Grammar
 from unified.formats.load import load_format, shipped_formats
 from unified.vocabulary.block import Block
@@ -96,7 +96,7 @@ def request(grammar: Grammar, rng: np.random.Generator) -> Request:
             for register, times in program.axes
         ]
         codes = rng.integers(CODES, size=(len(program.blocks), *shape))
-        given.append(CODED_MEDIA[program.modality](codes, first, kind=kind))
+        given.append(coded_media(program.modality, codes, first, kind=kind))
     slots = [CodedSlot("any", role=second), CodedSlot("text", role=second)]
     slots += [CodedSlot(kind, role=second) for kind in kinds]
     if "image" in kinds and not grammar.span_grammars["image"].terminal:

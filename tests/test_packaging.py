@@ -78,7 +78,10 @@ def test_every_import_is_a_declared_dependency():
 def test_data_files_are_found_inside_the_packages():
     for package, name in (
         ("unified.formats", "presets/pocket.yaml"),
-        ("unified.articles", "page.css"),
+        ("unified.articles", "templates/article.css"),
+        ("unified.articles", "templates/article.html"),
+        ("unified_data", "templates/samples.html"),
+        ("unified_base", "templates/page.html"),
         ("unified_data.pocket", "atlas.png"),
         ("unified_data.pocket", "atlas.json"),
         ("unified_data.pocket", "subjects"),

@@ -21,7 +21,7 @@ import torch
 
 from unified.__main__ import run
 from unified.articles.outputs import save_article, save_documents
-from unified.dataloading.coder import Coder
+from unified.dataloading.media_encoder import MediaEncoder
 from unified.dataloading.tokenize import tokenize_shards
 from unified_base import atomic, exchange, together, whole_folder
 from unified_base.atomic import atomic_path, atomic_write
@@ -95,29 +95,34 @@ WRITERS = {
     "file": (lambda at, seed, _: atomic_write(at / "F", b"%d" % seed * 999), True, None),
     "pictures": (
         lambda at, seed, _: write_together({at / f"F-{n}": b"%d" % seed * n for n in (1, 2, 3)}),
-        True, "each_file",
+        True,
+        "each_file",
     ),
     "md": (lambda at, seed, _: save_article(at / "F.md", article(seed, 4 - seed)), True, "F"),
     "json": (lambda at, seed, _: save_article(at / "F.json", article(seed, 1 + seed)), True, "F"),
     "html": (lambda at, seed, _: save_article(at / "F.html", article(seed, 1)), True, None),
     "import": (
         lambda at, seed, given: import_shards("folder", given.inputs / "pictures", at / "D"),
-        False, None,
+        False,
+        None,
     ),
-    "world": (
-        lambda at, seed, _: build_pocket(at / "W", seed, 0.001, ("text",), 1), True, None
-    ),
+    "world": (lambda at, seed, _: build_pocket(at / "W", seed, 0.001, ("text",), 1), True, None),
     "tokenizer": (lambda at, seed, given: given.save(at / "T", seed), True, None),
     "page": (
-        lambda at, seed, given: show_shards(given.inputs / "shards", at / "F", 2, seed), True, None
+        lambda at, seed, given: show_shards(given.inputs / "shards", at / "F", 2, seed),
+        True,
+        None,
     ),
     "codes": (
         lambda at, seed, given: tokenize_shards(
-            sorted((given.inputs / "shards").glob("*.tar")), at / "C", Coder(given.tokenizer, None)
+            sorted((given.inputs / "shards").glob("*.tar")),
+            at / "C",
+            MediaEncoder(given.tokenizer, None),
         ),
-        False, "codes",
+        False,
+        "codes",
     ),
-}  # fmt: skip
+}
 
 
 class Given:
@@ -396,10 +401,10 @@ def test_another_process_that_tokenizes_into_a_folder_is_named(tokenizer, inputs
     try:
         assert claim(descriptor)
         with pytest.raises(ValueError, match="another process tokenizes into"):
-            tokenize_shards(shards, tmp_path, Coder(tokenizer, None))
+            tokenize_shards(shards, tmp_path, MediaEncoder(tokenizer, None))
     finally:
         os.close(descriptor)
-    assert tokenize_shards(shards, tmp_path, Coder(tokenizer, None))["shards"]
+    assert tokenize_shards(shards, tmp_path, MediaEncoder(tokenizer, None))["shards"]
     assert output_file(tmp_path / "x") == tmp_path / "x"
 
 

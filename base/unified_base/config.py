@@ -49,16 +49,40 @@ _EXPECTED = {
 }
 
 
-def read_config(kind: type[T], path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> T:
+def read_config(
+    kind: type[T],
+    path: str | os.PathLike[str],
+    overrides: Iterable[str] = (),
+    renamed: Mapping[str, str] | None = None,
+) -> T:
     """The dataclass `kind` that a YAML file (or JSON, by its suffix) states.
 
-    overrides: "key=value" or "group.key=value", which replace entries of the file; values as YAML.
+    Args:
+        kind: a dataclass.
+        path: of the file.
+        overrides: "key=value" or "group.key=value", which replace entries of the file; values as
+            YAML.
+        renamed: keys of earlier versions, and what they are called now; they are refused.
 
     Raises:
         ValueError: one line "FILE: key.path is VALUE, expected ..." for what cannot be read, is
             unknown, missing, of another type, or refused by the dataclass.
     """
-    return parse_config(kind, override(read_entries(path), overrides, str(Path(path))), str(path))
+    where = str(Path(path))
+    entries = override(read_entries(path), overrides, where)
+    _check_renamed(entries, renamed or {}, where)
+    return parse_config(kind, entries, where)
+
+
+def _check_renamed(entries: Mapping[str, Any], renamed: Mapping[str, str], where: str) -> None:
+    """Raises ValueError for keys of earlier versions."""
+    groups = {new.partition(".")[0] for new in renamed.values() if "." in new}
+    for key, value in entries.items():
+        if key in renamed:
+            raise ValueError(f"{where}: {key} is called {renamed[key]} now; rename it")
+        if key in groups and isinstance(value, str):
+            raise ValueError(f"{where}: {key} is {quoted(value)}, expected a group; write"
+                             f" {key}.name (or {key}: {{name: {quoted(value)}, ...}})")  # fmt: skip
 
 
 def read_entries(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,14 +1,22 @@
-"""The frame of a self-contained HTML page: nothing in it acts, nothing comes from elsewhere."""
+"""Self-contained HTML pages from jinja2 templates: nothing in them acts or comes from elsewhere.
+
+A package has its templates and their style sheets in `templates/`; every template extends
+`page.html` of this one. What a template prints is escaped, whoever wrote it, and characters that
+HTML forbids or that reorder the text around them become U+FFFD. The same values give the same
+bytes.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
-from html import escape
+from functools import cache
+from typing import Any
 
-__all__ = ["as_text", "data_address", "html_page"]
+from jinja2 import Environment, PackageLoader, PrefixLoader, StrictUndefined
+
+__all__ = ["data_address", "render_html"]
 
 # Characters that HTML forbids even as references, and those that turn the text around them.
 _FORBIDDEN = re.compile(
@@ -16,42 +24,51 @@ _FORBIDDEN = re.compile(
 )
 
 
-def as_text(text: str) -> str:
-    """Text as it may stand between tags or in a quoted attribute; what must not is U+FFFD."""
-    return escape(_FORBIDDEN.sub("\ufffd", text), quote=True)
-
-
 def data_address(kind: str, content: bytes) -> str:
     """The address of a medium that lies in the page; kind: its media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def html_page(title: str, style: str, body: Iterable[str]) -> str:
-    """A page of lines of markup, whose texts have gone through `as_text`.
+def render_html(package: str, template: str, title: str, **values: Any) -> str:
+    """The page of a package's template `NAME.html` with its style sheet `NAME.css`.
 
-    style: CSS. A content security policy allows this one style sheet, by its hash, and pictures and
-    sounds held in the page; no scripts and no addresses. The same lines give the same bytes.
+    A content security policy allows that one style sheet, by its hash, and pictures and sounds held
+    in the page; no scripts and no addresses.
+
+    Args:
+        package: where `templates/NAME.html` lies; it extends "base/page.html".
+        template: NAME.
+        title: of the page, plain text.
+        values: what the template prints. Missing ones are an error.
     """
-    style = style.strip()
+    environment = _environment(package)
+    source, _, _ = environment.loader.get_source(environment, f"own/{template}.css")  # type: ignore[union-attr]
+    style = source.strip()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; media-src data:; "
         f"style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
-    lines = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="generator" content="unified">',
-        f"<title>{as_text(title)}</title>",
-        f"<style>{style}</style>",
-        "</head>",
-        "<body>",
-        *body,
-        "</body>",
-        "</html>",
-    ]
-    return "\n".join(lines) + "\n"
+    page = environment.get_template(f"own/{template}.html")
+    return page.render(title=title, style=style, policy=policy, **values)
+
+
+@cache
+def _environment(package: str) -> Environment:
+    loaders = {"base": PackageLoader("unified_base"), "own": PackageLoader(package)}
+    return Environment(
+        loader=PrefixLoader(loaders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_without_forbidden,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _without_forbidden(value: Any) -> Any:
+    """A printed text without characters that HTML cannot hold."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return _FORBIDDEN.sub("\ufffd", value)
+    return value

@@ -15,7 +15,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["claim", "is_partial", "partial_path", "remove_leftovers", "short_name"]
+__all__ = ["claim", "is_partial", "partial_path", "remove_leftovers", "remove_leftovers_of",
+           "short_name"]  # fmt: skip
 
 _TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
 _TOKEN = "[0-9a-f]+"
@@ -56,6 +57,15 @@ def remove_leftovers(target: Path) -> None:
         for name in os.listdir(target.parent):
             if pattern.fullmatch(name):
                 _remove_dead(target.parent / name)
+
+
+def remove_leftovers_of(folder: Path, ending: str) -> None:
+    """Remove what processes that are gone had begun to write in a folder, of files ending so."""
+    pattern = re.compile(rf"\..*{re.escape(ending)}\.(?:{_TOKEN}\.)?partial")
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if pattern.fullmatch(name):
+                _remove_dead(folder / name)
 
 
 def _remove_dead(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["quoted", "safe"]
+__all__ = ["counted", "quoted", "safe"]
 
 _SHORT = 80
 # Joiners, without which emoji of several parts and Persian fall apart; they hide and turn nothing.
@@ -33,6 +33,11 @@ def quoted(value: object, limit: int = _SHORT) -> str:
     except ValueError:  # an integer of more than 4,300 digits, alone or inside
         text = f"a {type(value).__name__} too long to write"
     return text if len(text) <= limit else text[:limit] + "..."
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """ "1 shard", "2 shards", "1,234 shards". plural: where it is more than the noun and an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _harmless(c: str) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 
 from unified_base.checksums import read_sealed
 from unified_base.shard_sums import verify_shard
-from unified_data.document import Audio, Image, Slot, Text
+from unified_data.document import Audio, Image, Media, Slot, Text
 from unified_data.shard_file import ShardFile
 from unified_data.shards import INDEX, document_of, read_index, shard_paths
 
@@ -200,6 +200,8 @@ class _Tally:
             self.rates[segment.sample_rate] += 1
         elif isinstance(segment, Text):
             self.characters += len(segment.text)
+        elif isinstance(segment, Media):
+            kind = segment.modality
         elif not isinstance(segment, Slot):
             kind = segment.kind
             self._spans.setdefault(kind, array("Q")).append(segment.codes.size)

@@ -19,6 +19,7 @@ from typing import Any
 from unified_base.shard_sums import CHANGED, read_sums, sums_keys
 from unified_base.structured import parse_json
 from unified_base.tar_members import Member, scan_members
+from unified_data.segments import media_classes
 
 __all__ = ["MAX_SAMPLE", "ShardFile"]
 
@@ -26,7 +27,15 @@ MAX_SAMPLE = 1 << 30
 """Bytes of the shard that one sample may take up."""
 
 KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
-EXTENSION = re.compile(r"(json|[0-9]+\.(png|jpg|webp|flac|wav|codes))\Z")
+_POSITION = re.compile(r"[0-9]+\Z")
+
+
+def _is_extension(extension: str) -> bool:
+    """Whether a member KEY.EXTENSION is the JSON of a sample, or media or codes of a segment."""
+    position, _, ending = extension.partition(".")
+    if extension == "json" or not _POSITION.match(position):
+        return extension == "json"
+    return ending == "codes" or any(ending in cls.endings for cls in media_classes().values())
 
 
 class ShardFile:
@@ -213,7 +222,7 @@ def _shown(member: Member) -> str:
 def _key_of(member: Member) -> str | None:
     """The key of a member that may be in a shard, None for any other."""
     key, _, extension = member.name.partition(".")
-    sound = member.kind == "file" and KEY.match(key) and EXTENSION.match(extension)
+    sound = member.kind == "file" and KEY.match(key) and _is_extension(extension)
     return key if sound else None
 
 

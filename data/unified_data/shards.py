@@ -17,13 +17,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from unified_base.atomic import atomic_write
 from unified_base.disk import naming_full_disk
+from unified_base.leftovers import claim, partial_path, remove_leftovers_of
 from unified_base.shard_sums import make_sums, sums_path
 from unified_base.text import quoted
 from unified_data.document import Document
+from unified_data.segments import media_classes
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import INDEX, ShardInfo, read_index, write_index
 
@@ -33,8 +35,6 @@ __all__ = [
 ]  # fmt: skip
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
-_MEDIA = {"image": ("png", "jpg", "webp"), "audio": ("flac", "wav")}
-"""Endings that the media of a document have in a shard; those of codes are not among them."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,13 @@ class ShardWriter:
         self.max_bytes, self.max_samples = max_bytes, max_samples
         self.shards: list[ShardInfo] = []
         self._tar: tarfile.TarFile | None = None
+        self._file: IO[bytes] | None = None
         self._keys, self._ends = list[str](), list[int]()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"cannot create folder {folder}: {error.strerror}") from None
+        remove_leftovers_of(self.folder, ".tar")
 
     @property
     def samples(self) -> int:
@@ -123,12 +125,17 @@ class ShardWriter:
             with suppress(OSError):  # a full disk does not take what is still to be written
                 self._tar.close()
             self._tar = None
+            self._close_file()
 
     def _open(self) -> None:
         self._path = self.folder / f"{self.split}-{self.kind}-{len(self.shards):05d}.tar"
-        self._partial = self.folder / f".{self._path.name}.partial"
+        self._partial = partial_path(self._path)
         try:
-            self._tar = tarfile.open(self._partial, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+            self._file = open(self._partial, "w+b")  # noqa: SIM115
+            claim(self._file.fileno())
+            self._tar = tarfile.open(  # noqa: SIM115
+                fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT
+            )
         except OSError as error:
             raise ValueError(f"cannot write {self._path}: {error.strerror}") from None
 
@@ -136,12 +143,21 @@ class ShardWriter:
         assert self._tar is not None
         with naming_full_disk(self._path):
             self._tar.close()
+            assert self._file is not None
+            self._file.flush()
         self._tar = None
         digest = publish_shard(self._partial, self._path, self._keys, self._ends)
+        self._close_file()  # its lock goes after its partial name
         size, samples = self._path.stat().st_size, len(self._keys)
         row = ShardInfo(self._path.name, self.split, self.kind, samples, size, digest)
         self.shards.append(row)
         self._keys, self._ends = [], []
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
 
 
 def publish_shard(partial: Path, path: Path, keys: list[str], ends: list[int]) -> str:
@@ -264,7 +280,9 @@ def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
 
     document = Document.from_parts(obj, read)
     for position, row in enumerate(obj["segments"]):
-        endings = _MEDIA.get(row["type"])
+        # Those of codes are not among them.
+        cls = media_classes().get(row["type"])
+        endings = cls.endings if cls is not None else ()
         if endings and row["file"].rpartition(".")[2] not in endings:
             raise ValueError(
                 f"segment {position}: {row['type']} file {quoted(row['file'])} does not end in "

@@ -8,15 +8,17 @@ dataset cannot act. The same samples give the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unified_base.atomic import atomic_write
-from unified_base.html_page import as_text, data_address, html_page
-from unified_data.document import Audio, Document, Image, Segment, Slot, Text
+from unified_base.html_page import data_address, render_html
+from unified_base.text import counted
+from unified_data.document import Audio, Document, Image, Media, Segment, Slot, Text
+from unified_data.segments import media_classes
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import count_fault, read_index
 from unified_data.shards import CorruptSample, document_of, shard_paths
@@ -37,6 +39,8 @@ _TYPES = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"fLaC", "aud
 
 Shown = tuple[str, Document, dict[str, bytes], Any]
 """Key, document, media bytes by name, JSON object: a sample as the page needs it."""
+_View = dict[str, Any]
+"""What the template prints of a sample or a segment."""
 
 
 def show_shards(source: str | Path, output: str | Path, count: int = 24, seed: int = 0) -> int:
@@ -57,23 +61,18 @@ def show_shards(source: str | Path, output: str | Path, count: int = 24, seed: i
 
 def render_samples(samples: Iterable[Shown | CorruptSample], title: str) -> str:
     """The page of some samples."""
-    style = resources.files("unified_data").joinpath("show.css").read_text("utf-8")
     room = MAX_PAGE
-    cards = []
+    cards: list[_View] = []
     for sample in samples:
         if isinstance(sample, CorruptSample):
-            cards.append(_broken(sample))
+            name = sample.key or Path(sample.shard).name
+            cards.append({"name": name, "broken": sample.reason[:1000]})
             continue
         size = sum(map(len, sample[2].values()))
         cards.append(_card(sample, size <= room))
         room -= size if size <= room else 0
-    body = [
-        f"<header><h1>{as_text(title)}</h1><p>{_count(len(cards), 'sample')}</p></header>",
-        "<main>",
-        *cards,
-        "</main>",
-    ]
-    return html_page(title, style, body)
+    about = counted(len(cards), "sample")
+    return render_html("unified_data", "samples", title, about=about, cards=cards)
 
 
 def _drawn(source: str | Path, count: int, seed: int) -> Iterator[Shown | CorruptSample]:
@@ -131,63 +130,58 @@ def _media_type(segment: Image | Audio, data: bytes) -> str:
     return next((kind for magic, kind in _TYPES if data.startswith(magic)), unknown)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _broken(broken: CorruptSample) -> str:
-    where = broken.key or Path(broken.shard).name
-    return (
-        f'<article class="broken"><h2>{as_text(where)}</h2>'
-        f"<p><b>Broken.</b> {as_text(broken.reason[:1000])}</p></article>"
-    )
-
-
-def _card(sample: Shown, with_media: bool) -> str:
+def _card(sample: Shown, with_media: bool) -> _View:
     key, document, media, obj = sample
-    kinds = [type(segment).__name__.lower() for segment in document]
+    kinds = [
+        segment.modality if isinstance(segment, Media) else type(segment).__name__.lower()
+        for segment in document
+    ]
+    nouns = {modality: cls.noun for modality, cls in media_classes().items()}
     summary = ", ".join(
-        _count(kinds.count(kind), name)
-        for kind, name in (("image", "picture"), ("audio", "sound"), ("slot", "slot"))
+        counted(kinds.count(kind), name)
+        for kind, name in {**nouns, "slot": "slot"}.items()
         if kind in kinds
     )
-    parts = [f"<article><h2>{as_text(key)}</h2><p>{summary or 'text'}</p>"]
-    role: str | None = None
-    for segment, row in zip(document, obj["segments"]):
-        if segment.role != role:
-            parts.append(f"{'</section>' if role else ''}")
-            role = segment.role
-            parts.append(f'<section class="{role}"><h3>{role}</h3>' if role else "")
-        markup = _segment(segment, media.get(row.get("file", ""), b""), row, with_media)
-        weight = "" if segment.loss == (role != "prompt") else f"loss weight {segment.loss:g}"
-        parts.append(markup + (f'<p class="weight">{weight}</p>' if weight else ""))
-    return "".join([*parts, "</section>" if role else "", "</article>"])
+    rows = zip(document, obj["segments"])
+    groups = [
+        (role, [_segment(segment, media.get(row.get("file", ""), b""), row, with_media)
+                for segment, row in group])
+        for role, group in groupby(rows, lambda pair: pair[0].role)
+    ]  # fmt: skip
+    return {"name": key, "broken": None, "summary": summary or "text", "groups": groups}
 
 
-def _segment(segment: Segment, data: bytes, row: dict[str, Any], with_media: bool) -> str:
+def _segment(segment: Segment, data: bytes, row: dict[str, Any], with_media: bool) -> _View:
+    usual = segment.loss == (segment.role != "prompt")
+    weight = "" if usual else f"loss weight {segment.loss:g}"
+    return {**_content(segment, data, row, with_media), "weight": weight}
+
+
+def _content(segment: Segment, data: bytes, row: dict[str, Any], with_media: bool) -> _View:
     if isinstance(segment, Text):
         rest = len(segment.text) - _MAX_TEXT
-        more = f'<span class="more"> ... {rest:,} more characters</span>' if rest > 0 else ""
-        return f'<p class="text">{as_text(segment.text[:_MAX_TEXT])}{more}</p>'
+        more = f"... {counted(rest, 'more character')}" if rest > 0 else ""
+        return {"kind": "text", "text": segment.text[:_MAX_TEXT], "more": more}
     if isinstance(segment, Slot):
         sides = f" {segment.width}x{segment.height}" if segment.height else ""
-        return f'<p class="slot">{segment.modality}{sides} goes here</p>'
+        return {"kind": "slot", "about": f"{segment.modality}{sides} goes here"}
     if isinstance(segment, Image):
         height, width = segment.pixels.shape[:2]
         about = f"{width}x{height}"
+    elif not isinstance(segment, Audio):
+        about = segment.noun
     else:
-        assert isinstance(segment, Audio)
         about = f"{segment.waveform.shape[1] / segment.sample_rate:.2f} s, {segment.sample_rate} Hz"
     extension = row["file"].rpartition(".")[2]
-    about += f", {extension}, {len(data):,} bytes"
+    about += f", {extension}, {counted(len(data), 'byte')}"
     if not with_media:
-        return f'<p class="slot">not shown, the page is full: {as_text(about)}</p>'
+        return {"kind": "slot", "about": f"not shown, the page is full: {about}"}
+    if not isinstance(segment, Image | Audio):
+        return {"kind": "slot", "about": about}
     address = data_address(_media_type(segment, data), data)
-    if isinstance(segment, Image):
-        height, width = segment.pixels.shape[:2]
-        scale = min(4, max(1, _SIDE // max(height, width)))
-        sides = f'width="{scale * width}" height="{scale * height}"'
-        medium = f'<img src="{address}" {sides} alt="{as_text(about)}">'
-    else:
-        medium = f'<audio controls preload="metadata" src="{address}"></audio>'
-    return f"<figure>{medium}<figcaption>{as_text(about)}</figcaption></figure>"
+    if not isinstance(segment, Image):
+        return {"kind": "audio", "about": about, "address": address}
+    height, width = segment.pixels.shape[:2]
+    scale = min(4, max(1, _SIDE // max(height, width)))
+    drawn = {"width": scale * width, "height": scale * height}
+    return {"kind": "image", "about": about, "address": address, **drawn}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified_base.text import quoted, safe
+from unified_base.text import counted, quoted, safe
 
 
 @given(st.text())
@@ -36,3 +36,11 @@ def test_quotations_are_short_and_on_one_line():
     assert quoted("x" * 1000) == repr("x" * 80) + "..."
     assert quoted("a\nb\u2028") == "'a\\nb\\u2028'"
     assert len(quoted(["y" * 1000])) <= 83
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 shards"), (1, "1 shard"), (2, "2 shards"), (1_234, "1,234 shards")]
+)
+def test_a_number_of_things_is_singular_or_plural(number, text):
+    assert counted(number, "shard") == text
+    assert counted(number, "entry", "entries").endswith("entry" if number == 1 else "entries")

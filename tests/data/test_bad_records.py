@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unified_data.importers import Sample, importer, records
-from unified_data.importers.records import json_items
+from unified_data.importers.json_stream import json_items
 
 
 def lines(path, *records):

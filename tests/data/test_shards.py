@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import pickle
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -148,3 +151,32 @@ def test_a_folder_without_an_index_is_refused(tmp_path):
     (tmp_path / "index.json").write_text("{}")
     with pytest.raises(ValueError, match="not a shard index"):
         next(read_shards(tmp_path))
+
+
+def test_shards_that_a_killed_writer_began_go_when_the_folder_is_opened_again(tmp_path):
+    code = (
+        "import os, sys\n"
+        "from unified_data.document import Document, Text\n"
+        "from unified_data.shards import ShardWriter\n"
+        "writer = ShardWriter(sys.argv[1], 'train', 'x')\n"
+        "writer.write('k0', Document((Text('a'),)))\n"
+        "print(os.listdir(sys.argv[1]), flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+    )
+    assert ended.returncode == -9, ended.stderr
+    (left,) = os.listdir(tmp_path)
+    assert left.endswith(".partial")
+    (tmp_path / ".train-x-00007.tar.partial").write_bytes(b"of an earlier version")
+    (tmp_path / ".notes.partial").write_bytes(b"of somebody else")
+    with ShardWriter(tmp_path, "train", "other") as living:
+        living.write("k0", Document((Text("a"),)))
+        # Another writer of the same folder leaves alone what a living one has begun.
+        with ShardWriter(tmp_path, "train", "x") as writer:
+            writer.write("k0", Document((Text("a"),)))
+    assert sorted(os.listdir(tmp_path)) == [
+        ".notes.partial", "train-other-00000.tar", "train-other-00000.tar.sums",
+        "train-x-00000.tar", "train-x-00000.tar.sums",
+    ]  # fmt: skip

@@ -21,7 +21,7 @@ FILES = [
 def test_a_shipped_run_file_makes_its_tokenizer(path):
     config = load_config(path)
     assert config.output == f"runs/{path.parent.name}/{path.stem}"
-    assert config.heldout
+    assert config.validation
     assert f"unified tokenizer train configs/{path.parent.name}/{path.name}" in path.read_text()
     if config.diffusion is not None:
         assert {1, 2} == set(DiffusionConfig((2,), 8, **config.diffusion).scales)

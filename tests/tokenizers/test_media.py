@@ -14,6 +14,7 @@ from PIL import Image
 from unified_base.resample import resample as resample_data
 from unified_tokenizers.media import conform, load_pictures, load_recordings, read_recordings
 from unified_tokenizers.training import TokenizerTraining, train
+from unified_tokenizers.training_config import TokenizerOptimizer, TokenizerSchedule
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -273,7 +274,8 @@ def test_a_tokenizer_trains_on_a_plain_folder_of_stereo_at_another_rate(tmp_path
             "hop": 64, "quantizer": {"levels": [4, 4]}, "num_mels": 8, "encoder_width": 8,
             "encoder_depth": 1, "decoder_width": 8, "decoder_depths": [1, 0],
         },
-        heldout=(), steps=2, batch_size=2, learning_rate=1e-3, warmup=1, save_every=2, log_every=1,
+        validation=(), steps=2, batch_size=2, optimizer=TokenizerOptimizer(lr=1e-3),
+        schedule=TokenizerSchedule(warmup_steps=1), save_every=2, log_every=1,
         crop=8,
     )  # fmt: skip
     threads = torch.get_num_threads()

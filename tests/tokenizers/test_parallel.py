@@ -19,27 +19,28 @@ import json, os, sys
 from pathlib import Path
 import torch
 from torch import distributed
-from unified_tokenizers import parallel, training
+from unified_base.training.dist import DistContext
+from unified_tokenizers import training
 torch.set_num_threads(1)
 config = training.load_config(Path(sys.argv[1]))
 seen = []
-check = parallel.check_in_step
-def also_look(module, step):
-    check(module, step)
+check = DistContext.check_in_step
+def also_look(self, module, step):
+    check(self, module, step)
     book = next(module.quantizer._codebooks())
     mine = torch.cat([book.embed.flatten(), book.cluster_size.flatten()])
     every = [torch.empty_like(mine) for _ in range(2)]
     distributed.all_gather(every, mine)
     seen.append(bool(torch.equal(*every)) and len(mine.unique()) > 20)
-    if step == config.steps and parallel.rank() == 1:
+    if step == config.steps and self.rank == 1:
         with torch.no_grad():
             book.embed[0, 3, 0] += 1e-6
     if step == config.steps:
         try:
-            check(module, step)
+            check(self, module, step)
         except ValueError as error:
             seen.append(str(error))
-parallel.check_in_step = also_look
+DistContext.check_in_step = also_look
 training.train(config)
 Path(sys.argv[2] + os.environ["RANK"]).write_text(json.dumps(seen))
 """
@@ -52,21 +53,38 @@ def test_two_processes_keep_their_codebooks_in_step(tmp_path):
         coarse = rng.integers(0, 256, (2, 3, 3), dtype=np.uint8)
         Image.fromarray(coarse.repeat(8, 0).repeat(8, 1)).save(tmp_path / "data" / f"{index}.png")
     run = {
-        "modality": "image", "output": str(tmp_path / "run"), "data": [str(tmp_path / "data")],
-        "heldout": [], "steps": 6, "batch_size": 4, "learning_rate": 0.01, "warmup": 2,
-        "save_every": 3, "store": "float32", "adversary": {"weight": 0.5, "start": 2, "width": 4},
+        "modality": "image",
+        "output": str(tmp_path / "run"),
+        "data": [str(tmp_path / "data")],
+        "validation": [],
+        "steps": 6,
+        "batch_size": 4,
+        "optimizer": {"lr": 0.01},
+        "schedule": {"warmup_steps": 2},
+        "save_every": 3,
+        "save_dtype": "float32",
+        "adversary": {"weight": 0.5, "start": 2, "width": 4},
         "tokenizer": {
-            "stride": 4, "encoder_width": 8, "decoder_width": 16, "encoder_depths": [1],
+            "stride": 4,
+            "encoder_width": 8,
+            "decoder_width": 16,
+            "encoder_depths": [1],
             "decoder_depths": [1, 0, 0],
             "quantizer": {"kind": "vq", "codes": 16, "dim": 2, "revive": 0.5},
         },
-    }  # fmt: skip
+    }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-        str(tmp_path / "program.py"), str(tmp_path / "run.yaml"), str(tmp_path / "seen-"),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        str(tmp_path / "program.py"),
+        str(tmp_path / "run.yaml"),
+        str(tmp_path / "seen-"),
+    ]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
@@ -79,8 +97,10 @@ def test_two_processes_keep_their_codebooks_in_step(tmp_path):
     assert "here first in quantizer." in two[2]
     assert "here first" not in one[2]
     # Only one process says and saves anything.
-    assert done.stderr.count("step 6: held-out psnr_db") == 1
-    state = load_file(tmp_path / "run" / "checkpoints" / "step-0000006" / "state.safetensors")
+    assert done.stderr.count("step 6: validation psnr_db") == 1
+    state = load_file(
+        tmp_path / "run" / "checkpoints" / "step-0000006" / "part-00000-of-00002.safetensors"
+    )
     saved = load_tokenizer(tmp_path / "run" / "tokenizer")
     embed = saved.state_dict()["quantizer.parts.0._codebook.embed"]
-    assert torch.equal(state["module/average/quantizer.parts.0._codebook.embed"], embed)
+    assert torch.equal(state["ema/quantizer.parts.0._codebook.embed"], embed)

@@ -15,11 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from unified_tokenizers import load_tokenizer, training
+from unified_base.training import loop
+from unified_tokenizers import load_tokenizer
 from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.losses import ImageLoss
 from unified_tokenizers.training import TokenizerTraining, load_config, train
+from unified_tokenizers.training_config import TokenizerOptimizer, TokenizerSchedule
 
 IMAGE = {
     "stride": 4, "quantizer": {"levels": [4, 3, 3]}, "encoder_width": 8, "decoder_width": 16,
@@ -65,19 +67,20 @@ def data(tmp_path_factory) -> Path:
 def run(media: Path, output: Path, modality: str = "image", **changes) -> TokenizerTraining:
     source = str(media / ("pictures" if modality == "image" else "sounds"))
     config = TokenizerTraining(
-        modality=modality, output=str(output), data=(source,), heldout=(source,),
+        modality=modality, output=str(output), data=(source,), validation=(source,),
         tokenizer=IMAGE if modality == "image" else AUDIO,
-        steps=6, batch_size=4, learning_rate=0.01, warmup=2, save_every=3, log_every=1, crop=8,
+        steps=6, batch_size=4, optimizer=TokenizerOptimizer(lr=0.01),
+        schedule=TokenizerSchedule(warmup_steps=2), save_every=3, log_every=1, crop=8,
     )  # fmt: skip
     if "diffusion" in changes:
         torch.manual_seed(6)
         VQImageTokenizer(VQImageTokenizer.parse_config(IMAGE)).save_pretrained(media / "start")
-        changes["start"] = str(media / "start")
+        changes["init_from"] = str(media / "start")
     return replace(config, **changes)
 
 
 def state(output: Path) -> dict[str, torch.Tensor]:
-    return load_file(output / "checkpoints" / "step-0000006" / "state.safetensors")
+    return load_file(output / "checkpoints" / "step-0000006" / "part-00000-of-00001.safetensors")
 
 
 ADVERSARY = {"weight": 0.5, "start": 2, "warmup": 3, "width": 4}
@@ -101,7 +104,7 @@ def test_a_resumed_run_is_bit_equal_to_one_never_stopped(
     folder = train(run(data, tmp_path / "whole", modality, **changes))
     whole = state(tmp_path / "whole")
 
-    save = training.save_checkpoint
+    save = loop.save_checkpoint
 
     def save_and_stop(*arguments, **more):
         save(*arguments, **more)
@@ -109,7 +112,7 @@ def test_a_resumed_run_is_bit_equal_to_one_never_stopped(
 
     config = run(data, tmp_path / "stopped", modality, **changes)
     with monkeypatch.context() as patched:
-        patched.setattr(training, "save_checkpoint", save_and_stop)
+        patched.setattr(loop, "save_checkpoint", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     # A run killed while it wrote the next one leaves this behind.
@@ -119,7 +122,7 @@ def test_a_resumed_run_is_bit_equal_to_one_never_stopped(
 
     resumed = state(tmp_path / "stopped")
     assert resumed.keys() == whole.keys()
-    assert {name.split("/")[0] for name in whole} == {"module", "optimizer"}
+    assert {name.split("/")[0] for name in whole} >= {"model", "ema", "optimizer"}
     for name, value in whole.items():
         assert torch.equal(resumed[name], value), name
     assert load_tokenizer(folder).fingerprint == load_tokenizer(again).fingerprint
@@ -133,9 +136,9 @@ def test_a_diffusion_decoder_is_saved_beside_its_tokenizer(data, tmp_path):
         large.save(tmp_path / f"{index}.png")
     config = run(
         data, tmp_path / "run", tokenizer=None, diffusion={**DIFFUSION, "scales": [1, 2]},
-        steps=4, save_every=4, store="bfloat16",
+        steps=4, save_every=4, save_dtype="bfloat16",
     )  # fmt: skip
-    folder = train(replace(config, data=(str(tmp_path),), heldout=()))
+    folder = train(replace(config, data=(str(tmp_path),), validation=()))
     made = DiffusionTokenizer.from_pretrained(folder, steps=2, scale=2)
     assert made.fingerprint == load_tokenizer(data / "start").fingerprint
     small = torch.rand(1, 3, 4, 6)
@@ -143,8 +146,8 @@ def test_a_diffusion_decoder_is_saved_beside_its_tokenizer(data, tmp_path):
     stored = load_file(folder / "diffusion" / "model.safetensors")
     assert stored["leave.2.weight"].dtype == torch.bfloat16
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    assert "heldout/psnr_db_x2_8_steps" in events.Tags()["scalars"]
-    assert "heldout/x1_original_above_8_steps" in events.Tags()["images"]
+    assert "validation/psnr_db_x2_8_steps" in events.Tags()["scalars"]
+    assert "validation/x1_original_above_8_steps" in events.Tags()["images"]
     with pytest.raises(ValueError, match=r"size is 8x12 .* expected multiples of 8 pixels"):
         train(replace(config, output=str(tmp_path / "no"), size=(8, 12)))
 
@@ -166,7 +169,15 @@ def test_the_seed_decides_the_weights(data, tmp_path):
 @pytest.mark.parametrize("modality", ["image", "audio"])
 def test_the_loss_falls_on_a_batch_seen_again_and_again(data, tmp_path, capsys, modality):
     steps = {"image": 60, "audio": 40}[modality]
-    config = run(data, tmp_path, modality, steps=steps, batch_size=7, save_every=steps, warmup=5)
+    config = run(
+        data,
+        tmp_path,
+        modality,
+        steps=steps,
+        batch_size=7,
+        save_every=steps,
+        schedule=TokenizerSchedule(warmup_steps=5),
+    )
     train(config)
     losses = [float(x) for x in re.findall(r"loss (\d+\.\d+)", capsys.readouterr().err)]
     assert len(losses) >= steps
@@ -174,13 +185,13 @@ def test_the_loss_falls_on_a_batch_seen_again_and_again(data, tmp_path, capsys, 
 
 
 def test_what_is_saved_is_the_average_of_the_weights(data, tmp_path):
-    folder = train(run(data, tmp_path, store="float32"))
+    folder = train(run(data, tmp_path, save_dtype="float32"))
     saved = load_file(folder / "model.safetensors")
     kept = state(tmp_path)
     different = False
     for name, value in saved.items():
-        assert torch.equal(kept[f"module/average/{name}"], value), name
-        different |= not torch.equal(kept[f"module/model/{name}"], value)
+        assert torch.equal(kept[f"ema/{name}"], value), name
+        different |= not torch.equal(kept[f"model/{name}"], value)
     assert different
 
 
@@ -190,8 +201,8 @@ def test_curves_and_reconstructions_reach_tensorboard(data, tmp_path):
     train(run(data, tmp_path, steps=3))
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     tags = events.Tags()
-    assert {"train/loss", "train/codes_used", "heldout/psnr_db"} <= set(tags["scalars"])
-    assert tags["images"] == ["heldout/original_above_reconstruction"]
+    assert {"train/loss", "train/codes_used", "validation/psnr_db"} <= set(tags["scalars"])
+    assert tags["images"] == ["validation/original_above_reconstruction"]
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
     used = [event.value for event in events.Scalars("train/codes_used")]
     assert all(0 < share <= 1 for share in used)
@@ -209,10 +220,12 @@ def test_the_discriminator_learns_from_its_start_on(data, tmp_path):
     assert added[1] != 0
 
     before, after = (
-        load_file(tmp_path / "checkpoints" / f"step-000000{step}" / "state.safetensors")
+        load_file(
+            tmp_path / "checkpoints" / f"step-000000{step}" / "part-00000-of-00001.safetensors"
+        )
         for step in (5, 6)
     )
-    judging = [name for name in after if name.startswith("module/discriminator/")]
+    judging = [name for name in after if name.startswith("discriminator/")]
     assert judging
     assert all(not torch.equal(before[name], after[name]) for name in judging)
 
@@ -254,7 +267,7 @@ def test_a_run_that_goes_on_with_other_settings_says_so(data, tmp_path, capsys):
 @pytest.mark.parametrize("modality", ["image", "audio"])
 def test_what_decodes_can_be_trained_alone_and_codes_stay(data, tmp_path, modality):
     first = train(run(data, tmp_path / "first", modality, steps=2, save_every=2))
-    settings = {"start": str(first), "freeze_encoder": True, "cycle": 1.0}
+    settings = {"init_from": str(first), "freeze_encoder": True, "cycle": 1.0}
     config = run(data, tmp_path / "second", modality, steps=2, save_every=2, **settings)
     before, after = load_tokenizer(first), load_tokenizer(train(config))
     assert before.fingerprint != after.fingerprint
@@ -267,7 +280,7 @@ def test_what_decodes_can_be_trained_alone_and_codes_stay(data, tmp_path, modali
 
 def test_a_start_of_another_shape_is_refused(data, tmp_path):
     first = train(run(data, tmp_path / "first", steps=1, save_every=1))
-    other = run(data, tmp_path / "second", start=str(first))
+    other = run(data, tmp_path / "second", init_from=str(first))
     with pytest.raises(ValueError, match="has the settings"):
         train(replace(other, tokenizer={**IMAGE, "decoder_width": 24}))
 
@@ -303,8 +316,8 @@ def test_a_run_that_cannot_work_is_refused(data, tmp_path, changes, reason):
 
 
 ENTRIES = {
-    "modality": "image", "output": "runs/x", "data": ["a"], "heldout": [],
-    "tokenizer": {"stride": 8}, "steps": 3, "batch_size": 2, "learning_rate": 0.002,
+    "modality": "image", "output": "runs/x", "data": ["a"], "validation": [],
+    "tokenizer": {"stride": 8}, "steps": 3, "batch_size": 2, "optimizer": {"lr": 0.002},
 }  # fmt: skip
 
 
@@ -313,7 +326,7 @@ def test_a_configuration_file_is_read_as_it_stands(tmp_path):
     path.write_text(yaml.safe_dump({**ENTRIES, "seed": 4}))
     config = load_config(path)
     assert config.data == ("a",)
-    assert config.heldout == ()
+    assert config.validation == ()
     assert (config.steps, config.seed, config.tokenizer) == (3, 4, {"stride": 8})
 
 
@@ -323,15 +336,21 @@ def test_a_configuration_file_is_read_as_it_stands(tmp_path):
         ({"stepz": 3}, "unknown entry stepz; did you mean steps"),
         ({"steps": None}, "the entry 'steps' is missing"),
         ({"steps": 1.5}, "steps is 1.5, expected a whole number"),
-        ({"learning_rate": "fast"}, "learning_rate is 'fast', expected a number"),
-        ({"clip": True}, "clip is True, expected a number"),
+        ({"optimizer": {"lr": "fast"}}, "optimizer.lr is 'fast', expected a number"),
+        (
+            {"optimizer": {"lr": 1, "max_grad_norm": True}},
+            "optimizer.max_grad_norm is True, expected a number",
+        ),
         ({"data": 3}, "data is 3, expected a list"),
         ({"tokenizer": 3}, "tokenizer is 3, expected a mapping"),
         ({"diffusion": {}}, r"diffusion \{\}, expected one of them"),
-        ({"tokenizer": None, "diffusion": {}}, "for the image tokenizer in 'start'"),
-        ({"tokenizer": None, "diffusion": {}, "start": "t", "cycle": 1}, r"no use for \['cycle'\]"),
-        ({"modality": "smell"}, "modality 'smell', expected 'image' or 'audio'"),
-        ({"store": "int8"}, "store 'int8', expected 'float32' or 'bfloat16'"),
+        ({"tokenizer": None, "diffusion": {}}, "for the image tokenizer in 'init_from'"),
+        (
+            {"tokenizer": None, "diffusion": {}, "init_from": "t", "cycle": 1},
+            r"no use for \['cycle'\]",
+        ),
+        ({"modality": "smell"}, "modality is 'smell', expected 'image' or 'audio'"),
+        ({"save_dtype": "int8"}, "save_dtype is 'int8', expected 'float32' or 'bfloat16'"),
         ({"losses": {"mel": 1.0}}, r"losses are \['mel'\], expected some of l1, l2"),
         ({"losses": {"l1": -1}}, "the loss l1 has the weight -1.0, expected more than 0"),
         ({"adversary": {"weight": 0.1}}, "adversary: the entry 'start' is missing"),

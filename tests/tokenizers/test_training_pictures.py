@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 from unified_base.media_source import Medium, Where
 from unified_base.shard_sums import make_sums, sums_path
-from unified_tokenizers import training
+from unified_base.training import loop
 from unified_tokenizers.picture_fit import FITS, PictureFit
 from unified_tokenizers.training import TokenizerTraining, train
-from unified_tokenizers.training_config import load_config
+from unified_tokenizers.training_config import TokenizerOptimizer, TokenizerSchedule, load_config
 from unified_tokenizers.training_media import Pictures, Recordings
 from unified_tokenizers.training_order import Buckets
 from unified_tokenizers.training_pictures import PictureStore, load_store
@@ -53,23 +53,33 @@ def mixed(tmp_path_factory):
 
 def run(folder, output="", **changes):
     config = TokenizerTraining(
-        modality="image", output=str(output), data=(str(folder),), heldout=(), tokenizer=SETTINGS,
-        steps=6, batch_size=4, learning_rate=0.01, warmup=2, save_every=3, log_every=1, size=16,
-    )  # fmt: skip
+        modality="image",
+        output=str(output),
+        data=(str(folder),),
+        validation=(),
+        tokenizer=SETTINGS,
+        steps=6,
+        batch_size=4,
+        optimizer=TokenizerOptimizer(lr=0.01),
+        schedule=TokenizerSchedule(warmup_steps=2),
+        save_every=3,
+        log_every=1,
+        size=16,
+    )
     return replace(config, **changes)
 
 
 def weights(output):
-    return load_file(output / "checkpoints" / "step-0000006" / "state.safetensors")
+    return load_file(output / "checkpoints" / "step-0000006" / "part-00000-of-00001.safetensors")
 
 
 @pytest.mark.parametrize("fit", FITS)
 def test_a_folder_of_mixed_sizes_trains_and_a_resumed_run_is_bit_equal(
     mixed, tmp_path, monkeypatch, fit
 ):
-    config = run(mixed, tmp_path / "whole", fit=fit, heldout=(str(mixed),))
+    config = run(mixed, tmp_path / "whole", fit=fit, validation=(str(mixed),))
     train(config)
-    save = training.save_checkpoint
+    save = loop.save_checkpoint
 
     def save_and_stop(*arguments):
         save(*arguments)
@@ -78,7 +88,7 @@ def test_a_folder_of_mixed_sizes_trains_and_a_resumed_run_is_bit_equal(
     # Nothing is held in memory: what is computed does not depend on it.
     stopped = replace(config, output=str(tmp_path / "stopped"), memory_gb=0)
     with monkeypatch.context() as patched:
-        patched.setattr(training, "save_checkpoint", save_and_stop)
+        patched.setattr(loop, "save_checkpoint", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             train(stopped)
     train(stopped, resume=True)
@@ -273,7 +283,7 @@ def spoiled(folder, mixed, broken):
 
 def test_broken_pictures_are_skipped_named_counted_and_limited(tmp_path, mixed, capsys):
     folder = spoiled(tmp_path / "data", mixed, 2)
-    train(run(folder, tmp_path / "out", max_broken=2, steps=1))
+    train(run(folder, tmp_path / "out", max_corrupt=2, steps=1))
     said = capsys.readouterr().err
     assert f"skipped: {folder}/bad0.png: " in said
     assert f"skipped: {folder}/bad1.png: " in said
@@ -283,9 +293,9 @@ def test_broken_pictures_are_skipped_named_counted_and_limited(tmp_path, mixed, 
                   for name in ("out", "sound"))  # fmt: skip
     assert all(torch.equal(one[name], other[name]) for name in one)
     with pytest.raises(ValueError, match=r"bad1\.png.*2 are broken, at most 1 may be"):
-        train(run(folder, tmp_path / "no", max_broken=1))
+        train(run(folder, tmp_path / "no", max_corrupt=1))
     with pytest.raises(ValueError, match=r"bad1\.png.*2 are broken, at most 1 may be"):
-        train(run(mixed, tmp_path / "no", heldout=(str(folder),), max_broken=1))
+        train(run(mixed, tmp_path / "no", validation=(str(folder),), max_corrupt=1))
 
 
 def test_nothing_that_can_be_used_is_said_with_the_reason(tmp_path):
@@ -338,7 +348,7 @@ def test_sounds_that_are_broken_or_short_are_counted(tmp_path):
         "encoder_depth": 1, "decoder_width": 8, "decoder_depths": [1, 0],
     }  # fmt: skip
     said = []
-    config = run(tmp_path, modality="audio", tokenizer=audio, crop=8, heldout=(str(tmp_path),))
+    config = run(tmp_path, modality="audio", tokenizer=audio, crop=8, validation=(str(tmp_path),))
     data = Recordings(config, said.append)
     assert len(data.recordings) == len(data.held) == 3
     assert [line for line in said if line.startswith("skipped: ")]
@@ -358,19 +368,22 @@ def test_sounds_that_are_broken_or_short_are_counted(tmp_path):
         ({"fit": "squeeze"}, "fit is 'squeeze', expected one of crop, resize, bucket"),
         ({"size": 0}, "size is 0, expected 1 to 8192 pixels a side"),
         ({"size": [16, -4]}, "expected 1 to 8192 pixels a side"),
-        ({"max_broken": -1}, "max_broken is -1, expected 0 or more"),
+        ({"max_corrupt": -1}, "max_corrupt is -1, expected 0 or more"),
         ({"save_minutes": -0.5}, "save_minutes is -0.5, expected 0 or more"),
         ({"steps": 0}, "steps is 0, expected at least 1"),
         ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan, expected 0 or more"),
-        ({"learning_rate": 0}, "learning_rate is 0, expected a number above 0"),
-        ({"clip": 0}, "clip is 0, expected a number above 0"),
+        ({"optimizer": {"lr": float("nan")}}, "optimizer.lr is nan, expected 0 or more"),
+        ({"optimizer": {"lr": 0}}, "optimizer.lr is 0, expected a number above 0"),
+        (
+            {"optimizer": {"lr": 1, "max_grad_norm": 0}},
+            "optimizer.max_grad_norm is 0, expected a number above 0",
+        ),
         ({"seed": -1}, "seed is -1, expected 0 or more"),
         ({"threads": 10**9}, "threads is 1000000000, expected at most 1,024"),
         ({"batch_size": 10**9}, "batch_size is 1000000000, expected at most 65,536"),
         ({"crop": 65_537}, "crop is 65537, expected at most 65,536"),
         ({"seed": 2**32}, "seed is 4294967296, expected at most 4,294,967,295"),
-        ({"ema": 1.5}, "ema is 1.5, expected at most 1"),
+        ({"ema_decay": 1.5}, "ema_decay is 1.5, expected at most 1"),
         ({"memory_gb": float("inf")}, "memory_gb is inf, expected at most 65,536"),
         ({"losses": {"l1": float("inf")}}, "l1 has the weight inf, expected at most 1,000,000,000"),
         ({"adversary": {"weight": 1, "start": 10**17}}, "start is 10+, expected at most 1,000,000"),
@@ -381,12 +394,12 @@ def test_sounds_that_are_broken_or_short_are_counted(tmp_path):
                 "limit",
                 "log_every",
                 "save_every",
-                "max_broken",
+                "max_corrupt",
                 "save_minutes",
-                "warmup",
-                "learning_rate",
-                "weight_decay",
-                "clip",
+                "optimizer.lr",
+                "optimizer.weight_decay",
+                "optimizer.max_grad_norm",
+                "schedule.warmup_steps",
                 "cycle",
                 "memory_gb",
             )
@@ -397,15 +410,17 @@ def test_settings_that_cannot_be_are_refused(tmp_path, changes, reason):
     import yaml
 
     entries = {
-        "modality": "image", "output": "x", "data": ["a"], "heldout": [], "tokenizer": SETTINGS,
-        "steps": 3, "batch_size": 2, "learning_rate": 0.002, "size": [8, 12], "fit": "resize",
+        "modality": "image", "output": "x", "data": ["a"], "validation": [], "tokenizer": SETTINGS,
+        "steps": 3, "batch_size": 2, "optimizer": {"lr": 0.002}, "size": [8, 12], "fit": "resize",
     }  # fmt: skip
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(entries))
     assert load_config(path).size == (8, 12)
-    path.write_text(yaml.safe_dump({**entries, **changes}))
+    dotted = [f"{name}={value}" for name, value in changes.items() if "." in name]
+    plain = {name: value for name, value in changes.items() if "." not in name}
+    path.write_text(yaml.safe_dump({**entries, **plain}))
     with pytest.raises(ValueError, match=reason):
-        load_config(path)
+        load_config(path, dotted)
 
 
 @pytest.mark.parametrize(

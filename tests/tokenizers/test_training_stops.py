@@ -17,9 +17,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from unified_base.locks import hold_folder
-from unified_tokenizers import load_tokenizer, training
-from unified_tokenizers.checkpoint import drop_old
-from unified_tokenizers.training import TokenizerTraining, train
+from unified_base.training import loop
+from unified_base.training.checkpoint_files import drop_old
+from unified_tokenizers import load_tokenizer
+from unified_tokenizers.training import TokenizerTrainer, TokenizerTraining, train
+from unified_tokenizers.training_config import TokenizerOptimizer, TokenizerSchedule
 
 SETTINGS = {
     "stride": 4, "quantizer": {"levels": [4, 3, 3]}, "encoder_width": 8, "decoder_width": 16,
@@ -43,9 +45,18 @@ def config(tmp_path_factory) -> TokenizerTraining:
         pixels = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return TokenizerTraining(
-        modality="image", output="", data=(str(folder),), heldout=(), tokenizer=SETTINGS, steps=6,
-        batch_size=4, learning_rate=0.01, warmup=2, save_every=3, log_every=1,
-    )  # fmt: skip
+        modality="image",
+        output="",
+        data=(str(folder),),
+        validation=(),
+        tokenizer=SETTINGS,
+        steps=6,
+        batch_size=4,
+        optimizer=TokenizerOptimizer(lr=0.01),
+        schedule=TokenizerSchedule(warmup_steps=2),
+        save_every=3,
+        log_every=1,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +68,9 @@ def whole(config, tmp_path_factory) -> Path:
 
 
 def weights(output, step=6):
-    return load_file(output / "checkpoints" / f"step-{step:07d}" / "state.safetensors")
+    return load_file(
+        output / "checkpoints" / f"step-{step:07d}" / "part-00000-of-00001.safetensors"
+    )
 
 
 def same(one, other):
@@ -75,17 +88,17 @@ def checkpoints(output):
 def test_a_signal_ends_the_step_saves_says_so_and_the_run_goes_on(
     config, whole, tmp_path, monkeypatch, capsys, number
 ):
-    follow = training.follow
+    update = TokenizerTrainer._update_average
 
-    def follow_and_signal(*arguments):
-        follow(*arguments)
-        if arguments[-1] == 1:
+    def update_and_signal(trainer):
+        update(trainer)
+        if trainer.step == 2:
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
     run = replace(config, output=str(tmp_path))
     with monkeypatch.context() as patched:
-        patched.setattr(training, "follow", follow_and_signal)
+        patched.setattr(TokenizerTrainer, "_update_average", update_and_signal)
         with pytest.raises(SystemExit) as ended:
             train(run)
     assert ended.value.code == 128 + number
@@ -103,8 +116,9 @@ def test_the_command_exits_as_training_a_decoder_does(config, tmp_path):
     (data,) = config.data
     file = tmp_path / "run.yaml"
     file.write_text(
-        f"modality: image\noutput: {tmp_path / 'out'}\ndata: [{data}]\nheldout: []\n"
-        f"tokenizer: {SETTINGS}\nsteps: 1000000\nbatch_size: 4\nlearning_rate: 0.01\nlog_every: 1\n"
+        f"modality: image\noutput: {tmp_path / 'out'}\ndata: [{data}]\nvalidation: []\n"
+        f"tokenizer: {SETTINGS}\nsteps: 1000000\nbatch_size: 4\noptimizer: {{lr: 0.01}}\n"
+        "log_every: 1\n"
     )
     command = [sys.executable, "-m", "unified", "tokenizer", "train", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -173,7 +187,7 @@ def test_a_folder_that_cannot_be_held_is_named(config, tmp_path):
 def test_a_full_disk_is_named_and_what_was_saved_stays(config, whole, tmp_path, monkeypatch):
     """A limit on a file's size is a disk that is full for that file."""
     run = replace(config, output=str(tmp_path))
-    save, before = training.save_checkpoint, resource.getrlimit(resource.RLIMIT_FSIZE)
+    save, before = loop.save_checkpoint, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def save_on_a_full_disk(folder, step, *rest):
         if step == 6:
@@ -184,8 +198,10 @@ def test_a_full_disk_is_named_and_what_was_saved_stays(config, whole, tmp_path, 
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "save_checkpoint", save_on_a_full_disk)
-        with pytest.raises(ValueError, match=r"cannot write .*state\.safetensors: File too large"):
+        patched.setattr(loop, "save_checkpoint", save_on_a_full_disk)
+        with pytest.raises(
+            ValueError, match=r"cannot write .*part-00000-of-00001\.safetensors: File too large"
+        ):
             train(run)
     assert checkpoints(tmp_path) == ["step-0000003"]
     train(run, resume=True)
@@ -197,8 +213,8 @@ def test_a_disk_that_is_full_of_curves_is_one_line(config, tmp_path):
     (data,) = config.data
     file = tmp_path / "run.yaml"
     file.write_text(
-        f"modality: image\noutput: {tmp_path / 'out'}\ndata: [{data}]\nheldout: [{data}]\n"
-        f"tokenizer: {SETTINGS}\nsteps: 500\nbatch_size: 4\nlearning_rate: 0.01\n"
+        f"modality: image\noutput: {tmp_path / 'out'}\ndata: [{data}]\nvalidation: [{data}]\n"
+        f"tokenizer: {SETTINGS}\nsteps: 500\nbatch_size: 4\noptimizer: {{lr: 0.01}}\n"
         "log_every: 1\nsave_every: 1\n"
     )
     script = (
@@ -219,7 +235,7 @@ def test_a_disk_that_is_full_of_curves_is_one_line(config, tmp_path):
 def test_a_bit_that_changes_is_found_when_a_run_goes_on(config, whole, tmp_path):
     run = replace(config, output=str(tmp_path))
     train(run)
-    for name in ("state.json", "state.safetensors"):
+    for name in ("state.json", "part-00000-of-00001.safetensors"):
         path = tmp_path / "checkpoints" / "step-0000006" / name
         content = path.read_bytes()
         bits = random.Random(1).sample(range(8 * len(content)), 12)
@@ -236,7 +252,7 @@ def test_what_a_killed_run_left_half_written_is_removed(config, whole, tmp_path,
     run = replace(config, output=str(tmp_path))
     torn = tmp_path / "checkpoints" / "step-0000009.partial"
     torn.mkdir(parents=True)
-    (torn / "state.safetensors").write_bytes(bytes(100))
+    (torn / "part-00000-of-00001.safetensors").write_bytes(bytes(100))
     train(run)
     assert "step-0000009.partial was not complete and has been removed" in capsys.readouterr().err
     assert checkpoints(tmp_path) == ["step-0000003", "step-0000006"]

@@ -164,7 +164,8 @@ def training_case(tiny_tokenizers, tmp_path_factory):
     from pathlib import Path
 
     from unified.dataloading import Source
-    from unified.training.config import TrainConfig
+    from unified.training.config import OptimizerConfig, TrainConfig
+    from unified_base.training.settings import ScheduleConfig
 
     sample = Path(__file__).parents[2] / "data" / "sample"
     folder = tmp_path_factory.mktemp("training")
@@ -176,18 +177,37 @@ def training_case(tiny_tokenizers, tmp_path_factory):
             "draw": Source(str(sample / "heldout-draw-*.tar"), 0.6),
             "article": Source(str(sample / "heldout-article-*.tar"), 0.4),
         },
-        heldout={"describe": Source(str(sample / "heldout-describe-*.tar"))},
-        image_tokenizer=str(folder / "image"), audio_tokenizer=str(folder / "audio"),
+        validation={"describe": Source(str(sample / "heldout-describe-*.tar"))},
+        image_tokenizer=str(folder / "image"),
+        audio_tokenizer=str(folder / "audio"),
         model={
-            "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 24,
-            "max_position_embeddings": 4096, "tie_word_embeddings": True,
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "intermediate_size": 24,
+            "max_position_embeddings": 4096,
+            "tie_word_embeddings": True,
         },
-        text_size=280, max_grid=8, steps=6, length=230, rows=4, rows_at_once=2, lanes=12,
-        learning_rate=0.01, warmup=2, log_every=1, save_every=3, validate_every=3, threads=1,
-        store="float32", modality_weights={"text": 2.0, "audio": 0.5}, world="pocket",
-        optimizer="muon", precision="float32",
-    )  # fmt: skip
+        text_vocab_size=280,
+        max_grid=8,
+        steps=6,
+        seq_len=230,
+        global_batch_size=4,
+        micro_batch_size=2,
+        streams=12,
+        optimizer=OptimizerConfig(lr=0.01, name="muon"),
+        schedule=ScheduleConfig(warmup_steps=2),
+        log_every=1,
+        save_every=3,
+        validate_every=3,
+        threads=1,
+        save_dtype="float32",
+        modality_weights={"text": 2.0, "audio": 0.5},
+        world="pocket",
+        precision="float32",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -195,7 +215,7 @@ def finished_training(training_case):
     """The folder of the model that the run of `training_case` made."""
     import torch
 
-    from unified.training.loop import train
+    from unified.training.train import train
 
     before = torch.get_num_threads()
     try:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unified.pocket.article import article_request, headings_of, shortfall
+from unified.articles.blocks import headings_of
+from unified.pocket.article import article_request, shortfall
 from unified.pocket.article_plan import plan_article
 from unified.pocket.captions import read_caption
 from unified.pocket.known_subjects import FILE_NAME, KnownSubjects, UnknownSubjectError
@@ -341,14 +342,9 @@ def test_a_broken_list_of_subjects_is_refused(tmp_path, text):
 
 def test_the_request_holds_exactly_what_was_asked_for():
     plan = plan_article("The panda, two pictures, no narration", KNOWN)
-    prompt, slot = article_request("", plan).segments
+    prompt, slot = article_request(plan).segments
     assert prompt == Text(plan.prompt, role="prompt", loss=0.0)
     assert slot == Slot("any", 96, 96, num_images=2, num_audios=0, role="response")
-    prompt, slot = article_request("As it stands", None).segments
-    assert prompt.text == "As it stands"
-    assert slot == Slot("any", role="response")
-    with pytest.raises(ValueError, match="empty"):
-        article_request(" ", None)
 
 
 def test_sections_that_came_otherwise_are_reported():

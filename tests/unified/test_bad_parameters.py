@@ -101,12 +101,13 @@ PARAMETERS = {
     "Limits.max_ids": (of(Limits, "max_ids"), WHOLE | NONE),
     "Limits.num_images": (of(Limits, "num_images"), WHOLE | NONE),
     "Limits.num_audios": (of(Limits, "num_audios"), WHOLE | NONE),
-    "Limits.allow": (of(Limits, "allow"), TEXTS),
+    "Limits.allow": (of(Limits, "allow"), TEXTS | NONE),
     "Limits.image_grid": (of(Limits, "image_grid"), PAIR | NONE),
     "Limits.min_audio_frames": (of(Limits, "min_audio_frames"), WHOLE),
     "Limits.max_audio_frames": (of(Limits, "max_audio_frames"), WHOLE | NONE),
     "Limits.roles": (of(Limits, "roles"), FLAG),
     "Limits.single": (of(Limits, "single"), FLAG),
+    "Limits.spans": (of(Limits, "spans"), {"dict"}),
     "Limits.stop": (of(Limits, "stop", single=True, allow=("text",)), WHOLE | NONE),
     "Request.seed": (of(Request, "seed", segments=(CodedSlot("text"),)), WHOLE),
     "Slot.height": (of(Slot, "height", modality="image", width=3), WHOLE),
@@ -286,8 +287,8 @@ OPTIONS = [
     (BUILD, "--workers", NO_NUMBERS),
     (SHOW, "-n", NO_NUMBERS),
     (SHOW, "--seed", NO_NUMBERS),
-    (("plan", "{out}.yaml"), "--share", NO_NUMBERS),
-    (("plan", "{out}.yaml"), "--devices", NO_NUMBERS),
+    (("estimate", "{out}.yaml"), "--share", NO_NUMBERS),
+    (("estimate", "{out}.yaml"), "--devices", NO_NUMBERS),
 ]
 
 

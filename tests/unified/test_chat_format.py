@@ -172,9 +172,9 @@ def test_the_loss_is_on_answers_and_what_ends_them_and_nowhere_else(style):
         assert found.ids[at[-1] + 1] == end
         expected[at[-1] + 1] = 1
     assert found.loss.tolist() == expected.tolist()
-    laid = Layout(sequencer.grammar, text).lay(document(SAID).segments)
+    laid = Layout(sequencer.grammar, text).encode(document(SAID).segments)
     assert laid.ids.tolist() == found.ids.tolist()
-    assert laid.loss.tolist() == found.loss.tolist()
+    assert laid.loss_weights.tolist() == found.loss.tolist()
 
 
 def test_the_loss_is_the_mask_of_a_template_that_marks_what_is_generated(tmp_path):

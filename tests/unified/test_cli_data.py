@@ -45,7 +45,7 @@ def test_import_writes_shards_and_says_what_it_skipped(unified, table):
     output, (code, out, err) = imported(unified, table, "--split", "heldout")
     assert code == 0, err
     assert out == f"{output}\n"
-    assert "2 documents, tar files: 1" in err
+    assert "2 documents in 1 shard, " in err
     assert f"1 skipped, see {output}/skipped.jsonl" in err
     assert [document.segments[0].text for _, document in read_shards(output, "heldout")] == [
         "text 0",
@@ -72,13 +72,13 @@ def test_check_ends_with_2_after_the_whole_report(unified, table):
     output, _ = imported(unified, table)
     code, out, err = unified("data", "check", output)
     assert code == 0, err
-    assert "2 samples of documents, tar files: 1" in out
+    assert "2 samples of documents in 1 shard, " in out
     assert "height 4 to 4 (median 4), width 6 to 6 (median 6) pixels" in out
     (path,) = output.glob("*.tar")
     path.write_bytes(path.read_bytes().replace(b'"text":"text 1"', b'"text":"\x1b[31m" '))
     code, out, err = unified("data", "check", output)
     assert code == 2
-    assert "1 samples of documents" in out
+    assert "1 sample of documents in 1 shard" in out
     assert "broken     1" in out
     assert "train-pairs-00000.tar 000000002: 000000002.json is not JSON" in out
     assert err.splitlines()[-1].endswith("shards has faults: 1 broken; see the report")
@@ -98,7 +98,7 @@ def test_check_reads_stored_codes(unified, tmp_path):
     for shards in (tmp_path, tmp_path / "train-x-00000.tar"):
         code, out, _ = unified("data", "check", shards)
         assert code == 2
-        assert "1 samples of codes, tar files: 1" in out
+        assert "1 sample of codes in 1 shard" in out
         assert "image      1 spans, 6 codes, 6 longest" in out
         assert "bad: segment 0: image code 8 of level 0 is outside its 8 codes" in out
 

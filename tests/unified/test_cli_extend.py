@@ -4,10 +4,12 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from unified import TextTokenizer, UnifiedModel
+from unified import SpanSampling, TextTokenizer, UnifiedModel
 from unified.__main__ import run
+from unified.tasks.size_rule import SizeRule
+from unified.tasks.task_file import read_tasks
 from unified.vocabulary.text_tokenizer import COMPANIONS
 
 CHAT = "{%- for m in messages -%}{{- '<s>' + m.role + '\n' + m.content + '</s>' -}}{%- endfor -%}"
@@ -106,3 +108,63 @@ def test_a_name_on_the_hub_without_a_network_is_told_in_one_line(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     message = "the Hugging Face hub gave OSError for revision 'main': no way there"
     refused(extend("-o", tmp_path / "new", on="someone/some-llm"), message)
+
+
+@pytest.mark.parametrize("format", ["pocket", "chat"])
+def test_an_extended_model_says_how_it_is_asked(extend, cli_model, llm, tmp_path, format):
+    output = tmp_path / format
+    code, _, err = extend("--image", cli_model, "--format", format, "-o", output)
+    assert code == 0, err
+    tasks = read_tasks(output)
+    assert tasks.able == ("write", "draw", "describe", "ask")
+    assert (
+        tasks.task("draw").words
+        == {"pocket": "![{text}]", "chat": "Draw a picture: {text}"}[format]
+    )
+    assert tasks.task("draw").size == SizeRule(multiple_of=32, max_side=64 * 32)
+    model = UnifiedModel.from_pretrained(output)
+    with pytest.raises(ValueError, match=r"cannot speak: format .* has no sound"):
+        model.speak("A cat.")
+    # What the folder says is what is asked: changed there, before a training, it stays changed.
+    source = (output / "tasks.yaml").read_text("utf-8")
+    (output / "tasks.yaml").write_text(source.replace("{text}", "{text}!"), "utf-8")
+    changed = UnifiedModel.from_pretrained(output)
+    assert (
+        changed.request("draw", text="a cat")
+        .document.segments[0]
+        .text.endswith({"pocket": "![a cat!]", "chat": ": a cat!"}[format])
+    )
+    changed.save_pretrained(tmp_path / "again")
+    assert read_tasks(tmp_path / "again") == read_tasks(output)
+
+
+def test_in_chat_format_the_ids_asked_are_those_of_the_template(extend, cli_model, llm, tmp_path):
+    output = tmp_path / "chat"
+    assert extend("--image", cli_model, "--format", "chat", "-o", output)[0] == 0
+    model = UnifiedModel.from_pretrained(output)
+    prompt, slot = model.request("draw", text="a {dog}").document.segments
+    ids = model.sequencer.encode_prefix([prompt], slot).ids.tolist()
+    tokenizer = AutoTokenizer.from_pretrained(llm)
+    turns = [{"role": "user", "content": "Draw a picture: a {dog}"},
+             {"role": "assistant", "content": "@"}]  # fmt: skip
+    text = tokenizer.apply_chat_template(turns, tokenize=False).partition("@")[0]
+    theirs = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert [id for id in ids if id < model.vocabulary.text_size] == theirs
+
+
+def test_texts_are_sampled_as_the_language_model_says(extend, cli_model, llm, tmp_path):
+    from shutil import copytree
+
+    for name, settings, expected in (
+        ("warm", {"do_sample": True, "temperature": 0.6, "top_p": 0.9},
+         SpanSampling(0.6, top_k=50, top_p=0.9)),
+        ("greedy", {"do_sample": False, "temperature": 0.6, "repetition_penalty": 1.2},
+         SpanSampling(repetition_penalty=1.2)),
+        ("all", {"do_sample": True, "top_k": 0}, SpanSampling(1.0)),
+    ):  # fmt: skip
+        folder = copytree(llm, tmp_path / name)
+        (folder / "generation_config.json").write_text(json.dumps(settings))
+        output = tmp_path / f"{name}-extended"
+        code, _, err = extend("--image", cli_model, "-o", output, on=folder)
+        assert code == 0, err
+        assert UnifiedModel.from_pretrained(output).sampling.text == expected

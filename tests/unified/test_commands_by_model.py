@@ -93,10 +93,19 @@ class Inputs:
         """The file of a run of two steps that begins with a model."""
         path = self.output.with_suffix(".yaml")
         run_file = {
-            "output": str(self.output), "start": str(model), "steps": 2, "length": 640, "rows": 1,
-            "learning_rate": 0.001, "warmup": 1, "log_every": 1, "precision": "float32",
-            "lanes": 1, "threads": 1, "sources": {"texts": {"shards": str(self.folder / "texts")}},
-        }  # fmt: skip
+            "output": str(self.output),
+            "init_from": str(model),
+            "steps": 2,
+            "seq_len": 640,
+            "global_batch_size": 1,
+            "optimizer": {"lr": 0.001},
+            "schedule": {"warmup_steps": 1},
+            "log_every": 1,
+            "precision": "float32",
+            "streams": 1,
+            "threads": 1,
+            "sources": {"texts": {"shards": str(self.folder / "texts")}},
+        }
         path.write_text(json.dumps(run_file))  # which is YAML, too
         return path
 
@@ -180,7 +189,7 @@ COMMANDS: dict[str, Command] = {
 NO_ROLES = "has no roles; leave role 'prompt' out"
 NO_SOUND = "there is no audio tokenizer"
 NO_PICTURES = "there is no image tokenizer"
-FIXED_32, FIXED_48 = "image grids of this format have 32", "expected 48 x 48"
+FIXED_32, FIXED_48 = "the format's grids are 32x32", "expected 48 x 48"
 TOO_LONG = "4096 ids asked for, but the decoder has 2048 positions"
 AS_A_WHOLE = "is neither extended nor trained"
 SHOWN_A_PICTURE = {"emu3": NO_ROLES, "chameleon": FIXED_32, "janus": FIXED_48,

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unified.dataloading.layout import Layout
-from unified.dataloading.transforms import num_given
+from unified.dataloading.transforms import num_prompt_segments
 from unified.engine.active import ActiveRequest
 from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
-from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText
+from unified.formats.coded import CodedAudio, CodedImage, CodedText, coded_media
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.load import load_format
 from unified.sequence.sequencer import Sequencer
@@ -77,7 +77,7 @@ def documents(draw, name: str):
         grid = SIDES.get(name) or tuple(draw(side) for _ in program.axes)
         rng = np.random.default_rng(draw(st.integers(0, 99)))
         codes = rng.integers(50, size=(len(program.blocks), *grid))
-        segments.append(CODED_MEDIA[program.modality](codes, role, loss, kind))
+        segments.append(coded_media(program.modality, codes, role, loss, kind))
     return segments
 
 
@@ -103,33 +103,35 @@ def test_a_layout_is_what_the_sequencer_and_the_state_machine_make(data):
             state.advance(id)
     except ValueError:
         with pytest.raises(ValueError, match=r"segment \d \("):
-            layout.lay(segments)
+            layout.encode(segments)
         return
     for _ in range(2):  # the second time from what is remembered
-        laid = layout.lay(segments)
-        np.testing.assert_array_equal(laid.ids, expected.ids)
-        np.testing.assert_array_equal(laid.loss, expected.loss)
-        np.testing.assert_array_equal(laid.modality, expected.modality)
-        assert [layout.ranges[number] for number in laid.allowed] == allowed
-    for id, ranges in zip(laid.ids.tolist(), allowed):
+        tokenized = layout.encode(segments)
+        np.testing.assert_array_equal(tokenized.ids, expected.ids)
+        np.testing.assert_array_equal(tokenized.loss_weights, expected.loss)
+        np.testing.assert_array_equal(tokenized.modality, expected.modality)
+        assert [layout.ranges[number] for number in tokenized.allowed] == allowed
+    for id, ranges in zip(tokenized.ids.tolist(), allowed):
         assert any(start <= id < stop for start, stop in ranges)
-    assert (laid.ids.dtype, laid.loss.dtype) == (np.int32, np.float32)
-    assert len(laid.units) == len(segments) + 3
+    assert (tokenized.ids.dtype, tokenized.loss_weights.dtype) == (np.int32, np.float32)
+    assert len(tokenized.boundaries) == len(segments) + 3
     begins = {int(np.flatnonzero(expected.segment == i)[0]) for i in range(len(segments))}
-    assert begins == set(laid.units[1:-2])
+    assert begins == set(tokenized.boundaries[1:-2])
 
 
 def test_weights_fall_on_answers_and_on_codes_that_have_none():
     layout = made("pocket")[1]
     asked = CodedImage(np.array([[[1, 2]]]), "prompt", 0.0)
     answer = CodedAudio(np.array([[3], [4], [5]]), "response", 0.5)
-    laid = layout.lay([asked, Text("ab", "prompt", 0.0), answer], weight=3.0, media_loss=0.25)
-    picture = laid.modality == MODALITIES["image"]
-    assert laid.loss[picture].tolist() == [0.25, 0.25]
-    assert set(laid.loss[laid.modality == MODALITIES["text"]]) == {0.0}
-    assert laid.loss[laid.modality == MODALITIES["audio"]].tolist() == [1.5] * 3
+    tokenized = layout.encode(
+        [asked, Text("ab", "prompt", 0.0), answer], weight=3.0, media_loss=0.25
+    )
+    picture = tokenized.modality == MODALITIES["image"]
+    assert tokenized.loss_weights[picture].tolist() == [0.25, 0.25]
+    assert set(tokenized.loss_weights[tokenized.modality == MODALITIES["text"]]) == {0.0}
+    assert tokenized.loss_weights[tokenized.modality == MODALITIES["audio"]].tolist() == [1.5] * 3
     # Markers, but those of the answer and the end, weigh nothing.
-    markers = laid.loss[laid.modality == MODALITIES["marker"]].tolist()
+    markers = tokenized.loss_weights[tokenized.modality == MODALITIES["marker"]].tolist()
     assert markers == [0.0] * 7 + [1.5] * 3  # <audio>, </audio> and <eos>
 
 
@@ -167,8 +169,8 @@ def test_a_dropped_prompt_gives_the_ids_of_guidances_branch(case, without):
     side = {"liquid": (32, 32), "janus": (24, 24)}.get(name, (4, 2))
     role = "response" if grammar.roles else None
     document = [*prompt, picture(side, role)]
-    assert num_given(document) == len(prompt)
-    laid = layout.lay(document, given=len(prompt), without=without)
+    assert num_prompt_segments(document) == len(prompt)
+    tokenized = layout.encode(document, num_dropped=len(prompt), without=without)
 
     guidance = Guidance(3.0, "three-way", 2.0)
     sampling = Sampling(image=SpanSampling(guidance=guidance), max_ids=2000)
@@ -180,13 +182,13 @@ def test_a_dropped_prompt_gives_the_ids_of_guidances_branch(case, without):
     assert row.ids == whole.ids.tolist()
     closing = grammar.eos(role)
     condition = {"prompt": "unconditional", "text": "media"}[without]
-    assert laid.ids.tolist() == [*row.branches[condition].ids, *closing]
-    for id, number in zip(laid.ids.tolist(), laid.allowed.tolist()):
+    assert tokenized.ids.tolist() == [*row.branches[condition].ids, *closing]
+    for id, number in zip(tokenized.ids.tolist(), tokenized.allowed.tolist()):
         assert any(start <= id < stop for start, stop in layout.ranges[number])
     # What is left of it is learnt as in the whole document, and nothing else.
     answer = side[0] * side[1] + len(closing)
-    np.testing.assert_array_equal(laid.loss[-answer:], whole.loss[-answer:])
-    assert laid.loss.sum() == whole.loss.sum()
+    np.testing.assert_array_equal(tokenized.loss_weights[-answer:], whole.loss[-answer:])
+    assert tokenized.loss_weights.sum() == whole.loss.sum()
 
 
 def test_what_cannot_be_laid_out_is_refused_with_its_segment():
@@ -208,21 +210,21 @@ def test_what_cannot_be_laid_out_is_refused_with_its_segment():
         ),
     ):
         with pytest.raises(ValueError, match=f"segment {message}"):
-            layout.lay(segments)
+            layout.encode(segments)
     with pytest.raises(ValueError, match=r"segment 0 \(audio\): .* has no audio spans"):
-        made("emu3")[1].lay([CodedAudio(np.zeros((1, 3), int))])
+        made("emu3")[1].encode([CodedAudio(np.zeros((1, 3), int))])
 
 
 def test_the_layouts_memory_is_bounded(monkeypatch):
     from unified.dataloading import layout as module
 
-    monkeypatch.setattr(module, "_KEPT_IDS", 500)
+    monkeypatch.setattr(module, "_MAX_CACHED_IDS", 500)
     sequencer, _ = made("pocket")
     layout = module.Layout(sequencer.grammar, Letters())
     for w in range(1, 40):
         document = [text("abc" * w, "prompt"), picture((1, w), "response")]
         expected = sequencer._encode(coded(sequencer, document), end=True)
         for _ in range(2):
-            np.testing.assert_array_equal(layout.lay(document).ids, expected.ids)
-    assert len(layout._texts._found) < 12
-    assert len(layout._spans._found) < 5
+            np.testing.assert_array_equal(layout.encode(document).ids, expected.ids)
+    assert len(layout._texts._entries) < 12
+    assert len(layout._spans._entries) < 5

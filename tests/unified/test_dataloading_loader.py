@@ -1,4 +1,4 @@
-"""The order of rows: the same whoever makes them, exactly resumed; and what is left out of it."""
+"""The order of rows: the same whoever makes them, exactly resumed; and what is skipped of it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from unified.dataloading import Loader, Source, held_out_rows
+from unified.dataloading import Loader, Source, validation_sequences
 from unified.formats.coded import CodedImage
 from unified_data.document import Text
 from unified_data.shards import add_sample
 
 LENGTH = 96
-ARRAYS = ("ids", "shown", "loss", "allowed", "modality", "starts")
+ARRAYS = ("input_ids", "labels", "loss_weights", "allowed", "modality", "starts")
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def sources(codes):
 @pytest.fixture
 def loader(sources, tiny_sequencer):
     def make(**options):
-        options = {"length": LENGTH, "lanes": 12, "seed": 5, **options}
+        options = {"seq_len": LENGTH, "streams": 12, "seed": 5, **options}
         return Loader(options.pop("sources", sources), tiny_sequencer, **options)
 
     return make
 
 
 def same(one, other) -> bool:
-    plain = ("ranges", "keys", "lane", "number", "counts", "reports", "state")
+    plain = ("ranges", "keys", "stream", "number", "counters", "reports", "state")
     return all(np.array_equal(getattr(one, n), getattr(other, n)) for n in ARRAYS) and all(
         getattr(one, n) == getattr(other, n) for n in plain
     )
@@ -79,20 +79,22 @@ def test_rows_are_whole_documents_under_the_grammar(loader, tiny_sequencer):
     grammar = tiny_sequencer.grammar
     rows = take(loader(), 60)
     for index, row in enumerate(rows):
-        assert (row.lane, row.number) == (index % 12, index // 12)
-        assert row.ids.shape == (LENGTH,)
-        assert (row.ids[row.num_ids :] == grammar.padding).all()
-        assert not row.loss[row.num_ids :].any()
-        assert not row.loss[row.starts[:-1]].any()
+        assert (row.stream, row.number) == (index % 12, index // 12)
+        assert row.labels.shape == (LENGTH,)
+        assert (row.labels[row.num_ids :] == grammar.padding).all()
+        assert not row.loss_weights[row.num_ids :].any()
+        assert not row.loss_weights[row.starts[:-1]].any()
         assert len(row.keys) == len(row.starts) - 1
         for start, stop in zip(row.starts, row.starts[1:]):
             state = grammar.start()
-            for id, number in zip(row.ids[start:stop].tolist(), row.allowed[start:stop].tolist()):
+            for id, number in zip(
+                row.labels[start:stop].tolist(), row.allowed[start:stop].tolist()
+            ):
                 assert row.ranges[number] == state.allowed()
                 state.advance(id)
             assert state.finished
     assert np.mean([row.num_ids for row in rows]) / LENGTH > 0.97
-    assert any((row.shown != row.ids).any() for row in rows)
+    assert any((row.input_ids != row.labels).any() for row in rows)
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -115,7 +117,7 @@ def test_any_number_of_workers_makes_the_same_rows_and_states(loader):
             assert made.counts == whole.counts
             # What a worker has made ahead is not lost when another one goes on.
             again = take(made, 3)
-    assert [(row.lane, row.number) for row in again] == [(4, 3), (5, 3), (6, 3)]
+    assert [(row.stream, row.number) for row in again] == [(4, 3), (5, 3), (6, 3)]
     # The numbers that the training draws are not touched.
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -124,8 +126,8 @@ def test_a_worker_that_is_killed_is_missed_in_one_line(loader):
     with loader(workers=1) as one:
         rows = iter(one)
         next(rows)
-        one._streams[0]._process.kill()
-        with pytest.raises(ValueError, match=r"a worker .* has ended \(exit code -9\)"):
+        one._iterators[0]._process.kill()
+        with pytest.raises(ValueError, match=r"a data worker has ended \(exit code -9\)"):
             list(rows)
 
 
@@ -225,14 +227,14 @@ def test_a_state_of_another_run_is_refused_and_of_other_shares_is_not(loader, so
     state = saved.state()
     for options, message in (
         ({"seed": 6}, "the saved state of the data has seed 5, this run 6; take the same, or"),
-        ({"lanes": 6}, "has lanes 12, this run 6"),
-        ({"length": 64}, "has length 96, this run 64"),
+        ({"streams": 6}, "has streams 12, this run 6"),
+        ({"seq_len": 64}, "has seq_len 96, this run 64"),
         ({"sources": {"many": sources["many"]}}, "has samples .*'rest/few': 30.* this run"),
         ({"sources": {**sources, "many": Source(f"{codes}/few0.tar")}}, "'many': 70.*'many': 13"),
     ):
         with pytest.raises(ValueError, match=message):
             loader(**options).load_state([state])
-    with pytest.raises(ValueError, match=r"lacks lanes \[1, 3, 5, 7, 9, 11\] of 12"):
+    with pytest.raises(ValueError, match=r"lacks streams \[1, 3, 5, 7, 9, 11\] of 12"):
         loader().load_state([loader(rank=0, world=2).state()])
     with pytest.raises(ValueError, match="there is no state"):
         loader().load_state([])
@@ -246,7 +248,7 @@ def test_a_state_of_another_run_is_refused_and_of_other_shares_is_not(loader, so
     assert changed.counts["documents"] > saved.counts["documents"]
 
 
-# What is left out.
+# What is skipped.
 
 
 @pytest.fixture
@@ -270,34 +272,36 @@ def faulty(stored_codes, write_codes, random_documents, tmp_path, forget_checksu
 
 def test_broken_samples_are_left_out_counted_and_named(loader, faulty):
     folder = faulty(20, 2)
-    one = loader(sources={"x": Source(str(folder), epochs=3)}, max_broken=6)
+    one = loader(sources={"x": Source(str(folder), epochs=3)}, max_corrupt=6)
     rows = list(one)
-    assert one.counts == {"documents": 60, "ids": one.counts["ids"], "cut": 0, "broken": 6,
-                          "too_long": 0, "kept_order": 0}  # fmt: skip
-    assert sum(row.counts["broken"] for row in rows) == 6
+    assert one.counts == {"documents": 60, "ids": one.counts["ids"], "split": 0, "corrupt": 6,
+                          "too_long": 0, "not_reversed": 0}  # fmt: skip
+    assert sum(row.counters["corrupt"] for row in rows) == 6
     reports = sorted({report for row in rows for report in row.reports})
     assert reports == [
         f"shard {folder}/x.tar, sample k{n}: segment 0: type is 'pickle', expected text, image or "
         "audio"
         for n in (20, 21)
     ]
-    stopping = loader(sources={"x": Source(str(folder), epochs=3)}, max_broken=5)
-    with pytest.raises(ValueError, match="6 samples are broken, max_broken is 5; the last: shard"):
+    stopping = loader(sources={"x": Source(str(folder), epochs=3)}, max_corrupt=5)
+    with pytest.raises(
+        ValueError, match="6 samples are corrupt, max_corrupt is 5; the last: shard"
+    ):
         list(stopping)
 
 
 def test_the_limit_holds_over_a_resumption_and_in_workers(loader, faulty):
     sources = {"x": Source(str(faulty(20, 2)))}
-    one = loader(sources=sources, max_broken=6, lanes=1)
+    one = loader(sources=sources, max_corrupt=6, streams=1)
     rows = iter(one)
     next(rows)
     saved = one.state()
-    with pytest.raises(ValueError, match="7 samples are broken, max_broken is 6"):
+    with pytest.raises(ValueError, match="7 samples are corrupt, max_corrupt is 6"):
         list(rows)
-    resumed = loader(sources=sources, max_broken=6, lanes=1, workers=1)
+    resumed = loader(sources=sources, max_corrupt=6, streams=1, workers=1)
     resumed.load_state([saved])
     with pytest.raises(
-        ValueError, match=r"^7 samples are broken, max_broken is 6; the last: shard"
+        ValueError, match=r"^7 samples are corrupt, max_corrupt is 6; the last: shard"
     ):
         list(resumed)
 
@@ -308,15 +312,15 @@ def test_a_shard_cut_off_after_its_index_was_written_loses_its_last_samples(load
     path.write_bytes(path.read_bytes()[:-25_000])
     one = loader(sources={"x": Source(str(folder), epochs=1)})
     reports = [report for row in one for report in row.reports]
-    assert 0 < one.counts["broken"] < 20
-    assert one.counts["broken"] + one.counts["documents"] == 20
+    assert 0 < one.counts["corrupt"] < 20
+    assert one.counts["corrupt"] + one.counts["documents"] == 20
     assert any("cut off?" in report for report in reports)
 
 
 def test_a_source_without_a_usable_sample_ends_the_run(loader, faulty):
     sources = {"x": Source(str(faulty(0, 3)))}
     with pytest.raises(ValueError, match="source x: none of 1000 samples can be used; the last"):
-        take(loader(sources=sources, max_broken=10_000), 1)
+        take(loader(sources=sources, max_corrupt=10_000), 1)
 
 
 def test_long_documents_are_cut_and_media_longer_than_a_row_left_out(
@@ -328,11 +332,11 @@ def test_long_documents_are_cut_and_media_longer_than_a_row_left_out(
     counting, on = (Text(" ".join(map(str, range(a, a + 60))), "response") for a in (0, 60))
     documents = [[counting, small, on], [Text("a cat", "prompt"), wide], [Text("a"), Text("b")]]
     folder = write_codes(tmp_path / "long", {"x": documents})
-    one = loader(sources={"x": Source(str(folder), epochs=1)}, length=50, lanes=1)
+    one = loader(sources={"x": Source(str(folder), epochs=1)}, seq_len=50, streams=1)
     rows = list(one)
-    assert (one.counts["cut"], one.counts["too_long"], one.counts["broken"]) == (1, 1, 0)
+    assert (one.counts["split"], one.counts["too_long"], one.counts["corrupt"]) == (1, 1, 0)
     pieces = [
-        (key, row.ids[start:stop])
+        (key, row.labels[start:stop])
         for row in rows
         for key, start, stop in zip(row.keys, row.starts, row.starts[1:])
     ]
@@ -347,7 +351,7 @@ def test_long_documents_are_cut_and_media_longer_than_a_row_left_out(
     assert [id for _, part in sorted(places.items()) for id in part] == whole
     (report,) = [report for row in rows for report in row.reports]
     assert "sample x-0001: its picture or sound of 8" in report
-    assert report.endswith("is longer than a row of 50")
+    assert report.endswith("is longer than a sequence of 50")
 
 
 def test_a_document_that_changed_under_a_state_is_noticed(loader, write_codes, tmp_path):
@@ -356,13 +360,13 @@ def test_a_document_that_changed_under_a_state_is_noticed(loader, write_codes, t
         return write_codes(tmp_path / "changing", {"x": [document] * 4})
 
     sources = {"x": Source(str(write(60)))}
-    one = loader(sources=sources, length=20, lanes=1)
+    one = loader(sources=sources, seq_len=20, streams=1)
     take(one, 2)
     state = one.state()
     write(3)
-    other = loader(sources=sources, length=20, lanes=1)
+    other = loader(sources=sources, seq_len=20, streams=1)
     other.load_state([state])
-    with pytest.raises(ValueError, match="source x that waits for a row has become shorter"):
+    with pytest.raises(ValueError, match="source x that waits to be packed has become shorter"):
         take(other, 1)
 
 
@@ -373,26 +377,28 @@ def test_held_out_documents_are_read_once_in_order_without_chance(codes, tiny_se
     source = replace(
         sources["many"], orders="both", drop_prompt=0.5, noise=0.5, media_loss=0, epochs=3
     )
-    rows = list(held_out_rows(source, tiny_sequencer, LENGTH, name="many"))
+    rows = list(validation_sequences(source, tiny_sequencer, LENGTH, name="many"))
     keys = [key for row in rows for key in row.keys]
     assert sorted(keys) == [f"many/many-{number:04d}" for number in range(70)]
     assert keys[0] == "many/many-0000"
-    assert sum(row.counts["documents"] for row in rows) == 70
-    assert all((row.shown == row.ids).all() for row in rows)
+    assert sum(row.counters["documents"] for row in rows) == 70
+    assert all((row.input_ids == row.labels).all() for row in rows)
     found = {}
     for row in rows:
         for key, start, stop in zip(row.keys, row.starts, row.starts[1:]):
-            found[key] = tiny_sequencer.grammar.parse(row.ids[start:stop])
+            found[key] = tiny_sequencer.grammar.parse(row.labels[start:stop])
     assert {segments[0].role for segments in found.values()} == {"prompt"}
-    again = list(held_out_rows(source, tiny_sequencer, LENGTH, name="many"))
+    again = list(validation_sequences(source, tiny_sequencer, LENGTH, name="many"))
     assert all(same(a, b) for a, b in zip(rows, again, strict=True))
-    few = list(held_out_rows(source, tiny_sequencer, LENGTH, limit=9))
+    few = list(validation_sequences(source, tiny_sequencer, LENGTH, limit=9))
     assert sum(len(row.keys) for row in few) == 9
-    assert {key for row in few for key in row.keys} == {f"heldout/many-{n:04d}" for n in range(9)}
+    assert {key for row in few for key in row.keys} == {
+        f"validation/many-{n:04d}" for n in range(9)
+    }
 
 
 def test_held_out_documents_that_are_broken_are_counted(faulty, tiny_sequencer):
-    rows = list(held_out_rows(Source(str(faulty(9, 2))), tiny_sequencer, LENGTH))
-    assert sum(row.counts["broken"] for row in rows) == 2
+    rows = list(validation_sequences(Source(str(faulty(9, 2))), tiny_sequencer, LENGTH))
+    assert sum(row.counters["corrupt"] for row in rows) == 2
     with pytest.raises(ValueError, match="x: none of its samples can be used; the last: shard"):
-        list(held_out_rows(Source(str(faulty(0, 2))), tiny_sequencer, LENGTH, name="x"))
+        list(validation_sequences(Source(str(faulty(0, 2))), tiny_sequencer, LENGTH, name="x"))

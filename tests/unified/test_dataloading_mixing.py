@@ -1,4 +1,4 @@
-"""Shares of the ids, nested, from the first lane to the last source that goes on."""
+"""Shares of the ids, nested, from the first stream to the last source that goes on."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def served(mixture: Mixture, number: int, seed: int = 0) -> list[str]:
 
 
 def test_every_source_comes_to_its_share_of_the_ids_at_every_level():
-    mixture = Mixture(SOURCES, seed=1, lane=0)
+    mixture = Mixture(SOURCES, seed=1, stream=0)
     served(mixture, 3000)
     total = sum(mixture.served.values())
     for name, share in SHARES.items():
@@ -45,10 +45,10 @@ def test_every_source_comes_to_its_share_of_the_ids_at_every_level():
 
 
 def test_lanes_begin_with_different_sources_and_each_the_same_again():
-    first = [served(Mixture(SOURCES, 1, lane), 20) for lane in range(12)]
+    first = [served(Mixture(SOURCES, 1, stream), 20) for stream in range(12)]
     assert len({tuple(names[:4]) for names in first}) > 3
-    assert first == [served(Mixture(SOURCES, 1, lane), 20) for lane in range(12)]
-    assert first != [served(Mixture(SOURCES, 2, lane), 20) for lane in range(12)]
+    assert first == [served(Mixture(SOURCES, 1, stream), 20) for stream in range(12)]
+    assert first != [served(Mixture(SOURCES, 2, stream), 20) for stream in range(12)]
 
 
 def test_a_source_that_has_ended_leaves_its_share_to_those_beside_it():

@@ -6,7 +6,7 @@ import pytest
 
 from unified.dataloading import Source
 from unified.dataloading.coded_shard import read_beside
-from unified.dataloading.samples import Samples
+from unified.dataloading.source_samples import SourceSamples
 from unified.dataloading.stored_codes import StoredCodes
 from unified_base.checksums import read_sealed
 
@@ -19,7 +19,7 @@ def folder(tmp_path, write_codes, random_documents):
 
 
 def samples_of(folder, tiny_sequencer):
-    return Samples("s", Source(str(folder)), tiny_sequencer.vocabulary)
+    return SourceSamples("s", Source(str(folder)), tiny_sequencer.vocabulary)
 
 
 @pytest.mark.parametrize("samples", [10**6, 2**63, HUGE])

@@ -1,4 +1,4 @@
-"""The order of samples and how lanes are shared out."""
+"""The order of samples and how streams are shared out."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified.dataloading.order import check_lanes, draw, lanes_of, permute, sample_at
+from unified.dataloading.order import check_streams, draw, permute, sample_at, streams_of
 
 
 @given(st.integers(1, 300), st.integers(0, 2**40), st.integers(0, 1000))
@@ -44,7 +44,7 @@ def test_a_large_source_is_permuted_in_no_memory():
 
 
 def test_the_lanes_take_every_sample_of_an_epoch_once():
-    taken = [sample_at(lane + step * 5, 13, 3, "x") for step in range(26) for lane in range(5)]
+    taken = [sample_at(stream + step * 5, 13, 3, "x") for step in range(26) for stream in range(5)]
     for epoch in range(10):
         samples = [sample for e, sample in taken if e == epoch]
         assert sorted(samples) == list(range(13))
@@ -53,24 +53,24 @@ def test_the_lanes_take_every_sample_of_an_epoch_once():
 @pytest.mark.parametrize(("world", "workers"), [(1, 1), (2, 3), (4, 3), (4, 1), (12, 1)])
 def test_processes_and_workers_have_each_lane_once(world, workers):
     shared = [
-        lanes_of(12, rank, world, worker, workers)
+        streams_of(12, rank, world, worker, workers)
         for rank in range(world)
         for worker in range(workers)
     ]
-    assert sorted(lane for lanes in shared for lane in lanes) == list(range(12))
-    assert lanes_of(12, 1, 4) == [1, 5, 9]
+    assert sorted(stream for streams in shared for stream in streams) == list(range(12))
+    assert streams_of(12, 1, 4) == [1, 5, 9]
 
 
 def test_lanes_that_cannot_be_shared_are_refused():
-    check_lanes(48, 3, 4, 12)
+    check_streams(48, 3, 4, 12)
     for wrong, message in (
-        ((48, 0, 5, 0), "48 lanes cannot be shared by 5 processes; take a multiple of 5"),
-        ((8, 0, 4, 3), "3 workers for 2 lanes of a process"),
-        ((8, 4, 4, 0), "process 4 of 4 with 8 lanes"),
-        ((0, 0, 1, 0), "process 0 of 1 with 0 lanes"),
+        ((48, 0, 5, 0), "48 streams cannot be shared by 5 processes; take a multiple of 5"),
+        ((8, 0, 4, 3), "3 workers for 2 streams of a process"),
+        ((8, 4, 4, 0), "process 4 of 4 with 8 streams"),
+        ((0, 0, 1, 0), "process 0 of 1 with 0 streams"),
     ):
         with pytest.raises(ValueError, match=message):
-            check_lanes(*wrong)
+            check_streams(*wrong)
 
 
 def test_draws_are_the_same_on_every_machine():

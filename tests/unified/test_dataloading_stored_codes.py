@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unified.dataloading.samples import Samples, allow_open, find_shards
 from unified.dataloading.source import Source
+from unified.dataloading.source_samples import SourceSamples, allow_open, find_shards
 from unified.dataloading.stored_codes import CodesOf, StoredCodes, read_stored_codes
 from unified.formats.coded import CodedAudio, CodedImage
 from unified.vocabulary.vocabulary import Vocabulary
@@ -53,7 +53,7 @@ def changed(path: str, value: object) -> tuple[dict, dict]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("0.type", "slot", "segment 0: type is 'slot', expected text, image or audio"),
+        ("0.type", "slot", "segment 0: type is 'slot', expected one of text, image, audio"),
         ("0.text", "", "segment 0: text segment holds ''"),
         ("0.loss", -1, "segment 0: text has loss weight -1"),
         ("2.loss", True, "segment 2: .* has loss weight True"),
@@ -142,7 +142,7 @@ def test_codes_of_another_tokenizer_are_refused_with_both_fingerprints(
 ):
     folder = write_codes(tmp_path / "codes", {"draw": random_documents(3)})
     source, vocabulary = Source(str(folder)), tiny_sequencer.vocabulary
-    assert len(Samples("draw", source, vocabulary)) == 3
+    assert len(SourceSamples("draw", source, vocabulary)) == 3
     fingerprint = stored_codes.media["image"].fingerprint
     for found, message in (
         (("other", (12,)), f"image codes of tokenizer {fingerprint}, the vocabulary .* for other"),
@@ -152,11 +152,11 @@ def test_codes_of_another_tokenizer_are_refused_with_both_fingerprints(
             vocabulary.text_size, vocabulary.text_size, ["<a>"], 9, image=(found[1], found[0])
         )
         with pytest.raises(ValueError, match=message):
-            Samples("draw", source, other)
+            SourceSamples("draw", source, other)
     tripped = write_codes(tmp_path / "trip", {"draw": random_documents(3)}, round_trip=True)
     with pytest.raises(ValueError, match="have round_trip True, the source says False"):
-        Samples("draw", Source(str(tripped)), vocabulary)
-    assert len(Samples("draw", Source(str(tripped), round_trip=True), vocabulary)) == 3
+        SourceSamples("draw", Source(str(tripped)), vocabulary)
+    assert len(SourceSamples("draw", Source(str(tripped), round_trip=True), vocabulary)) == 3
 
 
 def test_shards_are_found_by_name_pattern_and_folder(write_codes, random_documents, tmp_path):
@@ -174,7 +174,7 @@ def test_shards_are_found_by_name_pattern_and_folder(write_codes, random_documen
 
 def test_documents_are_not_taken_for_codes(tiny_sequencer):
     with pytest.raises(ValueError, match="sample holds documents, not codes; tokenize them first"):
-        Samples("draw", Source("data/sample/train-draw-*.tar"), tiny_sequencer.vocabulary)
+        SourceSamples("draw", Source("data/sample/train-draw-*.tar"), tiny_sequencer.vocabulary)
 
 
 def test_as_many_shards_can_be_open_as_a_run_has(monkeypatch):

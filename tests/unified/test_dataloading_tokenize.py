@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from unified.dataloading import Loader, Source, held_out_rows, prepare_sources
+from unified.dataloading import Loader, Source, prepare_sources, validation_sequences
 from unified.dataloading import coded_shard as module
-from unified.dataloading.coder import Coder
 from unified.dataloading.compare import compare_shards
-from unified.dataloading.samples import Samples, find_shards
+from unified.dataloading.media_encoder import MediaEncoder
+from unified.dataloading.source_samples import SourceSamples, find_shards
 from unified.dataloading.stored_codes import read_stored_codes
-from unified.dataloading.tokenize import Coding, tokenize_shards
+from unified.dataloading.tokenize import MediaEncoderSpec, tokenize_shards
 from unified_base.shard_sums import sums_path
 from unified_data.check import check_shards
 from unified_data.document import Audio, Document, Image, Slot, Text
@@ -29,16 +29,16 @@ SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
 
 @pytest.fixture
-def coder(tiny_tokenizers):
-    return Coder(*tiny_tokenizers)
+def encoder(tiny_tokenizers):
+    return MediaEncoder(*tiny_tokenizers)
 
 
 @pytest.fixture(scope="session")
-def coding(tiny_tokenizers, tmp_path_factory):
+def spec(tiny_tokenizers, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizers")
     for tokenizer in tiny_tokenizers:
         tokenizer.save_pretrained(folder / tokenizer.modality)
-    return Coding(str(folder / "image"), str(folder / "audio"))
+    return MediaEncoderSpec(str(folder / "image"), str(folder / "audio"))
 
 
 def write(folder: Path, kinds: dict[str, list[Document]]) -> list[Path]:
@@ -79,10 +79,10 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["article", "ask", "speak"])
 def test_the_sample_has_the_codes_and_ids_that_its_documents_have(
-    tiny_sequencer, coder, tmp_path, kind
+    tiny_sequencer, encoder, tmp_path, kind
 ):
     shard = SAMPLE / f"heldout-{kind}-00000.tar"
-    index = tokenize_shards([shard], tmp_path / "codes", coder)
+    index = tokenize_shards([shard], tmp_path / "codes", encoder)
     documents = dict(read_shards(shard))
     found = stored(tmp_path / "codes", shard.name)
     assert list(found) == list(documents)
@@ -95,16 +95,16 @@ def test_the_sample_has_the_codes_and_ids_that_its_documents_have(
     (info,) = index["shards"]
     assert (info["split"], info["kind"], info["samples"]) == ("heldout", kind, len(documents))
     assert info["bytes"] == (tmp_path / "codes" / shard.name).stat().st_size
-    for row in held_out_rows(Source(str(tmp_path / "codes")), tiny_sequencer, 2048):
+    for row in validation_sequences(Source(str(tmp_path / "codes")), tiny_sequencer, 2048):
         for key, start, stop in zip(row.keys, row.starts, row.starts[1:]):
             expected = tiny_sequencer.encode(documents[key.rpartition("/")[2]])
-            np.testing.assert_array_equal(row.ids[start:stop], expected.ids)
-            np.testing.assert_array_equal(row.loss[start:stop], expected.loss)
+            np.testing.assert_array_equal(row.labels[start:stop], expected.ids)
+            np.testing.assert_array_equal(row.loss_weights[start:stop], expected.loss)
             np.testing.assert_array_equal(row.modality[start:stop], expected.modality)
 
 
 def test_media_coded_together_have_the_codes_they_have_alone(
-    tiny_sequencer, coder, tmp_path, monkeypatch
+    tiny_sequencer, encoder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(module, "_WINDOW", 20_000)  # several windows
     documents = [
@@ -112,7 +112,7 @@ def test_media_coded_together_have_the_codes_they_have_alone(
         for a, b, c in ((0, 0, 1), (2, 1, 0), (1, 1, 2), (0, 2, 1), (3, 1, 3))
     ]
     (shard,) = write(tmp_path / "documents", {"x": documents})
-    tokenize_shards([shard], tmp_path / "codes", coder)
+    tokenize_shards([shard], tmp_path / "codes", encoder)
     found = stored(tmp_path / "codes", shard.name)
     for number, document in enumerate(documents):
         assert found[f"k{number}"] == [
@@ -132,9 +132,9 @@ def test_a_medium_is_coded_once_and_those_of_one_size_together(tiny_tokenizers):
             batches.append(tuple(media.shape))
             return image.encode(media)
 
-    coder = Coder(Counting(), audio)
+    encoder = MediaEncoder(Counting(), audio)
     documents = [Document((picture(n % 5), picture(n, 24, 24))) for n in range(70)]
-    coder.code(documents)
+    encoder.encode(documents)
     assert batches == [(5, 3, 48, 24), (64, 3, 24, 24), (6, 3, 24, 24)]
 
 
@@ -151,15 +151,15 @@ def test_a_round_trip_gives_the_codes_of_what_the_tokenizer_gives_back(
         Image(restored[0].numpy().transpose(1, 2, 0).copy(), "response"),
         Audio(heard[0].numpy(), 16_000, "response", 0.5),
     )
-    (found,) = Coder(image, audio, round_trip=True).code([Document((one, other))])
+    (found,) = MediaEncoder(image, audio, round_trip=True).encode([Document((one, other))])
     assert found == [tiny_sequencer.code_segment(segment) for segment in again]
-    assert found != Coder(image, audio).code([Document((one, other))])[0]
+    assert found != MediaEncoder(image, audio).encode([Document((one, other))])[0]
 
 
 def test_media_are_made_to_fit_where_that_is_asked_for(tiny_tokenizers):
-    coder = Coder(*tiny_tokenizers, fit=80)
-    assert coder.stored.to_json()["fit"] == 80
-    found = coder.code(
+    encoder = MediaEncoder(*tiny_tokenizers, fit=80)
+    assert encoder.stored.to_json()["fit"] == 80
+    found = encoder.encode(
         [
             Document((picture(0, 100, 200),)),  # 40x80, of which 24x72 are multiples of 24
             Document((picture(0, 30, 24),)),
@@ -178,7 +178,7 @@ def test_media_are_made_to_fit_where_that_is_asked_for(tiny_tokenizers):
 # What is left out.
 
 
-def test_broken_documents_are_left_out_counted_and_named(coder, tmp_path):
+def test_broken_documents_are_left_out_counted_and_named(encoder, tmp_path):
     sound_ones = [Document((picture(0),)), Document((Text("a"), sound(0)))]
     broken = [
         Document((picture(0, 50, 24),)),
@@ -188,7 +188,7 @@ def test_broken_documents_are_left_out_counted_and_named(coder, tmp_path):
     ]
     (shard,) = write(tmp_path / "documents", {"x": [*sound_ones, *broken]})
     lines: list[str] = []
-    index = tokenize_shards([shard], tmp_path / "codes", coder, report=lines.append)
+    index = tokenize_shards([shard], tmp_path / "codes", encoder, report=lines.append)
     assert list(stored(tmp_path / "codes", shard.name)) == ["k0", "k1"]
     left_out = index["left_out"][shard.name]
     assert left_out["samples"] == 4
@@ -203,13 +203,13 @@ def test_broken_documents_are_left_out_counted_and_named(coder, tmp_path):
         strict=True,
     ):
         assert reason.startswith(expected)
-    assert lines[0].startswith(f"1 of 1: {shard.name}, 2 documents, 4 left out (the first: k2: seg")
+    assert lines[0].startswith(f"1 of 1: {shard.name}, 2 documents, 4 skipped (the first: k2: seg")
 
 
-def test_a_shard_that_is_cut_off_gives_what_is_before(coder, tmp_path):
+def test_a_shard_that_is_cut_off_gives_what_is_before(encoder, tmp_path):
     (shard,) = write(tmp_path / "documents", {"x": [Document((picture(n),)) for n in range(6)]})
     shard.write_bytes(shard.read_bytes()[:-20_000])
-    index = tokenize_shards([shard], tmp_path / "codes", coder)
+    index = tokenize_shards([shard], tmp_path / "codes", encoder)
     samples = index["shards"][0]["samples"]
     assert 0 < samples < 6
     assert "cut off" in index["left_out"][shard.name]["reasons"][-1]
@@ -229,7 +229,7 @@ def test_a_tokenizer_that_refuses_one_medium_keeps_the_others(tiny_tokenizers):
 
     sevens = Image(np.full((48, 24, 3), 7, np.uint8))
     documents = [Document((one,)) for one in (picture(0), sevens, picture(1))]
-    found = Coder(Picky(), audio).code(documents)
+    found = MediaEncoder(Picky(), audio).encode(documents)
     assert [str(f) if isinstance(f, ValueError) else len(f) for f in found] == [
         1, "segment 0: it is all sevens", 1
     ]  # fmt: skip
@@ -247,10 +247,10 @@ def shards(tmp_path):
 
 
 def test_a_run_that_was_killed_goes_on_with_the_shards_that_are_left(
-    coder, shards, tmp_path, monkeypatch, tiny_sequencer
+    encoder, shards, tmp_path, monkeypatch, tiny_sequencer
 ):
     whole = tmp_path / "whole"
-    tokenize_shards(shards, whole, coder)
+    tokenize_shards(shards, whole, encoder)
     folder = tmp_path / "codes"
 
     def killed(path, data):
@@ -261,15 +261,15 @@ def test_a_run_that_was_killed_goes_on_with_the_shards_that_are_left(
     atomic_write = module.atomic_write
     monkeypatch.setattr(module, "atomic_write", killed)
     with pytest.raises(KeyboardInterrupt):
-        tokenize_shards(shards, folder, coder)
+        tokenize_shards(shards, folder, encoder)
     monkeypatch.setattr(module, "atomic_write", atomic_write)
     assert not (folder / "index.json").exists()
     with pytest.raises(ValueError, match="holds documents, not codes"):
-        Samples("x", Source(f"{folder}/*.tar"), tiny_sequencer.vocabulary)
+        SourceSamples("x", Source(f"{folder}/*.tar"), tiny_sequencer.vocabulary)
     (folder / ".train-c-00000.tar.0123.partial").write_bytes(b"torn")
     done = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
     lines: list[str] = []
-    tokenize_shards(shards, folder, coder, report=lines.append)
+    tokenize_shards(shards, folder, encoder, report=lines.append)
     assert [line.partition(",")[0] for line in lines] == [
         "2 of 4 shards are done already", "3 of 4: train-c-00000.tar", "4 of 4: train-d-00000.tar"
     ]  # fmt: skip
@@ -278,69 +278,72 @@ def test_a_run_that_was_killed_goes_on_with_the_shards_that_are_left(
     assert bytes_of(folder) == bytes_of(whole)
     assert sorted(path.name for path in folder.iterdir()) == sorted(p.name for p in whole.iterdir())
     lines.clear()
-    tokenize_shards(shards, folder, coder, report=lines.append)
+    tokenize_shards(shards, folder, encoder, report=lines.append)
     assert lines == ["4 of 4 shards are done already"]
 
 
-def test_a_shard_that_changed_or_lost_its_codes_is_done_again(coder, shards, tmp_path):
+def test_a_shard_that_changed_or_lost_its_codes_is_done_again(encoder, shards, tmp_path):
     folder = tmp_path / "codes"
-    tokenize_shards(shards, folder, coder)
+    tokenize_shards(shards, folder, encoder)
     write(tmp_path / "documents", {"a": [Document((picture(9), Text("new")))]})
     os.truncate(folder / "train-b-00000.tar", 1000)
     (folder / "train-c-00000.json").write_text("{torn")
     lines: list[str] = []
-    tokenize_shards(shards, folder, coder, report=lines.append)
+    tokenize_shards(shards, folder, encoder, report=lines.append)
     assert len(lines) == 4
     assert "1 of 4 shards" in lines[0]
     assert stored(folder, "train-a-00000.tar")["k0"][1] == Text("new")
     assert len(stored(folder, "train-b-00000.tar")) == 3
 
 
-def test_a_shard_that_no_index_could_name_is_refused_before_it_is_coded(coder, shards, tmp_path):
+def test_a_shard_that_no_index_could_name_is_refused_before_it_is_coded(encoder, shards, tmp_path):
     named = tmp_path / "my shard.tar"
     named.write_bytes(shards[0].read_bytes())
     with pytest.raises(ValueError, match=r"my shard\.tar would become .* rename it"):
-        tokenize_shards([named], tmp_path / "codes", coder)
+        tokenize_shards([named], tmp_path / "codes", encoder)
     assert not (tmp_path / "codes").exists()
 
 
-def test_a_folder_keeps_the_codes_of_one_tokenizer(coder, shards, tmp_path, tiny_tokenizers):
+def test_a_folder_keeps_the_codes_of_one_tokenizer(encoder, shards, tmp_path, tiny_tokenizers):
     folder = tmp_path / "codes"
-    tokenize_shards(shards[:2], folder, coder)
-    more = tokenize_shards(shards[2:], folder, coder)  # others are added
+    tokenize_shards(shards[:2], folder, encoder)
+    more = tokenize_shards(shards[2:], folder, encoder)  # others are added
     assert [info["file"] for info in more["shards"]] == [shard.name for shard in shards]
     fingerprint = tiny_tokenizers[0].fingerprint
-    for other in (Coder(*tiny_tokenizers, round_trip=True), Coder(audio=tiny_tokenizers[1])):
+    for other in (
+        MediaEncoder(*tiny_tokenizers, round_trip=True),
+        MediaEncoder(audio=tiny_tokenizers[1]),
+    ):
         with pytest.raises(ValueError, match=f"holds codes of .*{fingerprint}, these would be of"):
             tokenize_shards(shards, folder, other)
     with pytest.raises(ValueError, match="codes would take the place of the documents in"):
-        tokenize_shards(shards, shards[0].parent, coder)
+        tokenize_shards(shards, shards[0].parent, encoder)
     with pytest.raises(ValueError, match="holds codes already, expected documents"):
-        tokenize_shards(sorted(folder.glob("*.tar")), tmp_path / "again", coder)
+        tokenize_shards(sorted(folder.glob("*.tar")), tmp_path / "again", encoder)
     (twin,) = write(tmp_path / "twin", {"a": [Document((Text("x"),))]})
     with pytest.raises(ValueError, match="would both become"):
-        tokenize_shards([shards[0], twin], tmp_path / "both", coder)
+        tokenize_shards([shards[0], twin], tmp_path / "both", encoder)
     with pytest.raises(ValueError, match="the image tokenizer is one of audio"):
-        Coder(image=tiny_tokenizers[1])
+        MediaEncoder(image=tiny_tokenizers[1])
 
 
-def test_ray_makes_the_same_shards(coder, coding, shards, tmp_path):
+def test_ray_makes_the_same_shards(encoder, spec, shards, tmp_path):
     ray = pytest.importorskip("ray", reason="ray, an extra, is not installed")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        tokenize_shards(shards, tmp_path / "ray", coding, workers=2, ray=True)
+        tokenize_shards(shards, tmp_path / "ray", spec, workers=2, ray=True)
     finally:
         ray.shutdown()
-    tokenize_shards(shards, tmp_path / "one", coder)
+    tokenize_shards(shards, tmp_path / "one", encoder)
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "ray")
 
 
-def test_ray_that_is_not_there_is_asked_for_in_one_line(coding, shards, tmp_path, monkeypatch):
+def test_ray_that_is_not_there_is_asked_for_in_one_line(spec, shards, tmp_path, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"ray is not installed: pip install '\.\[ray\]'"):
-        tokenize_shards(shards, tmp_path / "codes", coding, ray=True)
+        tokenize_shards(shards, tmp_path / "codes", spec, ray=True)
 
 
 # Before a run.
@@ -394,11 +397,11 @@ def test_a_source_makes_documents_fit(tiny_sequencer, tmp_path):
     fitted = prepare_sources({"x": Source(str(shard), fit=48)}, tiny_sequencer, tmp_path / "codes")
     folder = Path(fitted["x"].shards[0]).parent
     assert read_stored_codes(folder).fit == 48
-    expected = Coder(tiny_sequencer.image_tokenizer, tiny_sequencer.audio_tokenizer, fit=48)
-    assert stored(folder, shard.name)["k0"] == expected.code(documents)[0]
-    Loader(fitted, tiny_sequencer, 200, lanes=1)
+    expected = MediaEncoder(tiny_sequencer.image_tokenizer, tiny_sequencer.audio_tokenizer, fit=48)
+    assert stored(folder, shard.name)["k0"] == expected.encode(documents)[0]
+    Loader(fitted, tiny_sequencer, 200, streams=1)
     with pytest.raises(ValueError, match=r"have fit 48, the source says 96"):
-        Loader({"x": replace(fitted["x"], fit=96)}, tiny_sequencer, 200, lanes=1)
+        Loader({"x": replace(fitted["x"], fit=96)}, tiny_sequencer, 200, streams=1)
 
 
 # Where nothing can be coded.
@@ -406,33 +409,33 @@ def test_a_source_makes_documents_fit(tiny_sequencer, tmp_path):
 
 @pytest.mark.parametrize("other", [True, False])
 def test_a_step_that_leaves_all_out_fails_and_is_not_in_the_way(
-    coder, tiny_tokenizers, shards, tmp_path, other
+    encoder, tiny_tokenizers, shards, tmp_path, other
 ):
     folder = tmp_path / "codes"
     odd = [Document((picture(seed, 50, 70 + seed),)) for seed in range(3)]
     odd.append(Document((sound(1, 800, 8000),)))
     paths = write(tmp_path / "odd", {"odd": odd})
     if other:
-        tokenize_shards(shards, folder, coder)
+        tokenize_shards(shards, folder, encoder)
     before = sorted(path.name for path in folder.glob("*"))
     message = (
-        r"nothing of .*train-odd-00000\.tar can be coded: all 4 documents were left out, 3 of them "
+        r"nothing of .*train-odd-00000\.tar can be coded: all 4 documents were skipped, 3 of them "
         r"like k0: segment 0: a picture of 70x50 pixels does not divide .* --fit PIXELS"
     )
     for _ in range(2):  # the second time as well
         with pytest.raises(ValueError, match=message):
-            tokenize_shards(paths, folder, coder)
+            tokenize_shards(paths, folder, encoder)
         assert sorted(path.name for path in folder.glob("*")) == before
     if not other:  # the repaired command, into the same folder
         assert not folder.exists()
-        index = tokenize_shards(paths, folder, Coder(*tiny_tokenizers, fit=48))
+        index = tokenize_shards(paths, folder, MediaEncoder(*tiny_tokenizers, fit=48))
         assert index["counts"] == {"train": {"odd": 4}}
 
 
 def test_what_is_missing_is_said_where_nothing_can_be_coded(tiny_tokenizers, tmp_path):
     paths = write(tmp_path / "odd", {"odd": [Document((sound(1),))]})
     with pytest.raises(ValueError, match=r"no audio tokenizer .* give a tokenizer for them, too"):
-        tokenize_shards(paths, tmp_path / "codes", Coder(tiny_tokenizers[0], None))
+        tokenize_shards(paths, tmp_path / "codes", MediaEncoder(tiny_tokenizers[0], None))
 
 
 def test_codes_of_which_all_was_left_out_say_why(
@@ -441,37 +444,37 @@ def test_codes_of_which_all_was_left_out_say_why(
     """As a folder that was made before that was an error."""
     folder = write_codes(tmp_path / "codes", {"x": []})
     with pytest.raises(ValueError, match="hold no samples; build or tokenize them again"):
-        Loader({"x": Source(str(folder))}, tiny_sequencer, 200, lanes=1)
+        Loader({"x": Source(str(folder))}, tiny_sequencer, 200, streams=1)
     left_out = {"x.tar": {"samples": 7, "reasons": ["k3: segment 0: a picture of 5x5 pixels"]}}
     forget_checksums(folder, lambda index: index.update(left_out=left_out))
     with pytest.raises(
-        ValueError, match=r"all 7 documents were left out .* such as k3: .* with --fit PIXELS"
+        ValueError, match=r"all 7 documents were skipped .* such as k3: .* with --fit PIXELS"
     ):
-        Loader({"x": Source(str(folder))}, tiny_sequencer, 200, lanes=1)
+        Loader({"x": Source(str(folder))}, tiny_sequencer, 200, streams=1)
 
 
 # Checksums.
 
 
-def test_a_document_whose_bytes_have_changed_is_left_out_by_its_key(coder, tmp_path):
+def test_a_document_whose_bytes_have_changed_is_left_out_by_its_key(encoder, tmp_path):
     documents = [Document((Text(f"number {n}"), picture(n))) for n in range(3)]
     (shard,) = write(tmp_path / "documents", {"x": documents})
     data = bytearray(shard.read_bytes())
     data[data.index(b"number 1")] ^= 1  # still a text
     shard.write_bytes(data)
-    index = tokenize_shards([shard], tmp_path / "codes", coder)
+    index = tokenize_shards([shard], tmp_path / "codes", encoder)
     left_out = index["left_out"][shard.name]
     assert left_out["samples"] == 1
     assert left_out["reasons"][0].startswith("k1: its bytes have changed since they were written")
     sums_path(shard).unlink()
     with pytest.raises(ValueError, match="which sample it is cannot be told; take it anew"):
-        tokenize_shards([shard], tmp_path / "again", coder)
+        tokenize_shards([shard], tmp_path / "again", encoder)
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.sums", ".json"])
-def test_every_bit_of_codes_that_changes_is_named_by_the_check(coder, shards, tmp_path, suffix):
+def test_every_bit_of_codes_that_changes_is_named_by_the_check(encoder, shards, tmp_path, suffix):
     folder = tmp_path / "codes"
-    tokenize_shards(shards, folder, coder)
+    tokenize_shards(shards, folder, encoder)
     path = folder / f"train-a-00000{suffix}"
     whole = path.read_bytes()
     reader = read_stored_codes(folder).from_parts
@@ -487,9 +490,9 @@ def test_every_bit_of_codes_that_changes_is_named_by_the_check(coder, shards, tm
         path.write_bytes(whole)
 
 
-def test_codes_are_compared_before_a_training(coder, shards, tmp_path, tiny_sequencer):
+def test_codes_are_compared_before_a_training(encoder, shards, tmp_path, tiny_sequencer):
     folder = tmp_path / "codes"
-    tokenize_shards(shards, folder, coder)
+    tokenize_shards(shards, folder, encoder)
     assert compare_shards(find_shards([str(folder)])) == []
     path = next(iter(find_shards([str(folder)])))
     with ShardFile(path) as shard:
@@ -535,13 +538,11 @@ def test_the_command_fails_where_nothing_can_be_coded_and_works_once_repaired(
 ):
     write(tmp_path / "odd", {"odd": [Document((picture(seed, 50, 70),)) for seed in range(3)]})
     call = ("data", "tokenize", tmp_path / "odd", "-o", tmp_path / "codes", "--workers", "1")
-    refused(
-        unified(*call), "all 3 documents were left out, 3 of them like k0: segment 0: a picture"
-    )
+    refused(unified(*call), "all 3 documents were skipped, 3 of them like k0: segment 0: a picture")
     assert not (tmp_path / "codes").exists()
     code, _, err = unified(*call, "--fit", "96")
     assert code == 0, err
-    assert "3 documents in 1 shards" in err
+    assert "3 documents in 1 shard, " in err
 
 
 def test_the_command_says_what_it_needs(unified, refused, cli_model, tmp_path):

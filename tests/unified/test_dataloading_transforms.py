@@ -5,7 +5,7 @@ import pytest
 
 from unified.dataloading.layout import Layout
 from unified.dataloading.source import Source
-from unified.dataloading.transforms import Draws, num_given, reverse, transform
+from unified.dataloading.transforms import Draws, num_prompt_segments, reverse, transform
 from unified.formats.coded import CodedAudio, CodedImage
 from unified.formats.grammar import MODALITIES
 from unified_data.document import Text
@@ -23,8 +23,8 @@ def pair():
     return [Text("two cats", "prompt", 0.0), CodedImage(PICTURE, "response", 1.0)]
 
 
-def read(layout, laid):
-    return layout.grammar.parse(laid.ids)
+def read(layout, document):
+    return layout.grammar.parse(document.ids)
 
 
 def test_a_reversed_pair_asks_for_what_was_given():
@@ -58,28 +58,30 @@ def test_documents_of_other_shapes_keep_their_order(roles):
 )  # fmt: skip
 def test_the_prompt_is_what_stands_before_the_last_response(roles, given):
     names = {"p": "prompt", "r": "response", "n": None}
-    assert num_given([Text(str(i), names[role]) for i, role in enumerate(roles)]) == given
+    assert num_prompt_segments([Text(str(i), names[role]) for i, role in enumerate(roles)]) == given
 
 
 def test_both_orders_come_half_the_time_and_the_same_again(layout):
     source = Source("x", orders="both")
     kinds = []
     for sample in range(200):
-        laid, _, kept = transform(layout, pair(), source, Draws.of(1, "x", 0, sample))
+        document, _, kept = transform(layout, pair(), source, Draws.of(1, "x", 0, sample))
         again, _, _ = transform(layout, pair(), source, Draws.of(1, "x", 0, sample))
-        np.testing.assert_array_equal(laid.ids, again.ids)
+        np.testing.assert_array_equal(document.ids, again.ids)
         assert not kept
-        kinds.append(read(layout, laid)[0].kind)
+        kinds.append(read(layout, document)[0].kind)
     assert 70 < kinds.count("image") < 130
     other = [read(layout, transform(layout, pair(), source, Draws.of(1, "x", 1, s))[0])[0].kind
              for s in range(200)]  # fmt: skip
     assert other != kinds
-    laid, _, _ = transform(layout, pair(), Source("x", orders="reversed"), Draws.of(1, "x", 0, 0))
-    assert [s.kind for s in read(layout, laid)] == ["image", "text"]
+    document, _, _ = transform(
+        layout, pair(), Source("x", orders="reversed"), Draws.of(1, "x", 0, 0)
+    )
+    assert [s.kind for s in read(layout, document)] == ["image", "text"]
     turns = [*pair(), *pair()]
-    laid, _, kept = transform(layout, turns, Source("x", orders="reversed"), Draws())
+    document, _, kept = transform(layout, turns, Source("x", orders="reversed"), Draws())
     assert kept
-    assert [s.kind for s in read(layout, laid)] == ["text", "image", "text", "image"]
+    assert [s.kind for s in read(layout, document)] == ["text", "image", "text", "image"]
 
 
 def test_the_loss_falls_on_what_the_source_asks_for(layout):
@@ -89,9 +91,9 @@ def test_the_loss_falls_on_what_the_source_asks_for(layout):
     ]  # fmt: skip
 
     def weights(loss, segments=document):
-        laid, _, _ = transform(layout, segments, Source("x", loss=loss, weight=2.0), Draws())
-        parts = np.split(laid.loss, laid.units[1:-1])[1:-1]
-        return [float(part[-1]) for part in parts], float(laid.loss[-1])
+        document, _, _ = transform(layout, segments, Source("x", loss=loss, weight=2.0), Draws())
+        parts = np.split(document.loss_weights, document.boundaries[1:-1])[1:-1]
+        return [float(part[-1]) for part in parts], float(document.loss_weights[-1])
 
     assert weights("document") == ([1.0, 0.5, 0.0, 4.0], 4.0)
     assert weights("response") == ([0.0, 2.0, 0.0, 2.0], 2.0)
@@ -105,12 +107,12 @@ def test_a_share_of_the_prompts_is_dropped(layout):
     source = Source("x", drop_prompt=0.3)
     found = []
     for sample in range(300):
-        laid, _, _ = transform(layout, pair(), source, Draws.of(5, "x", 0, sample))
-        found.append(len(read(layout, laid)))
+        document, _, _ = transform(layout, pair(), source, Draws.of(5, "x", 0, sample))
+        found.append(len(read(layout, document)))
     assert set(found) == {1, 2}
     assert 60 < found.count(1) < 120
-    laid, _, _ = transform(layout, pair(), source, Draws())
-    assert len(read(layout, laid)) == 2
+    document, _, _ = transform(layout, pair(), source, Draws())
+    assert len(read(layout, document)) == 2
 
 
 def test_of_a_prompt_of_text_and_media_both_of_guidances_branches_are_learnt(layout):
@@ -126,8 +128,10 @@ def test_of_a_prompt_of_text_and_media_both_of_guidances_branches_are_learnt(lay
 
 def test_a_document_without_a_prompt_is_not_dropped(layout):
     document = [Text("a cat", "response"), CodedImage(PICTURE, "response")]
-    laid, _, _ = transform(layout, document, Source("x", drop_prompt=1.0), Draws.of(0, "x", 0, 0))
-    assert len(read(layout, laid)) == 2
+    document, _, _ = transform(
+        layout, document, Source("x", drop_prompt=1.0), Draws.of(0, "x", 0, 0)
+    )
+    assert len(read(layout, document)) == 2
 
 
 def test_noise_shows_other_codes_of_the_document_and_asks_for_the_true_ones(layout):
@@ -141,19 +145,19 @@ def test_noise_shows_other_codes_of_the_document_and_asks_for_the_true_ones(layo
     changed, total = 0, 0
     for sample in range(30):
         draws = Draws.of(1, "x", 0, sample)
-        laid, shown, _ = transform(layout, document, source, draws)
+        tokenized, shown, _ = transform(layout, document, source, draws)
         np.testing.assert_array_equal(shown, transform(layout, document, source, draws)[1])
-        plain = layout.lay(document)
-        np.testing.assert_array_equal(laid.ids, plain.ids)
-        codes = np.isin(laid.modality, (MODALITIES["image"], MODALITIES["audio"]))
-        np.testing.assert_array_equal(shown[~codes], laid.ids[~codes])
+        plain = layout.encode(document)
+        np.testing.assert_array_equal(tokenized.ids, plain.ids)
+        codes = np.isin(tokenized.modality, (MODALITIES["image"], MODALITIES["audio"]))
+        np.testing.assert_array_equal(shown[~codes], tokenized.ids[~codes])
         for block in layout.grammar.vocabulary.blocks:
-            inside = (laid.ids >= block.start) & (laid.ids < block.stop)
+            inside = (tokenized.ids >= block.start) & (tokenized.ids < block.stop)
             # Another code of the same block, and one that the document has.
-            assert set(shown[inside]) <= set(laid.ids[inside])
-        changed += int((shown != laid.ids).sum())
+            assert set(shown[inside]) <= set(tokenized.ids[inside])
+        changed += int((shown != tokenized.ids).sum())
         total += int(codes.sum())
     assert 0.15 < changed / total < 0.25  # some are drawn to be themselves
     assert transform(layout, document, source, Draws())[1] is not None
-    laid, shown, _ = transform(layout, document, source, Draws())
-    assert shown is laid.ids
+    tokenized, shown, _ = transform(layout, document, source, Draws())
+    assert shown is tokenized.ids

@@ -24,7 +24,8 @@ from transformers import (
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import PREFILL_IDS, LlamaCpuDecoder, widen
 from unified.engine.backends.transformers import TransformersDecoder
-from unified.models.hf_checkpoint import load_decoder, read_weights
+from unified.models.hf_checkpoint import load_decoder
+from unified.models.stored_weights import read_weights
 
 VOCAB = 61
 EVERY = ((0, VOCAB),)

@@ -202,7 +202,10 @@ def test_a_format_file_is_read_by_path(tmp_path):
     ("spans", "message"),
     [
         ("\n  image: [{codes: image}]\n", "must begin with a marker"),
-        ("\n  video: [{marker: <boi>}]\n", "video.modality is .video., expected image or audio"),
+        (
+            "\n  video: [{marker: <boi>}]\n",
+            "video.modality is .video., expected one of image, audio",
+        ),
         ("\n  image: [{marker: <boo>}]\n", "'<boo>', which is not among"),
         ("\n  image: [{marker: <boi>, codes: image}]\n", "must be one of"),
         ("\n  image: [{marker: <boi>}, {repeat: h, of: [{codes: image}]}]\n", "nothing before"),

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from unified.formats.coded import CODED_MEDIA, CodedAudio, CodedImage, CodedText, FrameDone
+from unified.formats.coded import CodedAudio, CodedImage, CodedText, FrameDone, coded_media
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
 from unified.formats.load import load_format, shipped_formats
@@ -40,23 +40,25 @@ def grammar(name: str) -> Grammar:
     return Grammar.load(name, vocabulary(name))
 
 
-def coded(found: Grammar, kind: str, grid: tuple[int, ...], seed: int = 0, role: str | None = None):
-    program = found.span_grammars[kind]
+def coded(
+    compiled: Grammar, kind: str, grid: tuple[int, ...], seed: int = 0, role: str | None = None
+):
+    program = compiled.span_grammars[kind]
     codes = np.random.default_rng(seed).integers(50, size=(len(program.blocks), *grid))
-    return CODED_MEDIA[program.modality](codes, kind=kind, role=role)
+    return coded_media(program.modality, codes, role, kind=kind)
 
 
-def words(found: Grammar, ids) -> list[str]:
+def words(compiled: Grammar, ids) -> list[str]:
     """Ids by the names of their markers, the texts of their literals, or their blocks."""
-    literals = {ids: text for text, ids in found.vocabulary.literals}
-    said = []
+    literals = {ids: text for text, ids in compiled.vocabulary.literals}
+    named = []
     for id in np.asarray(ids).tolist():
-        block = found.vocabulary.block_of(id)
+        block = compiled.vocabulary.block_of(id)
         if block.symbols is not None:
-            said.append(found.vocabulary.symbol(id))
+            named.append(compiled.vocabulary.symbol(id))
         else:
-            said.append(literals.get((id,), block.name))
-    return said
+            named.append(literals.get((id,), block.name))
+    return named
 
 
 SPAN_LENGTHS = [
@@ -67,6 +69,7 @@ SPAN_LENGTHS = [
     # 256x256 pixels at stride 8: the paper's 1 + x + 1 + 33 * 32 + 1 + 1, x = 5 for "32*32".
     ("emu3", "image", (32, 32), 1 + 5 + 1 + 33 * 32 + 1 + 1),
     ("emu3", "image", (90, 90), 1 + 5 + 1 + 91 * 90 + 1 + 1),
+    ("emu3-chat", "image", (4, 3), 1 + 3 + 1 + 4 * 4 + 1 + 1),
     ("emu3.5", "image", (9, 100), 1 + 5 + 1 + 9 * 100 + 8 + 1),
     ("janus", "image", (24, 24), 577),
     ("janus-pro", "image", (24, 24), 577),
@@ -87,14 +90,16 @@ SPAN_LENGTHS = [
 
 @pytest.mark.parametrize(("name", "kind", "grid", "length"), SPAN_LENGTHS)
 def test_a_span_is_as_long_as_published_and_reads_back(name, kind, grid, length):
-    found = grammar(name)
-    role = "response" if "response" in found.roles else None
+    compiled = grammar(name)
+    role = "response" if "response" in compiled.roles else None
     before = CodedText((1, 2), "prompt" if role else None)
-    media = coded(found, kind, grid, role=role)
-    assert len(found.segment_ids(media)[0]) == length
-    assert found.span_grammars[kind].length(found.span_grammars[kind].fix_grid(grid)) == length
-    laid = found.serialize([before, media])
-    assert found.parse(laid.ids) == (before, media)
+    media = coded(compiled, kind, grid, role=role)
+    assert len(compiled.segment_ids(media)[0]) == length
+    assert (
+        compiled.span_grammars[kind].length(compiled.span_grammars[kind].fix_grid(grid)) == length
+    )
+    laid = compiled.serialize([before, media])
+    assert compiled.parse(laid.ids) == (before, media)
 
 
 def test_every_shipped_format_has_its_lengths_checked():
@@ -103,15 +108,15 @@ def test_every_shipped_format_has_its_lengths_checked():
 
 def test_spans_are_laid_out_as_published():
     emu3 = grammar("emu3")
-    said = words(emu3, emu3.serialize([CodedText((1,)), coded(emu3, "image", (2, 12))]).ids)
+    in_words = words(emu3, emu3.serialize([CodedText((1,)), coded(emu3, "image", (2, 12))]).ids)
     row = ["image.0"] * 12 + ["<line>"]
     head = ["<bos>", "text", "<boi>", "2", "*", "1", "2", "<img>"]
-    assert said == [*head, *row, *row, "<frame>", "<eoi>", "<eos>"]
+    assert in_words == [*head, *row, *row, "<frame>", "<eoi>", "<eos>"]
 
     later = grammar("emu3.5")
-    said = words(later, later.segment_ids(coded(later, "image", (2, 3)))[0])
+    in_words = words(later, later.segment_ids(coded(later, "image", (2, 3)))[0])
     head = ["<boi>", "2", "*", "3", "<img>"]
-    assert said == [*head, *["image.0"] * 3, "<line>", *["image.0"] * 3, "<eoi>"]
+    assert in_words == [*head, *["image.0"] * 3, "<line>", *["image.0"] * 3, "<eoi>"]
 
     lumina = grammar("lumina-mgpt")
     ids = lumina.segment_ids(coded(lumina, "image", (2, 6)))[0]
@@ -129,27 +134,27 @@ def test_spans_are_laid_out_as_published():
     ]  # fmt: skip
 
     mio = grammar("mio")
-    said = words(mio, mio.segment_ids(coded(mio, "audio", (3,)))[0])
-    assert said[1:-1] == [f"audio.{level}" for level in range(4) for _ in range(3)]
+    in_words = words(mio, mio.segment_ids(coded(mio, "audio", (3,)))[0])
+    assert in_words[1:-1] == [f"audio.{level}" for level in range(4) for _ in range(3)]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 9])
 def test_delayed_levels_come_one_step_after_the_other(frames):
-    found = grammar("musicgen")
-    media = coded(found, "audio", (frames,))
-    ids = found.segment_ids(media)[0]
+    compiled = grammar("musicgen")
+    media = coded(compiled, "audio", (frames,))
+    ids = compiled.segment_ids(media)[0]
     steps = ids[1:-1].reshape(frames + 3, 4)
-    fill = found.vocabulary.marker("<fill>")
+    fill = compiled.vocabulary.marker("<fill>")
     for level in range(4):
         column = steps[:, level]
         late = column[level : level + frames]
-        assert found.vocabulary.from_ids(f"audio.{level}", late).tolist() == (
+        assert compiled.vocabulary.from_ids(f"audio.{level}", late).tolist() == (
             media.codes[level].tolist()
         )
         assert (np.delete(column, range(level, level + frames)) == fill).all()
     # A frame is complete with its last level, three steps late.
-    state, done = found.start(), []
-    for at, id in enumerate(found.serialize([media]).ids.tolist()):
+    state, done = compiled.start(), []
+    for at, id in enumerate(compiled.serialize([media]).ids.tolist()):
         done += [(at, event) for event in state.advance(id) if isinstance(event, FrameDone)]
     assert [event.frame for _, event in done] == list(range(frames))
     assert [at for at, _ in done] == [2 + 4 * (3 + frame) + 3 for frame in range(frames)]
@@ -183,13 +188,13 @@ def test_published_vocabularies_have_their_sizes():
 
 @pytest.mark.parametrize("name", shipped_formats())
 def test_random_sequences_are_valid_and_within_their_budget(name):
-    found = grammar(name)
+    compiled = grammar(name)
     rng = random.Random(name)
     seen = set()
     for _ in range(25):
         most = rng.choice([4, 9, 40, 700, 1300])
         try:
-            state = found.start(Limits(max_ids=most, roles=rng.random() < 0.7))
+            state = compiled.start(Limits(max_ids=most, roles=rng.random() < 0.7))
         except ValueError as error:
             assert "too small" in str(error)  # noqa: PT017
             continue
@@ -198,67 +203,85 @@ def test_random_sequences_are_valid_and_within_their_budget(name):
             ids.append(rng.randrange(*rng.choice(state.allowed())))
             state.advance(ids[-1])
         assert len(ids) <= most
-        seen.update(segment.kind for segment in found.parse(ids))
-    assert seen == {"text", *found.span_grammars}
+        seen.update(segment.kind for segment in compiled.parse(ids))
+    assert seen == {"text", *compiled.span_grammars}
 
 
 def test_a_picture_begins_only_where_it_fits():
     """BOI is banned when fewer than 1,026 places remain (and the end of the document)."""
-    found = grammar("chameleon")
-    boi = found.vocabulary.marker("<boi>")
+    compiled = grammar("chameleon")
+    boi = compiled.vocabulary.marker("<boi>")
     for left, fits in ((1027, True), (1026, False)):
-        state = found.start(Limits(max_ids=1 + left))
-        state.advance(found.begin[0])
+        state = compiled.start(Limits(max_ids=1 + left))
+        state.advance(compiled.begin[0])
         assert any(start <= boi < stop for start, stop in state.allowed()) is fits
 
 
 def test_a_size_in_digits_is_bounded_by_what_fits():
-    found = grammar("emu3")
-    state = found.start(Limits(max_ids=1 + 1 + 4 + 1 + 1 + 3 + 4 * 6 + 1))
-    say = {text: ids[0] for text, ids in found.vocabulary.literals}
-    for id in (*found.begin, found.vocabulary.marker("<boi>")):
+    compiled = grammar("emu3")
+    state = compiled.start(Limits(max_ids=1 + 1 + 4 + 1 + 1 + 3 + 4 * 6 + 1))
+    say = {text: ids[0] for text, ids in compiled.vocabulary.literals}
+    for id in (*compiled.begin, compiled.vocabulary.marker("<boi>")):
         state.advance(id)
 
     def offered() -> set[str]:
         allowed = [id for start, stop in state.allowed() for id in range(start, stop)]
-        return set(words(found, allowed))
+        return set(words(compiled, allowed))
 
     assert offered() == set("123456789")
     state.advance(say["4"])
     assert offered() == {"*"}
     state.advance(say["*"])
     assert offered() == set("12345")
-    forced = found.start(Limits(image_grid=(12, 3)))
-    for id in (*found.begin, found.vocabulary.marker("<boi>")):
+    forced = compiled.start(Limits(image_grid=(12, 3)))
+    for id in (*compiled.begin, compiled.vocabulary.marker("<boi>")):
         forced.advance(id)
     for text in ("1", "2", "*", "3"):
         assert forced.allowed() == ((say[text], say[text] + 1),)
         forced.advance(say[text])
-    assert words(found, [forced.allowed()[0][0]]) == ["<img>"]
+    assert words(compiled, [forced.allowed()[0][0]]) == ["<img>"]
 
 
 def test_a_picture_that_closes_is_the_last_thing():
-    found = grammar("emu3")
-    image = coded(found, "image", (2, 2))
+    compiled = grammar("emu3")
+    image = coded(compiled, "image", (2, 2))
     with pytest.raises(ValueError, match=r"segment 1 .*ends after its first image"):
-        found.serialize([image, CodedText((1,))])
+        compiled.serialize([image, CodedText((1,))])
     with pytest.raises(ValueError, match="but the limits ask for 2"):
-        found.start(Limits(num_images=2))
-    state = found.start()
-    for id in found.serialize([image], end=False).ids.tolist():
+        compiled.start(Limits(num_images=2))
+    state = compiled.start()
+    for id in compiled.serialize([image], end=False).ids.tolist():
         state.advance(id)
-    assert words(found, [id for start, _ in state.allowed() for id in [start]]) == ["<eos>"]
+    assert words(compiled, [id for start, _ in state.allowed() for id in [start]]) == ["<eos>"]
+
+
+def test_emu3_chat_reads_a_picture_before_its_question():
+    """As transformers' Emu3Processor: h * (w + 1) ids between <img> and <frame>, then text."""
+    chat, strict = grammar("emu3-chat"), grammar("emu3")
+    document = [CodedText((1, 2)), coded(chat, "image", (2, 12)), CodedText((3,))]
+    ids = chat.serialize(document).ids
+    row = ["image.0"] * 12 + ["<line>"]
+    assert words(chat, ids) == [
+        "<bos>", "text", "text", "<boi>", "2", "*", "1", "2", "<img>", *row, *row, "<frame>",
+        "<eoi>", "text", "<eos>",
+    ]  # fmt: skip
+    assert chat.parse(ids) == tuple(document)
+    # One picture after a prompt is the same to both: the vocabularies have the same ids.
+    drawn = document[:2]
+    assert strict.serialize(drawn).ids.tolist() == chat.serialize(drawn).ids.tolist()
+    with pytest.raises(ValueError, match="a document ends after its first image span; leave this"):
+        strict.serialize(document)
 
 
 def test_kinds_of_sound_are_told_apart():
-    found = grammar("anygpt")
-    one, other = coded(found, "speech", (3,)), coded(found, "music", (3,), seed=1)
-    assert found.parse(found.serialize([one, other]).ids) == (one, other)
+    compiled = grammar("anygpt")
+    speech, music = coded(compiled, "speech", (3,)), coded(compiled, "music", (3,), seed=1)
+    assert compiled.parse(compiled.serialize([speech, music]).ids) == (speech, music)
     with pytest.raises(ValueError, match="no audio spans"):
-        found.serialize([CodedAudio(np.zeros((1, 3), int))])
-    only = found.start(Limits(allow=("music",)))
-    only.advance(found.begin[0])
-    assert words(found, [start for start, _ in only.allowed()]) == ["</s>", "<somu>"]
+        compiled.serialize([CodedAudio(np.zeros((1, 3), int))])
+    only = compiled.start(Limits(allow=("music",)))
+    only.advance(compiled.begin[0])
+    assert words(compiled, [start for start, _ in only.allowed()]) == ["</s>", "<somu>"]
 
 
 def test_roles_that_a_format_does_not_have_are_refused_by_name():

@@ -70,7 +70,7 @@ def test_exact_ids_of_a_hand_written_document():
         CodedImage(np.array([[[7, 8, 9], [1, 2, 22]]]), "response"),
         CodedAudio(np.array([[5, 6], [18, 0]]), "response"),
     ]
-    found = GRAMMAR.serialize(document)
+    modalities = GRAMMAR.serialize(document)
     image, audio0, audio1 = (VOCABULARY.block(n).start for n in ("image.0", "audio.0", "audio.1"))
     size = VOCABULARY.block("size").start
     spans = [
@@ -83,12 +83,12 @@ def test_exact_ids_of_a_hand_written_document():
         ([M("</audio>")], 3, [0]),
         ([M("<eos>")], -1, [0]),
     ]
-    assert found.ids.tolist() == [id for ids, _, _ in spans for id in ids]
-    assert found.segment.tolist() == [owner for ids, owner, _ in spans for _ in ids]
-    assert found.modality.tolist() == [m for _, _, modality in spans for m in modality]
-    assert (found.ids.dtype, found.modality.dtype) == (np.int64, np.uint8)
+    assert modalities.ids.tolist() == [id for ids, _, _ in spans for id in ids]
+    assert modalities.segment.tolist() == [owner for ids, owner, _ in spans for _ in ids]
+    assert modalities.modality.tolist() == [m for _, _, modality in spans for m in modality]
+    assert (modalities.ids.dtype, modalities.modality.dtype) == (np.int64, np.uint8)
     prefix = GRAMMAR.serialize(document, end=False)
-    assert prefix.ids.tolist() == found.ids.tolist()[:-1]
+    assert prefix.ids.tolist() == modalities.ids.tolist()[:-1]
 
 
 @settings(deadline=None, max_examples=150)
@@ -250,9 +250,9 @@ def start_or_least(limits: Limits) -> Limits:
         message = str(error)
     else:
         return limits
-    found = re.search(r"a budget of \d+ ids is too small .* need at least (\d+)", message)
-    assert found, message
-    return replace(limits, max_ids=int(found[1]))
+    grids = re.search(r"a budget of \d+ ids is too small .* need at least (\d+)", message)
+    assert grids, message
+    return replace(limits, max_ids=int(grids[1]))
 
 
 def test_ten_thousand_random_sequences_validate_and_keep_their_limits():
@@ -262,14 +262,14 @@ def test_ten_thousand_random_sequences_validate_and_keep_their_limits():
         limits = start_or_least(random_limits(rng))
         ids = walk(GRAMMAR, limits, rng)
         assert len(ids) <= limits.max_ids
-        found = GRAMMAR.parse(ids)
-        kinds = [segment.kind for segment in found]
+        segments = GRAMMAR.parse(ids)
+        kinds = [segment.kind for segment in segments]
         kinds_seen.update(kinds)
         assert set(kinds) <= set(limits.allow)
         assert limits.num_images in (None, kinds.count("image"))
         assert limits.num_audios in (None, kinds.count("audio"))
         assert not limits.single or len(kinds) == 1
-        for segment in found:
+        for segment in segments:
             if segment.kind == "image" and limits.image_grid is not None:
                 assert segment.codes.shape[1:] == limits.image_grid
             if segment.kind == "audio":

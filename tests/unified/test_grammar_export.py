@@ -44,13 +44,13 @@ class Engine:
         return [byte - 97 for byte in text]
 
 
-def matcher(found, side: int = SIDE):
+def matcher(compiled, side: int = SIDE):
     tokenizer = llguidance.LLTokenizer(
-        TokenizerWrapper(Engine(found.vocabulary)),
-        n_vocab=found.vocabulary.size + 1,
+        TokenizerWrapper(Engine(compiled.vocabulary)),
+        n_vocab=compiled.vocabulary.size + 1,
         slices=[],
     )
-    made = llguidance.LLMatcher(tokenizer, to_llguidance(found, side))
+    made = llguidance.LLMatcher(tokenizer, to_llguidance(compiled, side))
     assert not made.is_error(), made.get_error()
     return made
 
@@ -61,13 +61,13 @@ def allowed_there(made, size: int) -> np.ndarray:
     return np.unpackbits(mask.view(np.uint8), bitorder="little")[:size].astype(bool)
 
 
-def too_large(found, state) -> np.ndarray:
+def too_large(compiled, state) -> np.ndarray:
     """Ids that begin or go on with a side beyond what was exported."""
-    size = found.vocabulary.size
+    size = compiled.vocabulary.size
     beyond = np.zeros(size, bool)
-    start, stop = found.vocabulary.id_range("size")
+    start, stop = compiled.vocabulary.id_range("size")
     beyond[start + SIDE : stop] = True
-    for text, ids in found.vocabulary.literals:
+    for text, ids in compiled.vocabulary.literals:
         if text.isdecimal() and state.kind == "image":
             span = state._span
             typed = int(span.typed + text) if span.run is None else 0
@@ -78,20 +78,20 @@ def too_large(found, state) -> np.ndarray:
 @pytest.mark.parametrize("name", shipped_formats())
 def test_it_allows_what_ours_allows_on_random_walks(name):
     """Eighty for each format: more than a thousand in all."""
-    found = grammar(name)
-    size = found.vocabulary.size
-    whole = matcher(found)
+    compiled = grammar(name)
+    size = compiled.vocabulary.size
+    whole = matcher(compiled)
     rng = random.Random(name)
     ends = 0
     for number in range(80):
-        made, state, ids = whole.deep_copy(), found.start(FREE), []
+        made, state, ids = whole.deep_copy(), compiled.start(FREE), []
         # Large pictures of a fixed size, walked through once.
         most = 1100 if number == 0 else 60
         while not state.finished and len(ids) < most:
             ours = np.zeros(size, bool)
             for start, stop in state.allowed():
                 ours[start:stop] = True
-            ours &= ~too_large(found, state)
+            ours &= ~too_large(compiled, state)
             theirs = allowed_there(made, size + 1)
             assert not theirs[size]
             np.testing.assert_array_equal(theirs[:size], ours, str(ids[-8:]))
@@ -111,26 +111,26 @@ def runs(mask: np.ndarray) -> list[tuple[int, int]]:
 
 def test_text_cannot_say_a_media_id():
     """What an engine makes of a user's text are text ids, however it is written."""
-    found = grammar("pocket")
-    engine = Engine(found.vocabulary)
+    compiled = grammar("pocket")
+    engine = Engine(compiled.vocabulary)
     tokenizer = llguidance.LLTokenizer(
-        TokenizerWrapper(engine), n_vocab=found.vocabulary.size + 1, slices=[]
+        TokenizerWrapper(engine), n_vocab=compiled.vocabulary.size + 1, slices=[]
     )
-    image = found.vocabulary.marker("<image>")
+    image = compiled.vocabulary.marker("<image>")
     typed = tokenizer.tokenize_bytes(engine.tokens[5] + engine.tokens[7])
     assert typed == [5, 7]
     assert tokenizer.is_special_token(image)
-    made = matcher(found)
-    for id in (*found.begin, 5):
+    made = matcher(compiled)
+    for id in (*compiled.begin, 5):
         assert made.consume_token(id)
     # The name of a marker, spelt out as text, is no part of the grammar's text.
     assert made.validate_tokens([5, 7]) == 2
-    assert made.validate_tokens([found.vocabulary.to_ids("image.0", 3)]) == 0
+    assert made.validate_tokens([compiled.vocabulary.to_ids("image.0", 3)]) == 0
 
 
 def test_sides_beyond_the_largest_are_left_out():
-    found = grammar("emu3")
-    small, large = to_llguidance(found, 2), to_llguidance(found, 12)
+    compiled = grammar("emu3")
+    small, large = to_llguidance(compiled, 2), to_llguidance(compiled, 12)
     assert len(small) < len(large)
     with pytest.raises(ValueError, match="max_side is 0"):
-        to_llguidance(found, 0)
+        to_llguidance(compiled, 0)

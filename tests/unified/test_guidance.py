@@ -252,7 +252,7 @@ def test_cancelled_rows_stop_before_the_next_step(sampler):
         (lambda: Guidance(-1.0), "scale is -1.0"),
         (lambda: SpanSampling(min_p=2.0), "min_p is 2.0"),
         (lambda: SpanSampling(repetition_penalty=0), "repetition_penalty is 0"),
-        (lambda: Sampling(image=SpanSampling(repetition_penalty=1.2)), "for text alone"),
+        (lambda: Sampling(image=SpanSampling(repetition_penalty=1.2)), "for text and sound alone"),
         (lambda: Sampling(stop="no"), "stop is 'no'"),
         (
             lambda: Sampling.from_json({"image": {"guidance": {"size": 2}}}),

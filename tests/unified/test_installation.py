@@ -93,7 +93,7 @@ def test_what_needs_torchaudio_says_in_one_line_how_to_mend_it(folder, cli_model
     run.write_text(
         f"modality: audio\noutput: {tmp_path / 'out'}\ntokenizer: {{preset: speech-16k}}\n"
         f"data: ['{ROOT}/data/sample/train-speak-*.tar']\nsteps: 1\nbatch_size: 1\n"
-        f"heldout: ['{ROOT}/data/sample/heldout-speak-*.tar']\nlearning_rate: 0.001\n"
+        f"validation: ['{ROOT}/data/sample/heldout-speak-*.tar']\noptimizer: {{lr: 0.001}}\n"
     )
     drawing = ("draw", "a cat", "-o", tmp_path / "cat.png", "--model", cli_model)
     ends = _run(folder, [*drawing, "--decoder", "diffusion"], ["tokenizer", "train", run])

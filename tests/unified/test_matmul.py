@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numba import njit
 
+from unified.engine.backends.cpu import matmul as matmul_module
 from unified.engine.backends.cpu.attention import exp
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, compile_kernels, widen
@@ -25,8 +26,13 @@ SIZES = LlamaCpuConfig(
 )  # fmt: skip
 
 
-def as_bfloat16(numbers: np.ndarray) -> np.ndarray:
-    return (numbers.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+def narrowed(numbers: np.ndarray, dtype: type) -> np.ndarray:
+    """As float32, as bfloat16 (uint16, cut off) or as float16 (int16)."""
+    if dtype == np.uint16:
+        return (numbers.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    if dtype == np.int16:
+        return numbers.astype(np.float32).astype(np.float16).view(np.int16)
+    return numbers.astype(np.float32)
 
 
 def decoder(dtype: type = np.float32, tied: bool = True) -> LlamaCpuDecoder:
@@ -36,12 +42,11 @@ def decoder(dtype: type = np.float32, tied: bool = True) -> LlamaCpuDecoder:
         name: rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape).astype(np.float32)
         for name, shape in config.shapes().items()
     }
-    if dtype == np.uint16:
-        weights = {name: as_bfloat16(weight) for name, weight in weights.items()}
+    weights = {name: narrowed(weight, dtype) for name, weight in weights.items()}
     return LlamaCpuDecoder(config, weights)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int16])
 @pytest.mark.parametrize(
     ("rows", "inputs", "outputs"),
     [(1, 7, 1), (2, 33, 65), (3, 16, 31), (5, 1, 32), (8, 64, 100), (13, 19, 96)],
@@ -50,14 +55,38 @@ def test_packed_products_are_products(rows, inputs, outputs, dtype):
     rng = np.random.default_rng(rows)
     x = rng.standard_normal((rows, inputs)).astype(np.float32)
     weight = rng.standard_normal((outputs, inputs)).astype(np.float32)
-    if dtype == np.uint16:
-        weight = as_bfloat16(weight)
-    packed = pack(weight)
+    packed = pack(weight := narrowed(weight, dtype))
     found = np.full((rows, len(packed) * PANEL), np.nan, np.float32)
     matmul(x, packed, 0, len(packed), found)
     expected = x.astype(np.float64) @ widen(weight).astype(np.float64).T
     np.testing.assert_allclose(found[:, :outputs], expected, atol=1e-5 * inputs)
     assert not found[:, outputs:].any()  # zeros behind the last output
+
+
+def test_float16_of_every_kind_is_widened_exactly():
+    """Subnormals, the largest, zeros and infinities among them."""
+    halves = np.arange(2**16, dtype=np.uint16).view(np.int16)
+    halves = halves[~np.isnan(halves.view(np.float16))].reshape(-1, 1)
+    out = np.empty((1, -(-len(halves) // PANEL) * PANEL), np.float32)
+    matmul(np.ones((1, 1), np.float32), pack(halves), 0, out.shape[1] // PANEL, out)
+    np.testing.assert_array_equal(out[0, : len(halves)], widen(halves)[:, 0])
+
+
+def test_weights_are_packed_a_few_rows_at_a_time(monkeypatch):
+    """Of a file, say, of which no second copy is to be in memory."""
+    weight = np.random.default_rng(6).standard_normal((203, 7)).astype(np.float32)
+    reads = []
+
+    class Stored:
+        shape = weight.shape
+
+        def __getitem__(self, rows):
+            reads.append(min(rows.stop, len(weight)) - rows.start)
+            return weight[rows]
+
+    monkeypatch.setattr(matmul_module, "_READ_NUMBERS", 2 * PANEL * 7)
+    np.testing.assert_array_equal(pack(Stored()), pack(weight))
+    assert reads == [64, 64, 64, 11]
 
 
 def test_a_rows_product_is_the_same_bits_in_any_company():
@@ -84,7 +113,7 @@ def test_exp_is_exact_to_two_units_and_keeps_what_is_no_number():
     assert 0 < exp(np.float32(-np.inf)) < 1e-37
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int16])
 @pytest.mark.parametrize("tied", [True, False])
 def test_logits_are_the_same_bits_alone_and_in_a_batch_at_once_and_id_by_id(dtype, tied):
     model = decoder(dtype, tied)
@@ -102,11 +131,12 @@ def test_logits_are_the_same_bits_alone_and_in_a_batch_at_once_and_id_by_id(dtyp
     np.testing.assert_array_equal(whole[:, 41:], together[:5, 37:])
 
 
-def test_bfloat16_weights_compute_what_their_float32_copies_do():
-    narrow = decoder(np.uint16)
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+def test_narrow_weights_compute_what_their_float32_copies_do(dtype):
+    narrow = decoder(dtype)
     rng = np.random.default_rng(5)
     wide = LlamaCpuDecoder(SIZES, {
-        name: widen(as_bfloat16(rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape)))
+        name: widen(narrowed(rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape), dtype))
         for name, shape in SIZES.shapes().items()
     })  # fmt: skip
     ids = [[4, 9, 76, 0]]

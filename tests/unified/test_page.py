@@ -170,9 +170,12 @@ def test_markdown_has_its_media_beside_it(tmp_path):
 
 
 def test_markdown_escapes_html_and_links(tmp_path):
-    save_article(tmp_path / "x.md", article("# <b>\n\n[a](javascript:b)\n\n1. one\n\n- two"))
+    save_article(
+        tmp_path / "x.md",
+        article("# <b>\n\n[a](javascript:b) in a text of its own\n\n1. one\n\n- two"),
+    )
     text = (tmp_path / "x.md").read_text()
-    assert text == "# \\<b\\>\n\n\\[a\\](javascript:b)\n\n1\\. one\n\n\\- two\n"
+    assert text == ("# \\<b\\>\n\n\\[a\\](javascript:b) in a text of its own\n\n1. one\n\n- two\n")
 
 
 def test_json_gives_the_document_back(tmp_path):

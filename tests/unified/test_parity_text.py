@@ -106,13 +106,13 @@ def test_greedy_ids_are_those_of_generate(hf, grammar, penalty):
         for prompt in PROMPTS
     ]
     for decoder in decoders(hf):
-        found = {
+        segments = {
             event.row: event.ids.tolist()
             for event in Engine(decoder, grammar).run(requests, Sampling())
             if isinstance(event, Finished)
         }
         for row, prompt in enumerate(PROMPTS):
-            assert found[row] == [BOS, *prompt, *expected[row], EOS]
+            assert segments[row] == [BOS, *prompt, *expected[row], EOS]
 
 
 def test_a_text_that_goes_on_tells_what_was_added(hf, grammar):

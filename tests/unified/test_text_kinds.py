@@ -248,11 +248,11 @@ def test_a_tokenizer_without_its_json_is_converted_by_transformers(tmp_path):
     merges = "\n".join(" ".join(merge) for merge in parts["merges"])
     (tmp_path / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
-    found = TextTokenizer.load(tmp_path)
-    assert found.encode("the panda") == byte_level().encode("the panda").ids
-    assert found.decode(found.encode("  é\n🐼")) == "  é\n🐼"
-    found.save(tmp_path / "json")
-    assert TextTokenizer.load(tmp_path / "json").fingerprint == found.fingerprint
+    converted = TextTokenizer.load(tmp_path)
+    assert converted.encode("the panda") == byte_level().encode("the panda").ids
+    assert converted.decode(converted.encode("  é\n🐼")) == "  é\n🐼"
+    converted.save(tmp_path / "json")
+    assert TextTokenizer.load(tmp_path / "json").fingerprint == converted.fingerprint
 
 
 def test_files_that_cannot_be_converted_are_refused_in_one_line(tmp_path):

@@ -17,12 +17,14 @@ from safetensors.torch import load_file
 from unified.dataloading import Source
 from unified.formats.grammar import MODALITIES
 from unified.models.model import UnifiedModel
-from unified.training import run as module
-from unified.training.config import Alarms, Lora, Samples
-from unified.training.loop import train
-from unified.training.processes import Processes
-from unified.training.run import Run
-from unified.training.start import build_model
+from unified.training.config import Alarms, Lora, OptimizerConfig, SampleLogging
+from unified.training.decoder_trainer import DecoderTrainer
+from unified.training.initial_model import build_model
+from unified.training.train import train
+from unified_base.training import loop
+from unified_base.training.dist import DistContext
+from unified_base.training.metric_logger import MetricLogger
+from unified_base.training.settings import ScheduleConfig
 from unified_data.document import Document, Slot, Text
 from unified_data.shard_file import ShardFile
 from unified_tokenizers import load_tokenizer
@@ -60,14 +62,14 @@ def test_a_run_from_the_sample_gives_a_model_that_opens(training_case, finished_
     checkpoints = Path(training_case.output) / "checkpoints"
     assert sorted(p.name for p in checkpoints.iterdir()) == ["step-0000003", "step-0000006"]
     state = json.loads((checkpoints / "step-0000006" / "state.json").read_text())
-    assert state["settings"]["learning_rate"] == 0.01
+    assert state["settings"]["optimizer"]["lr"] == 0.01
     assert state["settings"]["sources"]["draw"]["share"] == 0.6
     card = (finished_training / "README.md").read_text("utf-8")
     assert "| draw | 60.0% |" in card
     assert re.search(r"\| describe/text \| \d\.\d{3} \|", card)
 
 
-@pytest.mark.parametrize("which", ["sources", "heldout"])
+@pytest.mark.parametrize("which", ["sources", "validation"])
 def test_shards_that_are_missing_are_told_before_anything_is_written(
     which, training_case, tmp_path
 ):
@@ -82,23 +84,28 @@ def test_shards_that_are_missing_are_told_before_anything_is_written(
     "changes",
     [
         {},
-        {"precision": "bfloat16", "ema": 0.9, "workers": 1, "optimizer": "adamw"},
-        {"start": "MODEL", "train": "lora", "lora": Lora(2, 4.0, dropout=0.2)},
+        {
+            "precision": "bfloat16",
+            "ema_decay": 0.9,
+            "workers": 1,
+            "optimizer": OptimizerConfig(lr=0.01),
+        },
+        {"init_from": "MODEL", "train": "lora", "lora": Lora(2, 4.0, dropout=0.2)},
     ],
     ids=["float32 muon", "bfloat16 ema worker", "lora with dropout"],
 )
 def test_a_resumed_run_is_bit_equal_to_one_never_stopped(
     changes, training_case, finished_training, tmp_path, monkeypatch
 ):
-    if changes.get("start"):
-        changes |= {"start": str(finished_training), "model": None, "heldout": {}}
+    if changes.get("init_from"):
+        changes |= {"init_from": str(finished_training), "model": None, "validation": {}}
         changes |= {"image_tokenizer": None, "audio_tokenizer": None}
     config = replace(training_case, output=str(tmp_path / "whole"), **changes)
     if changes:
         train(config)
     else:
         config = training_case
-    save = module.save
+    save = loop.save_checkpoint
 
     def save_and_stop(*arguments):
         save(*arguments)
@@ -106,7 +113,7 @@ def test_a_resumed_run_is_bit_equal_to_one_never_stopped(
 
     stopped = replace(config, output=str(tmp_path / "stopped"))
     with monkeypatch.context() as patched:
-        patched.setattr(module, "save", save_and_stop)
+        patched.setattr(loop, "save_checkpoint", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             train(stopped)
     with pytest.raises(ValueError, match="holds a run already; go on with --resume"):
@@ -116,7 +123,7 @@ def test_a_resumed_run_is_bit_equal_to_one_never_stopped(
     whole = tensors(config.output)
     kinds = {"momentum_buffer": "muon", "exp_avg": "adamw"}
     assert any(name.rpartition("/")[2] in kinds for name in whole)
-    assert any(name.startswith("average/") for name in whole) == (config.ema is not None)
+    assert any(name.startswith("ema/") for name in whole) == (config.ema_decay is not None)
     same(whole, tensors(stopped.output))
 
 
@@ -124,22 +131,22 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_exits(
     training_case, finished_training, tmp_path, monkeypatch, capsys
 ):
     config = replace(training_case, output=str(tmp_path))
-    update = Run.update
+    gradients = DecoderTrainer.gradients
 
-    def update_and_signal(self):
+    def signal_and_gradients(self, *arguments):
         if self.step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return update(self)
+        return gradients(self, *arguments)
 
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "update", update_and_signal)
+        patched.setattr(DecoderTrainer, "gradients", signal_and_gradients)
         with pytest.raises(SystemExit) as ended:
             train(config)
     assert ended.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
     assert "go on with --resume" in " ".join(capsys.readouterr().err.split())
-    assert (tmp_path / "checkpoints" / "step-0000003").exists()  # asked in step 2, seen in step 3
+    assert (tmp_path / "checkpoints" / "step-0000002").exists()
     train(config, resume=True)
     same(tensors(training_case.output), tensors(config.output))
 
@@ -162,17 +169,17 @@ def test_going_on_with_other_settings_is_said_and_a_larger_text_tokenizer_refuse
     (tmp_path / "checkpoints" / "step-0000009.partial").mkdir()
     config = replace(training_case, output=str(tmp_path))
     capsys.readouterr()
-    train(replace(config, learning_rate=0.02), resume=True)
+    train(replace(config, optimizer=replace(config.optimizer, lr=0.02)), resume=True)
     said = " ".join(capsys.readouterr().err.split())
     assert "going on from step 6" in said
-    assert "with other settings: learning_rate 0.01 -> 0.02; output" in said
+    assert "with other settings: optimizer.lr 0.01 -> 0.02; output" in said
     assert "step-0000009.partial was not complete and has been removed" in said
-    with pytest.raises(ValueError, match=r"has \d+ ids, text_size is 260; remove the folder"):
-        train(replace(config, text_size=260), resume=True)
+    with pytest.raises(ValueError, match=r"has \d+ ids, text_vocab_size is 260; remove the folder"):
+        train(replace(config, text_vocab_size=260), resume=True)
 
 
 def test_a_run_can_begin_with_a_model(training_case, finished_training, tmp_path):
-    started = replace(training_case, output=str(tmp_path), start=str(finished_training))
+    started = replace(training_case, output=str(tmp_path), init_from=str(finished_training))
     model, first = build_model(started), UnifiedModel.from_pretrained(finished_training)
     assert model.vocabulary.hash == first.vocabulary.hash
     for name, value in first.hf.state_dict().items():
@@ -192,10 +199,21 @@ def test_what_is_frozen_stays_bit_for_bit(
     what, precision, training_case, finished_training, tmp_path
 ):
     config = replace(
-        training_case, output=str(tmp_path), start=str(finished_training), model=None, steps=2,
-        image_tokenizer=None, audio_tokenizer=None, heldout={}, train=what, precision=precision,
-        lora=Lora(2, 4.0, 0.0), optimizer="adamw", world=None, warmup=0, schedule="constant",
-    )  # fmt: skip
+        training_case,
+        output=str(tmp_path),
+        init_from=str(finished_training),
+        model=None,
+        steps=2,
+        image_tokenizer=None,
+        audio_tokenizer=None,
+        validation={},
+        train=what,
+        precision=precision,
+        lora=Lora(2, 4.0, 0.0),
+        optimizer=OptimizerConfig(lr=0.01),
+        world=None,
+        schedule=ScheduleConfig(name="constant", warmup_steps=0),
+    )
     after = UnifiedModel.from_pretrained(train(config))
     before = UnifiedModel.from_pretrained(finished_training)
     new = before.vocabulary.text_rows
@@ -214,14 +232,14 @@ def test_what_is_frozen_stays_bit_for_bit(
 
 
 def test_rows_of_another_tokenizers_codes_begin_anew(training_case, finished_training, tmp_path):
-    """Block by block: a codebook of another size, and what `fresh` names."""
+    """Block by block: a codebook of another size, and what `reinit_modalities` names."""
     tokenizer = load_tokenizer(training_case.audio_tokenizer)
     quantizer = replace(tokenizer.config.quantizer, depth=tokenizer.config.quantizer.depth + 1)
     other = type(tokenizer)(replace(tokenizer.config, quantizer=quantizer))
     other.save_pretrained(tmp_path / "audio")
     started = replace(
-        training_case, output=str(tmp_path), start=str(finished_training),
-        audio_tokenizer=str(tmp_path / "audio"), fresh=("image",),
+        training_case, output=str(tmp_path), init_from=str(finished_training),
+        audio_tokenizer=str(tmp_path / "audio"), reinit_modalities=("image",),
     )  # fmt: skip
     model, first = build_model(started), UnifiedModel.from_pretrained(finished_training)
     new, old = (m.hf.get_input_embeddings().weight for m in (model, first))
@@ -242,10 +260,17 @@ def test_rows_of_another_tokenizers_codes_begin_anew(training_case, finished_tra
 
 def test_the_loss_falls_on_documents_seen_again_and_again(training_case, tmp_path, capsys):
     config = replace(
-        training_case, output=str(tmp_path), sources={"draw": training_case.sources["draw"]},
-        heldout={}, steps=25, save_every=25, rows=2, modality_weights={}, world=None,
-        samples=Samples(25, texts=("a cat",), max_ids=60),
-    )  # fmt: skip
+        training_case,
+        output=str(tmp_path),
+        sources={"draw": training_case.sources["draw"]},
+        validation={},
+        steps=25,
+        save_every=25,
+        global_batch_size=2,
+        modality_weights={},
+        world=None,
+        samples=SampleLogging(25, texts=("a cat",), max_ids=60),
+    )
     train(config)
     losses = [float(x) for x in re.findall(r"image (\d+\.\d+)", capsys.readouterr().err)]
     assert len(losses) >= 25
@@ -262,9 +287,9 @@ def test_a_sample_whose_text_is_cut_is_logged_and_not_warned_of(training_case, t
     request = Document((Text("a", role="prompt"), Slot("text", role="response")))
     (tmp_path / "fact.json").write_text(json.dumps(request.to_json(tmp_path, "fact")))
     config = replace(
-        training_case, output=str(tmp_path / "run"), heldout={}, steps=2, save_every=2,
-        schedule="constant", warmup=1,
-        samples=Samples(2, documents=(str(tmp_path / "fact.json"),), max_ids=40),
+        training_case, output=str(tmp_path / "run"), validation={}, steps=2, save_every=2,
+        schedule=ScheduleConfig(name="constant", warmup_steps=1),
+        samples=SampleLogging(2, documents=(str(tmp_path / "fact.json"),), max_ids=40),
     )  # fmt: skip
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -284,7 +309,7 @@ def test_curves_reach_tensorboard(training_case, finished_training):
     tags = set(events.Tags()["scalars"])
     assert {f"train/{modality}_loss" for modality in MODALITIES} <= tags
     assert {"train/gradient_norm", "train/output_norm", "train/ids_per_second"} <= tags
-    assert {"heldout/describe/text", "data/documents", "data/broken", "data/cut"} <= tags
+    assert {"validation/describe/text", "data/documents", "data/corrupt", "data/split"} <= tags
     rates = [event.value for event in events.Scalars("train/learning_rate")]
     # Two steps up, constant, then down over the last half of the six.
     np.testing.assert_allclose(rates, np.array([0.5, 1, 1, 1, 2 / 3, 1 / 3]) * 0.01, rtol=1e-5)
@@ -293,16 +318,16 @@ def test_curves_reach_tensorboard(training_case, finished_training):
 def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm(
     training_case, tmp_path, monkeypatch, capsys
 ):
-    gradients = Run.gradients
+    gradients = DecoderTrainer.gradients
 
-    def poisoned(self, passes, total):
-        found = gradients(self, passes, total)
+    def poisoned(self, micro_batches, total):
+        figures = gradients(self, micro_batches, total)
         if self.step == 2:
-            next(iter(self.masters.parameters.values())).grad.fill_(float("nan"))
-        return found
+            next(iter(self.master_weights.parameters.values())).grad.fill_(float("nan"))
+        return figures
 
-    monkeypatch.setattr(Run, "gradients", poisoned)
-    config = replace(training_case, output=str(tmp_path / "a"), heldout={})
+    monkeypatch.setattr(DecoderTrainer, "gradients", poisoned)
+    config = replace(training_case, output=str(tmp_path / "a"), validation={})
     with pytest.raises(ValueError, match=r"the gradient norm is nan.*checkpoint of step 2 is kept"):
         train(config)
     kept = tensors(config.output, 2)
@@ -328,20 +353,22 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm(
     assert "alarm at step 3: the gradient norm is nan; this step changed nothing" in said
 
 
-def test_accumulated_gradients_are_those_of_one_pass(training_case, tmp_path):
-    """One row at a time, two, or all four: the same sums, up to rounding."""
-    found = {}
-    for at_once in (1, 2, 4):
-        config = replace(training_case, output=str(tmp_path), rows_at_once=at_once, heldout={})
-        run = Run(config, Processes())
-        run.open_data(None)
-        passes = run.take_step()
-        assert len(passes) == 4 // at_once
-        run.gradients(passes, run.weight(passes))
-        found[at_once] = {n: p.grad.clone() for n, p in run.masters.parameters.items()}
-    for at_once in (1, 2):
-        for name, grad in found[4].items():
-            torch.testing.assert_close(found[at_once][name], grad, rtol=1e-4, atol=1e-6)
+def test_accumulated_gradients_are_those_of_one_micro_batch(training_case, tmp_path):
+    """One sequence at a time, two, or all four: the same sums, up to rounding."""
+    gradients = {}
+    logger = MetricLogger(tmp_path, "", 0, 1, is_main=False)
+    for size in (1, 2, 4):
+        config = replace(training_case, output=str(tmp_path), micro_batch_size=size, validation={})
+        trainer = DecoderTrainer(config, DistContext(), logger)
+        trainer.open(None)
+        micro_batches = trainer.next_batch()
+        assert len(micro_batches) == 4 // size
+        trainer.gradients(micro_batches, trainer.weight(micro_batches))
+        parameters = trainer.master_weights.parameters
+        gradients[size] = {name: p.grad.clone() for name, p in parameters.items()}
+    for size in (1, 2):
+        for name, grad in gradients[4].items():
+            torch.testing.assert_close(gradients[size][name], grad, rtol=1e-4, atol=1e-6)
 
 
 def test_a_run_ends_with_its_data(training_case, tmp_path, capsys):
@@ -371,7 +398,7 @@ def test_a_sample_that_has_changed_is_named_and_skipped(
     shard.write_bytes(data)
     config = replace(
         training_case, output=str(tmp_path / "out"), sources={"draw": Source(str(shard))},
-        heldout={}, steps=2, max_broken=10_000,
+        validation={}, steps=2, max_corrupt=10_000,
     )  # fmt: skip
     train(config)
     said = capsys.readouterr().err
@@ -379,7 +406,7 @@ def test_a_sample_that_has_changed_is_named_and_skipped(
     assert f"shard {shard}, sample {key}: {reason}" in said
     assert f"skipped: shard {shard}, sample {key}: " in said
     with pytest.raises(ValueError, match=f"sample {key}"):
-        train(replace(config, output=str(tmp_path / "no"), max_broken=0))
+        train(replace(config, output=str(tmp_path / "no"), max_corrupt=0))
     (tmp_path / "codes" / f"{shard.name}.sums").unlink()
     with pytest.raises(ValueError, match="which sample it is cannot be told; make it anew"):
         train(replace(config, output=str(tmp_path / "no")))
@@ -387,10 +414,62 @@ def test_a_sample_that_has_changed_is_named_and_skipped(
 
 def test_a_decoder_saves_by_time_too(training_case, finished_training, tmp_path):
     config = replace(
-        training_case, output=str(tmp_path), save_minutes=1e-9, save_every=100, keep=9
+        training_case, output=str(tmp_path), save_minutes=1e-9, save_every=100, keep_checkpoints=9
     )  # fmt: skip
     train(config)
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == [
         f"step-{step:07d}" for step in range(1, 7)
     ]
     same(tensors(training_case.output), tensors(config.output))
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_run_that_an_alarm_stopped_does_the_step_again_or_skips_its_batch(
+    skip, training_case, tmp_path, monkeypatch, capsys
+):
+    """The checkpoint has the data, the random numbers and the monitor of before the step."""
+    gradients, batches = DecoderTrainer.gradients, []
+
+    def poisoned(self, micro_batches, total):
+        figures = gradients(self, micro_batches, total)
+        batches.append([key for batch in micro_batches for key in batch.keys])
+        if len(batches) == 3:
+            next(iter(self.master_weights.parameters.values())).grad.fill_(float("nan"))
+        return figures
+
+    def keys_of(config, resume=False):
+        batches.clear()
+        train(config, resume=resume)
+        return list(batches)
+
+    config = replace(training_case, output=str(tmp_path / "whole"), validation={}, world=None)
+    with monkeypatch.context() as patched:
+        patched.setattr(DecoderTrainer, "gradients", lambda *a: record(gradients, batches, *a))
+        whole = keys_of(config)
+    stopped = replace(config, output=str(tmp_path / "stopped"))
+    with monkeypatch.context() as patched:
+        patched.setattr(DecoderTrainer, "gradients", poisoned)
+        with pytest.raises(ValueError, match=r"resume with alarms\.skip_on_resume=true"):
+            keys_of(stopped)
+    assert batches[:3] == whole[:3]
+    capsys.readouterr()
+    again = replace(stopped, alarms=Alarms(skip_on_resume=skip))
+    with monkeypatch.context() as patched:
+        patched.setattr(DecoderTrainer, "gradients", lambda *a: record(gradients, batches, *a))
+        resumed = keys_of(again, resume=True)
+    said = capsys.readouterr().err
+    lines = (tmp_path / "stopped" / "alarms.jsonl").read_text("utf-8").splitlines()
+    if skip:
+        assert resumed[:3] == whole[3:6]
+        assert len(resumed) == 4
+        assert "the batch that raised an alarm at step 3 is skipped" in said
+        assert len(lines) == 1
+    else:
+        assert resumed == whole[2:]
+        same(tensors(config.output), tensors(stopped.output))
+        assert lines == []
+
+
+def record(gradients, batches, self, micro_batches, total):
+    batches.append([key for batch in micro_batches for key in batch.keys])
+    return gradients(self, micro_batches, total)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from unified.training import attention
-from unified.training.attention import document_attention
+from unified.training import document_attention as module
+from unified.training.document_attention import document_attention
 
 SPANS = [(0, 5), (5, 6), (6, 25), (25, 42), (42, 47)]
 TOTAL = 53
@@ -32,9 +32,9 @@ def alone(q, k, v, scale):
 @pytest.mark.parametrize(("queries", "together"), [(3, 1), (256, 1), (256, 31)])
 def test_it_is_attention_inside_each_document(heads, key_heads, queries, together, monkeypatch):
     """Whole, in pieces of four queries, and with short documents together."""
-    monkeypatch.setattr(attention, "QUERIES", queries)
-    monkeypatch.setattr(attention, "ALIGNED", 2)
-    monkeypatch.setattr(attention, "TOGETHER", together)
+    monkeypatch.setattr(module, "QUERIES", queries)
+    monkeypatch.setattr(module, "ALIGNED", 2)
+    monkeypatch.setattr(module, "TOGETHER", together)
     spans = torch.tensor([*SPANS, (0, 0), (0, 0)], dtype=torch.int32)
     tensors = inputs(heads, key_heads)
     found = document_attention(*tensors, spans, 0.4)

@@ -7,7 +7,17 @@ import pytest
 import yaml
 
 from unified.dataloading import Source
-from unified.training.config import Alarms, Lora, Preferences, Samples, TrainConfig, load_config
+from unified.training.config import (
+    RENAMED,
+    Alarms,
+    Lora,
+    OptimizerConfig,
+    Preferences,
+    SampleLogging,
+    TrainConfig,
+    load_config,
+)
+from unified_base.training.settings import ScheduleConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted([*CONFIGS.glob("*b/*.yaml"), *CONFIGS.glob("pocket/decoder*.yaml")])
@@ -16,7 +26,7 @@ RECIPES = sorted([*CONFIGS.glob("*b/*.yaml"), *CONFIGS.glob("pocket/decoder*.yam
 def entries(**changes):
     made = {
         "output": "runs/x", "sources": {"draw": {"shards": "a-*.tar", "share": 2}}, "model": {},
-        "steps": 3, "length": 100, "rows": 4, "learning_rate": 0.003, **changes,
+        "steps": 3, "seq_len": 100, "global_batch_size": 4, "optimizer": {"lr": 0.003}, **changes,
     }  # fmt: skip
     return {name: value for name, value in made.items() if value != "ABSENT"}
 
@@ -29,27 +39,47 @@ def load(tmp_path, **changes):
 
 def test_a_file_is_read_as_it_stands(tmp_path):
     config = load(
-        tmp_path, seed=4, heldout={"g": {"sources": {"a": {"shards": ["b", "c"]}}}}, ema=0.9,
-        samples={"every": 5, "texts": ["a cat"]}, lora={"rank": 4, "targets": ["q_proj"]},
-        alarms={"stop": ["nan", "spike"]}, preferences={"modality_weights": {"audio": 0}},
-        betas=[0.9, 0.95], fresh="image", start="m", learning_rate=1, clip=2,
-    )  # fmt: skip
+        tmp_path,
+        seed=4,
+        validation={"g": {"sources": {"a": {"shards": ["b", "c"]}}}},
+        ema_decay=0.9,
+        samples={"every": 5, "texts": ["a cat"]},
+        lora={"rank": 4, "targets": ["q_proj"]},
+        alarms={"stop": ["nan", "spike"]},
+        preferences={"modality_weights": {"audio": 0}},
+        optimizer={"lr": 1, "betas": [0.9, 0.95], "max_grad_norm": 2},
+        reinit_modalities="image",
+        init_from="m",
+    )
     assert config.sources == {"draw": Source("a-*.tar", 2)}
-    assert config.heldout["g"].sources == {"a": Source(("b", "c"))}
-    assert (config.seed, config.steps, config.format, config.ema) == (4, 3, "pocket", 0.9)
-    assert config.samples == Samples(5, texts=("a cat",))
+    assert config.validation["g"].sources == {"a": Source(("b", "c"))}
+    assert (config.seed, config.steps, config.format, config.ema_decay) == (4, 3, "pocket", 0.9)
+    assert config.samples == SampleLogging(5, texts=("a cat",))
     assert config.lora == Lora(4, targets=("q_proj",))
     assert config.alarms == Alarms(stop=("nan", "spike"))
     assert config.preferences == Preferences(modality_weights={"audio": 0})
-    assert (config.betas, config.fresh) == ((0.9, 0.95), ("image",))
+    assert (config.optimizer.betas, config.reinit_modalities) == ((0.9, 0.95), ("image",))
 
 
 def test_what_is_empty_is_as_if_it_were_not_there(tmp_path):
-    nothing = dict.fromkeys(("heldout", "lora", "alarms", "preferences", "samples", "ema", "wandb",
-                             "fresh", "modality_weights", "shape", "world"))  # fmt: skip
+    nothing = dict.fromkeys(
+        (
+            "validation",
+            "lora",
+            "alarms",
+            "preferences",
+            "samples",
+            "ema_decay",
+            "wandb",
+            "reinit_modalities",
+            "modality_weights",
+            "shape",
+            "world",
+        )
+    )
     assert load(tmp_path, **nothing) == load(tmp_path)
     assert load(tmp_path) == TrainConfig(
-        "runs/x", {"draw": Source("a-*.tar", 2)}, 3, 100, 4, 0.003, model={}
+        "runs/x", {"draw": Source("a-*.tar", 2)}, 3, 100, 4, OptimizerConfig(lr=0.003), model={}
     )
 
 
@@ -66,43 +96,45 @@ def test_a_recipe_is_in_order(path):
         ({"steps": "3"}, "steps is '3', expected a whole number"),
         ({"steps": 0}, "steps is 0, expected a whole number from 1 on"),
         ({"steps": 2.5}, "steps is 2.5, expected a whole number"),
-        ({"learning_rate": "3e-3x"}, "learning_rate is '3e-3x', expected a number"),
-        ({"steps": 10**30}, "steps is 1000000.*, expected a whole number of at most 18 digits"),
-        ({"learning_rate": 0}, "learning_rate is 0.0, expected a number above 0"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan, expected a number above 0"),
-        ({"learning_rate": True}, "learning_rate is True, expected a number"),
+        ({"optimizer": {"lr": "3e-3x"}}, "optimizer.lr is '3e-3x', expected a number"),
+        ({"steps": 10**30}, "steps is 1000000.*, expected at most 1,000,000,000"),
+        ({"optimizer": {"lr": 0}}, "optimizer.lr is 0.0, expected a number above 0"),
+        ({"optimizer": {"lr": float("nan")}}, "optimizer.lr is nan, expected a number above 0"),
+        ({"optimizer": {"lr": True}}, "optimizer.lr is True, expected a number"),
         ({"sources": {}}, "sources is empty"),
         ({"sources": ["a"]}, r"sources is \['a'\], expected a mapping"),
         ({"sources": {"draw": {"shard": "a"}}}, "entry sources.draw.shard; did you mean shards"),
         ({"sources": {"draw": "a"}}, "sources.draw is 'a', expected a mapping"),
         ({"sources": {"a/b": {"shards": "a"}}}, "'a/b' is no name of a source"),
-        ({"heldout": ["a"]}, r"heldout is \['a'\], expected a mapping"),
+        ({"validation": ["a"]}, r"validation is \['a'\], expected a mapping"),
         ({"sources": {"draw": {"shards": "a", "share": -1}}}, "share of a is -1.0, expected more"),
-        ({"model": "ABSENT"}, "give a model to start with, or the shape of a new one"),
+        ({"model": "ABSENT"}, "give a model to begin with in init_from, or the shape of a new one"),
         ({"model": 7}, "model is 7, expected a mapping"),
         ({"shape": ["x"]}, r"shape is \['x'\], expected a mapping"),
-        ({"start": 5}, "start is 5, expected text"),
-        ({"rows": 5, "rows_at_once": 2}, "5 rows of a step do not divide into passes of 2"),
+        ({"init_from": 5}, "init_from is 5, expected text"),
+        ({"global_batch_size": 5, "micro_batch_size": 2}, "5 is no multiple of"),
         ({"modality_weights": {"smell": 1}}, r"unknown modalities \['smell'\]"),
         ({"modality_weights": {"text": "x"}}, "modality_weights.text is 'x', expected a number"),
         ({"modality_weights": {"text": -1}}, "the weight of text is -1.0, expected 0 or more"),
         ({"modality_weights": ["text"]}, r"modality_weights is \['text'\], expected a mapping"),
-        ({"fresh": ["audio"]}, r"fresh is \['audio'\] and start None"),
-        ({"fresh": ["text"], "start": "m"}, r"fresh is \['text'\]"),
-        ({"fresh": 3, "start": "m"}, "fresh is 3, expected a list"),
+        ({"reinit_modalities": ["audio"]}, r"reinit_modalities is \['audio'\] and init_from None"),
+        ({"reinit_modalities": ["text"], "init_from": "m"}, r"reinit_modalities is \['text'\]"),
+        ({"reinit_modalities": 3, "init_from": "m"}, "reinit_modalities is 3, expected a list"),
         ({"world": "mars"}, r"world is 'mars', expected one of \[None, 'pocket'\]"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd', expected one of"),
-        ({"schedule": ["wsd"]}, r"schedule is \['wsd'\], expected text"),
-        ({"betas": [0.9]}, r"betas is \[0.9\], expected a longer list"),
-        ({"betas": [0.9, 1.0]}, r"betas are \[0.9, 1.0\], expected from 0 on and below 1"),
-        ({"ema": 1.0}, "ema is 1.0, expected a decay between 0 and 1"),
-        ({"ema": "x"}, "ema is 'x', expected a number"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd', expected a group; write optimizer.name"),
+        ({"optimizer": {"lr": 1, "name": "sgd"}}, "optimizer.name is 'sgd', expected one of"),
+        ({"optimizer": {"name": "adamw"}}, "the entry 'lr' is missing in optimizer"),
+        ({"schedule": ["wsd"]}, r"schedule is \['wsd'\], expected a mapping"),
+        ({"optimizer": {"lr": 1, "betas": [0.9]}}, "betas is .* expected a longer list"),
+        ({"optimizer": {"lr": 1, "betas": [0.9, 1.0]}}, "expected from 0 on and below 1"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0, expected a decay between 0 and 1"),
+        ({"ema_decay": "x"}, "ema_decay is 'x', expected a number"),
         ({"compile": "yes"}, "compile is 'yes', expected true or false"),
         ({"activation_checkpointing": 1}, "activation_checkpointing is 1, expected true or false"),
-        ({"warmup": -1}, "warmup is -1, expected 0 or more"),
-        ({"cooldown": 1.5}, "cooldown is 1.5, expected from 0 to 1"),
+        ({"schedule": {"warmup_steps": -1}}, "schedule.warmup_steps is -1, expected 0 or more"),
+        ({"schedule": {"cooldown": 1.5}}, "schedule.cooldown is 1.5, expected from 0 to 1"),
         ({"workers": -1}, "workers is -1, expected 0 or more"),
-        ({"clip": 0}, "clip is 0.0, expected a number above 0"),
+        ({"optimizer": {"lr": 1, "max_grad_norm": 0}}, "norm is 0.0, expected a number above 0"),
         ({"lora": 3}, "lora is 3, expected a mapping"),
         ({"lora": {"size": 3}}, "unknown entry lora.size; expected some of rank, alpha"),
         ({"lora": {"rank": 0}}, "lora.rank is 0, expected a whole number from 1 on"),
@@ -128,16 +160,42 @@ def test_wrong_entries_are_refused(tmp_path, changes, reason):
 
 
 MOST = {
-    "learning_rate": 100, "weight_decay": 100, "threads": 1024, "workers": 1024, "max_grid": 8192,
-    "lora.rank": 8192, "rows": 65_536, "lanes": 65_536, "preferences.pairs": 65_536,
-    "length": 1 << 20, "text_size": 1 << 20, "heldout_documents": 1 << 20, "keep": 1 << 20,
-    "samples.max_ids": 1 << 20, "steps": 10**9, "warmup": 10**9, "log_every": 10**9,
-    "save_every": 10**9, "validate_every": 10**9, "samples.every": 10**9, "max_broken": 10**9,
-    "save_minutes": 10**9, "z_loss": 10**9, "lora.alpha": 10**9, "preferences.beta": 10**9,
-    "alarms.spike": 10**9, "alarms.output_norm": 10**9, "clip": 10**9, "seed": 2**32 - 1,
-    "modality_weights.text": 10**9, "sources.draw.share": 10**9, "sources.draw.weight": 10**9,
-    "sources.draw.media_loss": 10**9, "sources.draw.fit": 65_536, "sources.draw.epochs": 10**9,
-}  # fmt: skip
+    "optimizer.lr": 100,
+    "optimizer.weight_decay": 100,
+    "threads": 1024,
+    "workers": 1024,
+    "max_grid": 8192,
+    "lora.rank": 8192,
+    "global_batch_size": 65_536,
+    "streams": 65_536,
+    "preferences.pairs": 65_536,
+    "seq_len": 1 << 20,
+    "text_vocab_size": 1 << 20,
+    "validation_documents": 1 << 20,
+    "keep_checkpoints": 1 << 20,
+    "samples.max_ids": 1 << 20,
+    "steps": 10**9,
+    "schedule.warmup_steps": 10**9,
+    "log_every": 10**9,
+    "save_every": 10**9,
+    "validate_every": 10**9,
+    "samples.every": 10**9,
+    "max_corrupt": 10**9,
+    "save_minutes": 10**9,
+    "z_loss": 10**9,
+    "lora.alpha": 10**9,
+    "preferences.beta": 10**9,
+    "alarms.spike": 10**9,
+    "alarms.output_norm": 10**9,
+    "optimizer.max_grad_norm": 10**9,
+    "seed": 2**32 - 1,
+    "modality_weights.text": 10**9,
+    "sources.draw.share": 10**9,
+    "sources.draw.weight": 10**9,
+    "sources.draw.media_loss": 10**9,
+    "sources.draw.fit": 65_536,
+    "sources.draw.epochs": 10**9,
+}
 """The most that a run's numbers may be."""
 
 
@@ -156,17 +214,31 @@ def test_a_number_has_an_upper_bound(tmp_path, name, most):
 
 def test_every_number_of_a_run_is_bounded():
     """Those that end at 1 by their nature, and what divides another number, aside."""
-    groups = {"": TrainConfig, "lora.": Lora, "samples.": Samples, "alarms.": Alarms,
-              "preferences.": Preferences, "sources.draw.": Source}  # fmt: skip
+    groups = {
+        "": TrainConfig,
+        "optimizer.": OptimizerConfig,
+        "schedule.": ScheduleConfig,
+        "lora.": Lora,
+        "samples.": SampleLogging,
+        "alarms.": Alarms,
+        "preferences.": Preferences,
+        "sources.draw.": Source,
+    }
     numbers = {
         f"{group}{field.name}"
         for group, kind in groups.items()
         for field in fields(kind)
         if field.type in ("int", "float", "int | None", "float | None")
     }
-    shares = {"cooldown", "final_rate", "ema", "lora.dropout", "sources.draw.noise",
-              "sources.draw.drop_prompt"}  # fmt: skip
-    assert numbers - shares - {"rows_at_once"} == set(MOST) - {"modality_weights.text"}
+    shares = {
+        "schedule.cooldown",
+        "schedule.final_lr_ratio",
+        "ema_decay",
+        "lora.dropout",
+        "sources.draw.noise",
+        "sources.draw.drop_prompt",
+    }
+    assert numbers - shares - {"micro_batch_size"} == set(MOST) - {"modality_weights.text"}
 
 
 @pytest.mark.parametrize("text", ["", "- a", "a: [", "7", "\0"])
@@ -179,7 +251,21 @@ def test_what_is_no_mapping_is_refused(tmp_path, text):
 def test_entries_are_replaced_by_what_the_command_line_says(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(entries()), "utf-8")
-    config = load_config(path, ["steps=10", "learning_rate=1e-3", "sources.draw.share=3", "ema="])
-    assert (config.steps, config.learning_rate, config.sources["draw"].share) == (10, 0.001, 3.0)
+    config = load_config(
+        path, ["steps=10", "optimizer.lr=1e-3", "sources.draw.share=3", "ema_decay="]
+    )
+    assert (config.steps, config.optimizer.lr, config.sources["draw"].share) == (10, 0.001, 3.0)
     with pytest.raises(ValueError, match=r"run\.yaml: unknown entry optimiser; did you mean opt"):
         load_config(path, ["optimiser=adamw"])
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_key_of_an_earlier_version_names_the_one_of_today(tmp_path, old, new):
+    with pytest.raises(ValueError, match=rf"run\.yaml: {old} is called {new} now; rename it$"):
+        load(tmp_path, **{old: 1})
+    kind, *rest = (TrainConfig, *new.split("."))
+    for name in rest:
+        known = {field.name: field for field in fields(kind)}
+        assert name in known
+        kind = {"optimizer": OptimizerConfig, "schedule": ScheduleConfig}.get(name)
+    assert old not in {field.name for field in fields(TrainConfig)}

@@ -10,18 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from unified.training.checkpoint import Saved, save
+from unified.training.config import OptimizerConfig
 from unified.training.new_rows import NewRows
-from unified.training.optimizers import (
-    SCHEDULES,
-    load_state,
-    make_optimizers,
-    rate,
-    set_rate,
-    state_tensors,
-)
-from unified.training.processes import Processes
-from unified.training.weights import Average, Masters, choose_trained, merge_trained
+from unified.training.optimizers import make_optimizers
+from unified.training.weights import MasterWeights, choose_trained, merge_trained
+from unified_base.training.checkpoint import Checkpoint, save_checkpoint
+from unified_base.training.dist import DistContext
+from unified_base.training.ema import EMA
+from unified_base.training.optimizer_state import load_optimizer_state, optimizer_tensors, set_lr
+from unified_base.training.schedule import lr_ratio
+from unified_base.training.settings import SCHEDULES, ScheduleConfig
 
 
 @given(
@@ -31,7 +29,10 @@ from unified.training.weights import Average, Masters, choose_trained, merge_tra
 def test_a_rate_rises_to_its_peak_and_never_above_then_never_rises(
     kind, steps, warmup, cooldown, final
 ):
-    rates = [rate(kind, step, steps, 2.0, warmup, cooldown, final) for step in range(steps)]
+    schedule = ScheduleConfig(
+        name=kind, warmup_steps=warmup, cooldown=cooldown, final_lr_ratio=final
+    )
+    rates = [2.0 * lr_ratio(schedule, step, steps) for step in range(steps)]
     assert all(0 <= value <= 2.0 for value in rates)
     flat = 1 - cooldown if kind == "wsd" else 1.0
     if kind != "cosine" and warmup < flat * steps:
@@ -42,9 +43,9 @@ def test_a_rate_rises_to_its_peak_and_never_above_then_never_rises(
 
 
 def test_the_schedules_have_their_shapes():
-    def rates(kind, **changes):
-        how = {"warmup": 10, "cooldown": 0.25, "final": 0.1, **changes}
-        return [rate(kind, step, 100, 1.0, **how) for step in range(100)]
+    def rates(kind, warmup=10):
+        schedule = ScheduleConfig(name=kind, warmup_steps=warmup, cooldown=0.25, final_lr_ratio=0.1)
+        return [lr_ratio(schedule, step, 100) for step in range(100)]
 
     for kind in SCHEDULES:
         assert rates(kind)[:10] == pytest.approx([(step + 1) / 10 for step in range(10)], abs=1e-3)
@@ -56,6 +57,10 @@ def test_the_schedules_have_their_shapes():
     assert cosine[55] == pytest.approx(0.1 + 0.9 / 2)
     assert cosine[99] == pytest.approx(0.1, abs=1e-3)
     assert rates("cosine", warmup=0)[0] == 1.0
+
+
+def config(name):
+    return OptimizerConfig(name=name, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
 
 
 def tiny(tied=True):
@@ -70,11 +75,11 @@ def tiny(tied=True):
 IDS = torch.randint(0, 30, (2, 9), generator=torch.Generator().manual_seed(1))
 
 
-def step(model, masters, optimizers, value=0.01):
-    masters.hand_down()
+def step(model, master_weights, optimizers, value=0.01):
+    master_weights.copy_to_model()
     model(input_ids=IDS, labels=IDS).loss.backward()
-    masters.collect()
-    set_rate(optimizers, value)
+    master_weights.accumulate_grads()
+    set_lr(optimizers, value)
     for optimizer in optimizers.values():
         optimizer.step()
         optimizer.zero_grad()
@@ -92,12 +97,12 @@ def test_only_matrices_inside_layers_decay_and_take_muon():
             if decay is None or (group["weight_decay"] > 0) == decay
         }  # fmt: skip
 
-    (adamw,) = make_optimizers("adamw", parameters, 0.1, (0.9, 0.95), 0.1).values()
+    (adamw,) = make_optimizers(config("adamw"), parameters).values()
     assert held(adamw, True) == inside
     assert held(adamw, False) == set(parameters) - inside
-    found = make_optimizers("muon", parameters, 0.1, (0.9, 0.95), 0.1)
-    assert held(found["muon"], True) == inside
-    assert held(found["adamw"], False) == set(parameters) - inside
+    both = make_optimizers(config("muon"), parameters)
+    assert held(both["muon"], True) == inside
+    assert held(both["adamw"], False) == set(parameters) - inside
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
@@ -106,79 +111,79 @@ def test_an_optimizer_goes_on_from_its_state_as_if_never_stopped(kind, tmp_path)
 
     def begin(model):
         model.model.register_parameter("unused", nn.Parameter(torch.ones(3)))
-        masters = Masters(model, "float32")
-        return masters, make_optimizers(kind, masters.parameters, 0.01, (0.9, 0.95), 0.1)
+        master_weights = MasterWeights(model, "float32")
+        return master_weights, make_optimizers(config(kind), master_weights.parameters)
 
     model = tiny()
-    masters, optimizers = begin(model)
+    master_weights, optimizers = begin(model)
     for _ in range(2):
-        step(model, masters, optimizers)
-    state = state_tensors(optimizers, masters.parameters)
+        step(model, master_weights, optimizers)
+    state = optimizer_tensors(optimizers, master_weights.parameters)
     assert not any("unused" in name for name in state)
     tensors = {f"optimizer/{name}": value for name, value in state.items()}
-    saved = Saved(save(tmp_path, 2, Processes(), tensors, {}, {}, False, 1))
+    saved = Checkpoint(save_checkpoint(tmp_path, 2, DistContext(), tensors, {}, {}, False, 1))
 
     other = tiny()
     again, fresh = begin(other)
     other.load_state_dict(copy.deepcopy(model.state_dict()))
-    load_state(fresh, again.parameters, saved, "optimizer/")
-    for one, two, three in ((model, masters, optimizers), (other, again, fresh)):
+    load_optimizer_state(fresh, again.parameters, saved, "optimizer/")
+    for one, two, three in ((model, master_weights, optimizers), (other, again, fresh)):
         for value in (0.02, 0.005):
             step(one, two, three, value)
-    for name, value in masters.parameters.items():
+    for name, value in master_weights.parameters.items():
         assert torch.equal(again.parameters[name], value), name
     few = {name: p for name, p in again.parameters.items() if "mlp" in name}
     with pytest.raises(ValueError, match="trains other parameters than the configuration, among"):
-        load_state(make_optimizers(kind, few, 0.1, (0.9, 0.9), 0.0), few, saved, "optimizer/")
+        load_optimizer_state(make_optimizers(config(kind), few), few, saved, "optimizer/")
 
 
 def test_masters_are_float32_and_what_computes_is_rounded_from_them():
     model = tiny()
     model.model.layers[0].requires_grad_(False)
-    masters = Masters(model, "bfloat16")
+    master_weights = MasterWeights(model, "bfloat16")
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-    assert {p.dtype for p in masters.parameters.values()} == {torch.float32}
-    assert not any(".layers.0." in name for name in masters.parameters)
-    for _ in range(2):  # sums over passes are of float32
+    assert {p.dtype for p in master_weights.parameters.values()} == {torch.float32}
+    assert not any(".layers.0." in name for name in master_weights.parameters)
+    for _ in range(2):  # sums over micro-batches are of float32
         model(input_ids=IDS, labels=IDS).loss.backward()
-        masters.collect()
+        master_weights.accumulate_grads()
         assert all(p.grad is None for p in model.parameters())
     name = "model.layers.1.mlp.up_proj.weight"
-    twice = masters.parameters[name].grad.clone()
+    twice = master_weights.parameters[name].grad.clone()
     model(input_ids=IDS, labels=IDS).loss.backward()
     torch.testing.assert_close(twice, 2 * model.get_parameter(name).grad.float())
     with torch.no_grad():
-        masters.parameters[name] += 1e-4  # too little for bfloat16 alone
-        masters.hand_down()
-        before = masters.parameters[name].clone()
+        master_weights.parameters[name] += 1e-4  # too little for bfloat16 alone
+        master_weights.copy_to_model()
+        before = master_weights.parameters[name].clone()
         for _ in range(100):
-            masters.parameters[name] += 1e-4
-    masters.hand_down()
-    assert torch.equal(model.get_parameter(name), masters.parameters[name].bfloat16())
+            master_weights.parameters[name] += 1e-4
+    master_weights.copy_to_model()
+    assert torch.equal(model.get_parameter(name), master_weights.parameters[name].bfloat16())
     assert not torch.equal(model.get_parameter(name), before.bfloat16())
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_other_weights_are_held_for_a_while(precision):
     model = tiny()
-    masters = Masters(model, precision)
-    average = Average(masters.parameters, 0.9)
+    master_weights = MasterWeights(model, precision)
+    average = EMA({n: p.detach().clone() for n, p in master_weights.parameters.items()}, 0.9)
     for value in average.values.values():
         value.zero_()
-    before = {name: p.detach().clone() for name, p in masters.parameters.items()}
-    with masters.holding(average.values):
+    before = {name: p.detach().clone() for name, p in master_weights.parameters.items()}
+    with master_weights.swapped_for(average.values):
         assert all((p == 0).all() for p in model.parameters())
     for name, value in before.items():
-        assert torch.equal(masters.parameters[name], value)
+        assert torch.equal(master_weights.parameters[name], value)
         assert torch.equal(model.get_parameter(name), value.to(model.dtype))
 
 
 def test_an_average_forgets_its_start_and_then_follows_slowly():
     parameters = {"a": nn.Parameter(torch.zeros(2))}
-    average = Average(parameters, 0.99)
+    average = EMA({"a": torch.zeros(2)}, 0.99)
     parameters["a"].data += 1
     average.update(parameters, 1)
-    assert average.values["a"].tolist() == pytest.approx([10 / 11] * 2)
+    assert average.values["a"].tolist() == pytest.approx([9 / 10] * 2)
     for number in range(2, 2000):
         average.update(parameters, number)
     assert average.values["a"].tolist() == pytest.approx([1, 1])

@@ -16,13 +16,15 @@ from torch.nn import functional as F
 from unified.dataloading import Source, prepare_sources
 from unified.formats.grammar import MODALITIES
 from unified.models.model import UnifiedModel
-from unified.training import run as run_module
-from unified.training.config import Preferences
-from unified.training.loop import train
-from unified.training.pairs import Pairs
-from unified.training.preference import PreferenceRun, preference_slopes
-from unified.training.processes import Processes
+from unified.training.config import OptimizerConfig, Preferences
+from unified.training.preference import PreferenceTrainer, preference_slopes
+from unified.training.preference_pairs import PreferencePairs
+from unified.training.train import train
 from unified_base.images import save_png
+from unified_base.training import loop
+from unified_base.training.dist import DistContext
+from unified_base.training.metric_logger import MetricLogger
+from unified_base.training.settings import ScheduleConfig
 from unified_data.importers.import_shards import import_shards
 from unified_data.shards import read_index, read_shards
 
@@ -65,19 +67,33 @@ def shards(tmp_path_factory):
 @pytest.fixture
 def case(training_case, finished_training, shards, tmp_path):
     return replace(
-        training_case, output=str(tmp_path / "whole"), start=str(finished_training), model=None,
-        image_tokenizer=None, audio_tokenizer=None, heldout={}, world=None, modality_weights={},
-        sources={"pairs": Source(str(shards))}, preferences=Preferences(beta=0.3, pairs=4),
-        optimizer="adamw", schedule="constant", warmup=0, steps=4, save_every=2, length=120,
-        rows=4, rows_at_once=1,
-    )  # fmt: skip
+        training_case,
+        output=str(tmp_path / "whole"),
+        init_from=str(finished_training),
+        model=None,
+        image_tokenizer=None,
+        audio_tokenizer=None,
+        validation={},
+        world=None,
+        modality_weights={},
+        sources={"pairs": Source(str(shards))},
+        preferences=Preferences(beta=0.3, pairs=4),
+        optimizer=OptimizerConfig(lr=0.01),
+        schedule=ScheduleConfig(name="constant", warmup_steps=0),
+        steps=4,
+        save_every=2,
+        seq_len=120,
+        global_batch_size=4,
+        micro_batch_size=1,
+    )
 
 
 def opened(config):
     Path(config.output).mkdir(exist_ok=True)
-    run = PreferenceRun(config, Processes())
-    run.open_data(None)
-    return run
+    logger = MetricLogger(Path(config.output), "", 0, 1, is_main=False)
+    trainer = PreferenceTrainer(config, DistContext(), logger)
+    trainer.open(None)
+    return trainer
 
 
 def log_probabilities(model, decoder, shards, dense_losses, weights):
@@ -118,13 +134,13 @@ def test_the_gradient_is_that_of_documents_alone_and_all_logits(
     """And the reference is what the model to begin with makes of them."""
     config = replace(case, preferences=Preferences(0.3, 7, weights))
     run = opened(config)
-    plain = copy.deepcopy(UnifiedModel.from_pretrained(config.start).hf).double()
+    plain = copy.deepcopy(UnifiedModel.from_pretrained(config.init_from).hf).double()
     with torch.no_grad():
         reference = log_probabilities(run.model, plain, shards, dense_losses, weights)
     torch.testing.assert_close(run._reference, reference, rtol=1e-5, atol=1e-4)
 
     torch.manual_seed(0)
-    for name, parameter in run.masters.parameters.items():
+    for name, parameter in run.master_weights.parameters.items():
         parameter.data += 0.1 * torch.randn_like(parameter)
         plain.get_parameter(name.removeprefix("decoder.")).data = parameter.detach().double()
     plain.tie_weights()
@@ -134,13 +150,13 @@ def test_the_gradient_is_that_of_documents_alone_and_all_logits(
     losses = -F.logsigmoid(margins)
     losses.mean().backward()
 
-    passes = run.take_step()
-    assert len(passes) > 2
+    micro_batches = run.next_batch()
+    assert len(micro_batches) > 2
     assert sorted(pair.number for pair in run._pairs) == list(range(7))
-    run.gradients(passes, run.weight(passes))
+    run.gradients(micro_batches, run.weight(micro_batches))
     found = [float(run.extra[f"train/{name}"]) for name in ("preference_loss", "reward_margin")]
     assert found == pytest.approx([losses.mean().item(), margins.mean().item()], abs=1e-4)
-    for name, parameter in run.masters.parameters.items():
+    for name, parameter in run.master_weights.parameters.items():
         expected = plain.get_parameter(name.removeprefix("decoder.")).grad
         bound = 1e-4 * float(expected.abs().max())
         torch.testing.assert_close(parameter.grad.double(), expected, rtol=0, atol=bound, msg=name)
@@ -161,17 +177,17 @@ def test_it_teaches_what_is_preferred_and_goes_on_exactly(case, tmp_path, monkey
     assert accuracies[-1] == 1
 
     stopped = replace(config, output=str(tmp_path / "stopped"))
-    save = run_module.save
+    save = loop.save_checkpoint
 
     def save_and_stop(*arguments):
         save(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "save", save_and_stop)
+        patched.setattr(loop, "save_checkpoint", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             train(stopped)
-    monkeypatch.setattr(PreferenceRun, "_measure_all", None)  # there is no need to
+    monkeypatch.setattr(PreferenceTrainer, "_measure_all", None)  # there is no need to
     train(stopped, resume=True)
     names = ["reference.safetensors", "checkpoints/step-0000006/part-00000-of-00001.safetensors"]
     for name in names:
@@ -220,7 +236,7 @@ def without(shard, keys):
 
 
 def test_a_lone_half_shifts_no_other_pair(case, shards, tmp_path, forget_checksums):
-    model = UnifiedModel.from_pretrained(case.start)
+    model = UnifiedModel.from_pretrained(case.init_from)
     source = coded(shards, model, tmp_path / "codes")
     (shard,) = map(Path, source.shards)
     lone = {"000000001-chosen", "000000003-rejected", "000000006-rejected"}
@@ -228,17 +244,19 @@ def test_a_lone_half_shifts_no_other_pair(case, shards, tmp_path, forget_checksu
     num_kept = read_index(shard.parent)["shards"][0].samples - len(lone)
     forget_checksums(shard.parent, lambda index: index["shards"][0].update(samples=num_kept))
 
-    def pairs(max_broken=3, length=120, rank=0, world=1):
-        return Pairs({"p": source}, model.sequencer, length, 0, rank, world, max_broken)
+    def pairs(max_corrupt=3, seq_len=120, rank=0, world=1):
+        return PreferencePairs({"p": source}, model.sequencer, seq_len, 0, rank, world, max_corrupt)
 
     made = pairs()
-    assert made.num_found == 4
+    assert made.num_pairs == 4
     assert [made.read(i).key for i in range(4)] == [f"p/{n:09d}" for n in (0, 2, 4, 5)]
-    assert made.counts["broken"] == 3
+    assert made.counts["corrupt"] == 3
     assert "sample 000000001-rejected: its other half is not beside it" in made.reports[0]
     assert "sample 000000006-chosen: its other half is missing" in made.reports[2]
-    with pytest.raises(ValueError, match=r"3 samples are broken, max_broken is 2; the last: shard"):
-        pairs(max_broken=2)
+    with pytest.raises(
+        ValueError, match=r"3 samples are corrupt, max_corrupt is 2; the last: shard"
+    ):
+        pairs(max_corrupt=2)
 
     # Two processes take what one takes, and one goes on where two were.
     keys = [pair.key for pair in made.take(8)]
@@ -249,13 +267,13 @@ def test_a_lone_half_shifts_no_other_pair(case, shards, tmp_path, forget_checksu
     going_on = pairs()
     going_on.load_state([half.state() for half in halves])
     assert [pair.key for pair in going_on.take(4)] == keys[4:]
-    assert going_on.counts == {"pairs": 8, "broken": 3}
+    assert going_on.counts == {"pairs": 8, "corrupt": 3}
 
-    short = pairs(max_broken=9, length=24)
+    short = pairs(max_corrupt=9, seq_len=24)
     broken = [n for n in range(4) if not fits(short, n)]
     assert 0 < len(broken) < 4
-    short.leave_out(broken)
-    assert (short.size, short.counts["broken"]) == (4 - len(broken), 3 + len(broken))
+    short.exclude(broken)
+    assert (short.size, short.counts["corrupt"]) == (4 - len(broken), 3 + len(broken))
     assert {pair.number for pair in short.take(6)} == set(range(4)) - set(broken)
 
 
@@ -263,7 +281,7 @@ def fits(pairs, number):
     try:
         return pairs.read(number) is not None
     except ValueError as error:
-        return "longer than a row of 24" not in str(error)
+        return "longer than a sequence of 24" not in str(error)
 
 
 def test_pairs_of_equal_keys_have_references_of_their_own(case, shards, tmp_path):
@@ -273,7 +291,7 @@ def test_pairs_of_equal_keys_have_references_of_their_own(case, shards, tmp_path
     run = opened(replace(case, sources={"pairs": both}))
     assert run._reference.shape == (14, 2)
     torch.testing.assert_close(run._reference[:7], run._reference[7:], rtol=0, atol=1e-4)
-    run.loader.take(14)
+    run.data.take(14)
 
 
 @pytest.mark.parametrize(
@@ -286,10 +304,10 @@ def test_pairs_of_equal_keys_have_references_of_their_own(case, shards, tmp_path
     ],
 )  # fmt: skip
 def test_a_source_that_is_not_of_pairs_is_refused(case, shards, tmp_path, changes, reason):
-    model = UnifiedModel.from_pretrained(case.start)
+    model = UnifiedModel.from_pretrained(case.init_from)
     source = replace(Source(str(shards)), **changes)
     source = prepare_sources({"p": source}, model.sequencer, tmp_path)["p"]
     with pytest.raises(ValueError, match=reason):
-        Pairs({"p": source}, model.sequencer, 400, 0, 0, 1, 100)
+        PreferencePairs({"p": source}, model.sequencer, 400, 0, 0, 1, 100)
     with pytest.raises(ValueError, match="preferences come from one source"):
-        Pairs({"p": source, "q": source}, model.sequencer, 400, 0, 0, 1, 0)
+        PreferencePairs({"p": source, "q": source}, model.sequencer, 400, 0, 0, 1, 0)

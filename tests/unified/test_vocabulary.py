@@ -35,8 +35,8 @@ def small() -> Vocabulary:
 
 
 def test_layout_is_exact():
-    found = [(b.name, b.start, b.size, b.level, b.fingerprint) for b in small().blocks]
-    assert found == [
+    ids = [(b.name, b.start, b.size, b.level, b.fingerprint) for b in small().blocks]
+    assert ids == [
         ("text", 0, 13, None, None),
         ("markers", 13, 2, None, None),
         ("size", 15, 5, None, None),
@@ -111,8 +111,8 @@ def test_json_round_trip(vocabulary):
 
 @settings(deadline=None, max_examples=60)
 @given(vocabularies(), vocabularies())
-def test_hashes_are_equal_exactly_when_vocabularies_are(one, other):
-    assert (one.hash == other.hash) == (one == other)
+def test_hashes_are_equal_exactly_when_vocabularies_are(block, other):
+    assert (block.hash == other.hash) == (block == other)
 
 
 def test_hash_changes_with_anything():

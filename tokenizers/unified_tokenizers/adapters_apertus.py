@@ -78,13 +78,20 @@ class IbqAdapter(ImageCodecAdapter):
     def _to_codes(self, pixels_BCHW: Tensor) -> Tensor:
         return self.model.encode(pixels_BCHW).image_tokens
 
+    @property
+    def cannot_decode(self) -> str | None:
+        """Why codes cannot be decoded; None where they can."""
+        if hasattr(self.model, "decoder"):
+            return None
+        return (
+            "transformers has no decoder for Apertus 1.5's image codes, and this checkpoint holds"
+            " no decoder.* tensors: it can only encode; convert Emu3.5's vision tokenizer with"
+            " `unified tokenizer convert` and name it as the image tokenizer"
+        )
+
     def _to_pixels(self, codes_BHW: Tensor) -> Tensor:
-        if not hasattr(self.model, "decoder"):
-            raise ValueError(
-                "transformers has no decoder for Apertus 1.5's image codes, and this checkpoint"
-                " holds no decoder.* tensors: it can only encode; convert Emu3.5's vision tokenizer"
-                " with `unified tokenizer convert` and name it as the image tokenizer"
-            )
+        if self.cannot_decode is not None:
+            raise ValueError(self.cannot_decode)
         vectors = self.model.quantize.embedding.weight[codes_BHW]
         latents = self.model.post_quant_conv(rearrange(vectors, "b h w d -> b d h w"))
         return self.model.decoder(latents)

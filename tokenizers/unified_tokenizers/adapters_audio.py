@@ -338,13 +338,19 @@ class WavTokenizerAdapter(AudioCodecAdapter):
     def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
         return self._encoder.encode(waveform_BCS, return_dict=True).audio_codes
 
+    @property
+    def cannot_decode(self) -> str | None:
+        """Why codes cannot be decoded; None where they can."""
+        if self._encoder is not self.model:
+            return None
+        return (
+            "this checkpoint holds WavTokenizer's encoder alone: it can only encode; name the whole"
+            " codec, such as swiss-ai/wavtokenizer-large-unify-40token, as the audio tokenizer"
+        )
+
     def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
-        if self._encoder is self.model:
-            raise ValueError(
-                "this checkpoint holds WavTokenizer's encoder alone: it can only encode; name the"
-                " whole codec, such as swiss-ai/wavtokenizer-large-unify-40token, as the audio"
-                " tokenizer"
-            )
+        if self.cannot_decode is not None:
+            raise ValueError(self.cannot_decode)
         return self.model.decode(codes_BKT, return_dict=True).audio_values
 
 

@@ -296,12 +296,19 @@ class ChameleonAdapter(ImageCodecAdapter):
             model.decoder.load_state_dict(decoder)
         return model, missing
 
+    @property
+    def cannot_decode(self) -> str | None:
+        """Why codes cannot be decoded; None where they can."""
+        if hasattr(self.model, "decoder"):
+            return None
+        return (
+            "transformers has no decoder for ChameleonVQVAE, and this checkpoint holds no"
+            " decoder.* tensors: it can only encode; take one that has them, such as Anole's"
+        )
+
     def _to_pixels(self, codes_BHW: Tensor) -> Tensor:
-        if not hasattr(self.model, "decoder"):
-            raise ValueError(
-                "transformers has no decoder for ChameleonVQVAE, and this checkpoint holds no"
-                " decoder.* tensors: it can only encode; take one that has them, such as Anole's"
-            )
+        if self.cannot_decode is not None:
+            raise ValueError(self.cannot_decode)
         vectors = self.model.quantize.embedding(codes_BHW)
         latents = self.model.post_quant_conv(rearrange(vectors, "b h w d -> b d h w"))
         return self.model.decoder(latents)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 
 __all__ = ["AudioTokenizer", "Codes", "ImageTokenizer", "MediaTokenizer", "Modality"]
 
-Modality = Literal["image", "audio"]
+Modality = str
+"""`image`, `audio`, or the name of another modality (`unified_data.segments`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,10 @@ class MediaTokenizer(Protocol):
 
     def decode(self, codes: Codes) -> Tensor:
         """Codes to media of exactly `codes.size`, float32, on the device of the codes."""
+
+    @property
+    def cannot_decode(self) -> str | None:
+        """Why codes cannot be decoded, such as a checkpoint without a decoder; None: they can."""
 
     def code_vectors(self) -> tuple[Tensor, ...]:
         """The vector of every code, as the decoder gets it: K tensors (C, D), each of mean 0.

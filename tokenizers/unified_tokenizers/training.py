@@ -4,9 +4,10 @@
 
 The order of training items, and every random number, depends on the seed and the step alone, so a
 resumed run goes on as the stopped one would have. A checkpoint is written every so many steps and
-minutes, and when SIGTERM or Ctrl-C ask the run to end. TensorBoard gets curves and held-out
-reconstructions; the averaged weights (EMA) are what is saved as the tokenizer. Under torchrun every
-process takes its part of each batch.
+minutes, and when SIGTERM or Ctrl-C ask the run to end. TensorBoard gets curves and reconstructions
+of validation media; the averaged weights (EMA) are what is saved as the tokenizer. Under torchrun
+every process takes its part of each batch. The loop, checkpoints and logging are those of
+`unified_base.training`.
 """
 
 from __future__ import annotations
@@ -14,249 +15,235 @@ from __future__ import annotations
 import copy
 import math
 import os
-import time
 from collections.abc import Iterable
-from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
-from torch.utils.tensorboard import SummaryWriter
+from torch import Tensor, nn
 
-from unified_base.clock import Timer
-from unified_base.disk import naming_full_disk, quiet_threads
-from unified_base.locks import hold_folder
-from unified_base.signals import StopSignals
-from unified_base.terminal import console as plain_console
-from unified_tokenizers import parallel
-from unified_tokenizers.checkpoint import (
-    RESUME,
-    changed_settings,
-    drop_old,
-    latest_checkpoint,
-    load_checkpoint,
-    remove_torn,
-    save_checkpoint,
-)
+from unified_base.terminal import tell
+from unified_base.training.checkpoint import Checkpoint
+from unified_base.training.dist import DistContext
+from unified_base.training.ema import EMA
+from unified_base.training.loop import LoopConfig, Trainer, run_training
+from unified_base.training.metric_logger import MetricLogger
+from unified_base.training.optimizer_state import load_optimizer_state, optimizer_tensors, set_lr
+from unified_base.training.schedule import lr_ratio
 from unified_tokenizers.diffusion import DiffusionDecoder
 from unified_tokenizers.discriminators import Adversary, AdversarySettings
 from unified_tokenizers.training_config import TokenizerTraining, load_config
-from unified_tokenizers.training_diffusion import Diffused
+from unified_tokenizers.training_diffusion import DiffusionData
 from unified_tokenizers.training_media import Pictures, Recordings
-from unified_tokenizers.training_parts import Usage, follow, make_optimizer, prepare, rate_at
-from unified_tokenizers.training_pictures import Say
+from unified_tokenizers.training_parts import CodeUsage, make_optimizer, prepare
 
-__all__ = ["TokenizerTraining", "load_config", "main", "train"]
-
-
-def _media(config: TokenizerTraining, say: Say) -> Pictures | Recordings | Diffused:
-    if config.diffusion is not None:
-        return Diffused(config, say)
-    return Pictures(config, say) if config.modality == "image" else Recordings(config, say)
+__all__ = ["TokenizerTrainer", "TokenizerTraining", "load_config", "main", "train"]
 
 
 def train(config: TokenizerTraining, resume: bool = False) -> Path:
-    """Run a training to its end; returns the folder of the finished tokenizer.
+    """Run a training to its end.
 
     SIGTERM and SIGINT end it after the step at hand, with a checkpoint and SystemExit.
+
+    Returns:
+        The folder of the finished tokenizer.
 
     Raises:
         ValueError: bad data, a run that exists already (without `resume`), another process that
             trains in the folder, a checkpoint that has changed, a full disk, or a loss that is not
             finite.
     """
-    together = parallel.join()
-    try:
-        first, output = parallel.rank() == 0, Path(config.output)
-        with (
-            hold_folder(output) if first else nullcontext(),
-            naming_full_disk(output, RESUME),
-            quiet_threads(),
-        ):
-            return _begin(config, resume)
-    finally:
-        if together:
-            parallel.leave()
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.batch_size % world:
+        raise ValueError(f"batch_size {config.batch_size} does not divide among {world} processes")
+    loop = LoopConfig(
+        output=Path(config.output),
+        settings=asdict(config),
+        steps=config.steps,
+        log_every=config.log_every,
+        validate_every=config.validate_every,
+        save_every=config.save_every,
+        save_minutes=config.save_minutes,
+        keep_checkpoints=config.keep_checkpoints,
+        title=config.modality,
+    )
+
+    def make(dist: DistContext, logger: MetricLogger) -> TokenizerTrainer:
+        return TokenizerTrainer(config, dist, logger)
+
+    def finish(trainer: TokenizerTrainer) -> Path:
+        return trainer.folder
+
+    return run_training(loop, make, finish, resume, cpu=True)
 
 
-def _begin(config: TokenizerTraining, resume: bool) -> Path:
-    first = parallel.rank() == 0
-    console = plain_console(stderr=True)
-    console.quiet = not first
-    output = Path(config.output)
-    if first:
-        for name in remove_torn(output / "checkpoints"):
-            _say(console, f"{name} was not complete and has been removed")
-    parallel.wait()
-    found = latest_checkpoint(output / "checkpoints")
-    if found and not resume:
-        raise ValueError(f"{output} holds a run already; go on with --resume or remove it")
-    if first:  # one may have been killed before it did this
-        drop_old(output / "checkpoints")
-    if config.batch_size % parallel.world_size():
-        raise ValueError(
-            f"batch_size {config.batch_size} cannot be shared by {parallel.world_size()} processes"
-        )
-    run = _Run(config, console)
-    if found:
-        run.restore(found)
-    log = SummaryWriter(str(output / "tensorboard"), purge_step=run.step) if first else None
-    try:
-        with StopSignals() as signals:
-            _loop(run, log, signals)
-    except BaseException:
-        if log is not None:
-            with suppress(OSError):  # a full disk is what has been raised already
-                log.close()
-        raise
-    if log is not None:
-        log.close()
-    return output / "tokenizer"
+class TokenizerTrainer(Trainer):
+    """A tokenizer in training: what a checkpoint holds, and what a step does."""
 
-
-def _say(console: Console, text: str) -> None:
-    """One line on the terminal, as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class _Run:
-    """A tokenizer on its way through a training: what a checkpoint holds, and what a step does."""
-
-    def __init__(self, config: TokenizerTraining, console: Console) -> None:
+    def __init__(self, config: TokenizerTraining, dist: DistContext, logger: MetricLogger) -> None:
+        super().__init__(dist, logger)
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        self.config, self.console, self.step = config, console, 0
-        self.data = _media(config, self.say)
+        self.config = config
+        self.folder = Path(config.output) / "tokenizer"
+        self.data = _media(config, logger)
         self.model = self.data.model
         if not isinstance(self.model, DiffusionDecoder):
             prepare(config, self.model)
-        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(config, self.trained)
-        self.usage = Usage(self.model.codebook_sizes)
-        self.modules: dict[str, nn.Module] = {"model": self.model, "average": self.average}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {"adamw": self.optimizer}
+        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.ema = EMA(dict(self.averaged.named_parameters()), config.ema_decay)
+        self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = make_optimizer(config.optimizer, self.trained.values())
+        self.usage = CodeUsage(self.model.codebook_sizes)
         self.adversary = None
         if config.adversary is not None:
             settings = AdversarySettings.parse(config.adversary)
             self.adversary = Adversary(settings, config.modality)
-            self.modules["discriminator"] = self.adversary.discriminator
-            self.optimizers["adversary"] = self.adversary.optimizer
-        self.saved: int | None = None  # the step of the last save of this process
+        self._figures: dict[str, float] = {}
+        self._num_steps = 0  # since the last log
 
-    def say(self, text: str) -> None:
-        _say(self.console, text)
+    def _lr(self) -> float:
+        config = self.config
+        return config.optimizer.lr * lr_ratio(config.schedule, self.step, config.steps)
 
-    def restore(self, folder: Path) -> None:
-        """Go on from a checkpoint."""
-        self.step, settings = load_checkpoint(folder, self.modules, self.optimizers, self.say)
-        if changed := changed_settings(settings, asdict(self.config)):
-            self.say(f"going on from step {self.step} with other settings: {changed}")
-
-    def save(self) -> None:
-        """Write a checkpoint, and the tokenizer as it is now. All processes call it."""
-        config, output = self.config, Path(self.config.output)
-        parallel.check_in_step(self.model, self.step)
-        if parallel.rank() == 0:
-            settings = asdict(config)
-            save_checkpoint(
-                output / "checkpoints", self.step, self.modules, self.optimizers, settings
-            )
-            self.data.save(self.average, output / "tokenizer", getattr(torch, config.store))
-        self.saved = self.step
-
-    def take_step(self) -> dict[str, float]:
-        """One step of the optimizers; returns what is worth logging.
-
-        Raises ValueError for a loss or gradient that is not finite; nothing has changed then.
-        """
+    def train_step(self) -> bool:
+        """Raises ValueError for a loss or gradient that is not finite; nothing has changed then."""
         config, step, adversary = self.config, self.step, self.adversary
         # Quantizers draw: where codebooks begin, and where unused codes are put.
         torch.manual_seed(config.seed * 1_000_003 + step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(config, step)
-        batch = self.data.batch(self.model, step, parallel.rank(), parallel.world_size())
+        set_lr({"adamw": self.optimizer}, self._lr())
+        batch = self.data.batch(self.model, step, self.dist.rank, self.dist.world)
         loss, figures = batch.loss, {"loss": float(batch.loss.detach())}
-        if adversary is not None and adversary.active(step):
+        active = adversary is not None and adversary.active(step)
+        if adversary is not None and active:
             assert not isinstance(self.model, DiffusionDecoder)
+            last_weight = self.model.last_weight
             with torch.autocast("cpu", torch.bfloat16):
-                added = adversary.loss(batch.real, batch.made, loss, self.model.last_weight, step)
+                added = adversary.loss(batch.real, batch.decoded, loss, last_weight, step)
             loss, figures["adversarial"] = loss + added, float(added.detach())
         loss.backward()
-        parallel.average_gradients(self.trained)
-        norm = float(nn.utils.clip_grad_norm_(self.trained, config.clip).detach())
+        self.dist.average_gradients(self.trained.values())
+        norm = float(
+            nn.utils.clip_grad_norm_(self.trained.values(), config.optimizer.max_grad_norm).detach()
+        )
         if not math.isfinite(float(loss.detach())) or not math.isfinite(norm):
             raise ValueError(f"loss {float(loss.detach())}, gradient norm {norm} at step {step}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if adversary is not None and adversary.active(step):
+        if adversary is not None and active:
             with torch.autocast("cpu", torch.bfloat16):
-                figures["discriminator"] = float(adversary.learn(batch.real, batch.made))
-            parallel.average_gradients(adversary.discriminator.parameters())
+                figures["discriminator"] = float(adversary.learn(batch.real, batch.decoded))
+            self.dist.average_gradients(adversary.discriminator.parameters())
             adversary.step()
-        follow(self.average, self.model, config.ema, step)
-        self.usage.add(batch.codes)
         self.step += 1
-        return {**figures, "gradient_norm": norm}
+        self._update_average()
+        self.usage.add(batch.codes)
+        self._figures = {**figures, "gradient_norm": norm}
+        self._num_steps += 1
+        return True
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        self.ema.update(dict(self.model.named_parameters()), self.step)
+        # Codebooks that follow by moving averages are averages already.
+        for averaged, buffer in zip(self.averaged.buffers(), self.model.buffers()):
+            averaged.copy_(buffer)
+
+    # What is logged.
+
+    def metrics(self, seconds: float) -> tuple[dict[str, float], str]:
+        items = self._num_steps * self.config.batch_size
+        self._num_steps = 0
+        shares, fallen = self.usage.flush()
+        for level in fallen:
+            self.logger.info(
+                f"alarm: codebook {level} uses {shares[level]:.0%} of its codes, less than half of"
+                " what it did; see 'revive' and the learning rate"
+            )
+        figures = {**self._figures, "items_per_second": items / seconds}
+        figures |= {"codes_used": sum(shares) / len(shares), "learning_rate": self._lr()}
+        figures |= {f"codes_used/{level}": share for level, share in enumerate(shares)}
+        summary = f"loss {figures['loss']:.4f}  codes {figures['codes_used']:.0%}"
+        summary += f"  {figures['items_per_second']:.0f}/s"
+        return {f"train/{name}": value for name, value in figures.items()}, summary
+
+    def validate(self) -> dict[str, float]:
+        if not self.dist.is_main:
+            return {}
+        return self.data.evaluate(self.averaged, self.logger, self.step)
+
+    # Checkpoints.
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules: dict[str, nn.Module] = {"model": self.model, "ema": self.averaged}
+        if self.adversary is not None:
+            modules["discriminator"] = self.adversary.discriminator
+        return modules
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        optimizers: dict[str, torch.optim.Optimizer] = {"adamw": self.optimizer}
+        if self.adversary is not None:
+            optimizers["adversary"] = self.adversary.optimizer
+        return optimizers
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        """Those that the optimizers train, by the names they have in a checkpoint."""
+        parameters = {f"model/{name}": p for name, p in self.trained.items()}
+        if self.adversary is not None:
+            for name, parameter in self.adversary.discriminator.named_parameters():
+                parameters[f"discriminator/{name}"] = parameter
+        return parameters
+
+    def tensors(self) -> dict[str, Tensor]:
+        self.dist.check_in_step(self.model, self.step)
+        tensors = {
+            f"{prefix}/{name}": value
+            for prefix, module in self._modules().items()
+            for name, value in module.state_dict().items()
+        }
+        state = optimizer_tensors(self._optimizers(), self._parameters())
+        return {**tensors, **{f"optimizer/{name}": value for name, value in state.items()}}
+
+    def local_state(self) -> dict[str, Any]:
+        """Nothing: the order and what is drawn follow from seed and step."""
+        return {}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        for prefix, module in self._modules().items():
+            _load(module, checkpoint, prefix)
+        load_optimizer_state(self._optimizers(), self._parameters(), checkpoint, "optimizer/")
+
+    def after_save(self) -> None:
+        """Write the tokenizer as it is now."""
+        if self.dist.is_main:
+            self.data.save(self.averaged, self.folder, getattr(torch, self.config.save_dtype))
 
 
-def _loop(run: _Run, log: SummaryWriter | None, signals: StopSignals) -> None:
-    config, timer = run.config, Timer(run.config.save_minutes)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))  # fmt: skip
-    began, since = time.perf_counter(), run.step
-    with Progress(*columns, console=run.console, refresh_per_second=1) as progress:
-        task = progress.add_task(
-            config.modality, total=config.steps, completed=run.step, figures=""
-        )
-        while run.step < config.steps:
-            figures = run.take_step()
-            last = run.step == config.steps
-            if log is not None and (run.step % config.log_every == 0 or last):
-                speed = (run.step - since) * config.batch_size / (time.perf_counter() - began)
-                shown = _log(run, log, {**figures, "items_per_second": speed})
-                progress.update(task, completed=run.step, figures=shown)
-            asked, due = parallel.greatest([signals.asked, parallel.rank() == 0 and timer.due])
-            planned = run.step % config.save_every == 0 or last
-            if planned and log is not None:
-                for name, value in run.data.evaluate(run.average, log, run.step).items():
-                    log.add_scalar(f"heldout/{name}", value, run.step)
-                    run.say(f"step {run.step}: held-out {name} {value:.3f}")
-            if planned or asked or due:
-                run.save()
-                timer.restart()
-            if asked and not last:
-                run.say(f"stopped at step {run.step}; go on with --resume")
-                raise SystemExit(128 + asked)
-    if run.saved is None:  # it had been killed between its last checkpoint and its tokenizer
-        run.save()
+def _media(
+    config: TokenizerTraining, logger: MetricLogger
+) -> Pictures | Recordings | DiffusionData:
+    if config.diffusion is not None:
+        return DiffusionData(config, logger.info)
+    kind = Pictures if config.modality == "image" else Recordings
+    return kind(config, logger.info)
 
 
-def _log(run: _Run, log: SummaryWriter, figures: dict[str, float]) -> str:
-    """Curves of a step and an alarm about codes; returns what the terminal shows of them."""
-    config, step = run.config, run.step
-    shares, fallen = run.usage.take()
-    for level in fallen:
-        run.say(
-            f"alarm: codebook {level} uses {shares[level]:.0%} of its codes, less than half of what"
-            " it did; see 'revive' and the learning rate"
-        )
-    figures |= {"codes_used": sum(shares) / len(shares), "learning_rate": rate_at(config, step)}
-    figures |= {f"codes_used/{level}": share for level, share in enumerate(shares)}
-    for name, value in figures.items():
-        log.add_scalar(f"train/{name}", value, step)
-    shown = f"loss {figures['loss']:.4f}  codes {figures['codes_used']:.0%}"
-    shown += f"  {figures['items_per_second']:.0f}/s"
-    if not run.console.is_terminal:
-        run.say(f"{config.modality} {step}/{config.steps} {shown}")
-    return shown
+def _load(module: nn.Module, checkpoint: Checkpoint, prefix: str) -> None:
+    """Take over a module's state. Raises ValueError where the checkpoint is of another module."""
+    names = checkpoint.names(f"{prefix}/")
+    try:
+        module.load_state_dict({name: checkpoint.read(f"{prefix}/{name}") for name in names})
+    except RuntimeError as error:
+        summary = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"the checkpoint {checkpoint.folder} is of another {prefix} than the configuration's:"
+            f" {summary}"
+        ) from None
 
 
 def main(config_path: Path, resume: bool = False, changes: Iterable[str] = ()) -> None:
     """The command `unified tokenizer train`; `changes` as of `load_config`."""
     folder = train(load_config(config_path, changes), resume)
-    if parallel.rank() == 0:
-        _say(plain_console(stderr=True), f"tokenizer saved in {os.fspath(folder)}")
+    if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+        tell(f"tokenizer saved in {os.fspath(folder)}")

@@ -1,139 +1,203 @@
-"""A tokenizer's training run as its YAML file states it."""
+"""A tokenizer's training run as its YAML file states it.
+
+The string under a field is its documentation: `unified tokenizer train --help-config` and
+docs/reference/tokenizer_train.md are made of it. A unit stands in brackets at its end.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unified_base.config import read_config
+from unified_base.training.settings import SCHEDULES, AdamWConfig, ScheduleConfig
 from unified_tokenizers.discriminators import AdversarySettings
 from unified_tokenizers.losses import check_losses
 from unified_tokenizers.picture_fit import FITS
 
-__all__ = ["TokenizerTraining", "load_config"]
+__all__ = [
+    "RENAMED",
+    "TokenizerOptimizer",
+    "TokenizerSchedule",
+    "TokenizerTraining",
+    "load_config",
+]
 
 _MAX_SIDE = 8192
 # What numbers may be, both ends included. The most is far beyond any run, and less than what would
 # exhaust a machine, or its integers, long before the first step.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "steps": (1, 10**9), "batch_size": (1, 65_536), "limit": (1, 10**9), "crop": (1, 65_536),
-    "log_every": (1, 10**9), "save_every": (1, 10**9), "threads": (1, 1024),
-    "max_broken": (0, 10**9), "save_minutes": (0, 10**9), "memory_gb": (0, 65_536),
-    "warmup": (0, 10**9), "learning_rate": (0, 100), "weight_decay": (0, 100), "ema": (0, 1),
-    "clip": (0, 10**9), "cycle": (0, 10**9), "seed": (0, 2**32 - 1),
+    "log_every": (1, 10**9), "save_every": (1, 10**9), "validate_every": (1, 10**9),
+    "keep_checkpoints": (1, 1 << 20), "threads": (1, 1024), "max_corrupt": (0, 10**9),
+    "save_minutes": (0, 10**9), "memory_gb": (0, 65_536), "schedule.warmup_steps": (0, 10**9),
+    "schedule.cooldown": (0, 1), "schedule.final_lr_ratio": (0, 1), "optimizer.lr": (0, 100),
+    "optimizer.weight_decay": (0, 100), "ema_decay": (0, 1), "cycle": (0, 10**9),
+    "optimizer.max_grad_norm": (0, 10**9), "seed": (0, 2**32 - 1),
 }  # fmt: skip
+_ABOVE_ZERO = ("optimizer.lr", "optimizer.max_grad_norm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerOptimizer(AdamWConfig):
+    """AdamW and gradient clipping."""
+
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decays of AdamW's moving averages of the gradient and of its square."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSchedule(ScheduleConfig):
+    """The learning rate over the run, as a share of its peak."""
+
+    name: str = "cosine"
+    """`cosine`, `wsd` (warm-up, stable, decay: arXiv:2404.06395) or `constant`."""
+    warmup_steps: int = 200
+    """The learning rate rises linearly over so many optimizer steps. [steps]"""
+    final_lr_ratio: float = 0.02
+    """Share of the peak that is left at the end, of `cosine` and `wsd`."""
 
 
 @dataclass(frozen=True)
 class TokenizerTraining:
-    """One training run, as its YAML file states it.
-
-    Attributes:
-        modality: `image` or `audio`.
-        output: folder for checkpoints, curves and the finished tokenizer.
-        data, heldout: shards or folders; a `*` in the last part of a path is expanded.
-        tokenizer: settings of the tokenizer's shape.
-        diffusion: settings of a diffusion decoder, which is trained instead of a tokenizer for the
-            codes of the image tokenizer in `start`; see `diffusion.DiffusionConfig`.
-        steps, batch_size: optimizer steps; pictures, or crops of sound, in each.
-        learning_rate: AdamW's peak; warmed up over `warmup` steps, then a cosine to a fiftieth.
-        ema: decay of the average of weights.
-        limit: how many pictures, or seconds of sound, are trained on: the first that are found.
-        fit: pictures of any size become those of a batch. `crop`: a window of `size` pixels at the
-            picture's own scale. `resize`: the shorter side is scaled to `size` first. `bucket`:
-            each picture gets the nearest of seven shapes, from 1:2 to 2:1, of about the area of
-            `size`, and a batch is of one shape. What is smaller is scaled up; windows are drawn
-            anew each time, of held-out pictures they are in the middle.
-        size: pixels a side, or [height, width]; multiples of the tokenizer's stride. None: pictures
-            that all have one size, of at most 512 pixels a side, are taken whole, others as for
-            256.
-        max_broken: media that may be broken, and are skipped and counted, before the run ends; of
-            `data` and of `heldout` each.
-        memory_gb: of decoded pictures; those beyond are decoded anew each time they are used.
-        crop: length in code frames of the crops of sound. A recording that is shorter is followed
-            by silence; how many are is said.
-        save_every: steps; then held-out media are measured, too. save_minutes: a checkpoint after
-            so many minutes without one; 0: by steps alone.
-        store: dtype of the saved weights, `float32` or `bfloat16`.
-        start: folder of a tokenizer of the same shape whose weights to begin with.
-        freeze_encoder: train what decodes alone: codes stay what they were, and so does all that
-            a language model has learnt about them.
-        cycle: weight of the difference between the encoder's features of what is decoded and of
-            the original: a tokenizer should hear its own output as it heard the original.
-        losses: weights of the losses of reconstruction by name, instead of the default ones (see
-            `unified_tokenizers.losses`).
-        adversary: a discriminator that joins in, see `discriminators.AdversarySettings`; or none.
-    """
+    """One training run of a tokenizer."""
 
     modality: str
+    """`image` or `audio`."""
     output: str
+    """Folder for checkpoints, curves and the finished tokenizer."""
     data: tuple[str, ...]
-    heldout: tuple[str, ...]
+    """Shards or folders to train on; a `*` in the last part of a path is expanded."""
+    validation: tuple[str, ...]
+    """Shards or folders that are only measured."""
     steps: int
+    """Optimizer steps of the run. [steps]"""
     batch_size: int
-    learning_rate: float
+    """Of an optimizer step, over all processes. [pictures, or crops of sound]"""
+    optimizer: TokenizerOptimizer
+    """The optimizer; `lr` must be given."""
     tokenizer: dict[str, Any] | None = None
+    """Settings of the tokenizer's shape; see `ImageTokenizerConfig` and `AudioTokenizerConfig`."""
     diffusion: dict[str, Any] | None = None
-    warmup: int = 200
-    weight_decay: float = 0.01
-    ema: float = 0.998
-    clip: float = 1.0
+    """Settings of a diffusion decoder, which is trained instead of a tokenizer, for the codes of
+    the image tokenizer in `init_from`; see `diffusion.DiffusionConfig`."""
+    schedule: TokenizerSchedule = field(default_factory=TokenizerSchedule)
+    """The learning rate over the run."""
+    ema_decay: float = 0.998
+    """Decay per step of the moving average of the weights, which is what is saved."""
     seed: int = 0
+    """Of weights, order and all that is drawn."""
     limit: int = 40_000
+    """How much is trained on: the first of `data`. [pictures, or seconds of sound]"""
     crop: int = 32
+    """Length of the crops of sound; a shorter recording is followed by silence, and counted.
+    [code frames]"""
     log_every: int = 50
+    """How often figures are logged. [steps]"""
+    validate_every: int = 500
+    """How often `validation` is measured. [steps]"""
     save_every: int = 500
+    """How often a checkpoint is written. [steps]"""
     save_minutes: float = 10.0
+    """A checkpoint after so many minutes without one; 0: by steps alone. [minutes]"""
+    keep_checkpoints: int = 2
+    """The last checkpoints that stay."""
     fit: str = "crop"
+    """How pictures of any size become those of a batch. `crop`: a window of `size` pixels at the
+    picture's own scale. `resize`: the shorter side is scaled to `size` first. `bucket`: each
+    picture gets the nearest of seven shapes, from 1:2 to 2:1, of about the area of `size`, and a
+    batch is of one shape. What is smaller is scaled up; windows are drawn anew each time, of
+    validation pictures they are in the middle."""
     size: int | tuple[int, int] | None = None
-    max_broken: int = 100
+    """A side, or [height, width], multiples of the tokenizer's stride. Empty: pictures that all
+    have one size, of at most 512 pixels a side, are used whole, others as for 256. [pixels]"""
+    max_corrupt: int = 100
+    """Corrupt media that are skipped and counted before the run ends; of `data` and of `validation`
+    each."""
     memory_gb: float = 4.0
-    store: str = "bfloat16"
+    """For decoded pictures; those beyond are decoded anew each time they are used. [GB]"""
+    save_dtype: str = "bfloat16"
+    """`float32` or `bfloat16`, of the finished tokenizer's weights."""
     threads: int = 1
-    start: str | None = None
+    """CPU threads of a training process."""
+    init_from: str | None = None
+    """Folder of a tokenizer of the same shape whose weights to begin with."""
     freeze_encoder: bool = False
+    """Train what decodes alone: codes stay what they were, and so does all that a language model
+    has learnt about them."""
     cycle: float = 0.0
+    """Weight of the difference between the encoder's features of what is decoded and of the
+    original: a tokenizer should hear its own output as it heard the original."""
     losses: dict[str, float] | None = None
+    """Weights of the losses of reconstruction by name, instead of the default ones (see
+    `unified_tokenizers.losses`)."""
     adversary: dict[str, Any] | None = None
+    """A discriminator that joins in, see `discriminators.AdversarySettings`; empty: none."""
 
     def __post_init__(self) -> None:
+        if self.modality not in ("image", "audio"):
+            raise ValueError(f"modality is {self.modality!r}, expected 'image' or 'audio'")
+        if self.save_dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"save_dtype is {self.save_dtype!r}, expected 'float32' or 'bfloat16'")
+        if self.schedule.name not in SCHEDULES:
+            raise ValueError(
+                f"schedule.name is {self.schedule.name!r}, expected one of {list(SCHEDULES)}"
+            )
         if self.fit not in FITS:
             raise ValueError(f"fit is {self.fit!r}, expected one of {', '.join(FITS)}")
         sides = self.size if isinstance(self.size, tuple) else (self.size,)
         if not all(side is None or 1 <= side <= _MAX_SIDE for side in sides):
             raise ValueError(f"size is {self.size!r}, expected 1 to {_MAX_SIDE} pixels a side")
+        if not all(0 <= beta < 1 for beta in self.optimizer.betas):
+            betas = list(self.optimizer.betas)
+            raise ValueError(f"optimizer.betas is {betas}, expected from 0 on and below 1")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
         for name, (least, most) in _BOUNDS.items():
-            value = getattr(self, name)
+            group, _, last = name.rpartition(".")
+            value = getattr(getattr(self, group) if group else self, last)
             if not value >= least:
                 expected = "0 or more" if least == 0 else f"at least {least:,}"
                 raise ValueError(f"{name} is {value}, expected {expected}")
             if not value <= most:
                 raise ValueError(f"{name} is {value}, expected at most {most:,}")
-        for name in ("learning_rate", "clip"):
-            if getattr(self, name) == 0:
+            if value == 0 and name in _ABOVE_ZERO:
                 raise ValueError(f"{name} is 0, expected a number above 0")
+
+
+RENAMED = {
+    "clip": "optimizer.max_grad_norm",
+    "ema": "ema_decay",
+    "heldout": "validation",
+    "learning_rate": "optimizer.lr",
+    "max_broken": "max_corrupt",
+    "start": "init_from",
+    "store": "save_dtype",
+    "warmup": "schedule.warmup_steps",
+    "weight_decay": "optimizer.weight_decay",
+}
+"""Keys as they were called before 0.2, and as they are called now."""
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> TokenizerTraining:
     """Read a run's file, some of its entries replaced by "key=value" (`config.override`).
 
-    Raises ValueError for unknown, missing or misspelt entries.
+    Raises:
+        ValueError: unknown, missing, misspelt or outdated entries, or values out of bounds; one
+            line that names the file and the entry.
     """
-    config = read_config(TokenizerTraining, path, overrides)
-    given = [what for what in (config.tokenizer, config.diffusion) if what is not None]
-    if len(given) != 1 or not isinstance(given[0], dict):
+    config = read_config(TokenizerTraining, path, overrides, RENAMED)
+    shapes = [shape for shape in (config.tokenizer, config.diffusion) if shape is not None]
+    if len(shapes) != 1 or not isinstance(shapes[0], dict):
         raise ValueError(
             f"{path}: tokenizer is {config.tokenizer!r} and diffusion {config.diffusion!r},"
             " expected one of them, a mapping of its settings"
         )
     if config.diffusion is not None:
         _check_diffusion(config, path)
-    if config.modality not in ("image", "audio"):
-        raise ValueError(f"{path}: modality {config.modality!r}, expected 'image' or 'audio'")
-    if config.store not in ("float32", "bfloat16"):
-        raise ValueError(f"{path}: store {config.store!r}, expected 'float32' or 'bfloat16'")
     try:
         if config.losses is not None:
             check_losses(dict(config.losses), config.modality)
@@ -146,10 +210,10 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> TokenizerTraining:
 
 def _check_diffusion(config: TokenizerTraining, path: Path) -> None:
     """Raises ValueError for what a diffusion decoder's training has no use for, or lacks."""
-    if config.modality != "image" or config.start is None:
+    if config.modality != "image" or config.init_from is None:
         raise ValueError(
-            f"{path}: a diffusion decoder is for the image tokenizer in 'start'; modality is"
-            f" {config.modality!r}, start {config.start!r}"
+            f"{path}: a diffusion decoder is for the image tokenizer in 'init_from'; modality is"
+            f" {config.modality!r}, init_from {config.init_from!r}"
         )
     no_use = [n for n in ("losses", "adversary", "cycle", "freeze_encoder") if getattr(config, n)]
     if no_use:

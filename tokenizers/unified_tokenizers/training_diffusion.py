@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.tensorboard import SummaryWriter
 
+from unified_base.training.metric_logger import MetricLogger
 from unified_tokenizers.base import Codes
 from unified_tokenizers.diffusion import DiffusionDecoder
 from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
@@ -23,13 +23,13 @@ from unified_tokenizers.training_pictures import Say
 if TYPE_CHECKING:
     from unified_tokenizers.training_config import TokenizerTraining
 
-__all__ = ["Diffused"]
+__all__ = ["DiffusionData"]
 
 _HELD = 64
 
 
-class Diffused:
-    """Pictures, and what the tokenizer in `start` makes of them.
+class DiffusionData:
+    """Pictures, and what the tokenizer in `init_from` makes of them.
 
     Pictures are of the largest of the decoder's scales; the tokenizer sees them at its own. The
     scales take turns, step by step.
@@ -37,8 +37,8 @@ class Diffused:
 
     def __init__(self, config: TokenizerTraining, say: Say) -> None:
         assert config.diffusion is not None
-        assert config.start is not None
-        self.tokenizer = load_tokenizer(config.start, "image")
+        assert config.init_from is not None
+        self.tokenizer = load_tokenizer(config.init_from, "image")
         settings = {
             "codebook_sizes": list(self.tokenizer.codebook_sizes),
             "stride": self.tokenizer.stride,
@@ -74,8 +74,8 @@ class Diffused:
             loss = model.loss(target, codes.codes, decoded)
         return Batch(loss, codes.codes, target, target)
 
-    def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
-        """PSNR of one step and of eight on held-out pictures; the log shows some of them."""
+    def evaluate(self, model: nn.Module, logger: MetricLogger, step: int) -> dict[str, float]:
+        """PSNR of one step and of eight on validation pictures; the log gets some of them."""
         assert isinstance(model, DiffusionDecoder)
         sums: dict[str, float] = {}
         for index, pictures in enumerate(self.data.held):
@@ -84,12 +84,14 @@ class Diffused:
             for scale in self.scales:
                 target = self._at(whole, scale)
                 for steps in (1, 8):
-                    made = model.decode(codes, decoded, scale, steps)
+                    reconstructed = model.decode(codes, decoded, scale, steps)
                     name = f"psnr_db_x{scale}_{steps}_steps"
-                    sums[name] = sums.get(name, 0.0) + mean_psnr(made, target) * len(target)
+                    sums[name] = sums.get(name, 0.0) + mean_psnr(reconstructed, target) * len(
+                        target
+                    )
                 if index == 0:
-                    name = f"heldout/x{scale}_original_above_8_steps"
-                    show_pairs(log, name, target, made, step)
+                    name = f"validation/x{scale}_original_above_8_steps"
+                    show_pairs(logger, name, target, reconstructed, step)
         number = sum(map(len, self.data.held))
         return {name: total / number for name, total in sums.items()}
 

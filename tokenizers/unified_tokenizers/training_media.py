@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
+from unified_base.training.metric_logger import MetricLogger
 from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.losses import AUDIO_LOSSES, IMAGE_LOSSES, AudioLoss, ImageLoss
@@ -35,33 +35,34 @@ __all__ = ["Batch", "PictureData", "Pictures", "Recordings", "mean_psnr", "show_
 
 
 class Batch(NamedTuple):
-    """Of a step: the loss, a scalar; codes (B, K, *grid); the media and what was made of them."""
+    """Of a step: the loss, a scalar; codes (B, K, *grid); the media, and as they were decoded."""
 
     loss: Tensor
     codes: Tensor
     real: Tensor
-    made: Tensor
+    decoded: Tensor
 
 
-def _cycle(model: VQImageTokenizer | VQAudioTokenizer, made: Tensor, features: Tensor) -> Tensor:
-    """Mean absolute difference of the encoder's features of what was made and of the original."""
-    return (model.features(made).float() - features.detach().float()).abs().mean()
+def _cycle(model: VQImageTokenizer | VQAudioTokenizer, decoded: Tensor, features: Tensor) -> Tensor:
+    """Mean absolute difference of the encoder's features of what was decoded and the original."""
+    return (model.features(decoded).float() - features.detach().float()).abs().mean()
 
 
-def mean_psnr(made_BCHW: Tensor, target_BCHW: Tensor) -> float:
+def mean_psnr(decoded_BCHW: Tensor, target_BCHW: Tensor) -> float:
     """Mean of the pictures' PSNR in dB, of pictures in [0, 1]; 100 dB where one is exact."""
-    mse = (made_BCHW - target_BCHW).square().mean(dim=(1, 2, 3)).clamp_min(1e-10)
+    mse = (decoded_BCHW - target_BCHW).square().mean(dim=(1, 2, 3)).clamp_min(1e-10)
     return float((-10 * mse.log10()).mean())
 
 
-def show_pairs(log: SummaryWriter, name: str, above: Tensor, below: Tensor, step: int) -> None:
+def show_pairs(logger: MetricLogger, name: str, above: Tensor, below: Tensor, step: int) -> None:
     """Up to 16 pictures (B, 3, H, W) in [0, 1] in the log, eight a row, with another below each."""
-    shown = min(16, len(above))
-    width = min(8, shown)
-    shown -= shown % width
-    pairs = torch.cat([above[:shown], below[:shown]])
+    number = min(16, len(above))
+    width = min(8, number)
+    number -= number % width
+    pairs = torch.cat([above[:number], below[:number]])
     rows = [torch.cat(list(row), dim=2) for row in pairs.split(width)]
-    log.add_image(name, torch.cat(rows, dim=1), step)
+    grid_CHW = torch.cat(rows, dim=1)
+    logger.image(step, name, (grid_CHW * 255).round().byte().movedim(0, 2).numpy())
 
 
 class PictureData:
@@ -69,21 +70,21 @@ class PictureData:
 
     Args:
         multiple: that both sides must be, in pixels.
-        num_held: held-out pictures that are measured at most.
+        num_held: validation pictures that are measured at most.
     """
 
     def __init__(self, config: TokenizerTraining, multiple: int, num_held: int, say: Say) -> None:
         self._config = config
-        how = picture_fit(config.fit, config.size, multiple)
+        fit = picture_fit(config.fit, config.size, multiple)
         budget = int(config.memory_gb * 1e9)
         self.store = load_store(
-            config.data, config.limit, how, budget, config.max_broken, say, config.size is None
+            config.data, config.limit, fit, budget, config.max_corrupt, say, config.size is None
         )
         held = self.store
-        if config.heldout:
-            held = load_store(config.heldout, num_held, self.store.fit, budget,
-                              config.max_broken, say)  # fmt: skip
-        self.held = middles(held, num_held if config.heldout else min(64, num_held))
+        if config.validation:
+            held = load_store(config.validation, num_held, self.store.fit, budget,
+                              config.max_corrupt, say)  # fmt: skip
+        self.held = middles(held, num_held if config.validation else min(64, num_held))
         self._buckets: Buckets | None = None
         if len(self.store.fit.shapes) > 1:
             items: dict[tuple[int, int], list[int]] = {}
@@ -91,7 +92,7 @@ class PictureData:
                 items.setdefault(shape, []).append(number)
             self._buckets = Buckets(items, config.batch_size)
             counts = ", ".join(f"{w}x{h} {len(items[h, w]):,}" for h, w in sorted(items))
-            say(f"pictures by the shape they are made to fit: {counts}")
+            say(f"pictures by the shape they are decoded to fit: {counts}")
 
     def batch(self, step: int, rank: int, world: int) -> np.ndarray:
         """What a process sees in a step: uint8 (B / world, h, w, 3)."""
@@ -135,23 +136,25 @@ class Pictures(_Media):
         with torch.autocast("cpu", torch.bfloat16):
             features = model.features(target)
             values, codes, loss = model.quantize(features)
-            made = model.pictures(values, codes).float()
-            loss = loss + self.measure(made, target)
+            decoded = model.pictures(values, codes).float()
+            loss = loss + self.measure(decoded, target)
             if self.cycle:
-                loss = loss + self.cycle * _cycle(model, made, features)
-        return Batch(loss, codes, target, made)
+                loss = loss + self.cycle * _cycle(model, decoded, features)
+        return Batch(loss, codes, target, decoded)
 
-    def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
-        """Measures on held-out media, some of which are shown in the log."""
+    def evaluate(self, model: nn.Module, logger: MetricLogger, step: int) -> dict[str, float]:
+        """Measures on validation media, some of which are shown in the log."""
         assert isinstance(model, VQImageTokenizer)
         total = number = 0.0
         for index, pictures in enumerate(self.data.held):
             target = _tensor(pictures)
             parts = torch.from_numpy(pictures).movedim(3, 1).split(32)
-            made = torch.cat([model.decode(model.encode(part)) for part in parts])
+            decoded = torch.cat([model.decode(model.encode(part)) for part in parts])
             if index == 0:
-                show_pairs(log, "heldout/original_above_reconstruction", target, made, step)
-            total, number = total + mean_psnr(made, target) * len(target), number + len(target)
+                show_pairs(
+                    logger, "validation/original_above_reconstruction", target, decoded, step
+                )
+            total, number = total + mean_psnr(decoded, target) * len(target), number + len(target)
         return {"psnr_db": total / number}
 
 
@@ -170,10 +173,10 @@ class Recordings(_Media):
                 f"crop {config.crop} frames of {self.model.hop} samples are not a multiple of"
                 " the mel loss's 512 samples; choose another crop"
             )
-        self.recordings = _load(config.data, rate, config.limit, config.max_broken, say)
+        self.recordings = _load(config.data, rate, config.limit, config.max_corrupt, say)
         self.held = []
-        if config.heldout:
-            self.held = _load(config.heldout, rate, 60, config.max_broken, say)
+        if config.validation:
+            self.held = _load(config.validation, rate, 60, config.max_corrupt, say)
         self.measure = AudioLoss(AUDIO_LOSSES if config.losses is None else config.losses, rate)
         # A draw per second of sound, so that long recordings are heard as often as short ones.
         lengths = np.array([len(recording) for recording in self.recordings])
@@ -205,35 +208,39 @@ class Recordings(_Media):
         with torch.autocast("cpu", torch.bfloat16):
             features = model.features(target)
             values, codes, loss = model.quantize(features)
-            made = model.waveform(values, codes)
-            loss = loss + self.measure(made, target)
+            decoded = model.waveform(values, codes)
+            loss = loss + self.measure(decoded, target)
             if self.cycle:
-                loss = loss + self.cycle * _cycle(model, made, features)
-        return Batch(loss, codes, target, made)
+                loss = loss + self.cycle * _cycle(model, decoded, features)
+        return Batch(loss, codes, target, decoded)
 
-    def evaluate(self, model: nn.Module, log: SummaryWriter, step: int) -> dict[str, float]:
-        """Measures on held-out media, some of which are shown in the log."""
+    def evaluate(self, model: nn.Module, logger: MetricLogger, step: int) -> dict[str, float]:
+        """Measures on validation media, some of which are shown in the log."""
         assert isinstance(model, VQAudioTokenizer)
         distances = []
         for index, sound in enumerate(self.held):
             target = torch.from_numpy(sound / np.float32(32768))[None, None]
-            made = model.decode(model.encode(target))
+            decoded = model.decode(model.encode(target))
             length = target.shape[2] // 512 * 512
             if length:
-                mels = made[:, 0, :length], target[:, 0, :length]
+                mels = decoded[:, 0, :length], target[:, 0, :length]
                 distances.append(float(self.measure.mel(*mels)))
             if index < 3:
-                log.add_audio(f"heldout/{index}/made", made[0], step, model.sample_rate)
-                log.add_audio(f"heldout/{index}/original", target[0], step, model.sample_rate)
+                logger.audio(
+                    step, f"validation/{index}/decoded", decoded[0].numpy(), model.sample_rate
+                )
+                logger.audio(
+                    step, f"validation/{index}/original", target[0].numpy(), model.sample_rate
+                )
         return {"mel_distance": float(np.mean(distances))} if distances else {}
 
 
 def _load(
-    paths: tuple[str, ...], rate: int, seconds: float, max_broken: int, say: Say
+    paths: tuple[str, ...], rate: int, seconds: float, max_corrupt: int, say: Say
 ) -> list[np.ndarray]:
     """Recordings, mono int16 at a rate, until they last so many seconds together."""
     skips, recordings, left = Skips("recordings", say), list[np.ndarray](), seconds * rate
-    with closing(read_recordings(paths, rate, max_broken, skips.tell)) as sounds:
+    with closing(read_recordings(paths, rate, max_corrupt, skips.tell)) as sounds:
         for _, sound in sounds:
             recordings.append(sound)
             left -= len(sound)

@@ -92,7 +92,7 @@ class PictureStore:
     @property
     def held(self) -> int:
         """How many are in memory."""
-        return sum(one is not None for one in self._held)
+        return sum(pixels is not None for pixels in self._held)
 
     def add(self, sample: Medium) -> None:
         """Add a picture, uint8 (H, W, 3)."""
@@ -130,7 +130,7 @@ def load_store(
     limit: int,
     fit: PictureFit,
     budget: int,
-    max_broken: int,
+    max_corrupt: int,
     say: Say,
     whole: bool = False,
 ) -> PictureStore:
@@ -141,7 +141,7 @@ def load_store(
     Args:
         fit: how they are made to fit.
         budget: see `PictureStore`.
-        max_broken: pictures that may be broken, and are skipped; one more is an error.
+        max_corrupt: pictures that may be broken, and are skipped; one more is an error.
         say: called with lines about what is skipped.
         whole: where all have one size, of at most 512 pixels a side, they are taken whole (cut to
             the fit's `multiple`), whatever `fit` says.
@@ -151,7 +151,7 @@ def load_store(
     """
     skips = Skips("pictures", say)
     store, first = PictureStore(fit, budget), (0, 0)
-    for number, sample in enumerate(read_samples(paths, "image", max_broken, skips.tell), 1):
+    for number, sample in enumerate(read_samples(paths, "image", max_corrupt, skips.tell), 1):
         size = sample.array.shape[:2]
         if number == 1 and whole and all(fit.multiple <= side <= _WHOLE for side in size):
             store, first = PictureStore(_largest(size, fit.multiple), budget), size
@@ -193,7 +193,7 @@ def _in_words(sample: Medium, first: tuple[int, ...], fit: PictureFit) -> str:
     )
 
 
-def picture_fit(how: str, size: int | tuple[int, int] | None, multiple: int) -> PictureFit:
+def picture_fit(method: str, size: int | tuple[int, int] | None, multiple: int) -> PictureFit:
     """How a configuration's pictures are made to fit; without a size, 256 pixels a side.
 
     multiple: that both sides must be.
@@ -203,19 +203,19 @@ def picture_fit(how: str, size: int | tuple[int, int] | None, multiple: int) -> 
     """
     if size is None:
         side = max(1, _SIDE // multiple) * multiple
-        return PictureFit(how, side, side, multiple)
+        return PictureFit(method, side, side, multiple)
     height, width = (size, size) if isinstance(size, int) else size
     if height % multiple or width % multiple:
         raise ValueError(
             f"size is {height}x{width} (height, width), expected multiples of {multiple} pixels,"
             " which one code stands for"
         )
-    if how == "bucket" and height != width:
+    if method == "bucket" and height != width:
         raise ValueError(
             f"size is {height}x{width}, but `fit: bucket` has shapes of its own: give one number,"
             " the side of their square"
         )
-    return PictureFit(how, height, width, multiple)
+    return PictureFit(method, height, width, multiple)
 
 
 def windows(store: PictureStore, numbers: Iterable[int], seeds: Iterable[tuple[int, ...]]

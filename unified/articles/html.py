@@ -8,11 +8,19 @@ policy forbids scripts and anything loaded from elsewhere. The same article give
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from itertools import groupby
+from typing import Any
 
-from unified.articles.blocks import Block, Figure, Heading, Narration, Paragraph, Quote, read_blocks
-from unified_base.html_page import as_text, data_address, html_page
+from unified.articles.blocks import (
+    Block,
+    Figure,
+    Heading,
+    Listing,
+    Narration,
+    Quote,
+    read_blocks,
+)
+from unified_base.html_page import data_address, render_html
 from unified_base.images import encode_png
 from unified_base.sounds import encode_wav
 from unified_data.document import Document
@@ -23,6 +31,9 @@ __all__ = ["render_page"]
 # Browsers smooth what they enlarge, which suits glyphs with soft edges better than squares.
 _DRAWN_SIDE = 288
 
+_View = dict[str, Any]
+"""What the template prints of a block; "kind" says which it is."""
+
 
 def render_page(document: Document, details: Mapping[str, str] | None = None) -> str:
     """The article of a document (its response) as an HTML page.
@@ -31,92 +42,68 @@ def render_page(document: Document, details: Mapping[str, str] | None = None) ->
     document with slots.
     """
     blocks = read_blocks(document)
-    style = resources.files("unified.articles").joinpath("page.css").read_text("utf-8")
     title = next((block.text for block in blocks if isinstance(block, Heading)), "Article")
-    body = [
-        "<main>",
-        "<article>",
-        *_article(blocks),
-        "</article>",
-        "</main>",
-        *_footer(details or {}),
-    ]
-    return html_page(title, style, body)
-
-
-def _article(blocks: Iterable[Block]) -> Iterable[str]:
-    """The title and lead, then a section for each heading of level 2."""
     sections: list[list[Block]] = [[]]
     for block in blocks:
         if isinstance(block, Heading) and block.level == 2:
             sections.append([])
         sections[-1].append(block)
     lead, *rest = sections
-    if lead and isinstance(lead[0], Heading):
-        yield "<header>" + _block(lead.pop(0)) + "</header>"
-    yield from _rows(lead)
-    for section in rest:
-        yield "<section>"
-        yield from _rows(section)
-        yield "</section>"
+    has_heading = bool(lead) and isinstance(lead[0], Heading)
+    return render_html(
+        "unified.articles",
+        "article",
+        title,
+        heading=_view(lead[0]) if has_heading else None,
+        lead=_rows(lead[has_heading:]),
+        sections=[_rows(section) for section in rest],
+        details=dict(details or {}),
+    )
 
 
-def _rows(blocks: Iterable[Block]) -> Iterable[str]:
-    """Runs of prose, each with the run of figures after it beside it."""
-    is_open = False
+def _rows(blocks: Iterable[Block]) -> list[list[_View]]:
+    """Rows of prose, each with the figures that follow it beside it."""
+    rows: list[list[_View]] = []
     for is_figure, group in groupby(blocks, lambda block: isinstance(block, Figure)):
-        if not is_figure and is_open:
-            yield "</div>"
-        if not is_figure or not is_open:
-            yield '<div class="row">'
-            is_open = True
-        yield f'<div class="{"figures" if is_figure else "prose"}">'
-        yield from map(_block, group)
-        yield "</div>"
-    if is_open:
-        yield "</div>"
+        if not is_figure or not rows:
+            rows.append([])
+        rows[-1].append({"figures": is_figure, "blocks": [_view(block) for block in group]})
+    return rows
 
 
-def _block(block: Block) -> str:
+def _view(block: Block) -> _View:
     if isinstance(block, Heading):
-        return f"<h{block.level}>{as_text(block.text)}</h{block.level}>"
-    if isinstance(block, Paragraph):
-        return f"<p>{as_text(block.text)}</p>"
-    if isinstance(block, Quote):
-        return f"<blockquote>{as_text(block.text)}</blockquote>"
+        return {"kind": "heading", "level": block.level, "text": block.text}
+    if isinstance(block, Listing):
+        tag = "ol" if block.numbered else "ul"
+        return {"kind": "listing", "tag": tag, "entries": block.items}
+    if isinstance(block, Figure):
+        return _figure(block)
     if isinstance(block, Narration):
         return _narration(block)
-    return _figure(block)
+    return {"kind": "quote" if isinstance(block, Quote) else "paragraph", "text": block.text}
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: Figure) -> _View:
     height, width = figure.image.pixels.shape[:2]
     scale = max(1, _DRAWN_SIDE // max(height, width))
-    image = (
-        f'<img src="{data_address("image/png", encode_png(figure.image.pixels))}" '
-        f'width="{scale * width}" height="{scale * height}" alt="{as_text(figure.caption)}">'
-    )
-    caption = f"<figcaption>{as_text(figure.caption)}</figcaption>" if figure.caption else ""
-    return f"<figure>{image}{caption}</figure>"
+    return {
+        "kind": "figure",
+        "address": data_address("image/png", encode_png(figure.image.pixels)),
+        "width": scale * width,
+        "height": scale * height,
+        "caption": figure.caption,
+    }
 
 
-def _narration(narration: Narration) -> str:
+def _narration(narration: Narration) -> _View:
     audio = narration.audio
-    sound = data_address("audio/wav", encode_wav(audio.waveform, audio.sample_rate))
-    label = f"Narration: {narration.transcript}" if narration.transcript else "Narration"
-    quote = f"<blockquote>{as_text(narration.transcript)}</blockquote>"
     seconds = audio.waveform.shape[1] / audio.sample_rate
     reader = f"Read aloud by {narration.voice.capitalize()}" if narration.voice else "Read aloud"
-    return (
-        f'<figure class="narration">{quote if narration.transcript else ""}'
-        f'<audio controls preload="metadata" src="{sound}" aria-label="{as_text(label)}"></audio>'
-        f"<figcaption>{as_text(reader)}, {seconds:.1f} seconds</figcaption></figure>"
-    )
-
-
-def _footer(details: Mapping[str, str]) -> Iterable[str]:
-    if not details:
-        return
-    rows = "".join(f"<dt>{as_text(k)}</dt><dd>{as_text(v)}</dd>" for k, v in details.items())
-    yield "<footer><details open><summary>Text, pictures and sound written by one model</summary>"
-    yield f"<dl>{rows}</dl></details></footer>"
+    return {
+        "kind": "narration",
+        "address": data_address("audio/wav", encode_wav(audio.waveform, audio.sample_rate)),
+        "transcript": narration.transcript,
+        "label": f"Narration: {narration.transcript}" if narration.transcript else "Narration",
+        "about": f"{reader}, {seconds:.1f} seconds",
+    }

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from unified.articles.blocks import check_substance
 from unified_base.atomic import PendingFile
 from unified_base.destinations import output_file
 from unified_base.together import Bundle, write_bundles, write_together
@@ -49,9 +50,10 @@ def save_article(path: Path, document: Document, details: Mapping[str, str] | No
     """Write an article as its extension says: .html, .md (media in STEM-media/) or .json.
 
     details: names and values for the footer of a page. Raises ValueError for another extension, a
-    document with slots, or a place that cannot be written to.
+    document with slots or of next to nothing, or a place that cannot be written to.
     """
     check_format(path, ARTICLE_FORMATS, "an article")
+    check_substance(document)
     suffix = path.suffix.lower()
     if suffix == ".json":
         save_documents({path: document})
@@ -86,7 +88,7 @@ def _json(path: Path, document: Document) -> Bundle:
 
 def _markdown(path: Path, document: Document, details: Mapping[str, str]) -> Bundle:
     """An article as Markdown, its media by name (STEM-media/picture-1.png, ...)."""
-    from unified.articles.blocks import Figure, Heading, Narration, Quote, read_blocks
+    from unified.articles.blocks import Figure, Heading, Listing, Narration, Quote, read_blocks
     from unified_base.images import encode_png
     from unified_base.sounds import encode_wav
 
@@ -117,6 +119,8 @@ def _markdown(path: Path, document: Document, details: Mapping[str, str]) -> Bun
             link(f"[Listen{f' ({_plain(block.voice)})' if block.voice else ''}]", name)
         elif isinstance(block, Quote):
             parts.append(_quoted(block.text))
+        elif isinstance(block, Listing):
+            parts.append(_listed(block.items, block.numbered))
         else:
             parts.append(_plain(block.text))
     if details:
@@ -134,6 +138,11 @@ def _markdown(path: Path, document: Document, details: Mapping[str, str]) -> Bun
 
 def _quoted(text: str) -> str:
     return "\n".join(f"> {line}" for line in _plain(text).split("\n"))
+
+
+def _listed(items: Sequence[str], numbered: bool) -> str:
+    marks = (f"{n}." if numbered else "-" for n in range(1, len(items) + 1))
+    return "\n".join(f"{mark} {_plain(item)}" for mark, item in zip(marks, items))
 
 
 def _plain(text: str) -> str:

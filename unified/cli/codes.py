@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from unified.cli.terminal import AsJson, note, result
+from unified_base.text import counted
 
 _TOKENIZER = "A tokenizer's folder, or a codec's name on the hub."
 
@@ -46,7 +47,7 @@ def tokenize(
         typer.Option("--round-trip", help="Codes of what the tokenizer makes of the codes."),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes (default: one a core).")
+        int | None, typer.Option("--workers", min=1, help="DistContext (default: one a core).")
     ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Under Ray Data, on all machines of its cluster.")
@@ -54,16 +55,16 @@ def tokenize(
     as_json: AsJson = False,
 ) -> None:
     """Turn the pictures and sounds of shards into codes; killed, it goes on where it was."""
-    from unified.dataloading.samples import find_shards
-    from unified.dataloading.tokenize import Coding, tokenize_shards
+    from unified.dataloading.source_samples import find_shards
+    from unified.dataloading.tokenize import MediaEncoderSpec, tokenize_shards
 
     if (model is None) == (image is None and audio is None):
         raise ValueError("whose codes? give --model, or --image or --audio or both")
     if model is not None:
         image, audio = _of_model(model)
     paths = find_shards(shards)
-    coding = Coding(image, audio, round_trip, fit)
-    index = tokenize_shards(paths, output, coding, workers or _cores(), ray, note)
+    spec = MediaEncoderSpec(image, audio, round_trip, fit)
+    index = tokenize_shards(paths, output, spec, workers or _cores(), ray, note)
     names = {path.name for path in paths}
     made = [shard for shard in index["shards"] if shard["file"] in names]
     left_out = sum(index["left_out"][n]["samples"] for n in names & set(index["left_out"]))
@@ -74,7 +75,8 @@ def tokenize(
         "bytes": sum(shard["bytes"] for shard in made),
     }
     note(
-        f"{values['documents']:,} documents in {len(made)} shards, {values['bytes'] / 1e6:.1f} MB; "
+        f"{counted(values['documents'], 'document')} in {counted(len(made), 'shard')}, "
+        f"{values['bytes'] / 1e6:.1f} MB; "
         f"{left_out:,} left out"
     )
     result(values, as_json, str(output))

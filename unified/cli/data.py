@@ -10,6 +10,7 @@ import typer
 
 from unified.cli.terminal import AsJson, Seed, note, result
 from unified_base.terminal import is_quiet, say
+from unified_base.text import counted
 
 if TYPE_CHECKING:
     from unified_data.check import ReadCodes
@@ -26,7 +27,7 @@ def import_data(
         typer.Argument(
             metavar="KIND",
             help="obelics, mmc4, comm, llava, sharegpt, coco, folder, webdataset, pairs,"
-            " preferences or parquet.",
+            " preferences or parquet; or an installed importer's.",
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A file, or a folder of files.")],
@@ -65,7 +66,7 @@ def import_data(
             kind, source, output, images, split, limit, max_skipped, counter.show, form, note
         )
     note(
-        f"{report['samples']:,} documents, tar files: {report['shards']}, "
+        f"{counted(report['samples'], 'document')} in {counted(report['shards'], 'shard')}, "
         f"{report['bytes'] / 1e6:.1f} MB"
     )
     if report["skipped"]:
@@ -75,7 +76,8 @@ def import_data(
         more = f" and {len(fields) - _FIELDS} more" if len(fields) > _FIELDS else ""
         note(f"ignored fields: {', '.join(fields[:_FIELDS])}{more}")
     if report["scaled"]:
-        note(f"{report['scaled']:,} sounds went beyond full scale and were scaled down to it")
+        sounds = counted(report["scaled"], "sound")
+        note(f"{sounds} went beyond full scale and were scaled down to it")
     result({"path": str(output), **report}, as_json, str(output))
 
 
@@ -102,7 +104,7 @@ def show(
 
     check_format(output, (".html",), "a page")
     number = show_shards(shards, output, count, seed)
-    note(f"{number:,} samples")
+    note(counted(number, "sample"))
     say(str(output))
 
 
@@ -142,11 +144,11 @@ class _Counter:
 def _lines(report: dict[str, Any]) -> list[str]:
     """A report for people."""
     lines = [
-        f"{report['samples']:,} samples of {report['holds']}, tar files: {report['shards']}, "
-        f"{report['bytes'] / 1e6:.1f} MB",
+        f"{counted(report['samples'], 'sample')} of {report['holds']} in "
+        f"{counted(report['shards'], 'shard')}, {report['bytes'] / 1e6:.1f} MB",
         f"segments   {_counts(report['segments'])}",
         f"roles      {_counts(report['roles'])}",
-        f"text       {report['text']['characters']:,} characters",
+        f"text       {counted(report['text']['characters'], 'character')}",
     ]
     if report["holds"] == "codes":
         lines += [f"{kind:<10} {_counts(counts)}" for kind, counts in report["codes"].items()]
@@ -160,12 +162,16 @@ def _lines(report: dict[str, Any]) -> list[str]:
             lines.append(f"sounds     {_spread(audio['seconds'])} s, {total:,.1f} s in all")
             lines.append(f"           at {', '.join(audio['sample_rates'])} Hz")
     if report["without_checksums"]:
-        lines.append(f"checksums  none of {report['without_checksums']:,} tar files")
+        lines.append(f"checksums  none of {counted(report['without_checksums'], 'shard')}")
     same, similar = report["repeated_keys"], report["similar_keys"]
     lines += [
-        f"repeated   {same['count']:,} keys, {report['repeated_media']:,} media files",
-        *(f"           {key}: {count} times" for key, count in _first(same["keys"].items())),
-        f"similar    {similar['count']:,} groups of keys",
+        f"repeated   {counted(same['count'], 'key')}, "
+        f"{counted(report['repeated_media'], 'media file')}",
+        *(
+            f"           {key}: {counted(count, 'time')}"
+            for key, count in _first(same["keys"].items())
+        ),
+        f"similar    {counted(similar['count'], 'group of keys', 'groups of keys')}",
         *(f"           {' '.join(_first(group))}" for group in _first(similar["groups"])),
         f"broken     {report['broken']:,}",
         *(

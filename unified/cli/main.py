@@ -80,7 +80,7 @@ app.command()(cli_model.info)
 app.command()(cli_demo.demo)
 app.command()(cli_extend.extend)
 app.command()(cli_model.train)
-app.command()(cli_model.plan)
+app.command()(cli_model.estimate)
 
 data = _app("Build and read training data.")
 build = _app("Build a world: documents whose truth is known exactly.")

@@ -21,6 +21,7 @@ from unified.cli.terminal import (
     Seed,
     check_decoder,
     note,
+    prompt_from,
     result,
     warnings_as_notes,
 )
@@ -54,6 +55,7 @@ def draw(
     paths = numbered(output, number)
     check_writable(paths[0])
     check_decoder(decoder, steps)
+    text = prompt_from(text)
     from unified_base.images import encode_png
 
     asked = choices.choices
@@ -111,6 +113,7 @@ def _look(
 
     pixels = load_image(picture)
     if question is not None:
+        question = prompt_from(question)
         prompt("question", question, 'ask something, for example "What is this?"')
     asked = choices.choices
     model = opening.load()
@@ -138,7 +141,7 @@ def speak(
 
     check_format(output, (".wav",), "speech")
     check_writable(output)
-    prompt("text", text, "say what to speak")
+    text = prompt("text", prompt_from(text), "say what to speak")
     from unified_base.sounds import encode_wav
 
     asked = choices.choices
@@ -208,19 +211,20 @@ def write(
     check_format(output, ARTICLE_FORMATS, "an article")
     check_writable(output)
     check_decoder(decoder, steps)
+    words = prompt_from(prompt_)
     asked = choices.choices
     model = opening.load(decoder, steps)
     sounds = 0 if no_audio else None
-    request = model.request("write", text=prompt_, images=images, sounds=sounds, size=size, **asked)
+    request = model.request("write", text=words, images=images, sounds=sounds, size=size, **asked)
     slot: Slot = request.document.segments[-1]  # type: ignore[assignment]
     progress = Progress(num_images=slot.num_images)
     (document,) = fill(model, request, 1, seed, progress)
+    from unified.articles.blocks import headings_of
     from unified.articles.outputs import save_article
-    from unified.pocket.article import headings_of
     from unified_base.version import __version__
 
     details = {
-        "Prompt": prompt_.strip(),
+        "Prompt": words.strip(),
         "Model": f"{opening.model} (vocabulary {model.vocabulary.hash[:12]})",
         "Seed": str(seed),
         "Made with": f"unified {__version__}",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unified.cli.terminal import AsJson, ModelName, model_directory, note, result
+from unified_base.text import counted
 
 if TYPE_CHECKING:
     from unified.training.config import TrainConfig
@@ -16,9 +18,33 @@ if TYPE_CHECKING:
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's YAML file, see configs/.")]
 Changes = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Replace entries of it: optimizer=muon."),
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Replace entries of it: optimizer.lr=1e-4 steps=20."
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+
+
+def help_config(print_keys: Callable[[], str]) -> Any:
+    """The option --help-config, which prints every key of a run's file and ends."""
+
+    def show(wanted: bool) -> None:
+        if wanted:
+            from unified_base.terminal import say
+
+            say(print_keys())
+            raise typer.Exit
+
+    return typer.Option(
+        "--help-config", is_eager=True, callback=show, help="Every key of CONFIG, and end."
+    )
+
+
+def _train_keys() -> str:
+    from unified.training.config import TrainConfig
+    from unified_base.config_help import as_text
+
+    return as_text(TrainConfig)
 
 
 def subjects(model: ModelName = "pocket", as_json: AsJson = False) -> None:
@@ -71,7 +97,7 @@ def build_pocket(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="KIND", help="Only this kind; repeatable.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="DistContext.")] = 2,
     double: Annotated[
         Path | None,
         typer.Option("--double", metavar="FONT", help="Of draw: 192x192, by NotoColorEmoji.ttf."),
@@ -86,24 +112,30 @@ def build_pocket(
         index = build(output, seed, scale, only, workers, progress, double)
     samples = sum(shard["samples"] for shard in index["shards"])
     size = sum(shard["bytes"] for shard in index["shards"])
-    note(f"{samples:,} documents in {len(index['shards'])} shards, {size / 1e6:.1f} MB")
+    shards = counted(len(index["shards"]), "shard")
+    note(f"{counted(samples, 'document')} in {shards}, {size / 1e6:.1f} MB")
     result({"path": str(output), "documents": samples, "bytes": size}, as_json, str(output))
 
 
-def train(config: Config, changes: Changes = None, resume: Resume = False) -> None:
+def train(
+    config: Config,
+    changes: Changes = None,
+    resume: Resume = False,
+    keys: Annotated[bool, help_config(_train_keys)] = False,
+) -> None:
     """Train a decoder from one configuration file, on preferences as well.
 
     Several processes: torchrun --nproc-per-node N -m unified train CONFIG
     """
     from unified.training.config import load_config
-    from unified.training.loop import train as run
+    from unified.training.train import train as run
 
     folder = run(load_config(existing(config), changes or ()), resume)
     if os.environ.get("RANK", "0") == "0":  # of several processes one tells it
         note(f"model saved in {folder}")
 
 
-def plan(
+def estimate(
     config: Config,
     changes: Changes = None,
     device: Annotated[
@@ -112,30 +144,37 @@ def plan(
     devices: Annotated[int, typer.Option("--devices", min=1, max=10**6, help="How many.")] = 1,
     share: Annotated[
         float | None,
-        typer.Option("--share", min=0.01, max=1.0, help="Of the device's peak that is reached."),
+        typer.Option(
+            "--share",
+            min=0.01,
+            max=1.0,
+            help="Assumed share of the device's peak operations (MFU), 0 to 1.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a run will take: ids, operations, memory of each device, hours."""
     from unified.training.config import load_config
-    from unified.training.plan import DEVICES, SHARE, plan_run, shape_of
+    from unified.training.estimate import DEVICES, SHARE, estimate_run, shape_of
 
-    found = load_config(existing(config), changes or ())
-    made = plan_run(found, shape_of(found), device, devices, SHARE if share is None else share)
-    by_use = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in made.memory.items())
-    total = sum(made.memory.values()) / 1e9
+    settings = load_config(existing(config), changes or ())
+    run = estimate_run(
+        settings, shape_of(settings), device, devices, SHARE if share is None else share
+    )
+    by_use = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in run.memory.items())
+    total = sum(run.memory.values()) / 1e9
     has = DEVICES[device].memory / 1e9
     lines = [
-        f"parameters   {made.parameters / 1e6:,.1f} M, trained {made.trained / 1e6:,.1f} M",
-        f"ids          {made.ids:,} ({found.steps:,} steps of {made.ids // found.steps:,})",
-        f"operations   {made.operations:.3g}",
+        f"parameters   {run.parameters / 1e6:,.1f} M, trained {run.trained / 1e6:,.1f} M",
+        f"ids          {run.ids:,} ({settings.steps:,} steps of {run.ids // settings.steps:,})",
+        f"operations   {run.operations:.3g}",
         f"memory       {total:,.1f} of {has:g} GB on each device: {by_use}",
-        f"time         {made.seconds / 3600:,.1f} hours on {devices} {device} at"
-        f" {made.share:.0%} of their peak ({made.seconds * devices / 3600:,.0f} device hours)",
+        f"time         {run.seconds / 3600:,.1f} hours on {devices} {device} at"
+        f" {run.share:.0%} of their peak ({run.seconds * devices / 3600:,.0f} device hours)",
     ]
-    if not made.fits:
-        lines.append("it does not fit: " + _advice(found))
-    result(made.to_json(), as_json, "\n".join(lines))
+    if not run.fits:
+        lines.append("it does not fit: " + _advice(settings))
+    result(run.to_json(), as_json, "\n".join(lines))
 
 
 def _advice(config: TrainConfig) -> str:
@@ -144,7 +183,7 @@ def _advice(config: TrainConfig) -> str:
         return "parallel: fsdp splits the weights over the devices"
     if not config.activation_checkpointing:
         return "activation_checkpointing: true keeps less of every layer"
-    return "take more devices, a shorter row, or train: lora"
+    return "take more devices, a smaller seq_len, or train: lora"
 
 
 def existing(config: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unified.cli.model import Changes, Config, Resume, existing
+from unified.cli.model import Changes, Config, Resume, existing, help_config
 from unified.cli.terminal import (
     DECODERS,
     AsJson,
@@ -46,7 +46,19 @@ Dtype = Annotated[
 ]
 
 
-def train(config: Config, changes: Changes = None, resume: Resume = False) -> None:
+def _train_keys() -> str:
+    from unified_base.config_help import as_text
+    from unified_tokenizers.training_config import TokenizerTraining
+
+    return as_text(TokenizerTraining)
+
+
+def train(
+    config: Config,
+    changes: Changes = None,
+    resume: Resume = False,
+    keys: Annotated[bool, help_config(_train_keys)] = False,
+) -> None:
     """Train a media tokenizer from one configuration file."""
     from unified_tokenizers.training import main
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unified.dataloading.coder import Coder, one_thread
+from unified.dataloading.media_encoder import MediaEncoder, one_thread
 from unified.dataloading.stored_codes import StoredCodes
 from unified_base.atomic import atomic_path, atomic_write
 from unified_base.checksums import read_sealed, sealed_json
 from unified_base.reasons import Reasons
 from unified_base.shard_sums import make_sums, read_sums, sums_path, verify_shard
-from unified_data.document import Audio, Document, Image
+from unified_data.document import Document, Media
 from unified_data.shard_index import INDEX, ShardInfo, read_index, shard_info
 from unified_data.shards import CorruptSample, add_sample, read_samples
 
@@ -31,46 +31,46 @@ _REASONS = 20
 Sample = tuple[str, Document] | CorruptSample
 
 
-def tokenize_shard(shard: Path, folder: Path, coder: Coder) -> dict[str, Any]:
+def tokenize_shard(shard: Path, folder: Path, encoder: MediaEncoder) -> dict[str, Any]:
     """Code one shard; returns what the JSON file beside the new one holds."""
-    place = folder / shard.name
-    about = _about(shard, coder.stored)
-    left_out = Reasons(_REASONS)
+    target = folder / shard.name
+    about = _about(shard, encoder.stored)
+    skipped = Reasons(_REASONS)
     keys, ends = list[str](), list[int]()
-    beside(place).unlink(missing_ok=True)  # what it says is of the shard that goes now
-    with one_thread(), atomic_path(place) as partial:
+    beside(target).unlink(missing_ok=True)  # what it says is of the shard that goes now
+    with one_thread(), atomic_path(target) as partial:
         with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
             for window in _windows(_samples(shard)):
-                for key, coded in _coded(window, coder):
+                for key, coded in _coded(window, encoder):
                     if isinstance(coded, str):
-                        left_out.add(key or "its end", coded)
+                        skipped.add(key or "its end", coded)
                         continue
                     add_sample(tar, key, *coded)
                     keys.append(key)
                     ends.append(tar.offset)
         size = partial.stat().st_size
         digest, sums = make_sums(partial, keys, ends)
-        sums_path(place).unlink(missing_ok=True)
-    atomic_write(sums_path(place), sums)
+        sums_path(target).unlink(missing_ok=True)
+    atomic_write(sums_path(target), sums)
     split, kind = _split_and_kind(shard)
     info = ShardInfo(shard.name, split, kind, len(keys), size, digest)
-    about |= {"shard": info.to_json(), "left_out": _in_json(left_out)}
-    atomic_write(beside(place), sealed_json(about, indent=1))
+    about |= {"shard": info.to_json(), "left_out": _in_json(skipped)}
+    atomic_write(beside(target), sealed_json(about, indent=1))
     return about
 
 
-def _in_json(left_out: Reasons) -> dict[str, Any]:
+def _in_json(skipped: Reasons) -> dict[str, Any]:
     """What was left out; commonest: of how many samples, and the first of them with its reason."""
-    entries: dict[str, Any] = {"samples": left_out.count, "reasons": left_out.first}
-    if left_out.commonest is not None:
-        count, reason = left_out.commonest
+    entries: dict[str, Any] = {"samples": skipped.count, "reasons": skipped.first}
+    if skipped.commonest is not None:
+        count, reason = skipped.commonest
         entries["commonest"] = {"samples": count, "reason": reason}
     return entries
 
 
-def commonest(left_out: Iterable[Mapping[str, Any]]) -> tuple[int, str]:
-    """Of several shards' `left_out` the commonest reason, and how many samples it is at least."""
-    entries = [entry["commonest"] for entry in left_out if "commonest" in entry]
+def commonest(skipped: Iterable[Mapping[str, Any]]) -> tuple[int, str]:
+    """Of several shards' `skipped` the commonest reason, and how many samples it is at least."""
+    entries = [entry["commonest"] for entry in skipped if "commonest" in entry]
     if not entries:
         return 0, "they hold nothing"
     best = max(entries, key=lambda entry: int(entry["samples"]))
@@ -101,18 +101,15 @@ def _windows(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
 
 
 def _size(segment: Any) -> int:
-    if isinstance(segment, Image):
-        return segment.pixels.nbytes
-    return segment.waveform.nbytes if isinstance(segment, Audio) else 0
+    return segment.nbytes if isinstance(segment, Media) else 0
 
 
 def _coded(
-    window: Sequence[Sample], coder: Coder
+    window: Sequence[Sample], encoder: MediaEncoder
 ) -> Iterator[tuple[str, str | tuple[dict[str, Any], dict[str, bytes]]]]:
     """Of each sample its key, and its parts or the reason why there are none."""
-    coded = iter(
-        coder.code([sample[1] for sample in window if not isinstance(sample, CorruptSample)])
-    )
+    documents = [sample[1] for sample in window if not isinstance(sample, CorruptSample)]
+    coded = iter(encoder.encode(documents))
     for sample in window:
         if isinstance(sample, CorruptSample):
             yield sample.key, sample.reason
@@ -123,7 +120,7 @@ def _coded(
         elif not segments:
             yield sample[0], "the document has no segments"
         else:
-            yield sample[0], coder.stored.to_parts(sample[0], segments)
+            yield sample[0], encoder.stored.to_parts(sample[0], segments)
 
 
 # What is finished.
@@ -150,27 +147,28 @@ def read_beside(path: Path) -> dict[str, Any] | None:
         shard_info(about.get("shard"), "shard")
     except ValueError:
         return None
-    left_out = about.get("left_out")
-    if not isinstance(about.get("from"), dict) or not isinstance(left_out, dict):
+    skipped = about.get("left_out")
+    if not isinstance(about.get("from"), dict) or not isinstance(skipped, dict):
         return None
-    reasons, count = left_out.get("reasons"), left_out.get("samples")
+    reasons, count = skipped.get("reasons"), skipped.get("samples")
     sound = type(count) is int and count >= 0 and isinstance(reasons, list)
     return about if sound and bool(count) <= bool(reasons) else None
 
 
 def finished(shard: Path, folder: Path, stored: StoredCodes) -> dict[str, Any] | None:
     """What stands beside the codes of a shard, None where they are missing or of another shard."""
-    place = folder / shard.name
-    found = read_beside(beside(place))
+    target = folder / shard.name
+    entry = read_beside(beside(target))
     about = _about(shard, stored)
-    if found is None or any(found.get(name) != value for name, value in about.items()):
+    if entry is None or any(entry.get(name) != value for name, value in about.items()):
         return None
-    return found if is_whole(folder, found) else None
+    return entry if is_whole(folder, entry) else None
 
 
-def is_whole(folder: Path, found: dict[str, Any]) -> bool:
-    place = folder / str(found["shard"]["file"])
-    return place.is_file() and place.stat().st_size == found["shard"]["bytes"]
+def is_whole(folder: Path, about: dict[str, Any]) -> bool:
+    """Whether the shard that a JSON file is about is there in its full size."""
+    shard = folder / str(about["shard"]["file"])
+    return shard.is_file() and shard.stat().st_size == about["shard"]["bytes"]
 
 
 def _split_and_kind(shard: Path) -> tuple[str, str]:

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from unified.dataloading.samples import find_shards
 from unified.dataloading.source import Source, leaves
+from unified.dataloading.source_samples import find_shards
 from unified.dataloading.stored_codes import read_stored_codes
 from unified.sequence.sequencer import Sequencer
 
 if TYPE_CHECKING:
-    from unified.dataloading.tokenize import Coding
+    from unified.dataloading.tokenize import MediaEncoderSpec
 
 __all__ = ["prepare_sources"]
 
@@ -46,11 +46,11 @@ def prepare_sources(
         for shard in find_shards(source.shards):
             if read_stored_codes(shard.parent) is None:
                 wanted.setdefault(_job(shard, source), {})[shard] = None
-    made = {
+    folders = {
         job: _tokenize([*shards], Path(folder), sequencer, job, workers, report)
         for job, shards in wanted.items()
     }
-    return {name: _with_codes(source, made) for name, source in sources.items()}
+    return {name: _with_codes(source, folders) for name, source in sources.items()}
 
 
 class _Job(NamedTuple):
@@ -65,15 +65,16 @@ def _job(shard: Path, source: Source) -> _Job:
     return _Job(shard.parent.resolve(), source.round_trip, source.fit)
 
 
-def _with_codes(source: Source, made: Mapping[_Job, Path]) -> Source:
+def _with_codes(source: Source, folders: Mapping[_Job, Path]) -> Source:
     if source.sources:
         return replace(
-            source, sources={name: _with_codes(one, made) for name, one in source.sources.items()}
+            source,
+            sources={name: _with_codes(member, folders) for name, member in source.sources.items()},
         )
     shards = []
     for shard in find_shards(source.shards):
-        place = made.get(_job(shard, source))
-        shards.append(str(shard if place is None else place / shard.name))
+        codes = folders.get(_job(shard, source))
+        shards.append(str(shard if codes is None else codes / shard.name))
     return replace(source, shards=tuple(shards))
 
 
@@ -86,32 +87,31 @@ def _tokenize(
     report: Callable[[str], None] | None,
 ) -> Path:
     """The codes of shards that lie in one folder; returns where they are."""
-    from unified.dataloading.coder import Coder
+    from unified.dataloading.media_encoder import MediaEncoder
     from unified.dataloading.tokenize import tokenize_shards
 
-    coder = Coder(sequencer.image_tokenizer, sequencer.audio_tokenizer, job.round_trip, job.fit)
-    about = json.dumps([str(job.parent), coder.stored.to_json()], sort_keys=True)
-    place = folder / f"{job.parent.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
-    place.mkdir(parents=True, exist_ok=True)
+    encoder = MediaEncoder(round_trip=job.round_trip, fit=job.fit, others=sequencer.tokenizers)
+    about = json.dumps([str(job.parent), encoder.stored.to_json()], sort_keys=True)
+    target = folder / f"{job.parent.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
+    target.mkdir(parents=True, exist_ok=True)
     if workers == 1 or len(shards) == 1:
-        tokenize_shards(shards, place, coder, report=report)
-        return place
+        tokenize_shards(shards, target, encoder, report=report)
+        return target
     with tempfile.TemporaryDirectory(prefix="tokenizers-", dir=folder) as beside:
-        coding = _saved(sequencer, job, Path(beside))
-        tokenize_shards(shards, place, coding, workers, report=report)
-    return place
+        spec = _saved(sequencer, job, Path(beside))
+        tokenize_shards(shards, target, spec, workers, report=report)
+    return target
 
 
-def _saved(sequencer: Sequencer, job: _Job, folder: Path) -> Coding:
+def _saved(sequencer: Sequencer, job: _Job, folder: Path) -> MediaEncoderSpec:
     """The tokenizers in files, for other processes to read."""
-    from unified.dataloading.tokenize import Coding
+    from unified.dataloading.tokenize import MediaEncoderSpec
     from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
     from unified_tokenizers.saved import save_exactly
 
     names: dict[str, str] = {}
-    for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
-        if tokenizer is not None:
-            inner = tokenizer.tokenizer if isinstance(tokenizer, DiffusionTokenizer) else tokenizer
-            names[tokenizer.modality] = str(folder / tokenizer.modality)
-            save_exactly(inner, names[tokenizer.modality])
-    return Coding(names.get("image"), names.get("audio"), job.round_trip, job.fit)
+    for modality, tokenizer in sequencer.tokenizers.items():
+        inner = tokenizer.tokenizer if isinstance(tokenizer, DiffusionTokenizer) else tokenizer
+        names[modality] = str(folder / modality)
+        save_exactly(inner, names[modality])
+    return MediaEncoderSpec(round_trip=job.round_trip, fit=job.fit, others=names)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from unified.dataloading.samples import find_shards
 from unified.dataloading.source import Source, leaves
+from unified.dataloading.source_samples import find_shards
 from unified_base.shard_sums import read_sums, verify_shard
 
 __all__ = ["compare_shards", "shards_of"]

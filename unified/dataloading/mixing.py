@@ -10,8 +10,8 @@ from unified.dataloading.source import Source
 
 __all__ = ["Mixture"]
 
-# A lane begins as if each source had been served up to so many ids, about a short document: lanes
-# then begin with different sources, and no source starts behind the others by more than that.
+# A stream begins as if each source had been served up to so many ids, about a short document:
+# streams then begin with different sources, and no source starts behind the others by more.
 _HEAD_START = 256
 
 
@@ -31,15 +31,15 @@ class _Node:
 
 
 class Mixture:
-    """The sources of one lane. At every level the one furthest behind its share of ids is next.
+    """The sources of one stream. At every level the one furthest behind its share of ids is next.
 
     This is stride scheduling (Waldspurger and Weihl, 1995) with a document's ids as its strides.
     """
 
-    def __init__(self, sources: Mapping[str, Source], seed: int, lane: int) -> None:
+    def __init__(self, sources: Mapping[str, Source], seed: int, stream: int) -> None:
         self._leaves: dict[str, _Node] = {}
         self._root = _Node("", 1.0, 0.0)
-        self._grow(self._root, sources, (seed, lane))
+        self._grow(self._root, sources, (seed, stream))
 
     def _grow(self, node: _Node, sources: Mapping[str, Source], key: tuple[int, int]) -> None:
         for name, source in sources.items():

@@ -1,19 +1,19 @@
-"""The order of samples and of lanes, from a seed alone and in constant memory."""
+"""The order of samples and of streams, from a seed alone and in constant memory."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
 
-__all__ = ["check_lanes", "draw", "lanes_of", "permute", "sample_at"]
+__all__ = ["check_streams", "draw", "permute", "sample_at", "streams_of"]
 
 _ROUNDS = 6
 _MASK = (1 << 64) - 1
 
 
-def draw(*what: int | str) -> int:
-    """256 bits that follow from what they are for: the same on every machine."""
-    text = "\0".join(str(part) for part in what)
+def draw(*purpose: int | str) -> int:
+    """256 random bits that follow from what they are for: the same on every machine."""
+    text = "\0".join(str(part) for part in purpose)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=32).digest(), "little")
 
 
@@ -46,29 +46,30 @@ def permute(index: int, count: int, seed: int, name: str, epoch: int) -> int:
             return index
 
 
-def sample_at(place: int, count: int, seed: int, name: str) -> tuple[int, int]:
-    """(epoch, sample) at a place of the endless run of a source's epochs, each in its own order."""
-    epoch, index = divmod(place, count)
-    return epoch, permute(index, count, seed, name, epoch)
+def sample_at(index: int, count: int, seed: int, name: str) -> tuple[int, int]:
+    """(epoch, sample) at an index of the endless run of a source's epochs, each shuffled anew."""
+    epoch, within = divmod(index, count)
+    return epoch, permute(within, count, seed, name, epoch)
 
 
-def check_lanes(lanes: int, rank: int, world: int, workers: int) -> None:
-    """Raises ValueError where the lanes cannot be shared out."""
-    if lanes < 1 or world < 1 or not 0 <= rank < world:
+def check_streams(streams: int, rank: int, world: int, workers: int) -> None:
+    """Raises ValueError where the streams cannot be shared out."""
+    if streams < 1 or world < 1 or not 0 <= rank < world:
         raise ValueError(
-            f"process {rank} of {world} with {lanes} lanes; expected at least one of each"
+            f"process {rank} of {world} with {streams} streams; expected at least one of each"
         )
-    if lanes % world:
+    if streams % world:
         raise ValueError(
-            f"{lanes} lanes cannot be shared by {world} processes; take a multiple of {world} (or "
-            "another number of processes)"
+            f"{streams} streams cannot be shared by {world} processes; take a multiple of {world} "
+            "(or another number of processes)"
         )
-    if not 0 <= workers <= lanes // world:
+    if not 0 <= workers <= streams // world:
         raise ValueError(
-            f"{workers} workers for {lanes // world} lanes of a process, expected at most as many"
+            f"{workers} workers for {streams // world} streams of a process, expected at most as"
+            " many"
         )
 
 
-def lanes_of(lanes: int, rank: int, world: int, worker: int = 0, workers: int = 1) -> list[int]:
-    """The lanes of one process, or of one of its workers, in the order of their rows."""
-    return list(range(rank, lanes, world))[worker::workers]
+def streams_of(streams: int, rank: int, world: int, worker: int = 0, workers: int = 1) -> list[int]:
+    """The streams of one process, or of one of its workers, in the order of their sequences."""
+    return list(range(rank, streams, world))[worker::workers]

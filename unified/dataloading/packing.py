@@ -1,4 +1,4 @@
-"""Laid-out documents cut into pieces, and pieces packed into rows of a fixed length."""
+"""Tokenized documents split into chunks, and chunks packed into sequences of a fixed length."""
 
 from __future__ import annotations
 
@@ -9,164 +9,196 @@ from typing import Any
 
 import numpy as np
 
-from unified.dataloading.laid import Laid
+from unified.dataloading.tokenized_document import TokenizedDocument
 from unified.vocabulary.block import Ranges
 
-__all__ = ["Packer", "Piece", "TooLongError", "cut", "fill_row", "fullest", "pieces_of"]
+__all__ = [
+    "Chunk",
+    "Packer",
+    "TooLongError",
+    "best_fill",
+    "pack",
+    "split_document",
+    "split_points",
+]
 
 
 class TooLongError(ValueError):
-    """A document holds a picture or sound that is longer than a row."""
+    """A document holds a picture or sound that is longer than a sequence."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Piece:
-    """A document, or what one cut of it holds; arrays as in `Laid`.
+class Chunk:
+    """A document, or a part of one that was split; arrays as in `PackedSequence`.
 
-    reference: (source, place in its order, number of the piece): it can be read again from these.
+    reference: (source, index in its order, number of the chunk): it can be read again from these.
     """
 
-    ids: np.ndarray
-    shown: np.ndarray
-    loss: np.ndarray
+    input_ids: np.ndarray
+    labels: np.ndarray
+    loss_weights: np.ndarray
     allowed: np.ndarray
     modality: np.ndarray
     key: str
     reference: tuple[str, int, int]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.labels)
 
 
-def cut(laid: Laid, length: int) -> list[int]:
-    """Where a document is to be cut so that no piece is longer than `length`: [0, ..., L].
+def split_points(document: TokenizedDocument, seq_len: int) -> list[int]:
+    """Where a document is to be split so that no chunk is longer than `seq_len`: [0, ..., L].
 
-    A piece takes in one segment after the other while they fit. A text longer than a row is cut
-    inside, wherever a row is full; what is left of it goes on with what follows.
+    A chunk takes in one segment after the other while they fit. A text longer than a sequence is
+    split inside, wherever a sequence is full; what is left of it goes on with what follows.
 
-    Raises TooLongError for a picture or sound that does not fit into a row.
+    Raises:
+        TooLongError: a picture or sound does not fit into a sequence.
     """
-    if laid.units[-1] <= length:
-        return [0, laid.units[-1]]
-    edges = [0]
-    for at, (start, stop) in enumerate(pairwise(laid.units)):
-        if stop - start > length and not laid.texts[at]:
+    if document.boundaries[-1] <= seq_len:
+        return [0, document.boundaries[-1]]
+    points = [0]
+    for part, (start, stop) in enumerate(pairwise(document.boundaries)):
+        if stop - start > seq_len and not document.is_text[part]:
             raise TooLongError(
-                f"its picture or sound of {stop - start} ids is longer than a row of {length}"
+                f"its picture or sound of {stop - start} ids is longer than a sequence of {seq_len}"
             )
-        if stop - start > length:
-            edges += range(edges[-1] + length, stop, length)
-        elif stop - edges[-1] > length:
-            edges.append(start)
-    return [*edges, laid.units[-1]]
+        if stop - start > seq_len:
+            points += range(points[-1] + seq_len, stop, seq_len)
+        elif stop - points[-1] > seq_len:
+            points.append(start)
+    return [*points, document.boundaries[-1]]
 
 
-def pieces_of(
-    laid: Laid, shown: np.ndarray, length: int, key: str, source: str, place: int
-) -> list[Piece]:
-    """The pieces of a document. The first id of each has no loss: nothing stands before it."""
-    edges = cut(laid, length)
-    laid.loss[edges[:-1]] = 0.0
+def split_document(
+    document: TokenizedDocument,
+    input_ids: np.ndarray,
+    seq_len: int,
+    key: str,
+    source: str,
+    index: int,
+) -> list[Chunk]:
+    """The chunks of a document. The first id of each has no loss: nothing stands before it.
+
+    Args:
+        document: its loss weights are changed in place.
+        input_ids: int32 (L,), what the decoder reads in place of the document's ids.
+        seq_len: positions of a sequence.
+        key: "source/key" of the sample.
+        source, index: where it stands in its source's order, for `Chunk.reference`.
+    """
+    points = split_points(document, seq_len)
+    document.loss_weights[points[:-1]] = 0.0
     return [
-        Piece(
-            laid.ids[a:b], shown[a:b], laid.loss[a:b], laid.allowed[a:b], laid.modality[a:b],
-            key, (source, place, number),
+        Chunk(
+            input_ids[a:b], document.ids[a:b], document.loss_weights[a:b], document.allowed[a:b],
+            document.modality[a:b], key, (source, index, number),
         )
-        for number, (a, b) in enumerate(pairwise(edges))
+        for number, (a, b) in enumerate(pairwise(points))
     ]  # fmt: skip
 
 
-def fullest(lengths: Sequence[int], room: int) -> list[int]:
-    """Which of some lengths together come nearest to `room` without passing it; ascending.
+def best_fill(lengths: Sequence[int], room: int) -> list[int]:
+    """Indices of the lengths whose sum comes nearest to `room` without exceeding it; ascending.
 
     Subset sums as bits of an integer: bit s after item i says that some of the items up to i make
-    s. Of several ways that fill as much, the one with the earlier items is taken.
+    s. Of several ways that fill as much, the one with the earlier items is chosen.
     """
     within = (1 << (room + 1)) - 1
-    sums = [1]
+    sums = [1]  # sums[i]: bit s set where some of the first i lengths add up to s
     for length in lengths:
         sums.append((sums[-1] | sums[-1] << length) & within)
-        if sums[-1] >> room:
+        if sums[-1] >> room:  # full already
             break
     left = sums[-1].bit_length() - 1
     chosen = []
-    for at in range(len(sums) - 2, -1, -1):
-        if not sums[at] >> left & 1:
-            chosen.append(at)
-            left -= lengths[at]
+    for item in range(len(sums) - 2, -1, -1):
+        if not sums[item] >> left & 1:  # not reachable without this one
+            chosen.append(item)
+            left -= lengths[item]
     return chosen[::-1]
 
 
 class Packer:
-    """Pieces that wait for a row, the oldest first.
+    """Chunks that wait to be packed, the oldest first.
 
-    The oldest is in the next row in any case, so none waits for more rows than there are pieces
-    before it.
+    The oldest is in the next sequence in any case, so none waits for more sequences than there are
+    chunks before it.
     """
 
-    def __init__(self, length: int) -> None:
-        self.length = length
-        self.waiting: list[Piece] = []
+    def __init__(self, seq_len: int) -> None:
+        self.seq_len = seq_len
+        self.waiting: list[Chunk] = []
         self._lengths: list[int] = []
-        self._ids = 0
-        # 16 rows, but of long rows, where more pieces fit into one, so many that memory is bounded.
-        self._most = length * max(4, min(16, 65_536 // length))
+        self._num_ids = 0
+        # 16 sequences, but of long ones, into which more chunks fit, so many that memory is
+        # bounded.
+        self._most_ids = seq_len * max(4, min(16, 65_536 // seq_len))
 
     @property
     def wants_more(self) -> bool:
-        """Whether a row would be fuller with more to choose from.
+        """Whether a sequence would be fuller with more to choose from.
 
-        Where pieces are short, two rows' worth of them fill a row to the last place. Where few make
-        a row, 32 of them are held or `_most`: of the pocket world's documents, 80 to 500 ids and
-        more, 4 rows of 512 places left 5% empty, 16 rows 1%.
+        Where chunks are short, two sequences' worth of them fill one to the last position. Where
+        few make a sequence, 32 of them are held or `_most_ids`: of the pocket world's documents, 80
+        to 500 ids and more, 4 sequences of 512 positions left 5% empty, 16 sequences 1%.
         """
         few = len(self.waiting) < 32
-        return self._ids < (self._most if few else 2 * self.length)
+        return self._num_ids < (self._most_ids if few else 2 * self.seq_len)
 
-    def add(self, pieces: Sequence[Piece]) -> None:
-        lengths = [len(piece) for piece in pieces]
-        self.waiting += pieces
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """Append chunks to those that wait."""
+        lengths = [len(chunk) for chunk in chunks]
+        self.waiting += chunks
         self._lengths += lengths
-        self._ids += sum(lengths)
+        self._num_ids += sum(lengths)
 
-    def take(self) -> list[Piece]:
-        """The pieces of the next row, in the order in which they came; [] if none waits."""
+    def next(self) -> list[Chunk]:
+        """The chunks of the next sequence, in the order in which they came; [] if none waits."""
         if not self.waiting:
             return []
-        others = fullest(self._lengths[1:], self.length - self._lengths[0])
-        chosen = [0, *(at + 1 for at in others)]
-        row = [self.waiting[at] for at in chosen]
-        for at in reversed(chosen):
-            del self.waiting[at]
-            self._ids -= self._lengths.pop(at)
-        return row
+        others = best_fill(self._lengths[1:], self.seq_len - self._lengths[0])
+        chosen = [0, *(index + 1 for index in others)]
+        chunks = [self.waiting[index] for index in chosen]
+        for index in reversed(chosen):
+            del self.waiting[index]
+            self._num_ids -= self._lengths.pop(index)
+        return chunks
 
 
-def fill_row(
-    pieces: Sequence[Piece], length: int, padding: int, table: Sequence[Ranges]
+def pack(
+    chunks: Sequence[Chunk], seq_len: int, padding: int, table: Sequence[Ranges]
 ) -> dict[str, Any]:
-    """The fields of a `Row` that its documents decide. table: `Layout.ranges`."""
-    sizes = [len(piece) for piece in pieces]
-    starts = np.cumsum([0, *sizes], dtype=np.int32)
+    """The fields of a `PackedSequence` that its documents decide.
+
+    Args:
+        chunks: of `seq_len` ids at most together.
+        seq_len: L, positions of the sequence.
+        padding: the id that fills it up.
+        table: `Layout.ranges`, which the chunks' `allowed` index.
+    """
+    starts = np.cumsum([0, *(len(chunk) for chunk in chunks)], dtype=np.int32)
     used = int(starts[-1])
-    ids = np.full(length, padding, np.int32)
-    shown = ids.copy()
-    loss, modality = np.zeros(length, np.float32), np.zeros(length, np.uint8)
-    allowed = np.zeros(length, np.int32)
-    for piece, start, stop in zip(pieces, starts.tolist(), starts[1:].tolist()):
-        ids[start:stop] = piece.ids
-        shown[start:stop] = piece.shown
-        loss[start:stop] = piece.loss
-        modality[start:stop] = piece.modality
-        allowed[start:stop] = piece.allowed
-    # The layout numbers what it meets; a row must not depend on what its worker has met before.
-    met = np.flatnonzero(np.bincount(allowed[:used], minlength=len(table))).tolist()
-    met.sort(key=table.__getitem__)
+    labels = np.full(seq_len, padding, np.int32)  # (L,), as all that follow
+    input_ids = labels.copy()
+    loss_weights, modality = np.zeros(seq_len, np.float32), np.zeros(seq_len, np.uint8)
+    allowed = np.zeros(seq_len, np.int32)
+    for chunk, start, stop in zip(chunks, starts.tolist(), starts[1:].tolist()):
+        input_ids[start:stop] = chunk.input_ids
+        labels[start:stop] = chunk.labels
+        loss_weights[start:stop] = chunk.loss_weights
+        modality[start:stop] = chunk.modality
+        allowed[start:stop] = chunk.allowed
+    # The layout numbers ranges as it meets them; a sequence must not depend on what its worker has
+    # met before.
+    present = np.flatnonzero(np.bincount(allowed[:used], minlength=len(table))).tolist()
+    present.sort(key=table.__getitem__)
     numbers = np.zeros(len(table), np.int32)
-    numbers[met] = np.arange(len(met))
+    numbers[present] = np.arange(len(present))
     allowed[:used] = numbers[allowed[:used]]
     return {
-        "ids": ids, "shown": shown, "loss": loss, "allowed": allowed, "modality": modality,
-        "starts": starts, "ranges": tuple(table[number] for number in met),
-        "keys": tuple(piece.key for piece in pieces),
+        "input_ids": input_ids, "labels": labels, "loss_weights": loss_weights, "allowed": allowed,
+        "modality": modality, "starts": starts,
+        "ranges": tuple(table[number] for number in present),
+        "keys": tuple(chunk.key for chunk in chunks),
     }  # fmt: skip

@@ -21,50 +21,51 @@ class Source:
 
     A document's *prompt* is what stands before its last response. In a document of two segments
     without roles the first is the prompt of the second; one of more such segments has no prompt.
-
-    Attributes:
-        shards: paths whose last part may hold a `*`, or folders with an index. One alone may be
-            given as it is.
-        share: relative to the shares of the sources beside it.
-        weight: factor on the losses of its documents. An answer of ten ids about a sound of 300
-            is a thirtieth of the ids, yet all that listening is learnt from.
-        media_loss: weight of predicting pictures and sounds that have none, those of prompts.
-            A decoder that must predict what it is shown learns to know it.
-        noise: share of the codes that the decoder is shown another one for, drawn from the same
-            document and codebook; it is asked for the true ones. A decoder that has only ever seen
-            true codes is lost after its first wrong one: 96% of the codes of a held-out sentence
-            were right where all before were true, yet no sentence was spoken to its end.
-        round_trip: code pictures and sounds as the tokenizer gives them back. What a decoder has
-            made comes to it so when it is asked to describe it or to listen to it.
-        fit: make pictures and sounds of documents fit the model's tokenizers, as `unified data
-            tokenize --fit` does: pictures are scaled down to at most so many pixels a side and cut
-            to what the tokenizer takes, sounds mixed and resampled. None: what does not fit is left
-            out.
-        orders: `reversed` lets prompt and response change places (a picture and its caption give
-            both directions), `both` does so for half of the documents. Weights of the loss stay
-            with the role, or the place where there are none. Documents of several turns are kept
-            as they are, and counted.
-        drop_prompt: share of the documents that lose their prompt, as the branch of guidance
-            without it has it (`unified.engine.active`). Where a prompt holds media and text, half
-            of these lose the text alone: three-way guidance asks for both.
-        loss: `document` takes the weights that the documents' segments have, `response` 1 for
-            responses and 0 for prompts, `all` 1 for everything.
-        epochs: passes after which the source ends; None: endless.
-        sources: of a group, by name. A group has a share and nothing else.
     """
 
     shards: tuple[str, ...] = ()
+    """Paths whose last part may hold a `*`, or folders with an index; of documents or of codes."""
     share: float = 1.0
+    """Share of the ids, relative to the shares of the sources beside it."""
     weight: float = 1.0
+    """Factor on the losses of its documents. An answer of ten ids about a sound of 300 is a
+    thirtieth of the ids, yet all that listening is learnt from."""
     media_loss: float = 0.0
+    """Weight of predicting pictures and sounds that have none, those of prompts. A decoder that
+    must predict what it reads learns to know it."""
     noise: float = 0.0
+    """Share of the codes that are replaced in the decoder's inputs by others of the same document
+    and codebook; the labels stay the true ones. A decoder that has only ever seen true codes is
+    lost after its first wrong one: 96% of the codes of a validation sentence were right where all
+    before were true, yet no sentence was spoken to its end."""
     round_trip: bool = False
+    """Encode pictures and sounds as the tokenizer gives them back. What a decoder has sampled comes
+    to it so when it is asked to describe it or to listen to it."""
     fit: int | None = None
+    """Make pictures and sounds of documents fit the model's tokenizers, as `unified data tokenize
+    --fit` does: pictures are scaled down to at most so many pixels a side and cropped to what the
+    tokenizer takes, sounds mixed and resampled. Empty: what does not fit is skipped. [pixels]"""
     orders: str = "as_is"
+    """`as_is`; `reversed` lets prompt and response change places (a picture and its caption give
+    both directions); `both` does so for half of the documents. Weights of the loss stay with the
+    role, or the position where there are none. Documents of several turns stay as they are, and
+    are counted."""
+    tasks: bool | None = None
+    """Lay pairs out by the model's tasks: a caption and its picture as the model is asked to draw,
+    a picture and its caption as it is asked to describe, and so on, id for id. Empty: for shards
+    that `unified data import` made of captions (pairs, coco, folder, webdataset), whose text is
+    what is meant and not how it is asked for."""
     drop_prompt: float = 0.0
+    """Share of the documents that lose their prompt, as in the unconditional branch of
+    classifier-free guidance (`unified.engine.active`). Where a prompt holds media and text, half of
+    these lose the text alone: three-way guidance asks for both."""
     loss: str = "document"
+    """`document`: the weights that the documents' segments have; `response`: 1 for responses and 0
+    for prompts; `all`: 1 for everything."""
     epochs: int | None = None
+    """Passes after which the source ends; empty: endless. [passes]"""
     sources: Mapping[str, Source] = field(default_factory=dict)
+    """Of a group, by name. A group has a share and nothing else."""
 
     def __post_init__(self) -> None:
         check_names(self.sources)
@@ -74,8 +75,12 @@ class Source:
         if bool(shards) == bool(self.sources):
             raise ValueError(f"a source has {list(shards)} and {list(self.sources)}, expected "
                              "either shards or sources")  # fmt: skip
-        if self.sources and (given := [n for n in _OF_LEAVES if getattr(self, n) != _DEFAULTS[n]]):
-            raise ValueError(f"a group of sources has {', '.join(given)}; give them to its sources")
+        if self.sources and (
+            surplus := [n for n in _OF_LEAVES if getattr(self, n) != _DEFAULTS[n]]
+        ):
+            raise ValueError(
+                f"a group of sources has {', '.join(surplus)}; give them to its sources"
+            )
         if not 0 < self.share < float("inf"):
             raise ValueError(f"the share of {what} is {self.share}, expected more than 0")
         for name in ("weight", "media_loss"):
@@ -95,8 +100,8 @@ class Source:
         if not 0 <= self.drop_prompt <= 1:
             raise ValueError(f"the drop_prompt of {what} is {self.drop_prompt}, expected 0 to 1")
         for name, known in (("orders", ORDERS), ("loss", LOSSES)):
-            if (found := getattr(self, name)) not in known:
-                raise ValueError(f"the {name} of {what} is {found!r}, expected {', '.join(known)}")
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"the {name} of {what} is {value!r}, expected {', '.join(known)}")
         if self.fit is not None and self.fit < 1:
             raise ValueError(f"the fit of {what} is {self.fit}, expected at least 1 pixel a side")
         if self.epochs is not None and self.epochs < 1:
@@ -127,8 +132,8 @@ def leaves(sources: Mapping[str, Source], inside: str = "") -> Iterator[tuple[st
 
 def shares_of(sources: Mapping[str, Source], inside: str = "") -> dict[str, float]:
     """The share of every source and group by its full name."""
-    found = {}
+    shares = {}
     for name, source in sources.items():
-        found[f"{inside}{name}"] = source.share
-        found |= shares_of(source.sources, f"{inside}{name}/")
-    return found
+        shares[f"{inside}{name}"] = source.share
+        shares |= shares_of(source.sources, f"{inside}{name}/")
+    return shares

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unified.formats.coded import CodedAudio, CodedImage
+from unified.formats.coded import CodedMedia, coded_media
+from unified.sequence.modality import modality_of
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.config import parse_config
 from unified_base.text import quoted
 from unified_data.document import MAX_SEGMENTS, MAX_SIDE, Text, common_entries, keys_of
+from unified_data.segments import modalities
 from unified_data.shards import read_index
 
 if TYPE_CHECKING:
@@ -29,11 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CodesOf", "Stored", "StoredCodes", "read_stored_codes"]
 
-Stored = Text | CodedImage | CodedAudio
+Stored = Text | CodedMedia
 """A segment of a code shard. Text is tokenized when it is used: that costs little."""
 
-_DIMS = {"image": (2, 3), "audio": (2,)}
-"""How many sides the codes of a modality may have, levels included."""
 _MAX_LEVELS = 64
 _MAX_NAME = 200
 
@@ -101,7 +101,7 @@ class StoredCodes:
     Attributes:
         media: by modality whose codes.
         round_trip: whether they are of what the tokenizer makes of the media's codes.
-        fit: pixels a side that pictures were made to fit, see `Coder`; None: they fitted.
+        fit: pixels a side that pictures were made to fit, see `MediaEncoder`; None: they fitted.
     """
 
     media: Mapping[str, CodesOf]
@@ -120,9 +120,10 @@ class StoredCodes:
         stored = parse_config(_Entries, own, where)
         media = {}
         for modality, entry in stored.codes.items():
-            if modality not in _DIMS:
-                raise ValueError(f"{where}: codes.{quoted(modality)} is unknown, expected one of "
-                                 f"{', '.join(_DIMS)}")  # fmt: skip
+            try:
+                modality_of(modality)
+            except ValueError as error:
+                raise ValueError(f"{where}: codes.{quoted(modality)}: {error}") from None
             media[modality] = CodesOf(entry.fingerprint, entry.codebook_sizes)
             if entry.dtype != media[modality].dtype:
                 raise ValueError(
@@ -201,8 +202,8 @@ class StoredCodes:
 
     def _segment(self, name: str, row: Any, media: Mapping[str, bytes]) -> Stored:
         kind = row.get("type") if isinstance(row, dict) else None
-        if kind not in ("text", *_DIMS):
-            raise ValueError(f"type is {quoted(kind)}, expected text, image or audio")
+        if not isinstance(kind, str) or kind not in (*modalities(), *self.media):
+            raise ValueError(f"type is {quoted(kind)}, expected one of {', '.join(modalities())}")
         wanted = {"type", "text"} if kind == "text" else {"type", "codes", "shape"}
         if not wanted <= set(row) <= wanted | {"role", "loss"}:
             raise ValueError(
@@ -217,13 +218,12 @@ class StoredCodes:
         if row["codes"] != name or name not in media:
             raise ValueError(f"its codes are {quoted(row['codes'])}, expected the member {name}")
         codes = self._array(kind, row["shape"], media[name])
-        if kind == "image":
-            return CodedImage(codes, text.role, text.loss)
-        return CodedAudio(codes, text.role, text.loss)
+        return coded_media(kind, codes, text.role, text.loss)
 
     def _array(self, kind: str, shape: Any, data: bytes) -> np.ndarray:
         codes_of = self._codes_of(kind)
-        dims = _DIMS[kind]
+        # In full, or laid out in no rows: both with the levels.
+        dims = sorted({2, 1 + len(modality_of(kind).axes)})
         if (
             not isinstance(shape, list)
             or len(shape) not in dims

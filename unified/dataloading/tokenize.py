@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from unified.dataloading.coded_shard import (
     read_beside,
     tokenize_shard,
 )
-from unified.dataloading.coder import Coder
+from unified.dataloading.media_encoder import MediaEncoder
 from unified.dataloading.stored_codes import StoredCodes, read_stored_codes
 from unified_base.destinations import writing
 from unified_base.leftovers import claim
@@ -33,34 +34,39 @@ from unified_data.shard_index import is_shard_name
 from unified_data.shards import INDEX, ShardInfo, read_index, write_index
 from unified_tokenizers import load_tokenizer
 
-__all__ = ["Coding", "tokenize_shards"]
+__all__ = ["MediaEncoderSpec", "tokenize_shards"]
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Coding:
-    """How media become codes, as it is handed to another process.
+class MediaEncoderSpec:
+    """A `MediaEncoder` in names and settings, as it is sent to another process.
 
     image, audio: names or folders of the tokenizers, None where there are no such media.
-    round_trip, fit: see `Coder`.
+    round_trip, fit: see `MediaEncoder`. others: names or folders by modality.
     """
 
     image: str | None = None
     audio: str | None = None
     round_trip: bool = False
     fit: int | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
 
-    def coder(self) -> Coder:
-        image, audio = (None if name is None else load_tokenizer(name)
-                        for name in (self.image, self.audio))  # fmt: skip
-        return Coder(image, audio, self.round_trip, self.fit)
+    def names(self) -> dict[str, str]:
+        """The names or folders of all tokenizers, by modality."""
+        own = {"image": self.image, "audio": self.audio, **self.others}
+        return {modality: name for modality, name in own.items() if name is not None}
+
+    def encoder(self) -> MediaEncoder:
+        tokenizers = {modality: load_tokenizer(name) for modality, name in self.names().items()}
+        return MediaEncoder(round_trip=self.round_trip, fit=self.fit, others=tokenizers)
 
 
 def tokenize_shards(
     shards: Sequence[Path],
     folder: str | Path,
-    coding: Coding | Coder,
+    spec: MediaEncoderSpec | MediaEncoder,
     workers: int = 1,
     ray: bool = False,
     report: Report | None = None,
@@ -68,9 +74,9 @@ def tokenize_shards(
     """Code the media of shards into a folder of code shards; returns its index.
 
     Args:
-        shards: of documents. Broken documents are left out, counted and named in the index.
-        folder: shards that are finished in it are kept, whoever made them.
-        coding: a `Coder` works in this process alone.
+        shards: of documents. Corrupt documents are skipped, counted and named in the index.
+        folder: shards that are finished in it stay, whoever made them.
+        spec: a `MediaEncoder` works in this process alone.
         workers: processes, each with a thread; the codes do not depend on it.
         ray: under Ray Data, on all the machines of its cluster; all must see both folders.
         report: called with a line for each shard.
@@ -80,26 +86,26 @@ def tokenize_shards(
     of them stays), and where ray is asked for and not installed.
     """
     folder = Path(folder)
-    coder = coding if isinstance(coding, Coder) else coding.coder()
-    _check(shards, folder, coder.stored)
-    shown = report or (lambda line: None)
-    left = [shard for shard in shards if finished(shard, folder, coder.stored) is None]
+    encoder = spec if isinstance(spec, MediaEncoder) else spec.encoder()
+    _check(shards, folder, encoder.stored)
+    tell = report or (lambda line: None)
+    left = [shard for shard in shards if finished(shard, folder, encoder.stored) is None]
     if done := len(shards) - len(left):
-        shown(f"{done} of {len(shards)} shards are done already")
+        tell(f"{done} of {len(shards)} shards are done already")
     # Several processes of a run may look at once whether all is done.
     with _alone(folder) if left else nullcontext():
         _take_out(left, folder)
-        if isinstance(coding, Coding) and ray:
-            results = _under_ray(left, folder, coding, workers)
-        elif isinstance(coding, Coding) and workers > 1 and len(left) > 1:
-            results = _in_processes(left, folder, coding, min(workers, len(left)))
+        if isinstance(spec, MediaEncoderSpec) and ray:
+            results = _under_ray(left, folder, spec, workers)
+        elif isinstance(spec, MediaEncoderSpec) and workers > 1 and len(left) > 1:
+            results = _in_processes(left, folder, spec, min(workers, len(left)))
         else:
-            results = (tokenize_shard(shard, folder, coder) for shard in left)
+            results = (tokenize_shard(shard, folder, encoder) for shard in left)
         with closing(results):
             for number, result in enumerate(results, done + 1):
-                shown(_in_words(number, len(shards), result))
-        _check_any(shards, folder, coder.stored)
-        return _write_index(folder, coder.stored)
+                tell(_in_words(number, len(shards), result))
+        _check_any(shards, folder, encoder.stored)
+        return _write_index(folder, encoder.stored)
 
 
 @contextmanager
@@ -120,12 +126,12 @@ def _alone(folder: Path) -> Iterator[None]:
 def _check_any(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
     """Raises ValueError where nothing of the shards became codes; what stands of them goes then, so
     that it is not in the way of the next attempt."""
-    places = [folder / shard.name for shard in shards]
-    entries = [about for place in places if (about := read_beside(beside(place))) is not None]
+    targets = [folder / shard.name for shard in shards]
+    entries = [about for path in targets if (about := read_beside(beside(path))) is not None]
     if any(about["shard"]["samples"] for about in entries):
         return
-    for place in places:
-        for path in (beside(place), sums_path(place), place):
+    for target in targets:
+        for path in (beside(target), sums_path(target), target):
             path.unlink(missing_ok=True)
     if (folder / INDEX).is_file() and not _write_index(folder, stored)["shards"]:
         (folder / INDEX).unlink()
@@ -137,14 +143,14 @@ def _check_any(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> Non
     if not total:
         raise ValueError(f"{names} hold no documents; build or import them again")
     raise ValueError(
-        f"nothing of {names} can be coded: all {total:,} documents were left out, {count:,} of them"
+        f"nothing of {names} can be coded: all {total:,} documents were skipped, {count:,} of them"
         f" like {reason}; {_advice(reason, stored)}"
     )
 
 
 def _advice(reason: str, stored: StoredCodes) -> str:
     """What to do about a reason for leaving out a document."""
-    if "no image tokenizer" in reason or "no audio tokenizer" in reason:
+    if re.search(r"there is no \w+ tokenizer", reason):
         return "give a tokenizer for them, too (--image, --audio or --model)"
     if stored.fit is None and ("multiple" in reason or "Hz" in reason or "channel" in reason):
         return (
@@ -178,10 +184,10 @@ def _check(shards: Sequence[Path], folder: Path, stored: StoredCodes) -> None:
     except OSError as error:
         raise ValueError(f"cannot create folder {folder}: {error.strerror}") from None
     for path in sorted(folder.glob("*.json")):
-        found = read_beside(path) if path.name != INDEX else None
-        if found is None or not found["shard"]["samples"]:
-            continue  # where all was left out there are no codes that others could not stand beside
-        other = StoredCodes.from_json(found, str(path))
+        about = read_beside(path) if path.name != INDEX else None
+        if about is None or not about["shard"]["samples"]:
+            continue  # where all was skipped there are no codes that others could not stand beside
+        other = StoredCodes.from_json(about, str(path))
         if other != stored:
             raise ValueError(
                 f"{folder} holds codes of {_whose(other)}, these would be of {_whose(stored)}; "
@@ -199,9 +205,9 @@ def _take_out(shards: Sequence[Path], folder: Path) -> None:
         return
     rows = [row for row in index.pop("shards") if row.file not in names]
     del index["counts"]
-    left_out = index.get("left_out")
-    if isinstance(left_out, dict):
-        index["left_out"] = {name: why for name, why in left_out.items() if name not in names}
+    skipped = index.get("left_out")
+    if isinstance(skipped, dict):
+        index["left_out"] = {name: why for name, why in skipped.items() if name not in names}
     write_index(folder, rows, **index)
 
 
@@ -216,38 +222,40 @@ def _whose(stored: StoredCodes) -> str:
 
 def _write_index(folder: Path, stored: StoredCodes) -> dict[str, Any]:
     """The index of all shards that are finished in the folder."""
-    found = [
+    entries = [
         about
         for path in sorted(folder.glob("*.json"))
         if path.name != INDEX and (about := read_beside(path)) and is_whole(folder, about)
     ]
-    left_out = {
-        about["shard"]["file"]: about["left_out"] for about in found if about["left_out"]["samples"]
+    skipped = {
+        about["shard"]["file"]: about["left_out"]
+        for about in entries
+        if about["left_out"]["samples"]
     }
-    shards = [ShardInfo(**about["shard"]) for about in found]
-    return write_index(folder, shards, **stored.to_json(), left_out=left_out)
+    shards = [ShardInfo(**about["shard"]) for about in entries]
+    return write_index(folder, shards, **stored.to_json(), left_out=skipped)
 
 
 def _in_words(number: int, total: int, about: dict[str, Any]) -> str:
     out = about["left_out"]
     text = f"{number} of {total}: {about['shard']['file']}, {about['shard']['samples']:,} documents"
     if out["samples"]:
-        text += f", {out['samples']:,} left out (the first: {out['reasons'][0]})"
+        text += f", {out['samples']:,} skipped (the first: {out['reasons'][0]})"
     return text
 
 
 # In several processes.
 
-_mine: Coder | None = None
+_mine: MediaEncoder | None = None
 
 
-def _begin(coding: Coding) -> None:
+def _begin(spec: MediaEncoderSpec) -> None:
     """Runs first in every process."""
     import torch
 
     global _mine
     torch.set_num_threads(1)
-    _mine = coding.coder()
+    _mine = spec.encoder()
 
 
 def _work(folder: Path, shard: Path) -> dict[str, Any]:
@@ -256,10 +264,10 @@ def _work(folder: Path, shard: Path) -> dict[str, Any]:
 
 
 def _in_processes(
-    shards: Sequence[Path], folder: Path, coding: Coding, workers: int
+    shards: Sequence[Path], folder: Path, spec: MediaEncoderSpec, workers: int
 ) -> Generator[dict[str, Any]]:
     results = in_processes(
-        partial(_work, folder), shards, workers, start=partial(_begin, coding), name=str,
+        partial(_work, folder), shards, workers, start=partial(_begin, spec), name=str,
         advice="was memory short? begin again with fewer workers: finished shards are kept",
     )  # fmt: skip
     with closing(results):
@@ -268,32 +276,33 @@ def _in_processes(
 
 
 def _under_ray(
-    shards: Sequence[Path], folder: Path, coding: Coding, workers: int
+    shards: Sequence[Path], folder: Path, spec: MediaEncoderSpec, workers: int
 ) -> Generator[dict[str, Any]]:
     try:
         import ray.data
     except ImportError:
         raise ValueError("ray is not installed: pip install '.[ray]' in the checkout") from None
     # Workers need not begin in this folder.
-    coding = replace(coding, image=_absolute(coding.image), audio=_absolute(coding.audio))
+    names = {modality: _absolute(name) for modality, name in spec.names().items()}
+    spec = replace(spec, image=None, audio=None, others=names)
     rows = [{"shard": str(shard.resolve()), "folder": str(folder.resolve())} for shard in shards]
     if not rows:
         return
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    made = dataset.map(_RayWorker, fn_constructor_args=(coding,), concurrency=(1, workers))
-    for row in made.iter_rows():
+    results = dataset.map(_RayWorker, fn_constructor_args=(spec,), concurrency=(1, workers))
+    for row in results.iter_rows():
         yield json.loads(row["about"])
 
 
-def _absolute(name: str | None) -> str | None:
-    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
+def _absolute(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 class _RayWorker:
     """An actor of Ray Data: it loads the tokenizers once."""
 
-    def __init__(self, coding: Coding) -> None:
-        self._coder = coding.coder()
+    def __init__(self, spec: MediaEncoderSpec) -> None:
+        self._coder = spec.encoder()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         about = tokenize_shard(Path(row["shard"]), Path(row["folder"]), self._coder)

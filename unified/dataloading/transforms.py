@@ -7,25 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from unified.dataloading.laid import Laid
 from unified.dataloading.layout import Layout
 from unified.dataloading.order import draw
+from unified.dataloading.pairs_as_tasks import lay_out_by_task
 from unified.dataloading.source import Source
 from unified.dataloading.stored_codes import Stored
+from unified.dataloading.tokenized_document import TokenizedDocument
+from unified.tasks.task_table import Tasks
 from unified_data.document import Text
 
-__all__ = ["Draws", "num_given", "reverse", "transform"]
+__all__ = ["Draws", "num_prompt_segments", "reverse", "transform"]
 
 
 @dataclass(frozen=True)
 class Draws:
     """The random numbers of one sample in one epoch, each in [0, 1) but for the seed of its noise.
 
-    None of these is drawn for held-out documents: `Draws()` changes nothing that chance decides.
+    `Draws()`, for validation, is what leaves a document as it is.
     """
 
     order: float = 1.0
@@ -36,21 +37,21 @@ class Draws:
     @classmethod
     def of(cls, seed: int, source: str, epoch: int, sample: int) -> Draws:
         bits = draw("sample", seed, source, epoch, sample)
-        order, drop, alone = ((bits >> at & (1 << 32) - 1) / 2**32 for at in (0, 32, 64))
+        order, drop, alone = ((bits >> shift & (1 << 32) - 1) / 2**32 for shift in (0, 32, 64))
         return cls(order, drop, alone, bits >> 128)
 
 
-def num_given(segments: Sequence[Stored]) -> int:
+def num_prompt_segments(segments: Sequence[Stored]) -> int:
     """How many segments stand before the last response; 0 where there is no prompt."""
     roles = [segment.role for segment in segments]
     if not any(roles):
         return 1 if len(segments) == 2 else 0
-    at = len(roles)
-    while at and roles[at - 1] != "response":
-        at -= 1
-    while at and roles[at - 1] == "response":
-        at -= 1
-    return at
+    count = len(roles)
+    while count and roles[count - 1] != "response":
+        count -= 1
+    while count and roles[count - 1] == "response":
+        count -= 1
+    return count
 
 
 def reverse(segments: Sequence[Stored]) -> list[Stored] | None:
@@ -59,74 +60,91 @@ def reverse(segments: Sequence[Stored]) -> list[Stored] | None:
     The weights of the loss stay: what becomes the response has the weight of what was the first
     segment of the response.
     """
-    given = num_given(segments)
-    prompt, response = segments[:given], segments[given:]
+    split = num_prompt_segments(segments)
+    prompt, response = segments[:split], segments[split:]
     kinds = {segment.role for segment in prompt}, {segment.role for segment in response}
     if kinds not in (({"prompt"}, {"response"}), ({None}, {None})):
         return None
     first, then = prompt[0], response[0]
     return [
-        *(_as(segment, first) for segment in response),
-        *(_as(segment, then) for segment in prompt),
+        *(_like(segment, first) for segment in response),
+        *(_like(segment, then) for segment in prompt),
     ]
 
 
-def _as(segment: Stored, other: Stored) -> Stored:
-    role: Any = other.role
-    return replace(segment, role=role, loss=other.loss)
+def _like(segment: Stored, other: Stored) -> Stored:
+    """A segment with the role and the loss weight of another."""
+    return replace(segment, role=other.role, loss=other.loss)  # type: ignore[arg-type]
 
 
-def _weighted(segments: Sequence[Stored], loss: str) -> Sequence[Stored]:
+def _weighted(segments: Sequence[Stored], split: int, loss: str) -> Sequence[Stored]:
+    """The segments with loss weights as `Source.loss` says. split: how many are the prompt."""
     if loss == "document":
         return segments
-    given = num_given(segments)
     if any(segment.role for segment in segments):
-        asked = [segment.role == "response" for segment in segments]
+        wanted = [segment.role == "response" for segment in segments]
     else:
-        asked = [index >= given for index in range(len(segments))]
+        wanted = [index >= split for index in range(len(segments))]
     return [
-        replace(segment, loss=1.0 if loss == "all" or wanted else 0.0)
-        for segment, wanted in zip(segments, asked)
+        replace(segment, loss=1.0 if loss == "all" or counts else 0.0)
+        for segment, counts in zip(segments, wanted)
     ]
 
 
 def transform(
-    layout: Layout, segments: Sequence[Stored], source: Source, draws: Draws
-) -> tuple[Laid, np.ndarray, bool]:
+    layout: Layout,
+    segments: Sequence[Stored],
+    source: Source,
+    draws: Draws,
+    tasks: Tasks | None = None,
+    image_stride: int | None = None,
+) -> tuple[TokenizedDocument, np.ndarray, bool]:
     """A stored document as its source wants it.
 
-    Returns its ids, what is shown of them (int32, the same array where there is no noise), and
-    whether it was to be reversed but could not.
+    Args:
+        layout: of the model.
+        segments: of the document.
+        source: that it is of.
+        draws: what is random about it.
+        tasks: of the model, by which a pair is laid out; None: as it is.
+        image_stride: see `pairs_as_tasks.lay_out_by_task`.
+
+    Returns:
+        Its ids; what the decoder reads of them (int32, the same array where there is no noise); and
+        whether it was to be reversed but could not.
     """
-    kept_order = False
+    not_reversed = False
     if source.orders == "reversed" or (source.orders == "both" and draws.order < 0.5):
-        turned = reverse(segments)
-        kept_order = turned is None
-        segments = segments if turned is None else turned
-    segments = _weighted(segments, source.loss)
-    given, without = 0, ""
+        reversed_segments = reverse(segments)
+        not_reversed = reversed_segments is None
+        segments = segments if reversed_segments is None else reversed_segments
+    split = num_prompt_segments(segments)
+    by_task = None if tasks is None else lay_out_by_task(segments, split, tasks, image_stride)
+    if by_task is not None:
+        segments, split = by_task
+    segments = _weighted(segments, split, source.loss)
+    num_dropped, without = 0, ""
     if draws.drop < source.drop_prompt:
-        given = num_given(segments)
-        prompt = segments[:given]
-        both = len({isinstance(segment, Text) for segment in prompt}) == 2
-        without = "" if not given else "text" if both and draws.alone < 0.5 else "prompt"
-    laid = layout.lay(segments, source.weight, source.media_loss, given, without)
-    shown = laid.ids
+        num_dropped = split
+        both = len({isinstance(segment, Text) for segment in segments[:split]}) == 2
+        without = "" if not split else "text" if both and draws.alone < 0.5 else "prompt"
+    document = layout.encode(segments, source.weight, source.media_loss, num_dropped, without)
+    input_ids = document.ids
     if source.noise and draws.noise is not None:
-        shown = _noisy(laid, source.noise, draws.noise)
-    return laid, shown, kept_order
+        input_ids = _noisy(document, source.noise, draws.noise)
+    return document, input_ids, not_reversed
 
 
-def _noisy(laid: Laid, share: float, seed: int) -> np.ndarray:
+def _noisy(document: TokenizedDocument, share: float, seed: int) -> np.ndarray:
     """Ids with some codes replaced by others of the same document and codebook."""
     rng = np.random.Generator(np.random.Philox(key=seed))
-    shown = laid.ids.copy()
-    levels: dict[tuple[str, int], list[np.ndarray]] = {}
-    for kind, start, places in laid.codes:
-        for level, inside in enumerate(places):
-            levels.setdefault((kind, level), []).append(inside + start)
-    for found in levels.values():
-        block = np.concatenate(found)
-        chosen = block[rng.random(len(block)) < share]
-        shown[chosen] = laid.ids[rng.choice(block, len(chosen))]
-    return shown
+    input_ids = document.ids.copy()
+    by_codebook: dict[tuple[str, int], list[np.ndarray]] = {}
+    for kind, start, offsets_by_level in document.codes:
+        for level, offsets in enumerate(offsets_by_level):
+            by_codebook.setdefault((kind, level), []).append(offsets + start)
+    for parts in by_codebook.values():
+        positions = np.concatenate(parts)
+        chosen = positions[rng.random(len(positions)) < share]
+        input_ids[chosen] = document.ids[rng.choice(positions, len(chosen))]
+    return input_ids

@@ -30,6 +30,7 @@ from unified.engine.stop import StopFinder
 from unified.formats.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
+from unified.formats.modality_ids import MODALITIES
 from unified.vocabulary.text_tokenizer import TextTokenizer
 
 __all__ = ["ActiveRequest", "Branch"]
@@ -91,8 +92,7 @@ class ActiveRequest:
         self.steps: list[Step] = []
         self.text_ids: set[int] = set()  # all that the sequence has so far
         self.usage = dict.fromkeys(
-            ("prompt_ids", "sampled_ids", "forced_ids")
-            + ("text_ids", "image_ids", "audio_ids", "marker_ids"),
+            ("prompt_ids", "sampled_ids", "forced_ids", *(f"{name}_ids" for name in MODALITIES)),
             0,
         )
         self.timings: dict[str, float] = {}

@@ -11,7 +11,7 @@ Shape legend: `N` requests that choose together, `V'` ids that the grammar allow
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
@@ -103,7 +103,13 @@ class Engine:
 
     def _activate(self, number: int, request: Request, sampling: Sampling) -> ActiveRequest:
         max_ids = sampling.max_ids or min(MAX_IDS, self.decoder.max_positions)
-        return ActiveRequest(number, request, self.grammar, sampling, max_ids, self.text_tokenizer)
+        positions, text = self.decoder.max_positions, self.text_tokenizer
+        active = ActiveRequest(number, request, self.grammar, sampling, max_ids, text)
+        excess = active.max_length - positions
+        if excess > 0 and max_ids <= positions:
+            # A branch of guidance is longer than the request itself, by a negative prompt.
+            active = ActiveRequest(number, request, self.grammar, sampling, max_ids - excess, text)
+        return active
 
     def _step(self, active: list[ActiveRequest], cache: KVCacheManager) -> None:
         """One pass of the decoder: choose at least one id for every request."""
@@ -134,7 +140,7 @@ class Engine:
                 logits = np.stack(
                     [
                         penalize(
-                            row, _columns(request.text_ids, ranges), sampling.repetition_penalty
+                            row, _columns(_penalized(request), ranges), sampling.repetition_penalty
                         )
                         for row, request in zip(logits, requests)
                     ]
@@ -209,7 +215,13 @@ def _required(request: ActiveRequest) -> _Required | None:
     return _Required(begin, request.grammar.eos(request.state.role)[0])
 
 
-def _columns(ids: set[int], ranges: Ranges) -> NDArray[np.int64]:
+def _penalized(request: ActiveRequest) -> Collection[int]:
+    """The ids that a repetition penalty is of: of a text those of text, of media all before."""
+    in_text = request.state.mode in ("text", "marker")
+    return request.text_ids if in_text else request.ids
+
+
+def _columns(ids: Collection[int], ranges: Ranges) -> NDArray[np.int64]:
     """Columns of logits over `ranges` of those ids that are in them, int64 (n,)."""
     every = np.fromiter(ids, np.int64, len(ids))
     columns, before = [], 0

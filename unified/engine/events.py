@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unified_data.document import Audio, Document, Image
+from unified_data.document import Audio, Document, Image, Media
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,34 @@ class AudioDone:
 
 
 @dataclass(frozen=True)
+class MediaBegun:
+    """Media of a modality beside pictures and sound begin. grid: of the codes behind the levels,
+    None for what the sequence does not say beforehand."""
+
+    row: int
+    modality: str
+    grid: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class MediaCodes:
+    """Row or frame `index` of them has landed. codes: int64 (K, w) of a row, (K,) of a frame."""
+
+    row: int
+    modality: str
+    index: int
+    codes: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class MediaDone:
+    """They are complete, and decoded."""
+
+    row: int
+    segment: Media
+
+
+@dataclass(frozen=True)
 class Dropped:
     """Something sampled could not be kept as it was; `reason` says what and what became of it."""
 
@@ -139,6 +167,9 @@ Event = (
     | AudioFrame
     | AudioChunk
     | AudioDone
+    | MediaBegun
+    | MediaCodes
+    | MediaDone
     | Dropped
     | TextCut
     | Done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from unified.engine.sampler import SpanSampling
 from unified.formats.coded import Coded, CodedText, Event
 from unified.formats.grammar import Grammar
-from unified.formats.limits import Limits
+from unified.formats.limits import Limits, SpanLimits
+from unified.sequence.modality import modality_of
 from unified_base.arguments import item, seed_of, texts, whole, whole_or_none
 from unified_base.config import parse_config
 from unified_base.text import quoted
@@ -29,7 +31,12 @@ __all__ = [
 
 _REPEATS = "0, or a whole number of at least 2"
 MODES = ("text", "image", "audio")
-_LIKELIEST, _WARM = SpanSampling(), SpanSampling(temperature=0.7)
+_LIKELIEST = SpanSampling()
+
+
+def _default(modality: str) -> SpanSampling:
+    """How codes of a modality are sampled where nothing else is asked for."""
+    return SpanSampling(temperature=modality_of(modality).temperature)
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,8 @@ class Sampling:
 
     Attributes:
         text, image, audio: parameters of the spans of each modality.
-        spans: parameters of kinds of spans that a format has beside these ("music"); such kinds
-            take their modality's otherwise.
+        spans: parameters of other modalities, and of kinds of spans that a format has beside these
+            ("music"); such kinds take their modality's otherwise.
         max_ids: ids of the whole sequence, prompt and end included; None: 2048, or the decoder's
             positions if they are fewer.
         max_audio_frames: of each sampled audio span; None: `max_ids` alone.
@@ -54,8 +61,8 @@ class Sampling:
     """
 
     text: SpanSampling = _LIKELIEST
-    image: SpanSampling = _WARM
-    audio: SpanSampling = _WARM
+    image: SpanSampling = field(default_factory=partial(_default, "image"))
+    audio: SpanSampling = field(default_factory=partial(_default, "audio"))
     spans: Mapping[str, SpanSampling] = field(default_factory=dict)
     max_ids: int | None = None
     max_audio_frames: int | None = None
@@ -85,14 +92,15 @@ class Sampling:
             raise ValueError(f"max_repeats is 1, expected {_REPEATS}")
         if self.text.draft_tokens:
             raise ValueError("text.draft_tokens: they are for pictures and sound alone")
-        for name in ("image", "audio"):
-            if self.of(name, name).repetition_penalty != 1:
-                raise ValueError(f"{name}.repetition_penalty: it is for text alone")
+        if self.image.repetition_penalty != 1:
+            raise ValueError("image.repetition_penalty: it is for text and sound alone")
 
     def of(self, kind: str, modality: str) -> SpanSampling:
         """The parameters of a span of this kind, "text" included."""
-        sampling: SpanSampling = self.spans.get(kind) or getattr(self, modality)
-        return sampling
+        parameters = self.spans.get(kind) or self.spans.get(modality)
+        if parameters is None and modality in MODES:
+            parameters = getattr(self, modality)
+        return _default(modality) if parameters is None else parameters
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "stop": list(self.stop)}
@@ -118,18 +126,18 @@ def _renamed(obj: Any) -> Any:
 
 @dataclass(frozen=True)
 class CodedSlot:
-    """A slot to fill. kind: "text", "image", "audio", or "any": interleaved, to the end.
+    """A slot to fill. kind: "text", a modality, or "any": interleaved, to the end.
 
-    grid: (h, w) in codes that its images must have. num_images, num_audios: exact numbers, for
-    "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
+    grid: of codes that its media must have, (h, w) of images. num_images, num_audios: exact
+    numbers, for "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
     """
 
     kind: str
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
     num_images: int | None = None
     num_audios: int | None = None
     role: str | None = None
-    allow: tuple[str, ...] = MODES
+    allow: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -212,16 +220,15 @@ def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
     """A slot as limits of the grammar, budget and stop left out."""
     if slot.kind == "any":
         return Limits(
-            num_images=slot.num_images,
             num_audios=slot.num_audios,
             allow=slot.allow,
-            image_grid=slot.grid,
+            spans={"image": SpanLimits(count=slot.num_images, grid=slot.grid)},
             max_audio_frames=sampling.max_audio_frames,
         )
     return Limits(
         allow=(slot.kind,),
         single=True,
-        image_grid=slot.grid,
+        spans={} if slot.grid is None else {slot.kind: SpanLimits(grid=slot.grid)},
         max_audio_frames=sampling.max_audio_frames,
     )
 

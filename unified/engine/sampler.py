@@ -94,8 +94,9 @@ class SpanSampling:
             arXiv:1904.09751).
         min_p: only those with at least this share of the likeliest one's probability, 0 to 1
             (arXiv:2407.01082).
-        repetition_penalty: of ids that the text already has, prompt included, 1e-3 to 1e3 (Keskar
-            et al., arXiv:1909.05858); for text alone.
+        repetition_penalty: of ids that the sequence already has, prompt included, 1e-3 to 1e3
+            (Keskar et al., arXiv:1909.05858): in text those of text, in sound those of sound, too;
+            not for pictures. With it no ids are drafted.
         guidance: classifier-free guidance.
         draft_tokens: ids drafted for each pass of the decoder (speculative decoding, the same
             distribution), 0 to 1,024; 0 disables it. Not for text.
@@ -124,6 +125,12 @@ class SpanSampling:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if self.draft_tokens and self.repetition_penalty != 1:
+            raise ValueError(
+                f"draft_tokens is {self.draft_tokens} with a repetition_penalty of"
+                f" {self.repetition_penalty:g}, expected one of the two: a penalty depends on every"
+                " id before"
+            )
 
 
 def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Array:

@@ -22,6 +22,9 @@ from unified.engine.events import (
     ImageBegun,
     ImageDone,
     ImageRow,
+    MediaBegun,
+    MediaCodes,
+    MediaDone,
     TextCut,
     TextPiece,
 )
@@ -37,9 +40,11 @@ from unified.formats.coded import (
     SpanEnd,
     TextIds,
 )
+from unified.sequence.modality import modality_of
 from unified.sequence.sequencer import Sequencer
 from unified_base.arguments import seeds_of, several, text
-from unified_data.document import Audio, Document, Image, Segment, Slot, Text
+from unified_data.document import Audio, Document, Image, Media, Segment, Slot, Text
+from unified_data.segments import media_classes
 
 if TYPE_CHECKING:
     from unified_tokenizers.base import AudioTokenizer
@@ -91,21 +96,23 @@ def stream(
 
 
 def coded_slot(slot: Slot, sequencer: Sequencer) -> CodedSlot:
-    """A slot in codes: pixels become a grid, and media that no tokenizer decodes are ruled out.
+    """A slot in codes: pixels become a grid, and media that the model cannot make are ruled out.
 
     Raises ValueError where it shall have such media, or a size that the tokenizer cannot give.
     """
-    for modality, number in (("image", slot.num_images), ("audio", slot.num_audios)):
-        if slot.modality == modality or number:
-            sequencer.tokenizer(modality)
     grid = None
-    if slot.height is not None and slot.width is not None:
-        grid = sequencer.image_grid(slot.height, slot.width)
-    images, audios = slot.num_images, slot.num_audios
-    if slot.modality == "any":
-        images = 0 if sequencer.image_tokenizer is None else images
-        audios = 0 if sequencer.audio_tokenizer is None else audios
-    return CodedSlot(slot.modality, grid, images, audios, slot.role)
+    for modality, media in media_classes().items():
+        number = None if media.count_field is None else getattr(slot, media.count_field)
+        if slot.modality == modality or number:
+            sequencer.check_makes(modality)
+        if any(getattr(slot, name) is not None for name in media.slot_fields):
+            tokenizer = sequencer.tokenizer(modality)
+            grid = modality_of(modality).slot_grid(slot, tokenizer)
+    missing = sequencer.missing
+    makes = tuple(name for name in media_classes() if (name, "make") not in missing)
+    return CodedSlot(
+        slot.modality, grid, slot.num_images, slot.num_audios, slot.role, ("text", *makes)
+    )
 
 
 class _Translator:
@@ -122,6 +129,7 @@ class _Translator:
         self.filled: dict[int, list[Segment]] = {index: [] for index in document.slots}
         self.cut: TextCut | None = None  # of the open text
         self.decode_seconds = 0.0
+        self.modality = ""  # of the open media
         self.rows: list[np.ndarray] = []  # codes of the open picture
         self.height = 0  # and the rows it will have
         self.sound: _Sound | None = None  # the open one
@@ -152,6 +160,9 @@ class _Translator:
             self.cut = TextCut(row, step.index, event.reason, event.ids)
         elif isinstance(event, SpanBegin):
             yield from self._begun(event)
+        elif isinstance(event, RowDone | FrameDone) and self.modality not in ("image", "audio"):
+            index = event.row if isinstance(event, RowDone) else event.frame
+            yield MediaCodes(row, self.modality, index, event.codes)
         elif isinstance(event, RowDone):
             self.rows.append(event.codes)
             picture = partial(_so_far, self.sequencer, tuple(self.rows), self.height)
@@ -167,7 +178,11 @@ class _Translator:
     def _begun(self, event: SpanBegin) -> Iterator[Event]:
         if event.kind == "text":
             return
-        if self.sequencer.grammar.span_grammars[event.kind].modality == "audio":
+        self.modality = self.sequencer.grammar.span_grammars[event.kind].modality
+        if self.modality not in ("image", "audio"):
+            yield MediaBegun(self.row, self.modality, event.grid)
+            return
+        if self.modality == "audio":
             self.sound = _Sound(self.sequencer.tokenizer("audio"))
             yield AudioBegun(self.row)
             return
@@ -193,7 +208,7 @@ class _Translator:
 
     def _ended(self, index: int, event: SpanEnd) -> Iterator[Event]:
         begun = time.perf_counter()
-        segment: Text | Image | Audio
+        segment: Text | Media
         if isinstance(event.segment, CodedAudio):
             assert self.sound is not None
             rest, whole = self.sound.finish()
@@ -215,8 +230,9 @@ class _Translator:
             yield ImageDone(self.row, segment)
         elif isinstance(segment, Audio):
             yield AudioDone(self.row, segment)
+        elif isinstance(segment, Media):
+            yield MediaDone(self.row, segment)
         else:
-            assert isinstance(segment, Text)
             if last := self.text.flush():
                 yield TextPiece(self.row, last)
             if lost := segment.text.count("\ufffd"):

@@ -8,11 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from unified.articles.blocks import Heading, Narration, Paragraph, Quote, read_blocks
+from unified.articles.blocks import (
+    Heading,
+    Narration,
+    Paragraph,
+    Quote,
+    headings_of,
+    read_blocks,
+)
 from unified.evaluation.judges import words
 from unified.evaluation.pocket import Progress, complete
 from unified.models.model import UnifiedModel
-from unified.pocket.article import article_request, headings_of
+from unified.pocket.article import article_request
 from unified.pocket.article_plan import ArticlePlan
 from unified_data.document import Document
 from unified_data.pocket.subjects import Subject, load_subjects
@@ -40,9 +47,10 @@ class Article:
 def write_articles(
     model: UnifiedModel, plans: Sequence[ArticlePlan], progress: Progress | None = None
 ) -> list[Article]:
-    """An article for every plan."""
-    requests = [article_request(plan.prompt, plan) for plan in plans]
-    written = complete(model, requests, progress)
+    """An article for every plan, sampled as `unified write` does."""
+    requests = [article_request(plan) for plan in plans]
+    sampling = model.tasks.task("write").sampling_over(model.sampling)
+    written = complete(model, requests, progress, sampling)
     return [Article(plan, document) for plan, document in zip(plans, written)]
 
 

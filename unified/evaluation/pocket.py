@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from unified.engine.events import Done
+from unified.engine.request import Sampling
 from unified.evaluation.judges import GlyphJudge, Match, words
 from unified.models.model import UnifiedModel
 from unified_data.document import Audio, Document, Image, Slot
@@ -66,11 +67,14 @@ def heldout(kind: str, seed: int = 0) -> list[Any]:
 
 
 def complete(
-    model: UnifiedModel, requests: Sequence[Document], progress: Progress | None = None
+    model: UnifiedModel,
+    requests: Sequence[Document],
+    progress: Progress | None = None,
+    sampling: Sampling | None = None,
 ) -> list[Document]:
-    """Every request completed with seed 0, in order."""
+    """Every request completed with seed 0, in order. sampling: None: the model's."""
     documents: dict[int, Document] = {}
-    for event in model.stream(requests, seeds=[0] * len(requests)):
+    for event in model.stream(requests, sampling, [0] * len(requests)):
         if isinstance(event, Done):
             documents[event.row] = event.document
             if progress is not None:

@@ -51,8 +51,10 @@ def render(template: str, values: dict[str, Any], request: dict[str, Any]) -> di
             return {"error": f"it writes {len(text):,} characters, expected at most {MOST:,}"}
         return {"text": text}
     except Exception as error:  # whatever the template does wrong
-        kind, said = type(error).__name__, str(error)[:400]
-        return {"error": said if kind == "TemplateError" else f"{kind}: {said}" if said else kind}
+        kind, reason = type(error).__name__, str(error)[:400]
+        return {
+            "error": reason if kind == "TemplateError" else f"{kind}: {reason}" if reason else kind
+        }
 
 
 def main() -> None:

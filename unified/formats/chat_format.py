@@ -95,29 +95,29 @@ class _Layout:
     end: tuple[int, ...]
 
     def of(self, text: TextTokenizer, contents: tuple[str, ...]) -> tuple[int, ...]:
-        found = list(self.begin)
-        for at, said in enumerate(contents):
+        ids = list(self.begin)
+        for at, content in enumerate(contents):
             if at:
-                found += self.to_answer if at % 2 else self.to_user
-            found += text.encode(said)
+                ids += self.to_answer if at % 2 else self.to_user
+            ids += text.encode(content)
         # After the user's message, what ends it and what ends a document.
         last = self.end if len(contents) % 2 == 0 else (self.to_answer[0], *self.end[1:])
-        return (*found, *last)
+        return (*ids, *last)
 
 
 def _read_layout(template: ChatTemplate) -> _Layout:
     """The layout of two turns, held against that of one."""
     begin, first, between, second, end = _around(template, _FOUND_AGAIN)
     one_begin, one_first, one_end = _around(template, _FOUND_AGAIN[:2])
-    for what, found, again in (
+    for what, actual, again in (
         ("an earlier answer than the last one", first, second),
         ("what ends the first answer, when it is the last one,", end, one_end),
         ("the begin of a longer conversation", begin, one_begin),
         ("the answer of a longer conversation", first, one_first),
     ):
-        if found != again:
+        if actual != again:
             raise refused(
-                f"it lays out {what} in another way: {template.show(found)} and"
+                f"it lays out {what} in another way: {template.show(actual)} and"
                 f" {template.show(again)}"
             )
     special = set(template.text.special_ids)
@@ -142,19 +142,19 @@ def _around(template: ChatTemplate, contents: tuple[str, ...]) -> list[tuple[int
     pieces = [template.text.to_bytes([id]) for id in ids]
     whole = b"".join(pieces)
     starts = {byte: at for at, byte in enumerate(accumulate(map(len, pieces), initial=0))}
-    found, stop = [], 0
-    for said in contents:
-        if whole.count(said.encode()) != 1:
-            raise refused(f"the message {quote(said)} does not come back once, as it was said")
-        at = whole.index(said.encode())
-        if at not in starts or at + len(said) not in starts:
+    surroundings, stop = [], 0
+    for content in contents:
+        if whole.count(content.encode()) != 1:
+            raise refused(f"the message {quote(content)} does not come back once, as it was said")
+        at = whole.index(content.encode())
+        if at not in starts or at + len(content) not in starts:
             raise refused(
-                f"the message {quote(said)} shares a token with what is written before or after"
+                f"the message {quote(content)} shares a token with what is written before or after"
                 f" it, in {template.show(ids)}"
             )
-        found.append(ids[stop : starts[at]])
-        stop = starts[at + len(said)]
-    return [*found, ids[stop:]]
+        surroundings.append(ids[stop : starts[at]])
+        stop = starts[at + len(content)]
+    return [*surroundings, ids[stop:]]
 
 
 def _verify(template: ChatTemplate, layout: _Layout) -> tuple[str, ...]:
@@ -174,17 +174,17 @@ def _verify(template: ChatTemplate, layout: _Layout) -> tuple[str, ...]:
         theirs = template.ids(contents)
         return None if ours == theirs else theirs
 
-    joining = ((said,) * 3 for said in _joining(text, layout))
+    joining = ((asked,) * 3 for asked in _joining(text, layout))
     for contents in (_FOUND_AGAIN, *_PROBES, *joining):
         theirs = same(contents)
         if theirs is None:
             continue
-        shown, ours = template.show(theirs), template.show(layout.of(text, contents))
-        if shown == ours:
-            raise refused(f"a message shares a token with what is written before it, in {shown}")
+        rendered, ours = template.show(theirs), template.show(layout.of(text, contents))
+        if rendered == ours:
+            raise refused(f"a message shares a token with what is written before it, in {rendered}")
         raise refused(
-            f"it lays out the messages {quote(list(contents), 200)} as {shown}, which is not what"
-            f" it does with others: {ours}"
+            f"it lays out the messages {quote(list(contents), 200)} as {rendered}, which is not"
+            f" what it does with others: {ours}"
         )
     if any(same(contents) is not None for contents in _SPACED):
         notes.append(
@@ -193,8 +193,12 @@ def _verify(template: ChatTemplate, layout: _Layout) -> tuple[str, ...]:
         )
     if same(_FOUND_AGAIN[:1]) is not None:
         notes.append("the chat template ends a conversation without an answer in another way")
-    said = _FOUND_AGAIN[:1]
-    if template.ids(said, answer=True) != (*layout.begin, *text.encode(said[0]), *layout.to_answer):
+    asked = _FOUND_AGAIN[:1]
+    if template.ids(asked, answer=True) != (
+        *layout.begin,
+        *text.encode(asked[0]),
+        *layout.to_answer,
+    ):
         notes.append(
             "the chat template begins an answer that is to be generated in another way than the"
             " answers of a conversation"
@@ -210,14 +214,14 @@ def _joining(text: TextTokenizer, layout: _Layout) -> list[str]:
     special = set(text.special_ids)
     leads = (layout.begin, layout.to_answer, layout.to_user)
     last = {text.to_bytes(lead)[-1:] for lead in leads if lead and lead[-1] not in special}
-    found: dict[str, None] = {}
+    beginnings: dict[str, None] = {}
     for id in range(text.size) if last else ():
         piece = text.to_bytes([id])
         if len(piece) > 1 and piece[:1] in last and id not in special:
             rest = piece[1:].decode(errors="ignore")
             if rest and rest == rest.strip():
-                found[rest] = None
-    return list(found)[:_MOST_JOINING]
+                beginnings[rest] = None
+    return list(beginnings)[:_MOST_JOINING]
 
 
 def _write(text: TextTokenizer, layout: _Layout, notes: tuple[str, ...]) -> ChatFormat:
@@ -227,27 +231,27 @@ def _write(text: TextTokenizer, layout: _Layout, notes: tuple[str, ...]) -> Chat
     tokens: dict[str, int] = {}
     literals: dict[str, tuple[int, ...]] = {}
 
-    def lead(ids: tuple[int, ...]) -> list[str | dict[str, str]] | None:
-        found: list[str | dict[str, str]] = []
+    def affix(ids: tuple[int, ...]) -> list[str | dict[str, str]] | None:
+        items: list[str | dict[str, str]] = []
         for is_special, run in groupby(ids, special.__contains__):
             run_ids = tuple(run)
             if is_special:
-                found += [names[id] for id in run_ids]
+                items += [names[id] for id in run_ids]
                 tokens.update((names[id], id) for id in run_ids)
                 continue
             written = text.decode(run_ids)
             if literals.setdefault(written, run_ids) != run_ids or "\ufffd" in written:
                 raise refused(f"its text {written!r} has other ids in another place")
-            found.append({"literal": written})
-        return found or None
+            items.append({"literal": written})
+        return items or None
 
-    document = {"begin": lead(layout.begin), "end": lead(layout.end[1:]), "start": "prompt"}
+    document = {"begin": affix(layout.begin), "end": affix(layout.end[1:]), "start": "prompt"}
     roles = {
-        "prompt": {"begin": lead(layout.to_user[1:]), "end": lead(layout.to_answer[:1])},
-        "response": {"begin": lead(layout.to_answer[1:]), "end": lead(layout.to_user[:1])},
+        "prompt": {"begin": affix(layout.to_user[1:]), "end": affix(layout.to_answer[:1])},
+        "response": {"begin": affix(layout.to_answer[1:]), "end": affix(layout.to_user[:1])},
     }
-    if taken := sorted(set(tokens) & set(_OWN_MARKERS)):
-        raise refused(f"it writes {taken[0]}, which is a marker of our own")
+    if reserved := sorted(set(tokens) & set(_OWN_MARKERS)):
+        raise refused(f"it writes {reserved[0]}, which is a marker of our own")
     top = {
         "name": NAME,
         "markers": [*tokens, *_OWN_MARKERS],

@@ -85,11 +85,11 @@ class ChatTemplate:
         Raises ValueError where the template cannot be rendered.
         """
         roles = ("user", "assistant")
-        turns = [{"role": roles[at % 2], "content": said} for at, said in enumerate(contents)]
+        turns = [{"role": roles[at % 2], "content": content} for at, content in enumerate(contents)]
         rendered = self._renderer.render(turns, answer)
         with foreign("the chat template's text"):
-            found: Any = self._hf(rendered, add_special_tokens=False)
-        return tuple(int(id) for id in found["input_ids"])
+            encoded: Any = self._hf(rendered, add_special_tokens=False)
+        return tuple(int(id) for id in encoded["input_ids"])
 
     def show(self, ids: tuple[int, ...]) -> str:
         """Ids as text, for errors."""
@@ -151,5 +151,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def _short(said: str) -> str:
-    return safe(" ".join(said.split()))[:200]
+def _short(reason: str) -> str:
+    return safe(" ".join(reason.split()))[:200]

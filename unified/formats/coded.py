@@ -27,14 +27,27 @@ class CodedText:
             raise ValueError("a coded text needs at least one id; drop empty texts")
 
 
-class _CodedMedia:
-    kind: str
+@dataclass(frozen=True, eq=False)
+class CodedMedia:
+    """A medium as codes. Equal to another of the same content, made by `coded_media` or not.
+
+    codes: int64 (K, *grid): (K, h, w) where a format lays codes out in rows, (K, T) otherwise.
+    kind: of its span, where a format has several of one modality, such as music; the modality
+    where it is left out. modality: a name in `unified_data.segments`; the kind where left out.
+    """
+
     codes: np.ndarray
-    role: str | None
-    loss: float
+    role: str | None = None
+    loss: float = 1.0
+    kind: str = ""
+    modality: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "modality", self.modality or self.kind)
+        object.__setattr__(self, "kind", self.kind or self.modality)
         codes = np.asarray(self.codes)
+        if not self.kind:
+            raise ValueError("coded media need a modality, such as 'image'")
         if codes.dtype.kind not in "iu":
             raise ValueError(f"codes of a coded {self.kind} must be integers, found {codes.dtype}")
         if codes.ndim < 2 or codes.size == 0:
@@ -47,14 +60,13 @@ class _CodedMedia:
         object.__setattr__(self, "codes", codes)
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        if not isinstance(other, CodedMedia):
             return NotImplemented
-        assert isinstance(other, _CodedMedia)
         return (
             np.array_equal(self.codes, other.codes)
             and self.role == other.role
             and self.loss == other.loss
-            and self.kind == other.kind
+            and (self.kind, self.modality) == (other.kind, other.modality)
         )
 
     def __hash__(self) -> int:
@@ -62,33 +74,34 @@ class _CodedMedia:
 
 
 @dataclass(frozen=True, eq=False)
-class CodedImage(_CodedMedia):
-    """codes: int64 (K, h, w), or (K, T) where the format lays pictures out without rows.
+class CodedImage(CodedMedia):
+    """A picture as codes: int64 (K, h, w), or (K, T) where a format lays them out in no rows."""
 
-    kind: of its span, where a format has several that hold pictures.
-    """
-
-    codes: np.ndarray
-    role: str | None = None
-    loss: float = 1.0
     kind: str = "image"
+    modality: str = "image"
 
 
 @dataclass(frozen=True, eq=False)
-class CodedAudio(_CodedMedia):
-    """codes: int64 (K, T). kind: of its span, where a format has several, such as music."""
+class CodedAudio(CodedMedia):
+    """A sound as codes: int64 (K, T)."""
 
-    codes: np.ndarray
-    role: str | None = None
-    loss: float = 1.0
     kind: str = "audio"
+    modality: str = "audio"
 
 
-Coded = CodedText | CodedImage | CodedAudio
-CODED_MEDIA: Mapping[str, type[CodedImage] | type[CodedAudio]] = {
-    "image": CodedImage,
-    "audio": CodedAudio,
-}
+Coded = CodedText | CodedMedia
+_CLASSES: Mapping[str, type[CodedMedia]] = {"image": CodedImage, "audio": CodedAudio}
+
+
+def coded_media(
+    modality: str,
+    codes: np.ndarray,
+    role: str | None = None,
+    loss: float = 1.0,
+    kind: str = "",
+) -> CodedMedia:
+    """The codes of a medium as a segment; of the modality's own class where it has one."""
+    return _CLASSES.get(modality, CodedMedia)(codes, role, loss, kind or modality, modality)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from unified.formats.coded import (
     Coded,
     CodedAudio,
     CodedImage,
+    CodedMedia,
     CodedText,
     End,
     Event,
@@ -31,6 +32,7 @@ from unified.formats.coded import (
 from unified.formats.compiled import CompiledFormat
 from unified.formats.limits import Limits
 from unified.formats.load import load_format
+from unified.formats.modality_ids import MODALITIES
 from unified.formats.parser import parse_format
 from unified.formats.state import State
 from unified.vocabulary.vocabulary import Vocabulary
@@ -40,6 +42,7 @@ __all__ = [
     "Coded",
     "CodedAudio",
     "CodedImage",
+    "CodedMedia",
     "CodedText",
     "End",
     "Event",
@@ -55,9 +58,6 @@ __all__ = [
     "State",
     "TextIds",
 ]
-
-# The number of each modality in `Serialized.modality`. Markers and sizes are neither.
-MODALITIES = {"marker": 0, "text": 1, "image": 2, "audio": 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ class Grammar(CompiledFormat):
         if isinstance(segment, CodedText):
             text = self.vocabulary.to_ids("text", np.array(segment.ids))
             return text, np.full(len(text), MODALITIES["text"], dtype=np.uint8)
-        if not isinstance(segment, CodedImage | CodedAudio):
+        if not isinstance(segment, CodedMedia):
             raise ValueError(f"expected a coded segment, found {type(segment).__name__}")
         span = self.span_grammars.get(segment.kind)
         if span is None:

@@ -17,40 +17,40 @@ from unified.formats.spec import (
 __all__ = ["page"]
 
 
-def page(found: Format) -> str:
+def page(format: Format) -> str:
     """A format's own words about itself, its productions, and what its registers may be."""
-    words = [line[1:].strip() for line in found.source.splitlines() if line.startswith("#")]
+    words = [line[1:].strip() for line in format.source.splitlines() if line.startswith("#")]
     about = " ".join(words[: words.index("")] if "" in words else words)
-    rules = [("document", _document(found))]
-    for name, role in found.roles.items():
-        begin, end = _lead(role.begin), _lead(role.end)
+    rules = [("document", _document(format))]
+    for name, role in format.roles.items():
+        begin, end = _affix(role.begin), _affix(role.end)
         says = [f"begins with {begin}" if begin else "begins the document"]
         says += [f"ends with {end}"] if end else []
         rules.append((f"role {name}", ", ".join(says)))
-    separator = f" ({found.text_separator} id+)*" if found.text_separator else ""
+    separator = f" ({format.text_separator} id+)*" if format.text_separator else ""
     rules.append(("text", f"id+{separator}"))
     notes = []
-    for kind, span in found.spans.items():
+    for kind, span in format.spans.items():
         ending = "   and then the document ends" if span.terminal else ""
         rules.append((kind, _items(span.items) + ending))
-        notes += _registers(kind, span.items)
-    rules.append(("markers", " ".join(found.markers)))
+        notes += _size_variables(kind, span.items)
+    rules.append(("markers", " ".join(format.markers)))
     width = max(len(name) for name, _ in rules)
     lines = [f"{name:<{width}}  {'is' if name.startswith('role') else ':='}  {rule}"
              for name, rule in rules]  # fmt: skip
-    return "\n".join([f"{found.name}: {about}", "", *lines, *(["", *notes] if notes else [])])
+    return "\n".join([f"{format.name}: {about}", "", *lines, *(["", *notes] if notes else [])])
 
 
-def _document(found: Format) -> str:
-    items = " | ".join(["text", *found.spans])
+def _document(format: Format) -> str:
+    items = " | ".join(["text", *format.spans])
     body = f"({items})*"
-    if found.roles:
-        body += f" of the roles {', '.join(found.roles)}"
-    return " ".join(part for part in (_lead(found.begin), body, _lead(found.end)) if part)
+    if format.roles:
+        body += f" of the roles {', '.join(format.roles)}"
+    return " ".join(part for part in (_affix(format.begin), body, _affix(format.end)) if part)
 
 
-def _lead(lead: Affix) -> str:
-    return " ".join(_item(item) for item in lead)
+def _affix(affix: Affix) -> str:
+    return " ".join(_item(item) for item in affix)
 
 
 def _items(items: tuple[Item, ...]) -> str:
@@ -82,16 +82,16 @@ def _item(item: Item) -> str:
     return f"({inner}){{{count}, {item.separator} between}}"
 
 
-def _registers(kind: str, items: tuple[Item, ...]) -> list[str]:
-    found = []
+def _size_variables(kind: str, items: tuple[Item, ...]) -> list[str]:
+    notes = []
     for item in items:
         if isinstance(item, SizeVariable) and item.block:
-            found.append(f"{item.name} of {kind}: one id of block {item.block}, its code + 1")
+            notes.append(f"{item.name} of {kind}: one id of block {item.block}, its code + 1")
         elif isinstance(item, SizeVariable):
-            found.append(f"{item.name} of {kind}: decimal digits, at most {item.digits}")
+            notes.append(f"{item.name} of {kind}: decimal digits, at most {item.digits}")
         elif isinstance(item, Delayed):
             late = ", ".join(str(step) for step in item.by)
-            found.append(f"levels of {kind}: {late} steps late")
+            notes.append(f"levels of {kind}: {late} steps late")
         elif isinstance(item, Repeat) and item.sets and not item.sets.startswith("count@"):
-            found.append(f"{item.sets} of {kind}: 1 or more, the same wherever it stands")
-    return found
+            notes.append(f"{item.sets} of {kind}: 1 or more, the same wherever it stands")
+    return notes

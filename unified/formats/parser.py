@@ -22,8 +22,8 @@ from unified.formats.spec import (
 )
 from unified_base.structured import parse_yaml
 from unified_base.text import quoted
+from unified_data.segments import media_class, media_classes
 
-MODALITIES = ("image", "audio")
 # What no real format comes near; the ids are of a span whose registers are all 1.
 _MOST_TEXT, _MOST_MARKERS, _MOST_NAME = 1 << 18, 4096, 256
 _MOST_IDS, _MOST_DELAY = 1 << 20, 4096
@@ -74,12 +74,12 @@ def parse_format(text: str) -> Format:
                 f"format.guidance.leads is {quoted(leads)}, expected true or false, beside blank"
             )
         without["pad_affixes"] = leads
-    found = Format(
+    format = Format(
         name=_name(top["name"], "name"),
         markers=tuple(markers),
         padding=reader.marker(top["padding"], "padding"),
-        begin=reader.lead(top["document"]["begin"], "document.begin"),
-        end=reader.lead(top["document"]["end"], "document.end"),
+        begin=reader.affix(top["document"]["begin"], "document.begin"),
+        end=reader.affix(top["document"]["end"], "document.end"),
         start=start,
         roles={name: reader.role(role, f"roles.{name}") for name, role in top["roles"].items()},
         text_separator=None if separator is None else reader.marker(separator, "text.separator"),
@@ -87,8 +87,8 @@ def parse_format(text: str) -> Format:
         source=text,
         **without,
     )
-    _check_document(found)
-    return found
+    _check_document(format)
+    return format
 
 
 def write_format(entries: dict[str, Any]) -> str:
@@ -115,8 +115,8 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 def _spans(reader: _Reader, spans: Any) -> dict[str, SpanSpec]:
     if not isinstance(spans, dict) or not all(isinstance(kind, str) for kind in spans):
-        raise ValueError("format.spans must map kinds (image, audio) to lists of items")
-    found = {}
+        raise ValueError("format.spans must map kinds, such as image, to lists of items")
+    spans_by_kind = {}
     for kind, entry in spans.items():
         where = f"spans.{kind}"
         if kind in ("text", "any") or not re.fullmatch(r"[a-z]\w*", kind):
@@ -125,30 +125,34 @@ def _spans(reader: _Reader, spans: Any) -> dict[str, SpanSpec]:
             entry = {"items": entry}
         _keys(entry, f"format.{where}", ("items",), ("modality", "closes"))
         modality = entry.get("modality", kind)
-        if modality not in MODALITIES:
+        try:
+            media_class(modality if isinstance(modality, str) else "")
+        except ValueError:
             raise ValueError(
-                f"format.{where}.modality is {quoted(modality)}, expected image or audio"
-            )
+                f"format.{where}.modality is {quoted(modality)}, expected one of"
+                f" {', '.join(media_classes())}; others join by `register_modality`, or with the"
+                " package that has them"
+            ) from None
         closes = entry.get("closes", False)
         if not isinstance(closes, bool):
             raise ValueError(f"format.{where}.closes is {quoted(closes)}, expected true or false")
-        found[kind] = SpanSpec(modality, reader.span(entry["items"], where), closes)
-    return found
+        spans_by_kind[kind] = SpanSpec(modality, reader.span(entry["items"], where), closes)
+    return spans_by_kind
 
 
-def _check_document(found: Format) -> None:
+def _check_document(format: Format) -> None:
     """The first ids at the level of the document must tell what they begin."""
     # Where every role has an end, that tells where the last one ends, and nothing need follow it.
-    told = found.start is not None and all(role.end for role in found.roles.values())
-    if not told and not (found.end and isinstance(found.end[0], Marker)):
+    role_ends_tell = format.start is not None and all(role.end for role in format.roles.values())
+    if not role_ends_tell and not (format.end and isinstance(format.end[0], Marker)):
         raise ValueError("format.document.end must begin with a marker")
-    used: list[Any] = [span.items[0] for span in found.spans.values()]
-    used.append(Marker(found.padding))
-    used += [] if found.text_separator is None else [Marker(found.text_separator)]
-    ends = {role.end[0] for role in found.roles.values() if role.end}
-    if not told:
-        used += [found.end[0], *(item for item in found.begin if isinstance(item, Marker))]
-        used += [role.begin[0] for name, role in found.roles.items() if role.begin]
+    used: list[Any] = [span.items[0] for span in format.spans.values()]
+    used.append(Marker(format.padding))
+    used += [] if format.text_separator is None else [Marker(format.text_separator)]
+    ends = {role.end[0] for role in format.roles.values() if role.end}
+    if not role_ends_tell:
+        used += [format.end[0], *(item for item in format.begin if isinstance(item, Marker))]
+        used += [role.begin[0] for name, role in format.roles.items() if role.begin]
     used += ends
     for item in used:
         if not isinstance(item, Marker):
@@ -157,8 +161,10 @@ def _check_document(found: Format) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"marker {twice[0]} stands for two things at the level of the document")
-    silent = [name for name, role in found.roles.items() if not role.begin and name != found.start]
-    if silent and not all(role.end for role in found.roles.values()):
+    silent = [
+        name for name, role in format.roles.items() if not role.begin and name != format.start
+    ]
+    if silent and not all(role.end for role in format.roles.values()):
         raise ValueError(f"format.roles.{silent[0]}: nothing says where the role begins")
 
 
@@ -173,17 +179,17 @@ class _Reader:
             )
         return str(name)
 
-    def lead(self, entry: Any, where: str) -> Affix:
+    def affix(self, entry: Any, where: str) -> Affix:
         if entry is None:
             return ()
-        found: list[Marker | Literal] = []
-        for at, one in enumerate(entry if isinstance(entry, list) else [entry]):
-            if isinstance(one, dict):
-                _keys(one, f"format.{where}[{at}]", ("literal",))
-                found.append(self.literal(one["literal"], f"{where}[{at}]"))
+        affix: list[Marker | Literal] = []
+        for at, item in enumerate(entry if isinstance(entry, list) else [entry]):
+            if isinstance(item, dict):
+                _keys(item, f"format.{where}[{at}]", ("literal",))
+                affix.append(self.literal(item["literal"], f"{where}[{at}]"))
             else:
-                found.append(Marker(self.marker(one, where)))
-        return tuple(found)
+                affix.append(Marker(self.marker(item, where)))
+        return tuple(affix)
 
     def literal(self, text: Any, where: str) -> Literal:
         if not isinstance(text, str) or not 0 < len(text) <= _MOST_NAME:
@@ -192,11 +198,11 @@ class _Reader:
 
     def role(self, entry: Any, where: str) -> Role:
         if not isinstance(entry, dict):
-            return Role(self.lead(entry, where), ())
+            return Role(self.affix(entry, where), ())
         _keys(entry, f"format.{where}", (), ("begin", "end"))
         return Role(
-            self.lead(entry.get("begin"), f"{where}.begin"),
-            self.lead(entry.get("end"), f"{where}.end"),
+            self.affix(entry.get("begin"), f"{where}.begin"),
+            self.affix(entry.get("end"), f"{where}.end"),
         )
 
     def span(self, items: Any, where: str) -> tuple[Item, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from unified.formats.limits import UNLIMITED, Limits
 from unified.formats.span_grammar import SpanGrammar
 from unified_base.text import quoted
+from unified_data.segments import modalities
 
 __all__ = ["Rules", "rules_of"]
 
@@ -44,19 +45,20 @@ def rules_of(limits: Limits, name: str, spans: Mapping[str, SpanGrammar]) -> Rul
     for kind, span in spans.items():
         fixed[kind], forced[kind] = _sizes(limits, name, span)
     exact = _exact(limits, name, spans)
-    known = dict.fromkeys(("text", "image", "audio", *spans))
-    unknown = [kind for kind in limits.allow if kind not in known]
+    known = dict.fromkeys((*modalities(), *spans))
+    allow = tuple(known) if limits.allow is None else limits.allow
+    unknown = [kind for kind in allow if kind not in known]
     if unknown:
         raise ValueError(f"allow has {quoted(unknown)}; it may hold {', '.join(known)}")
     kinds = tuple(
         kind
         for kind, span in spans.items()
-        if {kind, span.modality} & set(limits.allow) and exact.get(kind) != 0
+        if {kind, span.modality} & set(allow) and exact.get(kind) != 0
     )
     return Rules(
         limits=limits,
         max_ids=UNLIMITED if limits.max_ids is None else limits.max_ids,
-        text="text" in limits.allow,
+        text="text" in allow,
         kinds=kinds,
         least={kind: span.length(fixed[kind]) for kind, span in spans.items()},
         forced=forced,
@@ -67,42 +69,41 @@ def rules_of(limits: Limits, name: str, spans: Mapping[str, SpanGrammar]) -> Rul
 
 def _sizes(limits: Limits, name: str, span: SpanGrammar) -> tuple[dict[str, int], dict[str, int]]:
     """(fixed, forced) of one kind of span, see `Rules`."""
-    if span.kind == "image" and limits.image_grid is not None:
-        sizes = span.fix_grid(limits.image_grid)
+    wanted = limits.of(span.modality)
+    if wanted.grid is not None:
+        sizes = span.fix_grid(wanted.grid)
         if any(variable in span.open_variables for variable in sizes):
             raise ValueError(
                 f"format '{name}' has {span.kind} spans of open length: their grid cannot be"
-                " settled beforehand; leave image_grid out"
+                " settled beforehand; leave it out"
             )
         return sizes, sizes
-    if span.kind == "audio":
-        bounded = limits.min_audio_frames > 1 or limits.max_audio_frames is not None
-        if bounded and not span.open_variables:
-            raise ValueError(
-                f"format '{name}' has {span.kind} spans of a fixed length: their frames cannot be"
-                " bounded; leave min_audio_frames and max_audio_frames out"
-            )
-        return dict.fromkeys(span.open_variables, limits.min_audio_frames), {}
-    return {}, {}
+    bounded = wanted.min_frames > 1 or wanted.max_frames is not None
+    if bounded and not span.open_variables:
+        raise ValueError(
+            f"format '{name}' has no {span.kind} spans of open length: their frames cannot be"
+            " bounded; leave the bounds out"
+        )
+    return dict.fromkeys(span.open_variables, wanted.min_frames), {}
 
 
 def _exact(limits: Limits, name: str, spans: Mapping[str, SpanGrammar]) -> dict[str, int]:
     exact = {
-        kind: number
-        for kind, number in (("image", limits.num_images), ("audio", limits.num_audios))
-        if number is not None
+        modality: wanted.count
+        for modality in modalities()
+        if (wanted := limits.of(modality)).count is not None
     }
     for kind, number in exact.items():
         if number and kind not in spans:
             raise ValueError(
-                f"format '{name}' has no {kind} spans, but num_{kind}s asks for {number}; it has"
+                f"format '{name}' has no {kind} spans, but the limits ask for {number}; it has"
                 f" {', '.join(spans) or 'text alone'}"
             )
     terminal = [kind for kind, span in spans.items() if span.terminal]
-    wanted = sum(exact.get(kind, 0) for kind in terminal)
-    if wanted > 1:
+    total = sum(exact.get(kind, 0) for kind in terminal)
+    if total > 1:
         raise ValueError(
             f"a document of format '{name}' ends after its first {' or '.join(terminal)} span, but"
-            f" the limits ask for {wanted}"
+            f" the limits ask for {total}"
         )
     return exact

@@ -136,14 +136,14 @@ class Format:
     @property
     def literals(self) -> tuple[str, ...]:
         """The texts whose ids a vocabulary for this format has to record, digits included."""
-        found: dict[str, None] = {}
+        texts: dict[str, None] = {}
 
         def look(items: tuple[Item, ...]) -> None:
             for item in items:
                 if isinstance(item, Literal):
-                    found[item.text] = None
+                    texts[item.text] = None
                 elif isinstance(item, SizeVariable) and item.digits:
-                    found.update(dict.fromkeys("0123456789"))
+                    texts.update(dict.fromkeys("0123456789"))
                 elif isinstance(item, Repeat):
                     look(item.of)
 
@@ -151,4 +151,4 @@ class Format:
         leads += [lead for role in self.roles.values() for lead in (role.begin, role.end)]
         for items in (*leads, *(span.items for span in self.spans.values())):
             look(items)
-        return tuple(found)
+        return tuple(texts)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from unified.formats.coded import (
-    CODED_MEDIA,
     CodedText,
     End,
     Event,
@@ -19,6 +18,7 @@ from unified.formats.coded import (
     SpanBegin,
     SpanEnd,
     TextIds,
+    coded_media,
 )
 from unified.formats.compiled import CompiledFormat
 from unified.formats.document_state import At, DocumentState
@@ -258,7 +258,7 @@ class State(DocumentState):
             need=self._required_ids + len(self.grammar.eos(self.role)),
             fixed=rules.fixed[kind],
             forced=rules.forced[kind],
-            max_repeats=rules.limits.max_audio_frames if kind == "audio" else None,
+            max_repeats=rules.limits.of(span_grammar.modality).max_frames,
         )
         self._ranges = self._span.ranges
         return (self._span.begin_event(),) if span_grammar.header_stages == 0 else ()
@@ -269,7 +269,7 @@ class State(DocumentState):
         self._at = At.ITEM
         self._terminal = span.grammar.terminal
         self._open_document()
-        segment = CODED_MEDIA[span.grammar.modality](span.codes(), self.role, kind=kind)
+        segment = coded_media(span.grammar.modality, span.codes(), self.role, kind=kind)
         return SpanEnd(kind, segment)
 
     # Words for errors.

@@ -15,7 +15,9 @@ from unified.formats.load import load_format
 from unified.formats.parser import parse_format, write_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
-from unified.models.files import DTYPES, FILE_NAME, model_directory
+from unified.models.files import FILE_NAME, model_directory
+from unified.models.stored_weights import check_dtype
+from unified.sequence.modality import registered_modalities
 from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.block import Block
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -36,6 +38,7 @@ def create_decoder(
     audio_tokenizer: AudioTokenizer | None,
     format: str | Path,
     max_grid: int,
+    others: Mapping[str, MediaTokenizer] | None = None,
 ) -> tuple[Sequencer, Any]:
     """A Qwen3 causal LM with random weights; see `UnifiedModel.create`."""
     from huggingface_hub.errors import StrictDataclassError
@@ -54,6 +57,7 @@ def create_decoder(
         image_tokenizer,
         audio_tokenizer,
         max_grid,
+        others,
     )
     try:
         full = Qwen3Config(**{**config, "vocab_size": sequencer.vocabulary.size})
@@ -72,6 +76,7 @@ def extend_decoder(
     max_grid: int,
     initialise: str,
     dtype: str | None,
+    others: Mapping[str, MediaTokenizer] | None = None,
 ) -> tuple[Sequencer, Any, tuple[str, ...]]:
     """A language model with rows for new ids, and notes; see `UnifiedModel.extend`."""
     import torch
@@ -79,9 +84,9 @@ def extend_decoder(
     from unified.models.init_rows import check_name, new_rows, vectors_of
 
     check_name(initialise)
-    if dtype not in (None, *DTYPES):
-        raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
-    media = {"image": image_tokenizer, "audio": audio_tokenizer}
+    if dtype is not None:
+        check_dtype(dtype)
+    media = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
     hf = None if isinstance(llm, str | Path) else llm
     config = None if hf is None else hf.config
     if hf is None:
@@ -100,7 +105,9 @@ def extend_decoder(
     elif dtype is not None:
         hf.to(getattr(torch, dtype))
     old = _rows(hf, text_tokenizer)
-    sequencer = _sequencer(layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid)
+    sequencer = _sequencer(
+        layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid, others
+    )
     blocks = sequencer.vocabulary.blocks
     vectors = vectors_of(blocks, media) if initialise == "codebook" else {}
     hf.resize_token_embeddings(sequencer.vocabulary.size, mean_resizing=False)
@@ -189,28 +196,27 @@ def _sequencer(
     image_tokenizer: ImageTokenizer | None,
     audio_tokenizer: AudioTokenizer | None,
     max_grid: int,
+    others: Mapping[str, MediaTokenizer] | None = None,
 ) -> Sequencer:
     """A sequencer over the vocabulary that these parts make."""
 
-    def of(tokenizer: MediaTokenizer | None) -> tuple[tuple[int, ...], str] | None:
-        if tokenizer is None:
-            return None
+    def of(tokenizer: MediaTokenizer) -> tuple[tuple[int, ...], str]:
         return tuple(int(size) for size in tokenizer.codebook_sizes), tokenizer.fingerprint
 
     chat = layout if isinstance(layout, ChatFormat) else None
     format = chat.format if chat else layout
     assert isinstance(format, Format)
     tokens = chat.tokens if chat else {}
-    media = {"image": image_tokenizer, "audio": audio_tokenizer}
-    format = _without(format, [kind for kind, tokenizer in media.items() if tokenizer is None])
+    by_name = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
+    media = {name: of(tokenizer) for name, tokenizer in by_name.items() if tokenizer is not None}
+    format = _without(format, [name for name in registered_modalities() if name not in media])
     made = Vocabulary.build(
         text_size=text_tokenizer.size,
         text_rows=text_rows,
         markers=[marker for marker in format.markers if marker not in tokens],
         max_grid=max_grid,
-        image=of(image_tokenizer),
-        audio=of(audio_tokenizer),
         text_fingerprint=text_tokenizer.fingerprint,
+        others=media,
     )
     blocks = list(made.blocks)
     if tokens:
@@ -222,7 +228,9 @@ def _sequencer(
     literals.update(chat.literals if chat else ())
     vocabulary = Vocabulary(tuple(blocks), made.text_size, made.text_rows, tuple(literals.items()))
     grammar = Grammar(format, vocabulary)
-    return Sequencer(vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer)
+    return Sequencer(
+        vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer, others=others
+    )
 
 
 def _without(format: Format, kinds: Sequence[str]) -> Format:

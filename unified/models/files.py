@@ -16,12 +16,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unified.engine.backends.base import Decoder
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
+from unified.models.opening import LanguageModel
+from unified.models.stored_weights import check_dtype
+from unified.sequence.modality import modalities_in
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.task_file import TASKS_FILE, write_tasks
 from unified.tasks.task_table import Tasks
@@ -32,15 +34,15 @@ from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
 
 if TYPE_CHECKING:
+    from unified.models.published import Published
     from unified_tokenizers.base import ImageTokenizer, MediaTokenizer
 
 __all__ = [
-    "DTYPES", "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
+    "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
     "save_model",
 ]  # fmt: skip
 
 FILE_NAME = "unified.json"
-DTYPES = ("float32", "bfloat16", "float16")
 # In config.json too, so that a decoder of another vocabulary is noticed.
 HASH_KEY = "unified_vocabulary"
 
@@ -84,12 +86,17 @@ def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
+def load_model(
+    directory: Path, device: str = "cpu", dtype: str = "auto"
+) -> tuple[Sequencer, Sampling, LanguageModel]:
     """The parts of the model in a folder; see `UnifiedModel.from_pretrained`."""
+    from unified.models.published import codecs_inside, missing_of, saved_published
+
     manifest = checkpoint.read_json(directory / FILE_NAME)
     expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
     where = directory / FILE_NAME
-    if set(manifest) - {"plugin"} != expected:
+    published = saved_published(manifest, where)
+    if set(manifest) - {"plugin", "pretrained"} != expected:
         raise ValueError(f"{where} has {quoted(sorted(manifest))}, expected {sorted(expected)}")
     for name in ("format", "vocabulary_hash"):
         if not isinstance(manifest[name], str):
@@ -110,28 +117,34 @@ def load_model(directory: Path) -> tuple[Sequencer, Sampling, Decoder]:
             f"the decoder in {directory} was made for vocabulary {quoted(made_for)}, its "
             f"{FILE_NAME} holds vocabulary {vocabulary.hash}; take both from the same model"
         )
-    if config.get("vocab_size") != vocabulary.size:
+    if published is None and config.get("vocab_size") != vocabulary.size:
         raise VocabularyMismatchError(
             f"the decoder in {directory} has {config.get('vocab_size')} rows, vocabulary "
             f"{vocabulary.hash} has {vocabulary.size} ids"
         )
-    decoder = checkpoint.load_decoder(directory)
+    pretrained = None if published is None else published.pretrained
+    language_model = LanguageModel.open(directory, pretrained, device, dtype)
     media: dict[str, Any] = {}
-    for modality in ("image", "audio"):
-        if any(block.name.startswith(f"{modality}.") for block in vocabulary.blocks):
-            media[modality] = _load_media(directory / f"{modality}_tokenizer")
+    for modality in modalities_in(vocabulary):
+        folder = directory / f"{modality}_tokenizer"
+        if published is not None and modality in published.inside:
+            media.update(codecs_inside(directory, (modality,)))
+        elif published is not None and not folder.is_dir():
+            continue  # it came without its codec, and was saved so
+        else:
+            media[modality] = _load_media(folder)
     try:
         sequencer = Sequencer(
             vocabulary,
             Grammar.from_text(manifest["format"], vocabulary),
             TextTokenizer.load(directory),
-            media.get("image"),
-            media.get("audio"),
+            missing=missing_of(published.pretrained, config, media) if published else None,
+            others=media,
         )
         sampling = Sampling.from_json(manifest["sampling"], "sampling")
     except ValueError as error:
         raise type(error)(f"model {directory}: {error}") from None
-    return sequencer, sampling, decoder
+    return sequencer, sampling, language_model
 
 
 def save_model(
@@ -143,27 +156,32 @@ def save_model(
     finish: Callable[[Path], None] | None = None,
     plugin: str | None = None,
     tasks: Tasks | None = None,
+    published: Published | None = None,
 ) -> None:
     """Write a model's folder as a whole; see `UnifiedModel.save_pretrained`.
 
     finish: called with the folder before it takes its place, to put more into it.
     plugin: the name of what reads a user's words. tasks: None leaves the folder's own.
+    published: what the model was published as: its folder then has the layout of that checkpoint.
     """
     import torch
 
-    if dtype not in (None, *DTYPES):
-        raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    from unified.models.published import codec_inside
+
+    if dtype is not None:
+        check_dtype(dtype)
     vocabulary = sequencer.vocabulary
     with whole_folder(directory, FILE_NAME, keep=_stays) as folder:
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
             hf = copy.deepcopy(hf).to(getattr(torch, dtype))
         setattr(hf.config, HASH_KEY, vocabulary.hash)
-        with no_progress_bars():
+        with no_progress_bars(), codec_inside(hf, published, sequencer):
             hf.save_pretrained(folder)
         sequencer.text_tokenizer.save(folder)
-        for tokenizer in (sequencer.image_tokenizer, sequencer.audio_tokenizer):
-            if tokenizer is not None:
-                _save_media(tokenizer, folder / f"{tokenizer.modality}_tokenizer")
+        inside = published.inside if published else ()
+        for modality, tokenizer in sequencer.tokenizers.items():
+            if modality not in inside:
+                _save_media(tokenizer, folder / f"{modality}_tokenizer")
         manifest = {
             "vocabulary": vocabulary.to_json(),
             "vocabulary_hash": vocabulary.hash,
@@ -171,6 +189,8 @@ def save_model(
             "sampling": sampling.to_json(),
             **({} if plugin is None else {"plugin": plugin}),
         }
+        if published is not None:
+            manifest["pretrained"] = published.to_json()
         (folder / FILE_NAME).write_text(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )

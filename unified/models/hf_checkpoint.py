@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, Weight
+from unified.models.stored_weights import read_weights, stored_dtype
 from unified_base import structured
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
 from unified_base.quiet import no_progress_bars
-from unified_base.safetensors_files import Tensor, check_weights, read_tensor, weight_headers
+from unified_base.safetensors_files import check_weights
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -26,8 +25,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if not os.path.lexists(path):
         raise ValueError(f"{path.parent} has no {path.name}: it is no model directory")
     # Python's JSON has infinity, and some configurations do.
-    found: dict[str, Any] = structured.read_json(path, constants=True)
-    return found
+    obj: dict[str, Any] = structured.read_json(path, constants=True)
+    return obj
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -38,94 +37,71 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def read_weights(
-    directory: Path,
-    wanted: Callable[[str], bool] = lambda name: True,
-    check: Callable[[Mapping[str, Any]], None] = lambda shapes: None,
-) -> dict[str, Weight]:
-    """Every tensor of model.safetensors, or of the shards its index names.
-
-    bfloat16 comes as `Weight` has it, all else as float32. wanted: by a tensor's name; the others
-    are passed over. check: is called with what has a `shape` for each tensor, before any is read.
-
-    Raises ValueError when a file is missing, truncated, not safetensors, outside the folder, or
-    holds other than float32, float16 or bfloat16 tensors.
-    """
-    headers = weight_headers(directory)
-    tensors = {
-        name: (path, tensor)
-        for path, header in headers.items()
-        for name, tensor in header.items()
-        if wanted(name)
-    }
-    check({name: tensor for name, (_, tensor) in tensors.items()})
-    return {
-        name: _numbers(path, tensor, f"{path}: {name}").reshape(tensor.shape)
-        for name, (path, tensor) in tensors.items()
-    }
-
-
-def _numbers(path: Path, tensor: Tensor, where: str) -> Weight:
-    if tensor.dtype not in ("F32", "BF16", "F16"):
-        raise ValueError(f"{where} has type {tensor.dtype}, expected F32, F16 or BF16")
-    data = read_tensor(path, tensor)
-    if tensor.dtype == "F32":
-        return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
-    if tensor.dtype == "BF16":
-        return np.frombuffer(data, "<u2").astype(np.uint16, copy=False)
-    return np.frombuffer(data, "<f2").astype(np.float32)
-
-
 def weights_of(hf: Any) -> dict[str, Weight]:
-    """Those of a model of transformers, by their names: not copied where they lie on the CPU."""
+    """The weights of a model of transformers by name: not copied where they are on the CPU."""
     import torch
 
-    found = {}
+    words = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
+    weights = {}
     for name, tensor in hf.state_dict().items():
         tensor = tensor.detach().cpu()
-        if tensor.dtype == torch.bfloat16:
-            found[name] = tensor.view(torch.uint16).numpy()
+        if tensor.dtype in words:
+            weights[name] = tensor.contiguous().view(words[tensor.dtype]).numpy()
         else:
-            found[name] = tensor.float().numpy()
-    return found
+            weights[name] = tensor.float().numpy()
+    return weights
 
 
-def decoder_of(hf: Any) -> Decoder:
-    """The decoder of a model of transformers, with its weights: compiled where it lies on the CPU
-    and is of the Llama family, its own forward where not."""
+def decoder_of(hf: Any, compiled: bool = True) -> Decoder:
+    """A decoder for sampling with the weights of a model of transformers.
+
+    compiled: whether the CPU backend, which packs a copy of them, is used where it can be: of the
+    Llama family, on the CPU. Otherwise the model's own forward, which shares them.
+    """
     config = hf.config.to_dict()
-    if hf.device.type == "cpu" and LlamaCpuConfig.covers(config):
+    if compiled and hf.device.type == "cpu" and LlamaCpuConfig.covers(config):
         return LlamaCpuDecoder(LlamaCpuConfig.from_hf(config), weights_of(hf))
     from unified.engine.backends.transformers import TransformersDecoder
 
     return TransformersDecoder(hf)
 
 
-def load_decoder(directory: Path) -> Decoder:
-    """The slim decoder where it covers the checkpoint, transformers behind its interface if not."""
+def load_decoder(directory: Path, dtype: str = "auto") -> Decoder:
+    """The CPU backend where it covers the checkpoint, transformers behind its interface if not.
+
+    dtype: "float32", "bfloat16", "float16" or "auto": as the weights are stored.
+    """
     config = read_config(directory)
     if not LlamaCpuConfig.covers(config):
         from unified.engine.backends.transformers import TransformersDecoder
 
-        hf = load_hf(directory)
+        hf = load_hf(directory, dtype=dtype)
         with foreign(f"checkpoint {directory} cannot be used"):
             return TransformersDecoder(hf)
     try:
-        slim = LlamaCpuConfig.from_hf(config)
-        return LlamaCpuDecoder(slim, read_weights(directory, check=slim.check))
+        sizes = LlamaCpuConfig.from_hf(config)
+        return LlamaCpuDecoder(sizes, read_weights(directory, check=sizes.check, dtype=dtype))
     except ValueError as error:
         raise ValueError(f"checkpoint {directory}: {error}") from None
 
 
-def load_hf(directory: Path, kind: Any = None, dtype: str = "float32") -> Any:
+def load_hf(directory: Path, kind: Any = None, dtype: str = "auto", device: str = "cpu") -> Any:
     """The checkpoint as transformers has it, from safetensors only, no code of its own run.
 
-    kind: a class of transformers; None: AutoModelForCausalLM. dtype: of the weights; "auto": the
-    one that they are stored in.
+    On the CPU and in the type they are stored in, weights are views of the mapped files: pages of
+    the system's cache, which become memory of this process where they are written to.
 
-    Raises ValueError for what is no causal LM of transformers, and for files missing, broken, or
-    without some of the weights.
+    Args:
+        directory: the checkpoint's.
+        kind: a class of transformers; None: AutoModelForCausalLM.
+        dtype: of the weights; "auto": the one that most of them are stored in.
+        device: any device of torch; on "meta" no weights are read.
+
+    Raises:
+        ValueError: no causal LM of transformers; files missing, broken, or without some of the
+            weights; a device that is not there; weights too large for float16.
     """
+    import torch
     from transformers import AutoModelForCausalLM
 
     from unified_tokenizers.foreign_model import check_size, forget_kernels
@@ -138,12 +114,18 @@ def load_hf(directory: Path, kind: Any = None, dtype: str = "float32") -> Any:
             f"checkpoint {directory} has an adapter_config.json; merge the adapter into its model"
         )
     forget_kernels(config)
+    if dtype == "auto":
+        dtype = stored_dtype(directory)
     make = loader._from_config if kind else loader.from_config
     where = f"checkpoint {directory} cannot be loaded"
     try:
         check_size(lambda: make(copy.deepcopy(config)), numbers, where)
     except ValueError as error:
         raise _of_several_models(directory) or error from None
+    if torch.device(device).type == "meta":
+        config.dtype = getattr(torch, dtype)
+        with _loading(directory), torch.device("meta"):
+            return make(config).to(config.dtype).eval()
     with _loading(directory), no_progress_bars():
         model, report = loader.from_pretrained(
             directory, config=config, dtype=dtype, use_safetensors=True, local_files_only=True,
@@ -153,7 +135,25 @@ def load_hf(directory: Path, kind: Any = None, dtype: str = "float32") -> Any:
         # transformers fills them with random numbers.
         lacks = f"checkpoint {directory} lacks {len(missing)} weights, such as {missing[0]}"
         raise _of_several_models(directory) or ValueError(lacks)
-    return model
+    if dtype == "float16" and stored_dtype(directory) != dtype:
+        check_finite(model, f"checkpoint {directory}")
+    return move(model, device)
+
+
+def check_finite(hf: Any, where: str) -> None:
+    """Raises ValueError where weights became infinite: they were too large for float16."""
+    for name, parameter in hf.named_parameters():
+        if parameter.isinf().any():
+            raise ValueError(
+                f"{where}: {name} has numbers that float16 does not hold; take dtype bfloat16 or"
+                " float32"
+            )
+
+
+def move(hf: Any, device: str) -> Any:
+    """A model on another device. Raises ValueError where there is no such device, or no room."""
+    with foreign(f"the model cannot be moved to device {device!r}"):
+        return hf.to(device)
 
 
 def load_config(directory: Path) -> Any:

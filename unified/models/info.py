@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unified.models.files import read_words
 from unified.models.hf_checkpoint import read_config
 from unified.models.model_tasks import plugin_of
+from unified.sequence.modality import registered_modalities
 from unified.tasks.task_plugin import load_plugin
 from unified_base.safetensors_files import read_header
 
@@ -39,7 +40,7 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         for block in vocabulary.blocks
     ]
     parts = {"decoder": directory}
-    for modality in ("image", "audio"):
+    for modality in registered_modalities():
         folder = directory / f"{modality}_tokenizer"
         if folder.is_dir():
             parts[folder.name] = folder

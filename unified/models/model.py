@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -22,7 +21,10 @@ from unified.models import hf_checkpoint as checkpoint
 from unified.models.asking_models import AskedRequest, build_document_request, build_request
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
-from unified.models.model_tasks import missing_media, plugin_of, tasks_of
+from unified.models.generation_settings import text_settings
+from unified.models.model_tasks import plugin_of, tasks_of
+from unified.models.opening import LanguageModel
+from unified.models.published import Published, open_published, saved_published
 from unified.models.verbs import Verbs
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.asking import Inputs, Turn
@@ -36,7 +38,7 @@ from unified_base.arguments import item, seed_of, whole
 from unified_data.document import Audio, Document, Image
 
 if TYPE_CHECKING:
-    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 
 class UnifiedModel(Verbs):
@@ -46,6 +48,7 @@ class UnifiedModel(Verbs):
     alone. Training `hf`, moving it or `use_diffusion` are for when nobody does.
 
     directory: where it was loaded from, None for a new one.
+    published: which published model it is, None for one of ours.
     sampling: the defaults; every method takes others.
     plugin: the name of what reads a user's words before a task does, None for nothing.
     """
@@ -56,21 +59,20 @@ class UnifiedModel(Verbs):
         sampling: Sampling,
         *,
         hf: Any = None,
-        decoder: Decoder | None = None,
+        language_model: LanguageModel | None = None,
         directory: Path | None = None,
         tasks: Tasks | None = None,
         plugin: str | None = None,
+        published: Published | None = None,
     ) -> None:
-        """Made by `from_pretrained`, `create` and `extend`. hf or decoder, or both."""
-        assert hf is not None or (decoder is not None and directory is not None)
+        """Made by `from_pretrained`, `create` and `extend`. hf or language_model."""
         self.sequencer = sequencer
         self.sampling = sampling
         self.directory = directory
+        self.published = published
         self.plugin = plugin
         self._tasks = tasks_of(sequencer, None) if tasks is None else tasks
-        self._hf = hf
-        self._decoder = decoder
-        self._loading = threading.Lock()
+        self._language_model = language_model or LanguageModel(hf)
 
     # What it is made of.
 
@@ -98,23 +100,48 @@ class UnifiedModel(Verbs):
 
     @property
     def hf(self) -> Any:
-        """The decoder as transformers' AutoModelForCausalLM, float32: to train it, or to save it.
+        """The decoder as transformers' object: to train it, to save it, or for what else it can.
 
-        From the first use on, sampling follows the weights of this object.
+        Of its published class (AutoModelForCausalLM of ours), in the type its weights have. On the
+        CPU they are views of the stored files until something writes to them. From the first use
+        on, sampling follows the weights of this object.
         """
-        with self._loading:  # one object, whichever thread asks first
-            if self._hf is None:
-                assert self.directory is not None
-                self._hf = checkpoint.load_hf(self.directory)
-            return self._hf
+        return self._language_model.hf
 
     def decoder(self) -> Decoder:
-        """The decoder for sampling: on the CPU, or on the device that `hf` was moved to."""
-        hf = self._hf
-        if hf is None:
-            assert self._decoder is not None
-            return self._decoder
-        return checkpoint.decoder_of(hf)
+        """The decoder for sampling, made once and again only where `hf` has changed.
+
+        Compiled loops for what is of the Llama family and on the CPU; `hf`'s own forward on other
+        devices, for other architectures, and for large models that were trained in this process.
+        """
+        return self._language_model.decoder()
+
+    @property
+    def device(self) -> str:
+        """Where the decoder's weights are, such as "cpu" or "cuda:0"."""
+        return self._language_model.device
+
+    def to(self, device: str | None = None, dtype: str | None = None) -> UnifiedModel:
+        """Move the decoder and the media tokenizers, and give the decoder's weights a type.
+
+        Args:
+            device: any device of torch, such as "cuda" or "cpu"; None: where they are. On "meta"
+                the decoder has no weights (media tokenizers stay where they are); on the way back
+                they are read from the folder again, without what was trained and not saved.
+            dtype: "float32", "bfloat16" or "float16"; None: as they are.
+
+        Raises:
+            ValueError: a device or type that is not there; the way back from "meta" of a model
+                that was not loaded from a folder.
+        """
+        self._language_model.to(device, dtype)
+        self._move_tokenizers(device)
+        return self
+
+    def _move_tokenizers(self, device: str | None) -> None:
+        for tokenizer in (self.image_tokenizer, self.audio_tokenizer):
+            if tokenizer is not None and device not in (None, "meta"):
+                tokenizer.to(device)
 
     # Making, loading and saving.
 
@@ -128,15 +155,17 @@ class UnifiedModel(Verbs):
         audio_tokenizer: AudioTokenizer | None = None,
         format: str | Path = "pocket",
         max_grid: int = 64,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """A Qwen3 decoder with random weights (torch's global seed) over a new vocabulary.
 
         config: fields of transformers' Qwen3Config; vocab_size follows from the tokenizers.
         max_grid: the largest side of a picture in codes.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
         Raises ValueError for a field that Qwen3Config does not have, or does not take.
         """
         sequencer, hf = create_decoder(
-            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid
+            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, tokenizers
         )
         return cls(sequencer, Sampling(), hf=hf)
 
@@ -152,6 +181,7 @@ class UnifiedModel(Verbs):
         max_grid: int = 64,
         initialise: str = "mean-covariance",
         dtype: str | None = None,
+        tokenizers: Mapping[str, MediaTokenizer] | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -160,6 +190,10 @@ class UnifiedModel(Verbs):
         format: "chat" for the layout of its chat template (`unified.formats.chat_format`).
         initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
+        tokenizers: of other modalities, by name (`unified.sequence.modality`).
+
+        Its texts are sampled as its generation_config.json says, and it is asked in the words of
+        `unified.tasks.defaults`: `tasks` may be changed before it is trained.
 
         Every row the LLM had, padding included, keeps its place and value, so its logits over
         them stay what they were. Warns of what differs from the LLM's own tokenizer and template.
@@ -169,44 +203,65 @@ class UnifiedModel(Verbs):
         """
         sequencer, hf, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype,
+            dtype, tokenizers,
         )  # fmt: skip
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
-        return cls(sequencer, Sampling(), hf=hf)
+        sampling, note = text_settings(hf)
+        for text in (*notes, *([] if note is None else [note])):
+            warnings.warn(text, stacklevel=2)
+        return cls(sequencer, sampling, hf=hf)
 
     @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | Path = "pocket",
         *,
+        device: str = "cpu",
+        dtype: str = "auto",
         image_tokenizer: ImageTokenizer | str | Path | None = None,
         audio_tokenizer: AudioTokenizer | str | Path | None = None,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
         Beside models of ours: checkpoints of Emu3, Chameleon, Anole, Janus, Liquid and Orpheus (see
-        `unified.models.published`). image_tokenizer, audio_tokenizer: for those of them that come
-        without their codec; a folder or a name is loaded.
+        `unified.models.published`). While it opens, one copy of its weights is in memory.
 
-        Raises ValueError for a folder without a model, damaged files, or parts that do not belong
-        together: a decoder of another vocabulary, another text or media tokenizer.
+        Args:
+            name_or_path: "pocket", a folder, or a name on the Hugging Face hub.
+            device: any device of torch, for the decoder and the media tokenizers; see `to`.
+            dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
+                are stored.
+            image_tokenizer: for published models that come without their codec; a folder or a name
+                is loaded.
+            audio_tokenizer: likewise.
+
+        Raises:
+            ValueError: a folder without a model, damaged files, a device or type that is not there,
+                or parts that do not belong together: a decoder of another vocabulary, another text
+                or media tokenizer.
         """
         directory = model_directory(name_or_path)
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
-            sequencer, sampling, decoder = load_model(directory)
+            sequencer, sampling, language_model = load_model(directory, device, dtype)
+            where = directory / FILE_NAME
+            published = saved_published(checkpoint.read_json(where), where)
             tasks, plugin = tasks_of(sequencer, directory), plugin_of(directory)
         else:
-            from unified.models.published import open_published
-            from unified.models.published_decoders import load_published_decoder
-
             opened = open_published(directory, _loaded(image_tokenizer), _loaded(audio_tokenizer))
             sequencer, sampling = opened.sequencer, opened.sampling
-            decoder = load_published_decoder(directory, opened.pretrained)
+            published = opened.published
+            language_model = LanguageModel.open(directory, published.pretrained, device, dtype)
             tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
-        return cls(
-            sequencer, sampling, decoder=decoder, directory=directory, tasks=tasks, plugin=plugin
+        model = cls(
+            sequencer,
+            sampling,
+            language_model=language_model,
+            directory=directory,
+            tasks=tasks,
+            plugin=plugin,
+            published=published,
         )
+        model._move_tokenizers(device)
+        return model
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
         """From now on let the diffusion decoder beside the image tokenizer decode pictures.
@@ -226,31 +281,43 @@ class UnifiedModel(Verbs):
             whole("scale", scale, 1, 2),
             seed_of(seed),
         )
-        self.sequencer.image_tokenizer = load_diffusion(
+        self.sequencer.tokenizers["image"] = load_diffusion(
             self.directory, self.image_tokenizer, steps=steps, scale=scale, seed=seed
         )
 
-    def save_pretrained(self, directory: str | Path, dtype: str | None = "float32") -> None:
+    def save_pretrained(
+        self,
+        directory: str | Path,
+        dtype: str | None = "float32",
+        finish: Callable[[Path], None] | None = None,
+    ) -> None:
         """Write the model directory; files of other names in it stay, but not another's weights.
 
         dtype: "float32", "bfloat16" or "float16", of the decoder's stored weights; None: as they
         are. A media tokenizer is stored in bfloat16 if that is exact, so that its fingerprint
         stays. The folder changes as a whole, whenever the process ends (`whole_folder`).
+        finish: called with the folder before it takes its place, to put more into it.
 
         Raises ValueError where it cannot be written, or another process writes to it.
         """
+
+        def complete(folder: Path) -> None:
+            self._copy_files_of_plugin(folder)
+            if finish is not None:
+                finish(folder)
+
         save_model(
-            directory, self.hf, self.sequencer, self.sampling, dtype, self._save_with, self.plugin,
-            self._tasks,
+            directory, self.hf, self.sequencer, self.sampling, dtype, complete, self.plugin,
+            self._tasks, self.published,
         )  # fmt: skip
 
-    def _save_with(self, folder: Path) -> None:
-        """What the plug-in has in the model's folder goes with it."""
+    def _copy_files_of_plugin(self, folder: Path) -> None:
+        """What the plug-in has in the model's folder goes with the model."""
         if self.plugin is None or self.directory is None:
             return
         for name in load_plugin(self.plugin).files:
             path = self.directory / name
-            if path.exists() and not (folder / name).exists():
+            if path.exists() and path.resolve() != (folder / name).resolve():
                 shutil.copyfile(path, folder / name)
 
     # Sampling.
@@ -306,7 +373,7 @@ class UnifiedModel(Verbs):
 
         May be set: the tasks are saved with the model.
         """
-        return self._tasks.without_media(missing_media(self.sequencer))
+        return self._tasks.without_media(self.sequencer.missing)
 
     @tasks.setter
     def tasks(self, tasks: Tasks) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from unified.models import hf_checkpoint as checkpoint
@@ -13,7 +12,7 @@ from unified.tasks.task_file import TASKS_FILE, read_tasks
 from unified.tasks.task_table import Tasks
 from unified_base.text import quoted
 
-__all__ = ["missing_media", "plugin_of", "tasks_of"]
+__all__ = ["plugin_of", "tasks_of"]
 
 
 def tasks_of(sequencer: Sequencer, directory: Path | None, published: Tasks | None = None) -> Tasks:
@@ -34,24 +33,6 @@ def tasks_of(sequencer: Sequencer, directory: Path | None, published: Tasks | No
     tokenizer = sequencer.image_tokenizer
     stride = None if tokenizer is None else int(tokenizer.stride)
     return default_tasks(format, sizes_of(sequencer.grammar, stride))
-
-
-def missing_media(sequencer: Sequencer) -> Mapping[tuple[str, str], str]:
-    """The media that a model cannot read or make, and why, as `Tasks.without_media` takes them."""
-    missing: dict[tuple[str, str], str] = {}
-    for modality, tokenizer in (
-        ("image", sequencer.image_tokenizer),
-        ("audio", sequencer.audio_tokenizer),
-    ):
-        if tokenizer is None:
-            reason = (
-                f"it has no {modality} tokenizer; give one with --{modality}-tokenizer, or"
-                f" {modality}_tokenizer= in Python"
-            )
-            missing.update(dict.fromkeys(((modality, "read"), (modality, "make")), reason))
-        elif (why := getattr(tokenizer, "cannot_decode", None)) is not None:
-            missing[modality, "make"] = str(why)
-    return missing
 
 
 def plugin_of(directory: Path) -> str | None:

@@ -7,8 +7,9 @@ back, so that no text can hold them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,21 +24,41 @@ from unified_base.text import quoted
 if TYPE_CHECKING:
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
-__all__ = ["Opened", "fetch", "open_published"]
+__all__ = [
+    "Opened",
+    "Published",
+    "codec_inside",
+    "codecs_inside",
+    "fetch",
+    "missing_of",
+    "open_published",
+    "saved_published",
+]
 
 # Beside weights the files of text tokenizers, some of which have no JSON.
 _FETCHED = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 
 
 @dataclass(frozen=True)
+class Published:
+    """What a model was published as. inside: the modalities whose codec is that of its checkpoint,
+    not another one that was asked for."""
+
+    pretrained: Pretrained
+    inside: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.pretrained.name, "inside": list(self.inside)}
+
+
+@dataclass(frozen=True)
 class Opened:
     """A published checkpoint, its weights unread."""
 
-    pretrained: Pretrained
-    checkpoint: Checkpoint
+    published: Published
     sequencer: Sequencer
     sampling: Sampling
-    tasks: Tasks | None = None
+    tasks: Tasks
 
 
 def open_published(
@@ -61,7 +82,9 @@ def open_published(
             f" (it has no unified.json) nor one of {', '.join(pretrained_models())};"
             " `UnifiedModel.extend` gives a language model pictures and sound"
         )
-    media = _media(pretrained, folder, {"image": image_tokenizer, "audio": audio_tokenizer})
+    media: dict[str, Any] = {"image": image_tokenizer, "audio": audio_tokenizer}
+    inside = tuple(modality for modality in pretrained.inside if media[modality] is None)
+    media.update(codecs_inside(folder, inside))
     layout = pretrained.layout_of(checkpoint)
     vocabulary = pretrained.vocabulary(checkpoint, layout, media)
     sequencer = Sequencer(
@@ -70,19 +93,97 @@ def open_published(
         checkpoint.text,
         media["image"],
         media["audio"],
+        missing_of(pretrained, checkpoint.config, media),
     )
-    return Opened(pretrained, checkpoint, sequencer, pretrained.sampling)
+    image = media["image"]
+    tasks = pretrained.tasks(checkpoint, None if image is None else int(image.stride))
+    sampling = _within(pretrained.sampling, checkpoint)
+    return Opened(Published(pretrained, inside), sequencer, sampling, tasks)
 
 
-def _media(pretrained: Pretrained, folder: Path, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The tokenizers by modality: those asked for, or those that the checkpoint holds."""
+def _within(sampling: Sampling, checkpoint: Checkpoint) -> Sampling:
+    """A budget of no more ids than the checkpoint has positions."""
+    positions = checkpoint.language.get("max_position_embeddings")
+    if sampling.max_ids is None or type(positions) is not int or positions < 1:
+        return sampling
+    return replace(sampling, max_ids=min(sampling.max_ids, positions))
+
+
+def missing_of(
+    pretrained: Pretrained, config: Mapping[str, Any], media: Mapping[str, Any]
+) -> dict[tuple[str, str], str]:
+    """Why a model cannot read or make media, as `Sequencer` takes it. media: its tokenizers."""
+    missing = {
+        (modality, "make"): reason for modality, reason in pretrained.cannot_make(config).items()
+    }
+    for modality, codec in pretrained.codecs.items():
+        option = f"--{modality}-tokenizer, or {modality}_tokenizer= in Python"
+        if media.get(modality) is None:
+            reason = (
+                f"{pretrained.name} comes without its {modality} codec, so there is no {modality}"
+                f" tokenizer; give {codec} with {option}"
+            )
+            missing.update(dict.fromkeys(((modality, "read"), (modality, "make")), reason))
+        elif getattr(media[modality], "cannot_decode", None) is not None:
+            missing.setdefault(
+                (modality, "make"),
+                f"the checkpoint holds no decoder of its {modality} codec; give {codec} with"
+                f" {option}",
+            )
+    return missing
+
+
+def saved_published(manifest: Mapping[str, Any], where: Path) -> Published | None:
+    """What a model's unified.json says that it was published as; None of others.
+
+    Raises ValueError for a name that is not known here, and other codecs than that model has.
+    """
+    entry = manifest.get("pretrained")
+    if entry is None:
+        return None
+    models = pretrained_models()
+    name = entry.get("name") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or name not in models:
+        raise ValueError(
+            f"{where}: pretrained is {quoted(entry)}, expected one of {', '.join(models)}; the"
+            " package that registers it may be missing"
+        )
+    inside = entry.get("inside")
+    known = models[name].inside
+    if not isinstance(inside, list) or set(entry) != {"name", "inside"} or set(inside) - set(known):
+        raise ValueError(
+            f"{where}: pretrained is {quoted(entry)}, expected name and inside, a list of"
+            f" {', '.join(known) or 'nothing'}"
+        )
+    return Published(models[name], tuple(inside))
+
+
+@contextmanager
+def codec_inside(hf: Any, published: Published | None, sequencer: Sequencer) -> Iterator[None]:
+    """Let an object of transformers hold, while it is saved, the very codec that its model uses:
+    exact in float32 whatever `hf` was rounded to, and whole where transformers knows a part of it
+    alone (Chameleon's decoder of pictures)."""
+    if published is None:
+        yield
+        return
+    parts = {published.pretrained.inside[modality]: modality for modality in published.inside}
+    before = {name: getattr(hf.base_model, name) for name in parts}
+    for name, modality in parts.items():
+        codec: Any = sequencer.tokenizer(modality)
+        setattr(hf.base_model, name, codec.model)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            setattr(hf.base_model, name, module)
+
+
+def codecs_inside(folder: Path, modalities: Sequence[str]) -> dict[str, Any]:
+    """The tokenizers of some modalities that a whole checkpoint holds."""
     from unified_tokenizers import load_tokenizer
 
-    media = dict(chosen)
-    for modality in pretrained.inside:
-        if media.get(modality) is None:
-            media[modality] = load_tokenizer(folder, modality)
-    return media
+    load: Any = load_tokenizer  # its overloads know the names of two modalities
+    return {modality: load(folder, modality) for modality in modalities}
 
 
 def _word(value: Any) -> str:

@@ -3,173 +3,98 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from unified.engine.backends.base import Array, Decoder, Ranges
+from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
-from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, Weight, widen
-from unified.models.hf_checkpoint import load_decoder, load_hf, read_config, read_weights
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, StoredWeight
+from unified.models.hf_checkpoint import (
+    decoder_of,
+    load_decoder,
+    load_hf,
+    read_config,
+    weights_of,
+)
+from unified.models.janus_decoder import JanusDecoder, language_weights
 from unified.models.pretrained import Pretrained
+from unified.models.stored_weights import read_weights
 from unified_base.foreign import foreign
-from unified_base.text import quoted
 
-__all__ = ["JanusDecoder", "load_published_decoder"]
+__all__ = ["load_published_decoder", "load_published_hf", "published_decoder_of"]
 
 _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
-_LANGUAGE = re.compile(r".*?\b(embed_tokens\.weight|layers\..+|norm\.weight)$")
 
 
-def load_published_decoder(folder: Path, pretrained: Pretrained) -> Decoder:
+def load_published_decoder(folder: Path, pretrained: Pretrained, dtype: str = "auto") -> Decoder:
     """The decoder of a checkpoint that `published.open_published` knows, for sampling.
+
+    dtype: "float32", "bfloat16", "float16" or "auto": as its weights are stored.
 
     Raises ValueError for files that do not fit each other.
     """
     config = read_config(folder)
     if pretrained.decoder == "causal":
-        return load_decoder(folder)
+        return load_decoder(folder, dtype)
     if pretrained.decoder == "transformers":
         from unified.engine.backends.transformers import TransformersDecoder
 
-        hf = load_published_hf(folder, pretrained)
+        hf = load_published_hf(folder, pretrained, dtype)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is once, to know its head
             return TransformersDecoder(hf)
-    text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}
-    text["model_type"] = "llama"  # what both are but for their name
-    stored = read_weights(folder, lambda name: not _OTHER.search(name))
-    language = _language(stored)
-    # Whole checkpoints say of their embeddings' being the head in more than one place.
-    text["tie_word_embeddings"] = "lm_head.weight" not in language
+    stored = read_weights(folder, lambda name: not _OTHER.search(name), dtype=dtype)
     try:
-        slim = LlamaCpuConfig.from_hf(text)
-        if pretrained.decoder == "llama":
-            return LlamaCpuDecoder(slim, language)
-        vq = config.get("vq_config") or {}
-        return JanusDecoder(slim, stored, str(vq.get("hidden_act") or "gelu"))
+        return _inner_llama(config, stored, pretrained)
     except ValueError as error:
         raise ValueError(f"checkpoint {folder}: {error}") from None
 
 
-def load_published_hf(folder: Path, pretrained: Pretrained, dtype: str = "float32") -> Any:
+def published_decoder_of(hf: Any, pretrained: Pretrained, compiled: bool = True) -> Decoder:
+    """The decoder of a published model with the weights of an object of transformers.
+
+    compiled: whether the CPU backend, which packs a copy of them, is used where it can be.
+    """
+    if pretrained.decoder == "causal":
+        return decoder_of(hf, compiled)
+    if compiled and pretrained.decoder != "transformers" and hf.device.type == "cpu":
+        weights = {name: w for name, w in weights_of(hf).items() if not _OTHER.search(name)}
+        return _inner_llama(hf.config.to_dict(), weights, pretrained)
+    from unified.engine.backends.transformers import TransformersDecoder
+    from unified.models.janus_torch import JanusTorchDecoder
+
+    return (JanusTorchDecoder if pretrained.decoder == "janus" else TransformersDecoder)(hf)
+
+
+def _inner_llama(
+    config: Mapping[str, Any], stored: Mapping[str, StoredWeight], pretrained: Pretrained
+) -> Decoder:
+    """The compiled decoder of a Llama inside a larger checkpoint, whose weights are `stored`."""
+    text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}
+    text["model_type"] = "llama"  # what both are but for their name
+    language = language_weights(stored)
+    # Whole checkpoints say of their embeddings' being the head in more than one place.
+    text["tie_word_embeddings"] = "lm_head.weight" not in language
+    sizes = LlamaCpuConfig.from_hf(text)
+    if pretrained.decoder == "llama":
+        return LlamaCpuDecoder(sizes, language)
+    vq = config.get("vq_config") or {}
+    return JanusDecoder(sizes, stored, str(vq.get("hidden_act") or "gelu"))
+
+
+def load_published_hf(
+    folder: Path, pretrained: Pretrained, dtype: str = "auto", device: str = "cpu"
+) -> Any:
     """A published checkpoint as an object of its class in transformers.
 
-    Its codec, and what else of it training must not change, has no gradients. Where the checkpoint
-    holds more of its codec than transformers knows (Chameleon's decoder of pictures), that is a
-    part of the object, and saved with it.
+    Its codec, and what else of it training must not change, has no gradients.
 
     Raises ValueError for files that do not fit each other.
     """
     import transformers
 
     kind = getattr(transformers, pretrained.hf_class) if pretrained.hf_class else None
-    hf = load_hf(folder, kind, dtype)
-    for name in pretrained.frozen:
+    hf = load_hf(folder, kind, dtype, device)
+    for name in (*pretrained.inside.values(), *pretrained.frozen):
         getattr(hf.base_model, name).requires_grad_(False)
     return hf
-
-
-def _language(stored: Mapping[str, Weight]) -> dict[str, Weight]:
-    """The weights of the language model by the names that Llama's have."""
-    found = {}
-    for name, weight in stored.items():
-        if match := _LANGUAGE.match(name):
-            found[f"model.{match[1]}"] = weight
-        elif name.endswith("lm_head.weight"):
-            found["lm_head.weight"] = weight
-    return found
-
-
-class JanusDecoder(LlamaCpuDecoder):
-    """Llama with an embedding and a head of their own for the codes of pictures.
-
-    Their ids stand behind those of text. A code's embedding goes through Janus' aligner, once for
-    all codes; its logits come of the generation head, not of the language model's.
-    """
-
-    def __init__(
-        self, config: LlamaCpuConfig, stored: Mapping[str, Weight], activation: str
-    ) -> None:
-        """stored: a whole checkpoint's. activation: of aligner and head, as transformers names it.
-
-        Raises ValueError where the checkpoint lacks a part.
-        """
-        import torch
-        from transformers.activations import ACT2FN
-
-        super().__init__(config, _language(stored))
-        if activation not in ACT2FN:
-            raise ValueError(f"vq_config.hidden_act is {quoted(activation)}, which is not known")
-        function = ACT2FN[activation]
-        self._activate = lambda x: function(torch.from_numpy(np.ascontiguousarray(x))).numpy()
-        generation = {
-            name.partition("generation_")[2]: widen(weight)
-            for name, weight in stored.items()
-            if "generation_" in name
-        }
-        try:
-            table = generation["embeddings.weight"]
-            if table.ndim != 2:
-                raise ValueError(f"generation_embeddings.weight has shape {table.shape}")
-            rows = _linear(generation, "aligner.fc1", table)
-            hidden = sorted(
-                (name.removesuffix(".weight") for name in generation
-                 if re.fullmatch(r"aligner\.hidden_layers\.\d+\.weight", name)),
-                key=lambda name: int(name.rpartition(".")[2]),
-            )  # fmt: skip
-            for name in hidden:
-                rows = _linear(generation, name, self._activate(rows))
-            self._vision = {name: generation[name] for name in _HEAD}
-            _check_head(self._vision, config.hidden_size)
-        except KeyError as missing:
-            raise ValueError(f"the checkpoint has no generation_{missing.args[0]}") from None
-        self.text_rows = config.vocab_size
-        self._codes = rows
-        self.vocab_size = self.text_rows + len(rows)
-
-    def embed(self, ids: Sequence[int]) -> Array:
-        at = np.asarray(ids)
-        made = super().embed(np.minimum(at, self.text_rows - 1))
-        codes = at >= self.text_rows
-        made[codes] = self._codes[at[codes] - self.text_rows]
-        return made
-
-    def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
-        parts = []
-        for start, stop in ranges:
-            if stop <= self.text_rows:
-                parts.append(super().logits(hidden_states, ((start, stop),)))
-                continue
-            assert start >= self.text_rows
-            codes = slice(start - self.text_rows, stop - self.text_rows)
-            seen = self._activate(_linear(self._vision, "head.proj_out", hidden_states))
-            weight = self._vision["head.vision_head.weight"][codes]
-            parts.append(seen @ weight.T + self._vision["head.vision_head.bias"][codes])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-
-
-_HEAD = tuple(
-    f"head.{layer}.{kind}" for layer in ("proj_out", "vision_head") for kind in ("weight", "bias")
-)
-
-
-def _check_head(head: Mapping[str, Any], width: int) -> None:
-    """Raises ValueError for a generation head that does not follow on the decoder's width."""
-    inner, codes = (len(head[f"head.{layer}.weight"]) for layer in ("proj_out", "vision_head"))
-    shapes = [(inner, width), (inner,), (codes, inner), (codes,)]
-    for name, shape in zip(_HEAD, shapes):
-        if head[name].shape != shape:
-            raise ValueError(f"generation_{name} has shape {head[name].shape}, expected {shape}")
-
-
-def _linear(weights: Mapping[str, Any], name: str, x: Array) -> Array:
-    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-    if weight.ndim != 2 or weight.shape[1] != x.shape[-1] or bias.shape != weight.shape[:1]:
-        raise ValueError(
-            f"generation_{name} has shapes {weight.shape} and {bias.shape}, which do not follow on"
-            f" {x.shape[-1]} numbers"
-        )
-    made: Array = x @ weight.T + bias
-    return made

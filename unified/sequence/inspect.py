@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unified.formats.coded import CodedText, GrammarError, RoleChange, SpanEnd
+from unified.formats.coded import Coded, CodedText, GrammarError, RoleChange, SpanEnd
+from unified.sequence.modality import modality_of, registered_modalities
 from unified_base.arrays import read_npy
 from unified_base.structured import read_json
 from unified_base.text import safe
 from unified_data.document import Document, Slot
+from unified_data.segments import media_classes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,20 +24,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspection", "Span", "inspect_document", "inspect_ids", "print_inspection", "read_file"]
 
-COLOURS = {
+_COLOURS = {
     "text": "green",
-    "image": "magenta",
-    "audio": "cyan",
     "marker": "bright_black",
     "slot": "yellow",
     "offence": "bold red",
 }
+_KIND_COLOUR = "blue"  # of a kind of span that is no modality, such as music
 _SHOWN_IDS = 12
 
 
 @dataclass(frozen=True)
 class Span:
-    """ids at positions [start, start + len(ids)). kind: text, image, audio, marker, slot (which
+    """ids at positions [start, start + len(ids)). kind: text, a kind of span, marker, slot (which
     has no ids yet), or offence: what lies outside the grammar. content: it in words."""
 
     kind: str
@@ -123,9 +125,10 @@ def inspect_document(document: Document, sequencer: Sequencer) -> Inspection:
 
 def _slot(slot: Slot) -> str:
     wishes = [f"{slot.width}x{slot.height} pixels"] if slot.height else []
-    for number, what in ((slot.num_images, "images"), (slot.num_audios, "sounds")):
+    for cls in media_classes().values():
+        number = None if cls.count_field is None else getattr(slot, cls.count_field)
         if number is not None:
-            wishes.append(f"{number} {what}")
+            wishes.append(f"{number} {cls.noun}{'' if number == 1 else 's'}")
     return f"to be filled: {slot.modality}" + (f" ({', '.join(wishes)})" if wishes else "")
 
 
@@ -181,19 +184,21 @@ def _partial_text(ids: Sequence[int], sequencer: Sequencer) -> str:
     return json.dumps(sequencer.text_tokenizer.decode(ids), ensure_ascii=False)
 
 
-def _content(segment: Any, sequencer: Sequencer) -> str:
-    """A coded segment in words: its text, its grid, or its length in seconds."""
+def _content(segment: Coded, sequencer: Sequencer) -> str:
+    """A coded segment in words: its text, or the extent of its codes."""
     if isinstance(segment, CodedText):
         return _partial_text(segment.ids, sequencer)
     levels, *grid = segment.codes.shape
-    codes = f"{levels} level{'s' * (levels > 1)}"
-    if segment.kind == "image" and len(grid) == 2:
-        return f"grid of {grid[0]} rows of {grid[1]} codes, {codes}"
-    frames = f"{grid[0]} frames, {codes}"
-    tokenizer = sequencer.audio_tokenizer
-    if segment.kind == "audio" and tokenizer is not None:
-        return f"{frames}, {grid[0] / tokenizer.frame_rate:.2f} s"
-    return frames
+    # A kind such as music has codes of its own, though its modality has a tokenizer.
+    own = segment.kind == segment.modality
+    tokenizer = sequencer.tokenizers.get(segment.modality) if own else None
+    extent = modality_of(segment.modality).describe(tuple(grid), tokenizer)
+    return f"{extent}, {levels} level{'s' * (levels > 1)}"
+
+
+def _colour(kind: str) -> str:
+    modality = registered_modalities().get(kind)
+    return _COLOURS.get(kind, _KIND_COLOUR) if modality is None else modality.colour
 
 
 def print_inspection(inspection: Inspection, console: Console, every_id: bool = False) -> None:
@@ -212,8 +217,10 @@ def print_inspection(inspection: Inspection, console: Console, every_id: bool = 
         if not every_id and len(span.ids) > _SHOWN_IDS:
             ids += f" ... {len(span.ids)} ids"
         cells = (where if span.ids else "", span.kind, span.role or "", span.content, ids)
-        table.add_row(*(Text(safe(cell)) for cell in cells), style=COLOURS[span.kind])
+        table.add_row(*(Text(safe(cell)) for cell in cells), style=_colour(span.kind))
     console.print(table)
-    counts = {kind: sum(len(s.ids) for s in inspection.spans if s.kind == kind) for kind in COLOURS}
+    counts = Counter[str]()
+    for span in inspection.spans:
+        counts[span.kind] += len(span.ids)
     parts = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
     console.print(Text(f"{inspection.length} ids in {len(inspection.spans)} spans: {parts}"))

@@ -5,18 +5,32 @@ Shapes: L ids of a sequence, K codebook levels, h w grid of codes, H W pixels, T
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from unified.formats.coded import Coded, CodedAudio, CodedImage, CodedText
+from unified.formats.coded import (
+    Coded,
+    CodedAudio,
+    CodedImage,
+    CodedMedia,
+    CodedText,
+    coded_media,
+)
 from unified.formats.grammar import Grammar
+from unified.sequence.modality import (
+    check_picture,
+    encode_media,
+    modality_of,
+    registered_modalities,
+)
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_data.document import Audio, Document, Image, Segment, Slot, Text
+from unified_data.document import Audio, Document, Image, Media, Segment, Slot, Text
+from unified_data.segments import media_class
 
 if TYPE_CHECKING:
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
@@ -66,7 +80,9 @@ class Sequencer:
     """Turns documents into sequences of ids and back, through a grammar and its tokenizers.
 
     image_tokenizer, audio_tokenizer: see `unified_tokenizers.base`; None where documents hold no
-    such media.
+    such media. others: tokenizers of other modalities by name. tokenizers: all of them, by name.
+    such media. missing: (modality, "read" or "make") -> why the model cannot do this, and what to
+    do; of media that its tokenizers alone would allow.
     """
 
     def __init__(
@@ -76,6 +92,8 @@ class Sequencer:
         text_tokenizer: TextTokenizer,
         image_tokenizer: ImageTokenizer | None = None,
         audio_tokenizer: AudioTokenizer | None = None,
+        missing: Mapping[tuple[str, str], str] | None = None,
+        others: Mapping[str, MediaTokenizer] | None = None,
     ):
         grammar.vocabulary.check_same(vocabulary)
         if text_tokenizer.size != vocabulary.text_size:
@@ -92,23 +110,14 @@ class Sequencer:
         self.vocabulary = vocabulary
         self.grammar = grammar
         self.text_tokenizer = text_tokenizer
-        self.image_tokenizer = image_tokenizer
-        self.audio_tokenizer = audio_tokenizer
-        for tokenizer, modality in ((image_tokenizer, "image"), (audio_tokenizer, "audio")):
-            if tokenizer is None:
-                continue
-            blocks = vocabulary.levels(modality)
-            sizes = tuple(int(n) for n in tokenizer.codebook_sizes)
-            if tuple(b.size for b in blocks) != sizes:
-                raise ValueError(
-                    f"the {modality} tokenizer has codebooks of {sizes} codes, the vocabulary "
-                    f"blocks of {tuple(b.size for b in blocks)}"
-                )
-            if blocks[0].fingerprint not in (None, tokenizer.fingerprint):
-                raise ValueError(
-                    f"the {modality} tokenizer has fingerprint {tokenizer.fingerprint}, the "
-                    f"vocabulary was made for {blocks[0].fingerprint}"
-                )
+        self._missing = dict(missing or {})
+        by_name = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
+        self.tokenizers: dict[str, MediaTokenizer] = {
+            name: tokenizer for name, tokenizer in by_name.items() if tokenizer is not None
+        }
+        for name, tokenizer in self.tokenizers.items():
+            modality_of(name)
+            _check_blocks(name, tokenizer, vocabulary)
 
     # Documents to ids.
 
@@ -136,28 +145,28 @@ class Sequencer:
         following: the slot, whose markers (role, text separator) are then added.
         """
         coded = [
-            s if isinstance(s, CodedText | CodedImage | CodedAudio) else self._coded(i, s)
+            s if isinstance(s, CodedText | CodedMedia) else self._coded(i, s)
             for i, s in enumerate(segments)
         ]
         return self._encode(coded, end=False, following=following)
 
     def _encode(self, coded: Seq[Coded], end: bool, following: Slot | None = None) -> Sequence:
-        laid = self.grammar.serialize(coded, end=end)
-        ids, segment, modality = laid.ids, laid.segment, laid.modality
+        serialized = self.grammar.serialize(coded, end=end)
+        ids, segment, modality = serialized.ids, serialized.segment, serialized.modality
         losses = [s.loss for s in coded]
         leading, closing = loss_weights(losses, [s.role for s in coded], self.grammar)
         # segment is -1 at the begin and the end, which picks the last weight.
         weights = np.array([*losses, closing[1]], dtype=np.float32)
         ending, others = np.array([*leading, closing], dtype=np.float32).T
-        loss = np.where(laid.is_prefix, others[segment], weights[segment])
-        loss = np.where(laid.is_suffix, ending[segment], loss)
+        loss = np.where(serialized.is_prefix, others[segment], weights[segment])
+        loss = np.where(serialized.is_suffix, ending[segment], loss)
         loss[: len(self.grammar.begin)] = 0.0
         if following is not None:
             before = coded[-1].kind if coded else None
             role = coded[-1].role if coded else None
-            lead = self.grammar.segment_prefix(before, role, following.modality, following.role)
-            ids = np.concatenate([ids, np.array(lead, dtype=np.int64)])
-            none = np.zeros(len(lead))
+            prefix = self.grammar.segment_prefix(before, role, following.modality, following.role)
+            ids = np.concatenate([ids, np.array(prefix, dtype=np.int64)])
+            none = np.zeros(len(prefix))
             modality = np.concatenate([modality, none]).astype(np.uint8)
             loss = np.concatenate([loss, none]).astype(np.float32)
             segment = np.concatenate([segment, none + len(coded)]).astype(np.int32)
@@ -170,7 +179,7 @@ class Sequencer:
             raise ValueError(f"segment {index}: {error}") from None
 
     def code_segment(self, segment: Segment) -> Coded:
-        """Tokenize one Text, Image or Audio.
+        """Tokenize one segment of text or media.
 
         Raises ValueError for a picture whose sides are not multiples of the tokenizer's stride,
         and for sound that is not mono at the tokenizer's sample rate. The last frame of a sound
@@ -180,21 +189,18 @@ class Sequencer:
             return CodedText(
                 tuple(self.text_tokenizer.encode(segment.text)), segment.role, segment.loss
             )
-        if isinstance(segment, Image):
-            height, width = segment.pixels.shape[:2]
-            self.image_grid(height, width)
-            codes = _encode(self._image(), segment.pixels.transpose(2, 0, 1))
-            return CodedImage(codes, segment.role, segment.loss)
-        if isinstance(segment, Audio):
-            tokenizer = self._audio()
-            check_sound(tokenizer, segment.waveform.shape[0], segment.sample_rate)
-            return CodedAudio(_encode(tokenizer, segment.waveform), segment.role, segment.loss)
-        raise ValueError(f"expected Text, Image or Audio, found {type(segment).__name__}")
+        if not isinstance(segment, Media):
+            raise ValueError(f"expected text or media, found {type(segment).__name__}")
+        name = segment.modality
+        tokenizer = self.tokenizer(name)
+        codes = encode_media(tokenizer, modality_of(name).prepare(segment, tokenizer))
+        return coded_media(name, codes, segment.role, segment.loss)
 
     def image_grid(self, height: int, width: int) -> tuple[int, int]:
         """The grid (h, w) of codes of a picture of this many pixels."""
-        check_picture(self._image(), height, width)
-        return height // self._image().stride, width // self._image().stride
+        tokenizer = self.tokenizer("image")
+        check_picture(tokenizer, height, width)
+        return height // tokenizer.stride, width // tokenizer.stride
 
     # Ids to documents.
 
@@ -205,26 +211,56 @@ class Sequencer:
         """
         return Document(tuple(self.decode_segment(s) for s in self.grammar.parse(ids)))
 
-    def decode_segment(self, coded: Coded) -> Text | Image | Audio:
+    def decode_segment(self, coded: Coded) -> Text | Media:
+        """The segment of coded text or media. ValueError where there is no tokenizer for it."""
         role: Any = coded.role
         if isinstance(coded, CodedText):
             return Text(self.text_tokenizer.decode(coded.ids), role, coded.loss)
-        if isinstance(coded, CodedImage):
-            return Image(self.decode_image(coded.codes), role, coded.loss)
-        waveform = self.decode_audio(coded.codes)
-        return Audio(waveform, self._audio().sample_rate, role, coded.loss)
+        tokenizer = self.tokenizer(coded.modality)
+        return modality_of(coded.modality).restore(coded.codes, tokenizer, role, coded.loss)
 
     def decode_image(self, codes: np.ndarray) -> np.ndarray:
         """Codes int64 (K, h, w) -> pixels uint8 (H, W, 3)."""
-        tokenizer = self._image()
-        h, w = codes.shape[1:]
-        pixels = _decode(tokenizer, codes, (h * tokenizer.stride, w * tokenizer.stride))
-        return np.ascontiguousarray(np.round(pixels * 255.0).astype(np.uint8).transpose(1, 2, 0))
+        picture = self.decode_segment(CodedImage(codes))
+        assert isinstance(picture, Image)
+        return picture.pixels
 
     def decode_audio(self, codes: np.ndarray) -> np.ndarray:
         """Codes int64 (K, T) -> waveform float32 (1, S) in [-1, 1], S = T * hop."""
-        tokenizer = self._audio()
-        return _decode(tokenizer, codes, (codes.shape[1] * tokenizer.hop,))
+        sound = self.decode_segment(CodedAudio(codes))
+        assert isinstance(sound, Audio)
+        return sound.waveform
+
+    @property
+    def image_tokenizer(self) -> ImageTokenizer | None:
+        return self.tokenizers.get("image")  # type: ignore[return-value]
+
+    @property
+    def audio_tokenizer(self) -> AudioTokenizer | None:
+        return self.tokenizers.get("audio")  # type: ignore[return-value]
+
+    @property
+    def missing(self) -> dict[tuple[str, str], str]:
+        """(modality, "read" or "make") -> why the model cannot do this, and what to do."""
+        reasons: dict[tuple[str, str], str] = {}
+        for modality in registered_modalities():
+            tokenizer = self.tokenizers.get(modality)
+            if tokenizer is None:
+                reason = f"it has no {modality} tokenizer"
+                if modality in ("image", "audio"):  # which have an option of their own
+                    reason += (
+                        f"; give one with --{modality}-tokenizer, or {modality}_tokenizer= in"
+                        " Python"
+                    )
+                reasons.update(dict.fromkeys(((modality, "read"), (modality, "make")), reason))
+            elif (cannot_decode := getattr(tokenizer, "cannot_decode", None)) is not None:
+                reasons[modality, "make"] = cannot_decode
+        return {**reasons, **self._missing}
+
+    def check_makes(self, modality: str) -> None:
+        """Raises ValueError, with the reason, where the model cannot make media of a modality."""
+        if (reason := self.missing.get((modality, "make"))) is not None:
+            raise ValueError(f"the model cannot make {media_class(modality).plural}: {reason}")
 
     @overload
     def tokenizer(self, modality: Literal["image"]) -> ImageTokenizer: ...
@@ -233,57 +269,28 @@ class Sequencer:
     def tokenizer(self, modality: Literal["audio"]) -> AudioTokenizer: ...
 
     @overload
-    def tokenizer(self, modality: str) -> ImageTokenizer | AudioTokenizer: ...
+    def tokenizer(self, modality: str) -> MediaTokenizer: ...
 
-    def tokenizer(self, modality: str) -> ImageTokenizer | AudioTokenizer:
-        """The tokenizer of "image" or "audio". Raises ValueError where the model has none."""
-        return self._image() if modality == "image" else self._audio()
-
-    def _image(self) -> ImageTokenizer:
-        if self.image_tokenizer is None:
-            raise ValueError("there is no image tokenizer; pictures cannot be coded or decoded")
-        return self.image_tokenizer
-
-    def _audio(self) -> AudioTokenizer:
-        if self.audio_tokenizer is None:
-            raise ValueError("there is no audio tokenizer; sound cannot be coded or decoded")
-        return self.audio_tokenizer
+    def tokenizer(self, modality: str) -> MediaTokenizer:
+        """The tokenizer of a modality. Raises ValueError where the model has none."""
+        if modality not in self.tokenizers:
+            plural = media_class(modality).plural
+            reason = self._missing.get((modality, "read"), f"there is no {modality} tokenizer")
+            raise ValueError(f"{reason}; {plural} cannot be coded or decoded")
+        return self.tokenizers[modality]
 
 
-def check_picture(tokenizer: ImageTokenizer, height: int, width: int) -> None:
-    """Raises ValueError for a picture of so many pixels that does not divide into codes."""
-    stride = tokenizer.stride
-    if height < 1 or width < 1 or height % stride or width % stride:
+def _check_blocks(modality: str, tokenizer: MediaTokenizer, vocabulary: Vocabulary) -> None:
+    """Raises ValueError where the codes of a tokenizer are not those of the vocabulary's blocks."""
+    blocks = vocabulary.levels(modality)
+    sizes = tuple(int(n) for n in tokenizer.codebook_sizes)
+    if tuple(block.size for block in blocks) != sizes:
         raise ValueError(
-            f"a picture of {width}x{height} pixels does not divide into codes: both sides "
-            f"must be multiples of {stride}; resize or crop it first"
+            f"the {modality} tokenizer has codebooks of {sizes} codes, the vocabulary "
+            f"blocks of {tuple(block.size for block in blocks)}"
         )
-
-
-def check_sound(tokenizer: AudioTokenizer, channels: int, sample_rate: int) -> None:
-    """Raises ValueError for a sound that is not mono at the tokenizer's sample rate (Hz)."""
-    if channels != 1 or sample_rate != tokenizer.sample_rate:
+    if blocks[0].fingerprint not in (None, tokenizer.fingerprint):
         raise ValueError(
-            f"the sound has {channels} channels at {sample_rate} Hz, expected 1 "
-            f"channel at {tokenizer.sample_rate} Hz; convert it first"
+            f"the {modality} tokenizer has fingerprint {tokenizer.fingerprint}, the "
+            f"vocabulary was made for {blocks[0].fingerprint}"
         )
-
-
-def _encode(tokenizer: MediaTokenizer, media: np.ndarray) -> np.ndarray:
-    """One medium, channels first, -> codes int64 (K, *grid)."""
-    import torch  # here, so that text-only use of this module does not wait for it
-
-    with torch.inference_mode():
-        codes = tokenizer.encode(torch.from_numpy(np.ascontiguousarray(media))[None]).codes
-    return codes[0].cpu().numpy()
-
-
-def _decode(tokenizer: MediaTokenizer, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Codes (K, *grid) -> float32 media, channels first, of exactly `size`."""
-    import torch
-
-    from unified_tokenizers.base import Codes
-
-    with torch.inference_mode():
-        media = tokenizer.decode(Codes(torch.tensor(codes, dtype=torch.int64)[None], size))
-    return media[0].float().cpu().numpy()

@@ -187,7 +187,7 @@ def _words(part: TextPart, values: dict[str, str | int | None]) -> Text:
 def _slot(task: Task, inputs: Inputs) -> Slot:
     slot = task.slot
     if slot.kind in ("text", "audio"):
-        return Slot(slot.kind, role=slot.role)  # type: ignore[arg-type]
+        return Slot(slot.kind, role=slot.role)
     size = _size(task, inputs)
     width, height = size if size is not None else (None, None)
     if slot.kind == "image":

@@ -28,7 +28,7 @@ def write_card(
     """Write FOLDER/README.md, as the Hugging Face hub shows it. name: of the folder it will be."""
     size = sum(p.numel() for p in model.hf.parameters())
     blocks = ", ".join(f"{block.name} ({block.size:,})" for block in model.vocabulary.blocks)
-    began = config.start or "random weights"
+    began = config.init_from or "random weights"
     lines = [
         "---",
         "library_name: unified",
@@ -48,9 +48,9 @@ def write_card(
         "",
         "## Training",
         "",
-        f"- Begun with: {began}; trained: {config.train.replace('_', ' ')}.",
-        f"- {step:,} steps, {ids:,} ids; {config.optimizer}, peak learning rate"
-        f" {config.learning_rate:g}, schedule {config.schedule}, {config.precision}.",
+        f"- Initialised from: {began}; trained: {config.train.replace('_', ' ')}.",
+        f"- {step:,} steps, {ids:,} ids; {config.optimizer.name}, peak learning rate"
+        f" {config.optimizer.lr:g}, schedule {config.schedule.name}, {config.precision}.",
         f"- Blocks of ids: {blocks}.",
         "",
         "| source | share of the ids |",
@@ -58,7 +58,7 @@ def write_card(
     ]
     lines += [f"| {name} | {share:.1%} |" for name, share in _shares(config.sources)]
     if measured:
-        lines += ["", "Held-out losses, nats an id:", "", "| what | loss |", "|---|---|"]
+        lines += ["", "Validation losses, nats an id:", "", "| what | loss |", "|---|---|"]
         lines += [f"| {name} | {value:.3f} |" for name, value in measured.items()]
     settings = json.dumps(asdict(config), indent=1, ensure_ascii=False)
     lines += ["", f"Made with unified {__version__}. The run's settings:", ""]

@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unified.models.files import save_model
 from unified.models.model import UnifiedModel
 from unified.pocket.known_subjects import KnownSubjects
+from unified.pocket.plugin import pocket_tasks
 from unified.training.card import write_card
 from unified.training.config import TrainConfig
-from unified.training.processes import Processes
-from unified.training.start import build_model
+from unified.training.initial_model import build_model
 from unified.training.weights import choose_trained, merge_trained
+from unified_base.training.dist import DistContext
 from unified_data.pocket.subjects import load_subjects
 
 __all__ = ["export", "plain_model"]
 
 
 def plain_model(
-    config: TrainConfig, found: Processes, values: Mapping[str, Tensor]
+    config: TrainConfig, dist: DistContext, values: Mapping[str, Tensor]
 ) -> UnifiedModel | None:
     """The run's model with trained weights (by the names they have in training), on the CPU.
 
@@ -32,8 +32,8 @@ def plain_model(
     rounded to for the computation; adapters are merged. None in all processes but the first, yet
     each must call it: parts of tensors are put together.
     """
-    whole = {name: _whole(value, found.first) for name, value in values.items()}
-    if not found.first:
+    whole = {name: _whole(value, dist.is_main) for name, value in values.items()}
+    if not dist.is_main:
         return None
     with torch.random.fork_rng(devices=[]):
         model = build_model(config)
@@ -48,7 +48,7 @@ def plain_model(
 
 def export(
     config: TrainConfig,
-    found: Processes,
+    dist: DistContext,
     values: Mapping[str, Tensor],
     step: int,
     ids: int,
@@ -56,18 +56,21 @@ def export(
 ) -> Path:
     """Write OUTPUT/model and its card, and upload it where the configuration says so."""
     folder = Path(config.output) / "model"
-    model = plain_model(config, found, values)
+    model = plain_model(config, dist, values)
     if model is not None:
+        name = folder.name
 
-        def finish(place: Path) -> None:
+        def finish(folder: Path) -> None:
             if config.world == "pocket":
-                KnownSubjects.of(load_subjects()).save(place)
-            write_card(place, folder.name, config, model, step, ids, measured)
+                KnownSubjects.of(load_subjects()).save(folder)
+            write_card(folder, name, config, model, step, ids, measured)
 
-        save_model(folder, model.hf, model.sequencer, model.sampling, config.store, finish)
+        if config.world == "pocket":
+            model.tasks, model.plugin = pocket_tasks(), "pocket"
+        model.save_pretrained(folder, config.save_dtype, finish)
         if config.push_to_hub is not None:
             _push(folder, config.push_to_hub)
-    found.wait()
+    dist.barrier()
     return folder
 
 

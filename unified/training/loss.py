@@ -1,8 +1,8 @@
 """Cross-entropy among the ids that the grammar allows, without ever holding all logits.
 
-At most places the grammar allows a part of the vocabulary: a code of one codebook, or text. Only
-the head's rows of that part are used, a few positions at a time, and the gradients are worked out
-on the way, since how much every position counts is known before. Nothing of the size of positions
+At most positions the grammar allows a part of the vocabulary: a code of one codebook, or text. Only
+the head's rows of that part are used, a few positions at a time, and the gradients are computed
+on the way, since the weight of every position is known before. Nothing of the size of positions
 times vocabulary is kept: the idea of cut cross-entropy (arXiv:2411.09009) and of Liger
 (arXiv:2410.10989).
 
@@ -53,7 +53,7 @@ class Head:
 
 
 def allowed_loss(
-    features_PD: Tensor,
+    hidden_PD: Tensor,
     head: Head,
     targets: Tensor,
     weights: Tensor,
@@ -66,7 +66,7 @@ def allowed_loss(
     weighted sum has besides `z_loss` times the squared log-normaliser (arXiv:2204.02311).
 
     Args:
-        features_PD: what the decoder gives before its head, sorted by group.
+        hidden_PD: hidden states before the head, sorted by group.
         targets: int64 (P,), ids that lie within their group's ranges.
         weights: float32 (P,), of any sign.
         groups: allowed ranges and how many positions in a row have them; the numbers add up to P.
@@ -75,10 +75,10 @@ def allowed_loss(
     tensors = [t for part in head.parts for t in (part.weight, part.bias)]
     starts = tuple(part.start for part in head.parts)
     train = torch.is_grad_enabled() and (
-        features_PD.requires_grad or any(t is not None and t.requires_grad for t in tensors)
+        hidden_PD.requires_grad or any(t is not None and t.requires_grad for t in tensors)
     )
     total, losses = _AllowedLoss.apply(
-        features_PD, targets, weights, tuple(groups), z_loss, head.softcap, starts, train, *tensors
+        hidden_PD, targets, weights, tuple(groups), z_loss, head.softcap, starts, train, *tensors
     )
     return total, losses
 
@@ -87,7 +87,7 @@ class _AllowedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        features_PD: Tensor,
+        hidden_PD: Tensor,
         targets: Tensor,
         weights: Tensor,
         groups: tuple[tuple[Ranges, int], ...],
@@ -101,10 +101,10 @@ class _AllowedLoss(torch.autograd.Function):
             HeadPart(start, weight, bias)  # type: ignore[arg-type]
             for start, weight, bias in zip(starts, tensors[::2], tensors[1::2])
         ]
-        losses = torch.zeros(len(targets), dtype=torch.float32, device=features_PD.device)
+        losses = torch.zeros(len(targets), dtype=torch.float32, device=hidden_PD.device)
         extra = losses.new_zeros(())
         wanted = ctx.needs_input_grad
-        feature_grad = torch.zeros_like(features_PD) if train and wanted[0] else None
+        hidden_grad = torch.zeros_like(hidden_PD) if train and wanted[0] else None
         # Sums over chunks in bfloat16 would lose what is small; each is as large as its part.
         grads = [
             torch.zeros_like(t, dtype=torch.float32) if train and t is not None and need else None
@@ -117,7 +117,7 @@ class _AllowedLoss(torch.autograd.Function):
             together = max(min(FEWEST, number), CHUNK_BYTES // max(1, 4 * width))
             for begin in range(at, at + number, together) if width > 1 else ():
                 chunk = slice(begin, min(at + number, begin + together))
-                x = features_PD[chunk]
+                x = hidden_PD[chunk]
                 logits, local = _logits(x, parts, pieces, targets[chunk], softcap)
                 target = logits.gather(1, local[:, None])[:, 0]
                 # In place, in four passes: torch.logsumexp makes two more arrays of this size.
@@ -138,21 +138,21 @@ class _AllowedLoss(torch.autograd.Function):
                 logits.scatter_add_(1, local[:, None], -weight[:, None])
                 if bend is not None:
                     logits.mul_(bend)
-                _add_gradients(logits, x, parts, pieces, feature_grad, chunk, grads)
+                _add_gradients(logits, x, parts, pieces, hidden_grad, chunk, grads)
             at += number
-        kept = [g if g is None else g.to(t.dtype) for g, t in zip(grads, tensors)]  # type: ignore[union-attr]
-        ctx.save_for_backward(feature_grad, *kept)
+        typed = [g if g is None else g.to(t.dtype) for g, t in zip(grads, tensors)]  # type: ignore[union-attr]
+        ctx.save_for_backward(hidden_grad, *typed)
         ctx.mark_non_differentiable(losses)
         return (losses * weights).sum() + extra, losses
 
     @staticmethod
     def backward(ctx: Any, total_grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        feature_grad, *grads = ctx.saved_tensors
+        hidden_grad, *grads = ctx.saved_tensors
 
         def scaled(grad: Tensor | None) -> Tensor | None:
             return None if grad is None else grad * total_grad.to(grad.dtype)
 
-        return (scaled(feature_grad), *(None,) * 7, *map(scaled, grads))
+        return (scaled(hidden_grad), *(None,) * 7, *map(scaled, grads))
 
 
 # (part, first row, last row + 1), rows counted in the part
@@ -161,13 +161,13 @@ _Piece = tuple[int, int, int]
 
 def _pieces(ranges: Ranges, parts: Sequence[HeadPart]) -> list[_Piece]:
     """The allowed rows as runs of rows of the parts, in order of their ids."""
-    found = []
+    pieces = []
     for start, stop in ranges:
         for index, part in enumerate(parts):
             first, last = max(start, part.start), min(stop, part.stop)
             if first < last:
-                found.append((index, first - part.start, last - part.start))
-    return found
+                pieces.append((index, first - part.start, last - part.start))
+    return pieces
 
 
 def _logits(
@@ -198,7 +198,7 @@ def _add_gradients(
     x: Tensor,
     parts: Sequence[HeadPart],
     pieces: Sequence[_Piece],
-    feature_grad: Tensor | None,
+    hidden_grad: Tensor | None,
     chunk: slice,
     grads: Sequence[Tensor | None],
 ) -> None:
@@ -207,8 +207,8 @@ def _add_gradients(
     for index, first, last in pieces:
         part = slopes[:, column : column + last - first]
         slope = part.to(x.dtype)
-        if feature_grad is not None:
-            feature_grad[chunk] += slope @ parts[index].weight[first:last]
+        if hidden_grad is not None:
+            hidden_grad[chunk] += slope @ parts[index].weight[first:last]
         weight_grad, bias_grad = grads[2 * index], grads[2 * index + 1]
         if weight_grad is not None:
             weight_grad[first:last] += slope.T @ x

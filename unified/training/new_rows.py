@@ -33,10 +33,10 @@ class NewRows(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         new = ids >= self.first
-        found = F.embedding((ids - self.first).clamp_min(0), self.rows)
+        embedded = F.embedding((ids - self.first).clamp_min(0), self.rows)  # (..., D)
         if self.scale is not None:  # as Gemma's embedding does it
-            found = found * torch.as_tensor(self.scale, dtype=found.dtype)
-        return torch.where(new[..., None], found, self.table(ids.clamp_max(self.first - 1)))
+            embedded = embedded * torch.as_tensor(self.scale, dtype=embedded.dtype)
+        return torch.where(new[..., None], embedded, self.table(ids.clamp_max(self.first - 1)))
 
     @property
     def parts(self) -> tuple[HeadPart, ...]:

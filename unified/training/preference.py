@@ -2,18 +2,18 @@
 
 The log-probability of a document is the sum over its ids that count, each modality with a weight of
 its own. Its gradient is that of the cross-entropy with one factor for the whole document, which is
-known once the log-probabilities are: so they are worked out first, without a gradient, and the pass
-that has one is that of any training, in pieces of any number. Both passes must agree, so nothing is
-dropped out. What the reference, which is the model that the run begins with, makes of every pair is
-worked out before the first step and kept in OUTPUT/reference.safetensors: no second model stays in
-memory.
+known once the log-probabilities are: so they are computed first, without a gradient, and the pass
+that has one is that of any training, in micro-batches of any size. Both passes must agree, so
+nothing is dropped out. The reference is the model that the run begins with: its log-probabilities
+of every pair are computed before the first step and stored in OUTPUT/reference.safetensors, so that
+no second model stays in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,18 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unified.training.checkpoint import Saved
+from unified.dataloading import Source
 from unified.training.config import TrainConfig
-from unified.training.pairs import Pair, Pairs
-from unified.training.passes import Pass, make_pass, modality_factors
-from unified.training.processes import Processes
-from unified.training.run import Run
+from unified.training.decoder_trainer import DecoderTrainer
+from unified.training.micro_batch import MicroBatch, make_micro_batch, modality_factors
+from unified.training.preference_pairs import Pair, PreferencePairs
 from unified_base.atomic import atomic_write
 from unified_base.files import regular
+from unified_base.training.checkpoint import Checkpoint
+from unified_base.training.dist import DistContext
+from unified_base.training.metric_logger import MetricLogger
 
-__all__ = ["PreferenceRun", "preference_slopes"]
+__all__ = ["PreferenceTrainer", "preference_slopes"]
 
 # Pairs of which the reference is worked out together.
 _BLOCK = 16
@@ -54,151 +56,160 @@ def preference_slopes(
     return -F.logsigmoid(margins), torch.stack([slope, -slope], dim=1), margins
 
 
-class PreferenceRun(Run):
-    """A run whose steps are of preference pairs."""
+class PreferenceTrainer(DecoderTrainer):
+    """A decoder whose training steps are of preference pairs."""
 
-    def __init__(self, config: TrainConfig, found: Processes) -> None:
+    data: PreferencePairs
+
+    def __init__(self, config: TrainConfig, dist: DistContext, logger: MetricLogger) -> None:
         assert config.preferences is not None
-        super().__init__(config, found)
+        super().__init__(config, dist, logger)
         self.preferences = config.preferences
         module: Any
-        for module in self.trainee.modules():
+        for module in self.module.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
             elif isinstance(getattr(module, "attention_dropout", None), float):
                 module.attention_dropout = 0.0
-        if self.preferences.pairs % found.world:
+        if self.preferences.pairs % dist.world:
             raise ValueError(
-                f"{self.preferences.pairs} pairs a step do not divide among {found.world} processes"
+                f"{self.preferences.pairs} pairs a step do not divide among {dist.world} processes"
             )
         # Within a document the loss says which ids count, the factors how much of each modality.
         self.factors = modality_factors(self.preferences.modality_weights)
 
-    def open_loader(self, sources: Any, saved: Saved | None) -> None:
-        config, found = self.config, self.found
-        self.loader = Pairs(
-            sources, self.model.sequencer, config.length, config.seed, found.rank, found.world,
-            config.max_broken,
+    def open_data(self, sources: Mapping[str, Source], checkpoint: Checkpoint | None) -> None:
+        config, dist = self.config, self.dist
+        self.data = PreferencePairs(
+            sources, self.model.sequencer, config.seq_len, config.seed, dist.rank, dist.world,
+            config.max_corrupt,
         )  # fmt: skip
         self._reference = self._references()
-        broken = self._reference.isnan().any(1).nonzero()[:, 0]
-        self.loader.leave_out(broken.tolist())
-        if saved is not None:
-            self.loader.load_state([rank["data"] for rank in saved.ranks])
+        corrupt = self._reference.isnan().any(1).nonzero()[:, 0]
+        self.data.exclude(corrupt.tolist())
+        if checkpoint is not None:
+            self.data.load_state([rank["data"] for rank in checkpoint.ranks])
 
-    def take_step(self) -> list[Pass]:
-        self.reports, self.loader.reports = self.loader.reports, []
-        self._pairs = self.loader.take(self.preferences.pairs // self.found.world)
-        self._passes = self._make_passes(self._pairs)
-        return [taken for taken, _ in self._passes]
+    def next_batch(self) -> list[MicroBatch]:
+        self.reports, self.data.reports = self.data.reports, []
+        self._pairs = self.data.take(self.preferences.pairs // self.dist.world)
+        self._micro_batches = self._make_micro_batches(self._pairs)
+        return [micro_batch for micro_batch, _ in self._micro_batches]
 
-    def weight(self, passes: list[Pass]) -> float:
+    def weight(self, micro_batches: list[MicroBatch]) -> float:
         """A step's loss is the mean over its pairs."""
         return float(len(self._pairs))
 
-    def gradients(self, passes: list[Pass], total: float) -> tuple[Tensor, float]:
-        policy = self._log_probabilities(self._passes, len(self._pairs))
+    def gradients(self, micro_batches: list[MicroBatch], total: float) -> tuple[Tensor, float]:
+        policy = self._log_probabilities(self._micro_batches, len(self._pairs))
         reference = self._reference[[pair.number for pair in self._pairs]]
         losses, slopes, margins = preference_slopes(policy, reference, self.preferences.beta)
         # A document's log-probability is minus the sum of its weighted losses.
-        factors = -slopes.flatten().float().to(self.found.device)
+        factors = -slopes.flatten().float().to(self.dist.device)
         weighed = [
-            taken.weighed(taken.weights * factors[numbers][taken.document])
-            for taken, numbers in self._passes
+            batch.with_weights(batch.weights * factors[numbers][batch.document])
+            for batch, numbers in self._micro_batches
         ]
         sums, norm = super().gradients(weighed, total)
         figures = torch.stack([losses, (margins > 0).double(), margins]).sum(1)
-        means = torch.tensor(self.found.total(figures.tolist())) / total
+        means = torch.tensor(self.dist.sum(figures.tolist())) / total
         names = ("preference_loss", "preference_accuracy", "reward_margin")
         self.extra = {f"train/{name}": mean for name, mean in zip(names, means)}
         return sums, norm
 
-    def _make_passes(self, pairs: Sequence[Pair]) -> list[tuple[Pass, Tensor]]:
+    def _make_micro_batches(self, pairs: Sequence[Pair]) -> list[tuple[MicroBatch, Tensor]]:
         """Passes, and for each of their documents 2 * pair + (0 chosen, 1 rejected)."""
-        found = []
-        packed = iter(self.loader.pack(pairs))
-        while group := list(islice(packed, self.config.rows_at_once)):
-            taken = make_pass([row for row, _ in group], self.factors)
-            numbers = torch.tensor([number for _, some in group for number in some])
-            found.append((taken.to(self.found.device), numbers.to(self.found.device)))
-        return found
+        micro_batches = []
+        packed = iter(self.data.pack(pairs))
+        while group := list(islice(packed, self.config.micro_batch_size)):
+            micro_batch = make_micro_batch([sequence for sequence, _ in group], self.factors)
+            numbers = torch.tensor([number for _, indices in group for number in indices])
+            device = self.dist.device
+            micro_batches.append((micro_batch.to(device), numbers.to(device)))
+        return micro_batches
 
     @torch.no_grad()
-    def _log_probabilities(self, passes: list[tuple[Pass, Tensor]], pairs: int) -> Tensor:
-        """float64 (pairs, 2)."""
-        found = torch.zeros(2 * pairs, dtype=torch.float64, device=self.found.device)
-        numbers_of = {id(taken): numbers for taken, numbers in passes}
-        for taken in self.even([taken for taken, _ in passes]):
-            outcome = self.trainee(taken)
-            if id(taken) in numbers_of:
-                weighted = (outcome.losses * taken.weights).double()
-                found.index_add_(0, numbers_of[id(taken)][taken.document], -weighted)
-        return found.view(pairs, 2).cpu()
+    def _log_probabilities(
+        self, micro_batches: list[tuple[MicroBatch, Tensor]], pairs: int
+    ) -> Tensor:
+        """Of the chosen and the rejected document of each pair: float64 (pairs, 2)."""
+        sums = torch.zeros(2 * pairs, dtype=torch.float64, device=self.dist.device)
+        numbers_of = {id(batch): numbers for batch, numbers in micro_batches}
+        for batch in self.even([batch for batch, _ in micro_batches]):
+            outcome = self.module(batch)
+            if id(batch) in numbers_of:
+                weighted = (outcome.losses * batch.weights).double()
+                sums.index_add_(0, numbers_of[id(batch)][batch.document], -weighted)
+        return sums.view(pairs, 2).cpu()
 
     def _references(self) -> Tensor:
-        """What the model to begin with makes of every pair: float64 (pairs, 2), NaN if broken."""
+        """The reference's log-probabilities of every pair: float64 (pairs, 2), NaN if corrupt."""
         path = Path(self.config.output) / "reference.safetensors"
-        made_for = self._made_for()
-        found = _read_reference(path, made_for)
-        if found is None and self.step:
+        purpose = self._purpose()
+        reference = _read_reference(path, purpose)
+        if reference is None and self.step:
             raise ValueError(
                 f"{path}, made before the first step, is missing or of other pairs or settings; go"
                 " on with what the run began with"
             )
-        self.found.wait()
-        if found is None:
-            found = self._measure_all()
-            if self.found.first:
+        self.dist.barrier()
+        if reference is None:
+            reference = self._measure_all()
+            if self.dist.is_main:
                 # As bytes: the library would write a file of its own beside this one.
                 # One entry: the library writes several in any order, and runs' files are equal.
-                about = {"made_for": f"{made_for}{_SUM}{_digest(found)}"}
-                atomic_write(path, save({"reference": found}, metadata=about))
-            self.found.wait()
-        return found
+                about = {"made_for": f"{purpose}{_SUM}{_digest(reference)}"}
+                atomic_write(path, save({"reference": reference}, metadata=about))
+            self.dist.barrier()
+        return reference
 
-    def _made_for(self) -> str:
-        config, source = self.config, self.loader.source
+    def _purpose(self) -> str:
+        config, source = self.config, self.data.source
         entries = {
-            "start": config.start if config.start is not None else f"random {config.seed}",
-            "keys": self.loader.digest,
+            "init_from": config.init_from
+            if config.init_from is not None
+            else f"random {config.seed}",
+            "keys": self.data.digest,
             "loss": [source.loss, source.weight, source.media_loss],
             "modality_weights": dict(sorted(self.preferences.modality_weights.items())),
-            "length": config.length,
+            "seq_len": config.seq_len,
         }
         return json.dumps(entries)
 
     def _measure_all(self) -> Tensor:
         """Every process measures a part of the pairs."""
-        self.masters.hand_down()
-        self.trainee.eval()
-        pairs: Pairs = self.loader
-        held = torch.zeros(pairs.num_found, 2, dtype=torch.float64)
-        firsts = range(0, pairs.num_found, _BLOCK * self.found.world)
-        for turn, first in enumerate(firsts):
-            if turn % 100 == 0:
-                self.say(f"reference: {first:,} of {pairs.num_found:,} pairs")
-            first += _BLOCK * self.found.rank
-            some: list[Pair] = []
-            for number in range(first, min(first + _BLOCK, pairs.num_found)):
+        self.master_weights.copy_to_model()
+        self.module.eval()
+        pairs = self.data
+        held = torch.zeros(pairs.num_pairs, 2, dtype=torch.float64)
+        firsts = range(0, pairs.num_pairs, _BLOCK * self.dist.world)
+        for block, first in enumerate(firsts):
+            if block % 100 == 0:
+                self.logger.info(f"reference: {first:,} of {pairs.num_pairs:,} pairs")
+            first += _BLOCK * self.dist.rank
+            readable: list[Pair] = []
+            for number in range(first, min(first + _BLOCK, pairs.num_pairs)):
                 try:
-                    some.append(pairs.read(number))
-                except ValueError:  # counted when it is left out
+                    readable.append(pairs.read(number))
+                except ValueError:  # counted when it is excluded
                     held[number] = torch.nan
-            numbers = [pair.number for pair in some]
-            held[numbers] = self._log_probabilities(self._make_passes(some), len(some))
-        self.trainee.train()
-        held = torch.tensor(self.found.total(held.flatten().tolist()), dtype=torch.float64)
+            numbers = [pair.number for pair in readable]
+            held[numbers] = self._log_probabilities(
+                self._make_micro_batches(readable), len(readable)
+            )
+        self.module.train()
+        held = torch.tensor(self.dist.sum(held.flatten().tolist()), dtype=torch.float64)
         return held.view(-1, 2)
 
 
-def _read_reference(path: Path, made_for: str) -> Tensor | None:
-    """A reference that was made for this; None where there is none. ValueError if damaged."""
+def _read_reference(path: Path, purpose: str) -> Tensor | None:
+    """The reference of a run with this purpose; None where there is none. ValueError if damaged."""
     if not path.exists():
         return None
     try:
         with safe_open(regular(path, "reference"), "pt") as file:
             about, _, digest = file.metadata().get("made_for", "").partition(_SUM)
-            if about != made_for:
+            if about != purpose:
                 return None
             reference = file.get_tensor("reference")
     except (SafetensorError, OSError, AttributeError) as error:

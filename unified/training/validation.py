@@ -1,4 +1,4 @@
-"""Held-out losses by source and modality."""
+"""Validation losses by source and modality."""
 
 from __future__ import annotations
 
@@ -7,60 +7,73 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from unified.dataloading import Row, Source, held_out_rows
+from unified.dataloading import PackedSequence, Source, validation_sequences
 from unified.dataloading.source import leaves
 from unified.formats.grammar import MODALITIES
 from unified.sequence.sequencer import Sequencer
-from unified.training.passes import Pass, make_pass
-from unified.training.processes import Processes
+from unified.tasks.task_table import Tasks
+from unified.training.micro_batch import MicroBatch, make_micro_batch
+from unified_base.training.dist import DistContext
 
-__all__ = ["HeldOut"]
+__all__ = ["Validation"]
 
 
-class HeldOut:
-    """Rows of the held-out sources, read once and kept: `documents` of each at most.
+class Validation:
+    """The sequences of the validation sources, read once. Every process measures its part of them.
 
-    Every process measures its part of them.
+    Args:
+        sources: of code shards, by name.
+        sequencer: of the model.
+        seq_len: positions of a sequence.
+        documents: of each source, at most.
+        dist: the processes.
+        tasks: of the model, by which pairs are laid out.
     """
 
     def __init__(
         self,
         sources: Mapping[str, Source],
         sequencer: Sequencer,
-        length: int,
+        seq_len: int,
         documents: int,
-        found: Processes,
+        dist: DistContext,
+        tasks: Tasks,
     ) -> None:
-        self._found = found
-        self._rows: dict[str, Sequence[Row]] = {}
+        self._dist = dist
+        self._sequences: dict[str, Sequence[PackedSequence]] = {}
         for name, source in leaves(sources):
-            rows = list(held_out_rows(source, sequencer, length, documents, name))
-            self._rows[name] = rows[found.rank :: found.world]
+            sequences = list(
+                validation_sequences(source, sequencer, seq_len, documents, name, tasks)
+            )
+            self._sequences[name] = sequences[dist.rank :: dist.world]
 
     @torch.no_grad()
     def measure(
         self,
-        trainee: torch.nn.Module,
-        at_once: int,
-        even: Callable[[list[Pass]], list[Pass]] = lambda passes: passes,
+        module: torch.nn.Module,
+        micro_batch_size: int,
+        even: Callable[[list[MicroBatch]], list[MicroBatch]] = lambda micro_batches: micro_batches,
     ) -> dict[str, float]:
         """Mean loss in nats an id: "SOURCE/MODALITY" -> loss.
 
-        even: what lets every process do as many passes (`Run.even`).
+        even: what lets every process do as many micro-batches (`DecoderTrainer.even`).
         """
-        found: dict[str, float] = {}
+        losses: dict[str, float] = {}
         factors = np.ones(len(MODALITIES), np.float32)
-        trainee.eval()
-        for name, rows in self._rows.items():
+        module.eval()
+        for name, sequences in self._sequences.items():
             sums = torch.zeros(2, len(MODALITIES), dtype=torch.float64)
-            groups = (rows[i : i + at_once] for i in range(0, len(rows), at_once))
-            for taken in even([make_pass(g, factors).to(self._found.device) for g in groups]):
-                outcome = trainee(taken)
-                sums += torch.stack(outcome.by_modality(taken)).cpu()
-            total = self._found.total(sums.flatten().tolist())
+            micro_batches = [
+                make_micro_batch(sequences[i : i + micro_batch_size], factors).to(self._dist.device)
+                for i in range(0, len(sequences), micro_batch_size)
+            ]
+            for micro_batch in even(micro_batches):
+                outcome = module(micro_batch)
+                sums += torch.stack(outcome.by_modality(micro_batch)).cpu()
+            totals = self._dist.sum(sums.flatten().tolist())
             for modality, number in MODALITIES.items():
-                count = total[len(MODALITIES) + number]
+                count = totals[len(MODALITIES) + number]
                 if modality != "marker" and count > 0:
-                    found[f"{name}/{modality}"] = total[number] / count
-        trainee.train()
-        return found
+                    losses[f"{name}/{modality}"] = totals[number] / count
+        module.train()
+        return losses

@@ -1,9 +1,10 @@
-"""What is trained, in which precision, and its moving average.
+"""What is trained, and in which precision.
 
 In bfloat16 a decoder computes with weights rounded to it, while what is trained lies beside in
-float32 (`Masters`); frozen weights exist in bfloat16 alone. Autocast instead keeps the residual
-stream in float32 and casts it before every product: 2,350 ids a second where this does 3,050. Under
-FSDP2 the sharded parameters are the float32 ones and torch rounds them when it gathers them.
+float32 (`MasterWeights`); frozen weights exist in bfloat16 alone. Autocast instead keeps the
+residual stream in float32 and casts it before every product: 2,350 ids a second where this does
+3,050. Under FSDP2 the sharded parameters are the float32 ones and torch rounds them when it
+gathers them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Average", "Masters", "choose_trained", "merge_trained"]
+__all__ = ["MasterWeights", "choose_trained", "merge_trained"]
 
 
 def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, Any]) -> None:
@@ -71,7 +72,7 @@ def merge_trained(decoder: Any) -> None:
     merge_new_rows(decoder)
 
 
-class Masters:
+class MasterWeights:
     """The trained parameters by name, in float32, beside a module that may compute in bfloat16.
 
     In float32, and under FSDP2, they are the module's own.
@@ -96,14 +97,14 @@ class Masters:
                 self.parameters[name] = parameter
 
     @torch.no_grad()
-    def hand_down(self) -> None:
-        """Round the trained weights into the module."""
+    def copy_to_model(self) -> None:
+        """Copy the master weights into the module, rounded to its dtype."""
         for parameter, master in self._beside:
             parameter.copy_(master)
 
     @torch.no_grad()
-    def collect(self) -> None:
-        """Add the module's gradients to those here, in float32."""
+    def accumulate_grads(self) -> None:
+        """Add the module's gradients to those of the master weights, in float32."""
         for parameter, master in self._beside:
             if parameter.grad is None:
                 continue
@@ -114,37 +115,21 @@ class Masters:
             parameter.grad = None
 
     @contextmanager
-    def holding(self, values: Mapping[str, Tensor]) -> Iterator[None]:
-        """The module with other weights (the moving average's) for a while."""
+    def swapped_for(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """The module computes with other weights (the moving average) inside the block."""
         if values is self.parameters:
-            self.hand_down()
+            self.copy_to_model()
             yield
             return
-        kept = {name: p.detach().clone() for name, p in self.parameters.items()}
+        before = {name: p.detach().clone() for name, p in self.parameters.items()}
         self._put(values)
         try:
             yield
         finally:
-            self._put(kept)
+            self._put(before)
 
     @torch.no_grad()
     def _put(self, values: Mapping[str, Tensor]) -> None:
         for name, parameter in self.parameters.items():
             parameter.copy_(values[name])
-        self.hand_down()
-
-
-class Average:
-    """An exponential moving average of the trained weights, float32; decay 0 to 1."""
-
-    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
-        self.decay = decay
-        self.values = {name: p.detach().clone() for name, p in parameters.items()}
-
-    @torch.no_grad()
-    def update(self, parameters: Mapping[str, nn.Parameter], step: int) -> None:
-        """After optimizer step `step` (from 1). The first steps count in full: the average of few
-        is not the start's."""
-        decay = min(self.decay, step / (step + 10))
-        for name, value in self.values.items():
-            value.lerp_(parameters[name].detach(), 1 - decay)
+        self.copy_to_model()

@@ -62,9 +62,9 @@ class Block:
     @cached_property
     def codes(self) -> np.ndarray:
         """Of a block with a table: the code of id - start, -1 where that is another block's."""
-        found = np.full(self.stop - self.start, -1)
-        found[np.array(self.table) - self.start] = np.arange(self.size)
-        return found
+        code_of_id = np.full(self.stop - self.start, -1)
+        code_of_id[np.array(self.table) - self.start] = np.arange(self.size)
+        return code_of_id
 
     def check(self) -> None:
         """Raises ValueError for what the block alone has wrong."""

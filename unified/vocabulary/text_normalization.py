@@ -70,19 +70,21 @@ def lossless(tokenizer: Tokenizer) -> tuple[Tokenizer, TextKind]:
     if model.get("dropout"):
         model["dropout"] = None
         notes.append("its merges are never dropped at random")
-    kept, prefix = [], False
+    normalisers_left, prefix = [], False
     normalisers = list(_steps(parts["normalizer"], "normalizers"))
     for step in normalisers:
         if step["type"] == "ByteLevel" or _is_space(step):
-            kept.append(step)
+            normalisers_left.append(step)
         elif step["type"] == "Prepend":
             prefix = True
         else:
             notes.append(
                 f"texts that its normaliser {step['type']} would change are left as they are"
             )
-    if len(kept) < len(normalisers):
-        parts["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
+    if len(normalisers_left) < len(normalisers):
+        parts["normalizer"] = (
+            {"type": "Sequence", "normalizers": normalisers_left} if normalisers_left else None
+        )
     cuts = list(_steps(parts["pre_tokenizer"], "pretokenizers"))
     whole = [step for step in cuts if step["type"] != "WhitespaceSplit"]
     if len(whole) < len(cuts) and any(step["type"] == "Metaspace" for step in whole):
@@ -94,8 +96,8 @@ def lossless(tokenizer: Tokenizer) -> tuple[Tokenizer, TextKind]:
         prefix = _without_prefix(step) or prefix
     if prefix:
         notes.append("no space is put before the first word of a text")
-    names = {step["type"] for step in (*kept, *cuts)}
-    spaced = "Metaspace" in names or any(_is_space(step) for step in kept)
+    names = {step["type"] for step in (*normalisers_left, *cuts)}
+    spaced = "Metaspace" in names or any(_is_space(step) for step in normalisers_left)
     # Some write the alphabet of bytes by their decoder alone.
     decoders = {step["type"] for step in _steps(parts["decoder"], "decoders")}
     byte_level = "ByteLevel" in names | decoders
@@ -167,17 +169,17 @@ def _without_prefix(step: dict[str, Any]) -> bool:
     """
     name = step["type"]
     if name == "ByteLevel":
-        found = bool(step.get("add_prefix_space"))
+        prefixed = bool(step.get("add_prefix_space"))
         step["add_prefix_space"] = False
-        return found
+        return prefixed
     if name == "Metaspace":
         if step["replacement"] != SPACE:
             raise ValueError(
                 f"the text tokenizer writes spaces as {step['replacement']!r}, expected {SPACE!r}"
             )
-        found = step["prepend_scheme"] != "never"
+        prefixed = step["prepend_scheme"] != "never"
         step["prepend_scheme"] = "never"
-        return found
+        return prefixed
     if name not in _CUTS or step.get("behavior") == "Removed":
         raise ValueError(
             f"the text tokenizer cuts texts with {name}, which drops the white space between words;"

@@ -36,6 +36,8 @@ COMPANIONS = (
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
+    "processor_config.json",
+    "preprocessor_config.json",
 )
 # Of tokenizers without a tokenizer.json; transformers converts them.
 _OTHER_FILES = (
@@ -156,10 +158,10 @@ class TextTokenizer:
     def special_ids(self) -> tuple[int, ...]:
         """The ids of special tokens, which no text becomes, and of unknown characters."""
         added = self._stored.get_added_tokens_decoder()
-        found = {id for id, token in added.items() if token.special}
+        unwritten = {id for id, token in added.items() if token.special}
         if self._kind.unknown is not None:
-            found.add(self._kind.unknown)
-        return tuple(sorted(found))
+            unwritten.add(self._kind.unknown)
+        return tuple(sorted(unwritten))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -206,10 +208,10 @@ class TextTokenizer:
         """Raises ValueError unless the ids stand for the text."""
         # What is unknown is no text, whatever its name.
         known = (b"\xff" if id == self._kind.unknown else self.to_bytes([id]) for id in ids)
-        wanted, found = text.encode(), b"".join(known)
-        if found != wanted:
-            pairs = enumerate(zip(wanted, found))
-            same = next((at for at, (a, b) in pairs if a != b), min(len(wanted), len(found)))
+        wanted, encoded = text.encode(), b"".join(known)
+        if encoded != wanted:
+            pairs = enumerate(zip(wanted, encoded))
+            same = next((at for at, (a, b) in pairs if a != b), min(len(wanted), len(encoded)))
             at = len(wanted[:same].decode(errors="ignore"))
             raise ValueError(
                 f"character {at} of the text is {text[at : at + 1]!r}, for which the text tokenizer"
@@ -278,8 +280,10 @@ def _converted(folder: Path) -> TextTokenizer:
         f" convert them with transformers where it can, and save {FILE_NAME} beside them"
     ):
         # Its files alone: no code of the checkpoint's is run.
-        made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        backend = made.backend_tokenizer
+        converted = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        backend = converted.backend_tokenizer
     try:
         return TextTokenizer(backend, _companions(folder))
     except ValueError as error:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -89,9 +89,9 @@ class Vocabulary:
                 raise ValueError(
                     f"the literal {quoted(text)} has ids {quoted(list(ids))}, which are not text's"
                 )
-        for (_, stop, one), (start, _, other) in pairwise(self._segments):
+        for (_, stop, before), (start, _, after) in pairwise(self._segments):
             if start < stop:
-                raise ValueError(f"blocks '{one.name}' and '{other.name}' share id {start}")
+                raise ValueError(f"blocks '{before.name}' and '{after.name}' share id {start}")
 
     @classmethod
     def build(
@@ -103,11 +103,13 @@ class Vocabulary:
         image: tuple[Sequence[int], str] | None = None,
         audio: tuple[Sequence[int], str] | None = None,
         text_fingerprint: str | None = None,
+        others: Mapping[str, tuple[Sequence[int], str]] | None = None,
     ) -> Vocabulary:
-        """Lay the blocks out as text, markers, size, image.0.., audio.0...
+        """Lay the blocks out as text, markers, size, image.0.., audio.0.., and other modalities'.
 
         max_grid: the largest height or width of a grid, in codes. image, audio: the tokenizer's
-        (codebook_sizes, fingerprint), or None where there is no such tokenizer.
+        (codebook_sizes, fingerprint), or None where there is no such tokenizer; others: those of
+        other modalities by name.
         """
         symbols = tuple(markers)
         declared: list[tuple[str, int, int | None, str | None, tuple[str, ...] | None]] = [
@@ -115,7 +117,7 @@ class Vocabulary:
             (MARKERS, len(symbols), None, None, symbols),
             (SIZE, max_grid, None, None, None),
         ]
-        for modality, tokenizer in (("image", image), ("audio", audio)):
+        for modality, tokenizer in {"image": image, "audio": audio, **(others or {})}.items():
             if tokenizer is not None:
                 sizes, fingerprint = tokenizer
                 for level, size in enumerate(sizes):
@@ -134,12 +136,12 @@ class Vocabulary:
     @cached_property
     def text_ranges(self) -> Ranges:
         """The ids of text: those of its tokenizer that no other block holds."""
-        found, at = [], 0
+        ranges, at = [], 0
         for start, stop, _ in self._segments:
             if at < min(start, self.text_size):
-                found.append((at, min(start, self.text_size)))
+                ranges.append((at, min(start, self.text_size)))
             at = max(at, stop)
-        return (*found, (at, self.text_size)) if at < self.text_size else tuple(found)
+        return (*ranges, (at, self.text_size)) if at < self.text_size else tuple(ranges)
 
     @cached_property
     def _segments(self) -> list[tuple[int, int, Block]]:
@@ -172,7 +174,7 @@ class Vocabulary:
             ) from None
 
     def levels(self, modality: str) -> tuple[Block, ...]:
-        """The codebook blocks of one modality ("image", "audio"), by level; () if it has none."""
+        """The codebook blocks of a modality or kind of span, by level; () if it has none."""
         return tuple(b for b in self.blocks if b.name.rpartition(".")[0] == modality)
 
     def id_range(self, name: str) -> tuple[int, int]:
@@ -204,13 +206,13 @@ class Vocabulary:
 
     def literal(self, text: str) -> tuple[int, ...]:
         """The ids of a text that a format writes itself."""
-        found = dict(self.literals).get(text)
-        if found is None:
+        ids = dict(self.literals).get(text)
+        if ids is None:
             raise ValueError(
                 f"the vocabulary has not recorded the ids of {text!r}; it has"
                 f" {', '.join(repr(text) for text, _ in self.literals) or 'none'}"
             )
-        return found
+        return ids
 
     def block_of(self, id: int) -> Block:
         if not 0 <= id < self.size:
@@ -322,10 +324,10 @@ class Vocabulary:
 
     def to_json(self) -> dict[str, Any]:
         blocks = [block.to_json() for block in self.blocks]
-        found = {"text_size": self.text_size, "text_rows": self.text_rows, "blocks": blocks}
+        obj = {"text_size": self.text_size, "text_rows": self.text_rows, "blocks": blocks}
         if self.literals:
-            found["literals"] = {text: list(ids) for text, ids in self.literals}
-        return found
+            obj["literals"] = {text: list(ids) for text, ids in self.literals}
+        return obj
 
     @classmethod
     def from_json(cls, obj: Any) -> Vocabulary:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from unified_base.files import open_regular
 from unified_base.structured import MAX_JSON, parse_json
 from unified_data.importers.builder import DocumentBuilder, Sample, Skipped, make_key
 from unified_data.importers.embedded import Embedded, Name, media_name
+from unified_data.importers.json_stream import json_items
 from unified_data.importers.media_folder import MediaFolder
 
 _CHUNK = 1 << 20
@@ -156,60 +156,3 @@ def lines(stream: IO[bytes], limit: int = MAX_JSON) -> Iterator[bytes | ValueErr
         while line and not line.endswith(b"\n"):
             line = stream.readline(_CHUNK)
         yield ValueError(f"it is longer than {limit:,} bytes")
-
-
-def json_items(stream: IO[bytes], limit: int = MAX_JSON) -> Iterator[bytes | ValueError]:
-    """The JSON texts of the items of the one list that a file holds, found without parsing them.
-
-    A ValueError stands for an item longer than the limit, and for a list that does not end well.
-    """
-    item = bytearray()
-    size = depth = count = 0
-    in_string = escaped = False
-    opened = False
-    while chunk := stream.read(_CHUNK):
-        at = start = 0
-        if not opened:
-            at = start = chunk.find(b"[") + 1
-            opened = start > 0
-            if not opened:
-                continue
-        while at < len(chunk):
-            if escaped:
-                escaped = False
-                at += 1
-                continue
-            match = (_IN_STRING if in_string else _OUTSIDE).search(chunk, at)
-            if match is None:
-                break
-            mark, at = match[0], match.end()
-            if mark == b'"':
-                in_string = not in_string
-            elif mark == b"\\":
-                escaped = True
-            elif mark in b"[{":
-                depth += 1
-            elif mark in b"]}" and depth:
-                depth -= 1
-            elif depth == 0 and mark in b",]":
-                piece = chunk[start : at - 1]
-                size += len(piece)
-                item += piece if size <= limit else b""
-                count += 1
-                if size > limit:
-                    yield ValueError(f"it is longer than {limit:,} bytes")
-                elif item.strip() or mark == b"," or count > 1:
-                    yield bytes(item)
-                item.clear()
-                size, start = 0, at
-                if mark == b"]":
-                    if chunk[at:].strip() or stream.read(_CHUNK).strip():
-                        yield ValueError("there is something after the list's end")
-                    return
-        size += len(chunk) - start
-        item += chunk[start:] if size <= limit else b""
-    yield ValueError("the file ends inside the list; was it cut off?")
-
-
-_IN_STRING = re.compile(rb'["\\]')
-_OUTSIDE = re.compile(rb'["\[\]{},]')

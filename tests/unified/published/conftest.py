@@ -35,6 +35,13 @@ SPECIAL = {
                     for code in (*range(9, CODES), *range(9))),
                   "<racm3:break>", "<eoss>", "<image>", "<reserved08706>"],
     "janus": [BEGIN, END, PAD, "<begin_of_image>", "<end_of_image>", "<image_placeholder>"],
+    "janus-pro": [BEGIN, END, PAD, "<begin_of_image>", "<end_of_image>", "<image_placeholder>",
+                  "<|User|>", "<|Assistant|>"],
+    "apertus": ["<unk>", "<s>", "</s>", "<pad>",
+                *(f"<|{part}_{end}|>" for part in ("system", "developer", "user", "assistant")
+                  for end in ("start", "end")),
+                "<|img_start|>", "<|img_end|>", "<|img_token_start|>", "<|img_end_of_row|>",
+                "<|image|>", "<|audio_start|>", "<|audio_end|>", "<|audio|>"],
     "liquid": ["<pad>", "<eos>", "<bos>", "<unk>", "<boi>", "<eoi>", "<unconditional>"],
     "orpheus": ["<|begin_of_text|>", "<|eot_id|>", "<|python_tag|>",
                 *(f"<custom_token_{number}>" for number in range(10 + 7 * 4096))],
@@ -46,6 +53,29 @@ def text_tokenizer(kind: str):
     made = TextTokenizer.train(TEXTS, 280)._tokenizer
     made.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL[kind]])
     return TextTokenizer(made)
+
+
+WAV = {"num_filters": 4, "upsampling_ratios": [5, 4], "hidden_size": 8, "codebook_dim": 8,
+       "codebook_size": 12, "num_lstm_layers": 1}  # fmt: skip
+
+
+def apertus_config(tokens, size: int):
+    """An Apertus 1.5 whose head has the rows of text and turns, as the published ones have."""
+    image_offset = size + 2  # some ids are reserved
+    return transformers.Apertus1p5Config(
+        text_config={
+            **LLAMA, "vocab_size": image_offset + CODES + WAV["codebook_size"] + 1,
+            "output_vocab_size": tokens["<|img_start|>"], "max_position_embeddings": 400,
+            "pad_token_id": tokens["<pad>"], "bos_token_id": tokens["<s>"],
+            "eos_token_id": tokens["</s>"],
+        },
+        vision_config={"codebook_size": CODES, "embed_dim": 4, "latent_channels": 4,
+                       "base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1,
+                       "attn_resolutions": [], "resolution": 16},
+        audio_config={"model_type": "wavtokenizer_encoder", **WAV},
+        image_token_id=tokens["<|image|>"], audio_token_id=tokens["<|audio|>"],
+        image_token_offset=image_offset, audio_token_offset=image_offset + CODES,
+    )  # fmt: skip
 
 
 def randomize(model, seed: int = 0) -> None:
@@ -87,7 +117,10 @@ def make(kind: str, folder: Path) -> Checkpoint:
             eos_token_id=tokens["</s>"], vocab_size=rows, max_position_embeddings=2048, **LLAMA,
         )  # fmt: skip
         model = transformers.ChameleonForConditionalGeneration(config)
-    elif kind == "janus":
+    elif kind == "apertus":
+        config, rows = apertus_config(tokens, text.size), text.size
+        model = transformers.Apertus1p5ForConditionalGeneration(config)
+    elif kind in ("janus", "janus-pro"):
         config = transformers.JanusConfig(
             text_config={"model_type": "llama", **LLAMA, "vocab_size": rows,
                          "max_position_embeddings": 1024},

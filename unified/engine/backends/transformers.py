@@ -81,9 +81,12 @@ class TransformersDecoder:
     def __init__(self, hf: Any) -> None:
         """hf: the model; it is put in evaluation mode."""
         self.hf = hf
-        self.vocab_size = int(hf.get_input_embeddings().weight.shape[0])
+        # JanusTorchDecoder has more ids than embeddings.
+        self.num_embeddings = int(hf.get_input_embeddings().weight.shape[0])
+        self.vocab_size = self.num_embeddings
         # Some architectures have no table of positions and no bound of their own.
-        self.max_positions = int(getattr(hf.config, "max_position_embeddings", None) or sys.maxsize)
+        config = hf.config.get_text_config()
+        self.max_positions = int(getattr(config, "max_position_embeddings", None) or sys.maxsize)
         self._lock = _lock_of(hf)
         self._stretching_rope = [
             module
@@ -135,7 +138,7 @@ class TransformersDecoder:
             with self._lock:
                 self._reset_stretched_rope()
                 out = model(
-                    input_ids=torch.tensor([list(ids)], device=self.hf.device),
+                    **self._inputs(torch.tensor([list(ids)], device=self.hf.device)),
                     use_cache=True,
                     **{self._cache_name: cache.caches[slot]},
                 )
@@ -144,6 +147,10 @@ class TransformersDecoder:
             states = out.logits if self._head is None else out.last_hidden_state  # (1, T, D or V)
             outputs.append(states[0].float().cpu().numpy())
         return np.concatenate(outputs)
+
+    def _inputs(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The arguments of the model's forward for ids int64 (1, T)."""
+        return {"input_ids": ids}
 
     def _reset_stretched_rope(self) -> None:
         """Undo what longer sequences did to rotary angles that stretch with the longest one seen.
@@ -165,6 +172,12 @@ class TransformersDecoder:
         if self._head is None:
             return np.concatenate([hidden_states[:, start:stop] for start, stop in ranges], axis=-1)
         weight, bias = self._head.weight, self._head.bias
+        # Some heads have fewer rows than the embedding: such ids are read and never written.
+        if ranges[-1][1] > len(weight):
+            raise ValueError(
+                f"the model's head has {len(weight)} rows: it can read id {ranges[-1][1] - 1} and"
+                " not write it; `UnifiedModel.extend` gives the head more rows"
+            )
         states = torch.from_numpy(hidden_states).to(weight.device, weight.dtype)  # (T, D)
         parts = []
         for start, stop in ranges:

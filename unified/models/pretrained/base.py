@@ -15,12 +15,14 @@ from unified.engine.request import Sampling
 from unified.formats.load import load_format
 from unified.formats.spec import Format
 from unified.models.hf_checkpoint import read_config
+from unified.tasks.task import Refusal, Task, Verb
+from unified.tasks.task_table import Tasks
 from unified.vocabulary.block import Block
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.text import quoted
 
-__all__ = ["BEHIND", "Checkpoint", "Layout", "Pretrained", "counted", "named"]
+__all__ = ["BEHIND", "Checkpoint", "Layout", "Pretrained", "counted", "named", "refused"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ def counted(offset: str) -> Ids:
     )
 
 
+def refused(reason: str, *verbs: Verb) -> dict[Verb, Task | Refusal]:
+    """Refusals of some verbs for one reason."""
+    return {verb: Refusal(verb, reason) for verb in verbs}
+
+
 BEHIND: Ids | None = None
 """Codes whose ids stand behind all others of the vocabulary, one block after another."""
 
@@ -134,11 +141,14 @@ class Pretrained:
     "transformers", by its own class.
     markers: the tokens of the format's markers, "@field" being ids that config.json gives.
     codes: for each block of codes where its ids are. sizes: codes of a block where there is no
-    codec to ask. inside: the modalities whose codec the checkpoint holds; codecs: where the codec
-    of another modality is to be had, by name.
+    codec to ask. inside: of each modality whose codec the checkpoint holds, the name of that part
+    in the model of transformers. codecs: where the codec of a modality is to be had otherwise.
     rows_behind: whether config.json's vocab_size counts the codes that stand behind the tokens.
     layout: the format of a checkpoint. sampling: what its authors sample with.
-    frozen: parts of the model of transformers that training leaves as they are, by their names.
+    tasks: how a checkpoint is asked; its second argument is the stride of the image tokenizer, in
+    pixels a code, None without one. cannot_make: by modality why a checkpoint with this
+    config.json cannot make such media, and what to do.
+    frozen: further parts of the model of transformers that training leaves as they are, by name.
     """
 
     name: str
@@ -152,11 +162,13 @@ class Pretrained:
     hf_class: str | None = None
     decoder: str = "causal"
     sizes: Callable[[Checkpoint], Mapping[str, int]] = lambda checkpoint: {}
-    inside: tuple[str, ...] = ()
+    inside: Mapping[str, str] = field(default_factory=dict)
     codecs: Mapping[str, str] = field(default_factory=dict)
     rows_behind: bool = False
     layout: Callable[[Checkpoint], Layout] | None = None
     frozen: tuple[str, ...] = ()
+    tasks: Callable[[Checkpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks({})
+    cannot_make: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda config: {}
 
     def matches(self, checkpoint: Checkpoint) -> bool:
         """Whether a checkpoint is of this model."""

@@ -15,8 +15,13 @@ from __future__ import annotations
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
-from unified.models.pretrained.base import Pretrained, named
+from unified.models.pretrained.base import Checkpoint, Pretrained, named, refused
+from unified.tasks.size_rule import SizeRule
+from unified.tasks.task import MediaPart, SlotPart, Task, TextPart
+from unified.tasks.task_table import Tasks
 
+_GRID, _STRIDE = 32, 16
+"""Codes on each side of a picture, and pixels a code: 512x512 pixels."""
 DECODER = (
     "a Chameleon checkpoint that holds the decoder of its pictures, such as leloy/Anole-7b-v0.1-hf"
 )
@@ -25,6 +30,51 @@ DECODER = (
 def _letters(code: int) -> str:
     """The digits of a code as letters, from A on."""
     return f"IMGIMG{''.join(chr(ord('A') + int(digit)) for digit in str(code))}Z"
+
+
+def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+    """Draw and ask end the user's turn; an article goes on from its instruction, as Anole does."""
+    meta = "github.com/facebookresearch/chameleon, chameleon/inference"
+    anole = "github.com/GAIR-NLP/anole"
+    side = _GRID * (stride or _STRIDE)
+    size = SizeRule((side, side), fixed=True)
+    picture = MediaPart("image", "prompt")
+    answer = SlotPart("text", "response")
+    tasks = (
+        Task(
+            "draw",
+            (TextPart("{text}", "prompt"), SlotPart("image", "response")),
+            f"{anole}: text2image.py",
+            size=size,
+            example="A piece of paper with the word Anole written on it",
+        ),
+        Task(
+            "describe",
+            (picture, TextPart("Describe the image in detail.", "prompt"), answer),
+            meta,
+            size=size,
+        ),
+        Task(
+            "ask",
+            (picture, TextPart("{question}", "prompt"), answer),
+            meta,
+            size=size,
+            example="What do you see?",
+        ),
+        Task(
+            "write",
+            (TextPart("{text}", "prompt"), SlotPart("any", "prompt")),
+            f"{anole}: interleaved_generation.py",
+            size=size,
+            example="Please introduce the city of Gyumri with pictures.",
+        ),
+    )
+    return Tasks(
+        {
+            **{task.verb: task for task in tasks},
+            **refused("Chameleon has no sound", "speak", "listen"),
+        }
+    )
 
 
 PRETRAINED = Pretrained(
@@ -43,9 +93,9 @@ PRETRAINED = Pretrained(
         "<eoi>": "<eoss>",
     },
     codes={"image.0": named(_letters)},
-    inside=("image",),
+    inside={"image": "vqmodel"},
     codecs={"image": DECODER},
-    frozen=("vqmodel",),
+    tasks=_tasks,
     sampling=Sampling(
         text=SpanSampling(0.7, top_p=0.9, repetition_penalty=1.2),
         image=SpanSampling(

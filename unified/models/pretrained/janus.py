@@ -12,8 +12,13 @@ from __future__ import annotations
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.load import load_format
-from unified.models.pretrained.base import BEHIND, Checkpoint, Layout, Pretrained
+from unified.models.pretrained.base import BEHIND, Checkpoint, Layout, Pretrained, refused
+from unified.tasks.size_rule import SizeRule
+from unified.tasks.task import SlotPart, Task, TextPart
+from unified.tasks.task_table import Tasks
 
+_GRID, _STRIDE = 24, 16
+"""Codes on each side of a picture, and pixels a code: 384x384 pixels."""
 _TURNS = {"<user>": "<|User|>", "<assistant>": "<|Assistant|>"}
 
 
@@ -27,6 +32,35 @@ def _layout(checkpoint: Checkpoint) -> Layout:
     if is_pro(checkpoint):
         return Layout(load_format("janus-pro"), _TURNS)
     return Layout(load_format("janus"))
+
+
+def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+    source = "github.com/deepseek-ai/Janus, generation_inference.py"
+    if is_pro(checkpoint):
+        prompt = TextPart(": {text}\n\n", "prompt")
+        slot = SlotPart("image", "response")
+    else:
+        prompt, slot = TextPart("User: {text}\n\nAssistant:"), SlotPart("image")
+    side = _GRID * (stride or _STRIDE)
+    draw = Task(
+        "draw",
+        (prompt, slot),
+        source,
+        size=SizeRule((side, side), fixed=True),
+        example="A close-up photo of a red fox in the snow",
+    )
+    reading = (
+        "Janus reads pictures through a vision tower of its own, whose continuous inputs are not"
+        " supported yet; its codes are for drawing alone"
+    )
+    return Tasks(
+        {
+            "draw": draw,
+            **refused(reading, "describe", "ask"),
+            **refused("Janus writes no articles: it draws one picture or answers", "write"),
+            **refused("Janus has no sound", "speak", "listen"),
+        }
+    )
 
 
 PRETRAINED = Pretrained(
@@ -48,7 +82,8 @@ PRETRAINED = Pretrained(
     },
     codes={"image.0": BEHIND},
     layout=_layout,
-    inside=("image",),
-    frozen=("vqmodel", "vision_model", "aligner"),
+    tasks=_tasks,
+    inside={"image": "vqmodel"},
+    frozen=("vision_model", "aligner"),
     sampling=Sampling(image=SpanSampling(1.0, guidance=Guidance(5.0))),
 )

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import SpanSampling
-from unified.models.pretrained.base import Pretrained, named
+from unified.models.pretrained.base import Checkpoint, Pretrained, named, refused
+from unified.tasks.task import SlotPart, Task, TextPart
+from unified.tasks.task_table import Tasks
 
 _CODES = 4096  # of each of SNAC's codebooks
 _SLOTS = 7
@@ -23,6 +25,28 @@ def _slot(slot: int) -> Callable[[int], str]:
 
 
 _MARKERS = ("<sos>", "<eos>", "<soh>", "<eoh>", "<soa>", "<eoa>", "<pad>")
+
+_VOICES = ("tara", "leah", "jess", "leo", "dan", "mia", "zac", "zoe")
+
+
+def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+    speak = Task(
+        "speak",
+        (TextPart("{voice}: {text}", "prompt"), SlotPart("audio", "response")),
+        "github.com/canopyai/Orpheus-TTS, README.md: Prompting",
+        voices=_VOICES,
+        voice=_VOICES[0],
+        example="I went to the market <laugh> and it was closed.",
+    )
+    return Tasks(
+        {
+            "speak": speak,
+            **refused("Orpheus has no pictures: it reads texts aloud", "draw", "describe", "ask"),
+            **refused("Orpheus speaks and does not listen", "listen"),
+            **refused("Orpheus reads texts aloud and writes none", "write"),
+        }
+    )
+
 
 PRETRAINED = Pretrained(
     name="orpheus",
@@ -37,6 +61,7 @@ PRETRAINED = Pretrained(
     },
     codes={f"audio.{slot}": named(_slot(slot)) for slot in range(_SLOTS)},
     sizes=lambda checkpoint: {f"audio.{slot}": _CODES for slot in range(_SLOTS)},
+    tasks=_tasks,
     codecs={"audio": "SNAC at 24 kHz (hubertsiuzdak/snac_24khz) in safetensors"},
-    sampling=Sampling(audio=SpanSampling(0.6, top_p=0.8)),
+    sampling=Sampling(audio=SpanSampling(0.6, top_p=0.8, repetition_penalty=1.1)),
 )

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,28 @@ from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.cpu.cache import StaticCache
 from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig
 
-__all__ = ["PREFILL_IDS", "LlamaCpuDecoder", "Weight", "compile_kernels", "widen"]
+__all__ = ["PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight", "compile_kernels", "widen"]
 
-# float32, or uint16: bfloat16 as the upper halves of float32 numbers.
+# float32; uint16: the bits of bfloat16, the upper halves of float32 numbers; or int16: those of
+# float16. numba has neither type.
 Weight = NDArray[Any]
+
+
+class StoredWeight(Protocol):
+    """A weight whose rows are read by slicing: a `Weight`, or one that lies in a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __getitem__(self, rows: slice, /) -> Weight:
+        """Rows [start, stop) of it, all columns."""
+
 
 # Longer prompts are fed in parts, so that workspaces stay small.
 PREFILL_IDS = 512
@@ -53,19 +71,21 @@ class LlamaCpuDecoder:
     config: its sizes. vocab_size, max_positions: see `Decoder`.
     """
 
-    def __init__(self, config: LlamaCpuConfig, weights: Mapping[str, Weight]) -> None:
+    def __init__(self, config: LlamaCpuConfig, weights: Mapping[str, StoredWeight]) -> None:
         """Pack weights into the layout of the kernels; later changes of them have no effect.
+
+        Rows are read a few at a time: beside what is packed no other copy is in memory.
 
         Args:
             config: the decoder's sizes.
-            weights: float32 or bfloat16 (see `Weight`), by their Hugging Face names.
+            weights: float32, bfloat16 or float16 (see `Weight`), by their Hugging Face names.
 
         Raises:
             ValueError: names or shapes do not fit the config.
         """
         from unified.engine.backends.cpu import kernels
         from unified.engine.backends.cpu import threads as threads_module
-        from unified.engine.backends.cpu.matmul import pack
+        from unified.engine.backends.cpu.matmul import HALF_SUPPORTED, pack
 
         config.check(weights)
         self.config = config
@@ -74,7 +94,11 @@ class LlamaCpuDecoder:
         self.vocab_size = config.vocab_size
         self.max_positions = config.max_position_embeddings
         # All matrices have one type: that of the stored ones, float32 where they differ.
-        all_bfloat16 = {w.dtype for w in weights.values() if w.ndim == 2} == {np.dtype(np.uint16)}
+        stored = {weight.dtype for weight in weights.values() if weight.ndim == 2}
+        dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
+        if dtype == np.int16 and not HALF_SUPPORTED:
+            dtype = np.dtype(np.float32)
+        convert: Callable[[Weight], Weight] = widen if dtype == np.float32 else np.asarray
 
         def packed(name: str) -> Weight | None:
             weight = weights.get(name)
@@ -82,14 +106,14 @@ class LlamaCpuDecoder:
                 return None
             if weight.ndim == 1:
                 return np.ascontiguousarray(widen(weight))
-            return pack(weight if all_bfloat16 else widen(weight))  # (O, K) -> (P, K, PANEL)
+            return pack(weight, convert)  # (O, K) -> (P, K, PANEL)
 
         tied = config.tie_word_embeddings
         # Tied embeddings are packed for the head; the embedding of an id is a line of a panel.
         head = packed(_EMBEDDING if tied else "lm_head.weight")
         assert head is not None  # checked above
         self._head: Weight = head
-        self._embedding = None if tied else weights[_EMBEDDING]
+        self._embedding = None if tied else weights[_EMBEDDING][:]
         self.final_norm_D = widen(weights["model.norm.weight"])
         # Alive as long as their addresses are in use.
         self._weights = [
@@ -99,7 +123,7 @@ class LlamaCpuDecoder:
         ]
         addresses = [0 if w is None else w.ctypes.data for w in self._weights]
         self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
-        self._dtype_like = np.empty(0, np.uint16 if all_bfloat16 else np.float32)
+        self._dtype_like = np.empty(0, dtype)
         # Of as many positions as any cache has asked for. A longer table replaces it as a whole,
         # and every cache has the one that it was made with: threads share no more.
         self._cos_sin = np.ones((0, 2, config.head_dim // 2), np.float32)
@@ -208,21 +232,24 @@ class LlamaCpuDecoder:
 def compile_kernels() -> None:
     """Compile the kernels for this processor, once, where that has not been done.
 
-    It takes some ten seconds, which the first sampling takes otherwise.
+    It takes some fifteen seconds, which the first sampling takes otherwise.
     """
     config = LlamaCpuConfig(
         hidden_size=2, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=2, intermediate_size=2,
         vocab_size=2, max_position_embeddings=2, norm_eps=1e-6, inv_freq=(1.0,), qk_norm=False,
         tie_word_embeddings=True,
     )  # fmt: skip
-    for dtype in (np.uint16, np.float32):
+    for dtype in (np.uint16, np.int16, np.float32):
         weights = {name: np.zeros(shape, dtype) for name, shape in config.shapes().items()}
         decoder = LlamaCpuDecoder(config, weights)
         decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 
 
-def widen(weight: Weight) -> Array:
-    """float32 from float32, or from the bfloat16 of `Weight`; exact."""
-    if weight.dtype == np.uint16:
-        return (weight.astype(np.uint32) << 16).view(np.float32)
-    return weight.astype(np.float32, copy=False)
+def widen(weight: StoredWeight) -> Array:
+    """float32 from any type of `Weight`; exact."""
+    numbers = weight[:]
+    if numbers.dtype == np.uint16:
+        return (numbers.astype(np.uint32) << 16).view(np.float32)
+    if numbers.dtype == np.int16:
+        return numbers.view(np.float16).astype(np.float32)
+    return numbers.astype(np.float32, copy=False)

@@ -14,6 +14,8 @@ Shape legend: `N` rows of x, `K` inputs, `O` outputs, `P` = ceil(O / PANEL) pane
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,15 @@ from numba import types
 from unified.engine.backends.cpu.config import PANEL
 from unified.engine.backends.cpu.intrinsics import compiled, entry, intrinsic
 
-__all__ = ["PANEL", "matmul", "pack", "pack_into"]
+__all__ = ["HALF_SUPPORTED", "PANEL", "matmul", "pack", "pack_into"]
 
 _LANES = 16  # float32 in a vector; processors with narrower ones take two or four for one
+_READ_NUMBERS = 1 << 20  # of a weight that are read at once
 _BLOCK = 64  # inputs that stay in the nearest cache while they are packed
+# Whether this processor widens float16 by itself; LLVM calls a function that may be missing if not.
+HALF_SUPPORTED = platform.machine() in ("aarch64", "arm64") or bool(
+    binding.get_host_cpu_features().get("f16c", False)
+)
 # A tile has as many sums as fit into registers beside the weights and a number of x.
 _MANY_REGISTERS = binding.get_host_cpu_features().get("avx512f", False)
 
@@ -34,7 +41,7 @@ _MANY_REGISTERS = binding.get_host_cpu_features().get("avx512f", False)
 def _tile(rows: int, panels: int) -> Any:
     """An instruction: out[n + r, column + PANEL p :][:PANEL] = x[n + r] @ w[first + p].
 
-    For r < rows and p < panels. x float32 (N, K), w float32 or uint16 (P, K or more, PANEL), out
+    For r < rows and p < panels. x float32 (N, K), w (P, K or more, PANEL) of any stored type, out
     float32 (N, columns), all contiguous.
     """
 
@@ -75,8 +82,9 @@ def _tile(rows: int, panels: int) -> Any:
                 total = builder.phi(vector)
                 total.add_incoming(ir.Constant(vector, [0.0] * _LANES), before)
                 sums.append(total)
+            half = signature.args[2].dtype == types.int16
             weights = [
-                _weights(builder, start, k, lane) for start in starts for lane in range(lanes)
+                _weights(builder, start, k, lane, half) for start in starts for lane in range(lanes)
             ]
             new_sums = []
             for row in range(rows):
@@ -105,8 +113,8 @@ def _tile(rows: int, panels: int) -> Any:
     return tile
 
 
-def _weights(builder: Any, start: Any, k: Any, lane: int) -> Any:
-    """16 weights of one input as float32."""
+def _weights(builder: Any, start: Any, k: Any, lane: int, half: bool) -> Any:
+    """16 weights of one input as float32. half: 16-bit words are float16, otherwise bfloat16."""
     index = builder.add(
         builder.mul(k, ir.Constant(k.type, PANEL)), ir.Constant(k.type, lane * _LANES)
     )
@@ -116,6 +124,9 @@ def _weights(builder: Any, start: Any, k: Any, lane: int) -> Any:
     vector = ir.VectorType(ir.FloatType(), _LANES)
     if stored == vector:
         return numbers
+    if half:
+        halves = builder.bitcast(numbers, ir.VectorType(ir.HalfType(), _LANES))
+        return builder.fpext(halves, vector)
     # bfloat16 is the upper half of a float32.
     words = ir.VectorType(ir.IntType(32), _LANES)
     shift = ir.Constant(words, [16] * _LANES)
@@ -176,9 +187,23 @@ def pack_into(weight: np.ndarray, packed: np.ndarray) -> None:
                     packed[p, k, j] = row[k]
 
 
-def pack(weight: np.ndarray) -> np.ndarray:
-    """(P, K, PANEL) of a weight (O, K), float32 or uint16; zeros behind the last output."""
+def pack(
+    weight: Any, convert: Callable[[np.ndarray], np.ndarray] = lambda rows: rows
+) -> np.ndarray:
+    """(P, K, PANEL) of a weight (O, K), float32, uint16 or int16; zeros behind the last output.
+
+    weight: an array, or anything of its shape whose rows are read by slicing: they are read a few
+    panels at a time, so that no second copy of it is ever in memory. convert: called with these
+    rows, to give them another type.
+    """
     outputs, inputs = weight.shape
-    packed = np.zeros((-(-outputs // PANEL), inputs, PANEL), weight.dtype)
-    pack_into(np.ascontiguousarray(weight), packed)
+    step = PANEL * max(1, _READ_NUMBERS // (PANEL * inputs))
+    packed = None
+    for first in range(0, outputs, step):
+        rows = np.ascontiguousarray(convert(weight[first : first + step]))
+        if packed is None:
+            packed = np.zeros((-(-outputs // PANEL), inputs, PANEL), rows.dtype)
+        first_panel, end_panel = first // PANEL, -(-(first + len(rows)) // PANEL)
+        pack_into(rows, packed[first_panel:end_panel])
+    assert packed is not None
     return packed

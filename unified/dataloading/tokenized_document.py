@@ -1,0 +1,105 @@
+"""A document as ids, and the builder that puts one together.
+
+L ids of a document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["DocumentBuilder", "MarkerRun", "TokenizedDocument"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TokenizedDocument:
+    """A document as ids.
+
+    Attributes:
+        ids: int32 (L,).
+        loss_weights: float32 (L,), the weight of predicting each id.
+        allowed: int32 (L,), index into `Layout.ranges`.
+        modality: uint8 (L,).
+        boundaries: where a document may be split: the positions at which its beginning, each
+            segment with the markers before it, and its end start; and L.
+        is_text: for each stretch between boundaries whether it is text, which may be split inside.
+        codes: for each picture or sound its kind, the position where it starts, and the offsets
+            from there of its codes by codebook level.
+    """
+
+    ids: np.ndarray
+    loss_weights: np.ndarray
+    allowed: np.ndarray
+    modality: np.ndarray
+    boundaries: list[int]
+    is_text: list[bool]
+    codes: list[tuple[str, int, list[np.ndarray]]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MarkerRun:
+    """Marker ids, what is allowed at each of them, and after the last of them.
+
+    num_closing: how many of them, from the first, end the role before.
+    """
+
+    ids: np.ndarray
+    allowed: np.ndarray
+    after: int
+    num_closing: int = 0
+
+
+class DocumentBuilder:
+    """Collects the parts of a document."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.boundaries: list[int] = []
+        self.is_text: list[bool] = []
+        self.codes: list[tuple[str, int, list[np.ndarray]]] = []
+        # Positions whose weight is not that of the part they are in.
+        self.own_weights: list[tuple[np.ndarray, float]] = []
+        self._ids: list[np.ndarray] = []
+        self._allowed: list[np.ndarray] = []
+        self._modality: list[np.ndarray] = []
+        self._weights: list[float] = []
+        self._counts: list[int] = []
+
+    def begin_part(self, text: bool = False) -> None:
+        """The document may be split here. text: and inside what follows."""
+        self.boundaries.append(self.length)
+        self.is_text.append(text)
+
+    def add(
+        self, ids: np.ndarray, allowed: np.ndarray, modality: np.ndarray, weight: float
+    ) -> None:
+        """Append ids that have one weight."""
+        self._ids.append(ids)
+        self._allowed.append(allowed)
+        self._modality.append(modality)
+        self._weights.append(weight)
+        self._counts.append(len(ids))
+        self.length += len(ids)
+
+    def add_markers(self, run: MarkerRun, weights: tuple[float, float], factor: float) -> None:
+        """Append markers. weights: of those that close a role and of the others, as `loss_weights`
+        gives them."""
+        count, closing = len(run.ids), run.num_closing
+        if not count:
+            return
+        self.add(run.ids, run.allowed, np.zeros(count, np.uint8), weights[1] * factor)
+        if closing:
+            self._weights[-1:] = [weights[0] * factor, weights[1] * factor]
+            self._counts[-1:] = [closing, count - closing]
+
+    def build(self) -> TokenizedDocument:
+        """The document."""
+        loss_weights = np.repeat(np.array(self._weights, np.float32), self._counts)
+        for positions, weight in self.own_weights:
+            loss_weights[positions] = weight
+        return TokenizedDocument(
+            np.concatenate(self._ids), loss_weights, np.concatenate(self._allowed),
+            np.concatenate(self._modality), [*self.boundaries, self.length], self.is_text,
+            self.codes,
+        )  # fmt: skip

@@ -1,0 +1,261 @@
+"""The language model of a `UnifiedModel`: opened once, one copy of its weights, moved as a whole.
+
+Two forms of it exist. The CPU backend packs the weights while it reads them, a few rows at a time:
+the packed copy is the only one in memory. `hf`, the object of transformers, is made when it is
+first asked for; on the CPU its weights are views of the mapped files, pages of the system's cache
+that become memory of the process where they are written to (training). Packed panels and the rows
+of a matrix are two layouts, so that one memory cannot serve both.
+
+Once `hf` exists its weights count: while they are those of the files, sampling stays with the
+packed copy; when they have changed that copy is dropped. A small model is packed anew, a large one
+is sampled by the object's own forward, which shares its weights.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unified.engine.backends.base import Decoder
+from unified.models import hf_checkpoint as checkpoint
+from unified.models.pretrained import Pretrained
+from unified.models.published_decoders import (
+    load_published_decoder,
+    load_published_hf,
+    published_decoder_of,
+)
+from unified.models.stored_weights import check_dtype
+
+__all__ = ["LanguageModel", "WeightState", "check_device"]
+
+REPACKED_BYTES = 256 << 20
+"""Weights of `hf` that have changed are packed anew for the CPU backend up to this size."""
+
+
+def check_device(device: Any) -> str:
+    """A device of torch by its name, such as "cpu", "cuda:1", "mps" or "meta".
+
+    Raises ValueError for a name that torch does not know.
+    """
+    import torch
+
+    try:
+        return str(torch.device(device))
+    except (RuntimeError, TypeError):
+        raise ValueError(
+            f"device is {device!r}, expected a device of torch such as cpu, cuda, cuda:1, mps or"
+            " meta"
+        ) from None
+
+
+class LanguageModel:
+    """A causal language model as transformers' object and as a decoder for sampling.
+
+    Any number of threads may ask for either; the same object comes to each. Moving it is for when
+    nobody samples.
+
+    directory: where its weights are stored; None for one that was made in this process.
+    """
+
+    def __init__(
+        self,
+        hf: Any = None,
+        directory: Path | None = None,
+        pretrained: Pretrained | None = None,
+    ) -> None:
+        """
+        Args:
+            hf: an object of transformers; None: see `open`.
+            directory: where its weights are stored.
+            pretrained: what it was published as; None for a plain causal LM.
+        """
+        assert hf is not None or directory is not None
+        self.directory = directory
+        self._pretrained = pretrained
+        self._hf = hf
+        self._device, self._dtype = "cpu", "auto"
+        self._decoder: Decoder | None = None
+        # Of the weights of `hf` that the decoder was packed of.
+        self._packed: WeightState | None = None
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        pretrained: Pretrained | None = None,
+        device: str = "cpu",
+        dtype: str = "auto",
+    ) -> LanguageModel:
+        """Open the weights in a folder; on "meta" they stay unread.
+
+        Args:
+            directory: of the checkpoint.
+            pretrained: what it was published as; None for a plain causal LM.
+            device: any device of torch.
+            dtype: "float32", "bfloat16", "float16", or "auto": as they are stored.
+
+        Raises:
+            ValueError: an unknown device or dtype, a device that is not there, damaged files.
+        """
+        model = cls(directory=directory, pretrained=pretrained)
+        model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto",))
+        model._open()
+        return model
+
+    def _open(self) -> None:
+        assert self.directory is not None
+        self._hf = self._decoder = self._packed = None
+        if self._device != "cpu":
+            self._hf = self._load_hf()
+            return
+        if self._pretrained is None:
+            self._decoder = checkpoint.load_decoder(self.directory, self._dtype)
+        else:
+            self._decoder = load_published_decoder(self.directory, self._pretrained, self._dtype)
+        # A backend that steps an object of transformers has it already.
+        self._hf = getattr(self._decoder, "hf", None)
+
+    def _load_hf(self) -> Any:
+        assert self.directory is not None
+        if self._pretrained is None:
+            return checkpoint.load_hf(self.directory, dtype=self._dtype, device=self._device)
+        return load_published_hf(self.directory, self._pretrained, self._dtype, self._device)
+
+    @property
+    def hf(self) -> Any:
+        """The object of transformers, of its published class and in the type of its weights."""
+        with self._lock:
+            if self._hf is None:
+                hf = self._load_hf()
+                self._packed = WeightState(hf)
+                self._hf = hf
+            return self._hf
+
+    @property
+    def device(self) -> str:
+        """Where its weights are."""
+        return self._device if self._hf is None else str(self._hf.device)
+
+    def decoder(self) -> Decoder:
+        """The decoder for sampling, which follows the weights of `hf`.
+
+        Raises ValueError while the weights are on "meta".
+        """
+        with self._lock:
+            if self._hf is None:
+                assert self._decoder is not None
+                return self._decoder
+            if self._hf.device.type == "meta":
+                raise ValueError(
+                    "the model is on device meta, without its weights; move it first, as in"
+                    ' model.to("cpu")'
+                )
+            if self._decoder is None or not self._follows(self._decoder):
+                self._decoder = self._packed = None  # before another copy is made
+                self._decoder = self._decoder_of_hf()
+            return self._decoder
+
+    def _follows(self, decoder: Decoder) -> bool:
+        """Whether a decoder computes with the weights that `hf` has now."""
+        stepped = getattr(decoder, "hf", None)
+        if stepped is not None:  # it shares them; only their number may differ
+            rows = self._hf.get_input_embeddings().weight.shape[0]
+            return stepped is self._hf and getattr(decoder, "num_embeddings", rows) == rows
+        on_cpu = self._hf.device.type == "cpu"
+        return on_cpu and self._packed is not None and self._packed == WeightState(self._hf)
+
+    def _decoder_of_hf(self) -> Decoder:
+        small = sum(tensor.nbytes for tensor in _tensors(self._hf)) <= REPACKED_BYTES
+        if self._pretrained is None:
+            decoder = checkpoint.decoder_of(self._hf, compiled=small)
+        else:
+            decoder = published_decoder_of(self._hf, self._pretrained, compiled=small)
+        if getattr(decoder, "hf", None) is None:
+            self._packed = WeightState(self._hf)
+        return decoder
+
+    def to(self, device: str | None = None, dtype: str | None = None) -> None:
+        """Move the weights to a device, and give them a type; None leaves either as it is.
+
+        To "meta" they are dropped, and read from the folder again on the way back: what was trained
+        meanwhile is lost, unless it was saved.
+
+        Raises:
+            ValueError: an unknown device or dtype; one that is not there; the way back from "meta"
+                of a model without a folder.
+        """
+        device = self.device if device is None else check_device(device)
+        if dtype is not None:
+            check_dtype(dtype, ("auto",) if self._rereads else ())
+        with self._lock:
+            if self._rereads and device != "meta":
+                if self.directory is None:
+                    raise ValueError(
+                        "the model is on device meta and was not loaded from a folder: its weights"
+                        " are nowhere; make or train it again"
+                    )
+                self._device, self._dtype = device, dtype or self._dtype
+                self._open()
+                return
+            self._dtype = dtype or self._dtype
+            self._device, self._decoder, self._packed = device, None, None
+            if self._hf is None:  # to meta, before it was ever made
+                self._hf = self._load_hf()
+            elif dtype not in (None, "auto"):
+                import torch
+
+                self._hf.to(getattr(torch, str(dtype)))
+                if dtype == "float16":
+                    checkpoint.check_finite(self._hf, "the model")
+            self._hf = checkpoint.move(self._hf, device)
+
+    @property
+    def _rereads(self) -> bool:
+        """Whether its weights are those of the folder, or nowhere."""
+        return self._hf is None or self._hf.device.type == "meta"
+
+
+def _tensors(hf: Any) -> Iterator[Any]:
+    """Parameters and buffers; what is shared comes once."""
+    yield from hf.parameters()
+    yield from hf.buffers()
+
+
+class WeightState:
+    """Tells whether the weights of a model on the CPU have changed since it was made.
+
+    It holds torch's version counters, which everything counts that changes a tensor in place, and
+    the number in the middle of every row, for what is written past the counters (`tensor.data`,
+    numpy). What changes some numbers of a row through `tensor.data` alone may go unnoticed.
+    """
+
+    def __init__(self, hf: Any) -> None:
+        import torch
+
+        self._versions: list[tuple[Any, ...]] = []
+        self._samples: list[Any] = []
+        for tensor in _tensors(hf):
+            # Tensors of inference mode have no version.
+            version = None if tensor.is_inference() else tensor._version
+            self._versions.append(
+                (tensor.data_ptr(), version, tensor.dtype, tensor.device, tensor.shape)
+            )
+            numbers = tensor.detach()
+            if numbers.dim() > 1 and numbers.shape[-1]:
+                numbers = numbers[..., numbers.shape[-1] // 2]
+            # Bits, since NaN is unequal to itself.
+            self._samples.append(numbers.reshape(-1).clone().view(torch.uint8))
+
+    def __eq__(self, other: object) -> bool:
+        import torch
+
+        if not isinstance(other, WeightState):
+            return NotImplemented
+        return self._versions == other._versions and all(
+            torch.equal(mine, theirs) for mine, theirs in zip(self._samples, other._samples)
+        )
+
+    __hash__ = None  # type: ignore[assignment]

@@ -1,0 +1,247 @@
+"""The table of modalities: how media of each become codes, and codes media again.
+
+Text is not among them: its ids are its own. A modality of others joins by one entry,
+
+    register_modality(Modality subclass())
+
+made when its module is imported: by whoever uses it, or by the library itself where an installed
+package has an entry point in the group `unified.modalities` that names the module. The entry says
+which class of segments holds the media in documents (`unified_data.segments.Media`), and how these
+are prepared for a tokenizer; formats, vocabularies, training, sampling and folders of models know
+the modality by its name from then on.
+
+Shapes: K codebook levels, h w grid of codes, H W pixels, T frames, S samples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from unified.sequence.preprocess import crop_picture, fit_sound
+from unified.vocabulary.vocabulary import Vocabulary
+from unified_data.document import Audio, Image, Media, Role, Slot
+from unified_data.segments import import_installed, media_class, register_media
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+
+__all__ = [
+    "Modality",
+    "check_picture",
+    "check_sound",
+    "decode_codes",
+    "encode_media",
+    "modalities_in",
+    "modality_of",
+    "register_modality",
+    "registered_modalities",
+]
+
+
+class Modality(ABC):
+    """One row of the table.
+
+    Attributes:
+        media: the class of its segments; `media.modality` is its name.
+        axes: of the grid of its codes behind the levels, where a format lays them out in full.
+        colour: of its ids where a sequence is printed (a colour of `rich`).
+        temperature: at which its codes are sampled where nothing else is asked for.
+        max_batch: media of one size that are coded at a time, at most.
+        max_batch_values: their pixels or samples together, at most.
+    """
+
+    media: ClassVar[type[Media]]
+    axes: ClassVar[tuple[str, ...]] = ("frames",)
+    colour: ClassVar[str] = "blue"
+    temperature: ClassVar[float] = 0.7
+    max_batch: ClassVar[int] = 16
+    max_batch_values: ClassVar[int] = 500_000
+
+    @property
+    def name(self) -> str:
+        return self.media.modality
+
+    @abstractmethod
+    def prepare(self, segment: Any, tokenizer: Any, fit: int | None = None) -> np.ndarray:
+        """A segment as its tokenizer takes it: channels first, without the axis of the batch.
+
+        fit: make it fit the tokenizer, pictures to at most so many pixels a side; None: what does
+        not fit is a ValueError.
+        """
+
+    @abstractmethod
+    def restore(self, codes: np.ndarray, tokenizer: Any, role: Role | None, loss: float) -> Media:
+        """The segment of codes int64 (K, *grid)."""
+
+    def again(self, decoded: Tensor) -> Tensor:
+        """What a tokenizer decoded, as it encodes it: for codes of a round trip."""
+        return decoded
+
+    def slot_grid(self, slot: Slot, tokenizer: Any) -> tuple[int, ...] | None:
+        """The grid of codes that a slot asks for, None where it leaves that free.
+
+        Raises ValueError for a size that the tokenizer cannot give.
+        """
+        return None
+
+    def describe(self, grid: tuple[int, ...], tokenizer: Any) -> str:
+        """The extent of some codes in words. tokenizer: None where the model has none."""
+        return " x ".join(f"{size} {axis}" for size, axis in zip(grid, self.axes))
+
+
+class _Pictures(Modality):
+    media = Image
+    axes = ("height", "width")
+    colour = "magenta"
+    max_batch = 64
+    max_batch_values = 600_000
+
+    def prepare(
+        self, segment: Image, tokenizer: ImageTokenizer, fit: int | None = None
+    ) -> np.ndarray:
+        pixels = segment.pixels
+        if fit is not None:
+            pixels = crop_picture(pixels, fit, tokenizer.stride)
+        check_picture(tokenizer, *pixels.shape[:2])
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def restore(
+        self, codes: np.ndarray, tokenizer: ImageTokenizer, role: Role | None, loss: float
+    ) -> Image:
+        h, w = codes.shape[1:]
+        size = (h * tokenizer.stride, w * tokenizer.stride)
+        pixels = np.round(decode_codes(tokenizer, codes, size) * 255.0).astype(np.uint8)
+        return Image(np.ascontiguousarray(pixels.transpose(1, 2, 0)), role, loss)
+
+    def again(self, decoded: Tensor) -> Tensor:
+        return (decoded * 255).round().byte()
+
+    def slot_grid(self, slot: Slot, tokenizer: ImageTokenizer) -> tuple[int, ...] | None:
+        if slot.height is None or slot.width is None:
+            return None
+        check_picture(tokenizer, slot.height, slot.width)
+        return slot.height // tokenizer.stride, slot.width // tokenizer.stride
+
+    def describe(self, grid: tuple[int, ...], tokenizer: ImageTokenizer | None) -> str:
+        if len(grid) != 2:
+            return f"{grid[0]} codes in no rows"
+        return f"grid of {grid[0]} rows of {grid[1]} codes"
+
+
+class _Sounds(Modality):
+    media = Audio
+    colour = "cyan"
+    max_batch = 8
+
+    def prepare(
+        self, segment: Audio, tokenizer: AudioTokenizer, fit: int | None = None
+    ) -> np.ndarray:
+        waveform, rate = segment.waveform, segment.sample_rate
+        if fit is not None:
+            waveform, _ = fit_sound(waveform, rate, tokenizer.sample_rate)
+            rate = tokenizer.sample_rate
+        check_sound(tokenizer, waveform.shape[0], rate)
+        return np.ascontiguousarray(waveform)
+
+    def restore(
+        self, codes: np.ndarray, tokenizer: AudioTokenizer, role: Role | None, loss: float
+    ) -> Audio:
+        waveform = decode_codes(tokenizer, codes, (codes.shape[1] * tokenizer.hop,))
+        return Audio(waveform, tokenizer.sample_rate, role, loss)
+
+    def describe(self, grid: tuple[int, ...], tokenizer: AudioTokenizer | None) -> str:
+        frames = f"{grid[0]} frames"
+        return frames if tokenizer is None else f"{frames}, {grid[0] / tokenizer.frame_rate:.2f} s"
+
+
+_table: dict[str, Modality] = {}
+
+
+def register_modality(modality: Modality) -> Modality:
+    """Put a modality into the table, and its segments among those of documents. Returns it.
+
+    Raises ValueError for what is no modality, and for a name that another one has.
+    """
+    if not isinstance(modality, Modality):
+        raise ValueError(f"expected a Modality, found {type(modality).__name__}")
+    register_media(modality.media)
+    known = _table.get(modality.name)
+    if known is not None and type(known).__qualname__ != type(modality).__qualname__:
+        raise ValueError(
+            f"modality '{modality.name}' is that of {type(known).__qualname__} already"
+        )
+    _table[modality.name] = modality
+    return modality
+
+
+def registered_modalities() -> dict[str, Modality]:
+    """The modalities by name, in the order in which they were registered."""
+    return dict(_table)
+
+
+def modality_of(name: str) -> Modality:
+    """The modality of a name. Raises ValueError for one that is not in the table."""
+    if name not in _table:
+        media_class(name)  # imports what is installed
+    if name not in _table:
+        raise ValueError(
+            f"modality '{name}' has a class of segments, but no entry in the table: call"
+            " register_modality with one"
+        )
+    return _table[name]
+
+
+def modalities_in(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The modalities that a vocabulary has blocks for, in the order of the table."""
+    names = {block.name.partition(".")[0] for block in vocabulary.blocks if "." in block.name}
+    if names - _table.keys():  # kinds of spans such as music, or modalities not imported yet
+        import_installed()
+    return tuple(name for name in _table if name in names)
+
+
+register_modality(_Pictures())
+register_modality(_Sounds())
+
+
+def check_picture(tokenizer: ImageTokenizer, height: int, width: int) -> None:
+    """Raises ValueError for a picture of so many pixels that does not divide into codes."""
+    stride = tokenizer.stride
+    if height < 1 or width < 1 or height % stride or width % stride:
+        raise ValueError(
+            f"a picture of {width}x{height} pixels does not divide into codes: both sides "
+            f"must be multiples of {stride}; resize or crop it first"
+        )
+
+
+def check_sound(tokenizer: AudioTokenizer, channels: int, sample_rate: int) -> None:
+    """Raises ValueError for a sound that is not mono at the tokenizer's sample rate (Hz)."""
+    if channels != 1 or sample_rate != tokenizer.sample_rate:
+        raise ValueError(
+            f"the sound has {channels} channels at {sample_rate} Hz, expected 1 "
+            f"channel at {tokenizer.sample_rate} Hz; convert it first"
+        )
+
+
+def encode_media(tokenizer: MediaTokenizer, media: np.ndarray) -> np.ndarray:
+    """One medium, channels first, -> codes int64 (K, *grid)."""
+    import torch  # here, so that text-only use of this module does not wait for it
+
+    with torch.inference_mode():
+        codes = tokenizer.encode(torch.from_numpy(np.ascontiguousarray(media))[None]).codes
+    return codes[0].cpu().numpy()
+
+
+def decode_codes(tokenizer: MediaTokenizer, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Codes (K, *grid) -> float32 media, channels first, of exactly `size`."""
+    import torch
+
+    from unified_tokenizers.base import Codes
+
+    with torch.inference_mode():
+        media = tokenizer.decode(Codes(torch.tensor(codes, dtype=torch.int64)[None], size))
+    return media[0].float().cpu().numpy()

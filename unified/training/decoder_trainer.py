@@ -1,0 +1,387 @@
+"""A decoder in training: what a step does, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unified.dataloading import Loader, PackedSequence, Source, prepare_sources
+from unified.dataloading.compare import compare_shards, shards_of
+from unified.formats.grammar import MODALITIES
+from unified.models.model import UnifiedModel
+from unified.pocket.plugin import pocket_tasks
+from unified.training.config import TrainConfig
+from unified.training.estimate import check_shape
+from unified.training.initial_model import build_model
+from unified.training.loss_monitor import LossMonitor
+from unified.training.micro_batch import (
+    MicroBatch,
+    blank_micro_batch,
+    make_micro_batch,
+    modality_factors,
+)
+from unified.training.optimizers import make_optimizers
+from unified.training.sample_logging import log_samples, read_requests
+from unified.training.step import StepFigures, mean_losses, step_figures
+from unified.training.train_module import TrainModule, check_head, layers_of, recompute_activations
+from unified.training.validation import Validation
+from unified.training.weights import MasterWeights, choose_trained
+from unified_base.training.checkpoint import Checkpoint
+from unified_base.training.dist import DistContext, shard
+from unified_base.training.ema import EMA
+from unified_base.training.loop import AlarmError, Trainer
+from unified_base.training.memory import keep_freed_memory
+from unified_base.training.metric_logger import MetricLogger
+from unified_base.training.optimizer_state import load_optimizer_state, optimizer_tensors, set_lr
+from unified_base.training.schedule import lr_ratio
+
+__all__ = ["DecoderTrainer"]
+
+
+class _Data(Protocol):
+    """What a trainer needs of its data, beside taking from it: `Loader`, `PreferencePairs`."""
+
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+    def state(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+
+class DecoderTrainer(Trainer):
+    """A decoder in training: everything that a checkpoint holds.
+
+    What a step trains on and how its loss is made is a subclass's to say (see `preference`).
+    """
+
+    data: _Data
+
+    def __init__(self, config: TrainConfig, dist: DistContext, logger: MetricLogger) -> None:
+        super().__init__(dist, logger)
+        self.config = config
+        self._requests = read_requests(config.samples)
+        torch.set_num_threads(config.threads)
+        keep_freed_memory()
+        self.model: UnifiedModel = build_model(config)
+        self.tasks = pocket_tasks() if config.world == "pocket" else self.model.tasks
+        decoder = self.model.hf.to(dist.device)
+        check_shape(config, decoder.config.to_dict())
+        check_head(decoder)
+        choose_trained(decoder, config.train, self.model.vocabulary.text_rows, asdict(config.lora))
+        if config.activation_checkpointing:
+            recompute_activations(decoder)
+        self.module = TrainModule(decoder, config.attention, config.z_loss)
+        self.module.train()
+        self.sharded = config.parallel == "fsdp" and dist.world > 1
+        if self.sharded:
+            shard(self.module, layers_of(decoder), config.precision, dist)
+        self.master_weights = MasterWeights(self.module, config.precision, self.sharded)
+        if config.compile:
+            for layer in layers_of(decoder):
+                layer.compile()
+        parameters = self.master_weights.parameters
+        self.optimizers = make_optimizers(config.optimizer, parameters)
+        self.ema = None
+        if config.ema_decay is not None:
+            copies = {name: p.detach().clone() for name, p in parameters.items()}
+            self.ema = EMA(copies, config.ema_decay)
+        self.factors = modality_factors(config.modality_weights)
+        self.monitor = LossMonitor(config.alarms, Path(config.output), dist.rank)
+        self.num_ids = 0
+        self.reports: list[str] = []
+        self.missing = 0  # sequences that the last step had too few of, since the data ended
+        self.extra: dict[str, Tensor] = {}
+        self._since_log = StepFigures.empty()
+        # Dropout of adapters differs between processes; the weights were made before.
+        torch.manual_seed(config.seed + 1 + dist.rank)
+
+    # The data.
+
+    def open(self, checkpoint: Checkpoint | None) -> None:
+        """Sources to codes, codes to sequences; at the position of a checkpoint."""
+        config, dist = self.config, self.dist
+        folder = Path(config.output) / "codes"
+        prepared: list[dict[str, Source]] = []
+        for main in (True, False):  # the main process tokenizes, the others find it done
+            if dist.is_main is main:
+                prepared = [
+                    prepare_sources(sources, self.model.sequencer, folder, report=self.logger.info)
+                    for sources in (config.sources, config.validation)
+                ]
+            dist.barrier()
+        mine = shards_of(*prepared)[dist.rank :: dist.world]
+        for lines in dist.gather(compare_shards(mine)):
+            for line in lines:
+                self.logger.info(line)
+        self.open_data(prepared[0], checkpoint)
+        self.validation = Validation(
+            prepared[1],
+            self.model.sequencer,
+            config.seq_len,
+            config.validation_documents,
+            dist,
+            self.tasks,
+        )
+        skipped = self._skip_alarm(checkpoint)
+        if dist.is_main:
+            removed = self.monitor.truncate_log(self.step + skipped)
+            if removed:
+                self.logger.info(
+                    f"alarms.jsonl: {removed} lines of steps after step {self.step}, or not"
+                    " complete, have been removed"
+                )
+        self._mark()
+
+    def open_data(self, sources: Mapping[str, Source], checkpoint: Checkpoint | None) -> None:
+        """Open the sources, whose shards hold codes."""
+        config, dist = self.config, self.dist
+        loader = Loader(
+            sources, self.model.sequencer, config.seq_len, config.streams, config.seed,
+            dist.rank, dist.world, config.workers, config.max_corrupt, self.tasks,
+        )  # fmt: skip
+        if checkpoint is not None:
+            for warning in loader.load_state([rank["data"] for rank in checkpoint.ranks]):
+                self.logger.info(warning)
+        self.data = loader
+        self._sequences = iter(loader)
+
+    def _skip_alarm(self, checkpoint: Checkpoint | None) -> bool:
+        """Drop the batch of the step that an alarm stopped the run at, where that is asked for."""
+        stopped = checkpoint is not None and checkpoint.state.get("stopped_by_alarm")
+        if not stopped or not self.config.alarms.skip_on_resume:
+            return False
+        self.next_batch()
+        self.logger.info(
+            f"the batch that raised an alarm at step {self.step + 1} is skipped"
+            " (alarms.skip_on_resume)"
+        )
+        return True
+
+    def close(self) -> None:
+        if hasattr(self, "data"):
+            self.data.close()
+
+    # A step.
+
+    def next_batch(self) -> list[MicroBatch]:
+        """What this process does in the next step; nothing where the data has ended."""
+        wanted = self.config.global_batch_size // self.dist.world
+        sequences: list[PackedSequence] = list(islice(self._sequences, wanted))
+        self.missing = wanted - len(sequences)
+        self.reports = [report for sequence in sequences for report in sequence.reports]
+        size = self.config.micro_batch_size
+        return [
+            make_micro_batch(sequences[i : i + size], self.factors).to(self.dist.device)
+            for i in range(0, len(sequences), size)
+        ]
+
+    def weight(self, micro_batches: list[MicroBatch]) -> float:
+        """What this process's part of a step counts."""
+        return sum(micro_batch.weight for micro_batch in micro_batches)
+
+    def train_step(self) -> bool:
+        dist = self.dist
+        self._stopped_by_alarm = False
+        micro_batches = self.next_batch()
+        for report in self.reports:
+            self.logger.info(f"skipped: {report}")
+        mine = sum(micro_batch.num_ids for micro_batch in micro_batches)
+        weight, num_ids, missing = dist.sum([self.weight(micro_batches), mine, self.missing > 0])
+        # Of several processes all take part in a step, or none.
+        if num_ids == 0 or (missing and dist.world > 1):
+            left = f"; {num_ids:.0f} ids are left over" if num_ids else ""
+            self.logger.info(f"the data has ended after {self.step} steps{left}")
+            self._mark()
+            return False
+        self.master_weights.copy_to_model()
+        sums, output_norm = self.gradients(micro_batches, weight)
+        if not self.sharded:
+            dist.sum_gradients(self.master_weights.parameters.values())
+        figures = step_figures(sums, output_norm, self._clip_gradients(), num_ids, dist)
+        lr = self._lr()
+        if self._alarm(figures, micro_batches):  # a step that is no number changes nothing
+            lr = 0.0
+        else:
+            set_lr(self.optimizers, lr)
+            for optimizer in self.optimizers.values():
+                optimizer.step()
+        self._zero_gradients()
+        self.step += 1
+        self.num_ids += int(num_ids)
+        if self.ema is not None:
+            self.ema.update(self.master_weights.parameters, self.step)
+        self._since_log = self._since_log.plus(figures, lr)
+        self._mark()
+        return True
+
+    def even(self, micro_batches: list[MicroBatch]) -> list[MicroBatch]:
+        """As many in every process, where FSDP2 does each in all of them together."""
+        if not self.sharded:
+            return micro_batches
+        missing = self.dist.max([len(micro_batches)])[0] - len(micro_batches)
+        blank = blank_micro_batch(self.config.seq_len).to(self.dist.device)
+        return micro_batches + [blank] * missing
+
+    def gradients(self, micro_batches: list[MicroBatch], total: float) -> tuple[Tensor, float]:
+        """Accumulate the gradients of (loss / total) over micro-batches.
+
+        Returns:
+            Sums and counts of losses by modality, float64 (2, M), and the mean output norm.
+        """
+        sums = torch.zeros(2, len(MODALITIES), dtype=torch.float64)
+        norms = []
+        # FSDP2 divides the sum over processes by their number.
+        share = (self.dist.world if self.sharded else 1) / total
+        for micro_batch in self.even(micro_batches):
+            outcome = self.module(micro_batch)
+            (outcome.total * share).backward()
+            self.master_weights.accumulate_grads()
+            sums += torch.stack(outcome.by_modality(micro_batch)).cpu()
+            if micro_batch.num_ids:
+                norms.append(float(outcome.output_norm))
+        return sums, float(np.mean(norms)) if norms else 0.0
+
+    def _clip_gradients(self) -> float:
+        """Clip the gradients; returns their norm before."""
+        norm: Any = nn.utils.clip_grad_norm_(
+            self.master_weights.parameters.values(), self.config.optimizer.max_grad_norm
+        )  # a DTensor where sharded
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+    def _zero_gradients(self) -> None:
+        for parameter in self.master_weights.parameters.values():
+            parameter.grad = None
+
+    def _lr(self) -> float:
+        config = self.config
+        return config.optimizer.lr * lr_ratio(config.schedule, self.step, config.steps)
+
+    def _alarm(self, figures: StepFigures, micro_batches: list[MicroBatch]) -> bool:
+        """Whether the step must change nothing, since one of its figures is no number.
+
+        Raises:
+            AlarmError: an alarm is to end the run.
+        """
+        keys = [key for micro_batch in micro_batches for key in micro_batch.keys]
+        warm = self.step >= self.config.schedule.warmup_steps
+        alarms = self.monitor.check(
+            self.step + 1, mean_losses(figures.sums), figures.gradient_norm, figures.output_norm,
+            keys, warm,
+        )  # fmt: skip
+        for alarm in alarms:
+            self.logger.info(str(alarm))
+        if stopping := [alarm for alarm in alarms if alarm.stop]:
+            self._zero_gradients()
+            self._stopped_by_alarm = True
+            raise AlarmError(
+                f"{stopping[0]}. The checkpoint of step {self.step} is kept, with the data at the"
+                " batch of this step; alarms.jsonl has the samples' keys. Lower optimizer.lr, take"
+                " the samples out, or resume with alarms.skip_on_resume=true"
+            )
+        return any(alarm.kind == "nan" for alarm in alarms)
+
+    # What is logged.
+
+    def metrics(self, seconds: float) -> tuple[dict[str, float], str]:
+        since, self._since_log = self._since_log, StepFigures.empty()
+        speed = since.num_ids / seconds
+        losses = mean_losses(since.sums)
+        figures = {f"train/{name}_loss": loss for name, loss in losses.items()}
+        figures |= {
+            "train/gradient_norm": since.gradient_norm,
+            "train/output_norm": since.output_norm,
+            "train/ids_per_second": speed,
+            "train/learning_rate": since.lr,
+            "train/ids": float(self.num_ids),
+        }
+        figures |= {name: float(values.mean()) for name, values in self.extra.items()}
+        figures |= {f"data/{name}": float(count) for name, count in self.data.counts.items()}
+        summary = {name: loss for name, loss in losses.items() if name != "marker"}
+        for name in self.extra:
+            summary[name.removeprefix("train/").replace("_", " ")] = figures[name]
+        text = "".join(f"{name} {value:.3f}  " for name, value in summary.items())
+        return figures, f"{text}{speed:.0f} ids/s"
+
+    def validate(self) -> dict[str, float]:
+        with self.master_weights.swapped_for(self.averaged_weights()):
+            return self.validation.measure(self.module, self.config.micro_batch_size, self.even)
+
+    def log_samples(self, last: bool) -> None:
+        """Fill the documents of `samples`, if there are any and their step has come."""
+        samples = self.config.samples
+        if samples is not None and self._requests and (last or self.step % samples.every == 0):
+            weights = self.averaged_weights()
+            log_samples(self.config, self.dist, weights, self._requests, self.logger, self.step)
+
+    def averaged_weights(self) -> Mapping[str, Tensor]:
+        """What is measured and saved: the moving average where there is one."""
+        return self.master_weights.parameters if self.ema is None else self.ema.values
+
+    # Checkpoints.
+
+    def _mark(self) -> None:
+        """Note what the next step depends on beside tensors: an alarm goes back to here."""
+        random = {"cpu": _to_text(torch.get_rng_state())}
+        if self.dist.device.type == "cuda":
+            random["cuda"] = _to_text(torch.cuda.get_rng_state(self.dist.device))
+        self._local_state = {"data": self.data.state(), "random": random}
+        self._monitor_state = self.monitor.state()
+
+    def tensors(self) -> dict[str, Tensor]:
+        parameters = self.master_weights.parameters
+        tensors: dict[str, Tensor] = {f"weights/{n}": p for n, p in parameters.items()}
+        if self.ema is not None:
+            tensors |= {f"ema/{n}": v for n, v in self.ema.values.items()}
+        state = optimizer_tensors(self.optimizers, parameters)
+        return {**tensors, **{f"optimizer/{n}": v for n, v in state.items()}}
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "ids": self.num_ids,
+            "monitor": self._monitor_state,
+            "stopped_by_alarm": self._stopped_by_alarm,
+        }
+
+    def local_state(self) -> dict[str, Any]:
+        return self._local_state
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Weights, averages, optimizers, counters; the data is `open`'s."""
+        parameters = self.master_weights.parameters
+        stored = set(checkpoint.names("weights/"))
+        if stored != set(parameters):
+            odd = sorted(stored ^ set(parameters))[0]
+            raise ValueError(
+                f"the checkpoint {checkpoint.folder} and the configuration train other parameters,"
+                f" among them {odd}; go on with the settings it was made with"
+            )
+        for name, parameter in parameters.items():
+            checkpoint.put(f"weights/{name}", parameter)
+        if self.ema is not None:
+            for name, value in self.ema.values.items():
+                averaged = f"ema/{name}"
+                checkpoint.put(averaged if checkpoint.names(averaged) else f"weights/{name}", value)
+        load_optimizer_state(self.optimizers, parameters, checkpoint, "optimizer/")
+        self.master_weights.copy_to_model()
+        self.num_ids = int(checkpoint.state["ids"])
+        self.monitor.load_state(checkpoint.state["monitor"])
+        if len(checkpoint.ranks) == self.dist.world:
+            random = checkpoint.ranks[self.dist.rank]["random"]
+            torch.set_rng_state(_from_text(random["cpu"]))
+            if self.dist.device.type == "cuda" and "cuda" in random:
+                torch.cuda.set_rng_state(_from_text(random["cuda"]), self.dist.device)
+
+
+def _to_text(state: Tensor) -> str:
+    return base64.b64encode(state.numpy().tobytes()).decode()
+
+
+def _from_text(text: str) -> Tensor:
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), np.uint8).copy())

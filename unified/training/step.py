@@ -1,0 +1,61 @@
+"""The figures of optimizer steps: losses by modality, norms, the learning rate.
+
+Legend: M modalities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unified.formats.grammar import MODALITIES
+from unified_base.training.dist import DistContext
+
+__all__ = ["StepFigures", "mean_losses", "step_figures"]
+
+
+@dataclass(frozen=True, eq=False)
+class StepFigures:
+    """Of one step, or of those since the last log; over all processes.
+
+    Attributes:
+        sums: float64 (2, M), losses and how many they are, by modality.
+        gradient_norm, output_norm: of the last step.
+        num_ids: trained on.
+        lr: of the last step; 0 where it changed nothing.
+    """
+
+    sums: Tensor
+    gradient_norm: float
+    output_norm: float
+    num_ids: float
+    lr: float = 0.0
+
+    @classmethod
+    def empty(cls) -> StepFigures:
+        return cls(torch.zeros(2, len(MODALITIES), dtype=torch.float64), 0.0, 0.0, 0.0)
+
+    def plus(self, step: StepFigures, lr: float) -> StepFigures:
+        """With those of another step, which had this learning rate."""
+        sums, num_ids = self.sums + step.sums, self.num_ids + step.num_ids
+        return StepFigures(sums, step.gradient_norm, step.output_norm, num_ids, lr)
+
+
+def step_figures(
+    sums: Tensor, output_norm: float, gradient_norm: float, num_ids: float, dist: DistContext
+) -> StepFigures:
+    """The figures of a step over all processes; `sums` and `output_norm` are this one's."""
+    *flat, output_norm = dist.sum([*sums.flatten().tolist(), output_norm / dist.world])
+    total = torch.tensor(flat, dtype=torch.float64).view_as(sums)
+    return StepFigures(total, gradient_norm, output_norm, num_ids)
+
+
+def mean_losses(sums: Tensor) -> dict[str, float]:
+    """Mean losses by modality, of sums and counts (2, M)."""
+    return {
+        name: float(sums[0, number] / sums[1, number])
+        for name, number in MODALITIES.items()
+        if sums[1, number] > 0
+    }

@@ -1,0 +1,202 @@
+"""The module that is trained: a decoder that turns micro-batches into losses.
+
+One forward for everything, so that FSDP2 sees a module like any other.
+
+Legend: B sequences, L positions, D width, P positions with loss, M modalities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unified.formats.grammar import MODALITIES
+from unified.training import document_attention
+from unified.training.loss import allowed_loss
+from unified.training.micro_batch import MicroBatch
+from unified.training.new_rows import head_of
+
+__all__ = ["LossOutput", "TrainModule", "check_head", "layers_of", "recompute_activations"]
+
+
+@dataclass(frozen=True, eq=False)
+class LossOutput:
+    """total: weighted sum of losses, with gradient. losses: float32 (P,), detached.
+    output_norm: root mean square of what enters the last norm, or leaves the decoder."""
+
+    total: Tensor
+    losses: Tensor
+    output_norm: Tensor
+
+    def by_modality(self, micro_batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """(sum of losses float64 (M,), counts float64 (M,))."""
+        sums = torch.zeros(len(MODALITIES), dtype=torch.float64, device=self.losses.device)
+        sums.index_add_(0, micro_batch.modality, self.losses.double())
+        return sums, torch.bincount(micro_batch.modality, minlength=len(MODALITIES)).double()
+
+
+class TrainModule(nn.Module):
+    """A decoder and its loss. We compute the product with the lm_head and the loss; everything else
+    is the model's own forward.
+
+    Args:
+        decoder: a causal LM of transformers.
+        attention_name: "documents" (on the CPU), or an `attn_implementation` of transformers, which
+            then tells documents apart by their position ids; None: the first of `attentions` that
+            does not leak between documents.
+        z_loss: weight of the squared log-normaliser.
+
+    Raises:
+        ValueError: no attention keeps the documents of a sequence apart.
+    """
+
+    def __init__(self, decoder: Any, attention_name: str | None, z_loss: float = 0.0) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.z_loss = z_loss
+        self._norm_input: Tensor | None = None
+        document_attention.register()
+        names = (attention_name,) if attention_name else attentions(decoder)
+        chosen = next((name for name in names if keeps_apart(decoder, name)), None)
+        if chosen is None:
+            raise ValueError(
+                f"{type(decoder).__name__} does not keep the documents of a sequence apart under"
+                f" attention {' or '.join(names)}; such decoders cannot be trained yet"
+            )
+        decoder.set_attn_implementation(chosen)
+        self.by_documents = chosen == document_attention.NAME
+        # transformers looks for documents in a batch of one alone where flash attention is used.
+        self.flat = "flash" in chosen
+        norm = _last_norm(decoder)
+        if norm is not None:
+            norm.register_forward_pre_hook(lambda _, inputs: self._see(inputs))
+        else:
+            decoder.base_model.register_forward_hook(lambda _, __, outputs: self._see(outputs))
+
+    def _see(self, tensors: Any) -> None:
+        self._norm_input = tensors[0].detach()
+
+    def forward(self, micro_batch: MicroBatch) -> LossOutput:
+        """Losses of a micro-batch."""
+        options = {"document_spans": micro_batch.document_spans} if self.by_documents else {}
+        input_ids, position_ids = micro_batch.input_ids, micro_batch.position_ids  # (B, L)
+        if self.flat:
+            input_ids, position_ids = input_ids.view(1, -1), position_ids.view(1, -1)
+        hidden_BLD = self.decoder.base_model(
+            input_ids=input_ids, position_ids=position_ids, use_cache=False, **options
+        )[0]
+        hidden_PD = hidden_BLD.flatten(0, 1)[micro_batch.predict_from]
+        total, losses = allowed_loss(
+            hidden_PD,
+            head_of(self.decoder),
+            micro_batch.labels,
+            micro_batch.weights,
+            micro_batch.groups,
+            self.z_loss,
+        )
+        assert self._norm_input is not None
+        norm = self._norm_input.float().square().mean().sqrt()
+        self._norm_input = None
+        return LossOutput(total, losses, norm)
+
+
+def attentions(decoder: Any) -> tuple[str, ...]:
+    """Ways of attention, the fastest first: "documents" on the CPU, where the decoder's attention
+    is plain; flash attention where it is installed; what transformers has by itself otherwise."""
+    from transformers.utils import is_flash_attn_2_available
+
+    config = decoder.config
+    plain = not any(
+        getattr(config, name, None)
+        for name in ("sliding_window", "attn_logit_softcapping", "attention_chunk_size")
+    )
+    if next(decoder.parameters()).device.type == "cpu":
+        return (document_attention.NAME, "eager") if plain else ("eager",)
+    return ("flash_attention_2", "sdpa") if is_flash_attn_2_available() else ("sdpa",)
+
+
+@torch.no_grad()
+def keeps_apart(decoder: Any, name: str) -> bool:
+    """True if attention `name` does not leak between documents packed in one sequence.
+
+    Some decoders add to attention what is not theirs to leave out (ALiBi), let states run on
+    (Mamba), or do not tell transformers where documents begin.
+    """
+    device = next(decoder.parameters()).device
+    sizes, rows = (6, 5), head_of(decoder).parts[-1].stop
+    ids = torch.arange(3, 3 + sum(sizes), device=device)[None] % rows
+    position_ids = torch.cat([torch.arange(size, device=device) for size in sizes])[None]
+    spans = torch.tensor([(0, sizes[0]), (sizes[0], sum(sizes))], dtype=torch.int32, device=device)
+    before, was_training = decoder.config._attn_implementation, decoder.training
+    decoder.eval()
+    try:
+        decoder.set_attn_implementation("eager")
+        alone = [
+            decoder.base_model(input_ids=part, use_cache=False)[0] for part in ids.split(sizes, 1)
+        ]
+        # Flash attention takes no float32; its documents are found as the others' are.
+        decoder.set_attn_implementation("eager" if name.startswith("flash") else name)
+        options = {"document_spans": spans} if name == document_attention.NAME else {}
+        packed = decoder.base_model(
+            input_ids=ids, position_ids=position_ids, use_cache=False, **options
+        )[0]
+    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        return False
+    finally:
+        decoder.set_attn_implementation(before)
+        decoder.train(was_training)
+    expected = torch.cat(alone, 1).float()
+    return torch.allclose(packed.float(), expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
+
+
+def recompute_activations(decoder: Any) -> None:
+    """Keep of every layer its input alone, and compute the rest again for its gradient."""
+    # The name it has in transformers from 5.22 on; the other one warns there.
+    enable = getattr(decoder, "activation_checkpointing_enable", None)
+    (enable or decoder.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
+def layers_of(decoder: Any) -> list[nn.Module]:
+    """The layers, of which FSDP2 gathers one at a time and of which compilation needs one."""
+    names = set(decoder._no_split_modules or ())
+    layers = [module for module in decoder.modules() if type(module).__name__ in names]
+    if not layers:
+        raise ValueError(f"{type(decoder).__name__} does not say which of its modules are layers")
+    return layers
+
+
+def _last_norm(decoder: Any) -> nn.Module | None:
+    """The norm behind the last layer, where it has one of the usual names."""
+    for name in ("norm", "ln_f", "final_layer_norm", "final_layernorm"):
+        norm = getattr(decoder.base_model, name, None)
+        if isinstance(norm, nn.Module):
+            return norm
+    return None
+
+
+@torch.no_grad()
+def check_head(decoder: Any) -> None:
+    """Raises ValueError for a decoder whose logits are not hidden states times its head's rows."""
+    head = head_of(decoder)
+    device = next(decoder.parameters()).device
+    ids = torch.arange(min(5, head.parts[-1].stop), device=device)[None]
+    before = decoder.config._attn_implementation
+    decoder.set_attn_implementation("eager")
+    was_training = decoder.training
+    decoder.eval()
+    hidden = decoder.base_model(input_ids=ids, use_cache=False)[0][0]
+    expected = decoder(input_ids=ids, use_cache=False).logits[0].float()
+    decoder.set_attn_implementation(before)
+    decoder.train(was_training)
+    logits = torch.cat([nn.functional.linear(hidden, p.weight, p.bias) for p in head.parts], 1)
+    logits = logits.float()
+    if head.softcap is not None:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    if not torch.allclose(logits, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())):
+        raise ValueError(
+            f"{type(decoder).__name__} does more to its logits than a product with its head's rows"
+            " and a soft cap; such decoders cannot be trained yet"
+        )
