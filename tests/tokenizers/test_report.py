@@ -8,6 +8,7 @@ from PIL import Image
 from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
 from unified_tokenizers.base import Codes
 from unified_tokenizers.classical import IMAGE_CODECS, check_codecs, code_picture, code_sound
+from unified_tokenizers.modules import BaseImageTokenizer
 from unified_tokenizers.quantizers import QuantizerConfig
 from unified_tokenizers.report import (
     evaluate_pictures,
@@ -18,11 +19,11 @@ from unified_tokenizers.report import (
 )
 
 
-class Squares:
+class Squares(BaseImageTokenizer):
     """A tokenizer whose codes are known: squares of 8x8, each black (0) or white (1)."""
 
-    modality = "image"
     codebook_sizes = (4,)
+    stride = 8
 
     def encode(self, media):
         height, width = media.shape[2:]

@@ -64,7 +64,7 @@ def load_tokenizer(
 
     Args:
         name_or_path: a folder, or a name on the Hugging Face hub such as "facebook/encodec_24khz".
-        modality: what is expected; without it, either.
+        modality: what is expected, such as "image" or "audio"; without it, any.
         device: such as "cuda"; the CPU if left out.
         dtype: in which `decode` computes, such as "bfloat16"; float32 if left out. Codes do not
             depend on it.
@@ -76,8 +76,6 @@ def load_tokenizer(
             another modality, or of other shapes; settings that the tokenizer does not have; a
             device that is not there.
     """
-    if modality not in (None, "image", "audio"):
-        raise ValueError(f"modality {quoted(modality)}, expected 'image' or 'audio'")
     hub = {key: value for key, value in options.items() if key in HubOptions.__annotations__}
     settings = {key: value for key, value in options.items() if key not in hub}
     folder = checkpoint_folder(name_or_path, **hub)

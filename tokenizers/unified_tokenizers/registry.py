@@ -121,10 +121,16 @@ def tokenizer_class(model_type: Any, where: str, modality: str | None = None) ->
 def stored_type(entries: Mapping[str, Any]) -> Any:
     """What a config.json names: the model_type of transformers, the _class_name of diffusers.
 
-    The published config.json of SNAC names nothing; its keys tell.
+    The published config.json of SNAC names nothing; its keys tell. A language model that uses
+    a VQ model, and holds it, names that in its vq_config.
     """
     snac = {"vq_strides", "encoder_rates", "decoder_rates"} <= set(entries)
-    return entries.get("model_type", entries.get("_class_name", "snac" if snac else None))
+    model_type = entries.get("model_type", entries.get("_class_name", "snac" if snac else None))
+    inside = entries.get("vq_config")
+    if isinstance(inside, Mapping) and model_type not in list(_BUILT_IN):
+        inner = inside.get("model_type")
+        return inner if inner in list(_BUILT_IN) else model_type
+    return model_type
 
 
 def holds_several(entries: Mapping[str, Any]) -> bool:
