@@ -66,16 +66,16 @@ def tokenize(
     spec = MediaEncoderSpec(image, audio, round_trip, fit)
     index = tokenize_shards(paths, output, spec, workers or _cores(), ray, note)
     names = {path.name for path in paths}
-    made = [shard for shard in index["shards"] if shard["file"] in names]
+    coded = [shard for shard in index["shards"] if shard["file"] in names]
     left_out = sum(index["left_out"][n]["samples"] for n in names & set(index["left_out"]))
     values = {
         "path": str(output),
-        "documents": sum(shard["samples"] for shard in made),
+        "documents": sum(shard["samples"] for shard in coded),
         "left_out": left_out,
-        "bytes": sum(shard["bytes"] for shard in made),
+        "bytes": sum(shard["bytes"] for shard in coded),
     }
     note(
-        f"{counted(values['documents'], 'document')} in {counted(len(made), 'shard')}, "
+        f"{counted(values['documents'], 'document')} in {counted(len(coded), 'shard')}, "
         f"{values['bytes'] / 1e6:.1f} MB; "
         f"{left_out:,} left out"
     )
@@ -85,12 +85,11 @@ def tokenize(
 def _of_model(model: str) -> tuple[str | None, str | None]:
     """The folders of a model's tokenizers."""
     from unified.cli.terminal import model_directory
-    from unified.models.files import FILE_NAME
 
     folder = model_directory(model)
-    found = [folder / f"{modality}_tokenizer" for modality in ("image", "audio")]
-    image, audio = (str(path) if path.is_dir() else None for path in found)
-    if image is None and audio is None and not (folder / FILE_NAME).exists():
+    folders = [folder / f"{modality}_tokenizer" for modality in ("image", "audio")]
+    image, audio = (str(path) if path.is_dir() else None for path in folders)
+    if image is None and audio is None and (folder / "config.json").exists():
         from unified.models.pretrained import Checkpoint, recognise
 
         pretrained = recognise(Checkpoint.read(folder))

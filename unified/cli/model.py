@@ -79,13 +79,13 @@ def info(model: ModelName = "pocket", as_json: AsJson = False) -> None:
     """What the model is made of: blocks with their offsets, hashes, format, sizes."""
     from unified.models.info import describe_model, print_model
 
-    found = describe_model(model, model_directory(model))
+    description = describe_model(model, model_directory(model))
     if as_json:
-        result(found, True, "")
+        result(description, True, "")
     else:
         from unified_base.terminal import console
 
-        print_model(found, console())
+        print_model(description, console())
 
 
 def build_pocket(
