@@ -49,6 +49,10 @@ def tokenize(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes (default: one a core).")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="Where the tokenizers compute: cpu, cuda."),
+    ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Under Ray Data, on all machines of its cluster.")
     ] = False,
@@ -62,7 +66,7 @@ def tokenize(
         raise ValueError("whose codes? give --model, or --image or --audio or both")
     paths = find_shards(shards)
     others = {} if model is None else _of_model(model)
-    spec = MediaEncoderSpec(image, audio, round_trip, fit, others)
+    spec = MediaEncoderSpec(image, audio, round_trip, fit, others, device=device)
     index = tokenize_shards(paths, output, spec, workers or _cores(), ray, note)
     names = {path.name for path in paths}
     made = [shard for shard in index["shards"] if shard["file"] in names]

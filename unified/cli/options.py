@@ -100,7 +100,10 @@ class Opening:
         return model_directory(self.model)
 
     def load(self, decoder: str = "vq", steps: int | None = None) -> UnifiedModel:
-        """The model, its pictures decoded by a decoder of `DECODERS`."""
+        """The model, its pictures decoded by a decoder of `DECODERS`.
+
+        Its weights are read once it samples, so that what cannot be asked is refused at once.
+        """
         from unified.cli.tokenizer import open_tokenizer
         from unified.models.model import UnifiedModel
 
@@ -111,7 +114,7 @@ class Opening:
             if name is not None
         }
         model = UnifiedModel.from_pretrained(
-            self.model, device=self.device, dtype=self.dtype, **codecs
+            self.model, device=self.device, dtype=self.dtype, read_weights=False, **codecs
         )
         if DECODERS[decoder]:
             model.use_diffusion(steps=8 if steps is None else steps, scale=DECODERS[decoder])

@@ -33,6 +33,7 @@ from unified_data.document import Document
 
 if TYPE_CHECKING:
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+    from unified_tokenizers.base import Modality as MediaKind
 
 
 class UnifiedModel(Verbs):
@@ -213,6 +214,7 @@ class UnifiedModel(Verbs):
         dtype: str = "auto",
         image_tokenizer: ImageTokenizer | str | Path | None = None,
         audio_tokenizer: AudioTokenizer | str | Path | None = None,
+        read_weights: bool = True,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
@@ -224,9 +226,10 @@ class UnifiedModel(Verbs):
             device: any device of torch, for the decoder and the media tokenizers; see `to`.
             dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
                 are stored.
-            image_tokenizer: for published models that come without their codec; a folder or a name
-                is loaded.
+            image_tokenizer: for models that come without their codec, or in place of it; a folder
+                or a name is loaded.
             audio_tokenizer: likewise.
+            read_weights: False leaves the decoder's weights unread until something is sampled.
 
         Raises:
             ValueError: a folder without a model, damaged files, a device or type that is not there,
@@ -234,16 +237,24 @@ class UnifiedModel(Verbs):
                 or media tokenizer.
         """
         directory = model_directory(name_or_path)
+        codecs = {
+            "image": _loaded(image_tokenizer, "image"),
+            "audio": _loaded(audio_tokenizer, "audio"),
+        }
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
-            sequencer, sampling, language_model = load_model(directory, device, dtype)
+            sequencer, sampling, language_model = load_model(
+                directory, device, dtype, read_weights, codecs
+            )
             where = directory / FILE_NAME
             published = saved_published(checkpoint.read_json(where), where)
             tasks, plugin = tasks_of(sequencer, directory), plugin_of(directory)
         else:
-            opened = open_published(directory, _loaded(image_tokenizer), _loaded(audio_tokenizer))
+            opened = open_published(directory, codecs["image"], codecs["audio"])
             sequencer, sampling = opened.sequencer, opened.sampling
             published = opened.published
-            language_model = LanguageModel.open(directory, published.pretrained, device, dtype)
+            language_model = LanguageModel.open(
+                directory, published.pretrained, device, dtype, read_weights
+            )
             tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
         model = cls(
             sequencer,
@@ -355,10 +366,11 @@ class UnifiedModel(Verbs):
                 yield event
 
 
-def _loaded(tokenizer: Any) -> Any:
+def _loaded(tokenizer: Any, modality: MediaKind) -> Any:
     """A media tokenizer, loaded where its folder or name stands for it."""
     if not isinstance(tokenizer, str | Path):
         return tokenizer
-    from unified_tokenizers import load_tokenizer
+    import unified_tokenizers
 
-    return load_tokenizer(tokenizer)
+    load: Any = unified_tokenizers.load_tokenizer  # of either kind
+    return load(tokenizer, modality)

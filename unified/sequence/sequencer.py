@@ -253,8 +253,8 @@ class Sequencer:
                         " Python"
                     )
                 reasons.update(dict.fromkeys(((modality, "read"), (modality, "make")), reason))
-            elif (why := getattr(tokenizer, "cannot_decode", None)) is not None:
-                reasons[modality, "make"] = str(why)
+            elif (cannot_decode := getattr(tokenizer, "cannot_decode", None)) is not None:
+                reasons[modality, "make"] = cannot_decode
         return {**reasons, **self._missing}
 
     def check_makes(self, modality: str) -> None:

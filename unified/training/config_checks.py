@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unified.dataloading.source import check_names
 from unified.formats.grammar import MODALITIES
 from unified.sequence.modality import registered_modalities
+from unified.training.train_config import TrainConfig
 from unified_base.training.settings import SCHEDULES
-
-if TYPE_CHECKING:
-    from unified.training.config import TrainConfig
 
 __all__ = ["check_config"]
 
@@ -22,6 +20,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "schedule.name": SCHEDULES,
     "precision": ("bfloat16", "float32"),
     "parallel": ("data", "fsdp"),
+    "device": ("auto", "cpu"),
     "save_dtype": ("bfloat16", "float32"),
     "world": (None, "pocket"),
 }
