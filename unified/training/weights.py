@@ -48,7 +48,8 @@ def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, A
             r=lora["rank"],
             lora_alpha=lora["alpha"],
             lora_dropout=lora["dropout"],
-            exclude_modules=["table"],  # the old rows of NewRows, were it the head
+            # The old rows of NewRows, were it the head.
+            exclude_modules=["table"] if first_new < vocabulary else None,
             target_modules=lora["targets"],
         )
         try:
