@@ -138,6 +138,11 @@ class DiffusionTokenizer(BaseImageTokenizer):
         """The tokenizer's."""
         return self.tokenizer.fingerprint
 
+    @property
+    def cannot_decode(self) -> str | None:
+        """The tokenizer's reason, where the diffusion decoder looks at what it decodes."""
+        return self.tokenizer.cannot_decode if self.decoder.config.see_decoded else None
+
     def code_vectors(self) -> tuple[Tensor, ...]:
         """The tokenizer's."""
         return self.tokenizer.code_vectors()
