@@ -25,11 +25,14 @@ def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, A
     first_new: the first row that is new to the language model that was extended.
     lora: rank, alpha, dropout, targets (peft's `target_modules`).
     """
+    from unified.models.extend_published import FIRST_NEW
     from unified.training.new_rows import NewRows, split_rows
 
     if what == "full":
         return
     vocabulary = decoder.get_input_embeddings().weight.shape[0]
+    # Of a published model whose head was extended: its ids and embeddings were there before.
+    first_new = min(first_new, getattr(decoder.config, FIRST_NEW, first_new))
     if first_new < vocabulary:
         split_rows(decoder, first_new)
     elif what == "new_rows":

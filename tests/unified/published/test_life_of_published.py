@@ -129,7 +129,7 @@ def test_a_published_model_trains_and_reopens(kind, what, made, tmp_path):
     model = check_published(kind, made[kind], folder)
     roles = ("prompt", "response") if "response" in model.grammar.roles else (None, None)
     document = Document((Text("a fox", roles[0]), Slot("text", role=roles[1])))
-    sampling = Sampling(text=SpanSampling(1.0), max_ids=120, max_text_ids=6)
+    sampling = Sampling(text=SpanSampling(1.0), max_ids=300, max_text_ids=6)
     (done,) = model.generate(document, sampling=sampling)
     assert isinstance(done.segments[0], Text)
 
@@ -149,8 +149,8 @@ def test_a_published_model_goes_to_meta_and_back(kind, made):
 
 def test_the_loss_of_janus_is_that_of_both_its_heads(made):
     """Codes by the generation head on embeddings through the aligner, text by the language head."""
-    from unified.training.train_module import TrainModule
     from unified.training.micro_batch import MicroBatch
+    from unified.training.train_module import TrainModule
 
     hf = transformers.JanusForConditionalGeneration.from_pretrained(made["janus"].folder)
     rows = len(hf.get_input_embeddings().weight)
