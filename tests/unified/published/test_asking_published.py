@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from unified import Sampling, SpanSampling, UnifiedModel
 from unified.engine.sampler import penalize
 from unified.models.pretrained import Pretrained, pretrained_models, register_pretrained
-from unified_data.document import Slot, Text
+from unified_data.document import Document, Slot, Text
 
 
 def picture(height, width):
@@ -22,7 +22,14 @@ def prompt_ids(model, verb, **asked):
     """The ids that stand before what the model writes."""
     request = model.request(verb, **asked)
     *before, slot = request.document.segments
-    return model.sequencer.encode_prefix(before, slot).ids.tolist()
+    goes_on = slot.modality == "text" and isinstance(before[-1], Text) and slot.role is None
+    return model.sequencer.encode_prefix(before, None if goes_on else slot).ids.tolist()
+
+
+def codes_asked(model, pixels, index):
+    """The codes of the picture in the request that describes it."""
+    request = model.request("describe", image=pixels)
+    return model.sequencer.code_segment(request.document.segments[index]).codes
 
 
 def hf_ids(made, kind, text):
@@ -56,17 +63,24 @@ def test_emu3_reads_a_picture_before_the_question(made, opened):
     model = opened["emu3"]
     pixels = picture(6, 8)
     ids = prompt_ids(model, "describe", image=pixels)
-    codes = model.sequencer.code_segment(model.request("describe", image=pixels).document[1]).codes
+    codes = model.sequencer.code_segment(
+        model.request("describe", image=pixels).document.segments[1]
+    ).codes
     h, w = codes.shape[1:]
     rows = "".join(
         "".join(f"<|visual token {code:06d}|>" for code in row) + "<|extra_200|>"
         for row in codes[0].tolist()
     )
-    span = f"<|image start|>{h}*{w}<|image token|>{rows}<|extra_201|><|image end|>"
-    before = "<|extra_203|>You are a helpful assistant. USER: "
-    assert ids == hf_ids(made, "emu3", f"{before}{span}Please describe the image. ASSISTANT:")
+    before = "<|extra_203|>You are a helpful assistant. USER: <|image start|>"
+    after = f"<|image token|>{rows}<|extra_201|><|image end|>"
+    # The published tokenizer cuts numbers into digits; the tiny one does not.
+    size = [id for digit in f"{h}*{w}" for id in hf_ids(made, "emu3", digit)]
+    head = [*hf_ids(made, "emu3", before), *size]
+    words = f"{after}Please describe the image. ASSISTANT:"
+    assert ids == [*head, *hf_ids(made, "emu3", words)]
     asked = prompt_ids(model, "ask", image=pixels, question="What is on the left")
-    assert asked == hf_ids(made, "emu3", f"{before}{span}What is on the left. ASSISTANT:")
+    words = f"{after}What is on the left. ASSISTANT:"
+    assert asked == [*head, *hf_ids(made, "emu3", words)]
 
 
 @pytest.mark.parametrize(("positions", "refused"), [(9216, "describe"), (131_072, "draw")])
@@ -131,7 +145,9 @@ def test_janus_pro_draws_what_its_own_generate_draws(made, opened):
 def test_chameleon_asks_as_its_processor_and_refuses_to_draw_without_a_decoder(made, opened):
     model = opened["chameleon"]
     pixels = picture(64, 64)
-    codes = model.sequencer.code_segment(model.request("describe", image=pixels).document[0]).codes
+    codes = model.sequencer.code_segment(
+        model.request("describe", image=pixels).document.segments[0]
+    ).codes
     names = ["IMGIMG" + "".join(chr(65 + int(d)) for d in str(c)) + "Z" for c in codes.reshape(-1)]
     span = f"<racm3:break>{''.join(names)}<eoss>"
     # ChameleonProcessor: the picture, the question, and the separator of a chat.
@@ -141,7 +157,7 @@ def test_chameleon_asks_as_its_processor_and_refuses_to_draw_without_a_decoder(m
     with pytest.raises(ValueError, match=r"holds no decoder.*leloy/Anole.*--image-tokenizer"):
         model.draw("a fox")
     with pytest.raises(ValueError, match="holds no decoder"):
-        model.generate(model.request("describe", image=pixels).document[:1] + (Slot("image"),))
+        model.generate(Document((Text("a fox", "prompt"), Slot("image", role="response"))))
 
 
 def test_liquid_has_its_instruction_and_says_which_codec_it_lacks(made, opened):
@@ -215,7 +231,9 @@ def test_apertus_reads_and_its_head_cannot_write_media(made, opened):
     pixels = picture(8, 6)
     ids = prompt_ids(model, "describe", image=pixels)
     config = hf.config
-    codes = model.sequencer.code_segment(model.request("describe", image=pixels).document[0]).codes
+    codes = model.sequencer.code_segment(
+        model.request("describe", image=pixels).document.segments[0]
+    ).codes
     rows = codes[0] + config.image_token_offset
     tokens = made["apertus"].text.tokens
     line = tokens["<|img_end_of_row|>"]
@@ -228,8 +246,9 @@ def test_apertus_reads_and_its_head_cannot_write_media(made, opened):
     )
     h, w = codes.shape[1:]
     picture_ids = [
-        *hf_ids(made, "apertus", f"<|img_start|>{h}*{w}<|img_token_start|>"), *laid,
-        tokens["<|img_end|>"],
+        tokens["<|img_start|>"],
+        *[id for digit in f"{h}*{w}" for id in hf_ids(made, "apertus", digit)],
+        tokens["<|img_token_start|>"], *laid, tokens["<|img_end|>"],
     ]  # fmt: skip
     question = hf_ids(made, "apertus", "Describe this image.<|user_end|><|assistant_start|>")
     assert ids == [*hf_ids(made, "apertus", system), *picture_ids, *question]
