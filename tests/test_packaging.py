@@ -330,3 +330,13 @@ def test_the_distribution_has_a_name_of_its_own():
         text = (ROOT / name).read_text("utf-8")
         assert "unified-tokens" in text, name
         assert "PyPI" in text, name
+
+
+def test_every_published_checkpoint_stands_in_its_page():
+    from unified.models.pretrained import BUILT_IN, pretrained_models
+
+    page = (ROOT / "docs" / "published.md").read_text("utf-8")
+    models = pretrained_models()
+    names = {name for each in BUILT_IN for name in models[each].checkpoints}
+    assert len(names) >= 10
+    assert {name for name in names if f"`{name}`" not in page} == set()

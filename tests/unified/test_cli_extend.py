@@ -4,34 +4,17 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from unified import SpanSampling, TextTokenizer, UnifiedModel
+from unified import SpanSampling, UnifiedModel
 from unified.__main__ import run
 from unified.tasks.size_rule import SizeRule
 from unified.tasks.task_file import read_tasks
-from unified.vocabulary.text_tokenizer import COMPANIONS
-
-CHAT = "{%- for m in messages -%}{{- '<s>' + m.role + '\n' + m.content + '</s>' -}}{%- endfor -%}"
 
 
 @pytest.fixture(scope="module")
-def llm(tmp_path_factory):
-    from tokenizers import AddedToken
-
-    folder = tmp_path_factory.mktemp("llm")
-    backend = TextTokenizer.train(["a cat and a dog"] * 3, 270)._tokenizer
-    backend.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": CHAT}
-    text = TextTokenizer(backend, {COMPANIONS[0]: json.dumps(config).encode()})
-    text.save(folder)
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=text.size + 6, hidden_size=20, intermediate_size=28, num_hidden_layers=1,
-        num_attention_heads=2, max_position_embeddings=200,
-    )  # fmt: skip
-    LlamaForCausalLM(shape).bfloat16().save_pretrained(folder)
-    return folder
+def llm(cli_llm):
+    return cli_llm
 
 
 @pytest.fixture

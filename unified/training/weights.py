@@ -11,15 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["MasterWeights", "choose_trained", "merge_trained"]
 
 
-def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, Any]) -> None:
+def choose_trained(
+    decoder: PreTrainedModel, what: str, first_new: int, lora: Mapping[str, Any]
+) -> None:
     """Freeze what is not trained: `what` is full, new_rows or lora (with the new rows, if any).
 
     first_new: the first row that is new to the language model that was extended.
@@ -30,7 +35,7 @@ def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, A
 
     if what == "full":
         return
-    vocabulary = decoder.get_input_embeddings().weight.shape[0]
+    vocabulary = len(decoder.get_input_embeddings().weight)  # type: ignore[arg-type]
     # Of a published model whose head was extended: its ids and embeddings were there before.
     first_new = min(first_new, getattr(decoder.config, FIRST_NEW, first_new))
     if first_new < vocabulary:
@@ -69,7 +74,7 @@ def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, A
                 module.rows.requires_grad_(True)
 
 
-def merge_trained(decoder: Any) -> None:
+def merge_trained(decoder: PreTrainedModel) -> None:
     """Undo `choose_trained`: what was learnt is added to the weights it stands beside."""
     from peft.tuners.lora import LoraLayer
 
