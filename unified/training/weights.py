@@ -30,11 +30,14 @@ def choose_trained(
     first_new: the first row that is new to the language model that was extended.
     lora: rank, alpha, dropout, targets (peft's `target_modules`).
     """
+    from unified.models.extend_published import FIRST_NEW
     from unified.training.new_rows import NewRows, split_rows
 
     if what == "full":
         return
     vocabulary = len(decoder.get_input_embeddings().weight)  # type: ignore[arg-type]
+    # Of a published model whose head was extended: its ids and embeddings were there before.
+    first_new = min(first_new, getattr(decoder.config, FIRST_NEW, first_new))
     if first_new < vocabulary:
         split_rows(decoder, first_new)
     elif what == "new_rows":
@@ -53,7 +56,8 @@ def choose_trained(
             r=lora["rank"],
             lora_alpha=lora["alpha"],
             lora_dropout=lora["dropout"],
-            exclude_modules=["table"],  # the old rows of NewRows, were it the head
+            # The old rows of NewRows, were it the head.
+            exclude_modules=["table"] if first_new < vocabulary else None,
             target_modules=lora["targets"],
         )
         try:
