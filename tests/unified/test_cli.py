@@ -324,3 +324,71 @@ def test_ctrl_c_ends_the_program_with_130_and_no_file(cli_model, tmp_path):
     assert process.returncode == 130, err
     assert err.endswith("interrupted\n")
     assert list(folder.iterdir()) == []
+
+
+def test_tasks_tells_what_a_model_can_be_asked(unified, cli_model):
+    code, out, _ = unified("tasks", "--json")
+    description = json.loads(out)
+    assert code == 0
+    assert list(description["tasks"]) == ["write", "draw", "describe", "ask", "speak", "listen"]
+    speak = description["tasks"]["speak"]
+    assert speak["voices"] == ["amy", "ben", "cole"]
+    assert speak["sampling"]["audio"]["temperature"] == 0.7
+    assert description["tasks"]["draw"]["sizes"] == "96x96 alone"
+    code, out, _ = unified("tasks")
+    assert code == 0
+    assert "draw      ![{text}] -> image\n" in out
+    assert "voices:   amy, ben, cole\n" in out
+    assert "sizes:    any, made to fit 96x96 alone\n" in out  # of describe
+
+
+def test_ask_is_describe_with_a_question(unified, picture):
+    answers = [
+        unified("ask", picture, "What is this?")[:2],
+        unified("describe", picture, "--ask", "What is this?")[:2],
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 0
+
+
+def test_a_prompt_may_come_from_stdin(unified, tmp_path, monkeypatch):
+    import io
+
+    for command, name in (("write", "a.json"), ("draw", "a.png"), ("speak", "a.wav")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a cat\n")))
+        code, out, err = unified(command, "-", "-o", tmp_path / name, "--json")
+        assert code == 0, err
+        if command == "draw":
+            assert json.loads(out)["caption"] == "a cat"
+
+
+def test_settings_of_the_command_line_are_those_of_python(unified, cli_model, tmp_path):
+    from unified import UnifiedModel
+
+    model = UnifiedModel.from_pretrained(cli_model)
+    options = ["--temperature", 1.5, "--top-k", 3, "--set", "image.top_p=0.9", "--guidance", 2,
+               "--negative", "a dog"]  # fmt: skip
+    assert unified("draw", "a cat", "-o", tmp_path / "a.png", *options)[0] == 0
+    pixels = model.draw("a cat", temperature=1.5, top_k=3, settings={"image.top_p": 0.9},
+                        guidance=2, negative="a dog")[0]  # fmt: skip
+    assert np.array_equal(load_image(tmp_path / "a.png"), pixels)
+    assert not np.array_equal(model.draw("a cat")[0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "97x50"], "pictures of 97x50 cannot be had here, expected 96x96 alone"),
+        (["--size", "big"], "size is 'big', expected WIDTHxHEIGHT"),
+        (["--negative", "a dog"], "there is no guidance: give guidance above 1"),
+        (["--temperature", "-1"], "image: temperature is -1.0"),
+        (["--top-p", "2"], "top_p is 2.0"),
+        (["--set", "image.topk=3"], "did you mean image.top_k?"),
+        (["--set", "image.top_k"], "expected KIND.KEY=VALUE"),
+        (["--set", "max_ids=1", "--set", "max_ids=2"], "stands twice"),
+        (["--image-tokenizer", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused_in_one_line(unified, refused, tmp_path, options, message):
+    refused(unified("draw", "a cat", "-o", tmp_path / "a.png", *options), message)
+    assert not list(tmp_path.iterdir())

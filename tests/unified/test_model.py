@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ from unified.engine.events import (
     ImageRow,
     TextPiece,
 )
+from unified.formats.load import load_format
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.task import SlotPart, Task, TextPart
+from unified.tasks.task_table import Tasks
 from unified.vocabulary.vocabulary import VocabularyMismatchError
 from unified_data.document import Audio, Document, Image, Slot, Text
 from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
@@ -409,3 +413,68 @@ def test_without_a_codec_its_medium_is_neither_sampled_nor_promised(model, modal
     for use in (lambda: make("a cat"), read):
         with pytest.raises(ValueError, match=f"no {modality} tokenizer"):
             use()
+
+
+# How it is asked.
+
+
+def test_tasks_and_plugin_are_saved_and_read_again(model, copy, tmp_path):
+    assert UnifiedModel.from_pretrained(copy).tasks == model.tasks
+    opened = UnifiedModel.from_pretrained(copy)
+    draw = opened.tasks.task("draw")
+    opened.tasks = opened.tasks.with_entries({"draw": replace(draw, example="a dog")})
+    opened.save_pretrained(tmp_path / "again")
+    again = UnifiedModel.from_pretrained(tmp_path / "again")
+    assert again.tasks.task("draw").example == "a dog"
+    assert again.plugin is None
+
+
+def test_a_plugin_keeps_its_files_when_its_model_is_saved(cli_model, tmp_path):
+    opened = UnifiedModel.from_pretrained(cli_model)
+    opened.save_pretrained(tmp_path / "again")
+    again = UnifiedModel.from_pretrained(tmp_path / "again")
+    assert again.plugin == "pocket"
+    with pytest.warns(UserWarning, match='drawn as "a cat on a pink ground"'):
+        again.draw("a fluffy cat, pink background", size="96x96")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "version: 1\ntasks: {paint: 3}", "tasks.yaml: paint"),
+        (lambda text: text.replace("{text}", "{txt}", 1), "placeholder 'txt'"),
+        (lambda text: text.replace("example:", "exmple:", 1), "unknown key 'exmple'"),
+        (lambda text: text + "  lisn: {refused: no}", "verb is 'lisn'"),
+        (lambda text: text.replace("multiple_of: 12", "multiple_of: 0", 1), "multiple_of is 0"),
+        (lambda text: text.replace("  draw:", "  draw:\n    sampling: {music: {top_k: 3}}", 1),
+         "there is no setting 'music'"),
+        (lambda text: text.replace("role: prompt", "role: user", 1), "role is 'user'"),
+        (lambda text: "x: &a [*a]", "anchor"),
+    ],
+)  # fmt: skip
+def test_a_folder_whose_tasks_are_none_is_refused(copy, change, message):
+    path = copy / "tasks.yaml"
+    path.write_text(change(path.read_text("utf-8")), "utf-8")
+    with pytest.raises(ValueError, match=r"tasks\.yaml") as error:
+        UnifiedModel.from_pretrained(copy)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [("hocket", "there is no plug-in 'hocket', expected one of pocket"), (3, "plugin is 3"),
+     ("", "plugin is ''")],
+)  # fmt: skip
+def test_a_plugin_that_nobody_has_is_refused(copy, plugin, message):
+    edit(copy / "unified.json", {"plugin": plugin})
+    with pytest.raises(ValueError, match=message):
+        UnifiedModel.from_pretrained(copy)
+
+
+def test_tasks_that_the_format_cannot_hold_are_refused(model):
+    draw = Task("draw", (TextPart("{text}", "prompt"), SlotPart("image", "response")))
+    with pytest.raises(ValueError, match="format emu3"):
+        Tasks({"draw": draw}).check(load_format("emu3"))
+    with pytest.raises(ValueError, match=r"tasks is \{\}, expected Tasks"):
+        model.tasks = {}

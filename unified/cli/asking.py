@@ -1,17 +1,18 @@
-"""A request is told of, sampled with what comes shown on stderr, and its notes are told."""
+"""Asking a model: what it can be asked, and a request sampled with what comes shown on stderr."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unified.cli.terminal import Progress, follow, note
+from unified.cli.options import Opening
+from unified.cli.terminal import AsJson, Progress, follow, note, result
 
 if TYPE_CHECKING:
     from unified.models.asking_models import AskedRequest
     from unified.models.model import UnifiedModel
     from unified_data.document import Document
 
-__all__ = ["fill"]
+__all__ = ["fill", "tasks"]
 
 
 def fill(
@@ -40,3 +41,11 @@ def fill(
         for text in request.finish(document):
             note(text)
     return documents
+
+
+def tasks(opening: Opening, as_json: AsJson = False) -> None:
+    """What a model can be asked, how, and what it cannot do and why."""
+    from unified.models.info import describe_tasks, tasks_in_words
+
+    description = describe_tasks(opening.model, opening.load())
+    result(description, as_json, tasks_in_words(description))

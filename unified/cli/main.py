@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from unified.cli import asking as cli_asking
 from unified.cli import codes as cli_codes
 from unified.cli import data as cli_data
 from unified.cli import demo as cli_demo
@@ -73,6 +74,7 @@ for verb in (
     cli_media.listen,
     cli_media.sample,
     cli_media.inspect,
+    cli_asking.tasks,
 ):
     app.command()(command(verb))
 app.command()(cli_model.subjects)

@@ -37,6 +37,16 @@ AudioTokenizerName = Annotated[
     str | None,
     typer.Option("--audio-tokenizer", metavar="NAME_OR_PATH", help=f"Of sound. {_CODEC}"),
 ]
+DeviceName = Annotated[
+    str,
+    typer.Option("--device", metavar="NAME", help="Of torch: cpu, cuda, cuda:1, mps."),
+]
+DtypeName = Annotated[
+    str,
+    typer.Option(
+        "--dtype", metavar="NAME", help="Of the weights: float32, bfloat16, float16, or auto."
+    ),
+]
 Size = Annotated[
     str | None,
     typer.Option(
@@ -81,6 +91,8 @@ class Opening:
     model: ModelName = "pocket"
     image_tokenizer: ImageTokenizerName = None
     audio_tokenizer: AudioTokenizerName = None
+    device: DeviceName = "cpu"
+    dtype: DtypeName = "auto"
 
     @property
     def directory(self) -> Path:
@@ -88,11 +100,21 @@ class Opening:
         return model_directory(self.model)
 
     def load(self, decoder: str = "vq", steps: int | None = None) -> UnifiedModel:
-        """The model, its pictures decoded by a decoder of `DECODERS`."""
+        """The model, its pictures decoded by a decoder of `DECODERS`.
+
+        Its weights are read once it samples, so that what cannot be asked is refused at once.
+        """
+        from unified.cli.tokenizer import open_tokenizer
         from unified.models.model import UnifiedModel
 
+        names = {"image": self.image_tokenizer, "audio": self.audio_tokenizer}
+        codecs: dict[str, Any] = {
+            f"{modality}_tokenizer": open_tokenizer(name, modality)
+            for modality, name in names.items()
+            if name is not None
+        }
         model = UnifiedModel.from_pretrained(
-            self.model, image_tokenizer=self.image_tokenizer, audio_tokenizer=self.audio_tokenizer
+            self.model, device=self.device, dtype=self.dtype, read_weights=False, **codecs
         )
         if DECODERS[decoder]:
             model.use_diffusion(steps=8 if steps is None else steps, scale=DECODERS[decoder])

@@ -18,6 +18,7 @@ from unified.cli.terminal import (
     result,
     warnings_as_notes,
 )
+from unified_base.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,7 +154,7 @@ def reconstruct(
     else:
         number, size = _reconstruct_picture(tokenizer, file, output)
         bits = f"{size:.4f} bits a pixel"
-    note(f"{number:,} codes, {bits}")
+    note(f"{counted(number, 'code')}, {bits}")
     result({"path": str(output), "codes": number, "bits": size}, as_json, str(output))
 
 
@@ -362,7 +363,7 @@ def _print(report: dict[str, Any]) -> None:
     out.print(table)
     out.print(
         f"codebooks {report['codebook_sizes']}, used {report['usage']}, perplexity"
-        f" {report['perplexity']}, {report['codes']:,} codes"
+        f" {report['perplexity']}, {counted(report['codes'], 'code')}"
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,9 +87,16 @@ def read_words(directory: Path) -> tuple[Vocabulary, Format, Sampling]:
 
 
 def load_model(
-    directory: Path, device: str = "cpu", dtype: str = "auto"
+    directory: Path,
+    device: str = "cpu",
+    dtype: str = "auto",
+    read: bool = True,
+    codecs: Mapping[str, MediaTokenizer | None] | None = None,
 ) -> tuple[Sequencer, Sampling, LanguageModel]:
-    """The parts of the model in a folder; see `UnifiedModel.from_pretrained`."""
+    """The parts of the model in a folder; see `UnifiedModel.from_pretrained`.
+
+    codecs: tokenizers by modality, in the place of those in the folder.
+    """
     from unified.models.published import codecs_inside, missing_of, saved_published
 
     manifest = checkpoint.read_json(directory / FILE_NAME)
@@ -123,10 +130,14 @@ def load_model(
             f"{vocabulary.hash} has {vocabulary.size} ids"
         )
     pretrained = None if published is None else published.pretrained
-    language_model = LanguageModel.open(directory, pretrained, device, dtype)
-    media: dict[str, Any] = {}
+    language_model = LanguageModel.open(directory, pretrained, device, dtype, read)
+    media: dict[str, Any] = {
+        modality: codec for modality, codec in (codecs or {}).items() if codec is not None
+    }
     for modality in modalities_in(vocabulary):
         folder = directory / f"{modality}_tokenizer"
+        if modality in media:
+            continue
         if published is not None and modality in published.inside:
             media.update(codecs_inside(directory, (modality,)))
         elif published is not None and not folder.is_dir():

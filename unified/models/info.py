@@ -1,11 +1,15 @@
-"""What a model folder holds, read without loading the model."""
+"""What a model folder holds, read without loading the model; what a model can be asked."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unified.engine.request import MODES
+from unified.engine.sampler import SpanSampling
 from unified.models.files import read_words
 from unified.models.hf_checkpoint import read_config
 from unified.models.model_tasks import plugin_of
@@ -16,7 +20,9 @@ from unified_base.safetensors_files import read_header
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["describe_model", "print_model"]
+    from unified.models.model import UnifiedModel
+
+__all__ = ["describe_model", "describe_tasks", "print_model", "tasks_in_words"]
 
 
 def describe_model(name: str, directory: Path) -> dict[str, Any]:
@@ -66,6 +72,67 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         "plugin": plugin,
         "subjects": None if subjects is None else len(subjects),
     }
+
+
+def describe_tasks(name: str, model: UnifiedModel) -> dict[str, Any]:
+    """What a model can be asked: for each verb its prompt, sizes, voices and sampling parameters,
+    or why not."""
+    tasks = model.tasks
+    verbs = tasks.describe()
+    for verb, entry in verbs.items():
+        if entry["able"]:
+            task = tasks.task(verb)
+            chosen = task.sampling_over(model.sampling).to_json()
+            kinds = MODES if task.slot.kind == "any" else (task.slot.kind,)
+            entry["sampling"] = {kind: chosen[kind] for kind in kinds}
+            entry["max_ids"] = chosen["max_ids"]
+    return {
+        "model": name,
+        "format": model.grammar.format.name,
+        "plugin": model.plugin,
+        "tasks": verbs,
+    }
+
+
+def tasks_in_words(description: Mapping[str, Any]) -> str:
+    """The description of `describe_tasks` as lines for people."""
+    lines = [f"{description['model']}, format {description['format']}"]
+    if description["plugin"] is not None:
+        lines.append(f"words are read by plug-in {description['plugin']} first")
+    for verb, entry in description["tasks"].items():
+        if not entry["able"]:
+            lines += ["", f"{verb:<9} no: {entry['reason']}"]
+            continue
+        lines += ["", f"{verb:<9} {' '.join(entry['prompt'].splitlines())} -> {entry['makes']}"]
+        voices = entry["voices"]
+        facts = {
+            "sizes": entry["sizes"],
+            "voices": ", ".join(voices) if isinstance(voices, list) else voices,
+            "voice": entry["voice"],
+            "negative": entry["negative"],
+            "sampling": ", ".join(
+                f"{kind}.{key}={value}"
+                for kind, values in entry["sampling"].items()
+                for key, value in _changed(values).items()
+            ),
+            "example": entry["example"],
+            "source": entry["source"],
+        }
+        lines += [f"{'':<9} {fact + ':':<9} {value}" for fact, value in facts.items() if value]
+    return "\n".join(lines)
+
+
+def _changed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sampling parameters of a kind that are not as usual, and its temperature."""
+    usual = asdict(SpanSampling())
+    changed = {
+        name: value
+        for name, value in values.items()
+        if name == "temperature" or value != usual[name]
+    }
+    if "guidance" in changed:
+        changed["guidance"] = changed["guidance"]["scale"]
+    return changed
 
 
 def _weights(folder: Path) -> dict[str, int]:

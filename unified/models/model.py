@@ -7,9 +7,7 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
 from unified.engine.engine import Engine
@@ -18,7 +16,6 @@ from unified.engine.request import Sampling
 from unified.engine.streaming import stream
 from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
-from unified.models.asking_models import AskedRequest, build_document_request, build_request
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.models.generation_settings import text_settings
@@ -27,18 +24,16 @@ from unified.models.opening import LanguageModel
 from unified.models.published import Published, open_published, saved_published
 from unified.models.verbs import Verbs
 from unified.sequence.sequencer import Sequencer
-from unified.tasks.asking import Inputs, Turn
-from unified.tasks.choices import Choices
-from unified.tasks.task import Verb
 from unified.tasks.task_plugin import load_plugin
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_base.arguments import item, seed_of, whole
-from unified_data.document import Audio, Document, Image
+from unified_base.arguments import seed_of, whole
+from unified_data.document import Document
 
 if TYPE_CHECKING:
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+    from unified_tokenizers.base import Modality as MediaKind
 
 
 class UnifiedModel(Verbs):
@@ -219,6 +214,7 @@ class UnifiedModel(Verbs):
         dtype: str = "auto",
         image_tokenizer: ImageTokenizer | str | Path | None = None,
         audio_tokenizer: AudioTokenizer | str | Path | None = None,
+        read_weights: bool = True,
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
@@ -230,9 +226,10 @@ class UnifiedModel(Verbs):
             device: any device of torch, for the decoder and the media tokenizers; see `to`.
             dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
                 are stored.
-            image_tokenizer: for published models that come without their codec; a folder or a name
-                is loaded.
+            image_tokenizer: for models that come without their codec, or in place of it; a folder
+                or a name is loaded.
             audio_tokenizer: likewise.
+            read_weights: False leaves the decoder's weights unread until something is sampled.
 
         Raises:
             ValueError: a folder without a model, damaged files, a device or type that is not there,
@@ -240,16 +237,24 @@ class UnifiedModel(Verbs):
                 or media tokenizer.
         """
         directory = model_directory(name_or_path)
+        codecs = {
+            "image": _loaded(image_tokenizer, "image"),
+            "audio": _loaded(audio_tokenizer, "audio"),
+        }
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
-            sequencer, sampling, language_model = load_model(directory, device, dtype)
+            sequencer, sampling, language_model = load_model(
+                directory, device, dtype, read_weights, codecs
+            )
             where = directory / FILE_NAME
             published = saved_published(checkpoint.read_json(where), where)
             tasks, plugin = tasks_of(sequencer, directory), plugin_of(directory)
         else:
-            opened = open_published(directory, _loaded(image_tokenizer), _loaded(audio_tokenizer))
+            opened = open_published(directory, codecs["image"], codecs["audio"])
             sequencer, sampling = opened.sequencer, opened.sampling
             published = opened.published
-            language_model = LanguageModel.open(directory, published.pretrained, device, dtype)
+            language_model = LanguageModel.open(
+                directory, published.pretrained, device, dtype, read_weights
+            )
             tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
         model = cls(
             sequencer,
@@ -360,59 +365,12 @@ class UnifiedModel(Verbs):
             async for event in events:
                 yield event
 
-    def request_document(self, document: Document, **choices: Unpack[Choices]) -> AskedRequest:
-        """The request to fill the slots of a document of one's own, ready for `stream`."""
-        item("document", document, Document, "a Document")
-        return build_document_request(self.sequencer, self.sampling, document, choices)
 
-    # Asking: the verbs, of `Verbs`, are requests that are sampled.
-
-    @property
-    def tasks(self) -> Tasks:
-        """What it can be asked, and how; what its tokenizers rule out is refused, with the reason.
-
-        May be set: the tasks are saved with the model.
-        """
-        return self._tasks.without_media(self.sequencer.missing)
-
-    @tasks.setter
-    def tasks(self, tasks: Tasks) -> None:
-        item("tasks", tasks, Tasks, "Tasks").check(self.grammar.format)
-        self._tasks = tasks
-
-    def request(
-        self,
-        verb: Verb,
-        *,
-        text: str | None = None,
-        question: str | None = None,
-        image: np.ndarray | Image | None = None,
-        audio: Audio | None = None,
-        voice: str | None = None,
-        size: str | tuple[int, int] | None = None,
-        images: int | None = None,
-        sounds: int | None = None,
-        turns: tuple[Turn, ...] = (),
-        **choices: Unpack[Choices],
-    ) -> AskedRequest:
-        """What a verb asks the model, ready for `stream`; the verbs sample it.
-
-        image: uint8 (H, W, 3). The other inputs: see `unified.tasks.asking.Inputs`; choices: see
-        `unified.tasks.choices.Choices`.
-
-        Raises ValueError where the model cannot do this, or not so; it says what it can.
-        """
-        inputs = Inputs(text, question, image, audio, voice, size, images, sounds, turns)
-        return build_request(
-            self.tasks, self.sequencer, self.sampling, verb, inputs, choices, self.plugin,
-            self.directory,
-        )  # fmt: skip
-
-
-def _loaded(tokenizer: Any) -> Any:
+def _loaded(tokenizer: Any, modality: MediaKind) -> Any:
     """A media tokenizer, loaded where its folder or name stands for it."""
     if not isinstance(tokenizer, str | Path):
         return tokenizer
-    from unified_tokenizers import load_tokenizer
+    import unified_tokenizers
 
-    return load_tokenizer(tokenizer)
+    load: Any = unified_tokenizers.load_tokenizer  # of either kind
+    return load(tokenizer, modality)

@@ -9,6 +9,7 @@ from unified.models.files import FILE_NAME
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.defaults import default_tasks, sizes_of
 from unified.tasks.task_file import TASKS_FILE, read_tasks
+from unified.tasks.task_plugin import load_plugin
 from unified.tasks.task_table import Tasks
 from unified_base.text import quoted
 
@@ -36,11 +37,20 @@ def tasks_of(sequencer: Sequencer, directory: Path | None, published: Tasks | No
 
 
 def plugin_of(directory: Path) -> str | None:
-    """The name of the plug-in of the model in a folder; None where it has none."""
+    """The name of the plug-in of the model in a folder; None where it has none.
+
+    Raises ValueError for one that is not installed.
+    """
     path = directory / FILE_NAME
     if not path.exists():
         return None
     name = checkpoint.read_json(path).get("plugin")
-    if name is None or (isinstance(name, str) and name):
-        return name
-    raise ValueError(f"{path}: plugin is {quoted(name)}, expected the name of a plug-in")
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{path}: plugin is {quoted(name)}, expected the name of a plug-in")
+    try:
+        load_plugin(name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return name

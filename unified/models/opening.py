@@ -27,6 +27,8 @@ from unified.models.published_decoders import (
     published_decoder_of,
 )
 from unified.models.stored_weights import check_dtype
+from unified_base.foreign import foreign
+from unified_base.text import quoted
 
 __all__ = ["LanguageModel", "WeightState", "check_device"]
 
@@ -37,17 +39,22 @@ REPACKED_BYTES = 256 << 20
 def check_device(device: Any) -> str:
     """A device of torch by its name, such as "cpu", "cuda:1", "mps" or "meta".
 
-    Raises ValueError for a name that torch does not know.
+    Raises ValueError for a name that torch does not know, and a device that this machine lacks.
     """
+    if isinstance(device, str) and device == "cpu":
+        return device  # torch takes seconds to import
     import torch
 
     try:
-        return str(torch.device(device))
+        checked = torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(
-            f"device is {device!r}, expected a device of torch such as cpu, cuda, cuda:1, mps or"
-            " meta"
+            f"device is {quoted(device)}, expected a device of torch such as cpu, cuda, cuda:1, mps"
+            " or meta"
         ) from None
+    with foreign(f"device {checked} cannot be used here"):
+        torch.empty(0, device=checked)
+    return str(checked)
 
 
 class LanguageModel:
@@ -88,6 +95,7 @@ class LanguageModel:
         pretrained: Pretrained | None = None,
         device: str = "cpu",
         dtype: str = "auto",
+        read: bool = True,
     ) -> LanguageModel:
         """Open the weights in a folder; on "meta" they stay unread.
 
@@ -96,13 +104,15 @@ class LanguageModel:
             pretrained: what it was published as; None for a plain causal LM.
             device: any device of torch.
             dtype: "float32", "bfloat16", "float16", or "auto": as they are stored.
+            read: False leaves them unread until something is sampled, or `hf` is asked for.
 
         Raises:
             ValueError: an unknown device or dtype, a device that is not there, damaged files.
         """
         model = cls(directory=directory, pretrained=pretrained)
         model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto",))
-        model._open()
+        if read:
+            model._open()
         return model
 
     def _open(self) -> None:
@@ -145,6 +155,8 @@ class LanguageModel:
         Raises ValueError while the weights are on "meta".
         """
         with self._lock:
+            if self._hf is None and self._decoder is None:
+                self._open()
             if self._hf is None:
                 assert self._decoder is not None
                 return self._decoder

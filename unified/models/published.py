@@ -91,9 +91,8 @@ def open_published(
         vocabulary,
         Grammar(layout.format, vocabulary),
         checkpoint.text,
-        media["image"],
-        media["audio"],
-        missing_of(pretrained, checkpoint.config, media),
+        missing=missing_of(pretrained, checkpoint.config, media),
+        others=media,
     )
     image = media["image"]
     tasks = pretrained.tasks(checkpoint, None if image is None else int(image.stride))

@@ -6,16 +6,19 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar, Unpack
 
 import numpy as np
 
 from unified.engine.events import Done, Event, TextCut
 from unified.engine.request import Sampling
-from unified.models.asking_models import AskedRequest
-from unified.tasks.asking import Turn
+from unified.models.asking_models import AskedRequest, build_document_request, build_request
+from unified.sequence.sequencer import Sequencer
+from unified.tasks.asking import Inputs, Turn
 from unified.tasks.choices import Choices
 from unified.tasks.task import Verb
+from unified.tasks.task_table import Tasks
 from unified_base.arguments import flag, item, seeds_from, whole
 from unified_data.document import Audio, Document, Image, Text
 
@@ -37,7 +40,25 @@ class Verbs(ABC):
     ValueError, before anything is sampled, where the model cannot do it, saying what it can.
     """
 
-    @abstractmethod
+    sequencer: Sequencer
+    sampling: Sampling
+    directory: Path | None
+    plugin: str | None
+    _tasks: Tasks
+
+    @property
+    def tasks(self) -> Tasks:
+        """What it can be asked, and how; what its tokenizers rule out is refused, with the reason.
+
+        May be set: the tasks are saved with the model.
+        """
+        return self._tasks.without_media(self.sequencer.missing)
+
+    @tasks.setter
+    def tasks(self, tasks: Tasks) -> None:
+        item("tasks", tasks, Tasks, "Tasks").check(self.sequencer.grammar.format)
+        self._tasks = tasks
+
     def request(
         self,
         verb: Verb,
@@ -53,11 +74,23 @@ class Verbs(ABC):
         turns: tuple[Turn, ...] = (),
         **choices: Unpack[Choices],
     ) -> AskedRequest:
-        """See `UnifiedModel.request`."""
+        """What a verb asks the model, ready for `stream`; the verbs sample it.
 
-    @abstractmethod
+        image: uint8 (H, W, 3). The other inputs: see `unified.tasks.asking.Inputs`; choices: see
+        `unified.tasks.choices.Choices`.
+
+        Raises ValueError where the model cannot do this, or not so; it says what it can.
+        """
+        inputs = Inputs(text, question, image, audio, voice, size, images, sounds, turns)
+        return build_request(
+            self.tasks, self.sequencer, self.sampling, verb, inputs, choices, self.plugin,
+            self.directory,
+        )  # fmt: skip
+
     def request_document(self, document: Document, **choices: Unpack[Choices]) -> AskedRequest:
-        """See `UnifiedModel.request_document`."""
+        """The request to fill the slots of a document of one's own, ready for `stream`."""
+        item("document", document, Document, "a Document")
+        return build_document_request(self.sequencer, self.sampling, document, choices)
 
     @abstractmethod
     def stream(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from unified.sequence.modality import (
 )
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_data.document import Audio, Document, Image, Media, Segment, Slot, Text
+from unified_data.document import Audio, Document, Image, Media, Role, Segment, Slot, Text
 from unified_data.segments import media_class
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Sequencer:
         image_tokenizer: ImageTokenizer | None = None,
         audio_tokenizer: AudioTokenizer | None = None,
         missing: Mapping[tuple[str, str], str] | None = None,
-        others: Mapping[str, MediaTokenizer] | None = None,
+        others: Mapping[str, MediaTokenizer | None] | None = None,
     ):
         grammar.vocabulary.check_same(vocabulary)
         if text_tokenizer.size != vocabulary.text_size:
@@ -213,7 +213,7 @@ class Sequencer:
 
     def decode_segment(self, coded: Coded) -> Text | Media:
         """The segment of coded text or media. ValueError where there is no tokenizer for it."""
-        role: Any = coded.role
+        role = cast("Role | None", coded.role)
         if isinstance(coded, CodedText):
             return Text(self.text_tokenizer.decode(coded.ids), role, coded.loss)
         tokenizer = self.tokenizer(coded.modality)

@@ -228,8 +228,10 @@ def _kind_of(segment: Any) -> str:
 
 
 def describe_size(task: Task) -> str:
-    """The sizes of a task's pictures, in words: "any", "720x720, or multiples of 8 ..."."""
+    """The sizes of a task's pictures, in words: "720x720; multiples of 8, ..."."""
     rule = task.size
+    if "image" in task.media:
+        return "any, made to fit" if rule is None else f"any, made to fit {rule.words}"
     if rule is None:
         return "as the model likes"
     if rule.fixed or rule.default is None:

@@ -107,7 +107,7 @@ class Tasks(Mapping[Verb, Task | Refusal]):
             except ValueError as error:
                 raise ValueError(f"{verb}: {error}") from None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[Verb, dict[str, Any]]:
         """What `unified tasks --json` tells of every verb: how it is asked, or why it cannot be."""
         return {verb: _describe(entry) for verb, entry in self.items()}
 

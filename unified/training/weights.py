@@ -20,7 +20,7 @@ __all__ = ["MasterWeights", "choose_trained", "merge_trained"]
 
 
 def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, Any]) -> None:
-    """Freeze what is not trained: `what` is full, new_rows or lora (with the new rows).
+    """Freeze what is not trained: `what` is full, new_rows or lora (with the new rows, if any).
 
     first_new: the first row that is new to the language model that was extended.
     lora: rank, alpha, dropout, targets (peft's `target_modules`).
@@ -30,14 +30,19 @@ def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, A
     if what == "full":
         return
     vocabulary = decoder.get_input_embeddings().weight.shape[0]
-    if first_new >= vocabulary:
+    if first_new < vocabulary:
+        split_rows(decoder, first_new)
+    elif what == "new_rows":
         raise ValueError(
-            f"there are no new rows to train: all {vocabulary} rows are text's; train: full, or"
-            " begin with a model that `unified extend` made"
+            f"there are no new rows to train: all {vocabulary} rows are the model's own; train:"
+            " full or lora, or begin with a model that `unified extend` made"
         )
-    split_rows(decoder, first_new)
+    else:
+        decoder.requires_grad_(False)
     if what == "lora":
         from peft import LoraConfig, inject_adapter_in_model
+
+        from unified.models.code_head import inner_model
 
         settings = LoraConfig(
             r=lora["rank"],
@@ -47,7 +52,9 @@ def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, A
             target_modules=lora["targets"],
         )
         try:
-            inject_adapter_in_model(settings, decoder)
+            inner = inner_model(decoder)
+            # Not into the codec that a whole checkpoint holds beside its language model.
+            inject_adapter_in_model(settings, decoder if inner is decoder.base_model else inner)
         except ValueError as error:
             reason = " ".join(str(error).split()).partition(". ")[0]
             raise ValueError(

@@ -54,6 +54,10 @@ def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
         size=SizeRule((side, side), multiple_of=stride, max_area=side * side),
         example="a portrait of young girl.",
     )
+    # What its processor makes of a picture is at most 1024x1024 pixels; of a model with few
+    # positions a picture takes half of them at most.
+    positions = checkpoint.number("max_position_embeddings")
+    reading = SizeRule(multiple_of=stride, max_area=max(1, positions // 2) * stride**2)
     before, after = "You are a helpful assistant. USER: ", ". ASSISTANT:"
     readings: tuple[tuple[Verb, str, str], ...] = (
         ("describe", "Please describe the image", ""),
@@ -65,6 +69,7 @@ def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
             (TextPart(before), MediaPart("image"), TextPart(words + after), SlotPart("text")),
             _CHAT,
             sampling={"max_text_ids": 320},
+            size=reading,
             example=example,
         )
         for verb, words, example in readings
