@@ -155,6 +155,9 @@ def test_the_grammar_lays_it_out_and_keeps_its_limits():
         assert all(e.segment.codes.shape == (2, 2) for e in events if hasattr(e, "frames"))
     with pytest.raises(ValueError, match=r"spans\['actions'\]\.count is 1, but allow leaves out"):
         Limits(allow=("text",), spans={"actions": two})
+    for wrong in ("ab", (), (0, 3), (2.5,), 4):
+        with pytest.raises(ValueError, match=r"grid(\[0\])? is .*expected"):
+            SpanLimits(grid=wrong)
     with pytest.raises(ValueError, match="there is no modality 'depth'"):
         Limits(spans={"depth": two})
 

@@ -67,6 +67,7 @@ class ActionsTokenizer:
 
     modality, codebook_sizes, fingerprint = "actions", SIZES, "0123456789abcdef"
     device = torch.device("cpu")
+    cannot_decode = None
 
     def to(self, device=None, dtype=None):
         return self

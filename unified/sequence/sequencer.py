@@ -64,7 +64,7 @@ def loss_weights(
     the last segment; behind the end of a role it counts not at all, since no sampler chooses it.
     Nor does the begin of a document. The ids of a segment count as it says itself.
     """
-    leading = [
+    prefixes = [
         (
             losses[i - 1] if i else 0.0,
             losses[i - 1] if i and roles[i] == "response" != roles[i - 1] else losses[i],
@@ -73,7 +73,7 @@ def loss_weights(
     ]
     last = losses[-1] if losses else 1.0
     role = (roles[-1] if roles else None) or grammar.format.start
-    return leading, (last, 0.0 if grammar.role_suffix(role) else last)
+    return prefixes, (last, 0.0 if grammar.role_suffix(role) else last)
 
 
 class Sequencer:
@@ -154,12 +154,12 @@ class Sequencer:
         serialized = self.grammar.serialize(coded, end=end)
         ids, segment, modality = serialized.ids, serialized.segment, serialized.modality
         losses = [s.loss for s in coded]
-        leading, closing = loss_weights(losses, [s.role for s in coded], self.grammar)
+        before_segments, at_end = loss_weights(losses, [s.role for s in coded], self.grammar)
         # segment is -1 at the begin and the end, which picks the last weight.
-        weights = np.array([*losses, closing[1]], dtype=np.float32)
-        ending, others = np.array([*leading, closing], dtype=np.float32).T
+        weights = np.array([*losses, at_end[1]], dtype=np.float32)
+        suffixes, others = np.array([*before_segments, at_end], dtype=np.float32).T
         loss = np.where(serialized.is_prefix, others[segment], weights[segment])
-        loss = np.where(serialized.is_suffix, ending[segment], loss)
+        loss = np.where(serialized.is_suffix, suffixes[segment], loss)
         loss[: len(self.grammar.begin)] = 0.0
         if following is not None:
             before = coded[-1].kind if coded else None
