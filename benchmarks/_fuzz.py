@@ -155,10 +155,10 @@ def _chunk(begin: int, end: int, seed: int, folder: Path, pipe: Any) -> None:
             outcome = "refused" if reason else "accepted"
             if reason:
                 reasons[_plain(reason)] += 1
-        except BaseException as found:
+        except BaseException as raised:
             target = run.target
-            where = traceback.extract_tb(found.__traceback__)[-1]
-            error = f"{type(found).__name__}: {str(found)[:200]} ({where.name}, {where.filename})"
+            where = traceback.extract_tb(raised.__traceback__)[-1]
+            error = f"{type(raised).__name__}: {str(raised)[:200]} ({where.name}, {where.filename})"
         signal.setitimer(signal.ITIMER_REAL, 0)
         if events:
             outcome, error = "failed", f"did {events[:3]}"

@@ -100,10 +100,10 @@ IMPORTS = imports()
 
 
 def test_the_walk_sees_imports_at_load_at_call_and_for_types():
-    found = {(one.where, one.module): one.when for one in IMPORTS}
-    assert found["unified.sequence.sequencer", "unified.vocabulary.vocabulary"] == "load"
-    assert found["unified.formats.chat_template", "transformers"] == "call"
-    assert found["unified.__init__", "unified.vocabulary.vocabulary"] == "types"
+    loaded = {(each.where, each.module): each.when for each in IMPORTS}
+    assert loaded["unified.sequence.sequencer", "unified.vocabulary.vocabulary"] == "load"
+    assert loaded["unified.formats.chat_template", "transformers"] == "call"
+    assert loaded["unified.__init__", "unified.vocabulary.vocabulary"] == "types"
     assert len(IMPORTS) > 200
 
 
@@ -111,9 +111,9 @@ def test_the_walk_sees_imports_at_load_at_call_and_for_types():
 def test_the_lower_packages_import_nothing_of_ours_but_the_base(package):
     others = {name for name in PACKAGES if name not in (package, "unified_base")}
     bad = [
-        str(one)
-        for one in IMPORTS
-        if one.where.startswith(f"{package}.") and one.module.split(".")[0] in others
+        str(each)
+        for each in IMPORTS
+        if each.where.startswith(f"{package}.") and each.module.split(".")[0] in others
     ]
     assert not bad
 
@@ -201,17 +201,17 @@ def test_every_module_of_unified_stands_in_a_room():
 def test_documents_and_worlds_load_without_torch():
     heavy = {"torch", "torchaudio", "webdataset", "transformers"}
     bad = [
-        str(one)
-        for one in IMPORTS
-        if one.where.startswith("unified_data.")
-        and one.module.split(".")[0] in heavy
-        and one.when == "load"
+        str(each)
+        for each in IMPORTS
+        if each.where.startswith("unified_data.")
+        and each.module.split(".")[0] in heavy
+        and each.when == "load"
     ]
     assert not bad
 
 
 def test_torchaudio_is_imported_in_one_file():
-    assert {one.where for one in IMPORTS if one.module.startswith("torchaudio")} == {
+    assert {each.where for each in IMPORTS if each.module.startswith("torchaudio")} == {
         "unified_tokenizers.spectral"
     }
 
@@ -231,9 +231,9 @@ def test_nothing_is_ever_unpickled():
     # the owner of its file show that nobody else wrote it: machine code runs in any form.
     allowed = {("unified.engine.backends.cpu.kernel_cache", "pickle")}
     bad = [
-        str(one)
-        for one in IMPORTS
-        if one.module.split(".")[0] in forbidden and (one.where, one.module) not in allowed
+        str(each)
+        for each in IMPORTS
+        if each.module.split(".")[0] in forbidden and (each.where, each.module) not in allowed
     ]
     for where, path in _files():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -271,9 +271,9 @@ def _python(code: str, folder: Path = ROOT) -> str:
 
 def test_transformers_imports_at_the_repository_root():
     """Were the folder `tokenizers` a package, it would shadow Hugging Face's here."""
-    found = Path(_python("import transformers, tokenizers; print(tokenizers.__file__)"))
-    assert ROOT / "tokenizers" not in found.parents
-    assert (found.parent / "decoders").exists() or found.name == "__init__.py"
+    loaded = Path(_python("import transformers, tokenizers; print(tokenizers.__file__)"))
+    assert ROOT / "tokenizers" not in loaded.parents
+    assert (loaded.parent / "decoders").exists() or loaded.name == "__init__.py"
 
 
 def test_the_public_packages_and_the_command_line_load_nothing_heavy():

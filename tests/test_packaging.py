@@ -86,8 +86,8 @@ def test_data_files_are_found_inside_the_packages():
         ("unified_data.pocket", "atlas.json"),
         ("unified_data.pocket", "subjects"),
     ):
-        place = resources.files(package) / name
-        assert place.is_file() or place.is_dir(), f"{package}: {name}"
+        data_file = resources.files(package) / name
+        assert data_file.is_file() or data_file.is_dir(), f"{package}: {name}"
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="no checkout")
@@ -167,12 +167,12 @@ def _blocks(kind: str) -> list[str]:
 SHOWN = {block.split()[1]: block for block in _blocks("yaml") if "sources:" in block}
 
 
-@pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN)
-def test_every_run_that_the_readme_shows_loads(shown, tmp_path):
+@pytest.mark.parametrize("block", SHOWN.values(), ids=SHOWN)
+def test_every_run_that_the_readme_shows_loads(block, tmp_path):
     from unified.training.config import load_config
 
     path = tmp_path / "run.yaml"
-    path.write_text(shown, "utf-8")
+    path.write_text(block, "utf-8")
     assert load_config(path).sources
 
 
@@ -246,7 +246,7 @@ def test_every_page_is_in_the_navigation_of_the_site():
 
 def _commands() -> list[tuple[str, str]]:
     """(where, line) of every `unified ...` line in the texts: fenced blocks, comments, recipes."""
-    found = []
+    commands = []
     texts = [*TEXTS, ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *RUNS]
     for path in texts:
         if not path.exists():
@@ -259,8 +259,8 @@ def _commands() -> list[tuple[str, str]]:
         for line in text.splitlines():
             match = re.match(r"(?:\$|#|\t\S*/(?=unified))?\s*(?:\S*/bin/)?(unified\s.*)", line)
             if match and not re.search(r"[\[\]{}…]|\.\.\.", match[1]):
-                found.append((path.relative_to(ROOT).as_posix(), match[1]))
-    return found
+                commands.append((path.relative_to(ROOT).as_posix(), match[1]))
+    return commands
 
 
 COMMANDS = _commands()

@@ -102,22 +102,22 @@ WRITERS = {
     "json": (lambda at, seed, _: save_article(at / "F.json", article(seed, 1 + seed)), True, "F"),
     "html": (lambda at, seed, _: save_article(at / "F.html", article(seed, 1)), True, None),
     "import": (
-        lambda at, seed, given: import_shards("folder", given.inputs / "pictures", at / "D"),
+        lambda at, seed, context: import_shards("folder", context.inputs / "pictures", at / "D"),
         False,
         None,
     ),
     "world": (lambda at, seed, _: build_pocket(at / "W", seed, 0.001, ("text",), 1), True, None),
-    "tokenizer": (lambda at, seed, given: given.save(at / "T", seed), True, None),
+    "tokenizer": (lambda at, seed, context: context.save(at / "T", seed), True, None),
     "page": (
-        lambda at, seed, given: show_shards(given.inputs / "shards", at / "F", 2, seed),
+        lambda at, seed, context: show_shards(context.inputs / "shards", at / "F", 2, seed),
         True,
         None,
     ),
     "codes": (
-        lambda at, seed, given: tokenize_shards(
-            sorted((given.inputs / "shards").glob("*.tar")),
+        lambda at, seed, context: tokenize_shards(
+            sorted((context.inputs / "shards").glob("*.tar")),
             at / "C",
-            MediaEncoder(given.tokenizer, None),
+            MediaEncoder(context.tokenizer, None),
         ),
         False,
         "codes",
@@ -133,7 +133,7 @@ class Given:
         self.tokenizer.save_pretrained(folder, torch.bfloat16 if seed == 1 else None)
 
 
-def case_of(points, name, over, given):
+def case_of(points, name, over, context):
     function, replaces, whole = WRITERS[name]
     if over and not replaces:
         return None
@@ -141,7 +141,7 @@ def case_of(points, name, over, given):
     def worker(seed):
         def work(folder):
             try:
-                function(folder, seed, given)
+                function(folder, seed, context)
             except ValueError as error:
                 os.write(2, f"error: {error}\n".encode())  # not to what pytest holds
                 return 2
@@ -228,15 +228,15 @@ def test_without_files_that_have_no_name_the_next_write_removes_what_a_killed_on
 
 
 def test_folders_that_cannot_be_exchanged_come_back(points, tmp_path, monkeypatch):
-    def twice(one, other):
+    def twice(first, other):
         return -1
 
     monkeypatch.setattr(exchange, "_system_call", lambda: twice)
 
     def work(seed):
         def write(folder):
-            with whole_folder.whole_folder(folder / "M", "m", lambda name: True) as place:
-                (place / "m").write_text(str(seed))
+            with whole_folder.whole_folder(folder / "M", "m", lambda name: True) as staged:
+                (staged / "m").write_text(str(seed))
 
         return write
 
@@ -258,8 +258,8 @@ def device(path):
 
 
 def make_socket(path):
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(path))
+    with socket.socket(socket.AF_UNIX) as first:
+        first.bind(str(path))
 
 
 ODD = {
@@ -336,8 +336,8 @@ def test_a_link_is_written_through(tmp_path):
         assert (tmp_path / name).is_symlink()
     assert (tmp_path / "there" / "F").read_bytes() == b"link"
     assert (tmp_path / "there" / "G").read_bytes() == b"dangling"
-    with whole_folder.whole_folder(tmp_path / "folder", "m") as place:
-        (place / "m").touch()
+    with whole_folder.whole_folder(tmp_path / "folder", "m") as staged:
+        (staged / "m").touch()
     assert (tmp_path / "folder").is_symlink()
     assert sorted(os.listdir(tmp_path / "there")) == ["F", "G", "M"]
 
@@ -350,8 +350,8 @@ def test_files_keep_their_mode_and_new_ones_follow_the_umask(tmp_path):
         (tmp_path / "F").chmod(0o604)
         atomic_write(tmp_path / "F", b"2")
         assert (tmp_path / "F").stat().st_mode & 0o777 == 0o604
-        with whole_folder.whole_folder(tmp_path / "M", "m", lambda name: True) as place:
-            (place / "m").touch()
+        with whole_folder.whole_folder(tmp_path / "M", "m", lambda name: True) as staged:
+            (staged / "m").touch()
         assert (tmp_path / "M").stat().st_mode & 0o777 == 0o750
     finally:
         os.umask(before)
@@ -375,19 +375,19 @@ def test_a_folder_that_must_stay_is_changed_in_place(tmp_path, monkeypatch):
         (tmp_path / "M" / name).write_text("1")
     inode = (tmp_path / "M").stat().st_ino
     monkeypatch.chdir(tmp_path / "M")
-    with whole_folder.whole_folder(".", "m", lambda name: name != "old") as place:
-        (place / "sub").mkdir()
-        (place / "sub" / "x").write_text("2")
-        (place / "m").write_text("2")
+    with whole_folder.whole_folder(".", "m", lambda name: name != "old") as staged:
+        (staged / "sub").mkdir()
+        (staged / "sub" / "x").write_text("2")
+        (staged / "m").write_text("2")
         assert Path("m").read_text() == "1"
     assert (tmp_path / "M").stat().st_ino == inode
-    found = {str(p): p.read_text() for p in Path().rglob("*") if p.is_file()}
-    assert found == {"m": "2", "mine": "1", "sub/x": "2"}
+    left = {str(p): p.read_text() for p in Path().rglob("*") if p.is_file()}
+    assert left == {"m": "2", "mine": "1", "sub/x": "2"}
 
 
 def test_another_process_that_writes_a_folder_is_named_at_once(tmp_path):
-    with whole_folder.whole_folder(tmp_path / "M", "m") as place:
-        (place / "m").touch()
+    with whole_folder.whole_folder(tmp_path / "M", "m") as staged:
+        (staged / "m").touch()
         with pytest.raises(ValueError, match="M: another process is writing to it"):
             build_pocket(tmp_path / "M", 0, 0.001, ("text",), 1)
         with pytest.raises(ValueError, match="M: another process is writing to it"):
@@ -575,10 +575,10 @@ def wait_for_children(parent, number):
     while time.monotonic() < deadline and parent.poll() is None:
         try:
             children = psutil.Process(parent.pid).children(recursive=True)
-            found = [c for c in children if "resource_tracker" not in " ".join(c.cmdline())]
+            left = [c for c in children if "resource_tracker" not in " ".join(c.cmdline())]
         except psutil.NoSuchProcess:
             continue
-        if len(found) >= number:
-            return found
+        if len(left) >= number:
+            return left
         time.sleep(0.005)
     raise AssertionError(f"the command had no {number} workers")
