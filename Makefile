@@ -61,6 +61,7 @@ docs: $(VENV)/.installed
 	$(INSTALL) -e ".[docs]"
 	$(BIN)/python docs/make_map.py
 	$(BIN)/python docs/make_commands.py
+	$(BIN)/python docs/make_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Every snippet of README and docs, those included that take too long for `make test`.

@@ -115,10 +115,10 @@ def kill_once(config: Path, processes: int, rng: random.Random, writing: bool) -
         time.sleep(0.0005)
     alive = run.poll() is None
     # torchrun's processes are no group of its own: all that were started with this file.
-    for found in Path("/proc").glob("[0-9]*/cmdline"):
+    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if str(config).encode() in found.read_bytes():
-                os.kill(int(found.parent.name), signal.SIGKILL)
+            if str(config).encode() in cmdline.read_bytes():
+                os.kill(int(cmdline.parent.name), signal.SIGKILL)
         except OSError:  # it has ended meanwhile
             continue
     run.wait()
@@ -130,9 +130,9 @@ def weights(output: Path) -> dict[str, Any]:
     return {path.name: load_file(path) for path in sorted(folder.glob("part-*"))}
 
 
-def equal(one: Path, other: Path) -> bool:
+def equal(first_folder: Path, other: Path) -> bool:
     """Weights, averages and optimizers' state, bit for bit."""
-    first, second = weights(one), weights(other)
+    first, second = weights(first_folder), weights(other)
     return first.keys() == second.keys() and all(
         first[part].keys() == second[part].keys()
         and all(torch.equal(value, second[part][name]) for name, value in first[part].items())
@@ -158,8 +158,8 @@ def kills(folder: Path, number: int, processes: int, parallel: str = "data") -> 
     while done < number:
         alive, half = kill_once(configs[1], processes, rng, writing=done % 2 == 0)
         if not alive:
-            said = outputs[1].with_suffix(".log").read_text("utf-8", "replace")
-            raise RuntimeError(f"the run ended by itself after {done} kills: {said[-800:]}")
+            log = outputs[1].with_suffix(".log").read_text("utf-8", "replace")
+            raise RuntimeError(f"the run ended by itself after {done} kills: {log[-800:]}")
         done, saving = done + 1, saving + half
         steps = sorted(p.name for p in (outputs[1] / "checkpoints").glob("step-???????"))
         say(f"kill {done} ({processes} processes): last whole {steps[-1:]}, half written: {half}")

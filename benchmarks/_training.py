@@ -24,7 +24,7 @@ Reconstruct = Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Task:
-    """What is learnt, the same for all. batch: media of a step; loss: of (made, media)."""
+    """What is learnt, the same for all. batch: media of a step; loss: of (decoded, media)."""
 
     batch: Callable[[int], Tensor]
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -44,9 +44,9 @@ class Trained:
     seconds: float
 
 
-def _average(kept: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+def _average(average: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
     """A short average at first: the first steps' weights are worth forgetting."""
-    return torch.lerp(kept, new, max(1 - _DECAY, 9 / (int(count) + 10)))
+    return torch.lerp(average, new, max(1 - _DECAY, 9 / (int(count) + 10)))
 
 
 def _scale(step: int, steps: int) -> float:
@@ -87,8 +87,8 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate * _scale(step, steps)
         with torch.autocast("cpu", torch.bfloat16, enabled=task.half):
-            made, loss = reconstruct(model, media)
-        (task.loss(made.float(), media) + loss.float()).backward()
+            decoded, loss = reconstruct(model, media)
+        (task.loss(decoded.float(), media) + loss.float()).backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -101,15 +101,15 @@ def fit_best(
     name: str, make: Callable[[], nn.Module], reconstruct: Reconstruct, task: Task
 ) -> Trained:
     """Train at the one of `RATES` that gets furthest on `task.aside` in a fifth of the steps."""
-    found: dict[float, float] = {}
+    losses: dict[float, float] = {}
     for rate in RATES:
         tried = fit(make, reconstruct, task, rate, steps=max(1, task.steps // _SEARCH))
         assert task.aside is not None
         with torch.no_grad():
-            made, _ = reconstruct(tried.model, task.aside)
-            loss = float(task.loss(made.float(), task.aside))
-        found[rate] = loss if math.isfinite(loss) else math.inf
+            decoded, _ = reconstruct(tried.model, task.aside)
+            loss = float(task.loss(decoded.float(), task.aside))
+        losses[rate] = loss if math.isfinite(loss) else math.inf
         say(f"{name}: at {rate:g} {loss:.4f} after a fifth, {tried.seconds:.2f} s a step")
-    best = fit(make, reconstruct, task, min(found, key=lambda rate: found[rate]))
+    best = fit(make, reconstruct, task, min(losses, key=lambda rate: losses[rate]))
     say(f"{name}: trained at {best.rate:g}, {best.seconds:.2f} s a step")
     return best

@@ -54,8 +54,8 @@ _SHOWN = 8
 
 def sharpness(original: np.ndarray, picture: np.ndarray) -> float:
     """Energy of the differences between neighbours, over the original's."""
-    made, wanted = (_energy(p.astype(np.float64)) for p in (picture, original))
-    return made / wanted
+    energy, wanted = (_energy(p.astype(np.float64)) for p in (picture, original))
+    return energy / wanted
 
 
 def _energy(pixels: np.ndarray) -> float:
@@ -65,12 +65,12 @@ def _energy(pixels: np.ndarray) -> float:
 
 
 def _decoded(tokenizer: Any, codes: Codes) -> np.ndarray:
-    made = tokenizer.decode(codes)
-    return (made * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    decoded = tokenizer.decode(codes)
+    return (decoded * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-def _figures(originals: Sequence[np.ndarray], made: np.ndarray) -> dict[str, float]:
-    pairs = list(zip(originals, made))
+def _figures(originals: Sequence[np.ndarray], decoded: np.ndarray) -> dict[str, float]:
+    pairs = list(zip(originals, decoded))
     return {
         "psnr_db": round(fmean(psnr(a, b) for a, b in pairs), 2),
         "ms_ssim": round(fmean(ms_ssim(a, b) for a, b in pairs), 4),
@@ -93,23 +93,23 @@ def measure(
     codes = tokenizer.encode(media)
     ways: dict[str, Any] = {"vq": tokenizer}
     ways |= {f"diffusion_{n}": DiffusionTokenizer(tokenizer, decoder, n) for n in _STEPS}
-    made = {name: _decoded(way, codes) for name, way in ways.items()}
-    found = {name: _figures(originals, pictures) for name, pictures in made.items()}
-    columns = [originals, list(made["vq"]), list(made["diffusion_8"])]
+    decoded = {name: _decoded(way, codes) for name, way in ways.items()}
+    figures = {name: _figures(originals, pictures) for name, pictures in decoded.items()}
+    columns = [originals, list(decoded["vq"]), list(decoded["diffusion_8"])]
     if 2 in decoder.config.scales and font is not None:
         doubles = [render_double(scene, font) for scene in scenes]
-        up = np.stack([_scaled(picture) for picture in made["vq"]])
-        found["vq_scaled_up_2x"] = _figures(doubles, up)
+        up = np.stack([_scaled(picture) for picture in decoded["vq"]])
+        figures["vq_scaled_up_2x"] = _figures(doubles, up)
         for steps in (1, 8):
             ways[name := f"diffusion_{steps}_2x"] = DiffusionTokenizer(tokenizer, decoder, steps, 2)
-            made[name] = _decoded(ways[name], codes)
-            found[name] = _figures(doubles, made[name])
-        columns += [doubles, list(up), list(made["diffusion_8_2x"])]
-    one = Codes(codes.codes[:1], codes.size)
-    jobs: list[Callable[[], Any]] = [lambda way=way: way.decode(one) for way in ways.values()]
+            decoded[name] = _decoded(ways[name], codes)
+            figures[name] = _figures(doubles, decoded[name])
+        columns += [doubles, list(up), list(decoded["diffusion_8_2x"])]
+    first = Codes(codes.codes[:1], codes.size)
+    jobs: list[Callable[[], Any]] = [lambda way=way: way.decode(first) for way in ways.values()]
     for name, seconds in zip(ways, interleaved(jobs, repeats)):
-        found[name]["milliseconds"] = round(1000 * median(seconds), 1)
-    return found, columns
+        figures[name]["milliseconds"] = round(1000 * median(seconds), 1)
+    return figures, columns
 
 
 def save_sheet(columns: Sequence[Sequence[np.ndarray]], path: Path) -> None:
@@ -128,8 +128,9 @@ def main() -> None:
     tokenizer = load_tokenizer(folder)
     decoder = DiffusionTokenizer.beside(folder, tokenizer).decoder
     number, repeats = (24, 3) if options.quick else (200, 9)
-    found, columns = measure(scenes("heldout", number), tokenizer, decoder, options.font, repeats)
-    for name, figures in found.items():
+    pictures = scenes("heldout", number)
+    by_decoder, columns = measure(pictures, tokenizer, decoder, options.font, repeats)
+    for name, figures in by_decoder.items():
         say(f"{name:<18}" + "  ".join(f"{what} {value}" for what, value in figures.items()))
     if options.sheet is not None:
         save_sheet(columns, options.sheet)
@@ -138,7 +139,7 @@ def main() -> None:
         "pictures": number,
         "bits_per_pixel": round(tokenizer.bits_per_pixel, 4),
         "parameters": sum(p.numel() for p in decoder.parameters()),
-        "decoders": found,
+        "decoders": by_decoder,
         "machine": machine(2, ("diffusers",)),
     }
     print(json.dumps(result))

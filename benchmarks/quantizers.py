@@ -112,9 +112,9 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
-        shown = f"{row['psnr_db']:.2f} ± {row['psnr_spread_db']:.2f}"
+        quality = f"{row['psnr_db']:.2f} ± {row['psnr_spread_db']:.2f}"
         lines.append(
-            f"| {name} | {row['codebooks']} | {shown} | {row['usage']:.1%} |"
+            f"| {name} | {row['codebooks']} | {quality} | {row['usage']:.1%} |"
             f" {row['perplexity']:,.0f} | {row['bits']:.2f} |"
         )
     return "\n".join(lines)

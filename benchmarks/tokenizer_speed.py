@@ -144,15 +144,15 @@ def compare(ours: Any, theirs: Any, jobs: dict[str, Any], amount: float, runs: i
     if abs(coding(theirs) / coding(ours) - 1) > 0.02:
         raise SystemExit(f"parameters differ: {coding(ours):,} and {coding(theirs):,}")
     seconds = interleaved([job for pair in jobs.values() for job in pair], runs)
-    found: dict[str, Any] = {"parameters": coding(ours), "their_parameters": coding(theirs)}
+    figures: dict[str, Any] = {"parameters": coding(ours), "their_parameters": coding(theirs)}
     for index, name in enumerate(jobs):
         mine, other = (median(times) for times in seconds[2 * index : 2 * index + 2])
-        found |= {
+        figures |= {
             f"{name}_ratio": round(other / mine, 3),
             f"{name}_per_second": round(amount / mine, 3),
             f"their_{name}_per_second": round(amount / other, 3),
         }
-    return found
+    return figures
 
 
 @torch.inference_mode()
@@ -164,11 +164,11 @@ def compare_images(ours: VQImageTokenizer, theirs: Any, side: int, batch: int, r
     def their_codes() -> Tensor:
         return theirs.quantize(theirs.encode(pixels * 2 - 1).latents)[2][2]
 
-    found = their_codes()
+    indices = their_codes()
     shape = (batch, size, size, theirs.quantize.vq_embed_dim)
 
     def their_pixels() -> Tensor:
-        rows = theirs.quantize.get_codebook_entry(found, shape)
+        rows = theirs.quantize.get_codebook_entry(indices, shape)
         return (theirs.decode(rows, force_not_quantize=True).sample * 0.5 + 0.5).clamp(0, 1)
 
     jobs = {
@@ -183,12 +183,12 @@ def compare_images(ours: VQImageTokenizer, theirs: Any, side: int, batch: int, r
 def compare_audio(ours: VQAudioTokenizer, theirs: Any, batch: int, seconds: int, runs: int) -> dict:
     """Seconds of sound a second."""
     sound = 0.1 * torch.randn(batch, 1, seconds * ours.sample_rate)
-    codes, found = ours.encode(sound), theirs.encode(sound)
+    codes, theirs_coded = ours.encode(sound), theirs.encode(sound)
     jobs = {
         "encode": (lambda: ours.encode(sound), lambda: theirs.encode(sound)),
         "decode": (
             lambda: ours.decode(codes),
-            lambda: theirs.decode(found.audio_codes, found.audio_scales),
+            lambda: theirs.decode(theirs_coded.audio_codes, theirs_coded.audio_scales),
         ),
     }
     report = compare(ours, theirs, jobs, batch * seconds, runs)
@@ -218,18 +218,18 @@ def code_in_this_process(what: str) -> None:
 
 
 def measure_memory(threads: int) -> dict[str, Any]:
-    found = {}
+    figures = {}
     for what in ("imports", "recording", "picture"):
         # A shell between: Linux counts what the starting process held as the started one's, too.
         command = ["sh", "-c", '"$0" "$@"; exit $?', sys.executable, __file__]
         command += ["--memory-of", what, "--threads", str(threads)]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[what] = round(float(run.stdout), 1)
-        say(f"memory, {what}: {found[what]} MB")
+        figures[what] = round(float(run.stdout), 1)
+        say(f"memory, {what}: {figures[what]} MB")
     return {
-        "peak_memory_mb": max(found.values()),
-        "memory_mb": {"imports": found["imports"], "recording_10_minutes": found["recording"],
-                      "picture_4096x4096": found["picture"]},
+        "peak_memory_mb": max(figures.values()),
+        "memory_mb": {"imports": figures["imports"], "recording_10_minutes": figures["recording"],
+                      "picture_4096x4096": figures["picture"]},
     }  # fmt: skip
 
 

@@ -87,7 +87,7 @@ class Sizes:
     pictures: int = 4_608
     heldout: int = 512
     sentences: int = 400
-    said: int = 60
+    recordings: int = 60
     voices: int = 200  # all there are
 
 
@@ -118,8 +118,8 @@ class Pictures:
             rng = np.random.default_rng(step)
             return self.media(rng.integers(self.aside, len(self.train), self.batch))
 
-        def loss(made: Tensor, media: Tensor) -> Tensor:
-            return measure(2 * made, 2 * media)  # of pictures in [-1, 1]
+        def loss(restored: Tensor, media: Tensor) -> Tensor:
+            return measure(2 * restored, 2 * media)  # of pictures in [-1, 1]
 
         return Task(batch, loss, steps, half, self.media(slice(self.aside)))
 
@@ -191,10 +191,10 @@ def large_codebooks(data: Pictures, sizes: Sizes, kind: str, rate: float) -> lis
 
 
 def audio_part(sizes: Sizes) -> dict[str, Any]:
-    train, held = speech("train", sizes.sentences), speech("heldout", sizes.said)
+    train, held = speech("train", sizes.sentences), speech("heldout", sizes.recordings)
     say(f"audio: {sum(map(len, train)) / SAMPLE_RATE / 60:.1f} minutes to train on")
-    kept = max(1, len(train) // 10)
-    aside, rest = train[:kept], train[kept:]
+    num_heldout = max(1, len(train) // 10)
+    aside, rest = train[:num_heldout], train[num_heldout:]
     length = FRAMES * audio_tokenizer().hop
 
     def batch(step: int) -> Tensor:
@@ -236,14 +236,17 @@ def pocket_part(sizes: Sizes, world: str | None) -> dict[str, Any]:
     folder = unified.__path__[0] + "/pocket"
     image, audio = (load_tokenizer(f"{folder}/{kind}_tokenizer") for kind in ("image", "audio"))
     if world is None:
-        scenes, said = pictures("heldout", sizes.heldout, half=False), speech("heldout", sizes.said)
+        scenes = pictures("heldout", sizes.heldout, half=False)
+        sentences = speech("heldout", sizes.recordings)
     else:
         scenes = load_pictures((f"{world}/heldout-draw-*.tar",), sizes.heldout)
-        recorded = load_recordings((f"{world}/heldout-speak-*.tar",), SAMPLE_RATE, 4 * sizes.said)
-        said = [wave / np.float32(32768) for wave in recorded]
+        recorded = load_recordings(
+            (f"{world}/heldout-speak-*.tar",), SAMPLE_RATE, 4 * sizes.recordings
+        )
+        sentences = [wave / np.float32(32768) for wave in recorded]
     seen = evaluate_pictures(image, scenes)
     say(f"pocket: {seen['pictures']} pictures done")
-    heard = evaluate_sounds(audio, said)
+    heard = evaluate_sounds(audio, sentences)
     unseen = evaluate_sounds(audio, voices(sizes.voices))
     say(f"pocket: {heard['seconds']} s of speech, {unseen['seconds']} s of other voices done")
     return {

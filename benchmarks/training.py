@@ -110,9 +110,9 @@ def speed(folder: Path, quick: bool) -> dict[str, Any]:
     rates: dict[str, list[float]] = {name: [] for name in sides}
     operations: list[float] = []
     for _ in range(rounds):
-        for name, found in rates.items():
+        for name, speeds in rates.items():
             done = side(name, folder, steps)
-            found += done["ids_per_second"]
+            speeds += done["ids_per_second"]
             if name == "ours-compiled":
                 operations += done["operations_per_second"]
                 shares = done["step_shares"]
@@ -127,7 +127,7 @@ def speed(folder: Path, quick: bool) -> dict[str, Any]:
             (shape.hidden_size, shape.hidden_size),
         )
     ]
-    middle = {name: median(found) for name, found in rates.items()}
+    middle = {name: median(speeds) for name, speeds in rates.items()}
     eager = {}
     if not quick:
         freeing = median(side("ours-freeing", folder, steps)["ids_per_second"])
@@ -181,12 +181,12 @@ def memory(folder: Path, quick: bool) -> dict[str, Any]:
     short = ("draw", "describe", "ask", "name")
     prepare(folder, model, short, seq_len=1024, global_batch_size=2, micro_batch_size=1)
     del model
-    found = {name: side(name, folder, 1 if quick else 3) for name in ("ours", "trainer")}
-    peaks = {name: done["peak_bytes"] for name, done in found.items()}
+    figures = {name: side(name, folder, 1 if quick else 3) for name in ("ours", "trainer")}
+    peaks = {name: done["peak_bytes"] for name, done in figures.items()}
     return {
         "memory_ratio_168k": peaks["ours"] / peaks["trainer"],
         "peak_gb_168k": {name: peak / 1e9 for name, peak in peaks.items()},
-        "ids_per_second_168k": {n: median(done["ids_per_second"]) for n, done in found.items()},
+        "ids_per_second_168k": {n: median(done["ids_per_second"]) for n, done in figures.items()},
     }
 
 
@@ -211,22 +211,22 @@ def loading(quick: bool) -> dict[str, Any]:
 def main() -> None:
     arguments = _parser().parse_args()
     quick, only = arguments.quick, arguments.only
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if only in (None, "trainer"):
-            found |= speed(folder / "pocket", quick)
+            figures |= speed(folder / "pocket", quick)
         if only in (None, "memory"):
-            found |= memory(folder / "large", quick)
+            figures |= memory(folder / "large", quick)
         if only in (None, "loader"):
-            found |= loading(quick)
-            taken = found.get("ids_per_second", {}).get("ours-compiled")
-            if taken:
-                found["loader_ratio"] = found["loader_ids_per_second"] / taken
+            figures |= loading(quick)
+            rate = figures.get("ids_per_second", {}).get("ours-compiled")
+            if rate:
+                figures["loader_ratio"] = figures["loader_ids_per_second"] / rate
     say("done")
     about = machine(THREADS, ["transformers", "accelerate", "webdataset"])
     documents = "world" if (_loading.WORLD / "index.json").is_file() else "sample"
-    print(json.dumps({**found, "documents": documents, "machine": about}))
+    print(json.dumps({**figures, "documents": documents, "machine": about}))
 
 
 if __name__ == "__main__":

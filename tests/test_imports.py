@@ -35,7 +35,7 @@ ROOMS = (
 # Modules that stand in no room: the package itself and `python -m unified`.
 AT_THE_DOOR = {"__init__", "__main__"}
 # Circles of modules that are still there, imports for types included. This list only shrinks.
-CIRCLES = {("unified.training.config", "unified.training.config_checks")}
+CIRCLES: set[tuple[str, ...]] = set()
 # Public classes that share a name with another. This list only shrinks.
 SHARED_NAMES = {"Checkpoint", "Chunk", "DocumentBuilder", "Layout"}
 
@@ -102,7 +102,7 @@ IMPORTS = imports()
 def test_the_walk_sees_imports_at_load_at_call_and_for_types():
     found = {(one.where, one.module): one.when for one in IMPORTS}
     assert found["unified.sequence.sequencer", "unified.vocabulary.vocabulary"] == "load"
-    assert found["unified.models.model", "unified.engine.asynchronous"] == "call"
+    assert found["unified.formats.chat_template", "transformers"] == "call"
     assert found["unified.__init__", "unified.vocabulary.vocabulary"] == "types"
     assert len(IMPORTS) > 200
 
@@ -240,6 +240,12 @@ def test_nothing_is_ever_unpickled():
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
+            # `unified tokenizer convert`, and nothing else, reads weights that were published as a
+            # pickle alone: with weights_only, which calls nothing that the pickle names, in a child
+            # process with limits.
+            if (where, called) == ("unified_tokenizers.convert_child", "torch.load"):
+                assert "weights_only=True" in ast.unparse(node)
+                continue
             unsafe_yaml = called == "yaml.load" and "Loader" not in ast.unparse(node)
             if (
                 called in ("torch.load", "torch.save", "yaml.unsafe_load", "eval", "exec")

@@ -187,11 +187,20 @@ def test_the_map_says_of_every_file_what_it_holds():
     assert "| |" not in text.replace("  ", " ")
 
 
-def test_a_file_that_the_architecture_names_is_there():
-    head = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("<!-- What follows")[0]
-    names = re.findall(r"`((?:\w+/)+[\w.-]+\.(?:py|yaml))`", head)
-    assert len(names) > 20
-    assert [name for name in names if not (ROOT / name).is_file()] == []
+@pytest.mark.parametrize("path", [*TEXTS, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_a_file_that_a_text_names_is_there(path):
+    """`unified/formats/spec.py` from the root, `spec.py` anywhere, as of a folder named before."""
+    text = path.read_text("utf-8").split("<!-- What follows")[0]
+    names = re.findall(r"`([a-z_0-9./-]+\.(?:py|toml))`", text)
+    here = {file.name for folder in ("unified", "base", "tokenizers", "data", "benchmarks", "tests",
+                                     "docs") for file in (ROOT / folder).rglob("*.py")}  # fmt: skip
+    here |= {"pyproject.toml"}
+    missing = [
+        name
+        for name in names
+        if not ((ROOT / name).is_file() if name.count("/") > 1 else name.split("/")[-1] in here)
+    ]
+    assert not missing
 
 
 def test_each_of_the_ten_questions_is_answered_by_two_files_at_most():
@@ -321,3 +330,13 @@ def test_the_distribution_has_a_name_of_its_own():
         text = (ROOT / name).read_text("utf-8")
         assert "unified-tokens" in text, name
         assert "PyPI" in text, name
+
+
+def test_every_published_checkpoint_stands_in_its_page():
+    from unified.models.pretrained import BUILT_IN, pretrained_models
+
+    page = (ROOT / "docs" / "published.md").read_text("utf-8")
+    models = pretrained_models()
+    names = {name for each in BUILT_IN for name in models[each].checkpoints}
+    assert len(names) >= 10
+    assert {name for name in names if f"`{name}`" not in page} == set()

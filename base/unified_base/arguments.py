@@ -28,6 +28,7 @@ __all__ = [
     "whole",
     "whole_or_none",
     "whole_pair",
+    "whole_sides",
 ]
 
 # Of whatever is counted: ids, rows, pictures. Far above any use, and products of two still fit.
@@ -80,6 +81,14 @@ def whole_pair(name: str, value: Any) -> tuple[int, int]:
         first, second = (whole(f"{name}[{at}]", part, 1) for at, part in enumerate(parts))
         return first, second
     raise ValueError(f"{name} is {quoted(value)}, expected two whole numbers of at least 1")
+
+
+def whole_sides(name: str, value: Any) -> tuple[int, ...]:
+    """Whole numbers of at least 1, one for each side of a grid."""
+    parts = _plain(value)
+    if isinstance(parts, tuple | list) and parts:
+        return tuple(whole(f"{name}[{at}]", part, 1) for at, part in enumerate(parts))
+    raise ValueError(f"{name} is {quoted(value)}, expected whole numbers of at least 1")
 
 
 def seed_of(value: Any, name: str = "seed") -> int:

@@ -19,16 +19,16 @@ def make_audio_tokenizer():
         }  # fmt: skip
         quantizer = QuantizerConfig(levels=(5, 4), depth=depth)
         config = AudioTokenizerConfig(quantizer=quantizer, **{**shape, **settings})
-        made = VQAudioTokenizer(config)
-        made.fill()
+        tokenizer = VQAudioTokenizer(config)
+        tokenizer.fill()
         with (
             torch.no_grad()
         ):  # fresh weights are so small that blocks hardly reach their neighbours
-            for name, parameter in made.named_parameters():
+            for name, parameter in tokenizer.named_parameters():
                 if "spatial" in name or "mlp" in name:
                     parameter.mul_(3)
-            made.to_quantizer[1].weight.mul_(3)
-        return made.eval()
+            tokenizer.to_quantizer[1].weight.mul_(3)
+        return tokenizer.eval()
 
     return make
 

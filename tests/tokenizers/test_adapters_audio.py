@@ -129,17 +129,17 @@ def test_whole_frames_give_the_codes_and_the_sound_of_the_original(loaded, origi
     wanted = original.encode(media, **most).audio_codes
     arguments = (wanted, [None]) if name == "encodec" else (wanted,)
     if name == "dac":
-        made = original.decode(audio_codes=wanted).audio_values[:, None]
+        decoded = original.decode(audio_codes=wanted).audio_values[:, None]
     else:
-        made = original.decode(*arguments).audio_values
+        decoded = original.decode(*arguments).audio_values
     codes = codec.encode(media)
     assert torch.equal(codes.codes, wanted[0] if name == "encodec" else wanted)
     assert all(len(codes.codes[:, level].unique()) > 1 for level in range(4))
     assert len(codes.codes.unique()) > 5
     check_codes(codes.codes, codec.codebook_sizes, 1, "its own")
-    assert made.shape == media.shape
-    assert made.std() > 1e-3
-    assert torch.equal(codec.decode(codes), made.clamp(-1, 1))
+    assert decoded.shape == media.shape
+    assert decoded.std() > 1e-3
+    assert torch.equal(codec.decode(codes), decoded.clamp(-1, 1))
 
 
 def check_streams(codec, media, samples: int, frames: int) -> tuple[int, int]:
@@ -151,8 +151,8 @@ def check_streams(codec, media, samples: int, frames: int) -> tuple[int, int]:
     codes = torch.cat([*parts, encoding.finish()], 2)
     assert torch.equal(codes, whole.codes)
     pieces = [decoding.push(part) for part in codes.split(frames, 2)]
-    made = torch.cat([*pieces, decoding.finish(media.shape[2])], 2)
-    torch.testing.assert_close(made, codec.decode(whole), atol=1e-4, rtol=0)
+    decoded = torch.cat([*pieces, decoding.finish(media.shape[2])], 2)
+    torch.testing.assert_close(decoded, codec.decode(whole), atol=1e-4, rtol=0)
     return sum(part.shape[2] for part in parts), sum(piece.shape[2] for piece in pieces)
 
 
@@ -184,8 +184,8 @@ def test_dacs_contexts_are_as_far_as_its_convolutions_reach(tmp_path, ratios):
     assert (felt[0], felt[-1]) == (frame * hop - before, (frame + 1) * hop - 1 + after)
 
     hidden = torch.rand(1, codec.model.config.hidden_size, 90, requires_grad=True)
-    made = codec.model.decoder(hidden)[:, :, frame * hop : (frame + 1) * hop]
-    made.sum().backward()
+    decoded = codec.model.decoder(hidden)[:, :, frame * hop : (frame + 1) * hop]
+    decoded.sum().backward()
     felt = hidden.grad.abs().sum((0, 1)).nonzero().flatten().tolist()
     before, after = codec.decode_context
     assert (felt[0], felt[-1]) == (frame - before, frame + after)
@@ -249,19 +249,19 @@ def test_dac_with_an_odd_stride_is_completed_with_silence(tmp_path):
     codec = load_tokenizer(tmp_path)
     codes = codec.encode(sound(1, 60))
     short = codec.model.decode(audio_codes=codes.codes).audio_values.detach()
-    made = codec.decode(codes)[:, 0]
+    decoded = codec.decode(codes)[:, 0]
     assert codes.codes.shape == (1, 4, 10)
     assert short.shape == (1, 58)
-    assert torch.equal(made[:, :58], short)
-    assert (made[:, 58:] == 0).all()
+    assert torch.equal(decoded[:, :58], short)
+    assert (decoded[:, 58:] == 0).all()
 
 
 def test_mimis_codebooks_follow_the_model_to_another_type(folders):
     codec = load_tokenizer(folders["mimi"])
     codes = codec.encode(sound(1, 96))
-    made = codec.double().model.decode(codes.codes).audio_values
-    assert made.dtype == torch.float64
-    torch.testing.assert_close(made.float().clamp(-1, 1), codec.float().decode(codes))
+    decoded = codec.double().model.decode(codes.codes).audio_values
+    assert decoded.dtype == torch.float64
+    torch.testing.assert_close(decoded.float().clamp(-1, 1), codec.float().decode(codes))
 
 
 def test_what_is_not_a_codec_is_refused_with_the_reason(folders, tmp_path):

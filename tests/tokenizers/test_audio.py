@@ -43,15 +43,16 @@ def test_a_long_recording_in_chunks_is_the_whole(tokenizer, monkeypatch):
 
 
 def test_a_second_front_adds_bins_and_no_reach(make_audio_tokenizer):
-    made = make_audio_tokenizer(short_window=40)
-    assert made.encode_context == make_audio_tokenizer().encode_context
-    assert made.fold.in_features == 4 * (12 + 6)
+    tokenizer = make_audio_tokenizer(short_window=40)
+    assert tokenizer.encode_context == make_audio_tokenizer().encode_context
+    assert tokenizer.fold.in_features == 4 * (12 + 6)
     # A click is in fewer frames of the short windows than of the long ones.
     click = torch.zeros(1, 128 * 20)
     click[0, 128 * 10] = 0.5
     quiet = torch.zeros_like(click)
     long, short = (
-        (front(click) != front(quiet)).any(2).sum() for front in (made.front, made.short_front)
+        (front(click) != front(quiet)).any(2).sum()
+        for front in (tokenizer.front, tokenizer.short_front)
     )
     assert int(short) < int(long) / 4
     with pytest.raises(ValueError, match=r"short_window is 31 samples, expected 32 .*to 1023"):
@@ -104,10 +105,10 @@ def test_a_code_depends_on_what_its_windows_reach_alone(tokenizer):
     wave = sound(1, 128 * 40)
     other = wave.clone()
     other[..., 128 * 20 :] = sound(1, 128 * 20) * 0.3
-    one, two = tokenizer.encode(wave).codes, tokenizer.encode(other).codes
+    first, second = tokenizer.encode(wave).codes, tokenizer.encode(other).codes
     reach = -(-tokenizer.encode_context[1] // 128)
-    assert torch.equal(one[..., : 20 - reach], two[..., : 20 - reach])
-    assert not torch.equal(one, two)
+    assert torch.equal(first[..., : 20 - reach], second[..., : 20 - reach])
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize(("num_fft", "hop"), [(64, 16), (256, 64), (40, 10)])

@@ -234,11 +234,11 @@ def test_a_name_that_is_nowhere_says_what_was_tried_and_what_to_do(tmp_path, mon
     for name, revision in (("org/none", None), ("org/pixels", "v3")):
         with pytest.raises(ValueError, match=f"cannot load '{name}'") as caught:
             load_tokenizer(name, revision=revision, **hub)
-        said = str(caught.value)
-        assert "\n" not in said
-        assert f"there is no folder {tmp_path / name}" in said
-        assert f"for revision {revision or 'main'!r}" in said
-        assert f"`hf download {name} --local-dir FOLDER`" in said
+        message = str(caught.value)
+        assert "\n" not in message
+        assert f"there is no folder {tmp_path / name}" in message
+        assert f"for revision {revision or 'main'!r}" in message
+        assert f"`hf download {name} --local-dir FOLDER`" in message
     for name in ("/no/such/folder", "./org/none", "one-word", "org/name/deeper", "~/x"):
         with pytest.raises(ValueError, match=r"there is no folder .*, expected one, or the name"):
             load_tokenizer(name, **hub)

@@ -32,9 +32,9 @@ def test_codes_depend_on_no_sample_after_their_frame(tokenizer, frame):
     waveform = sound(2, 24 * HOP)
     other, end = waveform.clone(), (frame + 1) * HOP
     other[:, :, end:] = sound(2, 24 * HOP - end, seed=1)
-    one, two = tokenizer.features(waveform[:, 0]), tokenizer.features(other[:, 0])
-    assert torch.equal(one[:, : frame + 1], two[:, : frame + 1])
-    assert (one[:, frame + 1] != two[:, frame + 1]).any(-1).all()
+    first, second = tokenizer.features(waveform[:, 0]), tokenizer.features(other[:, 0])
+    assert torch.equal(first[:, : frame + 1], second[:, : frame + 1])
+    assert (first[:, frame + 1] != second[:, frame + 1]).any(-1).all()
     codes, others = tokenizer.encode(waveform).codes, tokenizer.encode(other).codes
     assert torch.equal(codes[:, :, : frame + 1], others[:, :, : frame + 1])
     assert len(codes.unique()) > 5
@@ -42,8 +42,8 @@ def test_codes_depend_on_no_sample_after_their_frame(tokenizer, frame):
     # The end of its own frame it does hear.
     other[:, :, end - 16 : end] *= -1
     again = tokenizer.features(other[:, 0])
-    assert torch.equal(again[:, :frame], two[:, :frame])
-    assert (again[:, frame] != two[:, frame]).any(-1).all()
+    assert torch.equal(again[:, :frame], second[:, :frame])
+    assert (again[:, frame] != second[:, frame]).any(-1).all()
 
 
 def test_a_frames_codes_come_with_its_last_sample(tokenizer):
@@ -78,9 +78,9 @@ def test_sound_hears_the_next_frame_from_where_its_first_window_begins_and_no_la
 def test_every_number_of_samples_comes_back_exactly(tokenizer, samples):
     codes = tokenizer.encode(sound(2, samples))
     assert codes.codes.shape == (2, 2, -(-samples // HOP))
-    made = tokenizer.decode(codes)
-    assert made.shape == (2, 1, samples)
-    assert made.abs().max() <= 1
+    decoded = tokenizer.decode(codes)
+    assert decoded.shape == (2, 1, samples)
+    assert decoded.abs().max() <= 1
 
 
 def test_a_batch_gives_what_each_waveform_gives_alone(tokenizer):
@@ -156,10 +156,10 @@ def test_presets_have_the_rates_that_their_comments_say(name, rate, codes, bits)
 def test_a_stream_preset_makes_a_tokenizer_with_40_ms_of_delay():
     narrow = {"encoder_width": 8, "decoder_width": 8}
     for name in ("stream-16k", "stream-24k-single"):
-        made = VQAudioTokenizer(VQAudioTokenizer.parse_config({"preset": name, **narrow})).eval()
-        made.fill()
-        frames = 1 + made.decode_context[1]
-        delay = (made.encode_context[1] + frames * made.hop) / made.sample_rate
+        created = VQAudioTokenizer(VQAudioTokenizer.parse_config({"preset": name, **narrow})).eval()
+        created.fill()
+        frames = 1 + created.decode_context[1]
+        delay = (created.encode_context[1] + frames * created.hop) / created.sample_rate
         assert delay == pytest.approx(0.040)
-        samples = 3 * made.hop + 1
-        assert made.decode(made.encode(sound(1, samples))).shape == (1, 1, samples)
+        samples = 3 * created.hop + 1
+        assert created.decode(created.encode(sound(1, samples))).shape == (1, 1, samples)

@@ -39,22 +39,22 @@ def test_values_are_the_sum_of_the_vectors_of_their_codes(config):
     values = tokenizer.quantizer.values_of(codes[None])[0]
     added = torch.stack([v[c] for v, c in zip(vectors, codes.T)]).sum(0)
     torch.testing.assert_close(values - values.mean(0), added - added.mean(0))
-    for found in vectors:
-        torch.testing.assert_close(found.mean(0), torch.zeros(config.width))
+    for rows in vectors:
+        torch.testing.assert_close(rows.mean(0), torch.zeros(config.width))
 
 
 def test_pictures_and_a_codec_of_others_give_theirs():
     image = VQImageTokenizer(
         ImageTokenizerConfig(quantizer=QuantizerConfig(levels=(4, 3)), **PICTURE)
     )
-    (found,) = image.code_vectors()
-    assert len(found.unique(dim=0)) == 12
+    (rows,) = image.code_vectors()
+    assert len(rows.unique(dim=0)) == 12
     vq = {"base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1, "embed_dim": 4,
           "latent_channels": 4, "num_embeddings": 10, "resolution": 64}  # fmt: skip
     chameleon = transformers.ChameleonVQVAE(transformers.ChameleonVQVAEConfig(**vq))
-    (found,) = ChameleonAdapter(chameleon).code_vectors()
+    (rows,) = ChameleonAdapter(chameleon).code_vectors()
     weight = chameleon.quantize.embedding.weight
-    torch.testing.assert_close(found, (weight - weight.mean(0)).detach())
+    torch.testing.assert_close(rows, (weight - weight.mean(0)).detach())
 
 
 def test_residual_codecs_of_others_give_what_each_codebook_adds():

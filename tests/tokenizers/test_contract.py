@@ -57,12 +57,12 @@ def save(name: str, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
     """Every tokenizer of the table, saved and loaded when a test first asks for it."""
-    root, made = tmp_path_factory.mktemp("tokenizers"), {}
+    root, opened = tmp_path_factory.mktemp("tokenizers"), {}
 
     def load(name: str):
-        if name not in made:
-            made[name] = load_tokenizer(save(name, root / name))
-        return made[name]
+        if name not in opened:
+            opened[name] = load_tokenizer(save(name, root / name))
+        return opened[name]
 
     return load
 
@@ -115,12 +115,12 @@ def test_every_size_comes_back_exactly(tokenizer, size, hops):
     assert codes.size == size
     assert codes.codes.dtype == torch.int64
     assert codes.codes.shape == (2, len(tokenizer.codebook_sizes), *grid)
-    made = tokenizer.decode(codes)
-    assert made.shape == original.shape
-    assert made.dtype == torch.float32
-    assert made.min() >= (0 if tokenizer.modality == "image" else -1)
-    assert made.max() <= 1
-    assert torch.equal(tokenizer.decode(codes), made)
+    decoded = tokenizer.decode(codes)
+    assert decoded.shape == original.shape
+    assert decoded.dtype == torch.float32
+    assert decoded.min() >= (0 if tokenizer.modality == "image" else -1)
+    assert decoded.max() <= 1
+    assert torch.equal(tokenizer.decode(codes), decoded)
     if type(tokenizer).__name__ == "WavTokenizerAdapter":  # completes frames by reflection
         return
     # Pictures are completed with their last row and column, sound with silence.
@@ -129,18 +129,18 @@ def test_every_size_comes_back_exactly(tokenizer, size, hops):
     mode = "replicate" if tokenizer.modality == "image" else "constant"
     completed = tokenizer.encode(F.pad(original, pad, mode))
     assert torch.equal(completed.codes, codes.codes)
-    shown = tokenizer.decode(completed)[(..., *(slice(side) for side in size))]
-    assert torch.equal(shown, made)
+    cut = tokenizer.decode(completed)[(..., *(slice(side) for side in size))]
+    assert torch.equal(cut, decoded)
 
 
 def test_a_batch_gives_what_each_gives_alone(tokenizer):
     together = media(tokenizer, 3, whole(tokenizer))
     codes = tokenizer.encode(together)
-    made = tokenizer.decode(codes)
+    decoded = tokenizer.decode(codes)
     for row in range(3):
         alone = tokenizer.encode(together[row : row + 1])
         assert torch.equal(alone.codes[0], codes.codes[row])
-        torch.testing.assert_close(tokenizer.decode(alone)[0], made[row], atol=5e-4, rtol=0)
+        torch.testing.assert_close(tokenizer.decode(alone)[0], decoded[row], atol=5e-4, rtol=0)
 
 
 def test_autocast_around_encode_changes_no_code(tokenizer):

@@ -13,7 +13,7 @@ from unified_tokenizers.quantizers import QuantizerConfig
 @pytest.fixture(scope="module")
 def tokenizer() -> VQImageTokenizer:
     torch.manual_seed(1)
-    made = VQImageTokenizer(
+    tokenizer = VQImageTokenizer(
         ImageTokenizerConfig(
             stride=8, quantizer=QuantizerConfig(levels=(5, 4, 3)), encoder_width=10,
             decoder_width=16, encoder_depths=(1,), decoder_depths=(1, 1, 1),
@@ -21,8 +21,8 @@ def tokenizer() -> VQImageTokenizer:
     )  # fmt: skip
     # Fresh weights give nearly one code for everything; spread the features over the levels.
     with torch.no_grad():
-        made.to_quantizer[1].weight.mul_(3)
-    return made.eval()
+        tokenizer.to_quantizer[1].weight.mul_(3)
+    return tokenizer.eval()
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -72,28 +72,30 @@ def test_the_encoder_learns_through_the_quantizer_alone(tokenizer):
 ])  # fmt: skip
 def test_pictures_in_several_codebooks(shape):
     torch.manual_seed(2)
-    made = VQImageTokenizer(
+    created = VQImageTokenizer(
         ImageTokenizerConfig(
             stride=4, quantizer=QuantizerConfig(**shape), encoder_width=8, decoder_width=8,
             encoder_depths=(1,), decoder_depths=(1, 0, 0),
         )
     )  # fmt: skip
-    made.quantize(made.features(noise(2, 3, 32, 32)))  # in training mode: a codebook finds a place
-    made.eval()
+    created.quantize(
+        created.features(noise(2, 3, 32, 32))
+    )  # in training mode: a codebook finds a place
+    created.eval()
     pictures = noise(2, 3, 13, 18)
-    codes = made.encode(pictures)
-    assert codes.codes.shape == (2, len(made.codebook_sizes), 4, 5)
+    codes = created.encode(pictures)
+    assert codes.codes.shape == (2, len(created.codebook_sizes), 4, 5)
     assert all(len(level.unique()) > 1 for level in codes.codes.unbind(1))
-    values, trained, _ = made.quantize(made.features(pictures[..., :12, :16]))
+    values, trained, _ = created.quantize(created.features(pictures[..., :12, :16]))
     assert torch.equal(trained, codes.codes[:, :, :3, :4])
-    again = made.decode(codes)
+    again = created.decode(codes)
     assert again.shape == (2, 3, 13, 18)
-    inner = made.pictures(values, trained).clamp(0, 1)
+    inner = created.pictures(values, trained).clamp(0, 1)
     assert inner.shape == (2, 3, 12, 16)
-    alone = made.encode(pictures[1:])
+    alone = created.encode(pictures[1:])
     assert torch.equal(alone.codes[0], codes.codes[1])
     with pytest.raises(ValueError, match=r"expected \(B, \d, H, W\)"):
-        made.decode(Codes(codes.codes[:, :1], codes.size))
+        created.decode(Codes(codes.codes[:, :1], codes.size))
 
 
 def test_a_large_picture_in_bands_is_the_whole(tokenizer, monkeypatch):

@@ -27,10 +27,10 @@ def tokenizer(kinds: tuple[str, str]) -> VQImageTokenizer:
     torch.manual_seed(5)
     shape = {**ENCODERS[kinds[0]], **DECODERS[kinds[1]]}
     quantizer = QuantizerConfig(levels=(5, 4, 3))
-    made = VQImageTokenizer(ImageTokenizerConfig(stride=8, quantizer=quantizer, **shape))
+    created = VQImageTokenizer(ImageTokenizerConfig(stride=8, quantizer=quantizer, **shape))
     with torch.no_grad():
-        made.to_quantizer[1].weight.mul_(3)
-    return made.eval()
+        created.to_quantizer[1].weight.mul_(3)
+    return created.eval()
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -39,69 +39,69 @@ def noise(*shape: int) -> torch.Tensor:
 
 @EVERY
 def test_sizes_come_back_and_a_batch_is_each_alone(kinds):
-    made = tokenizer(kinds)
+    created = tokenizer(kinds)
     for size in ((24, 40), (37, 21), (1, 9), (5, 3)):
         media = noise(3, 3, *size)
-        codes = made.encode(media)
+        codes = created.encode(media)
         assert codes.codes.shape == (3, 1, -(-size[0] // 8), -(-size[1] // 8))
-        restored = made.decode(codes)
+        restored = created.decode(codes)
         assert restored.shape == media.shape
         for row in range(3):
-            alone = made.encode(media[row : row + 1])
+            alone = created.encode(media[row : row + 1])
             assert torch.equal(alone.codes[0], codes.codes[row])
-            torch.testing.assert_close(made.decode(alone)[0], restored[row], atol=1e-5, rtol=0)
-    assert len(made.encode(noise(2, 3, 64, 64)).codes.unique()) > 10
+            torch.testing.assert_close(created.decode(alone)[0], restored[row], atol=1e-5, rtol=0)
+    assert len(created.encode(noise(2, 3, 64, 64)).codes.unique()) > 10
 
 
 @EVERY
 def test_bfloat16_around_it_changes_no_code(kinds):
-    made, media = tokenizer(kinds), noise(2, 3, 40, 24)
+    created, media = tokenizer(kinds), noise(2, 3, 40, 24)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = made.encode(media).codes
-    assert torch.equal(inside, made.encode(media).codes)
+        inside = created.encode(media).codes
+    assert torch.equal(inside, created.encode(media).codes)
 
 
 @EVERY
 def test_gradients_reach_every_part(kinds):
-    made, media = tokenizer(kinds), noise(2, 3, 16, 24)
-    values, codes, _ = made.quantize(made.features(media))
-    (made.pictures(values, codes) - media).square().mean().backward()
-    for name, parameter in made.named_parameters():
+    created, media = tokenizer(kinds), noise(2, 3, 16, 24)
+    values, codes, _ = created.quantize(created.features(media))
+    (created.pictures(values, codes) - media).square().mean().backward()
+    for name, parameter in created.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
-    assert made.last_weight.grad is not None
+    assert created.last_weight.grad is not None
 
 
 @EVERY
 def test_saved_and_loaded_it_gives_the_same(kinds, tmp_path):
-    made, media = tokenizer(kinds), noise(1, 3, 17, 30)
-    made.save_pretrained(tmp_path)
+    created, media = tokenizer(kinds), noise(1, 3, 17, 30)
+    created.save_pretrained(tmp_path)
     again = VQImageTokenizer.from_pretrained(tmp_path)
-    assert again.config == made.config
-    assert again.fingerprint == made.fingerprint
-    assert torch.equal(again.encode(media).codes, made.encode(media).codes)
+    assert again.config == created.config
+    assert again.fingerprint == created.fingerprint
+    assert torch.equal(again.encode(media).codes, created.encode(media).codes)
 
 
 @EVERY
 def test_contexts_are_as_far_as_anything_reaches(kinds):
-    made, media = tokenizer(kinds), noise(1, 3, 15 * 8, 16)
+    created, media = tokenizer(kinds), noise(1, 3, 15 * 8, 16)
     changed = media.clone()
     changed[:, :, 56:64] = 1 - changed[:, :, 56:64]  # the codes of row 7
-    moved = (made.features(media) - made.features(changed)).abs().amax((0, 2, 3)) > 0
-    context = made.encode_context
+    moved = (created.features(media) - created.features(changed)).abs().amax((0, 2, 3)) > 0
+    context = created.encode_context
     if context is None:
         assert moved.all()
     else:
         assert not moved[: 7 - context].any()
         assert not moved[8 + context :].any()
         assert moved.sum() >= 2 * context  # it reaches all but the last row, or that too
-    codes = made.encode(media).codes
+    codes = created.encode(media).codes
     other = codes.clone()
     other[:, :, 7] = (other[:, :, 7] + 11) % 60
     size = (15 * 8, 16)
-    seen = (made.decode(Codes(codes, size)) - made.decode(Codes(other, size))).abs()
+    seen = (created.decode(Codes(codes, size)) - created.decode(Codes(other, size))).abs()
     rows = seen.amax((0, 1, 3)).view(15, 8).amax(1) > 0
-    context = made.decode_context
+    context = created.decode_context
     if context is None:
         assert rows.all()
     else:
@@ -111,12 +111,12 @@ def test_contexts_are_as_far_as_anything_reaches(kinds):
 
 @pytest.mark.parametrize("kinds", [("conv", "conv"), ("vit", "conv")], ids="-".join)
 def test_bands_of_a_large_picture_see_what_lies_around_them(kinds, monkeypatch):
-    made, media = tokenizer(kinds), noise(1, 3, 23 * 8, 24)
-    whole = made.encode(media)
-    restored = made.decode(whole)
+    created, media = tokenizer(kinds), noise(1, 3, 23 * 8, 24)
+    whole = created.encode(media)
+    restored = created.decode(whole)
     monkeypatch.setattr(image, "_BAND_PIXELS", 5 * 24 * 8)
-    assert torch.equal(made.encode(media).codes, whole.codes)
-    torch.testing.assert_close(made.decode(whole), restored, atol=1e-5, rtol=0)
+    assert torch.equal(created.encode(media).codes, whole.codes)
+    torch.testing.assert_close(created.decode(whole), restored, atol=1e-5, rtol=0)
 
 
 def test_a_transformer_tells_places_apart_and_takes_any_grid():
@@ -124,11 +124,11 @@ def test_a_transformer_tells_places_apart_and_takes_any_grid():
     blocks = Transformer(32, 1)
     grid = torch.randn(1, 1, 1, 32).expand(1, 3, 5, 32).clone()
     grid[0, 1, 2] = torch.randn(32)
-    made = blocks(grid).detach()[0]
+    created = blocks(grid).detach()[0]
     # Seen from the odd one out, left and right, above and below are not the same.
-    assert not torch.allclose(made[1, 1], made[1, 3], atol=1e-5)
-    assert not torch.allclose(made[0, 2], made[2, 2], atol=1e-5)
-    assert not torch.allclose(made[0, 2], made[1, 1], atol=1e-5)
+    assert not torch.allclose(created[1, 1], created[1, 3], atol=1e-5)
+    assert not torch.allclose(created[0, 2], created[2, 2], atol=1e-5)
+    assert not torch.allclose(created[0, 2], created[1, 1], atol=1e-5)
     with pytest.raises(ValueError, match="width 40 is not made of heads of 32"):
         Transformer(40, 1)
 

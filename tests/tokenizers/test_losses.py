@@ -32,15 +32,15 @@ def sounds(seed: int, samples: int = 4096) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["l1", "l2", "slopes", "laplacian", "focal_frequency"])
 def test_a_loss_of_pictures_is_zero_for_the_same_and_weighed(name):
-    one, other = pictures(0), pictures(1)
+    first, second = pictures(0), pictures(1)
     loss, double = ImageLoss({name: 1.0}), ImageLoss({name: 2.0})
-    assert loss(one, one) == 0
-    assert loss(one, other) > 0.01
-    torch.testing.assert_close(double(one, other), 2 * loss(one, other))
-    near = one + 0.1 * (other - one)
-    assert loss(near, one) < 0.2 * loss(other, one)
+    assert loss(first, first) == 0
+    assert loss(first, second) > 0.01
+    torch.testing.assert_close(double(first, second), 2 * loss(first, second))
+    near = first + 0.1 * (second - first)
+    assert loss(near, first) < 0.2 * loss(second, first)
     moved = near.clone().requires_grad_()
-    loss(moved, one).backward()
+    loss(moved, first).backward()
     assert moved.grad.isfinite().all()
     assert moved.grad.abs().sum() > 0
 
@@ -70,13 +70,13 @@ def test_the_perceptual_loss_reads_weights_from_disk_and_no_network(
         ImageLoss({"l1": 1.0, "lpips": 1.0})
     monkeypatch.setenv(LPIPS_FILE, str(perceptual_weights))
     loss = ImageLoss({"lpips": 2.0})
-    one, other = pictures(0, 32, 48), pictures(1, 32, 48)
-    assert loss(one, one) == 0
-    moved = other.clone().requires_grad_()
-    loss(moved, one).backward()
+    first, second = pictures(0, 32, 48), pictures(1, 32, 48)
+    assert loss(first, first) == 0
+    moved = second.clone().requires_grad_()
+    loss(moved, first).backward()
     assert moved.grad.abs().sum() > 0
-    near = one + 0.1 * (other - one)
-    assert 0 < loss(near, one) < loss(other, one)
+    near = first + 0.1 * (second - first)
+    assert 0 < loss(near, first) < loss(second, first)
     assert not any(p.requires_grad for p in loss.parameters())
     (tmp_path / "bad.safetensors").write_bytes(b"no")
     monkeypatch.setenv(LPIPS_FILE, str(tmp_path / "bad.safetensors"))
@@ -85,9 +85,11 @@ def test_the_perceptual_loss_reads_weights_from_disk_and_no_network(
 
 
 def test_losses_of_pictures_add_up():
-    one, other = pictures(0), pictures(1)
-    both = ImageLoss({"l1": 0.5, "laplacian": 3.0})(one, other)
-    parts = 0.5 * ImageLoss({"l1": 1})(one, other) + 3 * ImageLoss({"laplacian": 1})(one, other)
+    first, second = pictures(0), pictures(1)
+    both = ImageLoss({"l1": 0.5, "laplacian": 3.0})(first, second)
+    parts = 0.5 * ImageLoss({"l1": 1})(first, second) + 3 * ImageLoss({"laplacian": 1})(
+        first, second
+    )
     torch.testing.assert_close(both, parts)
 
 
@@ -113,12 +115,12 @@ def test_what_each_loss_of_pictures_sees():
 
 
 def test_losses_of_sound():
-    one, other = sounds(0), sounds(1)
-    assert multi_resolution_stft(one, one) == 0
-    assert multi_resolution_stft(one, 0.5 * one) == pytest.approx(1 + 0.6931, abs=0.01)
-    both = AudioLoss({"mel": 2.0, "stft": 0.5}, 16_000)(one, other)
-    parts = 2 * AudioLoss({"mel": 1.0}, 16_000)(one, other)
-    torch.testing.assert_close(both, parts + 0.5 * multi_resolution_stft(one, other))
+    first, second = sounds(0), sounds(1)
+    assert multi_resolution_stft(first, first) == 0
+    assert multi_resolution_stft(first, 0.5 * first) == pytest.approx(1 + 0.6931, abs=0.01)
+    both = AudioLoss({"mel": 2.0, "stft": 0.5}, 16_000)(first, second)
+    parts = 2 * AudioLoss({"mel": 1.0}, 16_000)(first, second)
+    torch.testing.assert_close(both, parts + 0.5 * multi_resolution_stft(first, second))
 
 
 def speech_like(seconds: float = 2.0, rate: int = 16_000) -> torch.Tensor:
@@ -141,10 +143,10 @@ def test_intelligibility_goes_with_stoi_and_is_blind_to_loudness():
     assert float(loss(clean, clean)) < 1e-3
     assert float(loss(0.3 * clean, clean)) < 3e-3
     noisy = [clean + amount * noise for amount in (0.01, 0.03, 0.1)]
-    found = [1 - float(loss(made, clean)) for made in noisy]
-    theirs = [stoi(clean[0].numpy(), made[0].numpy(), 16_000) for made in noisy]
-    assert found[0] > found[1] + 0.05 > found[2] + 0.1
-    assert found[:2] == pytest.approx(theirs[:2], abs=0.12)
+    distances = [1 - float(loss(noised, clean)) for noised in noisy]
+    theirs = [stoi(clean[0].numpy(), noised[0].numpy(), 16_000) for noised in noisy]
+    assert distances[0] > distances[1] + 0.05 > distances[2] + 0.1
+    assert distances[:2] == pytest.approx(theirs[:2], abs=0.12)
     assert theirs[0] > theirs[1] > theirs[2]
     # Silence has nothing to be understood; neither it nor a short sound gives a slope that is NaN.
     assert loss(noise, torch.zeros_like(noise)) == 0
@@ -154,17 +156,17 @@ def test_intelligibility_goes_with_stoi_and_is_blind_to_loudness():
 
 
 @pytest.mark.parametrize(
-    ("made", "media"), [(image_discriminator, pictures), (audio_discriminator, sounds)]
+    ("create", "media"), [(image_discriminator, pictures), (audio_discriminator, sounds)]
 )
-def test_a_discriminator_judges_each_alone_and_learns(made, media):
+def test_a_discriminator_judges_each_alone_and_learns(create, media):
     torch.manual_seed(0)
-    discriminator = made(4)
+    discriminator = create(4)
     real, fake = media(0), 0.3 * media(1) + 0.2
     together = discriminator(real)
     for row in range(2):
         alone = discriminator(real[row : row + 1])
-        for one, several in zip(alone, together):
-            for mine, ours in zip(one, several):
+        for first, several in zip(alone, together):
+            for mine, ours in zip(first, several):
                 torch.testing.assert_close(mine[0], ours[row], atol=1e-5, rtol=1e-4)
     assert feature_matching(together, together) == 0
 
@@ -183,11 +185,11 @@ def test_an_adversary_is_balanced_at_the_last_layer_and_grows():
     assert [adversary.active(step) for step in (0, 9, 10, 11)] == [False, False, True, True]
     layer = torch.nn.Conv2d(3, 3, 1)
     real = pictures(0)
-    made = layer(pictures(1))
-    other = (made - real).abs().mean()
-    (theirs,) = torch.autograd.grad(other, layer.weight, retain_graph=True)
+    output = layer(pictures(1))
+    second = (output - real).abs().mean()
+    (theirs,) = torch.autograd.grad(second, layer.weight, retain_graph=True)
     for step, grown in ((10, 0.0), (11, 0.25), (14, 1.0), (99, 1.0)):
-        added = adversary.loss(real, made, other, layer.weight, step)
+        added = adversary.loss(real, output, second, layer.weight, step)
         (ours,) = torch.autograd.grad(added, layer.weight, retain_graph=True)
         torch.testing.assert_close(ours.norm(), 0.25 * grown * theirs.norm(), rtol=1e-4, atol=1e-7)
     assert all(p.grad is None for p in adversary.discriminator.parameters())

@@ -65,10 +65,10 @@ def test_a_folder_and_a_tar_of_the_same_pictures_read_the_same(tmp_path):
         (folder / f"{index}.png").write_bytes(png(pixels))
     (folder / "notes.txt").write_text("not a picture")
     shard = tar(tmp_path / "a.tar", {f"k{i}.0.png": png(p) for i, p in enumerate(pictures)})
-    found = load_pictures((str(tmp_path / "folder"),), 99)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, np.stack(pictures))
-    np.testing.assert_array_equal(load_pictures((str(shard),), 99), found)
+    media = load_pictures((str(tmp_path / "folder"),), 99)
+    assert media.dtype == np.uint8
+    np.testing.assert_array_equal(media, np.stack(pictures))
+    np.testing.assert_array_equal(load_pictures((str(shard),), 99), media)
 
 
 def test_shards_follow_one_another_and_the_limit_holds(tmp_path):
@@ -149,9 +149,9 @@ def test_missing_data_says_what_to_do(tmp_path):
 
 def test_recordings_come_as_mono_int16_until_they_are_long_enough(tmp_path):
     shard = tar(tmp_path / "a.tar", {f"k{n}.1.flac": flac(n) for n in (100, 250, 400)})
-    found = load_recordings((str(shard),), 16_000, 99)
-    assert [len(one) for one in found] == [100, 250, 400]
-    assert {(one.dtype, one.ndim) for one in found} == {(np.dtype(np.int16), 1)}
+    media = load_recordings((str(shard),), 16_000, 99)
+    assert [len(sound) for sound in media] == [100, 250, 400]
+    assert {(sound.dtype, sound.ndim) for sound in media} == {(np.dtype(np.int16), 1)}
     assert len(load_recordings((str(shard),), 16_000, 300 / 16_000)) == 2
 
 
@@ -177,19 +177,19 @@ def test_channels_are_doubled_or_averaged():
 )
 def test_resampling_keeps_what_both_rates_can_hold_and_agrees_with_that_of_the_data(rate, to_rate):
     for samples in (1, 2, 999, rate // 2):
-        made = conform(tone(440, rate, samples)[None], rate, to_rate, 1)
-        assert made.shape == (1, -(-samples * to_rate // rate))
+        changed = conform(tone(440, rate, samples)[None], rate, to_rate, 1)
+        assert changed.shape == (1, -(-samples * to_rate // rate))
     both = tone(440, rate, rate // 2, 0.4) + tone(5200, rate, rate // 2, 0.3)
-    made = conform(both[None], rate, to_rate, 1)
-    np.testing.assert_allclose(made, resample_data(both[None], rate, to_rate), atol=3e-4)
-    wanted = tone(440, to_rate, made.shape[1], 0.4) + tone(5200, to_rate, made.shape[1], 0.3)
+    changed = conform(both[None], rate, to_rate, 1)
+    np.testing.assert_allclose(changed, resample_data(both[None], rate, to_rate), atol=3e-4)
+    wanted = tone(440, to_rate, changed.shape[1], 0.4) + tone(5200, to_rate, changed.shape[1], 0.3)
     inner = slice(200, -200)  # the sound begins and ends at once, which no filter keeps
-    np.testing.assert_allclose(made[0, inner], wanted[inner], atol=1e-3)
+    np.testing.assert_allclose(changed[0, inner], wanted[inner], atol=1e-3)
 
 
 def test_what_the_lower_rate_cannot_hold_is_left_out():
-    made = conform(tone(11_000, 44_100, 20_000)[None], 44_100, 16_000, 1)
-    assert np.abs(made[0, 200:-200]).max() < 1e-3
+    changed = conform(tone(11_000, 44_100, 20_000)[None], 44_100, 16_000, 1)
+    assert np.abs(changed[0, 200:-200]).max() < 1e-3
 
 
 def test_a_long_sound_keeps_every_sample():
@@ -221,18 +221,18 @@ def test_recordings_at_any_rate_in_stereo_or_with_more_bits_come_as_the_training
     wanted = np.rint(conform(sound, 44_100, 16_000, 1)[0] * 32768).astype(int)
     for name, subtype, tolerance in (("a.flac", "PCM_16", 1), ("b.wav", "FLOAT", 0)):
         soundfile.write(tmp_path / name, sound.T, 44_100, subtype=subtype)
-        (found,) = load_recordings((str(tmp_path / name),), 16_000, 9)
-        assert (found.shape, found.dtype) == ((1600,), np.int16)
-        np.testing.assert_allclose(found, wanted, atol=tolerance)
-    found = load_recordings((str(tmp_path),), 16_000, 9)
-    assert [len(one) for one in found] == [1600, 1600]
+        (media,) = load_recordings((str(tmp_path / name),), 16_000, 9)
+        assert (media.shape, media.dtype) == ((1600,), np.int16)
+        np.testing.assert_allclose(media, wanted, atol=tolerance)
+    media = load_recordings((str(tmp_path),), 16_000, 9)
+    assert [len(sound) for sound in media] == [1600, 1600]
 
 
 def test_sixteen_bits_at_the_rate_come_as_they_are(tmp_path):
     samples = np.array([-32768, 32767, 0, 1, -1, 12345], np.int16)
     soundfile.write(tmp_path / "a.wav", samples, 16_000)
-    (found,) = load_recordings((str(tmp_path),), 16_000, 9)
-    np.testing.assert_array_equal(found, samples)
+    (media,) = load_recordings((str(tmp_path),), 16_000, 9)
+    np.testing.assert_array_equal(media, samples)
 
 
 def test_what_passes_full_scale_is_turned_down_and_counted(tmp_path):
@@ -241,8 +241,8 @@ def test_what_passes_full_scale_is_turned_down_and_counted(tmp_path):
     soundfile.write(tmp_path / "b.wav", square / 2, 44_100, subtype="PCM_16")
     soundfile.write(tmp_path / "c.wav", 4 * tone(300, 16_000, 1600), 16_000, subtype="FLOAT")
     with pytest.warns(UserWarning, match=r"^2 of the recordings .* turned down, by 6\.02 dB at"):
-        found = dict(read_recordings((str(tmp_path),), 16_000))
-    loud, soft, stored = found.values()
+        media = dict(read_recordings((str(tmp_path),), 16_000))
+    loud, soft, stored = media.values()
     assert np.abs(conform(square[None], 44_100, 16_000, 1)).max() > 1
     for sound in (loud, stored):
         assert int(np.abs(sound.astype(int)).max()) in (32767, 32768)
@@ -289,4 +289,4 @@ def test_the_committed_sample_reads():
     pictures = load_pictures((str(SAMPLE / "heldout-draw-*.tar"),), 9)
     assert pictures.shape[1:] == (96, 96, 3)
     recordings = load_recordings((str(SAMPLE / "heldout-speak-*.tar"),), 16_000, 9)
-    assert all(len(one) % 640 == 0 for one in recordings)
+    assert all(len(sound) % 640 == 0 for sound in recordings)

@@ -29,7 +29,7 @@ def vectors(config: QuantizerConfig, *shape: int, seed: int = 0) -> torch.Tensor
     return torch.randn(*shape, config.width, generator=rng)
 
 
-def made(name: str) -> Quantizer:
+def quantizer_named(name: str) -> Quantizer:
     """A quantizer that has seen a few batches."""
     torch.manual_seed(3)
     quantizer = Quantizer(QuantizerConfig(**CONFIGS[name]))
@@ -40,7 +40,7 @@ def made(name: str) -> Quantizer:
 
 @EVERY
 def test_codes_are_in_range_and_give_back_the_values(name):
-    quantizer = made(name)
+    quantizer = quantizer_named(name)
     config = quantizer.config
     values, codes, _ = quantizer(vectors(config, 2, 150))
     assert codes.dtype == torch.int64
@@ -58,7 +58,7 @@ def test_codes_are_in_range_and_give_back_the_values(name):
 
 @EVERY
 def test_a_batch_gives_what_each_gives_alone(name):
-    quantizer = made(name)
+    quantizer = quantizer_named(name)
     batch = vectors(quantizer.config, 3, 37)
     together = quantizer(batch).codes
     for row in range(3):
@@ -67,7 +67,7 @@ def test_a_batch_gives_what_each_gives_alone(name):
 
 @EVERY
 def test_bfloat16_around_it_changes_no_code(name):
-    quantizer = made(name)
+    quantizer = quantizer_named(name)
     batch = vectors(quantizer.config, 2, 400).bfloat16()
     plain = quantizer(batch.float())
     with torch.autocast("cpu", torch.bfloat16):
@@ -80,7 +80,7 @@ def test_bfloat16_around_it_changes_no_code(name):
 
 @EVERY
 def test_a_saved_one_gives_the_same_codes(name):
-    quantizer = made(name)
+    quantizer = quantizer_named(name)
     other = Quantizer(quantizer.config).eval()
     other.load_state_dict(copy.deepcopy(quantizer.state_dict()))
     batch = vectors(quantizer.config, 1, 60)
@@ -89,7 +89,7 @@ def test_a_saved_one_gives_the_same_codes(name):
 
 @EVERY
 def test_a_gradient_reaches_the_vectors(name):
-    quantizer = made(name).train()
+    quantizer = quantizer_named(name).train()
     batch = vectors(quantizer.config, 2, 30).requires_grad_()
     values, _, loss = quantizer(batch)
     (values.square().sum() + loss).backward()

@@ -8,6 +8,7 @@ from PIL import Image
 from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
 from unified_tokenizers.base import Codes
 from unified_tokenizers.classical import IMAGE_CODECS, check_codecs, code_picture, code_sound
+from unified_tokenizers.modules import BaseImageTokenizer
 from unified_tokenizers.quantizers import QuantizerConfig
 from unified_tokenizers.report import (
     evaluate_pictures,
@@ -18,11 +19,11 @@ from unified_tokenizers.report import (
 )
 
 
-class Squares:
+class Squares(BaseImageTokenizer):
     """A tokenizer whose codes are known: squares of 8x8, each black (0) or white (1)."""
 
-    modality = "image"
     codebook_sizes = (4,)
+    stride = 8
 
     def encode(self, media):
         height, width = media.shape[2:]
@@ -64,7 +65,7 @@ def test_bits_and_quality_of_pictures_of_several_sizes():
 def test_classical_codecs_on_the_same_pictures(tmp_path):
     rng = np.random.default_rng(0)
     small = [Image.fromarray(rng.integers(0, 256, (9, n, 3), dtype=np.uint8)) for n in (11, 8)]
-    pictures = [np.asarray(one.resize((88, 72), Image.Resampling.BICUBIC)) for one in small]
+    pictures = [np.asarray(item.resize((88, 72), Image.Resampling.BICUBIC)) for item in small]
     report = evaluate_pictures(Squares(), pictures, ["webp", "avif", "jpeg"])
     for codec, points in report["against"].items():
         assert [point["quality"] for point in points] == list(IMAGE_CODECS[codec])
@@ -76,7 +77,7 @@ def test_classical_codecs_on_the_same_pictures(tmp_path):
     alone = [code_picture("jpeg", 20, pixels) for pixels in pictures]
     (point,) = [point for point in report["against"]["jpeg"] if point["quality"] == 20]
     assert point["bpp"] == pytest.approx(
-        8 * sum(one.num_bytes for one in alone) / (2 * 72 * 88), abs=1e-5
+        8 * sum(item.num_bytes for item in alone) / (2 * 72 * 88), abs=1e-5
     )
     save_plot(report, tmp_path / "plot.png", "title")
     with Image.open(tmp_path / "plot.png") as plot:

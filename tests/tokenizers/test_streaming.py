@@ -57,12 +57,12 @@ def test_the_contexts_are_as_far_as_anything_reaches(tokenizer):
 
 def cut(total: int, sizes: list[int]) -> list[slice]:
     """Slices of the given sizes, again and again, to the end."""
-    found, at = [], 0
+    parts, at = [], 0
     while at < total:
-        size = sizes[len(found) % len(sizes)]
-        found.append(slice(at, min(total, at + size)))
+        size = sizes[len(parts) % len(sizes)]
+        parts.append(slice(at, min(total, at + size)))
         at += size
-    return found
+    return parts
 
 
 @settings(max_examples=12, deadline=None)
@@ -85,12 +85,12 @@ def test_chunks_of_any_size_give_what_the_whole_gives(tokenizer, samples, sizes,
     assert torch.equal(codes, whole.codes)
     assert stream.num_samples == samples
 
-    made = tokenizer.decode(whole)
+    wanted_sound = tokenizer.decode(whole)
     decoding = DecodeStream(tokenizer)
     pieces = [decoding.push(codes[:, :, part]) for part in cut(codes.shape[2], frames)]
     streamed = torch.cat([*pieces, decoding.finish(samples)], 2)
-    assert streamed.shape == made.shape
-    torch.testing.assert_close(streamed, made, atol=2e-5, rtol=0)
+    assert streamed.shape == wanted_sound.shape
+    torch.testing.assert_close(streamed, wanted_sound, atol=2e-5, rtol=0)
 
 
 def test_what_is_certain_comes_at_once(tokenizer):

@@ -99,20 +99,20 @@ def byte_level(template: str | None, special=("<s>", "</s>"), lines=False) -> Te
     """A tokenizer that cuts texts as GPT-2 does; lines: as Llama 3 and Qwen."""
     if not lines:
         return with_template(TextTokenizer.train(TEXTS, 330)._tokenizer, template, special)
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.Sequence(
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(LINES), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    made.decoder = decoders.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=330, initial_alphabet=sorted(alphabet), show_progress=False
     )
-    made.train_from_iterator(TEXTS, trainer)
-    return with_template(made, template, special)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    return with_template(tokenizer, template, special)
 
 
 def opened(text: TextTokenizer, folder):
@@ -125,13 +125,13 @@ def sequencer_of(text: TextTokenizer):
     return _sequencer(chat_format(text), text, text.size + 3, None, None, 4)
 
 
-def document(said, loss=(0.0, 1.0)) -> Document:
+def document(contents, loss=(0.0, 1.0)) -> Document:
     roles = ("prompt", "response")
-    return Document(tuple(Text(s, roles[at % 2], loss[at % 2]) for at, s in enumerate(said)))
+    return Document(tuple(Text(s, roles[at % 2], loss[at % 2]) for at, s in enumerate(contents)))
 
 
-def messages(said):
-    return [{"role": ("user", "assistant")[at % 2], "content": s} for at, s in enumerate(said)]
+def messages(contents):
+    return [{"role": ("user", "assistant")[at % 2], "content": s} for at, s in enumerate(contents)]
 
 
 @pytest.mark.parametrize("lines", [False, True], ids=["gpt2", "llama3"])
@@ -142,8 +142,8 @@ def test_ids_of_documents_are_those_of_the_template(style, lines, tmp_path):
     for turns in range(1, 5):
         wanted = document(SAID[:turns])
         ids = hf.apply_chat_template(messages(SAID[:turns]))["input_ids"]
-        found = sequencer.encode(wanted)
-        assert found.ids.tolist() == ids
+        encoded = sequencer.encode(wanted)
+        assert encoded.ids.tolist() == ids
         assert [(s.text, s.role) for s in sequencer.decode(ids)] == [
             (s.text, s.role) for s in wanted
         ]
@@ -162,42 +162,42 @@ def test_ids_of_documents_are_those_of_the_template(style, lines, tmp_path):
 def test_the_loss_is_on_answers_and_what_ends_them_and_nowhere_else(style):
     text = byte_level(*STYLES[style])
     sequencer = sequencer_of(text)
-    found = sequencer.encode(document(SAID))
+    encoded = sequencer.encode(document(SAID))
     end = text.tokens[ENDS[style]]
-    expected = np.zeros(len(found.ids), int)
+    expected = np.zeros(len(encoded.ids), int)
     for segment in (1, 3):
-        (at,) = np.nonzero((found.segment == segment) & (found.modality == 1))
-        assert text.decode(found.ids[at]) == SAID[segment]
+        (at,) = np.nonzero((encoded.segment == segment) & (encoded.modality == 1))
+        assert text.decode(encoded.ids[at]) == SAID[segment]
         expected[at] = 1
-        assert found.ids[at[-1] + 1] == end
+        assert encoded.ids[at[-1] + 1] == end
         expected[at[-1] + 1] = 1
-    assert found.loss.tolist() == expected.tolist()
+    assert encoded.loss.tolist() == expected.tolist()
     laid = Layout(sequencer.grammar, text).encode(document(SAID).segments)
-    assert laid.ids.tolist() == found.ids.tolist()
-    assert laid.loss_weights.tolist() == found.loss.tolist()
+    assert laid.ids.tolist() == encoded.ids.tolist()
+    assert laid.loss_weights.tolist() == encoded.loss.tolist()
 
 
 def test_the_loss_is_the_mask_of_a_template_that_marks_what_is_generated(tmp_path):
     text = byte_level(*STYLES["chatml"])
     hf, sequencer = opened(text, tmp_path), sequencer_of(text)
     for turns in range(1, 5):
-        made = hf.apply_chat_template(messages(SAID[:turns]), return_assistant_tokens_mask=True)
-        found = sequencer.encode(document(SAID[:turns]))
-        assert found.ids.tolist() == made["input_ids"]
-        assert found.loss.tolist() == made["assistant_masks"]
+        expected = hf.apply_chat_template(messages(SAID[:turns]), return_assistant_tokens_mask=True)
+        encoded = sequencer.encode(document(SAID[:turns]))
+        assert encoded.ids.tolist() == expected["input_ids"]
+        assert encoded.loss.tolist() == expected["assistant_masks"]
 
 
 def test_special_tokens_are_markers_on_their_own_ids_and_a_system_text_is_the_begin():
     text = byte_level(*STYLES["chatml"])
-    made = chat_format(text)
-    assert made.tokens == {name: text.tokens[name] for name in STYLES["chatml"][1]}
+    converted = chat_format(text)
+    assert converted.tokens == {name: text.tokens[name] for name in STYLES["chatml"][1]}
     vocabulary = sequencer_of(text).vocabulary
     assert vocabulary.marker("<|im_end|>") == text.tokens["<|im_end|>"]
     assert not vocabulary.is_text(text.tokens["<|im_end|>"])
     assert vocabulary.marker("<image>") >= vocabulary.text_rows
     begin = sequencer_of(text).grammar.begin
-    shown = "<|im_start|>system\nYou help.<|im_end|>\n<|im_start|>user\n"
-    assert text.decode(begin) == shown
+    system_and_user = "<|im_start|>system\nYou help.<|im_end|>\n<|im_start|>user\n"
+    assert text.decode(begin) == system_and_user
 
 
 def test_what_a_user_types_of_the_template_is_text():
@@ -215,12 +215,12 @@ def test_a_document_is_complete_after_every_turn_and_may_go_on():
         sequencer = sequencer_of(text)
         complete = [len(sequencer.encode(document(SAID[:turns])).ids) for turns in range(1, 5)]
         state = sequencer.grammar.start()
-        found, events = [], []
+        allowed_ids, events = [], []
         for at, id in enumerate(sequencer.encode(document(SAID)).ids.tolist(), start=1):
             events += state.advance(id)
             if state.finished:
-                found.append(at)
-        assert found == complete
+                allowed_ids.append(at)
+        assert allowed_ids == complete
         assert sum(isinstance(e, End) for e in events) == 4
         assert [e.role for e in events if isinstance(e, RoleChange)][:3] == [
             "response", "prompt", "response",
@@ -231,25 +231,25 @@ def test_a_document_is_complete_after_every_turn_and_may_go_on():
 
 def pieces(pre_tokenizer=None, normalizer=None, specials=("<unk>", "<s>", "</s>")) -> Tokenizer:
     """SentencePiece's kind, with bytes to fall back to."""
-    made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     trainer = trainers.BpeTrainer(
         vocab_size=400, show_progress=False,
         special_tokens=[*specials, *(f"<0x{byte:02X}>" for byte in range(256))],
     )  # fmt: skip
-    made.normalizer = normalizers.Sequence(
+    tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
     )
-    made.train_from_iterator([line for text in TEXTS for line in text.split("\n")], trainer)
-    parts = json.loads(made.to_str())
+    tokenizer.train_from_iterator([line for text in TEXTS for line in text.split("\n")], trainer)
+    parts = json.loads(tokenizer.to_str())
     parts["added_tokens"] = [a for a in parts["added_tokens"] if a["content"] in specials]
-    made = Tokenizer.from_str(json.dumps(parts))
+    tokenizer = Tokenizer.from_str(json.dumps(parts))
     if pre_tokenizer is not None:
-        made.normalizer = normalizer
-        made.pre_tokenizer = pre_tokenizer
-    made.decoder = decoders.Sequence(
+        tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
-    return made
+    return tokenizer
 
 
 @pytest.mark.parametrize("scheme", ["prepend", "first", "never"])
@@ -373,8 +373,10 @@ def test_an_extended_model_answers_in_its_template_with_pictures(style, tiny_tok
     (tmp_path / "llm" / "chat_template.jinja").write_text(template)
 
     image, _ = tiny_tokenizers
-    made = UnifiedModel.extend(tmp_path / "llm", image_tokenizer=image, format="chat", max_grid=5)
-    made.save_pretrained(tmp_path / "unified")
+    extended = UnifiedModel.extend(
+        tmp_path / "llm", image_tokenizer=image, format="chat", max_grid=5
+    )
+    extended.save_pretrained(tmp_path / "unified")
     model = UnifiedModel.from_pretrained(tmp_path / "unified")
     hf = AutoTokenizer.from_pretrained(tmp_path / "unified")
     assert hf.chat_template == template

@@ -92,7 +92,7 @@ def test_a_name_on_the_hub_without_a_network_is_told_in_one_line(
         raise OSError("no\nway there")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    message = "cannot fetch 'someone/some-llm': the Hugging Face hub gave OSError: no way there"
+    message = "the Hugging Face hub gave OSError for revision 'main': no way there"
     refused(extend("-o", tmp_path / "new", on="someone/some-llm"), message)
 
 

@@ -74,12 +74,12 @@ def compiled(*spans: str) -> Grammar:
 def words(grammar: Grammar, segment) -> str:
     ids = grammar.serialize([segment]).ids.tolist()
     assert list(grammar.parse(ids)) == [segment]
-    shown = []
+    in_words = []
     for id in ids[1:-1]:
         block = grammar.vocabulary.block_of(id)
         code = id - block.start
-        shown.append(block.symbols[code] if block.symbols else f"{block.name[0]}{code}")
-    return " ".join(shown)
+        in_words.append(block.symbols[code] if block.symbols else f"{block.name[0]}{code}")
+    return " ".join(in_words)
 
 
 IMAGE = CodedImage(np.arange(6).reshape(1, 2, 3))

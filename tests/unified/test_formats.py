@@ -74,6 +74,10 @@ SPAN_LENGTHS = [
     ("janus", "image", (24, 24), 577),
     ("janus-pro", "image", (24, 24), 577),
     ("liquid", "image", (32, 32), 1026),
+    ("liquid-chat", "image", (32, 32), 1026),
+    ("apertus-base", "image", (9, 100), 1 + 5 + 1 + 9 * 100 + 8 + 1),
+    ("apertus", "image", (9, 10), 1 + 4 + 1 + 9 * 10 + 8 + 1),
+    ("apertus", "audio", (40,), 42),
     ("seed-llama", "image", (32,), 34),
     ("anygpt", "image", (32,), 34),
     ("anygpt", "speech", (50,), 52),
@@ -253,6 +257,22 @@ def test_a_picture_that_closes_is_the_last_thing():
     for id in compiled.serialize([image], end=False).ids.tolist():
         state.advance(id)
     assert words(compiled, [id for start, _ in state.allowed() for id in [start]]) == ["<eos>"]
+
+
+def test_roles_may_begin_with_one_marker_where_what_follows_tells_them_apart():
+    liquid = grammar("liquid-chat")
+    document = (CodedText((1,), "prompt"), CodedText((2,), "response"))
+    ids = liquid.serialize(document).ids
+    turn = ["<end_of_turn>", "\n", "<start_of_turn>"]
+    assert words(liquid, ids) == [
+        "<bos>", "<start_of_turn>", "user\n", "text", *turn, "model\n", "text", *turn[:2], "<eos>",
+    ]  # fmt: skip
+    assert liquid.parse(ids) == document
+    with pytest.raises(ValueError, match="begin alike: nothing would tell which role comes"):
+        Grammar.from_text(
+            liquid.source.replace('{literal: "model\\n"}', '{literal: "user\\n"}'),
+            liquid.vocabulary,
+        )
 
 
 def test_emu3_chat_reads_a_picture_before_its_question():

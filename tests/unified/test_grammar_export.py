@@ -50,14 +50,14 @@ def matcher(compiled, side: int = SIDE):
         n_vocab=compiled.vocabulary.size + 1,
         slices=[],
     )
-    made = llguidance.LLMatcher(tokenizer, to_llguidance(compiled, side))
-    assert not made.is_error(), made.get_error()
-    return made
+    llg_matcher = llguidance.LLMatcher(tokenizer, to_llguidance(compiled, side))
+    assert not llg_matcher.is_error(), llg_matcher.get_error()
+    return llg_matcher
 
 
-def allowed_there(made, size: int) -> np.ndarray:
+def allowed_there(llg_matcher, size: int) -> np.ndarray:
     mask = np.zeros((1, size // 32 + 1), np.int32)
-    fill_next_token_bitmask(made, mask)
+    fill_next_token_bitmask(llg_matcher, mask)
     return np.unpackbits(mask.view(np.uint8), bitorder="little")[:size].astype(bool)
 
 
@@ -84,7 +84,7 @@ def test_it_allows_what_ours_allows_on_random_walks(name):
     rng = random.Random(name)
     ends = 0
     for number in range(80):
-        made, state, ids = whole.deep_copy(), compiled.start(FREE), []
+        llg_matcher, state, ids = whole.deep_copy(), compiled.start(FREE), []
         # Large pictures of a fixed size, walked through once.
         most = 1100 if number == 0 else 60
         while not state.finished and len(ids) < most:
@@ -92,15 +92,15 @@ def test_it_allows_what_ours_allows_on_random_walks(name):
             for start, stop in state.allowed():
                 ours[start:stop] = True
             ours &= ~too_large(compiled, state)
-            theirs = allowed_there(made, size + 1)
+            theirs = allowed_there(llg_matcher, size + 1)
             assert not theirs[size]
             np.testing.assert_array_equal(theirs[:size], ours, str(ids[-8:]))
             some = [rng.randrange(start, stop) for start, stop in runs(ours)]
             ids.append(rng.choice(some))
-            assert made.consume_token(ids[-1])
+            assert llg_matcher.consume_token(ids[-1])
             state.advance(ids[-1])
         ends += state.finished
-        assert made.is_accepting() == state.finished
+        assert llg_matcher.is_accepting() == state.finished
     assert ends > 5
 
 
@@ -120,12 +120,12 @@ def test_text_cannot_say_a_media_id():
     typed = tokenizer.tokenize_bytes(engine.tokens[5] + engine.tokens[7])
     assert typed == [5, 7]
     assert tokenizer.is_special_token(image)
-    made = matcher(compiled)
+    llg_matcher = matcher(compiled)
     for id in (*compiled.begin, 5):
-        assert made.consume_token(id)
+        assert llg_matcher.consume_token(id)
     # The name of a marker, spelt out as text, is no part of the grammar's text.
-    assert made.validate_tokens([5, 7]) == 2
-    assert made.validate_tokens([compiled.vocabulary.to_ids("image.0", 3)]) == 0
+    assert llg_matcher.validate_tokens([5, 7]) == 2
+    assert llg_matcher.validate_tokens([compiled.vocabulary.to_ids("image.0", 3)]) == 0
 
 
 def test_sides_beyond_the_largest_are_left_out():

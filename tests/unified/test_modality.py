@@ -1,13 +1,15 @@
-"""A modality of others joins by one entry of the table: actions, frames of a button and a stick.
+"""A modality of others joins by one entry of the table: `toy_actions`.
 
-What is here, a class of segments, its entry, a tokenizer and a format, is all that there is of it:
-documents, shards, training, sampling and saved models know it by its name.
+That file is all there is of it: documents, shards, training, sampling and saved models know it by
+its name.
 """
 
-import json
-from dataclasses import dataclass
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,113 +26,21 @@ from unified.formats.modality_ids import MODALITIES
 from unified.formats.parser import parse_format
 from unified.models.model import UnifiedModel
 from unified.sequence.inspect import inspect_document
-from unified.sequence.modality import (
-    Modality,
-    decode_codes,
-    modality_of,
-    register_modality,
-    registered_modalities,
-)
+from unified.sequence.modality import modality_of, registered_modalities
 from unified.training.config import OptimizerConfig, TrainConfig
 from unified.training.train import train
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.training.settings import ScheduleConfig
-from unified_data.document import Document, Image, Media, Slot, Text
+from unified_data.document import Document, Image, Slot, Text
 from unified_data.segments import register_media
 from unified_data.shards import ShardWriter, read_samples
-from unified_tokenizers import register_tokenizer
-from unified_tokenizers.base import Codes
 
-SIZES = (6, 3)  # buttons, and where the stick points
-
-
-@dataclass(frozen=True, eq=False)
-class Actions(Media):
-    """frames: int64 (T, 2), the button and the stick of each frame."""
-
-    modality: ClassVar[str] = "actions"
-    noun: ClassVar[str] = "run of actions"
-    plural: ClassVar[str] = "actions"
-    endings: ClassVar[tuple[str, ...]] = ("frames",)
-
-    frames: np.ndarray
-    role: str | None = None
-    loss: float = 1.0
-
-    @property
-    def nbytes(self) -> int:
-        return self.frames.nbytes
-
-    def to_file(self) -> tuple[str, bytes]:
-        return "frames", json.dumps(self.frames.tolist()).encode()
-
-    @classmethod
-    def from_file(cls, data, name, role, loss):
-        return cls(np.array(json.loads(data), np.int64), role, loss)
-
-    def __eq__(self, other):
-        same = isinstance(other, Actions) and (self.role, self.loss) == (other.role, other.loss)
-        return same and np.array_equal(self.frames, other.frames)
-
-    __hash__ = None
-
-
-class ActionsEntry(Modality):
-    media = Actions
-    temperature = 1.0
-
-    def prepare(self, segment, tokenizer, fit=None):
-        return np.ascontiguousarray(segment.frames.T)
-
-    def restore(self, codes, tokenizer, role, loss):
-        frames = decode_codes(tokenizer, codes, codes.shape[1:])
-        return Actions(frames.T.astype(np.int64), role, loss)
-
-
-class ActionsTokenizer:
-    """One frame is one code of each of two codebooks."""
-
-    modality, codebook_sizes, fingerprint = "actions", SIZES, "0123456789abcdef"
-    device = torch.device("cpu")
-
-    def to(self, device=None, dtype=None):
-        return self
-
-    def encode(self, media):
-        return Codes(media.long(), tuple(media.shape[2:]))
-
-    def decode(self, codes):
-        return codes.codes.float()
-
-    def code_vectors(self):
-        return tuple(torch.eye(size) - 1 / size for size in SIZES)
-
-    def save_pretrained(self, folder):
-        Path(folder).mkdir(parents=True)
-        (Path(folder) / "config.json").write_text('{"model_type": "toy_actions"}')
-
-    @classmethod
-    def from_pretrained(cls, folder):
-        return cls()
-
-
-FORMAT = """
-name: actions
-markers: [<pad>, <bos>, <eos>, <text>, <prompt>, <response>, <actions>, </actions>]
-padding: <pad>
-document: {begin: <bos>, end: <eos>}
-roles: {prompt: <prompt>, response: <response>}
-text: {separator: <text>}
-spans:
-  actions:
-    - marker: <actions>
-    - repeat: open
-      of: [{codes: actions}]
-    - marker: </actions>
-"""
-register_modality(ActionsEntry())
-register_tokenizer("toy_actions", ActionsTokenizer)
+TOY = Path(__file__).with_name("toy_actions.py")
+_spec = importlib.util.spec_from_file_location("toy_actions", TOY)
+toy = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(toy)
+Actions, ActionsTokenizer, FORMAT, SIZES = toy.Actions, toy.ActionsTokenizer, toy.FORMAT, toy.SIZES
 TEXTS = ["left", "right", "jump", "wait and jump"]
 
 
@@ -245,6 +155,9 @@ def test_the_grammar_lays_it_out_and_keeps_its_limits():
         assert all(e.segment.codes.shape == (2, 2) for e in events if hasattr(e, "frames"))
     with pytest.raises(ValueError, match=r"spans\['actions'\]\.count is 1, but allow leaves out"):
         Limits(allow=("text",), spans={"actions": two})
+    for wrong in ("ab", (), (0, 3), (2.5,), 4):
+        with pytest.raises(ValueError, match=r"grid(\[0\])? is .*expected"):
+            SpanLimits(grid=wrong)
     with pytest.raises(ValueError, match="there is no modality 'depth'"):
         Limits(spans={"depth": two})
 
@@ -315,3 +228,37 @@ def test_it_is_looked_into_by_its_name(trained):
     span = next(span for span in inspection.spans if span.kind == "actions")
     assert span.content == "4 frames, 2 levels"
     assert inspection.error is None
+
+
+def test_a_model_of_an_installed_modality_reopens_in_a_process_that_imports_nothing(
+    begin, tmp_path
+):
+    """By entry points, of the modality and of its tokenizer; without them in one line."""
+    code = (
+        "import sys\nfrom unified.models.model import UnifiedModel\n"
+        "try:\n    model = UnifiedModel.from_pretrained(sys.argv[1])\n"
+        "    print(type(model.sequencer.tokenizer('actions')).__name__)\n"
+        "except ValueError as error:\n    print(error)\n"
+    )
+    site = tmp_path / "site"
+    info = site / "toy_actions-1.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(TOY, site)
+
+    def reopen() -> str:
+        path = os.pathsep.join([str(site), *sys.path])
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(begin)], capture_output=True, text=True, timeout=300,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout.strip()
+
+    refused = reopen()
+    assert "spans.actions.modality is 'actions', expected one of image, audio; others" in refused
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-actions\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[unified.modalities]\nactions = toy_actions\n"
+        "[unified.tokenizers]\ntoy_actions = toy_actions:ActionsTokenizer\n"
+    )
+    assert reopen() == "ActionsTokenizer"

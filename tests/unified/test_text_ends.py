@@ -79,8 +79,8 @@ class Reciter:
         return Lengths(rows)
 
     def forward(self, cache, places, ids):
-        for place, row in zip(places, ids):
-            cache.lengths[place] += len(row)
+        for slot, row in zip(places, ids):
+            cache.lengths[slot] += len(row)
         return np.array([[id] for row in ids for id in row], np.float32)
 
     def logits(self, hidden_states, ranges):
@@ -143,10 +143,10 @@ def test_a_text_slot_has_a_budget_of_its_own(random_sampler, small_pocket):
     asked = (CodedText((3, 1), "prompt"), CodedSlot("text", role="response"))
     for budget in (1, 5, 13):
         requests = [Request(asked, seed) for seed in range(30)]
-        found = run(sampler, requests, replace(free, max_text_ids=budget))
+        results = run(sampler, requests, replace(free, max_text_ids=budget))
         whole = run(sampler, requests, free)
         told = 0
-        for row, (finished, cuts) in found.items():
+        for row, (finished, cuts) in results.items():
             text = small_pocket.parse(finished.ids)[-1].ids
             unbounded = small_pocket.parse(whole[row][0].ids)[-1].ids
             assert text == unbounded[:budget]

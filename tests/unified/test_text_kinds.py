@@ -27,23 +27,23 @@ BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 def pieces(normalizer=None, pre_tokenizer=None, fallback=True) -> Tokenizer:
     """BPE of pieces with U+2581 for a space: the kind of Llama 2, Mistral and Gemma."""
-    made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=fallback, fuse_unk=True))
-    made.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=fallback, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
     trainer = trainers.BpeTrainer(
         vocab_size=330 if fallback else 70, show_progress=False,
         special_tokens=[*SPECIAL, *(BYTES if fallback else ())],
     )  # fmt: skip
-    made.train_from_iterator([line for text in TEXTS for line in text.split("\n")], trainer)
-    parts = json.loads(made.to_str())
+    tokenizer.train_from_iterator([line for text in TEXTS for line in text.split("\n")], trainer)
+    parts = json.loads(tokenizer.to_str())
     parts["added_tokens"] = [a for a in parts["added_tokens"] if a["content"] in SPECIAL]
-    made = Tokenizer.from_str(json.dumps(parts))
-    made.normalizer = normalizer
+    tokenizer = Tokenizer.from_str(json.dumps(parts))
+    tokenizer.normalizer = normalizer
     if pre_tokenizer is not None:
-        made.pre_tokenizer = pre_tokenizer
-    made.decoder = decoders.Sequence(
+        tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoders.Sequence(
         [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     )
-    return made
+    return tokenizer
 
 
 def unigram(fallback: bool, *cuts) -> Tokenizer:
@@ -52,19 +52,19 @@ def unigram(fallback: bool, *cuts) -> Tokenizer:
     vocabulary = [(name, 0.0) for name in SPECIAL]
     vocabulary += [(name, -2.0) for name in words] + [(name, -5.0) for name in letters]
     vocabulary += [(name, -9.0) for name in BYTES] if fallback else []
-    made = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=fallback))
-    made.add_special_tokens(SPECIAL)
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=fallback))
+    tokenizer.add_special_tokens(SPECIAL)
     cuts = (*cuts, pre_tokenizers.Metaspace(prepend_scheme="always"))
-    made.pre_tokenizer = pre_tokenizers.Sequence(list(cuts))
-    made.decoder = decoders.Metaspace(prepend_scheme="always")
-    return made
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(list(cuts))
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    return tokenizer
 
 
 def byte_level(normalizer=None, prefix=False) -> Tokenizer:
-    made = TextTokenizer.train(TEXTS, 290)._tokenizer
-    made.normalizer = normalizer
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-    return made
+    trained = TextTokenizer.train(TEXTS, 290)._tokenizer
+    trained.normalizer = normalizer
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    return trained
 
 
 def prepended() -> normalizers.Normalizer:
@@ -188,9 +188,9 @@ def test_added_tokens_that_eat_white_space_are_refused_where_they_do():
 
 
 def word_piece():
-    made = Tokenizer(models.WordPiece({"[UNK]": 0, "the": 1, "##s": 2}, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return made
+    tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "the": 1, "##s": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
 
 
 def suffixed():
@@ -198,13 +198,13 @@ def suffixed():
 
 
 def cut_by(step):
-    made = byte_level()
-    made.pre_tokenizer = pre_tokenizers.Sequence([step, pre_tokenizers.ByteLevel()])
-    return made
+    tokenizer = byte_level()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([step, pre_tokenizers.ByteLevel()])
+    return tokenizer
 
 
 @pytest.mark.parametrize(
-    ("made", "message"),
+    ("tokenizer", "message"),
     [
         (word_piece(), "a WordPiece model, which drops the white space"),
         (Tokenizer(models.WordLevel({"a": 0})), "a WordLevel model, which drops the white space"),
@@ -215,19 +215,19 @@ def cut_by(step):
     ],
     ids=lambda case: case[:20] if isinstance(case, str) else "",
 )
-def test_kinds_that_lose_white_space_are_refused(made, message, tmp_path):
+def test_kinds_that_lose_white_space_are_refused(tokenizer, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        TextTokenizer(made)
-    made.save(str(tmp_path / "tokenizer.json"))
+        TextTokenizer(tokenizer)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ValueError, match=rf"tokenizer\.json: .*{message}"):
         TextTokenizer.load(tmp_path)
 
 
 def test_a_tokenizer_is_saved_as_it_was_read_with_what_stands_beside_it(tmp_path):
-    made = pieces(prepended())
+    tokenizer = pieces(prepended())
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": "{{ 1 }}"}
     custom = {**settings, "auto_map": {"AutoTokenizer": ["own.Own", None]}}
-    made.save(str(tmp_path / "tokenizer.json"))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(custom))
     (tmp_path / "tokenization_own.py").write_text("raise SystemExit")
     loaded = TextTokenizer.load(tmp_path)
@@ -238,7 +238,7 @@ def test_a_tokenizer_is_saved_as_it_was_read_with_what_stands_beside_it(tmp_path
     again = TextTokenizer.load(tmp_path / "again")
     assert again.fingerprint == loaded.fingerprint
     theirs = AutoTokenizer.from_pretrained(tmp_path / "again")
-    plain = made.encode("the panda", add_special_tokens=False).ids
+    plain = tokenizer.encode("the panda", add_special_tokens=False).ids
     assert theirs("the panda", add_special_tokens=False)["input_ids"] == plain
 
 

@@ -8,7 +8,6 @@ import yaml
 
 from unified.dataloading import Source
 from unified.training.config import (
-    RENAMED,
     Alarms,
     Lora,
     OptimizerConfig,
@@ -17,6 +16,7 @@ from unified.training.config import (
     TrainConfig,
     load_config,
 )
+from unified.training.train_config import RENAMED
 from unified_base.training.settings import ScheduleConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -97,7 +97,7 @@ def test_a_recipe_is_in_order(path):
         ({"steps": 0}, "steps is 0, expected a whole number from 1 on"),
         ({"steps": 2.5}, "steps is 2.5, expected a whole number"),
         ({"optimizer": {"lr": "3e-3x"}}, "optimizer.lr is '3e-3x', expected a number"),
-        ({"steps": 10**30}, "steps is 1000000.*, expected at most 1,000,000,000"),
+        ({"steps": 10**30}, "steps is 1000000.*, expected a whole number of at most 18 digits"),
         ({"optimizer": {"lr": 0}}, "optimizer.lr is 0.0, expected a number above 0"),
         ({"optimizer": {"lr": float("nan")}}, "optimizer.lr is nan, expected a number above 0"),
         ({"optimizer": {"lr": True}}, "optimizer.lr is True, expected a number"),

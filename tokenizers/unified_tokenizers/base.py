@@ -40,7 +40,10 @@ class Codes:
 
 @runtime_checkable
 class MediaTokenizer(Protocol):
-    """What every tokenizer has. Its codes do not depend on `device` or `dtype`."""
+    """What every tokenizer has. Its codes do not depend on `device` or `dtype`.
+
+    One that can only encode says why in an attribute `cannot_decode`, a line of text.
+    """
 
     @property
     def modality(self) -> Modality:

@@ -54,9 +54,9 @@ class _Attention(nn.Module):
         query, key, value = (
             rearrange(part(normed), "b d h w -> b 1 (h w) d") for part in (self.q, self.k, self.v)
         )
-        found = F.scaled_dot_product_attention(query, key, value)
-        found = rearrange(found, "b 1 (h w) d -> b d h w", h=x_BDHW.shape[2])
-        return x_BDHW + self.proj_out(found)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = rearrange(attended, "b 1 (h w) d -> b d h w", h=x_BDHW.shape[2])
+        return x_BDHW + self.proj_out(attended)
 
 
 class _Middle(nn.Module):

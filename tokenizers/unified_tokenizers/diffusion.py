@@ -147,10 +147,10 @@ class DiffusionDecoder(SavedTokenizer):
         right, below = (to - now for to, now in zip(full, (width, height)))
         x = F.pad(x, (0, right, 0, below), mode="replicate")
         sizes = torch.full((len(x),), scale - 1, device=x.device)
-        found = self.network(x, noise_B * 1000, class_labels=sizes).sample[:, :, :height, :width]
-        found = self.leave[str(scale)](F.silu(found)).float()
-        found = rearrange(found, "b (c p q) h w -> b c (h p) (w q)", p=side, q=side)
-        return found if decoded is None else found + decoded
+        hidden = self.network(x, noise_B * 1000, class_labels=sizes).sample[:, :, :height, :width]
+        hidden = self.leave[str(scale)](F.silu(hidden)).float()
+        hidden = rearrange(hidden, "b (c p q) h w -> b c (h p) (w q)", p=side, q=side)
+        return hidden if decoded is None else hidden + decoded
 
     def loss(self, pictures_BCHW: Tensor, codes_BKHW: Tensor, decoded: Tensor | None) -> Tensor:
         """The mean squared error of the velocity (noise - picture) that the estimates imply.
@@ -163,8 +163,8 @@ class DiffusionDecoder(SavedTokenizer):
         level = torch.sigmoid(torch.randn(len(target), device=target.device))
         level[: len(target) // 4] = 1.0
         share = level[:, None, None, None]
-        made = self.clean((1 - share) * target + share * noise, level, codes_BKHW, decoded)
-        return ((made - target) / share.clamp_min(_LEAST_NOISE)).square().mean()
+        estimate = self.clean((1 - share) * target + share * noise, level, codes_BKHW, decoded)
+        return ((estimate - target) / share.clamp_min(_LEAST_NOISE)).square().mean()
 
     @torch.no_grad()
     def decode(
@@ -212,8 +212,8 @@ class DiffusionDecoder(SavedTokenizer):
         exact = dtype == torch.float32
         with torch.autocast(x.device.type, None if exact else dtype, enabled=not exact):
             for time, level in zip(scheduler.timesteps, scheduler.sigmas):
-                made = self.clean(x, level.expand(number).to(x.device), codes.codes, decoded)
-                x = scheduler.step((x - made) / level, time, x).prev_sample
+                clean = self.clean(x, level.expand(number).to(x.device), codes.codes, decoded)
+                x = scheduler.step((x - clean) / level, time, x).prev_sample
         x = (x * 0.5 + 0.5).clamp(0, 1)
         return x[:, :, : codes.size[0] * scale, : codes.size[1] * scale].contiguous()
 

@@ -138,6 +138,13 @@ class DiffusionTokenizer(BaseImageTokenizer):
         """The tokenizer's."""
         return self.tokenizer.fingerprint
 
+    @property
+    def cannot_decode(self) -> str | None:
+        """The tokenizer's reason, where the diffusion decoder looks at what it decodes."""
+        if not self.decoder.config.see_decoded:
+            return None
+        return getattr(self.tokenizer, "cannot_decode", None)
+
     def code_vectors(self) -> tuple[Tensor, ...]:
         """The tokenizer's."""
         return self.tokenizer.code_vectors()

@@ -46,11 +46,11 @@ class PatchDiscriminator(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, pictures_BCHW: Tensor) -> Features:
-        found, x = [], pictures_BCHW * 2 - 1
+        features, x = [], pictures_BCHW * 2 - 1
         for block in self.blocks:
             x = block(x)
-            found.append(x)
-        return found
+            features.append(x)
+        return features
 
 
 class PeriodDiscriminator(nn.Module):
@@ -61,8 +61,8 @@ class PeriodDiscriminator(nn.Module):
         self.period = period
         sizes = [1, width, 2 * width, 4 * width]
         self.blocks = nn.ModuleList(
-            weight_norm(nn.Conv2d(one, two, (5, 1), stride=(3, 1), padding=(2, 0)))
-            for one, two in pairwise(sizes)
+            weight_norm(nn.Conv2d(width_in, width_out, (5, 1), stride=(3, 1), padding=(2, 0)))
+            for width_in, width_out in pairwise(sizes)
         )
         self.last = weight_norm(nn.Conv2d(sizes[-1], 1, (3, 1), padding=(1, 0)))
 
@@ -70,11 +70,11 @@ class PeriodDiscriminator(nn.Module):
         missing = -waveform_BS.shape[1] % self.period
         x = F.pad(waveform_BS[:, None], (0, missing), mode="reflect")
         x = rearrange(x, "b c (t p) -> b c t p", p=self.period)
-        found = []
+        features = []
         for block in self.blocks:
             x = F.leaky_relu(block(x), 0.1)
-            found.append(x)
-        return [*found, self.last(x)]
+            features.append(x)
+        return [*features, self.last(x)]
 
 
 class SpectrumDiscriminator(nn.Module):
@@ -86,10 +86,11 @@ class SpectrumDiscriminator(nn.Module):
         shapes = [(2, width, 1), (width, width, 1), (width, width, 2), (width, width, 4)]
         self.blocks = nn.ModuleList(
             weight_norm(
-                nn.Conv2d(one, two, (3, 9), stride=(1, 2 if dilation > 1 or one == 2 else 1),
-                          dilation=(dilation, 1), padding=(dilation, 4))
+                nn.Conv2d(width_in, width_out, (3, 9), padding=(dilation, 4),
+                          stride=(1, 2 if dilation > 1 or width_in == 2 else 1),
+                          dilation=(dilation, 1))
             )
-            for one, two, dilation in shapes
+            for width_in, width_out, dilation in shapes
         )  # fmt: skip
         self.last = weight_norm(nn.Conv2d(width, 1, 3, padding=1))
 
@@ -101,11 +102,11 @@ class SpectrumDiscriminator(nn.Module):
                 normalized=True, pad_mode="constant", return_complex=True,
             )  # fmt: skip
         x = rearrange(torch.view_as_real(spectrum), "b f t c -> b c t f")
-        found = []
+        features = []
         for block in self.blocks:
             x = F.leaky_relu(block(x), 0.2)
-            found.append(x)
-        return [*found, self.last(x)]
+            features.append(x)
+        return [*features, self.last(x)]
 
 
 class Several(nn.ModuleList):
@@ -169,8 +170,8 @@ class Adversary:
 
     def __init__(self, settings: AdversarySettings, modality: str) -> None:
         self.settings = settings
-        made = image_discriminator if modality == "image" else audio_discriminator
-        self.discriminator = made(settings.width)
+        create = image_discriminator if modality == "image" else audio_discriminator
+        self.discriminator = create(settings.width)
         self.optimizer = torch.optim.AdamW(
             self.discriminator.parameters(), lr=settings.learning_rate, betas=(0.8, 0.99)
         )
@@ -179,16 +180,18 @@ class Adversary:
         """Whether it takes part in a step."""
         return step >= self.settings.start
 
-    def loss(self, real: Tensor, made: Tensor, other: Tensor, last: Tensor, step: int) -> Tensor:
+    def loss(
+        self, real: Tensor, restored: Tensor, other: Tensor, last: Tensor, step: int
+    ) -> Tensor:
         """What to add to the tokenizer's loss, a scalar.
 
         Args:
-            real, made: media and their reconstructions: (B, 3, H, W) or (B, S).
+            real, restored: media and their reconstructions: (B, 3, H, W) or (B, S).
             other: the loss of reconstruction so far.
             last: the weight of the decoder's last layer.
         """
         self.discriminator.requires_grad_(False)
-        judged = self.discriminator(made)
+        judged = self.discriminator(restored)
         with torch.no_grad():
             wanted = self.discriminator(real)
         self.discriminator.requires_grad_(True)
@@ -200,9 +203,9 @@ class Adversary:
         grown = min(1.0, (step - self.settings.start) / max(1, self.settings.warmup))
         return self.settings.weight * grown * balance * total
 
-    def learn(self, real: Tensor, made: Tensor) -> Tensor:
+    def learn(self, real: Tensor, restored: Tensor) -> Tensor:
         """The gradients of its own loss; `step` applies them. Gives the loss, a scalar."""
-        loss = hinge_discriminator(self.discriminator(real), self.discriminator(made.detach()))
+        loss = hinge_discriminator(self.discriminator(real), self.discriminator(restored.detach()))
         loss.backward()
         return loss.detach()
 
@@ -218,20 +221,20 @@ def hinge_generator(judged: Sequence[Features]) -> Tensor:
     return torch.stack([-features[-1].float().mean() for features in judged]).mean()
 
 
-def hinge_discriminator(real: Sequence[Features], made: Sequence[Features]) -> Tensor:
-    """Mean over discriminators of the hinge losses: real above 1, made below -1."""
+def hinge_discriminator(real: Sequence[Features], restored: Sequence[Features]) -> Tensor:
+    """Mean over discriminators of the hinge losses: real above 1, restored below -1."""
     losses = [
         F.relu(1 - one[-1].float()).mean() + F.relu(1 + two[-1].float()).mean()
-        for one, two in zip(real, made)
+        for one, two in zip(real, restored)
     ]
     return torch.stack(losses).mean()
 
 
-def feature_matching(real: Sequence[Features], made: Sequence[Features]) -> Tensor:
+def feature_matching(real: Sequence[Features], restored: Sequence[Features]) -> Tensor:
     """Mean absolute difference of the hidden features, over their mean size."""
     losses = [
         (a.float().detach() - b.float()).abs().mean() / a.float().abs().mean().clamp_min(1e-6)
-        for one, two in zip(real, made)
+        for one, two in zip(real, restored)
         for a, b in zip(one[:-1], two[:-1])
     ]
     return torch.stack(losses).mean()

@@ -13,9 +13,17 @@ from typing import TypedDict
 from safetensors import safe_open
 from torch import Tensor
 
+from unified_base.hub import fetch_files, is_hub_name
 from unified_base.safetensors_files import read_header, shard_names
 
-__all__ = ["SETTINGS_FILE", "HubOptions", "checkpoint_folder", "tensors_inside"]
+__all__ = [
+    "SETTINGS_FILE",
+    "HubOptions",
+    "check_readable",
+    "checkpoint_folder",
+    "pickles_in",
+    "tensors_inside",
+]
 
 SETTINGS_FILE = "unified_codec.json"
 """What an adapter's constructor was told, beside config.json, which belongs to the library."""
@@ -23,6 +31,7 @@ SETTINGS_FILE = "unified_codec.json"
 # All that is ever fetched: no name is a pickle's. The weights follow once the index is known.
 _ENTRIES = ("config.json", "preprocessor_config.json", "processor_config.json", SETTINGS_FILE)
 _WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _INDEXES = tuple(f"{name}.index.json" for name in _WEIGHTS)
 # A codec among the tensors of a whole checkpoint; newer ones keep it one level deeper.
 _INSIDE = re.compile(r"(model\.)?(vqmodel|vision_tokenizer|audio_tokenizer)\.")
@@ -70,31 +79,18 @@ def checkpoint_folder(
         if revision is not None:
             raise ValueError(f"{name_or_path} is a local folder: it has no revision {revision!r}")
         return Path(name_or_path, subfolder)
-    if not isinstance(name_or_path, str) or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name_or_path):
+    if not isinstance(name_or_path, str) or not is_hub_name(name_or_path):
         raise ValueError(
             f"there is no folder {name_or_path}, expected one, or the name of a checkpoint on the"
             " Hugging Face hub such as facebook/encodec_24khz"
         )
 
     def fetch(names: tuple[str, ...], revision: str | None) -> Path:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HTTPError
-
         inside = [f"{subfolder}/{name}" if subfolder else name for name in names]
-        try:
-            snapshot = snapshot_download(
-                name_or_path, revision=revision, cache_dir=cache_dir, allow_patterns=inside,
-                local_files_only=local_files_only,
-            )  # fmt: skip
-        except (OSError, ValueError, HTTPError) as error:
-            summary = " ".join(str(error).split())[:300]
-            raise ValueError(
-                f"cannot load {name_or_path!r}: there is no folder {Path(name_or_path).absolute()},"
-                f" and the Hugging Face hub gave {type(error).__name__} for revision"
-                f" {revision or 'main'!r}: {summary}; check the name, or run `hf download"
-                f" {name_or_path} --local-dir FOLDER` where there is a network and give FOLDER"
-            ) from None
-        return Path(snapshot)
+        return fetch_files(
+            name_or_path, inside, revision=revision, cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )  # fmt: skip
 
     snapshot = fetch(_ENTRIES + _INDEXES, revision)
     folder = snapshot / subfolder
@@ -110,7 +106,8 @@ def checkpoint_folder(
     if lacking and (shards or len(lacking) == len(_WEIGHTS)):
         raise ValueError(
             f"{name_or_path} has no {' nor '.join(lacking)} in {folder}; only safetensors are read,"
-            " never pickles: choose a revision that has them, or fetch it where there is a network"
+            " never pickles: choose a revision that has them, fetch it where there is a network, or"
+            f" make safetensors of a pickle with `unified tokenizer convert {name_or_path} -o DIR`"
         )
     return folder
 
@@ -125,6 +122,22 @@ def _shards(folder: Path) -> tuple[str, ...]:
     return tuple(
         sorted({file for name, file in files.items() if _INSIDE.match(name)} or set(files.values()))
     )
+
+
+def pickles_in(folder: Path) -> list[Path]:
+    """Files of a folder that may be pickled weights."""
+    return sorted(path for path in folder.iterdir() if path.suffix in _PICKLES)
+
+
+def check_readable(folder: Path) -> None:
+    """Raises ValueError for a folder whose weights are a pickle, and no safetensors."""
+    pickles = pickles_in(folder)
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"{folder} holds weights as a pickle only ({pickles[0].name}), which is never opened:"
+            f" `unified tokenizer convert {folder} -o DIR` makes safetensors of it in a process of"
+            " its own"
+        )
 
 
 def tensors_inside(folder: Path, part: str = "") -> dict[str, Tensor]:

@@ -49,18 +49,18 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, width: int, stride: int, depths: tuple[int, ...]) -> None:
         super().__init__()
-        one, two, four = _three(depths, stride)
+        on_codes, on_halves, on_quarters = _three(depths, stride)
         side = stride // 4
         self.stem = nn.Conv2d(3, width // 4, side, stride=side)
         self.blocks_4 = nn.Sequential(
-            *(ConvNeXt2d(width // 4, kernel=3, expansion=3) for _ in range(four))
+            *(ConvNeXt2d(width // 4, kernel=3, expansion=3) for _ in range(on_quarters))
         )
         self.shrink_2 = nn.Linear(4 * (width // 4), width // 2)
         self.blocks_2 = nn.Sequential(
-            *(ConvNeXt2d(width // 2, kernel=3, expansion=3) for _ in range(two))
+            *(ConvNeXt2d(width // 2, kernel=3, expansion=3) for _ in range(on_halves))
         )
         self.shrink_1 = nn.Linear(4 * (width // 2), width)
-        self.blocks_1 = nn.Sequential(*(ConvNeXt2d(width) for _ in range(one)))
+        self.blocks_1 = nn.Sequential(*(ConvNeXt2d(width) for _ in range(on_codes)))
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         x = rearrange(self.stem(pixels_BCHW), "b d h w -> b h w d")
@@ -164,16 +164,16 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, width: int, stride: int, depths: tuple[int, ...]) -> None:
         super().__init__()
-        one, two, four = _three(depths, stride)
+        on_codes, on_halves, on_quarters = _three(depths, stride)
         self.side = stride // 4
-        self.blocks_1 = nn.Sequential(*(ConvNeXt2d(width) for _ in range(one)))
+        self.blocks_1 = nn.Sequential(*(ConvNeXt2d(width) for _ in range(on_codes)))
         self.grow_2 = nn.Linear(width, 4 * (width // 2))
         self.blocks_2 = nn.Sequential(
-            *(ConvNeXt2d(width // 2, kernel=3, expansion=3) for _ in range(two))
+            *(ConvNeXt2d(width // 2, kernel=3, expansion=3) for _ in range(on_halves))
         )
         self.grow_4 = nn.Linear(width // 2, 4 * (width // 4))
         self.blocks_4 = nn.Sequential(
-            *(ConvNeXt2d(width // 4, kernel=3, expansion=3) for _ in range(four))
+            *(ConvNeXt2d(width // 4, kernel=3, expansion=3) for _ in range(on_quarters))
         )
         self.norm = nn.LayerNorm(width // 4)
         self.to_pixels = nn.Linear(width // 4, 3 * self.side**2)
@@ -201,5 +201,5 @@ def conv_context(depths: tuple[int, ...]) -> int:
 
     Half a kernel of 5 for each block on codes, of 3 on halves and quarters of them.
     """
-    one, two, four = depths
-    return 2 * one + -(-(2 * two + four) // 4)
+    on_codes, on_halves, on_quarters = depths
+    return 2 * on_codes + -(-(2 * on_halves + on_quarters) // 4)

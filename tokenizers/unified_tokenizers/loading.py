@@ -10,8 +10,8 @@ import torch
 
 from unified_base.quiet import no_progress_bars
 from unified_base.text import quoted
-from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer, Modality
-from unified_tokenizers.hub import HubOptions, checkpoint_folder
+from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+from unified_tokenizers.hub import HubOptions, check_readable, checkpoint_folder
 from unified_tokenizers.registry import check_tokenizer, stored_type, tokenizer_class
 from unified_tokenizers.saved import read_entries
 
@@ -43,7 +43,7 @@ def load_tokenizer(
 @overload
 def load_tokenizer(
     name_or_path: str | os.PathLike[str],
-    modality: None = None,
+    modality: str | None = None,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
@@ -53,7 +53,7 @@ def load_tokenizer(
 
 def load_tokenizer(
     name_or_path: str | os.PathLike[str],
-    modality: Modality | None = None,
+    modality: str | None = None,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
@@ -64,7 +64,7 @@ def load_tokenizer(
 
     Args:
         name_or_path: a folder, or a name on the Hugging Face hub such as "facebook/encodec_24khz".
-        modality: what is expected; without it, either.
+        modality: what is expected, such as "image" or "audio"; without it, any.
         device: such as "cuda"; the CPU if left out.
         dtype: in which `decode` computes, such as "bfloat16"; float32 if left out. Codes do not
             depend on it.
@@ -99,7 +99,9 @@ def dtype_named(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return named
 
 
-def _open(folder: Path, modality: Modality | None, settings: dict[str, Any]) -> MediaTokenizer:
+def _open(folder: Path, modality: str | None, settings: dict[str, Any]) -> MediaTokenizer:
+    if folder.is_dir():
+        check_readable(folder)
     path = folder / "config.json"
     entries = read_entries(path, "tokenizer")
     model_type = stored_type(entries)

@@ -187,14 +187,14 @@ class Intelligibility(nn.Module):
         return (torch.einsum("bft,fn->bnt", power, self.bands) + 1e-6).sqrt()
 
     def forward(self, predicted_BS: Tensor, target_BS: Tensor) -> Tensor:
-        made, wanted = self.envelopes(predicted_BS), self.envelopes(target_BS)
+        predicted, wanted = self.envelopes(predicted_BS), self.envelopes(target_BS)
         stretch = min(30, wanted.shape[2])
-        made, wanted = (
+        predicted, wanted = (
             x - x.mean(3, keepdim=True)
-            for x in (x.unfold(2, stretch, max(1, stretch // 4)) for x in (made, wanted))
+            for x in (x.unfold(2, stretch, max(1, stretch // 4)) for x in (predicted, wanted))
         )
-        norms = made.norm(dim=3) * wanted.norm(dim=3)
-        agreement = (made * wanted).sum(3) / (norms + 1e-6)
+        norms = predicted.norm(dim=3) * wanted.norm(dim=3)
+        agreement = (predicted * wanted).sum(3) / (norms + 1e-6)
         heard = wanted.norm(dim=3) > 1e-2
         return ((1 - agreement) * heard).sum() / heard.sum().clamp_min(1)
 
@@ -209,11 +209,11 @@ def multi_resolution_stft(
     total = predicted_BS.new_zeros(())
     for size in windows:
         window = torch.hann_window(size, device=predicted_BS.device)
-        made, wanted = (
+        predicted, wanted = (
             _spectrum(x, size, window).abs().clamp_min(1e-5) for x in (predicted_BS, target_BS)
         )
-        convergence = (made - wanted).norm(dim=(1, 2)) / wanted.norm(dim=(1, 2))
-        total = total + convergence.mean() + (made.log() - wanted.log()).abs().mean()
+        convergence = (predicted - wanted).norm(dim=(1, 2)) / wanted.norm(dim=(1, 2))
+        total = total + convergence.mean() + (predicted.log() - wanted.log()).abs().mean()
     return total / len(windows)
 
 

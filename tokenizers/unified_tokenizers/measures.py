@@ -16,7 +16,17 @@ import torch
 
 from unified_tokenizers.spectral import MultiScaleMelLoss
 
-__all__ = ["CodeUse", "mel_distance", "ms_ssim", "pesq", "psnr", "si_sdr", "ssim", "stoi"]
+__all__ = [
+    "CodeUse",
+    "check_installed",
+    "mel_distance",
+    "ms_ssim",
+    "pesq",
+    "psnr",
+    "si_sdr",
+    "ssim",
+    "stoi",
+]
 
 # Of five scales, from Wang et al., 2003.
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -28,9 +38,24 @@ def _need(module: str) -> Any:
         return import_module(module)
     except ImportError:
         raise ValueError(
-            f"this measure needs {module.split('.')[0]}; install it with"
+            f"measuring a tokenizer needs {module.split('.')[0]}; install it with"
             " pip install '.[measure]' in the checkout"
         ) from None
+
+
+_NEEDED = {
+    "image": ("torchmetrics.functional.image",),
+    "audio": ("pystoi", "torchmetrics.functional.audio"),
+}
+
+
+def check_installed(modality: str, plot: bool = False) -> None:
+    """Raises ValueError where a library that measures media of this modality is not installed.
+
+    plot: whether `report.save_plot` is wanted too.
+    """
+    for module in (*_NEEDED[modality], *(["matplotlib"] if plot else [])):
+        _need(module)
 
 
 def _check_pictures(reference: np.ndarray, picture: np.ndarray) -> None:
@@ -90,10 +115,10 @@ def ms_ssim(reference: np.ndarray, picture: np.ndarray, scales: int | None = Non
     if scales == 1:
         return float(metrics.structural_similarity_index_measure(*pair, data_range=1.0))
     weights = np.array(_SCALE_WEIGHTS[: room if scales is None else scales])
-    found = metrics.multiscale_structural_similarity_index_measure(
+    similarity = metrics.multiscale_structural_similarity_index_measure(
         *pair, data_range=1.0, betas=tuple((weights / weights.sum()).tolist()), normalize="relu"
     )
-    return float(found)
+    return float(similarity)
 
 
 def _check_sounds(reference: np.ndarray, sound: np.ndarray) -> None:
@@ -137,10 +162,10 @@ def si_sdr(reference: np.ndarray, sound: np.ndarray) -> float:
     """
     _check_sounds(reference, sound)
     metrics = _need("torchmetrics.functional.audio")
-    found = metrics.scale_invariant_signal_distortion_ratio(
+    distortion = metrics.scale_invariant_signal_distortion_ratio(
         torch.from_numpy(sound).double(), torch.from_numpy(reference).double()
     )
-    return float(found)
+    return float(distortion)
 
 
 def mel_distance(reference: np.ndarray, sound: np.ndarray, sample_rate: int) -> float:
@@ -178,11 +203,11 @@ class CodeUse:
 
         The frequencies are those of the codes themselves, so a small set is told too few bits.
         """
-        found = []
+        entropies = []
         for counts in self.counts:
             share = counts[counts > 0] / counts.sum()
-            found.append(float(-(share * np.log2(share)).sum()))
-        return found
+            entropies.append(float(-(share * np.log2(share)).sum()))
+        return entropies
 
     @property
     def perplexity(self) -> list[float]:

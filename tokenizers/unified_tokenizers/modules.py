@@ -90,6 +90,11 @@ class BaseTokenizer(nn.Module, ABC):
         with torch.autocast(self.device.type, dtype=dtype, enabled=not exact):
             yield
 
+    @property
+    def cannot_decode(self) -> str | None:
+        """Why codes cannot be decoded; None where they can."""
+        return None
+
     def values_of(self, codes_TK: Tensor) -> Tensor:
         """Codes of all codebooks, int64 (T, K), to what the decoder gets: (T, D)."""
         raise ValueError(

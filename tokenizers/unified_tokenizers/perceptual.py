@@ -73,20 +73,20 @@ class Lpips(nn.Module):
 
         Raises ValueError where it names none, or one that holds something else.
         """
-        place = os.environ.get(LPIPS_FILE)
-        if not place or not Path(place).is_file():
+        file = os.environ.get(LPIPS_FILE)
+        if not file or not Path(file).is_file():
             raise ValueError(
-                f"the loss lpips needs weights on this disk: {LPIPS_FILE} is {place!r}, expected a"
+                f"the loss lpips needs weights on this disk: {LPIPS_FILE} is {file!r}, expected a"
                 " safetensors file with the state of lpips.LPIPS(net='vgg')"
             )
-        made = cls()
+        perceptual = cls()
         try:
-            found = load_file(regular(place, "weights"))
-            made.load_state_dict({k: v for k, v in found.items() if _kept(k)})
+            tensors = load_file(regular(file, "weights"))
+            perceptual.load_state_dict({k: v for k, v in tensors.items() if _kept(k)})
         except (OSError, RuntimeError, SafetensorError) as error:
             summary = " ".join(str(error).split())[:300]
-            raise ValueError(f"{place} does not hold the weights of LPIPS: {summary}") from None
-        return made
+            raise ValueError(f"{file} does not hold the weights of LPIPS: {summary}") from None
+        return perceptual
 
     def train(self, mode: bool = True) -> Lpips:
         """Stays in evaluation mode: it is frozen."""
@@ -97,9 +97,9 @@ class Lpips(nn.Module):
         x, total = (pair - self.shift) / self.scale, pair.new_zeros(())
         for stage in range(len(_STAGES)):
             x = self.net.get_submodule(f"slice{stage + 1}")(x)
-            made, wanted = F.normalize(x, dim=1, eps=1e-10).chunk(2)
+            predicted, wanted = F.normalize(x, dim=1, eps=1e-10).chunk(2)
             weigh = self.get_submodule(f"lin{stage}.model.1")
-            total = total + weigh((made - wanted).square()).mean()
+            total = total + weigh((predicted - wanted).square()).mean()
         return total
 
 

@@ -28,12 +28,12 @@ class PictureFit:
     """How pictures are made to fit.
 
     Attributes:
-        how: one of `FITS`.
+        mode: one of `FITS`.
         height, width: pixels; of `bucket`, those of its square, whose area the others have.
         multiple: sides of buckets are multiples of it.
     """
 
-    how: str
+    mode: str
     height: int
     width: int
     multiple: int
@@ -41,14 +41,14 @@ class PictureFit:
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """The shapes (h, w) that pictures may get."""
-        if self.how != "bucket":
+        if self.mode != "bucket":
             return [(self.height, self.width)]
-        found = set()
+        shapes = set()
         for ratio in _RATIOS:  # of width to height
             sides = self.height / math.sqrt(ratio), self.width * math.sqrt(ratio)
             h, w = (max(1, round(side / self.multiple)) * self.multiple for side in sides)
-            found.add((h, w))
-        return sorted(found)
+            shapes.add((h, w))
+        return sorted(shapes)
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
         """The shape (h, w) for a picture of so many pixels: the one whose ratio is nearest."""
@@ -63,7 +63,7 @@ class PictureFit:
         height, width = pixels_HW3.shape[:2]
         h, w = self.shape(height, width)
         scale = max(h / height, w / width)
-        if self.how == "crop" or scale >= 1:
+        if self.mode == "crop" or scale >= 1:
             return pixels_HW3
         size = max(w, round(width * scale)), max(h, round(height * scale))
         return np.asarray(

@@ -4,7 +4,7 @@ Each class states the settings of one processor of transformers 5.24 in its defa
 from the preprocessor_config.json beside a checkpoint's weights. What is equalled, pixel for pixel,
 are the processors on PIL: `Emu3ImageProcessor`, `ChameleonImageProcessorPil` and
 `JanusImageProcessorPil`. Where torchvision is installed transformers picks another variant of the
-last two, whose resizing rounds differently. Apertus 1.5 has a processor on torchvision alone;
+last two, whose pixels differ by one level of 255 at most. Apertus 1.5 has one on torchvision alone;
 `ApertusProcessor` resizes with the function of torch that torchvision calls.
 
 Pictures come as RGB (transparency composed on white by our readers; transformers drops the alpha

@@ -158,23 +158,23 @@ class Quantizer(nn.Module):
                 value, code, *loss = part(chunk)
                 values.append(value)
                 codes.append(rearrange(code, "b n ... -> b n (...)").long())
-                losses += [one.sum() for one in loss]
+                losses += [part_loss.sum() for part_loss in loss]
         zero = vectors_BND.new_zeros((), dtype=torch.float32)
         return Quantized(torch.cat(values, -1), torch.cat(codes, -1), sum(losses, zero))
 
     def values_of(self, codes_BNK: Tensor) -> Tensor:
         """The vectors of codes: float32 (B, N, D)."""
-        found = []
+        values = []
         with torch.autocast(codes_BNK.device.type, enabled=False):
             for part, codes in zip(self.parts, codes_BNK.chunk(self.config.groups, -1)):
                 if isinstance(part, ResidualFSQ | ResidualSimVQ | ResidualVQ):
-                    found.append(part.get_output_from_indices(codes))
+                    values.append(part.get_output_from_indices(codes))
                 elif isinstance(part, VectorQuantize):
-                    found.append(part.get_output_from_indices(codes[..., 0]))
+                    values.append(part.get_output_from_indices(codes[..., 0]))
                 else:
                     assert isinstance(part, FSQ | LFQ | SimVQ)
-                    found.append(part.indices_to_codes(codes[..., 0]))
-        return torch.cat(found, -1).float()
+                    values.append(part.indices_to_codes(codes[..., 0]))
+        return torch.cat(values, -1).float()
 
     def _codebooks(self) -> Iterator[Any]:
         """The codebooks that follow by moving averages."""

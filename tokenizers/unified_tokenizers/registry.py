@@ -14,13 +14,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import getattr_static
 from typing import Any
 
 from unified_base.foreign import foreign
 from unified_base.text import quoted
-from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer, Modality
+from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
-__all__ = ["GROUP", "check_tokenizer", "register_tokenizer", "stored_type", "tokenizer_class"]
+__all__ = [
+    "GROUP",
+    "check_tokenizer",
+    "holds_several",
+    "register_tokenizer",
+    "stored_type",
+    "tokenizer_class",
+]
 
 GROUP = "unified.tokenizers"
 """The group of entry points: `NAME = "package.module:Class"` under
@@ -78,7 +86,7 @@ def register_tokenizer(model_type: str, tokenizer_class: type[Any]) -> None:
     _registered[model_type] = tokenizer_class
 
 
-def tokenizer_class(model_type: Any, where: str, modality: Modality | None = None) -> type[Any]:
+def tokenizer_class(model_type: Any, where: str, modality: str | None = None) -> type[Any]:
     """The class for what a config.json names; `where` is that file, for errors.
 
     modality: which tokenizer, where a checkpoint holds several.
@@ -113,10 +121,21 @@ def tokenizer_class(model_type: Any, where: str, modality: Modality | None = Non
 def stored_type(entries: Mapping[str, Any]) -> Any:
     """What a config.json names: the model_type of transformers, the _class_name of diffusers.
 
-    The published config.json of SNAC names nothing; its keys tell.
+    The published config.json of SNAC names nothing; its keys tell. A language model that uses
+    a VQ model, and holds it, names that in its vq_config.
     """
     snac = {"vq_strides", "encoder_rates", "decoder_rates"} <= set(entries)
-    return entries.get("model_type", entries.get("_class_name", "snac" if snac else None))
+    model_type = entries.get("model_type", entries.get("_class_name", "snac" if snac else None))
+    inside = entries.get("vq_config")
+    if isinstance(inside, Mapping) and model_type not in list(_BUILT_IN):
+        inner = inside.get("model_type")
+        return inner if inner in list(_BUILT_IN) else model_type
+    return model_type
+
+
+def holds_several(entries: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of a whole checkpoint with tokenizers of several modalities."""
+    return entries.get("model_type") in _SEVERAL
 
 
 def _class_of(home: tuple[str, str]) -> type[Any]:
@@ -146,8 +165,12 @@ def check_tokenizer(tokenizer: Any, model_type: Any) -> MediaTokenizer:
             f"{name} has modality {quoted(modality)}, expected 'image', 'audio', or another's name"
         )
     protocol = own.get(modality, MediaTokenizer)
-    if not isinstance(tokenizer, protocol):
-        members = {member for base in protocol.__mro__ for member in vars(base) if member[0] != "_"}
-        missing = sorted(member for member in members if not hasattr(tokenizer, member))
+    members = {member for base in protocol.__mro__ for member in vars(base) if member[0] != "_"}
+    # Statically: to ask for the fingerprint would hash every weight.
+    nothing = object()
+    missing = sorted(
+        member for member in members if getattr_static(tokenizer, member, nothing) is nothing
+    )
+    if missing:
         raise ValueError(f"{name} lacks {', '.join(missing)} of base.{protocol.__name__}")
     return tokenizer

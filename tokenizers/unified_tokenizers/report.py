@@ -34,7 +34,7 @@ from unified_tokenizers.measures import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = [
     "evaluate_pictures",
@@ -49,20 +49,23 @@ Progress = Callable[[int], None]
 _MOST_DB = 100.0
 
 
-def reconstruct_picture(tokenizer: Any, pixels: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+def reconstruct_picture(
+    tokenizer: ImageTokenizer, pixels: np.ndarray
+) -> tuple[np.ndarray, torch.Tensor]:
     """A picture, uint8 (H, W, 3), through codes and back, and the codes (1, K, h, w)."""
     coded = tokenizer.encode(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])
     restored = (tokenizer.decode(coded)[0] * 255).round().byte().numpy()
     return np.ascontiguousarray(restored.transpose(1, 2, 0)), coded.codes
 
 
-def reconstruct_sound(tokenizer: Any, waveform: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+def reconstruct_sound(
+    tokenizer: AudioTokenizer, waveform: np.ndarray
+) -> tuple[np.ndarray, torch.Tensor]:
     """A mono waveform, float32 (S,), through codes and back, and the codes (1, K, T).
 
     A tokenizer of more channels gets the waveform in each, and gives their mean.
     """
-    channels = getattr(tokenizer, "channels", 1)
-    media = torch.from_numpy(waveform)[None, None].expand(1, channels, -1)
+    media = torch.from_numpy(waveform)[None, None].expand(1, tokenizer.channels, -1)
     coded = tokenizer.encode(media)
     return tokenizer.decode(coded)[0].mean(0).numpy(), coded.codes
 
@@ -86,7 +89,7 @@ class _Kind:
 
 
 def evaluate_pictures(
-    tokenizer: Any,
+    tokenizer: ImageTokenizer,
     pictures: Iterable[np.ndarray],
     against: Sequence[str] = (),
     progress: Progress | None = None,
@@ -98,8 +101,12 @@ def evaluate_pictures(
     (counted as 100 dB where a picture comes back exactly), SSIM and MS-SSIM are means over
     pictures.
 
+    Pictures are first what the tokenizer's published processor makes of them (`preprocess`), for
+    the classical codecs too.
+
     Raises ValueError where there are no pictures.
     """
+    pictures = (tokenizer.preprocess(pixels) for pixels in pictures)
     kind = _Kind(
         "pixels", "bpp", 1.0, "quality", ("psnr_db", "ssim", "ms_ssim"),
         size_of=lambda pixels: pixels.shape[0] * pixels.shape[1],
@@ -113,7 +120,7 @@ def evaluate_pictures(
 
 
 def evaluate_sounds(
-    tokenizer: Any,
+    tokenizer: AudioTokenizer,
     sounds: Iterable[np.ndarray],
     against: Sequence[str] = (),
     progress: Progress | None = None,
@@ -137,11 +144,11 @@ def evaluate_sounds(
     )  # fmt: skip
     settings = {codec: AUDIO_CODECS[codec] for codec in against}
     report, own = _evaluate(tokenizer, kind, sounds, settings, progress)
-    return {**report, "seconds": round(sum(one["samples"] for one in own) / rate, 2)}
+    return {**report, "seconds": round(sum(item["samples"] for item in own) / rate, 2)}
 
 
 def _evaluate(
-    tokenizer: Any,
+    tokenizer: MediaTokenizer,
     kind: _Kind,
     media: Iterable[np.ndarray],
     settings: dict[str, tuple[float, ...]],
@@ -153,15 +160,15 @@ def _evaluate(
         (codec, value): [] for codec, values in settings.items() for value in values
     }
     own: list[dict[str, float]] = []
-    for one in media:
-        restored, codes = kind.restore(one)
+    for medium in media:
+        restored, codes = kind.restore(medium)
         use.add(codes)
-        size = {kind.size: kind.size_of(one)}
-        own.append({**size, "codes": codes[0, 0].numel(), **kind.measure(one, restored)})
-        for (codec, value), found in points.items():
-            coded = kind.code(codec, value, one)
+        size = {kind.size: kind.size_of(medium)}
+        own.append({**size, "codes": codes[0, 0].numel(), **kind.measure(medium, restored)})
+        for (codec, value), measured in points.items():
+            coded = kind.code(codec, value, medium)
             bits = {"bits": 8 * coded.num_bytes, "header": 8 * coded.header_bytes}
-            found.append({**size, **bits, **kind.measure(one, coded.media)})
+            measured.append({**size, **bits, **kind.measure(medium, coded.media)})
         if progress is not None:
             progress(len(own))
     if not own:
@@ -174,11 +181,11 @@ def _evaluate(
 
 
 def _look(pixels: np.ndarray, restored: np.ndarray) -> dict[str, float]:
-    found = {"psnr_db": min(psnr(pixels, restored), _MOST_DB)}
+    figures = {"psnr_db": min(psnr(pixels, restored), _MOST_DB)}
     # Below a window's size there is no SSIM; the mean is over the others.
     if min(pixels.shape[:2]) >= 11:
-        found |= {"ssim": ssim(pixels, restored), "ms_ssim": ms_ssim(pixels, restored)}
-    return found
+        figures |= {"ssim": ssim(pixels, restored), "ms_ssim": ms_ssim(pixels, restored)}
+    return figures
 
 
 def _has_pesq() -> bool:
@@ -192,14 +199,14 @@ def _has_pesq() -> bool:
 def _listen(
     waveform: np.ndarray, restored: np.ndarray, rate: int, with_pesq: bool
 ) -> dict[str, float]:
-    found = {
+    figures = {
         "stoi": stoi(waveform, restored, rate),
         "si_sdr_db": si_sdr(waveform, restored),
         "mel_distance": mel_distance(waveform, restored, rate),
     }
     if with_pesq and (score := pesq(waveform, restored, rate)) is not None:
-        found["pesq"] = score
-    return found
+        figures["pesq"] = score
+    return figures
 
 
 def _mean(items: Sequence[dict[str, float]], name: str) -> float | None:
@@ -209,7 +216,7 @@ def _mean(items: Sequence[dict[str, float]], name: str) -> float | None:
 
 
 def _own_figures(
-    tokenizer: Any, use: CodeUse, own: Sequence[dict[str, float]], kind: _Kind
+    tokenizer: MediaTokenizer, use: CodeUse, own: Sequence[dict[str, float]], kind: _Kind
 ) -> dict[str, Any]:
     codes = sum(item["codes"] for item in own)
     size = sum(item[kind.size] for item in own)
@@ -228,14 +235,16 @@ def _curves(
     points: dict[tuple[str, float], list[dict[str, float]]], kind: _Kind
 ) -> dict[str, list[dict[str, Any]]]:
     curves: dict[str, list[dict[str, Any]]] = {}
-    for (codec, value), found in points.items():
-        scale = kind.scale / sum(item[kind.size] for item in found)
+    for (codec, value), measured in points.items():
+        scale = kind.scale / sum(item[kind.size] for item in measured)
         curves.setdefault(codec, []).append(
             {
                 kind.setting: value,
-                kind.unit: round(scale * sum(item["bits"] for item in found), 5),
-                f"{kind.unit}_of_headers": round(scale * sum(item["header"] for item in found), 5),
-                **{name: _mean(found, name) for name in kind.measures},
+                kind.unit: round(scale * sum(item["bits"] for item in measured), 5),
+                f"{kind.unit}_of_headers": round(
+                    scale * sum(item["header"] for item in measured), 5
+                ),
+                **{name: _mean(measured, name) for name in kind.measures},
             }
         )
     return curves
@@ -258,9 +267,9 @@ def save_plot(report: dict[str, Any], path: Path, title: str) -> None:
     figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
         for color, (codec, points) in enumerate(report["against"].items()):
-            kept = [p for p in points if p[name] is not None]
-            bits, heights = [p[unit] for p in kept], [p[name] for p in kept]
-            plain = [p[unit] - p[f"{unit}_of_headers"] for p in kept]
+            measured = [p for p in points if p[name] is not None]
+            bits, heights = [p[unit] for p in measured], [p[name] for p in measured]
+            plain = [p[unit] - p[f"{unit}_of_headers"] for p in measured]
             axes.plot(bits, heights, ".-", color=f"C{color}", label=codec)
             axes.plot(plain, heights, ":", color=f"C{color}", label=f"{codec}, headers taken off")
         axes.plot(report[unit], report[name], "k*", markersize=12, label="tokenizer")

@@ -75,7 +75,7 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
     def finish(trainer: TokenizerTrainer) -> Path:
         return trainer.folder
 
-    return run_training(loop, make, finish, resume, cpu=True)
+    return run_training(loop, make, finish, resume, cpu=config.device == "cpu")
 
 
 class TokenizerTrainer(Trainer):
@@ -87,8 +87,8 @@ class TokenizerTrainer(Trainer):
         torch.manual_seed(config.seed)
         self.config = config
         self.folder = Path(config.output) / "tokenizer"
-        self.data = _media(config, logger)
-        self.model = self.data.model
+        self.data = _media(config, logger, dist.device)
+        self.model = self.data.model.to(dist.device)
         if not isinstance(self.model, DiffusionDecoder):
             prepare(config, self.model)
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -100,6 +100,7 @@ class TokenizerTrainer(Trainer):
         if config.adversary is not None:
             settings = AdversarySettings.parse(config.adversary)
             self.adversary = Adversary(settings, config.modality)
+            self.adversary.discriminator.to(dist.device)
         self._figures: dict[str, float] = {}
         self._num_steps = 0  # since the last log
 
@@ -119,7 +120,7 @@ class TokenizerTrainer(Trainer):
         if adversary is not None and active:
             assert not isinstance(self.model, DiffusionDecoder)
             last_weight = self.model.last_weight
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(self.dist.device.type, torch.bfloat16):
                 added = adversary.loss(batch.real, batch.decoded, loss, last_weight, step)
             loss, figures["adversarial"] = loss + added, float(added.detach())
         loss.backward()
@@ -132,13 +133,13 @@ class TokenizerTrainer(Trainer):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if adversary is not None and active:
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(self.dist.device.type, torch.bfloat16):
                 figures["discriminator"] = float(adversary.learn(batch.real, batch.decoded))
             self.dist.average_gradients(adversary.discriminator.parameters())
             adversary.step()
         self.step += 1
         self._update_average()
-        self.usage.add(batch.codes)
+        self.usage.add(batch.codes.cpu())
         self._figures = {**figures, "gradient_norm": norm}
         self._num_steps += 1
         return True
@@ -221,12 +222,12 @@ class TokenizerTrainer(Trainer):
 
 
 def _media(
-    config: TokenizerTraining, logger: MetricLogger
+    config: TokenizerTraining, logger: MetricLogger, device: torch.device
 ) -> Pictures | Recordings | DiffusionData:
     if config.diffusion is not None:
-        return DiffusionData(config, logger.info)
+        return DiffusionData(config, logger.info, device)
     kind = Pictures if config.modality == "image" else Recordings
-    return kind(config, logger.info)
+    return kind(config, logger.info, device)
 
 
 def _load(module: nn.Module, checkpoint: Checkpoint, prefix: str) -> None:

@@ -120,6 +120,8 @@ class TokenizerTraining:
     """For decoded pictures; those beyond are decoded anew each time they are used. [GB]"""
     save_dtype: str = "bfloat16"
     """`float32` or `bfloat16`, of the finished tokenizer's weights."""
+    device: str = "auto"
+    """`auto`: an accelerator where there is one; `cpu`."""
     threads: int = 1
     """CPU threads of a training process."""
     init_from: str | None = None
@@ -145,6 +147,8 @@ class TokenizerTraining:
             raise ValueError(
                 f"schedule.name is {self.schedule.name!r}, expected one of {list(SCHEDULES)}"
             )
+        if self.device not in ("auto", "cpu"):
+            raise ValueError(f"device is {self.device!r}, expected 'auto' or 'cpu'")
         if self.fit not in FITS:
             raise ValueError(f"fit is {self.fit!r}, expected one of {', '.join(FITS)}")
         sides = self.size if isinstance(self.size, tuple) else (self.size,)

@@ -17,7 +17,7 @@ from unified_tokenizers.base import Codes
 from unified_tokenizers.diffusion import DiffusionDecoder
 from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 from unified_tokenizers.loading import load_tokenizer
-from unified_tokenizers.training_media import Batch, PictureData, mean_psnr, show_pairs
+from unified_tokenizers.training_media import CPU, Batch, PictureData, mean_psnr, show_pairs
 from unified_tokenizers.training_pictures import Say
 
 if TYPE_CHECKING:
@@ -35,10 +35,11 @@ class DiffusionData:
     scales take turns, step by step.
     """
 
-    def __init__(self, config: TokenizerTraining, say: Say) -> None:
+    def __init__(self, config: TokenizerTraining, say: Say, device: torch.device = CPU) -> None:
+        self.device = device
         assert config.diffusion is not None
         assert config.init_from is not None
-        self.tokenizer = load_tokenizer(config.init_from, "image")
+        self.tokenizer = load_tokenizer(config.init_from, "image").to(device)
         settings = {
             "codebook_sizes": list(self.tokenizer.codebook_sizes),
             "stride": self.tokenizer.stride,
@@ -67,10 +68,10 @@ class DiffusionData:
         assert isinstance(model, DiffusionDecoder)
         scale = self.scales[step % len(self.scales)]
         pictures = self.data.batch(step, rank, world)
-        whole = torch.from_numpy(pictures).movedim(3, 1).float() / 255
+        whole = torch.from_numpy(pictures).to(self.device).movedim(3, 1).float() / 255
         codes, decoded = self._seen(whole)
         target = self._at(whole, scale)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             loss = model.loss(target, codes.codes, decoded)
         return Batch(loss, codes.codes, target, target)
 
@@ -79,7 +80,7 @@ class DiffusionData:
         assert isinstance(model, DiffusionDecoder)
         sums: dict[str, float] = {}
         for index, pictures in enumerate(self.data.held):
-            whole = torch.from_numpy(pictures).movedim(3, 1).float() / 255
+            whole = torch.from_numpy(pictures).to(self.device).movedim(3, 1).float() / 255
             codes, decoded = self._seen(whole)
             for scale in self.scales:
                 target = self._at(whole, scale)

@@ -31,6 +31,8 @@ from unified_tokenizers.training_pictures import (
 if TYPE_CHECKING:
     from unified_tokenizers.training_config import TokenizerTraining
 
+CPU = torch.device("cpu")
+
 __all__ = ["Batch", "PictureData", "Pictures", "Recordings", "mean_psnr", "show_pairs"]
 
 
@@ -62,7 +64,7 @@ def show_pairs(logger: MetricLogger, name: str, above: Tensor, below: Tensor, st
     pairs = torch.cat([above[:number], below[:number]])
     rows = [torch.cat(list(row), dim=2) for row in pairs.split(width)]
     grid_CHW = torch.cat(rows, dim=1)
-    logger.image(step, name, (grid_CHW * 255).round().byte().movedim(0, 2).numpy())
+    logger.image(step, name, (grid_CHW * 255).round().byte().movedim(0, 2).cpu().numpy())
 
 
 class PictureData:
@@ -122,18 +124,20 @@ class _Media:
 class Pictures(_Media):
     """Pictures for an image tokenizer."""
 
-    def __init__(self, config: TokenizerTraining, say: Say) -> None:
+    def __init__(self, config: TokenizerTraining, say: Say, device: torch.device = CPU) -> None:
         assert config.tokenizer is not None
-        self.cycle = config.cycle
+        self.cycle, self.device = config.cycle, device
         self.model = VQImageTokenizer(VQImageTokenizer.parse_config(config.tokenizer, "tokenizer"))
-        self.measure = ImageLoss(IMAGE_LOSSES if config.losses is None else config.losses)
+        self.measure = ImageLoss(IMAGE_LOSSES if config.losses is None else config.losses).to(
+            device
+        )
         self.data = PictureData(config, self.model.stride, 256, say)
 
     def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
         """A process's items of a step through a model."""
         assert isinstance(model, VQImageTokenizer)
-        target = _tensor(self.data.batch(step, rank, world))
-        with torch.autocast("cpu", torch.bfloat16):
+        target = _tensor(self.data.batch(step, rank, world)).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
             features = model.features(target)
             values, codes, loss = model.quantize(features)
             decoded = model.pictures(values, codes).float()
@@ -161,9 +165,9 @@ class Pictures(_Media):
 class Recordings(_Media):
     """Speech and other sound, in memory: random crops."""
 
-    def __init__(self, config: TokenizerTraining, say: Say) -> None:
+    def __init__(self, config: TokenizerTraining, say: Say, device: torch.device = CPU) -> None:
         assert config.tokenizer is not None
-        self._config, self.cycle = config, config.cycle
+        self._config, self.cycle, self.device = config, config.cycle, device
         self.model = VQAudioTokenizer(VQAudioTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.model.fill()
         rate = self.model.sample_rate
@@ -177,7 +181,9 @@ class Recordings(_Media):
         self.held = []
         if config.validation:
             self.held = _load(config.validation, rate, 60, config.max_corrupt, say)
-        self.measure = AudioLoss(AUDIO_LOSSES if config.losses is None else config.losses, rate)
+        self.measure = AudioLoss(AUDIO_LOSSES if config.losses is None else config.losses, rate).to(
+            device
+        )
         # A draw per second of sound, so that long recordings are heard as often as short ones.
         lengths = np.array([len(recording) for recording in self.recordings])
         self.starts = np.repeat(np.arange(len(lengths)), np.maximum(1, lengths // rate))
@@ -204,8 +210,8 @@ class Recordings(_Media):
     def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
         """A process's items of a step through a model."""
         assert isinstance(model, VQAudioTokenizer)
-        target = self._crops(step, rank, world)
-        with torch.autocast("cpu", torch.bfloat16):
+        target = self._crops(step, rank, world).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
             features = model.features(target)
             values, codes, loss = model.quantize(features)
             decoded = model.waveform(values, codes)
@@ -223,7 +229,8 @@ class Recordings(_Media):
             decoded = model.decode(model.encode(target))
             length = target.shape[2] // 512 * 512
             if length:
-                mels = decoded[:, 0, :length], target[:, 0, :length]
+                pair = decoded[:, 0, :length], target[:, 0, :length]
+                mels = [waveform.to(self.device) for waveform in pair]
                 distances.append(float(self.measure.mel(*mels)))
             if index < 3:
                 logger.audio(

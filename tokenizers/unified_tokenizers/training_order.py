@@ -57,9 +57,9 @@ class Buckets:
 
     def indices(self, seed: int, step: int) -> np.ndarray:
         """Indices of a step's items, all of one bucket: int64 (batch_size,)."""
-        epoch, place = divmod(step, len(self._batches))
+        epoch, within = divmod(step, len(self._batches))
         order, items = self._epoch(seed, epoch)
-        bucket, number = self._batches[order[place]]
+        bucket, number = self._batches[order[within]]
         first = number * self._batch_size
         positions = np.arange(first, first + self._batch_size)
         mine: np.ndarray = items[bucket][positions % len(items[bucket])]

@@ -118,7 +118,7 @@ class PictureStore:
 
     def refitted(self, fit: PictureFit) -> PictureStore:
         """The same pictures, of a store whose fit is `crop`, made to fit otherwise."""
-        assert self.fit.how == "crop"  # so that what is held is as it was
+        assert self.fit.mode == "crop"  # so that what is held is as it was
         store = PictureStore(fit, self._budget)
         for where, pixels in zip(self._where, self._held):
             store.add(read_again(where, "image") if pixels is None else Medium(where, pixels))
@@ -188,7 +188,7 @@ def _in_words(sample: Medium, first: tuple[int, ...], fit: PictureFit) -> str:
     if first != (0, 0):
         what += f", the first {first[1]}x{first[0]}"
     return (
-        f"{what}: pictures are made to fit {fit.width}x{fit.height} ({fit.how}); `size` and `fit`"
+        f"{what}: pictures are made to fit {fit.width}x{fit.height} ({fit.mode}); `size` and `fit`"
         " of the configuration say otherwise"
     )
 

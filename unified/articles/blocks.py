@@ -98,6 +98,8 @@ def read_blocks(document: Document) -> tuple[Block, ...]:
             blocks.append(Figure(segment, _caption_before(blocks)))
         elif isinstance(segment, Audio):
             blocks.append(Narration(segment, *_transcript(blocks)))
+        else:  # media that no page can show
+            blocks.append(Paragraph(f"[{segment.noun}]"))
     return tuple(_plain(block) for block in _with_title(blocks))
 
 

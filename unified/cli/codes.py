@@ -47,7 +47,11 @@ def tokenize(
         typer.Option("--round-trip", help="Codes of what the tokenizer makes of the codes."),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="DistContext (default: one a core).")
+        int | None, typer.Option("--workers", min=1, help="Processes (default: one a core).")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="Where the tokenizers compute: cpu, cuda."),
     ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Under Ray Data, on all machines of its cluster.")
@@ -60,10 +64,9 @@ def tokenize(
 
     if (model is None) == (image is None and audio is None):
         raise ValueError("whose codes? give --model, or --image or --audio or both")
-    if model is not None:
-        image, audio = _of_model(model)
     paths = find_shards(shards)
-    spec = MediaEncoderSpec(image, audio, round_trip, fit)
+    others = {} if model is None else _of_model(model)
+    spec = MediaEncoderSpec(image, audio, round_trip, fit, others, device=device)
     index = tokenize_shards(paths, output, spec, workers or _cores(), ray, note)
     names = {path.name for path in paths}
     coded = [shard for shard in index["shards"] if shard["file"] in names]
@@ -82,22 +85,23 @@ def tokenize(
     result(values, as_json, str(output))
 
 
-def _of_model(model: str) -> tuple[str | None, str | None]:
-    """The folders of a model's tokenizers."""
+def _of_model(model: str) -> dict[str, str]:
+    """The folders of a model's tokenizers, by modality."""
     from unified.cli.terminal import model_directory
+    from unified.sequence.modality import registered_modalities
 
     folder = model_directory(model)
-    folders = [folder / f"{modality}_tokenizer" for modality in ("image", "audio")]
-    image, audio = (str(path) if path.is_dir() else None for path in folders)
-    if image is None and audio is None and (folder / "config.json").exists():
+    folders = {name: folder / f"{name}_tokenizer" for name in registered_modalities()}
+    names = {modality: str(path) for modality, path in folders.items() if path.is_dir()}
+    if not names and (folder / "config.json").exists():
         from unified.models.pretrained import Checkpoint, recognise
 
         pretrained = recognise(Checkpoint.read(folder))
         inside = pretrained.inside if pretrained else ()
-        image, audio = (str(folder) if kind in inside else None for kind in ("image", "audio"))
-    if image is None and audio is None:
+        names = dict.fromkeys(inside, str(folder))
+    if not names:
         raise ValueError(f"model {model} has no media tokenizers")
-    return image, audio
+    return names
 
 
 def _cores() -> int:

@@ -9,6 +9,7 @@ import typer
 
 from unified.cli.terminal import AsJson, ModelName, note, result
 from unified_base.terminal import say
+from unified_base.text import counted
 
 if TYPE_CHECKING:
     from unified.formats.grammar import Grammar
@@ -54,7 +55,7 @@ def check(
     counts = Counter(segment.kind for segment in segments)
     values = {"valid": True, "ids": len(ids), "segments": dict(counts)}
     what = ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "nothing"
-    result(values, as_json, f"valid: {len(ids)} ids, {what}")
+    result(values, as_json, f"valid: {counted(len(ids), 'id')}, {what}")
 
 
 def export(

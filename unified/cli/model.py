@@ -15,7 +15,10 @@ from unified_base.text import counted
 if TYPE_CHECKING:
     from unified.training.config import TrainConfig
 
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A run's YAML file, see configs/.")]
+Config = Annotated[
+    Path,
+    typer.Argument(metavar="CONFIG", help="A run's YAML file; `unified demo DIR` has examples."),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Argument(
@@ -97,7 +100,7 @@ def build_pocket(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="KIND", help="Only this kind; repeatable.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="DistContext.")] = 2,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
     double: Annotated[
         Path | None,
         typer.Option("--double", metavar="FONT", help="Of draw: 192x192, by NotoColorEmoji.ttf."),
@@ -164,9 +167,10 @@ def estimate(
     by_use = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in run.memory.items())
     total = sum(run.memory.values()) / 1e9
     has = DEVICES[device].memory / 1e9
+    steps = counted(settings.steps, "step")
     lines = [
         f"parameters   {run.parameters / 1e6:,.1f} M, trained {run.trained / 1e6:,.1f} M",
-        f"ids          {run.ids:,} ({settings.steps:,} steps of {run.ids // settings.steps:,})",
+        f"ids          {run.ids:,} ({steps} of {run.ids // settings.steps:,})",
         f"operations   {run.operations:.3g}",
         f"memory       {total:,.1f} of {has:g} GB on each device: {by_use}",
         f"time         {run.seconds / 3600:,.1f} hours on {devices} {device} at"
@@ -189,5 +193,5 @@ def _advice(config: TrainConfig) -> str:
 def existing(config: Path) -> Path:
     """A run's file. Raises ValueError where there is none."""
     if not config.is_file():
-        raise ValueError(f"there is no configuration {config}; see configs/")
+        raise ValueError(f"there is no configuration {config}; `unified demo DIR` has examples")
     return config

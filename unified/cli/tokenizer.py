@@ -1,9 +1,9 @@
-"""Commands about media tokenizers: training one, measuring one, seeing what one keeps."""
+"""Commands about media tokenizers: training, measuring, seeing what one keeps, converting."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,9 +18,33 @@ from unified.cli.terminal import (
     result,
     warnings_as_notes,
 )
+from unified_base.text import counted
 
-_NAME = "A tokenizer's or model's folder, or a codec's name on the hub."
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from unified_tokenizers.base import (
+        AudioTokenizer,
+        ImageTokenizer,
+        MediaTokenizer,
+        Modality,
+    )
+
+_NAME = (
+    "A tokenizer's folder, a codec's name on the hub, or a model (pocket, a folder), with /image or"
+    " /audio after it for one of its tokenizers."
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help=_NAME)]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps.")
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype", metavar="TYPE", help="In which codes are decoded: float32, bfloat16, float16."
+    ),
+]
 
 
 def _train_keys() -> str:
@@ -47,7 +71,7 @@ def evaluate(
     name: Name,
     data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Shards, folders or files.")],
     audio: Annotated[
-        bool, typer.Option("--audio", help="Of a model: its audio tokenizer.")
+        bool, typer.Option("--audio", help="Of a model: its audio tokenizer, as NAME/audio.")
     ] = False,
     against: Annotated[
         str,
@@ -65,11 +89,14 @@ def evaluate(
     ] = None,
     decoder: DecoderName = "vq",
     steps: DecoderSteps = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Bits and quality of a tokenizer, beside classical codecs on the same files."""
     from unified.articles.outputs import check_format, check_writable
     from unified_base.atomic import atomic_path
+    from unified_tokenizers.measures import check_installed
 
     if plot is not None:
         check_format(plot, (".png",), "a plot")
@@ -77,7 +104,9 @@ def evaluate(
     check_decoder(decoder, steps)
     if decoder == "diffusion-2x":
         raise ValueError("pictures of twice the side have no originals here; use diffusion")
-    tokenizer = open_tokenizer(name, "audio" if audio else "image", decoder, steps)
+    modality: Modality = "audio" if audio else "image"
+    tokenizer = open_tokenizer(name, modality, decoder, steps, device, dtype)
+    check_installed(tokenizer.modality, plot is not None)
     codecs = [codec for codec in against.split(",") if codec]
     report = _report(tokenizer, tuple(data), codecs, limit, max_broken)
     if plot is not None:
@@ -101,6 +130,8 @@ def reconstruct(
     name: Annotated[str, typer.Option("--tokenizer", metavar="NAME", help=_NAME)] = "pocket",
     decoder: DecoderName = "vq",
     steps: DecoderSteps = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
     """A file through codes and back: of a picture, the original and what came back beside it."""
@@ -113,33 +144,79 @@ def reconstruct(
     check_decoder(decoder, steps)
     if sound and DECODERS[decoder]:
         raise ValueError(f"the decoder {decoder} is for pictures, {file} is a sound")
-    tokenizer = open_tokenizer(name, "audio" if sound else "image", decoder, steps)
+    modality: Modality = "audio" if sound else "image"
+    tokenizer: Any = open_tokenizer(name, modality, decoder, steps, device, dtype)
+    if tokenizer.modality != modality:
+        raise ValueError(f"{name} is a tokenizer for {tokenizer.modality}, {file} is {modality}")
     if sound:
         number, size = _reconstruct_sound(tokenizer, file, output)
         bits = f"{size:.2f} kbit/s"
     else:
         number, size = _reconstruct_picture(tokenizer, file, output)
         bits = f"{size:.4f} bits a pixel"
-    note(f"{number:,} codes, {bits}")
+    note(f"{counted(number, 'code')}, {bits}")
     result({"path": str(output), "codes": number, "bits": size}, as_json, str(output))
 
 
-def _reconstruct_picture(tokenizer: Any, file: Path, output: Path) -> tuple[int, float]:
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A .bin, .pt, .pth or .ckpt, a folder with one, a hub name."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write.")],
+    model_type: Annotated[
+        str | None,
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="Where no config.json is beside it: chameleon_vqgan, apertus1p5_vision_tokenizer.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Weights that were published as a pickle alone, to safetensors and config.json.
+
+    Pickles are read here alone, and never unasked: with torch's weights_only, in a process of its
+    own with limits on memory and time.
+    """
+    from unified_tokenizers.convert import convert_tokenizer
+
+    converted = convert_tokenizer(source, output, model_type)
+    if converted.left_out:
+        note(f"left out {converted.left_out:,} entries that are no tensors")
+    note(f"{converted.tensors:,} tensors, fingerprint {converted.fingerprint}")
+    entries = {
+        "path": str(output), "tensors": converted.tensors, "left_out": converted.left_out,
+        "fingerprint": converted.fingerprint,
+    }  # fmt: skip
+    result(entries, as_json, str(output))
+
+
+def _reconstruct_picture(tokenizer: ImageTokenizer, file: Path, output: Path) -> tuple[int, float]:
     import numpy as np
 
     from unified_base.images import load_image, save_png
     from unified_tokenizers.report import reconstruct_picture
 
-    pixels = load_image(file)
+    original = load_image(file)
+    pixels = tokenizer.preprocess(original)
+    if pixels.shape != original.shape:
+        note(f"preprocessed from {_size(original)} to {_size(pixels)} pixels, as it was published")
     restored, codes = reconstruct_picture(tokenizer, pixels)
     times = restored.shape[0] // pixels.shape[0]  # a diffusion decoder may give twice the side
-    shown = pixels.repeat(times, 0).repeat(times, 1)
-    gap = np.full((shown.shape[0], max(1, shown.shape[1] // 50), 3), 255, np.uint8)
-    save_png(output, np.concatenate([shown, gap, restored], axis=1))
+    enlarged = pixels.repeat(times, 0).repeat(times, 1)
+    gap = np.full((enlarged.shape[0], max(1, enlarged.shape[1] // 50), 3), 255, np.uint8)
+    save_png(output, np.concatenate([enlarged, gap, restored], axis=1))
     return codes.numel(), _bits(tokenizer, codes) / (pixels.shape[0] * pixels.shape[1])
 
 
-def _reconstruct_sound(tokenizer: Any, file: Path, output: Path) -> tuple[int, float]:
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+
+
+def _reconstruct_sound(tokenizer: AudioTokenizer, file: Path, output: Path) -> tuple[int, float]:
     from unified.sequence.preprocess import fit_sound
     from unified_base.sounds import load_audio, save_wav
     from unified_tokenizers.report import reconstruct_sound
@@ -154,7 +231,7 @@ def _reconstruct_sound(tokenizer: Any, file: Path, output: Path) -> tuple[int, f
     return codes.numel(), _bits(tokenizer, codes) / seconds / 1000
 
 
-def _bits(tokenizer: Any, codes: Any) -> float:
+def _bits(tokenizer: MediaTokenizer, codes: torch.Tensor) -> float:
     """Bits of codes (1, K, *grid), before entropy coding."""
     import math
 
@@ -164,19 +241,59 @@ def _bits(tokenizer: Any, codes: Any) -> float:
     )
 
 
-def open_tokenizer(name: str, modality: str, decoder: str = "vq", steps: int | None = None) -> Any:
-    """The tokenizer of a model for a modality, or the one in a folder or on the hub."""
-    from unified.models.files import model_directory
-    from unified_tokenizers import load_tokenizer
+def open_tokenizer(
+    name: str,
+    modality: str,
+    decoder: str = "vq",
+    steps: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> MediaTokenizer:
+    """The tokenizer of a model for a modality, or the one in a folder or on the hub.
 
-    if name == "pocket" or (Path(name) / "unified.json").is_file():
-        name = str(model_directory(name) / f"{modality}_tokenizer")
+    Args:
+        name: of a model, with "/image" or "/audio" after it in place of `modality`, or of a
+            tokenizer, which may be of the other modality.
+        decoder, steps: see `DECODERS`.
+    """
+    from unified_tokenizers import load_tokenizer
+    from unified_tokenizers.loading import dtype_named
+
+    folder, of_model = _tokenizer_folder(name, modality)
     if not DECODERS[decoder]:
-        return load_tokenizer(name)
+        wanted: Any = modality if of_model or _holds_several(folder) else None
+        tokenizer: MediaTokenizer = load_tokenizer(folder, wanted, device=device, dtype=dtype)
+        return tokenizer
     from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 
-    how = {"scale": DECODERS[decoder], "steps": 8 if steps is None else steps}
-    return DiffusionTokenizer.from_pretrained(name, None, **how)
+    settings = {"scale": DECODERS[decoder], "steps": 8 if steps is None else steps}
+    diffusion = DiffusionTokenizer.from_pretrained(folder, None, **settings)
+    return diffusion.to(device, dtype_named(dtype))
+
+
+def _tokenizer_folder(name: str, modality: str) -> tuple[str, bool]:
+    """A model's folder for the tokenizer, or the name as it is; and whether it is a model's."""
+    from unified.models.files import model_directory
+
+    model, _, last = name.rpartition("/")
+    if last in ("image", "audio") and _is_model(model):
+        return str(model_directory(model) / f"{last}_tokenizer"), False
+    if _is_model(name):
+        return str(model_directory(name) / f"{modality}_tokenizer"), True
+    return name, False
+
+
+def _is_model(name: str) -> bool:
+    return name == "pocket" or (Path(name) / "unified.json").is_file()
+
+
+def _holds_several(folder: str) -> bool:
+    """Whether a folder is a whole checkpoint with an image and an audio tokenizer inside."""
+    from unified_tokenizers.registry import holds_several
+    from unified_tokenizers.saved import read_entries
+
+    config = Path(folder) / "config.json"
+    return config.is_file() and holds_several(read_entries(config, "tokenizer"))
 
 
 def _report(
@@ -232,9 +349,9 @@ def _print(report: dict[str, Any]) -> None:
         table.add_column(heading, justify="left" if not heading else "right")
 
     def row(label: str, bits: float, headers: float | None, values: dict[str, Any]) -> None:
-        shown = [f"{bits:.4g}", "" if headers is None else f"{headers:.3g}"]
-        shown += ["" if values[n] is None else f"{values[n]:.4g}" for n in names]
-        table.add_row(label, *shown)
+        cells = [f"{bits:.4g}", "" if headers is None else f"{headers:.3g}"]
+        cells += ["" if values[n] is None else f"{values[n]:.4g}" for n in names]
+        table.add_row(label, *cells)
 
     row("codes", report[unit], None, report)
     row("codes, entropy-coded", report[f"{unit}_entropy_coded"], None, report)
@@ -246,7 +363,7 @@ def _print(report: dict[str, Any]) -> None:
     out.print(table)
     out.print(
         f"codebooks {report['codebook_sizes']}, used {report['usage']}, perplexity"
-        f" {report['perplexity']}, {report['codes']:,} codes"
+        f" {report['perplexity']}, {counted(report['codes'], 'code')}"
     )
 
 

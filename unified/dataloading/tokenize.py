@@ -44,7 +44,8 @@ class MediaEncoderSpec:
     """A `MediaEncoder` in names and settings, as it is sent to another process.
 
     image, audio: names or folders of the tokenizers, None where there are no such media.
-    round_trip, fit: see `MediaEncoder`. others: names or folders by modality.
+    round_trip, fit: see `MediaEncoder`. others: names or folders by modality. device: where the
+    tokenizers compute; None: the CPU.
     """
 
     image: str | None = None
@@ -52,6 +53,7 @@ class MediaEncoderSpec:
     round_trip: bool = False
     fit: int | None = None
     others: Mapping[str, str] = field(default_factory=dict)
+    device: str | None = None
 
     def names(self) -> dict[str, str]:
         """The names or folders of all tokenizers, by modality."""
@@ -59,7 +61,10 @@ class MediaEncoderSpec:
         return {modality: name for modality, name in own.items() if name is not None}
 
     def encoder(self) -> MediaEncoder:
-        tokenizers = {modality: load_tokenizer(name) for modality, name in self.names().items()}
+        tokenizers = {
+            modality: load_tokenizer(name, device=self.device)
+            for modality, name in self.names().items()
+        }
         return MediaEncoder(round_trip=self.round_trip, fit=self.fit, others=tokenizers)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from unified_base.text import counted
 from unified_data.document import Audio, Document, Image, Media
 
 
@@ -131,14 +132,15 @@ class TextCut:
     @property
     def message(self) -> str:
         """What to tell the user."""
+        length = counted(self.ids, "id")
         if self.reason == "loop":
             return (
-                f"a text wrote one phrase again and again and was ended after {self.ids} ids; "
+                f"a text wrote one phrase again and again and was ended after {length}; "
                 "max_repeats says when (--max-repeats, 0: never)"
             )
         whole = "" if self.reason == "max_text_ids" else " for the whole document"
         return (
-            f"a text reached its budget{whole} after {self.ids} ids and was ended there; raise "
+            f"a text reached its budget{whole} after {length} and was ended there; raise "
             f"{self.reason}" + (" (--max-text-ids)" if not whole else "")
         )
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -37,6 +37,9 @@ from unified.formats.parser import parse_format, write_format
 from unified.formats.spec import Format
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_base.text import quoted as quote
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 __all__ = ["ChatFormat", "chat_format"]
 
@@ -71,7 +74,9 @@ class ChatFormat:
     notes: tuple[str, ...]
 
 
-def chat_format(text_tokenizer: TextTokenizer, config: Any = None) -> ChatFormat:
+def chat_format(
+    text_tokenizer: TextTokenizer, config: PreTrainedConfig | None = None
+) -> ChatFormat:
     """The format of the chat template beside a text tokenizer (see `TextTokenizer.companions`).
 
     config: the language model's, by which transformers picks the tokenizer's class.

@@ -17,11 +17,14 @@ import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_base.foreign import foreign
 from unified_base.text import quoted, safe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 __all__ = ["ChatTemplate", "refused"]
 
@@ -45,7 +48,7 @@ class ChatTemplate:
     source: of the template, or of all by their names.
     """
 
-    def __init__(self, text: TextTokenizer, config: Any = None) -> None:
+    def __init__(self, text: TextTokenizer, config: PreTrainedConfig | None = None) -> None:
         """config: the language model's, by which transformers picks the tokenizer's class.
 
         Raises ValueError where there is no template.

@@ -6,8 +6,6 @@ a budget opens only what can still be ended within it.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from unified.formats.compiled import CompiledFormat
 from unified.formats.limits import UNLIMITED, Limits
 from unified.formats.rules import Rules
@@ -18,16 +16,13 @@ __all__ = ["At", "DocumentState"]
 _LONGEST_CHOICE = 2  # a text separator needs itself and one text id
 
 
-class At(IntEnum):
-    """Where a state stands. PATH: among ids that lead to another role or to the end."""
+class At:
+    """Where a state stands; plain numbers, which are compared at every id.
 
-    START = 0
-    ITEM = 1
-    AFTER_ROLE = 2
-    AFTER_SEPARATOR = 3
-    TEXT = 4
-    PATH = 5
-    END = 6
+    PATH: among ids that lead to another role or to the end.
+    """
+
+    START, ITEM, AFTER_ROLE, AFTER_SEPARATOR, TEXT, PATH, END = range(7)
 
 
 class DocumentState:

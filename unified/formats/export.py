@@ -74,8 +74,8 @@ def _document(grammar: Grammar, max_side: int) -> Iterator[str]:
         yield f"on-{_name(role)}: {' | '.join(ways)}"
         ends = [f"body on-{_name(role)}"]
         if last:
-            closing = _sequence(grammar.eos(role))
-            ends.append(f"body? ({' | '.join(f'span-{kind}' for kind in last)}) {closing}")
+            eos = _sequence(grammar.eos(role))
+            ends.append(f"body? ({' | '.join(f'span-{kind}' for kind in last)}) {eos}")
         yield f"{_name(role)}: {' | '.join(ends)}"
     yield f"empty-{_name(first)}: on-{_name(first)}"
     for span_grammar in grammar.span_grammars.values():

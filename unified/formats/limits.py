@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from unified_base.arguments import flag, item, texts, whole, whole_or_none, whole_pair
+from unified_base.arguments import (
+    flag,
+    item,
+    texts,
+    whole,
+    whole_or_none,
+    whole_pair,
+    whole_sides,
+)
 from unified_base.text import quoted
 from unified_data.segments import media_class, modalities
 
@@ -27,9 +35,15 @@ class SpanLimits:
     max_frames: int | None = None
 
     def __post_init__(self) -> None:
-        whole_or_none("count", self.count, 0)
-        whole("min_frames", self.min_frames, 1)
-        last = whole_or_none("max_frames", self.max_frames, 1)
+        checked = {
+            "count": whole_or_none("count", self.count, 0),
+            "grid": None if self.grid is None else whole_sides("grid", self.grid),
+            "min_frames": whole("min_frames", self.min_frames, 1),
+            "max_frames": whole_or_none("max_frames", self.max_frames, 1),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        last = self.max_frames
         if last is not None and last < self.min_frames:
             raise ValueError(f"frames from {self.min_frames} to {last}: expected 1 <= min <= max")
 

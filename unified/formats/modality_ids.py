@@ -10,7 +10,7 @@ __all__ = ["MODALITIES"]
 
 
 class _ModalityIds(Mapping[str, int]):
-    """ "marker" is 0, "text" 1, and media follow as they are registered: a live view of them."""
+    """A live view: "marker" is 0, "text" 1, and media follow as they are registered."""
 
     def __getitem__(self, name: str) -> int:
         return ("marker", *modalities()).index(name) if name in self else _missing(name)

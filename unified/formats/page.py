@@ -31,8 +31,8 @@ def page(format: Format) -> str:
     rules.append(("text", f"id+{separator}"))
     notes = []
     for kind, span in format.spans.items():
-        ending = "   and then the document ends" if span.terminal else ""
-        rules.append((kind, _items(span.items) + ending))
+        note = "   and then the document ends" if span.terminal else ""
+        rules.append((kind, _items(span.items) + note))
         notes += _size_variables(kind, span.items)
     rules.append(("markers", " ".join(format.markers)))
     width = max(len(name) for name, _ in rules)

@@ -36,7 +36,7 @@ from unified.vocabulary.vocabulary import Vocabulary
 class SpanGrammar:
     """A compiled span of one kind ("image", "audio", ...).
 
-    modality: "image" or "audio". blocks: the codebook blocks by level. axes: the length of each
+    modality: of its media. blocks: the codebook blocks by level. axes: the length of each
     axis of the grid.
     """
 

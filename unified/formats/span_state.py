@@ -160,7 +160,7 @@ class SpanState:
 
     def codes(self) -> np.ndarray:
         """The codes of the finished span, int64 (K, *grid)."""
-        grid = self.grammar.grid(self.env)
+        grid = [side for side in self.grammar.grid(self.env) if side is not None]
         from_ids = self.grammar.vocabulary.from_ids
         return np.stack(
             [

@@ -4,11 +4,11 @@ A format says how a document is laid out as ids:
 
     name, padding
     markers: [NAME, ...]             special ids, by the names the format gives them
-    document: {begin: LEAD, end: LEAD, start: ROLE}
+    document: {begin: AFFIX, end: AFFIX, start: ROLE}
                                      start: the role that a document begins in, where no id says so.
                                      end: begins with a marker; where every role has an end, it may
-                                     be any lead, or null, and another role may then still follow
-    roles: {ROLE: LEAD | {begin: LEAD, end: LEAD}}
+                                     be any affix, or null, and another role may then still follow
+    roles: {ROLE: AFFIX | {begin: AFFIX, end: AFFIX}}
     text: {separator: NAME | null}   between two texts of a role; null: such texts cannot be told
                                      apart and are refused
     guidance: {blank: NAME, leads: true} | {instead: NAME}
@@ -16,17 +16,19 @@ A format says how a document is laid out as ids:
                                      each of its ids, or one for all texts; nothing without this.
                                      leads: what stands before it and before the answer is blanked
                                      out as well
-    spans: {KIND: [items] | {modality: image | audio, items: [items], closes: true}}
-                                     KIND is image, audio, or a name whose modality is given;
-                                     closes: nothing but the end of the document may follow
+    spans: {KIND: [items] | {modality: MODALITY, items: [items], closes: true}}
+                                     KIND is a modality (image, audio, ...), or another name with
+                                     its modality; closes: nothing but the end of the document may
+                                     follow
 
-A LEAD is the name of a marker, a list of them and of `{literal: "TEXT"}`, or null (nothing). A span
-is a list of items:
+An AFFIX, what stands before something or behind it, is the name of a marker, a list of them and of
+`{literal: "TEXT"}`, or null (nothing). A span is a list of items:
 
     marker: NAME                     one marker
     literal: TEXT                    the ids of a text, as the vocabulary has recorded them
-    register: NAME, block: BLOCK     one id of BLOCK whose code + 1 becomes the register's value
-    register: NAME, digits: N        decimal digits, at most N of them, until the next item begins
+    register: NAME, block: BLOCK     a size variable: one id of BLOCK, whose code + 1 is its value
+    register: NAME, digits: N        a size variable in decimal digits, at most N of them, until
+                                     the next item begins
     codes: MODALITY | BLOCK          one id of every level of a modality, in order, or of one level
     repeat: COUNT, of: [items]       COUNT an integer, a register, a multiple of one ("2*h"), or
                                      `open`: one or more times, until the next item begins;
@@ -49,17 +51,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Marker:
+    """A special id, by the format's own name for it."""
+
     name: str
 
 
 @dataclass(frozen=True)
 class Literal:
+    """The ids of a text."""
+
     text: str
 
 
 @dataclass(frozen=True)
 class SizeVariable:
-    """block: whose code + 1 is the value; None: written in at most `digits` decimal digits."""
+    """A size that the sequence states ("register" in the file).
+
+    block: whose code + 1 is the value; None: written in at most `digits` decimal digits.
+    """
 
     name: str
     block: str | None
@@ -68,13 +77,17 @@ class SizeVariable:
 
 @dataclass(frozen=True)
 class CodesItem:
+    """blocks: a kind, for an id of each of its levels in order; or one block, such as "audio.2"."""
+
     blocks: str
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """count: an integer, a register's name, or None for an open repeat, which sets `sets`. A
-    register's value is taken `times` times."""
+    """count: an integer, a size variable, or None for an open repeat, whose number is `sets`.
+
+    times: factor on the value of a size variable.
+    """
 
     count: int | str | None
     of: tuple[Item, ...]
@@ -86,7 +99,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Delayed:
-    """Levels side by side, level k `by[k]` steps late; sets the register `sets` to the frames."""
+    """Levels side by side, level k `by[k]` steps late. sets: the variable of the frames' number."""
 
     kind: str
     by: tuple[int, ...]

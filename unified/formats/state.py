@@ -163,23 +163,24 @@ class State(DocumentState):
                 return (*events, self._end_span(span))
             self._ranges = span.ranges
             return events
-        if self._text_ok and self.grammar.is_text(id):
-            return self._advance_text(id)
+        grammar = self.grammar
+        if self._text_ok and grammar.is_text(id):
+            self.position += 1
+            self._left -= 1
+            self._text.append(id)
+            piece = TextIds((grammar.vocabulary.from_ids("text", id),))
+            if self._at != At.TEXT:
+                return self._begin_text(piece)
+            # Far from the end of the budget nothing changes from one text id to the next.
+            if self._left <= self._recheck:
+                self._open_document()
+            return (piece,)
         for start, stop in self._ranges:
             if start <= id < stop:
                 return self._advance_marker(id)
         raise self._refuse(id)
 
-    def _advance_text(self, id: int) -> tuple[Event, ...]:
-        self.position += 1
-        self._left -= 1
-        self._text.append(id)
-        piece = TextIds((self.grammar.vocabulary.from_ids("text", id),))
-        if self._at == At.TEXT:
-            # Far from the end of the budget nothing changes from one text id to the next.
-            if self._left <= self._recheck:
-                self._open_document()
-            return (piece,)
+    def _begin_text(self, piece: TextIds) -> tuple[Event, ...]:
         self._begun_at = self.position - 1
         self._at = At.TEXT
         self.finished = False

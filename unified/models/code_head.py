@@ -1,6 +1,7 @@
-"""Decoders whose codes have an embedding and a head of their own, in torch: Janus.
+"""Published models in torch: the language model inside, and Janus' own head for codes.
 
-Their ids stand behind those of text. A code's embedding goes through Janus' aligner; its logits
+In Janus codes have an embedding and a head of their own.
+Their ids stand behind those of text; a code's embedding goes through Janus' aligner; its logits
 come of the generation head, not of the language model's.
 
 Legend: B rows, L sequence, D width, C codes.
@@ -13,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["CodeHead", "code_head", "embed_ids"]
+__all__ = ["CodeHead", "code_head", "embed_ids", "inner_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,15 @@ class _Hidden(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         activated: Tensor = self.activation(self.projection(hidden))
         return activated
+
+
+def inner_model(hf: Any) -> Any:
+    """The decoder without its head: the language model inside a whole checkpoint, or all of it."""
+    for name in ("language_model", "text_model"):
+        inner = getattr(hf.base_model, name, None)
+        if isinstance(inner, nn.Module):
+            return inner
+    return hf.base_model
 
 
 def code_head(hf: Any) -> CodeHead | None:

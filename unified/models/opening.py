@@ -27,6 +27,8 @@ from unified.models.published_decoders import (
     published_decoder_of,
 )
 from unified.models.stored_weights import check_dtype
+from unified_base.foreign import foreign
+from unified_base.text import quoted
 
 __all__ = ["LanguageModel", "WeightState", "check_device"]
 
@@ -37,17 +39,22 @@ REPACKED_BYTES = 256 << 20
 def check_device(device: Any) -> str:
     """A device of torch by its name, such as "cpu", "cuda:1", "mps" or "meta".
 
-    Raises ValueError for a name that torch does not know.
+    Raises ValueError for a name that torch does not know, and a device that this machine lacks.
     """
+    if isinstance(device, str) and device == "cpu":
+        return device  # torch takes seconds to import
     import torch
 
     try:
-        return str(torch.device(device))
+        checked = torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(
-            f"device is {device!r}, expected a device of torch such as cpu, cuda, cuda:1, mps or"
-            " meta"
+            f"device is {quoted(device)}, expected a device of torch such as cpu, cuda, cuda:1, mps"
+            " or meta"
         ) from None
+    with foreign(f"device {checked} cannot be used here"):
+        torch.empty(0, device=checked)
+    return str(checked)
 
 
 class LanguageModel:
@@ -252,7 +259,8 @@ class WeightState:
             if numbers.dim() > 1 and numbers.shape[-1]:
                 numbers = numbers[..., numbers.shape[-1] // 2]
             # Bits, since NaN is unequal to itself.
-            self._samples.append(numbers.reshape(-1).clone().view(torch.uint8))
+            flat = numbers.reshape(-1).clone(memory_format=torch.contiguous_format)
+            self._samples.append(flat.view(torch.uint8))
 
     def __eq__(self, other: object) -> bool:
         import torch

@@ -7,7 +7,6 @@ back, so that no text can hold them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from unified.formats.grammar import Grammar
 from unified.models.pretrained import Checkpoint, Pretrained, pretrained_models, recognise
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.task_table import Tasks
+from unified_base.hub import fetch_files, is_hub_name
 from unified_base.text import quoted
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "codecs_inside",
     "fetch",
     "missing_of",
+    "open_checkpoint",
     "open_published",
     "saved_published",
 ]
@@ -82,6 +83,17 @@ def open_published(
             f" (it has no unified.json) nor one of {', '.join(pretrained_models())};"
             " `UnifiedModel.extend` gives a language model pictures and sound"
         )
+    return open_checkpoint(checkpoint, pretrained, image_tokenizer, audio_tokenizer)
+
+
+def open_checkpoint(
+    checkpoint: Checkpoint,
+    pretrained: Pretrained,
+    image_tokenizer: ImageTokenizer | None = None,
+    audio_tokenizer: AudioTokenizer | None = None,
+) -> Opened:
+    """See `open_published`, of a checkpoint that is known to be of a published model."""
+    folder = checkpoint.folder
     media: dict[str, Any] = {"image": image_tokenizer, "audio": audio_tokenizer}
     inside = tuple(modality for modality in pretrained.inside if media[modality] is None)
     media.update(codecs_inside(folder, inside))
@@ -91,9 +103,8 @@ def open_published(
         vocabulary,
         Grammar(layout.format, vocabulary),
         checkpoint.text,
-        media["image"],
-        media["audio"],
-        missing_of(pretrained, checkpoint.config, media),
+        missing=missing_of(pretrained, checkpoint.config, media),
+        others=media,
     )
     image = media["image"]
     tasks = pretrained.tasks(checkpoint, None if image is None else int(image.stride))
@@ -195,20 +206,9 @@ def fetch(name: str) -> Path:
 
     Raises ValueError where the hub has none, or is out of reach.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HTTPError
-
-    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+    if not is_hub_name(name):
         raise ValueError(
             f"there is no model {name!r}: expected 'pocket', a model's folder, or a name on the"
             " Hugging Face hub such as canopylabs/orpheus-3b-0.1-ft"
         )
-    try:
-        return Path(snapshot_download(name, allow_patterns=_FETCHED))
-    except (OSError, ValueError, HTTPError) as error:
-        summary = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"cannot fetch {name!r}: the Hugging Face hub gave {type(error).__name__}: {summary};"
-            f" check the name, or run `hf download {name} --local-dir FOLDER` where there is a"
-            " network and give FOLDER"
-        ) from None
+    return fetch_files(name, _FETCHED)

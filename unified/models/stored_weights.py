@@ -12,6 +12,7 @@ import numpy as np
 from unified.engine.backends.cpu.decoder import Weight, widen
 from unified_base.files import open_regular
 from unified_base.safetensors_files import Tensor, weight_headers
+from unified_base.text import quoted
 
 __all__ = ["DTYPES", "StoredTensor", "check_dtype", "narrow", "read_weights", "stored_dtype"]
 
@@ -29,7 +30,7 @@ def check_dtype(dtype: str, also: tuple[str, ...] = ()) -> str:
     """A type of weights by its name. Raises ValueError for an unknown one."""
     if not isinstance(dtype, str) or dtype not in (*DTYPES, *also):
         expected = ", ".join((*DTYPES, *also))
-        raise ValueError(f"dtype is {dtype!r}, expected one of {expected}")
+        raise ValueError(f"dtype is {quoted(dtype)}, expected one of {expected}")
     return dtype
 
 

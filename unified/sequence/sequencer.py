@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from unified.sequence.modality import (
 )
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_data.document import Audio, Document, Image, Media, Segment, Slot, Text
+from unified_data.document import Audio, Document, Image, Media, Role, Segment, Slot, Text
 from unified_data.segments import media_class
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def loss_weights(
     the last segment; behind the end of a role it counts not at all, since no sampler chooses it.
     Nor does the begin of a document. The ids of a segment count as it says itself.
     """
-    leading = [
+    prefixes = [
         (
             losses[i - 1] if i else 0.0,
             losses[i - 1] if i and roles[i] == "response" != roles[i - 1] else losses[i],
@@ -73,7 +73,7 @@ def loss_weights(
     ]
     last = losses[-1] if losses else 1.0
     role = (roles[-1] if roles else None) or grammar.format.start
-    return leading, (last, 0.0 if grammar.role_suffix(role) else last)
+    return prefixes, (last, 0.0 if grammar.role_suffix(role) else last)
 
 
 class Sequencer:
@@ -93,7 +93,7 @@ class Sequencer:
         image_tokenizer: ImageTokenizer | None = None,
         audio_tokenizer: AudioTokenizer | None = None,
         missing: Mapping[tuple[str, str], str] | None = None,
-        others: Mapping[str, MediaTokenizer] | None = None,
+        others: Mapping[str, MediaTokenizer | None] | None = None,
     ):
         grammar.vocabulary.check_same(vocabulary)
         if text_tokenizer.size != vocabulary.text_size:
@@ -154,12 +154,12 @@ class Sequencer:
         serialized = self.grammar.serialize(coded, end=end)
         ids, segment, modality = serialized.ids, serialized.segment, serialized.modality
         losses = [s.loss for s in coded]
-        leading, closing = loss_weights(losses, [s.role for s in coded], self.grammar)
+        before_segments, at_end = loss_weights(losses, [s.role for s in coded], self.grammar)
         # segment is -1 at the begin and the end, which picks the last weight.
-        weights = np.array([*losses, closing[1]], dtype=np.float32)
-        ending, others = np.array([*leading, closing], dtype=np.float32).T
+        weights = np.array([*losses, at_end[1]], dtype=np.float32)
+        suffixes, others = np.array([*before_segments, at_end], dtype=np.float32).T
         loss = np.where(serialized.is_prefix, others[segment], weights[segment])
-        loss = np.where(serialized.is_suffix, ending[segment], loss)
+        loss = np.where(serialized.is_suffix, suffixes[segment], loss)
         loss[: len(self.grammar.begin)] = 0.0
         if following is not None:
             before = coded[-1].kind if coded else None
@@ -213,7 +213,7 @@ class Sequencer:
 
     def decode_segment(self, coded: Coded) -> Text | Media:
         """The segment of coded text or media. ValueError where there is no tokenizer for it."""
-        role: Any = coded.role
+        role = cast("Role | None", coded.role)
         if isinstance(coded, CodedText):
             return Text(self.text_tokenizer.decode(coded.ids), role, coded.loss)
         tokenizer = self.tokenizer(coded.modality)

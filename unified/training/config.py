@@ -1,22 +1,23 @@
-"""A training run, as its YAML file states it.
-
-The string under a field is its documentation: `unified train --help-config` and
-docs/reference/train.md are made of it. A unit stands in brackets at its end.
-"""
+"""A training run, as its YAML file states it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from unified.dataloading import Source
+from unified.training.config_checks import check_config
+from unified.training.train_config import (
+    RENAMED,
+    Alarms,
+    Lora,
+    OptimizerConfig,
+    Preferences,
+    SampleLogging,
+    TrainConfig,
+)
 from unified_base.config import read_config
-from unified_base.training.settings import AdamWConfig, ScheduleConfig
 
 __all__ = [
-    "RENAMED",
     "Alarms",
     "Lora",
     "OptimizerConfig",
@@ -27,205 +28,6 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig(AdamWConfig):
-    """The optimizer."""
-
-    name: str = "adamw"
-    """`adamw`, or `muon` (arXiv:2502.16982) for the layers' matrices and AdamW for the rest."""
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters, of `train: lora`."""
-
-    rank: int = 16
-    """Rank of the adapters."""
-    alpha: float = 32.0
-    """The adapters' output is scaled by alpha / rank."""
-    dropout: float = 0.0
-    """Share of the adapters' inputs that is dropped."""
-    targets: str | tuple[str, ...] = "all-linear"
-    """`all-linear`, or names of modules (peft's `target_modules`)."""
-
-
-@dataclass(frozen=True)
-class SampleLogging:
-    """Documents with slots that are filled now and then and shown in TensorBoard."""
-
-    every: int
-    """How often. [steps]"""
-    documents: tuple[str, ...] = ()
-    """Paths of documents in JSON, with slots."""
-    texts: tuple[str, ...] = ()
-    """Prompts, answered by segments of any kind."""
-    max_ids: int = 1024
-    """Most ids that an answer may have. [ids]"""
-
-
-@dataclass(frozen=True)
-class Alarms:
-    """When the loss monitor warns, and when it stops the run."""
-
-    spike: float = 2.0
-    """A loss this many times the median of the last 50 steps is an alarm."""
-    output_norm: float = 4.0
-    """An output norm this many times the median of the first 50 steps after warm-up is one."""
-    stop: tuple[str, ...] = ("nan",)
-    """Of `nan`, `spike` and `output_norm`, those that stop the run; the checkpoint is of the last
-    step before, with the position in the data from before the step that raised the alarm."""
-    skip_on_resume: bool = False
-    """When a run that an alarm stopped is resumed: drop the batch that raised it. Otherwise the
-    step is done again with the same data."""
-
-
-@dataclass(frozen=True)
-class Preferences:
-    """Direct preference optimisation (DPO, arXiv:2305.18290)."""
-
-    beta: float = 0.1
-    """How strongly the policy is held to the reference."""
-    pairs: int = 8
-    """Preference pairs of an optimizer step, over all processes. [pairs]"""
-    modality_weights: dict[str, float] = field(default_factory=dict)
-    """Weights of the log-probabilities, such as `{audio: 0}` for text and pictures alone."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One training run of a decoder."""
-
-    output: str
-    """Folder for checkpoints, curves, codes and the finished model."""
-    sources: dict[str, Source]
-    """What is trained on, by name."""
-    steps: int
-    """Optimizer steps of the run. [steps]"""
-    seq_len: int
-    """Length of a packed sequence. [positions]"""
-    global_batch_size: int
-    """Sequences of an optimizer step, over all processes. [sequences]"""
-    optimizer: OptimizerConfig
-    """The optimizer; `lr` must be given."""
-    validation: dict[str, Source] = field(default_factory=dict)
-    """What is only measured, by name."""
-    init_from: str | None = None
-    """A model to begin with: a folder, `pocket`, or a name on the hub. Without it, a decoder with
-    random weights is made of `model`, `text_vocab_size`, `format` and the tokenizers."""
-    model: dict[str, Any] | None = None
-    """Shape of a new decoder, in the words of transformers' Qwen3Config. With `init_from`, it
-    begins with that model's rows and layers."""
-    image_tokenizer: str | None = None
-    """Folder of a trained image tokenizer; with `init_from` only beside `model`."""
-    audio_tokenizer: str | None = None
-    """Folder of a trained audio tokenizer; with `init_from` only beside `model`."""
-    format: str = "pocket"
-    """Span grammar of a new decoder: a name or a YAML file."""
-    reinit_modalities: tuple[str, ...] = ()
-    """`image`, `audio` or both: embedding rows that begin anew, since their tokenizer's codes are
-    not those of `init_from`."""
-    text_vocab_size: int = 4096
-    """Ids of a text tokenizer that is learnt from the sources' text. [ids]"""
-    max_grid: int = 64
-    """Largest side of a picture. [codes]"""
-    micro_batch_size: int = 1
-    """Sequences of one forward pass; bounds memory, changes nothing else but rounding.
-    [sequences]"""
-    train: str = "full"
-    """`full`, `new_rows` (those for ids that are new) or `lora` (adapters and the new rows)."""
-    lora: Lora = field(default_factory=Lora)
-    """The adapters of `train: lora`."""
-    preferences: Preferences | None = None
-    """Train on preference pairs, by DPO, instead of by cross-entropy."""
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    """The learning rate over the run."""
-    modality_weights: dict[str, float] = field(default_factory=dict)
-    """Factors on the loss of each modality's ids, such as `{text: 2, audio: 0.5}`."""
-    z_loss: float = 0.0
-    """Weight of the squared log-normaliser (arXiv:2204.02311)."""
-    ema_decay: float | None = None
-    """Decay per step of a moving average of the weights, which is then what is measured and
-    saved."""
-    precision: str = "bfloat16"
-    """`bfloat16` or `float32`, of the computation; the trained weights are float32."""
-    attention: str | None = None
-    """Attention implementation: `documents`, or a name of transformers'; empty: the first that
-    keeps the documents of a sequence apart."""
-    activation_checkpointing: bool = False
-    """Keep of every layer its input alone, and compute the rest again for its gradient."""
-    compile: bool = False
-    """Fuse what a layer does by torch.compile; needs a C++ compiler on the CPU."""
-    parallel: str = "data"
-    """`data` or `fsdp` (FSDP2), how several processes share a run."""
-    streams: int = 48
-    """Virtual shards of the data's order; the number of processes must divide it."""
-    workers: int = 0
-    """Processes that prepare data, for each training process."""
-    max_corrupt: int = 100
-    """Corrupt samples that may be skipped before the run stops. [samples]"""
-    seed: int = 0
-    """Of weights, order and all that is drawn."""
-    threads: int = 2
-    """CPU threads of a training process."""
-    log_every: int = 20
-    """How often figures are logged. [steps]"""
-    save_every: int = 200
-    """How often a checkpoint is written. [steps]"""
-    save_minutes: float = 10.0
-    """A checkpoint after so many minutes without one; 0: by steps alone. [minutes]"""
-    validate_every: int = 200
-    """How often `validation` is measured. [steps]"""
-    validation_documents: int = 128
-    """Measured of each validation source, at most. [documents]"""
-    keep_checkpoints: int = 2
-    """The last checkpoints that stay."""
-    samples: SampleLogging | None = None
-    """Prompts that are answered now and then, for the log."""
-    alarms: Alarms = field(default_factory=Alarms)
-    """When to warn, and when to stop."""
-    save_dtype: str = "bfloat16"
-    """`bfloat16` or `float32`, of the finished model's weights."""
-    wandb: str | None = None
-    """Project to log to, if Weights & Biases is installed."""
-    push_to_hub: str | None = None
-    """Repository on the hub that the finished model is uploaded to."""
-    shape: dict[str, Any] | None = None
-    """Shape of the decoder in `init_from`, in the words of its config.json, and `old_rows`, those
-    it had before it was extended: for `unified estimate` where `init_from` is not at hand."""
-    world: str | None = None
-    """`pocket` puts the list of that world's subjects into the model's folder."""
-
-    def __post_init__(self) -> None:
-        from unified.training.config_checks import check_config
-
-        check_config(self)
-
-
-RENAMED = {
-    "betas": "optimizer.betas",
-    "clip": "optimizer.max_grad_norm",
-    "cooldown": "schedule.cooldown",
-    "ema": "ema_decay",
-    "final_rate": "schedule.final_lr_ratio",
-    "fresh": "reinit_modalities",
-    "heldout": "validation",
-    "heldout_documents": "validation_documents",
-    "keep": "keep_checkpoints",
-    "lanes": "streams",
-    "learning_rate": "optimizer.lr",
-    "length": "seq_len",
-    "max_broken": "max_corrupt",
-    "rows": "global_batch_size",
-    "rows_at_once": "micro_batch_size",
-    "start": "init_from",
-    "store": "save_dtype",
-    "text_size": "text_vocab_size",
-    "warmup": "schedule.warmup_steps",
-    "weight_decay": "optimizer.weight_decay",
-}
-"""Keys as they were called before 0.2, and as they are called now."""
-
-
 def load_config(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
     """Read a run's file, some of its entries replaced by "key=value" (`config.override`).
 
@@ -233,4 +35,9 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
         ValueError: unknown, missing, misspelt or outdated entries, or values out of bounds; one
             line that names the file and the entry.
     """
-    return read_config(TrainConfig, path, overrides, RENAMED)
+    config = read_config(TrainConfig, path, overrides, RENAMED)
+    try:
+        check_config(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return config

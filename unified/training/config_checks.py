@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unified.dataloading.source import check_names
 from unified.formats.grammar import MODALITIES
+from unified.sequence.modality import registered_modalities
+from unified.training.train_config import TrainConfig
 from unified_base.training.settings import SCHEDULES
-
-if TYPE_CHECKING:
-    from unified.training.config import TrainConfig
 
 __all__ = ["check_config"]
 
@@ -21,6 +20,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "schedule.name": SCHEDULES,
     "precision": ("bfloat16", "float32"),
     "parallel": ("data", "fsdp"),
+    "device": ("auto", "cpu"),
     "save_dtype": ("bfloat16", "float32"),
     "world": (None, "pocket"),
 }
@@ -85,10 +85,12 @@ def check_config(config: TrainConfig) -> None:
             f" {config.micro_batch_size}; choose another micro_batch_size"
         )
     fresh = set(config.reinit_modalities)
-    if not fresh <= {"image", "audio"} or (fresh and config.init_from is None):
+    media = registered_modalities()
+    if not fresh <= media.keys() or (fresh and config.init_from is None):
         raise ValueError(
             f"reinit_modalities is {list(config.reinit_modalities)} and init_from"
-            f" {config.init_from!r}, expected image, audio or both, and a model to begin with"
+            f" {config.init_from!r}, expected some of {', '.join(media)}, and a model to"
+            " begin with"
         )
     _check_weights(config)
     if unknown := set(config.alarms.stop) - {"nan", "spike", "output_norm"}:

@@ -34,6 +34,7 @@ from unified.training.step import StepFigures, mean_losses, step_figures
 from unified.training.train_module import TrainModule, check_head, layers_of, recompute_activations
 from unified.training.validation import Validation
 from unified.training.weights import MasterWeights, choose_trained
+from unified_base.text import counted
 from unified_base.training.checkpoint import Checkpoint
 from unified_base.training.dist import DistContext, shard
 from unified_base.training.ema import EMA
@@ -196,8 +197,8 @@ class DecoderTrainer(Trainer):
         weight, num_ids, missing = dist.sum([self.weight(micro_batches), mine, self.missing > 0])
         # Of several processes all take part in a step, or none.
         if num_ids == 0 or (missing and dist.world > 1):
-            left = f"; {num_ids:.0f} ids are left over" if num_ids else ""
-            self.logger.info(f"the data has ended after {self.step} steps{left}")
+            left = f"; ids left over: {num_ids:.0f}" if num_ids else ""
+            self.logger.info(f"the data has ended after {counted(self.step, 'step')}{left}")
             self._mark()
             return False
         self.master_weights.copy_to_model()

@@ -45,7 +45,13 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         for _, source in leaves(sources):
             find_shards(source.shards)  # a wrong name is told before anything is loaded or written
     _check_processes(config, int(os.environ.get("WORLD_SIZE", "1")))
-    return run_training(_loop_config(config), lambda *parts: _make(config, *parts), _finish, resume)
+    return run_training(
+        _loop_config(config),
+        lambda *parts: _make(config, *parts),
+        _finish,
+        resume,
+        cpu=config.device == "cpu",
+    )
 
 
 def _check_processes(config: TrainConfig, world: int) -> None:

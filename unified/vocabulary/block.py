@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from unified_base.text import quoted
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEXT, MARKERS, SIZE = "text", "markers", "size"
 
@@ -79,6 +83,11 @@ class Block:
                 f"block '{self.name}' starts at {self.start}, its least id is {min(self.table)}"
             )
 
+    def __str__(self) -> str:
+        """Its ids and whose they are, for messages."""
+        text = f"'{self.name}' [{self.start}, {self.stop}) fingerprint {self.fingerprint}"
+        return text + (f" symbols {' '.join(self.symbols)}" if self.symbols is not None else "")
+
     def to_json(self) -> dict[str, Any]:
         """Its entries that are set; `read_blocks` is the inverse."""
         fields = {k: v for k, v in asdict(self).items() if v is not None}
@@ -138,12 +147,13 @@ def read_blocks(entries: Any) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def integers(values: Any) -> Any:
+def integers(values: ArrayLike | Tensor) -> NDArray[np.int64] | Tensor:
     """`values` as a torch or numpy int64 array; anything but integers is a TypeError."""
     if type(values).__module__.partition(".")[0] == "torch":
-        if values.is_floating_point() or values.is_complex() or str(values.dtype) == "torch.bool":
-            raise TypeError(f"codes and ids must be integers, found {values.dtype}")
-        return values.long()
+        tensor = cast("Tensor", values)
+        if tensor.is_floating_point() or tensor.is_complex() or str(tensor.dtype) == "torch.bool":
+            raise TypeError(f"codes and ids must be integers, found {tensor.dtype}")
+        return tensor.long()
     array = np.asarray(values)
     if array.size == 0 and not isinstance(values, np.ndarray):
         array = array.astype(np.int64)
@@ -154,12 +164,13 @@ def integers(values: Any) -> Any:
     return array.astype(np.int64)
 
 
-def first_outside(values: Any, start: int, stop: int) -> int | None:
+def first_outside(values: NDArray[np.int64] | Tensor, start: int, stop: int) -> int | None:
+    """The first of some integers outside [start, stop), None where all are inside."""
     outside = values[(values < start) | (values >= stop)]
     return int(outside.reshape(-1)[0]) if len(outside) else None
 
 
-def take(table: Any, indices: Any) -> Any:
+def take(table: ArrayLike, indices: NDArray[np.int64] | Tensor) -> NDArray[np.int64] | Tensor:
     """table[indices] in the kind of `indices`, a numpy or torch array."""
     table = np.asarray(table)
     if isinstance(indices, np.ndarray):

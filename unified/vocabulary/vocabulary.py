@@ -17,9 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from unified.vocabulary.block import (
     MARKERS,
@@ -34,6 +35,9 @@ from unified.vocabulary.block import (
     take,
 )
 from unified_base.text import quoted
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Block", "Ranges", "Vocabulary", "VocabularyMismatchError"]
 
@@ -240,6 +244,15 @@ class Vocabulary:
             return f"id {id} (a padded row of block {block.name})"
         return f"{block.name} code {code} (id {id})"
 
+    @overload
+    def to_ids(self, block_name: str, codes: int) -> int: ...
+
+    @overload
+    def to_ids(self, block_name: str, codes: Tensor) -> Tensor: ...
+
+    @overload
+    def to_ids(self, block_name: str, codes: ArrayLike) -> NDArray[np.int64]: ...
+
     def to_ids(self, block_name: str, codes: Any) -> Any:
         """Codes of a block -> ids: an int, or a numpy or torch integer array of the same shape.
 
@@ -260,6 +273,15 @@ class Vocabulary:
         if bad is not None:
             raise self._bad_code(bad, block, usable)
         return codes + block.start if block.table is None else take(block.table, codes)
+
+    @overload
+    def from_ids(self, block_name: str, ids: int) -> int: ...
+
+    @overload
+    def from_ids(self, block_name: str, ids: Tensor) -> Tensor: ...
+
+    @overload
+    def from_ids(self, block_name: str, ids: ArrayLike) -> NDArray[np.int64]: ...
 
     def from_ids(self, block_name: str, ids: Any) -> Any:
         """Ids of a block -> codes: the inverse of `to_ids`, with the same checks."""
@@ -300,7 +322,7 @@ class Vocabulary:
             mask[start:stop] = b"\1" * (stop - start)
         return bytes(mask)
 
-    def _first_other(self, values: Any) -> int | None:
+    def _first_other(self, values: NDArray[np.int64] | Tensor) -> int | None:
         """The first of some ids of the text tokenizer that another block holds."""
         if len(self.text_ranges) == 1 and self.text_ranges[0] == (0, self.text_size):
             return None
@@ -368,19 +390,14 @@ class Vocabulary:
         pairs = zip(self.blocks, other.blocks)
         differing = next(((a, b) for a, b in pairs if a != b), None)
         if differing is not None:
-            where = f"first differing block: {_show(differing[0])} against {_show(differing[1])}"
+            where = f"first differing block: {differing[0]} against {differing[1]}"
         elif len(self.blocks) != len(other.blocks):
             longer = max(self.blocks, other.blocks, key=len)
             extra = longer[min(len(self.blocks), len(other.blocks))]
-            where = f"first differing block: {_show(extra)} exists in only one of them"
+            where = f"first differing block: {extra} exists in only one of them"
         else:
             where = f"first differing block: 'text' holds {self.text_size} against "
             where += f"{other.text_size} text ids"
         raise VocabularyMismatchError(
             f"vocabulary {self.hash[:16]} is not vocabulary {other.hash[:16]}; {where}"
         )
-
-
-def _show(block: Block) -> str:
-    text = f"'{block.name}' [{block.start}, {block.stop}) fingerprint {block.fingerprint}"
-    return text + (f" symbols {' '.join(block.symbols)}" if block.symbols is not None else "")

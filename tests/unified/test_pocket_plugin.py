@@ -1,0 +1,103 @@
+"""The pocket model's plug-in: words are read against a folder's subjects, and notes come of it."""
+
+from __future__ import annotations
+
+import warnings
+from importlib import resources
+
+import pytest
+
+from unified.articles.blocks import headings_of
+from unified.models.model import UnifiedModel
+from unified.pocket.known_subjects import KnownSubjects, UnknownSubjectError
+from unified.pocket.plugin import PocketPlugin, pocket_tasks
+from unified.tasks.asking import Inputs
+from unified.tasks.task_file import read_tasks
+from unified.tasks.task_plugin import load_plugin
+from unified_data.document import Document, Image, Text
+from unified_data.pocket.subjects import load_subjects
+
+PLUGIN = PocketPlugin()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    KnownSubjects.of(load_subjects()).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return UnifiedModel.from_pretrained("pocket")
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "text", "note"),
+    [
+        ("draw", "a cat", "a cat", None),
+        ("draw", "cats", "two cats", "'cats' names no number"),
+        ("draw", "a cat without a hat", "a cat", "left out: without a hat"),
+        ("draw", "nine lions", "four lions", "nine lions are asked for"),
+        ("draw", "Saxaphone", "a saxophone", "'saxaphone' is taken for a saxophone"),
+        ("speak", " It is\n a cat. ", "It is a cat.", None),
+        ("write", "A short article about cats", "Write: The cat. Sections: ", "left out: 'short'"),
+        ("write", "The bald eagle", "Write: The eagle. Sections: ", "'bald eagle' is taken for"),
+    ],
+)
+def test_words_become_those_of_the_training_with_a_note(folder, verb, words, text, note):
+    reading = PLUGIN.read(verb, Inputs(text=words), folder)
+    assert reading.inputs.text.startswith(text)
+    if note is None:
+        assert reading.notes == ()
+    else:
+        (only,) = reading.notes
+        assert note in only
+
+
+def test_an_article_asks_for_the_media_of_its_plan_and_tells_what_is_missing(folder):
+    reading = PLUGIN.read("write", Inputs(text="The cat. Its food, silent", images=9), folder)
+    assert (reading.inputs.images, reading.inputs.sounds) == (4, 0)
+    assert reading.notes == ("9 pictures are asked for; an article of this model has 4",)
+    good = Document((Text("# The cat\n\n## Food\n\nIt eats mice.", "response"),))
+    assert PLUGIN.finish("write", reading, good) == ()
+    bad = Document((Text("# The cat\n\n## Home\n\nIt has one.", "response"),))
+    (note,) = PLUGIN.finish("write", reading, bad)
+    assert note.startswith("the sections came as Home; asked for were Food")
+
+
+def test_what_is_not_known_is_refused_and_without_a_list_words_stay(folder, tmp_path):
+    with pytest.raises(UnknownSubjectError, match="does not know 'unicorn'"):
+        PLUGIN.read("draw", Inputs(text="a unicorn"), folder)
+    inputs = Inputs(text="a unicorn")
+    assert PLUGIN.read("draw", inputs, tmp_path).inputs is inputs
+    assert PLUGIN.subjects(tmp_path) is None
+    assert len(PLUGIN.subjects(folder)) == len(load_subjects())
+
+
+def test_the_shipped_tasks_are_those_of_the_world():
+    checkpoint = resources.files("unified.pocket") / "checkpoint"
+    assert read_tasks(checkpoint) == pocket_tasks()
+    assert isinstance(load_plugin("pocket"), PocketPlugin)
+
+
+def test_another_seed_gives_other_pictures_and_the_same_facts(shipped):
+    articles = []
+    for seed in (0, 1, 1):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            articles.append(shipped.write("The giant panda", images=3, audio=False, seed=seed))
+    first, second, again = articles
+    assert second == again
+    assert first != second
+    assert headings_of(first) == headings_of(second)
+
+    def captions_and_facts(document):
+        told = [s for s in document if s.role == "response" and isinstance(s, Text)]
+        lines = [line for s in told for line in s.text.split("\n") if line]
+        return [x for x in lines if x.startswith("![")], [x for x in lines if x[:2] != "!["]
+
+    (captions, facts), (others, same) = map(captions_and_facts, (first, second))
+    assert captions != others
+    assert facts == same
+    assert sum(isinstance(segment, Image) for segment in second) == 3
