@@ -298,10 +298,10 @@ def test_options_are_refused_by_name(unified, picture, tmp_path, command, option
     document.write_text('{"segments": [{"type": "slot", "modality": "text"}]}')
     places = {"out": tmp_path / "out", "picture": picture, "document": document}
     command = [part.format(**places) for part in command]
-    model = {"on": None} if command[0] in ("data", "plan") else {}
+    model = {"on": None} if command[0] in ("data", "estimate") else {}
     for word in wrong:
-        given = [option, word] if option == "-n" else [f"{option}={word}"]
-        code, out, err = unified(*command, *given, **model)
+        words = [option, word] if option == "-n" else [f"{option}={word}"]
+        code, out, err = unified(*command, *words, **model)
         assert (code, out) == (2, ""), (word, err)
         assert "Traceback" not in err
         # Of `--images` the message of the plan says "pictures".

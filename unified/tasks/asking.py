@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from unified.formats.coded import Coded, CodedText
+from unified.formats.coded import Coded, CodedMedia, CodedText
 from unified.tasks.size_rule import read_size, write_size
 from unified.tasks.task import MediaPart, Refusal, SlotPart, Task, TextPart
 from unified.tasks.template import fill
 from unified_base.arguments import prompt, whole, whole_or_none
 from unified_base.arguments import text as of_text
 from unified_base.text import quoted
-from unified_data.document import MAX_MEDIA, Audio, Document, Image, Segment, Slot, Text
+from unified_data.document import MAX_MEDIA, Document, Image, Media, Segment, Slot, Text
 
 __all__ = ["Inputs", "Turn", "ask_document", "segments_of"]
 
@@ -163,9 +163,7 @@ def _segment(
     media: Any = inputs.image if part.kind == "image" else inputs.audio
     if isinstance(media, np.ndarray):
         media = Image(media)
-    if getattr(media, "kind", part.kind) != part.kind or (
-        isinstance(media, Image | Audio) and isinstance(media, Image) != (part.kind == "image")
-    ):
+    if not isinstance(media, Media | CodedMedia) or media.modality != part.kind:
         raise ValueError(f"{part.kind} is {type(media).__name__}, expected media of that kind")
     segment: AnySegment = replace(media, role=part.role, loss=0.0)
     return segment
@@ -218,13 +216,12 @@ def _answer(slot: SlotPart, answer: Answer) -> list[AnySegment]:
 
 
 def _kind_of(segment: Any) -> str:
-    """The modality of a segment."""
-    for kind, classes in (("text", (Text, CodedText)), ("image", (Image,)), ("audio", (Audio,))):
-        if isinstance(segment, classes):
-            return kind
-    if isinstance(segment, Slot) or not hasattr(segment, "codes"):
-        raise ValueError(f"the answer holds a {type(segment).__name__}, expected what fills a slot")
-    return "image" if type(segment).__name__ == "CodedImage" else "audio"
+    """The modality of a segment. Raises ValueError for what fills no slot."""
+    if isinstance(segment, Text | CodedText):
+        return "text"
+    if isinstance(segment, Media | CodedMedia):
+        return segment.modality
+    raise ValueError(f"the answer holds a {type(segment).__name__}, expected what fills a slot")
 
 
 def describe_size(task: Task) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from unified.engine.request import Sampling
+from unified.sequence.modality import modality_of, registered_modalities
 from unified.tasks.settings import check_settings, sampling_over
 from unified.tasks.size_rule import SizeRule
 from unified.tasks.template import placeholders_of
@@ -29,8 +31,6 @@ MAKES: Mapping[Verb, tuple[str, ...]] = {
 }
 """The slots that a verb may end in: what its answer is."""
 _NEEDS: Mapping[Verb, str] = {"write": "text", "draw": "text", "ask": "question", "speak": "text"}
-_SLOTS = ("text", "image", "audio", "any")
-_MEDIA = ("image", "audio")
 _ROLES = (None, *get_args(Role))
 
 
@@ -63,15 +63,14 @@ class TextPart:
 
 @dataclass(frozen=True)
 class MediaPart:
-    """What the user gives: a picture or a sound. kind: its modality."""
+    """What the user gives: a picture or a sound. kind: a modality of `sequence.modality`."""
 
     kind: str
     role: Role | None = None
 
     def __post_init__(self) -> None:
         _check_role(self.role)
-        if self.kind not in _MEDIA:
-            raise ValueError(f"media is {quoted(self.kind)}, expected one of {', '.join(_MEDIA)}")
+        _check_kind("media", self.kind, ())
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,7 @@ class SlotPart:
 
     def __post_init__(self) -> None:
         _check_role(self.role)
-        if self.kind not in _SLOTS:
-            raise ValueError(f"slot is {quoted(self.kind)}, expected one of {', '.join(_SLOTS)}")
+        _check_kind("slot", self.kind, ("text", "any"))
 
 
 Part = TextPart | MediaPart | SlotPart
@@ -235,3 +233,15 @@ class Refusal:
 def _check_role(role: Any) -> None:
     if not (role is None or isinstance(role, str)) or role not in _ROLES:
         raise ValueError(f"role is {quoted(role)}, expected prompt, response, or none")
+
+
+def _check_kind(what: str, kind: Any, others: tuple[str, ...]) -> None:
+    """Raises ValueError for what is no modality, nor one of `others`."""
+    if isinstance(kind, str):
+        if kind in others:
+            return
+        with suppress(ValueError):
+            modality_of(kind)
+            return
+    names = ", ".join((*others, *registered_modalities()))
+    raise ValueError(f"{what} is {quoted(kind)}, expected one of {names}")
