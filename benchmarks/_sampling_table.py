@@ -8,57 +8,57 @@ from typing import Any
 BEGIN, END = "<!-- sampling -->\n", "<!-- /sampling -->\n"
 
 
-def markdown(found: dict[str, Any]) -> str:
+def markdown(results: dict[str, Any]) -> str:
     """One row for each aim, with the times behind the ratios."""
-    (one, theirs), (guided, theirs_guided) = (
-        [second / 256 * 1e3 for second in found[f"ratio_1row{kind}_seconds"]]
+    (ours, theirs), (guided, theirs_guided) = (
+        [second / 256 * 1e3 for second in results[f"ratio_1row{kind}_seconds"]]
         for kind in ("", "_guided")
     )
-    ours16, theirs16 = found["ids_16rows_per_second"]
-    an_id, least = found["ms_per_id_06b"]
-    short, long = found["ms_per_id_at_256_and_4096"]
-    alone, sixteen = found["drafts_ratio_1row_ms"], found["drafts_ratio_16rows_ms"]
+    ours16, theirs16 = results["ids_16rows_per_second"]
+    an_id, least = results["ms_per_id_06b"]
+    short, long = results["ms_per_id_at_256_and_4096"]
+    alone, sixteen = results["drafts_ratio_1row_ms"], results["drafts_ratio_16rows_ms"]
     rows = [
         ("what", "aim", "measured"),
         ("---", "---", "---"),
         (
             "decoder of the pocket kind (17M, 8 layers of width 384), one row, 256 image ids",
             "4 times as fast",
-            f"{found['ratio_1row']:.1f} ({one:.2f} ms an id; {theirs:.1f} ms)",
+            f"{results['ratio_1row']:.1f} ({ours:.2f} ms an id; {theirs:.1f} ms)",
         ),
         (
             "the same with guidance 3",
             "8",
-            f"{found['ratio_1row_guided']:.1f} ({guided:.2f} ms; {theirs_guided:.1f} ms)",
+            f"{results['ratio_1row_guided']:.1f} ({guided:.2f} ms; {theirs_guided:.1f} ms)",
         ),
         (
             "16 rows in mixed modes, beside 16 rows of one mode",
             "4",
-            f"{found['ratio_16rows']:.1f} ({ours16:,} ids a second; {theirs16:,})",
+            f"{results['ratio_16rows']:.1f} ({ours16:,} ids a second; {theirs16:,})",
         ),
         (
             "Qwen3-0.6B's shape, 168,320 rows, bfloat16 weights, one row",
             "2",
-            f"{found['ratio_06b']:.1f}",
+            f"{results['ratio_06b']:.1f}",
         ),
-        ("the same with guidance 3", "4", f"{found['ratio_06b_guided']:.1f}"),
+        ("the same with guidance 3", "4", f"{results['ratio_06b_guided']:.1f}"),
         (
             "its share of the bound: all bytes it needs at the speed of memory, "
-            f"{found['read_gb_per_second']} GB/s",
+            f"{results['read_gb_per_second']} GB/s",
             "75%",
-            f"{found['bound_share_06b']:.0%} ({an_id:.1f} ms an id, at least {least:.1f})",
+            f"{results['bound_share_06b']:.0%} ({an_id:.1f} ms an id, at least {least:.1f})",
         ),
         (
             "grammar state and mask, share of a step",
             "at most 3%",
-            f"{found['grammar_share']:.2%}",
+            f"{results['grammar_share']:.2%}",
         ),
         (
             "an id after 4,096 others over one after 256, beside the reading of that much cache",
             "at most 1",
-            f"{found['cost_growth_256_to_4096']:.2f} ({short:.2f} and {long:.2f} ms)",
+            f"{results['cost_growth_256_to_4096']:.2f} ({short:.2f} and {long:.2f} ms)",
         ),
-        ("memory above weights and cache", "at most 10%", f"{found['memory_overhead']:.1%}"),
+        ("memory above weights and cache", "at most 10%", f"{results['memory_overhead']:.1%}"),
         (
             "a picture of the pocket model, 8 ids guessed ahead, beside one id a step: alone; "
             "sixteen together",
@@ -69,7 +69,7 @@ def markdown(found: dict[str, Any]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def place(path: Path, table: str) -> None:
+def write_table(path: Path, table: str) -> None:
     """Put the table between the marks of a file; SystemExit where it has none."""
     text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)

@@ -39,24 +39,24 @@ def interleaved(jobs: Sequence[Callable[[], Any]], repeats: int) -> list[list[fl
         job()
     seconds: list[list[float]] = [[] for _ in jobs]
     for _ in range(repeats):
-        for job, found in zip(jobs, seconds):
+        for job, runs in zip(jobs, seconds):
             began = perf_counter()
             job()
-            found.append(perf_counter() - began)
+            runs.append(perf_counter() - began)
     return seconds
 
 
 def machine(threads: int, packages: Sequence[str]) -> dict[str, Any]:
     """Cores, processor, system, and versions."""
     try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        processor = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     except OSError:
-        found = None
+        processor = None
     affinity = getattr(os, "sched_getaffinity", None)
     return {
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
         "threads": threads,
-        "processor": found[1] if found else platform.processor() or platform.machine(),
+        "processor": processor[1] if processor else platform.processor() or platform.machine(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "unified": __version__,

@@ -115,5 +115,5 @@ def reconstruct_dac(model: Any, waveform: Tensor) -> tuple[Tensor, Tensor]:
 
     Ours is a mean of natural logarithms over six windows, about a third of that: 45 of ours.
     """
-    found = model(waveform[:, None])
-    return found.audio_values, found.loss.mean() / 45
+    outputs = model(waveform[:, None])
+    return outputs.audio_values, outputs.loss.mean() / 45

@@ -49,7 +49,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _sampling_table import markdown, place
+from _sampling_table import markdown, write_table
 from _shared import interleaved, machine, say
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -121,8 +121,8 @@ class Comparison:
         self.run([request] * number, Sampling(image=image, max_ids=400))
 
     def run(self, requests: Sequence[Request], sampling: Sampling) -> list[Finished]:
-        found = self.sampler.run(requests, sampling)
-        return [event for event in found if isinstance(event, Finished)]
+        events = self.sampler.run(requests, sampling)
+        return [event for event in events if isinstance(event, Finished)]
 
     def generate(self, scale: float, rows: int = 1, number: int = GRID[0] * GRID[1]) -> None:
         """As many ids of codes through `generate`."""
@@ -146,7 +146,7 @@ class Comparison:
 
 def ratio(jobs: Sequence[Callable[[], Any]], repeats: int) -> tuple[float, list[float]]:
     """How many times faster the first job is than the second, and both medians."""
-    ours, theirs = (median(found) for found in interleaved(jobs, repeats))
+    ours, theirs = (median(runs) for runs in interleaved(jobs, repeats))
     return round(theirs / ours, 2), [round(ours, 3), round(theirs, 3)]
 
 
@@ -175,28 +175,28 @@ def pocket(theirs: bool = True) -> Comparison:
 
 def pocket_part(repeats: int) -> dict[str, Any]:
     both = pocket()
-    found: dict[str, Any] = {"parameters_1row": sum(p.numel() for p in both.model.parameters())}
+    results: dict[str, Any] = {"parameters_1row": sum(p.numel() for p in both.model.parameters())}
     for name, scale in (("ratio_1row", 1.0), ("ratio_1row_guided", 3.0)):
-        found[name], seconds = ratio(
+        results[name], seconds = ratio(
             [lambda s=scale: both.draw(s), lambda s=scale: both.generate(s)], repeats
         )
-        say(f"{name}: {found[name]} ({seconds[0]} s, {seconds[1]} s)")
-        found[f"{name}_seconds"] = seconds
+        say(f"{name}: {results[name]} ({seconds[0]} s, {seconds[1]} s)")
+        results[f"{name}_seconds"] = seconds
     requests = mixed(16)
-    made: list[int] = []
+    new_ids: list[int] = []
 
     def ours() -> None:
         done = both.run(requests, Sampling())
-        made.append(sum(len(d.ids) - d.usage["prompt_ids"] for d in done))
+        new_ids.append(sum(len(d.ids) - d.usage["prompt_ids"] for d in done))
 
     seconds_ours, seconds_theirs = (
         median(x) for x in interleaved([ours, lambda: both.generate(1.0, rows=16)], repeats)
     )
-    rate, theirs = made[-1] / seconds_ours, 16 * GRID[0] * GRID[1] / seconds_theirs
-    found["ratio_16rows"] = round(rate / theirs, 2)
-    found["ids_16rows_per_second"] = [round(rate), round(theirs)]
+    rate, theirs = new_ids[-1] / seconds_ours, 16 * GRID[0] * GRID[1] / seconds_theirs
+    results["ratio_16rows"] = round(rate / theirs, 2)
+    results["ids_16rows_per_second"] = [round(rate), round(theirs)]
     say(f"16 rows: {rate:.0f} ids/s mixed, {theirs:.0f} ids/s of generate")
-    return found
+    return results
 
 
 def read_bandwidth(numbers: int, repeats: int = 5) -> float:
@@ -223,13 +223,13 @@ def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
             [Request((CodedText(PROMPT, "prompt"), slot), 0)], Sampling(image=image, max_ids=400)
         )
 
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, scale in (("ratio_06b", 1.0), ("ratio_06b_guided", 3.0)):
-        found[name], seconds = ratio(
+        results[name], seconds = ratio(
             [lambda s=scale: ours(s), lambda s=scale: both.generate(s, number=ids)], repeats
         )
-        found[f"{name}_seconds"] = seconds
-        say(f"{name}: {found[name]} ({seconds[0]} s, {seconds[1]} s)")
+        results[f"{name}_seconds"] = seconds
+        say(f"{name}: {results[name]} ({seconds[0]} s, {seconds[1]} s)")
     # An id's own time: without the prompt, which is computed, not read.
     short, long = (median(x) for x in interleaved([lambda: ours(1, 16), lambda: ours(1, 80)], 3))
     an_id = (long - short) / 64
@@ -238,11 +238,11 @@ def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
     cache = 4 * 2 * QWEN["num_hidden_layers"] * 8 * 128 * (30 + 16 + 32)
     bandwidth = read_bandwidth(512 * 1024 * 1024)
     least = (blocks + head + cache) / bandwidth
-    found["ms_per_id_06b"] = [round(an_id * 1e3, 2), round(least * 1e3, 2)]
-    found["read_gb_per_second"] = round(bandwidth / 1e9, 1)
-    found["bound_share_06b"] = round(least / an_id, 3)
-    say(f"an id: {an_id * 1e3:.1f} ms, at least {least * 1e3:.1f}: {found['bound_share_06b']}")
-    return found
+    results["ms_per_id_06b"] = [round(an_id * 1e3, 2), round(least * 1e3, 2)]
+    results["read_gb_per_second"] = round(bandwidth / 1e9, 1)
+    results["bound_share_06b"] = round(least / an_id, 3)
+    say(f"an id: {an_id * 1e3:.1f} ms, at least {least * 1e3:.1f}: {results['bound_share_06b']}")
+    return results
 
 
 def state_part(repeats: int) -> dict[str, Any]:
@@ -318,14 +318,14 @@ def drafts_part(repeats: int) -> dict[str, Any]:
         for document in documents:
             list(model.stream([document] * rows, sampling))
 
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for rows, name in ((1, "drafts_ratio_1row"), (16, "drafts_ratio_16rows")):
         jobs = [lambda s=s, n=rows: draw(s, n) for s in (drafts, plain)]
-        found[name], seconds = ratio(jobs, 2 * repeats + 1)
-        each = [round(one / len(captions) * 1e3, 1) for one in seconds]
-        found[f"{name}_ms"] = each
-        say(f"{name}: {found[name]} ({each[0]} ms, {each[1]} ms)")
-    return found
+        results[name], seconds = ratio(jobs, 2 * repeats + 1)
+        each = [round(value / len(captions) * 1e3, 1) for value in seconds]
+        results[f"{name}_ms"] = each
+        say(f"{name}: {results[name]} ({each[0]} ms, {each[1]} ms)")
+    return results
 
 
 def memory_part() -> dict[str, Any]:
@@ -386,7 +386,7 @@ def main() -> None:
     results["benchmark_seconds"] = round(time.perf_counter() - began, 1)
     results["machine"] = machine(threads, ("transformers", "numpy"))
     if options.table:
-        place(options.table, markdown(results))
+        write_table(options.table, markdown(results))
     print(json.dumps(results))
 
 

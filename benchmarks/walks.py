@@ -86,7 +86,7 @@ def request(grammar: Grammar, rng: np.random.Generator) -> Request:
     """A random document with slots that the format can hold."""
     roles = [*grammar.roles]
     first, second = (roles[0], roles[-1]) if roles else (None, None)
-    given: list[Any] = [CodedText(tuple(rng.integers(20, size=rng.integers(1, 6))), first)]
+    segments: list[Any] = [CodedText(tuple(rng.integers(20, size=rng.integers(1, 6))), first)]
     kinds = list(grammar.span_grammars)
     if rng.random() < 0.3 and not grammar.span_grammars[kinds[0]].terminal:
         kind = kinds[int(rng.integers(len(kinds)))]
@@ -96,16 +96,16 @@ def request(grammar: Grammar, rng: np.random.Generator) -> Request:
             for register, times in program.axes
         ]
         codes = rng.integers(CODES, size=(len(program.blocks), *shape))
-        given.append(coded_media(program.modality, codes, first, kind=kind))
+        segments.append(coded_media(program.modality, codes, first, kind=kind))
     slots = [CodedSlot("any", role=second), CodedSlot("text", role=second)]
     slots += [CodedSlot(kind, role=second) for kind in kinds]
     if "image" in kinds and not grammar.span_grammars["image"].terminal:
         slots.append(CodedSlot("any", num_images=int(rng.integers(3)), role=second))
     slot = slots[int(rng.integers(len(slots)))]
     least = max((p.length({}) for p in grammar.span_grammars.values()), default=1)
-    room = sum(len(grammar.segment_ids(s)[0]) for s in given) + 3 * least + 30
+    room = sum(len(grammar.segment_ids(s)[0]) for s in segments) + 3 * least + 30
     own = Sampling(WARM, WARM, WARM, max_ids=int(room + rng.integers(200)), max_audio_frames=40)
-    return Request((*given, slot), int(rng.integers(1 << 30)), own)
+    return Request((*segments, slot), int(rng.integers(1 << 30)), own)
 
 
 def walk(name: str, wanted: int) -> dict[str, Any]:
@@ -130,14 +130,14 @@ def main() -> None:
     began = time.perf_counter()
     names = shipped_formats()
     wanted = (50_000 if options.quick else 1_000_000) // len(names) + 1
-    found = {}
+    results = {}
     for name in names:
-        found[name] = walk(name, wanted)
-        say(f"{name}: {found[name]}")
+        results[name] = walk(name, wanted)
+        say(f"{name}: {results[name]}")
     results: dict[str, Any] = {
-        **{what: sum(one[what] for one in found.values()) for what in found[names[0]]},
+        **{what: sum(counts[what] for counts in results.values()) for what in results[names[0]]},
         "invalid": 0,  # one would have ended the run
-        "formats": found,
+        "formats": results,
         "sample": "quick" if options.quick else "full",
         "benchmark_seconds": round(time.perf_counter() - began, 1),
         "machine": machine(ThreadPool.shared().threads, ("numpy",)),

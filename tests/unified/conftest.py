@@ -1,5 +1,7 @@
 """What several test files share: tiny untrained models and tokenizers, and the command line."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,33 @@ def cli_model(tmp_path_factory):
         torch.nn.init.normal_(layer.weight, std=0.3)
     decoder.save_pretrained(folder / "image_tokenizer" / "diffusion")
     KnownSubjects.of(load_subjects()).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cli_llm(tmp_path_factory):
+    """The folder of an untrained language model with a chat template."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tokenizers import AddedToken
+    from unified.vocabulary.text_tokenizer import COMPANIONS, TextTokenizer
+
+    template = (
+        "{%- for m in messages -%}{{- '<s>' + m.role + '\\n' + m.content + '</s>' -}}{%- endfor -%}"
+    )
+    folder = tmp_path_factory.mktemp("llm")
+    backend = TextTokenizer.train(["a cat and a dog"] * 3, 270)._tokenizer
+    backend.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template}
+    text = TextTokenizer(backend, {COMPANIONS[0]: json.dumps(config).encode()})
+    text.save(folder)
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=text.size + 6, hidden_size=20, intermediate_size=28, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=200,
+    )  # fmt: skip
+    LlamaForCausalLM(shape).bfloat16().save_pretrained(folder)
     return folder
 
 

@@ -114,10 +114,10 @@ def test_cached_steps_equal_one_pass(pair):
     hf, decoder = pair
     ids = np.random.default_rng(1).integers(VOCAB, size=17).tolist()
     expected, cache = reference(hf, ids), decoder.new_cache(1, 17)
-    found = [decoder.forward(cache, [0], [ids[:5]]), decoder.forward(cache, [0], [ids[5:9]])]
-    found += [decoder.forward(cache, [0], [[id]]) for id in ids[9:]]
+    states = [decoder.forward(cache, [0], [ids[:5]]), decoder.forward(cache, [0], [ids[5:9]])]
+    states += [decoder.forward(cache, [0], [[id]]) for id in ids[9:]]
     assert cache.lengths == [17]
-    logits = decoder.logits(np.concatenate(found), EVERY)
+    logits = decoder.logits(np.concatenate(states), EVERY)
     np.testing.assert_allclose(logits, expected, atol=2e-5)
 
 

@@ -21,15 +21,15 @@ def draw(unified, output, *options):
 def test_draw_takes_a_decoder_and_its_steps(unified, tmp_path):
     plain = draw(unified, tmp_path / "vq.png")
     assert np.array_equal(plain, draw(unified, tmp_path / "again.png", "--decoder", "vq"))
-    made = draw(unified, tmp_path / "d.png", "--decoder", "diffusion")
+    diffused = draw(unified, tmp_path / "d.png", "--decoder", "diffusion")
     eight = draw(unified, tmp_path / "e.png", "--decoder", "diffusion", "--steps", "8")
     two = draw(unified, tmp_path / "f.png", "--decoder", "diffusion", "--steps", "2")
     double = draw(unified, tmp_path / "g.png", "--decoder", "diffusion-2x", "--steps", "2")
-    assert plain.shape == made.shape == (96, 96, 3)
+    assert plain.shape == diffused.shape == (96, 96, 3)
     assert double.shape == (192, 192, 3)
-    assert np.array_equal(made, eight)
-    assert not np.array_equal(made, two)
-    assert not np.array_equal(made, plain)
+    assert np.array_equal(diffused, eight)
+    assert not np.array_equal(diffused, two)
+    assert not np.array_equal(diffused, plain)
 
 
 def test_write_takes_a_decoder(unified, tmp_path):
@@ -69,8 +69,8 @@ def test_in_python_the_codes_stay_and_a_saved_model_keeps_its_decoder(cli_model,
     model.use_diffusion(steps=2, scale=2)
     model.use_diffusion(steps=3, scale=1)  # the last one counts
     codes = plain.encode(torch.rand(1, 3, 96, 96))
-    shown = model.sequencer.decode_image(codes.codes[0].numpy())
-    assert shown.shape == (96, 96, 3)
+    pixels = model.sequencer.decode_image(codes.codes[0].numpy())
+    assert pixels.shape == (96, 96, 3)
     assert model.image_tokenizer.fingerprint == fingerprint
     model.save_pretrained(tmp_path / "saved")
     again = UnifiedModel.from_pretrained(tmp_path / "saved")

@@ -93,9 +93,9 @@ def test_the_compiled_and_the_general_decoder_choose_the_same_ids(grammar, sampl
         torch.nn.init.normal_(parameter, std=0.4)
     slim, general = Engine(decoder_of(hf), grammar), Engine(TransformersDecoder(hf), grammar)
     assert isinstance(slim.decoder, LlamaCpuDecoder)
-    found = [ends(one, mixed_requests(), sampling) for one in (slim, general)]
-    for row, done in found[0].items():
-        assert done.ids.tolist() == found[1][row].ids.tolist()
+    results = [ends(engine, mixed_requests(), sampling) for engine in (slim, general)]
+    for row, done in results[0].items():
+        assert done.ids.tolist() == results[1][row].ids.tolist()
 
 
 def test_cached_sampling_equals_recomputing_everything(sampler, grammar):
@@ -181,11 +181,11 @@ def test_streamed_steps_tell_what_the_finished_sequence_holds(sampler, grammar):
         elif step.sampled and isinstance(step.event, TextIds):
             texts.setdefault(step.row, []).extend(step.event.ids)
     for row, request in enumerate(requests):
-        found, given = list(grammar.parse(ids[row])), list(request.segments)
-        while given and not isinstance(given[0], CodedSlot):
-            assert found.pop(0) == given.pop(0)
-        rest = [s for s in given if not isinstance(s, CodedSlot)]
-        assert [s for s in found if s not in rest] == spans.get(row, [])
+        parsed, wanted = list(grammar.parse(ids[row])), list(request.segments)
+        while wanted and not isinstance(wanted[0], CodedSlot):
+            assert parsed.pop(0) == wanted.pop(0)
+        rest = [s for s in wanted if not isinstance(s, CodedSlot)]
+        assert [s for s in parsed if s not in rest] == spans.get(row, [])
         sampled = [id for s in spans.get(row, []) if s.kind == "text" for id in s.ids]
         assert texts.get(row, []) == sampled
 
@@ -255,9 +255,9 @@ def test_choices_have_the_probabilities_of_the_softmax():
 
 def test_top_k_and_top_p_cut_the_unlikely():
     logits = np.log([0.5, 0.08, 0.3, 0.12])
-    kept = np.array([0.5, 0, 0.3, 0]) / 0.8
-    np.testing.assert_allclose(draws(logits, SpanSampling(1.0, top_k=2)), kept, atol=0.03)
-    np.testing.assert_allclose(draws(logits, SpanSampling(1.0, top_p=0.79)), kept, atol=0.03)
+    expected = np.array([0.5, 0, 0.3, 0]) / 0.8
+    np.testing.assert_allclose(draws(logits, SpanSampling(1.0, top_k=2)), expected, atol=0.03)
+    np.testing.assert_allclose(draws(logits, SpanSampling(1.0, top_p=0.79)), expected, atol=0.03)
     np.testing.assert_allclose(draws(logits, SpanSampling(1.0, top_p=0.5)), [1, 0, 0, 0])
 
 

@@ -40,8 +40,8 @@ def with_guidance(guidance, temperature=0.0):
 
 
 def ids_of(sampler, requests, sampling):
-    found = {e.row: e.ids for e in sampler.run(requests, sampling) if isinstance(e, Finished)}
-    return [found[row].tolist() for row in range(len(requests))]
+    ids = {e.row: e.ids for e in sampler.run(requests, sampling) if isinstance(e, Finished)}
+    return [ids[row].tolist() for row in range(len(requests))]
 
 
 def last_logits(sampler, ids):
@@ -73,23 +73,23 @@ BRANCHES = {
 @pytest.mark.parametrize("name", BRANCHES)
 def test_guided_ids_are_the_likeliest_of_logits_worked_out_by_hand(sampler, grammar, name):
     """Every id of a picture, by fresh passes over the whole of each branch."""
-    guidance, given, branches = BRANCHES[name]
-    found = ids_of(sampler, [Request((*given, DRAW), 0)], with_guidance(guidance))[0]
+    guidance, prompt_segments, branches = BRANCHES[name]
+    sampled = ids_of(sampler, [Request((*prompt_segments, DRAW), 0)], with_guidance(guidance))[0]
     role = grammar.vocabulary.marker("<response>")
-    prompt = [*ids(grammar, *given), role]
-    others = {key: [*ids(grammar, *kept), role] for key, kept in branches.items()}
-    assert found[: len(prompt)] == prompt
+    prompt = [*ids(grammar, *prompt_segments), role]
+    others = {key: [*ids(grammar, *segments), role] for key, segments in branches.items()}
+    assert sampled[: len(prompt)] == prompt
     state = grammar.start()
     for id in prompt:
         state.advance(id)
     state.restrict(Limits(allow=("image",), single=True, image_grid=(2, 3), max_ids=70))
     chosen = 0
-    for at in range(len(prompt), len(found)):
+    for at in range(len(prompt), len(sampled)):
         allowed = [id for start, stop in state.allowed() for id in range(start, stop)]
         if len(allowed) > 1:
-            made = found[len(prompt) : at]
-            c = last_logits(sampler, prompt + made)
-            logits = {key: last_logits(sampler, ids + made) for key, ids in others.items()}
+            codes_so_far = sampled[len(prompt) : at]
+            c = last_logits(sampler, prompt + codes_so_far)
+            logits = {key: last_logits(sampler, ids + codes_so_far) for key, ids in others.items()}
             s, k = guidance.scale, guidance.image_scale
             if guidance.formula == "three-way":
                 i = logits["text"]
@@ -99,9 +99,9 @@ def test_guided_ids_are_the_likeliest_of_logits_worked_out_by_hand(sampler, gram
                 guided = (1 + s) * c - s * logits["prompt"]
             else:
                 guided = logits["prompt"] + s * (c - logits["prompt"])
-            assert found[at] == allowed[int(guided[allowed].argmax())]
+            assert sampled[at] == allowed[int(guided[allowed].argmax())]
             chosen += 1
-        state.advance(found[at])
+        state.advance(sampled[at])
     assert chosen == 6
 
 
@@ -165,8 +165,8 @@ def test_negative_prompts_stand_where_the_prompt_stood(sampler, grammar):
     )
     role = grammar.vocabulary.marker("<response>")
     image = grammar.vocabulary.marker("<image>")
-    shown = row.branches["unconditional"].ids
-    assert shown[: shown.index(image)] == [*ids(grammar, *negative), role]
+    branch_ids = row.branches["unconditional"].ids
+    assert branch_ids[: branch_ids.index(image)] == [*ids(grammar, *negative), role]
     assert row.ids[: row.ids.index(image)] == [*ids(grammar, TEXT), role]
     plain, other = (
         ids_of(sampler, [Request((TEXT, DRAW), 0, None, n)], with_guidance(Guidance(5)))
@@ -222,12 +222,12 @@ def test_penalty_and_min_p_are_those_of_transformers():
         torch.tensor([[4, 9, 17, 9]]), torch.from_numpy(logits)[None]
     )
     np.testing.assert_allclose(penalized, theirs[0].numpy(), rtol=1e-6)
-    kept = MinPLogitsWarper(0.1)(None, torch.from_numpy(logits)[None])[0]
+    expected = MinPLogitsWarper(0.1)(None, torch.from_numpy(logits)[None])[0]
     drawn = {
         choose(logits[None], SpanSampling(1.0, min_p=0.1), [np.random.default_rng(seed)])[0]
         for seed in range(2_000)
     }
-    assert drawn <= set(torch.isfinite(kept).nonzero().flatten().tolist())
+    assert drawn <= set(torch.isfinite(expected).nonzero().flatten().tolist())
     assert len(drawn) > 3
 
 

@@ -78,11 +78,11 @@ def test_every_damaged_byte_and_every_cut_is_noticed(tmp_path, end):
     for data in damaged:
         path.write_bytes(data)
         try:
-            found = read_checked(tmp_path, "f.1", KEY)
+            code = read_checked(tmp_path, "f.1", KEY)
         except DamagedError:
             continue
         # The name of code that is not there.
-        assert found is None, data
+        assert code is None, data
 
 
 def test_code_of_another_key_is_not_used(tmp_path):
@@ -136,12 +136,12 @@ def test_damaged_files_are_compiled_anew_with_one_note(tmp_path, damage):
 
 
 def test_code_for_another_processor_is_another_file(tmp_path):
-    place = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    assert run(COUNTED, **place)[0] == ["66.0", "0"]
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert run(COUNTED, **environment)[0] == ["66.0", "0"]
     other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    assert run(COUNTED, **place, **other) == (["66.0", "0"], [])
-    assert run(COUNTED, **place) == (["66.0", "1"], [])
-    assert run(COUNTED, **place, **other) == (["66.0", "1"], [])
+    assert run(COUNTED, **environment, **other) == (["66.0", "0"], [])
+    assert run(COUNTED, **environment) == (["66.0", "1"], [])
+    assert run(COUNTED, **environment, **other) == (["66.0", "1"], [])
 
 
 def test_code_of_another_numba_is_another_file(monkeypatch):
@@ -160,21 +160,21 @@ def test_code_of_another_numba_is_another_file(monkeypatch):
 
 def test_first_starts_at_once_and_killed_ones(tmp_path):
     """Processes that compile into one folder, some of them killed wherever they are."""
-    place = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    killed = [start(PACK, **place) for _ in range(2)]
-    whole = [start(PACK, **place) for _ in range(2)]
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    killed = [start(PACK, **environment) for _ in range(2)]
+    whole = [start(PACK, **environment) for _ in range(2)]
     for process in killed:
         process.kill()
         process.communicate()
     for process in whole:
         out, err = process.communicate()
         assert (process.returncode, out, err) == (0, "66.0\n", "")
-    assert run(COUNTED, **place) == (["66.0", "1"], [])
+    assert run(COUNTED, **environment) == (["66.0", "1"], [])
 
 
 def test_files_of_older_sources_and_abandoned_ones_go(tmp_path):
-    place = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    run(PACK, **place)
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    run(PACK, **environment)
     (index,) = tmp_path.rglob("*.nbi")
     (code,) = tmp_path.rglob("*.nbc")
     stem, folder = index.stem.rpartition(".")[0], index.parent
@@ -184,7 +184,7 @@ def test_files_of_older_sources_and_abandoned_ones_go(tmp_path):
         path.write_bytes(b"x")
     os.utime(left, (0, 0))
     index.unlink()
-    assert run(PACK, **place) == (["66.0"], [])
+    assert run(PACK, **environment) == (["66.0"], [])
     assert {path.suffix for path in folder.iterdir()} == {".nbi", ".nbc"}
     assert not any(path.exists() for path in older)
     assert index.exists()
@@ -217,20 +217,24 @@ def test_where_nothing_can_be_written_a_temporary_folder_serves(installed, opene
     temporary = opened / "temporary"
     temporary.mkdir()
     temporary.chmod(0o777)
-    place = {"TMPDIR": str(temporary), "HOME": "/dev/null/home", "XDG_CACHE_HOME": ""}
-    out, err = run(COUNTED, installed, True, **place)
+    environment = {"TMPDIR": str(temporary), "HOME": "/dev/null/home", "XDG_CACHE_HOME": ""}
+    out, err = run(COUNTED, installed, True, **environment)
     assert out == ["66.0", "0"]
     assert len(err) == 1
     assert err[0].startswith("note: compiled kernels are kept in a temporary folder: ")
-    assert run(COUNTED, installed, True, **place) == (["66.0", "1"], [])
+    assert run(COUNTED, installed, True, **environment) == (["66.0", "1"], [])
     (own,) = temporary.iterdir()
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
 
 
 def test_where_nothing_at_all_can_be_written_there_is_no_cache(installed):
     code = "import tempfile; tempfile.tempdir = '/dev/null/home'; " + COUNTED
-    place = {"HOME": "/dev/null/home", "NUMBA_CACHE_DIR": "/dev/null/either", "XDG_CACHE_HOME": ""}
-    out, err = run(code, installed, True, **place)
+    environment = {
+        "HOME": "/dev/null/home",
+        "NUMBA_CACHE_DIR": "/dev/null/either",
+        "XDG_CACHE_HOME": "",
+    }
+    out, err = run(code, installed, True, **environment)
     assert out == ["66.0", "0"]
     assert len(err) == 1
     assert err[0].startswith("note: compiled kernels are not kept: ")
@@ -245,8 +249,8 @@ def test_a_folder_of_somebody_else_in_the_temporary_one_is_not_used(installed, o
     os.chown(trap, 65533, 65533)
     for folder in (temporary, trap):
         folder.chmod(0o777)
-    place = {"TMPDIR": str(temporary), "HOME": "/dev/null/home", "XDG_CACHE_HOME": ""}
-    out, err = run(COUNTED, installed, True, **place)
+    environment = {"TMPDIR": str(temporary), "HOME": "/dev/null/home", "XDG_CACHE_HOME": ""}
+    out, err = run(COUNTED, installed, True, **environment)
     assert out == ["66.0", "0"]
     assert [line.partition(": ")[2].partition(":")[0] for line in err] == [
         "compiled kernels are not kept"

@@ -56,11 +56,11 @@ def test_packed_products_are_products(rows, inputs, outputs, dtype):
     x = rng.standard_normal((rows, inputs)).astype(np.float32)
     weight = rng.standard_normal((outputs, inputs)).astype(np.float32)
     packed = pack(weight := narrowed(weight, dtype))
-    found = np.full((rows, len(packed) * PANEL), np.nan, np.float32)
-    matmul(x, packed, 0, len(packed), found)
+    out = np.full((rows, len(packed) * PANEL), np.nan, np.float32)
+    matmul(x, packed, 0, len(packed), out)
     expected = x.astype(np.float64) @ widen(weight).astype(np.float64).T
-    np.testing.assert_allclose(found[:, :outputs], expected, atol=1e-5 * inputs)
-    assert not found[:, outputs:].any()  # zeros behind the last output
+    np.testing.assert_allclose(out[:, :outputs], expected, atol=1e-5 * inputs)
+    assert not out[:, outputs:].any()  # zeros behind the last output
 
 
 def test_float16_of_every_kind_is_widened_exactly():
@@ -107,8 +107,8 @@ def test_a_rows_product_is_the_same_bits_in_any_company():
 
 def test_exp_is_exact_to_two_units_and_keeps_what_is_no_number():
     x = np.linspace(-87, 88, 10_001).astype(np.float32)
-    found = np.array([exp(one) for one in x])
-    np.testing.assert_allclose(found, np.exp(x.astype(np.float64)), rtol=2.4e-7)
+    actual = np.array([exp(number) for number in x])
+    np.testing.assert_allclose(actual, np.exp(x.astype(np.float64)), rtol=2.4e-7)
     assert np.isnan(exp(np.float32(np.nan)))
     assert 0 < exp(np.float32(-np.inf)) < 1e-37
 
@@ -140,10 +140,8 @@ def test_narrow_weights_compute_what_their_float32_copies_do(dtype):
         for name, shape in SIZES.shapes().items()
     })  # fmt: skip
     ids = [[4, 9, 76, 0]]
-    found = [
-        m.logits(m.forward(m.new_cache(1, 9), [0], ids), ((0, VOCAB),)) for m in (narrow, wide)
-    ]
-    np.testing.assert_array_equal(*found)
+    both = [m.logits(m.forward(m.new_cache(1, 9), [0], ids), ((0, VOCAB),)) for m in (narrow, wide)]
+    np.testing.assert_array_equal(*both)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 7])
@@ -154,8 +152,8 @@ def test_more_threads_make_the_same_logits(threads):
     rows = [rng.integers(VOCAB, size=n).tolist() for n in (30, 2, 11)]
     caches = alone.new_cache(3, 64), shared.new_cache(3, 64)
     for _ in range(30):
-        found = [m.forward(c, range(3), rows) for m, c in zip((alone, shared), caches)]
-        np.testing.assert_array_equal(*found)
+        both = [m.forward(c, range(3), rows) for m, c in zip((alone, shared), caches)]
+        np.testing.assert_array_equal(*both)
         rows = [rng.integers(VOCAB, size=1).tolist() for _ in rows]
 
 
@@ -168,9 +166,9 @@ def test_callers_at_once_do_not_disturb_each_other():
     def sample() -> None:
         for _ in range(20):
             cache = model.new_cache(1, 64)
-            found = np.concatenate([model.forward(cache, [0], [[id]]) for id in ids])
-            if not np.array_equal(found, expected):
-                wrong.append(found)
+            states = np.concatenate([model.forward(cache, [0], [[id]]) for id in ids])
+            if not np.array_equal(states, expected):
+                wrong.append(states)
 
     callers = [threading.Thread(target=sample) for _ in range(3)]
     for caller in callers:
@@ -183,9 +181,9 @@ def test_callers_at_once_do_not_disturb_each_other():
 def test_memory_of_a_cache_serves_the_next_one():
     model = decoder()
     first = model.new_cache(2, 20)
-    place, expected = first.keys.ctypes.data, model.forward(first, [0], [[3, 1, 4]])
+    address, expected = first.keys.ctypes.data, model.forward(first, [0], [[3, 1, 4]])
     other = model.new_cache(1, 20)  # while the first is in use
-    assert other.keys.ctypes.data != place
+    assert other.keys.ctypes.data != address
     del first, other
     again = model.new_cache(1, 40)
     assert again.values.shape[1:5] == (1, 2, 1, 2 * PANEL)
@@ -227,13 +225,13 @@ def test_what_is_compiled_now_and_what_was_kept_give_the_same_bits(tmp_path):
         "m = tests.decoder(); found = m.forward(m.new_cache(1, 40), [0], [list(range(37))]); "
         "sys.stdout.write(found.tobytes().hex())"
     )
-    found = []
+    results = []
     for seed in ("1", "2"):  # of hashes: the order of sets
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": seed}
         command = [sys.executable, "-c", program, str(Path(__file__).parent)]
         run = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-        found.append(run.stdout)
-    assert found[0] == found[1]
+        results.append(run.stdout)
+    assert results[0] == results[1]
     assert list(tmp_path.rglob("*.nbi"))
 
 

@@ -88,9 +88,9 @@ def test_debug_shows_what_libraries_say(cli_model):
 def test_the_verbs_say_only_their_own(cli_model, tmp_path, verb):
     """On the true libraries: every line of stderr is ours."""
     if verb in ("listen", "describe"):
-        made = {"listen": ["speak", "A cat.", "-o", tmp_path / "a.wav"],
+        commands = {"listen": ["speak", "A cat.", "-o", tmp_path / "a.wav"],
                 "describe": ["draw", "a cat", "-o", tmp_path / "a.png"]}[verb]  # fmt: skip
-        assert _unified(*made, "--model", cli_model).returncode == 0
+        assert _unified(*commands, "--model", cli_model).returncode == 0
     words = {
         "write": ["write", "The cat", "-o", tmp_path / "x.html"],
         "draw": ["draw", "a cat", "-o", tmp_path / "x.png"],

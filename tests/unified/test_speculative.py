@@ -38,8 +38,8 @@ def sampler(grammar, random_sampler):
 
 
 def runs(sampler, requests, sampling):
-    found = {e.row: e.ids for e in sampler.run(requests, sampling) if isinstance(e, Finished)}
-    return [found[row].tolist() for row in range(len(requests))]
+    ids = {e.row: e.ids for e in sampler.run(requests, sampling) if isinstance(e, Finished)}
+    return [ids[row].tolist() for row in range(len(requests))]
 
 
 def counted(sampler, requests, sampling):
@@ -62,11 +62,11 @@ def exact(sampler, grammar, choosing):
     decoder, vocabulary = sampler.decoder, grammar.vocabulary
     block = vocabulary.id_range("image.0")
 
-    def given(*segments):
+    def prompt_ids(*segments):
         laid = grammar.serialize([*segments, CodedImage(np.zeros((1, 2, 2), int), "response")])
         return laid.ids.tolist()[: -2 - 4]
 
-    heads = [given(TEXT)] + ([given()] if choosing.guidance.conditions else [])
+    heads = [prompt_ids(TEXT)] + ([prompt_ids()] if choosing.guidance.conditions else [])
     chances = {}
     for codes in product(range(CODES), repeat=4):
         ids = [block[0] + code for code in codes]
@@ -101,12 +101,12 @@ def test_the_distribution_is_that_of_one_id_a_step(sampler, grammar, choosing):
     rare = [codes for codes, chance in expected.items() if 0 < chance * number < 5]
     common = [codes for codes, chance in expected.items() if chance * number >= 5]
     assert len(common) > 10
-    found = [seen[codes] for codes in common] + [sum(seen[codes] for codes in rare)]
+    counts = [seen[codes] for codes in common] + [sum(seen[codes] for codes in rare)]
     wanted = [expected[codes] for codes in common] + [sum(expected[codes] for codes in rare)]
-    kept = [(f, w * number) for f, w in zip(found, wanted) if w > 0]
-    total = sum(f for f, _ in kept)
-    scale = total / sum(w for _, w in kept)
-    assert chisquare([f for f, _ in kept], [w * scale for _, w in kept]).pvalue > 1e-3
+    bins = [(f, w * number) for f, w in zip(counts, wanted) if w > 0]
+    total = sum(f for f, _ in bins)
+    scale = total / sum(w for _, w in bins)
+    assert chisquare([f for f, _ in bins], [w * scale for _, w in bins]).pvalue > 1e-3
 
 
 def test_the_likeliest_ids_are_the_same_in_fewer_steps(sampler):

@@ -33,15 +33,15 @@ TOLD = Document((Text("a cat", "prompt"), Slot("text", role="response")))
 def model(tiny_tokenizers):
     image, audio = tiny_tokenizers
     torch.manual_seed(1)
-    made = UnifiedModel.create(
+    model = UnifiedModel.create(
         {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 12,
          "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 256},
         text_tokenizer=TextTokenizer.train(["a cat, a dog. two cats"], 262),
         image_tokenizer=image, audio_tokenizer=audio, max_grid=9,
     )  # fmt: skip
-    for parameter in made.hf.parameters():
+    for parameter in model.hf.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return made
+    return model
 
 
 def test_chunks_of_sound_joined_are_the_sound(model):
@@ -98,9 +98,9 @@ def test_asyncio_gives_the_same_events_and_lets_others_run(model):
 
     async def main():
         task = asyncio.create_task(other())
-        found = [type(event) async for event in model.astream([DRAWN, SPOKEN], FREE)]
+        kinds = [type(event) async for event in model.astream([DRAWN, SPOKEN], FREE)]
         task.cancel()
-        return found
+        return kinds
 
     assert asyncio.run(main()) == expected
     assert others > 3
@@ -143,7 +143,7 @@ def test_whoever_takes_events_slowly_slows_the_sampling_down():
     """A thread that has no end is at most so many items ahead, and leaves when its reader does."""
     from unified.engine.asynchronous import AHEAD, in_thread
 
-    made = []
+    produced = []
     ended = threading.Event()
 
     def endless(cancelled):
@@ -151,23 +151,23 @@ def test_whoever_takes_events_slowly_slows_the_sampling_down():
             if cancelled():
                 ended.set()
                 return
-            made.append(number)
+            produced.append(number)
             yield number
 
     async def slowly():
-        taken = []
+        received = []
         async with aclosing(in_thread(endless)) as items:
             async for item in items:
-                taken.append(item)
+                received.append(item)
                 for _ in range(1_000):  # until the thread is as far ahead as it may be
-                    before = len(made)
+                    before = len(produced)
                     await asyncio.sleep(0.005)
-                    if len(made) == before > len(taken):
+                    if len(produced) == before > len(received):
                         break
-                assert len(made) <= len(taken) + AHEAD + 1
-                if len(taken) == 5:
+                assert len(produced) <= len(received) + AHEAD + 1
+                if len(received) == 5:
                     break
-        return taken
+        return received
 
     assert asyncio.run(slowly()) == [0, 1, 2, 3, 4]
     assert ended.is_set()

@@ -92,8 +92,8 @@ def test_samplers_of_one_decoder_give_the_ids_that_they_give_alone(small_pocket)
         return [Request((text, slot), seed, sampling) for slot in slots]
 
     def sample(sampler, seed):
-        found = sampler.run(requests(seed), Sampling())
-        done = sorted((e for e in found if isinstance(e, Finished)), key=lambda e: e.row)
+        events = sampler.run(requests(seed), Sampling())
+        done = sorted((e for e in events if isinstance(e, Finished)), key=lambda e: e.row)
         return [e.ids.tolist() for e in done]
 
     size = small_pocket.vocabulary.size
@@ -115,8 +115,8 @@ def test_more_threads_than_cores_in_a_threads():
     def feed(row):
         return [model.forward(model.new_cache(1, 80), [0], [row]).tobytes() for _ in range(20)]
 
-    found = at_once([lambda row=row: feed(row) for row in rows])
-    assert found == [[one] * 20 for one in alone]
+    results = at_once([lambda row=row: feed(row) for row in rows])
+    assert results == [[result] * 20 for result in alone]
 
 
 def test_there_is_one_pool_whoever_asks_first(monkeypatch):
@@ -179,22 +179,24 @@ def test_rows_of_a_model_of_transformers_do_not_see_each_other(options):
     def feed(model, row):
         model.max_positions = limit
         cache = model.new_cache(1, limit)
-        made = [model.forward(cache, [0], [row[:-2]])]
-        made += [model.forward(cache, [0], [[id]]) for id in row[-2:]]
-        return b"".join(x.tobytes() for x in made)
+        states = [model.forward(cache, [0], [row[:-2]])]
+        states += [model.forward(cache, [0], [[id]]) for id in row[-2:]]
+        return b"".join(x.tobytes() for x in states)
 
     alone = [feed(TransformersDecoder(llama(**options)), row) for row in rows]
-    one = TransformersDecoder(hf)
-    assert [feed(one, row) for row in rows] == alone
+    decoder_of_all = TransformersDecoder(hf)
+    assert [feed(decoder_of_all, row) for row in rows] == alone
     for _ in range(5):
         assert (
             at_once([lambda r=row: feed(TransformersDecoder(hf), r) for row in rows * 2])
             == alone * 2
         )
-    together = one.forward(
-        one.new_cache(len(rows), 16), range(len(rows)), [row[:5] for row in rows]
+    together = decoder_of_all.forward(
+        decoder_of_all.new_cache(len(rows), 16), range(len(rows)), [row[:5] for row in rows]
     )
-    single = [one.forward(one.new_cache(1, 16), [0], [row[:5]]) for row in rows]
+    single = [
+        decoder_of_all.forward(decoder_of_all.new_cache(1, 16), [0], [row[:5]]) for row in rows
+    ]
     np.testing.assert_array_equal(together, np.concatenate(single))
 
 
@@ -213,8 +215,8 @@ def test_media_tokenizers_in_eight_threads(tiny_tokenizers):
             codes, heard = image.encode(pictures[number]), audio.encode(sounds[number])
             stream = DecodeStream(audio)
             parts = [stream.push(heard.codes[:, :, at : at + 1]) for at in range(number + 1)]
-            made = [codes.codes, image.decode(codes), heard.codes, audio.decode(heard), *parts]
-        return [x.numpy().tobytes() for x in made]
+            outputs = [codes.codes, image.decode(codes), heard.codes, audio.decode(heard), *parts]
+        return [x.numpy().tobytes() for x in outputs]
 
     alone = [code(number) for number in range(THREADS)]
     for _ in range(5):
@@ -263,8 +265,8 @@ def test_every_verb_of_a_freshly_opened_model_in_eight_threads(cli_model):
 
 def test_the_decoder_of_transformers_is_loaded_once(cli_model):
     model = UnifiedModel.from_pretrained(cli_model)
-    found = at_once([lambda: model.hf] * THREADS)
-    assert len({id(hf) for hf in found}) == 1
+    objects = at_once([lambda: model.hf] * THREADS)
+    assert len({id(hf) for hf in objects}) == 1
 
 
 def test_pictures_of_the_shipped_model_in_eight_threads():

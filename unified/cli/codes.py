@@ -69,16 +69,16 @@ def tokenize(
     spec = MediaEncoderSpec(image, audio, round_trip, fit, others, device=device)
     index = tokenize_shards(paths, output, spec, workers or _cores(), ray, note)
     names = {path.name for path in paths}
-    made = [shard for shard in index["shards"] if shard["file"] in names]
+    coded = [shard for shard in index["shards"] if shard["file"] in names]
     left_out = sum(index["left_out"][n]["samples"] for n in names & set(index["left_out"]))
     values = {
         "path": str(output),
-        "documents": sum(shard["samples"] for shard in made),
+        "documents": sum(shard["samples"] for shard in coded),
         "left_out": left_out,
-        "bytes": sum(shard["bytes"] for shard in made),
+        "bytes": sum(shard["bytes"] for shard in coded),
     }
     note(
-        f"{counted(values['documents'], 'document')} in {counted(len(made), 'shard')}, "
+        f"{counted(values['documents'], 'document')} in {counted(len(coded), 'shard')}, "
         f"{values['bytes'] / 1e6:.1f} MB; "
         f"{left_out:,} left out"
     )
@@ -88,13 +88,12 @@ def tokenize(
 def _of_model(model: str) -> dict[str, str]:
     """The folders of a model's tokenizers, by modality."""
     from unified.cli.terminal import model_directory
-    from unified.models.files import FILE_NAME
     from unified.sequence.modality import registered_modalities
 
     folder = model_directory(model)
     folders = {name: folder / f"{name}_tokenizer" for name in registered_modalities()}
     names = {modality: str(path) for modality, path in folders.items() if path.is_dir()}
-    if not names and not (folder / FILE_NAME).exists():
+    if not names and (folder / "config.json").exists():
         from unified.models.pretrained import Checkpoint, recognise
 
         pretrained = recognise(Checkpoint.read(folder))

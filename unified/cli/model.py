@@ -82,13 +82,13 @@ def info(model: ModelName = "pocket", as_json: AsJson = False) -> None:
     """What the model is made of: blocks with their offsets, hashes, format, sizes."""
     from unified.models.info import describe_model, print_model
 
-    about = describe_model(model, model_directory(model))
+    description = describe_model(model, model_directory(model))
     if as_json:
-        result(about, True, "")
+        result(description, True, "")
     else:
         from unified_base.terminal import console
 
-        print_model(about, console())
+        print_model(description, console())
 
 
 def build_pocket(

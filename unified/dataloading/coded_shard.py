@@ -17,7 +17,7 @@ from unified_base.atomic import atomic_path, atomic_write
 from unified_base.checksums import read_sealed, sealed_json
 from unified_base.reasons import Reasons
 from unified_base.shard_sums import make_sums, read_sums, sums_path, verify_shard
-from unified_data.document import Document, Media
+from unified_data.document import Document, Media, Segment
 from unified_data.shard_index import INDEX, ShardInfo, read_index, shard_info
 from unified_data.shards import CorruptSample, add_sample, read_samples
 
@@ -100,7 +100,7 @@ def _windows(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
     yield window
 
 
-def _size(segment: Any) -> int:
+def _size(segment: Segment) -> int:
     return segment.nbytes if isinstance(segment, Media) else 0
 
 

@@ -20,6 +20,7 @@ from unified.dataloading.stored_codes import CodesOf, Stored, StoredCodes
 from unified.formats.coded import coded_media
 from unified.sequence.modality import modality_of
 from unified_data.document import Document, Media, Segment, Text
+from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
 __all__ = ["MediaEncoder", "one_thread"]
 
@@ -38,8 +39,8 @@ class MediaEncoder:
 
     def __init__(
         self,
-        image: Any = None,
-        audio: Any = None,
+        image: ImageTokenizer | None = None,
+        audio: AudioTokenizer | None = None,
         round_trip: bool = False,
         fit: int | None = None,
         others: Mapping[str, Any] | None = None,

@@ -74,6 +74,4 @@ def lay_out_by_task(
 
 
 def _modality(segment: Stored) -> str:
-    if isinstance(segment, Text):
-        return "text"
-    return "image" if isinstance(segment, CodedImage) else "audio"
+    return "text" if isinstance(segment, Text) else segment.modality

@@ -11,10 +11,10 @@ __all__ = ["StopFinder", "cut"]
 
 def cut(text: str, stops: Sequence[str]) -> str | None:
     """What stands before the stop that is complete first, None where there is none."""
-    found = [(text.find(stop) + len(stop), -len(stop)) for stop in stops if stop in text]
-    if not found:
+    ends = [(text.find(stop) + len(stop), -len(stop)) for stop in stops if stop in text]
+    if not ends:
         return None
-    end, length = min(found)
+    end, length = min(ends)
     return text[: end + length]
 
 
@@ -36,10 +36,10 @@ class StopFinder:
             self._ready += before
             self._held = ""
             return True
-        kept = min(len(self._held), self._longest - 1) if self._stops else 0
-        while kept and not any(stop.startswith(self._held[-kept:]) for stop in self._stops):
-            kept -= 1
-        at = len(self._held) - kept
+        num_held = min(len(self._held), self._longest - 1) if self._stops else 0
+        while num_held and not any(stop.startswith(self._held[-num_held:]) for stop in self._stops):
+            num_held -= 1
+        at = len(self._held) - num_held
         self._ready += self._held[:at]
         self._held = self._held[at:]
         return False

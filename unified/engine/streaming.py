@@ -220,11 +220,11 @@ class _Translator:
         else:
             segment = self.sequencer.decode_segment(event.segment)
         self.decode_seconds += time.perf_counter() - begun
-        if isinstance(segment, Text) and (kept := cut(segment.text, self.stops)) is not None:
+        if isinstance(segment, Text) and (before_stop := cut(segment.text, self.stops)) is not None:
             self.text.reset()
-            if not kept:
+            if not before_stop:
                 return
-            segment = replace(segment, text=kept)
+            segment = replace(segment, text=before_stop)
         self.filled[index].append(segment)
         if isinstance(segment, Image):
             yield ImageDone(self.row, segment)
@@ -293,7 +293,7 @@ class _Sound:
         codes = torch.from_numpy(np.stack(self.frames, axis=1)[None])
         self.frames = []
         with torch.inference_mode():
-            made = self.stream.push(codes)[0].float().cpu().numpy()
-        if made.size:
-            self.parts.append(made)
-        return made
+            samples = self.stream.push(codes)[0].float().cpu().numpy()
+        if samples.size:
+            self.parts.append(samples)
+        return samples

@@ -47,8 +47,8 @@ def create_decoder(
     known = Qwen3Config().to_dict()
     unknown = sorted(set(config) - set(known) - {"rope_theta"})
     if unknown or "vocab_size" in config:
-        found = unknown or ["vocab_size, which follows from the tokenizers"]
-        raise ValueError(f"the decoder's config has {', '.join(found)}; leave it out")
+        fields = unknown or ["vocab_size, which follows from the tokenizers"]
+        raise ValueError(f"the decoder's config has {', '.join(fields)}; leave it out")
     check_model_config(config, "the decoder's config")
     sequencer = _sequencer(
         _layout(format, text_tokenizer),
@@ -129,8 +129,8 @@ def _rows(hf: Any, text_tokenizer: TextTokenizer) -> int:
         )
     old, head = len(hf.get_input_embeddings().weight), hf.get_output_embeddings()
     if head is None or len(head.weight) != old:
-        found = "no head" if head is None else f"a head of {len(head.weight)} rows"
-        raise ValueError(f"the language model has {found} beside {old} rows of its embedding")
+        lacks = "no head" if head is None else f"a head of {len(head.weight)} rows"
+        raise ValueError(f"the language model has {lacks} beside {old} rows of its embedding")
     if text_tokenizer.size > old:
         raise ValueError(
             f"the text tokenizer has {text_tokenizer.size} ids, but the language model only "
@@ -210,7 +210,7 @@ def _sequencer(
     by_name = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
     media = {name: of(tokenizer) for name, tokenizer in by_name.items() if tokenizer is not None}
     format = _without(format, [name for name in registered_modalities() if name not in media])
-    made = Vocabulary.build(
+    built = Vocabulary.build(
         text_size=text_tokenizer.size,
         text_rows=text_rows,
         markers=[marker for marker in format.markers if marker not in tokens],
@@ -218,7 +218,7 @@ def _sequencer(
         text_fingerprint=text_tokenizer.fingerprint,
         others=media,
     )
-    blocks = list(made.blocks)
+    blocks = list(built.blocks)
     if tokens:
         blocks.append(Block.at(CHAT, tokens.values(), symbols=tuple(tokens)))
     # What no text becomes must not be sampled as text either.
@@ -226,7 +226,9 @@ def _sequencer(
         blocks.append(Block.at("reserved", held))
     literals = {text: tuple(text_tokenizer.encode(text)) for text in format.literals}
     literals.update(chat.literals if chat else ())
-    vocabulary = Vocabulary(tuple(blocks), made.text_size, made.text_rows, tuple(literals.items()))
+    vocabulary = Vocabulary(
+        tuple(blocks), built.text_size, built.text_rows, tuple(literals.items())
+    )
     grammar = Grammar(format, vocabulary)
     return Sequencer(
         vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer, others=others

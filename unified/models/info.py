@@ -144,7 +144,7 @@ def _weights(folder: Path) -> dict[str, int]:
     return {"parameters": parameters, "bytes": size}
 
 
-def print_model(found: dict[str, Any], console: Console) -> None:
+def print_model(description: dict[str, Any], console: Console) -> None:
     """The description as tables."""
     from rich.table import Table
 
@@ -155,18 +155,18 @@ def print_model(found: dict[str, Any], console: Console) -> None:
             table.add_column(header, justify="right" if numeric else "left", overflow="fold")
         return table
 
-    vocabulary = found["vocabulary"]
-    top = plain("model", found["model"])
+    vocabulary, format = description["vocabulary"], description["format"]
+    top = plain("model", description["model"])
     top.show_header = False
     rows = {
-        "model": f"{found['model']} ({found['directory']})",
-        "decoder": f"{found['architecture']}, {found['layers']} layers of width {found['width']}, "
-        f"{found['positions']} positions",
-        "format": f"{found['format']['name']}: {' '.join(found['format']['markers'])}",
+        "model": f"{description['model']} ({description['directory']})",
+        "decoder": f"{description['architecture']}, {description['layers']} layers of width "
+        f"{description['width']}, {description['positions']} positions",
+        "format": f"{format['name']}: {' '.join(format['markers'])}",
         "vocabulary": f"{vocabulary['size']} ids, {vocabulary['text_size']} of text "
         f"in {vocabulary['text_rows']} rows",
         "hash": vocabulary["hash"],
-        "subjects": str(found["subjects"] or "not listed"),
+        "subjects": str(description["subjects"] or "not listed"),
     }
     for key, value in rows.items():
         top.add_row(key, value)
@@ -175,9 +175,9 @@ def print_model(found: dict[str, Any], console: Console) -> None:
         cells = [block[key] for key in ("name", "start", "stop", "size", "level", "fingerprint")]
         blocks.add_row(*("" if cell is None else str(cell) for cell in cells))
     weights = plain("weights", "parameters", "MB")
-    for part, numbers in found["weights"].items():
+    for part, numbers in description["weights"].items():
         weights.add_row(part, f"{numbers['parameters']:,}", f"{numbers['bytes'] / 1e6:.1f}")
-    total = sum(numbers["bytes"] for numbers in found["weights"].values())
+    total = sum(numbers["bytes"] for numbers in description["weights"].values())
     weights.add_row("together", "", f"{total / 1e6:.1f}")
     for table in (top, blocks, weights):
         console.print(table)

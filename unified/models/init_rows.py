@@ -148,9 +148,9 @@ def new_rows(hf: Any, old: int, name: str, vectors: Mapping[Block, Tensor]) -> N
         if name in ("mean-covariance", "codebook"):
             like = Moments(table.weight[:old])
         fill_rows(table.weight, old, name, like, spread=spread)
-        for block, found in vectors.items() if name == "codebook" else ():
+        for block, code_vectors in vectors.items() if name == "codebook" else ():
             assert like is not None
-            codes = codebook_rows(found, block.level or 0, like)
+            codes = codebook_rows(code_vectors, block.level or 0, like)
             with torch.no_grad():
                 table.weight[block.start : block.start + block.size] = codes.to(table.weight)
     bias = getattr(head, "bias", None)  # of a tied head, too
@@ -176,10 +176,10 @@ def vectors_of(
 
 
 def _spread(config: Any) -> float:
-    found = getattr(config.get_text_config(), "initializer_range", None)
-    if not isinstance(found, int | float) or not math.isfinite(found) or found < 0:
+    spread = getattr(config.get_text_config(), "initializer_range", None)
+    if not isinstance(spread, int | float) or not math.isfinite(spread) or spread < 0:
         raise ValueError(
-            f"the language model's config.json has initializer_range {found!r}, expected a number;"
+            f"the language model's config.json has initializer_range {spread!r}, expected a number;"
             " begin the new rows in another way than normal"
         )
-    return float(found)
+    return float(spread)

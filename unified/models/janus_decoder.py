@@ -78,10 +78,10 @@ class JanusDecoder(LlamaCpuDecoder):
 
     def embed(self, ids: Sequence[int]) -> Array:
         at = np.asarray(ids)
-        made = super().embed(np.minimum(at, self.text_rows - 1))
+        embeddings = super().embed(np.minimum(at, self.text_rows - 1))
         codes = at >= self.text_rows
-        made[codes] = self._codes[at[codes] - self.text_rows]
-        return made
+        embeddings[codes] = self._codes[at[codes] - self.text_rows]
+        return embeddings
 
     def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         parts = []
@@ -118,5 +118,5 @@ def _linear(weights: Mapping[str, Any], name: str, x: Array) -> Array:
             f"generation_{name} has shapes {weight.shape} and {bias.shape}, which do not follow on"
             f" {x.shape[-1]} numbers"
         )
-    made: Array = x @ weight.T + bias
-    return made
+    outputs: Array = x @ weight.T + bias
+    return outputs

@@ -17,6 +17,7 @@ from unified.engine.streaming import stream
 from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.extend import create_decoder, extend_decoder
+from unified.models.extend_published import extend_published
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.models.generation_settings import text_settings
 from unified.models.model_tasks import plugin_of, tasks_of
@@ -67,7 +68,9 @@ class UnifiedModel(Verbs):
         self.published = published
         self.plugin = plugin
         self._tasks = tasks_of(sequencer, None) if tasks is None else tasks
-        self._language_model = language_model or LanguageModel(hf)
+        self._language_model = language_model or LanguageModel(
+            hf, pretrained=None if published is None else published.pretrained
+        )
 
     # What it is made of.
 
@@ -190,12 +193,25 @@ class UnifiedModel(Verbs):
         Its texts are sampled as its generation_config.json says, and it is asked in the words of
         `unified.tasks.defaults`: `tasks` may be changed before it is trained.
 
+        Of a published model that reads media and cannot write them (Apertus 1.5) the head alone
+        gets rows, for the ids that it has; its format and tasks are its own.
+
         Every row the LLM had, padding included, keeps its place and value, so its logits over
         them stay what they were. Warns of what differs from the LLM's own tokenizer and template.
 
         Raises ValueError for what is no causal LM of text, or lacks parts of one; for a text
         tokenizer that cannot give texts back; and for a chat template that no format can say.
         """
+        if isinstance(llm, str | Path):
+            extended = extend_published(
+                llm, image_tokenizer, audio_tokenizer, format, initialise, dtype
+            )
+            if extended is not None:
+                opened, hf = extended
+                return cls(
+                    opened.sequencer, opened.sampling, hf=hf, tasks=opened.tasks,
+                    published=opened.published,
+                )  # fmt: skip
         sequencer, hf, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
             dtype, tokenizers,

@@ -259,7 +259,8 @@ class WeightState:
             if numbers.dim() > 1 and numbers.shape[-1]:
                 numbers = numbers[..., numbers.shape[-1] // 2]
             # Bits, since NaN is unequal to itself.
-            self._samples.append(numbers.reshape(-1).clone().view(torch.uint8))
+            flat = numbers.reshape(-1).clone(memory_format=torch.contiguous_format)
+            self._samples.append(flat.view(torch.uint8))
 
     def __eq__(self, other: object) -> bool:
         import torch

@@ -31,6 +31,7 @@ __all__ = [
     "codecs_inside",
     "fetch",
     "missing_of",
+    "open_checkpoint",
     "open_published",
     "saved_published",
 ]
@@ -82,6 +83,17 @@ def open_published(
             f" (it has no unified.json) nor one of {', '.join(pretrained_models())};"
             " `UnifiedModel.extend` gives a language model pictures and sound"
         )
+    return open_checkpoint(checkpoint, pretrained, image_tokenizer, audio_tokenizer)
+
+
+def open_checkpoint(
+    checkpoint: Checkpoint,
+    pretrained: Pretrained,
+    image_tokenizer: ImageTokenizer | None = None,
+    audio_tokenizer: AudioTokenizer | None = None,
+) -> Opened:
+    """See `open_published`, of a checkpoint that is known to be of a published model."""
+    folder = checkpoint.folder
     media: dict[str, Any] = {"image": image_tokenizer, "audio": audio_tokenizer}
     inside = tuple(modality for modality in pretrained.inside if media[modality] is None)
     media.update(codecs_inside(folder, inside))

@@ -6,7 +6,7 @@ The old rows lie still: they have no gradient, no optimizer state and no second 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,13 @@ from torch.nn import functional as F
 
 from unified.training.loss import Head, HeadPart
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["NewRows", "head_of", "merge_new_rows", "split_rows"]
+
+RowTable = nn.Embedding | nn.Linear
+"""An embedding or a head: weight (rows, D)."""
 
 
 class NewRows(nn.Module):
@@ -23,7 +29,7 @@ class NewRows(nn.Module):
     Its forward is the embedding's: ids (...) -> (..., D), with the embedding's own scale, if any.
     """
 
-    def __init__(self, table: Any, first: int) -> None:
+    def __init__(self, table: RowTable, first: int) -> None:
         super().__init__()
         self.table = table
         self.first = first
@@ -48,13 +54,13 @@ class NewRows(nn.Module):
         return old, new
 
     @torch.no_grad()
-    def merged(self) -> Any:
+    def merged(self) -> RowTable:
         """The table, its new rows filled in."""
         self.table.weight[self.first :] = self.rows
         return self.table
 
 
-def split_rows(decoder: Any, first: int) -> None:
+def split_rows(decoder: PreTrainedModel, first: int) -> None:
     """Freeze a decoder but for its rows from `first` on, those of the head too.
 
     Raises ValueError for a head that is no table of rows.
@@ -64,12 +70,12 @@ def split_rows(decoder: Any, first: int) -> None:
         raise ValueError("the decoder has no head; only causal language models can be trained")
     tied = head.weight is embedding.weight
     decoder.requires_grad_(False)
-    decoder.set_input_embeddings(NewRows(embedding, first))
+    decoder.set_input_embeddings(NewRows(cast("RowTable", embedding), first))
     if not tied:
-        decoder.set_output_embeddings(NewRows(head, first))
+        decoder.set_output_embeddings(NewRows(cast("RowTable", head), first))
 
 
-def merge_new_rows(decoder: Any) -> None:
+def merge_new_rows(decoder: PreTrainedModel) -> None:
     """Put the tables back where `split_rows` took them from."""
     embedding, head = decoder.get_input_embeddings(), decoder.get_output_embeddings()
     if isinstance(embedding, NewRows):
@@ -78,7 +84,7 @@ def merge_new_rows(decoder: Any) -> None:
         decoder.set_output_embeddings(head.merged())
 
 
-def head_of(decoder: Any) -> Head:
+def head_of(decoder: PreTrainedModel) -> Head:
     """The rows that make a decoder's logits, whether its new rows are apart or not."""
     embedding, head = decoder.get_input_embeddings(), decoder.get_output_embeddings()
     softcap = getattr(decoder.config, "final_logit_softcapping", None)

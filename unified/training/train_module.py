@@ -8,7 +8,7 @@ Legend: B sequences, L positions, D width, P positions with loss, M modalities.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from unified.training import document_attention
 from unified.training.loss import Head, HeadPart, allowed_loss
 from unified.training.micro_batch import MicroBatch
 from unified.training.new_rows import head_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["LossOutput", "TrainModule", "check_head", "layers_of", "recompute_activations"]
 
@@ -54,7 +57,9 @@ class TrainModule(nn.Module):
         ValueError: no attention keeps the documents of a sequence apart.
     """
 
-    def __init__(self, decoder: Any, attention_name: str | None, z_loss: float = 0.0) -> None:
+    def __init__(
+        self, decoder: PreTrainedModel, attention_name: str | None, z_loss: float = 0.0
+    ) -> None:
         super().__init__()
         self.decoder = decoder
         self.z_loss = z_loss
@@ -77,7 +82,7 @@ class TrainModule(nn.Module):
         else:
             inner_model(decoder).register_forward_hook(lambda _, __, outputs: self._see(outputs))
 
-    def _see(self, tensors: Any) -> None:
+    def _see(self, tensors: tuple[Tensor, ...]) -> None:
         self._norm_input = tensors[0].detach()
 
     def forward(self, micro_batch: MicroBatch) -> LossOutput:
@@ -131,7 +136,7 @@ class TrainModule(nn.Module):
         return total, losses
 
 
-def attentions(decoder: Any) -> tuple[str, ...]:
+def attentions(decoder: PreTrainedModel) -> tuple[str, ...]:
     """Ways of attention, the fastest first: "documents" on the CPU, where the decoder's attention
     is plain; flash attention where it is installed; what transformers has by itself otherwise."""
     from transformers.utils import is_flash_attn_2_available
@@ -147,7 +152,7 @@ def attentions(decoder: Any) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def keeps_apart(decoder: Any, name: str) -> bool:
+def keeps_apart(decoder: PreTrainedModel, name: str) -> bool:
     """True if attention `name` does not leak between documents packed in one sequence.
 
     Some decoders add to attention what is not theirs to leave out (ALiBi), let states run on
@@ -177,14 +182,14 @@ def keeps_apart(decoder: Any, name: str) -> bool:
     return torch.allclose(packed.float(), expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
 
 
-def recompute_activations(decoder: Any) -> None:
+def recompute_activations(decoder: PreTrainedModel) -> None:
     """Keep of every layer its input alone, and compute the rest again for its gradient."""
     # The name it has in transformers from 5.22 on; the other one warns there.
     enable = getattr(decoder, "activation_checkpointing_enable", None)
     (enable or decoder.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def layers_of(decoder: Any) -> list[nn.Module]:
+def layers_of(decoder: PreTrainedModel) -> list[nn.Module]:
     """The layers, of which FSDP2 gathers one at a time and of which compilation needs one."""
     names = set(decoder._no_split_modules or ())
     layers = [module for module in decoder.modules() if type(module).__name__ in names]
@@ -193,7 +198,7 @@ def layers_of(decoder: Any) -> list[nn.Module]:
     return layers
 
 
-def _last_norm(decoder: Any) -> nn.Module | None:
+def _last_norm(decoder: PreTrainedModel) -> nn.Module | None:
     """The norm behind the last layer, where it has one of the usual names."""
     for name in ("norm", "ln_f", "final_layer_norm", "final_layernorm"):
         norm = getattr(inner_model(decoder), name, None)
@@ -203,7 +208,7 @@ def _last_norm(decoder: Any) -> nn.Module | None:
 
 
 @torch.no_grad()
-def check_head(decoder: Any) -> None:
+def check_head(decoder: PreTrainedModel) -> None:
     """Raises ValueError for a decoder whose logits are not hidden states times its head's rows."""
     head = head_of(decoder)
     device = next(decoder.parameters()).device

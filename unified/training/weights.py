@@ -11,25 +11,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["MasterWeights", "choose_trained", "merge_trained"]
 
 
-def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, Any]) -> None:
+def choose_trained(
+    decoder: PreTrainedModel, what: str, first_new: int, lora: Mapping[str, Any]
+) -> None:
     """Freeze what is not trained: `what` is full, new_rows or lora (with the new rows, if any).
 
     first_new: the first row that is new to the language model that was extended.
     lora: rank, alpha, dropout, targets (peft's `target_modules`).
     """
+    from unified.models.extend_published import FIRST_NEW
     from unified.training.new_rows import NewRows, split_rows
 
     if what == "full":
         return
-    vocabulary = decoder.get_input_embeddings().weight.shape[0]
+    vocabulary = len(decoder.get_input_embeddings().weight)  # type: ignore[arg-type]
+    # Of a published model whose head was extended: its ids and embeddings were there before.
+    first_new = min(first_new, getattr(decoder.config, FIRST_NEW, first_new))
     if first_new < vocabulary:
         split_rows(decoder, first_new)
     elif what == "new_rows":
@@ -48,7 +56,8 @@ def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, A
             r=lora["rank"],
             lora_alpha=lora["alpha"],
             lora_dropout=lora["dropout"],
-            exclude_modules=["table"],  # the old rows of NewRows, were it the head
+            # The old rows of NewRows, were it the head.
+            exclude_modules=["table"] if first_new < vocabulary else None,
             target_modules=lora["targets"],
         )
         try:
@@ -65,7 +74,7 @@ def choose_trained(decoder: Any, what: str, first_new: int, lora: Mapping[str, A
                 module.rows.requires_grad_(True)
 
 
-def merge_trained(decoder: Any) -> None:
+def merge_trained(decoder: PreTrainedModel) -> None:
     """Undo `choose_trained`: what was learnt is added to the weights it stands beside."""
     from peft.tuners.lora import LoraLayer
 

@@ -65,7 +65,7 @@ def apertus_config(tokens, size: int):
     return transformers.Apertus1p5Config(
         text_config={
             **LLAMA, "vocab_size": image_offset + CODES + WAV["codebook_size"] + 1,
-            "output_vocab_size": tokens["<|img_start|>"], "max_position_embeddings": 400,
+            "output_vocab_size": tokens["<|img_start|>"], "max_position_embeddings": 700,
             "pad_token_id": tokens["<pad>"], "bos_token_id": tokens["<s>"],
             "eos_token_id": tokens["</s>"],
         },

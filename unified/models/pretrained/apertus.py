@@ -18,7 +18,7 @@ from typing import Any
 from unified.engine.request import Sampling
 from unified.engine.sampler import SpanSampling
 from unified.formats.load import load_format
-from unified.models.pretrained.base import Checkpoint, Layout, Pretrained, counted
+from unified.models.pretrained.base import Checkpoint, Layout, Pretrained, counted, reading_rule
 from unified.tasks.task import MediaPart, Refusal, SlotPart, Task, TextPart, Verb
 from unified.tasks.task_table import Tasks
 
@@ -33,6 +33,7 @@ _TURNS = {
     "<assistant>": "<|assistant_start|>",
     "</assistant>": "<|assistant_end|>",
 }
+_STRIDE = 16  # pixels a code
 _NAMES = {"image": "pictures", "audio": "sound"}
 
 
@@ -86,8 +87,10 @@ def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
             "speak": (TextPart("{text}"), SlotPart("audio")),
             "listen": (MediaPart("audio"), SlotPart("text")),
         }
+    reading = reading_rule(checkpoint, stride or _STRIDE)
     entries: dict[Verb, Task | Refusal] = {
-        verb: Task(verb, parts, _SOURCE) for verb, parts in prompts.items()
+        verb: Task(verb, parts, _SOURCE, size=reading if verb in ("describe", "ask") else None)
+        for verb, parts in prompts.items()
     }
     if reasons := _cannot_make(checkpoint.config):
         entries["write"] = Refusal("write", reasons["image"])

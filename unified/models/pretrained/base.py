@@ -15,6 +15,7 @@ from unified.engine.request import Sampling
 from unified.formats.load import load_format
 from unified.formats.spec import Format
 from unified.models.hf_checkpoint import read_config
+from unified.tasks.size_rule import SizeRule
 from unified.tasks.task import Refusal, Task, Verb
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.block import Block
@@ -22,7 +23,16 @@ from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.text import quoted
 
-__all__ = ["BEHIND", "Checkpoint", "Layout", "Pretrained", "counted", "named", "refused"]
+__all__ = [
+    "BEHIND",
+    "Checkpoint",
+    "Layout",
+    "Pretrained",
+    "counted",
+    "named",
+    "reading_rule",
+    "refused",
+]
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,15 @@ def counted(offset: str) -> Ids:
 def refused(reason: str, *verbs: Verb) -> dict[Verb, Task | Refusal]:
     """Refusals of some verbs for one reason."""
     return {verb: Refusal(verb, reason) for verb in verbs}
+
+
+def reading_rule(checkpoint: Checkpoint, stride: int) -> SizeRule:
+    """The sizes of pictures that are read: of any, but a picture takes half the positions at most.
+
+    stride: pixels a code. The bound is far above what published processors make of a picture.
+    """
+    codes = max(1, checkpoint.number("max_position_embeddings") // 2)
+    return SizeRule(multiple_of=stride, max_area=codes * stride**2)
 
 
 BEHIND: Ids | None = None

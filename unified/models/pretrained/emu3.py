@@ -11,7 +11,14 @@ from __future__ import annotations
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.load import load_format
-from unified.models.pretrained.base import Checkpoint, Layout, Pretrained, named, refused
+from unified.models.pretrained.base import (
+    Checkpoint,
+    Layout,
+    Pretrained,
+    named,
+    reading_rule,
+    refused,
+)
 from unified.tasks.size_rule import SizeRule
 from unified.tasks.task import MediaPart, Refusal, SlotPart, Task, TextPart, Verb
 from unified.tasks.task_table import Tasks
@@ -54,10 +61,7 @@ def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
         size=SizeRule((side, side), multiple_of=stride, max_area=side * side),
         example="a portrait of young girl.",
     )
-    # What its processor makes of a picture is at most 1024x1024 pixels; of a model with few
-    # positions a picture takes half of them at most.
-    positions = checkpoint.number("max_position_embeddings")
-    reading = SizeRule(multiple_of=stride, max_area=max(1, positions // 2) * stride**2)
+    reading = reading_rule(checkpoint, stride)
     before, after = "You are a helpful assistant. USER: ", ". ASSISTANT:"
     readings: tuple[tuple[Verb, str, str], ...] = (
         ("describe", "Please describe the image", ""),
