@@ -18,13 +18,19 @@ def test_a_format_is_shown_on_one_page(unified, name):
     assert code == 0, err
     assert out.startswith(f"{name}: ")
     assert len(out.splitlines()) < 24
-    assert max(map(len, out.splitlines())) < 160
+    assert max(map(len, out.splitlines())) <= 120
 
 
 def test_what_a_page_says_of_emu3(unified):
     _, out, _ = unified("grammar", "show", "emu3", on=None)
     assert '<boi> h:digits "*" w:digits <img> (image{w} <line>){h} <frame> <eoi>' in out
     assert "w of image: decimal digits, at most 3" in out
+
+
+def test_a_long_text_of_a_format_is_cut_short_on_its_page(unified):
+    _, out, _ = unified("grammar", "show", "apertus", on=None)
+    assert '<system> "You are Apertus 1.5 Omni, a..." </system>' in out
+    assert '<developer> "Deliberation: disabled\\nToo..." </developer>' in " ".join(out.split())
 
 
 def test_ids_are_checked_with_position_and_reason(unified, refused, cli_model, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
+
 from unified.formats.spec import (
     Affix,
     CodesItem,
@@ -15,6 +18,9 @@ from unified.formats.spec import (
 )
 
 __all__ = ["page"]
+
+_WIDTH = 120  # of the page
+_LONGEST = 32  # characters of a literal
 
 
 def page(format: Format) -> str:
@@ -36,9 +42,18 @@ def page(format: Format) -> str:
         notes += _size_variables(kind, span.items)
     rules.append(("markers", " ".join(format.markers)))
     width = max(len(name) for name, _ in rules)
-    lines = [f"{name:<{width}}  {'is' if name.startswith('role') else ':='}  {rule}"
-             for name, rule in rules]  # fmt: skip
-    return "\n".join([f"{format.name}: {about}", "", *lines, *(["", *notes] if notes else [])])
+    lines = []
+    for name, rule in rules:
+        head = f"{name:<{width}}  {'is' if name.startswith('role') else ':='}  "
+        lines += textwrap.wrap(
+            head + rule,
+            _WIDTH,
+            subsequent_indent=" " * len(head),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    title = textwrap.wrap(f"{format.name}: {about}", _WIDTH)
+    return "\n".join([*title, "", *lines, *(["", *notes] if notes else [])])
 
 
 def _document(format: Format) -> str:
@@ -61,7 +76,7 @@ def _item(item: Item) -> str:
     if isinstance(item, Marker):
         return item.name
     if isinstance(item, Literal):
-        return f'"{item.text}"'
+        return _quoted(item.text)
     if isinstance(item, SizeVariable):
         return f"{item.name}:{item.block or 'digits'}"
     if isinstance(item, CodesItem):
@@ -80,6 +95,12 @@ def _item(item: Item) -> str:
     if item.separate == "each":
         return f"({inner} {item.separator}){{{count}}}"
     return f"({inner}){{{count}, {item.separator} between}}"
+
+
+def _quoted(text: str) -> str:
+    """A literal on one line, cut short: system prompts are long."""
+    line = json.dumps(text, ensure_ascii=False)
+    return line if len(line) <= _LONGEST else f'{line[: _LONGEST - 4]}..."'
 
 
 def _size_variables(kind: str, items: tuple[Item, ...]) -> list[str]:

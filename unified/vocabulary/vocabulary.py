@@ -116,20 +116,14 @@ class Vocabulary:
         other modalities by name.
         """
         symbols = tuple(markers)
-        declared: list[tuple[str, int, int | None, str | None, tuple[str, ...] | None]] = [
-            (TEXT, text_rows, None, text_fingerprint, None),
-            (MARKERS, len(symbols), None, None, symbols),
-            (SIZE, max_grid, None, None, None),
-        ]
+        blocks = [Block(TEXT, 0, text_rows, fingerprint=text_fingerprint)]
+        blocks.append(Block(MARKERS, text_rows, len(symbols), symbols=symbols))
+        blocks.append(Block(SIZE, blocks[-1].stop, max_grid))
         for modality, tokenizer in {"image": image, "audio": audio, **(others or {})}.items():
-            if tokenizer is not None:
-                sizes, fingerprint = tokenizer
-                for level, size in enumerate(sizes):
-                    declared.append((f"{modality}.{level}", int(size), level, fingerprint, None))
-        blocks, start = [], 0
-        for name, size, block_level, block_fingerprint, block_symbols in declared:
-            blocks.append(Block(name, start, size, block_level, block_fingerprint, block_symbols))
-            start += size
+            sizes, fingerprint = ((), None) if tokenizer is None else tokenizer
+            for level, size in enumerate(sizes):
+                start = blocks[-1].stop
+                blocks.append(Block(f"{modality}.{level}", start, int(size), level, fingerprint))
         return cls(tuple(blocks), text_size, text_rows)
 
     @property
