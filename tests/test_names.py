@@ -22,7 +22,7 @@ LEFT: dict[str, int] = {
     "benchmarks": 52,
     "tests": 24,
     "tests/tokenizers": 97,
-    "tests/unified": 183,
+    "tests/unified": 120,
     "tests/unified/published": 20,
     "tokenizers/unified_tokenizers": 45,
     "unified/cli": 7,
@@ -36,11 +36,9 @@ LONG: dict[str, int] = {
     "tests/tokenizers/test_adapters_image.py": 433,
     "tests/tokenizers/test_training_pictures.py": 435,
     "tests/unified/test_dataloading_loader.py": 404,
-    "tests/unified/test_dataloading_tokenize.py": 555,
     "tests/unified/test_grammar.py": 463,
     "tests/unified/test_model.py": 411,
     "tests/unified/test_tasks.py": 471,
-    "tests/unified/test_training.py": 475,
     "unified/models/model.py": 418,
 }
 
