@@ -39,7 +39,7 @@ class Letters:
 
 
 @cache
-def made(name: str) -> tuple[Sequencer, Layout]:
+def built(name: str) -> tuple[Sequencer, Layout]:
     """A small vocabulary for a format, its literals among the letters."""
     spec = load_format(name)
     blocks = [Block("text", 0, 24)]
@@ -61,7 +61,7 @@ def made(name: str) -> tuple[Sequencer, Layout]:
 @st.composite
 def documents(draw, name: str):
     """Stored documents of any roles and weights that a format has; some it cannot say."""
-    grammar = made(name)[1].grammar
+    grammar = built(name)[1].grammar
     roles = [*grammar.roles, *([None] if grammar.format.start is None else [])]
     segments, role = [], draw(st.sampled_from(roles))
     for _ in range(draw(st.integers(1, 6))):
@@ -93,7 +93,7 @@ def coded(sequencer: Sequencer, segments):
 def test_a_layout_is_what_the_sequencer_and_the_state_machine_make(data):
     name = data.draw(st.sampled_from(FORMATS))
     segments = data.draw(documents(name))
-    sequencer, layout = made(name)
+    sequencer, layout = built(name)
     try:
         expected = sequencer._encode(coded(sequencer, segments), end=True)
         state = sequencer.grammar.start()
@@ -120,7 +120,7 @@ def test_a_layout_is_what_the_sequencer_and_the_state_machine_make(data):
 
 
 def test_weights_fall_on_answers_and_on_codes_that_have_none():
-    layout = made("pocket")[1]
+    layout = built("pocket")[1]
     asked = CodedImage(np.array([[[1, 2]]]), "prompt", 0.0)
     answer = CodedAudio(np.array([[3], [4], [5]]), "response", 0.5)
     tokenized = layout.encode(
@@ -164,7 +164,7 @@ GIVEN = {
 def test_a_dropped_prompt_gives_the_ids_of_guidances_branch(case, without):
     """Those that sampling shows the decoder while it fills the response, and the end after them."""
     name, prompt = GIVEN[case]
-    sequencer, layout = made(name)
+    sequencer, layout = built(name)
     grammar = layout.grammar
     side = {"liquid": (32, 32), "janus": (24, 24)}.get(name, (4, 2))
     role = "response" if grammar.roles else None
@@ -192,7 +192,7 @@ def test_a_dropped_prompt_gives_the_ids_of_guidances_branch(case, without):
 
 
 def test_what_cannot_be_laid_out_is_refused_with_its_segment():
-    layout = made("pocket")[1]
+    layout = built("pocket")[1]
     for segments, message in (
         ([text("a", "prompt"), CodedImage(np.zeros((2, 1, 1), int), "prompt")], r"1 \(image\): .*"),
         (
@@ -212,14 +212,14 @@ def test_what_cannot_be_laid_out_is_refused_with_its_segment():
         with pytest.raises(ValueError, match=f"segment {message}"):
             layout.encode(segments)
     with pytest.raises(ValueError, match=r"segment 0 \(audio\): .* has no audio spans"):
-        made("emu3")[1].encode([CodedAudio(np.zeros((1, 3), int))])
+        built("emu3")[1].encode([CodedAudio(np.zeros((1, 3), int))])
 
 
 def test_the_layouts_memory_is_bounded(monkeypatch):
     from unified.dataloading import layout as module
 
     monkeypatch.setattr(module, "_MAX_CACHED_IDS", 500)
-    sequencer, _ = made("pocket")
+    sequencer, _ = built("pocket")
     layout = module.Layout(sequencer.grammar, Letters())
     for w in range(1, 40):
         document = [text("abc" * w, "prompt"), picture((1, w), "response")]

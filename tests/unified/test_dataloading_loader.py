@@ -54,10 +54,10 @@ def loader(sources, tiny_sequencer):
     return make
 
 
-def same(one, other) -> bool:
+def same(first, other) -> bool:
     plain = ("ranges", "keys", "stream", "number", "counters", "reports", "state")
-    return all(np.array_equal(getattr(one, n), getattr(other, n)) for n in ARRAYS) and all(
-        getattr(one, n) == getattr(other, n) for n in plain
+    return all(np.array_equal(getattr(first, n), getattr(other, n)) for n in ARRAYS) and all(
+        getattr(first, n) == getattr(other, n) for n in plain
     )
 
 
@@ -111,22 +111,22 @@ def test_any_number_of_workers_makes_the_same_rows_and_states(loader):
     assert len(take(whole, 40)) == 40
     before = torch.get_rng_state()
     for workers in (1, 3):
-        with loader(workers=workers) as made:
-            assert all(same(a, b) for a, b in zip(take(made, 40), expected, strict=True))
-            assert made.state() == whole.state()
-            assert made.counts == whole.counts
+        with loader(workers=workers) as built:
+            assert all(same(a, b) for a, b in zip(take(built, 40), expected, strict=True))
+            assert built.state() == whole.state()
+            assert built.counts == whole.counts
             # What a worker has made ahead is not lost when another one goes on.
-            again = take(made, 3)
+            again = take(built, 3)
     assert [(row.stream, row.number) for row in again] == [(4, 3), (5, 3), (6, 3)]
     # The numbers that the training draws are not touched.
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_worker_that_is_killed_is_missed_in_one_line(loader):
-    with loader(workers=1) as one:
-        rows = iter(one)
+    with loader(workers=1) as first:
+        rows = iter(first)
         next(rows)
-        one._iterators[0]._process.kill()
+        first._iterators[0]._process.kill()
         with pytest.raises(ValueError, match=r"a data worker has ended \(exit code -9\)"):
             list(rows)
 
@@ -153,33 +153,33 @@ def test_another_number_of_processes_goes_on_where_the_others_were(loader, befor
     steps = 24 // before
     rows = take(loader(), 24 + 36)
     stopped = [loader(rank=rank, world=before) for rank in range(before)]
-    for one in stopped:
-        take(one, steps)
-    saved = json.loads(json.dumps([one.state() for one in stopped]))
+    for first in stopped:
+        take(first, steps)
+    saved = json.loads(json.dumps([first.state() for first in stopped]))
     resumed = [loader(rank=rank, world=after) for rank in range(after)]
-    for one in resumed:
-        one.load_state(saved)
-    streams = [iter(one) for one in resumed]
+    for first in resumed:
+        first.load_state(saved)
+    streams = [iter(first) for first in resumed]
     for index, row in enumerate(rows[24:]):
         assert same(next(streams[index % after]), row)
 
 
 def test_an_iterator_can_be_left_and_taken_up_again(loader):
     expected = take(loader(), 30)
-    one = loader()
-    found = take(one, 7) + take(one, 1) + take(one, 22)
-    assert all(same(a, b) for a, b in zip(found, expected, strict=True))
-    left = iter(one)
+    first = loader()
+    actual = take(first, 7) + take(first, 1) + take(first, 22)
+    assert all(same(a, b) for a, b in zip(actual, expected, strict=True))
+    left = iter(first)
     next(left)
-    later = iter(one)
+    later = iter(first)
     assert next(later).number >= 2
     with pytest.raises(StopIteration):
         next(left)  # a new iterator has ended it
 
 
 def test_a_seed_gives_another_order(loader):
-    one, other = take(loader(), 12), take(loader(seed=6), 12)
-    assert [row.keys for row in one] != [row.keys for row in other]
+    first, other = take(loader(), 12), take(loader(seed=6), 12)
+    assert [row.keys for row in first] != [row.keys for row in other]
 
 
 def test_every_source_comes_to_its_share_of_the_ids(loader, tiny_sequencer):
@@ -198,14 +198,14 @@ def test_epochs_end_a_source_after_every_sample_was_there_so_often(loader, codes
     times: dict[str, int] = {}
     counts = dict.fromkeys(("documents", "ids"), 0)
     for rank in range(world):
-        one = loader(sources=sources, rank=rank, world=world)
-        rows = list(one)
+        first = loader(sources=sources, rank=rank, world=world)
+        rows = list(first)
         for row in rows:
             for key in row.keys:
                 times[key] = times.get(key, 0) + 1
-        assert list(one) == []  # it has ended for good
-        assert one.counts["ids"] == sum(row.num_ids for row in rows)
-        counts = {name: counts[name] + one.counts[name] for name in counts}
+        assert list(first) == []  # it has ended for good
+        assert first.counts["ids"] == sum(row.num_ids for row in rows)
+        counts = {name: counts[name] + first.counts[name] for name in counts}
     assert {key.partition("/")[0]: n for key, n in times.items()} == {"many": 2, "five": 3}
     assert len(times) == 75
     assert counts["documents"] == 70 * 2 + 5 * 3
@@ -272,9 +272,9 @@ def faulty(stored_codes, write_codes, random_documents, tmp_path, forget_checksu
 
 def test_broken_samples_are_left_out_counted_and_named(loader, faulty):
     folder = faulty(20, 2)
-    one = loader(sources={"x": Source(str(folder), epochs=3)}, max_corrupt=6)
-    rows = list(one)
-    assert one.counts == {"documents": 60, "ids": one.counts["ids"], "split": 0, "corrupt": 6,
+    first = loader(sources={"x": Source(str(folder), epochs=3)}, max_corrupt=6)
+    rows = list(first)
+    assert first.counts == {"documents": 60, "ids": first.counts["ids"], "split": 0, "corrupt": 6,
                           "too_long": 0, "not_reversed": 0}  # fmt: skip
     assert sum(row.counters["corrupt"] for row in rows) == 6
     reports = sorted({report for row in rows for report in row.reports})
@@ -292,10 +292,10 @@ def test_broken_samples_are_left_out_counted_and_named(loader, faulty):
 
 def test_the_limit_holds_over_a_resumption_and_in_workers(loader, faulty):
     sources = {"x": Source(str(faulty(20, 2)))}
-    one = loader(sources=sources, max_corrupt=6, streams=1)
-    rows = iter(one)
+    first = loader(sources=sources, max_corrupt=6, streams=1)
+    rows = iter(first)
     next(rows)
-    saved = one.state()
+    saved = first.state()
     with pytest.raises(ValueError, match="7 samples are corrupt, max_corrupt is 6"):
         list(rows)
     resumed = loader(sources=sources, max_corrupt=6, streams=1, workers=1)
@@ -310,10 +310,10 @@ def test_a_shard_cut_off_after_its_index_was_written_loses_its_last_samples(load
     folder = faulty(20, 0)
     path = folder / "x.tar"
     path.write_bytes(path.read_bytes()[:-25_000])
-    one = loader(sources={"x": Source(str(folder), epochs=1)})
-    reports = [report for row in one for report in row.reports]
-    assert 0 < one.counts["corrupt"] < 20
-    assert one.counts["corrupt"] + one.counts["documents"] == 20
+    first = loader(sources={"x": Source(str(folder), epochs=1)})
+    reports = [report for row in first for report in row.reports]
+    assert 0 < first.counts["corrupt"] < 20
+    assert first.counts["corrupt"] + first.counts["documents"] == 20
     assert any("cut off?" in report for report in reports)
 
 
@@ -332,9 +332,9 @@ def test_long_documents_are_cut_and_media_longer_than_a_row_left_out(
     counting, on = (Text(" ".join(map(str, range(a, a + 60))), "response") for a in (0, 60))
     documents = [[counting, small, on], [Text("a cat", "prompt"), wide], [Text("a"), Text("b")]]
     folder = write_codes(tmp_path / "long", {"x": documents})
-    one = loader(sources={"x": Source(str(folder), epochs=1)}, seq_len=50, streams=1)
-    rows = list(one)
-    assert (one.counts["split"], one.counts["too_long"], one.counts["corrupt"]) == (1, 1, 0)
+    first = loader(sources={"x": Source(str(folder), epochs=1)}, seq_len=50, streams=1)
+    rows = list(first)
+    assert (first.counts["split"], first.counts["too_long"], first.counts["corrupt"]) == (1, 1, 0)
     pieces = [
         (key, row.labels[start:stop])
         for row in rows
@@ -345,8 +345,8 @@ def test_long_documents_are_cut_and_media_longer_than_a_row_left_out(
     parts = [ids.tolist() for key, ids in pieces if key == "x/x-0000"]
     places = {}
     for part in parts:
-        (place,) = [n for n in range(len(whole)) if whole[n : n + len(part)] == part]
-        places[place] = part
+        (position,) = [n for n in range(len(whole)) if whole[n : n + len(part)] == part]
+        places[position] = part
     assert len(places) == len(parts) > 3
     assert [id for _, part in sorted(places.items()) for id in part] == whole
     (report,) = [report for row in rows for report in row.reports]
@@ -360,9 +360,9 @@ def test_a_document_that_changed_under_a_state_is_noticed(loader, write_codes, t
         return write_codes(tmp_path / "changing", {"x": [document] * 4})
 
     sources = {"x": Source(str(write(60)))}
-    one = loader(sources=sources, seq_len=20, streams=1)
-    take(one, 2)
-    state = one.state()
+    first = loader(sources=sources, seq_len=20, streams=1)
+    take(first, 2)
+    state = first.state()
     write(3)
     other = loader(sources=sources, seq_len=20, streams=1)
     other.load_state([state])
@@ -383,11 +383,11 @@ def test_held_out_documents_are_read_once_in_order_without_chance(codes, tiny_se
     assert keys[0] == "many/many-0000"
     assert sum(row.counters["documents"] for row in rows) == 70
     assert all((row.input_ids == row.labels).all() for row in rows)
-    found = {}
+    actual = {}
     for row in rows:
         for key, start, stop in zip(row.keys, row.starts, row.starts[1:]):
-            found[key] = tiny_sequencer.grammar.parse(row.labels[start:stop])
-    assert {segments[0].role for segments in found.values()} == {"prompt"}
+            actual[key] = tiny_sequencer.grammar.parse(row.labels[start:stop])
+    assert {segments[0].role for segments in actual.values()} == {"prompt"}
     again = list(validation_sequences(source, tiny_sequencer, LENGTH, name="many"))
     assert all(same(a, b) for a, b in zip(rows, again, strict=True))
     few = list(validation_sequences(source, tiny_sequencer, LENGTH, limit=9))

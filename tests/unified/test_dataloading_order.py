@@ -22,10 +22,10 @@ def test_the_order_differs_by_seed_source_and_epoch_and_by_nothing_else():
 
     keys = [(1, "draw", 0), (2, "draw", 0), (1, "ask", 0), (1, "draw", 1)]
     orders = [order(*key) for key in keys]
-    assert len({tuple(one) for one in orders}) == 4
+    assert len({tuple(first) for first in orders}) == 4
     assert order(1, "draw", 0) == orders[0]
     # Neighbours are torn apart: two in a row stay so as often as in a shuffle, about once.
-    assert all(sum(b - a == 1 for a, b in pairwise(one)) < 8 for one in orders)
+    assert all(sum(b - a == 1 for a, b in pairwise(first)) < 8 for first in orders)
 
 
 @pytest.mark.parametrize("count", [2, 3, 70])
@@ -44,9 +44,9 @@ def test_a_large_source_is_permuted_in_no_memory():
 
 
 def test_the_lanes_take_every_sample_of_an_epoch_once():
-    taken = [sample_at(stream + step * 5, 13, 3, "x") for step in range(26) for stream in range(5)]
+    drawn = [sample_at(stream + step * 5, 13, 3, "x") for step in range(26) for stream in range(5)]
     for epoch in range(10):
-        samples = [sample for e, sample in taken if e == epoch]
+        samples = [sample for e, sample in drawn if e == epoch]
         assert sorted(samples) == list(range(13))
 
 

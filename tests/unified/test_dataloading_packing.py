@@ -82,9 +82,9 @@ def test_the_first_id_of_every_piece_has_no_loss():
 
 @given(st.lists(st.integers(1, 12), max_size=9), st.integers(0, 40))
 def test_the_fullest_choice_is_as_full_as_any_and_takes_the_oldest(lengths, room):
-    found = best_fill(lengths, room)
-    assert found == sorted(set(found))
-    filled = sum(lengths[at] for at in found)
+    actual = best_fill(lengths, room)
+    assert actual == sorted(set(actual))
+    filled = sum(lengths[at] for at in actual)
     ways = [
         some
         for number in range(len(lengths) + 1)
@@ -94,7 +94,7 @@ def test_the_fullest_choice_is_as_full_as_any_and_takes_the_oldest(lengths, room
     assert filled == max(sum(lengths[at] for at in some) for some in ways)
     # Of all ways that fill as much it ends earliest: the newest that it takes is the oldest newest.
     newest = [max(some, default=-1) for some in ways if sum(lengths[at] for at in some) == filled]
-    assert max(found, default=-1) == min(newest)
+    assert max(actual, default=-1) == min(newest)
 
 
 @pytest.mark.parametrize("length", [512, 1024, 4096])
@@ -131,12 +131,12 @@ def test_what_waits_at_the_end_is_given_to_the_last_piece():
 
 def test_a_row_holds_its_documents_side_by_side_and_numbers_its_own_ranges():
     table = [((5, 9),), ((0, 3), (7, 8)), ((1, 2),), ((0, 2),)]
-    one = Chunk(
+    single = Chunk(
         np.array([4, 9, 6], np.int32), np.array([4, 5, 6], np.int32),
         np.array([0, 1, 2], np.float32), np.array([3, 0, 3]), np.array([0, 1, 2], np.uint8),
         "a/k", ("a", 0, 0),
     )  # fmt: skip
-    fields = pack([one, piece(2, "b/l", first=7)], 7, padding=99, table=table)
+    fields = pack([single, piece(2, "b/l", first=7)], 7, padding=99, table=table)
     row = PackedSequence(**fields, stream=0, number=0, counters={}, reports=(), state={})
     assert row.labels.tolist() == [4, 5, 6, 7, 8, 99, 99]
     assert row.input_ids.tolist() == [4, 9, 6, 7, 8, 99, 99]

@@ -20,10 +20,10 @@ def test_a_file_of_sources_is_read_with_its_groups():
     assert sources["draw"] == Source(
         ("w/train-draw-*.tar",), share=2, orders="both", drop_prompt=0.1, noise=0.05
     )
-    found = dict(leaves(sources))
-    assert list(found) == ["draw", "speech/say", "speech/hear"]
-    assert found["speech/say"].shards == ("a.tar", "b")
-    assert (found["speech/say"].epochs, found["speech/hear"].loss) == (3, "response")
+    actual = dict(leaves(sources))
+    assert list(actual) == ["draw", "speech/say", "speech/hear"]
+    assert actual["speech/say"].shards == ("a.tar", "b")
+    assert (actual["speech/say"].epochs, actual["speech/hear"].loss) == (3, "response")
     assert shares_of(sources) == {
         "draw": 2, "speech": 0.5, "speech/say": 1.0, "speech/hear": 1.0
     }  # fmt: skip

@@ -109,10 +109,10 @@ def test_anything_in_place_of_an_entry_is_accepted_or_a_value_error(data):
     name = data.draw(st.sampled_from(sorted(media)))
     media[name] = data.draw(st.binary(max_size=20) | st.just(media[name]))
     try:
-        found = STORED.from_parts("k", obj, media)
+        actual = STORED.from_parts("k", obj, media)
     except ValueError:
         return
-    assert STORED.from_parts("k", *STORED.to_parts("k", found)) == found
+    assert STORED.from_parts("k", *STORED.to_parts("k", actual)) == actual
 
 
 def test_an_index_says_whose_codes_its_folder_holds(write_codes, random_documents, tmp_path):
@@ -144,12 +144,12 @@ def test_codes_of_another_tokenizer_are_refused_with_both_fingerprints(
     source, vocabulary = Source(str(folder)), tiny_sequencer.vocabulary
     assert len(SourceSamples("draw", source, vocabulary)) == 3
     fingerprint = stored_codes.media["image"].fingerprint
-    for found, message in (
+    for actual, message in (
         (("other", (12,)), f"image codes of tokenizer {fingerprint}, the vocabulary .* for other"),
         ((fingerprint, (13,)), r"image codes of codebooks \(12,\), .* blocks of \(13,\)"),
     ):
         other = Vocabulary.build(
-            vocabulary.text_size, vocabulary.text_size, ["<a>"], 9, image=(found[1], found[0])
+            vocabulary.text_size, vocabulary.text_size, ["<a>"], 9, image=(actual[1], actual[0])
         )
         with pytest.raises(ValueError, match=message):
             SourceSamples("draw", source, other)

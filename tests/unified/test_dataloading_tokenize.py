@@ -79,9 +79,9 @@ def test_the_sample_has_the_codes_and_ids_that_its_documents_have(
     shard = SAMPLE / f"heldout-{kind}-00000.tar"
     index = tokenize_shards([shard], tmp_path / "codes", encoder)
     documents = dict(read_shards(shard))
-    found = stored(tmp_path / "codes", shard.name)
-    assert list(found) == list(documents)
-    for key, segments in found.items():
+    actual = stored(tmp_path / "codes", shard.name)
+    assert list(actual) == list(documents)
+    for key, segments in actual.items():
         for segment, original in zip(segments, documents[key], strict=True):
             expected = original if isinstance(original, Text) else None
             expected = expected or tiny_sequencer.code_segment(original)
@@ -108,9 +108,9 @@ def test_media_coded_together_have_the_codes_they_have_alone(
     ]
     (shard,) = write(tmp_path / "documents", {"x": documents})
     tokenize_shards([shard], tmp_path / "codes", encoder)
-    found = stored(tmp_path / "codes", shard.name)
+    actual = stored(tmp_path / "codes", shard.name)
     for number, document in enumerate(documents):
-        assert found[f"k{number}"] == [
+        assert actual[f"k{number}"] == [
             s if isinstance(s, Text) else tiny_sequencer.code_segment(s) for s in document
         ]
 
@@ -146,15 +146,15 @@ def test_a_round_trip_gives_the_codes_of_what_the_tokenizer_gives_back(
         Image(restored[0].numpy().transpose(1, 2, 0).copy(), "response"),
         Audio(heard[0].numpy(), 16_000, "response", 0.5),
     )
-    (found,) = MediaEncoder(image, audio, round_trip=True).encode([Document((one, other))])
-    assert found == [tiny_sequencer.code_segment(segment) for segment in again]
-    assert found != MediaEncoder(image, audio).encode([Document((one, other))])[0]
+    (actual,) = MediaEncoder(image, audio, round_trip=True).encode([Document((one, other))])
+    assert actual == [tiny_sequencer.code_segment(segment) for segment in again]
+    assert actual != MediaEncoder(image, audio).encode([Document((one, other))])[0]
 
 
 def test_media_are_made_to_fit_where_that_is_asked_for(tiny_tokenizers):
     encoder = MediaEncoder(*tiny_tokenizers, fit=80)
     assert encoder.stored.to_json()["fit"] == 80
-    found = encoder.encode(
+    actual = encoder.encode(
         [
             Document((picture(0, 100, 200),)),  # 40x80, of which 24x72 are multiples of 24
             Document((picture(0, 30, 24),)),
@@ -162,12 +162,12 @@ def test_media_are_made_to_fit_where_that_is_asked_for(tiny_tokenizers):
             Document((sound(0, 4000, rate=8_000, channels=2),)),
         ]
     )
-    assert found[0][0].codes.shape == (1, 1, 3)
-    assert found[1][0].codes.shape == (1, 1, 1)
+    assert actual[0][0].codes.shape == (1, 1, 3)
+    assert actual[1][0].codes.shape == (1, 1, 1)
     assert "a picture of 300x20 pixels, at most 80 to a side, holds no 24x24 pixels" in str(
-        found[2]
+        actual[2]
     )
-    assert found[3][0].codes.shape == (2, 3)  # half a second in frames of a fifth
+    assert actual[3][0].codes.shape == (2, 3)  # half a second in frames of a fifth
 
 
 # What is left out.
@@ -224,8 +224,8 @@ def test_a_tokenizer_that_refuses_one_medium_keeps_the_others(tiny_tokenizers):
 
     sevens = Image(np.full((48, 24, 3), 7, np.uint8))
     documents = [Document((one,)) for one in (picture(0), sevens, picture(1))]
-    found = MediaEncoder(Picky(), audio).encode(documents)
-    assert [str(f) if isinstance(f, ValueError) else len(f) for f in found] == [
+    actual = MediaEncoder(Picky(), audio).encode(documents)
+    assert [str(f) if isinstance(f, ValueError) else len(f) for f in actual] == [
         1, "segment 0: it is all sevens", 1
     ]  # fmt: skip
 
@@ -355,21 +355,21 @@ def test_sources_of_documents_become_sources_of_codes(tiny_sequencer, tmp_path):
         ),
     }
     lines: list[str] = []
-    found = prepare_sources(sources, tiny_sequencer, tmp_path, report=lines.append)
+    actual = prepare_sources(sources, tiny_sequencer, tmp_path, report=lines.append)
     assert len(lines) == 3
-    draw, say = found["draw"], found["speech"].sources["say"]
+    draw, say = actual["draw"], actual["speech"].sources["say"]
     assert replace(draw, shards=sources["draw"].shards) == sources["draw"]
     assert say.noise == 0.1
     assert Path(draw.shards[0]).parent == Path(say.shards[0]).parent
-    hear = found["speech"].sources["hear"]
+    hear = actual["speech"].sources["hear"]
     assert Path(hear.shards[0]).parent != Path(say.shards[0]).parent
     assert read_stored_codes(Path(hear.shards[0]).parent).round_trip
     assert all(path.is_file() for path in find_shards(draw.shards))
     again = prepare_sources(sources, tiny_sequencer, tmp_path, report=lines.append)
-    assert again == found
+    assert again == actual
     assert all("done already" in line for line in lines[3:])
     # Codes are taken as they are.
-    assert prepare_sources(found, tiny_sequencer, tmp_path / "none") == found
+    assert prepare_sources(actual, tiny_sequencer, tmp_path / "none") == actual
     assert not (tmp_path / "none").exists()
 
 
@@ -377,7 +377,7 @@ def test_several_processes_make_the_same_shards(tiny_sequencer, shards, tmp_path
     sources = {"x": Source(tuple(map(str, shards)))}
     one = prepare_sources(sources, tiny_sequencer, tmp_path / "one")
     two = prepare_sources(sources, tiny_sequencer, tmp_path / "two", workers=2)
-    folders = [Path(found["x"].shards[0]).parent for found in (one, two)]
+    folders = [Path(actual["x"].shards[0]).parent for actual in (one, two)]
     assert bytes_of(folders[0]) == bytes_of(folders[1])
     assert read_index(folders[0]) == read_index(folders[1])
     assert [path.name for path in (tmp_path / "two").iterdir()] == [folders[1].name]

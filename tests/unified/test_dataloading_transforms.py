@@ -65,10 +65,10 @@ def test_both_orders_come_half_the_time_and_the_same_again(layout):
     source = Source("x", orders="both")
     kinds = []
     for sample in range(200):
-        document, _, kept = transform(layout, pair(), source, Draws.of(1, "x", 0, sample))
+        document, _, stored = transform(layout, pair(), source, Draws.of(1, "x", 0, sample))
         again, _, _ = transform(layout, pair(), source, Draws.of(1, "x", 0, sample))
         np.testing.assert_array_equal(document.ids, again.ids)
-        assert not kept
+        assert not stored
         kinds.append(read(layout, document)[0].kind)
     assert 70 < kinds.count("image") < 130
     other = [read(layout, transform(layout, pair(), source, Draws.of(1, "x", 1, s))[0])[0].kind
@@ -79,8 +79,8 @@ def test_both_orders_come_half_the_time_and_the_same_again(layout):
     )
     assert [s.kind for s in read(layout, document)] == ["image", "text"]
     turns = [*pair(), *pair()]
-    document, _, kept = transform(layout, turns, Source("x", orders="reversed"), Draws())
-    assert kept
+    document, _, stored = transform(layout, turns, Source("x", orders="reversed"), Draws())
+    assert stored
     assert [s.kind for s in read(layout, document)] == ["text", "image", "text", "image"]
 
 
@@ -105,12 +105,12 @@ def test_the_loss_falls_on_what_the_source_asks_for(layout):
 
 def test_a_share_of_the_prompts_is_dropped(layout):
     source = Source("x", drop_prompt=0.3)
-    found = []
+    actual = []
     for sample in range(300):
         document, _, _ = transform(layout, pair(), source, Draws.of(5, "x", 0, sample))
-        found.append(len(read(layout, document)))
-    assert set(found) == {1, 2}
-    assert 60 < found.count(1) < 120
+        actual.append(len(read(layout, document)))
+    assert set(actual) == {1, 2}
+    assert 60 < actual.count(1) < 120
     document, _, _ = transform(layout, pair(), source, Draws())
     assert len(read(layout, document)) == 2
 
@@ -118,12 +118,12 @@ def test_a_share_of_the_prompts_is_dropped(layout):
 def test_of_a_prompt_of_text_and_media_both_of_guidances_branches_are_learnt(layout):
     document = [CodedAudio(SOUND, "prompt", 0.0), *pair()]
     source = Source("x", drop_prompt=1.0)
-    found = [
+    actual = [
         tuple(s.kind for s in read(layout, transform(layout, document, source, draws)[0]))
         for draws in (Draws.of(5, "x", 0, sample) for sample in range(100))
     ]
-    assert set(found) == {("image",), ("audio", "image")}
-    assert 30 < found.count(("image",)) < 70
+    assert set(actual) == {("image",), ("audio", "image")}
+    assert 30 < actual.count(("image",)) < 70
 
 
 def test_a_document_without_a_prompt_is_not_dropped(layout):
@@ -145,19 +145,19 @@ def test_noise_shows_other_codes_of_the_document_and_asks_for_the_true_ones(layo
     changed, total = 0, 0
     for sample in range(30):
         draws = Draws.of(1, "x", 0, sample)
-        tokenized, shown, _ = transform(layout, document, source, draws)
-        np.testing.assert_array_equal(shown, transform(layout, document, source, draws)[1])
+        tokenized, visible, _ = transform(layout, document, source, draws)
+        np.testing.assert_array_equal(visible, transform(layout, document, source, draws)[1])
         plain = layout.encode(document)
         np.testing.assert_array_equal(tokenized.ids, plain.ids)
         codes = np.isin(tokenized.modality, (MODALITIES["image"], MODALITIES["audio"]))
-        np.testing.assert_array_equal(shown[~codes], tokenized.ids[~codes])
+        np.testing.assert_array_equal(visible[~codes], tokenized.ids[~codes])
         for block in layout.grammar.vocabulary.blocks:
             inside = (tokenized.ids >= block.start) & (tokenized.ids < block.stop)
             # Another code of the same block, and one that the document has.
-            assert set(shown[inside]) <= set(tokenized.ids[inside])
-        changed += int((shown != tokenized.ids).sum())
+            assert set(visible[inside]) <= set(tokenized.ids[inside])
+        changed += int((visible != tokenized.ids).sum())
         total += int(codes.sum())
     assert 0.15 < changed / total < 0.25  # some are drawn to be themselves
     assert transform(layout, document, source, Draws())[1] is not None
-    tokenized, shown, _ = transform(layout, document, source, Draws())
-    assert shown is tokenized.ids
+    tokenized, visible, _ = transform(layout, document, source, Draws())
+    assert visible is tokenized.ids

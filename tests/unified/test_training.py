@@ -47,9 +47,9 @@ def tensors(output: str, step: int = 6) -> dict[str, torch.Tensor]:
     return load_file(folder / "part-00000-of-00001.safetensors")
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
+def same(single: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert single.keys() == other.keys()
+    for name, value in single.items():
         assert torch.equal(other[name], value), name
 
 
@@ -175,10 +175,10 @@ def test_going_on_with_other_settings_is_said_and_a_larger_text_tokenizer_refuse
     config = replace(training_case, output=str(tmp_path))
     capsys.readouterr()
     train(replace(config, optimizer=replace(config.optimizer, lr=0.02)), resume=True)
-    said = " ".join(capsys.readouterr().err.split())
-    assert "going on from step 6" in said
-    assert "with other settings: optimizer.lr 0.01 -> 0.02; output" in said
-    assert "step-0000009.partial was not complete and has been removed" in said
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "going on from step 6" in printed
+    assert "with other settings: optimizer.lr 0.01 -> 0.02; output" in printed
+    assert "step-0000009.partial was not complete and has been removed" in printed
     with pytest.raises(ValueError, match=r"has \d+ ids, text_vocab_size is 260; remove the folder"):
         train(replace(config, text_vocab_size=260), resume=True)
 
@@ -224,11 +224,11 @@ def test_what_is_frozen_stays_bit_for_bit(
     new = before.vocabulary.text_rows
     changed = set()
     for name, value in before.hf.state_dict().items():
-        found = after.hf.state_dict()[name]
+        actual = after.hf.state_dict()[name]
         if name.endswith("embed_tokens.weight"):
-            assert torch.equal(found[:new], value[:new])
-            assert not torch.equal(found[new:], value[new:])
-        elif name not in TIED and not torch.equal(found, value):
+            assert torch.equal(actual[:new], value[:new])
+            assert not torch.equal(actual[new:], value[new:])
+        elif name not in TIED and not torch.equal(actual, value):
             changed.add(name.split(".")[-2])
     projections = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert changed == (projections if what == "lora" else set())
@@ -249,16 +249,16 @@ def test_rows_of_another_tokenizers_codes_begin_anew(training_case, finished_tra
     model, first = build_model(started), UnifiedModel.from_pretrained(finished_training)
     new, old = (m.hf.get_input_embeddings().weight for m in (model, first))
     known = {block.name: block for block in first.vocabulary.blocks}
-    kept = {}
+    stored = {}
     for block in model.vocabulary.blocks:
         rows = new[block.start : block.start + block.size]
         if block.name in known:
             start = known[block.name].start
-            kept[block.name] = torch.equal(rows, old[start : start + block.size])
+            stored[block.name] = torch.equal(rows, old[start : start + block.size])
         assert 0.3 < (rows.std() / old.std()).item() < 3  # neither zero nor out of proportion
-    assert not kept.pop("image.0")
-    assert kept
-    assert all(kept.values())
+    assert not stored.pop("image.0")
+    assert stored
+    assert all(stored.values())
     assert len(model.vocabulary.blocks) == len(first.vocabulary.blocks) + 1
     assert model.hf.lm_head.weight is model.hf.get_input_embeddings().weight
 
@@ -282,10 +282,10 @@ def test_the_loss_falls_on_documents_seen_again_and_again(training_case, tmp_pat
     assert np.mean(losses[20:25]) < 0.8 * losses[0]
     assert not (tmp_path / "model" / "subjects.json").exists()
     tags = scalars(tmp_path).Tags()
-    shown = {
+    visible = {
         tag.rpartition("/")[0] for kind in ("tensors", "images", "audio") for tag in tags[kind]
     }
-    assert any("samples/a cat" in tag for tag in shown)
+    assert any("samples/a cat" in tag for tag in visible)
 
 
 def test_a_sample_whose_text_is_cut_is_logged_and_not_warned_of(training_case, tmp_path):
@@ -342,9 +342,9 @@ def test_a_run_ends_with_its_data(training_case, tmp_path, capsys):
     source = replace(training_case.sources["draw"], epochs=1)
     config = replace(training_case, output=str(tmp_path), sources={"draw": source}, steps=500)
     train(config)
-    said = re.search(r"the data has ended after (\d+) steps", capsys.readouterr().err)
-    assert said
-    assert 0 < int(said[1]) < 500
+    printed = re.search(r"the data has ended after (\d+) steps", capsys.readouterr().err)
+    assert printed
+    assert 0 < int(printed[1]) < 500
     run = json.loads(next((tmp_path / "checkpoints").glob("*/state.json")).read_text())
     assert run["ids"] > 0
 
@@ -368,10 +368,10 @@ def test_a_sample_that_has_changed_is_named_and_skipped(
         validation={}, steps=2, max_corrupt=10_000,
     )  # fmt: skip
     train(config)
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     reason = "its bytes have changed since they were written (checksum)"
-    assert f"shard {shard}, sample {key}: {reason}" in said
-    assert f"skipped: shard {shard}, sample {key}: " in said
+    assert f"shard {shard}, sample {key}: {reason}" in printed
+    assert f"skipped: shard {shard}, sample {key}: " in printed
     with pytest.raises(ValueError, match=f"sample {key}"):
         train(replace(config, output=str(tmp_path / "no"), max_corrupt=0))
     (tmp_path / "codes" / f"{shard.name}.sums").unlink()

@@ -26,9 +26,9 @@ def tensors(output: str, step: int = 6) -> dict[str, torch.Tensor]:
     return load_file(folder / "part-00000-of-00001.safetensors")
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
+def same(first: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == other.keys()
+    for name, value in first.items():
         assert torch.equal(other[name], value), name
 
 
@@ -47,8 +47,8 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm(
     config = replace(training_case, output=str(tmp_path / "a"), validation={})
     with pytest.raises(ValueError, match=r"the gradient norm is nan.*checkpoint of step 2 is kept"):
         train(config)
-    kept = tensors(config.output, 2)
-    assert all(value.isfinite().all() for value in kept.values())
+    stored = tensors(config.output, 2)
+    assert all(value.isfinite().all() for value in stored.values())
     (line,) = (tmp_path / "a" / "alarms.jsonl").read_text("utf-8").splitlines()
     alarm = json.loads(line)
     assert (alarm["step"], alarm["kind"]) == (3, "nan")
@@ -66,8 +66,8 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm(
     going_on = replace(config, output=str(tmp_path / "b"), alarms=Alarms(stop=()))
     train(going_on)
     assert all(value.isfinite().all() for value in tensors(going_on.output).values())
-    said = " ".join(capsys.readouterr().err.split())
-    assert "alarm at step 3: the gradient norm is nan; this step changed nothing" in said
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "alarm at step 3: the gradient norm is nan; this step changed nothing" in printed
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -104,12 +104,12 @@ def test_a_run_that_an_alarm_stopped_does_the_step_again_or_skips_its_batch(
     with monkeypatch.context() as patched:
         patched.setattr(DecoderTrainer, "gradients", lambda *a: record(gradients, batches, *a))
         resumed = keys_of(again, resume=True)
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     lines = (tmp_path / "stopped" / "alarms.jsonl").read_text("utf-8").splitlines()
     if skip:
         assert resumed[:3] == whole[3:6]
         assert len(resumed) == 4
-        assert "the batch that raised an alarm at step 3 is skipped" in said
+        assert "the batch that raised an alarm at step 3 is skipped" in printed
         assert len(lines) == 1
     else:
         assert resumed == whole[2:]

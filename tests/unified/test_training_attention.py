@@ -37,16 +37,16 @@ def test_it_is_attention_inside_each_document(heads, key_heads, queries, togethe
     monkeypatch.setattr(module, "TOGETHER", together)
     spans = torch.tensor([*SPANS, (0, 0), (0, 0)], dtype=torch.int32)
     tensors = inputs(heads, key_heads)
-    found = document_attention(*tensors, spans, 0.4)
+    actual = document_attention(*tensors, spans, 0.4)
     expected = alone(*tensors, 0.4)
-    torch.testing.assert_close(found, expected)
-    assert (found[:, 47:] == 0).all()
-    upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
-    for one, other in zip(
-        torch.autograd.grad((found * upstream).sum(), tensors),
+    torch.testing.assert_close(actual, expected)
+    assert (actual[:, 47:] == 0).all()
+    upstream = torch.randn(actual.shape, generator=torch.Generator().manual_seed(1))
+    for first, other in zip(
+        torch.autograd.grad((actual * upstream).sum(), tensors),
         torch.autograd.grad((expected * upstream).sum(), tensors),
     ):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(first, other)
 
 
 def test_it_traces_as_torch_asks_of_an_operator():

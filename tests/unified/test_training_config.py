@@ -24,11 +24,11 @@ RECIPES = sorted([*CONFIGS.glob("*b/*.yaml"), *CONFIGS.glob("pocket/decoder*.yam
 
 
 def entries(**changes):
-    made = {
+    built = {
         "output": "runs/x", "sources": {"draw": {"shards": "a-*.tar", "share": 2}}, "model": {},
         "steps": 3, "seq_len": 100, "global_batch_size": 4, "optimizer": {"lr": 0.003}, **changes,
     }  # fmt: skip
-    return {name: value for name, value in made.items() if value != "ABSENT"}
+    return {name: value for name, value in built.items() if value != "ABSENT"}
 
 
 def load(tmp_path, **changes):

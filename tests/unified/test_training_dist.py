@@ -54,11 +54,11 @@ def check_close(one, other, tolerance) -> None:
     twentieth of an update, since AdamW makes whole updates of gradients that are mere rounding."""
     for name, value in held(one, "optimizer/").items():
         bound = tolerance * float(value.abs().max())
-        found = held(other, "optimizer/")[name]
-        assert torch.allclose(found, value, rtol=0, atol=max(bound, 1e-9)), name
+        actual = held(other, "optimizer/")[name]
+        assert torch.allclose(actual, value, rtol=0, atol=max(bound, 1e-9)), name
     for name, value in held(one, "weights/").items():
-        found = held(other, "weights/")[name]
-        assert torch.allclose(found, value, rtol=0, atol=0.05 * one.optimizer.lr), name
+        actual = held(other, "weights/")[name]
+        assert torch.allclose(actual, value, rtol=0, atol=0.05 * one.optimizer.lr), name
 
 
 @pytest.mark.parametrize(("parallel", "optimizer"), [("data", "muon"), ("fsdp", "adamw")])

@@ -50,16 +50,16 @@ def test_loss_and_gradients_are_those_of_all_logits(
     features, head, bias, targets, weights, _ = case
     expected, losses = dense(*case, z_loss, softcap)
     whole = Head((HeadPart(0, head, bias),), softcap)
-    total, found = allowed_loss(features, whole, targets, weights, GROUPS, z_loss)
+    total, actual = allowed_loss(features, whole, targets, weights, GROUPS, z_loss)
     torch.testing.assert_close(total, expected)
-    torch.testing.assert_close(found, losses.detach())
-    assert not found.requires_grad
-    assert (found[11:15] == 0).all()
+    torch.testing.assert_close(actual, losses.detach())
+    assert not actual.requires_grad
+    assert (actual[11:15] == 0).all()
     inputs = [features, head, bias]
-    for one, other in zip(
+    for first, other in zip(
         torch.autograd.grad(3 * total, inputs), torch.autograd.grad(3 * expected, inputs)
     ):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(first, other, rtol=1e-4, atol=1e-5)
 
 
 def test_a_head_in_two_parts_is_the_head_and_a_frozen_part_gets_no_gradient(case):
@@ -72,8 +72,8 @@ def test_a_head_in_two_parts_is_the_head_and_a_frozen_part_gets_no_gradient(case
     new = head.detach()[13:].clone().requires_grad_()
     plain = bias.detach()
     split = Head((HeadPart(0, old, plain[:13]), HeadPart(13, new, plain[13:])))
-    total, found = allowed_loss(features, split, targets, weights, GROUPS)
-    torch.testing.assert_close(found, losses)
+    total, actual = allowed_loss(features, split, targets, weights, GROUPS)
+    torch.testing.assert_close(actual, losses)
     new_grad, again = torch.autograd.grad(total, [new, features])
     torch.testing.assert_close(new_grad, head_grad[13:])
     torch.testing.assert_close(again, feature_grad)
@@ -85,7 +85,7 @@ def test_without_gradients_the_losses_are_the_same(case):
     whole = Head((HeadPart(0, head, bias),))
     total, losses = allowed_loss(features, whole, targets, weights, GROUPS)
     with torch.no_grad():
-        other, found = allowed_loss(features, whole, targets, weights, GROUPS)
+        other, actual = allowed_loss(features, whole, targets, weights, GROUPS)
     assert not other.requires_grad
     assert torch.equal(other, total.detach())
-    assert torch.equal(found, losses)
+    assert torch.equal(actual, losses)

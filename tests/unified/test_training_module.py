@@ -69,16 +69,16 @@ def test_a_pass_has_every_position_with_loss_once(case):
         for start, stop in zip(row.starts[:-1].tolist(), row.starts[1:].tolist()):
             spans.append((100 * number + start, 100 * number + stop))
             document += 1
-            for place in range(start, stop):
-                if row.loss_weights[place]:
-                    weight = float(row.loss_weights[place] * factors[row.modality[place]])
-                    allowed = row.ranges[row.allowed[place]]
-                    at = 100 * number + place - 1
-                    expected.add((at, int(row.labels[place]), weight, allowed, document))
+            for position in range(start, stop):
+                if row.loss_weights[position]:
+                    weight = float(row.loss_weights[position] * factors[row.modality[position]])
+                    allowed = row.ranges[row.allowed[position]]
+                    at = 100 * number + position - 1
+                    expected.add((at, int(row.labels[position]), weight, allowed, document))
     groups = [ranges for ranges, count in micro_batch.groups for _ in range(count)]
     columns = (micro_batch.predict_from, micro_batch.labels, micro_batch.weights)
-    found = zip(*(c.tolist() for c in columns), groups, micro_batch.document.tolist())
-    assert set(found) == expected
+    actual = zip(*(c.tolist() for c in columns), groups, micro_batch.document.tolist())
+    assert set(actual) == expected
     assert len(micro_batch.predict_from) == len(expected)
     assert len({ranges for ranges, _ in micro_batch.groups}) == len(micro_batch.groups)
     assert [tuple(span) for span in micro_batch.document_spans.tolist() if span[1]] == spans
@@ -126,11 +126,11 @@ def test_packed_rows_have_the_losses_and_gradients_of_documents_alone(
     torch.testing.assert_close(outcome.total, expected, rtol=1e-5, atol=1e-4)
     outcome.total.backward()
     expected.backward()
-    for (label, one), other in zip(decoder.named_parameters(), plain.parameters()):
-        assert (one.grad is None) == (other.grad is None), label
-        if one.grad is not None:
+    for (label, single), other in zip(decoder.named_parameters(), plain.parameters()):
+        assert (single.grad is None) == (other.grad is None), label
+        if single.grad is not None:
             bound = 2e-5 * float(other.grad.abs().max())
-            torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=bound, msg=label)
+            torch.testing.assert_close(single.grad, other.grad, rtol=0, atol=bound, msg=label)
     sums, counts = outcome.by_modality(micro_batch)
     assert counts.tolist() == np.bincount(micro_batch.modality, minlength=4).tolist()
     torch.testing.assert_close(sums.sum(), outcome.losses.double().sum())
@@ -138,18 +138,18 @@ def test_packed_rows_have_the_losses_and_gradients_of_documents_alone(
 
 def test_activation_checkpointing_gives_the_same_gradients(case):
     micro_batch, *_, vocabulary = case
-    found, calls = [], []
-    for kept in (True, False):
+    actual, calls = [], []
+    for stored in (True, False):
         decoder = decoder_of("qwen3", vocabulary)
         module = TrainModule(decoder, None)
-        if not kept:
+        if not stored:
             recompute_activations(decoder)
             layers_of(decoder)[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
         module(micro_batch).total.backward()
-        found.append([p.grad for p in decoder.parameters()])
+        actual.append([p.grad for p in decoder.parameters()])
     assert len(calls) == 2
-    for one, other in zip(*found):
-        assert torch.equal(one, other)
+    for single, other in zip(*actual):
+        assert torch.equal(single, other)
 
 
 def test_a_blank_pass_counts_nothing_and_reaches_every_weight(case):
@@ -171,9 +171,9 @@ def test_new_rows_learn_what_the_whole_table_would(kind, case):
     outcome = TrainModule(whole, None)(micro_batch)
     outcome.total.backward()
     split_rows(split, first)
-    found = TrainModule(split, None)(micro_batch)
-    found.total.backward()
-    torch.testing.assert_close(found.losses, outcome.losses)
+    actual = TrainModule(split, None)(micro_batch)
+    actual.total.backward()
+    torch.testing.assert_close(actual.losses, outcome.losses)
     trained = [p for p in split.parameters() if p.requires_grad]
     tables = [whole.get_input_embeddings().weight]
     if whole.get_output_embeddings().weight is not tables[0]:

@@ -38,7 +38,7 @@ def test_a_rate_rises_to_its_peak_and_never_above_then_never_rises(
     if kind != "cosine" and warmup < flat * steps:
         assert max(rates) == pytest.approx(2.0)
     after = rates[max(warmup - 1, 0) :]
-    assert all(one >= other - 1e-12 for one, other in pairwise(after))
+    assert all(first >= other - 1e-12 for first, other in pairwise(after))
     assert all(value >= final * 2.0 - 1e-12 for value in after)
 
 
@@ -127,9 +127,9 @@ def test_an_optimizer_goes_on_from_its_state_as_if_never_stopped(kind, tmp_path)
     again, fresh = begin(other)
     other.load_state_dict(copy.deepcopy(model.state_dict()))
     load_optimizer_state(fresh, again.parameters, saved, "optimizer/")
-    for one, two, three in ((model, master_weights, optimizers), (other, again, fresh)):
+    for first, two, three in ((model, master_weights, optimizers), (other, again, fresh)):
         for value in (0.02, 0.005):
-            step(one, two, three, value)
+            step(first, two, three, value)
     for name, value in master_weights.parameters.items():
         assert torch.equal(again.parameters[name], value), name
     few = {name: p for name, p in again.parameters.items() if "mlp" in name}

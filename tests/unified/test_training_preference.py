@@ -98,7 +98,7 @@ def opened(config):
 
 def log_probabilities(model, decoder, shards, dense_losses, weights):
     """Of all pairs, float64 (pairs, 2), from the documents themselves, one after the other."""
-    found = []
+    actual = []
     factors = torch.ones(len(MODALITIES))
     for name, weight in weights.items():
         factors[MODALITIES[name]] = weight
@@ -110,8 +110,8 @@ def log_probabilities(model, decoder, shards, dense_losses, weights):
             state.advance(id)
         losses = dense_losses(decoder, sequence.ids, allowed)
         counts = torch.as_tensor(sequence.loss[1:] > 0)
-        found.append(-(losses * counts * factors[sequence.modality[1:].astype(int)]).sum())
-    return torch.stack(found).view(-1, 2)
+        actual.append(-(losses * counts * factors[sequence.modality[1:].astype(int)]).sum())
+    return torch.stack(actual).view(-1, 2)
 
 
 def test_slopes_are_the_gradient_of_the_loss():
@@ -154,8 +154,8 @@ def test_the_gradient_is_that_of_documents_alone_and_all_logits(
     assert len(micro_batches) > 2
     assert sorted(pair.number for pair in run._pairs) == list(range(7))
     run.gradients(micro_batches, run.weight(micro_batches))
-    found = [float(run.extra[f"train/{name}"]) for name in ("preference_loss", "reward_margin")]
-    assert found == pytest.approx([losses.mean().item(), margins.mean().item()], abs=1e-4)
+    actual = [float(run.extra[f"train/{name}"]) for name in ("preference_loss", "reward_margin")]
+    assert actual == pytest.approx([losses.mean().item(), margins.mean().item()], abs=1e-4)
     for name, parameter in run.master_weights.parameters.items():
         expected = plain.get_parameter(name.removeprefix("decoder.")).grad
         bound = 1e-4 * float(expected.abs().max())
@@ -247,19 +247,19 @@ def test_a_lone_half_shifts_no_other_pair(case, shards, tmp_path, forget_checksu
     def pairs(max_corrupt=3, seq_len=120, rank=0, world=1):
         return PreferencePairs({"p": source}, model.sequencer, seq_len, 0, rank, world, max_corrupt)
 
-    made = pairs()
-    assert made.num_pairs == 4
-    assert [made.read(i).key for i in range(4)] == [f"p/{n:09d}" for n in (0, 2, 4, 5)]
-    assert made.counts["corrupt"] == 3
-    assert "sample 000000001-rejected: its other half is not beside it" in made.reports[0]
-    assert "sample 000000006-chosen: its other half is missing" in made.reports[2]
+    built = pairs()
+    assert built.num_pairs == 4
+    assert [built.read(i).key for i in range(4)] == [f"p/{n:09d}" for n in (0, 2, 4, 5)]
+    assert built.counts["corrupt"] == 3
+    assert "sample 000000001-rejected: its other half is not beside it" in built.reports[0]
+    assert "sample 000000006-chosen: its other half is missing" in built.reports[2]
     with pytest.raises(
         ValueError, match=r"3 samples are corrupt, max_corrupt is 2; the last: shard"
     ):
         pairs(max_corrupt=2)
 
     # Two processes take what one takes, and one goes on where two were.
-    keys = [pair.key for pair in made.take(8)]
+    keys = [pair.key for pair in built.take(8)]
     assert sorted(keys[:4]) == sorted(keys[4:]) == [f"p/{n:09d}" for n in (0, 2, 4, 5)]
     halves = [pairs(rank=rank, world=2) for rank in (0, 1)]
     dealt = [[pair.key for pair in half.take(2)] for half in halves]
