@@ -24,9 +24,9 @@ from unified_data.pocket.subjects import load_subjects
 __all__ = ["PocketPlugin", "pocket_tasks", "save_subjects"]
 
 
-# Seeds change what an article's pictures show; its sentences the model recites. Two seeds gave other
-# captions in 12 of 12 subjects (10 at 0.5 and 0.9), and 63 of 64 articles kept to their subject,
-# beside 20 of 20 at 0. Without `top_p`, at 1.0, sentences became untrue.
+# Seeds change what an article's pictures show; its sentences the model recites. Two seeds gave
+# other captions in 12 of 12 subjects (10 at 0.5 and 0.9), and 63 of 64 articles kept to their
+# subject, beside 20 of 20 at 0. Without `top_p`, at 1.0, sentences became untrue.
 _WRITING = {"temperature": 0.7, "top_p": 0.95}
 
 
