@@ -15,7 +15,7 @@ from typing import Any
 from unified_base.text import quoted
 from unified_data.importers.thrift import CutOffError, Struct, read_struct
 
-__all__ = ["Chunk", "Group", "Page", "pages", "row_groups"]
+__all__ = ["ColumnChunk", "Group", "Page", "pages", "row_groups"]
 
 _WINDOWS = (1 << 14, 1 << 23)
 """Bytes that a page's header may have: first tried, then at most (it may hold statistics)."""
