@@ -37,7 +37,7 @@ AT_THE_DOOR = {"__init__", "__main__"}
 # Circles of modules that are still there, imports for types included. This list only shrinks.
 CIRCLES: set[tuple[str, ...]] = set()
 # Public classes that share a name with another. This list only shrinks.
-SHARED_NAMES = {"Checkpoint", "Chunk", "DocumentBuilder", "Layout"}
+SHARED_NAMES = {"Checkpoint", "DocumentBuilder", "Layout"}
 
 
 @dataclass(frozen=True)

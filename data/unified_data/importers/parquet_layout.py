@@ -15,7 +15,7 @@ from typing import Any
 from unified_base.text import quoted
 from unified_data.importers.thrift import CutOffError, Struct, read_struct
 
-__all__ = ["Chunk", "Group", "Page", "pages", "row_groups"]
+__all__ = ["ColumnChunk", "Group", "Page", "pages", "row_groups"]
 
 _WINDOWS = (1 << 14, 1 << 23)
 """Bytes that a page's header may have: first tried, then at most (it may hold statistics)."""
@@ -26,7 +26,7 @@ Read = Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True)
-class Chunk:
+class ColumnChunk:
     """A column of one row group. path: its names from the outermost inwards; [start, end): bytes of
     the file; is_binary: strings of bytes."""
 
@@ -41,7 +41,7 @@ class Group:
     """A row group."""
 
     rows: int
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[ColumnChunk, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def row_groups(footer: bytes, size: int) -> list[Group]:
     return groups
 
 
-def _chunk(chunk: Any, group: int, size: int) -> Chunk:
+def _chunk(chunk: Any, group: int, size: int) -> ColumnChunk:
     about = _of(chunk, 3, dict)
     parts = _of(about, 3, list)
     if not parts or not all(isinstance(part, bytes) for part in parts):
@@ -87,7 +87,7 @@ def _chunk(chunk: Any, group: int, size: int) -> Chunk:
             f"column {quoted('.'.join(path))} of row group {group} lies from byte {start} to {end} "
             f"of {size:,}"
         )
-    return Chunk(path, start, end, about.get(1) == _BYTE_ARRAY)
+    return ColumnChunk(path, start, end, about.get(1) == _BYTE_ARRAY)
 
 
 def _of(struct: Any, number: int, kind: type) -> Any:
