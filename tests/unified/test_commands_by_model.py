@@ -182,9 +182,8 @@ COMMANDS: dict[str, Command] = {
 NO_ROLES = "has no roles; leave role 'prompt' out"
 NO_PICTURES = "there is no image tokenizer"
 FIXED_32, FIXED_48 = "the format's grids are 32x32", "expected 48 x 48"
-TOO_LONG = "4096 ids asked for, but the decoder has 2048 positions"
-AS_A_WHOLE = "is neither extended nor trained"
-WRITES = {"emu3": NO_ROLES, "chameleon": TOO_LONG, "janus": NO_ROLES, "liquid": NO_ROLES}
+AS_A_WHOLE = "it is trained as it is"
+WRITES = {"emu3": NO_ROLES, "janus": NO_ROLES, "liquid": NO_ROLES}
 REFUSED: dict[str, dict[str, str]] = {
     "subjects": dict.fromkeys(("extended", *PUBLISHED), "it has no plug-in"),
     "draw by diffusion": {
@@ -211,7 +210,6 @@ REFUSED: dict[str, dict[str, str]] = {
         **dict.fromkeys(("pocket", "extended"), "is a unified model already"),
         **dict.fromkeys(("emu3", "chameleon", "janus"), AS_A_WHOLE),
     },
-    "train": dict.fromkeys(("emu3", "chameleon", "janus"), AS_A_WHOLE),
 }  # fmt: skip
 
 
