@@ -1,4 +1,4 @@
-"""When something is due by the clock."""
+"""A timer for work that is repeated every so many minutes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Timer"]
 
 
 class Timer:
-    """Says when so many minutes have passed since it was made or restarted.
+    """Tells whether a number of minutes has passed since it was created or restarted.
 
     minutes: 0 for never.
     """

@@ -1,4 +1,4 @@
-"""A disk that is full, said in one line with the file's name."""
+"""Errors of a full disk as one line that names the file."""
 
 from __future__ import annotations
 

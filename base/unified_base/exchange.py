@@ -1,4 +1,4 @@
-"""Two folders of one file system change places, in one step where the system can."""
+"""Swapping two folders of one file system, atomically where the system can."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 
 
 def exchange(first: Path, other: Path) -> None:
-    """Each gets the other's name.
+    """Swap the names of two folders.
 
-    Where the system cannot do this in one step (a file system that does not know it) `other` is
-    missing for an instant: it then lies beside, as `.NAME.replaced`, and `one` has its name at once
-    after.
+    Where the file system cannot do this in one step, `other` is first renamed to `.NAME.replaced`,
+    so that for an instant neither folder has its name.
 
     Raises OSError.
     """
@@ -40,7 +39,7 @@ def exchange(first: Path, other: Path) -> None:
 
 
 def restore(folder: Path) -> None:
-    """Undo what is half done: a process was killed while `folder` was missing, or just after."""
+    """Finish or undo an exchange that was interrupted by a kill."""
     aside = _aside(folder)
     if aside.is_dir() and not folder.exists():
         os.rename(aside, folder)

@@ -1,8 +1,8 @@
-"""Names of what is being written, and whether the process that wrote it still lives.
+"""Names of partial files, and removing those whose writer was killed.
 
-A file or folder that is not complete lies beside its place as `.NAME.TOKEN.partial`, locked by the
-process that writes it. The system gives the lock back however the process ends: what is not locked
-belongs to nobody, and the next write to the same place removes it.
+A file or folder that is not complete lies beside its destination as `.NAME.TOKEN.partial`, locked
+by the process that writes it. The system releases the lock however the process ends: a partial file
+without a lock is a leftover, and the next write to the same destination removes it.
 """
 
 from __future__ import annotations

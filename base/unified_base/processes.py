@@ -1,7 +1,7 @@
-"""Work in several processes that end with the one that began them, whatever ends it.
+"""Worker processes that end with their parent, however the parent ends.
 
-A process that works for another is told by the system when that one dies (Linux), and by a thread
-that waits for the end of a pipe (everywhere); both also where it died before the worker had begun.
+A worker learns of its parent's death from the system (Linux) and from a thread that waits for the
+end of a pipe (everywhere); both also work where the parent died before the worker had started.
 """
 
 from __future__ import annotations

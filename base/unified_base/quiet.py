@@ -1,8 +1,7 @@
-"""What libraries say to whoever calls them, kept from the terminal of those who only use a command.
+"""Keep the warnings, logs and progress bars of libraries off the command line's terminal.
 
-Their warnings, loggers and bars tell of names that will change in their next version, of kernels
-that a processor lacks, of optional packages: nothing that a user of ours can act upon. What *we*
-warn of goes through.
+They are about deprecated names, kernels that a processor lacks and optional packages: nothing that
+a user of a command can act upon. Our own warnings go through.
 """
 
 from __future__ import annotations

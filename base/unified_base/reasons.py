@@ -1,4 +1,4 @@
-"""Why things were left out, counted by kind, so that the commonest reason can be told."""
+"""Reasons for skipping samples, counted by kind, to report the commonest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals that ask a long computation to end: it finishes what it is at, saves, and goes."""
+"""Graceful stop on SIGINT and SIGTERM: a training finishes its step and saves a checkpoint."""
 
 from __future__ import annotations
 

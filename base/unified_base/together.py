@@ -1,8 +1,7 @@
-"""Files that belong together: one that names others beside it, or several of one kind.
+"""Groups of files written all or nothing: an article and its media, or several of one kind.
 
-What names others is put in its place last, and no file that the standing one names is replaced by
-other bytes before: whoever reads it, and whenever the writer was killed, finds all that it names as
-it was written with it.
+The file that names the others is renamed last, and no file that its old version names is replaced
+before. So whenever the writer is killed, a reader finds either version complete.
 """
 
 from __future__ import annotations

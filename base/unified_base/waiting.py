@@ -1,9 +1,9 @@
-"""How the threads of numerical libraries wait for each other: asleep, where a process can choose.
+"""Let the threads of numerical libraries sleep while they wait for each other, instead of spinning.
 
-OpenMP's threads, torch's among them, wait awake for some milliseconds at the end of every loop.
-Alone on a machine that saves the waking, a few per cent; where threads are more than cores they
-keep those that they wait for from running: two processes that decode pictures on two cores take
-six to twenty times the processor time of one, four more than that.
+OpenMP's threads, torch's among them, spin for some milliseconds at the end of every parallel loop.
+On an idle machine that saves a few per cent. Where there are more threads than cores, a spinning
+thread keeps the one that it waits for from running: two processes that decode pictures on two cores
+take six to twenty times the processor time of one, four more than that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Folders written as wholes: beside their place, then renamed, or exchanged with what stood there.
+"""Atomic folders: written beside their destination, then renamed or exchanged with the old one.
 
 A reader finds the folder as it was or as it is now, whenever the writer was killed. Where a folder
 cannot be exchanged (its parent takes no new names, it is a mount point or someone works in it) its

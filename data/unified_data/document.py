@@ -222,7 +222,7 @@ def _segment(row: Any, read: Callable[[str], bytes]) -> Segment:
     if kind == "text":
         return Text(row["text"], role, loss)
     if kind == "slot":
-        wishes = {key: row.get(key) for key in optional}
-        return Slot(row["modality"], **wishes, role=role, loss=loss)
+        sizes = {key: row.get(key) for key in optional}
+        return Slot(row["modality"], **sizes, role=role, loss=loss)
     name = check_file_name(row["file"])
     return media_class(kind).from_file(read(name), name, role, loss)

@@ -173,7 +173,7 @@ def test_bad_prompts_say_what_is_wrong(prompt, message):
         ("The panda in the style of a tabloid", "in the style of a tabloid'"),
         ("The panda. Nine pictures", "9 pictures are asked for; an article of this model has 4"),
         ("The bald fire", "'bald fire' is taken for the fire"),
-        ("Bicicle", "'Bicicle' is taken for the bicycle"),
+        ("Bicicle", "'bicicle' is taken for the bicycle"),
         ("The bicicle: its history", "'bicicle' is taken for the bicycle"),
     ],
 )
@@ -201,7 +201,16 @@ def test_more_pictures_than_there_can_be_are_capped_and_fewer_than_none_refused(
         plan_article("The panda", KNOWN, images=-1)
 
 
-def test_the_requests_beside_a_misspelt_name_are_followed():
+def test_the_requests_beside_a_misspelt_name_are_followed_or_named():
+    plan = plan_article("A short article about the bald fire for children: its cause", KNOWN)
+    assert (plan.subject.name, plan.sections) == ("fire", ("Cause",))
+    taken_for, unmet = plan.notes
+    assert "'bald fire' is taken for the fire" in taken_for
+    assert "left out: 'short', 'for children'" in unmet
+    plan = plan_article("The panda: nature's king, two pictures, silent", KNOWN)
+    assert (plan.num_pictures, plan.narration) == (2, False)
+    (note,) = plan.notes
+    assert 'the subtitle "nature\'s king" is left out' in note
     plan = plan_article("The bicicle: its history, two pictures, silent", KNOWN)
     assert (plan.subject.name, plan.sections) == ("bicycle", ("History",))
     assert (plan.num_pictures, plan.narration) == (2, False)

@@ -2,14 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unified import SpanSampling, UnifiedModel
 from unified.__main__ import run
+from unified.tasks.asking import Inputs, Turn
 from unified.tasks.size_rule import SizeRule
 from unified.tasks.task_file import read_tasks
+from unified_data.document import Audio, Image, Text
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +154,32 @@ def test_texts_are_sampled_as_the_language_model_says(extend, cli_model, llm, tm
         code, _, err = extend("--image", cli_model, "-o", output, on=folder)
         assert code == 0, err
         assert UnifiedModel.from_pretrained(output).sampling.text == expected
+
+
+@pytest.mark.parametrize("format", ["pocket", "chat"])
+def test_what_is_asked_is_what_is_trained_on_id_for_id(extend, cli_model, tmp_path, format):
+    output = tmp_path / format
+    code, _, err = extend(
+        "--image", cli_model, "--audio", cli_model, "--format", format, "-o", output
+    )
+    assert code == 0, err
+    model = UnifiedModel.from_pretrained(output)
+    picture = Image(np.full((32, 64, 3), 9, np.uint8))
+    sound = Audio(np.zeros((1, 3_200), np.float32), model.audio_tokenizer.sample_rate)
+    pairs = {
+        "write": (Inputs(text="Cats", images=1), [Text("# Cats"), picture]),
+        "draw": (Inputs(text="a cat"), picture),
+        "describe": (Inputs(image=picture), "a cat"),
+        "ask": (Inputs(image=picture, question="Who?", turns=(Turn("A dog?", "No."),)), "A cat."),
+        "speak": (Inputs(text="It is.", voice="ben"), sound),
+        "listen": (Inputs(audio=sound), "It is."),
+    }
+    for verb, (inputs, answer) in pairs.items():
+        asked = model.tasks.document(verb, inputs)
+        *prompt, slot = asked.segments
+        ids = model.sequencer.encode_prefix(prompt, slot).ids
+        trained = model.sequencer.encode(model.tasks.document(verb, inputs, answer))
+        assert trained.ids[: len(ids)].tolist() == ids.tolist(), verb
+        last = len(ids) if verb != "ask" else 0  # the answer of an earlier turn is learnt, too
+        assert not trained.loss[:last].any(), verb
+        assert trained.loss[len(ids) :].any(), verb

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from unified.dataloading import Source
 from unified.formats.grammar import MODALITIES
 from unified.models.model import UnifiedModel
+from unified.pocket.plugin import pocket_tasks
+from unified.tasks.task_file import read_tasks
 from unified.training.config import Lora, OptimizerConfig, SampleLogging
 from unified.training.decoder_trainer import DecoderTrainer
 from unified.training.initial_model import build_model
@@ -59,6 +61,9 @@ def test_a_run_from_the_sample_gives_a_model_that_opens(training_case, finished_
         assert name in TIED or torch.equal(value, trained[f"weights/decoder.{name}"]), name
     assert model.text_tokenizer.size == 280
     assert len(json.loads((finished_training / "subjects.json").read_text("utf-8"))) >= 250
+    # A model of the world reads plain words as the shipped one does.
+    assert json.loads((finished_training / "unified.json").read_text("utf-8"))["plugin"] == "pocket"
+    assert read_tasks(finished_training) == pocket_tasks()
     checkpoints = Path(training_case.output) / "checkpoints"
     assert sorted(p.name for p in checkpoints.iterdir()) == ["step-0000003", "step-0000006"]
     state = json.loads((checkpoints / "step-0000006" / "state.json").read_text())

@@ -98,7 +98,7 @@ def case(tmp_path_factory, published, tiny_tokenizers, cli_llm):
     pixels = np.full((30, 50, 3), 200, np.uint8)
     pixels[10:20, 20:40] = (200, 30, 30)
     save_png(folder / "picture.png", pixels)
-    sound = (np.sin(np.arange(4_000) / 9.0)[None] * 0.3).astype(np.float32)
+    sound = (np.sin(np.arange(1_600) / 9.0)[None] * 0.3).astype(np.float32)
     save_wav(folder / "sound.wav", sound, 16_000)
     models = {"pocket": "pocket"}
     codecs = []

@@ -40,7 +40,10 @@ class Codes:
 
 @runtime_checkable
 class MediaTokenizer(Protocol):
-    """What every tokenizer has. Its codes do not depend on `device` or `dtype`."""
+    """What every tokenizer has. Its codes do not depend on `device` or `dtype`.
+
+    One that can only encode says why in an attribute `cannot_decode`, a line of text.
+    """
 
     @property
     def modality(self) -> Modality:
@@ -74,10 +77,6 @@ class MediaTokenizer(Protocol):
 
     def decode(self, codes: Codes) -> Tensor:
         """Codes to media of exactly `codes.size`, float32, on the device of the codes."""
-
-    @property
-    def cannot_decode(self) -> str | None:
-        """Why codes cannot be decoded, such as a checkpoint without a decoder; None: they can."""
 
     def code_vectors(self) -> tuple[Tensor, ...]:
         """The vector of every code, as the decoder gets it: K tensors (C, D), each of mean 0.

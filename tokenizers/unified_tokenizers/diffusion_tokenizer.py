@@ -141,7 +141,9 @@ class DiffusionTokenizer(BaseImageTokenizer):
     @property
     def cannot_decode(self) -> str | None:
         """The tokenizer's reason, where the diffusion decoder looks at what it decodes."""
-        return self.tokenizer.cannot_decode if self.decoder.config.see_decoded else None
+        if not self.decoder.config.see_decoded:
+            return None
+        return getattr(self.tokenizer, "cannot_decode", None)
 
     def code_vectors(self) -> tuple[Tensor, ...]:
         """The tokenizer's."""

@@ -98,7 +98,7 @@ class Drawing:
 
 
 def judge_scene(judge: GlyphJudge, scene: Scene, pixels: np.ndarray) -> Drawing:
-    """Look at a picture of one or two things: uint8 (H, W, 3). What is not seen is not right.
+    """Judge a picture of one or two things: uint8 (H, W, 3). What the judge cannot see is wrong.
 
     Raises ValueError for a scene of more things.
     """
@@ -141,7 +141,7 @@ def draw(
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said of a picture. question: None for a description."""
+    """A model's answer to a question about a scene, or its description (question: None)."""
 
     scene: Scene
     question: str | None
@@ -215,7 +215,7 @@ def question_kind(question: str) -> str:
 
 @dataclass(frozen=True)
 class Transcription:
-    """A sentence, the voice that said it, and what was heard."""
+    """A spoken sentence, its voice, and the model's transcription of it."""
 
     sentence: str
     voice: str
@@ -231,14 +231,14 @@ class Transcription:
 def listen(
     model: UnifiedModel, spoken: Sequence[tuple[str, str]], progress: Progress | None = None
 ) -> list[Transcription]:
-    """Speech to text: (sentence, voice) pairs, said by espeak-ng and heard by the model."""
+    """Speech recognition: (sentence, voice) pairs, synthesised by espeak-ng, transcribed."""
     return _listen(model, spoken, [true_sound(*pair) for pair in spoken], progress)
 
 
 def speak_and_listen(
     model: UnifiedModel, sentences: Sequence[tuple[str, str]], progress: Progress | None = None
 ) -> list[Transcription]:
-    """Text to speech and back: (sentence, voice) pairs, said and heard by the model."""
+    """Speech synthesis and recognition: (sentence, voice) pairs, both by the model."""
     total = 2 * len(sentences)
 
     def report(done: int, offset: int) -> None:

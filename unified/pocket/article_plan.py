@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from unified.pocket.known_subjects import KnownSubjects, Mention
 from unified.pocket.prompt_parser import UserRequests, has_request, is_list, parse_requests
-from unified.pocket.prompt_words import FILLERS
+from unified.pocket.prompt_words import FILLERS, UNMET
 from unified_base.arguments import flag, whole_or_none
 from unified_base.arguments import prompt as check_prompt
 from unified_data.pocket.articles import MAX_PICTURES, plan_prompt
@@ -83,9 +83,11 @@ def plan_article(
         if not requests.sections and is_list(title.subtitle, headings):
             requests = parse_requests(f"{title.subtitle} . {title.rest}", headings)
         else:
+            subtitle, *others = re.split(r"[,;]", title.subtitle, maxsplit=1)
+            requests = parse_requests(" . ".join([*others, title.rest]), headings)
             notes.append(
-                f"the subtitle {' '.join(title.subtitle.split())!r} is left out: a title is the "
-                "name of its subject"
+                f"the subtitle {' '.join(subtitle.split())!r} is left out: a title is the name of "
+                "its subject"
             )
     if requests.unmet:
         unmet = ", ".join(repr(item) for item in dict.fromkeys(requests.unmet))
@@ -180,7 +182,7 @@ def _read_title(prompt: str, known: KnownSubjects) -> _Title:
         if subject := known.find(second):
             note = f"left out of the title: {' '.join(first.split())!r}"
             return _Title(subject, prompt[second_stop:], notes=(note,))
-    words = [word for word in _WORD.findall(first) if not _asks_or_fills(word)]
+    words = [w for w in _WORD.findall(UNMET.sub(" ", first.lower())) if not _asks_or_fills(w)]
     if not words:
         raise ValueError(
             f"the prompt names no subject in {first.strip()!r}; "
@@ -188,7 +190,7 @@ def _read_title(prompt: str, known: KnownSubjects) -> _Title:
         )
     name = re.sub(r"['’]s$", "", " ".join(words[:_MOST_WORDS]))
     if len(words) <= _MOST_WORDS and (subject := known.meant(name)):
-        asked = " ".join(word for word in _WORD.findall(first) if word not in words)
+        asked = " ".join(word for word in _WORD.findall(first) if word.lower() not in words)
         rest, subtitle = prompt[stop:], ""
         if mark == ":":
             subtitle, _, rest = rest.partition(".")

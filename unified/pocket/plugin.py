@@ -19,8 +19,9 @@ from unified.tasks.task_table import Tasks
 from unified_data.document import Document
 from unified_data.pocket.scenes import SIDE
 from unified_data.pocket.speech import DEFAULT_VOICE, VOICES
+from unified_data.pocket.subjects import load_subjects
 
-__all__ = ["PocketPlugin", "pocket_tasks"]
+__all__ = ["PocketPlugin", "pocket_tasks", "save_subjects"]
 
 
 # What an article's pictures show is drawn anew with every seed. Its sentences are those that the
@@ -66,6 +67,11 @@ class PocketPlugin:
         """Name, kind, glyph, ... of every subject; None where the model does not say."""
         known = KnownSubjects.load(directory)
         return None if known is None else [describe(subject) for subject in known.subjects]
+
+
+def save_subjects(directory: Path) -> None:
+    """Write the world's subjects into the folder of a model that was trained on it."""
+    KnownSubjects.of(load_subjects()).save(directory)
 
 
 def pocket_tasks() -> Tasks:

@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from unified.models.model import UnifiedModel
-from unified.pocket.known_subjects import KnownSubjects
-from unified.pocket.plugin import pocket_tasks
+from unified.pocket.plugin import pocket_tasks, save_subjects
 from unified.training.card import write_card
 from unified.training.config import TrainConfig
 from unified.training.initial_model import build_model
 from unified.training.weights import choose_trained, merge_trained
 from unified_base.training.dist import DistContext
-from unified_data.pocket.subjects import load_subjects
 
 __all__ = ["export", "plain_model"]
 
@@ -62,7 +60,7 @@ def export(
 
         def finish(folder: Path) -> None:
             if config.world == "pocket":
-                KnownSubjects.of(load_subjects()).save(folder)
+                save_subjects(folder)
             write_card(folder, name, config, model, step, ids, measured)
 
         if config.world == "pocket":

@@ -181,7 +181,7 @@ class DocumentBuilder:
         self._add_media("audio", extension, data, role, loss)
 
     def mute(self) -> None:
-        """What has been added so far is given, whoever says it: loss 0.0."""
+        """Set the loss weight of everything added so far to 0.0: it is context, whoever speaks."""
         for row in self._rows:
             row["loss"] = 0.0
 

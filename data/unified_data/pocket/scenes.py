@@ -199,7 +199,7 @@ def compose(
     other: Subject | None = None,
     background: str | None = None,
 ) -> Scene:
-    """A random scene of a kind; what is given is kept.
+    """A random scene of a kind; arguments that are not None stay as they are.
 
     Backgrounds: white three times in eight, else one of the colours.
     """
