@@ -182,7 +182,7 @@ COMMANDS: dict[str, Command] = {
 NO_ROLES = "has no roles; leave role 'prompt' out"
 NO_PICTURES = "there is no image tokenizer"
 FIXED_32, FIXED_48 = "the format's grids are 32x32", "expected 48 x 48"
-AS_A_WHOLE = "is neither extended nor trained"
+AS_A_WHOLE = "trained as it is"
 REFUSED: dict[str, dict[str, str]] = {
     "subjects": dict.fromkeys(("extended", *PUBLISHED), "it has no plug-in"),
     "draw by diffusion": {

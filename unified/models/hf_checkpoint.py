@@ -176,7 +176,8 @@ def _of_several_models(directory: Path) -> ValueError | None:
         return None
     return ValueError(
         f"checkpoint {directory} holds a whole {config.get('model_type')} ({', '.join(parts)}), "
-        "which is neither extended nor trained; sampling from it is possible"
+        "which `UnifiedModel.from_pretrained` opens, trains and saves by its own class; it is no"
+        " language model of text alone, as is expected here"
     )
 
 

@@ -360,3 +360,24 @@ def test_every_verb_is_there_or_refused_in_one_line(kind, opened):
             with pytest.raises(ValueError) as caught:
                 model.tasks.task(verb)
             assert "\n" not in str(caught.value)
+
+
+def test_orpheus_speaks_by_snac(made):
+    from unified_tokenizers.adapters_snac import SnacAdapter
+    from unified_tokenizers.snac_model import SnacConfig, SnacModel
+
+    torch.manual_seed(0)
+    config = SnacConfig(
+        sampling_rate=24_000, encoder_dim=4, encoder_rates=(2, 2), decoder_dim=8,
+        decoder_rates=(2, 2), attn_window_size=None, codebook_size=4096, codebook_dim=2,
+        vq_strides=(4, 2, 1), depthwise=False, noise=False,
+    )  # fmt: skip
+    snac = SnacAdapter(SnacModel(config).eval())
+    assert snac.codebook_sizes == (4096,) * 7
+    model = UnifiedModel.from_pretrained(made["orpheus"].folder, audio_tokenizer=snac)
+    assert model.tasks.able == ("speak",)
+    request = model.request("speak", text="hello", voice="zoe", settings={"max_audio_frames": 3})
+    assert request.sampling.audio.repetition_penalty == 1.1
+    (done,) = model.generate(request.document, sampling=request.sampling)
+    assert done.segments[0].text == "zoe: hello"
+    assert done.segments[1].waveform.shape == (1, 3 * snac.hop)

@@ -27,14 +27,14 @@ def picture(height, width, seed=0):
 
 def lesson(kind, seed):
     """A document to learn from, as the model is asked."""
-    said = Text(f"a fox {seed}", loss=0.0)
+    words = Text(f"a fox {seed}", loss=0.0)
     if kind == "emu3":
-        return Document((said, Image(picture(6, 8, seed))))
+        return Document((words, Image(picture(6, 8, seed))))
     if kind == "chameleon":
         prompt = Text(f"a fox {seed}", "prompt", 0.0)
         return Document((prompt, Image(picture(64, 64, seed), "response")))
     if kind == "janus":
-        return Document((said, Image(picture(48, 48, seed))))
+        return Document((words, Image(picture(48, 48, seed))))
     if kind == "janus-pro":
         prompt = Text(f": a fox {seed}\n\n", "prompt", 0.0)
         return Document((prompt, Image(picture(48, 48, seed), "response")))
@@ -76,9 +76,7 @@ def shaped(name):
 
 def check_published(kind, checkpoint, folder):
     """transformers' own class loads the folder, and computes what our model computes."""
-    before, after = (
-        load_file(place / "model.safetensors") for place in (checkpoint.folder, folder)
-    )
+    before, after = (load_file(path / "model.safetensors") for path in (checkpoint.folder, folder))
     assert set(before) == set(after)
     for name in filter(shaped, before):
         assert torch.equal(before[name].float(), after[name].float()), name
@@ -89,8 +87,7 @@ def check_published(kind, checkpoint, folder):
     ids = torch.tensor([[3, 7, 11, 20]])
     with torch.no_grad():
         expected = hf.eval()(input_ids=ids).logits
-        found = model.hf.eval()(input_ids=ids).logits
-        assert torch.equal(found, expected)
+        assert torch.equal(model.hf.eval()(input_ids=ids).logits, expected)
     decoder = model.decoder()
     cache = decoder.new_cache(1, 8)
     states = decoder.forward(cache, [0], [ids[0].tolist()])

@@ -253,13 +253,13 @@ class Pretrained:
             tokenizer = media.get(modality)
             if tokenizer is None:
                 continue
-            found = tuple(int(size) for size in tokenizer.codebook_sizes)
-            expected = tuple(declared.get(block, size) for block, size in zip(blocks, found))
-            if len(found) != len(blocks) or found != expected:
+            codebooks = tuple(int(size) for size in tokenizer.codebook_sizes)
+            expected = tuple(declared.get(block, size) for block, size in zip(blocks, codebooks))
+            if len(codebooks) != len(blocks) or codebooks != expected:
                 raise ValueError(
-                    f"the {modality} tokenizer has codebooks of {found} codes, but {self.name} was"
-                    f" trained on {tuple(declared.get(block, '?') for block in blocks)};"
+                    f"the {modality} tokenizer has codebooks of {codebooks} codes, but {self.name}"
+                    f" was trained on {tuple(declared.get(block, '?') for block in blocks)};"
                     f" give {self.codecs.get(modality, 'the one of its checkpoint')}"
                 )
-            declared.update(zip(blocks, found))
+            declared.update(zip(blocks, codebooks))
         return declared
