@@ -224,8 +224,8 @@ def hinge_generator(judged: Sequence[Features]) -> Tensor:
 def hinge_discriminator(real: Sequence[Features], restored: Sequence[Features]) -> Tensor:
     """Mean over discriminators of the hinge losses: real above 1, restored below -1."""
     losses = [
-        F.relu(1 - one[-1].float()).mean() + F.relu(1 + two[-1].float()).mean()
-        for one, two in zip(real, restored)
+        F.relu(1 - from_real[-1].float()).mean() + F.relu(1 + from_restored[-1].float()).mean()
+        for from_real, from_restored in zip(real, restored)
     ]
     return torch.stack(losses).mean()
 
@@ -234,7 +234,7 @@ def feature_matching(real: Sequence[Features], restored: Sequence[Features]) -> 
     """Mean absolute difference of the hidden features, over their mean size."""
     losses = [
         (a.float().detach() - b.float()).abs().mean() / a.float().abs().mean().clamp_min(1e-6)
-        for one, two in zip(real, restored)
-        for a, b in zip(one[:-1], two[:-1])
+        for from_real, from_restored in zip(real, restored)
+        for a, b in zip(from_real[:-1], from_restored[:-1])
     ]
     return torch.stack(losses).mean()
