@@ -86,11 +86,11 @@ def test_every_number_of_samples_comes_back_exactly(tokenizer, samples):
 def test_a_batch_gives_what_each_waveform_gives_alone(tokenizer):
     waveforms = sound(3, 1100)
     together = tokenizer.encode(waveforms)
-    made = tokenizer.decode(together)
+    at_once = tokenizer.decode(together)
     for row, waveform in enumerate(waveforms):
         alone = tokenizer.encode(waveform[None])
         assert torch.equal(alone.codes[0], together.codes[row])
-        torch.testing.assert_close(tokenizer.decode(alone)[0], made[row], atol=1e-5, rtol=0)
+        torch.testing.assert_close(tokenizer.decode(alone)[0], at_once[row], atol=1e-5, rtol=0)
 
 
 def test_a_long_recording_in_chunks_is_the_whole(tokenizer, monkeypatch):

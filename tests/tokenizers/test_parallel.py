@@ -90,12 +90,12 @@ def test_two_processes_keep_their_codebooks_in_step(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (json.loads(Path(f"{tmp_path}/seen-{rank}").read_text()) for rank in range(2))
-    assert one[:2] == two[:2] == [True, True]
-    for told in (one, two):
+    first, second = (json.loads(Path(f"{tmp_path}/seen-{rank}").read_text()) for rank in range(2))
+    assert first[:2] == second[:2] == [True, True]
+    for told in (first, second):
         assert "the processes have drifted apart at step 6" in told[2]
-    assert "here first in quantizer." in two[2]
-    assert "here first" not in one[2]
+    assert "here first in quantizer." in second[2]
+    assert "here first" not in first[2]
     # Only one process says and saves anything.
     assert done.stderr.count("step 6: validation psnr_db") == 1
     state = load_file(

@@ -139,10 +139,10 @@ def test_a_diffusion_decoder_is_saved_beside_its_tokenizer(data, tmp_path):
         steps=4, save_every=4, save_dtype="bfloat16",
     )  # fmt: skip
     folder = train(replace(config, data=(str(tmp_path),), validation=()))
-    made = DiffusionTokenizer.from_pretrained(folder, steps=2, scale=2)
-    assert made.fingerprint == load_tokenizer(data / "start").fingerprint
+    tokenizer = DiffusionTokenizer.from_pretrained(folder, steps=2, scale=2)
+    assert tokenizer.fingerprint == load_tokenizer(data / "start").fingerprint
     small = torch.rand(1, 3, 4, 6)
-    assert made.decode(made.encode(small)).shape == (1, 3, 8, 12)
+    assert tokenizer.decode(tokenizer.encode(small)).shape == (1, 3, 8, 12)
     stored = load_file(folder / "diffusion" / "model.safetensors")
     assert stored["leave.2.weight"].dtype == torch.bfloat16
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
@@ -161,8 +161,8 @@ def test_a_tar_trains_exactly_as_the_folder_it_was_made_of(data, tmp_path):
 
 def test_the_seed_decides_the_weights(data, tmp_path):
     short = {"steps": 1, "save_every": 1}
-    made = [train(run(data, tmp_path / str(n), seed=n // 2, **short)) for n in range(3)]
-    first, same, other = (load_tokenizer(folder).fingerprint for folder in made)
+    folders = [train(run(data, tmp_path / str(n), seed=n // 2, **short)) for n in range(3)]
+    first, same, other = (load_tokenizer(folder).fingerprint for folder in folders)
     assert first == same != other
 
 
@@ -187,11 +187,11 @@ def test_the_loss_falls_on_a_batch_seen_again_and_again(data, tmp_path, capsys, 
 def test_what_is_saved_is_the_average_of_the_weights(data, tmp_path):
     folder = train(run(data, tmp_path, save_dtype="float32"))
     saved = load_file(folder / "model.safetensors")
-    kept = state(tmp_path)
+    checkpoint = state(tmp_path)
     different = False
     for name, value in saved.items():
-        assert torch.equal(kept[f"ema/{name}"], value), name
-        different |= not torch.equal(kept[f"model/{name}"], value)
+        assert torch.equal(checkpoint[f"ema/{name}"], value), name
+        different |= not torch.equal(checkpoint[f"model/{name}"], value)
     assert different
 
 
@@ -235,15 +235,21 @@ def test_an_alarm_when_codes_fall_out_of_use(data, tmp_path, monkeypatch, capsys
     calls = []
 
     def collapsing(self, features):
-        found = quantize(self, features)
+        quantized = quantize(self, features)
         if self.training:
             calls.append(1)
-        return found._replace(codes=found.codes * 0) if len(calls) > 3 and self.training else found
+        return (
+            quantized._replace(codes=quantized.codes * 0)
+            if len(calls) > 3 and self.training
+            else quantized
+        )
 
     monkeypatch.setattr(VQImageTokenizer, "quantize", collapsing)
     train(run(data, tmp_path))
-    said = " ".join(capsys.readouterr().err.split())
-    assert said.count("alarm: codebook 0 uses 3% of its codes, less than half of what it did") == 3
+    message = " ".join(capsys.readouterr().err.split())
+    assert (
+        message.count("alarm: codebook 0 uses 3% of its codes, less than half of what it did") == 3
+    )
 
 
 def test_an_existing_run_is_never_overwritten(data, tmp_path):
@@ -260,8 +266,8 @@ def test_a_run_that_goes_on_with_other_settings_says_so(data, tmp_path, capsys):
     train(config, resume=True)
     assert "other settings" not in capsys.readouterr().err
     train(replace(config, steps=2, seed=5), resume=True)
-    said = " ".join(capsys.readouterr().err.split())
-    assert "going on from step 1 with other settings: seed 0 -> 5; steps 1 -> 2" in said
+    message = " ".join(capsys.readouterr().err.split())
+    assert "going on from step 1 with other settings: seed 0 -> 5; steps 1 -> 2" in message
 
 
 @pytest.mark.parametrize("modality", ["image", "audio"])
@@ -272,8 +278,8 @@ def test_what_decodes_can_be_trained_alone_and_codes_stay(data, tmp_path, modali
     before, after = load_tokenizer(first), load_tokenizer(train(config))
     assert before.fingerprint != after.fingerprint
     for name, value in before.named_parameters():
-        kept = torch.equal(value, after.get_parameter(name))
-        assert kept == name.startswith(after.encoding), name
+        unchanged = torch.equal(value, after.get_parameter(name))
+        assert unchanged == name.startswith(after.encoding), name
     for part in after.encoding:
         assert any(name.startswith(part) for name, _ in before.named_parameters())
 
@@ -287,7 +293,7 @@ def test_a_start_of_another_shape_is_refused(data, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(data, tmp_path, monkeypatch):
     loss = ImageLoss.forward
-    monkeypatch.setattr(ImageLoss, "forward", lambda *given: loss(*given) * float("inf"))
+    monkeypatch.setattr(ImageLoss, "forward", lambda *media_pair: loss(*media_pair) * float("inf"))
     with pytest.raises(ValueError, match=r"loss inf, gradient norm .* at step 0"):
         train(run(data, tmp_path, save_every=1))
     assert not (tmp_path / "checkpoints").exists()

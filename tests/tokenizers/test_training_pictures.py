@@ -97,15 +97,15 @@ def test_a_folder_of_mixed_sizes_trains_and_a_resumed_run_is_bit_equal(
 
 
 @given(
-    how=st.sampled_from(FITS),
+    mode=st.sampled_from(FITS),
     side=st.integers(1, 5),
     height=st.integers(1, 90),
     width=st.integers(1, 90),
     seed=st.integers(0, 9),
 )
 @settings(max_examples=150, deadline=None)
-def test_every_picture_gets_a_shape_of_the_fit(how, side, height, width, seed):
-    fit = PictureFit(how, 4 * side, 4 * side, 4)
+def test_every_picture_gets_a_shape_of_the_fit(mode, side, height, width, seed):
+    fit = PictureFit(mode, 4 * side, 4 * side, 4)
     shape = fit.shape(height, width)
     assert shape in fit.shapes
     assert all(length % 4 == 0 for length in shape)
@@ -122,20 +122,20 @@ def test_a_crop_is_a_window_of_the_picture_itself():
     places = set()
     for seed in range(40):
         window = fit.window(fit.reduce(whole), (8, 12), np.random.default_rng(seed))
-        (place,) = [
+        (corner,) = [
             (top, left)
             for top in range(13)
             for left in range(19)
             if np.array_equal(whole[top : top + 8, left : left + 12], window)
         ]
-        places.add(place)
+        places.add(corner)
     assert len(places) > 30
     assert np.array_equal(fit.window(whole, (8, 12), None), whole[6:14, 9:21])
     corners = PictureFit("crop", 19, 29, 1)
-    found = {
+    windows = {
         corners.window(whole, (19, 29), np.random.default_rng(seed)).tobytes() for seed in range(60)
     }
-    assert len(found) == 4  # every place, the last ones too
+    assert len(windows) == 4  # every place, the last ones too
 
 
 def test_resizing_scales_the_shorter_side_without_aliases():
@@ -235,24 +235,27 @@ def test_pictures_in_a_shard_are_read_again_where_they_lie(tmp_path):
 
 
 def test_without_a_size_pictures_of_one_size_are_whole_and_others_fitted(tmp_path, mixed, capsys):
-    said = []
+    messages = []
     folder = tmp_path / "one"
     folder.mkdir()
     for number in range(3):
         Image.fromarray(picture(10, 12, number)).save(folder / f"{number}.png")
-    data = Pictures(run(folder, size=None), said.append).data
+    data = Pictures(run(folder, size=None), messages.append).data
     assert data.store.fit.shapes == [(8, 12)]
-    assert said == ["the pictures are 12x10 pixels: windows of 12x8, multiples of 4, are cut out of"
-                    " them"]  # fmt: skip
-    said.clear()
-    data = Pictures(run(mixed, size=None, fit="resize"), said.append).data
+    assert messages == [
+        "the pictures are 12x10 pixels: windows of 12x8, multiples of 4, are cut out of them"
+    ]
+    messages.clear()
+    data = Pictures(run(mixed, size=None, fit="resize"), messages.append).data
     assert data.store.fit == PictureFit("resize", 256, 256, 4)
-    assert said[0].startswith(f"the picture {mixed}/1.png is 9x40 pixels, the first 12x8: pictures")
-    assert "made to fit 256x256 (resize)" in said[0]
-    anew = Pictures(run(mixed, size=None, fit="resize", memory_gb=0), said.append).data
+    assert messages[0].startswith(
+        f"the picture {mixed}/1.png is 9x40 pixels, the first 12x8: pictures"
+    )
+    assert "made to fit 256x256 (resize)" in messages[0]
+    anew = Pictures(run(mixed, size=None, fit="resize", memory_gb=0), messages.append).data
     assert (data.store.held, anew.store.held) == (len(SIZES), 0)
     for number in range(len(SIZES)):
-        windows = [one.window(number, None) for one in (data.store, anew.store)]
+        windows = [store.window(number, None) for store in (data.store, anew.store)]
         assert np.array_equal(*windows)
 
 
@@ -284,14 +287,14 @@ def spoiled(folder, mixed, broken):
 def test_broken_pictures_are_skipped_named_counted_and_limited(tmp_path, mixed, capsys):
     folder = spoiled(tmp_path / "data", mixed, 2)
     train(run(folder, tmp_path / "out", max_corrupt=2, steps=1))
-    said = capsys.readouterr().err
-    assert f"skipped: {folder}/bad0.png: " in said
-    assert f"skipped: {folder}/bad1.png: " in said
-    assert f"2 of {len(SIZES) + 2} pictures are broken and skipped" in said
+    message = capsys.readouterr().err
+    assert f"skipped: {folder}/bad0.png: " in message
+    assert f"skipped: {folder}/bad1.png: " in message
+    assert f"2 of {len(SIZES) + 2} pictures are broken and skipped" in message
     train(run(mixed, tmp_path / "sound", steps=1))
-    one, other = (load_file(tmp_path / name / "tokenizer" / "model.safetensors")
+    first, second = (load_file(tmp_path / name / "tokenizer" / "model.safetensors")
                   for name in ("out", "sound"))  # fmt: skip
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(torch.equal(first[name], second[name]) for name in first)
     with pytest.raises(ValueError, match=r"bad1\.png.*2 are broken, at most 1 may be"):
         train(run(folder, tmp_path / "no", max_corrupt=1))
     with pytest.raises(ValueError, match=r"bad1\.png.*2 are broken, at most 1 may be"):
@@ -329,10 +332,10 @@ def test_a_sample_whose_bytes_have_changed_is_skipped_by_its_key(tmp_path, capsy
     data[ends[2] + 512 + 300] ^= 4
     shard.write_bytes(data)
     train(run(shard, tmp_path / "out", steps=1))
-    said = capsys.readouterr().err
-    assert f"skipped: shard {shard}, sample 'k3'" in said
-    assert "its bytes have changed since they were written (checksum)" in said
-    assert "1 of 6 pictures are broken and skipped" in said
+    message = capsys.readouterr().err
+    assert f"skipped: shard {shard}, sample 'k3'" in message
+    assert "its bytes have changed since they were written (checksum)" in message
+    assert "1 of 6 pictures are broken and skipped" in message
     sums_path(shard).write_bytes(sums[:-3])
     with pytest.raises(ValueError, match=r"x\.tar\.sums is damaged"):
         train(run(shard, tmp_path / "no"))
@@ -347,14 +350,14 @@ def test_sounds_that_are_broken_or_short_are_counted(tmp_path):
         "hop": 64, "quantizer": {"levels": [4, 4], "depth": 2}, "num_mels": 8, "encoder_width": 8,
         "encoder_depth": 1, "decoder_width": 8, "decoder_depths": [1, 0],
     }  # fmt: skip
-    said = []
+    messages = []
     config = run(tmp_path, modality="audio", tokenizer=audio, crop=8, validation=(str(tmp_path),))
-    data = Recordings(config, said.append)
+    data = Recordings(config, messages.append)
     assert len(data.recordings) == len(data.held) == 3
-    assert [line for line in said if line.startswith("skipped: ")]
-    assert said.count("1 of 4 recordings are broken and skipped") == 2
+    assert [line for line in messages if line.startswith("skipped: ")]
+    assert messages.count("1 of 4 recordings are broken and skipped") == 2
     assert (
-        said[-1]
+        messages[-1]
         == "1 of 3 recordings are shorter than a crop of 0.03 s and are followed by silence"
     )
     target = data._crops(3, 0, 1)

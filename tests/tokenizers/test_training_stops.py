@@ -73,8 +73,8 @@ def weights(output, step=6):
     )
 
 
-def same(one, other):
-    first, second = weights(one), weights(other)
+def same(left, right):
+    first, second = weights(left), weights(right)
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert torch.equal(second[name], value), name
@@ -129,8 +129,8 @@ def test_the_command_exits_as_training_a_decoder_does(config, tmp_path):
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
     assert process.returncode == 128 + signal.SIGTERM
-    (said,) = [line for line in rest.splitlines() if "stopped at step" in line]
-    step = int(said.split("step ")[1].split(";")[0])
+    (line,) = [line for line in rest.splitlines() if "stopped at step" in line]
+    step = int(line.split("step ")[1].split(";")[0])
     assert checkpoints(tmp_path / "out") == [f"step-{step:07d}"]
 
 
@@ -147,11 +147,11 @@ def test_saving_by_time_changes_nothing_but_what_is_there(config, whole, tmp_pat
 def test_a_run_killed_before_its_tokenizer_was_written_writes_it(config, whole, tmp_path):
     run = replace(config, output=str(tmp_path))
     train(run)
-    made = load_tokenizer(tmp_path / "tokenizer").fingerprint
+    fingerprint = load_tokenizer(tmp_path / "tokenizer").fingerprint
     for path in (tmp_path / "tokenizer").iterdir():
         path.unlink()
     train(run, resume=True)
-    assert load_tokenizer(tmp_path / "tokenizer").fingerprint == made
+    assert load_tokenizer(tmp_path / "tokenizer").fingerprint == fingerprint
 
 
 def test_two_runs_in_one_folder_say_so(config, tmp_path):
