@@ -99,7 +99,7 @@ def language_model(sizes: dict[str, Any], rows: int) -> Any:
     return model
 
 
-def slim(model: Any) -> LlamaCpuDecoder:
+def cpu_decoder(model: Any) -> LlamaCpuDecoder:
     return LlamaCpuDecoder(LlamaCpuConfig.from_hf(model.config.to_dict()), weights_of(model))
 
 
@@ -169,7 +169,7 @@ def pocket(theirs: bool = True) -> Comparison:
     """Weights as the shipped model has them, bfloat16; both sides compute with them in float32."""
     words = vocabulary(4096, 1920, 1000)
     model = language_model(POCKET, words.size)
-    decoder = slim(model)
+    decoder = cpu_decoder(model)
     return Comparison(model.float() if theirs else None, decoder, words)
 
 
@@ -214,7 +214,7 @@ def _seconds(job: Callable[[], Any]) -> float:
 def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
     words = vocabulary(151_936, 16_384 - 80, 1)
     model = language_model(QWEN, 168_320)
-    both = Comparison(model, slim(model), words)
+    both = Comparison(model, cpu_decoder(model), words)
 
     def ours(scale: float, number: int = ids) -> None:
         image = SpanSampling(guidance=Guidance(scale))
@@ -332,7 +332,7 @@ def memory_part() -> dict[str, Any]:
     """Peak resident memory above weights and cache while sixteen rows are sampled (Linux)."""
     both = pocket(theirs=False)
     both.run(mixed(1), Sampling(max_ids=330))
-    both.sampler.decoder = slim(language_model(POCKET, both.grammar.vocabulary.size))
+    both.sampler.decoder = cpu_decoder(language_model(POCKET, both.grammar.vocabulary.size))
     gc.collect()
     limits = [replace(request, sampling=Sampling(max_ids=330)) for request in mixed(16)]
     before = _resident("VmRSS")

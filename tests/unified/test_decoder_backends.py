@@ -1,4 +1,4 @@
-"""The slim decoder against transformers, cached against uncached, batched against single."""
+"""The CPU decoder against transformers, cached against uncached, batched against single."""
 
 import json
 
@@ -76,14 +76,14 @@ def make_hf(kind: str):
     return hf.eval()
 
 
-SLIM = ["qwen3", "llama", "mistral", "qwen2", "llama llama3", "llama yarn", "qwen2 linear"]
+COMPILED = ["qwen3", "llama", "mistral", "qwen2", "llama llama3", "llama yarn", "qwen2 linear"]
 
 
-@pytest.fixture(scope="module", params=[*SLIM, "gpt2", "gemma"])
+@pytest.fixture(scope="module", params=[*COMPILED, "gpt2", "gemma"])
 def pair(request):
     hf = make_hf(request.param)
     config = hf.config.to_dict()
-    assert LlamaCpuConfig.covers(config) == (request.param in SLIM)
+    assert LlamaCpuConfig.covers(config) == (request.param in COMPILED)
     if not LlamaCpuConfig.covers(config):
         return hf, TransformersDecoder(hf)
     weights = {k: v.detach().numpy() for k, v in hf.state_dict().items()}
@@ -186,7 +186,7 @@ def test_damaged_checkpoints_are_refused(tmp_path):
         load_decoder(tmp_path)
 
 
-def test_what_the_slim_path_does_not_compute_is_left_to_transformers():
+def test_what_the_cpu_backend_does_not_compute_is_left_to_transformers():
     plain = Qwen3Config(**SIZES).to_dict()
     assert LlamaCpuConfig.covers(plain)
     for change in (

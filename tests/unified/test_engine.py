@@ -91,9 +91,9 @@ def test_the_compiled_and_the_general_decoder_choose_the_same_ids(grammar, sampl
     )  # fmt: skip
     for parameter in hf.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
-    slim, general = Engine(decoder_of(hf), grammar), Engine(TransformersDecoder(hf), grammar)
-    assert isinstance(slim.decoder, LlamaCpuDecoder)
-    results = [ends(engine, mixed_requests(), sampling) for engine in (slim, general)]
+    compiled, general = Engine(decoder_of(hf), grammar), Engine(TransformersDecoder(hf), grammar)
+    assert isinstance(compiled.decoder, LlamaCpuDecoder)
+    results = [ends(engine, mixed_requests(), sampling) for engine in (compiled, general)]
     for row, done in results[0].items():
         assert done.ids.tolist() == results[1][row].ids.tolist()
 

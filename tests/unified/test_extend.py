@@ -98,8 +98,8 @@ def test_old_text_logits_stay_bit_for_bit_and_every_loader_has_the_same_model(
         torch.testing.assert_close(bias, torch.cat([old, old.mean().expand(len(bias) - ROWS)]))
 
     loaded = UnifiedModel.from_pretrained(tmp_path / "unified")
-    slim = kind in ("llama", "qwen3")
-    assert isinstance(loaded.decoder(), LlamaCpuDecoder if slim else TransformersDecoder)
+    compiled = kind in ("llama", "qwen3")
+    assert isinstance(loaded.decoder(), LlamaCpuDecoder if compiled else TransformersDecoder)
     document = Document((Text("a cat"), Slot("image", 48, 72), Slot("text"), Slot("audio")))
     sampling = Sampling(WARM, WARM, WARM, max_ids=60, max_audio_frames=4)
     dones = [e for e in loaded.stream([document] * 2, sampling) if isinstance(e, Done)]
