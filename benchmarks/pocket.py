@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import _path  # noqa: F401 (before all others)
+from _path import needs  # before all others
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
     _parser().parse_args()
+    needs("measure", "jiwer")
 
 # isort: split
 import base64

@@ -22,8 +22,8 @@ INSTALLED_AS = {
     "xdist": "pytest-xdist",
 }
 OURS = {"unified", "unified_base", "unified_data", "unified_tokenizers"}
-# Installed with `pip install ".[measure]"` alone; `_path.needs` says so before anything else.
-CHECKED = {"tokenizers.py": {"pesq"}}
+# Of the extra `measure`; `_path.needs` says so before anything else.
+CHECKED = {"pocket.py": {"jiwer"}, "tokenizers.py": {"pesq"}}
 
 
 def _names(requirements):

@@ -1,6 +1,7 @@
 """Evaluation: the judge is right on true pictures, and what a perfect model does counts as such."""
 
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -100,18 +101,50 @@ def test_the_judge_refuses_what_is_no_picture(judge):
 
 def test_word_arithmetic():
     assert words("It's a Yo-yo, isn't it?") == ["its", "a", "yo", "yo", "isnt", "it"]
-    assert word_error_rate("A cat sat.", "a cat, SAT") == 0
-    assert word_error_rate("one two three four", "one too three") == 0.5
-    assert word_error_rate("one", "one and two more") == 3
-    assert word_error_rate("one two", "") == 1
-    # Over all words, not the mean of 1 and 0.
-    assert corpus_word_error_rate([("one", "two"), ("a b c", "a b c")]) == 0.25
     assert word_recall("one two three four", "four one x three") == 0.5
     assert word_recall("one two", "and one and then two") == 1
     assert word_recall("one", "") == 0
     for measure in (word_error_rate, word_recall):
         with pytest.raises(ValueError, match="no"):
             measure("...", "a cat")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "rate"),
+    [
+        ([("A cat sat.", "a cat, SAT")], 0),
+        ([("one two three four", "one too three")], 0.5),  # one replaced, one deleted
+        ([("one", "one and two more")], 3),  # three inserted: a rate may pass 1
+        ([("one two", "")], 1),
+        ([("one two", "...")], 1),
+        ([("one two", "two one")], 1),  # two that swap are two edits
+        ([("the cat sat on the mat", "cat sat on that mat")], 1 / 3),
+        ([("a b c d e f g", "b c x d e f g h")], 3 / 7),
+        ([("It's a dog", "its a dog")], 0),  # apostrophes are dropped
+        ([("a yo-yo", "a yo yo")], 0),  # other punctuation splits
+        ([("Ça va, Zoë?", "ça va zoe")], 1 / 3),
+        ([("猫 犬", "猫")], 0.5),
+        ([("one", "two"), ("a b c", "a b c")], 0.25),  # over all words: not the mean of 1 and 0
+        ([("one two", "one"), ("...", "three four"), ("five", "")], 4 / 3),  # nothing said, heard
+        ([("", ""), ("one two", "one two")], 0),
+    ],
+)
+def test_word_error_rates_are_edits_over_the_words_of_all_references(pairs, rate):
+    assert corpus_word_error_rate(iter(pairs)) == rate
+    if len(pairs) == 1:
+        assert word_error_rate(*pairs[0]) == rate
+
+
+@pytest.mark.parametrize("pairs", [[], [("", "a cat")], [("", ""), ("?!", "a")]])
+def test_without_a_word_in_any_reference_there_is_no_error_rate(pairs):
+    with pytest.raises(ValueError, match="no reference with words in it"):
+        corpus_word_error_rate(pairs)
+
+
+def test_an_error_rate_without_jiwer_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    with pytest.raises(ValueError, match=r"needs jiwer, .* 'unified-tokens\[measure\]'"):
+        word_error_rate("one", "one")
 
 
 class Oracle:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unified_base.extras import missing_extra
 from unified_tokenizers.spectral import MultiScaleMelLoss
 
 __all__ = [
@@ -37,10 +38,7 @@ def _need(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise ValueError(
-            f"measuring a tokenizer needs {module.split('.')[0]}; install it with"
-            " pip install '.[measure]' in the checkout"
-        ) from None
+        raise missing_extra("measuring a tokenizer", module.split(".")[0], "measure") from None
 
 
 _NEEDED = {

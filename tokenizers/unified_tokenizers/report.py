@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from unified_base.extras import missing_extra
 from unified_tokenizers.classical import (
     AUDIO_CODECS,
     IMAGE_CODECS,
@@ -259,9 +260,7 @@ def save_plot(report: dict[str, Any], path: Path, title: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError(
-            "a plot needs matplotlib; install it with pip install '.[measure]' in the checkout"
-        ) from None
+        raise missing_extra("a plot", "matplotlib", "measure") from None
     unit = "bpp" if "bpp" in report else "kbps"
     names = [n for n in ("psnr_db", "ms_ssim", "stoi", "pesq") if report.get(n) is not None]
     figure = Figure(figsize=(5 * len(names), 4), layout="constrained")

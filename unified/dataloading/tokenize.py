@@ -27,6 +27,7 @@ from unified.dataloading.coded_shard import (
 from unified.dataloading.media_encoder import MediaEncoder
 from unified.dataloading.stored_codes import StoredCodes, read_stored_codes
 from unified_base.destinations import writing
+from unified_base.extras import missing_extra
 from unified_base.leftovers import claim
 from unified_base.processes import in_processes
 from unified_base.shard_sums import sums_path
@@ -286,7 +287,7 @@ def _under_ray(
     try:
         import ray.data
     except ImportError:
-        raise ValueError("ray is not installed: pip install '.[ray]' in the checkout") from None
+        raise missing_extra("tokenizing under Ray", "ray", "ray") from None
     # Workers need not begin in this folder.
     names = {modality: _absolute(name) for modality, name in spec.names().items()}
     spec = replace(spec, image=None, audio=None, others=names)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image as PillowImage
 
+from unified_base.extras import missing_extra
 from unified_data.pocket.atlas import TILE, glyph
 from unified_data.pocket.subjects import Subject, load_subjects
 
@@ -223,7 +224,7 @@ def words(text: str) -> list[str]:
 def word_error_rate(reference: str, hypothesis: str) -> float:
     """Words to insert, delete or replace for the reference, over its number of words; may pass 1.
 
-    Raises ValueError for a reference without words.
+    Raises ValueError for a reference without words, or without jiwer (the extra `measure`).
     """
     return corpus_word_error_rate([(reference, hypothesis)])
 
@@ -231,22 +232,18 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
 def corpus_word_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
     """Edits of all (reference, hypothesis) pairs over the words of all references.
 
-    Raises ValueError where no reference has a word.
+    Raises ValueError where no reference has a word, or without jiwer (the extra `measure`).
     """
-    edits = total = 0
-    for reference, hypothesis in pairs:
-        expected, recognized = words(reference), words(hypothesis)
-        total += len(expected)
-        # Levenshtein distance, one row of the table at a time.
-        row = list(range(len(recognized) + 1))
-        for i, word in enumerate(expected, start=1):
-            previous, row = row, [i]
-            for j, other in enumerate(recognized, start=1):
-                row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (word != other)))
-        edits += row[-1]
-    if not total:
+    try:
+        import jiwer
+    except ImportError:
+        raise missing_extra("a word error rate", "jiwer", "measure") from None
+    spaced = [tuple(" ".join(words(text)) for text in pair) for pair in pairs]
+    # Without a word in any reference jiwer gives a number of edits, which is no rate.
+    if not any(reference for reference, _ in spaced):
         raise ValueError("there is no reference with words in it, so there is no error rate")
-    return edits / total
+    references, hypotheses = zip(*spaced)
+    return float(jiwer.wer(list(references), list(hypotheses)))
 
 
 def word_recall(reference: str, hypothesis: str) -> float:

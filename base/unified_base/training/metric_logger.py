@@ -12,6 +12,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from unified_base.extras import missing_extra
 from unified_base.terminal import console
 
 __all__ = ["MetricLogger"]
@@ -119,8 +120,5 @@ def _wandb(project: str, name: str, settings: Mapping[str, Any]) -> Any:
     try:
         import wandb
     except ImportError:
-        raise ValueError(
-            f"wandb is {project!r}, but Weights & Biases is not installed: pip install wandb,"
-            " or leave it out"
-        ) from None
+        raise missing_extra(f"the setting wandb: {project!r}", "wandb", "wandb") from None
     return wandb.init(project=project, name=name, id=name, resume="allow", config=dict(settings))

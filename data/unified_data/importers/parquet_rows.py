@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from unified_base.extras import missing_extra
 from unified_base.files import open_regular
 from unified_base.text import quoted
 from unified_data.importers.embedded import MAX_MEDIA
@@ -42,10 +43,7 @@ def pyarrow_modules() -> tuple[Any, Any]:
         import pyarrow.compute
         import pyarrow.parquet
     except ImportError:
-        raise ValueError(
-            "Parquet files need pyarrow, which is not installed: pip install '.[parquet]' in the"
-            " checkout"
-        ) from None
+        raise missing_extra("a Parquet file", "pyarrow", "parquet") from None
     return pyarrow, pyarrow.parquet
 
 
