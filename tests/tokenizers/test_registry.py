@@ -1,5 +1,6 @@
 """Tokenizers of others: by entry point of an installed distribution, or by registering."""
 
+import importlib
 import sys
 import textwrap
 
@@ -93,8 +94,7 @@ def fresh_registry(monkeypatch):
 
 def acme(site):
     install(site, "acme-mean", "acme_mean = acme_mean:MeanTokenizer")
-    import acme_mean
-
+    acme_mean = importlib.import_module("acme_mean")
     return acme_mean.MeanTokenizer(acme_mean.MeanConfig())
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch import nn
 
 from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
@@ -59,7 +60,7 @@ class CodecAdapter(BaseTokenizer):
     model: Any
     settings: dict[str, Any]
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         if self.model_class not in {base.__name__ for base in type(model).__mro__}:
             raise ValueError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from unified_tokenizers.adapters_image import ImageCodecAdapter
 from unified_tokenizers.chameleon_decoder import ChameleonDecoder
 from unified_tokenizers.hub import tensors_inside
 from unified_tokenizers.processors import ApertusProcessor
+
+if TYPE_CHECKING:
+    from transformers import Apertus1p5VisionTokenizerModel, PreTrainedConfig
 
 __all__ = ["IbqAdapter"]
 
@@ -49,7 +52,7 @@ class IbqAdapter(ImageCodecAdapter):
         return cls._build(config, tensors_inside(path, inside))
 
     @classmethod
-    def _build(cls, config: Any, tensors: dict[str, Tensor]) -> tuple[Any, list[str]]:
+    def _build(cls, config: PreTrainedConfig, tensors: dict[str, Tensor]) -> tuple[Any, list[str]]:
         parts: dict[str, dict[str, Tensor]] = {"decoder": {}, "post_quant_conv": {}}
         encoder = {}
         for name, tensor in tensors.items():
@@ -102,7 +105,7 @@ def _current_name(name: str) -> str:
     return _LAYER.sub(lambda match: f"{match[1]}.layers.{match[3]}.{_PART[match[2]]}.", name)
 
 
-def attach_decoder(model: Any) -> None:
+def attach_decoder(model: Apertus1p5VisionTokenizerModel) -> None:
     """Give an Apertus1p5VisionTokenizerModel the decoder and `post_quant_conv` of its original."""
     config = model.config
     shape = SimpleNamespace(

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unified_tokenizers.adapters import CodecAdapter
@@ -31,6 +32,9 @@ from unified_tokenizers.hub import tensors_inside
 from unified_tokenizers.layers import receptive_field
 from unified_tokenizers.modules import BaseAudioTokenizer
 from unified_tokenizers.saved import read_entries
+
+if TYPE_CHECKING:
+    from transformers import EncodecModel
 
 __all__ = [
     "AudioCodecAdapter",
@@ -69,7 +73,7 @@ class AudioCodecAdapter(CodecAdapter, BaseAudioTokenizer):
     completes_frames = True
     """Whether the last frame is completed with silence before the model sees it."""
 
-    def __init__(self, model: Any, num_codebooks: int | None = None) -> None:
+    def __init__(self, model: nn.Module, num_codebooks: int | None = None) -> None:
         super().__init__(model)
         self.facts = facts = self._read_facts()
         self.num_codebooks = facts.most_codebooks if num_codebooks is None else num_codebooks
@@ -248,7 +252,7 @@ class MimiAdapter(AudioCodecAdapter):
             config.num_quantizers, config.num_semantic_quantizers,
         )  # fmt: skip
 
-    def _apply(self, fn: Any, recurse: bool = True) -> MimiAdapter:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MimiAdapter:
         # Mimi's codebooks keep a quotient of two buffers in a plain attribute, which torch neither
         # moves to another device nor casts; None makes them compute it again.
         for module in self.modules():
@@ -354,17 +358,17 @@ class WavTokenizerAdapter(AudioCodecAdapter):
         return self.model.decode(codes_BKT, return_dict=True).audio_values
 
 
-def _codebooks_for(model: Any, bandwidth: float) -> int:
+def _codebooks_for(model: EncodecModel, bandwidth: float) -> int:
     wanted = model.quantizer.get_num_quantizers_for_bandwidth(bandwidth)
     return min(wanted, model.config.num_quantizers)
 
 
-def _most_for_bandwidths(model: Any) -> int:
+def _most_for_bandwidths(model: EncodecModel) -> int:
     """Codebooks at the highest bandwidth that the model accepts."""
     return max(_codebooks_for(model, bandwidth) for bandwidth in model.config.target_bandwidths)
 
 
-def _bandwidth(model: Any, num_codebooks: int) -> float:
+def _bandwidth(model: EncodecModel, num_codebooks: int) -> float:
     """The lowest bandwidth of the model, in kbit/s, that gives so many codebooks or more."""
     enough = [
         bandwidth

@@ -8,12 +8,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unified_base.text import quoted
@@ -31,6 +31,9 @@ from unified_tokenizers.processors import (
     PictureProcessor,
 )
 from unified_tokenizers.saved import read_entries
+
+if TYPE_CHECKING:
+    from transformers import ChameleonVQVAEConfig, PreTrainedConfig
 
 __all__ = [
     "ChameleonAdapter",
@@ -71,7 +74,7 @@ class ImageCodecAdapter(CodecAdapter, BaseImageTokenizer):
 
     def __init__(
         self,
-        model: Any,
+        model: nn.Module,
         image_mean: Sequence[float] | None = None,
         image_std: Sequence[float] | None = None,
         rescale_factor: float | None = None,
@@ -111,7 +114,7 @@ class ImageCodecAdapter(CodecAdapter, BaseImageTokenizer):
         return cls._build(config, tensors_inside(path, inside))
 
     @classmethod
-    def _build(cls, config: Any, tensors: dict[str, Tensor]) -> tuple[Any, list[str]]:
+    def _build(cls, config: PreTrainedConfig, tensors: dict[str, Tensor]) -> tuple[Any, list[str]]:
         """The model with these weights, and the names of those that it lacks."""
         import transformers
 
@@ -287,12 +290,12 @@ class ChameleonAdapter(ImageCodecAdapter):
         return rearrange(tokens, "(b h w) -> b h w", b=len(pixels_BCHW), h=height)
 
     @classmethod
-    def _build(cls, config: Any, tensors: dict[str, Tensor]) -> tuple[Any, list[str]]:
+    def _build(cls, config: PreTrainedConfig, tensors: dict[str, Tensor]) -> tuple[Any, list[str]]:
         names = [name for name in tensors if name.startswith("decoder.")]
         decoder = {name.removeprefix("decoder."): tensors.pop(name) for name in names}
         model, missing = super()._build(config, tensors)
         if decoder:
-            model.decoder = ChameleonDecoder(config)
+            model.decoder = ChameleonDecoder(cast("ChameleonVQVAEConfig", config))
             model.decoder.load_state_dict(decoder)
         return model, missing
 

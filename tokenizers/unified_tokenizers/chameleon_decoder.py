@@ -12,11 +12,15 @@ Legend: B batch, D width, H W pixels, h w code grid.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from transformers import ChameleonVQVAEConfig
 
 __all__ = ["ChameleonDecoder"]
 
@@ -109,7 +113,7 @@ class ChameleonDecoder(nn.Module):
             among `attn_resolutions`; with an `attn_type` other than "vanilla" nowhere.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: ChameleonVQVAEConfig | SimpleNamespace) -> None:
         super().__init__()
         widths = [config.base_channels * factor for factor in config.channel_multiplier]
         attends = config.attn_type == "vanilla"

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from unified_base.foreign import foreign
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = ["build_model", "check_size", "forget_kernels"]
 
@@ -18,7 +22,7 @@ _MOST_BUFFERS = 1 << 28
 _FEW = 1 << 22
 
 
-def check_size(build: Callable[[], Any], numbers: int, where: str) -> None:
+def check_size(build: Callable[[], nn.Module], numbers: int, where: str) -> None:
     """Raises ValueError for a configuration whose model does not fit its files.
 
     build: makes the model; it is called where nothing is allocated. numbers: that the weights'
@@ -37,7 +41,9 @@ def check_size(build: Callable[[], Any], numbers: int, where: str) -> None:
         raise ValueError(f"{where}: its config.json asks for tables of {tables:,} numbers")
 
 
-def build_model(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> tuple[Any, list[str]]:
+def build_model(
+    kind: type[PreTrainedModel], config: PreTrainedConfig, tensors: dict[str, torch.Tensor]
+) -> tuple[Any, list[str]]:
     """A model of transformers with these weights in float32, and the names of those it lacks.
 
     Raises ValueError for a configuration whose model is larger than the weights.
@@ -45,13 +51,14 @@ def build_model(kind: Any, config: Any, tensors: dict[str, torch.Tensor]) -> tup
     forget_kernels(config)
     numbers = sum(tensor.numel() for tensor in tensors.values())
     check_size(lambda: kind(copy.deepcopy(config)), numbers, kind.__name__)
-    model, report = kind.from_pretrained(
+    load: Any = kind.from_pretrained  # its annotation has no report
+    model, report = load(
         None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
     )
     return model, list(report["missing_keys"])
 
 
-def forget_kernels(config: Any) -> None:
+def forget_kernels(config: PreTrainedConfig) -> None:
     """Take out of a configuration of transformers how attention and experts are computed: that is
     this machine's to choose, and some names are of code on the hub."""
     config._attn_implementation = None

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import getattr_static
-from typing import Any
+from typing import Any, cast
 
 from unified_base.foreign import foreign
 from unified_base.text import quoted
@@ -60,10 +60,10 @@ _SEVERAL = {
         "audio": _BUILT_IN["wavtokenizer_encoder"],
     },
 }
-_registered: dict[str, type[Any]] = {}
+_registered: dict[str, type[MediaTokenizer]] = {}
 
 
-def register_tokenizer(model_type: str, tokenizer_class: type[Any]) -> None:
+def register_tokenizer(model_type: str, tokenizer_class: type[MediaTokenizer]) -> None:
     """Let `load_tokenizer` open folders whose config.json names `model_type`.
 
     Args:
@@ -152,7 +152,7 @@ def _entry_point(name: str) -> EntryPoint | None:
     return next(iter(points.values()), None)
 
 
-def check_tokenizer(tokenizer: Any, model_type: Any) -> MediaTokenizer:
+def check_tokenizer(tokenizer: object, model_type: str | None) -> MediaTokenizer:
     """A tokenizer that satisfies the contract.
 
     Raises ValueError for one of a modality that is none, or that lacks members of its protocol.
@@ -173,4 +173,4 @@ def check_tokenizer(tokenizer: Any, model_type: Any) -> MediaTokenizer:
     )
     if missing:
         raise ValueError(f"{name} lacks {', '.join(missing)} of base.{protocol.__name__}")
-    return tokenizer
+    return cast("MediaTokenizer", tokenizer)

@@ -164,7 +164,7 @@ def _non_default(config: Any) -> dict[str, Any]:
     return entries
 
 
-def _alike(left: Any, right: Any) -> bool:
+def _alike(left: object, right: object) -> bool:
     """Whether two settings are the same but for those of training inside them."""
     if not is_dataclass(left) or type(left) is not type(right):
         return bool(left == right)

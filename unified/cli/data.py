@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Shards = Annotated[Path, typer.Argument(metavar="SHARDS", help="A folder of shards, or one .tar.")]
 
 _REASONS = 5
+T = TypeVar("T")
 _FIELDS = 12
 
 
@@ -191,7 +193,7 @@ def _spread(values: dict[str, float]) -> str:
     return f"{values['min']:g} to {values['max']:g} (median {values['median']:g})"
 
 
-def _first(items: Any) -> list[Any]:
+def _first(items: Iterable[T]) -> list[T]:
     return list(items)[:_REASONS]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -297,7 +297,7 @@ def _holds_several(folder: str) -> bool:
 
 
 def _report(
-    tokenizer: Any, data: tuple[str, ...], codecs: list[str], limit: int, max_broken: int
+    tokenizer: MediaTokenizer, data: tuple[str, ...], codecs: list[str], limit: int, max_broken: int
 ) -> dict[str, Any]:
     """The measures, with `broken`: how many media were left out."""
     from itertools import islice
@@ -324,12 +324,15 @@ def _report(
         if tokenizer.modality == "image":
             media = read_pictures(data, max_broken, broken.append)
             pictures = (pixels for _, pixels in islice(media, limit))
-            measures = evaluate_pictures(tokenizer, pictures, codecs, report)
+            measures = evaluate_pictures(
+                cast("ImageTokenizer", tokenizer), pictures, codecs, report
+            )
         else:
-            rate = tokenizer.sample_rate
+            audio = cast("AudioTokenizer", tokenizer)
+            rate = audio.sample_rate
             sounds = load_recordings(data, rate, limit, max_broken, broken.append)
             waveforms = (sound.astype(np.float32) / 32768 for sound in sounds)
-            measures = evaluate_sounds(tokenizer, waveforms, codecs, report)
+            measures = evaluate_sounds(audio, waveforms, codecs, report)
     for medium in broken[:_MOST_NOTES]:
         note(f"left out {medium}")
     if len(broken) > _MOST_NOTES:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from unified.dataloading.stored_codes import CodesOf, Stored, StoredCodes
 from unified.formats.coded import coded_media
 from unified.sequence.modality import modality_of
 from unified_data.document import Document, Media, Segment, Text
-from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
+from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = ["MediaEncoder", "one_thread"]
 
@@ -43,7 +42,7 @@ class MediaEncoder:
         audio: AudioTokenizer | None = None,
         round_trip: bool = False,
         fit: int | None = None,
-        others: Mapping[str, Any] | None = None,
+        others: Mapping[str, MediaTokenizer] | None = None,
     ) -> None:
         by_name = {"image": image, "audio": audio, **(others or {})}
         self._tokenizers = {

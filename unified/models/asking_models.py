@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from unified.tasks.task import Task, Verb
 from unified.tasks.task_plugin import Reading, load_plugin
 from unified.tasks.task_table import Tasks
 from unified_data.document import Audio, Document, Image, Slot
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import ImageTokenizer
 
 __all__ = ["AskedRequest", "build_document_request", "build_request"]
 
@@ -114,7 +117,7 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
 
 
 def _fit_image(
-    task: Task, pixels: np.ndarray, tokenizer: Any
+    task: Task, pixels: np.ndarray, tokenizer: ImageTokenizer
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """A picture, uint8 (H, W, 3), as its tokenizer's published processor makes it; then of a size
     that the task has, or that divides into codes."""

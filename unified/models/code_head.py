@@ -10,9 +10,13 @@ Legend: B rows, L sequence, D width, C codes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.models.janus.modeling_janus import JanusVQVAEHead
 
 __all__ = ["CodeHead", "code_head", "embed_ids", "inner_model"]
 
@@ -40,7 +44,7 @@ class CodeHead:
 class _Hidden(nn.Module):
     """What `JanusVQVAEHead` does before its last product."""
 
-    def __init__(self, head: Any) -> None:
+    def __init__(self, head: JanusVQVAEHead) -> None:
         super().__init__()
         self.projection, self.activation = head.proj_out, head.activation_fn
 
@@ -49,7 +53,7 @@ class _Hidden(nn.Module):
         return activated
 
 
-def inner_model(hf: Any) -> Any:
+def inner_model(hf: PreTrainedModel) -> Any:
     """The decoder without its head: the language model inside a whole checkpoint, or all of it."""
     for name in ("language_model", "text_model"):
         inner = getattr(hf.base_model, name, None)
@@ -58,9 +62,9 @@ def inner_model(hf: Any) -> Any:
     return hf.base_model
 
 
-def code_head(hf: Any) -> CodeHead | None:
+def code_head(hf: PreTrainedModel) -> CodeHead | None:
     """The head for codes of a decoder of transformers; None where text and codes share theirs."""
-    model = hf.base_model
+    model: Any = hf.base_model
     head = getattr(model, "generation_head", None)
     if head is None:
         return None
@@ -71,7 +75,7 @@ def code_head(hf: Any) -> CodeHead | None:
     )  # fmt: skip
 
 
-def embed_ids(hf: Any, ids: Tensor) -> dict[str, Tensor]:
+def embed_ids(hf: PreTrainedModel, ids: Tensor) -> dict[str, Tensor]:
     """Ids int64 (B, L) as the arguments of a decoder's forward: its own ids, or embeddings where
     codes have some of their own."""
     head = code_head(hf)

@@ -26,6 +26,8 @@ from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = ["begin_with", "create_decoder", "extend_decoder"]
@@ -68,7 +70,7 @@ def create_decoder(
 
 
 def extend_decoder(
-    llm: str | Path | Any,
+    llm: str | Path | PreTrainedModel,
     text_tokenizer: TextTokenizer | None,
     image_tokenizer: ImageTokenizer | None,
     audio_tokenizer: AudioTokenizer | None,
@@ -87,9 +89,10 @@ def extend_decoder(
     if dtype is not None:
         check_dtype(dtype)
     media = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
-    hf = None if isinstance(llm, str | Path) else llm
-    config = None if hf is None else hf.config
-    if hf is None:
+    hf: Any = None
+    if not isinstance(llm, str | Path):
+        hf, config = llm, llm.config
+    else:
         folder = model_directory(llm)
         if (folder / FILE_NAME).exists():
             raise ValueError(f"{folder} is a unified model already; take the language model it was")
@@ -116,7 +119,7 @@ def extend_decoder(
     return sequencer, hf, (*notes, *(layout.notes if isinstance(layout, ChatFormat) else ()))
 
 
-def _rows(hf: Any, text_tokenizer: TextTokenizer) -> int:
+def _rows(hf: PreTrainedModel, text_tokenizer: TextTokenizer) -> int:
     """The rows of a language model. Raises ValueError for one that cannot be given more."""
     if hf.config.get_text_config() is not hf.config:
         raise ValueError(
@@ -127,7 +130,8 @@ def _rows(hf: Any, text_tokenizer: TextTokenizer) -> int:
         raise ValueError(
             "the language model's weights are quantised; take the checkpoint it was made from"
         )
-    old, head = len(hf.get_input_embeddings().weight), hf.get_output_embeddings()
+    table: Any = hf.get_input_embeddings()
+    old, head = len(table.weight), hf.get_output_embeddings()
     if head is None or len(head.weight) != old:
         lacks = "no head" if head is None else f"a head of {len(head.weight)} rows"
         raise ValueError(f"the language model has {lacks} beside {old} rows of its embedding")
@@ -140,7 +144,11 @@ def _rows(hf: Any, text_tokenizer: TextTokenizer) -> int:
 
 
 def begin_with(
-    hf: Any, vocabulary: Vocabulary, start: Any, start_vocabulary: Vocabulary, fresh: Sequence[str]
+    hf: PreTrainedModel,
+    vocabulary: Vocabulary,
+    start: PreTrainedModel,
+    start_vocabulary: Vocabulary,
+    fresh: Sequence[str],
 ) -> None:
     """Give a decoder another one's weights, its rows block by block.
 
@@ -155,7 +163,8 @@ def begin_with(
 
     theirs = {block.name: block for block in start_vocabulary.blocks}
     state, mine = start.state_dict(), hf.state_dict()
-    tables = [model.get_input_embeddings().weight for model in (start, hf)]
+    tables: list[Any] = [model.get_input_embeddings() for model in (start, hf)]
+    tables = [table.weight for table in tables]
     head, own_head = (model.get_output_embeddings().weight for model in (start, hf))
     pairs = [tables] if own_head is tables[1] else [tables, [head, own_head]]
     for source, target in pairs:
@@ -183,7 +192,7 @@ def begin_with(
 
 
 def _layout(
-    format: str | Path, text_tokenizer: TextTokenizer, config: Any = None
+    format: str | Path, text_tokenizer: TextTokenizer, config: PreTrainedConfig | None = None
 ) -> Format | ChatFormat:
     """A format by its name, or the one of the text tokenizer's chat template."""
     return chat_format(text_tokenizer, config) if str(format) == CHAT else load_format(format)

@@ -18,6 +18,8 @@ from unified.models.published_decoders import load_published_hf
 from unified_base.text import quoted
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
 
 __all__ = ["FIRST_NEW", "extend_published"]
@@ -72,7 +74,7 @@ def extend_published(
     return opened, hf
 
 
-def _grow_head(hf: Any, initialise: str) -> None:
+def _grow_head(hf: PreTrainedModel, initialise: str) -> None:
     """Give the head a row for every row of the embedding, those of text as they were."""
     import torch
 
@@ -84,7 +86,8 @@ def _grow_head(hf: Any, initialise: str) -> None:
             "initialise is codebook, expected another way: the codes have embeddings already, and"
             " only rows of the head are new"
         )
-    head, rows = hf.get_output_embeddings(), len(hf.get_input_embeddings().weight)
+    table: Any = hf.get_input_embeddings()
+    head, rows = hf.get_output_embeddings(), len(table.weight)
     old, width = head.weight.shape
     wide = torch.nn.Linear(width, rows, bias=False, device="meta").to_empty(
         device=head.weight.device

@@ -34,6 +34,8 @@ from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from unified.models.published import Published
     from unified_tokenizers.base import ImageTokenizer, MediaTokenizer
 
@@ -160,7 +162,7 @@ def load_model(
 
 def save_model(
     directory: str | Path,
-    hf: Any,
+    hf: PreTrainedModel,
     sequencer: Sequencer,
     sampling: Sampling,
     dtype: str | None,

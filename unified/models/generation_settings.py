@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import SpanSampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["text_settings"]
 
@@ -15,7 +18,7 @@ _NAMES = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 _OF_TRANSFORMERS = {"temperature": 1.0, "top_k": 50, "top_p": 1.0}
 
 
-def text_settings(hf: Any) -> tuple[Sampling, str | None]:
+def text_settings(hf: PreTrainedModel) -> tuple[Sampling, str | None]:
     """The sampling defaults of a language model of transformers, and a note where they cannot be.
 
     Where its generation_config says `do_sample` these are its temperature, top-k, top-p, min-p and

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
@@ -18,6 +18,9 @@ from unified_base.foreign import foreign
 from unified_base.model_config import check_model_config
 from unified_base.quiet import no_progress_bars
 from unified_base.safetensors_files import check_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def weights_of(hf: Any) -> dict[str, Weight]:
+def weights_of(hf: PreTrainedModel) -> dict[str, Weight]:
     """The weights of a model of transformers by name: not copied where they are on the CPU."""
     import torch
 
@@ -52,7 +55,7 @@ def weights_of(hf: Any) -> dict[str, Weight]:
     return weights
 
 
-def decoder_of(hf: Any, compiled: bool = True) -> Decoder:
+def decoder_of(hf: PreTrainedModel, compiled: bool = True) -> Decoder:
     """A decoder for sampling with the weights of a model of transformers.
 
     compiled: whether the CPU backend, which packs a copy of them, is used where it can be: of the
@@ -85,7 +88,12 @@ def load_decoder(directory: Path, dtype: str = "auto") -> Decoder:
         raise ValueError(f"checkpoint {directory}: {error}") from None
 
 
-def load_hf(directory: Path, kind: Any = None, dtype: str = "auto", device: str = "cpu") -> Any:
+def load_hf(
+    directory: Path,
+    kind: type[PreTrainedModel] | None = None,
+    dtype: str = "auto",
+    device: str = "cpu",
+) -> Any:
     """The checkpoint as transformers has it, from safetensors only, no code of its own run.
 
     On the CPU and in the type they are stored in, weights are views of the mapped files: pages of
@@ -140,7 +148,7 @@ def load_hf(directory: Path, kind: Any = None, dtype: str = "auto", device: str 
     return move(model, device)
 
 
-def check_finite(hf: Any, where: str) -> None:
+def check_finite(hf: PreTrainedModel, where: str) -> None:
     """Raises ValueError where weights became infinite: they were too large for float16."""
     for name, parameter in hf.named_parameters():
         if parameter.isinf().any():
@@ -150,10 +158,11 @@ def check_finite(hf: Any, where: str) -> None:
             )
 
 
-def move(hf: Any, device: str) -> Any:
+def move(hf: PreTrainedModel, device: str) -> PreTrainedModel:
     """A model on another device. Raises ValueError where there is no such device, or no room."""
     with foreign(f"the model cannot be moved to device {device!r}"):
-        return hf.to(device)
+        moved: PreTrainedModel = hf.to(device)  # type: ignore[arg-type]
+        return moved
 
 
 def load_config(directory: Path) -> Any:

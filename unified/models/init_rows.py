@@ -33,6 +33,8 @@ from torch import Tensor
 from unified.vocabulary.block import Block
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
     from unified_tokenizers.base import MediaTokenizer
 
 __all__ = ["NAMES", "Moments", "check_name", "codebook_rows", "fill_rows", "new_rows"]
@@ -129,7 +131,7 @@ def fill_rows(
             start += len(chunk)
 
 
-def new_rows(hf: Any, old: int, name: str, vectors: Mapping[Block, Tensor]) -> None:
+def new_rows(hf: PreTrainedModel, old: int, name: str, vectors: Mapping[Block, Tensor]) -> None:
     """Begin the rows from `old` on of a language model's embedding, and of its head if that is
     another table, in place. A head's bias is one more coordinate of its rows.
 
@@ -139,8 +141,8 @@ def new_rows(hf: Any, old: int, name: str, vectors: Mapping[Block, Tensor]) -> N
     """
     check_name(name)
     spread = _spread(hf.config) if name == "normal" else 0.0
-    tables = [hf.get_input_embeddings()]
-    head = hf.get_output_embeddings()
+    tables: list[Any] = [hf.get_input_embeddings()]
+    head: Any = hf.get_output_embeddings()
     if head is not None and head.weight is not tables[0].weight:
         tables.append(head)
     for table in tables:
@@ -175,7 +177,7 @@ def vectors_of(
     return {block: vectors_by_name[block.name] for block in blocks if block.name in vectors_by_name}
 
 
-def _spread(config: Any) -> float:
+def _spread(config: PreTrainedConfig) -> float:
     spread = getattr(config.get_text_config(), "initializer_range", None)
     if not isinstance(spread, int | float) or not math.isfinite(spread) or spread < 0:
         raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -102,7 +101,7 @@ _HEAD = tuple(
 )
 
 
-def _check_head(head: Mapping[str, Any], width: int) -> None:
+def _check_head(head: Mapping[str, Array], width: int) -> None:
     """Raises ValueError for a generation head that does not follow on the decoder's width."""
     inner, codes = (len(head[f"head.{layer}.weight"]) for layer in ("proj_out", "vision_head"))
     shapes = [(inner, width), (inner,), (codes, inner), (codes,)]
@@ -111,7 +110,7 @@ def _check_head(head: Mapping[str, Any], width: int) -> None:
             raise ValueError(f"generation_{name} has shape {head[name].shape}, expected {shape}")
 
 
-def _linear(weights: Mapping[str, Any], name: str, x: Array) -> Array:
+def _linear(weights: Mapping[str, Array], name: str, x: Array) -> Array:
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     if weight.ndim != 2 or weight.shape[1] != x.shape[-1] or bias.shape != weight.shape[:1]:
         raise ValueError(

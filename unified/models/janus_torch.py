@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,13 +11,16 @@ from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.transformers import TransformersDecoder
 from unified.models.code_head import code_head, embed_ids
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["JanusTorchDecoder"]
 
 
 class JanusTorchDecoder(TransformersDecoder):
     """A decoder whose codes have an embedding and a head of their own, behind the ids of text."""
 
-    def __init__(self, hf: Any) -> None:
+    def __init__(self, hf: PreTrainedModel) -> None:
         """hf: a JanusForConditionalGeneration; it is put in evaluation mode."""
         super().__init__(hf)
         head = code_head(hf)

@@ -33,6 +33,8 @@ from unified_base.arguments import seed_of, whole
 from unified_data.document import Document
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
     from unified_tokenizers.base import Modality as MediaKind
 
@@ -54,7 +56,7 @@ class UnifiedModel(Verbs):
         sequencer: Sequencer,
         sampling: Sampling,
         *,
-        hf: Any = None,
+        hf: PreTrainedModel | None = None,
         language_model: LanguageModel | None = None,
         directory: Path | None = None,
         tasks: Tasks | None = None,
@@ -170,7 +172,7 @@ class UnifiedModel(Verbs):
     @classmethod
     def extend(
         cls,
-        llm: str | Path | Any,
+        llm: str | Path | PreTrainedModel,
         *,
         text_tokenizer: TextTokenizer | None = None,
         image_tokenizer: ImageTokenizer | None = None,
@@ -382,7 +384,7 @@ class UnifiedModel(Verbs):
                 yield event
 
 
-def _loaded(tokenizer: Any, modality: MediaKind) -> Any:
+def _loaded(tokenizer: str | Path | MediaTokenizer | None, modality: MediaKind) -> Any:
     """A media tokenizer, loaded where its folder or name stands for it."""
     if not isinstance(tokenizer, str | Path):
         return tokenizer

@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
 from unified.models import hf_checkpoint as checkpoint
@@ -30,13 +30,18 @@ from unified.models.stored_weights import check_dtype
 from unified_base.foreign import foreign
 from unified_base.text import quoted
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
 __all__ = ["LanguageModel", "WeightState", "check_device"]
 
 REPACKED_BYTES = 256 << 20
 """Weights of `hf` that have changed are packed anew for the CPU backend up to this size."""
 
 
-def check_device(device: Any) -> str:
+def check_device(device: str | torch.device) -> str:
     """A device of torch by its name, such as "cpu", "cuda:1", "mps" or "meta".
 
     Raises ValueError for a name that torch does not know, and a device that this machine lacks.
@@ -68,7 +73,7 @@ class LanguageModel:
 
     def __init__(
         self,
-        hf: Any = None,
+        hf: PreTrainedModel | None = None,
         directory: Path | None = None,
         pretrained: Pretrained | None = None,
     ) -> None:
@@ -165,28 +170,29 @@ class LanguageModel:
                     "the model is on device meta, without its weights; move it first, as in"
                     ' model.to("cpu")'
                 )
-            if self._decoder is None or not self._follows(self._decoder):
+            if self._decoder is None or not self._follows(self._decoder, self._hf):
                 self._decoder = self._packed = None  # before another copy is made
-                self._decoder = self._decoder_of_hf()
+                self._decoder = self._decoder_of(self._hf)
             return self._decoder
 
-    def _follows(self, decoder: Decoder) -> bool:
-        """Whether a decoder computes with the weights that `hf` has now."""
+    def _follows(self, decoder: Decoder, hf: PreTrainedModel) -> bool:
+        """Whether a decoder computes with the weights that the model has now."""
         stepped = getattr(decoder, "hf", None)
         if stepped is not None:  # it shares them; only their number may differ
-            rows = self._hf.get_input_embeddings().weight.shape[0]
-            return stepped is self._hf and getattr(decoder, "num_embeddings", rows) == rows
-        on_cpu = self._hf.device.type == "cpu"
-        return on_cpu and self._packed is not None and self._packed == WeightState(self._hf)
+            embeddings: Any = hf.get_input_embeddings()
+            rows = embeddings.weight.shape[0]
+            return stepped is hf and bool(getattr(decoder, "num_embeddings", rows) == rows)
+        on_cpu = hf.device.type == "cpu"
+        return on_cpu and self._packed is not None and self._packed == WeightState(hf)
 
-    def _decoder_of_hf(self) -> Decoder:
-        small = sum(tensor.nbytes for tensor in _tensors(self._hf)) <= REPACKED_BYTES
+    def _decoder_of(self, hf: PreTrainedModel) -> Decoder:
+        small = sum(tensor.nbytes for tensor in _tensors(hf)) <= REPACKED_BYTES
         if self._pretrained is None:
-            decoder = checkpoint.decoder_of(self._hf, compiled=small)
+            decoder = checkpoint.decoder_of(hf, compiled=small)
         else:
-            decoder = published_decoder_of(self._hf, self._pretrained, compiled=small)
+            decoder = published_decoder_of(hf, self._pretrained, compiled=small)
         if getattr(decoder, "hf", None) is None:
-            self._packed = WeightState(self._hf)
+            self._packed = WeightState(hf)
         return decoder
 
     def to(self, device: str | None = None, dtype: str | None = None) -> None:
@@ -230,7 +236,7 @@ class LanguageModel:
         return self._hf is None or self._hf.device.type == "meta"
 
 
-def _tensors(hf: Any) -> Iterator[Any]:
+def _tensors(hf: nn.Module) -> Iterator[Tensor]:
     """Parameters and buffers; what is shared comes once."""
     yield from hf.parameters()
     yield from hf.buffers()
@@ -244,7 +250,7 @@ class WeightState:
     numpy). What changes some numbers of a row through `tensor.data` alone may go unnoticed.
     """
 
-    def __init__(self, hf: Any) -> None:
+    def __init__(self, hf: nn.Module) -> None:
         import torch
 
         self._versions: list[tuple[Any, ...]] = []

@@ -22,7 +22,9 @@ from unified_base.hub import fetch_files, is_hub_name
 from unified_base.text import quoted
 
 if TYPE_CHECKING:
-    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer
+    from transformers import PreTrainedModel
+
+    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = [
     "Opened",
@@ -121,7 +123,7 @@ def _within(sampling: Sampling, checkpoint: Checkpoint) -> Sampling:
 
 
 def missing_of(
-    pretrained: Pretrained, config: Mapping[str, Any], media: Mapping[str, Any]
+    pretrained: Pretrained, config: Mapping[str, Any], media: Mapping[str, MediaTokenizer | None]
 ) -> dict[tuple[str, str], str]:
     """Why a model cannot read or make media, as `Sequencer` takes it. media: its tokenizers."""
     missing = {
@@ -170,7 +172,9 @@ def saved_published(manifest: Mapping[str, Any], where: Path) -> Published | Non
 
 
 @contextmanager
-def codec_inside(hf: Any, published: Published | None, sequencer: Sequencer) -> Iterator[None]:
+def codec_inside(
+    hf: PreTrainedModel, published: Published | None, sequencer: Sequencer
+) -> Iterator[None]:
     """Let an object of transformers hold, while it is saved, the very codec that its model uses:
     exact in float32 whatever `hf` was rounded to, and whole where transformers knows a part of it
     alone (Chameleon's decoder of pictures)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
@@ -21,6 +21,9 @@ from unified.models.janus_decoder import JanusDecoder, language_weights
 from unified.models.pretrained import Pretrained
 from unified.models.stored_weights import read_weights
 from unified_base.foreign import foreign
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["load_published_decoder", "load_published_hf", "published_decoder_of"]
 
@@ -50,7 +53,9 @@ def load_published_decoder(folder: Path, pretrained: Pretrained, dtype: str = "a
         raise ValueError(f"checkpoint {folder}: {error}") from None
 
 
-def published_decoder_of(hf: Any, pretrained: Pretrained, compiled: bool = True) -> Decoder:
+def published_decoder_of(
+    hf: PreTrainedModel, pretrained: Pretrained, compiled: bool = True
+) -> Decoder:
     """The decoder of a published model with the weights of an object of transformers.
 
     compiled: whether the CPU backend, which packs a copy of them, is used where it can be.

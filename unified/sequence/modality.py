@@ -16,7 +16,7 @@ Shapes: K codebook levels, h w grid of codes, H W pixels, T frames, S samples.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -43,7 +43,11 @@ __all__ = [
 ]
 
 
-class Modality(ABC):
+MediaT = TypeVar("MediaT", bound=Media)
+TokenizerT = TypeVar("TokenizerT", bound="MediaTokenizer")
+
+
+class Modality(ABC, Generic[MediaT, TokenizerT]):
     """One row of the table.
 
     Attributes:
@@ -67,7 +71,7 @@ class Modality(ABC):
         return self.media.modality
 
     @abstractmethod
-    def prepare(self, segment: Any, tokenizer: Any, fit: int | None = None) -> np.ndarray:
+    def prepare(self, segment: MediaT, tokenizer: TokenizerT, fit: int | None = None) -> np.ndarray:
         """A segment as its tokenizer takes it: channels first, without the axis of the batch.
 
         fit: make it fit the tokenizer, pictures to at most so many pixels a side; None: what does
@@ -75,26 +79,28 @@ class Modality(ABC):
         """
 
     @abstractmethod
-    def restore(self, codes: np.ndarray, tokenizer: Any, role: Role | None, loss: float) -> Media:
+    def restore(
+        self, codes: np.ndarray, tokenizer: TokenizerT, role: Role | None, loss: float
+    ) -> MediaT:
         """The segment of codes int64 (K, *grid)."""
 
     def again(self, decoded: Tensor) -> Tensor:
         """What a tokenizer decoded, as it encodes it: for codes of a round trip."""
         return decoded
 
-    def slot_grid(self, slot: Slot, tokenizer: Any) -> tuple[int, ...] | None:
+    def slot_grid(self, slot: Slot, tokenizer: TokenizerT) -> tuple[int, ...] | None:
         """The grid of codes that a slot asks for, None where it leaves that free.
 
         Raises ValueError for a size that the tokenizer cannot give.
         """
         return None
 
-    def describe(self, grid: tuple[int, ...], tokenizer: Any) -> str:
+    def describe(self, grid: tuple[int, ...], tokenizer: TokenizerT | None) -> str:
         """The extent of some codes in words. tokenizer: None where the model has none."""
         return " x ".join(f"{size} {axis}" for size, axis in zip(grid, self.axes))
 
 
-class _Pictures(Modality):
+class _Pictures(Modality[Image, "ImageTokenizer"]):
     media = Image
     axes = ("height", "width")
     colour = "magenta"
@@ -133,7 +139,7 @@ class _Pictures(Modality):
         return f"grid of {grid[0]} rows of {grid[1]} codes"
 
 
-class _Sounds(Modality):
+class _Sounds(Modality[Audio, "AudioTokenizer"]):
     media = Audio
     colour = "cyan"
     max_batch = 8

@@ -215,7 +215,7 @@ def _answer(slot: SlotPart, answer: Answer) -> list[AnySegment]:
     return answered
 
 
-def _kind_of(segment: Any) -> str:
+def _kind_of(segment: AnySegment) -> str:
     """The modality of a segment. Raises ValueError for what fills no slot."""
     if isinstance(segment, Text | CodedText):
         return "text"

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["NAME", "attend", "document_attention", "register"]
 
@@ -190,7 +190,7 @@ document_attention.register_autograd(_back, setup_context=_keep)
 
 
 def attend(
-    module: Any,
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -247,7 +247,7 @@ class Vocabulary:
     @overload
     def to_ids(self, block_name: str, codes: ArrayLike) -> NDArray[np.int64]: ...
 
-    def to_ids(self, block_name: str, codes: Any) -> Any:
+    def to_ids(self, block_name: str, codes: int | Tensor | ArrayLike) -> Any:
         """Codes of a block -> ids: an int, or a numpy or torch integer array of the same shape.
 
         Raises ValueError naming value, block and range for a code outside the block (for text:
@@ -277,7 +277,7 @@ class Vocabulary:
     @overload
     def from_ids(self, block_name: str, ids: ArrayLike) -> NDArray[np.int64]: ...
 
-    def from_ids(self, block_name: str, ids: Any) -> Any:
+    def from_ids(self, block_name: str, ids: int | Tensor | ArrayLike) -> Any:
         """Ids of a block -> codes: the inverse of `to_ids`, with the same checks."""
         block = self.block(block_name)
         stop = self.text_size if block_name == TEXT else block.stop

@@ -6,7 +6,7 @@ Shape legend: `N` sequences, `T` new ids of all sequences, `D` width of the hidd
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,10 @@ class Cache(Protocol):
         """Empty a slot, for another sequence."""
 
 
-class Decoder(Protocol):
+CacheT = TypeVar("CacheT", bound=Cache)
+
+
+class Decoder(Protocol[CacheT]):
     """A decoder for sampling. Sequences of any lengths share a pass; none is padded.
 
     vocab_size: ids it has logits for. max_positions: the most ids of a sequence.
@@ -54,14 +57,14 @@ class Decoder(Protocol):
     vocab_size: int
     max_positions: int
 
-    def new_cache(self, num_slots: int, max_ids: int) -> Any:
+    def new_cache(self, num_slots: int, max_ids: int) -> CacheT:
         """A `Cache` of `num_slots` slots for at most `max_ids` ids each.
 
         Raises ValueError for more ids than positions, MemoryError where it does not fit.
         """
 
     def forward(
-        self, cache: Any, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: CacheT, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
     ) -> Array:
         """Append one or more ids to each of some slots.
 

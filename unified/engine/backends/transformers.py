@@ -8,13 +8,16 @@ import sys
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from transformers.cache_utils import DynamicLayer
 
 from unified.engine.backends.base import Array, Ranges
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["TransformersCache", "TransformersDecoder"]
 
@@ -60,7 +63,7 @@ _locks: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictiona
 _locks_lock = threading.Lock()
 
 
-def _lock_of(hf: Any) -> threading.Lock:
+def _lock_of(hf: PreTrainedModel) -> threading.Lock:
     """The lock of a model, whichever decoders there are of it."""
     with _locks_lock:
         return _locks.setdefault(hf, threading.Lock())
@@ -78,11 +81,12 @@ class TransformersDecoder:
     model, whose modules keep state between calls.
     """
 
-    def __init__(self, hf: Any) -> None:
+    def __init__(self, hf: PreTrainedModel) -> None:
         """hf: the model; it is put in evaluation mode."""
         self.hf = hf
         # JanusTorchDecoder has more ids than embeddings.
-        self.num_embeddings = int(hf.get_input_embeddings().weight.shape[0])
+        embeddings: Any = hf.get_input_embeddings()
+        self.num_embeddings = int(embeddings.weight.shape[0])
         self.vocab_size = self.num_embeddings
         # Some architectures have no table of positions and no bound of their own.
         config = hf.config.get_text_config()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified.engine.request import Sampling
 from unified.formats.load import load_format
@@ -22,6 +22,9 @@ from unified.vocabulary.block import Block
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.text import quoted
+
+if TYPE_CHECKING:
+    from unified_tokenizers.base import MediaTokenizer
 
 __all__ = [
     "BEHIND",
@@ -200,7 +203,7 @@ class Pretrained:
         return self.layout(checkpoint) if self.layout else Layout(load_format(self.name))
 
     def vocabulary(
-        self, checkpoint: Checkpoint, layout: Layout, media: Mapping[str, Any]
+        self, checkpoint: Checkpoint, layout: Layout, media: Mapping[str, MediaTokenizer | None]
     ) -> Vocabulary:
         """The blocks of a checkpoint's ids. media: its tokenizers by modality, None where missing.
 
@@ -245,7 +248,9 @@ class Pretrained:
         }
         return Vocabulary(tuple(blocks), checkpoint.text.size, rows, tuple(literals.items()))
 
-    def _codebooks(self, checkpoint: Checkpoint, media: Mapping[str, Any]) -> dict[str, int]:
+    def _codebooks(
+        self, checkpoint: Checkpoint, media: Mapping[str, MediaTokenizer | None]
+    ) -> dict[str, int]:
         """The number of codes of every block."""
         declared = dict(self.sizes(checkpoint))
         for modality in {block.split(".")[0] for block in self.codes}:
