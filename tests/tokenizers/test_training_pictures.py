@@ -53,19 +53,10 @@ def mixed(tmp_path_factory):
 
 def run(folder, output="", **changes):
     config = TokenizerTraining(
-        modality="image",
-        output=str(output),
-        data=(str(folder),),
-        validation=(),
-        tokenizer=SETTINGS,
-        steps=6,
-        batch_size=4,
-        optimizer=TokenizerOptimizer(lr=0.01),
-        schedule=TokenizerSchedule(warmup_steps=2),
-        save_every=3,
-        log_every=1,
-        size=16,
-    )
+        modality="image", output=str(output), data=(str(folder),), validation=(),
+        tokenizer=SETTINGS, steps=6, batch_size=4, optimizer=TokenizerOptimizer(lr=0.01),
+        schedule=TokenizerSchedule(warmup_steps=2), save_every=3, log_every=1, size=16,
+    )  # fmt: skip
     return replace(config, **changes)
 
 

@@ -6,7 +6,7 @@ Legend: B batch, H W pixels.
 from __future__ import annotations
 
 import os
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -35,7 +35,9 @@ class DiffusionTokenizer(BaseImageTokenizer):
     Args:
         tokenizer: any of the library's image tokenizers.
         decoder: trained for its codes.
-        steps, scale, seed: of `DiffusionDecoder.decode`.
+        steps: as in `DiffusionDecoder.decode`.
+        scale: as there.
+        seed: as there.
 
     Raises ValueError for a decoder of other codes, and for steps or a scale that it does not have.
     """
@@ -66,12 +68,13 @@ class DiffusionTokenizer(BaseImageTokenizer):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | os.PathLike[str], hub: HubOptions | None = None, **settings: Any
+        cls, name_or_path: str | os.PathLike[str], hub: HubOptions | None = None, **settings: int
     ) -> Self:
         """A tokenizer with the diffusion decoder in a folder of its folder.
 
         Args:
-            name_or_path, hub: as in `load_tokenizer`.
+            name_or_path: as in `load_tokenizer`.
+            hub: as in `load_tokenizer`.
             settings: steps, scale, seed.
 
         Raises ValueError where there is none, and what their own loading raises.
@@ -86,7 +89,7 @@ class DiffusionTokenizer(BaseImageTokenizer):
         name_or_path: str | os.PathLike[str],
         tokenizer: ImageTokenizer,
         hub: HubOptions | None = None,
-        **settings: Any,
+        **settings: int,
     ) -> Self:
         """A tokenizer that was loaded already, with the diffusion decoder of its folder."""
         hub = {} if hub is None else hub

@@ -225,7 +225,7 @@ def _load_media(directory: Path) -> MediaTokenizer:
     return load_tokenizer(directory)
 
 
-def load_diffusion(directory: Path, tokenizer: ImageTokenizer, **settings: Any) -> ImageTokenizer:
+def load_diffusion(directory: Path, tokenizer: ImageTokenizer, **settings: int) -> ImageTokenizer:
     """The image tokenizer of a model, decoding through the diffusion decoder in its folder."""
     from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
 
@@ -234,7 +234,7 @@ def load_diffusion(directory: Path, tokenizer: ImageTokenizer, **settings: Any) 
     folder = directory / "image_tokenizer"
     if not folder.is_dir():
         raise ValueError(f"{directory} has no diffusion decoder (it would be {folder}/diffusion)")
-    return DiffusionTokenizer.beside(folder, tokenizer, **settings)
+    return DiffusionTokenizer.beside(folder, tokenizer, None, **settings)
 
 
 def _save_media(tokenizer: MediaTokenizer, directory: Path) -> None:
