@@ -8,6 +8,8 @@ from unified.models.extend import begin_with
 from unified.models.init_rows import NAMES, Moments, codebook_rows, fill_rows, new_rows, vectors_of
 from unified.vocabulary.block import Block
 from unified.vocabulary.vocabulary import Vocabulary
+from unified_tokenizers.image import VQImageTokenizer
+from unified_tokenizers.modules import BaseTokenizer
 
 OLD, WIDTH = 300, 12
 
@@ -35,9 +37,9 @@ def begun(name, number=4000, **more):
 @pytest.mark.parametrize("number", [5, 9000])  # fewer rows than numbers in one; several chunks
 def test_moments_are_those_of_the_rows_as_they_are_stored(dtype, number):
     rows = old_rows(number).to(dtype)
-    found = Moments(rows)
-    torch.testing.assert_close(found.mean, rows.double().mean(0))
-    torch.testing.assert_close(found.covariance, covariance(rows), rtol=1e-4, atol=1e-4)
+    moments = Moments(rows)
+    torch.testing.assert_close(moments.mean, rows.double().mean(0))
+    torch.testing.assert_close(moments.covariance, covariance(rows), rtol=1e-4, atol=1e-4)
 
 
 def test_rows_near_the_mean_have_the_shape_of_the_old_ones_a_hundred_thousandth_as_wide():
@@ -78,8 +80,8 @@ def test_codebook_rows_keep_which_codes_are_near_at_the_old_mean_and_spread(size
     vectors, like = torch.randn(60, size), Moments(old_rows())
     rows = codebook_rows(vectors, 0, like)
     torch.testing.assert_close(rows.mean(0), like.mean.float(), atol=1e-3, rtol=0)
-    found = covariance(rows).trace()
-    torch.testing.assert_close(found, like.covariance.trace(), rtol=1e-4, atol=0)
+    spread = covariance(rows).trace()
+    torch.testing.assert_close(spread, like.covariance.trace(), rtol=1e-4, atol=0)
     apart, theirs = torch.pdist(rows), torch.pdist(vectors)
     if size <= WIDTH:
         # One factor for all distances: nothing but turned and stretched.
@@ -147,15 +149,20 @@ def test_ways_that_cannot_be_gone_are_refused(tiny_tokenizers):
     with pytest.raises(ValueError, match="initialise is 'random', expected one of"):
         new_rows(phi, 30, "random", {})
 
-    class Opaque:
-        codebook_sizes = (4,)
+    image, audio = tiny_tokenizers
+
+    class Opaque(VQImageTokenizer):
+        values_of = BaseTokenizer.values_of
 
     with pytest.raises(ValueError, match="Opaque does not give the vectors of its codes"):
-        vectors_of((), {"image": Opaque()})
-    image, audio = tiny_tokenizers
+        vectors_of((), {"image": Opaque(image.config)})
     blocks = [Block("text", 0, 9), Block("image.0", 9, 12, 0), Block("audio.1", 30, 9, 1)]
-    found = vectors_of(blocks, {"image": image, "audio": audio})
-    assert [(block.name, len(v)) for block, v in found.items()] == [("image.0", 12), ("audio.1", 9)]
+    vectors = vectors_of(blocks, {"image": image, "audio": audio})
+    sizes = {block.name: len(rows) for block, rows in vectors.items()}
+    assert sizes == {"image.0": 12, "audio.1": 9}
+        ("image.0", 12),
+        ("audio.1", 9),
+    ]
     assert not vectors_of(blocks, {"image": None})
 
 
