@@ -58,7 +58,10 @@ def test_a_missing_extra_is_named_before_media_are_read(
     monkeypatch.setitem(sys.modules, module, None)
     command = ("tokenizer", "evaluate", f"{cli_model}/{suffix}", tmp_path / "no-such-media")
     plot = ("--plot", tmp_path / "plot.png") if module == "matplotlib" else ()
-    refused(unified(*command, *plot, on=None), f"needs {module.split('.')[0]}; install it with")
+    refused(
+        unified(*command, *plot, on=None),
+        f"needs {module.split('.')[0]}, which is not installed: pip install",
+    )
 
 
 def test_pictures_go_through_the_published_processor(unified, data, tmp_path):
