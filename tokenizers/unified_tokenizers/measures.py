@@ -37,8 +37,11 @@ _WINDOW = 11
 def _need(module: str) -> Any:
     try:
         return import_module(module)
-    except ImportError:
-        raise missing_extra("measuring a tokenizer", module.split(".")[0], "measure") from None
+    except ImportError as error:
+        # torchmetrics imports others of this extra.
+        lacking = error.name if isinstance(error, ModuleNotFoundError) else None
+        package = (lacking or module).split(".")[0]
+        raise missing_extra("measuring a tokenizer", package, "measure") from None
 
 
 _NEEDED = {
