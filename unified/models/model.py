@@ -25,6 +25,7 @@ from unified.models.opening import LanguageModel
 from unified.models.published import Published, open_published, saved_published
 from unified.models.verbs import Verbs
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.penalties import check_all_penalties
 from unified.tasks.task_plugin import load_plugin
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -361,6 +362,7 @@ class UnifiedModel(Verbs):
         """
         engine = Engine(self.decoder(), self.grammar, self.text_tokenizer)
         chosen = self.sampling if sampling is None else sampling
+        check_all_penalties(chosen, self.tasks.samplings(self.sampling), self.grammar.format)
         yield from stream(engine, self.sequencer, documents, seeds, chosen, negative, cancelled)
 
     async def astream(
