@@ -181,6 +181,7 @@ class UnifiedModel(Verbs):
         initialise: str = "mean-covariance",
         dtype: str | None = None,
         tokenizers: Mapping[str, MediaTokenizer] | None = None,
+        device: str | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -190,6 +191,8 @@ class UnifiedModel(Verbs):
         initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
         tokenizers: of other modalities, by name (`unified.sequence.modality`).
+        device: of torch, where a folder's weights are loaded and new rows made; media tokenizers
+        go there too. None: the CPU, or where a loaded LLM is.
 
         Its texts are sampled as its generation_config.json says, and it is asked in the words of
         `unified.tasks.defaults`: `tasks` may be changed before it is trained.
