@@ -21,7 +21,7 @@ from unified.models.extend_published import extend_published
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.models.generation_settings import text_settings
 from unified.models.model_tasks import plugin_of, tasks_of
-from unified.models.opening import LanguageModel
+from unified.models.opening import LanguageModel, check_weights_device
 from unified.models.published import Published, open_published, saved_published
 from unified.models.verbs import Verbs
 from unified.sequence.sequencer import Sequencer
@@ -134,13 +134,13 @@ class UnifiedModel(Verbs):
                 that was not loaded from a folder.
         """
         self._language_model.to(device, dtype)
-        self._move_tokenizers(device)
-        return self
+        return self._move_tokenizers(device)
 
-    def _move_tokenizers(self, device: str | None) -> None:
+    def _move_tokenizers(self, device: str | None) -> UnifiedModel:
         for tokenizer in (self.image_tokenizer, self.audio_tokenizer):
             if tokenizer is not None and device not in (None, "meta"):
                 tokenizer.to(device)
+        return self
 
     # Making, loading and saving.
 
@@ -206,24 +206,25 @@ class UnifiedModel(Verbs):
         Raises ValueError for what is no causal LM of text, or lacks parts of one; for a text
         tokenizer that cannot give texts back; and for a chat template that no format can say.
         """
+        check_weights_device(device)
         if isinstance(llm, str | Path):
             extended = extend_published(
-                llm, image_tokenizer, audio_tokenizer, format, initialise, dtype
+                llm, image_tokenizer, audio_tokenizer, format, initialise, dtype, device
             )
             if extended is not None:
                 opened, hf = extended
                 return cls(
                     opened.sequencer, opened.sampling, hf=hf, tasks=opened.tasks,
                     published=opened.published,
-                )  # fmt: skip
+                )._move_tokenizers(device)  # fmt: skip
         sequencer, hf, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype, tokenizers,
+            dtype, tokenizers, device,
         )  # fmt: skip
         sampling, note = text_settings(hf)
         for text in (*notes, *([] if note is None else [note])):
             warnings.warn(text, stacklevel=2)
-        return cls(sequencer, sampling, hf=hf)
+        return cls(sequencer, sampling, hf=hf)._move_tokenizers(device)
 
     @classmethod
     def from_pretrained(
@@ -285,8 +286,7 @@ class UnifiedModel(Verbs):
             plugin=plugin,
             published=published,
         )
-        model._move_tokenizers(device)
-        return model
+        return model._move_tokenizers(device)
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
         """From now on let the diffusion decoder beside the image tokenizer decode pictures.
