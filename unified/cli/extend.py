@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from unified.cli.options import DeviceName
 from unified.cli.terminal import AsJson, Seed, note, result, warnings_as_notes
 from unified.cli.tokenizer import open_tokenizer
 
@@ -45,6 +46,7 @@ def extend(
     max_grid: Annotated[
         int, typer.Option("--max-grid", min=1, help="Largest side of a picture, in codes.")
     ] = 64,
+    device: DeviceName = "cpu",
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -71,8 +73,9 @@ def extend(
     torch.manual_seed(seed)
     with warnings_as_notes():
         model = UnifiedModel.extend(
-            llm, format=format, max_grid=max_grid, initialise=initialise, dtype=dtype, **media
-        )
+            llm, format=format, max_grid=max_grid, initialise=initialise, dtype=dtype,
+            device=device, **media,
+        )  # fmt: skip
     model.save_pretrained(output, dtype=None)
     vocabulary = model.vocabulary
     new = vocabulary.size - vocabulary.text_rows

@@ -14,6 +14,7 @@ from unified.sequence.preprocess import fit_picture, fit_sound
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.asking import Inputs, ask_document
 from unified.tasks.choices import Choices, choose_sampling
+from unified.tasks.penalties import check_penalties
 from unified.tasks.task import Task, Verb
 from unified.tasks.task_plugin import Reading, load_plugin
 from unified.tasks.task_table import Tasks
@@ -75,6 +76,7 @@ def build_request(
     chosen, negative = choose_sampling(
         (task.slot.kind,), task.sampling_over(sampling), kinds, choices, task.negative
     )
+    check_penalties(chosen, (task.sampling_over(sampling),), kinds)
     document = ask_document(task, inputs)
     return AskedRequest(verb, document, chosen, negative, inputs, (*notes, *changes), finish)
 

@@ -79,6 +79,7 @@ def extend_decoder(
     initialise: str,
     dtype: str | None,
     others: Mapping[str, MediaTokenizer] | None = None,
+    device: str | None = None,
 ) -> tuple[Sequencer, Any, tuple[str, ...]]:
     """A language model with rows for new ids, and notes; see `UnifiedModel.extend`."""
     import torch
@@ -104,9 +105,12 @@ def extend_decoder(
     # Before the weights, which may take minutes.
     layout = _layout(format, text_tokenizer, config)
     if hf is None:
-        hf = checkpoint.load_hf(folder, dtype=dtype or "auto")
-    elif dtype is not None:
-        hf.to(getattr(torch, dtype))
+        hf = checkpoint.load_hf(folder, dtype=dtype or "auto", device=device or "cpu")
+    else:
+        if dtype is not None:
+            hf.to(getattr(torch, dtype))
+        if device is not None:
+            hf = checkpoint.move(hf, device)
     old = _rows(hf, text_tokenizer)
     sequencer = _sequencer(
         layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid, others

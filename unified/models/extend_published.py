@@ -36,6 +36,7 @@ def extend_published(
     format: str | Path,
     initialise: str,
     dtype: str | None,
+    device: str | None = None,
 ) -> tuple[Opened, Any] | None:
     """A published model whose head has a row for every id, with the parts of a `UnifiedModel`.
 
@@ -69,7 +70,7 @@ def extend_published(
     config = {**checkpoint.config, "text_config": text_config}
     grown = Checkpoint(folder, config, checkpoint.text)
     opened = open_checkpoint(grown, pretrained, image_tokenizer, audio_tokenizer)
-    hf = load_published_hf(folder, pretrained, dtype or "auto")
+    hf = load_published_hf(folder, pretrained, dtype or "auto", device or "cpu")
     _grow_head(hf, initialise)
     return opened, hf
 

@@ -21,10 +21,11 @@ from unified.models.extend_published import extend_published
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.models.generation_settings import text_settings
 from unified.models.model_tasks import plugin_of, tasks_of
-from unified.models.opening import LanguageModel
+from unified.models.opening import LanguageModel, check_weights_device
 from unified.models.published import Published, open_published, saved_published
 from unified.models.verbs import Verbs
 from unified.sequence.sequencer import Sequencer
+from unified.tasks.penalties import check_all_penalties
 from unified.tasks.task_plugin import load_plugin
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -135,13 +136,13 @@ class UnifiedModel(Verbs):
                 that was not loaded from a folder.
         """
         self._language_model.to(device, dtype)
-        self._move_tokenizers(device)
-        return self
+        return self._move_tokenizers(device)
 
-    def _move_tokenizers(self, device: str | None) -> None:
+    def _move_tokenizers(self, device: str | None) -> UnifiedModel:
         for tokenizer in (self.image_tokenizer, self.audio_tokenizer):
             if tokenizer is not None and device not in (None, "meta"):
                 tokenizer.to(device)
+        return self
 
     # Making, loading and saving.
 
@@ -182,6 +183,7 @@ class UnifiedModel(Verbs):
         initialise: str = "mean-covariance",
         dtype: str | None = None,
         tokenizers: Mapping[str, MediaTokenizer] | None = None,
+        device: str | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -191,6 +193,8 @@ class UnifiedModel(Verbs):
         initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
         tokenizers: of other modalities, by name (`unified.sequence.modality`).
+        device: of torch, where a folder's weights are loaded and new rows made; media tokenizers
+        go there too. None: the CPU, or where a loaded LLM is.
 
         Its texts are sampled as its generation_config.json says, and it is asked in the words of
         `unified.tasks.defaults`: `tasks` may be changed before it is trained.
@@ -204,24 +208,25 @@ class UnifiedModel(Verbs):
         Raises ValueError for what is no causal LM of text, or lacks parts of one; for a text
         tokenizer that cannot give texts back; and for a chat template that no format can say.
         """
+        check_weights_device(device)
         if isinstance(llm, str | Path):
             extended = extend_published(
-                llm, image_tokenizer, audio_tokenizer, format, initialise, dtype
+                llm, image_tokenizer, audio_tokenizer, format, initialise, dtype, device
             )
             if extended is not None:
                 opened, hf = extended
                 return cls(
                     opened.sequencer, opened.sampling, hf=hf, tasks=opened.tasks,
                     published=opened.published,
-                )  # fmt: skip
+                )._move_tokenizers(device)  # fmt: skip
         sequencer, hf, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype, tokenizers,
+            dtype, tokenizers, device,
         )  # fmt: skip
         sampling, note = text_settings(hf)
         for text in (*notes, *([] if note is None else [note])):
             warnings.warn(text, stacklevel=2)
-        return cls(sequencer, sampling, hf=hf)
+        return cls(sequencer, sampling, hf=hf)._move_tokenizers(device)
 
     @classmethod
     def from_pretrained(
@@ -283,8 +288,7 @@ class UnifiedModel(Verbs):
             plugin=plugin,
             published=published,
         )
-        model._move_tokenizers(device)
-        return model
+        return model._move_tokenizers(device)
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
         """From now on let the diffusion decoder beside the image tokenizer decode pictures.
@@ -363,6 +367,7 @@ class UnifiedModel(Verbs):
         """
         engine = Engine(self.decoder(), self.grammar, self.text_tokenizer)
         chosen = self.sampling if sampling is None else sampling
+        check_all_penalties(chosen, self.tasks.samplings(self.sampling), self.grammar.format)
         yield from stream(engine, self.sequencer, documents, seeds, chosen, negative, cancelled)
 
     async def astream(

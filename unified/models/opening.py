@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-__all__ = ["LanguageModel", "WeightState", "check_device"]
+__all__ = ["LanguageModel", "WeightState", "check_device", "check_weights_device"]
 
 REPACKED_BYTES = 256 << 20
 """Weights of `hf` that have changed are packed anew for the CPU backend up to this size."""
@@ -60,6 +60,13 @@ def check_device(device: str | torch.device) -> str:
     with foreign(f"device {checked} cannot be used here"):
         torch.empty(0, device=checked)
     return str(checked)
+
+
+def check_weights_device(device: Any) -> None:
+    """Raises ValueError as `check_device` does, and for "meta", which holds no weights. None
+    passes: nobody chose one."""
+    if device is not None and check_device(device) == "meta":
+        raise ValueError("device is 'meta', expected one that holds weights, such as cpu or cuda")
 
 
 class LanguageModel:

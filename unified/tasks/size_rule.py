@@ -42,7 +42,11 @@ class SizeRule:
 
     default: the size where nobody names one; None: the model chooses among those it may have.
     fixed: no size but the default. multiple_of: both sides are multiples of it.
-    min_side, max_side: of each side. min_area, max_area: of width * height. None: no bound.
+    min_side, max_side: of each side. None: no bound.
+    min_area, max_area: of width * height before the sides are rounded to the nearest multiples, as
+        published processors work sizes out: 16:9 of 518,400 pixels is 960x540, and so 960x544 where
+        sides are multiples of 8. A size keeps them if some sides within half a multiple of its own
+        do; where sides are multiples of 1, its own must. None: no bound.
 
     Raises ValueError for a rule that no size keeps, such as a default outside its own bounds.
     """
@@ -94,7 +98,7 @@ class SizeRule:
 
     @property
     def words(self) -> str:
-        """The rule as it is told: "multiples of 8 with at most 518,400 pixels"."""
+        """The rule as it is told: "multiples of 8, sides of at most 2048"."""
         if self.fixed and self.default is not None:
             return f"{write_size(self.default)} alone"
         parts = [f"multiples of {self.multiple_of}" if self.multiple_of > 1 else "any size"]
@@ -106,12 +110,15 @@ class SizeRule:
             parts.append(f"at least {self.min_area:,} pixels")
         if self.max_area is not None:
             parts.append(f"at most {self.max_area:,} pixels")
-        return ", ".join(parts)
+        rounded = self.multiple_of > 1 and (self.min_area or self.max_area) is not None
+        return ", ".join(parts) + (" before sides are rounded" if rounded else "")
 
     def nearest(self, size: Size) -> Size:
         """A size of the rule with nearly these proportions, and as near to it as they allow."""
         if self.fixed and self.default is not None:
             return self.default
+        if self._holds(size):
+            return size
         area = size[0] * size[1]
         scale = 1.0
         if self.max_area is not None and area > self.max_area:
@@ -124,12 +131,10 @@ class SizeRule:
             scale = max(scale, self.min_side / min(size))
         step, least, most = self._steps()
         sides = [min(max(round(side * scale / step), least), most) for side in size]
-        # Rounding may have left the bounds of the area by a step or two.
-        while (
-            self.max_area and sides[0] * sides[1] * step**2 > self.max_area and max(sides) > least
-        ):
+        # Bounds of the sides may have led out of those of the area.
+        while self._area_is(sides[0] * step, sides[1] * step) > 0 and max(sides) > least:
             sides[sides.index(max(sides))] -= 1
-        while self.min_area and sides[0] * sides[1] * step**2 < self.min_area and min(sides) < most:
+        while self._area_is(sides[0] * step, sides[1] * step) < 0 and min(sides) < most:
             sides[sides.index(min(sides))] += 1
         return sides[0] * step, sides[1] * step
 
@@ -162,11 +167,18 @@ class SizeRule:
         return step, least, max(least, (self.max_side or MAX_SIDE) // step)
 
     def _holds(self, size: Size) -> bool:
-        area = size[0] * size[1]
         return (
             all(side % self.multiple_of == 0 for side in size)
             and (self.min_side is None or min(size) >= self.min_side)
             and (self.max_side is None or max(size) <= self.max_side)
-            and (self.min_area is None or area >= self.min_area)
-            and (self.max_area is None or area <= self.max_area)
+            and self._area_is(*size) == 0
         )
+
+    def _area_is(self, width: int, height: int) -> int:
+        """1 for an area above its bound, -1 for one below, 0 for one that keeps both."""
+        half = self.multiple_of / 2 if self.multiple_of > 1 else 0.0
+        if self.max_area is not None and (width - half) * (height - half) > self.max_area:
+            return 1
+        if self.min_area is not None and (width + half) * (height + half) < self.min_area:
+            return -1
+        return 0

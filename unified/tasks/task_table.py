@@ -66,6 +66,11 @@ class Tasks(Mapping[Verb, Task | Refusal]):
         able = f"; what it can do: {', '.join(self.able)}" if self.able else ""
         raise ValueError(f"the model cannot {verb}: {entry.reason}{able}")
 
+    def samplings(self, sampling: Sampling) -> tuple[Sampling, ...]:
+        """A model's sampling parameters, and what each of its tasks makes of them."""
+        tasks = (entry for entry in self.values() if isinstance(entry, Task))
+        return sampling, *(task.sampling_over(sampling) for task in tasks if task.sampling)
+
     def document(self, verb: Verb, inputs: Inputs, answer: Answer | None = None) -> Document:
         """The document that asks for something; with an answer, the one to train on."""
         return ask_document(self.task(verb), inputs, answer)

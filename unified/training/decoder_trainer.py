@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
@@ -29,6 +28,7 @@ from unified.training.micro_batch import (
     modality_factors,
 )
 from unified.training.optimizers import make_optimizers
+from unified.training.random_state import random_state, restore_random_state
 from unified.training.sample_logging import log_samples, read_requests
 from unified.training.step import StepFigures, mean_losses, step_figures
 from unified.training.train_module import TrainModule, check_head, layers_of, recompute_activations
@@ -97,6 +97,7 @@ class DecoderTrainer(Trainer):
         self.monitor = LossMonitor(config.alarms, Path(config.output), dist.rank)
         self.num_ids = 0
         self.reports: list[str] = []
+        self.steps_without_loss = 0  # their batches had nothing to learn from
         self.missing = 0  # sequences that the last step had too few of, since the data ended
         self.extra: dict[str, Tensor] = {}
         self._since_log = StepFigures.empty()
@@ -201,6 +202,9 @@ class DecoderTrainer(Trainer):
             self.logger.info(f"the data has ended after {counted(self.step, 'step')}{left}")
             self._mark()
             return False
+        if weight == 0:
+            self._skip_step(num_ids)
+            return True
         self.master_weights.copy_to_model()
         sums, output_norm = self.gradients(micro_batches, weight)
         if not self.sharded:
@@ -221,6 +225,22 @@ class DecoderTrainer(Trainer):
         self._since_log = self._since_log.plus(figures, lr)
         self._mark()
         return True
+
+    def _skip_step(self, num_ids: float) -> None:
+        """A step whose batch has no position with loss, in no process: there is no mean to take the
+        gradient of. It counts as a step, and changes no weight and no optimizer."""
+        self.steps_without_loss += 1
+        self.step += 1
+        self.num_ids += int(num_ids)
+        self.logger.info(
+            f"step {self.step} changed nothing: none of its {num_ids:,.0f} ids has a loss"
+            f" ({counted(self.steps_without_loss, 'such step')} so far); give some of the segments"
+            " a loss above 0, or leave these documents out"
+        )
+        nothing = torch.zeros(2, len(MODALITIES), dtype=torch.float64)
+        figures = StepFigures(nothing, 0.0, 0.0, num_ids)
+        self._since_log = self._since_log.plus(figures, 0.0)
+        self._mark()
 
     def even(self, micro_batches: list[MicroBatch]) -> list[MicroBatch]:
         """As many in every process, where FSDP2 does each in all of them together."""
@@ -301,6 +321,7 @@ class DecoderTrainer(Trainer):
             "train/ids_per_second": speed,
             "train/learning_rate": since.lr,
             "train/ids": float(self.num_ids),
+            "train/steps_without_loss": float(self.steps_without_loss),
         }
         figures |= {name: float(values.mean()) for name, values in self.extra.items()}
         figures |= {f"data/{name}": float(count) for name, count in self.data.counts.items()}
@@ -329,9 +350,7 @@ class DecoderTrainer(Trainer):
 
     def _mark(self) -> None:
         """Note what the next step depends on beside tensors: an alarm goes back to here."""
-        random = {"cpu": _to_text(torch.get_rng_state())}
-        if self.dist.device.type == "cuda":
-            random["cuda"] = _to_text(torch.cuda.get_rng_state(self.dist.device))
+        random = random_state(self.dist.device)
         self._local_state = {"data": self.data.state(), "random": random}
         self._monitor_state = self.monitor.state()
 
@@ -348,6 +367,7 @@ class DecoderTrainer(Trainer):
             "ids": self.num_ids,
             "monitor": self._monitor_state,
             "stopped_by_alarm": self._stopped_by_alarm,
+            "steps_without_loss": self.steps_without_loss,
         }
 
     def local_state(self) -> dict[str, Any]:
@@ -372,17 +392,7 @@ class DecoderTrainer(Trainer):
         load_optimizer_state(self.optimizers, parameters, checkpoint, "optimizer/")
         self.master_weights.copy_to_model()
         self.num_ids = int(checkpoint.state["ids"])
+        self.steps_without_loss = int(checkpoint.state.get("steps_without_loss", 0))
         self.monitor.load_state(checkpoint.state["monitor"])
         if len(checkpoint.ranks) == self.dist.world:
-            random = checkpoint.ranks[self.dist.rank]["random"]
-            torch.set_rng_state(_from_text(random["cpu"]))
-            if self.dist.device.type == "cuda" and "cuda" in random:
-                torch.cuda.set_rng_state(_from_text(random["cuda"]), self.dist.device)
-
-
-def _to_text(state: Tensor) -> str:
-    return base64.b64encode(state.numpy().tobytes()).decode()
-
-
-def _from_text(text: str) -> Tensor:
-    return torch.from_numpy(np.frombuffer(base64.b64decode(text), np.uint8).copy())
+            restore_random_state(checkpoint.ranks[self.dist.rank]["random"], self.dist.device)
