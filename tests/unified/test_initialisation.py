@@ -35,9 +35,9 @@ def begun(name, number=4000, **more):
 @pytest.mark.parametrize("number", [5, 9000])  # fewer rows than numbers in one; several chunks
 def test_moments_are_those_of_the_rows_as_they_are_stored(dtype, number):
     rows = old_rows(number).to(dtype)
-    found = Moments(rows)
-    torch.testing.assert_close(found.mean, rows.double().mean(0))
-    torch.testing.assert_close(found.covariance, covariance(rows), rtol=1e-4, atol=1e-4)
+    moments = Moments(rows)
+    torch.testing.assert_close(moments.mean, rows.double().mean(0))
+    torch.testing.assert_close(moments.covariance, covariance(rows), rtol=1e-4, atol=1e-4)
 
 
 def test_rows_near_the_mean_have_the_shape_of_the_old_ones_a_hundred_thousandth_as_wide():
@@ -78,8 +78,8 @@ def test_codebook_rows_keep_which_codes_are_near_at_the_old_mean_and_spread(size
     vectors, like = torch.randn(60, size), Moments(old_rows())
     rows = codebook_rows(vectors, 0, like)
     torch.testing.assert_close(rows.mean(0), like.mean.float(), atol=1e-3, rtol=0)
-    found = covariance(rows).trace()
-    torch.testing.assert_close(found, like.covariance.trace(), rtol=1e-4, atol=0)
+    variance = covariance(rows).trace()
+    torch.testing.assert_close(variance, like.covariance.trace(), rtol=1e-4, atol=0)
     apart, theirs = torch.pdist(rows), torch.pdist(vectors)
     if size <= WIDTH:
         # One factor for all distances: nothing but turned and stretched.
@@ -154,8 +154,11 @@ def test_ways_that_cannot_be_gone_are_refused(tiny_tokenizers):
         vectors_of((), {"image": Opaque()})
     image, audio = tiny_tokenizers
     blocks = [Block("text", 0, 9), Block("image.0", 9, 12, 0), Block("audio.1", 30, 9, 1)]
-    found = vectors_of(blocks, {"image": image, "audio": audio})
-    assert [(block.name, len(v)) for block, v in found.items()] == [("image.0", 12), ("audio.1", 9)]
+    vectors = vectors_of(blocks, {"image": image, "audio": audio})
+    assert [(block.name, len(v)) for block, v in vectors.items()] == [
+        ("image.0", 12),
+        ("audio.1", 9),
+    ]
     assert not vectors_of(blocks, {"image": None})
 
 

@@ -115,16 +115,16 @@ def test_the_saved_decoder_is_a_plain_causal_lm(model, saved):
     torch.testing.assert_close(hf(ids).logits, model.hf(ids).logits)
 
 
-@pytest.mark.parametrize("shown", [True, False])
-def test_loading_and_saving_draw_no_bars_and_leave_the_users_choice(saved, tmp_path, capsys, shown):
+@pytest.mark.parametrize("bars", [True, False])
+def test_loading_and_saving_draw_no_bars_and_leave_the_users_choice(saved, tmp_path, capsys, bars):
     from transformers.utils import logging
 
     before = logging.is_progress_bar_enabled()
-    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    (logging.enable_progress_bar if bars else logging.disable_progress_bar)()
     try:
         UnifiedModel.from_pretrained(saved).hf.requires_grad_(False)
         UnifiedModel.from_pretrained(saved).save_pretrained(tmp_path / "again")
-        assert logging.is_progress_bar_enabled() == shown
+        assert logging.is_progress_bar_enabled() == bars
     finally:
         (logging.enable_progress_bar if before else logging.disable_progress_bar)()
     assert capsys.readouterr() == ("", "")
@@ -138,8 +138,8 @@ def test_bfloat16_storage_halves_the_file_and_computes_in_float32(model, saved, 
     weight = model.hf.get_input_embeddings().weight.detach()
     assert isinstance(decoder, LlamaCpuDecoder)
     assert decoder._head.dtype == np.uint16  # as it is stored
-    found = decoder.embed(range(len(weight)))
-    np.testing.assert_array_equal(found, weight.bfloat16().float().numpy())
+    embeddings = decoder.embed(range(len(weight)))
+    np.testing.assert_array_equal(embeddings, weight.bfloat16().float().numpy())
     assert {p.dtype for p in model.hf.parameters()} == {torch.float32}
 
 
@@ -193,9 +193,9 @@ def test_streaming_tells_what_generation_returns(model):
 def test_rows_of_a_stream_are_those_of_single_documents(model):
     other = Document((Slot("any", num_images=1, height=12, width=12),))
     events = model.stream([MIXED, other, MIXED], FREE, seeds=[0, 5, 1])
-    found = {e.row: e.document for e in events if isinstance(e, Done)}
-    assert found[1] == model.generate(other, seed=5, sampling=FREE)[0]
-    assert [found[0], found[2]] == model.generate(MIXED, n=2, seed=0, sampling=FREE)
+    documents = {e.row: e.document for e in events if isinstance(e, Done)}
+    assert documents[1] == model.generate(other, seed=5, sampling=FREE)[0]
+    assert [documents[0], documents[2]] == model.generate(MIXED, n=2, seed=0, sampling=FREE)
 
 
 def test_bytes_that_are_no_text_are_reported(model):
@@ -274,12 +274,12 @@ def edit(path, change):
 
 
 def test_parts_that_do_not_belong_together_are_refused(copy, saved, tmp_path):
-    made = json.loads((saved / "unified.json").read_text())["vocabulary_hash"]
+    fingerprint = json.loads((saved / "unified.json").read_text())["vocabulary_hash"]
 
     edit(copy / "config.json", {"unified_vocabulary": "0" * 64})
-    with pytest.raises(VocabularyMismatchError, match=f"{'0' * 64}.*{made}"):
+    with pytest.raises(VocabularyMismatchError, match=f"{'0' * 64}.*{fingerprint}"):
         UnifiedModel.from_pretrained(copy)
-    edit(copy / "config.json", {"unified_vocabulary": made})
+    edit(copy / "config.json", {"unified_vocabulary": fingerprint})
 
     other = media(9)["image_tokenizer"]
     right = UnifiedModel.from_pretrained(saved).image_tokenizer.fingerprint

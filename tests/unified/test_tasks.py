@@ -180,10 +180,10 @@ def test_turns_are_laid_out_as_the_last_question_is():
 
 def test_otherwise_stands_where_a_placeholder_has_no_value():
     tasks = in_words()
-    said = [
+    texts = [
         segments_of(tasks.task("speak"), Inputs(text="Hi", voice=v))[0].text for v in ("x", None)
     ]
-    assert said == ["Read aloud as x: Hi", "Read aloud: Hi"]
+    assert texts == ["Read aloud as x: Hi", "Read aloud: Hi"]
     article = ask_document(tasks.task("write"), Inputs(text="Owls", images=2, sounds=0))
     assert article.segments[0].text == "Write an illustrated article with 2 pictures: Owls"
     assert article.segments[1] == Slot("any", num_images=2, num_audios=0, role="response")
