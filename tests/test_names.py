@@ -15,16 +15,6 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("unified", "tokenizers", "data", "base", "benchmarks", "tests", "docs")
 NAMES = {"found", "made", "taken", "given", "one", "place", "kept", "shown", "said", "how"}
 MOST_LINES = 400
-# Files that are longer still, and how long they may be: to be split, and never to grow.
-LONG: dict[str, int] = {
-    "tests/test_writers.py": 584,
-    "tests/tokenizers/test_training_pictures.py": 438,
-    "tests/unified/test_chat_format.py": 401,
-    "tests/unified/test_dataloading_loader.py": 404,
-    "tests/unified/test_grammar.py": 463,
-    "tests/unified/test_model.py": 480,
-    "tests/unified/test_tasks.py": 471,
-}
 
 _NAMED = (
     ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs,
@@ -77,6 +67,5 @@ def test_no_source_file_is_longer_than_one_can_hold():
         path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines())
         for path in _sources()
     }
-    longer = {name: n for name, n in lengths.items() if n > LONG.get(name, MOST_LINES)}
+    longer = {name: number for name, number in lengths.items() if number > MOST_LINES}
     assert not longer, "split it"
-    assert all(lengths.get(name, 0) > MOST_LINES for name in LONG), "it is short enough now"

@@ -223,7 +223,7 @@ def test_a_tokenizer_that_refuses_one_medium_keeps_the_others(tiny_tokenizers):
             return image.encode(media)
 
     sevens = Image(np.full((48, 24, 3), 7, np.uint8))
-    documents = [Document((image,)) for image in (picture(0), sevens, picture(1))]
+    documents = [Document((part,)) for part in (picture(0), sevens, picture(1))]
     actual = MediaEncoder(Picky(), audio).encode(documents)
     assert [str(f) if isinstance(f, ValueError) else len(f) for f in actual] == [
         1, "segment 0: it is all sevens", 1
