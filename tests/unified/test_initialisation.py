@@ -8,6 +8,7 @@ from unified.models.extend import begin_with
 from unified.models.init_rows import NAMES, Moments, codebook_rows, fill_rows, new_rows, vectors_of
 from unified.vocabulary.block import Block
 from unified.vocabulary.vocabulary import Vocabulary
+from unified_tokenizers.modules import BaseTokenizer
 
 OLD, WIDTH = 300, 12
 
@@ -147,7 +148,7 @@ def test_ways_that_cannot_be_gone_are_refused(tiny_tokenizers):
     with pytest.raises(ValueError, match="initialise is 'random', expected one of"):
         new_rows(phi, 30, "random", {})
 
-    class Opaque:
+    class Opaque(BaseTokenizer):
         codebook_sizes = (4,)
 
     with pytest.raises(ValueError, match="Opaque does not give the vectors of its codes"):
