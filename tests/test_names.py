@@ -1,13 +1,11 @@
 """Names that say nothing are bound nowhere, and no source file is longer than one can hold.
 
-A variable says what it holds. Where such names are left, `LEFT` has how many a folder may still
-have: the numbers only go down, and end at none.
+A variable says what it holds.
 """
 
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,23 +15,6 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("unified", "tokenizers", "data", "base", "benchmarks", "tests", "docs")
 NAMES = {"found", "made", "taken", "given", "one", "place", "kept", "shown", "said", "how"}
 MOST_LINES = 400
-# How many such names a folder still binds: to be lowered to nothing, and never raised.
-LEFT: dict[str, int] = {
-    "tests/tokenizers": 23,
-    "tests/unified": 108,
-    "tests/unified/published": 43,
-    "unified/models/pretrained": 1,
-}
-# Files that are longer still, and how long they may be: to be split, and never to grow.
-LONG: dict[str, int] = {
-    "tests/test_writers.py": 584,
-    "tests/tokenizers/test_training_pictures.py": 429,
-    "tests/unified/test_chat_format.py": 401,
-    "tests/unified/test_dataloading_loader.py": 404,
-    "tests/unified/test_grammar.py": 463,
-    "tests/unified/test_model.py": 480,
-    "tests/unified/test_tasks.py": 471,
-}
 
 _NAMED = (
     ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs,
@@ -72,20 +53,13 @@ def test_a_binding_is_seen_whatever_binds_it(text):
 
 
 def test_no_name_is_bound_that_says_nothing():
-    counts: Counter[str] = Counter()
-    lines: dict[str, list[str]] = {}
-    for path in _sources():
-        folder = path.parent.relative_to(ROOT).as_posix()
-        for name, line in _bound(ast.parse(path.read_text("utf-8"))):
-            if name in NAMES:
-                counts[folder] += 1
-                lines.setdefault(folder, []).append(f"{path.name}:{line} {name}")
-    more = {
-        folder: (f"{number} are bound, at most {LEFT.get(folder, 0)} are allowed", lines[folder])
-        for folder, number in counts.items()
-        if number > LEFT.get(folder, 0)
-    }
-    assert not more, "say what the variable holds"
+    bad = [
+        f"{path.relative_to(ROOT).as_posix()}:{line} {name}"
+        for path in _sources()
+        for name, line in _bound(ast.parse(path.read_text("utf-8")))
+        if name in NAMES
+    ]
+    assert not bad, "say what the variable holds"
 
 
 def test_no_source_file_is_longer_than_one_can_hold():
@@ -93,6 +67,5 @@ def test_no_source_file_is_longer_than_one_can_hold():
         path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines())
         for path in _sources()
     }
-    longer = {name: n for name, n in lengths.items() if n > LONG.get(name, MOST_LINES)}
+    longer = {name: number for name, number in lengths.items() if number > MOST_LINES}
     assert not longer, "split it"
-    assert all(lengths.get(name, 0) > MOST_LINES for name in LONG), "it is short enough now"

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from picture_training import SIZES, picture
+from PIL import Image
 
 from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
 from unified_tokenizers.quantizers import QuantizerConfig
@@ -46,3 +48,20 @@ def check_gradients():
         tokenizer.zero_grad(set_to_none=True)
 
     return check
+
+
+@pytest.fixture
+def torch_threads():
+    """A run sets torch's number of threads for its process: put it back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory):
+    """A folder of pictures of many sizes."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for number, size in enumerate(SIZES):
+        Image.fromarray(picture(*size, seed=number)).save(folder / f"{number}.png")
+    return folder

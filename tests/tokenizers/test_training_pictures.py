@@ -1,4 +1,4 @@
-"""Pictures of any size in a tokenizer's training: fitted, bounded in memory, skipped if broken."""
+"""Pictures of any size in a tokenizer's training: fitted, and bounded in memory."""
 
 import io
 import tarfile
@@ -6,58 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from picture_training import SIZES, picture, run
 from PIL import Image
 from safetensors.torch import load_file
 
 from unified_base.media_source import Medium, Where
-from unified_base.shard_sums import make_sums, sums_path
 from unified_base.training import loop
 from unified_tokenizers.picture_fit import FITS, PictureFit
-from unified_tokenizers.training import TokenizerTraining, train
-from unified_tokenizers.training_config import TokenizerOptimizer, TokenizerSchedule, load_config
-from unified_tokenizers.training_media import Pictures, Recordings
+from unified_tokenizers.training import train
+from unified_tokenizers.training_media import Pictures
 from unified_tokenizers.training_order import Buckets
 from unified_tokenizers.training_pictures import PictureStore, load_store
 
-SETTINGS = {
-    "stride": 4, "quantizer": {"levels": [4, 3, 3]}, "encoder_width": 8, "decoder_width": 16,
-    "encoder_depths": [1], "decoder_depths": [1, 0, 0],
-}  # fmt: skip
-SIZES = ((8, 12), (40, 9), (5, 7), (64, 64), (12, 33), (16, 16), (3, 50), (30, 31), (9, 40))
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    """A run sets torch's number of threads for its process: put it back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def picture(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
-    """A folder of pictures of many sizes."""
-    folder = tmp_path_factory.mktemp("mixed")
-    for number, size in enumerate(SIZES):
-        Image.fromarray(picture(*size, seed=number)).save(folder / f"{number}.png")
-    return folder
-
-
-def run(folder, output="", **changes):
-    config = TokenizerTraining(
-        modality="image", output=str(output), data=(str(folder),), validation=(),
-        tokenizer=SETTINGS, steps=6, batch_size=4, optimizer=TokenizerOptimizer(lr=0.01),
-        schedule=TokenizerSchedule(warmup_steps=2), save_every=3, log_every=1, size=16,
-    )  # fmt: skip
-    return replace(config, **changes)
+pytestmark = pytest.mark.usefixtures("torch_threads")
 
 
 def weights(output):
@@ -261,169 +225,3 @@ def test_an_index_of_others_beside_a_shard_is_not_ours(tmp_path):
     for text in ("[1, 2]", '{"shards": 3}', '{"shards": [{"file": 7}, 5]}', '{"sha256": "x"}'):
         (tmp_path / "index.json").write_text(text)
         assert len(load_store((str(tmp_path),), 9, PictureFit("crop", 8, 8, 4), 0, 0, print)) == 1
-
-
-# What is broken.
-
-
-def spoiled(folder, mixed, broken):
-    folder.mkdir()
-    for path in mixed.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    for number in range(broken):
-        (folder / f"bad{number}.png").write_bytes(b"no picture")
-    return folder
-
-
-def test_broken_pictures_are_skipped_named_counted_and_limited(tmp_path, mixed, capsys):
-    folder = spoiled(tmp_path / "data", mixed, 2)
-    train(run(folder, tmp_path / "out", max_corrupt=2, steps=1))
-    message = capsys.readouterr().err
-    assert f"skipped: {folder}/bad0.png: " in message
-    assert f"skipped: {folder}/bad1.png: " in message
-    assert f"2 of {len(SIZES) + 2} pictures are broken and skipped" in message
-    train(run(mixed, tmp_path / "sound", steps=1))
-    first, second = (load_file(tmp_path / name / "tokenizer" / "model.safetensors")
-                  for name in ("out", "sound"))  # fmt: skip
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    with pytest.raises(ValueError, match=r"bad1\.png.*2 are broken, at most 1 may be"):
-        train(run(folder, tmp_path / "no", max_corrupt=1))
-    with pytest.raises(ValueError, match=r"bad1\.png.*2 are broken, at most 1 may be"):
-        train(run(mixed, tmp_path / "no", validation=(str(folder),), max_corrupt=1))
-
-
-def test_nothing_that_can_be_used_is_said_with_the_reason(tmp_path):
-    (tmp_path / "bad").mkdir()
-    for number in range(3):
-        (tmp_path / "bad" / f"{number}.png").write_bytes(b"no picture")
-    with pytest.raises(
-        ValueError, match=r"can be used: all 3 were skipped, 3 of them like .*0\.png: .*readable"
-    ):
-        train(run(tmp_path / "bad", tmp_path / "out"))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"no pictures in .*empty: expected files of their kinds"):
-        train(run(tmp_path / "empty", tmp_path / "out"))
-
-
-def test_a_sample_whose_bytes_have_changed_is_skipped_by_its_key(tmp_path, capsys):
-    """A picture stored as it is: one changed bit of it is a picture, too."""
-    shard, ends = tmp_path / "x.tar", []
-    with tarfile.open(shard, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for number in range(6):
-            stream = io.BytesIO()
-            Image.fromarray(picture(16, 16, number)).save(stream, "BMP")
-            member = tarfile.TarInfo(f"k{number}.0.bmp")
-            member.size = stream.tell()
-            stream.seek(0)
-            archive.addfile(member, stream)
-            ends.append(archive.offset)
-    _, sums = make_sums(shard, [f"k{number}" for number in range(6)], ends)
-    sums_path(shard).write_bytes(sums)
-    data = bytearray(shard.read_bytes())
-    data[ends[2] + 512 + 300] ^= 4
-    shard.write_bytes(data)
-    train(run(shard, tmp_path / "out", steps=1))
-    message = capsys.readouterr().err
-    assert f"skipped: shard {shard}, sample 'k3'" in message
-    assert "its bytes have changed since they were written (checksum)" in message
-    assert "1 of 6 pictures are broken and skipped" in message
-    sums_path(shard).write_bytes(sums[:-3])
-    with pytest.raises(ValueError, match=r"x\.tar\.sums is damaged"):
-        train(run(shard, tmp_path / "no"))
-
-
-def test_sounds_that_are_broken_or_short_are_counted(tmp_path):
-    for number, samples in enumerate((300, 4000, 9000)):
-        tone = 9000 * np.sin(np.arange(samples) * 0.1)
-        soundfile.write(tmp_path / f"{number}.flac", tone.astype(np.int16), 16_000)
-    (tmp_path / "bad.wav").write_bytes(b"RIFF")
-    audio = {
-        "hop": 64, "quantizer": {"levels": [4, 4], "depth": 2}, "num_mels": 8, "encoder_width": 8,
-        "encoder_depth": 1, "decoder_width": 8, "decoder_depths": [1, 0],
-    }  # fmt: skip
-    messages = []
-    config = run(tmp_path, modality="audio", tokenizer=audio, crop=8, validation=(str(tmp_path),))
-    data = Recordings(config, messages.append)
-    assert len(data.recordings) == len(data.held) == 3
-    assert [line for line in messages if line.startswith("skipped: ")]
-    assert messages.count("1 of 4 recordings are broken and skipped") == 2
-    assert (
-        messages[-1]
-        == "1 of 3 recordings are shorter than a crop of 0.03 s and are followed by silence"
-    )
-    target = data._crops(3, 0, 1)
-    assert target.shape == (4, 512)
-    assert torch.equal(target[1::2], data._crops(3, 1, 2))
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"fit": "squeeze"}, "fit is 'squeeze', expected one of crop, resize, bucket"),
-        ({"size": 0}, "size is 0, expected 1 to 8192 pixels a side"),
-        ({"size": [16, -4]}, "expected 1 to 8192 pixels a side"),
-        ({"max_corrupt": -1}, "max_corrupt is -1, expected 0 or more"),
-        ({"save_minutes": -0.5}, "save_minutes is -0.5, expected 0 or more"),
-        ({"steps": 0}, "steps is 0, expected at least 1"),
-        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
-        ({"optimizer": {"lr": float("nan")}}, "optimizer.lr is nan, expected 0 or more"),
-        ({"optimizer": {"lr": 0}}, "optimizer.lr is 0, expected a number above 0"),
-        (
-            {"optimizer": {"lr": 1, "max_grad_norm": 0}},
-            "optimizer.max_grad_norm is 0, expected a number above 0",
-        ),
-        ({"seed": -1}, "seed is -1, expected 0 or more"),
-        ({"threads": 10**9}, "threads is 1000000000, expected at most 1,024"),
-        ({"batch_size": 10**9}, "batch_size is 1000000000, expected at most 65,536"),
-        ({"crop": 65_537}, "crop is 65537, expected at most 65,536"),
-        ({"seed": 2**32}, "seed is 4294967296, expected at most 4,294,967,295"),
-        ({"ema_decay": 1.5}, "ema_decay is 1.5, expected at most 1"),
-        ({"memory_gb": float("inf")}, "memory_gb is inf, expected at most 65,536"),
-        ({"losses": {"l1": float("inf")}}, "l1 has the weight inf, expected at most 1,000,000,000"),
-        ({"adversary": {"weight": 1, "start": 10**17}}, "start is 10+, expected at most 1,000,000"),
-        *(
-            ({name: 10**17}, f"{name} is 1[0e+]+(17|.0)?, expected at most ")
-            for name in (
-                "steps",
-                "limit",
-                "log_every",
-                "save_every",
-                "max_corrupt",
-                "save_minutes",
-                "optimizer.lr",
-                "optimizer.weight_decay",
-                "optimizer.max_grad_norm",
-                "schedule.warmup_steps",
-                "cycle",
-                "memory_gb",
-            )
-        ),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(tmp_path, changes, reason):
-    import yaml
-
-    entries = {
-        "modality": "image", "output": "x", "data": ["a"], "validation": [], "tokenizer": SETTINGS,
-        "steps": 3, "batch_size": 2, "optimizer": {"lr": 0.002}, "size": [8, 12], "fit": "resize",
-    }  # fmt: skip
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(entries))
-    assert load_config(path).size == (8, 12)
-    dotted = [f"{name}={value}" for name, value in changes.items() if "." in name]
-    plain = {name: value for name, value in changes.items() if "." not in name}
-    path.write_text(yaml.safe_dump({**entries, **plain}))
-    with pytest.raises(ValueError, match=reason):
-        load_config(path, dotted)
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"size": 18}, r"size is 18x18 \(height, width\), expected multiples of 4 pixels"),
-        ({"size": (16, 20), "fit": "bucket"}, "`fit: bucket` has shapes of its own"),
-    ],
-)
-def test_sizes_that_do_not_go_with_the_tokenizer_are_refused(mixed, tmp_path, changes, reason):
-    with pytest.raises(ValueError, match=reason):
-        train(run(mixed, tmp_path, **changes))

@@ -66,16 +66,16 @@ def cli_model(tmp_path_factory):
         "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 512,
         "tie_word_embeddings": True,
     }  # fmt: skip
-    made = UnifiedModel.create(
+    model = UnifiedModel.create(
         sizes,
         text_tokenizer=TextTokenizer.train([s.lead for s in load_subjects()[:9]], 280),
         image_tokenizer=VQImageTokenizer(picture).eval(),
         audio_tokenizer=VQAudioTokenizer(sound).eval(),
     )
-    made.sampling = Sampling(max_ids=260, max_audio_frames=20)
-    made.tasks, made.plugin = pocket_tasks(), "pocket"
+    model.sampling = Sampling(max_ids=260, max_audio_frames=20)
+    model.tasks, model.plugin = pocket_tasks(), "pocket"
     folder = tmp_path_factory.mktemp("model")
-    made.save_pretrained(folder)
+    model.save_pretrained(folder)
     diffusion = DiffusionConfig((9,), 32, scales=(1, 2), patch=16, widths=(32, 32), code_width=4)
     decoder = DiffusionDecoder(diffusion)
     for layer in decoder.leave.values():  # untrained it adds nothing
@@ -277,8 +277,8 @@ def stored_codes(tiny_sequencer):
     """What a folder of codes of the tiny tokenizers says."""
     from unified.dataloading.stored_codes import CodesOf, StoredCodes
 
-    made = (tiny_sequencer.image_tokenizer, tiny_sequencer.audio_tokenizer)
-    return StoredCodes({tokenizer.modality: CodesOf.of(tokenizer) for tokenizer in made})
+    tokenizers = (tiny_sequencer.image_tokenizer, tiny_sequencer.audio_tokenizer)
+    return StoredCodes({tokenizer.modality: CodesOf.of(tokenizer) for tokenizer in tokenizers})
 
 
 @pytest.fixture(scope="session")
@@ -323,17 +323,17 @@ def random_documents():
 
     def documents(number, seed=0):
         rng = np.random.default_rng(seed)
-        found = []
+        generated = []
         for _ in range(number):
             kinds = rng.choice(["text", "image", "audio"], rng.integers(2, 6))
             first, *rest = kinds
-            found.append(
+            generated.append(
                 [
                     segment(rng, str(first), "prompt", 0.0),
                     *(segment(rng, str(kind), "response", 1.0) for kind in rest),
                 ]
             )
-        return found
+        return generated
 
     return documents
 

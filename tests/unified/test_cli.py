@@ -201,12 +201,12 @@ def test_a_model_without_a_list_of_subjects_gets_the_prompt_as_it_is(
 def test_inspect_shows_documents_and_points_at_offences(unified, cli_model, tmp_path):
     code, _, _ = unified("write", "The cat, one picture", "-o", tmp_path / "c.json")
     code, out, _ = unified("inspect", tmp_path / "c.json", "--json")
-    found = json.loads(out)
+    report = json.loads(out)
     assert code == 0
-    assert found["valid"]
-    spans = [span["kind"] for span in found["spans"]]
+    assert report["valid"]
+    spans = [span["kind"] for span in report["spans"]]
     assert (spans.count("image"), spans.count("audio")) == (1, 1)
-    ids = [id for span in found["spans"] for id in span["ids"]]
+    ids = [id for span in report["spans"] for id in span["ids"]]
     (tmp_path / "ids.json").write_text(json.dumps(ids[:-1]))
     code, out, err = unified("inspect", tmp_path / "ids.json")
     assert code == 2
@@ -299,13 +299,13 @@ def test_help_of_every_command_is_instant():
     )
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    shown = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "unified", "write", "--help"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
-    assert "--images" in shown.stdout
+    assert "--images" in result.stdout
 
 
 def test_ctrl_c_ends_the_program_with_130_and_no_file(cli_model, tmp_path):

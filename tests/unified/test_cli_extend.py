@@ -37,10 +37,10 @@ def test_a_language_model_gets_the_tokenizers_of_a_model(extend, cli_model, tmp_
     code, out, err = extend("--image", cli_model, "--audio", cli_model, "--max-grid", 7,
                             "-o", output, "--json")  # fmt: skip
     assert code == 0, err
-    found = json.loads(out)
+    report = json.loads(out)
     model = UnifiedModel.from_pretrained(output)
     text_ids = model.vocabulary.text_size
-    assert found == {
+    assert report == {
         "path": str(output), "model_type": "llama", "format": "pocket", "dtype": "bfloat16",
         "text_ids": text_ids, "text_rows": text_ids + 6, "new_rows": 10 + 7 + 9 + 9 + 9,
         "vocabulary": model.vocabulary.hash,
@@ -70,10 +70,10 @@ def test_options_reach_the_model_and_a_seed_gives_it_again(extend, cli_model, tm
 
 def test_mistakes_are_told_in_one_line(extend, refused, cli_model, llm, tmp_path):
     output = ("-o", tmp_path / "new")
-    taken = tmp_path / "taken"
-    taken.mkdir()
-    (taken / "letter.txt").write_text("dear")
-    refused(extend("-o", taken), "taken exists already and is not empty; choose another folder")
+    occupied = tmp_path / "taken"
+    occupied.mkdir()
+    (occupied / "letter.txt").write_text("dear")
+    refused(extend("-o", occupied), "taken exists already and is not empty; choose another folder")
     refused(extend("-o", llm), "exists already and is not empty")
     refused(extend(*output, on="no-such-model"), "no model 'no-such-model': expected")
     refused(extend(*output, "--init", "random"), "initialise is 'random', expected one of mean-")

@@ -44,11 +44,11 @@ def test_the_picture_is_shown_and_taken_off_again():
     view.show("[picture 1: row 1]", _row(0, np.full((5, 9, 3), 7, np.uint8), looks))
     view.clear()
     assert isinstance(console.file, io.StringIO)
-    shown = console.file.getvalue()
+    screen = console.file.getvalue()
     assert looks == [0]
-    assert "row 1" in shown
-    assert "\u2580" in shown
-    assert "\x1b[2K" in shown.split("\u2580")[-1]  # the lines are erased
+    assert "row 1" in screen
+    assert "\u2580" in screen
+    assert "\x1b[2K" in screen.split("\u2580")[-1]  # the lines are erased
 
 
 def test_what_costs_long_is_looked_at_seldom(monkeypatch):

@@ -55,8 +55,8 @@ def _extended(folder, case):
     image, audio = case.tokenizers
     for tokenizer in (image, audio):
         tokenizer.save_pretrained(folder / tokenizer.modality)
-    made = ["--image", folder / image.modality, "--audio", folder / audio.modality]
-    arguments = ["extend", case.llm, *made, "--max-grid", "8", "-o", folder / "model"]
+    tokenizers = ["--image", folder / image.modality, "--audio", folder / audio.modality]
+    arguments = ["extend", case.llm, *tokenizers, "--max-grid", "8", "-o", folder / "model"]
     assert run([str(argument) for argument in arguments]) == 0
     return folder / "model"
 

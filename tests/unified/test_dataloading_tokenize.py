@@ -137,18 +137,18 @@ def test_a_round_trip_gives_the_codes_of_what_the_tokenizer_gives_back(
     tiny_tokenizers, tiny_sequencer
 ):
     image, audio = tiny_tokenizers
-    one, other = picture(1), sound(2, 6400)
-    pixels = torch.from_numpy(one.pixels.transpose(2, 0, 1).copy())[None]
+    still, tone = picture(1), sound(2, 6400)
+    pixels = torch.from_numpy(still.pixels.transpose(2, 0, 1).copy())[None]
     with torch.inference_mode():
         restored = (image.decode(image.encode(pixels)) * 255).round().byte()
-        heard = audio.decode(audio.encode(torch.from_numpy(other.waveform)[None]))
+        heard = audio.decode(audio.encode(torch.from_numpy(tone.waveform)[None]))
     again = (
         Image(restored[0].numpy().transpose(1, 2, 0).copy(), "response"),
         Audio(heard[0].numpy(), 16_000, "response", 0.5),
     )
-    (actual,) = MediaEncoder(image, audio, round_trip=True).encode([Document((one, other))])
+    (actual,) = MediaEncoder(image, audio, round_trip=True).encode([Document((still, tone))])
     assert actual == [tiny_sequencer.code_segment(segment) for segment in again]
-    assert actual != MediaEncoder(image, audio).encode([Document((one, other))])[0]
+    assert actual != MediaEncoder(image, audio).encode([Document((still, tone))])[0]
 
 
 def test_media_are_made_to_fit_where_that_is_asked_for(tiny_tokenizers):
@@ -223,7 +223,7 @@ def test_a_tokenizer_that_refuses_one_medium_keeps_the_others(tiny_tokenizers):
             return image.encode(media)
 
     sevens = Image(np.full((48, 24, 3), 7, np.uint8))
-    documents = [Document((one,)) for one in (picture(0), sevens, picture(1))]
+    documents = [Document((part,)) for part in (picture(0), sevens, picture(1))]
     actual = MediaEncoder(Picky(), audio).encode(documents)
     assert [str(f) if isinstance(f, ValueError) else len(f) for f in actual] == [
         1, "segment 0: it is all sevens", 1
@@ -375,9 +375,9 @@ def test_sources_of_documents_become_sources_of_codes(tiny_sequencer, tmp_path):
 
 def test_several_processes_make_the_same_shards(tiny_sequencer, shards, tmp_path):
     sources = {"x": Source(tuple(map(str, shards)))}
-    one = prepare_sources(sources, tiny_sequencer, tmp_path / "one")
-    two = prepare_sources(sources, tiny_sequencer, tmp_path / "two", workers=2)
-    folders = [Path(actual["x"].shards[0]).parent for actual in (one, two)]
+    first = prepare_sources(sources, tiny_sequencer, tmp_path / "one")
+    second = prepare_sources(sources, tiny_sequencer, tmp_path / "two", workers=2)
+    folders = [Path(actual["x"].shards[0]).parent for actual in (first, second)]
     assert bytes_of(folders[0]) == bytes_of(folders[1])
     assert read_index(folders[0]) == read_index(folders[1])
     assert [path.name for path in (tmp_path / "two").iterdir()] == [folders[1].name]

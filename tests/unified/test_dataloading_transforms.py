@@ -52,13 +52,16 @@ def test_documents_of_other_shapes_keep_their_order(roles):
 
 
 @pytest.mark.parametrize(
-    ("roles", "given"),
+    ("roles", "num_prompt"),
     [("pr", 1), ("ppr", 2), ("prpr", 3), ("prr", 1), ("prp", 1), ("r", 0), ("p", 0), ("nn", 1),
      ("n", 0), ("nnn", 0), ("nr", 1)],
 )  # fmt: skip
-def test_the_prompt_is_what_stands_before_the_last_response(roles, given):
+def test_the_prompt_is_what_stands_before_the_last_response(roles, num_prompt):
     names = {"p": "prompt", "r": "response", "n": None}
-    assert num_prompt_segments([Text(str(i), names[role]) for i, role in enumerate(roles)]) == given
+    assert (
+        num_prompt_segments([Text(str(i), names[role]) for i, role in enumerate(roles)])
+        == num_prompt
+    )
 
 
 def test_both_orders_come_half_the_time_and_the_same_again(layout):

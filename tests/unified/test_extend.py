@@ -23,10 +23,10 @@ WARM = SpanSampling(1.0)
 
 
 def text_tokenizer() -> TextTokenizer:
-    made = TextTokenizer.train(["a cat and a dog", "the dog is red"], 271)._tokenizer
-    made.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
+    backend = TextTokenizer.train(["a cat and a dog", "the dog is red"], 271)._tokenizer
+    backend.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>"}
-    return TextTokenizer(made, {"tokenizer_config.json": json.dumps(config).encode()})
+    return TextTokenizer(backend, {"tokenizer_config.json": json.dumps(config).encode()})
 
 
 TEXT = text_tokenizer()
@@ -49,10 +49,10 @@ def language_model(kind: str, **more):
     config = getattr(tr, f"{name}TextConfig" if name == "Gemma3" else f"{name}Config")
     model = tr.GPT2LMHeadModel if kind == "gpt2" else getattr(tr, f"{name}ForCausalLM")
     torch.manual_seed(2)
-    made = model(config(**{**shape, **IDS, "pad_token_id": None, **more})).eval()
-    for parameter in made.parameters():
+    decoder = model(config(**{**shape, **IDS, "pad_token_id": None, **more})).eval()
+    for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    return made
+    return decoder
 
 
 def save(model, folder):
@@ -128,8 +128,8 @@ def test_generation_settings_of_the_language_model_are_kept(media, tmp_path):
     model = language_model("llama")
     model.generation_config = tr.GenerationConfig(do_sample=True, temperature=0.6, eos_token_id=3)
     UnifiedModel.extend(save(model, tmp_path / "llm"), **media).save_pretrained(tmp_path / "new")
-    found = tr.GenerationConfig.from_pretrained(tmp_path / "new")
-    assert (found.temperature, found.eos_token_id, found.do_sample) == (0.6, 3, True)
+    generation = tr.GenerationConfig.from_pretrained(tmp_path / "new")
+    assert (generation.temperature, generation.eos_token_id, generation.do_sample) == (0.6, 3, True)
 
 
 @pytest.mark.parametrize(

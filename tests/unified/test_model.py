@@ -1,4 +1,4 @@
-"""The unified model: loading checks, extension, streaming, and what people do with it."""
+"""The unified model: loading checks, streaming, and what people do with it."""
 
 import json
 import warnings
@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
+from small_model import DECODER, TEXT, media
+from transformers import Qwen3ForCausalLM
 
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
@@ -28,42 +29,9 @@ from unified.tasks.task import SlotPart, Task, TextPart
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.vocabulary import VocabularyMismatchError
 from unified_data.document import Audio, Document, Image, Slot, Text
-from unified_tokenizers.audio import AudioTokenizerConfig, VQAudioTokenizer
-from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
-from unified_tokenizers.quantizers import QuantizerConfig
 
-TEXT = TextTokenizer.train(["a cat and a dog", "the dog is red"], 275)
-DECODER = {
-    "hidden_size": 20,
-    "intermediate_size": 28,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-    "max_position_embeddings": 260,
-    "tie_word_embeddings": True,
-}
 WARM = SpanSampling(1.0)
 FREE = Sampling(WARM, WARM, WARM)
-
-
-def media(seed: int = 0):
-    torch.manual_seed(seed)
-    image = ImageTokenizerConfig(
-        quantizer=QuantizerConfig(levels=(4, 3)),
-        encoder_width=4,
-        decoder_width=8,
-        encoder_depths=(1,),
-        decoder_depths=(1, 1, 1),
-    )
-    audio = AudioTokenizerConfig(
-        quantizer=QuantizerConfig(levels=(3, 3), depth=2), num_mels=8, encoder_width=4,
-        encoder_depth=1, decoder_width=8, decoder_depths=(1, 1),
-    )  # fmt: skip
-    return {
-        "image_tokenizer": VQImageTokenizer(image).eval(),
-        "audio_tokenizer": VQAudioTokenizer(audio).eval(),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -115,16 +83,16 @@ def test_the_saved_decoder_is_a_plain_causal_lm(model, saved):
     torch.testing.assert_close(hf(ids).logits, model.hf(ids).logits)
 
 
-@pytest.mark.parametrize("shown", [True, False])
-def test_loading_and_saving_draw_no_bars_and_leave_the_users_choice(saved, tmp_path, capsys, shown):
+@pytest.mark.parametrize("bars", [True, False])
+def test_loading_and_saving_draw_no_bars_and_leave_the_users_choice(saved, tmp_path, capsys, bars):
     from transformers.utils import logging
 
     before = logging.is_progress_bar_enabled()
-    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    (logging.enable_progress_bar if bars else logging.disable_progress_bar)()
     try:
         UnifiedModel.from_pretrained(saved).hf.requires_grad_(False)
         UnifiedModel.from_pretrained(saved).save_pretrained(tmp_path / "again")
-        assert logging.is_progress_bar_enabled() == shown
+        assert logging.is_progress_bar_enabled() == bars
     finally:
         (logging.enable_progress_bar if before else logging.disable_progress_bar)()
     assert capsys.readouterr() == ("", "")
@@ -138,8 +106,8 @@ def test_bfloat16_storage_halves_the_file_and_computes_in_float32(model, saved, 
     weight = model.hf.get_input_embeddings().weight.detach()
     assert isinstance(decoder, LlamaCpuDecoder)
     assert decoder._head.dtype == np.uint16  # as it is stored
-    found = decoder.embed(range(len(weight)))
-    np.testing.assert_array_equal(found, weight.bfloat16().float().numpy())
+    embeddings = decoder.embed(range(len(weight)))
+    np.testing.assert_array_equal(embeddings, weight.bfloat16().float().numpy())
     assert {p.dtype for p in model.hf.parameters()} == {torch.float32}
 
 
@@ -193,9 +161,9 @@ def test_streaming_tells_what_generation_returns(model):
 def test_rows_of_a_stream_are_those_of_single_documents(model):
     other = Document((Slot("any", num_images=1, height=12, width=12),))
     events = model.stream([MIXED, other, MIXED], FREE, seeds=[0, 5, 1])
-    found = {e.row: e.document for e in events if isinstance(e, Done)}
-    assert found[1] == model.generate(other, seed=5, sampling=FREE)[0]
-    assert [found[0], found[2]] == model.generate(MIXED, n=2, seed=0, sampling=FREE)
+    documents = {e.row: e.document for e in events if isinstance(e, Done)}
+    assert documents[1] == model.generate(other, seed=5, sampling=FREE)[0]
+    assert [documents[0], documents[2]] == model.generate(MIXED, n=2, seed=0, sampling=FREE)
 
 
 def test_bytes_that_are_no_text_are_reported(model):
@@ -274,12 +242,12 @@ def edit(path, change):
 
 
 def test_parts_that_do_not_belong_together_are_refused(copy, saved, tmp_path):
-    made = json.loads((saved / "unified.json").read_text())["vocabulary_hash"]
+    fingerprint = json.loads((saved / "unified.json").read_text())["vocabulary_hash"]
 
     edit(copy / "config.json", {"unified_vocabulary": "0" * 64})
-    with pytest.raises(VocabularyMismatchError, match=f"{'0' * 64}.*{made}"):
+    with pytest.raises(VocabularyMismatchError, match=f"{'0' * 64}.*{fingerprint}"):
         UnifiedModel.from_pretrained(copy)
-    edit(copy / "config.json", {"unified_vocabulary": made})
+    edit(copy / "config.json", {"unified_vocabulary": fingerprint})
 
     other = media(9)["image_tokenizer"]
     right = UnifiedModel.from_pretrained(saved).image_tokenizer.fingerprint
@@ -317,75 +285,6 @@ def test_damaged_models_are_refused(copy, tmp_path):
         UnifiedModel.from_pretrained("nowhere")
     with pytest.raises(ValueError, match=r"has no unified\.json"):
         UnifiedModel.from_pretrained(tmp_path)
-
-
-def language_model(kind: str):
-    """A small LLM with more rows than its tokenizer has ids, as many have."""
-    torch.manual_seed(2)
-    rows = TEXT.size + 5
-    if kind == "gpt2":
-        return GPT2LMHeadModel(
-            GPT2Config(vocab_size=rows, n_positions=90, n_embd=12, n_layer=1, n_head=2)
-        ).eval()
-    tied = {**DECODER, "tie_word_embeddings": kind == "tied", "vocab_size": rows}
-    return Qwen3ForCausalLM(Qwen3Config(**tied)).eval()
-
-
-@pytest.mark.parametrize("kind", ["tied", "untied", "gpt2"])
-def test_extension_leaves_old_rows_and_text_logits_unchanged(kind, tmp_path):
-    hf = language_model(kind)
-    ids = torch.randint(TEXT.size, (2, 17))
-    before = hf(ids).logits.detach()
-    rows = hf.get_input_embeddings().weight.detach().clone()
-    hf.save_pretrained(tmp_path)
-    TEXT.save(tmp_path)
-
-    model = UnifiedModel.extend(tmp_path, **media(), max_grid=9)
-    table = model.hf.get_input_embeddings().weight
-    assert model.vocabulary.text_size == TEXT.size
-    assert model.vocabulary.text_rows == len(rows) == model.vocabulary.block("markers").start
-    assert len(table) == model.vocabulary.size
-    assert torch.equal(table[: len(rows)], rows)
-    after = model.hf(ids).logits[..., : len(rows)]
-    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
-    assert (model.hf.get_output_embeddings().weight is table) == (kind != "untied")
-    new = table[len(rows) :].detach()
-    assert torch.isfinite(new).all()
-    assert len(new.unique(dim=0)) == len(new)
-
-    sampling = Sampling(WARM, WARM, WARM, max_ids=60)
-    (document,) = model.generate(Document((Slot("any", num_images=1),)), sampling=sampling)
-    assert sum(isinstance(s, Image) for s in document) == 1
-    model.save_pretrained(tmp_path / "extended")
-    loaded = UnifiedModel.from_pretrained(tmp_path / "extended")
-    slot = Document((Text("a"), Slot("audio")))
-    assert isinstance(loaded.generate(slot, sampling=sampling)[0].segments[1], Audio)
-
-
-def test_extension_takes_a_loaded_model_and_its_tokenizer():
-    hf = language_model("tied")
-    with pytest.raises(ValueError, match="give text_tokenizer"):
-        UnifiedModel.extend(hf, **media())
-    larger = TextTokenizer.train(["many other words " * 3, "and more of them, and more"], 290)
-    with pytest.raises(ValueError, match="belongs to another model"):
-        UnifiedModel.extend(hf, text_tokenizer=larger, **media())
-    assert UnifiedModel.extend(hf, text_tokenizer=TEXT, **media()).hf is hf
-
-
-def test_unknown_decoder_settings_are_refused():
-    with pytest.raises(ValueError, match="hiden_size; leave it out"):
-        UnifiedModel.create({"hiden_size": 8}, text_tokenizer=TEXT, **media())
-    with pytest.raises(ValueError, match="vocab_size, which follows"):
-        UnifiedModel.create({"vocab_size": 8}, text_tokenizer=TEXT, **media())
-    for changes, message in (
-        ({"layer_types": ["full_attention"]}, "does not hold together"),
-        ({"num_hidden_layers": "two"}, "num_hidden_layers is 'two', expected a whole number"),
-        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000, expected at most 8,192"),
-        ({"hidden_size": 10**12}, "hidden_size is 1000000000000, expected at most"),
-        ({"hidden_size": 2**31 - 1, "intermediate_size": 2**31 - 1}, "cannot be made"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            UnifiedModel.create({**DECODER, **changes}, text_tokenizer=TEXT, **media())
 
 
 @pytest.mark.parametrize("modality", ["image", "audio"])

@@ -63,11 +63,11 @@ def refused(name: str, folder: Path, *expected: str) -> None:
     """It is refused in one line that a terminal can show, which names what was found."""
     with pytest.raises(ValueError) as error:
         _fault_models.use(name, folder)
-    said = str(error.value)
-    assert said.isprintable()
-    assert len(said) < 1500
+    message = str(error.value)
+    assert message.isprintable()
+    assert len(message) < 1500
     for part in expected:
-        assert part in said
+        assert part in message
 
 
 def outcome(name: str, folder: Path) -> str:
@@ -90,9 +90,9 @@ def test_a_mutated_folder_is_used_or_refused_in_one_line(copy, name, mutation):
     for case in range(EACH):
         folder = copy(name)
         _fault_mutations.MUTATIONS[mutation][1](folder, random.Random(f"{name} {case}"))
-        said = outcome(name, folder)
-        assert said.isprintable(), case
-        assert len(said) < 1500, case
+        message = outcome(name, folder)
+        assert message.isprintable(), case
+        assert len(message) < 1500, case
 
 
 def _endless() -> None:

@@ -65,10 +65,10 @@ def grammar():
 def hf(request):
     torch.manual_seed(8)
     model, config, more = MODELS[request.param]
-    made = model(config(**SIZES, **more)).eval()
-    for parameter in made.parameters():
+    decoder = model(config(**SIZES, **more)).eval()
+    for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.25)
-    return made
+    return decoder
 
 
 def decoders(hf):
@@ -86,11 +86,11 @@ def generated(hf, **options):
     ids = torch.tensor(padded)
     # Padding and a second beginning never stand in a text.
     mask = (ids != PAD).long()
-    made = hf.generate(
+    generated = hf.generate(
         ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False,
         bad_words_ids=[[PAD], [BOS]], **options,
     )  # fmt: skip
-    rows = [row[longest:].tolist() for row in made]
+    rows = [row[longest:].tolist() for row in generated]
     return [row[: row.index(EOS)] if EOS in row else row for row in rows]
 
 

@@ -1,24 +1,22 @@
-"""Tasks: how a model is asked, as data; the documents they make; tasks.yaml."""
+"""Tasks: how a model is asked, as data, and the documents they make."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CodedImage
-from unified.formats.grammar import Grammar
 from unified.formats.load import load_format, shipped_formats
 from unified.tasks.asking import Inputs, Turn, ask_document, segments_of
-from unified.tasks.defaults import default_tasks, in_words, pocket_forms, sizes_of
+from unified.tasks.defaults import default_tasks, in_words, pocket_forms
 from unified.tasks.settings import read_settings, sampling_over
-from unified.tasks.size_rule import SizeRule, read_size
-from unified.tasks.task import VERBS, MediaPart, Refusal, SlotPart, Task, TextPart
-from unified.tasks.task_file import parse_tasks, read_tasks, write_tasks
+from unified.tasks.size_rule import SizeRule
+from unified.tasks.task import MediaPart, Refusal, SlotPart, Task, TextPart
+from unified.tasks.task_file import parse_tasks, write_tasks
 from unified.tasks.task_table import Tasks
 from unified.tasks.template import fill, placeholders_of
-from unified.vocabulary.vocabulary import Vocabulary
 from unified_data.document import Audio, Document, Image, Slot, Text
 
 PIXELS = np.full((24, 48, 3), 7, np.uint8)
@@ -60,60 +58,6 @@ def test_a_template_that_is_none_is_refused(template, message):
     with pytest.raises(ValueError, match="placeholder") as error:
         placeholders_of(template)
     assert message in str(error.value)
-
-
-# Sizes.
-
-
-def test_a_size_is_read_as_width_times_height():
-    assert read_size("640x480") == read_size("640\u00d7480") == read_size((640, 480)) == (640, 480)
-    for bad in ("640", "0x8", "axb", (1, 2, 3), 9, "99999x99999", (True, 8)):
-        with pytest.raises(ValueError, match="size"):
-            read_size(bad)
-
-
-def test_a_rule_chooses_its_default_and_refuses_others_with_the_nearest():
-    rule = DRAW.size
-    assert rule.choose() == (32, 16)
-    assert rule.choose("8x128") == (8, 128)
-    with pytest.raises(ValueError, match=r"64x64 cannot be had .* nearest is 32x32"):
-        rule.choose("64x64")
-    fixed = SizeRule((96, 96), fixed=True)
-    assert fixed.choose((96, 96)) == (96, 96)
-    with pytest.raises(ValueError, match="expected 96x96 alone; the nearest is 96x96"):
-        fixed.choose("96x95")
-
-
-@given(
-    st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
-    st.integers(1, 32), st.integers(1, 64), st.integers(96, 2000), st.integers(9216, 600_000),
-)  # fmt: skip
-def test_the_nearest_size_keeps_the_rule(size, step, least, most, area):
-    rule = SizeRule(multiple_of=step, min_side=least, max_side=most, max_area=area)
-    nearest = rule.nearest(size)
-    assert rule.choose(nearest) == nearest
-    try:
-        assert rule.choose(size) == size
-        assert nearest == size  # of a size that there is, itself
-    except ValueError:
-        pass
-
-
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        ({"fixed": True}, "fixed needs a default"),
-        ({"default": (9, 8), "multiple_of": 8}, "default is 9x8, expected multiples of 8"),
-        ({"min_side": 9, "max_side": 8}, "min_side is 9, more than max_side"),
-        ({"multiple_of": 64, "max_side": 32}, "no size keeps the rule"),
-        ({"multiple_of": 64, "max_area": 100}, "no size keeps the rule"),
-        ({"multiple_of": 0}, "multiple_of is 0"),
-        ({"fixed": 1}, "fixed is 1"),
-    ],
-)
-def test_a_rule_that_does_not_hold_together_is_refused(entries, message):
-    with pytest.raises(ValueError, match=message):
-        SizeRule(**entries)
 
 
 # Documents.
@@ -180,10 +124,10 @@ def test_turns_are_laid_out_as_the_last_question_is():
 
 def test_otherwise_stands_where_a_placeholder_has_no_value():
     tasks = in_words()
-    said = [
+    texts = [
         segments_of(tasks.task("speak"), Inputs(text="Hi", voice=v))[0].text for v in ("x", None)
     ]
-    assert said == ["Read aloud as x: Hi", "Read aloud: Hi"]
+    assert texts == ["Read aloud as x: Hi", "Read aloud: Hi"]
     article = ask_document(tasks.task("write"), Inputs(text="Owls", images=2, sounds=0))
     assert article.segments[0].text == "Write an illustrated article with 2 pictures: Owls"
     assert article.segments[1] == Slot("any", num_images=2, num_audios=0, role="response")
@@ -339,133 +283,3 @@ def test_a_setting_that_there_is_not_is_refused_with_the_nearest(settings_, mess
     with pytest.raises(ValueError) as error:
         sampling_over(Sampling(), settings_, {})
     assert message in str(error.value)
-
-
-# tasks.yaml.
-
-_WORDS = st.text(
-    st.characters(codec="utf-8", exclude_characters="{}", exclude_categories=("Cs", "Cc")),
-    min_size=1, max_size=12,
-)  # fmt: skip
-_ROLE = st.sampled_from([None, "prompt", "response"])
-
-
-@st.composite
-def _tasks(draw):
-    entries = {}
-    for verb in draw(st.lists(st.sampled_from(VERBS), unique=True)):
-        if draw(st.booleans()):
-            entries[verb] = Refusal(verb, draw(_WORDS.filter(str.strip)))
-            continue
-        media = {"describe": ["image"], "ask": ["image"], "listen": ["audio"]}.get(verb, [])
-        needed = {"ask": "question"}.get(verb, "text")
-        words = draw(_WORDS) + ("" if verb in ("describe", "listen") else f"{{{needed}}}")
-        voices = draw(st.lists(_WORDS, unique=True, max_size=3)) if verb == "speak" else []
-        if verb == "speak":
-            words += "{voice}"
-        kind = {"draw": "image", "speak": "audio", "write": "any"}.get(verb, "text")
-        parts = [MediaPart(each, draw(_ROLE)) for each in media]
-        parts += [
-            TextPart(words, draw(_ROLE), draw(st.none() | _WORDS)),
-            SlotPart(kind, draw(_ROLE)),
-        ]
-        size = SizeRule(
-            draw(st.none() | st.just((48, 64))), multiple_of=draw(st.sampled_from([1, 8])),
-            max_area=draw(st.none() | st.integers(4096, 9999)),
-        )  # fmt: skip
-        entries[verb] = Task(
-            verb, tuple(parts), draw(_WORDS), draw(st.none() | _WORDS),
-            draw(st.sampled_from([{}, {"image": {"guidance": 3.0, "top_k": 7}, "max_ids": 9}])),
-            size if kind in ("image", "any") else None, tuple(voices),
-            voices[0] if voices else None, draw(_WORDS),
-        )  # fmt: skip
-    return Tasks(entries)
-
-
-@settings(max_examples=60, deadline=None)
-@given(_tasks())
-def test_tasks_come_back_from_their_yaml(tasks):
-    assert parse_tasks(write_tasks(tasks)) == tasks
-
-
-ENTRY = "{document: [{text: '{text}'}, {slot: image}]"
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("[1]", "tasks.yaml holds list"),
-        ("version: 2\ntasks: {}", "version is 2, expected 1"),
-        ("version: true\ntasks: {}", "version is True"),
-        ("tasks: {}", "version is None"),
-        ("version: 1\ntasks: 3", "tasks is 3"),
-        ("version: 1\ntasks: {}\nmore: 1", "unknown key 'more'"),
-        ("version: 1\ntasks: {paint: {refused: no}}", "paint: verb is 'paint'"),
-        ("version: 1\ntasks: {draw: 3}", "draw: it is 3"),
-        ("version: 1\ntasks: {draw: {}}", "draw: document is missing"),
-        ("version: 1\ntasks: {draw: {document: 3}}", "draw: document is 3"),
-        ("version: 1\ntasks: {draw: {document: [3]}}", "draw: document[0] is 3"),
-        ("version: 1\ntasks: {draw: {document: [{words: x}]}}", "document[0] has 'words'"),
-        ("version: 1\ntasks: {draw: {document: [{text: x, media: image}]}}", "document[0] has"),
-        ("version: 1\ntasks: {draw: {document: [{text: x, rol: y}]}}", "unknown key 'rol'"),
-        ("version: 1\ntasks: {draw: {document: [{text: x, role: bot}]}}", "role is 'bot'"),
-        ("version: 1\ntasks: {draw: {document: [{text: '{txt}'}]}}", "placeholder 'txt'"),
-        ("version: 1\ntasks: {draw: {document: [{media: video}]}}", "media is 'video'"),
-        ("version: 1\ntasks: {draw: {document: [{slot: video}]}}", "slot is 'video'"),
-        (f"version: 1\ntasks: {{draw: {ENTRY}, colour: red}}}}", "unknown key 'colour'"),
-        (f"version: 1\ntasks: {{draw: {ENTRY}, size: 3}}}}", "draw: size is 3"),
-        (f"version: 1\ntasks: {{draw: {ENTRY}, size: {{deflt: 3}}}}}}", "unknown entry 'deflt'"),
-        (f"version: 1\ntasks: {{draw: {ENTRY}, size: {{default: 3}}}}}}", "default is 3"),
-        (f"version: 1\ntasks: {{draw: {ENTRY}, voices: 3}}}}", "voices is 3"),
-        (f"version: 1\ntasks: {{draw: {ENTRY}, sampling: {{image: 3}}}}}}", "setting image is 3"),
-        (f"version: 1\ntasks: {{draw: {ENTRY}, negative: 3}}}}", "negative is 3"),
-        ("version: 1\ntasks: {draw: {refused: ''}}", "reason is ''"),
-        ("version: 1\ntasks: {draw: {refused: a, source: b}}", "unknown key 'source'"),
-        ("version: 1\ntasks: &a {}", "anchor"),
-        ("version: 1\ntasks: {draw: {refused: a}, draw: {refused: b}}", "a second time"),
-        ("x" * 300_000, "expected at most"),
-    ],
-)  # fmt: skip
-def test_a_task_file_with_an_error_says_where_it_is(source, message):
-    with pytest.raises(ValueError, match=r"tasks\.yaml") as error:
-        parse_tasks(source)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_a_folder_without_a_task_file_has_none(tmp_path):
-    assert read_tasks(tmp_path) is None
-    (tmp_path / "tasks.yaml").write_text(write_tasks(in_words()), "utf-8")
-    assert read_tasks(tmp_path) == in_words()
-    (tmp_path / "tasks.yaml").write_text("version: 1")
-    with pytest.raises(ValueError, match=r"tasks\.yaml: tasks is None"):
-        read_tasks(tmp_path)
-
-
-# Sizes of a format.
-
-
-def test_sizes_follow_from_the_format(small_pocket):
-    assert sizes_of(small_pocket, 24) == SizeRule(multiple_of=24, max_side=96)
-    assert sizes_of(small_pocket, None) is None
-    assert SizeRule(multiple_of=24, max_side=96).nearest((400, 200)) == (96, 48)
-
-
-@pytest.mark.parametrize(
-    ("name", "rule"),
-    [
-        ("chameleon", SizeRule((512, 512), fixed=True)),
-        ("janus", SizeRule((384, 384), fixed=True)),
-        ("emu3", SizeRule(multiple_of=16, max_side=15_984)),
-        ("lumina-mgpt", SizeRule(multiple_of=32, max_side=96)),
-        ("seed-llama", None),
-    ],
-)
-def test_sizes_of_published_formats(name, rule):
-    format = load_format(name)
-    literals = tuple((text, (at,)) for at, text in enumerate(format.literals))
-    blocks = Vocabulary.build(
-        text_size=40, text_rows=40, markers=format.markers, max_grid=3, image=((7,), "image")
-    ).blocks
-    grammar = Grammar(format, Vocabulary(blocks, 40, 40, literals))
-    assert sizes_of(grammar, 16) == rule

@@ -165,11 +165,13 @@ def test_truncation_and_padding_of_a_tokenizer_are_left_out():
 
 def test_added_runs_of_spaces_are_spaces():
     """Gemma lists them among its added tokens, in the characters of its pieces."""
-    made = pieces(normalizers.Replace(" ", SPACE))
-    made.add_tokens([AddedToken(SPACE * 3, normalized=False), AddedToken("\n\n", normalized=False)])
-    made.add_special_tokens([AddedToken(f"<a{SPACE}b>")])
-    tokenizer = TextTokenizer(made)
-    run, lines, special = (made.token_to_id(t) for t in (SPACE * 3, "\n\n", f"<a{SPACE}b>"))
+    backend = pieces(normalizers.Replace(" ", SPACE))
+    backend.add_tokens(
+        [AddedToken(SPACE * 3, normalized=False), AddedToken("\n\n", normalized=False)]
+    )
+    backend.add_special_tokens([AddedToken(f"<a{SPACE}b>")])
+    tokenizer = TextTokenizer(backend)
+    run, lines, special = (backend.token_to_id(t) for t in (SPACE * 3, "\n\n", f"<a{SPACE}b>"))
     assert tokenizer.decode([run, lines, special]) == f"   \n\n<a{SPACE}b>"
     for text in (SPACE * 3, "a   b", "a\n\n b", f"<a{SPACE}b>", "<a b>"):
         ids = tokenizer.encode(text)
@@ -179,9 +181,9 @@ def test_added_runs_of_spaces_are_spaces():
 
 
 def test_added_tokens_that_eat_white_space_are_refused_where_they_do():
-    made = byte_level()
-    made.add_tokens([AddedToken("<mask>", lstrip=True)])
-    tokenizer = TextTokenizer(made)
+    backend = byte_level()
+    backend.add_tokens([AddedToken("<mask>", lstrip=True)])
+    tokenizer = TextTokenizer(backend)
     assert tokenizer.decode(tokenizer.encode("a<mask>b")) == "a<mask>b"
     with pytest.raises(ValueError, match="character 1 of the text is ' '"):
         tokenizer.encode("a <mask>b")

@@ -17,8 +17,8 @@ from unified_base.training.checkpoint import read_latest
 def plain(value):
     """A configuration as YAML has it."""
     if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def run_file(config, path) -> Path:
@@ -49,16 +49,16 @@ def held(config, prefix) -> dict[str, torch.Tensor]:
     return {name: saved.read(f"{prefix}{name}") for name in saved.names(prefix)}
 
 
-def check_close(one, other, tolerance) -> None:
+def check_close(reference, other, tolerance) -> None:
     """Gradients as the optimizers' averages have them, to `tolerance` of their size; weights to a
     twentieth of an update, since AdamW makes whole updates of gradients that are mere rounding."""
-    for name, value in held(one, "optimizer/").items():
+    for name, value in held(reference, "optimizer/").items():
         bound = tolerance * float(value.abs().max())
         actual = held(other, "optimizer/")[name]
         assert torch.allclose(actual, value, rtol=0, atol=max(bound, 1e-9)), name
-    for name, value in held(one, "weights/").items():
+    for name, value in held(reference, "weights/").items():
         actual = held(other, "weights/")[name]
-        assert torch.allclose(actual, value, rtol=0, atol=0.05 * one.optimizer.lr), name
+        assert torch.allclose(actual, value, rtol=0, atol=0.05 * reference.optimizer.lr), name
 
 
 @pytest.mark.parametrize(("parallel", "optimizer"), [("data", "muon"), ("fsdp", "adamw")])
@@ -75,16 +75,16 @@ def test_two_processes_are_one(parallel, optimizer, training_case, finished_trai
         validation={},
         world=None,
     )
-    one = replace(config, output=str(tmp_path / "one"))
-    train(one)
+    single = replace(config, output=str(tmp_path / "one"))
+    train(single)
     torchrun(config, tmp_path)
     saved = read_latest(tmp_path / "two" / "checkpoints")
     parts = len(list(saved.folder.glob("part-*")))
     assert parts == (2 if parallel == "fsdp" else 1)
     # Muon's updates come of bfloat16 iterations and differ by percent; the gradients of the next
     # steps follow them (5e-4 of their size with torch 2.14).
-    check_close(one, config, 1e-4 if optimizer == "adamw" else 2e-3)
+    check_close(single, config, 1e-4 if optimizer == "adamw" else 2e-3)
     longer = replace(config, steps=5, save_every=5)
     train(longer, resume=True)
-    train(replace(one, steps=5, save_every=5), resume=True)
-    check_close(one, longer, 1e-2)
+    train(replace(single, steps=5, save_every=5), resume=True)
+    check_close(single, longer, 1e-2)

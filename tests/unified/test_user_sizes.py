@@ -39,10 +39,10 @@ def sampler():
 
 
 def ids_of(sampler, requests, sampling):
-    found = {e.row: e.ids for e in sampler.run(requests, sampling) if isinstance(e, Finished)}
-    for ids in found.values():
+    ids_by_row = {e.row: e.ids for e in sampler.run(requests, sampling) if isinstance(e, Finished)}
+    for ids in ids_by_row.values():
         sampler.grammar.validate(ids)
-    return [found[row].tolist() for row in range(len(requests))]
+    return [ids_by_row[row].tolist() for row in range(len(requests))]
 
 
 def prompt(length, seed=0):

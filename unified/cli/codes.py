@@ -94,9 +94,9 @@ def _of_model(model: str) -> dict[str, str]:
     folders = {name: folder / f"{name}_tokenizer" for name in registered_modalities()}
     names = {modality: str(path) for modality, path in folders.items() if path.is_dir()}
     if not names and (folder / "config.json").exists():
-        from unified.models.pretrained import Checkpoint, recognise
+        from unified.models.pretrained import PretrainedCheckpoint, recognise
 
-        pretrained = recognise(Checkpoint.read(folder))
+        pretrained = recognise(PretrainedCheckpoint.read(folder))
         inside = pretrained.inside if pretrained else ()
         names = dict.fromkeys(inside, str(folder))
     if not names:

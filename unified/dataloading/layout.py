@@ -17,7 +17,11 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from unified.dataloading.stored_codes import Stored
-from unified.dataloading.tokenized_document import DocumentBuilder, MarkerRun, TokenizedDocument
+from unified.dataloading.tokenized_document import (
+    MarkerRun,
+    TokenizedDocument,
+    TokenizedDocumentBuilder,
+)
 from unified.formats.coded import CodedMedia
 from unified.formats.grammar import MODALITIES, Grammar
 from unified.formats.limits import UNLIMITED
@@ -117,7 +121,7 @@ class Layout:
         grammar = self.grammar
         losses, roles = [s.loss for s in segments], [s.role for s in segments]
         leading, closing = loss_weights(losses, roles, grammar)
-        builder = DocumentBuilder()
+        builder = TokenizedDocumentBuilder()
         builder.begin_part()
         builder.add_markers(self._begin, (0.0, 0.0), weight)
         if without and grammar.uncond_token is not None:
@@ -173,7 +177,7 @@ class Layout:
 
     def _add_span(
         self,
-        builder: DocumentBuilder,
+        builder: TokenizedDocumentBuilder,
         segment: CodedMedia,
         markers: MarkerRun,
         weight: float,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["DocumentBuilder", "MarkerRun", "TokenizedDocument"]
+__all__ = ["MarkerRun", "TokenizedDocument", "TokenizedDocumentBuilder"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,7 +50,7 @@ class MarkerRun:
     num_closing: int = 0
 
 
-class DocumentBuilder:
+class TokenizedDocumentBuilder:
     """Collects the parts of a document."""
 
     def __init__(self) -> None:

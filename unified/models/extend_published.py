@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unified.models.files import FILE_NAME, model_directory
 from unified.models.hf_checkpoint import read_config
-from unified.models.pretrained import Checkpoint, pretrained_models, recognise
+from unified.models.pretrained import PretrainedCheckpoint, pretrained_models, recognise
 from unified.models.published import Opened, open_checkpoint
 from unified.models.published_decoders import load_published_hf
 from unified_base.text import quoted
@@ -50,7 +50,7 @@ def extend_published(
     kind = read_config(folder).get("model_type")
     if not any(p.inside and p.model_type == kind for p in pretrained_models().values()):
         return None
-    checkpoint = Checkpoint.read(folder)
+    checkpoint = PretrainedCheckpoint.read(folder)
     pretrained = recognise(checkpoint)
     if pretrained is None:
         return None
@@ -68,7 +68,7 @@ def extend_published(
         )
     text_config = {**(checkpoint.config.get("text_config") or {}), "output_vocab_size": None}
     config = {**checkpoint.config, "text_config": text_config}
-    grown = Checkpoint(folder, config, checkpoint.text)
+    grown = PretrainedCheckpoint(folder, config, checkpoint.text)
     opened = open_checkpoint(grown, pretrained, image_tokenizer, audio_tokenizer)
     hf = load_published_hf(folder, pretrained, dtype or "auto", device or "cpu")
     _grow_head(hf, initialise)

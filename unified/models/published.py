@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
-from unified.models.pretrained import Checkpoint, Pretrained, pretrained_models, recognise
+from unified.models.pretrained import Pretrained, PretrainedCheckpoint, pretrained_models, recognise
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.task_table import Tasks
 from unified_base.hub import fetch_files, is_hub_name
@@ -77,7 +77,7 @@ def open_published(
     Raises ValueError for a folder that is no known checkpoint, or lacks tokens of its kind, and for
     a codec of other codebooks.
     """
-    checkpoint = Checkpoint.read(folder)
+    checkpoint = PretrainedCheckpoint.read(folder)
     pretrained = recognise(checkpoint)
     if pretrained is None:
         raise ValueError(
@@ -89,7 +89,7 @@ def open_published(
 
 
 def open_checkpoint(
-    checkpoint: Checkpoint,
+    checkpoint: PretrainedCheckpoint,
     pretrained: Pretrained,
     image_tokenizer: ImageTokenizer | None = None,
     audio_tokenizer: AudioTokenizer | None = None,
@@ -114,7 +114,7 @@ def open_checkpoint(
     return Opened(Published(pretrained, inside), sequencer, sampling, tasks)
 
 
-def _within(sampling: Sampling, checkpoint: Checkpoint) -> Sampling:
+def _within(sampling: Sampling, checkpoint: PretrainedCheckpoint) -> Sampling:
     """A budget of no more ids than the checkpoint has positions."""
     positions = checkpoint.language.get("max_position_embeddings")
     if sampling.max_ids is None or type(positions) is not int or positions < 1:

@@ -50,9 +50,9 @@ SPECIAL = {
 
 def text_tokenizer(kind: str):
     """A byte-level tokenizer with the special tokens of a kind, and their ids."""
-    made = TextTokenizer.train(TEXTS, 280)._tokenizer
-    made.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL[kind]])
-    return TextTokenizer(made)
+    backend = TextTokenizer.train(TEXTS, 280)._tokenizer
+    backend.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL[kind]])
+    return TextTokenizer(backend)
 
 
 WAV = {"num_filters": 4, "upsampling_ratios": [5, 4], "hidden_size": 8, "codebook_dim": 8,
@@ -152,11 +152,14 @@ def make(kind: str, folder: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
+def checkpoints(tmp_path_factory):
     root = tmp_path_factory.mktemp("published")
     return {kind: make(kind, root / kind) for kind in SPECIAL}
 
 
 @pytest.fixture(scope="session")
-def opened(made):
-    return {kind: UnifiedModel.from_pretrained(found.folder) for kind, found in made.items()}
+def opened(checkpoints):
+    return {
+        kind: UnifiedModel.from_pretrained(checkpoint.folder)
+        for kind, checkpoint in checkpoints.items()
+    }

@@ -32,22 +32,22 @@ def codes_asked(model, pixels, index):
     return model.sequencer.code_segment(request.document.segments[index]).codes
 
 
-def hf_ids(made, kind, text):
+def hf_ids(checkpoints, kind, text):
     """transformers' ids of a text whose special tokens are theirs."""
-    tokenizer = Tokenizer.from_file(str(made[kind].folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(checkpoints[kind].folder / "tokenizer.json"))
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)(
         text, add_special_tokens=False
     )["input_ids"]
 
 
-def test_emu3_draws_with_its_quality_words_and_negative_prompt(made, opened):
+def test_emu3_draws_with_its_quality_words_and_negative_prompt(checkpoints, opened):
     model = opened["emu3"]
     request = model.request("draw", text="a portrait of young girl.", size="8x6")
     quality = " masterpiece, film grained, best quality."
     head = "<|extra_203|>a portrait of young girl."
     # What Emu3Processor writes before the picture begins.
     ids = prompt_ids(model, "draw", text="a portrait of young girl.", size="8x6")
-    assert ids == hf_ids(made, "emu3", head + quality)
+    assert ids == hf_ids(checkpoints, "emu3", head + quality)
     assert request.negative.startswith("lowres, bad anatomy")
     assert request.sampling.image.guidance.scale == 3
     assert request.sampling.image.top_k == 2048
@@ -59,7 +59,7 @@ def test_emu3_draws_with_its_quality_words_and_negative_prompt(made, opened):
         model.draw("a fox", size="2000x2000")
 
 
-def test_emu3_reads_a_picture_before_the_question(made, opened):
+def test_emu3_reads_a_picture_before_the_question(checkpoints, opened):
     model = opened["emu3"]
     pixels = picture(6, 8)
     ids = prompt_ids(model, "describe", image=pixels)
@@ -74,23 +74,23 @@ def test_emu3_reads_a_picture_before_the_question(made, opened):
     before = "<|extra_203|>You are a helpful assistant. USER: <|image start|>"
     after = f"<|image token|>{rows}<|extra_201|><|image end|>"
     # The published tokenizer cuts numbers into digits; the tiny one does not.
-    size = [id for digit in f"{h}*{w}" for id in hf_ids(made, "emu3", digit)]
-    head = [*hf_ids(made, "emu3", before), *size]
+    size = [id for digit in f"{h}*{w}" for id in hf_ids(checkpoints, "emu3", digit)]
+    head = [*hf_ids(checkpoints, "emu3", before), *size]
     words = f"{after}Please describe the image. ASSISTANT:"
-    assert ids == [*head, *hf_ids(made, "emu3", words)]
+    assert ids == [*head, *hf_ids(checkpoints, "emu3", words)]
     asked = prompt_ids(model, "ask", image=pixels, question="What is on the left")
     words = f"{after}What is on the left. ASSISTANT:"
-    assert asked == [*head, *hf_ids(made, "emu3", words)]
+    assert asked == [*head, *hf_ids(checkpoints, "emu3", words)]
 
 
 @pytest.mark.parametrize(("positions", "refused"), [(9216, "describe"), (131_072, "draw")])
 def test_emu3s_weights_tell_by_their_positions_what_they_are(
-    positions, refused, made, tmp_path_factory
+    positions, refused, checkpoints, tmp_path_factory
 ):
     import shutil
 
     folder = tmp_path_factory.mktemp("emu3") / "model"
-    shutil.copytree(made["emu3"].folder, folder)
+    shutil.copytree(checkpoints["emu3"].folder, folder)
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["max_position_embeddings"] = positions
     (folder / "config.json").write_text(json.dumps(config))
@@ -102,14 +102,14 @@ def test_emu3s_weights_tell_by_their_positions_what_they_are(
 
 
 @pytest.mark.parametrize("kind", ["janus", "janus-pro"])
-def test_janus_draws_in_its_turns(kind, made, opened):
+def test_janus_draws_in_its_turns(kind, checkpoints, opened):
     model = opened[kind]
     bos = model.vocabulary.marker("<bos>")
     turns = "<|User|>: a fox\n\n<|Assistant|>:" if kind == "janus-pro" else (
         "User: a fox\n\nAssistant:"
     )  # fmt: skip
     ids = prompt_ids(model, "draw", text="a fox")
-    assert ids == [bos, *hf_ids(made, kind, turns)]
+    assert ids == [bos, *hf_ids(checkpoints, kind, turns)]
     request = model.request("draw", text="a fox")
     side = 24 * model.image_tokenizer.stride
     assert (request.document.segments[-1].height, request.document.segments[-1].width) == (
@@ -122,9 +122,9 @@ def test_janus_draws_in_its_turns(kind, made, opened):
             model.request(verb, image=picture(8, 8), **asked)
 
 
-def test_janus_pro_draws_what_its_own_generate_draws(made, opened):
+def test_janus_pro_draws_what_its_own_generate_draws(checkpoints, opened):
     """All between begin and picture is blanked out in the other branch, turns included."""
-    hf, model = made["janus-pro"].hf, opened["janus-pro"]
+    hf, model = checkpoints["janus-pro"].hf, opened["janus-pro"]
     bos, pad, boi = (model.vocabulary.marker(m) for m in ("<bos>", "<pad>", "<boi>"))
     settings = {"bos_token_id": bos, "pad_token_id": pad, "guidance_scale": 5, "do_sample": False,
                 "generation_kwargs": {"boi_token_id": boi}}  # fmt: skip
@@ -142,7 +142,7 @@ def test_janus_pro_draws_what_its_own_generate_draws(made, opened):
     assert np.abs(ours - theirs.reshape(ours.shape)).max() <= 1.01
 
 
-def test_chameleon_asks_as_its_processor_and_refuses_to_draw_without_a_decoder(made, opened):
+def test_chameleon_asks_as_its_processor_and_refuses_to_draw_without_a_decoder(checkpoints, opened):
     model = opened["chameleon"]
     pixels = picture(64, 64)
     codes = model.sequencer.code_segment(
@@ -153,14 +153,14 @@ def test_chameleon_asks_as_its_processor_and_refuses_to_draw_without_a_decoder(m
     # ChameleonProcessor: the picture, the question, and the separator of a chat.
     text = f"<s>{span}What do you see?<reserved08706>"
     ids = prompt_ids(model, "ask", image=pixels, question="What do you see?")
-    assert ids == hf_ids(made, "chameleon", text)
+    assert ids == hf_ids(checkpoints, "chameleon", text)
     with pytest.raises(ValueError, match=r"holds no decoder.*leloy/Anole.*--image-tokenizer"):
         model.draw("a fox")
     with pytest.raises(ValueError, match="holds no decoder"):
         model.generate(Document((Text("a fox", "prompt"), Slot("image", role="response"))))
 
 
-def test_liquid_has_its_instruction_and_says_which_codec_it_lacks(made, opened):
+def test_liquid_has_its_instruction_and_says_which_codec_it_lacks(checkpoints, opened):
     model = opened["liquid"]
     for verb, asked in (("draw", {"text": "a dragon"}), ("describe", {"image": picture(8, 8)})):
         with pytest.raises(ValueError, match=r"cannot (draw|describe)"):
@@ -171,7 +171,7 @@ def test_liquid_has_its_instruction_and_says_which_codec_it_lacks(made, opened):
         model.draw("a dragon")
 
 
-def test_orpheus_speaks_with_its_voices(made, opened):
+def test_orpheus_speaks_with_its_voices(checkpoints, opened):
     model = opened["orpheus"]
     task = model._tasks.task("speak")
     assert task.voices[0] == task.voice == "tara"
@@ -199,12 +199,12 @@ def test_a_repetition_penalty_is_that_of_transformers():
     assert np.array_equal(penalize(logits, seen, 1.1), expected.numpy())
 
 
-def test_a_repetition_penalty_of_sound_is_of_all_ids_before(made, opened):
+def test_a_repetition_penalty_of_sound_is_of_all_ids_before(checkpoints, opened):
     from unified.engine.engine import Engine
     from unified.engine.request import CodedSlot, Finished, Request
     from unified.formats.coded import CodedText
 
-    hf, model = made["orpheus"].hf, opened["orpheus"]
+    hf, model = checkpoints["orpheus"].hf, opened["orpheus"]
     sound = SpanSampling(repetition_penalty=1.5)
     sampling = Sampling(audio=sound, max_audio_frames=6)
     words = CodedText(tuple(model.text_tokenizer.encode("tara: hello")), "prompt")
@@ -226,8 +226,8 @@ def test_a_repetition_penalty_of_sound_is_of_all_ids_before(made, opened):
         SpanSampling(repetition_penalty=1.1, draft_tokens=4)
 
 
-def test_apertus_reads_and_its_head_cannot_write_media(made, opened):
-    model, hf = opened["apertus"], made["apertus"].hf
+def test_apertus_reads_and_its_head_cannot_write_media(checkpoints, opened):
+    model, hf = opened["apertus"], checkpoints["apertus"].hf
     pixels = picture(8, 6)
     ids = prompt_ids(model, "describe", image=pixels)
     config = hf.config
@@ -235,7 +235,7 @@ def test_apertus_reads_and_its_head_cannot_write_media(made, opened):
         model.request("describe", image=pixels).document.segments[0]
     ).codes
     rows = codes[0] + config.image_token_offset
-    tokens = made["apertus"].text.tokens
+    tokens = checkpoints["apertus"].text.tokens
     line = tokens["<|img_end_of_row|>"]
     laid = [id for row in rows.tolist() for id in (*row, line)][:-1]
     system = (
@@ -247,11 +247,11 @@ def test_apertus_reads_and_its_head_cannot_write_media(made, opened):
     h, w = codes.shape[1:]
     picture_ids = [
         tokens["<|img_start|>"],
-        *[id for digit in f"{h}*{w}" for id in hf_ids(made, "apertus", digit)],
+        *[id for digit in f"{h}*{w}" for id in hf_ids(checkpoints, "apertus", digit)],
         tokens["<|img_token_start|>"], *laid, tokens["<|img_end|>"],
     ]  # fmt: skip
-    question = hf_ids(made, "apertus", "Describe this image.<|user_end|><|assistant_start|>")
-    assert ids == [*hf_ids(made, "apertus", system), *picture_ids, *question]
+    question = hf_ids(checkpoints, "apertus", "Describe this image.<|user_end|><|assistant_start|>")
+    assert ids == [*hf_ids(checkpoints, "apertus", system), *picture_ids, *question]
     assert isinstance(model.describe(pixels, max_text_ids=4), str)
     sound = np.random.default_rng(0).normal(size=(1, 90)).astype(np.float32) * 0.1
     assert isinstance(model.listen(sound, 24_000, max_text_ids=4), str)
@@ -260,9 +260,9 @@ def test_apertus_reads_and_its_head_cannot_write_media(made, opened):
             model.request(verb, text="a fox", **asked)
 
 
-def test_apertus_is_extended_to_write_and_trained(made, tmp_path):
-    model = UnifiedModel.extend(made["apertus"].folder)
-    hf, before = model.hf, made["apertus"].hf
+def test_apertus_is_extended_to_write_and_trained(checkpoints, tmp_path):
+    model = UnifiedModel.extend(checkpoints["apertus"].folder)
+    hf, before = model.hf, checkpoints["apertus"].hf
     rows = len(hf.get_input_embeddings().weight)
     assert len(hf.lm_head.weight) == rows
     old = len(before.lm_head.weight)
@@ -279,7 +279,7 @@ def test_apertus_is_extended_to_write_and_trained(made, tmp_path):
     with torch.no_grad():
         assert torch.equal(theirs(input_ids=ids).logits, again.hf(input_ids=ids).logits)
     with pytest.raises(ValueError, match=r"format is 'emu3', expected apertus"):
-        UnifiedModel.extend(made["apertus"].folder, format="emu3")
+        UnifiedModel.extend(checkpoints["apertus"].folder, format="emu3")
     from unified.training.weights import choose_trained
 
     choose_trained(again.hf, "new_rows", again.vocabulary.text_rows, {})
@@ -288,9 +288,9 @@ def test_apertus_is_extended_to_write_and_trained(made, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["emu3", "chameleon", "janus"])
-def test_whole_checkpoints_are_trained_and_not_extended(kind, made):
+def test_whole_checkpoints_are_trained_and_not_extended(kind, checkpoints):
     with pytest.raises(ValueError, match="has rows for all its ids: it is trained as it is"):
-        UnifiedModel.extend(made[kind].folder)
+        UnifiedModel.extend(checkpoints[kind].folder)
 
 
 @pytest.mark.parametrize(
@@ -300,21 +300,21 @@ def test_whole_checkpoints_are_trained_and_not_extended(kind, made):
         ("apertus", "emu3", None),
     ],
 )
-def test_a_codec_of_other_codebooks_is_refused(kind, codec, match, made, opened):
+def test_a_codec_of_other_codebooks_is_refused(kind, codec, match, checkpoints, opened):
     tokenizer = opened[codec].image_tokenizer
     if match is None:  # of the same size: it fits
-        assert UnifiedModel.from_pretrained(made[kind].folder, image_tokenizer=tokenizer)
+        assert UnifiedModel.from_pretrained(checkpoints[kind].folder, image_tokenizer=tokenizer)
         return
     with pytest.raises(ValueError, match=match):
-        UnifiedModel.from_pretrained(made[kind].folder, image_tokenizer=tokenizer)
+        UnifiedModel.from_pretrained(checkpoints[kind].folder, image_tokenizer=tokenizer)
 
 
-def test_weights_of_another_class_are_one_line(made, tmp_path):
+def test_weights_of_another_class_are_one_line(checkpoints, tmp_path):
     import shutil
 
     folder = tmp_path / "mixed"
-    shutil.copytree(made["emu3"].folder, folder)
-    shutil.copy(made["janus"].folder / "model.safetensors", folder / "model.safetensors")
+    shutil.copytree(checkpoints["emu3"].folder, folder)
+    shutil.copy(checkpoints["janus"].folder / "model.safetensors", folder / "model.safetensors")
     with pytest.raises(ValueError) as caught:
         UnifiedModel.from_pretrained(folder)
     assert "\n" not in str(caught.value)
@@ -362,7 +362,7 @@ def test_every_verb_is_there_or_refused_in_one_line(kind, opened):
             assert "\n" not in str(caught.value)
 
 
-def test_orpheus_speaks_by_snac(made):
+def test_orpheus_speaks_by_snac(checkpoints):
     from unified_tokenizers.adapters_snac import SnacAdapter
     from unified_tokenizers.snac_model import SnacConfig, SnacModel
 
@@ -374,7 +374,7 @@ def test_orpheus_speaks_by_snac(made):
     )  # fmt: skip
     snac = SnacAdapter(SnacModel(config).eval())
     assert snac.codebook_sizes == (4096,) * 7
-    model = UnifiedModel.from_pretrained(made["orpheus"].folder, audio_tokenizer=snac)
+    model = UnifiedModel.from_pretrained(checkpoints["orpheus"].folder, audio_tokenizer=snac)
     assert model.tasks.able == ("speak",)
     request = model.request("speak", text="hello", voice="zoe", settings={"max_audio_frames": 3})
     assert request.sampling.audio.repetition_penalty == 1.1

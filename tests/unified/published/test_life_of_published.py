@@ -97,10 +97,10 @@ def check_published(kind, checkpoint, folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_published_model_saves_in_its_own_layout(kind, made, tmp_path):
-    model = UnifiedModel.from_pretrained(made[kind].folder)
+def test_a_published_model_saves_in_its_own_layout(kind, checkpoints, tmp_path):
+    model = UnifiedModel.from_pretrained(checkpoints[kind].folder)
     model.save_pretrained(tmp_path / "saved")
-    again = check_published(kind, made[kind], tmp_path / "saved")
+    again = check_published(kind, checkpoints[kind], tmp_path / "saved")
     assert again.vocabulary.hash == model.vocabulary.hash
     assert again.sampling == model.sampling
     assert again.tasks == model.tasks
@@ -113,9 +113,9 @@ def test_a_published_model_saves_in_its_own_layout(kind, made, tmp_path):
 
 @pytest.mark.parametrize("what", ["full", "lora"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_published_model_trains_and_reopens(kind, what, made, tmp_path):
-    folder = trained(kind, made[kind], tmp_path, what)
-    before = load_file(made[kind].folder / "model.safetensors")
+def test_a_published_model_trains_and_reopens(kind, what, checkpoints, tmp_path):
+    folder = trained(kind, checkpoints[kind], tmp_path, what)
+    before = load_file(checkpoints[kind].folder / "model.safetensors")
     after = load_file(folder / "model.safetensors")
     changed = [name for name in before if not torch.equal(before[name], after[name].float())]
     assert any("q_proj" in name for name in changed)
@@ -123,7 +123,7 @@ def test_a_published_model_trains_and_reopens(kind, what, made, tmp_path):
     if what == "full" and kind.startswith("janus"):
         assert any("generation_head.vision_head" in name for name in changed)
         assert any("generation_embeddings" in name for name in changed)
-    model = check_published(kind, made[kind], folder)
+    model = check_published(kind, checkpoints[kind], folder)
     roles = ("prompt", "response") if "response" in model.grammar.roles else (None, None)
     document = Document((Text("a fox", roles[0]), Slot("text", role=roles[1])))
     sampling = Sampling(text=SpanSampling(1.0), max_ids=300, max_text_ids=6)
@@ -132,8 +132,8 @@ def test_a_published_model_trains_and_reopens(kind, what, made, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_published_model_goes_to_meta_and_back(kind, made):
-    model = UnifiedModel.from_pretrained(made[kind].folder)
+def test_a_published_model_goes_to_meta_and_back(kind, checkpoints):
+    model = UnifiedModel.from_pretrained(checkpoints[kind].folder)
     expected = {name: value.clone() for name, value in model.hf.state_dict().items()}
     model.to("meta")
     assert {value.device.type for value in model.hf.parameters()} == {"meta"}
@@ -144,12 +144,12 @@ def test_a_published_model_goes_to_meta_and_back(kind, made):
         assert torch.equal(value, expected[name]), name
 
 
-def test_the_loss_of_janus_is_that_of_both_its_heads(made):
+def test_the_loss_of_janus_is_that_of_both_its_heads(checkpoints):
     """Codes by the generation head on embeddings through the aligner, text by the language head."""
     from unified.training.micro_batch import MicroBatch
     from unified.training.train_module import TrainModule
 
-    hf = transformers.JanusForConditionalGeneration.from_pretrained(made["janus"].folder)
+    hf = transformers.JanusForConditionalGeneration.from_pretrained(checkpoints["janus"].folder)
     rows = len(hf.get_input_embeddings().weight)
     ids = torch.tensor([[3, 4, rows + 2, rows + 7, rows + 1, 9]])
     codes = ids[:, 2:5] - rows
@@ -190,8 +190,8 @@ def test_the_loss_of_janus_is_that_of_both_its_heads(made):
     assert hf.model.generation_aligner.fc1.weight.grad.abs().sum() > 0
 
 
-def test_a_pretrained_model_that_is_not_known_is_named(made, tmp_path):
-    model = UnifiedModel.from_pretrained(made["liquid"].folder)
+def test_a_pretrained_model_that_is_not_known_is_named(checkpoints, tmp_path):
+    model = UnifiedModel.from_pretrained(checkpoints["liquid"].folder)
     model.save_pretrained(tmp_path / "saved")
     path = tmp_path / "saved" / "unified.json"
     manifest = json.loads(path.read_text())

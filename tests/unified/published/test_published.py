@@ -19,8 +19,8 @@ PROMPTS = ["a red fox", "two owls and a lamp on a green ground"]
 
 def sampled(model, requests, sampling):
     sampler = Engine(model.decoder(), model.grammar, model.text_tokenizer)
-    found = {e.row: e.ids for e in sampler.run(requests, sampling) if isinstance(e, Finished)}
-    return [found[row].tolist() for row in range(len(requests))]
+    ids_by_row = {e.row: e.ids for e in sampler.run(requests, sampling) if isinstance(e, Finished)}
+    return [ids_by_row[row].tolist() for row in range(len(requests))]
 
 
 def drawing(model, prompt, grid):
@@ -29,8 +29,8 @@ def drawing(model, prompt, grid):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_ids_are_those_of_the_checkpoint(kind, made, opened):
-    hf, text = made[kind].hf, made[kind].text
+def test_ids_are_those_of_the_checkpoint(kind, checkpoints, opened):
+    hf, text = checkpoints[kind].hf, checkpoints[kind].text
     model, tokens = opened[kind], text.tokens
     vocabulary = model.vocabulary
     assert model.grammar.format.name == {"emu3": "emu3-chat"}.get(kind, kind)
@@ -51,7 +51,7 @@ def test_ids_are_those_of_the_checkpoint(kind, made, opened):
         ids = vocabulary.to_ids("audio.6", np.array([0, 4095]))
         assert ids.tolist() == [tokens[f"<custom_token_{10 + 6 * 4096 + n}>"] for n in (0, 4095)]
     # What is special in the checkpoint is no text here, whatever a user types.
-    for token in made[kind].special[:9]:
+    for token in checkpoints[kind].special[:9]:
         assert not vocabulary.is_text(tokens[token])
         assert tokens[token] not in model.text_tokenizer.encode(f"say {token} now")
 
@@ -77,9 +77,9 @@ def constrained(hf, model, grid):
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_emu3_draws_what_generate_draws(scale, made, opened):
+def test_emu3_draws_what_generate_draws(scale, checkpoints, opened):
     """A prefix constraint, guidance of 3, unequal prompts padded on the left."""
-    hf, text = made["emu3"].hf, made["emu3"].text
+    hf, text = checkpoints["emu3"].hf, checkpoints["emu3"].text
     model, grid = opened["emu3"], (3, 4)
     tokens = text.tokens
     head = [*text.encode("3*4"), tokens["<|image token|>"]]
@@ -105,16 +105,16 @@ def test_emu3_draws_what_generate_draws(scale, made, opened):
             prefix_allowed_tokens_fn=constrained(hf, model, grid), **options,
         )  # fmt: skip
     sampling = Sampling(image=SpanSampling(guidance=Guidance(scale)), max_ids=100)
-    found = sampled(model, [drawing(model, prompt, grid) for prompt in PROMPTS], sampling)
+    drawn = sampled(model, [drawing(model, prompt, grid) for prompt in PROMPTS], sampling)
     for row, theirs in zip(rows, out.tolist()):
-        ours = found[rows.index(row)]
+        ours = drawn[rows.index(row)]
         assert ours == row + theirs[ids.shape[1] :]
-    assert len(set(found[0])) > 8
+    assert len(set(drawn[0])) > 8
 
 
-def test_janus_draws_what_its_own_generate_draws(made, opened):
+def test_janus_draws_what_its_own_generate_draws(checkpoints, opened):
     """Guidance of 5, the prompt blanked out in the other branch; the same codes, and pictures."""
-    hf, text = made["janus"].hf, made["janus"].text
+    hf, text = checkpoints["janus"].hf, checkpoints["janus"].text
     model = opened["janus"]
     bos, pad, boi = (model.vocabulary.marker(m) for m in ("<bos>", "<pad>", "<boi>"))
     settings = {"bos_token_id": bos, "pad_token_id": pad, "guidance_scale": 5, "do_sample": False,
@@ -129,16 +129,16 @@ def test_janus_draws_what_its_own_generate_draws(made, opened):
                 0
             ]
             pixels = hf.decode_image_tokens(codes[None])[0]
-        (found,) = sampled(model, [drawing(model, prompt, None)], sampling)
-        (image,) = [s for s in model.grammar.parse(found) if isinstance(s, CodedImage)]
+        (drawn,) = sampled(model, [drawing(model, prompt, None)], sampling)
+        (image,) = [s for s in model.grammar.parse(drawn) if isinstance(s, CodedImage)]
         assert image.codes.reshape(-1).tolist() == codes.tolist()
         ours = model.sequencer.decode_image(image.codes).astype(float)
         theirs = (pixels.float() / 2 + 0.5).clamp(0, 1) * 255
         assert np.abs(ours - theirs.reshape(ours.shape).numpy()).max() <= 1.01
 
 
-def test_chameleon_writes_what_generate_writes(made, opened):
-    hf, text = made["chameleon"].hf, made["chameleon"].text
+def test_chameleon_writes_what_generate_writes(checkpoints, opened):
+    hf, text = checkpoints["chameleon"].hf, checkpoints["chameleon"].text
     model = opened["chameleon"]
     text_ids = [id for start, stop in model.vocabulary.text_ranges for id in range(start, stop)]
     end = model.vocabulary.marker("</s>")
@@ -158,37 +158,37 @@ def test_chameleon_writes_what_generate_writes(made, opened):
         request = Request(
             (CodedText(tuple(text.encode(prompt)), "prompt"), CodedSlot("text", role="response")), 0
         )
-        (found,) = sampled(model, [request], sampling)
-        assert found[: len(out)] == out
+        (written,) = sampled(model, [request], sampling)
+        assert written[: len(out)] == out
         assert len(out) > len(ids) + 3
 
 
-def test_chameleon_draws_by_its_hidden_states_and_head(made, opened):
+def test_chameleon_draws_by_its_hidden_states_and_head(checkpoints, opened):
     """transformers rules codes of pictures out; hidden states times the head do not."""
-    hf = made["chameleon"].hf
+    hf = checkpoints["chameleon"].hf
     model = opened["chameleon"]
     request = Request((CodedText((5, 6), "prompt"), CodedSlot("image", role="response")), 0)
-    (found,) = sampled(model, [request], Sampling(image=GREEDY, max_ids=1100))
-    image = next(s for s in model.grammar.parse(found) if isinstance(s, CodedImage))
+    (drawn,) = sampled(model, [request], Sampling(image=GREEDY, max_ids=1100))
+    image = next(s for s in model.grammar.parse(drawn) if isinstance(s, CodedImage))
     with torch.no_grad():
-        hidden = hf.model(input_ids=torch.tensor([found])).last_hidden_state[0]
+        hidden = hf.model(input_ids=torch.tensor([drawn])).last_hidden_state[0]
         logits = hidden @ hf.lm_head.weight.T
     block = model.vocabulary.levels("image")[0]
     ids = [block.id(code) for code in range(24)]
-    begin = found.index(model.vocabulary.marker("<boi>"))
+    begin = drawn.index(model.vocabulary.marker("<boi>"))
     likeliest = logits[begin : begin + 1024, ids].argmax(1)
     assert image.codes.reshape(-1).tolist() == likeliest.tolist()
 
 
-def test_liquid_has_its_own_word_where_the_prompt_was(made, opened):
-    hf = made["liquid"].hf
+def test_liquid_has_its_own_word_where_the_prompt_was(checkpoints, opened):
+    hf = checkpoints["liquid"].hf
     model = opened["liquid"]
     sampling = Sampling(image=SpanSampling(guidance=Guidance(7.0)), max_ids=1100)
     request = drawing(model, PROMPTS[0], None)
-    (found,) = sampled(model, [request], sampling)
+    (drawn,) = sampled(model, [request], sampling)
     marker = model.vocabulary.marker
-    codes = found[found.index(marker("<boi>")) + 1 : -2]
-    prompt = found[: found.index(marker("<boi>")) + 1]
+    codes = drawn[drawn.index(marker("<boi>")) + 1 : -2]
+    prompt = drawn[: drawn.index(marker("<boi>")) + 1]
     blank = [marker("<bos>"), marker("<unconditional>"), marker("<boi>")]
     with torch.no_grad():
         c, u = (
@@ -199,28 +199,28 @@ def test_liquid_has_its_own_word_where_the_prompt_was(made, opened):
     assert (guided.argmax(1) + hf.config.vocab_size - 8192).tolist() == codes
 
 
-def test_orpheus_speaks_frames_of_seven_slots(made, opened):
-    hf, text = made["orpheus"].hf, made["orpheus"].text
+def test_orpheus_speaks_frames_of_seven_slots(checkpoints, opened):
+    hf, text = checkpoints["orpheus"].hf, checkpoints["orpheus"].text
     model = opened["orpheus"]
     tokens = text.tokens
-    said = text.encode(PROMPTS[0])
+    words = text.encode(PROMPTS[0])
     request = Request(
-        (CodedText(tuple(said), "prompt"), CodedSlot("audio", role="response")),
+        (CodedText(tuple(words), "prompt"), CodedSlot("audio", role="response")),
         0, Sampling(audio=GREEDY, max_audio_frames=4),
     )  # fmt: skip
-    (found,) = sampled(model, [request], Sampling())
+    (spoken,) = sampled(model, [request], Sampling())
     named = [tokens[name] for name in ("<custom_token_3>", "<|begin_of_text|>")]
     heads = [tokens[f"<custom_token_{n}>"] for n in (4, 5, 1)]
-    prompt = [*named, *said, tokens["<|eot_id|>"], *heads]
-    assert found[: len(prompt)] == prompt
+    prompt = [*named, *words, tokens["<|eot_id|>"], *heads]
+    assert spoken[: len(prompt)] == prompt
     with torch.no_grad():
-        logits = hf(torch.tensor([found])).logits[0]
-    for at in range(len(prompt), len(found) - 2):
+        logits = hf(torch.tensor([spoken])).logits[0]
+    for at in range(len(prompt), len(spoken) - 2):
         slot = (at - len(prompt)) % 7
         start = tokens[f"<custom_token_{10 + 4096 * slot}>"]
         likeliest = start + int(logits[at - 1, start : start + 4096].argmax())
         if slot or at == len(prompt):
-            assert found[at] == likeliest
+            assert spoken[at] == likeliest
 
 
 def test_a_published_model_draws_through_the_same_door(opened):
@@ -247,12 +247,12 @@ def test_what_comes_without_its_codec_gives_text_alone(opened, kind, medium, cou
             model.generate(Document((Text("a fox", roles[0]), slot)), sampling=sampling)
 
 
-def test_folders_that_are_no_model_say_what_was_expected(tmp_path, made):
+def test_folders_that_are_no_model_say_what_was_expected(tmp_path, checkpoints):
     config = {"model_type": "qwen3", "vocab_size": 300}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"has no\s+unified\.json|cannot read text tokenizer"):
         UnifiedModel.from_pretrained(tmp_path)
-    made["janus"].text.save(tmp_path)
+    checkpoints["janus"].text.save(tmp_path)
     with pytest.raises(ValueError, match=r"a qwen3 that is neither .*extend"):
         UnifiedModel.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="expected 'pocket', a model's folder, or a name"):

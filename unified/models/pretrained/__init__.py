@@ -9,12 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from unified.models.pretrained.base import Checkpoint, Pretrained
+from unified.models.pretrained.base import Pretrained, PretrainedCheckpoint
 
 __all__ = [
     "BUILT_IN",
-    "Checkpoint",
     "Pretrained",
+    "PretrainedCheckpoint",
     "pretrained_models",
     "recognise",
     "register_pretrained",
@@ -56,7 +56,7 @@ def pretrained_models() -> dict[str, Pretrained]:
     return models
 
 
-def recognise(checkpoint: Checkpoint) -> Pretrained | None:
+def recognise(checkpoint: PretrainedCheckpoint) -> Pretrained | None:
     """The published model that a checkpoint is by its config.json and its tokens, or None."""
     for pretrained in pretrained_models().values():
         if pretrained.matches(checkpoint):

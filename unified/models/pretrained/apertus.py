@@ -18,7 +18,13 @@ from typing import Any
 from unified.engine.request import Sampling
 from unified.engine.sampler import SpanSampling
 from unified.formats.load import load_format
-from unified.models.pretrained.base import Checkpoint, Layout, Pretrained, counted, reading_rule
+from unified.models.pretrained.base import (
+    Pretrained,
+    PretrainedCheckpoint,
+    PretrainedLayout,
+    counted,
+    reading_rule,
+)
 from unified.tasks.task import MediaPart, Refusal, SlotPart, Task, TextPart, Verb
 from unified.tasks.task_table import Tasks
 
@@ -37,18 +43,18 @@ _STRIDE = 16  # pixels a code
 _NAMES = {"image": "pictures", "audio": "sound"}
 
 
-def chats(checkpoint: Checkpoint) -> bool:
+def chats(checkpoint: PretrainedCheckpoint) -> bool:
     """Whether the text tokenizer has the tokens of turns."""
     return all(token in checkpoint.tokens for token in _TURNS.values())
 
 
-def _layout(checkpoint: Checkpoint) -> Layout:
+def _layout(checkpoint: PretrainedCheckpoint) -> PretrainedLayout:
     if chats(checkpoint):
-        return Layout(load_format("apertus"), _TURNS)
-    return Layout(load_format("apertus-base"))
+        return PretrainedLayout(load_format("apertus"), _TURNS)
+    return PretrainedLayout(load_format("apertus-base"))
 
 
-def _sizes(checkpoint: Checkpoint) -> dict[str, int]:
+def _sizes(checkpoint: PretrainedCheckpoint) -> dict[str, int]:
     parts = {"image.0": ("vision_config", 131_072), "audio.0": ("audio_config", 4096)}
     return {
         block: int((checkpoint.config.get(part) or {}).get("codebook_size", usual))
@@ -69,7 +75,7 @@ def _cannot_make(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+def _tasks(checkpoint: PretrainedCheckpoint, stride: int | None) -> Tasks:
     prompts: dict[Verb, tuple[TextPart | MediaPart | SlotPart, ...]] = {
         "write": (_say("Write an illustrated article: {text}"), _slot("any")),
         "draw": (_say("Draw a picture: {text}"), _slot("image")),

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BEHIND",
-    "Checkpoint",
-    "Layout",
     "Pretrained",
+    "PretrainedCheckpoint",
+    "PretrainedLayout",
     "counted",
     "named",
     "reading_rule",
@@ -39,7 +39,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class PretrainedCheckpoint:
     """A checkpoint's folder, its config.json and its text tokenizer; the weights stay unread."""
 
     folder: Path
@@ -47,7 +47,7 @@ class Checkpoint:
     text: TextTokenizer
 
     @classmethod
-    def read(cls, folder: Path) -> Checkpoint:
+    def read(cls, folder: Path) -> PretrainedCheckpoint:
         """Raises ValueError for files that are missing or damaged."""
         return cls(folder, read_config(folder), TextTokenizer.load(folder))
 
@@ -102,7 +102,7 @@ class Checkpoint:
         return value
 
 
-Ids = Callable[[Checkpoint, int], Sequence[int]]
+Ids = Callable[[PretrainedCheckpoint, int], Sequence[int]]
 """From a checkpoint and the size of a codebook to the ids of its codes, in order."""
 
 
@@ -125,7 +125,7 @@ def refused(reason: str, *verbs: Verb) -> dict[Verb, Task | Refusal]:
     return {verb: Refusal(verb, reason) for verb in verbs}
 
 
-def reading_rule(checkpoint: Checkpoint, stride: int) -> SizeRule:
+def reading_rule(checkpoint: PretrainedCheckpoint, stride: int) -> SizeRule:
     """The sizes of pictures that are read: of any, but a picture takes half the positions at most.
 
     stride: pixels a code. The bound is far above what published processors make of a picture.
@@ -139,7 +139,7 @@ BEHIND: Ids | None = None
 
 
 @dataclass(frozen=True)
-class Layout:
+class PretrainedLayout:
     """A format, with the tokens that its markers are and the ids of the texts that it writes.
 
     markers: token by marker ("@field": an id of config.json); those left out are the model's.
@@ -183,27 +183,32 @@ class Pretrained:
     needs: tuple[str, ...] = ()
     hf_class: str | None = None
     decoder: str = "causal"
-    sizes: Callable[[Checkpoint], Mapping[str, int]] = lambda checkpoint: {}
+    sizes: Callable[[PretrainedCheckpoint], Mapping[str, int]] = lambda checkpoint: {}
     inside: Mapping[str, str] = field(default_factory=dict)
     codecs: Mapping[str, str] = field(default_factory=dict)
     rows_behind: bool = False
-    layout: Callable[[Checkpoint], Layout] | None = None
+    layout: Callable[[PretrainedCheckpoint], PretrainedLayout] | None = None
     frozen: tuple[str, ...] = ()
-    tasks: Callable[[Checkpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks({})
+    tasks: Callable[[PretrainedCheckpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks(
+        {}
+    )
     cannot_make: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda config: {}
 
-    def matches(self, checkpoint: Checkpoint) -> bool:
+    def matches(self, checkpoint: PretrainedCheckpoint) -> bool:
         """Whether a checkpoint is of this model."""
         return checkpoint.model_type == self.model_type and all(
             token in checkpoint.tokens for token in self.needs
         )
 
-    def layout_of(self, checkpoint: Checkpoint) -> Layout:
+    def layout_of(self, checkpoint: PretrainedCheckpoint) -> PretrainedLayout:
         """The format of a checkpoint."""
-        return self.layout(checkpoint) if self.layout else Layout(load_format(self.name))
+        return self.layout(checkpoint) if self.layout else PretrainedLayout(load_format(self.name))
 
     def vocabulary(
-        self, checkpoint: Checkpoint, layout: Layout, media: Mapping[str, MediaTokenizer | None]
+        self,
+        checkpoint: PretrainedCheckpoint,
+        layout: PretrainedLayout,
+        media: Mapping[str, MediaTokenizer | None],
     ) -> Vocabulary:
         """The blocks of a checkpoint's ids. media: its tokenizers by modality, None where missing.
 
@@ -249,7 +254,7 @@ class Pretrained:
         return Vocabulary(tuple(blocks), checkpoint.text.size, rows, tuple(literals.items()))
 
     def _codebooks(
-        self, checkpoint: Checkpoint, media: Mapping[str, MediaTokenizer | None]
+        self, checkpoint: PretrainedCheckpoint, media: Mapping[str, MediaTokenizer | None]
     ) -> dict[str, int]:
         """The number of codes of every block."""
         declared = dict(self.sizes(checkpoint))

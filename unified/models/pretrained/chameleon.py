@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
-from unified.models.pretrained.base import Checkpoint, Pretrained, named, refused
+from unified.models.pretrained.base import Pretrained, PretrainedCheckpoint, named, refused
 from unified.tasks.size_rule import SizeRule
 from unified.tasks.task import MediaPart, SlotPart, Task, TextPart
 from unified.tasks.task_table import Tasks
@@ -32,7 +32,7 @@ def _letters(code: int) -> str:
     return f"IMGIMG{''.join(chr(ord('A') + int(digit)) for digit in str(code))}Z"
 
 
-def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+def _tasks(checkpoint: PretrainedCheckpoint, stride: int | None) -> Tasks:
     """Draw and ask end the user's turn; an article goes on from its instruction, as Anole does."""
     meta = "github.com/facebookresearch/chameleon, chameleon/inference"
     anole = "github.com/GAIR-NLP/anole"

@@ -12,9 +12,9 @@ from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.load import load_format
 from unified.models.pretrained.base import (
-    Checkpoint,
-    Layout,
     Pretrained,
+    PretrainedCheckpoint,
+    PretrainedLayout,
     named,
     reading_rule,
     refused,
@@ -38,7 +38,7 @@ _STRIDE = 8
 _GEN_POSITIONS, _CHAT_POSITIONS = 9216, 131_072
 
 
-def weights_of(checkpoint: Checkpoint) -> str:
+def weights_of(checkpoint: PretrainedCheckpoint) -> str:
     """ "gen", "chat", or "" where config.json does not say which of the two it is."""
     positions = checkpoint.language.get("max_position_embeddings")
     if positions == _GEN_POSITIONS:
@@ -46,11 +46,11 @@ def weights_of(checkpoint: Checkpoint) -> str:
     return "chat" if positions == _CHAT_POSITIONS else ""
 
 
-def _layout(checkpoint: Checkpoint) -> Layout:
-    return Layout(load_format("emu3" if weights_of(checkpoint) == "gen" else "emu3-chat"))
+def _layout(checkpoint: PretrainedCheckpoint) -> PretrainedLayout:
+    return PretrainedLayout(load_format("emu3" if weights_of(checkpoint) == "gen" else "emu3-chat"))
 
 
-def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+def _tasks(checkpoint: PretrainedCheckpoint, stride: int | None) -> Tasks:
     stride = stride or _STRIDE
     side = _GRID * stride
     draw = Task(

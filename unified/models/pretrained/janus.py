@@ -12,7 +12,13 @@ from __future__ import annotations
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.load import load_format
-from unified.models.pretrained.base import BEHIND, Checkpoint, Layout, Pretrained, refused
+from unified.models.pretrained.base import (
+    BEHIND,
+    Pretrained,
+    PretrainedCheckpoint,
+    PretrainedLayout,
+    refused,
+)
 from unified.tasks.size_rule import SizeRule
 from unified.tasks.task import SlotPart, Task, TextPart
 from unified.tasks.task_table import Tasks
@@ -22,19 +28,19 @@ _GRID, _STRIDE = 24, 16
 _TURNS = {"<user>": "<|User|>", "<assistant>": "<|Assistant|>"}
 
 
-def is_pro(checkpoint: Checkpoint) -> bool:
+def is_pro(checkpoint: PretrainedCheckpoint) -> bool:
     """Whether turns begin with special tokens, as in Janus-Pro."""
     special = set(checkpoint.text.special_ids)
     return all(checkpoint.tokens.get(token) in special for token in _TURNS.values())
 
 
-def _layout(checkpoint: Checkpoint) -> Layout:
+def _layout(checkpoint: PretrainedCheckpoint) -> PretrainedLayout:
     if is_pro(checkpoint):
-        return Layout(load_format("janus-pro"), _TURNS)
-    return Layout(load_format("janus"))
+        return PretrainedLayout(load_format("janus-pro"), _TURNS)
+    return PretrainedLayout(load_format("janus"))
 
 
-def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+def _tasks(checkpoint: PretrainedCheckpoint, stride: int | None) -> Tasks:
     source = "github.com/deepseek-ai/Janus, generation_inference.py"
     if is_pro(checkpoint):
         prompt = TextPart(": {text}\n\n", "prompt")

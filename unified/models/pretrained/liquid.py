@@ -11,7 +11,13 @@ from __future__ import annotations
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.load import load_format
-from unified.models.pretrained.base import BEHIND, Checkpoint, Layout, Pretrained, refused
+from unified.models.pretrained.base import (
+    BEHIND,
+    Pretrained,
+    PretrainedCheckpoint,
+    PretrainedLayout,
+    refused,
+)
 from unified.models.pretrained.chameleon import DECODER
 from unified.tasks.size_rule import SizeRule
 from unified.tasks.task import MediaPart, Refusal, SlotPart, Task, TextPart, Verb
@@ -24,16 +30,16 @@ _GRID, _STRIDE = 32, 16
 _TURNS = ("<start_of_turn>", "<end_of_turn>")
 
 
-def has_turns(checkpoint: Checkpoint) -> bool:
+def has_turns(checkpoint: PretrainedCheckpoint) -> bool:
     """Whether the text tokenizer has the tokens of Gemma's turns."""
     return all(token in checkpoint.tokens for token in _TURNS)
 
 
-def _layout(checkpoint: Checkpoint) -> Layout:
-    return Layout(load_format("liquid-chat" if has_turns(checkpoint) else "liquid"))
+def _layout(checkpoint: PretrainedCheckpoint) -> PretrainedLayout:
+    return PretrainedLayout(load_format("liquid-chat" if has_turns(checkpoint) else "liquid"))
 
 
-def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+def _tasks(checkpoint: PretrainedCheckpoint, stride: int | None) -> Tasks:
     side = _GRID * (stride or _STRIDE)
     size = SizeRule((side, side), fixed=True)
     drawing, reading = (

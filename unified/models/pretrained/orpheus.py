@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import SpanSampling
-from unified.models.pretrained.base import Checkpoint, Pretrained, named, refused
+from unified.models.pretrained.base import Pretrained, PretrainedCheckpoint, named, refused
 from unified.tasks.task import SlotPart, Task, TextPart
 from unified.tasks.task_table import Tasks
 
@@ -29,7 +29,7 @@ _MARKERS = ("<sos>", "<eos>", "<soh>", "<eoh>", "<soa>", "<eoa>", "<pad>")
 _VOICES = ("tara", "leah", "jess", "leo", "dan", "mia", "zac", "zoe")
 
 
-def _tasks(checkpoint: Checkpoint, stride: int | None) -> Tasks:
+def _tasks(checkpoint: PretrainedCheckpoint, stride: int | None) -> Tasks:
     speak = Task(
         "speak",
         (TextPart("{voice}: {text}", "prompt"), SlotPart("audio", "response")),
