@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+import unified.sequence.modality as modality_table
+import unified_data.segments as segments
 from unified.dataloading import Source
 from unified.engine.events import Done, MediaBegun, MediaCodes, MediaDone
 from unified.engine.request import Sampling
@@ -42,6 +44,18 @@ toy = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(toy)
 Actions, ActionsTokenizer, FORMAT, SIZES = toy.Actions, toy.ActionsTokenizer, toy.FORMAT, toy.SIZES
 TEXTS = ["left", "right", "jump", "wait and jump"]
+# Collected modules are imported before any test runs: the other tests of the process meet the
+# table without this entry.
+ENTRY = modality_table._table.pop("actions")
+segments._media.pop("actions")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered():
+    modality_table.register_modality(ENTRY)
+    yield
+    modality_table._table.pop("actions")
+    segments._media.pop("actions")
 
 
 def run_of(text: str) -> Actions:

@@ -217,7 +217,9 @@ def test_adapters_and_new_rows_are_trained_and_merged(tied):
 
 
 def test_what_cannot_be_trained_is_said():
-    with pytest.raises(ValueError, match="there are no new rows to train: all 30 rows are text's"):
+    with pytest.raises(
+        ValueError, match="there are no new rows to train: all 30 rows are the model's own"
+    ):
         choose_trained(tiny(), "new_rows", 30, {})
     with pytest.raises(ValueError, match=r"no adapters for targets \('no_such',\): No"):
         choose_trained(
