@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from run_checkpoints import same, tensors
 
 from unified.dataloading import Source
 from unified.formats.grammar import MODALITIES
@@ -40,17 +40,6 @@ def _threads():
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def tensors(output: str, step: int = 6) -> dict[str, torch.Tensor]:
-    folder = Path(output) / "checkpoints" / f"step-{step:07d}"
-    return load_file(folder / "part-00000-of-00001.safetensors")
-
-
-def same(single: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert single.keys() == other.keys()
-    for name, value in single.items():
-        assert torch.equal(other[name], value), name
 
 
 def test_a_run_from_the_sample_gives_a_model_that_opens(training_case, finished_training):

@@ -2,11 +2,10 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from run_checkpoints import same, tensors
 
 from unified.training.config import Alarms
 from unified.training.decoder_trainer import DecoderTrainer
@@ -19,17 +18,6 @@ def _threads():
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def tensors(output: str, step: int = 6) -> dict[str, torch.Tensor]:
-    folder = Path(output) / "checkpoints" / f"step-{step:07d}"
-    return load_file(folder / "part-00000-of-00001.safetensors")
-
-
-def same(first: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert first.keys() == other.keys()
-    for name, value in first.items():
-        assert torch.equal(other[name], value), name
 
 
 def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm(

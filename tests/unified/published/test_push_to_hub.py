@@ -7,6 +7,7 @@ network is there. It asks for every file within the commit, so that the commit h
 import base64
 import importlib.util
 import json
+from importlib import import_module
 from pathlib import Path
 
 import huggingface_hub
@@ -22,7 +23,7 @@ from unified_base.training.settings import ScheduleConfig
 from unified_data.document import Document, Text
 from unified_data.shards import ShardWriter
 
-httpx = pytest.importorskip(type(huggingface_hub.utils.get_session()).__module__.split(".")[0])
+httpx = import_module(type(huggingface_hub.utils.get_session()).__module__.split(".")[0])
 KINDS = ["emu3", "chameleon", "janus", "janus-pro", "liquid", "orpheus", "apertus"]
 REPOSITORY = "tests/small"
 
