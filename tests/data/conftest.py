@@ -5,6 +5,10 @@ import pytest
 import soundfile
 from PIL import Image as PillowImage
 
+from unified_base.images import load_image
+from unified_base.sounds import load_audio
+from unified_data.document import Audio, Image
+
 
 @pytest.fixture(scope="session")
 def media_files(tmp_path_factory):
@@ -18,3 +22,20 @@ def media_files(tmp_path_factory):
     for name in ("s.flac", "w.wav", "o.ogg", "m.mp3", "x.aiff"):
         soundfile.write(folder / name, wave, 16000)
     return folder
+
+
+@pytest.fixture
+def media(media_files):
+    """bytes(name) as a row holds them, and pictured(name, role), sounding(name, role)."""
+
+    class Media:
+        def __call__(self, name, path=None):
+            return {"bytes": (media_files / name).read_bytes(), "path": path}
+
+        def pictured(self, name, role="response"):
+            return Image(load_image(media_files / name), role, 0.0 if role == "prompt" else 1.0)
+
+        def sounding(self, name, role="response"):
+            return Audio(*load_audio(media_files / name), role, 0.0 if role == "prompt" else 1.0)
+
+    return Media()

@@ -6,47 +6,16 @@ import shutil
 import tarfile
 
 import pytest
+from imported import answer, asked, ignored, lines, outcomes, pictured
 
-from unified_base.images import load_image
-from unified_data.document import Image, Text
-from unified_data.importers import Sample, importer, pairs
+from unified_data.importers import importer, pairs
 from unified_data.importers.import_shards import import_shards
-from unified_data.shards import document_of
 
 ASKED = {"role": "user", "content": "Who?"}
 
 
-def lines(path, *records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
-    return path
-
-
 def read(kind, source, images=None):
-    """Of each record its segments, or the reason why there are none."""
-    results = []
-    for result in importer(kind)(source, images):
-        if isinstance(result, Sample):
-            results.append(document_of(result.key, result.obj, result.media).segments)
-        else:
-            results.append(result.reason)
-    return results
-
-
-def ignored(kind, source, images=None):
-    """Fields that were not taken over, of the first document."""
-    return next(iter(importer(kind)(source, images))).ignored
-
-
-def asked(text, loss=0.0):
-    return Text(text, "prompt", loss)
-
-
-def answer(text, loss=1.0):
-    return Text(text, "response", loss)
-
-
-def pictured(folder, name, role="prompt"):
-    return Image(load_image(folder / name), role, 0.0 if role == "prompt" else 1.0)
+    return list(outcomes(importer(kind)(source, images)))
 
 
 # Turns.

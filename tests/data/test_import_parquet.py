@@ -2,63 +2,16 @@
 
 import json
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from imported import answer, asked, outcomes, table
 
-from unified_base.images import load_image
-from unified_base.sounds import load_audio
-from unified_data.document import Audio, Image, Text
-from unified_data.importers import Sample
+from unified_data.document import Text
 from unified_data.importers.import_shards import import_shards
 from unified_data.importers.parquet import read
-from unified_data.shards import document_of
 
 
-def asked(text):
-    return Text(text, "prompt", 0.0)
-
-
-def answer(text):
-    return Text(text, "response")
-
-
-@pytest.fixture
-def media(media_files):
-    """bytes(name) as a row holds them, and pictured(name, role), sounding(name, role)."""
-
-    class Media:
-        def __call__(self, name, path=None):
-            return {"bytes": (media_files / name).read_bytes(), "path": path}
-
-        def pictured(self, name, role="response"):
-            return Image(load_image(media_files / name), role, 0.0 if role == "prompt" else 1.0)
-
-        def sounding(self, name, role="response"):
-            return Audio(*load_audio(media_files / name), role, 0.0 if role == "prompt" else 1.0)
-
-    return Media()
-
-
-def table(path, rows, features=None, **options):
-    """A file of rows, perhaps with features as Hugging Face's datasets writes them."""
-    content = pa.Table.from_pylist(rows)
-    if features is not None:
-        about = json.dumps({"info": {"features": features}})
-        content = content.replace_schema_metadata({"huggingface": about})
-    pq.write_table(content, path, **options)
-    return path
-
-
-def outcomes(source, **options):
-    """Of each document its segments, or the reason why there is none."""
-    results = []
-    for result in read(source, **options):
-        if isinstance(result, Sample):
-            results.append(document_of(result.key, result.obj, result.media).segments)
-        else:
-            results.append(result.reason)
-    return results
+def read_all(source, **options):
+    return list(outcomes(read(source, **options)))
 
 
 # Forms.
@@ -73,14 +26,14 @@ def test_pictures_with_captions(tmp_path, media):
     assert [result.key for result in results] == ["000000000-7", "000000001-8"]
     assert results[0].ignored == {"column url": 1}
     assert notes == [f"{source.name}: read as pairs (id, text, image)"]
-    assert outcomes(source) == [
+    assert read_all(source) == [
         (asked("a cat"), media.pictured("a.png")), (asked("a dog"), media.pictured("b.jpg"))
     ]  # fmt: skip
 
 
 def test_the_weight_of_a_row_is_seen(tmp_path, media):
     rows = [{"image": media("a.png"), "text": "x", "weight": weight} for weight in (1.0, 0.0)]
-    first, second = outcomes(table(tmp_path / "x.parquet", rows))
+    first, second = read_all(table(tmp_path / "x.parquet", rows))
     assert first[0] == asked("x")
     assert "its 'weight' is 0.0" in second
 
@@ -93,7 +46,7 @@ def test_sounds_with_transcriptions_in_three_forms(tmp_path, media):
         ("samples", {"path": None, "array": waveform[0].tolist(), "sampling_rate": rate}),
     ):  # fmt: skip
         rows = [{"audio": sound, "transcription": "one", "speaker": 3}]
-        assert outcomes(table(tmp_path / f"{name}.parquet", rows)) == [
+        assert read_all(table(tmp_path / f"{name}.parquet", rows)) == [
             (asked("one"), media.sounding("s.flac"))
         ], name
 
@@ -107,13 +60,13 @@ def test_rows_that_only_name_their_media(tmp_path, media, media_files):
     rows = [{"image": {"bytes": None, "path": "a.png"}, "caption": "x"},
             {"image": {"bytes": None, "path": "../a.png"}, "caption": "x"},
             {"image": None, "caption": "x"}]  # fmt: skip
-    first, second, third = outcomes(table(tmp_path / "x.parquet", rows), images=media_files)
+    first, second, third = read_all(table(tmp_path / "x.parquet", rows), images=media_files)
     assert first == (asked("x"), media.pictured("a.png"))
     assert "climbs" in second
     assert "row 3: it has neither an image nor an audio" in third
     names = [{"jpg": "a.png", "txt": "x", "__key__": "k/1"}]
     source = table(tmp_path / "y.parquet", names)
-    assert outcomes(source, images=media_files) == [first]
+    assert read_all(source, images=media_files) == [first]
     assert next(read(source, images=media_files)).key == "000000000-k-1"
 
 
@@ -124,7 +77,7 @@ def test_several_captions_are_several_documents(tmp_path, media, captions):
     results = list(read(source))
     assert [result.key for result in results] == ["000000000-0", "000000000-1"]
     assert [result.ignored for result in results] == [{"column cocoid": 1}, {}]
-    assert outcomes(source) == [
+    assert read_all(source) == [
         (asked("one"), media.pictured("a.png")), (asked("two"), media.pictured("a.png"))
     ]  # fmt: skip
 
@@ -133,15 +86,15 @@ def test_class_numbers_become_the_names_that_the_file_has(tmp_path, media):
     rows = [{"image": media("a.png"), "label": number} for number in (1, 0, -1, 2)]
     features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
     source = table(tmp_path / "x.parquet", rows, features)
-    first, second, *rest = outcomes(source)
+    first, second, *rest = read_all(source)
     assert (first[0], second[0]) == (asked("dog"), asked("cat"))
     for number, reason in zip((-1, 2), rest, strict=True):
         assert f"its class is {number}, expected 0 to 1" in reason
     with pytest.raises(ValueError, match="the file does not name the classes"):
-        outcomes(table(tmp_path / "y.parquet", rows))
+        read_all(table(tmp_path / "y.parquet", rows))
     features["label"]["names"] = [1]
     with pytest.raises(ValueError, match="class names of column 'label' are no texts"):
-        outcomes(table(tmp_path / "z.parquet", rows, features))
+        read_all(table(tmp_path / "z.parquet", rows, features))
 
 
 TURNS = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]
@@ -153,7 +106,7 @@ def test_conversations_in_the_form_of_llava(tmp_path, media, form):
             {"id": "b", "image": None, "conversations": [{**TURNS[0], "value": "What?"}, TURNS[1]],
              "data_source": "s"}]  # fmt: skip
     source = table(tmp_path / "x.parquet", rows)
-    assert outcomes(source, form=form) == [
+    assert read_all(source, form=form) == [
         (media.pictured("a.png", "prompt"), asked("What?"), answer("A cat.")),
         (asked("What?"), answer("A cat.")),
     ]
@@ -165,17 +118,17 @@ def test_messages_of_parts_with_pictures_beside_them(tmp_path, media):
     messages = [{"role": "user", "content": content},
             {"role": "assistant", "content": [{"type": "text", "text": "A cat."}]}]  # fmt: skip
     rows = [{"messages": messages, "images": [media("a.png")]}]
-    assert outcomes(table(tmp_path / "x.parquet", rows)) == [
+    assert read_all(table(tmp_path / "x.parquet", rows)) == [
         (media.pictured("a.png", "prompt"), asked("What is <image>?"), answer("A cat."))
     ]
     tools = [{"messages": messages, "images": [media("a.png")], "tools": "[{}]"}]
-    assert "it has 'tools'" in outcomes(table(tmp_path / "y.parquet", tools))[0]
+    assert "it has 'tools'" in read_all(table(tmp_path / "y.parquet", tools))[0]
 
 
 def test_turns_may_be_a_json_text(tmp_path, media):
     rows = [{"conversations": text, "image": media("a.png")}
             for text in (json.dumps(TURNS), "[" * 999, "7")]  # fmt: skip
-    first, *rest = outcomes(table(tmp_path / "x.parquet", rows))
+    first, *rest = read_all(table(tmp_path / "x.parquet", rows))
     assert first == (media.pictured("a.png", "prompt"), asked("What?"), answer("A cat."))
     assert "the text in 'conversations' is" in rest[0]
     assert "'conversations' is a whole number, expected a list" in rest[1]
@@ -186,7 +139,7 @@ def test_the_cauldron_has_its_pictures_first(tmp_path, media):
              {"user": "Sure?", "assistant": "Yes.", "source": "s"}]  # fmt: skip
     source = table(tmp_path / "x.parquet", [{"images": [media("a.png"), media("b.jpg")],
                                              "texts": texts}])  # fmt: skip
-    assert outcomes(source) == [
+    assert read_all(source) == [
         (media.pictured("a.png", "prompt"), media.pictured("b.jpg", "prompt"),
          asked("What <image>?"), answer("A cat."), asked("Sure?"), answer("Yes."))
     ]  # fmt: skip
@@ -196,10 +149,10 @@ def test_the_cauldron_has_its_pictures_first(tmp_path, media):
 def test_pages_in_the_form_of_obelics(tmp_path, media, media_files):
     rows = [{"images": [None, "https://h.org/a.png"], "texts": ["one", None], "metadata": "m"}]
     source = table(tmp_path / "x.parquet", rows)
-    (segments,) = outcomes(source, images=media_files)
+    (segments,) = read_all(source, images=media_files)
     assert segments == (Text("one"), media.pictured("a.png", None))
     rows = [{"images": [None, media("a.png")], "texts": ["one", None]}]
-    assert outcomes(table(tmp_path / "y.parquet", rows)) == [segments]
+    assert read_all(table(tmp_path / "y.parquet", rows)) == [segments]
 
 
 def test_preferences_as_messages_and_about_a_picture(tmp_path, media):
@@ -208,13 +161,13 @@ def test_preferences_as_messages_and_about_a_picture(tmp_path, media):
              **{half: [prompt, {"role": "assistant", "content": half}]
                 for half in ("chosen", "rejected")}}]  # fmt: skip
     source = table(tmp_path / "x.parquet", rows)
-    assert outcomes(source) == [
+    assert read_all(source) == [
         (asked("Who?"), answer("chosen")), (asked("Who?"), answer("rejected"))
     ]  # fmt: skip
     assert next(read(source)).ignored == {"column score_chosen": 1}
     rows = [{"image": media("a.png"), "question": "Who?", "chosen": "Me.", "rejected": "You."}]
     start = (media.pictured("a.png", "prompt"), asked("Who?"))
-    assert outcomes(table(tmp_path / "y.parquet", rows)) == [
+    assert read_all(table(tmp_path / "y.parquet", rows)) == [
         (*start, answer("Me.")), (*start, answer("You."))
     ]  # fmt: skip
 
@@ -222,11 +175,11 @@ def test_preferences_as_messages_and_about_a_picture(tmp_path, media):
 def test_what_is_of_no_form_is_refused_with_its_columns(tmp_path):
     source = table(tmp_path / "x.parquet", [{"a": 1, "text": "x"}])
     with pytest.raises(ValueError, match=r"its columns are \['a', 'text'\], which is not any form"):
-        outcomes(source)
+        read_all(source)
     with pytest.raises(ValueError, match="which is not the form obelics; see --as"):
-        outcomes(source, form="obelics")
+        read_all(source, form="obelics")
     with pytest.raises(ValueError, match="there is no form 'csv', expected one of auto, pairs"):
-        outcomes(source, form="csv")
+        read_all(source, form="csv")
     with pytest.raises(ValueError, match="there are no forms of pairs"):
         import_shards("pairs", source, tmp_path / "out", form="pairs")
 
@@ -247,13 +200,13 @@ def test_a_folder_is_read_in_order_and_its_splits_are_told_apart(tmp_path, media
     assert (report["samples"], report["skipped"]) == (9, 0)
     assert notes[0] == "left out: test (1 files)"
     assert notes[1] == "3 of the 4 files of train are there"
-    texts = [segments[0].text for segments in outcomes(tmp_path / "data", split="train")]
+    texts = [segments[0].text for segments in read_all(tmp_path / "data", split="train")]
     assert texts == [f"{number} {i}" for number in (0, 1, 3) for i in range(3)]
     with pytest.raises(ValueError, match="holds the splits test, train; name one with --split"):
-        outcomes(tmp_path / "data", split="validation")
+        read_all(tmp_path / "data", split="validation")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no files ending in"):
-        outcomes(tmp_path / "empty")
+        read_all(tmp_path / "empty")
 
 
 def test_of_several_files_a_broken_one_is_skipped_and_said(tmp_path, media):
@@ -261,7 +214,7 @@ def test_of_several_files_a_broken_one_is_skipped_and_said(tmp_path, media):
         table(tmp_path / f"{name}.parquet", [{"image": media("a.png"), "text": name}])
     (tmp_path / "b.parquet").write_bytes(b"PAR1")
     table(tmp_path / "d.parquet", [{"x": 1}])
-    first, second, third, fourth = outcomes(tmp_path)
+    first, second, third, fourth = read_all(tmp_path)
     assert (first[0], third[0]) == (asked("a"), asked("c"))
     assert "all of its rows: " in second
     assert "b.parquet cannot be read: it is no Parquet file" in second

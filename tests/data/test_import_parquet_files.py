@@ -1,7 +1,6 @@
 """Parquet files that are none, are broken, or claim what they do not hold."""
 
 import io
-import json
 import os
 import sys
 
@@ -9,56 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from imported import asked, outcomes, table
 
-from unified_base.images import load_image
-from unified_base.sounds import load_audio
-from unified_data.document import Audio, Image, Text
-from unified_data.importers import Sample, importer, parquet_rows
+from unified_data.importers import importer, parquet_rows
 from unified_data.importers.parquet import read
 from unified_data.importers.parquet_layout import pages, row_groups
-from unified_data.shards import document_of
 
 
-def asked(text):
-    return Text(text, "prompt", 0.0)
-
-
-@pytest.fixture
-def media(media_files):
-    """bytes(name) as a row holds them, and pictured(name, role), sounding(name, role)."""
-
-    class Media:
-        def __call__(self, name, path=None):
-            return {"bytes": (media_files / name).read_bytes(), "path": path}
-
-        def pictured(self, name, role="response"):
-            return Image(load_image(media_files / name), role, 0.0 if role == "prompt" else 1.0)
-
-        def sounding(self, name, role="response"):
-            return Audio(*load_audio(media_files / name), role, 0.0 if role == "prompt" else 1.0)
-
-    return Media()
-
-
-def table(path, rows, features=None, **options):
-    """A file of rows, perhaps with features as Hugging Face's datasets writes them."""
-    content = pa.Table.from_pylist(rows)
-    if features is not None:
-        about = json.dumps({"info": {"features": features}})
-        content = content.replace_schema_metadata({"huggingface": about})
-    pq.write_table(content, path, **options)
-    return path
-
-
-def outcomes(source, **options):
-    """Of each document its segments, or the reason why there is none."""
-    results = []
-    for result in read(source, **options):
-        if isinstance(result, Sample):
-            results.append(document_of(result.key, result.obj, result.media).segments)
-        else:
-            results.append(result.reason)
-    return results
+def read_all(source, **options):
+    return list(outcomes(read(source, **options)))
 
 
 # Forms.
@@ -92,7 +50,7 @@ def file_of(**options):
 def test_a_file_that_is_none_is_one_line_with_its_name(tmp_path, data, reason):
     (tmp_path / "x.parquet").write_bytes(data)
     with pytest.raises(ValueError, match=reason) as refusal:
-        outcomes(tmp_path / "x.parquet")
+        read_all(tmp_path / "x.parquet")
     assert str(tmp_path / "x.parquet") in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -103,7 +61,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, what):
     path.parent.mkdir()
     os.mkfifo(path) if what == "fifo" else path.mkdir()
     with pytest.raises(ValueError, match="not a regular file"):
-        outcomes(path.parent)
+        read_all(path.parent)
 
 
 def test_a_broken_row_group_is_named_and_the_others_are_read(tmp_path, media):
@@ -115,7 +73,7 @@ def test_a_broken_row_group_is_named_and_the_others_are_read(tmp_path, media):
     assert column.path_in_schema == "image.bytes"
     data[column.dictionary_page_offset + 100] ^= 1
     path.write_bytes(data)
-    first, second, broken, *rest = outcomes(path)
+    first, second, broken, *rest = read_all(path)
     assert (first[0], second[0]) == (asked("t0"), asked("t1"))
     assert broken.startswith("x.parquet row group 1, from row 3 on: 2 rows cannot be read: ")
     assert "checksum" in broken or "CRC" in broken
@@ -138,20 +96,20 @@ def test_a_bomb_is_refused_by_what_its_pages_declare(tmp_path, monkeypatch):
     pq.write_table(pa.table({"texts": texts, "images": images}), tmp_path / "x.parquet",
                    store_schema=False)  # fmt: skip
     assert (tmp_path / "x.parquet").stat().st_size < 1_000_000
-    (reason,) = outcomes(tmp_path / "x.parquet", images=tmp_path)
+    (reason,) = read_all(tmp_path / "x.parquet", images=tmp_path)
     assert "row 1: it is 100,0" in reason
     assert "bytes long, expected at most 536,870,912" in reason
     assert peak() - before < 200_000_000
     long = pa.table({"text": ["x" * 30_000_000], "image": ["a.png"]})
     pq.write_table(long, tmp_path / "y.parquet", compression="zstd", use_dictionary=False)
     monkeypatch.setattr(parquet_rows, "MAX_PAGE", 10_000_000)
-    (reason,) = outcomes(tmp_path / "y.parquet")
+    (reason,) = read_all(tmp_path / "y.parquet")
     assert (
         "row group 0, from row 1 on: 1 rows cannot be read: a page of column 'text' is " in reason
     )
     assert "30,000,0" in reason
     monkeypatch.setattr(parquet_rows, "MAX_VALUES", 5)
-    (reason,) = outcomes(table(tmp_path / "z.parquet", [{"text": "x", "image": "a"}] * 9))
+    (reason,) = read_all(table(tmp_path / "z.parquet", [{"text": "x", "image": "a"}] * 9))
     assert "column 'text' holds 10 values, expected at most 5" in reason  # one in its dictionary
 
 
@@ -161,11 +119,11 @@ def test_deep_and_doubled_columns_are_refused(tmp_path):
         value = [value]
     source = table(tmp_path / "x.parquet", [{"texts": value, "images": ["a.png"]}])
     with pytest.raises(ValueError, match="column 'texts' is nested more than 16 deep"):
-        outcomes(source)
+        read_all(source)
     twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     pq.write_table(twice, tmp_path / "y.parquet")
     with pytest.raises(ValueError, match="two columns of one name"):
-        outcomes(tmp_path / "y.parquet")
+        read_all(tmp_path / "y.parquet")
 
 
 @pytest.mark.parametrize("options", [{}, {"data_page_version": "2.0"}, {"use_dictionary": False},

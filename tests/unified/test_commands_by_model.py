@@ -7,9 +7,7 @@ its work although it stands there, fails, so the table says what holds.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from published_module import published_checkpoints
 
 from unified.__main__ import run
 from unified.tasks.task import VERBS
@@ -32,15 +31,8 @@ SIDE = 96
 @pytest.fixture(scope="module")
 def published():
     """The module that makes tiny checkpoints laid out as the published ones are."""
-    path = HERE / "published" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("published_checkpoints", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there for their module
-    try:
-        spec.loader.exec_module(module)
+    with published_checkpoints("published_checkpoints") as module:
         yield module
-    finally:
-        del sys.modules[spec.name]
 
 
 # Models: what makes one in a folder. pocket is the shipped one.

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from published_module import published_checkpoints
 
 from unified.__main__ import run
 from unified.tasks.task import VERBS
@@ -90,15 +90,8 @@ REFUSED: dict[str, dict[str, str]] = {
 @pytest.fixture(scope="module")
 def published():
     """The module that makes tiny checkpoints laid out as the published ones are."""
-    path = HERE / "published" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("checkpoints_for_verbs", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there for their module
-    try:
-        spec.loader.exec_module(module)
+    with published_checkpoints("checkpoints_for_verbs") as module:
         yield module
-    finally:
-        del sys.modules[spec.name]
 
 
 @pytest.fixture(scope="module")
