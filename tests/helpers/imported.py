@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from unified_base.images import load_image
 from unified_data.document import Image, Text
-from unified_data.importers import Sample, Skipped
+from unified_data.importers import Sample, Skipped, importer
 from unified_data.shards import document_of
 
 
