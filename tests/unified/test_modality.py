@@ -44,10 +44,6 @@ toy = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(toy)
 Actions, ActionsTokenizer, FORMAT, SIZES = toy.Actions, toy.ActionsTokenizer, toy.FORMAT, toy.SIZES
 TEXTS = ["left", "right", "jump", "wait and jump"]
-# Collected modules are imported before any test runs: the other tests of the process meet the
-# table without this entry.
-ENTRY = modality_table._table.pop("actions")
-segments._media.pop("actions")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -276,3 +272,9 @@ def test_a_model_of_an_installed_modality_reopens_in_a_process_that_imports_noth
         "[unified.tokenizers]\ntoy_actions = toy_actions:ActionsTokenizer\n"
     )
     assert reopen() == "ActionsTokenizer"
+
+
+# Collected modules are imported before any test runs: the other tests of the process meet the
+# table without this entry.
+ENTRY = modality_table._table.pop("actions")
+segments._media.pop("actions")
