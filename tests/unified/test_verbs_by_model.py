@@ -29,14 +29,6 @@ WITH_CODEC = ("orpheus-snac", "liquid-vq", "anole")
 EXTENDED = ("extended", "extended-qwen2", "extended-qwen3", "chat")
 MODELS = ("pocket", *EXTENDED, *PUBLISHED, *WITH_CODEC)
 
-# Processors that make small pictures, so that untrained models of few positions can read them.
-CHAMELEON = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
-PROCESSORS = {
-    "emu3": {"min_pixels": 64, "max_pixels": 256, "spatial_factor": 2},
-    "apertus": {"min_pixels": 64, "max_pixels": 256, "spatial_factor": 2},
-    "chameleon": CHAMELEON,
-    "anole": CHAMELEON,
-}
 # Sizes, where a model may draw any and an untrained one would draw large ones.
 SIZES = {"emu3": "16x16", **dict.fromkeys(EXTENDED, "48x24")}
 # Budgets of ids that untrained models of fewer positions have.
@@ -116,7 +108,7 @@ def with_codecs(folder, published, codecs):
     codecs.make_anole(published, folder / "anole")
     codecs.make_liquid_with_turns(published, folder / "liquid-vq")
     vq, snac = codecs.save_chameleon_vq(folder / "vq"), codecs.save_snac(folder / "snac")
-    (vq / "preprocessor_config.json").write_text(json.dumps(CHAMELEON))
+    (vq / "preprocessor_config.json").write_text(json.dumps(published.CHAMELEON))
     return {
         "anole": ["--model", str(folder / "anole")],
         "liquid-vq": ["--model", str(folder / "liquid-vq"), "--image-tokenizer", str(vq)],
@@ -149,8 +141,6 @@ def case(tmp_path_factory, published, codecs, tiny_tokenizers, cli_llm):
     for kind in PUBLISHED:
         models[kind] = ["--model", str(published.make(kind, folder / kind).folder)]
     models |= with_codecs(folder, published, codecs)
-    for kind, entries in PROCESSORS.items():
-        (folder / kind / "preprocessor_config.json").write_text(json.dumps(entries))
     return Case(folder, models)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ VQ = {"base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1, "e
 LLAMA = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
 CODES = 24
+# Processors that make small pictures: these codecs halve a side, so that 512x512 pixels, which the
+# published sixteenth of a side makes 32x32 codes, would be 256x256 of them, and their attention
+# takes 17 GB.
+CHAMELEON = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
+SMALL = {"min_pixels": 64, "max_pixels": 256, "spatial_factor": 2}
+PROCESSORS = {"emu3": SMALL, "apertus": SMALL, "chameleon": CHAMELEON}
 TEXTS = ["a red fox on a green ground", "two owls and a lamp 90*12", "what is this? a tree"] * 3
 
 PAD, BEGIN, END = (
@@ -148,6 +155,8 @@ def make(kind: str, folder: Path) -> Checkpoint:
     randomize(model)
     model.eval().save_pretrained(folder)
     text.save(folder)
+    if kind in PROCESSORS:
+        (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSORS[kind]))
     return Checkpoint(folder, model, text, SPECIAL[kind])
 
 
