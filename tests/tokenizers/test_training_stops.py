@@ -215,7 +215,7 @@ def test_a_disk_that_is_full_of_curves_is_one_line(config, tmp_path):
     file.write_text(
         f"modality: image\noutput: {tmp_path / 'out'}\ndata: [{data}]\nvalidation: [{data}]\n"
         f"tokenizer: {SETTINGS}\nsteps: 500\nbatch_size: 4\noptimizer: {{lr: 0.01}}\n"
-        "log_every: 1\nsave_every: 1\n"
+        "log_every: 1\nsave_every: 50\n"
     )
     script = (
         "import resource, sys\n"
@@ -238,7 +238,7 @@ def test_a_bit_that_changes_is_found_when_a_run_goes_on(config, whole, tmp_path)
     for name in ("state.json", "part-00000-of-00001.safetensors"):
         path = tmp_path / "checkpoints" / "step-0000006" / name
         content = path.read_bytes()
-        bits = random.Random(1).sample(range(8 * len(content)), 12)
+        bits = random.Random(1).sample(range(8 * len(content)), 5)
         for bit in bits:
             data = bytearray(content)
             data[bit // 8] ^= 1 << bit % 8
