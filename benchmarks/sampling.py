@@ -290,7 +290,7 @@ def length_part(repeats: int) -> dict[str, Any]:
         for _ in range(30 * repeats):
             runs.append(_seconds(lambda: decoder.forward(many, range(16), [[7]] * 16)))
             for row in range(16):
-                many.cut(row, before)
+                many.truncate(row, before)
         sixteen.append(round(median(runs) * 1e3, 2))
     held = 2 * 4 * POCKET["num_hidden_layers"] * 6 * 64  # bytes an id
     bandwidth = read_bandwidth(512 * 1024 * 1024)
