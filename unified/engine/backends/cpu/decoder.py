@@ -181,7 +181,7 @@ class LlamaCpuDecoder:
             cache.keys,
             cache.values,
             np.float32(config.norm_eps),
-            kernels.chunk_size(config.hidden_size, self._threads.threads),
+            self._threads.threads,
             owner=self,
         )
         for slot, count in zip(slots, counts):
@@ -219,12 +219,17 @@ class LlamaCpuDecoder:
 
     def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         """See `Decoder.logits`."""
-        kernels = self._kernels
         outputs = sum(stop - start for start, stop in ranges)
         logits = np.empty((len(hidden_states), outputs), np.float32)
-        size = kernels.chunk_size(outputs, self._threads.threads)
         buffer = self._buffer(len(hidden_states), self.config.hidden_size)
-        job = hidden_states, self._head, np.array(ranges, np.int64), buffer, logits, size
+        job = (
+            hidden_states,
+            self._head,
+            np.array(ranges, np.int64),
+            buffer,
+            logits,
+            self._threads.threads,
+        )
         if outputs > _FEW_OUTPUTS:
             self._threads.run(self._lm_head, self._new_counters(2), *job, owner=self)
         else:

@@ -27,6 +27,7 @@ from unified.engine.backends.cpu.attention import apply_rope, attend, exp
 from unified.engine.backends.cpu.intrinsics import compiled, entry, wide_vectors
 from unified.engine.backends.cpu.linear import (
     add_linear,
+    chunk_size,
     linear_chunk,
     normed_inputs,
     plain_inputs,
@@ -35,7 +36,7 @@ from unified.engine.backends.cpu.linear import (
 from unified.engine.backends.cpu.matmul import PANEL
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
 
-__all__ = ["LAYER", "chunk_size", "forward_layers", "num_phases"]
+__all__ = ["LAYER", "forward_layers", "num_phases"]
 
 # The tensors of a layer in the order of the address table; address 0 where a model has none.
 LAYER = (
@@ -57,11 +58,6 @@ def num_phases(layers: int) -> int:
     return _PHASES * layers
 
 
-def chunk_size(outputs: int, threads: int) -> int:
-    """Outputs in a chunk: enough to stream through, several chunks for each thread."""
-    return min(256, max(PANEL, outputs // (2 * threads) // PANEL * PANEL))
-
-
 @compiled
 def _copy_columns(source: np.ndarray, count: int, target: np.ndarray, first: int) -> None:
     """target[:, first : first + count] = source[:, :count].
@@ -80,7 +76,7 @@ def forward_layers(
     counters: np.ndarray, table: np.ndarray, dtype_like: np.ndarray, x: np.ndarray,
     buffer: np.ndarray, qkv: np.ndarray, attn_out: np.ndarray, gated: np.ndarray,
     cos_sin: np.ndarray, sequences: np.ndarray, keys: np.ndarray, values: np.ndarray,
-    eps: np.float32, size: int,
+    eps: np.float32, threads: int,
 ) -> None:  # fmt: skip
     """Run all layers over N new ids, in place.
 
@@ -97,7 +93,7 @@ def forward_layers(
         keys: float32 (layers, slots, G, L / PANEL, C, PANEL).
         values: float32 (layers, slots, G, C / PANEL, L, PANEL).
         eps: of RMSNorm.
-        size: outputs in a chunk of a product.
+        threads: that share the work.
     """
     wide_vectors()
     layers, N, D = table.shape[0], x.shape[0], x.shape[1]
@@ -107,11 +103,16 @@ def forward_layers(
     qkv_flat = qkv.reshape(N, (H + 2 * G) * C)  # (N, H + 2G, C) -> (N, (H + 2G) C)
     attn_flat = attn_out.reshape(N, H * C)  # (N, H, C) -> (N, H C)
     # Workspaces of this thread alone.
-    chunk_out, up_out = np.empty((N, size), np.float32), np.empty((N, size), np.float32)
+    q_size, kv_size = chunk_size(H * C, threads, N), chunk_size(G * C, threads, N)
+    d_size, f_size = chunk_size(D, threads, N), chunk_size(F, threads, N)
+    chunk_space = np.empty(N * max(q_size, kv_size, d_size, f_size), np.float32)
+    up_out = np.empty((N, f_size), np.float32)
+    d_out = chunk_space[: N * d_size].reshape((N, d_size))
+    f_out = chunk_space[: N * f_size].reshape((N, f_size))
     queries = np.empty((block * R, C), np.float32)
     attended = np.empty((block * R, values.shape[3] * PANEL), np.float32)
     scores = np.empty(block * R * L, np.float32)
-    q_chunks, kv_chunks, f_chunks = -(-H * C // size), -(-G * C // size), -(-F // size)
+    q_chunks, kv_chunks, f_chunks = -(-H * C // q_size), -(-G * C // kv_size), -(-F // f_size)
     for layer in range(layers):
         weight, phase = table[layer], _PHASES * layer
 
@@ -123,11 +124,12 @@ def forward_layers(
         chunk = claim_chunk(counters, phase)
         while chunk < chunks:
             # Chunks of Q first, then of K, then of V: 0, 1 and 2.
-            chunk_of_part, part, outputs, first = chunk, 0, H * C, 0
+            chunk_of_part, part, outputs, first, size = chunk, 0, H * C, 0, q_size
             if chunk >= q_chunks:
                 part, outputs = 1 + (chunk - q_chunks) // kv_chunks, G * C
                 chunk_of_part = (chunk - q_chunks) % kv_chunks
-                first = (H + G * (part - 1)) * C
+                first, size = (H + G * (part - 1)) * C, kv_size
+            chunk_out = chunk_space[: N * size].reshape((N, size))
             count = linear_chunk(
                 inputs, weight[_Q + part], weight[_Q_BIAS + part], D, outputs, chunk_of_part,
                 dtype_like, chunk_out,
@@ -176,7 +178,7 @@ def forward_layers(
         phase += 1
         inputs = plain_inputs(counters, phase, attn_flat, dtype_like, buffer)
         phase += 1
-        add_linear(counters, phase, inputs, weight[_OUT], H * C, dtype_like, chunk_out, x)
+        add_linear(counters, phase, inputs, weight[_OUT], H * C, dtype_like, d_out, x)
 
         # Phase 4, SwiGLU: x (N, D) -> RMSNorm -> gated (N, F) = silu(gate) * up.
         phase += 1
@@ -185,11 +187,11 @@ def forward_layers(
         phase += 1
         chunk = claim_chunk(counters, phase)
         while chunk < f_chunks:
-            count = linear_chunk(inputs, weight[_GATE], 0, D, F, chunk, dtype_like, chunk_out)
+            count = linear_chunk(inputs, weight[_GATE], 0, D, F, chunk, dtype_like, f_out)
             linear_chunk(inputs, weight[_UP], 0, D, F, chunk, dtype_like, up_out)
             for n in range(N):
-                gate, up = chunk_out[n], up_out[n]
-                gated_row = gated[n, chunk * size : chunk * size + count]
+                gate, up = f_out[n], up_out[n]
+                gated_row = gated[n, chunk * f_size : chunk * f_size + count]
                 for o in range(count):
                     gated_row[o] = gate[o] / (np.float32(1) + exp(-gate[o])) * up[o]
             finish_chunk(counters, phase, f_chunks)
@@ -200,4 +202,4 @@ def forward_layers(
         phase += 1
         inputs = plain_inputs(counters, phase, gated, dtype_like, buffer)
         phase += 1
-        add_linear(counters, phase, inputs, weight[_DOWN], F, dtype_like, chunk_out, x)
+        add_linear(counters, phase, inputs, weight[_DOWN], F, dtype_like, d_out, x)
