@@ -22,9 +22,10 @@ rows, some outputs of a product, or one key/value head of one sequence.
 from __future__ import annotations
 
 import numpy as np
+from numba import carray
 
 from unified.engine.backends.cpu.attention import apply_rope, attend, exp
-from unified.engine.backends.cpu.intrinsics import compiled, entry, wide_vectors
+from unified.engine.backends.cpu.intrinsics import compiled, entry, pointer, wide_vectors
 from unified.engine.backends.cpu.linear import (
     add_linear,
     chunk_size,
@@ -71,12 +72,27 @@ def _copy_columns(source: np.ndarray, count: int, target: np.ndarray, first: int
             target_row[o] = source_row[o]
 
 
+@compiled
+def _keys_of_head(address: int, L: int, C: int, head: int, dtype_like: np.ndarray) -> np.ndarray:
+    """Keys (L / PANEL, C, PANEL) of a head in those of a slot; heads count through all layers."""
+    start = address + 4 * head * L * C
+    return carray(pointer(start, dtype_like), (L // PANEL, C, PANEL))
+
+
+@compiled
+def _values_of_head(
+    address: int, L: int, panels: int, head: int, dtype_like: np.ndarray
+) -> np.ndarray:
+    """Values (C / PANEL, L, PANEL) of a head in those of a slot, in as many panels."""
+    start = address + 4 * head * L * panels * PANEL
+    return carray(pointer(start, dtype_like), (panels, L, PANEL))
+
+
 @entry
 def forward_layers(
     counters: np.ndarray, table: np.ndarray, dtype_like: np.ndarray, x: np.ndarray,
     buffer: np.ndarray, qkv: np.ndarray, attn_out: np.ndarray, gated: np.ndarray,
-    cos_sin: np.ndarray, sequences: np.ndarray, keys: np.ndarray, values: np.ndarray,
-    eps: np.float32, threads: int,
+    cos_sin: np.ndarray, sequences: np.ndarray, kv_heads: int, eps: np.float32, threads: int,
 ) -> None:  # fmt: skip
     """Run all layers over N new ids, in place.
 
@@ -88,17 +104,20 @@ def forward_layers(
         buffer: workspace for the inputs of any product, at least N * words.
         qkv, attn_out, gated: float32 workspaces (N, H + 2G, C), (N, H, C) and (N, F).
         cos_sin: float32 (positions, 2, C/2), cosines and sines of the rotary angles.
-        sequences: int64 (sequences, 4): index of the first new id, how many new ids, the cache
-            slot, and how many ids the slot holds already.
-        keys: float32 (layers, slots, G, L / PANEL, C, PANEL).
-        values: float32 (layers, slots, G, C / PANEL, L, PANEL).
+        sequences: int64 (sequences, 5): index of the first new id, how many new ids, how many ids
+            the KV slot holds already, the address of its memory, and its length L. The memory is
+            float32: keys (layers, G, L / PANEL, C, PANEL), then values (layers, G, C / PANEL, L,
+            PANEL).
+        kv_heads: G.
         eps: of RMSNorm.
         threads: that share the work.
     """
     wide_vectors()
     layers, N, D = table.shape[0], x.shape[0], x.shape[1]
-    H, C, G, F = attn_out.shape[1], attn_out.shape[2], keys.shape[2], gated.shape[1]
-    R, L = H // G, values.shape[4]
+    H, C, G, F = attn_out.shape[1], attn_out.shape[2], kv_heads, gated.shape[1]
+    R, head_panels, most_ids = H // G, -(-C // PANEL), 0
+    for _, new, past, _, _ in sequences:
+        most_ids = max(most_ids, -(-(past + new) // PANEL) * PANEL)
     block = max(1, _QUERIES // R)  # positions of a prompt that attend together
     qkv_flat = qkv.reshape(N, (H + 2 * G) * C)  # (N, H + 2G, C) -> (N, (H + 2G) C)
     attn_flat = attn_out.reshape(N, H * C)  # (N, H, C) -> (N, H C)
@@ -110,8 +129,8 @@ def forward_layers(
     d_out = chunk_space[: N * d_size].reshape((N, d_size))
     f_out = chunk_space[: N * f_size].reshape((N, f_size))
     queries = np.empty((block * R, C), np.float32)
-    attended = np.empty((block * R, values.shape[3] * PANEL), np.float32)
-    scores = np.empty(block * R * L, np.float32)
+    attended = np.empty((block * R, head_panels * PANEL), np.float32)
+    scores = np.empty(block * R * most_ids, np.float32)
     q_chunks, kv_chunks, f_chunks = -(-H * C // q_size), -(-G * C // kv_size), -(-F // f_size)
     for layer in range(layers):
         weight, phase = table[layer], _PHASES * layer
@@ -145,9 +164,12 @@ def forward_layers(
         chunks = sequences.shape[0] * G
         chunk = claim_chunk(counters, phase)
         while chunk < chunks:
-            first, new, slot, past = sequences[chunk // G]
+            first, new, past, address, L = sequences[chunk // G]
             g = chunk % G
-            keys_g, values_g = keys[layer, slot, g], values[layer, slot, g]
+            keys_g = _keys_of_head(address, L, C, layer * G + g, x)
+            # The values follow the keys of all heads of all layers.
+            address += 4 * layers * G * L * C
+            values_g = _values_of_head(address, L, head_panels, layer * G + g, x)
             k_norm = vector(weight[_K_NORM], C, x[0])
             q_norm = vector(weight[_Q_NORM], C, x[0])
             for i in range(new):
