@@ -11,12 +11,12 @@ import pytest
 from numba import njit
 
 from unified.engine.backends.cpu import matmul as matmul_module
-from unified.engine.backends.cpu.attention import exp
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, compile_kernels, widen
 from unified.engine.backends.cpu.intrinsics import largest, squares, total
 from unified.engine.backends.cpu.matmul import PANEL, matmul, pack
 from unified.engine.backends.cpu.threads import ThreadPool
+from unified.engine.backends.cpu.vectors import exp
 
 VOCAB = 77
 SIZES = LlamaCpuConfig(

@@ -26,7 +26,7 @@ import numpy as np
 # Nothing of numba is imported before a decoder is made: it takes a second, and most commands need
 # none of it.
 from unified.engine.backends.base import Array, Ranges
-from unified.engine.backends.cpu.cache import MemoryPool, SlotCache, slot_numbers
+from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.memory import available_bytes
@@ -62,6 +62,7 @@ class LlamaCpuDecoder:
         config: LlamaCpuConfig,
         weights: Mapping[str, StoredWeight],
         arithmetic: str | None = None,
+        cache_dtype: str = "float32",
     ) -> None:
         """Pack weights into the layout of the kernels; later changes of them have no effect.
 
@@ -73,17 +74,24 @@ class LlamaCpuDecoder:
             arithmetic: of matrix products; "auto": bfloat16 weights as such where the processor
                 multiplies bfloat16, all else in float32; "float32": all. None: what the
                 environment's `UNIFIED_CPU_ARITHMETIC` says, or "auto".
+            cache_dtype: of keys and values, "float32" or "bfloat16".
 
         Raises:
-            ValueError: names or shapes do not fit the config, or an unknown arithmetic.
+            ValueError: names or shapes do not fit the config, or an unknown type.
         """
         from unified.engine.backends.cpu import kernels, linear
         from unified.engine.backends.cpu import threads as threads_module
+        from unified.engine.backends.cpu.heads import PART_IDS, part_numbers
+        from unified.engine.backends.cpu.kv import KV_FORMATS
         from unified.engine.backends.cpu.products import stored_format
 
+        if cache_dtype not in CACHE_DTYPES:
+            expected = " or ".join(CACHE_DTYPES)
+            raise ValueError(f"cache_dtype is {quoted(cache_dtype)}, expected {expected}")
         config.check(weights)
         self.config = config
         self._kernels, self._lm_head = kernels, linear.lm_head
+        self._part_ids, self._part_numbers = PART_IDS, part_numbers
         self._new_counters = threads_module.new_counters
         self.vocab_size = config.vocab_size
         self.max_positions = config.max_position_embeddings
@@ -116,6 +124,7 @@ class LlamaCpuDecoder:
         addresses = [0 if w is None else w.ctypes.data for w in self._weights]
         self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
         self._dtype_like = np.empty(0, self._format.dtype)
+        self.cache_dtype, self._kv_like = cache_dtype, np.empty(0, KV_FORMATS[cache_dtype].dtype)
         # Of as many positions as any cache has asked for. A longer table replaces it as a whole,
         # and every cache has the one that it was made with: threads share no more.
         self._cos_sin = np.ones((0, 2, config.head_dim // 2), np.float32)
@@ -129,11 +138,11 @@ class LlamaCpuDecoder:
 
     def cache_bytes(self, max_ids: int) -> int:
         """See `Decoder.cache_bytes`."""
-        return 4 * sum(slot_numbers(self.config, max_ids))
+        return 4 * sum(slot_words(self.config, max_ids, self.cache_dtype))
 
     def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> SlotCache:
         """See `Decoder.new_cache`."""
-        cache = SlotCache(self.config, self._memory, self._rotations)
+        cache = SlotCache(self.config, self._memory, self._rotations, self.cache_dtype)
         for _ in range(num_slots):
             cache.allocate(max_ids)
         return cache
@@ -167,6 +176,7 @@ class LlamaCpuDecoder:
             assert past + count <= memory.max_ids
             sequences.append((first, count, past, memory.address, memory.max_ids))
             first += count
+        table = np.array(sequences, np.int64)
         config, kernels, T = self.config, self._kernels, first
         x = self.embed([id for ids in input_ids for id in ids])  # (T, D)
         heads = config.num_heads + 2 * config.num_kv_heads
@@ -186,8 +196,10 @@ class LlamaCpuDecoder:
             np.empty((T, config.num_heads, config.head_dim), np.float32),
             np.empty((T, config.intermediate_size), np.float32),
             cache.cos_sin,
-            np.array(sequences, np.int64),
+            table,
+            self._kv_like,
             config.num_kv_heads,
+            self._parts(table),
             np.float32(config.norm_eps),
             self._threads.threads,
             owner=(self, cache),
@@ -222,9 +234,19 @@ class LlamaCpuDecoder:
             return widen(self._embedding[at])
         return self._format.rows(self._head, at, self.config.hidden_size)
 
+    def _parts(self, sequences: np.ndarray) -> Array:
+        """Workspace for parts of sequences that threads share out, (0,) where they do not."""
+        config, numbers = self.config, 0
+        if (sequences[:, 1] + sequences[:, 2]).max() > self._part_ids:
+            numbers = self._part_numbers(
+                sequences, config.num_heads, config.num_kv_heads, config.head_dim,
+                self._threads.threads,
+            )  # fmt: skip
+        return np.empty(numbers, np.float32)
+
     def _buffer(self, rows: int, inputs: int) -> Array:
         """Memory for so many rows of at most so many inputs, as products take them."""
-        return np.empty(rows * self._format.words(inputs), self._format.inputs)
+        return np.empty(rows * self._format.words.py_func(inputs), self._format.inputs)
 
     def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         """See `Decoder.logits`."""

@@ -17,6 +17,7 @@ from unified.engine.backends.cpu.kernel_cache import KernelCache
 __all__ = [
     "bits",
     "by_type",
+    "called_only",
     "compiled",
     "entry",
     "intrinsic",
@@ -26,6 +27,7 @@ __all__ = [
     "squares",
     "total",
     "wide_vectors",
+    "word",
 ]
 
 # An intrinsic is called without its first argument, which type checkers cannot know.
@@ -87,6 +89,28 @@ def bits(typingctx: Any, word: Any) -> Any:
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.uint32), codegen
+
+
+@intrinsic
+def word(typingctx: Any, number: Any) -> Any:
+    """The bits of a float32 as a uint32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.uint32(types.float32), codegen
+
+
+@intrinsic
+def called_only(typingctx: Any) -> Any:
+    """Keep the function around this out of its callers, so that all of them get the same bits: sums
+    of products can be contracted in more than one way."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @intrinsic

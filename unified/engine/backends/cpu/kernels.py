@@ -16,16 +16,15 @@ the time.
 A pass is a row of phases (`threads`), five for each layer: QKV projections, attention, output
 projection, gated projections, down projection; before each but attention, the rows that it
 multiplies are made ready (`linear`). In each phase threads claim chunks until none is left: some
-rows, some outputs of a product, or one key/value head of one sequence.
+rows, some outputs of a product, or some queries of a key/value head (`heads`).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import carray
 
-from unified.engine.backends.cpu.attention import apply_rope, attend, exp
-from unified.engine.backends.cpu.intrinsics import compiled, entry, pointer, wide_vectors
+from unified.engine.backends.cpu.heads import attend_heads, turn_heads
+from unified.engine.backends.cpu.intrinsics import compiled, entry, wide_vectors
 from unified.engine.backends.cpu.linear import (
     add_linear,
     chunk_size,
@@ -34,8 +33,8 @@ from unified.engine.backends.cpu.linear import (
     plain_inputs,
     vector,
 )
-from unified.engine.backends.cpu.matmul import PANEL
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
+from unified.engine.backends.cpu.vectors import exp
 
 __all__ = ["LAYER", "forward_layers", "num_phases"]
 
@@ -50,8 +49,8 @@ LAYER = (
 _NORM, _Q, _K, _V, _Q_BIAS, _K_BIAS, _V_BIAS, _Q_NORM, _K_NORM, _OUT, _NORM2, _GATE, _UP, _DOWN = (
     range(len(LAYER))
 )
-_PHASES = 9  # of a layer: of rows for products, QKV, attention, output, gated and down projection
-_QUERIES = 8  # of a prompt that are multiplied with the same keys at once
+# Of a layer: four products, rows for each, turned heads, attention, and its parts folded.
+_PHASES = 11
 
 
 def num_phases(layers: int) -> int:
@@ -72,27 +71,12 @@ def _copy_columns(source: np.ndarray, count: int, target: np.ndarray, first: int
             target_row[o] = source_row[o]
 
 
-@compiled
-def _keys_of_head(address: int, L: int, C: int, head: int, dtype_like: np.ndarray) -> np.ndarray:
-    """Keys (L / PANEL, C, PANEL) of a head in those of a slot; heads count through all layers."""
-    start = address + 4 * head * L * C
-    return carray(pointer(start, dtype_like), (L // PANEL, C, PANEL))
-
-
-@compiled
-def _values_of_head(
-    address: int, L: int, panels: int, head: int, dtype_like: np.ndarray
-) -> np.ndarray:
-    """Values (C / PANEL, L, PANEL) of a head in those of a slot, in as many panels."""
-    start = address + 4 * head * L * panels * PANEL
-    return carray(pointer(start, dtype_like), (panels, L, PANEL))
-
-
 @entry
 def forward_layers(
     counters: np.ndarray, table: np.ndarray, dtype_like: np.ndarray, x: np.ndarray,
     buffer: np.ndarray, qkv: np.ndarray, attn_out: np.ndarray, gated: np.ndarray,
-    cos_sin: np.ndarray, sequences: np.ndarray, kv_heads: int, eps: np.float32, threads: int,
+    cos_sin: np.ndarray, sequences: np.ndarray, kv_like: np.ndarray, kv_heads: int,
+    parts: np.ndarray, eps: np.float32, threads: int,
 ) -> None:  # fmt: skip
     """Run all layers over N new ids, in place.
 
@@ -105,20 +89,16 @@ def forward_layers(
         qkv, attn_out, gated: float32 workspaces (N, H + 2G, C), (N, H, C) and (N, F).
         cos_sin: float32 (positions, 2, C/2), cosines and sines of the rotary angles.
         sequences: int64 (sequences, 5): index of the first new id, how many new ids, how many ids
-            the KV slot holds already, the address of its memory, and its length L. The memory is
-            float32: keys (layers, G, L / PANEL, C, PANEL), then values (layers, G, C / PANEL, L,
-            PANEL).
+            the KV slot holds already, the address of its memory (`kv`), and its length L.
+        kv_like: an empty array of the cache's type.
         kv_heads: G.
+        parts: float32 workspace of `part_numbers`.
         eps: of RMSNorm.
         threads: that share the work.
     """
     wide_vectors()
     layers, N, D = table.shape[0], x.shape[0], x.shape[1]
     H, C, G, F = attn_out.shape[1], attn_out.shape[2], kv_heads, gated.shape[1]
-    R, head_panels, most_ids = H // G, -(-C // PANEL), 0
-    for _, new, past, _, _ in sequences:
-        most_ids = max(most_ids, -(-(past + new) // PANEL) * PANEL)
-    block = max(1, _QUERIES // R)  # positions of a prompt that attend together
     qkv_flat = qkv.reshape(N, (H + 2 * G) * C)  # (N, H + 2G, C) -> (N, (H + 2G) C)
     attn_flat = attn_out.reshape(N, H * C)  # (N, H, C) -> (N, H C)
     # Workspaces of this thread alone.
@@ -128,9 +108,6 @@ def forward_layers(
     up_out = np.empty((N, f_size), np.float32)
     d_out = chunk_space[: N * d_size].reshape((N, d_size))
     f_out = chunk_space[: N * f_size].reshape((N, f_size))
-    queries = np.empty((block * R, C), np.float32)
-    attended = np.empty((block * R, head_panels * PANEL), np.float32)
-    scores = np.empty(block * R * most_ids, np.float32)
     q_chunks, kv_chunks, f_chunks = -(-H * C // q_size), -(-G * C // kv_size), -(-F // f_size)
     for layer in range(layers):
         weight, phase = table[layer], _PHASES * layer
@@ -159,42 +136,16 @@ def forward_layers(
         wait_for_phase(counters, phase, chunks)
 
         # Phase 2, attention: qkv (N, H + 2G, C) -> attn_out (N, H, C), and new ids into the cache.
-        # A chunk is one key/value head of one sequence.
         phase += 1
-        chunks = sequences.shape[0] * G
-        chunk = claim_chunk(counters, phase)
-        while chunk < chunks:
-            first, new, past, address, L = sequences[chunk // G]
-            g = chunk % G
-            keys_g = _keys_of_head(address, L, C, layer * G + g, x)
-            # The values follow the keys of all heads of all layers.
-            address += 4 * layers * G * L * C
-            values_g = _values_of_head(address, L, head_panels, layer * G + g, x)
-            k_norm = vector(weight[_K_NORM], C, x[0])
-            q_norm = vector(weight[_Q_NORM], C, x[0])
-            for i in range(new):
-                key, value = qkv[first + i, H + g], qkv[first + i, H + G + g]  # (C,) each
-                position = past + i
-                apply_rope(key, k_norm, eps, cos_sin[position])
-                for c in range(C):
-                    keys_g[position // PANEL, c, position % PANEL] = key[c]
-                    values_g[c // PANEL, position, c % PANEL] = value[c]
-            for i in range(0, new, block):
-                count = min(block, new - i)
-                # The R query heads of each position, one position after the other: (count R, C).
-                for q in range(count * R):
-                    queries[q] = qkv[first + i + q // R, g * R + q % R]
-                    apply_rope(queries[q], q_norm, eps, cos_sin[past + i + q // R])
-                attend(
-                    queries[: count * R], past + i + 1, R, keys_g, values_g, scores,
-                    attended[: count * R],
-                )  # fmt: skip
-                for q in range(count * R):
-                    # The last panel may be wider than what is left of C.
-                    attn_out[first + i + q // R, g * R + q % R] = attended[q, :C]
-            finish_chunk(counters, phase, chunks)
-            chunk = claim_chunk(counters, phase)
-        wait_for_phase(counters, phase, chunks)
+        q_norm, k_norm = vector(weight[_Q_NORM], C, x[0]), vector(weight[_K_NORM], C, x[0])
+        turn_heads(
+            counters, phase, qkv, q_norm, k_norm, eps, cos_sin, sequences, layer, layers, kv_like, G
+        )  # fmt: skip
+        phase += 1
+        attend_heads(
+            counters, phase, qkv, sequences, layer, layers, kv_like, G, parts, attn_out
+        )  # fmt: skip
+        phase += 1
 
         # Phase 3, output projection: x (N, D) += attn_out (N, H C) @ W_o.T.
         phase += 1

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from unified.engine.backends.cpu.attention import rms_norm
 from unified.engine.backends.cpu.intrinsics import (
     by_type,
     compiled,
@@ -28,6 +27,7 @@ from unified.engine.backends.cpu.products import (
     set_inputs,
 )
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
+from unified.engine.backends.cpu.vectors import rms_norm
 
 __all__ = [
     "SHARED_ROWS", "add_linear", "chunk_size", "linear_chunk", "lm_head", "normed_inputs",
