@@ -54,7 +54,8 @@ class LlamaCpuDecoder:
     sequence are the same bits alone and in any batch, fed at once or id by id. Any number of
     threads may use one decoder at once, each with caches of its own.
 
-    config: its sizes. vocab_size, max_positions: see `Decoder`.
+    config: its sizes. vocab_size, max_positions: see `Decoder`. arithmetic: of matrix products: the
+    type of the weights, and the type it is widened to. cache_dtype: of keys and values.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class LlamaCpuDecoder:
         stored = {weight.dtype for weight in weights.values() if weight.ndim == 2}
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
         self._format = stored_format(dtype, dots=_dots(arithmetic))
+        self.arithmetic = self._format.name
 
         def packed(name: str) -> Weight | None:
             weight = weights.get(name)
