@@ -152,7 +152,9 @@ def attend_heads(
                         if split:
                             row = (start + q // R) * H + g * R + q % R
                             index = before + (row * blocks + block) * width
-                            parts[index : index + width] = block_sums[q]
+                            part, row_sums = parts[index : index + width], block_sums[q]
+                            for i in range(width):
+                                part[i] = row_sums[i]
                         elif block:
                             fold_block(sums[q], more[q])
                 if not split:
