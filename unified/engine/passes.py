@@ -33,7 +33,8 @@ class Pass:
     num_ids: ids of all branches.
     num_decoding: requests that are not reading a prompt.
     prompt_ids: ids of those that are.
-    prefix_ids: ids that branches took over from others before it.
+    prefix_ids: ids that branches copied from others before it.
+    copies: how many more they may copy.
     drafts: by id(request), once they have been drawn: a pass that is repeated has the same.
     failed: requests without memory for their ids.
     """
@@ -48,6 +49,7 @@ class Pass:
     num_decoding: int = 0
     prompt_ids: int = 0
     prefix_ids: int = 0
+    copies: int = 1 << 30
     drafts: dict[int, list[int]] = field(default_factory=dict)
     failed: list[tuple[Handle, MemoryError]] = field(default_factory=list)
 
@@ -109,7 +111,7 @@ def plan_pass(
 
     drafts: of a pass that failed, see `Pass`.
     """
-    plan = Pass(drafts={} if drafts is None else drafts)
+    plan = Pass(drafts={} if drafts is None else drafts, copies=budget.copies())
     prefilling: list[tuple[Handle, list[Branch], bool]] = []
     reading: set[int] = set()
     stops: dict[int, int] = {}
@@ -138,13 +140,17 @@ def plan_pass(
 def _attach(
     branch: Branch, pool: KVPool, reading: set[int], stops: dict[int, int], plan: Pass
 ) -> bool:
-    """Take over what the cache holds of a branch; False where it waits for what another reads."""
+    """Take over what the cache holds of a branch.
+
+    False where it waits for what another reads, or is not copied as a whole yet.
+    """
     slot, length = branch.waits_for
     if slot not in reading or pool.cache.lengths[slot] >= length:
-        outcome = pool.attach(branch, reading)
+        outcome = pool.attach(branch, reading, plan.copies)
         if not isinstance(outcome, Waiting):
             plan.prefix_ids += outcome
-            return True
+            plan.copies -= outcome
+            return branch.attached
         slot, length = branch.waits_for = outcome
     if length >= _LONG:
         stops[slot] = min(stops.get(slot, length), length)

@@ -76,13 +76,13 @@ class Scheduler:
         handles = [handle for handle in self.active if not handle.paused]
         if not handles:
             return False
-        began = perf_counter()
         plan = plan_pass(handles, self.pool, self._budget)
         self.totals.prefix_ids += plan.prefix_ids
         for handle, error in plan.failed:
             self._fail(handle, error)
         if not plan.branches:
-            return bool(plan.failed)
+            return bool(plan.failed or plan.prefix_ids)
+        began = perf_counter()
         try:
             hidden_states = plan.run(self.pool)
         except Exception as pass_error:
