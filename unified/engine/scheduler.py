@@ -5,7 +5,6 @@ Nothing here is locked: `engine` lets one thread in at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from time import perf_counter
 
 from unified.engine.backends.base import Decoder, HiddenStates
@@ -40,13 +39,6 @@ class Scheduler:
         self.totals = Totals()
         self.errors: list[BaseException] = []
         self._budget = PrefillBudget(prefill_ids)
-
-    def drop_cancelled(self, queued: Iterable[Handle]) -> bool:
-        """End the requests that are cancelled, of the active ones and of some that were queued."""
-        dropped = [*queued, *(handle for handle in self.active if handle.cancelled)]
-        for handle in dropped:
-            self.cancel(handle)
-        return bool(dropped)
 
     def cancel(self, handle: Handle) -> None:
         """End a request, active or not."""
