@@ -9,7 +9,7 @@ import numpy as np
 from unified.engine.backends.base import Decoder
 from unified.engine.call import Row
 from unified.engine.driver import Driver
-from unified.engine.counters import Counters
+from unified.engine.counters import EngineCounters
 from unified.engine.engine import MAX_ROWS, Engine
 from unified.engine.events import Event
 from unified.engine.media_worker import MediaWorker
@@ -70,7 +70,7 @@ class DocumentEngine:
         self._closed = False
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> EngineCounters:
         """What it does now and has done so far."""
         return self._engine.counters
 
