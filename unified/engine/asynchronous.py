@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from unified.engine.events import Event
-from unified.engine.streaming import Stream
+from unified.engine.streaming import EventStream
 
 __all__ = ["async_events"]
 
 
-async def async_events(begin: Callable[[], Stream]) -> AsyncGenerator[Event, None]:
+async def async_events(begin: Callable[[], EventStream]) -> AsyncGenerator[Event, None]:
     """The events of a stream; what it raises is raised here.
 
     begin: makes the stream; called in a thread, since documents are tokenized. Whoever leaves the
@@ -45,7 +45,7 @@ async def async_events(begin: Callable[[], Stream]) -> AsyncGenerator[Event, Non
         await asyncio.shield(asyncio.to_thread(stream.close))
 
 
-async def _begun(begin: Callable[[], Stream]) -> Stream:
+async def _begun(begin: Callable[[], EventStream]) -> EventStream:
     """The stream; where the task is cancelled meanwhile, the stream is left once it is there."""
     beginning = asyncio.ensure_future(asyncio.to_thread(begin))
     try:
@@ -55,6 +55,6 @@ async def _begun(begin: Callable[[], Stream]) -> Stream:
         raise
 
 
-def _leave_unused(beginning: asyncio.Future[Stream]) -> None:
+def _leave_unused(beginning: asyncio.Future[EventStream]) -> None:
     if not beginning.cancelled() and beginning.exception() is None:
         beginning.result().leave()

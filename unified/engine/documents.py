@@ -8,13 +8,13 @@ import numpy as np
 
 from unified.engine.backends.base import Decoder
 from unified.engine.call import Row
-from unified.engine.driver import Driver
 from unified.engine.counters import EngineCounters
+from unified.engine.driver import Driver
 from unified.engine.engine import MAX_ROWS, Engine
 from unified.engine.events import Event
 from unified.engine.media_worker import MediaWorker
 from unified.engine.request import CodedSlot, Request, Sampling
-from unified.engine.streaming import Stream
+from unified.engine.streaming import EventStream
 from unified.engine.submission import Submission
 from unified.engine.translator import Translator
 from unified.formats.coded import Coded, CodedText
@@ -87,13 +87,13 @@ class DocumentEngine:
         seeds: Sequence[int] | None = None,
         negative: str | None = None,
         cancelled: Callable[[], bool] | None = None,
-    ) -> Stream:
+    ) -> EventStream:
         """The events of some documents, to be taken by one thread; see `UnifiedModel.stream`.
 
         Raises ValueError for a document without slots, media the model cannot read or make, or a
         budget that is too small.
         """
-        stream = Stream(self._engine, self._driver, self._worker, cancelled)
+        stream = EventStream(self._engine, self._driver, self._worker, cancelled)
         rows = self._rows(documents, sampling, seeds, negative)
         stream.begin(rows, rows[0].sampling.max_rows if rows else 1)
         return stream
@@ -134,7 +134,9 @@ class DocumentEngine:
         else:
             each = several("sampling", sampling, Sampling)
         if len(each) != len(documents):
-            raise ValueError(f"{len(documents)} documents but {len(each)} sampling; give one for each")
+            raise ValueError(
+                f"{len(documents)} documents but {len(each)} sampling; give one for each"
+            )
         seeds = seeds_of(seeds, len(documents))
         sequencer = self._sequencer
         without: tuple[CodedText, ...] = ()

@@ -2,8 +2,8 @@
 
 No thread is kept for sampling: one caller's stream runs in the caller's thread, without a switch of
 threads for each id. Of several callers one steps and the others sleep; whoever has what it waited
-for leaves the turn to the next. Callers that cannot wait (event loops, callbacks) have one thread of
-the driver's wait in their stead.
+for leaves the turn to the next. Callers that cannot wait (event loops, callbacks) have one thread
+of the driver's wait in their stead.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Driver:
 
     @property
     def is_forked(self) -> bool:
-        """Whether this is another process than that which it steps in; it has none of its threads."""
+        """Whether this is another process than the one it steps in, without its threads."""
         return self._process != os.getpid()
 
     def steps_here(self) -> bool:

@@ -11,10 +11,10 @@ from unified.engine.engine import Engine
 from unified.engine.events import Event
 from unified.engine.media_worker import MediaWorker
 
-__all__ = ["Stream"]
+__all__ = ["EventStream"]
 
 
-class Stream(Call, Iterator[Event]):
+class EventStream(Call, Iterator[Event]):
     """The events of some documents, for one thread that takes them; a context manager.
 
     Events that are not taken wait, some of each row; then its requests pause until they are.
@@ -93,7 +93,7 @@ class Stream(Call, Iterator[Event]):
         self._events.clear()
         super().close()
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> EventStream:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -14,7 +14,7 @@ from unified.engine.documents import DocumentEngine
 from unified.engine.engine import MAX_ROWS
 from unified.engine.events import Event
 from unified.engine.request import Sampling
-from unified.engine.streaming import Stream
+from unified.engine.streaming import EventStream
 from unified.engine.submission import Submission
 from unified.models.verbs import Verbs
 from unified.tasks.penalties import check_all_penalties
@@ -122,7 +122,7 @@ class Streams(Verbs):
         """`stream` for asyncio: one thread samples for all tasks. Whoever leaves the loop, or
         cancels its task, drops what is not complete within one step."""
 
-        def begin() -> Stream:
+        def begin() -> EventStream:
             return self.engine.stream(documents, self._checked(sampling), seeds, negative)
 
         async with aclosing(async_events(begin)) as events:
@@ -162,5 +162,7 @@ class Streams(Verbs):
         self, sampling: Sampling | Sequence[Sampling] | None
     ) -> Sampling | Sequence[Sampling]:
         chosen = self.sampling if sampling is None else sampling
-        check_all_penalties(chosen, self.tasks.samplings(self.sampling), self.sequencer.grammar.format)
+        check_all_penalties(
+            chosen, self.tasks.samplings(self.sampling), self.sequencer.grammar.format
+        )
         return chosen
