@@ -88,6 +88,22 @@ def test_who_takes_nothing_pauses_while_others_go_on(model, expected):
     assert content(events + list(slow)) == expected[2]
 
 
+@pytest.mark.parametrize("limits", [{"max_rows": 2}, {"cache_bytes": 80_000}], ids=str)
+def test_a_full_engine_takes_the_slots_of_who_has_paused(model, expected, limits):
+    """Rows and memory: who takes nothing slows nobody down, and goes on as if nothing had been."""
+    model.limit_engine(**limits)
+    try:
+        slow = [model.stream([TOLD], FREE, [seed]) for seed in (1, 2)]
+        events = [[next(stream)] for stream in slow]
+        outcomes = [alone(model, *case) for case in CASES[:4]]
+        assert model.engine.counters.paused == 2
+        assert outcomes == expected[:4]
+        jobs = [lambda o=own, s=stream: content(o + list(s)) for own, stream in zip(events, slow)]
+        assert at_once(jobs) == [expected[2], expected[6]]
+    finally:
+        model.limit_engine()
+
+
 def test_a_thread_that_ends_in_the_midst_of_its_stream_holds_up_nobody(model, expected):
     streams = []
 

@@ -89,9 +89,10 @@ class Engine:
         self.stepping = threading.RLock()
         self._scheduler = Scheduler(decoder, pool, self.max_rows, self.prefill_ids)
         self._inside = False  # of a step; `stepping` lets its own thread in
-        # For the queue and `_closed`. Finalizers of streams may come up at any line.
+        # For the queue, `_leaving` and `_closed`. Finalizers of streams may cancel at any line.
         self._mutex = threading.RLock()
         self._queue: deque[Handle] = deque()
+        self._leaving: list[Handle] = []  # cancelled since the last step
         self._numbers = itertools.count()
         self._closed = self._close_after = False
 
@@ -132,10 +133,12 @@ class Engine:
     def cancel(self, handle: Handle) -> None:
         """Drop a request before the next pass; it is told `Cancelled` by then. One that has ended
         stays as it is."""
-        handle.cancelled = True
+        with self._mutex:
+            self._leaving.append(handle)
 
     def pause(self, handle: Handle) -> None:
-        """Leave a request out of passes from the next one on. It keeps its KV slots."""
+        """Leave a request out of passes from the next one on. It keeps its KV slots, until others
+        that wait want their memory or its row; then what it had read may be read once more."""
         handle.paused = True
 
     def resume(self, handle: Handle) -> None:
@@ -163,7 +166,7 @@ class Engine:
             by_modality=by_modality(usage),
             passes=totals.passes,
             ids_read=totals.ids_read,
-            prefix_ids=totals.prefix_ids,
+            prefix_ids=totals.prefix_ids + pool.taken_over_ids,
             kv_bytes=pool.used_bytes,
             prefix_bytes=pool.prefix_bytes,
             kv_limit=pool.limit,
@@ -276,12 +279,17 @@ class Engine:
 
     def _take_in(self) -> bool:
         """Drop what is cancelled and admit what there are slots for, the oldest first."""
-        scheduler = self._scheduler
-        with self._mutex:
-            cancelled = [handle for handle in self._queue if handle.cancelled]
-            for handle in cancelled:
-                self._queue.remove(handle)
-        progress = scheduler.drop_cancelled(cancelled)
+        scheduler, progress = self._scheduler, False
+        if self._leaving:
+            with self._mutex:
+                leaving, self._leaving = self._leaving, []
+                for handle in leaving:
+                    if handle in self._queue:
+                        self._queue.remove(handle)
+            for handle in leaving:
+                if not handle.ended:
+                    scheduler.cancel(handle)
+                    progress = True
         while self._queue:
             with self._mutex:
                 next_handle = next((h for h in self._queue if not h.paused), None)
@@ -290,6 +298,10 @@ class Engine:
             with self._mutex:
                 self._queue.remove(next_handle)
             progress = True
+        if scheduler.parked:
+            with self._mutex:  # they came before those that wait
+                self._queue.extendleft(scheduler.parked)
+                scheduler.parked = []
         return progress
 
     def _close(self) -> None:

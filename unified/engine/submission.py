@@ -73,8 +73,10 @@ class Submission(Call):
         """Wait for the document, sampling meanwhile if no other thread does.
 
         Raises ValueError, with the reason, where it was dropped or cancelled, and what `on_event`
-        raised. Not to be called by `on_event`.
+        raised; RuntimeError when called by `on_event`, which it would wait for.
         """
+        if self._driver.steps_here() or self._worker.runs_here():
+            raise RuntimeError("result was called from on_event, which it waits for")
         self._driver.wait(lambda: self.finished, self._condition)
         if self.error is not None:
             raise self.error

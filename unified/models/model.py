@@ -69,6 +69,7 @@ class UnifiedModel(Streams):
         self._language_model = language_model or LanguageModel(
             hf, pretrained=None if published is None else published.pretrained
         )
+        self._language_model.before_another = self._forget_engine
 
     # What it is made of.
 

@@ -84,6 +84,10 @@ class Streams(Verbs):
         )
         self._drop_engine()
 
+    def _forget_engine(self) -> None:
+        """Hold the engine of a decoder no longer; whoever samples from it goes on."""
+        self._engine = None
+
     def _drop_engine(self) -> None:
         """Give back the memory of the engine."""
         engine, self._engine = self._engine, None
