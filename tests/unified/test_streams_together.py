@@ -222,6 +222,21 @@ def test_documents_with_callbacks(model, expected, caplog):
     assert waiting.result() == expected[2][3]
 
 
+def test_a_callback_that_would_wait_for_itself_is_told_so(model):
+    """In the thread that steps and in the one that decodes."""
+    errors = []
+
+    def on_event(event):
+        if isinstance(event, TextPiece | ImageDone) and len(errors) < 2:
+            with pytest.raises(RuntimeError, match="use another thread") as error:
+                model.generate(TOLD)
+            errors.append(error)
+
+    model.submit(MIXED, on_event, sampling=FREE, seed=3).result()
+    model.submit(DRAWN, on_event, sampling=FREE).result()
+    assert errors
+
+
 def test_media_are_decoded_beside_the_sampling(model, expected, monkeypatch):
     """While a picture is decoded, another stream is told all of its own, and its row in order."""
     other, decode = threading.Event(), model.sequencer.decode_segment
@@ -372,3 +387,16 @@ def test_a_forked_process_has_an_engine_of_its_own(model, expected):
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert content([first, *stream]) == expected[0]
+
+
+def test_a_command_takes_little_memory_for_kv_slots(model):
+    """Where documents fit in it several times; one that needs more has what the engine takes."""
+    from unified.cli.asking import fill_each
+
+    request = model.request_document(DRAWN, sampling=FREE)
+    try:
+        documents = fill_each(model, request, 3, 0, lambda document: document)
+        assert model.engine.counters.kv_limit == 96 << 20
+    finally:
+        model.limit_engine()
+    assert documents == model.generate(DRAWN, 3, sampling=FREE)

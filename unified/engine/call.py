@@ -73,8 +73,12 @@ class Call(ABC):
 
         Raises ValueError, with none of them in the engine, where a request can never be met.
         """
+        checked = set()  # many samples of one document are checked once
         for row in rows[max_rows:]:  # refused at once, as those that join now
-            self._engine.check(row.request, row.sampling)
+            key = id(row.request.segments), id(row.sampling)
+            if key not in checked:
+                checked.add(key)
+                self._engine.check(row.request, row.sampling)
         self._driver.enter(self, self._hook)
         with self._driver.lock:
             self._waiting.extend(rows)
@@ -134,9 +138,17 @@ class Call(ABC):
     def close(self) -> None:
         """Cancel what is not complete; its KV slots are free when this returns, a step later."""
         self.leave()
-        outside = not self._driver.steps_here() and not self._worker.runs_here()
-        if outside and not self._driver.is_forked:
+        if not self._in_callback and not self._driver.is_forked:
             self._driver.wait(self._has_left, self._condition)
+
+    @property
+    def _in_callback(self) -> bool:
+        return self._driver.steps_here() or self._worker.runs_here()
+
+    def check_may_wait(self) -> None:
+        """Raises RuntimeError in a callback of the engine: it would wait for itself."""
+        if self._in_callback:
+            raise RuntimeError("a callback of the engine cannot wait for it; use another thread")
 
     def _has_left(self) -> bool:
         return not self._handles or self._driver.failure is not None

@@ -60,6 +60,7 @@ class EventStream(Call, Iterator[Event]):
         return len(self._events)
 
     def __next__(self) -> Event:
+        self.check_may_wait()
         self._driver.wait(lambda: bool(self._events) or self.finished, self._condition)
         event = self.take()
         if event is not None:

@@ -73,10 +73,9 @@ class Submission(Call):
         """Wait for the document, sampling meanwhile if no other thread does.
 
         Raises ValueError, with the reason, where it was dropped or cancelled, and what `on_event`
-        raised; RuntimeError when called by `on_event`, which it would wait for.
+        raised; RuntimeError in an `on_event`, which it would wait for.
         """
-        if self._driver.steps_here() or self._worker.runs_here():
-            raise RuntimeError("result was called from on_event, which it waits for")
+        self.check_may_wait()
         self._driver.wait(lambda: self.finished, self._condition)
         if self.error is not None:
             raise self.error
