@@ -66,9 +66,11 @@ def published_decoder_of(
         weights = {name: w for name, w in weights_of(hf).items() if not _OTHER.search(name)}
         return _inner_llama(hf.config.to_dict(), weights, pretrained)
     from unified.engine.backends.transformers import TransformersDecoder
-    from unified.models.janus_torch import JanusTorchDecoder
+    from unified.engine.backends.stepped_model import SteppedModel
+    from unified.models.janus_torch import JanusModel
 
-    return (JanusTorchDecoder if pretrained.decoder == "janus" else TransformersDecoder)(hf)
+    stepped = (JanusModel if pretrained.decoder == "janus" else SteppedModel)(hf)
+    return TransformersDecoder(hf, stepped)
 
 
 def _inner_llama(
