@@ -113,6 +113,11 @@ class SteppedModel:
         states: Tensor = outputs.logits if self.head is None else outputs.last_hidden_state
         return states
 
+    def has_rows(self) -> bool:
+        """Whether the model still has the rows of embeddings that it had."""
+        embeddings: Any = self.hf.get_input_embeddings()
+        return int(embeddings.weight.shape[0]) == self.num_embeddings
+
     @torch.inference_mode()
     def _find_head(self, config: Any) -> Any:
         """The head if logits are hidden states times it, or that scaled or capped; else None."""

@@ -103,14 +103,16 @@ class TransformersDecoder:
     Any number of threads may use one decoder, each with caches of its own; one at a time runs the
     model, whose modules keep state between calls.
 
-    hf: the model. model: how it is stepped. vocab_size, max_positions: see `Decoder`.
+    hf: the model. model: how it is stepped. batches: whether sequences go together. vocab_size,
+    max_positions: see `Decoder`.
     """
+
+    backend = "transformers"
 
     def __init__(self, hf: PreTrainedModel, model: SteppedModel | None = None) -> None:
         """hf: the model; it is put in evaluation mode. model: None: a plain `SteppedModel`."""
         self.hf = hf
         self.model = model or SteppedModel(hf)
-        self.num_embeddings = self.model.num_embeddings
         self.vocab_size = self.model.vocab_size
         self.max_positions = self.model.max_positions
         # With these, the longest sequence of a batch would decide on all positions.
@@ -119,6 +121,10 @@ class TransformersDecoder:
         self._takes = {name for name in ("attention_mask", "position_ids") if name in parameters}
         self.batches = False
         self.batches = self._batches_exactly()
+
+    def follows_weights(self) -> bool:
+        """Whether it computes with the weights that the model has now, which it shares."""
+        return self.model.has_rows()
 
     def new_cache(self, num_slots: int, max_ids: int) -> TransformersCache:
         """See `Decoder.new_cache`."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unified.engine.sampler import UNCONDITIONAL, MEDIA, Guidance, SpanSampling
+from unified.engine.sampler import MEDIA, UNCONDITIONAL, Guidance, SpanSampling
 
 __all__ = ["choose_columns", "guide_on_device", "noise_keys", "penalize_on_device"]
 

@@ -6,8 +6,8 @@ that is registered here with the queries of the whole row; which sequence an id 
 where its keys lie, stands in the `PassLayout` of the pass.
 
 Shape legend: `N` sequences, `T` new ids of all of them, `c` of one, `L` ids of its cache, `H` heads
-of queries, `G` key-value heads, `R` queries that share keys (H / G heads of every new id), `C` width
-of a head, `P` pages of a table, `S` ids of a page.
+of queries, `G` key-value heads, `R` queries that share keys (H / G heads of every new id), `C`
+width of a head, `P` pages of a table, `S` ids of a page.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _attend_group(
     window: int | None, softcap: float | None,
 ) -> Tensor:  # fmt: skip
     """Sequences of c new ids each: queries (N * c, H, C), result (N * c, H, C)."""
-    N, P = group.table.shape
+    N = len(group.table)
     c, H, C = group.count, *queries.shape[1:]
     G = keys.shape[2]
     # Pages in order: (N, L, G, C), L = P * S, then heads before ids. What lies behind a sequence's

@@ -54,6 +54,7 @@ class PagedCache:
     ) -> None:
         """Raises MemoryError where `first_pages` do not fit the device."""
         self.page_size = page_size(device)
+        self._dtype, self._device = dtype, device
         self.max_pages = max_pages
         self.lengths: list[int] = []
         self.generation = 0
@@ -63,11 +64,14 @@ class PagedCache:
         self._used_before: set[int] = set()  # free pages that hold what a sequence left
         self._num_pages = 0
         with memory_errors():
-            self.keys = [_pool(0, self.page_size, s.heads, s.key_width, dtype, device) for s in shapes]
-            self.values = [
-                _pool(0, self.page_size, s.heads, s.value_width, dtype, device) for s in shapes
-            ]
+            self.keys = [self._pool(layer.heads, layer.key_width) for layer in shapes]
+            self.values = [self._pool(layer.heads, layer.value_width) for layer in shapes]
         self._grow(min(first_pages, max_pages))
+
+    def _pool(self, heads: int, width: int) -> Tensor:
+        return torch.zeros(
+            (0, self.page_size, heads, width), dtype=self._dtype, device=self._device
+        )
 
     # Slots.
 
@@ -163,9 +167,3 @@ class PagedCache:
 
     def reset(self, slot: int) -> None:
         self.lengths[slot] = 0
-
-
-def _pool(
-    pages: int, size: int, heads: int, width: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    return torch.zeros((pages, size, heads, width), dtype=dtype, device=device)

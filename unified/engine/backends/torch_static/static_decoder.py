@@ -62,6 +62,8 @@ class TorchStaticDecoder:
     whether attention is torch's flash attention over pages. graphs: whether steps are recorded.
     """
 
+    backend = "torch_static"
+
     def __init__(
         self, hf: PreTrainedModel, model: SteppedModel | None = None, graphs: bool = True
     ) -> None:
@@ -76,7 +78,6 @@ class TorchStaticDecoder:
         """
         self.hf = hf
         self.model = model or SteppedModel(hf)
-        self.num_embeddings = self.model.num_embeddings
         self.vocab_size = self.model.vocab_size
         self.max_positions = self.model.max_positions
         self._modules = PagedModules(hf)
@@ -88,6 +89,17 @@ class TorchStaticDecoder:
             self._shapes = layer_shapes(self.model)
             self._check()
         self.graphs = graphs and self.model.device.type == "cuda"
+        self._addresses = self._weights()
+
+    def follows_weights(self) -> bool:
+        """Whether it computes with the weights that the model has now, which it shares.
+
+        Recorded steps read them where they lay: False once any has moved.
+        """
+        return self.model.has_rows() and self._addresses == self._weights()
+
+    def _weights(self) -> list[int]:
+        return [parameter.data_ptr() for parameter in self.hf.parameters()]
 
     # Caches.
 
@@ -154,9 +166,7 @@ class TorchStaticDecoder:
         assert cache is not None
         return self._run(cache, *layouts.decode_layout(packed, cache.page_size, self.flash))
 
-    def _run(
-        self, cache: PagedCache, ids: Tensor, positions: Tensor, layout: PassLayout
-    ) -> Tensor:
+    def _run(self, cache: PagedCache, ids: Tensor, positions: Tensor, layout: PassLayout) -> Tensor:
         """Hidden states (T, D) of ids int64 (1, T) at positions int64 (1, T)."""
         model, caches = self.model, LayerCaches(cache, layout)
         with model.lock, self._modules.over(caches):
@@ -201,16 +211,12 @@ class TorchStaticDecoder:
     def _trial(self, rows: list[list[int]]) -> Tensor:
         """The states of rows, by a prompt of each, a pass of several new ids, and single steps."""
         cache = self.new_cache(len(rows), max(map(len, rows)))
-        slots, cuts = range(len(rows)), (0, 2, 4)
-        parts = [
-            self.forward(cache, slots, [row[start:stop] for row in rows])
-            for start, stop in zip(cuts, cuts[1:])
-        ]
-        states: list[list[Tensor]] = [[] for _ in rows]
-        for part in parts:
+        slots, states = range(len(rows)), [list[Tensor]() for _ in rows]
+        for start, stop in ((0, 2), (2, 4)):
+            part = self.forward(cache, slots, [row[start:stop] for row in rows])
             for own, new in zip(states, part.chunk(len(rows))):
                 own.append(new)
-        for at in range(cuts[-1], max(map(len, rows))):
+        for at in range(4, max(map(len, rows))):
             active = [slot for slot in slots if at < len(rows[slot])]
             step = self.forward(cache, active, [[rows[slot][at]] for slot in active])
             for slot, state in zip(active, step):
