@@ -50,7 +50,9 @@ def test_a_choice_depends_on_its_seed_and_counter_alone():
         assert choose_columns(logits[row : row + 1], sampling, key) == together[row]
     # The numbers themselves, so that another device or version cannot drift unnoticed.
     assert noise_keys([0, 5], [0, 1]).tolist() == [0, 5085904676777434204]
-    np.testing.assert_allclose(exponential(keys[:1], 3, 1)[0], [1.89036989, 1.30704081, 1.02767003], rtol=1e-6)
+    np.testing.assert_allclose(
+        exponential(keys[:1], 3, 1)[0], [1.89036989, 1.30704081, 1.02767003], rtol=1e-6
+    )
 
 
 def test_noise_is_exponential_and_streams_differ():

@@ -6,10 +6,12 @@ import torch
 from tiny_families import FAMILIES, VOCAB, WINDOW, tiny_model
 from transformers import MambaConfig, MambaForCausalLM
 
+from unified.engine.backends.choice import Choice
 from unified.engine.backends.torch_static import layouts, paged_attention
 from unified.engine.backends.torch_static.paged_cache import LayerShape, PagedCache
 from unified.engine.backends.torch_static.static_decoder import TorchStaticDecoder
 from unified.engine.backends.transformers import TransformersDecoder
+from unified.engine.sampler import Guidance, SpanSampling, guide, penalize
 from unified.models.choose_backend import torch_decoder
 
 EVERY = ((0, VOCAB),)
@@ -169,6 +171,47 @@ def test_a_recorded_step_fills_up_with_rows_that_change_nothing():
         changed = (pool != old).flatten(2).any(2).nonzero().tolist()
         own = {tuple(divmod(int(at), cache.page_size)) for at in packed[:3, 2]}
         assert {tuple(at) for at in changed if at[0]} == own  # page 0 is nobody's
+
+
+def test_ids_are_chosen_on_the_device_for_rows_of_any_kind():
+    """Sixteen of them: greedy, guided, penalized and drawn, in three ranges; each as alone."""
+    decoder = TorchStaticDecoder(tiny_model("qwen3"))
+    rows = rows_of([3 + number % 5 for number in range(20)], seed=2)
+    cache = decoder.new_cache(20, 8)
+    ends = np.cumsum([len(row) for row in rows]) - 1
+    states = decoder.forward(cache, range(20), rows)
+    likeliest, drawn = SpanSampling(), SpanSampling(temperature=0.9, top_p=0.9)
+    guided = SpanSampling(guidance=Guidance(3.0))
+    penal = SpanSampling(repetition_penalty=1.8)
+    kinds = [
+        (((0, VOCAB),), likeliest), (((2, 9), (30, 50)), guided),
+        (((40, VOCAB),), drawn), (((1, 40),), penal),
+    ]  # fmt: skip
+    choices = []
+    for number in range(16):
+        ranges, sampling = kinds[number % 4]
+        others = [int(ends[16 + number // 4])] if sampling is guided else []
+        used = tuple(rows[number]) if sampling is penal else ()
+        at = (int(ends[number]), *others)
+        choices.append(Choice(at, ranges, sampling, number, 3 * number, used))
+    ids = decoder.sample(states, choices)
+    assert [decoder.sample(states, [choice])[0] for choice in choices] == ids
+    assert decoder.sample(states, choices[::-1]) == ids[::-1]
+    for choice, id in zip(choices, ids):
+        assert any(start <= id < stop for start, stop in choice.ranges)
+        if choice.sampling is drawn:
+            continue
+        full, *others = decoder.logits(states[list(choice.rows)], choice.ranges)
+        conditions = dict(zip(choice.sampling.guidance.conditions, others))
+        logits = guide(choice.sampling.guidance, full, conditions)
+        columns = [id for start, stop in choice.ranges for id in range(start, stop)]
+        repeated = [columns.index(used) for used in choice.penalized if used in columns]
+        logits = penalize(logits, repeated, choice.sampling.repetition_penalty)
+        assert columns[logits.argmax()] == id
+    states = states.clone()
+    states[ends[5]] = torch.nan
+    with pytest.raises(ValueError, match="logits that are not numbers"):
+        decoder.sample(states, choices)
 
 
 def varlen(queries, keys, values, starts, _, max_count, max_length, *, scale, window_size,

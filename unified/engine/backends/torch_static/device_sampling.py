@@ -9,16 +9,25 @@ Shape legend: `N` choices, `V` ids that the grammar allows, `B` blocks of `_BLOC
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unified.engine.backends.base import Ranges
+from unified.engine.backends.choice import Choice
+from unified.engine.backends.torch_static.layouts import to_device
 from unified.engine.sampler import MEDIA, UNCONDITIONAL, Guidance, SpanSampling
 
-__all__ = ["choose_columns", "guide_on_device", "noise_keys", "penalize_on_device"]
+__all__ = [
+    "choose_columns",
+    "choose_ids",
+    "guide_on_device",
+    "noise_keys",
+    "penalize_on_device",
+]
 
 # Columns that are drawn among at once: a race of blocks, then of the columns of one.
 _BLOCK = 256
@@ -27,6 +36,77 @@ _STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB13311
 _MOST = 1 - 2.0**-24  # the largest float32 below 1
 NOT_A_NUMBER = -1
 """The column of a row whose logits are damaged."""
+
+
+def choose_ids(
+    choices: Sequence[Choice], logits_of: Callable[[Tensor, Ranges], Tensor], device: torch.device
+) -> list[int]:
+    """An id for each choice. All work is queued on the device; one copy to the host ends it.
+
+    logits_of: logits float32 (n, V) of rows int64 (n,) of the hidden states, over ranges.
+
+    Raises ValueError where the logits of a row are not numbers.
+    """
+    groups: dict[tuple[Ranges, SpanSampling], list[int]] = {}
+    for index, choice in enumerate(choices):
+        groups.setdefault((choice.ranges, choice.sampling), []).append(index)
+    results = []
+    for (ranges, sampling), indices in groups.items():
+        own = [choices[index] for index in indices]
+        results.append(_ids_of_group(own, ranges, sampling, logits_of, device))
+    ids = [0] * len(choices)
+    order = [index for indices in groups.values() for index in indices]
+    for index, id in zip(order, torch.cat(results).tolist()):
+        ids[index] = id
+    if min(ids) < 0:
+        raise ValueError(
+            "the decoder gave logits that are not numbers; its weights are damaged: "
+            "copy or train the model again"
+        )
+    return ids
+
+
+def _ids_of_group(
+    choices: Sequence[Choice],
+    ranges: Ranges,
+    sampling: SpanSampling,
+    logits_of: Callable[[Tensor, Ranges], Tensor],
+    device: torch.device,
+) -> Tensor:
+    """Ids int64 (N,) of choices among the same ids with the same parameters."""
+    conditions = sampling.guidance.conditions
+    penalized = [_columns(choice.penalized, ranges) for choice in choices]
+    counts = [len(columns) for columns in penalized]
+    rows, keys, bounds, of, columns = to_device(
+        [
+            np.array([choice.rows for choice in choices], np.int64).T,  # (conditions + 1, N)
+            noise_keys([c.seed for c in choices], [c.number for c in choices]),
+            np.array(ranges, np.int64),
+            np.repeat(np.arange(len(choices)), counts),
+            np.concatenate(penalized),
+        ],
+        device,
+    )
+    full, *others = logits_of(rows.flatten(), ranges).view(*rows.shape, -1)
+    logits = guide_on_device(sampling.guidance, full, dict(zip(conditions, others)))
+    if sum(counts):
+        logits = penalize_on_device(logits, of, columns, sampling.repetition_penalty)
+    chosen = choose_columns(logits, sampling, keys)
+    # From columns to ids: which range one falls in, and where that begins.
+    sizes = bounds[:, 1] - bounds[:, 0]
+    ends = sizes.cumsum(0)
+    which = torch.searchsorted(ends, chosen.clamp_min(0), right=True)
+    ids = chosen + (bounds[:, 0] - ends + sizes)[which]
+    return torch.where(chosen < 0, NOT_A_NUMBER, ids)
+
+
+def _columns(ids: Sequence[int], ranges: Ranges) -> NDArray[np.int64]:
+    """Columns of logits over `ranges` of those ids that are in them."""
+    every, columns, before = np.array(ids, np.int64), [], 0
+    for start, stop in ranges:
+        columns.append(every[(every >= start) & (every < stop)] + (before - start))
+        before += stop - start
+    return np.concatenate(columns)
 
 
 def noise_keys(seeds: Sequence[int], counters: Sequence[int]) -> NDArray[np.int64]:

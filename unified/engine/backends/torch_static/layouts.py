@@ -116,8 +116,16 @@ def prefill_layout(
     for number, indices in enumerate(groups.values()):
         rows, pages, used = on_device[3 + 3 * number : 6 + 3 * number]
         whole = None if len(groups) == 1 else rows
-        every.append(SameCount(counts[indices[0]], whole, pages, used))
+        first = _first_page(cache, slots[indices[0]], pages.shape[1], len(indices))
+        every.append(SameCount(counts[indices[0]], whole, pages, used, first))
     return on_device[0][None], on_device[1][None], PassLayout(on_device[2], every)
+
+
+def _first_page(cache: PagedCache, slot: int, width: int, sequences: int) -> int | None:
+    """The first page of a single sequence if its first `width` pages lie side by side."""
+    pages = cache.pages(slot)[:width]
+    side_by_side = pages == list(range(pages[0], pages[0] + width))
+    return pages[0] if sequences == 1 and side_by_side else None
 
 
 def packed_decode(cache: PagedCache, pieces: Sequence[Piece], rows: int, width: int) -> Ints:

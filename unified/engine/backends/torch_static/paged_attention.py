@@ -43,13 +43,15 @@ class SameCount:
 
     count: that number, c. rows: the index of their new ids in the pass, int64 (N, c); None where
     they are the whole pass in order. table: their pages, int64 (N, P). lengths: int64 (N,), with
-    the new ids.
+    the new ids. first_page: of a single sequence whose pages lie side by side, which is read in
+    place; None: pages are gathered.
     """
 
     count: int
     rows: Tensor | None
     table: Tensor
     lengths: Tensor
+    first_page: int | None = None
 
 
 @dataclass(frozen=True)
@@ -202,13 +204,10 @@ def _attend_group(
     """Sequences of c new ids each: queries (N * c, H, C), result (N * c, H, C)."""
     N = len(group.table)
     c, H, C = group.count, *queries.shape[1:]
-    G = keys.shape[2]
+    pools, G = (keys, values), keys.shape[2]
     # Pages in order: (N, L, G, C), L = P * S, then heads before ids. What lies behind a sequence's
     # last id is masked.
-    K, V = (
-        pool[group.table.flatten()].view(N, -1, G, pool.shape[3]).transpose(1, 2)
-        for pool in (keys, values)
-    )
+    K, V = (_pages(pool, group).view(N, -1, G, pool.shape[3]).transpose(1, 2) for pool in pools)
     at = torch.arange(K.shape[2], device=keys.device)  # (L,)
     position = (group.lengths - c)[:, None] + torch.arange(c, device=keys.device)  # (N, c)
     mask = at <= position[..., None]  # (N, c, L)
@@ -224,6 +223,13 @@ def _attend_group(
         output = _capped(Q, K, V, wide, scale, softcap)
     width = output.shape[-1]
     return output.view(N, G, H // G, c, width).permute(0, 3, 1, 2, 4).reshape(N * c, H, width)
+
+
+def _pages(pool: Tensor, group: SameCount) -> Tensor:
+    """The pages of a group's sequences, in order: (N * P, S, G, C)."""
+    if group.first_page is None:
+        return pool[group.table.flatten()]
+    return pool[group.first_page : group.first_page + group.table.shape[1]]
 
 
 def _capped(Q: Tensor, K: Tensor, V: Tensor, mask: Tensor, scale: float, cap: float) -> Tensor:

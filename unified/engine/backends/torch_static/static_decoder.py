@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from unified.engine.backends.base import Array, Ranges
+from unified.engine.backends.choice import Choice
 from unified.engine.backends.stepped_model import SteppedModel, memory_errors
 from unified.engine.backends.torch_static import layouts
 from unified.engine.backends.torch_static.coverage import (
@@ -34,6 +35,7 @@ from unified.engine.backends.torch_static.decode_graphs import (
     rows_bucket,
     width_bucket,
 )
+from unified.engine.backends.torch_static.device_sampling import choose_ids
 from unified.engine.backends.torch_static.paged_attention import (
     LayerCaches,
     PagedModules,
@@ -182,6 +184,22 @@ class TorchStaticDecoder:
         """See `Decoder.logits`."""
         with memory_errors():
             return self.model.logits(hidden_states, ranges).cpu().numpy()
+
+    @torch.inference_mode()
+    def sample(self, hidden_states: Tensor, choices: Sequence[Choice]) -> list[int]:
+        """Choose an id for each of some requests, on the device.
+
+        hidden_states: (T, D) of the last `forward`. Ids come of other noise than
+        `unified.engine.sampler` has, by the same distribution.
+
+        Raises ValueError where logits are not numbers: the decoder's weights are damaged.
+        """
+
+        def logits_of(rows: Tensor, ranges: Ranges) -> Tensor:
+            return self.model.logits(hidden_states[rows], ranges)
+
+        with memory_errors():
+            return choose_ids(choices, logits_of, self.model.device)
 
     # Whether it gives what the model gives.
 
