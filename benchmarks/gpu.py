@@ -47,7 +47,7 @@ from _shared import machine, say
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from unified.engine.backends.choice import Choice
+from unified.engine.backends.device_choice import DeviceChoice
 from unified.engine.backends.torch_static.static_decoder import TorchStaticDecoder
 from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
@@ -174,7 +174,9 @@ class Measured:
             if step % 2:  # every other one, so that the whole is not held up
                 synchronize(self.device)
                 passes.append(perf_counter() - began)
-            choices = [Choice((row,), (self.codes,), sampling, row, step) for row in range(rows)]
+            choices = [
+                DeviceChoice((row,), (self.codes,), sampling, row, step) for row in range(rows)
+            ]
             ids = decoder.sample(states, choices)
             if not step % 2:
                 whole.append(perf_counter() - began)

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from unified.engine.backends.base import Ranges
+from unified.engine.memory import available_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["SteppedModel", "memory_errors", "stretching_ropes"]
+__all__ = ["SteppedModel", "check_positions", "memory_errors", "stretching_ropes"]
 
 _locks: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
 _locks_lock = threading.Lock()
@@ -59,6 +60,14 @@ def stretching_ropes(hf: PreTrainedModel) -> list[Any]:
         if any("dynamic" in str(kind) or kind == "longrope" for kind in kinds):
             stretching.append(module)
     return stretching
+
+
+def check_positions(max_ids: int, max_positions: int) -> None:
+    """Raises ValueError for a slot of more ids than a decoder has positions."""
+    if max_ids > max_positions:
+        raise ValueError(
+            f"{max_ids} ids asked for, but the decoder has {max_positions} positions; lower max_ids"
+        )
 
 
 class SteppedModel:
@@ -103,6 +112,18 @@ class SteppedModel:
     @property
     def dtype(self) -> torch.dtype:
         return self.hf.dtype
+
+    def available_bytes(self) -> int:
+        """Bytes that are left on the model's device, those included that torch keeps for itself."""
+        device = self.device
+        if device.type == "cuda":
+            unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return int(torch.cuda.mem_get_info(device)[0]) + unused
+        if device.type == "mps":
+            taken = torch.mps.driver_allocated_memory() - torch.mps.current_allocated_memory()
+            most = torch.mps.recommended_max_memory()
+            return max(0, int(most - torch.mps.driver_allocated_memory() + taken))
+        return available_bytes()
 
     def inputs(self, ids: Tensor) -> dict[str, Tensor]:
         """The arguments of the module's forward for ids int64 (B, T)."""

@@ -15,7 +15,12 @@ from torch import Tensor
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.padded_batch import PaddedBatch, plain_layers
-from unified.engine.backends.stepped_model import SteppedModel, memory_errors, stretching_ropes
+from unified.engine.backends.stepped_model import (
+    SteppedModel,
+    check_positions,
+    memory_errors,
+    stretching_ropes,
+)
 from unified_base.foreign import foreign
 
 if TYPE_CHECKING:
@@ -37,10 +42,25 @@ class TransformersCache:
     company changes.
     """
 
-    def __init__(self, num_slots: int) -> None:
-        self._single: list[Any] = [None] * num_slots
+    def __init__(self, max_positions: int) -> None:
+        self._single: list[Any] = []
         self._batch: PaddedBatch | None = None
-        self.lengths = [0] * num_slots
+        self.lengths: list[int] = []
+        self._max_positions = max_positions
+        self._unused: list[int] = []
+
+    def allocate(self, max_ids: int) -> int:
+        """See `Cache.allocate`; memory is taken as ids come."""
+        check_positions(max_ids, self._max_positions)
+        if self._unused:
+            return self._unused.pop()
+        self._single.append(None)
+        self.lengths.append(0)
+        return len(self._single) - 1
+
+    def free(self, slot: int) -> None:
+        self.reset(slot)
+        self._unused.append(slot)
 
     def single(self, slot: int) -> Any:
         """transformers' own cache of one sequence; None for an empty slot."""
@@ -79,13 +99,6 @@ class TransformersCache:
             self.lengths[slot] = length
         else:
             self.reset(slot)
-
-    def move(self, source: int, target: int) -> None:
-        if source != target:
-            self.single(target)
-            self._single[target] = self.single(source)
-            self.lengths[target] = self.lengths[source]
-        self.reset(source)
 
     def reset(self, slot: int) -> None:
         self.single(slot)
@@ -126,14 +139,26 @@ class TransformersDecoder:
         """Whether it computes with the weights that the model has now, which it shares."""
         return self.model.has_rows()
 
-    def new_cache(self, num_slots: int, max_ids: int) -> TransformersCache:
+    def available_bytes(self) -> int:
+        """See `Decoder.available_bytes`."""
+        return self.model.available_bytes()
+
+    def cache_bytes(self, max_ids: int) -> int:
+        """See `Decoder.cache_bytes`; attention's keys and values, as the config has their sizes."""
+        config = self.hf.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", None) or 1
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return int(
+            2 * config.num_hidden_layers * kv_heads * head_dim * self.hf.dtype.itemsize * max_ids
+        )
+
+    def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> TransformersCache:
         """See `Decoder.new_cache`."""
-        if max_ids > self.max_positions:
-            raise ValueError(
-                f"{max_ids} ids asked for, but the decoder has {self.max_positions} positions; "
-                "lower max_ids"
-            )
-        return TransformersCache(num_slots)
+        cache = TransformersCache(self.max_positions)
+        for _ in range(num_slots):
+            cache.allocate(max_ids)
+        return cache
 
     @torch.inference_mode()
     def forward(
@@ -149,10 +174,15 @@ class TransformersDecoder:
             for indices in groups.values():
                 group_slots = [slots[index] for index in indices]
                 ids = [list(input_ids[index]) for index in indices]
-                if len(indices) == 1:
-                    results = [self._alone(cache, group_slots[0], ids[0])]
-                else:
-                    results = list(self._together(cache, group_slots, ids))
+                try:
+                    if len(indices) == 1:
+                        results = [self._alone(cache, group_slots[0], ids[0])]
+                    else:
+                        results = list(self._together(cache, group_slots, ids))
+                except BaseException:
+                    for slot in group_slots:
+                        cache.reset(slot)  # some layers may have these ids, others not
+                    raise
                 for index, result in zip(indices, results):
                     states[index] = result
             return torch.cat(states)

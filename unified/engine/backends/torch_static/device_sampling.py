@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unified.engine.backends.base import Ranges
-from unified.engine.backends.choice import Choice
+from unified.engine.backends.device_choice import DeviceChoice
 from unified.engine.backends.torch_static.layouts import to_device
 from unified.engine.sampler import MEDIA, UNCONDITIONAL, Guidance, SpanSampling
 
 __all__ = [
     "choose_columns",
-    "choose_ids",
     "guide_on_device",
     "noise_keys",
     "penalize_on_device",
+    "sample_ids",
 ]
 
 # Columns that are drawn among at once: a race of blocks, then of the columns of one.
@@ -38,8 +38,10 @@ NOT_A_NUMBER = -1
 """The column of a row whose logits are damaged."""
 
 
-def choose_ids(
-    choices: Sequence[Choice], logits_of: Callable[[Tensor, Ranges], Tensor], device: torch.device
+def sample_ids(
+    choices: Sequence[DeviceChoice],
+    logits_of: Callable[[Tensor, Ranges], Tensor],
+    device: torch.device,
 ) -> list[int]:
     """An id for each choice. All work is queued on the device; one copy to the host ends it.
 
@@ -67,7 +69,7 @@ def choose_ids(
 
 
 def _ids_of_group(
-    choices: Sequence[Choice],
+    choices: Sequence[DeviceChoice],
     ranges: Ranges,
     sampling: SpanSampling,
     logits_of: Callable[[Tensor, Ranges], Tensor],

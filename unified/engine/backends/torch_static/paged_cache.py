@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unified.engine.backends.stepped_model import memory_errors
+from unified.engine.backends.stepped_model import check_positions, memory_errors
 
 __all__ = ["LayerShape", "PagedCache", "page_size"]
 
@@ -34,10 +34,10 @@ def page_size(device: torch.device) -> int:
 
 
 class PagedCache:
-    """Keys and values of the sequences of an engine, for at most `max_pages` pages.
+    """Keys and values of sequences, a page table for each slot.
 
-    The pool grows twofold, layer by layer, until it has them: a budget of memory is a limit, not
-    what is taken at once. Page 0 belongs to no sequence: rows that fill up a recorded pass write
+    The pool grows by a half when pages are wanting, layer by layer, so that a move takes the memory
+    of one layer and no more. Page 0 belongs to no sequence: rows that fill up a recorded pass write
     there.
 
     keys, values: by layer, (P, S, G, C) in the model's type. lengths: ids in each slot. generation:
@@ -49,48 +49,38 @@ class PagedCache:
         shapes: Sequence[LayerShape],
         dtype: torch.dtype,
         device: torch.device,
-        max_pages: int,
-        first_pages: int = 1,
+        max_positions: int,
     ) -> None:
-        """Raises MemoryError where `first_pages` do not fit the device."""
         self.page_size = page_size(device)
-        self._dtype, self._device = dtype, device
-        self.max_pages = max_pages
         self.lengths: list[int] = []
         self.generation = 0
+        self._max_positions = max_positions
+        self._device = device
         self._pages: list[list[int]] = []
         self._unused: list[int] = []  # slots that were freed
         self._free: list[int] = []
         self._used_before: set[int] = set()  # free pages that hold what a sequence left
         self._num_pages = 0
-        with memory_errors():
-            self.keys = [self._pool(layer.heads, layer.key_width) for layer in shapes]
-            self.values = [self._pool(layer.heads, layer.value_width) for layer in shapes]
-        self._grow(min(first_pages, max_pages))
 
-    def _pool(self, heads: int, width: int) -> Tensor:
-        return torch.zeros(
-            (0, self.page_size, heads, width), dtype=self._dtype, device=self._device
-        )
+        def pool(heads: int, width: int) -> Tensor:
+            return torch.zeros((1, self.page_size, heads, width), dtype=dtype, device=device)
+
+        self.keys = [pool(layer.heads, layer.key_width) for layer in shapes]
+        self.values = [pool(layer.heads, layer.value_width) for layer in shapes]
 
     # Slots.
 
     def allocate(self, max_ids: int) -> int:
-        """A slot for at most `max_ids` ids. Raises MemoryError where pages are wanting."""
+        """See `Cache.allocate`."""
+        check_positions(max_ids, self._max_positions)
         count = self.pages_of(max_ids)
         if count > len(self._free):
-            wanted = self._num_pages + count - len(self._free)
-            if wanted > self.max_pages:
-                raise MemoryError(
-                    f"{max_ids} ids want {count} pages of {self.page_size}, and of"
-                    f" {self.max_pages} pages {self.max_pages - self._used} are free"
-                )
-            self._grow(min(self.max_pages, max(wanted, 2 * self._num_pages)))
+            self._grow_by(count - len(self._free))
         pages = [self._free.pop() for _ in range(count)]
         self._clear(self._used_before.intersection(pages))
         if self._unused:
             slot = self._unused.pop()
-            self._pages[slot], self.lengths[slot] = pages, 0
+            self._pages[slot] = pages
         else:
             slot = len(self._pages)
             self._pages.append(pages)
@@ -113,28 +103,30 @@ class PagedCache:
     def max_ids(self, slot: int) -> int:
         return len(self._pages[slot]) * self.page_size
 
-    @property
-    def _used(self) -> int:
-        return self._num_pages - len(self._free)
+    def _grow_by(self, wanted: int) -> None:
+        """Make the pool larger, by half of it if that can be had. MemoryError: it is as it was."""
+        least = self._num_pages + wanted
+        try:
+            self._grow(max(least, self._num_pages * 3 // 2))
+        except MemoryError:
+            self._grow(least)
 
     def _grow(self, pages: int) -> None:
-        """Make the pool `pages` large. Raises MemoryError, and then it is as it was."""
-        grown: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self.generation += 1
         with memory_errors():
-            for pools, larger in zip((self.keys, self.values), grown):
-                for pool in pools:
-                    larger.append(pool.new_zeros(pages + 1, *pool.shape[1:]))
-                    larger[-1][: len(pool)] = pool
-        self.keys, self.values = grown
+            for pools in (self.keys, self.values):
+                for layer, pool in enumerate(pools):
+                    if len(pool) <= pages:  # else it has grown when another layer could not
+                        pools[layer] = pool.new_zeros(pages + 1, *pool.shape[1:])
+                        pools[layer][: len(pool)] = pool
         self._free += range(pages, self._num_pages, -1)  # page 0 stays out
         self._num_pages = pages
-        self.generation += 1
 
     def _clear(self, pages: set[int]) -> None:
         """Zero pages: what lies behind a sequence's last id has weight 0, and 0 times what a
         sequence with damaged logits left there may be NaN."""
         if pages:
-            at = torch.tensor(sorted(pages), device=self.keys[0].device)
+            at = torch.tensor(sorted(pages), device=self._device)
             for pool in (*self.keys, *self.values):
                 pool.index_fill_(0, at, 0)
             self._used_before -= pages
@@ -146,9 +138,8 @@ class PagedCache:
         assert length <= self.max_ids(target)
         count = self.pages_of(length)
         if count:
-            device = self.keys[0].device
-            origin = torch.tensor(self._pages[source][:count], device=device)
-            goal = torch.tensor(self._pages[target][:count], device=device)
+            origin = torch.tensor(self._pages[source][:count], device=self._device)
+            goal = torch.tensor(self._pages[target][:count], device=self._device)
             for pool in (*self.keys, *self.values):
                 pool[goal] = pool[origin]
         self.lengths[target] = length
@@ -156,14 +147,6 @@ class PagedCache:
     def truncate(self, slot: int, length: int) -> None:
         assert length <= self.lengths[slot]
         self.lengths[slot] = length
-
-    def move(self, source: int, target: int) -> None:
-        if source != target:
-            # Pages change hands, which copies nothing.
-            pages = self._pages
-            pages[source], pages[target] = pages[target], pages[source]
-            self.lengths[target] = self.lengths[source]
-        self.reset(source)
 
     def reset(self, slot: int) -> None:
         self.lengths[slot] = 0

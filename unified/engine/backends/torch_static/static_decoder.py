@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from unified.engine.backends.base import Array, Ranges
-from unified.engine.backends.choice import Choice
+from unified.engine.backends.device_choice import DeviceChoice
 from unified.engine.backends.stepped_model import SteppedModel, memory_errors
 from unified.engine.backends.torch_static import layouts
 from unified.engine.backends.torch_static.coverage import (
@@ -35,7 +35,7 @@ from unified.engine.backends.torch_static.decode_graphs import (
     rows_bucket,
     width_bucket,
 )
-from unified.engine.backends.torch_static.device_sampling import choose_ids
+from unified.engine.backends.torch_static.device_sampling import sample_ids
 from unified.engine.backends.torch_static.paged_attention import (
     LayerCaches,
     PagedModules,
@@ -105,22 +105,21 @@ class TorchStaticDecoder:
 
     # Caches.
 
+    def available_bytes(self) -> int:
+        """See `Decoder.available_bytes`."""
+        return self.model.available_bytes()
+
     def cache_bytes(self, max_ids: int) -> int:
-        """Bytes of a slot for `max_ids` ids."""
+        """See `Decoder.cache_bytes`; whole pages."""
         size = page_size(self.model.device)
         ids = -(-max_ids // size) * size
         return sum(shape.bytes(ids, self.model.dtype) for shape in self._shapes)
 
-    def new_cache(self, num_slots: int, max_ids: int) -> PagedCache:
+    def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> PagedCache:
         """See `Decoder.new_cache`."""
-        if max_ids > self.max_positions:
-            raise ValueError(
-                f"{max_ids} ids asked for, but the decoder has {self.max_positions} positions; "
-                "lower max_ids"
-            )
-        size = page_size(self.model.device)
-        pages = num_slots * -(-max_ids // size)
-        cache = PagedCache(self._shapes, self.model.dtype, self.model.device, pages, pages)
+        model = self.model
+        with memory_errors():
+            cache = PagedCache(self._shapes, model.dtype, model.device, self.max_positions)
         for _ in range(num_slots):
             cache.allocate(max_ids)
         return cache
@@ -186,7 +185,7 @@ class TorchStaticDecoder:
             return self.model.logits(hidden_states, ranges).cpu().numpy()
 
     @torch.inference_mode()
-    def sample(self, hidden_states: Tensor, choices: Sequence[Choice]) -> list[int]:
+    def sample(self, hidden_states: Tensor, choices: Sequence[DeviceChoice]) -> list[int]:
         """Choose an id for each of some requests, on the device.
 
         hidden_states: (T, D) of the last `forward`. Ids come of other noise than
@@ -199,7 +198,7 @@ class TorchStaticDecoder:
             return self.model.logits(hidden_states[rows], ranges)
 
         with memory_errors():
-            return choose_ids(choices, logits_of, self.model.device)
+            return sample_ids(choices, logits_of, self.model.device)
 
     # Whether it gives what the model gives.
 
