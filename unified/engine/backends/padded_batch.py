@@ -24,13 +24,14 @@ class PaddedBatch:
     """The caches of some slots as one, padded on the left to the longest of them.
 
     cache: transformers' own, of N sequences; None where all are empty. slots: in the order of its
-    rows; those that were taken out stand as -1. length: of the longest.
+    rows; None stands for those that were taken out. length: of the longest.
     """
 
     def __init__(self, caches: list[Any], slots: list[int]) -> None:
         """caches: of one sequence each, with `plain_layers`, or None where a slot is empty."""
         lengths = [0 if cache is None else _length(cache) for cache in caches]
-        self.slots, self.length = slots, max(lengths)
+        self.slots: list[int | None] = [*slots]
+        self.length = max(lengths)
         self._padding = [self.length - length for length in lengths]
         filled = next((cache for cache in caches if cache is not None), None)
         self.cache = None
@@ -49,7 +50,7 @@ class PaddedBatch:
     def take_out(self, slot: int) -> Any:
         """The cache of one sequence, without padding: views of the batch's memory."""
         row = self.slots.index(slot)
-        self.slots[row] = -1
+        self.slots[row] = None
         if self.cache is None:
             return None
         single = _shallow(self.cache)

@@ -76,8 +76,9 @@ class TransformersCache:
         if self._batch is None or self._batch.slots != slots:
             # All others leave it, since only the last batch stays whole.
             for slot in [] if self._batch is None else list(self._batch.slots):
-                self.single(slot)
-            self._batch = PaddedBatch([self._single[slot] for slot in slots], list(slots))
+                if slot is not None:
+                    self.single(slot)
+            self._batch = PaddedBatch([self._single[slot] for slot in slots], slots)
             for slot in slots:
                 self._single[slot] = None
         return self._batch
