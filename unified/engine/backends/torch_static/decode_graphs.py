@@ -50,8 +50,8 @@ class DecodeGraphs:
     enabled: False once recording has failed.
     """
 
-    def __init__(self, step: Step) -> None:
-        self._step = step
+    def __init__(self, step: Step, device: torch.device) -> None:
+        self._step, self._device = step, device
         self._recorded: dict[tuple[int, ...], _Recorded] = {}
         self._generation = -1
         self._pool: tuple[int, int] | None = None
@@ -65,11 +65,11 @@ class DecodeGraphs:
         """
         if generation != self._generation:
             self._recorded.clear()
-            self._generation = generation
+            self._generation, self._pool = generation, None
         key = tuple(packed.shape)
         recorded = self._recorded.get(key)
         if recorded is None:
-            on_device = packed.to("cuda", non_blocking=True)
+            on_device = packed.to(self._device, non_blocking=True)
             if not self.enabled:
                 return self._step(on_device)
             try:
@@ -90,13 +90,15 @@ class DecodeGraphs:
 
     def _record(self, packed: Tensor) -> _Recorded:
         # Libraries take their workspaces, and choose their kernels, in a pass before.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._step(packed)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            states = self._step(packed)
+        with torch.cuda.device(self._device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._step(packed)
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads may use the device meanwhile: only calls of this one are recorded.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                states = self._step(packed)
         self._pool = self._pool or graph.pool()
         return _Recorded(graph, packed, states)

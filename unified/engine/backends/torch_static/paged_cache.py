@@ -60,7 +60,7 @@ class PagedCache:
         self._unused: list[int] = []  # slots that were freed
         self._free: list[int] = []
         self._used_before: set[int] = set()  # free pages that hold what a sequence left
-        self._num_pages = 0
+        self._num_pages = self._most_pages = 0
 
         def pool(heads: int, width: int) -> Tensor:
             return torch.zeros((1, self.page_size, heads, width), dtype=dtype, device=device)
@@ -74,6 +74,7 @@ class PagedCache:
         """See `Cache.allocate`."""
         check_positions(max_ids, self._max_positions)
         count = self.pages_of(max_ids)
+        self._most_pages = max(self._most_pages, count)
         if count > len(self._free):
             self._grow_by(count - len(self._free))
         pages = [self._free.pop() for _ in range(count)]
@@ -99,6 +100,11 @@ class PagedCache:
 
     def pages(self, slot: int) -> list[int]:
         return self._pages[slot]
+
+    @property
+    def most_pages(self) -> int:
+        """Pages of the longest slot there has been."""
+        return self._most_pages
 
     def max_ids(self, slot: int) -> int:
         return len(self._pages[slot]) * self.page_size

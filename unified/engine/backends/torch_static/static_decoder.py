@@ -152,14 +152,19 @@ class TorchStaticDecoder:
         rows = rows_bucket(len(pieces))
         if rows is None:
             return self._prefill(cache, pieces)
-        longest = max(past for _, _, past in pieces) + 1
-        width = width_bucket(cache.pages_of(longest))
+        if self.flash:  # which reads no more pages than a row has ids
+            pages = cache.most_pages
+        else:
+            pages = cache.pages_of(max(past for _, _, past in pieces) + 1)
+        width = width_bucket(pages)
         packed = torch.from_numpy(layouts.packed_decode(cache, pieces, rows, width)).pin_memory()
         graphs = self._graphs.get(cache)
         if graphs is None:
             # Of the cache only a weak reference, or it would keep itself alive.
             reference = weakref.ref(cache)
-            graphs = self._graphs[cache] = DecodeGraphs(lambda step: self._step(reference(), step))
+            graphs = self._graphs[cache] = DecodeGraphs(
+                lambda packed: self._step(reference(), packed), self.model.device
+            )
         # A copy, since the next step overwrites the graph's own.
         return graphs.run(packed, cache.generation)[: len(pieces)].clone()
 
