@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from unified.engine.backends.stepped_model import SteppedModel
 
-__all__ = ["BACKENDS", "check_backend", "check_on_cpu", "torch_decoder", "uses_cpu_backend"]
+__all__ = [
+    "BACKENDS", "check_backend", "check_on_cpu", "likely_backends", "torch_decoder",
+    "uses_cpu_backend",
+]  # fmt: skip
 
 BACKENDS = ("auto", "cpu", "torch_static", "transformers")
 
@@ -67,6 +70,24 @@ def uses_cpu_backend(
             " options; take backend auto, torch_static or transformers"
         )
     return backend == "cpu"
+
+
+def likely_backends(config: Mapping[str, Any], compiled: bool) -> dict[str, str]:
+    """What `auto` takes for a decoder on the CPU and elsewhere, without opening it.
+
+    compiled: whether the compiled loops cover it. What a model's cache holds shows when it is
+    opened; here its config.json is believed.
+    """
+    ropes = [config.get("rope_scaling"), config.get("rope_parameters")]
+    kinds = [rope.get("rope_type") or rope.get("type") for rope in ropes if isinstance(rope, dict)]
+    layers = config.get("layer_types") or []
+    plain = (
+        not any(kind in ("dynamic", "longrope") for kind in kinds)
+        and all(layer in ("full_attention", "sliding_attention") for layer in layers)
+        and any(config.get(name) for name in ("num_attention_heads", "n_head"))
+    )
+    general = "torch_static" if plain else "transformers"
+    return {"cpu": "cpu" if compiled else general, "devices": general}
 
 
 def torch_decoder(

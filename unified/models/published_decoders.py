@@ -19,7 +19,7 @@ from unified.models.hf_checkpoint import (
     weights_of,
 )
 from unified.models.janus_decoder import JanusDecoder, language_weights
-from unified.models.pretrained import Pretrained
+from unified.models.pretrained import Pretrained, pretrained_models
 from unified.models.stored_weights import read_weights
 from unified_base.foreign import foreign
 
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
     from unified.engine.backends.stepped_model import SteppedModel
 
-__all__ = ["load_published_decoder", "load_published_hf", "published_decoder_of"]
+__all__ = [
+    "has_compiled_inside",
+    "load_published_decoder",
+    "load_published_hf",
+    "published_decoder_of",
+]
 
 _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
 
@@ -70,6 +75,15 @@ def published_decoder_of(
         weights = {name: w for name, w in weights_of(hf).items() if not _OTHER.search(name)}
         return _inner_llama(hf.config.to_dict(), weights, pretrained)
     return torch_decoder(hf, backend, _stepped(hf, pretrained))
+
+
+def has_compiled_inside(config: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint with this config.json holds a Llama that the CPU backend computes."""
+    return any(
+        pretrained.model_type == config.get("model_type")
+        and pretrained.decoder in ("llama", "janus")
+        for pretrained in pretrained_models().values()
+    )
 
 
 def _compiled(backend: str, pretrained: Pretrained, device: str, repack: bool = True) -> bool:
