@@ -101,7 +101,7 @@ class TorchStaticDecoder:
         return self.model.has_rows() and self._addresses == self._weights()
 
     def _weights(self) -> list[int]:
-        return [parameter.data_ptr() for parameter in self.hf.parameters()]
+        return [_address(parameter) for parameter in self.hf.parameters()]
 
     # Caches.
 
@@ -244,3 +244,11 @@ class TorchStaticDecoder:
             for slot, state in zip(active, step):
                 states[slot].append(state[None])
         return torch.cat([part for own in states for part in own])
+
+
+def _address(parameter: Tensor) -> int:
+    """Where a parameter lies; of quantized ones, which have no storage of their own, which it is."""
+    try:
+        return parameter.data_ptr()
+    except RuntimeError:
+        return id(parameter)
