@@ -99,7 +99,8 @@ def test_slots_are_copied_truncated_and_given_back(pair):
     cache = decoder.new_cache(2, 40)
     decoder.forward(cache, [0, 1], [first, second])
     copy = cache.allocate(36)
-    cache.copy_prefix(0, copy, 33)
+    cache.copy_prefix(0, copy, 5)
+    cache.copy_prefix(0, copy, 33, start=5)
     cache.free(0)
     cache.truncate(1, 6)
     assert cache.lengths == [0, 6, 33]

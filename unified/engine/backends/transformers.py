@@ -42,6 +42,8 @@ class TransformersCache:
     company changes.
     """
 
+    copies_in_parts = False
+
     def __init__(self, max_positions: int) -> None:
         self._single: list[Any] = []
         self._batch: PaddedBatch | None = None
@@ -83,7 +85,9 @@ class TransformersCache:
                 self._single[slot] = None
         return self._batch
 
-    def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
+    def copy_prefix(
+        self, source: int, target: int, length: int | None = None, start: int = 0
+    ) -> None:
         self.single(target)
         self._single[target] = copy.deepcopy(self.single(source))
         self.lengths[target] = self.lengths[source]

@@ -44,6 +44,8 @@ class PagedCache:
     counts how often the pool has moved, which ends recorded passes.
     """
 
+    copies_in_parts = True
+
     def __init__(
         self,
         shapes: Sequence[LayerShape],
@@ -139,13 +141,15 @@ class PagedCache:
 
     # What slots hold.
 
-    def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
+    def copy_prefix(
+        self, source: int, target: int, length: int | None = None, start: int = 0
+    ) -> None:
         length = self.lengths[source] if length is None else length
         assert length <= self.max_ids(target)
-        count = self.pages_of(length)
-        if count:
-            origin = torch.tensor(self._pages[source][:count], device=self._device)
-            goal = torch.tensor(self._pages[target][:count], device=self._device)
+        pages = slice(start // self.page_size, self.pages_of(length))
+        if pages.start < pages.stop:
+            origin = torch.tensor(self._pages[source][pages], device=self._device)
+            goal = torch.tensor(self._pages[target][pages], device=self._device)
             for pool in (*self.keys, *self.values):
                 pool[goal] = pool[origin]
         self.lengths[target] = length
