@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ class DecodeGraphs:
         self._step, self._device = step, device
         self._recorded: dict[tuple[int, ...], _Recorded] = {}
         self._generation = -1
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None  # of memory
         self.enabled = True
 
     def run(self, packed: Tensor, generation: int) -> Tensor:

@@ -247,7 +247,7 @@ class TorchStaticDecoder:
 
 
 def _address(parameter: Tensor) -> int:
-    """Where a parameter lies; of quantized ones, which have no storage of their own, which it is."""
+    """Where a parameter lies; which it is, of quantized ones that have no storage of their own."""
     try:
         return parameter.data_ptr()
     except RuntimeError:
