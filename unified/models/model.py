@@ -247,8 +247,7 @@ class UnifiedModel(Verbs):
         Args:
             name_or_path: "pocket", a folder, or a name on the Hugging Face hub.
             device: any device of torch, for the decoder and the media tokenizers; see `to`.
-            dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
-                are stored.
+            dtype: of the decoder's weights: "float32", "bfloat16", "float16", "auto" (as stored).
             image_tokenizer: for models that come without their codec, or in place of it; a folder
                 or a name is loaded.
             audio_tokenizer: likewise.

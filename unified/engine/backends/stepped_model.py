@@ -120,9 +120,8 @@ class SteppedModel:
             unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             return int(torch.cuda.mem_get_info(device)[0]) + unused
         if device.type == "mps":
-            taken = torch.mps.driver_allocated_memory() - torch.mps.current_allocated_memory()
             most = torch.mps.recommended_max_memory()
-            return max(0, int(most - torch.mps.driver_allocated_memory() + taken))
+            return max(0, int(most - torch.mps.current_allocated_memory()))
         return available_bytes()
 
     def inputs(self, ids: Tensor) -> dict[str, Tensor]:
