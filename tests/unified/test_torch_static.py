@@ -1,5 +1,7 @@
 """The batched backend against transformers: every family, rows of any lengths, cached or not."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -114,7 +116,7 @@ def test_slots_are_copied_truncated_and_given_back(pair):
 
 
 def test_the_pool_grows_when_pages_are_wanting_and_keeps_what_it_has():
-    cache = PagedCache([LayerShape(2, 3, 5)], torch.float32, torch.device("cpu"), 500)
+    cache = PagedCache([LayerShape(2, 3, 5, torch.float32)], torch.device("cpu"), 500)
     size = cache.page_size
     slot = cache.allocate(size)
     (page,) = cache.pages(slot)
@@ -149,7 +151,7 @@ def test_what_a_damaged_sequence_leaves_behind_reaches_nobody():
 
 
 def test_a_slot_that_does_not_fit_is_a_memory_error_and_others_go_on():
-    cache = PagedCache([LayerShape(2**6, 2**6, 2**6)], torch.int8, torch.device("cpu"), 2**40)
+    cache = PagedCache([LayerShape(2**6, 2**6, 2**6, torch.int8)], torch.device("cpu"), 2**40)
     slot = cache.allocate(1)
     with pytest.raises(MemoryError, match="memory"):
         cache.allocate(2**39)
@@ -286,6 +288,15 @@ def test_a_model_keeps_its_own_attention_between_passes():
     assert hf.config._attn_implementation == before
     assert not paged_attention.PagedModules._caches
     torch.testing.assert_close(hf(torch.tensor([row])).logits, hf(torch.tensor([row])).logits)
+
+
+def test_threads_with_caches_of_their_own_share_a_decoder():
+    decoder = TorchStaticDecoder(tiny_model("gemma3"))
+    rows = rows_of([9, 30, 17, 12])
+    alone = [stepped(decoder, [row], 4).tobytes() for row in rows]
+    with ThreadPoolExecutor(8) as pool:
+        results = pool.map(lambda row: stepped(decoder, [row], 4).tobytes(), rows * 4)
+    assert list(results) == alone * 4
 
 
 def test_weights_that_move_are_noticed():

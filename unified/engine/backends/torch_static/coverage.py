@@ -61,6 +61,8 @@ def layer_shapes(model: SteppedModel) -> list[LayerShape]:
     if any(layer.keys is None or layer.keys.dim() != 4 for layer in layers):
         raise ValueError("some of its layers share what others store")
     return [
-        LayerShape(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3])
+        LayerShape(
+            layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3], layer.keys.dtype
+        )
         for layer in layers
     ]

@@ -97,7 +97,7 @@ class LayerCaches:
             (self.cache.values[layer_idx], value_states),
         ):
             flat = pool.view(-1, *pool.shape[2:])  # (P * S, G, C)
-            flat.index_copy_(0, self.layout.write_at, states[0].transpose(0, 1).to(pool.dtype))
+            flat.index_copy_(0, self.layout.write_at, states[0].transpose(0, 1))
         # Attention reads the pool; that the keys went through here is known by these.
         return key_states, value_states
 

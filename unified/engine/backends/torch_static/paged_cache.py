@@ -23,9 +23,10 @@ class LayerShape:
     heads: int
     key_width: int
     value_width: int
+    dtype: torch.dtype
 
-    def bytes(self, ids: int, dtype: torch.dtype) -> int:
-        return ids * self.heads * (self.key_width + self.value_width) * dtype.itemsize
+    def bytes(self, ids: int) -> int:
+        return ids * self.heads * (self.key_width + self.value_width) * self.dtype.itemsize
 
 
 def page_size(device: torch.device) -> int:
@@ -49,7 +50,6 @@ class PagedCache:
     def __init__(
         self,
         shapes: Sequence[LayerShape],
-        dtype: torch.dtype,
         device: torch.device,
         max_positions: int,
     ) -> None:
@@ -64,11 +64,12 @@ class PagedCache:
         self._used_before: set[int] = set()  # free pages that hold what a sequence left
         self._num_pages = self._most_pages = 0
 
-        def pool(heads: int, width: int) -> Tensor:
-            return torch.zeros((1, self.page_size, heads, width), dtype=dtype, device=device)
+        def pool(layer: LayerShape, width: int) -> Tensor:
+            shape = (1, self.page_size, layer.heads, width)
+            return torch.zeros(shape, dtype=layer.dtype, device=device)
 
-        self.keys = [pool(layer.heads, layer.key_width) for layer in shapes]
-        self.values = [pool(layer.heads, layer.value_width) for layer in shapes]
+        self.keys = [pool(layer, layer.key_width) for layer in shapes]
+        self.values = [pool(layer, layer.value_width) for layer in shapes]
 
     # Slots.
 

@@ -113,13 +113,13 @@ class TorchStaticDecoder:
         """See `Decoder.cache_bytes`; whole pages."""
         size = page_size(self.model.device)
         ids = -(-max_ids // size) * size
-        return sum(shape.bytes(ids, self.model.dtype) for shape in self._shapes)
+        return sum(shape.bytes(ids) for shape in self._shapes)
 
     def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> PagedCache:
         """See `Decoder.new_cache`."""
         model = self.model
         with memory_errors():
-            cache = PagedCache(self._shapes, model.dtype, model.device, self.max_positions)
+            cache = PagedCache(self._shapes, model.device, self.max_positions)
         for _ in range(num_slots):
             cache.allocate(max_ids)
         return cache
