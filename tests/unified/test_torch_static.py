@@ -10,6 +10,7 @@ from transformers import MambaConfig, MambaForCausalLM
 
 from unified.engine.backends.device_choice import DeviceChoice
 from unified.engine.backends.torch_static import layouts, paged_attention
+from unified.engine.backends.torch_static.fused_norms import FusedNorms
 from unified.engine.backends.torch_static.paged_cache import LayerShape, PagedCache
 from unified.engine.backends.torch_static.static_decoder import TorchStaticDecoder
 from unified.engine.backends.transformers import TransformersDecoder
@@ -279,6 +280,20 @@ def test_models_with_caches_of_other_kinds_go_to_transformers_and_that_is_told()
     assert torch_decoder(tiny_model("qwen3"), "transformers").backend == "transformers"
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rms_norms_are_fused_and_compute_the_same(family):
+    hf = tiny_model(family)
+    norms = FusedNorms(hf)
+    assert len(norms) == sum(type(x).__name__.endswith("RMSNorm") for x in hf.modules())
+    assert bool(len(norms)) == (family != "phi")  # which has layer norms
+    ids = torch.tensor(rows_of([9]))
+    with torch.inference_mode():
+        before = hf(ids).logits
+        with norms.used():
+            torch.testing.assert_close(hf(ids).logits, before)
+        assert torch.equal(hf(ids).logits, before)
+
+
 def test_a_model_keeps_its_own_attention_between_passes():
     hf = tiny_model("qwen3")
     before = hf.config._attn_implementation
@@ -287,6 +302,7 @@ def test_a_model_keeps_its_own_attention_between_passes():
     decoder.forward(decoder.new_cache(1, 9), [0], [row])
     assert hf.config._attn_implementation == before
     assert not paged_attention.PagedModules._caches
+    assert not any("forward" in vars(module) for module in hf.modules())
     torch.testing.assert_close(hf(torch.tensor([row])).logits, hf(torch.tensor([row])).logits)
 
 

@@ -1,6 +1,7 @@
 """Any causal LM whose cache is keys and values of each id: batched, on any device of torch.
 
-The modules are transformers' own; attention and cache are ours (`paged_attention`). The new ids of
+The modules are transformers' own; attention and cache are ours (`paged_attention`), and RMS norms
+are one kernel (`fused_norms`). The new ids of
 all sequences, of any lengths, are one row; nothing is padded. On CUDA a step of one new id each is
 a recorded graph, and attention is torch's flash attention over pages where it gives what plain
 attention does. Ids are chosen on the device.
@@ -36,6 +37,7 @@ from unified.engine.backends.torch_static.decode_graphs import (
     width_bucket,
 )
 from unified.engine.backends.torch_static.device_sampling import sample_ids
+from unified.engine.backends.torch_static.fused_norms import FusedNorms
 from unified.engine.backends.torch_static.paged_attention import (
     LayerCaches,
     PagedModules,
@@ -82,7 +84,7 @@ class TorchStaticDecoder:
         self.model = model or SteppedModel(hf)
         self.vocab_size = self.model.vocab_size
         self.max_positions = self.model.max_positions
-        self._modules = PagedModules(hf)
+        self._modules, self._norms = PagedModules(hf), FusedNorms(hf)
         self.flash = False
         self.graphs = False
         self._graphs: weakref.WeakKeyDictionary[PagedCache, DecodeGraphs]
@@ -175,7 +177,7 @@ class TorchStaticDecoder:
     def _run(self, cache: PagedCache, ids: Tensor, positions: Tensor, layout: PassLayout) -> Tensor:
         """Hidden states (T, D) of ids int64 (1, T) at positions int64 (1, T)."""
         model, caches = self.model, LayerCaches(cache, layout)
-        with model.lock, self._modules.over(caches):
+        with model.lock, self._norms.used(), self._modules.over(caches):
             outputs = model.module(
                 **model.inputs(ids),
                 position_ids=positions,
