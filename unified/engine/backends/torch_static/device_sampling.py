@@ -136,12 +136,9 @@ def _shifted(z: Tensor, bits: int) -> Tensor:
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def exponential(keys: Tensor, number: int, stream: int) -> Tensor:
-    """Exponential noise float32 (N, number), above 0: a function of keys int64 (N,) alone.
-
-    stream: draws of one key that must differ have different ones, from 0.
-    """
-    index = torch.arange(1, number + 1, device=keys.device) + (stream << 40)
+def exponential(keys: Tensor, number: int) -> Tensor:
+    """Exponential noise float32 (N, number), above 0: a function of keys int64 (N,) alone."""
+    index = torch.arange(1, number + 1, device=keys.device)
     z = keys[:, None] + index * _signed(_STEP)  # int64 wraps around, as unsigned numbers would
     z = (z ^ _shifted(z, 30)) * _signed(_FIRST)
     z = (z ^ _shifted(z, 27)) * _signed(_SECOND)
@@ -228,13 +225,15 @@ def _draw(weights: Tensor, keys: Tensor) -> Tensor:
     """
     N, V = weights.shape
     if V <= _BLOCK:
-        return _race(weights, keys, 1)
+        return _race(weights, exponential(keys, V))
     blocks = torch.nn.functional.pad(weights, (0, -V % _BLOCK)).view(N, -1, _BLOCK)  # (N, B, _)
     sums = blocks.sum(2, dtype=_widest(weights))
-    winner = _race(sums, keys, 0)
+    # Of both races at once, since each of its dozen launches takes more than the numbers do.
+    noise = exponential(keys, sums.shape[1] + _BLOCK)
+    winner = _race(sums, noise[:, :-_BLOCK])
     runners = blocks[torch.arange(N, device=weights.device), winner]
-    return winner * _BLOCK + _race(runners, keys, 1)
+    return winner * _BLOCK + _race(runners, noise[:, -_BLOCK:])
 
 
-def _race(weights: Tensor, keys: Tensor, stream: int) -> Tensor:
-    return (weights / exponential(keys, weights.shape[1], stream)).argmax(1)
+def _race(weights: Tensor, noise: Tensor) -> Tensor:
+    return (weights / noise).argmax(1)
