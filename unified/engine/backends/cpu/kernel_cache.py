@@ -189,7 +189,7 @@ class KernelCache:
 
         if not self._enabled:
             return None
-        # numba's own reader refreshes the whole context: a third of a second to import what compiling
+        # numba's own reader refreshes the whole context: 0.3 s to import what compiling
         # needs (scipy for its BLAS). Running needs the runtime alone.
         rtsys.initialize(target_context)
         stem, key = self._named(sig, target_context.codegen())
