@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from unified_base.blas import one_blas_thread
 from unified_base.files import open_regular
 from unified_base.safetensors_files import check_weights, read_header
 from unified_tokenizers.arrays import decode_by_tensors, encode_by_tensors
@@ -129,13 +130,15 @@ class NumpyTokenizer(ABC):
         """Media (B, ...) to codes int64 (B, K, *grid); see `arrays.ArrayTokenizer`."""
         if self._handed_out or not self.quantizer.can_encode:
             return encode_by_tensors(self._made(), media)
-        return self._encode(media)
+        with one_blas_thread():
+            return self._encode(media)
 
     def decode_arrays(self, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         """Codes to media float32 of exactly `size`; see `arrays.ArrayTokenizer`."""
         if self._handed_out:
             return decode_by_tensors(self._made(), codes, size)
-        return self._decode(codes, size)
+        with one_blas_thread():
+            return self._decode(codes, size)
 
     def encode(self, media: Tensor) -> Codes:
         """Media to codes, as the module does it."""
