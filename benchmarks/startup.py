@@ -67,16 +67,16 @@ def run(name: str, folder: Path) -> Run:
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stderr is not None
-    first, said = None, b""
+    first, output = None, b""
     while data := os.read(process.stderr.fileno(), 1 << 16):
         first = first or time.perf_counter() - began
-        said += data
+        output += data
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
     process.stderr.close()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"unified {name} failed: {said.decode(errors='replace')[-500:]}")
+        raise SystemExit(f"unified {name} failed: {output.decode(errors='replace')[-500:]}")
     # Kilobytes on Linux, bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     return Run(seconds, first, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
@@ -92,7 +92,8 @@ def together(folder: Path) -> float:
         )
         for at in range(2)
     ]  # fmt: skip
-    if any([process.wait() for process in processes]):
+    codes = [process.wait() for process in processes]
+    if any(codes):
         raise SystemExit("one of two draws at once failed")
     return time.perf_counter() - began
 

@@ -1,9 +1,9 @@
 """numpy's matrix products on the calling thread alone.
 
 OpenBLAS, which numpy's wheels bring along, cuts every product for its own threads, and waits for
-them without sleeping. Beside threads that sample, or another process, such a product takes ten times
-as long: an article took 12 s on two busy cores, and 4 s so. Products of a picture or a second of
-sound are small.
+them without sleeping. Beside threads that sample, or another process, such a product takes ten
+times as long: an article took 12 s on two busy cores, and 4 s so. Products of a picture or a second
+of sound are small.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ def _scalar(kind: Any, value: Any) -> Any:
 
 
 def _union(members: tuple[Any, ...], value: Any) -> Any:
-    """Of the members that fit, which must all make the same of it."""
+    """As the member of its own type; of others that fit, all must make the same of it."""
+    if type(value) in members:
+        return _scalar(type(value), value)
     built = []
     for member in members:
         try:

@@ -16,7 +16,6 @@ from unified_tokenizers.arrays import (
     encode_arrays,
     encode_by_tensors,
 )
-from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.base import AudioTokenizer, Codes, ImageTokenizer
 from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
 from unified_tokenizers.loading import load_tokenizer

@@ -34,6 +34,7 @@ from unified_tokenizers.tokenizer_configs import AudioTokenizerConfig
 
 __all__ = ["AudioTokenizerConfig", "VQAudioTokenizer"]
 
+
 class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
     """Mono waveforms (B, 1, S) to codes (B, K, T), T = ceil(S / hop), and back."""
 
@@ -177,7 +178,9 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
         context = (-(-self.encode_context[0] // self.hop), -(-self.encode_context[1] // self.hop))
         with self.encode_precision():
             chunks = []
-            for first, start, stop, last in self.config.chunks(padded.shape[1] // self.hop, context):
+            for first, start, stop, last in self.config.chunks(
+                padded.shape[1] // self.hop, context
+            ):
                 part = padded[:, first * self.hop : last * self.hop]
                 codes = self.quantize(self.features(part)).codes
                 chunks.append(codes[:, :, start - first : stop - first])
@@ -194,7 +197,9 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
         check_audio_codes(codes, self.codebook_sizes, self.hop)
         chunks = []
         with self.decode_precision():
-            for first, start, stop, last in self.config.chunks(codes.codes.shape[2], self.decode_context):
+            for first, start, stop, last in self.config.chunks(
+                codes.codes.shape[2], self.decode_context
+            ):
                 part = codes.codes[:, :, first:last].to(self.device)
                 values = self.quantizer.values_of(rearrange(part, "b k t -> b t k"))
                 samples = self.waveform(values, part).float().clamp(-1, 1)

@@ -34,6 +34,7 @@ from unified_tokenizers.tokenizer_configs import ImageTokenizerConfig
 
 __all__ = ["ImageTokenizerConfig", "VQImageTokenizer"]
 
+
 def _encoder(config: ImageTokenizerConfig) -> nn.Module:
     width, stride, depths = config.encoder_width, config.stride, config.encoder_depths
     if config.encoder == "conv":

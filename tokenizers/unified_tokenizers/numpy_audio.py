@@ -11,7 +11,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from unified_tokenizers.checks import check_codes, check_samples, check_sound_array
-from unified_tokenizers.numpy_image import CodeRowsOfArrays
 from unified_tokenizers.numpy_layers import (
     Floats,
     NumpyConvNeXt,
@@ -20,7 +19,7 @@ from unified_tokenizers.numpy_layers import (
     NumpyNorm,
     TensorTable,
 )
-from unified_tokenizers.numpy_quantizer import NumpyQuantizer
+from unified_tokenizers.numpy_quantizer import NumpyCodeRows, NumpyQuantizer
 from unified_tokenizers.numpy_tokenizer import NumpyTokenizer
 from unified_tokenizers.presets import AUDIO_PRESETS
 from unified_tokenizers.tokenizer_configs import AudioTokenizerConfig
@@ -63,7 +62,7 @@ class NumpyAudioTokenizer(NumpyTokenizer):
     def _build_decoder(self, table: TensorTable) -> None:
         config, width = self.config, self.config.decoder_width
         self.from_quantizer = NumpyLinear(table, "from_quantizer", config.quantizer.width, width)
-        self.code_rows = CodeRowsOfArrays(table, self.codebook_sizes, width)
+        self.code_rows = NumpyCodeRows(table, self.codebook_sizes, width)
         self.blocks = [
             [_frames(table, f"blocks_{2**at}.{i}", width, config.causal) for i in range(depth)]
             for at, depth in enumerate(config.decoder_depths)

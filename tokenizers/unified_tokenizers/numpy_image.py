@@ -21,7 +21,7 @@ from unified_tokenizers.numpy_layers import (
     NumpyNorm,
     TensorTable,
 )
-from unified_tokenizers.numpy_quantizer import NumpyQuantizer
+from unified_tokenizers.numpy_quantizer import NumpyCodeRows, NumpyQuantizer
 from unified_tokenizers.numpy_tokenizer import NumpyTokenizer
 from unified_tokenizers.presets import IMAGE_PRESETS
 from unified_tokenizers.tokenizer_configs import ImageTokenizerConfig
@@ -55,7 +55,7 @@ class NumpyImageTokenizer(NumpyTokenizer):
         self.quantizer = NumpyQuantizer(config.quantizer, table, "quantizer")
         width = config.decoder_width
         self.from_quantizer = NumpyLinear(table, "from_quantizer", dims, width)
-        self.code_rows = CodeRowsOfArrays(table, config.quantizer.codebook_sizes, width)
+        self.code_rows = NumpyCodeRows(table, config.quantizer.codebook_sizes, width)
         self.decoder = _ConvDecoder(table, width, config.stride, *config.decoder_depths)
 
     @property
@@ -113,19 +113,6 @@ class NumpyImageTokenizer(NumpyTokenizer):
         return np.ascontiguousarray(np.concatenate(bands, 2)[:, :, : size[0], : size[1]])
 
 
-class CodeRowsOfArrays:
-    """`quantizers.CodeRows`: a row for every code of every codebook, added up: (..., K) to (..., D).
-    """
-
-    def __init__(self, table: TensorTable, codebook_sizes: tuple[int, ...], width: int) -> None:
-        self.rows = table.get("code_rows.weight", sum(codebook_sizes), width)
-        self.starts = np.cumsum([0, *codebook_sizes[:-1]])
-
-    def __call__(self, codes: np.ndarray) -> Floats:
-        rows: Floats = self.rows[codes + self.starts].sum(-2)
-        return rows
-
-
 class _PatchEncoder:
     """`image_parts.PatchEncoder`: pictures (B, 3, H, W) to (B, h, w, D)."""
 
@@ -157,7 +144,9 @@ class _Stem:
         return x.reshape(B, h, w, -1)
 
 
-def _blocks(table: TensorTable, name: str, width: int, depth: int, fine: bool) -> list[NumpyConvNeXt]:
+def _blocks(
+    table: TensorTable, name: str, width: int, depth: int, fine: bool
+) -> list[NumpyConvNeXt]:
     """Of an encoder or decoder: on codes, or on halves and quarters of them (`fine`)."""
     shape = {"kernel": 3, "expansion": 3} if fine else {}
     return [NumpyConvNeXt(table, f"{name}.{at}", width, **shape) for at in range(depth)]

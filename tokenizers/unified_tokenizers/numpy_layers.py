@@ -20,8 +20,8 @@ Floats = NDArray[np.float32]
 # Numbers of a hidden layer that are computed at once: they stay in the cache of a core.
 _AT_ONCE = 1 << 17
 _EPS = np.float32(1e-5)  # torch's LayerNorm
-# erf(x) = x P(x^2) / Q(x^2) for |x| <= 4, the lowest power first: fitted by reweighted least squares
-# at 4,000 points, with a relative error of 2.5e-8; computed in float32 it is 3.5e-7 off at most.
+# erf(x) = x P(x^2) / Q(x^2) for |x| <= 4, the lowest power first: fitted by reweighted least
+# squares at 4,000 points, with a relative error of 2.5e-8; in float32 it is 3.5e-7 off at most.
 _ERF_P = (1.12837914, 0.193529327, 0.053099647, 0.00388267149, 0.000284550839, 1.98689713e-06)
 _ERF_Q = (1.0, 0.504843459, 0.11534348, 0.0152058959, 0.00118540882, 3.74205945e-05)
 

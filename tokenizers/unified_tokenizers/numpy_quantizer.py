@@ -12,7 +12,7 @@ import numpy as np
 from unified_tokenizers.numpy_layers import Floats, TensorTable
 from unified_tokenizers.quantizer_config import QuantizerConfig
 
-__all__ = ["NumpyQuantizer"]
+__all__ = ["NumpyCodeRows", "NumpyQuantizer"]
 
 
 class NumpyQuantizer:
@@ -36,9 +36,7 @@ class NumpyQuantizer:
         side by side."""
         depth, groups = self.config.depth, []
         for first in range(0, len(self._codebooks_CD), depth):
-            levels = [
-                self._codebooks_CD[k][codes[..., k]] for k in range(first, first + depth)
-            ]
+            levels = [self._codebooks_CD[k][codes[..., k]] for k in range(first, first + depth)]
             groups.append(sum(levels[1:], levels[0]))
         return np.concatenate(groups, -1)
 
@@ -48,6 +46,18 @@ class NumpyQuantizer:
         parts = np.split(vectors, self.config.groups, -1)
         find = _fsq_codes if self.config.kind == "fsq" else _sign_codes
         return np.stack([find(part, self.config.levels) for part in parts], -1)
+
+
+class NumpyCodeRows:
+    """`quantizers.CodeRows`: the rows of all codebooks' codes added up, (..., K) to (..., D)."""
+
+    def __init__(self, table: TensorTable, codebook_sizes: tuple[int, ...], width: int) -> None:
+        self.rows = table.get("code_rows.weight", sum(codebook_sizes), width)
+        self.starts = np.cumsum([0, *codebook_sizes[:-1]])
+
+    def __call__(self, codes: np.ndarray) -> Floats:
+        rows: Floats = self.rows[codes + self.starts].sum(-2)
+        return rows
 
 
 def _codebook(config: QuantizerConfig, table: TensorTable, part: str, level: int) -> Floats:

@@ -1,5 +1,4 @@
-"""Which quantizer a tokenizer has, and its shape. Without torch: who only looks codes up needs none.
-"""
+"""Which quantizer a tokenizer has, and its shape. Without torch: looking codes up needs none."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from unified_tokenizers.quantizer_config import KINDS, QuantizerConfig
 
 __all__ = ["KINDS", "CodeRows", "Quantized", "Quantizer", "QuantizerConfig"]
 
+
 class Quantized(NamedTuple):
     """values: float32 (B, N, D), the codes' vectors, with a gradient to the input. codes: int64
     (B, N, K). loss: float32 (), of the quantizer itself; 0 for FSQ."""

@@ -37,7 +37,10 @@ def read_entries(path: Path, owner: str) -> dict[str, Any]:
 
 
 def parse_saved(
-    config_class: type[T], presets: Mapping[str, dict[str, Any]], entries: dict[str, Any], where: str
+    config_class: type[T],
+    presets: Mapping[str, dict[str, Any]],
+    entries: dict[str, Any],
+    where: str,
 ) -> T:
     """The configuration dataclass from plain entries; lists become tuples.
 

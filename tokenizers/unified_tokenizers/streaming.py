@@ -117,7 +117,7 @@ class EncodeStream(_Stream["Tensor"]):
         """Codes of the frames from `_done` to `stop`."""
         if stop == self._done:
             shape = (len(self._held[0]), len(self.tokenizer.codebook_sizes), 0)
-            return self._held[0].new_empty(shape, dtype=torch.int64)
+            return self._held[0].new_empty(shape).long()
         window, first, last = self._take(stop)
         return self.tokenizer.encode(window).codes[:, :, first:last]
 

@@ -133,9 +133,7 @@ class AudioTokenizerConfig:
         # A block's kernel is of 7 frames.
         return (frames(6), frames(0)) if self.causal else (frames(3), frames(3))
 
-    def chunks(
-        self, frames: int, context: tuple[int, int]
-    ) -> Iterator[tuple[int, int, int, int]]:
+    def chunks(self, frames: int, context: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
         """The chunks [start, stop) that a recording is coded in, each within its context
         [first, last): (first, start, stop, last), in frames."""
         for start in range(0, frames, _CHUNK_FRAMES):
