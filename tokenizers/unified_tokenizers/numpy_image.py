@@ -148,8 +148,8 @@ def _blocks(
     table: TensorTable, name: str, width: int, depth: int, fine: bool
 ) -> list[NumpyConvNeXt]:
     """Of an encoder or decoder: on codes, or on halves and quarters of them (`fine`)."""
-    shape = {"kernel": 3, "expansion": 3} if fine else {}
-    return [NumpyConvNeXt(table, f"{name}.{at}", width, **shape) for at in range(depth)]
+    kernel, expansion = (3, 3) if fine else (5, 2)
+    return [NumpyConvNeXt(table, f"{name}.{at}", width, kernel, expansion) for at in range(depth)]
 
 
 class _ConvEncoder:
