@@ -127,8 +127,11 @@ class KVPool:
                 self.cache.truncate(branch.cache_slot, branch.num_cached)
             branch.num_cached = self.cache.lengths[branch.cache_slot]
 
-    def release(self, branches: Iterable[Branch]) -> None:
-        """Give their slots back. Later sequences may use what they hold until it is overwritten."""
+    def release(self, branches: Iterable[Branch], failed: bool = False) -> None:
+        """Give their slots back. Later sequences may use what they hold until it is overwritten.
+
+        failed: what they hold may be damaged, and serves nobody.
+        """
         for branch in branches:
             slot = branch.cache_slot
             if slot < 0:
@@ -141,7 +144,7 @@ class KVPool:
             self._ids[slot] = ids
             self._tree.insert(slot, ids)
             self._ended[slot] = None
-            if not ids:
+            if failed or not ids:
                 self._evict(slot)
         while self.prefix_bytes > self.prefix_limit:
             self._evict(next(iter(self._ended)))

@@ -164,7 +164,8 @@ class Scheduler:
         handle.ended = True
         if handle in self.active:
             self.active.remove(handle)
-        self.pool.release(handle.request.branches.values())
+        failed = isinstance(event, Failed)
+        self.pool.release(handle.request.branches.values(), failed)
         if isinstance(event, Finished):
             self.totals.finished += 1
             self.totals.add(event.usage)
