@@ -204,14 +204,16 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a file, floating-point ones as float32."""
     header = read_header(path)
     with open_regular(path, "weights") as file:
-        data = file.read()
+        data = memoryview(file.read())
     tensors = {}
     for name, entry in header.items():
         if entry.dtype not in _STORED or entry.stop > len(data):
             raise ValueError(f"{path}: {name} is {entry.dtype}, expected {', '.join(_STORED)}")
         stored = np.frombuffer(data[entry.start : entry.stop], np.dtype(_STORED[entry.dtype]))
         if entry.dtype == "BF16":  # the upper halves of float32
-            numbers = (stored.astype(np.uint32) << 16).view(np.float32)
+            bits = stored.astype(np.uint32)
+            bits <<= 16
+            numbers: np.ndarray = bits.view(np.float32)
         else:
             numbers = stored.astype(np.float32 if entry.dtype[0] == "F" else stored.dtype)
         tensors[name] = numbers.reshape(entry.shape)
