@@ -4,10 +4,10 @@ As FlashAttention (arXiv:2205.14135): nothing of the size of positions squared i
 for one document and one key head at a time; each is claimed by whichever thread is free, and is
 computed by one thread in a fixed order, so that the bits do not depend on the threads.
 
-Inputs are flat arrays of bits (uint16); number c of head h at position t stands at
-`t * strides[0] + h * strides[1] + c`.
+Tensors are flat arrays of bits (uint16), of B sequences of L positions. Number c of head h at
+position l of sequence b stands at `b * strides[0] + l * strides[1] + h * strides[2] + c`.
 
-Legend: T positions, H heads, G key heads, C channels (E: rounded up to 32), N documents, M positions
+Legend: T = B L positions, H heads, G key heads, C channels (E: rounded up to 32), N documents, M positions
 of the longest one (rounded up to whole blocks).
 """
 
@@ -42,9 +42,20 @@ def _up(number: int, step: int) -> int:
 
 
 @compiled
-def _copy_rows(x: np.ndarray, at: int, stride: int, rows: int, C: int, out: np.ndarray) -> None:
-    """out (R, E) uint16 = the first `rows` positions of a head, 0 elsewhere."""
+def _at(position: int, head: int, L: int, strides: np.ndarray) -> int:
+    """Where a head of a position, counted over all sequences, begins."""
+    sequence = position // L
+    inside = position - sequence * L
+    return sequence * strides[0] + inside * strides[1] + head * strides[2]
+
+
+@compiled
+def _copy_rows(
+    x: np.ndarray, at: int, strides: np.ndarray, rows: int, C: int, out: np.ndarray
+) -> None:
+    """out (R, E) uint16 = `rows` positions of a head from `at` on, 0 elsewhere."""
     wide_vectors()
+    stride = strides[1]
     for r in range(rows):
         line, source = out[r], x[at + r * stride : at + r * stride + C]
         for c in range(C):
@@ -56,6 +67,7 @@ def _copy_rows(x: np.ndarray, at: int, stride: int, rows: int, C: int, out: np.n
 @compiled
 def _pack_columns(rows: np.ndarray, count: int, out: np.ndarray) -> None:
     """The words of `count` rows (M, E / 2) as columns: out (panels, E / 2, 32)."""
+    wide_vectors()
     for row in range(count):
         panel, source = out[row // WIDE], rows[row]
         lane = row % WIDE
@@ -87,6 +99,7 @@ def _products(
     rows: np.ndarray, first: int, columns: np.ndarray, end: int, out: np.ndarray, at: int, W: int
 ) -> None:
     """out (12, W), flat from `at` on, = 12 rows from `first` on times the first `end` columns."""
+    wide_vectors()
     steps = rows.shape[1]
     words, flat = rows.reshape(-1), columns.reshape(-1)
     panel = 0
@@ -106,21 +119,23 @@ def _products(
 @entry
 def forward(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, out: np.ndarray, strides: np.ndarray,
-    spans: np.ndarray, groups: int, shared: int, C: int, scale: np.float32, shifts: np.ndarray,
+    spans: np.ndarray, L: int, groups: int, shared: int, C: int, scale: np.float32, shifts: np.ndarray,
     counters: np.ndarray,
 ) -> None:  # fmt: skip
     """out = attention of q, k, v inside each document; shifts (H, T) = log-sums of its weights.
 
     Args:
         q, k, v, out: bits, flat.
-        strides: int64 (4, 2), of each.
-        spans: int64 (N, 2), none of them empty.
+        strides: int64 (4, 3), of each.
+        spans: int64 (N, 2), none of them empty; each lies in one sequence.
+        L: positions of a sequence.
         groups, shared: key heads, and heads that share one: head g * shared + s has key head g.
         C: channels of a head.
         scale: of the scores.
         shifts: float32 (H, T).
         counters: of one phase.
     """
+    wide_vectors()
     tasks = len(spans) * groups
     M = 0
     for n in range(len(spans)):
@@ -141,14 +156,14 @@ def forward(
         start, stop, g = spans[task // groups, 0], spans[task // groups, 1], task % groups
         length = stop - start
         padded = _up(length, ROWS)
-        _copy_rows(k, start * strides[1, 0] + g * strides[1, 1], strides[1, 0], length, C,
+        _copy_rows(k, _at(start, g, L, strides[1]), strides[1], length, C,
                    row_bits[:padded])  # fmt: skip
         _pack_columns(rows, length, columns)
-        _copy_rows(v, start * strides[2, 0] + g * strides[2, 1], strides[2, 0], length, C,
+        _copy_rows(v, _at(start, g, L, strides[2]), strides[2], length, C,
                    row_bits[:padded])  # fmt: skip
         _pack_pairs(row_bits, padded // 2, pairs)
         for h in range(g * shared, (g + 1) * shared):
-            _copy_rows(q, start * strides[0, 0] + h * strides[0, 1], strides[0, 0], length, C,
+            _copy_rows(q, _at(start, h, L, strides[0]), strides[0], length, C,
                        row_bits[:padded])  # fmt: skip
             for first in range(0, length, ROWS):
                 end = first + ROWS
@@ -168,7 +183,7 @@ def forward(
                     position = start + first + r
                     halves(
                         sums, r * E, rest[r], C, out,
-                        position * strides[3, 0] + h * strides[3, 1],
+                        _at(position, h, L, strides[3]),
                     )  # fmt: skip
         finish_chunk(counters, 0, tasks)
     wait_for_phase(counters, 0, tasks)
@@ -182,6 +197,7 @@ def _add_block(
 
     weights: words (BLOCK / 2, W) of queries by keys; pairs: (BLOCK / 2, E), words of these queries.
     """
+    wide_vectors()
     E = sums.shape[1]
     flat_pairs, flat = pairs.reshape(-1), sums.reshape(-1)
     for key in range(0, stop, ROWS):
@@ -198,12 +214,12 @@ def _add_block(
 def backward(
     grad: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, out: np.ndarray,
     q_grad: np.ndarray, k_grad: np.ndarray, v_grad: np.ndarray, strides: np.ndarray,
-    spans: np.ndarray, groups: int, shared: int, C: int, scale: np.float32, shifts: np.ndarray,
+    spans: np.ndarray, L: int, groups: int, shared: int, C: int, scale: np.float32, shifts: np.ndarray,
     counters: np.ndarray,
 ) -> None:  # fmt: skip
     """q_grad, k_grad, v_grad = gradients of `forward` for `grad`, that of its output `out`.
 
-    strides: int64 (8, 2), of grad, q, k, v, out and the three gradients. The rest as there.
+    strides: int64 (8, 3), of grad, q, k, v, out and the three gradients. The rest as there.
     """
     wide_vectors()
     tasks = len(spans) * groups
@@ -237,10 +253,10 @@ def backward(
         start, stop, g = spans[task // groups, 0], spans[task // groups, 1], task % groups
         length = stop - start
         padded = _up(length, BLOCK)
-        _copy_rows(v, start * strides[3, 0] + g * strides[3, 1], strides[3, 0], length, C,
+        _copy_rows(v, _at(start, g, L, strides[3]), strides[3], length, C,
                    key_bits[:padded])  # fmt: skip
         _pack_columns(key_rows, length, value_columns)
-        _copy_rows(k, start * strides[2, 0] + g * strides[2, 1], strides[2, 0], length, C,
+        _copy_rows(k, _at(start, g, L, strides[2]), strides[2], length, C,
                    key_bits[:padded])  # fmt: skip
         _pack_columns(key_rows, length, key_columns)
         _pack_pairs(key_bits, padded // 2, key_pairs)
@@ -249,11 +265,11 @@ def backward(
         for h in range(g * shared, (g + 1) * shared):
             for first in range(0, length, BLOCK):
                 count = min(BLOCK, length - first)
-                at = (start + first) * strides[1, 0] + h * strides[1, 1]
-                _copy_rows(q, at, strides[1, 0], count, C, row_bits)
+                at = _at(start + first, h, L, strides[1])
+                _copy_rows(q, at, strides[1], count, C, row_bits)
                 _pack_pairs(row_bits, BLOCK // 2, query_pairs)
-                at = (start + first) * strides[0, 0] + h * strides[0, 1]
-                _copy_rows(grad, at, strides[0, 0], count, C, grad_bits)
+                at = _at(start + first, h, L, strides[0])
+                _copy_rows(grad, at, strides[0], count, C, grad_bits)
                 _pack_pairs(grad_bits, BLOCK // 2, grad_pairs)
                 last = _up(count, ROWS)
                 for some in range(0, last, ROWS):
@@ -262,7 +278,7 @@ def backward(
                     _products(grad_rows, some, value_columns, end, above, 0, W)
                     many = min(ROWS, count - some)
                     for r in range(many):
-                        at = (start + first + some + r) * strides[4, 0] + h * strides[4, 1]
+                        at = _at(start + first + some + r, h, L, strides[4])
                         _multiply(out[at : at + C], grad_bits[some + r], product)
                         means[r] = total(product, C)
                     for r in range(0, ROWS, 2):
@@ -284,15 +300,15 @@ def backward(
                         position = start + first + some + r
                         halves(
                             sums, r * E, scale, C, q_grad,
-                            position * strides[5, 0] + h * strides[5, 1],
+                            _at(position, h, L, strides[5]),
                         )  # fmt: skip
                 _add_block(shares, grad_pairs, first, first + last, W, value_sums)
                 _add_block(bent, query_pairs, first, first + last, W, key_sums)
         for n in range(length):
             position = start + n
             halves(flat_key_sums, n * E, scale, C, k_grad,
-                   position * strides[6, 0] + g * strides[6, 1])  # fmt: skip
+                   _at(position, g, L, strides[6]))  # fmt: skip
             halves(flat_value_sums, n * E, np.float32(1), C, v_grad,
-                   position * strides[7, 0] + g * strides[7, 1])  # fmt: skip
+                   _at(position, g, L, strides[7]))  # fmt: skip
         finish_chunk(counters, 0, tasks)
     wait_for_phase(counters, 0, tasks)
