@@ -172,9 +172,7 @@ def forward(
                 for r in range(count):
                     visible = first + r + 1
                     top = largest(scores[r * W : (r + 1) * W], visible) * scale
-                    weight = exponentials(
-                        scores, r * W, scale, top, visible, end, shares, r * W
-                    )
+                    weight = exponentials(scores, r * W, scale, top, visible, end, shares, r * W)
                     shifts[h, start + first + r] = top + np.log(weight)
                     rest[r] = np.float32(1) / weight
                 for c in range(0, E, WIDE):
@@ -234,7 +232,10 @@ def backward(
     key_columns = np.empty((panels, E // 2, WIDE), np.uint32)
     value_columns = np.empty((panels, E // 2, WIDE), np.uint32)
     key_pairs = np.empty((M // 2, E), np.uint32)
-    query_pairs, grad_pairs = np.empty((BLOCK // 2, E), np.uint32), np.empty((BLOCK // 2, E), np.uint32)
+    query_pairs, grad_pairs = (
+        np.empty((BLOCK // 2, E), np.uint32),
+        np.empty((BLOCK // 2, E), np.uint32),
+    )
     grad_bits = np.empty((BLOCK, E), np.uint16)
     grad_rows = grad_bits.view(np.uint32)
     scores, above = np.empty(ROWS * W, np.float32), np.empty(ROWS * W, np.float32)

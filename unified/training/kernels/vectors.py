@@ -149,9 +149,7 @@ def tile(vectors: int, added: bool) -> Any:
             a, b, out = (_data(context, builder, signature, args, n) for n in (0, 4, 8))
             _, a_at, a_row, a_step, _, b_at, b_step, steps, _, out_at, out_row = args
             targets = [
-                builder.add(
-                    builder.add(out_at, builder.mul(out_row, _long(row))), _long(v * LANES)
-                )
+                builder.add(builder.add(out_at, builder.mul(out_row, _long(row))), _long(v * LANES))
                 for row in range(ROWS)
                 for v in range(vectors)
             ]
@@ -208,9 +206,7 @@ def _exp(builder: Any, x: Any) -> Any:
 
 def _half(builder: Any, x: Any) -> Any:
     """A vector in bfloat16, as its bits."""
-    return builder.bitcast(
-        _call(builder, "x86.avx512bf16.cvtneps2bf16.512", _HALVES, x), _SHORTS
-    )
+    return builder.bitcast(_call(builder, "x86.avx512bf16.cvtneps2bf16.512", _HALVES, x), _SHORTS)
 
 
 def _words(builder: Any, first: Any, second: Any) -> Any:
@@ -341,5 +337,3 @@ def halves(
 
     kinds = (values, types.int64, types.float32, types.int64, out, types.int64)
     return types.void(*kinds), codegen
-
-
