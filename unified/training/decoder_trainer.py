@@ -19,6 +19,7 @@ from unified.models.model import UnifiedModel
 from unified.pocket.plugin import pocket_tasks
 from unified.training.config import TrainConfig
 from unified.training.estimate import check_shape
+from unified.training.fused_layer import fuse_layers
 from unified.training.initial_model import build_model
 from unified.training.loss_monitor import LossMonitor
 from unified.training.micro_batch import (
@@ -87,6 +88,8 @@ class DecoderTrainer(Trainer):
         if config.compile:
             for layer in layers_of(decoder):
                 layer.compile()
+        elif self.module.by_documents and not self.sharded:
+            fuse_layers(decoder, layers_of(decoder))
         parameters = self.master_weights.parameters
         self.optimizers = make_optimizers(config.optimizer, parameters)
         self.ema = None

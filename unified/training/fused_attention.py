@@ -15,7 +15,7 @@ from torch import Tensor
 from unified.engine.backends.cpu.threads import ThreadPool, new_counters
 from unified.training.kernels.vectors import SUPPORTED
 
-__all__ = ["fused_attention", "is_fused"]
+__all__ = ["attend_into", "fused_attention", "gradients_into", "is_fused", "run_kernel"]
 
 
 def is_fused(query: Tensor) -> bool:
@@ -28,7 +28,7 @@ def _pool(threads: int) -> ThreadPool:
     return ThreadPool(threads)
 
 
-def _run(function: Any, *args: Any) -> None:
+def run_kernel(function: Any, *args: Any) -> None:
     """Run a kernel in as many threads as torch has."""
     _pool(torch.get_num_threads()).run(function, *args, new_counters(1))
 
@@ -73,26 +73,51 @@ def _blank(documents: np.ndarray, length: int, *tensors: Tensor) -> None:
         at = stop
 
 
+def attend_into(
+    q_BHLC: Tensor, k_BGLC: Tensor, v_BGLC: Tensor, spans: Tensor, scale: float, out_BHLC: Tensor
+) -> Tensor:
+    """Fill out_BHLC, of any strides, as `fused_attention`; returns log-sums float32 (H, B * L)."""
+    from unified.training.kernels.attention import forward
+
+    tensors = (q_BHLC, k_BGLC, v_BGLC, out_BHLC)
+    batch, heads, length, channels = q_BHLC.shape
+    groups = k_BGLC.shape[1]
+    documents = _documents(spans)
+    _blank(documents, length, out_BHLC)
+    shifts = q_BHLC.new_zeros(heads, batch * length, dtype=torch.float32)
+    run_kernel(
+        forward, *map(_bits, tensors), _strides(*tensors), documents, length, groups,
+        heads // groups, channels, np.float32(scale), shifts.numpy(),
+    )  # fmt: skip
+    return shifts
+
+
+def gradients_into(
+    tensors: tuple[Tensor, ...], shifts: Tensor, spans: Tensor, scale: float
+) -> None:
+    """Fill the last three of `tensors`: all (B, heads, L, C), the gradient of the output, queries,
+    keys, values, the output, and the gradients of queries, keys and values."""
+    from unified.training.kernels.attention import backward
+
+    heads, length, channels = tensors[1].shape[1:]
+    groups = tensors[2].shape[1]
+    documents = _documents(spans)
+    _blank(documents, length, *tensors[5:])
+    run_kernel(
+        backward, *map(_bits, tensors), _strides(*tensors), documents, length, groups,
+        heads // groups, channels, np.float32(scale), shifts.numpy(),
+    )  # fmt: skip
+
+
 @torch.library.custom_op("unified::fused_attention", mutates_args=())
 def _attention(
     q_BHLC: Tensor, k_BGLC: Tensor, v_BGLC: Tensor, spans: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """(attention (B, L, H, C), log-sums of its weights float32 (H, B * L))."""
-    from unified.training.kernels.attention import forward
-
-    q, k, v = (_dense(tensor) for tensor in (q_BHLC, k_BGLC, v_BGLC))
-    batch, heads, length, channels = q.shape
-    out = q.new_empty(batch, length, heads, channels)
-    shifts = q.new_zeros(heads, batch * length, dtype=torch.float32)
-    documents = _documents(spans)
-    turned = out.transpose(1, 2)
-    _blank(documents, length, turned)
-    groups = k.shape[1]
-    _run(
-        forward, _bits(q), _bits(k), _bits(v), _bits(turned), _strides(q, k, v, turned),
-        documents, length, groups, heads // groups, channels, np.float32(scale), shifts.numpy(),
-    )  # fmt: skip
-    return out, shifts
+    batch, heads, length, channels = q_BHLC.shape
+    out = q_BHLC.new_empty(batch, length, heads, channels)
+    tensors = (_dense(tensor) for tensor in (q_BHLC, k_BGLC, v_BGLC))
+    return out, attend_into(*tensors, spans, scale, out.transpose(1, 2))
 
 
 @_attention.register_fake
@@ -109,25 +134,15 @@ def _gradients(
     grad_BLHC: Tensor, q_BHLC: Tensor, k_BGLC: Tensor, v_BGLC: Tensor, out_BLHC: Tensor,
     shifts: Tensor, spans: Tensor, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    from unified.training.kernels.attention import backward
-
-    q, k, v = (_dense(tensor) for tensor in (q_BHLC, k_BGLC, v_BGLC))
-    batch, heads, length, channels = q.shape
-    groups = k.shape[1]
+    batch, heads, length, channels = q_BHLC.shape
+    groups = k_BGLC.shape[1]
     # As the layers' own projections have them.
     grads = tuple(
-        q.new_empty(batch, length, number, channels).transpose(1, 2)
+        q_BHLC.new_empty(batch, length, number, channels).transpose(1, 2)
         for number in (heads, groups, groups)
     )
-    documents = _documents(spans)
-    _blank(documents, length, *grads)
-    tensors = (
-        _dense(grad_BLHC).transpose(1, 2), q, k, v, _dense(out_BLHC).transpose(1, 2), *grads
-    )  # fmt: skip
-    _run(
-        backward, *map(_bits, tensors), _strides(*tensors), documents, length, groups,
-        heads // groups, channels, np.float32(scale), shifts.numpy(),
-    )  # fmt: skip
+    inputs = (grad_BLHC.transpose(1, 2), q_BHLC, k_BGLC, v_BGLC, out_BLHC.transpose(1, 2))
+    gradients_into((*map(_dense, inputs), *grads), shifts, spans, scale)
     return grads
 
 
