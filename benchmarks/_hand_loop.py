@@ -3,11 +3,11 @@
     python benchmarks/_hand_loop.py FOLDER STEPS
 
 The model in FOLDER/model is trained on FOLDER/packed.safetensors, packed sequences that our loader
-made (`packed`): every layer compiled, bfloat16 autocast, documents kept apart by torch's own causal
-attention for each of them (a mask over whole sequences of 2,048 takes twice the time), fused
-AdamW, clipped gradients, cross-entropy over the whole vocabulary in compiled chunks whose logits are
-computed again for their gradient, freed memory kept by glibc as ours does. Nothing of `unified` is
-imported but that. The last line is a JSON object: useful ids a second of every step, peak bytes.
+wrote. Every layer is compiled; bfloat16 autocast; documents are kept apart by torch's own causal
+attention for each of them; fused AdamW; gradients clipped; cross-entropy over the whole vocabulary
+in compiled chunks, whose logits are computed again for their gradient; glibc keeps freed memory, as
+ours lets it. Nothing of `unified` is imported but that. The last line is a JSON object: useful ids a
+second of every step, peak bytes.
 """
 
 from __future__ import annotations

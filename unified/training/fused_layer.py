@@ -27,7 +27,7 @@ from unified.training.kernels import elementwise
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["fuse_layers"]
+__all__ = ["fuse_layers", "restore_layers"]
 
 _CLOSE = 0.03
 """Of the largest number that a layer adds: what roundings to bfloat16 may differ by."""
@@ -233,6 +233,13 @@ def fuse_layers(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> bool:
     if _is_norm(norm):
         norm.forward = partial(_norm_forward, norm)
     return True
+
+
+def restore_layers(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> None:
+    """Undo `fuse_layers`."""
+    for module in (*layers, getattr(inner_model(decoder), "norm", None)):
+        if module is not None:
+            vars(module).pop("forward", None)
 
 
 def _is_norm(module: Any) -> bool:

@@ -7,8 +7,8 @@ computed by one thread in a fixed order, so that the bits do not depend on the t
 Tensors are flat arrays of bits (uint16), of B sequences of L positions. Number c of head h at
 position l of sequence b stands at `b * strides[0] + l * strides[1] + h * strides[2] + c`.
 
-Legend: T = B L positions, H heads, G key heads, C channels (E: rounded up to 32), N documents, M positions
-of the longest one (rounded up to whole blocks).
+Legend: T = B L positions, H heads, G key heads, C channels (E: rounded up to 32), N documents, M
+positions of the longest one (rounded up to whole blocks).
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def _products(
 @entry
 def forward(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, out: np.ndarray, strides: np.ndarray,
-    spans: np.ndarray, L: int, groups: int, shared: int, C: int, scale: np.float32, shifts: np.ndarray,
-    counters: np.ndarray,
+    spans: np.ndarray, L: int, groups: int, shared: int, C: int, scale: np.float32,
+    shifts: np.ndarray, counters: np.ndarray,
 ) -> None:  # fmt: skip
     """out = attention of q, k, v inside each document; shifts (H, T) = log-sums of its weights.
 
@@ -212,8 +212,8 @@ def _add_block(
 def backward(
     grad: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, out: np.ndarray,
     q_grad: np.ndarray, k_grad: np.ndarray, v_grad: np.ndarray, strides: np.ndarray,
-    spans: np.ndarray, L: int, groups: int, shared: int, C: int, scale: np.float32, shifts: np.ndarray,
-    counters: np.ndarray,
+    spans: np.ndarray, L: int, groups: int, shared: int, C: int, scale: np.float32,
+    shifts: np.ndarray, counters: np.ndarray,
 ) -> None:  # fmt: skip
     """q_grad, k_grad, v_grad = gradients of `forward` for `grad`, that of its output `out`.
 

@@ -12,7 +12,14 @@ from __future__ import annotations
 import numpy as np
 
 from unified.engine.backends.cpu.attention import exp
-from unified.engine.backends.cpu.intrinsics import bits, compiled, entry, squares, total, wide_vectors
+from unified.engine.backends.cpu.intrinsics import (
+    bits,
+    compiled,
+    entry,
+    squares,
+    total,
+    wide_vectors,
+)
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
 from unified.training.kernels.vectors import halves
 
