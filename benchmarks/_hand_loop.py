@@ -6,7 +6,7 @@ The model in FOLDER/model is trained on FOLDER/packed.safetensors, packed sequen
 wrote. Every layer is compiled; bfloat16 autocast; documents are kept apart by torch's own causal
 attention for each of them; fused AdamW; gradients clipped; cross-entropy over the whole vocabulary
 in compiled chunks, whose logits are computed again for their gradient; glibc keeps freed memory, as
-ours lets it. Nothing of `unified` is imported but that. The last line is a JSON object: useful ids a
+ours lets it. Nothing else of ours is imported. The last line is a JSON object: useful ids a
 second of every step, peak bytes.
 """
 
