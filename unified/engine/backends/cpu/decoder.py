@@ -58,6 +58,8 @@ class LlamaCpuDecoder:
     type of the weights, and the type it is widened to. cache_dtype: of keys and values.
     """
 
+    backend = "cpu"
+
     def __init__(
         self,
         config: LlamaCpuConfig,
