@@ -7,7 +7,7 @@ import pytest
 
 from unified.engine.backends.cpu.attention import BLOCK
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
-from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+from unified.engine.backends.cpu.decoder import CACHE_DTYPE, LlamaCpuDecoder
 from unified.engine.backends.cpu.heads import PART_IDS
 from unified.engine.backends.cpu.threads import ThreadPool
 
@@ -21,7 +21,7 @@ EVERY = ((0, VOCAB),)
 IDS = np.random.default_rng(0).integers(VOCAB, size=LONG).tolist()
 
 
-def decoder(cache_dtype: str, threads: int = 1) -> LlamaCpuDecoder:
+def decoder(cache_dtype: str | None, threads: int = 1) -> LlamaCpuDecoder:
     rng = np.random.default_rng(5)
     weights = {
         name: rng.normal(1.0 if "norm" in name else 0.0, 0.4, shape).astype(np.float32)
@@ -130,7 +130,10 @@ def test_sequences_of_all_lengths_do_not_change_each_other(cache_dtype):
             cache.truncate(slot, length)
 
 
-def test_a_bfloat16_cache_takes_half_the_bytes():
+def test_a_bfloat16_cache_takes_half_the_bytes(monkeypatch):
     assert 2 * decoder("bfloat16").cache_bytes(100) == decoder("float32").cache_bytes(100)
     with pytest.raises(ValueError, match=r"cache_dtype is 'int4', expected float32 or bfloat16"):
         decoder("int4")
+    monkeypatch.setenv(CACHE_DTYPE, "bfloat16")
+    assert decoder(None).cache_dtype == "bfloat16"
+    assert decoder("float32").cache_dtype == "float32"
