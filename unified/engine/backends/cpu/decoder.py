@@ -50,7 +50,10 @@ _EMBEDDING = "model.embed_tokens.weight"
 
 
 class LlamaCpuDecoder:
-    """A decoder of the Llama family for sampling on the CPU; computed in float32.
+    """A decoder of the Llama family for sampling on the CPU.
+
+    Computed in float32, but for products with bfloat16 weights where the processor multiplies
+    bfloat16, and for keys and values in a bfloat16 cache.
 
     Logits agree with transformers' Llama, Mistral, Qwen2 and Qwen3 up to rounding. The logits of a
     sequence are the same bits alone and in any batch, fed at once or id by id. Any number of
