@@ -63,8 +63,9 @@ def test_no_branch_outgrows_what_is_reserved(name):
         try:
             active = ActiveRequest(0, Request(segments(grammar, rng), seed), grammar, own, 5000)
         except ValueError as error:  # this format cannot say that: other documents of it can
-            assert "format" in str(error) or "role" in str(error)
-            continue
+            if "format" in str(error) or "role" in str(error):
+                continue
+            raise
         lengths = active.branch_lengths()
         slots = [s for s in active.request.segments if isinstance(s, CodedSlot)]
         wants_any = any(slot.kind == "any" for slot in slots)
