@@ -243,9 +243,9 @@ class _Sound:
     """A sound decoded as its frames come."""
 
     def __init__(self, tokenizer: AudioTokenizer) -> None:
-        from unified_tokenizers.streaming import DecodeStream
+        from unified_tokenizers.streaming import ArrayDecodeStream
 
-        self.stream = DecodeStream(tokenizer)
+        self.stream = ArrayDecodeStream(tokenizer)
         self.frames: list[np.ndarray] = []
         self.parts: list[np.ndarray] = []
         self.enough = max(1, round(_CHUNK_SECONDS * tokenizer.sample_rate / tokenizer.hop))
@@ -263,22 +263,16 @@ class _Sound:
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """The samples that are left, and those of the whole sound."""
-        import torch
-
         first = self._decode() if self.frames else np.zeros((1, 0), np.float32)
-        with torch.inference_mode():
-            last = self.stream.finish()[0].float().cpu().numpy()
+        last = self.stream.finish()[0]
         self.parts.append(last)
         rest = np.concatenate([first, last], axis=1) if first.size else last
         return rest, np.concatenate(self.parts, axis=1)
 
     def _decode(self) -> np.ndarray:
-        import torch
-
-        codes = torch.from_numpy(np.stack(self.frames, axis=1)[None])
+        codes = np.stack(self.frames, axis=1)[None]
         self.frames = []
-        with torch.inference_mode():
-            samples = self.stream.push(codes)[0].float().cpu().numpy()
+        samples = self.stream.push(codes)[0]
         if samples.size:
             self.parts.append(samples)
         return samples

@@ -108,8 +108,7 @@ class UnifiedModel(Streams):
     def decoder(self) -> Decoder:
         """The decoder for sampling, made once and again only where `hf` has changed.
 
-        Compiled loops for what is of the Llama family and on the CPU; `hf`'s own forward on other
-        devices, for other architectures, and for large models that were trained in this process.
+        Its `backend` is "cpu", "torch_static" or "transformers", see `from_pretrained`.
         """
         return self._language_model.decoder()
 
@@ -235,6 +234,7 @@ class UnifiedModel(Streams):
         image_tokenizer: ImageTokenizer | str | Path | None = None,
         audio_tokenizer: AudioTokenizer | str | Path | None = None,
         read_weights: bool = True,
+        backend: str = "auto",
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
@@ -244,17 +244,18 @@ class UnifiedModel(Streams):
         Args:
             name_or_path: "pocket", a folder, or a name on the Hugging Face hub.
             device: any device of torch, for the decoder and the media tokenizers; see `to`.
-            dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
-                are stored.
+            dtype: of the decoder's weights: "float32", "bfloat16", "float16", "auto" (as stored).
             image_tokenizer: for models that come without their codec, or in place of it; a folder
                 or a name is loaded.
             audio_tokenizer: likewise.
             read_weights: False leaves the decoder's weights unread until something is sampled.
+            backend: what samples: "cpu" (compiled loops), "torch_static" (batched, on any device),
+                "transformers" (anything else), or "auto": the first of these that can.
 
         Raises:
             ValueError: a folder without a model, damaged files, a device or type that is not there,
-                or parts that do not belong together: a decoder of another vocabulary, another text
-                or media tokenizer.
+                a backend that the model cannot use, or parts that do not belong together: a decoder
+                of another vocabulary, another text or media tokenizer.
         """
         directory = model_directory(name_or_path)
         codecs = {
@@ -263,7 +264,7 @@ class UnifiedModel(Streams):
         }
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
             sequencer, sampling, language_model = load_model(
-                directory, device, dtype, read_weights, codecs
+                directory, device, dtype, read_weights, codecs, backend
             )
             where = directory / FILE_NAME
             published = saved_published(checkpoint.read_json(where), where)
@@ -273,7 +274,7 @@ class UnifiedModel(Streams):
             sequencer, sampling = opened.sequencer, opened.sampling
             published = opened.published
             language_model = LanguageModel.open(
-                directory, published.pretrained, device, dtype, read_weights
+                directory, published.pretrained, device, dtype, read_weights, backend
             )
             tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
         model = cls(
