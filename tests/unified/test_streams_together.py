@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from unified import Sampling, SpanSampling
+from unified.engine.driver import Driver
 from unified.engine.events import AudioChunk, Done, Dropped, ImageDone, ImageRow, TextPiece
+from unified.engine.media_worker import MediaWorker
 from unified_data.document import Document, Slot, Text
 
 WARM = SpanSampling(1.0)
@@ -275,6 +277,30 @@ def test_a_partial_picture_is_decoded_while_sampling_goes_on(model, monkeypatch)
     np.testing.assert_array_equal(picture, row.picture())  # and once more, when nobody samples
     (done,) = [event for event in events if isinstance(event, ImageDone)]
     assert picture.shape == (24, *done.image.pixels.shape[1:])
+
+
+def test_what_is_decoded_when_the_interpreter_ends_is_waited_for(model):
+    """And what waits is dropped."""
+    worker = MediaWorker(Driver(model.engine._engine))
+    begun, go_on, jobs = threading.Event(), threading.Event(), []
+
+    def job():
+        begun.set()
+        go_on.wait(60)
+        jobs.append("first")
+
+    worker.put(job)
+    worker.put(lambda: jobs.append("second"))
+    begun.wait(60)
+    ending = threading.Thread(target=worker.stop)
+    ending.start()
+    while worker._jobs:
+        pass
+    assert ending.is_alive()
+    go_on.set()
+    ending.join(60)
+    worker.put(lambda: jobs.append("third"))
+    assert jobs == ["first"]
 
 
 def test_an_error_of_a_codec_reaches_its_own_stream(model, expected, monkeypatch):
