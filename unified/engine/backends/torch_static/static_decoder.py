@@ -23,13 +23,12 @@ from torch import Tensor
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.device_choice import DeviceChoice
-from unified.engine.backends.stepped_model import SteppedModel, memory_errors
+from unified.engine.backends.stepped_model import SteppedModel, memory_errors, trial_rows
 from unified.engine.backends.torch_static import layouts
 from unified.engine.backends.torch_static.coverage import (
     layer_shapes,
     relative_error,
     tolerance,
-    trial_rows,
 )
 from unified.engine.backends.torch_static.decode_graphs import (
     DecodeGraphs,
