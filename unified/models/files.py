@@ -221,9 +221,9 @@ def _stays(name: str) -> bool:
 
 
 def _load_media(directory: Path) -> MediaTokenizer:
-    from unified_tokenizers import load_tokenizer
+    from unified_tokenizers.loading_arrays import load_array_tokenizer
 
-    return load_tokenizer(directory)
+    return load_array_tokenizer(directory)
 
 
 def load_diffusion(directory: Path, tokenizer: ImageTokenizer, **settings: int) -> ImageTokenizer:

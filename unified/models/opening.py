@@ -14,7 +14,7 @@ is sampled by the object's own forward, which shares its weights.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,7 @@ class LanguageModel:
     nobody samples.
 
     directory: where its weights are stored; None for one that was made in this process.
+    before_another: called before the weights are packed anew, for whoever holds what was there.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class LanguageModel:
         # Of the weights of `hf` that the decoder was packed of.
         self._packed: WeightState | None = None
         self._lock = threading.RLock()
+        self.before_another: Callable[[], None] | None = None
 
     @classmethod
     def open(
@@ -188,6 +190,8 @@ class LanguageModel:
                 )
             if self._decoder is None or not self._follows(self._decoder, self._hf):
                 self._decoder = self._packed = None  # before another copy is made
+                if self.before_another is not None:
+                    self.before_another()
                 self._decoder = self._decoder_of(self._hf)
             return self._decoder
 
