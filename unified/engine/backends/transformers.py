@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -127,7 +127,7 @@ class TransformersDecoder:
     max_positions: see `Decoder`.
     """
 
-    backend = "transformers"
+    backend: ClassVar[str] = "transformers"
 
     def __init__(self, hf: PreTrainedModel, model: SteppedModel | None = None) -> None:
         """hf: the model; it is put in evaluation mode. model: None: a plain `SteppedModel`."""
@@ -180,12 +180,12 @@ class TransformersDecoder:
         with memory_errors():
             for indices in groups.values():
                 group_slots = [slots[index] for index in indices]
-                ids = [list(input_ids[index]) for index in indices]
+                new_ids = [list(input_ids[index]) for index in indices]
                 try:
                     if len(indices) == 1:
-                        results = [self._alone(cache, group_slots[0], ids[0])]
+                        results = [self._alone(cache, group_slots[0], new_ids[0])]
                     else:
-                        results = list(self._together(cache, group_slots, ids))
+                        results = list(self._together(cache, group_slots, new_ids))
                 except BaseException:
                     for slot in group_slots:
                         cache.reset(slot)  # some layers may have these ids, others not

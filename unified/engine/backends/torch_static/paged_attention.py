@@ -135,7 +135,7 @@ class PagedModules:
 
         AttentionInterface.register(NAME, attend)
         configs = (getattr(module, "config", None) for module in hf.modules())
-        self._configs = {
+        self._configs: dict[int, Any] = {
             id(config): config
             for config in configs
             if hasattr(config, "_attn_implementation_internal")

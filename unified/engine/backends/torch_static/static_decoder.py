@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class TorchStaticDecoder:
     whether attention is torch's flash attention over pages. graphs: whether steps are recorded.
     """
 
-    backend = "torch_static"
+    backend: ClassVar[str] = "torch_static"
 
     def __init__(
         self, hf: PreTrainedModel, model: SteppedModel | None = None, graphs: bool = True
