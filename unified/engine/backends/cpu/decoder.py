@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class LlamaCpuDecoder:
     config: its sizes. vocab_size, max_positions: see `Decoder`.
     """
 
-    backend = "cpu"
+    backend: ClassVar[str] = "cpu"
 
     def __init__(
         self,
