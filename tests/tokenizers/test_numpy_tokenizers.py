@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unified_base.blas import one_blas_thread
-from unified_tokenizers import tokenizer_configs
+from unified_tokenizers import numpy_tokenizer, tokenizer_configs
 from unified_tokenizers.arrays import (
     ArrayTokenizer,
     decode_arrays,
@@ -163,6 +163,40 @@ def test_weights_of_a_module_that_was_handed_out_count(tmp_path):
     assert np.abs(after - before).max() > 0.01
     np.testing.assert_array_equal(after, decode_by_tensors(tokenizer.module, codes, (16, 16)))
     assert tokenizer.fingerprint == tokenizer.module.fingerprint != fingerprint
+
+
+def test_large_media_are_the_modules(make_audio_tokenizer, tmp_path, monkeypatch):
+    for module, grid, size in (
+        (image_tokenizer(), (2, 3), (16, 24)),
+        (image_tokenizer(encoder="conv", encoder_depths=(1, 1, 1)), (2, 3), (16, 24)),
+        (make_audio_tokenizer(depth=1), (6,), (6 * 128,)),
+    ):
+        tokenizer = loaded(module, tmp_path)
+        codes, batch = codes_for(tokenizer, 1, *grid), codes_for(tokenizer, 9, *grid)
+        media = decode_by_tensors(module, codes, size)
+        monkeypatch.setattr(numpy_tokenizer, "_MOST_WORK", 6 * tokenizer.decode_work)
+        tokenizer.decode_arrays(batch, size)
+        monkeypatch.setattr(numpy_tokenizer, "_MOST_WORK", 6 * tokenizer.encode_work)
+        encoded = tokenizer.encode_arrays(media)
+        assert tokenizer._module is None
+        monkeypatch.setattr(numpy_tokenizer, "_MOST_WORK", 6 * tokenizer.decode_work - 1)
+        np.testing.assert_array_equal(tokenizer.decode_arrays(codes, size), media)
+        assert tokenizer._module is not None
+        monkeypatch.setattr(numpy_tokenizer, "_MOST_WORK", 6 * tokenizer.encode_work - 1)
+        np.testing.assert_array_equal(tokenizer.encode_arrays(media), encoded)
+
+
+def test_work_is_that_of_all_layers(tmp_path):
+    """Multiply-adds of a code: 12 channels, pixels of 8x8, an MLP; 16, then 8, then 4 channels."""
+    tokenizer = loaded(image_tokenizer(quantizer=QuantizerConfig(kind="lfq", codes=32)), tmp_path)
+    assert tokenizer.encode_work == 193 * 12 + 2 * 12 + (2 * 24 * 12 + 24 + 12)
+
+    def block(width, kernel, expansion):
+        mlp = 2 * width + 2 * expansion * width * width + (expansion + 1) * width
+        return (kernel * kernel + 1) * width + mlp
+
+    decoder = block(16, 5, 2) + 17 * 32 + 4 * 2 * block(8, 3, 3) + 4 * 9 * 16
+    assert tokenizer.decode_work == 6 * 16 + decoder + 16 * (block(4, 3, 3) + 5 * 12)
 
 
 def test_another_type_of_numbers_is_the_modules(tmp_path):

@@ -1,8 +1,9 @@
 """Our tokenizers computed with numpy, until their torch module is asked for.
 
 Sampling needs nothing but `encode_arrays` and `decode_arrays`; torch takes 1.3 s to import and
-400 MB. Everything else of the contract is there and made of the module when it is first used. Once
-somebody has the module itself, or has moved it, its weights count and it computes everything.
+400 MB. Everything else of the contract is there and made of the module when it is first used; so
+are large media, which torch computes on all cores. Once somebody has the module itself, or has
+moved it, its weights count and it computes everything.
 
 Legend: B batch, K codebooks.
 """
@@ -10,6 +11,7 @@ Legend: B batch, K codebooks.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -42,6 +44,9 @@ _STORED = {
     "F32": "<f4", "BF16": "<u2", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
 _making = threading.Lock()
+# Multiply-adds of one medium up to which numpy computes it: 0.1 s on a core. It depends on nothing
+# but sizes, so that the same medium is always computed in the same way.
+_MOST_WORK = 5_000_000_000
 
 
 class NumpyTokenizer(ABC):
@@ -56,6 +61,9 @@ class NumpyTokenizer(ABC):
     presets: ClassVar[Mapping[str, dict[str, Any]]]
     module_class: ClassVar[tuple[str, str]]
     """Module and class of the same tokenizer in torch."""
+    encode_places: ClassVar[Mapping[str, int]]
+    decode_places: ClassVar[Mapping[str, int]]
+    """Parts of the tensors' names, and at how many places their layers are computed for a code."""
     cannot_decode: ClassVar[str | None] = None
     quantizer: NumpyQuantizer
 
@@ -76,10 +84,25 @@ class NumpyTokenizer(ABC):
         table = TensorTable(self._tensors)
         self._build(table)
         table.check_all_used()
+        # Multiply-adds for a code.
+        self.encode_work = self._work(self.encode_places)
+        self.decode_work = self._work(self.decode_places)
 
     @abstractmethod
     def _build(self, table: TensorTable) -> None:
         """Make the layers. ValueError as `__init__`."""
+
+    def _work(self, places: Mapping[str, int]) -> int:
+        return sum(
+            tensor.size * number
+            for name, tensor in self._tensors.items()
+            for part, number in places.items()
+            if name.startswith(f"{part}.")
+        )
+
+    @abstractmethod
+    def _num_codes(self, media: np.ndarray) -> int:
+        """Codes of one codebook that one of some media has."""
 
     @abstractmethod
     def _encode(self, media: np.ndarray) -> np.ndarray:
@@ -128,14 +151,15 @@ class NumpyTokenizer(ABC):
 
     def encode_arrays(self, media: np.ndarray) -> np.ndarray:
         """Media (B, ...) to codes int64 (B, K, *grid); see `arrays.ArrayTokenizer`."""
-        if self._handed_out or not self.quantizer.can_encode:
+        large = self._num_codes(media) * self.encode_work > _MOST_WORK
+        if self._handed_out or large or not self.quantizer.can_encode:
             return encode_by_tensors(self._made(), media)
         with one_blas_thread():
             return self._encode(media)
 
     def decode_arrays(self, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         """Codes to media float32 of exactly `size`; see `arrays.ArrayTokenizer`."""
-        if self._handed_out:
+        if self._handed_out or math.prod(codes.shape[2:]) * self.decode_work > _MOST_WORK:
             return decode_by_tensors(self._made(), codes, size)
         with one_blas_thread():
             return self._decode(codes, size)
