@@ -9,6 +9,7 @@ Legend: B batch, H W pixels, K codebooks, h w code grid, D width.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,11 +37,11 @@ class NumpyImageTokenizer(NumpyTokenizer):
     config_class = ImageTokenizerConfig
     presets = IMAGE_PRESETS
     module_class = ("image", "VQImageTokenizer")
-    encode_places = {
+    encode_places: ClassVar = {
         "encoder.stem": 1, "encoder.blocks": 1, "encoder.blocks_4": 16, "encoder.shrink_2": 4,
         "encoder.blocks_2": 4, "encoder.shrink_1": 1, "encoder.blocks_1": 1,
     }  # fmt: skip
-    decode_places = {
+    decode_places: ClassVar = {
         "from_quantizer": 1, "decoder.blocks_1": 1, "decoder.grow_2": 1, "decoder.blocks_2": 4,
         "decoder.grow_4": 4, "decoder.blocks_4": 16, "decoder.to_pixels": 16,
     }  # fmt: skip
