@@ -243,7 +243,8 @@ def _message(kind: type[Any], entries: Any, errors: list[Any], where: str) -> st
 
 def _expected(error: Mapping[str, Any]) -> str:
     if error["type"] == "literal_error":
-        return f"one of {error['ctx']['expected']}"
+        expected = error["ctx"]["expected"]
+        return expected if " or " not in expected else f"one of {expected}"
     return _EXPECTED.get(error["type"], error["msg"])
 
 

@@ -94,6 +94,7 @@ def load_model(
     dtype: str = "auto",
     read: bool = True,
     codecs: Mapping[str, MediaTokenizer | None] | None = None,
+    backend: str = "auto",
 ) -> tuple[Sequencer, Sampling, LanguageModel]:
     """The parts of the model in a folder; see `UnifiedModel.from_pretrained`.
 
@@ -132,7 +133,7 @@ def load_model(
             f"{vocabulary.hash} has {vocabulary.size} ids"
         )
     pretrained = None if published is None else published.pretrained
-    language_model = LanguageModel.open(directory, pretrained, device, dtype, read)
+    language_model = LanguageModel.open(directory, pretrained, device, dtype, read, backend)
     media: dict[str, Any] = {
         modality: codec for modality, codec in (codecs or {}).items() if codec is not None
     }
