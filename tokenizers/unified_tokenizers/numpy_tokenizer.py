@@ -191,7 +191,8 @@ class NumpyTokenizer(ABC):
         dtype: torch.dtype | None = None,
     ) -> Self:
         """See `base.MediaTokenizer.to`. Anywhere but on the CPU in float32 the module computes."""
-        if self._handed_out or device not in (None, "cpu") or dtype is not None:
+        elsewhere = device is not None and str(device) != "cpu"
+        if self._handed_out or elsewhere or dtype is not None:
             self.module.to(device, dtype)
         return self
 
