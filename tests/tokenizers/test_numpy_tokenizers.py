@@ -1,5 +1,6 @@
 """Our tokenizers computed with numpy: what the torch modules compute, without torch."""
 
+import os
 import subprocess
 import sys
 
@@ -286,6 +287,23 @@ def test_products_take_no_threads_of_their_own():
     with one_blas_thread(), one_blas_thread():
         assert functions[0]() == 1
     assert functions[0]() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked on this system")
+def test_a_process_that_is_forked_meanwhile_has_its_threads_back():
+    from unified_base import blas
+
+    get, set_ = blas._functions()
+    before = get()
+    set_(2)
+    with one_blas_thread():
+        child = os.fork()
+        if not child:
+            os._exit(get())
+        _, status = os.waitpid(child, 0)
+        assert get() == 1
+    set_(before)
+    assert os.waitstatus_to_exitcode(status) == 2
 
 
 def test_nothing_of_torch_is_imported(make_audio_tokenizer, tmp_path):

@@ -44,6 +44,16 @@ _STORED = {
     "F32": "<f4", "BF16": "<u2", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
 _making = threading.Lock()
+
+
+def _reopen() -> None:
+    """Open the lock in a forked process, whoever held it before."""
+    global _making
+    _making = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reopen)
 # Multiply-adds of one medium up to which numpy computes it: 0.1 s on a core. It depends on nothing
 # but sizes, so that the same medium is always computed in the same way.
 _MOST_WORK = 5_000_000_000
