@@ -3,7 +3,8 @@
 Sampling needs nothing but `encode_arrays` and `decode_arrays`; torch takes 1.3 s to import and
 400 MB. Everything else of the contract is there and made of the module when it is first used; so
 are large media, which torch computes on all cores. Once somebody has the module itself, or has
-moved it, its weights count and it computes everything.
+moved it, its weights count. On the CPU it computes arrays by this class too, so that nothing
+depends on what was asked for before.
 
 Legend: B batch, K codebooks.
 """
@@ -26,7 +27,12 @@ import numpy as np
 from unified_base.blas import one_blas_thread
 from unified_base.files import open_regular
 from unified_base.safetensors_files import check_weights, read_header
-from unified_tokenizers.arrays import decode_by_tensors, encode_by_tensors
+from unified_tokenizers.arrays import (
+    decode_arrays,
+    decode_by_tensors,
+    encode_arrays,
+    encode_by_tensors,
+)
 from unified_tokenizers.numpy_layers import TensorTable
 from unified_tokenizers.numpy_quantizer import NumpyQuantizer
 from unified_tokenizers.saved_config import check_sizes, parse_saved, read_entries, settings_text
@@ -77,18 +83,19 @@ class NumpyTokenizer(ABC):
     cannot_decode: ClassVar[str | None] = None
     quantizer: NumpyQuantizer
 
-    def __init__(self, config: Any, tensors: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, config: Any, tensors: Mapping[str, np.ndarray], module: Any = None) -> None:
         """
         Args:
             config: of `config_class`.
             tensors: all weights by the names that the module has them by, floats as float32.
+            module: whose weights they are; None: it is made when it is needed.
 
         Raises:
             ValueError: parts that only torch computes, or weights of other names or shapes.
         """
         self.config = config
         self._tensors = dict(tensors)
-        self._module: Any = None
+        self._module: Any = module
         self._handed_out = False  # the module, so that its weights may change
         self._digest: str | None = None
         table = TensorTable(self._tensors)
@@ -161,15 +168,19 @@ class NumpyTokenizer(ABC):
 
     def encode_arrays(self, media: np.ndarray) -> np.ndarray:
         """Media (B, ...) to codes int64 (B, K, *grid); see `arrays.ArrayTokenizer`."""
+        if self._handed_out:
+            return encode_arrays(self._made(), media)
         large = self._num_codes(media) * self.encode_work > _MOST_WORK
-        if self._handed_out or large or not self.quantizer.can_encode:
+        if large or not self.quantizer.can_encode:
             return encode_by_tensors(self._made(), media)
         with one_blas_thread():
             return self._encode(media)
 
     def decode_arrays(self, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         """Codes to media float32 of exactly `size`; see `arrays.ArrayTokenizer`."""
-        if self._handed_out or math.prod(codes.shape[2:]) * self.decode_work > _MOST_WORK:
+        if self._handed_out:
+            return decode_arrays(self._made(), codes, size)
+        if math.prod(codes.shape[2:]) * self.decode_work > _MOST_WORK:
             return decode_by_tensors(self._made(), codes, size)
         with one_blas_thread():
             return self._decode(codes, size)
@@ -215,8 +226,7 @@ class NumpyTokenizer(ABC):
 
     @property
     def module(self) -> Any:
-        """The same tokenizer as a module of torch, made once. From now on it computes everything,
-        since its weights may be changed."""
+        """The same tokenizer as a module of torch, made once. Its weights count from now on."""
         module = self._made()
         self._handed_out = True
         return module
