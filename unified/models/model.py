@@ -87,12 +87,16 @@ class UnifiedModel(Streams):
 
     @property
     def image_tokenizer(self) -> ImageTokenizer | None:
-        """See `unified_tokenizers.base`; None where the model has no pictures."""
+        """See `unified_tokenizers.base`; None where the model has no pictures.
+
+        Of a folder's own tokenizer without attention numpy computes arrays, and its `module` is the
+        same in torch (`unified_tokenizers.numpy_tokenizer`).
+        """
         return self.sequencer.image_tokenizer
 
     @property
     def audio_tokenizer(self) -> AudioTokenizer | None:
-        """See `unified_tokenizers.base`; None where the model has no sound."""
+        """As `image_tokenizer`; None where the model has no sound."""
         return self.sequencer.audio_tokenizer
 
     @property
