@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unified.engine.backends.cpu.threads import ThreadPool, new_counters
-from unified.training.kernels.vectors import SUPPORTED
+from unified.training.kernels.ir import SUPPORTED
 
 __all__ = ["attend_into", "fused_attention", "gradients_into", "is_fused", "run_kernel"]
 
