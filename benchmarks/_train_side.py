@@ -132,7 +132,12 @@ def shares(trainer: DecoderTrainer) -> dict[str, float]:
         step(trainer)
     times = {event.key: event for event in recorded.key_averages()}
     total = sum(event.self_cpu_time_total for event in times.values())
-    attention = sum(e.cpu_time_total for key, e in times.items() if "::document_attention" in key)
+    attention = sum(
+        event.cpu_time_total
+        for key, event in times.items()
+        if key in ("_Attend", "_AttendBackward")
+        or key.startswith(("unified::document_attention", "unified::fused_attention"))
+    )
     loss = times["_AllowedLoss"]
     inside = sum(
         child.cpu_time_total
