@@ -15,7 +15,9 @@ from torch import Tensor
 from unified.engine.backends.cpu.threads import ThreadPool, new_counters
 from unified.training.kernels.ir import SUPPORTED
 
-__all__ = ["attend_into", "fused_attention", "gradients_into", "is_fused", "run_kernel"]
+__all__ = [
+    "attend_into", "bits_of", "fused_attention", "gradients_into", "is_fused", "run_kernel",
+]  # fmt: skip
 
 
 def is_fused(query: Tensor) -> bool:
@@ -31,6 +33,11 @@ def _pool(threads: int) -> ThreadPool:
 def run_kernel(function: Any, *args: Any) -> None:
     """Run a kernel in as many threads as torch has."""
     _pool(torch.get_num_threads()).run(function, *args, new_counters(1))
+
+
+def bits_of(tensor: Tensor) -> np.ndarray:
+    """A contiguous tensor of bfloat16 as uint16."""
+    return tensor.detach().view(torch.int16).numpy().view(np.uint16)
 
 
 def _dense(tensor: Tensor) -> Tensor:

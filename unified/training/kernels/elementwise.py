@@ -23,11 +23,14 @@ from unified.training.kernels.rows import (
     weighed,
 )
 
-__all__ = ["CHUNK", "gate", "gate_gradient", "norm", "norm_gradient", "turn", "turn_gradient"]
+__all__ = [
+    "CHUNK", "add", "gate", "gate_gradient", "norm", "norm_gradient", "turn", "turn_gradient",
+]  # fmt: skip
 
 CHUNK = 32
 """Rows that a thread claims at once."""
 _ONE = np.float32(1)
+_PIECE = 1 << 14  # numbers that a thread claims at once where there are no rows
 
 
 @compiled
@@ -208,5 +211,23 @@ def gate_gradient(
             break
         for n in range(chunk * CHUNK, min(N, (chunk + 1) * CHUNK)):
             gated_gradient(flat, n * inner, flat_x, 2 * n * inner, flat_grad, flat_out, inner)
+        finish_chunk(counters, 0, chunks)
+    wait_for_phase(counters, 0, chunks)
+
+
+@entry
+def add(total: np.ndarray, x: np.ndarray, counters: np.ndarray) -> None:
+    """total (N,) float32 += x (N,), bits. torch widens x first, into memory."""
+    wide_vectors()
+    N = len(total)
+    chunks = (N + _PIECE - 1) // _PIECE
+    while True:
+        chunk = claim_chunk(counters, 0)
+        if chunk >= chunks:
+            break
+        stop = min(N, (chunk + 1) * _PIECE)
+        sums, more = total[chunk * _PIECE : stop], x[chunk * _PIECE : stop]
+        for n in range(len(sums)):
+            sums[n] += bits(np.uint32(more[n]) << np.uint32(16))
         finish_chunk(counters, 0, chunks)
     wait_for_phase(counters, 0, chunks)

@@ -187,11 +187,15 @@ def below(builder: Any, at: Any, end: Any) -> Any:
 
 
 def sum_of(builder: Any, vector: Any) -> Any:
-    """The sum of a vector's lanes, one by one."""
-    total = builder.extract_element(vector, ir.Constant(INT, 0))
-    for lane in range(1, LANES):
-        total = builder.fadd(total, builder.extract_element(vector, ir.Constant(INT, lane)))
-    return total
+    """The sum of a vector's lanes: of halves, of quarters and so on, always in the same order."""
+    undefined = ir.Constant(FLOATS, ir.Undefined)
+    width = LANES // 2
+    while width:
+        lanes = [(lane + width) % LANES for lane in range(LANES)]
+        other = builder.shuffle_vector(vector, undefined, ir.Constant(WORDS, lanes))
+        vector = builder.fadd(vector, other)
+        width //= 2
+    return builder.extract_element(vector, ir.Constant(INT, 0))
 
 
 class Lanes:
