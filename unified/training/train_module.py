@@ -8,7 +8,7 @@ Legend: B sequences, L positions, D width, P positions with loss, M modalities.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -40,22 +40,6 @@ class LossOutput:
         sums = torch.zeros(len(MODALITIES), dtype=torch.float64, device=self.losses.device)
         sums.index_add_(0, micro_batch.modality, self.losses.double())
         return sums, torch.bincount(micro_batch.modality, minlength=len(MODALITIES)).double()
-
-
-class _Rows(torch.autograd.Function):
-    """Rows of x (T, D) at different places (P,). An index of torch's could have a place twice, so
-    that its gradient adds up, one row after the other."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        ctx.rows = len(x)
-        return x[places]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        x_grad = grad.new_zeros(ctx.rows, grad.shape[1])
-        return x_grad.index_copy_(0, *ctx.saved_tensors, grad), None
 
 
 class TrainModule(nn.Module):
@@ -113,7 +97,7 @@ class TrainModule(nn.Module):
             use_cache=False,
             **options,
         )[0]
-        hidden_PD = _Rows.apply(hidden_BLD.flatten(0, 1), micro_batch.predict_from)
+        hidden_PD = hidden_BLD.flatten(0, 1)[micro_batch.predict_from]
         total, losses = self._loss(hidden_PD, micro_batch)
         assert self._norm_input is not None
         norm = self._norm_input.float().square().mean().sqrt()
