@@ -33,10 +33,10 @@ from unified.training.kernels import elementwise
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["fuse_layers", "restore_layers"]
+__all__ = ["can_fuse", "fuse_layers", "restore_layers"]
 
 _CLOSE = 0.03
-"""Of the largest number that a layer adds: what roundings to bfloat16 may differ by."""
+"""Of what a layer adds: how far roundings to bfloat16 may be apart (they are by 1%)."""
 
 
 def _partial_sums(rows: int, *shape: int) -> np.ndarray:
@@ -221,21 +221,22 @@ def _norm_forward(norm: Any, x: Tensor) -> Tensor:
     return out.view_as(x)
 
 
-def fuse_layers(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> bool:
-    """Let a decoder's layers and its last norm compute fused; True if all of them can.
+def can_fuse(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> bool:
+    """Whether a decoder's layers can compute fused.
 
     They must be trained whole, in bfloat16 on such a CPU, attend inside documents, be built as
     those of Llama, and give what their own forward gives.
     """
-    inner = inner_model(decoder)
-    if not all(_alike(layer) for layer in layers) or not _agrees(inner, layers[0]):
-        return False
+    return all(_alike(layer) for layer in layers) and _agrees(inner_model(decoder), layers[0])
+
+
+def fuse_layers(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> None:
+    """Let layers that `can_fuse` has approved, and the last norm, compute fused."""
     for layer in layers:
         layer.forward = partial(_layer_forward, layer)  # type: ignore[method-assign]
-    norm = getattr(inner, "norm", None)
+    norm = getattr(inner_model(decoder), "norm", None)
     if _is_norm(norm):
         norm.forward = partial(_norm_forward, norm)
-    return True
 
 
 def restore_layers(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> None:
@@ -288,5 +289,5 @@ def _agrees(inner: Any, layer: Any) -> bool:
         return False
     if not isinstance(expected, Tensor):
         return False
-    added = (expected - hidden).float()
-    return bool((actual - expected).float().abs().max() <= _CLOSE * added.abs().max())
+    error, added = (actual - expected).float().norm(), (expected - hidden).float().norm()
+    return bool(error <= _CLOSE * added)
