@@ -120,12 +120,15 @@ def speed(folder: Path, quick: bool, only: str | None) -> dict[str, Any]:
         sides.append("ours-compiled")
     rates: dict[str, list[float]] = {name: [] for name in sides}
     peaks: dict[str, list[float]] = {name: [] for name in sides}
+    by_processor: dict[str, list[float]] = {name: [] for name in sides if name != "trainer"}
     operations: list[float] = []
     for _ in range(rounds):
         for name, speeds in rates.items():
             done = side(name, folder, steps)
             speeds += done["ids_per_second"]
             peaks[name].append(done["peak_bytes"])
+            if name in by_processor:
+                by_processor[name] += done["ids_per_cpu_second"]
             if name == "ours":
                 operations += done["operations_per_second"]
                 shares = done["step_shares"]
@@ -137,6 +140,7 @@ def speed(folder: Path, quick: bool, only: str | None) -> dict[str, Any]:
     return {
         **figures,
         "ids_per_second": middle,
+        "ids_per_cpu_second": {name: median(speeds) for name, speeds in by_processor.items()},
         "peak_bytes": {name: median(values) for name, values in peaks.items()},
         "step_shares": shares,
         **_matrix_rates(median(operations), pocket.hf.config),

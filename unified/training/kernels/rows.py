@@ -131,8 +131,8 @@ def centred(
 
 
 def _sigmoid(builder: Any, x: Any) -> Any:
-    one = every(1.0)
-    return builder.fdiv(one, builder.fadd(one, exp_of(builder, builder.fneg(x))))
+    whole = every(1.0)
+    return builder.fdiv(whole, builder.fadd(whole, exp_of(builder, builder.fneg(x))))
 
 
 @intrinsic
