@@ -18,7 +18,6 @@ Shape legend: see `kernels`; `T` is the number of new ids of all sequences.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -28,8 +27,9 @@ from numpy.typing import NDArray
 # Nothing of numba is imported before a decoder is made: it takes a second, and most commands need
 # none of it.
 from unified.engine.backends.base import Array, Ranges
-from unified.engine.backends.cpu.cache import StaticCache
+from unified.engine.backends.cpu.cache import MemoryPool, SlotCache, slot_numbers
 from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig
+from unified.engine.memory import available_bytes
 
 __all__ = ["PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight", "compile_kernels", "widen"]
 
@@ -129,21 +129,30 @@ class LlamaCpuDecoder:
         self._cos_sin = np.ones((0, 2, config.head_dim // 2), np.float32)
         self._growing = threading.Lock()
         self._threads = threads_module.ThreadPool.shared()
-        # The memory of one cache at most, and no lock: it comes back whenever one is collected.
-        self._spare: deque[Array] = deque(maxlen=1)
+        self._memory = MemoryPool()
 
-    def new_cache(self, num_slots: int, max_ids: int) -> StaticCache:
+    def available_bytes(self) -> int:
+        """See `Decoder.available_bytes`."""
+        return available_bytes()
+
+    def cache_bytes(self, max_ids: int) -> int:
+        """See `Decoder.cache_bytes`."""
+        return 4 * sum(slot_numbers(self.config, max_ids))
+
+    def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> SlotCache:
         """See `Decoder.new_cache`."""
-        config = self.config
-        if max_ids > self.max_positions:
-            raise ValueError(
-                f"{max_ids} ids asked for, but the decoder has {self.max_positions} positions; "
-                "lower max_ids"
-            )
-        return StaticCache(config, num_slots, max_ids, self._rotations(max_ids), self._spare)
+        cache = SlotCache(self.config, self._memory, self._rotations)
+        for _ in range(num_slots):
+            cache.allocate(max_ids)
+        return cache
 
     def _rotations(self, length: int) -> Array:
         """Cosines and sines (L, 2, C/2) of at least so many positions."""
+        if length > self.max_positions:
+            raise ValueError(
+                f"{length} ids asked for, but the decoder has {self.max_positions} positions; "
+                "lower max_ids"
+            )
         with self._growing:
             if length > len(self._cos_sin):
                 angles = np.outer(np.arange(length), self.config.inv_freq)  # (L, C/2)
@@ -152,7 +161,7 @@ class LlamaCpuDecoder:
             return self._cos_sin
 
     def forward(
-        self, cache: StaticCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
     ) -> Array:
         """See `Decoder.forward`; hidden states (T, D) after the final norm."""
         counts = [len(ids) for ids in input_ids]
@@ -162,9 +171,9 @@ class LlamaCpuDecoder:
             return self._forward_in_parts(cache, slots, input_ids)
         sequences, first = [], 0
         for slot, count in zip(slots, counts):
-            past = cache.lengths[slot]
-            assert past + count <= cache.max_ids
-            sequences.append((first, count, slot, past))
+            past, memory = cache.lengths[slot], cache.slot(slot)
+            assert past + count <= memory.max_ids
+            sequences.append((first, count, past, memory.address, memory.max_ids))
             first += count
         config, kernels, T = self.config, self._kernels, first
         x = self.embed([id for ids in input_ids for id in ids])  # (T, D)
@@ -180,23 +189,23 @@ class LlamaCpuDecoder:
             np.empty((T, config.intermediate_size), np.float32),
             cache.cos_sin,
             np.array(sequences, np.int64),
-            cache.keys,
-            cache.values,
+            config.num_kv_heads,
             np.float32(config.norm_eps),
             kernels.chunk_size(config.hidden_size, self._threads.threads),
-            owner=self,
+            owner=(self, cache),
         )
         for slot, count in zip(slots, counts):
             cache.lengths[slot] += count
         mean_square = np.einsum("td,td->t", x, x) / np.float32(config.hidden_size)  # (T,)
         if not np.isfinite(mean_square).all():
-            cache.retire_memory()
+            for slot in slots:
+                cache.taint(slot)
         x *= (1 / np.sqrt(mean_square + np.float32(config.norm_eps)))[:, None]
         x *= self.final_norm_D
         return x
 
     def _forward_in_parts(
-        self, cache: StaticCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
     ) -> Array:
         """Halve the sequences, or cut a single one into parts of `PREFILL_IDS` ids."""
         half = len(input_ids) // 2

@@ -74,6 +74,22 @@ def _vector(address: int, size: int, dtype_like: np.ndarray) -> np.ndarray:
 
 
 @compiled
+def _keys_of_head(address: int, L: int, C: int, head: int, dtype_like: np.ndarray) -> np.ndarray:
+    """Keys (L / PANEL, C, PANEL) of a head in those of a slot; heads count through all layers."""
+    start = address + 4 * head * L * C
+    return carray(pointer(start, dtype_like), (L // PANEL, C, PANEL))
+
+
+@compiled
+def _values_of_head(
+    address: int, L: int, panels: int, head: int, dtype_like: np.ndarray
+) -> np.ndarray:
+    """Values (C / PANEL, L, PANEL) of a head in those of a slot, in as many panels."""
+    start = address + 4 * head * L * panels * PANEL
+    return carray(pointer(start, dtype_like), (panels, L, PANEL))
+
+
+@compiled
 def _linear_chunk(
     x: np.ndarray, weight: int, bias: int, outputs: int, chunk: int, dtype_like: np.ndarray,
     out: np.ndarray,
@@ -101,7 +117,7 @@ def _linear_chunk(
 def forward_layers(
     counters: np.ndarray, table: np.ndarray, dtype_like: np.ndarray, x: np.ndarray,
     qkv: np.ndarray, attn_out: np.ndarray, gated: np.ndarray, cos_sin: np.ndarray,
-    sequences: np.ndarray, keys: np.ndarray, values: np.ndarray, eps: np.float32, size: int,
+    sequences: np.ndarray, kv_heads: int, eps: np.float32, size: int,
 ) -> None:  # fmt: skip
     """Run all layers over N new ids, in place.
 
@@ -112,17 +128,20 @@ def forward_layers(
         x: float32 (N, D), embeddings; hidden states of the last layer afterwards.
         qkv, attn_out, gated: float32 workspaces (N, H + 2G, C), (N, H, C) and (N, F).
         cos_sin: float32 (positions, 2, C/2), cosines and sines of the rotary angles.
-        sequences: int64 (sequences, 4): index of the first new id, how many new ids, the cache
-            slot, and how many ids the slot holds already.
-        keys: float32 (layers, slots, G, L / PANEL, C, PANEL).
-        values: float32 (layers, slots, G, C / PANEL, L, PANEL).
+        sequences: int64 (sequences, 5): index of the first new id, how many new ids, how many ids
+            the KV slot holds already, the address of its memory, and its length L. The memory is
+            float32: keys (layers, G, L / PANEL, C, PANEL), then values (layers, G, C / PANEL, L,
+            PANEL).
+        kv_heads: G.
         eps: of RMSNorm.
         size: outputs in a chunk of a product.
     """
     wide_vectors()
     layers, N, D = table.shape[0], x.shape[0], x.shape[1]
-    H, C, G, F = attn_out.shape[1], attn_out.shape[2], keys.shape[2], gated.shape[1]
-    R, L = H // G, values.shape[4]
+    H, C, G, F = attn_out.shape[1], attn_out.shape[2], kv_heads, gated.shape[1]
+    R, head_panels, most_ids = H // G, -(-C // PANEL), 0
+    for _, new, past, _, _ in sequences:
+        most_ids = max(most_ids, -(-(past + new) // PANEL) * PANEL)
     block = max(1, _QUERIES // R)  # positions of a prompt that attend together
     qkv_flat = qkv.reshape(N, (H + 2 * G) * C)  # (N, H + 2G, C) -> (N, (H + 2G) C)
     attn_flat = attn_out.reshape(N, H * C)  # (N, H, C) -> (N, H C)
@@ -130,8 +149,8 @@ def forward_layers(
     normed = np.empty((N, D), np.float32)
     chunk_out, up_out = np.empty((N, size), np.float32), np.empty((N, size), np.float32)
     queries = np.empty((block * R, C), np.float32)
-    attended = np.empty((block * R, values.shape[3] * PANEL), np.float32)
-    scores = np.empty(block * R * L, np.float32)
+    attended = np.empty((block * R, head_panels * PANEL), np.float32)
+    scores = np.empty(block * R * most_ids, np.float32)
     q_chunks, kv_chunks, f_chunks = -(-H * C // size), -(-G * C // size), -(-F // size)
     for layer in range(layers):
         weight, phase = table[layer], 5 * layer
@@ -165,9 +184,12 @@ def forward_layers(
         chunks = sequences.shape[0] * G
         chunk = claim_chunk(counters, phase)
         while chunk < chunks:
-            first, new, slot, past = sequences[chunk // G]
+            first, new, past, address, L = sequences[chunk // G]
             g = chunk % G
-            keys_g, values_g = keys[layer, slot, g], values[layer, slot, g]
+            keys_g = _keys_of_head(address, L, C, layer * G + g, x)
+            # The values follow the keys of all heads of all layers.
+            address += 4 * layers * G * L * C
+            values_g = _values_of_head(address, L, head_panels, layer * G + g, x)
             k_norm = _vector(weight[_K_NORM], C, x[0])
             q_norm = _vector(weight[_Q_NORM], C, x[0])
             for i in range(new):
