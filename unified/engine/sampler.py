@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,10 +99,11 @@ class SpanSampling:
             (arXiv:2407.01082).
         repetition_penalty: of ids that the sequence already has, prompt included, 1e-3 to 1e3
             (Keskar et al., arXiv:1909.05858): in text those of text, in sound those of sound, too;
-            not for pictures. With it no ids are drafted.
+            not for pictures.
         guidance: classifier-free guidance.
-        draft_tokens: ids drafted for each pass of the decoder (speculative decoding, the same
-            distribution), 0 to 1,024; 0 disables it. Not for text.
+        draft_tokens: ids guessed ahead for each pass of the decoder (speculative decoding), which
+            gives the same ids in fewer passes: 0 to 1,024 at most, or "auto", as many as save time
+            by what is measured.
     """
 
     temperature: float = 0.0
@@ -110,7 +112,7 @@ class SpanSampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     guidance: Guidance = Guidance()
-    draft_tokens: int = 0
+    draft_tokens: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         checked = {
@@ -123,16 +125,15 @@ class SpanSampling:
             "min_p": real("min_p", self.min_p, 0, 1),
             "repetition_penalty": real("repetition_penalty", self.repetition_penalty, 1e-3, 1e3),
             "guidance": item("guidance", self.guidance, Guidance, "a Guidance"),
-            "draft_tokens": whole("draft_tokens", self.draft_tokens, 0, MAX_DRAFT_TOKENS),
+            "draft_tokens": "auto"
+            if isinstance(self.draft_tokens, str) and self.draft_tokens == "auto"
+            else whole(
+                "draft_tokens", self.draft_tokens, 0, MAX_DRAFT_TOKENS,
+                expected=f"'auto' or a whole number from 0 to {MAX_DRAFT_TOKENS}",
+            ),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        if self.draft_tokens and self.repetition_penalty != 1:
-            raise ValueError(
-                f"draft_tokens is {self.draft_tokens} with a repetition_penalty of"
-                f" {self.repetition_penalty:g}, expected one of the two: a penalty depends on every"
-                " id before"
-            )
 
 
 def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Array:

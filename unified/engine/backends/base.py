@@ -60,9 +60,12 @@ CacheT = TypeVar("CacheT", bound=Cache)
 class Decoder(Protocol[CacheT]):
     """A decoder for sampling. Sequences of any lengths share a pass; none is padded.
 
-    vocab_size: ids it has logits for. max_positions: the most ids of a sequence.
+    vocab_size: ids it has logits for. max_positions: the most ids of a sequence. batch_invariant:
+    whether the logits behind an id are the same bits whatever else is in the pass, and however many
+    ids of the sequence are.
     """
 
+    batch_invariant: bool
     vocab_size: int
     max_positions: int
 

@@ -95,6 +95,8 @@ class TransformersDecoder:
     model, whose modules keep state between calls.
     """
 
+    batch_invariant = False
+
     def __init__(self, hf: PreTrainedModel) -> None:
         """hf: the model; it is put in evaluation mode."""
         self.hf = hf

@@ -71,6 +71,8 @@ class LlamaCpuDecoder:
     config: its sizes. vocab_size, max_positions: see `Decoder`.
     """
 
+    batch_invariant = True
+
     def __init__(self, config: LlamaCpuConfig, weights: Mapping[str, StoredWeight]) -> None:
         """Pack weights into the layout of the kernels; later changes of them have no effect.
 
