@@ -83,7 +83,9 @@ def test_a_draw_has_the_distribution_of_its_weights(size):
     weights[-1] = max(weights.max(), 1.0)
     rows = 20 if size > 10_000 else 200
     tiled = np.tile(weights, (rows, 1))
-    columns = np.concatenate([draw(tiled, [rng.standard_exponential] * rows) for _ in range(3_000 // rows)])
+    columns = np.concatenate(
+        [draw(tiled, [rng.standard_exponential] * rows) for _ in range(3_000 // rows)]
+    )
     if size > 3:
         fits(columns, weights.astype(np.float64) / weights.sum(dtype=np.float64))
     assert (weights[columns] > 0).all()
@@ -151,7 +153,9 @@ def test_extreme_parameters_choose_what_they_say(size):
 def test_equal_logits_are_equally_likely_and_ties_at_a_cut_stay(size):
     flat, rng = np.full((40, size), -7e37, np.float32), np.random.default_rng(0)
     for sampling in (SpanSampling(1e-6), SpanSampling(1.0, top_k=1), SpanSampling(1.0, top_p=0.3)):
-        columns = np.concatenate([choose(flat, sampling, [rng.standard_exponential] * 40) for _ in range(10)])
+        columns = np.concatenate(
+            [choose(flat, sampling, [rng.standard_exponential] * 40) for _ in range(10)]
+        )
         halves = np.bincount(columns >= size // 2)
         assert abs(halves[0] - 200) < 60
 

@@ -129,9 +129,7 @@ def accept(choice: Choice) -> tuple[int, list[int]]:
     return number, standing
 
 
-def _picks(
-    request: ActiveRequest, chosen: Mapping[int, Chosen], policy: DraftPolicy
-) -> list[Pick]:
+def _picks(request: ActiveRequest, chosen: Mapping[int, Chosen], policy: DraftPolicy) -> list[Pick]:
     if not request.drafter.tokens:
         return [Pick(0, chosen[0].id, ())]
     return request.drafter.verify(len(request.ids), chosen, policy)

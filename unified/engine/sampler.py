@@ -128,7 +128,10 @@ class SpanSampling:
             "draft_tokens": "auto"
             if isinstance(self.draft_tokens, str) and self.draft_tokens == "auto"
             else whole(
-                "draft_tokens", self.draft_tokens, 0, MAX_DRAFT_TOKENS,
+                "draft_tokens",
+                self.draft_tokens,
+                0,
+                MAX_DRAFT_TOKENS,
                 expected=f"'auto' or a whole number from 0 to {MAX_DRAFT_TOKENS}",
             ),
         }
@@ -220,7 +223,7 @@ def draw(weights: Array, noise: Sequence[RowNoise]) -> list[int]:
 def _draw(
     weights: Array, noise: Sequence[RowNoise], margins: bool = False
 ) -> tuple[list[int], Array]:
-    N, V = weights.shape
+    _, V = weights.shape
     if V <= _BLOCK:
         columns, lead = _race(weights, np.stack([of(V) for of in noise]), margins)
         return columns.tolist(), lead
