@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import Array, Decoder, HiddenStates, Ranges
+from unified.engine.backends.device_choice import DeviceSampler
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.prefix_cache import common_prefix
 from unified.engine.sampler import SpanSampling, choose, choose_with_margins, guide, penalize
@@ -79,8 +80,14 @@ def choose_ids(
         policy: of drafts; is told how they were.
     """
     groups: dict[_Group, list[_Place]] = {}
+    on_device: list[ActiveRequest] = []
+    samples = hasattr(decoder, "sample")
     for request in requests:
         sampling = request.current_sampling
+        drafts = sampling.draft_tokens not in (0, "auto")
+        if samples and not drafts and request.state.required_begin is None:
+            on_device.append(request)
+            continue
         key = (request.state.allowed(), sampling, _required(request))
         groups.setdefault(key, []).append(_Place(request, 0))
         if request.drafter.tokens:
@@ -88,7 +95,11 @@ def choose_ids(
                 if index:
                     place = _Place(request, index)
                     groups.setdefault((ranges, sampling, None), []).append(place)
-    chosen: dict[int, dict[int, Chosen]] = {id(request): {} for request in requests}
+    if on_device:
+        yield from _choose_on_device(cast("DeviceSampler", decoder), on_device, hidden_states, rows)
+    chosen: dict[int, dict[int, Chosen]] = {
+        id(place.request): {} for place in chain(*groups.values())
+    }
     failed: set[int] = set()
     for key, places in groups.items():
         for outcome in _choose_together(decoder, key, places, hidden_states, rows):
@@ -99,7 +110,7 @@ def choose_ids(
                 failed.add(id(place.request))
                 yield [place.request], result
     for request in requests:
-        if id(request) not in failed:
+        if id(request) in chosen and id(request) not in failed:
             yield Choice(request, _picks(request, chosen[id(request)], policy))
 
 
@@ -127,6 +138,42 @@ def accept(choice: Choice) -> tuple[int, list[int]]:
         for branch, before in zip(branches, lengths)
     ]
     return number, standing
+
+
+def _choose_on_device(
+    decoder: DeviceSampler,
+    requests: list[ActiveRequest],
+    hidden_states: HiddenStates,
+    rows: Mapping[int, int],
+) -> Iterator[Choice | tuple[list[ActiveRequest], Exception]]:
+    """An id for each of some requests by the backend's own `sample`, in one call."""
+    choices = []
+    for request in requests:
+        sampling = request.current_sampling
+        penalized = sampling.repetition_penalty != 1
+        own_rows = tuple(rows[id(branch)] for branch in request.current_branches)
+        choices.append(
+            DeviceChoice(
+                own_rows,
+                request.state.allowed(),
+                sampling,
+                request.request.seed,
+                request.usage["sampled_ids"],
+                tuple(_penalized(_Place(request, 0))) if penalized else (),
+            )
+        )
+    try:
+        ids = decoder.sample(hidden_states, choices)
+    except Exception as error:
+        if len(requests) == 1 or not isinstance(error, ValueError):
+            yield requests, error
+            return
+        # Logits of some are not numbers. An id depends on no other, so the rest is chosen as ever.
+        for request in requests:
+            yield from _choose_on_device(decoder, [request], hidden_states, rows)
+    else:
+        for request, id_ in zip(requests, ids):
+            yield Choice(request, [Pick(0, id_, ())])
 
 
 def _picks(request: ActiveRequest, chosen: Mapping[int, Chosen], policy: DraftPolicy) -> list[Pick]:
