@@ -1,7 +1,7 @@
 """Choosing ids from the hidden states of a pass, for all requests that are ready.
 
-Requests that choose among the same ids with the same parameters choose together; each draws with a
-generator of its own, so that its ids do not depend on the others. Nothing here knows of slots,
+Requests that choose among the same ids with the same parameters choose together; each draws with
+noise of its own, so that its ids do not depend on the others. Nothing here knows of slots,
 queues or threads: `draft_ids` says what to run ahead of a choice, `choose_ids` what was chosen.
 
 Shape legend: `N` requests that choose together, `V'` ids that the grammar allows now.
@@ -9,6 +9,7 @@ Shape legend: `N` requests that choose together, `V'` ids that the grammar allow
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, cast
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import Array, Decoder, HiddenStates, Ranges
-from unified.engine.backends.device_choice import DeviceSampler
+from unified.engine.backends.device_choice import DeviceChoice, DeviceSampler
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.prefix_cache import common_prefix
 from unified.engine.sampler import SpanSampling, choose, choose_with_margins, guide, penalize
@@ -97,9 +98,7 @@ def choose_ids(
                     groups.setdefault((ranges, sampling, None), []).append(place)
     if on_device:
         yield from _choose_on_device(cast("DeviceSampler", decoder), on_device, hidden_states, rows)
-    chosen: dict[int, dict[int, Chosen]] = {
-        id(place.request): {} for place in chain(*groups.values())
-    }
+    chosen: defaultdict[int, dict[int, Chosen]] = defaultdict(dict)
     failed: set[int] = set()
     for key, places in groups.items():
         for outcome in _choose_together(decoder, key, places, hidden_states, rows):
