@@ -21,6 +21,7 @@ MOST_DRAFTS = 32  # of a request in one pass
 _REFINING = 1.3
 # Where not even a draft that is sure to stand saves this many times its cost, none is looked for.
 _CLEARLY = 1.1
+_HOPE = 1.6  # of two trials that were not, so many stood
 _COUNTED = 64.0  # trials that a cell remembers
 _FADE = 1024  # passes without a trial, after which a cell is half forgotten
 _WEIGHT = 1 / 32  # of the latest pass, in what an id takes
@@ -43,7 +44,7 @@ class Cell:
 
     def chance(self, stood: float) -> float:
         """Of one that stood so often. Hopeful at first, so that each is tried."""
-        return (stood + 1) / (self.trials + 1)
+        return (stood + _HOPE) / (self.trials + 2)
 
     def count(self, proposal: bool, lookup: bool) -> None:
         """A draft was verified: which of the two stood, or would have."""
