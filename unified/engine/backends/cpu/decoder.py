@@ -62,6 +62,7 @@ class LlamaCpuDecoder:
     """
 
     backend: ClassVar[str] = "cpu"
+    batch_invariant: ClassVar[bool] = True
 
     def __init__(
         self,
