@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from types import FunctionType
 from typing import Any
 
 from llvmlite import ir
 from numba import extending, njit, types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 
 from unified.engine.backends.cpu.kernel_cache import KernelCache
 
 __all__ = [
     "bits",
+    "by_type",
     "compiled",
     "entry",
     "intrinsic",
     "largest",
     "pointer",
+    "processor_has",
     "squares",
     "total",
     "wide_vectors",
@@ -31,6 +36,40 @@ intrinsic: Any = extending.intrinsic
 # not several: numba names functions by how a set of them prints, which changes from run to run.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 compiled: Any = njit(**_OPTIONS)
+
+
+def processor_has(feature: str) -> bool:
+    """Whether loops are compiled for a processor with this feature, by LLVM's name for it.
+
+    numba's answer and not the processor's: NUMBA_CPU_FEATURES may leave features out.
+    """
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return f"+{feature}" in features.split(",")
+
+
+def by_type(choose: Callable[..., Callable[..., Any]]) -> Any:
+    """A function that is chosen by the types of its arguments when its caller is compiled.
+
+    choose: gets numba's types in place of arguments, or arguments where Python calls; returns a
+    function of the same arguments.
+    """
+
+    @wraps(choose)
+    def chosen(*args: Any) -> Any:
+        return choose(*args)(*args)
+
+    def implementation(*args: Any) -> Any:
+        return _bare(choose(*args))
+
+    implementation.__wrapped__ = _bare(choose)  # type: ignore[attr-defined]
+    extending.overload(chosen, jit_options=_OPTIONS)(implementation)
+    return chosen
+
+
+def _bare(function: Any) -> Any:
+    """A function without its annotations, which numba compares as it does names."""
+    parts = function.__code__, function.__globals__, function.__name__
+    return FunctionType(*parts, function.__defaults__, function.__closure__)
 
 
 def entry(function: Callable[..., Any]) -> Any:

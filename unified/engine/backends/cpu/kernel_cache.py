@@ -40,7 +40,10 @@ __all__ = ["KernelCache", "folders", "read_checked", "write_checked"]
 
 _MOST_BYTES = 64 << 20  # of a file; ours have some 300 KB
 _ABANDONED = 600.0  # seconds, after which nobody writes a file any more
-_SOURCES = ("attention", "config", "intrinsics", "kernels", "matmul", "threads")
+_SOURCES = (
+    "attention", "bfloat16", "config", "intrinsics", "kernels", "linear", "matmul", "products",
+    "threads", "tiles",
+)  # fmt: skip
 _noted: set[str] = set()
 _noting = threading.Lock()
 
