@@ -5,10 +5,10 @@ import pytest
 from llvmlite import binding
 from numba import njit
 
-from unified.engine.backends.cpu import int8_dot, int8_pack
+from unified.engine.backends.cpu import int8_dot, matmul
 from unified.engine.backends.cpu.config import PANEL
 from unified.engine.backends.cpu.int8_dot import DOT_KINDS, host_dot_kind
-from unified.engine.backends.cpu.int8_pack import GROUP, LINE, pack_int8, quantize, unpack_rows
+from unified.engine.backends.cpu.int8_pack import GROUP, LINE, pack_int8, quantize, unpack_int8
 from unified.engine.backends.cpu.int8_rows import line_bytes, set_line
 from unified.engine.backends.cpu.int8_tile import block_lines, matmul_int8, tile_int8
 
@@ -38,7 +38,7 @@ def random(seed: int, *shape: int) -> np.ndarray:
 
 
 def packed_of(weight: np.ndarray) -> np.ndarray:
-    return pack_int8(weight, np.asarray)
+    return pack_int8(weight)
 
 
 @pytest.mark.parametrize("inputs", [1, 63, 64, 200])
@@ -62,7 +62,7 @@ def test_weights_are_quantized_to_the_nearest_within_the_scale_of_their_group(in
 def test_weights_that_are_no_numbers_are_refused(number):
     weight = random(0, 40, 70)
     weight[33, 69] = number
-    with pytest.raises(ValueError, match="expected finite weights for int8"):
+    with pytest.raises(ValueError, match="NaN or infinite, which int8 cannot hold"):
         packed_of(weight)
 
 
@@ -146,8 +146,11 @@ def test_every_kind_of_instructions_gives_the_same_bits(kind):
     np.testing.assert_array_equal(out, product(lines, packed))
 
 
-def test_code_for_another_processor_uses_no_instruction_of_this_one(monkeypatch):
-    monkeypatch.setattr(int8_dot.config, "CPU_NAME", "generic")
+def test_code_for_a_processor_without_them_uses_no_such_instructions(monkeypatch):
+    has = {"avx2", "avx512bw"}
+    monkeypatch.setattr(int8_dot, "processor_has", lambda feature: feature in has)
+    assert host_dot_kind() == "avx512"
+    has.clear()
     assert host_dot_kind() == "portable"
 
 
@@ -161,8 +164,8 @@ def test_weights_are_packed_a_few_rows_at_a_time(monkeypatch):
             reads.append(min(rows.stop, len(weight)) - rows.start)
             return weight[rows]
 
-    monkeypatch.setattr(int8_pack, "_READ_NUMBERS", 2 * PANEL * 7)
-    np.testing.assert_array_equal(pack_int8(Stored(), np.asarray), packed_of(weight))
+    monkeypatch.setattr(matmul, "_READ_NUMBERS", 2 * PANEL * 7)
+    np.testing.assert_array_equal(pack_int8(Stored()), packed_of(weight))
     assert reads == [64, 64, 64, 11]
 
 
@@ -171,4 +174,4 @@ def test_rows_of_a_packed_weight_are_its_quantized_rows():
     rows = np.array([76, 0, 31, 32, 0])
     q, bits = quantize(weight[rows])
     expected = (q * scales_of(bits)[..., None]).reshape(5, -1)[:, :130]
-    np.testing.assert_array_equal(unpack_rows(packed_of(weight), rows, 130), expected)
+    np.testing.assert_array_equal(unpack_int8(packed_of(weight), rows, 130), expected)

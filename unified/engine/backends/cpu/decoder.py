@@ -62,6 +62,7 @@ class LlamaCpuDecoder:
         config: LlamaCpuConfig,
         weights: Mapping[str, StoredWeight],
         arithmetic: str | None = None,
+        int8: bool = False,
     ) -> None:
         """Pack weights into the layout of the kernels; later changes of them have no effect.
 
@@ -73,13 +74,17 @@ class LlamaCpuDecoder:
             arithmetic: of matrix products; "auto": bfloat16 weights as such where the processor
                 multiplies bfloat16, all else in float32; "float32": all. None: what the
                 environment's `UNIFIED_CPU_ARITHMETIC` says, or "auto".
+            int8: quantize matrices to 8 bits while they are packed, embeddings and head among
+                them, and multiply them as such (`int8_tile`).
 
         Raises:
-            ValueError: names or shapes do not fit the config, or an unknown arithmetic.
+            ValueError: names or shapes do not fit the config, an unknown arithmetic, or weights to
+                quantize that are NaN or infinite.
         """
         from unified.engine.backends.cpu import kernels, linear
         from unified.engine.backends.cpu import threads as threads_module
-        from unified.engine.backends.cpu.products import stored_format
+        from unified.engine.backends.cpu.int8_pack import NotFiniteError
+        from unified.engine.backends.cpu.products import INT8, stored_format
 
         config.check(weights)
         self.config = config
@@ -90,7 +95,8 @@ class LlamaCpuDecoder:
         # All matrices have one type: that of the stored ones, float32 where they differ.
         stored = {weight.dtype for weight in weights.values() if weight.ndim == 2}
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
-        self._format = stored_format(dtype, dots=_dots(arithmetic))
+        dots = _dots(arithmetic)
+        self._format = INT8 if int8 else stored_format(dtype, dots)
 
         def packed(name: str) -> Weight | None:
             weight = weights.get(name)
@@ -98,14 +104,19 @@ class LlamaCpuDecoder:
                 return None
             if weight.ndim == 1:
                 return np.ascontiguousarray(widen(weight))
-            return self._format.pack(weight)  # (O, K) -> (P, lines, PANEL)
+            try:
+                return self._format.pack(weight)  # (O, K) -> (P, lines, PANEL)
+            except NotFiniteError as error:
+                raise ValueError(f"{name} {error}") from None
 
         tied = config.tie_word_embeddings
         # Tied embeddings are packed for the head; the embedding of an id is a line of a panel.
         head = packed(_EMBEDDING if tied else "lm_head.weight")
         assert head is not None  # checked above
         self._head: Weight = head
-        self._embedding = None if tied else weights[_EMBEDDING][:]
+        self._embedding: Weight | None = None
+        if not tied:
+            self._embedding = packed(_EMBEDDING) if int8 else weights[_EMBEDDING][:]
         self.final_norm_D = widen(weights["model.norm.weight"])
         # Alive as long as their addresses are in use.
         self._weights = [
@@ -209,9 +220,10 @@ class LlamaCpuDecoder:
     def embed(self, ids: Sequence[int]) -> Array:
         """Embeddings of ids, float32 (T, D): the input of the first layer."""
         at = np.asarray(ids)
-        if self._embedding is not None:
-            return widen(self._embedding[at])
-        return self._format.rows(self._head, at, self.config.hidden_size)
+        packed = self._head if self._embedding is None else self._embedding
+        if packed.ndim == 2:  # as it is stored
+            return widen(packed[at])
+        return self._format.rows(packed, at, self.config.hidden_size)
 
     def _buffer(self, rows: int, inputs: int) -> Array:
         """Memory for so many rows of at most so many inputs, as products take them."""
@@ -242,10 +254,13 @@ def compile_kernels() -> None:
         vocab_size=2, max_position_embeddings=2, norm_eps=1e-6, inv_freq=(1.0,), qk_norm=False,
         tie_word_embeddings=True,
     )  # fmt: skip
-    types = (np.uint16, "auto"), (np.uint16, "float32"), (np.int16, "auto"), (np.float32, "auto")
-    for dtype, arithmetic in types:
+    types = (
+        (np.uint16, "auto", False), (np.uint16, "float32", False), (np.int16, "auto", False),
+        (np.float32, "auto", False), (np.float32, "auto", True),
+    )  # fmt: skip
+    for dtype, arithmetic, int8 in types:
         weights = {name: np.zeros(shape, dtype) for name, shape in config.shapes().items()}
-        decoder = LlamaCpuDecoder(config, weights, arithmetic)
+        decoder = LlamaCpuDecoder(config, weights, arithmetic, int8)
         decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import binding, ir
-from numba import config
+from llvmlite import ir
 from numba.core import cgutils
+
+from unified.engine.backends.cpu.intrinsics import processor_has
 
 __all__ = ["DOT_KINDS", "dot", "host_dot_kind", "spread"]
 
@@ -29,14 +30,8 @@ DOT_KINDS: dict[str, tuple[int, str]] = {
 
 def host_dot_kind() -> str:
     """The fastest kind of `DOT_KINDS` that code compiled here may use."""
-    # Where NUMBA_CPU_NAME or NUMBA_CPU_FEATURES choose another processor, LLVM ends the process
-    # over an instruction that it lacks.
-    chosen = (getattr(config, name, None) for name in ("CPU_NAME", "CPU_FEATURES"))
-    if any(value is not None for value in chosen):
-        return "portable"
-    features = binding.get_host_cpu_features()
     return next(
-        kind for kind, (_, feature) in DOT_KINDS.items() if not feature or features.get(feature)
+        kind for kind, (_, feature) in DOT_KINDS.items() if not feature or processor_has(feature)
     )
 
 

@@ -8,14 +8,15 @@ each output and row alone 0.0015, groups of 32 0.0006 (`benchmarks/quantized.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from unified.engine.backends.cpu.config import PANEL
+from unified.engine.backends.cpu.matmul import read_in_parts
+from unified.engine.backends.cpu.stored import widen
 
-__all__ = ["BLOCK", "GROUP", "LINE", "pack_int8", "quantize", "unpack_rows"]
+__all__ = ["BLOCK", "GROUP", "LINE", "NotFiniteError", "pack_int8", "quantize", "unpack_int8"]
 
 GROUP = 64
 """Inputs that share a scale."""
@@ -25,8 +26,11 @@ BLOCK = np.dtype([("q", "u1", (GROUP // _QUAD, PANEL, _QUAD)), ("scale", "<u2", 
 LINE = np.dtype([("q", "i1", (GROUP,)), ("scale", "<f4"), ("offset", "<i4")])
 """A group of a row of x; offset: -128 times the sum of its numbers."""
 
-_READ_NUMBERS = 1 << 20  # of a weight that are read at once
 _ALIGNMENT = 64  # bytes of a cache line, and of the widest vector
+
+
+class NotFiniteError(ValueError):
+    """Weights to quantize are NaN or infinite."""
 
 
 def quantize(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +43,7 @@ def quantize(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         int8 (O, G, GROUP), zeros behind K, and their scales as the bits of bfloat16, uint16 (O, G).
 
     Raises:
-        ValueError: a number is NaN or infinite.
+        NotFiniteError: a number is NaN or infinite.
     """
     outputs, inputs = rows.shape
     groups = -(-inputs // GROUP)
@@ -48,7 +52,7 @@ def quantize(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     numbers = numbers.reshape(outputs, groups, GROUP)  # (O, K) -> (O, G, GROUP)
     largest = np.maximum(numbers.max(-1), -numbers.min(-1))  # (O, G)
     if not np.isfinite(largest).all():
-        raise ValueError("has numbers that are no finite ones; expected finite weights for int8")
+        raise NotFiniteError("has weights that are NaN or infinite, which int8 cannot hold")
     # bfloat16 is the upper half of a float32.
     bits = ((largest / np.float32(127)).view(np.uint32) + np.uint32(0xFFFF)) >> 16
     scales = (bits << 16).view(np.float32)
@@ -57,25 +61,23 @@ def quantize(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.rint(numbers, out=numbers).astype(np.int8), bits.astype(np.uint16)
 
 
-def pack_int8(weight: Any, widen: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Quantize and pack a weight (O, K): uint8 (P, lines, PANEL), lines = G (GROUP + 2).
+def pack_int8(weight: Any) -> np.ndarray:
+    """Quantize and pack a weight (O, K) of any type of `Weight`: uint8 (P, lines, PANEL).
 
-    weight: an array, or anything of its shape whose rows are read by slicing: a few panels at a
-    time, so that no second copy of it is ever in memory. widen: makes these rows float32.
+    weight: an array, or anything of its shape whose rows are read by slicing, a few panels at a
+    time, so that no second copy of it is ever in memory. A panel has G (GROUP + 2) lines.
 
-    Raises ValueError for numbers that are NaN or infinite.
+    Raises NotFiniteError for numbers that are NaN or infinite.
     """
     outputs, inputs = weight.shape
     panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
     blocks = _zeros(panels * groups * BLOCK.itemsize).view(BLOCK).reshape(panels, groups)
-    step = max(1, _READ_NUMBERS // (PANEL * inputs))
-    for panel in range(0, panels, step):
-        rows = widen(weight[panel * PANEL : (panel + step) * PANEL])
-        q, bits = quantize(rows)
+    for first, rows in read_in_parts(weight):
+        q, bits = quantize(widen(rows))
         missing = -len(rows) % PANEL  # outputs behind the last one
         q = np.pad(q, ((0, missing), (0, 0), (0, 0))).view(np.uint8) ^ 128  # + 128
         bits = np.pad(bits, ((0, missing), (0, 0)))
-        target = blocks[panel : panel + step]
+        target = blocks[first : first + len(q) // PANEL]
         quads = q.view(np.uint32).reshape(len(target), PANEL, groups, GROUP // _QUAD)
         # (P, PANEL, G, quads) -> (P, G, quads, PANEL), a number for each four weights.
         target["q"].view(np.uint32)[..., 0] = quads.transpose(0, 2, 3, 1)
@@ -83,7 +85,7 @@ def pack_int8(weight: Any, widen: Callable[[np.ndarray], np.ndarray]) -> np.ndar
     return blocks.view(np.uint8).reshape(panels, -1, PANEL)
 
 
-def unpack_rows(packed: np.ndarray, rows: np.ndarray, inputs: int) -> np.ndarray:
+def unpack_int8(packed: np.ndarray, rows: np.ndarray, inputs: int) -> np.ndarray:
     """Rows of a packed weight, float32 (T, K): the embeddings of ids.
 
     Args:

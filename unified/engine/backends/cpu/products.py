@@ -24,12 +24,15 @@ from unified.engine.backends.cpu.bfloat16 import (
     unpack_rows,
 )
 from unified.engine.backends.cpu.config import PANEL
+from unified.engine.backends.cpu.int8_pack import pack_int8, unpack_int8
+from unified.engine.backends.cpu.int8_rows import line_bytes, set_line
+from unified.engine.backends.cpu.int8_tile import block_lines, matmul_int8
 from unified.engine.backends.cpu.intrinsics import by_type, compiled
 from unified.engine.backends.cpu.matmul import HALF_SUPPORTED, matmul, pack
 from unified.engine.backends.cpu.stored import widen
 
 __all__ = [
-    "WeightFormat", "format_of", "input_words", "multiply", "panel_lines", "set_inputs",
+    "INT8", "WeightFormat", "format_of", "input_words", "multiply", "panel_lines", "set_inputs",
     "stored_format",
 ]  # fmt: skip
 
@@ -87,7 +90,12 @@ _BFLOAT16 = WeightFormat(
     "bfloat16", np.dtype(np.uint32), np.dtype(np.uint32), pairs, pairs, set_pairs, matmul_pairs,
     pack_pairs, lambda packed, outputs, inputs: widen(unpack_rows(packed, outputs, inputs)),
 )  # fmt: skip
-_FORMATS = (_FLOAT32, _WIDE_BFLOAT16, _WIDE_FLOAT16, _BFLOAT16)
+INT8 = WeightFormat(
+    "int8", np.dtype(np.uint8), np.dtype(np.uint8), line_bytes, block_lines, set_line, matmul_int8,
+    pack_int8, unpack_int8,
+)  # fmt: skip
+"""Of weights of any type, quantized while they are packed."""
+_FORMATS = (_FLOAT32, _WIDE_BFLOAT16, _WIDE_FLOAT16, _BFLOAT16, INT8)
 _BY_DTYPE = {format.dtype.name: format for format in _FORMATS}  # numba's names are numpy's
 
 
