@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from unified.__main__ import run
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+from unified.engine.backends.cpu.stored import ToQuantize
 from unified.models.hf_checkpoint import weights_of
 from unified.models.quantized import quantize_layers
 from unified.models.sampling_memory import sampling_memory
@@ -82,7 +83,10 @@ def test_the_cpu_backend_allocates_what_is_predicted(dtype, tied):
     memory = sampling_memory(hf.config.to_dict(), "config.json")
     hf.to(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
     config = LlamaCpuConfig.from_hf(hf.config.to_dict())
-    decoder = LlamaCpuDecoder(config, weights_of(hf), int8=dtype == "int8")
+    weights = weights_of(hf)
+    if dtype == "int8":
+        weights = {name: ToQuantize(w) if w.ndim > 1 else w for name, w in weights.items()}
+    decoder = LlamaCpuDecoder(config, weights)
     arrays = [*decoder._weights, decoder._head, decoder._embedding, decoder.final_norm_D]
     allocated = sum(array.nbytes for array in arrays if array is not None)
     assert memory.packed[dtype] == pytest.approx(allocated, rel=0.02)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from unified.engine.loops import LoopFinder
+from unified.engine.most_ids import most_ids_from
 from unified.engine.request import (
     CodedSlot,
     CutShort,
@@ -45,6 +46,9 @@ class Branch:
         ids: the input ids so far.
         num_cached: how many of them are in the cache.
         cache_slot: where; -1 while it has none.
+        capacity: ids that its slot has room for.
+        attached: whether it has what the cache held of its beginning, and reads on from there.
+        waits_for: until then, the slot that is reading its beginning, and how much of it.
         kind, role: of the last segment.
     """
 
@@ -52,6 +56,9 @@ class Branch:
     ids: list[int] = field(default_factory=list)
     num_cached: int = 0
     cache_slot: int = -1
+    capacity: int = 0
+    attached: bool = False
+    waits_for: tuple[int, int] = (-1, 0)
     kind: str | None = None
     role: str | None = None
 
@@ -60,6 +67,11 @@ class ActiveRequest:
     """One request while it is sampled.
 
     `proceed` stops where an id must be chosen among several; `accept` takes it and goes on.
+
+    Attributes:
+        current_sampling: the parameters for the next id.
+        current_branches: those that it needs: the request's own, then those of guidance in the
+            order of `Guidance.conditions`.
     """
 
     def __init__(
@@ -86,6 +98,8 @@ class ActiveRequest:
         conditions.update(dict.fromkeys(sampling.text.guidance.conditions))
         self.branches = {condition: Branch(condition) for condition in conditions}
         self.ids = self.branches[FULL].ids
+        self.current_sampling = sampling.text
+        self.current_branches = self._branches_for(sampling.text)
         self.segment_index = 0  # of the request
         self.slot: CodedSlot | None = None  # being filled
         self.stop: int | None = None  # the id that ends a text slot
@@ -126,16 +140,33 @@ class ActiveRequest:
         extra = max(len(branch.ids) for branch in self.branches.values()) - len(self.ids)
         return self.max_ids + extra
 
-    @property
-    def current_sampling(self) -> SpanSampling:
-        """The parameters for the next id."""
+    def branch_lengths(self) -> list[int]:
+        """The most ids that each branch can have, as far as the grammar bounds them."""
+        segments = self.request.segments
+        first = next(i for i, segment in enumerate(segments) if isinstance(segment, CodedSlot))
+        slot = segments[first]
+        role = slot.role or self.grammar.format.start
+        most = most_ids_from(first, self.request, self.grammar, self.sampling, slot.kind, role)
+        length = self.max_ids
+        if most is not None:
+            length = min(length, self.usage["prompt_ids"] + most)
+        return [
+            length + max(0, len(branch.ids) - len(self.ids)) for branch in self.branches.values()
+        ]
+
+    def _choose_next(self) -> None:
+        """Settle what the next choice needs."""
         mode = self.state.mode
         if mode in ("marker", "text"):
-            return self.sampling.text
-        return self.sampling.of(mode, self.grammar.span_grammars[mode].modality)
+            sampling = self.sampling.text
+        else:
+            sampling = self.sampling.of(mode, self.grammar.span_grammars[mode].modality)
+        if sampling is self.current_sampling:
+            return
+        self.current_sampling = sampling
+        self.current_branches = self._branches_for(sampling)
 
-    def branches_for(self, sampling: SpanSampling) -> list[Branch]:
-        """Its own branch, then those that guidance needs, in the order of `Guidance.conditions`."""
+    def _branches_for(self, sampling: SpanSampling) -> list[Branch]:
         return [self.branches[name] for name in (FULL, *sampling.guidance.conditions)]
 
     def accept(self, id: int) -> None:
@@ -152,6 +183,7 @@ class ActiveRequest:
             if self.slot is not None:
                 allowed = self.state.allowed()
                 if len(allowed) > 1 or allowed[0][1] - allowed[0][0] > 1:
+                    self._choose_next()
                     return
                 self._fill(allowed[0][0])
             elif self.segment_index == len(self.request.segments):
@@ -342,10 +374,17 @@ class ActiveRequest:
         branch.ids += self.grammar.segment_ids(segment)[0].tolist()
         branch.kind, branch.role = segment.kind, role
 
+    def usage_so_far(self) -> dict[str, int]:
+        """See `Finished.usage`."""
+        usage = dict(self.usage)
+        if not usage["prompt_ids"]:  # no slot has begun
+            usage["prompt_ids"] = len(self.ids)
+        usage["forced_ids"] = len(self.ids) - usage["prompt_ids"] - usage["sampled_ids"]
+        for id in self.ids[usage["prompt_ids"] :]:
+            usage[f"{self.grammar.modality(id)}_ids"] += 1
+        return usage
+
     def finished(self) -> Finished:
         self.timings["total"] = time.perf_counter() - self.started_at
         ids = np.array(self.ids, dtype=np.int64)
-        self.usage["forced_ids"] = len(ids) - self.usage["prompt_ids"] - self.usage["sampled_ids"]
-        for id in self.ids[self.usage["prompt_ids"] :]:
-            self.usage[f"{self.grammar.modality(id)}_ids"] += 1
-        return Finished(self.number, ids, self.usage, self.timings)
+        return Finished(self.number, ids, self.usage_so_far(), self.timings)

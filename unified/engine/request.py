@@ -19,8 +19,10 @@ from unified_base.config import parse_config
 from unified_base.text import quoted
 
 __all__ = [
+    "Cancelled",
     "CodedSlot",
     "CutShort",
+    "Failed",
     "Finished",
     "Request",
     "Sampling",
@@ -214,6 +216,26 @@ class Finished:
     ids: np.ndarray
     usage: dict[str, int]
     timings: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """A request was cancelled before it was complete; `sampled` ids had been chosen."""
+
+    row: int
+    sampled: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A request was dropped before it was complete: memory ran out, or the backend had an error.
+
+    row: number of the request. reason: in a line. error: what was raised.
+    """
+
+    row: int
+    reason: str
+    error: BaseException = field(repr=False)
 
 
 def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:

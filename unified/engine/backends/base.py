@@ -1,4 +1,4 @@
-"""What the engine asks of a backend: forward passes over cache slots, and logits of some ids.
+"""What the engine asks of a backend: forward passes over KV slots, and logits of some ids.
 
 Shape legend: `N` sequences, `T` new ids of all sequences, `D` width of the hidden states.
 """
@@ -6,25 +6,37 @@ Shape legend: `N` sequences, `T` new ids of all sequences, `D` width of the hidd
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Cache", "Decoder", "Ranges"]
+__all__ = ["Array", "Cache", "Decoder", "HiddenStates", "Ranges"]
 
 Array = NDArray[np.float32]
+HiddenStates = Any
+"""Hidden states (T, D) in a type of the backend's own: an array or tensor of any device. The engine
+takes their `len` and indexes them with lists of rows, and hands them to `Decoder.logits`."""
 Ranges = tuple[tuple[int, int], ...]
 """Ids as ranges [start, stop), ascending."""
 
 
 class Cache(Protocol):
-    """Keys and values of the sequences of one batch, one slot for each.
+    """Keys and values of sequences, a KV slot for each; slots may have different lengths.
 
-    lengths: ids in each slot.
+    lengths: ids in each slot, by its number; 0 for a number that is free.
     """
 
     lengths: list[int]
+
+    def allocate(self, max_ids: int) -> int:
+        """The number of a new, empty slot for at most `max_ids` ids.
+
+        Raises ValueError for more ids than positions, MemoryError where it does not fit.
+        """
+
+    def free(self, slot: int) -> None:
+        """Give a slot's memory back. Its number may be allocated again."""
 
     def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
         """Make slot `target` a copy of the first `length` ids of slot `source`; None: of all.
@@ -37,9 +49,6 @@ class Cache(Protocol):
 
         A cache that cannot be truncated (sliding windows, recurrent states) is reset.
         """
-
-    def move(self, source: int, target: int) -> None:
-        """Move the contents of slot `source` to slot `target`, whose own are dropped."""
 
     def reset(self, slot: int) -> None:
         """Empty a slot, for another sequence."""
@@ -57,20 +66,29 @@ class Decoder(Protocol[CacheT]):
     vocab_size: int
     max_positions: int
 
-    def new_cache(self, num_slots: int, max_ids: int) -> CacheT:
-        """A `Cache` of `num_slots` slots for at most `max_ids` ids each.
+    def available_bytes(self) -> int:
+        """Bytes of memory that are left where caches lie."""
+
+    def cache_bytes(self, max_ids: int) -> int:
+        """Bytes of a KV slot for at most `max_ids` ids, as `Cache.allocate` makes it."""
+
+    def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> CacheT:
+        """A `Cache` of `num_slots` slots for at most `max_ids` ids each; more can be allocated.
 
         Raises ValueError for more ids than positions, MemoryError where it does not fit.
         """
 
     def forward(
         self, cache: CacheT, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
-    ) -> Array:
+    ) -> HiddenStates:
         """Append one or more ids to each of some slots.
 
-        Returns hidden states float32 (T, D), one row for each new id: those of the first slot in
-        order, then those of the next.
+        Returns hidden states (T, D), one row for each new id: those of the first slot in order,
+        then those of the next.
+
+        Raises MemoryError, or an error of its own. A slot of that pass then holds what it held
+        before, or more, or nothing, and `cache.lengths` says which.
         """
 
-    def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
+    def logits(self, hidden_states: HiddenStates, ranges: Ranges) -> Array:
         """Logits float32 (T, ids of all ranges), in the order of the ranges."""

@@ -15,6 +15,7 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from unified.engine.backends.base import Array, Ranges
+from unified.engine.memory import available_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,9 +29,28 @@ class TransformersCache:
     caches: transformers' own, None for an empty slot. lengths: ids in each slot.
     """
 
-    def __init__(self, num_slots: int) -> None:
-        self.caches: list[Any] = [None] * num_slots
-        self.lengths = [0] * num_slots
+    def __init__(self, max_positions: int) -> None:
+        self.caches: list[Any] = []
+        self.lengths: list[int] = []
+        self._max_positions = max_positions
+        self._unused: list[int] = []
+
+    def allocate(self, max_ids: int) -> int:
+        """See `Cache.allocate`; memory is taken as ids come."""
+        if max_ids > self._max_positions:
+            raise ValueError(
+                f"{max_ids} ids asked for, but the decoder has {self._max_positions} positions; "
+                "lower max_ids"
+            )
+        if self._unused:
+            return self._unused.pop()
+        self.caches.append(None)
+        self.lengths.append(0)
+        return len(self.caches) - 1
+
+    def free(self, slot: int) -> None:
+        self.reset(slot)
+        self._unused.append(slot)
 
     def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
         self.caches[target] = copy.deepcopy(self.caches[source])
@@ -48,12 +68,6 @@ class TransformersCache:
             self.lengths[slot] = length
         else:
             self.reset(slot)
-
-    def move(self, source: int, target: int) -> None:
-        if source != target:
-            self.caches[target] = self.caches[source]
-            self.lengths[target] = self.lengths[source]
-        self.reset(source)
 
     def reset(self, slot: int) -> None:
         self.caches[slot], self.lengths[slot] = None, 0
@@ -122,14 +136,28 @@ class TransformersDecoder:
         near = torch.isclose(actual, expected, rtol=1e-3, atol=1e-3) | ~allowed
         return head if bool(near.all()) and bool(allowed.any()) else None
 
-    def new_cache(self, num_slots: int, max_ids: int) -> TransformersCache:
+    def available_bytes(self) -> int:
+        """See `Decoder.available_bytes`."""
+        if self.hf.device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self.hf.device)[0])
+        return available_bytes()
+
+    def cache_bytes(self, max_ids: int) -> int:
+        """See `Decoder.cache_bytes`; attention's keys and values, as the config has their sizes."""
+        config = self.hf.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", None) or 1
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return int(
+            2 * config.num_hidden_layers * kv_heads * head_dim * self.hf.dtype.itemsize * max_ids
+        )
+
+    def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> TransformersCache:
         """See `Decoder.new_cache`."""
-        if max_ids > self.max_positions:
-            raise ValueError(
-                f"{max_ids} ids asked for, but the decoder has {self.max_positions} positions; "
-                "lower max_ids"
-            )
-        return TransformersCache(num_slots)
+        cache = TransformersCache(self.max_positions)
+        for _ in range(num_slots):
+            cache.allocate(max_ids)
+        return cache
 
     @torch.inference_mode()
     def forward(
@@ -139,13 +167,17 @@ class TransformersDecoder:
         model = self._model()
         outputs = []
         for slot, ids in zip(slots, input_ids):
-            with self._lock:
-                self._reset_stretched_rope()
-                out = model(
-                    **self._inputs(torch.tensor([list(ids)], device=self.hf.device)),
-                    use_cache=True,
-                    **{self._cache_name: cache.caches[slot]},
-                )
+            try:
+                with self._lock:
+                    self._reset_stretched_rope()
+                    out = model(
+                        **self._inputs(torch.tensor([list(ids)], device=self.hf.device)),
+                        use_cache=True,
+                        **{self._cache_name: cache.caches[slot]},
+                    )
+            except BaseException:
+                cache.reset(slot)  # some layers may have these ids, others not
+                raise
             cache.caches[slot] = out[self._cache_name]
             cache.lengths[slot] += len(ids)
             states = out.logits if self._head is None else out.last_hidden_state  # (1, T, D or V)

@@ -5,6 +5,9 @@ measured 230 GFLOP/s on a core of an EPYC, 117 at most in float32). Weights are 
 rows of x are rounded to it, to the nearest and to even, sums are float32 in the order of the pairs.
 Numbers below 2**-126 count as zero.
 
+Other processors multiply pairs as two numbers in float32.
+`products` has them widen weights instead; for caches pairs are half the bytes anywhere.
+
 A word holds inputs k and k + 1 of a pair: the first in its low half. Of an odd number of inputs the
 last word's high half is zero, in weights and in x.
 """
@@ -21,7 +24,15 @@ from unified.engine.backends.cpu.intrinsics import compiled, entry, processor_ha
 from unified.engine.backends.cpu.matmul import read_in_parts
 from unified.engine.backends.cpu.tiles import LANES, lane_type, make_tile, spread
 
-__all__ = ["DOTS_SUPPORTED", "matmul_pairs", "pack_pairs", "pairs", "set_pairs", "unpack_rows"]
+__all__ = [
+    "DOTS_SUPPORTED",
+    "matmul_pairs",
+    "pack_pairs",
+    "pairs",
+    "rounded",
+    "set_pairs",
+    "unpack_rows",
+]
 
 DOTS_SUPPORTED = processor_has("avx512bf16")
 _BLOCK = 32  # words that stay in the nearest cache while they are packed
@@ -30,6 +41,8 @@ _DOT = "llvm.x86.avx512bf16.dpbf16ps.512"
 
 class _Pairs:
     """Products of pairs, one pair a line; see `tiles.Arithmetic`."""
+
+    fetches = True
 
     def weights(self, builder: Any, pointer: Any, dtype: Any) -> Any:
         words = lane_type(ir.IntType(32)).as_pointer()
@@ -42,6 +55,13 @@ class _Pairs:
         return ir.Constant(lane_type(ir.FloatType()), [0.0] * LANES)
 
     def add(self, builder: Any, total: Any, weights: Any, number: Any) -> Any:
+        if not DOTS_SUPPORTED:
+            for half in (_low, _high):
+                product = builder.fmul(
+                    half(builder, weights), half(builder, number), flags=("contract",)
+                )
+                total = builder.fadd(product, total, flags=("contract",))
+            return total
         # Since LLVM 16 the arguments are bfloat; those of older ones are brought up to date.
         function = builder.module.globals.get(_DOT)
         if function is None:
@@ -53,37 +73,65 @@ class _Pairs:
         return total
 
 
-_eight, _four, _two = (make_tile(_Pairs(), rows, 1) for rows in (8, 4, 2))
-_one, _one_by_two = make_tile(_Pairs(), 1, 1), make_tile(_Pairs(), 1, 2)
+def _low(builder: Any, words: Any) -> Any:
+    """The first number of each pair as float32, of which bfloat16 is the upper half."""
+    shift = ir.Constant(words.type, [16] * LANES)
+    return builder.bitcast(builder.shl(words, shift), lane_type(ir.FloatType()))
+
+
+def _high(builder: Any, words: Any) -> Any:
+    """The second number of each pair as float32."""
+    mask = ir.Constant(words.type, [0xFFFF0000] * LANES)
+    return builder.bitcast(builder.and_(words, mask), lane_type(ir.FloatType()))
+
+
+_ROWS = 8  # of a tile at most: sixteen vectors of sums
+_one, _two, _three, _four, _five, _six, _seven, _eight = (
+    make_tile(_Pairs(), rows + 1) for rows in range(_ROWS)
+)
 
 
 @compiled
-def matmul_pairs(x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray) -> None:
+def matmul_pairs(
+    x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray, start: int = 0
+) -> None:
     """out[:, : PANEL panels] = x times panels [first, first + panels) of w (P, pairs, PANEL).
 
-    x: (N, pairs) of `set_pairs`. w: of `pack_pairs`. out: float32.
+    x: (N, pairs) of `set_pairs`. w: of `pack_pairs`; one of more pairs is taken from pair `start`
+    on. out: float32.
     """
     N, K = x.shape
-    if N == 1:
-        whole = panels - panels % 2
-        for p in range(0, whole, 2):
-            _one_by_two(x, 0, w, first + p, 0, K, out, p * PANEL)
-        if whole < panels:
-            _one(x, 0, w, first + whole, 0, K, out, whole * PANEL)
+    if N == 1:  # the processor reads ahead by itself: one panel at a time, 33 GB/s on a core
+        for p in range(panels):
+            _one(x, 0, w, first + p, start, K, out, p * PANEL, 0, 0)
         return
+    # Each tile fetches its share of the next panel while it computes: 16 rows reach 223 GFLOP/s
+    # with weights in memory, 199 without.
+    tiles = -(-N // _ROWS)
+    step = PANEL // tiles
     for p in range(panels):
-        n = 0
-        while N - n >= 8:
-            _eight(x, n, w, first + p, 0, K, out, p * PANEL)
-            n += 8
-        if N - n >= 4:
-            _four(x, n, w, first + p, 0, K, out, p * PANEL)
-            n += 4
-        if N - n >= 2:
-            _two(x, n, w, first + p, 0, K, out, p * PANEL)
-            n += 2
-        if n < N:
-            _one(x, n, w, first + p, 0, K, out, p * PANEL)
+        column, at = p * PANEL, first + p
+        ahead = ((at + 1) * w.shape[1] + start) * PANEL
+        if p == panels - 1:
+            step, ahead = 0, (at * w.shape[1] + start) * PANEL
+        for n in range(0, N - _ROWS + 1, _ROWS):
+            _eight(x, n, w, at, start, K, out, column, ahead, step)
+            ahead += step * K
+        n = N // _ROWS * _ROWS
+        if N - n == 1:
+            _one(x, n, w, at, start, K, out, column, ahead, step)
+        elif N - n == 2:
+            _two(x, n, w, at, start, K, out, column, ahead, step)
+        elif N - n == 3:
+            _three(x, n, w, at, start, K, out, column, ahead, step)
+        elif N - n == 4:
+            _four(x, n, w, at, start, K, out, column, ahead, step)
+        elif N - n == 5:
+            _five(x, n, w, at, start, K, out, column, ahead, step)
+        elif N - n == 6:
+            _six(x, n, w, at, start, K, out, column, ahead, step)
+        elif N - n == 7:
+            _seven(x, n, w, at, start, K, out, column, ahead, step)
 
 
 @compiled
@@ -93,7 +141,7 @@ def pairs(inputs: int) -> int:
 
 
 @compiled
-def _rounded(word: np.uint32) -> np.uint32:
+def rounded(word: np.uint32) -> np.uint32:
     """The bits of the bfloat16 nearest to a float32 of these bits, even of two; NaN stays NaN."""
     if word & np.uint32(0x7FFFFFFF) > np.uint32(0x7F800000):
         return word >> np.uint32(16) | np.uint32(64)
@@ -107,10 +155,10 @@ def set_pairs(row: np.ndarray, out: np.ndarray) -> None:
     K = row.shape[0]
     words = row.view(np.uint32)
     for k in range(K // 2):
-        low, high = _rounded(words[2 * k]), _rounded(words[2 * k + 1])
+        low, high = rounded(words[2 * k]), rounded(words[2 * k + 1])
         out[k] = low | high << np.uint32(16)
     if K % 2:
-        out[K // 2] = _rounded(words[K - 1])
+        out[K // 2] = rounded(words[K - 1])
 
 
 @entry
@@ -143,6 +191,5 @@ def pack_pairs(weight: Any) -> np.ndarray:
 
 def unpack_rows(packed: np.ndarray, outputs: np.ndarray, inputs: int) -> np.ndarray:
     """Weights of some outputs, bfloat16 as uint16 (outputs, K), of what `pack_pairs` made."""
-    words = np.ascontiguousarray(packed[outputs // PANEL, :, outputs % PANEL])  # (n, pairs)
-    low, high = words.astype(np.uint16), (words >> 16).astype(np.uint16)
-    return np.stack([low, high], axis=2).reshape(len(words), -1)[:, :inputs]
+    words = packed[outputs // PANEL, :, outputs % PANEL].astype("<u4")  # (n, pairs)
+    return words.view("<u2")[:, :inputs]

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,9 +26,10 @@ import numpy as np
 # Nothing of numba is imported before a decoder is made: it takes a second, and most commands need
 # none of it.
 from unified.engine.backends.base import Array, Ranges
-from unified.engine.backends.cpu.cache import StaticCache
+from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
 from unified.engine.backends.cpu.config import LlamaCpuConfig
-from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
+from unified.engine.backends.cpu.stored import StoredWeight, ToQuantize, Weight, widen
+from unified.engine.memory import available_bytes
 from unified_base.text import quoted
 
 __all__ = [
@@ -62,7 +62,7 @@ class LlamaCpuDecoder:
         config: LlamaCpuConfig,
         weights: Mapping[str, StoredWeight],
         arithmetic: str | None = None,
-        int8: bool = False,
+        cache_dtype: str = "float32",
     ) -> None:
         """Pack weights into the layout of the kernels; later changes of them have no effect.
 
@@ -70,33 +70,38 @@ class LlamaCpuDecoder:
 
         Args:
             config: the decoder's sizes.
-            weights: float32, bfloat16 or float16 (see `Weight`), by their Hugging Face names.
+            weights: float32, bfloat16 or float16 (see `Weight`), by their Hugging Face names;
+                matrices may be `ToQuantize`, embeddings and head among them.
             arithmetic: of matrix products; "auto": bfloat16 weights as such where the processor
                 multiplies bfloat16, all else in float32; "float32": all. None: what the
                 environment's `UNIFIED_CPU_ARITHMETIC` says, or "auto".
-            int8: quantize matrices to 8 bits while they are packed, embeddings and head among
-                them, and multiply them as such (`int8_tile`).
+            cache_dtype: of keys and values, "float32" or "bfloat16".
 
         Raises:
-            ValueError: names or shapes do not fit the config, an unknown arithmetic, or weights to
+            ValueError: names or shapes do not fit the config, an unknown type, or weights to
                 quantize that are NaN or infinite.
         """
         from unified.engine.backends.cpu import kernels, linear
         from unified.engine.backends.cpu import threads as threads_module
+        from unified.engine.backends.cpu.heads import PART_IDS, part_numbers
         from unified.engine.backends.cpu.int8_pack import NotFiniteError
+        from unified.engine.backends.cpu.kv import KV_FORMATS
         from unified.engine.backends.cpu.products import INT8, stored_format
 
+        if cache_dtype not in CACHE_DTYPES:
+            expected = " or ".join(CACHE_DTYPES)
+            raise ValueError(f"cache_dtype is {quoted(cache_dtype)}, expected {expected}")
         config.check(weights)
         self.config = config
         self._kernels, self._lm_head = kernels, linear.lm_head
+        self._part_ids, self._part_numbers = PART_IDS, part_numbers
         self._new_counters = threads_module.new_counters
         self.vocab_size = config.vocab_size
         self.max_positions = config.max_position_embeddings
         # All matrices have one type: that of the stored ones, float32 where they differ.
         stored = {weight.dtype for weight in weights.values() if weight.ndim == 2}
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
-        dots = _dots(arithmetic)
-        self._format = INT8 if int8 else stored_format(dtype, dots)
+        self._format = stored_format(dtype, dots=_dots(arithmetic))
 
         def packed(name: str) -> Weight | None:
             weight = weights.get(name)
@@ -116,7 +121,8 @@ class LlamaCpuDecoder:
         self._head: Weight = head
         self._embedding: Weight | None = None
         if not tied:
-            self._embedding = packed(_EMBEDDING) if int8 else weights[_EMBEDDING][:]
+            quantized = self._format is INT8
+            self._embedding = packed(_EMBEDDING) if quantized else weights[_EMBEDDING][:]
         self.final_norm_D = widen(weights["model.norm.weight"])
         # Alive as long as their addresses are in use.
         self._weights = [
@@ -127,26 +133,36 @@ class LlamaCpuDecoder:
         addresses = [0 if w is None else w.ctypes.data for w in self._weights]
         self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
         self._dtype_like = np.empty(0, self._format.dtype)
+        self.cache_dtype, self._kv_like = cache_dtype, np.empty(0, KV_FORMATS[cache_dtype].dtype)
         # Of as many positions as any cache has asked for. A longer table replaces it as a whole,
         # and every cache has the one that it was made with: threads share no more.
         self._cos_sin = np.ones((0, 2, config.head_dim // 2), np.float32)
         self._growing = threading.Lock()
         self._threads = threads_module.ThreadPool.shared()
-        # The memory of one cache at most, and no lock: it comes back whenever one is collected.
-        self._spare: deque[Array] = deque(maxlen=1)
+        self._memory = MemoryPool()
 
-    def new_cache(self, num_slots: int, max_ids: int) -> StaticCache:
+    def available_bytes(self) -> int:
+        """See `Decoder.available_bytes`."""
+        return available_bytes()
+
+    def cache_bytes(self, max_ids: int) -> int:
+        """See `Decoder.cache_bytes`."""
+        return 4 * sum(slot_words(self.config, max_ids, self.cache_dtype))
+
+    def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> SlotCache:
         """See `Decoder.new_cache`."""
-        config = self.config
-        if max_ids > self.max_positions:
-            raise ValueError(
-                f"{max_ids} ids asked for, but the decoder has {self.max_positions} positions; "
-                "lower max_ids"
-            )
-        return StaticCache(config, num_slots, max_ids, self._rotations(max_ids), self._spare)
+        cache = SlotCache(self.config, self._memory, self._rotations, self.cache_dtype)
+        for _ in range(num_slots):
+            cache.allocate(max_ids)
+        return cache
 
     def _rotations(self, length: int) -> Array:
         """Cosines and sines (L, 2, C/2) of at least so many positions."""
+        if length > self.max_positions:
+            raise ValueError(
+                f"{length} ids asked for, but the decoder has {self.max_positions} positions; "
+                "lower max_ids"
+            )
         with self._growing:
             if length > len(self._cos_sin):
                 angles = np.outer(np.arange(length), self.config.inv_freq)  # (L, C/2)
@@ -155,7 +171,7 @@ class LlamaCpuDecoder:
             return self._cos_sin
 
     def forward(
-        self, cache: StaticCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
     ) -> Array:
         """See `Decoder.forward`; hidden states (T, D) after the final norm."""
         counts = [len(ids) for ids in input_ids]
@@ -165,10 +181,11 @@ class LlamaCpuDecoder:
             return self._forward_in_parts(cache, slots, input_ids)
         sequences, first = [], 0
         for slot, count in zip(slots, counts):
-            past = cache.lengths[slot]
-            assert past + count <= cache.max_ids
-            sequences.append((first, count, slot, past))
+            past, memory = cache.lengths[slot], cache.slot(slot)
+            assert past + count <= memory.max_ids
+            sequences.append((first, count, past, memory.address, memory.max_ids))
             first += count
+        table = np.array(sequences, np.int64)
         config, kernels, T = self.config, self._kernels, first
         x = self.embed([id for ids in input_ids for id in ids])  # (T, D)
         heads = config.num_heads + 2 * config.num_kv_heads
@@ -188,24 +205,26 @@ class LlamaCpuDecoder:
             np.empty((T, config.num_heads, config.head_dim), np.float32),
             np.empty((T, config.intermediate_size), np.float32),
             cache.cos_sin,
-            np.array(sequences, np.int64),
-            cache.keys,
-            cache.values,
+            table,
+            self._kv_like,
+            config.num_kv_heads,
+            self._parts(table),
             np.float32(config.norm_eps),
-            kernels.chunk_size(config.hidden_size, self._threads.threads),
-            owner=self,
+            self._threads.threads,
+            owner=(self, cache),
         )
         for slot, count in zip(slots, counts):
             cache.lengths[slot] += count
         mean_square = np.einsum("td,td->t", x, x) / np.float32(config.hidden_size)  # (T,)
         if not np.isfinite(mean_square).all():
-            cache.retire_memory()
+            for slot in slots:
+                cache.taint(slot)
         x *= (1 / np.sqrt(mean_square + np.float32(config.norm_eps)))[:, None]
         x *= self.final_norm_D
         return x
 
     def _forward_in_parts(
-        self, cache: StaticCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
     ) -> Array:
         """Halve the sequences, or cut a single one into parts of `PREFILL_IDS` ids."""
         half = len(input_ids) // 2
@@ -225,18 +244,33 @@ class LlamaCpuDecoder:
             return widen(packed[at])
         return self._format.rows(packed, at, self.config.hidden_size)
 
+    def _parts(self, sequences: np.ndarray) -> Array:
+        """Workspace for parts of sequences that threads share out, (0,) where they do not."""
+        config, numbers = self.config, 0
+        if (sequences[:, 1] + sequences[:, 2]).max() > self._part_ids:
+            numbers = self._part_numbers(
+                sequences, config.num_heads, config.num_kv_heads, config.head_dim,
+                self._threads.threads,
+            )  # fmt: skip
+        return np.empty(numbers, np.float32)
+
     def _buffer(self, rows: int, inputs: int) -> Array:
         """Memory for so many rows of at most so many inputs, as products take them."""
-        return np.empty(rows * self._format.words(inputs), self._format.inputs)
+        return np.empty(rows * self._format.words.py_func(inputs), self._format.inputs)
 
     def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         """See `Decoder.logits`."""
-        kernels = self._kernels
         outputs = sum(stop - start for start, stop in ranges)
         logits = np.empty((len(hidden_states), outputs), np.float32)
-        size = kernels.chunk_size(outputs, self._threads.threads)
         buffer = self._buffer(len(hidden_states), self.config.hidden_size)
-        job = hidden_states, self._head, np.array(ranges, np.int64), buffer, logits, size
+        job = (
+            hidden_states,
+            self._head,
+            np.array(ranges, np.int64),
+            buffer,
+            logits,
+            self._threads.threads,
+        )
         if outputs > _FEW_OUTPUTS:
             self._threads.run(self._lm_head, self._new_counters(2), *job, owner=self)
         else:
@@ -255,12 +289,15 @@ def compile_kernels() -> None:
         tie_word_embeddings=True,
     )  # fmt: skip
     types = (
-        (np.uint16, "auto", False), (np.uint16, "float32", False), (np.int16, "auto", False),
-        (np.float32, "auto", False), (np.float32, "auto", True),
+        (np.uint16, "auto"), (np.uint16, "float32"), (np.int16, "auto"), (np.float32, "auto"),
+        (np.int8, "auto"),
     )  # fmt: skip
-    for dtype, arithmetic, int8 in types:
-        weights = {name: np.zeros(shape, dtype) for name, shape in config.shapes().items()}
-        decoder = LlamaCpuDecoder(config, weights, arithmetic, int8)
+    for dtype, arithmetic in types:
+        weights: dict[str, StoredWeight] = {}
+        for name, shape in config.shapes().items():
+            zeros = np.zeros(shape, np.float32 if dtype == np.int8 else dtype)
+            weights[name] = ToQuantize(zeros) if dtype == np.int8 and len(shape) > 1 else zeros
+        decoder = LlamaCpuDecoder(config, weights, arithmetic)
         decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 
 

@@ -17,6 +17,7 @@ from unified.engine.backends.cpu.kernel_cache import KernelCache
 __all__ = [
     "bits",
     "by_type",
+    "called_only",
     "compiled",
     "entry",
     "intrinsic",
@@ -26,6 +27,7 @@ __all__ = [
     "squares",
     "total",
     "wide_vectors",
+    "word",
 ]
 
 # An intrinsic is called without its first argument, which type checkers cannot know.
@@ -90,6 +92,28 @@ def bits(typingctx: Any, word: Any) -> Any:
 
 
 @intrinsic
+def word(typingctx: Any, number: Any) -> Any:
+    """The bits of a float32 as a uint32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.uint32(types.float32), codegen
+
+
+@intrinsic
+def called_only(typingctx: Any) -> Any:
+    """Keep the function around this out of its callers, so that all of them get the same bits: sums
+    of products can be contracted in more than one way."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def wide_vectors(typingctx: Any) -> Any:
     """Let loops of the function around this use 512 bits at once, where the processor has them.
     LLVM halves that by itself; two rows cost what one costs only with all of them."""
@@ -118,8 +142,8 @@ _LANES = 16
 def _fold(kind: str) -> Any:
     """The sum, the sum of squares or the largest of the first numbers of a float32 line.
 
-    In a fixed order: sixteen lanes side by side, then the numbers left over, then the lanes one by
-    one.
+    In a fixed order: sixteen lanes side by side, the numbers left over by themselves, then one half
+    of the lanes and the other until one is left, then both.
     """
 
     @intrinsic
@@ -130,13 +154,16 @@ def _fold(kind: str) -> Any:
             vector = ir.VectorType(number, _LANES)
             start = float("-inf") if kind == "largest" else 0.0
 
-            def add(result: Any, more: Any) -> Any:
+            def join(result: Any, more: Any) -> Any:
                 if kind == "largest":
                     greater = builder.fcmp_ordered(">", more, result)
                     return builder.select(greater, more, result)
+                return builder.fadd(more, result, flags=("contract",))
+
+            def add(result: Any, more: Any) -> Any:
                 if kind == "squares":
                     more = builder.fmul(more, more, flags=("contract",))
-                return builder.fadd(more, result, flags=("contract",))
+                return join(result, more)
 
             def loop(kind: Any, step: int, begin: Any, end: Any) -> Any:
                 """Fold numbers [begin, end), `step` at a time, as `kind`."""
@@ -155,15 +182,18 @@ def _fold(kind: str) -> Any:
             whole = builder.sub(args[1], builder.srem(args[1], lanes))
             side_by_side = loop(vector, _LANES, zero, whole)
             result = loop(number, 1, whole, args[1])
-            for lane in range(_LANES):
-                number_of_lane = builder.extract_element(
-                    side_by_side, ir.Constant(ir.IntType(32), lane)
+            while side_by_side.type.count > 1:
+                half = side_by_side.type.count // 2
+                words = ir.VectorType(ir.IntType(32), half)
+                low, high = (
+                    builder.shuffle_vector(
+                        side_by_side, side_by_side, ir.Constant(words, [*range(at, at + half)])
+                    )
+                    for at in (0, half)
                 )
-                if kind == "largest":
-                    result = add(result, number_of_lane)
-                else:  # squared already
-                    result = builder.fadd(result, number_of_lane)
-            return result
+                side_by_side = join(low, high)
+            lanes_left = builder.extract_element(side_by_side, ir.Constant(ir.IntType(32), 0))
+            return join(result, lanes_left)
 
         return types.float32(line, types.int64), codegen
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from unified.engine.backends.cpu.attention import rms_norm
 from unified.engine.backends.cpu.intrinsics import (
     by_type,
     compiled,
@@ -28,15 +27,30 @@ from unified.engine.backends.cpu.products import (
     set_inputs,
 )
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
+from unified.engine.backends.cpu.vectors import rms_norm
 
 __all__ = [
-    "SHARED_ROWS", "add_linear", "linear_chunk", "lm_head", "normed_inputs", "plain_inputs",
-    "vector",
+    "SHARED_ROWS", "add_linear", "chunk_size", "linear_chunk", "lm_head", "normed_inputs",
+    "plain_inputs", "vector",
 ]  # fmt: skip
 
 SHARED_ROWS = 16
 """So many rows and more are made ready by all threads together."""
+_MOST_OUTPUTS = 256  # of a chunk
+_CHUNK_NUMBERS = 1 << 15  # of rows by outputs, so that they stay in the second nearest cache
 _ROWS = 8  # of them that one thread makes ready at once
+
+
+@compiled
+def chunk_size(outputs: int, threads: int, rows: int) -> int:
+    """Outputs in a chunk, whole panels: enough to stream through, as many chunks for each thread.
+
+    At least two for each where there are panels enough, so that one that comes late does less.
+    """
+    panels = -(-outputs // PANEL)
+    most = max(1, min(_MOST_OUTPUTS, _CHUNK_NUMBERS // rows) // PANEL)
+    for_each = max(2, -(-panels // (threads * most)))
+    return -(-panels // (threads * for_each)) * PANEL
 
 
 @compiled
@@ -165,7 +179,7 @@ def add_linear(
 @entry
 def lm_head(
     counters: np.ndarray, x: np.ndarray, weight: np.ndarray, ranges: np.ndarray,
-    buffer: np.ndarray, out: np.ndarray, size: int,
+    buffer: np.ndarray, out: np.ndarray, threads: int,
 ) -> None:  # fmt: skip
     """Logits of some ids alone, as a job of two phases.
 
@@ -176,9 +190,10 @@ def lm_head(
         ranges: int64 (ranges, 2), [start, stop) of the ids of each range.
         buffer: of inputs, at least N * words of D inputs.
         out: float32 (N, ids of all ranges), written.
-        size: outputs in a chunk.
+        threads: that share the work.
     """
     wide_vectors()
+    size = chunk_size(out.shape[1], threads, x.shape[0])
     inputs = plain_inputs(counters, 0, x, weight, buffer)
     chunk_out = np.empty((x.shape[0], size), np.float32)
     panels_in_chunk, chunks = size // PANEL, 0

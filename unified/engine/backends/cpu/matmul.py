@@ -39,6 +39,8 @@ HALF_SUPPORTED = platform.machine() in ("aarch64", "arm64") or bool(
 class _Float:
     """float32 products, one input a line; see `tiles.Arithmetic`."""
 
+    fetches = False
+
     def weights(self, builder: Any, pointer: Any, dtype: Any) -> Any:
         stored = lane_type(pointer.type.pointee)
         numbers = builder.load(builder.bitcast(pointer, stored.as_pointer()), align=2)
@@ -68,38 +70,39 @@ class _Float:
 
 
 _EIGHT, _FOUR = (8, 4) if MANY_REGISTERS else (2, 2)
-_eight, _four = make_tile(_Float(), _EIGHT, 1), make_tile(_Float(), _FOUR, 1)
-_two, _one = make_tile(_Float(), 2, 1), make_tile(_Float(), 1, 1)
+_eight, _four, _two, _one = (make_tile(_Float(), rows) for rows in (_EIGHT, _FOUR, 2, 1))
 _one_by_two = make_tile(_Float(), 1, 2)
 
 
 @compiled
-def matmul(x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray) -> None:
+def matmul(
+    x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray, start: int = 0
+) -> None:
     """out[:, : PANEL panels] = x (N, K) times panels [first, first + panels) of w (P, K, PANEL).
 
-    A w of more than K inputs is taken as far as its first K.
+    A w of more than K inputs is taken from its input `start` on.
     """
     N, K = x.shape
     if N == 1:
         pairs = panels - panels % 2
         for p in range(0, pairs, 2):
-            _one_by_two(x, 0, w, first + p, 0, K, out, p * PANEL)
+            _one_by_two(x, 0, w, first + p, start, K, out, p * PANEL, 0, 0)
         if pairs < panels:
-            _one(x, 0, w, first + pairs, 0, K, out, pairs * PANEL)
+            _one(x, 0, w, first + pairs, start, K, out, pairs * PANEL, 0, 0)
         return
     for p in range(panels):
         n = 0
         while N - n >= _EIGHT:
-            _eight(x, n, w, first + p, 0, K, out, p * PANEL)
+            _eight(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
             n += _EIGHT
         while N - n >= _FOUR:
-            _four(x, n, w, first + p, 0, K, out, p * PANEL)
+            _four(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
             n += _FOUR
         if N - n >= 2:
-            _two(x, n, w, first + p, 0, K, out, p * PANEL)
+            _two(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
             n += 2
         if n < N:
-            _one(x, n, w, first + p, 0, K, out, p * PANEL)
+            _one(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
 
 
 @entry

@@ -100,10 +100,12 @@ _BY_DTYPE = {format.dtype.name: format for format in _FORMATS}  # numba's names 
 
 
 def stored_format(dtype: np.dtype[Any], dots: bool = True) -> WeightFormat:
-    """The format for weights that are stored as `dtype` (see `Weight`), on this processor.
+    """The format for weights that are stored as `dtype` (`Weight`, `ToQuantize`), on this processor.
 
     dots: whether bfloat16 may be multiplied as such; otherwise it is widened to float32.
     """
+    if dtype == np.int8:
+        return INT8
     if dtype == np.uint16:
         return _BFLOAT16 if dots and DOTS_SUPPORTED else _WIDE_BFLOAT16
     return _WIDE_FLOAT16 if dtype == np.int16 and HALF_SUPPORTED else _FLOAT32

@@ -31,10 +31,17 @@ LANES = 16
 MANY_REGISTERS = bool(binding.get_host_cpu_features().get("avx512f", False))
 
 _LONG = ir.IntType(64)
+_CACHE_LINE = 64  # bytes
+_PREFETCH = "llvm.prefetch.p0i8"
 
 
 class Arithmetic(Protocol):
-    """What a tile does with a word of x and LANES words of weights."""
+    """What a tile does with a word of x and LANES words of weights.
+
+    fetches: whether tiles fetch what is needed soon.
+    """
+
+    fetches: bool
 
     def weights(self, builder: Any, pointer: Any, dtype: Any) -> Any:
         """A vector of the LANES weights at an address, stored as numba's type `dtype`."""
@@ -65,18 +72,20 @@ def spread(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(first_lane, nothing, zeros)
 
 
-def make_tile(arithmetic: Arithmetic, rows: int, panels: int) -> Any:
+def make_tile(arithmetic: Arithmetic, rows: int, panels: int = 1) -> Any:
     """An instruction: out[n + r, column + PANEL p :][:PANEL] = x[n + r, :lines] @ w[first + p].
 
-    For r < rows and p < panels. Its arguments are (x, n, w, first, start, lines, out, column): x
-    (N, words), w (P, lines of a panel, PANEL), of which lines [start, start + lines) are taken,
-    out (N, columns), all contiguous; lines at least 1.
+    For r < rows and p < panels. Its arguments are (x, n, w, first, start, lines, out, column,
+    ahead, step): x (N, words), w (P, lines of a panel, PANEL), of which lines [start, start +
+    lines) are taken, out (N, columns), all contiguous; lines at least 1. With every line, two lines
+    of the processor's cache are fetched from words of w that are needed soon: from `ahead` on, each
+    time `step` words further. A step of 0 fetches nothing new.
     """
 
     @intrinsic
     def tile(
         typingctx: Any, x: Any, n: Any, w: Any, first: Any, start: Any, lines: Any, out: Any,
-        column: Any,
+        column: Any, ahead: Any, step: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x_array, w_array, out_array = (
@@ -94,7 +103,8 @@ def make_tile(arithmetic: Arithmetic, rows: int, panels: int) -> Any:
             def weights(pointer: Any) -> Any:
                 return arithmetic.weights(builder, pointer, signature.args[2].dtype)
 
-            sums = _go_down(arithmetic, builder, args[5], x_rows, starts, weights)
+            fetched = builder.gep(w_array.data, [args[8]]), args[9]
+            sums = _go_down(arithmetic, builder, args[5], x_rows, starts, weights, fetched)
             for at, total in enumerate(sums):
                 row, vector_in_row = divmod(at, len(sums) // rows)
                 offset = builder.add(args[7], _long(vector_in_row * LANES))
@@ -105,7 +115,7 @@ def make_tile(arithmetic: Arithmetic, rows: int, panels: int) -> Any:
             return context.get_dummy_value()
 
         long = types.int64
-        return types.void(x, long, w, long, long, long, out, long), codegen
+        return types.void(x, long, w, long, long, long, out, long, long, long), codegen
 
     return tile
 
@@ -118,7 +128,7 @@ def _row(builder: Any, array: Any, n: Any, row: int) -> Any:
 
 def _go_down(
     arithmetic: Arithmetic, builder: Any, lines: Any, x_rows: Sequence[Any],
-    starts: Sequence[Any], weights_at: Callable[[Any], Any],
+    starts: Sequence[Any], weights_at: Callable[[Any], Any], fetched: tuple[Any, Any],
 ) -> list[Any]:  # fmt: skip
     """The sums of all rows, vector by vector, after the loop over `lines` lines."""
     before, loop = builder.block, builder.append_basic_block("lines")
@@ -136,6 +146,9 @@ def _go_down(
         for lane in range(0, PANEL, LANES):
             index = builder.add(builder.mul(k, _long(PANEL)), _long(lane))
             weights.append(weights_at(builder.gep(start, [index])))
+    if arithmetic.fetches:
+        ahead, step = fetched
+        _fetch(builder, builder.gep(ahead, [builder.mul(k, step)]))
     new_sums = []
     for row, x_row in enumerate(x_rows):
         number = arithmetic.number(builder, builder.gep(x_row, [k]))
@@ -149,6 +162,19 @@ def _go_down(
     builder.cbranch(builder.icmp_signed("<", following, lines), loop, after)
     builder.position_at_end(after)
     return new_sums
+
+
+def _fetch(builder: Any, pointer: Any) -> None:
+    """Begin to read two lines of the cache, into the second nearest cache."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    function = builder.module.globals.get(_PREFETCH)
+    if function is None:
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = ir.Function(builder.module, kind, _PREFETCH)
+    first = builder.bitcast(pointer, byte)
+    for offset in (0, _CACHE_LINE):
+        line = builder.gep(first, [_long(offset)])
+        builder.call(function, [line, number(0), number(2), number(1)])
 
 
 def _long(number: int) -> Any:

@@ -1,0 +1,190 @@
+"""What goes into a pass of the decoder: the next id of every stream, and some of the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from unified.engine.active import ActiveRequest, Branch
+from unified.engine.backends.base import HiddenStates
+from unified.engine.choosing import draft_ids
+from unified.engine.handle import Handle
+from unified.engine.kv_pool import KVPool, Waiting
+from unified.engine.prefill import PrefillBudget
+
+__all__ = ["Pass", "plan_pass"]
+
+# A branch with no more new ids than this is decoding: markers that the grammar forces are read at
+# once with the id before them.
+_FEW = 8
+# A prefix that others wait for is read exactly as far in one pass, if it is this long: caches that
+# cannot be truncated can be copied only as they are.
+_LONG = 16
+
+
+@dataclass(eq=False)
+class Pass:
+    """Attributes:
+    handles: whose branches take part.
+    branches, slots, input_ids: and what each of them reads.
+    ready: requests all of whose new ids are read, which choose an id.
+    rows: by id(branch), the row of its last id among the hidden states, drafts left out.
+    num_ids: ids of all branches.
+    num_decoding: requests that are not reading a prompt.
+    prompt_ids: ids of those that are.
+    prefix_ids: ids that branches took over from others before it.
+    drafts: by id(request), once they have been drawn: a pass that is repeated has the same.
+    failed: requests without memory for their ids.
+    """
+
+    handles: list[Handle] = field(default_factory=list)
+    branches: list[Branch] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    input_ids: list[list[int]] = field(default_factory=list)
+    ready: list[ActiveRequest] = field(default_factory=list)
+    rows: dict[int, int] = field(default_factory=dict)
+    num_ids: int = 0
+    num_decoding: int = 0
+    prompt_ids: int = 0
+    prefix_ids: int = 0
+    drafts: dict[int, list[int]] = field(default_factory=dict)
+    failed: list[tuple[Handle, MemoryError]] = field(default_factory=list)
+
+    def add(self, branch: Branch, count: int, drafts: Sequence[int] = ()) -> None:
+        """Let a branch read its next `count` ids, and drafts behind them."""
+        start = branch.num_cached
+        ids = branch.ids[start : start + count]
+        self.num_ids += count
+        self.rows[id(branch)] = self.num_ids - 1
+        if drafts:
+            ids.extend(drafts)
+            self.num_ids += len(drafts)
+        self.branches.append(branch)
+        self.slots.append(branch.cache_slot)
+        self.input_ids.append(ids)
+
+    def choose(self, handle: Handle, counts: Sequence[int], pool: KVPool) -> None:
+        """Let a request read all its new ids, and choose."""
+        request = handle.request
+        drafts = self.drafts.get(id(request))
+        if drafts is None:
+            drafts = self.drafts[id(request)] = draft_ids(request)
+        for branch in request.current_branches:
+            if len(branch.ids) + len(drafts) > branch.capacity:
+                try:
+                    pool.grow(branch, len(branch.ids) + len(drafts))
+                except MemoryError as error:
+                    self.failed.append((handle, error))
+                    return
+        for branch, count in zip(request.current_branches, counts):
+            self.add(branch, count, drafts)
+        self.handles.append(handle)
+        self.ready.append(request)
+
+    def run(self, pool: KVPool) -> HiddenStates:
+        """Run the decoder: hidden states (T, D) of all ids."""
+        try:
+            hidden_states = pool.decoder.forward(pool.cache, self.slots, self.input_ids)
+        except BaseException:
+            pool.restore(self.branches)
+            raise
+        lengths = pool.cache.lengths
+        for branch, slot in zip(self.branches, self.slots):
+            branch.num_cached = lengths[slot]
+        return hidden_states
+
+
+def plan_pass(
+    handles: Sequence[Handle],
+    pool: KVPool,
+    budget: PrefillBudget,
+    drafts: dict[int, list[int]] | None = None,
+) -> Pass:
+    """The next pass of some active requests, in the order of their arrival.
+
+    Every request that is decoding takes part. Prompts share the budget: the oldest gets half of it
+    at least, so that it is read in time, and those behind it the rest in equal parts, so that a
+    short prompt does not wait for a long one.
+
+    drafts: of a pass that failed, see `Pass`.
+    """
+    plan = Pass(drafts={} if drafts is None else drafts)
+    prefilling: list[tuple[Handle, list[Branch], bool]] = []
+    reading: set[int] = set()
+    stops: dict[int, int] = {}
+    for handle in handles:
+        request = handle.request
+        counts, readable, few = [], [], True
+        for branch in request.current_branches:
+            if branch.attached or _attach(branch, pool, reading, stops, plan):
+                readable.append(branch)
+                count = len(branch.ids) - branch.num_cached
+                counts.append(count if count else _again(branch, pool))
+                if count > _FEW:
+                    few = False
+                    reading.add(branch.cache_slot)
+        waits = len(readable) < len(request.current_branches)
+        if few and not waits:
+            plan.choose(handle, counts, pool)
+        else:
+            prefilling.append((handle, readable, waits))
+    plan.num_decoding = len(plan.ready)
+    if prefilling:
+        _share(plan, prefilling, budget.ids(bool(plan.ready)), stops, pool)
+    return plan
+
+
+def _attach(
+    branch: Branch, pool: KVPool, reading: set[int], stops: dict[int, int], plan: Pass
+) -> bool:
+    """Take over what the cache holds of a branch; False where it waits for what another reads."""
+    slot, length = branch.waits_for
+    if slot not in reading or pool.cache.lengths[slot] >= length:
+        outcome = pool.attach(branch, reading)
+        if not isinstance(outcome, Waiting):
+            plan.prefix_ids += outcome
+            return True
+        slot, length = branch.waits_for = outcome
+    if length >= _LONG:
+        stops[slot] = min(stops.get(slot, length), length)
+    return False
+
+
+def _again(branch: Branch, pool: KVPool) -> int:
+    """Read the last id again: the choice after the last pass was interrupted, and its hidden
+    states are gone. Returns how many new ids there are."""
+    pool.truncate(branch, len(branch.ids) - 1)
+    return len(branch.ids) - branch.num_cached
+
+
+def _share(
+    plan: Pass,
+    prefilling: list[tuple[Handle, list[Branch], bool]],
+    budget: int,
+    stops: dict[int, int],
+    pool: KVPool,
+) -> None:
+    """Share a budget of ids among prompts. prefilling: requests, their branches that can be read
+    now, and whether others of theirs wait."""
+    for at, (handle, branches, waits) in enumerate(prefilling):
+        left = len(prefilling) - at
+        part = budget if left == 1 else max(budget // 2 if not at else budget // left, 1)
+        part = min(part, budget)
+        new = [len(branch.ids) - branch.num_cached for branch in branches]
+        if not waits and sum(new) <= part:
+            used = sum(new)
+            plan.choose(handle, new, pool)
+        else:
+            used = 0
+            for branch, count in zip(branches, new):
+                # The last ids of all branches run in one pass: their hidden states are needed.
+                count = min(count - 1, part - used)
+                stop = stops.get(branch.cache_slot, 0) - branch.num_cached
+                count = min(count, stop) if stop > 0 else count
+                if count > 0:
+                    plan.add(branch, count)
+                    used += count
+            if used:
+                plan.handles.append(handle)
+        budget -= used
+        plan.prompt_ids += used

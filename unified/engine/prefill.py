@@ -1,0 +1,57 @@
+"""How much of the prompts may be read in one pass while others wait for their next id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PrefillBudget"]
+
+# A pass that reads a prompt takes at most this many times what a pass without takes: no stream's
+# gap is above three steps, whose times vary.
+_LONGEST = 2.2
+_LEAST = 4
+_FIRST = 16  # before anything has been measured
+# After so many passes with a prompt in them the next has none, to measure what it takes.
+_MEASURE_EVERY = 64
+_WEIGHT = 0.25  # of the latest measurement
+
+
+@dataclass
+class PrefillBudget:
+    """Chunked prefill (Agrawal et al., Sarathi-Serve, arXiv:2403.02310): ids of prompts per pass.
+
+    The number follows from what passes take: those that only decode, and an id of a prompt on top.
+    It changes when ids are read and never which.
+
+    most: ids in a pass at most.
+    """
+
+    most: int
+    _step: float = 0.0  # seconds of a pass without prompts
+    _id: float = 0.0  # seconds of an id of a prompt
+    _since: int = 0  # passes with prompts since the last without
+
+    def ids(self, decoding: bool) -> int:
+        """How many ids of prompts the next pass may read. decoding: whether others take part."""
+        if not decoding:
+            return self.most
+        if self._since >= _MEASURE_EVERY:
+            return 0
+        if not self._step or not self._id:
+            return min(_FIRST, self.most)
+        return max(_LEAST, min(self.most, int((_LONGEST - 1) * self._step / self._id)))
+
+    def observe(self, seconds: float, num_decoding: int, prompt_ids: int) -> None:
+        """What a pass took, that of `num_decoding` requests and `prompt_ids` ids of prompts."""
+        if not prompt_ids:
+            self._step = _mean(self._step, seconds)
+            self._since = 0
+        elif num_decoding:
+            self._since += 1
+            self._id = _mean(self._id, max(0.0, seconds - self._step) / prompt_ids)
+        elif not self._id:
+            self._id = seconds / prompt_ids
+
+
+def _mean(before: float, now: float) -> float:
+    return now if not before else before + _WEIGHT * (now - before)

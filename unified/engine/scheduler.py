@@ -1,0 +1,186 @@
+"""The scheduler of an engine: who is admitted, what a pass reads, and what becomes of an error.
+
+Nothing here is locked: `engine` lets one thread in at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import perf_counter
+
+from unified.engine.backends.base import Decoder, HiddenStates
+from unified.engine.choosing import Choice, choose_ids
+from unified.engine.counters import Totals
+from unified.engine.handle import Handle
+from unified.engine.kv_pool import KVPool
+from unified.engine.passes import Pass, plan_pass
+from unified.engine.prefill import PrefillBudget
+from unified.engine.request import Cancelled, Failed, Finished
+from unified_base.text import quoted
+
+__all__ = ["Scheduler"]
+
+_REASON = 300  # characters of an error
+
+
+class Scheduler:
+    """Requests with their KV slots, pass by pass.
+
+    Attributes:
+        active: requests that have slots, in the order of their arrival.
+        totals: of requests that have ended, and of passes.
+        errors: that functions told of events have raised.
+    """
+
+    def __init__(self, decoder: Decoder, pool: KVPool, max_rows: int, prefill_ids: int) -> None:
+        self.decoder = decoder
+        self.pool = pool
+        self.max_rows = max_rows
+        self.active: list[Handle] = []
+        self.totals = Totals()
+        self.errors: list[BaseException] = []
+        self._budget = PrefillBudget(prefill_ids)
+
+    def drop_cancelled(self, queued: Iterable[Handle]) -> bool:
+        """End the requests that are cancelled, of the active ones and of some that were queued."""
+        dropped = [*queued, *(handle for handle in self.active if handle.cancelled)]
+        for handle in dropped:
+            self.cancel(handle)
+        return bool(dropped)
+
+    def cancel(self, handle: Handle) -> None:
+        """End a request, active or not."""
+        self._end(handle, Cancelled(handle.number, handle.request.usage["sampled_ids"]))
+
+    def admit(self, handle: Handle) -> bool:
+        """Give a request slots. False where it has to wait; one that cannot have them ends."""
+        if len(self.active) >= self.max_rows:
+            return False
+        request = handle.request
+        if not request.state.finished:
+            try:
+                if not self.pool.reserve(list(request.branches.values()), handle.lengths):
+                    return False
+            except MemoryError as error:  # the machine has less than the limit says
+                if self.active:
+                    return False
+                self._fail(handle, error)
+                return True
+        request.started_at = perf_counter()
+        self.active.append(handle)
+        self._tell(handle)
+        return True
+
+    def run_pass(self) -> bool:
+        """One pass of the decoder; False where nobody takes part in it."""
+        handles = [handle for handle in self.active if not handle.paused]
+        if not handles:
+            return False
+        began = perf_counter()
+        plan = plan_pass(handles, self.pool, self._budget)
+        self.totals.prefix_ids += plan.prefix_ids
+        for handle, error in plan.failed:
+            self._fail(handle, error)
+        if not plan.branches:
+            return bool(plan.failed)
+        try:
+            hidden_states = plan.run(self.pool)
+        except Exception as pass_error:
+            self._run_singly(plan, pass_error)
+        else:
+            self._choose(plan, hidden_states)
+            self._budget.observe(perf_counter() - began, plan.num_decoding, plan.prompt_ids)
+        return True
+
+    def _run_singly(self, plan: Pass, error: Exception) -> None:
+        """A pass failed: run each request of it alone, so that only those end that are to blame."""
+        if len(plan.handles) == 1:
+            self._fail(plan.handles[0], error)
+            return
+        for handle in plan.handles:
+            alone = plan_pass([handle], self.pool, self._budget, plan.drafts)
+            try:
+                hidden_states = alone.run(self.pool)
+            except Exception as own_error:
+                self._fail(handle, own_error)
+            else:
+                self._choose(alone, hidden_states)
+
+    def _choose(self, plan: Pass, hidden_states: HiddenStates) -> None:
+        """Choose ids for all that are ready after a pass."""
+        self.totals.passes += 1
+        self.totals.ids_read += plan.num_ids
+        handle_of = {id(handle.request): handle for handle in plan.handles}
+        for outcome in choose_ids(self.decoder, plan.ready, hidden_states, plan.rows):
+            if isinstance(outcome, Choice):
+                self._accept(handle_of[id(outcome.request)], outcome)
+            else:
+                requests, error = outcome
+                for request in requests:
+                    self._fail(handle_of[id(request)], error)
+
+    def _accept(self, handle: Handle, choice: Choice) -> None:
+        """Append what was chosen, and tell the events of it."""
+        request, branches = handle.request, handle.request.current_branches
+        drafted = choice.accepted is not None
+        lengths = [len(branch.ids) for branch in branches] if drafted else []
+        try:
+            for id_ in choice.ids:
+                request.accept(id_)
+        except Exception as error:
+            self._fail(handle, error)
+            return
+        for branch, length in zip(branches, lengths):
+            assert choice.accepted is not None
+            # Where all drafts stand the last id runs again: its logits are needed anew.
+            self.pool.truncate(branch, min(length + choice.accepted, len(branch.ids) - 1))
+        self._tell(handle)
+
+    def _tell(self, handle: Handle) -> None:
+        request = handle.request
+        steps, request.steps = request.steps, []
+        try:
+            for step in steps:
+                handle.on_event(step)
+        except Exception as error:
+            self.errors.append(error)
+            self._leave(handle, _failed(handle, error))
+            return
+        if request.state.finished:
+            self._end(handle, request.finished())
+
+    def _fail(self, handle: Handle, error: BaseException) -> None:
+        self._end(handle, _failed(handle, error))
+
+    def _end(self, handle: Handle, event: Finished | Cancelled | Failed) -> None:
+        """Tell a request's last event; its slots go to others."""
+        self._leave(handle, event)
+        try:
+            handle.on_event(event)
+        except Exception as error:
+            self.errors.append(error)
+
+    def _leave(self, handle: Handle, event: Finished | Cancelled | Failed) -> None:
+        handle.ended = True
+        if handle in self.active:
+            self.active.remove(handle)
+        self.pool.release(handle.request.branches.values())
+        if isinstance(event, Finished):
+            self.totals.finished += 1
+            self.totals.add(event.usage)
+            return
+        if isinstance(event, Cancelled):
+            self.totals.cancelled += 1
+        else:
+            self.totals.failed += 1
+        self.totals.add(handle.request.usage_so_far())
+
+
+def _failed(handle: Handle, error: BaseException) -> Failed:
+    if isinstance(error, MemoryError):
+        reason = "memory ran out; lower max_ids, or the number of requests at once"
+    else:
+        reason = quoted(str(error), _REASON)[1:-1]
+        if not isinstance(error, ValueError):  # not one of ours, which say all
+            reason = f"{type(error).__name__}: {reason}"
+    return Failed(handle.number, reason, error)
