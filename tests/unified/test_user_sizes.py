@@ -150,18 +150,19 @@ class Reader:
         return np.zeros((len(hidden_states), sum(stop - start for start, stop in ranges)))
 
 
-def test_a_hundred_long_prompts_share_what_they_have_in_common(sampler):
-    reader, base = Reader(sampler.grammar.vocabulary.size), prompt(32_000).ids
-    engine = Engine(reader, sampler.grammar, max_rows=100, cache_bytes=10**7)
+def test_many_long_prompts_share_what_they_have_in_common(sampler):
+    reader, base = Reader(sampler.grammar.vocabulary.size), prompt(4_000).ids
+    engine = Engine(reader, sampler.grammar, cache_bytes=10**6)
     slot = CodedSlot("image", (1, 1), role="response")
-    for row in range(100):
-        engine.add(Request((CodedText((*base, row, 7), "prompt"), slot), 0), lambda event: None)
+    requests = [Request((CodedText((*base, row, 7), "prompt"), slot), 0) for row in range(40)]
+    for request in requests:
+        engine.add(request, lambda event: None, Sampling(max_ids=5_000))
     while engine.step():
         pass
     # <bos> <prompt> text <response> <image> h w, and the code. The first is read as a whole, the
     # others from where they part; the last ids of a sequence need not be read.
-    assert engine.counters.ids_read == reader.num_ids == 2 + 32_000 + 100 * 6
-    assert engine.counters.finished == 100
+    assert engine.counters.ids_read == reader.num_ids == 2 + 4_000 + 40 * 6
+    assert engine.counters.finished == 40
 
 
 def test_what_can_never_fit_is_refused_with_what_does(sampler):

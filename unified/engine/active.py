@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
+from unified.engine.branch import Branch
 from unified.engine.loops import LoopFinder
 from unified.engine.most_ids import most_ids_from
 from unified.engine.request import (
@@ -34,33 +35,7 @@ from unified.formats.limits import Limits
 from unified.formats.modality_ids import MODALITIES
 from unified.vocabulary.text_tokenizer import TextTokenizer
 
-__all__ = ["ActiveRequest", "Branch"]
-
-
-@dataclass(eq=False)
-class Branch:
-    """Input ids of the decoder for one condition of a request.
-
-    Attributes:
-        condition: "full", "unconditional" or "media" (see `Guidance`).
-        ids: the input ids so far.
-        num_cached: how many of them are in the cache.
-        cache_slot: where; -1 while it has none.
-        capacity: ids that its slot has room for.
-        attached: whether it has what the cache held of its beginning, and reads on from there.
-        waits_for: until then, the slot that is reading its beginning, and how much of it.
-        kind, role: of the last segment.
-    """
-
-    condition: str
-    ids: list[int] = field(default_factory=list)
-    num_cached: int = 0
-    cache_slot: int = -1
-    capacity: int = 0
-    attached: bool = False
-    waits_for: tuple[int, int] = (-1, 0)
-    kind: str | None = None
-    role: str | None = None
+__all__ = ["ActiveRequest"]
 
 
 class ActiveRequest:
@@ -206,8 +181,13 @@ class ActiveRequest:
             for id in self.state.segment_prefix(segment.kind, segment.role):
                 self._push(id)
         if not isinstance(segment, CodedSlot):
-            for id in self.grammar.segment_ids(segment)[0].tolist():
-                self._push(id)
+            ids = self.grammar.segment_ids(segment)[0].tolist()
+            if isinstance(segment, CodedText):
+                self.ids += ids
+                self._note(self.state.advance_text(ids))
+            else:
+                for id in ids:
+                    self._push(id)
             self._append_given(segment)
             self.segment_index += 1
             return
@@ -316,7 +296,10 @@ class ActiveRequest:
 
     def _push(self, id: int) -> tuple[Event, ...]:
         self.ids.append(id)
-        events = self.state.advance(id)
+        return self._note(self.state.advance(id))
+
+    def _note(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """Make steps of events. Returns the events."""
         for event in events:
             if isinstance(event, SpanBegin):
                 self._open = (self.slot is not None, self.segment_index)

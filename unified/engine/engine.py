@@ -161,7 +161,7 @@ class Engine:
             by_modality=by_modality(usage),
             passes=totals.passes,
             ids_read=totals.ids_read,
-            prefix_ids=totals.prefix_ids,
+            prefix_ids=totals.prefix_ids + pool.taken_over_ids,
             kv_bytes=pool.used_bytes,
             prefix_bytes=pool.prefix_bytes,
             kv_limit=pool.limit,

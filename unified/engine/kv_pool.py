@@ -12,14 +12,16 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from unified.engine.active import Branch
 from unified.engine.backends.base import Cache, Decoder
+from unified.engine.branch import Branch
 from unified.engine.prefix_cache import RadixTree, common_prefix
 
 __all__ = ["KVPool", "Waiting"]
 
 # Fewer ids of a prefix that is being read are not worth waiting for.
 _LEAST_SHARED = 2
+# A slot that holds at least this many ids of a new sequence is not evicted for it.
+_WORTH_SPARING = 16
 
 
 class Waiting(NamedTuple):
@@ -37,12 +39,13 @@ class KVPool:
         prefix_limit: bytes that slots of ended sequences may take of it.
         used_bytes: of the slots of active branches.
         prefix_bytes: of the slots of ended sequences.
+        taken_over_ids: that new sequences had in common with ended ones whose slots they have.
     """
 
     def __init__(self, decoder: Decoder, limit: int, prefix_limit: int) -> None:
         self.decoder = decoder
         self.limit, self.prefix_limit = limit, prefix_limit
-        self.used_bytes = self.prefix_bytes = 0
+        self.used_bytes = self.prefix_bytes = self.taken_over_ids = 0
         self.cache: Cache = decoder.new_cache()
         self._max_ids: dict[int, int] = {}
         self._bytes: dict[int, int] = {}
@@ -103,7 +106,8 @@ class KVPool:
         size = self.decoder.cache_bytes(length)
         if self.used_bytes + size > self.limit:
             raise MemoryError
-        slot = self._allocate(length, size, spare=old)
+        self._make_room(size, -1)
+        slot = self._allocate(length, size, -1)
         self.cache.copy_prefix(old, slot)
         self._enter(branch, slot)
         self._forget(old)
@@ -153,31 +157,43 @@ class KVPool:
         """A slot for a branch: that of an ended sequence which it goes on from, or a new one."""
         size = self.decoder.cache_bytes(length)
         source, usable, _ = self._best_source(branch.ids[:-1], -1, ())
-        if usable and source in self._ended and self._may_take_over(source, length, size, usable):
-            self._forget(source)
-            del self._ended[source]
-            self.prefix_bytes -= self._bytes[source]
-            self.used_bytes += self._bytes[source]
-            self.cache.truncate(source, usable)
-            branch.attached = self.cache.lengths[source] > 0
-            self._enter(branch, source)
-        else:
-            self._enter(branch, self._allocate(length, size, spare=source if usable else -1))
-        branch.num_cached = self.cache.lengths[branch.cache_slot]
+        ended = source in self._ended
+        fits = ended and length <= self._max_ids[source] and self._bytes[source] <= 2 * size
+        if fits and usable == len(self._ids[source]):  # nothing of it is lost
+            self._take_over(branch, source, usable)
+            return
+        spare = source if ended and usable >= _WORTH_SPARING else -1
+        self._make_room(size, spare)
+        if self.used_bytes + self.prefix_bytes + size > self.limit:  # by the spare one alone
+            if fits:
+                self._take_over(branch, source, usable)
+                return
+            self._evict(spare)
+        self._enter(branch, self._allocate(length, size, spare))
+        branch.num_cached = 0
 
-    def _may_take_over(self, slot: int, length: int, size: int, usable: int) -> bool:
-        """Whether a slot may go over to a branch: it is long enough and not much too long, and
-        nothing of it is lost or its memory is wanted anyway."""
-        own = self._bytes[slot]
-        if self._max_ids[slot] < length or own > 2 * size or self.used_bytes + own > self.limit:
-            return False
-        whole = usable == len(self._ids[slot])
-        return whole or self.used_bytes + self.prefix_bytes + size > self.limit
+    def _take_over(self, branch: Branch, slot: int, usable: int) -> None:
+        """Give a branch the slot of an ended sequence, with the ids that they have in common."""
+        self._forget(slot)
+        del self._ended[slot]
+        self.prefix_bytes -= self._bytes[slot]
+        self.used_bytes += self._bytes[slot]
+        self.cache.truncate(slot, usable)
+        self._enter(branch, slot)
+        branch.num_cached = self.cache.lengths[slot]
+        branch.attached = branch.num_cached > 0
+        self.taken_over_ids += branch.num_cached
+
+    def _make_room(self, size: int, spare: int) -> None:
+        """Evict what is least recently used until `size` bytes are free or only `spare` is left."""
+        while self.used_bytes + self.prefix_bytes + size > self.limit:
+            oldest = next((slot for slot in self._ended if slot != spare), None)
+            if oldest is None:
+                return
+            self._evict(oldest)
 
     def _allocate(self, length: int, size: int, spare: int) -> int:
         """A new slot. spare: the slot of an ended sequence that goes last, if it must."""
-        while self._ended and self.used_bytes + self.prefix_bytes + size > self.limit:
-            self._evict_oldest(spare)
         while True:
             try:
                 slot = self.cache.allocate(length)
@@ -185,7 +201,7 @@ class KVPool:
             except MemoryError:
                 if not self._ended:
                     raise
-                self._evict_oldest(spare)
+                self._evict(next((slot for slot in self._ended if slot != spare), spare))
         self._max_ids[slot], self._bytes[slot] = length, size
         self.used_bytes += size
         return slot
@@ -198,10 +214,6 @@ class KVPool:
     def _forget(self, slot: int) -> None:
         self._tree.remove(slot)
         del self._ids[slot]
-
-    def _evict_oldest(self, spare: int) -> None:
-        oldest = next((slot for slot in self._ended if slot != spare), spare)
-        self._evict(oldest)
 
     def _evict(self, slot: int) -> None:
         self._forget(slot)

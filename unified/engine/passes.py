@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from unified.engine.active import ActiveRequest, Branch
+from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import HiddenStates
+from unified.engine.branch import Branch
 from unified.engine.choosing import draft_ids
 from unified.engine.handle import Handle
 from unified.engine.kv_pool import KVPool, Waiting
@@ -120,8 +121,8 @@ def plan_pass(
                 readable.append(branch)
                 count = len(branch.ids) - branch.num_cached
                 counts.append(count if count else _again(branch, pool))
-                if count > _FEW:
-                    few = False
+                few &= count <= _FEW
+                if count > 1:
                     reading.add(branch.cache_slot)
         waits = len(readable) < len(request.current_branches)
         if few and not waits:
