@@ -6,7 +6,7 @@ import pytest
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.engine.backends.cpu.int8_pack import pack_int8, unpack_int8
-from unified.engine.backends.cpu.stored import ToQuantize, widen
+from unified.engine.backends.cpu.stored import to_quantize, widen
 from unified.engine.backends.cpu.threads import ThreadPool
 
 VOCAB = 77
@@ -38,7 +38,7 @@ def decoder(weights, quantized=True) -> LlamaCpuDecoder:
     tied = "lm_head.weight" not in weights
     config = LlamaCpuConfig(**{**vars(SIZES), "tie_word_embeddings": tied})
     if quantized:
-        weights = {n: ToQuantize(w) if w.ndim > 1 else w for n, w in weights.items()}
+        weights = to_quantize(weights)
     return LlamaCpuDecoder(config, weights)
 
 

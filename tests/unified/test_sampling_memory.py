@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from unified.__main__ import run
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
-from unified.engine.backends.cpu.stored import ToQuantize
+from unified.engine.backends.cpu.stored import to_quantize
 from unified.models.hf_checkpoint import weights_of
 from unified.models.quantized import quantize_layers
 from unified.models.sampling_memory import sampling_memory
@@ -85,7 +85,7 @@ def test_the_cpu_backend_allocates_what_is_predicted(dtype, tied):
     config = LlamaCpuConfig.from_hf(hf.config.to_dict())
     weights = weights_of(hf)
     if dtype == "int8":
-        weights = {name: ToQuantize(w) if w.ndim > 1 else w for name, w in weights.items()}
+        weights = to_quantize(weights)
     decoder = LlamaCpuDecoder(config, weights)
     arrays = [*decoder._weights, decoder._head, decoder._embedding, decoder.final_norm_D]
     allocated = sum(array.nbytes for array in arrays if array is not None)

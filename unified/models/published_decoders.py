@@ -19,6 +19,7 @@ from unified.models.hf_checkpoint import (
 )
 from unified.models.janus_decoder import JanusDecoder, language_weights
 from unified.models.pretrained import Pretrained
+from unified.models.quantized import check_not_quantized
 from unified.models.stored_weights import read_weights
 from unified_base.foreign import foreign
 
@@ -33,11 +34,12 @@ _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
 def load_published_decoder(folder: Path, pretrained: Pretrained, dtype: str = "auto") -> Decoder:
     """The decoder of a checkpoint that `published.open_published` knows, for sampling.
 
-    dtype: "float32", "bfloat16", "float16" or "auto": as its weights are stored.
+    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as its weights are stored.
 
     Raises ValueError for files that do not fit each other.
     """
     config = read_config(folder)
+    check_not_quantized(config, folder)
     if pretrained.decoder == "causal":
         return load_decoder(folder, dtype)
     if pretrained.decoder == "transformers":
@@ -54,16 +56,18 @@ def load_published_decoder(folder: Path, pretrained: Pretrained, dtype: str = "a
 
 
 def published_decoder_of(
-    hf: PreTrainedModel, pretrained: Pretrained, compiled: bool = True
+    hf: PreTrainedModel, pretrained: Pretrained, compiled: bool = True, dtype: str = "auto"
 ) -> Decoder:
     """The decoder of a published model with the weights of an object of transformers.
 
-    compiled: whether the CPU backend, which packs a copy of them, is used where it can be.
+    compiled: whether the CPU backend, which packs a copy of them, is used where it can be. dtype:
+    "int8": that copy is quantized.
     """
     if pretrained.decoder == "causal":
-        return decoder_of(hf, compiled)
+        return decoder_of(hf, compiled, dtype)
     if compiled and pretrained.decoder != "transformers" and hf.device.type == "cpu":
-        weights = {name: w for name, w in weights_of(hf).items() if not _OTHER.search(name)}
+        all_weights = weights_of(hf, dtype)
+        weights = {name: w for name, w in all_weights.items() if not _OTHER.search(name)}
         return _inner_llama(hf.config.to_dict(), weights, pretrained)
     from unified.engine.backends.transformers import TransformersDecoder
     from unified.models.janus_torch import JanusTorchDecoder

@@ -28,7 +28,7 @@ import numpy as np
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
 from unified.engine.backends.cpu.config import LlamaCpuConfig
-from unified.engine.backends.cpu.stored import StoredWeight, ToQuantize, Weight, widen
+from unified.engine.backends.cpu.stored import StoredWeight, Weight, to_quantize, widen
 from unified.engine.memory import available_bytes
 from unified_base.text import quoted
 
@@ -293,10 +293,11 @@ def compile_kernels() -> None:
         (np.int8, "auto"),
     )  # fmt: skip
     for dtype, arithmetic in types:
-        weights: dict[str, StoredWeight] = {}
-        for name, shape in config.shapes().items():
-            zeros = np.zeros(shape, np.float32 if dtype == np.int8 else dtype)
-            weights[name] = ToQuantize(zeros) if dtype == np.int8 and len(shape) > 1 else zeros
+        weights: Mapping[str, StoredWeight] = {
+            name: np.zeros(shape, np.float32 if dtype == np.int8 else dtype)
+            for name, shape in config.shapes().items()
+        }
+        weights = to_quantize(weights) if dtype == np.int8 else weights
         decoder = LlamaCpuDecoder(config, weights, arithmetic)
         decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 

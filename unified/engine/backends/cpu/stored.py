@@ -3,6 +3,7 @@ that are quantized once they are read."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from unified.engine.backends.base import Array
 
-__all__ = ["StoredWeight", "ToQuantize", "Weight", "widen"]
+__all__ = ["StoredWeight", "ToQuantize", "Weight", "to_quantize", "widen"]
 
 # float32; uint16: the bits of bfloat16, the upper halves of float32 numbers; or int16: those of
 # float16. numba has neither type.
@@ -54,6 +55,11 @@ class ToQuantize:
 
     def __getitem__(self, rows: slice, /) -> Weight:
         return self.weight[rows]
+
+
+def to_quantize(weights: Mapping[str, StoredWeight]) -> dict[str, StoredWeight]:
+    """The same weights by name, of which matrices are to be packed as int8."""
+    return {name: ToQuantize(w) if w.ndim == 2 else w for name, w in weights.items()}
 
 
 def widen(weight: StoredWeight) -> Array:
