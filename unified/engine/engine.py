@@ -89,8 +89,9 @@ class Engine:
         self.stepping = threading.RLock()
         self._scheduler = Scheduler(decoder, pool, self.max_rows, self.prefill_ids)
         self._inside = False  # of a step; `stepping` lets its own thread in
-        self._mutex = threading.Lock()  # for the queue and `_closed`
+        self._mutex = threading.Lock()  # for the queue, `_leaving` and `_closed`
         self._queue: deque[Handle] = deque()
+        self._leaving: list[Handle] = []  # cancelled since the last step
         self._numbers = itertools.count()
         self._closed = self._close_after = False
 
@@ -130,7 +131,8 @@ class Engine:
     def cancel(self, handle: Handle) -> None:
         """Drop a request before the next pass; it is told `Cancelled` by then. One that has ended
         stays as it is."""
-        handle.cancelled = True
+        with self._mutex:
+            self._leaving.append(handle)
 
     def pause(self, handle: Handle) -> None:
         """Leave a request out of passes from the next one on. It keeps its KV slots."""
@@ -267,12 +269,17 @@ class Engine:
 
     def _take_in(self) -> bool:
         """Drop what is cancelled and admit what there are slots for, the oldest first."""
-        scheduler = self._scheduler
-        with self._mutex:
-            cancelled = [handle for handle in self._queue if handle.cancelled]
-            for handle in cancelled:
-                self._queue.remove(handle)
-        progress = scheduler.drop_cancelled(cancelled)
+        scheduler, progress = self._scheduler, False
+        if self._leaving:
+            with self._mutex:
+                leaving, self._leaving = self._leaving, []
+                for handle in leaving:
+                    if handle in self._queue:
+                        self._queue.remove(handle)
+            for handle in leaving:
+                if not handle.ended:
+                    scheduler.cancel(handle)
+                    progress = True
         while self._queue:
             with self._mutex:
                 next_handle = next((h for h in self._queue if not h.paused), None)

@@ -30,4 +30,3 @@ class Handle:
     request: ActiveRequest = field(kw_only=True, repr=False)
     on_event: Callable[[EngineEvent], None] = field(kw_only=True, repr=False)
     lengths: list[int] = field(kw_only=True, repr=False)
-    cancelled: bool = False

@@ -5,7 +5,6 @@ Nothing here is locked: `engine` lets one thread in at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from time import perf_counter
 
 from unified.engine.backends.base import Decoder, HiddenStates
@@ -41,13 +40,6 @@ class Scheduler:
         self.errors: list[BaseException] = []
         self._budget = PrefillBudget(prefill_ids)
 
-    def drop_cancelled(self, queued: Iterable[Handle]) -> bool:
-        """End the requests that are cancelled, of the active ones and of some that were queued."""
-        dropped = [*queued, *(handle for handle in self.active if handle.cancelled)]
-        for handle in dropped:
-            self.cancel(handle)
-        return bool(dropped)
-
     def cancel(self, handle: Handle) -> None:
         """End a request, active or not."""
         self._end(handle, Cancelled(handle.number, handle.request.usage["sampled_ids"]))
@@ -76,13 +68,13 @@ class Scheduler:
         handles = [handle for handle in self.active if not handle.paused]
         if not handles:
             return False
-        began = perf_counter()
         plan = plan_pass(handles, self.pool, self._budget)
         self.totals.prefix_ids += plan.prefix_ids
         for handle, error in plan.failed:
             self._fail(handle, error)
         if not plan.branches:
-            return bool(plan.failed)
+            return bool(plan.failed or plan.prefix_ids)
+        began = perf_counter()
         try:
             hidden_states = plan.run(self.pool)
         except Exception as pass_error:
@@ -164,7 +156,8 @@ class Scheduler:
         handle.ended = True
         if handle in self.active:
             self.active.remove(handle)
-        self.pool.release(handle.request.branches.values())
+        failed = isinstance(event, Failed)
+        self.pool.release(handle.request.branches.values(), failed)
         if isinstance(event, Finished):
             self.totals.finished += 1
             self.totals.add(event.usage)

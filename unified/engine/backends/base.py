@@ -24,10 +24,12 @@ Ranges = tuple[tuple[int, int], ...]
 class Cache(Protocol):
     """Keys and values of sequences, a KV slot for each; slots may have different lengths.
 
-    lengths: ids in each slot, by its number; 0 for a number that is free.
+    lengths: ids in each slot, by its number; 0 for a number that is free. copies_in_parts: whether
+    `copy_prefix` can go on from a `start`.
     """
 
     lengths: list[int]
+    copies_in_parts: bool
 
     def allocate(self, max_ids: int) -> int:
         """The number of a new, empty slot for at most `max_ids` ids.
@@ -38,10 +40,14 @@ class Cache(Protocol):
     def free(self, slot: int) -> None:
         """Give a slot's memory back. Its number may be allocated again."""
 
-    def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
+    def copy_prefix(
+        self, source: int, target: int, length: int | None = None, start: int = 0
+    ) -> None:
         """Make slot `target` a copy of the first `length` ids of slot `source`; None: of all.
 
-        A source that cannot be truncated (see `truncate`) leaves the target empty.
+        start: ids that the target has in common with the source already; 0 unless
+        `copies_in_parts`. A source that cannot be truncated (see `truncate`) leaves the target
+        empty.
         """
 
     def truncate(self, slot: int, length: int) -> None:

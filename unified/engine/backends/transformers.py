@@ -29,6 +29,8 @@ class TransformersCache:
     caches: transformers' own, None for an empty slot. lengths: ids in each slot.
     """
 
+    copies_in_parts = False
+
     def __init__(self, max_positions: int) -> None:
         self.caches: list[Any] = []
         self.lengths: list[int] = []
@@ -52,7 +54,9 @@ class TransformersCache:
         self.reset(slot)
         self._unused.append(slot)
 
-    def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
+    def copy_prefix(
+        self, source: int, target: int, length: int | None = None, start: int = 0
+    ) -> None:
         self.caches[target] = copy.deepcopy(self.caches[source])
         self.lengths[target] = self.lengths[source]
         if length is not None:

@@ -86,6 +86,8 @@ class SlotCache:
     lengths: ids in each slot. cos_sin: of the rotary angles, float32 (positions, 2, C/2).
     """
 
+    copies_in_parts = True
+
     def __init__(
         self,
         config: LlamaCpuConfig,
@@ -155,13 +157,17 @@ class SlotCache:
         """Let no other slot reuse this one's memory: it holds NaN."""
         self._tainted.add(slot)
 
-    def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
+    def copy_prefix(
+        self, source: int, target: int, length: int | None = None, start: int = 0
+    ) -> None:
         length = self.lengths[source] if length is None else length
-        panels, lines = -(-length // PANEL), -(-length // CACHE_DTYPES[self.dtype])
+        panels = slice(start // PANEL, -(-length // PANEL))
+        ids = CACHE_DTYPES[self.dtype]  # in a line
+        lines = slice(start // ids, -(-length // ids))
         from_, to = self.slot(source), self.slot(target)
         assert length <= to.max_ids
-        to.keys[:, :, :panels] = from_.keys[:, :, :panels]
-        to.values[:, :, :, :lines] = from_.values[:, :, :, :lines]
+        to.keys[:, :, panels] = from_.keys[:, :, panels]
+        to.values[:, :, :, lines] = from_.values[:, :, :, lines]
         self.lengths[target] = length
         if source in self._tainted:
             self._tainted.add(target)
