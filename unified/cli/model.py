@@ -174,7 +174,8 @@ def estimate(
             )
         from unified.cli.sampling_plan import show_sampling
 
-        return show_sampling(config, as_json)
+        show_sampling(config, as_json)
+        return
     from unified.training.config import load_config
     from unified.training.estimate import DEVICES, SHARE, estimate_run, shape_of
 

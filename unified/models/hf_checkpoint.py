@@ -13,7 +13,7 @@ from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.engine.backends.cpu.stored import StoredWeight, to_quantize
-from unified.models.quantized import QUANTIZED, check_not_quantized, quantize_layers
+from unified.models.quantized import QUANTIZED, quantize_layers
 from unified.models.stored_weights import read_weights, stored_dtype
 from unified_base import structured
 from unified_base.foreign import foreign
@@ -81,7 +81,6 @@ def load_decoder(directory: Path, dtype: str = "auto") -> Decoder:
     dtype: "float32", "bfloat16", "float16", "int8" or "auto": as the weights are stored.
     """
     config = read_config(directory)
-    check_not_quantized(config, directory)
     if not LlamaCpuConfig.covers(config):
         from unified.engine.backends.transformers import TransformersDecoder
 
@@ -115,8 +114,8 @@ def load_hf(
 
     Raises:
         ValueError: no causal LM of transformers; files missing, broken, or without some of the
-            weights; a device that is not there; weights too large for float16, or quantized
-            already; torchao is missing, or cannot quantize for this device.
+            weights; a device that is not there; weights too large for float16;
+            torchao is missing, or cannot quantize for this device.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -125,7 +124,6 @@ def load_hf(
 
     loader: Any = kind or AutoModelForCausalLM
     config = load_config(directory)
-    check_not_quantized(config.to_dict(), directory)
     quantized = dtype if dtype in QUANTIZED else None
     if quantized:
         dtype = "auto"

@@ -117,8 +117,8 @@ class LanguageModel:
             directory: of the checkpoint.
             pretrained: what it was published as; None for a plain causal LM.
             device: any device of torch.
-            dtype: "float32", "bfloat16", "float16", or "auto": as they are stored; "int8" or "int4":
-                quantized for sampling (`unified.models.quantized`).
+            dtype: "float32", "bfloat16", "float16", or "auto": as they are stored; "int8" or
+                "int4": quantized for sampling (`unified.models.quantized`).
             read: False leaves them unread until something is sampled, or `hf` is asked for.
 
         Raises:
@@ -231,7 +231,8 @@ class LanguageModel:
         """
         device = self.device if device is None else check_device(device)
         if dtype is not None:
-            check_dtype(dtype, (*(("auto",) if self._rereads else ()), *QUANTIZED))
+            stored = self._rereads or (self.directory is not None and is_quantized(self._hf))
+            check_dtype(dtype, ("auto", *QUANTIZED) if stored else QUANTIZED)
         check_quantized(dtype or self._dtype, device)
         with self._lock:
             if self._hf is not None and is_quantized(self._hf):

@@ -19,7 +19,6 @@ from unified.models.hf_checkpoint import (
 )
 from unified.models.janus_decoder import JanusDecoder, language_weights
 from unified.models.pretrained import Pretrained
-from unified.models.quantized import check_not_quantized
 from unified.models.stored_weights import read_weights
 from unified_base.foreign import foreign
 
@@ -39,7 +38,6 @@ def load_published_decoder(folder: Path, pretrained: Pretrained, dtype: str = "a
     Raises ValueError for files that do not fit each other.
     """
     config = read_config(folder)
-    check_not_quantized(config, folder)
     if pretrained.decoder == "causal":
         return load_decoder(folder, dtype)
     if pretrained.decoder == "transformers":

@@ -8,20 +8,18 @@ embeddings and head keep their type, since ids need whole rows of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from unified_base.foreign import foreign
-from unified_base.text import quoted
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
 __all__ = [
-    "INT4_GROUP", "INT4_INPUTS", "INT4_OUTPUTS", "QUANTIZED", "check_not_quantized",
-    "check_quantized", "is_quantized", "quantize_layers", "quantized_layers",
+    "INT4_GROUP", "INT4_INPUTS", "INT4_OUTPUTS", "QUANTIZED", "check_quantized",
+    "is_quantized", "quantize_layers", "quantized_layers",
 ]  # fmt: skip
 
 QUANTIZED = ("int8", "int4")
@@ -41,20 +39,6 @@ def check_quantized(dtype: str, device: str) -> None:
         raise ValueError(
             f"dtype int4 needs device cuda (torchao's kernels), found device {device}; on the CPU"
             " take dtype int8"
-        )
-
-
-def check_not_quantized(config: Mapping[str, Any], directory: Path) -> None:
-    """Raises ValueError for the config.json of a checkpoint that is quantized already."""
-    parts = (config, config.get("text_config") or {})
-    entries = [part["quantization_config"] for part in parts if part.get("quantization_config")]
-    if entries:
-        entry = entries[0]
-        method = entry.get("quant_method") if isinstance(entry, dict) else entry
-        raise ValueError(
-            f"checkpoint {directory} is quantized already (quant_method {quoted(method)}), expected"
-            " float32, bfloat16 or float16 weights; open the checkpoint that it was made of, with"
-            " dtype int8"
         )
 
 
@@ -84,7 +68,8 @@ def quantize_layers(hf: PreTrainedModel, dtype: str, device: str = "cpu") -> Pre
         device: where it goes.
 
     Raises:
-        ValueError: torchao is missing, or cannot quantize for this device.
+        ValueError: torchao is missing or cannot quantize for this device, or the model has no
+            such layers.
     """
     check_quantized(dtype, device)
     try:
@@ -104,6 +89,11 @@ def quantize_layers(hf: PreTrainedModel, dtype: str, device: str = "cpu") -> Pre
     else:
         config = ao.Int8WeightOnlyConfig()
     chosen = {id(layer) for _, layer in quantized_layers(hf)}
+    if not chosen:
+        raise ValueError(
+            f"{type(hf).__name__} has no linear layers of torch's beside its head, which is what"
+            f" torchao quantizes; expected another architecture for dtype {dtype}; take bfloat16"
+        )
     with foreign(f"torchao cannot quantize the model to {dtype} on device {device}"):
         ao.quantize_(hf, config, lambda module, name: id(module) in chosen, device=device)
         # Modules without layers to quantize have stayed where they were.

@@ -26,6 +26,7 @@ BLOCK = np.dtype([("q", "u1", (GROUP // _QUAD, PANEL, _QUAD)), ("scale", "<u2", 
 LINE = np.dtype([("q", "i1", (GROUP,)), ("scale", "<f4"), ("offset", "<i4")])
 """A group of a row of x; offset: -128 times the sum of its numbers."""
 
+_AT_ONCE = 1 << 17  # numbers that are quantized at once: they stay in the cache
 _ALIGNMENT = 64  # bytes of a cache line, and of the widest vector
 
 
@@ -50,7 +51,9 @@ def quantize(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.zeros((outputs, groups * GROUP), np.float32)
     numbers[:, :inputs] = rows
     numbers = numbers.reshape(outputs, groups, GROUP)  # (O, K) -> (O, G, GROUP)
-    largest = np.maximum(numbers.max(-1), -numbers.min(-1))  # (O, G)
+    # Three times as fast as `max(-1)` over so few.
+    starts = np.arange(0, numbers.size, GROUP)
+    largest = np.maximum.reduceat(np.abs(numbers).reshape(-1), starts).reshape(outputs, groups)
     if not np.isfinite(largest).all():
         raise NotFiniteError("has weights that are NaN or infinite, which int8 cannot hold")
     # bfloat16 is the upper half of a float32.
@@ -72,17 +75,27 @@ def pack_int8(weight: Any) -> np.ndarray:
     outputs, inputs = weight.shape
     panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
     blocks = _zeros(panels * groups * BLOCK.itemsize).view(BLOCK).reshape(panels, groups)
+    step = PANEL * max(1, _AT_ONCE // (PANEL * inputs))
     for first, rows in read_in_parts(weight):
-        q, bits = quantize(widen(rows))
-        missing = -len(rows) % PANEL  # outputs behind the last one
-        q = np.pad(q, ((0, missing), (0, 0), (0, 0))).view(np.uint8) ^ 128  # + 128
-        bits = np.pad(bits, ((0, missing), (0, 0)))
-        target = blocks[first : first + len(q) // PANEL]
-        quads = q.view(np.uint32).reshape(len(target), PANEL, groups, GROUP // _QUAD)
-        # (P, PANEL, G, quads) -> (P, G, quads, PANEL), a number for each four weights.
-        target["q"].view(np.uint32)[..., 0] = quads.transpose(0, 2, 3, 1)
-        target["scale"] = bits.reshape(len(target), PANEL, groups).transpose(0, 2, 1)
+        for row in range(0, len(rows), step):
+            part = rows[row : row + step]
+            panel = first + row // PANEL
+            _pack_panels(widen(part), blocks[panel : panel - (-len(part) // PANEL)])
     return blocks.view(np.uint8).reshape(panels, -1, PANEL)
+
+
+def _pack_panels(rows: np.ndarray, blocks: np.ndarray) -> None:
+    """Quantize rows float32 (O, K) into the blocks (P, G) of their panels."""
+    panels, groups = blocks.shape
+    q, bits = quantize(rows)
+    if missing := -len(rows) % PANEL:  # outputs behind the last one
+        q = np.pad(q, ((0, missing), (0, 0), (0, 0)))
+        bits = np.pad(bits, ((0, missing), (0, 0)))
+    quads = q.view(np.uint32).reshape(panels, PANEL, groups, GROUP // _QUAD)
+    quads ^= 0x80808080  # + 128, of four numbers at once
+    # (P, PANEL, G, quads) -> (P, G, quads, PANEL), a number for each four weights.
+    blocks["q"].view(np.uint32)[..., 0] = quads.transpose(0, 2, 3, 1)
+    blocks["scale"] = bits.reshape(panels, PANEL, groups).transpose(0, 2, 1)
 
 
 def unpack_int8(packed: np.ndarray, rows: np.ndarray, inputs: int) -> np.ndarray:

@@ -100,7 +100,7 @@ _BY_DTYPE = {format.dtype.name: format for format in _FORMATS}  # numba's names 
 
 
 def stored_format(dtype: np.dtype[Any], dots: bool = True) -> WeightFormat:
-    """The format for weights that are stored as `dtype` (`Weight`, `ToQuantize`), on this processor.
+    """The format for weights of a type (`Weight`, `ToQuantize`) on this processor.
 
     dots: whether bfloat16 may be multiplied as such; otherwise it is widened to float32.
     """
