@@ -134,14 +134,15 @@ def supported(kind: str) -> bool:
 def test_every_kind_of_instructions_gives_the_same_bits(kind):
     if not supported(kind):
         pytest.skip(f"this processor has no {kind}")
-    tile = tile_int8(2, 1, kind)
+    two, one = tile_int8(2, kind), tile_int8(1, kind)
 
     @njit(error_model="numpy", fastmath={"contract"})
     def of(x, w, out):
-        tile(x, 0, w, 0, out, 0)
+        two(x, 0, w, 0, out, 0)
+        one(x, 2, w, 0, out, 0)
 
-    lines, packed = lines_of(random(6, 2, 200)), packed_of(random(7, 32, 200))
-    out = np.full((2, PANEL), np.nan, np.float32)
+    lines, packed = lines_of(random(6, 3, 200)), packed_of(random(7, 32, 200))
+    out = np.full((3, PANEL), np.nan, np.float32)
     of(lines, packed, out)
     np.testing.assert_array_equal(out, product(lines, packed))
 

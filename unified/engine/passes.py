@@ -34,7 +34,6 @@ class Pass:
     num_decoding: requests that are not reading a prompt.
     prompt_ids: ids of those that are.
     prefix_ids: ids that branches copied from others before it.
-    copies: how many more they may copy.
     drafts: by id(request), once they have been drawn: a pass that is repeated has the same.
     failed: requests without memory for their ids.
     """
@@ -49,7 +48,6 @@ class Pass:
     num_decoding: int = 0
     prompt_ids: int = 0
     prefix_ids: int = 0
-    copies: int = 1 << 30
     drafts: dict[int, list[int]] = field(default_factory=dict)
     failed: list[tuple[Handle, MemoryError]] = field(default_factory=list)
 
@@ -122,7 +120,7 @@ def plan_pass(
 
     drafts: of a pass that failed, see `Pass`.
     """
-    plan = Pass(drafts={} if drafts is None else drafts, copies=budget.copies())
+    plan = Pass(drafts={} if drafts is None else drafts)
     prompts: list[_Prompt] = []
     reading: set[int] = set()
     stops: dict[int, int] = {}
@@ -130,7 +128,7 @@ def plan_pass(
         request = handle.request
         counts, readable, few = [], [], True
         for branch in request.current_branches:
-            if branch.attached or _attach(branch, pool, reading, stops, plan):
+            if branch.attached or _attach(branch, pool, reading, stops, plan, budget):
                 readable.append(branch)
                 count = len(branch.ids) - branch.num_cached
                 counts.append(count if count else _again(branch, pool))
@@ -149,7 +147,12 @@ def plan_pass(
 
 
 def _attach(
-    branch: Branch, pool: KVPool, reading: set[int], stops: dict[int, int], plan: Pass
+    branch: Branch,
+    pool: KVPool,
+    reading: set[int],
+    stops: dict[int, int],
+    plan: Pass,
+    budget: PrefillBudget,
 ) -> bool:
     """Take over what the cache holds of a branch.
 
@@ -157,10 +160,9 @@ def _attach(
     """
     slot, length = branch.waits_for
     if slot not in reading or pool.cache.lengths[slot] >= length:
-        outcome = pool.attach(branch, reading, plan.copies)
+        outcome = pool.attach(branch, reading, max(0, budget.copies() - plan.prefix_ids))
         if not isinstance(outcome, Waiting):
             plan.prefix_ids += outcome
-            plan.copies -= outcome
             return branch.attached
         slot, length = branch.waits_for = outcome
     if length >= _LONG:

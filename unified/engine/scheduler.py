@@ -27,6 +27,7 @@ class Scheduler:
 
     Attributes:
         active: requests that have slots, in the order of their arrival.
+        parked: requests that lost their slots while they were paused, for the queue.
         totals: of requests that have ended, and of passes.
         errors: that functions told of events have raised.
     """
@@ -36,6 +37,7 @@ class Scheduler:
         self.pool = pool
         self.max_rows = max_rows
         self.active: list[Handle] = []
+        self.parked: list[Handle] = []
         self.totals = Totals()
         self.errors: list[BaseException] = []
         self._budget = PrefillBudget(prefill_ids)
@@ -46,21 +48,46 @@ class Scheduler:
 
     def admit(self, handle: Handle) -> bool:
         """Give a request slots. False where it has to wait; one that cannot have them ends."""
-        if len(self.active) >= self.max_rows:
-            return False
-        request = handle.request
-        if not request.state.finished:
-            try:
-                if not self.pool.reserve(list(request.branches.values()), handle.lengths):
-                    return False
-            except MemoryError as error:  # the machine has less than the limit says
-                if self.active:
-                    return False
-                self._fail(handle, error)
-                return True
-        request.started_at = perf_counter()
+        while len(self.active) >= self.max_rows or not self._reserve(handle):
+            if not self._park():
+                return False
+        if handle.ended:
+            return True
+        if not handle.begun:
+            handle.begun = True
+            handle.request.started_at = perf_counter()
         self.active.append(handle)
         self._tell(handle)
+        return True
+
+    def _reserve(self, handle: Handle) -> bool:
+        """KV slots for a request. False where others use the memory; it ends where none do."""
+        request = handle.request
+        if request.state.finished:
+            return True
+        try:
+            return self.pool.reserve(list(request.branches.values()), handle.lengths)
+        except MemoryError as error:  # the machine has less than the limit says
+            if self.active:
+                return False
+            self._fail(handle, error)
+            return True
+
+    def _park(self) -> bool:
+        """Take the slots of the paused request that came last; False where none is paused.
+
+        It waits in the queue again. What it has read stays as prefix cache until that memory is
+        wanted, too, and is read once more then: who pauses for long holds up nobody.
+        """
+        handle = next((h for h in reversed(self.active) if h.paused), None)
+        if handle is None:
+            return False
+        self.active.remove(handle)
+        branches = handle.request.branches.values()
+        self.pool.release(branches)
+        for branch in branches:
+            branch.attached, branch.num_cached = False, 0
+        self.parked.append(handle)
         return True
 
     def run_pass(self) -> bool:

@@ -6,7 +6,7 @@ Shape legend: `N` sequences, `T` new ids of all sequences, `D` width of the hidd
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +64,14 @@ CacheT = TypeVar("CacheT", bound=Cache)
 
 
 class Decoder(Protocol[CacheT]):
-    """A decoder for sampling. Sequences of any lengths share a pass; none is padded.
+    """A decoder for sampling. Sequences of any lengths share a pass.
 
-    vocab_size: ids it has logits for. max_positions: the most ids of a sequence.
+    One that chooses ids on its device has `sample`, too (`unified.engine.backends.device_choice`).
+
+    backend: its name. vocab_size: ids it has logits for. max_positions: the most ids of a sequence.
     """
 
+    backend: ClassVar[str]
     vocab_size: int
     max_positions: int
 

@@ -27,8 +27,8 @@ from unified.engine.backends.cpu.vectors import exp
 
 __all__ = ["BLOCK", "attend_block", "finish_query", "fold_block", "sum_numbers"]
 
-BLOCK = 256
-"""Ids of a block: with 64 queries and 128 numbers a key, 450 KB of float32."""
+BLOCK = 512
+"""Ids of a block: with 64 queries and 128 numbers a key, 700 KB of float32."""
 
 
 @compiled

@@ -161,9 +161,9 @@ class SlotCache:
         self, source: int, target: int, length: int | None = None, start: int = 0
     ) -> None:
         length = self.lengths[source] if length is None else length
+        ids_in_line = CACHE_DTYPES[self.dtype]
         panels = slice(start // PANEL, -(-length // PANEL))
-        ids = CACHE_DTYPES[self.dtype]  # in a line
-        lines = slice(start // ids, -(-length // ids))
+        lines = slice(start // ids_in_line, -(-length // ids_in_line))
         from_, to = self.slot(source), self.slot(target)
         assert length <= to.max_ids
         to.keys[:, :, panels] = from_.keys[:, :, panels]

@@ -57,6 +57,8 @@ class LlamaCpuDecoder:
     config: its sizes. vocab_size, max_positions: see `Decoder`.
     """
 
+    backend = "cpu"
+
     def __init__(
         self,
         config: LlamaCpuConfig,

@@ -33,7 +33,7 @@ from unified.engine.backends.cpu.vectors import apply_rope
 __all__ = ["PART_IDS", "attend_heads", "part_numbers", "turn_heads"]
 
 _QUERIES = 64  # of a prompt that attend to the same block at once
-_PART = 4  # blocks of a sequence that one thread attends to where they are shared out
+_PART = 2  # blocks of a sequence that one thread attends to where they are shared out
 PART_IDS = _PART * BLOCK
 """Ids of them."""
 _CHUNKS = 16  # for each thread: with fewer, long sequences are cut into parts

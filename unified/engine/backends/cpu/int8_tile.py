@@ -43,51 +43,55 @@ def block_lines(inputs: int) -> int:
     return (inputs + GROUP - 1) // GROUP * (GROUP + 2)
 
 
-def tile_int8(rows: int, panels: int, kind: str | None = None) -> Any:
-    """An instruction: out[n + r, column + PANEL p :][:PANEL] = x[n + r] @ w[first + p].
+def tile_int8(rows: int, kind: str | None = None) -> Any:
+    """An instruction: out[n + r, column : column + PANEL] = x[n + r] @ w[panel], for r < rows.
 
-    For r < rows and p < panels. x uint8 (N, G LINE.itemsize), w uint8 (P, lines, PANEL), out
+    x uint8 (N, G LINE.itemsize), w uint8 (P, lines, PANEL), out
     float32 (N, columns), all contiguous. kind: of `int8_dot`; None for this processor's fastest.
     """
     kind = kind or host_dot_kind()
     lanes, _ = DOT_KINDS[kind]
-    vectors = [(p, part) for p in range(panels) for part in range(0, PANEL, lanes)]
+    parts = range(0, PANEL, lanes)  # of a panel, by vectors
     integers, numbers = ir.VectorType(_WORD, lanes), ir.VectorType(_FLOAT, lanes)
     multiply = dot(kind)
 
-    def add_group(builder: Any, lines: Any, line: Any, starts: Any, block: Any) -> list[Any]:
-        """A group's products, float32: of each row, those of all vectors of outputs."""
+    def add_group(builder: Any, lines: Any, line: Any, panel: Any, block: Any) -> list[Any]:
+        """A group's products, float32: of each row, those of all parts of the panel."""
         sums = []
         for start in lines:
             offset = _load(builder, start, line, _X_OFFSET, _WORD)
-            sums += [spread(builder, offset, lanes)] * len(vectors)
+            sums += [spread(builder, offset, lanes)] * len(parts)
+        # A single row has few sums, each waiting for its last product: two for one.
+        others = [ir.Constant(integers, [0] * lanes)] * len(sums) if rows == 1 else sums
         for quad in range(0, GROUP, 4):
+            into = others if quad % 8 else sums
             weights = [
-                _load(builder, starts[p], block, quad * PANEL + 4 * part, integers)
-                for p, part in vectors
+                _load(builder, panel, block, quad * PANEL + 4 * part, integers) for part in parts
             ]
             for row, start in enumerate(lines):
                 x = spread(builder, _load(builder, start, line, quad, _WORD), lanes)
-                for at, weight in enumerate(weights, row * len(vectors)):
-                    sums[at] = multiply(builder, sums[at], weight, x)
+                for at, weight in enumerate(weights, row * len(parts)):
+                    into[at] = multiply(builder, into[at], weight, x)
+        if rows == 1:
+            sums = [builder.add(total, other) for total, other in zip(sums, others)]
         halves = ir.VectorType(ir.IntType(16), lanes)
         sixteen = ir.Constant(integers, [16] * lanes)
         scales = []
-        for p, part in vectors:  # bfloat16 is the upper half of a float32
-            words = _load(builder, starts[p], block, _SCALE + 2 * part, halves, align=2)
+        for part in parts:  # bfloat16 is the upper half of a float32
+            words = _load(builder, panel, block, _SCALE + 2 * part, halves, align=2)
             bits = builder.shl(builder.zext(words, integers), sixteen)
             scales.append(builder.bitcast(bits, numbers))
         products = []
         for row, start in enumerate(lines):
             x_scale = spread(builder, _load(builder, start, line, _X_SCALE, _FLOAT), lanes)
-            for at, scale in enumerate(scales, row * len(vectors)):
+            for at, scale in enumerate(scales, row * len(parts)):
                 product = builder.sitofp(sums[at], numbers)
                 scaled = builder.fmul(x_scale, scale)
                 products.append(builder.fmul(product, scaled, flags=("contract",)))
         return products
 
     @intrinsic
-    def tile(typingctx: Any, x: Any, n: Any, w: Any, first: Any, out: Any, column: Any) -> Any:
+    def tile(typingctx: Any, x: Any, n: Any, w: Any, panel: Any, out: Any, column: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x_array, w_array, out_array = (
                 context.make_array(signature.args[at])(context, builder, args[at])
@@ -102,18 +106,18 @@ def tile_int8(rows: int, panels: int, kind: str | None = None) -> Any:
                 return builder.gep(data, [builder.mul(builder.add(number, _long(more)), size)])
 
             lines = [start(x_array.data, args[1], row, line_bytes) for row in range(rows)]
-            starts = [start(w_array.data, args[3], p, panel_bytes) for p in range(panels)]
+            weights = start(w_array.data, args[3], 0, panel_bytes)
             before, loop = builder.block, builder.append_basic_block("groups")
             after = builder.append_basic_block("sums")
             builder.branch(loop)
             builder.position_at_end(loop)
             line, block = builder.phi(_LONG), builder.phi(_LONG)
-            totals = [builder.phi(numbers) for _ in range(rows * len(vectors))]
+            totals = [builder.phi(numbers) for _ in range(rows * len(parts))]
             for phi in (line, block):
                 phi.add_incoming(_long(0), before)
             for total in totals:
                 total.add_incoming(ir.Constant(numbers, [0.0] * lanes), before)
-            products = add_group(builder, lines, line, starts, block)
+            products = add_group(builder, lines, line, weights, block)
             new_totals = [
                 builder.fadd(product, total, flags=("contract",))
                 for product, total in zip(products, totals)
@@ -126,9 +130,8 @@ def tile_int8(rows: int, panels: int, kind: str | None = None) -> Any:
             builder.cbranch(builder.icmp_signed("<", next_line, line_bytes), loop, after)
             builder.position_at_end(after)
             for at, total in enumerate(new_totals):
-                row, vector = divmod(at, len(vectors))
-                p, part = vectors[vector]
-                offset = builder.add(args[5], _long(p * PANEL + part))
+                row, part = divmod(at, len(parts))
+                offset = builder.add(args[5], _long(parts[part]))
                 target = builder.gep(start(out_array.data, args[1], row, width), [offset])
                 builder.store(total, builder.bitcast(target, numbers.as_pointer()), align=4)
             return context.get_dummy_value()
@@ -150,8 +153,7 @@ def _load(builder: Any, data: Any, offset: Any, more: int, kind: Any, align: int
 # As many sums as fit into registers beside the weights: those of 8 rows spill over, but cost less
 # than reading the weights more often.
 _EIGHT, _FOUR = (8, 4) if host_dot_kind().startswith("avx512") else (2, 2)
-_eight, _four, _two, _one = (tile_int8(rows, 1) for rows in (_EIGHT, _FOUR, 2, 1))
-_one_by_two = tile_int8(1, 2)
+_eight, _four, _two, _one = (tile_int8(rows) for rows in (_EIGHT, _FOUR, 2, 1))
 
 
 @compiled
@@ -161,13 +163,6 @@ def matmul_int8(x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.n
     x uint8 (N, G LINE.itemsize) by `int8_rows.set_line`, w uint8 (P, lines, PANEL) by `pack_int8`.
     """
     N = x.shape[0]
-    if N == 1:
-        pairs = panels - panels % 2
-        for p in range(0, pairs, 2):
-            _one_by_two(x, 0, w, first + p, out, p * PANEL)
-        if pairs < panels:
-            _one(x, 0, w, first + pairs, out, pairs * PANEL)
-        return
     for p in range(panels):
         n = 0
         while N - n >= _EIGHT:

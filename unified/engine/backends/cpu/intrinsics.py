@@ -23,6 +23,7 @@ __all__ = [
     "intrinsic",
     "largest",
     "pointer",
+    "prefetch",
     "processor_has",
     "squares",
     "total",
@@ -32,6 +33,9 @@ __all__ = [
 
 # An intrinsic is called without its first argument, which type checkers cannot know.
 intrinsic: Any = extending.intrinsic
+
+_LANES = 16
+_PREFETCH = "llvm.prefetch.p0i8"
 
 # How the decoder's loops are compiled. A product and a sum may be one instruction; nothing else is
 # reordered, so that every machine code of a loop gives the same bits, and NaN stays NaN. One flag,
@@ -101,6 +105,16 @@ def word(typingctx: Any, number: Any) -> Any:
     return types.uint32(types.float32), codegen
 
 
+def prefetch(builder: Any, pointer: Any) -> None:
+    """Begin to read a line of the cache into the second nearest cache."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    function = builder.module.globals.get(_PREFETCH)
+    if function is None:
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = ir.Function(builder.module, kind, _PREFETCH)
+    builder.call(function, [builder.bitcast(pointer, byte), number(0), number(2), number(1)])
+
+
 @intrinsic
 def called_only(typingctx: Any) -> Any:
     """Keep the function around this out of its callers, so that all of them get the same bits: sums
@@ -136,14 +150,11 @@ def pointer(typingctx: Any, address: Any, dtype_like: Any) -> Any:
     return types.CPointer(dtype_like.dtype)(types.int64, dtype_like), codegen
 
 
-_LANES = 16
-
-
 def _fold(kind: str) -> Any:
     """The sum, the sum of squares or the largest of the first numbers of a float32 line.
 
-    In a fixed order: sixteen lanes side by side, the numbers left over by themselves, then one half
-    of the lanes and the other until one is left, then both.
+    In a fixed order: 64 lanes side by side, then sixteen, the numbers left over by themselves; one
+    half of lanes is folded with the other until one lane is left.
     """
 
     @intrinsic
@@ -151,7 +162,6 @@ def _fold(kind: str) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             data = context.make_array(signature.args[0])(context, builder, args[0]).data
             long, number = ir.IntType(64), ir.FloatType()
-            vector = ir.VectorType(number, _LANES)
             start = float("-inf") if kind == "largest" else 0.0
 
             def join(result: Any, more: Any) -> Any:
@@ -165,33 +175,42 @@ def _fold(kind: str) -> Any:
                     more = builder.fmul(more, more, flags=("contract",))
                 return join(result, more)
 
-            def loop(kind: Any, step: int, begin: Any, end: Any) -> Any:
-                """Fold numbers [begin, end), `step` at a time, as `kind`."""
-                first = [start] * _LANES if step > 1 else start
-                sums = cgutils.alloca_once(builder, kind)
-                builder.store(ir.Constant(kind, first), sums)
+            def loop(first: Any, step: int, begin: Any, end: Any) -> Any:
+                """Fold numbers [begin, end), `step` at a time, on top of `first`."""
+                sums = cgutils.alloca_once(builder, first.type)
+                builder.store(first, sums)
                 with cgutils.for_range_slice(
                     builder, begin, end, ir.Constant(long, step), inc=True
                 ) as (at, _):
-                    where = builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
+                    where = builder.bitcast(builder.gep(data, [at]), first.type.as_pointer())
                     more = builder.load(where, align=4)
                     builder.store(add(builder.load(sums), more), sums)
                 return builder.load(sums)
 
-            zero, lanes = ir.Constant(long, 0), ir.Constant(long, _LANES)
-            whole = builder.sub(args[1], builder.srem(args[1], lanes))
-            side_by_side = loop(vector, _LANES, zero, whole)
-            result = loop(number, 1, whole, args[1])
-            while side_by_side.type.count > 1:
-                half = side_by_side.type.count // 2
-                words = ir.VectorType(ir.IntType(32), half)
-                low, high = (
-                    builder.shuffle_vector(
-                        side_by_side, side_by_side, ir.Constant(words, [*range(at, at + half)])
+            def whole(lanes: int) -> Any:
+                """The numbers that fill vectors of so many lanes."""
+                return builder.sub(args[1], builder.srem(args[1], ir.Constant(long, lanes)))
+
+            def halved(sums: Any, lanes: int) -> Any:
+                """Fold one half of the lanes with the other until so many are left."""
+                while sums.type.count > lanes:
+                    half = sums.type.count // 2
+                    words = ir.VectorType(ir.IntType(32), half)
+                    low, high = (
+                        builder.shuffle_vector(
+                            sums, sums, ir.Constant(words, [*range(at, at + half)])
+                        )
+                        for at in (0, half)
                     )
-                    for at in (0, half)
-                )
-                side_by_side = join(low, high)
+                    sums = join(low, high)
+                return sums
+
+            zero, wide = ir.Constant(long, 0), 4 * _LANES
+            empty = ir.Constant(ir.VectorType(number, wide), [start] * wide)
+            sums = halved(loop(empty, wide, zero, whole(wide)), _LANES)
+            sums = loop(sums, _LANES, whole(wide), whole(_LANES))
+            result = loop(ir.Constant(number, start), 1, whole(_LANES), args[1])
+            side_by_side = halved(sums, 1)
             lanes_left = builder.extract_element(side_by_side, ir.Constant(ir.IntType(32), 0))
             return join(result, lanes_left)
 

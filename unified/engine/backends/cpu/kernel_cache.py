@@ -165,6 +165,7 @@ class KernelCache:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+        self._folder = Path(function.__code__.co_filename).parent
         self._enabled = True
 
     @property
@@ -188,10 +189,13 @@ class KernelCache:
         """The function compiled for these types on this processor, or None."""
         from numba.core.caching import IndexDataCacheFile
         from numba.core.compiler import CompileResult
+        from numba.core.runtime import rtsys
 
         if not self._enabled:
             return None
-        target_context.refresh()
+        # numba's own reader refreshes the whole context: 0.3 s to import what compiling
+        # needs (scipy for its BLAS). Running needs the runtime alone.
+        rtsys.initialize(target_context)
         stem, key = self._named(sig, target_context.codegen())
         for folder, _ in folders():
             try:
@@ -251,7 +255,7 @@ class KernelCache:
                 *map(str, codegen.magic_tuple()),
             ],
             "types": [str(kind) for kind in sig],
-            "source": _sources(),
+            "source": _sources(self._folder),
         }
         short = [
             hashlib.sha256(json.dumps(part).encode()).hexdigest()[:12] for part in parts.values()
@@ -275,11 +279,15 @@ class KernelCache:
 
 
 @cache
-def _sources() -> str:
-    """The checksum of everything that is compiled."""
+def _sources(folder: Path) -> str:
+    """The checksum of everything that is compiled for functions of a folder: our sources, and its
+    own where it is another one."""
     digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    paths = [Path(__file__).with_name(f"{name}.py") for name in _SOURCES]
+    if folder != Path(__file__).parent:
+        paths += sorted(folder.glob("*.py"))
+    for path in paths:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

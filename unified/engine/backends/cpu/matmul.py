@@ -71,7 +71,6 @@ class _Float:
 
 _EIGHT, _FOUR = (8, 4) if MANY_REGISTERS else (2, 2)
 _eight, _four, _two, _one = (make_tile(_Float(), rows) for rows in (_EIGHT, _FOUR, 2, 1))
-_one_by_two = make_tile(_Float(), 1, 2)
 
 
 @compiled
@@ -83,12 +82,9 @@ def matmul(
     A w of more than K inputs is taken from its input `start` on.
     """
     N, K = x.shape
-    if N == 1:
-        pairs = panels - panels % 2
-        for p in range(0, pairs, 2):
-            _one_by_two(x, 0, w, first + p, start, K, out, p * PANEL, 0, 0)
-        if pairs < panels:
-            _one(x, 0, w, first + pairs, start, K, out, pairs * PANEL, 0, 0)
+    if N == 1:  # one panel after the other: memory is read in one stream, a fifth faster than two
+        for p in range(panels):
+            _one(x, 0, w, first + p, start, K, out, p * PANEL, 0, 0)
         return
     for p in range(panels):
         n = 0

@@ -20,7 +20,7 @@ from llvmlite import binding, ir
 from numba import types
 
 from unified.engine.backends.cpu.config import PANEL
-from unified.engine.backends.cpu.intrinsics import intrinsic
+from unified.engine.backends.cpu.intrinsics import intrinsic, prefetch
 
 __all__ = ["LANES", "MANY_REGISTERS", "Arithmetic", "lane_type", "make_tile", "spread"]
 
@@ -31,8 +31,7 @@ LANES = 16
 MANY_REGISTERS = bool(binding.get_host_cpu_features().get("avx512f", False))
 
 _LONG = ir.IntType(64)
-_CACHE_LINE = 64  # bytes
-_PREFETCH = "llvm.prefetch.p0i8"
+_LINE_WORDS = 16  # of 32 bits in a line of the processor's cache
 
 
 class Arithmetic(Protocol):
@@ -148,7 +147,9 @@ def _go_down(
             weights.append(weights_at(builder.gep(start, [index])))
     if arithmetic.fetches:
         ahead, step = fetched
-        _fetch(builder, builder.gep(ahead, [builder.mul(k, step)]))
+        soon = builder.gep(ahead, [builder.mul(k, step)])
+        prefetch(builder, soon)
+        prefetch(builder, builder.gep(soon, [_long(_LINE_WORDS)]))
     new_sums = []
     for row, x_row in enumerate(x_rows):
         number = arithmetic.number(builder, builder.gep(x_row, [k]))
@@ -162,19 +163,6 @@ def _go_down(
     builder.cbranch(builder.icmp_signed("<", following, lines), loop, after)
     builder.position_at_end(after)
     return new_sums
-
-
-def _fetch(builder: Any, pointer: Any) -> None:
-    """Begin to read two lines of the cache, into the second nearest cache."""
-    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-    function = builder.module.globals.get(_PREFETCH)
-    if function is None:
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = ir.Function(builder.module, kind, _PREFETCH)
-    first = builder.bitcast(pointer, byte)
-    for offset in (0, _CACHE_LINE):
-        line = builder.gep(first, [_long(offset)])
-        builder.call(function, [line, number(0), number(2), number(1)])
 
 
 def _long(number: int) -> Any:
