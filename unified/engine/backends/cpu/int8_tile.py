@@ -28,11 +28,12 @@ from numba import types
 from unified.engine.backends.cpu.config import PANEL
 from unified.engine.backends.cpu.int8_dot import DOT_KINDS, dot, host_dot_kind, spread
 from unified.engine.backends.cpu.int8_pack import BLOCK, GROUP, LINE
-from unified.engine.backends.cpu.intrinsics import compiled, intrinsic
+from unified.engine.backends.cpu.intrinsics import compiled, intrinsic, prefetch
 
 __all__ = ["block_lines", "matmul_int8", "tile_int8"]
 
 _LONG, _WORD, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
+_CACHE_LINE = 64  # bytes
 _SCALE = GROUP * PANEL  # where a block's scales begin
 _X_SCALE, _X_OFFSET = LINE.fields["scale"][1], LINE.fields["offset"][1]  # type: ignore[index]
 
@@ -43,11 +44,12 @@ def block_lines(inputs: int) -> int:
     return (inputs + GROUP - 1) // GROUP * (GROUP + 2)
 
 
-def tile_int8(rows: int, kind: str | None = None) -> Any:
+def tile_int8(rows: int, kind: str | None = None, ahead: int = 0) -> Any:
     """An instruction: out[n + r, column : column + PANEL] = x[n + r] @ w[panel], for r < rows.
 
     x uint8 (N, G LINE.itemsize), w uint8 (P, lines, PANEL), out
     float32 (N, columns), all contiguous. kind: of `int8_dot`; None for this processor's fastest.
+    ahead: so many bytes ahead of a block is what the processor is told to read; 0: nothing.
     """
     kind = kind or host_dot_kind()
     lanes, _ = DOT_KINDS[kind]
@@ -65,6 +67,10 @@ def tile_int8(rows: int, kind: str | None = None) -> Any:
         others = [ir.Constant(integers, [0] * lanes)] * len(sums) if rows == 1 else sums
         for quad in range(0, GROUP, 4):
             into = others if quad % 8 else sums
+            if ahead:
+                for offset in range(quad * PANEL, (quad + 4) * PANEL, _CACHE_LINE):
+                    soon = builder.add(block, _long(ahead + offset))
+                    prefetch(builder, builder.gep(panel, [soon]))
             weights = [
                 _load(builder, panel, block, quad * PANEL + 4 * part, integers) for part in parts
             ]
