@@ -91,6 +91,19 @@ def test_the_cpu_backend_allocates_what_is_predicted(dtype, tied):
     assert memory.packed[dtype] == pytest.approx(allocated, rel=0.02)
 
 
+@pytest.mark.parametrize("cache_dtype", ["float32", "bfloat16"])
+def test_slots_of_the_cpu_backend_take_what_is_predicted(cache_dtype):
+    hf = model()
+    memory = sampling_memory(hf.config.to_dict(), "config.json")
+    config = LlamaCpuConfig.from_hf(hf.config.to_dict())
+    decoder = LlamaCpuDecoder(config, weights_of(hf), cache_dtype=cache_dtype)
+    cache = decoder.new_cache(1, 640)
+    slot = cache.slot(0)
+    allocated = slot.keys.nbytes + slot.values.nbytes
+    assert allocated == decoder.cache_bytes(640)
+    assert 640 * memory.cache[cache_dtype] == pytest.approx(allocated, rel=0.02)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_torch_allocates_what_is_predicted(tied):
     hf = model(tied)
