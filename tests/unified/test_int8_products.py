@@ -134,12 +134,12 @@ def supported(kind: str) -> bool:
 def test_every_kind_of_instructions_gives_the_same_bits(kind):
     if not supported(kind):
         pytest.skip(f"this processor has no {kind}")
-    two, one = tile_int8(2, kind), tile_int8(1, kind)
+    pair, single = tile_int8(2, kind), tile_int8(1, kind)
 
     @njit(error_model="numpy", fastmath={"contract"})
     def of(x, w, out):
-        two(x, 0, w, 0, out, 0)
-        one(x, 2, w, 0, out, 0)
+        pair(x, 0, w, 0, out, 0)
+        single(x, 2, w, 0, out, 0)
 
     lines, packed = lines_of(random(6, 3, 200)), packed_of(random(7, 32, 200))
     out = np.full((3, PANEL), np.nan, np.float32)

@@ -52,9 +52,11 @@ def quantized_layers(hf: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
             yield name, module
 
 
-def is_quantized(hf: nn.Module) -> bool:
+def is_quantized(hf: nn.Module | None) -> bool:
     """Whether torchao has replaced weights of a model."""
-    return any(type(p).__module__.startswith("torchao.") for p in hf.parameters())
+    return hf is not None and any(
+        type(p).__module__.startswith("torchao.") for p in hf.parameters()
+    )
 
 
 def quantize_layers(hf: PreTrainedModel, dtype: str, device: str = "cpu") -> PreTrainedModel:

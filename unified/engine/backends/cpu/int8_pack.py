@@ -16,7 +16,10 @@ from unified.engine.backends.cpu.config import PANEL
 from unified.engine.backends.cpu.matmul import read_in_parts
 from unified.engine.backends.cpu.stored import widen
 
-__all__ = ["BLOCK", "GROUP", "LINE", "NotFiniteError", "pack_int8", "quantize", "unpack_int8"]
+__all__ = [
+    "BLOCK", "GROUP", "LINE", "LINE_OFFSET", "LINE_SCALE", "NotFiniteError", "pack_int8",
+    "quantize", "unpack_int8",
+]  # fmt: skip
 
 GROUP = 64
 """Inputs that share a scale."""
@@ -25,6 +28,8 @@ BLOCK = np.dtype([("q", "u1", (GROUP // _QUAD, PANEL, _QUAD)), ("scale", "<u2", 
 """A group of a panel: weights + 128, and the bits of their outputs' scales, bfloat16."""
 LINE = np.dtype([("q", "i1", (GROUP,)), ("scale", "<f4"), ("offset", "<i4")])
 """A group of a row of x; offset: -128 times the sum of its numbers."""
+LINE_SCALE, LINE_OFFSET = GROUP, GROUP + 4
+"""Where they lie in a line, bytes."""
 
 _AT_ONCE = 1 << 17  # numbers that are quantized at once: they stay in the cache
 _ALIGNMENT = 64  # bytes of a cache line, and of the widest vector

@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 
 from unified.engine.backends.cpu.int8_dot import spread
-from unified.engine.backends.cpu.int8_pack import GROUP, LINE
+from unified.engine.backends.cpu.int8_pack import GROUP, LINE, LINE_OFFSET, LINE_SCALE
 from unified.engine.backends.cpu.intrinsics import compiled, intrinsic
 
 __all__ = ["line_bytes", "set_line"]
@@ -120,9 +120,9 @@ def _quantize_group(builder: Any, numbers: Any, block: Any) -> None:
         rounded = builder.fadd(scaled, _all(_NUMBERS, _ROUND), flags=("contract",))
         bits = builder.bitcast(rounded, _INTEGERS)
         total = builder.add(total, builder.sub(bits, _all(_INTEGERS, _ROUND_BITS)))
-        target = _at(builder, block, LINE.fields["q"][1] + at * _LANES, _BYTES)
+        target = _at(builder, block, at * _LANES, _BYTES)
         builder.store(builder.trunc(bits, _BYTES), target, align=1)
     too_high = builder.mul(_reduced(builder, "add.v16i32", total), ir.Constant(_WORD, -128))
-    target = _at(builder, block, LINE.fields["scale"][1], _FLOAT)
+    target = _at(builder, block, LINE_SCALE, _FLOAT)
     builder.store(builder.select(nothing, zero, scale), target, align=4)
-    builder.store(too_high, _at(builder, block, LINE.fields["offset"][1], _WORD), align=4)
+    builder.store(too_high, _at(builder, block, LINE_OFFSET, _WORD), align=4)

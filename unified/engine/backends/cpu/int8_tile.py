@@ -27,15 +27,14 @@ from numba import types
 
 from unified.engine.backends.cpu.config import PANEL
 from unified.engine.backends.cpu.int8_dot import DOT_KINDS, dot, host_dot_kind, spread
-from unified.engine.backends.cpu.int8_pack import BLOCK, GROUP, LINE
-from unified.engine.backends.cpu.intrinsics import compiled, intrinsic, prefetch
+from unified.engine.backends.cpu.int8_pack import BLOCK, GROUP, LINE, LINE_OFFSET, LINE_SCALE
+from unified.engine.backends.cpu.intrinsics import compiled, intrinsic
 
 __all__ = ["block_lines", "matmul_int8", "tile_int8"]
 
 _LONG, _WORD, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
-_CACHE_LINE = 64  # bytes
 _SCALE = GROUP * PANEL  # where a block's scales begin
-_X_SCALE, _X_OFFSET = LINE.fields["scale"][1], LINE.fields["offset"][1]  # type: ignore[index]
+_LINE_BYTES, _BLOCK_BYTES = LINE.itemsize, BLOCK.itemsize
 
 
 @compiled
@@ -44,12 +43,11 @@ def block_lines(inputs: int) -> int:
     return (inputs + GROUP - 1) // GROUP * (GROUP + 2)
 
 
-def tile_int8(rows: int, kind: str | None = None, ahead: int = 0) -> Any:
+def tile_int8(rows: int, kind: str | None = None) -> Any:
     """An instruction: out[n + r, column : column + PANEL] = x[n + r] @ w[panel], for r < rows.
 
     x uint8 (N, G LINE.itemsize), w uint8 (P, lines, PANEL), out
     float32 (N, columns), all contiguous. kind: of `int8_dot`; None for this processor's fastest.
-    ahead: so many bytes ahead of a block is what the processor is told to read; 0: nothing.
     """
     kind = kind or host_dot_kind()
     lanes, _ = DOT_KINDS[kind]
@@ -61,16 +59,12 @@ def tile_int8(rows: int, kind: str | None = None, ahead: int = 0) -> Any:
         """A group's products, float32: of each row, those of all parts of the panel."""
         sums = []
         for start in lines:
-            offset = _load(builder, start, line, _X_OFFSET, _WORD)
+            offset = _load(builder, start, line, LINE_OFFSET, _WORD)
             sums += [spread(builder, offset, lanes)] * len(parts)
         # A single row has few sums, each waiting for its last product: two for one.
         others = [ir.Constant(integers, [0] * lanes)] * len(sums) if rows == 1 else sums
         for quad in range(0, GROUP, 4):
             into = others if quad % 8 else sums
-            if ahead:
-                for offset in range(quad * PANEL, (quad + 4) * PANEL, _CACHE_LINE):
-                    soon = builder.add(block, _long(ahead + offset))
-                    prefetch(builder, builder.gep(panel, [soon]))
             weights = [
                 _load(builder, panel, block, quad * PANEL + 4 * part, integers) for part in parts
             ]
@@ -89,7 +83,7 @@ def tile_int8(rows: int, kind: str | None = None, ahead: int = 0) -> Any:
             scales.append(builder.bitcast(bits, numbers))
         products = []
         for row, start in enumerate(lines):
-            x_scale = spread(builder, _load(builder, start, line, _X_SCALE, _FLOAT), lanes)
+            x_scale = spread(builder, _load(builder, start, line, LINE_SCALE, _FLOAT), lanes)
             for at, scale in enumerate(scales, row * len(parts)):
                 product = builder.sitofp(sums[at], numbers)
                 scaled = builder.fmul(x_scale, scale)
@@ -128,9 +122,9 @@ def tile_int8(rows: int, kind: str | None = None, ahead: int = 0) -> Any:
                 builder.fadd(product, total, flags=("contract",))
                 for product, total in zip(products, totals)
             ]
-            next_line = builder.add(line, _long(LINE.itemsize))
+            next_line = builder.add(line, _long(_LINE_BYTES))
             line.add_incoming(next_line, loop)
-            block.add_incoming(builder.add(block, _long(BLOCK.itemsize)), loop)
+            block.add_incoming(builder.add(block, _long(_BLOCK_BYTES)), loop)
             for total, new_total in zip(totals, new_totals):
                 total.add_incoming(new_total, loop)
             builder.cbranch(builder.icmp_signed("<", next_line, line_bytes), loop, after)
