@@ -33,12 +33,14 @@ from unified.engine.memory import available_bytes
 from unified_base.text import quoted
 
 __all__ = [
-    "ARITHMETIC", "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight", "compile_kernels",
-    "widen",
+    "ARITHMETIC", "CACHE_DTYPE", "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight",
+    "compile_kernels", "widen",
 ]  # fmt: skip
 
 ARITHMETIC = "UNIFIED_CPU_ARITHMETIC"
 """The environment variable that forces float32 products where it is "float32"."""
+CACHE_DTYPE = "UNIFIED_CPU_CACHE"
+"""The environment variable that says the type of keys and values."""
 
 # Longer prompts are fed in parts, so that workspaces stay small.
 PREFILL_IDS = 512
@@ -54,7 +56,8 @@ class LlamaCpuDecoder:
     sequence are the same bits alone and in any batch, fed at once or id by id. Any number of
     threads may use one decoder at once, each with caches of its own.
 
-    config: its sizes. vocab_size, max_positions: see `Decoder`.
+    config: its sizes. vocab_size, max_positions: see `Decoder`. arithmetic: of matrix products: the
+    type of the weights, and the type it is widened to. cache_dtype: of keys and values.
     """
 
     backend = "cpu"
@@ -64,7 +67,7 @@ class LlamaCpuDecoder:
         config: LlamaCpuConfig,
         weights: Mapping[str, StoredWeight],
         arithmetic: str | None = None,
-        cache_dtype: str = "float32",
+        cache_dtype: str | None = None,
     ) -> None:
         """Pack weights into the layout of the kernels; later changes of them have no effect.
 
@@ -77,7 +80,8 @@ class LlamaCpuDecoder:
             arithmetic: of matrix products; "auto": bfloat16 weights as such where the processor
                 multiplies bfloat16, all else in float32; "float32": all. None: what the
                 environment's `UNIFIED_CPU_ARITHMETIC` says, or "auto".
-            cache_dtype: of keys and values, "float32" or "bfloat16".
+            cache_dtype: of keys and values, "float32" or "bfloat16". None: what the environment's
+                `UNIFIED_CPU_CACHE` says, or "float32".
 
         Raises:
             ValueError: names or shapes do not fit the config, an unknown type, or weights to
@@ -90,9 +94,8 @@ class LlamaCpuDecoder:
         from unified.engine.backends.cpu.kv import KV_FORMATS
         from unified.engine.backends.cpu.products import INT8, stored_format
 
-        if cache_dtype not in CACHE_DTYPES:
-            expected = " or ".join(CACHE_DTYPES)
-            raise ValueError(f"cache_dtype is {quoted(cache_dtype)}, expected {expected}")
+        arithmetic = _chosen("arithmetic", arithmetic, ARITHMETIC, ("auto", "float32"))
+        cache_dtype = _chosen("cache_dtype", cache_dtype, CACHE_DTYPE, tuple(CACHE_DTYPES))
         config.check(weights)
         self.config = config
         self._kernels, self._lm_head = kernels, linear.lm_head
@@ -103,7 +106,8 @@ class LlamaCpuDecoder:
         # All matrices have one type: that of the stored ones, float32 where they differ.
         stored = {weight.dtype for weight in weights.values() if weight.ndim == 2}
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
-        self._format = stored_format(dtype, dots=_dots(arithmetic))
+        self._format = stored_format(dtype, dots=arithmetic == "auto")
+        self.arithmetic = self._format.name
 
         def packed(name: str) -> Weight | None:
             weight = weights.get(name)
@@ -304,9 +308,13 @@ def compile_kernels() -> None:
         decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 
 
-def _dots(arithmetic: str | None) -> bool:
-    """Whether bfloat16 may be multiplied as such. Raises ValueError for an unknown arithmetic."""
-    name = arithmetic if arithmetic is not None else os.environ.get(ARITHMETIC) or "auto"
-    if name not in ("auto", "float32"):
-        raise ValueError(f"arithmetic is {quoted(name)}, expected auto or float32 ({ARITHMETIC})")
-    return name == "auto"
+def _chosen(name: str, value: str | None, variable: str, choices: tuple[str, ...]) -> str:
+    """An argument, or else what the environment says, or else the first choice.
+
+    Raises ValueError for what is not among the choices.
+    """
+    source = name if value is not None else variable
+    chosen = value if value is not None else os.environ.get(variable) or choices[0]
+    if chosen not in choices:
+        raise ValueError(f"{source} is {quoted(chosen)}, expected {' or '.join(choices)}")
+    return chosen

@@ -117,8 +117,8 @@ def prefetch(builder: Any, pointer: Any) -> None:
 
 @intrinsic
 def called_only(typingctx: Any) -> Any:
-    """Keep the function around this out of its callers, so that all of them get the same bits: sums
-    of products can be contracted in more than one way."""
+    """Keep the function around this out of its callers: it is compiled once and not for each, and
+    all get the same bits, where sums of products can be contracted in more than one way."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.function.attributes.add("noinline")

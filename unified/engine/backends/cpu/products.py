@@ -84,8 +84,8 @@ def _float(name: str, dtype: Any, packing: Callable[[Any], np.ndarray] = pack) -
 
 
 _FLOAT32 = _float("float32", np.float32, lambda weight: pack(weight, widen))
-_WIDE_BFLOAT16 = _float("bfloat16, computed in float32", np.uint16)
-_WIDE_FLOAT16 = _float("float16, computed in float32", np.int16)
+_WIDE_BFLOAT16 = _float("bfloat16 in float32", np.uint16)
+_WIDE_FLOAT16 = _float("float16 in float32", np.int16)
 _BFLOAT16 = WeightFormat(
     "bfloat16", np.dtype(np.uint32), np.dtype(np.uint32), pairs, pairs, set_pairs, matmul_pairs,
     pack_pairs, lambda packed, outputs, inputs: widen(unpack_rows(packed, outputs, inputs)),
