@@ -38,5 +38,5 @@ def test_what_torch_steps_is_quantized_by_torchao(kind, checkpoints, opened, tmp
     model = UnifiedModel.from_pretrained(checkpoints[kind].folder, dtype="int8")
     assert near(logits(model), logits(opened[kind]))
     assert is_quantized(model.hf)
-    with pytest.raises(ValueError, match="the model's weights are quantized, .* cannot be saved"):
+    with pytest.raises(ValueError, match=r"weights are quantized, .* cannot be saved"):
         model.save_pretrained(tmp_path)
