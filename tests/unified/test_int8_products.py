@@ -8,7 +8,14 @@ from numba import njit
 from unified.engine.backends.cpu import int8_dot, matmul
 from unified.engine.backends.cpu.config import PANEL
 from unified.engine.backends.cpu.int8_dot import DOT_KINDS, host_dot_kind
-from unified.engine.backends.cpu.int8_pack import GROUP, LINE, pack_int8, quantize, unpack_int8
+from unified.engine.backends.cpu.int8_pack import (
+    GROUP,
+    LINE,
+    pack_int8,
+    quantize,
+    side_by_side,
+    unpack_int8,
+)
 from unified.engine.backends.cpu.int8_rows import line_bytes, set_line
 from unified.engine.backends.cpu.int8_tile import block_lines, matmul_int8, tile_int8
 
@@ -168,6 +175,18 @@ def test_weights_are_packed_a_few_rows_at_a_time(monkeypatch):
     monkeypatch.setattr(matmul, "_READ_NUMBERS", 2 * PANEL * 7)
     np.testing.assert_array_equal(pack_int8(Stored()), packed_of(weight))
     assert reads == [64, 64, 64, 11]
+
+
+def test_weights_of_a_decoder_lie_side_by_side():
+    weights = [random(seed, 70, 65) for seed in (1, 2)]
+    with side_by_side([w.shape for w in weights] + [(65,)]):
+        first, second = (packed_of(w) for w in weights)
+        beyond = packed_of(weights[0])
+    assert second.ctypes.data == first.ctypes.data + first.nbytes
+    for packed in (first, second, beyond, packed_of(weights[0])):
+        assert packed.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(beyond, first)
+    np.testing.assert_array_equal(second, packed_of(weights[1]))
 
 
 def test_rows_of_a_packed_weight_are_its_quantized_rows():

@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -90,7 +91,7 @@ class LlamaCpuDecoder:
         from unified.engine.backends.cpu import kernels, linear
         from unified.engine.backends.cpu import threads as threads_module
         from unified.engine.backends.cpu.heads import PART_IDS, part_numbers
-        from unified.engine.backends.cpu.int8_pack import NotFiniteError
+        from unified.engine.backends.cpu.int8_pack import NotFiniteError, side_by_side
         from unified.engine.backends.cpu.kv import KV_FORMATS
         from unified.engine.backends.cpu.products import INT8, stored_format
 
@@ -122,20 +123,21 @@ class LlamaCpuDecoder:
 
         tied = config.tie_word_embeddings
         # Tied embeddings are packed for the head; the embedding of an id is a line of a panel.
-        head = packed(_EMBEDDING if tied else "lm_head.weight")
-        assert head is not None  # checked above
-        self._head: Weight = head
-        self._embedding: Weight | None = None
-        if not tied:
-            quantized = self._format is INT8
-            self._embedding = packed(_EMBEDDING) if quantized else weights[_EMBEDDING][:]
+        quantized = self._format is INT8
+        with side_by_side(config.shapes().values()) if quantized else nullcontext():
+            head = packed(_EMBEDDING if tied else "lm_head.weight")
+            assert head is not None  # checked above
+            self._head: Weight = head
+            self._embedding: Weight | None = None
+            if not tied:
+                self._embedding = packed(_EMBEDDING) if quantized else weights[_EMBEDDING][:]
+            # Alive as long as their addresses are in use.
+            self._weights = [
+                packed(f"model.layers.{layer}.{name}")
+                for layer in range(config.num_layers)
+                for name in kernels.LAYER
+            ]
         self.final_norm_D = widen(weights["model.norm.weight"])
-        # Alive as long as their addresses are in use.
-        self._weights = [
-            packed(f"model.layers.{layer}.{name}")
-            for layer in range(config.num_layers)
-            for name in kernels.LAYER
-        ]
         addresses = [0 if w is None else w.ctypes.data for w in self._weights]
         self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
         self._dtype_like = np.empty(0, self._format.dtype)

@@ -8,6 +8,9 @@ each output and row alone 0.0015, groups of 32 0.0006 (`benchmarks/quantized.py`
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from unified.engine.backends.cpu.stored import widen
 
 __all__ = [
     "BLOCK", "GROUP", "LINE", "LINE_OFFSET", "LINE_SCALE", "NotFiniteError", "pack_int8",
-    "quantize", "unpack_int8",
+    "quantize", "side_by_side", "unpack_int8",
 ]  # fmt: skip
 
 GROUP = 64
@@ -32,6 +35,7 @@ LINE_SCALE, LINE_OFFSET = GROUP, GROUP + 4
 """Where they lie in a line, bytes."""
 
 _AT_ONCE = 1 << 17  # numbers that are quantized at once: they stay in the cache
+_own = threading.local()
 _ALIGNMENT = 64  # bytes of a cache line, and of the widest vector
 
 
@@ -79,7 +83,7 @@ def pack_int8(weight: Any) -> np.ndarray:
     """
     outputs, inputs = weight.shape
     panels, groups = -(-outputs // PANEL), -(-inputs // GROUP)
-    blocks = _zeros(panels * groups * BLOCK.itemsize).view(BLOCK).reshape(panels, groups)
+    blocks = _take(_packed_size(outputs, inputs)).view(BLOCK).reshape(panels, groups)
     step = PANEL * max(1, _AT_ONCE // (PANEL * inputs))
     for first, rows in read_in_parts(weight):
         for row in range(0, len(rows), step):
@@ -119,6 +123,36 @@ def unpack_int8(packed: np.ndarray, rows: np.ndarray, inputs: int) -> np.ndarray
     numbers -= 128
     numbers *= (bits << 16).view(np.float32)[..., None]
     return np.ascontiguousarray(numbers.reshape(len(rows), -1)[:, :inputs])
+
+
+@contextmanager
+def side_by_side(shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
+    """Let the matrices that this thread packs meanwhile lie in one block of memory.
+
+    Of single ones most are too small for large pages, without which the processor reads a row's
+    weights a third slower (measured: 24 GB/s, 36 with them).
+
+    shapes: of all of them, (O, K); vectors are passed over.
+    """
+    size = sum(_packed_size(*shape) for shape in shapes if len(shape) == 2)
+    _own.block = _zeros(size)
+    try:
+        yield
+    finally:
+        del _own.block  # what was packed keeps it
+
+
+def _packed_size(outputs: int, inputs: int) -> int:
+    return -(-outputs // PANEL) * -(-inputs // GROUP) * BLOCK.itemsize
+
+
+def _take(size: int) -> np.ndarray:
+    """Zeroed bytes: the next ones of `side_by_side`, or others."""
+    block = getattr(_own, "block", None)
+    if block is None or len(block) < size:
+        return _zeros(size)
+    _own.block = block[size:]
+    return block[:size]  # type: ignore[no-any-return]
 
 
 def _zeros(size: int) -> np.ndarray:
