@@ -152,7 +152,7 @@ def _take(size: int) -> np.ndarray:
     if block is None or len(block) < size:
         return _zeros(size)
     _own.block = block[size:]
-    return block[:size]  # type: ignore[no-any-return]
+    return block[:size]
 
 
 def _zeros(size: int) -> np.ndarray:
