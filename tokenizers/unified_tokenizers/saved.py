@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -53,13 +53,15 @@ class SavedTokenizer(nn.Module):
     def encode_arrays(self, media: np.ndarray) -> np.ndarray:
         """Media to codes int64 (B, K, *grid); see `arrays.ArrayTokenizer`."""
         numpy = self._in_numpy()
-        return encode_by_tensors(self, media) if numpy is None else numpy.encode_arrays(media)
+        if numpy is None:
+            return encode_by_tensors(cast("MediaTokenizer", self), media)
+        return numpy.encode_arrays(media)
 
     def decode_arrays(self, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         """Codes to media float32 of exactly `size`; see `arrays.ArrayTokenizer`."""
         numpy = self._in_numpy()
         if numpy is None:
-            return decode_by_tensors(self, codes, size)
+            return decode_by_tensors(cast("MediaTokenizer", self), codes, size)
         return numpy.decode_arrays(codes, size)
 
     def _in_numpy(self) -> Any:
