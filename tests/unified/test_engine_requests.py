@@ -341,10 +341,10 @@ def test_regenerating_one_picture_of_an_article_reads_nothing_twice(engine):
     at = max(n for n, part in enumerate(parts) if isinstance(part, CodedImage))
     before = engine.counters
     (end,) = ask(engine, Request((*parts[:at], PICTURE), 4))
-    given = end.usage["prompt_ids"]
-    assert end.ids[:given].tolist() == article.ids[:given].tolist()
+    prompt_length = end.usage["prompt_ids"]
+    assert end.ids[:prompt_length].tolist() == article.ids[:prompt_length].tolist()
     after = engine.counters
-    assert after.prefix_ids - before.prefix_ids == given + 3 - 1
+    assert after.prefix_ids - before.prefix_ids == prompt_length + 3 - 1
     # The last id before each of its six codes.
     assert after.ids_read - before.ids_read == 6
 

@@ -184,7 +184,7 @@ def pack_pairs(weight: Any) -> np.ndarray:
     panels at a time.
     """
     outputs, inputs = weight.shape
-    packed = np.zeros((-(-outputs // PANEL), pairs(inputs), PANEL), np.uint32)
+    packed = np.zeros((-(-outputs // PANEL), pairs.py_func(inputs), PANEL), np.uint32)
     for first, rows in read_in_parts(weight):
         pack_pairs_into(np.ascontiguousarray(rows), packed[first : first - (-len(rows) // PANEL)])
     return packed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 from llvmlite import ir
 from numba import extending, njit, types
@@ -68,7 +68,7 @@ def by_type(choose: Callable[..., Callable[..., Any]]) -> Any:
         return _bare(choose(*args))
 
     implementation.__wrapped__ = _bare(choose)  # type: ignore[attr-defined]
-    extending.overload(chosen, jit_options=_OPTIONS)(implementation)
+    extending.overload(chosen, jit_options=cast(Any, _OPTIONS))(implementation)
     return chosen
 
 
