@@ -97,12 +97,15 @@ def test_a_checkpoint_is_opened_in_the_type_it_is_stored_in(tmp_path, kind, dtyp
         assert decoder.hf is model.hf
     else:
         assert isinstance(decoder, LlamaCpuDecoder)
-        assert decoder._head.dtype == DTYPES[dtype]
+        assert decoder.arithmetic.split()[0] == dtype
     before = logits(model)
     assert {p.dtype for p in model.hf.parameters()} == {getattr(torch, dtype)}
     assert type(model.hf) is (GPT2LMHeadModel if kind == "gpt2" else LlamaForCausalLM)
     expected = reference(load_hf(tmp_path, dtype="float32"))
-    tolerance = 1e-4 if kind != "gpt2" or dtype == "float32" else 0.3
+    # bfloat16 dot products round rows, too: 0.005 of logits up to 2.7; torch's forward rounds more.
+    in_float32 = dtype == "float32" or kind != "gpt2"
+    dots = kind != "gpt2" and decoder.arithmetic == "bfloat16"
+    tolerance = 0.02 if dots else 1e-4 if in_float32 else 0.3
     np.testing.assert_allclose(before, expected, atol=tolerance)
     np.testing.assert_array_equal(logits(model), before)
 
@@ -119,7 +122,7 @@ def test_another_type_is_what_torch_rounds_to(tmp_path, stored, dtype):
         assert tensor.dtype == DTYPES[dtype]
         np.testing.assert_array_equal(widen(tensor), expected)
         np.testing.assert_array_equal(widen(tensor[2:5]), expected[2:5])
-    assert model.decoder()._head.dtype == DTYPES[dtype]
+    assert model.decoder().arithmetic.split()[0] == dtype
 
 
 def test_what_is_stored_counts_and_not_what_config_says(tmp_path):
@@ -332,4 +335,4 @@ def test_a_type_is_given_to_weights_that_were_trained(tmp_path):
     model.to(dtype="bfloat16")
     assert {p.dtype for p in model.hf.parameters()} == {torch.bfloat16}
     assert (model.hf.lm_head.weight[3] == 2.5).all()
-    assert model.decoder()._head.dtype == np.uint16
+    assert model.decoder().arithmetic.split()[0] == "bfloat16"
