@@ -128,7 +128,7 @@ class Lengths:
 class Reader:
     """A decoder that counts its input ids, a byte each, and finds the first of all likeliest."""
 
-    max_positions, num_ids = 131_072, 0
+    batch_invariant, max_positions, num_ids = True, 131_072, 0
 
     def __init__(self, vocab_size):
         self.vocab_size = vocab_size

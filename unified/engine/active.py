@@ -16,6 +16,7 @@ import numpy as np
 from unified.engine.branch import Branch
 from unified.engine.loops import LoopFinder
 from unified.engine.most_ids import most_ids_from
+from unified.engine.noise import Noise
 from unified.engine.request import (
     CodedSlot,
     CutShort,
@@ -65,7 +66,7 @@ class ActiveRequest:
         self.max_ids = max_ids
         self.started_at = time.perf_counter()
         self.state = grammar.start()
-        self.generator = np.random.default_rng(request.seed)
+        self.noise = Noise(request.seed)
         conditions: dict[str, None] = {FULL: None}  # in order, without duplicates
         for kind, program in grammar.span_grammars.items():
             guidance = sampling.of(kind, program.modality).guidance
@@ -248,7 +249,6 @@ class ActiveRequest:
         for event in events:
             if isinstance(event, SpanEnd):
                 self._begin_text()
-                self.drafter = Drafter()
                 for branch in self._guidance_branches():
                     branch.kind = event.kind
                 if event.kind == slot.kind or slot.kind == event.segment.kind:

@@ -1,7 +1,7 @@
 """Choosing ids from the hidden states of a pass, for all requests that are ready.
 
-Requests that choose among the same ids with the same parameters choose together; each draws with a
-generator of its own, so that its ids do not depend on the others. Nothing here knows of slots,
+Requests that choose among the same ids with the same parameters choose together; each draws with
+noise of its own, so that its ids do not depend on the others. Nothing here knows of slots,
 queues or threads: `draft_ids` says what to run ahead of a choice, `choose_ids` what was chosen.
 
 Shape legend: `N` requests that choose together, `V'` ids that the grammar allows now.
@@ -9,7 +9,9 @@ Shape legend: `N` requests that choose together, `V'` ids that the grammar allow
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -18,20 +20,19 @@ from numpy.typing import NDArray
 from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import Array, Decoder, HiddenStates, Ranges
 from unified.engine.backends.device_choice import DeviceChoice, DeviceSampler
-from unified.engine.sampler import SpanSampling, choose, distribution, guide, penalize
-from unified.engine.speculative import id_at
+from unified.engine.draft_policy import DraftPolicy
+from unified.engine.prefix_cache import common_prefix
+from unified.engine.sampler import SpanSampling, choose, choose_with_margins, guide, penalize
+from unified.engine.speculative import Drafting, Pick, ScoredId, id_at
 
-__all__ = ["Choice", "choose_ids", "columns_of", "draft_ids"]
+__all__ = ["Choice", "accept", "choose_ids", "columns_of", "draft_ids"]
 
 
 class Choice(NamedTuple):
-    """What was chosen for a request. ids: with an alternative, in order. accepted: how many of its
-    drafts, ids without an alternative included, stand in the cache; None where none were drafted.
-    """
+    """What was chosen for a request: an id, and where drafts were read those that follow it."""
 
     request: ActiveRequest
-    ids: list[int]
-    accepted: int | None = None
+    picks: list[Pick]
 
 
 class _Required(NamedTuple):
@@ -41,15 +42,26 @@ class _Required(NamedTuple):
     end: int
 
 
+class _Position(NamedTuple):
+    """A position at which a request chooses, `offset` behind its last id."""
+
+    request: ActiveRequest
+    offset: int
+
+
 _Group = tuple[Ranges, SpanSampling, _Required | None]
 
 
-def draft_ids(request: ActiveRequest) -> list[int]:
+def draft_ids(request: ActiveRequest, drafting: Drafting) -> list[int]:
     """Ids to run behind a request's own in this pass, drafted for the positions that follow."""
-    sampling = request.current_sampling
-    if not sampling.draft_tokens or request.state.mode in ("text", "marker"):
+    sampling, drafter = request.current_sampling, request.drafter
+    wanted = sampling.draft_tokens
+    if wanted == 0:
+        drafter.tokens = []
         return []
-    return request.drafter.draft(request.state, sampling.draft_tokens, request.generator)
+    number = None if isinstance(wanted, str) else wanted
+    likeness = request.state.kind, sampling.temperature
+    return drafter.draft(request.state, request.ids, number, drafting, likeness, request.stop)
 
 
 def choose_ids(
@@ -57,6 +69,7 @@ def choose_ids(
     requests: Sequence[ActiveRequest],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
+    policy: DraftPolicy,
 ) -> Iterator[Choice | tuple[list[ActiveRequest], Exception]]:
     """What every request chooses; of those whose choice failed, the requests and the error.
 
@@ -65,26 +78,65 @@ def choose_ids(
         requests: each ran all its ids in this pass, and then what `draft_ids` gave.
         hidden_states: (T, D) of the pass.
         rows: by id(branch), the row of the last of its own ids; those of its drafts follow.
+        policy: of drafts; is told how they were.
     """
-    groups: dict[_Group, list[ActiveRequest]] = {}
+    groups: dict[_Group, list[_Position]] = {}
     on_device: list[ActiveRequest] = []
     samples = hasattr(decoder, "sample")
     for request in requests:
         sampling = request.current_sampling
-        if sampling.draft_tokens and request.state.mode not in ("text", "marker"):
-            try:
-                yield _verify(decoder, request, hidden_states, rows)
-            except Exception as error:
-                yield [request], error
-        elif samples and request.state.required_begin is None:
+        drafts = sampling.draft_tokens not in (0, "auto")
+        if samples and not drafts and request.state.required_begin is None:
             on_device.append(request)
-        else:
-            key = (request.state.allowed(), sampling, _required(request))
-            groups.setdefault(key, []).append(request)
+            continue
+        key = (request.state.allowed(), sampling, _required(request))
+        groups.setdefault(key, []).append(_Position(request, 0))
+        if request.drafter.tokens:
+            for index, ranges in request.drafter.choices:
+                if index:
+                    position = _Position(request, index)
+                    groups.setdefault((ranges, sampling, None), []).append(position)
     if on_device:
         yield from _choose_on_device(cast("DeviceSampler", decoder), on_device, hidden_states, rows)
-    for key, group in groups.items():
-        yield from _choose_together(decoder, key, group, hidden_states, rows)
+    chosen: defaultdict[int, dict[int, ScoredId]] = defaultdict(dict)
+    failed: set[int] = set()
+    for key, positions in groups.items():
+        for outcome in _choose_together(decoder, key, positions, hidden_states, rows):
+            position, result = outcome
+            if not isinstance(result, Exception):
+                chosen[id(position.request)][position.offset] = result
+            elif id(position.request) not in failed:
+                failed.add(id(position.request))
+                yield [position.request], result
+    for request in requests:
+        if id(request) in chosen and id(request) not in failed:
+            yield Choice(request, _picks(request, chosen[id(request)], policy))
+
+
+def accept(choice: Choice) -> tuple[int, list[int]]:
+    """Append what was chosen to a request, as far as nothing else has come between.
+
+    Returns how many ids were chosen, and for each of the branches how many of the drafts that it
+    has read are its next ids now.
+    """
+    request = choice.request
+    branches, slot, length = request.current_branches, request.slot, len(request.ids)
+    lengths = [len(branch.ids) for branch in branches]
+    number = 0
+    for index, id_, ranges in choice.picks:
+        # A text that has ended at a stop string or by its budget, or a loop: the drafts behind it
+        # were for a text that goes on.
+        goes_on = request.slot is slot and len(request.ids) == length + index
+        if number and not (goes_on and request.state.allowed() == ranges):
+            break
+        request.accept(id_)
+        number += 1
+    drafts = [token.id for token in request.drafter.tokens]
+    standing = [
+        common_prefix(branch.ids[before : before + len(drafts)], drafts)
+        for branch, before in zip(branches, lengths)
+    ]
+    return number, standing
 
 
 def _choose_on_device(
@@ -106,7 +158,7 @@ def _choose_on_device(
                 sampling,
                 request.request.seed,
                 request.usage["sampled_ids"],
-                tuple(_penalized(request)) if penalized else (),
+                tuple(_penalized(_Position(request, 0))) if penalized else (),
             )
         )
     try:
@@ -120,47 +172,60 @@ def _choose_on_device(
             yield from _choose_on_device(decoder, [request], hidden_states, rows)
     else:
         for request, id_ in zip(requests, ids):
-            yield Choice(request, [id_])
+            yield Choice(request, [Pick(0, id_, ())])
+
+
+def _picks(
+    request: ActiveRequest, chosen: Mapping[int, ScoredId], policy: DraftPolicy
+) -> list[Pick]:
+    if not request.drafter.tokens:
+        return [Pick(0, chosen[0].id, ())]
+    return request.drafter.verify(len(request.ids), chosen, policy)
+
+
+_Outcome = tuple[_Position, ScoredId | Exception]
 
 
 def _choose_together(
     decoder: Decoder,
     key: _Group,
-    requests: list[ActiveRequest],
+    positions: list[_Position],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
-) -> Iterator[Choice | tuple[list[ActiveRequest], Exception]]:
+) -> Iterator[_Outcome]:
     try:
-        ids = _choose(decoder, key, requests, hidden_states, rows)
+        choices = _choose(decoder, key, positions, hidden_states, rows)
     except Exception as error:
-        if len(requests) == 1 or not isinstance(error, ValueError):
-            yield requests, error
+        if len(positions) == 1 or not isinstance(error, ValueError):
+            yield from ((position, error) for position in positions)
             return
         # Of some of them: logits that are not numbers, seen before anything was drawn.
-        for request in requests:
-            yield from _choose_together(decoder, key, [request], hidden_states, rows)
+        for position in positions:
+            yield from _choose_together(decoder, key, [position], hidden_states, rows)
     else:
-        for request, id_ in zip(requests, ids):
-            yield Choice(request, [id_])
+        yield from zip(positions, choices)
 
 
 def _choose(
     decoder: Decoder,
     key: _Group,
-    requests: Sequence[ActiveRequest],
+    positions: Sequence[_Position],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
-) -> list[int]:
-    """One id for each of some requests that choose among the same ids with the same parameters."""
+) -> list[ScoredId]:
+    """What is chosen at positions with the same allowed ids and the same parameters."""
     ranges, sampling, required = key
-    own_rows = [[rows[id(branch)] for branch in request.current_branches] for request in requests]
+    own_rows = [
+        [rows[id(branch)] + index for branch in request.current_branches]
+        for request, index in positions
+    ]
     logits = _logits(decoder, own_rows, sampling, ranges, hidden_states)
     if sampling.repetition_penalty != 1:
         penalty = sampling.repetition_penalty
         logits = np.stack(
             [
-                penalize(row, columns_of(_penalized(request), ranges), penalty)
-                for row, request in zip(logits, requests)
+                penalize(row, columns_of(_penalized(position), ranges), penalty)
+                for row, position in zip(logits, positions)
             ]
         )
     wants_end = None
@@ -168,34 +233,20 @@ def _choose(
         end_range = ((required.end, required.end + 1),)
         end = _logits(decoder, own_rows, sampling, end_range, hidden_states)
         wants_end = end[:, 0] > logits.max(axis=1)
-    columns = choose(logits, sampling, [request.generator for request in requests])
+    noise = [
+        partial(request.noise.exponential, len(request.ids) + index) for request, index in positions
+    ]
+    # Text is drafted by look-up alone, which needs no margins.
+    if any(request.drafter.tokens and request.state.mode != "text" for request, _ in positions):
+        columns, margins = choose_with_margins(logits, sampling, noise)
+    else:
+        columns, margins = choose(logits, sampling, noise), np.zeros(len(positions), np.float32)
     ids = [id_at(column, ranges) for column in columns]
-    if required is None or wants_end is None:
-        return ids
-    # Spans are still required. A request whose likeliest id ends the document may not end yet;
-    # anything else it wrote would be padding, so the next span begins.
-    return [required.begin if end else id for id, end in zip(ids, wants_end)]
-
-
-def _verify(
-    decoder: Decoder,
-    request: ActiveRequest,
-    hidden_states: HiddenStates,
-    rows: Mapping[int, int],
-) -> Choice:
-    """Those drafts of a request that stand, and an id more."""
-    sampling, drafter = request.current_sampling, request.drafter
-    branches = request.current_branches
-    by_ranges: dict[Ranges, list[int]] = {}
-    for index, ranges in drafter.choices:
-        by_ranges.setdefault(ranges, []).append(index)
-    probabilities: dict[int, Array] = {}
-    for ranges, indices in by_ranges.items():
-        own_rows = [[rows[id(branch)] + index for branch in branches] for index in indices]
-        logits = _logits(decoder, own_rows, sampling, ranges, hidden_states)
-        probabilities.update(zip(indices, distribution(logits, sampling)))
-    chosen, accepted = drafter.verify(probabilities, request.generator)
-    return Choice(request, chosen, len(accepted))
+    if required is not None and wants_end is not None:
+        # Spans are still required. A request whose likeliest id ends the document may not end yet;
+        # anything else it wrote would be padding, so the next span begins.
+        ids = [required.begin if end else id for id, end in zip(ids, wants_end)]
+    return [ScoredId(id, margin) for id, margin in zip(ids, margins.tolist())]
 
 
 def _logits(
@@ -227,10 +278,16 @@ def _required(request: ActiveRequest) -> _Required | None:
     return _Required(begin, request.grammar.eos(request.state.role)[0])
 
 
-def _penalized(request: ActiveRequest) -> Collection[int]:
-    """The ids that a repetition penalty is of: of a text those of text, of media all before."""
+def _penalized(position: _Position) -> Collection[int]:
+    """The ids that a repetition penalty is of: of a text those of text, of media all before. Drafts
+    that stand before the position are among them."""
+    request, index = position
     in_text = request.state.mode in ("text", "marker")
-    return request.text_ids if in_text else request.ids
+    ids: Collection[int] = request.text_ids if in_text else request.ids
+    if not index:
+        return ids
+    drafts = [token.id for token in request.drafter.tokens[:index]]
+    return {*ids, *drafts}
 
 
 def columns_of(ids: Collection[int], ranges: Ranges) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from unified.engine.choosing import draft_ids
 from unified.engine.handle import Handle
 from unified.engine.kv_pool import KVPool, Waiting
 from unified.engine.prefill import PrefillBudget
+from unified.engine.speculative import Drafting
 
 __all__ = ["Pass", "plan_pass"]
 
@@ -26,6 +27,7 @@ _LONG = 16
 @dataclass(eq=False)
 class Pass:
     """Attributes:
+    drafting: what drafts are made by.
     handles: whose branches take part.
     branches, slots, input_ids: and what each of them reads.
     ready: requests all of whose new ids are read, which choose an id.
@@ -38,6 +40,7 @@ class Pass:
     failed: requests without memory for their ids.
     """
 
+    drafting: Drafting
     handles: list[Handle] = field(default_factory=list)
     branches: list[Branch] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
@@ -69,7 +72,7 @@ class Pass:
         request = handle.request
         drafts = self.drafts.get(id(request))
         if drafts is None:
-            drafts = self.drafts[id(request)] = draft_ids(request)
+            drafts = self.drafts[id(request)] = draft_ids(request, self.drafting)
         for branch in request.current_branches:
             if len(branch.ids) + len(drafts) > branch.capacity:
                 try:
@@ -110,6 +113,7 @@ def plan_pass(
     handles: Sequence[Handle],
     pool: KVPool,
     budget: PrefillBudget,
+    drafting: Drafting,
     drafts: dict[int, list[int]] | None = None,
 ) -> Pass:
     """The next pass of some active requests, in the order of their arrival.
@@ -118,9 +122,10 @@ def plan_pass(
     at least, so that none waits for ever, and of the others those come first that have least to
     read, so that a short prompt does not wait for a long one.
 
-    drafts: of a pass that failed, see `Pass`.
+    drafting, drafts: see `Pass`; the drafts of a pass that failed.
     """
-    plan = Pass(drafts={} if drafts is None else drafts)
+    plan = Pass(drafting, drafts={} if drafts is None else drafts)
+    drafting.policy.begin_pass(len(handles))
     prompts: list[_Prompt] = []
     reading: set[int] = set()
     stops: dict[int, int] = {}

@@ -93,8 +93,6 @@ class Sampling:
             object.__setattr__(self, name, value)
         if self.max_repeats == 1:
             raise ValueError(f"max_repeats is 1, expected {_REPEATS}")
-        if self.text.draft_tokens:
-            raise ValueError("text.draft_tokens: they are for pictures and sound alone")
         if self.image.repetition_penalty != 1:
             raise ValueError("image.repetition_penalty: it is for text and sound alone")
 

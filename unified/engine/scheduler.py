@@ -8,13 +8,16 @@ from __future__ import annotations
 from time import perf_counter
 
 from unified.engine.backends.base import Decoder, HiddenStates
-from unified.engine.choosing import Choice, choose_ids
+from unified.engine.choosing import Choice, accept, choose_ids
 from unified.engine.counters import Totals
+from unified.engine.draft_memory import DraftMemory
+from unified.engine.draft_policy import DraftPolicy
 from unified.engine.handle import Handle
 from unified.engine.kv_pool import KVPool
 from unified.engine.passes import Pass, plan_pass
 from unified.engine.prefill import PrefillBudget
 from unified.engine.request import Cancelled, Failed, Finished
+from unified.engine.speculative import Drafting
 from unified_base.text import quoted
 
 __all__ = ["Scheduler"]
@@ -41,6 +44,7 @@ class Scheduler:
         self.totals = Totals()
         self.errors: list[BaseException] = []
         self._budget = PrefillBudget(prefill_ids)
+        self._drafting = Drafting(DraftPolicy(decoder.batch_invariant), DraftMemory())
 
     def cancel(self, handle: Handle) -> None:
         """End a request, active or not."""
@@ -95,7 +99,8 @@ class Scheduler:
         handles = [handle for handle in self.active if not handle.paused]
         if not handles:
             return False
-        plan = plan_pass(handles, self.pool, self._budget)
+        planned_at = perf_counter()
+        plan = plan_pass(handles, self.pool, self._budget, self._drafting)
         self.totals.prefix_ids += plan.prefix_ids
         for handle, error in plan.failed:
             self._fail(handle, error)
@@ -107,8 +112,12 @@ class Scheduler:
         except Exception as pass_error:
             self._run_singly(plan, pass_error)
         else:
-            self._choose(plan, hidden_states)
-            self._budget.observe(perf_counter() - began, plan.num_decoding, plan.prompt_ids)
+            chosen = self._choose(plan, hidden_states)
+            seconds = perf_counter() - began
+            self._budget.observe(seconds, plan.num_decoding, plan.prompt_ids)
+            if chosen and not plan.prompt_ids and not plan.prefix_ids:
+                seconds = perf_counter() - planned_at
+                self._drafting.policy.observe(seconds, plan.num_decoding, chosen)
         return True
 
     def _run_singly(self, plan: Pass, error: Exception) -> None:
@@ -117,7 +126,7 @@ class Scheduler:
             self._fail(plan.handles[0], error)
             return
         for handle in plan.handles:
-            alone = plan_pass([handle], self.pool, self._budget, plan.drafts)
+            alone = plan_pass([handle], self.pool, self._budget, self._drafting, plan.drafts)
             try:
                 hidden_states = alone.run(self.pool)
             except Exception as own_error:
@@ -125,35 +134,36 @@ class Scheduler:
             else:
                 self._choose(alone, hidden_states)
 
-    def _choose(self, plan: Pass, hidden_states: HiddenStates) -> None:
-        """Choose ids for all that are ready after a pass."""
+    def _choose(self, plan: Pass, hidden_states: HiddenStates) -> int:
+        """Choose ids for all that are ready after a pass. Returns how many."""
         self.totals.passes += 1
         self.totals.ids_read += plan.num_ids
         handle_of = {id(handle.request): handle for handle in plan.handles}
-        for outcome in choose_ids(self.decoder, plan.ready, hidden_states, plan.rows):
+        policy, number = self._drafting.policy, 0
+        for outcome in choose_ids(self.decoder, plan.ready, hidden_states, plan.rows, policy):
             if isinstance(outcome, Choice):
-                self._accept(handle_of[id(outcome.request)], outcome)
+                number += self._accept(handle_of[id(outcome.request)], outcome)
             else:
                 requests, error = outcome
                 for request in requests:
                     self._fail(handle_of[id(request)], error)
+        return number
 
-    def _accept(self, handle: Handle, choice: Choice) -> None:
-        """Append what was chosen, and tell the events of it."""
+    def _accept(self, handle: Handle, choice: Choice) -> int:
+        """Append what was chosen, and tell the events of it. Returns how many ids were chosen."""
         request, branches = handle.request, handle.request.current_branches
-        drafted = choice.accepted is not None
-        lengths = [len(branch.ids) for branch in branches] if drafted else []
+        lengths = [len(branch.ids) for branch in branches]
         try:
-            for id_ in choice.ids:
-                request.accept(id_)
+            number, standing = accept(choice)
         except Exception as error:
             self._fail(handle, error)
-            return
-        for branch, length in zip(branches, lengths):
-            assert choice.accepted is not None
-            # Where all drafts stand the last id runs again: its logits are needed anew.
-            self.pool.truncate(branch, min(length + choice.accepted, len(branch.ids) - 1))
+            return 0
+        if request.drafter.tokens:
+            for branch, length, stand in zip(branches, lengths, standing):
+                # Where all drafts stand the last id runs again: its logits are needed anew.
+                self.pool.truncate(branch, min(length + stand, len(branch.ids) - 1))
         self._tell(handle)
+        return number
 
     def _tell(self, handle: Handle) -> None:
         request = handle.request

@@ -76,6 +76,19 @@ class State(DocumentState):
             return self._span.grammar.kind
         return "text" if self._at == At.TEXT else None
 
+    @property
+    def begun_at(self) -> int:
+        """The position at which the open segment begins, that of its first marker or text id."""
+        return self._begun_at
+
+    @property
+    def period(self) -> int:
+        """Ids from a row of codes to the next, or from a frame to the next, in the open span.
+
+        0 outside spans, in their headers, and where there is one row alone.
+        """
+        return self._span.period if self._span is not None else 0
+
     def restrict(self, limits: Limits | None, goes_on: bool = False) -> None:
         """Set new limits from this position on, or lift them (None).
 

@@ -68,10 +68,13 @@ class Decoder(Protocol[CacheT]):
 
     One that chooses ids on its device has `sample`, too (`unified.engine.backends.device_choice`).
 
-    backend: its name. vocab_size: ids it has logits for. max_positions: the most ids of a sequence.
+    backend: its name. batch_invariant: whether the logits behind an id are the same bits whatever
+    else is in the pass, and however many ids of the sequence are. vocab_size: ids it has logits
+    for. max_positions: the most ids of a sequence.
     """
 
     backend: ClassVar[str]
+    batch_invariant: ClassVar[bool]
     vocab_size: int
     max_positions: int
 

@@ -128,6 +128,7 @@ class TransformersDecoder:
     """
 
     backend: ClassVar[str] = "transformers"
+    batch_invariant: ClassVar[bool] = False
 
     def __init__(self, hf: PreTrainedModel, model: SteppedModel | None = None) -> None:
         """hf: the model; it is put in evaluation mode. model: None: a plain `SteppedModel`."""

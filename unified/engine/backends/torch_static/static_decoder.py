@@ -64,6 +64,7 @@ class TorchStaticDecoder:
     """
 
     backend: ClassVar[str] = "torch_static"
+    batch_invariant: ClassVar[bool] = False
 
     def __init__(
         self, hf: PreTrainedModel, model: SteppedModel | None = None, graphs: bool = True
