@@ -7,18 +7,32 @@ trial of every way to run a pass shows what no list could. Shape legend: `T` ids
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from unified.engine.backends.stepped_model import trial_rows
+from unified.engine.backends.stepped_model import SteppedModel, trial_rows
+from unified.engine.backends.torch_static.paged_cache import PagedCache
 from unified_base.foreign import one_line
 
-if TYPE_CHECKING:
-    from unified.engine.backends.torch_static.static_decoder import TorchStaticDecoder
-
 __all__ = ["check_states", "passes_trial"]
+
+
+class Tried(Protocol):
+    """The decoder that is tried. flash, graphs: see `TorchStaticDecoder`."""
+
+    model: SteppedModel
+    vocab_size: int
+    flash: bool
+    graphs: bool
+
+    def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> PagedCache: ...
+
+    def forward(
+        self, cache: PagedCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+    ) -> Tensor: ...
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -40,14 +54,14 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     return float((difference / expected.float().norm(dim=-1).clamp_min(1e-6)).median())
 
 
-def check_states(decoder: TorchStaticDecoder) -> None:
+def check_states(decoder: Tried) -> None:
     """Raises ValueError where a decoder's states are not those of its model's own forward."""
     error = _error(decoder)
     if not error <= tolerance(decoder.model.dtype):
         raise ValueError(f"over pages its states differ from its own by {error:.2g} of them")
 
 
-def passes_trial(decoder: TorchStaticDecoder) -> bool:
+def passes_trial(decoder: Tried) -> bool:
     """Whether they are; an error, or another outcome, is told by a warning."""
     ways = [name for name in ("flash", "graphs") if getattr(decoder, name)]
     if not ways:
@@ -65,7 +79,7 @@ def passes_trial(decoder: TorchStaticDecoder) -> bool:
 
 
 @torch.inference_mode()
-def _error(decoder: TorchStaticDecoder) -> float:
+def _error(decoder: Tried) -> float:
     """The largest `relative_error` of all ways to run a pass."""
     model, rows = decoder.model, trial_rows(decoder.vocab_size)
     own = []
@@ -77,9 +91,9 @@ def _error(decoder: TorchStaticDecoder) -> float:
     cache = decoder.new_cache(len(rows) + 1, max(map(len, rows)))
     slots, errors = range(len(rows)), []
     # Prompts of two, and some ids after others.
-    for ids in (slice(0, 2), slice(2, 4)):
-        states = decoder.forward(cache, slots, [row[ids] for row in rows])
-        errors.append(relative_error(states, torch.cat([part[ids] for part in own])))
+    for part in (slice(0, 2), slice(2, 4)):
+        states = decoder.forward(cache, slots, [row[part] for row in rows])
+        errors.append(relative_error(states, torch.cat([whole[part] for whole in own])))
     # Single ids, of both and then of the longer one.
     steps, expected = [], []
     for at in range(4, max(map(len, rows))):
