@@ -9,7 +9,7 @@ import transformers as tr
 from tokenizers import AddedToken
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
-from unified.engine.backends.transformers import TransformersDecoder
+from unified.engine.backends.torch_static.static_decoder import TorchStaticDecoder
 from unified.engine.events import Done
 from unified.sequence.sequencer import Sequencer
 from unified_data.document import Audio, Document, Image, Slot, Text
@@ -99,7 +99,7 @@ def test_old_text_logits_stay_bit_for_bit_and_every_loader_has_the_same_model(
 
     loaded = UnifiedModel.from_pretrained(tmp_path / "unified")
     compiled = kind in ("llama", "qwen3")
-    assert isinstance(loaded.decoder(), LlamaCpuDecoder if compiled else TransformersDecoder)
+    assert isinstance(loaded.decoder(), LlamaCpuDecoder if compiled else TorchStaticDecoder)
     document = Document((Text("a cat"), Slot("image", 48, 72), Slot("text"), Slot("audio")))
     sampling = Sampling(WARM, WARM, WARM, max_ids=60, max_audio_frames=4)
     dones = [e for e in loaded.stream([document] * 2, sampling) if isinstance(e, Done)]

@@ -13,6 +13,7 @@ from unified.engine.backends.torch_static import layouts, paged_attention
 from unified.engine.backends.torch_static.fused_norms import FusedNorms
 from unified.engine.backends.torch_static.paged_cache import LayerShape, PagedCache
 from unified.engine.backends.torch_static.static_decoder import TorchStaticDecoder
+from unified.engine.backends.torch_static.trial import passes_trial
 from unified.engine.backends.transformers import TransformersDecoder
 from unified.engine.sampler import Guidance, SpanSampling, guide, penalize
 from unified.models.choose_backend import torch_decoder
@@ -315,6 +316,26 @@ def test_threads_with_caches_of_their_own_share_a_decoder():
     with ThreadPoolExecutor(8) as pool:
         results = pool.map(lambda row: stepped(decoder, [row], 4).tobytes(), rows * 4)
     assert list(results) == alone * 4
+
+
+def test_a_way_to_attend_that_gives_other_states_is_not_taken(monkeypatch):
+    """Flash attention by its documentation passes the trial; zeros do not."""
+    module = pytest.importorskip("torch.nn.attention.varlen")
+    decoder = TorchStaticDecoder(tiny_model("qwen3"))
+    assert not passes_trial(decoder)  # there is nothing to try
+    decoder.flash = True
+    monkeypatch.setattr(module, "varlen_attn", varlen)
+    assert passes_trial(decoder)
+
+    def zeros(queries, *_, **__):
+        return torch.zeros_like(queries)
+
+    monkeypatch.setattr(module, "varlen_attn", zeros)
+    with pytest.warns(UserWarning, match="torch_static runs without flash here: states differ by"):
+        assert not passes_trial(decoder)
+    monkeypatch.delattr(module, "varlen_attn")
+    with pytest.warns(UserWarning, match="runs without flash here: ImportError"):
+        assert not passes_trial(decoder)
 
 
 def test_weights_that_move_are_noticed():

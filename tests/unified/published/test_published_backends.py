@@ -41,5 +41,5 @@ def test_every_backend_gives_the_same_logits(checkpoints, kind):
     expected = results.pop(BACKENDS[kind][0])
     for logits in results.values():
         np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
-    taken_by_auto = LanguageModel.open(checkpoint.folder, opened.published.pretrained).decoder()
-    assert taken_by_auto.backend == BACKENDS[kind][0]
+    automatic = LanguageModel.open(checkpoint.folder, opened.published.pretrained).decoder()
+    assert automatic.backend == BACKENDS[kind][0]

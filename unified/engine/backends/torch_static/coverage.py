@@ -1,37 +1,17 @@
-"""Whether a model's modules can be stepped over pages: by its cache, and by trying."""
+"""Whether a model's modules can be stepped over pages, by what its cache holds."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from unified.engine.backends.stepped_model import SteppedModel, stretching_ropes, trial_rows
 from unified.engine.backends.torch_static.paged_cache import LayerShape
 from unified_base.foreign import foreign
 
-__all__ = ["layer_shapes", "relative_error", "tolerance"]
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    """What `relative_error` may be: rounding differs between ways to compute the same sums.
-
-    Measured with random weights of every covered family: up to 2e-6 in float32, 0.01 in bfloat16;
-    a mask, window or position that is not heeded: 0.1 and more.
-    """
-    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.05
-
-
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """The middle one of the positions' errors, each over the size of what is expected.
-
-    actual, expected: (T, D). The middle one, since of a mixture of experts a single id may go to
-    another expert by rounding alone.
-    """
-    difference = (actual.float() - expected.float()).norm(dim=-1)
-    return float((difference / expected.float().norm(dim=-1).clamp_min(1e-6)).median())
+__all__ = ["layer_shapes"]
 
 
 @torch.inference_mode()

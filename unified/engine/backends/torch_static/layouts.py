@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unified.engine.backends.torch_static.paged_attention import (
+    FEW,
     FlashLayout,
     PassLayout,
     SameCount,
@@ -20,7 +21,6 @@ from unified.engine.backends.torch_static.paged_attention import (
 from unified.engine.backends.torch_static.paged_cache import PagedCache
 
 __all__ = [
-    "FEW",
     "Piece",
     "decode_layout",
     "packed_decode",
@@ -32,10 +32,6 @@ __all__ = [
 Ints = NDArray[np.int64]
 Piece = tuple[int, Sequence[int], int]
 """A slot, new ids of its sequence, and how many ids it has before them."""
-
-FEW = 8
-"""Sequences with at most so many new ids each attend together, padded to the longest cache, and are
-rows of a recorded step."""
 
 
 def pieces_of(
@@ -126,7 +122,8 @@ def prefill_layout(
         rows, pages, used = on_device[3 + 3 * number : 6 + 3 * number]
         whole = None if len(groups) == 1 else rows
         first = _first_page(cache, slots[indices[0]], pages.shape[1], len(indices))
-        every.append(SameCount(counts[indices[0]], whole, pages, used, first))
+        fresh = len(indices) == 1 and not pieces[indices[0]][2]
+        every.append(SameCount(counts[indices[0]], whole, pages, used, first, fresh))
     return on_device[0][None], on_device[1][None], PassLayout(on_device[2], every)
 
 

@@ -26,13 +26,16 @@ from unified.engine.backends.torch_static.paged_cache import PagedCache
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FlashLayout", "LayerCaches", "PagedModules", "PassLayout", "SameCount", "attend"]
+__all__ = ["FEW", "FlashLayout", "LayerCaches", "PagedModules", "PassLayout", "SameCount", "attend"]
 
 NAME = "unified_paged"
 
 # Arguments that some architectures give to attention and that change what it computes; of others
 # (position_ids, use_cache, output_attentions) nothing is wanted.
 _UNKNOWN = ("s_aux", "position_bias", "sinks", "head_mask", "alibi")
+FEW = 8
+"""Sequences with at most so many new ids each attend together, padded to the longest cache, and are
+rows of a recorded step."""
 # Numbers of scores that attention with a cap keeps at once.
 _SCORES = 1 << 26
 
@@ -44,7 +47,7 @@ class SameCount:
     count: that number, c. rows: the index of their new ids in the pass, int64 (N, c); None where
     they are the whole pass in order. table: their pages, int64 (N, P). lengths: int64 (N,), with
     the new ids. first_page: of a single sequence whose pages lie side by side, which is read in
-    place; None: pages are gathered.
+    place; None: pages are gathered. fresh: of a single sequence that has nothing before these ids.
     """
 
     count: int
@@ -52,6 +55,7 @@ class SameCount:
     table: Tensor
     lengths: Tensor
     first_page: int | None = None
+    fresh: bool = False
     _masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
 
     def mask(self, length: int, heads: int, window: int | None, dtype: torch.dtype) -> Tensor:
@@ -228,16 +232,42 @@ def _attend_group(
     # Pages in order: (N, L, G, C), L = P * S, then heads before ids. What lies behind a sequence's
     # last id is masked.
     K, V = (_pages(pool, group).view(N, -1, G, pool.shape[3]).transpose(1, 2) for pool in pools)
-    # The heads that share keys are queries of one head: keys are not repeated.
-    R = H // G * c
-    Q = queries.view(N, c, G, H // G, C).permute(0, 2, 3, 1, 4).reshape(N, G, R, C)
-    mask = group.mask(K.shape[2], H // G, window, Q.dtype)  # (N, 1, R, L)
-    if softcap is None:
-        output = scaled_dot_product_attention(Q, K, V, attn_mask=mask, scale=scale)
+    Q = queries.view(N, c, G, H // G, C).permute(0, 2, 3, 1, 4)  # (N, G, H / G, c, C)
+    if c <= FEW:
+        # The heads that share keys are queries of one head.
+        packed = Q.reshape(N, G, H // G * c, C)
+        mask = group.mask(K.shape[2], H // G, window, Q.dtype)
+        output = _scaled_dot_product(packed, K, V, mask, scale, softcap)
+        output = output.view(N, G, H // G, c, -1)
     else:
-        output = _capped(Q, K, V, mask, scale, softcap)
-    width = output.shape[-1]
-    return output.view(N, G, H // G, c, width).permute(0, 3, 1, 2, 4).reshape(N * c, H, width)
+        # One after another: neither keys nor masks, which are large, are repeated.
+        output = _of_heads(Q, K, V, group, scale, window, softcap)
+    return output.permute(0, 3, 1, 2, 4).reshape(N * c, H, -1)
+
+
+def _of_heads(
+    Q: Tensor, K: Tensor, V: Tensor, group: SameCount, scale: float,
+    window: int | None, softcap: float | None,
+) -> Tensor:  # fmt: skip
+    """Many new ids: queries and result (N, G, H / G, c, C)."""
+    count = group.count
+    if group.fresh and softcap is None and (window is None or count <= window):
+        K, V, mask = K[:, :, :count], V[:, :, :count], None
+    else:
+        mask = group.mask(K.shape[2], 1, window, Q.dtype)
+    heads = Q.transpose(1, 2).unbind(1)  # H / G times (N, G, c, C)
+    return torch.stack([_scaled_dot_product(q, K, V, mask, scale, softcap) for q in heads], 2)
+
+
+def _scaled_dot_product(
+    Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None, scale: float, softcap: float | None
+) -> Tensor:
+    """(N, G, R, C); without a mask each query sees the keys up to its own."""
+    if softcap is None:
+        causal = mask is None
+        return scaled_dot_product_attention(Q, K, V, attn_mask=mask, scale=scale, is_causal=causal)
+    assert mask is not None
+    return _capped(Q, K, V, mask, scale, softcap)
 
 
 def _pages(pool: Tensor, group: SameCount) -> Tensor:

@@ -23,13 +23,9 @@ from torch import Tensor
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.device_choice import DeviceChoice
-from unified.engine.backends.stepped_model import SteppedModel, memory_errors, trial_rows
+from unified.engine.backends.stepped_model import SteppedModel, memory_errors
 from unified.engine.backends.torch_static import layouts
-from unified.engine.backends.torch_static.coverage import (
-    layer_shapes,
-    relative_error,
-    tolerance,
-)
+from unified.engine.backends.torch_static.coverage import layer_shapes
 from unified.engine.backends.torch_static.decode_graphs import (
     DecodeGraphs,
     rows_bucket,
@@ -38,11 +34,13 @@ from unified.engine.backends.torch_static.decode_graphs import (
 from unified.engine.backends.torch_static.device_sampling import sample_ids
 from unified.engine.backends.torch_static.fused_norms import FusedNorms
 from unified.engine.backends.torch_static.paged_attention import (
+    FEW,
     LayerCaches,
     PagedModules,
     PassLayout,
 )
 from unified.engine.backends.torch_static.paged_cache import PagedCache, page_size
+from unified.engine.backends.torch_static.trial import check_states, passes_trial
 from unified_base.foreign import foreign
 
 if TYPE_CHECKING:
@@ -91,8 +89,13 @@ class TorchStaticDecoder:
         self._graphs = weakref.WeakKeyDictionary()
         with foreign(f"{type(hf).__name__} cannot run on the torch_static backend"):
             self._shapes = layer_shapes(self.model)
-            self._check()
-        self.graphs = graphs and self.model.device.type == "cuda"
+            check_states(self)
+        if self.model.device.type == "cuda":
+            self.flash = self.model.dtype in (torch.float16, torch.bfloat16)
+            self.flash = self.flash and passes_trial(self)
+            # Recorded steps are tried as they will run, since what recording misses is silent.
+            self.graphs = graphs
+            self.graphs = self.graphs and passes_trial(self)
         self._addresses = self._weights()
 
     def follows_weights(self) -> bool:
@@ -137,7 +140,7 @@ class TorchStaticDecoder:
         states = []
         with memory_errors():
             for pieces in layouts.pieces_of(cache, slots, input_ids, limit):
-                if self.graphs and all(len(ids) <= layouts.FEW for _, ids, _ in pieces):
+                if self.graphs and all(len(ids) <= FEW for _, ids, _ in pieces):
                     states.append(self._decode(cache, pieces))
                 else:
                     states.append(self._prefill(cache, pieces))
@@ -207,46 +210,6 @@ class TorchStaticDecoder:
 
         with memory_errors():
             return sample_ids(choices, logits_of, self.model.device)
-
-    # Whether it gives what the model gives.
-
-    @torch.inference_mode()
-    def _check(self) -> None:
-        """Raises ValueError where a prompt, a batch and a step give other states than the model's
-        own forward; turns flash attention on where that gives them, too."""
-        rows = trial_rows(self.vocab_size)
-        expected = []
-        for row in rows:
-            ids = torch.tensor([row], device=self.model.device)
-            with self.model.lock:
-                outputs = self.model.module(**self.model.inputs(ids), use_cache=False)
-            expected.append(self.model.states(outputs)[0])
-        error = relative_error(self._trial(rows), torch.cat(expected))
-        if not error <= tolerance(self.model.dtype):
-            raise ValueError(f"over pages its states differ from its own by {error:.2g} of them")
-        if self.model.device.type == "cuda" and self.model.dtype in (torch.float16, torch.bfloat16):
-            self.flash = True
-            try:
-                with foreign("flash attention"):
-                    error = relative_error(self._trial(rows), torch.cat(expected))
-            except ValueError:
-                error = float("inf")
-            self.flash = error <= tolerance(self.model.dtype)
-
-    def _trial(self, rows: list[list[int]]) -> Tensor:
-        """The states of rows, by a prompt of each, a pass of several new ids, and single steps."""
-        cache = self.new_cache(len(rows), max(map(len, rows)))
-        slots, states = range(len(rows)), [list[Tensor]() for _ in rows]
-        for start, stop in ((0, 2), (2, 4)):
-            part = self.forward(cache, slots, [row[start:stop] for row in rows])
-            for own, new in zip(states, part.chunk(len(rows))):
-                own.append(new)
-        for at in range(4, max(map(len, rows))):
-            active = [slot for slot in slots if at < len(rows[slot])]
-            step = self.forward(cache, active, [[rows[slot][at]] for slot in active])
-            for slot, state in zip(active, step):
-                states[slot].append(state[None])
-        return torch.cat([part for own in states for part in own])
 
 
 def _address(parameter: Tensor) -> int:
