@@ -66,17 +66,19 @@ def ours(config: TrainConfig, steps: int) -> dict[str, Any]:
         config, DistContext(), MetricLogger(Path(config.output), "", 0, config.steps, is_main=False)
     )
     trainer.open(None)
-    ids, rates = [], []
+    ids, rates, by_processor = [], [], []
     for number in range(WARM_UP + steps):
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         micro_batches = step(trainer)
-        seconds = time.perf_counter() - began
+        seconds, busy = time.perf_counter() - began, time.process_time() - worked
         if number >= WARM_UP:
+            by_processor.append(sum(batch.num_ids for batch in micro_batches) / busy)
             ids.append(sum(batch.num_ids for batch in micro_batches) / seconds)
             rates.append(operations(trainer.model.hf, micro_batches) / seconds)
     peak = peak_bytes()  # before the profiler, which takes memory of its own
     return {
-        "ids_per_second": ids, "operations_per_second": rates, "peak_bytes": peak,
+        "ids_per_second": ids, "ids_per_cpu_second": by_processor,
+        "operations_per_second": rates, "peak_bytes": peak,
         "step_shares": shares(trainer),
     }  # fmt: skip
 
@@ -132,7 +134,12 @@ def shares(trainer: DecoderTrainer) -> dict[str, float]:
         step(trainer)
     times = {event.key: event for event in recorded.key_averages()}
     total = sum(event.self_cpu_time_total for event in times.values())
-    attention = sum(e.cpu_time_total for key, e in times.items() if "::document_attention" in key)
+    attention = sum(
+        event.cpu_time_total
+        for key, event in times.items()
+        if key in ("_Attend", "_AttendBackward")
+        or key.startswith(("unified::document_attention", "unified::fused_attention"))
+    )
     loss = times["_AllowedLoss"]
     inside = sum(
         child.cpu_time_total

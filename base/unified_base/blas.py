@@ -9,6 +9,7 @@ of sound are small.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,9 +27,24 @@ _NAMES = tuple(
     for start in ("scipy_", "")
     for end in ("64_", "")
 )
-_lock = threading.Lock()
-_inside = 0
-_before = 0
+
+
+class _Limit:
+    """How many are inside `one_blas_thread`; nobody in a forked process, whoever was before."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = threading.Lock(), 0, 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        functions = _functions() if self.inside else None
+        if functions is not None:
+            functions[1](self.before)
+        self.lock, self.inside = threading.Lock(), 0
+
+
+_limit = _Limit()
 
 
 @contextmanager
@@ -39,20 +55,19 @@ def one_blas_thread() -> Iterator[None]:
     if functions is None:
         yield
         return
-    global _inside, _before
     get, set_ = functions
-    with _lock:
-        if _inside == 0:
-            _before = get()
+    with _limit.lock:
+        if _limit.inside == 0:
+            _limit.before = get()
             set_(1)
-        _inside += 1
+        _limit.inside += 1
     try:
         yield
     finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                set_(_before)
+        with _limit.lock:
+            _limit.inside -= 1
+            if _limit.inside == 0:
+                set_(_limit.before)
 
 
 @cache

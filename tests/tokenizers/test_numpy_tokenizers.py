@@ -1,5 +1,6 @@
 """Our tokenizers computed with numpy: what the torch modules compute, without torch."""
 
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from unified_base.blas import one_blas_thread
-from unified_tokenizers import tokenizer_configs
+from unified_tokenizers import numpy_tokenizer, tokenizer_configs
 from unified_tokenizers.arrays import (
     ArrayTokenizer,
     decode_arrays,
@@ -155,14 +156,68 @@ def test_weights_of_a_module_that_was_handed_out_count(tmp_path):
     tokenizer = loaded(image_tokenizer(), tmp_path)
     codes = codes_for(tokenizer, 1, 2, 2)
     before, fingerprint = tokenizer.decode_arrays(codes, (16, 16)), tokenizer.fingerprint
-    assert tokenizer.to("cpu") is tokenizer
+    assert tokenizer.to("cpu") is tokenizer.to(torch.device("cpu")) is tokenizer
+    np.testing.assert_array_equal(tokenizer.decode_arrays(codes, (16, 16)), before)
+    module = tokenizer.module
     np.testing.assert_array_equal(tokenizer.decode_arrays(codes, (16, 16)), before)
     with torch.no_grad():
-        tokenizer.module.last_weight.mul_(2)
+        module.last_weight.mul_(2)
     after = tokenizer.decode_arrays(codes, (16, 16))
     assert np.abs(after - before).max() > 0.01
-    np.testing.assert_array_equal(after, decode_by_tensors(tokenizer.module, codes, (16, 16)))
+    np.testing.assert_allclose(after, decode_by_tensors(module, codes, (16, 16)), atol=2e-5)
     assert tokenizer.fingerprint == tokenizer.module.fingerprint != fingerprint
+
+
+def test_large_media_are_the_modules(make_audio_tokenizer, tmp_path, monkeypatch):
+    for module, grid, size in (
+        (image_tokenizer(), (2, 3), (16, 24)),
+        (image_tokenizer(encoder="conv", encoder_depths=(1, 1, 1)), (2, 3), (16, 24)),
+        (make_audio_tokenizer(depth=1), (6,), (6 * 128,)),
+    ):
+        tokenizer = loaded(module, tmp_path)
+        codes, batch = codes_for(tokenizer, 1, *grid), codes_for(tokenizer, 9, *grid)
+        media = decode_by_tensors(module, codes, size)
+        monkeypatch.setattr(numpy_tokenizer, "_MOST_WORK", 6 * tokenizer.decode_work)
+        tokenizer.decode_arrays(batch, size)
+        monkeypatch.setattr(numpy_tokenizer, "_MOST_WORK", 6 * tokenizer.encode_work)
+        encoded = tokenizer.encode_arrays(media)
+        assert tokenizer._module is None
+        monkeypatch.setattr(numpy_tokenizer, "_MOST_WORK", 6 * tokenizer.decode_work - 1)
+        np.testing.assert_array_equal(tokenizer.decode_arrays(codes, size), media)
+        assert tokenizer._module is not None
+        monkeypatch.setattr(numpy_tokenizer, "_MOST_WORK", 6 * tokenizer.encode_work - 1)
+        np.testing.assert_array_equal(tokenizer.encode_arrays(media), encoded)
+
+
+def test_work_is_that_of_all_layers(tmp_path):
+    """Multiply-adds of a code: 12 channels, pixels of 8x8, an MLP; 16, then 8, then 4 channels."""
+    tokenizer = loaded(image_tokenizer(quantizer=QuantizerConfig(kind="lfq", codes=32)), tmp_path)
+    assert tokenizer.encode_work == 193 * 12 + 2 * 12 + (2 * 24 * 12 + 24 + 12)
+
+    def block(width, kernel, expansion):
+        mlp = 2 * width + 2 * expansion * width * width + (expansion + 1) * width
+        return (kernel * kernel + 1) * width + mlp
+
+    decoder = block(16, 5, 2) + 17 * 32 + 4 * 2 * block(8, 3, 3) + 4 * 9 * 16
+    assert tokenizer.decode_work == 6 * 16 + decoder + 16 * (block(4, 3, 3) + 5 * 12)
+
+
+def test_a_module_on_the_cpu_gives_the_same_bits(make_audio_tokenizer, tmp_path):
+    """So a model that was made in this process draws what it draws when it is opened again."""
+    for module, grid, size in (
+        (image_tokenizer(), (2, 3), (16, 24)),
+        (make_audio_tokenizer(depth=1), (6,), (6 * 128,)),
+    ):
+        tokenizer = loaded(module, tmp_path)
+        codes = codes_for(tokenizer, 2, *grid)
+        media = tokenizer.decode_arrays(codes, size)
+        np.testing.assert_array_equal(decode_arrays(module, codes, size), media)
+        expected = tokenizer.encode_arrays(media)
+        np.testing.assert_array_equal(encode_arrays(module, media), expected)
+        assert tokenizer._module is None
+        module.train()
+        expected = decode_by_tensors(module, codes, size)
+        np.testing.assert_array_equal(decode_arrays(module, codes, size), expected)
 
 
 def test_another_type_of_numbers_is_the_modules(tmp_path):
@@ -252,6 +307,23 @@ def test_products_take_no_threads_of_their_own():
     with one_blas_thread(), one_blas_thread():
         assert functions[0]() == 1
     assert functions[0]() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked on this system")
+def test_a_process_that_is_forked_meanwhile_has_its_threads_back():
+    from unified_base import blas
+
+    get, set_ = blas._functions()
+    before = get()
+    set_(2)
+    with one_blas_thread():
+        child = os.fork()
+        if not child:
+            os._exit(get())
+        _, status = os.waitpid(child, 0)
+        assert get() == 1
+    set_(before)
+    assert os.waitstatus_to_exitcode(status) == 2
 
 
 def test_nothing_of_torch_is_imported(make_audio_tokenizer, tmp_path):

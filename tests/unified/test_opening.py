@@ -153,7 +153,7 @@ def test_a_file_that_becomes_shorter_is_noticed(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "int8"}, "dtype is 'int8', expected one of float32, bfloat16, float16, auto"),
+        ({"dtype": "int7"}, "dtype is 'int7', expected one of float32, bfloat16, float16, auto"),
         ({"dtype": None}, "dtype is None, expected"),
         ({"device": "gpu"}, "device is 'gpu', expected a device of torch such as cpu, cuda"),
         ({"device": 1.5}, "device is 1.5, expected"),

@@ -167,14 +167,16 @@ def test_a_recorded_step_fills_up_with_rows_that_change_nothing():
     cache = decoder.new_cache(3, 45)
     decoder.forward(cache, range(3), rows)
     before = [pool.clone() for pool in cache.keys]
-    pieces = [(slot, [slot + 1], cache.lengths[slot]) for slot in range(3)]
+    new = [[1], [2, 9, 4], [3]]  # markers that are forced, and drafts, come with the id before them
+    pieces = [(slot, new[slot], cache.lengths[slot]) for slot in range(3)]
     packed = torch.from_numpy(layouts.packed_decode(cache, pieces, rows=8, width=4))
     states = decoder._step(cache, packed)
-    expected = np.stack([reference(hf, [*row, slot + 1])[-1] for slot, row in enumerate(rows)])
-    np.testing.assert_allclose(decoder.logits(states[:3], EVERY), expected, atol=2e-5)
+    expected = [reference(hf, [*row, *ids])[-len(ids) :] for row, ids in zip(rows, new)]
+    logits = decoder.logits(states[:5], EVERY)
+    np.testing.assert_allclose(logits, np.concatenate(expected), atol=2e-5)
     for pool, old in zip(cache.keys, before):
         changed = (pool != old).flatten(2).any(2).nonzero().tolist()
-        own = {tuple(divmod(int(at), cache.page_size)) for at in packed[:3, 2]}
+        own = {tuple(divmod(int(at), cache.page_size)) for at in packed[:5, 2]}
         assert {tuple(at) for at in changed if at[0]} == own  # page 0 is nobody's
 
 

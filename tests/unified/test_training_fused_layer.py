@@ -8,7 +8,7 @@ import transformers
 
 from unified.training import document_attention
 from unified.training.fused_attention import is_fused
-from unified.training.fused_layer import fuse_layers
+from unified.training.fused_layer import can_fuse, fuse_layers, restore_layers
 from unified.training.train_module import layers_of, recompute_activations
 
 pytestmark = pytest.mark.skipif(
@@ -33,6 +33,11 @@ def decoder_of(name, **more):
     return decoder.bfloat16().train()
 
 
+def fuse(decoder):
+    assert can_fuse(decoder, layers_of(decoder))
+    fuse_layers(decoder, layers_of(decoder))
+
+
 def gradients(decoder):
     """(last hidden states, gradients by name) of two sequences of 35 positions."""
     rng = torch.Generator().manual_seed(2)
@@ -54,7 +59,7 @@ def gradients(decoder):
 def test_gradients_are_those_of_the_layers_themselves(name, more):
     decoder = decoder_of(name, **more)
     double, checkpointed = copy.deepcopy(decoder).double(), copy.deepcopy(decoder)
-    assert fuse_layers(decoder, layers_of(decoder))
+    fuse(decoder)
     hidden, grads = gradients(decoder)
     expected, other = gradients(double)
     assert (hidden.double() - expected).abs().max() <= BOUND * expected.abs().max()
@@ -62,7 +67,7 @@ def test_gradients_are_those_of_the_layers_themselves(name, more):
     for label, grad in grads.items():
         error = (grad.double() - other[label]).abs().max()
         assert error <= BOUND * other[label].abs().max(), label
-    assert fuse_layers(checkpointed, layers_of(checkpointed))
+    fuse(checkpointed)
     recompute_activations(checkpointed)
     again, recomputed = gradients(checkpointed)
     assert torch.equal(hidden, again)
@@ -76,7 +81,7 @@ def test_the_bits_do_not_depend_on_the_threads():
         for threads in (1, 3):
             torch.set_num_threads(threads)
             decoder = decoder_of("Qwen3")
-            fuse_layers(decoder, layers_of(decoder))
+            fuse(decoder)
             results.append(gradients(decoder)[0])
     finally:
         torch.set_num_threads(before)
@@ -92,8 +97,7 @@ def test_the_bits_do_not_depend_on_the_threads():
 )  # fmt: skip
 def test_layers_of_another_kind_stay_as_they_are(name, more):
     decoder = decoder_of(name, pad_token_id=0, **more)
-    assert not fuse_layers(decoder, layers_of(decoder))
-    assert all("forward" not in vars(module) for module in decoder.modules())
+    assert not can_fuse(decoder, layers_of(decoder))
 
 
 def test_layers_that_rotate_otherwise_stay_as_they_are(monkeypatch):
@@ -104,10 +108,19 @@ def test_layers_that_rotate_otherwise_stay_as_they_are(monkeypatch):
     monkeypatch.setattr(
         module, "apply_rotary_pos_emb", lambda q, k, cos, sin: plain(q, k, cos, -sin)
     )
-    assert not fuse_layers(decoder, layers_of(decoder))
+    assert not can_fuse(decoder, layers_of(decoder))
 
 
 def test_frozen_layers_stay_as_they_are():
     decoder = decoder_of("Llama")
     decoder.model.layers[1].mlp.up_proj.weight.requires_grad_(False)
-    assert not fuse_layers(decoder, layers_of(decoder))
+    assert not can_fuse(decoder, layers_of(decoder))
+
+
+def test_fusing_is_undone():
+    decoder = decoder_of("Llama")
+    before = gradients(decoder)[0]
+    fuse(decoder)
+    assert sum("forward" in vars(module) for module in decoder.modules()) == 3
+    restore_layers(decoder, layers_of(decoder))
+    assert torch.equal(before, gradients(decoder)[0])

@@ -41,6 +41,7 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
     modality: Literal["audio"] = "audio"
     config_class = AudioTokenizerConfig
     presets = AUDIO_PRESETS
+    numpy_class = ("numpy_audio", "NumpyAudioTokenizer")
     # What encodes: how the names of its parameters begin.
     encoding = ("fold.", "encoder.", "to_quantizer.")
 

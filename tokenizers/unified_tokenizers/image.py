@@ -66,6 +66,7 @@ class VQImageTokenizer(SavedTokenizer, BaseImageTokenizer):
     modality: Literal["image"] = "image"
     config_class = ImageTokenizerConfig
     presets = IMAGE_PRESETS
+    numpy_class = ("numpy_image", "NumpyImageTokenizer")
     # What encodes: how the names of its parameters begin.
     encoding = ("encoder.", "to_quantizer.")
 

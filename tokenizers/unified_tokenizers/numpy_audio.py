@@ -6,6 +6,7 @@ Legend: B batch, K codebooks, T code frames, S samples, D width, F frequency bin
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -34,6 +35,17 @@ class NumpyAudioTokenizer(NumpyTokenizer):
     config_class = AudioTokenizerConfig
     presets = AUDIO_PRESETS
     module_class = ("audio", "VQAudioTokenizer")
+    encode_places: ClassVar = {
+        "front": 4,
+        "short_front": 4,
+        "fold": 1,
+        "encoder": 1,
+        "to_quantizer": 1,
+    }
+    decode_places: ClassVar = {
+        "from_quantizer": 1, "blocks_1": 1, "grow": 1, "blocks_2": 2, "grow_4": 2, "blocks_4": 4,
+        "head": 4,
+    }  # fmt: skip
     config: AudioTokenizerConfig
 
     def _build(self, table: TensorTable) -> None:
@@ -108,6 +120,9 @@ class NumpyAudioTokenizer(NumpyTokenizer):
     def decode_context(self) -> tuple[int, int]:
         """Code frames before and after a frame that its samples depend on; causal: one after."""
         return self.config.decode_context
+
+    def _num_codes(self, media: np.ndarray) -> int:
+        return -(-media.shape[-1] // self.hop)
 
     def _encode(self, media: np.ndarray) -> np.ndarray:
         waveform_BS, hop = check_sound_array(media)[:, 0], self.hop

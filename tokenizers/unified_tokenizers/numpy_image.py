@@ -9,6 +9,7 @@ Legend: B batch, H W pixels, K codebooks, h w code grid, D width.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,6 +37,14 @@ class NumpyImageTokenizer(NumpyTokenizer):
     config_class = ImageTokenizerConfig
     presets = IMAGE_PRESETS
     module_class = ("image", "VQImageTokenizer")
+    encode_places: ClassVar = {
+        "encoder.stem": 1, "encoder.blocks": 1, "encoder.blocks_4": 16, "encoder.shrink_2": 4,
+        "encoder.blocks_2": 4, "encoder.shrink_1": 1, "encoder.blocks_1": 1,
+    }  # fmt: skip
+    decode_places: ClassVar = {
+        "from_quantizer": 1, "decoder.blocks_1": 1, "decoder.grow_2": 1, "decoder.blocks_2": 4,
+        "decoder.grow_4": 4, "decoder.blocks_4": 16, "decoder.to_pixels": 16,
+    }  # fmt: skip
     config: ImageTokenizerConfig
 
     def _build(self, table: TensorTable) -> None:
@@ -85,6 +94,9 @@ class NumpyImageTokenizer(NumpyTokenizer):
     def preprocessed_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of what `preprocess` returns."""
         return height, width
+
+    def _num_codes(self, media: np.ndarray) -> int:
+        return math.prod(-(-side // self.stride) for side in media.shape[2:])
 
     def _encode(self, media: np.ndarray) -> np.ndarray:
         pixels_BCHW, side = check_picture_array(media), self.stride

@@ -6,6 +6,8 @@ Legend: B batch, N vectors, K codebooks, C codes of one, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -25,8 +27,8 @@ class NumpyQuantizer:
     def __init__(self, config: QuantizerConfig, table: TensorTable, name: str) -> None:
         self.config = config
         self.can_encode = config.kind in ("fsq", "lfq", "bsq") and config.depth == 1
-        self._codebooks_CD = [
-            _codebook(config, table, f"{name}.parts.{group}", level)
+        self._levels = [
+            _level(config, table, f"{name}.parts.{group}", level)
             for group in range(config.groups)
             for level in range(config.depth)
         ]
@@ -35,8 +37,8 @@ class NumpyQuantizer:
         """The vectors of codes int64 (..., K): float32 (..., D). Levels are added up, groups lie
         side by side."""
         depth, groups = self.config.depth, []
-        for first in range(0, len(self._codebooks_CD), depth):
-            levels = [self._codebooks_CD[k][codes[..., k]] for k in range(first, first + depth)]
+        for first in range(0, len(self._levels), depth):
+            levels = [self._levels[k](codes[..., k]) for k in range(first, first + depth)]
             groups.append(sum(levels[1:], levels[0]))
         return np.concatenate(groups, -1)
 
@@ -60,35 +62,43 @@ class NumpyCodeRows:
         return rows
 
 
-def _codebook(config: QuantizerConfig, table: TensorTable, part: str, level: int) -> Floats:
-    """The vectors (C, D) of all codes of a level, as it adds them."""
+def _level(
+    config: QuantizerConfig, table: TensorTable, part: str, level: int
+) -> Callable[[np.ndarray], Floats]:
+    """From codes (...) of a level of one group to what it adds to the vectors (..., D)."""
     if config.kind == "fsq":
-        return _fsq_codebook(config.levels, level if config.depth > 1 else None)
+        return partial(_fsq_values, config.levels, level if config.depth > 1 else None)
     if config.kind in ("lfq", "bsq"):
         bits = config.codes.bit_length() - 1
-        mask = table.get(f"{part}.mask", bits)
-        signs = ((np.arange(config.codes)[:, None] & mask) != 0) * np.float32(2) - np.float32(1)
-        return signs / np.float32(math.sqrt(bits)) if config.kind == "bsq" else signs
+        length = math.sqrt(bits) if config.kind == "bsq" else 1.0
+        return partial(_sign_values, table.get(f"{part}.mask", bits), length)
     name = f"{part}.layers.{level}" if config.depth > 1 else part
     codes, dim = config.codes, config.dim
     if config.kind == "simvq":
         frozen = table.get(f"{name}.frozen_codebook", codes, dim)
-        return frozen @ table.get(f"{name}.code_transform.weight", dim, dim).T
+        weight_OI = table.get(f"{name}.code_transform.weight", dim, dim)
+        return lambda codes: frozen[codes] @ weight_OI.T
     # What training has in a codebook beside it.
     table.get(f"{name}._codebook.initted")
     table.get(f"{name}._codebook.cluster_size", 1, codes)
     table.get(f"{name}._codebook.embed_avg", 1, codes, dim)
-    return table.get(f"{name}._codebook.embed", 1, codes, dim)[0]
+    codebook_CD = table.get(f"{name}._codebook.embed", 1, codes, dim)[0]
+    return lambda codes: codebook_CD[codes]
 
 
-def _fsq_codebook(levels: tuple[int, ...], depth: int | None) -> Floats:
+def _sign_values(mask: np.ndarray, length: float, codes: np.ndarray) -> Floats:
+    signs = ((codes[..., None] & mask) != 0) * np.float32(2) - np.float32(1)
+    return signs / np.float32(length)
+
+
+def _fsq_values(levels: tuple[int, ...], depth: int | None, codes: np.ndarray) -> Floats:
     """depth: of a residual quantizer, whose levels lie symmetrically (arXiv:2411.19842)."""
     sizes = np.array(levels)
-    digits = np.arange(math.prod(levels))[:, None] // _basis(levels) % sizes
+    digits = (codes[..., None] // _basis(levels) % sizes).astype(np.float32)
     if depth is None:
         half = (sizes // 2).astype(np.float32)
-        return (digits.astype(np.float32) - half) / half
-    values = digits.astype(np.float32) * (np.float32(2) / (sizes - 1).astype(np.float32))
+        return (digits - half) / half
+    values = digits * (np.float32(2) / (sizes - 1).astype(np.float32))
     return (values - np.float32(1)) * sizes.astype(np.float32) ** np.float32(-depth)
 
 

@@ -1,8 +1,10 @@
 """Our tokenizers computed with numpy, until their torch module is asked for.
 
 Sampling needs nothing but `encode_arrays` and `decode_arrays`; torch takes 1.3 s to import and
-400 MB. Everything else of the contract is there and made of the module when it is first used. Once
-somebody has the module itself, or has moved it, its weights count and it computes everything.
+400 MB. Everything else of the contract is there and made of the module when it is first used; so
+are large media, which torch computes on all cores. Once somebody has the module itself, or has
+moved it, its weights count. On the CPU it computes arrays by this class too, so that nothing
+depends on what was asked for before.
 
 Legend: B batch, K codebooks.
 """
@@ -10,6 +12,7 @@ Legend: B batch, K codebooks.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -24,7 +27,12 @@ import numpy as np
 from unified_base.blas import one_blas_thread
 from unified_base.files import open_regular
 from unified_base.safetensors_files import check_weights, read_header
-from unified_tokenizers.arrays import decode_by_tensors, encode_by_tensors
+from unified_tokenizers.arrays import (
+    decode_arrays,
+    decode_by_tensors,
+    encode_arrays,
+    encode_by_tensors,
+)
 from unified_tokenizers.numpy_layers import TensorTable
 from unified_tokenizers.numpy_quantizer import NumpyQuantizer
 from unified_tokenizers.saved_config import check_sizes, parse_saved, read_entries, settings_text
@@ -44,6 +52,19 @@ _STORED = {
 _making = threading.Lock()
 
 
+def _reopen() -> None:
+    """Open the lock in a forked process, whoever held it before."""
+    global _making
+    _making = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reopen)
+# Multiply-adds of one medium up to which numpy computes it: 0.1 s on a core. It depends on nothing
+# but sizes, so that the same medium is always computed in the same way.
+_MOST_WORK = 5_000_000_000
+
+
 class NumpyTokenizer(ABC):
     """What both of our tokenizers share: files, fingerprint, and the torch module behind them.
 
@@ -56,30 +77,49 @@ class NumpyTokenizer(ABC):
     presets: ClassVar[Mapping[str, dict[str, Any]]]
     module_class: ClassVar[tuple[str, str]]
     """Module and class of the same tokenizer in torch."""
+    encode_places: ClassVar[Mapping[str, int]]
+    decode_places: ClassVar[Mapping[str, int]]
+    """Parts of the tensors' names, and at how many places their layers are computed for a code."""
     cannot_decode: ClassVar[str | None] = None
     quantizer: NumpyQuantizer
 
-    def __init__(self, config: Any, tensors: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, config: Any, tensors: Mapping[str, np.ndarray], module: Any = None) -> None:
         """
         Args:
             config: of `config_class`.
             tensors: all weights by the names that the module has them by, floats as float32.
+            module: whose weights they are; None: it is made when it is needed.
 
         Raises:
             ValueError: parts that only torch computes, or weights of other names or shapes.
         """
         self.config = config
         self._tensors = dict(tensors)
-        self._module: Any = None
+        self._module: Any = module
         self._handed_out = False  # the module, so that its weights may change
         self._digest: str | None = None
         table = TensorTable(self._tensors)
         self._build(table)
         table.check_all_used()
+        # Multiply-adds for a code.
+        self.encode_work = self._work(self.encode_places)
+        self.decode_work = self._work(self.decode_places)
 
     @abstractmethod
     def _build(self, table: TensorTable) -> None:
         """Make the layers. ValueError as `__init__`."""
+
+    def _work(self, places: Mapping[str, int]) -> int:
+        return sum(
+            tensor.size * number
+            for name, tensor in self._tensors.items()
+            for part, number in places.items()
+            if name.startswith(f"{part}.")
+        )
+
+    @abstractmethod
+    def _num_codes(self, media: np.ndarray) -> int:
+        """Codes of one codebook that one of some media has."""
 
     @abstractmethod
     def _encode(self, media: np.ndarray) -> np.ndarray:
@@ -128,7 +168,10 @@ class NumpyTokenizer(ABC):
 
     def encode_arrays(self, media: np.ndarray) -> np.ndarray:
         """Media (B, ...) to codes int64 (B, K, *grid); see `arrays.ArrayTokenizer`."""
-        if self._handed_out or not self.quantizer.can_encode:
+        if self._handed_out:
+            return encode_arrays(self._made(), media)
+        large = self._num_codes(media) * self.encode_work > _MOST_WORK
+        if large or not self.quantizer.can_encode:
             return encode_by_tensors(self._made(), media)
         with one_blas_thread():
             return self._encode(media)
@@ -136,6 +179,8 @@ class NumpyTokenizer(ABC):
     def decode_arrays(self, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         """Codes to media float32 of exactly `size`; see `arrays.ArrayTokenizer`."""
         if self._handed_out:
+            return decode_arrays(self._made(), codes, size)
+        if math.prod(codes.shape[2:]) * self.decode_work > _MOST_WORK:
             return decode_by_tensors(self._made(), codes, size)
         with one_blas_thread():
             return self._decode(codes, size)
@@ -167,7 +212,8 @@ class NumpyTokenizer(ABC):
         dtype: torch.dtype | None = None,
     ) -> Self:
         """See `base.MediaTokenizer.to`. Anywhere but on the CPU in float32 the module computes."""
-        if self._handed_out or device not in (None, "cpu") or dtype is not None:
+        elsewhere = device is not None and str(device) != "cpu"
+        if self._handed_out or elsewhere or dtype is not None:
             self.module.to(device, dtype)
         return self
 
@@ -180,8 +226,7 @@ class NumpyTokenizer(ABC):
 
     @property
     def module(self) -> Any:
-        """The same tokenizer as a module of torch, made once. From now on it computes everything,
-        since its weights may be changed."""
+        """The same tokenizer as a module of torch, made once. Its weights count from now on."""
         module = self._made()
         self._handed_out = True
         return module

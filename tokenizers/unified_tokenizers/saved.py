@@ -6,9 +6,11 @@ import json
 import os
 from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -17,6 +19,7 @@ from unified_base.foreign import foreign
 from unified_base.safetensors_files import check_weights
 from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
+from unified_tokenizers.arrays import decode_by_tensors, encode_by_tensors
 from unified_tokenizers.base import MediaTokenizer
 from unified_tokenizers.modules import weights_digest
 from unified_tokenizers.saved_config import (
@@ -35,6 +38,8 @@ class SavedTokenizer(nn.Module):
     A subclass sets `modality`, `config_class` and `presets`, takes its configuration dataclass as
     only argument and keeps it in `self.config`. One that is not part of this library also sets
     `model_type`, the name under which it is registered (see `unified_tokenizers.registry`).
+
+    It satisfies `arrays.ArrayTokenizer`: by `numpy_class` where there is one.
     """
 
     modality: Any
@@ -42,6 +47,41 @@ class SavedTokenizer(nn.Module):
     config_class: type[Any]
     presets: dict[str, dict[str, Any]]
     config: Any
+    numpy_class: tuple[str, str] | None = None
+    """Module and class that compute arrays with numpy (`numpy_tokenizer.NumpyTokenizer`)."""
+
+    def encode_arrays(self, media: np.ndarray) -> np.ndarray:
+        """Media to codes int64 (B, K, *grid); see `arrays.ArrayTokenizer`."""
+        numpy = self._in_numpy()
+        if numpy is None:
+            return encode_by_tensors(cast("MediaTokenizer", self), media)
+        return numpy.encode_arrays(media)
+
+    def decode_arrays(self, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+        """Codes to media float32 of exactly `size`; see `arrays.ArrayTokenizer`."""
+        numpy = self._in_numpy()
+        if numpy is None:
+            return decode_by_tensors(cast("MediaTokenizer", self), codes, size)
+        return numpy.decode_arrays(codes, size)
+
+    def _in_numpy(self) -> Any:
+        """This tokenizer computed with numpy, of the weights that it has now: views of them.
+
+        None in training mode, elsewhere than on the CPU, in another type than float32, and where
+        torch alone computes it. A folder's tokenizer is opened with numpy: what it makes is the
+        same bits as long as it was not trained or moved.
+        """
+        tensors = self.state_dict()
+        plain = self.decode_dtype == torch.float32 and not self.training
+        on_cpu = all(tensor.device.type == "cpu" for tensor in tensors.values())
+        if self.numpy_class is None or not plain or not on_cpu:
+            return None
+        home, name = self.numpy_class
+        kind = getattr(import_module(f"unified_tokenizers.{home}"), name)
+        try:
+            return kind(self.config, {name: t.numpy() for name, t in tensors.items()}, self)
+        except ValueError:
+            return None
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], dtype: torch.dtype | None = None

@@ -44,7 +44,9 @@ DeviceName = Annotated[
 DtypeName = Annotated[
     str,
     typer.Option(
-        "--dtype", metavar="NAME", help="Of the weights: float32, bfloat16, float16, or auto."
+        "--dtype",
+        metavar="NAME",
+        help="Of the weights: float32, bfloat16, float16, int8, int4 (cuda), or auto.",
     ),
 ]
 BackendName = Annotated[

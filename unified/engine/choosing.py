@@ -23,7 +23,7 @@ from unified.engine.backends.device_choice import DeviceChoice, DeviceSampler
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.prefix_cache import common_prefix
 from unified.engine.sampler import SpanSampling, choose, choose_with_margins, guide, penalize
-from unified.engine.speculative import Chosen, Drafting, Pick, id_at
+from unified.engine.speculative import Drafting, Pick, ScoredId, id_at
 
 __all__ = ["Choice", "accept", "choose_ids", "columns_of", "draft_ids"]
 
@@ -42,11 +42,11 @@ class _Required(NamedTuple):
     end: int
 
 
-class _Place(NamedTuple):
-    """A position at which a request chooses, `index` behind its last id."""
+class _Position(NamedTuple):
+    """A position at which a request chooses, `offset` behind its last id."""
 
     request: ActiveRequest
-    index: int
+    offset: int
 
 
 _Group = tuple[Ranges, SpanSampling, _Required | None]
@@ -80,7 +80,7 @@ def choose_ids(
         rows: by id(branch), the row of the last of its own ids; those of its drafts follow.
         policy: of drafts; is told how they were.
     """
-    groups: dict[_Group, list[_Place]] = {}
+    groups: dict[_Group, list[_Position]] = {}
     on_device: list[ActiveRequest] = []
     samples = hasattr(decoder, "sample")
     for request in requests:
@@ -90,24 +90,24 @@ def choose_ids(
             on_device.append(request)
             continue
         key = (request.state.allowed(), sampling, _required(request))
-        groups.setdefault(key, []).append(_Place(request, 0))
+        groups.setdefault(key, []).append(_Position(request, 0))
         if request.drafter.tokens:
             for index, ranges in request.drafter.choices:
                 if index:
-                    place = _Place(request, index)
-                    groups.setdefault((ranges, sampling, None), []).append(place)
+                    position = _Position(request, index)
+                    groups.setdefault((ranges, sampling, None), []).append(position)
     if on_device:
         yield from _choose_on_device(cast("DeviceSampler", decoder), on_device, hidden_states, rows)
-    chosen: defaultdict[int, dict[int, Chosen]] = defaultdict(dict)
+    chosen: defaultdict[int, dict[int, ScoredId]] = defaultdict(dict)
     failed: set[int] = set()
-    for key, places in groups.items():
-        for outcome in _choose_together(decoder, key, places, hidden_states, rows):
-            place, result = outcome
+    for key, positions in groups.items():
+        for outcome in _choose_together(decoder, key, positions, hidden_states, rows):
+            position, result = outcome
             if not isinstance(result, Exception):
-                chosen[id(place.request)][place.index] = result
-            elif id(place.request) not in failed:
-                failed.add(id(place.request))
-                yield [place.request], result
+                chosen[id(position.request)][position.offset] = result
+            elif id(position.request) not in failed:
+                failed.add(id(position.request))
+                yield [position.request], result
     for request in requests:
         if id(request) in chosen and id(request) not in failed:
             yield Choice(request, _picks(request, chosen[id(request)], policy))
@@ -158,7 +158,7 @@ def _choose_on_device(
                 sampling,
                 request.request.seed,
                 request.usage["sampled_ids"],
-                tuple(_penalized(_Place(request, 0))) if penalized else (),
+                tuple(_penalized(_Position(request, 0))) if penalized else (),
             )
         )
     try:
@@ -175,55 +175,57 @@ def _choose_on_device(
             yield Choice(request, [Pick(0, id_, ())])
 
 
-def _picks(request: ActiveRequest, chosen: Mapping[int, Chosen], policy: DraftPolicy) -> list[Pick]:
+def _picks(
+    request: ActiveRequest, chosen: Mapping[int, ScoredId], policy: DraftPolicy
+) -> list[Pick]:
     if not request.drafter.tokens:
         return [Pick(0, chosen[0].id, ())]
     return request.drafter.verify(len(request.ids), chosen, policy)
 
 
-_Outcome = tuple[_Place, Chosen | Exception]
+_Outcome = tuple[_Position, ScoredId | Exception]
 
 
 def _choose_together(
     decoder: Decoder,
     key: _Group,
-    places: list[_Place],
+    positions: list[_Position],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
 ) -> Iterator[_Outcome]:
     try:
-        choices = _choose(decoder, key, places, hidden_states, rows)
+        choices = _choose(decoder, key, positions, hidden_states, rows)
     except Exception as error:
-        if len(places) == 1 or not isinstance(error, ValueError):
-            yield from ((place, error) for place in places)
+        if len(positions) == 1 or not isinstance(error, ValueError):
+            yield from ((position, error) for position in positions)
             return
         # Of some of them: logits that are not numbers, seen before anything was drawn.
-        for place in places:
-            yield from _choose_together(decoder, key, [place], hidden_states, rows)
+        for position in positions:
+            yield from _choose_together(decoder, key, [position], hidden_states, rows)
     else:
-        yield from zip(places, choices)
+        yield from zip(positions, choices)
 
 
 def _choose(
     decoder: Decoder,
     key: _Group,
-    places: Sequence[_Place],
+    positions: Sequence[_Position],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
-) -> list[Chosen]:
-    """What is chosen at places with the same allowed ids and the same parameters."""
+) -> list[ScoredId]:
+    """What is chosen at positions with the same allowed ids and the same parameters."""
     ranges, sampling, required = key
     own_rows = [
         [rows[id(branch)] + index for branch in request.current_branches]
-        for request, index in places
+        for request, index in positions
     ]
     logits = _logits(decoder, own_rows, sampling, ranges, hidden_states)
     if sampling.repetition_penalty != 1:
         penalty = sampling.repetition_penalty
         logits = np.stack(
             [
-                penalize(row, columns_of(_penalized(place), ranges), penalty)
-                for row, place in zip(logits, places)
+                penalize(row, columns_of(_penalized(position), ranges), penalty)
+                for row, position in zip(logits, positions)
             ]
         )
     wants_end = None
@@ -232,19 +234,19 @@ def _choose(
         end = _logits(decoder, own_rows, sampling, end_range, hidden_states)
         wants_end = end[:, 0] > logits.max(axis=1)
     noise = [
-        partial(request.noise.exponential, len(request.ids) + index) for request, index in places
+        partial(request.noise.exponential, len(request.ids) + index) for request, index in positions
     ]
     # Text is drafted by look-up alone, which needs no margins.
-    if any(request.drafter.tokens and request.state.mode != "text" for request, _ in places):
+    if any(request.drafter.tokens and request.state.mode != "text" for request, _ in positions):
         columns, margins = choose_with_margins(logits, sampling, noise)
     else:
-        columns, margins = choose(logits, sampling, noise), np.zeros(len(places), np.float32)
+        columns, margins = choose(logits, sampling, noise), np.zeros(len(positions), np.float32)
     ids = [id_at(column, ranges) for column in columns]
     if required is not None and wants_end is not None:
         # Spans are still required. A request whose likeliest id ends the document may not end yet;
         # anything else it wrote would be padding, so the next span begins.
         ids = [required.begin if end else id for id, end in zip(ids, wants_end)]
-    return [Chosen(id, margin) for id, margin in zip(ids, margins.tolist())]
+    return [ScoredId(id, margin) for id, margin in zip(ids, margins.tolist())]
 
 
 def _logits(
@@ -276,10 +278,10 @@ def _required(request: ActiveRequest) -> _Required | None:
     return _Required(begin, request.grammar.eos(request.state.role)[0])
 
 
-def _penalized(place: _Place) -> Collection[int]:
+def _penalized(position: _Position) -> Collection[int]:
     """The ids that a repetition penalty is of: of a text those of text, of media all before. Drafts
-    that stand before the place are among them."""
-    request, index = place
+    that stand before the position are among them."""
+    request, index = position
     in_text = request.state.mode in ("text", "marker")
     ids: Collection[int] = request.text_ids if in_text else request.ids
     if not index:

@@ -8,8 +8,10 @@ of the driver's wait in their stead.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -59,6 +61,7 @@ class Driver:
         self._callers: list[Failing] = []
         self._wanted: list[Callable[[], bool]] = []  # for each that asked for a thread
         self._thread: threading.Thread | None = None
+        _drivers.add(self)
 
     def condition(self) -> threading.Condition:
         """What one thread sleeps on; whoever changes what it waits for notifies it."""
@@ -201,3 +204,23 @@ class Driver:
                 if self._is_unwanted():
                     self._thread = None
                     return
+
+    def stop(self) -> None:
+        """End the thread of the driver's; it steps no more when this returns."""
+        with self.lock:
+            self._wanted.clear()
+            thread = self._thread
+            for condition in self._sleepers:
+                condition.notify_all()
+        if thread is not None:
+            thread.join()
+
+
+_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A step that still runs while the interpreter is taken down may crash it."""
+    for driver in tuple(_drivers):
+        driver.stop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
@@ -27,10 +29,14 @@ class MediaWorker:
         self._jobs: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition(threading.RLock())
         self._thread: threading.Thread | None = None
+        self._stopped = False
+        _workers.add(self)
 
     def put(self, job: Callable[[], None]) -> None:
         """Run `job` after those that came before. It must not raise."""
         with self._changed:
+            if self._stopped:
+                return
             self._jobs.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -61,6 +67,16 @@ class MediaWorker:
             raise errors[0]
         return results[0]
 
+    def stop(self) -> None:
+        """Drop the jobs that wait, and return once the one under way has ended."""
+        with self._changed:
+            self._stopped = True
+            self._jobs.clear()
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
     def runs_here(self) -> bool:
         """Whether this thread is the worker's."""
         return self._thread is threading.current_thread()
@@ -69,9 +85,19 @@ class MediaWorker:
         while True:
             with self._changed:
                 while not self._jobs:
-                    if not self._changed.wait(_PATIENCE) and not self._jobs:
+                    if self._stopped or (not self._changed.wait(_PATIENCE) and not self._jobs):
                         self._thread = None
                         return
                 job = self._jobs.popleft()
             job()
             del job  # and what it holds, before waiting for the next one
+
+
+_workers: weakref.WeakSet[MediaWorker] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A codec that still computes while the interpreter is taken down may crash it."""
+    for worker in tuple(_workers):
+        worker.stop()

@@ -28,7 +28,7 @@ from unified.engine.draft_memory import LEVELS, DraftMemory
 from unified.engine.draft_policy import DraftPolicy
 from unified.formats.state import State
 
-__all__ = ["Chosen", "DraftToken", "Drafter", "Drafting", "Pick", "id_at"]
+__all__ = ["DraftToken", "Drafter", "Drafting", "Pick", "ScoredId", "id_at"]
 
 # Margins of proposals are told apart by these, distances from the last wrong draft up to that.
 _MARGINS = (1.0, 3.0, 6.0)
@@ -46,7 +46,7 @@ class Drafting(NamedTuple):
     memory: DraftMemory
 
 
-class Chosen(NamedTuple):
+class ScoredId(NamedTuple):
     """What the decoder chooses at a position, and by which margin (see `choose_with_margins`)."""
 
     id: int
@@ -54,9 +54,9 @@ class Chosen(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """What is chosen at a position, `index` behind the last id: one of those in `ranges`."""
+    """What is chosen at a position, `offset` behind the last id: one of those in `ranges`."""
 
-    index: int
+    offset: int
     id: int
     ranges: Ranges
 
@@ -87,7 +87,7 @@ class Drafter:
     def __init__(self) -> None:
         self.tokens: list[DraftToken] = []
         self.next_ranges: Ranges | None = None
-        self._proposals: dict[int, Chosen] = {}  # by position
+        self._proposals: dict[int, ScoredId] = {}  # by position
         self._read: dict[int, int] = {}  # drafts of the last pass, by position
         self._learned = 0  # ids of the sequence that are in the memory
 
@@ -137,9 +137,10 @@ class Drafter:
             if single:
                 token = DraftToken(ranges[0][0])
             else:
-                token, stands = self._guess(line, position, changed, ranges, shared, likeness)
-                if token is None or token.id == stop:
+                guess, stands = self._guess(line, position, changed, ranges, shared, likeness)
+                if guess is None or guess.id == stop:
                     break
+                token = guess
                 chance *= stands
             if number is None:
                 cost = costs[len(tokens)] - (costs[len(tokens) - 1] if tokens else 0.0)
@@ -218,7 +219,7 @@ class Drafter:
         return choices
 
     def verify(
-        self, position: int, chosen: Mapping[int, Chosen], policy: DraftPolicy
+        self, position: int, chosen: Mapping[int, ScoredId], policy: DraftPolicy
     ) -> list[Pick]:
         """What stands of the choices of a pass: up to the first that is not its draft, that one
         included. The others are proposals for the next pass.
@@ -230,7 +231,7 @@ class Drafter:
         """
         picks: list[Pick] = []
         stands, last = True, position
-        proposals: dict[int, Chosen] = {}
+        proposals: dict[int, ScoredId] = {}
         for index, ranges in self.choices:
             last = position + index
             if not stands:

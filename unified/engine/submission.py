@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 
 from unified.engine.call import Call
@@ -13,8 +12,6 @@ from unified.engine.media_worker import MediaWorker
 from unified_data.document import Document
 
 __all__ = ["Submission"]
-
-_log = logging.getLogger(__name__)
 
 
 class Submission(Call):
@@ -44,7 +41,9 @@ class Submission(Call):
             try:
                 self._on_event(event)
             except Exception as error:
-                _log.exception("on_event raised; its document is dropped")
+                import logging
+
+                logging.getLogger(__name__).exception("on_event raised; its document is dropped")
                 self.fail(error)
                 return
             self._last = event

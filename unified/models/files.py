@@ -22,6 +22,7 @@ from unified.formats.parser import parse_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.opening import LanguageModel
+from unified.models.quantized import is_quantized
 from unified.models.stored_weights import check_dtype
 from unified.sequence.modality import modalities_in
 from unified.sequence.sequencer import Sequencer
@@ -184,6 +185,11 @@ def save_model(
 
     if dtype is not None:
         check_dtype(dtype)
+    if is_quantized(hf):
+        raise ValueError(
+            "the model's weights are quantized, and what they were is lost: it cannot be saved;"
+            " open it with dtype auto, float32, bfloat16 or float16 first"
+        )
     vocabulary = sequencer.vocabulary
     with whole_folder(directory, FILE_NAME, keep=_stays) as folder:
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):

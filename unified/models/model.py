@@ -87,12 +87,16 @@ class UnifiedModel(Streams):
 
     @property
     def image_tokenizer(self) -> ImageTokenizer | None:
-        """See `unified_tokenizers.base`; None where the model has no pictures."""
+        """See `unified_tokenizers.base`; None where the model has no pictures.
+
+        Of a folder's own tokenizer without attention numpy computes arrays, and its `module` is the
+        same in torch (`unified_tokenizers.numpy_tokenizer`).
+        """
         return self.sequencer.image_tokenizer
 
     @property
     def audio_tokenizer(self) -> AudioTokenizer | None:
-        """See `unified_tokenizers.base`; None where the model has no sound."""
+        """As `image_tokenizer`; None where the model has no sound."""
         return self.sequencer.audio_tokenizer
 
     @property
@@ -124,7 +128,8 @@ class UnifiedModel(Streams):
             device: any device of torch, such as "cuda" or "cpu"; None: where they are. On "meta"
                 the decoder has no weights (media tokenizers stay where they are); on the way back
                 they are read from the folder again, without what was trained and not saved.
-            dtype: "float32", "bfloat16" or "float16"; None: as they are.
+            dtype: "float32", "bfloat16" or "float16"; "int8" or "int4", see `from_pretrained`;
+                None: as they are.
 
         Raises:
             ValueError: a device or type that is not there; the way back from "meta" of a model
@@ -244,7 +249,10 @@ class UnifiedModel(Streams):
         Args:
             name_or_path: "pocket", a folder, or a name on the Hugging Face hub.
             device: any device of torch, for the decoder and the media tokenizers; see `to`.
-            dtype: of the decoder's weights: "float32", "bfloat16", "float16", "auto" (as stored).
+            dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
+                are stored. "int8": quantized, for sampling: on the CPU while they are read, `hf`
+                stays as it is stored; what torch steps by torchao, as "int4" on CUDA alone. Such
+                a model is neither trained nor saved.
             image_tokenizer: for models that come without their codec, or in place of it; a folder
                 or a name is loaded.
             audio_tokenizer: likewise.

@@ -43,8 +43,8 @@ def load_published_decoder(
 ) -> Decoder:
     """The decoder of a checkpoint that `published.open_published` knows, for sampling.
 
-    dtype: "float32", "bfloat16", "float16" or "auto": as its weights are stored. backend: of
-    `unified.models.choose_backend`.
+    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as its weights are stored. backend:
+    of `unified.models.choose_backend`.
 
     Raises ValueError for files that do not fit each other.
     """
@@ -63,16 +63,21 @@ def load_published_decoder(
 
 
 def published_decoder_of(
-    hf: PreTrainedModel, pretrained: Pretrained, repack: bool = True, backend: str = "auto"
+    hf: PreTrainedModel,
+    pretrained: Pretrained,
+    repack: bool = True,
+    backend: str = "auto",
+    dtype: str = "auto",
 ) -> Decoder:
     """The decoder of a published model with the weights of an object of transformers.
 
-    repack, backend: see `unified.models.hf_checkpoint.decoder_of`.
+    repack, backend, dtype: see `unified.models.hf_checkpoint.decoder_of`.
     """
     if pretrained.decoder == "causal":
-        return decoder_of(hf, repack, backend)
+        return decoder_of(hf, repack, backend, dtype)
     if _compiled(backend, pretrained, str(hf.device), repack):
-        weights = {name: w for name, w in weights_of(hf).items() if not _OTHER.search(name)}
+        all_weights = weights_of(hf, dtype)
+        weights = {name: w for name, w in all_weights.items() if not _OTHER.search(name)}
         return _inner_llama(hf.config.to_dict(), weights, pretrained)
     return torch_decoder(hf, backend, _stepped(hf, pretrained))
 

@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
-from unified.engine.asynchronous import async_events
 from unified.engine.backends.base import Decoder
 from unified.engine.documents import DocumentEngine
 from unified.engine.engine import MAX_ROWS
@@ -125,6 +124,7 @@ class Streams(Verbs):
     ) -> AsyncGenerator[Event, None]:
         """`stream` for asyncio: one thread samples for all tasks. Whoever leaves the loop, or
         cancels its task, drops what is not complete within one step."""
+        from unified.engine.asynchronous import async_events  # asyncio takes 50 ms to import
 
         def begin() -> EventStream:
             return self.engine.stream(documents, self._checked(sampling), seeds, negative)

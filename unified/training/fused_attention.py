@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from unified.engine.backends.cpu.threads import ThreadPool, new_counters
-from unified.training.kernels.vectors import SUPPORTED
+from unified.training.kernels.ir import SUPPORTED
 
-__all__ = ["attend_into", "fused_attention", "gradients_into", "is_fused", "run_kernel"]
+__all__ = [
+    "attend_into", "bits_of", "fused_attention", "gradients_into", "is_fused", "run_kernel",
+]  # fmt: skip
 
 
 def is_fused(query: Tensor) -> bool:
@@ -31,6 +33,11 @@ def _pool(threads: int) -> ThreadPool:
 def run_kernel(function: Any, *args: Any) -> None:
     """Run a kernel in as many threads as torch has."""
     _pool(torch.get_num_threads()).run(function, *args, new_counters(1))
+
+
+def bits_of(tensor: Tensor) -> np.ndarray:
+    """A contiguous tensor of bfloat16 as uint16."""
+    return tensor.detach().view(torch.int16).numpy().view(np.uint16)
 
 
 def _dense(tensor: Tensor) -> Tensor:
@@ -116,8 +123,8 @@ def _attention(
     """(attention (B, L, H, C), log-sums of its weights float32 (H, B * L))."""
     batch, heads, length, channels = q_BHLC.shape
     out = q_BHLC.new_empty(batch, length, heads, channels)
-    tensors = (_dense(tensor) for tensor in (q_BHLC, k_BGLC, v_BGLC))
-    return out, attend_into(*tensors, spans, scale, out.transpose(1, 2))
+    q, k, v = map(_dense, (q_BHLC, k_BGLC, v_BGLC))
+    return out, attend_into(q, k, v, spans, scale, out.transpose(1, 2))
 
 
 @_attention.register_fake
@@ -134,13 +141,7 @@ def _gradients(
     grad_BLHC: Tensor, q_BHLC: Tensor, k_BGLC: Tensor, v_BGLC: Tensor, out_BLHC: Tensor,
     shifts: Tensor, spans: Tensor, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    batch, heads, length, channels = q_BHLC.shape
-    groups = k_BGLC.shape[1]
-    # As the layers' own projections have them.
-    grads = tuple(
-        q_BHLC.new_empty(batch, length, number, channels).transpose(1, 2)
-        for number in (heads, groups, groups)
-    )
+    grads = _empty_gradients(q_BHLC, k_BGLC)
     inputs = (grad_BLHC.transpose(1, 2), q_BHLC, k_BGLC, v_BGLC, out_BLHC.transpose(1, 2))
     gradients_into((*map(_dense, inputs), *grads), shifts, spans, scale)
     return grads
@@ -151,12 +152,17 @@ def _(
     grad_BLHC: Tensor, q_BHLC: Tensor, k_BGLC: Tensor, v_BGLC: Tensor, out_BLHC: Tensor,
     shifts: Tensor, spans: Tensor, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return _empty_gradients(q_BHLC, k_BGLC)
+
+
+def _empty_gradients(q_BHLC: Tensor, k_BGLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of queries, keys and values, laid out as the layers' projections have them."""
     batch, heads, length, channels = q_BHLC.shape
-    groups = k_BGLC.shape[1]
-    return tuple(
-        q_BHLC.new_empty(batch, length, number, channels).transpose(1, 2)
-        for number in (heads, groups, groups)
-    )  # type: ignore[return-value]
+
+    def empty(number: int) -> Tensor:
+        return q_BHLC.new_empty(batch, length, number, channels).transpose(1, 2)
+
+    return empty(heads), empty(k_BGLC.shape[1]), empty(k_BGLC.shape[1])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

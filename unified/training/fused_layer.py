@@ -21,21 +21,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unified.models.code_head import inner_model
-from unified.training.fused_attention import attend_into, gradients_into, is_fused, run_kernel
+from unified.training.fused_attention import (
+    attend_into,
+    bits_of,
+    gradients_into,
+    is_fused,
+    run_kernel,
+)
 from unified.training.kernels import elementwise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["fuse_layers", "restore_layers"]
+__all__ = ["can_fuse", "fuse_layers", "restore_layers"]
 
 _CLOSE = 0.03
-"""Of the largest number that a layer adds: what roundings to bfloat16 may differ by."""
-
-
-def _bits(tensor: Tensor) -> np.ndarray:
-    """bfloat16, contiguous, as uint16."""
-    return tensor.detach().view(torch.int16).numpy().view(np.uint16)
+"""Of what a layer adds: how far roundings to bfloat16 may be apart (they are by 1%)."""
 
 
 def _partial_sums(rows: int, *shape: int) -> np.ndarray:
@@ -49,7 +50,7 @@ def _total(sums: np.ndarray) -> Tensor:
 
 def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     out = torch.empty_like(x)
-    run_kernel(elementwise.norm, _bits(x), _bits(weight), np.float32(eps), _bits(out))
+    run_kernel(elementwise.norm, bits_of(x), bits_of(weight), np.float32(eps), bits_of(out))
     return out
 
 
@@ -57,8 +58,8 @@ def _norm_gradient(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple
     """(gradient of x, gradient of the weight)."""
     x_grad, sums = torch.empty_like(x), _partial_sums(*x.shape)
     run_kernel(
-        elementwise.norm_gradient, _bits(grad.contiguous()), _bits(x), _bits(weight),
-        np.float32(eps), _bits(x_grad), sums,
+        elementwise.norm_gradient, bits_of(grad.contiguous()), bits_of(x), bits_of(weight),
+        np.float32(eps), bits_of(x_grad), sums,
     )  # fmt: skip
     return x_grad, _total(sums)
 
@@ -74,7 +75,8 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*_norm_gradient(grad, *ctx.saved_tensors, ctx.eps), None)
+        x, weight = ctx.saved_tensors
+        return (*_norm_gradient(grad, x, weight, ctx.eps), None)
 
 
 class _Project(torch.autograd.Function):
@@ -123,8 +125,8 @@ class _Attend(torch.autograd.Function):
         gradients_into(tensors, shifts, spans, shape.scale)
         sums = _partial_sums(len(qkv), *norms.shape)
         run_kernel(
-            elementwise.turn_gradient, _bits(qkv_grad), _bits(qkv), *shape.arguments(norms),
-            _bits(cos), _bits(sin), sums,
+            elementwise.turn_gradient, bits_of(qkv_grad), bits_of(qkv), *shape.arguments(norms),
+            bits_of(cos), bits_of(sin), sums,
         )  # fmt: skip
         return qkv_grad, _total(sums), None, None, None, None
 
@@ -151,14 +153,14 @@ class _Shape:
     def arguments(self, norms: Tensor) -> tuple[Any, ...]:
         """What `turn` and its gradient take after their arrays."""
         rotated = self.heads + self.groups
-        return rotated, self.channels, _bits(norms), self.heads, np.float32(self.eps)
+        return rotated, self.channels, bits_of(norms), self.heads, np.float32(self.eps)
 
     def turned(self, qkv: Tensor, norms: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Queries and keys, normalised and rotated: (T, (H + G) C)."""
         out = qkv.new_empty(len(qkv), (self.heads + self.groups) * self.channels)
         run_kernel(
-            elementwise.turn, _bits(qkv), *self.arguments(norms), _bits(cos), _bits(sin),
-            _bits(out),
+            elementwise.turn, bits_of(qkv), *self.arguments(norms), bits_of(cos), bits_of(sin),
+            bits_of(out),
         )  # fmt: skip
         return out
 
@@ -170,7 +172,7 @@ class _Mlp(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         gated = x.new_empty(len(x), x.shape[1] // 2)
-        run_kernel(elementwise.gate, _bits(x), _bits(gated))
+        run_kernel(elementwise.gate, bits_of(x), bits_of(gated))
         return F.linear(gated, weight)
 
     @staticmethod
@@ -178,7 +180,9 @@ class _Mlp(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         x_grad, gated = torch.empty_like(x), x.new_empty(len(x), x.shape[1] // 2)
         above = grad @ weight
-        run_kernel(elementwise.gate_gradient, _bits(above), _bits(x), _bits(x_grad), _bits(gated))
+        run_kernel(
+            elementwise.gate_gradient, bits_of(above), bits_of(x), bits_of(x_grad), bits_of(gated)
+        )
         return x_grad, grad.T @ gated
 
 
@@ -186,11 +190,11 @@ def _forward(layer: Any, hidden_BLD: Tensor, cos_sin: Sequence[Tensor], spans: T
     """What a layer gives, fused."""
     attention, mlp, norm = layer.self_attn, layer.mlp, layer.input_layernorm
     batch, length, width = hidden_BLD.shape
-    hidden = hidden_BLD.reshape(-1, width)
+    hidden = hidden_BLD.reshape(-1, width).contiguous()
     cos, sin = (x.expand(batch, -1, -1).reshape(len(hidden), -1).contiguous() for x in cos_sin)
     projections = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
     qkv = _Project.apply(hidden, norm.weight, norm.variance_epsilon, *projections)
-    head_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+    head_norms: list[Any] = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
     norms, eps = hidden.new_empty(2, 0), 0.0
     if head_norms[0] is not None:
         norms = torch.stack([head_norm.weight for head_norm in head_norms])
@@ -213,26 +217,27 @@ def _layer_forward(
 
 
 def _norm_forward(norm: Any, x: Tensor) -> Tensor:
-    flat = x.reshape(-1, x.shape[-1])
+    flat = x.reshape(-1, x.shape[-1]).contiguous()
     out: Tensor = _Norm.apply(flat, norm.weight, norm.variance_epsilon)
     return out.view_as(x)
 
 
-def fuse_layers(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> bool:
-    """Let a decoder's layers and its last norm compute fused; True if all of them can.
+def can_fuse(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> bool:
+    """Whether a decoder's layers can compute fused.
 
     They must be trained whole, in bfloat16 on such a CPU, attend inside documents, be built as
     those of Llama, and give what their own forward gives.
     """
-    inner = inner_model(decoder)
-    if not all(_alike(layer) for layer in layers) or not _agrees(inner, layers[0]):
-        return False
+    return all(_alike(layer) for layer in layers) and _agrees(inner_model(decoder), layers[0])
+
+
+def fuse_layers(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> None:
+    """Let layers that `can_fuse` has approved, and the last norm, compute fused."""
     for layer in layers:
-        layer.forward = partial(_layer_forward, layer)  # type: ignore[method-assign]
-    norm = getattr(inner, "norm", None)
+        layer.forward = partial(_layer_forward, layer)
+    norm: Any = getattr(inner_model(decoder), "norm", None)
     if _is_norm(norm):
         norm.forward = partial(_norm_forward, norm)
-    return True
 
 
 def restore_layers(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> None:
@@ -285,5 +290,5 @@ def _agrees(inner: Any, layer: Any) -> bool:
         return False
     if not isinstance(expected, Tensor):
         return False
-    added = (expected - hidden).float()
-    return bool((actual - expected).float().abs().max() <= _CLOSE * added.abs().max())
+    error, added = (actual - expected).float().norm(), (expected - hidden).float().norm()
+    return bool(error <= _CLOSE * added)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from unified.training.fused_layer import fuse_layers, restore_layers
+from unified.training.fused_layer import can_fuse, fuse_layers, restore_layers
 from unified.training.random_state import random_state, restore_random_state
 from unified.training.train_module import layers_of
 from unified_base.training.dist import DistContext
@@ -43,8 +43,9 @@ class LayerModes:
     """
 
     def __init__(self, decoder: PreTrainedModel, fusible: bool, choice: bool | str) -> None:
-        self._decoder, self._fusible = decoder, fusible
-        self._layers = layers_of(decoder)
+        self._decoder, self._layers = decoder, layers_of(decoder)
+        # Asked once, of the weights that the run begins with: a resumed run gets the same answer.
+        self._fusible = fusible and can_fuse(decoder, self._layers)
         self.compiled: bool | None = None if choice == "auto" else bool(choice)
         self._use(bool(self.compiled))
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unified.training.fused_attention import is_fused, run_kernel
+from unified.training.fused_attention import bits_of, is_fused, run_kernel
 from unified.vocabulary.block import Ranges
 
 __all__ = ["Head", "HeadPart", "allowed_loss"]
@@ -192,7 +192,7 @@ def _fused(
     logits, local = _logits(x, parts, pieces, targets, None, x.dtype)
     losses, normalisers = torch.empty_like(weights), torch.empty_like(weights)
     run_kernel(
-        cross_entropy, logits.view(torch.int16).numpy().view(np.uint16), local.numpy(),
+        cross_entropy, bits_of(logits), local.numpy(),
         weights.numpy(), np.float32(z_loss), train, losses.numpy(), normalisers.numpy(),
     )  # fmt: skip
     return logits, losses, normalisers

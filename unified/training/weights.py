@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unified.training.fused_attention import bits_of, is_fused, run_kernel
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = ["MasterWeights", "choose_trained", "merge_trained"]
+
+_LARGE = 1 << 16  # numbers
 
 
 def choose_trained(
@@ -127,7 +131,7 @@ class MasterWeights:
             if master.grad is None:
                 master.grad = parameter.grad.float()
             else:
-                master.grad.add_(parameter.grad)
+                _add(master.grad, parameter.grad)
             parameter.grad = None
 
     @contextmanager
@@ -149,3 +153,13 @@ class MasterWeights:
         for name, parameter in self.parameters.items():
             parameter.copy_(values[name])
         self.copy_to_model()
+
+
+def _add(total: Tensor, grad: Tensor) -> None:
+    """total += grad. torch alone would widen a large one in memory first."""
+    if grad.numel() < _LARGE or not is_fused(grad) or not grad.is_contiguous():
+        total.add_(grad)
+        return
+    from unified.training.kernels.elementwise import add
+
+    run_kernel(add, total.view(-1).numpy(), bits_of(grad.view(-1)))

@@ -22,7 +22,7 @@ from unified.engine.memory import available_bytes
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["SteppedModel", "check_positions", "memory_errors", "stretching_ropes"]
+__all__ = ["SteppedModel", "check_positions", "memory_errors", "stretching_ropes", "trial_rows"]
 
 _locks: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
 _locks_lock = threading.Lock()
@@ -49,6 +49,12 @@ def memory_errors() -> Iterator[None]:
             raise
         line = " ".join(text.split())
         raise MemoryError(line if len(line) <= 200 else line[:200] + "...") from None
+
+
+def trial_rows(vocab_size: int) -> list[list[int]]:
+    """Two sequences to try a model with, of different lengths, with ids from everywhere."""
+    ids = [(17 * number + 3) * max(1, vocab_size // 131) % vocab_size for number in range(14)]
+    return [ids[:9], ids[9:]]
 
 
 def stretching_ropes(hf: PreTrainedModel) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from unified.engine.backends.stepped_model import (
     check_positions,
     memory_errors,
     stretching_ropes,
+    trial_rows,
 )
 from unified_base.foreign import foreign
 
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TransformersCache", "TransformersDecoder"]
 
-# Largest difference of hidden states, over their largest, that batched rows may have from rows
-# alone. Sums come out in another order, and no more: a mask or a position that is not heeded
-# differs by tens of percent.
+# Largest difference of hidden states, over their largest, between ways to compute them: sums come
+# out in another order, and no more. A mask or a position that is not heeded differs by tens of
+# percent.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 _HALF_TOLERANCE = 0.05
 
@@ -121,12 +122,13 @@ class TransformersDecoder:
     Any number of threads may use one decoder, each with caches of its own; one at a time runs the
     model, whose modules keep state between calls.
 
-    hf: the model. model: how it is stepped. batches: whether sequences go together. vocab_size,
+    hf: the model. model: how it is stepped. batches: whether sequences go together. chunks: whether
+    several ids can follow others at once (Mamba of transformers reads such one by one). vocab_size,
     max_positions: see `Decoder`.
     """
 
-    backend = "transformers"
-    batch_invariant = False
+    backend: ClassVar[str] = "transformers"
+    batch_invariant: ClassVar[bool] = False
 
     def __init__(self, hf: PreTrainedModel, model: SteppedModel | None = None) -> None:
         """hf: the model; it is put in evaluation mode. model: None: a plain `SteppedModel`."""
@@ -138,8 +140,8 @@ class TransformersDecoder:
         self._ropes = stretching_ropes(hf)
         parameters = inspect.signature(type(self.model.module).forward).parameters
         self._takes = {name for name in ("attention_mask", "position_ids") if name in parameters}
-        self.batches = False
-        self.batches = self._batches_exactly()
+        self.batches, self.chunks = False, True
+        self._try()
 
     def follows_weights(self) -> bool:
         """Whether it computes with the weights that the model has now, which it shares."""
@@ -179,12 +181,12 @@ class TransformersDecoder:
         with memory_errors():
             for indices in groups.values():
                 group_slots = [slots[index] for index in indices]
-                ids = [list(input_ids[index]) for index in indices]
+                new_ids = [list(input_ids[index]) for index in indices]
                 try:
                     if len(indices) == 1:
-                        results = [self._alone(cache, group_slots[0], ids[0])]
+                        results = [self._alone(cache, group_slots[0], new_ids[0])]
                     else:
-                        results = list(self._together(cache, group_slots, ids))
+                        results = list(self._together(cache, group_slots, new_ids))
                 except BaseException:
                     for slot in group_slots:
                         cache.reset(slot)  # some layers may have these ids, others not
@@ -195,6 +197,8 @@ class TransformersDecoder:
 
     def _alone(self, cache: TransformersCache, slot: int, ids: list[int]) -> Tensor:
         """One sequence: its cache grows by these ids. Hidden states (c, D)."""
+        if cache.lengths[slot] and len(ids) > 1 and not self.chunks:
+            return torch.cat([self._alone(cache, slot, [id]) for id in ids])
         outputs = self._run(ids=[ids], cache=cache.single(slot))
         cache.put(slot, outputs[self.model.cache_name])
         cache.lengths[slot] += len(ids)
@@ -231,18 +235,20 @@ class TransformersDecoder:
             )
 
     @torch.inference_mode()
-    def _batches_exactly(self) -> bool:
-        """Whether rows of different lengths in one batch get what each gets alone."""
-        rows = [[0, 1, 1, 0, 1], [1, 0, 1]]
-        top = self.vocab_size - 1
-        rows = [[min(id, top) for id in row] for row in rows]
-        cache, alone = self.new_cache(2, 0), []
+    def _try(self) -> None:
+        """Find out what the model computes exactly: several ids after others, and batches of rows
+        of different lengths."""
+        rows = trial_rows(self.vocab_size)
+        cache, alone, whole = self.new_cache(2), [], []
         for slot, row in enumerate(rows):
             self._alone(cache, slot, row[:-2])
             alone.append(self._alone(cache, slot, row[-2:]))
+            whole.append(self.model.states(self._run(ids=[row], cache=None))[0, -2:])
+        expected = torch.stack(whole)  # (2, 2, D)
+        self.chunks = self._near(torch.stack(alone), expected)
         if not plain_layers(cache.single(0)):
-            return False
-        together, batched = self.new_cache(2, 0), []
+            return
+        together, batched = self.new_cache(2), []
         try:
             with foreign("batched"):  # architectures that know no padding
                 for slot, row in enumerate(rows):
@@ -251,10 +257,13 @@ class TransformersDecoder:
                     ids = [[row[at]] for row in rows]
                     batched.append(self._together(together, [0, 1], ids))
         except ValueError:
-            return False
-        expected, actual = torch.stack(alone).float(), torch.cat(batched, 1).float()  # (2, 2, D)
+            return
+        self.batches = self._near(torch.cat(batched, 1), expected)
+
+    def _near(self, actual: Tensor, expected: Tensor) -> bool:
         tolerance = _TOLERANCE.get(self.model.dtype, _HALF_TOLERANCE)
-        return bool((actual - expected).abs().max() <= tolerance * expected.abs().max())
+        difference = (actual.float() - expected.float()).abs().max()
+        return bool(difference <= tolerance * expected.float().abs().max())
 
     def _reset_stretched_rope(self) -> None:
         """Undo what longer sequences did to rotary angles that stretch with the longest one seen.

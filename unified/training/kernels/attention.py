@@ -24,7 +24,8 @@ from unified.engine.backends.cpu.intrinsics import (
     wide_vectors,
 )
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
-from unified.training.kernels.vectors import ROWS, WIDE, exponentials, halves, slopes, tile
+from unified.training.kernels.rows import halves
+from unified.training.kernels.vectors import ROWS, WIDE, exponentials, slopes, tile
 
 __all__ = ["backward", "forward"]
 
@@ -179,10 +180,7 @@ def forward(
                     _wide(words, 0, W // 2, 1, flat, c, E, end // 2, sums, c, E)
                 for r in range(count):
                     position = start + first + r
-                    halves(
-                        sums, r * E, rest[r], C, out,
-                        _at(position, h, L, strides[3]),
-                    )  # fmt: skip
+                    halves(sums, r * E, rest[r], out, _at(position, h, L, strides[3]), C)
         finish_chunk(counters, 0, tasks)
     wait_for_phase(counters, 0, tasks)
 
@@ -299,17 +297,14 @@ def backward(
                         _wide(bent_words, 0, W // 2, 1, flat, c, E, end // 2, sums, c, E)
                     for r in range(many):
                         position = start + first + some + r
-                        halves(
-                            sums, r * E, scale, C, q_grad,
-                            _at(position, h, L, strides[5]),
-                        )  # fmt: skip
+                        halves(sums, r * E, scale, q_grad, _at(position, h, L, strides[5]), C)
                 _add_block(shares, grad_pairs, first, first + last, W, value_sums)
                 _add_block(bent, query_pairs, first, first + last, W, key_sums)
         for n in range(length):
             position = start + n
-            halves(flat_key_sums, n * E, scale, C, k_grad,
-                   _at(position, g, L, strides[6]))  # fmt: skip
-            halves(flat_value_sums, n * E, np.float32(1), C, v_grad,
-                   _at(position, g, L, strides[7]))  # fmt: skip
+            at = _at(position, g, L, strides[6])
+            halves(flat_key_sums, n * E, scale, k_grad, at, C)
+            at = _at(position, g, L, strides[7])
+            halves(flat_value_sums, n * E, np.float32(1), v_grad, at, C)
         finish_chunk(counters, 0, tasks)
     wait_for_phase(counters, 0, tasks)

@@ -17,7 +17,7 @@ from unified.engine.backends.cpu.intrinsics import (
     wide_vectors,
 )
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
-from unified.training.kernels.vectors import halves
+from unified.training.kernels.rows import halves
 
 __all__ = ["cross_entropy"]
 
@@ -73,6 +73,6 @@ def cross_entropy(
                 for t in range(R):
                     row[t] *= factor
                 row[targets[n]] -= weights[n]
-                halves(row, 0, np.float32(1), R, flat, n * R)
+                halves(row, 0, np.float32(1), flat, n * R, R)
         finish_chunk(counters, 0, chunks)
     wait_for_phase(counters, 0, chunks)

@@ -11,23 +11,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from unified.engine.backends.cpu.attention import exp
-from unified.engine.backends.cpu.intrinsics import (
-    bits,
-    compiled,
-    entry,
-    squares,
-    total,
-    wide_vectors,
-)
+from unified.engine.backends.cpu.intrinsics import bits, compiled, entry, wide_vectors
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
-from unified.training.kernels.vectors import halves
+from unified.training.kernels.rows import (
+    centred,
+    gated,
+    gated_gradient,
+    halves,
+    rotated,
+    squares_of,
+    weighed,
+)
 
-__all__ = ["CHUNK", "gate", "gate_gradient", "norm", "norm_gradient", "turn", "turn_gradient"]
+__all__ = [
+    "CHUNK", "add", "gate", "gate_gradient", "norm", "norm_gradient", "turn", "turn_gradient",
+]  # fmt: skip
 
 CHUNK = 32
 """Rows that a thread claims at once."""
 _ONE = np.float32(1)
+_PIECE = 1 << 14  # numbers that a thread claims at once where there are no rows
 
 
 @compiled
@@ -39,10 +42,9 @@ def _widen(source: np.ndarray, out: np.ndarray) -> None:
 
 
 @compiled
-def _scale_of(row: np.ndarray, eps: np.float32) -> np.float32:
+def _scale_of(x: np.ndarray, at: int, D: int, eps: np.float32) -> np.float32:
     """What RMSNorm multiplies a row with."""
-    D = len(row)
-    return np.float32(1) / np.sqrt(squares(row, D) / np.float32(D) + eps)
+    return _ONE / np.sqrt(squares_of(x, at, D) / np.float32(D) + eps)
 
 
 @entry
@@ -53,44 +55,21 @@ def norm(
     wide_vectors()
     N, D = x.shape
     chunks = (N + CHUNK - 1) // CHUNK
-    row, factors, flat = np.empty(D, np.float32), np.empty(D, np.float32), out.reshape(-1)
+    flat_x, flat = x.reshape(-1), out.reshape(-1)
+    row, factors = np.empty(D, np.float32), np.empty(D, np.float32)
     _widen(weight, factors)
     while True:
         chunk = claim_chunk(counters, 0)
         if chunk >= chunks:
             break
         for n in range(chunk * CHUNK, min(N, (chunk + 1) * CHUNK)):
+            scale = _scale_of(flat_x, n * D, D, eps)
             _widen(x[n], row)
-            scale = _scale_of(row, eps)
             for d in range(D):
                 row[d] *= factors[d]
-            halves(row, 0, scale, D, flat, n * D)
+            halves(row, 0, scale, flat, n * D, D)
         finish_chunk(counters, 0, chunks)
     wait_for_phase(counters, 0, chunks)
-
-
-@compiled
-def _back_through_norm(
-    row: np.ndarray, grad: np.ndarray, factors: np.ndarray, eps: np.float32, sums: np.ndarray,
-    product: np.ndarray,
-) -> np.float32:  # fmt: skip
-    """grad becomes the gradient of a row, but for the factor that is returned; sums (D,) gets what
-    it adds to that of the weight."""
-    wide_vectors()
-    D = len(row)
-    scale = _scale_of(row, eps)
-    for d in range(D):
-        row[d] *= scale
-    for d in range(D):
-        product[d] = grad[d] * row[d]
-    for d in range(D):
-        sums[d] += product[d]
-    for d in range(D):
-        product[d] *= factors[d]
-    mean = total(product, D) / np.float32(D)
-    for d in range(D):
-        grad[d] = grad[d] * factors[d] - row[d] * mean
-    return scale
 
 
 @entry
@@ -102,8 +81,8 @@ def norm_gradient(
     wide_vectors()
     N, D = x.shape
     chunks = (N + CHUNK - 1) // CHUNK
-    row, above, product = np.empty(D, np.float32), np.empty(D, np.float32), np.empty(D, np.float32)
-    factors, flat = np.empty(D, np.float32), x_grad.reshape(-1)
+    flat_x, flat, flat_sums = x.reshape(-1), x_grad.reshape(-1), sums.reshape(-1)
+    above, factors = np.empty(D, np.float32), np.empty(D, np.float32)
     _widen(weight, factors)
     while True:
         chunk = claim_chunk(counters, 0)
@@ -111,24 +90,23 @@ def norm_gradient(
             break
         sums[chunk] = 0
         for n in range(chunk * CHUNK, min(N, (chunk + 1) * CHUNK)):
-            _widen(x[n], row)
+            scale = _scale_of(flat_x, n * D, D, eps)
             _widen(grad[n], above)
-            scale = _back_through_norm(row, above, factors, eps, sums[chunk], product)
-            halves(above, 0, scale, D, flat, n * D)
+            mean = weighed(above, 0, flat_x, n * D, factors, 0, scale, flat_sums, chunk * D, D)
+            shift = mean / np.float32(D) * scale * scale
+            centred(above, 0, flat_x, n * D, factors, 0, scale, shift, flat, n * D, D)
         finish_chunk(counters, 0, chunks)
     wait_for_phase(counters, 0, chunks)
 
 
 @compiled
-def _rotate(row: np.ndarray, cos: np.ndarray, sin: np.ndarray, sign: np.float32) -> None:
-    """As transformers' `rotate_half`: number c is paired with c + C / 2."""
-    wide_vectors()
-    half = len(row) // 2
-    low, high = row[:half], row[half:]
-    for c in range(half):
-        a, b = low[c], high[c]
-        low[c] = a * cos[c] - sign * b * sin[c]
-        high[c] = b * cos[c] + sign * a * sin[c]
+def _factors_of(weights: np.ndarray, C: int) -> np.ndarray:
+    """Weights of the norms of queries and keys, float32 (2 C,); 1 where there are none."""
+    factors = np.ones(2 * C, np.float32)
+    if weights.shape[1]:
+        _widen(weights[0], factors[:C])
+        _widen(weights[1], factors[C:])
+    return factors
 
 
 @entry
@@ -142,32 +120,21 @@ def turn(
     (2, 0): there are none. cos, sin: (N, C), both halves alike.
     """
     wide_vectors()
-    N = x.shape[0]
+    N, width = x.shape
     chunks = (N + CHUNK - 1) // CHUNK
-    row, flat = np.empty(C, np.float32), out.reshape(-1)
-    cosines, sines = np.empty(C, np.float32), np.empty(C, np.float32)
-    normed = weights.shape[1] > 0
-    factors = np.empty((2, C), np.float32)
-    if normed:
-        _widen(weights[0], factors[0])
-        _widen(weights[1], factors[1])
+    row, factors, normed = np.empty(C, np.float32), _factors_of(weights, C), weights.shape[1] > 0
+    flat_x, flat, cosines, sines = x.reshape(-1), out.reshape(-1), cos.reshape(-1), sin.reshape(-1)
     while True:
         chunk = claim_chunk(counters, 0)
         if chunk >= chunks:
             break
         for n in range(chunk * CHUNK, min(N, (chunk + 1) * CHUNK)):
-            _widen(cos[n], cosines)
-            _widen(sin[n], sines)
             for h in range(heads):
-                _widen(x[n, h * C : (h + 1) * C], row)
-                scale = _ONE
-                if normed:
-                    scale = _scale_of(row, eps)
-                    factor = factors[0] if h < first else factors[1]
-                    for c in range(C):
-                        row[c] *= factor[c]
-                _rotate(row, cosines, sines, _ONE)
-                halves(row, 0, scale, C, flat, (n * heads + h) * C)
+                at = n * width + h * C
+                scale = _scale_of(flat_x, at, C, eps) if normed else _ONE
+                kind = 0 if h < first else C
+                rotated(flat_x, at, factors, kind, cosines, sines, n * C, _ONE, row, C // 2)
+                halves(row, 0, scale, flat, (n * heads + h) * C, C)
         finish_chunk(counters, 0, chunks)
     wait_for_phase(counters, 0, chunks)
 
@@ -184,32 +151,29 @@ def turn_gradient(
     wide_vectors()
     N, width = grad.shape
     chunks = (N + CHUNK - 1) // CHUNK
-    row, above, product = np.empty(C, np.float32), np.empty(C, np.float32), np.empty(C, np.float32)
-    cosines, sines = np.empty(C, np.float32), np.empty(C, np.float32)
-    normed, flat = weights.shape[1] > 0, grad.reshape(-1)
-    factors = np.empty((2, C), np.float32)
-    if normed:
-        _widen(weights[0], factors[0])
-        _widen(weights[1], factors[1])
+    above, factors, normed = np.empty(C, np.float32), _factors_of(weights, C), weights.shape[1] > 0
+    ones = np.ones(C, np.float32)
+    flat_x, flat, flat_sums = x.reshape(-1), grad.reshape(-1), sums.reshape(-1)
+    cosines, sines = cos.reshape(-1), sin.reshape(-1)
     while True:
         chunk = claim_chunk(counters, 0)
         if chunk >= chunks:
             break
         sums[chunk] = 0
         for n in range(chunk * CHUNK, min(N, (chunk + 1) * CHUNK)):
-            _widen(cos[n], cosines)
-            _widen(sin[n], sines)
             for h in range(heads):
-                _widen(grad[n, h * C : (h + 1) * C], above)
-                _rotate(above, cosines, sines, -_ONE)
-                scale = _ONE
-                if normed:
-                    kind = 0 if h < first else 1
-                    _widen(x[n, h * C : (h + 1) * C], row)
-                    scale = _back_through_norm(
-                        row, above, factors[kind], eps, sums[chunk, kind], product
-                    )
-                halves(above, 0, scale, C, flat, n * width + h * C)
+                at = n * width + h * C
+                rotated(flat, at, ones, 0, cosines, sines, n * C, -_ONE, above, C // 2)
+                if not normed:
+                    halves(above, 0, _ONE, flat, at, C)
+                    continue
+                kind = 0 if h < first else C
+                scale = _scale_of(flat_x, at, C, eps)
+                mean = weighed(
+                    above, 0, flat_x, at, factors, kind, scale, flat_sums, 2 * chunk * C + kind, C
+                )
+                shift = mean / np.float32(C) * scale * scale
+                centred(above, 0, flat_x, at, factors, kind, scale, shift, flat, at, C)
         finish_chunk(counters, 0, chunks)
     wait_for_phase(counters, 0, chunks)
 
@@ -220,18 +184,13 @@ def gate(x: np.ndarray, out: np.ndarray, counters: np.ndarray) -> None:
     wide_vectors()
     N, inner = out.shape
     chunks = (N + CHUNK - 1) // CHUNK
-    row, flat = np.empty(inner, np.float32), out.reshape(-1)
+    flat_x, flat = x.reshape(-1), out.reshape(-1)
     while True:
         chunk = claim_chunk(counters, 0)
         if chunk >= chunks:
             break
         for n in range(chunk * CHUNK, min(N, (chunk + 1) * CHUNK)):
-            first, second = x[n, :inner], x[n, inner:]
-            for i in range(inner):
-                a = bits(np.uint32(first[i]) << np.uint32(16))
-                b = bits(np.uint32(second[i]) << np.uint32(16))
-                row[i] = a / (_ONE + exp(-a)) * b
-            halves(row, 0, _ONE, inner, flat, n * inner)
+            gated(flat_x, 2 * n * inner, flat, n * inner, inner)
         finish_chunk(counters, 0, chunks)
     wait_for_phase(counters, 0, chunks)
 
@@ -244,26 +203,31 @@ def gate_gradient(
     wide_vectors()
     N, inner = out.shape
     chunks = (N + CHUNK - 1) // CHUNK
-    row, both = np.empty(inner, np.float32), np.empty(2 * inner, np.float32)
-    low, high = both[:inner], both[inner:]
-    flat, flat_grad = out.reshape(-1), x_grad.reshape(-1)
+    flat, flat_x, flat_grad = grad.reshape(-1), x.reshape(-1), x_grad.reshape(-1)
+    flat_out = out.reshape(-1)
     while True:
         chunk = claim_chunk(counters, 0)
         if chunk >= chunks:
             break
         for n in range(chunk * CHUNK, min(N, (chunk + 1) * CHUNK)):
-            _widen(x[n, :inner], low)
-            _widen(x[n, inner:], high)
-            above = grad[n]
-            for i in range(inner):
-                a, b = low[i], high[i]
-                g = bits(np.uint32(above[i]) << np.uint32(16))
-                share = _ONE / (_ONE + exp(-a))
-                gated = a * share
-                row[i] = gated * b
-                low[i] = g * b * (share + gated * (_ONE - share))
-                high[i] = g * gated
-            halves(row, 0, _ONE, inner, flat, n * inner)
-            halves(both, 0, _ONE, 2 * inner, flat_grad, n * 2 * inner)
+            gated_gradient(flat, n * inner, flat_x, 2 * n * inner, flat_grad, flat_out, inner)
+        finish_chunk(counters, 0, chunks)
+    wait_for_phase(counters, 0, chunks)
+
+
+@entry
+def add(total: np.ndarray, x: np.ndarray, counters: np.ndarray) -> None:
+    """total (N,) float32 += x (N,), bits. torch widens x first, into memory."""
+    wide_vectors()
+    N = len(total)
+    chunks = (N + _PIECE - 1) // _PIECE
+    while True:
+        chunk = claim_chunk(counters, 0)
+        if chunk >= chunks:
+            break
+        stop = min(N, (chunk + 1) * _PIECE)
+        sums, more = total[chunk * _PIECE : stop], x[chunk * _PIECE : stop]
+        for n in range(len(sums)):
+            sums[n] += bits(np.uint32(more[n]) << np.uint32(16))
         finish_chunk(counters, 0, chunks)
     wait_for_phase(counters, 0, chunks)

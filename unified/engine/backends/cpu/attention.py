@@ -73,7 +73,8 @@ def attend_block(
         top = largest(row, visible) * scale
         for t in range(visible):
             row[t] = exp(row[t] * scale - top)
-        row[visible:] = 0  # causal, and what lies behind the last id
+        for t in range(visible, width):  # causal, and what lies behind the last id
+            row[t] = 0
         sums[q, weights], sums[q, weights + 1] = top, total(row, visible)
         kv_row(row, rows[q])
     kv_product(rows, values, 0, values.shape[0], sums, kv_words(start, keys))  # -> (Q, C)

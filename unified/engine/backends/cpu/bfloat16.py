@@ -20,7 +20,7 @@ import numpy as np
 from llvmlite import ir
 
 from unified.engine.backends.cpu.config import PANEL
-from unified.engine.backends.cpu.intrinsics import compiled, entry, processor_has
+from unified.engine.backends.cpu.intrinsics import called_only, compiled, entry, processor_has
 from unified.engine.backends.cpu.matmul import read_in_parts
 from unified.engine.backends.cpu.tiles import LANES, lane_type, make_tile, spread
 
@@ -100,6 +100,7 @@ def matmul_pairs(
     x: (N, pairs) of `set_pairs`. w: of `pack_pairs`; one of more pairs is taken from pair `start`
     on. out: float32.
     """
+    called_only()
     N, K = x.shape
     if N == 1:  # the processor reads ahead by itself: one panel at a time, 33 GB/s on a core
         for p in range(panels):
@@ -183,7 +184,7 @@ def pack_pairs(weight: Any) -> np.ndarray:
     panels at a time.
     """
     outputs, inputs = weight.shape
-    packed = np.zeros((-(-outputs // PANEL), pairs(inputs), PANEL), np.uint32)
+    packed = np.zeros((-(-outputs // PANEL), pairs.py_func(inputs), PANEL), np.uint32)
     for first, rows in read_in_parts(weight):
         pack_pairs_into(np.ascontiguousarray(rows), packed[first : first - (-len(rows) // PANEL)])
     return packed

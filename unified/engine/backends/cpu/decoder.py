@@ -20,6 +20,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,17 +30,19 @@ import numpy as np
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
 from unified.engine.backends.cpu.config import LlamaCpuConfig
-from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
+from unified.engine.backends.cpu.stored import StoredWeight, Weight, to_quantize, widen
 from unified.engine.memory import available_bytes
 from unified_base.text import quoted
 
 __all__ = [
-    "ARITHMETIC", "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight", "compile_kernels",
-    "widen",
+    "ARITHMETIC", "CACHE_DTYPE", "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight",
+    "compile_kernels", "widen",
 ]  # fmt: skip
 
 ARITHMETIC = "UNIFIED_CPU_ARITHMETIC"
 """The environment variable that forces float32 products where it is "float32"."""
+CACHE_DTYPE = "UNIFIED_CPU_CACHE"
+"""The environment variable that says the type of keys and values."""
 
 # Longer prompts are fed in parts, so that workspaces stay small.
 PREFILL_IDS = 512
@@ -54,18 +58,19 @@ class LlamaCpuDecoder:
     sequence are the same bits alone and in any batch, fed at once or id by id. Any number of
     threads may use one decoder at once, each with caches of its own.
 
-    config: its sizes. vocab_size, max_positions: see `Decoder`.
+    config: its sizes. vocab_size, max_positions: see `Decoder`. arithmetic: of matrix products: the
+    type of the weights, and the type it is widened to. cache_dtype: of keys and values.
     """
 
-    backend = "cpu"
-    batch_invariant = True
+    backend: ClassVar[str] = "cpu"
+    batch_invariant: ClassVar[bool] = True
 
     def __init__(
         self,
         config: LlamaCpuConfig,
         weights: Mapping[str, StoredWeight],
         arithmetic: str | None = None,
-        cache_dtype: str = "float32",
+        cache_dtype: str | None = None,
     ) -> None:
         """Pack weights into the layout of the kernels; later changes of them have no effect.
 
@@ -73,24 +78,27 @@ class LlamaCpuDecoder:
 
         Args:
             config: the decoder's sizes.
-            weights: float32, bfloat16 or float16 (see `Weight`), by their Hugging Face names.
+            weights: float32, bfloat16 or float16 (see `Weight`), by their Hugging Face names;
+                matrices may be `ToQuantize`, embeddings and head among them.
             arithmetic: of matrix products; "auto": bfloat16 weights as such where the processor
                 multiplies bfloat16, all else in float32; "float32": all. None: what the
                 environment's `UNIFIED_CPU_ARITHMETIC` says, or "auto".
-            cache_dtype: of keys and values, "float32" or "bfloat16".
+            cache_dtype: of keys and values, "float32" or "bfloat16". None: what the environment's
+                `UNIFIED_CPU_CACHE` says, or "float32".
 
         Raises:
-            ValueError: names or shapes do not fit the config, or an unknown type.
+            ValueError: names or shapes do not fit the config, an unknown type, or weights to
+                quantize that are NaN or infinite.
         """
         from unified.engine.backends.cpu import kernels, linear
         from unified.engine.backends.cpu import threads as threads_module
         from unified.engine.backends.cpu.heads import PART_IDS, part_numbers
+        from unified.engine.backends.cpu.int8_pack import NotFiniteError, side_by_side
         from unified.engine.backends.cpu.kv import KV_FORMATS
-        from unified.engine.backends.cpu.products import stored_format
+        from unified.engine.backends.cpu.products import INT8, stored_format
 
-        if cache_dtype not in CACHE_DTYPES:
-            expected = " or ".join(CACHE_DTYPES)
-            raise ValueError(f"cache_dtype is {quoted(cache_dtype)}, expected {expected}")
+        arithmetic = _chosen("arithmetic", arithmetic, ARITHMETIC, ("auto", "float32"))
+        cache_dtype = _chosen("cache_dtype", cache_dtype, CACHE_DTYPE, tuple(CACHE_DTYPES))
         config.check(weights)
         self.config = config
         self._kernels, self._lm_head = kernels, linear.lm_head
@@ -101,7 +109,8 @@ class LlamaCpuDecoder:
         # All matrices have one type: that of the stored ones, float32 where they differ.
         stored = {weight.dtype for weight in weights.values() if weight.ndim == 2}
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
-        self._format = stored_format(dtype, dots=_dots(arithmetic))
+        self._format = stored_format(dtype, dots=arithmetic == "auto")
+        self.arithmetic = self._format.name
 
         def packed(name: str) -> Weight | None:
             weight = weights.get(name)
@@ -109,21 +118,28 @@ class LlamaCpuDecoder:
                 return None
             if weight.ndim == 1:
                 return np.ascontiguousarray(widen(weight))
-            return self._format.pack(weight)  # (O, K) -> (P, lines, PANEL)
+            try:
+                return self._format.pack(weight)  # (O, K) -> (P, lines, PANEL)
+            except NotFiniteError as error:
+                raise ValueError(f"{name} {error}") from None
 
         tied = config.tie_word_embeddings
         # Tied embeddings are packed for the head; the embedding of an id is a line of a panel.
-        head = packed(_EMBEDDING if tied else "lm_head.weight")
-        assert head is not None  # checked above
-        self._head: Weight = head
-        self._embedding = None if tied else weights[_EMBEDDING][:]
+        quantized = self._format is INT8
+        with side_by_side(config.shapes().values()) if quantized else nullcontext():
+            head = packed(_EMBEDDING if tied else "lm_head.weight")
+            assert head is not None  # checked above
+            self._head: Weight = head
+            self._embedding: Weight | None = None
+            if not tied:
+                self._embedding = packed(_EMBEDDING) if quantized else weights[_EMBEDDING][:]
+            # Alive as long as their addresses are in use.
+            self._weights = [
+                packed(f"model.layers.{layer}.{name}")
+                for layer in range(config.num_layers)
+                for name in kernels.LAYER
+            ]
         self.final_norm_D = widen(weights["model.norm.weight"])
-        # Alive as long as their addresses are in use.
-        self._weights = [
-            packed(f"model.layers.{layer}.{name}")
-            for layer in range(config.num_layers)
-            for name in kernels.LAYER
-        ]
         addresses = [0 if w is None else w.ctypes.data for w in self._weights]
         self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
         self._dtype_like = np.empty(0, self._format.dtype)
@@ -233,9 +249,10 @@ class LlamaCpuDecoder:
     def embed(self, ids: Sequence[int]) -> Array:
         """Embeddings of ids, float32 (T, D): the input of the first layer."""
         at = np.asarray(ids)
-        if self._embedding is not None:
-            return widen(self._embedding[at])
-        return self._format.rows(self._head, at, self.config.hidden_size)
+        packed = self._head if self._embedding is None else self._embedding
+        if packed.ndim == 2:  # as it is stored
+            return widen(packed[at])
+        return self._format.rows(packed, at, self.config.hidden_size)
 
     def _parts(self, sequences: np.ndarray) -> Array:
         """Workspace for parts of sequences that threads share out, (0,) where they do not."""
@@ -281,16 +298,27 @@ def compile_kernels() -> None:
         vocab_size=2, max_position_embeddings=2, norm_eps=1e-6, inv_freq=(1.0,), qk_norm=False,
         tie_word_embeddings=True,
     )  # fmt: skip
-    types = (np.uint16, "auto"), (np.uint16, "float32"), (np.int16, "auto"), (np.float32, "auto")
+    types = (
+        (np.uint16, "auto"), (np.uint16, "float32"), (np.int16, "auto"), (np.float32, "auto"),
+        (np.int8, "auto"),
+    )  # fmt: skip
     for dtype, arithmetic in types:
-        weights = {name: np.zeros(shape, dtype) for name, shape in config.shapes().items()}
+        weights: Mapping[str, StoredWeight] = {
+            name: np.zeros(shape, np.float32 if dtype == np.int8 else dtype)
+            for name, shape in config.shapes().items()
+        }
+        weights = to_quantize(weights) if dtype == np.int8 else weights
         decoder = LlamaCpuDecoder(config, weights, arithmetic)
         decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 
 
-def _dots(arithmetic: str | None) -> bool:
-    """Whether bfloat16 may be multiplied as such. Raises ValueError for an unknown arithmetic."""
-    name = arithmetic if arithmetic is not None else os.environ.get(ARITHMETIC) or "auto"
-    if name not in ("auto", "float32"):
-        raise ValueError(f"arithmetic is {quoted(name)}, expected auto or float32 ({ARITHMETIC})")
-    return name == "auto"
+def _chosen(name: str, value: str | None, variable: str, choices: tuple[str, ...]) -> str:
+    """An argument, or else what the environment says, or else the first choice.
+
+    Raises ValueError for what is not among the choices.
+    """
+    source = name if value is not None else variable
+    chosen = value if value is not None else os.environ.get(variable) or choices[0]
+    if chosen not in choices:
+        raise ValueError(f"{source} is {quoted(chosen)}, expected {' or '.join(choices)}")
+    return chosen

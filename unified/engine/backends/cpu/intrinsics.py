@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 from llvmlite import ir
 from numba import extending, njit, types
@@ -68,7 +68,7 @@ def by_type(choose: Callable[..., Callable[..., Any]]) -> Any:
         return _bare(choose(*args))
 
     implementation.__wrapped__ = _bare(choose)  # type: ignore[attr-defined]
-    extending.overload(chosen, jit_options=_OPTIONS)(implementation)
+    extending.overload(chosen, jit_options=cast(Any, _OPTIONS))(implementation)
     return chosen
 
 
@@ -117,8 +117,8 @@ def prefetch(builder: Any, pointer: Any) -> None:
 
 @intrinsic
 def called_only(typingctx: Any) -> Any:
-    """Keep the function around this out of its callers, so that all of them get the same bits: sums
-    of products can be contracted in more than one way."""
+    """Keep the function around this out of its callers: it is compiled once and not for each, and
+    all get the same bits, where sums of products can be contracted in more than one way."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.function.attributes.add("noinline")

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unified.engine.backends.cpu.heads import attend_heads, turn_heads
+from unified.engine.backends.cpu.heads import attend_heads, chunk_ends, turn_heads
 from unified.engine.backends.cpu.intrinsics import compiled, entry, wide_vectors
 from unified.engine.backends.cpu.linear import (
     add_linear,
@@ -101,6 +101,7 @@ def forward_layers(
     H, C, G, F = attn_out.shape[1], attn_out.shape[2], kv_heads, gated.shape[1]
     qkv_flat = qkv.reshape(N, (H + 2 * G) * C)  # (N, H + 2G, C) -> (N, (H + 2G) C)
     attn_flat = attn_out.reshape(N, H * C)  # (N, H, C) -> (N, H C)
+    ends = chunk_ends(sequences, H, G, C, parts.shape[0] > 0)
     # Workspaces of this thread alone.
     q_size, kv_size = chunk_size(H * C, threads, N), chunk_size(G * C, threads, N)
     d_size, f_size = chunk_size(D, threads, N), chunk_size(F, threads, N)
@@ -139,11 +140,12 @@ def forward_layers(
         phase += 1
         q_norm, k_norm = vector(weight[_Q_NORM], C, x[0]), vector(weight[_K_NORM], C, x[0])
         turn_heads(
-            counters, phase, qkv, q_norm, k_norm, eps, cos_sin, sequences, layer, layers, kv_like, G
+            counters, phase, qkv, q_norm, k_norm, eps, cos_sin, sequences, ends, layer, layers,
+            kv_like, G,
         )  # fmt: skip
         phase += 1
         attend_heads(
-            counters, phase, qkv, sequences, layer, layers, kv_like, G, parts, attn_out
+            counters, phase, qkv, sequences, ends, layer, layers, kv_like, G, parts, attn_out
         )  # fmt: skip
         phase += 1
 
@@ -160,8 +162,8 @@ def forward_layers(
         phase += 1
         chunk = claim_chunk(counters, phase)
         while chunk < f_chunks:
-            count = linear_chunk(inputs, weight[_GATE], 0, D, F, chunk, dtype_like, f_out)
-            linear_chunk(inputs, weight[_UP], 0, D, F, chunk, dtype_like, up_out)
+            count = linear_chunk(inputs, weight[_GATE], np.int64(0), D, F, chunk, dtype_like, f_out)
+            linear_chunk(inputs, weight[_UP], np.int64(0), D, F, chunk, dtype_like, up_out)
             for n in range(N):
                 gate, up = f_out[n], up_out[n]
                 gated_row = gated[n, chunk * f_size : chunk * f_size + count]

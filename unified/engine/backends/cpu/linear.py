@@ -83,7 +83,7 @@ def normed_inputs(
     N, words = x.shape[0], input_words(x.shape[1], dtype_like)
     if N < SHARED_ROWS:
         inputs = np.empty((N, words), buffer.dtype)
-        _norm_rows(x, norm, eps, 0, N, dtype_like, inputs)
+        _norm_rows(x, norm, eps, np.int64(0), N, dtype_like, inputs)
         return inputs
     inputs = buffer[: N * words].reshape((N, words))
     chunks = -(-N // _ROWS)
@@ -164,7 +164,7 @@ def add_linear(
     chunk = claim_chunk(counters, phase)
     while chunk < chunks:
         count = linear_chunk(
-            x, weight, 0, inputs, residual.shape[1], chunk, dtype_like, chunk_out
+            x, weight, np.int64(0), inputs, residual.shape[1], chunk, dtype_like, chunk_out
         )  # fmt: skip
         for n in range(x.shape[0]):
             residual_row = residual[n, chunk * size : chunk * size + count]

@@ -17,7 +17,7 @@ from llvmlite import binding, ir
 from numba import types
 
 from unified.engine.backends.cpu.config import PANEL
-from unified.engine.backends.cpu.intrinsics import compiled, entry
+from unified.engine.backends.cpu.intrinsics import called_only, compiled, entry
 from unified.engine.backends.cpu.tiles import (
     LANES,
     MANY_REGISTERS,
@@ -81,6 +81,7 @@ def matmul(
 
     A w of more than K inputs is taken from its input `start` on.
     """
+    called_only()
     N, K = x.shape
     if N == 1:  # one panel after the other: memory is read in one stream, a fifth faster than two
         for p in range(panels):

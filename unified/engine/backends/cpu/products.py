@@ -24,12 +24,15 @@ from unified.engine.backends.cpu.bfloat16 import (
     unpack_rows,
 )
 from unified.engine.backends.cpu.config import PANEL
+from unified.engine.backends.cpu.int8_pack import pack_int8, unpack_int8
+from unified.engine.backends.cpu.int8_rows import line_bytes, set_line
+from unified.engine.backends.cpu.int8_tile import block_lines, matmul_int8
 from unified.engine.backends.cpu.intrinsics import by_type, compiled
 from unified.engine.backends.cpu.matmul import HALF_SUPPORTED, matmul, pack
 from unified.engine.backends.cpu.stored import widen
 
 __all__ = [
-    "WeightFormat", "format_of", "input_words", "multiply", "panel_lines", "set_inputs",
+    "INT8", "WeightFormat", "format_of", "input_words", "multiply", "panel_lines", "set_inputs",
     "stored_format",
 ]  # fmt: skip
 
@@ -81,21 +84,28 @@ def _float(name: str, dtype: Any, packing: Callable[[Any], np.ndarray] = pack) -
 
 
 _FLOAT32 = _float("float32", np.float32, lambda weight: pack(weight, widen))
-_WIDE_BFLOAT16 = _float("bfloat16, computed in float32", np.uint16)
-_WIDE_FLOAT16 = _float("float16, computed in float32", np.int16)
+_WIDE_BFLOAT16 = _float("bfloat16 in float32", np.uint16)
+_WIDE_FLOAT16 = _float("float16 in float32", np.int16)
 _BFLOAT16 = WeightFormat(
     "bfloat16", np.dtype(np.uint32), np.dtype(np.uint32), pairs, pairs, set_pairs, matmul_pairs,
     pack_pairs, lambda packed, outputs, inputs: widen(unpack_rows(packed, outputs, inputs)),
 )  # fmt: skip
-_FORMATS = (_FLOAT32, _WIDE_BFLOAT16, _WIDE_FLOAT16, _BFLOAT16)
+INT8 = WeightFormat(
+    "int8", np.dtype(np.uint8), np.dtype(np.uint8), line_bytes, block_lines, set_line, matmul_int8,
+    pack_int8, unpack_int8,
+)  # fmt: skip
+"""Of weights of any type, quantized while they are packed."""
+_FORMATS = (_FLOAT32, _WIDE_BFLOAT16, _WIDE_FLOAT16, _BFLOAT16, INT8)
 _BY_DTYPE = {format.dtype.name: format for format in _FORMATS}  # numba's names are numpy's
 
 
 def stored_format(dtype: np.dtype[Any], dots: bool = True) -> WeightFormat:
-    """The format for weights that are stored as `dtype` (see `Weight`), on this processor.
+    """The format for weights of a type (`Weight`, `ToQuantize`) on this processor.
 
     dots: whether bfloat16 may be multiplied as such; otherwise it is widened to float32.
     """
+    if dtype == np.int8:
+        return INT8
     if dtype == np.uint16:
         return _BFLOAT16 if dots and DOTS_SUPPORTED else _WIDE_BFLOAT16
     return _WIDE_FLOAT16 if dtype == np.int16 and HALF_SUPPORTED else _FLOAT32

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from unified.engine.backends.stepped_model import SteppedModel, stretching_ropes
+from unified.engine.backends.stepped_model import SteppedModel, stretching_ropes, trial_rows
 from unified.engine.backends.torch_static.paged_cache import LayerShape
 from unified_base.foreign import foreign
 
-__all__ = ["layer_shapes", "relative_error", "tolerance", "trial_rows"]
+__all__ = ["layer_shapes", "relative_error", "tolerance"]
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -32,12 +32,6 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     """
     difference = (actual.float() - expected.float()).norm(dim=-1)
     return float((difference / expected.float().norm(dim=-1).clamp_min(1e-6)).median())
-
-
-def trial_rows(vocab_size: int) -> list[list[int]]:
-    """Two sequences to try a model with, of different lengths, with ids from everywhere."""
-    ids = [(17 * number + 3) * max(1, vocab_size // 131) % vocab_size for number in range(14)]
-    return [ids[:9], ids[9:]]
 
 
 @torch.inference_mode()

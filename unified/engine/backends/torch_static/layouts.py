@@ -19,14 +19,23 @@ from unified.engine.backends.torch_static.paged_attention import (
 )
 from unified.engine.backends.torch_static.paged_cache import PagedCache
 
-__all__ = ["Piece", "decode_layout", "packed_decode", "pieces_of", "prefill_layout", "to_device"]
+__all__ = [
+    "FEW",
+    "Piece",
+    "decode_layout",
+    "packed_decode",
+    "pieces_of",
+    "prefill_layout",
+    "to_device",
+]
 
 Ints = NDArray[np.int64]
 Piece = tuple[int, Sequence[int], int]
 """A slot, new ids of its sequence, and how many ids it has before them."""
 
-# Sequences with at most so many new ids each attend together, padded to the longest cache.
-_FEW = 8
+FEW = 8
+"""Sequences with at most so many new ids each attend together, padded to the longest cache, and are
+rows of a recorded step."""
 
 
 def pieces_of(
@@ -102,7 +111,7 @@ def prefill_layout(
     starts_of = np.cumsum([0, *counts])
     groups: dict[object, list[int]] = {}
     for index, count in enumerate(counts):
-        groups.setdefault(count if count <= _FEW else (index,), []).append(index)
+        groups.setdefault(count if count <= FEW else (index,), []).append(index)
     for indices in groups.values():
         count = counts[indices[0]]
         width = cache.pages_of(int(lengths[indices].max()))
@@ -129,17 +138,23 @@ def _first_page(cache: PagedCache, slot: int, width: int, sequences: int) -> int
 
 
 def packed_decode(cache: PagedCache, pieces: Sequence[Piece], rows: int, width: int) -> Ints:
-    """One new id of each sequence as (rows, 4 + width): id, position, where it goes, length, pages.
+    """Every new id as a row of (rows, 4 + width): id, position, where it goes, length, pages.
 
-    Rows behind the last sequence write to page 0 and attend to themselves alone.
+    Several ids of a sequence are rows that see one another: each attends to what is before its own
+    length, and keys are written before any row attends. Rows behind the last id write to page 0 and
+    attend to that alone.
     """
     packed = np.zeros((rows, 4 + width), np.int64)
     packed[:, 2], packed[:, 3] = np.arange(rows) % cache.page_size, 1
-    for row, (slot, ids, past) in enumerate(pieces):
+    row = 0
+    for slot, ids, past in pieces:
         pages = cache.pages(slot)
-        at = pages[past // cache.page_size] * cache.page_size + past % cache.page_size
-        packed[row, :4] = ids[0], past, at, past + 1
-        packed[row, 4 : 4 + len(pages)] = pages[:width]
+        for position, id in enumerate(ids, past):
+            page, offset = divmod(position, cache.page_size)
+            at = pages[page] * cache.page_size + offset
+            packed[row, :4] = id, position, at, position + 1
+            packed[row, 4 : 4 + len(pages)] = pages[:width]
+            row += 1
     return packed
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -52,6 +52,26 @@ class SameCount:
     table: Tensor
     lengths: Tensor
     first_page: int | None = None
+    _masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
+
+    def mask(self, length: int, heads: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """0 where a query may look and -inf elsewhere, (N, 1, heads * c, length).
+
+        The same for all layers with the same window, so that it is computed once in a pass.
+        """
+        mask = self._masks.get((window, heads))
+        if mask is None:
+            device, count = self.lengths.device, self.count
+            at = torch.arange(length, device=device)
+            position = (self.lengths - count)[:, None] + torch.arange(count, device=device)
+            hidden = at > position[..., None]  # (N, c, L)
+            if window is not None:
+                hidden |= at <= position[..., None] - window
+            one_head = torch.zeros(hidden.shape, dtype=dtype, device=device)
+            one_head.masked_fill_(hidden, float("-inf"))
+            mask = one_head.repeat(1, heads, 1)[:, None]
+            self._masks[window, heads] = mask
+        return mask
 
 
 @dataclass(frozen=True)
@@ -115,7 +135,7 @@ class PagedModules:
 
         AttentionInterface.register(NAME, attend)
         configs = (getattr(module, "config", None) for module in hf.modules())
-        self._configs = {
+        self._configs: dict[int, Any] = {
             id(config): config
             for config in configs
             if hasattr(config, "_attn_implementation_internal")
@@ -208,19 +228,14 @@ def _attend_group(
     # Pages in order: (N, L, G, C), L = P * S, then heads before ids. What lies behind a sequence's
     # last id is masked.
     K, V = (_pages(pool, group).view(N, -1, G, pool.shape[3]).transpose(1, 2) for pool in pools)
-    at = torch.arange(K.shape[2], device=keys.device)  # (L,)
-    position = (group.lengths - c)[:, None] + torch.arange(c, device=keys.device)  # (N, c)
-    mask = at <= position[..., None]  # (N, c, L)
-    if window is not None:
-        mask &= at > position[..., None] - window
     # The heads that share keys are queries of one head: keys are not repeated.
     R = H // G * c
     Q = queries.view(N, c, G, H // G, C).permute(0, 2, 3, 1, 4).reshape(N, G, R, C)
-    wide = mask[:, None, None].expand(N, 1, H // G, c, -1).reshape(N, 1, R, -1)
+    mask = group.mask(K.shape[2], H // G, window, Q.dtype)  # (N, 1, R, L)
     if softcap is None:
-        output = scaled_dot_product_attention(Q, K, V, attn_mask=wide, scale=scale)
+        output = scaled_dot_product_attention(Q, K, V, attn_mask=mask, scale=scale)
     else:
-        output = _capped(Q, K, V, wide, scale, softcap)
+        output = _capped(Q, K, V, mask, scale, softcap)
     width = output.shape[-1]
     return output.view(N, G, H // G, c, width).permute(0, 3, 1, 2, 4).reshape(N * c, H, width)
 
@@ -228,7 +243,7 @@ def _attend_group(
 def _pages(pool: Tensor, group: SameCount) -> Tensor:
     """The pages of a group's sequences, in order: (N * P, S, G, C)."""
     if group.first_page is None:
-        return pool[group.table.flatten()]
+        return pool.index_select(0, group.table.flatten())
     return pool[group.first_page : group.first_page + group.table.shape[1]]
 
 
@@ -242,8 +257,7 @@ def _capped(Q: Tensor, K: Tensor, V: Tensor, mask: Tensor, scale: float, cap: fl
     for start in range(0, Q.shape[2], step):
         rows = slice(start, start + step)
         scores = Q[:, :, rows] @ K.transpose(2, 3) * scale
-        scores = torch.tanh(scores / cap) * cap
-        scores = scores.masked_fill(~mask[:, :, rows], float("-inf"))
+        scores = torch.tanh(scores / cap) * cap + mask[:, :, rows]
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(Q.dtype)
         parts.append(weights @ V)
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)

@@ -2,7 +2,7 @@
 
 The modules are transformers' own; attention and cache are ours (`paged_attention`), and RMS norms
 are one kernel (`fused_norms`). The new ids of
-all sequences, of any lengths, are one row; nothing is padded. On CUDA a step of one new id each is
+all sequences, of any lengths, are one row; nothing is padded. On CUDA a step of few new ids each is
 a recorded graph, and attention is torch's flash attention over pages where it gives what plain
 attention does. Ids are chosen on the device.
 
@@ -16,20 +16,19 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.device_choice import DeviceChoice
-from unified.engine.backends.stepped_model import SteppedModel, memory_errors
+from unified.engine.backends.stepped_model import SteppedModel, memory_errors, trial_rows
 from unified.engine.backends.torch_static import layouts
 from unified.engine.backends.torch_static.coverage import (
     layer_shapes,
     relative_error,
     tolerance,
-    trial_rows,
 )
 from unified.engine.backends.torch_static.decode_graphs import (
     DecodeGraphs,
@@ -66,8 +65,8 @@ class TorchStaticDecoder:
     whether attention is torch's flash attention over pages. graphs: whether steps are recorded.
     """
 
-    backend = "torch_static"
-    batch_invariant = False
+    backend: ClassVar[str] = "torch_static"
+    batch_invariant: ClassVar[bool] = False
 
     def __init__(
         self, hf: PreTrainedModel, model: SteppedModel | None = None, graphs: bool = True
@@ -138,7 +137,7 @@ class TorchStaticDecoder:
         states = []
         with memory_errors():
             for pieces in layouts.pieces_of(cache, slots, input_ids, limit):
-                if self.graphs and all(len(ids) == 1 for _, ids, _ in pieces):
+                if self.graphs and all(len(ids) <= layouts.FEW for _, ids, _ in pieces):
                     states.append(self._decode(cache, pieces))
                 else:
                     states.append(self._prefill(cache, pieces))
@@ -151,14 +150,15 @@ class TorchStaticDecoder:
         return self._run(cache, *inputs)
 
     def _decode(self, cache: PagedCache, pieces: Sequence[layouts.Piece]) -> Tensor:
-        """One new id each, by a recorded graph where there is one for so many."""
-        rows = rows_bucket(len(pieces))
+        """A few new ids each, by a recorded graph where there is one for so many."""
+        count = sum(len(ids) for _, ids, _ in pieces)
+        rows = rows_bucket(count)
         if rows is None:
             return self._prefill(cache, pieces)
         if self.flash:  # which reads no more pages than a row has ids
             pages = cache.most_pages
         else:
-            pages = cache.pages_of(max(past for _, _, past in pieces) + 1)
+            pages = cache.pages_of(max(past + len(ids) for _, ids, past in pieces))
         width = width_bucket(pages)
         packed = torch.from_numpy(layouts.packed_decode(cache, pieces, rows, width)).pin_memory()
         graphs = self._graphs.get(cache)
@@ -169,7 +169,7 @@ class TorchStaticDecoder:
                 lambda packed: self._step(reference(), packed), self.model.device
             )
         # A copy, since the next step overwrites the graph's own.
-        return graphs.run(packed, cache.generation)[: len(pieces)].clone()
+        return graphs.run(packed, cache.generation)[:count].clone()
 
     def _step(self, cache: PagedCache | None, packed: Tensor) -> Tensor:
         assert cache is not None
