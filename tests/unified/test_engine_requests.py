@@ -20,8 +20,9 @@ from unified.engine.request import (
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CodedImage, CodedText
 
-WARM = SpanSampling(1.0)
-GUIDED = SpanSampling(1.0, guidance=Guidance(2.0))
+# Without drafts: passes and the ids in them are counted.
+WARM = SpanSampling(1.0, draft_tokens=0)
+GUIDED = SpanSampling(1.0, guidance=Guidance(2.0), draft_tokens=0)
 FREE = Sampling(WARM, WARM, WARM, max_ids=120, max_text_ids=20, max_audio_frames=4)
 LONG = CodedText(tuple(range(19)) * 4, "prompt")
 PICTURE = CodedSlot("image", (2, 3), role="response")

@@ -37,7 +37,7 @@ def sampler(grammar, random_sampler):
 
 
 def with_guidance(guidance, temperature=0.0):
-    image = SpanSampling(temperature, guidance=guidance)
+    image = SpanSampling(temperature, guidance=guidance, draft_tokens=0)  # passes are counted
     return Sampling(image=image, audio=SpanSampling(temperature), max_ids=70)
 
 
