@@ -17,7 +17,6 @@ def markdown(results: dict[str, Any]) -> str:
     ours16, theirs16 = results["ids_16rows_per_second"]
     an_id, least = results["ms_per_id_06b"]
     short, long = results["ms_per_id_at_256_and_4096"]
-    alone, sixteen = results["drafts_ratio_1row_ms"], results["drafts_ratio_16rows_ms"]
     rows = [
         ("what", "aim", "measured"),
         ("---", "---", "---"),
@@ -59,12 +58,6 @@ def markdown(results: dict[str, Any]) -> str:
             f"{results['cost_growth_256_to_4096']:.2f} ({short:.2f} and {long:.2f} ms)",
         ),
         ("memory above weights and cache", "at most 10%", f"{results['memory_overhead']:.1%}"),
-        (
-            "a picture of the pocket model, 8 ids guessed ahead, beside one id a step: alone; "
-            "sixteen together",
-            "",
-            f"{alone[0]:.0f} ms beside {alone[1]:.0f}; {sixteen[0]:.0f} beside {sixteen[1]:.0f}",
-        ),
     ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 

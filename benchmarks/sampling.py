@@ -7,8 +7,8 @@ on both sides): a picture of 256 ids, the same with guidance, and sixteen rows i
 qwen: the shape of Qwen3-0.6B with 168,320 rows (random weights, bfloat16; computed in float32 here,
 in bfloat16 there), with and without guidance, beside the least time in which its bytes can be read.
 state: what grammar and masks cost of a step. length: how the time of an id grows with the sequence,
-beside the reading of its cache. memory: the peak above weights and cache. drafts: pictures of the
-shipped model with ids guessed ahead.
+beside the reading of its cache. memory: the peak above weights and cache. Ids guessed ahead are
+measured by `drafts.py`.
 
 Both sides of a comparison in turn, medians. transformers' side is what its users have today:
 `prefix_allowed_tokens_fn`, `guidance_scale` and `negative_prompt_ids`.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import _path  # noqa: F401 (before all others)
 
-PARTS = ("memory", "pocket", "qwen", "state", "length", "drafts")
+PARTS = ("memory", "pocket", "qwen", "state", "length")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,9 +63,7 @@ from unified.formats.coded import CodedText
 from unified.formats.grammar import Grammar
 from unified.formats.load import load_format
 from unified.models.hf_checkpoint import weights_of
-from unified.models.model import UnifiedModel
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_data.pocket.tasks import draw_document, image_slot
 
 GRID = (16, 16)
 PROMPT = tuple(range(5, 25))
@@ -305,29 +303,6 @@ def length_part(repeats: int) -> dict[str, Any]:
     }
 
 
-def drafts_part(repeats: int) -> dict[str, Any]:
-    """Pictures of the pocket model by speculative Jacobi decoding, 8 ids guessed ahead, beside one
-    id a step: alone, and sixteen at a time."""
-    model = UnifiedModel.from_pretrained("pocket")
-    plain = model.sampling
-    drafts = replace(plain, image=replace(plain.image, draft_tokens=8))
-    captions = ("a cat", "two dogs", "a red apple", "a fox on a blue ground")
-    documents = [draw_document(caption, image_slot()) for caption in captions]
-
-    def draw(sampling: Sampling, rows: int) -> None:
-        for document in documents:
-            list(model.stream([document] * rows, sampling))
-
-    results: dict[str, Any] = {}
-    for rows, name in ((1, "drafts_ratio_1row"), (16, "drafts_ratio_16rows")):
-        jobs = [lambda s=s, n=rows: draw(s, n) for s in (drafts, plain)]
-        results[name], seconds = ratio(jobs, 2 * repeats + 1)
-        each = [round(value / len(captions) * 1e3, 1) for value in seconds]
-        results[f"{name}_ms"] = each
-        say(f"{name}: {results[name]} ({each[0]} ms, {each[1]} ms)")
-    return results
-
-
 def memory_part() -> dict[str, Any]:
     """Peak resident memory above weights and cache while sixteen rows are sampled (Linux)."""
     both = pocket(theirs=False)
@@ -380,8 +355,6 @@ def main() -> None:
         results |= state_part(repeats)
     if "length" in parts:
         results |= length_part(repeats)
-    if "drafts" in parts:
-        results |= drafts_part(repeats)
     results["sample"] = "quick" if options.quick else "full"
     results["benchmark_seconds"] = round(time.perf_counter() - began, 1)
     results["machine"] = machine(threads, ("transformers", "numpy"))

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from textwrap import dedent, indent, wrap
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 __all__ = ["ConfigKey", "as_markdown", "as_text", "config_keys"]
 
@@ -93,6 +93,8 @@ def _word(hint: Any) -> str:
     if is_dataclass(hint):
         return "group"
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(str, arguments))
     if origin is tuple and arguments[-1] is not Ellipsis:
         return f"list of {len(arguments)} {_word(arguments[0])}s"
     if origin in (tuple, list):

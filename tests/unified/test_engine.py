@@ -1,6 +1,7 @@
 """Sampling under the grammar: always valid, exactly what was asked, alone or in a batch."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.engine.backends.transformers import TransformersDecoder
 from unified.engine.engine import Engine
+from unified.engine.noise import Noise
 from unified.engine.request import CodedSlot, Finished, Request, Sampling, Step
 from unified.engine.sampler import SpanSampling, choose
 from unified.formats.coded import CodedAudio, CodedImage, CodedText, SpanEnd, TextIds
@@ -241,8 +243,8 @@ def test_a_decoder_with_too_few_rows_is_refused(sampler):
 
 
 def draws(logits, sampling, number=4000):
-    generators = [np.random.default_rng(seed) for seed in range(number)]
-    chosen = choose(np.tile(np.float32(logits), (number, 1)), sampling, generators)
+    noise = [partial(Noise(seed).exponential, 7) for seed in range(number)]
+    chosen = choose(np.tile(np.float32(logits), (number, 1)), sampling, noise)
     return np.bincount(chosen, minlength=len(logits)) / number
 
 
@@ -265,14 +267,15 @@ def test_a_draw_does_not_depend_on_the_other_rows():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(6, 9)).astype(np.float32)
     sampling = SpanSampling(0.8, top_k=5, top_p=0.9)
-    together = choose(logits, sampling, [np.random.default_rng(s) for s in range(6)])
-    single = [choose(logits[s : s + 1], sampling, [np.random.default_rng(s)])[0] for s in range(6)]
+    noise = [partial(Noise(seed).exponential, 7) for seed in range(6)]
+    together = choose(logits, sampling, noise)
+    single = [choose(logits[s : s + 1], sampling, noise[s : s + 1])[0] for s in range(6)]
     assert together == single
 
 
 def test_logits_that_are_no_numbers_are_an_error():
     with pytest.raises(ValueError, match="not numbers"):
-        choose(np.array([[0.0, np.nan]], np.float32), SpanSampling(), [np.random.default_rng(0)])
+        choose(np.array([[0.0, np.nan]], np.float32), SpanSampling(), [Noise(0).exponential])
 
 
 def test_sampling_settings_round_trip_and_refuse_unknown_keys():

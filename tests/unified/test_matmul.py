@@ -11,12 +11,12 @@ import pytest
 from numba import njit
 
 from unified.engine.backends.cpu import matmul as matmul_module
-from unified.engine.backends.cpu.attention import exp
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, compile_kernels, widen
 from unified.engine.backends.cpu.intrinsics import largest, squares, total
 from unified.engine.backends.cpu.matmul import PANEL, matmul, pack
 from unified.engine.backends.cpu.threads import ThreadPool
+from unified.engine.backends.cpu.vectors import exp
 
 VOCAB = 77
 SIZES = LlamaCpuConfig(
@@ -35,7 +35,9 @@ def narrowed(numbers: np.ndarray, dtype: type) -> np.ndarray:
     return numbers.astype(np.float32)
 
 
-def decoder(dtype: type = np.float32, tied: bool = True) -> LlamaCpuDecoder:
+def decoder(
+    dtype: type = np.float32, tied: bool = True, arithmetic: str | None = None
+) -> LlamaCpuDecoder:
     rng = np.random.default_rng(5)
     config = LlamaCpuConfig(**{**vars(SIZES), "tie_word_embeddings": tied})
     weights = {
@@ -43,7 +45,7 @@ def decoder(dtype: type = np.float32, tied: bool = True) -> LlamaCpuDecoder:
         for name, shape in config.shapes().items()
     }
     weights = {name: narrowed(weight, dtype) for name, weight in weights.items()}
-    return LlamaCpuDecoder(config, weights)
+    return LlamaCpuDecoder(config, weights, arithmetic)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int16])
@@ -133,7 +135,7 @@ def test_logits_are_the_same_bits_alone_and_in_a_batch_at_once_and_id_by_id(dtyp
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16])
 def test_narrow_weights_compute_what_their_float32_copies_do(dtype):
-    narrow = decoder(dtype)
+    narrow = decoder(dtype, arithmetic="float32")
     rng = np.random.default_rng(5)
     wide = LlamaCpuDecoder(SIZES, {
         name: widen(narrowed(rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape), dtype))
@@ -178,16 +180,29 @@ def test_callers_at_once_do_not_disturb_each_other():
     assert not wrong
 
 
-def test_memory_of_a_cache_serves_the_next_one():
+def test_slots_of_different_lengths_give_the_same_bits_and_free_memory_serves_others():
     model = decoder()
-    first = model.new_cache(2, 20)
-    address, expected = first.keys.ctypes.data, model.forward(first, [0], [[3, 1, 4]])
-    other = model.new_cache(1, 20)  # while the first is in use
-    assert other.keys.ctypes.data != address
-    del first, other
-    again = model.new_cache(1, 40)
-    assert again.values.shape[1:5] == (1, 2, 1, 2 * PANEL)
-    np.testing.assert_array_equal(model.forward(again, [0], [[3, 1, 4]]), expected)
+    cache, ids = model.new_cache(), [3, 1, 4, 1, 5]
+    expected = model.forward(model.new_cache(1, 20), [0], [ids])
+    short, long = cache.allocate(5), cache.allocate(60)
+    assert [cache.slot(n).max_ids for n in (short, long)] == [PANEL, 2 * PANEL]
+    together = model.forward(cache, [long, short], [ids, ids])
+    np.testing.assert_array_equal(together, np.concatenate([expected, expected]))
+    cache.copy_prefix(long, short, 3)
+    np.testing.assert_array_equal(model.forward(cache, [short], [ids[3:]]), expected[3:])
+    address = cache.slot(long).address
+    assert address % 64 == 0
+    cache.free(long)
+    assert cache.lengths == [5, 0]
+    again = cache.allocate(55)
+    assert (again, cache.slot(again).address) == (long, address)
+    np.testing.assert_array_equal(model.forward(cache, [again], [ids]), expected)
+    held = cache.slot(short).memory.nbytes + cache.slot(long).memory.nbytes
+    assert model.cache_bytes(5) + model.cache_bytes(60) == held
+    del cache
+    assert model.new_cache(1, 64).slot(0).address == address
+    with pytest.raises(ValueError, match="lower max_ids"):
+        model.new_cache(1, SIZES.max_position_embeddings + 1)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

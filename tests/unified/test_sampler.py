@@ -1,13 +1,21 @@
 """The draw: exact at the sizes of published vocabularies, whatever the noise and the parameters."""
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
 
-from unified.engine.sampler import Guidance, SpanSampling, choose, distribution, draw, guide
-from unified.engine.speculative import Drafter, DraftToken
+from unified.engine.noise import Noise
+from unified.engine.sampler import (
+    Guidance,
+    SpanSampling,
+    choose,
+    choose_with_margins,
+    draw,
+    guide,
+)
 
 SIZES = (1_920, 32_768, 152_000)
 CUTS = {
@@ -61,7 +69,7 @@ def test_choices_have_the_exact_distribution(size, cut):
     rows = 100
     tiled = np.tile(logits, (rows, 1))
     number = 5 if size > 100_000 else 20
-    columns = [choose(tiled, CUTS[cut], [rng] * rows) for _ in range(number)]
+    columns = [choose(tiled, CUTS[cut], [rng.standard_exponential] * rows) for _ in range(number)]
     fits(np.concatenate(columns), exact(logits, CUTS[cut]))
 
 
@@ -75,7 +83,9 @@ def test_a_draw_has_the_distribution_of_its_weights(size):
     weights[-1] = max(weights.max(), 1.0)
     rows = 20 if size > 10_000 else 200
     tiled = np.tile(weights, (rows, 1))
-    columns = np.concatenate([draw(tiled, [rng] * rows) for _ in range(3_000 // rows)])
+    columns = np.concatenate(
+        [draw(tiled, [rng.standard_exponential] * rows) for _ in range(3_000 // rows)]
+    )
     if size > 3:
         fits(columns, weights.astype(np.float64) / weights.sum(dtype=np.float64))
     assert (weights[columns] > 0).all()
@@ -87,28 +97,19 @@ def test_a_million_draws_hold_no_column_below_e_to_the_minus_30():
     logits = -rng.uniform(31, 60, size).astype(np.float32)
     likely = [5, 200, 299]
     logits[likely] = [0, -1, -0.5]
-    for sampling in (SpanSampling(1.0), SpanSampling(1.0, min_p=1e-15)):
-        tiled = np.tile(logits, (rows, 1))
-        weights = distribution(tiled, sampling)
+    weights = np.exp(logits)
+    for least in (0, 1e-15):
+        tiled = np.tile(np.where(weights < least, 0, weights), (rows, 1))
         seen = np.zeros(size, np.int64)
         for _ in range(50):
-            seen += np.bincount(draw(weights, [rng] * rows), minlength=size)
+            seen += np.bincount(draw(tiled, [rng.standard_exponential] * rows), minlength=size)
         assert seen.sum() == 500_000
         assert set(np.flatnonzero(seen)) == set(likely)
 
 
-class Mocked(np.random.Generator):
-    """A generator whose noise is one number, or one of several in turn."""
-
-    def __init__(self, *values):
-        super().__init__(np.random.PCG64(0))
-        self.values = values
-
-    def standard_exponential(self, size=None, dtype=np.float64, *_, **__):
-        return np.resize(np.array(self.values, dtype), size)
-
-    def random(self, size=None, dtype=np.float64, *_, **__):
-        return min(max(self.values[0], 0.0), np.nextafter(1.0, 0.0))
+def extreme(*values):
+    """Noise that is one number, or several in turn."""
+    return lambda number: np.resize(np.array(values), number)
 
 
 SMALL, LARGE = np.finfo(np.float64).smallest_subnormal, np.finfo(np.float64).max
@@ -123,50 +124,18 @@ def test_noise_at_its_extremes_gives_a_legal_choice(noise, cut, size):
     logits[::2] = -np.inf
     chances = exact(logits, CUTS[cut])
     tiled = np.tile(logits, (3, 1))
-    for column in choose(tiled, CUTS[cut], [Mocked(*noise) for _ in range(3)]):
+    for column in choose(tiled, CUTS[cut], [extreme(*noise)] * 3):
         assert chances[column] > 0
-
-
-@pytest.mark.parametrize("noise", EXTREMES)
-@pytest.mark.parametrize("size", [2, 1_920, 32_768])
-def test_noise_at_its_extremes_gives_legal_drafts(noise, size):
-    """A draft that the decoder rules out now is never kept, and another legal one drawn."""
-    rng, ranges = np.random.default_rng(7), ((10, 10 + size),)
-    sampling = SpanSampling(1.0, top_k=max(1, size // 3))
-    before, now, after = (distribution(some_logits(size, s)[None], sampling)[0] for s in range(3))
-    for drafted in rng.choice(np.flatnonzero(before), 5):
-        drafter = Drafter(
-            tokens=[DraftToken(10 + int(drafted), ranges, before)], next_ranges=ranges
-        )
-        chosen, accepted = drafter.verify({0: now, 1: after}, Mocked(*noise))
-        assert now[chosen[0] - 10] > 0
-        assert all(after[id - 10] > 0 for id in chosen[1:])
-        assert accepted == ([10 + drafted] if len(chosen) == 2 else [])
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_what_drafts_settle_has_the_exact_distribution(size):
-    """A draft by one distribution, verified by another: the outcome is drawn by the other. Some
-    columns have probability 0 before, some now."""
-    rng, ranges = np.random.default_rng(8), ((0, size),)
-    before = distribution(some_logits(size, 0)[None], SpanSampling(1.0, top_k=size // 2))[0]
-    mixed = 0.6 * some_logits(size, 0) + 0.4 * some_logits(size, 1)
-    now = distribution(mixed[None], SpanSampling(1.0, top_k=size // 2))[0]
-    settled = []
-    for _ in range(2_000 if size < 100_000 else 1_000):
-        (drafted,) = draw(before[None], [rng])
-        chosen, _ = Drafter(tokens=[DraftToken(drafted, ranges, before)]).verify({0: now}, rng)
-        settled.append(chosen[0])
-    fits(np.array(settled), now.astype(np.float64) / now.sum(dtype=np.float64))
 
 
 @pytest.mark.parametrize("size", [7, 600, 152_000])
 def test_extreme_parameters_choose_what_they_say(size):
-    logits, generator = some_logits(size), np.random.default_rng(0)
+    logits, rng = some_logits(size), np.random.default_rng(0)
     best = int(logits.argmax())
 
     def chosen(sampling, number=20):
-        return set(choose(np.tile(logits, (number, 1)), sampling, [generator] * number))
+        tiled = np.tile(logits, (number, 1))
+        return set(choose(tiled, sampling, [rng.standard_exponential] * number))
 
     for sampling in (
         SpanSampling(1e-6),
@@ -184,8 +153,9 @@ def test_extreme_parameters_choose_what_they_say(size):
 def test_equal_logits_are_equally_likely_and_ties_at_a_cut_stay(size):
     flat, rng = np.full((40, size), -7e37, np.float32), np.random.default_rng(0)
     for sampling in (SpanSampling(1e-6), SpanSampling(1.0, top_k=1), SpanSampling(1.0, top_p=0.3)):
-        np.testing.assert_allclose(distribution(flat, sampling), 1 / size, rtol=1e-5)
-        columns = np.concatenate([choose(flat, sampling, [rng] * 40) for _ in range(10)])
+        columns = np.concatenate(
+            [choose(flat, sampling, [rng.standard_exponential] * 40) for _ in range(10)]
+        )
         halves = np.bincount(columns >= size // 2)
         assert abs(halves[0] - 200) < 60
 
@@ -195,8 +165,8 @@ def test_columns_that_the_decoder_rules_out_are_never_chosen():
     logits[:, 4_321] = -3e37
     logits[:, 17] = -3e37
     rng = np.random.default_rng(0)
-    assert set(choose(logits, SpanSampling(1.0), [rng] * 50)) == {17, 4_321}
-    assert set(choose(logits, SpanSampling(), [rng] * 50)) == {17}
+    assert set(choose(logits, SpanSampling(1.0), [rng.standard_exponential] * 50)) == {17, 4_321}
+    assert set(choose(logits, SpanSampling(), [rng.standard_exponential] * 50)) == {17}
     guided = guide(Guidance(3.0), logits, {"unconditional": np.zeros_like(logits)})
     assert (np.isneginf(guided) == np.isneginf(logits)).all()
     other = guide(Guidance(3.0), np.zeros_like(logits), {"unconditional": logits})
@@ -211,20 +181,81 @@ def test_logits_that_are_no_numbers_are_refused(temperature, bad):
     logits[1] = bad[0]
     logits[1, 777] = bad[1]
     sampling = SpanSampling(temperature, top_k=3)
-    for ask in (
-        lambda: choose(logits, sampling, [np.random.default_rng(0)] * 3),
-        lambda: distribution(logits, sampling),
-    ):
+    for ask in (choose, choose_with_margins):
         with pytest.raises(ValueError, match="not numbers; its weights are damaged"):
-            ask()
+            ask(logits, sampling, [np.random.default_rng(0).standard_exponential] * 3)
 
 
 def test_a_row_chooses_alone_what_it_chooses_in_any_batch():
     rng = np.random.default_rng(5)
     logits = (rng.standard_normal((7, 32_768)) * 3).astype(np.float32)
     for sampling in CUTS.values():
-        together = choose(logits, sampling, [np.random.default_rng(s) for s in range(7)])
-        alone = [
-            choose(logits[s : s + 1], sampling, [np.random.default_rng(s)])[0] for s in range(7)
-        ]
+        noise = [partial(Noise(seed).exponential, 5) for seed in range(7)]
+        together = choose(logits, sampling, noise)
+        alone = [choose(logits[s : s + 1], sampling, noise[s : s + 1])[0] for s in range(7)]
         assert together == alone
+
+
+def drawn(logits, sampling, seeds, positions):
+    """A column for each seed at each position, with the noise of requests."""
+    noises = [partial(Noise(seed).exponential, at) for seed in seeds for at in positions]
+    columns = []
+    for start in range(0, len(noises), 50):
+        part = noises[start : start + 50]
+        columns += choose(np.tile(logits, (len(part), 1)), sampling, part)
+    return np.array(columns)
+
+
+@pytest.mark.parametrize("size", [1_024, 8_192, 150_000])
+@pytest.mark.parametrize("cut", ["none", "all"])
+def test_the_noise_of_requests_gives_the_exact_distribution(size, cut):
+    """Over the positions of one request, and over requests at one position."""
+    logits = some_logits(size, 6)
+    number = 500 if size > 100_000 else 1_500
+    expected = exact(logits, CUTS[cut])
+    fits(drawn(logits, CUTS[cut], [11], range(number)), expected)
+    fits(drawn(logits, CUTS[cut], range(number), [400]), expected)
+
+
+def test_choices_at_neighbouring_positions_and_seeds_are_independent():
+    """Chi-squared over pairs of choices among four columns, and among 700 in three blocks."""
+    for logits in (np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32)), some_logits(700, 1)):
+        columns = drawn(logits, SpanSampling(1.0), range(60), range(80)).reshape(60, 80)
+        if logits.size > 4:
+            columns = np.argsort(np.argsort(-logits))[columns].clip(max=60) // 16
+        for first, second in (
+            (columns[:, :-1], columns[:, 1:]),
+            (columns[:-1], columns[1:]),
+            (columns[:-2], columns[2:]),
+        ):
+            pairs = np.zeros((4, 4))
+            np.add.at(pairs, (first.ravel(), second.ravel()), 1)
+            assert pairs.min() > 5
+            assert chi2_contingency(pairs).pvalue > 1e-3
+
+
+def test_noise_is_that_of_its_position_in_any_order():
+    noise = Noise(3)
+    forwards = [noise.exponential(at, 5) for at in range(9)]
+    backwards = [noise.exponential(at, 12)[:5] for at in reversed(range(9))][::-1]
+    np.testing.assert_array_equal(forwards, backwards)
+    assert len(np.unique(forwards)) == 45
+    assert not np.isin(Noise(4).exponential(0, 5), forwards).any()
+    assert (Noise(2**63 - 1).exponential(2**31, 3) != noise.exponential(2**31, 3)).all()
+
+
+@pytest.mark.parametrize("size", [2, 200, 256, 257, 1_920, 40_000])
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0])
+def test_a_choice_stays_while_logits_change_by_less_than_its_margin(size, temperature):
+    rng, sampling = np.random.default_rng(9), SpanSampling(temperature)
+    logits = np.stack([some_logits(size, seed) for seed in range(40)])
+    noise = [partial(Noise(seed).exponential, 0) for seed in range(40)]
+    columns, margins = choose_with_margins(logits, sampling, noise)
+    assert columns == choose(logits, sampling, noise)
+    assert (margins >= 0).all()
+    most = margins[:, None] * (temperature or 1) / 2
+    shift = rng.uniform(-1, 1, logits.shape) * most * 0.999
+    assert choose((logits + shift).astype(np.float32), sampling, noise) == columns
+    if size <= 256:  # in one race
+        logits[np.arange(40), columns] -= most[:, 0] * 2.002 + 1e-3
+        assert all(a != b for a, b in zip(choose(logits, sampling, noise), columns))

@@ -52,31 +52,44 @@ def test_texts_that_repeat_much_but_not_all_are_no_loops():
 class Lengths:
     """A cache that holds nothing but how much it would hold."""
 
-    def __init__(self, rows):
-        self.lengths = [0] * rows
+    copies_in_parts = False
 
-    def copy_prefix(self, source, target, length=None):
+    def __init__(self):
+        self.lengths = []
+
+    def allocate(self, max_ids):
+        self.lengths.append(0)
+        return len(self.lengths) - 1
+
+    def free(self, slot):
+        self.lengths[slot] = 0
+
+    def copy_prefix(self, source, target, length=None, start=0):
         self.lengths[target] = self.lengths[source] if length is None else length
 
-    def move(self, source, target):
-        self.copy_prefix(source, target)
-        self.reset(source)
+    def truncate(self, slot, length):
+        self.lengths[slot] = length
 
-    def truncate(self, row, length):
-        self.lengths[row] = length
-
-    def reset(self, row):
-        self.lengths[row] = 0
+    def reset(self, slot):
+        self.lengths[slot] = 0
 
 
 class Reciter:
     """A decoder that says the same ids over and over: after id i comes `after[i]`."""
 
+    batch_invariant = True
+
     def __init__(self, vocab_size, after):
         self.vocab_size, self.max_positions, self.after = vocab_size, 400, after
 
-    def new_cache(self, rows, max_ids):
-        return Lengths(rows)
+    def available_bytes(self):
+        return 1 << 30
+
+    def cache_bytes(self, max_ids):
+        return max_ids
+
+    def new_cache(self):
+        return Lengths()
 
     def forward(self, cache, places, ids):
         for slot, row in zip(places, ids):

@@ -4,11 +4,11 @@ of 8,000 ids, a hundred rows. Two narrow layers: what is tried is everything aro
 import numpy as np
 import pytest
 
-from unified.engine.active import Branch
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
-from unified.engine.engine import Engine, _columns
-from unified.engine.kv_cache import KVCacheManager, _common_prefix
+from unified.engine.choosing import columns_of
+from unified.engine.engine import Engine
+from unified.engine.prefix_cache import common_prefix
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, penalize
 from unified.formats.coded import CodedText
@@ -85,9 +85,9 @@ def test_the_columns_of_many_ids_are_those_of_a_loop():
     rng = np.random.default_rng(0)
     ids, ranges = set(rng.integers(0, 300_000, 9_000).tolist()), ((5, 90_000), (150_000, 250_000))
     listed = [*range(5, 90_000), *range(150_000, 250_000)]
-    assert {listed[column] for column in _columns(ids, ranges)} == ids & set(listed)
+    assert {listed[column] for column in columns_of(ids, ranges)} == ids & set(listed)
     logits = rng.standard_normal(len(listed)).astype(np.float32)
-    changed = penalize(logits, _columns(ids, ranges), 2.0) != logits
+    changed = penalize(logits, columns_of(ids, ranges), 2.0) != logits
     assert {listed[column] for column in np.flatnonzero(changed)} == ids & set(listed)
 
 
@@ -96,17 +96,26 @@ def test_long_prompts_that_begin_alike_are_compared_right():
     base = rng.integers(0, 9, 32_000).tolist()
     for length in (0, 1, 2, 511, 31_998, 31_999):
         other = [*base[:length], 99, *base[length + 1 :]]
-        assert _common_prefix(base, other) == length
-        assert _common_prefix(base, base[:length]) == length
+        assert common_prefix(base, other) == length
+        assert common_prefix(base, base[:length]) == length
 
 
 class Lengths:
     """A cache that holds nothing."""
 
-    def __init__(self, num_slots):
-        self.lengths = [0] * num_slots
+    copies_in_parts = False
 
-    def copy_prefix(self, source, target, length=None):
+    def __init__(self):
+        self.lengths = []
+
+    def allocate(self, max_ids):
+        self.lengths.append(0)
+        return len(self.lengths) - 1
+
+    def free(self, slot):
+        self.lengths[slot] = 0
+
+    def copy_prefix(self, source, target, length=None, start=0):
         self.lengths[target] = self.lengths[source] if length is None else length
 
     def truncate(self, slot, length):
@@ -117,31 +126,49 @@ class Lengths:
 
 
 class Reader:
-    """A decoder that counts its input ids."""
+    """A decoder that counts its input ids, a byte each, and finds the first of all likeliest."""
 
-    num_ids = 0
+    batch_invariant, max_positions, num_ids = True, 131_072, 0
 
-    def new_cache(self, num_slots, max_ids):
-        if num_slots * max_ids > 10**7:
-            raise MemoryError
-        return Lengths(num_slots)
+    def __init__(self, vocab_size):
+        self.vocab_size = vocab_size
+
+    def available_bytes(self):
+        return 40_000_000
+
+    def cache_bytes(self, max_ids):
+        return max_ids
+
+    def new_cache(self):
+        return Lengths()
 
     def forward(self, cache, slots, input_ids):
         for slot, ids in zip(slots, input_ids):
             cache.lengths[slot] += len(ids)
             self.num_ids += len(ids)
-        return np.zeros((1, 1), np.float32)
+        return np.zeros((sum(map(len, input_ids)), 1), np.float32)
+
+    def logits(self, hidden_states, ranges):
+        return np.zeros((len(hidden_states), sum(stop - start for start, stop in ranges)))
 
 
-def test_a_hundred_long_prompts_share_what_they_have_in_common_prefix():
-    reader, base = Reader(), list(range(32_000))
-    manager = KVCacheManager(reader, 100, 33_000)
-    branches = [Branch("full", [*base, 40_000 + row, 7]) for row in range(100)]
-    manager.forward(branches)
-    # The first is read but for its last id, the others from where they part.
-    assert reader.num_ids == 32_001 + 1 + 99 * 2
+def test_many_long_prompts_share_what_they_have_in_common(sampler):
+    reader, base = Reader(sampler.grammar.vocabulary.size), prompt(4_000).ids
+    engine = Engine(reader, sampler.grammar, cache_bytes=10**6)
+    slot = CodedSlot("image", (1, 1), role="response")
+    requests = [Request((CodedText((*base, row, 7), "prompt"), slot), 0) for row in range(40)]
+    for request in requests:
+        engine.add(request, lambda event: None, Sampling(max_ids=5_000))
+    while engine.step():
+        pass
+    # <bos> <prompt> text <response> <image> h w, and the code. The first is read as a whole, the
+    # others from where they part; the last ids of a sequence need not be read.
+    assert engine.counters.ids_read == reader.num_ids == 2 + 4_000 + 40 * 6
+    assert engine.counters.finished == 40
 
 
-def test_a_cache_that_does_not_fit_is_a_mistake_of_the_users():
-    with pytest.raises(ValueError, match=r"100 sequences of 131,072 ids does not fit.*max_rows"):
-        KVCacheManager(Reader(), 100, 131_072)
+def test_what_can_never_fit_is_refused_with_what_does(sampler):
+    engine = Engine(Reader(sampler.grammar.vocabulary.size), sampler.grammar, cache_bytes=30_000)
+    request = Request((prompt(29_000), CodedSlot("text", role="response")), 0)
+    with pytest.raises(ValueError, match=r"can need 30,204 ids, .*; 30,000 ids fit: lower max_ids"):
+        engine.add(request, print, Sampling(max_text_ids=1_200, max_ids=40_000))

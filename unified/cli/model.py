@@ -154,9 +154,28 @@ def estimate(
             help="Assumed share of the device's peak operations (MFU), 0 to 1.",
         ),
     ] = None,
+    sample: Annotated[
+        bool,
+        typer.Option(
+            "--sample",
+            help="Memory of sampling; CONFIG is a model's name or folder, or a config.json.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What a run will take: ids, operations, memory of each device, hours."""
+    """What a run will take: ids, operations, memory of each device, hours; or sampling (--sample).
+
+    With --sample no weights are read: bytes of weights by type, of the KV cache, and what fits.
+    """
+    if sample:
+        if changes or share is not None or (device, devices) != ("h100", 1):
+            raise ValueError(
+                "--sample takes a model alone, without KEY=VALUE, --device, --devices and --share"
+            )
+        from unified.cli.sampling_plan import show_sampling
+
+        show_sampling(config, as_json)
+        return
     from unified.training.config import load_config
     from unified.training.estimate import DEVICES, SHARE, estimate_run, shape_of
 

@@ -15,7 +15,13 @@ from typing import Any
 
 from unified.dataloading.order import check_streams, streams_of
 from unified.dataloading.packed_sequence import COUNTERS, PackedSequence
-from unified.dataloading.round_robin import Ended, Failed, TokenizerSpec, WorkerMessage, round_robin
+from unified.dataloading.round_robin import (
+    Ended,
+    TokenizerSpec,
+    WorkerFailed,
+    WorkerMessage,
+    round_robin,
+)
 from unified.dataloading.source import Source, shares_of
 from unified.dataloading.stream import (
     StreamConfig,
@@ -121,7 +127,7 @@ class Loader:
         while queue and self._iterators is iterators:
             num_sequences, stream = queue[0]
             message = next(iterator_of[stream])
-            if isinstance(message, Failed):
+            if isinstance(message, WorkerFailed):
                 raise ValueError(message.reason)
             assert message.stream == stream
             self._states[stream] = message.state

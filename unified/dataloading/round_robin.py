@@ -15,7 +15,7 @@ from unified.sequence.sequencer import Sequencer
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 
-__all__ = ["Ended", "Failed", "TokenizerSpec", "WorkerMessage", "round_robin"]
+__all__ = ["Ended", "TokenizerSpec", "WorkerFailed", "WorkerMessage", "round_robin"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Failed:
+class WorkerFailed:
     """Nothing can follow; the message of the ValueError."""
 
     reason: str
 
 
-WorkerMessage = PackedSequence | Ended | Failed
+WorkerMessage = PackedSequence | Ended | WorkerFailed
 
 
 @dataclass(frozen=True)
@@ -84,4 +84,4 @@ def round_robin(
                 heapreplace(queue, (num_sequences + 1, number))
                 yield sequence
     except ValueError as error:
-        yield Failed(str(error))
+        yield WorkerFailed(str(error))

@@ -12,7 +12,7 @@ from multiprocessing.queues import Queue
 from queue import Empty
 from typing import Any
 
-from unified.dataloading.round_robin import Failed, TokenizerSpec, WorkerMessage, round_robin
+from unified.dataloading.round_robin import TokenizerSpec, WorkerFailed, WorkerMessage, round_robin
 from unified.dataloading.stream import StreamConfig
 from unified_base.processes import Tie
 
@@ -75,7 +75,7 @@ def _work(
     try:
         context = spec.context(config)
     except ValueError as error:
-        messages.put(Failed(str(error)))
+        messages.put(WorkerFailed(str(error)))
         return
     for message in round_robin(context, list(states), states):
         messages.put(message)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
+from unified.engine.branch import Branch
 from unified.engine.loops import LoopFinder
+from unified.engine.most_ids import most_ids_from
+from unified.engine.noise import Noise
 from unified.engine.request import (
     CodedSlot,
     CutShort,
@@ -33,33 +36,18 @@ from unified.formats.limits import Limits
 from unified.formats.modality_ids import MODALITIES
 from unified.vocabulary.text_tokenizer import TextTokenizer
 
-__all__ = ["ActiveRequest", "Branch"]
-
-
-@dataclass(eq=False)
-class Branch:
-    """Input ids of the decoder for one condition of a request.
-
-    Attributes:
-        condition: "full", "unconditional" or "media" (see `Guidance`).
-        ids: the input ids so far.
-        num_cached: how many of them are in the cache.
-        cache_slot: where; -1 while it has none.
-        kind, role: of the last segment.
-    """
-
-    condition: str
-    ids: list[int] = field(default_factory=list)
-    num_cached: int = 0
-    cache_slot: int = -1
-    kind: str | None = None
-    role: str | None = None
+__all__ = ["ActiveRequest"]
 
 
 class ActiveRequest:
     """One request while it is sampled.
 
     `proceed` stops where an id must be chosen among several; `accept` takes it and goes on.
+
+    Attributes:
+        current_sampling: the parameters for the next id.
+        current_branches: those that it needs: the request's own, then those of guidance in the
+            order of `Guidance.conditions`.
     """
 
     def __init__(
@@ -78,7 +66,7 @@ class ActiveRequest:
         self.max_ids = max_ids
         self.started_at = time.perf_counter()
         self.state = grammar.start()
-        self.generator = np.random.default_rng(request.seed)
+        self.noise = Noise(request.seed)
         conditions: dict[str, None] = {FULL: None}  # in order, without duplicates
         for kind, program in grammar.span_grammars.items():
             guidance = sampling.of(kind, program.modality).guidance
@@ -86,6 +74,8 @@ class ActiveRequest:
         conditions.update(dict.fromkeys(sampling.text.guidance.conditions))
         self.branches = {condition: Branch(condition) for condition in conditions}
         self.ids = self.branches[FULL].ids
+        self.current_sampling = sampling.text
+        self.current_branches = self._branches_for(sampling.text)
         self.segment_index = 0  # of the request
         self.slot: CodedSlot | None = None  # being filled
         self.stop: int | None = None  # the id that ends a text slot
@@ -126,16 +116,33 @@ class ActiveRequest:
         extra = max(len(branch.ids) for branch in self.branches.values()) - len(self.ids)
         return self.max_ids + extra
 
-    @property
-    def current_sampling(self) -> SpanSampling:
-        """The parameters for the next id."""
+    def branch_lengths(self) -> list[int]:
+        """The most ids that each branch can have, as far as the grammar bounds them."""
+        segments = self.request.segments
+        first = next(i for i, segment in enumerate(segments) if isinstance(segment, CodedSlot))
+        slot = segments[first]
+        role = slot.role or self.grammar.format.start
+        most = most_ids_from(first, self.request, self.grammar, self.sampling, slot.kind, role)
+        length = self.max_ids
+        if most is not None:
+            length = min(length, self.usage["prompt_ids"] + most)
+        return [
+            length + max(0, len(branch.ids) - len(self.ids)) for branch in self.branches.values()
+        ]
+
+    def _choose_next(self) -> None:
+        """Settle what the next choice needs."""
         mode = self.state.mode
         if mode in ("marker", "text"):
-            return self.sampling.text
-        return self.sampling.of(mode, self.grammar.span_grammars[mode].modality)
+            sampling = self.sampling.text
+        else:
+            sampling = self.sampling.of(mode, self.grammar.span_grammars[mode].modality)
+        if sampling is self.current_sampling:
+            return
+        self.current_sampling = sampling
+        self.current_branches = self._branches_for(sampling)
 
-    def branches_for(self, sampling: SpanSampling) -> list[Branch]:
-        """Its own branch, then those that guidance needs, in the order of `Guidance.conditions`."""
+    def _branches_for(self, sampling: SpanSampling) -> list[Branch]:
         return [self.branches[name] for name in (FULL, *sampling.guidance.conditions)]
 
     def accept(self, id: int) -> None:
@@ -152,6 +159,7 @@ class ActiveRequest:
             if self.slot is not None:
                 allowed = self.state.allowed()
                 if len(allowed) > 1 or allowed[0][1] - allowed[0][0] > 1:
+                    self._choose_next()
                     return
                 self._fill(allowed[0][0])
             elif self.segment_index == len(self.request.segments):
@@ -174,8 +182,13 @@ class ActiveRequest:
             for id in self.state.segment_prefix(segment.kind, segment.role):
                 self._push(id)
         if not isinstance(segment, CodedSlot):
-            for id in self.grammar.segment_ids(segment)[0].tolist():
-                self._push(id)
+            ids = self.grammar.segment_ids(segment)[0].tolist()
+            if isinstance(segment, CodedText):
+                self.ids += ids
+                self._note(self.state.advance_text(ids))
+            else:
+                for id in ids:
+                    self._push(id)
             self._append_given(segment)
             self.segment_index += 1
             return
@@ -236,7 +249,6 @@ class ActiveRequest:
         for event in events:
             if isinstance(event, SpanEnd):
                 self._begin_text()
-                self.drafter = Drafter()
                 for branch in self._guidance_branches():
                     branch.kind = event.kind
                 if event.kind == slot.kind or slot.kind == event.segment.kind:
@@ -284,7 +296,10 @@ class ActiveRequest:
 
     def _push(self, id: int) -> tuple[Event, ...]:
         self.ids.append(id)
-        events = self.state.advance(id)
+        return self._note(self.state.advance(id))
+
+    def _note(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """Make steps of events. Returns the events."""
         for event in events:
             if isinstance(event, SpanBegin):
                 self._open = (self.slot is not None, self.segment_index)
@@ -342,10 +357,17 @@ class ActiveRequest:
         branch.ids += self.grammar.segment_ids(segment)[0].tolist()
         branch.kind, branch.role = segment.kind, role
 
+    def usage_so_far(self) -> dict[str, int]:
+        """See `Finished.usage`."""
+        usage = dict(self.usage)
+        if not usage["prompt_ids"]:  # no slot has begun
+            usage["prompt_ids"] = len(self.ids)
+        usage["forced_ids"] = len(self.ids) - usage["prompt_ids"] - usage["sampled_ids"]
+        for id in self.ids[usage["prompt_ids"] :]:
+            usage[f"{self.grammar.modality(id)}_ids"] += 1
+        return usage
+
     def finished(self) -> Finished:
         self.timings["total"] = time.perf_counter() - self.started_at
         ids = np.array(self.ids, dtype=np.int64)
-        self.usage["forced_ids"] = len(ids) - self.usage["prompt_ids"] - self.usage["sampled_ids"]
-        for id in self.ids[self.usage["prompt_ids"] :]:
-            self.usage[f"{self.grammar.modality(id)}_ids"] += 1
-        return Finished(self.number, ids, self.usage, self.timings)
+        return Finished(self.number, ids, self.usage_so_far(), self.timings)

@@ -1,53 +1,77 @@
-"""The sampling engine: requests of one batch under a grammar, each in a mode of its own.
+"""The sampling engine: requests join and leave a running batch, each in a mode of its own.
 
 A request is a sequence of coded segments and slots. Segments are given: their ids are forced. In a
 slot the grammar says which ids are allowed now, the decoder computes the logits of only those, and
 one is chosen. Ids without an alternative cost no logits. Every request has its own seed,
-parameters, grammar state and budget, and gives the same ids whatever shares its batch.
+parameters, grammar state and budget, and gives the same ids whatever shares its batch, whenever
+others join, leave or pause.
 
-Shape legend: `N` requests that choose together, `V'` ids that the grammar allows now.
+`add` puts a request into the queue, `step` runs one pass of the decoder for whoever is admitted and
+tells the events; any thread may call either. A request is admitted, in the order of arrival, once
+KV slots for all the ids that it can need fit into the budget of memory (`kv_pool`).
 """
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
-from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from unified.engine.active import ActiveRequest, Branch
-from unified.engine.backends.base import Array, Decoder, Ranges
-from unified.engine.kv_cache import KVCacheManager
-from unified.engine.request import Finished, Request, Sampling, Step
-from unified.engine.sampler import SpanSampling, choose, distribution, guide, penalize
-from unified.engine.speculative import id_at
+from unified.engine.active import ActiveRequest
+from unified.engine.backends.base import Decoder
+from unified.engine.counters import EngineCounters, by_modality
+from unified.engine.handle import EngineEvent, Handle
+from unified.engine.kv_pool import KVPool
+from unified.engine.request import Cancelled, Failed, Finished, Request, Sampling, Step
+from unified.engine.scheduler import Scheduler
 from unified.formats.grammar import Grammar
 from unified.vocabulary.text_tokenizer import TextTokenizer
+from unified_base.arguments import whole, whole_or_none
 
-__all__ = ["MAX_IDS", "Cancelled", "Engine"]
+__all__ = ["MAX_IDS", "MAX_ROWS", "Cancelled", "Engine", "Failed", "Handle"]
 
 MAX_IDS = 2048  # of a sequence, where neither the caller nor the decoder says less
-
-
-@dataclass(frozen=True)
-class Cancelled:
-    """A request was cancelled before it was complete; `sampled` ids had been chosen."""
-
-    row: int
-    sampled: int
+MAX_ROWS = 64
+PREFILL_IDS = 512
+# Without `cache_bytes`: this share of the memory that is available goes to KV slots, and so much of
+# that to sequences that have ended.
+_SHARE_OF_MEMORY = 4
+_SHARE_OF_PREFIXES = 8
 
 
 class Engine:
-    """Runs requests through a decoder under a grammar."""
+    """Runs requests through a decoder under a grammar; any number of threads share it.
+
+    stepping: held by the thread that is inside `step`; whoever would rather wait for another's step
+    than step itself can see by it.
+    """
 
     def __init__(
-        self, decoder: Decoder, grammar: Grammar, text_tokenizer: TextTokenizer | None = None
+        self,
+        decoder: Decoder,
+        grammar: Grammar,
+        text_tokenizer: TextTokenizer | None = None,
+        *,
+        max_rows: int = MAX_ROWS,
+        cache_bytes: int | None = None,
+        prefill_ids: int = PREFILL_IDS,
     ) -> None:
-        """text_tokenizer: needed for `Sampling.stop` alone."""
+        """
+        Args:
+            decoder: a backend.
+            grammar: what sequences may be.
+            text_tokenizer: needed for `Sampling.stop` alone.
+            max_rows: requests in one pass; others wait.
+            cache_bytes: that KV slots may take, those of sequences that have ended included. None:
+                a quarter of the memory that is available when the first request is added, an
+                eighth of that for sequences that have ended.
+            prefill_ids: ids of prompts in one pass at most; fewer while others are decoding.
+
+        Raises:
+            ValueError: the decoder has fewer ids than the grammar's vocabulary.
+        """
         if decoder.vocab_size < grammar.vocabulary.size:
             raise ValueError(
                 f"the decoder has {decoder.vocab_size} embedding rows, the vocabulary "
@@ -56,6 +80,141 @@ class Engine:
         self.decoder = decoder
         self.grammar = grammar
         self.text_tokenizer = text_tokenizer
+        self.max_rows = whole("max_rows", max_rows, 1)
+        self.cache_bytes = whole_or_none("cache_bytes", cache_bytes, 1)
+        self.prefill_ids = whole("prefill_ids", prefill_ids, 1)
+        limit = self.cache_bytes or decoder.available_bytes() // _SHARE_OF_MEMORY
+        prefixes = limit if self.cache_bytes else limit // _SHARE_OF_PREFIXES
+        pool = KVPool(decoder, limit, prefixes)
+        self.stepping = threading.RLock()
+        self._scheduler = Scheduler(decoder, pool, self.max_rows, self.prefill_ids)
+        self._inside = False  # of a step; `stepping` lets its own thread in
+        # For the queue, `_leaving` and `_closed`. Finalizers of streams may cancel at any line.
+        self._mutex = threading.RLock()
+        self._queue: deque[Handle] = deque()
+        self._leaving: list[Handle] = []  # cancelled since the last step
+        self._numbers = itertools.count()
+        self._closed = self._close_after = False
+
+    # For any thread.
+
+    def add(
+        self,
+        request: Request,
+        on_event: Callable[[EngineEvent], None],
+        sampling: Sampling | None = None,
+    ) -> Handle:
+        """Put a request into the queue.
+
+        Args:
+            request: what to sample.
+            on_event: called by the thread that steps, with every `Step` of the request in order and
+                then one of `Finished`, `Cancelled` and `Failed`. It must be quick: others wait for
+                it. What it raises ends its request, and is raised by that `step`.
+            sampling: parameters where the request has none of its own; None: the defaults.
+
+        Raises:
+            ValueError: the request does not fit its budget of ids, the decoder's positions, or the
+                memory for KV slots; or the engine is closed.
+        """
+        self._check_open()
+        active, lengths = self._activate(next(self._numbers), request, sampling)
+        handle = Handle(active.number, request=active, on_event=on_event, lengths=lengths)
+        with self._mutex:
+            self._check_open()
+            self._queue.append(handle)
+        return handle
+
+    def check(self, request: Request, sampling: Sampling | None = None) -> None:
+        """Raises ValueError where `add` would, for a request that is added later."""
+        self._check_open()
+        self._activate(0, request, sampling)
+
+    def cancel(self, handle: Handle) -> None:
+        """Drop a request before the next pass; it is told `Cancelled` by then. One that has ended
+        stays as it is."""
+        with self._mutex:
+            self._leaving.append(handle)
+
+    def pause(self, handle: Handle) -> None:
+        """Leave a request out of passes from the next one on. It keeps its KV slots, until others
+        that wait want their memory or its row; then what it had read may be read once more."""
+        handle.paused = True
+
+    def resume(self, handle: Handle) -> None:
+        """Let a paused request go on."""
+        handle.paused = False
+
+    @property
+    def counters(self) -> EngineCounters:
+        """What has been done so far. Between steps the numbers fit each other."""
+        scheduler = self._scheduler
+        with self._mutex:
+            queue = list(self._queue)
+        active, totals, pool = list(scheduler.active), scheduler.totals, scheduler.pool
+        usage = totals.with_usage(handle.request.usage_so_far() for handle in (*active, *queue))
+        return EngineCounters(
+            queued=len(queue),
+            active=len(active),
+            paused=sum(handle.paused for handle in (*active, *queue)),
+            finished=totals.finished,
+            cancelled=totals.cancelled,
+            failed=totals.failed,
+            prompt_ids=usage.get("prompt_ids", 0),
+            sampled_ids=usage.get("sampled_ids", 0),
+            forced_ids=usage.get("forced_ids", 0),
+            by_modality=by_modality(usage),
+            passes=totals.passes,
+            ids_read=totals.ids_read,
+            prefix_ids=totals.prefix_ids + pool.taken_over_ids,
+            kv_bytes=pool.used_bytes,
+            prefix_bytes=pool.prefix_bytes,
+            kv_limit=pool.limit,
+            seconds=totals.seconds,
+        )
+
+    # For the thread that steps.
+
+    def step(self) -> bool:
+        """Run one pass of the decoder for whoever is admitted, and tell the events of it.
+
+        Waits while another thread is inside a step. Returns False where there was nothing to do:
+        no request is left, or none that is not paused.
+
+        Raises what an `on_event` raised, after all others were told theirs; not to be called from
+        one.
+        """
+        with self.stepping:
+            if self._inside:
+                raise RuntimeError("step was called from on_event, inside a step")
+            self._inside = True
+            scheduler, began = self._scheduler, perf_counter()
+            try:
+                progress = self._take_in()
+                progress |= scheduler.run_pass()
+            finally:
+                scheduler.totals.seconds += perf_counter() - began
+                self._inside = False
+                if self._close_after:
+                    self._close()
+            if scheduler.errors:
+                errors, scheduler.errors = scheduler.errors, []
+                raise errors[0]
+            return progress
+
+    def close(self) -> None:
+        """Cancel all requests that are left, and free all memory. `add` raises from now on.
+
+        Waits for a step of another thread; called from an `on_event`, it takes effect at the end of
+        that step.
+        """
+        with self._mutex:
+            self._closed = True
+        with self.stepping:
+            if self._inside:
+                self._close_after = True
+            else:
+                self._close()
 
     def run(
         self,
@@ -63,45 +222,43 @@ class Engine:
         sampling: Sampling,
         cancelled: Callable[[], bool] | None = None,
     ) -> Iterator[Step | Finished | Cancelled]:
-        """Fill every slot of every request. Steps come as ids are chosen, requests interleaved.
+        """Fill every slot of every request, in an engine of their own.
+
+        Steps come as ids are chosen, requests interleaved; `row` is the index of the request.
 
         cancelled: asked before every pass of the decoder; once it says yes, there is no other.
 
         Raises ValueError, before anything is sampled, where a request does not fit its budget or
-        its sequence the decoder's positions.
+        its sequence the decoder's positions or the memory; and what the decoder raises.
         """
-        # All at once, so that a request that cannot be met is refused before any work.
-        waiting = deque(
-            self._activate(number, request, request.sampling or sampling)
-            for number, request in enumerate(requests)
-        )
-        num_branches = sorted((len(request.branches) for request in waiting), reverse=True)
-        longest = max((request.max_length for request in waiting), default=0)
-        max_active = min(sampling.max_rows, len(waiting))
-        cache = KVCacheManager(self.decoder, sum(num_branches[:max_active]), longest)
-        active: list[ActiveRequest] = []
-        while waiting or active:
-            while waiting and len(active) < max_active:
-                active.append(waiting.popleft())
-                active[-1].started_at = perf_counter()
-            unfinished = []
-            for request in active:
-                steps, request.steps = request.steps, []
-                yield from steps
-                if request.state.finished:
-                    yield request.finished()
-                    cache.free(request.branches.values())
-                else:
-                    unfinished.append(request)
-            active = unfinished
-            if cancelled is not None and cancelled():
-                for request in (*active, *waiting):
-                    yield Cancelled(request.number, request.usage["sampled_ids"])
-                return
-            if active:
-                self._step(active, cache)
+        engine = Engine(
+            self.decoder, self.grammar, self.text_tokenizer, max_rows=sampling.max_rows,
+            cache_bytes=self.cache_bytes, prefill_ids=self.prefill_ids,
+        )  # fmt: skip
+        events: deque[EngineEvent] = deque()
+        try:
+            # All at once, so that a request that cannot be met is refused before any work.
+            for request in requests:
+                engine.add(request, events.append, sampling)
+            while True:
+                if cancelled is not None and cancelled():
+                    engine.close()
+                progress = engine.step()
+                while events:
+                    event = events.popleft()
+                    if isinstance(event, Failed):
+                        raise event.error
+                    yield event
+                if not progress:
+                    return
+        finally:
+            engine.close()
 
-    def _activate(self, number: int, request: Request, sampling: Sampling) -> ActiveRequest:
+    def _activate(
+        self, number: int, request: Request, sampling: Sampling | None
+    ) -> tuple[ActiveRequest, list[int]]:
+        """A request ready to be sampled, and the ids that each of its branches can need."""
+        sampling = request.sampling or sampling or Sampling()
         max_ids = sampling.max_ids or min(MAX_IDS, self.decoder.max_positions)
         positions, text = self.decoder.max_positions, self.text_tokenizer
         active = ActiveRequest(number, request, self.grammar, sampling, max_ids, text)
@@ -109,123 +266,68 @@ class Engine:
         if excess > 0 and max_ids <= positions:
             # A branch of guidance is longer than the request itself, by a negative prompt.
             active = ActiveRequest(number, request, self.grammar, sampling, max_ids - excess, text)
-        return active
+        lengths = active.branch_lengths()
+        longest = max(lengths)
+        if longest > positions:
+            raise ValueError(
+                f"{longest} ids asked for, but the decoder has {positions} positions; lower max_ids"
+            )
+        pool = self._scheduler.pool
+        if pool.bytes_of(lengths) > pool.limit:
+            raise ValueError(_never_fits(pool, lengths))
+        return active, lengths
 
-    def _step(self, active: list[ActiveRequest], cache: KVCacheManager) -> None:
-        """One pass of the decoder: choose at least one id for every request."""
-        # Requests that choose among the same ids with the same parameters choose together.
-        groups: dict[tuple[Ranges, SpanSampling, _Required | None], list[ActiveRequest]] = {}
-        branches: list[Branch] = []
-        draft_ids: dict[int, list[int]] = {}
-        drafting: list[ActiveRequest] = []
-        for request in active:
-            sampling = request.current_sampling
-            own_branches = request.branches_for(sampling)
-            branches += own_branches
-            if sampling.draft_tokens and request.state.mode not in ("text", "marker"):
-                ids = request.drafter.draft(request.state, sampling.draft_tokens, request.generator)
-                draft_ids.update((id(branch), ids) for branch in own_branches)
-                drafting.append(request)
-            else:
-                key = (request.state.allowed(), sampling, _required(request))
-                groups.setdefault(key, []).append(request)
-        rows = cache.forward(branches, draft_ids)
-        for (ranges, sampling, required), requests in groups.items():
-            own_rows = [
-                [rows[id(branch)] for branch in request.branches_for(sampling)]
-                for request in requests
-            ]
-            logits = self._logits(own_rows, sampling, ranges, cache.hidden_states)
-            if sampling.repetition_penalty != 1:
-                logits = np.stack(
-                    [
-                        penalize(
-                            row, _columns(_penalized(request), ranges), sampling.repetition_penalty
-                        )
-                        for row, request in zip(logits, requests)
-                    ]
-                )
-            columns = choose(logits, sampling, [request.generator for request in requests])
-            ids = [id_at(column, ranges) for column in columns]
-            if required is not None:
-                # Spans are still required. A request whose likeliest id ends the document may not
-                # end yet; anything else it wrote would be padding, so the next span begins.
-                end_range = ((required.end, required.end + 1),)
-                end = self._logits(own_rows, sampling, end_range, cache.hidden_states)
-                wants_end = end[:, 0] > logits.max(axis=1)
-                ids = [required.begin if end else id for id, end in zip(ids, wants_end)]
-            for request, chosen in zip(requests, ids):
-                request.accept(chosen)
-        for request in drafting:
-            self._verify(request, cache, rows)
+    def _take_in(self) -> bool:
+        """Drop what is cancelled and admit what there are slots for, the oldest first."""
+        scheduler, progress = self._scheduler, False
+        if self._leaving:
+            with self._mutex:
+                leaving, self._leaving = self._leaving, []
+                for handle in leaving:
+                    if handle in self._queue:
+                        self._queue.remove(handle)
+            for handle in leaving:
+                if not handle.ended:
+                    scheduler.cancel(handle)
+                    progress = True
+        while self._queue:
+            with self._mutex:
+                next_handle = next((h for h in self._queue if not h.paused), None)
+            if next_handle is None or not scheduler.admit(next_handle):
+                break
+            with self._mutex:
+                self._queue.remove(next_handle)
+            progress = True
+        if scheduler.parked:
+            with self._mutex:  # they came before those that wait
+                self._queue.extendleft(scheduler.parked)
+                scheduler.parked = []
+        return progress
 
-    def _verify(self, request: ActiveRequest, cache: KVCacheManager, rows: dict[int, int]) -> None:
-        """Accept those drafts of a request that stand, and one id more."""
-        sampling, drafter = request.current_sampling, request.drafter
-        branches = request.branches_for(sampling)
-        lengths = [len(branch.ids) for branch in branches]
-        by_ranges: dict[Ranges, list[int]] = {}
-        for index, ranges in drafter.choices:
-            by_ranges.setdefault(ranges, []).append(index)
-        probabilities: dict[int, Array] = {}
-        for ranges, indices in by_ranges.items():
-            own_rows = [[rows[id(branch)] + index for branch in branches] for index in indices]
-            logits = self._logits(own_rows, sampling, ranges, cache.hidden_states)
-            probabilities.update(zip(indices, distribution(logits, sampling)))
-        chosen, accepted = drafter.verify(probabilities, request.generator)
-        for id_ in chosen:
-            request.accept(id_)
-        for branch, length in zip(branches, lengths):
-            # Where all drafts were accepted the last id runs again: its logits are needed anew.
-            cache.truncate(branch, min(length + len(accepted), len(branch.ids) - 1))
+    def _close(self) -> None:
+        with self._mutex:
+            queue, self._queue = self._queue, deque()
+        for handle in (*self._scheduler.active, *queue):
+            self._scheduler.cancel(handle)
+        self._scheduler.pool.clear()
 
-    def _logits(
-        self,
-        rows: list[list[int]],
-        sampling: SpanSampling,
-        ranges: Ranges,
-        hidden_states: Array,
-    ) -> Array:
-        """Guided logits float32 (N, V') of the ids in `ranges`.
-
-        rows: of `hidden_states` (T, D), for each of N choices that of every branch.
-        """
-        flat = [row for branch_rows in zip(*rows) for row in branch_rows]
-        all_rows = flat == list(range(len(hidden_states)))
-        # (branches * N, V'), branch by branch.
-        logits = self.decoder.logits(hidden_states if all_rows else hidden_states[flat], ranges)
-        conditions = sampling.guidance.conditions
-        if not conditions:
-            return logits
-        full, *others = logits.reshape(len(conditions) + 1, len(rows), -1)
-        return guide(sampling.guidance, full, dict(zip(conditions, others)))
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the engine is closed; make another one")
 
 
-class _Required(NamedTuple):
-    """Spans are still required. begin: the id that begins one; end: that ends the document."""
-
-    begin: int
-    end: int
-
-
-def _required(request: ActiveRequest) -> _Required | None:
-    begin = request.state.required_begin
-    if begin is None:
-        return None
-    return _Required(begin, request.grammar.eos(request.state.role)[0])
-
-
-def _penalized(request: ActiveRequest) -> Collection[int]:
-    """The ids that a repetition penalty is of: of a text those of text, of media all before."""
-    in_text = request.state.mode in ("text", "marker")
-    return request.text_ids if in_text else request.ids
-
-
-def _columns(ids: Collection[int], ranges: Ranges) -> NDArray[np.int64]:
-    """Columns of logits over `ranges` of those ids that are in them, int64 (n,)."""
-    every = np.fromiter(ids, np.int64, len(ids))
-    columns, before = [], 0
-    for start, stop in ranges:
-        columns.append(every[(every >= start) & (every < stop)] + (before - start))
-        before += stop - start
-    return np.concatenate(columns)
+def _never_fits(pool: KVPool, lengths: Sequence[int]) -> str:
+    """Why a request is refused, with the number of ids that would fit."""
+    low, high = 0, max(lengths)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if pool.bytes_of([middle] * len(lengths)) <= pool.limit:
+            low = middle
+        else:
+            high = middle - 1
+    branches = f" in {len(lengths)} branches of guidance" if len(lengths) > 1 else ""
+    return (
+        f"the request can need {max(lengths):,} ids{branches}, whose KV cache takes "
+        f"{pool.bytes_of(lengths):,} bytes of the {pool.limit:,} there are (cache_bytes);"
+        f" {low:,} ids fit: lower max_ids, or raise cache_bytes"
+    )

@@ -19,8 +19,10 @@ from unified_base.config import parse_config
 from unified_base.text import quoted
 
 __all__ = [
+    "Cancelled",
     "CodedSlot",
     "CutShort",
+    "Failed",
     "Finished",
     "Request",
     "Sampling",
@@ -57,7 +59,8 @@ class Sampling:
         max_repeats: a text ends once its last ids are this many copies of one phrase, and at least
             48 ids (see `loops`); 0: loops do not end a text.
         stop: strings that end a text slot; they are cut off.
-        max_rows: requests in one batch; others wait for a slot. The first request's holds for all.
+        max_rows: requests of one call that are in the engine at a time; its others wait. The first
+            document's holds for the call.
     """
 
     text: SpanSampling = _LIKELIEST
@@ -90,8 +93,6 @@ class Sampling:
             object.__setattr__(self, name, value)
         if self.max_repeats == 1:
             raise ValueError(f"max_repeats is 1, expected {_REPEATS}")
-        if self.text.draft_tokens:
-            raise ValueError("text.draft_tokens: they are for pictures and sound alone")
         if self.image.repetition_penalty != 1:
             raise ValueError("image.repetition_penalty: it is for text and sound alone")
 
@@ -214,6 +215,26 @@ class Finished:
     ids: np.ndarray
     usage: dict[str, int]
     timings: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """A request was cancelled before it was complete; `sampled` ids had been chosen."""
+
+    row: int
+    sampled: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A request was dropped before it was complete: memory ran out, or the backend had an error.
+
+    row: number of the request. reason: in a line. error: what was raised.
+    """
+
+    row: int
+    reason: str
+    error: BaseException = field(repr=False)
 
 
 def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:

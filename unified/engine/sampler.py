@@ -9,8 +9,9 @@ Shape legend: `N` choices, `V'` allowed ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,15 @@ __all__ = [
     "Guidance",
     "SpanSampling",
     "choose",
-    "distribution",
+    "choose_with_margins",
     "draw",
     "guide",
     "penalize",
 ]
 
 Array = NDArray[np.float32]
+RowNoise = Callable[[int], NDArray[np.float64]]
+"""Gives so many numbers for one choice (see `draw`)."""
 
 # Columns that are drawn among at once.
 _BLOCK = 256
@@ -96,10 +99,11 @@ class SpanSampling:
             (arXiv:2407.01082).
         repetition_penalty: of ids that the sequence already has, prompt included, 1e-3 to 1e3
             (Keskar et al., arXiv:1909.05858): in text those of text, in sound those of sound, too;
-            not for pictures. With it no ids are drafted.
+            not for pictures.
         guidance: classifier-free guidance.
-        draft_tokens: ids drafted for each pass of the decoder (speculative decoding, the same
-            distribution), 0 to 1,024; 0 disables it. Not for text.
+        draft_tokens: ids guessed ahead for each pass of the decoder (speculative decoding), which
+            gives the same ids in fewer passes: 0 to 1,024 at most, or "auto", as many as save time
+            by what is measured.
     """
 
     temperature: float = 0.0
@@ -108,7 +112,7 @@ class SpanSampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     guidance: Guidance = Guidance()
-    draft_tokens: int = 0
+    draft_tokens: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         checked = {
@@ -121,16 +125,18 @@ class SpanSampling:
             "min_p": real("min_p", self.min_p, 0, 1),
             "repetition_penalty": real("repetition_penalty", self.repetition_penalty, 1e-3, 1e3),
             "guidance": item("guidance", self.guidance, Guidance, "a Guidance"),
-            "draft_tokens": whole("draft_tokens", self.draft_tokens, 0, MAX_DRAFT_TOKENS),
+            "draft_tokens": "auto"
+            if isinstance(self.draft_tokens, str) and self.draft_tokens == "auto"
+            else whole(
+                "draft_tokens",
+                self.draft_tokens,
+                0,
+                MAX_DRAFT_TOKENS,
+                expected=f"'auto' or a whole number from 0 to {MAX_DRAFT_TOKENS}",
+            ),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        if self.draft_tokens and self.repetition_penalty != 1:
-            raise ValueError(
-                f"draft_tokens is {self.draft_tokens} with a repetition_penalty of"
-                f" {self.repetition_penalty:g}, expected one of the two: a penalty depends on every"
-                " id before"
-            )
 
 
 def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Array:
@@ -171,10 +177,8 @@ def penalize(logits: Array, columns: Sequence[int] | NDArray[np.int64], penalty:
     return logits
 
 
-def choose(
-    logits: Array, sampling: SpanSampling, generators: Sequence[np.random.Generator]
-) -> list[int]:
-    """One column for each row of `logits` (N, V'), drawn with the row's own generator.
+def choose(logits: Array, sampling: SpanSampling, noise: Sequence[RowNoise]) -> list[int]:
+    """One column for each row of `logits` (N, V'), drawn with the row's own noise.
 
     Logits of -inf rule a column out. Raises ValueError for NaN, +inf, and where all are ruled out:
     the decoder's weights are damaged.
@@ -182,27 +186,29 @@ def choose(
     top = _top(logits)
     if sampling.temperature == 0:
         return [int(column) for column in logits.argmax(axis=1)]
-    return draw(np.exp(_scores(logits, top, sampling)), generators)
+    return draw(np.exp(_scores(logits, top, sampling)), noise)
 
 
-def distribution(logits: Array, sampling: SpanSampling) -> Array:
-    """The probabilities (N, V'), float32, that `choose` draws by; of temperature 0, all on one."""
+def choose_with_margins(
+    logits: Array, sampling: SpanSampling, noise: Sequence[RowNoise]
+) -> tuple[list[int], Array]:
+    """What `choose` gives, and by how much the second best column lost: (N,), 0 or more.
+
+    The margin is a difference of logits, over the temperature if that is not 0, noise included. A
+    choice with a large one stays as it is when logits change a little.
+    """
     top = _top(logits)
     if sampling.temperature == 0:
-        sure = np.zeros_like(logits)
-        sure[np.arange(len(logits)), logits.argmax(axis=1)] = 1
-        return sure
-    weights = np.exp(_scores(logits, top, sampling))
-    sums = weights.sum(axis=1, dtype=np.float64, keepdims=True)
-    probabilities: Array = weights / sums.astype(np.float32)
-    return probabilities
+        columns = logits.argmax(axis=1)
+        return columns.tolist(), top[:, 0] - _others(logits, columns, -np.inf)
+    return _draw(np.exp(_scores(logits, top, sampling)), noise, margins=True)
 
 
-def draw(weights: Array, generators: Sequence[np.random.Generator]) -> list[int]:
+def draw(weights: Array, noise: Sequence[RowNoise]) -> list[int]:
     """One column for each row of `weights` (N, V'), as likely as its share of the row's sum.
 
-    weights: finite, 0 or more, not all of a row 0. A column of weight 0 is never drawn, whatever a
-    generator gives.
+    weights: finite, 0 or more, not all of a row 0. A column of weight 0 is never drawn, whatever
+    the noise. noise: gives so many independent float64 numbers, exponential with mean 1.
 
     First a block of columns is drawn by the sums of the blocks, then a column of it: two races of
     few runners in place of one of 300,000. In a race each runner's weight is divided by its own
@@ -211,24 +217,50 @@ def draw(weights: Array, generators: Sequence[np.random.Generator]) -> list[int]
     cannot tip it. The noise is float64: float32's is exactly 0 once in 10^7 times, which makes any
     column whatever the winner.
     """
-    N, V = weights.shape
-    starts = np.zeros(N, np.int64)
-    runners = weights
-    if V > _BLOCK:
-        sums = np.add.reduceat(weights, np.arange(0, V, _BLOCK), axis=1, dtype=np.float64)
-        starts = _race(sums, generators) * _BLOCK
-        columns = starts[:, None] + np.arange(_BLOCK)
-        runners = np.take_along_axis(weights, np.minimum(columns, V - 1), axis=1)
-        runners[columns >= V] = 0
-    return [int(column) for column in starts + _race(runners, generators)]
+    return _draw(weights, noise)[0]
+
+
+def _draw(
+    weights: Array, noise: Sequence[RowNoise], margins: bool = False
+) -> tuple[list[int], Array]:
+    _, V = weights.shape
+    if V <= _BLOCK:
+        columns, lead = _race(weights, np.stack([of(V) for of in noise]), margins)
+        return columns.tolist(), lead
+    sums = np.add.reduceat(weights, np.arange(0, V, _BLOCK), axis=1, dtype=np.float64)
+    blocks = sums.shape[1]
+    every = np.stack([of(blocks + _BLOCK) for of in noise])
+    starts, block_lead = _race(sums, every[:, :blocks], margins)
+    starts *= _BLOCK
+    columns = starts[:, None] + np.arange(_BLOCK)
+    runners = np.take_along_axis(weights, np.minimum(columns, V - 1), axis=1)
+    runners[columns >= V] = 0
+    winners, lead = _race(runners, every[:, blocks:], margins)
+    return (starts + winners).tolist(), np.minimum(lead, block_lead)
 
 
 def _race(
-    weights: NDArray[np.floating], generators: Sequence[np.random.Generator]
-) -> NDArray[np.int64]:
-    noise = np.stack([generator.standard_exponential(weights.shape[1]) for generator in generators])
-    winners: NDArray[np.int64] = (weights / noise.clip(*_NOISE)).argmax(axis=1)
-    return winners
+    weights: NDArray[np.floating], noise: NDArray[np.float64], margins: bool
+) -> tuple[NDArray[np.int64], Array]:
+    """The winners (N,), and by which factor they won, as a logarithm, if that is asked for."""
+    places = weights / noise.clip(*_NOISE)
+    winners: NDArray[np.int64] = places.argmax(axis=1)
+    if not margins:
+        return winners, np.zeros(len(weights), np.float32)
+    best = places[np.arange(len(places)), winners]
+    with np.errstate(divide="ignore"):
+        lead: Array = np.log(best / _others(places, winners, 0)).astype(np.float32)
+    return winners, lead
+
+
+def _others(
+    places: NDArray[np.floating], winners: NDArray[np.int64], least: float
+) -> NDArray[np.floating]:
+    """The largest number of each row (N, V') but the winner's (N,)."""
+    places = places.copy()
+    places[np.arange(len(places)), winners] = least
+    second: NDArray[np.floating] = places.max(axis=1)
+    return second
 
 
 def _top(logits: Array) -> Array:

@@ -1,85 +1,209 @@
-"""Speculative Jacobi decoding: several ids of a span in one pass of the decoder.
+"""Drafts: ids guessed ahead, all of which go through the decoder in one pass.
 
-Ids are drafted ahead and all go through the decoder at once. Each is accepted with the probability
-that makes the outcome distributed as if it had been drawn alone: the ratio of the decoder's
-probability now, with all ids before it settled, to the probability that it was drafted with
-(Leviathan et al., arXiv:2211.17192). The first draft that is rejected is drawn again from what is
-left of its distribution. The distributions to draft from come of the same pass: those that the
-decoder gave at the positions ahead, although some of the ids before them were drafts (Teng et al.,
-arXiv:2410.01699).
+What stands is what would have been chosen without drafts. The noise of a choice belongs to its
+position (`unified.engine.noise`), so that a pass over drafts gives, at each position, the very id
+that the decoder chooses behind the ids before it. Drafts stand up to the first one that is another
+id than that; its position has the right one, too. The ids, and so their distribution, are those of
+one id a pass, whatever is guessed. (Wiggers and Hoogeboom, "Predictive sampling with forecasting
+autoregressive models", arXiv:2002.09928; for pictures, as Gumbel coupling in speculative Jacobi
+decoding, So et al., arXiv:2510.24211.)
+
+Guesses come from two sources. The same pass says what the decoder would choose at the positions
+behind a wrong draft: with the same noise again, mostly what it chooses in the end (Jacobi
+decoding). And what followed the same ids before, here or in another request (`DraftMemory`). Text
+takes the second alone.
 
 Shape legend: `V'` ids that the grammar allows at a position.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from bisect import bisect
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
-
-from unified.engine.backends.base import Array, Ranges
-from unified.engine.sampler import draw
+from unified.engine.backends.base import Ranges
+from unified.engine.draft_memory import LEVELS, DraftMemory
+from unified.engine.draft_policy import DraftPolicy
 from unified.formats.state import State
 
-__all__ = ["DraftToken", "Drafter", "id_at"]
+__all__ = ["DraftToken", "Drafter", "Drafting", "Pick", "ScoredId", "id_at"]
+
+# Margins of proposals are told apart by these, distances from the last wrong draft up to that.
+_MARGINS = (1.0, 3.0, 6.0)
+_FAR = 3
+# A draft that would not be worth its cost if it were this many times as likely to stand is the last
+# that is looked at: those behind it are less likely.
+_HOPELESS = 4.0
+_LEARNED_AT_ONCE = 2048  # ids of a long prompt; a millisecond for 500
 
 
-@dataclass(frozen=True, eq=False)
+class Drafting(NamedTuple):
+    """What all requests of an engine share."""
+
+    policy: DraftPolicy
+    memory: DraftMemory
+
+
+class ScoredId(NamedTuple):
+    """What the decoder chooses at a position, and by which margin (see `choose_with_margins`)."""
+
+    id: int
+    margin: float
+
+
+class Pick(NamedTuple):
+    """What is chosen at a position, `offset` behind the last id: one of those in `ranges`."""
+
+    offset: int
+    id: int
+    ranges: Ranges
+
+
+@dataclass(frozen=True)
 class DraftToken:
     """An id drafted for a position.
 
-    ranges: ids that the grammar allows there. probabilities: float32 (V',) that it was drawn with;
-    None where the grammar allows only one id.
+    ranges: ids that the grammar allows there; None for only one. cell: of drafts like this one.
+    proposal, lookup: what either source says.
     """
 
     id: int
-    ranges: Ranges
-    probabilities: Array | None
+    ranges: Ranges | None = None
+    cell: Hashable = None
+    proposal: int | None = None
+    lookup: int | None = None
 
 
-@dataclass(eq=False)
 class Drafter:
-    """Drafts of one span of one sequence.
+    """Drafts of one request, within one span or text at a time.
 
     Attributes:
-        tokens: drafts that go through the decoder in the next pass.
-        next_ranges: ids allowed behind all drafts; None where there is no choice.
-        proposals: (ranges, probabilities) for the positions ahead, from the last pass.
+        tokens: drafts that go through the decoder in this pass.
+        next_ranges: ids allowed behind all of them; None where there is no choice.
     """
 
-    tokens: list[DraftToken] = field(default_factory=list)
-    next_ranges: Ranges | None = None
-    proposals: list[tuple[Ranges, Array]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.tokens: list[DraftToken] = []
+        self.next_ranges: Ranges | None = None
+        self._proposals: dict[int, ScoredId] = {}  # by position
+        self._read: dict[int, int] = {}  # drafts of the last pass, by position
+        self._learned = 0  # ids of the sequence that are in the memory
 
-    def draft(self, state: State, number: int, generator: np.random.Generator) -> list[int]:
-        """Draft at most `number` ids from a state on, within its span. Returns them.
+    def draft(
+        self,
+        state: State,
+        ids: Sequence[int],
+        number: int | None,
+        shared: Drafting,
+        likeness: Hashable,
+        stop: int | None = None,
+    ) -> list[int]:
+        """Draft ids that may follow, within the open segment.
 
-        Nothing is drafted at the first choice of a span: no pass has been there yet.
+        Args:
+            state: behind all ids.
+            ids: of the sequence.
+            number: of drafts at most; None: as many as are worth it.
+            shared: of the engine.
+            likeness: of requests whose drafts are as good as each other's.
+            stop: an id that ends a text slot; it is not drafted.
+
+        Returns:
+            The drafts, none where there is nothing to go by.
         """
-        state, kind, choices_drafted = state.copy(), state.kind, 0
+        self.tokens, self.next_ranges = [], None
+        saving, costs = (0.0, []) if number is not None else shared.policy.budget()
+        most = len(costs) if number is None else number
+        kind = state.kind
+        if not most or kind is None or state.required_begin is not None:
+            return []
+        line = _Line(state, ids)
+        self._learn(line, shared.memory, len(ids))
+        state, changed = state.copy(), len(ids) - 1
         tokens: list[DraftToken] = []
-        proposal: tuple[Ranges, Array] | None = None
+        choices: list[Ranges | None] = []
+        value = best = 0.0
+        chance, kept = 1.0, 0
         while True:
             ranges = state.allowed()
-            in_span = state.kind == kind and not state.finished
-            self.next_ranges = ranges if in_span and _num_choices(ranges) > 1 else None
-            if not in_span or len(tokens) == number:
+            inside = state.kind == kind and not state.finished and state.required_begin is None
+            single = _num_choices(ranges) == 1
+            choices.append(ranges if inside and not single else None)
+            if not inside or len(tokens) == most:
                 break
-            if _num_choices(ranges) == 1:
-                token = DraftToken(ranges[0][0], ranges, None)
+            position = len(ids) + len(tokens)
+            if single:
+                token = DraftToken(ranges[0][0])
             else:
-                # Past the last proposal, that one is drawn from again.
-                if choices_drafted < len(self.proposals):
-                    proposal = self.proposals[choices_drafted]
-                if proposal is None or proposal[0] != ranges:
+                guess, stands = self._guess(line, position, changed, ranges, shared, likeness)
+                if guess is None or guess.id == stop:
                     break
-                choices_drafted += 1
-                column = _draw(proposal[1], generator)
-                token = DraftToken(id_at(column, ranges), ranges, proposal[1])
+                token = guess
+                chance *= stands
+            if number is None:
+                cost = costs[len(tokens)] - (costs[len(tokens) - 1] if tokens else 0.0)
+                # An id without an alternative has to be read anyway, by the next pass if not now.
+                value += chance * (cost if single else saving) - cost
+                if not single and chance * saving * _HOPELESS < cost:
+                    break
             tokens.append(token)
+            line.ids.append(token.id)
             state.advance(token.id)
-        self.tokens = tokens
-        return [token.id for token in tokens]
+            if self._read.get(position) != token.id:
+                changed = position
+            if number is not None or value > best:
+                best, kept = value, len(tokens)
+        self.tokens, self.next_ranges = tokens[:kept], choices[kept]
+        shared.policy.add(kept)
+        return [token.id for token in self.tokens]
+
+    def _learn(self, line: _Line, memory: DraftMemory, length: int) -> None:
+        """Enter what has been chosen since the last time. length: of the sequence."""
+        start = max(self._learned, line.start, length - _LEARNED_AT_ONCE)
+        for at in range(start - line.start, length - line.start):
+            memory.learn(line.ids, at, line.period)
+        self._learned = length
+
+    def _guess(
+        self,
+        line: _Line,
+        position: int,
+        changed: int,
+        ranges: Ranges,
+        shared: Drafting,
+        likeness: Hashable,
+    ) -> tuple[DraftToken | None, float]:
+        """A draft for a position, and the chance that it stands if all before it do."""
+        at = position - line.start
+        proposal = self._proposals.get(position)
+        if proposal is not None and not _within(proposal.id, ranges):
+            proposal = None
+        lookup = shared.memory.find(line.ids, at, line.period)
+        if lookup is None or not _within(lookup[0], ranges):
+            lookup = line.neighbour(at, ranges)
+        if proposal is None and lookup is None:
+            return None, 0.0
+        by_lookup, level = (None, -1) if lookup is None else lookup
+        by_decoder, margin = (None, -1) if proposal is None else (
+            proposal.id, bisect(_MARGINS, proposal.margin)
+        )  # fmt: skip
+        distance = min(position - changed, _FAR) if proposal is not None else 0
+        key = likeness, margin, distance, level, by_decoder == by_lookup
+        cell = shared.policy.cell(key)
+        chances = {
+            by_decoder: cell.chance(cell.proposals),
+            by_lookup: cell.chance(cell.lookups),
+        }
+        if by_decoder is None or (
+            by_lookup is not None and chances[by_lookup] > chances[by_decoder]
+        ):
+            id = by_lookup
+        else:
+            id = by_decoder
+        assert id is not None
+        return DraftToken(id, ranges, key, by_decoder, by_lookup), chances[id]
 
     @property
     def choices(self) -> list[tuple[int, Ranges]]:
@@ -88,57 +212,71 @@ class Drafter:
         Index 0 is the position of the first draft, the last one that behind all drafts.
         """
         choices = [
-            (at, token.ranges)
-            for at, token in enumerate(self.tokens)
-            if token.probabilities is not None
+            (at, token.ranges) for at, token in enumerate(self.tokens) if token.ranges is not None
         ]
         if self.next_ranges is not None:
             choices.append((len(self.tokens), self.next_ranges))
         return choices
 
     def verify(
-        self, actual: dict[int, Array], generator: np.random.Generator
-    ) -> tuple[list[int], list[int]]:
-        """Accept or reject the drafts, and propose for the positions that follow.
+        self, position: int, chosen: Mapping[int, ScoredId], policy: DraftPolicy
+    ) -> list[Pick]:
+        """What stands of the choices of a pass: up to the first that is not its draft, that one
+        included. The others are proposals for the next pass.
 
-        actual: the decoder's probabilities float32 (V',) by index of `choices`.
-
-        Returns the ids that were chosen (those without an alternative left out), and all drafts
-        that were accepted.
+        Args:
+            position: of the first draft.
+            chosen: by index of `choices`, all of them.
+            policy: is told how the drafts were.
         """
-        chosen: list[int] = []
-        accepted: list[int] = []
-        at = 0
-        for at, token in enumerate(self.tokens):
-            if token.probabilities is None:
-                accepted.append(token.id)
+        picks: list[Pick] = []
+        stands, last = True, position
+        proposals: dict[int, ScoredId] = {}
+        for index, ranges in self.choices:
+            last = position + index
+            if not stands:
+                proposals[last] = chosen[index]
                 continue
-            column = _column_of(token.id, token.ranges)
-            now, before = actual[at], token.probabilities
-            if generator.random() * before[column] < now[column]:
-                chosen.append(token.id)
-                accepted.append(token.id)
-                continue
-            rest = np.maximum(now - before, 0)
-            # Nothing is left where rounding alone made the difference.
-            column = _draw(rest if rest.sum() > 0 else now, generator)
-            chosen.append(id_at(column, token.ranges))
-            break
-        else:
-            at = len(self.tokens)
-            if self.next_ranges is not None:
-                chosen.append(id_at(_draw(actual[at], generator), self.next_ranges))
-        ranges = dict(self.choices)
-        ahead = [index for index in sorted(actual) if index > at]
-        if not ahead and actual:
-            # Nothing is known of the positions ahead but what the last one had.
-            ahead = [max(actual)]
-        self.proposals = [(ranges[index], actual[index]) for index in ahead]
-        return chosen, accepted
+            id = chosen[index].id
+            picks.append(Pick(index, id, ranges))
+            if index < len(self.tokens):
+                token = self.tokens[index]
+                policy.count(token.cell, token.proposal == id, token.lookup == id)
+                stands = token.id == id
+        for at, before in self._proposals.items():
+            if at > last:
+                proposals[at] = before
+        self._proposals = proposals
+        self._read = {position + index: token.id for index, token in enumerate(self.tokens)}
+        return picks
+
+
+class _Line:
+    """The ids of the open segment, for look-ups; of a text, those of the whole sequence.
+
+    start: position of the first. period: see `DraftMemory.find`.
+    """
+
+    def __init__(self, state: State, ids: Sequence[int]) -> None:
+        self.in_text = state.kind == "text"
+        self.start = 0 if self.in_text else state.begun_at
+        self.ids = list(ids[self.start :])
+        self.period = state.period
+
+    def neighbour(self, at: int, ranges: Ranges) -> tuple[int, int] | None:
+        """The code before, or the one of the frame before, where nothing is known; media alone."""
+        for back in () if self.in_text else (1, self.period):
+            if 0 < back <= at and _within(self.ids[at - back], ranges):
+                return self.ids[at - back], LEVELS
+        return None
 
 
 def _num_choices(ranges: Ranges) -> int:
     return sum(stop - start for start, stop in ranges)
+
+
+def _within(id: int, ranges: Ranges) -> bool:
+    return any(start <= id < stop for start, stop in ranges)
 
 
 def id_at(column: int, ranges: Ranges) -> int:
@@ -148,18 +286,3 @@ def id_at(column: int, ranges: Ranges) -> int:
             return start + column
         column -= stop - start
     raise IndexError(column)
-
-
-def _column_of(id: int, ranges: Ranges) -> int:
-    """The inverse of `id_at`."""
-    before = 0
-    for start, stop in ranges:
-        if start <= id < stop:
-            return before + id - start
-        before += stop - start
-    raise ValueError(f"id {id} is in none of {ranges}")
-
-
-def _draw(weights: Array, generator: np.random.Generator) -> int:
-    """A column by weights (V',) of any sum."""
-    return draw(weights[None], [generator])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 import numpy as np
 
@@ -110,6 +111,17 @@ class SpanState:
         if self.run is None or self.run.leaves[0].ranges[0] in self.ranges:
             return False
         return self.grammar.run(self.stage + 1, self.env).leaves[0].level < 0
+
+    @property
+    def period(self) -> int:
+        """See `State.period`."""
+        run = self.run
+        if run is None:
+            return 0
+        if self.repeats >= 0:
+            return run.length
+        ends = list(islice(run.done, 2))
+        return ends[1] - ends[0] if len(ends) == 2 else 0
 
     def advance(self, id: int) -> tuple[Event, ...] | None:
         """Read one id; the events it completes, or None (and no change) if it cannot come."""

@@ -7,6 +7,8 @@ the sampling path, so the ranges allowed now are kept ready: `allowed` only retu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from unified.formats.coded import (
@@ -73,6 +75,19 @@ class State(DocumentState):
         if self._span is not None:
             return self._span.grammar.kind
         return "text" if self._at == At.TEXT else None
+
+    @property
+    def begun_at(self) -> int:
+        """The position at which the open segment begins, that of its first marker or text id."""
+        return self._begun_at
+
+    @property
+    def period(self) -> int:
+        """Ids from a row of codes to the next, or from a frame to the next, in the open span.
+
+        0 outside spans, in their headers, and where there is one row alone.
+        """
+        return self._span.period if self._span is not None else 0
 
     def restrict(self, limits: Limits | None, goes_on: bool = False) -> None:
         """Set new limits from this position on, or lift them (None).
@@ -179,6 +194,24 @@ class State(DocumentState):
             if start <= id < stop:
                 return self._advance_marker(id)
         raise self._refuse(id)
+
+    def advance_text(self, ids: Sequence[int]) -> tuple[Event, ...]:
+        """Read ids of a text, at least one, as `advance` would one by one; those behind the first
+        are one event where no budget is near its end. A prompt of 4,096 takes 1 ms, not 30.
+
+        Raises GrammarError at the first id that is not allowed.
+        """
+        events, rest = list(self.advance(ids[0])), ids[1:]
+        far = self._left - len(rest) > self._recheck
+        if rest and far and self._at == At.TEXT and all(map(self.grammar.is_text, rest)):
+            codes = self.grammar.vocabulary.from_ids("text", np.array(rest)).tolist()
+            self.position += len(rest)
+            self._left -= len(rest)
+            self._text += rest
+            return (*events, TextIds(tuple(codes)))
+        for id in rest:
+            events += self.advance(id)
+        return tuple(events)
 
     def _begin_text(self, piece: TextIds) -> tuple[Event, ...]:
         self._begun_at = self.position - 1

@@ -22,6 +22,7 @@ from unified.formats.parser import parse_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.opening import LanguageModel
+from unified.models.quantized import is_quantized
 from unified.models.stored_weights import check_dtype
 from unified.sequence.modality import modalities_in
 from unified.sequence.sequencer import Sequencer
@@ -94,6 +95,7 @@ def load_model(
     dtype: str = "auto",
     read: bool = True,
     codecs: Mapping[str, MediaTokenizer | None] | None = None,
+    backend: str = "auto",
 ) -> tuple[Sequencer, Sampling, LanguageModel]:
     """The parts of the model in a folder; see `UnifiedModel.from_pretrained`.
 
@@ -132,7 +134,7 @@ def load_model(
             f"{vocabulary.hash} has {vocabulary.size} ids"
         )
     pretrained = None if published is None else published.pretrained
-    language_model = LanguageModel.open(directory, pretrained, device, dtype, read)
+    language_model = LanguageModel.open(directory, pretrained, device, dtype, read, backend)
     media: dict[str, Any] = {
         modality: codec for modality, codec in (codecs or {}).items() if codec is not None
     }
@@ -183,6 +185,11 @@ def save_model(
 
     if dtype is not None:
         check_dtype(dtype)
+    if is_quantized(hf):
+        raise ValueError(
+            "the model's weights are quantized, and what they were is lost: it cannot be saved;"
+            " open it with dtype auto, float32, bfloat16 or float16 first"
+        )
     vocabulary = sequencer.vocabulary
     with whole_folder(directory, FILE_NAME, keep=_stays) as folder:
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
@@ -220,9 +227,9 @@ def _stays(name: str) -> bool:
 
 
 def _load_media(directory: Path) -> MediaTokenizer:
-    from unified_tokenizers import load_tokenizer
+    from unified_tokenizers.loading_arrays import load_array_tokenizer
 
-    return load_tokenizer(directory)
+    return load_array_tokenizer(directory)
 
 
 def load_diffusion(directory: Path, tokenizer: ImageTokenizer, **settings: int) -> ImageTokenizer:

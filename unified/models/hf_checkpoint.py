@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
-from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, Weight
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
+from unified.engine.backends.cpu.stored import StoredWeight, to_quantize
+from unified.models.choose_backend import torch_decoder, uses_cpu_backend
+from unified.models.quantized import QUANTIZED, quantize_layers
 from unified.models.stored_weights import read_weights, stored_dtype
 from unified_base import structured
 from unified_base.foreign import foreign
@@ -40,47 +43,50 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def weights_of(hf: PreTrainedModel) -> dict[str, Weight]:
-    """The weights of a model of transformers by name: not copied where they are on the CPU."""
+def weights_of(hf: PreTrainedModel, dtype: str = "auto") -> dict[str, StoredWeight]:
+    """The weights of a model of transformers by name: not copied where they are on the CPU.
+
+    dtype: "int8": matrices are to be quantized where they are packed.
+    """
     import torch
 
     words = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
-    weights = {}
+    weights: dict[str, StoredWeight] = {}
     for name, tensor in hf.state_dict().items():
         tensor = tensor.detach().cpu()
         if tensor.dtype in words:
             weights[name] = tensor.contiguous().view(words[tensor.dtype]).numpy()
         else:
             weights[name] = tensor.float().numpy()
-    return weights
+    return to_quantize(weights) if dtype == "int8" else weights
 
 
-def decoder_of(hf: PreTrainedModel, compiled: bool = True) -> Decoder:
+def decoder_of(
+    hf: PreTrainedModel, repack: bool = True, backend: str = "auto", dtype: str = "auto"
+) -> Decoder:
     """A decoder for sampling with the weights of a model of transformers.
 
-    compiled: whether the CPU backend, which packs a copy of them, is used where it can be: of the
-    Llama family, on the CPU. Otherwise the model's own forward, which shares them.
+    repack: whether backend "auto" may take the CPU backend, which packs a copy of them; the others
+    share them. backend: of `unified.models.choose_backend`. dtype: "int8": a packed copy is
+    quantized.
     """
     config = hf.config.to_dict()
-    if compiled and hf.device.type == "cpu" and LlamaCpuConfig.covers(config):
-        return LlamaCpuDecoder(LlamaCpuConfig.from_hf(config), weights_of(hf))
-    from unified.engine.backends.transformers import TransformersDecoder
-
-    return TransformersDecoder(hf)
+    if uses_cpu_backend(backend, config, str(hf.device), repack):
+        return LlamaCpuDecoder(LlamaCpuConfig.from_hf(config), weights_of(hf, dtype))
+    return torch_decoder(hf, backend)
 
 
-def load_decoder(directory: Path, dtype: str = "auto") -> Decoder:
-    """The CPU backend where it covers the checkpoint, transformers behind its interface if not.
+def load_decoder(directory: Path, dtype: str = "auto", backend: str = "auto") -> Decoder:
+    """The CPU backend where it covers the checkpoint; if not, one that steps transformers' object.
 
-    dtype: "float32", "bfloat16", "float16" or "auto": as the weights are stored.
+    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as the weights are stored. backend:
+    of `unified.models.choose_backend`.
     """
     config = read_config(directory)
-    if not LlamaCpuConfig.covers(config):
-        from unified.engine.backends.transformers import TransformersDecoder
-
+    if not uses_cpu_backend(backend, config):
         hf = load_hf(directory, dtype=dtype)
         with foreign(f"checkpoint {directory} cannot be used"):
-            return TransformersDecoder(hf)
+            return torch_decoder(hf, backend)
     try:
         sizes = LlamaCpuConfig.from_hf(config)
         return LlamaCpuDecoder(sizes, read_weights(directory, check=sizes.check, dtype=dtype))
@@ -102,12 +108,14 @@ def load_hf(
     Args:
         directory: the checkpoint's.
         kind: a class of transformers; None: AutoModelForCausalLM.
-        dtype: of the weights; "auto": the one that most of them are stored in.
+        dtype: of the weights; "auto": the one that most of them are stored in; "int8" or "int4":
+            layers are quantized by torchao (`quantize_layers`).
         device: any device of torch; on "meta" no weights are read.
 
     Raises:
         ValueError: no causal LM of transformers; files missing, broken, or without some of the
-            weights; a device that is not there; weights too large for float16.
+            weights; a device that is not there; weights too large for float16;
+            torchao is missing, or cannot quantize for this device.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -116,6 +124,9 @@ def load_hf(
 
     loader: Any = kind or AutoModelForCausalLM
     config = load_config(directory)
+    quantized = dtype if dtype in QUANTIZED else None
+    if quantized:
+        dtype = "auto"
     numbers = check_weights(directory, "model.safetensors")
     if os.path.lexists(directory / "adapter_config.json"):
         raise ValueError(
@@ -145,7 +156,7 @@ def load_hf(
         raise _of_several_models(directory) or ValueError(lacks)
     if dtype == "float16" and stored_dtype(directory) != dtype:
         check_finite(model, f"checkpoint {directory}")
-    return move(model, device)
+    return move(model, device) if quantized is None else quantize_layers(model, quantized, device)
 
 
 def check_finite(hf: PreTrainedModel, where: str) -> None:

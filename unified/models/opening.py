@@ -14,18 +14,21 @@ is sampled by the object's own forward, which shares its weights.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
+from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.models import hf_checkpoint as checkpoint
+from unified.models.choose_backend import check_backend, check_on_cpu
 from unified.models.pretrained import Pretrained
 from unified.models.published_decoders import (
     load_published_decoder,
     load_published_hf,
     published_decoder_of,
 )
+from unified.models.quantized import QUANTIZED, check_quantized, is_quantized, quantize_layers
 from unified.models.stored_weights import check_dtype
 from unified_base.foreign import foreign
 from unified_base.text import quoted
@@ -76,6 +79,7 @@ class LanguageModel:
     nobody samples.
 
     directory: where its weights are stored; None for one that was made in this process.
+    before_another: called before the weights are packed anew, for whoever holds what was there.
     """
 
     def __init__(
@@ -94,11 +98,12 @@ class LanguageModel:
         self.directory = directory
         self._pretrained = pretrained
         self._hf = hf
-        self._device, self._dtype = "cpu", "auto"
+        self._device, self._dtype, self._backend = "cpu", "auto", "auto"
         self._decoder: Decoder | None = None
         # Of the weights of `hf` that the decoder was packed of.
         self._packed: WeightState | None = None
         self._lock = threading.RLock()
+        self.before_another: Callable[[], None] | None = None
 
     @classmethod
     def open(
@@ -108,6 +113,7 @@ class LanguageModel:
         device: str = "cpu",
         dtype: str = "auto",
         read: bool = True,
+        backend: str = "auto",
     ) -> LanguageModel:
         """Open the weights in a folder; on "meta" they stay unread.
 
@@ -115,14 +121,21 @@ class LanguageModel:
             directory: of the checkpoint.
             pretrained: what it was published as; None for a plain causal LM.
             device: any device of torch.
-            dtype: "float32", "bfloat16", "float16", or "auto": as they are stored.
+            dtype: "float32", "bfloat16", "float16", or "auto": as they are stored; "int8" or
+                "int4": quantized for sampling (`unified.models.quantized`).
             read: False leaves them unread until something is sampled, or `hf` is asked for.
+            backend: what samples, see `unified.models.choose_backend`.
 
         Raises:
-            ValueError: an unknown device or dtype, a device that is not there, damaged files.
+            ValueError: an unknown device, dtype or backend, a device that is not there, a backend
+                that this model cannot use, damaged files.
         """
         model = cls(directory=directory, pretrained=pretrained)
-        model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto",))
+        model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto", *QUANTIZED))
+        check_quantized(dtype, model._device)
+        model._backend = check_backend(backend)
+        if backend == "cpu":
+            check_on_cpu(model._device)
         if read:
             model._open()
         return model
@@ -134,17 +147,33 @@ class LanguageModel:
             self._hf = self._load_hf()
             return
         if self._pretrained is None:
-            self._decoder = checkpoint.load_decoder(self.directory, self._dtype)
+            self._decoder = checkpoint.load_decoder(self.directory, self._dtype, self._backend)
         else:
-            self._decoder = load_published_decoder(self.directory, self._pretrained, self._dtype)
+            self._decoder = load_published_decoder(
+                self.directory, self._pretrained, self._dtype, self._backend
+            )
         # A backend that steps an object of transformers has it already.
         self._hf = getattr(self._decoder, "hf", None)
 
     def _load_hf(self) -> Any:
         assert self.directory is not None
+        # What the CPU backend quantizes is its packed copy.
+        packed = self._dtype == "int8" and self._device == "cpu" and self._packs()
+        dtype = "auto" if packed else self._dtype
         if self._pretrained is None:
-            return checkpoint.load_hf(self.directory, dtype=self._dtype, device=self._device)
-        return load_published_hf(self.directory, self._pretrained, self._dtype, self._device)
+            return checkpoint.load_hf(self.directory, dtype=dtype, device=self._device)
+        return load_published_hf(self.directory, self._pretrained, dtype, self._device)
+
+    def _packs(self) -> bool:
+        """Whether the CPU backend samples from the model while it is on the CPU."""
+        if self._backend not in ("auto", "cpu"):
+            return False
+        if self._pretrained is not None and self._pretrained.decoder != "causal":
+            return self._pretrained.decoder != "transformers"
+        if self._hf is not None:
+            return LlamaCpuConfig.covers(self._hf.config.to_dict())
+        assert self.directory is not None
+        return LlamaCpuConfig.covers(checkpoint.read_config(self.directory))
 
     @property
     def hf(self) -> Any:
@@ -179,25 +208,26 @@ class LanguageModel:
                 )
             if self._decoder is None or not self._follows(self._decoder, self._hf):
                 self._decoder = self._packed = None  # before another copy is made
+                if self.before_another is not None:
+                    self.before_another()
                 self._decoder = self._decoder_of(self._hf)
             return self._decoder
 
     def _follows(self, decoder: Decoder, hf: PreTrainedModel) -> bool:
         """Whether a decoder computes with the weights that the model has now."""
-        stepped = getattr(decoder, "hf", None)
-        if stepped is not None:  # it shares them; only their number may differ
-            embeddings: Any = hf.get_input_embeddings()
-            rows = embeddings.weight.shape[0]
-            return stepped is hf and bool(getattr(decoder, "num_embeddings", rows) == rows)
+        stepping: Any = decoder
+        if getattr(decoder, "hf", None) is not None:  # it shares them
+            return stepping.hf is hf and bool(stepping.follows_weights())
         on_cpu = hf.device.type == "cpu"
         return on_cpu and self._packed is not None and self._packed == WeightState(hf)
 
     def _decoder_of(self, hf: PreTrainedModel) -> Decoder:
-        small = sum(tensor.nbytes for tensor in _tensors(hf)) <= REPACKED_BYTES
+        packed = sum(tensor.nbytes for tensor in _tensors(hf)) <= REPACKED_BYTES
+        packed = packed or self._dtype == "int8"  # which nothing else has
         if self._pretrained is None:
-            decoder = checkpoint.decoder_of(hf, compiled=small)
+            decoder = checkpoint.decoder_of(hf, packed, self._backend, self._dtype)
         else:
-            decoder = published_decoder_of(hf, self._pretrained, compiled=small)
+            decoder = published_decoder_of(hf, self._pretrained, packed, self._backend, self._dtype)
         if getattr(decoder, "hf", None) is None:
             self._packed = WeightState(hf)
         return decoder
@@ -214,8 +244,12 @@ class LanguageModel:
         """
         device = self.device if device is None else check_device(device)
         if dtype is not None:
-            check_dtype(dtype, ("auto",) if self._rereads else ())
+            stored = self._rereads or (self.directory is not None and is_quantized(self._hf))
+            check_dtype(dtype, ("auto", *QUANTIZED) if stored else QUANTIZED)
+        check_quantized(dtype or self._dtype, device)
         with self._lock:
+            if self._hf is not None and is_quantized(self._hf):
+                self._forget_quantized(device, dtype)
             if self._rereads and device != "meta":
                 if self.directory is None:
                     raise ValueError(
@@ -229,13 +263,34 @@ class LanguageModel:
             self._device, self._decoder, self._packed = device, None, None
             if self._hf is None:  # to meta, before it was ever made
                 self._hf = self._load_hf()
-            elif dtype not in (None, "auto"):
+            elif self._dtype in QUANTIZED and self._quantizes_hf(device):
+                self._hf = quantize_layers(self._hf, self._dtype, device)
+            elif dtype not in (None, "auto", "int8"):
                 import torch
 
                 self._hf.to(getattr(torch, str(dtype)))
                 if dtype == "float16":
                     checkpoint.check_finite(self._hf, "the model")
             self._hf = checkpoint.move(self._hf, device)
+
+    def _quantizes_hf(self, device: str) -> bool:
+        """Whether on a device the weights of `hf` itself are quantized, and are not yet."""
+        packed = device == "cpu" and self._packs()
+        return not packed and device != "meta" and not is_quantized(self._hf)
+
+    def _forget_quantized(self, device: str, dtype: str | None) -> None:
+        """Leave weights that torchao has quantized, where they cannot serve on a device in a type.
+
+        Raises ValueError where there is no folder that they could be read from again.
+        """
+        if dtype in (None, self._dtype) and not (device == "cpu" and self._packs()):
+            return
+        if self.directory is None:
+            raise ValueError(
+                f"the model's weights are {self._dtype} and were not loaded from a folder, so that"
+                f" they cannot become {dtype or self._dtype} on device {device}; make it again"
+            )
+        self._hf = None  # read again
 
     @property
     def _rereads(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unified.engine.backends.cpu.decoder import Weight, widen
+from unified.engine.backends.cpu.stored import StoredWeight, Weight, to_quantize, widen
 from unified_base.files import open_regular
 from unified_base.safetensors_files import Tensor, weight_headers
 from unified_base.text import quoted
@@ -114,14 +114,15 @@ def read_weights(
     wanted: Callable[[str], bool] = lambda name: True,
     check: Callable[[Mapping[str, Any]], None] = lambda shapes: None,
     dtype: str = "auto",
-) -> dict[str, StoredTensor]:
+) -> Mapping[str, StoredWeight]:
     """The tensors of model.safetensors, or of the shards its index names; their rows yet unread.
 
     Args:
         directory: the checkpoint's.
         wanted: by a tensor's name; the others are passed over.
         check: called with what has a `shape` for each tensor.
-        dtype: that they are read as; "auto": as each is stored.
+        dtype: that they are read as; "auto": as each is stored; "int8": matrices likewise, to be
+            quantized where they are packed.
 
     Raises:
         ValueError: a file is missing, truncated, not safetensors, outside the folder, or holds
@@ -134,9 +135,11 @@ def read_weights(
         if wanted(name)
     }
     check({name: tensor for name, (_, tensor) in entries.items()})
-    return {
-        name: StoredTensor(path, tensor, name, dtype) for name, (path, tensor) in entries.items()
+    read_as = "auto" if dtype == "int8" else dtype
+    tensors: dict[str, StoredWeight] = {
+        name: StoredTensor(path, tensor, name, read_as) for name, (path, tensor) in entries.items()
     }
+    return to_quantize(tensors) if dtype == "int8" else tensors
 
 
 def stored_dtype(directory: Path) -> str:

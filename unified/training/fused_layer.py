@@ -75,7 +75,8 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*_norm_gradient(grad, *ctx.saved_tensors, ctx.eps), None)
+        x, weight = ctx.saved_tensors
+        return (*_norm_gradient(grad, x, weight, ctx.eps), None)
 
 
 class _Project(torch.autograd.Function):
@@ -193,7 +194,7 @@ def _forward(layer: Any, hidden_BLD: Tensor, cos_sin: Sequence[Tensor], spans: T
     cos, sin = (x.expand(batch, -1, -1).reshape(len(hidden), -1).contiguous() for x in cos_sin)
     projections = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
     qkv = _Project.apply(hidden, norm.weight, norm.variance_epsilon, *projections)
-    head_norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+    head_norms: list[Any] = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
     norms, eps = hidden.new_empty(2, 0), 0.0
     if head_norms[0] is not None:
         norms = torch.stack([head_norm.weight for head_norm in head_norms])
@@ -233,8 +234,8 @@ def can_fuse(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> bool:
 def fuse_layers(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> None:
     """Let layers that `can_fuse` has approved, and the last norm, compute fused."""
     for layer in layers:
-        layer.forward = partial(_layer_forward, layer)  # type: ignore[method-assign]
-    norm = getattr(inner_model(decoder), "norm", None)
+        layer.forward = partial(_layer_forward, layer)
+    norm: Any = getattr(inner_model(decoder), "norm", None)
     if _is_norm(norm):
         norm.forward = partial(_norm_forward, norm)
 

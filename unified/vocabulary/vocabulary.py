@@ -126,7 +126,7 @@ class Vocabulary:
                 blocks.append(Block(f"{modality}.{level}", start, int(size), level, fingerprint))
         return cls(tuple(blocks), text_size, text_rows)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of ids, padded text rows included: the rows of the embedding."""
         return max(block.stop for block in self.blocks)

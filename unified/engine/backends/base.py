@@ -1,4 +1,4 @@
-"""What the engine asks of a backend: forward passes over cache slots, and logits of some ids.
+"""What the engine asks of a backend: forward passes over KV slots, and logits of some ids.
 
 Shape legend: `N` sequences, `T` new ids of all sequences, `D` width of the hidden states.
 """
@@ -6,30 +6,48 @@ Shape legend: `N` sequences, `T` new ids of all sequences, `D` width of the hidd
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Cache", "Decoder", "Ranges"]
+__all__ = ["Array", "Cache", "Decoder", "HiddenStates", "Ranges"]
 
 Array = NDArray[np.float32]
+HiddenStates = Any
+"""Hidden states (T, D) in a type of the backend's own: an array or tensor of any device. The engine
+takes their `len` and indexes them with lists of rows, and hands them to `Decoder.logits`."""
 Ranges = tuple[tuple[int, int], ...]
 """Ids as ranges [start, stop), ascending."""
 
 
 class Cache(Protocol):
-    """Keys and values of the sequences of one batch, one slot for each.
+    """Keys and values of sequences, a KV slot for each; slots may have different lengths.
 
-    lengths: ids in each slot.
+    lengths: ids in each slot, by its number; 0 for a number that is free. copies_in_parts: whether
+    `copy_prefix` can go on from a `start`.
     """
 
     lengths: list[int]
+    copies_in_parts: bool
 
-    def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
+    def allocate(self, max_ids: int) -> int:
+        """The number of a new, empty slot for at most `max_ids` ids.
+
+        Raises ValueError for more ids than positions, MemoryError where it does not fit.
+        """
+
+    def free(self, slot: int) -> None:
+        """Give a slot's memory back. Its number may be allocated again."""
+
+    def copy_prefix(
+        self, source: int, target: int, length: int | None = None, start: int = 0
+    ) -> None:
         """Make slot `target` a copy of the first `length` ids of slot `source`; None: of all.
 
-        A source that cannot be truncated (see `truncate`) leaves the target empty.
+        start: ids that the target has in common with the source already; 0 unless
+        `copies_in_parts`. A source that cannot be truncated (see `truncate`) leaves the target
+        empty.
         """
 
     def truncate(self, slot: int, length: int) -> None:
@@ -37,9 +55,6 @@ class Cache(Protocol):
 
         A cache that cannot be truncated (sliding windows, recurrent states) is reset.
         """
-
-    def move(self, source: int, target: int) -> None:
-        """Move the contents of slot `source` to slot `target`, whose own are dropped."""
 
     def reset(self, slot: int) -> None:
         """Empty a slot, for another sequence."""
@@ -49,28 +64,43 @@ CacheT = TypeVar("CacheT", bound=Cache)
 
 
 class Decoder(Protocol[CacheT]):
-    """A decoder for sampling. Sequences of any lengths share a pass; none is padded.
+    """A decoder for sampling. Sequences of any lengths share a pass.
 
-    vocab_size: ids it has logits for. max_positions: the most ids of a sequence.
+    One that chooses ids on its device has `sample`, too (`unified.engine.backends.device_choice`).
+
+    backend: its name. batch_invariant: whether the logits behind an id are the same bits whatever
+    else is in the pass, and however many ids of the sequence are. vocab_size: ids it has logits
+    for. max_positions: the most ids of a sequence.
     """
 
+    backend: ClassVar[str]
+    batch_invariant: ClassVar[bool]
     vocab_size: int
     max_positions: int
 
-    def new_cache(self, num_slots: int, max_ids: int) -> CacheT:
-        """A `Cache` of `num_slots` slots for at most `max_ids` ids each.
+    def available_bytes(self) -> int:
+        """Bytes of memory that are left where caches lie."""
+
+    def cache_bytes(self, max_ids: int) -> int:
+        """Bytes of a KV slot for at most `max_ids` ids, as `Cache.allocate` makes it."""
+
+    def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> CacheT:
+        """A `Cache` of `num_slots` slots for at most `max_ids` ids each; more can be allocated.
 
         Raises ValueError for more ids than positions, MemoryError where it does not fit.
         """
 
     def forward(
         self, cache: CacheT, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
-    ) -> Array:
+    ) -> HiddenStates:
         """Append one or more ids to each of some slots.
 
-        Returns hidden states float32 (T, D), one row for each new id: those of the first slot in
-        order, then those of the next.
+        Returns hidden states (T, D), one row for each new id: those of the first slot in order,
+        then those of the next.
+
+        Raises MemoryError, or an error of its own. A slot of that pass then holds what it held
+        before, or more, or nothing, and `cache.lengths` says which.
         """
 
-    def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
+    def logits(self, hidden_states: HiddenStates, ranges: Ranges) -> Array:
         """Logits float32 (T, ids of all ranges), in the order of the ranges."""

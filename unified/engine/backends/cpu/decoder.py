@@ -17,42 +17,32 @@ Shape legend: see `kernels`; `T` is the number of new ids of all sequences.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 # Nothing of numba is imported before a decoder is made: it takes a second, and most commands need
 # none of it.
 from unified.engine.backends.base import Array, Ranges
-from unified.engine.backends.cpu.cache import StaticCache
-from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig
+from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
+from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.cpu.stored import StoredWeight, Weight, to_quantize, widen
+from unified.engine.memory import available_bytes
+from unified_base.text import quoted
 
-__all__ = ["PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight", "compile_kernels", "widen"]
+__all__ = [
+    "ARITHMETIC", "CACHE_DTYPE", "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight",
+    "compile_kernels", "widen",
+]  # fmt: skip
 
-# float32; uint16: the bits of bfloat16, the upper halves of float32 numbers; or int16: those of
-# float16. numba has neither type.
-Weight = NDArray[Any]
-
-
-class StoredWeight(Protocol):
-    """A weight whose rows are read by slicing: a `Weight`, or one that lies in a file."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def ndim(self) -> int: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    def __getitem__(self, rows: slice, /) -> Weight:
-        """Rows [start, stop) of it, all columns."""
-
+ARITHMETIC = "UNIFIED_CPU_ARITHMETIC"
+"""The environment variable that forces float32 products where it is "float32"."""
+CACHE_DTYPE = "UNIFIED_CPU_CACHE"
+"""The environment variable that says the type of keys and values."""
 
 # Longer prompts are fed in parts, so that workspaces stay small.
 PREFILL_IDS = 512
@@ -68,37 +58,59 @@ class LlamaCpuDecoder:
     sequence are the same bits alone and in any batch, fed at once or id by id. Any number of
     threads may use one decoder at once, each with caches of its own.
 
-    config: its sizes. vocab_size, max_positions: see `Decoder`.
+    config: its sizes. vocab_size, max_positions: see `Decoder`. arithmetic: of matrix products: the
+    type of the weights, and the type it is widened to. cache_dtype: of keys and values.
     """
 
-    def __init__(self, config: LlamaCpuConfig, weights: Mapping[str, StoredWeight]) -> None:
+    backend: ClassVar[str] = "cpu"
+    batch_invariant: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        config: LlamaCpuConfig,
+        weights: Mapping[str, StoredWeight],
+        arithmetic: str | None = None,
+        cache_dtype: str | None = None,
+    ) -> None:
         """Pack weights into the layout of the kernels; later changes of them have no effect.
 
         Rows are read a few at a time: beside what is packed no other copy is in memory.
 
         Args:
             config: the decoder's sizes.
-            weights: float32, bfloat16 or float16 (see `Weight`), by their Hugging Face names.
+            weights: float32, bfloat16 or float16 (see `Weight`), by their Hugging Face names;
+                matrices may be `ToQuantize`, embeddings and head among them.
+            arithmetic: of matrix products; "auto": bfloat16 weights as such where the processor
+                multiplies bfloat16, all else in float32; "float32": all. None: what the
+                environment's `UNIFIED_CPU_ARITHMETIC` says, or "auto".
+            cache_dtype: of keys and values, "float32" or "bfloat16". None: what the environment's
+                `UNIFIED_CPU_CACHE` says, or "float32".
 
         Raises:
-            ValueError: names or shapes do not fit the config.
+            ValueError: names or shapes do not fit the config, an unknown type, or weights to
+                quantize that are NaN or infinite.
         """
-        from unified.engine.backends.cpu import kernels
+        from unified.engine.backends.cpu import kernels, linear
         from unified.engine.backends.cpu import threads as threads_module
-        from unified.engine.backends.cpu.matmul import HALF_SUPPORTED, pack
+        from unified.engine.backends.cpu.heads import PART_IDS, part_numbers
+        from unified.engine.backends.cpu.int8_pack import NotFiniteError, side_by_side
+        from unified.engine.backends.cpu.kv import KV_FORMATS
+        from unified.engine.backends.cpu.products import INT8, stored_format
 
+        arithmetic = _chosen("arithmetic", arithmetic, ARITHMETIC, ("auto", "float32"))
+        cache_dtype = _chosen("cache_dtype", cache_dtype, CACHE_DTYPE, tuple(CACHE_DTYPES))
         config.check(weights)
         self.config = config
-        self._kernels = kernels
+        self._kernels, self._lm_head = kernels, linear.lm_head
+        self._part_ids, self._part_numbers = PART_IDS, part_numbers
         self._new_counters = threads_module.new_counters
         self.vocab_size = config.vocab_size
         self.max_positions = config.max_position_embeddings
         # All matrices have one type: that of the stored ones, float32 where they differ.
         stored = {weight.dtype for weight in weights.values() if weight.ndim == 2}
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
-        if dtype == np.int16 and not HALF_SUPPORTED:
-            dtype = np.dtype(np.float32)
-        convert: Callable[[Weight], Weight] = widen if dtype == np.float32 else np.asarray
+        self._format = stored_format(dtype, dots=arithmetic == "auto")
+        self.arithmetic = self._format.name
 
         def packed(name: str) -> Weight | None:
             weight = weights.get(name)
@@ -106,44 +118,61 @@ class LlamaCpuDecoder:
                 return None
             if weight.ndim == 1:
                 return np.ascontiguousarray(widen(weight))
-            return pack(weight, convert)  # (O, K) -> (P, K, PANEL)
+            try:
+                return self._format.pack(weight)  # (O, K) -> (P, lines, PANEL)
+            except NotFiniteError as error:
+                raise ValueError(f"{name} {error}") from None
 
         tied = config.tie_word_embeddings
         # Tied embeddings are packed for the head; the embedding of an id is a line of a panel.
-        head = packed(_EMBEDDING if tied else "lm_head.weight")
-        assert head is not None  # checked above
-        self._head: Weight = head
-        self._embedding = None if tied else weights[_EMBEDDING][:]
+        quantized = self._format is INT8
+        with side_by_side(config.shapes().values()) if quantized else nullcontext():
+            head = packed(_EMBEDDING if tied else "lm_head.weight")
+            assert head is not None  # checked above
+            self._head: Weight = head
+            self._embedding: Weight | None = None
+            if not tied:
+                self._embedding = packed(_EMBEDDING) if quantized else weights[_EMBEDDING][:]
+            # Alive as long as their addresses are in use.
+            self._weights = [
+                packed(f"model.layers.{layer}.{name}")
+                for layer in range(config.num_layers)
+                for name in kernels.LAYER
+            ]
         self.final_norm_D = widen(weights["model.norm.weight"])
-        # Alive as long as their addresses are in use.
-        self._weights = [
-            packed(f"model.layers.{layer}.{name}")
-            for layer in range(config.num_layers)
-            for name in kernels.LAYER
-        ]
         addresses = [0 if w is None else w.ctypes.data for w in self._weights]
         self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
-        self._dtype_like = np.empty(0, dtype)
+        self._dtype_like = np.empty(0, self._format.dtype)
+        self.cache_dtype, self._kv_like = cache_dtype, np.empty(0, KV_FORMATS[cache_dtype].dtype)
         # Of as many positions as any cache has asked for. A longer table replaces it as a whole,
         # and every cache has the one that it was made with: threads share no more.
         self._cos_sin = np.ones((0, 2, config.head_dim // 2), np.float32)
         self._growing = threading.Lock()
         self._threads = threads_module.ThreadPool.shared()
-        # The memory of one cache at most, and no lock: it comes back whenever one is collected.
-        self._spare: deque[Array] = deque(maxlen=1)
+        self._memory = MemoryPool()
 
-    def new_cache(self, num_slots: int, max_ids: int) -> StaticCache:
+    def available_bytes(self) -> int:
+        """See `Decoder.available_bytes`."""
+        return available_bytes()
+
+    def cache_bytes(self, max_ids: int) -> int:
+        """See `Decoder.cache_bytes`."""
+        return 4 * sum(slot_words(self.config, max_ids, self.cache_dtype))
+
+    def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> SlotCache:
         """See `Decoder.new_cache`."""
-        config = self.config
-        if max_ids > self.max_positions:
-            raise ValueError(
-                f"{max_ids} ids asked for, but the decoder has {self.max_positions} positions; "
-                "lower max_ids"
-            )
-        return StaticCache(config, num_slots, max_ids, self._rotations(max_ids), self._spare)
+        cache = SlotCache(self.config, self._memory, self._rotations, self.cache_dtype)
+        for _ in range(num_slots):
+            cache.allocate(max_ids)
+        return cache
 
     def _rotations(self, length: int) -> Array:
         """Cosines and sines (L, 2, C/2) of at least so many positions."""
+        if length > self.max_positions:
+            raise ValueError(
+                f"{length} ids asked for, but the decoder has {self.max_positions} positions; "
+                "lower max_ids"
+            )
         with self._growing:
             if length > len(self._cos_sin):
                 angles = np.outer(np.arange(length), self.config.inv_freq)  # (L, C/2)
@@ -152,7 +181,7 @@ class LlamaCpuDecoder:
             return self._cos_sin
 
     def forward(
-        self, cache: StaticCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
     ) -> Array:
         """See `Decoder.forward`; hidden states (T, D) after the final norm."""
         counts = [len(ids) for ids in input_ids]
@@ -162,10 +191,11 @@ class LlamaCpuDecoder:
             return self._forward_in_parts(cache, slots, input_ids)
         sequences, first = [], 0
         for slot, count in zip(slots, counts):
-            past = cache.lengths[slot]
-            assert past + count <= cache.max_ids
-            sequences.append((first, count, slot, past))
+            past, memory = cache.lengths[slot], cache.slot(slot)
+            assert past + count <= memory.max_ids
+            sequences.append((first, count, past, memory.address, memory.max_ids))
             first += count
+        table = np.array(sequences, np.int64)
         config, kernels, T = self.config, self._kernels, first
         x = self.embed([id for ids in input_ids for id in ids])  # (T, D)
         heads = config.num_heads + 2 * config.num_kv_heads
@@ -175,28 +205,36 @@ class LlamaCpuDecoder:
             self._table,
             self._dtype_like,
             x,
+            self._buffer(
+                T,
+                max(
+                    config.hidden_size, config.num_heads * config.head_dim, config.intermediate_size
+                ),
+            ),
             np.empty((T, heads, config.head_dim), np.float32),
             np.empty((T, config.num_heads, config.head_dim), np.float32),
             np.empty((T, config.intermediate_size), np.float32),
             cache.cos_sin,
-            np.array(sequences, np.int64),
-            cache.keys,
-            cache.values,
+            table,
+            self._kv_like,
+            config.num_kv_heads,
+            self._parts(table),
             np.float32(config.norm_eps),
-            kernels.chunk_size(config.hidden_size, self._threads.threads),
-            owner=self,
+            self._threads.threads,
+            owner=(self, cache),
         )
         for slot, count in zip(slots, counts):
             cache.lengths[slot] += count
         mean_square = np.einsum("td,td->t", x, x) / np.float32(config.hidden_size)  # (T,)
         if not np.isfinite(mean_square).all():
-            cache.retire_memory()
+            for slot in slots:
+                cache.taint(slot)
         x *= (1 / np.sqrt(mean_square + np.float32(config.norm_eps)))[:, None]
         x *= self.final_norm_D
         return x
 
     def _forward_in_parts(
-        self, cache: StaticCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
     ) -> Array:
         """Halve the sequences, or cut a single one into parts of `PREFILL_IDS` ids."""
         half = len(input_ids) // 2
@@ -211,21 +249,42 @@ class LlamaCpuDecoder:
     def embed(self, ids: Sequence[int]) -> Array:
         """Embeddings of ids, float32 (T, D): the input of the first layer."""
         at = np.asarray(ids)
-        if self._embedding is not None:
-            return widen(self._embedding[at])
-        return np.ascontiguousarray(widen(self._head[at // PANEL, :, at % PANEL]))
+        packed = self._head if self._embedding is None else self._embedding
+        if packed.ndim == 2:  # as it is stored
+            return widen(packed[at])
+        return self._format.rows(packed, at, self.config.hidden_size)
+
+    def _parts(self, sequences: np.ndarray) -> Array:
+        """Workspace for parts of sequences that threads share out, (0,) where they do not."""
+        config, numbers = self.config, 0
+        if (sequences[:, 1] + sequences[:, 2]).max() > self._part_ids:
+            numbers = self._part_numbers(
+                sequences, config.num_heads, config.num_kv_heads, config.head_dim,
+                self._threads.threads,
+            )  # fmt: skip
+        return np.empty(numbers, np.float32)
+
+    def _buffer(self, rows: int, inputs: int) -> Array:
+        """Memory for so many rows of at most so many inputs, as products take them."""
+        return np.empty(rows * self._format.words.py_func(inputs), self._format.inputs)
 
     def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         """See `Decoder.logits`."""
-        kernels = self._kernels
         outputs = sum(stop - start for start, stop in ranges)
         logits = np.empty((len(hidden_states), outputs), np.float32)
-        size = kernels.chunk_size(outputs, self._threads.threads)
-        job = hidden_states, self._head, np.array(ranges, np.int64), logits, size
+        buffer = self._buffer(len(hidden_states), self.config.hidden_size)
+        job = (
+            hidden_states,
+            self._head,
+            np.array(ranges, np.int64),
+            buffer,
+            logits,
+            self._threads.threads,
+        )
         if outputs > _FEW_OUTPUTS:
-            self._threads.run(kernels.lm_head, self._new_counters(1), *job, owner=self)
+            self._threads.run(self._lm_head, self._new_counters(2), *job, owner=self)
         else:
-            kernels.lm_head(self._new_counters(1), *job)
+            self._lm_head(self._new_counters(2), *job)
         return logits
 
 
@@ -239,17 +298,27 @@ def compile_kernels() -> None:
         vocab_size=2, max_position_embeddings=2, norm_eps=1e-6, inv_freq=(1.0,), qk_norm=False,
         tie_word_embeddings=True,
     )  # fmt: skip
-    for dtype in (np.uint16, np.int16, np.float32):
-        weights = {name: np.zeros(shape, dtype) for name, shape in config.shapes().items()}
-        decoder = LlamaCpuDecoder(config, weights)
+    types = (
+        (np.uint16, "auto"), (np.uint16, "float32"), (np.int16, "auto"), (np.float32, "auto"),
+        (np.int8, "auto"),
+    )  # fmt: skip
+    for dtype, arithmetic in types:
+        weights: Mapping[str, StoredWeight] = {
+            name: np.zeros(shape, np.float32 if dtype == np.int8 else dtype)
+            for name, shape in config.shapes().items()
+        }
+        weights = to_quantize(weights) if dtype == np.int8 else weights
+        decoder = LlamaCpuDecoder(config, weights, arithmetic)
         decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 
 
-def widen(weight: StoredWeight) -> Array:
-    """float32 from any type of `Weight`; exact."""
-    numbers = weight[:]
-    if numbers.dtype == np.uint16:
-        return (numbers.astype(np.uint32) << 16).view(np.float32)
-    if numbers.dtype == np.int16:
-        return numbers.view(np.float16).astype(np.float32)
-    return numbers.astype(np.float32, copy=False)
+def _chosen(name: str, value: str | None, variable: str, choices: tuple[str, ...]) -> str:
+    """An argument, or else what the environment says, or else the first choice.
+
+    Raises ValueError for what is not among the choices.
+    """
+    source = name if value is not None else variable
+    chosen = value if value is not None else os.environ.get(variable) or choices[0]
+    if chosen not in choices:
+        raise ValueError(f"{source} is {quoted(chosen)}, expected {' or '.join(choices)}")
+    return chosen

@@ -40,7 +40,10 @@ __all__ = ["KernelCache", "folders", "read_checked", "write_checked"]
 
 _MOST_BYTES = 64 << 20  # of a file; ours have some 300 KB
 _ABANDONED = 600.0  # seconds, after which nobody writes a file any more
-_SOURCES = ("attention", "config", "intrinsics", "kernels", "matmul", "threads")
+_SOURCES = (
+    "attention", "bfloat16", "config", "heads", "int8_dot", "int8_pack", "int8_rows", "int8_tile",
+    "intrinsics", "kernels", "kv", "linear", "matmul", "products", "threads", "tiles", "vectors",
+)  # fmt: skip
 _noted: set[str] = set()
 _noting = threading.Lock()
 
@@ -186,10 +189,13 @@ class KernelCache:
         """The function compiled for these types on this processor, or None."""
         from numba.core.caching import IndexDataCacheFile
         from numba.core.compiler import CompileResult
+        from numba.core.runtime import rtsys
 
         if not self._enabled:
             return None
-        target_context.refresh()
+        # numba's own reader refreshes the whole context: 0.3 s to import what compiling
+        # needs (scipy for its BLAS). Running needs the runtime alone.
+        rtsys.initialize(target_context)
         stem, key = self._named(sig, target_context.codegen())
         for folder, _ in folders():
             try:

@@ -1,0 +1,58 @@
+"""How many ids a request can need at most: what its KV slots must hold."""
+
+from __future__ import annotations
+
+from unified.engine.request import CodedSlot, Request, Sampling, slot_limits
+from unified.formats.grammar import Grammar
+from unified.formats.rules import Rules
+from unified.formats.span_grammar import SpanGrammar
+
+__all__ = ["most_ids_from"]
+
+
+def most_ids_from(
+    index: int, request: Request, grammar: Grammar, sampling: Sampling, kind: str, role: str | None
+) -> int | None:
+    """The most ids from segment `index` to the end of the document; None: nothing bounds them.
+
+    The markers before that segment are left out. A picture of a given grid has an exact number, a
+    sound one by `max_audio_frames`, a text one by `max_text_ids`.
+
+    Args:
+        kind: of segment `index`.
+        role: of segment `index`.
+    """
+    total = 0
+    for at, segment in enumerate(request.segments[index:]):
+        if at:
+            total += len(grammar.segment_prefix(kind, role, segment.kind, segment.role))
+        if isinstance(segment, CodedSlot):
+            most = _most_of_slot(segment, grammar, sampling)
+            if most is None:
+                return None
+            total += most
+        else:
+            total += len(grammar.segment_ids(segment)[0])
+        kind, role = segment.kind, segment.role or grammar.format.start
+    return total + len(grammar.eos(role))
+
+
+def _most_of_slot(slot: CodedSlot, grammar: Grammar, sampling: Sampling) -> int | None:
+    if slot.kind == "text":
+        return sampling.max_text_ids
+    if slot.kind == "any":
+        return None
+    rules = grammar.rules(slot_limits(slot, sampling))
+    lengths = [_most_of_span(grammar.span_grammars[kind], rules) for kind in rules.kinds]
+    if not lengths or None in lengths:
+        return None
+    return max(length for length in lengths if length is not None)
+
+
+def _most_of_span(span: SpanGrammar, rules: Rules) -> int | None:
+    sizes: dict[str, int | None] = {name: span.most(name) for name in span.size_variables}
+    frames = rules.limits.of(span.modality).max_frames
+    sizes.update(dict.fromkeys(span.open_variables, frames))
+    sizes.update(rules.forced[span.kind])
+    known = {name: size for name, size in sizes.items() if size is not None}
+    return span.length(known) if len(known) == len(sizes) else None

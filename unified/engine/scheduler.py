@@ -1,0 +1,216 @@
+"""The scheduler of an engine: who is admitted, what a pass reads, and what becomes of an error.
+
+Nothing here is locked: `engine` lets one thread in at a time.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from unified.engine.backends.base import Decoder, HiddenStates
+from unified.engine.choosing import Choice, accept, choose_ids
+from unified.engine.counters import Totals
+from unified.engine.draft_memory import DraftMemory
+from unified.engine.draft_policy import DraftPolicy
+from unified.engine.handle import Handle
+from unified.engine.kv_pool import KVPool
+from unified.engine.passes import Pass, plan_pass
+from unified.engine.prefill import PrefillBudget
+from unified.engine.request import Cancelled, Failed, Finished
+from unified.engine.speculative import Drafting
+from unified_base.text import quoted
+
+__all__ = ["Scheduler"]
+
+_REASON = 300  # characters of an error
+
+
+class Scheduler:
+    """Requests with their KV slots, pass by pass.
+
+    Attributes:
+        active: requests that have slots, in the order of their arrival.
+        parked: requests that lost their slots while they were paused, for the queue.
+        totals: of requests that have ended, and of passes.
+        errors: that functions told of events have raised.
+    """
+
+    def __init__(self, decoder: Decoder, pool: KVPool, max_rows: int, prefill_ids: int) -> None:
+        self.decoder = decoder
+        self.pool = pool
+        self.max_rows = max_rows
+        self.active: list[Handle] = []
+        self.parked: list[Handle] = []
+        self.totals = Totals()
+        self.errors: list[BaseException] = []
+        self._budget = PrefillBudget(prefill_ids)
+        self._drafting = Drafting(DraftPolicy(decoder.batch_invariant), DraftMemory())
+
+    def cancel(self, handle: Handle) -> None:
+        """End a request, active or not."""
+        self._end(handle, Cancelled(handle.number, handle.request.usage["sampled_ids"]))
+
+    def admit(self, handle: Handle) -> bool:
+        """Give a request slots. False where it has to wait; one that cannot have them ends."""
+        while len(self.active) >= self.max_rows or not self._reserve(handle):
+            if not self._park():
+                return False
+        if handle.ended:
+            return True
+        if not handle.begun:
+            handle.begun = True
+            handle.request.started_at = perf_counter()
+        self.active.append(handle)
+        self._tell(handle)
+        return True
+
+    def _reserve(self, handle: Handle) -> bool:
+        """KV slots for a request. False where others use the memory; it ends where none do."""
+        request = handle.request
+        if request.state.finished:
+            return True
+        try:
+            return self.pool.reserve(list(request.branches.values()), handle.lengths)
+        except MemoryError as error:  # the machine has less than the limit says
+            if self.active:
+                return False
+            self._fail(handle, error)
+            return True
+
+    def _park(self) -> bool:
+        """Take the slots of the paused request that came last; False where none is paused.
+
+        It waits in the queue again. What it has read stays as prefix cache until that memory is
+        wanted, too, and is read once more then: who pauses for long holds up nobody.
+        """
+        handle = next((h for h in reversed(self.active) if h.paused), None)
+        if handle is None:
+            return False
+        self.active.remove(handle)
+        branches = handle.request.branches.values()
+        self.pool.release(branches)
+        for branch in branches:
+            branch.attached, branch.num_cached = False, 0
+        self.parked.append(handle)
+        return True
+
+    def run_pass(self) -> bool:
+        """One pass of the decoder; False where nobody takes part in it."""
+        handles = [handle for handle in self.active if not handle.paused]
+        if not handles:
+            return False
+        planned_at = perf_counter()
+        plan = plan_pass(handles, self.pool, self._budget, self._drafting)
+        self.totals.prefix_ids += plan.prefix_ids
+        for handle, error in plan.failed:
+            self._fail(handle, error)
+        if not plan.branches:
+            return bool(plan.failed or plan.prefix_ids)
+        began = perf_counter()
+        try:
+            hidden_states = plan.run(self.pool)
+        except Exception as pass_error:
+            self._run_singly(plan, pass_error)
+        else:
+            chosen = self._choose(plan, hidden_states)
+            seconds = perf_counter() - began
+            self._budget.observe(seconds, plan.num_decoding, plan.prompt_ids)
+            if chosen and not plan.prompt_ids and not plan.prefix_ids:
+                seconds = perf_counter() - planned_at
+                self._drafting.policy.observe(seconds, plan.num_decoding, chosen)
+        return True
+
+    def _run_singly(self, plan: Pass, error: Exception) -> None:
+        """A pass failed: run each request of it alone, so that only those end that are to blame."""
+        if len(plan.handles) == 1:
+            self._fail(plan.handles[0], error)
+            return
+        for handle in plan.handles:
+            alone = plan_pass([handle], self.pool, self._budget, self._drafting, plan.drafts)
+            try:
+                hidden_states = alone.run(self.pool)
+            except Exception as own_error:
+                self._fail(handle, own_error)
+            else:
+                self._choose(alone, hidden_states)
+
+    def _choose(self, plan: Pass, hidden_states: HiddenStates) -> int:
+        """Choose ids for all that are ready after a pass. Returns how many."""
+        self.totals.passes += 1
+        self.totals.ids_read += plan.num_ids
+        handle_of = {id(handle.request): handle for handle in plan.handles}
+        policy, number = self._drafting.policy, 0
+        for outcome in choose_ids(self.decoder, plan.ready, hidden_states, plan.rows, policy):
+            if isinstance(outcome, Choice):
+                number += self._accept(handle_of[id(outcome.request)], outcome)
+            else:
+                requests, error = outcome
+                for request in requests:
+                    self._fail(handle_of[id(request)], error)
+        return number
+
+    def _accept(self, handle: Handle, choice: Choice) -> int:
+        """Append what was chosen, and tell the events of it. Returns how many ids were chosen."""
+        request, branches = handle.request, handle.request.current_branches
+        lengths = [len(branch.ids) for branch in branches]
+        try:
+            number, standing = accept(choice)
+        except Exception as error:
+            self._fail(handle, error)
+            return 0
+        if request.drafter.tokens:
+            for branch, length, stand in zip(branches, lengths, standing):
+                # Where all drafts stand the last id runs again: its logits are needed anew.
+                self.pool.truncate(branch, min(length + stand, len(branch.ids) - 1))
+        self._tell(handle)
+        return number
+
+    def _tell(self, handle: Handle) -> None:
+        request = handle.request
+        steps, request.steps = request.steps, []
+        try:
+            for step in steps:
+                handle.on_event(step)
+        except Exception as error:
+            self.errors.append(error)
+            self._leave(handle, _failed(handle, error))
+            return
+        if request.state.finished:
+            self._end(handle, request.finished())
+
+    def _fail(self, handle: Handle, error: BaseException) -> None:
+        self._end(handle, _failed(handle, error))
+
+    def _end(self, handle: Handle, event: Finished | Cancelled | Failed) -> None:
+        """Tell a request's last event; its slots go to others."""
+        self._leave(handle, event)
+        try:
+            handle.on_event(event)
+        except Exception as error:
+            self.errors.append(error)
+
+    def _leave(self, handle: Handle, event: Finished | Cancelled | Failed) -> None:
+        handle.ended = True
+        if handle in self.active:
+            self.active.remove(handle)
+        failed = isinstance(event, Failed)
+        self.pool.release(handle.request.branches.values(), failed)
+        if isinstance(event, Finished):
+            self.totals.finished += 1
+            self.totals.add(event.usage)
+            return
+        if isinstance(event, Cancelled):
+            self.totals.cancelled += 1
+        else:
+            self.totals.failed += 1
+        self.totals.add(handle.request.usage_so_far())
+
+
+def _failed(handle: Handle, error: BaseException) -> Failed:
+    if isinstance(error, MemoryError):
+        reason = "memory ran out; lower max_ids, or the number of requests at once"
+    else:
+        reason = quoted(str(error), _REASON)[1:-1]
+        if not isinstance(error, ValueError):  # not one of ours, which say all
+            reason = f"{type(error).__name__}: {reason}"
+    return Failed(handle.number, reason, error)

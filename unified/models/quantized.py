@@ -1,0 +1,103 @@
+"""Weights of 8 and 4 bits: which checkpoints can have them, and how torchao gives them to a model.
+
+On the CPU backend int8 is quantized while weights are read (`unified.engine.backends.cpu`). For a
+model that torch steps, torchao (an extra of its own) replaces the weights of the linear layers;
+embeddings and head keep their type, since ids need whole rows of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from unified_base.foreign import foreign
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+__all__ = [
+    "INT4_GROUP", "INT4_INPUTS", "INT4_OUTPUTS", "QUANTIZED", "check_quantized",
+    "is_quantized", "quantize_layers", "quantized_layers",
+]  # fmt: skip
+
+QUANTIZED = ("int8", "int4")
+"""Types that weights are quantized to when a model is opened."""
+INT4_GROUP = 128
+"""Inputs that share a scale and a zero in int4."""
+INT4_INPUTS, INT4_OUTPUTS = 1024, 8
+"""What torchao's int4 pads inputs and outputs of a layer to multiples of."""
+# Of a published checkpoint: what is no language model, and is stepped seldom or not at all.
+_MEDIA = re.compile(r"\b(vqmodel|vision_model|aligner|generation_\w+)\b")
+
+
+def check_quantized(dtype: str, device: str) -> None:
+    """Raises ValueError for a quantized type that weights on a device cannot have."""
+    kind = device.partition(":")[0]
+    if dtype == "int4" and kind not in ("cuda", "meta"):
+        raise ValueError(
+            f"dtype int4 needs device cuda (torchao's kernels), found device {device}; on the CPU"
+            " take dtype int8"
+        )
+
+
+def quantized_layers(hf: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    """The linear layers that are quantized, by name: all of the language model's but its head."""
+    from torch import nn
+
+    head = hf.get_output_embeddings()  # type: ignore[operator]
+    for name, module in hf.named_modules():
+        if isinstance(module, nn.Linear) and module is not head and not _MEDIA.search(name):
+            yield name, module
+
+
+def is_quantized(hf: nn.Module | None) -> bool:
+    """Whether torchao has replaced weights of a model."""
+    return hf is not None and any(
+        type(p).__module__.startswith("torchao.") for p in hf.parameters()
+    )
+
+
+def quantize_layers(hf: PreTrainedModel, dtype: str, device: str = "cpu") -> PreTrainedModel:
+    """Quantize the linear layers of a model in place, layer by layer, and move it to a device.
+
+    Args:
+        hf: the model, on the CPU: a layer is on the device in its own type only while it is
+            quantized.
+        dtype: "int8", with a scale for each output; "int4", with a scale and a zero for each output
+            and INT4_GROUP inputs, which turns all other weights into bfloat16.
+        device: where it goes.
+
+    Raises:
+        ValueError: torchao is missing or cannot quantize for this device, or the model has no
+            such layers.
+    """
+    check_quantized(dtype, device)
+    try:
+        from torchao import quantization as ao
+    except ImportError as error:
+        raise ValueError(
+            f"dtype {dtype} of a model that torch steps needs torchao ({error}); install it with"
+            " pip install 'unified-tokens[quantized]'"
+        ) from None
+    if dtype == "int4":
+        import torch
+
+        hf.to(torch.bfloat16)  # type: ignore[arg-type]
+        config: Any = ao.Int4WeightOnlyConfig(
+            group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d"
+        )
+    else:
+        config = ao.Int8WeightOnlyConfig()
+    chosen = {id(layer) for _, layer in quantized_layers(hf)}
+    if not chosen:
+        raise ValueError(
+            f"{type(hf).__name__} has no linear layers of torch's beside its head, which is what"
+            f" torchao quantizes; expected another architecture for dtype {dtype}; take bfloat16"
+        )
+    with foreign(f"torchao cannot quantize the model to {dtype} on device {device}"):
+        ao.quantize_(hf, config, lambda module, name: id(module) in chosen, device=device)
+        # Modules without layers to quantize have stayed where they were.
+        moved: PreTrainedModel = hf.to(device)  # type: ignore[arg-type]
+    return moved
