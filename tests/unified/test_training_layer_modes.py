@@ -28,7 +28,7 @@ def is_compiled(decoder):
 def choose(decoder, monkeypatch, seconds, passes=10_000):
     """seconds: of the passes, not compiled and compiled."""
     plain, compiled = seconds
-    modes = LayerModes(decoder, False, "auto")
+    modes = LayerModes(decoder, decoder.model.layers, False, "auto")
     assert modes.compiled is None
     monkeypatch.setattr(
         LayerModes, "_seconds",
@@ -59,6 +59,13 @@ def test_a_short_run_does_not_try(decoder, monkeypatch):
     )  # fmt: skip
 
 
+def test_a_decoder_that_names_no_layers_stays_as_it_is(decoder):
+    modes = LayerModes(decoder, [], True, "auto")
+    told = modes.choose(lambda: None, 10**12, DistContext(cpu=True))
+    assert told == "compile: off; the decoder does not say which of its modules are layers"
+    assert modes.compiled is False
+
+
 def test_without_a_compiler_it_is_off(decoder, monkeypatch):
     monkeypatch.setattr(layer_modes.shutil, "which", lambda name: None)
     assert not layer_modes._can_compile(torch.device("cpu"))
@@ -66,11 +73,11 @@ def test_without_a_compiler_it_is_off(decoder, monkeypatch):
 
 
 def test_a_choice_of_the_configuration_stands(decoder):
-    modes = LayerModes(decoder, False, False)
+    modes = LayerModes(decoder, decoder.model.layers, False, False)
     modes.restore(True)
     assert modes.compiled is False
     assert is_compiled(decoder) == {False}
-    LayerModes(decoder, False, True).restore(False)
+    LayerModes(decoder, decoder.model.layers, False, True).restore(False)
     assert is_compiled(decoder) == {True}
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from unified.training.fused_layer import can_fuse, fuse_layers, restore_layers
 from unified.training.random_state import random_state, restore_random_state
-from unified.training.train_module import layers_of
 from unified_base.training.dist import DistContext
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class LayerModes:
 
     Args:
         decoder: with the weights that are trained, in the dtype that they have in a step.
+        layers: its layers, as `layers_of` gives them before FSDP2 renames their classes.
         fusible: whether layers may be fused (attention inside documents, parameters not sharded).
         choice: `compile` of the configuration.
 
@@ -42,8 +43,14 @@ class LayerModes:
         compiled: whether torch.compile does what the layers do; None: not decided yet.
     """
 
-    def __init__(self, decoder: PreTrainedModel, fusible: bool, choice: bool | str) -> None:
-        self._decoder, self._layers = decoder, layers_of(decoder)
+    def __init__(
+        self,
+        decoder: PreTrainedModel,
+        layers: Sequence[nn.Module],
+        fusible: bool,
+        choice: bool | str,
+    ) -> None:
+        self._decoder, self._layers = decoder, layers
         # Asked once, of the weights that the run begins with: a resumed run gets the same answer.
         self._fusible = fusible and can_fuse(decoder, self._layers)
         self.compiled: bool | None = None if choice == "auto" else bool(choice)
@@ -68,6 +75,8 @@ class LayerModes:
         compiled = None
         if plain * passes < _WORTH_TRYING:
             told = "compile: off; the run is too short to be worth it"
+        elif not self._layers:
+            told = "compile: off; the decoder does not say which of its modules are layers"
         elif not all(dist.gather(_can_compile(dist.device))):
             told = "compile: off; there is no C++ compiler"
         else:
