@@ -51,6 +51,7 @@ def test_the_faster_way_is_chosen_and_told(decoder, monkeypatch):
     compiled, told = choose(decoder, monkeypatch, (0.4, 0.5))
     assert not compiled
     assert told.startswith("compile: off; 500 ms a micro-batch compiled, 400 not")
+    assert not choose(decoder, monkeypatch, (0.5, 0.49))[0]  # no more than noise
 
 
 def test_a_short_run_does_not_try(decoder, monkeypatch):
