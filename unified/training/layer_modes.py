@@ -86,9 +86,10 @@ class LayerModes:
             self._use(True)
             run()  # compiles
             compiled = self._seconds(run, dist, _REPEATS)
+            on = "on" if compiled < _GAIN * plain else "off"
             told = (
-                f"compile: {'on' if compiled < _GAIN * plain else 'off'}; {1000 * compiled:,.0f} ms a"
-                f" micro-batch compiled, {1000 * plain:,.0f} not (compile: auto)"
+                f"compile: {on}; {1000 * compiled:,.0f} ms a micro-batch compiled,"
+                f" {1000 * plain:,.0f} not (compile: auto)"
             )
         restore_random_state(random, dist.device)
         self._decide(compiled is not None and compiled < _GAIN * plain)
