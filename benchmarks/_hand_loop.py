@@ -36,12 +36,17 @@ CHUNK = 1024  # positions whose logits exist together
 WARM_UP = 2
 
 
+# Lengths of the documents of each sequence of the micro-batch at hand. Not an argument of layers:
+# they would be compiled again for every other one, and not at all after the eighth.
+documents: list[list[int]] = []
+
+
 @torch.compiler.disable
 def by_documents(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any,
-    scaling: float | None = None, documents: Any = None, **_: Any,
+    scaling: float | None = None, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """query, key, value (B, H, L, C) -> (B, L, H, C); documents: lengths, of each sequence."""
+    """query, key, value (B, H, L, C) -> (B, L, H, C)."""
     rows = []
     for row, lengths in enumerate(documents):
         parts = (x[row : row + 1].split(lengths, 2) for x in (query, key, value))
@@ -106,11 +111,11 @@ def main() -> None:
         began, worked = time.perf_counter(), time.process_time()
         counted = float(sum((part["labels"] >= 0).sum() for part in batch))
         for part in batch:
-            documents = [lengths_of(row) for row in part["position_ids"]]
+            documents[:] = [lengths_of(row) for row in part["position_ids"]]
             with torch.autocast("cpu", torch.bfloat16):
                 hidden = model.model(
                     part["input_ids"], position_ids=part["position_ids"], use_cache=False,
-                    attention_mask={"full_attention": None}, documents=documents,
+                    attention_mask={"full_attention": None},
                 )[0]  # fmt: skip
                 loss = loss_of(hidden.flatten(0, 1), model.lm_head.weight, part["labels"].flatten())
             (loss / counted).backward()

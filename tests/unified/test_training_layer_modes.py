@@ -28,7 +28,7 @@ def is_compiled(decoder):
 def choose(decoder, monkeypatch, seconds, passes=10_000):
     """seconds: of the passes, not compiled and compiled."""
     plain, compiled = seconds
-    modes = LayerModes(decoder, False, "auto")
+    modes = LayerModes(decoder, decoder.model.layers, False, "auto")
     assert modes.compiled is None
     monkeypatch.setattr(
         LayerModes, "_seconds",
@@ -51,12 +51,20 @@ def test_the_faster_way_is_chosen_and_told(decoder, monkeypatch):
     compiled, told = choose(decoder, monkeypatch, (0.4, 0.5))
     assert not compiled
     assert told.startswith("compile: off; 500 ms a micro-batch compiled, 400 not")
+    assert not choose(decoder, monkeypatch, (0.5, 0.49))[0]  # no more than noise
 
 
 def test_a_short_run_does_not_try(decoder, monkeypatch):
     assert choose(decoder, monkeypatch, (0.5, 0.4), passes=100) == (
         False, "compile: off; the run is too short to be worth it",
     )  # fmt: skip
+
+
+def test_a_decoder_that_names_no_layers_stays_as_it_is(decoder):
+    modes = LayerModes(decoder, [], True, "auto")
+    told = modes.choose(lambda: None, 10**12, DistContext(cpu=True))
+    assert told == "compile: off; the decoder does not say which of its modules are layers"
+    assert modes.compiled is False
 
 
 def test_without_a_compiler_it_is_off(decoder, monkeypatch):
@@ -66,11 +74,11 @@ def test_without_a_compiler_it_is_off(decoder, monkeypatch):
 
 
 def test_a_choice_of_the_configuration_stands(decoder):
-    modes = LayerModes(decoder, False, False)
+    modes = LayerModes(decoder, decoder.model.layers, False, False)
     modes.restore(True)
     assert modes.compiled is False
     assert is_compiled(decoder) == {False}
-    LayerModes(decoder, False, True).restore(False)
+    LayerModes(decoder, decoder.model.layers, False, True).restore(False)
     assert is_compiled(decoder) == {True}
 
 

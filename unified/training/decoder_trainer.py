@@ -74,19 +74,19 @@ class DecoderTrainer(Trainer):
         self.model: UnifiedModel = build_model(config)
         self.tasks = pocket_tasks() if config.world == "pocket" else self.model.tasks
         decoder = self.model.hf.to(dist.device)
+        layers = layers_of(decoder, config.parallel == "fsdp" or config.compile is True)
         check_shape(config, decoder.config.to_dict())
         check_head(decoder)
         choose_trained(decoder, config.train, self.model.vocabulary.text_rows, asdict(config.lora))
         if config.activation_checkpointing:
             recompute_activations(decoder)
-        self.module = TrainModule(decoder, config.attention, config.z_loss)
-        self.module.train()
+        self.module = TrainModule(decoder, config.attention, config.z_loss).train()
         self.sharded = config.parallel == "fsdp" and dist.world > 1
         if self.sharded:
-            shard(self.module, layers_of(decoder), config.precision, dist)
+            shard(self.module, layers, config.precision, dist)
         self.master_weights = MasterWeights(self.module, config.precision, self.sharded)
         fusible = self.module.by_documents and not self.sharded
-        self.layers = LayerModes(decoder, fusible, config.compile)
+        self.layers = LayerModes(decoder, layers, fusible, config.compile)
         parameters = self.master_weights.parameters
         self.optimizers = make_optimizers(config.optimizer, parameters)
         self.ema = None

@@ -228,7 +228,8 @@ def can_fuse(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> bool:
     They must be trained whole, in bfloat16 on such a CPU, attend inside documents, be built as
     those of Llama, and give what their own forward gives.
     """
-    return all(_alike(layer) for layer in layers) and _agrees(inner_model(decoder), layers[0])
+    alike = bool(layers) and all(_alike(layer) for layer in layers)
+    return alike and _agrees(inner_model(decoder), layers[0])
 
 
 def fuse_layers(decoder: PreTrainedModel, layers: Sequence[nn.Module]) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from unified.training.fused_layer import can_fuse, fuse_layers, restore_layers
 from unified.training.random_state import random_state, restore_random_state
-from unified.training.train_module import layers_of
 from unified_base.training.dist import DistContext
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ __all__ = ["LayerModes"]
 _WORTH_TRYING = 1200.0
 """Seconds that a run must be expected to take for torch.compile to be tried: it takes 20 to 90."""
 _REPEATS = 2
+_GAIN = 0.95
+"""Of the time without, what torch.compile may take at most: less is noise, and it takes memory."""
 
 
 class LayerModes:
@@ -35,6 +37,7 @@ class LayerModes:
 
     Args:
         decoder: with the weights that are trained, in the dtype that they have in a step.
+        layers: its layers, as `layers_of` gives them before FSDP2 renames their classes.
         fusible: whether layers may be fused (attention inside documents, parameters not sharded).
         choice: `compile` of the configuration.
 
@@ -42,8 +45,14 @@ class LayerModes:
         compiled: whether torch.compile does what the layers do; None: not decided yet.
     """
 
-    def __init__(self, decoder: PreTrainedModel, fusible: bool, choice: bool | str) -> None:
-        self._decoder, self._layers = decoder, layers_of(decoder)
+    def __init__(
+        self,
+        decoder: PreTrainedModel,
+        layers: Sequence[nn.Module],
+        fusible: bool,
+        choice: bool | str,
+    ) -> None:
+        self._decoder, self._layers = decoder, layers
         # Asked once, of the weights that the run begins with: a resumed run gets the same answer.
         self._fusible = fusible and can_fuse(decoder, self._layers)
         self.compiled: bool | None = None if choice == "auto" else bool(choice)
@@ -68,6 +77,8 @@ class LayerModes:
         compiled = None
         if plain * passes < _WORTH_TRYING:
             told = "compile: off; the run is too short to be worth it"
+        elif not self._layers:
+            told = "compile: off; the decoder does not say which of its modules are layers"
         elif not all(dist.gather(_can_compile(dist.device))):
             told = "compile: off; there is no C++ compiler"
         else:
@@ -75,12 +86,13 @@ class LayerModes:
             self._use(True)
             run()  # compiles
             compiled = self._seconds(run, dist, _REPEATS)
+            on = "on" if compiled < _GAIN * plain else "off"
             told = (
-                f"compile: {'on' if compiled < plain else 'off'}; {1000 * compiled:,.0f} ms a"
-                f" micro-batch compiled, {1000 * plain:,.0f} not (compile: auto)"
+                f"compile: {on}; {1000 * compiled:,.0f} ms a micro-batch compiled,"
+                f" {1000 * plain:,.0f} not (compile: auto)"
             )
         restore_random_state(random, dist.device)
-        self._decide(compiled is not None and compiled < plain)
+        self._decide(compiled is not None and compiled < _GAIN * plain)
         return told
 
     def _decide(self, compiled: bool) -> None:

@@ -189,11 +189,14 @@ def recompute_activations(decoder: PreTrainedModel) -> None:
     (enable or decoder.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def layers_of(decoder: PreTrainedModel) -> list[nn.Module]:
-    """The layers, of which FSDP2 gathers one at a time and of which compilation needs one."""
+def layers_of(decoder: PreTrainedModel, needed: bool = True) -> list[nn.Module]:
+    """The layers, of which FSDP2 gathers one at a time and of which compilation needs one.
+
+    Raises ValueError where the decoder does not say which they are, if they are `needed`.
+    """
     names = set(decoder._no_split_modules or ())
     layers = [module for module in decoder.modules() if type(module).__name__ in names]
-    if not layers:
+    if needed and not layers:
         raise ValueError(f"{type(decoder).__name__} does not say which of its modules are layers")
     return layers
 
