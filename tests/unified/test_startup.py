@@ -23,6 +23,7 @@ HEAVY = {
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
     """The modules of one process that has run a command of every verb, one after the other."""
+    UnifiedModel.from_pretrained("pocket").draw("a cat")  # compiles what is not on disk yet
     folder = tmp_path_factory.mktemp("commands")
     commands = [
         ["draw", "a cat", "-n", "2", "-o", "cat.png"],
