@@ -125,7 +125,7 @@ class Drafter:
         tokens: list[DraftToken] = []
         choices: list[Ranges | None] = []
         value = best = 0.0
-        chance, kept = 1.0, 0
+        chance, best_number = 1.0, 0
         while True:
             ranges = state.allowed()
             inside = state.kind == kind and not state.finished and state.required_begin is None
@@ -154,9 +154,9 @@ class Drafter:
             if self._read.get(position) != token.id:
                 changed = position
             if number is not None or value > best:
-                best, kept = value, len(tokens)
-        self.tokens, self.next_ranges = tokens[:kept], choices[kept]
-        shared.policy.add(kept)
+                best, best_number = value, len(tokens)
+        self.tokens, self.next_ranges = tokens[:best_number], choices[best_number]
+        shared.policy.add(best_number)
         return [token.id for token in self.tokens]
 
     def _learn(self, line: _Line, memory: DraftMemory, length: int) -> None:
