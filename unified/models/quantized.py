@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from unified_base.extras import missing_extra
 from unified_base.foreign import foreign
 
 if TYPE_CHECKING:
@@ -77,10 +78,8 @@ def quantize_layers(hf: PreTrainedModel, dtype: str, device: str = "cpu") -> Pre
     try:
         from torchao import quantization as ao
     except ImportError as error:
-        raise ValueError(
-            f"dtype {dtype} of a model that torch steps needs torchao ({error}); install it with"
-            " pip install 'unified-tokens[quantized]'"
-        ) from None
+        purpose = f"dtype {dtype} of a model that torch steps"
+        raise missing_extra(purpose, "torchao", "quantized") from error
     if dtype == "int4":
         import torch
 
