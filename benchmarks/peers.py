@@ -4,9 +4,9 @@
     python benchmarks/peers.py [--quick] [--only 0.6b,17m] [--sides ours,bf16,q8,ct2]
 
 Two shapes of Qwen3: that of 0.6B with 168,320 rows of vocabulary, and the pocket kind (17M, 8
-layers of width 384). Work: one row, 16 and 64 rows (greedy steps after a prompt of 16 ids, logits of all
-ids on every side), a prompt of 512 ids, and for 17M a prompt of 4,096 and one row after 4,096 and
-16,384 ids. Sides: ours with bfloat16 weights and with int8, llama.cpp with bfloat16 and q8_0,
+layers of width 384). Work: one row, 16 and 64 rows (greedy steps after a prompt of 16 ids, logits
+of all ids on every side), a prompt of 512 ids, and for 17M a prompt of 4,096 and one row after
+4,096 and 16,384 ids. Sides: ours with bfloat16 weights and with int8, llama.cpp with bfloat16 and q8_0,
 CTranslate2 with int8. All sides in turn, medians; ids a second, and ids a processor second.
 
 over_SIDE_WORK: ours over that side's, of the same kind of weights. A gap under 15% is a tie: that
@@ -212,7 +212,7 @@ def run_work(
     """Seconds and processor seconds of every run of each side, all sides in turn."""
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     opened = {name: make(work.rows, work.past + work.steps + 1) for name, make in sides.items()}
-    for name, side in opened.items():
+    for side in opened.values():
         if work.steps and not isinstance(side, CTranslate2):
             side.read(prompt_ids(work.past))
     for number in range(1 + rounds):  # the first one wakes threads and touches memory
