@@ -6,8 +6,9 @@
 Two shapes of Qwen3: that of 0.6B with 168,320 rows of vocabulary, and the pocket kind (17M, 8
 layers of width 384). Work: one row, 16 and 64 rows (greedy steps after a prompt of 16 ids, logits
 of all ids on every side), a prompt of 512 ids, and for 17M a prompt of 4,096 and one row after
-4,096 and 16,384 ids. Sides: ours with bfloat16 weights and with int8, llama.cpp with bfloat16 and q8_0,
-CTranslate2 with int8. All sides in turn, medians; ids a second, and ids a processor second.
+4,096 and 16,384 ids. Sides: ours with bfloat16 weights and with int8, llama.cpp with
+bfloat16 and q8_0, CTranslate2 with int8. All sides in turn, medians; ids a second, and ids a
+processor second.
 
 over_SIDE_WORK: ours over that side's, of the same kind of weights. A gap under 15% is a tie: that
 is what two runs of one side differ by.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 
-import _path  # noqa: F401 (before all others)
+from _path import needs
 
 SHAPES, SIDES = ("0.6b", "17m"), ("ours", "ours-int8", "bf16", "q8", "ct2")
 
@@ -32,8 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+PACKAGES = {"bf16": ("llama_cpp", "gguf"), "q8": ("llama_cpp", "gguf"), "ct2": ("ctranslate2",)}
+
 if __name__ == "__main__":  # --help and mistakes, before what follows is loaded: that takes seconds
-    _parser().parse_args()
+    _names = _parser().parse_args().sides.split(",")
+    needs("bench", *dict.fromkeys(module for name in _names for module in PACKAGES.get(name, ())))
 
 # isort: split
 import gc
