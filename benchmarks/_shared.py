@@ -22,6 +22,18 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def peak_bytes() -> int:
+    """The most memory that this process has had, on Linux.
+
+    Not of `getrusage` or `wait4`: their maximum begins with what the process was before `exec`, a
+    copy of its parent.
+    """
+    status = Path("/proc/self/status").read_text()
+    match = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert match is not None
+    return 1024 * int(match[1])
+
+
 def numbers(state: Iterable[tuple[str, Tensor]], without: tuple[str, ...] = ()) -> int:
     """How many numbers a model's state holds but in entries whose names begin with `without`.
 

@@ -2,7 +2,7 @@
 
     python benchmarks/_train_side.py SIDE FOLDER STEPS
 
-SIDE: ours, ours-compiled, ours-freeing, trainer.
+SIDE: ours, ours-compiled, ours-freeing, trainer; packed writes what `_hand_loop` trains on.
 
 FOLDER has the model in `model` and the run's configuration in run.yaml, whose sources are code
 shards. Both sides train the same weights on the same documents, in bfloat16 with AdamW: ours in
@@ -16,7 +16,6 @@ import _path  # noqa: F401 (before all others)
 
 # isort: split
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -26,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _shared import say
+from _shared import peak_bytes, say
+from safetensors.torch import save_file
 
 from unified.dataloading import validation_sequences
 from unified.dataloading.source import leaves
@@ -74,9 +74,36 @@ def ours(config: TrainConfig, steps: int) -> dict[str, Any]:
         if number >= WARM_UP:
             ids.append(sum(batch.num_ids for batch in micro_batches) / seconds)
             rates.append(operations(trainer.model.hf, micro_batches) / seconds)
+    peak = peak_bytes()  # before the profiler, which takes memory of its own
     return {
-        "ids_per_second": ids, "operations_per_second": rates, "step_shares": shares(trainer),
+        "ids_per_second": ids, "operations_per_second": rates, "peak_bytes": peak,
+        "step_shares": shares(trainer),
     }  # fmt: skip
+
+
+def packed(config: TrainConfig, steps: int, folder: Path) -> None:
+    """FOLDER/packed.safetensors: the sequences that `ours` trains on, as plain tensors.
+
+    labels are those that a position predicts, -100 where it has no loss; useful: ids that are not
+    padding, of each sequence.
+    """
+    logger = MetricLogger(Path(config.output), "", 0, config.steps, is_main=False)
+    trainer = DecoderTrainer(config, DistContext(), logger)
+    trainer.open(None)
+    columns: dict[str, list[torch.Tensor]] = {}
+    for sequence in islice(trainer._sequences, (WARM_UP + steps) * config.global_batch_size):
+        labels = torch.from_numpy(sequence.labels).long()
+        labels[torch.from_numpy(sequence.loss_weights) == 0] = -100
+        entries = {
+            "input_ids": torch.from_numpy(sequence.input_ids).long(),
+            "position_ids": torch.from_numpy(sequence.position_ids()).long(),
+            "labels": torch.cat([labels[1:], torch.tensor([-100])]),
+            "useful": torch.tensor(sequence.num_ids),
+        }
+        for name, tensor in entries.items():
+            columns.setdefault(name, []).append(tensor)
+    trainer.close()
+    save_file({n: torch.stack(t) for n, t in columns.items()}, folder / "packed.safetensors")
 
 
 def step(trainer: DecoderTrainer) -> list[MicroBatch]:
@@ -218,12 +245,16 @@ def main() -> None:
         module.keep_freed_memory = lambda: None
     else:
         keep_freed_memory()  # for both sides alike
+    if side == "packed":
+        packed(config, steps, folder)
+        print("{}")
+        return
     figures: dict[str, Any] = {}
     if side == "trainer":
         figures["ids_per_second"] = trainer(config, steps, folder)
+        figures["peak_bytes"] = peak_bytes()
     else:
         figures = ours(replace(config, compile="compiled" in side), steps)
-    figures["peak_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     say(f"{side}: {[round(x) for x in figures['ids_per_second']]} ids/s")
     print(json.dumps(figures))
 

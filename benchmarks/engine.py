@@ -53,7 +53,7 @@ from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.engine.backends.cpu.threads import ThreadPool
 from unified.engine.engine import Engine
 from unified.engine.handle import EngineEvent
-from unified.engine.request import CodedSlot, Finished, Request, Sampling, Step
+from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import SpanSampling
 from unified.formats.coded import CodedText
 
@@ -176,11 +176,11 @@ def prefix_part(both: Comparison, repeats: int, grid: tuple[int, int]) -> dict[s
         (article,) = (end for end in ends if isinstance(end, Finished))
         again = Request((*both.grammar.parse(article.ids)[:-1], slot), repeat + 1)
         for name, own in (("with", engine), ("without", new_engine(both))):
-            before, first = own.counters.ids_read, _First()
-            own.add(again, first, sampling)
-            while first.seconds is None:
+            before, began = own.counters.ids_read, time.perf_counter()
+            handle = own.add(again, _ignore, sampling)
+            while not handle.request.usage["sampled_ids"]:
                 own.step()
-            seconds[name].append(first.seconds)
+            seconds[name].append(time.perf_counter() - began)
             read[name] = own.counters.ids_read - before
             own.close()
     medians = [round(median(seconds[name]) * 1e3, 2) for name in ("with", "without")]
@@ -189,18 +189,6 @@ def prefix_part(both: Comparison, repeats: int, grid: tuple[int, int]) -> dict[s
         "again_first_id_ms": medians,
         "again_ids_read": [read["with"], read["without"]],
     }
-
-
-class _First:
-    """Notes when the first sampled event comes."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self.seconds: float | None = None
-
-    def __call__(self, event: EngineEvent) -> None:
-        if self.seconds is None and isinstance(event, Step) and event.sampled:
-            self.seconds = time.perf_counter() - self.began
 
 
 def memory_part(both: Comparison) -> dict[str, Any]:

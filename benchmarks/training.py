@@ -1,10 +1,12 @@
 """Training beside Hugging Face's Trainer, and the loader beside plain webdataset.
 
-    python benchmarks/training.py [--quick] [--only trainer|memory|loader]
+    python benchmarks/training.py [--quick] [--only hand|trainer|memory|loader]
 
 - ratio_over_trainer: useful (not padding) ids a second of ours over Trainer's: the pocket decoder,
   the pocket world's documents by the shares of its recipe, bfloat16, AdamW, two cores, steps of as
   many ids. Ours compiles its layers (`compile: true`), ratio_uncompiled is without.
+- over_hand_loop, memory_over_hand_loop: useful ids a second, and peak memory, of ours over those of
+  a plain torch loop over the same packed sequences (`_hand_loop`).
 - matrix_rate_share: operations a second of our training over those of a product of two 4096x4096
   matrices in bfloat16, measured in the same run. Attention counts half its square; padding, and
   what is computed twice, count nothing. matrix_rate_shapes: of the decoder's own products.
@@ -30,7 +32,7 @@ import _path  # noqa: F401 (before all others)
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=("trainer", "memory", "loader"))
+    parser.add_argument("--only", choices=("hand", "trainer", "memory", "loader"))
     return parser
 
 
@@ -81,9 +83,10 @@ def prepare(
 
 def side(name: str, folder: Path, steps: int) -> dict[str, Any]:
     """What one side did, in a process of its own."""
-    script = Path(__file__).with_name("_train_side.py")
+    script = "_hand_loop.py" if name == "hand" else "_train_side.py"
+    arguments = [str(folder), str(steps)] if name == "hand" else [name, str(folder), str(steps)]
     done = subprocess.run(
-        [sys.executable, str(script), name, str(folder), str(steps)],
+        [sys.executable, str(Path(__file__).with_name(script)), *arguments],
         stdout=subprocess.PIPE, text=True, timeout=1800, check=True,
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
@@ -100,48 +103,66 @@ def matrix_rate(m: int, k: int, n: int) -> float:
     return 2 * m * k * n / median(seconds[2:])
 
 
-def speed(folder: Path, quick: bool) -> dict[str, Any]:
-    """The pocket decoder, ours and Trainer's."""
+def speed(folder: Path, quick: bool, only: str | None) -> dict[str, Any]:
+    """The pocket decoder: ours, the hand-tuned loop, and Trainer."""
     pocket = UnifiedModel.from_pretrained("pocket")
-    rows = 2 if quick else 8
+    rows, steps, rounds = (2, 2, 1) if quick else (8, 6, 3)
     prepare(folder, pocket, seq_len=2048, global_batch_size=rows, micro_batch_size=2)
-    steps, rounds = (2, 1) if quick else (6, 3)
-    sides = ("ours-compiled", "trainer") if quick else ("ours", "ours-compiled", "trainer")
+    sides = ["ours-compiled"]
+    if only in (None, "hand"):
+        side("packed", folder, steps)
+        settings = {"lr": 0.0005, "rows": rows, "micro": 2, "threads": THREADS}
+        (folder / "hand.json").write_text(json.dumps(settings))
+        sides.append("hand")
+    if only in (None, "trainer"):
+        sides += ["trainer"] if quick else ["trainer", "ours"]
     rates: dict[str, list[float]] = {name: [] for name in sides}
+    peaks: dict[str, list[float]] = {name: [] for name in sides}
     operations: list[float] = []
     for _ in range(rounds):
         for name, speeds in rates.items():
             done = side(name, folder, steps)
             speeds += done["ids_per_second"]
+            peaks[name].append(done["peak_bytes"])
             if name == "ours-compiled":
                 operations += done["operations_per_second"]
                 shares = done["step_shares"]
+    middle = {name: median(speeds) for name, speeds in rates.items()}
+    figures = _over(middle, {name: median(values) for name, values in peaks.items()})
+    if not quick and only in (None, "trainer"):
+        freeing = median(side("ours-freeing", folder, steps)["ids_per_second"])
+        figures["ratio_kept_memory"] = middle["ours"] / freeing
+    return {
+        **figures,
+        "ids_per_second": middle,
+        "peak_bytes": {name: median(values) for name, values in peaks.items()},
+        "step_shares": shares,
+        **_matrix_rates(median(operations), pocket.hf.config),
+    }
+
+
+def _over(rates: dict[str, float], peaks: dict[str, float]) -> dict[str, float]:
+    """Ours over each other side that has run."""
+    figures, ours = {}, rates["ours-compiled"]
+    if "hand" in rates:
+        figures["over_hand_loop"] = ours / rates["hand"]
+        figures["memory_over_hand_loop"] = peaks["ours-compiled"] / peaks["hand"]
+    if "trainer" in rates:
+        figures["ratio_over_trainer"] = ours / rates["trainer"]
+    if "ours" in rates:
+        figures["ratio_uncompiled"] = rates["ours"] / rates["trainer"]
+    return figures
+
+
+def _matrix_rates(operations: float, shape: Any) -> dict[str, Any]:
+    """What is reached of what this machine multiplies. operations: of training, a second."""
     torch.set_num_threads(THREADS)
     whole = matrix_rate(4096, 4096, 4096)
-    shape = pocket.hf.config
-    own = [
-        matrix_rate(4096, *sides)
-        for sides in (
-            (shape.hidden_size, shape.intermediate_size),
-            (shape.intermediate_size, shape.hidden_size),
-            (shape.hidden_size, shape.hidden_size),
-        )
-    ]
-    middle = {name: median(speeds) for name, speeds in rates.items()}
-    eager = {}
-    if not quick:
-        freeing = median(side("ours-freeing", folder, steps)["ids_per_second"])
-        eager = {
-            "ratio_uncompiled": middle["ours"] / middle["trainer"],
-            "ratio_kept_memory": middle["ours"] / freeing,
-        }
+    width, inner = shape.hidden_size, shape.intermediate_size
+    own = [matrix_rate(4096, *pair) for pair in ((width, inner), (inner, width), (width, width))]
     return {
-        **eager,
-        "ratio_over_trainer": middle["ours-compiled"] / middle["trainer"],
-        "ids_per_second": middle,
-        "matrix_rate_share": median(operations) / whole,
-        "step_shares": shares,
-        "gflops": median(operations) / 1e9,
+        "matrix_rate_share": operations / whole,
+        "gflops": operations / 1e9,
         "matrix_rate_gflops": whole / 1e9,
         "matrix_rate_shapes_gflops": [rate / 1e9 for rate in own],
     }
@@ -214,8 +235,8 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if only in (None, "trainer"):
-            figures |= speed(folder / "pocket", quick)
+        if only in (None, "hand", "trainer"):
+            figures |= speed(folder / "pocket", quick, only)
         if only in (None, "memory"):
             figures |= memory(folder / "large", quick)
         if only in (None, "loader"):

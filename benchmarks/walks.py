@@ -3,8 +3,9 @@
     python benchmarks/walks.py [--quick]
 
 Documents of every kind that a format holds: texts, pictures and sounds given or to be filled, free
-or counted, under budgets that leave little room. An untrained decoder chooses among all that the
-grammar allows. A sequence that the format's own validator refuses would end the run.
+or counted, under budgets that leave little room. They join the engine one by one, as others leave.
+An untrained decoder chooses among all that the grammar allows. A sequence that the format's own
+validator refuses would end the run.
 
 Choices are ids with an alternative. Progress goes to stderr; the last line on stdout is one JSON
 object. The whole takes a minute, --quick (a twentieth of the choices) ten seconds.
@@ -29,7 +30,6 @@ if __name__ == "__main__":  # --help and mistakes, before what follows is loaded
 # isort: split
 import json
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.engine.backends.cpu.threads import ThreadPool
 from unified.engine.engine import Engine
-from unified.engine.request import CodedSlot, Finished, Request, Sampling
+from unified.engine.request import CodedSlot, Failed, Finished, Request, Sampling
 from unified.engine.sampler import SpanSampling
 from unified.formats.coded import CodedText, coded_media
 from unified.formats.grammar import Grammar
@@ -50,7 +50,7 @@ from unified.vocabulary.vocabulary import Vocabulary
 LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4,
           ("orpheus", "audio"): 7, ("anygpt", "music"): 4}  # fmt: skip
 WARM = SpanSampling(1.0)
-TEXT, CODES = 40, 30
+TEXT, CODES, ROWS = 40, 30, 64
 
 
 def small(name: str) -> Grammar:
@@ -109,20 +109,32 @@ def request(grammar: Grammar, rng: np.random.Generator) -> Request:
 
 
 def walk(name: str, wanted: int) -> dict[str, Any]:
+    """Keep `ROWS` requests in the engine until so many choices were made: whenever one leaves,
+    another joins those that are under way."""
     grammar = small(name)
-    sampler = Engine(untrained(grammar), grammar)
+    engine = Engine(untrained(grammar), grammar, max_rows=ROWS)
     rng = np.random.default_rng(1)
-    chosen = ids = sequences = 0
-    while chosen < wanted:
-        requests = [request(grammar, rng) for _ in range(64)]
-        limit = replace(Sampling(), max_rows=64)
-        for event in sampler.run(requests, limit):
-            if isinstance(event, Finished):
-                grammar.validate(event.ids)
-                chosen += event.usage["sampled_ids"]
-                ids += len(event.ids)
-                sequences += 1
-    return {"choices": chosen, "ids": ids, "sequences": sequences}
+    counts = {"choices": 0, "ids": 0, "sequences": 0}
+    running = 0
+
+    def on_event(event: object) -> None:
+        nonlocal running
+        if isinstance(event, Failed):
+            raise event.error
+        if isinstance(event, Finished):
+            grammar.validate(event.ids)  # what it raises, the step raises
+            counts["choices"] += event.usage["sampled_ids"]
+            counts["ids"] += len(event.ids)
+            counts["sequences"] += 1
+            running -= 1
+
+    while counts["choices"] < wanted:
+        while running < ROWS:
+            engine.add(request(grammar, rng), on_event)
+            running += 1
+        engine.step()
+    engine.close()
+    return counts
 
 
 def main() -> None:

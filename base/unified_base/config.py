@@ -20,6 +20,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from unified_base.plain_config import MisfitError, build_plain
 from unified_base.structured import parse_yaml, read_json, read_yaml
 from unified_base.text import quoted
 
@@ -116,9 +117,13 @@ def parse_config(kind: type[T], entries: Any, where: str) -> T:
 
     Fields in tuples take lists. ValueError as `read_config`.
     """
+    assert is_dataclass(kind)
+    try:
+        return build_plain(kind, entries)
+    except MisfitError:
+        pass  # forgiven or said below
     from pydantic import ValidationError
 
-    assert is_dataclass(kind)
     entries = copy.deepcopy(entries)
     while True:
         try:
@@ -238,7 +243,8 @@ def _message(kind: type[Any], entries: Any, errors: list[Any], where: str) -> st
 
 def _expected(error: Mapping[str, Any]) -> str:
     if error["type"] == "literal_error":
-        return f"one of {error['ctx']['expected']}"
+        expected = error["ctx"]["expected"]
+        return expected if " or " not in expected else f"one of {expected}"
     return _EXPECTED.get(error["type"], error["msg"])
 
 

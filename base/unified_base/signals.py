@@ -1,4 +1,5 @@
-"""Graceful stop on SIGINT and SIGTERM: a training finishes its step and saves a checkpoint."""
+"""Signals that wait for the end of a step: of a training, which then saves a checkpoint, or of the
+sampling that many share."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-__all__ = ["StopSignals"]
+__all__ = ["HeldInterrupt", "StopSignals"]
 
 
 class StopSignals:
@@ -43,3 +44,32 @@ class StopSignals:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = number
+
+
+class HeldInterrupt:
+    """A context manager: Ctrl-C raises KeyboardInterrupt at the end of the block, not in its midst.
+
+    A second Ctrl-C does not wait. Where the program handles SIGINT itself, and outside the main
+    thread, which alone is interrupted, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self._holds = self._asked = False
+
+    def __enter__(self) -> HeldInterrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._holds = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._holds:
+            signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._holds:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._asked and kind is None:
+            raise KeyboardInterrupt
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True

@@ -14,7 +14,7 @@ from unified_base.clock import Timer
 from unified_base.disk import FullDiskError, naming_full_disk, quiet_threads
 from unified_base.locks import hold_folder
 from unified_base.reasons import Reasons
-from unified_base.signals import StopSignals
+from unified_base.signals import HeldInterrupt, StopSignals
 
 ENTRIES = {"é": [1, 2.5, None], "e": 1e300, "deep": {"x": "\ud83d\ude00", "y": []}}
 
@@ -69,6 +69,22 @@ def test_signals_are_noted_and_a_second_interrupt_does_not_wait():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_is_held_to_the_end_of_a_block_and_a_second_is_not():
+    done = []
+
+    def interrupted(times):
+        with HeldInterrupt():
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+            done.append(times)
+
+    for times in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(times)
+    assert done == [1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_timer_is_due_or_never():

@@ -88,11 +88,11 @@ def test_a_file_is_read_as_yaml_or_json_with_overrides(tmp_path):
 def test_what_is_wrong_is_named_with_its_key(entries, message):
     with pytest.raises(ValueError) as refused:
         parse_config(Run, entries, "w")
-    message = str(refused.value)
-    assert message.isprintable()
-    assert len(message) < 250
+    line = str(refused.value)
+    assert line.isprintable()
+    assert len(line) < 250
     if message is not None:
-        assert message == message
+        assert line == message
 
 
 @pytest.mark.parametrize(

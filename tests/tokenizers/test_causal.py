@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from unified_tokenizers import audio
+from unified_tokenizers import tokenizer_configs
 from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.base import Codes
 from unified_tokenizers.presets import AUDIO_PRESETS
@@ -98,7 +98,7 @@ def test_a_long_recording_in_chunks_is_the_whole(tokenizer, monkeypatch):
     whole = tokenizer.encode(waveforms)
     restored = tokenizer.decode(whole)
     for frames in (1, 7, 30):
-        monkeypatch.setattr(audio, "_CHUNK_FRAMES", frames)
+        monkeypatch.setattr(tokenizer_configs, "_CHUNK_FRAMES", frames)
         assert torch.equal(tokenizer.encode(waveforms).codes, whole.codes)
         torch.testing.assert_close(tokenizer.decode(whole), restored, atol=1e-5, rtol=0)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from unified_tokenizers import image
+from unified_tokenizers import tokenizer_configs
 from unified_tokenizers.base import Codes
 from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
 from unified_tokenizers.quantizers import QuantizerConfig
@@ -103,8 +103,8 @@ def test_a_large_picture_in_bands_is_the_whole(tokenizer, monkeypatch):
     whole = tokenizer.encode(media)
     restored = tokenizer.decode(whole)
     for rows in (1, 4, 11):
-        monkeypatch.setattr(image, "_BAND_PIXELS", rows * 48 * 8)
-        assert len(list(tokenizer._bands(29, 6, 2))) == -(-29 // rows)
+        monkeypatch.setattr(tokenizer_configs, "_BAND_PIXELS", rows * 48 * 8)
+        assert len(list(tokenizer.config.bands(29, 6, 2))) == -(-29 // rows)
         codes = tokenizer.encode(media)
         assert torch.equal(codes.codes, whole.codes)
         torch.testing.assert_close(tokenizer.decode(codes), restored, atol=1e-5, rtol=0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unified_tokenizers import image
+from unified_tokenizers import image, tokenizer_configs
 from unified_tokenizers.base import Codes
 from unified_tokenizers.image import ImageTokenizerConfig, VQImageTokenizer
 from unified_tokenizers.image_parts import Transformer
@@ -114,7 +114,7 @@ def test_bands_of_a_large_picture_see_what_lies_around_them(kinds, monkeypatch):
     created, media = tokenizer(kinds), noise(1, 3, 23 * 8, 24)
     whole = created.encode(media)
     restored = created.decode(whole)
-    monkeypatch.setattr(image, "_BAND_PIXELS", 5 * 24 * 8)
+    monkeypatch.setattr(tokenizer_configs, "_BAND_PIXELS", 5 * 24 * 8)
     assert torch.equal(created.encode(media).codes, whole.codes)
     torch.testing.assert_close(created.decode(whole), restored, atol=1e-5, rtol=0)
 

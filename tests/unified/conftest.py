@@ -86,6 +86,26 @@ def cli_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def streaming_model(tiny_tokenizers):
+    """An untrained model of 256 positions whose every sequence is another one."""
+    import torch
+
+    from unified import TextTokenizer, UnifiedModel
+
+    image, audio = tiny_tokenizers
+    torch.manual_seed(1)
+    model = UnifiedModel.create(
+        {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 12,
+         "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 256},
+        text_tokenizer=TextTokenizer.train(["a cat, a dog. two cats"], 262),
+        image_tokenizer=image, audio_tokenizer=audio, max_grid=9,
+    )  # fmt: skip
+    for parameter in model.hf.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="session")
 def cli_llm(tmp_path_factory):
     """The folder of an untrained language model with a chat template."""
     import torch

@@ -258,6 +258,20 @@ def test_a_folder_of_somebody_else_in_the_temporary_one_is_not_used(installed, o
     assert not list(trap.iterdir())
 
 
+def test_loading_imports_nothing_that_compiling_needs_and_compiling_works_after_it(tmp_path):
+    code = (
+        "import sys; "
+        + COUNTED
+        + "; print({'numba.np.arraymath', 'scipy.linalg'} & set(sys.modules))"
+        + "; print(pack(np.arange(4, dtype=np.uint16).reshape(2, 2)).sum())"
+        + "; print(sum(pack_into.stats.cache_hits.values()))"
+    )
+    run(PACK, NUMBA_CACHE_DIR=str(tmp_path))
+    out, err = run(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert out == ["66.0", "1", "set()", "6", "1"]
+    assert err == []
+
+
 @pytest.mark.parametrize("arguments", [["subjects"], ["--help"], ["draw", "--help"]])
 def test_commands_without_kernels_import_no_numba(arguments):
     code = (

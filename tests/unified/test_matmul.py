@@ -11,12 +11,12 @@ import pytest
 from numba import njit
 
 from unified.engine.backends.cpu import matmul as matmul_module
-from unified.engine.backends.cpu.attention import exp
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, compile_kernels, widen
 from unified.engine.backends.cpu.intrinsics import largest, squares, total
 from unified.engine.backends.cpu.matmul import PANEL, matmul, pack
 from unified.engine.backends.cpu.threads import ThreadPool
+from unified.engine.backends.cpu.vectors import exp
 
 VOCAB = 77
 SIZES = LlamaCpuConfig(
@@ -35,7 +35,9 @@ def narrowed(numbers: np.ndarray, dtype: type) -> np.ndarray:
     return numbers.astype(np.float32)
 
 
-def decoder(dtype: type = np.float32, tied: bool = True) -> LlamaCpuDecoder:
+def decoder(
+    dtype: type = np.float32, tied: bool = True, arithmetic: str | None = None
+) -> LlamaCpuDecoder:
     rng = np.random.default_rng(5)
     config = LlamaCpuConfig(**{**vars(SIZES), "tie_word_embeddings": tied})
     weights = {
@@ -43,7 +45,7 @@ def decoder(dtype: type = np.float32, tied: bool = True) -> LlamaCpuDecoder:
         for name, shape in config.shapes().items()
     }
     weights = {name: narrowed(weight, dtype) for name, weight in weights.items()}
-    return LlamaCpuDecoder(config, weights)
+    return LlamaCpuDecoder(config, weights, arithmetic)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int16])
@@ -133,7 +135,7 @@ def test_logits_are_the_same_bits_alone_and_in_a_batch_at_once_and_id_by_id(dtyp
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16])
 def test_narrow_weights_compute_what_their_float32_copies_do(dtype):
-    narrow = decoder(dtype)
+    narrow = decoder(dtype, arithmetic="float32")
     rng = np.random.default_rng(5)
     wide = LlamaCpuDecoder(SIZES, {
         name: widen(narrowed(rng.normal(1.0 if "norm" in name else 0.0, 0.3, shape), dtype))

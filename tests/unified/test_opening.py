@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, widen
-from unified.engine.backends.transformers import TransformersDecoder
+from unified.engine.backends.torch_static.static_decoder import TorchStaticDecoder
 from unified.models import opening
 from unified.models.hf_checkpoint import load_hf
 from unified.models.opening import LanguageModel, WeightState
@@ -93,7 +93,7 @@ def test_a_checkpoint_is_opened_in_the_type_it_is_stored_in(tmp_path, kind, dtyp
     model = LanguageModel.open(checkpoint(tmp_path, kind, dtype))
     decoder = model.decoder()
     if kind == "gpt2":
-        assert isinstance(decoder, TransformersDecoder)
+        assert isinstance(decoder, TorchStaticDecoder)
         assert decoder.hf is model.hf
     else:
         assert isinstance(decoder, LlamaCpuDecoder)
@@ -256,7 +256,7 @@ def test_the_decoder_follows_what_happens_to_hf(tmp_path, monkeypatch, change, r
     second = model.decoder()
     assert second is not first
     # A large model is not packed beside its own weights: its own forward shares them.
-    assert isinstance(second, LlamaCpuDecoder if repacked else TransformersDecoder)
+    assert isinstance(second, LlamaCpuDecoder if repacked else TorchStaticDecoder)
     after = logits(model)
     assert model.decoder() is second
     assert np.abs(after - before).max() > 0.1

@@ -15,7 +15,8 @@ from unified.tasks.asking import Inputs
 from unified.tasks.task_file import read_tasks
 from unified.tasks.task_plugin import load_plugin
 from unified_data.document import Document, Image, Text
-from unified_data.pocket.subjects import load_subjects
+from unified_data.pocket.scenes import parse_caption
+from unified_data.pocket.subjects import find_subject, load_subjects
 
 PLUGIN = PocketPlugin()
 
@@ -73,6 +74,20 @@ def test_what_is_not_known_is_refused_and_without_a_list_words_stay(folder, tmp_
     assert PLUGIN.read("draw", inputs, tmp_path).inputs is inputs
     assert PLUGIN.subjects(tmp_path) is None
     assert len(PLUGIN.subjects(folder)) == len(load_subjects())
+
+
+def test_captions_find_in_a_list_of_subjects_what_the_world_calls_so(folder):
+    known = KnownSubjects.load(folder)
+    subjects = load_subjects()
+    names = {n for s in subjects for n in (s.name, s.plural, *s.aliases, s.glyph, f"{s.name}s")}
+    names |= {f" {name.upper()} " for name in names} | {"", "unicornx", "chickens"}
+    for name in names:
+        world, called = find_subject(name), known.called(name)
+        assert (called and called.name) == (world and world.name), name
+    for caption in ("A cat on a blue ground", "two cats", "a small axe at the top left",
+                    "a cat above a tree", "a cat above a cat", "cats galore"):  # fmt: skip
+        scene, same = parse_caption(caption), parse_caption(caption, known.called)
+        assert (same and same.caption) == (scene and scene.caption)
 
 
 def test_the_shipped_tasks_are_those_of_the_world():

@@ -2,14 +2,11 @@
 
 import asyncio
 import threading
-from contextlib import aclosing
-from itertools import count
 
 import numpy as np
 import pytest
-import torch
 
-from unified import Sampling, SpanSampling, TextTokenizer, UnifiedModel
+from unified import Sampling, SpanSampling
 from unified.engine.events import (
     AudioBegun,
     AudioChunk,
@@ -29,19 +26,9 @@ SPOKEN = Document((Text("a cat", "prompt"), Slot("audio", role="response")))
 TOLD = Document((Text("a cat", "prompt"), Slot("text", role="response")))
 
 
-@pytest.fixture(scope="module")
-def model(tiny_tokenizers):
-    image, audio = tiny_tokenizers
-    torch.manual_seed(1)
-    model = UnifiedModel.create(
-        {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 12,
-         "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 256},
-        text_tokenizer=TextTokenizer.train(["a cat, a dog. two cats"], 262),
-        image_tokenizer=image, audio_tokenizer=audio, max_grid=9,
-    )  # fmt: skip
-    for parameter in model.hf.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model
+@pytest.fixture
+def model(streaming_model):
+    return streaming_model
 
 
 def test_chunks_of_sound_joined_are_the_sound(model):
@@ -86,8 +73,16 @@ def test_a_stop_ends_the_text_and_is_cut_off(model):
         assert told == "".join(pieces) == plain[:first]
 
 
+def kinds_by_row(events):
+    """Events of a row come in order, those of several as they come up."""
+    rows = {0: [], 1: []}
+    for event in events:
+        rows[event.row].append(type(event))
+    return rows
+
+
 def test_asyncio_gives_the_same_events_and_lets_others_run(model):
-    expected = [type(event) for event in model.stream([DRAWN, SPOKEN], FREE)]
+    expected = kinds_by_row(model.stream([DRAWN, SPOKEN], FREE))
     others = 0
 
     async def other():
@@ -98,23 +93,26 @@ def test_asyncio_gives_the_same_events_and_lets_others_run(model):
 
     async def main():
         task = asyncio.create_task(other())
-        kinds = [type(event) async for event in model.astream([DRAWN, SPOKEN], FREE)]
+        events = [event async for event in model.astream([DRAWN, SPOKEN], FREE)]
         task.cancel()
-        return kinds
+        return kinds_by_row(events)
 
     assert asyncio.run(main()) == expected
     assert others > 3
 
 
-def test_leaving_an_asyncio_loop_ends_its_thread(model):
+def test_leaving_an_asyncio_loop_frees_its_slots(model):
     async def main():
         events = model.astream([DRAWN] * 3, FREE)
         async for _ in events:
             break
+        counters = model.engine.counters
+        assert counters.active + counters.queued == 3
         await events.aclose()
-        return [t for t in threading.enumerate() if t.name == "unified sampling"]
+        return model.engine.counters
 
-    assert asyncio.run(main()) == []
+    counters = asyncio.run(main())
+    assert (counters.active, counters.queued, counters.kv_bytes) == (0, 0, 0)
 
 
 def test_errors_in_the_thread_are_raised_to_whoever_waits(model):
@@ -137,37 +135,3 @@ def test_a_stream_cancelled_from_another_thread_ends_within_a_step(model):
     assert dropped[-1].reason.startswith("cancelled after")
     assert not any(isinstance(event, Done) and event.row == 0 for event in events)
     assert sum(isinstance(event, ImageRow) for event in events) == 1
-
-
-def test_whoever_takes_events_slowly_slows_the_sampling_down():
-    """A thread that has no end is at most so many items ahead, and leaves when its reader does."""
-    from unified.engine.asynchronous import AHEAD, in_thread
-
-    produced = []
-    ended = threading.Event()
-
-    def endless(cancelled):
-        for number in count():
-            if cancelled():
-                ended.set()
-                return
-            produced.append(number)
-            yield number
-
-    async def slowly():
-        received = []
-        async with aclosing(in_thread(endless)) as items:
-            async for item in items:
-                received.append(item)
-                for _ in range(1_000):  # until the thread is as far ahead as it may be
-                    before = len(produced)
-                    await asyncio.sleep(0.005)
-                    if len(produced) == before > len(received):
-                        break
-                assert len(produced) <= len(received) + AHEAD + 1
-                if len(received) == 5:
-                    break
-        return received
-
-    assert asyncio.run(slowly()) == [0, 1, 2, 3, 4]
-    assert ended.is_set()

@@ -52,6 +52,8 @@ def test_texts_that_repeat_much_but_not_all_are_no_loops():
 class Lengths:
     """A cache that holds nothing but how much it would hold."""
 
+    copies_in_parts = False
+
     def __init__(self):
         self.lengths = []
 
@@ -62,7 +64,7 @@ class Lengths:
     def free(self, slot):
         self.lengths[slot] = 0
 
-    def copy_prefix(self, source, target, length=None):
+    def copy_prefix(self, source, target, length=None, start=0):
         self.lengths[target] = self.lengths[source] if length is None else length
 
     def truncate(self, slot, length):

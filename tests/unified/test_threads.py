@@ -170,7 +170,8 @@ DYNAMIC = {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "facto
 
 @pytest.mark.parametrize("options", [{}, DYNAMIC], ids=["plain", "dynamic"])
 def test_rows_of_a_model_of_transformers_do_not_see_each_other(options):
-    """In one batch, one after the other, and in threads with decoders of their own."""
+    """One after the other and in threads with decoders of their own the same bits; in one batch
+    up to rounding."""
     hf = llama(**options)
     limit = 64 if options else 16
     lengths = [30, 16, 5, 22] if options else [14, 9, 5, 12]
@@ -181,7 +182,7 @@ def test_rows_of_a_model_of_transformers_do_not_see_each_other(options):
         cache = model.new_cache(1, limit)
         states = [model.forward(cache, [0], [row[:-2]])]
         states += [model.forward(cache, [0], [[id]]) for id in row[-2:]]
-        return b"".join(x.tobytes() for x in states)
+        return b"".join(x.numpy().tobytes() for x in states)
 
     alone = [feed(TransformersDecoder(llama(**options)), row) for row in rows]
     decoder_of_all = TransformersDecoder(hf)
@@ -197,7 +198,7 @@ def test_rows_of_a_model_of_transformers_do_not_see_each_other(options):
     single = [
         decoder_of_all.forward(decoder_of_all.new_cache(1, 16), [0], [row[:5]]) for row in rows
     ]
-    np.testing.assert_array_equal(together, np.concatenate(single))
+    np.testing.assert_allclose(together, np.concatenate(single), atol=1e-5)
 
 
 def test_media_tokenizers_in_eight_threads(tiny_tokenizers):

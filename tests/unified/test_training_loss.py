@@ -89,3 +89,24 @@ def test_without_gradients_the_losses_are_the_same(case):
     assert not other.requires_grad
     assert torch.equal(other, total.detach())
     assert torch.equal(actual, losses)
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 0.3])
+def test_in_bfloat16_it_is_that_of_float64_up_to_rounding(case, z_loss):
+    """By one pass over the logits where the processor has these products."""
+    halves = [x.detach().bfloat16().requires_grad_() for x in case[:3]]
+    doubles = [x.detach().double().requires_grad_() for x in halves]
+    targets, weights, mask = case[3:]
+    expected, losses = dense(*doubles, targets, weights.double(), mask.double(), z_loss)
+    whole = Head((HeadPart(0, *halves[1:]),))
+    total, actual = allowed_loss(halves[0], whole, targets, weights, GROUPS, z_loss)
+    torch.testing.assert_close(total.double(), expected, rtol=0.01, atol=0.01)
+    torch.testing.assert_close(actual.double(), losses.detach(), rtol=0.02, atol=0.02)
+    for ours, other in zip(
+        torch.autograd.grad(total, halves), torch.autograd.grad(expected, doubles)
+    ):
+        assert (ours.double() - other).abs().max() <= 0.02 * other.abs().max()
+    with torch.no_grad():
+        again, same = allowed_loss(halves[0], whole, targets, weights, GROUPS, z_loss)
+    assert torch.equal(again, total.detach())
+    assert torch.equal(same, actual)

@@ -23,7 +23,8 @@ from unified_tokenizers.foreign_model import check_size, forget_kernels
 from unified_tokenizers.hub import SETTINGS_FILE, HubOptions, checkpoint_folder
 from unified_tokenizers.modules import BaseTokenizer, weights_digest
 from unified_tokenizers.registry import stored_type
-from unified_tokenizers.saved import read_entries, saved_whole
+from unified_tokenizers.saved import saved_whole
+from unified_tokenizers.saved_config import read_entries
 
 __all__ = ["CodecAdapter"]
 

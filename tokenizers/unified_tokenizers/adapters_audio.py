@@ -31,7 +31,7 @@ from unified_tokenizers.foreign_model import build_model
 from unified_tokenizers.hub import tensors_inside
 from unified_tokenizers.layers import receptive_field
 from unified_tokenizers.modules import BaseAudioTokenizer
-from unified_tokenizers.saved import read_entries
+from unified_tokenizers.saved_config import read_entries
 
 if TYPE_CHECKING:
     from transformers import EncodecModel

@@ -30,7 +30,7 @@ from unified_tokenizers.processors import (
     JanusProcessor,
     PictureProcessor,
 )
-from unified_tokenizers.saved import read_entries
+from unified_tokenizers.saved_config import read_entries
 
 if TYPE_CHECKING:
     from transformers import ChameleonVQVAEConfig, PreTrainedConfig

@@ -27,7 +27,8 @@ from unified_base.safetensors_files import check_weights
 from unified_tokenizers.adapters_audio import AudioCodecAdapter, CodecFacts
 from unified_tokenizers.foreign_model import check_size
 from unified_tokenizers.layers import receptive_field
-from unified_tokenizers.saved import read_entries, saved_whole
+from unified_tokenizers.saved import saved_whole
+from unified_tokenizers.saved_config import read_entries
 from unified_tokenizers.snac_model import SnacConfig, SnacModel
 
 __all__ = ["SnacAdapter"]

@@ -15,8 +15,6 @@ Legend: B batch, K codebooks, T code frames, S samples, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -29,44 +27,12 @@ from unified_tokenizers.checks import check_audio_codes, check_waveform
 from unified_tokenizers.layers import ConvNeXt1d, PixelMLP
 from unified_tokenizers.modules import BaseAudioTokenizer
 from unified_tokenizers.presets import AUDIO_PRESETS
-from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, QuantizerConfig
+from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer
 from unified_tokenizers.saved import SavedTokenizer
 from unified_tokenizers.spectral import InverseSTFT, LogMel
+from unified_tokenizers.tokenizer_configs import AudioTokenizerConfig
 
 __all__ = ["AudioTokenizerConfig", "VQAudioTokenizer"]
-
-# A longer recording is coded in chunks of so many frames, each with what lies around it.
-_CHUNK_FRAMES = 1500
-
-
-@dataclass(frozen=True)
-class AudioTokenizerConfig:
-    """Shape of an audio tokenizer.
-
-    Attributes:
-        sample_rate: Hz.
-        hop: samples per code frame; a multiple of 4.
-        quantizer: which one, and its shape.
-        num_mels: bins of the log-mel front, which has four frames per code frame.
-        short_window: samples of a second front's window, with half as many bins, that tells when a
-            sound begins: the first one's, of 1,024, tells its pitch. 0 is none.
-        encoder_width, encoder_depth: channels, and residual MLPs on code frames; if causal, blocks
-            that see six frames back each.
-        decoder_width, decoder_depths: channels, and blocks on code frames, on halves of them and,
-            where there are three, on quarters; a spectrum comes of each of the last.
-        causal: codes depend on no sample after their frame, and sound on one code frame after it.
-    """
-
-    sample_rate: int = 16_000
-    hop: int = 640
-    quantizer: QuantizerConfig = field(default=QuantizerConfig("fsq", levels=(8, 5, 5, 5), depth=2))
-    num_mels: int = 80
-    short_window: int = 0
-    encoder_width: int = 192
-    encoder_depth: int = 3
-    decoder_width: int = 320
-    decoder_depths: tuple[int, ...] = (2, 4)
-    causal: bool = False
 
 
 class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
@@ -146,24 +112,12 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
     @property
     def encode_context(self) -> tuple[int, int]:
         """Samples before and after a code frame that its codes depend on; causal: none after."""
-        before, after = self.front.context  # the other front's windows are shorter
-        if self.config.causal:
-            before += 6 * self.config.encoder_depth * self.hop
-        return max(0, before), max(0, after)
+        return self.config.encode_context
 
     @property
     def decode_context(self) -> tuple[int, int]:
         """Code frames before and after a frame that its samples depend on; causal: one after."""
-        first, *others = self.config.decoder_depths
-
-        def frames(block: int) -> int:
-            reach = 2  # spectra whose windows overlap, on either side
-            for depth in reversed(others):
-                reach = -(-(reach + block * depth) // 2)
-            return reach + block * first
-
-        # A block's kernel is of 7 frames.
-        return (frames(6), frames(0)) if self.config.causal else (frames(3), frames(3))
+        return self.config.decode_context
 
     @property
     def last_weight(self) -> Tensor:
@@ -224,7 +178,9 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
         context = (-(-self.encode_context[0] // self.hop), -(-self.encode_context[1] // self.hop))
         with self.encode_precision():
             chunks = []
-            for first, start, stop, last in _chunks(padded.shape[1] // self.hop, context):
+            for first, start, stop, last in self.config.chunks(
+                padded.shape[1] // self.hop, context
+            ):
                 part = padded[:, first * self.hop : last * self.hop]
                 codes = self.quantize(self.features(part)).codes
                 chunks.append(codes[:, :, start - first : stop - first])
@@ -241,7 +197,9 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
         check_audio_codes(codes, self.codebook_sizes, self.hop)
         chunks = []
         with self.decode_precision():
-            for first, start, stop, last in _chunks(codes.codes.shape[2], self.decode_context):
+            for first, start, stop, last in self.config.chunks(
+                codes.codes.shape[2], self.decode_context
+            ):
                 part = codes.codes[:, :, first:last].to(self.device)
                 values = self.quantizer.values_of(rearrange(part, "b k t -> b t k"))
                 samples = self.waveform(values, part).float().clamp(-1, 1)
@@ -252,11 +210,3 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
 
 def _blocks(width: int, depth: int, causal: bool) -> nn.Sequential:
     return nn.Sequential(*(ConvNeXt1d(width, causal=causal) for _ in range(depth)))
-
-
-def _chunks(frames: int, context: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """The chunks [start, stop) that a recording is coded in, each within its context
-    [first, last): (first, start, stop, last), in frames."""
-    for start in range(0, frames, _CHUNK_FRAMES):
-        stop = min(frames, start + _CHUNK_FRAMES)
-        yield max(0, start - context[0]), start, stop, min(frames, stop + context[1])

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # torch takes 1.3 s to import, and some tokenizers need none
+    import numpy as np
+    import torch
+    from torch import Tensor
 
 __all__ = ["AudioTokenizer", "Codes", "ImageTokenizer", "MediaTokenizer", "Modality"]
 

@@ -19,7 +19,8 @@ from unified_base.text import quoted, safe
 from unified_tokenizers.hub import pickles_in
 from unified_tokenizers.loading import load_tokenizer
 from unified_tokenizers.registry import stored_type
-from unified_tokenizers.saved import read_entries, saved_whole
+from unified_tokenizers.saved import saved_whole
+from unified_tokenizers.saved_config import read_entries
 
 __all__ = ["TYPES", "Converted", "convert_tokenizer"]
 

@@ -10,8 +10,6 @@ Legend: B batch, H W pixels, K codebooks, h w code grid, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -27,45 +25,14 @@ from unified_tokenizers.image_parts import (
     PatchEncoder,
     VitDecoder,
     VitEncoder,
-    conv_context,
 )
 from unified_tokenizers.modules import BaseImageTokenizer
 from unified_tokenizers.presets import IMAGE_PRESETS
-from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer, QuantizerConfig
+from unified_tokenizers.quantizers import CodeRows, Quantized, Quantizer
 from unified_tokenizers.saved import SavedTokenizer
+from unified_tokenizers.tokenizer_configs import ImageTokenizerConfig
 
 __all__ = ["ImageTokenizerConfig", "VQImageTokenizer"]
-
-# A larger picture is coded in bands. Whole, one of 4096x4096 pixels at stride 12 would have
-# 1,368 x 1,368 x 240 numbers in a single layer of the decoder: 1.8 GB.
-_BAND_PIXELS = 2**20
-
-
-@dataclass(frozen=True)
-class ImageTokenizerConfig:
-    """Shape of an image tokenizer.
-
-    Attributes:
-        stride: side in pixels of the square that a code covers; for convolutional parts a multiple
-            of 4.
-        quantizer: which one, and its shape.
-        encoder: `patch` (residual MLPs on each square alone), `conv` (ConvNeXt) or `vit`.
-        encoder_width: channels of the encoder, at codes.
-        encoder_depths: how many MLPs, or transformer blocks; of `conv` three: blocks on codes, on
-            halves and on quarters of them.
-        decoder: `conv` or `vit`.
-        decoder_width: channels at codes.
-        decoder_depths: as those of the encoder.
-    """
-
-    stride: int = 12
-    quantizer: QuantizerConfig = field(default=QuantizerConfig("fsq", levels=(8, 8, 6, 5)))
-    encoder: str = "patch"
-    encoder_width: int = 320
-    encoder_depths: tuple[int, ...] = (3,)
-    decoder: str = "conv"
-    decoder_width: int = 320
-    decoder_depths: tuple[int, ...] = (4, 3, 1)
 
 
 def _encoder(config: ImageTokenizerConfig) -> nn.Module:
@@ -126,21 +93,12 @@ class VQImageTokenizer(SavedTokenizer, BaseImageTokenizer):
     @property
     def encode_context(self) -> int | None:
         """Rows and columns on each side of a code, in codes, that it depends on; None: all."""
-        if self.config.encoder == "conv":
-            return conv_context(self.config.encoder_depths)
-        return 0 if self.config.encoder == "patch" else None
+        return self.config.encode_context
 
     @property
     def decode_context(self) -> int | None:
         """Rows and columns of codes on each side of one that its pixels depend on; None: all."""
-        return conv_context(self.config.decoder_depths) if self.config.decoder == "conv" else None
-
-    def _bands(self, rows: int, columns: int, context: int | None) -> Iterator[tuple[int, ...]]:
-        """Rows of codes worked on at once: (start, stop, and with their context start and stop)."""
-        band = max(1, _BAND_PIXELS // (columns * self.stride**2)) if context is not None else rows
-        for start in range(0, rows, band):
-            stop, around = min(rows, start + band), context or 0
-            yield start, stop, max(0, start - around), min(rows, stop + around)
+        return self.config.decode_context
 
     @property
     def last_weight(self) -> Tensor:
@@ -190,7 +148,7 @@ class VQImageTokenizer(SavedTokenizer, BaseImageTokenizer):
         rows, columns = padded.shape[2] // side, padded.shape[3] // side
         bands = []
         with self.encode_precision():
-            for start, stop, above, below in self._bands(rows, columns, self.encode_context):
+            for start, stop, above, below in self.config.bands(rows, columns, self.encode_context):
                 features = self.features(padded[:, :, above * side : below * side])
                 bands.append(self.quantize(features[:, start - above : stop - above]).codes)
         return Codes(torch.cat(bands, 2).to(media.device), (height, width))
@@ -207,7 +165,7 @@ class VQImageTokenizer(SavedTokenizer, BaseImageTokenizer):
         rows, columns = codes.codes.shape[2:]
         bands = []
         with self.decode_precision():
-            for start, stop, above, below in self._bands(rows, columns, self.decode_context):
+            for start, stop, above, below in self.config.bands(rows, columns, self.decode_context):
                 part = codes.codes[:, :, above:below].to(self.device)
                 flat = self.quantizer.values_of(rearrange(part, "b k h w -> b (h w) k"))
                 values = rearrange(flat, "b (h w) d -> b h w d", w=columns)

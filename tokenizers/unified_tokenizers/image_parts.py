@@ -19,7 +19,6 @@ __all__ = [
     "Transformer",
     "VitDecoder",
     "VitEncoder",
-    "conv_context",
 ]
 
 
@@ -194,12 +193,3 @@ def _three(depths: tuple[int, ...], stride: int) -> tuple[int, int, int]:
             " halves and quarters of them) and a stride that is a multiple of 4"
         )
     return depths
-
-
-def conv_context(depths: tuple[int, ...]) -> int:
-    """Rows of codes on each side that `ConvEncoder` and `ConvDecoder` reach to.
-
-    Half a kernel of 5 for each block on codes, of 3 on halves and quarters of them.
-    """
-    on_codes, on_halves, on_quarters = depths
-    return 2 * on_codes + -(-(2 * on_halves + on_quarters) // 4)

@@ -13,7 +13,7 @@ from unified_base.text import quoted
 from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 from unified_tokenizers.hub import HubOptions, check_readable, checkpoint_folder
 from unified_tokenizers.registry import check_tokenizer, stored_type, tokenizer_class
-from unified_tokenizers.saved import read_entries
+from unified_tokenizers.saved_config import read_entries
 
 __all__ = ["dtype_named", "load_tokenizer"]
 

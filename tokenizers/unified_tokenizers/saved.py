@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from contextlib import AbstractContextManager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,16 +13,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from unified_base.config import parse_config
 from unified_base.foreign import foreign
 from unified_base.safetensors_files import check_weights
-from unified_base.structured import read_json
 from unified_base.text import quoted
 from unified_base.whole_folder import whole_folder
 from unified_tokenizers.base import MediaTokenizer
 from unified_tokenizers.modules import weights_digest
+from unified_tokenizers.saved_config import (
+    check_sizes,
+    parse_saved,
+    read_entries,
+    settings_text,
+)
 
-__all__ = ["SavedTokenizer", "read_entries", "save_exactly", "saved_whole"]
+__all__ = ["SavedTokenizer", "save_exactly", "saved_whole"]
 
 
 class SavedTokenizer(nn.Module):
@@ -83,7 +86,7 @@ class SavedTokenizer(nn.Module):
             numbers = check_weights(path, "model.safetensors")
         except ValueError as error:  # said below: what config.json has wrong comes first
             problem = ValueError(f"cannot read the weights of {where}: {error}")
-        _check_sizes(asdict(config), numbers, str(path / "config.json"))
+        check_sizes(asdict(config), numbers, str(path / "config.json"))
         tokenizer = cls(config)
         if problem is not None:
             raise problem
@@ -109,85 +112,12 @@ class SavedTokenizer(nn.Module):
         An entry `preset` stands for the entries of that name, which the others then replace.
         `where` is for errors: ValueError for unknown entries and a quantizer that cannot be.
         """
-        if "preset" in entries:
-            name = entries["preset"]
-            if not isinstance(name, str) or name not in cls.presets:
-                raise ValueError(f"preset {quoted(name)}, expected one of {', '.join(cls.presets)}")
-            entries = {**cls.presets[name], **entries}
-            del entries["preset"]
-        return parse_config(cls.config_class, entries, where)
+        return parse_saved(cls.config_class, cls.presets, entries, where)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 (first 16 hex characters) of the configuration and of every weight."""
-        entries = json.dumps(_non_default(self.config), sort_keys=True)
-        return weights_digest(entries, self.state_dict())
-
-
-def _check_sizes(entries: Any, numbers: int, where: str, name: str = "") -> None:
-    """Raises ValueError for sizes that no tokenizer with so many weights has."""
-    if isinstance(entries, dict):
-        for inner, entry in entries.items():
-            _check_sizes(entry, numbers, where, inner)
-    elif isinstance(entries, list | tuple):
-        for entry in entries:
-            _check_sizes(entry, numbers, where, name)
-    elif isinstance(entries, int) and not isinstance(entries, bool):
-        few = max(numbers, 1 << 16)
-        most = 1 << 20
-        if "depth" in name or name == "groups":
-            most = 256
-        elif name == "num_mels":
-            most = 4096
-        elif "width" in name or name == "stride":  # there are layers from it to it
-            most = math.isqrt(few)
-        elif name in ("codes", "dim"):
-            most = min(most, few)
-        if not 0 <= entries <= most:
-            raise ValueError(
-                f"{where}: {name} is {quoted(entries)}, expected 0 to {most:,} with {numbers:,}"
-                " weights"
-            )
-
-
-def _non_default(config: Any) -> dict[str, Any]:
-    """The settings of a configuration that differ from their defaults.
-
-    So a setting added to the library later leaves the fingerprints of tokenizers that do not use it
-    as they are. Settings of training are left out: they change no code.
-    """
-    entries: dict[str, Any] = {}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if not field.metadata.get("training") and not _alike(value, field.default):
-            entries[field.name] = _non_default(value) if is_dataclass(value) else value
-    return entries
-
-
-def _alike(left: object, right: object) -> bool:
-    """Whether two settings are the same but for those of training inside them."""
-    if not is_dataclass(left) or type(left) is not type(right):
-        return bool(left == right)
-    return all(
-        _alike(getattr(left, field.name), getattr(right, field.name))
-        for field in fields(left)
-        if not field.metadata.get("training")
-    )
-
-
-def read_entries(path: Path, owner: str) -> dict[str, Any]:
-    """The JSON object in a file of an `owner`, as errors call it.
-
-    Raises:
-        ValueError: the file is missing, or holds something else.
-    """
-    try:
-        entries: dict[str, Any] = read_json(path)
-    except ValueError as error:
-        raise ValueError(
-            f"no readable {path.name} of a {owner} in {path.parent}: {error}"
-        ) from None
-    return entries
+        return weights_digest(settings_text(self.config), self.state_dict())
 
 
 def saved_whole(folder: str | os.PathLike[str]) -> AbstractContextManager[Path]:

@@ -11,17 +11,24 @@ Legend: B batch, C channels, K codebooks, T code frames, S samples.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
+from unified_tokenizers.arrays import decode_arrays
 from unified_tokenizers.base import AudioTokenizer, Codes
 from unified_tokenizers.checks import check_codes, check_waveform
 
-__all__ = ["DecodeStream", "EncodeStream"]
+if TYPE_CHECKING:  # torch takes 1.3 s to import, and streams of arrays need none
+    from torch import Tensor
+
+__all__ = ["ArrayDecodeStream", "DecodeStream", "EncodeStream"]
+
+ChunkT = TypeVar("ChunkT", bound="Tensor | np.ndarray")
 
 
-class _Stream:
-    """What both directions share: chunks held back, of which frames are computed in order.
+class _Stream(Generic[ChunkT]):
+    """What all streams share: chunks held back, of which frames are computed in order.
 
     Args:
         tokenizer: what computes.
@@ -33,12 +40,12 @@ class _Stream:
         self.tokenizer = tokenizer
         self._before, self._after = context
         self._size = size
-        self._held: list[Tensor] = []  # from frame `_start` on
+        self._held: list[ChunkT] = []  # from frame `_start` on
         self._start = self._done = 0  # frames
         self._pushed = 0  # entries
         self._finished = False
 
-    def _add(self, chunk: Tensor, what: str) -> None:
+    def _add(self, chunk: ChunkT, what: str) -> None:
         self._check_open()
         if self._held and len(chunk) != len(self._held[0]):
             raise ValueError(f"{len(chunk)} {what}, but the stream began with {len(self._held[0])}")
@@ -55,20 +62,20 @@ class _Stream:
         if not self._held:
             raise ValueError(f"the stream has no {what}: there is nothing to {task}")
 
-    def _take(self, stop: int) -> tuple[Tensor, int, int]:
+    def _take(self, stop: int) -> tuple[ChunkT, int, int]:
         """What frames `_done` to `stop` are computed from, and which of its frames they are."""
         size = self._size
-        whole = torch.cat(self._held, 2)
+        whole = _joined(self._held)
         window = whole[:, :, : (stop + self._after - self._start) * size]
         first, last = self._done - self._start, stop - self._start
         start = max(0, stop - self._before)
         # A copy, or the memory of all that was pushed stays.
-        self._held = [whole[:, :, (start - self._start) * size :].clone()]
+        self._held = [_joined([whole[:, :, (start - self._start) * size :]])]
         self._start, self._done = start, stop
         return window, first, last
 
 
-class EncodeStream(_Stream):
+class EncodeStream(_Stream["Tensor"]):
     """Waveforms in chunks, codes as soon as they are certain.
 
     The codes of all calls, joined, are those of `tokenizer.encode` on all samples, joined. Codes
@@ -110,24 +117,19 @@ class EncodeStream(_Stream):
         """Codes of the frames from `_done` to `stop`."""
         if stop == self._done:
             shape = (len(self._held[0]), len(self.tokenizer.codebook_sizes), 0)
-            return self._held[0].new_empty(shape, dtype=torch.int64)
+            return self._held[0].new_empty(shape).long()
         window, first, last = self._take(stop)
         return self.tokenizer.encode(window).codes[:, :, first:last]
 
 
-class DecodeStream(_Stream):
-    """Codes in chunks, samples as soon as they are certain.
-
-    The samples of all calls, joined, are those of `tokenizer.decode` on all codes, joined. Samples
-    come `tokenizer.decode_context[1]` code frames after their own, or at the end where the context
-    is None.
-    """
+class _DecodeStream(_Stream[ChunkT]):
+    """`DecodeStream`, of tensors or of arrays."""
 
     def __init__(self, tokenizer: AudioTokenizer) -> None:
         self._context = tokenizer.decode_context
         super().__init__(tokenizer, self._context or (0, 0), 1)
 
-    def push(self, codes: Tensor) -> Tensor:
+    def push(self, codes: ChunkT) -> ChunkT:
         """The next codes, int64 (B, K, T); gives float32 samples (B, C, S), S >= 0.
 
         Raises:
@@ -139,7 +141,7 @@ class DecodeStream(_Stream):
         ready = 0 if self._context is None else self._pushed - self._context[1]
         return self._samples(max(ready, self._done))
 
-    def finish(self, num_samples: int | None = None) -> Tensor:
+    def finish(self, num_samples: int | None = None) -> ChunkT:
         """The samples held back: (B, C, S).
 
         Args:
@@ -156,15 +158,57 @@ class DecodeStream(_Stream):
             raise ValueError(
                 f"{num_samples} samples do not have {self._pushed} frames at {hop} samples each"
             )
-        last = self._samples(self._pushed)
-        return last if num_samples is None else last[:, :, : num_samples - sent]
+        last: Any = self._samples(self._pushed)
+        rest: ChunkT = last if num_samples is None else last[:, :, : num_samples - sent]
+        return rest
 
-    def _samples(self, stop: int) -> Tensor:
+    def _samples(self, stop: int) -> ChunkT:
         """Samples of the frames from `_done` to `stop`."""
         if stop == self._done:
-            shape = (len(self._held[0]), self.tokenizer.channels, 0)
-            return torch.empty(shape, device=self._held[0].device)
+            return self._nothing((len(self._held[0]), self.tokenizer.channels, 0))
         window, first, last = self._take(stop)
         hop = self.tokenizer.hop
-        samples = self.tokenizer.decode(Codes(window, (window.shape[2] * hop,)))
-        return samples[:, :, first * hop : last * hop]
+        samples: Any = self._decoded(window, window.shape[2] * hop)
+        part: ChunkT = samples[:, :, first * hop : last * hop]
+        return part
+
+    def _nothing(self, shape: tuple[int, int, int]) -> ChunkT:
+        raise NotImplementedError
+
+    def _decoded(self, codes: ChunkT, num_samples: int) -> ChunkT:
+        raise NotImplementedError
+
+
+class DecodeStream(_DecodeStream["Tensor"]):
+    """Codes in chunks, samples as soon as they are certain.
+
+    The samples of all calls, joined, are those of `tokenizer.decode` on all codes, joined. Samples
+    come `tokenizer.decode_context[1]` code frames after their own, or at the end where the context
+    is None.
+    """
+
+    def _nothing(self, shape: tuple[int, int, int]) -> Tensor:
+        return self._held[0].new_empty(shape).float()
+
+    def _decoded(self, codes: Tensor, num_samples: int) -> Tensor:
+        return self.tokenizer.decode(Codes(codes, (num_samples,)))
+
+
+class ArrayDecodeStream(_DecodeStream[np.ndarray]):
+    """`DecodeStream` for arrays: of any tokenizer, and without torch where it can do without
+    (`unified_tokenizers.arrays`)."""
+
+    def _nothing(self, shape: tuple[int, int, int]) -> np.ndarray:
+        return np.zeros(shape, np.float32)
+
+    def _decoded(self, codes: np.ndarray, num_samples: int) -> np.ndarray:
+        return decode_arrays(self.tokenizer, codes, (num_samples,))
+
+
+def _joined(chunks: list[Any]) -> Any:
+    """Chunks side by side, in memory of their own."""
+    if isinstance(chunks[0], np.ndarray):
+        return np.concatenate(chunks, 2)
+    import torch
+
+    return torch.cat(chunks, 2) if len(chunks) > 1 else chunks[0].clone()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from unified.cli.options import Opening
 from unified.cli.terminal import AsJson, Progress, follow, note, result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unified.models.asking_models import AskedRequest
     from unified.models.model import UnifiedModel
     from unified_data.document import Document
 
-__all__ = ["fill", "tasks"]
+__all__ = ["fill", "fill_each", "tasks"]
+
+T = TypeVar("T")
+# Of KV slots, where a document fits in it several times: 64 pictures of the pocket at once take 76
+# MB. More at once are not much quicker, and a command should leave memory to others.
+_CACHE_BYTES = 96 << 20
+_MOST_BRANCHES = 3  # of guidance, the document itself included
 
 
 def fill(
@@ -23,6 +31,18 @@ def fill(
     progress: Progress | None = None,
 ) -> list[Document]:
     """`number` documents of a request, with the seeds seed, seed + 1, ..."""
+    return fill_each(model, request, number, seed, lambda document: document, progress)
+
+
+def fill_each(
+    model: UnifiedModel,
+    request: AskedRequest,
+    number: int,
+    seed: int,
+    use: Callable[[Document], T],
+    progress: Progress | None = None,
+) -> list[T]:
+    """What `use` makes of each document as it comes; the documents themselves are not held."""
     from unified_base.arguments import seeds_from
     from unified_data.document import Slot
 
@@ -33,14 +53,26 @@ def fill(
         pictures = sum(slot.modality == "image" for slot in slots) * number
         answers = request.verb is not None and slots[0].modality == "text"
         progress = Progress(number, pictures or None, answers)
+    _limit_memory(model, request.sampling.max_ids)
     rows = [request.document] * number
-    documents = follow(
-        model.stream(rows, request.sampling, seeds_from(seed, number), request.negative), progress
-    )
-    for document in documents:
-        for text in request.finish(document):
+    events = model.stream(rows, request.sampling, seeds_from(seed, number), request.negative)
+    results: dict[int, T] = {}
+    notes: dict[int, tuple[str, ...]] = {}
+    for done in follow(events, progress):
+        results[done.row], notes[done.row] = use(done.document), request.finish(done.document)
+    for row in range(number):
+        for text in notes[row]:
             note(text)
-    return documents
+    return [results[row] for row in range(number)]
+
+
+def _limit_memory(model: UnifiedModel, max_ids: int | None) -> None:
+    from unified.engine.engine import MAX_IDS
+
+    decoder = model.decoder()
+    longest = min(max_ids or MAX_IDS, decoder.max_positions)
+    if _MOST_BRANCHES * decoder.cache_bytes(longest) <= _CACHE_BYTES:
+        model.limit_engine(cache_bytes=_CACHE_BYTES)
 
 
 def tasks(opening: Opening, as_json: AsJson = False) -> None:

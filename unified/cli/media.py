@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unified.cli.asking import fill
+from unified.cli.asking import fill, fill_each
 from unified.cli.options import ArticleChosen, Chosen, Opening, Size, TextChosen
 from unified.cli.terminal import (
     AsJson,
@@ -61,13 +61,17 @@ def draw(
     asked = choices.choices
     model = opening.load(decoder, steps)
     request = model.request("draw", text=text, size=size, **asked)
-    documents = fill(model, request, number, seed)
-    images: list[Image] = [document.segments[-1] for document in documents]  # type: ignore[misc]
-    write_together({path: encode_png(image.pixels) for path, image in zip(paths, images)})
+
+    def encode(document: Document) -> bytes:
+        image: Image = document.segments[-1]  # type: ignore[assignment]
+        return encode_png(image.pixels)
+
+    pictures = fill_each(model, request, number, seed, encode)
+    write_together(dict(zip(paths, pictures)))
     names = [str(path) for path in paths]
     if number > 1:
         note(f"{number} pictures, numbered {names[0]} to {names[-1]}")
-        distinct = len({image.pixels.tobytes() for image in images})
+        distinct = len(set(pictures))
         if distinct < number:
             note(f"distinct pictures among them: {distinct}; other words give other pictures")
     seeds = [seed + i for i in range(number)]

@@ -47,6 +47,12 @@ DtypeName = Annotated[
         "--dtype", metavar="NAME", help="Of the weights: float32, bfloat16, float16, or auto."
     ),
 ]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend", metavar="NAME", help="What samples: cpu, torch_static, transformers, or auto."
+    ),
+]
 Size = Annotated[
     str | None,
     typer.Option(
@@ -93,6 +99,7 @@ class Opening:
     audio_tokenizer: AudioTokenizerName = None
     device: DeviceName = "cpu"
     dtype: DtypeName = "auto"
+    backend: BackendName = "auto"
 
     @property
     def directory(self) -> Path:
@@ -114,7 +121,12 @@ class Opening:
             if name is not None
         }
         model = UnifiedModel.from_pretrained(
-            self.model, device=self.device, dtype=self.dtype, read_weights=False, **codecs
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            read_weights=False,
+            backend=self.backend,
+            **codecs,
         )
         if DECODERS[decoder]:
             model.use_diffusion(steps=8 if steps is None else steps, scale=DECODERS[decoder])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +17,7 @@ from unified_base.terminal import one_place, say, tell
 
 if TYPE_CHECKING:
     from unified.cli.live import LiveView
-    from unified.engine.events import Event, ImageRow
-    from unified_data.document import Document
+    from unified.engine.events import Done, Event, ImageRow
 
 __all__ = [
     "DECODERS",
@@ -218,16 +217,14 @@ class Progress:
             self._live.clear()
 
 
-def follow(events: Iterable[Event], progress: Progress) -> list[Document]:
-    """Run a stream to its end, shown on stderr; the documents in the order of their rows."""
-    from unified.engine.events import Done
+def follow(events: Iterable[Event], progress: Progress) -> Iterator[Done]:
+    """The completed rows of a stream as they come, all of it shown on stderr.
 
-    documents: dict[int, Document] = {}
+    Raises ValueError, behind the last one, where rows were dropped.
+    """
+    from unified.engine.events import completions
+
     try:
-        for event in events:
-            progress.show(event)
-            if isinstance(event, Done):
-                documents[event.row] = event.document
+        yield from completions(events, progress.show)
     finally:
         progress.end()
-    return [documents[row] for row in sorted(documents)]

@@ -290,7 +290,7 @@ def _is_model(name: str) -> bool:
 def _holds_several(folder: str) -> bool:
     """Whether a folder is a whole checkpoint with an image and an audio tokenizer inside."""
     from unified_tokenizers.registry import holds_several
-    from unified_tokenizers.saved import read_entries
+    from unified_tokenizers.saved_config import read_entries
 
     config = Path(folder) / "config.json"
     return config.is_file() and holds_several(read_entries(config, "tokenizer"))

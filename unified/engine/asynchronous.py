@@ -1,64 +1,60 @@
-"""Sampling beside other tasks: an iterator run in a thread of its own, awaited item by item."""
+"""Streams for asyncio: a thread of the driver's samples for all of them, and the loop is told."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Callable
 
-__all__ = ["in_thread"]
+from unified.engine.events import Event
+from unified.engine.streaming import EventStream
 
-T = TypeVar("T")
-AHEAD = 32
+__all__ = ["async_events"]
 
 
-async def in_thread(make: Callable[[Callable[[], bool]], Iterator[T]]) -> AsyncGenerator[T, None]:
-    """The items of `make(cancelled)`; what it raises is raised here.
+async def async_events(begin: Callable[[], EventStream]) -> AsyncGenerator[Event, None]:
+    """The events of a stream; what it raises is raised here.
 
-    cancelled: says yes once the loop over the items is left or its task is cancelled. Leaving waits
-    for the thread, which is to look at it often. At most `AHEAD` items wait to be taken: whoever
-    takes them slowly slows the thread down, and memory stays bounded.
+    begin: makes the stream; called in a thread, since documents are tokenized. Whoever leaves the
+    loop over the events, or is cancelled, cancels what is not complete: its KV slots are free when
+    that returns, a step later.
     """
-    loop = asyncio.get_running_loop()
-    room = threading.Semaphore(AHEAD)
-    queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
-    leave = threading.Event()
+    stream = await _begun(begin)
+    loop, more = asyncio.get_running_loop(), asyncio.Event()
 
-    def tell(what: str, item: Any = None) -> None:
+    def tell() -> None:
         try:
-            loop.call_soon_threadsafe(queue.put_nowait, (what, item))
+            loop.call_soon_threadsafe(more.set)
         except RuntimeError:  # the loop is closed: nobody listens any more
-            leave.set()
+            stream.leave()
 
-    def wait_for_room() -> None:
-        while not leave.is_set() and not room.acquire(timeout=1):
-            if loop.is_closed():
-                leave.set()
-
-    def work() -> None:
-        try:
-            for item in make(leave.is_set):
-                wait_for_room()
-                if not leave.is_set():  # nobody takes what comes after that
-                    tell("item", item)
-        except BaseException as error:
-            tell("error", error)
-        else:
-            tell("end")
-
-    thread = threading.Thread(target=work, name="unified sampling", daemon=True)
-    thread.start()
+    stream.listener = tell
+    stream.in_background(loop.is_closed)
     try:
         while True:
-            what, item = await queue.get()
-            room.release()
-            if what == "end":
+            more.clear()  # before looking, so that nothing is missed that comes thereafter
+            finished = stream.finished
+            while (event := stream.take()) is not None:
+                yield event
+            if stream.error is not None:
+                raise stream.error
+            if finished:
                 return
-            if what == "error":
-                raise item
-            yield item
+            await more.wait()
     finally:
-        leave.set()
-        room.release()  # for the thread that waits to tell one more
-        await asyncio.shield(asyncio.to_thread(thread.join))
+        stream.listener = None
+        await asyncio.shield(asyncio.to_thread(stream.close))
+
+
+async def _begun(begin: Callable[[], EventStream]) -> EventStream:
+    """The stream; where the task is cancelled meanwhile, the stream is left once it is there."""
+    beginning = asyncio.ensure_future(asyncio.to_thread(begin))
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        beginning.add_done_callback(_leave_unused)
+        raise
+
+
+def _leave_unused(beginning: asyncio.Future[EventStream]) -> None:
+    if not beginning.cancelled() and beginning.exception() is None:
+        beginning.result().leave()

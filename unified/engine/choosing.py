@@ -10,13 +10,14 @@ Shape legend: `N` requests that choose together, `V'` ids that the grammar allow
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import Array, Decoder, HiddenStates, Ranges
+from unified.engine.backends.device_choice import DeviceChoice, DeviceSampler
 from unified.engine.sampler import SpanSampling, choose, distribution, guide, penalize
 from unified.engine.speculative import id_at
 
@@ -66,6 +67,8 @@ def choose_ids(
         rows: by id(branch), the row of the last of its own ids; those of its drafts follow.
     """
     groups: dict[_Group, list[ActiveRequest]] = {}
+    on_device: list[ActiveRequest] = []
+    samples = hasattr(decoder, "sample")
     for request in requests:
         sampling = request.current_sampling
         if sampling.draft_tokens and request.state.mode not in ("text", "marker"):
@@ -73,11 +76,51 @@ def choose_ids(
                 yield _verify(decoder, request, hidden_states, rows)
             except Exception as error:
                 yield [request], error
+        elif samples and request.state.required_begin is None:
+            on_device.append(request)
         else:
             key = (request.state.allowed(), sampling, _required(request))
             groups.setdefault(key, []).append(request)
+    if on_device:
+        yield from _choose_on_device(cast("DeviceSampler", decoder), on_device, hidden_states, rows)
     for key, group in groups.items():
         yield from _choose_together(decoder, key, group, hidden_states, rows)
+
+
+def _choose_on_device(
+    decoder: DeviceSampler,
+    requests: list[ActiveRequest],
+    hidden_states: HiddenStates,
+    rows: Mapping[int, int],
+) -> Iterator[Choice | tuple[list[ActiveRequest], Exception]]:
+    """An id for each of some requests by the backend's own `sample`, in one call."""
+    choices = []
+    for request in requests:
+        sampling = request.current_sampling
+        penalized = sampling.repetition_penalty != 1
+        own_rows = tuple(rows[id(branch)] for branch in request.current_branches)
+        choices.append(
+            DeviceChoice(
+                own_rows,
+                request.state.allowed(),
+                sampling,
+                request.request.seed,
+                request.usage["sampled_ids"],
+                tuple(_penalized(request)) if penalized else (),
+            )
+        )
+    try:
+        ids = decoder.sample(hidden_states, choices)
+    except Exception as error:
+        if len(requests) == 1 or not isinstance(error, ValueError):
+            yield requests, error
+            return
+        # Logits of some are not numbers. An id depends on no other, so the rest is chosen as ever.
+        for request in requests:
+            yield from _choose_on_device(decoder, [request], hidden_states, rows)
+    else:
+        for request, id_ in zip(requests, ids):
+            yield Choice(request, [id_])
 
 
 def _choose_together(

@@ -30,7 +30,7 @@ from unified.formats.grammar import Grammar
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_base.arguments import whole, whole_or_none
 
-__all__ = ["MAX_IDS", "Cancelled", "Engine", "Failed", "Handle"]
+__all__ = ["MAX_IDS", "MAX_ROWS", "Cancelled", "Engine", "Failed", "Handle"]
 
 MAX_IDS = 2048  # of a sequence, where neither the caller nor the decoder says less
 MAX_ROWS = 64
@@ -89,8 +89,10 @@ class Engine:
         self.stepping = threading.RLock()
         self._scheduler = Scheduler(decoder, pool, self.max_rows, self.prefill_ids)
         self._inside = False  # of a step; `stepping` lets its own thread in
-        self._mutex = threading.Lock()  # for the queue and `_closed`
+        # For the queue, `_leaving` and `_closed`. Finalizers of streams may cancel at any line.
+        self._mutex = threading.RLock()
         self._queue: deque[Handle] = deque()
+        self._leaving: list[Handle] = []  # cancelled since the last step
         self._numbers = itertools.count()
         self._closed = self._close_after = False
 
@@ -116,24 +118,27 @@ class Engine:
                 memory for KV slots; or the engine is closed.
         """
         self._check_open()
-        active = self._activate(next(self._numbers), request, request.sampling or sampling)
-        lengths = active.branch_lengths()
-        pool = self._scheduler.pool
-        if pool.bytes_of(lengths) > pool.limit:
-            raise ValueError(_never_fits(pool, lengths))
+        active, lengths = self._activate(next(self._numbers), request, sampling)
         handle = Handle(active.number, request=active, on_event=on_event, lengths=lengths)
         with self._mutex:
             self._check_open()
             self._queue.append(handle)
         return handle
 
+    def check(self, request: Request, sampling: Sampling | None = None) -> None:
+        """Raises ValueError where `add` would, for a request that is added later."""
+        self._check_open()
+        self._activate(0, request, sampling)
+
     def cancel(self, handle: Handle) -> None:
         """Drop a request before the next pass; it is told `Cancelled` by then. One that has ended
         stays as it is."""
-        handle.cancelled = True
+        with self._mutex:
+            self._leaving.append(handle)
 
     def pause(self, handle: Handle) -> None:
-        """Leave a request out of passes from the next one on. It keeps its KV slots."""
+        """Leave a request out of passes from the next one on. It keeps its KV slots, until others
+        that wait want their memory or its row; then what it had read may be read once more."""
         handle.paused = True
 
     def resume(self, handle: Handle) -> None:
@@ -249,8 +254,11 @@ class Engine:
         finally:
             engine.close()
 
-    def _activate(self, number: int, request: Request, sampling: Sampling | None) -> ActiveRequest:
-        sampling = sampling or Sampling()
+    def _activate(
+        self, number: int, request: Request, sampling: Sampling | None
+    ) -> tuple[ActiveRequest, list[int]]:
+        """A request ready to be sampled, and the ids that each of its branches can need."""
+        sampling = request.sampling or sampling or Sampling()
         max_ids = sampling.max_ids or min(MAX_IDS, self.decoder.max_positions)
         positions, text = self.decoder.max_positions, self.text_tokenizer
         active = ActiveRequest(number, request, self.grammar, sampling, max_ids, text)
@@ -258,21 +266,30 @@ class Engine:
         if excess > 0 and max_ids <= positions:
             # A branch of guidance is longer than the request itself, by a negative prompt.
             active = ActiveRequest(number, request, self.grammar, sampling, max_ids - excess, text)
-        longest = max(active.branch_lengths())
+        lengths = active.branch_lengths()
+        longest = max(lengths)
         if longest > positions:
             raise ValueError(
                 f"{longest} ids asked for, but the decoder has {positions} positions; lower max_ids"
             )
-        return active
+        pool = self._scheduler.pool
+        if pool.bytes_of(lengths) > pool.limit:
+            raise ValueError(_never_fits(pool, lengths))
+        return active, lengths
 
     def _take_in(self) -> bool:
         """Drop what is cancelled and admit what there are slots for, the oldest first."""
-        scheduler = self._scheduler
-        with self._mutex:
-            cancelled = [handle for handle in self._queue if handle.cancelled]
-            for handle in cancelled:
-                self._queue.remove(handle)
-        progress = scheduler.drop_cancelled(cancelled)
+        scheduler, progress = self._scheduler, False
+        if self._leaving:
+            with self._mutex:
+                leaving, self._leaving = self._leaving, []
+                for handle in leaving:
+                    if handle in self._queue:
+                        self._queue.remove(handle)
+            for handle in leaving:
+                if not handle.ended:
+                    scheduler.cancel(handle)
+                    progress = True
         while self._queue:
             with self._mutex:
                 next_handle = next((h for h in self._queue if not h.paused), None)
@@ -281,6 +298,10 @@ class Engine:
             with self._mutex:
                 self._queue.remove(next_handle)
             progress = True
+        if scheduler.parked:
+            with self._mutex:  # they came before those that wait
+                self._queue.extendleft(scheduler.parked)
+                scheduler.parked = []
         return progress
 
     def _close(self) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -176,3 +176,21 @@ Event = (
     | TextCut
     | Done
 )
+
+
+def completions(events: Iterable[Event], tell: Callable[[Event], None]) -> Iterator[Done]:
+    """The completed rows of a stream, as they come. tell: told every event.
+
+    Raises ValueError, behind the last one, where rows were dropped, with the reason of the first.
+    """
+    reasons: dict[int, str] = {}
+    for event in events:
+        tell(event)
+        if isinstance(event, Dropped):
+            reasons[event.row] = event.reason
+        elif isinstance(event, Done):
+            reasons.pop(event.row, None)  # of what was dropped in it
+            yield event
+    if reasons:
+        row = min(reasons)
+        raise ValueError(f"document {row} was dropped: {reasons[row]}")

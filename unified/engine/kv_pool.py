@@ -77,25 +77,32 @@ class KVPool:
             raise
         return True
 
-    def attach(self, branch: Branch, reading: Collection[int]) -> Waiting | int:
+    def attach(self, branch: Branch, reading: Collection[int], most: int) -> Waiting | int:
         """Copy what other slots hold of a branch that has read nothing yet.
 
-        reading: slots whose prompts are being read by those before it. Returns how many ids were
-        copied, or what to wait for.
+        reading: slots whose prompts are being read by those before it. most: ids to copy now, where
+        the cache can be copied in parts. Returns how many were copied, and `branch.attached` says
+        whether that was all; or what to wait for.
         """
         wanted = branch.ids[:-1]  # the last id must run, for its hidden states
         source, usable, pending = self._best_source(wanted, branch.cache_slot, reading)
-        if pending.length - usable >= _LEAST_SHARED:
+        slot, start = branch.cache_slot, branch.num_cached
+        if pending.length - max(usable, start) >= _LEAST_SHARED:
             return pending
-        branch.attached = True
-        if usable:
-            try:
-                self.cache.copy_prefix(source, branch.cache_slot, usable)
-            except MemoryError:
-                self.cache.reset(branch.cache_slot)  # it reads all by itself
-            self._touch(source)
-            branch.num_cached = self.cache.lengths[branch.cache_slot]
-        return branch.num_cached
+        in_parts = self.cache.copies_in_parts
+        stop = min(usable, start + most) if in_parts else usable
+        branch.attached = stop == usable
+        if usable <= start:
+            branch.attached = True
+            return 0
+        try:
+            self.cache.copy_prefix(source, slot, stop, start)
+        except MemoryError:
+            self.cache.reset(slot)  # it reads all by itself
+            branch.attached = True
+        self._touch(source)
+        branch.num_cached = self.cache.lengths[slot]
+        return max(0, branch.num_cached - start)
 
     def grow(self, branch: Branch, length: int) -> None:
         """Give a branch a slot for `length` ids in place of its own, with what that holds.
@@ -127,8 +134,11 @@ class KVPool:
                 self.cache.truncate(branch.cache_slot, branch.num_cached)
             branch.num_cached = self.cache.lengths[branch.cache_slot]
 
-    def release(self, branches: Iterable[Branch]) -> None:
-        """Give their slots back. Later sequences may use what they hold until it is overwritten."""
+    def release(self, branches: Iterable[Branch], failed: bool = False) -> None:
+        """Give their slots back. Later sequences may use what they hold until it is overwritten.
+
+        failed: what they hold may be damaged, and serves nobody.
+        """
         for branch in branches:
             slot = branch.cache_slot
             if slot < 0:
@@ -141,7 +151,7 @@ class KVPool:
             self._ids[slot] = ids
             self._tree.insert(slot, ids)
             self._ended[slot] = None
-            if not ids:
+            if failed or not ids:
                 self._evict(slot)
         while self.prefix_bytes > self.prefix_limit:
             self._evict(next(iter(self._ended)))

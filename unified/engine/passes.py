@@ -33,7 +33,7 @@ class Pass:
     num_ids: ids of all branches.
     num_decoding: requests that are not reading a prompt.
     prompt_ids: ids of those that are.
-    prefix_ids: ids that branches took over from others before it.
+    prefix_ids: ids that branches copied from others before it.
     drafts: by id(request), once they have been drawn: a pass that is repeated has the same.
     failed: requests without memory for their ids.
     """
@@ -95,6 +95,17 @@ class Pass:
         return hidden_states
 
 
+@dataclass(eq=False)
+class _Prompt:
+    """A request that is reading a prompt: its branches that can be read now, how many ids they
+    still have to read, and whether others of its branches wait."""
+
+    handle: Handle
+    branches: list[Branch]
+    num_new: int
+    waits: bool
+
+
 def plan_pass(
     handles: Sequence[Handle],
     pool: KVPool,
@@ -104,20 +115,20 @@ def plan_pass(
     """The next pass of some active requests, in the order of their arrival.
 
     Every request that is decoding takes part. Prompts share the budget: the oldest gets half of it
-    at least, so that it is read in time, and those behind it the rest in equal parts, so that a
-    short prompt does not wait for a long one.
+    at least, so that none waits for ever, and of the others those come first that have least to
+    read, so that a short prompt does not wait for a long one.
 
     drafts: of a pass that failed, see `Pass`.
     """
     plan = Pass(drafts={} if drafts is None else drafts)
-    prefilling: list[tuple[Handle, list[Branch], bool]] = []
+    prompts: list[_Prompt] = []
     reading: set[int] = set()
     stops: dict[int, int] = {}
     for handle in handles:
         request = handle.request
         counts, readable, few = [], [], True
         for branch in request.current_branches:
-            if branch.attached or _attach(branch, pool, reading, stops, plan):
+            if branch.attached or _attach(branch, pool, reading, stops, plan, budget):
                 readable.append(branch)
                 count = len(branch.ids) - branch.num_cached
                 counts.append(count if count else _again(branch, pool))
@@ -128,23 +139,31 @@ def plan_pass(
         if few and not waits:
             plan.choose(handle, counts, pool)
         else:
-            prefilling.append((handle, readable, waits))
+            prompts.append(_Prompt(handle, readable, sum(counts), waits))
     plan.num_decoding = len(plan.ready)
-    if prefilling:
-        _share(plan, prefilling, budget.ids(bool(plan.ready)), stops, pool)
+    if prompts:
+        _share(plan, prompts, budget.ids(bool(plan.ready)), stops, pool)
     return plan
 
 
 def _attach(
-    branch: Branch, pool: KVPool, reading: set[int], stops: dict[int, int], plan: Pass
+    branch: Branch,
+    pool: KVPool,
+    reading: set[int],
+    stops: dict[int, int],
+    plan: Pass,
+    budget: PrefillBudget,
 ) -> bool:
-    """Take over what the cache holds of a branch; False where it waits for what another reads."""
+    """Take over what the cache holds of a branch.
+
+    False where it waits for what another reads, or is not copied as a whole yet.
+    """
     slot, length = branch.waits_for
     if slot not in reading or pool.cache.lengths[slot] >= length:
-        outcome = pool.attach(branch, reading)
+        outcome = pool.attach(branch, reading, max(0, budget.copies() - plan.prefix_ids))
         if not isinstance(outcome, Waiting):
             plan.prefix_ids += outcome
-            return True
+            return branch.attached
         slot, length = branch.waits_for = outcome
     if length >= _LONG:
         stops[slot] = min(stops.get(slot, length), length)
@@ -159,33 +178,37 @@ def _again(branch: Branch, pool: KVPool) -> int:
 
 
 def _share(
-    plan: Pass,
-    prefilling: list[tuple[Handle, list[Branch], bool]],
-    budget: int,
-    stops: dict[int, int],
-    pool: KVPool,
+    plan: Pass, prompts: list[_Prompt], budget: int, stops: dict[int, int], pool: KVPool
 ) -> None:
-    """Share a budget of ids among prompts. prefilling: requests, their branches that can be read
-    now, and whether others of theirs wait."""
-    for at, (handle, branches, waits) in enumerate(prefilling):
-        left = len(prefilling) - at
-        part = budget if left == 1 else max(budget // 2 if not at else budget // left, 1)
-        part = min(part, budget)
-        new = [len(branch.ids) - branch.num_cached for branch in branches]
-        if not waits and sum(new) <= part:
-            used = sum(new)
-            plan.choose(handle, new, pool)
-        else:
-            used = 0
-            for branch, count in zip(branches, new):
-                # The last ids of all branches run in one pass: their hidden states are needed.
-                count = min(count - 1, part - used)
-                stop = stops.get(branch.cache_slot, 0) - branch.num_cached
-                count = min(count, stop) if stop > 0 else count
-                if count > 0:
-                    plan.add(branch, count)
-                    used += count
-            if used:
-                plan.handles.append(handle)
-        budget -= used
-        plan.prompt_ids += used
+    """Share a budget of ids among prompts, which are in the order of their arrival."""
+    oldest, *others = prompts
+    others.sort(key=lambda prompt: prompt.num_new)
+    left = budget - min(budget // 2, sum(prompt.num_new for prompt in others))
+    unused = left - _read(plan, oldest, left, stops, pool)
+    left = budget - left + unused
+    for prompt in others:
+        if left < 1:
+            break
+        left -= _read(plan, prompt, left, stops, pool)
+
+
+def _read(plan: Pass, prompt: _Prompt, most: int, stops: dict[int, int], pool: KVPool) -> int:
+    """Let a request read at most so many ids of its prompt; how many they are."""
+    used = 0
+    new = [len(branch.ids) - branch.num_cached for branch in prompt.branches]
+    if not prompt.waits and sum(new) <= most:
+        used = sum(new)
+        plan.choose(prompt.handle, new, pool)
+    else:
+        for branch, count in zip(prompt.branches, new):
+            # The last ids of all branches run in one pass: their hidden states are needed.
+            count = min(count - 1, most - used)
+            stop = stops.get(branch.cache_slot, 0) - branch.num_cached
+            count = min(count, stop) if stop > 0 else count
+            if count > 0:
+                plan.add(branch, count)
+                used += count
+        if used:
+            plan.handles.append(prompt.handle)
+    plan.prompt_ids += used
+    return used

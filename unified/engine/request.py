@@ -59,7 +59,8 @@ class Sampling:
         max_repeats: a text ends once its last ids are this many copies of one phrase, and at least
             48 ids (see `loops`); 0: loops do not end a text.
         stop: strings that end a text slot; they are cut off.
-        max_rows: requests in one batch; others wait for a slot. The first request's holds for all.
+        max_rows: requests of one call that are in the engine at a time; its others wait. The first
+            document's holds for the call.
     """
 
     text: SpanSampling = _LIKELIEST

@@ -5,7 +5,6 @@ Nothing here is locked: `engine` lets one thread in at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from time import perf_counter
 
 from unified.engine.backends.base import Decoder, HiddenStates
@@ -28,6 +27,7 @@ class Scheduler:
 
     Attributes:
         active: requests that have slots, in the order of their arrival.
+        parked: requests that lost their slots while they were paused, for the queue.
         totals: of requests that have ended, and of passes.
         errors: that functions told of events have raised.
     """
@@ -37,16 +37,10 @@ class Scheduler:
         self.pool = pool
         self.max_rows = max_rows
         self.active: list[Handle] = []
+        self.parked: list[Handle] = []
         self.totals = Totals()
         self.errors: list[BaseException] = []
         self._budget = PrefillBudget(prefill_ids)
-
-    def drop_cancelled(self, queued: Iterable[Handle]) -> bool:
-        """End the requests that are cancelled, of the active ones and of some that were queued."""
-        dropped = [*queued, *(handle for handle in self.active if handle.cancelled)]
-        for handle in dropped:
-            self.cancel(handle)
-        return bool(dropped)
 
     def cancel(self, handle: Handle) -> None:
         """End a request, active or not."""
@@ -54,21 +48,46 @@ class Scheduler:
 
     def admit(self, handle: Handle) -> bool:
         """Give a request slots. False where it has to wait; one that cannot have them ends."""
-        if len(self.active) >= self.max_rows:
-            return False
-        request = handle.request
-        if not request.state.finished:
-            try:
-                if not self.pool.reserve(list(request.branches.values()), handle.lengths):
-                    return False
-            except MemoryError as error:  # the machine has less than the limit says
-                if self.active:
-                    return False
-                self._fail(handle, error)
-                return True
-        request.started_at = perf_counter()
+        while len(self.active) >= self.max_rows or not self._reserve(handle):
+            if not self._park():
+                return False
+        if handle.ended:
+            return True
+        if not handle.begun:
+            handle.begun = True
+            handle.request.started_at = perf_counter()
         self.active.append(handle)
         self._tell(handle)
+        return True
+
+    def _reserve(self, handle: Handle) -> bool:
+        """KV slots for a request. False where others use the memory; it ends where none do."""
+        request = handle.request
+        if request.state.finished:
+            return True
+        try:
+            return self.pool.reserve(list(request.branches.values()), handle.lengths)
+        except MemoryError as error:  # the machine has less than the limit says
+            if self.active:
+                return False
+            self._fail(handle, error)
+            return True
+
+    def _park(self) -> bool:
+        """Take the slots of the paused request that came last; False where none is paused.
+
+        It waits in the queue again. What it has read stays as prefix cache until that memory is
+        wanted, too, and is read once more then: who pauses for long holds up nobody.
+        """
+        handle = next((h for h in reversed(self.active) if h.paused), None)
+        if handle is None:
+            return False
+        self.active.remove(handle)
+        branches = handle.request.branches.values()
+        self.pool.release(branches)
+        for branch in branches:
+            branch.attached, branch.num_cached = False, 0
+        self.parked.append(handle)
         return True
 
     def run_pass(self) -> bool:
@@ -76,13 +95,13 @@ class Scheduler:
         handles = [handle for handle in self.active if not handle.paused]
         if not handles:
             return False
-        began = perf_counter()
         plan = plan_pass(handles, self.pool, self._budget)
         self.totals.prefix_ids += plan.prefix_ids
         for handle, error in plan.failed:
             self._fail(handle, error)
         if not plan.branches:
-            return bool(plan.failed)
+            return bool(plan.failed or plan.prefix_ids)
+        began = perf_counter()
         try:
             hidden_states = plan.run(self.pool)
         except Exception as pass_error:
@@ -164,7 +183,8 @@ class Scheduler:
         handle.ended = True
         if handle in self.active:
             self.active.remove(handle)
-        self.pool.release(handle.request.branches.values())
+        failed = isinstance(event, Failed)
+        self.pool.release(handle.request.branches.values(), failed)
         if isinstance(event, Finished):
             self.totals.finished += 1
             self.totals.add(event.usage)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from unified.engine.events import Done
+from unified.engine.events import completions
 from unified.engine.request import Sampling
 from unified.evaluation.judges import GlyphJudge, Match, words
 from unified.models.model import UnifiedModel
@@ -74,11 +74,11 @@ def complete(
 ) -> list[Document]:
     """Every request completed with seed 0, in order. sampling: None: the model's."""
     documents: dict[int, Document] = {}
-    for event in model.stream(requests, sampling, [0] * len(requests)):
-        if isinstance(event, Done):
-            documents[event.row] = event.document
-            if progress is not None:
-                progress(len(documents), len(requests))
+    events = model.stream(requests, sampling, [0] * len(requests))
+    for done in completions(events, lambda _: None):
+        documents[done.row] = done.document
+        if progress is not None:
+            progress(len(documents), len(requests))
     return [documents[row] for row in range(len(requests))]
 
 

@@ -94,6 +94,7 @@ def load_model(
     dtype: str = "auto",
     read: bool = True,
     codecs: Mapping[str, MediaTokenizer | None] | None = None,
+    backend: str = "auto",
 ) -> tuple[Sequencer, Sampling, LanguageModel]:
     """The parts of the model in a folder; see `UnifiedModel.from_pretrained`.
 
@@ -132,7 +133,7 @@ def load_model(
             f"{vocabulary.hash} has {vocabulary.size} ids"
         )
     pretrained = None if published is None else published.pretrained
-    language_model = LanguageModel.open(directory, pretrained, device, dtype, read)
+    language_model = LanguageModel.open(directory, pretrained, device, dtype, read, backend)
     media: dict[str, Any] = {
         modality: codec for modality, codec in (codecs or {}).items() if codec is not None
     }
@@ -220,9 +221,9 @@ def _stays(name: str) -> bool:
 
 
 def _load_media(directory: Path) -> MediaTokenizer:
-    from unified_tokenizers import load_tokenizer
+    from unified_tokenizers.loading_arrays import load_array_tokenizer
 
-    return load_tokenizer(directory)
+    return load_array_tokenizer(directory)
 
 
 def load_diffusion(directory: Path, tokenizer: ImageTokenizer, **settings: int) -> ImageTokenizer:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, Weight
+from unified.models.choose_backend import torch_decoder, uses_cpu_backend
 from unified.models.stored_weights import read_weights, stored_dtype
 from unified_base import structured
 from unified_base.foreign import foreign
@@ -55,32 +56,29 @@ def weights_of(hf: PreTrainedModel) -> dict[str, Weight]:
     return weights
 
 
-def decoder_of(hf: PreTrainedModel, compiled: bool = True) -> Decoder:
+def decoder_of(hf: PreTrainedModel, repack: bool = True, backend: str = "auto") -> Decoder:
     """A decoder for sampling with the weights of a model of transformers.
 
-    compiled: whether the CPU backend, which packs a copy of them, is used where it can be: of the
-    Llama family, on the CPU. Otherwise the model's own forward, which shares them.
+    repack: whether backend "auto" may take the CPU backend, which packs a copy of them; the others
+    share them. backend: of `unified.models.choose_backend`.
     """
     config = hf.config.to_dict()
-    if compiled and hf.device.type == "cpu" and LlamaCpuConfig.covers(config):
+    if uses_cpu_backend(backend, config, str(hf.device), repack):
         return LlamaCpuDecoder(LlamaCpuConfig.from_hf(config), weights_of(hf))
-    from unified.engine.backends.transformers import TransformersDecoder
-
-    return TransformersDecoder(hf)
+    return torch_decoder(hf, backend)
 
 
-def load_decoder(directory: Path, dtype: str = "auto") -> Decoder:
-    """The CPU backend where it covers the checkpoint, transformers behind its interface if not.
+def load_decoder(directory: Path, dtype: str = "auto", backend: str = "auto") -> Decoder:
+    """The CPU backend where it covers the checkpoint; if not, one that steps transformers' object.
 
-    dtype: "float32", "bfloat16", "float16" or "auto": as the weights are stored.
+    dtype: "float32", "bfloat16", "float16" or "auto": as the weights are stored. backend: of
+    `unified.models.choose_backend`.
     """
     config = read_config(directory)
-    if not LlamaCpuConfig.covers(config):
-        from unified.engine.backends.transformers import TransformersDecoder
-
+    if not uses_cpu_backend(backend, config):
         hf = load_hf(directory, dtype=dtype)
         with foreign(f"checkpoint {directory} cannot be used"):
-            return TransformersDecoder(hf)
+            return torch_decoder(hf, backend)
     try:
         sizes = LlamaCpuConfig.from_hf(config)
         return LlamaCpuDecoder(sizes, read_weights(directory, check=sizes.check, dtype=dtype))

@@ -8,11 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.request import MODES
 from unified.engine.sampler import SpanSampling
+from unified.models.choose_backend import likely_backends
 from unified.models.files import read_words
 from unified.models.hf_checkpoint import read_config
 from unified.models.model_tasks import plugin_of
+from unified.models.published_decoders import has_compiled_inside
 from unified.sequence.modality import registered_modalities
 from unified.tasks.task_plugin import load_plugin
 from unified_base.safetensors_files import read_header
@@ -32,6 +35,7 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
     """
     vocabulary, format, sampling = read_words(directory)
     config = read_config(directory)
+    compiled = LlamaCpuConfig.covers(config) or has_compiled_inside(config)
     if isinstance(language := config.get("text_config"), dict):  # of a checkpoint of several models
         config = {**language, **config}
     blocks = [
@@ -59,6 +63,7 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         "layers": config.get("num_hidden_layers"),
         "width": config.get("hidden_size"),
         "positions": config.get("max_position_embeddings"),
+        "backends": likely_backends(config, compiled),
         "format": {"name": format.name, "markers": list(format.markers)},
         "vocabulary": {
             "hash": vocabulary.hash,
@@ -162,6 +167,8 @@ def print_model(description: dict[str, Any], console: Console) -> None:
         "model": f"{description['model']} ({description['directory']})",
         "decoder": f"{description['architecture']}, {description['layers']} layers of width "
         f"{description['width']}, {description['positions']} positions",
+        "backend": f"{description['backends']['cpu']} on the CPU, "
+        f"{description['backends']['devices']} elsewhere",
         "format": f"{format['name']}: {' '.join(format['markers'])}",
         "vocabulary": f"{vocabulary['size']} ids, {vocabulary['text_size']} of text "
         f"in {vocabulary['text_rows']} rows",

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
-from unified.engine.engine import Engine
-from unified.engine.events import Event
 from unified.engine.request import Sampling
-from unified.engine.streaming import stream
 from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.extend import create_decoder, extend_decoder
@@ -23,15 +19,13 @@ from unified.models.generation_settings import text_settings
 from unified.models.model_tasks import plugin_of, tasks_of
 from unified.models.opening import LanguageModel, check_weights_device
 from unified.models.published import Published, open_published, saved_published
-from unified.models.verbs import Verbs
+from unified.models.streams import Streams
 from unified.sequence.sequencer import Sequencer
-from unified.tasks.penalties import check_all_penalties
 from unified.tasks.task_plugin import load_plugin
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.arguments import seed_of, whole
-from unified_data.document import Document
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,7 +34,7 @@ if TYPE_CHECKING:
     from unified_tokenizers.base import Modality as MediaKind
 
 
-class UnifiedModel(Verbs):
+class UnifiedModel(Streams):
     """Reads and writes documents of text, pictures and sound.
 
     Any number of threads may sample from one model at once: each of them gets what it would get
@@ -71,9 +65,11 @@ class UnifiedModel(Verbs):
         self.published = published
         self.plugin = plugin
         self._tasks = tasks_of(sequencer, None) if tasks is None else tasks
+        super().__init__()
         self._language_model = language_model or LanguageModel(
             hf, pretrained=None if published is None else published.pretrained
         )
+        self._language_model.before_another = self._forget_engine
 
     # What it is made of.
 
@@ -112,8 +108,7 @@ class UnifiedModel(Verbs):
     def decoder(self) -> Decoder:
         """The decoder for sampling, made once and again only where `hf` has changed.
 
-        Compiled loops for what is of the Llama family and on the CPU; `hf`'s own forward on other
-        devices, for other architectures, and for large models that were trained in this process.
+        Its `backend` is "cpu", "torch_static" or "transformers", see `from_pretrained`.
         """
         return self._language_model.decoder()
 
@@ -135,6 +130,7 @@ class UnifiedModel(Verbs):
             ValueError: a device or type that is not there; the way back from "meta" of a model
                 that was not loaded from a folder.
         """
+        self._drop_engine()
         self._language_model.to(device, dtype)
         return self._move_tokenizers(device)
 
@@ -238,6 +234,7 @@ class UnifiedModel(Verbs):
         image_tokenizer: ImageTokenizer | str | Path | None = None,
         audio_tokenizer: AudioTokenizer | str | Path | None = None,
         read_weights: bool = True,
+        backend: str = "auto",
     ) -> UnifiedModel:
         """Load "pocket", the model shipped with this package, or the one in a folder or on the hub.
 
@@ -247,17 +244,18 @@ class UnifiedModel(Verbs):
         Args:
             name_or_path: "pocket", a folder, or a name on the Hugging Face hub.
             device: any device of torch, for the decoder and the media tokenizers; see `to`.
-            dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
-                are stored.
+            dtype: of the decoder's weights: "float32", "bfloat16", "float16", "auto" (as stored).
             image_tokenizer: for models that come without their codec, or in place of it; a folder
                 or a name is loaded.
             audio_tokenizer: likewise.
             read_weights: False leaves the decoder's weights unread until something is sampled.
+            backend: what samples: "cpu" (compiled loops), "torch_static" (batched, on any device),
+                "transformers" (anything else), or "auto": the first of these that can.
 
         Raises:
             ValueError: a folder without a model, damaged files, a device or type that is not there,
-                or parts that do not belong together: a decoder of another vocabulary, another text
-                or media tokenizer.
+                a backend that the model cannot use, or parts that do not belong together: a decoder
+                of another vocabulary, another text or media tokenizer.
         """
         directory = model_directory(name_or_path)
         codecs = {
@@ -266,7 +264,7 @@ class UnifiedModel(Verbs):
         }
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
             sequencer, sampling, language_model = load_model(
-                directory, device, dtype, read_weights, codecs
+                directory, device, dtype, read_weights, codecs, backend
             )
             where = directory / FILE_NAME
             published = saved_published(checkpoint.read_json(where), where)
@@ -276,7 +274,7 @@ class UnifiedModel(Verbs):
             sequencer, sampling = opened.sequencer, opened.sampling
             published = opened.published
             language_model = LanguageModel.open(
-                directory, published.pretrained, device, dtype, read_weights
+                directory, published.pretrained, device, dtype, read_weights, backend
             )
             tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
         model = cls(
@@ -346,47 +344,6 @@ class UnifiedModel(Verbs):
             path = self.directory / name
             if path.exists() and path.resolve() != (folder / name).resolve():
                 shutil.copyfile(path, folder / name)
-
-    # Sampling.
-
-    def stream(
-        self,
-        documents: Sequence[Document],
-        sampling: Sampling | Sequence[Sampling] | None = None,
-        seeds: Sequence[int] | None = None,
-        negative: str | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> Iterator[Event]:
-        """Fill the slots of documents, telling what happens as it does (`unified.engine.events`).
-
-        Rows share the decoder, yet each depends on its document, parameters and seed alone.
-
-        sampling: for all, or one for each document; None: the model's. seeds: one for each
-        document; None: 0, 1, 2, ... negative: what guidance has in place of the prompt.
-        cancelled: asked before every step; once it says yes, rows under way are dropped.
-        """
-        engine = Engine(self.decoder(), self.grammar, self.text_tokenizer)
-        chosen = self.sampling if sampling is None else sampling
-        check_all_penalties(chosen, self.tasks.samplings(self.sampling), self.grammar.format)
-        yield from stream(engine, self.sequencer, documents, seeds, chosen, negative, cancelled)
-
-    async def astream(
-        self,
-        documents: Sequence[Document],
-        sampling: Sampling | Sequence[Sampling] | None = None,
-        seeds: Sequence[int] | None = None,
-        negative: str | None = None,
-    ) -> AsyncGenerator[Event, None]:
-        """`stream` for asyncio, in a thread of its own. Whoever leaves the loop, or cancels its
-        task, stops the sampling within one step."""
-        from unified.engine.asynchronous import in_thread
-
-        def run(cancelled: Callable[[], bool]) -> Iterator[Event]:
-            return self.stream(documents, sampling, seeds, negative, cancelled)
-
-        async with aclosing(in_thread(run)) as events:
-            async for event in events:
-                yield event
 
 
 def _loaded(tokenizer: str | Path | MediaTokenizer | None, modality: MediaKind) -> Any:

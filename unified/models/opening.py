@@ -14,12 +14,13 @@ is sampled by the object's own forward, which shares its weights.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
 from unified.models import hf_checkpoint as checkpoint
+from unified.models.choose_backend import check_backend, check_on_cpu
 from unified.models.pretrained import Pretrained
 from unified.models.published_decoders import (
     load_published_decoder,
@@ -76,6 +77,7 @@ class LanguageModel:
     nobody samples.
 
     directory: where its weights are stored; None for one that was made in this process.
+    before_another: called before the weights are packed anew, for whoever holds what was there.
     """
 
     def __init__(
@@ -94,11 +96,12 @@ class LanguageModel:
         self.directory = directory
         self._pretrained = pretrained
         self._hf = hf
-        self._device, self._dtype = "cpu", "auto"
+        self._device, self._dtype, self._backend = "cpu", "auto", "auto"
         self._decoder: Decoder | None = None
         # Of the weights of `hf` that the decoder was packed of.
         self._packed: WeightState | None = None
         self._lock = threading.RLock()
+        self.before_another: Callable[[], None] | None = None
 
     @classmethod
     def open(
@@ -108,6 +111,7 @@ class LanguageModel:
         device: str = "cpu",
         dtype: str = "auto",
         read: bool = True,
+        backend: str = "auto",
     ) -> LanguageModel:
         """Open the weights in a folder; on "meta" they stay unread.
 
@@ -117,12 +121,17 @@ class LanguageModel:
             device: any device of torch.
             dtype: "float32", "bfloat16", "float16", or "auto": as they are stored.
             read: False leaves them unread until something is sampled, or `hf` is asked for.
+            backend: what samples, see `unified.models.choose_backend`.
 
         Raises:
-            ValueError: an unknown device or dtype, a device that is not there, damaged files.
+            ValueError: an unknown device, dtype or backend, a device that is not there, a backend
+                that this model cannot use, damaged files.
         """
         model = cls(directory=directory, pretrained=pretrained)
         model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto",))
+        model._backend = check_backend(backend)
+        if backend == "cpu":
+            check_on_cpu(model._device)
         if read:
             model._open()
         return model
@@ -134,9 +143,11 @@ class LanguageModel:
             self._hf = self._load_hf()
             return
         if self._pretrained is None:
-            self._decoder = checkpoint.load_decoder(self.directory, self._dtype)
+            self._decoder = checkpoint.load_decoder(self.directory, self._dtype, self._backend)
         else:
-            self._decoder = load_published_decoder(self.directory, self._pretrained, self._dtype)
+            self._decoder = load_published_decoder(
+                self.directory, self._pretrained, self._dtype, self._backend
+            )
         # A backend that steps an object of transformers has it already.
         self._hf = getattr(self._decoder, "hf", None)
 
@@ -179,25 +190,25 @@ class LanguageModel:
                 )
             if self._decoder is None or not self._follows(self._decoder, self._hf):
                 self._decoder = self._packed = None  # before another copy is made
+                if self.before_another is not None:
+                    self.before_another()
                 self._decoder = self._decoder_of(self._hf)
             return self._decoder
 
     def _follows(self, decoder: Decoder, hf: PreTrainedModel) -> bool:
         """Whether a decoder computes with the weights that the model has now."""
-        stepped = getattr(decoder, "hf", None)
-        if stepped is not None:  # it shares them; only their number may differ
-            embeddings: Any = hf.get_input_embeddings()
-            rows = embeddings.weight.shape[0]
-            return stepped is hf and bool(getattr(decoder, "num_embeddings", rows) == rows)
+        stepping: Any = decoder
+        if getattr(decoder, "hf", None) is not None:  # it shares them
+            return stepping.hf is hf and bool(stepping.follows_weights())
         on_cpu = hf.device.type == "cpu"
         return on_cpu and self._packed is not None and self._packed == WeightState(hf)
 
     def _decoder_of(self, hf: PreTrainedModel) -> Decoder:
         small = sum(tensor.nbytes for tensor in _tensors(hf)) <= REPACKED_BYTES
         if self._pretrained is None:
-            decoder = checkpoint.decoder_of(hf, compiled=small)
+            decoder = checkpoint.decoder_of(hf, small, self._backend)
         else:
-            decoder = published_decoder_of(hf, self._pretrained, compiled=small)
+            decoder = published_decoder_of(hf, self._pretrained, small, self._backend)
         if getattr(decoder, "hf", None) is None:
             self._packed = WeightState(hf)
         return decoder

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, StoredWeight
+from unified.models.choose_backend import torch_decoder, uses_cpu_backend
 from unified.models.hf_checkpoint import (
     decoder_of,
     load_decoder,
@@ -18,34 +19,42 @@ from unified.models.hf_checkpoint import (
     weights_of,
 )
 from unified.models.janus_decoder import JanusDecoder, language_weights
-from unified.models.pretrained import Pretrained
+from unified.models.pretrained import Pretrained, pretrained_models
 from unified.models.stored_weights import read_weights
 from unified_base.foreign import foreign
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["load_published_decoder", "load_published_hf", "published_decoder_of"]
+    from unified.engine.backends.stepped_model import SteppedModel
+
+__all__ = [
+    "has_compiled_inside",
+    "load_published_decoder",
+    "load_published_hf",
+    "published_decoder_of",
+]
 
 _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
 
 
-def load_published_decoder(folder: Path, pretrained: Pretrained, dtype: str = "auto") -> Decoder:
+def load_published_decoder(
+    folder: Path, pretrained: Pretrained, dtype: str = "auto", backend: str = "auto"
+) -> Decoder:
     """The decoder of a checkpoint that `published.open_published` knows, for sampling.
 
-    dtype: "float32", "bfloat16", "float16" or "auto": as its weights are stored.
+    dtype: "float32", "bfloat16", "float16" or "auto": as its weights are stored. backend: of
+    `unified.models.choose_backend`.
 
     Raises ValueError for files that do not fit each other.
     """
     config = read_config(folder)
     if pretrained.decoder == "causal":
-        return load_decoder(folder, dtype)
-    if pretrained.decoder == "transformers":
-        from unified.engine.backends.transformers import TransformersDecoder
-
+        return load_decoder(folder, dtype, backend)
+    if not _compiled(backend, pretrained, "cpu"):
         hf = load_published_hf(folder, pretrained, dtype)
-        with foreign(f"checkpoint {folder} cannot be used"):  # which it is once, to know its head
-            return TransformersDecoder(hf)
+        with foreign(f"checkpoint {folder} cannot be used"):  # which it is, to know its head
+            return torch_decoder(hf, backend, _stepped(hf, pretrained))
     stored = read_weights(folder, lambda name: not _OTHER.search(name), dtype=dtype)
     try:
         return _inner_llama(config, stored, pretrained)
@@ -54,21 +63,44 @@ def load_published_decoder(folder: Path, pretrained: Pretrained, dtype: str = "a
 
 
 def published_decoder_of(
-    hf: PreTrainedModel, pretrained: Pretrained, compiled: bool = True
+    hf: PreTrainedModel, pretrained: Pretrained, repack: bool = True, backend: str = "auto"
 ) -> Decoder:
     """The decoder of a published model with the weights of an object of transformers.
 
-    compiled: whether the CPU backend, which packs a copy of them, is used where it can be.
+    repack, backend: see `unified.models.hf_checkpoint.decoder_of`.
     """
     if pretrained.decoder == "causal":
-        return decoder_of(hf, compiled)
-    if compiled and pretrained.decoder != "transformers" and hf.device.type == "cpu":
+        return decoder_of(hf, repack, backend)
+    if _compiled(backend, pretrained, str(hf.device), repack):
         weights = {name: w for name, w in weights_of(hf).items() if not _OTHER.search(name)}
         return _inner_llama(hf.config.to_dict(), weights, pretrained)
-    from unified.engine.backends.transformers import TransformersDecoder
-    from unified.models.janus_torch import JanusTorchDecoder
+    return torch_decoder(hf, backend, _stepped(hf, pretrained))
 
-    return (JanusTorchDecoder if pretrained.decoder == "janus" else TransformersDecoder)(hf)
+
+def has_compiled_inside(config: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint with this config.json holds a Llama that the CPU backend computes."""
+    return any(
+        pretrained.model_type == config.get("model_type")
+        and pretrained.decoder in ("llama", "janus")
+        for pretrained in pretrained_models().values()
+    )
+
+
+def _compiled(backend: str, pretrained: Pretrained, device: str, repack: bool = True) -> bool:
+    """Whether the CPU backend computes the language model inside, a Llama by any other name."""
+    inner = {"model_type": "llama", "hidden_act": "silu"}
+    if pretrained.decoder == "transformers":
+        inner["model_type"] = pretrained.name
+    return uses_cpu_backend(backend, inner, device, repack)
+
+
+def _stepped(hf: PreTrainedModel, pretrained: Pretrained) -> SteppedModel | None:
+    """What steps an object of transformers otherwise than plainly."""
+    if pretrained.decoder != "janus":
+        return None
+    from unified.models.janus_torch import JanusModel
+
+    return JanusModel(hf)
 
 
 def _inner_llama(

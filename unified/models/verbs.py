@@ -11,7 +11,8 @@ from typing import TypeVar, Unpack
 
 import numpy as np
 
-from unified.engine.events import Done, Event, TextCut
+from unified.engine import events
+from unified.engine.events import Event, TextCut, completions
 from unified.engine.request import Sampling
 from unified.models.asking_models import AskedRequest, build_document_request, build_request
 from unified.sequence.sequencer import Sequencer
@@ -235,19 +236,20 @@ class Verbs(ABC):
         number = whole("n", n, 1, MOST_SAMPLES)
         item("document", document, Document, "a Document")
         rows = [document] * number
-        completed: dict[int, Document] = {}
-        for event in self.stream(rows, sampling, seeds_from(seed, number), negative):
-            if isinstance(event, Done):
-                completed[event.row] = event.document
-            elif isinstance(event, TextCut):
-                warnings.warn(event.message, stacklevel=_caller())
+        stream = self.stream(rows, sampling, seeds_from(seed, number), negative)
+        completed = {done.row: done.document for done in completions(stream, _warn_of_cuts)}
         return [completed[row] for row in sorted(completed)]
+
+
+def _warn_of_cuts(event: Event) -> None:
+    if isinstance(event, TextCut):
+        warnings.warn(event.message, stacklevel=_caller())
 
 
 def _caller() -> int:
     """How many frames up the caller of a verb stands, for `warnings.warn`."""
     level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename == __file__:
+    while frame is not None and frame.f_code.co_filename in (__file__, events.__file__):
         level, frame = level + 1, frame.f_back
     return level
 

@@ -69,11 +69,12 @@ def read_caption(text: str, known: KnownSubjects) -> Caption:
     """
     prompt("text", text, 'say what to draw, for example "a giant panda"')
     plain = " ".join(text.lower().split())
-    exact = parse_caption(text)
+    # The world's own subjects are in 19 files of YAML: 0.1 s.
+    exact = parse_caption(text, known.called)
     plurals = exact is not None and any(
         mention.plural for mention in known.mentions(plain) if exact.kind != "counted"
     )
-    if exact is not None and not plurals and all(known.find(s.name) for s in exact.subjects):
+    if exact is not None and not plurals:
         return Caption(exact.caption)
     reading = _Reading(plain, known)
     scene = reading.scene()

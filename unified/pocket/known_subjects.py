@@ -114,6 +114,16 @@ class KnownSubjects:
         name = re.sub(r"^(?:an?|the) ", "", " ".join(name.lower().split()))
         return self._by_name.get(name)
 
+    def called(self, name: str) -> Subject | None:
+        """The subject of exactly this name, plural or alias (any case): as the captions of its
+        world have them."""
+        name = name.strip().lower()
+        subject = self._by_name.get(name)
+        if subject is None:
+            return None
+        names = (subject.name, subject.plural, *subject.aliases)
+        return subject if name in (n.lower() for n in names) else None
+
     def mentions(self, text: str) -> list[Mention]:
         """The subjects that a text names, longest names first, in the order of the text."""
         matches = self._pattern.finditer(_lower(text))

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unified.pocket.article import shortfall
-from unified.pocket.article_plan import ArticlePlan, plan_article
 from unified.pocket.captions import read_caption
 from unified.pocket.known_subjects import FILE_NAME, KnownSubjects, describe
 from unified.tasks.asking import Inputs
@@ -52,6 +50,8 @@ class PocketPlugin:
             caption = read_caption(words, known)
             notes = () if caption.note is None else (caption.note,)
             return Reading(replace(inputs, text=caption.text), notes)
+        from unified.pocket.article_plan import plan_article  # no other verb needs it
+
         plan = plan_article(words, known, inputs.images, inputs.sounds != 0)
         sounds = 1 if plan.narration else 0
         asked = replace(inputs, text=plan.prompt, images=plan.num_pictures, sounds=sounds)
@@ -59,8 +59,12 @@ class PocketPlugin:
 
     def finish(self, verb: Verb, reading: Reading, document: Document) -> tuple[str, ...]:
         """What an article was to hold and does not."""
-        if not isinstance(reading.plan, ArticlePlan):
+        if reading.plan is None:
             return ()
+        from unified.pocket.article import shortfall
+        from unified.pocket.article_plan import ArticlePlan
+
+        assert isinstance(reading.plan, ArticlePlan)
         note = shortfall(reading.plan, document)
         return () if note is None else (note,)
 

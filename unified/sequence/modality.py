@@ -235,19 +235,13 @@ def check_sound(tokenizer: AudioTokenizer, channels: int, sample_rate: int) -> N
 
 def encode_media(tokenizer: MediaTokenizer, media: np.ndarray) -> np.ndarray:
     """One medium, channels first, -> codes int64 (K, *grid)."""
-    import torch  # here, so that text-only use of this module does not wait for it
+    from unified_tokenizers.arrays import encode_arrays
 
-    with torch.inference_mode():
-        codes = tokenizer.encode(torch.from_numpy(np.ascontiguousarray(media))[None]).codes
-    return codes[0].cpu().numpy()
+    return encode_arrays(tokenizer, media[None])[0]
 
 
 def decode_codes(tokenizer: MediaTokenizer, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Codes (K, *grid) -> float32 media, channels first, of exactly `size`."""
-    import torch
+    from unified_tokenizers.arrays import decode_arrays
 
-    from unified_tokenizers.base import Codes
-
-    with torch.inference_mode():
-        media = tokenizer.decode(Codes(torch.tensor(codes, dtype=torch.int64)[None], size))
-    return media[0].float().cpu().numpy()
+    return decode_arrays(tokenizer, codes.astype(np.int64)[None], size)[0]

@@ -20,6 +20,7 @@ from unified.pocket.plugin import pocket_tasks
 from unified.training.config import TrainConfig
 from unified.training.estimate import check_shape
 from unified.training.initial_model import build_model
+from unified.training.layer_modes import LayerModes
 from unified.training.loss_monitor import LossMonitor
 from unified.training.micro_batch import (
     MicroBatch,
@@ -30,7 +31,7 @@ from unified.training.micro_batch import (
 from unified.training.optimizers import make_optimizers
 from unified.training.random_state import random_state, restore_random_state
 from unified.training.sample_logging import log_samples, read_requests
-from unified.training.step import StepFigures, mean_losses, step_figures
+from unified.training.step import StepFigures, logged, mean_losses, step_figures
 from unified.training.train_module import TrainModule, check_head, layers_of, recompute_activations
 from unified.training.validation import Validation
 from unified.training.weights import MasterWeights, choose_trained
@@ -84,9 +85,8 @@ class DecoderTrainer(Trainer):
         if self.sharded:
             shard(self.module, layers_of(decoder), config.precision, dist)
         self.master_weights = MasterWeights(self.module, config.precision, self.sharded)
-        if config.compile:
-            for layer in layers_of(decoder):
-                layer.compile()
+        fusible = self.module.by_documents and not self.sharded
+        self.layers = LayerModes(decoder, fusible, config.compile)
         parameters = self.master_weights.parameters
         self.optimizers = make_optimizers(config.optimizer, parameters)
         self.ema = None
@@ -118,8 +118,7 @@ class DecoderTrainer(Trainer):
                     for sources in (config.sources, config.validation)
                 ]
             dist.barrier()
-        mine = shards_of(*prepared)[dist.rank :: dist.world]
-        for lines in dist.gather(compare_shards(mine)):
+        for lines in dist.gather(compare_shards(shards_of(*prepared)[dist.rank :: dist.world])):
             for line in lines:
                 self.logger.info(line)
         self.open_data(prepared[0], checkpoint)
@@ -206,6 +205,8 @@ class DecoderTrainer(Trainer):
             self._skip_step(num_ids)
             return True
         self.master_weights.copy_to_model()
+        if self.layers.compiled is None:
+            self._choose_layers(micro_batches)
         sums, output_norm = self.gradients(micro_batches, weight)
         if not self.sharded:
             dist.sum_gradients(self.master_weights.parameters.values())
@@ -225,6 +226,16 @@ class DecoderTrainer(Trainer):
         self._since_log = self._since_log.plus(figures, lr)
         self._mark()
         return True
+
+    def _choose_layers(self, micro_batches: list[MicroBatch]) -> None:
+        """Measure whether torch.compile is worth its time, once in a run."""
+
+        def run() -> None:
+            self.module(micro_batches[0]).total.backward()
+            self.module.zero_grad(set_to_none=True)
+
+        left = (self.config.steps - self.step) * len(micro_batches)
+        self.logger.info(self.layers.choose(run, left, self.dist))
 
     def _skip_step(self, num_ids: float) -> None:
         """A step whose batch has no position with loss, in no process: there is no mean to take the
@@ -312,24 +323,13 @@ class DecoderTrainer(Trainer):
 
     def metrics(self, seconds: float) -> tuple[dict[str, float], str]:
         since, self._since_log = self._since_log, StepFigures.empty()
-        speed = since.num_ids / seconds
-        losses = mean_losses(since.sums)
-        figures = {f"train/{name}_loss": loss for name, loss in losses.items()}
-        figures |= {
-            "train/gradient_norm": since.gradient_norm,
-            "train/output_norm": since.output_norm,
-            "train/ids_per_second": speed,
-            "train/learning_rate": since.lr,
+        counts = {
             "train/ids": float(self.num_ids),
             "train/steps_without_loss": float(self.steps_without_loss),
+            **{f"data/{name}": float(count) for name, count in self.data.counts.items()},
         }
-        figures |= {name: float(values.mean()) for name, values in self.extra.items()}
-        figures |= {f"data/{name}": float(count) for name, count in self.data.counts.items()}
-        summary = {name: loss for name, loss in losses.items() if name != "marker"}
-        for name in self.extra:
-            summary[name.removeprefix("train/").replace("_", " ")] = figures[name]
-        text = "".join(f"{name} {value:.3f}  " for name, value in summary.items())
-        return figures, f"{text}{speed:.0f} ids/s"
+        extra = {name: float(values.mean()) for name, values in self.extra.items()}
+        return logged(since, seconds, extra, counts)
 
     def validate(self) -> dict[str, float]:
         with self.master_weights.swapped_for(self.averaged_weights()):
@@ -365,6 +365,7 @@ class DecoderTrainer(Trainer):
     def state(self) -> dict[str, Any]:
         return {
             "ids": self.num_ids,
+            "compiled": self.layers.compiled,
             "monitor": self._monitor_state,
             "stopped_by_alarm": self._stopped_by_alarm,
             "steps_without_loss": self.steps_without_loss,
@@ -391,6 +392,7 @@ class DecoderTrainer(Trainer):
                 checkpoint.put(averaged if checkpoint.names(averaged) else f"weights/{name}", value)
         load_optimizer_state(self.optimizers, parameters, checkpoint, "optimizer/")
         self.master_weights.copy_to_model()
+        self.layers.restore(checkpoint.state.get("compiled"))
         self.num_ids = int(checkpoint.state["ids"])
         self.steps_without_loss = int(checkpoint.state.get("steps_without_loss", 0))
         self.monitor.load_state(checkpoint.state["monitor"])

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unified.training.fused_attention import fused_attention, is_fused
+
 __all__ = ["NAME", "attend", "document_attention", "register"]
 
 NAME = "documents"
@@ -206,6 +208,8 @@ def attend(
     assert document_spans is not None, "attention by documents needs document_spans"
     batch, heads, length, channels = query.shape
     scale = channels**-0.5 if scaling is None else scaling
+    if is_fused(query):
+        return fused_attention(query, key, value, document_spans, scale), None
     flat = [x.transpose(0, 1).reshape(-1, batch * length, channels) for x in (query, key, value)]
     out = document_attention(*(x.contiguous() for x in flat), document_spans, scale)
     return out.transpose(0, 1).reshape(batch, length, heads, channels), None

@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unified.training.fused_attention import is_fused, run_kernel
 from unified.vocabulary.block import Ranges
 
 __all__ = ["Head", "HeadPart", "allowed_loss"]
@@ -118,6 +120,15 @@ class _AllowedLoss(torch.autograd.Function):
             for begin in range(at, at + number, together) if width > 1 else ():
                 chunk = slice(begin, min(at + number, begin + together))
                 x = hidden_PD[chunk]
+                if softcap is None and is_fused(x):
+                    slopes, losses[chunk], normaliser = _fused(
+                        x, parts, pieces, targets[chunk], weights[chunk], z_loss, train
+                    )
+                    if z_loss:
+                        extra += z_loss * (weights[chunk] * normaliser.square()).sum()
+                    if train:
+                        _add_gradients(slopes, x, parts, pieces, hidden_grad, chunk, grads)
+                    continue
                 logits, local = _logits(x, parts, pieces, targets[chunk], softcap)
                 target = logits.gather(1, local[:, None])[:, 0]
                 # In place, in four passes: torch.logsumexp makes two more arrays of this size.
@@ -170,21 +181,43 @@ def _pieces(ranges: Ranges, parts: Sequence[HeadPart]) -> list[_Piece]:
     return pieces
 
 
+def _fused(
+    x: Tensor, parts: Sequence[HeadPart], pieces: Sequence[_Piece], targets: Tensor,
+    weights: Tensor, z_loss: float, train: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """(slopes bfloat16 (n, R) where `train` is set, losses and log-normalisers float32 (n,)), by
+    one pass over the logits."""
+    from unified.training.kernels.cross_entropy import cross_entropy
+
+    logits, local = _logits(x, parts, pieces, targets, None, x.dtype)
+    losses, normalisers = torch.empty_like(weights), torch.empty_like(weights)
+    run_kernel(
+        cross_entropy, logits.view(torch.int16).numpy().view(np.uint16), local.numpy(),
+        weights.numpy(), np.float32(z_loss), train, losses.numpy(), normalisers.numpy(),
+    )  # fmt: skip
+    return logits, losses, normalisers
+
+
 def _logits(
     x: Tensor,
     parts: Sequence[HeadPart],
     pieces: Sequence[_Piece],
     targets: Tensor,
     softcap: float | None,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
-    """(logits float32 (n, R), index of each target among the allowed ids int64 (n,))."""
-    logits = x.new_empty((len(x), sum(b - a for _, a, b in pieces)), dtype=torch.float32)
+    """(logits (n, R), index of each target among the allowed ids int64 (n,))."""
+    logits = x.new_empty((len(x), sum(b - a for _, a, b in pieces)), dtype=dtype)
     local = torch.zeros_like(targets)
     column = 0
     for index, first, last in pieces:
         part = parts[index]
         bias = None if part.bias is None else part.bias[first:last]
-        logits[:, column : column + last - first] = F.linear(x, part.weight[first:last], bias)
+        product = F.linear(x, part.weight[first:last], bias)
+        if len(pieces) == 1 and dtype == x.dtype:
+            logits = product
+        else:
+            logits[:, column : column + last - first] = product
         row = targets - part.start
         local = torch.where((row >= first) & (row < last), row - first + column, local)
         column += last - first
@@ -202,7 +235,7 @@ def _add_gradients(
     chunk: slice,
     grads: Sequence[Tensor | None],
 ) -> None:
-    """Add what a chunk gives; slopes: float32 (n, R), the gradient of its logits."""
+    """Add what a chunk gives; slopes: (n, R), the gradient of its logits."""
     column = 0
     for index, first, last in pieces:
         part = slopes[:, column : column + last - first]

@@ -5,6 +5,7 @@ Legend: M modalities.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from unified.formats.grammar import MODALITIES
 from unified_base.training.dist import DistContext
 
-__all__ = ["StepFigures", "mean_losses", "step_figures"]
+__all__ = ["StepFigures", "logged", "mean_losses", "step_figures"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,3 +60,28 @@ def mean_losses(sums: Tensor) -> dict[str, float]:
         for name, number in MODALITIES.items()
         if sums[1, number] > 0
     }
+
+
+def logged(
+    since: StepFigures, seconds: float, extra: Mapping[str, float], counts: Mapping[str, float]
+) -> tuple[dict[str, float], str]:
+    """(what is logged of steps that took so long, by name; what the terminal shows of it).
+
+    extra: figures of the loss, "train/...", shown too. counts: logged, not shown.
+    """
+    speed = since.num_ids / seconds
+    losses = mean_losses(since.sums)
+    figures = {f"train/{name}_loss": loss for name, loss in losses.items()}
+    figures |= {
+        "train/gradient_norm": since.gradient_norm,
+        "train/output_norm": since.output_norm,
+        "train/ids_per_second": speed,
+        "train/learning_rate": since.lr,
+        **extra,
+        **counts,
+    }
+    summary = {name: loss for name, loss in losses.items() if name != "marker"}
+    for name, value in extra.items():
+        summary[name.removeprefix("train/").replace("_", " ")] = value
+    text = "".join(f"{name} {value:.3f}  " for name, value in summary.items())
+    return figures, f"{text}{speed:.0f} ids/s"

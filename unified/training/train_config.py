@@ -7,7 +7,7 @@ docs/reference/train.md are made of it. A unit stands in brackets at its end.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from unified.dataloading import Source
 from unified_base.training.settings import AdamWConfig, ScheduleConfig
@@ -149,8 +149,9 @@ class TrainConfig:
     keeps the documents of a sequence apart."""
     activation_checkpointing: bool = False
     """Keep of every layer its input alone, and compute the rest again for its gradient."""
-    compile: bool = False
-    """Fuse what a layer does by torch.compile; needs a C++ compiler on the CPU."""
+    compile: bool | Literal["auto"] = "auto"
+    """Whether torch.compile fuses what a layer does; it needs a C++ compiler on the CPU. `auto`:
+    what a short measurement in the first step says, of runs of more than 20 minutes."""
     parallel: str = "data"
     """`data` or `fsdp` (FSDP2), how several processes share a run."""
     streams: int = 48

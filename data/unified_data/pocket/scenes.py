@@ -223,8 +223,13 @@ def compose(
     return Scene("two", subject, background, relation=relation, other=other)
 
 
-def parse_caption(caption: str) -> Scene | None:
-    """The scene that a caption describes, or None where it is not one of the world's captions."""
+def parse_caption(
+    caption: str, find: Callable[[str], Subject | None] = find_subject
+) -> Scene | None:
+    """The scene that a caption describes, or None where it is not one of the world's captions.
+
+    find: the subject of a name, plural or alias.
+    """
     text = re.sub(r"\s+", " ", caption.strip().rstrip(".").lower())
     background = "white"
     if match := re.fullmatch(rf"(.+) on an? ({'|'.join(BACKGROUNDS)}) (?:back)?ground", text):
@@ -232,23 +237,24 @@ def parse_caption(caption: str) -> Scene | None:
     for relation in RELATIONS:
         first, separator, second = text.partition(f" {relation} ")
         if separator:
-            subject, other = _named(first), _named(second)
+            subject, other = _named(first, find), _named(second, find)
             if subject and other and subject != other:
                 return Scene("two", subject, background, relation=relation, other=other)
     for location in LOCATIONS:
         if text.endswith(f" {location}"):
-            subject = _named(re.sub(r"^(an? )small ", r"\1", text.removesuffix(f" {location}")))
+            name = re.sub(r"^(an? )small ", r"\1", text.removesuffix(f" {location}"))
+            subject = _named(name, find)
             return Scene("placed", subject, background, location=location) if subject else None
     for count, word in COUNTS.items():
         if text.startswith(f"{word} "):
-            subject = find_subject(text.removeprefix(f"{word} "))
+            subject = find(text.removeprefix(f"{word} "))
             return Scene("counted", subject, background, count=count) if subject else None
-    subject = _named(text)
+    subject = _named(text, find)
     return Scene("one", subject, background) if subject else None
 
 
-def _named(phrase: str) -> Subject | None:
-    return find_subject(re.sub(r"^(?:an?|the) ", "", phrase.strip()))
+def _named(phrase: str, find: Callable[[str], Subject | None]) -> Subject | None:
+    return find(re.sub(r"^(?:an?|the) ", "", phrase.strip()))
 
 
 def questions(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:

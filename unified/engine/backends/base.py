@@ -6,7 +6,7 @@ Shape legend: `N` sequences, `T` new ids of all sequences, `D` width of the hidd
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,12 @@ Ranges = tuple[tuple[int, int], ...]
 class Cache(Protocol):
     """Keys and values of sequences, a KV slot for each; slots may have different lengths.
 
-    lengths: ids in each slot, by its number; 0 for a number that is free.
+    lengths: ids in each slot, by its number; 0 for a number that is free. copies_in_parts: whether
+    `copy_prefix` can go on from a `start`.
     """
 
     lengths: list[int]
+    copies_in_parts: bool
 
     def allocate(self, max_ids: int) -> int:
         """The number of a new, empty slot for at most `max_ids` ids.
@@ -38,10 +40,14 @@ class Cache(Protocol):
     def free(self, slot: int) -> None:
         """Give a slot's memory back. Its number may be allocated again."""
 
-    def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
+    def copy_prefix(
+        self, source: int, target: int, length: int | None = None, start: int = 0
+    ) -> None:
         """Make slot `target` a copy of the first `length` ids of slot `source`; None: of all.
 
-        A source that cannot be truncated (see `truncate`) leaves the target empty.
+        start: ids that the target has in common with the source already; 0 unless
+        `copies_in_parts`. A source that cannot be truncated (see `truncate`) leaves the target
+        empty.
         """
 
     def truncate(self, slot: int, length: int) -> None:
@@ -58,11 +64,14 @@ CacheT = TypeVar("CacheT", bound=Cache)
 
 
 class Decoder(Protocol[CacheT]):
-    """A decoder for sampling. Sequences of any lengths share a pass; none is padded.
+    """A decoder for sampling. Sequences of any lengths share a pass.
 
-    vocab_size: ids it has logits for. max_positions: the most ids of a sequence.
+    One that chooses ids on its device has `sample`, too (`unified.engine.backends.device_choice`).
+
+    backend: its name. vocab_size: ids it has logits for. max_positions: the most ids of a sequence.
     """
 
+    backend: ClassVar[str]
     vocab_size: int
     max_positions: int
 

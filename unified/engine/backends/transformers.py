@@ -1,59 +1,95 @@
-"""Any causal LM of transformers as a backend: slower than compiled loops, but general."""
+"""Any causal LM of transformers as a backend: slower than compiled loops, but general.
+
+Shape legend: `N` sequences of a pass, `T` new ids of all of them, `c` of each, `L` longest cache.
+"""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import sys
-import threading
-import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from transformers.cache_utils import DynamicLayer
+from torch import Tensor
 
 from unified.engine.backends.base import Array, Ranges
-from unified.engine.memory import available_bytes
+from unified.engine.backends.padded_batch import PaddedBatch, plain_layers
+from unified.engine.backends.stepped_model import (
+    SteppedModel,
+    check_positions,
+    memory_errors,
+    stretching_ropes,
+)
+from unified_base.foreign import foreign
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = ["TransformersCache", "TransformersDecoder"]
 
+# Largest difference of hidden states, over their largest, that batched rows may have from rows
+# alone. Sums come out in another order, and no more: a mask or a position that is not heeded
+# differs by tens of percent.
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
+_HALF_TOLERANCE = 0.05
+
 
 class TransformersCache:
-    """One transformers cache for each slot: sequences run one by one, so nothing is ever padded.
+    """One transformers cache for each slot, of the model's own kind.
 
-    caches: transformers' own, None for an empty slot. lengths: ids in each slot.
+    lengths: ids in each slot. Sequences that step together lie in one padded batch until their
+    company changes.
     """
 
+    copies_in_parts = False
+
     def __init__(self, max_positions: int) -> None:
-        self.caches: list[Any] = []
+        self._single: list[Any] = []
+        self._batch: PaddedBatch | None = None
         self.lengths: list[int] = []
         self._max_positions = max_positions
         self._unused: list[int] = []
 
     def allocate(self, max_ids: int) -> int:
         """See `Cache.allocate`; memory is taken as ids come."""
-        if max_ids > self._max_positions:
-            raise ValueError(
-                f"{max_ids} ids asked for, but the decoder has {self._max_positions} positions; "
-                "lower max_ids"
-            )
+        check_positions(max_ids, self._max_positions)
         if self._unused:
             return self._unused.pop()
-        self.caches.append(None)
+        self._single.append(None)
         self.lengths.append(0)
-        return len(self.caches) - 1
+        return len(self._single) - 1
 
     def free(self, slot: int) -> None:
         self.reset(slot)
         self._unused.append(slot)
 
-    def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
-        self.caches[target] = copy.deepcopy(self.caches[source])
+    def single(self, slot: int) -> Any:
+        """transformers' own cache of one sequence; None for an empty slot."""
+        if self._batch is not None and slot in self._batch.slots:
+            self._single[slot] = self._batch.take_out(slot)
+        return self._single[slot]
+
+    def put(self, slot: int, cache: Any) -> None:
+        self._single[slot] = cache
+
+    def batch(self, slots: list[int]) -> PaddedBatch:
+        """The sequences of some slots as one batch: the last one if they are the same."""
+        if self._batch is None or self._batch.slots != slots:
+            # All others leave it, since only the last batch stays whole.
+            for slot in [] if self._batch is None else list(self._batch.slots):
+                if slot is not None:
+                    self.single(slot)
+            self._batch = PaddedBatch([self._single[slot] for slot in slots], slots)
+            for slot in slots:
+                self._single[slot] = None
+        return self._batch
+
+    def copy_prefix(
+        self, source: int, target: int, length: int | None = None, start: int = 0
+    ) -> None:
+        self.single(target)
+        self._single[target] = copy.deepcopy(self.single(source))
         self.lengths[target] = self.lengths[source]
         if length is not None:
             self.truncate(target, length)
@@ -62,85 +98,55 @@ class TransformersCache:
         """Truncate a slot; one that cannot be (sliding windows, recurrent states) is reset."""
         if length == self.lengths[slot]:
             return
-        layers = getattr(self.caches[slot], "layers", ())
-        if layers and all(type(layer) is DynamicLayer for layer in layers):
-            self.caches[slot].crop(length - self.lengths[slot])  # negative: so many from the end
+        cache = self.single(slot)
+        if plain_layers(cache):
+            cache.crop(length - self.lengths[slot])  # negative: so many from the end
             self.lengths[slot] = length
         else:
             self.reset(slot)
 
     def reset(self, slot: int) -> None:
-        self.caches[slot], self.lengths[slot] = None, 0
-
-
-_locks: weakref.WeakKeyDictionary[Any, threading.Lock] = weakref.WeakKeyDictionary()
-_locks_lock = threading.Lock()
-
-
-def _lock_of(hf: PreTrainedModel) -> threading.Lock:
-    """The lock of a model, whichever decoders there are of it."""
-    with _locks_lock:
-        return _locks.setdefault(hf, threading.Lock())
+        self.single(slot)
+        self._single[slot], self.lengths[slot] = None, 0
 
 
 class TransformersDecoder:
     """Steps a causal LM of transformers with the cache of its own architecture.
 
-    Where the model's logits are its last hidden states times its head, only the rows of the head
-    that are asked for are computed; ids that the model itself rules out (Chameleon's codes of
-    pictures) have logits then. Otherwise (scaled or capped logits), the "hidden states" of
-    `forward` are the logits of all ids, and `logits` selects among them.
+    Sequences with the same number of new ids go together, padded on the left under a mask, where
+    the cache of the model grows plainly and a check when the decoder is made has shown that the
+    batch gives each row what it gets alone, but for rounding. Others (recurrent states, sliding
+    windows, prompts of different lengths) go one by one.
 
     Any number of threads may use one decoder, each with caches of its own; one at a time runs the
     model, whose modules keep state between calls.
+
+    hf: the model. model: how it is stepped. batches: whether sequences go together. vocab_size,
+    max_positions: see `Decoder`.
     """
 
-    def __init__(self, hf: PreTrainedModel) -> None:
-        """hf: the model; it is put in evaluation mode."""
+    backend = "transformers"
+
+    def __init__(self, hf: PreTrainedModel, model: SteppedModel | None = None) -> None:
+        """hf: the model; it is put in evaluation mode. model: None: a plain `SteppedModel`."""
         self.hf = hf
-        # JanusTorchDecoder has more ids than embeddings.
-        embeddings: Any = hf.get_input_embeddings()
-        self.num_embeddings = int(embeddings.weight.shape[0])
-        self.vocab_size = self.num_embeddings
-        # Some architectures have no table of positions and no bound of their own.
-        config = hf.config.get_text_config()
-        self.max_positions = int(getattr(config, "max_position_embeddings", None) or sys.maxsize)
-        self._lock = _lock_of(hf)
-        self._stretching_rope = [
-            module
-            for module in hf.modules()
-            if hasattr(module, "original_max_seq_len") and hasattr(module, "max_seq_len_cached")
-        ]
-        with self._lock:
-            hf.eval()
-            self._head = self._plain_head()
-        # `past_key_values` until transformers 5.40, `cache` from some version before it on.
-        parameters = inspect.signature(type(self._model()).forward).parameters
-        self._cache_name = "cache" if "cache" in parameters else "past_key_values"
+        self.model = model or SteppedModel(hf)
+        self.vocab_size = self.model.vocab_size
+        self.max_positions = self.model.max_positions
+        # With these, the longest sequence of a batch would decide on all positions.
+        self._ropes = stretching_ropes(hf)
+        parameters = inspect.signature(type(self.model.module).forward).parameters
+        self._takes = {name for name in ("attention_mask", "position_ids") if name in parameters}
+        self.batches = False
+        self.batches = self._batches_exactly()
 
-    def _model(self) -> Any:
-        """The module to step: without its head where only some rows of the head are computed."""
-        return self.hf if self._head is None else self.hf.base_model
-
-    @torch.inference_mode()
-    def _plain_head(self) -> Any:
-        """The head if logits are hidden states times it and nothing more; None otherwise."""
-        head, base = self.hf.get_output_embeddings(), self.hf.base_model
-        if not isinstance(head, torch.nn.Linear) or base is self.hf:
-            return None
-        ids = torch.tensor([[0, min(1, self.vocab_size - 1)]], device=self.hf.device)
-        actual = self.hf(input_ids=ids, use_cache=False).logits.float()
-        expected = head(base(input_ids=ids, use_cache=False).last_hidden_state).float()
-        # Ids that the model rules out have the least number there is.
-        allowed = actual > torch.finfo(self.hf.dtype).min / 2
-        near = torch.isclose(actual, expected, rtol=1e-3, atol=1e-3) | ~allowed
-        return head if bool(near.all()) and bool(allowed.any()) else None
+    def follows_weights(self) -> bool:
+        """Whether it computes with the weights that the model has now, which it shares."""
+        return self.model.has_rows()
 
     def available_bytes(self) -> int:
         """See `Decoder.available_bytes`."""
-        if self.hf.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self.hf.device)[0])
-        return available_bytes()
+        return self.model.available_bytes()
 
     def cache_bytes(self, max_ids: int) -> int:
         """See `Decoder.cache_bytes`; attention's keys and values, as the config has their sizes."""
@@ -162,38 +168,99 @@ class TransformersDecoder:
     @torch.inference_mode()
     def forward(
         self, cache: TransformersCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
-    ) -> Array:
-        """See `Decoder.forward`: float32 (T, D), or logits (T, V) as the class says."""
-        model = self._model()
-        outputs = []
-        for slot, ids in zip(slots, input_ids):
-            try:
-                with self._lock:
-                    self._reset_stretched_rope()
-                    out = model(
-                        **self._inputs(torch.tensor([list(ids)], device=self.hf.device)),
-                        use_cache=True,
-                        **{self._cache_name: cache.caches[slot]},
-                    )
-            except BaseException:
-                cache.reset(slot)  # some layers may have these ids, others not
-                raise
-            cache.caches[slot] = out[self._cache_name]
-            cache.lengths[slot] += len(ids)
-            states = out.logits if self._head is None else out.last_hidden_state  # (1, T, D or V)
-            outputs.append(states[0].float().cpu().numpy())
-        return np.concatenate(outputs)
+    ) -> Tensor:
+        """See `Decoder.forward`; hidden states (T, D) in the model's type, or logits (T, V)."""
+        groups: dict[Any, list[int]] = {}
+        for index, (slot, ids) in enumerate(zip(slots, input_ids)):
+            length = cache.lengths[slot] if self._ropes else 0
+            groups.setdefault((len(ids), length) if self.batches else index, []).append(index)
+        states: list[Tensor] = [torch.empty(0)] * len(slots)
+        with memory_errors():
+            for indices in groups.values():
+                group_slots = [slots[index] for index in indices]
+                ids = [list(input_ids[index]) for index in indices]
+                try:
+                    if len(indices) == 1:
+                        results = [self._alone(cache, group_slots[0], ids[0])]
+                    else:
+                        results = list(self._together(cache, group_slots, ids))
+                except BaseException:
+                    for slot in group_slots:
+                        cache.reset(slot)  # some layers may have these ids, others not
+                    raise
+                for index, result in zip(indices, results):
+                    states[index] = result
+            return torch.cat(states)
 
-    def _inputs(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The arguments of the model's forward for ids int64 (1, T)."""
-        return {"input_ids": ids}
+    def _alone(self, cache: TransformersCache, slot: int, ids: list[int]) -> Tensor:
+        """One sequence: its cache grows by these ids. Hidden states (c, D)."""
+        outputs = self._run(ids=[ids], cache=cache.single(slot))
+        cache.put(slot, outputs[self.model.cache_name])
+        cache.lengths[slot] += len(ids)
+        return self.model.states(outputs)[0]
+
+    def _together(
+        self, cache: TransformersCache, slots: list[int], input_ids: list[list[int]]
+    ) -> Tensor:
+        """Sequences of the same number of new ids. Hidden states (N, c, D)."""
+        batch, count = cache.batch(slots), len(input_ids[0])
+        device = self.model.device
+        past = torch.tensor([cache.lengths[slot] for slot in slots], device=device)
+        columns = torch.arange(batch.length + count, device=device)
+        everything = {
+            # (N, L + c): what a row has, and no padding.
+            "attention_mask": (columns >= (batch.length - past)[:, None]).long(),
+            "position_ids": past[:, None] + torch.arange(count, device=device),  # (N, c)
+        }
+        chosen = {name: everything[name] for name in self._takes}
+        outputs = self._run(ids=input_ids, cache=batch.cache, **chosen)
+        batch.grown(outputs[self.model.cache_name], count)
+        for slot in slots:
+            cache.lengths[slot] += count
+        return self.model.states(outputs)
+
+    def _run(self, ids: list[list[int]], cache: Any, **arguments: Tensor) -> Any:
+        with self.model.lock:
+            self._reset_stretched_rope()
+            return self.model.module(
+                **self.model.inputs(torch.tensor(ids, device=self.model.device)),
+                use_cache=True,
+                **{self.model.cache_name: cache},
+                **arguments,
+            )
+
+    @torch.inference_mode()
+    def _batches_exactly(self) -> bool:
+        """Whether rows of different lengths in one batch get what each gets alone."""
+        rows = [[0, 1, 1, 0, 1], [1, 0, 1]]
+        top = self.vocab_size - 1
+        rows = [[min(id, top) for id in row] for row in rows]
+        cache, alone = self.new_cache(2, 0), []
+        for slot, row in enumerate(rows):
+            self._alone(cache, slot, row[:-2])
+            alone.append(self._alone(cache, slot, row[-2:]))
+        if not plain_layers(cache.single(0)):
+            return False
+        together, batched = self.new_cache(2, 0), []
+        try:
+            with foreign("batched"):  # architectures that know no padding
+                for slot, row in enumerate(rows):
+                    self._alone(together, slot, row[:-2])
+                for at in (-2, -1):
+                    ids = [[row[at]] for row in rows]
+                    batched.append(self._together(together, [0, 1], ids))
+        except ValueError:
+            return False
+        expected, actual = torch.stack(alone).float(), torch.cat(batched, 1).float()  # (2, 2, D)
+        tolerance = _TOLERANCE.get(self.model.dtype, _HALF_TOLERANCE)
+        return bool((actual - expected).abs().max() <= tolerance * expected.abs().max())
 
     def _reset_stretched_rope(self) -> None:
         """Undo what longer sequences did to rotary angles that stretch with the longest one seen.
 
         The length of the sequence at hand alone decides again.
         """
-        for module in self._stretching_rope:
+        for module in self._ropes:
             for name in [name for name in vars(module) if name.endswith("max_seq_len_cached")]:
                 if getattr(module, name) > module.original_max_seq_len:
                     kind = name.removesuffix("max_seq_len_cached")
@@ -202,21 +269,7 @@ class TransformersDecoder:
                     setattr(module, f"{kind}inv_freq", original.to(current.device))
                     setattr(module, name, module.original_max_seq_len)
 
-    @torch.inference_mode()
-    def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
+    def logits(self, hidden_states: Tensor, ranges: Ranges) -> Array:
         """See `Decoder.logits`."""
-        if self._head is None:
-            return np.concatenate([hidden_states[:, start:stop] for start, stop in ranges], axis=-1)
-        weight, bias = self._head.weight, self._head.bias
-        # Some heads have fewer rows than the embedding: such ids are read and never written.
-        if ranges[-1][1] > len(weight):
-            raise ValueError(
-                f"the model's head has {len(weight)} rows: it can read id {ranges[-1][1] - 1} and"
-                " not write it; `UnifiedModel.extend` gives the head more rows"
-            )
-        states = torch.from_numpy(hidden_states).to(weight.device, weight.dtype)  # (T, D)
-        parts = []
-        for start, stop in ranges:
-            bias_rows = None if bias is None else bias[start:stop]
-            parts.append(torch.nn.functional.linear(states, weight[start:stop], bias_rows).float())
-        return torch.cat(parts, -1).cpu().numpy()
+        with memory_errors():
+            return self.model.logits(hidden_states, ranges).cpu().numpy()

@@ -1,6 +1,13 @@
-"""Attention, rotary positions, RMSNorm and the exponential: the loops of a decoder layer.
+"""Attention over a KV cache, block by block of ids, so that scores stay in the processor's caches.
 
-Shape legend: see `kernels`; here `Q` is the number of queries that attend together.
+A query's softmax is taken over blocks of BLOCK ids, counted from the first of the sequence: of each
+the largest score, the sum of exponentials and the sum of values that they weigh; then these are
+folded together, the first block first (flash attention, arXiv:2205.14135; split over the length as
+in arXiv:2311.01282). So a query's result is the same bits whatever queries share its blocks, and
+whichever threads compute them.
+
+Shape legend: see `kernels`; here `Q` is the number of queries that attend together: of consecutive
+positions, R for each.
 """
 
 from __future__ import annotations
@@ -8,97 +15,87 @@ from __future__ import annotations
 import numpy as np
 
 from unified.engine.backends.cpu.intrinsics import (
-    bits,
+    called_only,
     compiled,
     largest,
-    squares,
     total,
     wide_vectors,
 )
-from unified.engine.backends.cpu.matmul import PANEL, matmul
+from unified.engine.backends.cpu.kv import kv_product, kv_row, kv_words
+from unified.engine.backends.cpu.matmul import PANEL
+from unified.engine.backends.cpu.vectors import exp
 
-__all__ = ["apply_rope", "attend", "exp", "rms_norm"]
+__all__ = ["BLOCK", "attend_block", "finish_query", "fold_block", "sum_numbers"]
 
-
-@compiled
-def exp(x: np.float32) -> np.float32:
-    """exp to 2 units in the last place (Cephes' polynomial); loops over it are vectorized."""
-    # Comparisons and not min and max, so that NaN stays NaN.
-    x = np.float32(-87) if x < np.float32(-87) else x
-    x = np.float32(88) if x > np.float32(88) else x
-    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
-    x = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
-    y = np.float32(1.9875691500e-4)
-    y = y * x + np.float32(1.3981999507e-3)
-    y = y * x + np.float32(8.3334519073e-3)
-    y = y * x + np.float32(4.1665795894e-2)
-    y = y * x + np.float32(1.6666665459e-1)
-    y = y * x + np.float32(5.0000001201e-1)
-    y = y * x * x + x + np.float32(1)
-    return y * bits(np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23))
+BLOCK = 512
+"""Ids of a block: with 64 queries and 128 numbers a key, 700 KB of float32."""
 
 
 @compiled
-def rms_norm(x: np.ndarray, weight: np.ndarray, eps: np.float32, out: np.ndarray) -> None:
-    """out (N, D) = RMSNorm of each row of x (N, D), times weight (D,)."""
-    wide_vectors()
-    for n in range(x.shape[0]):
-        row, out_row, D = x[n], out[n], x.shape[1]
-        scale = np.float32(1) / np.sqrt(squares(row, D) / np.float32(D) + eps)
-        for d in range(D):
-            out_row[d] = row[d] * scale * weight[d]
+def sum_numbers(C: int) -> int:
+    """Numbers of a row of sums, of one block of ids or of all so far.
 
-
-@compiled
-def apply_rope(head: np.ndarray, weight: np.ndarray, eps: np.float32, cos_sin: np.ndarray) -> None:
-    """Rotate one query or key head (C,) in place, after its RMSNorm where it has one (Qwen3).
-
-    weight: of that norm, (C,), or (0,) for none. cos_sin: (2, C/2), of the head's position. The
-    pair of number c is c + C/2, as in transformers' `rotate_half`.
+    The weighted sum of values in whole panels, then the largest score and the sum of exponentials.
     """
-    wide_vectors()
-    C = head.shape[0]
-    if weight.shape[0]:
-        scale = np.float32(1) / np.sqrt(squares(head, C) / np.float32(C) + eps)
-        for c in range(C):
-            head[c] *= scale * weight[c]
-    first_half, second_half = head[: C // 2], head[C // 2 :]  # (C,) -> (C/2,), (C/2,)
-    cos, sin = cos_sin[0], cos_sin[1]
-    for c in range(C // 2):
-        a, b = first_half[c], second_half[c]
-        first_half[c] = a * cos[c] - b * sin[c]
-        second_half[c] = b * cos[c] + a * sin[c]
+    return (-(-C // PANEL) + 1) * PANEL
 
 
 @compiled
-def attend(
-    queries: np.ndarray, length: int, heads: int, keys: np.ndarray, values: np.ndarray,
-    workspace: np.ndarray, out: np.ndarray,
+def attend_block(
+    queries: np.ndarray, length: int, R: int, block: int, keys: np.ndarray, values: np.ndarray,
+    C: int, workspace: np.ndarray, kv_workspace: np.ndarray, sums: np.ndarray,
 ) -> None:  # fmt: skip
-    """out (Q, C) = softmax(queries (Q, C) @ keys.T / sqrt(C)) @ values, causal.
+    """sums (Q, ...) = what one block of ids gives to queries.
 
     Args:
-        queries: of consecutive positions, `heads` query heads for each: Q = positions * heads.
-        length: ids in the cache that the first position sees; each next position sees one more.
-        heads: query heads that share this key/value head.
-        keys: (L / PANEL, C, PANEL), packed as a weight (L, C) is.
-        values: (C / PANEL, L, PANEL), packed as a weight (C, L) is.
-        workspace: float32, at least Q * L.
-        out: (Q, C rounded up to whole panels).
+        queries: (Q, words of C), rows of `kv_row`.
+        length: ids that the first position sees; each next position sees one more.
+        R: queries of a position.
+        block: its number.
+        keys, values: of a head, see `kv`.
+        C: head_dim.
+        workspace, kv_workspace: float32 and words of the cache, at least Q * BLOCK.
+        sums: float32 (Q, `sum_numbers`), written. Of a query that sees nothing of the block,
+            without meaning.
     """
     wide_vectors()
-    Q, C = queries.shape
+    Q, start = queries.shape[0], block * BLOCK
     scale = np.float32(1) / np.sqrt(np.float32(C))
-    panels = -(-(length + (Q - 1) // heads) // PANEL)
-    scores = workspace[: Q * panels * PANEL].reshape(Q, panels * PANEL)
-    matmul(queries, keys, 0, panels, scores)  # (Q, C) -> (Q, L)
+    panels = -(-min(BLOCK, length + (Q - 1) // R - start) // PANEL)
+    width = panels * PANEL
+    scores = workspace[: Q * width].reshape((Q, width))
+    kv_product(queries, keys, start // PANEL, panels, scores, 0)  # (Q, C) -> (Q, ids)
+    words = kv_words(width, keys)
+    rows = kv_workspace[: Q * words].reshape((Q, words))
+    weights = sums.shape[1] - PANEL  # where the values end
     for q in range(Q):
-        row, visible = scores[q], length + q // heads
+        row, visible = scores[q], min(width, max(0, length + q // R - start))
         top = largest(row, visible) * scale
         for t in range(visible):
             row[t] = exp(row[t] * scale - top)
-        share = np.float32(1) / total(row, visible)
-        for t in range(visible):
-            row[t] *= share
         row[visible:] = 0  # causal, and what lies behind the last id
-    matmul(scores, values, 0, values.shape[0], out)  # (Q, L) -> (Q, C)
+        sums[q, weights], sums[q, weights + 1] = top, total(row, visible)
+        kv_row(row, rows[q])
+    kv_product(rows, values, 0, values.shape[0], sums, kv_words(start, keys))  # -> (Q, C)
+
+
+@compiled
+def fold_block(sums: np.ndarray, more: np.ndarray) -> None:
+    """sums = those of the blocks before and of one more, both rows of `sum_numbers`."""
+    called_only()
+    wide_vectors()
+    weights = sums.shape[0] - PANEL
+    top = max(sums[weights], more[weights])
+    old, new = exp(sums[weights] - top), exp(more[weights] - top)
+    for c in range(weights):
+        sums[c] = sums[c] * old + more[c] * new
+    sums[weights + 1] = sums[weights + 1] * old + more[weights + 1] * new
+    sums[weights] = top
+
+
+@compiled
+def finish_query(sums: np.ndarray, out: np.ndarray) -> None:
+    """out (C,) = the values that all blocks of a query give."""
+    share = np.float32(1) / sums[sums.shape[0] - PANEL + 1]
+    for c in range(out.shape[0]):
+        out[c] = sums[c] * share

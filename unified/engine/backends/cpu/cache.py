@@ -12,17 +12,23 @@ import numpy as np
 from unified.engine.backends.base import Array
 from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig
 
-__all__ = ["MemoryPool", "SlotCache", "slot_numbers"]
+__all__ = ["CACHE_DTYPES", "MemoryPool", "SlotCache", "slot_words"]
 
 _LINE = 16  # float32 numbers of a cache line
 _SPARE_BYTES = 256 << 20
 
 
-def slot_numbers(config: LlamaCpuConfig, max_ids: int) -> tuple[int, int]:
-    """float32 numbers of a slot's keys and of its values, for `max_ids` ids in whole panels."""
+CACHE_DTYPES = {"float32": 1, "bfloat16": 2}
+"""Types of keys and values by name: how many of them are in a word of 32 bits (`kv`)."""
+
+
+def slot_words(config: LlamaCpuConfig, max_ids: int, dtype: str = "float32") -> tuple[int, int]:
+    """Words of a slot's keys and of its values, for `max_ids` ids in whole panels."""
     heads = config.num_layers * config.num_kv_heads
-    ids = -(-max_ids // PANEL) * PANEL
-    return heads * ids * config.head_dim, heads * ids * (-(-config.head_dim // PANEL) * PANEL)
+    ids, in_word = -(-max_ids // PANEL) * PANEL, CACHE_DTYPES[dtype]
+    head_panels = -(-config.head_dim // PANEL)
+    keys, values = ids * config.head_dim, head_panels * ids * PANEL
+    return heads * keys // in_word, heads * values // in_word
 
 
 class MemoryPool:
@@ -63,8 +69,9 @@ class MemoryPool:
 
 @dataclass(frozen=True, eq=False)
 class _Slot:
-    """memory: float32, the keys (layers, G, L / PANEL, C, PANEL) and then the values (layers, G,
-    C / PANEL, L, PANEL); see the legend of `kernels`. address: of it. max_ids: L, whole panels."""
+    """memory: words, the keys (layers, G, L / PANEL, lines of C, PANEL) and then the values
+    (layers, G, C / PANEL, lines of L, PANEL); see `kv`. address: of it. max_ids: L, whole panels.
+    """
 
     memory: Array
     keys: Array
@@ -79,16 +86,23 @@ class SlotCache:
     lengths: ids in each slot. cos_sin: of the rotary angles, float32 (positions, 2, C/2).
     """
 
+    copies_in_parts = True
+
     def __init__(
-        self, config: LlamaCpuConfig, pool: MemoryPool, rotations: Callable[[int], Array]
+        self,
+        config: LlamaCpuConfig,
+        pool: MemoryPool,
+        rotations: Callable[[int], Array],
+        dtype: str = "float32",
     ) -> None:
         """
         Args:
             config: of the decoder.
             pool: where memory comes from, and goes when it is freed or the cache collected.
             rotations: `cos_sin` of at least so many positions; raises ValueError for too many.
+            dtype: of keys and values, one of CACHE_DTYPES.
         """
-        self.config = config
+        self.config, self.dtype = config, dtype
         self.cos_sin = rotations(0)
         self.lengths: list[int] = []
         self._pool = pool
@@ -102,16 +116,16 @@ class SlotCache:
         """See `Cache.allocate`."""
         if max_ids > len(self.cos_sin):
             self.cos_sin = self._rotations(max_ids)
-        config = self.config
+        config, in_word = self.config, CACHE_DTYPES[self.dtype]
         heads = config.num_layers, config.num_kv_heads
-        keys, values = slot_numbers(config, max_ids)
+        keys, values = slot_words(config, max_ids, self.dtype)
         panels = -(-max_ids // PANEL)
         memory = self._pool.get(keys + values)
         head_panels = -(-config.head_dim // PANEL)
         slot = _Slot(
             memory,
-            memory[:keys].reshape(*heads, panels, config.head_dim, PANEL),
-            memory[keys : keys + values].reshape(*heads, head_panels, panels * PANEL, PANEL),
+            memory[:keys].reshape(*heads, panels, config.head_dim // in_word, PANEL),
+            memory[keys : keys + values].reshape(*heads, head_panels, -1, PANEL),
             memory.ctypes.data,
             panels * PANEL,
         )
@@ -143,13 +157,17 @@ class SlotCache:
         """Let no other slot reuse this one's memory: it holds NaN."""
         self._tainted.add(slot)
 
-    def copy_prefix(self, source: int, target: int, length: int | None = None) -> None:
+    def copy_prefix(
+        self, source: int, target: int, length: int | None = None, start: int = 0
+    ) -> None:
         length = self.lengths[source] if length is None else length
-        panels = -(-length // PANEL)
+        ids_in_line = CACHE_DTYPES[self.dtype]
+        panels = slice(start // PANEL, -(-length // PANEL))
+        lines = slice(start // ids_in_line, -(-length // ids_in_line))
         from_, to = self.slot(source), self.slot(target)
         assert length <= to.max_ids
-        to.keys[:, :, :panels] = from_.keys[:, :, :panels]
-        to.values[:, :, :, :length] = from_.values[:, :, :, :length]
+        to.keys[:, :, panels] = from_.keys[:, :, panels]
+        to.values[:, :, :, lines] = from_.values[:, :, :, lines]
         self.lengths[target] = length
         if source in self._tainted:
             self._tainted.add(target)

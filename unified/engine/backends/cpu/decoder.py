@@ -17,42 +17,28 @@ Shape legend: see `kernels`; `T` is the number of new ids of all sequences.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 # Nothing of numba is imported before a decoder is made: it takes a second, and most commands need
 # none of it.
 from unified.engine.backends.base import Array, Ranges
-from unified.engine.backends.cpu.cache import MemoryPool, SlotCache, slot_numbers
-from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig
+from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
+from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.memory import available_bytes
+from unified_base.text import quoted
 
-__all__ = ["PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight", "compile_kernels", "widen"]
+__all__ = [
+    "ARITHMETIC", "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight", "compile_kernels",
+    "widen",
+]  # fmt: skip
 
-# float32; uint16: the bits of bfloat16, the upper halves of float32 numbers; or int16: those of
-# float16. numba has neither type.
-Weight = NDArray[Any]
-
-
-class StoredWeight(Protocol):
-    """A weight whose rows are read by slicing: a `Weight`, or one that lies in a file."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def ndim(self) -> int: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    def __getitem__(self, rows: slice, /) -> Weight:
-        """Rows [start, stop) of it, all columns."""
-
+ARITHMETIC = "UNIFIED_CPU_ARITHMETIC"
+"""The environment variable that forces float32 products where it is "float32"."""
 
 # Longer prompts are fed in parts, so that workspaces stay small.
 PREFILL_IDS = 512
@@ -71,7 +57,15 @@ class LlamaCpuDecoder:
     config: its sizes. vocab_size, max_positions: see `Decoder`.
     """
 
-    def __init__(self, config: LlamaCpuConfig, weights: Mapping[str, StoredWeight]) -> None:
+    backend = "cpu"
+
+    def __init__(
+        self,
+        config: LlamaCpuConfig,
+        weights: Mapping[str, StoredWeight],
+        arithmetic: str | None = None,
+        cache_dtype: str = "float32",
+    ) -> None:
         """Pack weights into the layout of the kernels; later changes of them have no effect.
 
         Rows are read a few at a time: beside what is packed no other copy is in memory.
@@ -79,26 +73,34 @@ class LlamaCpuDecoder:
         Args:
             config: the decoder's sizes.
             weights: float32, bfloat16 or float16 (see `Weight`), by their Hugging Face names.
+            arithmetic: of matrix products; "auto": bfloat16 weights as such where the processor
+                multiplies bfloat16, all else in float32; "float32": all. None: what the
+                environment's `UNIFIED_CPU_ARITHMETIC` says, or "auto".
+            cache_dtype: of keys and values, "float32" or "bfloat16".
 
         Raises:
-            ValueError: names or shapes do not fit the config.
+            ValueError: names or shapes do not fit the config, or an unknown type.
         """
-        from unified.engine.backends.cpu import kernels
+        from unified.engine.backends.cpu import kernels, linear
         from unified.engine.backends.cpu import threads as threads_module
-        from unified.engine.backends.cpu.matmul import HALF_SUPPORTED, pack
+        from unified.engine.backends.cpu.heads import PART_IDS, part_numbers
+        from unified.engine.backends.cpu.kv import KV_FORMATS
+        from unified.engine.backends.cpu.products import stored_format
 
+        if cache_dtype not in CACHE_DTYPES:
+            expected = " or ".join(CACHE_DTYPES)
+            raise ValueError(f"cache_dtype is {quoted(cache_dtype)}, expected {expected}")
         config.check(weights)
         self.config = config
-        self._kernels = kernels
+        self._kernels, self._lm_head = kernels, linear.lm_head
+        self._part_ids, self._part_numbers = PART_IDS, part_numbers
         self._new_counters = threads_module.new_counters
         self.vocab_size = config.vocab_size
         self.max_positions = config.max_position_embeddings
         # All matrices have one type: that of the stored ones, float32 where they differ.
         stored = {weight.dtype for weight in weights.values() if weight.ndim == 2}
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
-        if dtype == np.int16 and not HALF_SUPPORTED:
-            dtype = np.dtype(np.float32)
-        convert: Callable[[Weight], Weight] = widen if dtype == np.float32 else np.asarray
+        self._format = stored_format(dtype, dots=_dots(arithmetic))
 
         def packed(name: str) -> Weight | None:
             weight = weights.get(name)
@@ -106,7 +108,7 @@ class LlamaCpuDecoder:
                 return None
             if weight.ndim == 1:
                 return np.ascontiguousarray(widen(weight))
-            return pack(weight, convert)  # (O, K) -> (P, K, PANEL)
+            return self._format.pack(weight)  # (O, K) -> (P, lines, PANEL)
 
         tied = config.tie_word_embeddings
         # Tied embeddings are packed for the head; the embedding of an id is a line of a panel.
@@ -123,7 +125,8 @@ class LlamaCpuDecoder:
         ]
         addresses = [0 if w is None else w.ctypes.data for w in self._weights]
         self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
-        self._dtype_like = np.empty(0, dtype)
+        self._dtype_like = np.empty(0, self._format.dtype)
+        self.cache_dtype, self._kv_like = cache_dtype, np.empty(0, KV_FORMATS[cache_dtype].dtype)
         # Of as many positions as any cache has asked for. A longer table replaces it as a whole,
         # and every cache has the one that it was made with: threads share no more.
         self._cos_sin = np.ones((0, 2, config.head_dim // 2), np.float32)
@@ -137,11 +140,11 @@ class LlamaCpuDecoder:
 
     def cache_bytes(self, max_ids: int) -> int:
         """See `Decoder.cache_bytes`."""
-        return 4 * sum(slot_numbers(self.config, max_ids))
+        return 4 * sum(slot_words(self.config, max_ids, self.cache_dtype))
 
     def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> SlotCache:
         """See `Decoder.new_cache`."""
-        cache = SlotCache(self.config, self._memory, self._rotations)
+        cache = SlotCache(self.config, self._memory, self._rotations, self.cache_dtype)
         for _ in range(num_slots):
             cache.allocate(max_ids)
         return cache
@@ -175,6 +178,7 @@ class LlamaCpuDecoder:
             assert past + count <= memory.max_ids
             sequences.append((first, count, past, memory.address, memory.max_ids))
             first += count
+        table = np.array(sequences, np.int64)
         config, kernels, T = self.config, self._kernels, first
         x = self.embed([id for ids in input_ids for id in ids])  # (T, D)
         heads = config.num_heads + 2 * config.num_kv_heads
@@ -184,14 +188,22 @@ class LlamaCpuDecoder:
             self._table,
             self._dtype_like,
             x,
+            self._buffer(
+                T,
+                max(
+                    config.hidden_size, config.num_heads * config.head_dim, config.intermediate_size
+                ),
+            ),
             np.empty((T, heads, config.head_dim), np.float32),
             np.empty((T, config.num_heads, config.head_dim), np.float32),
             np.empty((T, config.intermediate_size), np.float32),
             cache.cos_sin,
-            np.array(sequences, np.int64),
+            table,
+            self._kv_like,
             config.num_kv_heads,
+            self._parts(table),
             np.float32(config.norm_eps),
-            kernels.chunk_size(config.hidden_size, self._threads.threads),
+            self._threads.threads,
             owner=(self, cache),
         )
         for slot, count in zip(slots, counts):
@@ -222,19 +234,39 @@ class LlamaCpuDecoder:
         at = np.asarray(ids)
         if self._embedding is not None:
             return widen(self._embedding[at])
-        return np.ascontiguousarray(widen(self._head[at // PANEL, :, at % PANEL]))
+        return self._format.rows(self._head, at, self.config.hidden_size)
+
+    def _parts(self, sequences: np.ndarray) -> Array:
+        """Workspace for parts of sequences that threads share out, (0,) where they do not."""
+        config, numbers = self.config, 0
+        if (sequences[:, 1] + sequences[:, 2]).max() > self._part_ids:
+            numbers = self._part_numbers(
+                sequences, config.num_heads, config.num_kv_heads, config.head_dim,
+                self._threads.threads,
+            )  # fmt: skip
+        return np.empty(numbers, np.float32)
+
+    def _buffer(self, rows: int, inputs: int) -> Array:
+        """Memory for so many rows of at most so many inputs, as products take them."""
+        return np.empty(rows * self._format.words.py_func(inputs), self._format.inputs)
 
     def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         """See `Decoder.logits`."""
-        kernels = self._kernels
         outputs = sum(stop - start for start, stop in ranges)
         logits = np.empty((len(hidden_states), outputs), np.float32)
-        size = kernels.chunk_size(outputs, self._threads.threads)
-        job = hidden_states, self._head, np.array(ranges, np.int64), logits, size
+        buffer = self._buffer(len(hidden_states), self.config.hidden_size)
+        job = (
+            hidden_states,
+            self._head,
+            np.array(ranges, np.int64),
+            buffer,
+            logits,
+            self._threads.threads,
+        )
         if outputs > _FEW_OUTPUTS:
-            self._threads.run(kernels.lm_head, self._new_counters(1), *job, owner=self)
+            self._threads.run(self._lm_head, self._new_counters(2), *job, owner=self)
         else:
-            kernels.lm_head(self._new_counters(1), *job)
+            self._lm_head(self._new_counters(2), *job)
         return logits
 
 
@@ -248,17 +280,16 @@ def compile_kernels() -> None:
         vocab_size=2, max_position_embeddings=2, norm_eps=1e-6, inv_freq=(1.0,), qk_norm=False,
         tie_word_embeddings=True,
     )  # fmt: skip
-    for dtype in (np.uint16, np.int16, np.float32):
+    types = (np.uint16, "auto"), (np.uint16, "float32"), (np.int16, "auto"), (np.float32, "auto")
+    for dtype, arithmetic in types:
         weights = {name: np.zeros(shape, dtype) for name, shape in config.shapes().items()}
-        decoder = LlamaCpuDecoder(config, weights)
+        decoder = LlamaCpuDecoder(config, weights, arithmetic)
         decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 
 
-def widen(weight: StoredWeight) -> Array:
-    """float32 from any type of `Weight`; exact."""
-    numbers = weight[:]
-    if numbers.dtype == np.uint16:
-        return (numbers.astype(np.uint32) << 16).view(np.float32)
-    if numbers.dtype == np.int16:
-        return numbers.view(np.float16).astype(np.float32)
-    return numbers.astype(np.float32, copy=False)
+def _dots(arithmetic: str | None) -> bool:
+    """Whether bfloat16 may be multiplied as such. Raises ValueError for an unknown arithmetic."""
+    name = arithmetic if arithmetic is not None else os.environ.get(ARITHMETIC) or "auto"
+    if name not in ("auto", "float32"):
+        raise ValueError(f"arithmetic is {quoted(name)}, expected auto or float32 ({ARITHMETIC})")
+    return name == "auto"

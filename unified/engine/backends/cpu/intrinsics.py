@@ -3,34 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from types import FunctionType
 from typing import Any
 
 from llvmlite import ir
 from numba import extending, njit, types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 
 from unified.engine.backends.cpu.kernel_cache import KernelCache
 
 __all__ = [
     "bits",
+    "by_type",
+    "called_only",
     "compiled",
     "entry",
     "intrinsic",
     "largest",
     "pointer",
+    "prefetch",
+    "processor_has",
     "squares",
     "total",
     "wide_vectors",
+    "word",
 ]
 
 # An intrinsic is called without its first argument, which type checkers cannot know.
 intrinsic: Any = extending.intrinsic
+
+_LANES = 16
+_PREFETCH = "llvm.prefetch.p0i8"
 
 # How the decoder's loops are compiled. A product and a sum may be one instruction; nothing else is
 # reordered, so that every machine code of a loop gives the same bits, and NaN stays NaN. One flag,
 # not several: numba names functions by how a set of them prints, which changes from run to run.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 compiled: Any = njit(**_OPTIONS)
+
+
+def processor_has(feature: str) -> bool:
+    """Whether loops are compiled for a processor with this feature, by LLVM's name for it.
+
+    numba's answer and not the processor's: NUMBA_CPU_FEATURES may leave features out.
+    """
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return f"+{feature}" in features.split(",")
+
+
+def by_type(choose: Callable[..., Callable[..., Any]]) -> Any:
+    """A function that is chosen by the types of its arguments when its caller is compiled.
+
+    choose: gets numba's types in place of arguments, or arguments where Python calls; returns a
+    function of the same arguments.
+    """
+
+    @wraps(choose)
+    def chosen(*args: Any) -> Any:
+        return choose(*args)(*args)
+
+    def implementation(*args: Any) -> Any:
+        return _bare(choose(*args))
+
+    implementation.__wrapped__ = _bare(choose)  # type: ignore[attr-defined]
+    extending.overload(chosen, jit_options=_OPTIONS)(implementation)
+    return chosen
+
+
+def _bare(function: Any) -> Any:
+    """A function without its annotations, which numba compares as it does names."""
+    parts = function.__code__, function.__globals__, function.__name__
+    return FunctionType(*parts, function.__defaults__, function.__closure__)
 
 
 def entry(function: Callable[..., Any]) -> Any:
@@ -48,6 +93,38 @@ def bits(typingctx: Any, word: Any) -> Any:
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.uint32), codegen
+
+
+@intrinsic
+def word(typingctx: Any, number: Any) -> Any:
+    """The bits of a float32 as a uint32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.uint32(types.float32), codegen
+
+
+def prefetch(builder: Any, pointer: Any) -> None:
+    """Begin to read a line of the cache into the second nearest cache."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    function = builder.module.globals.get(_PREFETCH)
+    if function is None:
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = ir.Function(builder.module, kind, _PREFETCH)
+    builder.call(function, [builder.bitcast(pointer, byte), number(0), number(2), number(1)])
+
+
+@intrinsic
+def called_only(typingctx: Any) -> Any:
+    """Keep the function around this out of its callers, so that all of them get the same bits: sums
+    of products can be contracted in more than one way."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @intrinsic
@@ -73,14 +150,11 @@ def pointer(typingctx: Any, address: Any, dtype_like: Any) -> Any:
     return types.CPointer(dtype_like.dtype)(types.int64, dtype_like), codegen
 
 
-_LANES = 16
-
-
 def _fold(kind: str) -> Any:
     """The sum, the sum of squares or the largest of the first numbers of a float32 line.
 
-    In a fixed order: sixteen lanes side by side, then the numbers left over, then the lanes one by
-    one.
+    In a fixed order: 64 lanes side by side, then sixteen, the numbers left over by themselves; one
+    half of lanes is folded with the other until one lane is left.
     """
 
     @intrinsic
@@ -88,43 +162,57 @@ def _fold(kind: str) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             data = context.make_array(signature.args[0])(context, builder, args[0]).data
             long, number = ir.IntType(64), ir.FloatType()
-            vector = ir.VectorType(number, _LANES)
             start = float("-inf") if kind == "largest" else 0.0
 
-            def add(result: Any, more: Any) -> Any:
+            def join(result: Any, more: Any) -> Any:
                 if kind == "largest":
                     greater = builder.fcmp_ordered(">", more, result)
                     return builder.select(greater, more, result)
-                if kind == "squares":
-                    more = builder.fmul(more, more, flags=("contract",))
                 return builder.fadd(more, result, flags=("contract",))
 
-            def loop(kind: Any, step: int, begin: Any, end: Any) -> Any:
-                """Fold numbers [begin, end), `step` at a time, as `kind`."""
-                first = [start] * _LANES if step > 1 else start
-                sums = cgutils.alloca_once(builder, kind)
-                builder.store(ir.Constant(kind, first), sums)
+            def add(result: Any, more: Any) -> Any:
+                if kind == "squares":
+                    more = builder.fmul(more, more, flags=("contract",))
+                return join(result, more)
+
+            def loop(first: Any, step: int, begin: Any, end: Any) -> Any:
+                """Fold numbers [begin, end), `step` at a time, on top of `first`."""
+                sums = cgutils.alloca_once(builder, first.type)
+                builder.store(first, sums)
                 with cgutils.for_range_slice(
                     builder, begin, end, ir.Constant(long, step), inc=True
                 ) as (at, _):
-                    where = builder.bitcast(builder.gep(data, [at]), kind.as_pointer())
+                    where = builder.bitcast(builder.gep(data, [at]), first.type.as_pointer())
                     more = builder.load(where, align=4)
                     builder.store(add(builder.load(sums), more), sums)
                 return builder.load(sums)
 
-            zero, lanes = ir.Constant(long, 0), ir.Constant(long, _LANES)
-            whole = builder.sub(args[1], builder.srem(args[1], lanes))
-            side_by_side = loop(vector, _LANES, zero, whole)
-            result = loop(number, 1, whole, args[1])
-            for lane in range(_LANES):
-                number_of_lane = builder.extract_element(
-                    side_by_side, ir.Constant(ir.IntType(32), lane)
-                )
-                if kind == "largest":
-                    result = add(result, number_of_lane)
-                else:  # squared already
-                    result = builder.fadd(result, number_of_lane)
-            return result
+            def whole(lanes: int) -> Any:
+                """The numbers that fill vectors of so many lanes."""
+                return builder.sub(args[1], builder.srem(args[1], ir.Constant(long, lanes)))
+
+            def halved(sums: Any, lanes: int) -> Any:
+                """Fold one half of the lanes with the other until so many are left."""
+                while sums.type.count > lanes:
+                    half = sums.type.count // 2
+                    words = ir.VectorType(ir.IntType(32), half)
+                    low, high = (
+                        builder.shuffle_vector(
+                            sums, sums, ir.Constant(words, [*range(at, at + half)])
+                        )
+                        for at in (0, half)
+                    )
+                    sums = join(low, high)
+                return sums
+
+            zero, wide = ir.Constant(long, 0), 4 * _LANES
+            empty = ir.Constant(ir.VectorType(number, wide), [start] * wide)
+            sums = halved(loop(empty, wide, zero, whole(wide)), _LANES)
+            sums = loop(sums, _LANES, whole(wide), whole(_LANES))
+            result = loop(ir.Constant(number, start), 1, whole(_LANES), args[1])
+            side_by_side = halved(sums, 1)
+            lanes_left = builder.extract_element(side_by_side, ir.Constant(ir.IntType(32), 0))
+            return join(result, lanes_left)
 
         return types.float32(line, types.int64), codegen
 

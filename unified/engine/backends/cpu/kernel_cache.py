@@ -40,7 +40,10 @@ __all__ = ["KernelCache", "folders", "read_checked", "write_checked"]
 
 _MOST_BYTES = 64 << 20  # of a file; ours have some 300 KB
 _ABANDONED = 600.0  # seconds, after which nobody writes a file any more
-_SOURCES = ("attention", "config", "intrinsics", "kernels", "matmul", "threads")
+_SOURCES = (
+    "attention", "bfloat16", "config", "heads", "intrinsics", "kernels", "kv", "linear",
+    "matmul", "products", "threads", "tiles", "vectors",
+)  # fmt: skip
 _noted: set[str] = set()
 _noting = threading.Lock()
 
@@ -162,6 +165,7 @@ class KernelCache:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+        self._folder = Path(function.__code__.co_filename).parent
         self._enabled = True
 
     @property
@@ -185,10 +189,13 @@ class KernelCache:
         """The function compiled for these types on this processor, or None."""
         from numba.core.caching import IndexDataCacheFile
         from numba.core.compiler import CompileResult
+        from numba.core.runtime import rtsys
 
         if not self._enabled:
             return None
-        target_context.refresh()
+        # numba's own reader refreshes the whole context: 0.3 s to import what compiling
+        # needs (scipy for its BLAS). Running needs the runtime alone.
+        rtsys.initialize(target_context)
         stem, key = self._named(sig, target_context.codegen())
         for folder, _ in folders():
             try:
@@ -248,7 +255,7 @@ class KernelCache:
                 *map(str, codegen.magic_tuple()),
             ],
             "types": [str(kind) for kind in sig],
-            "source": _sources(),
+            "source": _sources(self._folder),
         }
         short = [
             hashlib.sha256(json.dumps(part).encode()).hexdigest()[:12] for part in parts.values()
@@ -272,11 +279,15 @@ class KernelCache:
 
 
 @cache
-def _sources() -> str:
-    """The checksum of everything that is compiled."""
+def _sources(folder: Path) -> str:
+    """The checksum of everything that is compiled for functions of a folder: our sources, and its
+    own where it is another one."""
     digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    paths = [Path(__file__).with_name(f"{name}.py") for name in _SOURCES]
+    if folder != Path(__file__).parent:
+        paths += sorted(folder.glob("*.py"))
+    for path in paths:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -1,13 +1,7 @@
-"""Matrix products with a packed weight, tile by tile, in vector instructions.
+"""Matrix products in float32 with a packed weight of any float type, and the packing of weights.
 
-A panel is PANEL outputs of a weight: for each input, their weights lie side by side. A tile is a
-few rows of x by a few panels, whose sums stay in registers. Every sum runs over the inputs in order
-and in a lane of its own: a row's outputs are the same bits whatever rows are computed with it, and
-no partial sums are left to add up.
-
-Written in LLVM's instructions, which any processor has, because loops over small arrays of sums do
-not stay in registers. 16 rows by bfloat16 weights of 384 inputs reach 143 GFLOP/s on a core of a
-Xeon with AVX-512; the best loops reached 100.
+Weights are widened to float32 in registers, which costs nothing beside their reading. What is in a
+panel and in a tile, and why a row's outputs are the same bits in any company: `tiles`.
 
 Shape legend: `N` rows of x, `K` inputs, `O` outputs, `P` = ceil(O / PANEL) panels.
 """
@@ -15,7 +9,7 @@ Shape legend: `N` rows of x, `K` inputs, `O` outputs, `P` = ceil(O / PANEL) pane
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,157 +17,88 @@ from llvmlite import binding, ir
 from numba import types
 
 from unified.engine.backends.cpu.config import PANEL
-from unified.engine.backends.cpu.intrinsics import compiled, entry, intrinsic
+from unified.engine.backends.cpu.intrinsics import compiled, entry
+from unified.engine.backends.cpu.tiles import (
+    LANES,
+    MANY_REGISTERS,
+    lane_type,
+    make_tile,
+    spread,
+)
 
-__all__ = ["HALF_SUPPORTED", "PANEL", "matmul", "pack", "pack_into"]
+__all__ = ["HALF_SUPPORTED", "PANEL", "matmul", "pack", "pack_into", "read_in_parts"]
 
-_LANES = 16  # float32 in a vector; processors with narrower ones take two or four for one
 _READ_NUMBERS = 1 << 20  # of a weight that are read at once
 _BLOCK = 64  # inputs that stay in the nearest cache while they are packed
 # Whether this processor widens float16 by itself; LLVM calls a function that may be missing if not.
 HALF_SUPPORTED = platform.machine() in ("aarch64", "arm64") or bool(
     binding.get_host_cpu_features().get("f16c", False)
 )
-# A tile has as many sums as fit into registers beside the weights and a number of x.
-_MANY_REGISTERS = binding.get_host_cpu_features().get("avx512f", False)
 
 
-def _tile(rows: int, panels: int) -> Any:
-    """An instruction: out[n + r, column + PANEL p :][:PANEL] = x[n + r] @ w[first + p].
+class _Float:
+    """float32 products, one input a line; see `tiles.Arithmetic`."""
 
-    For r < rows and p < panels. x float32 (N, K), w (P, K or more, PANEL) of any stored type, out
-    float32 (N, columns), all contiguous.
-    """
+    fetches = False
 
-    @intrinsic
-    def tile(typingctx: Any, x: Any, n: Any, w: Any, first: Any, out: Any, column: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            def array(at: int) -> Any:
-                return context.make_array(signature.args[at])(context, builder, args[at])
+    def weights(self, builder: Any, pointer: Any, dtype: Any) -> Any:
+        stored = lane_type(pointer.type.pointee)
+        numbers = builder.load(builder.bitcast(pointer, stored.as_pointer()), align=2)
+        vector = lane_type(ir.FloatType())
+        if dtype == types.float32:
+            return numbers
+        if dtype == types.int16:
+            halves = builder.bitcast(numbers, lane_type(ir.HalfType()))
+            return builder.fpext(halves, vector)
+        # bfloat16 is the upper half of a float32.
+        words = lane_type(ir.IntType(32))
+        shift = ir.Constant(words, [16] * LANES)
+        return builder.bitcast(builder.shl(builder.zext(numbers, words), shift), vector)
 
-            x_array, w_array, out_array = array(0), array(2), array(4)
-            inputs = builder.extract_value(x_array.shape, 1)
-            width = builder.extract_value(out_array.shape, 1)
-            long, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), _LANES)
-            lanes = PANEL // _LANES
+    def number(self, builder: Any, pointer: Any) -> Any:
+        return spread(builder, builder.load(pointer))
 
-            def line(data: Any, row: int, length: Any) -> Any:
-                number = builder.add(args[1], ir.Constant(long, row))
-                return builder.gep(data, [builder.mul(number, length)])
+    def zero(self) -> Any:
+        return ir.Constant(lane_type(ir.FloatType()), [0.0] * LANES)
 
-            lines = [line(x_array.data, row, inputs) for row in range(rows)]
-            length = builder.extract_value(w_array.shape, 1)
-            size = builder.mul(length, ir.Constant(long, PANEL))
-            starts = [
-                builder.gep(
-                    w_array.data,
-                    [builder.mul(builder.add(args[3], ir.Constant(long, p)), size)],
-                )
-                for p in range(panels)
-            ]
-            before, loop = builder.block, builder.append_basic_block("inputs")
-            after = builder.append_basic_block("sums")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            k = builder.phi(long)
-            k.add_incoming(ir.Constant(long, 0), before)
-            sums = []
-            for _ in range(rows * panels * lanes):
-                total = builder.phi(vector)
-                total.add_incoming(ir.Constant(vector, [0.0] * _LANES), before)
-                sums.append(total)
-            half = signature.args[2].dtype == types.int16
-            weights = [
-                _weights(builder, start, k, lane, half) for start in starts for lane in range(lanes)
-            ]
-            new_sums = []
-            for row in range(rows):
-                number = builder.load(builder.gep(lines[row], [k]))
-                spread = _spread(builder, number, vector)
-                for at, weight in enumerate(weights):
-                    scaled = builder.fmul(spread, weight, flags=("contract",))
-                    total = sums[row * len(weights) + at]
-                    new_sums.append(builder.fadd(scaled, total, flags=("contract",)))
-            following = builder.add(k, ir.Constant(long, 1))
-            k.add_incoming(following, loop)
-            for total, new_sum in zip(sums, new_sums):
-                total.add_incoming(new_sum, loop)
-            builder.cbranch(builder.icmp_signed("<", following, inputs), loop, after)
-            builder.position_at_end(after)
-            for at, total in enumerate(new_sums):
-                row, vector_in_row = divmod(at, len(weights))
-                offset = builder.add(args[5], ir.Constant(long, vector_in_row * _LANES))
-                target = builder.gep(line(out_array.data, row, width), [offset])
-                pointer = builder.bitcast(target, vector.as_pointer())
-                builder.store(total, pointer, align=4)
-            return context.get_dummy_value()
+    def add(self, builder: Any, total: Any, weights: Any, number: Any) -> Any:
+        scaled = builder.fmul(number, weights, flags=("contract",))
+        return builder.fadd(scaled, total, flags=("contract",))
 
-        return types.void(x, types.int64, w, types.int64, out, types.int64), codegen
-
-    return tile
+    def result(self, builder: Any, total: Any) -> Any:
+        return total
 
 
-def _weights(builder: Any, start: Any, k: Any, lane: int, half: bool) -> Any:
-    """16 weights of one input as float32. half: 16-bit words are float16, otherwise bfloat16."""
-    index = builder.add(
-        builder.mul(k, ir.Constant(k.type, PANEL)), ir.Constant(k.type, lane * _LANES)
-    )
-    pointer = builder.gep(start, [index])
-    stored = ir.VectorType(pointer.type.pointee, _LANES)
-    numbers = builder.load(builder.bitcast(pointer, stored.as_pointer()), align=2)
-    vector = ir.VectorType(ir.FloatType(), _LANES)
-    if stored == vector:
-        return numbers
-    if half:
-        halves = builder.bitcast(numbers, ir.VectorType(ir.HalfType(), _LANES))
-        return builder.fpext(halves, vector)
-    # bfloat16 is the upper half of a float32.
-    words = ir.VectorType(ir.IntType(32), _LANES)
-    shift = ir.Constant(words, [16] * _LANES)
-    return builder.bitcast(builder.shl(builder.zext(numbers, words), shift), vector)
-
-
-def _spread(builder: Any, number: Any, vector: Any) -> Any:
-    """A number of x in all lanes of a vector."""
-    first_lane = builder.insert_element(
-        ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0)
-    )
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
-    return builder.shuffle_vector(first_lane, ir.Constant(vector, ir.Undefined), zeros)
-
-
-_EIGHT, _FOUR = (8, 4) if _MANY_REGISTERS else (2, 2)
-_eight, _four = _tile(_EIGHT, 1), _tile(_FOUR, 1)
-_two, _one, _one_by_two = _tile(2, 1), _tile(1, 1), _tile(1, 2)
+_EIGHT, _FOUR = (8, 4) if MANY_REGISTERS else (2, 2)
+_eight, _four, _two, _one = (make_tile(_Float(), rows) for rows in (_EIGHT, _FOUR, 2, 1))
 
 
 @compiled
-def matmul(x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray) -> None:
+def matmul(
+    x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray, start: int = 0
+) -> None:
     """out[:, : PANEL panels] = x (N, K) times panels [first, first + panels) of w (P, K, PANEL).
 
-    A w of more than K inputs is taken as far as its first K.
+    A w of more than K inputs is taken from its input `start` on.
     """
-    N = x.shape[0]
-    if N == 1:
-        pairs = panels - panels % 2
-        for p in range(0, pairs, 2):
-            _one_by_two(x, 0, w, first + p, out, p * PANEL)
-        if pairs < panels:
-            _one(x, 0, w, first + pairs, out, pairs * PANEL)
+    N, K = x.shape
+    if N == 1:  # one panel after the other: memory is read in one stream, a fifth faster than two
+        for p in range(panels):
+            _one(x, 0, w, first + p, start, K, out, p * PANEL, 0, 0)
         return
     for p in range(panels):
         n = 0
         while N - n >= _EIGHT:
-            _eight(x, n, w, first + p, out, p * PANEL)
+            _eight(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
             n += _EIGHT
         while N - n >= _FOUR:
-            _four(x, n, w, first + p, out, p * PANEL)
+            _four(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
             n += _FOUR
         if N - n >= 2:
-            _two(x, n, w, first + p, out, p * PANEL)
+            _two(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
             n += 2
         if n < N:
-            _one(x, n, w, first + p, out, p * PANEL)
+            _one(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
 
 
 @entry
@@ -197,13 +122,19 @@ def pack(
     rows, to give them another type.
     """
     outputs, inputs = weight.shape
-    step = PANEL * max(1, _READ_NUMBERS // (PANEL * inputs))
     packed = None
-    for first in range(0, outputs, step):
-        rows = np.ascontiguousarray(convert(weight[first : first + step]))
+    for first, part in read_in_parts(weight):
+        rows = np.ascontiguousarray(convert(part))
         if packed is None:
             packed = np.zeros((-(-outputs // PANEL), inputs, PANEL), rows.dtype)
-        first_panel, end_panel = first // PANEL, -(-(first + len(rows)) // PANEL)
-        pack_into(rows, packed[first_panel:end_panel])
+        pack_into(rows, packed[first : first - (-len(rows) // PANEL)])
     assert packed is not None
     return packed
+
+
+def read_in_parts(weight: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows of a weight (O, K), a few panels at a time, and the number of the first panel."""
+    outputs, inputs = weight.shape
+    step = PANEL * max(1, _READ_NUMBERS // (PANEL * inputs))
+    for first in range(0, outputs, step):
+        yield first // PANEL, weight[first : first + step]

@@ -1,0 +1,1 @@
+"""The batched backend for torch devices: paged cache, CUDA graphs, sampling on the device."""
