@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 __all__ = ["LlamaCpp"]
+
+# It reports every tensor that it reads; what goes wrong shows in what its functions return.
+_SILENT = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
 
 
 class LlamaCpp:
@@ -26,6 +30,7 @@ class LlamaCpp:
 
         self._api = llama_cpp
         self.vocab_size, self.rows = vocab_size, rows
+        llama_cpp.llama_log_set(_SILENT, None)
         llama_cpp.llama_backend_init()
         self._model = llama_cpp.llama_model_load_from_file(
             str(path).encode(), llama_cpp.llama_model_default_params()

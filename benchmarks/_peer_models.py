@@ -76,6 +76,7 @@ def write_ct2(model: Any, folder: Path, kind: str) -> None:
     spec.config.layer_norm_epsilon = model.config.rms_norm_eps
     spec.validate()
     spec.optimize(quantization=kind)
+    folder.mkdir()
     spec.save(str(folder))
 
 

@@ -122,7 +122,7 @@ class Ours:
 
     def __init__(self, decoder: LlamaCpuDecoder, rows: int, max_ids: int) -> None:
         self.decoder = decoder
-        self.cache = decoder.new_cache(rows, max_ids)
+        self.cache = decoder.new_cache(rows, max_ids)  # slots 0, 1, ...
         self.slots = list(range(rows))
         self.ranges = ((0, decoder.vocab_size),)
 
@@ -206,7 +206,8 @@ def open_side(name: str, model: Any, shape: str, folder: Path, threads: int) -> 
         side = CTranslate2(folder / "ct2", "int8", threads)
         return lambda rows, max_ids: side
     config = LlamaCpuConfig.from_hf(model.config.to_dict())
-    decoder = LlamaCpuDecoder(config, weights_of(model), int8=name == "ours-int8")
+    weights = weights_of(model, "int8") if name == "ours-int8" else weights_of(model)
+    decoder = LlamaCpuDecoder(config, weights)
     return lambda rows, max_ids: Ours(decoder, rows, max_ids)
 
 
