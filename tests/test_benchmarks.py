@@ -20,10 +20,15 @@ INSTALLED_AS = {
     "yaml": "pyyaml",
     "fontTools": "fonttools",
     "xdist": "pytest-xdist",
+    "llama_cpp": "llama-cpp-python",
 }
 OURS = {"unified", "unified_base", "unified_data", "unified_tokenizers"}
-# Of the extra `measure`; `_path.needs` says so before anything else.
-CHECKED = {"pocket.py": {"jiwer"}, "tokenizers.py": {"pesq"}}
+# Of an extra; `_path.needs` says so before anything else.
+CHECKED = {
+    "pocket.py": ({"jiwer"}, "measure"),
+    "tokenizers.py": ({"pesq"}, "measure"),
+    "peers.py": ({"llama_cpp", "ctranslate2", "gguf"}, "bench"),
+}
 
 
 def _names(requirements):
@@ -56,8 +61,9 @@ def test_help_answers_before_anything_heavy_is_loaded(script):
 
 @pytest.mark.parametrize("path", [*FOLDER.glob("*.py"), *(ROOT / "docs").glob("*.py")], ids=str)
 def test_what_a_script_imports_is_in_the_dev_installation(path):
+    """But for what engines of others need, which `benchmarks/peers.py` asks for beforehand."""
     extras = PROJECT["optional-dependencies"]
-    declared = _names(PROJECT["dependencies"]) | _names(extras["dev"])
+    declared = _names(PROJECT["dependencies"]) | _names(extras["dev"]) | _names(extras["bench"])
     beside = {other.stem for other in path.parent.glob("*.py")}
     for name in set(_imports(path)) - OURS - set(sys.stdlib_module_names) - beside:
         assert INSTALLED_AS.get(name, name).lower().replace("_", "-") in declared, name
@@ -73,8 +79,8 @@ def test_what_the_tests_import_is_in_the_dev_installation():
             assert package in declared or (FOLDER / f"{name}.py").exists(), f"{path}: {name}"
 
 
-@pytest.mark.parametrize(("script", "packages"), CHECKED.items())
-def test_a_missing_extra_is_named_before_anything_is_computed(script, packages, tmp_path):
+@pytest.mark.parametrize(("script", "packages", "extra"), [(s, *x) for s, x in CHECKED.items()])
+def test_a_missing_extra_is_named_before_anything_is_computed(script, packages, extra, tmp_path):
     path = [str(tmp_path), *(str(ROOT / name) for name in ("", "tokenizers", "data", "base"))]
     hidden = (
         "import importlib.machinery as m\nfind = m.PathFinder.find_spec\n"
@@ -90,4 +96,4 @@ def test_a_missing_extra_is_named_before_anything_is_computed(script, packages, 
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert all(package in line for package in packages)
-    assert 'pip install -c constraints.txt -e ".[dev,measure]"' in line
+    assert f'pip install -c constraints.txt -e ".[dev,{extra}]"' in line
