@@ -177,7 +177,7 @@ def test_a_model_without_such_layers_is_refused(tmp_path):
 
 def test_without_torchao_it_is_said_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao", None)
-    with pytest.raises(ValueError, match=r"needs torchao .*pip install 'unified-tokens\[quantize"):
+    with pytest.raises(ValueError, match=r"needs torchao, .*pip install 'unified-tokens\[quantize"):
         LanguageModel.open(checkpoint(tmp_path, "olmo2"), dtype="int8")
 
 
