@@ -7,7 +7,8 @@ from unified import Sampling, SpanSampling
 from unified.engine.events import AudioChunk, Done, TextPiece
 from unified_data.document import Document, Slot, Text
 
-WARM = SpanSampling(1.0)
+# Without guesses: a pass is one id, so that what is left after an event can be counted.
+WARM = SpanSampling(1.0, draft_tokens=0)
 FREE = Sampling(WARM, WARM, WARM, max_ids=200, max_audio_frames=9)
 DRAWN = Document((Text("a cat", "prompt"), Slot("image", 96, 72, role="response")))
 SPOKEN = Document((Text("a cat", "prompt"), Slot("audio", role="response")))
