@@ -91,9 +91,9 @@ def make_tile(
     w, panel, lane, start, lines, out, column, ahead, step): x (N, words), of which words [word,
     word + lines) are taken, w (P, lines of a panel, PANEL), of which lines [start, start + lines)
     are taken, out (N, columns), all contiguous; lines at least 1. adds: whether sums go on from
-    what is in `out`. With every line, two lines of the processor's cache are fetched from words of w that
-    are needed soon: from `ahead` on, each time `step` words further. A step of 0 fetches nothing
-    new.
+    what is in `out`. With every line, two lines of the processor's cache are fetched from words of
+    w that are needed soon: from `ahead` on, each time `step` words further. A step of 0 fetches
+    nothing new.
     """
 
     @intrinsic
