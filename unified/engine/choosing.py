@@ -12,20 +12,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.active import ActiveRequest
-from unified.engine.backends.base import Array, Decoder, HiddenStates, Ranges
+from unified.engine.backends.base import Array, HiddenStates, Ranges
 from unified.engine.backends.device_choice import DeviceChoice, DeviceSampler
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.prefix_cache import common_prefix
 from unified.engine.sampler import SpanSampling, choose, choose_with_margins, guide, penalize
 from unified.engine.speculative import Drafting, Pick, ScoredId, id_at
 
-__all__ = ["Choice", "accept", "choose_ids", "columns_of", "draft_ids"]
+__all__ = ["Choice", "Outcome", "accept", "choose_ids", "columns_of", "draft_ids"]
+
+
+class HasLogits(Protocol):
+    """What ids are chosen by: a `Decoder`, or what stands in its place."""
+
+    def logits(self, hidden_states: HiddenStates, ranges: Ranges) -> Array:
+        """See `Decoder.logits`."""
 
 
 class Choice(NamedTuple):
@@ -33,6 +40,10 @@ class Choice(NamedTuple):
 
     request: ActiveRequest
     picks: list[Pick]
+
+
+Outcome = Choice | tuple[list[ActiveRequest], Exception]
+"""What a request chooses; or the requests whose choice failed, and the error."""
 
 
 class _Required(NamedTuple):
@@ -55,8 +66,10 @@ _Group = tuple[Ranges, SpanSampling, _Required | None]
 def draft_ids(request: ActiveRequest, drafting: Drafting) -> list[int]:
     """Ids to run behind a request's own in this pass, drafted for the positions that follow."""
     sampling, drafter = request.current_sampling, request.drafter
-    wanted = sampling.draft_tokens
-    if wanted == 0:
+    wanted, kind = sampling.draft_tokens, request.state.kind
+    # Drafts are of one id a position; text has that in every format.
+    several = kind in (spans := request.grammar.span_grammars) and spans[kind].num_together > 1
+    if wanted == 0 or several:
         drafter.tokens = []
         return []
     number = None if isinstance(wanted, str) else wanted
@@ -65,12 +78,12 @@ def draft_ids(request: ActiveRequest, drafting: Drafting) -> list[int]:
 
 
 def choose_ids(
-    decoder: Decoder,
+    decoder: HasLogits,
     requests: Sequence[ActiveRequest],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
     policy: DraftPolicy,
-) -> Iterator[Choice | tuple[list[ActiveRequest], Exception]]:
+) -> Iterator[Outcome]:
     """What every request chooses; of those whose choice failed, the requests and the error.
 
     Args:
@@ -121,7 +134,7 @@ def accept(choice: Choice) -> tuple[int, list[int]]:
     """
     request = choice.request
     branches, slot, length = request.current_branches, request.slot, len(request.ids)
-    lengths = [len(branch.ids) for branch in branches]
+    lengths = [len(branch.positions) for branch in branches]
     number = 0
     for index, id_, ranges in choice.picks:
         # A text that has ended at a stop string or by its budget, or a loop: the drafts behind it
@@ -133,7 +146,7 @@ def accept(choice: Choice) -> tuple[int, list[int]]:
         number += 1
     drafts = [token.id for token in request.drafter.tokens]
     standing = [
-        common_prefix(branch.ids[before : before + len(drafts)], drafts)
+        common_prefix(branch.positions[before : before + len(drafts)], drafts)
         for branch, before in zip(branches, lengths)
     ]
     return number, standing
@@ -144,7 +157,7 @@ def _choose_on_device(
     requests: list[ActiveRequest],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
-) -> Iterator[Choice | tuple[list[ActiveRequest], Exception]]:
+) -> Iterator[Outcome]:
     """An id for each of some requests by the backend's own `sample`, in one call."""
     choices = []
     for request in requests:
@@ -183,16 +196,16 @@ def _picks(
     return request.drafter.verify(len(request.ids), chosen, policy)
 
 
-_Outcome = tuple[_Position, ScoredId | Exception]
+_Result = tuple[_Position, ScoredId | Exception]
 
 
 def _choose_together(
-    decoder: Decoder,
+    decoder: HasLogits,
     key: _Group,
     positions: list[_Position],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
-) -> Iterator[_Outcome]:
+) -> Iterator[_Result]:
     try:
         choices = _choose(decoder, key, positions, hidden_states, rows)
     except Exception as error:
@@ -207,7 +220,7 @@ def _choose_together(
 
 
 def _choose(
-    decoder: Decoder,
+    decoder: HasLogits,
     key: _Group,
     positions: Sequence[_Position],
     hidden_states: HiddenStates,
@@ -250,7 +263,7 @@ def _choose(
 
 
 def _logits(
-    decoder: Decoder,
+    decoder: HasLogits,
     rows: list[list[int]],
     sampling: SpanSampling,
     ranges: Ranges,
