@@ -74,6 +74,7 @@ class ActiveRequest:
             conditions.update(dict.fromkeys(guidance.conditions))
         conditions.update(dict.fromkeys(sampling.text.guidance.conditions))
         self.branches = {condition: Branch(condition) for condition in conditions}
+        self._guidance_branches = [self.branches[name] for name in conditions if name != FULL]
         self._together = grammar.num_together > 1
         # All ids in reading order; where each has a position of its own, one list is both.
         self.ids = cast("list[int]", [] if self._together else self.branches[FULL].positions)
@@ -81,6 +82,7 @@ class ActiveRequest:
         self._prompt_positions = 0
         self.current_sampling = sampling.text
         self.current_branches = self._branches_for(sampling.text)
+        self._mode = "text"  # of `State.mode`, that these two are for
         self.segment_index = 0  # of the request
         self.slot: CodedSlot | None = None  # being filled
         self.stop: int | None = None  # the id that ends a text slot
@@ -150,6 +152,9 @@ class ActiveRequest:
     def _choose_next(self) -> None:
         """Settle what the next choice needs."""
         mode = self.state.mode
+        if mode == self._mode:
+            return
+        self._mode = mode
         if mode in ("marker", "text"):
             sampling = self.sampling.text
         else:
@@ -214,7 +219,7 @@ class ActiveRequest:
         if not self.usage["prompt_ids"]:
             self.usage["prompt_ids"] = len(self.ids)
             self._prompt_positions = len(self.branches[FULL].positions)
-        for branch in self._guidance_branches():
+        for branch in self._guidance_branches:
             role = segment.role or self.grammar.format.start
             if not continues:
                 branch.positions += self._prefix(branch, segment.kind, role)
@@ -267,7 +272,7 @@ class ActiveRequest:
         for event in events:
             if isinstance(event, SpanEnd):
                 self._begin_text()
-                for branch in self._guidance_branches():
+                for branch in self._guidance_branches:
                     branch.kind = event.kind
                 if event.kind == slot.kind or slot.kind == event.segment.kind:
                     self._close(event.kind)
@@ -306,7 +311,7 @@ class ActiveRequest:
         self.slot = None
         self.stop = None
         self.segment_index += 1
-        for branch in self._guidance_branches():
+        for branch in self._guidance_branches:
             branch.kind, branch.role = kind, self.state.role
         self._begin_text()
         if self._stop_finder:
@@ -324,7 +329,7 @@ class ActiveRequest:
                 for branch in self.branches.values() if filled else (self.branches[FULL],):
                     branch.positions.append(position)
         elif filled:
-            for branch in self._guidance_branches():
+            for branch in self._guidance_branches:
                 branch.positions.append(id)
         return self._note(events)
 
@@ -351,19 +356,16 @@ class ActiveRequest:
 
     # The branches of guidance.
 
-    def _guidance_branches(self) -> list[Branch]:
-        return [branch for branch in self.branches.values() if branch.condition != FULL]
-
     def _append_negative(self, texts: Sequence[CodedText]) -> None:
         """Append the negative prompt, which stands in place of the given texts."""
-        for branch in self._guidance_branches():
+        for branch in self._guidance_branches:
             for text in texts:
                 self._append(branch, text)
 
     def _append_given(self, segment: Coded) -> None:
         """Append a given segment to those branches that have it: blank text, or media."""
         blank = self.grammar.pad_text_with
-        for branch in self._guidance_branches():
+        for branch in self._guidance_branches:
             if isinstance(segment, CodedText):
                 if blank is None or self.request.negative:
                     continue

@@ -206,13 +206,14 @@ class Scheduler:
     def _accept(self, handle: Handle, choice: Choice) -> int:
         """Append what was chosen, and tell the events of it. Returns how many ids were chosen."""
         request, branches = handle.request, handle.request.current_branches
-        lengths = [len(branch.positions) for branch in branches]
+        drafts = bool(request.drafter.tokens)
+        lengths = [len(branch.positions) for branch in branches] if drafts else []
         try:
             number, standing = accept(choice)
         except Exception as error:
             self._fail(handle, error)
             return 0
-        if request.drafter.tokens:
+        if drafts:
             for branch, length, stand in zip(branches, lengths, standing):
                 # Where all drafts stand the last id runs again: its logits are needed anew.
                 self.pool.truncate(branch, min(length + stand, len(branch.positions) - 1))
@@ -221,14 +222,15 @@ class Scheduler:
 
     def _tell(self, handle: Handle) -> None:
         request = handle.request
-        steps, request.steps = request.steps, []
-        try:
-            for step in steps:
-                handle.on_event(step)
-        except Exception as error:
-            self.errors.append(error)
-            self._leave(handle, _failed(handle, error))
-            return
+        if request.steps:
+            steps, request.steps = request.steps, []
+            try:
+                for step in steps:
+                    handle.on_event(step)
+            except Exception as error:
+                self.errors.append(error)
+                self._leave(handle, _failed(handle, error))
+                return
         if request.state.finished:
             self._end(handle, request.finished())
 

@@ -302,22 +302,43 @@ class LlamaCpuDecoder:
 
     def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         """See `Decoder.logits`."""
-        outputs = sum(stop - start for start, stop in ranges)
-        logits = np.empty((len(hidden_states), outputs), np.float32)
-        buffer = self._buffer(len(hidden_states), self.config.hidden_size)
+        return self._head_logits(hidden_states, [(len(hidden_states), ranges)])[0]
+
+    def logits_of_parts(
+        self, hidden_states: Array, parts: Sequence[tuple[Sequence[int], Ranges]]
+    ) -> list[Array]:
+        """See `PartLogits`: one job of the threads, which takes longer to begin than to do."""
+        rows = [row for part_rows, _ in parts for row in part_rows]
+        sizes = [(len(part_rows), ranges) for part_rows, ranges in parts]
+        return self._head_logits(hidden_states[rows], sizes)
+
+    def _head_logits(self, x: Array, sizes: Sequence[tuple[int, Ranges]]) -> list[Array]:
+        """Logits (rows, ids) of the first rows of x over ranges, of the next over others, ..."""
+        table, every, row, numbers, most = [], [], 0, 0, 0
+        for rows, ranges in sizes:
+            outputs = sum(stop - start for start, stop in ranges)
+            table.append((row, rows, len(every), len(ranges), outputs, numbers))
+            every += ranges
+            row, numbers, most = row + rows, numbers + rows * outputs, max(most, outputs)
+        out = np.empty(numbers, np.float32)
         job = (
-            hidden_states,
+            self._new_counters(2),
+            x,
             self._head,
-            np.array(ranges, np.int64),
-            buffer,
-            logits,
+            np.array(table, np.int64),
+            np.array(every, np.int64),
+            self._buffer(len(x), self.config.hidden_size),
+            out,
             self._threads.threads,
         )
-        if outputs > _FEW_OUTPUTS:
-            self._threads.run(self._lm_head, self._new_counters(2), *job, owner=self)
+        if most > _FEW_OUTPUTS:
+            self._threads.run(self._lm_head, *job, owner=self)
         else:
-            self._lm_head(self._new_counters(2), *job)
-        return logits
+            self._lm_head(*job)
+        return [
+            out[at : at + rows * outputs].reshape(rows, outputs)
+            for _, rows, _, _, outputs, at in table
+        ]
 
 
 def compile_kernels() -> None:

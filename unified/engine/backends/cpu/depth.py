@@ -162,17 +162,18 @@ class CompiledDepth:
 
     def _product(self, x: Array, weight: Weight, ranges: Ranges) -> Array:
         outputs = sum(stop - start for start, stop in ranges)
-        out = np.empty((len(x), outputs), np.float32)
+        out = np.empty(len(x) * outputs, np.float32)
         threads = self._threads.threads if x.size * outputs > _FEW_NUMBERS else 1
+        parts = np.array([(0, len(x), 0, len(ranges), outputs, 0)], np.int64)
         job = (
-            self._new_counters(2), x, weight, np.array(ranges, np.int64),
+            self._new_counters(2), x, weight, parts, np.array(ranges, np.int64),
             self._buffer(len(x), x.shape[1]), out, threads,
         )  # fmt: skip
         if threads > 1:
             self._threads.run(self._lm_head, *job, owner=self)
         else:
             self._lm_head(*job)
-        return out
+        return out.reshape(len(x), outputs)
 
     def _buffer(self, rows: int, inputs: int) -> Array:
         return np.empty(rows * self._format.words.py_func(inputs), self._format.inputs)
