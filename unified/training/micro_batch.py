@@ -7,7 +7,7 @@ vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -16,14 +16,10 @@ from torch import Tensor
 
 from unified.dataloading import PackedSequence
 from unified.dataloading.deeper_ids import DeeperIds
-from unified.formats.grammar import MODALITIES, Grammar
 from unified.training.several_ids import DeeperBatch, DepthSubset, deeper_ids, several_of
 from unified.vocabulary.block import Ranges
-from unified_base.text import counted, quoted
 
-__all__ = [
-    "MicroBatch", "blank_micro_batch", "level_factors", "make_micro_batch", "modality_factors",
-]  # fmt: skip
+__all__ = ["MicroBatch", "blank_micro_batch", "make_micro_batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,41 +80,6 @@ class MicroBatch:
     def with_weights(self, weights: Tensor) -> MicroBatch:
         """The same with other weights, float32 (P,)."""
         return replace(self, weights=weights)
-
-
-def modality_factors(weights: Mapping[str, float]) -> np.ndarray:
-    """A factor for the number of each modality: float32 (M,)."""
-    factors = np.ones(len(MODALITIES), np.float32)
-    for modality, factor in weights.items():
-        factors[MODALITIES[modality]] = factor
-    return factors
-
-
-def level_factors(weights: Mapping[str, Sequence[float]], grammar: Grammar) -> np.ndarray | None:
-    """A factor for each id, from those of modalities' codebook levels: float32 (V,); None of none.
-
-    Raises ValueError for a modality without codes, or another number of levels than it has.
-    """
-    if not weights:
-        return None
-    factors = np.ones(grammar.vocabulary.size, np.float32)
-    for modality, of_levels in weights.items():
-        spans = [span for span in grammar.span_grammars.values() if span.modality == modality]
-        if not spans:
-            raise ValueError(
-                f"level_weights has {quoted(modality)}, but format '{grammar.format.name}' has no"
-                " such spans"
-            )
-        for span in spans:
-            if len(of_levels) != len(span.blocks):
-                raise ValueError(
-                    f"level_weights has {counted(len(of_levels), 'weight')} for {modality}, whose"
-                    f" {span.kind} spans have {counted(len(span.blocks), 'level')}"
-                )
-            for block, factor in zip(span.blocks, of_levels):
-                for start, stop in block.runs:
-                    factors[start:stop] = factor
-    return factors
 
 
 def blank_micro_batch(seq_len: int) -> MicroBatch:

@@ -36,7 +36,12 @@ class DepthSubset:
     fraction: float
     seed: int
 
-    def of(self, sequence: PackedSequence, deeper: DeeperIds) -> DeeperIds:
+    @classmethod
+    def of(cls, fraction: float, seed: int) -> DepthSubset | None:
+        """None for all positions."""
+        return cls(fraction, seed) if fraction < 1 else None
+
+    def take(self, sequence: PackedSequence, deeper: DeeperIds) -> DeeperIds:
         """The ids of a sequence, with the weights of those that are learnt."""
         with_loss = np.unique(deeper.position[deeper.loss_weights != 0])
         number = math.ceil(self.fraction * len(with_loss))
@@ -103,7 +108,7 @@ def deeper_ids(
         if deeper is None:
             continue
         if subset is not None:
-            deeper = subset.of(sequence, deeper)
+            deeper = subset.take(sequence, deeper)
         parts.append((index * seq_len, deeper))
         owners.append(np.full(len(deeper), index))
     return joined(parts), np.concatenate([np.zeros(0, np.int64), *owners])
