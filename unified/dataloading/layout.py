@@ -44,12 +44,14 @@ T = TypeVar("T")
 @dataclass(frozen=True, eq=False, slots=True)
 class _Span:
     """What all spans of one kind and grid have in common: ids but for codes, and the rest but for
-    allowed[0], which depends on what stands before. positions: of the codes by codebook level."""
+    allowed[0], which depends on what stands before. positions: indices of the codes by codebook
+    level. depth: None where every id is a position of its own."""
 
     ids: np.ndarray
     allowed: np.ndarray
     modality: np.ndarray
     positions: list[np.ndarray]
+    depth: np.ndarray | None
 
 
 class _Cache(Generic[T]):
@@ -196,7 +198,7 @@ class Layout:
             builder.own_weights += [
                 (builder.length + positions, media_loss) for positions in span.positions
             ]
-        builder.add(ids, allowed, span.modality, segment.loss * weight)
+        builder.add(ids, allowed, span.modality, segment.loss * weight, span.depth)
 
     # What is asked of the grammar once.
 
@@ -261,7 +263,7 @@ class Layout:
         return run
 
     def _learn(self, program: SpanGrammar, grid: tuple[int, ...]) -> tuple[_Span, int]:
-        ids, levels, _ = program.expand(grid)
+        ids, levels, depths = program.expand(grid)
         state = SpanState(program, UNLIMITED, 1, {}, {}, None)
         allowed = [0]
         for id in ids[1:].tolist():
@@ -270,6 +272,7 @@ class Layout:
             assert event is not None
         modality = np.where(levels >= 0, MODALITIES[program.modality], 0).astype(np.uint8)
         positions = [np.flatnonzero(levels == k) for k in range(len(program.blocks))]
-        span = _Span(ids.astype(np.int32), np.array(allowed, np.int32), modality, positions)
+        depth = depths.astype(np.uint8) if program.num_together > 1 else None
+        span = _Span(ids.astype(np.int32), np.array(allowed, np.int32), modality, positions, depth)
         # Beside the ids: what is allowed, the positions, and their modality.
         return span, 4 * len(ids) + 64

@@ -87,29 +87,33 @@ def depth_decoder_of(hf: nn.Module) -> DepthDecoder | None:
     return module if isinstance(module, DepthDecoder) else None
 
 
-class _Product(nn.Module):
-    """A matrix for all depths, or one for each: weight (out, in) or (K, out, in)."""
+class _LinearByDepth(nn.Module):
+    """A matrix for each depth: weight (K, out, in)."""
 
-    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+    def __init__(self, inputs: int, outputs: int, num_ids: int) -> None:
         super().__init__()
-        shape = (outputs, inputs) if groups == 1 else (groups, outputs, inputs)
-        self.weight = nn.Parameter(torch.empty(shape))
+        self.weight = nn.Parameter(torch.empty(num_ids, outputs, inputs))
 
     def forward(self, x: Tensor) -> Tensor:  # (N, k, in) -> (N, k, out)
-        if self.weight.ndim == 2:
-            return F.linear(x, self.weight)
         return torch.einsum("nki,koi->nko", x, self.weight[: x.shape[1]])
+
+
+def _linear(config: DepthConfig, inputs: int, outputs: int) -> nn.Module:
+    """A product for all depths, which takes adapters as any, or with a matrix for each."""
+    if config.per_level:
+        return _LinearByDepth(inputs, outputs, config.num_ids)
+    return nn.Linear(inputs, outputs, bias=False)
 
 
 class _Attention(nn.Module):
     def __init__(self, config: DepthConfig) -> None:
         super().__init__()
-        width, groups = config.head_dim, config.num_ids if config.per_level else 1
-        self.width, self.shared = width, config.num_heads // config.num_kv_heads
-        self.q_proj = _Product(config.hidden_size, config.num_heads * width, groups)
-        self.k_proj = _Product(config.hidden_size, config.num_kv_heads * width, groups)
-        self.v_proj = _Product(config.hidden_size, config.num_kv_heads * width, groups)
-        self.o_proj = _Product(config.num_heads * width, config.hidden_size, groups)
+        self.width, self.shared = config.head_dim, config.num_heads // config.num_kv_heads
+        queries, keys = config.num_heads * self.width, config.num_kv_heads * self.width
+        self.q_proj = _linear(config, config.hidden_size, queries)
+        self.k_proj = _linear(config, config.hidden_size, keys)
+        self.v_proj = _linear(config, config.hidden_size, keys)
+        self.o_proj = _linear(config, queries, config.hidden_size)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         q, k, v = (
@@ -125,10 +129,10 @@ class _Attention(nn.Module):
 class _MLP(nn.Module):
     def __init__(self, config: DepthConfig) -> None:
         super().__init__()
-        inner, groups = config.intermediate_size, config.num_ids if config.per_level else 1
-        self.gate_proj = _Product(config.hidden_size, inner, groups)
-        self.up_proj = _Product(config.hidden_size, inner, groups)
-        self.down_proj = _Product(inner, config.hidden_size, groups)
+        inner = config.intermediate_size
+        self.gate_proj = _linear(config, config.hidden_size, inner)
+        self.up_proj = _linear(config, config.hidden_size, inner)
+        self.down_proj = _linear(config, inner, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
