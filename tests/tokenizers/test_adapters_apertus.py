@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from unified_tokenizers import load_tokenizer
 from unified_tokenizers.adapters_apertus import IbqAdapter, attach_decoder
-from unified_tokenizers.adapters_audio import WavTokenizerAdapter
+from unified_tokenizers.adapters_wavtokenizer import WavTokenizerAdapter
 from unified_tokenizers.base import AudioTokenizer, Codes, ImageTokenizer
 
 IBQ = {
