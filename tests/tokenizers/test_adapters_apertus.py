@@ -1,7 +1,7 @@
 """Apertus 1.5's tokenizers: Emu3.5's IBQ with and without a decoder, and WavTokenizer.
 
-IBQ was compared with the code of Emu3.5 once, random weights by its names: codes are equal, pictures
-within 3e-6.
+IBQ was compared with the code of Emu3.5 once, random weights by its names: codes are equal, and
+pictures within 3e-6.
 """
 
 import re

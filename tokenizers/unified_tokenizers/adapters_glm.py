@@ -32,6 +32,9 @@ class GlmImageEncoder(nn.Module):
     """A GlmImageVisionModel as `visual` and a GlmImageVQVAE as `vqmodel`, by the names that they
     have in a GlmImageModel."""
 
+    visual: Any
+    vqmodel: Any
+
     def __init__(self, visual: nn.Module, vqmodel: nn.Module) -> None:
         super().__init__()
         self.visual, self.vqmodel = visual, vqmodel
@@ -64,10 +67,11 @@ class GlmImageAdapter(ImageCodecAdapter):
 
         config = transformers.GlmImageConfig.from_pretrained(path, local_files_only=True)
         parts, missing = [], []
-        for name, kind, inner in (
+        classes: tuple[tuple[str, Any, Any], ...] = (
             ("visual", transformers.GlmImageVisionModel, config.vision_config),
             ("vqmodel", transformers.GlmImageVQVAE, config.vq_config),
-        ):
+        )
+        for name, kind, inner in classes:
             part, lacking = build_model(kind, inner, tensors_inside(path, name))
             parts.append(part)
             missing += [f"{name}.{tensor}" for tensor in lacking]
