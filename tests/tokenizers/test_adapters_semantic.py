@@ -240,9 +240,15 @@ def test_the_feature_extractor_of_another_model_is_refused(folders, tmp_path, na
         load_tokenizer(tmp_path)
 
 
-def test_another_hop_than_the_semantic_encoder_s_is_refused():
-    with pytest.raises(ValueError, match="have the product 160, expected 320"):
-        Xcodec2Adapter(speech("Xcodec2", downsampling_ratios=[2, 2, 2, 4, 5]))
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [({"downsampling_ratios": [2, 2, 2, 4, 5]}, "have the product 160, expected 320"),
+     ({"sampling_rate": 0}, "sample_rate is 0 by config"),
+     ({"quantization_levels": [4, -3, -4]}, r"levels are \[4, -3, -4\], expected 2 or more each")],
+)  # fmt: skip
+def test_a_config_that_cannot_be_is_refused(entries, reason):
+    with pytest.raises(ValueError, match=reason):
+        Xcodec2Adapter(speech("Xcodec2", **entries))
 
 
 def test_encoders_of_different_frames_are_refused():

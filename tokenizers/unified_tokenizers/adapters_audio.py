@@ -55,6 +55,13 @@ class CodecFacts:
     most_codebooks: int
     fewest_codebooks: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "hop", "channels", "codebook_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)} by config.json, expected 1 or more"
+                )
+
 
 class AudioCodecAdapter(CodecAdapter, BaseAudioTokenizer):
     """Waveforms (B, C, S) to codes (B, K, T), T = ceil(S / hop), and back.

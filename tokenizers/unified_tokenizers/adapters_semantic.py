@@ -57,7 +57,7 @@ class XcodecAdapter(AudioCodecAdapter):
 
 
 class HiggsAudioAdapter(XcodecAdapter):
-    """HiggsAudioV2TokenizerModel, such as bosonai/higgs-audio-v2-tokenizer; mono.
+    """HiggsAudioV2TokenizerModel, such as eustlb/higgs-audio-v2-tokenizer; mono.
 
     X-Codec at 24 kHz, 25 frames a second, with codes of a lower dimension; HuBERT hears 16 kHz.
     """
@@ -67,7 +67,7 @@ class HiggsAudioAdapter(XcodecAdapter):
 
 
 class Xcodec2Adapter(AudioCodecAdapter):
-    """Xcodec2Model, such as HKUSTAudio/xcodec2-hf: mono, one codebook.
+    """Xcodec2Model, such as hf-audio/xcodec2: mono, one codebook.
 
     Codes are those of its feature extractor and model. That extractor adds a sample before it
     completes the last frame, so whole frames get one of silence after them: it is seen, and its
@@ -108,12 +108,14 @@ class Xcodec2Adapter(AudioCodecAdapter):
                 f"downsampling_ratios {list(config.downsampling_ratios)} have the product {hop},"
                 f" expected {_SEMANTIC_HOP}: so long are the frames of the semantic encoder"
             )
+        levels = list(config.quantization_levels)
+        if min(levels) < 2:
+            raise ValueError(f"quantization_levels are {levels}, expected 2 or more each")
         self._encoder_rate = _encoder_rate(self.model)
         self._extractor: Any = getattr(transformers, self.extractor_class)(
             sampling_rate=self._encoder_rate, hop_length=hop
         )
-        codes = math.prod(config.quantization_levels)
-        return CodecFacts(self._decoder_rate(), config.hop_length, 1, codes, 1)
+        return CodecFacts(self._decoder_rate(), config.hop_length, 1, math.prod(levels), 1)
 
     def _decoder_rate(self) -> int:
         return self.model.config.sampling_rate
