@@ -49,6 +49,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _bandwidth import read_bandwidth
 from _sampling_table import markdown, write_table
 from _shared import interleaved, machine, say
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -101,6 +102,13 @@ def cpu_decoder(model: Any) -> LlamaCpuDecoder:
     return LlamaCpuDecoder(LlamaCpuConfig.from_hf(model.config.to_dict()), weights_of(model))
 
 
+def single(**limits: Any) -> Sampling:
+    """Parameters without guesses: random weights repeat themselves, which anyone can guess."""
+    sampling = Sampling(**limits)
+    modes = {name: getattr(sampling, name) for name in ("text", "image", "audio")}
+    return replace(sampling, **{name: replace(own, draft_tokens=0) for name, own in modes.items()})
+
+
 class Comparison:
     """One model in both libraries."""
 
@@ -116,7 +124,7 @@ class Comparison:
         request = Request(
             (CodedText(PROMPT, "prompt"), CodedSlot("image", GRID, role="response")), 0
         )
-        self.run([request] * number, Sampling(image=image, max_ids=400))
+        self.run([request] * number, single(image=image, max_ids=400))
 
     def run(self, requests: Sequence[Request], sampling: Sampling) -> list[Finished]:
         events = self.sampler.run(requests, sampling)
@@ -158,8 +166,8 @@ def mixed(number: int) -> list[Request]:
         (text, CodedText(PROMPT[::-1], "response"), CodedSlot("image", GRID, role="response")),
     ]
     # Each about as long as a picture: the budget ends texts, the frames sounds.
-    limits = [Sampling(max_ids=400), Sampling(max_audio_frames=85, max_ids=400),
-              Sampling(max_ids=290), Sampling(max_ids=400)]  # fmt: skip
+    limits = [single(max_ids=400), single(max_audio_frames=85, max_ids=400),
+              single(max_ids=290), single(max_ids=400)]  # fmt: skip
     return [Request(kinds[i % 4], i, limits[i % 4]) for i in range(number)]
 
 
@@ -184,7 +192,7 @@ def pocket_part(repeats: int) -> dict[str, Any]:
     new_ids: list[int] = []
 
     def ours() -> None:
-        done = both.run(requests, Sampling())
+        done = both.run(requests, single())
         new_ids.append(sum(len(d.ids) - d.usage["prompt_ids"] for d in done))
 
     seconds_ours, seconds_theirs = (
@@ -195,12 +203,6 @@ def pocket_part(repeats: int) -> dict[str, Any]:
     results["ids_16rows_per_second"] = [round(rate), round(theirs)]
     say(f"16 rows: {rate:.0f} ids/s mixed, {theirs:.0f} ids/s of generate")
     return results
-
-
-def read_bandwidth(numbers: int, repeats: int = 5) -> float:
-    """Bytes a second at which all threads read float32 numbers, at best."""
-    block = torch.ones(numbers, dtype=torch.float32)
-    return numbers * 4 / min(_seconds(block.sum) for _ in range(repeats))
 
 
 def _seconds(job: Callable[[], Any]) -> float:
@@ -218,7 +220,7 @@ def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
         image = SpanSampling(guidance=Guidance(scale))
         slot = CodedSlot("image", (number // 16, 16), role="response")
         both.run(
-            [Request((CodedText(PROMPT, "prompt"), slot), 0)], Sampling(image=image, max_ids=400)
+            [Request((CodedText(PROMPT, "prompt"), slot), 0)], single(image=image, max_ids=400)
         )
 
     results: dict[str, Any] = {}
@@ -234,7 +236,7 @@ def qwen_part(repeats: int, ids: int) -> dict[str, Any]:
     blocks = 2 * sum(p.numel() for p in model.model.layers.parameters())
     head = (words.id_range("image.0")[1] - words.id_range("image.0")[0]) * QWEN["hidden_size"] * 2
     cache = 4 * 2 * QWEN["num_hidden_layers"] * 8 * 128 * (30 + 16 + 32)
-    bandwidth = read_bandwidth(512 * 1024 * 1024)
+    bandwidth = read_bandwidth()
     least = (blocks + head + cache) / bandwidth
     results["ms_per_id_06b"] = [round(an_id * 1e3, 2), round(least * 1e3, 2)]
     results["read_gb_per_second"] = round(bandwidth / 1e9, 1)
@@ -248,7 +250,7 @@ def state_part(repeats: int) -> dict[str, Any]:
     both = pocket(theirs=False)
     whole = median(_seconds(lambda: both.draw(1.0)) for _ in range(repeats))
     request = Request((CodedText(PROMPT, "prompt"), CodedSlot("image", GRID, role="response")), 0)
-    (done,) = both.run([request], Sampling(image=SpanSampling(), max_ids=400))
+    (done,) = both.run([request], single(image=SpanSampling(), max_ids=400))
     ids = done.ids.tolist()
 
     def follow() -> None:
@@ -291,7 +293,7 @@ def length_part(repeats: int) -> dict[str, Any]:
                 many.truncate(row, before)
         sixteen.append(round(median(runs) * 1e3, 2))
     held = 2 * 4 * POCKET["num_hidden_layers"] * 6 * 64  # bytes an id
-    bandwidth = read_bandwidth(512 * 1024 * 1024)
+    bandwidth = read_bandwidth()
     more, reading = seconds[4096] - seconds[256], held * (4096 - 256) / bandwidth
     say(f"an id: {seconds[256] * 1e3:.2f} ms at 256, {seconds[4096] * 1e3:.2f} ms at 4,096;")
     say(f"{more * 1e3:.2f} ms more, of which reading {reading * 1e3:.2f} ms")
@@ -306,16 +308,21 @@ def length_part(repeats: int) -> dict[str, Any]:
 def memory_part() -> dict[str, Any]:
     """Peak resident memory above weights and cache while sixteen rows are sampled (Linux)."""
     both = pocket(theirs=False)
-    both.run(mixed(1), Sampling(max_ids=330))
+    both.run(mixed(1), single(max_ids=330))
     both.sampler.decoder = cpu_decoder(language_model(POCKET, both.grammar.vocabulary.size))
     gc.collect()
-    limits = [replace(request, sampling=Sampling(max_ids=330)) for request in mixed(16)]
+    limits = [replace(request, sampling=single(max_ids=330)) for request in mixed(16)]
     before = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    both.run(limits, Sampling())
+    engine, cache = Engine(both.sampler.decoder, both.grammar), 0
+    for request in limits:
+        engine.add(request, lambda event: None)
+    while engine.step():
+        counters = engine.counters
+        cache = max(cache, counters.kv_bytes + counters.prefix_bytes)
     above = _resident("VmHWM") - before
+    engine.close()
     weights = 2 * sum(math.prod(s) for s in both.sampler.decoder.config.shapes().values())
-    cache = 2 * 4 * POCKET["num_hidden_layers"] * 16 * 6 * 330 * 64
     say(f"{above / 2**20:.0f} MB more while sampling, {cache / 2**20:.0f} of them the cache")
     return {
         "memory_overhead": round((above - cache) / (weights + cache), 4),

@@ -11,6 +11,7 @@ Legend: B batch, C channels, K codebooks, T code frames, S samples.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -122,7 +123,7 @@ class EncodeStream(_Stream["Tensor"]):
         return self.tokenizer.encode(window).codes[:, :, first:last]
 
 
-class _DecodeStream(_Stream[ChunkT]):
+class _DecodeStream(_Stream[ChunkT], ABC):
     """`DecodeStream`, of tensors or of arrays."""
 
     def __init__(self, tokenizer: AudioTokenizer) -> None:
@@ -172,11 +173,13 @@ class _DecodeStream(_Stream[ChunkT]):
         part: ChunkT = samples[:, :, first * hop : last * hop]
         return part
 
+    @abstractmethod
     def _nothing(self, shape: tuple[int, int, int]) -> ChunkT:
-        raise NotImplementedError
+        """Samples of this shape, of which one is 0."""
 
+    @abstractmethod
     def _decoded(self, codes: ChunkT, num_samples: int) -> ChunkT:
-        raise NotImplementedError
+        """Samples (B, C, `num_samples`) of codes (B, K, T)."""
 
 
 class DecodeStream(_DecodeStream["Tensor"]):
