@@ -286,6 +286,8 @@ def _least(items: tuple[Item, ...]) -> int:
         if isinstance(item, Repeat):
             count = item.count if isinstance(item.count, int) else 1
             total += count * item.times * (_least(item.of) + (item.separator is not None))
+        elif isinstance(item, Delayed):
+            total += len(item.by) * (1 + item.num_flush_steps)
         else:
             total += len(item.text) if isinstance(item, Literal) else 1
     return total

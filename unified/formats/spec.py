@@ -171,7 +171,10 @@ class SpanSpec:
         """How many codebooks the format itself says that the kind has; None where it does not."""
         if self.streams:
             return sum(number or 0 for number in self.streams.values())
-        return next((len(item.by) for item in self.items if isinstance(item, Delayed)), None)
+        delayed = [len(item.by) for item in self.items if isinstance(item, Delayed)]
+        markers = (item.depth + 1 for item in self.items if isinstance(item, Marker))
+        position = max(markers, default=1)
+        return delayed[0] if delayed else position if position > 1 else None
 
 
 @dataclass(frozen=True)
