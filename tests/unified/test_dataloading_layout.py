@@ -121,7 +121,9 @@ def test_a_layout_is_what_the_sequencer_and_the_state_machine_make(data):
         assert any(start <= id < stop for start, stop in ranges)
     assert (tokenized.ids.dtype, tokenized.loss_weights.dtype) == (np.int32, np.float32)
     assert len(tokenized.boundaries) == len(segments) + 3
-    begins = {int(np.flatnonzero(expected.segment == i)[0]) for i in range(len(segments))}
+    position = np.cumsum(expected.depth == 0) - 1  # of each id
+    firsts = [np.flatnonzero(expected.segment == i)[0] for i in range(len(segments))]
+    begins = {int(position[first]) for first in firsts}
     assert begins == set(tokenized.boundaries[1:-2])
 
 

@@ -150,9 +150,7 @@ class LeafExpander:
             elif isinstance(item, Repeat):
                 yield from self.depths(item.of)
 
-    def length(
-        self, items: tuple[SpanItem, ...], env: Env, positions: bool = False
-    ) -> int:
+    def length(self, items: tuple[SpanItem, ...], env: Env, positions: bool = False) -> int:
         """The number of leaves of `items`; size variables not in `env` count as 1.
 
         positions: count positions of the decoder, where levels that are together are one.
