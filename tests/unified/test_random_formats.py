@@ -34,11 +34,11 @@ class Made(NamedTuple):
 
 def delayed(draw, levels: int) -> dict:
     by = [0, *draw(st.lists(st.integers(0, 4), min_size=levels - 1, max_size=levels - 1))]
-    one = st.sampled_from(["<a>", "<b>"])
+    single = st.sampled_from(["<a>", "<b>"])
     each = st.lists(st.sampled_from(["<a>", "<b>", "<c>"]), min_size=levels, max_size=levels)
-    fill = draw(one | each)
+    fill = draw(single | each)
     if draw(st.booleans()):
-        fill = {"before": draw(one | each), "after": fill}
+        fill = {"before": draw(single | each), "after": fill}
         if draw(st.booleans()):
             fill["end"] = draw(each)
     return {"delayed": "audio", "by": by, "fill": fill, "together": draw(st.booleans())}
@@ -80,7 +80,7 @@ def formats(draw) -> Made:
         begin = [{"position": ["<talk>", *["<c>"] * (len(levels) - 1)]}]
     needs_end = layout != "until" and not (layout == "delayed" and draw(st.booleans()))
     entries = {
-        "name": "made",
+        "name": "random",
         "markers": ["<pad>", "<end>", "<talk>", "</talk>", "<a>", "<b>", "<c>"],
         "padding": "<pad>",
         "document": {"begin": None, "end": "<end>"},
@@ -108,21 +108,21 @@ def formats(draw) -> Made:
     return Made(grammar, tuple(size for _, size in levels), ends)
 
 
-def talk(made: Made, frames: int, seed: int) -> CodedAudio:
+def talk(drawn: Made, frames: int, seed: int) -> CodedAudio:
     rng = np.random.default_rng(seed)
-    codes = rng.integers(np.array(made.sizes)[:, None], size=(len(made.sizes), frames))
-    if made.ends is not None:
+    codes = rng.integers(np.array(drawn.sizes)[:, None], size=(len(drawn.sizes), frames))
+    if drawn.ends is not None:
         # Frames that nearly end the sound; one that does gets another code.
-        codes = np.where(rng.random(codes.shape) < 0.6, made.ends, codes)
-        codes[-1, (codes == made.ends).all(0)] = (made.ends + 1) % made.sizes[-1]
+        codes = np.where(rng.random(codes.shape) < 0.6, drawn.ends, codes)
+        codes[-1, (codes == drawn.ends).all(0)] = (drawn.ends + 1) % drawn.sizes[-1]
     return CodedAudio(codes)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(formats(), st.integers(1, 6), st.integers(0, 99))
-def test_what_is_laid_out_reads_back(made, frames, seed):
-    grammar = made.grammar
-    document = (CodedText((1, 2)), talk(made, frames, seed), CodedText((3,)), talk(made, 1, seed))
+def test_what_is_laid_out_reads_back(drawn, frames, seed):
+    grammar = drawn.grammar
+    document = (CodedText((1, 2)), talk(drawn, frames, seed), CodedText((3,)), talk(drawn, 1, seed))
     laid = grammar.serialize(document)
     state, heard, streams = grammar.start(), [], {}
     for id, depth in zip(laid.ids.tolist(), laid.depth.tolist()):
@@ -146,10 +146,10 @@ def test_what_is_laid_out_reads_back(made, frames, seed):
     assert set(sizes.tolist()) <= {1, grammar.num_together}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(formats(), st.integers(0, 99), st.integers(4, 80))
-def test_what_is_sampled_under_limits_validates(made, seed, most):
-    grammar, rng = made.grammar, random.Random(seed)
+def test_what_is_sampled_under_limits_validates(drawn, seed, most):
+    grammar, rng = drawn.grammar, random.Random(seed)
     limits = Limits(
         max_ids=most, num_audios=rng.choice([None, 1]), min_audio_frames=rng.choice([1, 2]),
         max_audio_frames=rng.choice([None, 3]),
@@ -176,22 +176,22 @@ def test_what_is_sampled_under_limits_validates(made, seed, most):
     assert grammar.serialize(segments).ids.tolist() == ids
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(formats(), st.data())
-def test_a_changed_sequence_is_refused_where_it_is_wrong_or_is_another(made, data):
-    ids = made.grammar.serialize([talk(made, 3, 5), CodedText((1,))]).ids.tolist()
+def test_a_changed_sequence_is_refused_where_it_is_wrong_or_is_another(drawn, data):
+    ids = drawn.grammar.serialize([talk(drawn, 3, 5), CodedText((1,))]).ids.tolist()
     at = data.draw(st.integers(0, len(ids) - 1))
-    other = data.draw(st.integers(0, made.grammar.vocabulary.size - 1))
+    other = data.draw(st.integers(0, drawn.grammar.vocabulary.size - 1))
     changed = data.draw(
         st.sampled_from([[*ids[:at], other, *ids[at + 1 :]], ids[:at] + ids[at + 1 :], ids[:at]])
     )
     try:
-        segments = made.grammar.parse(changed)
+        segments = drawn.grammar.parse(changed)
     except GrammarError as error:
         # A frame of codes that end a sound shows at its last id.
         assert at <= error.position <= len(changed)  # noqa: PT017
         return
-    assert made.grammar.serialize(segments).ids.tolist() == changed
+    assert drawn.grammar.serialize(segments).ids.tolist() == changed
 
 
 def _ids(state) -> list[int]:
