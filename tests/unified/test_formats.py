@@ -14,8 +14,8 @@ from unified.formats.load import load_format, shipped_formats
 from unified.vocabulary.vocabulary import Block, Vocabulary
 
 LEVELS = {
-    ("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4, ("orpheus", "audio"): 7,
-    ("anygpt", "music"): 4,
+    ("pocket", "audio"): 3, ("pocket-together", "audio"): 3, ("mio", "audio"): 4,
+    ("musicgen", "audio"): 4, ("orpheus", "audio"): 7, ("anygpt", "music"): 4,
 }  # fmt: skip
 
 
@@ -89,6 +89,8 @@ SPAN_LENGTHS = [
     ("musicgen", "audio", (50,), 4 * 53 + 2),
     ("pocket", "image", (8, 8), 68),
     ("pocket", "audio", (25,), 77),
+    ("pocket-together", "image", (8, 8), 68),
+    ("pocket-together", "audio", (25,), 77),
 ]
 
 

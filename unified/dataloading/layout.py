@@ -261,7 +261,7 @@ class Layout:
         return run
 
     def _learn(self, program: SpanGrammar, grid: tuple[int, ...]) -> tuple[_Span, int]:
-        ids, levels = program.expand(grid)
+        ids, levels, _ = program.expand(grid)
         state = SpanState(program, UNLIMITED, 1, {}, {}, None)
         allowed = [0]
         for id in ids[1:].tolist():

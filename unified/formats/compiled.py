@@ -25,6 +25,7 @@ class CompiledFormat:
         uncond_token: of guidance: the id that stands for all texts that are left out.
         roles: by name the ids before its first segment, and those after its last.
         span_grammars: by kind of span.
+        num_together: the most ids that a position of the decoder holds: 1 where each has its own.
         document_markers: ids at the level of the document that begin a span ("span", KIND) or
             separate two texts ("separator", "").
         paths: from each role, the ids to every role that can follow, and to the end of the document
@@ -54,6 +55,7 @@ class CompiledFormat:
         }
         if self.separator is not None:
             self.document_markers[self.separator] = ("separator", "")
+        self.num_together = max((s.num_together for s in self.span_grammars.values()), default=1)
         start = () if format.start is not None else (None,)
         self.paths = {role: self._paths_from(role) for role in (*start, *self.roles)}
         self._rules = lru_cache(maxsize=256)(self._rules_of)

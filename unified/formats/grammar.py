@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -71,6 +72,8 @@ class Serialized:
         modality: uint8 (L,), see `MODALITIES`.
         is_prefix: bool (L,), whether an id stands before its segment, as those of a new role do.
         is_suffix: bool (L,), whether it ends the role before it.
+        depth: uint8 (L,), the index of an id within its position of the decoder: 0 where a position
+            begins, and for every id of a format without codes that are together.
     """
 
     ids: np.ndarray
@@ -78,6 +81,20 @@ class Serialized:
     modality: np.ndarray
     is_prefix: np.ndarray
     is_suffix: np.ndarray
+    depth: np.ndarray
+
+    @property
+    def num_positions(self) -> int:
+        """Positions of the decoder that the ids take."""
+        return int((self.depth == 0).sum())
+
+
+class SegmentIds(NamedTuple):
+    """A segment as ids: int64 (L,), with modality and depth uint8 (L,) as in `Serialized`."""
+
+    ids: np.ndarray
+    modality: np.ndarray
+    depth: np.ndarray
 
 
 class Grammar(CompiledFormat):
@@ -116,22 +133,23 @@ class Grammar(CompiledFormat):
                 if before is not None:
                     self._check_may_follow(before)
                 prefix = self.segment_prefix(before, role, segment.kind, segment.role)
-                ids, modality = self.segment_ids(segment)
+                ids = self.segment_ids(segment)
             except ValueError as error:
                 raise ValueError(f"segment {index} ({segment.kind}): {error}") from None
             n_suffix = len(self.role_suffix(role)) if following != role else 0
             parts.add(prefix, index, is_prefix=True, n_suffix=n_suffix)
-            parts.add(ids, index, modality)
+            parts.add(ids.ids, index, ids.modality, ids.depth)
             role, before = following, segment.kind
         if end:
             parts.add(self.eos(role), -1, n_suffix=len(self.role_suffix(role)))
         return parts.serialized()
 
-    def segment_ids(self, segment: Coded) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int64 (L,), modality uint8 (L,)) of one segment, markers before it left out."""
+    def segment_ids(self, segment: Coded) -> SegmentIds:
+        """One segment, markers before it left out."""
         if isinstance(segment, CodedText):
             text = self.vocabulary.to_ids("text", np.array(segment.ids))
-            return text, np.full(len(text), MODALITIES["text"], dtype=np.uint8)
+            modality = np.full(len(text), MODALITIES["text"], dtype=np.uint8)
+            return SegmentIds(text, modality, np.zeros(len(text), np.uint8))
         if not isinstance(segment, CodedMedia):
             raise ValueError(f"expected a coded segment, found {type(segment).__name__}")
         span = self.span_grammars.get(segment.kind)
@@ -140,8 +158,9 @@ class Grammar(CompiledFormat):
                 f"format '{self.format.name}' has no {segment.kind} spans; it has"
                 f" {', '.join(self.span_grammars) or 'text alone'}"
             )
-        ids, is_code = span.serialize(segment.codes)
-        return ids, np.where(is_code, MODALITIES[span.modality], 0).astype(np.uint8)
+        ids, levels, depths = span.serialize(segment.codes)
+        modality = np.where(levels >= 0, MODALITIES[span.modality], 0).astype(np.uint8)
+        return SegmentIds(ids, modality, depths.astype(np.uint8))
 
     def _check_may_follow(self, before: str) -> None:
         """Raises ValueError where a segment of kind `before` ends the document."""
@@ -191,22 +210,25 @@ class _Parts:
         self._modality: list[np.ndarray] = []
         self._is_prefix: list[np.ndarray] = []
         self._is_suffix: list[np.ndarray] = []
+        self._depth: list[np.ndarray] = []
 
     def add(
         self,
         ids: Sequence[int] | np.ndarray,
         segment: int,
         modality: np.ndarray | None = None,
+        depth: np.ndarray | None = None,
         is_prefix: bool = False,
         n_suffix: int = 0,
     ) -> None:
-        """modality: None for markers. n_suffix: how many of the ids end the role before."""
+        """modality, depth: None for markers. n_suffix: how many of the ids end the role before."""
         count = len(ids)
         self._ids.append(np.array(ids, dtype=np.int64))
         self._segment.append(np.full(count, segment, np.int32))
         self._modality.append(np.zeros(count, np.uint8) if modality is None else modality)
         self._is_prefix.append(np.full(count, is_prefix))
         self._is_suffix.append(np.arange(count) < n_suffix)
+        self._depth.append(np.zeros(count, np.uint8) if depth is None else depth)
 
     def serialized(self) -> Serialized:
         return Serialized(
@@ -215,6 +237,7 @@ class _Parts:
             np.concatenate(self._modality),
             np.concatenate(self._is_prefix),
             np.concatenate(self._is_suffix),
+            np.concatenate(self._depth),
         )
 
 

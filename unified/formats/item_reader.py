@@ -131,12 +131,14 @@ class ItemReader:
             return self._register(item, where, known)
         if kind == "delayed":
             return self._delayed(item, where, known)
+        if kind == "codes":
+            check_keys(item, f"format.{where}", ("codes",), ("together",))
+            together = _together(item, where)
+            return CodesItem(read_name(item["codes"], f"{where}.codes"), together)
         check_keys(item, f"format.{where}", (kind,))
         if kind == "marker":
             return Marker(self.marker(item["marker"], where))
-        if kind == "literal":
-            return self.literal(item["literal"], where)
-        return CodesItem(read_name(item["codes"], f"{where}.codes"))
+        return self.literal(item["literal"], where)
 
     def _register(self, item: dict[str, Any], where: str, known: set[str]) -> SizeVariable:
         name = self._set(item["register"], where, known)
@@ -150,7 +152,7 @@ class ItemReader:
         return SizeVariable(name, None, digits)
 
     def _delayed(self, item: dict[str, Any], where: str, known: set[str]) -> Delayed:
-        check_keys(item, f"format.{where}", ("delayed", "by", "fill"), ("sets",))
+        check_keys(item, f"format.{where}", ("delayed", "by", "fill"), ("sets", "together"))
         by = item["by"]
         if (
             not isinstance(by, list)
@@ -168,6 +170,7 @@ class ItemReader:
             tuple(by),
             self.marker(item["fill"], f"{where}.fill"),
             sets,
+            _together(item, where),
         )
 
     def _repeat(self, item: dict[str, Any], where: str, known: set[str], top: bool) -> Repeat:
@@ -219,6 +222,14 @@ class ItemReader:
             )
         known.add(name)
         return name
+
+
+def _together(item: dict[str, Any], where: str) -> bool:
+    """Whether the levels of an item are in one position."""
+    together = item.get("together", False)
+    if not isinstance(together, bool):
+        raise ValueError(f"format.{where}.together is {quoted(together)}, expected true or false")
+    return together
 
 
 def _least(items: tuple[Item, ...]) -> int:

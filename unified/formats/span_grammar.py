@@ -12,6 +12,7 @@ steps and the last ones hold `fill` for the levels that have no code there.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,11 +34,22 @@ from unified.formats.spec import Delayed, Marker, SpanSpec
 from unified.vocabulary.vocabulary import Vocabulary
 
 
+class ExpandedSpan(NamedTuple):
+    """A span of known sizes, begin and end included; all int64 (L,).
+
+    levels: of codes; -1 for other ids. depths: the index of each id within its position.
+    """
+
+    ids: np.ndarray
+    levels: np.ndarray
+    depths: np.ndarray
+
+
 class SpanGrammar:
     """A compiled span of one kind ("image", "audio", ...).
 
     modality: of its media. blocks: the codebook blocks by level. axes: the length of each
-    axis of the grid.
+    axis of the grid. num_together: the most ids that a position holds.
     """
 
     def __init__(self, kind: str, span: SpanSpec, vocabulary: Vocabulary):
@@ -65,6 +77,10 @@ class SpanGrammar:
             for i, s in enumerate(self.stages)
             if isinstance(s, RunStage | OpenStage) and any(code_paths(s.items, ()))
         )
+        self.num_together = max(
+            (depth + 1 for stage in self.stages if isinstance(stage, RunStage | OpenStage)
+             for depth in self.leaves.depths(stage.items)), default=1,
+        )  # fmt: skip
         self._expanded = lru_cache(maxsize=512)(self._expand_stage)
         self._check_open_repeats()
 
@@ -155,38 +171,42 @@ class SpanGrammar:
             for name, (_, times) in zip(names, self.axes)
         )
 
-    def expand(self, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """(ids int64 (L,), level int64 (L,)) of a span with this grid, begin and end included.
+    def expand(self, grid: tuple[int, ...]) -> ExpandedSpan:
+        """A span with this grid, the id of each code being the least of its block.
 
-        The level of an id that is no code is -1; ids of codes are each the least of their block.
+        Raises ValueError where the format cannot say it.
         """
         env = self.fix_grid(grid)
         lows, levels = [np.array([self.begin])], [np.array([-1])]
+        depths = [np.array([0])]
         for at, stage in enumerate(self.stages):
             if isinstance(stage, SizeStage):
                 lows.append(
                     np.array([self.vocabulary.to_ids(stage.block.name, env[stage.name] - 1)])
                 )
                 levels.append(np.array([-1]))
+                depths.append(np.array([0]))
             elif isinstance(stage, DigitsStage):
                 digits = str(env[stage.name])
                 lows.append(np.array([stage.ids[int(digit)] for digit in digits]))
                 levels.append(np.full(len(digits), -1))
+                depths.append(np.zeros(len(digits), np.int64))
             else:
                 repeats = env[stage.variable] if isinstance(stage, OpenStage) else 1
                 for repeat in range(repeats):
                     run = self.run(at, env, repeat)
                     lows.append(run.lows)
                     levels.append(run.levels)
-        return np.concatenate(lows), np.concatenate(levels)
+                    depths.append(run.depths)
+        return ExpandedSpan(*map(np.concatenate, (lows, levels, depths)))
 
-    def serialize(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes int64 (K, *grid) -> (ids int64 (L,), is_code bool (L,)), begin and end included."""
+    def serialize(self, codes: np.ndarray) -> ExpandedSpan:
+        """The span of codes int64 (K, *grid)."""
         self.check_levels(len(codes))
-        ids, level = self.expand(codes.shape[1:])
+        span = self.expand(codes.shape[1:])
         for k, block in enumerate(self.blocks):
-            ids[level == k] = self.vocabulary.to_ids(block.name, codes[k].reshape(-1))
-        return ids, level >= 0
+            span.ids[span.levels == k] = self.vocabulary.to_ids(block.name, codes[k].reshape(-1))
+        return span
 
     def check_levels(self, levels: int) -> None:
         """Raises ValueError for codes of another number of levels."""

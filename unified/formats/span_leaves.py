@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from unified.formats.span_stages import DelayFlush, Env, Leaf, latest_level
 from unified.formats.spec import CodesItem, Delayed, Item, Literal, Marker, Repeat
 from unified.vocabulary.block import Block
@@ -53,14 +55,14 @@ class LeafExpander:
             elif isinstance(item, Literal):
                 out += [(_fixed(id), None) for id in self.vocabulary.literal(item.text)]
             elif isinstance(item, CodesItem):
-                out += [(self._code(k), index) for k in self.levels(item)]
+                for depth, k in enumerate(self.levels(item)):
+                    out.append((self._code(k, depth if item.together else 0), index))
             elif isinstance(item, Delayed):
-                fill = self._marker(item.fill)
                 latest = latest_level(item)
                 for k, late in enumerate(item.by):
                     # A frame is complete with its code of the level that is latest.
                     frame = 0 if k == latest and repeat >= late else None
-                    out.append((self._code(k) if repeat >= late else fill, frame))
+                    out.append((self._delayed(item, k, repeat >= late), frame))
             elif isinstance(item, DelayFlush):
                 out += self._flush(item.of, env[item.of.sets])
             elif isinstance(item, Repeat):
@@ -73,22 +75,38 @@ class LeafExpander:
 
     def _flush(self, item: Delayed, frames: int) -> list[IndexedLeaf]:
         """The steps after the last code of level 0, until every level has `frames` codes."""
-        fill = self._marker(item.fill)
         latest = latest_level(item)
         out: list[IndexedLeaf] = []
         for step in range(frames, frames + max(item.by)):
             for k, late in enumerate(item.by):
                 is_code = late <= step < frames + late
                 frame = step - late if is_code and k == latest else None
-                out.append((self._code(k) if is_code else fill, frame))
+                out.append((self._delayed(item, k, is_code), frame))
         return out
+
+    def _delayed(self, item: Delayed, level: int, is_code: bool) -> Leaf:
+        """A level's place in a step: its code, or what fills it."""
+        depth = level if item.together else 0
+        return (
+            self._code(level, depth) if is_code else self._marker(item.fill)._replace(depth=depth)
+        )
 
     def _marker(self, name: str) -> Leaf:
         return _fixed(self.vocabulary.marker(name))
 
-    def _code(self, level: int) -> Leaf:
+    def _code(self, level: int, depth: int) -> Leaf:
         lo, hi = self.vocabulary.id_range(self.blocks[level].name)
-        return Leaf(lo, hi, ((lo, hi),), level)
+        return Leaf(lo, hi, ((lo, hi),), level, depth)
+
+    def depths(self, items: tuple[Item | DelayFlush, ...]) -> Iterator[int]:
+        """The depths of ids that share a position with another, each at least once."""
+        for item in items:
+            if isinstance(item, CodesItem) and item.together:
+                yield from range(len(self.levels(item)))
+            elif isinstance(item, Delayed) and item.together:
+                yield from range(len(item.by))
+            elif isinstance(item, Repeat):
+                yield from self.depths(item.of)
 
     def length(self, items: tuple[Item | DelayFlush, ...], env: Env) -> int:
         """The number of leaves of `items`; size variables not in `env` count as 1."""

@@ -16,21 +16,23 @@ Env = Mapping[str, int]
 
 
 class Leaf(NamedTuple):
-    """One expected id in [lo, hi). level: codebook level, or -1 for a marker."""
+    """One expected id in [lo, hi). level: codebook level, or -1 for a marker. depth: its index
+    within its position."""
 
     lo: int
     hi: int
     ranges: Ranges
     level: int
+    depth: int = 0
 
 
 class LeafRun:
     """A run of leaves. done: position -> index of the row or frame complete with it.
 
-    lows: int64 (length,), the least id of each leaf. levels: int64 (length,), theirs.
+    lows: int64 (length,), the least id of each leaf. levels, depths: int64 (length,), theirs.
     """
 
-    __slots__ = ("done", "leaves", "length", "levels", "lows")
+    __slots__ = ("depths", "done", "leaves", "length", "levels", "lows")
 
     def __init__(self, leaves: tuple[Leaf, ...], done: dict[int, int]):
         self.leaves = leaves
@@ -38,6 +40,7 @@ class LeafRun:
         self.done = done
         self.lows = np.array([leaf.lo for leaf in leaves], dtype=np.int64)
         self.levels = np.array([leaf.level for leaf in leaves], dtype=np.int64)
+        self.depths = np.array([leaf.depth for leaf in leaves], dtype=np.int64)
 
 
 @dataclass(frozen=True)

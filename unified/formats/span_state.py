@@ -113,6 +113,11 @@ class SpanState:
         return self.grammar.run(self.stage + 1, self.env).leaves[0].level < 0
 
     @property
+    def depth(self) -> int:
+        """See `State.depth`."""
+        return 0 if self.choice or self.run is None else self.run.leaves[self.at].depth
+
+    @property
     def period(self) -> int:
         """See `State.period`."""
         run = self.run

@@ -30,6 +30,7 @@ An AFFIX, what stands before something or behind it, is the name of a marker, a 
     register: NAME, digits: N        a size variable in decimal digits, at most N of them, until
                                      the next item begins
     codes: MODALITY | BLOCK          one id of every level of a modality, in order, or of one level
+      together: true                 all levels in one position of the decoder
     repeat: COUNT, of: [items]       COUNT an integer, a register, a multiple of one ("2*h"), or
                                      `open`: one or more times, until the next item begins;
                                      `sets: NAME` keeps how often, so that later repeats can be
@@ -38,9 +39,13 @@ An AFFIX, what stands before something or behind it, is the name of a marker, a 
     delayed: KIND, by: [steps], fill: NAME
                                      open: every step holds one id of every level, and level k is
                                      `by[k]` steps late; before it begins and after it ends, `fill`
+      together: true                 a step is one position of the decoder
 
 Levels frame-major are one repeat of all levels; layer-major, one repeat for each level, the later
 ones counted by what the first one set.
+
+A position of the decoder holds one id, or those of levels that are together: the ids of a sequence
+stand in the same order either way, and each has a *depth*, its index within its position.
 """
 
 from __future__ import annotations
@@ -77,9 +82,13 @@ class SizeVariable:
 
 @dataclass(frozen=True)
 class CodesItem:
-    """blocks: a kind, for an id of each of its levels in order; or one block, such as "audio.2"."""
+    """blocks: a kind, for an id of each of its levels in order; or one block, such as "audio.2".
+
+    together: whether the levels are in one position.
+    """
 
     blocks: str
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,12 +108,16 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Delayed:
-    """Levels side by side, level k `by[k]` steps late. sets: the variable of the frames' number."""
+    """Levels side by side, level k `by[k]` steps late. sets: the variable of the frames' number.
+
+    together: whether a step is one position.
+    """
 
     kind: str
     by: tuple[int, ...]
     fill: str
     sets: str
+    together: bool = False
 
 
 Item = Marker | Literal | SizeVariable | CodesItem | Repeat | Delayed

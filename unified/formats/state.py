@@ -82,6 +82,11 @@ class State(DocumentState):
         return self._begun_at
 
     @property
+    def depth(self) -> int:
+        """The index of the next id within its position: 0 where a position begins."""
+        return self._span.depth if self._span is not None else 0
+
+    @property
     def period(self) -> int:
         """Ids from a row of codes to the next, or from a frame to the next, in the open span.
 

@@ -42,12 +42,14 @@ class Sequence:
 
     ids: int64 (L,). modality: uint8 (L,), see `grammar.MODALITIES`. loss: float32 (L,), weight of
     predicting this id from those before it. segment: int32 (L,), index of its segment or -1.
+    depth: uint8 (L,), see `grammar.Serialized`.
     """
 
     ids: np.ndarray
     modality: np.ndarray
     loss: np.ndarray
     segment: np.ndarray
+    depth: np.ndarray
 
 
 def loss_weights(
@@ -153,6 +155,7 @@ class Sequencer:
     def _encode(self, coded: Seq[Coded], end: bool, following: Slot | None = None) -> Sequence:
         serialized = self.grammar.serialize(coded, end=end)
         ids, segment, modality = serialized.ids, serialized.segment, serialized.modality
+        depth = serialized.depth
         losses = [s.loss for s in coded]
         before_segments, at_end = loss_weights(losses, [s.role for s in coded], self.grammar)
         # segment is -1 at the begin and the end, which picks the last weight.
@@ -170,7 +173,8 @@ class Sequencer:
             modality = np.concatenate([modality, none]).astype(np.uint8)
             loss = np.concatenate([loss, none]).astype(np.float32)
             segment = np.concatenate([segment, none + len(coded)]).astype(np.int32)
-        return Sequence(ids, modality, loss, segment)
+            depth = np.concatenate([depth, none]).astype(np.uint8)
+        return Sequence(ids, modality, loss, segment, depth)
 
     def _coded(self, index: int, segment: Segment) -> Coded:
         try:

@@ -11,7 +11,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Cache", "Decoder", "HiddenStates", "PartLogits", "Ranges"]
+__all__ = [
+    "Array", "Cache", "CodesDecoder", "Decoder", "HiddenStates", "PartLogits", "Position",
+    "PositionCodes", "Ranges",
+]  # fmt: skip
 
 Array = NDArray[np.float32]
 HiddenStates = Any
@@ -19,6 +22,9 @@ HiddenStates = Any
 takes their `len` and indexes them with lists of rows, and hands them to `Decoder.logits`."""
 Ranges = tuple[tuple[int, int], ...]
 """Ids as ranges [start, stop), ascending."""
+Position = int | tuple[int, ...]
+"""What a position of the decoder holds: an id, or those of levels that are together, two or more.
+Its embedding is the sum of theirs."""
 
 
 class Cache(Protocol):
@@ -92,12 +98,12 @@ class Decoder(Protocol[CacheT]):
         """
 
     def forward(
-        self, cache: CacheT, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: CacheT, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
     ) -> HiddenStates:
-        """Append one or more ids to each of some slots.
+        """Append one or more positions to each of some slots.
 
-        Returns hidden states (T, D), one row for each new id: those of the first slot in order,
-        then those of the next.
+        Returns hidden states (T, D), one row for each new position: those of the first slot in
+        order, then those of the next.
 
         Raises MemoryError, or an error of its own. A slot of that pass then holds what it held
         before, or more, or nothing, and `cache.lengths` says which.
@@ -115,3 +121,21 @@ class PartLogits(Protocol):
     ) -> Sequence[Array]:
         """For each part (rows of the hidden states, ranges) what `Decoder.logits` gives for these
         rows and ranges, in the same bits."""
+
+
+class PositionCodes(Protocol):
+    """Positions that are filled id by id, behind hidden states (N, D) of a pass."""
+
+    def append(self, rows: Sequence[int], ids: Sequence[int]) -> None:
+        """Say what the next id of some of the N positions is."""
+
+    def logits(self, rows: Sequence[int], ranges: Ranges) -> Array:
+        """Logits float32 (len(rows), ids of all ranges) of the next id of some positions, all of
+        which hold one id at least. A row's are the same bits whatever others are asked for."""
+
+
+class CodesDecoder(Decoder[CacheT], Protocol[CacheT]):
+    """A decoder whose positions can hold several ids; the first comes of `logits`."""
+
+    def begin_positions(self, hidden_states: HiddenStates) -> PositionCodes:
+        """The positions that follow on hidden states (N, D)."""

@@ -1,0 +1,146 @@
+"""The depth decoder in torch; see `depth_config`.
+
+Legend: N positions, K ids of one, D its width, E width of the hidden states, C head width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unified.engine.backends.base import Ranges
+from unified.engine.backends.depth_config import DepthConfig
+
+__all__ = ["DepthDecoder"]
+
+
+class DepthDecoder(nn.Module):
+    """Hidden states and the first ids of positions to hidden states that predict the next ids.
+
+    Parameters have the names of a Llama's, and `projection.weight` (D, E) of the hidden states;
+    matrices of layers are (K, out, in) where every depth has its own.
+    """
+
+    row_of_id: Tensor
+
+    def __init__(self, config: DepthConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.projection = nn.Linear(config.input_size, config.hidden_size, bias=False)
+        self.embed_tokens = nn.Embedding(config.num_rows, config.hidden_size)
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.num_layers))
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.num_rows, bias=False)
+        self.register_buffer("row_of_id", torch.from_numpy(config.rows), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weights as a Llama's are drawn: normal with a standard deviation of 0.02."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("norm.weight") or "layernorm" in name:
+                nn.init.ones_(parameter)
+            else:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, hidden_NE: Tensor, ids: Tensor) -> Tensor:
+        """Hidden states (N, 1 + k, D) behind the final norm.
+
+        Entry j predicts id j of a position, from `hidden_NE` and its ids before; entry 0 predicts
+        nothing, since the first id is the decoder's.
+
+        Args:
+            hidden_NE: of the decoder, behind the position before.
+            ids: int64 (N, k), 0 <= k < K: the first ids of each position, all with rows.
+        """
+        first = self.projection(hidden_NE.to(self.projection.weight.dtype))[:, None]  # (N, 1, D)
+        x = torch.cat([first, self.embed_tokens(self.row_of_id[ids])], dim=1)  # (N, 1 + k, D)
+        cos, sin = self._rotations(x)
+        for layer in self.layers:
+            x = layer(x, cos, sin)
+        out: Tensor = self.norm(x)
+        return out
+
+    def logits(self, states: Tensor, ranges: Ranges) -> Tensor:
+        """Logits float32 (..., ids of all ranges) of hidden states (..., D)."""
+        parts = [
+            F.linear(states, self.lm_head.weight[start:stop])
+            for start, stop in self.config.to_rows(ranges)
+        ]
+        return torch.cat(parts, dim=-1).float()
+
+    def _rotations(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (1 + k, C) of the depths, as a Llama's."""
+        half = self.config.head_dim // 2
+        steps = torch.arange(half, device=x.device, dtype=torch.float32) / half
+        angles = torch.arange(x.shape[1], device=x.device)[:, None] * self.config.rope_theta**-steps
+        both = torch.cat([angles, angles], dim=-1)
+        return both.cos().to(x.dtype), both.sin().to(x.dtype)
+
+
+class _Product(nn.Module):
+    """A matrix for all depths, or one for each: weight (out, in) or (K, out, in)."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+        super().__init__()
+        shape = (outputs, inputs) if groups == 1 else (groups, outputs, inputs)
+        self.weight = nn.Parameter(torch.empty(shape))
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, k, in) -> (N, k, out)
+        if self.weight.ndim == 2:
+            return F.linear(x, self.weight)
+        return torch.einsum("nki,koi->nko", x, self.weight[: x.shape[1]])
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: DepthConfig) -> None:
+        super().__init__()
+        width, groups = config.head_dim, config.num_ids if config.per_level else 1
+        self.width, self.shared = width, config.num_heads // config.num_kv_heads
+        self.q_proj = _Product(config.hidden_size, config.num_heads * width, groups)
+        self.k_proj = _Product(config.hidden_size, config.num_kv_heads * width, groups)
+        self.v_proj = _Product(config.hidden_size, config.num_kv_heads * width, groups)
+        self.o_proj = _Product(config.num_heads * width, config.hidden_size, groups)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        q, k, v = (
+            product(x).unflatten(-1, (-1, self.width)).transpose(1, 2)  # (N, heads, k, C)
+            for product in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.shared > 1)
+        projected: Tensor = self.o_proj(out.transpose(1, 2).flatten(-2))
+        return projected
+
+
+class _MLP(nn.Module):
+    def __init__(self, config: DepthConfig) -> None:
+        super().__init__()
+        inner, groups = config.intermediate_size, config.num_ids if config.per_level else 1
+        self.gate_proj = _Product(config.hidden_size, inner, groups)
+        self.up_proj = _Product(config.hidden_size, inner, groups)
+        self.down_proj = _Product(inner, config.hidden_size, groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: DepthConfig) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.self_attn = _Attention(config)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.mlp = _MLP(config)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding in halves, as a Llama's: x (N, heads, k, C)."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
