@@ -229,11 +229,9 @@ def choose_groups(
             continue
         if sampling.temperature == 0:
             columns = logits.argmax(axis=1)
-            lead = (
-                top[:, 0] - others(logits, columns, -np.inf)
-                if margins
-                else np.zeros(len(columns), np.float32)
-            )
+            lead = top[:, 0]
+            if margins:
+                lead = lead - others(logits, columns, -np.inf)
             chosen.append((columns.tolist(), lead))
         else:
             drawn.append((len(chosen), np.exp(_scores(logits, top, sampling))))

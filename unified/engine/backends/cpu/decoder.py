@@ -313,7 +313,7 @@ class LlamaCpuDecoder:
         return self._head_logits(hidden_states[rows], sizes)
 
     def _head_logits(self, x: Array, sizes: Sequence[tuple[int, Ranges]]) -> list[Array]:
-        """Logits (rows, ids) of the first rows of x over ranges, of the next over others, ..."""
+        """Logits (rows, ids) of the first rows of x over ranges, of the next over others."""
         table, every, row, numbers, most = [], [], 0, 0, 0
         for rows, ranges in sizes:
             outputs = sum(stop - start for start, stop in ranges)
