@@ -23,7 +23,9 @@ from pathlib import Path
 import _path  # noqa: F401 (before all others)
 
 # Parts that are files of their own, `_codes_NAME.py` with `run(quick) -> dict` in each.
-OTHERS = tuple(sorted(p.stem.removeprefix("_codes_") for p in Path(__file__).parent.glob("_codes_*.py")))
+OTHERS = tuple(
+    sorted(p.stem.removeprefix("_codes_") for p in Path(__file__).parent.glob("_codes_*.py"))
+)
 PARTS = ("speech", "levels", *OTHERS)
 
 
@@ -40,11 +42,9 @@ if __name__ == "__main__":  # --help and mistakes, before what follows is loaded
 # isort: split
 import json
 import time
-from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from _shared import interleaved, machine, say
 from sampling import POCKET, PROMPT, language_model, single
