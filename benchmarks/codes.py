@@ -3,12 +3,11 @@
     python benchmarks/codes.py [--quick] [--only speech,levels]
 
 speech: a decoder of 17M parameters (`benchmarks/sampling.py`: 8 layers of width 384, bfloat16
-weights), which writes speech of the pocket's shape, 25 frames a second of three codes: in a row, and
-together with a depth decoder of two layers of width 192. Positions a second of either, and the time
-of a second of speech, one row and sixteen. Random weights, whose lengths and likeliest codes mean
-nothing: every row has as many frames, drawn at temperature 1, and nothing is guessed ahead.
-levels: what a pass of sixteen rows takes with positions of 1, 3 and 8 ids, and how much of it
-Python.
+weights), which writes speech of the pocket's shape, 25 frames a second of three codes: in a row,
+and together with a depth decoder of two layers of width 192. Positions a second of either, and the
+time of a second of speech, one row and sixteen. Random weights, whose lengths and likeliest codes
+mean nothing: every row has as many frames, drawn at temperature 1, and nothing is guessed ahead.
+levels: what a frame of sixteen rows takes with positions of 3 and of 8 ids.
 
 Both sides of a comparison in turn, medians. Progress goes to stderr; the last line on stdout is one
 JSON object.
@@ -23,9 +22,8 @@ from pathlib import Path
 import _path  # noqa: F401 (before all others)
 
 # Parts that are files of their own, `_codes_NAME.py` with `run(quick) -> dict` in each.
-OTHERS = tuple(
-    sorted(p.stem.removeprefix("_codes_") for p in Path(__file__).parent.glob("_codes_*.py"))
-)
+_FILES = sorted(Path(__file__).parent.glob("_codes_*.py"))
+OTHERS = tuple(path.stem.removeprefix("_codes_") for path in _FILES)
 PARTS = ("speech", "levels", *OTHERS)
 
 
@@ -130,10 +128,6 @@ def speech_part(quick: bool) -> dict[str, Any]:
         results[f"seconds_per_second_of_speech_{name}"] = own
         say(f"{name}: a second of speech takes {own[0]} s in a row, {own[1]} s together")
     return results
-
-
-class _Timed(LlamaCpuDecoder):
-    """Sums the time that is spent in compiled code and around it."""
 
 
 def levels_part(quick: bool) -> dict[str, Any]:

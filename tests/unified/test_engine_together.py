@@ -100,18 +100,20 @@ def test_levels_have_parameters_of_their_own(small_together, together_sampler, o
 
 
 def test_levels_have_parameters_of_their_own_in_a_row(small_pocket, random_sampler):
-    """As if the codes of that level were another kind of span."""
     sampler = random_sampler(small_pocket)
-    request = Request((PROMPT, AUDIO), 3)
-    same = SpanSampling(2.0, levels=(LevelSampling(temperature=2.0),), draft_tokens=0)
-    ids = [
-        finished(sampler, [request], replace(GREEDY, audio=audio))[0].ids.tolist()
-        for audio in (SpanSampling(2.0), same, LATER, SpanSampling(2.0, levels=LATER.levels[1:]))
-    ]
-    assert ids[0] == ids[1]
-    assert ids[2] not in (ids[0], ids[3])
-    first = ids[0].index(small_pocket.vocabulary.marker("<audio>")) + 1
-    assert ids[2][: first + 1] == ids[0][: first + 1]  # the first code, of level 0
+    decoder, drawn = sampler.decoder, 0
+    for seed in range(6):
+        (end,) = finished(sampler, [Request((PROMPT, AUDIO), seed)], replace(GREEDY, audio=LATER))
+        ids, state = end.ids.tolist(), small_pocket.start()
+        hidden = decoder.forward(decoder.new_cache(1, len(ids)), [0], [ids])
+        for at, id in enumerate(ids):
+            if state.level >= 0 and id != small_pocket.vocabulary.marker("</audio>"):
+                logits = decoder.logits(hidden[at - 1 : at], state.allowed())[0]
+                likeliest = [i for a, b in state.allowed() for i in range(a, b)][logits.argmax()]
+                assert state.level == 0 or id == likeliest
+                drawn += state.level == 0 and id != likeliest
+            state.advance(id)
+    assert drawn > 3
 
 
 def test_parameters_of_levels_survive_json_and_are_checked():
@@ -147,7 +149,8 @@ def test_an_error_inside_a_position_ends_its_request_alone(
     small_together, together_sampler, output, monkeypatch
 ):
     sampler = together_sampler(small_together, output)
-    requests = [Request((PROMPT, AUDIO), seed) for seed in range(4)]
+    texts = [CodedText((1, 2 + seed, 3), "prompt") for seed in range(4)]
+    requests = [Request((text, AUDIO), seed) for seed, text in enumerate(texts)]
     sampling = replace(GREEDY, audio=SpanSampling(1.0))
     alone = [finished(sampler, [request], sampling)[0].ids.tolist() for request in requests]
     decoder = sampler.decoder
@@ -213,7 +216,7 @@ def test_memory_and_positions_are_counted_in_positions(small_together, together_
     assert handle.lengths[0] <= decoder.max_positions
     assert handle.request.max_ids > decoder.max_positions
     sampler.cancel(handle)
-    handle = sampler.add(Request((PROMPT, CodedSlot("any")), 0), print, free)
+    handle = sampler.add(Request((PROMPT, CodedSlot("any", role="response")), 0), print, free)
     assert handle.lengths[0] == decoder.max_positions
     sampler.cancel(handle)
     with pytest.raises(ValueError, match="309 ids asked for, but the decoder has 300 positions"):
