@@ -62,6 +62,7 @@ from unified.models.hf_checkpoint import weights_of
 from unified.vocabulary.vocabulary import Vocabulary
 
 FRAMES_PER_SECOND, CODES = 25, 1000
+MARKERS = 2  # of a sound, which it has however long it is
 ROWS = (1, 16)
 
 
@@ -95,17 +96,16 @@ class Speech:
 
     def speak(self, engine: Engine, rows: int, frames: int) -> float:
         """Positions a second of speech. `rows` sounds of so many frames, whatever comes of it."""
-        request = Request
         sampling = single(
             audio=SpanSampling(1.0), max_audio_frames=frames, max_ids=64 + self.levels * frames
         )
         slot = CodedSlot("audio", role="response")
-        requests = [request((CodedText(PROMPT, "prompt"), slot), seed) for seed in range(rows)]
+        requests = [Request((CodedText(PROMPT, "prompt"), slot), seed) for seed in range(rows)]
         ends = [e for e in engine.run(requests, sampling) if isinstance(e, Finished)]
         written = [end.usage["audio_ids"] // self.levels for end in ends]
         assert min(written) > 0.8 * frames, written  # or else the times are not of as much speech
         (one,) = engine.grammar.parse(ends[0].ids)[1:]
-        positions = engine.grammar.segment_ids(one).num_positions
+        positions = engine.grammar.segment_ids(one).num_positions - MARKERS
         return FRAMES_PER_SECOND * positions / written[0]
 
 

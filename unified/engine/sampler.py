@@ -98,7 +98,9 @@ class LevelSampling:
 
     def __post_init__(self) -> None:
         stated = {name: value for name, value in vars(self).items() if value is not None}
-        SpanSampling(**stated)  # checks them
+        checked = SpanSampling(**stated)
+        for name in stated:
+            object.__setattr__(self, name, getattr(checked, name))
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class SpanSampling:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        if self.levels:
+        if type(self.levels) is not tuple or self.levels:
             levels = several("levels", self.levels, LevelSampling)
             object.__setattr__(self, "levels", tuple(levels))
 
