@@ -178,8 +178,8 @@ class Scheduler:
         try:
             filling = PositionFilling(decoder, open_requests, hidden_states, plan.rows, policy)
             while open_requests:
-                for outcome in filling.choose(open_requests):
-                    number += self._settle(handle_of, outcome)
+                for choice in filling.choose(open_requests):
+                    number += self._accept(handle_of[id(choice.request)], choice)
                 open_requests = unfinished(open_requests)
         except Exception as error:
             # As of a pass: each alone, so that only those end that are to blame. A position goes on

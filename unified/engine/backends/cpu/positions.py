@@ -18,7 +18,10 @@ __all__ = ["CompiledPositions"]
 class CompiledPositions:
     """`PositionCodes` of a `CompiledDepth`.
 
-    What is appended runs when logits are asked for: all rows at once, each from where it is.
+    What is appended runs when logits are asked for: all rows at once, each from where it is, and
+    in the same call the head, where these logits are theirs.
+
+    Shape legend: see `depth`.
     """
 
     def __init__(self, depth: CompiledDepth, hidden_states: Array) -> None:
@@ -27,12 +30,14 @@ class CompiledPositions:
         self._depth = depth
         self._first_ND = depth.project(hidden_states)
         self._states_ND = np.empty((N, depth.config.hidden_size), np.float32)
-        self._lengths = [0] * N  # inputs that are read
+        self._lengths = np.zeros(N, np.int64)  # inputs that are read
         self._new: list[list[int]] = [[] for _ in range(N)]
         self._behind: list[int] = []  # rows with new ids
         # Keys and values of all positions; finite, since what lies behind the last input of a
         # position is multiplied by zero.
         self._memory = depth.memory.get(N * depth.slot_words)
+        size = depth.slot_words * self._memory.itemsize
+        self._addresses = self._memory.ctypes.data + size * np.arange(N)
         self._finite = True
 
     def __del__(self) -> None:
@@ -48,50 +53,54 @@ class CompiledPositions:
 
     def logits(self, rows: Sequence[int], ranges: Ranges) -> Array:
         """See `PositionCodes.logits`."""
+        head = self._depth.config.to_rows(ranges)
+        rows = list(rows)
         if self._behind:
-            self._read()
-        every = len(rows) == len(self._states_ND) and list(rows) == list(range(len(rows)))
-        return self._depth.logits(self._states_ND if every else self._states_ND[list(rows)], ranges)
+            behind, self._behind = self._behind, []
+            logits = self._read(behind, head if behind == rows else ())
+            if logits is not None:
+                return logits
+        return self._depth.logits(self._states_ND[rows], head)
 
-    def _read(self) -> None:
-        rows, self._behind = self._behind, []
+    def _read(self, rows: list[int], head: Ranges) -> Array | None:
+        """Read what is new in some rows; the logits of their next ids, if `head` says of which."""
         if not self._depth.config.per_level:
-            self._run(rows, [1 + len(self._new[r]) - bool(self._lengths[r]) for r in rows])
-            return
-        while rows:  # those that are least far, an input of each
-            depth = min(self._lengths[row] for row in rows)
-            level = [row for row in rows if self._lengths[row] == depth]
-            self._run(level, [1] * len(level))
+            counts = np.array([len(self._new[row]) for row in rows]) + (self._lengths[rows] == 0)
+            return self._run(rows, counts, head)
+        # An input of each of those that are least far, with the weights of its depth.
+        while True:
+            lengths = self._lengths[rows]
+            level = [row for row, short in zip(rows, lengths == lengths.min()) if short]
+            all_of_them = len(level) == len(rows)
+            logits = self._run(level, np.ones(len(level), np.int64), head if all_of_them else ())
             rows = [row for row in rows if self._new[row]]
+            if not rows:
+                return logits
+            head = head if all_of_them else ()
 
-    def _run(self, rows: Sequence[int], counts: Sequence[int]) -> None:
-        """Read the next inputs of some rows, `counts` of each."""
-        depth, T = self._depth, sum(counts)
-        x = np.empty((T, depth.config.hidden_size), np.float32)
-        size, address = depth.slot_words, self._memory.ctypes.data
-        sequences, at = [], 0
-        firsts: list[int] = []  # of x, that are projected hidden states
-        begun: list[int] = []  # of which rows
+    def _run(self, rows: list[int], counts: np.ndarray, head: Ranges) -> Array | None:
+        """Read the next inputs of some rows, `counts` (n,) of each."""
+        depth, past = self._depth, self._lengths[rows]
+        ends = np.cumsum(counts)
+        sequences = np.empty((len(rows), 5), np.int64)
+        sequences[:, 0] = ends - counts
+        sequences[:, 1], sequences[:, 2] = counts, past
+        sequences[:, 3], sequences[:, 4] = self._addresses[rows], depth.slot_ids
+        begins = past == 0
         ids: list[int] = []
-        for row, count in zip(rows, counts):
-            past = self._lengths[row]
-            start = address + row * size * self._memory.itemsize
-            sequences.append((at, count, past, start, depth.slot_ids))
-            if not past:
-                firsts.append(at)
-                begun.append(row)
-            number = count - (not past)
+        for row, number in zip(rows, (counts - begins).tolist()):
             ids += self._new[row][:number]
             del self._new[row][:number]
-            self._lengths[row] = past + count
-            at += count
-        if firsts:
-            inside = np.ones(T, bool)
-            inside[firsts] = False
-            x[firsts] = self._first_ND[begun]
+        x = np.empty((int(ends[-1]), depth.config.hidden_size), np.float32)
+        if begins.any():
+            inside = np.ones(len(x), bool)
+            inside[sequences[begins, 0]] = False
+            x[~inside] = self._first_ND[np.array(rows)[begins]]
             x[inside] = depth.embed(ids)
         else:
             x[:] = depth.embed(ids)
-        states = depth.forward(x, np.array(sequences, np.int64), self._lengths[rows[0]] - 1)
-        self._states_ND[rows] = states[np.cumsum(counts) - 1]
-        self._finite &= bool(np.isfinite(states).all())
+        states, logits = depth.fill(x, sequences, ends - 1, int(past[0]), head)
+        self._lengths[rows] = past + counts
+        self._states_ND[rows] = states
+        self._finite = self._finite and bool(np.isfinite(states).all())
+        return logits
