@@ -182,7 +182,7 @@ def test_a_dropped_prompt_gives_the_ids_of_guidances_branch(case, without):
     assert row.ids == whole.ids.tolist()
     closing = grammar.eos(role)
     condition = {"prompt": "unconditional", "text": "media"}[without]
-    assert tokenized.ids.tolist() == [*row.branches[condition].ids, *closing]
+    assert tokenized.ids.tolist() == [*row.branches[condition].positions, *closing]
     for id, number in zip(tokenized.ids.tolist(), tokenized.allowed.tolist()):
         assert any(start <= id < stop for start, stop in layout.ranges[number])
     # What is left of it is learnt as in the whole document, and nothing else.

@@ -73,6 +73,6 @@ def test_no_branch_outgrows_what_is_reserved(name):
             start, stop = active.state.allowed()[-1 if wants_any else 0]
             active.accept(int(rng.integers(start, stop)))
         for branch, length in zip(active.branches.values(), lengths):
-            assert len(branch.ids) <= length
+            assert len(branch.positions) <= length
         if all(slot.grid for slot in slots):
-            assert len(active.ids) == lengths[0]
+            assert len(active.branches["full"].positions) == lengths[0]

@@ -8,12 +8,12 @@ import pytest
 from scipy.stats import chi2_contingency, chisquare
 
 from unified.engine.noise import Noise
+from unified.engine.race import draw
 from unified.engine.sampler import (
     Guidance,
     SpanSampling,
     choose,
     choose_with_margins,
-    draw,
     guide,
 )
 

@@ -96,6 +96,11 @@ class SegmentIds(NamedTuple):
     modality: np.ndarray
     depth: np.ndarray
 
+    @property
+    def num_positions(self) -> int:
+        """See `Serialized.num_positions`."""
+        return int((self.depth == 0).sum())
+
 
 class Grammar(CompiledFormat):
     """A format compiled against a vocabulary. Immutable; shared by any number of states."""

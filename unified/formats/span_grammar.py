@@ -92,10 +92,11 @@ class SpanGrammar:
         warmup = items.warmup if isinstance(items, OpenStage) else 0
         return self._expanded(stage, counts, min(repeat, warmup))
 
-    def length(self, env: Env, stage: int = -1) -> int:
+    def length(self, env: Env, stage: int = -1, positions: bool = False) -> int:
         """Ids of the span after `stage` (from its begin marker on if -1).
 
-        Size variables not in `env` count as 1, the least they can be.
+        Size variables not in `env` count as 1, the least they can be. positions: count positions
+        of the decoder in place of ids.
         """
         total = 1 if stage < 0 else 0
         for later in self.stages[stage + 1 :]:
@@ -105,7 +106,7 @@ class SpanGrammar:
                 total += len(str(env.get(later.name, 1)))
             else:
                 repeats = env.get(later.variable, 1) if isinstance(later, OpenStage) else 1
-                total += repeats * self.leaves.length(later.items, env)
+                total += repeats * self.leaves.length(later.items, env, positions)
         return total
 
     def affine(self, name: str, env: Env, stage: int) -> tuple[int, int]:

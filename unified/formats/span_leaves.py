@@ -108,21 +108,27 @@ class LeafExpander:
             elif isinstance(item, Repeat):
                 yield from self.depths(item.of)
 
-    def length(self, items: tuple[Item | DelayFlush, ...], env: Env) -> int:
-        """The number of leaves of `items`; size variables not in `env` count as 1."""
+    def length(
+        self, items: tuple[Item | DelayFlush, ...], env: Env, positions: bool = False
+    ) -> int:
+        """The number of leaves of `items`; size variables not in `env` count as 1.
+
+        positions: count positions of the decoder, where levels that are together are one.
+        """
         total = 0
         for item in items:
             if isinstance(item, CodesItem):
-                total += len(self.levels(item))
+                total += 1 if positions and item.together else len(self.levels(item))
             elif isinstance(item, Literal):
                 total += len(self.vocabulary.literal(item.text))
             elif isinstance(item, Delayed):
-                total += len(item.by)
+                total += 1 if positions and item.together else len(item.by)
             elif isinstance(item, DelayFlush):
-                total += len(item.of.by) * max(item.of.by)
+                width = 1 if positions and item.of.together else len(item.of.by)
+                total += width * max(item.of.by)
             elif isinstance(item, Repeat):
                 times = _times(item, env)
-                total += times * self.length(item.of, env)
+                total += times * self.length(item.of, env, positions)
                 if item.separator is not None:
                     total += times if item.separate == "each" else times - 1
             else:

@@ -118,6 +118,13 @@ class SpanState:
         return 0 if self.choice or self.run is None else self.run.leaves[self.at].depth
 
     @property
+    def level(self) -> int:
+        """See `State.level`."""
+        if self.run is None or (self.choice and self.expects_marker):
+            return -1
+        return self.run.leaves[self.at].level
+
+    @property
     def period(self) -> int:
         """See `State.period`."""
         run = self.run

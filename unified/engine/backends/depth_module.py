@@ -12,7 +12,10 @@ from torch.nn import functional as F
 from unified.engine.backends.base import Ranges
 from unified.engine.backends.depth_config import DepthConfig
 
-__all__ = ["DepthDecoder"]
+__all__ = ["DEPTH_DECODER", "DepthDecoder", "depth_decoder_of"]
+
+DEPTH_DECODER = "depth_decoder"
+"""The name of the submodule of a causal LM of transformers that is its depth decoder."""
 
 
 class DepthDecoder(nn.Module):
@@ -76,6 +79,12 @@ class DepthDecoder(nn.Module):
         angles = torch.arange(x.shape[1], device=x.device)[:, None] * self.config.rope_theta**-steps
         both = torch.cat([angles, angles], dim=-1)
         return both.cos().to(x.dtype), both.sin().to(x.dtype)
+
+
+def depth_decoder_of(hf: nn.Module) -> DepthDecoder | None:
+    """The depth decoder of a causal LM; None where it has none."""
+    module = getattr(hf, DEPTH_DECODER, None)
+    return module if isinstance(module, DepthDecoder) else None
 
 
 class _LinearByDepth(nn.Module):
