@@ -9,9 +9,12 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from run_checkpoints import same, tensors
+from together_cases import PlainDocument, plain_losses
 from torch.nn import functional as F
 from training_runs import check_close, torchrun
 
@@ -23,6 +26,8 @@ from unified.training.train import train
 from unified_base.training import loop
 from unified_base.training.dist import DistContext
 from unified_base.training.metric_logger import MetricLogger
+from unified_data.importers.import_shards import import_shards
+from unified_data.shards import read_shards
 
 DEPTH = {
     "hidden_size": 12, "num_layers": 1, "num_heads": 2, "head_dim": 6, "intermediate_size": 20,
@@ -182,3 +187,80 @@ def test_two_processes_with_parts_of_the_parameters_are_one(together_case, finis
     train(longer, resume=True)
     train(single, resume=True)
     check_close(single, longer, 1e-2)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Four pairs: sounds of several frames and texts preferred to others."""
+    folder = tmp_path_factory.mktemp("preferences")
+    for name, hertz, samples in (("high", 900, 16_000), ("low", 110, 9_600)):
+        wave = 0.5 * np.sin(np.arange(samples) * 2 * np.pi * hertz / 16_000)
+        soundfile.write(folder / f"{name}.wav", wave, 16_000)
+    records = [
+        {"prompt": f"say it {n}", "chosen": first, "rejected": second,
+         "audios": [f"{name}.wav" for name in names]}
+        for n, (first, second, names) in enumerate([
+            ("<audio>", "<audio>", ("high", "low")), ("so: <audio>", "<audio>", ("low", "high")),
+            ("no", "<audio>", ("low",)), ("<audio>yes", "no", ("high",)),
+        ])
+    ]  # fmt: skip
+    source = folder / "pairs.jsonl"
+    source.write_text("\n".join(map(json.dumps, records)), "utf-8")
+    import_shards("preferences", source, folder / "shards")
+    return folder / "shards"
+
+
+def log_probabilities(model, decoder, shards):
+    """Of all pairs, (pairs, 2), each document by the plain loop."""
+    actual = []
+    for _, document in read_shards(shards):
+        sequence = model.sequencer.encode(document)
+        state, allowed = model.grammar.start(), []
+        for id in sequence.ids.tolist():
+            allowed.append(state.allowed())
+            state.advance(id)
+        plain = PlainDocument(
+            sequence.ids.tolist(), sequence.depth.tolist(), sequence.loss, sequence.modality,
+            allowed,
+        )  # fmt: skip
+        counts = torch.as_tensor(sequence.loss > 0)
+        actual.append(-(plain_losses(decoder, plain) * counts).sum())
+    return torch.stack(actual).view(-1, 2)
+
+
+def test_the_gradient_of_preferences_is_that_of_the_plain_loop(
+    together_case, finished, pairs, tmp_path
+):
+    config = replace(
+        together_case, output=str(tmp_path), init_from=str(finished), model=None,
+        image_tokenizer=None, audio_tokenizer=None, validation={}, modality_weights={},
+        level_weights={}, depth_fraction=1.0, sources={"pairs": Source(str(pairs))},
+        preferences=Preferences(beta=0.3, pairs=4), seq_len=60, micro_batch_size=1,
+        global_batch_size=4,
+    )  # fmt: skip
+    trainer = PreferenceTrainer(config, DistContext(), MetricLogger(tmp_path, "", 0, 1, False))
+    trainer.open(None)
+    plain = copy.deepcopy(UnifiedModel.from_pretrained(finished).hf)
+    with torch.no_grad():
+        reference = log_probabilities(trainer.model, plain, pairs).double()
+    torch.testing.assert_close(trainer._reference, reference, rtol=1e-5, atol=1e-3)
+
+    torch.manual_seed(0)
+    for name, parameter in trainer.master_weights.parameters.items():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+        plain.get_parameter(name.removeprefix("decoder.")).data = parameter.detach().clone()
+    plain.tie_weights()
+    ratios = log_probabilities(trainer.model, plain, pairs) - reference
+    losses = -F.logsigmoid(0.3 * (ratios[:, 0] - ratios[:, 1]))
+    losses.mean().backward()
+    micro_batches = trainer.next_batch()
+    assert any(batch.deeper is not None for batch in micro_batches)
+    trainer.gradients(micro_batches, trainer.weight(micro_batches))
+    assert float(trainer.extra["train/preference_loss"]) == pytest.approx(
+        losses.mean().item(), abs=1e-4
+    )
+    for name, parameter in trainer.master_weights.parameters.items():
+        expected = plain.get_parameter(name.removeprefix("decoder.")).grad
+        bound = 2e-4 * float(expected.abs().max())
+        assert bound > 0, name
+        torch.testing.assert_close(parameter.grad, expected, rtol=0, atol=bound, msg=name)
