@@ -190,7 +190,8 @@ def test_adapters_have_the_gradients_that_the_whole_weights_give(case, depth):
     plain_total(plain, plain_documents(grammar, stored), FACTORS, {}, grammar).backward()
     trained = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
     own = [name for name in trained if name.startswith("depth_decoder.")]
-    assert bool(own) and all(("lora_" in name) == (depth == "lora") for name in own)
+    assert own
+    assert all(("lora_" in name) == (depth == "lora") for name in own)
     scale = 2.0
     weights = {name: p.grad for name, p in plain.named_parameters()}
     adapted = 0
@@ -210,7 +211,7 @@ def test_adapters_have_the_gradients_that_the_whole_weights_give(case, depth):
 
 
 def test_the_depth_decoder_alone_is_trained_and_the_rest_stays(case):
-    grammar, stored, sequences = case
+    grammar, _, sequences = case
     decoder = decoder_of(grammar, "depth")
     whole = copy.deepcopy(decoder)
     choose_trained(decoder, "depth", grammar.vocabulary.size, {})

@@ -20,13 +20,7 @@ from unified.training.several_ids import DeeperBatch, Several
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["depth_decoder_of", "depth_loss", "embed_positions"]
-
-
-def depth_decoder_of(decoder: PreTrainedModel) -> DepthDecoder | None:
-    """The depth decoder of a decoder of transformers, if it has one."""
-    depth = getattr(decoder, "depth_decoder", None)
-    return depth if isinstance(depth, DepthDecoder) else None
+__all__ = ["depth_loss", "embed_positions"]
 
 
 def embed_positions(

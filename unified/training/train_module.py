@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from unified.engine.backends.depth_module import depth_decoder_of
 from unified.formats.grammar import MODALITIES
 from unified.models.code_head import code_head, inner_model
 from unified.training import document_attention
-from unified.training.depth_loss import depth_decoder_of, depth_loss, embed_positions
+from unified.training.depth_loss import depth_loss, embed_positions
 from unified.training.loss import Head, HeadPart, allowed_loss
 from unified.training.micro_batch import MicroBatch
 from unified.training.new_rows import head_of

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from unified.engine.backends.depth_module import DepthDecoder
-from unified.training.depth_loss import depth_decoder_of
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-__all__ = ["adapt_depth", "depth_apart"]
-
-
-@contextmanager
-def depth_apart(decoder: PreTrainedModel) -> Iterator[DepthDecoder | None]:
-    """Inside the block a decoder is without its depth decoder, which stays as it is."""
-    depth = depth_decoder_of(decoder)
-    if depth is None:
-        yield None
-        return
-    del decoder.depth_decoder
-    try:
-        yield depth
-    finally:
-        decoder.depth_decoder = depth
+__all__ = ["adapt_depth"]
 
 
 def adapt_depth(depth: DepthDecoder, lora: Mapping[str, Any]) -> None:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unified.models.code_output import without_depth_decoder
 from unified.training.fused_attention import bits_of, is_fused, run_kernel
-from unified.training.trained_depth import adapt_depth, depth_apart
+from unified.training.trained_depth import adapt_depth
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,7 +45,7 @@ def choose_trained(
     """
     if what == "full":
         return
-    with depth_apart(decoder) as depth:
+    with without_depth_decoder(decoder) as depth:
         if what != "depth":
             _choose_in_decoder(decoder, what, first_new, lora)
         elif depth is None:
