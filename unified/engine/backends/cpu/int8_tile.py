@@ -28,7 +28,7 @@ from numba import types
 from unified.engine.backends.cpu.config import PANEL
 from unified.engine.backends.cpu.int8_dot import DOT_KINDS, dot, host_dot_kind, spread
 from unified.engine.backends.cpu.int8_pack import BLOCK, GROUP, LINE, LINE_OFFSET, LINE_SCALE
-from unified.engine.backends.cpu.intrinsics import compiled, intrinsic
+from unified.engine.backends.cpu.intrinsics import compiled, function_of_its_own, intrinsic
 from unified.engine.backends.cpu.tiles import in_order
 
 __all__ = ["block_lines", "matmul_int8", "matmul_narrow", "matmul_wide", "tile_int8"]
@@ -109,20 +109,12 @@ def tile_int8(rows: int, kind: str | None = None, width: int = PANEL) -> Any:
         return products
 
     def go_down(module: Any, kinds: list[Any]) -> Any:
-        """The loop over groups as a function of its own, so that its sums stay in registers."""
+        """The loop over groups. kinds: types of the addresses of x, w and out."""
         name = f"tile_int8_{kind}_{rows}_{width}"
-        if name in module.globals:
-            return module.globals[name]
-        function = ir.Function(
-            module, ir.FunctionType(ir.VoidType(), [*kinds, _LONG, _LONG, _LONG]), name
-        )
-        function.linkage = "internal"
-        for attribute in ("noinline", "nounwind"):
-            function.attributes.add(attribute)
-        # llvmlite knows no attributes with values.
-        set.add(function.attributes, '"prefer-vector-width"="512"')
+        function, builder = function_of_its_own(module, name, [*kinds, _LONG, _LONG, _LONG])
+        if builder is None:
+            return function
         x, weights, out, lane, line_bytes, columns = function.args
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
         lines = [builder.gep(x, [builder.mul(line_bytes, _long(row))]) for row in range(rows)]
         before, loop = builder.block, builder.append_basic_block("groups")
         after = builder.append_basic_block("sums")
