@@ -79,11 +79,11 @@ def decoder_of(
 def load_decoder(directory: Path, dtype: str = "auto", backend: str = "auto") -> Decoder:
     """The CPU backend where it covers the checkpoint; if not, one that steps transformers' object.
 
-    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as the weights are stored. backend:
-    of `unified.models.choose_backend`.
+    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as the weights are stored; "int4",
+    which torch steps. backend: of `unified.models.choose_backend`.
     """
     config = read_config(directory)
-    if not uses_cpu_backend(backend, config):
+    if dtype == "int4" or not uses_cpu_backend(backend, config):
         hf = load_hf(directory, dtype=dtype)
         with foreign(f"checkpoint {directory} cannot be used"):
             return torch_decoder(hf, backend)
