@@ -148,6 +148,12 @@ class SpanState:
         ends = list(islice(run.done, 2))
         return ends[1] - ends[0] if len(ends) == 2 else 0
 
+    def settled(self, number: int) -> list[Ranges]:
+        """See `State.settled`."""
+        if self.choice or self.run is None:
+            return []
+        return [leaf.ranges for leaf in self.run.leaves[self.at : self.at + number]]
+
     def advance(self, id: int) -> tuple[Event, ...] | None:
         """Read one id; the events it completes, or None (and no change) if it cannot come."""
         run = self.run
