@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,11 +56,9 @@ class CodecFacts:
     fewest_codebooks: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "hop", "channels", "codebook_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)} by config.json, expected 1 or more"
-                )
+        for name, value in asdict(self).items():
+            if value < 1:
+                raise ValueError(f"{name} is {value} by config.json, expected 1 or more")
 
 
 class AudioCodecAdapter(CodecAdapter, BaseAudioTokenizer):
