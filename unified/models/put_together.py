@@ -46,6 +46,8 @@ def put_together(
     grammar = sequencer.grammar
     if codes not in OUTPUTS:
         raise ValueError(f"codes is {quoted(codes)}, expected depth or heads")
+    if hf.device.type == "meta":
+        raise ValueError("the model is on device meta, without its weights; move it first")
     if together_kinds(grammar.format):
         raise ValueError(
             f"in format '{grammar.format.name}' codes are together already; take a model whose"
@@ -86,7 +88,8 @@ def begin_from_rows(depth: DepthDecoder, hf: PreTrainedModel) -> None:
     with torch.no_grad():
         tables = [table.weight[ids].float().cpu() for table in (embedding, head)]  # (R, W) each
         centred = [rows - rows.mean(0) for rows in tables]
-        _, _, axes = torch.linalg.svd(torch.cat(centred), full_matrices=False)
+        square = sum(rows.T @ rows for rows in centred)  # (W, W), its eigenvalues ascending
+        axes = torch.linalg.eigh(square).eigenvectors.T.flip(0)
         axes = axes[: depth.config.hidden_size]  # (d, W), d at most D
         targets = depth.embed_tokens.weight, depth.lm_head.weight
         for target, rows in zip(targets, centred):

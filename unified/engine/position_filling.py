@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import Array, CodesDecoder, HiddenStates, PositionCodes, Ranges
 from unified.engine.backends.device_choice import DeviceChoice
-from unified.engine.choosing import Outcome, choose_ids
+from unified.engine.choosing import Choice, choose_ids
 from unified.engine.draft_policy import DraftPolicy
 
 __all__ = ["PositionFilling"]
@@ -47,13 +47,19 @@ class PositionFilling:
         self._told = dict.fromkeys(map(id, requests), 0)  # ids of each position
         self._policy = policy
 
-    def choose(self, requests: Sequence[ActiveRequest]) -> Iterator[Outcome]:
+    def choose(self, requests: Sequence[ActiveRequest]) -> Iterator[Choice]:
         """The next id of each position, which the caller accepts before it asks again.
 
         requests: those whose positions are not whole yet.
+
+        Raises what went wrong for any of them.
         """
         self._tell(requests)
-        yield from choose_ids(self._logits, requests, self._indices, self._index_of, self._policy)
+        logits, indices = self._logits, self._indices
+        for outcome in choose_ids(logits, requests, indices, self._index_of, self._policy):
+            if not isinstance(outcome, Choice):
+                raise outcome[1]
+            yield outcome
 
     def _tell(self, requests: Sequence[ActiveRequest]) -> None:
         """Tell the backend what has been chosen or forced since."""
