@@ -5,6 +5,8 @@ Legend: N positions, K ids of one, D its width, E width of the hidden states, C 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -86,7 +88,8 @@ class DepthDecoder(nn.Module):
         cos, sin = self.rotations(keys[0, :, 0])  # (K, C)
         cos, sin = cos.index_select(0, at), sin.index_select(0, at)
         seen = (torch.arange(self.config.num_ids, device=x.device) <= at)[None]  # (1, K)
-        for number, layer in enumerate(self.layers):
+        layers: Any = self.layers
+        for number, layer in enumerate(layers):
             x = layer.step(x, cos, sin, at, seen, keys[number], values[number])
         out: Tensor = self.norm(x)
         return out
