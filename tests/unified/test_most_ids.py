@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from unified.engine.active import ActiveRequest
+from unified.engine.most_ids import branch_lengths
 from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CodedText, coded_media
@@ -66,7 +67,7 @@ def test_no_branch_outgrows_what_is_reserved(name):
             if "format" in str(error) or "role" in str(error):
                 continue
             raise
-        lengths = active.branch_lengths()
+        lengths = branch_lengths(active)
         slots = [s for s in active.request.segments if isinstance(s, CodedSlot)]
         wants_any = any(slot.kind == "any" for slot in slots)
         while not active.state.finished:

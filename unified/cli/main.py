@@ -81,6 +81,7 @@ app.command()(cli_model.subjects)
 app.command()(cli_model.info)
 app.command()(cli_demo.demo)
 app.command()(cli_extend.extend)
+app.command()(cli_extend.together)
 app.command()(cli_model.train)
 app.command()(cli_model.estimate)
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from unified.engine.branch import Branch, positions_of
 from unified.engine.loops import LoopFinder
-from unified.engine.most_ids import most_positions_from
 from unified.engine.noise import Noise
 from unified.engine.request import (
     CodedSlot,
@@ -49,6 +48,7 @@ class ActiveRequest:
         current_sampling: the parameters for the next id.
         current_branches: those that it needs: the request's own, then those of guidance in the
             order of `Guidance.conditions`.
+        prompt_positions: before the first slot.
     """
 
     def __init__(
@@ -79,10 +79,11 @@ class ActiveRequest:
         # All ids in reading order; where each has a position of its own, one list is both.
         self.ids = cast("list[int]", [] if self._together else self.branches[FULL].positions)
         self._begun: list[int] = []  # ids of the position that is not whole yet
-        self._prompt_positions = 0
-        self.current_sampling = sampling.text
+        self.prompt_positions = 0
+        self._of_mode = sampling.text
+        self.current_sampling = sampling.text.of_level(-1)
         self.current_branches = self._branches_for(sampling.text)
-        self._mode = "text"  # of `State.mode`, that these two are for
+        self._mode = "text"  # of `State.mode`, that these are for
         self.segment_index = 0  # of the request
         self.slot: CodedSlot | None = None  # being filled
         self.stop: int | None = None  # the id that ends a text slot
@@ -117,27 +118,6 @@ class ActiveRequest:
             self._push(id)
         self.proceed()
 
-    def branch_lengths(self, max_ids: int | None = None) -> list[int]:
-        """The most positions that each branch can have, as far as the grammar bounds them.
-
-        max_ids: of the sequence, in place of the request's own.
-        """
-        segments, own = self.request.segments, self.branches[FULL].positions
-        first = next(i for i, segment in enumerate(segments) if isinstance(segment, CodedSlot))
-        slot = segments[first]
-        role = slot.role or self.grammar.format.start
-        # Each id to come may have a position of its own.
-        left = (self.max_ids if max_ids is None else max_ids) - len(self.ids)
-        length = len(own) + left
-        most = most_positions_from(
-            first, self.request, self.grammar, self.sampling, slot.kind, role, max(1, left)
-        )
-        if most is not None:
-            length = min(length, self._prompt_positions + most)
-        return [
-            length + max(0, len(branch.positions) - len(own)) for branch in self.branches.values()
-        ]
-
     @property
     def in_position(self) -> bool:
         """Whether the next id stands in a position that has begun, and all before it are read."""
@@ -152,17 +132,20 @@ class ActiveRequest:
     def _choose_next(self) -> None:
         """Settle what the next choice needs."""
         mode = self.state.mode
-        if mode == self._mode:
+        if mode != self._mode:
+            self._mode = mode
+            self._of_mode = self.sampling.text
+            if mode not in ("marker", "text"):
+                modality = self.grammar.span_grammars[mode].modality
+                self._of_mode = self.sampling.of(mode, modality)
+        elif not self._of_mode.levels:
             return
-        self._mode = mode
-        if mode in ("marker", "text"):
-            sampling = self.sampling.text
-        else:
-            sampling = self.sampling.of(mode, self.grammar.span_grammars[mode].modality)
-        if sampling is self.current_sampling:
-            return
-        self.current_sampling = sampling
-        self.current_branches = self._branches_for(sampling)
+        sampling = self._of_mode
+        if sampling.levels:
+            sampling = sampling.of_level(self.state.level)
+        if sampling is not self.current_sampling:
+            self.current_sampling = sampling
+            self.current_branches = self._branches_for(sampling)
 
     def _branches_for(self, sampling: SpanSampling) -> list[Branch]:
         return [self.branches[name] for name in (FULL, *sampling.guidance.conditions)]
@@ -218,7 +201,7 @@ class ActiveRequest:
             return
         if not self.usage["prompt_ids"]:
             self.usage["prompt_ids"] = len(self.ids)
-            self._prompt_positions = len(self.branches[FULL].positions)
+            self.prompt_positions = len(self.branches[FULL].positions)
         for branch in self._guidance_branches:
             role = segment.role or self.grammar.format.start
             if not continues:

@@ -24,6 +24,7 @@ from unified.engine.backends.base import Decoder
 from unified.engine.counters import EngineCounters, by_modality
 from unified.engine.handle import EngineEvent, Handle
 from unified.engine.kv_pool import KVPool
+from unified.engine.most_ids import branch_lengths
 from unified.engine.request import Cancelled, Failed, Finished, Request, Sampling, Step
 from unified.engine.scheduler import Scheduler
 from unified.formats.grammar import Grammar
@@ -274,11 +275,11 @@ class Engine:
             # A branch of guidance may be longer than the request itself, by a negative prompt; and
             # not every position may hold several ids.
             fewer = max_ids
-            while fewer > 0 and (excess := max(active.branch_lengths(fewer)) - positions) > 0:
+            while fewer > 0 and (excess := max(branch_lengths(active, fewer)) - positions) > 0:
                 fewer -= excess
             if fewer < max_ids:
                 active = ActiveRequest(number, request, self.grammar, sampling, fewer, text)
-        lengths = active.branch_lengths()
+        lengths = branch_lengths(active)
         longest = max(lengths)
         if longest > positions:
             raise ValueError(

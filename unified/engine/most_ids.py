@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from unified.engine.active import ActiveRequest
 from unified.engine.request import CodedSlot, Request, Sampling, slot_limits
+from unified.engine.sampler import FULL
 from unified.formats.grammar import Grammar
 from unified.formats.rules import Rules
 from unified.formats.span_grammar import SpanGrammar
 
-__all__ = ["most_positions_from"]
+__all__ = ["branch_lengths"]
 
 
-def most_positions_from(
+def branch_lengths(active: ActiveRequest, max_ids: int | None = None) -> list[int]:
+    """The most positions that each branch of a request can have, as far as the grammar bounds them.
+
+    max_ids: of the sequence, in place of the request's own.
+    """
+    segments, own = active.request.segments, active.branches[FULL].positions
+    first = next(i for i, segment in enumerate(segments) if isinstance(segment, CodedSlot))
+    slot = segments[first]
+    role = slot.role or active.grammar.format.start
+    # Each id to come may have a position of its own.
+    left = (active.max_ids if max_ids is None else max_ids) - len(active.ids)
+    length = len(own) + left
+    most = _most_from(
+        first, active.request, active.grammar, active.sampling, slot.kind, role, max(1, left)
+    )
+    if most is not None:
+        length = min(length, active.prompt_positions + most)
+    return [
+        length + max(0, len(branch.positions) - len(own)) for branch in active.branches.values()
+    ]
+
+
+def _most_from(
     index: int,
     request: Request,
     grammar: Grammar,

@@ -10,14 +10,15 @@ Shape legend: `N` choices, `V'` allowed ids.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.race import RowNoise, draw_groups, others
-from unified_base.arguments import item, real, whole, whole_or_none
+from unified_base.arguments import item, real, several, whole, whole_or_none
 from unified_base.text import quoted
 
 __all__ = [
@@ -27,10 +28,12 @@ __all__ = [
     "UNCONDITIONAL",
     "ChoiceGroup",
     "Guidance",
+    "LevelSampling",
     "SpanSampling",
     "choose",
     "choose_groups",
     "choose_with_margins",
+    "every_level",
     "guide",
     "penalize",
 ]
@@ -81,6 +84,26 @@ class Guidance:
 
 
 @dataclass(frozen=True)
+class LevelSampling:
+    """How the codes of one level are chosen, where not as the span's others are.
+
+    temperature, top_k, top_p, min_p, repetition_penalty: as in `SpanSampling`; None: the span's.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+    def __post_init__(self) -> None:
+        stated = {name: value for name, value in vars(self).items() if value is not None}
+        checked = SpanSampling(**stated)
+        for name in stated:
+            object.__setattr__(self, name, getattr(checked, name))
+
+
+@dataclass(frozen=True)
 class SpanSampling:
     """How the ids of one kind of span are chosen.
 
@@ -98,6 +121,8 @@ class SpanSampling:
         draft_tokens: ids guessed ahead for each pass of the decoder (speculative decoding), which
             gives the same ids in fewer passes: 0 to 1,024 at most, or "auto", as many as save time
             by what is measured.
+        levels: parameters of codebook levels, from level 0 on; the last of them holds for all
+            levels behind it, too. Guidance is the span's. Nothing is drafted where there are any.
     """
 
     temperature: float = 0.0
@@ -107,6 +132,7 @@ class SpanSampling:
     repetition_penalty: float = 1.0
     guidance: Guidance = Guidance()
     draft_tokens: int | Literal["auto"] = "auto"
+    levels: tuple[LevelSampling, ...] = ()
 
     def __post_init__(self) -> None:
         checked = {
@@ -131,6 +157,30 @@ class SpanSampling:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if type(self.levels) is not tuple or self.levels:
+            levels = several("levels", self.levels, LevelSampling)
+            object.__setattr__(self, "levels", tuple(levels))
+
+    def of_level(self, level: int) -> SpanSampling:
+        """The parameters of one codebook level; -1, of an id that is no code: the span's."""
+        return _of_level(self, level) if self.levels else self
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
+
+
+def every_level(sampling: SpanSampling) -> tuple[SpanSampling, ...]:
+    """The parameters of all levels that have their own, and of what is no code."""
+    return tuple(sampling.of_level(level) for level in range(-1, len(sampling.levels)))
+
+
+@lru_cache(maxsize=256)
+def _of_level(sampling: SpanSampling, level: int) -> SpanSampling:
+    changes: dict[str, Any] = {"levels": (), "draft_tokens": 0}
+    if level >= 0:
+        own = sampling.levels[min(level, len(sampling.levels) - 1)]
+        changes |= {name: value for name, value in vars(own).items() if value is not None}
+    return replace(sampling, **changes)
 
 
 def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Array:
@@ -229,11 +279,9 @@ def choose_groups(
             continue
         if sampling.temperature == 0:
             columns = logits.argmax(axis=1)
-            lead = (
-                top[:, 0] - others(logits, columns, -np.inf)
-                if margins
-                else np.zeros(len(columns), np.float32)
-            )
+            lead = top[:, 0]
+            if margins:
+                lead = lead - others(logits, columns, -np.inf)
             chosen.append((columns.tolist(), lead))
         else:
             drawn.append((len(chosen), np.exp(_scores(logits, top, sampling))))

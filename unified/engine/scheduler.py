@@ -19,7 +19,7 @@ from unified.engine.draft_policy import DraftPolicy
 from unified.engine.handle import Handle
 from unified.engine.kv_pool import KVPool
 from unified.engine.passes import Pass, plan_pass
-from unified.engine.positions import PositionFilling
+from unified.engine.position_filling import PositionFilling
 from unified.engine.prefill import PrefillBudget
 from unified.engine.request import Cancelled, Failed, Finished
 from unified.engine.speculative import Drafting
@@ -178,8 +178,8 @@ class Scheduler:
         try:
             filling = PositionFilling(decoder, open_requests, hidden_states, plan.rows, policy)
             while open_requests:
-                for outcome in filling.choose(open_requests):
-                    number += self._settle(handle_of, outcome)
+                for choice in filling.choose(open_requests):
+                    number += self._accept(handle_of[id(choice.request)], choice)
                 open_requests = unfinished(open_requests)
         except Exception as error:
             # As of a pass: each alone, so that only those end that are to blame. A position goes on

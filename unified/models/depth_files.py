@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from unified.engine.backends.cpu.stored import StoredWeight
 from unified.engine.backends.depth_config import DepthConfig
 from unified.models.stored_weights import read_weights
-from unified_base.text import quoted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,24 +36,10 @@ def read_depth_weights(
         )
 
     def check(tensors: Mapping[str, Any]) -> None:
-        expected = config.shapes()
-        for name in sorted(set(expected) | set(tensors)):
-            if name not in tensors:
-                raise ValueError(
-                    f"{path} lacks {quoted(name)}, which a depth decoder of the sizes in"
-                    " unified.json (codes.depth) has"
-                )
-            if name not in expected:
-                raise ValueError(
-                    f"{path} has {quoted(name)}, which a depth decoder of the sizes in unified.json"
-                    " (codes.depth) does not have"
-                )
-            shape = tuple(tensors[name].shape)
-            if shape != expected[name]:
-                raise ValueError(
-                    f"{path}: {quoted(name)} has shape {shape}, expected {expected[name]} by the"
-                    " sizes in unified.json (codes.depth)"
-                )
+        try:
+            config.check(tensors)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error} (codes.depth of unified.json)") from None
 
     return read_weights(directory, check=check, dtype=dtype, name=DEPTH_FILE)
 

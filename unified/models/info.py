@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +139,7 @@ def tasks_in_words(description: Mapping[str, Any]) -> str:
 
 def _changed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Sampling parameters of a kind that are not as usual, and its temperature."""
-    usual = asdict(SpanSampling())
+    usual = SpanSampling().to_json()
     changed = {
         name: value
         for name, value in values.items()

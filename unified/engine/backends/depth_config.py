@@ -81,32 +81,6 @@ class DepthConfig:
         """Rows of its embedding and of its head."""
         return sum(stop - start for start, stop in self.ranges)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every parameter of a `DepthDecoder`, by its name."""
-        D, C, F = self.hidden_size, self.head_dim, self.intermediate_size
-        products = {
-            "self_attn.q_proj": (self.num_heads * C, D),
-            "self_attn.k_proj": (self.num_kv_heads * C, D),
-            "self_attn.v_proj": (self.num_kv_heads * C, D),
-            "self_attn.o_proj": (D, self.num_heads * C),
-            "mlp.gate_proj": (F, D),
-            "mlp.up_proj": (F, D),
-            "mlp.down_proj": (D, F),
-        }
-        depths = (self.num_ids,) if self.per_level else ()
-        shapes: dict[str, tuple[int, ...]] = {
-            "projection.weight": (D, self.input_size),
-            "embed_tokens.weight": (self.num_rows, D),
-            "norm.weight": (D,),
-            "lm_head.weight": (self.num_rows, D),
-        }
-        for layer in range(self.num_layers):
-            for name, shape in products.items():
-                shapes[f"layers.{layer}.{name}.weight"] = (*depths, *shape)
-            for name in ("input_layernorm", "post_attention_layernorm"):
-                shapes[f"layers.{layer}.{name}.weight"] = (D,)
-        return shapes
-
     @cached_property
     def rows(self) -> np.ndarray:
         """int64 (last id + 1,): the row of each id; -1 for those that have none."""

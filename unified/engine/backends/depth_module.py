@@ -5,6 +5,8 @@ Legend: N positions, K ids of one, D its width, E width of the hidden states, C 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,7 +60,7 @@ class DepthDecoder(nn.Module):
         """
         first = self.projection(hidden_NE.to(self.projection.weight.dtype))[:, None]  # (N, 1, D)
         x = torch.cat([first, self.embed_tokens(self.row_of_id[ids])], dim=1)  # (N, 1 + k, D)
-        cos, sin = self._rotations(x)
+        cos, sin = self.rotations(x)
         for layer in self.layers:
             x = layer(x, cos, sin)
         out: Tensor = self.norm(x)
@@ -72,7 +74,27 @@ class DepthDecoder(nn.Module):
         ]
         return torch.cat(parts, dim=-1).float()
 
-    def _rotations(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, at: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Hidden states (N, D) behind the final norm, of one input of each position.
+
+        The same as entry `at` of `forward`, from the keys and values of the entries before, which
+        grow by those of this one. No shape depends on `at`, so that a step can be recorded.
+
+        Args:
+            x: (N, D), `projection` of hidden states for entry 0, then embeddings of ids.
+            at: int64 (1,), the entry.
+            keys, values: (layers, N, key heads, K, C); finite behind `at`.
+        """
+        cos, sin = self.rotations(keys[0, :, 0])  # (K, C)
+        cos, sin = cos.index_select(0, at), sin.index_select(0, at)
+        seen = (torch.arange(self.config.num_ids, device=x.device) <= at)[None]  # (1, K)
+        layers: Any = self.layers
+        for number, layer in enumerate(layers):
+            x = layer.step(x, cos, sin, at, seen, keys[number], values[number])
+        out: Tensor = self.norm(x)
+        return out
+
+    def rotations(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (1 + k, C) of the depths, as a Llama's."""
         half = self.config.head_dim // 2
         steps = torch.arange(half, device=x.device, dtype=torch.float32) / half
@@ -96,6 +118,10 @@ class _LinearByDepth(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (N, k, in) -> (N, k, out)
         return torch.einsum("nki,koi->nko", x, self.weight[: x.shape[1]])
+
+    def step(self, x: Tensor, at: Tensor) -> Tensor:  # (N, in), (1,) -> (N, out)
+        weight = self.weight if self.weight.ndim == 2 else self.weight.index_select(0, at)[0]
+        return F.linear(x, weight)
 
 
 def _linear(config: DepthConfig, inputs: int, outputs: int) -> nn.Module:
@@ -125,6 +151,22 @@ class _Attention(nn.Module):
         projected: Tensor = self.o_proj(out.transpose(1, 2).flatten(-2))
         return projected
 
+    def step(
+        self, x: Tensor, cos: Tensor, sin: Tensor, at: Tensor, seen: Tensor, keys: Tensor,
+        values: Tensor,
+    ) -> Tensor:  # fmt: skip
+        q, k, v = (
+            product.step(x, at).unflatten(-1, (-1, self.width))[:, :, None]  # (N, heads, 1, C)
+            for product in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        keys.index_copy_(2, at, _rotate(k, cos, sin))
+        values.index_copy_(2, at, v)
+        out = F.scaled_dot_product_attention(
+            _rotate(q, cos, sin), keys, values, attn_mask=seen, enable_gqa=self.shared > 1
+        )
+        projected: Tensor = self.o_proj.step(out.flatten(1), at)
+        return projected
+
 
 class _MLP(nn.Module):
     def __init__(self, config: DepthConfig) -> None:
@@ -136,6 +178,11 @@ class _MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+    def step(self, x: Tensor, at: Tensor) -> Tensor:
+        inner = F.silu(self.gate_proj.step(x, at)) * self.up_proj.step(x, at)
+        out: Tensor = self.down_proj.step(inner, at)
         return out
 
 
@@ -150,6 +197,14 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+    def step(
+        self, x: Tensor, cos: Tensor, sin: Tensor, at: Tensor, seen: Tensor, keys: Tensor,
+        values: Tensor,
+    ) -> Tensor:  # fmt: skip
+        x = x + self.self_attn.step(self.input_layernorm(x), cos, sin, at, seen, keys, values)
+        out: Tensor = x + self.mlp.step(self.post_attention_layernorm(x), at)
         return out
 
 

@@ -313,8 +313,10 @@ class LlamaCpuDecoder:
         return self._head_logits(hidden_states[rows], sizes)
 
     def _head_logits(self, x: Array, sizes: Sequence[tuple[int, Ranges]]) -> list[Array]:
-        """Logits (rows, ids) of the first rows of x over ranges, of the next over others, ..."""
-        table, every, row, numbers, most = [], [], 0, 0, 0
+        """Logits (rows, ids) of the first rows of x over ranges, of the next over others."""
+        table: list[tuple[int, ...]] = []
+        every: list[tuple[int, int]] = []
+        row = numbers = most = 0
         for rows, ranges in sizes:
             outputs = sum(stop - start for start, stop in ranges)
             table.append((row, rows, len(every), len(ranges), outputs, numbers))

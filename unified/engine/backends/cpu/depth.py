@@ -16,8 +16,8 @@ import numpy as np
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.cpu.cache import MemoryPool, slot_words
+from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig, default_inv_freq
-from unified.engine.backends.cpu.positions import CompiledPositions
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.backends.depth_config import DepthConfig
 
@@ -25,6 +25,7 @@ __all__ = ["CompiledDepth"]
 
 # Products of so many numbers are done sooner by one thread than others are woken for them.
 _FEW_NUMBERS = 1 << 20
+_NO_PARTS = np.empty(0, np.float32)
 
 
 class CompiledDepth:
@@ -48,7 +49,7 @@ class CompiledDepth:
 
         Raises ValueError where names, shapes or widths do not fit.
         """
-        from unified.engine.backends.cpu import kernels, linear, threads
+        from unified.engine.backends.cpu import depth_kernels, kernels, linear, threads
         from unified.engine.backends.cpu.kv import KV_FORMATS
         from unified.engine.backends.cpu.products import stored_format
 
@@ -62,7 +63,9 @@ class CompiledDepth:
         stored = {weight.dtype for weight in weights.values() if weight.ndim > 1}
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
         self._format = stored_format(dtype, dots=dots)
-        self._kernels, self._lm_head = kernels, linear.lm_head
+        self._fill_level, self._lm_head = depth_kernels.fill_level, linear.lm_head
+        self._num_phases = depth_kernels.num_level_phases(config.num_layers)
+        self._eps = np.float32(config.norm_eps)
         self._new_counters = threads.new_counters
         self._threads = threads.ThreadPool.shared()
 
@@ -118,25 +121,33 @@ class CompiledDepth:
         """Embeddings (T, D) of ids, all with rows."""
         return widen(self._embedding[self.config.rows[list(ids)]])
 
-    def logits(self, states: Array, ranges: Ranges) -> Array:
-        """Logits (N, ids of all ranges) of states (N, D)."""
-        return self._product(states, self._head, self.config.to_rows(ranges))
+    def logits(self, states: Array, rows: Ranges) -> Array:
+        """Logits (N, outputs of all ranges) of states (N, D). rows: of the head, as ranges."""
+        return self._product(states, self._head, rows)
 
-    def forward(self, x: Array, sequences: np.ndarray, depth: int) -> Array:
-        """Hidden states (T, D) behind the final norm, of inputs (T, D), which are overwritten.
+    def fill(
+        self, x: Array, sequences: np.ndarray, last: np.ndarray, depth: int, rows: Ranges
+    ) -> tuple[Array, Array | None]:
+        """States (N, D) behind the final norm, and logits of them.
 
         Args:
+            x: float32 (T, D), inputs; overwritten.
             sequences: see `kernels.forward_layers`.
+            last: int64 (N,), the row of x of each position's last input.
             depth: whose weights are taken, where every depth has its own.
+            rows: of the head, as ranges, that logits are of; (): none.
         """
-        config, T = self.config, len(x)
+        config, T, N = self.config, len(x), len(last)
         heads, C = config.num_heads + 2 * config.num_kv_heads, config.head_dim
         widest = max(config.hidden_size, config.num_heads * C, config.intermediate_size)
-        table = self._tables[depth if config.per_level else 0]
-        threads = self._threads.threads if T * self._layer_numbers > _FEW_NUMBERS else 1
+        states = np.empty((N, config.hidden_size), np.float32)
+        outputs = sum(stop - start for start, stop in rows)
+        numbers = T * self._layer_numbers + N * outputs * config.hidden_size
+        threads = self._threads.threads if numbers > _FEW_NUMBERS else 1
+        out = np.empty(N * outputs, np.float32)
         job = (
-            self._new_counters(self._kernels.num_phases(config.num_layers)),
-            table,
+            self._new_counters(self._num_phases),
+            self._tables[depth if config.per_level else 0],
             self._dtype_like,
             x,
             self._buffer(T, widest),
@@ -147,26 +158,29 @@ class CompiledDepth:
             sequences,
             self._kv_like,
             config.num_kv_heads,
-            np.empty(0, np.float32),
-            np.float32(config.norm_eps),
+            _NO_PARTS,
+            self._eps,
+            self._norm_D,
+            last,
+            states,
+            self._head,
+            _parts(N, rows, outputs),
+            _ranges(rows),
+            out,
             threads,
         )
         if threads > 1:
-            self._threads.run(self._kernels.forward_layers, *job, owner=self)
+            self._threads.run(self._fill_level, *job, owner=self)
         else:
-            self._kernels.forward_layers(*job)
-        mean_square = np.einsum("td,td->t", x, x) / np.float32(config.hidden_size)  # (T,)
-        x *= (1 / np.sqrt(mean_square + np.float32(config.norm_eps)))[:, None]
-        x *= self._norm_D
-        return x
+            self._fill_level(*job)
+        return states, out.reshape(N, outputs) if rows else None
 
-    def _product(self, x: Array, weight: Weight, ranges: Ranges) -> Array:
-        outputs = sum(stop - start for start, stop in ranges)
+    def _product(self, x: Array, weight: Weight, rows: Ranges) -> Array:
+        outputs = sum(stop - start for start, stop in rows)
         out = np.empty(len(x) * outputs, np.float32)
         threads = self._threads.threads if x.size * outputs > _FEW_NUMBERS else 1
-        parts = np.array([(0, len(x), 0, len(ranges), outputs, 0)], np.int64)
         job = (
-            self._new_counters(2), x, weight, parts, np.array(ranges, np.int64),
+            self._new_counters(2), x, weight, _parts(len(x), rows, outputs), _ranges(rows),
             self._buffer(len(x), x.shape[1]), out, threads,
         )  # fmt: skip
         if threads > 1:
@@ -177,6 +191,16 @@ class CompiledDepth:
 
     def _buffer(self, rows: int, inputs: int) -> Array:
         return np.empty(rows * self._format.words.py_func(inputs), self._format.inputs)
+
+
+def _parts(rows: int, ranges: Ranges, outputs: int) -> np.ndarray:
+    """The parts of `lm_head`: all rows over all ranges, or none."""
+    parts = [(0, rows, 0, len(ranges), outputs, 0)] if ranges else []
+    return np.array(parts, np.int64).reshape(-1, 6)
+
+
+def _ranges(ranges: Ranges) -> np.ndarray:
+    return np.array(ranges, np.int64).reshape(-1, 2)
 
 
 def _as_llama(config: DepthConfig) -> LlamaCpuConfig:

@@ -11,13 +11,15 @@ Shape legend: `N` positions that are being filled, one for each branch of a requ
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import Array, CodesDecoder, HiddenStates, PositionCodes, Ranges
-from unified.engine.choosing import Outcome, choose_ids
+from unified.engine.backends.device_choice import DeviceChoice
+from unified.engine.choosing import Choice, choose_ids
 from unified.engine.draft_policy import DraftPolicy
 
 __all__ = ["PositionFilling"]
@@ -39,19 +41,25 @@ class PositionFilling:
         before = [rows[id(branch)] for branch in branches]
         every = before == list(range(len(hidden_states)))
         codes = decoder.begin_positions(hidden_states if every else hidden_states[before])
-        self._logits = _CodeLogits(codes)
+        self._logits = (_DeviceCodes if hasattr(codes, "sample") else _CodeLogits)(codes)
         self._index_of = {id(branch): index for index, branch in enumerate(branches)}
         self._indices = np.arange(len(branches))
         self._told = dict.fromkeys(map(id, requests), 0)  # ids of each position
         self._policy = policy
 
-    def choose(self, requests: Sequence[ActiveRequest]) -> Iterator[Outcome]:
+    def choose(self, requests: Sequence[ActiveRequest]) -> Iterator[Choice]:
         """The next id of each position, which the caller accepts before it asks again.
 
         requests: those whose positions are not whole yet.
+
+        Raises what went wrong for any of them.
         """
         self._tell(requests)
-        yield from choose_ids(self._logits, requests, self._indices, self._index_of, self._policy)
+        logits, indices = self._logits, self._indices
+        for outcome in choose_ids(logits, requests, indices, self._index_of, self._policy):
+            if not isinstance(outcome, Choice):
+                raise outcome[1]
+            yield outcome
 
     def _tell(self, requests: Sequence[ActiveRequest]) -> None:
         """Tell the backend what has been chosen or forced since."""
@@ -83,3 +91,12 @@ class _CodeLogits:
 
     def logits(self, indices: NDArray[np.int64], ranges: Ranges) -> Array:
         return self.codes.logits(indices.tolist(), ranges)
+
+
+class _DeviceCodes(_CodeLogits):
+    """The same where the backend chooses ids on its device (`device_choice`)."""
+
+    def sample(self, indices: NDArray[np.int64], choices: Sequence[DeviceChoice]) -> list[int]:
+        codes: Any = self.codes
+        ids: list[int] = codes.sample(choices)
+        return ids
