@@ -212,7 +212,7 @@ def test_int4_without_its_kernels_and_other_types_are_refused(tmp_path, kind):
         LanguageModel.open(folder, dtype="int4")
     with pytest.raises(ValueError, match=r"dtype int4 is stepped by torch, .* take dtype int8, or"):
         LanguageModel.open(folder, dtype="int4", backend="cpu")
-    with pytest.raises(ValueError, match="needs device cpu or cuda .*, found device mps; take"):
+    with pytest.raises(ValueError, match=r"needs device cpu or cuda .*, found device mps; take"):
         check_quantized("int4", "mps")
     with pytest.raises(ValueError, match=r"dtype is 'fp8', expected one of float32, .*int8, int4"):
         LanguageModel.open(folder, dtype="fp8")

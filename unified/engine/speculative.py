@@ -300,10 +300,7 @@ def _num_choices(ranges: Ranges) -> int:
 
 
 def _within(id: int, ranges: Ranges) -> bool:
-    for start, stop in ranges:
-        if start <= id < stop:
-            return True
-    return False
+    return any(start <= id < stop for start, stop in ranges)
 
 
 def id_at(column: int, ranges: Ranges) -> int:
