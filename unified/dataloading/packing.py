@@ -131,13 +131,14 @@ def _split_together(
         input_ids, document.ids, document.loss_weights, document.allowed, document.modality
     )  # fmt: skip
     deeper = DeeperIds(position[later], depth[later], *(column[later] for column in columns))
-    first = [column[begins] for column in columns]
+    input_ids, labels, loss_weights, allowed, modality = (column[begins] for column in columns)
     return [
         Chunk(
-            *(column[a:b] for column in first), key, (*source_index, number), deeper.between(a, b)
+            input_ids[a:b], labels[a:b], loss_weights[a:b], allowed[a:b], modality[a:b], key,
+            (*source_index, number), deeper.between(a, b),
         )
         for number, (a, b) in enumerate(pairwise(points))
-    ]
+    ]  # fmt: skip
 
 
 def best_fill(lengths: Sequence[int], room: int) -> list[int]:

@@ -120,8 +120,7 @@ class _LinearByDepth(nn.Module):
         return torch.einsum("nki,koi->nko", x, self.weight[: x.shape[1]])
 
     def step(self, x: Tensor, at: Tensor) -> Tensor:  # (N, in), (1,) -> (N, out)
-        weight = self.weight if self.weight.ndim == 2 else self.weight.index_select(0, at)[0]
-        return F.linear(x, weight)
+        return F.linear(x, self.weight.index_select(0, at)[0])
 
 
 def _linear(config: DepthConfig, inputs: int, outputs: int) -> nn.Module:
@@ -129,6 +128,12 @@ def _linear(config: DepthConfig, inputs: int, outputs: int) -> nn.Module:
     if config.per_level:
         return _LinearByDepth(inputs, outputs, config.num_ids)
     return nn.Linear(inputs, outputs, bias=False)
+
+
+def _step(product: nn.Module, x: Tensor, at: Tensor) -> Tensor:
+    """The product of one depth `at`, int64 (1,): (N, in) -> (N, out)."""
+    out: Tensor = product.step(x, at) if isinstance(product, _LinearByDepth) else product(x)
+    return out
 
 
 class _Attention(nn.Module):
@@ -156,7 +161,7 @@ class _Attention(nn.Module):
         values: Tensor,
     ) -> Tensor:  # fmt: skip
         q, k, v = (
-            product.step(x, at).unflatten(-1, (-1, self.width))[:, :, None]  # (N, heads, 1, C)
+            _step(product, x, at).unflatten(-1, (-1, self.width))[:, :, None]  # (N, heads, 1, C)
             for product in (self.q_proj, self.k_proj, self.v_proj)
         )
         keys.index_copy_(2, at, _rotate(k, cos, sin))
@@ -164,8 +169,7 @@ class _Attention(nn.Module):
         out = F.scaled_dot_product_attention(
             _rotate(q, cos, sin), keys, values, attn_mask=seen, enable_gqa=self.shared > 1
         )
-        projected: Tensor = self.o_proj.step(out.flatten(1), at)
-        return projected
+        return _step(self.o_proj, out.flatten(1), at)
 
 
 class _MLP(nn.Module):
@@ -181,9 +185,8 @@ class _MLP(nn.Module):
         return out
 
     def step(self, x: Tensor, at: Tensor) -> Tensor:
-        inner = F.silu(self.gate_proj.step(x, at)) * self.up_proj.step(x, at)
-        out: Tensor = self.down_proj.step(inner, at)
-        return out
+        inner = F.silu(_step(self.gate_proj, x, at)) * _step(self.up_proj, x, at)
+        return _step(self.down_proj, inner, at)
 
 
 class _Layer(nn.Module):
