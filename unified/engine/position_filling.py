@@ -11,12 +11,14 @@ Shape legend: `N` positions that are being filled, one for each branch of a requ
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import Array, CodesDecoder, HiddenStates, PositionCodes, Ranges
+from unified.engine.backends.device_choice import DeviceChoice
 from unified.engine.choosing import Choice, choose_ids
 from unified.engine.draft_policy import DraftPolicy
 
@@ -39,7 +41,7 @@ class PositionFilling:
         before = [rows[id(branch)] for branch in branches]
         every = before == list(range(len(hidden_states)))
         codes = decoder.begin_positions(hidden_states if every else hidden_states[before])
-        self._logits = _CodeLogits(codes)
+        self._logits = (_DeviceCodes if hasattr(codes, "sample") else _CodeLogits)(codes)
         self._index_of = {id(branch): index for index, branch in enumerate(branches)}
         self._indices = np.arange(len(branches))
         self._told = dict.fromkeys(map(id, requests), 0)  # ids of each position
@@ -89,3 +91,12 @@ class _CodeLogits:
 
     def logits(self, indices: NDArray[np.int64], ranges: Ranges) -> Array:
         return self.codes.logits(indices.tolist(), ranges)
+
+
+class _DeviceCodes(_CodeLogits):
+    """The same where the backend chooses ids on its device (`device_choice`)."""
+
+    def sample(self, indices: NDArray[np.int64], choices: Sequence[DeviceChoice]) -> list[int]:
+        codes: Any = self.codes
+        ids: list[int] = codes.sample(choices)
+        return ids

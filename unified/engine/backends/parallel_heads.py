@@ -17,13 +17,13 @@ class ParallelHeads:
     """`PositionCodes` that see nothing but the hidden states (N, D) before their positions."""
 
     def __init__(self, decoder: Decoder, hidden_states: HiddenStates) -> None:
-        self._decoder, self._hidden_states = decoder, hidden_states
+        self.decoder, self.hidden_states = decoder, hidden_states
 
     def append(self, rows: Sequence[int], ids: Sequence[int]) -> None:
         """See `PositionCodes.append`; no id depends on those beside it."""
 
     def logits(self, rows: Sequence[int], ranges: Ranges) -> Array:
         """See `PositionCodes.logits`."""
-        every = len(rows) == len(self._hidden_states) and list(rows) == list(range(len(rows)))
-        states = self._hidden_states if every else self._hidden_states[list(rows)]
-        return self._decoder.logits(states, ranges)
+        every = len(rows) == len(self.hidden_states) and list(rows) == list(range(len(rows)))
+        states = self.hidden_states if every else self.hidden_states[list(rows)]
+        return self.decoder.logits(states, ranges)
