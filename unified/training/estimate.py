@@ -190,7 +190,7 @@ def shape_of(config: TrainConfig) -> Shape:
         return _read(entries, "model")
     grammar = Grammar.load(config.format, vocabulary)
     declared = codes_output(grammar, Qwen3Config(**config.model), config.codes, config.depth)
-    return replace(_read(entries, "model"), depth=declared and declared.depth)
+    return replace(_read(entries, "model"), depth=None if declared is None else declared.depth)
 
 
 def _stored_depth(folder: Path) -> DepthConfig | None:
