@@ -49,7 +49,7 @@ __all__ = ["train_ratio"]
 
 FRAMES_PER_SECOND, LEVELS, CODES = 25, 3, 1024
 SEQ_LEN = 1024
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4,
     "num_key_value_heads": 4, "head_dim": 64, "intermediate_size": 768,
     "max_position_embeddings": 4096, "tie_word_embeddings": True, "pad_token_id": None,
@@ -76,7 +76,10 @@ def _sequences(grammar: Grammar, number: int) -> list[PackedSequence]:
         while packer.wants_more:
             frames = int(rng.integers(2 * FRAMES_PER_SECOND, 6 * FRAMES_PER_SECOND))
             codes = rng.integers(CODES, size=(LEVELS, frames))
-            segments = [Text("say: pandas eat", "prompt", 0.0), CodedAudio(codes, "response")]
+            segments: list[Text | CodedAudio] = [
+                Text("say: pandas eat", "prompt", 0.0),
+                CodedAudio(codes, "response"),
+            ]
             document = layout.encode(segments)
             packer.add(split_document(document, document.ids, SEQ_LEN, "a", "a", 0))
         fields = pack(packer.next(), SEQ_LEN, grammar.padding, layout.ranges)

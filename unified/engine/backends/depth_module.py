@@ -109,6 +109,16 @@ def depth_decoder_of(hf: nn.Module) -> DepthDecoder | None:
     return module if isinstance(module, DepthDecoder) else None
 
 
+class _Linear(nn.Linear):
+    """A matrix for all depths: weight (out, in). It takes adapters as any linear layer."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def step(self, x: Tensor, at: Tensor) -> Tensor:  # (N, in), (1,) -> (N, out)
+        return F.linear(x, self.weight)
+
+
 class _LinearByDepth(nn.Module):
     """A matrix for each depth: weight (K, out, in)."""
 
@@ -123,11 +133,11 @@ class _LinearByDepth(nn.Module):
         return F.linear(x, self.weight.index_select(0, at)[0])
 
 
-def _linear(config: DepthConfig, inputs: int, outputs: int) -> nn.Module:
-    """A product for all depths, which takes adapters as any, or with a matrix for each."""
+def _linear(config: DepthConfig, inputs: int, outputs: int) -> _Linear | _LinearByDepth:
+    """A product with a matrix for all depths, or with one for each."""
     if config.per_level:
         return _LinearByDepth(inputs, outputs, config.num_ids)
-    return nn.Linear(inputs, outputs, bias=False)
+    return _Linear(inputs, outputs)
 
 
 def _step(product: nn.Module, x: Tensor, at: Tensor) -> Tensor:
