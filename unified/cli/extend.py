@@ -12,6 +12,13 @@ from unified.cli.options import DeviceName
 from unified.cli.terminal import AsJson, Seed, note, result, warnings_as_notes
 from unified.cli.tokenizer import open_tokenizer
 
+Codes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYOUT",
+        help="Levels of a code: row, or together by depth or heads (default: as the format).",
+    ),
+]
 _TOKENIZER = "{} tokenizer: its folder, a model's folder, or a codec's name on the hub."
 
 
@@ -53,6 +60,8 @@ def extend(
             "--dtype", metavar="TYPE", help="float32, bfloat16, float16 (default: its own)."
         ),
     ] = None,
+    image_codes: Codes = None,
+    audio_codes: Codes = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -74,7 +83,7 @@ def extend(
     with warnings_as_notes():
         model = UnifiedModel.extend(
             llm, format=format, max_grid=max_grid, initialise=initialise, dtype=dtype,
-            device=device, **media,
+            device=device, image_codes=image_codes, audio_codes=audio_codes, **media,
         )  # fmt: skip
     model.save_pretrained(output, dtype=None)
     vocabulary = model.vocabulary
@@ -88,6 +97,7 @@ def extend(
         "path": str(output),
         "model_type": model.hf.config.model_type,
         "format": model.grammar.format.name,
+        "codes": None if model.codes is None else model.codes.to_json(),
         "dtype": stored,
         "text_ids": vocabulary.text_size,
         "text_rows": vocabulary.text_rows,

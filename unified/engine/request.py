@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from unified.engine.sampler import SpanSampling
+from unified.engine.sampler import SpanSampling, every_level
 from unified.formats.coded import Coded, CodedText, Event
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits, SpanLimits
@@ -93,7 +93,7 @@ class Sampling:
             object.__setattr__(self, name, value)
         if self.max_repeats == 1:
             raise ValueError(f"max_repeats is 1, expected {_REPEATS}")
-        if self.image.repetition_penalty != 1:
+        if any(own.repetition_penalty != 1 for own in every_level(self.image)):
             raise ValueError("image.repetition_penalty: it is for text and sound alone")
 
     def of(self, kind: str, modality: str) -> SpanSampling:
@@ -104,7 +104,10 @@ class Sampling:
         return _default(modality) if parameters is None else parameters
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "stop": list(self.stop)}
+        modes = {name: getattr(self, name).to_json() for name in MODES}
+        spans = {kind: own.to_json() for kind, own in self.spans.items()}
+        rest = {name: getattr(self, name) for name in vars(self) if name not in modes}
+        return {**modes, **rest, "spans": spans, "stop": list(self.stop)}
 
     @classmethod
     def from_json(cls, obj: Any, where: str = "sampling") -> Sampling:

@@ -88,6 +88,12 @@ class State(DocumentState):
         return self._span.depth if self._span is not None else 0
 
     @property
+    def level(self) -> int:
+        """The codebook level of the next id, -1 where it is no code. Where another frame may begin
+        or the span end, that of the frame's first code."""
+        return self._span.level if self._span is not None else -1
+
+    @property
     def period(self) -> int:
         """Ids from a row of codes to the next, or from a frame to the next, in the open span.
 

@@ -12,6 +12,7 @@ from unified.engine.backends.base import Decoder
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
+from unified.models.code_output import CodesOutput
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.extend_published import extend_published
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
@@ -44,6 +45,7 @@ class UnifiedModel(Streams):
     published: which published model it is, None for one of ours.
     sampling: the defaults; every method takes others.
     plugin: the name of what reads a user's words before a task does, None for nothing.
+    codes: what writes the codes of positions that hold several; None where none does.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class UnifiedModel(Streams):
         tasks: Tasks | None = None,
         plugin: str | None = None,
         published: Published | None = None,
+        codes: CodesOutput | None = None,
     ) -> None:
         """Made by `from_pretrained`, `create` and `extend`. hf or language_model."""
         self.sequencer = sequencer
@@ -64,6 +67,7 @@ class UnifiedModel(Streams):
         self.directory = directory
         self.published = published
         self.plugin = plugin
+        self.codes = codes
         self._tasks = tasks_of(sequencer, None) if tasks is None else tasks
         super().__init__()
         self._language_model = language_model or LanguageModel(
@@ -158,18 +162,26 @@ class UnifiedModel(Streams):
         format: str | Path = "pocket",
         max_grid: int = 64,
         tokenizers: Mapping[str, MediaTokenizer] | None = None,
+        codes: str | None = None,
+        depth: Mapping[str, Any] | None = None,
     ) -> UnifiedModel:
         """A Qwen3 decoder with random weights (torch's global seed) over a new vocabulary.
 
         config: fields of transformers' Qwen3Config; vocab_size follows from the tokenizers.
         max_grid: the largest side of a picture in codes.
         tokenizers: of other modalities, by name (`unified.sequence.modality`).
-        Raises ValueError for a field that Qwen3Config does not have, or does not take.
+        codes: what writes the codes of a position behind its first where the format puts several
+        together: "depth", a depth decoder (also None), or "heads", the decoder's own head.
+        depth: sizes of the depth decoder, such as {"num_layers": 2}
+        (`unified.engine.backends.depth_config`); others are the defaults.
+        Raises ValueError for a field that Qwen3Config or DepthConfig does not have, or does not
+        take, and for codes where the format puts none together.
         """
-        sequencer, hf = create_decoder(
-            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, tokenizers
-        )
-        return cls(sequencer, Sampling(), hf=hf)
+        sequencer, hf, declared = create_decoder(
+            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, tokenizers,
+            codes, depth,
+        )  # fmt: skip
+        return cls(sequencer, Sampling(), hf=hf, codes=declared)
 
     @classmethod
     def extend(
@@ -185,6 +197,9 @@ class UnifiedModel(Streams):
         dtype: str | None = None,
         tokenizers: Mapping[str, MediaTokenizer] | None = None,
         device: str | None = None,
+        image_codes: str | None = None,
+        audio_codes: str | None = None,
+        depth: Mapping[str, Any] | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -196,6 +211,9 @@ class UnifiedModel(Streams):
         tokenizers: of other modalities, by name (`unified.sequence.modality`).
         device: of torch, where a folder's weights are loaded and new rows made; media tokenizers
         go there too. None: the CPU, or where a loaded LLM is.
+        image_codes, audio_codes: the levels of a code in positions of their own ("row"), or in one,
+        written by a depth decoder ("depth") or by the decoder's head ("heads"); None: as the format
+        says. depth: sizes of the depth decoder, see `create`.
 
         Its texts are sampled as its generation_config.json says, and it is asked in the words of
         `unified.tasks.defaults`: `tasks` may be changed before it is trained.
@@ -210,9 +228,10 @@ class UnifiedModel(Streams):
         tokenizer that cannot give texts back; and for a chat template that no format can say.
         """
         check_weights_device(device)
+        layouts = {"image": image_codes, "audio": audio_codes}
         if isinstance(llm, str | Path):
             extended = extend_published(
-                llm, image_tokenizer, audio_tokenizer, format, initialise, dtype, device
+                llm, image_tokenizer, audio_tokenizer, format, initialise, dtype, device, layouts
             )
             if extended is not None:
                 opened, hf = extended
@@ -220,14 +239,14 @@ class UnifiedModel(Streams):
                     opened.sequencer, opened.sampling, hf=hf, tasks=opened.tasks,
                     published=opened.published,
                 )._move_tokenizers(device)  # fmt: skip
-        sequencer, hf, notes = extend_decoder(
+        sequencer, hf, declared, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype, tokenizers, device,
+            dtype, tokenizers, device, layouts, depth,
         )  # fmt: skip
         sampling, note = text_settings(hf)
         for text in (*notes, *([] if note is None else [note])):
             warnings.warn(text, stacklevel=2)
-        return cls(sequencer, sampling, hf=hf)._move_tokenizers(device)
+        return cls(sequencer, sampling, hf=hf, codes=declared)._move_tokenizers(device)
 
     @classmethod
     def from_pretrained(
@@ -271,7 +290,7 @@ class UnifiedModel(Streams):
             "audio": _loaded(audio_tokenizer, "audio"),
         }
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
-            sequencer, sampling, language_model = load_model(
+            sequencer, sampling, language_model, codes = load_model(
                 directory, device, dtype, read_weights, codecs, backend
             )
             where = directory / FILE_NAME
@@ -285,6 +304,7 @@ class UnifiedModel(Streams):
                 directory, published.pretrained, device, dtype, read_weights, backend
             )
             tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
+            codes = None
         model = cls(
             sequencer,
             sampling,
@@ -293,6 +313,7 @@ class UnifiedModel(Streams):
             tasks=tasks,
             plugin=plugin,
             published=published,
+            codes=codes,
         )
         return model._move_tokenizers(device)
 
@@ -341,7 +362,7 @@ class UnifiedModel(Streams):
 
         save_model(
             directory, self.hf, self.sequencer, self.sampling, dtype, complete, self.plugin,
-            self._tasks, self.published,
+            self._tasks, self.published, self.codes,
         )  # fmt: skip
 
     def _copy_files_of_plugin(self, folder: Path) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.depth_config import DepthConfig
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.choose_backend import check_backend, check_on_cpu
 from unified.models.pretrained import Pretrained
@@ -87,16 +88,19 @@ class LanguageModel:
         hf: PreTrainedModel | None = None,
         directory: Path | None = None,
         pretrained: Pretrained | None = None,
+        depth: DepthConfig | None = None,
     ) -> None:
         """
         Args:
             hf: an object of transformers; None: see `open`.
             directory: where its weights are stored.
             pretrained: what it was published as; None for a plain causal LM.
+            depth: of the depth decoder beside it; None: it has none.
         """
         assert hf is not None or directory is not None
         self.directory = directory
         self._pretrained = pretrained
+        self._depth = depth
         self._hf = hf
         self._device, self._dtype, self._backend = "cpu", "auto", "auto"
         self._decoder: Decoder | None = None
@@ -114,6 +118,7 @@ class LanguageModel:
         dtype: str = "auto",
         read: bool = True,
         backend: str = "auto",
+        depth: DepthConfig | None = None,
     ) -> LanguageModel:
         """Open the weights in a folder; on "meta" they stay unread.
 
@@ -125,12 +130,13 @@ class LanguageModel:
                 "int4": quantized for sampling (`unified.models.quantized`).
             read: False leaves them unread until something is sampled, or `hf` is asked for.
             backend: what samples, see `unified.models.choose_backend`.
+            depth: of the depth decoder beside it; None: it has none.
 
         Raises:
             ValueError: an unknown device, dtype or backend, a device that is not there, a backend
                 that this model cannot use, damaged files.
         """
-        model = cls(directory=directory, pretrained=pretrained)
+        model = cls(directory=directory, pretrained=pretrained, depth=depth)
         model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto", *QUANTIZED))
         model._backend = check_backend(backend)
         check_quantized(dtype, model._device, backend)
@@ -147,10 +153,12 @@ class LanguageModel:
             self._hf = self._load_hf()
             return
         if self._pretrained is None:
-            self._decoder = checkpoint.load_decoder(self.directory, self._dtype, self._backend)
+            self._decoder = checkpoint.load_decoder(
+                self.directory, self._dtype, self._backend, self._depth
+            )
         else:
             self._decoder = load_published_decoder(
-                self.directory, self._pretrained, self._dtype, self._backend
+                self.directory, self._pretrained, self._dtype, self._backend, self._depth
             )
         # A backend that steps an object of transformers has it already.
         self._hf = getattr(self._decoder, "hf", None)
@@ -161,8 +169,10 @@ class LanguageModel:
         packed = self._dtype == "int8" and self._device == "cpu" and self._packs()
         dtype = "auto" if packed else self._dtype
         if self._pretrained is None:
-            return checkpoint.load_hf(self.directory, dtype=dtype, device=self._device)
-        return load_published_hf(self.directory, self._pretrained, dtype, self._device)
+            return checkpoint.load_hf(
+                self.directory, dtype=dtype, device=self._device, depth=self._depth
+            )
+        return load_published_hf(self.directory, self._pretrained, dtype, self._device, self._depth)
 
     def _packs(self) -> bool:
         """Whether the CPU backend samples from the model while it is on the CPU."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, StoredWeight
+from unified.engine.backends.depth_config import DepthConfig
 from unified.models.choose_backend import torch_decoder, uses_cpu_backend
 from unified.models.hf_checkpoint import (
     decoder_of,
@@ -39,20 +40,25 @@ _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
 
 
 def load_published_decoder(
-    folder: Path, pretrained: Pretrained, dtype: str = "auto", backend: str = "auto"
+    folder: Path,
+    pretrained: Pretrained,
+    dtype: str = "auto",
+    backend: str = "auto",
+    depth: DepthConfig | None = None,
 ) -> Decoder:
     """The decoder of a checkpoint that `published.open_published` knows, for sampling.
 
     dtype: "float32", "bfloat16", "float16", "int8" or "auto": as its weights are stored; "int4",
-    which torch steps. backend: of `unified.models.choose_backend`.
+    which torch steps. backend: of `unified.models.choose_backend`. depth: of the depth decoder
+    beside it; None: it has none.
 
     Raises ValueError for files that do not fit each other.
     """
     config = read_config(folder)
     if pretrained.decoder == "causal":
-        return load_decoder(folder, dtype, backend)
+        return load_decoder(folder, dtype, backend, depth)
     if dtype == "int4" or not _compiled(backend, pretrained, "cpu"):
-        hf = load_published_hf(folder, pretrained, dtype)
+        hf = load_published_hf(folder, pretrained, dtype, depth=depth)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is, to know its head
             return torch_decoder(hf, backend, _stepped(hf, pretrained))
     stored = read_weights(folder, lambda name: not _OTHER.search(name), dtype=dtype)
@@ -125,18 +131,23 @@ def _inner_llama(
 
 
 def load_published_hf(
-    folder: Path, pretrained: Pretrained, dtype: str = "auto", device: str = "cpu"
+    folder: Path,
+    pretrained: Pretrained,
+    dtype: str = "auto",
+    device: str = "cpu",
+    depth: DepthConfig | None = None,
 ) -> Any:
     """A published checkpoint as an object of its class in transformers.
 
-    Its codec, and what else of it training must not change, has no gradients.
+    Its codec, and what else of it training must not change, has no gradients. depth: of the depth
+    decoder beside it; None: it has none.
 
     Raises ValueError for files that do not fit each other.
     """
     import transformers
 
     kind = getattr(transformers, pretrained.hf_class) if pretrained.hf_class else None
-    hf = load_hf(folder, kind, dtype, device)
+    hf = load_hf(folder, kind, dtype, device, depth)
     for name in (*pretrained.inside.values(), *pretrained.frozen):
         getattr(hf.base_model, name).requires_grad_(False)
     return hf

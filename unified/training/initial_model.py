@@ -53,6 +53,8 @@ def build_model(config: TrainConfig) -> UnifiedModel:
         audio_tokenizer=_tokenizer(config.audio_tokenizer),
         format=config.format,
         max_grid=config.max_grid,
+        codes=config.codes,
+        depth=config.depth,
     )
     if start is not None:
         begin_with(model.hf, model.vocabulary, start.hf, start.vocabulary, config.reinit_modalities)

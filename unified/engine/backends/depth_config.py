@@ -91,6 +91,50 @@ class DepthConfig:
             first += stop - start
         return rows
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor of a depth decoder of these sizes, by its name."""
+        D, C, F = self.hidden_size, self.head_dim, self.intermediate_size
+        q_size, kv_size = self.num_heads * C, self.num_kv_heads * C
+        own = (self.num_ids,) if self.per_level else ()  # matrices of each depth
+        shapes: dict[str, tuple[int, ...]] = {
+            "projection.weight": (D, self.input_size),
+            "embed_tokens.weight": (self.num_rows, D),
+            "norm.weight": (D,),
+            "lm_head.weight": (self.num_rows, D),
+        }
+        for layer in range(self.num_layers):
+            shapes |= {
+                f"layers.{layer}.{name}.weight": shape
+                for name, shape in (
+                    ("input_layernorm", (D,)),
+                    ("self_attn.q_proj", (*own, q_size, D)),
+                    ("self_attn.k_proj", (*own, kv_size, D)),
+                    ("self_attn.v_proj", (*own, kv_size, D)),
+                    ("self_attn.o_proj", (*own, D, q_size)),
+                    ("post_attention_layernorm", (D,)),
+                    ("mlp.gate_proj", (*own, F, D)),
+                    ("mlp.up_proj", (*own, F, D)),
+                    ("mlp.down_proj", (*own, D, F)),
+                )
+            }
+        return shapes
+
+    def check(self, weights: Mapping[str, Any]) -> None:
+        """Raises ValueError naming missing, unexpected or misshapen tensors."""
+        expected = self.shapes()
+        problems = [f"{name} is missing" for name in expected if name not in weights]
+        problems += [f"{quoted(name)} is unexpected" for name in weights if name not in expected]
+        problems += [
+            f"{name} has shape {quoted(tuple(weights[name].shape))}, expected {shape}"
+            for name, shape in expected.items()
+            if name in weights and tuple(weights[name].shape) != shape
+        ]
+        if problems:
+            more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+            raise ValueError(
+                f"weights do not fit the depth decoder's sizes: {'; '.join(problems[:3])}{more}"
+            )
+
     def to_rows(self, ranges: Ranges) -> Ranges:
         """Ranges of ids as ranges of rows. Raises ValueError for an id without a row."""
         converted = []
