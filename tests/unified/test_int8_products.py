@@ -5,7 +5,7 @@ import pytest
 from llvmlite import binding
 from numba import njit
 
-from unified.engine.backends.cpu import int8_dot, matmul
+from unified.engine.backends.cpu import int8_dot, int8_tile, matmul
 from unified.engine.backends.cpu.config import PANEL
 from unified.engine.backends.cpu.int8_dot import DOT_KINDS, host_dot_kind
 from unified.engine.backends.cpu.int8_pack import (
@@ -141,17 +141,30 @@ def supported(kind: str) -> bool:
 def test_every_kind_of_instructions_gives_the_same_bits(kind):
     if not supported(kind):
         pytest.skip(f"this processor has no {kind}")
-    pair, single = tile_int8(2, kind), tile_int8(1, kind)
+    pair, single, half = tile_int8(2, kind), tile_int8(1, kind), tile_int8(3, kind, PANEL // 2)
 
     @njit(error_model="numpy", fastmath={"contract"})
-    def of(x, w, out):
-        pair(x, 0, w, 0, out, 0)
-        single(x, 2, w, 0, out, 0)
+    def of(x, w, out, halves):
+        pair(x, 0, w, 0, 0, out, 0)
+        single(x, 2, w, 0, 0, out, 0)
+        for lane in (0, PANEL // 2):
+            half(x, 0, w, 0, lane, halves, lane)
 
     lines, packed = lines_of(random(6, 3, 200)), packed_of(random(7, 32, 200))
-    out = np.full((3, PANEL), np.nan, np.float32)
-    of(lines, packed, out)
+    out, halves = (np.full((3, PANEL), np.nan, np.float32) for _ in range(2))
+    of(lines, packed, out, halves)
     np.testing.assert_array_equal(out, product(lines, packed))
+    np.testing.assert_array_equal(halves, out)
+
+
+@pytest.mark.parametrize("name", ["matmul_wide", "matmul_narrow"])
+def test_products_for_every_number_of_registers_give_the_same_bits(name):
+    lines, packed = lines_of(random(4, 23, 150)), packed_of(random(5, 130, 150))
+    whole = product(lines, packed)
+    for count in (1, 2, 3, 4, 7, 9, 23):
+        out = np.full((count, 2 * PANEL), np.nan, np.float32)
+        getattr(int8_tile, name)(np.ascontiguousarray(lines[-count:]), packed, 1, 2, out)
+        np.testing.assert_array_equal(out, whole[-count:, PANEL : 3 * PANEL])
 
 
 def test_code_for_a_processor_without_them_uses_no_such_instructions(monkeypatch):

@@ -13,7 +13,7 @@ from unified.formats.load import load_format, shipped_formats
 from unified.vocabulary.block import Block
 from unified.vocabulary.vocabulary import Vocabulary
 
-LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4,
+LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("csm", "audio"): 32,
           ("orpheus", "audio"): 7, ("anygpt", "music"): 4}  # fmt: skip
 TEXT, CODES = 40, 5
 GUIDED = SpanSampling(1.0, guidance=Guidance(2.0, "three-way", 1.5))
@@ -27,8 +27,8 @@ def small(name):
         Block("markers", TEXT, len(spec.markers), symbols=spec.markers),
     ]
     blocks.append(Block("size", blocks[-1].stop, 6))
-    for kind in spec.spans:
-        for level in range(LEVELS.get((name, kind), 1)):
+    for kind, span in spec.spans.items():
+        for level in range(span.num_codebooks or LEVELS.get((name, kind), 1)):
             blocks.append(Block(f"{kind}.{level}", blocks[-1].stop, CODES, level))
     literals = tuple((text, (20 + at,)) for at, text in enumerate(spec.literals))
     return Grammar(spec, Vocabulary(tuple(blocks), TEXT, TEXT, literals))

@@ -84,6 +84,7 @@ app.command()(cli_extend.extend)
 app.command()(cli_extend.together)
 app.command()(cli_model.train)
 app.command()(cli_model.estimate)
+app.command()(cli_codes.codes)
 
 data = _app("Build and read training data.")
 build = _app("Build a world: documents whose truth is known exactly.")

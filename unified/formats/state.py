@@ -26,6 +26,7 @@ from unified.formats.compiled import CompiledFormat
 from unified.formats.document_state import At, DocumentState
 from unified.formats.limits import FREE, Limits
 from unified.formats.span_state import SpanState
+from unified.vocabulary.block import Ranges
 
 __all__ = ["State"]
 
@@ -99,6 +100,11 @@ class State(DocumentState):
         0 outside spans, in their headers, and where there is one row alone.
         """
         return self._span.period if self._span is not None else 0
+
+    def settled(self, number: int) -> list[Ranges]:
+        """What is allowed at the next positions, `number` at most, as far as that is settled
+        whatever ids come: inside a grid or a frame of codes. [] where the next id decides."""
+        return self._span.settled(number) if self._span is not None else []
 
     def restrict(self, limits: Limits | None, goes_on: bool = False) -> None:
         """Set new limits from this position on, or lift them (None).

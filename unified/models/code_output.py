@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.depth_config import DepthConfig
 from unified.formats.grammar import Grammar
-from unified.formats.spec import Delayed, Format, Item, Repeat
+from unified.formats.spec import Delayed, Format, Item, Marker, Repeat
 from unified.formats.together import with_layouts
 from unified.vocabulary.block import Ranges
 from unified_base.text import quoted
@@ -87,7 +87,7 @@ def ranges_together(grammar: Grammar) -> Ranges:
     for span in grammar.span_grammars.values():
         if span.num_together > 1:
             runs.update(run for block in span.blocks for run in block.runs)
-            for marker in _fills(span.items):
+            for marker in _markers_in_positions(span.items):
                 id = grammar.vocabulary.marker(marker)
                 runs.add((id, id + 1))
     merged: list[tuple[int, int]] = []
@@ -99,12 +99,17 @@ def ranges_together(grammar: Grammar) -> Ranges:
     return tuple(merged)
 
 
-def _fills(items: tuple[Item, ...]) -> Iterator[str]:
-    for item in items:
+def _markers_in_positions(items: tuple[Item, ...]) -> Iterator[str]:
+    """The markers that share a position with another id."""
+    for item, following in zip(items, (*items[1:], None)):
         if isinstance(item, Repeat):
-            yield from _fills(item.of)
+            yield from _markers_in_positions(item.of)
         elif isinstance(item, Delayed) and item.together:
-            yield item.fill
+            yield from (*item.before, *item.after, *item.end)
+        elif isinstance(item, Marker) and (
+            item.depth or (isinstance(following, Marker) and following.depth)
+        ):
+            yield item.name
 
 
 def default_depth(

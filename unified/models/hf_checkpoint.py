@@ -93,11 +93,12 @@ def load_decoder(
 ) -> Decoder:
     """The CPU backend where it covers the checkpoint; if not, one that steps transformers' object.
 
-    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as the weights are stored. backend:
-    of `unified.models.choose_backend`. depth: of the depth decoder beside it; None: it has none.
+    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as the weights are stored; "int4",
+    which torch steps. backend: of `unified.models.choose_backend`. depth: of the depth decoder
+    beside it; None: it has none.
     """
     config = read_config(directory)
-    if not uses_cpu_backend(backend, config):
+    if dtype == "int4" or not uses_cpu_backend(backend, config):
         hf = load_hf(directory, dtype=dtype, depth=depth)
         with foreign(f"checkpoint {directory} cannot be used"):
             return torch_decoder(hf, backend)

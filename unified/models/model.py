@@ -269,8 +269,8 @@ class UnifiedModel(Streams):
             device: any device of torch, for the decoder and the media tokenizers; see `to`.
             dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
                 are stored. "int8": quantized, for sampling: on the CPU while they are read, `hf`
-                stays as it is stored; what torch steps by torchao, as "int4" on CUDA alone. Such
-                a model is neither trained nor saved.
+                stays as it is stored; what torch steps by torchao. "int4": by torchao, on
+                the CPU and CUDA. Such a model is neither trained nor saved.
             image_tokenizer: for models that come without their codec, or in place of it; a folder
                 or a name is loaded.
             audio_tokenizer: likewise.

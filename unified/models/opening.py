@@ -138,8 +138,8 @@ class LanguageModel:
         """
         model = cls(directory=directory, pretrained=pretrained, depth=depth)
         model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto", *QUANTIZED))
-        check_quantized(dtype, model._device)
         model._backend = check_backend(backend)
+        check_quantized(dtype, model._device, backend)
         if backend == "cpu":
             check_on_cpu(model._device)
         if read:
@@ -176,7 +176,7 @@ class LanguageModel:
 
     def _packs(self) -> bool:
         """Whether the CPU backend samples from the model while it is on the CPU."""
-        if self._backend not in ("auto", "cpu"):
+        if self._backend not in ("auto", "cpu") or self._dtype == "int4":
             return False
         if self._pretrained is not None and self._pretrained.decoder != "causal":
             return self._pretrained.decoder != "transformers"
@@ -234,6 +234,7 @@ class LanguageModel:
     def _decoder_of(self, hf: PreTrainedModel) -> Decoder:
         packed = sum(tensor.nbytes for tensor in _tensors(hf)) <= REPACKED_BYTES
         packed = packed or self._dtype == "int8"  # which nothing else has
+        packed = packed and self._dtype != "int4"  # which torch steps
         if self._pretrained is None:
             decoder = checkpoint.decoder_of(hf, packed, self._backend, self._dtype)
         else:
@@ -256,7 +257,7 @@ class LanguageModel:
         if dtype is not None:
             stored = self._rereads or (self.directory is not None and is_quantized(self._hf))
             check_dtype(dtype, ("auto", *QUANTIZED) if stored else QUANTIZED)
-        check_quantized(dtype or self._dtype, device)
+        check_quantized(dtype or self._dtype, device, self._backend)
         with self._lock:
             if self._hf is not None and is_quantized(self._hf):
                 self._forget_quantized(device, dtype)
@@ -293,7 +294,9 @@ class LanguageModel:
 
         Raises ValueError where there is no folder that they could be read from again.
         """
-        if dtype in (None, self._dtype) and not (device == "cpu" and self._packs()):
+        kinds = {name.partition(":")[0] for name in (device, self.device)} - {"meta"}
+        laid_out = self._dtype != "int4" or len(kinds) < 2  # either kind has a layout of its own
+        if dtype in (None, self._dtype) and laid_out and not (device == "cpu" and self._packs()):
             return
         if self.directory is None:
             raise ValueError(

@@ -48,15 +48,16 @@ def load_published_decoder(
 ) -> Decoder:
     """The decoder of a checkpoint that `published.open_published` knows, for sampling.
 
-    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as its weights are stored. backend:
-    of `unified.models.choose_backend`. depth: of the depth decoder beside it; None: it has none.
+    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as its weights are stored; "int4",
+    which torch steps. backend: of `unified.models.choose_backend`. depth: of the depth decoder
+    beside it; None: it has none.
 
     Raises ValueError for files that do not fit each other.
     """
     config = read_config(folder)
     if pretrained.decoder == "causal":
         return load_decoder(folder, dtype, backend, depth)
-    if not _compiled(backend, pretrained, "cpu"):
+    if dtype == "int4" or not _compiled(backend, pretrained, "cpu"):
         hf = load_published_hf(folder, pretrained, dtype, depth=depth)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is, to know its head
             return torch_decoder(hf, backend, _stepped(hf, pretrained))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from types import FunctionType
 from typing import Any, cast
@@ -20,6 +20,7 @@ __all__ = [
     "called_only",
     "compiled",
     "entry",
+    "function_of_its_own",
     "intrinsic",
     "largest",
     "pointer",
@@ -127,17 +128,37 @@ def called_only(typingctx: Any) -> Any:
     return types.void(), codegen
 
 
+def _prefer_wide_vectors(function: Any) -> None:
+    # llvmlite knows no attributes with values.
+    set.add(function.attributes, '"prefer-vector-width"="512"')
+
+
 @intrinsic
 def wide_vectors(typingctx: Any) -> Any:
     """Let loops of the function around this use 512 bits at once, where the processor has them.
     LLVM halves that by itself; two rows cost what one costs only with all of them."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # llvmlite knows no attributes with values.
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        _prefer_wide_vectors(builder.function)
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+def function_of_its_own(module: Any, name: str, kinds: Sequence[Any]) -> tuple[Any, Any]:
+    """A function (addresses and numbers of types `kinds`) -> nothing, for a loop whose sums are to
+    stay in registers: inside another function, what is needed around the loop takes some of them.
+
+    Returns it and a builder of what it does; no builder where the module has it already.
+    """
+    if name in module.globals:
+        return module.globals[name], None
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "internal"
+    for attribute in ("noinline", "nounwind"):
+        function.attributes.add(attribute)
+    _prefer_wide_vectors(function)
+    return function, ir.IRBuilder(function.append_basic_block("entry"))
 
 
 @intrinsic

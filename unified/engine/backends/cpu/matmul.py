@@ -21,12 +21,16 @@ from unified.engine.backends.cpu.intrinsics import called_only, compiled, entry
 from unified.engine.backends.cpu.tiles import (
     LANES,
     MANY_REGISTERS,
+    few_registers,
     lane_type,
     make_tile,
     spread,
 )
 
-__all__ = ["HALF_SUPPORTED", "PANEL", "matmul", "pack", "pack_into", "read_in_parts"]
+__all__ = [
+    "HALF_SUPPORTED", "PANEL", "matmul", "matmul_narrow", "matmul_wide", "pack", "pack_into",
+    "read_in_parts",
+]  # fmt: skip
 
 _READ_NUMBERS = 1 << 20  # of a weight that are read at once
 _BLOCK = 64  # inputs that stay in the nearest cache while they are packed
@@ -65,41 +69,42 @@ class _Float:
         scaled = builder.fmul(number, weights, flags=("contract",))
         return builder.fadd(scaled, total, flags=("contract",))
 
-    def result(self, builder: Any, total: Any) -> Any:
-        return total
 
-
-_EIGHT, _FOUR = (8, 4) if MANY_REGISTERS else (2, 2)
-_eight, _four, _two, _one = (make_tile(_Float(), rows) for rows in (_EIGHT, _FOUR, 2, 1))
+_one, _two, _four, _eight = (make_tile(_Float(), rows) for rows in (1, 2, 4, 8))
 
 
 @compiled
-def matmul(
+def matmul_wide(
     x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np.ndarray, start: int = 0
 ) -> None:
-    """out[:, : PANEL panels] = x (N, K) times panels [first, first + panels) of w (P, K, PANEL).
-
-    A w of more than K inputs is taken from its input `start` on.
-    """
+    """`matmul` for processors with 32 vectors of 16 numbers."""
     called_only()
     N, K = x.shape
     if N == 1:  # one panel after the other: memory is read in one stream, a fifth faster than two
         for p in range(panels):
-            _one(x, 0, w, first + p, start, K, out, p * PANEL, 0, 0)
+            _one(x, 0, 0, w, first + p, 0, start, K, out, p * PANEL, 0, 0)
         return
     for p in range(panels):
-        n = 0
-        while N - n >= _EIGHT:
-            _eight(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
-            n += _EIGHT
-        while N - n >= _FOUR:
-            _four(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
-            n += _FOUR
+        n, column = 0, p * PANEL
+        while N - n >= 8:
+            _eight(x, n, 0, w, first + p, 0, start, K, out, column, 0, 0)
+            n += 8
+        while N - n >= 4:
+            _four(x, n, 0, w, first + p, 0, start, K, out, column, 0, 0)
+            n += 4
         if N - n >= 2:
-            _two(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
+            _two(x, n, 0, w, first + p, 0, start, K, out, column, 0, 0)
             n += 2
         if n < N:
-            _one(x, n, w, first + p, start, K, out, p * PANEL, 0, 0)
+            _one(x, n, 0, w, first + p, 0, start, K, out, column, 0, 0)
+
+
+matmul_narrow = few_registers(_Float(), 6)
+matmul = matmul_wide if MANY_REGISTERS else matmul_narrow
+"""out[:, : PANEL panels] = x (N, K) times panels [first, first + panels) of w (P, K, PANEL).
+
+A w of more than K inputs is taken from its input `start` on.
+"""
 
 
 @entry
