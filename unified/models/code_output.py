@@ -41,7 +41,7 @@ writes them."""
 _SIZES = tuple(
     field.name
     for field in fields(DepthConfig)
-    if field.name not in ("input_size", "num_ids", "ranges")
+    if field.name not in ("input_size", "num_ids", "ranges", "inv_freq")
 )
 
 

@@ -144,7 +144,8 @@ def load_model(
     if "codes" in manifest:
         codes = CodesOutput.from_json(manifest["codes"], f"{where}: codes")
     width = (config.get("text_config") or config).get("hidden_size")
-    check_codes(codes, grammar, width, str(where))
+    if published is None or codes is not None:  # else the checkpoint's own parts write them
+        check_codes(codes, grammar, width, str(where))
     pretrained = None if published is None else published.pretrained
     depth = None if codes is None else codes.depth
     language_model = LanguageModel.open(directory, pretrained, device, dtype, read, backend, depth)

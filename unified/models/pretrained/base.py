@@ -159,8 +159,9 @@ class Pretrained:
     checkpoints: names on the Hugging Face hub. model_type, needs: the model_type of config.json
     and the tokens by which it is known. hf_class: of transformers, that its weights belong to.
     decoder: how it is computed: "causal", a language model and nothing more; "llama", a Llama
-    inside a larger checkpoint; "janus", such a Llama with an embedding and a head for codes; and
-    "transformers", by its own class.
+    inside a larger checkpoint; "janus", such a Llama with an embedding and a head for codes; "csm",
+    two Llamas, one of them over the codes of a position; and "transformers", by its own class.
+    text_rows: the field of config.json that is the number of rows for text.
     markers: the tokens of the format's markers, "@field" being ids that config.json gives.
     codes: for each block of codes where its ids are. sizes: codes of a block where there is no
     codec to ask. inside: of each modality whose codec the checkpoint holds, the name of that part
@@ -183,6 +184,7 @@ class Pretrained:
     needs: tuple[str, ...] = ()
     hf_class: str | None = None
     decoder: str = "causal"
+    text_rows: str = "vocab_size"
     sizes: Callable[[PretrainedCheckpoint], Mapping[str, int]] = lambda checkpoint: {}
     inside: Mapping[str, str] = field(default_factory=dict)
     codecs: Mapping[str, str] = field(default_factory=dict)
@@ -216,7 +218,7 @@ class Pretrained:
         with other codebooks than the model was trained on.
         """
         sizes = self._codebooks(checkpoint, media)
-        rows = checkpoint.number("vocab_size")
+        rows = checkpoint.number(self.text_rows)
         behind = [block for block, ids in self.codes.items() if ids is BEHIND]
         if self.rows_behind:
             rows -= sum(sizes[block] for block in behind)
