@@ -16,8 +16,8 @@ import numpy as np
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.cpu.cache import MemoryPool, slot_words
+from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig
-from unified.engine.backends.cpu.positions import CompiledPositions
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.backends.depth_config import DepthConfig
 
