@@ -101,7 +101,7 @@ def has_compiled_inside(config: Mapping[str, Any]) -> bool:
 def _compiled(backend: str, pretrained: Pretrained, device: str, repack: bool = True) -> bool:
     """Whether the CPU backend computes the language model inside, a Llama by any other name."""
     inner = {"model_type": "llama", "hidden_act": "silu"}
-    if pretrained.decoder == "transformers":
+    if not pretrained.compiles:
         inner["model_type"] = pretrained.name
     return uses_cpu_backend(backend, inner, device, repack)
 
@@ -112,11 +112,15 @@ def _stepped(hf: PreTrainedModel, pretrained: Pretrained) -> SteppedModel | None
         from unified.models.csm_torch import CsmModel
 
         return CsmModel(hf)
-    if pretrained.decoder != "janus":
-        return None
-    from unified.models.janus_torch import JanusModel
+    if pretrained.decoder == "janus":
+        from unified.models.janus_torch import JanusModel
 
-    return JanusModel(hf)
+        return JanusModel(hf)
+    if pretrained.decoder == "higgs":
+        from unified.models.higgs_torch import HiggsModel
+
+        return HiggsModel(hf)
+    return None
 
 
 def _inner_llama(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unified.engine.backends.base import Ranges
+from unified.engine.backends.base import Position, Ranges
 from unified.engine.backends.depth_module import depth_decoder_of
 from unified.engine.backends.torch_positions import NO_ID, summed_embeddings
 from unified.engine.memory import available_bytes
@@ -174,6 +174,10 @@ class SteppedModel:
         """The hidden states (B, T, D) in what the module returned, or logits (B, T, V)."""
         states: Tensor = outputs.logits if self.head is None else outputs.last_hidden_state
         return states
+
+    def trial_rows(self) -> list[list[Position]]:
+        """Two sequences to try it with: see `trial_rows`."""
+        return [list(row) for row in trial_rows(self.vocab_size)]
 
     def has_rows(self) -> bool:
         """Whether the model still has the rows, and the depth decoder, that it had."""

@@ -48,7 +48,8 @@ PRETRAINED = Pretrained(
     model_type="csm",
     hf_class="CsmForConditionalGeneration",
     decoder="csm",
-    text_rows="text_vocab_size",
+    num_rows=lambda checkpoint: checkpoint.number("text_vocab_size"),
+    codes_output="model",
     markers={
         "<pad>": "<|finetune_right_pad_id|>",
         "<bos>": "<|begin_of_text|>",
