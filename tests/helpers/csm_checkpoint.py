@@ -29,6 +29,18 @@ def rope(positions: int) -> dict[str, Any]:
             "high_freq_factor": 0.5, "original_max_position_embeddings": positions}  # fmt: skip
 
 
+@torch.no_grad()
+def randomize_codebooks(codec: Any) -> None:
+    """Codebooks of a Mimi, which are buffers and begin as zeros."""
+    rng = torch.Generator().manual_seed(1)
+    for name, buffer in codec.named_buffers():
+        if name.endswith(".embed_sum"):
+            buffer.copy_(torch.randn(buffer.shape, generator=rng))
+    for module in codec.modules():
+        if getattr(module, "_embed", None) is not None:
+            module._embed = None  # a quotient that is computed again
+
+
 def make_csm(folder: Path, tied: bool = True) -> Any:
     """tied: whether both tables of codes are one, as published."""
     text = byte_level(CSM)
@@ -50,6 +62,7 @@ def make_csm(folder: Path, tied: bool = True) -> Any:
     )  # fmt: skip
     model = transformers.CsmForConditionalGeneration(config).eval()
     randomize(model)
+    randomize_codebooks(model.codec_model)
     model.save_pretrained(folder)
     text.save(folder)
     return model

@@ -16,7 +16,7 @@ from unified.engine.noise import Noise
 from unified.engine.request import CodedSlot, Finished, Request
 from unified.formats.coded import CodedText
 from unified.models.info import codes_in_words, describe_model
-from unified.training.config import TrainConfig
+from unified.training.config import OptimizerConfig, TrainConfig
 from unified.training.initial_model import build_model
 from unified_data.document import Audio, Document, Slot, Text
 
@@ -86,7 +86,7 @@ def test_its_ids_and_settings_are_those_of_the_checkpoint(csm, model):
         "32 of audio in a position, by a depth decoder of the checkpoint's own"
     )
     assert described["backends"]["cpu"] == "cpu"
-    asked = model.request("speak", text="hello", voice="3", max_audio_frames=5)
+    asked = model.request("speak", text="hello", voice="3")
     assert asked.document.segments[0].text == "[3]hello"
     assert asked.sampling.audio.temperature == 0.9
     assert asked.sampling.audio.top_k == 50
@@ -160,7 +160,7 @@ def test_a_document_of_turns_is_spoken(model):
 
 
 def test_its_sound_is_decoded_by_the_codec_inside(csm, model):
-    waveform, rate = model.speak("a fox", voice="1", temperature=0.0, max_audio_frames=4)
+    waveform, rate = model.speak("a fox", voice="1", sampling=replace(GREEDY, max_audio_frames=4))
     codes = generated(csm[1], prompt(model, "[1]a fox"))[:4]
     with torch.no_grad():
         expected = csm[1].codec_model.decode(torch.from_numpy(codes.T.copy())[None]).audio_values
@@ -219,7 +219,10 @@ def test_it_writes_no_text_and_is_not_trained(csm, model):
             model.tasks.task(verb)
     with pytest.raises(ValueError, match="head has rows of ids .* it reads id"):
         model.generate(Document((Text("[0]a"), Slot("text"))))
-    config = TrainConfig(output="run", sources={}, init_from=str(csm[0]))
+    config = TrainConfig(
+        output="run", sources={}, init_from=str(csm[0]), steps=1, seq_len=64, global_batch_size=1,
+        optimizer=OptimizerConfig(lr=0.01),
+    )  # fmt: skip
     with pytest.raises(ValueError, match="written by modules of its own"):
         build_model(config)
 
