@@ -37,7 +37,7 @@ PROMPT = tuple(range(10, 34))
 
 
 def config_of(layers: int) -> dict[str, Any]:
-    """An eighth of CSM's widths; heads are of 64 numbers, as published (128 in the depth decoder)."""
+    """The shape of CSM at an eighth of its width, with so many layers of the backbone."""
     rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 0.125,
             "high_freq_factor": 0.5, "original_max_position_embeddings": 1024}  # fmt: skip
     codec = {
@@ -80,9 +80,7 @@ def engine_of(folder: Path) -> Engine:
     """The checkpoint's compiled decoder under CSM's format."""
     texts = Block("text", 0, TEXT)
     markers = Block("markers", 0, MARKERS, symbols=("<pad>", "<bos>", "<eos>", "<end>"))
-    codes = [
-        Block(f"audio.{k}", TEXT + k * CODES, CODES, level=k) for k in range(CODEBOOKS)
-    ]
+    codes = [Block(f"audio.{k}", TEXT + k * CODES, CODES, level=k) for k in range(CODEBOOKS)]
     grammar = Grammar.load("csm", Vocabulary((texts, markers, *codes), TEXT, TEXT))
     stored: dict[str, StoredWeight] = dict(
         read_weights(folder, lambda name: not name.startswith("codec_model."))

@@ -1,5 +1,4 @@
-"""The decoder of CSM in compiled loops: a Llama over texts and frames of codes, and another over the
-codes of a frame.
+"""The decoder of CSM in compiled loops: a Llama over texts and frames, one over a frame's codes.
 
 A frame is a position of as many codes as there are codebooks. The backbone's head writes the first,
 the depth decoder the others. Texts are read and never written.
@@ -116,9 +115,7 @@ class CsmSizes:
                 )
 
 
-def depth_weights(
-    sizes: CsmSizes, weights: Mapping[str, StoredWeight]
-) -> dict[str, StoredWeight]:
+def depth_weights(sizes: CsmSizes, weights: Mapping[str, StoredWeight]) -> dict[str, StoredWeight]:
     """The depth decoder's weights by the names of `DepthDecoder`.
 
     The published one looks ids up in the backbone's table and projects what it finds, as it does

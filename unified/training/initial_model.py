@@ -29,7 +29,7 @@ def build_model(config: TrainConfig) -> UnifiedModel:
 
     Raises:
         ValueError: the text tokenizer that was read has more ids than `text_vocab_size`, or the
-            decoder to begin with has another shape, or is of a published model that is only sampled.
+            decoder to begin with has another shape, or writes codes by modules of its own.
     """
     torch.manual_seed(config.seed)
     start = None

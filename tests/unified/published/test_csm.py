@@ -129,7 +129,7 @@ def test_sampled_codes_are_those_of_generate_given_the_same_noise(csm, model, mo
 
 
 def test_turns_with_recordings_are_read_as_transformers_reads_them(csm, model):
-    """Text and sound of two speakers before the text to be read: the same prompt, the same codes."""
+    """Text and sound of two speakers before the text to be read: the same codes follow."""
     hf, tokens = csm[1], model.text_tokenizer.tokens
     rng = np.random.default_rng(0)
     hop = model.audio_tokenizer.hop
@@ -217,7 +217,7 @@ def test_it_writes_no_text_and_is_not_trained(csm, model):
     for verb in ("write", "draw", "listen", "describe", "ask"):
         with pytest.raises(ValueError, match=f"cannot {verb}: CSM"):
             model.tasks.task(verb)
-    with pytest.raises(ValueError, match="head has rows of ids .* it reads id"):
+    with pytest.raises(ValueError, match=r"head has rows of ids .* it reads id"):
         model.generate(Document((Text("[0]a"), Slot("text"))))
     config = TrainConfig(
         output="run", sources={}, init_from=str(csm[0]), steps=1, seq_len=64, global_batch_size=1,
@@ -257,5 +257,3 @@ def test_a_damaged_checkpoint_is_refused_by_name(csm, change, message, tmp_path)
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
         UnifiedModel.from_pretrained(folder)
-
-
