@@ -29,7 +29,8 @@ __all__ = [
     "media_classes", "modalities", "register_media",
 ]  # fmt: skip
 
-Role = Literal["prompt", "response"]
+Role = Literal["prompt", "response", "scene"]
+"""Who says a segment: a user or the model; "scene" describes what sound is recorded in."""
 Modality = str
 """A name in the registry: "text", "image", "audio", or that of another class of media."""
 ANY = "any"
@@ -55,7 +56,7 @@ def common_entries(role: str | None, loss: float) -> dict[str, Any]:
 
 def check_common(what: str, role: Any, loss: Any) -> None:
     if not (role is None or isinstance(role, str)) or role not in _ROLES:
-        raise ValueError(f"{what} has role {quoted(role)}, expected None, 'prompt' or 'response'")
+        raise ValueError(f"{what} has role {quoted(role)}, expected None, 'prompt', 'response' or 'scene'")
     number = isinstance(loss, int | float) and not isinstance(loss, bool)
     # Compared before it becomes a float: an integer may be larger than any.
     if not number or not 0 <= loss <= MAX_LOSS:

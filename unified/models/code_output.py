@@ -41,7 +41,7 @@ writes them."""
 _SIZES = tuple(
     field.name
     for field in fields(DepthConfig)
-    if field.name not in ("input_size", "num_ids", "ranges")
+    if field.name not in ("input_size", "num_ids", "ranges", "inv_freq")
 )
 
 
@@ -49,14 +49,15 @@ _SIZES = tuple(
 class CodesOutput:
     """What the ids of a position behind its first come of.
 
-    output: "depth" or "heads". depth: the depth decoder's sizes; None with heads.
+    output: "depth", "heads", or "model": modules of a published checkpoint, which no other has.
+    depth: the depth decoder's sizes; None with others.
     """
 
     output: str
     depth: DepthConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.output not in OUTPUTS:
+        if self.output not in (*OUTPUTS, "model"):
             raise ValueError(f"codes.output is {quoted(self.output)}, expected depth or heads")
         if (self.depth is not None) != (self.output == "depth"):
             raise ValueError(

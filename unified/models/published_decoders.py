@@ -12,6 +12,7 @@ from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, StoredWeight
 from unified.engine.backends.depth_config import DepthConfig
 from unified.models.choose_backend import torch_decoder, uses_cpu_backend
+from unified.models.csm_decoder import CsmDecoder, CsmSizes
 from unified.models.hf_checkpoint import (
     decoder_of,
     load_decoder,
@@ -36,7 +37,7 @@ __all__ = [
     "published_decoder_of",
 ]
 
-_OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
+_OTHER = re.compile(r"\b(vqmodel|vision_model|aligner|codec_model)\.")
 
 
 def load_published_decoder(
@@ -92,7 +93,7 @@ def has_compiled_inside(config: Mapping[str, Any]) -> bool:
     """Whether a checkpoint with this config.json holds a Llama that the CPU backend computes."""
     return any(
         pretrained.model_type == config.get("model_type")
-        and pretrained.decoder in ("llama", "janus")
+        and pretrained.decoder in ("llama", "janus", "csm")
         for pretrained in pretrained_models().values()
     )
 
@@ -100,24 +101,34 @@ def has_compiled_inside(config: Mapping[str, Any]) -> bool:
 def _compiled(backend: str, pretrained: Pretrained, device: str, repack: bool = True) -> bool:
     """Whether the CPU backend computes the language model inside, a Llama by any other name."""
     inner = {"model_type": "llama", "hidden_act": "silu"}
-    if pretrained.decoder == "transformers":
+    if not pretrained.compiles:
         inner["model_type"] = pretrained.name
     return uses_cpu_backend(backend, inner, device, repack)
 
 
 def _stepped(hf: PreTrainedModel, pretrained: Pretrained) -> SteppedModel | None:
     """What steps an object of transformers otherwise than plainly."""
-    if pretrained.decoder != "janus":
-        return None
-    from unified.models.janus_torch import JanusModel
+    if pretrained.decoder == "csm":
+        from unified.models.csm_torch import CsmModel
 
-    return JanusModel(hf)
+        return CsmModel(hf)
+    if pretrained.decoder == "janus":
+        from unified.models.janus_torch import JanusModel
+
+        return JanusModel(hf)
+    if pretrained.decoder == "higgs":
+        from unified.models.higgs_torch import HiggsModel
+
+        return HiggsModel(hf)
+    return None
 
 
 def _inner_llama(
     config: Mapping[str, Any], stored: Mapping[str, StoredWeight], pretrained: Pretrained
 ) -> Decoder:
     """The compiled decoder of a Llama inside a larger checkpoint, whose weights are `stored`."""
+    if pretrained.decoder == "csm":
+        return CsmDecoder(CsmSizes.from_hf(config), stored)
     text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}
     text["model_type"] = "llama"  # what both are but for their name
     language = language_weights(stored)
