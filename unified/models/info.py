@@ -57,6 +57,9 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         if folder.is_dir():
             parts[folder.name] = folder
     plugin = plugin_of(directory)
+    together = {
+        kind: span.num_together for kind, span in Grammar(format, vocabulary).span_grammars.items()
+    }
     subjects = None if plugin is None else load_plugin(plugin).subjects(directory)
     return {
         "model": name,
@@ -69,12 +72,9 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         "format": {
             "name": format.name,
             "markers": list(format.markers),
-            "ids_of_a_position": {
-                kind: span.num_together
-                for kind, span in Grammar(format, vocabulary).span_grammars.items()
-            },
+            "ids_of_a_position": together,
         },
-        "codes": _codes(directory),
+        "codes": _codes(directory) if max(together.values(), default=1) > 1 else None,
         "vocabulary": {
             "hash": vocabulary.hash,
             "size": vocabulary.size,
@@ -151,9 +151,15 @@ def _changed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _codes(directory: Path) -> dict[str, Any] | None:
-    """What writes the codes of positions that hold several, as unified.json declares it."""
+    """What writes the codes of positions that hold several, as unified.json declares it, or as a
+    published checkpoint has it."""
     where = directory / FILE_NAME
-    if not where.exists() or (entry := read_json(where).get("codes")) is None:
+    if not where.exists():
+        from unified.models.published import open_published
+
+        codes = open_published(directory).codes
+        return None if codes is None else codes.to_json()
+    if (entry := read_json(where).get("codes")) is None:
         return None
     return CodesOutput.from_json(entry, f"{where}: codes").to_json()
 

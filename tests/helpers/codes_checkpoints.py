@@ -41,7 +41,7 @@ HIGGS = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_h
          "<|audio_eos|>", "<|reserved_special_token_6|>", "<|AUDIO_OUT|>"]  # fmt: skip
 
 
-def make_higgs(folder: Path) -> Any:
+def make_higgs(folder: Path, seed: int = 4) -> Any:
     """Eight levels of 16 codes; the end of level 0 follows on its code 3, and the others' in turn."""
     text = byte_level(HIGGS)
     tokens = text.tokens
@@ -55,7 +55,7 @@ def make_higgs(folder: Path) -> Any:
         audio_delay_token_id=tokens["<|reserved_special_token_6|>"],
     )  # fmt: skip
     model = transformers.HiggsAudioV2ForConditionalGeneration(config).eval()
-    randomize(model)
+    randomize(model, seed)
     teach_ends(
         model.model.embed_audio_tokens.embed_audio_tokens.weight.view(8, CODES + 2, -1),
         model.audio_lm_head.weight.view(8, CODES + 2, -1),
@@ -70,15 +70,16 @@ def teach_ends(embeddings_KRD: torch.Tensor, head_KRD: torch.Tensor) -> None:
     """What a trained model has learnt: level k + 1 ends where level k did, a position before; and
     no level begins anew. Level 0 ends behind its code 3."""
     K, _, D = head_KRD.shape
-    directions_KD = torch.linalg.qr(torch.randn(D, D, generator=torch.Generator().manual_seed(1)))[
-        0
-    ][:K]
+    rng = torch.Generator().manual_seed(1)
+    directions_KD = torch.linalg.qr(torch.randn(D, D, generator=rng))[0][:K]
+    head_KRD -= head_KRD @ directions_KD.T @ directions_KD  # codes do not see them
     head_KRD[:, CODES:] = 0
-    embeddings_KRD[0, 3] = 9 * directions_KD[0]
+    embeddings_KRD[0, 3] = 40 * directions_KD[0]
     for k in range(K):
-        head_KRD[k, CODES + 1] = 9 * directions_KD[k]
-        if k + 1 < K:
-            embeddings_KRD[k, CODES + 1] = 9 * directions_KD[k + 1]
+        head_KRD[k, CODES + 1] = 0.25 * directions_KD[k]
+        if k + 1 < K:  # the sum of a position has the next direction alone
+            before = directions_KD[k] if k else 0
+            embeddings_KRD[k, CODES + 1] = 40 * (directions_KD[k + 1] - before)
 
 
 def save_higgs_codec(folder: Path) -> Path:
