@@ -102,3 +102,37 @@ def save_higgs_codec(folder: Path) -> Path:
     )
     model.save_pretrained(folder)
     return folder
+
+
+T5 = ["<pad>", "</s>", "<unk>"]
+
+
+def make_musicgen(folder: Path, seed: int = 0, **sizes: int) -> Any:
+    """A T5 encoder, a decoder of four levels of 16 codes, and an EnCodec of 6 samples a frame."""
+    text = byte_level(T5)
+    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 40}
+    tokens = text.tokens
+    config = transformers.MusicgenConfig(
+        text_encoder=transformers.T5Config(
+            vocab_size=text.size + 2, d_model=20, d_kv=5, d_ff=28, num_layers=2, num_heads=4,
+            pad_token_id=tokens["<pad>"], eos_token_id=tokens["</s>"],
+        ),
+        audio_encoder=transformers.EncodecConfig(
+            target_bandwidths=[1.6], sampling_rate=600, hidden_size=12, codebook_size=CODES,
+            codebook_dim=12, num_filters=4, upsampling_ratios=[3, 2], num_lstm_layers=1,
+            normalize=False, chunk_length_s=None,
+        ),
+        decoder=transformers.MusicgenDecoderConfig(
+            vocab_size=CODES, num_codebooks=4, max_position_embeddings=600, pad_token_id=CODES,
+            bos_token_id=CODES, **{**shape, **sizes},
+        ),
+    )  # fmt: skip
+    model = transformers.MusicgenForConditionalGeneration(config).eval()
+    randomize(model, seed)
+    model.generation_config = transformers.GenerationConfig(
+        bos_token_id=CODES, pad_token_id=CODES, decoder_start_token_id=CODES, guidance_scale=3.0,
+        do_sample=True, max_length=60,
+    )  # fmt: skip
+    model.save_pretrained(folder)
+    text.save(folder)
+    return model
