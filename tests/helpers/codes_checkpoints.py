@@ -23,12 +23,14 @@ def byte_level(special: list[str]) -> TextTokenizer:
 
 
 @torch.no_grad()
-def randomize(model: Any, seed: int = 0, scales: dict[str, float] | None = None) -> None:
+def randomize(
+    model: Any, seed: int = 0, scales: dict[str, float] | None = None, embedding: float = 0.4
+) -> None:
     """Random weights of a size that keeps signals alive, and random codebooks, which are zeros."""
     rng = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         if weight.ndim > 1:
-            scale = 0.4 if "embed" in name or "shared" in name else weight[0].numel() ** -0.5
+            scale = embedding if "embed" in name else weight[0].numel() ** -0.5
             scale *= (scales or {}).get(name, 1)
             weight.copy_(torch.randn(weight.shape, generator=rng) * scale)
     for name, buffer in model.named_buffers():
@@ -128,7 +130,7 @@ def make_musicgen(folder: Path, seed: int = 0, **sizes: int) -> Any:
         ),
     )  # fmt: skip
     model = transformers.MusicgenForConditionalGeneration(config).eval()
-    randomize(model, seed)
+    randomize(model, seed, embedding=2.0)
     model.generation_config = transformers.GenerationConfig(
         bos_token_id=CODES, pad_token_id=CODES, decoder_start_token_id=CODES, guidance_scale=3.0,
         do_sample=True, max_length=60,
