@@ -84,6 +84,7 @@ class EncoderDecoderCache:
             self._text_lengths[slot] = 0
         self.lengths[slot] = length
 
+    @torch.inference_mode()
     def copy_prefix(
         self, source: int, target: int, length: int | None = None, start: int = 0
     ) -> None:
@@ -95,9 +96,10 @@ class EncoderDecoderCache:
         if length > len(self.texts[source]):
             self._text_lengths[target] = self._text_lengths[source]
             self._fit(0, 0)
-            for tensors in (self.codes, self.text):
+            num_codes = length - len(self.texts[source])
+            for tensors, upto in ((self.codes, num_codes), (self.text, self._text_lengths[source])):
                 for tensor in tensors:
-                    tensor[:, target] = tensor[:, source]
+                    tensor[:, target, :, :upto] = tensor[:, source, :, :upto]
 
     def num_codes(self, slot: int) -> int:
         """Positions of codes in a slot."""

@@ -17,7 +17,7 @@ from unified.engine.noise import Noise
 from unified.engine.request import CodedSlot, Finished, Request
 from unified.formats.coded import CodedText
 from unified.models.info import describe_model
-from unified_data.document import Document, Slot, Text
+from unified_data.document import Audio, Document, Slot, Text
 
 TEXTS = ["a red fox", "two owls and a lamp on a green ground"]
 FRAMES = 17
@@ -151,7 +151,7 @@ def test_streamed_shared_and_cut_texts_give_what_each_alone_gives(model):
         )
         engine.step()
         engine.step()
-    while engine.busy if hasattr(engine, "busy") else len(done) < len(texts):
+    while len(done) < len(texts):
         engine.step()
     assert [done[seed].tolist() for seed in range(len(texts))] == alone
 
@@ -195,3 +195,27 @@ def test_what_it_cannot_do_is_said(model, folder, tmp_path):
     code = tuple(first + 17 * k for k in range(4))
     with pytest.raises(ValueError, match="text stands behind codes"):
         decoder.forward(decoder.new_cache(1, 9), [0], [[3, code, 4]])
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_a_sound_is_gone_on_with_as_generate_does(model, hf, scale, monkeypatch):
+    """An audio prompt: its codes begin the sound, in every level, and in every branch."""
+    heard = np.random.default_rng(1).normal(0, 0.3, 5 * 6).astype(np.float32)
+    slot = Slot("audio", begins=Audio(heard[None], 600))
+    settings = Sampling(
+        audio=SpanSampling(guidance=Guidance(scale)), max_ids=1600, max_audio_frames=FRAMES
+    )
+    (done,) = model.generate(Document((Text(TEXTS[1]), slot)), sampling=settings)
+    texts = {**inputs(model, TEXTS[1:]), "input_values": torch.from_numpy(heard)[None, None]}
+    with torch.no_grad():
+        theirs = hf.generate(
+            **texts, do_sample=False, guidance_scale=scale, max_length=FRAMES + 4
+        )
+    waveform = done.segments[-1].waveform
+    assert waveform.shape == (1, FRAMES * 6)
+    np.testing.assert_allclose(waveform, theirs[0].clip(-1, 1).numpy(), atol=1e-5)
+    short = Sampling(audio=SpanSampling(), max_ids=1600, max_audio_frames=4)
+    with pytest.raises(ValueError, match="frames from 5 to 4"):
+        model.generate(Document((Text("a"), slot)), sampling=short)
+    with pytest.raises(ValueError, match="no JSON form"):
+        Document((Text("a"), slot)).to_parts("a")
