@@ -155,8 +155,10 @@ def _codes(directory: Path) -> dict[str, Any] | None:
     published model, declares it."""
     where = directory / FILE_NAME
     if not where.exists():
-        pretrained = recognise(PretrainedCheckpoint.read(directory))
-        return None if pretrained is None else CodesOutput(pretrained.codes_output).to_json()
+        from unified.models.published import open_published
+
+        codes = open_published(directory).codes
+        return None if codes is None else codes.to_json()
     if (entry := read_json(where).get("codes")) is None:
         return None
     return CodesOutput.from_json(entry, f"{where}: codes").to_json()
