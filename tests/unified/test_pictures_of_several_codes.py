@@ -3,8 +3,6 @@ training, its numpy form, a decoder with a depth decoder that learns them, and w
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -28,11 +26,10 @@ SHAPE = {
     "stride": 4, "encoder_width": 8, "decoder_width": 16, "encoder_depths": [1],
     "decoder_depths": [1, 0, 0],
 }  # fmt: skip
-# Three codebooks side by side, each for its third of the channels (UniTok, arXiv:2502.20321); three
+# Three codebooks side by side, each for its third of the channels (UniTok, arXiv:2502.20321); two
 # residual ones (arXiv:2203.01941); and both.
 QUANTIZERS = {
     "side by side": ({"kind": "vq", "codes": 11, "dim": 2, "groups": 3}, (11, 11, 11)),
-    "residual": ({"kind": "vq", "codes": 7, "dim": 4, "depth": 3}, (7, 7, 7)),
     "residual fsq": ({"kind": "fsq", "levels": [3, 3], "depth": 2}, (9, 9)),
     "both": ({"kind": "vq", "codes": 5, "dim": 2, "groups": 2, "depth": 2}, (5, 5, 5, 5)),
 }
