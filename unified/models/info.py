@@ -16,7 +16,6 @@ from unified.models.code_output import CodesOutput
 from unified.models.files import FILE_NAME, read_words
 from unified.models.hf_checkpoint import read_config, read_json
 from unified.models.model_tasks import plugin_of
-from unified.models.pretrained import PretrainedCheckpoint, recognise
 from unified.models.published_decoders import has_compiled_inside
 from unified.sequence.modality import registered_modalities
 from unified.tasks.task_plugin import load_plugin
