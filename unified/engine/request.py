@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unified.engine.sampler import SpanSampling, every_level
 from unified.formats.coded import Coded, CodedText, Event
@@ -134,6 +135,8 @@ class CodedSlot:
 
     grid: of codes that its media must have, (h, w) of images. num_images, num_audios: exact
     numbers, for "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
+    given: codes (levels, T) of some of the span's streams, by name: they are not sampled, and the
+    span has T frames. None: all are sampled.
     """
 
     kind: str
@@ -142,6 +145,7 @@ class CodedSlot:
     num_audios: int | None = None
     role: str | None = None
     allow: tuple[str, ...] | None = None
+    given: Mapping[str, NDArray[np.int64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -249,6 +253,10 @@ def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
             spans={"image": SpanLimits(count=slot.num_images, grid=slot.grid)},
             max_audio_frames=sampling.max_audio_frames,
         )
+    if slot.given:
+        frames = min(np.shape(codes)[-1] for codes in slot.given.values())
+        exact = SpanLimits(min_frames=frames, max_frames=frames)
+        return Limits(allow=(slot.kind,), single=True, spans={slot.kind: exact})
     return Limits(
         allow=(slot.kind,),
         single=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -39,6 +39,7 @@ class SpanState:
         "finished",
         "fixed",
         "forced",
+        "given",
         "goes_on",
         "grammar",
         "left",
@@ -63,13 +64,16 @@ class SpanState:
         fixed: Mapping[str, int],
         forced: Mapping[str, int],
         max_repeats: int | None,
+        given: Mapping[int, Sequence[int]] | None = None,
     ):
+        """given: the ids of some levels, which alone may come there."""
         self.grammar = grammar
         self.left = left
         self.need = need
         self.fixed = fixed
         self.forced = forced
         self.max_repeats = max_repeats
+        self.given = given
         self.finished = False
         self.env: dict[str, int] = {}
         self.levels: list[list[int]] = [[] for _ in grammar.blocks]
@@ -202,6 +206,10 @@ class SpanState:
         if at < run.length:
             self.at = at
             self.ranges = self._turn_ranges() if self.until else run.leaves[at].ranges
+            level = run.leaves[at].level
+            if self.given is not None and level in self.given:
+                only = self.given[level][len(self.levels[level])]
+                self.ranges = ((only, only + 1),)
             return events
         if self.repeats >= 0:
             self.repeats += 1
