@@ -135,7 +135,7 @@ class CodedSlot:
 
     grid: of codes that its media must have, (h, w) of images. num_images, num_audios: exact
     numbers, for "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
-    given: codes (levels, T) of some of the span's streams, by name: they are not sampled, and the
+    streams: codes (levels, T) of some of the span's streams, by name: they are not sampled, and the
     span has T frames. None: all are sampled.
     """
 
@@ -145,7 +145,7 @@ class CodedSlot:
     num_audios: int | None = None
     role: str | None = None
     allow: tuple[str, ...] | None = None
-    given: Mapping[str, NDArray[np.int64]] | None = None
+    streams: Mapping[str, NDArray[np.int64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -253,8 +253,8 @@ def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
             spans={"image": SpanLimits(count=slot.num_images, grid=slot.grid)},
             max_audio_frames=sampling.max_audio_frames,
         )
-    if slot.given:
-        frames = min(np.shape(codes)[-1] for codes in slot.given.values())
+    if slot.streams:
+        frames = min(np.shape(codes)[-1] for codes in slot.streams.values())
         exact = SpanLimits(min_frames=frames, max_frames=frames)
         return Limits(allow=(slot.kind,), single=True, spans={slot.kind: exact})
     return Limits(

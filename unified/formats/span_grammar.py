@@ -145,8 +145,8 @@ class SpanGrammar(SpanLayout):
         """Codes (K, ...) as those of each stream by name; ids of the text tokenizer for text."""
         return {name: codes[list(levels)] for name, levels in self.streams.items()}
 
-    def given_ids(self, codes: Mapping[str, np.ndarray]) -> dict[int, list[int]]:
-        """The ids of streams that are given, by level. codes: (levels, T) by name of the stream.
+    def stream_ids(self, codes: Mapping[str, np.ndarray]) -> dict[int, list[int]]:
+        """The ids of streams that are not sampled, by level. codes: (levels, T) by name of the stream.
 
         Raises ValueError for unknown streams, the one whose id begins positions, and codes of other
         levels or lengths.

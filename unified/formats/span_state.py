@@ -39,7 +39,6 @@ class SpanState:
         "finished",
         "fixed",
         "forced",
-        "given",
         "goes_on",
         "grammar",
         "left",
@@ -51,6 +50,7 @@ class SpanState:
         "repeats",
         "run",
         "stage",
+        "stream_ids",
         "tail",
         "typed",
         "until",
@@ -64,16 +64,16 @@ class SpanState:
         fixed: Mapping[str, int],
         forced: Mapping[str, int],
         max_repeats: int | None,
-        given: Mapping[int, Sequence[int]] | None = None,
+        stream_ids: Mapping[int, Sequence[int]] | None = None,
     ):
-        """given: the ids of some levels, which alone may come there."""
+        """stream_ids: those of some levels, which alone may come there."""
         self.grammar = grammar
         self.left = left
         self.need = need
         self.fixed = fixed
         self.forced = forced
         self.max_repeats = max_repeats
-        self.given = given
+        self.stream_ids = stream_ids or {}
         self.finished = False
         self.env: dict[str, int] = {}
         self.levels: list[list[int]] = [[] for _ in grammar.blocks]
@@ -206,10 +206,9 @@ class SpanState:
         if at < run.length:
             self.at = at
             self.ranges = self._turn_ranges() if self.until else run.leaves[at].ranges
-            level = run.leaves[at].level
-            if self.given is not None and level in self.given:
-                only = self.given[level][len(self.levels[level])]
-                self.ranges = ((only, only + 1),)
+            if (level := run.leaves[at].level) in self.stream_ids:
+                settled = self.stream_ids[level][len(self.levels[level])]
+                self.ranges = ((settled, settled + 1),)
             return events
         if self.repeats >= 0:
             self.repeats += 1

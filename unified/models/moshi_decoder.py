@@ -1,5 +1,4 @@
-"""The decoder of Moshi in compiled loops: a Llama over positions, and depth layers with weights of
-their own for each code of Moshi's voice.
+"""The decoder of Moshi in compiled loops: a Llama over positions, one over the codes of a voice.
 
 A position holds a text id, the codes of Moshi's voice, and those of the other voice. The main
 transformer's head writes the text; the depth decoder reads the text and the hidden state, and
@@ -299,5 +298,5 @@ def _check(sizes: MoshiSizes, weights: Mapping[str, StoredWeight]) -> None:
         if isinstance(weight, ToQuantize):
             raise ValueError("Moshi's weights cannot be quantized yet; take dtype auto")
         if weight is None or tuple(weight.shape) != shape:
-            found = "missing" if weight is None else f"of shape {tuple(weight.shape)}"
-            raise ValueError(f"weights do not fit config.json: {name} is {found}, expected {shape}")
+            actual = "missing" if weight is None else f"of shape {tuple(weight.shape)}"
+            raise ValueError(f"weights do not fit config.json: {name} is {actual}, expected {shape}")

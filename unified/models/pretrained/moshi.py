@@ -3,7 +3,7 @@
 Source: arXiv:2410.00037, section 3.4 and appendix, and transformers' MoshiForConditionalGeneration:
 17 streams, a text and 8 codes of Mimi for each voice, temperature 0.8 and top-k 250 for sound, 0.7
 and 25 for text. Here it is opened, and its streams are sampled as ids; the other voice is given
-(`CodedSlot.given`), since nothing of the checkpoint writes it.
+(`CodedSlot.streams`), since nothing of the checkpoint writes it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from unified.engine.request import Sampling
-from unified.engine.sampler import SpanSampling
+from unified.engine.sampler import LevelSampling, SpanSampling
 from unified.models.moshi_decoder import MARKERS
 from unified.models.pretrained.base import BEHIND, Pretrained, PretrainedCheckpoint, refused
 from unified.tasks.task_table import Tasks
@@ -57,5 +57,10 @@ PRETRAINED = Pretrained(
         refused(_REASON, "write", "draw", "describe", "ask", "speak", "listen")
     ),
     cannot_make=lambda config: {"audio": _REASON},
-    sampling=Sampling(audio=SpanSampling(0.8, top_k=250)),
+    # Level 0 is the text.
+    sampling=Sampling(
+        audio=SpanSampling(
+            0.8, top_k=250, levels=(LevelSampling(0.7, top_k=25), LevelSampling(0.8, top_k=250))
+        )
+    ),
 )
