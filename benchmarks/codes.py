@@ -106,8 +106,8 @@ class Speech:
         ends = [e for e in engine.run(requests, sampling) if isinstance(e, Finished)]
         written = [end.usage["audio_ids"] // self.levels for end in ends]
         assert min(written) > 0.8 * frames, written  # or else the times are not of as much speech
-        (one,) = engine.grammar.parse(ends[0].ids)[1:]
-        positions = engine.grammar.segment_ids(one).num_positions - MARKERS
+        (sound,) = engine.grammar.parse(ends[0].ids)[1:]
+        positions = engine.grammar.segment_ids(sound).num_positions - MARKERS
         return FRAMES_PER_SECOND * positions / written[0]
 
 

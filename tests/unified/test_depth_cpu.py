@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from unified.engine.backends.cpu.cache import MemoryPool
+from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.depth import CompiledDepth
 from unified.engine.backends.depth_config import DepthConfig
 from unified.engine.backends.depth_module import DepthDecoder
@@ -36,7 +37,7 @@ def both(per_level, bfloat16=False):
 
 def fill(compiled, rows, depth=4):
     """Logits (depth, rows, V') of positions level by level."""
-    positions = compiled.begin(HIDDEN[rows])
+    positions = CompiledPositions(compiled, HIDDEN[rows])
     every = range(len(rows))
     logits = []
     for level in range(depth):
@@ -62,7 +63,7 @@ def test_a_position_has_the_same_bits_in_any_company(per_level):
     for row in range(7):
         np.testing.assert_array_equal(fill(compiled, [row])[:, 0], together[:, row])
     # Told at once, or some of them later; asked for in another order, and of other ids.
-    positions = compiled.begin(HIDDEN)
+    positions = CompiledPositions(compiled, HIDDEN)
     positions.append([5, 2], IDS[[5, 2], 0].tolist())
     np.testing.assert_array_equal(positions.logits([2], RANGES)[0], together[0, 2])
     for level in range(3):
@@ -78,7 +79,7 @@ def test_a_position_has_the_same_bits_in_any_company(per_level):
 def test_memory_that_held_what_is_no_number_serves_nobody():
     _, compiled = both(False)
     before = fill(compiled, [1, 2])
-    broken = compiled.begin(np.full((2, 24), np.nan, np.float32))
+    broken = CompiledPositions(compiled, np.full((2, 24), np.nan, np.float32))
     broken.append([0, 1], [3, 4])
     assert np.isnan(broken.logits([0, 1], RANGES)).all()
     del broken

@@ -189,7 +189,7 @@ def test_an_error_inside_a_position_ends_its_request_alone(
         return Failing(
             begin(hidden_states),
             hidden_states,
-            lambda state: any((state == one).all() for one in marked),
+            lambda state: any((state == other).all() for other in marked),
         )
 
     monkeypatch.setattr(decoder, "begin_positions", failing, raising=False)

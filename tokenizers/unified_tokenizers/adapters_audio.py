@@ -186,6 +186,21 @@ class EncodecAdapter(AudioCodecAdapter):
 
     model_class = "EncodecModel"
     model_type = "encodec"
+    whole_type = "musicgen"  # which holds one as `audio_encoder`
+
+    @classmethod
+    def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
+        if model_type != cls.whole_type:
+            return super()._load(path, model_type)
+        import transformers
+
+        entries = read_entries(path / "config.json", "codec").get("audio_encoder")
+        if not isinstance(entries, dict):
+            raise ValueError(f"{path / 'config.json'} has no audio_encoder")
+        config = transformers.EncodecConfig(
+            **{key: value for key, value in entries.items() if key != "model_type"}
+        )
+        return build_model(transformers.EncodecModel, config, tensors_inside(path, "audio_encoder"))
 
     def _read_facts(self) -> CodecFacts:
         config = self.model.config

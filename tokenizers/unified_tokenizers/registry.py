@@ -35,10 +35,11 @@ GROUP = "unified.tokenizers"
 [project.entry-points."unified.tokenizers"] in a pyproject.toml."""
 
 # model_type in config.json (diffusers: _class_name) -> module and class. The short names of the
-# image models, csm and moshi are whole checkpoints (language model and all) of which the codec
-# alone is read.
+# image models, csm, moshi and musicgen are whole checkpoints (language model and all); the codec
+# alone is read of them.
 _BUILT_IN = {
     "encodec": ("adapters_audio", "EncodecAdapter"),
+    "musicgen": ("adapters_audio", "EncodecAdapter"),
     "dac": ("adapters_audio", "DacAdapter"),
     "mimi": ("adapters_audio", "MimiAdapter"),
     "csm": ("adapters_audio", "MimiAdapter"),

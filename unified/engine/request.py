@@ -14,6 +14,7 @@ from unified.engine.sampler import SpanSampling, every_level
 from unified.formats.coded import Coded, CodedText, Event
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits, SpanLimits
+from unified.formats.state import State
 from unified.sequence.modality import modality_of
 from unified_base.arguments import item, seed_of, texts, whole, whole_or_none
 from unified_base.config import parse_config
@@ -137,6 +138,7 @@ class CodedSlot:
     numbers, for "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
     streams: codes (levels, T) of some of the span's streams, by name: they are not sampled, and the
     span has T frames. None: all are sampled.
+    begins: codes (K, T) of the first frames of a sound, ids by level.
     """
 
     kind: str
@@ -146,6 +148,7 @@ class CodedSlot:
     role: str | None = None
     allow: tuple[str, ...] | None = None
     streams: Mapping[str, NDArray[np.int64]] | None = None
+    begins: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -261,8 +264,18 @@ def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
         allow=(slot.kind,),
         single=True,
         spans={} if slot.grid is None else {slot.kind: SpanLimits(grid=slot.grid)},
+        min_audio_frames=len(slot.begins[0]) if slot.begins else 1,
         max_audio_frames=sampling.max_audio_frames,
     )
+
+
+def next_given(slot: CodedSlot, state: State) -> int | None:
+    """The next id of a sound that a slot begins with; None behind it, and for a marker."""
+    level = state.level
+    if not slot.begins or level < 0:
+        return None
+    frame = state.num_codes(level)
+    return slot.begins[level][frame] if frame < len(slot.begins[level]) else None
 
 
 def least_ids(slot: CodedSlot, grammar: Grammar, sampling: Sampling) -> int:

@@ -24,6 +24,7 @@ from unified_base.text import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch.nn import Module
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from unified.engine.backends.depth_module import DepthDecoder
@@ -257,7 +258,7 @@ def _plain(value: Any) -> str:
     return str(value) if isinstance(value, int) else quoted([list(pair) for pair in value])
 
 
-def depth_decoder_of(hf: PreTrainedModel) -> DepthDecoder | None:
+def depth_decoder_of(hf: Module) -> DepthDecoder | None:
     """The depth decoder of transformers' object; None where it has none."""
     from unified.engine.backends import depth_module
 

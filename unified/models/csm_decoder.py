@@ -214,7 +214,7 @@ def _llama(config: Mapping[str, Any], codes: int) -> LlamaCpuConfig:
 def _table(weights: Mapping[str, StoredWeight], own: int) -> StoredWeight:
     """Embeddings (K R, E) of the backbone (0) or the depth decoder (1); where they are tied a
     checkpoint may hold one of them alone."""
-    return weights.get(_TABLES[own], weights.get(_TABLES[1 - own]))  # type: ignore[return-value]
+    return weights[_TABLES[own]] if _TABLES[own] in weights else weights[_TABLES[1 - own]]
 
 
 def _plain(weight: StoredWeight) -> StoredWeight:

@@ -16,7 +16,6 @@ from unified.models.code_output import CodesOutput
 from unified.models.files import FILE_NAME, read_words
 from unified.models.hf_checkpoint import read_config, read_json
 from unified.models.model_tasks import plugin_of
-from unified.models.pretrained import PretrainedCheckpoint, recognise
 from unified.models.published_decoders import has_compiled_inside
 from unified.sequence.modality import registered_modalities
 from unified.tasks.task_plugin import load_plugin
@@ -155,8 +154,10 @@ def _codes(directory: Path) -> dict[str, Any] | None:
     published model, declares it."""
     where = directory / FILE_NAME
     if not where.exists():
-        pretrained = recognise(PretrainedCheckpoint.read(directory))
-        return None if pretrained is None else CodesOutput(pretrained.codes_output).to_json()
+        from unified.models.published import open_published
+
+        codes = open_published(directory).codes
+        return None if codes is None else codes.to_json()
     if (entry := read_json(where).get("codes")) is None:
         return None
     return CodesOutput.from_json(entry, f"{where}: codes").to_json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ __all__ = [
     "published_decoder_of",
 ]
 
+ENCODER_DECODERS = {"musicgen": ("musicgen_torch", "MusicgenModel")}
+"""By `Pretrained.decoder`: module and class of what runs a model with a text encoder."""
 _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner|codec_model|audio_encoder)\.")
 
 
@@ -62,7 +65,7 @@ def load_published_decoder(
     if dtype == "int4" or not _compiled(backend, pretrained, "cpu"):
         hf = load_published_hf(folder, pretrained, dtype, depth=depth)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is, to know its head
-            return torch_decoder(hf, backend, _stepped(hf, pretrained))
+            return _torch(hf, backend, pretrained)
     stored = read_weights(folder, lambda name: not _OTHER.search(name), dtype=dtype)
     try:
         return _inner_llama(config, stored, pretrained)
@@ -87,7 +90,7 @@ def published_decoder_of(
         all_weights = weights_of(hf, dtype)
         weights = {name: w for name, w in all_weights.items() if not _OTHER.search(name)}
         return _inner_llama(hf.config.to_dict(), weights, pretrained)
-    return torch_decoder(hf, backend, _stepped(hf, pretrained))
+    return _torch(hf, backend, pretrained)
 
 
 def has_compiled_inside(config: Mapping[str, Any]) -> bool:
@@ -105,6 +108,21 @@ def _compiled(backend: str, pretrained: Pretrained, device: str, repack: bool = 
     if not pretrained.compiles:
         inner["model_type"] = pretrained.name
     return uses_cpu_backend(backend, inner, device, repack)
+
+
+def _torch(hf: PreTrainedModel, backend: str, pretrained: Pretrained) -> Decoder:
+    """A decoder that steps an object of transformers."""
+    if pretrained.decoder not in ENCODER_DECODERS:
+        return torch_decoder(hf, backend, _stepped(hf, pretrained))
+    if backend == "torch_static":
+        raise ValueError(
+            f"{type(hf).__name__} has a text encoder, which backend torch_static does not run; take"
+            " backend auto or transformers"
+        )
+    from unified.models.encoder_decoder import EncoderDecoder
+
+    module, name = ENCODER_DECODERS[pretrained.decoder]
+    return EncoderDecoder(getattr(import_module(f"unified.models.{module}"), name)(hf))
 
 
 def _stepped(hf: PreTrainedModel, pretrained: Pretrained) -> SteppedModel | None:

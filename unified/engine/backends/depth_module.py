@@ -147,6 +147,12 @@ def _linear(config: DepthConfig, inputs: int, outputs: int) -> _Linear | _Linear
     return _Linear(inputs, outputs)
 
 
+def _step(product: nn.Module, x: Tensor, at: Tensor) -> Tensor:
+    """The product of one depth `at`, int64 (1,): (N, in) -> (N, out)."""
+    out: Tensor = product.step(x, at) if isinstance(product, _LinearByDepth) else product(x)
+    return out
+
+
 class _Attention(nn.Module):
     def __init__(self, config: DepthConfig) -> None:
         super().__init__()
@@ -172,7 +178,7 @@ class _Attention(nn.Module):
         values: Tensor,
     ) -> Tensor:  # fmt: skip
         q, k, v = (
-            product.step(x, at).unflatten(-1, (-1, self.width))[:, :, None]  # (N, heads, 1, C)
+            _step(product, x, at).unflatten(-1, (-1, self.width))[:, :, None]  # (N, heads, 1, C)
             for product in (self.q_proj, self.k_proj, self.v_proj)
         )
         keys.index_copy_(2, at, _rotate(k, cos, sin))
@@ -180,8 +186,7 @@ class _Attention(nn.Module):
         out = F.scaled_dot_product_attention(
             _rotate(q, cos, sin), keys, values, attn_mask=seen, enable_gqa=self.shared > 1
         )
-        projected: Tensor = self.o_proj.step(out.flatten(1), at)
-        return projected
+        return _step(self.o_proj, out.flatten(1), at)
 
 
 class _MLP(nn.Module):
@@ -197,9 +202,8 @@ class _MLP(nn.Module):
         return out
 
     def step(self, x: Tensor, at: Tensor) -> Tensor:
-        inner = F.silu(self.gate_proj.step(x, at)) * self.up_proj.step(x, at)
-        out: Tensor = self.down_proj.step(inner, at)
-        return out
+        inner = F.silu(_step(self.gate_proj, x, at)) * _step(self.up_proj, x, at)
+        return _step(self.down_proj, inner, at)
 
 
 class _Layer(nn.Module):

@@ -29,6 +29,7 @@ import numpy as np
 # none of it.
 from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
 from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
+from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.depth import CompiledDepth
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, to_quantize, widen
@@ -277,7 +278,7 @@ class LlamaCpuDecoder:
         """See `CodesDecoder.begin_positions`: by the depth decoder, or by the decoder's head."""
         if self._depth is None:
             return ParallelHeads(self, hidden_states)
-        return self._depth.begin(hidden_states)
+        return CompiledPositions(self._depth, hidden_states)
 
     def embed(self, ids: Sequence[int]) -> Array:
         """Embeddings of ids, float32 (T, D): the input of the first layer."""

@@ -16,7 +16,6 @@ import numpy as np
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.cpu.cache import MemoryPool, slot_words
-from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.backends.depth_config import DepthConfig
@@ -106,10 +105,6 @@ class CompiledDepth:
         )
         self.slot_ids = -(-config.num_ids // PANEL) * PANEL
         self.slot_words = sum(slot_words(_as_llama(config), config.num_ids))
-
-    def begin(self, hidden_states: Array) -> CompiledPositions:
-        """Positions that follow on hidden states (N, E)."""
-        return CompiledPositions(self, hidden_states)
 
     def project(self, hidden_states: Array) -> Array:
         """The first inputs (N, D) of positions, from hidden states (N, E)."""
