@@ -146,7 +146,7 @@ class SpanGrammar(SpanLayout):
         return {name: codes[list(levels)] for name, levels in self.streams.items()}
 
     def stream_ids(self, codes: Mapping[str, np.ndarray]) -> dict[int, list[int]]:
-        """The ids of streams that are not sampled, by level. codes: (levels, T) by name of the stream.
+        """Ids of streams that are not sampled, by level. codes: (levels, T) by name of the stream.
 
         Raises ValueError for unknown streams, the one whose id begins positions, and codes of other
         levels or lengths.

@@ -32,29 +32,10 @@ class SpanState:
     """
 
     __slots__ = (
-        "at",
-        "choice",
-        "ending",
-        "env",
-        "finished",
-        "fixed",
-        "forced",
-        "goes_on",
-        "grammar",
-        "left",
-        "levels",
-        "max_repeats",
-        "may_end",
-        "need",
-        "ranges",
-        "repeats",
-        "run",
-        "stage",
-        "stream_ids",
-        "tail",
-        "typed",
-        "until",
-    )
+        "at", "choice", "ending", "env", "finished", "fixed", "forced", "goes_on", "grammar",
+        "left", "levels", "max_repeats", "may_end", "need", "ranges", "repeats", "run", "stage",
+        "stream_ids", "tail", "typed", "until",
+    )  # fmt: skip
 
     def __init__(
         self,

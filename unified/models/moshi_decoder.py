@@ -299,4 +299,6 @@ def _check(sizes: MoshiSizes, weights: Mapping[str, StoredWeight]) -> None:
             raise ValueError("Moshi's weights cannot be quantized yet; take dtype auto")
         if weight is None or tuple(weight.shape) != shape:
             actual = "missing" if weight is None else f"of shape {tuple(weight.shape)}"
-            raise ValueError(f"weights do not fit config.json: {name} is {actual}, expected {shape}")
+            raise ValueError(
+                f"weights do not fit config.json: {name} is {actual}, expected {shape}"
+            )
