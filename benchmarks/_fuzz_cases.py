@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import _fuzz_inputs as inputs
+import yaml
 
 from unified.dataloading.stored_codes import StoredCodes
+from unified.formats.columns import example_vocabulary
+from unified.formats.grammar import Grammar
+from unified.formats.limits import Limits
+from unified.formats.load import load_format
+from unified.formats.page import page
+from unified.formats.parser import parse_format, write_format
 from unified_data.check import check_shards
 from unified_data.document import Document
 from unified_data.importers import KINDS, Sample, importer
@@ -49,9 +56,10 @@ class Cases:
             "document": self._document,
             "media": self._one_medium,
             "index": self._index,
+            "format": self._format,
             **{f"import {kind}": self._import(kind) for kind in KINDS if _can_import(kind)},
         }
-        self._names = [*self._readers, *["shard"] * 4, "document", "media", "codes"]
+        self._names = [*self._readers, *["shard"] * 4, "document", "media", "codes", "format"]
 
     def run(self, case: int) -> tuple[str, str]:
         """Target and reason of a case; the reason is empty where it was accepted."""
@@ -89,6 +97,27 @@ class Cases:
                 for i in range(len(shard)):
                     stored.from_parts(*shard.parts(i))
             check_shards(path, read_codes=stored.from_parts)
+
+        return _refusal(read)
+
+    def _format(self, rng: random.Random) -> str:
+        """A shipped format, changed; one that is still sound keeps its word: what is sampled under
+        it reads back, position by position."""
+        name = rng.choice(inputs.FORMATS)
+        entries = inputs.break_value(yaml.safe_load(load_format(name).source), rng)
+
+        def read() -> None:
+            format = parse_format(write_format(entries))
+            page(format)
+            grammar = Grammar(format, example_vocabulary(format))
+            state, ids = grammar.start(Limits(max_ids=rng.choice([20, 60, 400]))), []
+            while not state.finished:
+                start, stop = rng.choice(state.allowed())
+                ids.append(rng.randrange(start, stop))
+                state.advance(ids[-1])
+            segments = grammar.parse(ids)
+            laid = grammar.serialize(segments)
+            assert grammar.parse(laid.ids) == segments, ids
 
         return _refusal(read)
 

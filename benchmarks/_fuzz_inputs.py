@@ -38,6 +38,9 @@ EVIL_TEXTS = (
     b"[" * 200_000, b'{"a":' * 100_000, b"1" * 5_000, b"[" * 999 + b"]" * 999, b"nan", b"",
     b"\xff\xfe[\0]\0", b"null", b'"\\ud800"', b"\xef\xbb\xbf{}", b"{}{}",
 )  # fmt: skip
+FORMATS = ("pocket", "pocket-together", "musicgen", "dia", "moshi", "csm", "higgs-audio-v2", "emu3",
+           "apertus", "mio", "lumina-mgpt", "anygpt")  # fmt: skip
+"""Shipped formats that are changed: every kind of item among them."""
 EVIL_TYPES = (b"1", b"2", b"3", b"5", b"6", b"7", b"S", b"\0", b"x", b"g", b"L", b"Z")
 
 
@@ -319,6 +322,9 @@ def break_value(value: Any, rng: random.Random) -> Any:
                 "weight",
                 "refusal",
                 "caption",
+                "until",
+                "together",
+                "streams",
             )
             node[rng.choice(names)] = node[at]
         elif what == 1:

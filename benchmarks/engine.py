@@ -220,7 +220,12 @@ class _Timed(LlamaCpuDecoder):
     def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         return self._timed(super().logits, hidden_states, ranges)
 
-    def _timed(self, work: Callable[..., Array], *args: Any) -> Array:
+    def logits_of_parts(
+        self, hidden_states: Array, parts: Sequence[tuple[Sequence[int], Ranges]]
+    ) -> list[Array]:
+        return self._timed(super().logits_of_parts, hidden_states, parts)
+
+    def _timed(self, work: Callable[..., Any], *args: Any) -> Any:
         began = time.perf_counter()
         try:
             return work(*args)

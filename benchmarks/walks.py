@@ -47,8 +47,9 @@ from unified.formats.load import load_format, shipped_formats
 from unified.vocabulary.block import Block
 from unified.vocabulary.vocabulary import Vocabulary
 
-LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4,
-          ("orpheus", "audio"): 7, ("anygpt", "music"): 4}  # fmt: skip
+LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("csm", "audio"): 32,
+          ("orpheus", "audio"): 7, ("anygpt", "music"): 4,
+          ("pocket-together", "audio"): 3, ("pocket-together", "image"): 2}  # fmt: skip
 WARM = SpanSampling(1.0)
 TEXT, CODES, ROWS = 40, 30, 64
 
@@ -61,8 +62,8 @@ def small(name: str) -> Grammar:
         Block("markers", TEXT, len(spec.markers), symbols=spec.markers),
     ]
     blocks.append(Block("size", blocks[-1].stop, 12))
-    for kind in spec.spans:
-        for level in range(LEVELS.get((name, kind), 1)):
+    for kind, span in spec.spans.items():
+        for level in range(span.num_codebooks or LEVELS.get((name, kind), 1)):
             blocks.append(Block(f"{kind}.{level}", blocks[-1].stop, CODES, level))
     literals = tuple((text, (20 + at,)) for at, text in enumerate(spec.literals))
     return Grammar(spec, Vocabulary(tuple(blocks), TEXT, TEXT, literals))

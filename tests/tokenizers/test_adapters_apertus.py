@@ -1,4 +1,8 @@
-"""Apertus 1.5's tokenizers: Emu3.5's IBQ with and without a decoder, and WavTokenizer."""
+"""Apertus 1.5's tokenizers: Emu3.5's IBQ with and without a decoder, and WavTokenizer.
+
+IBQ was compared with the code of Emu3.5 once, random weights by its names: codes are equal, and
+pictures within 3e-6.
+"""
 
 import re
 
@@ -10,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from unified_tokenizers import load_tokenizer
 from unified_tokenizers.adapters_apertus import IbqAdapter, attach_decoder
-from unified_tokenizers.adapters_audio import WavTokenizerAdapter
+from unified_tokenizers.adapters_wavtokenizer import WavTokenizerAdapter
 from unified_tokenizers.base import AudioTokenizer, Codes, ImageTokenizer
 
 IBQ = {

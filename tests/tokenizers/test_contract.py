@@ -4,6 +4,7 @@ What one has of its own is tested in its own file; that of the shared checks is 
 """
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +27,7 @@ def _beside(name: str) -> ModuleType:
 
 ours, images, sounds = map(_beside, ("test_base", "test_adapters_image", "test_adapters_audio"))
 apertus, snac = map(_beside, ("test_adapters_apertus", "test_snac"))
+semantic, glm = map(_beside, ("test_adapters_semantic", "test_adapters_glm"))
 
 VIT = {"encoder": "vit", "decoder": "vit", "encoder_width": 32, "decoder_width": 32}
 OURS = {
@@ -34,15 +36,23 @@ OURS = {
     "vit": lambda: ours.image_tokenizer(**VIT, encoder_depths=(1,), decoder_depths=(1,)),
     "audio": lambda: ours.audio_tokenizer(),
 }
-TABLE = [*OURS, *images.CONFIGS, *sounds.MAKERS, *apertus.MAKERS, *snac.MAKERS]
+# Each has its tiny models in MAKERS, and `save(name, folder)`.
+ADAPTERS = (apertus, snac, semantic, glm)
+TABLE = [
+    *OURS,
+    *images.CONFIGS,
+    *sounds.MAKERS,
+    *(name for file in ADAPTERS for name in file.MAKERS),
+]
 
 
 def save(name: str, folder: Path) -> Path:
     """Random weights whose codes differ from place to place."""
     if name in sounds.MAKERS:
         return sounds.save(sounds.MAKERS[name](), folder)
-    if name in apertus.MAKERS or name in snac.MAKERS:
-        return (apertus if name in apertus.MAKERS else snac).save(name, folder)
+    for file in ADAPTERS:
+        if name in file.MAKERS:
+            return file.save(name, folder)
     if name in OURS:
         tokenizer = OURS[name]()
         with torch.no_grad():
@@ -88,6 +98,15 @@ def media(tokenizer, batch: int, size: tuple[int, ...]) -> torch.Tensor:
     return sounds.sound(batch, *size)
 
 
+def can_decode(tokenizer, codes: Codes) -> bool:
+    """Whether it decodes; what can only encode refuses, with its reason."""
+    if tokenizer.cannot_decode is None:
+        return True
+    with pytest.raises(ValueError, match=re.escape(tokenizer.cannot_decode)):
+        tokenizer.decode(codes)
+    return False
+
+
 def test_it_has_what_the_library_asks_for(tokenizer):
     assert isinstance(tokenizer, MediaTokenizer)
     protocol = ImageTokenizer if tokenizer.modality == "image" else AudioTokenizer
@@ -115,32 +134,34 @@ def test_every_size_comes_back_exactly(tokenizer, size, hops):
     assert codes.size == size
     assert codes.codes.dtype == torch.int64
     assert codes.codes.shape == (2, len(tokenizer.codebook_sizes), *grid)
+    # Pictures are completed with their last row and column, sound with silence.
+    short = [places * unit(tokenizer) - side for places, side in zip(grid, size, strict=True)]
+    pad = [amount for side in reversed(short) for amount in (0, side)]
+    mode = "replicate" if tokenizer.modality == "image" else "constant"
+    completed = tokenizer.encode(F.pad(original, pad, mode))
+    own_way = not getattr(tokenizer, "completes_frames", True)  # of the model, or its processor
+    assert own_way or torch.equal(completed.codes, codes.codes)
+    if not can_decode(tokenizer, codes):
+        return
     decoded = tokenizer.decode(codes)
     assert decoded.shape == original.shape
     assert decoded.dtype == torch.float32
     assert decoded.min() >= (0 if tokenizer.modality == "image" else -1)
     assert decoded.max() <= 1
     assert torch.equal(tokenizer.decode(codes), decoded)
-    if type(tokenizer).__name__ == "WavTokenizerAdapter":  # completes frames by reflection
-        return
-    # Pictures are completed with their last row and column, sound with silence.
-    short = [places * unit(tokenizer) - side for places, side in zip(grid, size, strict=True)]
-    pad = [amount for side in reversed(short) for amount in (0, side)]
-    mode = "replicate" if tokenizer.modality == "image" else "constant"
-    completed = tokenizer.encode(F.pad(original, pad, mode))
-    assert torch.equal(completed.codes, codes.codes)
     cut = tokenizer.decode(completed)[(..., *(slice(side) for side in size))]
-    assert torch.equal(cut, decoded)
+    assert own_way or torch.equal(cut, decoded)
 
 
 def test_a_batch_gives_what_each_gives_alone(tokenizer):
     together = media(tokenizer, 3, whole(tokenizer))
     codes = tokenizer.encode(together)
-    decoded = tokenizer.decode(codes)
-    for row in range(3):
-        alone = tokenizer.encode(together[row : row + 1])
-        assert torch.equal(alone.codes[0], codes.codes[row])
-        torch.testing.assert_close(tokenizer.decode(alone)[0], decoded[row], atol=5e-4, rtol=0)
+    alone = [tokenizer.encode(row[None]) for row in together]
+    assert torch.equal(torch.cat([row.codes for row in alone]), codes.codes)
+    if not can_decode(tokenizer, codes):
+        return
+    for row, decoded in zip(alone, tokenizer.decode(codes), strict=True):
+        torch.testing.assert_close(tokenizer.decode(row)[0], decoded, atol=5e-4, rtol=0)
 
 
 def test_autocast_around_encode_changes_no_code(tokenizer):
@@ -159,6 +180,8 @@ def test_dtype_is_of_decoding_alone(tokenizer, tmp_path):
     codes = half.encode(original)
     assert torch.equal(codes.codes, exact.encode(original).codes)
     assert half.fingerprint == exact.fingerprint
+    if not can_decode(half, codes):
+        return
     decoded, wanted = half.decode(codes), exact.decode(codes)
     assert decoded.dtype == torch.float32
     assert not torch.equal(decoded, wanted)
@@ -178,7 +201,8 @@ def test_saved_and_loaded_it_is_the_same_and_one_weight_makes_another(tokenizer,
     original = media(tokenizer, 2, whole(tokenizer))
     codes = tokenizer.encode(original)
     assert torch.equal(again.encode(original).codes, codes.codes)
-    assert torch.equal(again.decode(codes), tokenizer.decode(codes))
+    if can_decode(again, codes):
+        assert torch.equal(again.decode(codes), tokenizer.decode(codes))
     with torch.no_grad():
         list(again.parameters())[-1].view(-1)[0] += 1e-3
     assert again.fingerprint != before

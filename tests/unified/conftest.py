@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from together_samplers import small_together, together_sampler  # noqa: F401 (fixtures)
 
 from unified.__main__ import run
 from unified.pocket.known_subjects import KnownSubjects

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from unified.engine.request import CodedSlot, Request, Sampling
-from unified.engine.sampler import Guidance, SpanSampling
+from unified.engine.sampler import Guidance, LevelSampling, SpanSampling
 from unified.formats.limits import Limits
 from unified_data.document import Audio, Document, Slot, Text
 
@@ -85,6 +85,12 @@ PARAMETERS = {
     "SpanSampling.repetition_penalty": (sampling("repetition_penalty"), POSITIVE),
     "SpanSampling.guidance": (sampling("guidance"), set()),
     "SpanSampling.draft_tokens": (sampling("draft_tokens"), WHOLE),
+    "SpanSampling.levels": (sampling("levels"), set()),
+    "LevelSampling.temperature": (of(LevelSampling, "temperature"), POSITIVE | NONE),
+    "LevelSampling.top_k": (of(LevelSampling, "top_k"), WHOLE | NONE),
+    "LevelSampling.top_p": (of(LevelSampling, "top_p"), {"1e-45", "1e-50", "half"} | NONE),
+    "LevelSampling.min_p": (of(LevelSampling, "min_p"), {"1e-45", "1e-50", "half"} | NONE),
+    "LevelSampling.repetition_penalty": (of(LevelSampling, "repetition_penalty"), POSITIVE | NONE),
     "Guidance.scale": (of(Guidance, "scale"), POSITIVE | {"1e-45", "1e-50"}),
     "Guidance.image_scale": (of(Guidance, "image_scale"), POSITIVE | {"1e-45", "1e-50"}),
     "Guidance.formula": (of(Guidance, "formula"), set()),
@@ -194,7 +200,7 @@ def test_what_numpy_gives_becomes_a_plain_number(name):
         assert type(stored) in (int, float, bool)
 
 
-@pytest.mark.parametrize("cls", [SpanSampling, Guidance, Sampling, Limits])
+@pytest.mark.parametrize("cls", [SpanSampling, LevelSampling, Guidance, Sampling, Limits])
 def test_every_field_is_in_the_matrix(cls):
     assert {f"{cls.__name__}.{field.name}" for field in fields(cls)} <= PARAMETERS.keys()
 

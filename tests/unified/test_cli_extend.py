@@ -42,6 +42,7 @@ def test_a_language_model_gets_the_tokenizers_of_a_model(extend, cli_model, tmp_
     text_ids = model.vocabulary.text_size
     assert report == {
         "path": str(output), "model_type": "llama", "format": "pocket", "dtype": "bfloat16",
+        "codes": None,
         "text_ids": text_ids, "text_rows": text_ids + 6, "new_rows": 10 + 7 + 9 + 9 + 9,
         "vocabulary": model.vocabulary.hash,
     }  # fmt: skip

@@ -17,7 +17,7 @@ def test_a_format_is_shown_on_one_page(unified, name):
     code, out, err = unified("grammar", "show", name, on=None)
     assert code == 0, err
     assert out.startswith(f"{name}: ")
-    assert len(out.splitlines()) < 24
+    assert len(out.splitlines()) < 32
     assert max(map(len, out.splitlines())) <= 120
 
 
@@ -25,6 +25,20 @@ def test_what_a_page_says_of_emu3(unified):
     _, out, _ = unified("grammar", "show", "emu3", on=None)
     assert '<boi> h:digits "*" w:digits <img> (image{w} <line>){h} <frame> <eoi>' in out
     assert "w of image: decimal digits, at most 3" in out
+
+
+def test_positions_are_drawn_as_columns(unified):
+    _, out, _ = unified("grammar", "show", "moshi", on=None)
+    rows = [line.split() for line in out.splitlines() if line.startswith(("text ", "speaker "))]
+    assert rows[1:4] == [
+        ["text", "<text>", "[0]", "[1]", "[2]", "<text>"],
+        ["speaker", "0", "<speaker.0>", "[0]", "[1]", "[2]", "<speaker.0>"],
+        ["speaker", "1", "<speaker.1>", "<speaker.1>", "[0]", "[1]", "[2]"],
+    ]
+    _, out, _ = unified("grammar", "show", "csm", on=None)
+    assert out.splitlines()[-3] == "level 0  <eos>  [0]  [1]  [2]  0  <bos>"
+    _, out, _ = unified("grammar", "show", "pocket", on=None)
+    assert "column" not in out
 
 
 def test_a_long_text_of_a_format_is_cut_short_on_its_page(unified):

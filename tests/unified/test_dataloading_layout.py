@@ -22,9 +22,12 @@ from unified.vocabulary.vocabulary import Block, Vocabulary
 from unified_data.document import Text
 
 LEVELS = {
-    ("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4, ("orpheus", "audio"): 7,
+    ("pocket", "audio"): 3, ("mio", "audio"): 4, ("csm", "audio"): 5, ("orpheus", "audio"): 7,
 }  # fmt: skip
-FORMATS = ("pocket", "emu3", "janus", "liquid", "lumina-mgpt", "mio", "musicgen", "orpheus")
+FORMATS = (
+    "pocket", "emu3", "janus", "liquid", "lumina-mgpt", "mio", "musicgen", "orpheus", "csm",
+    "moshi",
+)  # fmt: skip
 SIDES = {"janus": (24, 24), "musicgen": (9,), "mio": (32,)}
 
 
@@ -49,8 +52,8 @@ def built(name: str) -> tuple[Sequencer, Layout]:
 
     add("markers", len(spec.markers), symbols=spec.markers)
     add("size", 40)
-    for kind in spec.spans:
-        for level in range(LEVELS.get((name, kind), 1)):
+    for kind, span in spec.spans.items():
+        for level in range(span.num_codebooks or LEVELS.get((name, kind), 1)):
             add(f"{kind}.{level}", 50, level=level)
     literals = tuple((text, (at % 20,)) for at, text in enumerate(spec.literals))
     vocabulary = Vocabulary(tuple(blocks), 20, 24, literals)
@@ -76,7 +79,10 @@ def documents(draw, name: str):
         side = st.integers(1, 5).map(lambda n: 2 * n if name == "lumina-mgpt" else n)
         grid = SIDES.get(name) or tuple(draw(side) for _ in program.axes)
         rng = np.random.default_rng(draw(st.integers(0, 99)))
-        codes = rng.integers(50, size=(len(program.blocks), *grid))
+        sizes = np.array([20 if block.name == "text" else 50 for block in program.blocks])
+        codes = rng.integers(sizes.reshape(-1, *[1] * len(grid)), size=(len(sizes), *grid))
+        if name == "csm":  # codes of 0 and 1 alone: frames that nearly end a span, and do
+            codes %= 2
         segments.append(coded_media(program.modality, codes, role, loss, kind))
     return segments
 
@@ -115,7 +121,9 @@ def test_a_layout_is_what_the_sequencer_and_the_state_machine_make(data):
         assert any(start <= id < stop for start, stop in ranges)
     assert (tokenized.ids.dtype, tokenized.loss_weights.dtype) == (np.int32, np.float32)
     assert len(tokenized.boundaries) == len(segments) + 3
-    begins = {int(np.flatnonzero(expected.segment == i)[0]) for i in range(len(segments))}
+    position = np.cumsum(expected.depth == 0) - 1  # of each id
+    firsts = [np.flatnonzero(expected.segment == i)[0] for i in range(len(segments))]
+    begins = {int(position[first]) for first in firsts}
     assert begins == set(tokenized.boundaries[1:-2])
 
 
@@ -182,7 +190,7 @@ def test_a_dropped_prompt_gives_the_ids_of_guidances_branch(case, without):
     assert row.ids == whole.ids.tolist()
     closing = grammar.eos(role)
     condition = {"prompt": "unconditional", "text": "media"}[without]
-    assert tokenized.ids.tolist() == [*row.branches[condition].ids, *closing]
+    assert tokenized.ids.tolist() == [*row.branches[condition].positions, *closing]
     for id, number in zip(tokenized.ids.tolist(), tokenized.allowed.tolist()):
         assert any(start <= id < stop for start, stop in layout.ranges[number])
     # What is left of it is learnt as in the whole document, and nothing else.

@@ -23,6 +23,7 @@ from transformers import (
 
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import PREFILL_IDS, LlamaCpuDecoder, widen
+from unified.engine.backends.cpu.stored import to_quantize
 from unified.engine.backends.transformers import TransformersDecoder
 from unified.models.hf_checkpoint import load_decoder
 from unified.models.stored_weights import read_weights
@@ -108,6 +109,37 @@ def test_ranges_are_columns_of_the_whole_head(pair):
     whole = decoder.logits(hidden_states, EVERY)
     part = decoder.logits(hidden_states, ((2, 7), (50, VOCAB)))
     np.testing.assert_allclose(part, np.c_[whole[:, 2:7], whole[:, 50:]], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_logits_of_parts_are_the_bits_of_each_part_alone(dtype):
+    config = LlamaCpuConfig(
+        hidden_size=24, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=12,
+        intermediate_size=20, vocab_size=700, max_position_embeddings=8, norm_eps=1e-6,
+        inv_freq=(1.0, 0.5, 0.2, 0.1, 0.05, 0.01), qk_norm=False, tie_word_embeddings=True,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    weights = {
+        name: rng.standard_normal(shape).astype(np.float32)
+        for name, shape in config.shapes().items()
+    }
+    if dtype == "bfloat16":  # the upper half of a float32
+        weights = {
+            name: (weight.view(np.uint32) >> 16).astype(np.uint16)
+            for name, weight in weights.items()
+        }
+    decoder = LlamaCpuDecoder(config, to_quantize(weights) if dtype == "int8" else weights)
+    states = rng.standard_normal((19, 24)).astype(np.float32)
+    parts = [
+        (list(range(17)), ((3, 690),)),  # by all threads, more rows than one thread makes ready
+        ([4], ((699, 700),)),
+        ([18, 2, 2], ((0, 5), (33, 301), (640, 700))),
+    ]
+    together = decoder.logits_of_parts(states, parts)
+    for logits, (rows, ranges) in zip(together, parts):
+        np.testing.assert_array_equal(logits, decoder.logits(states[rows], ranges))
+        every = decoder.logits(states, ((0, 700),))[rows]
+        np.testing.assert_array_equal(logits, np.hstack([every[:, a:b] for a, b in ranges]))
 
 
 def test_cached_steps_equal_one_pass(pair):

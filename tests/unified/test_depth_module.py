@@ -102,3 +102,11 @@ def test_a_config_survives_json_and_names_what_is_wrong():
             DepthConfig.from_json({**ours.to_json(), **changes})
     with pytest.raises(ValueError, match=r"depth has .*, expected head_dim"):
         DepthConfig.from_json({"width": 3})
+
+
+@pytest.mark.parametrize("per_level", [False, True])
+def test_a_config_knows_the_shape_of_every_parameter(per_level):
+    ours = decoder(per_level=per_level)
+    shapes = {name: tuple(parameter.shape) for name, parameter in ours.named_parameters()}
+    assert ours.config.shapes() == shapes
+    assert set(ours.state_dict()) == set(shapes)

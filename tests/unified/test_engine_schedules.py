@@ -1,26 +1,36 @@
 """Requests that join, leave and pause at any step: each gives the ids that it gives alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from unified.engine.engine import Engine
 from unified.engine.request import Cancelled, CodedSlot, Finished, Request, Sampling, Step
-from unified.engine.sampler import Guidance, SpanSampling
+from unified.engine.sampler import Guidance, LevelSampling, SpanSampling
 from unified.formats.coded import CodedAudio, CodedImage, CodedText, SpanEnd
 
-SCHEDULES = 500
+SCHEDULES, TOGETHER = 300, 200  # of ids in a row, and of several in a position
 WARM = SpanSampling(1.0)
 GUIDED = SpanSampling(1.0, guidance=Guidance(2.0))
 THREE_WAY = SpanSampling(1.0, guidance=Guidance(2.0, "three-way", 1.5))
 DRAFTED = SpanSampling(1.0, draft_tokens=3)
+BY_LEVEL = SpanSampling(
+    0.7,
+    guidance=Guidance(1.5),
+    levels=(LevelSampling(top_k=3), LevelSampling(1.4, min_p=0.05), LevelSampling(0.0)),
+)
 PENALIZED = SpanSampling(0.8, top_p=0.9, repetition_penalty=1.3)
 
 
-def requests():
-    """Short ones of every kind; many begin alike, some with a prompt of several chunks."""
+def requests(levels):
+    """Short ones of every kind; many begin alike, some with a prompt of several chunks.
+
+    levels: of sound, and of pictures.
+    """
     words, long = CodedText((1, 2, 3), "prompt"), CodedText(tuple(range(19)) * 2, "prompt")
-    sound = CodedAudio(np.array([[1, 2, 3], [4, 5, 0]]), "prompt")
-    picture = CodedImage(np.arange(6).reshape(1, 2, 3), "prompt")
+    sound = CodedAudio(np.array([[1, 2, 3], [4, 5, 0], [3, 0, 1]])[: levels[0]], "prompt")
+    picture = CodedImage(np.arange(12).reshape(2, 2, 3)[: levels[1]] % 5, "prompt")
     text = CodedSlot("text", role="response")
     small = CodedSlot("image", (1, 3), role="response")
     plain = Sampling(WARM, WARM, WARM, max_ids=80, max_audio_frames=3, max_text_ids=6)
@@ -28,6 +38,7 @@ def requests():
     three = Sampling(THREE_WAY, THREE_WAY, WARM, max_ids=80, max_text_ids=5)
     drafted = Sampling(WARM, DRAFTED, DRAFTED, max_ids=80, max_audio_frames=3, max_text_ids=6)
     penalized = Sampling(PENALIZED, WARM, PENALIZED, max_ids=80, max_audio_frames=3, max_text_ids=6)
+    by_level = replace(plain, audio=BY_LEVEL, image=BY_LEVEL)
     kinds = [
         ((words, small), plain, ()),
         ((words, small), guided, (CodedText((7, 8)),)),
@@ -40,6 +51,7 @@ def requests():
         ((sound, text, CodedText((4,), "prompt"), text), penalized, ()),
         ((CodedSlot("any", num_images=1, grid=(1, 2)),), guided, ()),
         ((sound, CodedSlot("audio", role="response"), long, small), plain, ()),
+        ((words, CodedSlot("audio", role="response"), words, small), by_level, ()),
     ]
     return [
         Request(segments, seed, sampling, negative)
@@ -53,11 +65,10 @@ def sampler(small_pocket, random_sampler):
     return random_sampler(small_pocket)
 
 
-@pytest.fixture(scope="module")
-def alone(sampler):
+def each_alone(sampler, levels):
     """(request, its ids in an engine of its own)"""
     pairs = []
-    for request in requests():
+    for request in requests(levels):
         (end,) = (e for e in sampler.run([request], Sampling()) if isinstance(e, Finished))
         pairs.append((request, end.ids.tolist()))
     return pairs
@@ -113,9 +124,20 @@ def run_schedule(sampler, alone, seed):
     return callers, engine
 
 
-def test_five_hundred_schedules_change_no_id(sampler, alone):
+def test_schedules_change_no_id(sampler):
+    check_schedules(sampler, each_alone(sampler, (2, 1)), range(SCHEDULES))
+
+
+@pytest.mark.parametrize("output", ["depth", "per level", "heads"])
+def test_schedules_change_no_id_of_positions_of_several(small_together, together_sampler, output):
+    sampler = together_sampler(small_together, output)
+    first = ("depth", "per level", "heads").index(output)
+    check_schedules(sampler, each_alone(sampler, (3, 2)), range(first, TOGETHER, 3))
+
+
+def check_schedules(sampler, alone, seeds):
     total = 0
-    for seed in range(SCHEDULES):
+    for seed in seeds:
         callers, engine = run_schedule(sampler, alone, seed)
         ends = [caller.events.pop() for caller in callers]
         usage = {}
@@ -134,7 +156,7 @@ def test_five_hundred_schedules_change_no_id(sampler, alone):
                 assert request.ids == caller.ids[: len(request.ids)]
             # What was reserved for it was enough, though never much more.
             for branch, length in zip(request.branches.values(), caller.handle.lengths):
-                assert len(branch.ids) <= length
+                assert len(branch.positions) <= length
             for name, number in request.usage_so_far().items():
                 usage[name] = usage.get(name, 0) + number
         check_counters(engine.counters, ends, usage)
@@ -144,7 +166,7 @@ def test_five_hundred_schedules_change_no_id(sampler, alone):
         assert not pool._bytes
         assert not pool._ids
         assert not len(pool._tree)
-    assert total > 3 * SCHEDULES
+    assert total > 3 * len(seeds)
 
 
 def check_counters(counters, ends, usage):

@@ -15,7 +15,7 @@ from unified.vocabulary.vocabulary import Block, Vocabulary
 
 LEVELS = {
     ("pocket", "audio"): 3, ("pocket-together", "audio"): 3, ("mio", "audio"): 4,
-    ("musicgen", "audio"): 4, ("orpheus", "audio"): 7, ("anygpt", "music"): 4,
+    ("orpheus", "audio"): 7, ("anygpt", "music"): 4, ("csm", "audio"): 32,
 }  # fmt: skip
 
 
@@ -29,8 +29,8 @@ def vocabulary(name: str, codes: int = 50) -> Vocabulary:
 
     add("markers", len(spec.markers), symbols=spec.markers)
     add("size", 40)
-    for kind in spec.spans:
-        for level in range(LEVELS.get((name, kind), 1)):
+    for kind, span in spec.spans.items():
+        for level in range(span.num_codebooks or LEVELS.get((name, kind), 1)):
             add(f"{kind}.{level}", codes, level=level)
     literals = tuple((text, (20 + at,)) for at, text in enumerate(spec.literals))
     return Vocabulary(tuple(blocks), 40, 40, literals)
@@ -44,7 +44,9 @@ def coded(
     compiled: Grammar, kind: str, grid: tuple[int, ...], seed: int = 0, role: str | None = None
 ):
     program = compiled.span_grammars[kind]
-    codes = np.random.default_rng(seed).integers(50, size=(len(program.blocks), *grid))
+    sizes = [40 if block.name == "text" else 50 for block in program.blocks]
+    rng = np.random.default_rng(seed)
+    codes = np.stack([rng.integers(1, size, size=grid) for size in sizes])
     return coded_media(program.modality, codes, role, kind=kind)
 
 
@@ -85,8 +87,12 @@ SPAN_LENGTHS = [
     ("mio", "image", (32,), 34),
     ("mio", "audio", (50,), 202),
     ("orpheus", "audio", (12,), 86),
-    # Three steps of silence come on top for the levels that are late.
-    ("musicgen", "audio", (50,), 4 * 53 + 2),
+    # A position of padding, and three steps more for the levels that are late.
+    ("musicgen", "audio", (50,), 4 * 54),
+    ("dia", "audio", (50,), 9 * (1 + 50 + 15 + 1)),
+    ("higgs-audio-v2", "audio", (50,), 8 * (1 + 50 + 7 + 1) + 2),
+    ("moshi", "audio", (50,), 17 * (1 + 50 + 1)),
+    ("csm", "audio", (50,), 32 * (50 + 1) + 2),
     ("pocket", "image", (8, 8), 68),
     ("pocket", "audio", (25,), 77),
     ("pocket-together", "image", (8, 8), 68),
@@ -149,9 +155,9 @@ def test_delayed_levels_come_one_step_after_the_other(frames):
     compiled = grammar("musicgen")
     media = coded(compiled, "audio", (frames,))
     ids = compiled.segment_ids(media)[0]
-    steps = ids[1:-1].reshape(frames + 3, 4)
-    fill = compiled.vocabulary.marker("<fill>")
+    steps = ids[4:].reshape(frames + 3, 4)
     for level in range(4):
+        fill = compiled.vocabulary.marker(f"<pad.{level}>")
         column = steps[:, level]
         late = column[level : level + frames]
         assert compiled.vocabulary.from_ids(f"audio.{level}", late).tolist() == (
@@ -163,7 +169,7 @@ def test_delayed_levels_come_one_step_after_the_other(frames):
     for at, id in enumerate(compiled.serialize([media]).ids.tolist()):
         done += [(at, event) for event in state.advance(id) if isinstance(event, FrameDone)]
     assert [event.frame for _, event in done] == list(range(frames))
-    assert [at for at, _ in done] == [2 + 4 * (3 + frame) + 3 for frame in range(frames)]
+    assert [at for at, _ in done] == [4 + 4 * (3 + frame) + 3 for frame in range(frames)]
     assert np.array_equal(np.stack([event.codes for _, event in done], 1), media.codes)
 
 

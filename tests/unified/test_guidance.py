@@ -167,7 +167,7 @@ def test_negative_prompts_stand_where_the_prompt_stood(sampler, grammar):
     )
     role = grammar.vocabulary.marker("<response>")
     image = grammar.vocabulary.marker("<image>")
-    branch_ids = row.branches["unconditional"].ids
+    branch_ids = row.branches["unconditional"].positions
     assert branch_ids[: branch_ids.index(image)] == [*ids(grammar, *negative), role]
     assert row.ids[: row.ids.index(image)] == [*ids(grammar, TEXT), role]
     plain, other = (
@@ -188,7 +188,7 @@ def test_formats_that_say_so_blank_the_prompt_out():
     row = ActiveRequest(0, request, grammar, with_guidance(Guidance(5.0)), 700)
     pad, bos, boi = (vocabulary.marker(name) for name in ("<pad>", "<bos>", "<boi>"))
     assert row.ids == [bos, 3, 4, 5, boi]
-    assert row.branches["unconditional"].ids == [bos, pad, pad, pad, boi]
+    assert row.branches["unconditional"].positions == [bos, pad, pad, pad, boi]
 
 
 def test_a_prompt_shared_by_many_rows_is_read_once(sampler):

@@ -152,3 +152,30 @@ def test_arrays_that_are_no_ids_are_refused(tmp_path, array, message):
     (tmp_path / "x.json").write_text("[1.5]")
     with pytest.raises(ValueError, match="not of integer ids"):
         read_file(tmp_path / "x.json")
+
+
+def test_ids_of_one_position_stand_together():
+    grammar = Grammar.load(
+        "pocket-together",
+        Vocabulary.build(
+            TEXT.size, 272, load_format("pocket-together").markers, 5,
+            image=((7,), "i"), audio=((3, 4), "a"),
+        ),
+    )  # fmt: skip
+    sequencer = Sequencer(grammar.vocabulary, grammar, TEXT)
+    ids = grammar.serialize(SEGMENTS).ids.tolist()
+    assert ids == IDS
+    inspection = inspect_ids(ids, sequencer)
+    assert inspection.num_positions == len(IDS) - 3  # three frames of two levels
+    (sound,) = [span for span in inspection.spans if span.kind == "audio"]
+    assert (len(sound.ids), sound.num_positions) == (8, 5)
+    assert inspection.to_json()["positions"] == len(IDS) - 3
+    out = io.StringIO()
+    print_inspection(inspection, Console(file=out, width=160))
+    a, b, c, d, e, f = sound.ids[1:7]
+    assert f"{sound.ids[0]} {a}+{b} {c}+{d} {e}+{f} {sound.ids[7]}" in out.getvalue()
+    assert f"{len(IDS)} ids of {len(IDS) - 3} positions in 10 spans" in out.getvalue()
+    # A sequence that leaves the grammar inside a position.
+    broken = inspect_ids([*ids[: sound.start + 2], ids[0]], sequencer)
+    assert "level 1" in broken.error
+    assert broken.length == sound.start + 3

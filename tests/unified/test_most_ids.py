@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from unified.engine.active import ActiveRequest
+from unified.engine.most_ids import branch_lengths
 from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.formats.coded import CodedText, coded_media
@@ -12,7 +13,7 @@ from unified.formats.load import load_format, shipped_formats
 from unified.vocabulary.block import Block
 from unified.vocabulary.vocabulary import Vocabulary
 
-LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("musicgen", "audio"): 4,
+LEVELS = {("pocket", "audio"): 3, ("mio", "audio"): 4, ("csm", "audio"): 32,
           ("orpheus", "audio"): 7, ("anygpt", "music"): 4}  # fmt: skip
 TEXT, CODES = 40, 5
 GUIDED = SpanSampling(1.0, guidance=Guidance(2.0, "three-way", 1.5))
@@ -26,8 +27,8 @@ def small(name):
         Block("markers", TEXT, len(spec.markers), symbols=spec.markers),
     ]
     blocks.append(Block("size", blocks[-1].stop, 6))
-    for kind in spec.spans:
-        for level in range(LEVELS.get((name, kind), 1)):
+    for kind, span in spec.spans.items():
+        for level in range(span.num_codebooks or LEVELS.get((name, kind), 1)):
             blocks.append(Block(f"{kind}.{level}", blocks[-1].stop, CODES, level))
     literals = tuple((text, (20 + at,)) for at, text in enumerate(spec.literals))
     return Grammar(spec, Vocabulary(tuple(blocks), TEXT, TEXT, literals))
@@ -66,13 +67,13 @@ def test_no_branch_outgrows_what_is_reserved(name):
             if "format" in str(error) or "role" in str(error):
                 continue
             raise
-        lengths = active.branch_lengths()
+        lengths = branch_lengths(active)
         slots = [s for s in active.request.segments if isinstance(s, CodedSlot)]
         wants_any = any(slot.kind == "any" for slot in slots)
         while not active.state.finished:
             start, stop = active.state.allowed()[-1 if wants_any else 0]
             active.accept(int(rng.integers(start, stop)))
         for branch, length in zip(active.branches.values(), lengths):
-            assert len(branch.ids) <= length
+            assert len(branch.positions) <= length
         if all(slot.grid for slot in slots):
-            assert len(active.ids) == lengths[0]
+            assert len(active.branches["full"].positions) == lengths[0]

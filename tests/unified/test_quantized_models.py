@@ -1,4 +1,4 @@
-"""Models opened in int8: on the CPU backend, by torchao, and what is refused."""
+"""Models opened in int8 and int4: on the CPU backend, by torchao, and what is refused."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ from unified import UnifiedModel
 from unified.__main__ import run
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.models.opening import LanguageModel
-from unified.models.quantized import is_quantized, quantized_layers
+from unified.models.quantized import check_quantized, is_quantized, quantized_layers
 
 VOCAB = 59
 SIZES = {
@@ -31,15 +31,15 @@ SIZES = {
 }  # fmt: skip
 
 
-def checkpoint(folder: Path, kind: str = "llama", tied: bool = True) -> Path:
+def checkpoint(folder: Path, kind: str = "llama", tied: bool = True, **sizes: int) -> Path:
     torch.manual_seed(2)
     if kind == "gpt2":
         hf = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_positions=40, n_embd=24, n_layer=1,
                                         n_head=3, bos_token_id=1, eos_token_id=2))  # fmt: skip
     elif kind == "olmo2":  # which the CPU backend does not cover
-        hf = Olmo2ForCausalLM(Olmo2Config(**SIZES, tie_word_embeddings=tied))
+        hf = Olmo2ForCausalLM(Olmo2Config(**{**SIZES, **sizes}, tie_word_embeddings=tied))
     else:
-        hf = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tied))
+        hf = LlamaForCausalLM(LlamaConfig(**{**SIZES, **sizes}, tie_word_embeddings=tied))
     for parameter in hf.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.2)
@@ -108,10 +108,12 @@ def test_a_unified_model_draws_in_int8_and_is_saved_as_it_was_stored(tmp_path, c
     out = tmp_path / "cat.png"
     assert run(["draw", "a cat", "-o", str(out), "--dtype", "int8"]) == 0
     assert out.exists()
-    assert run(["draw", "a cat", "-o", str(out), "--dtype", "int4"]) == 2
+    capsys.readouterr()
+    assert run(["draw", "a cat", "-o", str(out), "--dtype", "int4", "--backend", "cpu"]) == 2
     error = capsys.readouterr().err
-    assert "dtype int4 needs device cuda" in error
-    assert "take dtype int8" in error
+    assert "dtype int4 is stepped by torch" in error
+    assert "take dtype int8, or backend auto" in error
+    assert error.count("\n") == 1
 
 
 def test_the_packed_weights_are_the_only_copy_while_they_are_read(tmp_path):
@@ -136,7 +138,6 @@ def test_the_packed_weights_are_the_only_copy_while_they_are_read(tmp_path):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_torchao_quantizes_what_torch_steps(tmp_path, tied):
-    pytest.importorskip("torchao", reason="the extra `quantized` is not installed")
     folder = checkpoint(tmp_path, "olmo2", tied)
     exact, model = logits(LanguageModel.open(folder)), LanguageModel.open(folder, dtype="int8")
     assert near(logits(model), exact)
@@ -153,7 +154,6 @@ def test_torchao_quantizes_what_torch_steps(tmp_path, tied):
 
 
 def test_weights_that_torchao_has_quantized_are_lost_without_a_folder(tmp_path):
-    pytest.importorskip("torchao", reason="the extra `quantized` is not installed")
     from transformers import AutoModelForCausalLM
 
     model = LanguageModel(AutoModelForCausalLM.from_pretrained(checkpoint(tmp_path, "olmo2")))
@@ -170,7 +170,6 @@ def test_layers_that_are_quantized_are_those_of_the_language_model(tmp_path):
 
 
 def test_a_model_without_such_layers_is_refused(tmp_path):
-    pytest.importorskip("torchao", reason="the extra `quantized` is not installed")
     with pytest.raises(ValueError, match="GPT2LMHeadModel has no linear layers of torch's beside"):
         LanguageModel.open(checkpoint(tmp_path, "gpt2"), dtype="int8")
 
@@ -182,13 +181,39 @@ def test_without_torchao_it_is_said_what_to_install(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["llama", "olmo2"])
-def test_int4_on_the_cpu_and_other_types_are_refused(tmp_path, kind):
+def test_int4_on_the_cpu_has_sixteen_levels_for_128_inputs(tmp_path, kind):
+    folder = checkpoint(tmp_path, kind, hidden_size=128, intermediate_size=256)
+    exact = logits(LanguageModel.open(folder))
+    levels = LanguageModel.open(folder, backend="torch_static")
+    model = LanguageModel.open(folder, dtype="int4")
+    layers = dict(quantized_layers(model.hf))
+    for name, layer in quantized_layers(levels.hf):
+        inputs = torch.eye(layer.in_features, dtype=torch.bfloat16)
+        weight = layers[name](inputs).T.float()  # (O, I)
+        groups, stored = (w.float().reshape(-1, 128) for w in (weight, layer.weight))
+        step = (stored.amax(1, keepdim=True) - stored.amin(1, keepdim=True)) / 15
+        assert ((groups - stored).abs() < 0.75 * step).all()  # a half, but for bfloat16
+        assert max(len(group.unique()) for group in groups) == 16
+        layer.weight.data = weight.to(torch.bfloat16)
+    quantized = logits(model)
+    assert near(quantized, logits(levels))
+    assert not near(quantized, exact)
+    model.to(dtype="auto")  # from its folder
+    assert not is_quantized(model.hf)
+    np.testing.assert_array_equal(logits(model), exact)
+    model.to(dtype="int4")
+    np.testing.assert_array_equal(logits(model), quantized)
+
+
+@pytest.mark.parametrize("kind", ["llama", "olmo2"])
+def test_int4_without_its_kernels_and_other_types_are_refused(tmp_path, kind):
     folder = checkpoint(tmp_path, kind)
-    with pytest.raises(ValueError, match=r"int4 needs device cuda .* found device cpu; .* int8"):
+    with pytest.raises(ValueError, match=r"of a multiple of 128 inputs, .* have 64, 96; take .*8"):
         LanguageModel.open(folder, dtype="int4")
-    model = LanguageModel.open(folder)
-    with pytest.raises(ValueError, match="int4 needs device cuda"):
-        model.to(dtype="int4")
+    with pytest.raises(ValueError, match=r"dtype int4 is stepped by torch, .* take dtype int8, or"):
+        LanguageModel.open(folder, dtype="int4", backend="cpu")
+    with pytest.raises(ValueError, match=r"needs device cpu or cuda .*, found device mps; take"):
+        check_quantized("int4", "mps")
     with pytest.raises(ValueError, match=r"dtype is 'fp8', expected one of float32, .*int8, int4"):
         LanguageModel.open(folder, dtype="fp8")
 

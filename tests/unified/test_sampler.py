@@ -8,12 +8,14 @@ import pytest
 from scipy.stats import chi2_contingency, chisquare
 
 from unified.engine.noise import Noise
+from unified.engine.race import draw
 from unified.engine.sampler import (
+    ChoiceGroup,
     Guidance,
     SpanSampling,
     choose,
+    choose_groups,
     choose_with_margins,
-    draw,
     guide,
 )
 
@@ -194,6 +196,25 @@ def test_a_row_chooses_alone_what_it_chooses_in_any_batch():
         together = choose(logits, sampling, noise)
         alone = [choose(logits[s : s + 1], sampling, noise[s : s + 1])[0] for s in range(7)]
         assert together == alone
+
+
+def test_groups_choose_together_what_each_chooses_alone():
+    """Of more and fewer columns than a block, with and without margins; one of them damaged."""
+    rng = np.random.default_rng(6)
+    groups = []
+    for number, (rows, size) in enumerate([(3, 1_920), (2, 200), (4, 5_000), (1, 257), (2, 2)]):
+        logits = (rng.standard_normal((rows, size)) * 3).astype(np.float32)
+        noise = [partial(Noise(number).exponential, row) for row in range(rows)]
+        for sampling in (SpanSampling(0.8, top_k=40), SpanSampling()):
+            groups.append(ChoiceGroup(logits, sampling, noise, margins=number % 2 == 0))
+    damaged = ChoiceGroup(np.full((2, 300), np.nan, np.float32), SpanSampling(1.0), [None, None])
+    *chosen, error = choose_groups([*groups, damaged])
+    assert isinstance(error, ValueError)
+    for (columns, margins), group in zip(chosen, groups):
+        alone, own_margins = choose_with_margins(*group[:3])
+        assert columns == alone
+        if group.margins:
+            np.testing.assert_array_equal(margins, own_margins)
 
 
 def drawn(logits, sampling, seeds, positions):

@@ -118,7 +118,6 @@ def test_torch_allocates_what_is_predicted(tied):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_torchao_allocates_what_is_predicted(tied):
-    pytest.importorskip("torchao", reason="the extra `quantized` is not installed")
     hf = model(tied).to(torch.bfloat16)
     memory = sampling_memory(hf.config.to_dict(), "config.json")
     quantize_layers(hf, "int8")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from unified.engine import prefill
 from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling
@@ -37,6 +38,13 @@ def grammar_of(codes):
 @pytest.fixture(scope="module")
 def grammar():
     return grammar_of(CODES)
+
+
+@pytest.fixture(autouse=True)
+def prompts_are_read_at_once(monkeypatch):
+    """How many passes a prompt takes follows from times; here passes are counted."""
+    monkeypatch.setattr(prefill, "_LEAST", 1 << 20)
+    monkeypatch.setattr(prefill, "_FIRST", 1 << 20)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import transformers
 
 from unified.dataloading import Source, validation_sequences
 from unified.training import document_attention
-from unified.training.micro_batch import blank_micro_batch, make_micro_batch, modality_factors
+from unified.training.loss_factors import modality_factors
+from unified.training.micro_batch import blank_micro_batch, make_micro_batch
 from unified.training.new_rows import NewRows, merge_new_rows, split_rows
 from unified.training.train_module import TrainModule, check_head, layers_of, recompute_activations
 

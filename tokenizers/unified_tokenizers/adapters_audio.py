@@ -1,12 +1,13 @@
-"""Audio codecs of transformers as tokenizers: EnCodec, DAC, Mimi, X-Codec, WavTokenizer.
+"""Audio codecs of transformers as tokenizers: EnCodec, DAC, Mimi, and what all such share.
 
-All but the last get whole frames: sound is completed with silence to a multiple of the hop before
-encoding, and `decode` cuts it off again. On whole frames codes and sound are those of the model
-called directly.
+They get whole frames: sound is completed with silence to a multiple of the hop before encoding, and
+`decode` cuts it off again. On whole frames codes and sound are those of the model called directly.
+Codecs with a second encoder for what is said are in `adapters_semantic`, WavTokenizer in
+`adapters_wavtokenizer`, SNAC in `adapters_snac`.
 
 Of these DAC alone is made of convolutions, with a receptive field that ends: streams
-(`unified_tokenizers.streaming`) give its frames as they become certain. EnCodec's LSTM, Mimi's
-transformer and X-Codec's HuBERT let a frame depend on all of a recording: theirs come at the end.
+(`unified_tokenizers.streaming`) give its frames as they become certain. EnCodec's LSTM and Mimi's
+transformer let a frame depend on all of a recording: theirs come at the end.
 
 Legend: B batch, C channels, K codebooks, T code frames, S samples.
 """
@@ -16,9 +17,9 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +43,8 @@ __all__ = [
     "DacAdapter",
     "EncodecAdapter",
     "MimiAdapter",
-    "WavTokenizerAdapter",
-    "XcodecAdapter",
+    "bandwidth_for",
+    "most_for_bandwidths",
 ]
 
 
@@ -58,6 +59,11 @@ class CodecFacts:
     most_codebooks: int
     fewest_codebooks: int = 1
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 1:
+                raise ValueError(f"{name} is {value} by config.json, expected 1 or more")
+
 
 class AudioCodecAdapter(CodecAdapter, BaseAudioTokenizer):
     """Waveforms (B, C, S) to codes (B, K, T), T = ceil(S / hop), and back.
@@ -71,7 +77,8 @@ class AudioCodecAdapter(CodecAdapter, BaseAudioTokenizer):
     """
 
     completes_frames = True
-    """Whether the last frame is completed with silence before the model sees it."""
+    """Whether the last frame is completed with silence before the model sees it; else the model, or
+    its published feature extractor, completes it in its own way."""
 
     def __init__(self, model: nn.Module, num_codebooks: int | None = None) -> None:
         super().__init__(model)
@@ -141,6 +148,13 @@ class AudioCodecAdapter(CodecAdapter, BaseAudioTokenizer):
             waveform = F.pad(waveform, (0, -num_samples % self.hop))
         with self.encode_precision():
             codes = self._to_codes(waveform)
+        frames = -(-num_samples // self.hop)
+        if codes.shape[2] != frames:
+            raise ValueError(
+                f"this {self.model_class} gives {codes.shape[2]} code frames for {num_samples:,}"
+                f" samples, expected {frames}, one for each {self.hop}: its config.json is of"
+                " another hop than its encoders have"
+            )
         # Residual codebooks: the first ones are the same however many follow.
         codes = codes[:, : self.num_codebooks].long().contiguous()
         return Codes(codes.to(media.device), (num_samples,))
@@ -172,6 +186,21 @@ class EncodecAdapter(AudioCodecAdapter):
 
     model_class = "EncodecModel"
     model_type = "encodec"
+    whole_type = "musicgen"  # which holds one as `audio_encoder`
+
+    @classmethod
+    def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
+        if model_type != cls.whole_type:
+            return super()._load(path, model_type)
+        import transformers
+
+        entries = read_entries(path / "config.json", "codec").get("audio_encoder")
+        if not isinstance(entries, dict):
+            raise ValueError(f"{path / 'config.json'} has no audio_encoder")
+        config = transformers.EncodecConfig(
+            **{key: value for key, value in entries.items() if key != "model_type"}
+        )
+        return build_model(transformers.EncodecModel, config, tensors_inside(path, "audio_encoder"))
 
     def _read_facts(self) -> CodecFacts:
         config = self.model.config
@@ -183,11 +212,11 @@ class EncodecAdapter(AudioCodecAdapter):
             )
         return CodecFacts(
             config.sampling_rate, config.hop_length, config.audio_channels, config.codebook_size,
-            _most_for_bandwidths(self.model),
+            most_for_bandwidths(self.model),
         )  # fmt: skip
 
     def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
-        bandwidth = _bandwidth(self.model, self.num_codebooks)
+        bandwidth = bandwidth_for(self.model, self.num_codebooks)
         # One chunk, so the first of the chunks' axis is all.
         return self.model.encode(waveform_BCS, bandwidth=bandwidth, return_dict=True).audio_codes[0]
 
@@ -242,6 +271,35 @@ class MimiAdapter(AudioCodecAdapter):
 
     model_class = "MimiModel"
     model_type = "mimi"
+    # Of whole checkpoints that hold one: where it is configured, and the name of the part.
+    _INSIDE: ClassVar[dict[str, tuple[str, str]]] = {
+        "csm": ("codec_config", "codec_model"),
+        "moshi": ("audio_encoder_config", "audio_encoder"),
+    }
+
+    @classmethod
+    def _is_type(cls, entries: dict[str, Any]) -> bool:
+        return entries.get("model_type") in (cls.model_type, *cls._INSIDE)
+
+    @classmethod
+    def stored_settings(cls, folder: Path) -> dict[str, Any]:
+        """See `CodecAdapter.stored_settings`; Moshi uses the first of its codebooks alone."""
+        entries = read_entries(folder / "config.json", "codec")
+        own = {"num_codebooks": entries["num_codebooks"]} if "num_codebooks" in entries else {}
+        return {**own, **super().stored_settings(folder)}
+
+    @classmethod
+    def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
+        if model_type not in cls._INSIDE:
+            return super()._load(path, model_type)
+        import transformers
+
+        name, part = cls._INSIDE[model_type]
+        entries = read_entries(path / "config.json", "codec").get(name)
+        if not isinstance(entries, dict):
+            raise ValueError(f"config.json has no {name}")
+        config = transformers.MimiConfig(**{k: v for k, v in entries.items() if k != "model_type"})
+        return build_model(transformers.MimiModel, config, tensors_inside(path, part))
 
     def _read_facts(self) -> CodecFacts:
         config = self.model.config
@@ -274,101 +332,17 @@ class MimiAdapter(AudioCodecAdapter):
         return self.model.decode(codes_BKT, return_dict=True).audio_values
 
 
-class XcodecAdapter(AudioCodecAdapter):
-    """XcodecModel, such as hf-audio/xcodec-hubert-librispeech; mono."""
-
-    model_class = "XcodecModel"
-    model_type = "xcodec"
-
-    def _read_facts(self) -> CodecFacts:
-        config = self.model.config
-        return CodecFacts(
-            config.sample_rate, config.hop_length, 1, config.codebook_size,
-            _most_for_bandwidths(self.model),
-        )  # fmt: skip
-
-    def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
-        bandwidth = _bandwidth(self.model, self.num_codebooks)
-        return self.model.encode(waveform_BCS, bandwidth=bandwidth, return_dict=True).audio_codes
-
-    def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
-        return self.model.decode(codes_BKT, return_dict=True).audio_values
-
-
-class WavTokenizerAdapter(AudioCodecAdapter):
-    """WavTokenizerModel, or its encoder alone: Apertus 1.5 holds that, and it cannot decode.
-
-    Mono; one codebook. The model completes the last frame itself, by reflection; that is left to it
-    so that codes are those that Apertus was trained on.
-    """
-
-    completes_frames = False
-
-    model_class = "WavTokenizerPreTrainedModel"
-    model_type = "wavtokenizer"
-    whole_type = "apertus1p5"
-
-    @classmethod
-    def _is_type(cls, entries: dict[str, Any]) -> bool:
-        types = (cls.model_type, "wavtokenizer_encoder", cls.whole_type)
-        return entries.get("model_type") in types
-
-    @classmethod
-    def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
-        import transformers
-
-        entries = read_entries(path / "config.json", "codec")
-        inside = "audio_tokenizer" if model_type == cls.whole_type else ""
-        if inside:
-            entries = dict(entries.get("audio_config") or {})
-        whole = not inside and model_type == cls.model_type
-        name = "WavTokenizerModel" if whole else "WavTokenizerEncoderModel"
-        kind: Any = getattr(transformers, name)
-        config = kind.config_class(**{k: v for k, v in entries.items() if k != "model_type"})
-        return build_model(kind, config, tensors_inside(path, inside))
-
-    @property
-    def _encoder(self) -> Any:
-        return getattr(self.model, "encoder_model", self.model)
-
-    def _read_facts(self) -> CodecFacts:
-        config = self.model.config
-        return CodecFacts(config.sampling_rate, config.hop_length, 1, config.codebook_size, 1)
-
-    def values_of(self, codes_TK: Tensor) -> Tensor:
-        """Codes of the only codebook, int64 (T, 1), to their vectors (T, D)."""
-        return self._encoder.quantizer.decode(codes_TK.T)[0].T
-
-    def _to_codes(self, waveform_BCS: Tensor) -> Tensor:
-        return self._encoder.encode(waveform_BCS, return_dict=True).audio_codes
-
-    @property
-    def cannot_decode(self) -> str | None:
-        """Why codes cannot be decoded; None where they can."""
-        if self._encoder is not self.model:
-            return None
-        return (
-            "this checkpoint holds WavTokenizer's encoder alone: it can only encode; name the whole"
-            " codec, such as swiss-ai/wavtokenizer-large-unify-40token, as the audio tokenizer"
-        )
-
-    def _to_waveform(self, codes_BKT: Tensor) -> Tensor:
-        if self.cannot_decode is not None:
-            raise ValueError(self.cannot_decode)
-        return self.model.decode(codes_BKT, return_dict=True).audio_values
-
-
 def _codebooks_for(model: EncodecModel, bandwidth: float) -> int:
     wanted = model.quantizer.get_num_quantizers_for_bandwidth(bandwidth)
     return min(wanted, model.config.num_quantizers)
 
 
-def _most_for_bandwidths(model: EncodecModel) -> int:
+def most_for_bandwidths(model: EncodecModel) -> int:
     """Codebooks at the highest bandwidth that the model accepts."""
     return max(_codebooks_for(model, bandwidth) for bandwidth in model.config.target_bandwidths)
 
 
-def _bandwidth(model: EncodecModel, num_codebooks: int) -> float:
+def bandwidth_for(model: EncodecModel, num_codebooks: int) -> float:
     """The lowest bandwidth of the model, in kbit/s, that gives so many codebooks or more."""
     enough = [
         bandwidth

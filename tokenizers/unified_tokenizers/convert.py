@@ -29,9 +29,11 @@ _BESIDE = ("config.json", "preprocessor_config.json", "processor_config.json")
 TYPES = {
     "chameleon_vqgan": "ChameleonVQVAEConfig",
     "apertus1p5_vision_tokenizer": "Apertus1p5VisionTokenizerConfig",
+    "wavtokenizer": "",
 }
 """Codecs whose original checkpoints have no config.json, and whose published sizes are the defaults
-of a class of transformers: Chameleon's vqgan.ckpt (Liquid's and Anole's too), Emu3.5's IBQ."""
+of a class of transformers: Chameleon's vqgan.ckpt (Liquid's and Anole's too), Emu3.5's IBQ. Those
+of WavTokenizer follow from its weights."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ def _write_config(source: Path, folder: Path, model_type: str | None) -> None:
 
         if model_type not in TYPES:
             raise ValueError(f"type {quoted(model_type)}, expected one of {', '.join(TYPES)}")
-        entries: dict[str, Any] = getattr(transformers, TYPES[model_type])().to_dict()
+        entries: dict[str, Any] = {"model_type": model_type}
+        if TYPES[model_type]:
+            entries = getattr(transformers, TYPES[model_type])().to_dict()
     elif (source / "config.json").is_file():
         entries = read_entries(source / "config.json", "codec")
         entries.setdefault("model_type", stored_type(entries))

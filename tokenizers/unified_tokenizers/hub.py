@@ -34,7 +34,7 @@ _WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _INDEXES = tuple(f"{name}.index.json" for name in _WEIGHTS)
 # A codec among the tensors of a whole checkpoint; newer ones keep it one level deeper.
-_INSIDE = re.compile(r"(model\.)?(vqmodel|vision_tokenizer|audio_tokenizer)\.")
+_INSIDE = re.compile(r"(model\.)?(vqmodel|visual|vision_tokenizer|audio_tokenizer)\.")
 
 
 class HubOptions(TypedDict, total=False):

@@ -33,6 +33,8 @@ __all__ = [
     "Emu3Processor",
     "JanusProcessor",
     "PictureProcessor",
+    "check_picture",
+    "check_sides",
 ]
 
 _LONGEST = 200
@@ -95,7 +97,8 @@ class PictureProcessor(ABC):
         return np.asarray(picture.resize((width, height), Image.Resampling(self.resample)))
 
 
-def _check_picture(pixels: np.ndarray) -> None:
+def check_picture(pixels: np.ndarray) -> None:
+    """Raises ValueError for a picture that is not uint8 (H, W, 3), or is empty."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ValueError(
             f"the picture is {pixels.dtype} {pixels.shape}, expected uint8 (H, W, 3), not empty"
@@ -110,7 +113,8 @@ def _check_ratio(height: int, width: int) -> None:
         )
 
 
-def _check_sides(**sides: int) -> None:
+def check_sides(**sides: int) -> None:
+    """Raises ValueError, with its name, for a side that no picture has."""
     for name, side in sides.items():
         if not 1 <= side <= _LARGEST_SIDE:
             raise ValueError(f"{name} is {side}, expected 1 to {_LARGEST_SIDE:,}")
@@ -141,7 +145,7 @@ class Emu3Processor(PictureProcessor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_sides(spatial_factor=self.spatial_factor)
+        check_sides(spatial_factor=self.spatial_factor)
         if not 0 <= self.min_pixels <= self.max_pixels <= _LARGEST_SIDE**2:
             raise ValueError(
                 f"min_pixels is {self.min_pixels} and max_pixels {self.max_pixels}, expected"
@@ -172,7 +176,7 @@ class Emu3Processor(PictureProcessor):
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """See `PictureProcessor`."""
-        _check_picture(pixels)
+        check_picture(pixels)
         size = self.size(pixels.shape[0], pixels.shape[1])
         return self._resized(pixels, *size) if self.do_resize else pixels
 
@@ -221,7 +225,7 @@ class ChameleonProcessor(PictureProcessor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_sides(
+        check_sides(
             shortest_edge=self.shortest_edge, crop_height=self.crop_height,
             crop_width=self.crop_width,
         )  # fmt: skip
@@ -262,7 +266,7 @@ class ChameleonProcessor(PictureProcessor):
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """See `PictureProcessor`."""
-        _check_picture(pixels)
+        check_picture(pixels)
         self.size(pixels.shape[0], pixels.shape[1])
         if self.do_resize:
             pixels = self._resized(pixels, *self._scaled(pixels.shape[0], pixels.shape[1]))
@@ -288,7 +292,7 @@ class JanusProcessor(PictureProcessor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_sides(side=self.side, min_size=self.min_size)
+        check_sides(side=self.side, min_size=self.min_size)
         if not all(0 <= level <= 255 for level in self.background):
             raise ValueError(f"background is {self.background}, expected three of 0 to 255")
 
@@ -320,7 +324,7 @@ class JanusProcessor(PictureProcessor):
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """See `PictureProcessor`."""
-        _check_picture(pixels)
+        check_picture(pixels)
         height, width = self.size(pixels.shape[0], pixels.shape[1])
         if self.do_resize:
             pixels = self._resized(pixels, *self._scaled(pixels.shape[0], pixels.shape[1]))

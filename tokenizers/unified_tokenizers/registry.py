@@ -35,12 +35,19 @@ GROUP = "unified.tokenizers"
 [project.entry-points."unified.tokenizers"] in a pyproject.toml."""
 
 # model_type in config.json (diffusers: _class_name) -> module and class. The short names of the
-# image models are whole checkpoints (language model and all) of which the VQ model alone is read.
+# image models, csm, moshi and musicgen are whole checkpoints (language model and all); the codec
+# alone is read of them.
 _BUILT_IN = {
     "encodec": ("adapters_audio", "EncodecAdapter"),
+    "musicgen": ("adapters_audio", "EncodecAdapter"),
     "dac": ("adapters_audio", "DacAdapter"),
     "mimi": ("adapters_audio", "MimiAdapter"),
-    "xcodec": ("adapters_audio", "XcodecAdapter"),
+    "csm": ("adapters_audio", "MimiAdapter"),
+    "moshi": ("adapters_audio", "MimiAdapter"),
+    "xcodec": ("adapters_semantic", "XcodecAdapter"),
+    "higgs_audio_v2_tokenizer": ("adapters_semantic", "HiggsAudioAdapter"),
+    "xcodec2": ("adapters_semantic", "Xcodec2Adapter"),
+    "neucodec": ("adapters_semantic", "NeuCodecAdapter"),
     "emu3_vqgan": ("adapters_image", "Emu3Adapter"),
     "emu3": ("adapters_image", "Emu3Adapter"),
     "chameleon_vqgan": ("adapters_image", "ChameleonAdapter"),
@@ -48,9 +55,10 @@ _BUILT_IN = {
     "janus_vqgan": ("adapters_image", "JanusAdapter"),
     "janus": ("adapters_image", "JanusAdapter"),
     "apertus1p5_vision_tokenizer": ("adapters_apertus", "IbqAdapter"),
-    "wavtokenizer": ("adapters_audio", "WavTokenizerAdapter"),
-    "wavtokenizer_encoder": ("adapters_audio", "WavTokenizerAdapter"),
+    "wavtokenizer": ("adapters_wavtokenizer", "WavTokenizerAdapter"),
+    "wavtokenizer_encoder": ("adapters_wavtokenizer", "WavTokenizerAdapter"),
     "snac": ("adapters_snac", "SnacAdapter"),
+    "glm_image": ("adapters_glm", "GlmImageAdapter"),
     "VQModel": ("adapters_diffusers", "VqModelAdapter"),
 }
 # Whole checkpoints with several tokenizers inside.

@@ -9,11 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["InverseSTFT", "LogMel", "MultiScaleMelLoss"]
+__all__ = ["InverseSTFT", "LogMel", "MultiScaleMelLoss", "resampled"]
+
+
+def resampled(waveform: Tensor, rate: int, target: int) -> Tensor:
+    """A waveform (..., S) at another sample rate, (..., ceil(S * target / rate)): torchaudio's
+    windowed sinc with its defaults, which published codecs use."""
+    # This is the one file that imports torchaudio: it refuses a torch built for another CUDA.
+    from torchaudio.functional import resample
+
+    return resample(waveform, rate, target)
 
 
 def _filterbank(num_fft: int, num_mels: int, sample_rate: int) -> Tensor:
-    # The one place that imports torchaudio: it refuses a torch built for another CUDA.
     from torchaudio.functional import melscale_fbanks
 
     return melscale_fbanks(

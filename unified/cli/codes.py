@@ -1,4 +1,4 @@
-"""The command that turns documents into codes once."""
+"""The commands about codes: documents turned into them once, and what they cost in a format."""
 
 from __future__ import annotations
 
@@ -83,6 +83,36 @@ def tokenize(
         f"{left_out:,} left out"
     )
     result(values, as_json, str(output))
+
+
+def codes(
+    folder: Annotated[Path, typer.Argument(metavar="CODES", help="A folder of code shards.")],
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="row, together, or a format by name or file (may be repeated; default: row and "
+            "together).",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What stored codes cost in a format, in ids and positions, and whether all of them fit it.
+
+    Shards hold codes by level, without a layout: nothing in them is to be rewritten for another.
+    """
+    from unified.dataloading.codes_layout import lay_codes
+
+    laid = [entry for layout in to or ("row", "together") for entry in lay_codes(folder, layout)]
+    width = max((len(f"{entry.modality} {entry.format}") for entry in laid), default=0)
+    lines = [
+        f"{f'{entry.modality} {entry.format}':<{width}}  {counted(entry.spans, 'span')},"
+        f" {counted(entry.codes, 'code')}: {counted(entry.ids, 'id')} in"
+        f" {counted(entry.positions, 'position')}"
+        for entry in laid
+    ]
+    result({"codes": [entry.to_json() for entry in laid]}, as_json, "\n".join(lines))
 
 
 def _of_model(model: str) -> dict[str, str]:

@@ -12,6 +12,13 @@ from unified.cli.options import DeviceName
 from unified.cli.terminal import AsJson, Seed, note, result, warnings_as_notes
 from unified.cli.tokenizer import open_tokenizer
 
+Codes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYOUT",
+        help="Levels of a code: row, or together by depth or heads (default: as the format).",
+    ),
+]
 _TOKENIZER = "{} tokenizer: its folder, a model's folder, or a codec's name on the hub."
 
 
@@ -53,6 +60,8 @@ def extend(
             "--dtype", metavar="TYPE", help="float32, bfloat16, float16 (default: its own)."
         ),
     ] = None,
+    image_codes: Codes = None,
+    audio_codes: Codes = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -74,7 +83,7 @@ def extend(
     with warnings_as_notes():
         model = UnifiedModel.extend(
             llm, format=format, max_grid=max_grid, initialise=initialise, dtype=dtype,
-            device=device, **media,
+            device=device, image_codes=image_codes, audio_codes=audio_codes, **media,
         )  # fmt: skip
     model.save_pretrained(output, dtype=None)
     vocabulary = model.vocabulary
@@ -88,6 +97,7 @@ def extend(
         "path": str(output),
         "model_type": model.hf.config.model_type,
         "format": model.grammar.format.name,
+        "codes": None if model.codes is None else model.codes.to_json(),
         "dtype": stored,
         "text_ids": vocabulary.text_size,
         "text_rows": vocabulary.text_rows,
@@ -95,6 +105,41 @@ def extend(
         "vocabulary": vocabulary.hash,
     }
     result(values, as_json, str(output))
+
+
+def together(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model of ours with its codes in a row.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to fill.")],
+    codes: Annotated[
+        str, typer.Option("--codes", metavar="NAME", help="What writes them: depth or heads.")
+    ] = "depth",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="MEDIA", help="Only image or audio; repeatable."),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a model with codes in a row into one with the codes of a step in one position.
+
+    What it has learnt is kept; train the depth decoder with train: depth, then all of it.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"{output} exists already and is not empty; choose another folder")
+    import torch
+
+    from unified.models.info import codes_in_words, describe_model
+    from unified.models.model import UnifiedModel
+
+    torch.manual_seed(seed)
+    whole = UnifiedModel.from_pretrained(model, read_weights=False)
+    whole.together(codes, modalities=only).save_pretrained(output, dtype=None)
+    description = describe_model(str(output), output)
+    note(f"format {description['format']['name']}: {codes_in_words(description)}")
+    values = {name: description[name] for name in ("format", "codes", "weights")}
+    result({"path": str(output), **values}, as_json, str(output))
 
 
 def _open(name: str | None, modality: str) -> Any:

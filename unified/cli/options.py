@@ -46,7 +46,7 @@ DtypeName = Annotated[
     typer.Option(
         "--dtype",
         metavar="NAME",
-        help="Of the weights: float32, bfloat16, float16, int8, int4 (cuda), or auto.",
+        help="Of the weights: float32, bfloat16, float16, int8, int4, or auto.",
     ),
 ]
 BackendName = Annotated[

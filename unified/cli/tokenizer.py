@@ -171,7 +171,8 @@ def convert(
         typer.Option(
             "--type",
             metavar="TYPE",
-            help="Where no config.json is beside it: chameleon_vqgan, apertus1p5_vision_tokenizer.",
+            help="Where no config.json is beside it: chameleon_vqgan, apertus1p5_vision_tokenizer,"
+            " wavtokenizer.",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -44,12 +44,14 @@ T = TypeVar("T")
 @dataclass(frozen=True, eq=False, slots=True)
 class _Span:
     """What all spans of one kind and grid have in common: ids but for codes, and the rest but for
-    allowed[0], which depends on what stands before. positions: of the codes by codebook level."""
+    allowed[0], which depends on what stands before. positions: indices of the codes by codebook
+    level. depth: None where every id is a position of its own."""
 
     ids: np.ndarray
     allowed: np.ndarray
     modality: np.ndarray
     positions: list[np.ndarray]
+    depth: np.ndarray | None
 
 
 class _Cache(Generic[T]):
@@ -185,18 +187,25 @@ class Layout:
     ) -> None:
         grid = segment.codes.shape[1:]
         program = self.grammar.span_grammars[segment.kind]
-        program.check_levels(len(segment.codes))
+        program.check_codes(segment.codes)
         span = self._spans.get((segment.kind, grid), lambda: self._learn(program, grid))
         ids, allowed = span.ids.copy(), span.allowed.copy()
         for block, positions, codes in zip(program.blocks, span.positions, segment.codes):
             ids[positions] = self.grammar.vocabulary.to_ids(block.name, codes.reshape(-1))
+        for last in program.last_turns.values():
+            # The first turn cannot be the last: all its ids but one leave the other to exclude.
+            first = [int(positions[0]) for positions in span.positions]
+            if ids[first[:-1]].tolist() == list(last[:-1]):
+                lo, hi = self.grammar.vocabulary.id_range(program.blocks[-1].name)
+                sides = ((lo, last[-1]), (last[-1] + 1, hi))
+                allowed[first[-1]] = self._number(tuple(s for s in sides if s[0] < s[1]))
         allowed[0] = markers.after
         builder.codes.append((segment.kind, builder.length, span.positions))
         if segment.loss == 0 and media_loss:
             builder.own_weights += [
                 (builder.length + positions, media_loss) for positions in span.positions
             ]
-        builder.add(ids, allowed, span.modality, segment.loss * weight)
+        builder.add(ids, allowed, span.modality, segment.loss * weight, span.depth)
 
     # What is asked of the grammar once.
 
@@ -261,15 +270,19 @@ class Layout:
         return run
 
     def _learn(self, program: SpanGrammar, grid: tuple[int, ...]) -> tuple[_Span, int]:
-        ids, levels, _ = program.expand(grid)
+        ids, levels, depths = program.expand(grid)
+        if any(ids[1] == last[0] for last in program.last_turns.values()):
+            ids[levels == 0] += 1  # or the first turn would end the span
         state = SpanState(program, UNLIMITED, 1, {}, {}, None)
         allowed = [0]
         for id in ids[1:].tolist():
             allowed.append(self._number(state.ranges))
             event = state.advance(id)
             assert event is not None
-        modality = np.where(levels >= 0, MODALITIES[program.modality], 0).astype(np.uint8)
+        numbers = [MODALITIES[name] for name in (*program.level_modalities, "marker")]
+        modality = np.array(numbers, np.uint8)[levels]  # a marker's level is -1, the last
         positions = [np.flatnonzero(levels == k) for k in range(len(program.blocks))]
-        span = _Span(ids.astype(np.int32), np.array(allowed, np.int32), modality, positions)
+        depth = depths.astype(np.uint8) if program.num_together > 1 else None
+        span = _Span(ids.astype(np.int32), np.array(allowed, np.int32), modality, positions, depth)
         # Beside the ids: what is allowed, the positions, and their modality.
         return span, 4 * len(ids) + 64

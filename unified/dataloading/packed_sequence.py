@@ -1,6 +1,9 @@
 """A packed training sequence: documents end to end in a fixed number of positions.
 
 L positions of a sequence, n documents in it.
+
+Arrays over positions hold the id of depth 0 of each: the only one, or the first of several that
+share the position. The others lie beside, in `deeper`.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from unified.dataloading.deeper_ids import DeeperIds
 from unified.vocabulary.block import Ranges
 
 __all__ = ["COUNTERS", "PackedSequence"]
@@ -29,7 +33,7 @@ class PackedSequence:
             format's padding id where no document stands.
         labels: int32 (L,), the true ids (not shifted: `labels[i]` is predicted at position i - 1).
         loss_weights: float32 (L,), the weight of predicting each label from the inputs of the same
-            document before it; 0 in padding and at the first id of each document.
+            document before it; 0 in padding and at the first position of each document.
         allowed: int32 (L,), index into `ranges`: what the grammar allowed where each id stands.
         modality: uint8 (L,), see `unified.formats.grammar.MODALITIES`.
         starts: int32 (n + 1,), cumulative lengths: where each document begins; the last is the
@@ -41,6 +45,7 @@ class PackedSequence:
         counters: since the stream's last sequence, by the names in `COUNTERS`.
         reports: a line for each sample skipped since then, with shard, key and reason; at most 8.
         state: of the stream after this sequence, as JSON; see `Loader.state`.
+        deeper: the ids of depth 1 and more; None where every position holds one id.
     """
 
     input_ids: np.ndarray
@@ -56,14 +61,20 @@ class PackedSequence:
     counters: dict[str, int]
     reports: tuple[str, ...]
     state: dict[str, Any]
+    deeper: DeeperIds | None = None
 
     @property
-    def num_ids(self) -> int:
+    def num_positions(self) -> int:
         """Positions that are not padding."""
         return int(self.starts[-1])
 
+    @property
+    def num_ids(self) -> int:
+        """Ids that are not padding."""
+        return self.num_positions + (0 if self.deeper is None else len(self.deeper))
+
     def position_ids(self) -> np.ndarray:
-        """The position of each id in its document, from 0: int32 (L,). Padding counts likewise."""
+        """Positions counted in their documents, from 0: int32 (L,). Padding counts likewise."""
         length = len(self.labels)
         starts = self.starts[self.starts < length]
         sizes = np.diff(np.append(starts, length))

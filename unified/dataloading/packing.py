@@ -1,14 +1,18 @@
-"""Tokenized documents split into chunks, and chunks packed into sequences of a fixed length."""
+"""Tokenized documents split into chunks, and chunks packed into sequences of a fixed length.
+
+Lengths count positions of the decoder, however many ids each holds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from unified.dataloading.deeper_ids import DeeperIds, joined
 from unified.dataloading.tokenized_document import TokenizedDocument
 from unified.vocabulary.block import Ranges
 
@@ -31,6 +35,8 @@ class TooLongError(ValueError):
 class Chunk:
     """A document, or a part of one that was split; arrays as in `PackedSequence`.
 
+    Its length is that of its positions.
+
     reference: (source, index in its order, number of the chunk): it can be read again from these.
     """
 
@@ -41,13 +47,19 @@ class Chunk:
     modality: np.ndarray
     key: str
     reference: tuple[str, int, int]
+    deeper: DeeperIds | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def num_ids(self) -> int:
+        return len(self.labels) + (0 if self.deeper is None else len(self.deeper))
+
 
 def split_points(document: TokenizedDocument, seq_len: int) -> list[int]:
-    """Where a document is to be split so that no chunk is longer than `seq_len`: [0, ..., L].
+    """The positions where a document is to be split so that no chunk is longer than `seq_len`,
+    0 and its length among them.
 
     A chunk takes in one segment after the other while they fit. A text longer than a sequence is
     split inside, wherever a sequence is full; what is left of it goes on with what follows.
@@ -61,7 +73,8 @@ def split_points(document: TokenizedDocument, seq_len: int) -> list[int]:
     for part, (start, stop) in enumerate(pairwise(document.boundaries)):
         if stop - start > seq_len and not document.is_text[part]:
             raise TooLongError(
-                f"its picture or sound of {stop - start} ids is longer than a sequence of {seq_len}"
+                f"its picture or sound of {stop - start} positions is longer than a sequence of"
+                f" {seq_len}"
             )
         if stop - start > seq_len:
             points += range(points[-1] + seq_len, stop, seq_len)
@@ -78,7 +91,7 @@ def split_document(
     source: str,
     index: int,
 ) -> list[Chunk]:
-    """The chunks of a document. The first id of each has no loss: nothing stands before it.
+    """The chunks of a document. The first position of each has no loss: nothing stands before it.
 
     Args:
         document: its loss weights are changed in place.
@@ -88,6 +101,8 @@ def split_document(
         source, index: where it stands in its source's order, for `Chunk.reference`.
     """
     points = split_points(document, seq_len)
+    if document.depth is not None:
+        return _split_together(document, document.depth, input_ids, points, key, (source, index))
     document.loss_weights[points[:-1]] = 0.0
     return [
         Chunk(
@@ -96,6 +111,35 @@ def split_document(
         )
         for number, (a, b) in enumerate(pairwise(points))
     ]  # fmt: skip
+
+
+def _split_together(
+    document: TokenizedDocument,
+    depth: np.ndarray,
+    input_ids: np.ndarray,
+    points: Sequence[int],
+    key: str,
+    source_index: tuple[str, int],
+) -> list[Chunk]:
+    """The chunks of a document some of whose positions hold several ids."""
+    begins = np.flatnonzero(depth == 0)  # the first id of each position
+    position = np.cumsum(depth == 0, dtype=np.int32) - np.int32(1)  # of each id
+    for point in points[:-1]:
+        document.loss_weights[position == point] = 0.0
+    (later,) = np.nonzero(depth)
+    columns = (
+        input_ids, document.ids, document.loss_weights, document.allowed, document.modality
+    )  # fmt: skip
+    deeper = DeeperIds(position[later], depth[later], *(column[later] for column in columns))
+    of_first = [column[begins] for column in columns]
+    chunks = []
+    for number, (a, b) in enumerate(pairwise(points)):
+        read, labels, weights, allowed, modality = (column[a:b] for column in of_first)
+        reference = (*source_index, number)
+        chunks.append(
+            Chunk(read, labels, weights, allowed, modality, key, reference, deeper.between(a, b))
+        )
+    return chunks
 
 
 def best_fill(lengths: Sequence[int], room: int) -> list[int]:
@@ -172,7 +216,7 @@ def pack(
     """The fields of a `PackedSequence` that its documents decide.
 
     Args:
-        chunks: of `seq_len` ids at most together.
+        chunks: of `seq_len` positions at most together.
         seq_len: L, positions of the sequence.
         padding: the id that fills it up.
         table: `Layout.ranges`, which the chunks' `allowed` index.
@@ -189,16 +233,26 @@ def pack(
         loss_weights[start:stop] = chunk.loss_weights
         modality[start:stop] = chunk.modality
         allowed[start:stop] = chunk.allowed
+    deeper = joined([
+        (start, chunk.deeper)
+        for chunk, start in zip(chunks, starts.tolist())
+        if chunk.deeper is not None and len(chunk.deeper)
+    ])  # fmt: skip
     # The layout numbers ranges as it meets them; a sequence must not depend on what its worker has
     # met before.
-    present = np.flatnonzero(np.bincount(allowed[:used], minlength=len(table))).tolist()
+    counts = np.bincount(allowed[:used], minlength=len(table))
+    if deeper is not None:
+        counts += np.bincount(deeper.allowed, minlength=len(table))
+    present = np.flatnonzero(counts).tolist()
     present.sort(key=table.__getitem__)
     numbers = np.zeros(len(table), np.int32)
     numbers[present] = np.arange(len(present))
     allowed[:used] = numbers[allowed[:used]]
+    if deeper is not None:
+        deeper = replace(deeper, allowed=numbers[deeper.allowed])
     return {
         "input_ids": input_ids, "labels": labels, "loss_weights": loss_weights, "allowed": allowed,
         "modality": modality, "starts": starts,
         "ranges": tuple(table[number] for number in present),
-        "keys": tuple(chunk.key for chunk in chunks),
+        "keys": tuple(chunk.key for chunk in chunks), "deeper": deeper,
     }  # fmt: skip

@@ -125,7 +125,7 @@ class Counters:
 
     def add(self, chunks: list[Chunk], not_reversed: bool) -> int:
         """Count a document; returns its number of ids."""
-        ids = sum(map(len, chunks))
+        ids = sum(chunk.num_ids for chunk in chunks)
         self.counts["documents"] += 1
         self.counts["ids"] += ids
         self.counts["split"] += len(chunks) > 1

@@ -21,11 +21,14 @@ class TokenizedDocument:
         loss_weights: float32 (L,), the weight of predicting each id.
         allowed: int32 (L,), index into `Layout.ranges`.
         modality: uint8 (L,).
-        boundaries: where a document may be split: the positions at which its beginning, each
-            segment with the markers before it, and its end start; and L.
+        boundaries: where a document may be split: the positions of the decoder at which its
+            beginning, each segment with the markers before it, and its end start; and how many
+            there are.
         is_text: for each stretch between boundaries whether it is text, which may be split inside.
-        codes: for each picture or sound its kind, the position where it starts, and the offsets
-            from there of its codes by codebook level.
+        codes: for each picture or sound its kind, the index of its first id, and the offsets from
+            there of its codes by codebook level.
+        depth: uint8 (L,), the index of each id within its position; None where every position
+            holds one id.
     """
 
     ids: np.ndarray
@@ -35,6 +38,7 @@ class TokenizedDocument:
     boundaries: list[int]
     is_text: list[bool]
     codes: list[tuple[str, int, list[np.ndarray]]]
+    depth: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -54,7 +58,8 @@ class TokenizedDocumentBuilder:
     """Collects the parts of a document."""
 
     def __init__(self) -> None:
-        self.length = 0
+        self.length = 0  # in ids
+        self._num_positions = 0
         self.boundaries: list[int] = []
         self.is_text: list[bool] = []
         self.codes: list[tuple[str, int, list[np.ndarray]]] = []
@@ -65,16 +70,27 @@ class TokenizedDocumentBuilder:
         self._modality: list[np.ndarray] = []
         self._weights: list[float] = []
         self._counts: list[int] = []
+        self._depths: list[tuple[int, np.ndarray]] = []  # of runs in which levels are together
 
     def begin_part(self, text: bool = False) -> None:
         """The document may be split here. text: and inside what follows."""
-        self.boundaries.append(self.length)
+        self.boundaries.append(self._num_positions)
         self.is_text.append(text)
 
     def add(
-        self, ids: np.ndarray, allowed: np.ndarray, modality: np.ndarray, weight: float
+        self,
+        ids: np.ndarray,
+        allowed: np.ndarray,
+        modality: np.ndarray,
+        weight: float,
+        depth: np.ndarray | None = None,
     ) -> None:
-        """Append ids that have one weight."""
+        """Append ids that have one weight. depth: uint8 (L,); None: each is a position."""
+        if depth is None:
+            self._num_positions += len(ids)
+        else:
+            self._depths.append((self.length, depth))
+            self._num_positions += int(np.count_nonzero(depth == 0))
         self._ids.append(ids)
         self._allowed.append(allowed)
         self._modality.append(modality)
@@ -98,8 +114,13 @@ class TokenizedDocumentBuilder:
         loss_weights = np.repeat(np.array(self._weights, np.float32), self._counts)
         for positions, weight in self.own_weights:
             loss_weights[positions] = weight
+        depths = None
+        if self._depths:
+            depths = np.zeros(self.length, np.uint8)
+            for start, depth in self._depths:
+                depths[start : start + len(depth)] = depth
         return TokenizedDocument(
             np.concatenate(self._ids), loss_weights, np.concatenate(self._allowed),
-            np.concatenate(self._modality), [*self.boundaries, self.length], self.is_text,
-            self.codes,
+            np.concatenate(self._modality), [*self.boundaries, self._num_positions], self.is_text,
+            self.codes, depths,
         )  # fmt: skip

@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
-from unified.engine.branch import Branch
+from unified.engine.branch import Branch, positions_of
 from unified.engine.loops import LoopFinder
-from unified.engine.most_ids import most_ids_from
 from unified.engine.noise import Noise
 from unified.engine.request import (
     CodedSlot,
@@ -25,6 +25,7 @@ from unified.engine.request import (
     Sampling,
     Step,
     least_ids,
+    next_given,
     slot_limits,
 )
 from unified.engine.sampler import FULL, MEDIA, SpanSampling
@@ -48,6 +49,7 @@ class ActiveRequest:
         current_sampling: the parameters for the next id.
         current_branches: those that it needs: the request's own, then those of guidance in the
             order of `Guidance.conditions`.
+        prompt_positions: before the first slot.
     """
 
     def __init__(
@@ -73,9 +75,16 @@ class ActiveRequest:
             conditions.update(dict.fromkeys(guidance.conditions))
         conditions.update(dict.fromkeys(sampling.text.guidance.conditions))
         self.branches = {condition: Branch(condition) for condition in conditions}
-        self.ids = self.branches[FULL].ids
-        self.current_sampling = sampling.text
+        self._guidance_branches = [self.branches[name] for name in conditions if name != FULL]
+        self._together = grammar.num_together > 1
+        # All ids in reading order; where each has a position of its own, one list is both.
+        self.ids = cast("list[int]", [] if self._together else self.branches[FULL].positions)
+        self._begun: list[int] = []  # ids of the position that is not whole yet
+        self.prompt_positions = 0
+        self._of_mode = sampling.text
+        self.current_sampling = sampling.text.of_level(-1)
         self.current_branches = self._branches_for(sampling.text)
+        self._mode = "text"  # of `State.mode`, that these are for
         self.segment_index = 0  # of the request
         self.slot: CodedSlot | None = None  # being filled
         self.stop: int | None = None  # the id that ends a text slot
@@ -102,45 +111,42 @@ class ActiveRequest:
         for branch in self.branches.values():
             branch.role = grammar.format.start
             if branch.condition != FULL:
-                branch.ids += grammar.begin
+                branch.positions += grammar.begin
                 if grammar.uncond_token is not None and not request.negative:
-                    branch.ids.append(grammar.uncond_token)
+                    branch.positions.append(grammar.uncond_token)
         self._append_negative(request.negative)
         for id in grammar.begin:
             self._push(id)
         self.proceed()
 
     @property
-    def max_length(self) -> int:
-        """The most ids that the longest of its branches can have."""
-        extra = max(len(branch.ids) for branch in self.branches.values()) - len(self.ids)
-        return self.max_ids + extra
+    def in_position(self) -> bool:
+        """Whether the next id stands in a position that has begun, and all before it are read."""
+        own = self.branches[FULL]
+        return self.state.depth > 0 and own.num_cached == len(own.positions)
 
-    def branch_lengths(self) -> list[int]:
-        """The most ids that each branch can have, as far as the grammar bounds them."""
-        segments = self.request.segments
-        first = next(i for i, segment in enumerate(segments) if isinstance(segment, CodedSlot))
-        slot = segments[first]
-        role = slot.role or self.grammar.format.start
-        most = most_ids_from(first, self.request, self.grammar, self.sampling, slot.kind, role)
-        length = self.max_ids
-        if most is not None:
-            length = min(length, self.usage["prompt_ids"] + most)
-        return [
-            length + max(0, len(branch.ids) - len(self.ids)) for branch in self.branches.values()
-        ]
+    @property
+    def begun(self) -> Sequence[int]:
+        """The ids of the position that is not whole yet."""
+        return self._begun
 
     def _choose_next(self) -> None:
         """Settle what the next choice needs."""
         mode = self.state.mode
-        if mode in ("marker", "text"):
-            sampling = self.sampling.text
-        else:
-            sampling = self.sampling.of(mode, self.grammar.span_grammars[mode].modality)
-        if sampling is self.current_sampling:
+        if mode != self._mode:
+            self._mode = mode
+            self._of_mode = self.sampling.text
+            if mode not in ("marker", "text"):
+                modality = self.grammar.span_grammars[mode].modality
+                self._of_mode = self.sampling.of(mode, modality)
+        elif not self._of_mode.levels:
             return
-        self.current_sampling = sampling
-        self.current_branches = self._branches_for(sampling)
+        sampling = self._of_mode
+        if sampling.levels:
+            sampling = sampling.of_level(self.state.level)
+        if sampling is not self.current_sampling:
+            self.current_sampling = sampling
+            self.current_branches = self._branches_for(sampling)
 
     def _branches_for(self, sampling: SpanSampling) -> list[Branch]:
         return [self.branches[name] for name in (FULL, *sampling.guidance.conditions)]
@@ -157,6 +163,9 @@ class ActiveRequest:
         """Append every id without an alternative; stop at the next choice, or at the end."""
         while not self.state.finished:
             if self.slot is not None:
+                if (given_id := next_given(self.slot, self.state)) is not None:
+                    self._fill(given_id)
+                    continue
                 allowed = self.state.allowed()
                 if len(allowed) > 1 or allowed[0][1] - allowed[0][0] > 1:
                     self._choose_next()
@@ -182,9 +191,11 @@ class ActiveRequest:
             for id in self.state.segment_prefix(segment.kind, segment.role):
                 self._push(id)
         if not isinstance(segment, CodedSlot):
-            ids = self.grammar.segment_ids(segment)[0].tolist()
+            ids = self.grammar.segment_ids(segment).ids.tolist()
             if isinstance(segment, CodedText):
                 self.ids += ids
+                if self._together:
+                    self.branches[FULL].positions += ids
                 self._note(self.state.advance_text(ids))
             else:
                 for id in ids:
@@ -194,10 +205,11 @@ class ActiveRequest:
             return
         if not self.usage["prompt_ids"]:
             self.usage["prompt_ids"] = len(self.ids)
-        for branch in self._guidance_branches():
+            self.prompt_positions = len(self.branches[FULL].positions)
+        for branch in self._guidance_branches:
             role = segment.role or self.grammar.format.start
             if not continues:
-                branch.ids += self._prefix(branch, segment.kind, role)
+                branch.positions += self._prefix(branch, segment.kind, role)
             branch.role = role
         self.slot = segment
         self.stop = None
@@ -206,6 +218,7 @@ class ActiveRequest:
             after = (following[0].kind, following[0].role) if following else None
             self.stop = self.grammar.text_stop(segment.role, after)
         self.state.restrict(self._limits(segment), continues)
+        self.state.settle_streams(segment.kind, segment.streams)
 
     def _limits(self, slot: CodedSlot) -> Limits:
         later = self._min_ids_from(self.segment_index + 1, slot.kind, slot.role)
@@ -243,13 +256,11 @@ class ActiveRequest:
             # The next segment has limits of its own; this id is the first of it.
             self._close("text")
             return
-        for branch in self._guidance_branches():
-            branch.ids.append(id)
-        events = self._push(id)
+        events = self._push(id, filled=True)
         for event in events:
             if isinstance(event, SpanEnd):
                 self._begin_text()
-                for branch in self._guidance_branches():
+                for branch in self._guidance_branches:
                     branch.kind = event.kind
                 if event.kind == slot.kind or slot.kind == event.segment.kind:
                     self._close(event.kind)
@@ -288,15 +299,27 @@ class ActiveRequest:
         self.slot = None
         self.stop = None
         self.segment_index += 1
-        for branch in self._guidance_branches():
+        for branch in self._guidance_branches:
             branch.kind, branch.role = kind, self.state.role
         self._begin_text()
         if self._stop_finder:
             self._stop_finder.reset()
 
-    def _push(self, id: int) -> tuple[Event, ...]:
+    def _push(self, id: int, filled: bool = False) -> tuple[Event, ...]:
+        """Append an id. filled: to all branches, not the request's own alone."""
         self.ids.append(id)
-        return self._note(self.state.advance(id))
+        events = self.state.advance(id)
+        if self._together:
+            self._begun.append(id)
+            if not self.state.depth:
+                position = tuple(self._begun) if len(self._begun) > 1 else id
+                self._begun.clear()
+                for branch in self.branches.values() if filled else (self.branches[FULL],):
+                    branch.positions.append(position)
+        elif filled:
+            for branch in self._guidance_branches:
+                branch.positions.append(id)
+        return self._note(events)
 
     def _note(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """Make steps of events. Returns the events."""
@@ -321,24 +344,21 @@ class ActiveRequest:
 
     # The branches of guidance.
 
-    def _guidance_branches(self) -> list[Branch]:
-        return [branch for branch in self.branches.values() if branch.condition != FULL]
-
     def _append_negative(self, texts: Sequence[CodedText]) -> None:
         """Append the negative prompt, which stands in place of the given texts."""
-        for branch in self._guidance_branches():
+        for branch in self._guidance_branches:
             for text in texts:
                 self._append(branch, text)
 
     def _append_given(self, segment: Coded) -> None:
         """Append a given segment to those branches that have it: blank text, or media."""
         blank = self.grammar.pad_text_with
-        for branch in self._guidance_branches():
+        for branch in self._guidance_branches:
             if isinstance(segment, CodedText):
                 if blank is None or self.request.negative:
                     continue
-                branch.ids += self._prefix(branch, "text", segment.role)
-                branch.ids += [blank] * len(segment.ids)
+                branch.positions += self._prefix(branch, "text", segment.role)
+                branch.positions += [blank] * len(segment.ids)
                 branch.kind, branch.role = "text", segment.role or self.grammar.format.start
             elif branch.condition == MEDIA:
                 self._append(branch, segment)
@@ -353,8 +373,10 @@ class ActiveRequest:
 
     def _append(self, branch: Branch, segment: Coded) -> None:
         role = segment.role or self.grammar.format.start
-        branch.ids += self.grammar.segment_prefix(branch.kind, branch.role, segment.kind, role)
-        branch.ids += self.grammar.segment_ids(segment)[0].tolist()
+        ids, _, depth = self.grammar.segment_ids(segment)
+        prefix = self.grammar.segment_prefix(branch.kind, branch.role, segment.kind, role)
+        branch.positions += prefix
+        branch.positions += positions_of(ids.tolist(), depth.tolist())
         branch.kind, branch.role = segment.kind, role
 
     def usage_so_far(self) -> dict[str, int]:

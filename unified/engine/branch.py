@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Branch"]
+from unified.engine.backends.base import Position
+
+__all__ = ["Branch", "positions_of"]
 
 
 @dataclass(eq=False)
 class Branch:
-    """Input ids of the decoder for one condition of a request.
+    """Input of the decoder for one condition of a request.
 
     Attributes:
         condition: "full", "unconditional" or "media" (see `Guidance`).
-        ids: the input ids so far.
+        positions: the input so far, whole positions alone.
         num_cached: how many of them are in the cache.
         cache_slot: where; -1 while it has none.
-        capacity: ids that its slot has room for.
+        capacity: positions that its slot has room for.
         attached: whether it has what the cache held of its beginning, and reads on from there.
         waits_for: until then, the slot that is reading its beginning, and how much of it.
         kind, role: of the last segment.
     """
 
     condition: str
-    ids: list[int] = field(default_factory=list)
+    positions: list[Position] = field(default_factory=list)
     num_cached: int = 0
     cache_slot: int = -1
     capacity: int = 0
@@ -31,3 +34,17 @@ class Branch:
     waits_for: tuple[int, int] = (-1, 0)
     kind: str | None = None
     role: str | None = None
+
+
+def positions_of(ids: Sequence[int], depths: Sequence[int]) -> list[Position]:
+    """Positions of whole segments: an id each, or a tuple of those that are together.
+
+    depths: the index of each id within its position.
+    """
+    starts = [at for at, depth in enumerate(depths) if not depth]
+    if len(starts) == len(ids):
+        return list(ids)
+    return [
+        ids[start] if stop - start == 1 else tuple(ids[start:stop])
+        for start, stop in zip(starts, [*starts[1:], len(ids)])
+    ]

@@ -9,23 +9,29 @@ Shape legend: `N` requests that choose together, `V'` ids that the grammar allow
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.active import ActiveRequest
-from unified.engine.backends.base import Array, Decoder, HiddenStates, Ranges
+from unified.engine.backends.base import Array, HiddenStates, PartLogits, Ranges
 from unified.engine.backends.device_choice import DeviceChoice, DeviceSampler
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.prefix_cache import common_prefix
-from unified.engine.sampler import SpanSampling, choose, choose_with_margins, guide, penalize
+from unified.engine.sampler import ChoiceGroup, SpanSampling, choose_groups, guide, penalize
 from unified.engine.speculative import Drafting, Pick, ScoredId, id_at
 
-__all__ = ["Choice", "accept", "choose_ids", "columns_of", "draft_ids"]
+__all__ = ["Choice", "Outcome", "accept", "choose_ids", "columns_of", "draft_ids"]
+
+
+class HasLogits(Protocol):
+    """What ids are chosen by: a `Decoder`, or what stands in its place."""
+
+    def logits(self, hidden_states: HiddenStates, ranges: Ranges) -> Array:
+        """See `Decoder.logits`."""
 
 
 class Choice(NamedTuple):
@@ -33,6 +39,10 @@ class Choice(NamedTuple):
 
     request: ActiveRequest
     picks: list[Pick]
+
+
+Outcome = Choice | tuple[list[ActiveRequest], Exception]
+"""What a request chooses; or the requests whose choice failed, and the error."""
 
 
 class _Required(NamedTuple):
@@ -49,14 +59,22 @@ class _Position(NamedTuple):
     offset: int
 
 
-_Group = tuple[Ranges, SpanSampling, _Required | None]
+class _Group(NamedTuple):
+    """Positions with the same allowed ids and the same parameters, in the order of requests."""
+
+    ranges: Ranges
+    sampling: SpanSampling
+    required: _Required | None
+    positions: list[_Position]
 
 
 def draft_ids(request: ActiveRequest, drafting: Drafting) -> list[int]:
     """Ids to run behind a request's own in this pass, drafted for the positions that follow."""
     sampling, drafter = request.current_sampling, request.drafter
-    wanted = sampling.draft_tokens
-    if wanted == 0:
+    wanted, kind = sampling.draft_tokens, request.state.kind
+    # Drafts are of one id a position; text has that in every format.
+    several = kind in (spans := request.grammar.span_grammars) and spans[kind].num_together > 1
+    if wanted == 0 or several:
         drafter.tokens = []
         return []
     number = None if isinstance(wanted, str) else wanted
@@ -65,12 +83,12 @@ def draft_ids(request: ActiveRequest, drafting: Drafting) -> list[int]:
 
 
 def choose_ids(
-    decoder: Decoder,
+    decoder: HasLogits,
     requests: Sequence[ActiveRequest],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
     policy: DraftPolicy,
-) -> Iterator[Choice | tuple[list[ActiveRequest], Exception]]:
+) -> Iterator[Outcome]:
     """What every request chooses; of those whose choice failed, the requests and the error.
 
     Args:
@@ -80,37 +98,64 @@ def choose_ids(
         rows: by id(branch), the row of the last of its own ids; those of its drafts follow.
         policy: of drafts; is told how they were.
     """
-    groups: dict[_Group, list[_Position]] = {}
+    groups = _Groups()
     on_device: list[ActiveRequest] = []
     samples = hasattr(decoder, "sample")
     for request in requests:
-        sampling = request.current_sampling
-        drafts = sampling.draft_tokens not in (0, "auto")
-        if samples and not drafts and request.state.required_begin is None:
+        sampling, state = request.current_sampling, request.state
+        required = state.required_begin
+        if samples and required is None and sampling.draft_tokens in (0, "auto"):
             on_device.append(request)
             continue
-        key = (request.state.allowed(), sampling, _required(request))
-        groups.setdefault(key, []).append(_Position(request, 0))
+        groups.add(request, 0, state.allowed(), _required(request, required))
         if request.drafter.tokens:
             for index, ranges in request.drafter.choices:
                 if index:
-                    position = _Position(request, index)
-                    groups.setdefault((ranges, sampling, None), []).append(position)
+                    groups.add(request, index, ranges, None)
     if on_device:
         yield from _choose_on_device(cast("DeviceSampler", decoder), on_device, hidden_states, rows)
-    chosen: defaultdict[int, dict[int, ScoredId]] = defaultdict(dict)
+    chosen: dict[int, dict[int, ScoredId]] = {}
     failed: set[int] = set()
-    for key, positions in groups.items():
-        for outcome in _choose_together(decoder, key, positions, hidden_states, rows):
-            position, result = outcome
-            if not isinstance(result, Exception):
-                chosen[id(position.request)][position.offset] = result
-            elif id(position.request) not in failed:
-                failed.add(id(position.request))
-                yield [position.request], result
+    for position, result in _choose(decoder, groups.all, hidden_states, rows):
+        request = position.request
+        if not isinstance(result, Exception):
+            chosen.setdefault(id(request), {})[position.offset] = result
+        elif id(request) not in failed:
+            failed.add(id(request))
+            yield [request], result
     for request in requests:
-        if id(request) in chosen and id(request) not in failed:
-            yield Choice(request, _picks(request, chosen[id(request)], policy))
+        results = chosen.get(id(request))
+        if results is not None and id(request) not in failed:
+            yield Choice(request, _picks(request, results, policy))
+
+
+class _Groups:
+    """Positions, grouped by what is allowed at them and by parameters.
+
+    all: the groups, in the order of their first positions.
+    """
+
+    def __init__(self) -> None:
+        self.all: list[_Group] = []
+        self._by_value: dict[tuple[Ranges, SpanSampling, _Required | None], _Group] = {}
+        # Most requests share their parameters with others: comparing these takes longer than all
+        # else here.
+        self._by_identity: dict[tuple[Ranges, int, _Required | None], _Group] = {}
+
+    def add(
+        self, request: ActiveRequest, offset: int, ranges: Ranges, required: _Required | None
+    ) -> None:
+        sampling = request.current_sampling
+        identity = ranges, id(sampling), required
+        group = self._by_identity.get(identity)
+        if group is None:
+            value = ranges, sampling, required
+            group = self._by_value.get(value)
+            if group is None:
+                group = self._by_value[value] = _Group(ranges, sampling, required, [])
+                self.all.append(group)
+            self._by_identity[identity] = group
+        group.positions.append(_Position(request, offset))
 
 
 def accept(choice: Choice) -> tuple[int, list[int]]:
@@ -120,8 +165,11 @@ def accept(choice: Choice) -> tuple[int, list[int]]:
     has read are its next ids now.
     """
     request = choice.request
+    if not request.drafter.tokens:
+        request.accept(choice.picks[0].id)
+        return 1, []
     branches, slot, length = request.current_branches, request.slot, len(request.ids)
-    lengths = [len(branch.ids) for branch in branches]
+    lengths = [len(branch.positions) for branch in branches]
     number = 0
     for index, id_, ranges in choice.picks:
         # A text that has ended at a stop string or by its budget, or a loop: the drafts behind it
@@ -133,7 +181,7 @@ def accept(choice: Choice) -> tuple[int, list[int]]:
         number += 1
     drafts = [token.id for token in request.drafter.tokens]
     standing = [
-        common_prefix(branch.ids[before : before + len(drafts)], drafts)
+        common_prefix(branch.positions[before : before + len(drafts)], drafts)
         for branch, before in zip(branches, lengths)
     ]
     return number, standing
@@ -144,7 +192,7 @@ def _choose_on_device(
     requests: list[ActiveRequest],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
-) -> Iterator[Choice | tuple[list[ActiveRequest], Exception]]:
+) -> Iterator[Outcome]:
     """An id for each of some requests by the backend's own `sample`, in one call."""
     choices = []
     for request in requests:
@@ -183,43 +231,44 @@ def _picks(
     return request.drafter.verify(len(request.ids), chosen, policy)
 
 
-_Outcome = tuple[_Position, ScoredId | Exception]
-
-
-def _choose_together(
-    decoder: Decoder,
-    key: _Group,
-    positions: list[_Position],
-    hidden_states: HiddenStates,
-    rows: Mapping[int, int],
-) -> Iterator[_Outcome]:
-    try:
-        choices = _choose(decoder, key, positions, hidden_states, rows)
-    except Exception as error:
-        if len(positions) == 1 or not isinstance(error, ValueError):
-            yield from ((position, error) for position in positions)
-            return
-        # Of some of them: logits that are not numbers, seen before anything was drawn.
-        for position in positions:
-            yield from _choose_together(decoder, key, [position], hidden_states, rows)
-    else:
-        yield from zip(positions, choices)
-
-
 def _choose(
-    decoder: Decoder,
-    key: _Group,
-    positions: Sequence[_Position],
+    decoder: HasLogits,
+    groups: Sequence[_Group],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
-) -> list[ScoredId]:
-    """What is chosen at positions with the same allowed ids and the same parameters."""
-    ranges, sampling, required = key
-    own_rows = [
-        [rows[id(branch)] + index for branch in request.current_branches]
-        for request, index in positions
-    ]
-    logits = _logits(decoder, own_rows, sampling, ranges, hidden_states)
+) -> Iterator[tuple[_Position, ScoredId | Exception]]:
+    """What is chosen at every position of some groups, or why nothing is."""
+    prepared: list[tuple[_Group, ChoiceGroup, NDArray[np.bool_] | None]] = []
+    for group, logits, end in _all_logits(decoder, groups, hidden_states, rows):
+        if isinstance(logits, Exception):
+            yield from ((position, logits) for position in group.positions)
+        else:
+            prepared.append((group, *_prepare(group, logits, end)))
+    outcomes = choose_groups([choices for _, choices, _ in prepared])
+    for (group, choices, wants_end), outcome in zip(prepared, outcomes):
+        if not isinstance(outcome, ValueError):
+            yield from zip(group.positions, _scored(group, outcome, wants_end))
+            continue
+        # Of some of them: logits that are not numbers, seen before anything was drawn.
+        for at, position in enumerate(group.positions):
+            row = slice(at, at + 1)
+            alone = choices._replace(logits=choices.logits[row], noise=choices.noise[row])
+            (own,) = choose_groups([alone])
+            if isinstance(own, ValueError):
+                yield position, own
+            else:
+                end_alone = None if wants_end is None else wants_end[row]
+                yield position, _scored(group, own, end_alone)[0]
+
+
+def _prepare(
+    group: _Group, logits: Array, end: Array | None
+) -> tuple[ChoiceGroup, NDArray[np.bool_] | None]:
+    """The choices of a group, and which of them want to end the document where it may not end.
+
+    logits: (N, V') guided. end: (N, 1) of the id that ends the document, where spans are required.
+    """
+    ranges, sampling, _, positions = group
     if sampling.repetition_penalty != 1:
         penalty = sampling.repetition_penalty
         logits = np.stack(
@@ -228,51 +277,102 @@ def _choose(
                 for row, position in zip(logits, positions)
             ]
         )
-    wants_end = None
-    if required is not None:
-        end_range = ((required.end, required.end + 1),)
-        end = _logits(decoder, own_rows, sampling, end_range, hidden_states)
-        wants_end = end[:, 0] > logits.max(axis=1)
     noise = [
         partial(request.noise.exponential, len(request.ids) + index) for request, index in positions
     ]
     # Text is drafted by look-up alone, which needs no margins.
-    if any(request.drafter.tokens and request.state.mode != "text" for request, _ in positions):
-        columns, margins = choose_with_margins(logits, sampling, noise)
-    else:
-        columns, margins = choose(logits, sampling, noise), np.zeros(len(positions), np.float32)
-    ids = [id_at(column, ranges) for column in columns]
-    if required is not None and wants_end is not None:
+    margins = any(
+        request.drafter.tokens and request.state.mode != "text" for request, _ in positions
+    )
+    wants_end = None if end is None else end[:, 0] > logits.max(axis=1)
+    return ChoiceGroup(logits, sampling, noise, margins), wants_end
+
+
+def _scored(
+    group: _Group, outcome: tuple[list[int], Array], wants_end: NDArray[np.bool_] | None
+) -> list[ScoredId]:
+    columns, margins = outcome
+    ids = [id_at(column, group.ranges) for column in columns]
+    if group.required is not None and wants_end is not None:
         # Spans are still required. A request whose likeliest id ends the document may not end yet;
         # anything else it wrote would be padding, so the next span begins.
-        ids = [required.begin if end else id for id, end in zip(ids, wants_end)]
+        begin = group.required.begin
+        ids = [begin if end else id for id, end in zip(ids, wants_end)]
     return [ScoredId(id, margin) for id, margin in zip(ids, margins.tolist())]
 
 
-def _logits(
-    decoder: Decoder,
-    rows: list[list[int]],
-    sampling: SpanSampling,
-    ranges: Ranges,
-    hidden_states: HiddenStates,
-) -> Array:
-    """Guided logits float32 (N, V') of the ids in `ranges`.
+_GroupLogits = tuple[_Group, Array | Exception, Array | None]
 
-    rows: of `hidden_states` (T, D), for each of N choices that of every branch.
+
+def _all_logits(
+    decoder: HasLogits,
+    groups: Sequence[_Group],
+    hidden_states: HiddenStates,
+    rows: Mapping[int, int],
+) -> Iterator[_GroupLogits]:
+    """For each group its guided logits (N, V'), and those (N, 1) of the end where it is weighed.
+
+    A group that fails is told as groups of one position, with the errors of those to blame.
     """
-    flat = [row for branch_rows in zip(*rows) for row in branch_rows]  # branch by branch
-    all_rows = flat == list(range(len(hidden_states)))
-    # (branches * N, V'), branch by branch.
-    logits = decoder.logits(hidden_states if all_rows else hidden_states[flat], ranges)
-    conditions = sampling.guidance.conditions
+    parts: list[tuple[list[int], Ranges]] = []
+    for group in groups:
+        own_rows = _rows_of(group, rows)
+        parts.append((own_rows, group.ranges))
+        if group.required is not None:
+            parts.append((own_rows, ((group.required.end, group.required.end + 1),)))
+    try:
+        logits = iter(_logits(decoder, parts, hidden_states))
+    except Exception as error:
+        if len(groups) > 1:
+            for group in groups:
+                yield from _all_logits(decoder, [group], hidden_states, rows)
+            return
+        (group,) = groups
+        if len(group.positions) == 1 or not isinstance(error, ValueError):
+            yield group, error, None
+            return
+        alone = [group._replace(positions=[position]) for position in group.positions]
+        yield from _all_logits(decoder, alone, hidden_states, rows)
+        return
+    for group in groups:
+        own = _guided(group, next(logits))
+        yield group, own, None if group.required is None else _guided(group, next(logits))
+
+
+def _rows_of(group: _Group, rows: Mapping[int, int]) -> list[int]:
+    """Rows of the hidden states of a group, branch by branch."""
+    if not group.sampling.guidance.conditions:
+        return [rows[id(request.current_branches[0])] + index for request, index in group.positions]
+    own_rows = [
+        [rows[id(branch)] + index for branch in request.current_branches]
+        for request, index in group.positions
+    ]
+    return [row for branch_rows in zip(*own_rows) for row in branch_rows]
+
+
+def _logits(
+    decoder: HasLogits, parts: Sequence[tuple[list[int], Ranges]], hidden_states: HiddenStates
+) -> Sequence[Array]:
+    """Logits of some rows each, over some ranges each."""
+    if len(parts) > 1 and hasattr(decoder, "logits_of_parts"):
+        return cast("PartLogits", decoder).logits_of_parts(hidden_states, parts)
+    every = list(range(len(hidden_states)))
+    return [
+        decoder.logits(hidden_states if rows == every else hidden_states[rows], ranges)
+        for rows, ranges in parts
+    ]
+
+
+def _guided(group: _Group, logits: Array) -> Array:
+    """Guided logits (N, V') of logits (branches * N, V'), branch by branch."""
+    conditions = group.sampling.guidance.conditions
     if not conditions:
         return logits
-    full, *others = logits.reshape(len(conditions) + 1, len(rows), -1)
-    return guide(sampling.guidance, full, dict(zip(conditions, others)))
+    full, *others = logits.reshape(len(conditions) + 1, len(group.positions), -1)
+    return guide(group.sampling.guidance, full, dict(zip(conditions, others)))
 
 
-def _required(request: ActiveRequest) -> _Required | None:
-    begin = request.state.required_begin
+def _required(request: ActiveRequest, begin: int | None) -> _Required | None:
     if begin is None:
         return None
     return _Required(begin, request.grammar.eos(request.state.role)[0])

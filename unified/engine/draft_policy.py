@@ -18,9 +18,10 @@ __all__ = ["MOST_DRAFTS", "Cell", "DraftPolicy"]
 
 MOST_DRAFTS = 32  # of a request in one pass
 # A draft that does not stand is not for nothing: its position is guessed better in the next pass.
-_REFINING = 1.3
-# Where not even a draft that is sure to stand saves this many times its cost, none is looked for.
-_CLEARLY = 1.1
+_REFINING = 1.15
+# Where not even a draft that is sure to stand saves this many times its cost, none is looked for:
+# many rows that keep the processor busy anyway.
+_CLEARLY = 1.3
 _HOPE = 1.6  # of two trials that were not, so many stood
 _COUNTED = 64.0  # trials that a cell remembers
 _FADE = 1024  # passes without a trial, after which a cell is half forgotten
@@ -81,6 +82,7 @@ class DraftPolicy:
 
     Attributes:
         enabled: whether `draft_tokens="auto"` may draft at all.
+        saving: seconds that a draft of this pass saves if it stands; 0 where there shall be none.
     """
 
     def __init__(self, enabled: bool = True) -> None:
@@ -90,25 +92,24 @@ class DraftPolicy:
         self._batch = self._batches[1]
         self._passes = 0
         self._planned = 0
+        self.saving = 0.0
 
     def begin_pass(self, rows: int) -> None:
         """A pass of so many rows is planned."""
-        self._batch = self._batches[_size(rows)]
+        self._batch = batch = self._batches[_size(rows)]
         self._passes += 1
         self._planned = 0
-
-    def budget(self) -> tuple[float, list[float]]:
-        """Seconds that a draft saves if it stands, and those that 1, 2, ... of them cost.
-
-        No costs where there shall be no drafts in this pass.
-        """
-        batch = self._batch
+        self.saving = 0.0
         known = batch.num_plain >= _MEASURED and batch.costs.without_drafts is not None
-        if not self.enabled or not known or self._passes < batch.rests_until:
-            return 0.0, []
-        saving = batch.seconds_per_id * _REFINING
-        costs = batch.costs.more(self._planned, MOST_DRAFTS)
-        return (saving, costs) if costs and saving > costs[0] * _CLEARLY else (0.0, [])
+        if self.enabled and known and self._passes >= batch.rests_until:
+            # Settled here for all rows: where drafts do not pay, a row costs nothing.
+            saving = batch.seconds_per_id
+            if saving > batch.costs.of_another(0) * _CLEARLY:
+                self.saving = saving * _REFINING
+
+    def cost(self, drafts: int) -> float:
+        """Seconds that another draft of a row costs, behind `drafts` of that row."""
+        return self._batch.costs.of_another(self._planned + drafts)
 
     def add(self, drafts: int) -> None:
         """So many drafts more go into the pass."""

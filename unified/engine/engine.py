@@ -24,6 +24,7 @@ from unified.engine.backends.base import Decoder
 from unified.engine.counters import EngineCounters, by_modality
 from unified.engine.handle import EngineEvent, Handle
 from unified.engine.kv_pool import KVPool
+from unified.engine.most_ids import branch_lengths
 from unified.engine.request import Cancelled, Failed, Finished, Request, Sampling, Step
 from unified.engine.scheduler import Scheduler
 from unified.formats.grammar import Grammar
@@ -70,12 +71,19 @@ class Engine:
             prefill_ids: ids of prompts in one pass at most; fewer while others are decoding.
 
         Raises:
-            ValueError: the decoder has fewer ids than the grammar's vocabulary.
+            ValueError: the decoder has fewer ids than the grammar's vocabulary, or no way to write
+                positions of several ids, which the grammar has.
         """
         if decoder.vocab_size < grammar.vocabulary.size:
             raise ValueError(
                 f"the decoder has {decoder.vocab_size} embedding rows, the vocabulary "
                 f"{grammar.vocabulary.size} ids; it was made for another vocabulary"
+            )
+        if grammar.num_together > 1 and not hasattr(decoder, "begin_positions"):
+            raise ValueError(
+                f"format '{grammar.format.name}' has positions of {grammar.num_together} ids, and"
+                f" the backend '{decoder.backend}' computes one id of a position alone; choose"
+                " another backend, or a format with its codes in a row"
             )
         self.decoder = decoder
         self.grammar = grammar
@@ -87,7 +95,8 @@ class Engine:
         prefixes = limit if self.cache_bytes else limit // _SHARE_OF_PREFIXES
         pool = KVPool(decoder, limit, prefixes)
         self.stepping = threading.RLock()
-        self._scheduler = Scheduler(decoder, pool, self.max_rows, self.prefill_ids)
+        together = grammar.num_together > 1
+        self._scheduler = Scheduler(decoder, pool, self.max_rows, self.prefill_ids, together)
         self._inside = False  # of a step; `stepping` lets its own thread in
         # For the queue, `_leaving` and `_closed`. Finalizers of streams may cancel at any line.
         self._mutex = threading.RLock()
@@ -259,14 +268,18 @@ class Engine:
     ) -> tuple[ActiveRequest, list[int]]:
         """A request ready to be sampled, and the ids that each of its branches can need."""
         sampling = request.sampling or sampling or Sampling()
-        max_ids = sampling.max_ids or min(MAX_IDS, self.decoder.max_positions)
         positions, text = self.decoder.max_positions, self.text_tokenizer
+        max_ids = sampling.max_ids or min(MAX_IDS, positions) * self.grammar.num_together
         active = ActiveRequest(number, request, self.grammar, sampling, max_ids, text)
-        excess = active.max_length - positions
-        if excess > 0 and max_ids <= positions:
-            # A branch of guidance is longer than the request itself, by a negative prompt.
-            active = ActiveRequest(number, request, self.grammar, sampling, max_ids - excess, text)
-        lengths = active.branch_lengths()
+        if sampling.max_ids is None or max_ids <= positions:
+            # A branch of guidance may be longer than the request itself, by a negative prompt; and
+            # not every position may hold several ids.
+            fewer = max_ids
+            while fewer > 0 and (excess := max(branch_lengths(active, fewer)) - positions) > 0:
+                fewer -= excess
+            if fewer < max_ids:
+                active = ActiveRequest(number, request, self.grammar, sampling, fewer, text)
+        lengths = branch_lengths(active)
         longest = max(lengths)
         if longest > positions:
             raise ValueError(

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from unified.engine.backends.base import Cache, Decoder
+from unified.engine.backends.base import Cache, Decoder, Position
 from unified.engine.branch import Branch
 from unified.engine.prefix_cache import RadixTree, common_prefix
 
@@ -49,8 +49,8 @@ class KVPool:
         self.cache: Cache = decoder.new_cache()
         self._max_ids: dict[int, int] = {}
         self._bytes: dict[int, int] = {}
-        # The ids of each slot: of active branches their own lists, which grow.
-        self._ids: dict[int, Sequence[int]] = {}
+        # What each slot holds: of active branches their own lists, which grow.
+        self._ids: dict[int, Sequence[Position]] = {}
         self._tree = RadixTree()
         self._ended: OrderedDict[int, None] = OrderedDict()  # least recently used first
 
@@ -84,7 +84,7 @@ class KVPool:
         the cache can be copied in parts. Returns how many were copied, and `branch.attached` says
         whether that was all; or what to wait for.
         """
-        wanted = branch.ids[:-1]  # the last id must run, for its hidden states
+        wanted = branch.positions[:-1]  # the last id must run, for its hidden states
         source, usable, pending = self._best_source(wanted, branch.cache_slot, reading)
         slot, start = branch.cache_slot, branch.num_cached
         if pending.length - max(usable, start) >= _LEAST_SHARED:
@@ -145,7 +145,7 @@ class KVPool:
                 continue
             branch.cache_slot = -1
             self._tree.remove(slot)
-            ids = list(branch.ids[: self.cache.lengths[slot]])
+            ids = list(branch.positions[: self.cache.lengths[slot]])
             self.used_bytes -= self._bytes[slot]
             self.prefix_bytes += self._bytes[slot]
             self._ids[slot] = ids
@@ -166,7 +166,7 @@ class KVPool:
     def _assign(self, branch: Branch, length: int) -> None:
         """A slot for a branch: that of an ended sequence which it goes on from, or a new one."""
         size = self.decoder.cache_bytes(length)
-        source, usable, _ = self._best_source(branch.ids[:-1], -1, ())
+        source, usable, _ = self._best_source(branch.positions[:-1], -1, ())
         ended = source in self._ended
         fits = ended and length <= self._max_ids[source] and self._bytes[source] <= 2 * size
         if fits and usable == len(self._ids[source]):  # nothing of it is lost
@@ -218,8 +218,8 @@ class KVPool:
 
     def _enter(self, branch: Branch, slot: int) -> None:
         branch.cache_slot, branch.capacity = slot, self._max_ids[slot]
-        self._ids[slot] = branch.ids
-        self._tree.insert(slot, branch.ids)
+        self._ids[slot] = branch.positions
+        self._tree.insert(slot, branch.positions)
 
     def _forget(self, slot: int) -> None:
         self._tree.remove(slot)
@@ -236,7 +236,7 @@ class KVPool:
             self._ended.move_to_end(slot)
 
     def _best_source(
-        self, wanted: Sequence[int], own: int, reading: Collection[int]
+        self, wanted: Sequence[Position], own: int, reading: Collection[int]
     ) -> tuple[int, int, Waiting]:
         """(slot, length) that holds most of `wanted`, and what will hold more of it."""
         best, usable, pending = -1, 0, Waiting(-1, 0)

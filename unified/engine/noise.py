@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Noise"]
 
+_KEPT = 32  # positions
+
 
 class Noise:
     """Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), a generator that
@@ -29,9 +31,18 @@ class Noise:
         self._counter = np.zeros(4, np.uint64)
         # The lowest word counts what is drawn at a position: 2^66 numbers.
         self._state["state"]["counter"] = self._counter
+        # Of the latest positions: those of drafts are asked for in pass after pass.
+        self._drawn: dict[int, NDArray[np.float64]] = {}
 
     def exponential(self, position: int, number: int) -> NDArray[np.float64]:
         """The first `number` of the numbers of a position, exponential with mean 1."""
-        self._counter[1] = position
-        self._bits.state = self._state
-        return self._generator.standard_exponential(number)
+        numbers = self._drawn.get(position)
+        if numbers is None or len(numbers) != number:
+            self._counter[1] = position
+            self._bits.state = self._state
+            numbers = self._generator.standard_exponential(number)
+            numbers.flags.writeable = False
+            if len(self._drawn) == _KEPT:
+                del self._drawn[next(iter(self._drawn))]
+            self._drawn[position] = numbers
+        return numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from statistics import median
 
 __all__ = ["PassCosts"]
@@ -12,7 +13,7 @@ _KEPT = 9
 _EXPIRE = 2048
 _REFRESH = 16
 # Before anything else is known, a draft is taken to cost this share of a pass without any.
-_FIRST_GUESS = 0.05
+_FIRST_GUESS = 0.04
 
 
 class PassCosts:
@@ -27,6 +28,7 @@ class PassCosts:
         self._passes = 0
         self._refresh_at = 0
         self._known: list[tuple[float, float]] = []
+        self._of_another: list[float] = []  # by the drafts before it, as far as it was asked for
 
     def observe(self, drafts: int, seconds: float) -> None:
         """A pass with so many drafts took so long."""
@@ -42,15 +44,20 @@ class PassCosts:
         """Seconds of a pass without drafts; None before one was measured lately."""
         return self._known[0][1] if self._known and self._known[0][0] == 0 else None
 
-    def more(self, drafts: int, number: int) -> list[float]:
-        """Seconds that 1, 2, ... `number` drafts cost on top of `drafts`.
+    def of_another(self, drafts: int) -> float:
+        """Seconds that one draft costs on top of `drafts`.
 
-        Fewer where that is far more than was ever measured: the number grows step by step.
+        Infinite where that is far more than was ever measured: the number grows step by step.
         """
+        costs = self._of_another
+        if drafts < len(costs):
+            return costs[drafts]
         largest = self._known[-1][0] if self._known else 0.0
-        number = min(number, int(2 * largest) + 2 - drafts)
-        base = self._seconds(drafts)
-        return [self._seconds(drafts + n) - base for n in range(1, number + 1)]
+        if drafts >= 2 * largest + 2:
+            return inf
+        while len(costs) <= drafts:
+            costs.append(self._seconds(len(costs) + 1) - self._seconds(len(costs)))
+        return costs[drafts]
 
     def _seconds(self, drafts: float) -> float:
         known = self._known
@@ -73,4 +80,4 @@ class PassCosts:
                 # More drafts never cost less: what says so is noise.
                 least = known[-1][1] if known else 0.0
                 known.append((drafts, max(least, median(entry[2] for entry in lately))))
-        self._known = known
+        self._known, self._of_another = known, []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unified.engine.active import ActiveRequest
-from unified.engine.backends.base import HiddenStates
+from unified.engine.backends.base import HiddenStates, Position
 from unified.engine.branch import Branch
 from unified.engine.choosing import draft_ids
 from unified.engine.handle import Handle
@@ -44,7 +44,7 @@ class Pass:
     handles: list[Handle] = field(default_factory=list)
     branches: list[Branch] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
-    input_ids: list[list[int]] = field(default_factory=list)
+    input_ids: list[list[Position]] = field(default_factory=list)
     ready: list[ActiveRequest] = field(default_factory=list)
     rows: dict[int, int] = field(default_factory=dict)
     num_ids: int = 0
@@ -57,7 +57,7 @@ class Pass:
     def add(self, branch: Branch, count: int, drafts: Sequence[int] = ()) -> None:
         """Let a branch read its next `count` ids, and drafts behind them."""
         start = branch.num_cached
-        ids = branch.ids[start : start + count]
+        ids = branch.positions[start : start + count]
         self.num_ids += count
         self.rows[id(branch)] = self.num_ids - 1
         if drafts:
@@ -74,9 +74,9 @@ class Pass:
         if drafts is None:
             drafts = self.drafts[id(request)] = draft_ids(request, self.drafting)
         for branch in request.current_branches:
-            if len(branch.ids) + len(drafts) > branch.capacity:
+            if len(branch.positions) + len(drafts) > branch.capacity:
                 try:
-                    pool.grow(branch, len(branch.ids) + len(drafts))
+                    pool.grow(branch, len(branch.positions) + len(drafts))
                 except MemoryError as error:
                     self.failed.append((handle, error))
                     return
@@ -135,7 +135,7 @@ def plan_pass(
         for branch in request.current_branches:
             if branch.attached or _attach(branch, pool, reading, stops, plan, budget):
                 readable.append(branch)
-                count = len(branch.ids) - branch.num_cached
+                count = len(branch.positions) - branch.num_cached
                 counts.append(count if count else _again(branch, pool))
                 few &= count <= _FEW
                 if count > 1:
@@ -178,8 +178,8 @@ def _attach(
 def _again(branch: Branch, pool: KVPool) -> int:
     """Read the last id again: the choice after the last pass was interrupted, and its hidden
     states are gone. Returns how many new ids there are."""
-    pool.truncate(branch, len(branch.ids) - 1)
-    return len(branch.ids) - branch.num_cached
+    pool.truncate(branch, len(branch.positions) - 1)
+    return len(branch.positions) - branch.num_cached
 
 
 def _share(
@@ -200,7 +200,7 @@ def _share(
 def _read(plan: Pass, prompt: _Prompt, most: int, stops: dict[int, int], pool: KVPool) -> int:
     """Let a request read at most so many ids of its prompt; how many they are."""
     used = 0
-    new = [len(branch.ids) - branch.num_cached for branch in prompt.branches]
+    new = [len(branch.positions) - branch.num_cached for branch in prompt.branches]
     if not prompt.waits and sum(new) <= most:
         used = sum(new)
         plan.choose(prompt.handle, new, pool)

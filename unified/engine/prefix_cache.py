@@ -1,8 +1,9 @@
-"""Which KV slots hold the beginning of a sequence: a radix tree over ids.
+"""Which KV slots hold the beginning of a sequence: a radix tree over its positions.
 
 An edge is a run of ids, a path from the root is a sequence. A slot is registered with the ids that
 it holds or is about to; several slots may be registered with the same ones (Zheng et al., SGLang's
 RadixAttention, arXiv:2312.07104; here a slot is memory of its own, and a prefix is copied from it).
+What is called an id here is a position, which may hold several.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from unified.engine.backends.base import Position
+
 __all__ = ["RadixTree", "common_prefix"]
 
 
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+def common_prefix(first: Sequence[Position], second: Sequence[Position]) -> int:
     """The number of ids that two sequences have in common before they differ."""
     upto = min(len(first), len(second))
     if first[:upto] == second[:upto]:
@@ -33,10 +36,10 @@ class _Node:
     """ids: of the edge that leads here. depth: ids from the root to here. slots: registered with
     exactly these."""
 
-    ids: list[int]
+    ids: list[Position]
     depth: int
     parent: _Node | None
-    children: dict[int, _Node] = field(default_factory=dict)
+    children: dict[Position, _Node] = field(default_factory=dict)
     slots: set[int] = field(default_factory=set)
 
 
@@ -51,7 +54,7 @@ class RadixTree:
         """Slots that are registered."""
         return len(self._nodes)
 
-    def insert(self, slot: int, ids: Sequence[int]) -> None:
+    def insert(self, slot: int, ids: Sequence[Position]) -> None:
         """Register a slot; it must not be registered already."""
         assert slot not in self._nodes
         node, rest = self._root, list(ids)
@@ -88,7 +91,7 @@ class RadixTree:
                 break
             node = parent
 
-    def matches(self, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+    def matches(self, ids: Sequence[Position]) -> Iterator[tuple[int, int]]:
         """(slot, common): every slot with the number of its ids that `ids` begin with.
 
         The longest first; slots registered with exactly these ids before such that go on.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unified.engine.sampler import SpanSampling
+from unified.engine.sampler import SpanSampling, every_level
 from unified.formats.coded import Coded, CodedText, Event
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits, SpanLimits
+from unified.formats.state import State
 from unified.sequence.modality import modality_of
 from unified_base.arguments import item, seed_of, texts, whole, whole_or_none
 from unified_base.config import parse_config
@@ -93,7 +95,7 @@ class Sampling:
             object.__setattr__(self, name, value)
         if self.max_repeats == 1:
             raise ValueError(f"max_repeats is 1, expected {_REPEATS}")
-        if self.image.repetition_penalty != 1:
+        if any(own.repetition_penalty != 1 for own in every_level(self.image)):
             raise ValueError("image.repetition_penalty: it is for text and sound alone")
 
     def of(self, kind: str, modality: str) -> SpanSampling:
@@ -104,7 +106,10 @@ class Sampling:
         return _default(modality) if parameters is None else parameters
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "stop": list(self.stop)}
+        modes = {name: getattr(self, name).to_json() for name in MODES}
+        spans = {kind: own.to_json() for kind, own in self.spans.items()}
+        rest = {name: getattr(self, name) for name in vars(self) if name not in modes}
+        return {**modes, **rest, "spans": spans, "stop": list(self.stop)}
 
     @classmethod
     def from_json(cls, obj: Any, where: str = "sampling") -> Sampling:
@@ -131,6 +136,9 @@ class CodedSlot:
 
     grid: of codes that its media must have, (h, w) of images. num_images, num_audios: exact
     numbers, for "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
+    streams: codes (levels, T) of some of the span's streams, by name: they are not sampled, and the
+    span has T frames. None: all are sampled.
+    begins: codes (K, T) of the first frames of a sound, ids by level.
     """
 
     kind: str
@@ -139,6 +147,8 @@ class CodedSlot:
     num_audios: int | None = None
     role: str | None = None
     allow: tuple[str, ...] | None = None
+    streams: Mapping[str, NDArray[np.int64]] | None = None
+    begins: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -246,12 +256,26 @@ def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
             spans={"image": SpanLimits(count=slot.num_images, grid=slot.grid)},
             max_audio_frames=sampling.max_audio_frames,
         )
+    if slot.streams:
+        frames = min(np.shape(codes)[-1] for codes in slot.streams.values())
+        exact = SpanLimits(min_frames=frames, max_frames=frames)
+        return Limits(allow=(slot.kind,), single=True, spans={slot.kind: exact})
     return Limits(
         allow=(slot.kind,),
         single=True,
         spans={} if slot.grid is None else {slot.kind: SpanLimits(grid=slot.grid)},
+        min_audio_frames=len(slot.begins[0]) if slot.begins else 1,
         max_audio_frames=sampling.max_audio_frames,
     )
+
+
+def next_given(slot: CodedSlot, state: State) -> int | None:
+    """The next id of a sound that a slot begins with; None behind it, and for a marker."""
+    level = state.level
+    if not slot.begins or level < 0:
+        return None
+    frame = state.num_codes(level)
+    return slot.begins[level][frame] if frame < len(slot.begins[level]) else None
 
 
 def least_ids(slot: CodedSlot, grammar: Grammar, sampling: Sampling) -> int:

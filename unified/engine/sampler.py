@@ -9,14 +9,16 @@ Shape legend: `N` choices, `V'` allowed ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unified_base.arguments import item, real, whole, whole_or_none
+from unified.engine.race import RowNoise, draw_groups, others
+from unified_base.arguments import item, real, several, whole, whole_or_none
 from unified_base.text import quoted
 
 __all__ = [
@@ -24,25 +26,20 @@ __all__ = [
     "FULL",
     "MEDIA",
     "UNCONDITIONAL",
+    "ChoiceGroup",
     "Guidance",
+    "LevelSampling",
     "SpanSampling",
     "choose",
+    "choose_groups",
     "choose_with_margins",
-    "draw",
+    "every_level",
     "guide",
     "penalize",
 ]
 
 Array = NDArray[np.float32]
-RowNoise = Callable[[int], NDArray[np.float64]]
-"""Gives so many numbers for one choice (see `draw`)."""
-
-# Columns that are drawn among at once.
-_BLOCK = 256
 MAX_DRAFT_TOKENS = 1024
-# Below the least that float64 noise has besides 0, and above the largest: 0 means "less than that".
-_NOISE = 2.0**-60, 2.0**10
-
 FORMULAS = ("two-way", "log-softmax", "show-o", "three-way")
 # Conditions of guidance: the whole prompt, nothing of it, its media alone.
 FULL, UNCONDITIONAL, MEDIA = "full", "unconditional", "media"
@@ -87,6 +84,26 @@ class Guidance:
 
 
 @dataclass(frozen=True)
+class LevelSampling:
+    """How the codes of one level are chosen, where not as the span's others are.
+
+    temperature, top_k, top_p, min_p, repetition_penalty: as in `SpanSampling`; None: the span's.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+    def __post_init__(self) -> None:
+        stated = {name: value for name, value in vars(self).items() if value is not None}
+        checked = SpanSampling(**stated)
+        for name in stated:
+            object.__setattr__(self, name, getattr(checked, name))
+
+
+@dataclass(frozen=True)
 class SpanSampling:
     """How the ids of one kind of span are chosen.
 
@@ -104,6 +121,8 @@ class SpanSampling:
         draft_tokens: ids guessed ahead for each pass of the decoder (speculative decoding), which
             gives the same ids in fewer passes: 0 to 1,024 at most, or "auto", as many as save time
             by what is measured.
+        levels: parameters of codebook levels, from level 0 on; the last of them holds for all
+            levels behind it, too. Guidance is the span's. Nothing is drafted where there are any.
     """
 
     temperature: float = 0.0
@@ -113,6 +132,7 @@ class SpanSampling:
     repetition_penalty: float = 1.0
     guidance: Guidance = Guidance()
     draft_tokens: int | Literal["auto"] = "auto"
+    levels: tuple[LevelSampling, ...] = ()
 
     def __post_init__(self) -> None:
         checked = {
@@ -137,6 +157,30 @@ class SpanSampling:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if type(self.levels) is not tuple or self.levels:
+            levels = several("levels", self.levels, LevelSampling)
+            object.__setattr__(self, "levels", tuple(levels))
+
+    def of_level(self, level: int) -> SpanSampling:
+        """The parameters of one codebook level; -1, of an id that is no code: the span's."""
+        return _of_level(self, level) if self.levels else self
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "levels": [asdict(level) for level in self.levels]}
+
+
+def every_level(sampling: SpanSampling) -> tuple[SpanSampling, ...]:
+    """The parameters of all levels that have their own, and of what is no code."""
+    return tuple(sampling.of_level(level) for level in range(-1, len(sampling.levels)))
+
+
+@lru_cache(maxsize=256)
+def _of_level(sampling: SpanSampling, level: int) -> SpanSampling:
+    changes: dict[str, Any] = {"levels": (), "draft_tokens": 0}
+    if level >= 0:
+        own = sampling.levels[min(level, len(sampling.levels) - 1)]
+        changes |= {name: value for name, value in vars(own).items() if value is not None}
+    return replace(sampling, **changes)
 
 
 def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Array:
@@ -183,10 +227,7 @@ def choose(logits: Array, sampling: SpanSampling, noise: Sequence[RowNoise]) -> 
     Logits of -inf rule a column out. Raises ValueError for NaN, +inf, and where all are ruled out:
     the decoder's weights are damaged.
     """
-    top = _top(logits)
-    if sampling.temperature == 0:
-        return [int(column) for column in logits.argmax(axis=1)]
-    return draw(np.exp(_scores(logits, top, sampling)), noise)
+    return _choose_alone(ChoiceGroup(logits, sampling, noise))[0]
 
 
 def choose_with_margins(
@@ -197,70 +238,61 @@ def choose_with_margins(
     The margin is a difference of logits, over the temperature if that is not 0, noise included. A
     choice with a large one stays as it is when logits change a little.
     """
-    top = _top(logits)
-    if sampling.temperature == 0:
-        columns = logits.argmax(axis=1)
-        return columns.tolist(), top[:, 0] - _others(logits, columns, -np.inf)
-    return _draw(np.exp(_scores(logits, top, sampling)), noise, margins=True)
+    return _choose_alone(ChoiceGroup(logits, sampling, noise, margins=True))
 
 
-def draw(weights: Array, noise: Sequence[RowNoise]) -> list[int]:
-    """One column for each row of `weights` (N, V'), as likely as its share of the row's sum.
+def _choose_alone(group: ChoiceGroup) -> tuple[list[int], Array]:
+    (chosen,) = choose_groups([group])
+    if isinstance(chosen, ValueError):
+        raise chosen
+    return chosen
 
-    weights: finite, 0 or more, not all of a row 0. A column of weight 0 is never drawn, whatever
-    the noise. noise: gives so many independent float64 numbers, exponential with mean 1.
 
-    First a block of columns is drawn by the sums of the blocks, then a column of it: two races of
-    few runners in place of one of 300,000. In a race each runner's weight is divided by its own
-    exponential noise, and the largest wins (the Gumbel-max trick, without the logarithms): unlike a
-    search in the cumulated weights it turns on the two best alone, so that rounding elsewhere
-    cannot tip it. The noise is float64: float32's is exactly 0 once in 10^7 times, which makes any
-    column whatever the winner.
+class ChoiceGroup(NamedTuple):
+    """Choices with the same parameters: logits (N, V'), and a noise for each of the N rows.
+
+    margins: whether they are asked for (see `choose_with_margins`).
     """
-    return _draw(weights, noise)[0]
+
+    logits: Array
+    sampling: SpanSampling
+    noise: Sequence[RowNoise]
+    margins: bool = False
 
 
-def _draw(
-    weights: Array, noise: Sequence[RowNoise], margins: bool = False
-) -> tuple[list[int], Array]:
-    _, V = weights.shape
-    if V <= _BLOCK:
-        columns, lead = _race(weights, np.stack([of(V) for of in noise]), margins)
-        return columns.tolist(), lead
-    sums = np.add.reduceat(weights, np.arange(0, V, _BLOCK), axis=1, dtype=np.float64)
-    blocks = sums.shape[1]
-    every = np.stack([of(blocks + _BLOCK) for of in noise])
-    starts, block_lead = _race(sums, every[:, :blocks], margins)
-    starts *= _BLOCK
-    columns = starts[:, None] + np.arange(_BLOCK)
-    runners = np.take_along_axis(weights, np.minimum(columns, V - 1), axis=1)
-    runners[columns >= V] = 0
-    winners, lead = _race(runners, every[:, blocks:], margins)
-    return (starts + winners).tolist(), np.minimum(lead, block_lead)
+def choose_groups(
+    groups: Sequence[ChoiceGroup],
+) -> list[tuple[list[int], Array] | ValueError]:
+    """Columns of every group, and their margins, which mean nothing where nobody asked for them.
 
-
-def _race(
-    weights: NDArray[np.floating], noise: NDArray[np.float64], margins: bool
-) -> tuple[NDArray[np.int64], Array]:
-    """The winners (N,), and by which factor they won, as a logarithm, if that is asked for."""
-    places = weights / noise.clip(*_NOISE)
-    winners: NDArray[np.int64] = places.argmax(axis=1)
-    if not margins:
-        return winners, np.zeros(len(weights), np.float32)
-    best = places[np.arange(len(places)), winners]
-    with np.errstate(divide="ignore"):
-        lead: Array = np.log(best / _others(places, winners, 0)).astype(np.float32)
-    return winners, lead
-
-
-def _others(
-    places: NDArray[np.floating], winners: NDArray[np.int64], least: float
-) -> NDArray[np.floating]:
-    """The largest number of each row (N, V') but the winner's (N,)."""
-    places = places.copy()
-    places[np.arange(len(places)), winners] = least
-    second: NDArray[np.floating] = places.max(axis=1)
-    return second
+    What `choose` gives for each group alone, with one race for all: the time of a few rows is that
+    of the calls, not of what they compute. A group whose logits are damaged has its error in place
+    of its columns, and nothing of it was drawn.
+    """
+    chosen: list[tuple[list[int], Array] | ValueError] = []
+    drawn: list[tuple[int, Array]] = []
+    for logits, sampling, _, margins in groups:
+        try:
+            top = _top(logits)
+        except ValueError as error:
+            chosen.append(error)
+            continue
+        if sampling.temperature == 0:
+            columns = logits.argmax(axis=1)
+            lead = top[:, 0]
+            if margins:
+                lead = lead - others(logits, columns, -np.inf)
+            chosen.append((columns.tolist(), lead))
+        else:
+            drawn.append((len(chosen), np.exp(_scores(logits, top, sampling))))
+            chosen.append(([], top[:0, 0]))  # its place
+    if drawn:
+        noise = [groups[index].noise for index, _ in drawn]
+        margins = any(groups[index].margins for index, _ in drawn)
+        results = draw_groups([weights for _, weights in drawn], noise, margins)
+        for (index, _), result in zip(drawn, results):
+            chosen[index] = result
+    return chosen
 
 
 def _top(logits: Array) -> Array:

@@ -5,16 +5,21 @@ Nothing here is locked: `engine` lets one thread in at a time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from time import perf_counter
+from typing import cast
 
-from unified.engine.backends.base import Decoder, HiddenStates
-from unified.engine.choosing import Choice, accept, choose_ids
+from unified.engine.active import ActiveRequest
+from unified.engine.backends.base import CodesDecoder, Decoder, HiddenStates
+from unified.engine.choosing import Choice, Outcome, accept, choose_ids
 from unified.engine.counters import Totals
 from unified.engine.draft_memory import DraftMemory
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.handle import Handle
 from unified.engine.kv_pool import KVPool
 from unified.engine.passes import Pass, plan_pass
+from unified.engine.position_filling import PositionFilling
 from unified.engine.prefill import PrefillBudget
 from unified.engine.request import Cancelled, Failed, Finished
 from unified.engine.speculative import Drafting
@@ -35,8 +40,17 @@ class Scheduler:
         errors: that functions told of events have raised.
     """
 
-    def __init__(self, decoder: Decoder, pool: KVPool, max_rows: int, prefill_ids: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        pool: KVPool,
+        max_rows: int,
+        prefill_ids: int,
+        together: bool = False,
+    ) -> None:
+        """together: whether positions hold several ids; see `Engine` for the others."""
         self.decoder = decoder
+        self.together = together
         self.pool = pool
         self.max_rows = max_rows
         self.active: list[Handle] = []
@@ -140,41 +154,83 @@ class Scheduler:
         self.totals.ids_read += plan.num_ids
         handle_of = {id(handle.request): handle for handle in plan.handles}
         policy, number = self._drafting.policy, 0
-        for outcome in choose_ids(self.decoder, plan.ready, hidden_states, plan.rows, policy):
-            if isinstance(outcome, Choice):
-                number += self._accept(handle_of[id(outcome.request)], outcome)
-            else:
-                requests, error = outcome
-                for request in requests:
-                    self._fail(handle_of[id(request)], error)
+        ready = plan.ready
+        if self.together:  # the first id of a position may be forced
+            ready = [request for request in ready if not request.state.depth]
+        for outcome in choose_ids(self.decoder, ready, hidden_states, plan.rows, policy):
+            number += self._settle(handle_of, outcome)
+        if self.together:
+            number += self._fill_positions(plan, hidden_states, handle_of)
         return number
+
+    def _fill_positions(
+        self, plan: Pass, hidden_states: HiddenStates, handle_of: Mapping[int, Handle]
+    ) -> int:
+        """Choose what else stands in positions that have begun. Returns how many ids."""
+        decoder, policy = cast("CodesDecoder", self.decoder), self._drafting.policy
+
+        def unfinished(requests: Iterable[ActiveRequest]) -> list[ActiveRequest]:
+            return [r for r in requests if not handle_of[id(r)].ended and r.in_position]
+
+        number, open_requests = 0, unfinished(plan.ready)
+        if not open_requests:
+            return 0
+        try:
+            filling = PositionFilling(decoder, open_requests, hidden_states, plan.rows, policy)
+            while open_requests:
+                for choice in filling.choose(open_requests):
+                    number += self._accept(handle_of[id(choice.request)], choice)
+                open_requests = unfinished(open_requests)
+        except Exception as error:
+            # As of a pass: each alone, so that only those end that are to blame. A position goes on
+            # from the ids that it has.
+            open_requests = unfinished(open_requests)
+            for request in open_requests:
+                if len(plan.ready) == 1:
+                    self._fail(handle_of[id(request)], error)
+                else:
+                    rows = {id(b): plan.rows[id(b)] for b in request.current_branches}
+                    alone = replace(plan, ready=[request], rows=rows)
+                    number += self._fill_positions(alone, hidden_states, handle_of)
+        return number
+
+    def _settle(self, handle_of: Mapping[int, Handle], outcome: Outcome) -> int:
+        """Accept a choice, or end the requests of one that failed. Returns how many ids."""
+        if isinstance(outcome, Choice):
+            return self._accept(handle_of[id(outcome.request)], outcome)
+        requests, error = outcome
+        for request in requests:
+            self._fail(handle_of[id(request)], error)
+        return 0
 
     def _accept(self, handle: Handle, choice: Choice) -> int:
         """Append what was chosen, and tell the events of it. Returns how many ids were chosen."""
         request, branches = handle.request, handle.request.current_branches
-        lengths = [len(branch.ids) for branch in branches]
+        drafts = bool(request.drafter.tokens)
+        lengths = [len(branch.positions) for branch in branches] if drafts else []
         try:
             number, standing = accept(choice)
         except Exception as error:
             self._fail(handle, error)
             return 0
-        if request.drafter.tokens:
+        if drafts:
             for branch, length, stand in zip(branches, lengths, standing):
                 # Where all drafts stand the last id runs again: its logits are needed anew.
-                self.pool.truncate(branch, min(length + stand, len(branch.ids) - 1))
+                self.pool.truncate(branch, min(length + stand, len(branch.positions) - 1))
         self._tell(handle)
         return number
 
     def _tell(self, handle: Handle) -> None:
         request = handle.request
-        steps, request.steps = request.steps, []
-        try:
-            for step in steps:
-                handle.on_event(step)
-        except Exception as error:
-            self.errors.append(error)
-            self._leave(handle, _failed(handle, error))
-            return
+        if request.steps:
+            steps, request.steps = request.steps, []
+            try:
+                for step in steps:
+                    handle.on_event(step)
+            except Exception as error:
+                self.errors.append(error)
+                self._leave(handle, _failed(handle, error))
+                return
         if request.state.finished:
             self._end(handle, request.finished())
 

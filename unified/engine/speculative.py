@@ -20,12 +20,11 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from unified.engine.backends.base import Ranges
 from unified.engine.draft_memory import LEVELS, DraftMemory
-from unified.engine.draft_policy import DraftPolicy
+from unified.engine.draft_policy import MOST_DRAFTS, DraftPolicy
 from unified.formats.state import State
 
 __all__ = ["DraftToken", "Drafter", "Drafting", "Pick", "ScoredId", "id_at"]
@@ -61,8 +60,7 @@ class Pick(NamedTuple):
     ranges: Ranges
 
 
-@dataclass(frozen=True)
-class DraftToken:
+class DraftToken(NamedTuple):
     """An id drafted for a position.
 
     ranges: ids that the grammar allows there; None for only one. cell: of drafts like this one.
@@ -114,22 +112,22 @@ class Drafter:
             The drafts, none where there is nothing to go by.
         """
         self.tokens, self.next_ranges = [], None
-        saving, costs = (0.0, []) if number is not None else shared.policy.budget()
-        most = len(costs) if number is None else number
+        policy = shared.policy
+        saving = policy.saving if number is None else 0.0
+        most = (MOST_DRAFTS if saving else 0) if number is None else number
         kind = state.kind
         if not most or kind is None or state.required_begin is not None:
             return []
         line = _Line(state, ids)
         self._learn(line, shared.memory, len(ids))
-        state, changed = state.copy(), len(ids) - 1
+        ahead, changed = _Ahead(state, most + 1), len(ids) - 1
         tokens: list[DraftToken] = []
         choices: list[Ranges | None] = []
         value = best = 0.0
         chance, best_number = 1.0, 0
         while True:
-            ranges = state.allowed()
-            inside = state.kind == kind and not state.finished and state.required_begin is None
-            single = _num_choices(ranges) == 1
+            ranges, inside = ahead.at(tokens)
+            single = inside and _num_choices(ranges) == 1
             choices.append(ranges if inside and not single else None)
             if not inside or len(tokens) == most:
                 break
@@ -143,20 +141,19 @@ class Drafter:
                 token = guess
                 chance *= stands
             if number is None:
-                cost = costs[len(tokens)] - (costs[len(tokens) - 1] if tokens else 0.0)
+                cost = policy.cost(len(tokens))
                 # An id without an alternative has to be read anyway, by the next pass if not now.
                 value += chance * (cost if single else saving) - cost
                 if not single and chance * saving * _HOPELESS < cost:
                     break
             tokens.append(token)
             line.ids.append(token.id)
-            state.advance(token.id)
             if self._read.get(position) != token.id:
                 changed = position
             if number is not None or value > best:
                 best, best_number = value, len(tokens)
         self.tokens, self.next_ranges = tokens[:best_number], choices[best_number]
-        shared.policy.add(best_number)
+        policy.add(best_number)
         return [token.id for token in self.tokens]
 
     def _learn(self, line: _Line, memory: DraftMemory, length: int) -> None:
@@ -271,8 +268,35 @@ class _Line:
         return None
 
 
+class _Ahead:
+    """What is allowed at the positions of drafts."""
+
+    def __init__(self, state: State, number: int) -> None:
+        """number: of positions, at most."""
+        self._settled = state.settled(number)
+        self._before, self._state = state, state
+        self._num_read = 0  # drafts that `_state` has read
+
+    def at(self, tokens: Sequence[DraftToken]) -> tuple[Ranges, bool]:
+        """The ids behind drafts, and whether they are of the open segment."""
+        if len(tokens) < len(self._settled):
+            return self._settled[len(tokens)], True
+        # A copy of the state knows, for 40 us and 5 a draft: texts, and behind the last code.
+        if self._state is self._before:
+            self._state = self._before.copy()
+        state = self._state
+        for token in tokens[self._num_read :]:
+            state.advance(token.id)
+        self._num_read = len(tokens)
+        inside = state.kind == self._before.kind and not state.finished
+        return state.allowed(), inside and state.required_begin is None
+
+
 def _num_choices(ranges: Ranges) -> int:
-    return sum(stop - start for start, stop in ranges)
+    number = 0
+    for start, stop in ranges:
+        number += stop - start
+    return number
 
 
 def _within(id: int, ranges: Ranges) -> bool:

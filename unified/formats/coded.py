@@ -142,6 +142,17 @@ class FrameDone:
     kind: str
 
 
+@dataclass(frozen=True, eq=False)
+class StreamFrameDone:
+    """Frame `frame` of one stream of a span is complete, which may be steps before that of all
+    others is. codes: int64 (levels of the stream,); ids of the text tokenizer for a text stream."""
+
+    codes: np.ndarray
+    frame: int
+    kind: str
+    stream: str
+
+
 @dataclass(frozen=True)
 class SpanEnd:
     """A segment of any kind is complete."""
@@ -160,7 +171,7 @@ class End:
     """The document is complete; where its format lets another role follow, it may still go on."""
 
 
-Event = TextIds | SpanBegin | RowDone | FrameDone | SpanEnd | RoleChange | End
+Event = TextIds | SpanBegin | RowDone | FrameDone | StreamFrameDone | SpanEnd | RoleChange | End
 
 
 class GrammarError(ValueError):

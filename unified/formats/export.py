@@ -3,7 +3,8 @@
 Ids are written as ids (`<[4106-6025]>`), so no engine's tokenizer can take text for media. Sizes
 that a sequence states itself are written out, one alternative for each, up to a largest side; the
 equal counts of levels that follow one another are counted in a rule's parameter. Budgets and the
-other limits of a request are the engine's own.
+other limits of a request are the engine's own. The ids of a position that holds several follow one
+another, as everywhere: an engine that chooses them at once asks at each depth.
 """
 
 from __future__ import annotations
@@ -12,8 +13,17 @@ from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING
 
-from unified.formats.span_stages import DelayFlush, DigitsStage, OpenStage, RunStage, SizeStage
-from unified.formats.spec import CodesItem, Item, Literal, Marker, Repeat
+from unified.formats.span_stages import (
+    DelayFlush,
+    DigitsStage,
+    LastTurn,
+    OpenStage,
+    RunStage,
+    SizeStage,
+    SpanItem,
+)
+from unified.formats.spec import CodesItem, Delayed, Literal, Marker, Repeat
+from unified.vocabulary.block import TEXT
 
 if TYPE_CHECKING:
     from unified.formats.grammar import Grammar
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["to_llguidance"]
 
+_MOST_DELAY = 64  # steps; every sound that ends before the last level has begun is written out
 _BITS = 14  # of a count in a rule's parameter: 16,383 frames are eleven minutes at 25 a second
 
 
@@ -31,7 +42,8 @@ def to_llguidance(grammar: Grammar, max_side: int = 32) -> str:
     Args:
         max_side: the largest height or width, in codes, of what states its own size.
 
-    Raises ValueError for a `max_side` below 1 and for more than four levels of equal count.
+    Raises ValueError for a `max_side` below 1, for more than four levels of equal count, and for
+    delays of more than 64 steps.
     """
     if max_side < 1:
         raise ValueError(f"max_side is {max_side}, expected at least 1")
@@ -55,6 +67,8 @@ def _name(role: str | None) -> str:
 def _document(grammar: Grammar, max_side: int) -> Iterator[str]:
     first = grammar.format.start
     yield f"// Format {grammar.format.name}, vocabulary {grammar.vocabulary.hash[:16]}."
+    if grammar.num_together > 1:
+        yield f"// Up to {grammar.num_together} ids that follow one another are one position."
     begin = _sequence(grammar.begin)
     yield f"start: {begin} ({_name(first)} | empty-{_name(first)})"
     yield f"text: {_ids(grammar.vocabulary.text_ranges)}+"
@@ -97,7 +111,7 @@ def _span(span: SpanGrammar, max_side: int) -> Iterator[str]:
                                for n in _size_variables(s.items)}  # fmt: skip
     rules: list[str] = []
     for at, stage in enumerate(span.stages):
-        if isinstance(stage, OpenStage) and stage.warmup:
+        if isinstance(stage, OpenStage) and isinstance(stage.items[0], Delayed):
             parts.append(f"{kind}-steps")
             rules += _steps(span, at)
             break
@@ -105,7 +119,9 @@ def _span(span: SpanGrammar, max_side: int) -> Iterator[str]:
             parts.append(f"{kind}-count::0x0")
             rules += _counted(span, at)
             break
-        if isinstance(stage, OpenStage):
+        if isinstance(stage, OpenStage) and stage.until is not None:
+            parts.append(f"({_turn(span, span.last_turns[at])})+")
+        elif isinstance(stage, OpenStage):
             parts.append(f"({_items(span, stage.items, {})})+")
         else:
             assert isinstance(stage, RunStage)
@@ -159,7 +175,20 @@ def _value(span: SpanGrammar, stage: object, value: int) -> str:
     return _sequence(tuple(stage.ids[int(digit)] for digit in str(value)))
 
 
-def _items(span: SpanGrammar, items: tuple[Item | DelayFlush, ...], env: dict[str, int]) -> str:
+def _turn(span: SpanGrammar, last: tuple[int, ...]) -> str:
+    """A turn with another id than the last turn's in one of its levels: for each level, the turns
+    in which it is the first such."""
+    ways = []
+    for level, id in enumerate(last):
+        lo, hi = span.vocabulary.id_range(span.blocks[level].name)
+        others = tuple((a, b) for a, b in ((lo, id), (id + 1, hi)) if a < b)
+        if others:
+            later = [_code(span, k) for k in range(level + 1, len(last))]
+            ways.append(" ".join([_sequence(last[:level]), _ids(others), *later]).strip())
+    return " | ".join(ways)
+
+
+def _items(span: SpanGrammar, items: tuple[SpanItem, ...], env: dict[str, int]) -> str:
     parts: list[str] = []
     for item in items:
         if isinstance(item, Marker):
@@ -168,6 +197,8 @@ def _items(span: SpanGrammar, items: tuple[Item | DelayFlush, ...], env: dict[st
             parts.append(_sequence(span.vocabulary.literal(item.text)))
         elif isinstance(item, CodesItem):
             parts += [_code(span, level) for level in span.leaves.levels(item)]
+        elif isinstance(item, LastTurn):
+            parts += [_ids(leaf.ranges) for leaf, _ in span.leaves.expand((item,), {})]
         elif isinstance(item, Repeat):
             count = item.count if isinstance(item.count, int) else env[str(item.count)]
             times = count * item.times
@@ -185,10 +216,13 @@ def _items(span: SpanGrammar, items: tuple[Item | DelayFlush, ...], env: dict[st
 
 
 def _code(span: SpanGrammar, level: int) -> str:
-    return _ids((span.vocabulary.id_range(span.blocks[level].name),))
+    block = span.blocks[level].name
+    return _ids(
+        span.vocabulary.text_ranges if block == TEXT else (span.vocabulary.id_range(block),)
+    )
 
 
-def _size_variables(items: tuple[Item | DelayFlush, ...]) -> Iterator[str]:
+def _size_variables(items: tuple[SpanItem, ...]) -> Iterator[str]:
     for item in items:
         if isinstance(item, Repeat):
             if isinstance(item.count, str):
@@ -248,6 +282,8 @@ def _steps(span: SpanGrammar, at: int) -> Iterator[str]:
 
     ways = []
     warmup = stage.warmup
+    if warmup > _MOST_DELAY:
+        raise ValueError(f"{kind} spans: no export for delays of more than {_MOST_DELAY} steps")
     for frames in range(1, warmup + 1):
         steps = [leaves(at, frames, repeat) for repeat in range(frames)]
         ways.append(" ".join([*steps, leaves(at + 1, frames)]))

@@ -28,6 +28,7 @@ from unified.formats.coded import (
     RowDone,
     SpanBegin,
     SpanEnd,
+    StreamFrameDone,
     TextIds,
 )
 from unified.formats.compiled import CompiledFormat
@@ -57,6 +58,7 @@ __all__ = [
     "SpanBegin",
     "SpanEnd",
     "State",
+    "StreamFrameDone",
     "TextIds",
 ]
 
@@ -95,6 +97,11 @@ class SegmentIds(NamedTuple):
     ids: np.ndarray
     modality: np.ndarray
     depth: np.ndarray
+
+    @property
+    def num_positions(self) -> int:
+        """See `Serialized.num_positions`."""
+        return int((self.depth == 0).sum())
 
 
 class Grammar(CompiledFormat):
@@ -159,7 +166,8 @@ class Grammar(CompiledFormat):
                 f" {', '.join(self.span_grammars) or 'text alone'}"
             )
         ids, levels, depths = span.serialize(segment.codes)
-        modality = np.where(levels >= 0, MODALITIES[span.modality], 0).astype(np.uint8)
+        numbers = [MODALITIES[name] for name in (*span.level_modalities, "marker")]
+        modality = np.array(numbers, dtype=np.uint8)[levels]  # a marker's level is -1, the last
         return SegmentIds(ids, modality, depths.astype(np.uint8))
 
     def _check_may_follow(self, before: str) -> None:

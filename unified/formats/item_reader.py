@@ -23,7 +23,8 @@ __all__ = ["MOST_NAME", "ItemReader", "check_keys", "read_name"]
 MOST_NAME = 256
 """Characters of a name or a literal, which no real format comes near; the same of the others."""
 _MOST_IDS, _MOST_DELAY = 1 << 20, 4096  # the ids are of a span whose size variables are all 1
-_ITEMS = ("marker", "literal", "register", "codes", "repeat", "delayed")
+_ITEMS = ("marker", "position", "literal", "register", "codes", "repeat", "delayed")
+_MOST_LEVELS = 256  # the depth of an id is a byte
 
 
 class ItemReader:
@@ -84,12 +85,12 @@ class ItemReader:
                         f"format.{where}[{at}]: digits end where a marker or a literal begins; put"
                         " one behind them"
                     )
-            if isinstance(item, Delayed) and at + 1 == len(span):
+            if isinstance(item, Delayed) and not item.num_flush_steps and at + 1 == len(span):
                 raise ValueError(
-                    f"format.{where}[{at}]: delayed levels need a follower, such as a marker, to"
-                    " tell where they end"
+                    f"format.{where}[{at}]: levels that are all on time need a follower, such as a"
+                    " marker, to tell where they end"
                 )
-            if isinstance(item, Repeat) and item.count is None:
+            if isinstance(item, Repeat) and item.count is None and item.until is None:
                 follower = span[at + 1] if at + 1 < len(span) else None
                 if follower is None or isinstance(follower, SizeVariable):
                     raise ValueError(
@@ -108,9 +109,28 @@ class ItemReader:
             raise ValueError(
                 f"format.{where} is {quoted(items)}, expected a list of items that is not empty"
             )
-        return tuple(
-            self._item(item, f"{where}[{at}]", known, top) for at, item in enumerate(items)
-        )
+        span: list[Item] = []
+        for at, item in enumerate(items):
+            if isinstance(item, dict) and "position" in item:
+                span += self._position(item, f"{where}[{at}]", top)
+            else:
+                span.append(self._item(item, f"{where}[{at}]", known, top))
+        return tuple(span)
+
+    def _position(self, item: dict[str, Any], where: str, top: bool) -> list[Item]:
+        check_keys(item, f"format.{where}", ("position",))
+        names = item["position"]
+        if not top:
+            raise ValueError(f"format.{where}: a position of markers stands at the top of the span")
+        if not isinstance(names, list) or not 2 <= len(names) <= _MOST_LEVELS:
+            raise ValueError(
+                f"format.{where}.position is {quoted(names)}, expected a list of markers, one for"
+                f" each level, 2 to {_MOST_LEVELS}"
+            )
+        return [
+            Marker(self.marker(name, f"{where}.position[{depth}]"), depth)
+            for depth, name in enumerate(names)
+        ]
 
     def _item(self, item: Any, where: str, known: set[str], top: bool) -> Item:
         kinds = [k for k in _ITEMS if isinstance(item, dict) and k in item]
@@ -157,24 +177,43 @@ class ItemReader:
         if (
             not isinstance(by, list)
             or not all(type(n) is int and 0 <= n <= _MOST_DELAY for n in by)
-            or not by
+            or not 0 < len(by) <= _MOST_LEVELS
         ):
             raise ValueError(
-                f"format.{where}.by is {quoted(by)}, expected steps, 0 or more, by level"
+                f"format.{where}.by is {quoted(by)}, expected steps, 0 to {_MOST_DELAY}, for 1 to"
+                f" {_MOST_LEVELS} levels"
             )
         if by[0] != 0:
             raise ValueError(f"format.{where}.by begins with {by[0]}: the first level is on time")
         sets = self._set(item.get("sets", f"count@{where}"), where, known)
+        fill, end = item["fill"], None
+        if isinstance(fill, dict):
+            check_keys(fill, f"format.{where}.fill", ("before", "after"), ("end",))
+            before = self._fill(fill["before"], f"{where}.fill.before", len(by))
+            after = self._fill(fill["after"], f"{where}.fill.after", len(by))
+            end = fill.get("end")
+        else:
+            before = after = self._fill(fill, f"{where}.fill", len(by))
         return Delayed(
-            read_name(item["delayed"], f"{where}.delayed"),
-            tuple(by),
-            self.marker(item["fill"], f"{where}.fill"),
-            sets,
+            read_name(item["delayed"], f"{where}.delayed"), tuple(by), before, after, sets,
+            () if end is None else self._fill(end, f"{where}.fill.end", len(by)),
             _together(item, where),
-        )
+        )  # fmt: skip
+
+    def _fill(self, entry: Any, where: str, levels: int) -> tuple[str, ...]:
+        """A marker for each level: the same one, or a list of them."""
+        if not isinstance(entry, list):
+            return (self.marker(entry, where),) * levels
+        if len(entry) != levels:
+            raise ValueError(
+                f"format.{where} has {len(entry)} markers, expected one for each of the {levels}"
+                " levels of by"
+            )
+        return tuple(self.marker(name, f"{where}[{k}]") for k, name in enumerate(entry))
 
     def _repeat(self, item: dict[str, Any], where: str, known: set[str], top: bool) -> Repeat:
-        check_keys(item, f"format.{where}", ("repeat", "of"), ("separator", "separate", "sets"))
+        optional = ("separator", "separate", "sets", "until")
+        check_keys(item, f"format.{where}", ("repeat", "of"), optional)
         count, times = item["repeat"], 1
         is_open = count == "open"
         if isinstance(count, bool) or not isinstance(count, int | str):
@@ -212,7 +251,15 @@ class ItemReader:
             sets = self._set(sets if sets is not None else f"count@{where}", where, known)
         elif sets is not None:
             raise ValueError(f"format.{where}.sets: only an open repeat sets a register")
-        return Repeat(None if is_open else count, of, separator, separate, sets, times)
+        until = item.get("until")
+        if until is not None:
+            if type(until) is not int or not 0 <= until < _MOST_IDS:
+                raise ValueError(f"format.{where}.until is {quoted(until)}, expected a code")
+            if not is_open or len(of) != 1 or not isinstance(of[0], CodesItem):
+                raise ValueError(
+                    f"format.{where}.until: a code ends an open repeat of one item, codes"
+                )
+        return Repeat(None if is_open else count, of, separator, separate, sets, times, until)
 
     def _set(self, name: Any, where: str, known: set[str]) -> str:
         if not isinstance(name, str) or name in known or name == "open":
@@ -239,6 +286,8 @@ def _least(items: tuple[Item, ...]) -> int:
         if isinstance(item, Repeat):
             count = item.count if isinstance(item.count, int) else 1
             total += count * item.times * (_least(item.of) + (item.separator is not None))
+        elif isinstance(item, Delayed):
+            total += len(item.by) * (1 + item.num_flush_steps)
         else:
             total += len(item.text) if isinstance(item, Literal) else 1
     return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 
+from unified.formats.columns import draw_columns
 from unified.formats.spec import (
     Affix,
     CodesItem,
@@ -24,7 +25,8 @@ _LONGEST = 32  # characters of a literal
 
 
 def page(format: Format) -> str:
-    """A format's own words about itself, its productions, and what its registers may be."""
+    """A format's own words about itself, its productions, what its registers may be, and its
+    positions as columns where codes are together."""
     words = [line[1:].strip() for line in format.source.splitlines() if line.startswith("#")]
     about = " ".join(words[: words.index("")] if "" in words else words)
     rules = [("document", _document(format))]
@@ -40,6 +42,9 @@ def page(format: Format) -> str:
         note = "   and then the document ends" if span.terminal else ""
         rules.append((kind, _items(span.items) + note))
         notes += _size_variables(kind, span.items)
+        if span.streams:
+            streams = [f"{name} ({number or 'text'})" for name, number in span.streams.items()]
+            notes.append(f"streams of {kind}: {', '.join(streams)}")
     rules.append(("markers", " ".join(format.markers)))
     width = max(len(name) for name, _ in rules)
     lines = []
@@ -53,7 +58,10 @@ def page(format: Format) -> str:
             break_on_hyphens=False,
         )
     title = textwrap.wrap(f"{format.name}: {about}", _WIDTH)
-    return "\n".join([*title, "", *lines, *(["", *notes] if notes else [])])
+    notes = [line for note in notes for line in textwrap.wrap(note, _WIDTH, subsequent_indent="  ")]
+    drawn = draw_columns(format, _WIDTH)
+    parts = [*title, "", *lines, *(["", *notes] if notes else []), *(["", *drawn] if drawn else [])]
+    return "\n".join(parts)
 
 
 def _document(format: Format) -> str:
@@ -69,7 +77,21 @@ def _affix(affix: Affix) -> str:
 
 
 def _items(items: tuple[Item, ...]) -> str:
-    return " ".join(_item(item) for item in items)
+    parts: list[str] = []
+    for at, item in enumerate(items):
+        if isinstance(item, Marker) and item.depth:  # with those before it in one position
+            parts[-1] += f" + {item.name}"
+            if at + 1 == len(items) or getattr(items[at + 1], "depth", 0) == 0:
+                parts[-1] = f"({_shortened(parts[-1], ' + ')})"
+        else:
+            parts.append(_item(item))
+    return " ".join(parts)
+
+
+def _shortened(names: str, between: str) -> str:
+    """The first and the last of more than four markers."""
+    parts = names.split(between)
+    return names if len(parts) <= 4 else between.join((parts[0], "...", parts[-1]))
 
 
 def _item(item: Item) -> str:
@@ -80,11 +102,14 @@ def _item(item: Item) -> str:
     if isinstance(item, SizeVariable):
         return f"{item.name}:{item.block or 'digits'}"
     if isinstance(item, CodesItem):
-        return item.blocks
+        return f"{item.blocks} together" if item.together else item.blocks
     if isinstance(item, Delayed):
-        return f"(a step of {item.kind}, {item.fill} where a level has none)+"
+        fill = "" if _fills(item) else f", {item.before[0]} where a level has none"
+        return f"(a step of {item.kind}{' together' if item.together else ''}{fill})+"
     assert isinstance(item, Repeat)
     inner = _items(item.of)
+    if item.until is not None:
+        return f"({inner})+ (a turn of code {item.until} in every level)"
     if item.count is None:
         return f"({inner}){{{item.sets}}}" if not (item.sets or "").startswith("count@") else (
             f"({inner})+"
@@ -113,6 +138,18 @@ def _size_variables(kind: str, items: tuple[Item, ...]) -> list[str]:
         elif isinstance(item, Delayed):
             late = ", ".join(str(step) for step in item.by)
             notes.append(f"levels of {kind}: {late} steps late")
+            if fills := _fills(item):
+                notes.append(f"where a level of {kind} has no code: {fills}")
         elif isinstance(item, Repeat) and item.sets and not item.sets.startswith("count@"):
             notes.append(f"{item.sets} of {kind}: 1 or more, the same wherever it stands")
     return notes
+
+
+def _fills(item: Delayed) -> str:
+    """What stands where delayed levels have no code; "" if it is one marker everywhere."""
+    if len({*item.before, *item.after, *item.end}) == 1:
+        return ""
+    names = {"before": item.before, "at its end": item.end, "after": item.after}
+    return ", ".join(
+        f"{when} {_shortened(' '.join(fill), ' ')}" for when, fill in names.items() if fill
+    )

@@ -121,7 +121,7 @@ def _spans(reader: ItemReader, spans: Any) -> dict[str, SpanSpec]:
             )
         if isinstance(entry, list):
             entry = {"items": entry}
-        check_keys(entry, f"format.{where}", ("items",), ("modality", "closes"))
+        check_keys(entry, f"format.{where}", ("items",), ("modality", "closes", "streams"))
         modality = entry.get("modality", kind)
         try:
             media_class(modality if isinstance(modality, str) else "")
@@ -134,8 +134,30 @@ def _spans(reader: ItemReader, spans: Any) -> dict[str, SpanSpec]:
         closes = entry.get("closes", False)
         if not isinstance(closes, bool):
             raise ValueError(f"format.{where}.closes is {quoted(closes)}, expected true or false")
-        spans_by_kind[kind] = SpanSpec(modality, reader.span(entry["items"], where), closes)
+        streams = _streams(entry.get("streams", {}), f"{where}.streams")
+        items = reader.span(entry["items"], where)
+        spans_by_kind[kind] = SpanSpec(modality, items, closes, streams)
     return spans_by_kind
+
+
+def _streams(entry: Any, where: str) -> dict[str, int | None]:
+    """Streams by name, None for the one that is the text."""
+    names = isinstance(entry, dict) and all(
+        isinstance(name, str) and re.fullmatch(r"[a-z]\w*", name) for name in entry
+    )
+    if not names or not all(
+        number == "text" or (type(number) is int and 1 <= number <= MOST_NAME)
+        for number in entry.values()
+    ):
+        raise ValueError(
+            f"format.{where} is {quoted(entry)}, expected names, each with its number of codebooks"
+            f" (1 to {MOST_NAME}), or text"
+        )
+    if list(entry.values()).count("text") > 1 or (entry and set(entry.values()) == {"text"}):
+        raise ValueError(
+            f"format.{where} is {quoted(entry)}, expected codebooks, and at most one stream of text"
+        )
+    return {name: None if number == "text" else number for name, number in entry.items()}
 
 
 def _check_document(format: Format) -> None:

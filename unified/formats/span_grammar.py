@@ -1,37 +1,25 @@
-"""One declared span compiled against a vocabulary.
-
-A span is a row of stages: a size variable to be read, a *run* of ids that is fully determined once
-the size variables are known, or an open repeat of such a run. A run is expanded, once for each set
-of sizes, into a flat list of leaves, so that a step costs one comparison whatever the nesting of
-its repeats.
-
-Delayed levels (`spec.Delayed`) are an open repeat of steps and a run that flushes them: the warm-up
-steps and the last ones hold `fill` for the levels that have no code there.
-"""
+"""One declared span over a vocabulary: its grid, and codes to ids (the rest is `SpanLayout`)."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from unified.formats.span_leaves import LeafExpander
-from unified.formats.span_stages import (
-    Axis,
-    DelayFlush,
-    DigitsStage,
-    Env,
-    LeafRun,
-    OpenStage,
-    RunStage,
-    SizeStage,
-    code_paths,
-    counters,
-    read_stages,
+from unified.formats.span_checks import (
+    check_open_repeats,
+    check_positions,
+    find_axes,
+    stream_ends,
 )
-from unified.formats.spec import Delayed, Marker, SpanSpec
+from unified.formats.span_layout import SpanLayout
+from unified.formats.span_stages import DigitsStage, Env, OpenStage, SizeStage
+from unified.formats.spec import SpanSpec
+from unified.formats.streams import join_streams, streams_in_words
 from unified.vocabulary.vocabulary import Vocabulary
+
+__all__ = ["ExpandedSpan", "SpanGrammar"]
 
 
 class ExpandedSpan(NamedTuple):
@@ -45,74 +33,19 @@ class ExpandedSpan(NamedTuple):
     depths: np.ndarray
 
 
-class SpanGrammar:
+class SpanGrammar(SpanLayout):
     """A compiled span of one kind ("image", "audio", ...).
 
-    modality: of its media. blocks: the codebook blocks by level. axes: the length of each
-    axis of the grid. num_together: the most ids that a position holds.
+    axes: the length of each axis of the grid. stream_ends: the level that completes a frame of a
+    stream -> the stream.
     """
 
     def __init__(self, kind: str, span: SpanSpec, vocabulary: Vocabulary):
-        self.kind = kind
-        self.modality = span.modality
-        self.terminal = span.terminal
-        self.vocabulary = vocabulary
-        self.items = span.items
-        self.blocks = vocabulary.levels(kind)
-        if not self.blocks:
-            raise ValueError(f"the format has {kind} spans, the vocabulary no block '{kind}.0'")
-        first = span.items[0]
-        assert isinstance(first, Marker)
-        self.begin = vocabulary.marker(first.name)
-        self.leaves = LeafExpander(kind, self.blocks, vocabulary)
-        self.stages = read_stages(span.items[1:], vocabulary)
-        header = [s for s in self.stages if isinstance(s, SizeStage | DigitsStage)]
-        self.size_variables = tuple(stage.name for stage in header)
-        self.open_variables = tuple(s.variable for s in self.stages if isinstance(s, OpenStage))
-        self.axes = self._find_axes()
-        self.header_stages = 1 + max((self.stages.index(stage) for stage in header), default=-1)
-        # Rows and frames are complete once the last stage that holds codes has given theirs.
-        self._last_codes = max(
-            i
-            for i, s in enumerate(self.stages)
-            if isinstance(s, RunStage | OpenStage) and any(code_paths(s.items, ()))
-        )
-        self.num_together = max(
-            (depth + 1 for stage in self.stages if isinstance(stage, RunStage | OpenStage)
-             for depth in self.leaves.depths(stage.items)), default=1,
-        )  # fmt: skip
-        self._expanded = lru_cache(maxsize=512)(self._expand_stage)
-        self._check_open_repeats()
-
-    def run(self, stage: int, env: Env, repeat: int = 0) -> LeafRun:
-        """The leaves of a run, or of one repeat of an open repeat, under these size variables."""
-        items = self.stages[stage]
-        assert isinstance(items, RunStage | OpenStage)
-        counts = tuple((name, env[name]) for name in counters(items.items))
-        warmup = items.warmup if isinstance(items, OpenStage) else 0
-        return self._expanded(stage, counts, min(repeat, warmup))
-
-    def length(self, env: Env, stage: int = -1) -> int:
-        """Ids of the span after `stage` (from its begin marker on if -1).
-
-        Size variables not in `env` count as 1, the least they can be.
-        """
-        total = 1 if stage < 0 else 0
-        for later in self.stages[stage + 1 :]:
-            if isinstance(later, SizeStage):
-                total += 1
-            elif isinstance(later, DigitsStage):
-                total += len(str(env.get(later.name, 1)))
-            else:
-                repeats = env.get(later.variable, 1) if isinstance(later, OpenStage) else 1
-                total += repeats * self.leaves.length(later.items, env)
-        return total
-
-    def affine(self, name: str, env: Env, stage: int) -> tuple[int, int]:
-        """(a, b) with length after `stage` = a + b * value of the size variable `name`, >= 1."""
-        shortest = self.length({**env, name: 1}, stage)
-        slope = self.length({**env, name: 2}, stage) - shortest
-        return shortest - slope, slope
+        super().__init__(kind, span, vocabulary)
+        self.axes = find_axes(self)
+        self.stream_ends = stream_ends(self)
+        check_positions(self)
+        check_open_repeats(self)
 
     def grid(self, env: Env) -> tuple[int | None, ...]:
         """The lengths of the axes, None where a size variable is not in `env`."""
@@ -202,93 +135,61 @@ class SpanGrammar:
 
     def serialize(self, codes: np.ndarray) -> ExpandedSpan:
         """The span of codes int64 (K, *grid)."""
-        self.check_levels(len(codes))
+        self.check_codes(codes)
         span = self.expand(codes.shape[1:])
         for k, block in enumerate(self.blocks):
             span.ids[span.levels == k] = self.vocabulary.to_ids(block.name, codes[k].reshape(-1))
         return span
 
-    def check_levels(self, levels: int) -> None:
-        """Raises ValueError for codes of another number of levels."""
-        if levels != len(self.blocks):
-            raise ValueError(
-                f"{self.kind} codes must have {len(self.blocks)} levels, found {levels}"
-            )
+    def split_streams(self, codes: np.ndarray) -> dict[str, np.ndarray]:
+        """Codes (K, ...) as those of each stream by name; ids of the text tokenizer for text."""
+        return {name: codes[list(levels)] for name, levels in self.streams.items()}
 
-    def _find_axes(self) -> tuple[Axis, ...]:
-        axes_of: dict[int, tuple[Axis, ...]] = {}
-        for codes, axes in code_paths(self.items, ()):
-            for k in self.leaves.levels(codes):
-                if k in axes_of:
-                    raise ValueError(f"the format's {self.kind} spans hold level {k} twice")
-                axes_of[k] = axes
-        if len(axes_of) != len(self.blocks) or len(set(axes_of.values())) != 1:
-            raise ValueError(
-                f"the format's {self.kind} spans must hold each of the {len(self.blocks)} levels "
-                f"of the vocabulary once, all in equal numbers; they hold levels"
-                f" {', '.join(map(str, sorted(axes_of)))}, in {len(set(axes_of.values()))} numbers"
-            )
-        axes = next(iter(axes_of.values()))
-        if not 1 <= len(axes) <= 2:
-            raise ValueError(
-                f"the codes of the format's {self.kind} spans stand in {len(axes)} nested repeats,"
-                " expected one (frames) or two (rows of codes)"
-            )
-        counted = [n for st in self.stages if isinstance(st, RunStage) for n in counters(st.items)]
-        for name in (*self.size_variables, *self.open_variables, *counted):
-            if name not in [axis for axis, _ in axes]:
-                raise ValueError(
-                    f"the format's {self.kind} spans have register {name}, which is no side of"
-                    " their grid of codes"
-                )
-        for item in self.items:
-            if isinstance(item, Delayed) and len(item.by) != len(self.blocks):
-                raise ValueError(
-                    f"the format's {self.kind} spans delay {len(item.by)} levels, the vocabulary"
-                    f" has {len(self.blocks)}"
-                )
-        return axes
+    def stream_ids(self, codes: Mapping[str, np.ndarray]) -> dict[int, list[int]]:
+        """Ids of streams that are not sampled, by level. codes: (levels, T) by name of the stream.
 
-    def _check_open_repeats(self) -> None:
-        for at, stage in enumerate(self.stages):
-            # Budgets solve for one size variable at a time, so lengths must be linear in each: a
-            # side that multiplies itself (h rows of h codes) would not be.
-            name = getattr(stage, "variable", getattr(stage, "name", None))
-            if name is not None:
-                a, b = self.affine(name, {}, at)
-                if self.length({name: 3}, at) != a + 3 * b:
-                    raise ValueError(
-                        f"the format's {self.kind} spans repeat by {name} inside a repeat by {name}"
-                    )
-            env = dict.fromkeys((*self.size_variables, *self.open_variables), 1)
-            if isinstance(stage, OpenStage):
-                if set(counters(stage.items)) & {*self.open_variables}:
-                    raise ValueError(
-                        f"the format's {self.kind} spans have an open repeat that another counts by"
-                    )
-                again = self.run(at, env).leaves[0]
-                after = self.run(at + 1, env).leaves[0]
-                if again.lo < after.hi and after.lo < again.hi:
-                    raise ValueError(
-                        f"the format's {self.kind} spans have an open repeat that begins with"
-                        " the same ids as what follows it: nothing would tell where it ends"
-                    )
-            if isinstance(stage, DigitsStage) and self.run(at + 1, env).lows[0] in stage.ids:
+        Raises ValueError for unknown streams, the one whose id begins positions, and codes of other
+        levels or lengths.
+        """
+        lengths = {np.shape(own)[-1] for own in codes.values()}
+        ids: dict[int, list[int]] = {}
+        for name, own in codes.items():
+            levels = self.streams.get(name, ())
+            if not levels or 0 in levels:
+                able = [stream for stream, held in self.streams.items() if 0 not in held]
                 raise ValueError(
-                    f"the format's {self.kind} spans have a digit right behind the digits of"
-                    f" {stage.name}: nothing would tell where they end"
+                    f"{self.kind} has no stream '{name}' that can be given, expected"
+                    f" {', '.join(able) or 'none: this format has no streams'}"
                 )
+            if np.shape(own)[:-1] != (len(levels),) or len(lengths) != 1:
+                raise ValueError(
+                    f"stream '{name}' is given as codes of shape {np.shape(own)}, expected"
+                    f" ({len(levels)}, T), and the same T for all streams"
+                )
+            for level, row in zip(levels, own):
+                ids[level] = self.vocabulary.to_ids(self.blocks[level].name, row).tolist()
+        return ids
 
-    def _expand_stage(
-        self, stage: int, counts: tuple[tuple[str, int], ...], repeat: int
-    ) -> LeafRun:
-        run = self.stages[stage]
-        assert isinstance(run, RunStage | OpenStage)
-        # One repeat of an open repeat is frame 0 of its run; the state adds the repeats before it.
-        first = 0 if isinstance(run, OpenStage) else None
-        leaves = self.leaves.expand(run.items, dict(counts), first, repeat)
-        done: dict[int, int] = {}
-        if stage == self._last_codes or any(isinstance(item, DelayFlush) for item in run.items):
-            last = {frame: at for at, (_, frame) in enumerate(leaves) if frame is not None}
-            done = {at: frame for frame, at in last.items()}
-        return LeafRun(tuple(leaf for leaf, _ in leaves), done)
+    def join_streams(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Codes of each stream, int (levels, T), as those of the span (K, T).
+
+        Raises ValueError for streams missing or surplus, of other levels, or of unequal length.
+        """
+        return join_streams(self.kind, self.streams, codes)
+
+    def check_codes(self, codes: np.ndarray) -> None:
+        """Raises ValueError for codes (K, *grid) of another number of levels, and for a frame that
+        would end the span."""
+        if len(codes) != len(self.blocks):
+            raise ValueError(
+                f"{self.kind} codes must have {len(self.blocks)} levels"
+                f"{streams_in_words(self.streams)}, found {len(codes)}"
+            )
+        for at in self.last_turns:
+            until = getattr(self.stages[at], "until", None)
+            ending = np.flatnonzero((codes == until).all(0))
+            if len(ending):
+                raise ValueError(
+                    f"frame {ending[0]} of {self.kind} codes is {until} in every level, which ends"
+                    " a span in this format; leave the frame out"
+                )

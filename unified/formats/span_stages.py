@@ -68,10 +68,20 @@ class DelayFlush:
 
 
 @dataclass(frozen=True)
+class LastTurn:
+    """The turn that ends an open repeat, all its codes being `of.until`."""
+
+    of: Repeat
+
+
+SpanItem = Item | DelayFlush | LastTurn
+
+
+@dataclass(frozen=True)
 class RunStage:
     """Items that are fully determined once the size variables are known."""
 
-    items: tuple[Item | DelayFlush, ...]
+    items: tuple[SpanItem, ...]
 
 
 @dataclass(frozen=True)
@@ -79,11 +89,13 @@ class OpenStage:
     """Items repeated at least once, until the next stage begins; `variable` counts the repeats.
 
     warmup: the first repeats in which delayed levels have no code yet; 0 without delays.
+    until: the code that ends it where a repeat has it in every level, see `LastTurn`.
     """
 
     items: tuple[Item, ...]
     variable: str
     warmup: int = 0
+    until: int | None = None
 
 
 Stage = SizeStage | DigitsStage | RunStage | OpenStage
@@ -100,7 +112,7 @@ def read_stages(items: tuple[Item, ...], vocabulary: Vocabulary) -> tuple[Stage,
     """The stages of a span's items; determined items that follow one another are one run."""
     stages: list[Stage] = []
 
-    def run(item: Item | DelayFlush) -> None:
+    def run(item: SpanItem) -> None:
         if stages and isinstance(stages[-1], RunStage):
             stages[-1] = RunStage((*stages[-1].items, item))
         else:
@@ -116,7 +128,9 @@ def read_stages(items: tuple[Item, ...], vocabulary: Vocabulary) -> tuple[Stage,
             stages.append(DigitsStage(item.name, item.digits, tuple(ids[0] for ids in digits)))
         elif isinstance(item, Repeat) and item.count is None:
             assert item.sets is not None
-            stages.append(OpenStage(item.of, item.sets))
+            stages.append(OpenStage(item.of, item.sets, until=item.until))
+            if item.until is not None:
+                run(LastTurn(item))
         elif isinstance(item, Delayed):
             stages.append(OpenStage((item,), item.sets, max(item.by)))
             run(DelayFlush(item))
@@ -125,7 +139,7 @@ def read_stages(items: tuple[Item, ...], vocabulary: Vocabulary) -> tuple[Stage,
     return tuple(stages)
 
 
-def counters(items: tuple[Item | DelayFlush, ...]) -> tuple[str, ...]:
+def counters(items: tuple[SpanItem, ...]) -> tuple[str, ...]:
     """The size variables that repeats inside `items` count by."""
     names: list[str] = []
     for item in items:
@@ -138,7 +152,7 @@ def counters(items: tuple[Item | DelayFlush, ...]) -> tuple[str, ...]:
 
 
 def code_paths(
-    items: tuple[Item | DelayFlush, ...], axes: tuple[Axis, ...]
+    items: tuple[SpanItem, ...], axes: tuple[Axis, ...]
 ) -> list[tuple[CodesItem, tuple[Axis, ...]]]:
     """Every item of codes with the counts of the repeats around it, outermost first."""
     paths: list[tuple[CodesItem, tuple[Axis, ...]]] = []

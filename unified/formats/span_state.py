@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import numpy as np
 
-from unified.formats.coded import Event, FrameDone, RowDone, SpanBegin
+from unified.formats.coded import Event, FrameDone, RowDone, SpanBegin, StreamFrameDone
 from unified.formats.limits import UNLIMITED
 from unified.formats.span_grammar import SpanGrammar
 from unified.formats.span_stages import DigitsStage, LeafRun, OpenStage, SizeStage
+from unified.formats.streams import level_in_words
 from unified.vocabulary.block import Ranges
 
 
@@ -31,24 +32,10 @@ class SpanState:
     """
 
     __slots__ = (
-        "at",
-        "choice",
-        "env",
-        "finished",
-        "fixed",
-        "forced",
-        "grammar",
-        "left",
-        "levels",
-        "max_repeats",
-        "need",
-        "ranges",
-        "repeats",
-        "run",
-        "stage",
-        "tail",
-        "typed",
-    )
+        "at", "choice", "ending", "env", "finished", "fixed", "forced", "goes_on", "grammar",
+        "left", "levels", "max_repeats", "may_end", "need", "ranges", "repeats", "run", "stage",
+        "stream_ids", "tail", "typed", "until",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -58,13 +45,16 @@ class SpanState:
         fixed: Mapping[str, int],
         forced: Mapping[str, int],
         max_repeats: int | None,
+        stream_ids: Mapping[int, Sequence[int]] | None = None,
     ):
+        """stream_ids: those of some levels, which alone may come there."""
         self.grammar = grammar
         self.left = left
         self.need = need
         self.fixed = fixed
         self.forced = forced
         self.max_repeats = max_repeats
+        self.stream_ids = stream_ids or {}
         self.finished = False
         self.env: dict[str, int] = {}
         self.levels: list[list[int]] = [[] for _ in grammar.blocks]
@@ -73,6 +63,10 @@ class SpanState:
         self.at = 0
         self.repeats = -1  # completed ones of the open repeat at hand, -1 outside one
         self.choice = False  # at a size variable, or between two repeats of an open repeat
+        # Of an open repeat that ends with a turn of known ids: those ids; and whether the turn
+        # under way has no others so far, may be a frame, and may be the last.
+        self.until: tuple[int, ...] = ()
+        self.ending = self.goes_on = self.may_end = False
         self.typed = ""  # of a size variable in digits
         self.tail = (0, 0)
         self.ranges: Ranges = ()
@@ -91,7 +85,11 @@ class SpanState:
         self.left, self.need = UNLIMITED, 1
         self.fixed, self.forced, self.max_repeats = {}, {}, None
         stage = self.grammar.stages[self.stage]
-        if self.choice and isinstance(stage, OpenStage):
+        if self.until:
+            self.goes_on = True
+            self.may_end = self.may_end or self.repeats > 0
+            self.ranges = self._turn_ranges()
+        elif self.choice and isinstance(stage, OpenStage):
             self._open_repeat()
         elif self.choice and isinstance(stage, DigitsStage):
             self.ranges = self._digit_ranges(stage)
@@ -118,6 +116,13 @@ class SpanState:
         return 0 if self.choice or self.run is None else self.run.leaves[self.at].depth
 
     @property
+    def level(self) -> int:
+        """See `State.level`."""
+        if self.run is None or (self.choice and self.expects_marker):
+            return -1
+        return self.run.leaves[self.at].level
+
+    @property
     def period(self) -> int:
         """See `State.period`."""
         run = self.run
@@ -127,6 +132,12 @@ class SpanState:
             return run.length
         ends = list(islice(run.done, 2))
         return ends[1] - ends[0] if len(ends) == 2 else 0
+
+    def settled(self, number: int) -> list[Ranges]:
+        """See `State.settled`."""
+        if self.choice or self.run is None:
+            return []
+        return [leaf.ranges for leaf in self.run.leaves[self.at : self.at + number]]
 
     def advance(self, id: int) -> tuple[Event, ...] | None:
         """Read one id; the events it completes, or None (and no change) if it cannot come."""
@@ -159,15 +170,26 @@ class SpanState:
         leaf = run.leaves[at]
         if not leaf.lo <= id < leaf.hi:
             return None
+        if self.until:
+            if not any(start <= id < stop for start, stop in self.ranges):
+                return None
+            self.ending = self.ending and id == self.until[at]
+            if self.ending and at + 1 == run.length:
+                return self._last_turn(run)
         self.left -= 1
         if leaf.level >= 0:
             self.levels[leaf.level].append(id)
+            if leaf.level in self.grammar.stream_ends:
+                opened = (*opened, self._stream_progress(leaf.level))
         done = run.done.get(at)
         events = opened if done is None else (*opened, self._progress(done))
         at += 1
         if at < run.length:
             self.at = at
-            self.ranges = run.leaves[at].ranges
+            self.ranges = self._turn_ranges() if self.until else run.leaves[at].ranges
+            if (level := run.leaves[at].level) in self.stream_ids:
+                settled = self.stream_ids[level][len(self.levels[level])]
+                self.ranges = ((settled, settled + 1),)
             return events
         if self.repeats >= 0:
             self.repeats += 1
@@ -195,6 +217,10 @@ class SpanState:
             shape = "x".join(str(side) for side in sides)
             levels = f", {len(self.levels)} levels" if len(self.levels) > 1 else ""
             return f"{number} codes of {total} ({shape}{levels})"
+        if self.depth or (self.grammar.streams and not self.choice):
+            leaf = self.run.leaves[self.at] if self.run is not None else None
+            level = self.depth if leaf is None or leaf.level < 0 else leaf.level
+            return f"{number} codes, and goes on in {level_in_words(self.grammar.streams, level)}"
         return f"{number} codes"
 
     def _next_stage(self) -> tuple[Event, ...]:
@@ -212,6 +238,7 @@ class SpanState:
         self.at = 0
         self.repeats = -1
         self.choice = True
+        self.until = ()
         if isinstance(opening, SizeStage):
             self.run = None
             self.ranges = self._size_ranges(opening)
@@ -225,6 +252,7 @@ class SpanState:
         if isinstance(opening, OpenStage):
             self.repeats = 0
             self.tail = self.grammar.affine(opening.variable, {**self.fixed, **self.env}, stage)
+            self.until = self.grammar.last_turns.get(stage, ())
             self._open_repeat()
             return
         self.choice = False
@@ -285,19 +313,60 @@ class SpanState:
         run = self.run
         assert run is not None
         base, slope = self.tail
-        self.choice = True
+        self.choice = not self.until
         self.at = 0
-        if repeats < self.fixed.get(stage.variable, 1):
-            self.ranges = run.leaves[0].ranges
+        self.ending = True
+        self.may_end = repeats >= self.fixed.get(stage.variable, 1)
+        if not self.may_end:
+            self.goes_on = True
+            self.ranges = self._turn_ranges() if self.until else run.leaves[0].ranges
             return
         self.env[stage.variable] = repeats
-        after = self.grammar.run(self.stage + 1, self.env).leaves[0].ranges
         length = run.length + base + slope * (repeats + 1)
         again = self.max_repeats is None or repeats < self.max_repeats
-        if again and self.left >= length + self.need:
+        self.goes_on = again and self.left >= length + self.need
+        if self.until:
+            self.ranges = self._turn_ranges()
+            return
+        after = self.grammar.run(self.stage + 1, self.env).leaves[0].ranges
+        if self.goes_on:
             self.ranges = tuple(sorted((*run.leaves[0].ranges, *after)))
         else:
             self.ranges = after
+
+    def _turn_ranges(self) -> Ranges:
+        """What may come next in a turn that ends an open repeat if it is `until`."""
+        assert self.run is not None
+        leaf, last = self.run.leaves[self.at], self.until[self.at]
+        if not self.goes_on:
+            return ((last, last + 1),)
+        if self.may_end or not self.ending or self.at + 1 < self.run.length:
+            return leaf.ranges
+        sides = ((leaf.lo, last), (last + 1, leaf.hi))
+        return tuple((start, stop) for start, stop in sides if start < stop)
+
+    def _last_turn(self, run: LeafRun) -> tuple[Event, ...]:
+        """An open repeat is over: the turn whose last id has come is no frame."""
+        for leaf in run.leaves[:-1]:
+            self.levels[leaf.level].pop()
+        self.left -= 1
+        self._open_stage(self.stage + 1)
+        assert self.run is not None
+        self.at = run.length  # what follows begins with that turn
+        if self.at == self.run.length:
+            return self._next_stage()
+        self.ranges = self.run.leaves[self.at].ranges
+        return ()
+
+    def _stream_progress(self, level: int) -> StreamFrameDone:
+        """The frame of a stream that is complete with an id of this level."""
+        grammar = self.grammar
+        stream, frame = grammar.stream_ends[level], len(self.levels[level]) - 1
+        codes = [
+            grammar.vocabulary.from_ids(grammar.blocks[k].name, self.levels[k][frame])
+            for k in grammar.streams[stream]
+        ]
+        return StreamFrameDone(np.array(codes, dtype=np.int64), frame, grammar.kind, stream)
 
     def _progress(self, index: int) -> Event:
         """The row or frame that is complete now."""

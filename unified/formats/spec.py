@@ -16,29 +16,40 @@ A format says how a document is laid out as ids:
                                      each of its ids, or one for all texts; nothing without this.
                                      leads: what stands before it and before the answer is blanked
                                      out as well
-    spans: {KIND: [items] | {modality: MODALITY, items: [items], closes: true}}
+    spans: {KIND: [items] | {modality: MODALITY, items: [items], closes: true, streams: STREAMS}}
                                      KIND is a modality (image, audio, ...), or another name with
                                      its modality; closes: nothing but the end of the document may
                                      follow
+                                     STREAMS, such as {text: text, speaker: 8, listener: 8}: what
+                                     the levels of a frame are of, in order: so many codebooks of
+                                     the kind, or `text`, one id of text
 
 An AFFIX, what stands before something or behind it, is the name of a marker, a list of them and of
 `{literal: "TEXT"}`, or null (nothing). A span is a list of items:
 
     marker: NAME                     one marker
+    position: [NAME, ...]            one position of the decoder, a marker for each level
     literal: TEXT                    the ids of a text, as the vocabulary has recorded them
     register: NAME, block: BLOCK     a size variable: one id of BLOCK, whose code + 1 is its value
     register: NAME, digits: N        a size variable in decimal digits, at most N of them, until
                                      the next item begins
-    codes: MODALITY | BLOCK          one id of every level of a modality, in order, or of one level
+    codes: KIND | KIND.STREAM | BLOCK
+                                     one id of every level of a kind, in order, or of a stream's, or
+                                     of one level
       together: true                 all levels in one position of the decoder
     repeat: COUNT, of: [items]       COUNT an integer, a register, a multiple of one ("2*h"), or
                                      `open`: one or more times, until the next item begins;
                                      `sets: NAME` keeps how often, so that later repeats can be
                                      held to an equal count
       separator: NAME, separate: each | between
-    delayed: KIND, by: [steps], fill: NAME
+      until: CODE                    of an open one: it ends with a turn whose codes are all CODE,
+                                     which is no frame
+    delayed: KIND, by: [steps], fill: FILL | {before: FILL, end: FILL, after: FILL}
                                      open: every step holds one id of every level, and level k is
-                                     `by[k]` steps late; before it begins and after it ends, `fill`
+                                     `by[k]` steps late; `before` stands where it has not begun,
+                                     `end`, if there is one, for one step behind its last code, and
+                                     `after` in the steps that remain. FILL is a marker, or a list
+                                     of one for each level
       together: true                 a step is one position of the decoder
 
 Levels frame-major are one repeat of all levels; layer-major, one repeat for each level, the later
@@ -51,14 +62,15 @@ stand in the same order either way, and each has a *depth*, its index within its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A special id, by the format's own name for it."""
+    """A special id, by the format's own name for it. depth: its index within its position."""
 
     name: str
+    depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,7 @@ class Repeat:
     """count: an integer, a size variable, or None for an open repeat, whose number is `sets`.
 
     times: factor on the value of a size variable.
+    until: of an open repeat: the code that ends it where a turn has it in every level.
     """
 
     count: int | str | None
@@ -104,20 +117,29 @@ class Repeat:
     separate: str | None = None
     sets: str | None = None
     times: int = 1
+    until: int | None = None
 
 
 @dataclass(frozen=True)
 class Delayed:
     """Levels side by side, level k `by[k]` steps late. sets: the variable of the frames' number.
 
-    together: whether a step is one position.
+    before, after: the marker of each level where it has no code yet, and no more. end: the one
+    that stands right behind its last code; () without. together: whether a step is one position.
     """
 
     kind: str
     by: tuple[int, ...]
-    fill: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
     sets: str
+    end: tuple[str, ...] = ()
     together: bool = False
+
+    @property
+    def num_flush_steps(self) -> int:
+        """Steps after the last code of level 0, until every level is complete."""
+        return max(self.by) + bool(self.end)
 
 
 Item = Marker | Literal | SizeVariable | CodesItem | Repeat | Delayed
@@ -134,11 +156,25 @@ class Role:
 
 @dataclass(frozen=True)
 class SpanSpec:
-    """modality: `image` or `audio`. terminal: the document ends after it."""
+    """modality: `image` or `audio`. terminal: the document ends after it.
+
+    streams: name -> number of codebooks, or None for one of text; empty without streams.
+    """
 
     modality: str
     items: tuple[Item, ...]
     terminal: bool = False
+    streams: Mapping[str, int | None] = field(default_factory=dict)
+
+    @property
+    def num_codebooks(self) -> int | None:
+        """How many codebooks the format itself says that the kind has; None where it does not."""
+        if self.streams:
+            return sum(number or 0 for number in self.streams.values())
+        delayed = [len(item.by) for item in self.items if isinstance(item, Delayed)]
+        markers = (item.depth + 1 for item in self.items if isinstance(item, Marker))
+        position = max(markers, default=1)
+        return delayed[0] if delayed else position if position > 1 else None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the sampling path, so the ranges allowed now are kept ready: `allowed` only retu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from unified.formats.compiled import CompiledFormat
 from unified.formats.document_state import At, DocumentState
 from unified.formats.limits import FREE, Limits
 from unified.formats.span_state import SpanState
+from unified.vocabulary.block import Ranges
 
 __all__ = ["State"]
 
@@ -33,13 +34,14 @@ __all__ = ["State"]
 class State(DocumentState):
     """One sequence so far. Made by `Grammar.start`; see `DocumentState` for its attributes."""
 
-    __slots__ = ("_begun_at", "_span", "_text")
+    __slots__ = ("_begun_at", "_span", "_stream_ids", "_text")
 
     def __init__(self, grammar: CompiledFormat, limits: Limits | None):
         super().__init__(grammar)
         self._text: list[int] = []
         self._begun_at = 0
         self._span: SpanState | None = None
+        self._stream_ids: Mapping[int, Sequence[int]] | None = None
         self.restrict(limits)
 
     def copy(self) -> State:
@@ -87,12 +89,27 @@ class State(DocumentState):
         return self._span.depth if self._span is not None else 0
 
     @property
+    def level(self) -> int:
+        """The codebook level of the next id, -1 where it is no code. Where another frame may begin
+        or the span end, that of the frame's first code."""
+        return self._span.level if self._span is not None else -1
+
+    def num_codes(self, level: int) -> int:
+        """Codes of a level that the open span has so far."""
+        return 0 if self._span is None else len(self._span.levels[level])
+
+    @property
     def period(self) -> int:
         """Ids from a row of codes to the next, or from a frame to the next, in the open span.
 
         0 outside spans, in their headers, and where there is one row alone.
         """
         return self._span.period if self._span is not None else 0
+
+    def settled(self, number: int) -> list[Ranges]:
+        """What is allowed at the next positions, `number` at most, as far as that is settled
+        whatever ids come: inside a grid or a frame of codes. [] where the next id decides."""
+        return self._span.settled(number) if self._span is not None else []
 
     def restrict(self, limits: Limits | None, goes_on: bool = False) -> None:
         """Set new limits from this position on, or lift them (None).
@@ -282,6 +299,13 @@ class State(DocumentState):
 
     # Inside a span.
 
+    def settle_streams(self, kind: str, codes: Mapping[str, np.ndarray] | None) -> None:
+        """Settle streams of the next span of a kind: codes (levels, T) by name; None: none.
+
+        Raises ValueError for unknown streams, and codes of other levels or lengths.
+        """
+        self._stream_ids = None if not codes else self.grammar.span_grammars[kind].stream_ids(codes)
+
     def _begin_span(self, kind: str) -> tuple[Event, ...]:
         rules = self._rules
         span_grammar = self.grammar.span_grammars[kind]
@@ -298,7 +322,9 @@ class State(DocumentState):
             fixed=rules.fixed[kind],
             forced=rules.forced[kind],
             max_repeats=rules.limits.of(span_grammar.modality).max_frames,
+            stream_ids=self._stream_ids,
         )
+        self._stream_ids = None
         self._ranges = self._span.ranges
         return (self._span.begin_event(),) if span_grammar.header_stages == 0 else ()
 

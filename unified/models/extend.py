@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,13 @@ from unified.formats.load import load_format
 from unified.formats.parser import parse_format, write_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
+from unified.models.code_output import (
+    CodesOutput,
+    add_codes_output,
+    codes_output,
+    depth_decoder_of,
+    laid_out,
+)
 from unified.models.files import FILE_NAME, model_directory
 from unified.models.stored_weights import check_dtype
 from unified.sequence.modality import registered_modalities
@@ -41,7 +49,9 @@ def create_decoder(
     format: str | Path,
     max_grid: int,
     others: Mapping[str, MediaTokenizer] | None = None,
-) -> tuple[Sequencer, Any]:
+    codes: str | None = None,
+    depth: Mapping[str, Any] | None = None,
+) -> tuple[Sequencer, Any, CodesOutput | None]:
     """A Qwen3 causal LM with random weights; see `UnifiedModel.create`."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -65,8 +75,11 @@ def create_decoder(
         full = Qwen3Config(**{**config, "vocab_size": sequencer.vocabulary.size})
     except StrictDataclassError as error:
         raise ValueError(f"the decoder's config does not hold together: {error}") from None
+    declared = codes_output(sequencer.grammar, full, codes, depth)
     with foreign("a decoder of this config cannot be made"):  # larger than memory, most often
-        return sequencer, Qwen3ForCausalLM(full)
+        hf = Qwen3ForCausalLM(full)
+        add_codes_output(hf, declared)
+    return sequencer, hf, declared
 
 
 def extend_decoder(
@@ -80,8 +93,14 @@ def extend_decoder(
     dtype: str | None,
     others: Mapping[str, MediaTokenizer] | None = None,
     device: str | None = None,
-) -> tuple[Sequencer, Any, tuple[str, ...]]:
-    """A language model with rows for new ids, and notes; see `UnifiedModel.extend`."""
+    layouts: Mapping[str, str | None] | None = None,
+    depth: Mapping[str, Any] | None = None,
+) -> tuple[Sequencer, Any, CodesOutput | None, tuple[str, ...]]:
+    """A language model with rows for new ids, its codes' output and notes; see
+    `UnifiedModel.extend`.
+
+    layouts: by modality, see `laid_out`.
+    """
     import torch
 
     from unified.models.init_rows import check_name, new_rows, vectors_of
@@ -104,6 +123,11 @@ def extend_decoder(
         raise ValueError("give text_tokenizer with a loaded language model: it does not say")
     # Before the weights, which may take minutes.
     layout = _layout(format, text_tokenizer, config)
+    if isinstance(layout, ChatFormat):
+        plain, codes = laid_out(layout.format, layouts or {})
+        layout = replace(layout, format=plain)
+    else:
+        layout, codes = laid_out(layout, layouts or {})
     if hf is None:
         hf = checkpoint.load_hf(folder, dtype=dtype or "auto", device=device or "cpu")
     else:
@@ -115,12 +139,15 @@ def extend_decoder(
     sequencer = _sequencer(
         layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid, others
     )
+    declared = codes_output(sequencer.grammar, config, codes, depth)
     blocks = sequencer.vocabulary.blocks
     vectors = vectors_of(blocks, media) if initialise == "codebook" else {}
     hf.resize_token_embeddings(sequencer.vocabulary.size, mean_resizing=False)
     new_rows(hf, old, initialise, vectors)
+    add_codes_output(hf, declared)
     notes = tuple(f"the text tokenizer: {note}" for note in text_tokenizer.notes)
-    return sequencer, hf, (*notes, *(layout.notes if isinstance(layout, ChatFormat) else ()))
+    chat_notes = layout.notes if isinstance(layout, ChatFormat) else ()
+    return sequencer, hf, declared, (*notes, *chat_notes)
 
 
 def _rows(hf: PreTrainedModel, text_tokenizer: TextTokenizer) -> int:
@@ -159,10 +186,13 @@ def begin_with(
     Rows of a block that the other vocabulary has in this size are its rows, unless their modality
     is among `fresh`: codes of another tokenizer mean something else. Those and what the other one
     lacks are drawn with the mean and covariance of all its rows, from torch's global generator: the
-    whole decoder is trained on, so that nothing is gained by holding them near the mean.
+    whole decoder is trained on, so that nothing is gained by holding them near the mean. A depth
+    decoder is the other one's where that has one of the same sizes for the same ids, none of them
+    fresh; else it stays as it is.
 
     Raises ValueError for a decoder of another shape.
     """
+    from unified.engine.backends.depth_module import DEPTH_DECODER
     from unified.models.init_rows import Moments, fill_rows
 
     theirs = {block.name: block for block in start_vocabulary.blocks}
@@ -188,6 +218,12 @@ def begin_with(
         for name, value in hf.named_parameters(remove_duplicate=False):
             if value is own_head:
                 state[name] = rows
+    own_depth, depth = depth_decoder_of(hf), depth_decoder_of(start)
+    same = own_depth is not None and depth is not None and own_depth.config == depth.config
+    if not same or fresh or vocabulary.hash != start_vocabulary.hash:
+        prefix = f"{DEPTH_DECODER}."
+        state = {name: value for name, value in state.items() if not name.startswith(prefix)}
+        state |= {name: value for name, value in mine.items() if name.startswith(prefix)}
     try:
         hf.load_state_dict(state)
     except RuntimeError as error:

@@ -7,6 +7,7 @@ what they were. Then it can be trained to write what it reads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ def extend_published(
     initialise: str,
     dtype: str | None,
     device: str | None = None,
+    layouts: Mapping[str, str | None] | None = None,
 ) -> tuple[Opened, Any] | None:
     """A published model whose head has a row for every id, with the parts of a `UnifiedModel`.
 
@@ -65,6 +67,11 @@ def extend_published(
         raise ValueError(
             f"format is {quoted(str(format))}, expected {layout}: {pretrained.name} was trained on"
             " documents in its own format"
+        )
+    if chosen := [f"{name}_codes" for name, way in (layouts or {}).items() if way is not None]:
+        raise ValueError(
+            f"{' and '.join(chosen)} would lay codes out anew: {pretrained.name} was trained on"
+            " documents in its own format; leave it out"
         )
     text_config = {**(checkpoint.config.get("text_config") or {}), "output_vocab_size": None}
     config = {**checkpoint.config, "text_config": text_config}

@@ -3,7 +3,8 @@
 It holds a plain Hugging Face causal-LM checkpoint (config.json, model.safetensors),
 tokenizer.json and what transformers keeps beside it, one folder for each media tokenizer,
 tasks.yaml (how it is asked), and unified.json: the vocabulary and its hash, the format's YAML, the
-sampling defaults, and perhaps the name of a plug-in.
+sampling defaults, and perhaps the name of a plug-in and what writes the codes of positions that
+hold several (`unified.models.code_output`; a depth decoder has depth_decoder.safetensors).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
+from unified.models.code_output import CodesOutput, check_codes, without_depth_decoder
+from unified.models.depth_files import save_depth_decoder
 from unified.models.opening import LanguageModel
 from unified.models.quantized import is_quantized
 from unified.models.stored_weights import check_dtype
@@ -96,7 +99,7 @@ def load_model(
     read: bool = True,
     codecs: Mapping[str, MediaTokenizer | None] | None = None,
     backend: str = "auto",
-) -> tuple[Sequencer, Sampling, LanguageModel]:
+) -> tuple[Sequencer, Sampling, LanguageModel, CodesOutput | None]:
     """The parts of the model in a folder; see `UnifiedModel.from_pretrained`.
 
     codecs: tokenizers by modality, in the place of those in the folder.
@@ -107,7 +110,7 @@ def load_model(
     expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
     where = directory / FILE_NAME
     published = saved_published(manifest, where)
-    if set(manifest) - {"plugin", "pretrained"} != expected:
+    if set(manifest) - {"plugin", "pretrained", "codes"} != expected:
         raise ValueError(f"{where} has {quoted(sorted(manifest))}, expected {sorted(expected)}")
     for name in ("format", "vocabulary_hash"):
         if not isinstance(manifest[name], str):
@@ -133,8 +136,26 @@ def load_model(
             f"the decoder in {directory} has {config.get('vocab_size')} rows, vocabulary "
             f"{vocabulary.hash} has {vocabulary.size} ids"
         )
+    try:
+        grammar = Grammar.from_text(manifest["format"], vocabulary)
+    except ValueError as error:
+        raise type(error)(f"model {directory}: {error}") from None
+    codes = None
+    if "codes" in manifest:
+        codes = CodesOutput.from_json(manifest["codes"], f"{where}: codes")
+    width = (config.get("text_config") or config).get("hidden_size")
+    check_codes(codes, grammar, width, str(where))
+    if codes is not None and (codes.output == "model") != (
+        published is not None and published.pretrained.codes_output == "model"
+    ):
+        raise ValueError(
+            f"{where}: codes.output is {codes.output}, which does not fit pretrained"
+            f" {quoted(manifest.get('pretrained'))}: model stands for modules of a published"
+            " checkpoint that writes its codes itself"
+        )
     pretrained = None if published is None else published.pretrained
-    language_model = LanguageModel.open(directory, pretrained, device, dtype, read, backend)
+    depth = None if codes is None else codes.depth
+    language_model = LanguageModel.open(directory, pretrained, device, dtype, read, backend, depth)
     media: dict[str, Any] = {
         modality: codec for modality, codec in (codecs or {}).items() if codec is not None
     }
@@ -151,7 +172,7 @@ def load_model(
     try:
         sequencer = Sequencer(
             vocabulary,
-            Grammar.from_text(manifest["format"], vocabulary),
+            grammar,
             TextTokenizer.load(directory),
             missing=missing_of(published.pretrained, config, media) if published else None,
             others=media,
@@ -159,7 +180,7 @@ def load_model(
         sampling = Sampling.from_json(manifest["sampling"], "sampling")
     except ValueError as error:
         raise type(error)(f"model {directory}: {error}") from None
-    return sequencer, sampling, language_model
+    return sequencer, sampling, language_model, codes
 
 
 def save_model(
@@ -172,12 +193,14 @@ def save_model(
     plugin: str | None = None,
     tasks: Tasks | None = None,
     published: Published | None = None,
+    codes: CodesOutput | None = None,
 ) -> None:
     """Write a model's folder as a whole; see `UnifiedModel.save_pretrained`.
 
     finish: called with the folder before it takes its place, to put more into it.
     plugin: the name of what reads a user's words. tasks: None leaves the folder's own.
     published: what the model was published as: its folder then has the layout of that checkpoint.
+    codes: what writes the codes of positions that hold several.
     """
     import torch
 
@@ -195,8 +218,12 @@ def save_model(
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
             hf = copy.deepcopy(hf).to(getattr(torch, dtype))
         setattr(hf.config, HASH_KEY, vocabulary.hash)
-        with no_progress_bars(), codec_inside(hf, published, sequencer):
-            hf.save_pretrained(folder)
+        with without_depth_decoder(hf) as depth:
+            with no_progress_bars(), codec_inside(hf, published, sequencer):
+                hf.save_pretrained(folder)
+            if codes is not None and codes.output == "depth":
+                assert depth is not None
+                save_depth_decoder(depth, folder)
         sequencer.text_tokenizer.save(folder)
         inside = published.inside if published else ()
         for modality, tokenizer in sequencer.tokenizers.items():
@@ -208,6 +235,7 @@ def save_model(
             "format": sequencer.grammar.source,
             "sampling": sampling.to_json(),
             **({} if plugin is None else {"plugin": plugin}),
+            **({} if codes is None else {"codes": codes.to_json()}),
         }
         if published is not None:
             manifest["pretrained"] = published.to_json()
@@ -223,7 +251,7 @@ def save_model(
 def _stays(name: str) -> bool:
     """Whether a file that a new model did not replace stays: all but another decoder's weights,
     which transformers might take for the new one's."""
-    return not re.fullmatch(r"(model|pytorch_model|adapter_model)\b[^/]*", name)
+    return not re.fullmatch(r"(model|pytorch_model|adapter_model|depth_decoder)\b[^/]*", name)
 
 
 def _load_media(directory: Path) -> MediaTokenizer:

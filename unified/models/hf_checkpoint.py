@@ -13,7 +13,10 @@ from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.engine.backends.cpu.stored import StoredWeight, to_quantize
+from unified.engine.backends.depth_config import DepthConfig
 from unified.models.choose_backend import torch_decoder, uses_cpu_backend
+from unified.models.code_output import attach_depth_decoder, depth_decoder_of
+from unified.models.depth_files import load_depth_tensors, read_depth_weights
 from unified.models.quantized import QUANTIZED, quantize_layers
 from unified.models.stored_weights import read_weights, stored_dtype
 from unified_base import structured
@@ -23,6 +26,7 @@ from unified_base.quiet import no_progress_bars
 from unified_base.safetensors_files import check_weights
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -43,16 +47,22 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def weights_of(hf: PreTrainedModel, dtype: str = "auto") -> dict[str, StoredWeight]:
+def weights_of(module: nn.Module, dtype: str = "auto") -> dict[str, StoredWeight]:
     """The weights of a model of transformers by name: not copied where they are on the CPU.
 
+    Those of its depth decoder are left out; `module` may be that.
     dtype: "int8": matrices are to be quantized where they are packed.
     """
     import torch
 
+    from unified.engine.backends.depth_module import DEPTH_DECODER
+
     words = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
     weights: dict[str, StoredWeight] = {}
-    for name, tensor in hf.state_dict().items():
+    ours = depth_decoder_of(module) is not None  # CSM has one of its own by this name
+    for name, tensor in module.state_dict().items():
+        if ours and name.startswith(f"{DEPTH_DECODER}."):
+            continue
         tensor = tensor.detach().cpu()
         if tensor.dtype in words:
             weights[name] = tensor.contiguous().view(words[tensor.dtype]).numpy()
@@ -72,24 +82,34 @@ def decoder_of(
     """
     config = hf.config.to_dict()
     if uses_cpu_backend(backend, config, str(hf.device), repack):
-        return LlamaCpuDecoder(LlamaCpuConfig.from_hf(config), weights_of(hf, dtype))
+        sizes, weights = LlamaCpuConfig.from_hf(config), weights_of(hf, dtype)
+        if (module := depth_decoder_of(hf)) is None:
+            return LlamaCpuDecoder(sizes, weights)
+        return LlamaCpuDecoder(sizes, weights, depth=(module.config, weights_of(module, dtype)))
     return torch_decoder(hf, backend)
 
 
-def load_decoder(directory: Path, dtype: str = "auto", backend: str = "auto") -> Decoder:
+def load_decoder(
+    directory: Path, dtype: str = "auto", backend: str = "auto", depth: DepthConfig | None = None
+) -> Decoder:
     """The CPU backend where it covers the checkpoint; if not, one that steps transformers' object.
 
-    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as the weights are stored. backend:
-    of `unified.models.choose_backend`.
+    dtype: "float32", "bfloat16", "float16", "int8" or "auto": as the weights are stored; "int4",
+    which torch steps. backend: of `unified.models.choose_backend`. depth: of the depth decoder
+    beside it; None: it has none.
     """
     config = read_config(directory)
-    if not uses_cpu_backend(backend, config):
-        hf = load_hf(directory, dtype=dtype)
+    if dtype == "int4" or not uses_cpu_backend(backend, config):
+        hf = load_hf(directory, dtype=dtype, depth=depth)
         with foreign(f"checkpoint {directory} cannot be used"):
             return torch_decoder(hf, backend)
     try:
         sizes = LlamaCpuConfig.from_hf(config)
-        return LlamaCpuDecoder(sizes, read_weights(directory, check=sizes.check, dtype=dtype))
+        weights = read_weights(directory, check=sizes.check, dtype=dtype)
+        if depth is None:
+            return LlamaCpuDecoder(sizes, weights)
+        depth_weights = read_depth_weights(directory, depth, dtype)
+        return LlamaCpuDecoder(sizes, weights, depth=(depth, depth_weights))
     except ValueError as error:
         raise ValueError(f"checkpoint {directory}: {error}") from None
 
@@ -99,6 +119,7 @@ def load_hf(
     kind: type[PreTrainedModel] | None = None,
     dtype: str = "auto",
     device: str = "cpu",
+    depth: DepthConfig | None = None,
 ) -> Any:
     """The checkpoint as transformers has it, from safetensors only, no code of its own run.
 
@@ -111,6 +132,7 @@ def load_hf(
         dtype: of the weights; "auto": the one that most of them are stored in; "int8" or "int4":
             layers are quantized by torchao (`quantize_layers`).
         device: any device of torch; on "meta" no weights are read.
+        depth: of the depth decoder beside it, which it is given; None where there is none.
 
     Raises:
         ValueError: no causal LM of transformers; files missing, broken, or without some of the
@@ -124,7 +146,7 @@ def load_hf(
 
     loader: Any = kind or AutoModelForCausalLM
     config = load_config(directory)
-    quantized = dtype if dtype in QUANTIZED else None
+    quantized, asked = dtype if dtype in QUANTIZED else None, dtype
     if quantized:
         dtype = "auto"
     numbers = check_weights(directory, "model.safetensors")
@@ -144,7 +166,10 @@ def load_hf(
     if torch.device(device).type == "meta":
         config.dtype = getattr(torch, dtype)
         with _loading(directory), torch.device("meta"):
-            return make(config).to(config.dtype).eval()
+            model = make(config).to(config.dtype).eval()
+        if depth is not None:
+            attach_depth_decoder(model, depth)
+        return model
     with _loading(directory), no_progress_bars():
         model, report = loader.from_pretrained(
             directory, config=config, dtype=dtype, use_safetensors=True, local_files_only=True,
@@ -154,6 +179,8 @@ def load_hf(
         # transformers fills them with random numbers.
         lacks = f"checkpoint {directory} lacks {len(missing)} weights, such as {missing[0]}"
         raise _of_several_models(directory) or ValueError(lacks)
+    if depth is not None:
+        attach_depth_decoder(model, depth, load_depth_tensors(directory, depth, asked))
     if dtype == "float16" and stored_dtype(directory) != dtype:
         check_finite(model, f"checkpoint {directory}")
     return move(model, device) if quantized is None else quantize_layers(model, quantized, device)

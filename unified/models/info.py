@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.request import MODES
 from unified.engine.sampler import SpanSampling
+from unified.formats.grammar import Grammar
 from unified.models.choose_backend import likely_backends
-from unified.models.files import read_words
-from unified.models.hf_checkpoint import read_config
+from unified.models.code_output import CodesOutput
+from unified.models.files import FILE_NAME, read_words
+from unified.models.hf_checkpoint import read_config, read_json
 from unified.models.model_tasks import plugin_of
 from unified.models.published_decoders import has_compiled_inside
 from unified.sequence.modality import registered_modalities
 from unified.tasks.task_plugin import load_plugin
 from unified_base.safetensors_files import read_header
+from unified_base.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +56,8 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         folder = directory / f"{modality}_tokenizer"
         if folder.is_dir():
             parts[folder.name] = folder
+    spans = Grammar(format, vocabulary).span_grammars
+    held = {kind: span.num_together for kind, span in spans.items()}
     plugin = plugin_of(directory)
     subjects = None if plugin is None else load_plugin(plugin).subjects(directory)
     return {
@@ -64,7 +68,12 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         "width": config.get("hidden_size"),
         "positions": config.get("max_position_embeddings"),
         "backends": likely_backends(config, compiled),
-        "format": {"name": format.name, "markers": list(format.markers)},
+        "format": {
+            "name": format.name,
+            "markers": list(format.markers),
+            "ids_of_a_position": held,
+        },
+        "codes": _codes(directory) if max(held.values(), default=1) > 1 else None,
         "vocabulary": {
             "hash": vocabulary.hash,
             "size": vocabulary.size,
@@ -129,7 +138,7 @@ def tasks_in_words(description: Mapping[str, Any]) -> str:
 
 def _changed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Sampling parameters of a kind that are not as usual, and its temperature."""
-    usual = asdict(SpanSampling())
+    usual = SpanSampling().to_json()
     changed = {
         name: value
         for name, value in values.items()
@@ -138,6 +147,38 @@ def _changed(values: Mapping[str, Any]) -> dict[str, Any]:
     if "guidance" in changed:
         changed["guidance"] = changed["guidance"]["scale"]
     return changed
+
+
+def _codes(directory: Path) -> dict[str, Any] | None:
+    """What writes the codes of positions that hold several, as unified.json, or what is known of a
+    published model, declares it."""
+    where = directory / FILE_NAME
+    if not where.exists():
+        from unified.models.published import open_published
+
+        codes = open_published(directory).codes
+        return None if codes is None else codes.to_json()
+    if (entry := read_json(where).get("codes")) is None:
+        return None
+    return CodesOutput.from_json(entry, f"{where}: codes").to_json()
+
+
+def codes_in_words(description: Mapping[str, Any]) -> str:
+    """How many ids a position holds, and what writes them: of `describe_model`."""
+    held = description["format"]["ids_of_a_position"]
+    if max(held.values(), default=1) == 1:
+        return "one in a position"
+    words = ", ".join(f"{number} of {kind}" for kind, number in held.items())
+    codes = description["codes"] or {}
+    depth = codes.get("depth")
+    if depth is None:
+        output = codes.get("output", "nothing that is declared")
+        output = "a depth decoder of the checkpoint's own" if output == "model" else output
+        return f"{words} in a position, by {output}"
+    return (
+        f"{words} in a position, by a depth decoder of {counted(depth['num_layers'], 'layer')} of"
+        f" width {depth['hidden_size']}"
+    )
 
 
 def _weights(folder: Path) -> dict[str, int]:
@@ -170,6 +211,7 @@ def print_model(description: dict[str, Any], console: Console) -> None:
         "backend": f"{description['backends']['cpu']} on the CPU, "
         f"{description['backends']['devices']} elsewhere",
         "format": f"{format['name']}: {' '.join(format['markers'])}",
+        "codes": codes_in_words(description),
         "vocabulary": f"{vocabulary['size']} ids, {vocabulary['text_size']} of text "
         f"in {vocabulary['text_rows']} rows",
         "hash": vocabulary["hash"],

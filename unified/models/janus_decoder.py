@@ -95,6 +95,11 @@ class JanusDecoder(LlamaCpuDecoder):
             parts.append(seen @ weight.T + self._vision["head.vision_head.bias"][codes])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
+    def logits_of_parts(
+        self, hidden_states: Array, parts: Sequence[tuple[Sequence[int], Ranges]]
+    ) -> list[Array]:
+        return [self.logits(hidden_states[list(rows)], ranges) for rows, ranges in parts]
+
 
 _HEAD = tuple(
     f"head.{layer}.{kind}" for layer in ("proj_out", "vision_head") for kind in ("weight", "bias")

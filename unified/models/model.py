@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +11,17 @@ from unified.engine.backends.base import Decoder
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
+from unified.models.code_output import CodesOutput
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.extend_published import extend_published
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.models.generation_settings import text_settings
-from unified.models.model_tasks import plugin_of, tasks_of
+from unified.models.model_tasks import copy_plugin_files, plugin_of, tasks_of
 from unified.models.opening import LanguageModel, check_weights_device
 from unified.models.published import Published, open_published, saved_published
+from unified.models.put_together import put_together
 from unified.models.streams import Streams
 from unified.sequence.sequencer import Sequencer
-from unified.tasks.task_plugin import load_plugin
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
@@ -44,6 +44,7 @@ class UnifiedModel(Streams):
     published: which published model it is, None for one of ours.
     sampling: the defaults; every method takes others.
     plugin: the name of what reads a user's words before a task does, None for nothing.
+    codes: what writes the codes of positions that hold several; None where none does.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class UnifiedModel(Streams):
         tasks: Tasks | None = None,
         plugin: str | None = None,
         published: Published | None = None,
+        codes: CodesOutput | None = None,
     ) -> None:
         """Made by `from_pretrained`, `create` and `extend`. hf or language_model."""
         self.sequencer = sequencer
@@ -64,6 +66,7 @@ class UnifiedModel(Streams):
         self.directory = directory
         self.published = published
         self.plugin = plugin
+        self.codes = codes
         self._tasks = tasks_of(sequencer, None) if tasks is None else tasks
         super().__init__()
         self._language_model = language_model or LanguageModel(
@@ -158,18 +161,26 @@ class UnifiedModel(Streams):
         format: str | Path = "pocket",
         max_grid: int = 64,
         tokenizers: Mapping[str, MediaTokenizer] | None = None,
+        codes: str | None = None,
+        depth: Mapping[str, Any] | None = None,
     ) -> UnifiedModel:
         """A Qwen3 decoder with random weights (torch's global seed) over a new vocabulary.
 
         config: fields of transformers' Qwen3Config; vocab_size follows from the tokenizers.
         max_grid: the largest side of a picture in codes.
         tokenizers: of other modalities, by name (`unified.sequence.modality`).
-        Raises ValueError for a field that Qwen3Config does not have, or does not take.
+        codes: what writes the codes of a position behind its first where the format puts several
+        together: "depth", a depth decoder (also None), or "heads", the decoder's own head.
+        depth: sizes of the depth decoder, such as {"num_layers": 2}
+        (`unified.engine.backends.depth_config`); others are the defaults.
+        Raises ValueError for a field that Qwen3Config or DepthConfig does not have, or does not
+        take, and for codes where the format puts none together.
         """
-        sequencer, hf = create_decoder(
-            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, tokenizers
-        )
-        return cls(sequencer, Sampling(), hf=hf)
+        sequencer, hf, declared = create_decoder(
+            config, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, tokenizers,
+            codes, depth,
+        )  # fmt: skip
+        return cls(sequencer, Sampling(), hf=hf, codes=declared)
 
     @classmethod
     def extend(
@@ -185,6 +196,9 @@ class UnifiedModel(Streams):
         dtype: str | None = None,
         tokenizers: Mapping[str, MediaTokenizer] | None = None,
         device: str | None = None,
+        image_codes: str | None = None,
+        audio_codes: str | None = None,
+        depth: Mapping[str, Any] | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -196,6 +210,9 @@ class UnifiedModel(Streams):
         tokenizers: of other modalities, by name (`unified.sequence.modality`).
         device: of torch, where a folder's weights are loaded and new rows made; media tokenizers
         go there too. None: the CPU, or where a loaded LLM is.
+        image_codes, audio_codes: the levels of a code in positions of their own ("row"), or in one,
+        written by a depth decoder ("depth") or by the decoder's head ("heads"); None: as the format
+        says. depth: sizes of the depth decoder, see `create`.
 
         Its texts are sampled as its generation_config.json says, and it is asked in the words of
         `unified.tasks.defaults`: `tasks` may be changed before it is trained.
@@ -210,9 +227,10 @@ class UnifiedModel(Streams):
         tokenizer that cannot give texts back; and for a chat template that no format can say.
         """
         check_weights_device(device)
+        layouts = {"image": image_codes, "audio": audio_codes}
         if isinstance(llm, str | Path):
             extended = extend_published(
-                llm, image_tokenizer, audio_tokenizer, format, initialise, dtype, device
+                llm, image_tokenizer, audio_tokenizer, format, initialise, dtype, device, layouts
             )
             if extended is not None:
                 opened, hf = extended
@@ -220,14 +238,14 @@ class UnifiedModel(Streams):
                     opened.sequencer, opened.sampling, hf=hf, tasks=opened.tasks,
                     published=opened.published,
                 )._move_tokenizers(device)  # fmt: skip
-        sequencer, hf, notes = extend_decoder(
+        sequencer, hf, declared, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype, tokenizers, device,
+            dtype, tokenizers, device, layouts, depth,
         )  # fmt: skip
         sampling, note = text_settings(hf)
         for text in (*notes, *([] if note is None else [note])):
             warnings.warn(text, stacklevel=2)
-        return cls(sequencer, sampling, hf=hf)._move_tokenizers(device)
+        return cls(sequencer, sampling, hf=hf, codes=declared)._move_tokenizers(device)
 
     @classmethod
     def from_pretrained(
@@ -251,8 +269,8 @@ class UnifiedModel(Streams):
             device: any device of torch, for the decoder and the media tokenizers; see `to`.
             dtype: of the decoder's weights, "float32", "bfloat16" or "float16"; "auto": as they
                 are stored. "int8": quantized, for sampling: on the CPU while they are read, `hf`
-                stays as it is stored; what torch steps by torchao, as "int4" on CUDA alone. Such
-                a model is neither trained nor saved.
+                stays as it is stored; what torch steps by torchao. "int4": by torchao, on
+                the CPU and CUDA. Such a model is neither trained nor saved.
             image_tokenizer: for models that come without their codec, or in place of it; a folder
                 or a name is loaded.
             audio_tokenizer: likewise.
@@ -271,7 +289,7 @@ class UnifiedModel(Streams):
             "audio": _loaded(audio_tokenizer, "audio"),
         }
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
-            sequencer, sampling, language_model = load_model(
+            sequencer, sampling, language_model, codes = load_model(
                 directory, device, dtype, read_weights, codecs, backend
             )
             where = directory / FILE_NAME
@@ -285,6 +303,7 @@ class UnifiedModel(Streams):
                 directory, published.pretrained, device, dtype, read_weights, backend
             )
             tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
+            codes = opened.codes
         model = cls(
             sequencer,
             sampling,
@@ -293,8 +312,33 @@ class UnifiedModel(Streams):
             tasks=tasks,
             plugin=plugin,
             published=published,
+            codes=codes,
         )
         return model._move_tokenizers(device)
+
+    def together(
+        self,
+        codes: str = "depth",
+        depth: Mapping[str, Any] | None = None,
+        modalities: Collection[str] | None = None,
+    ) -> UnifiedModel:
+        """This model with the levels of a code in one position instead of in a row.
+
+        Its decoder is that of the other, object and all: this one is not to be used any further.
+        The depth decoder has yet to be trained, by `unified train` with `train: depth` first and
+        `train: full` then; with "heads" all of it is.
+
+        codes, depth: see `create`. modalities: whose, such as ("audio",); None: all of several
+        levels.
+
+        Raises ValueError for a model whose codes are together already, or of one level.
+        """
+        self._drop_engine()
+        sequencer, declared = put_together(self.sequencer, self.hf, codes, depth, modalities)
+        return UnifiedModel(
+            sequencer, self.sampling, hf=self.hf, directory=self.directory, tasks=self._tasks,
+            plugin=self.plugin, published=self.published, codes=declared,
+        )  # fmt: skip
 
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
         """From now on let the diffusion decoder beside the image tokenizer decode pictures.
@@ -335,23 +379,14 @@ class UnifiedModel(Streams):
         """
 
         def complete(folder: Path) -> None:
-            self._copy_files_of_plugin(folder)
+            copy_plugin_files(self.plugin, self.directory, folder)
             if finish is not None:
                 finish(folder)
 
         save_model(
             directory, self.hf, self.sequencer, self.sampling, dtype, complete, self.plugin,
-            self._tasks, self.published,
+            self._tasks, self.published, self.codes,
         )  # fmt: skip
-
-    def _copy_files_of_plugin(self, folder: Path) -> None:
-        """What the plug-in has in the model's folder goes with the model."""
-        if self.plugin is None or self.directory is None:
-            return
-        for name in load_plugin(self.plugin).files:
-            path = self.directory / name
-            if path.exists() and path.resolve() != (folder / name).resolve():
-                shutil.copyfile(path, folder / name)
 
 
 def _loaded(tokenizer: str | Path | MediaTokenizer | None, modality: MediaKind) -> Any:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
 from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.depth_config import DepthConfig
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.choose_backend import check_backend, check_on_cpu
 from unified.models.pretrained import Pretrained
@@ -87,16 +88,19 @@ class LanguageModel:
         hf: PreTrainedModel | None = None,
         directory: Path | None = None,
         pretrained: Pretrained | None = None,
+        depth: DepthConfig | None = None,
     ) -> None:
         """
         Args:
             hf: an object of transformers; None: see `open`.
             directory: where its weights are stored.
             pretrained: what it was published as; None for a plain causal LM.
+            depth: of the depth decoder beside it; None: it has none.
         """
         assert hf is not None or directory is not None
         self.directory = directory
         self._pretrained = pretrained
+        self._depth = depth
         self._hf = hf
         self._device, self._dtype, self._backend = "cpu", "auto", "auto"
         self._decoder: Decoder | None = None
@@ -114,6 +118,7 @@ class LanguageModel:
         dtype: str = "auto",
         read: bool = True,
         backend: str = "auto",
+        depth: DepthConfig | None = None,
     ) -> LanguageModel:
         """Open the weights in a folder; on "meta" they stay unread.
 
@@ -125,15 +130,16 @@ class LanguageModel:
                 "int4": quantized for sampling (`unified.models.quantized`).
             read: False leaves them unread until something is sampled, or `hf` is asked for.
             backend: what samples, see `unified.models.choose_backend`.
+            depth: of the depth decoder beside it; None: it has none.
 
         Raises:
             ValueError: an unknown device, dtype or backend, a device that is not there, a backend
                 that this model cannot use, damaged files.
         """
-        model = cls(directory=directory, pretrained=pretrained)
+        model = cls(directory=directory, pretrained=pretrained, depth=depth)
         model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto", *QUANTIZED))
-        check_quantized(dtype, model._device)
         model._backend = check_backend(backend)
+        check_quantized(dtype, model._device, backend)
         if backend == "cpu":
             check_on_cpu(model._device)
         if read:
@@ -147,10 +153,12 @@ class LanguageModel:
             self._hf = self._load_hf()
             return
         if self._pretrained is None:
-            self._decoder = checkpoint.load_decoder(self.directory, self._dtype, self._backend)
+            self._decoder = checkpoint.load_decoder(
+                self.directory, self._dtype, self._backend, self._depth
+            )
         else:
             self._decoder = load_published_decoder(
-                self.directory, self._pretrained, self._dtype, self._backend
+                self.directory, self._pretrained, self._dtype, self._backend, self._depth
             )
         # A backend that steps an object of transformers has it already.
         self._hf = getattr(self._decoder, "hf", None)
@@ -161,15 +169,17 @@ class LanguageModel:
         packed = self._dtype == "int8" and self._device == "cpu" and self._packs()
         dtype = "auto" if packed else self._dtype
         if self._pretrained is None:
-            return checkpoint.load_hf(self.directory, dtype=dtype, device=self._device)
-        return load_published_hf(self.directory, self._pretrained, dtype, self._device)
+            return checkpoint.load_hf(
+                self.directory, dtype=dtype, device=self._device, depth=self._depth
+            )
+        return load_published_hf(self.directory, self._pretrained, dtype, self._device, self._depth)
 
     def _packs(self) -> bool:
         """Whether the CPU backend samples from the model while it is on the CPU."""
-        if self._backend not in ("auto", "cpu"):
+        if self._backend not in ("auto", "cpu") or self._dtype == "int4":
             return False
         if self._pretrained is not None and self._pretrained.decoder != "causal":
-            return self._pretrained.decoder != "transformers"
+            return self._pretrained.compiles
         if self._hf is not None:
             return LlamaCpuConfig.covers(self._hf.config.to_dict())
         assert self.directory is not None
@@ -224,6 +234,7 @@ class LanguageModel:
     def _decoder_of(self, hf: PreTrainedModel) -> Decoder:
         packed = sum(tensor.nbytes for tensor in _tensors(hf)) <= REPACKED_BYTES
         packed = packed or self._dtype == "int8"  # which nothing else has
+        packed = packed and self._dtype != "int4"  # which torch steps
         if self._pretrained is None:
             decoder = checkpoint.decoder_of(hf, packed, self._backend, self._dtype)
         else:
@@ -246,7 +257,7 @@ class LanguageModel:
         if dtype is not None:
             stored = self._rereads or (self.directory is not None and is_quantized(self._hf))
             check_dtype(dtype, ("auto", *QUANTIZED) if stored else QUANTIZED)
-        check_quantized(dtype or self._dtype, device)
+        check_quantized(dtype or self._dtype, device, self._backend)
         with self._lock:
             if self._hf is not None and is_quantized(self._hf):
                 self._forget_quantized(device, dtype)
@@ -283,7 +294,9 @@ class LanguageModel:
 
         Raises ValueError where there is no folder that they could be read from again.
         """
-        if dtype in (None, self._dtype) and not (device == "cpu" and self._packs()):
+        kinds = {name.partition(":")[0] for name in (device, self.device)} - {"meta"}
+        laid_out = self._dtype != "int4" or len(kinds) < 2  # either kind has a layout of its own
+        if dtype in (None, self._dtype) and laid_out and not (device == "cpu" and self._packs()):
             return
         if self.directory is None:
             raise ValueError(

@@ -33,13 +33,20 @@ INT4_INPUTS, INT4_OUTPUTS = 1024, 8
 _MEDIA = re.compile(r"\b(vqmodel|vision_model|aligner|generation_\w+)\b")
 
 
-def check_quantized(dtype: str, device: str) -> None:
-    """Raises ValueError for a quantized type that weights on a device cannot have."""
-    kind = device.partition(":")[0]
-    if dtype == "int4" and kind not in ("cuda", "meta"):
+def check_quantized(dtype: str, device: str, backend: str = "auto") -> None:
+    """Raises ValueError for a quantized type that weights on a device cannot have, or that a
+    backend does not compute with."""
+    if dtype != "int4":
+        return
+    if device.partition(":")[0] not in ("cpu", "cuda", "meta"):
         raise ValueError(
-            f"dtype int4 needs device cuda (torchao's kernels), found device {device}; on the CPU"
-            " take dtype int8"
+            f"dtype int4 needs device cpu or cuda (torchao's kernels), found device {device}; take"
+            " dtype bfloat16"
+        )
+    if backend == "cpu":
+        raise ValueError(
+            "dtype int4 is stepped by torch, with torchao, and backend cpu has none of it; take"
+            " dtype int8, or backend auto"
         )
 
 
@@ -67,12 +74,13 @@ def quantize_layers(hf: PreTrainedModel, dtype: str, device: str = "cpu") -> Pre
         hf: the model, on the CPU: a layer is on the device in its own type only while it is
             quantized.
         dtype: "int8", with a scale for each output; "int4", with a scale and a zero for each output
-            and INT4_GROUP inputs, which turns all other weights into bfloat16.
+            and INT4_GROUP inputs, which turns all other weights into bfloat16. Layers whose inputs
+            are no multiple of INT4_GROUP stay bfloat16.
         device: where it goes.
 
     Raises:
         ValueError: torchao is missing or cannot quantize for this device, or the model has no
-            such layers.
+            layers that it could.
     """
     check_quantized(dtype, device)
     try:
@@ -80,23 +88,45 @@ def quantize_layers(hf: PreTrainedModel, dtype: str, device: str = "cpu") -> Pre
     except ImportError as error:
         purpose = f"dtype {dtype} of a model that torch steps"
         raise missing_extra(purpose, "torchao", "quantized") from error
-    if dtype == "int4":
-        import torch
-
-        hf.to(torch.bfloat16)  # type: ignore[arg-type]
-        config: Any = ao.Int4WeightOnlyConfig(
-            group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d"
-        )
-    else:
-        config = ao.Int8WeightOnlyConfig()
-    chosen = {id(layer) for _, layer in quantized_layers(hf)}
+    layers = [layer for _, layer in quantized_layers(hf)]
+    chosen = {id(layer) for layer in layers}
     if not chosen:
         raise ValueError(
             f"{type(hf).__name__} has no linear layers of torch's beside its head, which is what"
             f" torchao quantizes; expected another architecture for dtype {dtype}; take bfloat16"
         )
+    if dtype == "int4":
+        import torch
+
+        if all(layer.in_features % INT4_GROUP for layer in layers):
+            raise ValueError(
+                f"dtype int4 needs linear layers of a multiple of {INT4_GROUP} inputs, and those of"
+                f" {type(hf).__name__} have {', '.join(_inputs(layers))}; take dtype int8"
+            )
+        hf.to(torch.bfloat16)  # type: ignore[arg-type]
+        config = _int4_config(device)
+    else:
+        config = ao.Int8WeightOnlyConfig()
     with foreign(f"torchao cannot quantize the model to {dtype} on device {device}"):
         ao.quantize_(hf, config, lambda module, name: id(module) in chosen, device=device)
         # Modules without layers to quantize have stayed where they were.
         moved: PreTrainedModel = hf.to(device)  # type: ignore[arg-type]
     return moved
+
+
+def _int4_config(device: str) -> Any:
+    """What torchao is told for int4: either device has kernels, and a layout, of its own."""
+    if device.partition(":")[0] == "cpu":
+        from torchao.prototype.quantization.int4.inference_workflow import (
+            PrototypeInt4WeightOnlyConfig,
+        )
+
+        return PrototypeInt4WeightOnlyConfig(group_size=INT4_GROUP, set_inductor_config=False)
+    from torchao.quantization import Int4WeightOnlyConfig
+
+    return Int4WeightOnlyConfig(group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d")
+
+
+def _inputs(layers: list[nn.Linear]) -> list[str]:
+    """The numbers of inputs that layers have, ascending."""
+    return [str(number) for number in sorted({layer.in_features for layer in layers})]

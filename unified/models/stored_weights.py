@@ -114,8 +114,9 @@ def read_weights(
     wanted: Callable[[str], bool] = lambda name: True,
     check: Callable[[Mapping[str, Any]], None] = lambda shapes: None,
     dtype: str = "auto",
+    name: str = "model.safetensors",
 ) -> Mapping[str, StoredWeight]:
-    """The tensors of model.safetensors, or of the shards its index names; their rows yet unread.
+    """The tensors of a file, or of the shards its index names; their rows yet unread.
 
     Args:
         directory: the checkpoint's.
@@ -123,21 +124,22 @@ def read_weights(
         check: called with what has a `shape` for each tensor.
         dtype: that they are read as; "auto": as each is stored; "int8": matrices likewise, to be
             quantized where they are packed.
+        name: of the file.
 
     Raises:
         ValueError: a file is missing, truncated, not safetensors, outside the folder, or holds
             other than float32, float16 or bfloat16 tensors.
     """
     entries = {
-        name: (path, tensor)
-        for path, header in weight_headers(directory).items()
-        for name, tensor in header.items()
-        if wanted(name)
+        key: (path, tensor)
+        for path, header in weight_headers(directory, name).items()
+        for key, tensor in header.items()
+        if wanted(key)
     }
-    check({name: tensor for name, (_, tensor) in entries.items()})
+    check({key: tensor for key, (_, tensor) in entries.items()})
     read_as = "auto" if dtype == "int8" else dtype
     tensors: dict[str, StoredWeight] = {
-        name: StoredTensor(path, tensor, name, read_as) for name, (path, tensor) in entries.items()
+        key: StoredTensor(path, tensor, key, read_as) for key, (path, tensor) in entries.items()
     }
     return to_quantize(tensors) if dtype == "int8" else tensors
 

@@ -36,18 +36,25 @@ _SHOWN_IDS = 12
 
 @dataclass(frozen=True)
 class Span:
-    """ids at positions [start, start + len(ids)). kind: text, a kind of span, marker, slot (which
-    has no ids yet), or offence: what lies outside the grammar. content: it in words."""
+    """ids at [start, start + len(ids)) of the sequence. kind: text, a kind of span, marker, slot
+    (which has no ids yet), or offence: what lies outside the grammar. content: it in words.
+    depths: of each id, its index within its position of the decoder."""
 
     kind: str
     start: int
     ids: tuple[int, ...]
     role: str | None
     content: str
+    depths: tuple[int, ...] = ()
 
     @property
     def stop(self) -> int:
         return self.start + len(self.ids)
+
+    @property
+    def num_positions(self) -> int:
+        """Positions of the decoder that begin in it."""
+        return self.depths.count(0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,11 @@ class Inspection:
     def length(self) -> int:
         return sum(len(span.ids) for span in self.spans)
 
+    @property
+    def num_positions(self) -> int:
+        """Positions of the decoder that the ids take."""
+        return sum(span.num_positions for span in self.spans)
+
     def to_json(self) -> dict[str, Any]:
         spans = [
             {
@@ -71,11 +83,15 @@ class Inspection:
                 "role": span.role,
                 "content": span.content,
                 "ids": list(span.ids),
+                "positions": span.num_positions,
             }
             for span in self.spans
         ]
         valid = self.error is None
-        return {"length": self.length, "valid": valid, "error": self.error, "spans": spans}
+        return {
+            "length": self.length, "positions": self.num_positions, "valid": valid,
+            "error": self.error, "spans": spans,
+        }  # fmt: skip
 
 
 def read_file(path: Path) -> Document | list[int]:
@@ -138,6 +154,7 @@ def inspect_ids(ids: Iterable[int], sequencer: Sequencer, complete: bool = True)
     complete: whether a sequence that stops early is an offence as well.
     """
     all_ids = list(ids)
+    depths: list[int] = []
     state = sequencer.grammar.start()
     spans: list[Span] = []
     begun, open_kind, role = 0, None, None
@@ -146,10 +163,14 @@ def inspect_ids(ids: Iterable[int], sequencer: Sequencer, complete: bool = True)
     def close(stop: int, kind: str, content: str) -> None:
         nonlocal begun
         if stop > begun:
-            spans.append(Span(kind, begun, tuple(all_ids[begun:stop]), role, content))
+            ids = tuple(all_ids[begun:stop])
+            # What an offence leaves unread is counted as an id a position.
+            within = (*depths[begun:stop], *[0] * (stop - max(begun, len(depths))))
+            spans.append(Span(kind, begun, ids, role, content, within))
         begun = stop
 
     for position, id in enumerate(all_ids):
+        depth = state.depth
         try:
             events = state.advance(id)
         except GrammarError as offence:
@@ -157,6 +178,7 @@ def inspect_ids(ids: Iterable[int], sequencer: Sequencer, complete: bool = True)
             close(position, open_kind or "marker", "unfinished" if open_kind else "")
             close(len(all_ids), "offence", f"from position {position} on outside the grammar")
             break
+        depths.append(depth)
         ends = [event for event in events if isinstance(event, SpanEnd)]
         for event in ends:
             # A text ends with the marker after it, a picture or sound with its own last marker.
@@ -207,15 +229,17 @@ def print_inspection(inspection: Inspection, console: Console, every_id: bool = 
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, justify in (("positions", "right"), ("span", "left"), ("role", "left")):
+    for name, justify in (("ids at", "right"), ("span", "left"), ("role", "left")):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("content", overflow="fold", ratio=3)
     table.add_column("ids", overflow="fold", ratio=2)
     for span in inspection.spans:
         where = f"{span.start}" if len(span.ids) < 2 else f"{span.start}-{span.stop - 1}"
-        ids = " ".join(map(str, span.ids if every_id else span.ids[:_SHOWN_IDS]))
+        ids = _in_positions(span, len(span.ids) if every_id else _SHOWN_IDS)
         if not every_id and len(span.ids) > _SHOWN_IDS:
             ids += f" ... {len(span.ids)} ids"
+            if span.num_positions < len(span.ids):
+                ids += f" in {span.num_positions} positions"
         cells = (where if span.ids else "", span.kind, span.role or "", span.content, ids)
         table.add_row(*(Text(safe(cell)) for cell in cells), style=_colour(span.kind))
     console.print(table)
@@ -223,4 +247,15 @@ def print_inspection(inspection: Inspection, console: Console, every_id: bool = 
     for span in inspection.spans:
         counts[span.kind] += len(span.ids)
     parts = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
-    console.print(Text(f"{inspection.length} ids in {len(inspection.spans)} spans: {parts}"))
+    ids = f"{inspection.length} ids"
+    if inspection.num_positions < inspection.length:
+        ids += f" of {inspection.num_positions} positions"
+    console.print(Text(f"{ids} in {len(inspection.spans)} spans: {parts}"))
+
+
+def _in_positions(span: Span, most: int) -> str:
+    """The first ids of a span, those of a position joined by "+"."""
+    words = ""
+    for id, depth in zip(span.ids[:most], span.depths):
+        words += f"+{id}" if depth and words else f" {id}"
+    return words.lstrip()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from unified.engine.request import Sampling
+from unified.engine.sampler import SpanSampling, every_level
 from unified.formats.spec import Format
 from unified_base.arguments import several
 
@@ -43,16 +44,22 @@ def check_penalties(
     """
     own = tuple(declared)
     for kind, modality in {"audio": "audio", **kinds}.items():
-        penalty = sampling.of(kind, modality).repetition_penalty
+        penalty = _penalty(sampling.of(kind, modality))
         if modality == "text" or penalty == 1:
             continue
         if modality == "image":
             raise ValueError(
                 f"{kind}.repetition_penalty is {penalty:g}, expected 1: pictures are drawn without"
             )
-        if all(each.of(kind, modality).repetition_penalty == 1 for each in own):
+        if all(_penalty(each.of(kind, modality)) == 1 for each in own):
             raise ValueError(
                 f"{kind}.repetition_penalty is {penalty:g}, expected 1: neither the model nor its"
                 " task declares a penalty for this kind; leave it out, or declare it under sampling"
                 " in the model's tasks.yaml"
             )
+
+
+def _penalty(sampling: SpanSampling) -> float:
+    """That of any level that has one; 1: none has."""
+    penalties = (own.repetition_penalty for own in every_level(sampling))
+    return next((penalty for penalty in penalties if penalty != 1), 1.0)

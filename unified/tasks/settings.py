@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -50,7 +50,7 @@ def sampling_over(
             _into(entries[name], value)
         else:
             begin = sampling.of(name, (kinds or {}).get(name, "text"))
-            _into(entries["spans"].setdefault(name, asdict(begin)), value)
+            _into(entries["spans"].setdefault(name, begin.to_json()), value)
     return Sampling.from_json(entries, "sampling")
 
 

@@ -15,7 +15,9 @@ from unified_base.training.settings import SCHEDULES
 __all__ = ["check_config"]
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
-    "train": ("full", "new_rows", "lora"),
+    "train": ("full", "new_rows", "lora", "depth"),
+    "lora.depth": ("full", "lora"),
+    "codes": (None, "depth", "heads"),
     "optimizer.name": ("adamw", "muon"),
     "schedule.name": SCHEDULES,
     "precision": ("bfloat16", "float32"),
@@ -46,6 +48,7 @@ _BOUNDS: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     "from 0 to 1": (
         lambda value: 0 <= value <= 1, ("schedule.cooldown", "schedule.final_lr_ratio"),
     ),
+    "above 0 and at most 1": (lambda value: 0 < value <= 1, ("depth_fraction",)),
     "a number from 0 on and below 1": (lambda value: 0 <= value < 1, ("lora.dropout",)),
     "a decay between 0 and 1": (lambda value: 0 < value < 1, ("ema_decay",)),
 }  # fmt: skip
@@ -128,6 +131,8 @@ def _check_weights(config: TrainConfig) -> None:
         weights |= config.preferences.modality_weights
     if unknown := set(weights) - set(MODALITIES):
         raise ValueError(f"unknown modalities {sorted(unknown)}, expected {[*MODALITIES]}")
+    for modality, of_levels in config.level_weights.items():
+        weights |= {f"{modality}, level {level}": w for level, w in enumerate(of_levels)}
     if wrong := sorted(name for name, value in weights.items() if not 0 <= value <= 10**9):
         raise ValueError(
             f"the weight of {wrong[0]} is {weights[wrong[0]]}, expected 0 or more, and at most"
@@ -139,7 +144,8 @@ def _check_preferences(config: TrainConfig) -> None:
     """What a run of preferences has no use for."""
     unused = {
         "z_loss": config.z_loss, "modality_weights": config.modality_weights,
-        "lora.dropout": config.lora.dropout,
+        "lora.dropout": config.lora.dropout, "level_weights": config.level_weights,
+        "depth_fraction": config.depth_fraction != 1,
     }  # fmt: skip
     if surplus := [name for name, value in unused.items() if value]:
         raise ValueError(

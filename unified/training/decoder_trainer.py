@@ -21,17 +21,14 @@ from unified.training.config import TrainConfig
 from unified.training.estimate import check_shape
 from unified.training.initial_model import build_model
 from unified.training.layer_modes import LayerModes
+from unified.training.loss_factors import level_factors, modality_factors
 from unified.training.loss_monitor import LossMonitor
-from unified.training.micro_batch import (
-    MicroBatch,
-    blank_micro_batch,
-    make_micro_batch,
-    modality_factors,
-)
+from unified.training.micro_batch import MicroBatch, blank_micro_batch, make_micro_batch
 from unified.training.optimizers import make_optimizers
 from unified.training.random_state import random_state, restore_random_state
 from unified.training.sample_logging import log_samples, read_requests
-from unified.training.step import StepFigures, logged, mean_losses, step_figures
+from unified.training.several_ids import DepthSubset
+from unified.training.step import Amount, StepFigures, amount_of, logged, step_figures
 from unified.training.train_module import TrainModule, check_head, layers_of, recompute_activations
 from unified.training.validation import Validation
 from unified.training.weights import MasterWeights, choose_trained
@@ -94,8 +91,10 @@ class DecoderTrainer(Trainer):
             copies = {name: p.detach().clone() for name, p in parameters.items()}
             self.ema = EMA(copies, config.ema_decay)
         self.factors = modality_factors(config.modality_weights)
+        self._id_factors = level_factors(config.level_weights, self.model.grammar)
+        self._depth_subset = DepthSubset.of(config.depth_fraction, config.seed)
         self.monitor = LossMonitor(config.alarms, Path(config.output), dist.rank)
-        self.num_ids = 0
+        self.trained_on = Amount()
         self.reports: list[str] = []
         self.steps_without_loss = 0  # their batches had nothing to learn from
         self.missing = 0  # sequences that the last step had too few of, since the data ended
@@ -123,13 +122,9 @@ class DecoderTrainer(Trainer):
                 self.logger.info(line)
         self.open_data(prepared[0], checkpoint)
         self.validation = Validation(
-            prepared[1],
-            self.model.sequencer,
-            config.seq_len,
-            config.validation_documents,
-            dist,
+            prepared[1], self.model.sequencer, config.seq_len, config.validation_documents, dist,
             self.tasks,
-        )
+        )  # fmt: skip
         skipped = self._skip_alarm(checkpoint)
         if dist.is_main:
             removed = self.monitor.truncate_log(self.step + skipped)
@@ -177,9 +172,10 @@ class DecoderTrainer(Trainer):
         sequences: list[PackedSequence] = list(islice(self._sequences, wanted))
         self.missing = wanted - len(sequences)
         self.reports = [report for sequence in sequences for report in sequence.reports]
-        size = self.config.micro_batch_size
+        size, device = self.config.micro_batch_size, self.dist.device
+        factors = (self.factors, self._id_factors, self._depth_subset)
         return [
-            make_micro_batch(sequences[i : i + size], self.factors).to(self.dist.device)
+            make_micro_batch(sequences[i : i + size], *factors).to(device)
             for i in range(0, len(sequences), size)
         ]
 
@@ -193,16 +189,18 @@ class DecoderTrainer(Trainer):
         micro_batches = self.next_batch()
         for report in self.reports:
             self.logger.info(f"skipped: {report}")
-        mine = sum(micro_batch.num_ids for micro_batch in micro_batches)
-        weight, num_ids, missing = dist.sum([self.weight(micro_batches), mine, self.missing > 0])
+        weight, missing, *amount = dist.sum(
+            [self.weight(micro_batches), self.missing > 0, *amount_of(micro_batches)]
+        )
+        trained_on = Amount(*map(int, amount))
         # Of several processes all take part in a step, or none.
-        if num_ids == 0 or (missing and dist.world > 1):
-            left = f"; ids left over: {num_ids:.0f}" if num_ids else ""
+        if trained_on.ids == 0 or (missing and dist.world > 1):
+            left = f"; ids left over: {trained_on.ids}" if trained_on.ids else ""
             self.logger.info(f"the data has ended after {counted(self.step, 'step')}{left}")
             self._mark()
             return False
         if weight == 0:
-            self._skip_step(num_ids)
+            self._skip_step(trained_on)
             return True
         self.master_weights.copy_to_model()
         if self.layers.compiled is None:
@@ -210,17 +208,17 @@ class DecoderTrainer(Trainer):
         sums, output_norm = self.gradients(micro_batches, weight)
         if not self.sharded:
             dist.sum_gradients(self.master_weights.parameters.values())
-        figures = step_figures(sums, output_norm, self._clip_gradients(), num_ids, dist)
+        figures = step_figures(sums, output_norm, self._clip_gradients(), trained_on, dist)
         lr = self._lr()
-        if self._alarm(figures, micro_batches):  # a step that is no number changes nothing
-            lr = 0.0
+        if self._alarm(figures, micro_batches):
+            lr = 0.0  # a step that is no number changes nothing
         else:
             set_lr(self.optimizers, lr)
             for optimizer in self.optimizers.values():
                 optimizer.step()
         self._zero_gradients()
         self.step += 1
-        self.num_ids += int(num_ids)
+        self.trained_on = self.trained_on.plus(trained_on)
         if self.ema is not None:
             self.ema.update(self.master_weights.parameters, self.step)
         self._since_log = self._since_log.plus(figures, lr)
@@ -237,20 +235,18 @@ class DecoderTrainer(Trainer):
         left = (self.config.steps - self.step) * len(micro_batches)
         self.logger.info(self.layers.choose(run, left, self.dist))
 
-    def _skip_step(self, num_ids: float) -> None:
+    def _skip_step(self, trained_on: Amount) -> None:
         """A step whose batch has no position with loss, in no process: there is no mean to take the
         gradient of. It counts as a step, and changes no weight and no optimizer."""
         self.steps_without_loss += 1
         self.step += 1
-        self.num_ids += int(num_ids)
+        self.trained_on = self.trained_on.plus(trained_on)
         self.logger.info(
-            f"step {self.step} changed nothing: none of its {num_ids:,.0f} ids has a loss"
+            f"step {self.step} changed nothing: none of its {trained_on.ids:,} ids has a loss"
             f" ({counted(self.steps_without_loss, 'such step')} so far); give some of the segments"
             " a loss above 0, or leave these documents out"
         )
-        nothing = torch.zeros(2, len(MODALITIES), dtype=torch.float64)
-        figures = StepFigures(nothing, 0.0, 0.0, num_ids)
-        self._since_log = self._since_log.plus(figures, 0.0)
+        self._since_log = self._since_log.plus(StepFigures.empty(trained_on), 0.0)
         self._mark()
 
     def even(self, micro_batches: list[MicroBatch]) -> list[MicroBatch]:
@@ -304,7 +300,7 @@ class DecoderTrainer(Trainer):
         keys = [key for micro_batch in micro_batches for key in micro_batch.keys]
         warm = self.step >= self.config.schedule.warmup_steps
         alarms = self.monitor.check(
-            self.step + 1, mean_losses(figures.sums), figures.gradient_norm, figures.output_norm,
+            self.step + 1, figures.losses, figures.gradient_norm, figures.output_norm,
             keys, warm,
         )  # fmt: skip
         for alarm in alarms:
@@ -324,7 +320,8 @@ class DecoderTrainer(Trainer):
     def metrics(self, seconds: float) -> tuple[dict[str, float], str]:
         since, self._since_log = self._since_log, StepFigures.empty()
         counts = {
-            "train/ids": float(self.num_ids),
+            "train/ids": float(self.trained_on.ids),
+            "train/positions": float(self.trained_on.positions),
             "train/steps_without_loss": float(self.steps_without_loss),
             **{f"data/{name}": float(count) for name, count in self.data.counts.items()},
         }
@@ -364,7 +361,7 @@ class DecoderTrainer(Trainer):
 
     def state(self) -> dict[str, Any]:
         return {
-            "ids": self.num_ids,
+            **self.trained_on._asdict(),
             "compiled": self.layers.compiled,
             "monitor": self._monitor_state,
             "stopped_by_alarm": self._stopped_by_alarm,
@@ -393,7 +390,8 @@ class DecoderTrainer(Trainer):
         load_optimizer_state(self.optimizers, parameters, checkpoint, "optimizer/")
         self.master_weights.copy_to_model()
         self.layers.restore(checkpoint.state.get("compiled"))
-        self.num_ids = int(checkpoint.state["ids"])
+        ids = int(checkpoint.state["ids"])
+        self.trained_on = Amount(int(checkpoint.state.get("positions", ids)), ids)
         self.steps_without_loss = int(checkpoint.state.get("steps_without_loss", 0))
         self.monitor.load_state(checkpoint.state["monitor"])
         if len(checkpoint.ranks) == self.dist.world:

@@ -1,12 +1,13 @@
 """Packed sequences to what one forward pass takes: tensors, documents' bounds, positions sorted by
 what the grammar allows there.
 
-Legend: B sequences, L positions of a sequence, P positions with loss, N documents, M modalities.
+Legend: B sequences, L positions of a sequence, P ids with loss, N documents, M modalities, V
+vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor
 
 from unified.dataloading import PackedSequence
-from unified.formats.grammar import MODALITIES
+from unified.dataloading.deeper_ids import DeeperIds
+from unified.training.several_ids import DeeperBatch, DepthSubset, deeper_ids, several_of
 from unified.vocabulary.block import Ranges
 
-__all__ = ["MicroBatch", "blank_micro_batch", "make_micro_batch", "modality_factors"]
+__all__ = ["MicroBatch", "blank_micro_batch", "make_micro_batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,19 +27,20 @@ class MicroBatch:
     """What one forward pass takes.
 
     Attributes:
-        input_ids: int64 (B, L).
+        input_ids: int64 (B, L), of each position the id of depth 0.
         position_ids: int64 (B, L), from 0 in each document.
         document_spans: int32 (N, 2), where documents begin and end, counted over all B sequences;
             padded with empty ones.
-        predict_from: int64 (P,), the positions (over all sequences) whose hidden states predict;
-            sorted by group.
+        predict_from: int64 (P,), the positions (over all sequences) whose hidden states predict:
+            those of ids of depth 0 first, then those of the others, both sorted by group.
         labels: int64 (P,), what they predict.
         weights: float32 (P,), what each loss counts.
         modality: int64 (P,), of the labels.
-        document: int64 (P,), index of the document that a position is in.
-        groups: allowed ranges, and how many of the positions have them.
+        document: int64 (P,), index of the document that a label is of.
+        groups: allowed ranges, and how many of the labels of depth 0 have them.
         keys: of each document, "source/key".
-        num_ids: positions that are not padding.
+        num_positions, num_ids: that are not padding.
+        deeper: the ids of depth 1 and more; None where every position holds one id.
     """
 
     input_ids: Tensor
@@ -50,7 +53,14 @@ class MicroBatch:
     document: Tensor
     groups: tuple[tuple[Ranges, int], ...]
     keys: tuple[str, ...]
+    num_positions: int
     num_ids: int
+    deeper: DeeperBatch | None = None
+
+    @property
+    def num_first(self) -> int:
+        """How many of the labels are of depth 0."""
+        return sum(number for _, number in self.groups)
 
     @property
     def weight(self) -> float:
@@ -64,19 +74,12 @@ class MicroBatch:
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
         }
-        return replace(self, **tensors)  # type: ignore[arg-type]
+        deeper = None if self.deeper is None else self.deeper.to(device)
+        return replace(self, deeper=deeper, **tensors)  # type: ignore[arg-type]
 
     def with_weights(self, weights: Tensor) -> MicroBatch:
         """The same with other weights, float32 (P,)."""
         return replace(self, weights=weights)
-
-
-def modality_factors(weights: Mapping[str, float]) -> np.ndarray:
-    """A factor for the number of each modality: float32 (M,)."""
-    factors = np.ones(len(MODALITIES), np.float32)
-    for modality, factor in weights.items():
-        factors[MODALITIES[modality]] = factor
-    return factors
 
 
 def blank_micro_batch(seq_len: int) -> MicroBatch:
@@ -87,59 +90,122 @@ def blank_micro_batch(seq_len: int) -> MicroBatch:
         position_ids=torch.arange(seq_len)[None],
         document_spans=torch.zeros(max(1, seq_len // 4), 2, dtype=torch.int32),
         predict_from=none, labels=none, weights=none.float(), modality=none, document=none,
-        groups=(), keys=(), num_ids=0,
+        groups=(), keys=(), num_positions=0, num_ids=0,
     )  # fmt: skip
 
 
-def make_micro_batch(sequences: Sequence[PackedSequence], factors: np.ndarray) -> MicroBatch:
+def make_micro_batch(
+    sequences: Sequence[PackedSequence],
+    factors: np.ndarray,
+    id_factors: np.ndarray | None = None,
+    subset: DepthSubset | None = None,
+) -> MicroBatch:
     """The micro-batch of some sequences of one length.
 
-    factors: float32 (M,), on the loss of each modality.
+    Args:
+        factors: float32 (M,), on the loss of each modality.
+        id_factors: float32 (V,), on the loss of each id; None: 1.
+        subset: where ids of depth 1 and more are learnt; None: everywhere.
     """
     seq_len = len(sequences[0].labels)
     spans: list[np.ndarray] = []
-    predict_from: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    weights: list[np.ndarray] = []
-    modality: list[np.ndarray] = []
-    document: list[np.ndarray] = []
-    allowed: list[np.ndarray] = []
-    keys: list[str] = []
+    first, later = _Labels(factors, id_factors), _Labels(factors, id_factors)
     table: dict[Ranges, int] = {}
+    numbers: list[np.ndarray] = []  # of each sequence's ranges
+    bounds: list[tuple[np.ndarray, int]] = []  # where its documents begin, and how many came before
+    keys: list[str] = []
     for index, sequence in enumerate(sequences):
         begin = index * seq_len
         starts = sequence.starts
         spans.append(np.stack([starts[:-1], starts[1:]], axis=1) + begin)
-        (counted,) = np.nonzero(sequence.loss_weights)
-        predict_from.append(counted + begin - 1)
-        labels.append(sequence.labels[counted])
-        modality.append(sequence.modality[counted])
-        weights.append(sequence.loss_weights[counted] * factors[sequence.modality[counted]])
-        document.append(np.searchsorted(starts, counted, side="right") - 1 + len(keys))
-        numbers = [table.setdefault(ranges, len(table)) for ranges in sequence.ranges]
-        allowed.append(np.array(numbers, np.int64)[sequence.allowed[counted]])
+        numbers.append(np.array([table.setdefault(r, len(table)) for r in sequence.ranges]))
+        bounds.append((starts + begin, len(keys)))
+        (with_loss,) = np.nonzero(sequence.loss_weights)
+        first.add(sequence, with_loss, with_loss + begin, numbers[-1], bounds[-1])
         keys.extend(sequence.keys)
-    group = np.concatenate(allowed)
-    order = np.argsort(group, kind="stable")
+    deeper, owner = deeper_ids(sequences, subset)
+    state = np.zeros(0, np.int64)
+    if deeper is not None:
+        several, state_of = several_of(deeper)
+        for index in np.unique(owner).tolist():
+            (with_loss,) = np.nonzero((owner == index) & (deeper.loss_weights != 0))
+            later.add(deeper, with_loss, deeper.position[with_loss], numbers[index], bounds[index])
+        state = state_of[deeper.loss_weights != 0]
     names = list(table)
-    present, sizes = np.unique(group, return_counts=True)
+    first_order, groups = first.sorted_by_group(names)
+    later_order, deeper_groups = later.sorted_by_group(names)
 
-    def sorted_by_group(parts: list[np.ndarray], kind: type) -> Tensor:
-        return torch.from_numpy(np.concatenate(parts)[order].astype(kind))
+    def column(name: str, kind: type) -> Tensor:
+        parts = (first.column(name)[first_order], later.column(name)[later_order])
+        return torch.from_numpy(np.concatenate(parts).astype(kind))
 
     return MicroBatch(
         input_ids=_stacked([sequence.input_ids for sequence in sequences]),
         position_ids=_stacked([sequence.position_ids() for sequence in sequences]),
         document_spans=_padded(np.concatenate(spans), len(sequences) * max(1, seq_len // 4)),
-        predict_from=sorted_by_group(predict_from, np.int64),
-        labels=sorted_by_group(labels, np.int64),
-        weights=sorted_by_group(weights, np.float32),
-        modality=sorted_by_group(modality, np.int64),
-        document=sorted_by_group(document, np.int64),
-        groups=tuple((names[number], int(size)) for number, size in zip(present, sizes)),
+        predict_from=column("predict_from", np.int64),
+        labels=column("labels", np.int64),
+        weights=column("weights", np.float32),
+        modality=column("modality", np.int64),
+        document=column("document", np.int64),
+        groups=groups,
         keys=tuple(keys),
+        num_positions=sum(sequence.num_positions for sequence in sequences),
         num_ids=sum(sequence.num_ids for sequence in sequences),
+        deeper=None
+        if deeper is None
+        else DeeperBatch(several, deeper_groups, torch.from_numpy(state[later_order])),
     )
+
+
+class _Labels:
+    """Labels with loss being collected, by columns of what a micro-batch says of them."""
+
+    def __init__(self, factors: np.ndarray, id_factors: np.ndarray | None) -> None:
+        self._factors, self._id_factors = factors, id_factors
+        self._columns: dict[str, list[np.ndarray]] = {
+            name: [] for name in ("predict_from", "labels", "weights", "modality", "document",
+                                  "group")
+        }  # fmt: skip
+
+    def add(
+        self,
+        ids: PackedSequence | DeeperIds,
+        indices: np.ndarray,
+        positions: np.ndarray,
+        numbers: np.ndarray,
+        bounds: tuple[np.ndarray, int],
+    ) -> None:
+        """Add the ids at indices `indices`.
+
+        positions: of each of them, over all sequences. numbers: of their sequence's ranges. bounds:
+        the positions where its documents begin, and how many came before them.
+        """
+        labels, modality = ids.labels[indices], ids.modality[indices]
+        weights = ids.loss_weights[indices] * self._factors[modality]
+        if self._id_factors is not None:
+            weights = weights * self._id_factors[labels]
+        starts, before = bounds
+        values = (
+            positions - 1, labels, weights, modality,
+            np.searchsorted(starts, positions, side="right") - 1 + before,
+            numbers[ids.allowed[indices]],
+        )  # fmt: skip
+        for column, value in zip(self._columns.values(), values):
+            column.append(value)
+
+    def column(self, name: str) -> np.ndarray:
+        parts = self._columns[name]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def sorted_by_group(
+        self, names: Sequence[Ranges]
+    ) -> tuple[np.ndarray, tuple[tuple[Ranges, int], ...]]:
+        """(the order of the labels, their groups); names: of the groups."""
+        group = self.column("group")
+        present, sizes = np.unique(group, return_counts=True)
+        order = np.argsort(group, kind="stable")
+        return order, tuple((names[int(n)], int(size)) for n, size in zip(present, sizes))
 
 
 def _stacked(arrays: list[np.ndarray]) -> Tensor:

@@ -27,7 +27,8 @@ from torch.nn import functional as F
 from unified.dataloading import Source
 from unified.training.config import TrainConfig
 from unified.training.decoder_trainer import DecoderTrainer
-from unified.training.micro_batch import MicroBatch, make_micro_batch, modality_factors
+from unified.training.loss_factors import modality_factors
+from unified.training.micro_batch import MicroBatch, make_micro_batch
 from unified.training.preference_pairs import Pair, PreferencePairs
 from unified_base.atomic import atomic_write
 from unified_base.files import regular

@@ -88,5 +88,10 @@ def _make(config: TrainConfig, dist: DistContext, logger: MetricLogger) -> Decod
 def _finish(trainer: DecoderTrainer) -> Path:
     weights = trainer.averaged_weights()
     return export(
-        trainer.config, trainer.dist, weights, trainer.step, trainer.num_ids, trainer.measured
+        trainer.config,
+        trainer.dist,
+        weights,
+        trainer.step,
+        trainer.trained_on.ids,
+        trainer.measured,
     )

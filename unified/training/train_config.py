@@ -43,6 +43,8 @@ class Lora:
     """Share of the adapters' inputs that is dropped."""
     targets: str | tuple[str, ...] = "all-linear"
     """`all-linear`, or names of modules (peft's `target_modules`)."""
+    depth: str = "full"
+    """What of a depth decoder is trained: `full`, or `lora` (adapters of its linear layers)."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,11 @@ class TrainConfig:
     """Folder of a trained audio tokenizer; with `init_from` only beside `model`."""
     format: str = "pocket"
     """Span grammar of a new decoder: a name or a YAML file."""
+    codes: str | None = None
+    """Where the format of a new decoder puts several codes into a position: `depth` (a depth
+    decoder writes all but the first) or `heads` (the decoder's own rows do)."""
+    depth: dict[str, Any] | None = None
+    """Sizes of the depth decoder of `codes: depth`; what is left out follows from `model`."""
     reinit_modalities: tuple[str, ...] = ()
     """`image`, `audio` or both: embedding rows that begin anew, since their tokenizer's codes are
     not those of `init_from`."""
@@ -128,7 +135,8 @@ class TrainConfig:
     """Sequences of one forward pass; bounds memory, changes nothing else but rounding.
     [sequences]"""
     train: str = "full"
-    """`full`, `new_rows` (those for ids that are new) or `lora` (adapters and the new rows)."""
+    """`full`, `new_rows` (those for ids that are new), `lora` (adapters and the new rows), each
+    with the depth decoder, if there is one; or `depth` (the depth decoder alone)."""
     lora: Lora = field(default_factory=Lora)
     """The adapters of `train: lora`."""
     preferences: Preferences | None = None
@@ -137,6 +145,12 @@ class TrainConfig:
     """The learning rate over the run."""
     modality_weights: dict[str, float] = field(default_factory=dict)
     """Factors on the loss of each modality's ids, such as `{text: 2, audio: 0.5}`."""
+    level_weights: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Factors on the loss of the codes of each codebook level, such as `{audio: [1, 0.5, 0.5]}`."""
+    depth_fraction: float = 1.0
+    """Share of the positions with several codes at which those behind the first are learnt (CSM's
+    authors took 1 in 16); drawn in every sequence, and weighed so that the loss is that of all on
+    average."""
     z_loss: float = 0.0
     """Weight of the squared log-normaliser (arXiv:2204.02311)."""
     ema_decay: float | None = None

@@ -7,18 +7,22 @@ Legend: B sequences, L positions, D width, P positions with loss, M modalities.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from unified.engine.backends.depth_module import depth_decoder_of
 from unified.formats.grammar import MODALITIES
-from unified.models.code_head import code_head, embed_ids, inner_model
+from unified.models.code_head import code_head, inner_model
 from unified.training import document_attention
+from unified.training.depth_loss import depth_loss, embed_positions
 from unified.training.loss import Head, HeadPart, allowed_loss
 from unified.training.micro_batch import MicroBatch
 from unified.training.new_rows import head_of
+from unified.vocabulary.block import Ranges
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -89,36 +93,60 @@ class TrainModule(nn.Module):
         """Losses of a micro-batch."""
         options = {"document_spans": micro_batch.document_spans} if self.by_documents else {}
         input_ids, position_ids = micro_batch.input_ids, micro_batch.position_ids  # (B, L)
+        deeper = micro_batch.deeper
         if self.flat:
             input_ids, position_ids = input_ids.view(1, -1), position_ids.view(1, -1)
         hidden_BLD = inner_model(self.decoder)(
-            **embed_ids(self.decoder, input_ids),
+            **embed_positions(self.decoder, input_ids, deeper),
             position_ids=position_ids,
             use_cache=False,
             **options,
         )[0]
-        hidden_PD = hidden_BLD.flatten(0, 1)[micro_batch.predict_from]
-        total, losses = self._loss(hidden_PD, micro_batch)
+        total, losses = self._loss(hidden_BLD.flatten(0, 1), micro_batch)
         assert self._norm_input is not None
         norm = self._norm_input.float().square().mean().sqrt()
         self._norm_input = None
         return LossOutput(total, losses, norm)
 
-    def _loss(self, hidden_PD: Tensor, micro_batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """As `allowed_loss`; positions that predict codes by the head that codes have, if any."""
+    def _loss(self, hidden_TD: Tensor, micro_batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Of all ids, as `allowed_loss`: those of depth 1 and more by the depth decoder; without
+        one by the decoder's head, as all others."""
+        deeper, first = micro_batch.deeper, micro_batch.num_first
         labels, weights = micro_batch.labels, micro_batch.weights
+        depth = depth_decoder_of(self.decoder)
+        if depth is None:
+            groups = micro_batch.groups + (() if deeper is None else deeper.groups)
+            return self._head_loss(hidden_TD[micro_batch.predict_from], labels, weights, groups)
+        total, losses = self._head_loss(
+            hidden_TD[micro_batch.predict_from[:first]], labels[:first], weights[:first],
+            micro_batch.groups,
+        )  # fmt: skip
+        of_depth, losses_of_depth = depth_loss(
+            depth, hidden_TD, micro_batch.input_ids, deeper, labels[first:], weights[first:],
+            self.z_loss,
+        )  # fmt: skip
+        return total + of_depth, torch.cat([losses, losses_of_depth])
+
+    def _head_loss(
+        self,
+        hidden_PD: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        groups: Sequence[tuple[Ranges, int]],
+    ) -> tuple[Tensor, Tensor]:
+        """As `allowed_loss`; positions that predict codes by the head that codes have, if any."""
         codes = code_head(self.decoder)
         if codes is None:
             return allowed_loss(
-                hidden_PD, head_of(self.decoder), labels, weights, micro_batch.groups, self.z_loss
+                hidden_PD, head_of(self.decoder), labels, weights, groups, self.z_loss
             )
         total, losses = hidden_PD.new_zeros((), dtype=torch.float32), torch.zeros_like(weights)
-        counts = torch.tensor([number for _, number in micro_batch.groups], device=labels.device)
+        counts = torch.tensor([number for _, number in groups], device=labels.device)
         group_P = torch.repeat_interleave(counts)
         for of_codes in (False, True):
             chosen = [
                 number
-                for number, (ranges, _) in enumerate(micro_batch.groups)
+                for number, (ranges, _) in enumerate(groups)
                 if (ranges[0][0] >= codes.first) == of_codes
             ]
             at = torch.isin(group_P, torch.tensor(chosen, device=labels.device)).nonzero()[:, 0]
@@ -127,9 +155,9 @@ class TrainModule(nn.Module):
             states = codes.hidden(hidden_PD[at]) if of_codes else hidden_PD[at]
             rows = HeadPart(codes.first, codes.head.weight, codes.head.bias)
             head = Head((rows,)) if of_codes else head_of(self.decoder)
-            groups = [micro_batch.groups[number] for number in chosen]
+            of_these = [groups[number] for number in chosen]
             part, losses_at = allowed_loss(
-                states, head, labels[at], weights[at], groups, self.z_loss
+                states, head, labels[at], weights[at], of_these, self.z_loss
             )
             total = total + part
             losses[at] = losses_at

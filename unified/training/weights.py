@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unified.models.code_output import without_depth_decoder
 from unified.training.fused_attention import bits_of, is_fused, run_kernel
+from unified.training.trained_depth import adapt_depth
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,16 +31,45 @@ _LARGE = 1 << 16  # numbers
 def choose_trained(
     decoder: PreTrainedModel, what: str, first_new: int, lora: Mapping[str, Any]
 ) -> None:
-    """Freeze what is not trained: `what` is full, new_rows or lora (with the new rows, if any).
+    """Freeze what is not trained.
 
-    first_new: the first row that is new to the language model that was extended.
-    lora: rank, alpha, dropout, targets (peft's `target_modules`).
+    Args:
+        decoder: its depth decoder, if it has one, is trained in full, but for what `lora` says.
+        what: full; new_rows; lora (with the new rows, if any); or depth: the depth decoder alone.
+        first_new: the first row that is new to the language model that was extended.
+        lora: rank, alpha, dropout, targets (peft's `target_modules`), depth: full or lora, what of
+            the depth decoder is trained with the adapters of the others.
+
+    Raises:
+        ValueError: there is nothing of the kind to train.
     """
+    if what == "full":
+        return
+    with without_depth_decoder(decoder) as depth:
+        if what != "depth":
+            _choose_in_decoder(decoder, what, first_new, lora)
+        elif depth is None:
+            raise ValueError(
+                "train is depth, but the decoder has no depth decoder; train: full, new_rows or"
+                " lora, or begin with a model whose codes are of a depth decoder"
+            )
+        else:
+            decoder.requires_grad_(False)
+    if what == "lora" and lora.get("depth") == "lora":
+        if depth is None:
+            raise ValueError(
+                "lora.depth is lora, but the decoder has no depth decoder; leave it out"
+            )
+        adapt_depth(depth, lora)
+
+
+def _choose_in_decoder(
+    decoder: PreTrainedModel, what: str, first_new: int, lora: Mapping[str, Any]
+) -> None:
+    """`choose_trained`, of a decoder without its depth decoder: new_rows or lora."""
     from unified.models.extend_published import FIRST_NEW
     from unified.training.new_rows import NewRows, split_rows
 
-    if what == "full":
-        return
     vocabulary = len(decoder.get_input_embeddings().weight)  # type: ignore[arg-type]
     # Of a published model whose head was extended: its ids and embeddings were there before.
     first_new = min(first_new, getattr(decoder.config, FIRST_NEW, first_new))

@@ -34,7 +34,6 @@ def test_a_llama_inside_is_quantized_while_it_is_read(kind, checkpoints, opened)
 
 @pytest.mark.parametrize("kind", ["chameleon", "liquid"])
 def test_what_torch_steps_is_quantized_by_torchao(kind, checkpoints, opened, tmp_path):
-    pytest.importorskip("torchao", reason="the extra `quantized` is not installed")
     model = UnifiedModel.from_pretrained(checkpoints[kind].folder, dtype="int8")
     assert near(logits(model), logits(opened[kind]))
     assert is_quantized(model.hf)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Array", "Cache", "CodesDecoder", "Decoder", "HiddenStates", "Position", "PositionCodes",
-    "Ranges",
+    "Array", "Cache", "CodesDecoder", "Decoder", "HiddenStates", "PartLogits", "Position",
+    "PositionCodes", "Ranges",
 ]  # fmt: skip
 
 Array = NDArray[np.float32]
@@ -72,7 +72,8 @@ CacheT = TypeVar("CacheT", bound=Cache)
 class Decoder(Protocol[CacheT]):
     """A decoder for sampling. Sequences of any lengths share a pass.
 
-    One that chooses ids on its device has `sample`, too (`unified.engine.backends.device_choice`).
+    One that chooses ids on its device has `sample`, too (`unified.engine.backends.device_choice`);
+    one that computes the logits of several groups of rows at once has `PartLogits`.
 
     backend: its name. batch_invariant: whether the logits behind an id are the same bits whatever
     else is in the pass, and however many ids of the sequence are. vocab_size: ids it has logits
@@ -110,6 +111,16 @@ class Decoder(Protocol[CacheT]):
 
     def logits(self, hidden_states: HiddenStates, ranges: Ranges) -> Array:
         """Logits float32 (T, ids of all ranges), in the order of the ranges."""
+
+
+class PartLogits(Protocol):
+    """The method of a decoder that computes the logits of several groups of rows in one call."""
+
+    def logits_of_parts(
+        self, hidden_states: HiddenStates, parts: Sequence[tuple[Sequence[int], Ranges]]
+    ) -> Sequence[Array]:
+        """For each part (rows of the hidden states, ranges) what `Decoder.logits` gives for these
+        rows and ranges, in the same bits."""
 
 
 class PositionCodes(Protocol):

@@ -35,6 +35,8 @@ class DepthConfig:
             several.
         per_level: whether every depth has weights of its own in attention and MLP, as in Moshi.
         norm_eps, rope_theta: as in a Llama's config.json.
+        inv_freq: head_dim / 2 angles in the place of those of rope_theta, where they are scaled;
+            a checkpoint's own, which no declaration holds.
     """
 
     input_size: int
@@ -49,6 +51,7 @@ class DepthConfig:
     per_level: bool = False
     norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
+    inv_freq: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -75,6 +78,19 @@ class DepthConfig:
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ValueError(f"a depth decoder's {name} is {quoted(value)}, expected above 0")
         object.__setattr__(self, "ranges", _checked(self.ranges))
+        if self.inv_freq is not None and len(self.inv_freq) != self.head_dim // 2:
+            raise ValueError(
+                f"a depth decoder has {len(self.inv_freq)} angles, expected {self.head_dim // 2}"
+            )
+
+    @property
+    def angles(self) -> tuple[float, ...]:
+        """head_dim / 2: how far each rotary pair turns from one input to the next."""
+        if self.inv_freq is not None:
+            return self.inv_freq
+        return tuple(
+            self.rope_theta ** -(pair / self.head_dim) for pair in range(0, self.head_dim, 2)
+        )
 
     @property
     def num_rows(self) -> int:
@@ -90,6 +106,50 @@ class DepthConfig:
             rows[start:stop] = np.arange(first, first + stop - start)
             first += stop - start
         return rows
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor of a depth decoder of these sizes, by its name."""
+        D, C, F = self.hidden_size, self.head_dim, self.intermediate_size
+        q_size, kv_size = self.num_heads * C, self.num_kv_heads * C
+        own = (self.num_ids,) if self.per_level else ()  # matrices of each depth
+        shapes: dict[str, tuple[int, ...]] = {
+            "projection.weight": (D, self.input_size),
+            "embed_tokens.weight": (self.num_rows, D),
+            "norm.weight": (D,),
+            "lm_head.weight": (self.num_rows, D),
+        }
+        for layer in range(self.num_layers):
+            shapes |= {
+                f"layers.{layer}.{name}.weight": shape
+                for name, shape in (
+                    ("input_layernorm", (D,)),
+                    ("self_attn.q_proj", (*own, q_size, D)),
+                    ("self_attn.k_proj", (*own, kv_size, D)),
+                    ("self_attn.v_proj", (*own, kv_size, D)),
+                    ("self_attn.o_proj", (*own, D, q_size)),
+                    ("post_attention_layernorm", (D,)),
+                    ("mlp.gate_proj", (*own, F, D)),
+                    ("mlp.up_proj", (*own, F, D)),
+                    ("mlp.down_proj", (*own, D, F)),
+                )
+            }
+        return shapes
+
+    def check(self, weights: Mapping[str, Any]) -> None:
+        """Raises ValueError naming missing, unexpected or misshapen tensors."""
+        expected = self.shapes()
+        problems = [f"{name} is missing" for name in expected if name not in weights]
+        problems += [f"{quoted(name)} is unexpected" for name in weights if name not in expected]
+        problems += [
+            f"{name} has shape {quoted(tuple(weights[name].shape))}, expected {shape}"
+            for name, shape in expected.items()
+            if name in weights and tuple(weights[name].shape) != shape
+        ]
+        if problems:
+            more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+            raise ValueError(
+                f"weights do not fit the depth decoder's sizes: {'; '.join(problems[:3])}{more}"
+            )
 
     def to_rows(self, ranges: Ranges) -> Ranges:
         """Ranges of ids as ranges of rows. Raises ValueError for an id without a row."""
@@ -108,12 +168,15 @@ class DepthConfig:
         return tuple(converted)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "ranges": [list(pair) for pair in self.ranges]}
+        assert self.inv_freq is None
+        entries = {**asdict(self), "ranges": [list(pair) for pair in self.ranges]}
+        del entries["inv_freq"]
+        return entries
 
     @classmethod
     def from_json(cls, obj: Any, where: str = "depth") -> DepthConfig:
         """Raises ValueError, naming the key, for anything but what `to_json` gives."""
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - {"inv_freq"}
         if not isinstance(obj, Mapping) or set(obj) != known:
             keys = sorted(obj) if isinstance(obj, Mapping) else obj
             raise ValueError(f"{where} has {quoted(keys)}, expected {', '.join(sorted(known))}")

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unified.engine.backends.base import Ranges
+from unified.engine.backends.base import Position, Ranges
+from unified.engine.backends.depth_module import depth_decoder_of
+from unified.engine.backends.torch_positions import NO_ID, summed_embeddings
 from unified.engine.memory import available_bytes
+from unified_base.foreign import foreign
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -85,14 +88,14 @@ class SteppedModel:
     are the logits of all ids, and `logits` selects among them.
 
     hf: the model, put in evaluation mode. vocab_size, max_positions: see `Decoder`.
+    depth: its depth decoder, None where it has none.
     num_embeddings: rows of its table. lock: held while the modules run, which keep state between
     calls. Any number of decoders share it.
     """
 
     def __init__(self, hf: PreTrainedModel) -> None:
         self.hf = hf
-        embeddings: Any = hf.get_input_embeddings()
-        self.num_embeddings = int(embeddings.weight.shape[0])
+        self.num_embeddings = self._embedding_rows()
         self.vocab_size = self.num_embeddings  # JanusModel has more ids than embeddings
         # Some architectures have no table of positions and no bound of their own.
         config = hf.config.get_text_config()
@@ -102,9 +105,20 @@ class SteppedModel:
         with self.lock:
             hf.eval()
             self.head = self._find_head(config)
+        self.depth = depth_decoder_of(hf)
+        if self.depth is not None and self.head is None:
+            raise ValueError(
+                f"the logits of {type(hf).__name__} are not its last hidden states times its head:"
+                " a depth decoder has nothing to read"
+            )
+        self._takes_sums = False
         # `past_key_values` until transformers 5.40, `cache` from some version before it on.
         parameters = inspect.signature(type(self.module).forward).parameters
         self.cache_name = "cache" if "cache" in parameters else "past_key_values"
+
+    def _embedding_rows(self) -> int:
+        embeddings: Any = self.hf.get_input_embeddings()
+        return int(embeddings.weight.shape[0])
 
     @property
     def module(self) -> Any:
@@ -131,18 +145,44 @@ class SteppedModel:
         return available_bytes()
 
     def inputs(self, ids: Tensor) -> dict[str, Tensor]:
-        """The arguments of the module's forward for ids int64 (B, T)."""
-        return {"input_ids": ids}
+        """The arguments of the module's forward for ids int64 (B, T), or for positions of several,
+        int64 (B, T, K): see `position_array`."""
+        if ids.dim() == 2:
+            return {"input_ids": ids}
+        return {"inputs_embeds": summed_embeddings(self.hf.get_input_embeddings(), ids)}
+
+    @torch.inference_mode()
+    def check_sums(self) -> None:
+        """Raises ValueError where a model does not compute from embeddings what it does from ids:
+        its positions cannot hold several. Tried once."""
+        if self._takes_sums:
+            return
+        ids = torch.tensor([trial_rows(self.vocab_size)[1]], device=self.device)
+        several = torch.stack([ids, torch.full_like(ids, NO_ID)], dim=-1)  # (1, T, 2)
+        words = f"{type(self.hf).__name__} takes no sums of embeddings"
+        with self.lock, foreign(words):
+            own, summed = (
+                self.states(self.module(**self.inputs(inputs), use_cache=False)).float()
+                for inputs in (ids, several)
+            )
+        error = (own - summed).abs().max() / own.abs().max()
+        if not error <= 1e-2:
+            raise ValueError(f"{words}: with them its states differ by {float(error):.2g} of them")
+        self._takes_sums = True
 
     def states(self, outputs: Any) -> Tensor:
         """The hidden states (B, T, D) in what the module returned, or logits (B, T, V)."""
         states: Tensor = outputs.logits if self.head is None else outputs.last_hidden_state
         return states
 
+    def trial_rows(self) -> list[list[Position]]:
+        """Two sequences to try it with: see `trial_rows`."""
+        return [list(row) for row in trial_rows(self.vocab_size)]
+
     def has_rows(self) -> bool:
-        """Whether the model still has the rows of embeddings that it had."""
-        embeddings: Any = self.hf.get_input_embeddings()
-        return int(embeddings.weight.shape[0]) == self.num_embeddings
+        """Whether the model still has the rows, and the depth decoder, that it had."""
+        same = self._embedding_rows() == self.num_embeddings
+        return same and depth_decoder_of(self.hf) is self.depth
 
     @torch.inference_mode()
     def _find_head(self, config: Any) -> Any:

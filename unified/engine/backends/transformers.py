@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from unified.engine.backends.base import Array, Ranges
+from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
 from unified.engine.backends.padded_batch import PaddedBatch, plain_layers
+from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.backends.stepped_model import (
     SteppedModel,
     check_positions,
     memory_errors,
     stretching_ropes,
-    trial_rows,
 )
+from unified.engine.backends.torch_positions import DepthRows, TorchPositions, position_array
 from unified_base.foreign import foreign
 
 if TYPE_CHECKING:
@@ -170,7 +171,10 @@ class TransformersDecoder:
 
     @torch.inference_mode()
     def forward(
-        self, cache: TransformersCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self,
+        cache: TransformersCache,
+        slots: Sequence[int],
+        input_ids: Sequence[Sequence[Position]],
     ) -> Tensor:
         """See `Decoder.forward`; hidden states (T, D) in the model's type, or logits (T, V)."""
         groups: dict[Any, list[int]] = {}
@@ -178,6 +182,8 @@ class TransformersDecoder:
             length = cache.lengths[slot] if self._ropes else 0
             groups.setdefault((len(ids), length) if self.batches else index, []).append(index)
         states: list[Tensor] = [torch.empty(0)] * len(slots)
+        if any(isinstance(position, tuple) for ids in input_ids for position in ids):
+            self.model.check_sums()
         with memory_errors():
             for indices in groups.values():
                 group_slots = [slots[index] for index in indices]
@@ -195,7 +201,7 @@ class TransformersDecoder:
                     states[index] = result
             return torch.cat(states)
 
-    def _alone(self, cache: TransformersCache, slot: int, ids: list[int]) -> Tensor:
+    def _alone(self, cache: TransformersCache, slot: int, ids: Sequence[Position]) -> Tensor:
         """One sequence: its cache grows by these ids. Hidden states (c, D)."""
         if cache.lengths[slot] and len(ids) > 1 and not self.chunks:
             return torch.cat([self._alone(cache, slot, [id]) for id in ids])
@@ -205,7 +211,7 @@ class TransformersDecoder:
         return self.model.states(outputs)[0]
 
     def _together(
-        self, cache: TransformersCache, slots: list[int], input_ids: list[list[int]]
+        self, cache: TransformersCache, slots: list[int], input_ids: Sequence[Sequence[Position]]
     ) -> Tensor:
         """Sequences of the same number of new ids. Hidden states (N, c, D)."""
         batch, count = cache.batch(slots), len(input_ids[0])
@@ -224,11 +230,12 @@ class TransformersDecoder:
             cache.lengths[slot] += count
         return self.model.states(outputs)
 
-    def _run(self, ids: list[list[int]], cache: Any, **arguments: Tensor) -> Any:
+    def _run(self, ids: Sequence[Sequence[Position]], cache: Any, **arguments: Tensor) -> Any:
+        on_device = torch.from_numpy(position_array(ids)).to(self.model.device)
         with self.model.lock:
             self._reset_stretched_rope()
             return self.model.module(
-                **self.model.inputs(torch.tensor(ids, device=self.model.device)),
+                **self.model.inputs(on_device),
                 use_cache=True,
                 **{self.model.cache_name: cache},
                 **arguments,
@@ -238,7 +245,7 @@ class TransformersDecoder:
     def _try(self) -> None:
         """Find out what the model computes exactly: several ids after others, and batches of rows
         of different lengths."""
-        rows = trial_rows(self.vocab_size)
+        rows = self.model.trial_rows()
         cache, alone, whole = self.new_cache(2), [], []
         for slot, row in enumerate(rows):
             self._alone(cache, slot, row[:-2])
@@ -283,3 +290,12 @@ class TransformersDecoder:
         """See `Decoder.logits`."""
         with memory_errors():
             return self.model.logits(hidden_states, ranges).cpu().numpy()
+
+    @torch.inference_mode()
+    def begin_positions(self, hidden_states: Tensor) -> PositionCodes:
+        """See `CodesDecoder.begin_positions`."""
+        if self.model.depth is None:
+            return ParallelHeads(self, hidden_states)
+        with memory_errors():
+            rows = DepthRows(self.model.depth, len(hidden_states))
+            return TorchPositions(rows, hidden_states)

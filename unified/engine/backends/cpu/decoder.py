@@ -21,16 +21,20 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
 # Nothing of numba is imported before a decoder is made: it takes a second, and most commands need
 # none of it.
-from unified.engine.backends.base import Array, Ranges
+from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
 from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
+from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import LlamaCpuConfig
+from unified.engine.backends.cpu.depth import CompiledDepth
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, to_quantize, widen
+from unified.engine.backends.depth_config import DepthConfig
+from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.memory import available_bytes
 from unified_base.text import quoted
 
@@ -62,7 +66,8 @@ class LlamaCpuDecoder:
     threads may use one decoder at once, each with caches of its own.
 
     config: its sizes. vocab_size, max_positions: see `Decoder`. arithmetic: of matrix products: the
-    type of the weights, and the type it is widened to. cache_dtype: of keys and values.
+    type of the weights, and the type it is widened to. cache_dtype: of keys and values. memory:
+    where caches lie.
     """
 
     backend: ClassVar[str] = "cpu"
@@ -74,6 +79,7 @@ class LlamaCpuDecoder:
         weights: Mapping[str, StoredWeight],
         arithmetic: str | None = None,
         cache_dtype: str | None = None,
+        depth: tuple[DepthConfig, Mapping[str, StoredWeight]] | None = None,
     ) -> None:
         """Pack weights into the layout of the kernels; later changes of them have no effect.
 
@@ -88,6 +94,8 @@ class LlamaCpuDecoder:
                 environment's `UNIFIED_CPU_ARITHMETIC` says, or "auto".
             cache_dtype: of keys and values, "float32" or "bfloat16". None: what the environment's
                 `UNIFIED_CPU_CACHE` says, or "float32".
+            depth: a depth decoder for positions of several ids, and its weights by the names of
+                `DepthDecoder`; None: the ids of a position come of parallel heads.
 
         Raises:
             ValueError: names or shapes do not fit the config, an unknown type, or weights to
@@ -95,6 +103,7 @@ class LlamaCpuDecoder:
         """
         from unified.engine.backends.cpu import kernels, linear
         from unified.engine.backends.cpu import threads as threads_module
+        from unified.engine.backends.cpu.embeddings import sum_rows
         from unified.engine.backends.cpu.heads import PART_IDS, part_numbers
         from unified.engine.backends.cpu.int8_pack import NotFiniteError, side_by_side
         from unified.engine.backends.cpu.kv import KV_FORMATS
@@ -105,6 +114,7 @@ class LlamaCpuDecoder:
         config.check(weights)
         self.config = config
         self._kernels, self._lm_head = kernels, linear.lm_head
+        self._sum_rows = sum_rows
         self._part_ids, self._part_numbers = PART_IDS, part_numbers
         self._new_counters = threads_module.new_counters
         self.vocab_size = config.vocab_size
@@ -152,7 +162,12 @@ class LlamaCpuDecoder:
         self._cos_sin = np.ones((0, 2, config.head_dim // 2), np.float32)
         self._growing = threading.Lock()
         self._threads = threads_module.ThreadPool.shared()
-        self._memory = MemoryPool()
+        self.memory = MemoryPool()
+        self._depth: CompiledDepth | None = None
+        if depth is not None:
+            self._depth = CompiledDepth(
+                *depth, config.hidden_size, arithmetic == "auto", self.memory
+            )
 
     def available_bytes(self) -> int:
         """See `Decoder.available_bytes`."""
@@ -164,7 +179,7 @@ class LlamaCpuDecoder:
 
     def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> SlotCache:
         """See `Decoder.new_cache`."""
-        cache = SlotCache(self.config, self._memory, self._rotations, self.cache_dtype)
+        cache = SlotCache(self.config, self.memory, self._rotations, self.cache_dtype)
         for _ in range(num_slots):
             cache.allocate(max_ids)
         return cache
@@ -184,7 +199,7 @@ class LlamaCpuDecoder:
             return self._cos_sin
 
     def forward(
-        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
     ) -> Array:
         """See `Decoder.forward`; hidden states (T, D) after the final norm."""
         counts = [len(ids) for ids in input_ids]
@@ -200,7 +215,7 @@ class LlamaCpuDecoder:
             first += count
         table = np.array(sequences, np.int64)
         config, kernels, T = self.config, self._kernels, first
-        x = self.embed([id for ids in input_ids for id in ids])  # (T, D)
+        x = self._embed_positions([position for own in input_ids for position in own])  # (T, D)
         heads = config.num_heads + 2 * config.num_kv_heads
         self._threads.run(
             kernels.forward_layers,
@@ -237,7 +252,7 @@ class LlamaCpuDecoder:
         return x
 
     def _forward_in_parts(
-        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
     ) -> Array:
         """Halve the sequences, or cut a single one into parts of `PREFILL_IDS` ids."""
         half = len(input_ids) // 2
@@ -248,6 +263,22 @@ class LlamaCpuDecoder:
             starts = range(0, len(ids), PREFILL_IDS)
             parts = [(slots, [ids[start : start + PREFILL_IDS]]) for start in starts]
         return np.concatenate([self.forward(cache, *part) for part in parts])
+
+    def _embed_positions(self, positions: Sequence[Position]) -> Array:
+        """Inputs float32 (T, D) of the first layer: of a position, its ids' embeddings' sum."""
+        if not any(isinstance(position, tuple) for position in positions):
+            return self.embed(cast("Sequence[int]", positions))
+        every = [ids if isinstance(ids, tuple) else (ids,) for ids in positions]
+        sums = np.empty((len(every), self.config.hidden_size), np.float32)
+        ends = np.cumsum([len(ids) for ids in every])
+        self._sum_rows(self.embed([id for ids in every for id in ids]), ends, sums)
+        return sums
+
+    def begin_positions(self, hidden_states: Array) -> PositionCodes:
+        """See `CodesDecoder.begin_positions`: by the depth decoder, or by the decoder's head."""
+        if self._depth is None:
+            return ParallelHeads(self, hidden_states)
+        return CompiledPositions(self._depth, hidden_states)
 
     def embed(self, ids: Sequence[int]) -> Array:
         """Embeddings of ids, float32 (T, D): the input of the first layer."""
@@ -273,22 +304,45 @@ class LlamaCpuDecoder:
 
     def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         """See `Decoder.logits`."""
-        outputs = sum(stop - start for start, stop in ranges)
-        logits = np.empty((len(hidden_states), outputs), np.float32)
-        buffer = self._buffer(len(hidden_states), self.config.hidden_size)
+        return self._head_logits(hidden_states, [(len(hidden_states), ranges)])[0]
+
+    def logits_of_parts(
+        self, hidden_states: Array, parts: Sequence[tuple[Sequence[int], Ranges]]
+    ) -> list[Array]:
+        """See `PartLogits`: one job of the threads, which takes longer to begin than to do."""
+        rows = [row for part_rows, _ in parts for row in part_rows]
+        sizes = [(len(part_rows), ranges) for part_rows, ranges in parts]
+        return self._head_logits(hidden_states[rows], sizes)
+
+    def _head_logits(self, x: Array, sizes: Sequence[tuple[int, Ranges]]) -> list[Array]:
+        """Logits (rows, ids) of the first rows of x over ranges, of the next over others."""
+        table: list[tuple[int, ...]] = []
+        every: list[tuple[int, int]] = []
+        row = numbers = most = 0
+        for rows, ranges in sizes:
+            outputs = sum(stop - start for start, stop in ranges)
+            table.append((row, rows, len(every), len(ranges), outputs, numbers))
+            every += ranges
+            row, numbers, most = row + rows, numbers + rows * outputs, max(most, outputs)
+        out = np.empty(numbers, np.float32)
         job = (
-            hidden_states,
+            self._new_counters(2),
+            x,
             self._head,
-            np.array(ranges, np.int64),
-            buffer,
-            logits,
+            np.array(table, np.int64),
+            np.array(every, np.int64),
+            self._buffer(len(x), self.config.hidden_size),
+            out,
             self._threads.threads,
         )
-        if outputs > _FEW_OUTPUTS:
-            self._threads.run(self._lm_head, self._new_counters(2), *job, owner=self)
+        if most > _FEW_OUTPUTS:
+            self._threads.run(self._lm_head, *job, owner=self)
         else:
-            self._lm_head(self._new_counters(2), *job)
-        return logits
+            self._lm_head(*job)
+        return [
+            out[at : at + rows * outputs].reshape(rows, outputs)
+            for _, rows, _, _, outputs, at in table
+        ]
 
 
 def compile_kernels() -> None:

@@ -178,48 +178,77 @@ def add_linear(
 
 @entry
 def lm_head(
-    counters: np.ndarray, x: np.ndarray, weight: np.ndarray, ranges: np.ndarray,
+    counters: np.ndarray, x: np.ndarray, weight: np.ndarray, parts: np.ndarray, ranges: np.ndarray,
     buffer: np.ndarray, out: np.ndarray, threads: int,
 ) -> None:  # fmt: skip
-    """Logits of some ids alone, as a job of two phases.
+    """Logits of some ids alone, of some rows each, as a job of two phases.
 
     Args:
         counters: `new_counters(2)`.
         x: float32 (N, D), hidden states.
         weight: (P, lines, PANEL), the packed head.
-        ranges: int64 (ranges, 2), [start, stop) of the ids of each range.
+        parts: int64 (parts, 6): its first row and how many rows, its first range and how many
+            ranges, the ids of all its ranges, and where its logits (rows, ids) begin in `out`.
+        ranges: int64 (ranges, 2), [start, stop) of the ids of each range, part by part.
         buffer: of inputs, at least N * words of D inputs.
-        out: float32 (N, ids of all ranges), written.
+        out: float32 (numbers of all parts,), written.
         threads: that share the work.
     """
     wide_vectors()
-    size = chunk_size(out.shape[1], threads, x.shape[0])
     inputs = plain_inputs(counters, 0, x, weight, buffer)
-    chunk_out = np.empty((x.shape[0], size), np.float32)
-    panels_in_chunk, chunks = size // PANEL, 0
-    for start, stop in ranges:
-        # From the panel that holds `start` to the one that holds the last id.
-        chunks += -(-(-(-stop // PANEL) - start // PANEL) // panels_in_chunk)
-    chunk = claim_chunk(counters, 1)
-    while chunk < chunks:
-        chunk_of_range, column = chunk, 0
-        for start, stop in ranges:
-            first_panel, end_panel = start // PANEL, -(-stop // PANEL)
-            chunks_of_range = -(-(end_panel - first_panel) // panels_in_chunk)
-            if chunk_of_range < chunks_of_range:
-                panel = first_panel + chunk_of_range * panels_in_chunk
-                count = min(panels_in_chunk, end_panel - panel)
-                multiply(inputs, weight, panel, count, chunk_out)  # (N, D) -> (N, size)
-                # Of the panels' ids, those inside the range.
-                low, high = max(start, panel * PANEL), min(stop, (panel + count) * PANEL)
-                for n in range(x.shape[0]):
-                    out_row = out[n, column + low - start : column + high - start]
-                    logits = chunk_out[n, low - panel * PANEL : high - panel * PANEL]
-                    for o in range(logits.shape[0]):
-                        out_row[o] = logits[o]
-                break
-            chunk_of_range -= chunks_of_range
-            column += stop - start
-        finish_chunk(counters, 1, chunks)
+    # Of each part the chunks before it; and the most numbers of a chunk.
+    ends, most = np.zeros(parts.shape[0] + 1, np.int64), 0
+    for i in range(parts.shape[0]):
+        _, rows, first_range, count, outputs, _ = parts[i]
+        size, chunks = chunk_size(outputs, threads, rows), 0
+        for start, stop in ranges[first_range : first_range + count]:
+            chunks += _chunks_of_range(start, stop, size)
+        ends[i + 1], most = ends[i] + chunks, max(most, rows * size)
+    space = np.empty(most, np.float32)
+    part, chunk = 0, claim_chunk(counters, 1)
+    while chunk < ends[-1]:
+        while chunk >= ends[part + 1]:  # a thread's chunks ascend
+            part += 1
+        first, rows, first_range, count, outputs, at = parts[part]
+        size = chunk_size(outputs, threads, rows)
+        _head_chunk(
+            inputs[first : first + rows], weight, ranges[first_range : first_range + count],
+            chunk - ends[part], space[: rows * size].reshape((rows, size)),
+            out[at : at + rows * outputs].reshape((rows, outputs)),
+        )  # fmt: skip
+        finish_chunk(counters, 1, ends[-1])
         chunk = claim_chunk(counters, 1)
-    wait_for_phase(counters, 1, chunks)
+    wait_for_phase(counters, 1, ends[-1])
+
+
+@compiled
+def _chunks_of_range(start: int, stop: int, size: int) -> int:
+    """Chunks of `size` outputs from the panel that holds `start` to that of the last id."""
+    return -(-(-(-stop // PANEL) - start // PANEL) // (size // PANEL))
+
+
+@compiled
+def _head_chunk(
+    inputs: np.ndarray, weight: np.ndarray, ranges: np.ndarray, chunk: int, chunk_out: np.ndarray,
+    out: np.ndarray,
+) -> None:  # fmt: skip
+    """One chunk of the logits (N, ids of all ranges), by way of `chunk_out` (N, size)."""
+    wide_vectors()
+    size, column = chunk_out.shape[1], 0
+    panels_in_chunk = size // PANEL
+    for start, stop in ranges:
+        chunks = _chunks_of_range(start, stop, size)
+        if chunk < chunks:
+            panel = start // PANEL + chunk * panels_in_chunk
+            count = min(panels_in_chunk, -(-stop // PANEL) - panel)
+            multiply(inputs, weight, panel, count, chunk_out)  # (N, D) -> (N, size)
+            # Of the panels' ids, those inside the range.
+            low, high = max(start, panel * PANEL), min(stop, (panel + count) * PANEL)
+            for n in range(inputs.shape[0]):
+                out_row = out[n, column + low - start : column + high - start]
+                logits = chunk_out[n, low - panel * PANEL : high - panel * PANEL]
+                for o in range(logits.shape[0]):
+                    out_row[o] = logits[o]
+            return
+        chunk -= chunks
+        column += stop - start

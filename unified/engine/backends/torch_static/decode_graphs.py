@@ -20,12 +20,12 @@ from torch import Tensor
 
 from unified_base.foreign import one_line
 
-__all__ = ["DecodeGraphs", "rows_bucket", "width_bucket"]
+__all__ = ["DecodeGraphs", "recorded", "rows_bucket", "width_bucket"]
 
 _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
-Step = Callable[[Tensor], Tensor]
-"""From `packed_decode` int64 (N, 4 + P) on the device to hidden states (N, D)."""
+Step = Callable[[Tensor, int], Tensor]
+"""From `packed_decode` on the device, and its `num_ids`, to hidden states (N, D)."""
 
 
 def rows_bucket(rows: int) -> int | None:
@@ -58,23 +58,23 @@ class DecodeGraphs:
         self._pool: Any = None  # of memory
         self.enabled = True
 
-    def run(self, packed: Tensor, generation: int) -> Tensor:
+    def run(self, packed: Tensor, generation: int, num_ids: int = 1) -> Tensor:
         """Hidden states (N, D) of a step; valid until the next one.
 
-        packed: int64 (N, 4 + P), of a bucket's size, in pinned memory of the host. generation: of
-        the cache's pool; graphs of another are dropped.
+        packed: `packed_decode`, of a bucket's size, in pinned memory of the host. generation: of
+        the cache's pool; graphs of another are dropped. num_ids: the most ids of a position in it.
         """
         if generation != self._generation:
             self._recorded.clear()
             self._generation, self._pool = generation, None
-        key = tuple(packed.shape)
+        key = (*packed.shape, num_ids)
         recorded = self._recorded.get(key)
         if recorded is None:
             on_device = packed.to(self._device, non_blocking=True)
             if not self.enabled:
-                return self._step(on_device)
+                return self._step(on_device, num_ids)
             try:
-                recorded = self._recorded[key] = self._record(on_device)
+                recorded = self._recorded[key] = self._record(on_device, num_ids)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
@@ -84,22 +84,30 @@ class DecodeGraphs:
                     f" {one_line(error)}",
                     stacklevel=2,
                 )
-                return self._step(on_device)
+                return self._step(on_device, num_ids)
         recorded.packed.copy_(packed, non_blocking=True)
         recorded.graph.replay()
         return recorded.states
 
-    def _record(self, packed: Tensor) -> _Recorded:
-        # Libraries take their workspaces, and choose their kernels, in a pass before.
-        with torch.cuda.device(self._device):
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                self._step(packed)
-            torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            # Other threads may use the device meanwhile: only calls of this one are recorded.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                states = self._step(packed)
+    def _record(self, packed: Tensor, num_ids: int) -> _Recorded:
+        graph, states = recorded(lambda: self._step(packed, num_ids), self._device, self._pool)
         self._pool = self._pool or graph.pool()
         return _Recorded(graph, packed, states)
+
+
+def recorded(
+    step: Callable[[], Tensor], device: torch.device, pool: Any
+) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """A step as a graph, and the tensor that it writes to. pool: of memory; None: of its own."""
+    # Libraries take their workspaces, and choose their kernels, in a pass before.
+    with torch.cuda.device(device):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may use the device meanwhile: only calls of this one are recorded.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            states = step()
+    return graph, states

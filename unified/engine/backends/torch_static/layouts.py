@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unified.engine.backends.base import Position
+from unified.engine.backends.torch_positions import NO_ID, position_array
 from unified.engine.backends.torch_static.paged_attention import (
     FEW,
     FlashLayout,
@@ -30,12 +32,12 @@ __all__ = [
 ]
 
 Ints = NDArray[np.int64]
-Piece = tuple[int, Sequence[int], int]
-"""A slot, new ids of its sequence, and how many ids it has before them."""
+Piece = tuple[int, Sequence[Position], int]
+"""A slot, new positions of its sequence, and how many it has before them."""
 
 
 def pieces_of(
-    cache: PagedCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]], limit: int
+    cache: PagedCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]], limit: int
 ) -> list[list[Piece]]:
     """Passes of at most `limit` new ids each, in order; what is longer is cut."""
     passes: list[list[Piece]] = [[]]
@@ -91,8 +93,8 @@ def written(cache: PagedCache, pieces: Sequence[Piece]) -> Ints:
 def prefill_layout(
     cache: PagedCache, pieces: Sequence[Piece], device: torch.device, flash: bool
 ) -> tuple[Tensor, Tensor, PassLayout]:
-    """A pass of any pieces: ids (1, T), positions (1, T), and where they belong."""
-    ids = np.array([id for _, part, _ in pieces for id in part], np.int64)
+    """A pass of any pieces: ids (1, T) or (1, T, K), positions (1, T), and where they belong."""
+    (ids,) = position_array([[id for _, part, _ in pieces for id in part]])
     counts = [len(part) for _, part, _ in pieces]
     lengths = np.array([past + len(part) for _, part, past in pieces], np.int64)
     slots = [slot for slot, _, _ in pieces]
@@ -134,14 +136,18 @@ def _first_page(cache: PagedCache, slot: int, width: int, sequences: int) -> int
     return pages[0] if sequences == 1 and side_by_side else None
 
 
-def packed_decode(cache: PagedCache, pieces: Sequence[Piece], rows: int, width: int) -> Ints:
-    """Every new id as a row of (rows, 4 + width): id, position, where it goes, length, pages.
+def packed_decode(
+    cache: PagedCache, pieces: Sequence[Piece], rows: int, width: int, num_ids: int = 1
+) -> Ints:
+    """Every new position as a row of (rows, 4 + width + num_ids - 1): its first id, position, where
+    it goes, length, pages, and its other ids.
 
     Several ids of a sequence are rows that see one another: each attends to what is before its own
     length, and keys are written before any row attends. Rows behind the last id write to page 0 and
     attend to that alone.
     """
-    packed = np.zeros((rows, 4 + width), np.int64)
+    packed = np.zeros((rows, 4 + width + num_ids - 1), np.int64)
+    packed[:, 4 + width :] = NO_ID
     packed[:, 2], packed[:, 3] = np.arange(rows) % cache.page_size, 1
     row = 0
     for slot, ids, past in pieces:
@@ -149,20 +155,27 @@ def packed_decode(cache: PagedCache, pieces: Sequence[Piece], rows: int, width: 
         for position, id in enumerate(ids, past):
             page, offset = divmod(position, cache.page_size)
             at = pages[page] * cache.page_size + offset
+            if isinstance(id, tuple):
+                packed[row, 4 + width : 3 + width + len(id)] = id[1:]
+                id = id[0]
             packed[row, :4] = id, position, at, position + 1
-            packed[row, 4 : 4 + len(pages)] = pages[:width]
+            packed[row, 4 : 4 + min(width, len(pages))] = pages[:width]
             row += 1
     return packed
 
 
-def decode_layout(packed: Tensor, size: int, flash: bool) -> tuple[Tensor, Tensor, PassLayout]:
+def decode_layout(
+    packed: Tensor, size: int, flash: bool, num_ids: int = 1
+) -> tuple[Tensor, Tensor, PassLayout]:
     """The tensors of `packed_decode` on the device, as `prefill_layout` returns them.
 
     size: ids of a page.
     """
-    rows, width = packed.shape[0], packed.shape[1] - 4
+    rows, width = packed.shape[0], packed.shape[1] - 3 - num_ids
     ids, position, write_at, lengths = (packed[:, column] for column in range(4))
-    pages = packed[:, 4:]
+    pages = packed[:, 4 : 4 + width]
+    if num_ids > 1:
+        ids = torch.cat([ids[:, None], packed[:, 4 + width :]], dim=1)  # (rows, K)
     if flash:
         starts = torch.arange(rows + 1, dtype=torch.int32, device=packed.device)
         tables = pages.to(torch.int32).contiguous()

@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from unified.engine.backends.base import Array, Ranges
+from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
 from unified.engine.backends.device_choice import DeviceChoice
+from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.backends.stepped_model import SteppedModel, memory_errors
+from unified.engine.backends.torch_positions import DepthRows, TorchPositions
 from unified.engine.backends.torch_static import layouts
 from unified.engine.backends.torch_static.coverage import layer_shapes
 from unified.engine.backends.torch_static.decode_graphs import (
@@ -31,6 +33,7 @@ from unified.engine.backends.torch_static.decode_graphs import (
     rows_bucket,
     width_bucket,
 )
+from unified.engine.backends.torch_static.depth_graphs import DepthGraphs
 from unified.engine.backends.torch_static.device_sampling import sample_ids
 from unified.engine.backends.torch_static.fused_norms import FusedNorms
 from unified.engine.backends.torch_static.paged_attention import (
@@ -83,6 +86,7 @@ class TorchStaticDecoder:
         self.vocab_size = self.model.vocab_size
         self.max_positions = self.model.max_positions
         self._modules, self._norms = PagedModules(hf), FusedNorms(hf)
+        self._num_ids = 1  # the most of a position so far
         self.flash = False
         self.graphs = False
         self._graphs: weakref.WeakKeyDictionary[PagedCache, DecodeGraphs]
@@ -97,6 +101,9 @@ class TorchStaticDecoder:
             self.graphs = graphs
             self.graphs = self.graphs and passes_trial(self)
         self._addresses = self._weights()
+        self._depth_graphs = None
+        if self.graphs and self.model.depth is not None:
+            self._depth_graphs = DepthGraphs(self.model.depth)
 
     def follows_weights(self) -> bool:
         """Whether it computes with the weights that the model has now, which it shares.
@@ -133,9 +140,13 @@ class TorchStaticDecoder:
 
     @torch.inference_mode()
     def forward(
-        self, cache: PagedCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: PagedCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
     ) -> Tensor:
         """See `Decoder.forward`; hidden states (T, D) on the device, in the model's type."""
+        several = [len(p) for ids in input_ids for p in ids if isinstance(p, tuple)]
+        if several:
+            self.model.check_sums()
+            self._num_ids = max(self._num_ids, *several)
         limit = _PASS_IDS.get(self.model.device.type, _PASS_IDS_ELSEWHERE)
         states = []
         with memory_errors():
@@ -163,23 +174,28 @@ class TorchStaticDecoder:
         else:
             pages = cache.pages_of(max(past + len(ids) for _, ids, past in pieces))
         width = width_bucket(pages)
-        packed = torch.from_numpy(layouts.packed_decode(cache, pieces, rows, width)).pin_memory()
+        # Passes of single ids are recorded apart: they need no sums.
+        several = any(isinstance(id, tuple) for _, ids, _ in pieces for id in ids)
+        num_ids = self._num_ids if several else 1
+        packed = torch.from_numpy(layouts.packed_decode(cache, pieces, rows, width, num_ids))
         graphs = self._graphs.get(cache)
         if graphs is None:
             # Of the cache only a weak reference, or it would keep itself alive.
             reference = weakref.ref(cache)
             graphs = self._graphs[cache] = DecodeGraphs(
-                lambda packed: self._step(reference(), packed), self.model.device
+                lambda packed, num_ids: self._step(reference(), packed, num_ids),
+                self.model.device,
             )
         # A copy, since the next step overwrites the graph's own.
-        return graphs.run(packed, cache.generation)[:count].clone()
+        return graphs.run(packed.pin_memory(), cache.generation, num_ids)[:count].clone()
 
-    def _step(self, cache: PagedCache | None, packed: Tensor) -> Tensor:
+    def _step(self, cache: PagedCache | None, packed: Tensor, num_ids: int = 1) -> Tensor:
         assert cache is not None
-        return self._run(cache, *layouts.decode_layout(packed, cache.page_size, self.flash))
+        layout = layouts.decode_layout(packed, cache.page_size, self.flash, num_ids)
+        return self._run(cache, *layout)
 
     def _run(self, cache: PagedCache, ids: Tensor, positions: Tensor, layout: PassLayout) -> Tensor:
-        """Hidden states (T, D) of ids int64 (1, T) at positions int64 (1, T)."""
+        """Hidden states (T, D) of ids int64 (1, T) or (1, T, K) at positions int64 (1, T)."""
         model, caches = self.model, LayerCaches(cache, layout)
         with model.lock, self._norms.used(), self._modules.over(caches):
             outputs = model.module(
@@ -196,6 +212,20 @@ class TorchStaticDecoder:
             return self.model.logits(hidden_states, ranges).cpu().numpy()
 
     @torch.inference_mode()
+    def begin_positions(self, hidden_states: Tensor) -> PositionCodes:
+        """See `CodesDecoder.begin_positions`."""
+        if self.model.depth is None:
+            return _StaticHeads(self, hidden_states)
+        with memory_errors():
+            if self._depth_graphs is None:
+                rows = DepthRows(self.model.depth, len(hidden_states))
+                return _StaticPositions(rows, hidden_states)
+            rows = self._depth_graphs.take(len(hidden_states))
+            positions = _StaticPositions(rows, hidden_states)
+            self._depth_graphs.give_back(rows, positions)
+            return positions
+
+    @torch.inference_mode()
     def sample(self, hidden_states: Tensor, choices: Sequence[DeviceChoice]) -> list[int]:
         """Choose an id for each of some requests, on the device.
 
@@ -210,6 +240,31 @@ class TorchStaticDecoder:
 
         with memory_errors():
             return sample_ids(choices, logits_of, self.model.device)
+
+
+class _StaticPositions(TorchPositions):
+    """Positions whose ids are chosen on the device, too."""
+
+    @torch.inference_mode()
+    def sample(self, choices: Sequence[DeviceChoice]) -> list[int]:
+        """See `TorchStaticDecoder.sample`; rows are positions."""
+        states = self.states()
+
+        def logits_of(rows: Tensor, ranges: Ranges) -> Tensor:
+            return self.depth.logits(states[rows], ranges)
+
+        with memory_errors():
+            return sample_ids(choices, logits_of, states.device)
+
+
+class _StaticHeads(ParallelHeads):
+    """The same of parallel heads."""
+
+    def sample(self, choices: Sequence[DeviceChoice]) -> list[int]:
+        """See `TorchStaticDecoder.sample`; rows are positions."""
+        decoder: Any = self.decoder
+        ids: list[int] = decoder.sample(self.hidden_states, choices)
+        return ids
 
 
 def _address(parameter: Tensor) -> int:
