@@ -103,7 +103,7 @@ def speak(engine: Engine, frames: int, rows: int = 1, temperature: float = 0.0) 
 
 def run(quick: bool) -> dict[str, Any]:
     """Both figures; see the module."""
-    frames = 6 if quick else 25
+    frames = 4 if quick else 12
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -120,7 +120,7 @@ def run(quick: bool) -> dict[str, Any]:
             return codes[0].numpy()
 
         times: tuple[list[float], list[float]] = ([], [])
-        for _ in range(2 if quick else 5):
+        for _ in range(2 if quick else 4):
             outputs = []
             for own, job in zip(times, (theirs, lambda: speak(engine, frames)[0])):
                 began = time.perf_counter()
@@ -135,7 +135,7 @@ def run(quick: bool) -> dict[str, Any]:
         checkpoint(16, Path(name), torch.bfloat16)
         engine, frames = engine_of(Path(name)), 12 if quick else 50
         seconds = []
-        for _ in range(2 if quick else 5):
+        for _ in range(2 if quick else 4):
             began = time.perf_counter()
             (codes,) = speak(engine, frames, temperature=0.9)
             seconds.append((time.perf_counter() - began) / len(codes))

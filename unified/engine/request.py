@@ -136,9 +136,8 @@ class CodedSlot:
 
     grid: of codes that its media must have, (h, w) of images. num_images, num_audios: exact
     numbers, for "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
-    streams: codes (levels, T) of some of the span's streams, by name: they are not sampled, and the
-    span has T frames. None: all are sampled.
-    begins: codes (K, T) of the first frames of a sound, ids by level.
+    begins: codes (K, T) of the first frames of a sound, ids by level. streams: codes (levels, T) of
+    some of the span's streams, by name: they are not sampled, and the span has T frames.
     """
 
     kind: str
@@ -147,8 +146,8 @@ class CodedSlot:
     num_audios: int | None = None
     role: str | None = None
     allow: tuple[str, ...] | None = None
-    streams: Mapping[str, NDArray[np.int64]] | None = None
     begins: tuple[tuple[int, ...], ...] = ()
+    streams: Mapping[str, NDArray[np.int64]] | None = None
 
 
 @dataclass(frozen=True)

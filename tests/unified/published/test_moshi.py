@@ -86,8 +86,8 @@ def test_sampled_streams_are_those_of_generate_given_the_same_noise(
     noise, drawn = Noise(7), []
 
     def multinomial(probabilities, num_samples):
-        position, place = divmod(len(drawn), 9)  # the text, and eight codes
-        at = 17 * (1 + position) + place
+        position, level = divmod(len(drawn), 9)  # the text, and eight codes
+        at = 17 * (1 + position) + level
         drawn.extend(draw(probabilities.numpy(), [partial(noise.exponential, at)]))
         return torch.tensor([[drawn[-1]]])
 
