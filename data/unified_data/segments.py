@@ -56,7 +56,9 @@ def common_entries(role: str | None, loss: float) -> dict[str, Any]:
 
 def check_common(what: str, role: Any, loss: Any) -> None:
     if not (role is None or isinstance(role, str)) or role not in _ROLES:
-        raise ValueError(f"{what} has role {quoted(role)}, expected None, 'prompt', 'response' or 'scene'")
+        raise ValueError(
+            f"{what} has role {quoted(role)}, expected None, 'prompt', 'response' or 'scene'"
+        )
     number = isinstance(loss, int | float) and not isinstance(loss, bool)
     # Compared before it becomes a float: an integer may be larger than any.
     if not number or not 0 <= loss <= MAX_LOSS:

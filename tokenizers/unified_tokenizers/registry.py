@@ -35,7 +35,7 @@ GROUP = "unified.tokenizers"
 [project.entry-points."unified.tokenizers"] in a pyproject.toml."""
 
 # model_type in config.json (diffusers: _class_name) -> module and class. The short names of the
-# image models, and musicgen, are whole checkpoints (language model and all) of which the codec alone
+# image models and musicgen are whole checkpoints (language model and all) of which the codec alone
 # is read.
 _BUILT_IN = {
     "encodec": ("adapters_audio", "EncodecAdapter"),

@@ -185,7 +185,8 @@ def coded_slot(slot: Slot, sequencer: Sequencer) -> CodedSlot:
         assert isinstance(coded, CodedMedia)
         blocks = sequencer.vocabulary.levels("audio")
         begins = tuple(
-            tuple(block.id(int(code)) for code in codes) for block, codes in zip(blocks, coded.codes)
+            tuple(block.id(int(code)) for code in codes)
+            for block, codes in zip(blocks, coded.codes)
         )
     return CodedSlot(
         slot.modality, grid, slot.num_images, slot.num_audios, slot.role, ("text", *makes), begins

@@ -38,9 +38,7 @@ class MusicgenModel(CrossModel):
     def shape(self) -> Shape:
         config = self.hf.config.decoder
         heads, width = config.num_attention_heads, config.hidden_size
-        return Shape(
-            config.num_hidden_layers, width, heads, width // heads, heads, width // heads
-        )
+        return Shape(config.num_hidden_layers, width, heads, width // heads, heads, width // heads)
 
     def text(self, ids: list[int]) -> list[int]:
         """With the token that ends every text of T5."""

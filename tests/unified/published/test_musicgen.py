@@ -208,9 +208,7 @@ def test_a_sound_is_gone_on_with_as_generate_does(model, hf, scale, monkeypatch)
     (done,) = model.generate(Document((Text(TEXTS[1]), slot)), sampling=settings)
     texts = {**inputs(model, TEXTS[1:]), "input_values": torch.from_numpy(heard)[None, None]}
     with torch.no_grad():
-        theirs = hf.generate(
-            **texts, do_sample=False, guidance_scale=scale, max_length=FRAMES + 4
-        )
+        theirs = hf.generate(**texts, do_sample=False, guidance_scale=scale, max_length=FRAMES + 4)
     waveform = done.segments[-1].waveform
     assert waveform.shape == (1, FRAMES * 6)
     np.testing.assert_allclose(waveform, theirs[0].clip(-1, 1).numpy(), atol=1e-5)

@@ -44,9 +44,7 @@ def _row(checkpoint: PretrainedCheckpoint, level: int, row: int) -> int:
 
 
 def _padding(level: int) -> Callable[[PretrainedCheckpoint], int]:
-    return lambda checkpoint: _row(
-        checkpoint, level, _field(checkpoint, "decoder", "pad_token_id")
-    )
+    return lambda checkpoint: _row(checkpoint, level, _field(checkpoint, "decoder", "pad_token_id"))
 
 
 def _codes(level: int) -> Callable[[PretrainedCheckpoint, int], range]:
