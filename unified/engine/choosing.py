@@ -104,7 +104,8 @@ def choose_ids(
     for request in requests:
         sampling, state = request.current_sampling, request.state
         required = state.required_begin
-        if samples and required is None and sampling.draft_tokens in (0, "auto"):
+        filtered = sampling.guidance.top_k is not None  # which devices do not do
+        if samples and required is None and not filtered and sampling.draft_tokens in (0, "auto"):
             on_device.append(request)
             continue
         groups.add(request, 0, state.allowed(), _required(request, required))

@@ -59,17 +59,21 @@ class Guidance:
                    Chameleon's own sampling
 
     scale: 0 to 1e6; 1 is no guidance (0 with show-o). image_scale: the same, for three-way.
+    top_k: only the k likeliest by guided logits, with the full prompt's own logits (Dia); None: the
+    guided logits themselves.
     """
 
     scale: float = 1.0
     formula: str = "two-way"
     image_scale: float = 1.0
+    top_k: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.formula, str) or self.formula not in FORMULAS:
             raise ValueError(
                 f"formula is {quoted(self.formula)}, expected one of {', '.join(FORMULAS)}"
             )
+        object.__setattr__(self, "top_k", whole_or_none("guidance top_k", self.top_k, 1))
         for name in ("scale", "image_scale"):
             object.__setattr__(self, name, real(name, getattr(self, name), 0, 1e6))
 
@@ -205,6 +209,11 @@ def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Arr
         for part in others.values():
             ruled_out |= np.isneginf(part)
         guided = np.where(ruled_out, logits, guided)
+    if guidance.top_k is not None and guidance.top_k < guided.shape[-1]:
+        least = np.partition(guided, -guidance.top_k, axis=-1)[..., -guidance.top_k, None]
+        guided = np.where(guided >= least, logits, -np.float32(np.inf))
+    elif guidance.top_k is not None:
+        guided = logits
     return guided
 
 
