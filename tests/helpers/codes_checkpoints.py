@@ -156,6 +156,9 @@ def make_dia(folder: Path, seed: int = 0) -> Any:
     )  # fmt: skip
     model = transformers.DiaForConditionalGeneration(config).eval()
     randomize(model, seed, embedding=1.0)
+    with torch.no_grad():  # a trained one rules out what stands beside codes, but level 0's end
+        head = model.logits_dense.weight.view(9, CODES + 4, -1)
+        head[0, CODES + 1 :] = head[1:, CODES:] = 0
     model.generation_config = transformers.GenerationConfig(
         bos_token_id=CODES + 2, pad_token_id=CODES + 1, eos_token_id=CODES,
         decoder_start_token_id=CODES + 2, max_length=60,

@@ -40,9 +40,7 @@ class DiaModel(CrossModel):
         return ids
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
-        states: Tensor = self.hf.model.encoder(
-            input_ids=ids, attention_mask=mask
-        ).last_hidden_state
+        states: Tensor = self.hf.model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         return states
 
     def cross(self, layer: int, states: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,10 @@ import torch
 import transformers
 
 from unified import Guidance, Sampling, SpanSampling, UnifiedModel
+from unified.engine.engine import Engine
+from unified.engine.noise import Noise
+from unified.engine.request import CodedSlot, Finished, Request
+from unified.formats.coded import CodedText
 from unified.models.info import describe_model
 from unified_data.document import Audio, Document, Slot, Text
 
@@ -94,6 +98,48 @@ def test_sound_is_that_of_generate(model, hf, processor, guidance, options):
         np.testing.assert_allclose(ours, expected, atol=1e-5)
         sounds.append(ours)
     assert not np.array_equal(*sounds)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_sampled_codes_are_those_of_generate_given_the_same_noise(
+    model, hf, processor, seed, monkeypatch
+):
+    """Guidance that filters, an end where it is the likeliest alone; our noise in `multinomial`."""
+    words = tuple(model.text_tokenizer.encode(TEXTS[0]))
+    own = SpanSampling(
+        1.8, top_p=0.9, guidance=Guidance(3.0, "show-o", top_k=3), ends_likeliest=True
+    )
+    sampling = Sampling(audio=own, max_ids=2000, max_audio_frames=FRAMES)
+    engine = Engine(model.decoder(), model.grammar, model.text_tokenizer)
+    request = Request((CodedText(words), CodedSlot("audio")), seed)
+    (end,) = (e for e in engine.run([request], sampling) if isinstance(e, Finished))
+    codes = model.grammar.parse(end.ids.tolist())[-1].codes
+    noise, step, drawn = Noise(seed), [0], []
+
+    def multinomial(probs, num_samples):
+        columns = []
+        for level, row in enumerate(probs):
+            number = checkpoints.CODES + (level == 0 and step[0] > 0)
+            weights = row[:number].double().numpy()
+            at = len(words) + 9 * (step[0] + 1) + level
+            if row[checkpoints.CODES] == 1:  # an end, drawn or forced
+                columns.append([checkpoints.CODES])
+            else:
+                columns.append([int((weights / noise.exponential(at, number)).argmax())])
+        step[0] += 1
+        drawn.append(columns)
+        return torch.tensor(columns)
+
+    monkeypatch.setattr(torch, "multinomial", multinomial)
+    options = {"guidance_scale": 3.0, "top_k": 3, "top_p": 0.9, "temperature": 1.8}
+    expected = theirs(hf, processor, TEXTS[0], {**options, "do_sample": True})
+    monkeypatch.undo()
+    table = np.array(drawn)[..., 0].T  # (9, steps)
+    frames = codes.shape[1]
+    assert frames > 3
+    for level, late in enumerate([0, 8, 9, 10, 11, 12, 13, 14, 15]):
+        np.testing.assert_array_equal(codes[level], table[level, late : late + frames])
+    np.testing.assert_allclose(model.sequencer.decode_audio(codes), expected, atol=1e-5)
 
 
 def test_a_voice_goes_on_as_in_generate(model, hf, processor):

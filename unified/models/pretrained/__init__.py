@@ -20,7 +20,17 @@ __all__ = [
     "register_pretrained",
 ]
 
-BUILT_IN = ("emu3", "janus", "chameleon", "liquid", "orpheus", "apertus", "higgs_audio", "musicgen", "dia")
+BUILT_IN = (
+    "emu3",
+    "janus",
+    "chameleon",
+    "liquid",
+    "orpheus",
+    "apertus",
+    "higgs_audio",
+    "musicgen",
+    "dia",
+)
 """Modules of this folder, in the order in which a checkpoint is compared with them."""
 GROUP = "unified.pretrained"
 _registered: dict[str, Pretrained] = {}

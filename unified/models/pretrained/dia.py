@@ -89,7 +89,9 @@ PRETRAINED = Pretrained(
     tasks=_tasks,
     codecs={"audio": "DAC at 44.1 kHz (descript/dac_44khz)"},
     sampling=Sampling(
-        audio=SpanSampling(1.8, top_p=0.9, guidance=Guidance(3.0, "show-o", top_k=45)),
+        audio=SpanSampling(
+            1.8, top_p=0.9, guidance=Guidance(3.0, "show-o", top_k=45), ends_likeliest=True
+        ),
         max_ids=26_000,
     ),
 )
