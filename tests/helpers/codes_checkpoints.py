@@ -44,7 +44,7 @@ HIGGS = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_h
 
 
 def make_higgs(folder: Path, seed: int = 4) -> Any:
-    """Eight levels of 16 codes; the end of level 0 follows on its code 3, and the others' in turn."""
+    """Eight levels of 16 codes; level 0 ends behind its code 3, and the others in turn."""
     text = byte_level(HIGGS)
     tokens = text.tokens
     config = transformers.HiggsAudioV2Config(

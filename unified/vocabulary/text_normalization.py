@@ -25,7 +25,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-__all__ = ["SPACE", "byte_alphabet", "TextKind", "bytes_of_ids", "lossless"]
+__all__ = ["SPACE", "TextKind", "byte_alphabet", "bytes_of_ids", "lossless"]
 
 SPACE = "\u2581"
 """What stands for a space in the pieces of SentencePiece's kind."""

@@ -1,6 +1,6 @@
 """Dia (nari-labs/Dia-1.6B, as transformers has it): dialogues of texts with [S1] and [S2].
 
-Source: the model card, github.com/nari-labs/dia, and transformers' DiaProcessor and DiaGenerationMixin:
+Source: the model card, github.com/nari-labs/dia, transformers' DiaProcessor and DiaGenerationMixin:
 texts are bytes, guidance 3 whose 45 likeliest codes are drawn among by the prompt's own logits,
 temperature 1.8, top-p 0.9. A voice is a sound that begins, its own text standing before the new
 one. A position has nine codes of DAC at 44.1 kHz, 86 positions a second.
