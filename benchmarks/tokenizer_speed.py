@@ -53,7 +53,7 @@ import unified
 from unified_tokenizers import VQAudioTokenizer, VQImageTokenizer, load_tokenizer
 
 TABLES = ("code_rows", "quantizer", "quantize.")
-POCKET = unified.__path__[0] + "/pocket"
+POCKET = unified.__path__[0] + "/pocket/checkpoint"
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def measure_memory(threads: int) -> dict[str, Any]:
         # A shell between: Linux counts what the starting process held as the started one's, too.
         command = ["sh", "-c", '"$0" "$@"; exit $?', sys.executable, __file__]
         command += ["--memory-of", what, "--threads", str(threads)]
-        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         figures[what] = round(float(run.stdout), 1)
         say(f"memory, {what}: {figures[what]} MB")
     return {

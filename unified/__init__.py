@@ -17,7 +17,7 @@ from unified_base.waiting import wait_asleep
 
 if TYPE_CHECKING:
     from unified.engine.request import Sampling
-    from unified.engine.sampler import Guidance, SpanSampling
+    from unified.engine.sampler import Guidance, LevelSampling, SpanSampling
     from unified.formats.grammar import Grammar
     from unified.formats.limits import Limits
     from unified.models.model import UnifiedModel
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Grammar",
     "Guidance",
+    "LevelSampling",
     "Limits",
     "Sampling",
     "Sequencer",
@@ -44,6 +45,7 @@ _HOME = {
     "Limits": "formats.limits",
     "Sampling": "engine.request",
     "Sequencer": "sequence.sequencer",
+    "LevelSampling": "engine.sampler",
     "SpanSampling": "engine.sampler",
     "TextTokenizer": "vocabulary.text_tokenizer",
     "UnifiedModel": "models.model",

@@ -36,6 +36,8 @@ QUANTIZERS = {
     "grouped bsq": {"kind": "bsq", "codes": 16, "groups": 2},
     "vq": {"kind": "vq", "codes": 24, "dim": 3},
     "cosine": {"kind": "cosine-vq", "codes": 24, "dim": 3},
+    "residual cosine": {"kind": "cosine-vq", "codes": 24, "dim": 3, "depth": 2},
+    "grouped cosine": {"kind": "cosine-vq", "codes": 24, "dim": 3, "groups": 3},
     "grouped residual vq": {"kind": "vq", "codes": 24, "dim": 3, "depth": 2, "groups": 2},
     "simvq": {"kind": "simvq", "codes": 24, "dim": 3},
     "residual simvq": {"kind": "simvq", "codes": 24, "dim": 3, "depth": 2},

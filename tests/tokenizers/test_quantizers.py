@@ -15,6 +15,8 @@ CONFIGS = {
     "lfq": {"kind": "lfq", "codes": 32},
     "bsq": {"kind": "bsq", "codes": 32},
     "residual vq": {"kind": "vq", "codes": 24, "dim": 3, "depth": 3},
+    "residual cosine": {"kind": "cosine-vq", "codes": 24, "dim": 3, "depth": 2},
+    "grouped cosine": {"kind": "cosine-vq", "codes": 24, "dim": 3, "groups": 3},
     "residual fsq": {"kind": "fsq", "levels": (5, 2, 3), "depth": 3},
     "residual simvq": {"kind": "simvq", "codes": 24, "dim": 3, "depth": 2},
     "grouped residual vq": {"kind": "vq", "codes": 24, "dim": 3, "depth": 2, "groups": 2},

@@ -11,6 +11,7 @@ from small_together import level_tokenizers, together_model
 
 from unified import TextTokenizer, UnifiedModel
 from unified.engine.backends.depth_config import DepthConfig
+from unified.formats.coded import CodedImage, CodedText
 from unified.formats.load import load_format
 from unified.formats.together import together_kinds, with_layouts
 from unified.models.code_output import (
@@ -265,3 +266,51 @@ def test_the_ids_of_positions_of_several_are_codes_and_fill_markers():
     check_codes(CodesOutput("heads"), grammar, 24, "here")
     depth = DepthConfig(24, 4, 1, 1, 1, 2, 4, 3, ranges_together(grammar))
     check_codes(CodesOutput("depth", depth), grammar, 24, "here")
+
+
+@torch.no_grad()
+def test_a_model_in_a_row_becomes_one_with_a_depth_decoder_and_loses_nothing(tmp_path):
+    row = together_model(None, format="pocket")
+    picture = CodedImage(torch.tensor([[[1, 5, 2]], [[4, 0, 3]]]).numpy())
+    ids = row.grammar.serialize([CodedText((1, 2)), picture]).ids
+    before = row.hf.eval()(torch.from_numpy(ids)[None]).logits
+    weights = {name: value.clone() for name, value in row.hf.state_dict().items()}
+    model = row.together(depth={"hidden_size": 8}, modalities=("image",))
+    assert model.hf is row.hf  # one copy in memory
+    assert model.vocabulary.hash == row.vocabulary.hash
+    assert torch.equal(model.hf(torch.from_numpy(ids)[None]).logits, before)
+    laid = model.grammar.serialize([CodedText((1, 2)), picture])
+    assert (laid.ids == ids).all()
+    assert len(ids) - laid.num_positions == 3
+    assert together_kinds(model.grammar.format) == ("image",)
+    assert (model.codes.depth.num_ids, model.codes.depth.hidden_size) == (2, 8)
+    model.save_pretrained(tmp_path)
+    again = opened(tmp_path)
+    assert all(torch.equal(again.hf.state_dict()[name], value) for name, value in weights.items())
+
+
+@torch.no_grad()
+def test_a_depth_decoder_begins_with_the_rows_of_the_decoder_in_fewer_dimensions():
+    row = together_model(None, format="pocket")
+    table = row.hf.get_input_embeddings().weight
+    rows = torch.randn(39, 7) @ torch.randn(7, 24)  # of seven dimensions
+    first = row.vocabulary.block("image.0").start
+    table[first : first + 39] = rows
+    depth = depth_decoder_of(row.together(depth={"hidden_size": 10}).hf)
+    expected = rows - rows.mean(0)
+    for begun in (depth.embed_tokens.weight, depth.lm_head.weight):
+        # Distances between codes are kept, but for one factor.
+        ratio = torch.pdist(begun[:, :7]) / torch.pdist(expected)
+        torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=0)
+
+
+def test_what_cannot_be_put_together_is_refused():
+    row = together_model(None, format="pocket")
+    with pytest.raises(
+        ValueError, match=r"found \['text'\] to put together, expected some of audio"
+    ):
+        row.together(modalities=("text",))
+    with pytest.raises(ValueError, match="codes is 'deep', expected depth or heads"):
+        row.together("deep")
+    with pytest.raises(ValueError, match="codes are together already"):
+        row.together("heads").together()

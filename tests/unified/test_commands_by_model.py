@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from published_module import published_checkpoints
 
+from unified import UnifiedModel
 from unified.__main__ import run
 from unified.tasks.task import VERBS
 from unified_base.images import load_image, save_png
@@ -107,6 +108,11 @@ def _says_something(out, inputs):
     assert out.strip()
 
 
+def _opens_together(out, inputs):
+    opened = UnifiedModel.from_pretrained(inputs.output)
+    assert opened.grammar.num_together == opened.codes.depth.num_ids > 1
+
+
 def _is_json(out, inputs):
     assert json.loads(out)
 
@@ -167,6 +173,7 @@ COMMANDS: dict[str, Command] = {
     "extend": (lambda m, i: ["extend", m, "-o", i.output, "--image", i.folder / "image"],
                lambda out, i: _trained(out, i)),
     "tasks": (lambda m, i: ["tasks", "--model", m], _says_something),
+    "together": (lambda m, i: ["together", m, "-o", i.output], _opens_together),
     "estimate": (lambda m, i: ["estimate", i.train(m), "--json"], _is_json),
     "train": (lambda m, i: ["train", i.train(m)], _trained),
 }  # fmt: skip
@@ -197,6 +204,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "chameleon": "it can only encode", "janus": FIXED_48,
         "liquid": "names model_type 'gemma'", "orpheus": "names model_type 'llama'",
     },
+    "together": dict.fromkeys(("emu3", "chameleon", "janus", "liquid"), "codes have one level"),
     "extend": {
         **dict.fromkeys(("pocket", "extended"), "is a unified model already"),
         **dict.fromkeys(("emu3", "chameleon", "janus"), AS_A_WHOLE),

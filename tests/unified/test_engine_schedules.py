@@ -1,11 +1,13 @@
 """Requests that join, leave and pause at any step: each gives the ids that it gives alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from unified.engine.engine import Engine
 from unified.engine.request import Cancelled, CodedSlot, Finished, Request, Sampling, Step
-from unified.engine.sampler import Guidance, SpanSampling
+from unified.engine.sampler import Guidance, LevelSampling, SpanSampling
 from unified.formats.coded import CodedAudio, CodedImage, CodedText, SpanEnd
 
 SCHEDULES, TOGETHER = 300, 200  # of ids in a row, and of several in a position
@@ -13,6 +15,11 @@ WARM = SpanSampling(1.0)
 GUIDED = SpanSampling(1.0, guidance=Guidance(2.0))
 THREE_WAY = SpanSampling(1.0, guidance=Guidance(2.0, "three-way", 1.5))
 DRAFTED = SpanSampling(1.0, draft_tokens=3)
+BY_LEVEL = SpanSampling(
+    0.7,
+    guidance=Guidance(1.5),
+    levels=(LevelSampling(top_k=3), LevelSampling(1.4, min_p=0.05), LevelSampling(0.0)),
+)
 PENALIZED = SpanSampling(0.8, top_p=0.9, repetition_penalty=1.3)
 
 
@@ -31,6 +38,7 @@ def requests(levels):
     three = Sampling(THREE_WAY, THREE_WAY, WARM, max_ids=80, max_text_ids=5)
     drafted = Sampling(WARM, DRAFTED, DRAFTED, max_ids=80, max_audio_frames=3, max_text_ids=6)
     penalized = Sampling(PENALIZED, WARM, PENALIZED, max_ids=80, max_audio_frames=3, max_text_ids=6)
+    by_level = replace(plain, audio=BY_LEVEL, image=BY_LEVEL)
     kinds = [
         ((words, small), plain, ()),
         ((words, small), guided, (CodedText((7, 8)),)),
@@ -43,6 +51,7 @@ def requests(levels):
         ((sound, text, CodedText((4,), "prompt"), text), penalized, ()),
         ((CodedSlot("any", num_images=1, grid=(1, 2)),), guided, ()),
         ((sound, CodedSlot("audio", role="response"), long, small), plain, ()),
+        ((words, CodedSlot("audio", role="response"), words, small), by_level, ()),
     ]
     return [
         Request(segments, seed, sampling, negative)

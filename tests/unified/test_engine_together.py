@@ -12,7 +12,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Failed, Finished, Request, Sampling
-from unified.engine.sampler import LevelSampling, SpanSampling
+from unified.engine.sampler import Guidance, LevelSampling, SpanSampling
 from unified.formats.coded import CodedAudio, CodedText
 
 PROMPT = CodedText((1, 2, 3), "prompt")
@@ -76,6 +76,33 @@ def test_ids_are_those_of_a_plain_loop(small_together, together_sampler, output)
                 checked += 1
             state.advance(id)
         assert checked == end.usage["sampled_ids"]
+
+
+@pytest.mark.parametrize("output", ["depth", "heads"])
+def test_guidance_covers_every_level(small_together, together_sampler, output):
+    sampler = together_sampler(small_together, output)
+    guided = SpanSampling(guidance=Guidance(2.5))
+    handle = sampler.add(Request((PROMPT, AUDIO), 0), print, replace(GREEDY, audio=guided))
+    while not handle.ended:
+        sampler.step()
+    branches = handle.request.branches
+    full, without = (
+        [id for own in branch.positions for id in (own if isinstance(own, tuple) else (own,))]
+        for branch in (branches["full"], branches["unconditional"])
+    )
+    with_prompt, depths = in_torch(sampler.weights, sampler.depth_module, small_together, full)
+    blank, _ = in_torch(sampler.weights, sampler.depth_module, small_together, without)
+    state, checked = small_together.start(), 0
+    begin = small_together.vocabulary.marker("<audio>")
+    later = full.index(begin) - without.index(begin)
+    for at, id in enumerate(full):
+        if depths[at]:
+            ((start, stop),) = state.allowed()
+            c, u = with_prompt[at - 1][start:stop], blank[at - 1 - later][start:stop]
+            assert start + int((u + 2.5 * (c - u)).argmax()) == id
+            checked += 1
+        state.advance(id)
+    assert checked == 10
 
 
 LATER = SpanSampling(2.0, levels=(LevelSampling(), LevelSampling(temperature=0.0)))
@@ -162,7 +189,7 @@ def test_an_error_inside_a_position_ends_its_request_alone(
         return Failing(
             begin(hidden_states),
             hidden_states,
-            lambda state: any((state == one).all() for one in marked),
+            lambda state: any((state == other).all() for other in marked),
         )
 
     monkeypatch.setattr(decoder, "begin_positions", failing, raising=False)

@@ -11,11 +11,13 @@ import pytest
 from numba import njit
 
 from unified.engine.backends.cpu import matmul as matmul_module
+from unified.engine.backends.cpu.bfloat16 import _Pairs, pack_pairs, set_pairs
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, compile_kernels, widen
 from unified.engine.backends.cpu.intrinsics import largest, squares, total
 from unified.engine.backends.cpu.matmul import PANEL, matmul, matmul_narrow, matmul_wide, pack
 from unified.engine.backends.cpu.threads import ThreadPool
+from unified.engine.backends.cpu.tiles import few_registers
 from unified.engine.backends.cpu.vectors import exp
 
 VOCAB = 77
@@ -110,13 +112,32 @@ def test_a_rows_product_is_the_same_bits_in_any_company():
 @pytest.mark.parametrize("product", [matmul_wide, matmul_narrow])
 def test_products_for_every_number_of_registers_give_the_same_bits(product):
     rng = np.random.default_rng(4)
-    x = rng.standard_normal((23, 50)).astype(np.float32)
-    packed = pack(rng.standard_normal((130, 61)).astype(np.float32))
+    x = rng.standard_normal((23, 283)).astype(np.float32)
+    packed = pack(rng.standard_normal((130, 294)).astype(np.float32))
     whole = np.empty((23, 2 * PANEL), np.float32)
     matmul(x, packed, 1, 2, whole, 11)
     for count in (1, 2, 3, 4, 5, 6, 7, 9, 13, 23):
         out = np.full((count, 2 * PANEL), np.nan, np.float32)
         product(np.ascontiguousarray(x[-count:]), packed, 1, 2, out, 11)
+        np.testing.assert_array_equal(out, whole[-count:])
+
+
+def test_products_of_pairs_with_few_registers_are_products_and_the_same_bits_in_any_company():
+    product = few_registers(_Pairs(), 4)
+    rng = np.random.default_rng(8)
+    x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((13, 301), (70, 301)))
+    packed = pack_pairs(narrowed(weight, np.uint16))
+    words = np.zeros((13, packed.shape[1]), np.uint32)
+    for row, out in zip(x, words):
+        set_pairs(row, out)
+    whole = np.empty((13, 3 * PANEL), np.float32)
+    product(words, packed, 0, 3, whole)
+    rounded = widen(np.ascontiguousarray(words).view(np.uint16)[:, :301])
+    expected = rounded.astype(np.float64) @ widen(narrowed(weight, np.uint16)).astype(np.float64).T
+    np.testing.assert_allclose(whole[:, :70], expected, atol=1e-4)
+    for count in range(1, 13):
+        out = np.full((count, 3 * PANEL), np.nan, np.float32)
+        product(words[-count:], packed, 0, 3, out)
         np.testing.assert_array_equal(out, whole[-count:])
 
 

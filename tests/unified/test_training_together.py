@@ -196,8 +196,8 @@ def test_adapters_have_the_gradients_that_the_whole_weights_give(case, depth):
     weights = {name: p.grad for name, p in plain.named_parameters()}
     adapted = 0
     for name, parameter in trained.items():
-        stem, found, which = name.partition(".lora_")
-        if not found:
+        stem, separator, which = name.partition(".lora_")
+        if not separator:
             expected = weights[name]
         else:
             adapted += 1
@@ -278,15 +278,15 @@ def test_which_positions_are_learnt_follows_from_the_sequence_alone(case):
     together = make_micro_batch(sequences, factors, None, subset)
     alone = [make_micro_batch([sequence], factors, None, subset) for sequence in sequences]
     assert together.weight == pytest.approx(sum(batch.weight for batch in alone))
-    places = set(together.predict_from[together.num_first :].tolist())
+    positions = set(together.predict_from[together.num_first :].tolist())
     separate = {
-        index * SEQ_LEN + place
+        index * SEQ_LEN + position
         for index, batch in enumerate(alone)
-        for place in batch.predict_from[batch.num_first :].tolist()
+        for position in batch.predict_from[batch.num_first :].tolist()
     }
-    assert places == separate
+    assert positions == separate
     other = make_micro_batch(sequences, factors, None, DepthSubset(0.3, 6))
-    assert set(other.predict_from[other.num_first :].tolist()) != places
+    assert set(other.predict_from[other.num_first :].tolist()) != positions
 
 
 def test_weights_of_levels_that_the_format_has_not_are_refused():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,8 +21,10 @@ from training_runs import check_close, torchrun
 from unified.dataloading import Source
 from unified.models.model import UnifiedModel
 from unified.training.config import Lora, OptimizerConfig, Preferences
+from unified.training.estimate import estimate_run, shape_of
 from unified.training.preference import PreferenceTrainer
 from unified.training.train import train
+from unified.training.weights import choose_trained
 from unified_base.training import loop
 from unified_base.training.dist import DistContext
 from unified_base.training.metric_logger import MetricLogger
@@ -264,3 +266,26 @@ def test_the_gradient_of_preferences_is_that_of_the_plain_loop(
         bound = 2e-4 * float(expected.abs().max())
         assert bound > 0, name
         torch.testing.assert_close(parameter.grad, expected, rtol=0, atol=bound, msg=name)
+
+
+def test_an_estimate_counts_the_weights_as_they_are(together_case, finished):
+    """Of a new decoder, and of one that is there, whatever of it is trained."""
+    whole = sum(p.numel() for p in UnifiedModel.from_pretrained(finished).hf.parameters())
+    assert estimate_run(together_case, shape_of(together_case)).trained == whole
+    begun = replace(
+        together_case, init_from=str(finished), model=None, image_tokenizer=None,
+        audio_tokenizer=None,
+    )  # fmt: skip
+    for changes in (
+        {}, {"train": "depth"}, {"train": "new_rows"}, {"train": "lora", "lora": Lora(2, 4.0)},
+        {"train": "lora", "lora": Lora(2, 4.0, depth="lora")},
+    ):  # fmt: skip
+        config = replace(begun, **changes)
+        model = UnifiedModel.from_pretrained(finished)
+        text_rows = model.vocabulary.text_rows
+        choose_trained(model.hf, config.train, text_rows, asdict(config.lora))
+        trained = sum(p.numel() for p in model.hf.parameters() if p.requires_grad)
+        assert estimate_run(config, shape_of(config)).trained == trained, changes
+    part = replace(together_case, depth_fraction=0.1)
+    less, more = (estimate_run(c, shape_of(c)).operations for c in (part, together_case))
+    assert less < more

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from published_module import published_checkpoints
+from small_together import together_model
 
 from unified.__main__ import run
 from unified.tasks.task import VERBS
@@ -27,12 +28,13 @@ PUBLISHED = ("emu3", "chameleon", "janus", "janus-pro", "liquid", "orpheus", "ap
 # Published ones with the codec that they come without, or that their checkpoint may hold.
 WITH_CODEC = ("orpheus-snac", "liquid-vq", "anole")
 EXTENDED = ("extended", "extended-qwen2", "extended-qwen3", "chat")
-MODELS = ("pocket", *EXTENDED, *PUBLISHED, *WITH_CODEC)
+TOGETHER = ("together", "together-heads")  # 2 codes of a picture and 3 of a sound in a position
+MODELS = ("pocket", *EXTENDED, *TOGETHER, *PUBLISHED, *WITH_CODEC)
 
 # Sizes, where a model may draw any and an untrained one would draw large ones.
-SIZES = {"emu3": "16x16", **dict.fromkeys(EXTENDED, "48x24")}
+SIZES = {"emu3": "16x16", **dict.fromkeys((*EXTENDED, *TOGETHER), "48x24")}
 # Budgets of ids that untrained models of fewer positions have.
-BUDGETS = {"chameleon": 2048, "anole": 2048, **dict.fromkeys(EXTENDED, 150)}
+BUDGETS = {"chameleon": 2048, "anole": 2048, **dict.fromkeys((*EXTENDED, *TOGETHER), 150)}
 
 # Unguided: a third of the work for pictures of 1,024 ids. Sampled: the likeliest text is blank.
 MORE = {
@@ -137,6 +139,10 @@ def case(tmp_path_factory, published, codecs, tiny_tokenizers, cli_llm):
         format = "chat" if name == "chat" else "pocket"
         arguments = ["extend", str(llm), *media, "--format", format, "--max-grid", "8"]
         assert run([*arguments, "-o", str(folder / name)]) == 0
+        models[name] = ["--model", str(folder / name)]
+    for name in TOGETHER:
+        codes = "heads" if name.endswith("heads") else "depth"
+        together_model(codes).save_pretrained(folder / name)
         models[name] = ["--model", str(folder / name)]
     for kind in PUBLISHED:
         models[kind] = ["--model", str(published.make(kind, folder / kind).folder)]

@@ -19,7 +19,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -271,6 +271,35 @@ class MimiAdapter(AudioCodecAdapter):
 
     model_class = "MimiModel"
     model_type = "mimi"
+    # Of whole checkpoints that hold one: where it is configured, and the name of the part.
+    _INSIDE: ClassVar[dict[str, tuple[str, str]]] = {
+        "csm": ("codec_config", "codec_model"),
+        "moshi": ("audio_encoder_config", "audio_encoder"),
+    }
+
+    @classmethod
+    def _is_type(cls, entries: dict[str, Any]) -> bool:
+        return entries.get("model_type") in (cls.model_type, *cls._INSIDE)
+
+    @classmethod
+    def stored_settings(cls, folder: Path) -> dict[str, Any]:
+        """See `CodecAdapter.stored_settings`; Moshi uses the first of its codebooks alone."""
+        entries = read_entries(folder / "config.json", "codec")
+        own = {"num_codebooks": entries["num_codebooks"]} if "num_codebooks" in entries else {}
+        return {**own, **super().stored_settings(folder)}
+
+    @classmethod
+    def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
+        if model_type not in cls._INSIDE:
+            return super()._load(path, model_type)
+        import transformers
+
+        name, part = cls._INSIDE[model_type]
+        entries = read_entries(path / "config.json", "codec").get(name)
+        if not isinstance(entries, dict):
+            raise ValueError(f"config.json has no {name}")
+        config = transformers.MimiConfig(**{k: v for k, v in entries.items() if k != "model_type"})
+        return build_model(transformers.MimiModel, config, tensors_inside(path, part))
 
     def _read_facts(self) -> CodecFacts:
         config = self.model.config

@@ -107,6 +107,41 @@ def extend(
     result(values, as_json, str(output))
 
 
+def together(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model of ours with its codes in a row.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to fill.")],
+    codes: Annotated[
+        str, typer.Option("--codes", metavar="NAME", help="What writes them: depth or heads.")
+    ] = "depth",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="MEDIA", help="Only image or audio; repeatable."),
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a model with codes in a row into one with the codes of a step in one position.
+
+    What it has learnt is kept; train the depth decoder with train: depth, then all of it.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"{output} exists already and is not empty; choose another folder")
+    import torch
+
+    from unified.models.info import codes_in_words, describe_model
+    from unified.models.model import UnifiedModel
+
+    torch.manual_seed(seed)
+    whole = UnifiedModel.from_pretrained(model, read_weights=False)
+    whole.together(codes, modalities=only).save_pretrained(output, dtype=None)
+    description = describe_model(str(output), output)
+    note(f"format {description['format']['name']}: {codes_in_words(description)}")
+    values = {name: description[name] for name in ("format", "codes", "weights")}
+    result({"path": str(output), **values}, as_json, str(output))
+
+
 def _open(name: str | None, modality: str) -> Any:
     if name is None:
         return None

@@ -131,13 +131,15 @@ def _split_together(
         input_ids, document.ids, document.loss_weights, document.allowed, document.modality
     )  # fmt: skip
     deeper = DeeperIds(position[later], depth[later], *(column[later] for column in columns))
-    first = [column[begins] for column in columns]
-    return [
-        Chunk(
-            *(column[a:b] for column in first), key, (*source_index, number), deeper.between(a, b)
+    of_first = [column[begins] for column in columns]
+    chunks = []
+    for number, (a, b) in enumerate(pairwise(points)):
+        read, labels, weights, allowed, modality = (column[a:b] for column in of_first)
+        reference = (*source_index, number)
+        chunks.append(
+            Chunk(read, labels, weights, allowed, modality, key, reference, deeper.between(a, b))
         )
-        for number, (a, b) in enumerate(pairwise(points))
-    ]
+    return chunks
 
 
 def best_fill(lengths: Sequence[int], room: int) -> list[int]:

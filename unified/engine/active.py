@@ -163,8 +163,8 @@ class ActiveRequest:
         """Append every id without an alternative; stop at the next choice, or at the end."""
         while not self.state.finished:
             if self.slot is not None:
-                if (given := next_given(self.slot, self.state)) is not None:
-                    self._fill(given)
+                if (given_id := next_given(self.slot, self.state)) is not None:
+                    self._fill(given_id)
                     continue
                 allowed = self.state.allowed()
                 if len(allowed) > 1 or allowed[0][1] - allowed[0][0] > 1:
@@ -218,6 +218,7 @@ class ActiveRequest:
             after = (following[0].kind, following[0].role) if following else None
             self.stop = self.grammar.text_stop(segment.role, after)
         self.state.restrict(self._limits(segment), continues)
+        self.state.settle_streams(segment.kind, segment.streams)
 
     def _limits(self, slot: CodedSlot) -> Limits:
         later = self._min_ids_from(self.segment_index + 1, slot.kind, slot.role)

@@ -24,7 +24,8 @@ class EngineCounters:
         forced_ids: without an alternative, behind the prompt.
         by_modality: of the sampled and forced ones: "text", each modality, "marker".
         passes: of the decoder.
-        ids_read: that went through the decoder, those of guidance and drafts included.
+        ids_read: that went through the decoder, those of guidance and drafts included; a position
+            of several ids counts once.
         prefix_ids: that did not, since another sequence had been read as far.
         kv_bytes: of the slots of active requests.
         prefix_bytes: of slots that sequences which have ended left as prefix cache.

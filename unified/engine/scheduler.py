@@ -19,7 +19,7 @@ from unified.engine.draft_policy import DraftPolicy
 from unified.engine.handle import Handle
 from unified.engine.kv_pool import KVPool
 from unified.engine.passes import Pass, plan_pass
-from unified.engine.positions import PositionFilling
+from unified.engine.position_filling import PositionFilling
 from unified.engine.prefill import PrefillBudget
 from unified.engine.request import Cancelled, Failed, Finished
 from unified.engine.speculative import Drafting

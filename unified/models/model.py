@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,12 @@ from unified.models.extend import create_decoder, extend_decoder
 from unified.models.extend_published import extend_published
 from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
 from unified.models.generation_settings import text_settings
-from unified.models.model_tasks import plugin_of, tasks_of
+from unified.models.model_tasks import copy_plugin_files, plugin_of, tasks_of
 from unified.models.opening import LanguageModel, check_weights_device
 from unified.models.published import Published, open_published, saved_published
+from unified.models.put_together import put_together
 from unified.models.streams import Streams
 from unified.sequence.sequencer import Sequencer
-from unified.tasks.task_plugin import load_plugin
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified.vocabulary.vocabulary import Vocabulary
@@ -317,6 +316,30 @@ class UnifiedModel(Streams):
         )
         return model._move_tokenizers(device)
 
+    def together(
+        self,
+        codes: str = "depth",
+        depth: Mapping[str, Any] | None = None,
+        modalities: Collection[str] | None = None,
+    ) -> UnifiedModel:
+        """This model with the levels of a code in one position instead of in a row.
+
+        Its decoder is that of the other, object and all: this one is not to be used any further.
+        The depth decoder has yet to be trained, by `unified train` with `train: depth` first and
+        `train: full` then; with "heads" all of it is.
+
+        codes, depth: see `create`. modalities: whose, such as ("audio",); None: all of several
+        levels.
+
+        Raises ValueError for a model whose codes are together already, or of one level.
+        """
+        self._drop_engine()
+        sequencer, declared = put_together(self.sequencer, self.hf, codes, depth, modalities)
+        return UnifiedModel(
+            sequencer, self.sampling, hf=self.hf, directory=self.directory, tasks=self._tasks,
+            plugin=self.plugin, published=self.published, codes=declared,
+        )  # fmt: skip
+
     def use_diffusion(self, steps: int = 8, scale: int = 1, seed: int = 0) -> None:
         """From now on let the diffusion decoder beside the image tokenizer decode pictures.
 
@@ -356,7 +379,7 @@ class UnifiedModel(Streams):
         """
 
         def complete(folder: Path) -> None:
-            self._copy_files_of_plugin(folder)
+            copy_plugin_files(self.plugin, self.directory, folder)
             if finish is not None:
                 finish(folder)
 
@@ -364,15 +387,6 @@ class UnifiedModel(Streams):
             directory, self.hf, self.sequencer, self.sampling, dtype, complete, self.plugin,
             self._tasks, self.published, self.codes,
         )  # fmt: skip
-
-    def _copy_files_of_plugin(self, folder: Path) -> None:
-        """What the plug-in has in the model's folder goes with the model."""
-        if self.plugin is None or self.directory is None:
-            return
-        for name in load_plugin(self.plugin).files:
-            path = self.directory / name
-            if path.exists() and path.resolve() != (folder / name).resolve():
-                shutil.copyfile(path, folder / name)
 
 
 def _loaded(tokenizer: str | Path | MediaTokenizer | None, modality: MediaKind) -> Any:

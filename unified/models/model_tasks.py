@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from unified.models import hf_checkpoint as checkpoint
@@ -13,7 +14,7 @@ from unified.tasks.task_plugin import load_plugin
 from unified.tasks.task_table import Tasks
 from unified_base.text import quoted
 
-__all__ = ["plugin_of", "tasks_of"]
+__all__ = ["copy_plugin_files", "plugin_of", "tasks_of"]
 
 
 def tasks_of(sequencer: Sequencer, directory: Path | None, published: Tasks | None = None) -> Tasks:
@@ -54,3 +55,13 @@ def plugin_of(directory: Path) -> str | None:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return name
+
+
+def copy_plugin_files(name: str | None, source: Path | None, target: Path) -> None:
+    """Copy what a plug-in has in a model's folder: it goes with the model. None: there is none."""
+    if name is None or source is None:
+        return
+    for file in load_plugin(name).files:
+        path = source / file
+        if path.exists() and path.resolve() != (target / file).resolve():
+            shutil.copyfile(path, target / file)

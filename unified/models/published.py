@@ -113,7 +113,7 @@ def open_checkpoint(
     image = media["image"]
     tasks = pretrained.tasks(checkpoint, None if image is None else int(image.stride))
     sampling = _within(pretrained.sampling, checkpoint)
-    codes = CodesOutput("heads") if sequencer.grammar.num_together > 1 else None
+    codes = CodesOutput(pretrained.codes_output) if sequencer.grammar.num_together > 1 else None
     return Opened(Published(pretrained, inside), sequencer, sampling, tasks, codes)
 
 

@@ -13,6 +13,7 @@ from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, StoredWeight
 from unified.engine.backends.depth_config import DepthConfig
 from unified.models.choose_backend import torch_decoder, uses_cpu_backend
+from unified.models.csm_decoder import CsmDecoder, CsmSizes
 from unified.models.hf_checkpoint import (
     decoder_of,
     load_decoder,
@@ -21,6 +22,7 @@ from unified.models.hf_checkpoint import (
     weights_of,
 )
 from unified.models.janus_decoder import JanusDecoder, language_weights
+from unified.models.moshi_decoder import MoshiDecoder, MoshiSizes
 from unified.models.pretrained import Pretrained, pretrained_models
 from unified.models.stored_weights import read_weights
 from unified_base.foreign import foreign
@@ -42,7 +44,7 @@ ENCODER_DECODERS = {
     "dia": ("dia_torch", "DiaModel"),
 }
 """By `Pretrained.decoder`: module and class of what runs a model with a text encoder."""
-_OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
+_OTHER = re.compile(r"\b(vqmodel|vision_model|aligner|codec_model|audio_encoder)\.")
 
 
 def load_published_decoder(
@@ -98,7 +100,7 @@ def has_compiled_inside(config: Mapping[str, Any]) -> bool:
     """Whether a checkpoint with this config.json holds a Llama that the CPU backend computes."""
     return any(
         pretrained.model_type == config.get("model_type")
-        and pretrained.decoder in ("llama", "janus")
+        and pretrained.decoder in ("llama", "janus", "csm", "moshi")
         for pretrained in pretrained_models().values()
     )
 
@@ -128,6 +130,15 @@ def _torch(hf: PreTrainedModel, backend: str, pretrained: Pretrained) -> Decoder
 
 def _stepped(hf: PreTrainedModel, pretrained: Pretrained) -> SteppedModel | None:
     """What steps an object of transformers otherwise than plainly."""
+    if pretrained.decoder == "csm":
+        from unified.models.csm_torch import CsmModel
+
+        return CsmModel(hf)
+    if pretrained.decoder == "moshi":
+        raise ValueError(
+            "Moshi is computed by the CPU backend alone so far; take device cpu and backend cpu or"
+            " auto"
+        )
     if pretrained.decoder == "janus":
         from unified.models.janus_torch import JanusModel
 
@@ -143,6 +154,10 @@ def _inner_llama(
     config: Mapping[str, Any], stored: Mapping[str, StoredWeight], pretrained: Pretrained
 ) -> Decoder:
     """The compiled decoder of a Llama inside a larger checkpoint, whose weights are `stored`."""
+    if pretrained.decoder == "csm":
+        return CsmDecoder(CsmSizes.from_hf(config), stored)
+    if pretrained.decoder == "moshi":
+        return MoshiDecoder(MoshiSizes.from_hf(config), stored)
     text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}
     text["model_type"] = "llama"  # what both are but for their name
     language = language_weights(stored)

@@ -121,6 +121,13 @@ class Sequencer:
             modality_of(name)
             _check_blocks(name, tokenizer, vocabulary)
 
+    def with_grammar(self, grammar: Grammar) -> Sequencer:
+        """The same parts under another grammar of this vocabulary."""
+        return Sequencer(
+            self.vocabulary, grammar, self.text_tokenizer, missing=self._missing,
+            others=self.tokenizers,
+        )  # fmt: skip
+
     # Documents to ids.
 
     def encode(self, document: Document) -> Sequence:

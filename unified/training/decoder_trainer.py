@@ -28,14 +28,7 @@ from unified.training.optimizers import make_optimizers
 from unified.training.random_state import random_state, restore_random_state
 from unified.training.sample_logging import log_samples, read_requests
 from unified.training.several_ids import DepthSubset
-from unified.training.step import (
-    Amount,
-    StepFigures,
-    amount_of,
-    logged,
-    mean_losses,
-    step_figures,
-)  # fmt: skip
+from unified.training.step import Amount, StepFigures, amount_of, logged, step_figures
 from unified.training.train_module import TrainModule, check_head, layers_of, recompute_activations
 from unified.training.validation import Validation
 from unified.training.weights import MasterWeights, choose_trained
@@ -307,7 +300,7 @@ class DecoderTrainer(Trainer):
         keys = [key for micro_batch in micro_batches for key in micro_batch.keys]
         warm = self.step >= self.config.schedule.warmup_steps
         alarms = self.monitor.check(
-            self.step + 1, mean_losses(figures.sums), figures.gradient_norm, figures.output_norm,
+            self.step + 1, figures.losses, figures.gradient_norm, figures.output_norm,
             keys, warm,
         )  # fmt: skip
         for alarm in alarms:

@@ -15,7 +15,7 @@ from torch import Tensor
 from unified.engine.backends.depth_module import DepthDecoder
 from unified.models.code_head import embed_ids
 from unified.training.loss import Head, HeadPart, allowed_loss
-from unified.training.several_ids import DeeperBatch, Several
+from unified.training.several_ids import DeeperBatch, SeveralIds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -76,7 +76,7 @@ def depth_loss(
 
 
 def _states(
-    depth: DepthDecoder, hidden_TD: Tensor, input_ids: Tensor, several: Sequence[Several]
+    depth: DepthDecoder, hidden_TD: Tensor, input_ids: Tensor, several: Sequence[SeveralIds]
 ) -> Tensor:
     """Hidden states of the depth decoder, k of each position that is learnt, one after another."""
     states = []

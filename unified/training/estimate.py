@@ -6,16 +6,21 @@ the one guess, and stated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from unified.engine.backends.depth_config import DepthConfig
+from unified.formats.grammar import Grammar
 from unified.formats.load import load_format
-from unified.models.files import model_directory, read_words
+from unified.models.code_output import CodesOutput, codes_output
+from unified.models.files import FILE_NAME, model_directory, read_words
 from unified.models.hf_checkpoint import read_json
 from unified.training.config import TrainConfig
 from unified.training.loss import FEWEST
+from unified.vocabulary.vocabulary import Vocabulary
 
 __all__ = ["DEVICES", "Device", "Estimate", "Shape", "check_shape", "estimate_run", "shape_of"]
 
@@ -46,7 +51,7 @@ class Shape:
     """Of a decoder of the Llama family (and its mixtures of experts, of which `active` count).
 
     small: weights of a layer's norms and biases. old_rows: those that an extended language model
-    had before, or text's.
+    had before, or text's. depth: of the depth decoder, if there is one.
     """
 
     width: int
@@ -61,6 +66,22 @@ class Shape:
     experts: int = 1
     active: int = 1
     old_rows: int = 0
+    depth: DepthConfig | None = None
+
+    @property
+    def depth_parameters(self) -> int:
+        """Weights of the depth decoder."""
+        return 0 if self.depth is None else sum(map(math.prod, self.depth.shapes().values()))
+
+    @property
+    def depth_working(self) -> int:
+        """Weights that a position of several ids meets there, each as often as it has ids."""
+        if self.depth is None:
+            return 0
+        rows = self.depth.num_rows * self.depth.hidden_size
+        inside = self.depth_parameters - 2 * rows
+        # Rows of one level alone make the logits of an id; matrices by level are met once.
+        return rows + inside * (1 if self.depth.per_level else self.depth.num_ids)
 
     @property
     def attention(self) -> int:
@@ -92,7 +113,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        return self.layers * self.layer + self.rows + self.width
+        return self.layers * self.layer + self.rows + self.width + self.depth_parameters
 
     @property
     def working(self) -> int:
@@ -103,8 +124,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Estimate:
-    """ids: of the run. operations: in all. memory: bytes by what they are for, of each device.
-    seconds: on `devices` of these devices at `share` of their peak."""
+    """ids: of the run, one a position. operations: in all. memory: bytes by what they are for, of
+    each device. seconds: on `devices` of these devices at `share` of their peak."""
 
     ids: int
     parameters: int
@@ -142,7 +163,8 @@ def shape_of(config: TrainConfig) -> Shape:
             vocabulary, *_ = read_words(folder)
             stored = read_json(folder / "config.json")
             shape = {**(stored.get("text_config") or {}), **stored}
-            return _read({**shape, "old_rows": vocabulary.text_rows}, str(folder))
+            read = _read({**shape, "old_rows": vocabulary.text_rows}, str(folder))
+            return replace(read, depth=_stored_depth(folder))
         if config.shape is None:
             raise ValueError(
                 f"{config.init_from} is not on this machine, so its shape is not known; make it"
@@ -152,13 +174,29 @@ def shape_of(config: TrainConfig) -> Shape:
     from transformers import Qwen3Config
 
     assert config.model is not None
-    rows = config.text_vocab_size + len(load_format(config.format).markers) + config.max_grid
-    for folder_name in (config.image_tokenizer, config.audio_tokenizer):
+    sizes: dict[str, tuple[Sequence[int], str]] = {}
+    for modality in ("image", "audio"):
+        folder_name = getattr(config, f"{modality}_tokenizer")
         if folder_name is not None:
             from unified_tokenizers import load_tokenizer
 
-            rows += sum(load_tokenizer(folder_name).codebook_sizes)
-    return _read({**Qwen3Config().to_dict(), **config.model, "vocab_size": rows}, "model")
+            sizes[modality] = (load_tokenizer(folder_name).codebook_sizes, "")
+    vocabulary = Vocabulary.build(
+        config.text_vocab_size, config.text_vocab_size, load_format(config.format).markers,
+        config.max_grid, others=sizes,
+    )  # fmt: skip
+    entries = {**Qwen3Config().to_dict(), **config.model, "vocab_size": vocabulary.size}
+    if not sizes:
+        return _read(entries, "model")
+    grammar = Grammar.load(config.format, vocabulary)
+    declared = codes_output(grammar, Qwen3Config(**config.model), config.codes, config.depth)
+    return replace(_read(entries, "model"), depth=None if declared is None else declared.depth)
+
+
+def _stored_depth(folder: Path) -> DepthConfig | None:
+    """The depth decoder that a model's folder declares."""
+    declared = read_json(folder / FILE_NAME).get("codes") if (folder / FILE_NAME).exists() else None
+    return None if declared is None else CodesOutput.from_json(declared).depth
 
 
 def check_shape(config: TrainConfig, actual: Mapping[str, Any]) -> None:
@@ -223,18 +261,26 @@ def estimate_run(
         config.global_batch_size if config.preferences is None else 2 * config.preferences.pairs
     )
     ids = config.steps * sequences * config.seq_len
-    trained = shape.parameters if config.train == "full" else shape.new_rows
+    trained = {
+        "full": shape.parameters, "depth": shape.depth_parameters,
+    }.get(config.train, shape.new_rows + shape.depth_parameters)  # fmt: skip
+    if config.train == "lora" and config.lora.depth == "lora" and shape.depth is not None:
+        trained += _depth_lora(shape.depth, config.lora.rank) - shape.depth_parameters
     if config.train == "lora":
         trained += _lora(shape, config.lora.rank)
     # Forward 2, gradients of inputs 2, of weights 2 where they are trained; attention over half of
     # a sequence at most; a layer's forward again where its activations are recomputed.
-    weights_share = 6 if config.train == "full" else 4
+    weights_share, attended = (6, 3) if config.train == "full" else (4, 3)
+    if config.train == "depth":
+        weights_share, attended = 2, 1
     attention = 2 * config.seq_len * shape.heads * shape.head_width * shape.layers
     forward = 2 * shape.working + attention
     again = forward * config.activation_checkpointing
     if config.preferences is not None:  # log-probabilities first, and once the reference's
         again += 2 * forward
-    operations = float(ids) * (weights_share * shape.working + 3 * attention + again)
+    inside = weights_share * shape.working + attended * attention + again
+    # As if every position held several ids: how many do is the documents' to say.
+    operations = float(ids) * (inside + 6 * config.depth_fraction * shape.depth_working)
     memory = _memory(config, shape, trained, devices)
     seconds = operations / (DEVICES[device].peak * share * devices)
     return Estimate(
@@ -250,6 +296,16 @@ def _lora(shape: Shape, rank: int) -> int:
     )  # fmt: skip
     sides = 2 * (d + h) + 2 * (d + g) + 3 * (d + f)
     return rank * sides * shape.layers
+
+
+def _depth_lora(depth: DepthConfig, rank: int) -> int:
+    """Adapters of a depth decoder's linear layers, the projection of its input too."""
+    d, h, g, f = (
+        depth.hidden_size, depth.num_heads * depth.head_dim, depth.num_kv_heads * depth.head_dim,
+        depth.intermediate_size,
+    )  # fmt: skip
+    sides = depth.num_layers * (2 * (d + h) + 2 * (d + g) + 3 * (d + f))
+    return rank * (sides + depth.input_size + d)
 
 
 def _memory(config: TrainConfig, shape: Shape, trained: int, devices: int) -> dict[str, float]:

@@ -19,7 +19,7 @@ from unified.dataloading.deeper_ids import DeeperIds, joined
 from unified.dataloading.order import draw
 from unified.vocabulary.block import Ranges
 
-__all__ = ["DeeperBatch", "DepthSubset", "Several", "deeper_ids", "several_of"]
+__all__ = ["DeeperBatch", "DepthSubset", "SeveralIds", "deeper_ids", "several_of"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class DepthSubset:
 
 
 @dataclass(frozen=True, eq=False)
-class Several:
+class SeveralIds:
     """The positions that hold k ids beside their first.
 
     Attributes:
@@ -69,10 +69,10 @@ class Several:
     ids: Tensor
     learnt: Tensor
 
-    def to(self, device: torch.device) -> Several:
+    def to(self, device: torch.device) -> SeveralIds:
         """The same on a device."""
         tensors = (self.at, self.ids, self.learnt)
-        return Several(*(tensor.to(device, non_blocking=True) for tensor in tensors))
+        return SeveralIds(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class DeeperBatch:
             it has k of each position that is learnt, of those of the first of `several` first.
     """
 
-    several: tuple[Several, ...]
+    several: tuple[SeveralIds, ...]
     groups: tuple[tuple[Ranges, int], ...]
     state: Tensor
 
@@ -114,7 +114,7 @@ def deeper_ids(
     return joined(parts), np.concatenate([np.zeros(0, np.int64), *owners])
 
 
-def several_of(deeper: DeeperIds) -> tuple[tuple[Several, ...], np.ndarray]:
+def several_of(deeper: DeeperIds) -> tuple[tuple[SeveralIds, ...], np.ndarray]:
     """(positions by their number of ids; int64 (E,) the state that predicts each id, as in
     `DeeperBatch`, -1 at positions that are not learnt)."""
     at, first, counts = np.unique(deeper.position, return_index=True, return_counts=True)
@@ -127,5 +127,5 @@ def several_of(deeper: DeeperIds) -> tuple[tuple[Several, ...], np.ndarray]:
         state[ids_NK[learnt]] = num_states + np.arange(len(learnt) * k).reshape(-1, k)
         num_states += len(learnt) * k
         arrays = (at[same], deeper.input_ids[ids_NK], learnt)
-        several.append(Several(*(torch.from_numpy(array.astype(np.int64)) for array in arrays)))
+        several.append(SeveralIds(*(torch.from_numpy(array.astype(np.int64)) for array in arrays)))
     return tuple(several), state

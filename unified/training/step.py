@@ -16,7 +16,7 @@ from unified.formats.grammar import MODALITIES
 from unified.training.micro_batch import MicroBatch
 from unified_base.training.dist import DistContext
 
-__all__ = ["Amount", "StepFigures", "amount_of", "logged", "mean_losses", "step_figures"]
+__all__ = ["Amount", "StepFigures", "amount_of", "logged", "step_figures"]
 
 
 class Amount(NamedTuple):
@@ -60,6 +60,15 @@ class StepFigures:
         """Of steps without a loss."""
         return cls(torch.zeros(2, len(MODALITIES), dtype=torch.float64), 0.0, 0.0, trained_on)
 
+    @property
+    def losses(self) -> dict[str, float]:
+        """Means by modality."""
+        return {
+            name: float(self.sums[0, number] / self.sums[1, number])
+            for name, number in MODALITIES.items()
+            if self.sums[1, number] > 0
+        }
+
     def plus(self, step: StepFigures, lr: float) -> StepFigures:
         """With those of another step, which had this learning rate."""
         sums, trained_on = self.sums + step.sums, self.trained_on.plus(step.trained_on)
@@ -75,15 +84,6 @@ def step_figures(
     return StepFigures(total, gradient_norm, output_norm, trained_on)
 
 
-def mean_losses(sums: Tensor) -> dict[str, float]:
-    """Mean losses by modality, of sums and counts (2, M)."""
-    return {
-        name: float(sums[0, number] / sums[1, number])
-        for name, number in MODALITIES.items()
-        if sums[1, number] > 0
-    }
-
-
 def logged(
     since: StepFigures, seconds: float, extra: Mapping[str, float], counts: Mapping[str, float]
 ) -> tuple[dict[str, float], str]:
@@ -93,7 +93,7 @@ def logged(
     """
     done = since.trained_on
     ids, positions = done.ids / seconds, done.positions / seconds
-    losses = mean_losses(since.sums)
+    losses = since.losses
     figures = {f"train/{name}_loss": loss for name, loss in losses.items()}
     figures |= {
         "train/gradient_norm": since.gradient_norm,

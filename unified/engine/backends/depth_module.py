@@ -5,6 +5,8 @@ Legend: N positions, K ids of one, D its width, E width of the hidden states, C 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +28,7 @@ class DepthDecoder(nn.Module):
     """
 
     row_of_id: Tensor
+    inv_freq: Tensor | None
 
     def __init__(self, config: DepthConfig) -> None:
         super().__init__()
@@ -36,6 +39,8 @@ class DepthDecoder(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.num_rows, bias=False)
         self.register_buffer("row_of_id", torch.from_numpy(config.rows), persistent=False)
+        scaled = None if config.inv_freq is None else torch.tensor(config.inv_freq)
+        self.register_buffer("inv_freq", scaled, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -86,16 +91,21 @@ class DepthDecoder(nn.Module):
         cos, sin = self.rotations(keys[0, :, 0])  # (K, C)
         cos, sin = cos.index_select(0, at), sin.index_select(0, at)
         seen = (torch.arange(self.config.num_ids, device=x.device) <= at)[None]  # (1, K)
-        for number, layer in enumerate(self.layers):
+        layers: Any = self.layers
+        for number, layer in enumerate(layers):
             x = layer.step(x, cos, sin, at, seen, keys[number], values[number])
         out: Tensor = self.norm(x)
         return out
 
     def rotations(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (1 + k, C) of the depths, as a Llama's."""
-        half = self.config.head_dim // 2
-        steps = torch.arange(half, device=x.device, dtype=torch.float32) / half
-        angles = torch.arange(x.shape[1], device=x.device)[:, None] * self.config.rope_theta**-steps
+        if self.inv_freq is None:
+            half = self.config.head_dim // 2
+            steps = torch.arange(half, device=x.device, dtype=torch.float32) / half
+            inv_freq = self.config.rope_theta**-steps
+        else:
+            inv_freq = self.inv_freq
+        angles = torch.arange(x.shape[1], device=x.device)[:, None] * inv_freq
         both = torch.cat([angles, angles], dim=-1)
         return both.cos().to(x.dtype), both.sin().to(x.dtype)
 
@@ -104,6 +114,16 @@ def depth_decoder_of(hf: nn.Module) -> DepthDecoder | None:
     """The depth decoder of a causal LM; None where it has none."""
     module = getattr(hf, DEPTH_DECODER, None)
     return module if isinstance(module, DepthDecoder) else None
+
+
+class _Linear(nn.Linear):
+    """A matrix for all depths: weight (out, in). It takes adapters as any linear layer."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def step(self, x: Tensor, at: Tensor) -> Tensor:  # (N, in), (1,) -> (N, out)
+        return F.linear(x, self.weight)
 
 
 class _LinearByDepth(nn.Module):
@@ -117,15 +137,20 @@ class _LinearByDepth(nn.Module):
         return torch.einsum("nki,koi->nko", x, self.weight[: x.shape[1]])
 
     def step(self, x: Tensor, at: Tensor) -> Tensor:  # (N, in), (1,) -> (N, out)
-        weight = self.weight if self.weight.ndim == 2 else self.weight.index_select(0, at)[0]
-        return F.linear(x, weight)
+        return F.linear(x, self.weight.index_select(0, at)[0])
 
 
-def _linear(config: DepthConfig, inputs: int, outputs: int) -> nn.Module:
-    """A product for all depths, which takes adapters as any, or with a matrix for each."""
+def _linear(config: DepthConfig, inputs: int, outputs: int) -> _Linear | _LinearByDepth:
+    """A product with a matrix for all depths, or with one for each."""
     if config.per_level:
         return _LinearByDepth(inputs, outputs, config.num_ids)
-    return nn.Linear(inputs, outputs, bias=False)
+    return _Linear(inputs, outputs)
+
+
+def _step(product: nn.Module, x: Tensor, at: Tensor) -> Tensor:
+    """The product of one depth `at`, int64 (1,): (N, in) -> (N, out)."""
+    out: Tensor = product.step(x, at) if isinstance(product, _LinearByDepth) else product(x)
+    return out
 
 
 class _Attention(nn.Module):
@@ -153,7 +178,7 @@ class _Attention(nn.Module):
         values: Tensor,
     ) -> Tensor:  # fmt: skip
         q, k, v = (
-            product.step(x, at).unflatten(-1, (-1, self.width))[:, :, None]  # (N, heads, 1, C)
+            _step(product, x, at).unflatten(-1, (-1, self.width))[:, :, None]  # (N, heads, 1, C)
             for product in (self.q_proj, self.k_proj, self.v_proj)
         )
         keys.index_copy_(2, at, _rotate(k, cos, sin))
@@ -161,8 +186,7 @@ class _Attention(nn.Module):
         out = F.scaled_dot_product_attention(
             _rotate(q, cos, sin), keys, values, attn_mask=seen, enable_gqa=self.shared > 1
         )
-        projected: Tensor = self.o_proj.step(out.flatten(1), at)
-        return projected
+        return _step(self.o_proj, out.flatten(1), at)
 
 
 class _MLP(nn.Module):
@@ -178,9 +202,8 @@ class _MLP(nn.Module):
         return out
 
     def step(self, x: Tensor, at: Tensor) -> Tensor:
-        inner = F.silu(self.gate_proj.step(x, at)) * self.up_proj.step(x, at)
-        out: Tensor = self.down_proj.step(inner, at)
-        return out
+        inner = F.silu(_step(self.gate_proj, x, at)) * _step(self.up_proj, x, at)
+        return _step(self.down_proj, inner, at)
 
 
 class _Layer(nn.Module):

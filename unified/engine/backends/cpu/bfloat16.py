@@ -76,9 +76,6 @@ class _Pairs:
             function = ir.Function(builder.module, kind, _DOT)
         return builder.call(function, [total, weights, number])
 
-    def result(self, builder: Any, total: Any) -> Any:
-        return total
-
 
 def _low(builder: Any, words: Any) -> Any:
     """The first number of each pair as float32, of which bfloat16 is the upper half."""
@@ -107,7 +104,7 @@ def _matmul_wide(
     N, K = x.shape
     if N == 1:  # the processor reads ahead by itself: one panel at a time, 33 GB/s on a core
         for p in range(panels):
-            _one(x, 0, w, first + p, 0, start, K, out, p * PANEL, 0, 0)
+            _one(x, 0, 0, w, first + p, 0, start, K, out, p * PANEL, 0, 0)
         return
     # Each tile fetches its share of the next panel while it computes: 16 rows reach 223 GFLOP/s
     # with weights in memory, 199 without.
@@ -119,23 +116,23 @@ def _matmul_wide(
         if p == panels - 1:
             step, ahead = 0, (at * w.shape[1] + start) * PANEL
         for n in range(0, N - _ROWS + 1, _ROWS):
-            _eight(x, n, w, at, 0, start, K, out, column, ahead, step)
+            _eight(x, n, 0, w, at, 0, start, K, out, column, ahead, step)
             ahead += step * K
         n = N // _ROWS * _ROWS
         if N - n == 1:
-            _one(x, n, w, at, 0, start, K, out, column, ahead, step)
+            _one(x, n, 0, w, at, 0, start, K, out, column, ahead, step)
         elif N - n == 2:
-            _two(x, n, w, at, 0, start, K, out, column, ahead, step)
+            _two(x, n, 0, w, at, 0, start, K, out, column, ahead, step)
         elif N - n == 3:
-            _three(x, n, w, at, 0, start, K, out, column, ahead, step)
+            _three(x, n, 0, w, at, 0, start, K, out, column, ahead, step)
         elif N - n == 4:
-            _four(x, n, w, at, 0, start, K, out, column, ahead, step)
+            _four(x, n, 0, w, at, 0, start, K, out, column, ahead, step)
         elif N - n == 5:
-            _five(x, n, w, at, 0, start, K, out, column, ahead, step)
+            _five(x, n, 0, w, at, 0, start, K, out, column, ahead, step)
         elif N - n == 6:
-            _six(x, n, w, at, 0, start, K, out, column, ahead, step)
+            _six(x, n, 0, w, at, 0, start, K, out, column, ahead, step)
         elif N - n == 7:
-            _seven(x, n, w, at, 0, start, K, out, column, ahead, step)
+            _seven(x, n, 0, w, at, 0, start, K, out, column, ahead, step)
 
 
 matmul_pairs = _matmul_wide if MANY_REGISTERS else few_registers(_Pairs(), 4)

@@ -29,6 +29,7 @@ import numpy as np
 # none of it.
 from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
 from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
+from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.depth import CompiledDepth
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, to_quantize, widen
@@ -65,7 +66,8 @@ class LlamaCpuDecoder:
     threads may use one decoder at once, each with caches of its own.
 
     config: its sizes. vocab_size, max_positions: see `Decoder`. arithmetic: of matrix products: the
-    type of the weights, and the type it is widened to. cache_dtype: of keys and values.
+    type of the weights, and the type it is widened to. cache_dtype: of keys and values. memory:
+    where caches lie.
     """
 
     backend: ClassVar[str] = "cpu"
@@ -160,11 +162,11 @@ class LlamaCpuDecoder:
         self._cos_sin = np.ones((0, 2, config.head_dim // 2), np.float32)
         self._growing = threading.Lock()
         self._threads = threads_module.ThreadPool.shared()
-        self._memory = MemoryPool()
+        self.memory = MemoryPool()
         self._depth: CompiledDepth | None = None
         if depth is not None:
             self._depth = CompiledDepth(
-                *depth, config.hidden_size, arithmetic == "auto", self._memory
+                *depth, config.hidden_size, arithmetic == "auto", self.memory
             )
 
     def available_bytes(self) -> int:
@@ -177,7 +179,7 @@ class LlamaCpuDecoder:
 
     def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> SlotCache:
         """See `Decoder.new_cache`."""
-        cache = SlotCache(self.config, self._memory, self._rotations, self.cache_dtype)
+        cache = SlotCache(self.config, self.memory, self._rotations, self.cache_dtype)
         for _ in range(num_slots):
             cache.allocate(max_ids)
         return cache
@@ -276,7 +278,7 @@ class LlamaCpuDecoder:
         """See `CodesDecoder.begin_positions`: by the depth decoder, or by the decoder's head."""
         if self._depth is None:
             return ParallelHeads(self, hidden_states)
-        return self._depth.begin(hidden_states)
+        return CompiledPositions(self._depth, hidden_states)
 
     def embed(self, ids: Sequence[int]) -> Array:
         """Embeddings of ids, float32 (T, D): the input of the first layer."""

@@ -187,7 +187,7 @@ def _load(builder: Any, data: Any, offset: Any, more: int, kind: Any, align: int
 
 
 _one, _two, _four, _eight = (tile_int8(rows) for rows in (1, 2, 4, 8))
-_half_three, _half_four = (tile_int8(rows, width=PANEL // 2) for rows in (3, 4))
+_half_two, _half_three, _half_four = (tile_int8(rows, width=PANEL // 2) for rows in (2, 3, 4))
 _HALF = PANEL // 2
 
 
@@ -218,20 +218,24 @@ def matmul_narrow(x: np.ndarray, w: np.ndarray, first: int, panels: int, out: np
     N = x.shape[0]
     groups = -(-N // 4)
     for p in range(first, first + panels):
-        n, column = 0, (p - first) * PANEL
-        for group in range(groups):  # of rows, as equal as can be
-            rows = -(-(N - n) // (groups - group))
-            if rows == 1:
-                _one(x, n, w, p, 0, out, column)
-            elif rows == 2:
-                _two(x, n, w, p, 0, out, column)
-            else:
-                for half in range(0, PANEL, _HALF):
-                    if rows == 3:
-                        _half_three(x, n, w, p, half, out, column + half)
+        column = (p - first) * PANEL
+        if N == 1:
+            _one(x, 0, w, p, 0, out, column)
+        elif N == 2:
+            _two(x, 0, w, p, 0, out, column)
+        else:
+            # Halves apart: that of 1,024 inputs stays in the nearest cache for all rows.
+            for half in range(0, PANEL, _HALF):
+                n, at = 0, column + half
+                for group in range(groups):  # of rows, as equal as can be
+                    rows = -(-(N - n) // (groups - group))
+                    if rows == 2:
+                        _half_two(x, n, w, p, half, out, at)
+                    elif rows == 3:
+                        _half_three(x, n, w, p, half, out, at)
                     else:
-                        _half_four(x, n, w, p, half, out, column + half)
-            n += rows
+                        _half_four(x, n, w, p, half, out, at)
+                    n += rows
 
 
 matmul_int8 = matmul_wide if host_dot_kind().startswith("avx512") else matmul_narrow

@@ -69,9 +69,6 @@ class _Float:
         scaled = builder.fmul(number, weights, flags=("contract",))
         return builder.fadd(scaled, total, flags=("contract",))
 
-    def result(self, builder: Any, total: Any) -> Any:
-        return total
-
 
 _one, _two, _four, _eight = (make_tile(_Float(), rows) for rows in (1, 2, 4, 8))
 
@@ -85,21 +82,21 @@ def matmul_wide(
     N, K = x.shape
     if N == 1:  # one panel after the other: memory is read in one stream, a fifth faster than two
         for p in range(panels):
-            _one(x, 0, w, first + p, 0, start, K, out, p * PANEL, 0, 0)
+            _one(x, 0, 0, w, first + p, 0, start, K, out, p * PANEL, 0, 0)
         return
     for p in range(panels):
         n, column = 0, p * PANEL
         while N - n >= 8:
-            _eight(x, n, w, first + p, 0, start, K, out, column, 0, 0)
+            _eight(x, n, 0, w, first + p, 0, start, K, out, column, 0, 0)
             n += 8
         while N - n >= 4:
-            _four(x, n, w, first + p, 0, start, K, out, column, 0, 0)
+            _four(x, n, 0, w, first + p, 0, start, K, out, column, 0, 0)
             n += 4
         if N - n >= 2:
-            _two(x, n, w, first + p, 0, start, K, out, column, 0, 0)
+            _two(x, n, 0, w, first + p, 0, start, K, out, column, 0, 0)
             n += 2
         if n < N:
-            _one(x, n, w, first + p, 0, start, K, out, column, 0, 0)
+            _one(x, n, 0, w, first + p, 0, start, K, out, column, 0, 0)
 
 
 matmul_narrow = few_registers(_Float(), 6)

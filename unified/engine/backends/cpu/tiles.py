@@ -43,6 +43,7 @@ LANES = 16 if MANY_REGISTERS else 8
 """float32 in a vector; processors with narrower ones take two or four for one."""
 
 _HALF = PANEL // 2
+_BLOCK_BYTES = 1 << 14  # half of the nearest cache of most processors
 _LONG = ir.IntType(64)
 _LINE_WORDS = 16  # of 32 bits in a line of the processor's cache
 
@@ -67,9 +68,6 @@ class Arithmetic(Protocol):
     def add(self, builder: Any, total: Any, weights: Any, number: Any) -> Any:
         """The sums with these products added."""
 
-    def result(self, builder: Any, total: Any) -> Any:
-        """The sums in the type of `out`."""
-
 
 def lane_type(number: Any) -> Any:
     """A vector of LANES such numbers."""
@@ -84,94 +82,104 @@ def spread(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(first_lane, nothing, zeros)
 
 
-def make_tile(arithmetic: Arithmetic, rows: int, vectors: int = PANEL // LANES) -> Any:
-    """An instruction: out[n + r, column : column + width] = x[n + r, :lines] @ w[panel], r < rows.
+def make_tile(
+    arithmetic: Arithmetic, rows: int, vectors: int = PANEL // LANES, adds: bool = False
+) -> Any:
+    """An instruction: out[n + r, column : column + width] = x[n + r] @ w[panel], for r < rows.
 
-    Of the panel's outputs, width = LANES * vectors from `lane` on. Its arguments are (x, n, w,
-    panel, lane, start, lines, out, column, ahead, step): x (N, words), w (P, lines of a panel,
-    PANEL), of which lines [start, start + lines) are taken, out (N, columns), all contiguous; lines
-    at least 1. With every line, two lines of the processor's cache are fetched from words of w that
-    are needed soon: from `ahead` on, each time `step` words further. A step of 0 fetches nothing
-    new.
+    Of the panel's outputs, width = LANES * vectors from `lane` on. Its arguments are (x, n, word,
+    w, panel, lane, start, lines, out, column, ahead, step): x (N, words), of which words [word,
+    word + lines) are taken, w (P, lines of a panel, PANEL), of which lines [start, start + lines)
+    are taken, out (N, columns), all contiguous; lines at least 1. adds: whether sums go on from
+    what is in `out`. With every line, two lines of the processor's cache are fetched from words of
+    w that are needed soon: from `ahead` on, each time `step` words further. A step of 0 fetches
+    nothing new.
     """
 
     @intrinsic
     def tile(
-        typingctx: Any, x: Any, n: Any, w: Any, panel: Any, lane: Any, start: Any, lines: Any,
-        out: Any, column: Any, ahead: Any, step: Any,
+        typingctx: Any, x: Any, n: Any, word: Any, w: Any, panel: Any, lane: Any, start: Any,
+        lines: Any, out: Any, column: Any, ahead: Any, step: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             x_array, w_array, out_array = (
                 context.make_array(signature.args[at])(context, builder, args[at])
-                for at in (0, 2, 7)
+                for at in (0, 3, 8)
             )
             words, width = (builder.extract_value(a.shape, 1) for a in (x_array, out_array))
-            x_row = builder.gep(x_array.data, [builder.mul(args[1], words)])
+            first_word = builder.add(builder.mul(args[1], words), args[2])
             panel_lines = builder.extract_value(w_array.shape, 1)
-            line = builder.add(builder.mul(args[3], panel_lines), args[5])
-            number = builder.add(builder.mul(line, _long(PANEL)), args[4])
-            target = builder.add(builder.mul(args[1], width), args[8])
-            addresses = (
-                x_row,
-                *(
-                    builder.gep(array.data, [at])
-                    for array, at in ((w_array, number), (w_array, args[9]), (out_array, target))
-                ),
-            )
+            line = builder.add(builder.mul(args[4], panel_lines), args[6])
+            number = builder.add(builder.mul(line, _long(PANEL)), args[5])
+            target = builder.add(builder.mul(args[1], width), args[9])
+            addresses = [
+                builder.gep(array.data, [at])
+                for array, at in (
+                    (x_array, first_word), (w_array, number), (w_array, args[10]),
+                    (out_array, target),
+                )
+            ]  # fmt: skip
             x_row, begin, soon, out_row = addresses
-            dtype = signature.args[2].dtype
             function = _function(
-                builder.module, arithmetic, rows, vectors, dtype, [a.type for a in addresses]
-            )
-            builder.call(function, [x_row, words, begin, args[6], soon, args[10], out_row, width])
+                builder.module, arithmetic, (rows, vectors, adds), signature.args[3].dtype,
+                [address.type for address in addresses],
+            )  # fmt: skip
+            builder.call(function, [x_row, words, begin, args[7], soon, args[11], out_row, width])
             return context.get_dummy_value()
 
         long = types.int64
-        return types.void(x, long, w, long, long, long, long, out, long, long, long), codegen
+        numbers = long, long, long
+        return types.void(x, long, long, w, long, *numbers, out, *numbers), codegen
 
     return tile
 
 
 def _function(
-    module: Any, arithmetic: Arithmetic, rows: int, vectors: int, dtype: Any, kinds: Sequence[Any]
-) -> Any:
-    """The loop of a tile. kinds: types of the addresses of x, w, what is fetched, and out."""
+    module: Any, arithmetic: Arithmetic, tile: tuple[int, int, bool], dtype: Any,
+    kinds: Sequence[Any],
+) -> Any:  # fmt: skip
+    """The loop of a tile: rows, vectors and `adds` of `make_tile`. kinds: types of the addresses of
+    x, w, what is fetched, and out."""
+    rows, vectors, adds = tile
     x, w, soon, out = kinds
+    name = f"tile_{type(arithmetic).__name__}_{dtype}_{rows}_{vectors}" + "_adds" * adds
     function, builder = function_of_its_own(
-        module,
-        f"tile_{type(arithmetic).__name__}_{dtype}_{rows}_{vectors}",
-        [x, _LONG, w, _LONG, soon, _LONG, out, _LONG],
+        module, name, [x, _LONG, w, _LONG, soon, _LONG, out, _LONG]
     )
     if builder is None:
         return function
     x_row, words, begin, lines, ahead, step, out_row, width = function.args
     x_rows = [builder.gep(x_row, [builder.mul(words, _long(row))]) for row in range(rows)]
-    sums = _go_down(arithmetic, builder, dtype, lines, x_rows, begin, vectors, (ahead, step))
-    for at, total in enumerate(sums):
-        row, vector = divmod(at, vectors)
-        offset = builder.add(builder.mul(width, _long(row)), _long(vector * LANES))
-        result = arithmetic.result(builder, total)
-        target = builder.bitcast(builder.gep(out_row, [offset]), result.type.as_pointer())
-        builder.store(result, target, align=4)
+    zero = arithmetic.zero()
+    targets = []
+    for row in range(rows):
+        for lane in range(0, vectors * LANES, LANES):
+            offset = builder.add(builder.mul(width, _long(row)), _long(lane))
+            target = builder.gep(out_row, [offset])
+            targets.append(builder.bitcast(target, zero.type.as_pointer()))
+    first = [builder.load(target, align=4) if adds else zero for target in targets]
+    sums = _go_down(arithmetic, builder, dtype, lines, x_rows, begin, first, (ahead, step))
+    for total, target in zip(sums, targets):
+        builder.store(total, target, align=4)
     builder.ret_void()
     return function
 
 
 def _go_down(
     arithmetic: Arithmetic, builder: Any, dtype: Any, lines: Any, x_rows: Sequence[Any],
-    begin: Any, vectors: int, fetched: tuple[Any, Any],
+    begin: Any, first: Sequence[Any], fetched: tuple[Any, Any],
 ) -> list[Any]:  # fmt: skip
-    """The sums of all rows, vector by vector, after the loop over `lines` lines."""
+    """The sums of all rows, vector by vector, after the loop over `lines` lines; `first` before."""
+    vectors = len(first) // len(x_rows)
     before, loop = builder.block, builder.append_basic_block("lines")
     after = builder.append_basic_block("sums")
     builder.branch(loop)
     builder.position_at_end(loop)
     k = builder.phi(_LONG)
     k.add_incoming(_long(0), before)
-    zero = arithmetic.zero()
-    sums = [builder.phi(zero.type) for _ in range(len(x_rows) * vectors)]
-    for total in sums:
-        total.add_incoming(zero, before)
+    sums = [builder.phi(total.type) for total in first]
+    for total, start in zip(sums, first):
+        total.add_incoming(start, before)
     weights = []
     for vector in range(vectors):
         index = builder.add(builder.mul(k, _long(PANEL)), _long(vector * LANES))
@@ -206,14 +214,17 @@ def few_registers(arithmetic: Arithmetic, most_rows: int) -> Any:
     """A product like `matmul`, for processors with sixteen registers of 256 bits.
 
     Compiled; (x, w, first, panels, out, start): out[:, : PANEL panels] = x (N, words) times panels
-    [first, first + panels) of w, from line `start` on. A tile of three rows and more takes half a
+    [first, first + panels) of w, from line `start` on. Tiles of three rows and more take half a
     panel: with six rows, 12 of the 16 registers hold sums, each waiting for its last product while
-    the others go on, and weights are widened for six rows at once.
+    the others go on, and weights are widened for six rows at once. They take so many lines at a
+    time that these stay in the nearest cache for all rows.
 
     most_rows: of a tile, at most 6.
     """
-    one, two = make_tile(arithmetic, 1), make_tile(arithmetic, 2)
-    three, four, five, six = (make_tile(arithmetic, rows, _HALF // LANES) for rows in (3, 4, 5, 6))
+    alone, pair = make_tile(arithmetic, 1), make_tile(arithmetic, 2)
+    two, three, four, five, six = (
+        make_tile(arithmetic, rows, _HALF // LANES, adds=True) for rows in (2, 3, 4, 5, 6)
+    )
 
     @compiled
     def product(
@@ -221,27 +232,38 @@ def few_registers(arithmetic: Arithmetic, most_rows: int) -> Any:
     ) -> None:
         called_only()
         N, K = x.shape
-        groups = -(-N // most_rows)
+        if N == 1:
+            for p in range(panels):
+                alone(x, 0, 0, w, first + p, 0, start, K, out, p * PANEL, 0, 0)
+            return
+        if N == 2:
+            for p in range(panels):
+                pair(x, 0, 0, w, first + p, 0, start, K, out, p * PANEL, 0, 0)
+            return
+        groups, most = -(-N // most_rows), _BLOCK_BYTES // (PANEL * w.itemsize)
         for p in range(first, first + panels):
-            n, column = 0, (p - first) * PANEL
-            for group in range(groups):  # of rows, as equal as can be
-                rows = -(-(N - n) // (groups - group))
-                if rows == 1:
-                    one(x, n, w, p, 0, start, K, out, column, 0, 0)
-                elif rows == 2:
-                    two(x, n, w, p, 0, start, K, out, column, 0, 0)
-                else:
+            column = (p - first) * PANEL
+            for n in range(N):
+                row = out[n, column : column + PANEL]
+                for lane in range(PANEL):
+                    row[lane] = 0
+            for word in range(0, K, most):
+                n, lines, line = 0, min(most, K - word), start + word
+                for group in range(groups):  # of rows, as equal as can be
+                    rows = -(-(N - n) // (groups - group))
                     for half in range(0, PANEL, _HALF):
                         at = column + half
-                        if rows == 3:
-                            three(x, n, w, p, half, start, K, out, at, 0, 0)
+                        if rows == 2:
+                            two(x, n, word, w, p, half, line, lines, out, at, 0, 0)
+                        elif rows == 3:
+                            three(x, n, word, w, p, half, line, lines, out, at, 0, 0)
                         elif rows == 4:
-                            four(x, n, w, p, half, start, K, out, at, 0, 0)
+                            four(x, n, word, w, p, half, line, lines, out, at, 0, 0)
                         elif rows == 5:
-                            five(x, n, w, p, half, start, K, out, at, 0, 0)
+                            five(x, n, word, w, p, half, line, lines, out, at, 0, 0)
                         else:
-                            six(x, n, w, p, half, start, K, out, at, 0, 0)
-                n += rows
+                            six(x, n, word, w, p, half, line, lines, out, at, 0, 0)
+                    n += rows
 
     return product
 

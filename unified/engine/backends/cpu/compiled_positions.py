@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unified.engine.backends.base import Array, Ranges
-
-if TYPE_CHECKING:
-    from unified.engine.backends.cpu.depth import CompiledDepth
+from unified.engine.backends.cpu.depth import CompiledDepth
 
 __all__ = ["CompiledPositions"]
 
