@@ -44,7 +44,7 @@ HIGGS = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_h
 
 
 def make_higgs(folder: Path, seed: int = 4) -> Any:
-    """Eight levels of 16 codes; the end of level 0 follows on its code 3, and the others' in turn."""
+    """Eight levels of 16 codes; level 0 ends behind its code 3, and the others in turn."""
     text = byte_level(HIGGS)
     tokens = text.tokens
     config = transformers.HiggsAudioV2Config(
@@ -138,3 +138,44 @@ def make_musicgen(folder: Path, seed: int = 0, **sizes: int) -> Any:
     model.save_pretrained(folder)
     text.save(folder)
     return model
+
+
+def make_dia(folder: Path, seed: int = 0) -> Any:
+    """An encoder of bytes, and a decoder of nine levels of 16 codes."""
+    shape = {"num_hidden_layers": 2, "intermediate_size": 40, "num_attention_heads": 4}
+    config = transformers.DiaConfig(
+        encoder_config=transformers.DiaEncoderConfig(
+            **shape, hidden_size=24, num_key_value_heads=4, head_dim=6, max_position_embeddings=200
+        ),
+        decoder_config=transformers.DiaDecoderConfig(
+            **shape, hidden_size=32, num_key_value_heads=2, head_dim=8, cross_num_attention_heads=4,
+            cross_head_dim=8, cross_num_key_value_heads=4, cross_hidden_size=24,
+            vocab_size=CODES + 4, eos_token_id=CODES, pad_token_id=CODES + 1,
+            bos_token_id=CODES + 2, max_position_embeddings=3072,
+        ),
+    )  # fmt: skip
+    model = transformers.DiaForConditionalGeneration(config).eval()
+    randomize(model, seed, embedding=1.0)
+    with torch.no_grad():  # a trained one rules out what stands beside codes, but level 0's end
+        head = model.logits_dense.weight.view(9, CODES + 4, -1)
+        head[0, CODES + 1 :] = head[1:, CODES:] = 0
+    model.generation_config = transformers.GenerationConfig(
+        bos_token_id=CODES + 2, pad_token_id=CODES + 1, eos_token_id=CODES,
+        decoder_start_token_id=CODES + 2, max_length=60,
+    )  # fmt: skip
+    model.save_pretrained(folder)
+    transformers.DiaTokenizer().save_pretrained(folder)
+    return model
+
+
+def save_dac(folder: Path) -> Path:
+    """DAC of nine codebooks, 4 samples a frame."""
+    config = transformers.DacConfig(
+        encoder_hidden_size=4, decoder_hidden_size=8, hidden_size=8, downsampling_ratios=[2, 2],
+        upsampling_ratios=[2, 2], n_codebooks=9, codebook_size=CODES, codebook_dim=4,
+        sampling_rate=600,
+    )  # fmt: skip
+    model = transformers.DacModel(config).eval()
+    randomize(model)
+    model.save_pretrained(folder)
+    return folder

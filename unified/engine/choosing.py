@@ -21,7 +21,7 @@ from unified.engine.backends.base import Array, HiddenStates, PartLogits, Ranges
 from unified.engine.backends.device_choice import DeviceChoice, DeviceSampler
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.prefix_cache import common_prefix
-from unified.engine.sampler import ChoiceGroup, SpanSampling, choose_groups, guide, penalize
+from unified.engine.sampler import ChoiceGroup, SpanSampling, choose_groups, ended, guide, penalize
 from unified.engine.speculative import Drafting, Pick, ScoredId, id_at
 
 __all__ = ["Choice", "Outcome", "accept", "choose_ids", "columns_of", "draft_ids"]
@@ -104,7 +104,8 @@ def choose_ids(
     for request in requests:
         sampling, state = request.current_sampling, request.state
         required = state.required_begin
-        if samples and required is None and sampling.draft_tokens in (0, "auto"):
+        plain = sampling.guidance.top_k is None and not sampling.ends_likeliest  # as devices do it
+        if samples and required is None and plain and sampling.draft_tokens in (0, "auto"):
             on_device.append(request)
             continue
         groups.add(request, 0, state.allowed(), _required(request, required))
@@ -277,13 +278,11 @@ def _prepare(
                 for row, position in zip(logits, positions)
             ]
         )
-    noise = [
-        partial(request.noise.exponential, len(request.ids) + index) for request, index in positions
-    ]
+    if sampling.ends_likeliest and positions[0].request.state.level == 0:
+        logits = ended(logits, ~positions[0].request.state.are_codes(ranges))
+    noise = [partial(request.noise.exponential, len(request.ids) + i) for request, i in positions]
     # Text is drafted by look-up alone, which needs no margins.
-    margins = any(
-        request.drafter.tokens and request.state.mode != "text" for request, _ in positions
-    )
+    margins = any(each.drafter.tokens and each.state.mode != "text" for each, _ in positions)
     wants_end = None if end is None else end[:, 0] > logits.max(axis=1)
     return ChoiceGroup(logits, sampling, noise, margins), wants_end
 

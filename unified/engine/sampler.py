@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.race import RowNoise, draw_groups, others
-from unified_base.arguments import item, real, several, whole, whole_or_none
+from unified_base.arguments import flag, item, real, several, whole, whole_or_none
 from unified_base.text import quoted
 
 __all__ = [
@@ -59,17 +59,21 @@ class Guidance:
                    Chameleon's own sampling
 
     scale: 0 to 1e6; 1 is no guidance (0 with show-o). image_scale: the same, for three-way.
+    top_k: only the k likeliest by guided logits, with the full prompt's own logits (Dia); None: the
+    guided logits themselves.
     """
 
     scale: float = 1.0
     formula: str = "two-way"
     image_scale: float = 1.0
+    top_k: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.formula, str) or self.formula not in FORMULAS:
             raise ValueError(
                 f"formula is {quoted(self.formula)}, expected one of {', '.join(FORMULAS)}"
             )
+        object.__setattr__(self, "top_k", whole_or_none("guidance top_k", self.top_k, 1))
         for name in ("scale", "image_scale"):
             object.__setattr__(self, name, real(name, getattr(self, name), 0, 1e6))
 
@@ -121,6 +125,8 @@ class SpanSampling:
         draft_tokens: ids guessed ahead for each pass of the decoder (speculative decoding), which
             gives the same ids in fewer passes: 0 to 1,024 at most, or "auto", as many as save time
             by what is measured.
+        ends_likeliest: a sound ends where its end is the likeliest id, and nowhere else (Dia); else
+            the end is drawn as codes are.
         levels: parameters of codebook levels, from level 0 on; the last of them holds for all
             levels behind it, too. Guidance is the span's. Nothing is drafted where there are any.
     """
@@ -133,6 +139,7 @@ class SpanSampling:
     guidance: Guidance = Guidance()
     draft_tokens: int | Literal["auto"] = "auto"
     levels: tuple[LevelSampling, ...] = ()
+    ends_likeliest: bool = False
 
     def __post_init__(self) -> None:
         checked = {
@@ -145,6 +152,7 @@ class SpanSampling:
             "min_p": real("min_p", self.min_p, 0, 1),
             "repetition_penalty": real("repetition_penalty", self.repetition_penalty, 1e-3, 1e3),
             "guidance": item("guidance", self.guidance, Guidance, "a Guidance"),
+            "ends_likeliest": flag("ends_likeliest", self.ends_likeliest),
             "draft_tokens": "auto"
             if isinstance(self.draft_tokens, str) and self.draft_tokens == "auto"
             else whole(
@@ -205,7 +213,19 @@ def guide(guidance: Guidance, logits: Array, others: Mapping[str, Array]) -> Arr
         for part in others.values():
             ruled_out |= np.isneginf(part)
         guided = np.where(ruled_out, logits, guided)
+    if guidance.top_k is not None and guidance.top_k < guided.shape[-1]:
+        least = np.partition(guided, -guidance.top_k, axis=-1)[..., -guidance.top_k, None]
+        guided = np.where(guided >= least, logits, -np.float32(np.inf))
+    elif guidance.top_k is not None:
+        guided = logits
     return guided
+
+
+def ended(logits: Array, is_end: NDArray[np.bool_]) -> Array:
+    """Logits (N, V') with -inf for the ends (V',) of a sound where none is the likeliest column,
+    and for all others where one is: see `SpanSampling.ends_likeliest`."""
+    likeliest = is_end[logits.argmax(axis=1)]
+    return np.where(likeliest[:, None] == is_end, logits, -np.float32(np.inf))
 
 
 def penalize(logits: Array, columns: Sequence[int] | NDArray[np.int64], penalty: float) -> Array:

@@ -98,6 +98,14 @@ class State(DocumentState):
         """Codes of a level that the open span has so far."""
         return 0 if self._span is None else len(self._span.levels[level])
 
+    def are_codes(self, ranges: Ranges) -> np.ndarray:
+        """Which ids of ranges are codes of the level that is next, bool (ids of all ranges)."""
+        ids = np.concatenate([np.arange(start, stop) for start, stop in ranges])
+        if self._span is None or self.level < 0:
+            return np.zeros(len(ids), bool)
+        runs = self._span.grammar.blocks[self.level].runs
+        return np.any([(ids >= start) & (ids < stop) for start, stop in runs], axis=0)
+
     @property
     def period(self) -> int:
         """Ids from a row of codes to the next, or from a frame to the next, in the open span.

@@ -29,7 +29,7 @@ from unified.models.encoder_decoder_cache import EncoderDecoderCache, Shape
 __all__ = ["Attend", "CrossModel", "EncoderDecoder"]
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Attention of queries, keys and values (B, c, H, C) of new positions to all before: (B, c, H*C)."""
+"""Attention of queries, keys, values (B, c, H, C) of new positions to all before: (B, c, H*C)."""
 
 
 class CrossModel(ABC):

@@ -39,7 +39,10 @@ __all__ = [
     "published_decoder_of",
 ]
 
-ENCODER_DECODERS = {"musicgen": ("musicgen_torch", "MusicgenModel")}
+ENCODER_DECODERS = {
+    "musicgen": ("musicgen_torch", "MusicgenModel"),
+    "dia": ("dia_torch", "DiaModel"),
+}
 """By `Pretrained.decoder`: module and class of what runs a model with a text encoder."""
 _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner|codec_model|audio_encoder)\.")
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-__all__ = ["SPACE", "TextKind", "bytes_of_ids", "lossless"]
+__all__ = ["SPACE", "TextKind", "byte_alphabet", "bytes_of_ids", "lossless"]
 
 SPACE = "\u2581"
 """What stands for a space in the pieces of SentencePiece's kind."""
@@ -104,7 +104,7 @@ def lossless(tokenizer: Tokenizer) -> tuple[Tokenizer, TextKind]:
     vocabulary = tokenizer.get_vocab(with_added_tokens=False)
     bytes_in = bool(model.get("byte_fallback")) and not byte_level
     if byte_level:
-        complete = all(character in vocabulary for _, character in _byte_alphabet())
+        complete = all(character in vocabulary for _, character in byte_alphabet())
     else:
         complete = bytes_in and all(f"<0x{byte:02X}>" in vocabulary for byte in range(256))
     unknown = model.get("unk_id")
@@ -190,7 +190,7 @@ def _without_prefix(step: dict[str, Any]) -> bool:
 
 def bytes_of_ids(tokenizer: Tokenizer, kind: TextKind, size: int) -> list[bytes]:
     """The bytes that every id stands for; `size` ids."""
-    to_byte = {character: byte for byte, character in _byte_alphabet()}
+    to_byte = {character: byte for byte, character in byte_alphabet()}
     table = [b""] * size
 
     def of(token: str) -> bytes:
@@ -210,7 +210,7 @@ def bytes_of_ids(tokenizer: Tokenizer, kind: TextKind, size: int) -> list[bytes]
     return table
 
 
-def _byte_alphabet() -> Iterator[tuple[int, str]]:
+def byte_alphabet() -> Iterator[tuple[int, str]]:
     """(byte, character) as byte-level BPE writes bytes: printable Latin-1 characters stand for
     themselves, the other 68 bytes for the characters from U+0100 on, in order (the GPT-2 table).
     """

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from unified.vocabulary.text_normalization import SPACE, bytes_of_ids, lossless
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from unified.vocabulary.text_normalization import SPACE, byte_alphabet, bytes_of_ids, lossless
 from unified_base.atomic import atomic_write
 from unified_base.files import read_bytes, read_text
 from unified_base.foreign import foreign
@@ -113,6 +113,8 @@ class TextTokenizer:
             ):
                 return _converted(folder)
             companions = _companions(folder)
+            if not os.path.lexists(file) and _is_dia(companions):
+                return cls(_dia_bytes(), companions)
         text = read_text(file, "text tokenizer", _MOST_BYTES)
         with foreign(f"{file} is not a text tokenizer"):
             tokenizer = Tokenizer.from_str(text)
@@ -266,6 +268,23 @@ def _companions(folder: Path) -> dict[str, bytes]:
             entries.pop("auto_map")
             files[name] = (json.dumps(entries, indent=2) + "\n").encode()
     return files
+
+
+def _is_dia(companions: Mapping[str, bytes]) -> bool:
+    """Whether files are those of transformers' DiaTokenizer, which has no tokenizer.json."""
+    return b'"DiaTokenizer"' in companions.get("tokenizer_config.json", b"")
+
+
+def _dia_bytes() -> Tokenizer:
+    """Dia's: every byte an id, but for three that stand for padding, [S1] and [S2]."""
+    vocabulary = {character: byte for byte, character in byte_alphabet() if byte > 2}
+    vocabulary |= {"<pad>": 0, "[S1]": 1, "[S2]": 2}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("<pad>", special=True)])
+    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in ("[S1]", "[S2]")])
+    return tokenizer
 
 
 def _converted(folder: Path) -> TextTokenizer:

@@ -100,7 +100,7 @@ def test_codes_are_those_of_generate(model, hf, scale, monkeypatch):
 @pytest.mark.parametrize("options", [{}, {"top_k": 6}, {"top_p": 0.8}])
 def test_sampled_codes_are_those_of_generate_given_the_same_noise(model, hf, options, monkeypatch):
     """Our noise for each id, put where transformers draws: the race that `multinomial` runs."""
-    (codes,), (ids,) = sampled(
+    (codes,), _ = sampled(
         model, [request(model, TEXTS[0], 5)], temperature=1.2, guidance=Guidance(3.0), **options
     )
     before = len(model.text_tokenizer.encode(TEXTS[0])) + 4  # and the position of padding

@@ -1,0 +1,97 @@
+"""Dia (nari-labs/Dia-1.6B, as transformers has it): dialogues of texts with [S1] and [S2].
+
+Source: the model card, github.com/nari-labs/dia, transformers' DiaProcessor and DiaGenerationMixin:
+texts are bytes, guidance 3 whose 45 likeliest codes are drawn among by the prompt's own logits,
+temperature 1.8, top-p 0.9. A voice is a sound that begins, its own text standing before the new
+one. A position has nine codes of DAC at 44.1 kHz, 86 positions a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from unified.engine.request import Sampling
+from unified.engine.sampler import Guidance, SpanSampling
+from unified.models.pretrained.base import Pretrained, PretrainedCheckpoint, refused
+from unified.tasks.task import SlotPart, Task, TextPart
+from unified.tasks.task_table import Tasks
+
+_LEVELS = 9
+
+
+def _field(checkpoint: PretrainedCheckpoint, part: str, name: str) -> int:
+    """A number of a part of config.json. Raises ValueError for none."""
+    value = (checkpoint.config.get(part) or {}).get(name)
+    if type(value) is not int:
+        raise ValueError(
+            f"config.json in {checkpoint.folder} has no {part}.{name}, expected a whole number;"
+            " take config.json from the same place as the weights"
+        )
+    return value
+
+
+def _row(checkpoint: PretrainedCheckpoint, level: int, row: int) -> int:
+    """The id of a row of a level's table: the tables stand behind the bytes."""
+    rows = _field(checkpoint, "decoder_config", "vocab_size")
+    return _field(checkpoint, "encoder_config", "vocab_size") + level * rows + row
+
+
+def _marker(level: int, name: str) -> Callable[[PretrainedCheckpoint], int]:
+    return lambda checkpoint: _row(
+        checkpoint, level, _field(checkpoint, "decoder_config", f"{name}_token_id")
+    )
+
+
+def _codes(level: int) -> Callable[[PretrainedCheckpoint, int], range]:
+    return lambda checkpoint, size: range(
+        _row(checkpoint, level, 0), _row(checkpoint, level, 0) + size
+    )
+
+
+def _unused(checkpoint: PretrainedCheckpoint) -> int:
+    """The last row of level 0's table, which stands for nothing: the end of a document."""
+    return _row(checkpoint, 1, -1)
+
+
+def _tasks(checkpoint: PretrainedCheckpoint, stride: int | None) -> Tasks:
+    speak = Task(
+        "speak",
+        (TextPart("{text}"), SlotPart("audio")),
+        "huggingface.co/nari-labs/Dia-1.6B-0626",
+        example="[S1] Dia is an open weights text to dialogue model. [S2] (laughs) It is.",
+    )
+    return Tasks(
+        {
+            "speak": speak,
+            **refused("Dia has no pictures: it reads dialogues aloud", "draw", "describe"),
+            **refused("Dia reads dialogues aloud and writes no text", "ask", "listen", "write"),
+        }
+    )
+
+
+PRETRAINED = Pretrained(
+    name="dia",
+    source="github.com/nari-labs/dia; transformers: DiaProcessor, DiaGenerationMixin",
+    checkpoints=("nari-labs/Dia-1.6B-0626",),
+    model_type="dia",
+    hf_class="DiaForConditionalGeneration",
+    decoder="dia",
+    markers={
+        "<pad>": "<pad>",
+        "<end>": _unused,
+        **{f"<{n}.{k}>": _marker(k, n) for n in ("bos", "eos", "pad") for k in range(_LEVELS)},
+    },
+    codes={f"audio.{k}": _codes(k) for k in range(_LEVELS)},
+    sizes=lambda checkpoint: {
+        f"audio.{k}": _field(checkpoint, "decoder_config", "eos_token_id") for k in range(_LEVELS)
+    },
+    num_rows=lambda checkpoint: _row(checkpoint, _LEVELS, 0),
+    tasks=_tasks,
+    codecs={"audio": "DAC at 44.1 kHz (descript/dac_44khz)"},
+    sampling=Sampling(
+        audio=SpanSampling(
+            1.8, top_p=0.9, guidance=Guidance(3.0, "show-o", top_k=45), ends_likeliest=True
+        ),
+        max_ids=26_000,
+    ),
+)
