@@ -108,6 +108,11 @@ class Document:
             if isinstance(segment, Text):
                 row = {"type": "text", "text": segment.text}
             elif isinstance(segment, Slot):
+                if segment.begins is not None:
+                    raise ValueError(
+                        "a slot that begins with a sound has no JSON form; leave begins out, and"
+                        " give the sound when the document is sampled"
+                    )
                 row = {"type": "slot", "modality": segment.modality}
                 for key in _SLOT_KEYS:
                     if getattr(segment, key) is not None:

@@ -29,7 +29,8 @@ __all__ = [
     "media_classes", "modalities", "register_media",
 ]  # fmt: skip
 
-Role = Literal["prompt", "response"]
+Role = Literal["prompt", "response", "scene"]
+"""Who says a segment: a user or the model; "scene" describes what sound is recorded in."""
 Modality = str
 """A name in the registry: "text", "image", "audio", or that of another class of media."""
 ANY = "any"
@@ -55,7 +56,9 @@ def common_entries(role: str | None, loss: float) -> dict[str, Any]:
 
 def check_common(what: str, role: Any, loss: Any) -> None:
     if not (role is None or isinstance(role, str)) or role not in _ROLES:
-        raise ValueError(f"{what} has role {quoted(role)}, expected None, 'prompt' or 'response'")
+        raise ValueError(
+            f"{what} has role {quoted(role)}, expected None, 'prompt', 'response' or 'scene'"
+        )
     number = isinstance(loss, int | float) and not isinstance(loss, bool)
     # Compared before it becomes a float: an integer may be larger than any.
     if not number or not 0 <= loss <= MAX_LOSS:
@@ -313,6 +316,7 @@ class Slot:
     modality: "text", that of media, or "any": an interleaving that runs to the document's end.
     height, width: pixels of an image ("image", or every image of an "any"); both or neither.
     num_images, num_audios: how many an "any" shall hold exactly; None leaves it free.
+    begins: of an "audio" slot, the sound that it goes on with; it is the begin of what is made.
     """
 
     modality: Modality
@@ -322,8 +326,16 @@ class Slot:
     num_audios: int | None = None
     role: Role | None = None
     loss: float = 1.0
+    begins: Audio | None = None
 
     def __post_init__(self) -> None:
+        if self.begins is not None and not (
+            self.modality == "audio" and isinstance(self.begins, Audio)
+        ):
+            raise ValueError(
+                f"{self.modality} slot begins with {type(self.begins).__name__}, expected an Audio"
+                " in an audio slot"
+            )
         _plain_numbers(self, "loss", "height", "width", "num_images", "num_audios")
         check_common("slot", self.role, self.loss)
         known = (*modalities(), ANY)

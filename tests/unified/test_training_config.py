@@ -235,6 +235,7 @@ def test_every_number_of_a_run_is_bounded():
         "schedule.final_lr_ratio",
         "ema_decay",
         "lora.dropout",
+        "depth_fraction",
         "sources.draw.noise",
         "sources.draw.drop_prompt",
     }

@@ -18,7 +18,8 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,11 @@ from torch.nn import functional as F
 from unified_tokenizers.adapters import CodecAdapter
 from unified_tokenizers.base import Codes
 from unified_tokenizers.checks import check_audio_codes, check_waveform
+from unified_tokenizers.foreign_model import build_model
+from unified_tokenizers.hub import tensors_inside
 from unified_tokenizers.layers import receptive_field
 from unified_tokenizers.modules import BaseAudioTokenizer
+from unified_tokenizers.saved_config import read_entries
 
 if TYPE_CHECKING:
     from transformers import EncodecModel
@@ -182,6 +186,21 @@ class EncodecAdapter(AudioCodecAdapter):
 
     model_class = "EncodecModel"
     model_type = "encodec"
+    whole_type = "musicgen"  # which holds one as `audio_encoder`
+
+    @classmethod
+    def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
+        if model_type != cls.whole_type:
+            return super()._load(path, model_type)
+        import transformers
+
+        entries = read_entries(path / "config.json", "codec").get("audio_encoder")
+        if not isinstance(entries, dict):
+            raise ValueError(f"{path / 'config.json'} has no audio_encoder")
+        config = transformers.EncodecConfig(
+            **{key: value for key, value in entries.items() if key != "model_type"}
+        )
+        return build_model(transformers.EncodecModel, config, tensors_inside(path, "audio_encoder"))
 
     def _read_facts(self) -> CodecFacts:
         config = self.model.config
@@ -252,6 +271,25 @@ class MimiAdapter(AudioCodecAdapter):
 
     model_class = "MimiModel"
     model_type = "mimi"
+    # Of whole checkpoints that hold one: where it is configured, and the name of the part.
+    _INSIDE: ClassVar[dict[str, tuple[str, str]]] = {"csm": ("codec_config", "codec_model")}
+
+    @classmethod
+    def _is_type(cls, entries: dict[str, Any]) -> bool:
+        return entries.get("model_type") in (cls.model_type, *cls._INSIDE)
+
+    @classmethod
+    def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
+        if model_type not in cls._INSIDE:
+            return super()._load(path, model_type)
+        import transformers
+
+        name, part = cls._INSIDE[model_type]
+        entries = read_entries(path / "config.json", "codec").get(name)
+        if not isinstance(entries, dict):
+            raise ValueError(f"config.json has no {name}")
+        config = transformers.MimiConfig(**{k: v for k, v in entries.items() if k != "model_type"})
+        return build_model(transformers.MimiModel, config, tensors_inside(path, part))
 
     def _read_facts(self) -> CodecFacts:
         config = self.model.config

@@ -25,6 +25,7 @@ from unified.engine.request import (
     Sampling,
     Step,
     least_ids,
+    next_given,
     slot_limits,
 )
 from unified.engine.sampler import FULL, MEDIA, SpanSampling
@@ -162,6 +163,9 @@ class ActiveRequest:
         """Append every id without an alternative; stop at the next choice, or at the end."""
         while not self.state.finished:
             if self.slot is not None:
+                if (given_id := next_given(self.slot, self.state)) is not None:
+                    self._fill(given_id)
+                    continue
                 allowed = self.state.allowed()
                 if len(allowed) > 1 or allowed[0][1] - allowed[0][0] > 1:
                     self._choose_next()

@@ -17,7 +17,7 @@ from unified.engine.request import CodedSlot, Request, Sampling
 from unified.engine.streaming import EventStream
 from unified.engine.submission import Submission
 from unified.engine.translator import Translator
-from unified.formats.coded import Coded, CodedText
+from unified.formats.coded import Coded, CodedMedia, CodedText
 from unified.sequence.modality import modality_of
 from unified.sequence.sequencer import Sequencer
 from unified_base.arguments import seeds_of, several, text
@@ -179,6 +179,15 @@ def coded_slot(slot: Slot, sequencer: Sequencer) -> CodedSlot:
             grid = modality_of(modality).slot_grid(slot, tokenizer)
     missing = sequencer.missing
     makes = tuple(name for name in media_classes() if (name, "make") not in missing)
+    begins: tuple[tuple[int, ...], ...] = ()
+    if slot.begins is not None:
+        coded = sequencer.code_segment(slot.begins)
+        assert isinstance(coded, CodedMedia)
+        blocks = sequencer.vocabulary.levels("audio")
+        begins = tuple(
+            tuple(block.id(int(code)) for code in codes)
+            for block, codes in zip(blocks, coded.codes)
+        )
     return CodedSlot(
-        slot.modality, grid, slot.num_images, slot.num_audios, slot.role, ("text", *makes)
+        slot.modality, grid, slot.num_images, slot.num_audios, slot.role, ("text", *makes), begins
     )

@@ -13,6 +13,7 @@ from unified.engine.sampler import SpanSampling, every_level
 from unified.formats.coded import Coded, CodedText, Event
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits, SpanLimits
+from unified.formats.state import State
 from unified.sequence.modality import modality_of
 from unified_base.arguments import item, seed_of, texts, whole, whole_or_none
 from unified_base.config import parse_config
@@ -134,6 +135,7 @@ class CodedSlot:
 
     grid: of codes that its media must have, (h, w) of images. num_images, num_audios: exact
     numbers, for "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
+    begins: codes (K, T) of the first frames of a sound, ids by level.
     """
 
     kind: str
@@ -142,6 +144,7 @@ class CodedSlot:
     num_audios: int | None = None
     role: str | None = None
     allow: tuple[str, ...] | None = None
+    begins: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -253,8 +256,18 @@ def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
         allow=(slot.kind,),
         single=True,
         spans={} if slot.grid is None else {slot.kind: SpanLimits(grid=slot.grid)},
+        min_audio_frames=len(slot.begins[0]) if slot.begins else 1,
         max_audio_frames=sampling.max_audio_frames,
     )
+
+
+def next_given(slot: CodedSlot, state: State) -> int | None:
+    """The next id of a sound that a slot begins with; None behind it, and for a marker."""
+    level = state.level
+    if not slot.begins or level < 0:
+        return None
+    frame = state.num_codes(level)
+    return slot.begins[level][frame] if frame < len(slot.begins[level]) else None
 
 
 def least_ids(slot: CodedSlot, grammar: Grammar, sampling: Sampling) -> int:

@@ -93,6 +93,10 @@ class State(DocumentState):
         or the span end, that of the frame's first code."""
         return self._span.level if self._span is not None else -1
 
+    def num_codes(self, level: int) -> int:
+        """Codes of a level that the open span has so far."""
+        return 0 if self._span is None else len(self._span.levels[level])
+
     @property
     def period(self) -> int:
         """Ids from a row of codes to the next, or from a frame to the next, in the open span.

@@ -24,6 +24,7 @@ from unified_base.text import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch.nn import Module
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from unified.engine.backends.depth_module import DepthDecoder
@@ -41,7 +42,7 @@ writes them."""
 _SIZES = tuple(
     field.name
     for field in fields(DepthConfig)
-    if field.name not in ("input_size", "num_ids", "ranges")
+    if field.name not in ("input_size", "num_ids", "ranges", "inv_freq")
 )
 
 
@@ -49,14 +50,15 @@ _SIZES = tuple(
 class CodesOutput:
     """What the ids of a position behind its first come of.
 
-    output: "depth" or "heads". depth: the depth decoder's sizes; None with heads.
+    output: "depth", "heads", or "model": modules of a published checkpoint, which no other has.
+    depth: the depth decoder's sizes; None with others.
     """
 
     output: str
     depth: DepthConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.output not in OUTPUTS:
+        if self.output not in (*OUTPUTS, "model"):
             raise ValueError(f"codes.output is {quoted(self.output)}, expected depth or heads")
         if (self.depth is not None) != (self.output == "depth"):
             raise ValueError(
@@ -256,7 +258,7 @@ def _plain(value: Any) -> str:
     return str(value) if isinstance(value, int) else quoted([list(pair) for pair in value])
 
 
-def depth_decoder_of(hf: PreTrainedModel) -> DepthDecoder | None:
+def depth_decoder_of(hf: Module) -> DepthDecoder | None:
     """The depth decoder of transformers' object; None where it has none."""
     from unified.engine.backends import depth_module
 

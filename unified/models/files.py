@@ -145,6 +145,14 @@ def load_model(
         codes = CodesOutput.from_json(manifest["codes"], f"{where}: codes")
     width = (config.get("text_config") or config).get("hidden_size")
     check_codes(codes, grammar, width, str(where))
+    if codes is not None and (codes.output == "model") != (
+        published is not None and published.pretrained.codes_output == "model"
+    ):
+        raise ValueError(
+            f"{where}: codes.output is {codes.output}, which does not fit pretrained"
+            f" {quoted(manifest.get('pretrained'))}: model stands for modules of a published"
+            " checkpoint that writes its codes itself"
+        )
     pretrained = None if published is None else published.pretrained
     depth = None if codes is None else codes.depth
     language_model = LanguageModel.open(directory, pretrained, device, dtype, read, backend, depth)

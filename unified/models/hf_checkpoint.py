@@ -59,8 +59,9 @@ def weights_of(module: nn.Module, dtype: str = "auto") -> dict[str, StoredWeight
 
     words = {torch.bfloat16: torch.uint16, torch.float16: torch.int16}
     weights: dict[str, StoredWeight] = {}
+    ours = depth_decoder_of(module) is not None  # CSM has one of its own by this name
     for name, tensor in module.state_dict().items():
-        if name.startswith(f"{DEPTH_DECODER}."):
+        if ours and name.startswith(f"{DEPTH_DECODER}."):
             continue
         tensor = tensor.detach().cpu()
         if tensor.dtype in words:

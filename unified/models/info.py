@@ -56,6 +56,8 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         folder = directory / f"{modality}_tokenizer"
         if folder.is_dir():
             parts[folder.name] = folder
+    spans = Grammar(format, vocabulary).span_grammars
+    held = {kind: span.num_together for kind, span in spans.items()}
     plugin = plugin_of(directory)
     subjects = None if plugin is None else load_plugin(plugin).subjects(directory)
     return {
@@ -69,12 +71,9 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         "format": {
             "name": format.name,
             "markers": list(format.markers),
-            "ids_of_a_position": {
-                kind: span.num_together
-                for kind, span in Grammar(format, vocabulary).span_grammars.items()
-            },
+            "ids_of_a_position": held,
         },
-        "codes": _codes(directory),
+        "codes": _codes(directory) if max(held.values(), default=1) > 1 else None,
         "vocabulary": {
             "hash": vocabulary.hash,
             "size": vocabulary.size,
@@ -151,9 +150,15 @@ def _changed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _codes(directory: Path) -> dict[str, Any] | None:
-    """What writes the codes of positions that hold several, as unified.json declares it."""
+    """What writes the codes of positions that hold several, as unified.json, or what is known of a
+    published model, declares it."""
     where = directory / FILE_NAME
-    if not where.exists() or (entry := read_json(where).get("codes")) is None:
+    if not where.exists():
+        from unified.models.published import open_published
+
+        codes = open_published(directory).codes
+        return None if codes is None else codes.to_json()
+    if (entry := read_json(where).get("codes")) is None:
         return None
     return CodesOutput.from_json(entry, f"{where}: codes").to_json()
 
@@ -167,7 +172,9 @@ def codes_in_words(description: Mapping[str, Any]) -> str:
     codes = description["codes"] or {}
     depth = codes.get("depth")
     if depth is None:
-        return f"{words} in a position, by {codes.get('output', 'nothing that is declared')}"
+        output = codes.get("output", "nothing that is declared")
+        output = "a depth decoder of the checkpoint's own" if output == "model" else output
+        return f"{words} in a position, by {output}"
     return (
         f"{words} in a position, by a depth decoder of {counted(depth['num_layers'], 'layer')} of"
         f" width {depth['hidden_size']}"

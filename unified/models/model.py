@@ -303,7 +303,7 @@ class UnifiedModel(Streams):
                 directory, published.pretrained, device, dtype, read_weights, backend
             )
             tasks, plugin = tasks_of(sequencer, directory, opened.tasks), None
-            codes = None
+            codes = opened.codes
         model = cls(
             sequencer,
             sampling,

@@ -179,7 +179,7 @@ class LanguageModel:
         if self._backend not in ("auto", "cpu") or self._dtype == "int4":
             return False
         if self._pretrained is not None and self._pretrained.decoder != "causal":
-            return self._pretrained.decoder != "transformers"
+            return self._pretrained.compiles
         if self._hf is not None:
             return LlamaCpuConfig.covers(self._hf.config.to_dict())
         assert self.directory is not None

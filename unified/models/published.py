@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
+from unified.models.code_output import CodesOutput
 from unified.models.pretrained import Pretrained, PretrainedCheckpoint, pretrained_models, recognise
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.task_table import Tasks
@@ -62,6 +63,7 @@ class Opened:
     sequencer: Sequencer
     sampling: Sampling
     tasks: Tasks
+    codes: CodesOutput | None = None
 
 
 def open_published(
@@ -111,7 +113,8 @@ def open_checkpoint(
     image = media["image"]
     tasks = pretrained.tasks(checkpoint, None if image is None else int(image.stride))
     sampling = _within(pretrained.sampling, checkpoint)
-    return Opened(Published(pretrained, inside), sequencer, sampling, tasks)
+    codes = CodesOutput(pretrained.codes_output) if sequencer.grammar.num_together > 1 else None
+    return Opened(Published(pretrained, inside), sequencer, sampling, tasks, codes)
 
 
 def _within(sampling: Sampling, checkpoint: PretrainedCheckpoint) -> Sampling:

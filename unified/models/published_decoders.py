@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, StoredWeight
 from unified.engine.backends.depth_config import DepthConfig
 from unified.models.choose_backend import torch_decoder, uses_cpu_backend
+from unified.models.csm_decoder import CsmDecoder, CsmSizes
 from unified.models.hf_checkpoint import (
     decoder_of,
     load_decoder,
@@ -36,7 +38,9 @@ __all__ = [
     "published_decoder_of",
 ]
 
-_OTHER = re.compile(r"\b(vqmodel|vision_model|aligner)\.")
+ENCODER_DECODERS = {"musicgen": ("musicgen_torch", "MusicgenModel")}
+"""By `Pretrained.decoder`: module and class of what runs a model with a text encoder."""
+_OTHER = re.compile(r"\b(vqmodel|vision_model|aligner|codec_model)\.")
 
 
 def load_published_decoder(
@@ -60,7 +64,7 @@ def load_published_decoder(
     if dtype == "int4" or not _compiled(backend, pretrained, "cpu"):
         hf = load_published_hf(folder, pretrained, dtype, depth=depth)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is, to know its head
-            return torch_decoder(hf, backend, _stepped(hf, pretrained))
+            return _torch(hf, backend, pretrained)
     stored = read_weights(folder, lambda name: not _OTHER.search(name), dtype=dtype)
     try:
         return _inner_llama(config, stored, pretrained)
@@ -85,14 +89,14 @@ def published_decoder_of(
         all_weights = weights_of(hf, dtype)
         weights = {name: w for name, w in all_weights.items() if not _OTHER.search(name)}
         return _inner_llama(hf.config.to_dict(), weights, pretrained)
-    return torch_decoder(hf, backend, _stepped(hf, pretrained))
+    return _torch(hf, backend, pretrained)
 
 
 def has_compiled_inside(config: Mapping[str, Any]) -> bool:
     """Whether a checkpoint with this config.json holds a Llama that the CPU backend computes."""
     return any(
         pretrained.model_type == config.get("model_type")
-        and pretrained.decoder in ("llama", "janus")
+        and pretrained.decoder in ("llama", "janus", "csm")
         for pretrained in pretrained_models().values()
     )
 
@@ -100,24 +104,49 @@ def has_compiled_inside(config: Mapping[str, Any]) -> bool:
 def _compiled(backend: str, pretrained: Pretrained, device: str, repack: bool = True) -> bool:
     """Whether the CPU backend computes the language model inside, a Llama by any other name."""
     inner = {"model_type": "llama", "hidden_act": "silu"}
-    if pretrained.decoder == "transformers":
+    if not pretrained.compiles:
         inner["model_type"] = pretrained.name
     return uses_cpu_backend(backend, inner, device, repack)
 
 
+def _torch(hf: PreTrainedModel, backend: str, pretrained: Pretrained) -> Decoder:
+    """A decoder that steps an object of transformers."""
+    if pretrained.decoder not in ENCODER_DECODERS:
+        return torch_decoder(hf, backend, _stepped(hf, pretrained))
+    if backend == "torch_static":
+        raise ValueError(
+            f"{type(hf).__name__} has a text encoder, which backend torch_static does not run; take"
+            " backend auto or transformers"
+        )
+    from unified.models.encoder_decoder import EncoderDecoder
+
+    module, name = ENCODER_DECODERS[pretrained.decoder]
+    return EncoderDecoder(getattr(import_module(f"unified.models.{module}"), name)(hf))
+
+
 def _stepped(hf: PreTrainedModel, pretrained: Pretrained) -> SteppedModel | None:
     """What steps an object of transformers otherwise than plainly."""
-    if pretrained.decoder != "janus":
-        return None
-    from unified.models.janus_torch import JanusModel
+    if pretrained.decoder == "csm":
+        from unified.models.csm_torch import CsmModel
 
-    return JanusModel(hf)
+        return CsmModel(hf)
+    if pretrained.decoder == "janus":
+        from unified.models.janus_torch import JanusModel
+
+        return JanusModel(hf)
+    if pretrained.decoder == "higgs":
+        from unified.models.higgs_torch import HiggsModel
+
+        return HiggsModel(hf)
+    return None
 
 
 def _inner_llama(
     config: Mapping[str, Any], stored: Mapping[str, StoredWeight], pretrained: Pretrained
 ) -> Decoder:
     """The compiled decoder of a Llama inside a larger checkpoint, whose weights are `stored`."""
+    if pretrained.decoder == "csm":
+        return CsmDecoder(CsmSizes.from_hf(config), stored)
     text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}
     text["model_type"] = "llama"  # what both are but for their name
     language = language_weights(stored)

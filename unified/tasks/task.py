@@ -232,7 +232,7 @@ class Refusal:
 
 def _check_role(role: Any) -> None:
     if not (role is None or isinstance(role, str)) or role not in _ROLES:
-        raise ValueError(f"role is {quoted(role)}, expected prompt, response, or none")
+        raise ValueError(f"role is {quoted(role)}, expected prompt, response, scene, or none")
 
 
 def _check_kind(what: str, kind: Any, others: tuple[str, ...]) -> None:

@@ -29,13 +29,19 @@ def build_model(config: TrainConfig) -> UnifiedModel:
 
     Raises:
         ValueError: the text tokenizer that was read has more ids than `text_vocab_size`, or the
-            decoder to begin with has another shape.
+            decoder to begin with has another shape, or writes codes by modules of its own.
     """
     torch.manual_seed(config.seed)
     start = None
     if config.init_from is not None:
         # Trained weights are float32; what is frozen takes its precision of them.
         start = UnifiedModel.from_pretrained(config.init_from, dtype="float32")
+        if start.codes is not None and start.codes.output == "model":
+            raise ValueError(
+                f"{config.init_from} holds a model whose codes are written by modules of its own,"
+                " which is sampled and not trained yet; begin with one that"
+                " `unified extend --audio-codes depth` made"
+            )
     if start is not None and config.model is None:
         named = [n for n in ("image_tokenizer", "audio_tokenizer") if getattr(config, n)]
         if named or config.reinit_modalities:

@@ -35,6 +35,8 @@ class DepthConfig:
             several.
         per_level: whether every depth has weights of its own in attention and MLP, as in Moshi.
         norm_eps, rope_theta: as in a Llama's config.json.
+        inv_freq: head_dim / 2 angles in the place of those of rope_theta, where they are scaled;
+            a checkpoint's own, which no declaration holds.
     """
 
     input_size: int
@@ -49,6 +51,7 @@ class DepthConfig:
     per_level: bool = False
     norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
+    inv_freq: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -75,6 +78,19 @@ class DepthConfig:
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ValueError(f"a depth decoder's {name} is {quoted(value)}, expected above 0")
         object.__setattr__(self, "ranges", _checked(self.ranges))
+        if self.inv_freq is not None and len(self.inv_freq) != self.head_dim // 2:
+            raise ValueError(
+                f"a depth decoder has {len(self.inv_freq)} angles, expected {self.head_dim // 2}"
+            )
+
+    @property
+    def angles(self) -> tuple[float, ...]:
+        """head_dim / 2: how far each rotary pair turns from one input to the next."""
+        if self.inv_freq is not None:
+            return self.inv_freq
+        return tuple(
+            self.rope_theta ** -(pair / self.head_dim) for pair in range(0, self.head_dim, 2)
+        )
 
     @property
     def num_rows(self) -> int:
@@ -152,12 +168,15 @@ class DepthConfig:
         return tuple(converted)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "ranges": [list(pair) for pair in self.ranges]}
+        assert self.inv_freq is None
+        entries = {**asdict(self), "ranges": [list(pair) for pair in self.ranges]}
+        del entries["inv_freq"]
+        return entries
 
     @classmethod
     def from_json(cls, obj: Any, where: str = "depth") -> DepthConfig:
         """Raises ValueError, naming the key, for anything but what `to_json` gives."""
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - {"inv_freq"}
         if not isinstance(obj, Mapping) or set(obj) != known:
             keys = sorted(obj) if isinstance(obj, Mapping) else obj
             raise ValueError(f"{where} has {quoted(keys)}, expected {', '.join(sorted(known))}")

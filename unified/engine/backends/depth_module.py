@@ -28,6 +28,7 @@ class DepthDecoder(nn.Module):
     """
 
     row_of_id: Tensor
+    inv_freq: Tensor | None
 
     def __init__(self, config: DepthConfig) -> None:
         super().__init__()
@@ -38,6 +39,8 @@ class DepthDecoder(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.num_rows, bias=False)
         self.register_buffer("row_of_id", torch.from_numpy(config.rows), persistent=False)
+        scaled = None if config.inv_freq is None else torch.tensor(config.inv_freq)
+        self.register_buffer("inv_freq", scaled, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -96,9 +99,13 @@ class DepthDecoder(nn.Module):
 
     def rotations(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (1 + k, C) of the depths, as a Llama's."""
-        half = self.config.head_dim // 2
-        steps = torch.arange(half, device=x.device, dtype=torch.float32) / half
-        angles = torch.arange(x.shape[1], device=x.device)[:, None] * self.config.rope_theta**-steps
+        if self.inv_freq is None:
+            half = self.config.head_dim // 2
+            steps = torch.arange(half, device=x.device, dtype=torch.float32) / half
+            inv_freq = self.config.rope_theta**-steps
+        else:
+            inv_freq = self.inv_freq
+        angles = torch.arange(x.shape[1], device=x.device)[:, None] * inv_freq
         both = torch.cat([angles, angles], dim=-1)
         return both.cos().to(x.dtype), both.sin().to(x.dtype)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unified.engine.backends.base import Ranges
+from unified.engine.backends.base import Position, Ranges
 from unified.engine.backends.depth_module import depth_decoder_of
 from unified.engine.backends.torch_positions import NO_ID, summed_embeddings
 from unified.engine.memory import available_bytes
@@ -95,8 +95,7 @@ class SteppedModel:
 
     def __init__(self, hf: PreTrainedModel) -> None:
         self.hf = hf
-        embeddings: Any = hf.get_input_embeddings()
-        self.num_embeddings = int(embeddings.weight.shape[0])
+        self.num_embeddings = self._embedding_rows()
         self.vocab_size = self.num_embeddings  # JanusModel has more ids than embeddings
         # Some architectures have no table of positions and no bound of their own.
         config = hf.config.get_text_config()
@@ -116,6 +115,10 @@ class SteppedModel:
         # `past_key_values` until transformers 5.40, `cache` from some version before it on.
         parameters = inspect.signature(type(self.module).forward).parameters
         self.cache_name = "cache" if "cache" in parameters else "past_key_values"
+
+    def _embedding_rows(self) -> int:
+        embeddings: Any = self.hf.get_input_embeddings()
+        return int(embeddings.weight.shape[0])
 
     @property
     def module(self) -> Any:
@@ -172,10 +175,13 @@ class SteppedModel:
         states: Tensor = outputs.logits if self.head is None else outputs.last_hidden_state
         return states
 
+    def trial_rows(self) -> list[list[Position]]:
+        """Two sequences to try it with: see `trial_rows`."""
+        return [list(row) for row in trial_rows(self.vocab_size)]
+
     def has_rows(self) -> bool:
         """Whether the model still has the rows, and the depth decoder, that it had."""
-        embeddings: Any = self.hf.get_input_embeddings()
-        same = int(embeddings.weight.shape[0]) == self.num_embeddings
+        same = self._embedding_rows() == self.num_embeddings
         return same and depth_decoder_of(self.hf) is self.depth
 
     @torch.inference_mode()

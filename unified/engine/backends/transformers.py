@@ -21,7 +21,6 @@ from unified.engine.backends.stepped_model import (
     check_positions,
     memory_errors,
     stretching_ropes,
-    trial_rows,
 )
 from unified.engine.backends.torch_positions import DepthRows, TorchPositions, position_array
 from unified_base.foreign import foreign
@@ -246,7 +245,7 @@ class TransformersDecoder:
     def _try(self) -> None:
         """Find out what the model computes exactly: several ids after others, and batches of rows
         of different lengths."""
-        rows = trial_rows(self.vocab_size)
+        rows = self.model.trial_rows()
         cache, alone, whole = self.new_cache(2), [], []
         for slot, row in enumerate(rows):
             self._alone(cache, slot, row[:-2])

@@ -20,7 +20,9 @@ __all__ = [
     "register_pretrained",
 ]
 
-BUILT_IN = ("emu3", "janus", "chameleon", "liquid", "orpheus", "apertus")
+BUILT_IN = (
+    "emu3", "janus", "chameleon", "liquid", "orpheus", "apertus", "csm", "higgs_audio", "musicgen",
+)  # fmt: skip
 """Modules of this folder, in the order in which a checkpoint is compared with them."""
 GROUP = "unified.pretrained"
 _registered: dict[str, Pretrained] = {}

@@ -83,11 +83,13 @@ class PretrainedCheckpoint:
             )
         return value
 
-    def id_of(self, token: str, purpose: str) -> int:
+    def id_of(self, token: MarkerId, purpose: str) -> int:
         """The id of a token, "@field" being one that config.json gives.
 
         Raises ValueError, naming what it is for, where the checkpoint has none.
         """
+        if callable(token):
+            return token(self)
         if token.startswith("@"):
             value = self.language.get(token[1:])
             value = value[0] if isinstance(value, list) and value else value
@@ -104,6 +106,8 @@ class PretrainedCheckpoint:
 
 Ids = Callable[[PretrainedCheckpoint, int], Sequence[int]]
 """From a checkpoint and the size of a codebook to the ids of its codes, in order."""
+MarkerId = str | Callable[[PretrainedCheckpoint], int]
+"""A token, "@field" of config.json, or what works an id out of a checkpoint."""
 
 
 def named(token: Callable[[int], str]) -> Ids:
@@ -134,6 +138,10 @@ def reading_rule(checkpoint: PretrainedCheckpoint, stride: int) -> SizeRule:
     return SizeRule(multiple_of=stride, max_area=codes * stride**2)
 
 
+def _vocab_size(checkpoint: PretrainedCheckpoint) -> int:
+    return checkpoint.number("vocab_size")
+
+
 BEHIND: Ids | None = None
 """Codes whose ids stand behind all others of the vocabulary, one block after another."""
 
@@ -147,7 +155,7 @@ class PretrainedLayout:
     """
 
     format: Format
-    markers: Mapping[str, str] = field(default_factory=dict)
+    markers: Mapping[str, MarkerId] = field(default_factory=dict)
     literals: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -159,13 +167,19 @@ class Pretrained:
     checkpoints: names on the Hugging Face hub. model_type, needs: the model_type of config.json
     and the tokens by which it is known. hf_class: of transformers, that its weights belong to.
     decoder: how it is computed: "causal", a language model and nothing more; "llama", a Llama
-    inside a larger checkpoint; "janus", such a Llama with an embedding and a head for codes; and
-    "transformers", by its own class.
+    inside a larger checkpoint; "janus", such a Llama with an embedding and a head for codes;
+    "csm", two Llamas, one of them over the codes of a position; "transformers", by its own class;
+    "higgs", by its own class with tables for codes; and those of
+    `unified.models.published_decoders.ENCODER_DECODERS`, with a text encoder.
     markers: the tokens of the format's markers, "@field" being ids that config.json gives.
     codes: for each block of codes where its ids are. sizes: codes of a block where there is no
     codec to ask. inside: of each modality whose codec the checkpoint holds, the name of that part
     in the model of transformers. codecs: where the codec of a modality is to be had otherwise.
     rows_behind: whether config.json's vocab_size counts the codes that stand behind the tokens.
+    num_rows: ids of text, of codes and of what stands beside them in their tables, where codes have
+    tables of their own; None: vocab_size of config.json.
+    codes_output: what writes the codes of positions that hold several: "heads", or "model": modules
+    of the checkpoint itself.
     layout: the format of a checkpoint. sampling: what its authors sample with.
     tasks: how a checkpoint is asked; its second argument is the stride of the image tokenizer, in
     pixels a code, None without one. cannot_make: by modality why a checkpoint with this
@@ -177,7 +191,7 @@ class Pretrained:
     source: str
     checkpoints: tuple[str, ...]
     model_type: str
-    markers: Mapping[str, str]
+    markers: Mapping[str, MarkerId]
     codes: Mapping[str, Ids | None]
     sampling: Sampling
     needs: tuple[str, ...] = ()
@@ -187,6 +201,8 @@ class Pretrained:
     inside: Mapping[str, str] = field(default_factory=dict)
     codecs: Mapping[str, str] = field(default_factory=dict)
     rows_behind: bool = False
+    num_rows: Callable[[PretrainedCheckpoint], int] | None = None
+    codes_output: str = "heads"
     layout: Callable[[PretrainedCheckpoint], PretrainedLayout] | None = None
     frozen: tuple[str, ...] = ()
     tasks: Callable[[PretrainedCheckpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks(
@@ -199,6 +215,11 @@ class Pretrained:
         return checkpoint.model_type == self.model_type and all(
             token in checkpoint.tokens for token in self.needs
         )
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the CPU backend can compute it."""
+        return self.decoder in ("causal", "llama", "janus", "csm")
 
     def layout_of(self, checkpoint: PretrainedCheckpoint) -> PretrainedLayout:
         """The format of a checkpoint."""
@@ -216,7 +237,7 @@ class Pretrained:
         with other codebooks than the model was trained on.
         """
         sizes = self._codebooks(checkpoint, media)
-        rows = checkpoint.number("vocab_size")
+        rows = (self.num_rows or _vocab_size)(checkpoint)
         behind = [block for block, ids in self.codes.items() if ids is BEHIND]
         if self.rows_behind:
             rows -= sum(sizes[block] for block in behind)

@@ -16,7 +16,7 @@ import numpy as np
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.cpu.cache import MemoryPool, slot_words
-from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig, default_inv_freq
+from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.backends.depth_config import DepthConfig
 
@@ -97,9 +97,7 @@ class CompiledDepth:
         self._norm_D = widen(weights["norm.weight"])
         self._dtype_like = np.empty(0, self._format.dtype)
         self._kv_like = np.empty(0, KV_FORMATS["float32"].dtype)
-        angles = np.outer(
-            np.arange(config.num_ids), default_inv_freq(config.rope_theta, config.head_dim)
-        )
+        angles = np.outer(np.arange(config.num_ids), config.angles)
         self._cos_sin = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
         self._layer_numbers = (
             sum(int(np.prod(shape)) for name, shape in config.shapes().items() if "layers" in name)
@@ -205,6 +203,6 @@ def _as_llama(config: DepthConfig) -> LlamaCpuConfig:
         num_kv_heads=config.num_kv_heads, head_dim=config.head_dim,
         intermediate_size=config.intermediate_size, vocab_size=config.num_rows,
         max_position_embeddings=config.num_ids, norm_eps=config.norm_eps,
-        inv_freq=default_inv_freq(config.rope_theta, config.head_dim), qk_norm=False,
+        inv_freq=config.angles, qk_norm=False,
         tie_word_embeddings=False,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from unified.engine.backends.stepped_model import SteppedModel, stretching_ropes, trial_rows
+from unified.engine.backends.stepped_model import SteppedModel, stretching_ropes
 from unified.engine.backends.torch_static.paged_cache import LayerShape
 from unified_base.foreign import foreign
 
@@ -24,7 +24,7 @@ def layer_shapes(model: SteppedModel) -> list[LayerShape]:
     """
     if stretching_ropes(model.hf):
         raise ValueError("its rotary positions depend on the length of the sequence")
-    ids = torch.tensor([trial_rows(model.vocab_size)[0][:2]], device=model.device)
+    ids = torch.tensor([model.trial_rows()[0][:2]], device=model.device)
     with model.lock, foreign("its forward fails"):
         outputs = model.module(**model.inputs(ids), use_cache=True)
     layers: Any = getattr(outputs[model.cache_name], "layers", ())

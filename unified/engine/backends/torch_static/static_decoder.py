@@ -86,6 +86,7 @@ class TorchStaticDecoder:
         self.vocab_size = self.model.vocab_size
         self.max_positions = self.model.max_positions
         self._modules, self._norms = PagedModules(hf), FusedNorms(hf)
+        self._num_ids = 1  # the most of a position so far
         self.flash = False
         self.graphs = False
         self._graphs: weakref.WeakKeyDictionary[PagedCache, DecodeGraphs]
@@ -100,7 +101,6 @@ class TorchStaticDecoder:
             self.graphs = graphs
             self.graphs = self.graphs and passes_trial(self)
         self._addresses = self._weights()
-        self._num_ids = 1  # the most of a position so far
         self._depth_graphs = None
         if self.graphs and self.model.depth is not None:
             self._depth_graphs = DepthGraphs(self.model.depth)

@@ -13,7 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from unified.engine.backends.stepped_model import SteppedModel, trial_rows
+from unified.engine.backends.base import Position
+from unified.engine.backends.stepped_model import SteppedModel
+from unified.engine.backends.torch_positions import position_array
 from unified.engine.backends.torch_static.paged_cache import PagedCache
 from unified_base.foreign import one_line
 
@@ -31,7 +33,7 @@ class Tried(Protocol):
     def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> PagedCache: ...
 
     def forward(
-        self, cache: PagedCache, slots: Sequence[int], input_ids: Sequence[Sequence[int]]
+        self, cache: PagedCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
     ) -> Tensor: ...
 
 
@@ -81,10 +83,10 @@ def passes_trial(decoder: Tried) -> bool:
 @torch.inference_mode()
 def _error(decoder: Tried) -> float:
     """The largest `relative_error` of all ways to run a pass."""
-    model, rows = decoder.model, trial_rows(decoder.vocab_size)
+    model, rows = decoder.model, decoder.model.trial_rows()
     own = []
     for row in rows:
-        ids = torch.tensor([row], device=model.device)
+        ids = torch.from_numpy(position_array([row])).to(model.device)
         with model.lock:
             outputs = model.module(**model.inputs(ids), use_cache=False)
         own.append(model.states(outputs)[0])
