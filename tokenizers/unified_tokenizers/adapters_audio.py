@@ -272,11 +272,21 @@ class MimiAdapter(AudioCodecAdapter):
     model_class = "MimiModel"
     model_type = "mimi"
     # Of whole checkpoints that hold one: where it is configured, and the name of the part.
-    _INSIDE: ClassVar[dict[str, tuple[str, str]]] = {"csm": ("codec_config", "codec_model")}
+    _INSIDE: ClassVar[dict[str, tuple[str, str]]] = {
+        "csm": ("codec_config", "codec_model"),
+        "moshi": ("audio_encoder_config", "audio_encoder"),
+    }
 
     @classmethod
     def _is_type(cls, entries: dict[str, Any]) -> bool:
         return entries.get("model_type") in (cls.model_type, *cls._INSIDE)
+
+    @classmethod
+    def stored_settings(cls, folder: Path) -> dict[str, Any]:
+        """See `CodecAdapter.stored_settings`; Moshi uses the first of its codebooks alone."""
+        entries = read_entries(folder / "config.json", "codec")
+        own = {"num_codebooks": entries["num_codebooks"]} if "num_codebooks" in entries else {}
+        return {**own, **super().stored_settings(folder)}
 
     @classmethod
     def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:

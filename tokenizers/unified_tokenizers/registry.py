@@ -35,14 +35,15 @@ GROUP = "unified.tokenizers"
 [project.entry-points."unified.tokenizers"] in a pyproject.toml."""
 
 # model_type in config.json (diffusers: _class_name) -> module and class. The short names of the
-# image models, csm and musicgen, are whole checkpoints (language model and all) of which the codec
-# alone is read.
+# image models, csm, moshi and musicgen are whole checkpoints (language model and all); the codec
+# alone is read of them.
 _BUILT_IN = {
     "encodec": ("adapters_audio", "EncodecAdapter"),
     "musicgen": ("adapters_audio", "EncodecAdapter"),
     "dac": ("adapters_audio", "DacAdapter"),
     "mimi": ("adapters_audio", "MimiAdapter"),
     "csm": ("adapters_audio", "MimiAdapter"),
+    "moshi": ("adapters_audio", "MimiAdapter"),
     "xcodec": ("adapters_semantic", "XcodecAdapter"),
     "higgs_audio_v2_tokenizer": ("adapters_semantic", "HiggsAudioAdapter"),
     "xcodec2": ("adapters_semantic", "Xcodec2Adapter"),

@@ -218,6 +218,7 @@ class ActiveRequest:
             after = (following[0].kind, following[0].role) if following else None
             self.stop = self.grammar.text_stop(segment.role, after)
         self.state.restrict(self._limits(segment), continues)
+        self.state.settle_streams(segment.kind, segment.streams)
 
     def _limits(self, slot: CodedSlot) -> Limits:
         later = self._min_ids_from(self.segment_index + 1, slot.kind, slot.role)

@@ -189,5 +189,6 @@ def coded_slot(slot: Slot, sequencer: Sequencer) -> CodedSlot:
             for block, codes in zip(blocks, coded.codes)
         )
     return CodedSlot(
-        slot.modality, grid, slot.num_images, slot.num_audios, slot.role, ("text", *makes), begins
-    )
+        slot.modality, grid, slot.num_images, slot.num_audios, slot.role, ("text", *makes),
+        begins=begins,
+    )  # fmt: skip

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unified.engine.sampler import SpanSampling, every_level
 from unified.formats.coded import Coded, CodedText, Event
@@ -135,6 +136,8 @@ class CodedSlot:
 
     grid: of codes that its media must have, (h, w) of images. num_images, num_audios: exact
     numbers, for "any" only. None: free. allow: what an "any" slot may hold, see `Limits`.
+    streams: codes (levels, T) of some of the span's streams, by name: they are not sampled, and the
+    span has T frames. None: all are sampled.
     begins: codes (K, T) of the first frames of a sound, ids by level.
     """
 
@@ -144,6 +147,7 @@ class CodedSlot:
     num_audios: int | None = None
     role: str | None = None
     allow: tuple[str, ...] | None = None
+    streams: Mapping[str, NDArray[np.int64]] | None = None
     begins: tuple[tuple[int, ...], ...] = ()
 
 
@@ -252,6 +256,10 @@ def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
             spans={"image": SpanLimits(count=slot.num_images, grid=slot.grid)},
             max_audio_frames=sampling.max_audio_frames,
         )
+    if slot.streams:
+        frames = min(np.shape(codes)[-1] for codes in slot.streams.values())
+        exact = SpanLimits(min_frames=frames, max_frames=frames)
+        return Limits(allow=(slot.kind,), single=True, spans={slot.kind: exact})
     return Limits(
         allow=(slot.kind,),
         single=True,

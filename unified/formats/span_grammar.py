@@ -145,6 +145,31 @@ class SpanGrammar(SpanLayout):
         """Codes (K, ...) as those of each stream by name; ids of the text tokenizer for text."""
         return {name: codes[list(levels)] for name, levels in self.streams.items()}
 
+    def stream_ids(self, codes: Mapping[str, np.ndarray]) -> dict[int, list[int]]:
+        """Ids of streams that are not sampled, by level. codes: (levels, T) by name of the stream.
+
+        Raises ValueError for unknown streams, the one whose id begins positions, and codes of other
+        levels or lengths.
+        """
+        lengths = {np.shape(own)[-1] for own in codes.values()}
+        ids: dict[int, list[int]] = {}
+        for name, own in codes.items():
+            levels = self.streams.get(name, ())
+            if not levels or 0 in levels:
+                able = [stream for stream, held in self.streams.items() if 0 not in held]
+                raise ValueError(
+                    f"{self.kind} has no stream '{name}' that can be given, expected"
+                    f" {', '.join(able) or 'none: this format has no streams'}"
+                )
+            if np.shape(own)[:-1] != (len(levels),) or len(lengths) != 1:
+                raise ValueError(
+                    f"stream '{name}' is given as codes of shape {np.shape(own)}, expected"
+                    f" ({len(levels)}, T), and the same T for all streams"
+                )
+            for level, row in zip(levels, own):
+                ids[level] = self.vocabulary.to_ids(self.blocks[level].name, row).tolist()
+        return ids
+
     def join_streams(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
         """Codes of each stream, int (levels, T), as those of the span (K, T).
 

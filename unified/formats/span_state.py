@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -32,28 +32,10 @@ class SpanState:
     """
 
     __slots__ = (
-        "at",
-        "choice",
-        "ending",
-        "env",
-        "finished",
-        "fixed",
-        "forced",
-        "goes_on",
-        "grammar",
-        "left",
-        "levels",
-        "max_repeats",
-        "may_end",
-        "need",
-        "ranges",
-        "repeats",
-        "run",
-        "stage",
-        "tail",
-        "typed",
-        "until",
-    )
+        "at", "choice", "ending", "env", "finished", "fixed", "forced", "goes_on", "grammar",
+        "left", "levels", "max_repeats", "may_end", "need", "ranges", "repeats", "run", "stage",
+        "stream_ids", "tail", "typed", "until",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -63,13 +45,16 @@ class SpanState:
         fixed: Mapping[str, int],
         forced: Mapping[str, int],
         max_repeats: int | None,
+        stream_ids: Mapping[int, Sequence[int]] | None = None,
     ):
+        """stream_ids: those of some levels, which alone may come there."""
         self.grammar = grammar
         self.left = left
         self.need = need
         self.fixed = fixed
         self.forced = forced
         self.max_repeats = max_repeats
+        self.stream_ids = stream_ids or {}
         self.finished = False
         self.env: dict[str, int] = {}
         self.levels: list[list[int]] = [[] for _ in grammar.blocks]
@@ -202,6 +187,9 @@ class SpanState:
         if at < run.length:
             self.at = at
             self.ranges = self._turn_ranges() if self.until else run.leaves[at].ranges
+            if (level := run.leaves[at].level) in self.stream_ids:
+                settled = self.stream_ids[level][len(self.levels[level])]
+                self.ranges = ((settled, settled + 1),)
             return events
         if self.repeats >= 0:
             self.repeats += 1

@@ -7,7 +7,7 @@ the sampling path, so the ranges allowed now are kept ready: `allowed` only retu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -34,13 +34,14 @@ __all__ = ["State"]
 class State(DocumentState):
     """One sequence so far. Made by `Grammar.start`; see `DocumentState` for its attributes."""
 
-    __slots__ = ("_begun_at", "_span", "_text")
+    __slots__ = ("_begun_at", "_span", "_stream_ids", "_text")
 
     def __init__(self, grammar: CompiledFormat, limits: Limits | None):
         super().__init__(grammar)
         self._text: list[int] = []
         self._begun_at = 0
         self._span: SpanState | None = None
+        self._stream_ids: Mapping[int, Sequence[int]] | None = None
         self.restrict(limits)
 
     def copy(self) -> State:
@@ -298,6 +299,13 @@ class State(DocumentState):
 
     # Inside a span.
 
+    def settle_streams(self, kind: str, codes: Mapping[str, np.ndarray] | None) -> None:
+        """Settle streams of the next span of a kind: codes (levels, T) by name; None: none.
+
+        Raises ValueError for unknown streams, and codes of other levels or lengths.
+        """
+        self._stream_ids = None if not codes else self.grammar.span_grammars[kind].stream_ids(codes)
+
     def _begin_span(self, kind: str) -> tuple[Event, ...]:
         rules = self._rules
         span_grammar = self.grammar.span_grammars[kind]
@@ -314,7 +322,9 @@ class State(DocumentState):
             fixed=rules.fixed[kind],
             forced=rules.forced[kind],
             max_repeats=rules.limits.of(span_grammar.modality).max_frames,
+            stream_ids=self._stream_ids,
         )
+        self._stream_ids = None
         self._ranges = self._span.ranges
         return (self._span.begin_event(),) if span_grammar.header_stages == 0 else ()
 

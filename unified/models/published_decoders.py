@@ -22,6 +22,7 @@ from unified.models.hf_checkpoint import (
     weights_of,
 )
 from unified.models.janus_decoder import JanusDecoder, language_weights
+from unified.models.moshi_decoder import MoshiDecoder, MoshiSizes
 from unified.models.pretrained import Pretrained, pretrained_models
 from unified.models.stored_weights import read_weights
 from unified_base.foreign import foreign
@@ -40,7 +41,7 @@ __all__ = [
 
 ENCODER_DECODERS = {"musicgen": ("musicgen_torch", "MusicgenModel")}
 """By `Pretrained.decoder`: module and class of what runs a model with a text encoder."""
-_OTHER = re.compile(r"\b(vqmodel|vision_model|aligner|codec_model)\.")
+_OTHER = re.compile(r"\b(vqmodel|vision_model|aligner|codec_model|audio_encoder)\.")
 
 
 def load_published_decoder(
@@ -96,7 +97,7 @@ def has_compiled_inside(config: Mapping[str, Any]) -> bool:
     """Whether a checkpoint with this config.json holds a Llama that the CPU backend computes."""
     return any(
         pretrained.model_type == config.get("model_type")
-        and pretrained.decoder in ("llama", "janus", "csm")
+        and pretrained.decoder in ("llama", "janus", "csm", "moshi")
         for pretrained in pretrained_models().values()
     )
 
@@ -130,6 +131,11 @@ def _stepped(hf: PreTrainedModel, pretrained: Pretrained) -> SteppedModel | None
         from unified.models.csm_torch import CsmModel
 
         return CsmModel(hf)
+    if pretrained.decoder == "moshi":
+        raise ValueError(
+            "Moshi is computed by the CPU backend alone so far; take device cpu and backend cpu or"
+            " auto"
+        )
     if pretrained.decoder == "janus":
         from unified.models.janus_torch import JanusModel
 
@@ -147,6 +153,8 @@ def _inner_llama(
     """The compiled decoder of a Llama inside a larger checkpoint, whose weights are `stored`."""
     if pretrained.decoder == "csm":
         return CsmDecoder(CsmSizes.from_hf(config), stored)
+    if pretrained.decoder == "moshi":
+        return MoshiDecoder(MoshiSizes.from_hf(config), stored)
     text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}
     text["model_type"] = "llama"  # what both are but for their name
     language = language_weights(stored)

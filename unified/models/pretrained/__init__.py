@@ -21,7 +21,8 @@ __all__ = [
 ]
 
 BUILT_IN = (
-    "emu3", "janus", "chameleon", "liquid", "orpheus", "apertus", "csm", "higgs_audio", "musicgen",
+    "emu3", "janus", "chameleon", "liquid", "orpheus", "apertus", "csm", "moshi", "higgs_audio",
+    "musicgen",
 )  # fmt: skip
 """Modules of this folder, in the order in which a checkpoint is compared with them."""
 GROUP = "unified.pretrained"

@@ -168,8 +168,8 @@ class Pretrained:
     and the tokens by which it is known. hf_class: of transformers, that its weights belong to.
     decoder: how it is computed: "causal", a language model and nothing more; "llama", a Llama
     inside a larger checkpoint; "janus", such a Llama with an embedding and a head for codes;
-    "csm", two Llamas, one of them over the codes of a position; "transformers", by its own class;
-    "higgs", by its own class with tables for codes; and those of
+    "csm" and "moshi", a Llama with another over the codes of a position; "transformers", by its own
+    class; "higgs", by its own class with tables for codes; and those of
     `unified.models.published_decoders.ENCODER_DECODERS`, with a text encoder.
     markers: the tokens of the format's markers, "@field" being ids that config.json gives.
     codes: for each block of codes where its ids are. sizes: codes of a block where there is no
@@ -180,6 +180,7 @@ class Pretrained:
     tables of their own; None: vocab_size of config.json.
     codes_output: what writes the codes of positions that hold several: "heads", or "model": modules
     of the checkpoint itself.
+    special_text: whether special tokens are written as text is, such as Moshi's for silence.
     layout: the format of a checkpoint. sampling: what its authors sample with.
     tasks: how a checkpoint is asked; its second argument is the stride of the image tokenizer, in
     pixels a code, None without one. cannot_make: by modality why a checkpoint with this
@@ -203,6 +204,7 @@ class Pretrained:
     rows_behind: bool = False
     num_rows: Callable[[PretrainedCheckpoint], int] | None = None
     codes_output: str = "heads"
+    special_text: bool = False
     layout: Callable[[PretrainedCheckpoint], PretrainedLayout] | None = None
     frozen: tuple[str, ...] = ()
     tasks: Callable[[PretrainedCheckpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks(
@@ -219,7 +221,7 @@ class Pretrained:
     @property
     def compiles(self) -> bool:
         """Whether the CPU backend can compute it."""
-        return self.decoder in ("causal", "llama", "janus", "csm")
+        return self.decoder in ("causal", "llama", "janus", "csm", "moshi")
 
     def layout_of(self, checkpoint: PretrainedCheckpoint) -> PretrainedLayout:
         """The format of a checkpoint."""
@@ -266,7 +268,8 @@ class Pretrained:
                 assert ids is not None
                 blocks.append(Block.at(block, ids(checkpoint, sizes[block]), level=level))
         held = {block.id(code) for block in blocks[1:] for code in range(block.size)}
-        if reserved := sorted(set(checkpoint.text.special_ids) - held):
+        reserved = sorted(set(checkpoint.text.special_ids) - held)
+        if reserved and not self.special_text:
             blocks.append(Block.at("reserved", reserved))
         literals = {
             text: tuple(layout.literals.get(text) or checkpoint.text.encode(text))

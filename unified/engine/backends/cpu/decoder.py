@@ -66,7 +66,8 @@ class LlamaCpuDecoder:
     threads may use one decoder at once, each with caches of its own.
 
     config: its sizes. vocab_size, max_positions: see `Decoder`. arithmetic: of matrix products: the
-    type of the weights, and the type it is widened to. cache_dtype: of keys and values.
+    type of the weights, and the type it is widened to. cache_dtype: of keys and values. memory:
+    where caches lie.
     """
 
     backend: ClassVar[str] = "cpu"
@@ -161,11 +162,11 @@ class LlamaCpuDecoder:
         self._cos_sin = np.ones((0, 2, config.head_dim // 2), np.float32)
         self._growing = threading.Lock()
         self._threads = threads_module.ThreadPool.shared()
-        self._memory = MemoryPool()
+        self.memory = MemoryPool()
         self._depth: CompiledDepth | None = None
         if depth is not None:
             self._depth = CompiledDepth(
-                *depth, config.hidden_size, arithmetic == "auto", self._memory
+                *depth, config.hidden_size, arithmetic == "auto", self.memory
             )
 
     def available_bytes(self) -> int:
@@ -178,7 +179,7 @@ class LlamaCpuDecoder:
 
     def new_cache(self, num_slots: int = 0, max_ids: int = 0) -> SlotCache:
         """See `Decoder.new_cache`."""
-        cache = SlotCache(self.config, self._memory, self._rotations, self.cache_dtype)
+        cache = SlotCache(self.config, self.memory, self._rotations, self.cache_dtype)
         for _ in range(num_slots):
             cache.allocate(max_ids)
         return cache
