@@ -14,7 +14,7 @@ fewer positions.
 Behind each a small decoder learns to draw captions, all codes of a place in one position (depth
 decoder), for as many processor seconds; its loss on held-out captions is in bits a picture, codes
 alone. One seed. A Markdown table and, on the last line, one JSON object on stdout; progress on
-stderr. The whole takes about a quarter of an hour of one core, --quick under two minutes.
+stderr. The whole takes about eight minutes of one core, --quick under two.
 """
 
 from __future__ import annotations
@@ -269,8 +269,7 @@ def decoder_bits(
 
 
 def _of_codes(losses: Tensor, micro_batch: MicroBatch) -> float:
-    """The sum of the losses of a picture's ids: of codes; markers and sizes are of other kinds or
-    certain."""
+    """The sum of the losses of codes: markers and sizes have no medium's modality."""
     return float(losses[micro_batch.modality == MODALITIES["image"]].double().sum())
 
 
