@@ -4,6 +4,13 @@ import json
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile(
+    "any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any_machine")
 
 # Before torch is imported: two workers of two threads each are slower on two cores than of one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

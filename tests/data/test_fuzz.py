@@ -30,7 +30,7 @@ def test_the_readers_accept_or_refuse_whatever_comes(fuzzing):
     assert (outcome["fuzz_cases"], outcome["fuzz_failures"]) == (250, 0)
     assert outcome["accepted"] + outcome["refused"] == 250
     assert min(outcome["accepted"], outcome["refused"]) > 30
-    assert len(outcome["by_target"]) == 15 + (find_spec("pyarrow") is not None)
+    assert len(outcome["by_target"]) == 16 + (find_spec("pyarrow") is not None)
     assert sum(outcome["by_reason"].values()) <= outcome["refused"]
 
 

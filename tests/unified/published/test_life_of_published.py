@@ -180,6 +180,7 @@ def test_the_loss_of_janus_is_that_of_both_its_heads(checkpoints):
             document=torch.zeros(4, dtype=torch.int64),
             groups=tuple(groups),
             keys=("d",),
+            num_positions=6,
             num_ids=6,
         )
     )
