@@ -191,9 +191,9 @@ class Step:
         """Put keys and values (B, c, H, C) of new positions there; all of the rows (B, H, L, C)."""
         whole = self._cache.codes[layer]
         if self._same is not None:
-            place = slice(self._same, self._L)
-            whole[0, self._slots, :, place] = keys.transpose(1, 2)
-            whole[1, self._slots, :, place] = values.transpose(1, 2)
+            span = slice(self._same, self._L)
+            whole[0, self._slots, :, span] = keys.transpose(1, 2)
+            whole[1, self._slots, :, span] = values.transpose(1, 2)
         else:
             whole[0, self._slot, :, self._column] = keys[self._row, self._at]
             whole[1, self._slot, :, self._column] = values[self._row, self._at]

@@ -158,8 +158,8 @@ def test_speaks_saves_reopens_and_says_what_it_is(model, folders, tmp_path):
     reopened = UnifiedModel.from_pretrained(tmp_path / "saved")
     again, _ = reopened.speak(TEXTS[0], seed=3, settings=settings)
     np.testing.assert_array_equal(again, waveform)
-    for place in (tmp_path / "saved", folders / "model"):
-        told = describe_model("dia", place)
+    for path in (tmp_path / "saved", folders / "model"):
+        told = describe_model("dia", path)
         assert told["format"]["ids_of_a_position"] == {"audio": 9}
         assert told["codes"] == {"output": "heads"}
     with pytest.raises(ValueError, match="comes without its audio codec"):

@@ -165,8 +165,8 @@ def test_saves_reopens_and_says_what_it_is(model, folder, tmp_path):
     np.testing.assert_array_equal(again, waveform)
     manifest = json.loads((tmp_path / "saved" / "unified.json").read_text())
     assert manifest["codes"] == {"output": "heads"}
-    for place in (tmp_path / "saved", folder):
-        told = describe_model("musicgen", place)
+    for path in (tmp_path / "saved", folder):
+        told = describe_model("musicgen", path)
         assert told["format"]["ids_of_a_position"] == {"audio": 4}
         assert told["codes"] == {"output": "heads"}
     kind = transformers.MusicgenForConditionalGeneration
