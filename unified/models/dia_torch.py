@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unified.models.encoder_decoder import Attend, CrossModel
-from unified.models.encoder_decoder_cache import Shape
+from unified.models.encoder_decoder_cache import CacheShape
 
 __all__ = ["DiaModel"]
 
@@ -29,9 +29,9 @@ class DiaModel(CrossModel):
         self.decoder: Any = hf.model.decoder
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> CacheShape:
         config = self.hf.config.decoder_config
-        return Shape(
+        return CacheShape(
             config.num_hidden_layers, config.hidden_size, config.num_key_value_heads,
             config.head_dim, config.cross_num_key_value_heads, config.cross_head_dim,
         )  # fmt: skip

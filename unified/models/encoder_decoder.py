@@ -24,7 +24,7 @@ from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
 from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.backends.stepped_model import memory_errors
 from unified.engine.memory import available_bytes
-from unified.models.encoder_decoder_cache import EncoderDecoderCache, Shape
+from unified.models.encoder_decoder_cache import CacheShape, EncoderDecoderCache
 
 __all__ = ["Attend", "CrossModel", "EncoderDecoder"]
 
@@ -53,7 +53,7 @@ class CrossModel(ABC):
 
     @property
     @abstractmethod
-    def shape(self) -> Shape:
+    def shape(self) -> CacheShape:
         """Of keys and values."""
 
     @abstractmethod

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from unified.engine.backends.stepped_model import check_positions
 
-__all__ = ["EncoderDecoderCache", "Shape", "Step"]
+__all__ = ["CacheShape", "CacheStep", "EncoderDecoderCache"]
 
 
 @dataclass(frozen=True)
-class Shape:
+class CacheShape:
     """num_layers, width of the decoder; heads of keys and their width, of codes and of text."""
 
     num_layers: int
@@ -43,7 +43,7 @@ class EncoderDecoderCache:
     copies_in_parts = False
 
     def __init__(
-        self, shape: Shape, dtype: torch.dtype, device: torch.device, max_positions: int
+        self, shape: CacheShape, dtype: torch.dtype, device: torch.device, max_positions: int
     ) -> None:
         self.shape, self.lengths, self.texts = shape, list[int](), list[list[int]]()
         self._max_positions = max_positions
@@ -122,12 +122,12 @@ class EncoderDecoderCache:
         self._text_lengths[slot] = len(keys)
         self.text[layer][:, slot, :, : len(keys)] = torch.stack((keys, values)).transpose(1, 2)
 
-    def step(self, slots: Sequence[int], counts: Sequence[int]) -> Step:
+    def step(self, slots: Sequence[int], counts: Sequence[int]) -> CacheStep:
         """New positions of some slots."""
         starts = [self.num_codes(slot) for slot in slots]
         self._fit(max(start + count for start, count in zip(starts, counts)), 0)
         text_lengths = [self._text_lengths[slot] for slot in slots]
-        return Step(self, slots, starts, counts, text_lengths)
+        return CacheStep(self, slots, starts, counts, text_lengths)
 
     def _fit(self, num_codes: int, num_text: int) -> None:
         """Room for all slots, for so many positions and ids of text; twice as much as before."""
@@ -144,7 +144,7 @@ class EncoderDecoderCache:
                 tensors[layer] = grown
 
 
-class Step:
+class CacheStep:
     """New positions of some rows, and what they may attend to.
 
     positions: int64 (B, c), of the decoder. mask: bool (B, 1, c, L); text_mask: bool (B, 1, 1, S).

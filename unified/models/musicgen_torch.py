@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unified.models.encoder_decoder import Attend, CrossModel
-from unified.models.encoder_decoder_cache import Shape
+from unified.models.encoder_decoder_cache import CacheShape
 
 __all__ = ["MusicgenModel"]
 
@@ -35,10 +35,12 @@ class MusicgenModel(CrossModel):
         self._project = getattr(hf, "enc_to_dec_proj", None)
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> CacheShape:
         config = self.hf.config.decoder
         heads, width = config.num_attention_heads, config.hidden_size
-        return Shape(config.num_hidden_layers, width, heads, width // heads, heads, width // heads)
+        return CacheShape(
+            config.num_hidden_layers, width, heads, width // heads, heads, width // heads
+        )
 
     def text(self, ids: list[int]) -> list[int]:
         """With the token that ends every text of T5."""
