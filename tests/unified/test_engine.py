@@ -143,6 +143,7 @@ def test_whoever_would_end_with_pictures_still_owed_begins_them(sampler, grammar
         assert kinds == ["text", *expected]
 
 
+@pytest.mark.slow
 def test_three_thousand_random_requests_all_give_valid_sequences(sampler, grammar):
     rng = np.random.default_rng(11)
     total = 0

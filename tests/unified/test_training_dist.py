@@ -11,6 +11,7 @@ from unified_base.training.checkpoint import read_latest
 
 
 @pytest.mark.parametrize(("parallel", "optimizer"), [("data", "muon"), ("fsdp", "adamw")])
+@pytest.mark.slow
 def test_two_processes_are_one(parallel, optimizer, training_case, finished_training, tmp_path):
     """Sums over processes are rounded in another order, nothing else. Then one process goes on
     with what two have saved."""

@@ -170,6 +170,7 @@ def test_another_number_of_levels_is_refused_before_anything_is_trained(together
         train(config)
 
 
+@pytest.mark.slow
 def test_two_processes_with_parts_of_the_parameters_are_one(together_case, finished, tmp_path):
     """FSDP2, the depth decoder too; one process then goes on with what two have saved."""
     config = replace(
