@@ -8,12 +8,12 @@ BIN     = $(VENV)/bin
 CONSTRAINTS := constraints.txt
 # pip itself, and what it builds the wheel with, whatever CONSTRAINTS says.
 TOOLS := constraints.txt
-PYTEST_ARGUMENTS ?= -n 2
+PYTEST_ARGUMENTS ?= -n 2 -m "not slow"
 
 INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 INSTALL += --build-constraint $(TOOLS)
 
-.PHONY: article test test-newest test-oldest constraints check format docs snippets pocket benchmark clean
+.PHONY: article test test-slow test-newest test-oldest constraints check format docs snippets pocket benchmark clean
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,10 @@ article: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	UNIFIED_CONSTRAINTS=$(CONSTRAINTS) $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+# What takes seconds to a minute each: two processes that train together, a million draws, a full disk.
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # Both ends of the ranges in pyproject.toml, each in a folder of its own (7 GB).
 test-newest:

@@ -79,6 +79,7 @@ def test_workers_end_with_their_parent(method, children, number, tmp_path):
     assert len(gone) >= children
 
 
+@pytest.mark.slow
 def test_a_killed_command_leaves_no_worker_and_the_next_one_nothing_behind(cli_folder, tmp_path):
     shards = [str(SAMPLE / f"heldout-{kind}-00000.tar") for kind in ("draw", "describe", "ask")]
     line = ["data", "tokenize", *shards, "--image", str(cli_folder), "-o", str(tmp_path / "C")]

@@ -121,6 +121,7 @@ def test_captions_list_a_bounded_number_of_pictures(tmp_path, media_files, monke
         list(importer("coco")(tmp_path / "x.json", media_files))
 
 
+@pytest.mark.slow
 def test_a_long_list_of_captions_is_not_held(tmp_path, media_files):
     """7 MB of captions of pictures that are not there: each is skipped, none is kept."""
     rows = ",".join('{"image_id": 9, "caption": "%s"}' % ("x" * 400) for _ in range(16_000))

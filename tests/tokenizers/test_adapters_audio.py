@@ -269,7 +269,9 @@ def test_what_is_not_a_codec_is_refused_with_the_reason(folders, tmp_path):
         load_tokenizer(tmp_path)
     config = tmp_path / "config.json"
     config.write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match="model_type 'bert', expected one of encodec, dac, mimi"):
+    with pytest.raises(
+        ValueError, match="model_type 'bert', expected one of encodec, musicgen, dac"
+    ):
         load_tokenizer(tmp_path)
     with pytest.raises(ValueError, match="names model_type 'encodec', expected 'dac'"):
         DacAdapter.from_pretrained(folders["encodec"])

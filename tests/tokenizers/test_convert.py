@@ -112,6 +112,7 @@ def test_a_pickle_that_names_a_function_is_refused_and_nothing_runs(published, t
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_more_memory_than_a_few_times_the_file_is_not_to_be_had(published, tmp_path):
     """A small file whose one storage unpacks to 1 GiB of zeros."""
     path = published / "pytorch_model.bin"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from PIL import Image
@@ -46,6 +47,7 @@ Path(sys.argv[2] + os.environ["RANK"]).write_text(json.dumps(seen))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_keep_their_codebooks_in_step(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "data").mkdir()

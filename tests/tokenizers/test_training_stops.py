@@ -208,6 +208,7 @@ def test_a_full_disk_is_named_and_what_was_saved_stays(config, whole, tmp_path, 
     same(whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_of_curves_is_one_line(config, tmp_path):
     """The command, on a disk that takes no more of what TensorBoard writes."""
     (data,) = config.data
@@ -232,6 +233,7 @@ def test_a_disk_that_is_full_of_curves_is_one_line(config, tmp_path):
     assert not list((tmp_path / "out").rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_bit_that_changes_is_found_when_a_run_goes_on(config, whole, tmp_path):
     run = replace(config, output=str(tmp_path))
     train(run)

@@ -299,7 +299,7 @@ def test_every_command_that_takes_a_model_is_in_the_table():
                # Of verbs there is a table of its own, `test_verbs_by_model`.
                *VERBS}  # fmt: skip
     inputs = Inputs(Path("x"), Path("x"))
-    files = ("estimate", "train")  # they name their model in a run's file
+    files = ("estimate", "train", "codes")  # they name their model in a run's file
     named = {
         " ".join(map(str, make("m", inputs)[:2]))
         for name, (make, _) in COMMANDS.items()
@@ -307,4 +307,4 @@ def test_every_command_that_takes_a_model_is_in_the_table():
     }
     missing = {command for command in whole - without
                if not any((line + " ").startswith(command + " ") for line in named)}  # fmt: skip
-    assert missing == {"estimate", "train"}
+    assert missing == {"codes", "estimate", "train"}

@@ -340,6 +340,7 @@ def test_sources_of_documents_become_sources_of_codes(tiny_sequencer, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_same_shards(tiny_sequencer, shards, tmp_path):
     sources = {"x": Source(tuple(map(str, shards)))}
     first = prepare_sources(sources, tiny_sequencer, tmp_path / "one")

@@ -143,12 +143,13 @@ def test_whoever_would_end_with_pictures_still_owed_begins_them(sampler, grammar
         assert kinds == ["text", *expected]
 
 
-def test_ten_thousand_random_requests_all_give_valid_sequences(sampler, grammar):
+@pytest.mark.slow
+def test_three_thousand_random_requests_all_give_valid_sequences(sampler, grammar):
     rng = np.random.default_rng(11)
     total = 0
     for budget in rng.choice(np.arange(26, 46), size=20, replace=False):
         requests = []
-        for _ in range(500):
+        for _ in range(150):
             before = [CodedText((int(rng.integers(19)),), "prompt")] if rng.random() < 0.5 else []
             role = "response" if before else None
             slots = [
@@ -169,7 +170,7 @@ def test_ten_thousand_random_requests_all_give_valid_sequences(sampler, grammar)
                 if number is not None:
                     assert sum(s.kind == kind for s in segments) == number
             total += 1
-    assert total == 10_000
+    assert total == 3_000
 
 
 def test_streamed_steps_tell_what_the_finished_sequence_holds(sampler, grammar):

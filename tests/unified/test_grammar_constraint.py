@@ -49,6 +49,7 @@ def start_or_least(limits: Limits) -> Limits:
     return replace(limits, max_ids=int(grids[1]))
 
 
+@pytest.mark.slow
 def test_ten_thousand_random_sequences_validate_and_keep_their_limits():
     rng = random.Random(3)
     kinds_seen: set[str] = set()

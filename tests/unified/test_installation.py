@@ -87,6 +87,7 @@ def test_what_needs_no_torchaudio_goes_on_without(folder, cli_model, tmp_path, s
     assert not any("torchaudio" in stderr for _, stderr in ends)
 
 
+@pytest.mark.slow
 def test_what_needs_torchaudio_says_in_one_line_how_to_mend_it(folder, cli_model, tmp_path):
     (folder / "torchaudio.py").write_text(BROKEN)
     run = tmp_path / "run.yaml"

@@ -267,6 +267,7 @@ def folds(line, length):
     return total(line, length), squares(line, length), largest(line, length)
 
 
+@pytest.mark.slow
 def test_what_is_compiled_now_and_what_was_kept_give_the_same_bits(tmp_path):
     """In processes of their own, which compile, and then load what was compiled."""
     program = (

@@ -59,6 +59,7 @@ def pictures(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.slow
 def test_what_is_trained_opens_without_torch_and_is_drawn_together(name, pictures, tmp_path):
     entries, sizes = QUANTIZERS[name]
     folder = train_tokenizer(

@@ -93,6 +93,7 @@ def test_a_draw_has_the_distribution_of_its_weights(size):
     assert (weights[columns] > 0).all()
 
 
+@pytest.mark.slow
 def test_a_million_draws_hold_no_column_below_e_to_the_minus_30():
     """At 300 columns, all but a few of them 31 to 60 nats below the best; then with those cut."""
     rng, rows, size = np.random.default_rng(4), 10_000, 300

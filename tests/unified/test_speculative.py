@@ -89,6 +89,7 @@ def head_of(grammar, grid, *segments):
     return grammar.serialize([*segments, picture]).ids.tolist()[: -2 - grid[0] * grid[1]]
 
 
+@pytest.mark.slow
 def test_pictures_have_the_distribution_of_one_id_a_pass(sampler, grammar):
     """Chi-squared over the 81 pictures of 2x2 codes of three, 3,000 drawn with drafts."""
     block = grammar.vocabulary.id_range("image.0")

@@ -59,6 +59,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm(
 
 
 @pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.slow
 def test_a_run_that_an_alarm_stopped_does_the_step_again_or_skips_its_batch(
     skip, training_case, tmp_path, monkeypatch, capsys
 ):

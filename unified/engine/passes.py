@@ -78,8 +78,12 @@ class Pass:
                 try:
                     pool.grow(branch, len(branch.positions) + len(drafts))
                 except MemoryError as error:
-                    self.failed.append((handle, error))
-                    return
+                    if len(branch.positions) > branch.capacity:
+                        self.failed.append((handle, error))
+                        return
+                    # The memory is another's: this pass does without what was guessed.
+                    request.drafter.tokens = []
+                    drafts = self.drafts[id(request)] = []
         for branch, count in zip(request.current_branches, counts):
             self.add(branch, count, drafts)
         self.handles.append(handle)

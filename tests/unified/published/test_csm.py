@@ -189,6 +189,7 @@ def test_saves_in_its_own_layout_and_reopens(csm, model, dtype, tmp_path):
         assert UnifiedModel.from_pretrained(folder).vocabulary.hash == model.vocabulary.hash
 
 
+@pytest.mark.slow
 def test_changed_weights_are_followed_on_every_backend(csm):
     texts = TEXTS[0]
     changed = []
@@ -203,6 +204,7 @@ def test_changed_weights_are_followed_on_every_backend(csm):
     assert changed[0] == changed[1] == changed[2]
 
 
+@pytest.mark.slow
 def test_tables_that_are_not_tied_and_quantized_weights(tmp_path):
     hf = make_csm(tmp_path / "two", tied=False)
     model = UnifiedModel.from_pretrained(tmp_path / "two")
