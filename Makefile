@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c $(TOOLS) pip
 	$(INSTALL) -e .
-	$(BIN)/python -c "from unified.engine.backends.cpu.decoder import compile_kernels; compile_kernels()"
+	$(BIN)/python -c "from unified.engine.backends.cpu.compiling import compile_kernels; compile_kernels()"
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

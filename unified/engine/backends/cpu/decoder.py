@@ -32,7 +32,8 @@ from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCach
 from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.depth import CompiledDepth
-from unified.engine.backends.cpu.stored import StoredWeight, Weight, to_quantize, widen
+from unified.engine.backends.cpu.reading import CompiledReading
+from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.backends.depth_config import DepthConfig
 from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.memory import available_bytes
@@ -40,7 +41,7 @@ from unified_base.text import quoted
 
 __all__ = [
     "ARITHMETIC", "CACHE_DTYPE", "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight",
-    "compile_kernels", "widen",
+    "widen",
 ]  # fmt: skip
 
 ARITHMETIC = "UNIFIED_CPU_ARITHMETIC"
@@ -207,6 +208,28 @@ class LlamaCpuDecoder:
         assert min(counts) > 0
         if sum(counts) > PREFILL_IDS:
             return self._forward_in_parts(cache, slots, input_ids)
+        x = self._embed_positions([position for own in input_ids for position in own])  # (T, D)
+        self.run_layers(cache, slots, counts, x, 0, self.config.num_layers)
+        for slot, count in zip(slots, counts):
+            cache.lengths[slot] += count
+        mean_square = self.mean_square(cache, slots, x)
+        x *= (1 / np.sqrt(mean_square + np.float32(self.config.norm_eps)))[:, None]
+        x *= self.final_norm_D
+        return x
+
+    def run_layers(
+        self,
+        cache: SlotCache,
+        slots: Sequence[int],
+        counts: Sequence[int],
+        x: Array,
+        first_layer: int,
+        stop_layer: int,
+    ) -> None:
+        """Run some layers over the next ids of slots, x float32 (T, D), in place.
+
+        counts: ids of each slot. Lengths of the slots stay as they are.
+        """
         sequences, first = [], 0
         for slot, count in zip(slots, counts):
             past, memory = cache.lengths[slot], cache.slot(slot)
@@ -215,20 +238,17 @@ class LlamaCpuDecoder:
             first += count
         table = np.array(sequences, np.int64)
         config, kernels, T = self.config, self._kernels, first
-        x = self._embed_positions([position for own in input_ids for position in own])  # (T, D)
         heads = config.num_heads + 2 * config.num_kv_heads
+        widest = max(
+            config.hidden_size, config.num_heads * config.head_dim, config.intermediate_size
+        )
         self._threads.run(
             kernels.forward_layers,
-            self._new_counters(kernels.num_phases(config.num_layers)),
+            self._new_counters(kernels.num_phases(stop_layer - first_layer)),
             self._table,
             self._dtype_like,
             x,
-            self._buffer(
-                T,
-                max(
-                    config.hidden_size, config.num_heads * config.head_dim, config.intermediate_size
-                ),
-            ),
+            self._buffer(T, widest),
             np.empty((T, heads, config.head_dim), np.float32),
             np.empty((T, config.num_heads, config.head_dim), np.float32),
             np.empty((T, config.intermediate_size), np.float32),
@@ -238,18 +258,25 @@ class LlamaCpuDecoder:
             config.num_kv_heads,
             self._parts(table),
             np.float32(config.norm_eps),
+            first_layer,
+            stop_layer,
             self._threads.threads,
             owner=(self, cache),
         )
-        for slot, count in zip(slots, counts):
-            cache.lengths[slot] += count
-        mean_square = np.einsum("td,td->t", x, x) / np.float32(config.hidden_size)  # (T,)
+
+    def begin_reading(
+        self, cache: SlotCache, slot: int, ids: Sequence[Position]
+    ) -> CompiledReading:
+        """See `LayeredDecoder.begin_reading`."""
+        return CompiledReading(self, cache, slot, self._embed_positions(ids))
+
+    def mean_square(self, cache: SlotCache, slots: Sequence[int], x: Array) -> Array:
+        """(T,), of hidden states (T, D); slots that are left with NaN are said to the cache."""
+        mean_square = np.einsum("td,td->t", x, x) / np.float32(self.config.hidden_size)
         if not np.isfinite(mean_square).all():
             for slot in slots:
                 cache.taint(slot)
-        x *= (1 / np.sqrt(mean_square + np.float32(config.norm_eps)))[:, None]
-        x *= self.final_norm_D
-        return x
+        return cast("Array", mean_square)
 
     def _forward_in_parts(
         self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
@@ -343,30 +370,6 @@ class LlamaCpuDecoder:
             out[at : at + rows * outputs].reshape(rows, outputs)
             for _, rows, _, _, outputs, at in table
         ]
-
-
-def compile_kernels() -> None:
-    """Compile the kernels for this processor, once, where that has not been done.
-
-    It takes some fifteen seconds, which the first sampling takes otherwise.
-    """
-    config = LlamaCpuConfig(
-        hidden_size=2, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=2, intermediate_size=2,
-        vocab_size=2, max_position_embeddings=2, norm_eps=1e-6, inv_freq=(1.0,), qk_norm=False,
-        tie_word_embeddings=True,
-    )  # fmt: skip
-    types = (
-        (np.uint16, "auto"), (np.uint16, "float32"), (np.int16, "auto"), (np.float32, "auto"),
-        (np.int8, "auto"),
-    )  # fmt: skip
-    for dtype, arithmetic in types:
-        weights: Mapping[str, StoredWeight] = {
-            name: np.zeros(shape, np.float32 if dtype == np.int8 else dtype)
-            for name, shape in config.shapes().items()
-        }
-        weights = to_quantize(weights) if dtype == np.int8 else weights
-        decoder = LlamaCpuDecoder(config, weights, arithmetic)
-        decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 
 
 def _chosen(name: str, value: str | None, variable: str, choices: tuple[str, ...]) -> str:

@@ -76,15 +76,16 @@ def forward_layers(
     counters: np.ndarray, table: np.ndarray, dtype_like: np.ndarray, x: np.ndarray,
     buffer: np.ndarray, qkv: np.ndarray, attn_out: np.ndarray, gated: np.ndarray,
     cos_sin: np.ndarray, sequences: np.ndarray, kv_like: np.ndarray, kv_heads: int,
-    parts: np.ndarray, eps: np.float32, threads: int,
+    parts: np.ndarray, eps: np.float32, first_layer: int, stop_layer: int, threads: int,
 ) -> None:  # fmt: skip
-    """Run all layers over N new ids, in place.
+    """Run layers [first_layer, stop_layer) over N new ids, in place.
 
     Args:
-        counters: `new_counters(num_phases(layers))`.
+        counters: `new_counters(num_phases(layers))` of as many layers as run.
         table: int64 (layers, len(LAYER)), addresses of the weights.
         dtype_like: an empty array of the packed matrices' type (`products`).
-        x: float32 (N, D), embeddings; hidden states of the last layer afterwards.
+        x: float32 (N, D), embeddings, or what the layer before the first left; hidden states of the
+            last layer that runs afterwards.
         buffer: workspace for the inputs of any product, at least N * words.
         qkv, attn_out, gated: float32 workspaces (N, H + 2G, C), (N, H, C) and (N, F).
         cos_sin: float32 (positions, 2, C/2), cosines and sines of the rotary angles.
@@ -110,8 +111,8 @@ def forward_layers(
     d_out = chunk_space[: N * d_size].reshape((N, d_size))
     f_out = chunk_space[: N * f_size].reshape((N, f_size))
     q_chunks, kv_chunks, f_chunks = -(-H * C // q_size), -(-G * C // kv_size), -(-F // f_size)
-    for layer in range(layers):
-        weight, phase = table[layer], _PHASES * layer
+    for layer in range(first_layer, stop_layer):
+        weight, phase = table[layer], _PHASES * (layer - first_layer)
 
         # Phase 1, QKV projections: x (N, D) -> RMSNorm -> qkv (N, H + 2G, C).
         norm = vector(weight[_NORM], D, x[0])
