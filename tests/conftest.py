@@ -16,6 +16,9 @@ settings.load_profile("any_machine")
 # Before torch is imported: two workers of two threads each are slower on two cores than of one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# No test takes the power away: its files need not reach the disk, which is thousands of waits.
+os.fsync = lambda descriptor: None
+
 
 def pytest_collection_finish():
     """What is imported by now stays: the garbage collector need not look through it again."""
