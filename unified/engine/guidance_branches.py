@@ -50,7 +50,7 @@ class GuidanceBranches:
             elif branch.condition == MEDIA:
                 self._append(branch, segment)
 
-    def begin_slot(self, kind: str, role: str, continues: bool) -> None:
+    def begin_slot(self, kind: str, role: str | None, continues: bool) -> None:
         """Append what stands before a slot. continues: it goes on with the text before it."""
         for branch in self._branches:
             if not continues:
