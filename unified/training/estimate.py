@@ -310,7 +310,7 @@ def _depth_lora(depth: DepthConfig, rank: int) -> int:
 
 def _memory(config: TrainConfig, shape: Shape, trained: int, devices: int) -> dict[str, float]:
     """Bytes of one device by what they are for."""
-    small = 2 if config.precision == "bfloat16" else 4
+    small = 4 if config.precision == "float32" else 2  # all of DEVICES multiply bfloat16
     optimizer = trained * (8 + (4 if config.ema_decay else 0))
     positions = config.micro_batch_size * config.seq_len
     if config.parallel == "fsdp" and devices > 1:

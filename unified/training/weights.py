@@ -132,6 +132,7 @@ class MasterWeights:
     def __init__(self, module: nn.Module, precision: str, sharded: bool = False) -> None:
         self._beside: list[tuple[nn.Parameter, nn.Parameter]] = []
         self.parameters: dict[str, nn.Parameter] = {}
+        assert precision in ("bfloat16", "float32"), precision
         apart = precision == "bfloat16" and not sharded
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:

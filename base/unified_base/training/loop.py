@@ -180,7 +180,8 @@ def run_training(
     finally:
         # What FSDP2 holds of the process group must be gone before it is left: its threads would
         # else end with the interpreter, which aborts.
-        gc.collect()
+        if dist.world > 1:  # it takes a second where much is loaded
+            gc.collect()
         dist.close()
 
 
