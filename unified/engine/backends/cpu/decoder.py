@@ -40,7 +40,7 @@ from unified_base.text import quoted
 
 __all__ = [
     "ARITHMETIC", "CACHE_DTYPE", "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight",
-    "compile_kernels", "widen",
+    "chosen_type", "compile_kernels", "widen",
 ]  # fmt: skip
 
 ARITHMETIC = "UNIFIED_CPU_ARITHMETIC"
@@ -109,8 +109,8 @@ class LlamaCpuDecoder:
         from unified.engine.backends.cpu.kv import KV_FORMATS
         from unified.engine.backends.cpu.products import INT8, stored_format
 
-        arithmetic = _chosen("arithmetic", arithmetic, ARITHMETIC, ("auto", "float32"))
-        cache_dtype = _chosen("cache_dtype", cache_dtype, CACHE_DTYPE, tuple(CACHE_DTYPES))
+        arithmetic = chosen_type("arithmetic", arithmetic, ARITHMETIC, ("auto", "float32"))
+        cache_dtype = chosen_type("cache_dtype", cache_dtype, CACHE_DTYPE, tuple(CACHE_DTYPES))
         config.check(weights)
         self.config = config
         self._kernels, self._lm_head = kernels, linear.lm_head
@@ -369,7 +369,7 @@ def compile_kernels() -> None:
         decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
 
 
-def _chosen(name: str, value: str | None, variable: str, choices: tuple[str, ...]) -> str:
+def chosen_type(name: str, value: str | None, variable: str, choices: tuple[str, ...]) -> str:
     """An argument, or else what the environment says, or else the first choice.
 
     Raises ValueError for what is not among the choices.
