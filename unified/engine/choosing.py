@@ -21,10 +21,11 @@ from unified.engine.backends.base import Array, HiddenStates, PartLogits, Ranges
 from unified.engine.backends.device_choice import DeviceChoice, DeviceSampler
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.prefix_cache import common_prefix
+from unified.engine.repetition import Redraw, columns_of
 from unified.engine.sampler import ChoiceGroup, SpanSampling, choose_groups, ended, guide, penalize
 from unified.engine.speculative import Drafting, Pick, ScoredId, id_at
 
-__all__ = ["Choice", "Outcome", "accept", "choose_ids", "columns_of", "draft_ids"]
+__all__ = ["Choice", "Outcome", "accept", "choose_ids", "draft_ids"]
 
 
 class HasLogits(Protocol):
@@ -74,7 +75,7 @@ def draft_ids(request: ActiveRequest, drafting: Drafting) -> list[int]:
     wanted, kind = sampling.draft_tokens, request.state.kind
     # Drafts are of one id a position; text has that in every format.
     several = kind in (spans := request.grammar.span_grammars) and spans[kind].num_together > 1
-    if wanted == 0 or several:
+    if wanted == 0 or several or sampling.repetition_window:
         drafter.tokens = []
         return []
     number = None if isinstance(wanted, str) else wanted
@@ -105,6 +106,7 @@ def choose_ids(
         sampling, state = request.current_sampling, request.state
         required = state.required_begin
         plain = sampling.guidance.top_k is None and not sampling.ends_likeliest  # as devices do it
+        plain &= sampling.repetition_window is None
         if samples and required is None and plain and sampling.draft_tokens in (0, "auto"):
             on_device.append(request)
             continue
@@ -253,7 +255,10 @@ def _choose(
         # Of some of them: logits that are not numbers, seen before anything was drawn.
         for at, position in enumerate(group.positions):
             row = slice(at, at + 1)
-            alone = choices._replace(logits=choices.logits[row], noise=choices.noise[row])
+            again = None if choices.redraw is None else choices.redraw.of_row(at)
+            alone = choices._replace(
+                logits=choices.logits[row], noise=choices.noise[row], redraw=again
+            )
             (own,) = choose_groups([alone])
             if isinstance(own, ValueError):
                 yield position, own
@@ -270,6 +275,9 @@ def _prepare(
     logits: (N, V') guided. end: (N, 1) of the id that ends the document, where spans are required.
     """
     ranges, sampling, _, positions = group
+    again = None
+    if sampling.repetition_window is not None:
+        again = Redraw.of(logits, sampling, ranges, [request for request, _ in positions])
     if sampling.repetition_penalty != 1:
         penalty = sampling.repetition_penalty
         logits = np.stack(
@@ -284,7 +292,7 @@ def _prepare(
     # Text is drafted by look-up alone, which needs no margins.
     margins = any(each.drafter.tokens and each.state.mode != "text" for each, _ in positions)
     wants_end = None if end is None else end[:, 0] > logits.max(axis=1)
-    return ChoiceGroup(logits, sampling, noise, margins), wants_end
+    return ChoiceGroup(logits, sampling, noise, margins, again), wants_end
 
 
 def _scored(
@@ -387,13 +395,3 @@ def _penalized(position: _Position) -> Collection[int]:
         return ids
     drafts = [token.id for token in request.drafter.tokens[:index]]
     return {*ids, *drafts}
-
-
-def columns_of(ids: Collection[int], ranges: Ranges) -> NDArray[np.int64]:
-    """Columns of logits over `ranges` of those ids that are in them, int64 (n,)."""
-    every = np.fromiter(ids, np.int64, len(ids))
-    columns, before = [], 0
-    for start, stop in ranges:
-        columns.append(every[(every >= start) & (every < stop)] + (before - start))
-        before += stop - start
-    return np.concatenate(columns)
