@@ -20,6 +20,7 @@ from unified.models.hf_checkpoint import (
     read_config,
     weights_of,
 )
+from unified.models.higgs_decoder import HiggsDecoder
 from unified.models.janus_decoder import JanusDecoder, language_weights
 from unified.models.moshi_decoder import MoshiDecoder, MoshiSizes
 from unified.models.pretrained import Pretrained, pretrained_models
@@ -103,7 +104,7 @@ def has_compiled_inside(config: Mapping[str, Any]) -> bool:
     """Whether a checkpoint with this config.json holds a decoder that the CPU backend computes."""
     return any(
         pretrained.model_type == config.get("model_type")
-        and pretrained.decoder in ("llama", "janus", "csm", "moshi", *ENCODER_DECODERS)
+        and pretrained.decoder in ("llama", "janus", "csm", "moshi", "higgs", *ENCODER_DECODERS)
         for pretrained in pretrained_models().values()
     )
 
@@ -170,6 +171,8 @@ def _inner_llama(
     """The compiled decoder of a Llama inside a larger checkpoint, whose weights are `stored`."""
     if pretrained.decoder == "csm":
         return CsmDecoder(CsmSizes.from_hf(config), stored)
+    if pretrained.decoder == "higgs":
+        return HiggsDecoder(config, stored)
     if pretrained.decoder == "moshi":
         return MoshiDecoder(MoshiSizes.from_hf(config), stored)
     text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}

@@ -221,7 +221,7 @@ class Pretrained:
     @property
     def compiles(self) -> bool:
         """Whether the CPU backend can compute it."""
-        return self.decoder in ("causal", "llama", "janus", "csm", "moshi", "musicgen", "dia")
+        return self.decoder in ("causal", "llama", "janus", "csm", "moshi", "higgs", "musicgen", "dia")
 
     def layout_of(self, checkpoint: PretrainedCheckpoint) -> PretrainedLayout:
         """The format of a checkpoint."""

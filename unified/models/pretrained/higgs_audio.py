@@ -3,9 +3,11 @@
 Source: the model card and README of github.com/boson-ai/higgs-audio, and transformers'
 HiggsAudioV2Processor: a system turn with a description of the scene, texts as the user's turns,
 sound as the assistant's. A voice is one that was heard: its text and its sound stand before, as
-turns of their own. Temperature 0.3, top-p 0.95 and top-k 50 are those of its examples; its
-repetition-aware sampling (a code that came twice among the last seven is drawn anew) is not there
-yet. Sound takes eight codes of the Higgs Audio tokenizer a position, 25 positions a second.
+turns of their own. Temperature 0.3, top-p 0.95 and top-k 50 are those of its README and notebooks
+(its generation_config.json has temperature 1); the window of seven and the two repeats of its
+repetition-aware sampling those of both generation_config.json and the serving code
+(`boson_multimodal/serve/serve_engine.py`: ras_win_len, ras_win_max_num_repeat). Sound takes eight
+codes of the Higgs Audio tokenizer a position, 25 positions a second.
 """
 
 from __future__ import annotations
@@ -104,5 +106,7 @@ PRETRAINED = Pretrained(
     layout=_layout,
     tasks=_tasks,
     codecs={"audio": "the Higgs Audio tokenizer (eustlb/higgs-audio-v2-tokenizer)"},
-    sampling=Sampling(audio=SpanSampling(0.3, top_k=50, top_p=0.95)),
+    sampling=Sampling(
+        audio=SpanSampling(0.3, top_k=50, top_p=0.95, repetition_window=7, window_repeats=2)
+    ),
 )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -64,9 +65,8 @@ class CrossCpuDecoder:
         or infinite.
         """
         from unified.engine.backends.cpu import cross_kernels, embeddings, heads, linear, threads
-        from unified.engine.backends.cpu.int8_pack import NotFiniteError
         from unified.engine.backends.cpu.kv import KV_FORMATS
-        from unified.engine.backends.cpu.products import stored_format
+        from unified.engine.backends.cpu.products import pack_weight, stored_format
 
         arithmetic = chosen_type("arithmetic", arithmetic, ARITHMETIC, ("auto", "float32"))
         cache_dtype = chosen_type("cache_dtype", cache_dtype, CACHE_DTYPE, tuple(CACHE_DTYPES))
@@ -83,15 +83,7 @@ class CrossCpuDecoder:
         self.arithmetic = self._format.name
 
         def packed(name: str) -> Weight | None:
-            weight = weights.get(name)
-            if weight is None:
-                return None
-            if weight.ndim == 1:
-                return np.ascontiguousarray(widen(weight))
-            try:
-                return self._format.pack(weight)  # (O, K) -> (P, lines, PANEL)
-            except NotFiniteError as error:
-                raise ValueError(f"{name} {error}") from None
+            return pack_weight(self._format, weights, name)
 
         head, text_kv = packed("lm_head.weight"), packed("text_kv.weight")
         assert head is not None
@@ -116,6 +108,8 @@ class CrossCpuDecoder:
         self._text_like = np.empty(0, np.float32)
         self._cos_sin = np.ones((0, 2, config.head_dim // 2), np.float32)
         self._growing = threading.Lock()
+        # Texts that some slot of some cache holds.
+        self._encoded = WeakValueDictionary[tuple[int, ...], EncodedText]()
         self.memory = MemoryPool()
 
     def available_bytes(self) -> int:
@@ -252,12 +246,13 @@ class CrossCpuDecoder:
 
     def _encode_texts(self, cache: CrossCache, slots: Sequence[int]) -> None:
         """Read the texts of some slots, each alone, so that it has the same bits in any company."""
-        config, read = self.config, dict[tuple[int, ...], EncodedText]()
+        config = self.config
         for slot in slots:
             if cache.encoded[slot] is not None:
                 continue
             text = tuple(cache.texts[slot])
-            if text not in read:
+            encoded = self._encoded.get(text)
+            if encoded is None:
                 outputs = 2 * config.num_layers * config.text_kv_heads * config.text_head_dim
                 # Without a text, one key and one value of zeros, which add nothing.
                 keys_values = np.zeros((1, outputs), np.float32)
@@ -267,8 +262,8 @@ class CrossCpuDecoder:
                     if not config.scaled:
                         by_kind = keys_values.reshape(len(states), config.num_layers, 2, -1)
                         by_kind[:, :, 0] *= np.float32(config.text_head_dim**0.5)
-                read[text] = EncodedText.of(config, keys_values)
-            cache.encoded[slot] = read[text]
+                encoded = self._encoded[text] = EncodedText.of(config, keys_values)
+            cache.encoded[slot] = encoded
 
     def _embed(self, positions: Sequence[tuple[int, ...]]) -> Array:
         """Sums of embeddings, float32 (T, D)."""
