@@ -1,4 +1,4 @@
-"""Published models that hold several codes in a position: how fast each runs, at an eighth of its width.
+"""Speed of published models with several codes a position, at an eighth of their widths.
 
 Each has its published layers, codebooks and codes, an eighth of its widths (heads fewer, not
 narrower, where there are enough), random bfloat16 weights, and its published sampling with its
@@ -159,15 +159,11 @@ class Speaker:
         model = UnifiedModel.from_pretrained(folder)
         self.shape, self.decoder = shape, model.decoder()
         self.engine = Engine(self.decoder, model.grammar, model.text_tokenizer)
-        self.sampling = replace(
-            model.sampling, max_audio_frames=frames, max_ids=40 * (frames + 60)
-        )
+        self.sampling = replace(model.sampling, max_audio_frames=frames, max_ids=40 * (frames + 60))
         codes = np.random.default_rng(0).integers(0, 1024, (shape.listens, frames))
         slot, roles = CodedSlot("audio"), model.grammar.format.roles
         if shape.listens:
-            self.segments: tuple[Any, ...] = (
-                CodedSlot("audio", streams={"listener": codes}),
-            )
+            self.segments: tuple[Any, ...] = (CodedSlot("audio", streams={"listener": codes}),)
         else:
             words = tuple(model.text_tokenizer.encode(TEXT))
             text = CodedText(words)

@@ -276,8 +276,9 @@ def _prepare(
     """
     ranges, sampling, _, positions = group
     again = None
-    if sampling.repetition_window is not None:
-        again = Redraw.of(logits, sampling, ranges, [request for request, _ in positions])
+    if (window := sampling.repetition_window) is not None:
+        requests = [request for request, _ in positions]
+        again = Redraw.of(logits, window, sampling.window_repeats, ranges, requests)
     if sampling.repetition_penalty != 1:
         penalty = sampling.repetition_penalty
         logits = np.stack(

@@ -1,4 +1,4 @@
-"""What a sequence has already, and what it may not say again: penalties, and repetition-aware draws.
+"""What a sequence has already: columns of a penalty, and repetition-aware draws.
 
 Repetition-aware sampling (VALL-E 2, arXiv:2406.05370; Higgs Audio v2): a code that was drawn, and
 that stands too often among the latest codes of its level, is drawn anew from the decoder's own
@@ -12,21 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.backends.base import Array, Ranges
+from unified.engine.noise import Noise
 from unified.engine.race import RowNoise, draw
 from unified.engine.speculative import id_at
+from unified.formats.state import State
 
-if TYPE_CHECKING:
-    from unified.engine.active import ActiveRequest
-    from unified.engine.sampler import SpanSampling
-    from unified.formats.state import State
+__all__ = ["Redraw", "Writing", "columns_of", "redraw", "stands_too_often"]
 
-__all__ = ["Redraw", "columns_of", "redraw", "stands_too_often"]
+
+class Writing(Protocol):
+    """What is known of a request that chooses: `ActiveRequest`."""
+
+    state: State
+    noise: Noise
+    ids: list[int]
 
 
 class Redraw(NamedTuple):
@@ -44,14 +49,18 @@ class Redraw(NamedTuple):
     def of(
         cls,
         logits: Array,
-        sampling: SpanSampling,
+        window: int,
+        repeats: int,
         ranges: Ranges,
-        requests: Sequence[ActiveRequest],
+        requests: Sequence[Writing],
     ) -> Redraw:
-        """For the next id of each of some requests, one of those in `ranges`."""
+        """For the next id of each of some requests, one of those in `ranges`.
 
-        def too_often(request: ActiveRequest, column: int) -> bool:
-            return stands_too_often(request.state, sampling, id_at(column, ranges))
+        window, repeats: `repetition_window` and `window_repeats` of `SpanSampling`.
+        """
+
+        def too_often(request: Writing, column: int) -> bool:
+            return stands_too_often(request.state, window, repeats, id_at(column, ranges))
 
         return cls(
             logits,
@@ -77,13 +86,9 @@ def redraw(columns: Sequence[int], again: Redraw) -> list[int]:
     return result
 
 
-def stands_too_often(state: State, sampling: SpanSampling, id: int) -> bool:
-    """Whether an id that is next stands as often as may be among the latest codes of its level."""
-    assert sampling.repetition_window is not None
-    if state.level < 0:
-        return False
-    latest = state.latest_codes(state.level, sampling.repetition_window)
-    return latest.count(id) >= sampling.window_repeats
+def stands_too_often(state: State, window: int, repeats: int, id: int) -> bool:
+    """Whether an id that is next stands `repeats` times among the latest codes of its level."""
+    return state.level >= 0 and state.latest_codes(state.level, window).count(id) >= repeats
 
 
 def columns_of(ids: Collection[int], ranges: Ranges) -> NDArray[np.int64]:

@@ -134,10 +134,10 @@ class SpanSampling:
             the end is drawn as codes are.
         levels: parameters of codebook levels, from level 0 on; the last of them holds for all
             levels behind it, too. Guidance is the span's. Nothing is drafted where there are any.
-        repetition_window: repetition-aware sampling: a code that is drawn, and that stands among the
-            last so many of its level in its span `window_repeats` times or more, is drawn anew,
-            without temperature, cuts or penalty; 1 to 4,096. None: nothing is drawn anew, as with
-            temperature 0. Nothing is drafted with it.
+        repetition_window: repetition-aware sampling: a code that is drawn, and that stands
+            `window_repeats` times or more among the last so many of its level in its span, is drawn
+            anew, without temperature, cuts or penalty; 1 to 4,096. None: nothing is drawn anew, as
+            with temperature 0. Nothing is drafted with it.
         window_repeats: 1 to 4,096.
     """
 
@@ -167,7 +167,9 @@ class SpanSampling:
             "repetition_window": whole_or_none(
                 "repetition_window", self.repetition_window, 1, MAX_REPETITION_WINDOW
             ),
-            "window_repeats": whole("window_repeats", self.window_repeats, 1, MAX_REPETITION_WINDOW),
+            "window_repeats": whole(
+                "window_repeats", self.window_repeats, 1, MAX_REPETITION_WINDOW
+            ),
             "ends_likeliest": flag("ends_likeliest", self.ends_likeliest),
             "draft_tokens": "auto"
             if isinstance(self.draft_tokens, str) and self.draft_tokens == "auto"

@@ -102,8 +102,9 @@ class CrossShape:
 class CrossModel(ABC):
     """What a model of transformers computes, layer by layer.
 
-    hf: the model, in evaluation mode. encoder: of texts. first: the id of the first row of the codes' tables.
-    num_codebooks, rows: levels, and rows of each table. max_positions: of text and codes together.
+    hf: the model, in evaluation mode. encoder: of texts. first: the id of the first row of the
+    codes' tables. num_codebooks, rows: levels, and rows of each table. max_positions: of text and
+    codes together.
     shape: of the decoder. layers: its modules. norm: behind the last of them. scale: of attention;
     None: one over the root of a head's width. eps: of all norms. covered: whether the compiled
     loops compute what its options say, too.

@@ -34,7 +34,7 @@ class MusicgenModel(CrossModel):
         self._decoder: Any = hf.decoder.model.decoder
         self._heads: Any = hf.decoder.lm_heads
         self.norm = self._decoder.layer_norm
-        self.eps = self.norm.eps
+        self.eps = self._decoder.layer_norm.eps
         self.covered = config.activation_function == "gelu" and not config.scale_embedding
         for part in self._decoder.layers:
             own, text = part.self_attn, part.encoder_attn
@@ -74,8 +74,8 @@ class DiaModel(CrossModel):
             config.cross_num_key_value_heads, config.cross_head_dim,
         )  # fmt: skip
         super().__init__(
-            hf, TextEncoder(hf.model.encoder), shape, hf.config.encoder_config.vocab_size, config.num_channels, config.vocab_size,
-            config.max_position_embeddings,
+            hf, TextEncoder(hf.model.encoder), shape, hf.config.encoder_config.vocab_size,
+            config.num_channels, config.vocab_size, config.max_position_embeddings,
         )  # fmt: skip
         self._decoder: Any = hf.model.decoder
         self._head: Any = hf.logits_dense

@@ -13,10 +13,13 @@ from codes_checkpoints import CODES
 
 from tokenizers import Tokenizer
 from unified import LevelSampling, Sampling, SpanSampling, UnifiedModel
+from unified.engine.backends.cpu.stored import to_quantize
 from unified.engine.engine import Engine
 from unified.engine.noise import Noise
 from unified.engine.request import CodedSlot, Finished, Request
 from unified.formats.coded import CodedAudio, CodedText
+from unified.models.hf_checkpoint import weights_of
+from unified.models.higgs_decoder import HiggsDecoder
 from unified.models.info import describe_model
 from unified_data.document import Audio, Document, Slot, Text
 
@@ -222,7 +225,7 @@ def test_codes_that_repeat_are_drawn_anew_as_in_generate(
             race = weights[allowed].double().numpy() / numbers(at, count)
             return int(allowed[int(race.argmax())])
 
-        def multinomial(probs, num_samples, noise=noise, first=first):
+        def multinomial(probs, num_samples, noise=noise, first=first, step_of=step_of):
             chosen = [
                 int(row.argmax()) if row.max() == 1 else drawn(level, row, noise.exponential)
                 for level, row in enumerate(probs)
@@ -231,7 +234,9 @@ def test_codes_that_repeat_are_drawn_anew_as_in_generate(
             step_of[0] += 1
             return torch.tensor(chosen)[:, None]
 
-        def again(probs, num_samples, replacement, noise=noise, first=first, rows=rows):
+        def again(
+            probs, num_samples, replacement, noise=noise, first=first, step_of=step_of, rows=rows
+        ):
             """Of the levels whose first choice stands twice among the last seven."""
             step = len(first) - 1
             levels = [
@@ -316,3 +321,41 @@ def test_what_it_cannot_do_is_said(model, folders, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_codebooks": 4}))
     with pytest.raises(ValueError, match="num_codebooks 4, expected 8"):
         UnifiedModel.from_pretrained(tmp_path)
+
+
+def test_compiled_runs_of_text_and_sound_have_the_same_bits_in_any_company(folders, hf):
+    """Prompts of both kinds in one pass, each alone, and position by position."""
+    decoder = UnifiedModel.from_pretrained(folders / "model", backend="cpu").decoder()
+    first, rows = hf.config.vocab_size, CODES + 2
+    rng = np.random.default_rng(3)
+
+    def sound(length):
+        codes = first + rows * np.arange(8) + rng.integers(0, CODES, (length, 8))
+        return [tuple(column) for column in codes.tolist()]
+
+    sequences = [[3, 1, *sound(4), 7, 8, *sound(1)], [5, 2, 9], [*sound(2), 4], sound(5)]
+    cache = decoder.new_cache(len(sequences), 40)
+    together = decoder.forward(cache, list(range(len(sequences))), sequences)
+    assert cache.lengths == list(map(len, sequences))
+    at = 0
+    for sequence in sequences:
+        expected = together[at : (at := at + len(sequence))]
+        np.testing.assert_array_equal(
+            decoder.forward(decoder.new_cache(1, 40), [0], [sequence]), expected
+        )
+        own = decoder.new_cache(1, 40)
+        states = [decoder.forward(own, [0], [[position]]) for position in sequence]
+        np.testing.assert_array_equal(np.concatenate(states), expected)
+    theirs = UnifiedModel.from_pretrained(folders / "model", backend="transformers").decoder()
+    slots = list(range(len(sequences)))
+    states = theirs.forward(theirs.new_cache(len(sequences), 40), slots, sequences)
+    np.testing.assert_allclose(together, np.asarray(states), atol=1e-4)
+
+
+def test_weights_of_sound_that_are_missing_are_named(hf):
+    weights = weights_of(hf)
+    for name in ("model.layers.1.audio_mlp.up_proj.weight", "audio_lm_head.weight",
+                 "model.norm.weight"):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"{name} is missing"):
+            HiggsDecoder(hf.config.to_dict(), {n: w for n, w in weights.items() if n != name})
+    assert HiggsDecoder(hf.config.to_dict(), to_quantize(weights)).arithmetic == "int8"

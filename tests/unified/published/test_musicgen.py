@@ -191,7 +191,7 @@ def test_what_it_cannot_do_is_said(model, folder, tmp_path):
         UnifiedModel.from_pretrained(tmp_path)
     config["decoder"] |= {"num_codebooks": 4, "activation_function": "relu"}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="cpu does not cover MusicgenForConditional.* options"):
+    with pytest.raises(ValueError, match=r"cpu does not cover MusicgenForConditional.* options"):
         UnifiedModel.from_pretrained(tmp_path, backend="cpu").decoder()
     assert UnifiedModel.from_pretrained(tmp_path).decoder().backend == "transformers"
     decoder = model.decoder()

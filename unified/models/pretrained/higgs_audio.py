@@ -12,8 +12,6 @@ codes of the Higgs Audio tokenizer a position, 25 positions a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from unified.engine.request import Sampling
 from unified.engine.sampler import SpanSampling
 from unified.formats.load import load_format
@@ -21,6 +19,8 @@ from unified.models.pretrained.base import (
     Pretrained,
     PretrainedCheckpoint,
     PretrainedLayout,
+    level_codes,
+    level_markers,
     refused,
 )
 from unified.tasks.task import SlotPart, Task, TextPart
@@ -34,16 +34,6 @@ def _row(checkpoint: PretrainedCheckpoint, level: int, row: int) -> int:
     """The id of a row of a level's table: the tables stand behind the ids of text."""
     number = checkpoint.number
     return number("vocab_size") + level * number("codebook_size") + row
-
-
-def _marker(level: int, field: str) -> Callable[[PretrainedCheckpoint], int]:
-    return lambda checkpoint: _row(checkpoint, level, checkpoint.number(field))
-
-
-def _codes(level: int) -> Callable[[PretrainedCheckpoint, int], range]:
-    return lambda checkpoint, size: range(
-        _row(checkpoint, level, 0), _row(checkpoint, level, 0) + size
-    )
 
 
 def _sizes(checkpoint: PretrainedCheckpoint) -> dict[str, int]:
@@ -97,10 +87,16 @@ PRETRAINED = Pretrained(
         "<eot>": "<|eot_id|>",
         "<audio>": "@audio_bos_token_id",
         "</audio>": "<|audio_eos|>",
-        **{f"<begin.{k}>": _marker(k, "audio_stream_bos_id") for k in range(_LEVELS)},
-        **{f"<end.{k}>": _marker(k, "audio_stream_eos_id") for k in range(_LEVELS)},
+        **level_markers(
+            _row,
+            _LEVELS,
+            {
+                "begin": lambda own: own.number("audio_stream_bos_id"),
+                "end": lambda own: own.number("audio_stream_eos_id"),
+            },
+        ),
     },
-    codes={f"audio.{k}": _codes(k) for k in range(_LEVELS)},
+    codes=level_codes(_row, _LEVELS),
     sizes=_sizes,
     num_rows=lambda checkpoint: _row(checkpoint, _LEVELS, 0),
     layout=_layout,

@@ -39,9 +39,7 @@ class EncodedText:
         S, C, G = len(keys_values), config.text_head_dim, config.text_kv_heads
         panels, head_panels = -(-S // PANEL), -(-C // PANEL)
         # (S, layers, 2, G, C), where S and C are filled up to whole panels.
-        table = np.zeros(
-            (panels * PANEL, config.num_layers, 2, G, head_panels * PANEL), np.float32
-        )
+        table = np.zeros((panels * PANEL, config.num_layers, 2, G, head_panels * PANEL), np.float32)
         table[:S, ..., :C] = keys_values.reshape(S, config.num_layers, 2, G, C)
         keys = table[:, :, 0, :, :C].reshape(panels, PANEL, config.num_layers, G, C)
         values = table[:, :, 1].reshape(-1, config.num_layers, G, head_panels, PANEL)
