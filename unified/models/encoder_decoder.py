@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
 from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.backends.stepped_model import memory_errors
-from unified.engine.backends.text_first import CodeRows, level_ranges, read_texts
+from unified.engine.backends.text_first import SlotCodes, level_ranges, read_texts
 from unified.engine.memory import available_bytes
 from unified.models.cross_model import CrossModel
 from unified.models.encoder_decoder_cache import EncoderDecoderCache
@@ -102,7 +102,7 @@ class EncoderDecoder:
                 at += len(row.codes)
         return torch.cat(parts)
 
-    def _codes(self, cache: EncoderDecoderCache, rows: Sequence[CodeRows]) -> Tensor:
+    def _codes(self, cache: EncoderDecoderCache, rows: Sequence[SlotCodes]) -> Tensor:
         """Hidden states (T, D) of new positions of codes, a slot's after another's."""
         model, device = self.model, self.hf.device
         slots = [row.slot for row in rows]

@@ -268,7 +268,7 @@ def test_codes_that_repeat_are_drawn_anew_alone_and_in_a_batch(model):
     )
     asked = [request(model, (text, None), seed=seed) for seed, text in enumerate(TEXTS)]
     together = sampled(model, asked, sampling)
-    assert [sampled(model, [one], sampling)[0] for one in asked] == together
+    assert [sampled(model, [alone], sampling)[0] for alone in asked] == together
     plain = Sampling(audio=SpanSampling(0.2), max_ids=1000, max_audio_frames=12)
     assert sampled(model, asked, plain) != together
     of_levels = Sampling(

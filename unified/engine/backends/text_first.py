@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from unified.engine.backends.base import Position, Ranges
 
-__all__ = ["CodeRows", "LevelRange", "TextCache", "level_ranges", "read_texts"]
+__all__ = ["SlotCodes", "LevelRange", "TextCache", "level_ranges", "read_texts"]
 
 
 class TextCache(Protocol):
@@ -27,7 +27,7 @@ class TextCache(Protocol):
         """Positions of codes in a slot."""
 
 
-class CodeRows(NamedTuple):
+class SlotCodes(NamedTuple):
     """slot, its new positions of codes; num_text: new ids of text before them, which are nothing's
     hidden states."""
 
@@ -38,7 +38,7 @@ class CodeRows(NamedTuple):
 
 def read_texts(
     cache: TextCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
-) -> list[CodeRows]:
+) -> list[SlotCodes]:
     """Put new ids of text into a cache; what is left for the decoder of each slot.
 
     Raises ValueError for text behind codes.
@@ -54,7 +54,7 @@ def read_texts(
             )
         cache.texts[slot] += text
         cache.lengths[slot] += len(text)
-        rows.append(CodeRows(slot, codes, len(text)))
+        rows.append(SlotCodes(slot, codes, len(text)))
     return rows
 
 

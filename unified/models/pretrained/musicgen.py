@@ -1,7 +1,9 @@
 """MusicGen (facebook/musicgen-small, -medium, -large, -melody is another model): music of a text.
 
 Source: arXiv:2306.05284, the model card, and transformers' MusicgenForConditionalGeneration: a
-description in plain words, guidance 3, top-k 250, 50 positions a second of four codes of EnCodec
+description in plain words. Guidance 3, top-k 250 and temperature 1 are the defaults of its authors
+(audiocraft, `MusicGen.set_generation_params`); its generation_config.json has the same guidance and
+leaves top-k to transformers, which takes 50. 50 positions a second of four codes of EnCodec
 at 32 kHz, at most 30 seconds. Nothing but a number of frames ends a sound: 500, ten seconds, where
 none is asked for. A sound that stands before is gone on with.
 """

@@ -25,7 +25,7 @@ from unified.engine.backends.cpu.cross_cache import CrossCache, EncodedText, tex
 from unified.engine.backends.cpu.cross_config import CrossCpuConfig
 from unified.engine.backends.cpu.decoder import ARITHMETIC, CACHE_DTYPE, PREFILL_IDS, chosen_type
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
-from unified.engine.backends.text_first import CodeRows, level_ranges, read_texts
+from unified.engine.backends.text_first import SlotCodes, level_ranges, read_texts
 from unified.engine.memory import available_bytes
 
 __all__ = ["CrossCpuDecoder"]
@@ -175,7 +175,7 @@ class CrossCpuDecoder:
             at, first = at + len(row.codes), first + len(row.codes)
         return padded
 
-    def _read(self, cache: CrossCache, rows: Sequence[CodeRows]) -> Array:
+    def _read(self, cache: CrossCache, rows: Sequence[SlotCodes]) -> Array:
         """Hidden states (T, D) of new positions of codes, at most `PREFILL_IDS` of them at once."""
         if sum(len(row.codes) for row in rows) > PREFILL_IDS:
             half = len(rows) // 2
