@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unified.engine.backends.cpu.intrinsics import compiled, wide_vectors
+from unified.engine.backends.cpu.intrinsics import compiled, inlined
 from unified.engine.backends.cpu.linear import chunk_size, linear_chunk
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
 from unified.engine.backends.cpu.vectors import exp, gelu
@@ -28,7 +28,7 @@ def _copy_columns(source: np.ndarray, count: int, target: np.ndarray, first: int
             target_row[o] = source_row[o]
 
 
-@compiled
+@inlined
 def project_heads(
     counters: np.ndarray, phase: int, inputs: np.ndarray, weights: np.ndarray, biases: np.ndarray,
     D: int, G: int, threads: int, dtype_like: np.ndarray, space: np.ndarray, heads: np.ndarray,
@@ -41,7 +41,6 @@ def project_heads(
             queries alone where G is 0.
         space: float32 workspace of this thread alone, of N times the largest `chunk_size`.
     """
-    wide_vectors()
     N, C = heads.shape[0], heads.shape[2]
     H = heads.shape[1] - 2 * G
     flat = heads.reshape(N, (H + 2 * G) * C)  # (N, H + 2G, C) -> (N, (H + 2G) C)
@@ -70,7 +69,7 @@ def project_heads(
     wait_for_phase(counters, phase, chunks)
 
 
-@compiled
+@inlined
 def gated_rows(
     counters: np.ndarray, phase: int, inputs: np.ndarray, gate: int, up: int, D: int,
     dtype_like: np.ndarray, f_out: np.ndarray, up_out: np.ndarray, gated: np.ndarray,
@@ -79,7 +78,6 @@ def gated_rows(
 
     gate, up: addresses of their weights. f_out, up_out: workspaces (N, chunk size) of this thread.
     """
-    wide_vectors()
     N, F, size = gated.shape[0], gated.shape[1], f_out.shape[1]
     chunks = -(-F // size)
     chunk = claim_chunk(counters, phase)
@@ -96,13 +94,12 @@ def gated_rows(
     wait_for_phase(counters, phase, chunks)
 
 
-@compiled
+@inlined
 def activated_rows(
     counters: np.ndarray, phase: int, inputs: np.ndarray, up: int, D: int, dtype_like: np.ndarray,
     f_out: np.ndarray, activated: np.ndarray,
 ) -> None:  # fmt: skip
     """One phase: activated (N, F) = gelu(up) of rows of D numbers; see `gated_rows`."""
-    wide_vectors()
     N, F, size = activated.shape[0], activated.shape[1], f_out.shape[1]
     chunks = -(-F // size)
     chunk = claim_chunk(counters, phase)
