@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from unified.engine.backends.base import Position, Ranges
 
-__all__ = ["SlotCodes", "LevelRange", "TextCache", "level_ranges", "read_texts"]
+__all__ = ["LevelRange", "SlotCodes", "TextCache", "level_ranges", "read_texts"]
 
 
 class TextCache(Protocol):

@@ -3,8 +3,9 @@
 Source: the model card, github.com/nari-labs/dia, transformers' DiaProcessor and DiaGenerationMixin:
 texts are bytes, guidance 3 whose 45 likeliest codes are drawn among by the prompt's own logits,
 temperature 1.8, top-p 0.9: what the model card of Dia-1.6B-0626 calls it with (the defaults of
-`Dia.generate` there are 1.2 and 0.95, with the same guidance and 45). A voice is a sound that begins, its own text standing before the new
-one. A position has nine codes of DAC at 44.1 kHz, 86 positions a second.
+`Dia.generate` there are 1.2 and 0.95, with the same guidance and 45). A voice is a sound that
+begins, its own text standing before the new one. A position has nine codes of DAC at 44.1 kHz, 86
+positions a second.
 """
 
 from __future__ import annotations
