@@ -7,9 +7,9 @@ from cache_lengths import Lengths
 
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
-from unified.engine.choosing import columns_of
 from unified.engine.engine import Engine
 from unified.engine.prefix_cache import common_prefix
+from unified.engine.repetition import columns_of
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, penalize
 from unified.formats.coded import CodedText

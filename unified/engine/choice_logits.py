@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import Array, HiddenStates, PartLogits, Ranges
 from unified.engine.sampler import SpanSampling, guide
@@ -22,7 +19,6 @@ __all__ = [
     "PositionGroups",
     "RequiredSpans",
     "all_logits",
-    "columns_of",
     "penalized_ids",
 ]
 
@@ -167,13 +163,3 @@ def penalized_ids(position: ChoicePosition) -> Collection[int]:
         return ids
     drafts = [token.id for token in request.drafter.tokens[:index]]
     return {*ids, *drafts}
-
-
-def columns_of(ids: Collection[int], ranges: Ranges) -> NDArray[np.int64]:
-    """Columns of logits over `ranges` of those ids that are in them, int64 (n,)."""
-    every = np.fromiter(ids, np.int64, len(ids))
-    columns, before = [], 0
-    for start, stop in ranges:
-        columns.append(every[(every >= start) & (every < stop)] + (before - start))
-        before += stop - start
-    return np.concatenate(columns)

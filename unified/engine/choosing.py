@@ -26,15 +26,15 @@ from unified.engine.choice_logits import (
     PositionGroups,
     RequiredSpans,
     all_logits,
-    columns_of,
     penalized_ids,
 )
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.prefix_cache import common_prefix
+from unified.engine.repetition import Redraw, columns_of
 from unified.engine.sampler import ChoiceGroup, choose_groups, ended, penalize
 from unified.engine.speculative import Drafting, Pick, ScoredId, id_at
 
-__all__ = ["Choice", "Outcome", "accept", "choose_ids", "columns_of", "draft_ids"]
+__all__ = ["Choice", "Outcome", "accept", "choose_ids", "draft_ids"]
 
 
 class Choice(NamedTuple):
@@ -54,7 +54,7 @@ def draft_ids(request: ActiveRequest, drafting: Drafting) -> list[int]:
     wanted, kind = sampling.draft_tokens, request.state.kind
     # Drafts are of one id a position; text has that in every format.
     several = kind in (spans := request.grammar.span_grammars) and spans[kind].num_together > 1
-    if wanted == 0 or several:
+    if wanted == 0 or several or sampling.repetition_window:
         drafter.tokens = []
         return []
     number = None if isinstance(wanted, str) else wanted
@@ -85,6 +85,7 @@ def choose_ids(
         sampling, state = request.current_sampling, request.state
         required = state.required_begin
         plain = sampling.guidance.top_k is None and not sampling.ends_likeliest  # as devices do it
+        plain &= sampling.repetition_window is None
         if samples and required is None and plain and sampling.draft_tokens in (0, "auto"):
             on_device.append(request)
             continue
@@ -204,7 +205,10 @@ def _choose(
         # Of some of them: logits that are not numbers, seen before anything was drawn.
         for at, position in enumerate(group.positions):
             row = slice(at, at + 1)
-            alone = choices._replace(logits=choices.logits[row], noise=choices.noise[row])
+            again = None if choices.redraw is None else choices.redraw.of_row(at)
+            alone = choices._replace(
+                logits=choices.logits[row], noise=choices.noise[row], redraw=again
+            )
             (own,) = choose_groups([alone])
             if isinstance(own, ValueError):
                 yield position, own
@@ -221,6 +225,10 @@ def _prepare(
     logits: (N, V') guided. end: (N, 1) of the id that ends the document, where spans are required.
     """
     ranges, sampling, _, positions = group
+    again = None
+    if (window := sampling.repetition_window) is not None:
+        requests = [request for request, _ in positions]
+        again = Redraw.of(logits, window, sampling.window_repeats, ranges, requests)
     if sampling.repetition_penalty != 1:
         penalty = sampling.repetition_penalty
         logits = np.stack(
@@ -235,7 +243,7 @@ def _prepare(
     # Text is drafted by look-up alone, which needs no margins.
     margins = any(each.drafter.tokens and each.state.mode != "text" for each, _ in positions)
     wants_end = None if end is None else end[:, 0] > logits.max(axis=1)
-    return ChoiceGroup(logits, sampling, noise, margins), wants_end
+    return ChoiceGroup(logits, sampling, noise, margins, again), wants_end
 
 
 def _scored(

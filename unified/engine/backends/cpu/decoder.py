@@ -17,10 +17,10 @@ Shape legend: see `kernels`; `T` is the number of new ids of all sequences.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import ClassVar, cast
 
 import numpy as np
@@ -33,21 +33,15 @@ from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.depth import CompiledDepth
 from unified.engine.backends.cpu.reading import CompiledReading
+from unified.engine.backends.cpu.settings import ARITHMETIC, CACHE_DTYPE, chosen_type
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.backends.depth_config import DepthConfig
 from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.memory import available_bytes
-from unified_base.text import quoted
 
 __all__ = [
-    "ARITHMETIC", "CACHE_DTYPE", "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight",
-    "widen",
+    "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight", "widen",
 ]  # fmt: skip
-
-ARITHMETIC = "UNIFIED_CPU_ARITHMETIC"
-"""The environment variable that forces float32 products where it is "float32"."""
-CACHE_DTYPE = "UNIFIED_CPU_CACHE"
-"""The environment variable that says the type of keys and values."""
 
 # Longer prompts are fed in parts, so that workspaces stay small.
 PREFILL_IDS = 512
@@ -106,12 +100,12 @@ class LlamaCpuDecoder:
         from unified.engine.backends.cpu import threads as threads_module
         from unified.engine.backends.cpu.embeddings import sum_rows
         from unified.engine.backends.cpu.heads import PART_IDS, part_numbers
-        from unified.engine.backends.cpu.int8_pack import NotFiniteError, side_by_side
+        from unified.engine.backends.cpu.int8_pack import side_by_side
         from unified.engine.backends.cpu.kv import KV_FORMATS
-        from unified.engine.backends.cpu.products import INT8, stored_format
+        from unified.engine.backends.cpu.products import INT8, pack_weight, stored_format
 
-        arithmetic = _chosen("arithmetic", arithmetic, ARITHMETIC, ("auto", "float32"))
-        cache_dtype = _chosen("cache_dtype", cache_dtype, CACHE_DTYPE, tuple(CACHE_DTYPES))
+        arithmetic = chosen_type("arithmetic", arithmetic, ARITHMETIC, ("auto", "float32"))
+        cache_dtype = chosen_type("cache_dtype", cache_dtype, CACHE_DTYPE, tuple(CACHE_DTYPES))
         config.check(weights)
         self.config = config
         self._kernels, self._lm_head = kernels, linear.lm_head
@@ -126,36 +120,27 @@ class LlamaCpuDecoder:
         self._format = stored_format(dtype, dots=arithmetic == "auto")
         self.arithmetic = self._format.name
 
-        def packed(name: str) -> Weight | None:
-            weight = weights.get(name)
-            if weight is None:
-                return None
-            if weight.ndim == 1:
-                return np.ascontiguousarray(widen(weight))
-            try:
-                return self._format.pack(weight)  # (O, K) -> (P, lines, PANEL)
-            except NotFiniteError as error:
-                raise ValueError(f"{name} {error}") from None
-
+        packed = self._packed = partial(pack_weight, self._format)
         tied = config.tie_word_embeddings
         # Tied embeddings are packed for the head; the embedding of an id is a line of a panel.
         quantized = self._format is INT8
         with side_by_side(config.shapes().values()) if quantized else nullcontext():
-            head = packed(_EMBEDDING if tied else "lm_head.weight")
+            head = packed(weights, _EMBEDDING if tied else "lm_head.weight")
             assert head is not None  # checked above
             self._head: Weight = head
             self._embedding: Weight | None = None
             if not tied:
-                self._embedding = packed(_EMBEDDING) if quantized else weights[_EMBEDDING][:]
+                table = packed(weights, _EMBEDDING) if quantized else weights[_EMBEDDING][:]
+                self._embedding = table
             # Alive as long as their addresses are in use.
             self._weights = [
-                packed(f"model.layers.{layer}.{name}")
+                packed(weights, f"model.layers.{layer}.{name}")
                 for layer in range(config.num_layers)
                 for name in kernels.LAYER
             ]
         self.final_norm_D = widen(weights["model.norm.weight"])
         addresses = [0 if w is None else w.ctypes.data for w in self._weights]
-        self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
+        self.layer_table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
         self._dtype_like = np.empty(0, self._format.dtype)
         self.cache_dtype, self._kv_like = cache_dtype, np.empty(0, KV_FORMATS[cache_dtype].dtype)
         # Of as many positions as any cache has asked for. A longer table replaces it as a whole,
@@ -169,6 +154,18 @@ class LlamaCpuDecoder:
             self._depth = CompiledDepth(
                 *depth, config.hidden_size, arithmetic == "auto", self.memory
             )
+
+    def with_others(self, weights: Mapping[str, StoredWeight]) -> np.ndarray:
+        """A table of addresses for `forward_by`: the layers' with some weights in place of theirs,
+        by the same names and of the same shapes, which it packs and keeps."""
+        table = self.layer_table.copy()
+        for name in weights:
+            _, _, layer, tensor = name.split(".", 3)
+            other = self._packed(weights, name)
+            assert other is not None
+            self._weights.append(other)
+            table[int(layer), self._kernels.LAYER.index(tensor)] = other.ctypes.data
+        return table
 
     def available_bytes(self) -> int:
         """See `Decoder.available_bytes`."""
@@ -203,13 +200,23 @@ class LlamaCpuDecoder:
         self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
     ) -> Array:
         """See `Decoder.forward`; hidden states (T, D) after the final norm."""
+        return self.forward_by(self.layer_table, cache, slots, input_ids)
+
+    def forward_by(
+        self,
+        table: np.ndarray,
+        cache: SlotCache,
+        slots: Sequence[int],
+        input_ids: Sequence[Sequence[Position]],
+    ) -> Array:
+        """`forward` with the layers of a table of addresses, that of `with_others` or its own."""
         counts = [len(ids) for ids in input_ids]
         assert counts
         assert min(counts) > 0
         if sum(counts) > PREFILL_IDS:
-            return self._forward_in_parts(cache, slots, input_ids)
+            return self._forward_in_parts(table, cache, slots, input_ids)
         x = self._embed_positions([position for own in input_ids for position in own])  # (T, D)
-        self.run_layers(cache, slots, counts, x, 0, self.config.num_layers)
+        self.run_layers(table, cache, slots, counts, x, 0, self.config.num_layers)
         for slot, count in zip(slots, counts):
             cache.lengths[slot] += count
         mean_square = self.mean_square(cache, slots, x)
@@ -219,6 +226,7 @@ class LlamaCpuDecoder:
 
     def run_layers(
         self,
+        table: np.ndarray,
         cache: SlotCache,
         slots: Sequence[int],
         counts: Sequence[int],
@@ -228,7 +236,8 @@ class LlamaCpuDecoder:
     ) -> None:
         """Run some layers over the next ids of slots, x float32 (T, D), in place.
 
-        counts: ids of each slot. Lengths of the slots stay as they are.
+        table: of the layers, see `forward_by`. counts: ids of each slot. Lengths of the slots stay
+        as they are.
         """
         sequences, first = [], 0
         for slot, count in zip(slots, counts):
@@ -236,7 +245,7 @@ class LlamaCpuDecoder:
             assert past + count <= memory.max_ids
             sequences.append((first, count, past, memory.address, memory.max_ids))
             first += count
-        table = np.array(sequences, np.int64)
+        sequence_table = np.array(sequences, np.int64)
         config, kernels, T = self.config, self._kernels, first
         heads = config.num_heads + 2 * config.num_kv_heads
         widest = max(
@@ -245,7 +254,7 @@ class LlamaCpuDecoder:
         self._threads.run(
             kernels.forward_layers,
             self._new_counters(kernels.num_phases(stop_layer - first_layer)),
-            self._table,
+            table,
             self._dtype_like,
             x,
             self._buffer(T, widest),
@@ -253,10 +262,10 @@ class LlamaCpuDecoder:
             np.empty((T, config.num_heads, config.head_dim), np.float32),
             np.empty((T, config.intermediate_size), np.float32),
             cache.cos_sin,
-            table,
+            sequence_table,
             self._kv_like,
             config.num_kv_heads,
-            self._parts(table),
+            self._parts(sequence_table),
             np.float32(config.norm_eps),
             first_layer,
             stop_layer,
@@ -279,7 +288,11 @@ class LlamaCpuDecoder:
         return cast("Array", mean_square)
 
     def _forward_in_parts(
-        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
+        self,
+        table: np.ndarray,
+        cache: SlotCache,
+        slots: Sequence[int],
+        input_ids: Sequence[Sequence[Position]],
     ) -> Array:
         """Halve the sequences, or cut a single one into parts of `PREFILL_IDS` ids."""
         half = len(input_ids) // 2
@@ -289,7 +302,7 @@ class LlamaCpuDecoder:
             (ids,) = input_ids
             starts = range(0, len(ids), PREFILL_IDS)
             parts = [(slots, [ids[start : start + PREFILL_IDS]]) for start in starts]
-        return np.concatenate([self.forward(cache, *part) for part in parts])
+        return np.concatenate([self.forward_by(table, cache, *part) for part in parts])
 
     def _embed_positions(self, positions: Sequence[Position]) -> Array:
         """Inputs float32 (T, D) of the first layer: of a position, its ids' embeddings' sum."""
@@ -370,15 +383,3 @@ class LlamaCpuDecoder:
             out[at : at + rows * outputs].reshape(rows, outputs)
             for _, rows, _, _, outputs, at in table
         ]
-
-
-def _chosen(name: str, value: str | None, variable: str, choices: tuple[str, ...]) -> str:
-    """An argument, or else what the environment says, or else the first choice.
-
-    Raises ValueError for what is not among the choices.
-    """
-    source = name if value is not None else variable
-    chosen = value if value is not None else os.environ.get(variable) or choices[0]
-    if chosen not in choices:
-        raise ValueError(f"{source} is {quoted(chosen)}, expected {' or '.join(choices)}")
-    return chosen

@@ -28,8 +28,9 @@ class CompiledReading:
         count, first = len(self._x_TD), self._decoder.config.num_layers - self.layers_left
         layers = min(layers, self.layers_left)
         self._decoder.run_layers(
-            self._cache, [self._slot], [count], self._x_TD, first, first + layers
-        )
+            self._decoder.layer_table, self._cache, [self._slot], [count], self._x_TD, first,
+            first + layers,
+        )  # fmt: skip
         self.layers_left -= layers
         if not self.layers_left:
             self._cache.lengths[self._slot] += count
