@@ -20,17 +20,21 @@ from together_cases import packed
 from torch.nn import functional as F
 
 from tests.helpers.csm_checkpoint import LEVELS, make_csm
+from tests.helpers.moshi_checkpoint import make_moshi
 from tokenizers import Tokenizer
 from unified import UnifiedModel
 from unified.dataloading import Source
 from unified.engine.request import Sampling
 from unified.training.config import Lora, OptimizerConfig, TrainConfig
+from unified.training.estimate import estimate_run, shape_of
+from unified.training.initial_model import build_model
 from unified.training.loss_factors import modality_factors
 from unified.training.micro_batch import make_micro_batch
 from unified.training.several_ids import DepthSubset
 from unified.training.train import train
 from unified.training.train_module import TrainModule
 from unified.training.weights import choose_trained
+from unified_base.training import loop
 from unified_base.training.settings import ScheduleConfig
 from unified_data.document import Audio, Document, Text
 from unified_data.shards import ShardWriter
@@ -98,7 +102,7 @@ def restricted(logits, labels, rows):
 
 
 def csm_reference(hf, model, documents, sounds, left_out=()):
-    """The sum of transformers' losses of all documents, with gradient.
+    """The sums of transformers' losses of all documents, with gradient: (backbone, depth decoder).
 
     left_out: (document, position) of frames whose first code alone is learnt.
     """
@@ -112,7 +116,7 @@ def csm_reference(hf, model, documents, sounds, left_out=()):
         return restricted(logits, shift_labels, rows)
 
     hf.loss_function, hf.depth_decoder.loss_function = of_backbone, of_depth
-    sounds, total = iter(sounds), 0
+    sounds, backbone, depth = iter(sounds), 0, 0
     for number, segments in enumerate(documents):
         ids, waves, cutoffs = [], [], []
         for segment in segments:
@@ -131,11 +135,12 @@ def csm_reference(hf, model, documents, sounds, left_out=()):
                 assert is_frame[0, position]
                 labels[0, position] = -101
         values = torch.from_numpy(np.concatenate(waves, 1))[None]
-        total = total + hf(
+        out = hf(
             input_ids=ids, input_values=values, input_values_cutoffs=torch.tensor([cutoffs]),
             labels=labels,
-        ).loss  # fmt: skip
-    return total
+        )  # fmt: skip
+        backbone, depth = backbone + out.backbone_loss, depth + out.depth_decoder_loss
+    return backbone, depth
 
 
 def higgs_reference(hf, folder, codec, documents, sounds):
@@ -197,7 +202,7 @@ def reference(kind, model, folders, documents, sounds):
     hf = copy.deepcopy(model.hf).eval()
     hf.set_attn_implementation("eager")
     if kind == "csm":
-        return hf, csm_reference(hf, model, documents, sounds)
+        return hf, sum(csm_reference(hf, model, documents, sounds))
     codec = transformers.HiggsAudioV2TokenizerModel.from_pretrained(folders / "codec").eval()
     return hf, higgs_reference(hf, folders / "plain", codec, documents, sounds)
 
@@ -227,4 +232,149 @@ def test_losses_and_gradients_are_those_of_transformers_labels(kind, models, fol
     torch.testing.assert_close(outcome.total, expected, rtol=1e-5, atol=1e-3)
     outcome.total.backward()
     expected.backward()
-    print(kind, check_gradients(decoder, hf))
+    # But for the last layer's text side of Higgs Audio, whose hidden states predict nothing.
+    assert check_gradients(decoder, hf) == {"csm": 43, "higgs": 28}[kind]
+    assert micro_batch.num_ids > micro_batch.num_positions
+
+
+def test_a_sixteenth_of_the_frames_is_learnt_as_transformers_labels_say(models):
+    """-101: of a frame the first code alone."""
+    model = models["csm"]
+    documents, sounds = (lesson[:n] for lesson, n in zip(lessons("csm", model), (1, 2)))
+    decoder = copy.deepcopy(model.hf)
+    module = TrainModule(decoder, None).train()
+    micro_batch = micro_batch_of(model, documents, module, subset=DepthSubset(1 / 16, 3))
+    assert len(micro_batch.input_ids) == 1
+    (several,) = micro_batch.deeper.several
+    learnt = set(several.at[several.learnt].tolist())
+    left_out = [
+        (0, position) for position in several.at.tolist() if position not in learnt
+    ]
+    assert len(learnt) == 1
+    assert len(left_out) == len(several.at) - 1
+    outcome = module(micro_batch)
+    hf = copy.deepcopy(model.hf).eval()
+    backbone, depth = csm_reference(hf, model, documents, sounds, left_out)
+    expected = backbone + len(several.at) * depth
+    torch.testing.assert_close(outcome.total, expected, rtol=1e-5, atol=1e-3)
+    outcome.total.backward()
+    expected.backward()
+    check_gradients(decoder, hf)
+
+
+def run_of(kind, folders, folder, **changes):
+    """A run of two steps on two of the lessons, whose text has no loss."""
+    model = UnifiedModel.from_pretrained(folders / kind)
+    with ShardWriter(folder / "shards", "train", "lesson") as writer:
+        for number in range(2):
+            heard = sound(3 + number, model, number)
+            if kind == "csm":
+                segments = (Text(f"[0]{TEXTS[number]}", loss=0.0), heard)
+            else:
+                heard = replace(heard, role="response")
+                segments = (
+                    Text(SCENE, "scene", 0.0), Text(TEXTS[number], "prompt", 0.0), heard,
+                )  # fmt: skip
+            writer.write(f"d{number}", Document(segments))
+    source = {"lesson": Source(str(folder / "shards" / "*.tar"))}
+    return TrainConfig(
+        output=str(folder / "whole"), sources=source, validation=source,
+        init_from=str(folders / kind), lora=Lora(rank=2, alpha=4.0), steps=2, seq_len=128,
+        global_batch_size=1, streams=1, optimizer=OptimizerConfig(lr=0.01), save_every=1,
+        schedule=ScheduleConfig(warmup_steps=1), threads=1, save_dtype="float32",
+        precision="float32", **changes,
+    )  # fmt: skip
+
+
+RUNS = [
+    ("csm", {"train": "full", "depth_fraction": 0.5}),
+    ("csm", {"train": "depth"}),
+    ("csm", {"train": "lora"}),
+    ("higgs", {"train": "full"}),
+    ("higgs", {"train": "lora"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        pytest.param(
+            kind, changes, id=f"{kind} {changes['train']}",
+            marks=[] if changes["train"] == "full" else [pytest.mark.slow],
+        )
+        for kind, changes in RUNS
+    ],
+)  # fmt: skip
+def test_a_run_is_resumed_exactly_and_its_model_reopens(
+    kind, changes, models, folders, tmp_path, monkeypatch
+):
+    config = run_of(kind, folders, tmp_path, **changes)
+    folder = train(config)
+    weights = [t for n, t in tensors(config.output, 2).items() if n.startswith("weights/")]
+    estimate = estimate_run(config, shape_of(config))
+    assert estimate.trained == sum(weight.numel() for weight in weights)
+    save = loop.save_checkpoint
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    stopped = replace(config, output=str(tmp_path / "stopped"))
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "save_checkpoint", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(stopped)
+    torch.manual_seed(999)
+    train(stopped, resume=True)
+    same(tensors(config.output, 2), tensors(stopped.output, 2))
+
+    kind_of_hf = type(models[kind].hf)
+    hf, report = kind_of_hf.from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    before, after = models[kind].hf.state_dict(), hf.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not any("codec" in name for name in changed)
+    own = {name for name in before if name.startswith("depth_decoder.")}
+    if config.train == "depth":
+        assert changed == own - {"depth_decoder.model.embed_tokens.weight"}
+    else:
+        assert any("self_attn.q_proj" in name for name in changed - own)
+        assert (kind == "csm") == any("depth_decoder.codebooks_head" in name for name in changed)
+        tables = {name for name in changed - own if "embed" in name}
+        assert bool(tables) == (config.train == "full")
+    card = (folder / "README.md").read_text("utf-8")
+    levels = LEVELS if kind == "csm" else 8
+    assert [f"| lesson/audio.{level} |" in card for level in range(levels + 1)] == [
+        *[True] * levels, False,
+    ]  # fmt: skip
+    again = UnifiedModel.from_pretrained(folder)
+    sampling = Sampling(max_audio_frames=2, max_ids=400)
+    waveform, _ = again.speak("a fox", sampling=sampling)
+    assert np.isfinite(waveform).all()
+
+
+@pytest.mark.parametrize("kind", ["musicgen", "dia", "moshi"])
+def test_what_cannot_be_trained_is_said_before_anything_is_read(kind, tmp_path, monkeypatch):
+    make = {"musicgen": checkpoints.make_musicgen, "dia": checkpoints.make_dia, "moshi": make_moshi}
+    make[kind](tmp_path / kind)
+    (tmp_path / kind / "model.safetensors").unlink()
+    hub = {"musicgen": "facebook/musicgen-small", "dia": "nari-labs/Dia-1.6B-0626",
+           "moshi": "kmhf/hf-moshika"}  # fmt: skip
+    reason = "cross-attention inside packed documents is missing"
+    expected = {"moshi": "streams are no documents yet"}.get(kind, reason)
+    for init_from in (str(tmp_path / kind), hub[kind]):
+        config = TrainConfig(
+            output=str(tmp_path / "run"), sources={"a": Source("nowhere/*.tar")},
+            init_from=init_from, steps=1, seq_len=64, global_batch_size=1,
+            optimizer=OptimizerConfig(lr=0.01),
+        )  # fmt: skip
+        for act in (train, build_model, shape_of):
+            with pytest.raises(ValueError, match=rf"is {kind}, which is sampled.*{expected}"):
+                act(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_that_a_csm_has_not_are_refused(models):
+    with pytest.raises(ValueError, match="no new rows to train: all of CsmFor"):
+        choose_trained(models["csm"].hf, "new_rows", 0, {})
