@@ -62,6 +62,6 @@ def _states(
         # The hidden state behind the position before; none that is learnt is the first.
         states.append(depth.states(hidden_TE[at - 1], ids_Mk).flatten(0, 1))
     if not states:  # of a position that nothing is taken of, since FSDP2 waits for every layer
-        none = input_ids.new_zeros(1, depth.num_ids - 1)
-        states.append(depth.states(hidden_TE[:1], none).flatten(0, 1))
+        ids = input_ids.new_full((1, depth.num_ids - 1), depth.any_id)
+        states.append(depth.states(hidden_TE[:1], ids).flatten(0, 1))
     return torch.cat(states)

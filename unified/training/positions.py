@@ -31,10 +31,11 @@ __all__ = ["Depth", "PlainPositions", "Positions", "positions_of"]
 class Depth(Protocol):
     """What predicts the ids of depth 1 and more from hidden states and the ids before.
 
-    num_ids: the most ids of a position.
+    num_ids: the most ids of a position. any_id: one that it reads.
     """
 
     num_ids: int
+    any_id: int
 
     def check(self, ranges: Ranges) -> None:
         """Raises ValueError for ids that it has no rows of."""
@@ -119,7 +120,7 @@ class _OwnDepth:
 
     def __init__(self, module: DepthDecoder) -> None:
         self._module = module
-        self.num_ids = module.config.num_ids
+        self.num_ids, self.any_id = module.config.num_ids, module.config.ranges[0][0]
 
     def check(self, ranges: Ranges) -> None:
         self._module.config.to_rows(ranges)

@@ -81,7 +81,7 @@ class _CsmDepth:
 
     def __init__(self, module: Any, sizes: CsmSizes) -> None:
         self._module, self._sizes = module, sizes
-        self.num_ids = sizes.num_codebooks
+        self.num_ids, self.any_id = sizes.num_codebooks, sizes.text_rows
         # Behind the codes of the first codebook, which the backbone's head writes.
         self._first = sizes.text_rows + sizes.codebook_size
 
