@@ -205,7 +205,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "musicgen": "position 1: the sequence ends where text", "dia": "position 0: expected text",
     },
     "data tokenize": {
-        "janus": FIXED_48, **dict.fromkeys(("csm", "musicgen"), "there is no image tokenizer to code it with"),
+        "janus": FIXED_48, **dict.fromkeys(("csm", "musicgen"), NO_PICTURES),
         **dict.fromkeys(("liquid", "orpheus", "higgs-audio-v2", "dia"), "has no media tokenizers"),
     },
     "tokenizer reconstruct": {

@@ -1,9 +1,10 @@
-"""From a model trained in a row to one with a depth decoder, by the command line and saved folders."""
+"""From a model trained in a row to one with a depth decoder, by the command line and folders."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from unified.training.config import OptimizerConfig
 from unified.training.train_module import TrainModule
 from unified.training.validation import Validation
 from unified_base.training.dist import DistContext
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _threads():
@@ -74,7 +76,7 @@ def test_nothing_that_was_learnt_in_a_row_is_lost(training_case, tmp_path, capsy
         assert kept.keys() == frozen.keys()
         assert all(torch.equal(kept[weight], frozen[weight]) for weight in frozen), name
     of_depth = [files[name]["depth_decoder.safetensors"] for name in ("together", "alone", "all")]
-    for before, after in zip(of_depth, of_depth[1:]):
+    for before, after in pairwise(of_depth):
         assert not any(torch.equal(before[weight], after[weight]) for weight in before)
     assert any(
         not torch.equal(frozen[weight], tensor)
@@ -93,8 +95,10 @@ def test_nothing_that_was_learnt_in_a_row_is_lost(training_case, tmp_path, capsy
         of = f"article/{name}"
         assert losses["alone"][of] == pytest.approx(losses["together"][of], abs=1e-6)
     # What runs measure and say is the same.
-    again = replace(alone, output=str(tmp_path / "again"), steps=1, validation=speech,
-                    init_from=str(folders["alone"]), optimizer=OptimizerConfig(lr=1e-12))  # fmt: skip
+    again = replace(
+        alone, output=str(tmp_path / "again"), steps=1, validation=speech,
+        init_from=str(folders["alone"]), optimizer=OptimizerConfig(lr=1e-12),
+    )  # fmt: skip
     command("train", run_file(again, tmp_path / "again.yaml"))
     said = json.loads((tmp_path / "again/checkpoints/step-0000001/state.json").read_text())
     for name, loss in said["measured"].items():

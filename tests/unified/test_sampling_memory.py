@@ -182,7 +182,7 @@ def test_options_of_a_training_are_refused_beside_sample(capsys):
 
 @pytest.mark.parametrize("depth", [{}, {"per_level": True}, None], ids=["depth", "levels", "heads"])
 def test_positions_of_several_codes_take_what_is_predicted(depth, tmp_path, capsys):
-    """Weights, packed weights, slots and a depth decoder's keys and values, beside the allocated."""
+    """Weights, packed weights, slots, a depth decoder's keys and values, beside the allocated."""
     saved = together_model("heads" if depth is None else "depth", depth)
     saved.save_pretrained(tmp_path)
     assert run(["estimate", "--sample", str(tmp_path), "--json"]) == 0
@@ -230,8 +230,10 @@ def test_positions_of_several_codes_take_what_is_predicted(depth, tmp_path, caps
 
 @pytest.mark.parametrize("kind", ["csm", "higgs", "musicgen", "dia"])
 def test_published_models_of_several_codes_are_counted(kind, tmp_path, capsys):
-    make = {"csm": make_csm, "higgs": codes_checkpoints.make_higgs,
-            "musicgen": codes_checkpoints.make_musicgen, "dia": codes_checkpoints.make_dia}  # fmt: skip
+    make = {
+        "csm": make_csm, "higgs": codes_checkpoints.make_higgs,
+        "musicgen": codes_checkpoints.make_musicgen, "dia": codes_checkpoints.make_dia,
+    }  # fmt: skip
     hf = make[kind](tmp_path)
     assert run(["estimate", "--sample", str(tmp_path), "--json"]) == 0
     stated = json.loads(capsys.readouterr().out)

@@ -74,8 +74,8 @@ def show_sampling(name: Path, as_json: bool) -> None:
 
 
 def _positions_of(folder: Path) -> tuple[DepthConfig | None, int]:
-    """(the depth decoder that unified.json beside a config.json declares, the most ids of a position
-    of its format); of none where there is no unified.json.
+    """(the depth decoder that unified.json beside a config.json declares, the most ids of a
+    position of its format); of none where there is no unified.json.
 
     Raises ValueError for a damaged one.
     """

@@ -56,7 +56,9 @@ class CsmModel(SteppedModel):
         from unified.models.hf_checkpoint import weights_of
 
         # Those of the backbone may be quantized.
-        needed = weights_of(self.hf, keep=lambda name: "layers" not in name or name.startswith("depth"))
+        needed = weights_of(
+            self.hf, keep=lambda name: "layers" not in name or name.startswith("depth")
+        )
         weights = depth_weights(self._sizes, needed)
         words = {"uint16": torch.bfloat16, "int16": torch.float16}
         tensors = {}

@@ -145,7 +145,9 @@ def sampling_memory(
     own = published_sizes(hf, where)
     sizes = own or plain_sizes(hf, where)
     depth = depth or sizes.depth
-    cache = {} if depth is None else {name: depth_cache_bytes(depth, n) for name, n in _NUMBERS.items()}
+    depth_cache = {}
+    if depth is not None:
+        depth_cache = {name: depth_cache_bytes(depth, size) for name, size in _NUMBERS.items()}
     return SamplingMemory(
         parameters=sum(p.numel() for p in hf.parameters()),
         weights=_weights(hf),
@@ -155,7 +157,7 @@ def sampling_memory(
         vocabulary=sizes.vocabulary,
         positions=sizes.positions,
         ids_of_a_position=max(ids_of_a_position, sizes.ids_of_a_position),
-        depth_cache=cache,
+        depth_cache=depth_cache,
     )
 
 
@@ -197,9 +199,7 @@ def _weights(hf: PreTrainedModel) -> dict[str, int]:
     return {**by_type, "int8": others + int8, "int4": others + int4}
 
 
-def _packed(
-    hf: PreTrainedModel, sizes: PassSizes, depth: DepthConfig | None
-) -> dict[str, int]:
+def _packed(hf: PreTrainedModel, sizes: PassSizes, depth: DepthConfig | None) -> dict[str, int]:
     """Bytes of weights by type as the CPU backend packs them; none where it does not cover them."""
     backbone = sizes.backbone
     if backbone is None:

@@ -221,13 +221,14 @@ class _Labels:
         group = self.column("group")
         present, sizes = np.unique(group, return_counts=True)
         order = np.argsort(group, kind="stable")
-        for number in present.tolist() if self._writes is not None else ():
-            ends = np.array([(start, stop - 1) for start, stop in names[number]])
-            if not _within(ends, self._writes).all():
-                raise ValueError(
-                    f"the grammar allows ids of {_listed(names[number])} where the decoder writes"
-                    f" those of {_listed(self._writes)} alone"
-                )
+        if (writes := self._writes) is not None:
+            for number in present.tolist():
+                ends = np.array([(start, stop - 1) for start, stop in names[number]])
+                if not _within(ends, writes).all():
+                    raise ValueError(
+                        f"the grammar allows ids of {_listed(names[number])} where the decoder"
+                        f" writes those of {_listed(writes)} alone"
+                    )
         return order, tuple((names[int(n)], int(size)) for n, size in zip(present, sizes))
 
 

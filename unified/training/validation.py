@@ -1,4 +1,4 @@
-"""Validation losses by source, modality, and codebook level where a position holds several codes."""
+"""Validation losses by source and modality; by level, too, where a position holds several codes."""
 
 from __future__ import annotations
 

@@ -124,7 +124,9 @@ def csm_reference(hf, model, documents, sounds, left_out=()):
                 text = model.text_tokenizer.encode(segment.text)
                 ids += [tokens["<|begin_of_text|>"], *text, tokens["<|end_of_text|>"]]
             else:
-                ids += [config.audio_token_id] * segment.codes.shape[1] + [config.audio_eos_token_id]
+                ids += [config.audio_token_id] * segment.codes.shape[1] + [
+                    config.audio_eos_token_id
+                ]
                 waves.append(next(sounds))
                 cutoffs.append(sum(wave.shape[1] for wave in waves))
         ids = torch.tensor([ids])
@@ -247,9 +249,7 @@ def test_a_sixteenth_of_the_frames_is_learnt_as_transformers_labels_say(models):
     assert len(micro_batch.input_ids) == 1
     (several,) = micro_batch.deeper.several
     learnt = set(several.at[several.learnt].tolist())
-    left_out = [
-        (0, position) for position in several.at.tolist() if position not in learnt
-    ]
+    left_out = [(0, position) for position in several.at.tolist() if position not in learnt]
     assert len(learnt) == 1
     assert len(left_out) == len(several.at) - 1
     outcome = module(micro_batch)
