@@ -96,7 +96,7 @@ def _sizes(config: Any, vocabulary: int, positions: int, **others: Any) -> PassS
 
 
 def depth_cache_bytes(depth: DepthConfig, size: int) -> int:
-    """Bytes of keys and values of a position that a depth decoder fills, of numbers of `size` bytes.
+    """Bytes of keys and values of a position that a depth decoder fills; size: of a number.
 
     The CPU backend rounds heads and ids up to whole panels of float32.
     """

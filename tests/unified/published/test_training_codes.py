@@ -18,6 +18,7 @@ from codes_checkpoints import CODES
 from run_checkpoints import same, tensors
 from together_cases import packed
 from torch.nn import functional as F
+from training_runs import check_close, torchrun
 
 from tests.helpers.csm_checkpoint import LEVELS, make_csm
 from tests.helpers.moshi_checkpoint import make_moshi
@@ -278,11 +279,11 @@ def run_of(kind, folders, folder, **changes):
             writer.write(f"d{number}", Document(segments))
     source = {"lesson": Source(str(folder / "shards" / "*.tar"))}
     return TrainConfig(
-        output=str(folder / "whole"), sources=source, validation=source,
+        output=str(folder / "whole"), sources=source,
         init_from=str(folders / kind), lora=Lora(rank=2, alpha=4.0), steps=2, seq_len=128,
         global_batch_size=1, streams=1, optimizer=OptimizerConfig(lr=0.01), save_every=1,
         schedule=ScheduleConfig(warmup_steps=1), threads=1, save_dtype="float32",
-        precision="float32", **changes,
+        precision="float32", **{"validation": source, **changes},
     )  # fmt: skip
 
 
@@ -352,6 +353,19 @@ def test_a_run_is_resumed_exactly_and_its_model_reopens(
     sampling = Sampling(max_audio_frames=2, max_ids=400)
     waveform, _ = again.speak("a fox", sampling=sampling)
     assert np.isfinite(waveform).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csm", "higgs"])
+def test_two_processes_with_parts_of_the_parameters_are_one(kind, folders, tmp_path):
+    """FSDP2: the tied table of CSM, and both feed-forward parts of Higgs Audio; one process has no
+    sequence of its own where the data is uneven."""
+    config = run_of(kind, folders, tmp_path, validation={}, parallel="fsdp")
+    config = replace(config, global_batch_size=2, streams=2, output=str(tmp_path / "two"))
+    single = replace(config, output=str(tmp_path / "one"))
+    train(single)
+    torchrun(config, tmp_path)
+    check_close(single, config, 1e-4)
 
 
 @pytest.mark.parametrize("kind", ["musicgen", "dia", "moshi"])
