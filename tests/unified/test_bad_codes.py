@@ -100,10 +100,10 @@ GIVEN = {
 def test_a_request_is_refused_before_anything_is_sampled(case, model):
     """Where it stands behind a slot that would be sampled first."""
     make, message = GIVEN[case]
-    given = make(model)
+    segment = make(model)
     engine = Engine(model.decoder(), model.grammar, model.text_tokenizer)
-    request = Request((WORDS, CodedSlot("text", role="response"), given, SLOT), 0)
-    with pytest.raises(ValueError, match=rf"^segment 2 \({given.kind}\): .*{message}"):
+    request = Request((WORDS, CodedSlot("text", role="response"), segment, SLOT), 0)
+    with pytest.raises(ValueError, match=rf"^segment 2 \({segment.kind}\): .*{message}"):
         engine.add(request, lambda event: None, Sampling(max_audio_frames=2))
     assert (engine.counters.sampled_ids, engine.counters.passes) == (0, 0)
 
@@ -113,9 +113,9 @@ def test_a_request_is_refused_before_anything_is_sampled(case, model):
 )
 def test_documents_to_learn_from_are_refused_by_segment(case, model):
     make, message = GIVEN[case]
-    given = make(model)
-    with pytest.raises(ValueError, match=rf"segment 1 \({given.kind}\): .*{message}"):
-        Layout(model.grammar, model.text_tokenizer).encode([Text("a", "prompt", 0.0), given])
+    segment = make(model)
+    with pytest.raises(ValueError, match=rf"segment 1 \({segment.kind}\): .*{message}"):
+        Layout(model.grammar, model.text_tokenizer).encode([Text("a", "prompt", 0.0), segment])
 
 
 STREAMS = {

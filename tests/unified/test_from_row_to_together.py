@@ -72,9 +72,9 @@ def test_nothing_that_was_learnt_in_a_row_is_lost(training_case, tmp_path, capsy
     }  # fmt: skip
     frozen = files["row"]["model.safetensors"]
     for name in ("together", "alone"):
-        kept = files[name]["model.safetensors"]
-        assert kept.keys() == frozen.keys()
-        assert all(torch.equal(kept[weight], frozen[weight]) for weight in frozen), name
+        weights = files[name]["model.safetensors"]
+        assert weights.keys() == frozen.keys()
+        assert all(torch.equal(weights[weight], frozen[weight]) for weight in frozen), name
     of_depth = [files[name]["depth_decoder.safetensors"] for name in ("together", "alone", "all")]
     for before, after in pairwise(of_depth):
         assert not any(torch.equal(before[weight], after[weight]) for weight in before)
@@ -100,8 +100,8 @@ def test_nothing_that_was_learnt_in_a_row_is_lost(training_case, tmp_path, capsy
         init_from=str(folders["alone"]), optimizer=OptimizerConfig(lr=1e-12),
     )  # fmt: skip
     command("train", run_file(again, tmp_path / "again.yaml"))
-    said = json.loads((tmp_path / "again/checkpoints/step-0000001/state.json").read_text())
-    for name, loss in said["measured"].items():
+    state = json.loads((tmp_path / "again/checkpoints/step-0000001/state.json").read_text())
+    for name, loss in state["measured"].items():
         assert loss == pytest.approx(losses["alone"][name], abs=1e-4), name
     levels = [(losses["alone"][f"article/audio.{level}"]) for level in range(2)]
     assert min(levels) < losses["alone"]["article/audio"] < max(levels)

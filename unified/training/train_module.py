@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from unified.formats.grammar import MODALITIES
 from unified.models.code_head import code_head
 from unified.training import document_attention
+from unified.training.decoder_positions import positions_of
 from unified.training.depth_loss import depth_loss
 from unified.training.loss import Head, HeadPart, allowed_loss
 from unified.training.micro_batch import MicroBatch
-from unified.training.positions import Positions, positions_of
+from unified.training.positions import Positions
 from unified.training.published_positions import is_published
 from unified.vocabulary.block import Ranges
 
