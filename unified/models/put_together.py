@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["begin_from_rows", "put_together"]
 
-# Standard deviation of the rows that a depth decoder begins with. Bits a code of the second and third
-# level of the pocket's own sounds (3 levels of 1,000), the rest frozen, after 50 and 200 steps of 96
-# of 3,136 frames (AdamW, 0.002; means of two seeds). It was picked on 1,029 frames of other
-# documents, by the mean of both; on 1,253 frames of still others, which nothing was picked by:
+# Standard deviation of the rows that a depth decoder begins with. Bits a code of the second and
+# third level of the pocket's own sounds (3 levels of 1,000), the rest frozen, after 50 and 200 steps
+# of 96 of 3,136 frames (AdamW, 0.002; means of two seeds). It was picked on 1,029 frames of other
+# documents, by the mean of both; measured on 1,253 frames of still others, by which nothing was
+# picked:
 #
 #     projected, 0.02   picked on 5.45 and 4.56   measured on 5.57 and 4.09
 #     projected, 0.05             4.89     4.48               4.87     4.00
@@ -40,6 +41,7 @@ __all__ = ["begin_from_rows", "put_together"]
 #     projected, 0.3              5.74     5.66               5.63     5.08
 #     drawn, 0.02                 5.71     4.70               5.82     4.27
 #     drawn, 0.1                  5.33     5.08               5.20     4.48
+#     drawn, 0.2                  6.14     5.79               5.97     5.12
 _SPREAD = 0.1
 
 

@@ -1,4 +1,4 @@
-"""How a decoder reads positions in training: a plain causal LM, or a published model in its own way.
+"""How a decoder reads positions in training: a causal LM, or a published model in its own way.
 
 A plain one reads the sum of the embeddings of a position's ids, and writes with its head and
 perhaps a depth decoder.
