@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["begin_from_rows", "put_together"]
 
 # Standard deviation of the rows that a depth decoder begins with. Bits a code of the second and
-# third level of the pocket's own sounds (3 levels of 1,000), the rest frozen, after 50 and 200 steps
-# of 96 of 3,136 frames (AdamW, 0.002; means of two seeds). It was picked on 1,029 frames of other
+# third level of the pocket's own sounds (3 levels of 1,000), the rest frozen, after 50 and 200
+# steps of 96 of 3,136 frames (AdamW, 0.002; means of two seeds). Picked on 1,029 frames of other
 # documents, by the mean of both; measured on 1,253 frames of still others, by which nothing was
 # picked:
 #
