@@ -21,6 +21,7 @@ from unified.training.config import TrainConfig
 from unified.training.decoder_trainer import DecoderTrainer
 from unified.training.export import export
 from unified.training.precision import check_same_precision, resolve_precision
+from unified.training.trainable import check_trainable
 from unified_base.training.dist import DistContext
 from unified_base.training.loop import LoopConfig, run_training
 from unified_base.training.metric_logger import MetricLogger
@@ -42,6 +43,7 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         ValueError: bad or missing data, a run that exists already (without `resume`), a checkpoint
             of another run, or an alarm that `alarms.stop` names.
     """
+    check_trainable(config.init_from)
     for sources in (config.sources, config.validation):
         for _, source in leaves(sources):
             find_shards(source.shards)  # a wrong name is told before anything is loaded or written

@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 
+from tests.helpers import codes_checkpoints, csm_checkpoint
 from tokenizers import AddedToken
 from unified import UnifiedModel
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -62,6 +63,15 @@ def text_tokenizer(kind: str):
     return TextTokenizer(backend)
 
 
+IN_POSITIONS = {
+    "csm": csm_checkpoint.make_csm,
+    "higgs-audio-v2": codes_checkpoints.make_higgs,
+    "musicgen": codes_checkpoints.make_musicgen,
+    "dia": codes_checkpoints.make_dia,
+}
+"""What makes models with several codes in a position, by the names of their formats."""
+
+
 WAV = {"num_filters": 4, "upsampling_ratios": [5, 4], "hidden_size": 8, "codebook_dim": 8,
        "codebook_size": 12, "num_lstm_layers": 1}  # fmt: skip
 
@@ -104,6 +114,8 @@ class Checkpoint:
 
 
 def make(kind: str, folder: Path) -> Checkpoint:
+    if kind in IN_POSITIONS:
+        return Checkpoint(folder, IN_POSITIONS[kind](folder), TextTokenizer.load(folder), [])
     text = text_tokenizer(kind)
     tokens, rows = text.tokens, text.size + 3  # some rows are padding
     vocabulary = {name: tokens[name] for name in SPECIAL[kind]}

@@ -232,6 +232,7 @@ class Pretrained:
     pixels a code, None without one. cannot_make: by modality why a checkpoint with this
     config.json cannot make such media, and what to do.
     frozen: further parts of the model of transformers that training leaves as they are, by name.
+    cannot_train: why it is not trained here; None where it is.
     """
 
     name: str
@@ -253,6 +254,7 @@ class Pretrained:
     special_text: bool = False
     layout: Callable[[PretrainedCheckpoint], PretrainedLayout] | None = None
     frozen: tuple[str, ...] = ()
+    cannot_train: str | None = None
     tasks: Callable[[PretrainedCheckpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks(
         {}
     )

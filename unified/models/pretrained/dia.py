@@ -78,6 +78,8 @@ PRETRAINED = Pretrained(
     num_rows=lambda checkpoint: _row(checkpoint, _LEVELS, 0),
     tasks=_tasks,
     codecs={"audio": "DAC at 44.1 kHz (descript/dac_44khz)"},
+    cannot_train="Dia reads texts by an encoder beside its decoder, and training lays documents"
+    " out for a decoder alone: cross-attention inside packed documents is missing",
     sampling=Sampling(
         audio=SpanSampling(
             1.8, top_p=0.9, guidance=Guidance(3.0, "show-o", top_k=45), ends_likeliest=True

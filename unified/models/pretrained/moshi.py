@@ -57,6 +57,7 @@ PRETRAINED = Pretrained(
         refused(_REASON, "write", "draw", "describe", "ask", "speak", "listen")
     ),
     cannot_make=lambda config: {"audio": _REASON},
+    cannot_train="Moshi's streams are no documents yet, which training lays out",
     # Level 0 is the text.
     sampling=Sampling(
         audio=SpanSampling(

@@ -83,6 +83,8 @@ PRETRAINED = Pretrained(
     tasks=_tasks,
     inside={"audio": "audio_encoder"},
     frozen=("text_encoder",),
+    cannot_train="MusicGen reads texts by an encoder beside its decoder, and training lays"
+    " documents out for a decoder alone: cross-attention inside packed documents is missing",
     sampling=Sampling(
         audio=SpanSampling(1.0, top_k=250, guidance=Guidance(3.0)),
         max_audio_frames=_FRAMES,
