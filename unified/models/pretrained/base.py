@@ -185,6 +185,7 @@ class Pretrained:
     tasks: how a checkpoint is asked; its second argument is the stride of the image tokenizer, in
     pixels a code, None without one. cannot_make: by modality why a checkpoint with this
     config.json cannot make such media, and what to do.
+    voices: how many voices stand side by side, each with the codebooks of the sound's codec.
     frozen: further parts of the model of transformers that training leaves as they are, by name.
     """
 
@@ -206,6 +207,7 @@ class Pretrained:
     codes_output: str = "heads"
     special_text: bool = False
     layout: Callable[[PretrainedCheckpoint], PretrainedLayout] | None = None
+    voices: int = 1
     frozen: tuple[str, ...] = ()
     tasks: Callable[[PretrainedCheckpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks(
         {}
@@ -288,6 +290,7 @@ class Pretrained:
             if tokenizer is None:
                 continue
             codebooks = tuple(int(size) for size in tokenizer.codebook_sizes)
+            codebooks *= self.voices if modality == "audio" else 1
             expected = tuple(declared.get(block, size) for block, size in zip(blocks, codebooks))
             if len(codebooks) != len(blocks) or codebooks != expected:
                 raise ValueError(
