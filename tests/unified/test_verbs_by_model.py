@@ -24,7 +24,7 @@ from unified_base.images import load_image, save_png
 from unified_base.sounds import load_audio, save_wav
 
 HERE = Path(__file__).parent
-PUBLISHED = ("emu3", "chameleon", "janus", "janus-pro", "liquid", "orpheus", "apertus")
+PUBLISHED = ("emu3", "chameleon", "janus", "janus-pro", "liquid", "orpheus", "apertus", "moshi")
 # Published ones with the codec that they come without, or that their checkpoint may hold.
 WITH_CODEC = ("orpheus-snac", "liquid-vq", "anole")
 EXTENDED = ("extended", "extended-qwen2", "extended-qwen3", "chat")
@@ -53,18 +53,22 @@ REFUSED: dict[str, dict[str, str]] = {
         "liquid-vq": "Liquid writes no articles", "orpheus": "Orpheus reads texts aloud",
         "orpheus-snac": "Orpheus reads texts aloud", "apertus": "cannot write",
         "chameleon": "the checkpoint holds no decoder of its image codec",
+        "moshi": "Moshi hears and answers",
     },
     "draw": {
+        "moshi": "Moshi has no pictures",
         "chameleon": "the checkpoint holds no decoder of its image codec",
         "liquid": NO_CODEC.format("image"), "orpheus": "Orpheus has no pictures",
         "orpheus-snac": "Orpheus has no pictures", "apertus": "cannot draw",
     },
     "describe": {
+        "moshi": "Moshi has no pictures",
         "janus": "a vision tower of its own", "janus-pro": "a vision tower of its own",
         "liquid": "the text tokenizer has no <start_of_turn>",
         "orpheus": "Orpheus has no pictures", "orpheus-snac": "Orpheus has no pictures",
     },
     "ask": {
+        "moshi": "Moshi hears and answers",
         "janus": "a vision tower of its own", "janus-pro": "a vision tower of its own",
         "liquid": "the text tokenizer has no <start_of_turn>",
         "orpheus": "Orpheus has no pictures", "orpheus-snac": "Orpheus has no pictures",
@@ -72,12 +76,15 @@ REFUSED: dict[str, dict[str, str]] = {
     "speak": {
         **dict.fromkeys(PUBLISHED, "has no sound"), "orpheus": NO_CODEC.format("audio"),
         "apertus": "cannot speak", "liquid-vq": "has no sound", "anole": "has no sound",
+        "moshi": "Moshi hears and answers",
     },
     "listen": {
         **{kind: "has no sound" for kind in PUBLISHED if kind != "apertus"},
+        "moshi": "Moshi writes its own words",
         "orpheus": "does not listen", "orpheus-snac": "does not listen",
         "liquid-vq": "has no sound", "anole": "has no sound",
     },
+    "reply": {kind: "it does not listen while it speaks" for kind in MODELS if kind != "moshi"},
 }  # fmt: skip
 
 
@@ -171,6 +178,8 @@ def arguments(case, verb, model, output):
         "ask": ["ask", str(case.folder / "picture.png"), "What is this?", *few],
         "speak": ["speak", "a cat", "--set", "max_audio_frames=2", "-o", f"{output}.wav"],
         "listen": ["listen", str(case.folder / "sound.wav"), *few],
+        "reply": ["reply", str(case.folder / "sound.wav"), "--seconds", "0.11",
+                  "-o", f"{output}.wav"],
     }[verb]
 
 
@@ -178,7 +187,7 @@ def check(verb, out, output):
     """That what was asked for is there."""
     if verb == "draw":
         assert load_image(output.with_suffix(".png")).ndim == 3
-    elif verb == "speak":
+    elif verb in ("speak", "reply"):
         assert load_audio(output.with_suffix(".wav"))[0].size
     elif verb == "write":
         segments = json.loads(output.with_suffix(".json").read_text("utf-8"))["segments"]

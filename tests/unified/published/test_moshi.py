@@ -113,9 +113,6 @@ def test_opened_saved_and_told_about(moshi, model, tmp_path):
     assert words.size == texts + 19 + 16 * CODES
     described = describe_model("moshi", moshi[0])
     assert described["format"]["ids_of_a_position"] == {"audio": 17}
-    assert model.tasks.able == ()
-    with pytest.raises(ValueError, match="Moshi's two voices and its text are ids here"):
-        model.tasks.task("speak")
     model.save_pretrained(tmp_path / "saved")
     hf, report = type(moshi[1]).from_pretrained(tmp_path / "saved", output_loading_info=True)
     assert not report["missing_keys"]
