@@ -178,8 +178,14 @@ def arguments(case, verb, model, output):
         "ask": ["ask", str(case.folder / "picture.png"), "What is this?", *few],
         "speak": ["speak", "a cat", "--set", "max_audio_frames=2", "-o", f"{output}.wav"],
         "listen": ["listen", str(case.folder / "sound.wav"), *few],
-        "reply": ["reply", str(case.folder / "sound.wav"), "--seconds", "0.11",
-                  "-o", f"{output}.wav"],
+        "reply": [
+            "reply",
+            str(case.folder / "sound.wav"),
+            "--seconds",
+            "0.11",
+            "-o",
+            f"{output}.wav",
+        ],
     }[verb]
 
 

@@ -165,9 +165,7 @@ class DocumentEngine:
         return self._worker.run(decode) if self.usable else decode()
 
 
-def coded_slot(
-    slot: Slot, sequencer: Sequencer, max_audio_frames: int | None = None
-) -> CodedSlot:
+def coded_slot(slot: Slot, sequencer: Sequencer, max_audio_frames: int | None = None) -> CodedSlot:
     """A slot in codes: pixels become a grid, and media that the model cannot make are ruled out.
 
     max_audio_frames: of the request, which alone ends a dialogue of two voices.

@@ -146,10 +146,7 @@ class Translator:
         elif isinstance(event, FrameDone) and self.sound is not None:
             yield from self._heard(event)
         elif isinstance(event, StreamFrameDone):
-            dialogue = self.sequencer.dialogue
-            if dialogue is not None and event.stream == dialogue.text:
-                if word := self.words.push(dialogue.said_by(event.codes.tolist())):
-                    yield TextPiece(row, word)
+            yield from self._said(event)
         elif isinstance(event, SpanEnd):
             yield from self._ended(step.index, event)
             if self.cut is not None:
@@ -186,6 +183,14 @@ class Translator:
         self.decode_seconds += time.perf_counter() - begun
         if samples.size:
             yield AudioChunk(self.row, samples, tokenizer.sample_rate)
+
+    def _said(self, event: StreamFrameDone) -> Iterator[Event]:
+        """The words of a dialogue's text, as they come."""
+        dialogue = self.sequencer.dialogue
+        if dialogue is not None and event.stream == dialogue.text:
+            word = self.words.push(dialogue.said_by(event.codes.tolist()))
+            if word:
+                yield TextPiece(self.row, word)
 
     def _voice(self, codes: np.ndarray) -> np.ndarray:
         """The codes of what is made, of a frame (K,): of a dialogue those of the first voice."""

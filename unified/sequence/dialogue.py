@@ -84,7 +84,8 @@ class DialogueStreams:
         """The dialogue of codes int64 (1 + 2 K, T)."""
         streams = self.span.split_streams(codes)
         size = (codes.shape[1] * codec.hop,)
-        voices = [decode_codes(codec, streams[name], size) for name in (self.speaker, self.listener)]
+        names = (self.speaker, self.listener)
+        voices = [decode_codes(codec, streams[name], size) for name in names]
         ids = streams[self.text][0].tolist()
         if unnamed := [id for id in ids if id not in self._names]:
             raise ValueError(f"id {unnamed[0]} of a dialogue's text is no token of its tokenizer")

@@ -1,6 +1,7 @@
 """Moshi's dialogues as documents: they go on as transformers' generate does, and come back."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -229,11 +230,11 @@ def test_what_it_cannot_do_is_refused_in_a_line(model):
     ("segment", "message"),
     [
         (lambda d: Audio(d.waveform[:1], d.sample_rate), "the sound is of one voice"),
-        (lambda d: Dialogue(d.waveform, d.sample_rate, words=d.words[1:]), "words for 3 frames, but its sound has 4"),
-        (lambda d: Dialogue(d.waveform, 8_000, words=d.words), "8000 Hz, expected 1 channel at 16000"),
-        (lambda d: Dialogue(d.waveform, d.sample_rate, words=("hm!", *d.words[1:])), "frame 0 of the dialogue has the word 'hm!'"),
+        (lambda d: replace(d, words=d.words[1:]), "words for 3 frames, but its sound has 4"),
+        (lambda d: replace(d, sample_rate=8_000), "8000 Hz, expected 1 channel at 16000"),
+        (lambda d: replace(d, words=("hm!", *d.words[1:])), "frame 0 .* has the word 'hm!'"),
     ],
-)  # fmt: skip
+)
 def test_dialogues_that_do_not_fit_are_refused(model, begun, segment, message):
     wrong = segment(begun)
     with pytest.raises(ValueError, match=message):
