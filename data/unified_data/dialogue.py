@@ -57,4 +57,4 @@ class Dialogue(Audio):
             return NotImplemented
         return self.words == other.words and super().__eq__(other) is True
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None

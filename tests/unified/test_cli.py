@@ -284,8 +284,8 @@ def test_training_needs_its_configuration(unified, refused, tmp_path):
 
 COMMANDS = [
     (), ("write",), ("draw",), ("describe",), ("speak",), ("listen",), ("reply",), ("sample",),
-    ("inspect",), ("subjects",), ("info",), ("train",), ("tokenizer", "train"), ("tokenizer", "evaluate"),
-    ("tokenizer", "reconstruct"), ("data", "build", "pocket"),
+    ("inspect",), ("subjects",), ("info",), ("train",), ("tokenizer", "train"),
+    ("tokenizer", "evaluate"), ("tokenizer", "reconstruct"), ("data", "build", "pocket"),
 ]  # fmt: skip
 
 

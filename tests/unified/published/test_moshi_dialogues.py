@@ -249,8 +249,8 @@ def test_slots_that_do_not_fit_are_refused(model, begun):
         model.generate(Document((fits,)), sampling=sampling(3))
     with pytest.raises(ValueError, match="nothing but a number of frames ends a dialogue"):
         model.generate(Document((fits,)), sampling=sampling(None))
+    two = Audio(begun.waveform, begun.sample_rate)
     with pytest.raises(ValueError, match=r"2 channels"):
-        two = Audio(begun.waveform, begun.sample_rate)
         model.generate(Document((Slot("audio", listener=two),)), sampling=sampling(9))
     pocket = UnifiedModel.from_pretrained("pocket")
     heard = Slot("audio", listener=Audio(np.zeros((1, 800), np.float32), 16_000))
