@@ -135,10 +135,9 @@ def _stepped(hf: PreTrainedModel, pretrained: Pretrained) -> SteppedModel | None
 
         return CsmModel(hf)
     if pretrained.decoder == "moshi":
-        raise ValueError(
-            "Moshi is computed by the CPU backend alone so far; take device cpu and backend cpu or"
-            " auto"
-        )
+        from unified.models.moshi_torch import MoshiModel
+
+        return MoshiModel(hf)
     if pretrained.decoder == "janus":
         from unified.models.janus_torch import JanusModel
 

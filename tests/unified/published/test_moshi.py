@@ -64,8 +64,11 @@ def generated(hf, **options):
 GREEDY = Sampling(audio=SpanSampling())
 
 
-def test_greedy_streams_are_those_of_generate(moshi, model, silence):
+@pytest.mark.parametrize("backend", ["cpu", "torch_static", "transformers"])
+def test_greedy_streams_are_those_of_generate(moshi, silence, backend):
     """The other voice is silent, in one batch with another that is not."""
+    model = UnifiedModel.from_pretrained(moshi[0], backend=backend)
+    assert model.decoder().backend == backend
     text, codes = generated(moshi[1])
     voice = np.repeat(silence[:, None], FRAMES, 1)
     noisy = np.random.default_rng(0).integers(CODES, size=(8, FRAMES + 2))
@@ -153,8 +156,6 @@ def test_given_streams_that_do_not_fit_are_refused(model, codes, message):
         list(engine.run([Request((CodedSlot("audio", streams=codes),), 0)], GREEDY))
 
 
-def test_backends_of_torch_are_refused_by_name(moshi):
-    with pytest.raises(ValueError, match="Moshi is computed by the CPU backend alone"):
-        UnifiedModel.from_pretrained(moshi[0], backend="transformers").decoder()
+def test_quantized_weights_are_refused_by_name(moshi):
     with pytest.raises(ValueError, match="Moshi's weights cannot be quantized"):
         UnifiedModel.from_pretrained(moshi[0], dtype="int8").decoder()
