@@ -208,6 +208,30 @@ def test_the_command_replies_to_a_sound(moshi, tmp_path, capsys):
     assert "20 frames of sound are given, but the dialogue shall have 10" in capsys.readouterr().err
 
 
+def test_the_commands_fill_and_inspect_a_document(moshi, tmp_path, capsys):
+    document = {"segments": [{"type": "slot", "modality": "audio"}]}
+    (tmp_path / "talk.json").write_text(json.dumps(document))
+    model = ["--model", str(moshi[0])]
+    filled = tmp_path / "filled.json"
+    line = ["sample", str(tmp_path / "talk.json"), "-o", str(filled), *model]
+    assert run([*line, "--set", "max_audio_frames=3"]) == 0
+    (segment,) = json.loads(filled.read_text("utf-8"))["segments"]
+    assert len(segment["words"]) == 3
+    capsys.readouterr()
+    assert run(["inspect", str(filled), *model, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["valid"]
+    assert (told["length"], told["positions"]) == (17 * 5 + 1, 5 + 1)
+    assert "3 frames, 0.00 s, 17 levels" in told["spans"][0]["content"]
+
+
+def test_an_article_of_a_dialogue_plays_both_voices(begun, tmp_path):
+    from unified.articles.outputs import save_article
+
+    save_article(tmp_path / "talk.html", Document((Text("A talk."), begun)), {})
+    assert "<audio" in (tmp_path / "talk.html").read_text("utf-8")
+
+
 def test_replies_last_as_long_as_the_sound_and_the_models_time(model):
     sound = Audio(np.zeros((1, 33), np.float32), 16_000)  # two frames and a bit
     request = model.request_reply(sound)
