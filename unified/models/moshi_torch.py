@@ -150,9 +150,9 @@ class MoshiTorchPositions:
         )
         keys[at, :, number], values[at, :, number] = key, value
         repeats = config.num_heads // config.num_kv_heads
-        seen = (
+        seen_keys, seen_values = (
             cache[at, :, : number + 1].repeat_interleave(repeats, 1) for cache in (keys, values)
         )
-        out = scaled_dot_product_attention(query[:, :, None], *seen)  # (n, heads, 1, head width)
+        out = scaled_dot_product_attention(query[:, :, None], seen_keys, seen_values)
         attended: Tensor = attention.o_proj(out.reshape(n, 1, -1), index)
         return attended
