@@ -112,10 +112,10 @@ class Document:
             if isinstance(segment, Text):
                 row = {"type": "text", "text": segment.text}
             elif isinstance(segment, Slot):
-                for given in ("begins", "listener"):
-                    if getattr(segment, given) is not None:
+                for name in ("begins", "listener"):
+                    if getattr(segment, name) is not None:
                         raise ValueError(
-                            f"a slot with a sound ({given}) has no JSON form; leave {given} out,"
+                            f"a slot with a sound ({name}) has no JSON form; leave {name} out,"
                             " and give the sound when the document is sampled"
                         )
                 row = {"type": "slot", "modality": segment.modality}

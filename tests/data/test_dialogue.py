@@ -28,14 +28,14 @@ def test_it_comes_back_from_json_and_its_file(tmp_path):
 
 
 def test_it_equals_a_dialogue_of_the_same_content_alone():
-    one = dialogue()
-    assert one == dialogue()
-    assert one != dialogue(words=("<pad>", "No", "<pad>"))
-    assert one != dialogue(waveform=-one.waveform)
-    sound = Audio(one.waveform, one.sample_rate)
-    assert one != sound
-    assert sound != one
-    assert replace(one, role="prompt").words == WORDS
+    talk = dialogue()
+    assert talk == dialogue()
+    assert talk != dialogue(words=("<pad>", "No", "<pad>"))
+    assert talk != dialogue(waveform=-talk.waveform)
+    sound = Audio(talk.waveform, talk.sample_rate)
+    assert talk != sound
+    assert sound != talk
+    assert replace(talk, role="prompt").words == WORDS
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def reply(
     assert dialogue is not None  # or it would have been refused
     values = {
         "path": str(output),
-        "text": dialogue.said(answer),
+        "text": dialogue.text_of(answer),
         "seconds": round(voices.shape[1] / answer.sample_rate, 3),
         "sound": None if sound is None else str(sound),
         "seed": seed,

@@ -188,7 +188,7 @@ class Translator:
         """The words of a dialogue's text, as they come."""
         dialogue = self.sequencer.dialogue
         if dialogue is not None and event.stream == dialogue.text:
-            word = self.words.push(dialogue.said_by(event.codes.tolist()))
+            word = self.words.push(dialogue.words_in(event.codes.tolist()))
             if word:
                 yield TextPiece(self.row, word)
 

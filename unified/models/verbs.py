@@ -219,7 +219,7 @@ class Verbs(ABC):
         request = self.request_reply(sound, seconds, **choices)
         answer = _last(self._sample(request, 1, seed)[0], Dialogue)
         assert self.sequencer.dialogue is not None
-        words = self.sequencer.dialogue.said(answer)
+        words = self.sequencer.dialogue.text_of(answer)
         return words, answer.waveform[:1], answer.sample_rate
 
     def request_reply(

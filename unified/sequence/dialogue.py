@@ -112,25 +112,25 @@ class DialogueStreams:
         if sound is not None:
             check_sound(codec, sound.waveform.shape[0], sound.sample_rate)
             parts.append(encode_media(codec, sound.waveform))
-        given = sum(part.shape[1] for part in parts)
-        if given > frames:
+        num_given = sum(part.shape[1] for part in parts)
+        if num_given > frames:
             raise ValueError(
-                f"{given} frames of sound are given, but the dialogue shall have {frames}"
-                f" (max_audio_frames); raise it to {given} or more, or give less"
+                f"{num_given} frames of sound are given, but the dialogue shall have {frames}"
+                f" (max_audio_frames); raise it to {num_given} or more, or give less"
             )
-        if given < frames:
+        if num_given < frames:
             nothing = encode_media(codec, np.zeros((1, codec.hop), np.float32))
-            parts.append(np.repeat(nothing, frames - given, axis=1))
+            parts.append(np.repeat(nothing, frames - num_given, axis=1))
         return np.concatenate(parts, axis=1)
 
-    def said_by(self, ids: list[int]) -> list[int]:
+    def words_in(self, ids: list[int]) -> list[int]:
         """The ids of a text stream that are words: those of no special token."""
         return [id for id in ids if id not in self._silent]
 
-    def said(self, dialogue: Dialogue) -> str:
+    def text_of(self, dialogue: Dialogue) -> str:
         """What the first voice of a dialogue says, as one text."""
         return self.tokens.decode(
-            self.said_by([self._id(at, word) for at, word in enumerate(dialogue.words)])
+            self.words_in([self._id(at, word) for at, word in enumerate(dialogue.words)])
         )
 
     def _id(self, frame: int, word: str) -> int:

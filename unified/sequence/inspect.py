@@ -220,7 +220,7 @@ def _content(segment: Coded, sequencer: Sequencer) -> str:
     if dialogue is None or segment.kind != "audio":
         return content
     words = dialogue.span.split_streams(segment.codes)[dialogue.text][0].tolist()
-    return f"{content}: {_partial_text(dialogue.said_by(words), sequencer)}"
+    return f"{content}: {_partial_text(dialogue.words_in(words), sequencer)}"
 
 
 def _colour(kind: str) -> str:

@@ -197,8 +197,8 @@ class Task:
     @property
     def media(self) -> tuple[str, ...]:
         """The modalities of the media that a user gives."""
-        given = tuple(part.kind for part in self.parts if isinstance(part, MediaPart))
-        return (*given, "audio") if self.slot.listens else given
+        parts = tuple(part.kind for part in self.parts if isinstance(part, MediaPart))
+        return (*parts, "audio") if self.slot.listens else parts
 
     @property
     def modalities(self) -> frozenset[str]:

@@ -64,14 +64,14 @@ def complete(model, documents, chosen, seeds=None):
 def generated(hf, begun=None, words=(), **options):
     """Text and codes of transformers' generate, behind a dialogue, without those of its last step,
     whose later codes are not beside a text any more."""
-    given = {}
+    inputs = {}
     if begun is not None:
         speaker, listener = torch.from_numpy(begun.waveform[:, None, None])
-        given = {"input_ids": torch.tensor([words]), "moshi_input_values": speaker,
+        inputs = {"input_ids": torch.tensor([words]), "moshi_input_values": speaker,
                  "user_input_values": listener}  # fmt: skip
     torch.manual_seed(0)
     outputs = hf.generate(
-        **given, max_new_tokens=FRAMES, return_audio_waveforms=False, return_audio_codes=True,
+        **inputs, max_new_tokens=FRAMES, return_audio_waveforms=False, return_audio_codes=True,
         **{"do_sample": False, **options},
     )  # fmt: skip
     text = outputs.sequences[0, 1:-1].numpy()
@@ -151,7 +151,7 @@ def test_words_and_sound_are_told_as_they_come(model):
     chunks = [e.waveform for e in told if isinstance(e, events.AudioChunk)]
     (done,) = (e for e in told if isinstance(e, events.Done))
     (dialogue,) = done.document.segments
-    assert pieces == model.sequencer.dialogue.said(dialogue)
+    assert pieces == model.sequencer.dialogue.text_of(dialogue)
     assert np.array_equal(np.concatenate(chunks, 1), dialogue.waveform[:1])
     first = next(at for at, e in enumerate(told) if isinstance(e, events.TextPiece))
     assert first < next(at for at, e in enumerate(told) if isinstance(e, events.AudioDone))
@@ -174,8 +174,8 @@ def test_a_dialogue_comes_back(model, begun):
     inspection = inspect_document(document, model.sequencer)
     assert inspection.error is None
     assert inspection.num_positions == BEGUN + 2 + 1
-    said = json.dumps(model.sequencer.dialogue.said(begun), ensure_ascii=False)
-    assert said in inspection.spans[0].content
+    words = json.dumps(model.sequencer.dialogue.text_of(begun), ensure_ascii=False)
+    assert words in inspection.spans[0].content
 
 
 def test_saved_and_reopened_it_says_the_same(moshi, model, tmp_path):
