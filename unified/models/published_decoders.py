@@ -115,6 +115,15 @@ def _compiled(backend: str, pretrained: Pretrained, device: str, repack: bool = 
 
 def _torch(hf: PreTrainedModel, backend: str, pretrained: Pretrained) -> Decoder:
     """A decoder that steps an object of transformers."""
+    if pretrained.decoder == "qwen-talker":
+        if backend == "torch_static":
+            raise ValueError(
+                f"{type(hf).__name__} reads texts beside codes, which backend torch_static does not"
+                " run; take backend auto or transformers"
+            )
+        from unified.models.qwen_talker import TalkerDecoder
+
+        return TalkerDecoder(hf)
     if pretrained.decoder not in ENCODER_DECODERS:
         return torch_decoder(hf, backend, _stepped(hf, pretrained))
     if backend == "torch_static":
@@ -187,6 +196,8 @@ def load_published_hf(
 
     kind = getattr(transformers, pretrained.hf_class) if pretrained.hf_class else None
     hf = load_hf(folder, kind, dtype, device, depth)
+    if pretrained.prepare is not None:
+        pretrained.prepare(hf, folder)
     for name in (*pretrained.inside.values(), *pretrained.frozen):
         getattr(hf.base_model, name).requires_grad_(False)
     return hf

@@ -6,7 +6,6 @@ another package by an entry point in the group `unified.pretrained`, or by `regi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 
@@ -14,7 +13,6 @@ from unified.models.pretrained.base import Pretrained, PretrainedCheckpoint
 
 __all__ = [
     "BUILT_IN",
-    "NOT_YET",
     "Pretrained",
     "PretrainedCheckpoint",
     "pretrained_models",
@@ -24,19 +22,9 @@ __all__ = [
 
 BUILT_IN = (
     "emu3", "janus", "chameleon", "liquid", "orpheus", "apertus", "csm", "moshi", "higgs_audio",
-    "musicgen", "dia",
+    "musicgen", "dia", "qwen3_omni",
 )  # fmt: skip
 """Modules of this folder, in the order in which a checkpoint is compared with them."""
-_QWEN3_OMNI = (
-    "Qwen3-Omni cannot be opened yet: its thinker (a mixture of experts, with towers for pictures,"
-    " films and sound) is not computed here, and its talker, to which the embeddings of a given"
-    " text would do, has a text id beside the 16 codes of every position, the first one beside"
-    " <codec_bos>, which no format lays out; there is no adapter of code2wav either"
-)
-NOT_YET: Mapping[str, str] = {
-    "qwen3_omni_moe": _QWEN3_OMNI, "qwen3_omni_moe_talker": _QWEN3_OMNI,
-}  # fmt: skip
-"""By model_type of config.json what is missing to open a checkpoint."""
 GROUP = "unified.pretrained"
 _registered: dict[str, Pretrained] = {}
 
@@ -72,13 +60,8 @@ def pretrained_models() -> dict[str, Pretrained]:
 
 
 def recognise(checkpoint: PretrainedCheckpoint) -> Pretrained | None:
-    """The published model that a checkpoint is by its config.json and its tokens, or None.
-
-    Raises ValueError for one of `NOT_YET`.
-    """
+    """The published model that a checkpoint is by its config.json and its tokens, or None."""
     for pretrained in pretrained_models().values():
         if pretrained.matches(checkpoint):
             return pretrained
-    if (missing := NOT_YET.get(str(checkpoint.model_type))) is not None:
-        raise ValueError(missing)
     return None

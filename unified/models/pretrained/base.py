@@ -169,7 +169,8 @@ class Pretrained:
     decoder: how it is computed: "causal", a language model and nothing more; "llama", a Llama
     inside a larger checkpoint; "janus", such a Llama with an embedding and a head for codes;
     "csm" and "moshi", a Llama with another over the codes of a position; "transformers", by its own
-    class; "higgs", by its own class with tables for codes; and those of
+    class; "higgs", by its own class with tables for codes; "qwen-talker", which reads texts
+    beside codes; and those of
     `unified.models.published_decoders.ENCODER_DECODERS`, with a text encoder.
     markers: the tokens of the format's markers, "@field" being ids that config.json gives.
     codes: for each block of codes where its ids are. sizes: codes of a block where there is no
@@ -186,6 +187,7 @@ class Pretrained:
     pixels a code, None without one. cannot_make: by modality why a checkpoint with this
     config.json cannot make such media, and what to do.
     voices: how many voices stand side by side, each with the codebooks of the sound's codec.
+    prepare: what an object of transformers is told of its checkpoint's folder when it is made.
     frozen: further parts of the model of transformers that training leaves as they are, by name.
     """
 
@@ -208,6 +210,7 @@ class Pretrained:
     special_text: bool = False
     layout: Callable[[PretrainedCheckpoint], PretrainedLayout] | None = None
     voices: int = 1
+    prepare: Callable[[Any, Path], None] | None = None
     frozen: tuple[str, ...] = ()
     tasks: Callable[[PretrainedCheckpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks(
         {}
