@@ -24,7 +24,9 @@ from unified_base.images import load_image, save_png
 from unified_base.sounds import load_audio, save_wav
 
 HERE = Path(__file__).parent
-PUBLISHED = ("emu3", "chameleon", "janus", "janus-pro", "liquid", "orpheus", "apertus", "moshi")
+PUBLISHED = (
+    "emu3", "chameleon", "janus", "janus-pro", "liquid", "orpheus", "apertus", "moshi", "qwen-omni",
+)  # fmt: skip
 # Published ones with the codec that they come without, or that their checkpoint may hold.
 WITH_CODEC = ("orpheus-snac", "liquid-vq", "anole")
 EXTENDED = ("extended", "extended-qwen2", "extended-qwen3", "chat")
@@ -53,38 +55,42 @@ REFUSED: dict[str, dict[str, str]] = {
         "liquid-vq": "Liquid writes no articles", "orpheus": "Orpheus reads texts aloud",
         "orpheus-snac": "Orpheus reads texts aloud", "apertus": "cannot write",
         "chameleon": "the checkpoint holds no decoder of its image codec",
-        "moshi": "Moshi hears and answers",
+        "moshi": "Moshi hears and answers", "qwen-omni": "thinker is not computed",
     },
     "draw": {
-        "moshi": "Moshi has no pictures",
+        "moshi": "Moshi has no pictures", "qwen-omni": "thinker is not computed",
         "chameleon": "the checkpoint holds no decoder of its image codec",
         "liquid": NO_CODEC.format("image"), "orpheus": "Orpheus has no pictures",
         "orpheus-snac": "Orpheus has no pictures", "apertus": "cannot draw",
     },
     "describe": {
-        "moshi": "Moshi has no pictures",
+        "moshi": "Moshi has no pictures", "qwen-omni": "thinker is not computed",
         "janus": "a vision tower of its own", "janus-pro": "a vision tower of its own",
         "liquid": "the text tokenizer has no <start_of_turn>",
         "orpheus": "Orpheus has no pictures", "orpheus-snac": "Orpheus has no pictures",
     },
     "ask": {
-        "moshi": "Moshi hears and answers",
+        "moshi": "Moshi hears and answers", "qwen-omni": "thinker is not computed",
         "janus": "a vision tower of its own", "janus-pro": "a vision tower of its own",
         "liquid": "the text tokenizer has no <start_of_turn>",
         "orpheus": "Orpheus has no pictures", "orpheus-snac": "Orpheus has no pictures",
     },
     "speak": {
-        **dict.fromkeys(PUBLISHED, "has no sound"), "orpheus": NO_CODEC.format("audio"),
+        **{kind: "has no sound" for kind in PUBLISHED if kind != "qwen-omni"},
+        "orpheus": NO_CODEC.format("audio"),
         "apertus": "cannot speak", "liquid-vq": "has no sound", "anole": "has no sound",
         "moshi": "Moshi hears and answers",
     },
     "listen": {
         **{kind: "has no sound" for kind in PUBLISHED if kind != "apertus"},
-        "moshi": "Moshi writes its own words",
+        "moshi": "Moshi writes its own words", "qwen-omni": "thinker is not computed",
         "orpheus": "does not listen", "orpheus-snac": "does not listen",
         "liquid-vq": "has no sound", "anole": "has no sound",
     },
-    "reply": {kind: "it does not listen while it speaks" for kind in MODELS if kind != "moshi"},
+    "reply": {
+        **{kind: "it does not listen while it speaks" for kind in MODELS if kind != "moshi"},
+        "qwen-omni": "thinker is not computed",
+    },
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ of a sound, as DAC with an odd stride does; they are completed with silence.
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,22 @@ class Code2WavAdapter(AudioCodecAdapter):
 
     @classmethod
     def _load(cls, path: Path, model_type: str) -> tuple[Any, list[str]]:
-        if model_type != cls.whole_type:
-            return super()._load(path, model_type)
         import transformers
 
-        kind = transformers.Qwen3OmniMoeCode2Wav
-        entries = read_entries(path / "config.json", "codec").get("code2wav_config")
+        kind: Any = transformers.Qwen3OmniMoeCode2Wav
+        part = "code2wav" if model_type == cls.whole_type else ""
+        entries: Any = read_entries(path / "config.json", "codec")
+        entries = entries.get(f"{part}_config") if part else entries
         if not isinstance(entries, dict):
             raise ValueError(f"{path / 'config.json'} has no code2wav_config")
         config = kind.config_class(**{k: v for k, v in entries.items() if k != "model_type"})
-        return build_model(kind, config, tensors_inside(path, "code2wav"))
+        return build_model(kind, config, tensors_inside(path, part))
+
+    def save_settings(self, path: Path) -> None:
+        """See `CodecAdapter.save_settings`; with the model_type that transformers' config lacks."""
+        super().save_settings(path)
+        entries = {**read_entries(path / "config.json", "codec"), "model_type": self.model_type}
+        (path / "config.json").write_text(json.dumps(entries, indent=2) + "\n", "utf-8")
 
     def _read_facts(self) -> CodecFacts:
         config = self.model.config

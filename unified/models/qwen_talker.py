@@ -217,7 +217,12 @@ class TalkerDecoder:
                 read.append((slot, inner))
         states = None
         if read:
-            states = self._inner.forward(cache.inner, *map(list, zip(*read)))
+            try:
+                states = self._inner.forward(cache.inner, *map(list, zip(*read)))
+            except BaseException:
+                for slot, _ in read:
+                    cache.reset(slot)  # of which the talker may have read some, or nothing
+                raise
         width = self.model.width
         rows, first = [], 0
         empty = torch.zeros(1, width, dtype=self.model.dtype, device=self.model.device)

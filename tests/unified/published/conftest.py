@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from tests.helpers.moshi_checkpoint import MOSHI, make_moshi
+from tests.helpers.qwen_omni_checkpoint import QWEN, make_qwen_omni
 from tokenizers import AddedToken
 from unified import UnifiedModel
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -53,7 +54,7 @@ SPECIAL = {
     "liquid": ["<pad>", "<eos>", "<bos>", "<unk>", "<boi>", "<eoi>", "<unconditional>"],
     "orpheus": ["<|begin_of_text|>", "<|eot_id|>", "<|python_tag|>",
                 *(f"<custom_token_{number}>" for number in range(10 + 7 * 4096))],
-    "moshi": MOSHI,
+    "moshi": MOSHI, "qwen-omni": QWEN,
 }  # fmt: skip
 
 
@@ -106,9 +107,9 @@ class Checkpoint:
 
 
 def make(kind: str, folder: Path) -> Checkpoint:
-    if kind == "moshi":  # whose positions hold several ids
-        hf = make_moshi(folder)
-        return Checkpoint(folder, hf, TextTokenizer.load(folder), MOSHI, hf.config.audio_vocab_size)
+    if kind in ("moshi", "qwen-omni"):  # whose positions hold several ids
+        hf = (make_moshi if kind == "moshi" else make_qwen_omni)(folder)
+        return Checkpoint(folder, hf, TextTokenizer.load(folder), SPECIAL[kind])
     text = text_tokenizer(kind)
     tokens, rows = text.tokens, text.size + 3  # some rows are padding
     vocabulary = {name: tokens[name] for name in SPECIAL[kind]}

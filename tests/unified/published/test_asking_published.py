@@ -352,6 +352,7 @@ CAN = {
     "orpheus": set(),
     "apertus": {"describe", "ask", "listen"},
     "moshi": {"reply"},
+    "qwen-omni": {"speak"},
 }
 
 

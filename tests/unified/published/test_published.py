@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-import transformers
 
 from unified import Guidance, Sampling, SpanSampling, UnifiedModel
 from unified.engine.engine import Engine
@@ -258,15 +257,3 @@ def test_folders_that_are_no_model_say_what_was_expected(tmp_path, checkpoints):
         UnifiedModel.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="expected 'pocket', a model's folder, or a name"):
         UnifiedModel.from_pretrained("no/such/folder")
-
-
-def test_qwen3_omni_is_refused_with_what_is_missing(tmp_path, checkpoints):
-    transformers.Qwen3OmniMoeConfig().save_pretrained(tmp_path)
-    checkpoints["janus"].text.save(tmp_path)
-    with pytest.raises(ValueError) as caught:
-        UnifiedModel.from_pretrained(tmp_path)
-    message = str(caught.value)
-    assert message.startswith("Qwen3-Omni cannot be opened yet: its thinker")
-    for missing in ("no format lays out", "no adapter of code2wav"):
-        assert missing in message
-    assert "\n" not in message
