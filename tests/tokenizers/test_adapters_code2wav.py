@@ -45,6 +45,7 @@ def test_sound_is_that_of_transformers_in_a_batch_as_alone(omni, codec, frames):
     alone = codec.decode(Codes(own[1:], (8 * frames,)))
     assert torch.allclose(alone, waveform[1:], atol=1e-4)
     assert len(waveform.unique()) > frames
+    assert (waveform.abs() == 1).float().mean() < 0.1
 
 
 def test_vectors_are_those_that_it_reads(omni, codec):
