@@ -113,9 +113,13 @@ def sampling_memory(config: Mapping[str, Any], where: str) -> SamplingMemory:
     Raises ValueError for one that transformers has no causal language model for.
     """
     hf = _meta_model(config, where)
-    text = hf.config.get_text_config()
+    # Of Qwen3-Omni the talker alone is computed.
+    talker = getattr(hf.config, "talker_config", None)
+    text = hf.config.get_text_config() if talker is None else talker.text_config
     try:
-        layers, D, F = text.num_hidden_layers, text.hidden_size, text.intermediate_size
+        layers, D = text.num_hidden_layers, text.hidden_size
+        # Moshi's ffn_dim is of gate and value together.
+        F = getattr(text, "intermediate_size", None) or text.ffn_dim // 2
         H = text.num_attention_heads
         G = getattr(text, "num_key_value_heads", None) or H
         C = getattr(text, "head_dim", None) or D // H

@@ -14,6 +14,7 @@ from unified.engine.noise import Noise
 from unified.engine.race import draw
 from unified.engine.request import CodedSlot, Finished, Request
 from unified.models.info import describe_model
+from unified.models.sampling_memory import sampling_memory
 from unified_tokenizers import load_tokenizer
 
 FRAMES = 6
@@ -159,3 +160,9 @@ def test_given_streams_that_do_not_fit_are_refused(model, codes, message):
 def test_quantized_weights_are_refused_by_name(moshi):
     with pytest.raises(ValueError, match="Moshi's weights cannot be quantized"):
         UnifiedModel.from_pretrained(moshi[0], dtype="int8").decoder()
+
+
+def test_what_it_takes_is_estimated_by_its_config(moshi):
+    memory = sampling_memory(moshi[1].config.to_dict(), "config.json")
+    assert memory.parameters == sum(weight.numel() for weight in moshi[1].parameters())
+    assert memory.cache["float32"] == 4 * 2 * 2 * 4 * 8  # keys and values of a position

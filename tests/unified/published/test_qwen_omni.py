@@ -15,6 +15,7 @@ from unified.engine.race import draw
 from unified.engine.request import CodedSlot, Finished, Request
 from unified.engine.sampler import LevelSampling
 from unified.formats.coded import CodedAudio, CodedText
+from unified.models.sampling_memory import sampling_memory
 from unified_data.document import Audio, Document, Slot, Text
 
 FRAMES = 7
@@ -224,3 +225,9 @@ def test_other_verbs_and_backends_are_refused_by_name(omni, model):
         UnifiedModel.from_pretrained(omni[0], backend="torch_static").decoder()
     with pytest.raises(ValueError, match="backend cpu does not cover"):
         UnifiedModel.from_pretrained(omni[0], backend="cpu").decoder()
+
+
+def test_what_it_takes_is_estimated_by_its_config(omni):
+    memory = sampling_memory(omni[1].config.to_dict(), "config.json")
+    assert memory.parameters == sum(weight.numel() for weight in omni[1].parameters())
+    assert memory.cache["float32"] == 4 * 2 * 2 * 2 * 8  # keys and values of a position
