@@ -138,6 +138,16 @@ def test_sampled_codes_are_those_of_generate_given_the_same_noise(omni, model, m
     assert codes.tolist() != greedy.codes.tolist()
 
 
+def test_samples_of_one_document_are_what_each_is_alone(model):
+    """They share what they have read; some end before others."""
+    sampling = replace(model.sampling, max_audio_frames=9)
+    asked = [request(model, "a fox", [70, 71, 72], seed=seed) for seed in range(4)]
+    together = spoken(model, asked, sampling)
+    assert len({codes.tobytes() for codes in together}) == 4
+    for codes, own in zip(together, asked):
+        assert codes.tolist() == spoken(model, [own], sampling)[0].tolist()
+
+
 def test_its_settings_and_its_sound_are_those_of_transformers(omni, model):
     assert model.tasks.able == ("speak",)
     asked = model.request("speak", text="a fox", voice="Chelsie")
