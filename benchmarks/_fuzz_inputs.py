@@ -39,7 +39,7 @@ EVIL_TEXTS = (
     b"\xff\xfe[\0]\0", b"null", b'"\\ud800"', b"\xef\xbb\xbf{}", b"{}{}",
 )  # fmt: skip
 FORMATS = ("pocket", "pocket-together", "musicgen", "dia", "moshi", "csm", "higgs-audio-v2", "emu3",
-           "apertus", "mio", "lumina-mgpt", "anygpt")  # fmt: skip
+           "qwen3-omni", "apertus", "mio", "lumina-mgpt", "anygpt")  # fmt: skip
 """Shipped formats that are changed: every kind of item among them."""
 EVIL_TYPES = (b"1", b"2", b"3", b"5", b"6", b"7", b"S", b"\0", b"x", b"g", b"L", b"Z")
 
@@ -67,9 +67,9 @@ def sound_media(rng: random.Random) -> dict[str, bytes]:
     for name, kind, subtype in (
         ("s.flac", "FLAC", "PCM_16"), ("f.wav", "WAV", "FLOAT"), ("w.wav", "WAV", "PCM_16"),
         ("u.wav", "WAV", "IMA_ADPCM"), ("o.ogg", "OGG", "VORBIS"), ("m.mp3", "MP3", None),
-        ("x.aiff", "AIFF", "PCM_24"),
+        ("x.aiff", "AIFF", "PCM_24"), ("2.wav", "WAV", "PCM_16"),
     ):  # fmt: skip
-        wave = noise.uniform(-0.5, 0.5, (90, 1)).astype(np.float32)
+        wave = noise.uniform(-0.5, 0.5, (90, 2 if name == "2.wav" else 1)).astype(np.float32)
         buffer = io.BytesIO()
         soundfile.write(buffer, wave, 16000, format=kind, subtype=subtype)
         media[name] = buffer.getvalue()
@@ -89,9 +89,10 @@ def sound_entries(media: dict[str, bytes]) -> list[Entry]:
                 {"type": "audio", "file": "l-1.2.flac", "loss": 0.5},
                 {"type": "slot", "modality": "image", "height": 9, "width": 6}],
         "m": [{"type": "audio", "file": "m.0.wav"}, {"type": "image", "file": "m.1.webp"}],
+        "n": [{"type": "audio", "file": "n.0.wav", "words": ["<pad>", "Yes"]}],
     }  # fmt: skip
     sources = {"k.1.png": "a.png", "l-1.0.jpg": "b.jpg", "l-1.2.flac": "s.flac",
-               "m.0.wav": "w.wav", "m.1.webp": "c.webp"}  # fmt: skip
+               "m.0.wav": "w.wav", "m.1.webp": "c.webp", "n.0.wav": "2.wav"}  # fmt: skip
     entries = []
     for key, segments in rows.items():
         entries.append((f"{key}.json", json.dumps({"segments": segments}).encode(), b"0", ""))

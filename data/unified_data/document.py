@@ -5,6 +5,7 @@ JSON form (media files lie beside it, lossless; `role` and `loss` are left out a
     {"segments": [{"type": "text", "text": "![a cat]", "role": "prompt", "loss": 0.0},
                   {"type": "image", "file": "x.1.png"},
                   {"type": "audio", "file": "x.2.flac"},
+                  {"type": "audio", "file": "x.4.flac", "words": ["<pad>", "Yes", "<pad>"]},
                   {"type": "slot", "modality": "image", "height": 96, "width": 96}]}
 
 Shapes: H W pixels, S samples.
@@ -20,6 +21,7 @@ from typing import Any
 from unified_base.atomic import atomic_write
 from unified_base.files import read_bytes
 from unified_base.text import quoted
+from unified_data.dialogue import Dialogue
 from unified_data.segments import (
     ANY,
     MAX_LOSS,
@@ -39,8 +41,8 @@ from unified_data.segments import (
 )
 
 __all__ = [
-    "MAX_DECODED", "MAX_LOSS", "MAX_MEDIA", "MAX_SEGMENTS", "MAX_SIDE", "Audio", "Document",
-    "Image", "Media", "Modality", "Role", "Segment", "Slot", "Text", "check_decoded",
+    "MAX_DECODED", "MAX_LOSS", "MAX_MEDIA", "MAX_SEGMENTS", "MAX_SIDE", "Audio", "Dialogue",
+    "Document", "Image", "Media", "Modality", "Role", "Segment", "Slot", "Text", "check_decoded",
     "check_file_name", "common_entries", "decoded_size", "keys_of",
 ]  # fmt: skip
 
@@ -58,7 +60,9 @@ def _keys(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Keys that a JSON segment may have beside "type", "role" and "loss": (required, optional)."""
     if kind == "text":
         return ("text",), ()
-    return (("modality",), _SLOT_KEYS) if kind == "slot" else (("file",), ())
+    if kind == "slot":
+        return ("modality",), _SLOT_KEYS
+    return ("file",), ("words",) if kind == "audio" else ()
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,12 @@ class Document:
             if isinstance(segment, Text):
                 row = {"type": "text", "text": segment.text}
             elif isinstance(segment, Slot):
-                if segment.begins is not None:
-                    raise ValueError(
-                        "a slot that begins with a sound has no JSON form; leave begins out, and"
-                        " give the sound when the document is sampled"
-                    )
+                for name in ("begins", "listener"):
+                    if getattr(segment, name) is not None:
+                        raise ValueError(
+                            f"a slot with a sound ({name}) has no JSON form; leave {name} out,"
+                            " and give the sound when the document is sampled"
+                        )
                 row = {"type": "slot", "modality": segment.modality}
                 for key in _SLOT_KEYS:
                     if getattr(segment, key) is not None:
@@ -122,6 +127,8 @@ class Document:
                 name = f"{stem}.{position}.{ending}"
                 media[name] = data
                 row = {"type": segment.modality, "file": name}
+                if isinstance(segment, Dialogue):
+                    row["words"] = list(segment.words)
             rows.append(row | common_entries(segment.role, segment.loss))
         return {"segments": rows}, media
 
@@ -230,4 +237,8 @@ def _segment(row: Any, read: Callable[[str], bytes]) -> Segment:
         sizes = {key: row.get(key) for key in optional}
         return Slot(row["modality"], **sizes, role=role, loss=loss)
     name = check_file_name(row["file"])
-    return media_class(kind).from_file(read(name), name, role, loss)
+    media = media_class(kind).from_file(read(name), name, role, loss)
+    if "words" in row:
+        assert isinstance(media, Audio)  # of whose keys alone it is
+        return Dialogue.of(media, row["words"])
+    return media

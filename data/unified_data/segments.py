@@ -297,7 +297,7 @@ class Audio(Media):
         return cls(waveform, rate, role, loss)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Audio):
+        if type(other) is not type(self) or not isinstance(other, Audio):
             return NotImplemented
         same = (self.sample_rate, self.role, self.loss) == (
             other.sample_rate,
@@ -317,6 +317,8 @@ class Slot:
     height, width: pixels of an image ("image", or every image of an "any"); both or neither.
     num_images, num_audios: how many an "any" shall hold exactly; None leaves it free.
     begins: of an "audio" slot, the sound that it goes on with; it is the begin of what is made.
+    listener: of an "audio" slot that becomes a `Dialogue`, the voice spoken with, which is heard
+    while the answer is made; behind its end, and where there is none, that voice is silent.
     """
 
     modality: Modality
@@ -327,15 +329,15 @@ class Slot:
     role: Role | None = None
     loss: float = 1.0
     begins: Audio | None = None
+    listener: Audio | None = None
 
     def __post_init__(self) -> None:
-        if self.begins is not None and not (
-            self.modality == "audio" and isinstance(self.begins, Audio)
-        ):
-            raise ValueError(
-                f"{self.modality} slot begins with {type(self.begins).__name__}, expected an Audio"
-                " in an audio slot"
-            )
+        for name, sound in (("begins with", self.begins), ("has as listener", self.listener)):
+            if sound is not None and not (self.modality == "audio" and isinstance(sound, Audio)):
+                raise ValueError(
+                    f"{self.modality} slot {name} {type(sound).__name__}, expected an Audio in an"
+                    " audio slot"
+                )
         _plain_numbers(self, "loss", "height", "width", "num_images", "num_audios")
         check_common("slot", self.role, self.loss)
         known = (*modalities(), ANY)

@@ -17,7 +17,7 @@ import numpy as np
 from unified_base.atomic import atomic_write
 from unified_base.html_page import data_address, render_html
 from unified_base.text import counted
-from unified_data.document import Audio, Document, Image, Media, Segment, Slot, Text
+from unified_data.document import Audio, Dialogue, Document, Image, Media, Segment, Slot, Text
 from unified_data.segments import media_classes
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import count_fault, read_index
@@ -172,6 +172,8 @@ def _content(segment: Segment, data: bytes, row: dict[str, Any], with_media: boo
         about = segment.noun
     else:
         about = f"{segment.waveform.shape[1] / segment.sample_rate:.2f} s, {segment.sample_rate} Hz"
+    if isinstance(segment, Dialogue):
+        about = f"two voices, {about}"
     extension = row["file"].rpartition(".")[2]
     about += f", {extension}, {counted(len(data), 'byte')}"
     if not with_media:

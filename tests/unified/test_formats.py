@@ -16,6 +16,7 @@ from unified.vocabulary.vocabulary import Block, Vocabulary
 LEVELS = {
     ("pocket", "audio"): 3, ("pocket-together", "audio"): 3, ("mio", "audio"): 4,
     ("orpheus", "audio"): 7, ("anygpt", "music"): 4, ("csm", "audio"): 32,
+    ("qwen3-omni", "audio"): 16,
 }  # fmt: skip
 
 
@@ -92,6 +93,7 @@ SPAN_LENGTHS = [
     ("dia", "audio", (50,), 9 * (1 + 50 + 15 + 1)),
     ("higgs-audio-v2", "audio", (50,), 8 * (1 + 50 + 7 + 1) + 2),
     ("moshi", "audio", (50,), 17 * (1 + 50 + 1)),
+    ("qwen3-omni", "audio", (50,), 16 * 50 + 2),
     ("csm", "audio", (50,), 32 * (50 + 1) + 2),
     ("pocket", "image", (8, 8), 68),
     ("pocket", "audio", (25,), 77),

@@ -24,6 +24,10 @@ def _tasks(draw):
         if draw(st.booleans()):
             entries[verb] = Refusal(verb, draw(_WORDS.filter(str.strip)))
             continue
+        if verb == "reply":
+            parts = (SlotPart("audio", draw(_ROLE), listens=True),)
+            entries[verb] = Task(verb, parts, draw(_WORDS), example=draw(_WORDS))
+            continue
         media = {"describe": ["image"], "ask": ["image"], "listen": ["audio"]}.get(verb, [])
         needed = {"ask": "question"}.get(verb, "text")
         words = draw(_WORDS) + ("" if verb in ("describe", "listen") else f"{{{needed}}}")

@@ -25,7 +25,9 @@ from unified_base.images import load_image, save_png
 from unified_base.sounds import load_audio, save_wav
 
 HERE = Path(__file__).parent
-PUBLISHED = ("emu3", "chameleon", "janus", "janus-pro", "liquid", "orpheus", "apertus")
+PUBLISHED = (
+    "emu3", "chameleon", "janus", "janus-pro", "liquid", "orpheus", "apertus", "moshi", "qwen-omni",
+)  # fmt: skip
 # Published ones with the codec that they come without, or that their checkpoint may hold.
 WITH_CODEC = ("orpheus-snac", "liquid-vq", "anole")
 EXTENDED = ("extended", "extended-qwen2", "extended-qwen3", "chat")
@@ -71,30 +73,41 @@ REFUSED: dict[str, dict[str, str]] = {
         "liquid-vq": "Liquid writes no articles", "orpheus": "Orpheus reads texts aloud",
         "orpheus-snac": "Orpheus reads texts aloud", "apertus": "cannot write",
         "chameleon": "the checkpoint holds no decoder of its image codec",
+        "moshi": "Moshi hears and answers", "qwen-omni": "thinker is not computed",
     },
     "draw": {
+        "moshi": "Moshi has no pictures", "qwen-omni": "thinker is not computed",
         "chameleon": "the checkpoint holds no decoder of its image codec",
         "liquid": NO_CODEC.format("image"), "orpheus": "Orpheus has no pictures",
         "orpheus-snac": "Orpheus has no pictures", "apertus": "cannot draw",
     },
     "describe": {
+        "moshi": "Moshi has no pictures", "qwen-omni": "thinker is not computed",
         "janus": "a vision tower of its own", "janus-pro": "a vision tower of its own",
         "liquid": "the text tokenizer has no <start_of_turn>",
         "orpheus": "Orpheus has no pictures", "orpheus-snac": "Orpheus has no pictures",
     },
     "ask": {
+        "moshi": "Moshi hears and answers", "qwen-omni": "thinker is not computed",
         "janus": "a vision tower of its own", "janus-pro": "a vision tower of its own",
         "liquid": "the text tokenizer has no <start_of_turn>",
         "orpheus": "Orpheus has no pictures", "orpheus-snac": "Orpheus has no pictures",
     },
     "speak": {
-        **dict.fromkeys(PUBLISHED, "has no sound"), "orpheus": NO_CODEC.format("audio"),
+        **{kind: "has no sound" for kind in PUBLISHED if kind != "qwen-omni"},
+        "orpheus": NO_CODEC.format("audio"),
         "apertus": "cannot speak", "liquid-vq": "has no sound", "anole": "has no sound",
+        "moshi": "Moshi hears and answers",
     },
     "listen": {
         **{kind: "has no sound" for kind in PUBLISHED if kind != "apertus"},
+        "moshi": "Moshi writes its own words", "qwen-omni": "thinker is not computed",
         "orpheus": "does not listen", "orpheus-snac": "does not listen",
         "liquid-vq": "has no sound", "anole": "has no sound",
+    },
+    "reply": {
+        **{kind: "it does not listen while it speaks" for kind in MODELS if kind != "moshi"},
+        "qwen-omni": "thinker is not computed",
     },
 }  # fmt: skip
 for _verb in set(VERBS) - {"speak"}:
@@ -197,6 +210,14 @@ def arguments(case, verb, model, output):
         "ask": ["ask", str(case.folder / "picture.png"), "What is this?", *few],
         "speak": ["speak", "a cat", "--set", "max_audio_frames=2", "-o", f"{output}.wav"],
         "listen": ["listen", str(case.folder / "sound.wav"), *few],
+        "reply": [
+            "reply",
+            str(case.folder / "sound.wav"),
+            "--seconds",
+            "0.11",
+            "-o",
+            f"{output}.wav",
+        ],
     }[verb]
 
 
@@ -204,7 +225,7 @@ def check(verb, out, output):
     """That what was asked for is there."""
     if verb == "draw":
         assert load_image(output.with_suffix(".png")).ndim == 3
-    elif verb == "speak":
+    elif verb in ("speak", "reply"):
         assert load_audio(output.with_suffix(".wav"))[0].size
     elif verb == "write":
         segments = json.loads(output.with_suffix(".json").read_text("utf-8"))["segments"]

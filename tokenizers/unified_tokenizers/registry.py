@@ -35,8 +35,8 @@ GROUP = "unified.tokenizers"
 [project.entry-points."unified.tokenizers"] in a pyproject.toml."""
 
 # model_type in config.json (diffusers: _class_name) -> module and class. The short names of the
-# image models, csm, moshi and musicgen are whole checkpoints (language model and all); the codec
-# alone is read of them.
+# image models, csm, moshi, musicgen and qwen3_omni_moe are whole checkpoints (language model and
+# all); the codec alone is read of them.
 _BUILT_IN = {
     "encodec": ("adapters_audio", "EncodecAdapter"),
     "musicgen": ("adapters_audio", "EncodecAdapter"),
@@ -58,6 +58,8 @@ _BUILT_IN = {
     "wavtokenizer": ("adapters_wavtokenizer", "WavTokenizerAdapter"),
     "wavtokenizer_encoder": ("adapters_wavtokenizer", "WavTokenizerAdapter"),
     "snac": ("adapters_snac", "SnacAdapter"),
+    "qwen3_omni_moe": ("adapters_code2wav", "Code2WavAdapter"),
+    "qwen3_omni_moe_code2wav": ("adapters_code2wav", "Code2WavAdapter"),
     "glm_image": ("adapters_glm", "GlmImageAdapter"),
     "VQModel": ("adapters_diffusers", "VqModelAdapter"),
 }

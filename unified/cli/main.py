@@ -73,6 +73,7 @@ for verb in (
     cli_media.ask,
     cli_media.speak,
     cli_media.listen,
+    cli_media.reply,
     cli_media.sample,
     cli_media.inspect,
     cli_asking.tasks,

@@ -1,4 +1,4 @@
-"""Commands that ask a model: write, draw, describe, ask, speak, listen; and sample, inspect.
+"""Commands that ask a model: write, draw, describe, ask, speak, listen, reply; sample, inspect.
 
 The verbs are those of `UnifiedModel`: each makes the same request and tells what comes of it.
 """
@@ -29,7 +29,7 @@ from unified_base.arguments import prompt
 
 if TYPE_CHECKING:
     from unified.tasks.task import Verb
-    from unified_data.document import Audio, Document, Image, Slot, Text
+    from unified_data.document import Audio, Dialogue, Document, Image, Slot, Text
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
 Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How many.")]
@@ -180,6 +180,57 @@ def listen(
     request = model.request("listen", audio=Audio(waveform, rate), **asked)
     transcript = _text(fill(model, request, 1, seed)[0])
     result({"sound": str(sound), "text": transcript}, as_json, transcript)
+
+
+def reply(
+    output: Output,
+    opening: Opening,
+    choices: Chosen,
+    sound: Annotated[
+        Path | None,
+        typer.Argument(help="What is said to it (default: nothing): WAV, FLAC, Ogg, MP3, ..."),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds",
+            help="Of the whole (default: the sound, and the model's own time behind it).",
+        ),
+    ] = None,
+    both: Annotated[
+        bool, typer.Option("--both", help="Both voices, a channel each: the model's, the other.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Speech to speech: an answer spoken while the sound is heard, as a WAV file."""
+    from unified.articles.outputs import check_format, check_writable, write_together
+
+    check_format(output, (".wav",), "speech")
+    check_writable(output)
+    from unified_base.sounds import encode_wav, load_audio
+    from unified_data.document import Audio
+
+    heard = None
+    if sound is not None:
+        with warnings_as_notes():
+            heard = Audio(*load_audio(sound))
+    asked = choices.choices
+    model = opening.load()
+    request = model.request_reply(heard, seconds, **asked)
+    answer: Dialogue = fill(model, request, 1, seed)[0].segments[-1]  # type: ignore[assignment]
+    voices = answer.waveform if both else answer.waveform[:1]
+    write_together({output: encode_wav(voices, answer.sample_rate)})
+    dialogue = model.sequencer.dialogue
+    assert dialogue is not None  # or it would have been refused
+    values = {
+        "path": str(output),
+        "text": dialogue.text_of(answer),
+        "seconds": round(voices.shape[1] / answer.sample_rate, 3),
+        "sound": None if sound is None else str(sound),
+        "seed": seed,
+    }
+    result(values, as_json, str(output))
 
 
 def write(

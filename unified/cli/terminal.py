@@ -170,8 +170,12 @@ class Progress:
             self.images += 1
             height, width = event.image.pixels.shape[:2]
             self._finish(f"[picture {self._of_images(0)}: {width}x{height}]")
+        elif isinstance(event, events.AudioBegun):
+            if self._open_line:
+                self._write("\n")
         elif isinstance(event, events.AudioFrame):
-            self._update(f"[sound {self.audios + 1}: {event.seconds:.1f} s]")
+            if not self._open_line:  # else its own words are shown as they are said
+                self._update(f"[sound {self.audios + 1}: {event.seconds:.1f} s]")
         elif isinstance(event, events.AudioDone):
             self.audios += 1
             seconds = event.audio.waveform.shape[1] / event.audio.sample_rate

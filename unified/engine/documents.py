@@ -143,20 +143,21 @@ class DocumentEngine:
         if negative is not None and text("negative", negative):
             without = (CodedText(tuple(sequencer.text_tokenizer.encode(negative))),)
         # Many samples of one document: its pictures and sounds are tokenized once.
-        coded: dict[int, tuple[Coded | CodedSlot, ...]] = {}
-        for document in documents:
-            if id(document) not in coded:
-                coded[id(document)] = tuple(
-                    coded_slot(segment, sequencer) if isinstance(segment, Slot) else segment
+        coded: dict[tuple[int, int | None], tuple[Coded | CodedSlot, ...]] = {}
+        keys = [(id(document), own.max_audio_frames) for document, own in zip(documents, each)]
+        for document, key in zip(documents, keys):
+            if key not in coded:
+                coded[key] = tuple(
+                    coded_slot(segment, sequencer, key[1]) if isinstance(segment, Slot) else segment
                     for segment in sequencer.code(document)
                 )
         return [
             Row(
-                Request(coded[id(document)], seed, own, without),
+                Request(coded[key], seed, own, without),
                 own,
                 Translator(number, document, sequencer, own.stop, self._elsewhere),
             )
-            for number, (document, seed, own) in enumerate(zip(documents, seeds, each))
+            for number, (document, seed, own, key) in enumerate(zip(documents, seeds, each, keys))
         ]
 
     def _elsewhere(self, decode: Callable[[], np.ndarray]) -> np.ndarray:
@@ -164,10 +165,13 @@ class DocumentEngine:
         return self._worker.run(decode) if self.usable else decode()
 
 
-def coded_slot(slot: Slot, sequencer: Sequencer) -> CodedSlot:
+def coded_slot(slot: Slot, sequencer: Sequencer, max_audio_frames: int | None = None) -> CodedSlot:
     """A slot in codes: pixels become a grid, and media that the model cannot make are ruled out.
 
-    Raises ValueError where it shall have such media, or a size that the tokenizer cannot give.
+    max_audio_frames: of the request, which alone ends a dialogue of two voices.
+
+    Raises ValueError where it shall have such media, or a size that the tokenizer cannot give; for
+    a voice spoken with where there are no dialogues, and for dialogues that nothing ends.
     """
     grid = None
     for modality, media in media_classes().items():
@@ -179,16 +183,44 @@ def coded_slot(slot: Slot, sequencer: Sequencer) -> CodedSlot:
             grid = modality_of(modality).slot_grid(slot, tokenizer)
     missing = sequencer.missing
     makes = tuple(name for name in media_classes() if (name, "make") not in missing)
-    begins: tuple[tuple[int, ...], ...] = ()
+    begun = None
     if slot.begins is not None:
         coded = sequencer.code_segment(slot.begins)
         assert isinstance(coded, CodedMedia)
-        blocks = sequencer.vocabulary.levels("audio")
-        begins = tuple(
-            tuple(block.id(int(code)) for code in codes)
-            for block, codes in zip(blocks, coded.codes)
+        begun = coded.codes
+    streams = None
+    if sequencer.dialogue is not None and slot.modality == "audio":
+        streams = _given_streams(slot, sequencer, begun, max_audio_frames)
+    elif slot.listener is not None:
+        raise ValueError(
+            "the slot has a listener, but the model's format has no voice beside the one that it"
+            " makes; leave listener out"
         )
     return CodedSlot(
         slot.modality, grid, slot.num_images, slot.num_audios, slot.role, ("text", *makes),
-        begins=begins,
+        begins=() if begun is None else _ids_of(begun, sequencer), streams=streams,
     )  # fmt: skip
+
+
+def _ids_of(codes: np.ndarray, sequencer: Sequencer) -> tuple[tuple[int, ...], ...]:
+    """The ids of a sound's codes (K, T), level by level."""
+    span = sequencer.grammar.span_grammars.get("audio")
+    blocks = sequencer.vocabulary.levels("audio") if span is None else span.blocks
+    return tuple(
+        tuple(sequencer.vocabulary.to_ids(block.name, own).tolist())
+        for block, own in zip(blocks, codes)
+    )
+
+
+def _given_streams(
+    slot: Slot, sequencer: Sequencer, begun: np.ndarray | None, frames: int | None
+) -> dict[str, np.ndarray]:
+    """The voice that is spoken with, for all frames of a dialogue. begun: codes (K, T)."""
+    dialogue = sequencer.dialogue
+    assert dialogue is not None
+    if frames is None:
+        raise ValueError(
+            "nothing but a number of frames ends a dialogue, and max_audio_frames is not set"
+        )
+    codec = sequencer.tokenizer("audio")
+    return {dialogue.listener: dialogue.listener_codes(slot.listener, codec, begun, frames)}

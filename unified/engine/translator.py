@@ -37,6 +37,7 @@ from unified.formats.coded import (
     RowDone,
     SpanBegin,
     SpanEnd,
+    StreamFrameDone,
     TextIds,
 )
 from unified.sequence.sequencer import Sequencer
@@ -91,6 +92,7 @@ class Translator:
         self.rows: list[np.ndarray] = []  # codes of the open picture
         self.height = 0  # and the rows it will have
         self.sound: _Sound | None = None  # the open one
+        self.words = sequencer.text_tokenizer.stream()  # of the open dialogue
 
     def decodes(self, step: EngineStep) -> bool:
         """Whether media are decoded in translating this step, the next one."""
@@ -143,6 +145,8 @@ class Translator:
             yield ImageRow(row, event.row, event.codes, picture)
         elif isinstance(event, FrameDone) and self.sound is not None:
             yield from self._heard(event)
+        elif isinstance(event, StreamFrameDone):
+            yield from self._said(event)
         elif isinstance(event, SpanEnd):
             yield from self._ended(step.index, event)
             if self.cut is not None:
@@ -175,10 +179,25 @@ class Translator:
         yield AudioFrame(self.row, event.codes, seconds)
         assert self.sound is not None  # or this would not have been called
         begun = time.perf_counter()
-        samples = self.sound.push(event.codes)
+        samples = self.sound.push(self._voice(event.codes))
         self.decode_seconds += time.perf_counter() - begun
         if samples.size:
             yield AudioChunk(self.row, samples, tokenizer.sample_rate)
+
+    def _said(self, event: StreamFrameDone) -> Iterator[Event]:
+        """The words of a dialogue's text, as they come."""
+        dialogue = self.sequencer.dialogue
+        if dialogue is not None and event.stream == dialogue.text:
+            word = self.words.push(dialogue.words_in(event.codes.tolist()))
+            if word:
+                yield TextPiece(self.row, word)
+
+    def _voice(self, codes: np.ndarray) -> np.ndarray:
+        """The codes of what is made, of a frame (K,): of a dialogue those of the first voice."""
+        dialogue = self.sequencer.dialogue
+        if dialogue is None:
+            return codes
+        return dialogue.span.split_streams(codes)[dialogue.speaker]
 
     def _ended(self, index: int, event: SpanEnd) -> Iterator[Event]:
         begun = time.perf_counter()
@@ -191,6 +210,10 @@ class Translator:
                 yield AudioChunk(self.row, rest, rate)
             role: Any = event.segment.role
             segment = Audio(whole, rate, role, event.segment.loss)
+            if self.sequencer.dialogue is not None:
+                segment = self.sequencer.decode_segment(event.segment)
+                if last := self.words.flush():
+                    yield TextPiece(self.row, last)
         else:
             segment = self.sequencer.decode_segment(event.segment)
         self.decode_seconds += time.perf_counter() - begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +19,15 @@ from unified.tasks.penalties import check_penalties
 from unified.tasks.task import Task, Verb
 from unified.tasks.task_plugin import Reading, load_plugin
 from unified.tasks.task_table import Tasks
+from unified_base.arguments import real
 from unified_data.document import Audio, Document, Image, Slot
 
 if TYPE_CHECKING:
     from unified_tokenizers.base import ImageTokenizer
 
-__all__ = ["AskedRequest", "build_document_request", "build_request"]
+__all__ = ["AskedRequest", "build_document_request", "build_request", "reply_choices"]
+
+_MOST_SECONDS = 86_400.0  # of a reply
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,40 @@ def build_document_request(
     kinds = {kind: span.modality for kind, span in spans.items()}
     chosen, negative = choose_sampling(sorted(answers), sampling, kinds, choices)
     return AskedRequest(None, document, chosen, negative, Inputs(), (), _nothing)
+
+
+def reply_choices(
+    task: Task,
+    sequencer: Sequencer,
+    sampling: Sampling,
+    sound: Audio | None,
+    seconds: float | None,
+    choices: Choices,
+) -> Choices:
+    """Choices with the number of frames that a reply shall have.
+
+    Where they say it themselves it stays; None seconds are the sound and the model's own number
+    of frames behind it.
+    """
+    settings: dict[str, Any] = dict(choices.get("settings") or {})
+    if "max_audio_frames" in settings or (seconds is None and choices.get("sampling") is not None):
+        if seconds is not None:
+            raise ValueError("seconds and max_audio_frames say the same; give one of them")
+        return choices
+    codec = sequencer.tokenizer("audio")
+    if seconds is not None:
+        length = real("seconds", seconds, 0.001, _MOST_SECONDS)
+        frames = _up(length * codec.frame_rate)
+    else:
+        frames = task.sampling_over(sampling).max_audio_frames or 0
+        if sound is not None:
+            frames += _up(sound.waveform.shape[1] / sound.sample_rate * codec.frame_rate)
+    return {**choices, "settings": {**settings, "max_audio_frames": max(1, frames)}}
+
+
+def _up(frames: float) -> int:
+    """Whole frames that hold so many; what floats add is no frame."""
+    return math.ceil(round(frames, 6))
 
 
 def _nothing(document: Document) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from unified.engine.backends.cpu.config import LlamaCpuConfig
@@ -43,7 +42,9 @@ class PassSizes:
 def plain_sizes(hf: Any, where: str) -> PassSizes:
     """Of a causal LM, or of the one that a larger object holds. Raises ValueError for others."""
     try:
-        text = hf.config.get_text_config()
+        # Of Qwen3-Omni the talker alone is computed.
+        talker = getattr(hf.config, "talker_config", None)
+        text = hf.config.get_text_config() if talker is None else talker.text_config
         return _sizes(text, text.vocab_size, text.max_position_embeddings, is_plain=True)
     except (AttributeError, TypeError, ValueError) as missing:
         raise ValueError(
@@ -74,8 +75,9 @@ def published_sizes(hf: Any, where: str) -> PassSizes | None:
             config, rows, config.max_position_embeddings, ids_of_a_position=config.num_codebooks
         )
     if kind in ENCODER_DECODERS:
-        module, name = ENCODER_DECODERS[kind]
-        model = getattr(import_module(f"unified.models.{module}"), name)(hf)
+        from unified.models import cross_models
+
+        model = getattr(cross_models, ENCODER_DECODERS[kind])(hf)
         own = config.decoder if kind == "musicgen" else config.decoder_config
         return _sizes(
             own, model.num_codebooks * model.rows, model.max_positions,
@@ -87,7 +89,9 @@ def published_sizes(hf: Any, where: str) -> PassSizes | None:
 def _sizes(config: Any, vocabulary: int, positions: int, **others: Any) -> PassSizes:
     """Of layers of this config."""
     layers, D, H = config.num_hidden_layers, config.hidden_size, config.num_attention_heads
-    F = getattr(config, "intermediate_size", None) or config.ffn_dim
+    F = getattr(config, "intermediate_size", None)
+    if F is None:  # Moshi's is of gate and value together
+        F = config.ffn_dim // 2 if config.model_type == "moshi" else config.ffn_dim
     G = getattr(config, "num_key_value_heads", None) or H
     C = getattr(config, "head_dim", None) or D // H
     others.setdefault("cache_numbers", 2 * layers * G * C)

@@ -120,6 +120,15 @@ def _compiled(backend: str, pretrained: Pretrained, device: str, repack: bool = 
 
 def _torch(hf: PreTrainedModel, backend: str, pretrained: Pretrained) -> Decoder:
     """A decoder that steps an object of transformers."""
+    if pretrained.decoder == "qwen-talker":
+        if backend == "torch_static":
+            raise ValueError(
+                f"{type(hf).__name__} reads texts beside codes, which backend torch_static does not"
+                " run; take backend auto or transformers"
+            )
+        from unified.models.qwen_talker import TalkerDecoder
+
+        return TalkerDecoder(hf)
     return torch_decoder(hf, backend, _stepped(hf, pretrained))
 
 
@@ -150,10 +159,9 @@ def _stepped(hf: PreTrainedModel, pretrained: Pretrained) -> SteppedModel | None
 
         return CsmModel(hf)
     if pretrained.decoder == "moshi":
-        raise ValueError(
-            "Moshi is computed by the CPU backend alone so far; take device cpu and backend cpu or"
-            " auto"
-        )
+        from unified.models.moshi_torch import MoshiModel
+
+        return MoshiModel(hf)
     if pretrained.decoder == "janus":
         from unified.models.janus_torch import JanusModel
 
@@ -205,6 +213,8 @@ def load_published_hf(
 
     kind = getattr(transformers, pretrained.hf_class) if pretrained.hf_class else None
     hf = load_hf(folder, kind, dtype, device, depth)
+    if pretrained.prepare is not None:
+        pretrained.prepare(hf, folder)
     for name in (*pretrained.inside.values(), *pretrained.frozen):
         getattr(hf.base_model, name).requires_grad_(False)
     return hf

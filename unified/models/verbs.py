@@ -1,4 +1,5 @@
-"""What people do with a model: draw, describe, ask, speak, listen, write. One request each."""
+"""What people do with a model: draw, describe, ask, speak, listen, write, reply. One request
+each."""
 
 from __future__ import annotations
 
@@ -14,19 +15,24 @@ import numpy as np
 from unified.engine import events
 from unified.engine.events import Event, TextCut, completions
 from unified.engine.request import Sampling
-from unified.models.asking_models import AskedRequest, build_document_request, build_request
+from unified.models.asking_models import (
+    AskedRequest,
+    build_document_request,
+    build_request,
+    reply_choices,
+)
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.asking import Inputs, Turn
 from unified.tasks.choices import Choices
 from unified.tasks.task import Verb
 from unified.tasks.task_table import Tasks
 from unified_base.arguments import flag, item, seeds_from, whole
-from unified_data.document import Audio, Document, Image, Text
+from unified_data.document import Audio, Dialogue, Document, Image, Text
 
 __all__ = ["MOST_SAMPLES", "Verbs"]
 
 MOST_SAMPLES = 100_000  # of one document in one call
-S = TypeVar("S", Text, Image, Audio)
+S = TypeVar("S", Text, Image, Audio, Dialogue)
 AnySize = str | tuple[int, int] | None
 
 
@@ -189,6 +195,40 @@ class Verbs(ABC):
         """
         sound = Audio(np.atleast_2d(waveform), whole("rate", rate, 1))
         return self._text(self.request("listen", audio=sound, **choices), seed)
+
+    def reply(
+        self,
+        waveform: np.ndarray | None = None,
+        rate: int | None = None,
+        seed: int = 0,
+        *,
+        seconds: float | None = None,
+        **choices: Unpack[Choices],
+    ) -> tuple[str, np.ndarray, int]:
+        """An answer to a sound, spoken while the sound is heard.
+
+        waveform: float32 (S,) or (channels, S) in [-1, 1]; None: nobody says anything. rate: Hz of
+        it. seconds: of the answer, from the begin of the sound on; behind its end it is silent.
+        None: as long as the sound and the model's own number of frames behind it.
+
+        Returns the words that are said, the voice as float32 (1, S), and its sample rate in Hz.
+        """
+        sound = None
+        if waveform is not None:
+            sound = Audio(np.atleast_2d(waveform), whole("rate", rate, 1))
+        request = self.request_reply(sound, seconds, **choices)
+        answer = _last(self._sample(request, 1, seed)[0], Dialogue)
+        assert self.sequencer.dialogue is not None
+        words = self.sequencer.dialogue.text_of(answer)
+        return words, answer.waveform[:1], answer.sample_rate
+
+    def request_reply(
+        self, sound: Audio | None, seconds: float | None = None, **choices: Unpack[Choices]
+    ) -> AskedRequest:
+        """What `reply` asks the model, ready for `stream`."""
+        task = self.tasks.task("reply")
+        chosen = reply_choices(task, self.sequencer, self.sampling, sound, seconds, choices)
+        return self.request("reply", audio=sound, **chosen)
 
     def write(
         self,

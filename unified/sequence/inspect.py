@@ -215,7 +215,12 @@ def _content(segment: Coded, sequencer: Sequencer) -> str:
     own = segment.kind == segment.modality
     tokenizer = sequencer.tokenizers.get(segment.modality) if own else None
     extent = modality_of(segment.modality).describe(tuple(grid), tokenizer)
-    return f"{extent}, {levels} level{'s' * (levels > 1)}"
+    content = f"{extent}, {levels} level{'s' * (levels > 1)}"
+    dialogue = sequencer.dialogue
+    if dialogue is None or segment.kind != "audio":
+        return content
+    words = dialogue.span.split_streams(segment.codes)[dialogue.text][0].tolist()
+    return f"{content}: {_partial_text(dialogue.words_in(words), sequencer)}"
 
 
 def _colour(kind: str) -> str:

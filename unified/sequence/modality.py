@@ -22,7 +22,7 @@ import numpy as np
 
 from unified.sequence.preprocess import crop_picture, fit_sound
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_data.document import Audio, Image, Media, Role, Slot
+from unified_data.document import Audio, Dialogue, Image, Media, Role, Slot
 from unified_data.segments import import_installed, media_class, register_media
 
 if TYPE_CHECKING:
@@ -148,6 +148,11 @@ class _Sounds(Modality[Audio, "AudioTokenizer"]):
         self, segment: Audio, tokenizer: AudioTokenizer, fit: int | None = None
     ) -> np.ndarray:
         waveform, rate = segment.waveform, segment.sample_rate
+        if isinstance(segment, Dialogue):
+            raise ValueError(
+                "the sound is a dialogue of two voices with words, which this format has no streams"
+                " for; give one voice as an Audio, or take a model such as Moshi"
+            )
         if fit is not None:
             waveform, _ = fit_sound(waveform, rate, tokenizer.sample_rate)
             rate = tokenizer.sample_rate

@@ -21,6 +21,7 @@ from unified.formats.coded import (
     coded_media,
 )
 from unified.formats.grammar import Grammar
+from unified.sequence.dialogue import DialogueStreams, num_voices
 from unified.sequence.modality import (
     check_picture,
     encode_media,
@@ -83,8 +84,9 @@ class Sequencer:
 
     image_tokenizer, audio_tokenizer: see `unified_tokenizers.base`; None where documents hold no
     such media. others: tokenizers of other modalities by name. tokenizers: all of them, by name.
-    such media. missing: (modality, "read" or "make") -> why the model cannot do this, and what to
-    do; of media that its tokenizers alone would allow.
+    missing: (modality, "read" or "make") -> why the model cannot do this, and what to do; of media
+    that its tokenizers alone would allow. dialogue: of formats whose sounds are dialogues of two
+    voices, else None.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Sequencer:
         self.vocabulary = vocabulary
         self.grammar = grammar
         self.text_tokenizer = text_tokenizer
+        self.dialogue = DialogueStreams.of(grammar, text_tokenizer)
         self._missing = dict(missing or {})
         by_name = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
         self.tokenizers: dict[str, MediaTokenizer] = {
@@ -119,7 +122,7 @@ class Sequencer:
         }
         for name, tokenizer in self.tokenizers.items():
             modality_of(name)
-            _check_blocks(name, tokenizer, vocabulary)
+            _check_blocks(name, tokenizer, vocabulary, num_voices(grammar, name))
 
     def with_grammar(self, grammar: Grammar) -> Sequencer:
         """The same parts under another grammar of this vocabulary."""
@@ -204,6 +207,9 @@ class Sequencer:
             raise ValueError(f"expected text or media, found {type(segment).__name__}")
         name = segment.modality
         tokenizer = self.tokenizer(name)
+        if self.dialogue is not None and isinstance(segment, Audio):
+            codes = self.dialogue.code(segment, self.tokenizer("audio"))
+            return coded_media(name, codes, segment.role, segment.loss)
         codes = encode_media(tokenizer, modality_of(name).prepare(segment, tokenizer))
         return coded_media(name, codes, segment.role, segment.loss)
 
@@ -228,6 +234,8 @@ class Sequencer:
         if isinstance(coded, CodedText):
             return Text(self.text_tokenizer.decode(coded.ids), role, coded.loss)
         tokenizer = self.tokenizer(coded.modality)
+        if self.dialogue is not None and coded.kind == "audio":
+            return self.dialogue.restore(coded.codes, self.tokenizer("audio"), role, coded.loss)
         return modality_of(coded.modality).restore(coded.codes, tokenizer, role, coded.loss)
 
     def decode_image(self, codes: np.ndarray) -> np.ndarray:
@@ -291,10 +299,13 @@ class Sequencer:
         return self.tokenizers[modality]
 
 
-def _check_blocks(modality: str, tokenizer: MediaTokenizer, vocabulary: Vocabulary) -> None:
-    """Raises ValueError where the codes of a tokenizer are not those of the vocabulary's blocks."""
+def _check_blocks(
+    modality: str, tokenizer: MediaTokenizer, vocabulary: Vocabulary, voices: int
+) -> None:
+    """Raises ValueError where the codes of a tokenizer are not those of the vocabulary's blocks, a
+    set of them for each voice."""
     blocks = vocabulary.levels(modality)
-    sizes = tuple(int(n) for n in tokenizer.codebook_sizes)
+    sizes = tuple(int(n) for n in tokenizer.codebook_sizes) * voices
     if tuple(block.size for block in blocks) != sizes:
         raise ValueError(
             f"the {modality} tokenizer has codebooks of {sizes} codes, the vocabulary "

@@ -17,7 +17,16 @@ from unified.tasks.template import fill
 from unified_base.arguments import prompt, whole, whole_or_none
 from unified_base.arguments import text as of_text
 from unified_base.text import quoted
-from unified_data.document import MAX_MEDIA, Document, Image, Media, Segment, Slot, Text
+from unified_data.document import (
+    MAX_MEDIA,
+    Audio,
+    Document,
+    Image,
+    Media,
+    Segment,
+    Slot,
+    Text,
+)
 
 __all__ = ["Inputs", "Turn", "ask_document", "segments_of"]
 
@@ -107,7 +116,7 @@ def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
         elif words is not None:
             raise ValueError(f"to {task.verb} takes no {name}")
     for kind, media, name in (("image", inputs.image, "picture"), ("audio", inputs.audio, "sound")):
-        if media is None and kind in task.media:
+        if media is None and kind in task.media and not task.slot.listens:
             raise ValueError(f"to {task.verb} needs a {name}")
         if media is not None and kind not in task.media:
             raise ValueError(f"to {task.verb} takes no {name}")
@@ -184,6 +193,8 @@ def _words(part: TextPart, values: dict[str, str | int | None]) -> Text:
 
 def _slot(task: Task, inputs: Inputs) -> Slot:
     slot = task.slot
+    if slot.listens:
+        return Slot("audio", role=slot.role, listener=_listener(inputs.audio))
     if slot.kind in ("text", "audio"):
         return Slot(slot.kind, role=slot.role)
     size = _size(task, inputs)
@@ -191,6 +202,13 @@ def _slot(task: Task, inputs: Inputs) -> Slot:
     if slot.kind == "image":
         return Slot("image", height, width, role=slot.role)
     return Slot("any", height, width, inputs.images, inputs.sounds, role=slot.role)
+
+
+def _listener(sound: Any) -> Audio | None:
+    """The sound that is heard beside what is made; None: silence."""
+    if sound is not None and not isinstance(sound, Audio):
+        raise ValueError(f"audio is {type(sound).__name__}, expected a sound, not its codes")
+    return sound
 
 
 def _answer(slot: SlotPart, answer: Answer) -> list[AnySegment]:

@@ -17,7 +17,7 @@ from unified_data.document import Role
 
 __all__ = ["VERBS", "MediaPart", "Part", "Refusal", "SlotPart", "Task", "TextPart", "Verb"]
 
-Verb = Literal["write", "draw", "describe", "ask", "speak", "listen"]
+Verb = Literal["write", "draw", "describe", "ask", "speak", "listen", "reply"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 """What a model may be asked for, in the order in which it is told."""
 
@@ -28,6 +28,7 @@ MAKES: Mapping[Verb, tuple[str, ...]] = {
     "ask": ("text",),
     "speak": ("audio",),
     "listen": ("text",),
+    "reply": ("audio",),
 }
 """The slots that a verb may end in: what its answer is."""
 _NEEDS: Mapping[Verb, str] = {"write": "text", "draw": "text", "ask": "question", "speak": "text"}
@@ -75,14 +76,23 @@ class MediaPart:
 
 @dataclass(frozen=True)
 class SlotPart:
-    """What the model writes. kind: "text", "image", "audio", or "any", which runs to the end."""
+    """What the model writes. kind: "text", "image", "audio", or "any", which runs to the end.
+
+    listens: whether the sound that a user gives is heard while this one is made, each frame beside
+    one of it (`Slot.listener`).
+    """
 
     kind: str
     role: Role | None = None
+    listens: bool = False
 
     def __post_init__(self) -> None:
         _check_role(self.role)
         _check_kind("slot", self.kind, ("text", "any"))
+        if not isinstance(self.listens, bool):
+            raise ValueError(f"listens is {quoted(self.listens)}, expected true or false")
+        if self.listens and self.kind != "audio":
+            raise ValueError(f"listens is of slots of audio, but the slot is {self.kind}")
 
 
 Part = TextPart | MediaPart | SlotPart
@@ -149,6 +159,12 @@ class Task:
             raise ValueError("to ask is given a picture or a sound, but the document has no media")
         if self.verb in ("draw", "speak", "write") and media:
             raise ValueError(f"to {self.verb} is given words alone, but the document has {media}")
+        if slots[0].listens != (self.verb == "reply") or (self.verb == "reply" and media):
+            raise ValueError(
+                "to reply is given a sound that the slot listens to, and nothing else is"
+                f" (listens: true), but to {self.verb} has the slot with listens"
+                f" {str(slots[0].listens).lower()} and {media or 'no'} media"
+            )
 
     def _check_words(self) -> None:
         names = self.placeholders
@@ -181,7 +197,8 @@ class Task:
     @property
     def media(self) -> tuple[str, ...]:
         """The modalities of the media that a user gives."""
-        return tuple(part.kind for part in self.parts if isinstance(part, MediaPart))
+        parts = tuple(part.kind for part in self.parts if isinstance(part, MediaPart))
+        return (*parts, "audio") if self.slot.listens else parts
 
     @property
     def modalities(self) -> frozenset[str]:
@@ -209,6 +226,8 @@ class Task:
                 pieces.append(part.text)
             elif isinstance(part, MediaPart):
                 pieces.append({"image": "<picture>", "audio": "<sound>"}.get(part.kind, part.kind))
+        if self.slot.listens:
+            pieces.append("<sound beside it>")
         return " ".join(pieces)
 
     def sampling_over(self, sampling: Sampling) -> Sampling:

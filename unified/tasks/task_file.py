@@ -20,6 +20,8 @@ tasks:
   describe:
     document: [{media: image, role: prompt}, {slot: text, role: response}]
   listen: {refused: why not, and what to do}
+  reply:                                            to a sound that is heard meanwhile
+    document: [{slot: audio, listens: true}]
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ _TASK = ("source", "document", "negative", "sampling", "size", "voices", "voice"
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "role", "otherwise"),
     "media": ("media", "role"),
-    "slot": ("slot", "role"),
+    "slot": ("slot", "role", "listens"),
 }
 
 
@@ -150,7 +152,9 @@ def _part(at: int, part: Any) -> Part:
         role = part.get("role")
         if kind == "text":
             return TextPart(part["text"], role, part.get("otherwise"))
-        return (MediaPart if kind == "media" else SlotPart)(part[kind], role)
+        if kind == "media":
+            return MediaPart(part["media"], role)
+        return SlotPart(part["slot"], role, part.get("listens", False))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
@@ -175,10 +179,13 @@ def _to_entry(entry: Task | Refusal) -> dict[str, Any]:
 
 
 def _to_part(part: Part) -> dict[str, Any]:
+    values: dict[str, Any]
     if isinstance(part, TextPart):
         values = {"text": part.text, "otherwise": part.otherwise}
     else:
         values = {"media" if isinstance(part, MediaPart) else "slot": part.kind}
+        if isinstance(part, SlotPart) and part.listens:
+            values["listens"] = True
     values["role"] = part.role
     return {name: value for name, value in values.items() if value is not None}
 

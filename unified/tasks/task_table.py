@@ -19,6 +19,12 @@ _NOTHING_SAYS = (
     "nothing says how this model is asked to {verb}; write it into the tasks.yaml of its folder,"
     " or `unified sample` a document of your own"
 )
+_NOTHING_SAYS_OF: Mapping[Verb, str] = {
+    "reply": (
+        "it does not listen while it speaks, as models with two voices side by side do (Moshi);"
+        " speak, listen and write are of one at a time"
+    )
+}
 
 
 class Tasks(Mapping[Verb, Task | Refusal]):
@@ -32,7 +38,8 @@ class Tasks(Mapping[Verb, Task | Refusal]):
             if entry.verb != name:
                 raise ValueError(f"under {name} stands a task to {entry.verb}")
         self._entries: dict[Verb, Task | Refusal] = {
-            verb: entries.get(verb) or Refusal(verb, _NOTHING_SAYS.format(verb=verb))
+            verb: entries.get(verb)
+            or Refusal(verb, _NOTHING_SAYS_OF.get(verb, _NOTHING_SAYS.format(verb=verb)))
             for verb in VERBS
         }
 

@@ -12,6 +12,8 @@ import torch
 import transformers
 
 from tests.helpers import codes_checkpoints, csm_checkpoint
+from tests.helpers.moshi_checkpoint import MOSHI, make_moshi
+from tests.helpers.qwen_omni_checkpoint import QWEN, make_qwen_omni
 from tokenizers import AddedToken
 from unified import UnifiedModel
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -53,6 +55,7 @@ SPECIAL = {
     "liquid": ["<pad>", "<eos>", "<bos>", "<unk>", "<boi>", "<eoi>", "<unconditional>"],
     "orpheus": ["<|begin_of_text|>", "<|eot_id|>", "<|python_tag|>",
                 *(f"<custom_token_{number}>" for number in range(10 + 7 * 4096))],
+    "moshi": MOSHI, "qwen-omni": QWEN,
 }  # fmt: skip
 
 
@@ -116,6 +119,9 @@ class Checkpoint:
 def make(kind: str, folder: Path) -> Checkpoint:
     if kind in IN_POSITIONS:
         return Checkpoint(folder, IN_POSITIONS[kind](folder), TextTokenizer.load(folder), [])
+    if kind in ("moshi", "qwen-omni"):  # whose positions hold several ids
+        hf = (make_moshi if kind == "moshi" else make_qwen_omni)(folder)
+        return Checkpoint(folder, hf, TextTokenizer.load(folder), SPECIAL[kind])
     text = text_tokenizer(kind)
     tokens, rows = text.tokens, text.size + 3  # some rows are padding
     vocabulary = {name: tokens[name] for name in SPECIAL[kind]}

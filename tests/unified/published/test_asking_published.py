@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from unified import Sampling, SpanSampling, UnifiedModel
 from unified.engine.sampler import penalize
 from unified.models.pretrained import Pretrained, pretrained_models, register_pretrained
+from unified.tasks.task import VERBS
 from unified_data.document import Document, Slot, Text
 
 
@@ -342,7 +343,6 @@ def test_a_published_model_joins_by_one_object():
     assert all(model.source and model.checkpoints for model in pretrained_models().values())
 
 
-VERBS = ("write", "draw", "describe", "ask", "speak", "listen")
 CAN = {
     "emu3": {"draw", "describe", "ask"},
     "chameleon": {"write", "describe", "ask"},
@@ -351,6 +351,8 @@ CAN = {
     "liquid": set(),
     "orpheus": set(),
     "apertus": {"describe", "ask", "listen"},
+    "moshi": {"reply"},
+    "qwen-omni": {"speak"},
 }
 
 

@@ -131,7 +131,7 @@ def test_a_published_model_trains_and_reopens(kind, what, checkpoints, tmp_path)
     assert isinstance(done.segments[0], Text)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "moshi", "qwen-omni"])
 def test_a_published_model_goes_to_meta_and_back(kind, checkpoints):
     model = UnifiedModel.from_pretrained(checkpoints[kind].folder)
     expected = {name: value.clone() for name, value in model.hf.state_dict().items()}

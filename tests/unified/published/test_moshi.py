@@ -14,6 +14,7 @@ from unified.engine.noise import Noise
 from unified.engine.race import draw
 from unified.engine.request import CodedSlot, Finished, Request
 from unified.models.info import describe_model
+from unified.models.sampling_memory import sampling_memory
 from unified_tokenizers import load_tokenizer
 
 FRAMES = 6
@@ -64,8 +65,11 @@ def generated(hf, **options):
 GREEDY = Sampling(audio=SpanSampling())
 
 
-def test_greedy_streams_are_those_of_generate(moshi, model, silence):
+@pytest.mark.parametrize("backend", ["cpu", "torch_static", "transformers"])
+def test_greedy_streams_are_those_of_generate(moshi, silence, backend):
     """The other voice is silent, in one batch with another that is not."""
+    model = UnifiedModel.from_pretrained(moshi[0], backend=backend)
+    assert model.decoder().backend == backend
     text, codes = generated(moshi[1])
     voice = np.repeat(silence[:, None], FRAMES, 1)
     noisy = np.random.default_rng(0).integers(CODES, size=(8, FRAMES + 2))
@@ -113,9 +117,6 @@ def test_opened_saved_and_told_about(moshi, model, tmp_path):
     assert words.size == texts + 19 + 16 * CODES
     described = describe_model("moshi", moshi[0])
     assert described["format"]["ids_of_a_position"] == {"audio": 17}
-    assert model.tasks.able == ()
-    with pytest.raises(ValueError, match="Moshi's two voices and its text are ids here"):
-        model.tasks.task("speak")
     model.save_pretrained(tmp_path / "saved")
     hf, report = type(moshi[1]).from_pretrained(tmp_path / "saved", output_loading_info=True)
     assert not report["missing_keys"]
@@ -156,8 +157,12 @@ def test_given_streams_that_do_not_fit_are_refused(model, codes, message):
         list(engine.run([Request((CodedSlot("audio", streams=codes),), 0)], GREEDY))
 
 
-def test_backends_of_torch_are_refused_by_name(moshi):
-    with pytest.raises(ValueError, match="Moshi is computed by the CPU backend alone"):
-        UnifiedModel.from_pretrained(moshi[0], backend="transformers").decoder()
+def test_quantized_weights_are_refused_by_name(moshi):
     with pytest.raises(ValueError, match="Moshi's weights cannot be quantized"):
         UnifiedModel.from_pretrained(moshi[0], dtype="int8").decoder()
+
+
+def test_what_it_takes_is_estimated_by_its_config(moshi):
+    memory = sampling_memory(moshi[1].config.to_dict(), "config.json")
+    assert memory.parameters == sum(weight.numel() for weight in moshi[1].parameters())
+    assert memory.cache["float32"] == 4 * 2 * 2 * 4 * 8  # keys and values of a position

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unified.engine.backends.base import Position, Ranges
+from unified.engine.backends.base import Position, PositionCodes, Ranges
 from unified.engine.backends.depth_module import depth_decoder_of
 from unified.engine.backends.torch_positions import NO_ID, summed_embeddings
 from unified.engine.memory import available_bytes
@@ -169,6 +169,11 @@ class SteppedModel:
         if not error <= 1e-2:
             raise ValueError(f"{words}: with them its states differ by {float(error):.2g} of them")
         self._takes_sums = True
+
+    def begin_positions(self, hidden_states: Tensor) -> PositionCodes | None:
+        """The positions behind hidden states (N, D), where a depth decoder of the model's own kind
+        fills them; None: `depth` does, or the model's head."""
+        return None
 
     def states(self, outputs: Any) -> Tensor:
         """The hidden states (B, T, D) in what the module returned, or logits (B, T, V)."""

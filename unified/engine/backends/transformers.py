@@ -294,6 +294,8 @@ class TransformersDecoder:
     @torch.inference_mode()
     def begin_positions(self, hidden_states: Tensor) -> PositionCodes:
         """See `CodesDecoder.begin_positions`."""
+        if (own := self.model.begin_positions(hidden_states)) is not None:
+            return own
         if self.model.depth is None:
             return ParallelHeads(self, hidden_states)
         with memory_errors():

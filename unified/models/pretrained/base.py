@@ -215,7 +215,8 @@ class Pretrained:
     decoder: how it is computed: "causal", a language model and nothing more; "llama", a Llama
     inside a larger checkpoint; "janus", such a Llama with an embedding and a head for codes;
     "csm" and "moshi", a Llama with another over the codes of a position; "transformers", by its own
-    class; "higgs", by its own class with tables for codes; and those of
+    class; "higgs", by its own class with tables for codes; "qwen-talker", which reads texts
+    beside codes; and those of
     `unified.models.published_decoders.ENCODER_DECODERS`, with a text encoder.
     markers: the tokens of the format's markers, "@field" being ids that config.json gives.
     codes: for each block of codes where its ids are. sizes: codes of a block where there is no
@@ -231,6 +232,8 @@ class Pretrained:
     tasks: how a checkpoint is asked; its second argument is the stride of the image tokenizer, in
     pixels a code, None without one. cannot_make: by modality why a checkpoint with this
     config.json cannot make such media, and what to do.
+    voices: how many voices stand side by side, each with the codebooks of the sound's codec.
+    prepare: what an object of transformers is told of its checkpoint's folder when it is made.
     frozen: further parts of the model of transformers that training leaves as they are, by name.
     cannot_train: why it is not trained here; None where it is.
     """
@@ -253,6 +256,8 @@ class Pretrained:
     codes_output: str = "heads"
     special_text: bool = False
     layout: Callable[[PretrainedCheckpoint], PretrainedLayout] | None = None
+    voices: int = 1
+    prepare: Callable[[Any, Path], None] | None = None
     frozen: tuple[str, ...] = ()
     cannot_train: str | None = None
     tasks: Callable[[PretrainedCheckpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks(
@@ -345,6 +350,7 @@ class Pretrained:
             if tokenizer is None:
                 continue
             codebooks = tuple(int(size) for size in tokenizer.codebook_sizes)
+            codebooks *= self.voices if modality == "audio" else 1
             expected = tuple(declared.get(block, size) for block, size in zip(blocks, codebooks))
             if len(codebooks) != len(blocks) or codebooks != expected:
                 raise ValueError(

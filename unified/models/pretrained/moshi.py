@@ -2,8 +2,9 @@
 
 Source: arXiv:2410.00037, section 3.4 and appendix, and transformers' MoshiForConditionalGeneration:
 17 streams, a text and 8 codes of Mimi for each voice, temperature 0.8 and top-k 250 for sound, 0.7
-and 25 for text. Here it is opened, and its streams are sampled as ids; the other voice is given
-(`CodedSlot.streams`), since nothing of the checkpoint writes it.
+and 25 for text. Nothing but a number of frames ends a dialogue: 125, ten seconds, where none is
+asked for. The other voice is given, since nothing of the checkpoint writes it; where it is silent
+it has the codes of a frame of nothing, as in transformers' generate.
 """
 
 from __future__ import annotations
@@ -14,13 +15,29 @@ from unified.engine.request import Sampling
 from unified.engine.sampler import LevelSampling, SpanSampling
 from unified.models.moshi_decoder import MARKERS
 from unified.models.pretrained.base import BEHIND, Pretrained, PretrainedCheckpoint, refused
+from unified.tasks.task import SlotPart, Task
 from unified.tasks.task_table import Tasks
 
 _CODEBOOKS = 8  # of each voice
-_REASON = (
-    "Moshi's two voices and its text are ids here, and no documents yet: sample its streams with"
-    " the engine (docs/published.md)"
-)
+_FRAMES = 125  # ten seconds
+
+
+def _tasks(checkpoint: PretrainedCheckpoint, stride: int | None) -> Tasks:
+    """Moshi reads no texts: it answers what it hears."""
+    reply = Task(
+        "reply",
+        (SlotPart("audio", listens=True),),
+        "arXiv:2410.00037, section 3.4; transformers' MoshiForConditionalGeneration",
+    )
+    hears = "Moshi hears and answers, and reads nothing: give it a sound to reply to"
+    return Tasks(
+        {
+            "reply": reply,
+            **refused("Moshi has no pictures: it talks", "draw", "describe"),
+            **refused(hears, "write", "ask", "speak"),
+            **refused("Moshi writes its own words and not those that it hears: reply", "listen"),
+        }
+    )
 
 
 def _marker(number: int) -> Callable[[PretrainedCheckpoint], int]:
@@ -53,15 +70,16 @@ PRETRAINED = Pretrained(
     sizes=_sizes,
     codes_output="model",
     special_text=True,
-    tasks=lambda checkpoint, stride: Tasks(
-        refused(_REASON, "write", "draw", "describe", "ask", "speak", "listen")
-    ),
-    cannot_make=lambda config: {"audio": _REASON},
-    cannot_train="Moshi's streams are no documents yet, which training lays out",
+    tasks=_tasks,
+    inside={"audio": "audio_encoder"},
+    voices=2,
+    cannot_train="Moshi's words and voices lie in streams beside each other, which training lays"
+    " out for no document yet",
     # Level 0 is the text.
     sampling=Sampling(
         audio=SpanSampling(
             0.8, top_k=250, levels=(LevelSampling(0.7, top_k=25), LevelSampling(0.8, top_k=250))
-        )
+        ),
+        max_audio_frames=_FRAMES,
     ),
 )
