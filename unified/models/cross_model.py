@@ -93,10 +93,15 @@ class CrossShape:
     num_text_kv_heads: int
     text_head_dim: int
 
+    @property
+    def numbers_of_a_position(self) -> int:
+        """Keys and values of an id of text and a position of codes."""
+        numbers = self.num_kv_heads * self.head_dim + self.num_text_kv_heads * self.text_head_dim
+        return 2 * self.num_layers * numbers
+
     def bytes_of(self, max_ids: int, dtype: torch.dtype) -> int:
         """Of keys and values of a slot of so many ids of text and as many positions."""
-        numbers = self.num_kv_heads * self.head_dim + self.num_text_kv_heads * self.text_head_dim
-        return 2 * self.num_layers * numbers * max_ids * dtype.itemsize
+        return self.numbers_of_a_position * max_ids * dtype.itemsize
 
 
 class CrossModel(ABC):
