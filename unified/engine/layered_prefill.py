@@ -40,7 +40,7 @@ class LayeredPrefill:
     """
 
     def __init__(self, pool: KVPool, budget: PrefillBudget) -> None:
-        self.supported = hasattr(pool.decoder, "begin_reading")
+        self.supported = getattr(pool.decoder, "reads_by_layers", False)
         self._pool, self._budget = pool, budget
         self._current: _Current | None = None
         self._oldest_next = True

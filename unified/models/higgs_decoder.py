@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,8 @@ _PARTS = re.compile(r"\.(input_layernorm|post_attention_layernorm|mlp)\.")
 
 class HiggsDecoder(LlamaCpuDecoder):
     """Text by one set of norms and MLPs, positions of codes by another; see the module."""
+
+    reads_by_layers: ClassVar[bool] = False  # layers are not the same for all ids of a prompt
 
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, StoredWeight]) -> None:
         """config: of a HiggsAudioV2ForConditionalGeneration. weights: by its names.

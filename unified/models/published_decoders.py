@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,11 @@ __all__ = [
     "published_decoder_of",
 ]
 
-ENCODER_DECODERS = {"musicgen": "MusicgenModel", "dia": "DiaModel"}
-"""By `Pretrained.decoder`: the class in `cross_models` of a model with a text encoder."""
+ENCODER_DECODERS = {
+    "musicgen": ("cross_models", "MusicgenModel"),
+    "dia": ("cross_models", "DiaModel"),
+}
+"""By `Pretrained.decoder`: module and class of a model with a text encoder, a `CrossModel`."""
 _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner|codec_model|audio_encoder)\.")
 
 
@@ -141,11 +145,11 @@ def _encoder_decoder(
             f"{type(hf).__name__} has a text encoder, which backend torch_static does not run; take"
             " backend auto, cpu or transformers"
         )
-    from unified.models import cross_models
     from unified.models.compiled_cross import compiles, cross_decoder
     from unified.models.encoder_decoder import EncoderDecoder
 
-    model = getattr(cross_models, ENCODER_DECODERS[pretrained.decoder])(hf)
+    module, name = ENCODER_DECODERS[pretrained.decoder]
+    model = getattr(import_module(f"unified.models.{module}"), name)(hf)
     packed = dtype != "int4" and _compiled(backend, pretrained, str(hf.device), repack)
     if packed and (backend == "cpu" or compiles(model)):
         return cross_decoder(model, dtype)

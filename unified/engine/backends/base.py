@@ -137,7 +137,12 @@ class Reading(Protocol):
 
 
 class LayeredDecoder(Decoder[CacheT], Protocol[CacheT]):
-    """A decoder that can read a prompt a few layers at a time, between passes for others."""
+    """A decoder that can read a prompt a few layers at a time, between passes for others.
+
+    reads_by_layers: False where a class cannot although the one it is made of can.
+    """
+
+    reads_by_layers: ClassVar[bool]
 
     def begin_reading(self, cache: CacheT, slot: int, ids: Sequence[Position]) -> Reading:
         """Read the next positions of a slot, one or more, whose hidden states nobody needs.

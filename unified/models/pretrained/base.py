@@ -215,7 +215,7 @@ class Pretrained:
     decoder: how it is computed: "causal", a language model and nothing more; "llama", a Llama
     inside a larger checkpoint; "janus", such a Llama with an embedding and a head for codes;
     "csm" and "moshi", a Llama with another over the codes of a position; "transformers", by its own
-    class; "higgs", by its own class with tables for codes; "qwen-talker", which reads texts
+    class; "higgs", a Llama that reads codes by layers of its own; "qwen-talker", which reads texts
     beside codes; and those of
     `unified.models.published_decoders.ENCODER_DECODERS`, with a text encoder.
     markers: the tokens of the format's markers, "@field" being ids that config.json gives.

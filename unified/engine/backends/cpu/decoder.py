@@ -67,6 +67,7 @@ class LlamaCpuDecoder:
 
     backend: ClassVar[str] = "cpu"
     batch_invariant: ClassVar[bool] = True
+    reads_by_layers: ClassVar[bool] = True
 
     def __init__(
         self,
