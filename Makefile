@@ -8,22 +8,37 @@ BIN     = $(VENV)/bin
 CONSTRAINTS := constraints.txt
 # pip itself, and what it builds the wheel with, whatever CONSTRAINTS says.
 TOOLS := constraints.txt
-PYTEST_ARGUMENTS ?= -n 2 -m "not slow"
+# Each worker begins with a half of the tests, in order, so that what a file shares is made once.
+PYTEST_ARGUMENTS ?= -n 2 --dist worksteal -m "not slow"
 
-INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
+# pip would compile every module of every package, for most of a minute, and few are ever imported:
+# those are kept as they are imported, also where the environment says that nothing is to be kept.
+export PYTHONDONTWRITEBYTECODE :=
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 INSTALL += --build-constraint $(TOOLS)
 
 .PHONY: article test test-slow test-newest test-oldest constraints check format docs snippets pocket benchmark clean
 
-$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+COMPILE = $(BIN)/python -c "from unified.engine.backends.cpu.compiling import compile_kernels; compile_kernels()"
+
+$(VENV)/.pip:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c $(TOOLS) pip
-	$(INSTALL) -e .
-	$(BIN)/python -c "from unified.engine.backends.cpu.decoder import compile_kernels; compile_kernels()"
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) -e ".[dev]"
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/.pip
+	$(INSTALL) -e .
+	$(COMPILE)
+	touch $@
+
+# All in one go, with what the site needs: every further installation would resolve everything anew.
+$(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/.pip
+	$(INSTALL) -e ".[dev,docs]"
+	$(COMPILE)
+	touch $(VENV)/.installed $(VENV)/.installed-docs $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(INSTALL) -e ".[docs]"
 	touch $@
 
 article: $(VENV)/.installed
@@ -61,8 +76,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 # The site, in build/docs: pages, commands, and the Python reference from docstrings. A warning is an error.
-docs: $(VENV)/.installed
-	$(INSTALL) -e ".[docs]"
+docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/make_map.py
 	$(BIN)/python docs/make_commands.py
 	$(BIN)/python docs/make_reference.py

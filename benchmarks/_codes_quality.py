@@ -5,9 +5,9 @@
 The pocket world's sentences with their speech (`unified data build pocket --only speak`), coded by
 the shipped tokenizer (3 codes a frame, 25 frames a second). Two decoders of the pocket's shape,
 with weights drawn from one seed, the same optimizer and sequences of as many positions, train in
-turns of a minute. Minutes are of the processor, by two threads: what else the machine does counts
-less. Afterwards each says what the codes of held-out sentences cost it: `bits_a_second`, all three
-levels, the end of the sound included.
+turns of a minute. Minutes are of the processor, by one thread: what else the machine does counts
+less. Each tells what the codes of held-out sentences cost it, six times on the way and afterwards:
+`bits_a_second`, all three levels, the end of the sound included.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from unified_base.training.dist import DistContext
 from unified_base.training.memory import keep_freed_memory
 from unified_data.pocket.build import build_pocket
 
-CODES_PER_SECOND, SEQ_LEN, HELD_OUT, THREADS = 75, 1024, 200, 2
+CODES_PER_SECOND, SEQ_LEN, HELD_OUT, THREADS = 75, 1024, 200, 1
 SHAPE: dict[str, Any] = {
     "hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4,
     "num_key_value_heads": 4, "head_dim": 64, "intermediate_size": 768,
@@ -51,7 +51,7 @@ SHAPE: dict[str, Any] = {
 
 
 def _clock() -> float:
-    """Seconds of the processor, as two threads that never wait would take them."""
+    """Seconds of the processor, as threads that never wait would take them."""
     return time.process_time() / THREADS
 
 
@@ -129,10 +129,14 @@ def run(quick: bool, minutes: float = 10.0, scale: float = 0.2) -> dict[str, Any
             share = spent / whole
             return 1e-3 * min(1.0, share * 20 + 0.01, max(0.0, (1 - share) * 3))
 
+        turns = 0
         while any(side.seconds < whole for side in sides.values()):
+            turns += 1
             for name, side in sides.items():
                 side.train(min(turn, whole - side.seconds), lr)
                 say(f"{name}: {side.seconds:.0f} s, {side.steps} steps, {side.ids:,} ids")
+                if turns % 10 == 0:
+                    say(f"{name}: {side.bits_a_second():.1f} bits a second of held-out speech")
         bits = {name: round(side.bits_a_second(), 1) for name, side in sides.items()}
     for name, value in bits.items():
         say(f"{name}: {value} bits a second of held-out speech")

@@ -8,7 +8,8 @@ and together with a depth decoder of two layers of width 192. Positions a second
 time of a second of speech, one row and sixteen. Random weights, whose lengths and likeliest codes
 mean nothing: every row has as many frames, drawn at temperature 1, and nothing is guessed ahead.
 csm: CSM against transformers' generate on a small checkpoint, and its own shape at an eighth of its
-width (`_codes_csm.py`); train: see `_codes_train.py`.
+width (`_codes_csm.py`); musicgen: MusicGen against it (`_codes_musicgen.py`); published: speed of
+published models (`_codes_published.py`); train: see `_codes_train.py`.
 levels: what a frame of sixteen rows takes with positions of 3 and of 8 ids.
 
 Both sides of a comparison in turn, medians. Progress goes to stderr; the last line on stdout is one

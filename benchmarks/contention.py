@@ -102,7 +102,7 @@ def main() -> None:
     # After --help and mistakes: these take seconds to load.
     from _shared import machine
 
-    from unified.engine.backends.cpu.decoder import compile_kernels
+    from unified.engine.backends.cpu.compiling import compile_kernels
 
     pictures = options.pictures or (16 if options.quick else 64)
     began, load = time.perf_counter(), os.getloadavg()

@@ -7,10 +7,10 @@ weights), so that what the engine itself costs shows most.
 
 joining: ids a second of sixteen pictures that arrive one by one, every eighth pass, over sixteen at
 once; prompts differ. stall: the longest gap between two ids of a stream while a prompt of 4,096 ids
-is read beside it, and the usual gap before; and how long that prompt takes alone and beside the
-stream. prefix: a picture of an article once more: ids read and seconds to its first id, from what
-the article left and without. memory: what a picture reserves, and how many fit. overhead: what of a
-step is neither a forward pass nor logits.
+is read beside it, all but its last, and the usual gap before; and how long that prompt takes alone
+and beside the stream. prefix: a picture of an article once more: ids read and seconds to its first
+id, from what the article left and without. memory: what a picture reserves, and how many fit.
+overhead: what of a step is neither a forward pass nor logits.
 
 Both sides of a comparison in turn, medians. Progress goes to stderr; the last line on stdout is one
 JSON object.
@@ -139,8 +139,10 @@ def _stall(both: Comparison, length: int, seed: int) -> _Gaps:
     del result.before[:10]  # its own prompt, and what is touched for the first time
     came = time.perf_counter()
     other = engine.add(picture(seed + 1, length - 8, (1, 1)), _ignore, SAMPLING)
-    while not other.ended:
+    while not other.request.usage["sampled_ids"]:
         _gap(engine, result.gaps)
+    # The last pass is the other's first choice: a step of two rows, one of them behind 4,096 ids.
+    result.gaps.pop()
     result.seconds = time.perf_counter() - came
     assert not handle.ended, "the stream must be longer"
     engine.close()

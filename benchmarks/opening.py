@@ -190,7 +190,7 @@ def main() -> None:
     # After --help and mistakes: these take seconds to load.
     from _shared import machine
 
-    from unified.engine.backends.cpu.decoder import compile_kernels
+    from unified.engine.backends.cpu.compiling import compile_kernels
     from unified.engine.backends.cpu.threads import ThreadPool
 
     began, load = time.perf_counter(), os.getloadavg()

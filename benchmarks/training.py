@@ -73,6 +73,7 @@ def prepare(
     coded, _ = _loading.pocket_sources(CODES)
     entries = {
         "output": str(folder / "run"), "init_from": str(folder / "model"), "steps": 1000,
+        "precision": "bfloat16",  # as the other sides, on any machine
         "optimizer": {"lr": 0.0005, "betas": [0.9, 0.999]}, "threads": THREADS,
         "sources": {n: {"shards": list(s.shards), "share": s.share} for n, s in coded.items()
                     if n in only},

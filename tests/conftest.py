@@ -1,5 +1,6 @@
 """What all tests share: a worker of the run has a core, and two threads would fight for it."""
 
+import gc
 import json
 import os
 
@@ -14,6 +15,15 @@ settings.load_profile("any_machine")
 
 # Before torch is imported: two workers of two threads each are slower on two cores than of one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test takes the power away: its files need not reach the disk, which is thousands of waits.
+os.fsync = lambda descriptor: None
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: the garbage collector need not look through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

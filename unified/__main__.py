@@ -37,10 +37,10 @@ def _run(arguments: list[str], debug: bool) -> int:
     # Whoever looks for a fault sees all that libraries say.
     others = nullcontext() if debug else our_warnings_alone(_note)
     try:
-        from unified.cli.main import app
+        from unified.cli.main import parser
 
         with others:
-            code = app(arguments, prog_name="unified", standalone_mode=False)
+            code = parser()(arguments, prog_name="unified", standalone_mode=False)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if code == 130:

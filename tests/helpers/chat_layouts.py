@@ -1,6 +1,7 @@
 """Chat templates in the manner of those in use, text tokenizers that have them, and documents."""
 
 import json
+from functools import cache
 
 from transformers import AutoTokenizer
 
@@ -89,7 +90,13 @@ LINES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s
 
 
 def byte_level(template: str | None, special=("<s>", "</s>"), lines=False) -> TextTokenizer:
-    """A tokenizer that cuts texts as GPT-2 does; lines: as Llama 3 and Qwen."""
+    """A tokenizer that cuts texts as GPT-2 does; lines: as Llama 3 and Qwen. The same for the same
+    arguments."""
+    return _byte_level(template, tuple(special), lines)
+
+
+@cache
+def _byte_level(template: str | None, special: tuple[str, ...], lines: bool) -> TextTokenizer:
     if not lines:
         return with_template(TextTokenizer.train(TEXTS, 330)._tokenizer, template, special)
     tokenizer = Tokenizer(models.BPE())
@@ -114,8 +121,13 @@ def opened(text: TextTokenizer, folder):
     return AutoTokenizer.from_pretrained(folder)
 
 
+# A chat template is rendered in a process of its own, which takes its time to begin.
+format_of = cache(chat_format)
+
+
+@cache
 def sequencer_of(text: TextTokenizer):
-    return _sequencer(chat_format(text), text, text.size + 3, None, None, 4)
+    return _sequencer(format_of(text), text, text.size + 3, None, None, 4)
 
 
 def document(contents, loss=(0.0, 1.0)) -> Document:

@@ -4,6 +4,7 @@ a plain loop in torch, one document and one id after the other, makes of them.""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,9 +75,11 @@ def documents(number: int, seed: int = 0) -> list[list]:
     ]
 
 
-def packed(grammar: Grammar, stored: list[list], seq_len: int) -> list[PackedSequence]:
-    """The documents in sequences."""
-    layout, packer = Layout(grammar, Letters()), Packer(seq_len)
+def packed(
+    grammar: Grammar, stored: list[list], seq_len: int, text: Any = None
+) -> list[PackedSequence]:
+    """The documents in sequences. text: tokenizer of their texts; None: `Letters`."""
+    layout, packer = Layout(grammar, text or Letters()), Packer(seq_len)
     for index, segments in enumerate(stored):
         document = layout.encode(segments)
         packer.add(split_document(document, document.ids, seq_len, f"a/{index}", "a", index))

@@ -33,12 +33,7 @@ AUDIO = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _threads():
-    """A run sets torch's number of threads for its process: put it back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("torch_threads")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from picture_training import SETTINGS, run
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -21,20 +22,8 @@ from unified_base.training import loop
 from unified_base.training.checkpoint_files import drop_old
 from unified_tokenizers import load_tokenizer
 from unified_tokenizers.training import TokenizerTrainer, TokenizerTraining, train
-from unified_tokenizers.training_config import TokenizerOptimizer, TokenizerSchedule
 
-SETTINGS = {
-    "stride": 4, "quantizer": {"levels": [4, 3, 3]}, "encoder_width": 8, "decoder_width": 16,
-    "encoder_depths": [1], "decoder_depths": [1, 0, 0],
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    """A run sets torch's number of threads for its process: put it back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("torch_threads")
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +33,7 @@ def config(tmp_path_factory) -> TokenizerTraining:
     for number in range(5):
         pixels = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
-    return TokenizerTraining(
-        modality="image",
-        output="",
-        data=(str(folder),),
-        validation=(),
-        tokenizer=SETTINGS,
-        steps=6,
-        batch_size=4,
-        optimizer=TokenizerOptimizer(lr=0.01),
-        schedule=TokenizerSchedule(warmup_steps=2),
-        save_every=3,
-        log_every=1,
-    )
+    return run(folder, size=None)
 
 
 @pytest.fixture(scope="module")

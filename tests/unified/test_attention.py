@@ -7,8 +7,9 @@ import pytest
 
 from unified.engine.backends.cpu.attention import BLOCK
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
-from unified.engine.backends.cpu.decoder import CACHE_DTYPE, LlamaCpuDecoder
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.engine.backends.cpu.heads import PART_IDS
+from unified.engine.backends.cpu.settings import CACHE_DTYPE
 from unified.engine.backends.cpu.threads import ThreadPool
 
 VOCAB, LONG = 50, 2 * PART_IDS + 77

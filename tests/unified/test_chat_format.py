@@ -10,6 +10,7 @@ from chat_layouts import (
     STYLES,
     byte_level,
     document,
+    format_of,
     messages,
     opened,
     pieces,
@@ -51,7 +52,7 @@ def test_ids_of_documents_are_those_of_the_template(style, lines, tmp_path):
         # Two line breaks are one token at the end of a text, and two before a word. What stands in
         # conversations counts.
         assert prefix.ids.tolist() != asked
-        assert any("begins an answer" in note for note in chat_format(text).notes)
+        assert any("begins an answer" in note for note in format_of(text).notes)
     else:
         assert prefix.ids.tolist() == asked
 
@@ -87,7 +88,7 @@ def test_the_loss_is_the_mask_of_a_template_that_marks_what_is_generated(tmp_pat
 
 def test_special_tokens_are_markers_on_their_own_ids_and_a_system_text_is_the_begin():
     text = byte_level(*STYLES["chatml"])
-    converted = chat_format(text)
+    converted = format_of(text)
     assert converted.tokens == {name: text.tokens[name] for name in STYLES["chatml"][1]}
     vocabulary = sequencer_of(text).vocabulary
     assert vocabulary.marker("<|im_end|>") == text.tokens["<|im_end|>"]
@@ -143,7 +144,7 @@ def test_tokenizers_that_put_a_space_before_a_text_are_laid_out_as_the_template_
 
 def test_white_space_that_a_template_or_its_tokens_do_not_keep_is_noted(tmp_path):
     trimmed = byte_level(*STYLES["llama3"], lines=True)
-    (note,) = chat_format(trimmed).notes
+    (note,) = format_of(trimmed).notes
     assert note.startswith("white space at the ends of a message is kept")
     sequencer, hf = sequencer_of(trimmed), opened(trimmed, tmp_path)
     spaced = document([" Hello\n", "Hi"])
@@ -155,7 +156,7 @@ def test_white_space_that_a_template_or_its_tokens_do_not_keep_is_noted(tmp_path
     # No trimming here, but this tokenizer has one token for two line breaks.
     joined = byte_level(*STYLES["chatml"])
     assert len(joined.encode("\n\n")) == 1
-    assert len(chat_format(joined).notes) == 1
+    assert len(format_of(joined).notes) == 1
     apart = with_template(TextTokenizer.train(["a\nb"], 256)._tokenizer, *STYLES["chatml"])
     assert chat_format(apart).notes == ()
 

@@ -61,7 +61,8 @@ def _published(kind):
     return make
 
 
-PUBLISHED = ("emu3", "chameleon", "janus", "liquid", "orpheus")
+IN_POSITIONS = ("csm", "higgs-audio-v2", "musicgen", "dia")  # of several codes each
+PUBLISHED = ("emu3", "chameleon", "janus", "liquid", "orpheus", *IN_POSITIONS)
 MODELS: dict[str, Callable[..., Any]] = {
     "pocket": _pocket,
     "extended": _extended,
@@ -179,6 +180,7 @@ COMMANDS: dict[str, Command] = {
 }  # fmt: skip
 # Why not.
 NO_ROLES = "has no roles; leave role 'prompt' out"
+NOT_TRAINED = "cross-attention inside packed documents is missing"
 NO_PICTURES = "there is no image tokenizer"
 FIXED_32, FIXED_48 = "the format's grids are 32x32", "expected 48 x 48"
 AS_A_WHOLE = "trained as it is"
@@ -187,27 +189,41 @@ REFUSED: dict[str, dict[str, str]] = {
     "draw by diffusion": {
         "extended": "has no diffusion decoder",
         **dict.fromkeys(("emu3", "chameleon", "janus"), "has no diffusion decoder"),
-        **dict.fromkeys(("liquid", "orpheus"), "this model has no image tokenizer"),
+        **dict.fromkeys(("liquid", "orpheus", *IN_POSITIONS), "this model has no image tokenizer"),
     },
-    "sample": dict.fromkeys(("emu3", "janus", "liquid"), NO_ROLES),
+    "sample": {
+        **dict.fromkeys(("emu3", "janus", "liquid", "csm", "musicgen", "dia"), NO_ROLES),
+        "higgs-audio-v2": "no rows for text",
+    },
     "inspect a picture": {
         "chameleon": FIXED_32, "janus": FIXED_48, "liquid": NO_PICTURES, "orpheus": NO_PICTURES,
+        **dict.fromkeys(IN_POSITIONS, NO_PICTURES),
     },
     "grammar check": {
         **dict.fromkeys(MODELS, "position 0: expected <bos>, found text code 0"),
         "chameleon": "position 0: expected <s>", "orpheus": "position 0: expected <soh>",
+        "musicgen": "position 1: the sequence ends where text", "dia": "position 0: expected text",
     },
     "data tokenize": {
-        "janus": FIXED_48, **dict.fromkeys(("liquid", "orpheus"), "has no media tokenizers"),
+        "janus": FIXED_48, **dict.fromkeys(("csm", "musicgen"), NO_PICTURES),
+        **dict.fromkeys(("liquid", "orpheus", "higgs-audio-v2", "dia"), "has no media tokenizers"),
     },
     "tokenizer reconstruct": {
         "chameleon": "it can only encode", "janus": FIXED_48,
         "liquid": "names model_type 'gemma'", "orpheus": "names model_type 'llama'",
+        **dict.fromkeys(("csm", "musicgen"), "is a tokenizer for audio"),
+        "higgs-audio-v2": "names model_type 'higgs_audio_v2'", "dia": "names model_type 'dia'",
     },
-    "together": dict.fromkeys(("emu3", "chameleon", "janus", "liquid"), "codes have one level"),
+    "together": {
+        **dict.fromkeys(("emu3", "chameleon", "janus", "liquid"), "codes have one level"),
+        **dict.fromkeys(IN_POSITIONS, "codes are together already"),
+    },
+    "estimate": dict.fromkeys(("musicgen", "dia"), NOT_TRAINED),
+    "train": dict.fromkeys(("musicgen", "dia"), NOT_TRAINED),
     "extend": {
         **dict.fromkeys(("pocket", "extended"), "is a unified model already"),
-        **dict.fromkeys(("emu3", "chameleon", "janus"), AS_A_WHOLE),
+        **dict.fromkeys(("emu3", "chameleon", "janus", "csm", "higgs-audio-v2"), AS_A_WHOLE),
+        **dict.fromkeys(("musicgen", "dia"), "all its ids: extending is for language models"),
     },
 }  # fmt: skip
 

@@ -2,8 +2,6 @@
 
 import random
 
-import pytest
-
 from unified.engine.memory import _of_group, available_bytes
 from unified.engine.prefill import PrefillBudget
 from unified.engine.prefix_cache import RadixTree, common_prefix
@@ -44,22 +42,55 @@ def test_what_is_registered_stays_as_it_was_when_its_list_grows():
     assert list(tree.matches([1, 2, 3, 4])) == [(0, 3)]
 
 
-def test_a_prompt_gets_what_keeps_a_pass_within_a_little_over_two_steps():
+def budget_of(step, seconds_per_id, passes=40):
+    """A budget that has seen passes of one stream, and then as many with a prompt beside it."""
+    budget = PrefillBudget(512)
+    for _ in range(passes):
+        budget.observe(step, 1, 0)
+    for _ in range(passes):
+        ids = budget.ids(decoding=True)
+        budget.observe(step + ids * seconds_per_id, 1, ids)
+    return budget
+
+
+def test_a_prompt_gets_what_keeps_a_pass_within_two_and_a_half_steps():
     budget = PrefillBudget(512)
     assert budget.ids(decoding=False) == 512
     assert budget.ids(decoding=True) == 16
-    for _ in range(40):
-        budget.observe(1e-3, 1, 0)
-    for _ in range(40):
-        ids = budget.ids(decoding=True)
-        budget.observe(1e-3 + ids * 1.9e-4, 1, ids)
-    assert budget.ids(decoding=True) == 6
-    # After enough passes with a prompt, one without: a step may take longer by now.
+    budget = budget_of(1e-3, 1e-4)
+    assert budget.ids(decoding=True) == 15
+    assert not budget.wants_layers()
+    # After enough passes with a prompt, two without: a step may take longer by now, and the first
+    # is not one that counts.
     while (ids := budget.ids(decoding=True)) > 0:
-        budget.observe(1e-3 + ids * 1.9e-4, 1, ids)
-    for _ in range(40):
+        budget.observe(1e-3 + ids * 1e-4, 1, ids)
+    for seconds in [9, 3e-3, 3e-3, 3e-3, 3e-3, 3e-3]:
+        budget.observe(seconds, 1, 0)
+    assert budget.ids(decoding=True) == 45
+    # With more streams what was measured of fewer is forgotten.
+    for _ in range(6):
         budget.observe(5e-2, 64, 0)
-    assert budget.ids(decoding=True) == pytest.approx(316, abs=5)
+    assert budget.ids(decoding=True) == 512
+
+
+def test_a_prompt_goes_by_layers_where_a_pass_has_time_for_few_ids():
+    budget = budget_of(1e-3, 5e-4)
+    assert budget.wants_layers()
+    assert (budget.chunk(), budget.layers()) == (16, 1)  # before a layer has been measured
+    budget.observe_layers(2e-4, 1, ended=False)
+    assert budget.layers() == 7  # 1.5 ms beside a step of 1
+    # Layers that take too long for the time there is: smaller chunks; the other way: larger ones.
+    budget.observe_layers(16e-3, 8, ended=False)
+    budget.observe_layers(16e-3, 8, ended=True)
+    assert budget.chunk() == 8
+    for chunk in (8, 16, 32, 64, 64):
+        assert budget.chunk() == chunk
+        budget.observe_layers(2e-3, 8, ended=True)
+    # What a prompt has driven out of the caches comes back in the pass between its layers.
+    for _ in range(5):
+        budget.observe_layers(2e-3, 8, ended=False)
+        budget.observe(2e-3, 1, 0)
+    assert budget.layers() == 2
 
 
 def test_memory_is_what_the_machine_and_its_group_leave(tmp_path):

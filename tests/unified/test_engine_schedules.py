@@ -110,6 +110,11 @@ def run_schedule(sampler, alone, seed):
         cache_bytes=decoder.cache_bytes(96) * int(rng.integers(3, 20)),
         prefill_ids=int(rng.choice([1, 7, 64])),
     )
+    if rng.random() < 0.5:
+        # Prompts in chunks, a layer a pass, as where a pass has time for a few ids alone.
+        budget = engine._scheduler._budget
+        budget.wants_layers, budget.layers = lambda: True, lambda: 1
+        budget.chunk = lambda: int(rng.integers(1, 6))
     now = 0
     while now < 60 or not all(caller.handle.ended for caller in callers):
         for caller in callers:

@@ -117,27 +117,36 @@ def test_files_are_for_their_writer_alone_whatever_the_umask(tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o644}
 
 
-@pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "torn"])
-def test_damaged_files_are_compiled_anew_with_one_note(tmp_path, damage):
-    out, err = run(COUNTED, NUMBA_CACHE_DIR=str(tmp_path))
-    assert (out, err) == (["66.0", "0"], [])
-    out, err = run(COUNTED, NUMBA_CACHE_DIR=str(tmp_path))
-    assert (out, err) == (["66.0", "1"], [])
-    files = list(tmp_path.rglob("*.nb[ci]"))
-    assert len(files) == 2
-    for path in files:
-        path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
-    out, err = run(COUNTED, NUMBA_CACHE_DIR=str(tmp_path))
-    assert out == ["66.0", "0"]
-    assert len(err) == 1
-    assert err[0].startswith("note: a compiled kernel on disk is compiled anew: ")
-    out, err = run(COUNTED, NUMBA_CACHE_DIR=str(tmp_path))
-    assert (out, err) == (["66.0", "1"], [])
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A folder with the compiled function, as the first process leaves it."""
+    folder = tmp_path_factory.mktemp("filled")
+    assert run(COUNTED, NUMBA_CACHE_DIR=str(folder)) == (["66.0", "0"], [])
+    assert run(COUNTED, NUMBA_CACHE_DIR=str(folder)) == (["66.0", "1"], [])
+    return folder
 
 
-def test_code_for_another_processor_is_another_file(tmp_path):
-    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    assert run(COUNTED, **environment)[0] == ["66.0", "0"]
+@pytest.fixture
+def compiled(filled, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(filled, tmp_path / "compiled")
+
+
+def test_damaged_files_are_compiled_anew_with_one_note(compiled):
+    for damage in (b"", b"garbage", None):  # None: torn
+        files = list(compiled.rglob("*.nb[ci]"))
+        assert len(files) == 2
+        for path in files:
+            path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+        out, err = run(COUNTED, NUMBA_CACHE_DIR=str(compiled))
+        assert out == ["66.0", "0"]
+        assert len(err) == 1
+        assert err[0].startswith("note: a compiled kernel on disk is compiled anew: ")
+    assert run(COUNTED, NUMBA_CACHE_DIR=str(compiled)) == (["66.0", "1"], [])
+
+
+def test_code_for_another_processor_is_another_file(compiled):
+    environment = {"NUMBA_CACHE_DIR": str(compiled)}
     other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     assert run(COUNTED, **environment, **other) == (["66.0", "0"], [])
     assert run(COUNTED, **environment) == (["66.0", "1"], [])
@@ -172,11 +181,10 @@ def test_first_starts_at_once_and_killed_ones(tmp_path):
     assert run(COUNTED, **environment) == (["66.0", "1"], [])
 
 
-def test_files_of_older_sources_and_abandoned_ones_go(tmp_path):
-    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    run(PACK, **environment)
-    (index,) = tmp_path.rglob("*.nbi")
-    (code,) = tmp_path.rglob("*.nbc")
+def test_files_of_older_sources_and_abandoned_ones_go(compiled):
+    environment = {"NUMBA_CACHE_DIR": str(compiled)}
+    (index,) = compiled.rglob("*.nbi")
+    (code,) = compiled.rglob("*.nbc")
     stem, folder = index.stem.rpartition(".")[0], index.parent
     older = [folder / f"{stem}.0123456789ab.nbi", folder / f"{stem}.0123456789ab.ff.nbc"]
     left = folder / f".{index.name}.12345678.partial"

@@ -12,8 +12,9 @@ from numba import njit
 
 from unified.engine.backends.cpu import matmul as matmul_module
 from unified.engine.backends.cpu.bfloat16 import _Pairs, pack_pairs, set_pairs
+from unified.engine.backends.cpu.compiling import compile_kernels
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
-from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, compile_kernels, widen
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, widen
 from unified.engine.backends.cpu.intrinsics import largest, squares, total
 from unified.engine.backends.cpu.matmul import PANEL, matmul, matmul_narrow, matmul_wide, pack
 from unified.engine.backends.cpu.threads import ThreadPool

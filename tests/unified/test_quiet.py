@@ -61,14 +61,31 @@ subjects.KnownSubjects.load = with_noise
 sys.argv = ["unified", *sys.argv[1:]]
 main()
 """
+# The same before several commands, of which the last one ends the process.
+VERBS = (
+    NOISE.rpartition("sys.argv =")[0]
+    + """
+from unified.__main__ import run
+*before, last = {lines!r}
+for words in before:
+    if code := run(words):
+        sys.exit(code)
+sys.argv = ["unified", *last]
+main()
+"""
+)
 
 
 def _unified(*words):
+    return _process(NOISE, *map(str, words))
+
+
+def _process(program, *words):
     path = os.pathsep.join(str(ROOT / name) for name in ("", "tokenizers", "data", "base"))
     env = {k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"}
     return subprocess.run(
-        [sys.executable, "-c", NOISE, *map(str, words)], check=False, capture_output=True,
-        text=True, env={**env, "PYTHONPATH": path},
+        [sys.executable, "-c", program, *words], check=False, capture_output=True, text=True,
+        env={**env, "PYTHONPATH": path},
     )  # fmt: skip
 
 
@@ -84,22 +101,19 @@ def test_debug_shows_what_libraries_say(cli_model):
     assert "hello" in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["write", "draw", "diffusion", "speak", "listen", "describe"])
-def test_the_verbs_say_only_their_own(cli_model, tmp_path, verb):
-    """On the true libraries: every line of stderr is ours."""
-    if verb in ("listen", "describe"):
-        commands = {"listen": ["speak", "A cat.", "-o", tmp_path / "a.wav"],
-                "describe": ["draw", "a cat", "-o", tmp_path / "a.png"]}[verb]  # fmt: skip
-        assert _unified(*commands, "--model", cli_model).returncode == 0
-    words = {
-        "write": ["write", "The cat", "-o", tmp_path / "x.html"],
-        "draw": ["draw", "a cat", "-o", tmp_path / "x.png"],
-        "diffusion": ["draw", "a cat", "-o", tmp_path / "x.png", "--decoder", "diffusion"],
-        "speak": ["speak", "A cat.", "-o", tmp_path / "x.wav"],
-        "listen": ["listen", tmp_path / "a.wav"],
-        "describe": ["describe", tmp_path / "a.png"],
-    }[verb]
-    done = _unified(*words, "--model", cli_model)
+def test_the_verbs_say_only_their_own(cli_model, tmp_path):
+    """On the true libraries, one after another in one process: every line of stderr is ours."""
+    drawn, spoken = tmp_path / "x.png", tmp_path / "x.wav"
+    lines = [
+        ["write", "The cat", "-o", tmp_path / "x.html"],
+        ["draw", "a cat", "-o", drawn],
+        ["describe", drawn],
+        ["speak", "A cat.", "-o", spoken],
+        ["listen", spoken],
+        ["draw", "a cat", "-o", drawn, "--decoder", "diffusion"],
+    ]
+    words = [[*map(str, line), "--model", str(cli_model)] for line in lines]
+    done = _process(VERBS.format(lines=words))
     assert done.returncode == 0, done.stderr
     for sign in ("Warning", "warning", "it/s]", "deprecated", "a name will change"):
         assert sign not in done.stderr

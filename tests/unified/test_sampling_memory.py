@@ -2,14 +2,19 @@
 
 import json
 
+import codes_checkpoints
 import pytest
 import torch
+from small_together import together_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.helpers.csm_checkpoint import make_csm
+from unified import UnifiedModel
 from unified.__main__ import run
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
 from unified.engine.backends.cpu.stored import to_quantize
+from unified.engine.backends.torch_positions import DepthRows
 from unified.models.hf_checkpoint import weights_of
 from unified.models.quantized import quantize_layers
 from unified.models.sampling_memory import sampling_memory
@@ -151,7 +156,7 @@ def test_the_command_states_it_for_a_folder_a_file_and_the_shipped_model(tmp_pat
         assert values["weights"] == expected.weights
         assert {entry["memory"] for entry in values["fits"]} == {16e9, 24e9, 80e9}
     assert run(["estimate", "--sample", "pocket"]) == 0
-    assert "rows of 2,048 ids / longest sequence" in capsys.readouterr().out
+    assert "rows of 2,048 positions / longest sequence" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -173,3 +178,81 @@ def test_a_config_of_no_language_model_is_refused_in_one_line(tmp_path, capsys, 
 def test_options_of_a_training_are_refused_beside_sample(capsys):
     assert run(["estimate", "--sample", "pocket", "steps=3"]) == 2
     assert "--sample takes a model alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("depth", [{}, {"per_level": True}, None], ids=["depth", "levels", "heads"])
+def test_positions_of_several_codes_take_what_is_predicted(depth, tmp_path, capsys):
+    """Weights, packed weights, slots, a depth decoder's keys and values, beside the allocated."""
+    saved = together_model("heads" if depth is None else "depth", depth)
+    saved.save_pretrained(tmp_path)
+    assert run(["estimate", "--sample", str(tmp_path), "--json"]) == 0
+    stated = json.loads(capsys.readouterr().out)
+    assert stated["ids_of_a_position"] == 3
+    assert stated["parameters"] == sum(p.numel() for p in saved.hf.parameters())
+    for dtype in ("float32", "bfloat16", "int8"):
+        model = UnifiedModel.from_pretrained(tmp_path, dtype=dtype)
+        decoder = model.decoder()
+        arrays = [*decoder._weights, decoder._head, decoder._embedding, decoder.final_norm_D]
+        if depth is not None:
+            own = decoder._depth
+            arrays += [*own._weights, own._projection, own._head, own._embedding, own._norm_D]
+        unique = {id(array): array for array in arrays if array is not None}
+        allocated = sum(array.nbytes for array in unique.values())
+        # Matrices of each depth stay what they are stored in.
+        if not (dtype == "int8" and (depth or {}).get("per_level")):
+            assert stated["packed_weights"][dtype] == pytest.approx(allocated, rel=0.02), dtype
+        slot = decoder.new_cache(1, 192).slot(0)
+        cache = slot.keys.nbytes + slot.values.nbytes
+        expected = 0.192 * stated["cache_per_1000_positions"]["float32"]
+        # Values of a head have whole panels of 32.
+        assert cache == pytest.approx((12 + 32) / 24 * expected)
+        if dtype == "int8":
+            continue
+        hf = model.hf.to(getattr(torch, dtype))
+        assert stated["weights"][dtype] == sum(p.nbytes for p in hf.parameters())
+        cache = hf(torch.arange(33)[None]).past_key_values
+        held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+        assert stated["cache_per_1000_positions"][dtype] * 33 == 1000 * held
+        if depth is not None:
+            rows = DepthRows(hf.depth_decoder, 5)
+            held = rows.keys.nbytes + rows.values.nbytes
+            assert 5 * stated["depth_cache_of_a_row"][dtype] == held
+    if depth is None:
+        assert stated["depth_cache_of_a_row"] == {}
+    quantized = UnifiedModel.from_pretrained(
+        tmp_path, dtype="bfloat16", backend="transformers"
+    ).hf  # fmt: skip
+    quantize_layers(quantized, "int8")
+    held = sum(nbytes(p) for p in quantized.parameters())
+    # Scales and zeros of outputs weigh more in layers as small as these.
+    assert stated["weights"]["int8"] == pytest.approx(held, rel=0.03)
+
+
+@pytest.mark.parametrize("kind", ["csm", "higgs", "musicgen", "dia"])
+def test_published_models_of_several_codes_are_counted(kind, tmp_path, capsys):
+    make = {
+        "csm": make_csm, "higgs": codes_checkpoints.make_higgs,
+        "musicgen": codes_checkpoints.make_musicgen, "dia": codes_checkpoints.make_dia,
+    }  # fmt: skip
+    hf = make[kind](tmp_path)
+    assert run(["estimate", "--sample", str(tmp_path), "--json"]) == 0
+    stated = json.loads(capsys.readouterr().out)
+    levels = {"csm": 32, "higgs": 8, "musicgen": 4, "dia": 9}[kind]
+    assert stated["ids_of_a_position"] == levels
+    assert stated["parameters"] == sum(p.numel() for p in hf.parameters())
+    assert stated["weights"]["float32"] == sum(p.nbytes for p in hf.parameters())
+    model = UnifiedModel.from_pretrained(tmp_path)
+    decoder = model.decoder()
+    cache = 0.64 * stated["cache_per_1000_positions"]["float32"]
+    rounded = (8 + 32) / 16 if kind == "csm" else 1  # whole panels of values
+    assert decoder.cache_bytes(640) == pytest.approx(rounded * cache)
+    if kind == "csm":
+        assert stated["depth_cache_of_a_row"]["float32"] == 4 * 2 * 2 * 8 * 32
+        own = decoder._depth
+        arrays = [*decoder._weights, decoder._head, decoder.final_norm_D, decoder._texts,
+                  decoder._codes, *own._weights, own._projection, own._head, own._embedding,
+                  own._norm_D]  # fmt: skip
+        allocated = sum(array.nbytes for array in arrays if array is not None)
+        assert stated["packed_weights"]["float32"] == pytest.approx(allocated, rel=0.02)
+    else:
+        assert stated["packed_weights"] == {}

@@ -16,7 +16,7 @@ from unified_tokenizers.loading import load_tokenizer
 # What takes a second each, and sampling on the CPU needs none of.
 HEAVY = {
     "torch", "transformers", "diffusers", "accelerate", "peft", "torchaudio", "einx", "einops",
-    "vector_quantize_pytorch", "scipy.linalg", "numba.np.arraymath", "sympy", "asyncio",
+    "vector_quantize_pytorch", "torchao", "scipy.linalg", "numba.np.arraymath", "sympy", "asyncio",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from cache_lengths import Lengths
 
 from unified.engine.engine import Engine
 from unified.engine.events import Done, TextCut, TextPiece
@@ -47,31 +48,6 @@ def test_texts_that_repeat_much_but_not_all_are_no_loops():
     assert not finder.push([5] * (LEAST_IDS - 1))
     finder.reset()
     assert not finder.push([5] * (LEAST_IDS - 1))
-
-
-class Lengths:
-    """A cache that holds nothing but how much it would hold."""
-
-    copies_in_parts = False
-
-    def __init__(self):
-        self.lengths = []
-
-    def allocate(self, max_ids):
-        self.lengths.append(0)
-        return len(self.lengths) - 1
-
-    def free(self, slot):
-        self.lengths[slot] = 0
-
-    def copy_prefix(self, source, target, length=None, start=0):
-        self.lengths[target] = self.lengths[source] if length is None else length
-
-    def truncate(self, slot, length):
-        self.lengths[slot] = length
-
-    def reset(self, slot):
-        self.lengths[slot] = 0
 
 
 class Reciter:

@@ -17,8 +17,9 @@ from unified.engine.backends.cpu.bfloat16 import (
     unpack_rows,
 )
 from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig, default_inv_freq
-from unified.engine.backends.cpu.decoder import ARITHMETIC, LlamaCpuDecoder, widen
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, widen
 from unified.engine.backends.cpu.intrinsics import processor_has
+from unified.engine.backends.cpu.settings import ARITHMETIC
 
 ROOT = Path(__file__).parents[2]
 VOCAB = 77

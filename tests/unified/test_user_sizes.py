@@ -3,12 +3,13 @@ of 8,000 ids, a hundred rows. Two narrow layers: what is tried is everything aro
 
 import numpy as np
 import pytest
+from cache_lengths import Lengths
 
 from unified.engine.backends.cpu.config import LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder
-from unified.engine.choosing import columns_of
 from unified.engine.engine import Engine
 from unified.engine.prefix_cache import common_prefix
+from unified.engine.repetition import columns_of
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import Guidance, SpanSampling, penalize
 from unified.formats.coded import CodedText
@@ -98,31 +99,6 @@ def test_long_prompts_that_begin_alike_are_compared_right():
         other = [*base[:length], 99, *base[length + 1 :]]
         assert common_prefix(base, other) == length
         assert common_prefix(base, base[:length]) == length
-
-
-class Lengths:
-    """A cache that holds nothing."""
-
-    copies_in_parts = False
-
-    def __init__(self):
-        self.lengths = []
-
-    def allocate(self, max_ids):
-        self.lengths.append(0)
-        return len(self.lengths) - 1
-
-    def free(self, slot):
-        self.lengths[slot] = 0
-
-    def copy_prefix(self, source, target, length=None, start=0):
-        self.lengths[target] = self.lengths[source] if length is None else length
-
-    def truncate(self, slot, length):
-        self.lengths[slot] = length
-
-    def reset(self, slot):
-        self.lengths[slot] = 0
 
 
 class Reader:

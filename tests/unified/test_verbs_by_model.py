@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import codes_checkpoints
 import numpy as np
 import pytest
 from published_module import published_checkpoints
@@ -31,7 +32,8 @@ PUBLISHED = (
 WITH_CODEC = ("orpheus-snac", "liquid-vq", "anole")
 EXTENDED = ("extended", "extended-qwen2", "extended-qwen3", "chat")
 TOGETHER = ("together", "together-heads")  # 2 codes of a picture and 3 of a sound in a position
-MODELS = ("pocket", *EXTENDED, *TOGETHER, *PUBLISHED, *WITH_CODEC)
+IN_POSITIONS = ("csm", "higgs-audio-v2", "musicgen", "dia")  # with their codecs
+MODELS = ("pocket", *EXTENDED, *TOGETHER, *PUBLISHED, *WITH_CODEC, *IN_POSITIONS)
 
 # Sizes, where a model may draw any and an untrained one would draw large ones.
 SIZES = {"emu3": "16x16", **dict.fromkeys((*EXTENDED, *TOGETHER), "48x24")}
@@ -47,6 +49,22 @@ MORE = {
     ("ask", "liquid-vq"): ["--temperature", "1"],
 }
 
+# Why those of several codes in a position do nothing but speak, with words for each verb.
+SPEAKERS = {
+    "csm": {"write": "reads texts aloud", "listen": "does not listen", "": "CSM has no pictures"},
+    "higgs-audio-v2": {
+        "write": "no head for text", "ask": "answers none", "listen": "no head for text to write",
+        "": "Higgs Audio has no pictures",
+    },
+    "musicgen": {
+        **dict.fromkeys(("write", "ask", "listen"), "makes music and writes no text"),
+        "": "MusicGen has no pictures",
+    },
+    "dia": {
+        **dict.fromkeys(("write", "ask", "listen"), "reads dialogues aloud and writes no text"),
+        "": "Dia has no pictures",
+    },
+}  # fmt: skip
 NO_CODEC = "comes without its {} codec"
 REFUSED: dict[str, dict[str, str]] = {
     "write": {
@@ -92,6 +110,8 @@ REFUSED: dict[str, dict[str, str]] = {
         "qwen-omni": "thinker is not computed",
     },
 }  # fmt: skip
+for _verb in set(VERBS) - {"speak"}:
+    REFUSED[_verb] |= {name: words.get(_verb, words[""]) for name, words in SPEAKERS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +144,17 @@ def with_codecs(folder, published, codecs):
     codecs.make_liquid_with_turns(published, folder / "liquid-vq")
     vq, snac = codecs.save_chameleon_vq(folder / "vq"), codecs.save_snac(folder / "snac")
     (vq / "preprocessor_config.json").write_text(json.dumps(published.CHAMELEON))
+    dac = codes_checkpoints.save_dac(folder / "dac")
+    higgs = codes_checkpoints.save_higgs_codec(folder / "higgs-codec")
     return {
+        "dia": ["--model", str(folder / "dia"), "--audio-tokenizer", str(dac)],
+        "higgs-audio-v2": [
+            "--model", str(folder / "higgs-audio-v2"), "--audio-tokenizer", str(higgs),
+        ],
         "anole": ["--model", str(folder / "anole")],
         "liquid-vq": ["--model", str(folder / "liquid-vq"), "--image-tokenizer", str(vq)],
         "orpheus-snac": ["--model", str(folder / "orpheus"), "--audio-tokenizer", str(snac)],
-    }
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +183,7 @@ def case(tmp_path_factory, published, codecs, tiny_tokenizers, cli_llm):
         codes = "heads" if name.endswith("heads") else "depth"
         together_model(codes).save_pretrained(folder / name)
         models[name] = ["--model", str(folder / name)]
-    for kind in PUBLISHED:
+    for kind in (*PUBLISHED, *IN_POSITIONS):
         models[kind] = ["--model", str(published.make(kind, folder / kind).folder)]
     models |= with_codecs(folder, published, codecs)
     return Case(folder, models)

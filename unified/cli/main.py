@@ -6,7 +6,8 @@ them into one line and an exit code.
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 
@@ -116,3 +117,9 @@ grammar.command()(cli_grammar.export)
 app.add_typer(data, name="data")
 app.add_typer(grammar, name="grammar")
 app.add_typer(tokenizer, name="tokenizer")
+
+
+@cache
+def parser() -> Any:
+    """The parser of the whole command line, which `app` alone would build anew for every line."""
+    return typer.main.get_command(app)

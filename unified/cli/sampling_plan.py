@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unified.cli.terminal import result
 from unified_base.hub import fetch_files, is_hub_name
+
+if TYPE_CHECKING:
+    from unified.engine.backends.depth_config import DepthConfig
 
 __all__ = ["MEMORIES", "config_of", "show_sampling"]
 
 MEMORIES = (16e9, 24e9, 80e9)
 """Bytes of devices that are common."""
-_IDS = 2048
+_POSITIONS = 2048
 
 
 def config_of(name: Path) -> Path:
@@ -38,8 +42,8 @@ def show_sampling(name: Path, as_json: bool) -> None:
     path = config_of(name)
     config = read_json(path)
     check_model_config(config, str(path))
-    memory = sampling_memory(config, str(path))
-    values = memory.to_json(MEMORIES, _IDS)
+    memory = sampling_memory(config, str(path), *_positions_of(path.parent))
+    values = memory.to_json(MEMORIES, _POSITIONS)
     lines = [
         f"parameters   {memory.parameters / 1e6:,.1f} M",
         f"weights      {_sizes(memory.weights)} on a device",
@@ -48,18 +52,45 @@ def show_sampling(name: Path, as_json: bool) -> None:
         lines.append(f"             {_sizes(memory.packed)} on the CPU")
     cache = {kind: 1000 * size for kind, size in memory.cache.items()}
     lines += [
-        f"KV cache     {_sizes(cache)} for 1,000 ids of a sequence (guided: twice)",
+        f"KV cache     {_sizes(cache)} for 1,000 positions of a sequence (guided: twice)",
         f"workspace    {_size(memory.workspace('bfloat16'))} of a pass, and"
         f" {_size(memory.logits)} for the logits of each row",
+    ]
+    if memory.depth_cache:
+        depth = _sizes(memory.depth_cache)
+        lines.append(f"             {depth} in the depth decoder, for each row of a pass")
+    if memory.ids_of_a_position > 1:
+        lines.append(f"positions    hold up to {memory.ids_of_a_position} ids each")
+    lines += [
         "",
-        f"rows of {_IDS:,} ids / longest sequence, in a device of",
+        f"rows of {_POSITIONS:,} positions / longest sequence, in a device of",
         " " * 13 + "".join(f"{size / 1e9:.0f} GB".rjust(16) for size in MEMORIES),
     ]
     for dtype in memory.weights:
-        fits = [memory.fit(dtype, size, _IDS) for size in MEMORIES]
+        fits = [memory.fit(dtype, size, _POSITIONS) for size in MEMORIES]
         cells = [f"{fit.rows:,} / {fit.longest:,}" if fit.longest else "-" for fit in fits]
         lines.append(dtype.ljust(13) + "".join(cell.rjust(16) for cell in cells))
     result(values, as_json, "\n".join(lines))
+
+
+def _positions_of(folder: Path) -> tuple[DepthConfig | None, int]:
+    """(the depth decoder that unified.json beside a config.json declares, the most ids of a
+    position of its format); of none where there is no unified.json.
+
+    Raises ValueError for a damaged one.
+    """
+    from unified.formats.grammar import Grammar
+    from unified.models.code_output import CodesOutput
+    from unified.models.files import FILE_NAME, read_words
+    from unified.models.hf_checkpoint import read_json
+
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None, 1
+    declared = read_json(path).get("codes")
+    depth = None if declared is None else CodesOutput.from_json(declared, f"{path}: codes").depth
+    vocabulary, format, _ = read_words(folder)
+    return depth, Grammar(format, vocabulary).num_together
 
 
 def _size(size: float) -> str:

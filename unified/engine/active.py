@@ -14,7 +14,8 @@ from typing import cast
 
 import numpy as np
 
-from unified.engine.branch import Branch, positions_of
+from unified.engine.branch import Branch
+from unified.engine.guidance_branches import GuidanceBranches
 from unified.engine.loops import LoopFinder
 from unified.engine.noise import Noise
 from unified.engine.request import (
@@ -28,7 +29,7 @@ from unified.engine.request import (
     next_given,
     slot_limits,
 )
-from unified.engine.sampler import FULL, MEDIA, SpanSampling
+from unified.engine.sampler import FULL, SpanSampling
 from unified.engine.speculative import Drafter
 from unified.engine.stop import StopFinder
 from unified.formats.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
@@ -75,7 +76,6 @@ class ActiveRequest:
             conditions.update(dict.fromkeys(guidance.conditions))
         conditions.update(dict.fromkeys(sampling.text.guidance.conditions))
         self.branches = {condition: Branch(condition) for condition in conditions}
-        self._guidance_branches = [self.branches[name] for name in conditions if name != FULL]
         self._together = grammar.num_together > 1
         # All ids in reading order; where each has a position of its own, one list is both.
         self.ids = cast("list[int]", [] if self._together else self.branches[FULL].positions)
@@ -108,13 +108,8 @@ class ActiveRequest:
             if text_tokenizer is None:
                 raise ValueError("stop needs the text tokenizer; give it to the sampler")
             self._stop_finder = StopFinder(text_tokenizer, sampling.stop)
-        for branch in self.branches.values():
-            branch.role = grammar.format.start
-            if branch.condition != FULL:
-                branch.positions += grammar.begin
-                if grammar.uncond_token is not None and not request.negative:
-                    branch.positions.append(grammar.uncond_token)
-        self._append_negative(request.negative)
+        self.branches[FULL].role = grammar.format.start
+        self._guidance = GuidanceBranches(self.branches.values(), grammar, request.negative)
         for id in grammar.begin:
             self._push(id)
         self.proceed()
@@ -200,17 +195,14 @@ class ActiveRequest:
             else:
                 for id in ids:
                     self._push(id)
-            self._append_given(segment)
+            self._guidance.append_given(segment)
             self.segment_index += 1
             return
         if not self.usage["prompt_ids"]:
             self.usage["prompt_ids"] = len(self.ids)
             self.prompt_positions = len(self.branches[FULL].positions)
-        for branch in self._guidance_branches:
-            role = segment.role or self.grammar.format.start
-            if not continues:
-                branch.positions += self._prefix(branch, segment.kind, role)
-            branch.role = role
+        role = segment.role or self.grammar.format.start
+        self._guidance.begin_slot(segment.kind, role, continues)
         self.slot = segment
         self.stop = None
         if segment.kind == "text":
@@ -260,8 +252,7 @@ class ActiveRequest:
         for event in events:
             if isinstance(event, SpanEnd):
                 self._begin_text()
-                for branch in self._guidance_branches:
-                    branch.kind = event.kind
+                self._guidance.end_span(event.kind)
                 if event.kind == slot.kind or slot.kind == event.segment.kind:
                     self._close(event.kind)
             elif isinstance(event, TextIds):
@@ -299,8 +290,7 @@ class ActiveRequest:
         self.slot = None
         self.stop = None
         self.segment_index += 1
-        for branch in self._guidance_branches:
-            branch.kind, branch.role = kind, self.state.role
+        self._guidance.end_slot(kind, self.state.role)
         self._begin_text()
         if self._stop_finder:
             self._stop_finder.reset()
@@ -317,7 +307,7 @@ class ActiveRequest:
                 for branch in self.branches.values() if filled else (self.branches[FULL],):
                     branch.positions.append(position)
         elif filled:
-            for branch in self._guidance_branches:
+            for branch in self._guidance:
                 branch.positions.append(id)
         return self._note(events)
 
@@ -341,43 +331,6 @@ class ActiveRequest:
                     event = SpanEnd("text", CodedText(added, event.segment.role))
             self.steps.append(Step(self.number, event, *self._open))
         return events
-
-    # The branches of guidance.
-
-    def _append_negative(self, texts: Sequence[CodedText]) -> None:
-        """Append the negative prompt, which stands in place of the given texts."""
-        for branch in self._guidance_branches:
-            for text in texts:
-                self._append(branch, text)
-
-    def _append_given(self, segment: Coded) -> None:
-        """Append a given segment to those branches that have it: blank text, or media."""
-        blank = self.grammar.pad_text_with
-        for branch in self._guidance_branches:
-            if isinstance(segment, CodedText):
-                if blank is None or self.request.negative:
-                    continue
-                branch.positions += self._prefix(branch, "text", segment.role)
-                branch.positions += [blank] * len(segment.ids)
-                branch.kind, branch.role = "text", segment.role or self.grammar.format.start
-            elif branch.condition == MEDIA:
-                self._append(branch, segment)
-
-    def _prefix(self, branch: Branch, kind: str, role: str | None) -> list[int]:
-        """What stands before a segment in a branch: padding where the format blanks it out, too."""
-        ids = self.grammar.segment_prefix(branch.kind, branch.role, kind, role)
-        blank = self.grammar.pad_text_with
-        if self.grammar.pad_affixes and blank is not None and not self.request.negative:
-            return [blank] * len(ids)
-        return list(ids)
-
-    def _append(self, branch: Branch, segment: Coded) -> None:
-        role = segment.role or self.grammar.format.start
-        ids, _, depth = self.grammar.segment_ids(segment)
-        prefix = self.grammar.segment_prefix(branch.kind, branch.role, segment.kind, role)
-        branch.positions += prefix
-        branch.positions += positions_of(ids.tolist(), depth.tolist())
-        branch.kind, branch.role = segment.kind, role
 
     def usage_so_far(self) -> dict[str, int]:
         """See `Finished.usage`."""

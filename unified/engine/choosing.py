@@ -9,29 +9,32 @@ Shape legend: `N` requests that choose together, `V'` ids that the grammar allow
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.active import ActiveRequest
-from unified.engine.backends.base import Array, HiddenStates, PartLogits, Ranges
+from unified.engine.backends.base import Array, HiddenStates
 from unified.engine.backends.device_choice import DeviceChoice, DeviceSampler
+from unified.engine.choice_logits import (
+    ChoicePosition,
+    HasLogits,
+    PositionGroup,
+    PositionGroups,
+    RequiredSpans,
+    all_logits,
+    penalized_ids,
+)
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.prefix_cache import common_prefix
-from unified.engine.sampler import ChoiceGroup, SpanSampling, choose_groups, ended, guide, penalize
+from unified.engine.repetition import Redraw, columns_of
+from unified.engine.sampler import ChoiceGroup, choose_groups, ended, penalize
 from unified.engine.speculative import Drafting, Pick, ScoredId, id_at
 
-__all__ = ["Choice", "Outcome", "accept", "choose_ids", "columns_of", "draft_ids"]
-
-
-class HasLogits(Protocol):
-    """What ids are chosen by: a `Decoder`, or what stands in its place."""
-
-    def logits(self, hidden_states: HiddenStates, ranges: Ranges) -> Array:
-        """See `Decoder.logits`."""
+__all__ = ["Choice", "Outcome", "accept", "choose_ids", "draft_ids"]
 
 
 class Choice(NamedTuple):
@@ -45,36 +48,13 @@ Outcome = Choice | tuple[list[ActiveRequest], Exception]
 """What a request chooses; or the requests whose choice failed, and the error."""
 
 
-class _Required(NamedTuple):
-    """Spans are still required. begin: the id that begins one; end: that ends the document."""
-
-    begin: int
-    end: int
-
-
-class _Position(NamedTuple):
-    """A position at which a request chooses, `offset` behind its last id."""
-
-    request: ActiveRequest
-    offset: int
-
-
-class _Group(NamedTuple):
-    """Positions with the same allowed ids and the same parameters, in the order of requests."""
-
-    ranges: Ranges
-    sampling: SpanSampling
-    required: _Required | None
-    positions: list[_Position]
-
-
 def draft_ids(request: ActiveRequest, drafting: Drafting) -> list[int]:
     """Ids to run behind a request's own in this pass, drafted for the positions that follow."""
     sampling, drafter = request.current_sampling, request.drafter
     wanted, kind = sampling.draft_tokens, request.state.kind
     # Drafts are of one id a position; text has that in every format.
     several = kind in (spans := request.grammar.span_grammars) and spans[kind].num_together > 1
-    if wanted == 0 or several:
+    if wanted == 0 or several or sampling.repetition_window:
         drafter.tokens = []
         return []
     number = None if isinstance(wanted, str) else wanted
@@ -98,13 +78,14 @@ def choose_ids(
         rows: by id(branch), the row of the last of its own ids; those of its drafts follow.
         policy: of drafts; is told how they were.
     """
-    groups = _Groups()
+    groups = PositionGroups()
     on_device: list[ActiveRequest] = []
     samples = hasattr(decoder, "sample")
     for request in requests:
         sampling, state = request.current_sampling, request.state
         required = state.required_begin
         plain = sampling.guidance.top_k is None and not sampling.ends_likeliest  # as devices do it
+        plain &= sampling.repetition_window is None
         if samples and required is None and plain and sampling.draft_tokens in (0, "auto"):
             on_device.append(request)
             continue
@@ -128,35 +109,6 @@ def choose_ids(
         results = chosen.get(id(request))
         if results is not None and id(request) not in failed:
             yield Choice(request, _picks(request, results, policy))
-
-
-class _Groups:
-    """Positions, grouped by what is allowed at them and by parameters.
-
-    all: the groups, in the order of their first positions.
-    """
-
-    def __init__(self) -> None:
-        self.all: list[_Group] = []
-        self._by_value: dict[tuple[Ranges, SpanSampling, _Required | None], _Group] = {}
-        # Most requests share their parameters with others: comparing these takes longer than all
-        # else here.
-        self._by_identity: dict[tuple[Ranges, int, _Required | None], _Group] = {}
-
-    def add(
-        self, request: ActiveRequest, offset: int, ranges: Ranges, required: _Required | None
-    ) -> None:
-        sampling = request.current_sampling
-        identity = ranges, id(sampling), required
-        group = self._by_identity.get(identity)
-        if group is None:
-            value = ranges, sampling, required
-            group = self._by_value.get(value)
-            if group is None:
-                group = self._by_value[value] = _Group(ranges, sampling, required, [])
-                self.all.append(group)
-            self._by_identity[identity] = group
-        group.positions.append(_Position(request, offset))
 
 
 def accept(choice: Choice) -> tuple[int, list[int]]:
@@ -207,7 +159,7 @@ def _choose_on_device(
                 sampling,
                 request.request.seed,
                 request.usage["sampled_ids"],
-                tuple(_penalized(_Position(request, 0))) if penalized else (),
+                tuple(penalized_ids(ChoicePosition(request, 0))) if penalized else (),
             )
         )
     try:
@@ -234,13 +186,13 @@ def _picks(
 
 def _choose(
     decoder: HasLogits,
-    groups: Sequence[_Group],
+    groups: Sequence[PositionGroup],
     hidden_states: HiddenStates,
     rows: Mapping[int, int],
-) -> Iterator[tuple[_Position, ScoredId | Exception]]:
+) -> Iterator[tuple[ChoicePosition, ScoredId | Exception]]:
     """What is chosen at every position of some groups, or why nothing is."""
-    prepared: list[tuple[_Group, ChoiceGroup, NDArray[np.bool_] | None]] = []
-    for group, logits, end in _all_logits(decoder, groups, hidden_states, rows):
+    prepared: list[tuple[PositionGroup, ChoiceGroup, NDArray[np.bool_] | None]] = []
+    for group, logits, end in all_logits(decoder, groups, hidden_states, rows):
         if isinstance(logits, Exception):
             yield from ((position, logits) for position in group.positions)
         else:
@@ -253,7 +205,10 @@ def _choose(
         # Of some of them: logits that are not numbers, seen before anything was drawn.
         for at, position in enumerate(group.positions):
             row = slice(at, at + 1)
-            alone = choices._replace(logits=choices.logits[row], noise=choices.noise[row])
+            again = None if choices.redraw is None else choices.redraw.of_row(at)
+            alone = choices._replace(
+                logits=choices.logits[row], noise=choices.noise[row], redraw=again
+            )
             (own,) = choose_groups([alone])
             if isinstance(own, ValueError):
                 yield position, own
@@ -263,18 +218,22 @@ def _choose(
 
 
 def _prepare(
-    group: _Group, logits: Array, end: Array | None
+    group: PositionGroup, logits: Array, end: Array | None
 ) -> tuple[ChoiceGroup, NDArray[np.bool_] | None]:
     """The choices of a group, and which of them want to end the document where it may not end.
 
     logits: (N, V') guided. end: (N, 1) of the id that ends the document, where spans are required.
     """
     ranges, sampling, _, positions = group
+    again = None
+    if (window := sampling.repetition_window) is not None:
+        requests = [request for request, _ in positions]
+        again = Redraw.of(logits, window, sampling.window_repeats, ranges, requests)
     if sampling.repetition_penalty != 1:
         penalty = sampling.repetition_penalty
         logits = np.stack(
             [
-                penalize(row, columns_of(_penalized(position), ranges), penalty)
+                penalize(row, columns_of(penalized_ids(position), ranges), penalty)
                 for row, position in zip(logits, positions)
             ]
         )
@@ -284,11 +243,11 @@ def _prepare(
     # Text is drafted by look-up alone, which needs no margins.
     margins = any(each.drafter.tokens and each.state.mode != "text" for each, _ in positions)
     wants_end = None if end is None else end[:, 0] > logits.max(axis=1)
-    return ChoiceGroup(logits, sampling, noise, margins), wants_end
+    return ChoiceGroup(logits, sampling, noise, margins, again), wants_end
 
 
 def _scored(
-    group: _Group, outcome: tuple[list[int], Array], wants_end: NDArray[np.bool_] | None
+    group: PositionGroup, outcome: tuple[list[int], Array], wants_end: NDArray[np.bool_] | None
 ) -> list[ScoredId]:
     columns, margins = outcome
     ids = [id_at(column, group.ranges) for column in columns]
@@ -300,100 +259,7 @@ def _scored(
     return [ScoredId(id, margin) for id, margin in zip(ids, margins.tolist())]
 
 
-_GroupLogits = tuple[_Group, Array | Exception, Array | None]
-
-
-def _all_logits(
-    decoder: HasLogits,
-    groups: Sequence[_Group],
-    hidden_states: HiddenStates,
-    rows: Mapping[int, int],
-) -> Iterator[_GroupLogits]:
-    """For each group its guided logits (N, V'), and those (N, 1) of the end where it is weighed.
-
-    A group that fails is told as groups of one position, with the errors of those to blame.
-    """
-    parts: list[tuple[list[int], Ranges]] = []
-    for group in groups:
-        own_rows = _rows_of(group, rows)
-        parts.append((own_rows, group.ranges))
-        if group.required is not None:
-            parts.append((own_rows, ((group.required.end, group.required.end + 1),)))
-    try:
-        logits = iter(_logits(decoder, parts, hidden_states))
-    except Exception as error:
-        if len(groups) > 1:
-            for group in groups:
-                yield from _all_logits(decoder, [group], hidden_states, rows)
-            return
-        (group,) = groups
-        if len(group.positions) == 1 or not isinstance(error, ValueError):
-            yield group, error, None
-            return
-        alone = [group._replace(positions=[position]) for position in group.positions]
-        yield from _all_logits(decoder, alone, hidden_states, rows)
-        return
-    for group in groups:
-        own = _guided(group, next(logits))
-        yield group, own, None if group.required is None else _guided(group, next(logits))
-
-
-def _rows_of(group: _Group, rows: Mapping[int, int]) -> list[int]:
-    """Rows of the hidden states of a group, branch by branch."""
-    if not group.sampling.guidance.conditions:
-        return [rows[id(request.current_branches[0])] + index for request, index in group.positions]
-    own_rows = [
-        [rows[id(branch)] + index for branch in request.current_branches]
-        for request, index in group.positions
-    ]
-    return [row for branch_rows in zip(*own_rows) for row in branch_rows]
-
-
-def _logits(
-    decoder: HasLogits, parts: Sequence[tuple[list[int], Ranges]], hidden_states: HiddenStates
-) -> Sequence[Array]:
-    """Logits of some rows each, over some ranges each."""
-    if len(parts) > 1 and hasattr(decoder, "logits_of_parts"):
-        return cast("PartLogits", decoder).logits_of_parts(hidden_states, parts)
-    every = list(range(len(hidden_states)))
-    return [
-        decoder.logits(hidden_states if rows == every else hidden_states[rows], ranges)
-        for rows, ranges in parts
-    ]
-
-
-def _guided(group: _Group, logits: Array) -> Array:
-    """Guided logits (N, V') of logits (branches * N, V'), branch by branch."""
-    conditions = group.sampling.guidance.conditions
-    if not conditions:
-        return logits
-    full, *others = logits.reshape(len(conditions) + 1, len(group.positions), -1)
-    return guide(group.sampling.guidance, full, dict(zip(conditions, others)))
-
-
-def _required(request: ActiveRequest, begin: int | None) -> _Required | None:
+def _required(request: ActiveRequest, begin: int | None) -> RequiredSpans | None:
     if begin is None:
         return None
-    return _Required(begin, request.grammar.eos(request.state.role)[0])
-
-
-def _penalized(position: _Position) -> Collection[int]:
-    """The ids that a repetition penalty is of: of a text those of text, of media all before. Drafts
-    that stand before the position are among them."""
-    request, index = position
-    in_text = request.state.mode in ("text", "marker")
-    ids: Collection[int] = request.text_ids if in_text else request.ids
-    if not index:
-        return ids
-    drafts = [token.id for token in request.drafter.tokens[:index]]
-    return {*ids, *drafts}
-
-
-def columns_of(ids: Collection[int], ranges: Ranges) -> NDArray[np.int64]:
-    """Columns of logits over `ranges` of those ids that are in them, int64 (n,)."""
-    every = np.fromiter(ids, np.int64, len(ids))
-    columns, before = [], 0
-    for start, stop in ranges:
-        columns.append(every[(every >= start) & (every < stop)] + (before - start))
-        before += stop - start
-    return np.concatenate(columns)
+    return RequiredSpans(begin, request.grammar.eos(request.state.role)[0])

@@ -22,6 +22,7 @@ from time import perf_counter
 from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import Decoder
 from unified.engine.counters import EngineCounters, by_modality
+from unified.engine.given_segments import check_given
 from unified.engine.handle import EngineEvent, Handle
 from unified.engine.kv_pool import KVPool
 from unified.engine.most_ids import branch_lengths
@@ -267,6 +268,7 @@ class Engine:
         self, number: int, request: Request, sampling: Sampling | None
     ) -> tuple[ActiveRequest, list[int]]:
         """A request ready to be sampled, and the ids that each of its branches can need."""
+        check_given(request, self.grammar)
         sampling = request.sampling or sampling or Sampling()
         positions, text = self.decoder.max_positions, self.text_tokenizer
         max_ids = sampling.max_ids or min(MAX_IDS, positions) * self.grammar.num_together

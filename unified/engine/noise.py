@@ -38,11 +38,18 @@ class Noise:
         """The first `number` of the numbers of a position, exponential with mean 1."""
         numbers = self._drawn.get(position)
         if numbers is None or len(numbers) != number:
-            self._counter[1] = position
-            self._bits.state = self._state
-            numbers = self._generator.standard_exponential(number)
+            numbers = self._draw(position, 0, number)
             numbers.flags.writeable = False
             if len(self._drawn) == _KEPT:
                 del self._drawn[next(iter(self._drawn))]
             self._drawn[position] = numbers
         return numbers
+
+    def again(self, position: int, number: int) -> NDArray[np.float64]:
+        """Other numbers of the same position, for a choice that is made a second time."""
+        return self._draw(position, 1, number)
+
+    def _draw(self, position: int, time: int, number: int) -> NDArray[np.float64]:
+        self._counter[1], self._counter[2] = position, time
+        self._bits.state = self._state
+        return self._generator.standard_exponential(number)

@@ -14,7 +14,7 @@ from unified.engine.kv_pool import KVPool, Waiting
 from unified.engine.prefill import PrefillBudget
 from unified.engine.speculative import Drafting
 
-__all__ = ["Pass", "plan_pass"]
+__all__ = ["Pass", "WaitingPrompt", "plan_pass"]
 
 # A branch with no more new ids than this is decoding: markers that the grammar forces are read at
 # once with the id before them.
@@ -38,6 +38,8 @@ class Pass:
     prefix_ids: ids that branches copied from others before it.
     drafts: by id(request), once they have been drawn: a pass that is repeated has the same.
     failed: requests without memory for their ids.
+    unread: prompts, in the order of their arrival, that go a few layers at a time instead.
+    stops: how far the beginning of a slot is read that others wait for.
     """
 
     drafting: Drafting
@@ -53,6 +55,8 @@ class Pass:
     prefix_ids: int = 0
     drafts: dict[int, list[int]] = field(default_factory=dict)
     failed: list[tuple[Handle, MemoryError]] = field(default_factory=list)
+    unread: list[WaitingPrompt] = field(default_factory=list)
+    stops: dict[int, int] = field(default_factory=dict)
 
     def add(self, branch: Branch, count: int, drafts: Sequence[int] = ()) -> None:
         """Let a branch read its next `count` ids, and drafts behind them."""
@@ -103,7 +107,7 @@ class Pass:
 
 
 @dataclass(eq=False)
-class _Prompt:
+class WaitingPrompt:
     """A request that is reading a prompt: its branches that can be read now, how many ids they
     still have to read, and whether others of its branches wait."""
 
@@ -119,6 +123,7 @@ def plan_pass(
     budget: PrefillBudget,
     drafting: Drafting,
     drafts: dict[int, list[int]] | None = None,
+    being_read: int | None = None,
 ) -> Pass:
     """The next pass of some active requests, in the order of their arrival.
 
@@ -126,13 +131,15 @@ def plan_pass(
     at least, so that none waits for ever, and of the others those come first that have least to
     read, so that a short prompt does not wait for a long one.
 
-    drafting, drafts: see `Pass`; the drafts of a pass that failed.
+    drafting, drafts: see `Pass`; the drafts of a pass that failed. being_read: the slot of a prompt
+    that goes a few layers at a time, by the same request that is not among `handles`; -1 where none
+    does but could, None where the decoder cannot.
     """
     plan = Pass(drafting, drafts={} if drafts is None else drafts)
     drafting.policy.begin_pass(len(handles))
-    prompts: list[_Prompt] = []
-    reading: set[int] = set()
-    stops: dict[int, int] = {}
+    prompts: list[WaitingPrompt] = []
+    reading = {being_read} if being_read is not None and being_read >= 0 else set()
+    stops = plan.stops
     for handle in handles:
         request = handle.request
         counts, readable, few = [], [], True
@@ -148,10 +155,13 @@ def plan_pass(
         if few and not waits:
             plan.choose(handle, counts, pool)
         else:
-            prompts.append(_Prompt(handle, readable, sum(counts), waits))
+            prompts.append(WaitingPrompt(handle, readable, sum(counts), waits))
     plan.num_decoding = len(plan.ready)
     if prompts:
-        _share(plan, prompts, budget.ids(bool(plan.ready)), stops, pool)
+        if plan.ready and being_read is not None and (being_read >= 0 or budget.wants_layers()):
+            plan.unread = prompts
+        else:
+            _share(plan, prompts, budget.ids(bool(plan.ready)), stops, pool)
     return plan
 
 
@@ -187,7 +197,7 @@ def _again(branch: Branch, pool: KVPool) -> int:
 
 
 def _share(
-    plan: Pass, prompts: list[_Prompt], budget: int, stops: dict[int, int], pool: KVPool
+    plan: Pass, prompts: list[WaitingPrompt], budget: int, stops: dict[int, int], pool: KVPool
 ) -> None:
     """Share a budget of ids among prompts, which are in the order of their arrival."""
     oldest, *others = prompts
@@ -201,7 +211,7 @@ def _share(
         left -= _read(plan, prompt, left, stops, pool)
 
 
-def _read(plan: Pass, prompt: _Prompt, most: int, stops: dict[int, int], pool: KVPool) -> int:
+def _read(plan: Pass, prompt: WaitingPrompt, most: int, stops: dict[int, int], pool: KVPool) -> int:
     """Let a request read at most so many ids of its prompt; how many they are."""
     used = 0
     new = [len(branch.positions) - branch.num_cached for branch in prompt.branches]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.race import RowNoise, draw_groups, others
+from unified.engine.repetition import Redraw, redraw
 from unified_base.arguments import flag, item, real, several, whole, whole_or_none
 from unified_base.text import quoted
 
@@ -40,6 +41,7 @@ __all__ = [
 
 Array = NDArray[np.float32]
 MAX_DRAFT_TOKENS = 1024
+MAX_REPETITION_WINDOW = 4096
 FORMULAS = ("two-way", "log-softmax", "show-o", "three-way")
 # Conditions of guidance: the whole prompt, nothing of it, its media alone.
 FULL, UNCONDITIONAL, MEDIA = "full", "unconditional", "media"
@@ -91,7 +93,8 @@ class Guidance:
 class LevelSampling:
     """How the codes of one level are chosen, where not as the span's others are.
 
-    temperature, top_k, top_p, min_p, repetition_penalty: as in `SpanSampling`; None: the span's.
+    temperature, top_k, top_p, min_p, repetition_penalty, repetition_window, window_repeats: as in
+    `SpanSampling`; None: the span's.
     """
 
     temperature: float | None = None
@@ -99,6 +102,8 @@ class LevelSampling:
     top_p: float | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
+    repetition_window: int | None = None
+    window_repeats: int | None = None
 
     def __post_init__(self) -> None:
         stated = {name: value for name, value in vars(self).items() if value is not None}
@@ -129,6 +134,11 @@ class SpanSampling:
             the end is drawn as codes are.
         levels: parameters of codebook levels, from level 0 on; the last of them holds for all
             levels behind it, too. Guidance is the span's. Nothing is drafted where there are any.
+        repetition_window: repetition-aware sampling: a code that is drawn, and that stands
+            `window_repeats` times or more among the last so many of its level in its span, is drawn
+            anew, without temperature, cuts or penalty; 1 to 4,096. None: nothing is drawn anew, as
+            with temperature 0. Nothing is drafted with it.
+        window_repeats: 1 to 4,096.
     """
 
     temperature: float = 0.0
@@ -140,6 +150,8 @@ class SpanSampling:
     draft_tokens: int | Literal["auto"] = "auto"
     levels: tuple[LevelSampling, ...] = ()
     ends_likeliest: bool = False
+    repetition_window: int | None = None
+    window_repeats: int = 2
 
     def __post_init__(self) -> None:
         checked = {
@@ -152,6 +164,12 @@ class SpanSampling:
             "min_p": real("min_p", self.min_p, 0, 1),
             "repetition_penalty": real("repetition_penalty", self.repetition_penalty, 1e-3, 1e3),
             "guidance": item("guidance", self.guidance, Guidance, "a Guidance"),
+            "repetition_window": whole_or_none(
+                "repetition_window", self.repetition_window, 1, MAX_REPETITION_WINDOW
+            ),
+            "window_repeats": whole(
+                "window_repeats", self.window_repeats, 1, MAX_REPETITION_WINDOW
+            ),
             "ends_likeliest": flag("ends_likeliest", self.ends_likeliest),
             "draft_tokens": "auto"
             if isinstance(self.draft_tokens, str) and self.draft_tokens == "auto"
@@ -271,13 +289,15 @@ def _choose_alone(group: ChoiceGroup) -> tuple[list[int], Array]:
 class ChoiceGroup(NamedTuple):
     """Choices with the same parameters: logits (N, V'), and a noise for each of the N rows.
 
-    margins: whether they are asked for (see `choose_with_margins`).
+    margins: whether they are asked for (see `choose_with_margins`); redraw: how columns that repeat
+    are drawn anew, without a margin of their own; None: they are not.
     """
 
     logits: Array
     sampling: SpanSampling
     noise: Sequence[RowNoise]
     margins: bool = False
+    redraw: Redraw | None = None
 
 
 def choose_groups(
@@ -291,7 +311,7 @@ def choose_groups(
     """
     chosen: list[tuple[list[int], Array] | ValueError] = []
     drawn: list[tuple[int, Array]] = []
-    for logits, sampling, _, margins in groups:
+    for logits, sampling, _, margins, _ in groups:
         try:
             top = _top(logits)
         except ValueError as error:
@@ -310,8 +330,9 @@ def choose_groups(
         noise = [groups[index].noise for index, _ in drawn]
         margins = any(groups[index].margins for index, _ in drawn)
         results = draw_groups([weights for _, weights in drawn], noise, margins)
-        for (index, _), result in zip(drawn, results):
-            chosen[index] = result
+        for (index, _), (columns, lead) in zip(drawn, results):
+            again = groups[index].redraw
+            chosen[index] = columns if again is None else redraw(columns, again), lead
     return chosen
 
 

@@ -18,6 +18,7 @@ from unified.engine.draft_memory import DraftMemory
 from unified.engine.draft_policy import DraftPolicy
 from unified.engine.handle import Handle
 from unified.engine.kv_pool import KVPool
+from unified.engine.layered_prefill import LayeredPrefill
 from unified.engine.passes import Pass, plan_pass
 from unified.engine.position_filling import PositionFilling
 from unified.engine.prefill import PrefillBudget
@@ -58,6 +59,7 @@ class Scheduler:
         self.totals = Totals()
         self.errors: list[BaseException] = []
         self._budget = PrefillBudget(prefill_ids)
+        self._layered = LayeredPrefill(pool, self._budget)
         self._drafting = Drafting(DraftPolicy(decoder.batch_invariant), DraftMemory())
 
     def cancel(self, handle: Handle) -> None:
@@ -101,6 +103,7 @@ class Scheduler:
         if handle is None:
             return False
         self.active.remove(handle)
+        self._layered.drop(handle)
         branches = handle.request.branches.values()
         self.pool.release(branches)
         for branch in branches:
@@ -114,10 +117,38 @@ class Scheduler:
         if not handles:
             return False
         planned_at = perf_counter()
-        plan = plan_pass(handles, self.pool, self._budget, self._drafting)
+        layered = self._layered
+        if layered.handle is not None:
+            if layered.handle.paused:
+                layered.drop(layered.handle)
+            else:
+                handles.remove(layered.handle)
+        being_read = layered.slot if layered.supported else None
+        plan = plan_pass(handles, self.pool, self._budget, self._drafting, being_read=being_read)
         self.totals.prefix_ids += plan.prefix_ids
         for handle, error in plan.failed:
             self._fail(handle, error)
+        ran = self._run(plan, planned_at)
+        return self._read_layers(plan) or ran
+
+    def _read_layers(self, plan: Pass) -> bool:
+        """Let a prompt go through some layers after a pass; False where none does."""
+        layered = self._layered
+        if layered.handle is None and plan.unread:
+            layered.begin([p for p in plan.unread if not p.handle.ended], plan.stops)
+        handle = layered.handle
+        if handle is None:
+            return False
+        if plan.ready and self._budget.measuring():
+            return True
+        try:
+            self.totals.ids_read += layered.advance(plan.num_decoding > 0)
+        except Exception as error:
+            self._fail(handle, error)
+        return True
+
+    def _run(self, plan: Pass, planned_at: float) -> bool:
+        """Run a pass; False where nobody takes part in it."""
         if not plan.branches:
             return bool(plan.failed or plan.prefix_ids)
         began = perf_counter()
@@ -247,6 +278,7 @@ class Scheduler:
 
     def _leave(self, handle: Handle, event: Finished | Cancelled | Failed) -> None:
         handle.ended = True
+        self._layered.drop(handle)
         if handle in self.active:
             self.active.remove(handle)
         failed = isinstance(event, Failed)

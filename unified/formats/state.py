@@ -98,6 +98,10 @@ class State(DocumentState):
         """Codes of a level that the open span has so far."""
         return 0 if self._span is None else len(self._span.levels[level])
 
+    def latest_codes(self, level: int, number: int) -> list[int]:
+        """The last ids of a level in the open span, so many at most."""
+        return [] if self._span is None else self._span.levels[level][-number:]
+
     def are_codes(self, ranges: Ranges) -> np.ndarray:
         """Which ids of ranges are codes of the level that is next, bool (ids of all ranges)."""
         ids = np.concatenate([np.arange(start, stop) for start, stop in ranges])

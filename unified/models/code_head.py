@@ -55,7 +55,7 @@ class _Hidden(nn.Module):
 
 def inner_model(hf: PreTrainedModel) -> Any:
     """The decoder without its head: the language model inside a whole checkpoint, or all of it."""
-    for name in ("language_model", "text_model"):
+    for name in ("language_model", "text_model", "backbone_model"):
         inner = getattr(hf.base_model, name, None)
         if isinstance(inner, nn.Module):
             return inner

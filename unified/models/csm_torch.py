@@ -55,7 +55,11 @@ class CsmModel(SteppedModel):
     def _depth_decoder(self) -> DepthDecoder:
         from unified.models.hf_checkpoint import weights_of
 
-        weights = depth_weights(self._sizes, weights_of(self.hf))
+        # Those of the backbone may be quantized.
+        needed = weights_of(
+            self.hf, keep=lambda name: "layers" not in name or name.startswith("depth")
+        )
+        weights = depth_weights(self._sizes, needed)
         words = {"uint16": torch.bfloat16, "int16": torch.float16}
         tensors = {}
         for name, weight in weights.items():

@@ -13,9 +13,8 @@ of a head, `L` positions of the longest row, `S` ids of the longest text, `K` id
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,73 +22,12 @@ from torch import Tensor, nn
 from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
 from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.backends.stepped_model import memory_errors
+from unified.engine.backends.text_first import SlotCodes, level_ranges, read_texts
 from unified.engine.memory import available_bytes
-from unified.models.encoder_decoder_cache import CacheShape, EncoderDecoderCache
+from unified.models.cross_model import CrossModel
+from unified.models.encoder_decoder_cache import EncoderDecoderCache
 
-__all__ = ["Attend", "CrossModel", "EncoderDecoder"]
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Attention of queries, keys, values (B, c, H, C) of new positions to all before: (B, c, H*C)."""
-
-
-class CrossModel(ABC):
-    """What a model of transformers computes, layer by layer.
-
-    hf: the model, in evaluation mode. first: the id of the first row of the codes' tables.
-    num_codebooks, rows: levels, and rows of each table. max_positions: of text and codes together.
-    scale: of attention; None: one over the root of a head's width.
-    """
-
-    scale: float | None = None
-
-    def __init__(
-        self, hf: Any, first: int, num_codebooks: int, rows: int, max_positions: int
-    ) -> None:
-        self.hf = hf.eval()
-        self.first, self.num_codebooks, self.rows = first, num_codebooks, rows
-        self.max_positions = max_positions
-        self.vocab_size = first + num_codebooks * rows
-        self.offsets = first + rows * torch.arange(num_codebooks)
-
-    @property
-    @abstractmethod
-    def shape(self) -> CacheShape:
-        """Of keys and values."""
-
-    @abstractmethod
-    def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Texts int64 (B, S), padded on the right where the mask is 0, to states (B, S, E)."""
-
-    @abstractmethod
-    def text(self, ids: list[int]) -> list[int]:
-        """What the encoder reads of a text's ids."""
-
-    @abstractmethod
-    def cross(self, layer: int, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, S, H, C) of a layer's cross-attention."""
-
-    @abstractmethod
-    def embed(self, rows: Tensor, positions: Tensor) -> Tensor:
-        """Embeddings (B, c, D) of rows of the tables, int64 (B, c, K), at positions (B, c)."""
-
-    @abstractmethod
-    def run(
-        self,
-        layer: int,
-        x: Tensor,
-        positions: Tensor,
-        attend: Attend,
-        attend_text: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        """A layer's outputs (B, c, D). attend_text: of queries (B, c, H, C) alone."""
-
-    @abstractmethod
-    def finish(self, x: Tensor) -> Tensor:
-        """What the head reads, of the last layer's outputs."""
-
-    @abstractmethod
-    def logits(self, states: Tensor, level: int, start: int, stop: int) -> Tensor:
-        """Logits (N, stop - start) of rows of a level; -inf for those without a row in its head."""
+__all__ = ["EncoderDecoder"]
 
 
 class EncoderDecoder:
@@ -139,61 +77,49 @@ class EncoderDecoder:
         input_ids: Sequence[Sequence[Position]],
     ) -> Tensor:
         """See `Decoder.forward`. Raises ValueError for text behind codes."""
-        rows: list[tuple[int, list[tuple[int, ...]]]] = []
-        places: list[tuple[int, int]] = []  # of each row: ids of text, and of codes
-        for slot, positions in zip(slots, input_ids):
-            text = [position for position in positions if not isinstance(position, tuple)]
-            codes = [position for position in positions if isinstance(position, tuple)]
-            if text and (cache.num_codes(slot) or positions[: len(text)] != text):
-                raise ValueError(
-                    "text stands behind codes, but the encoder reads texts before they begin;"
-                    " put all of it before the sound"
-                )
-            cache.texts[slot] += text
-            cache.lengths[slot] += len(text)
-            places.append((len(text), len(codes)))
-            if codes:
-                rows.append((slot, codes))
+        rows = read_texts(cache, slots, input_ids)
+        with_codes = [row for row in rows if row.codes]
         with memory_errors(), self._lock:
             try:
-                states = self._codes(cache, rows) if rows else None
+                states = self._codes(cache, with_codes) if with_codes else None
             except BaseException:
                 for slot in slots:
                     cache.reset(slot)
                 raise
-        for slot, (_, num_codes) in zip(slots, places):
-            cache.lengths[slot] += num_codes
-        if states is not None and all(not num_text for num_text, _ in places):
+        for row in rows:
+            cache.lengths[row.slot] += len(row.codes)
+        if states is not None and not any(row.num_text for row in rows):
             return states
         width = self.model.shape.width
         parts, at = [], 0
-        for num_text, num_codes in places:
-            parts.append(torch.zeros(num_text, width, dtype=self.hf.dtype, device=self.hf.device))
-            if num_codes:
+        for row in rows:
+            parts.append(
+                torch.zeros(row.num_text, width, dtype=self.hf.dtype, device=self.hf.device)
+            )
+            if row.codes:
                 assert states is not None
-                parts.append(states[at : at + num_codes])
-                at += num_codes
+                parts.append(states[at : at + len(row.codes)])
+                at += len(row.codes)
         return torch.cat(parts)
 
-    def _codes(
-        self, cache: EncoderDecoderCache, rows: Sequence[tuple[int, list[tuple[int, ...]]]]
-    ) -> Tensor:
+    def _codes(self, cache: EncoderDecoderCache, rows: Sequence[SlotCodes]) -> Tensor:
         """Hidden states (T, D) of new positions of codes, a slot's after another's."""
         model, device = self.model, self.hf.device
-        slots = [slot for slot, _ in rows]
+        slots = [row.slot for row in rows]
         self._encode(cache, [slot for slot in slots if not cache.encoded(slot)])
-        counts = [len(codes) for _, codes in rows]
+        counts = [len(row.codes) for row in rows]
         c = max(counts)
         plain = min(counts) == c
         if plain:
-            ids = torch.tensor([codes for _, codes in rows])  # (B, c, K)
+            ids = torch.tensor([row.codes for row in rows])  # (B, c, K)
         else:
             ids = model.offsets.expand(len(rows), c, -1).clone()
-            for row, (_, codes) in enumerate(rows):
-                ids[row, : len(codes)] = torch.tensor(codes)
+            for index, row in enumerate(rows):
+                ids[index, : len(row.codes)] = torch.tensor(row.codes)
         ids = (ids - model.offsets).to(device)
         step = cache.step(slots, counts)
         x = model.embed(ids, step.positions)
+        rotations = model.rotations(step.positions, x.dtype)
         nothing = nn.functional.scaled_dot_product_attention
         for layer in range(model.shape.num_layers):
 
@@ -213,7 +139,7 @@ class EncoderDecoder:
                 )  # fmt: skip
                 return out.transpose(1, 2).flatten(2)
 
-            x = model.run(layer, x, step.positions, attend, attend_text)
+            x = model.run(layer, x, rotations, attend, attend_text)
         x = model.finish(x)
         if plain:
             return x.flatten(0, 1)
@@ -222,7 +148,7 @@ class EncoderDecoder:
     def _encode(self, cache: EncoderDecoderCache, slots: Sequence[int]) -> None:
         """Read the texts of some slots, all together."""
         model, device = self.model, self.hf.device
-        texts = {slot: model.text(cache.texts[slot]) for slot in slots if cache.texts[slot]}
+        texts = {slot: model.encoder.ids(cache.texts[slot]) for slot in slots if cache.texts[slot]}
         for slot in slots:
             if slot not in texts:
                 cache.without_text(slot)
@@ -234,7 +160,7 @@ class EncoderDecoder:
         for row, text in enumerate(texts.values()):
             ids[row, : len(text)] = torch.tensor(text)
             mask[row, : len(text)] = 1
-        states = model.encode(ids.to(device), mask.to(device))
+        states = model.encoder.states(ids.to(device), mask.to(device))
         for layer in range(model.shape.num_layers):
             keys, values = model.cross(layer, states)
             for row, (slot, text) in enumerate(texts.items()):
@@ -245,17 +171,9 @@ class EncoderDecoder:
         """See `Decoder.logits`. Raises ValueError for ids of text."""
         model, parts = self.model, []
         with memory_errors():
-            for start, stop in ranges:
-                while start < stop:  # level by level
-                    if start < model.first:
-                        raise ValueError(
-                            f"{type(self.hf).__name__} has no head for text: it reads texts and"
-                            " writes codes alone"
-                        )
-                    level, row = divmod(start - model.first, model.rows)
-                    upto = min(stop, start - row + model.rows)
-                    parts.append(model.logits(hidden_states, level, row, row + upto - start))
-                    start = upto
+            name = type(self.hf).__name__
+            for level, start, stop in level_ranges(name, ranges, model.first, model.rows):
+                parts.append(model.logits(hidden_states, level, start, stop))
             logits = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
             array: Array = logits.float().cpu().numpy()
             return array

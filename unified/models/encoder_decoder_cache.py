@@ -7,31 +7,14 @@ of a head, `L` positions of the longest row, `S` ids of the longest text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from unified.engine.backends.stepped_model import check_positions
+from unified.models.cross_model import CrossShape
 
-__all__ = ["CacheShape", "CacheStep", "EncoderDecoderCache"]
-
-
-@dataclass(frozen=True)
-class CacheShape:
-    """num_layers, width of the decoder; heads of keys and their width, of codes and of text."""
-
-    num_layers: int
-    width: int
-    num_kv_heads: int
-    head_dim: int
-    num_text_heads: int
-    text_head_dim: int
-
-    def bytes_of(self, max_ids: int, dtype: torch.dtype) -> int:
-        """Of a slot of so many ids of text and as many positions."""
-        numbers = self.num_kv_heads * self.head_dim + self.num_text_heads * self.text_head_dim
-        return 2 * self.num_layers * numbers * max_ids * dtype.itemsize
+__all__ = ["CacheStep", "EncoderDecoderCache"]
 
 
 class EncoderDecoderCache:
@@ -43,7 +26,7 @@ class EncoderDecoderCache:
     copies_in_parts = False
 
     def __init__(
-        self, shape: CacheShape, dtype: torch.dtype, device: torch.device, max_positions: int
+        self, shape: CrossShape, dtype: torch.dtype, device: torch.device, max_positions: int
     ) -> None:
         self.shape, self.lengths, self.texts = shape, list[int](), list[list[int]]()
         self._max_positions = max_positions
@@ -58,7 +41,7 @@ class EncoderDecoderCache:
 
         # (2, N, H, L, C): keys and values.
         self.codes = empty(shape.num_kv_heads, shape.head_dim)
-        self.text = empty(shape.num_text_heads, shape.text_head_dim)
+        self.text = empty(shape.num_text_kv_heads, shape.text_head_dim)
 
     def allocate(self, max_ids: int) -> int:
         """See `Cache.allocate`; memory is taken as ids come."""

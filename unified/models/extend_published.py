@@ -50,17 +50,19 @@ def extend_published(
     if (folder / FILE_NAME).exists() or not (folder / "config.json").exists():
         return None
     kind = read_config(folder).get("model_type")
-    if not any(p.inside and p.model_type == kind for p in pretrained_models().values()):
+    if not any(p.hf_class and p.model_type == kind for p in pretrained_models().values()):
         return None
     checkpoint = PretrainedCheckpoint.read(folder)
     pretrained = recognise(checkpoint)
     if pretrained is None:
         return None
     if not pretrained.cannot_make(checkpoint.config):
+        trained = "it is trained as it is (`init_from` of `unified train`); "
+        if pretrained.cannot_train is not None:
+            trained = ""
         raise ValueError(
-            f"{folder} holds a whole {pretrained.name}, which has rows for all its ids: it is"
-            " trained as it is (`init_from` of `unified train`); extending is for language models"
-            " of text"
+            f"{folder} holds a whole {pretrained.name}, which has rows for all its ids:"
+            f" {trained}extending is for language models of text"
         )
     layout = pretrained.layout_of(checkpoint).format.name
     if str(format) not in (*_DEFAULT_FORMATS, layout):

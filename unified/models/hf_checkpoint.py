@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,11 +47,13 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def weights_of(module: nn.Module, dtype: str = "auto") -> dict[str, StoredWeight]:
+def weights_of(
+    module: nn.Module, dtype: str = "auto", keep: Callable[[str], bool] = lambda name: True
+) -> dict[str, StoredWeight]:
     """The weights of a model of transformers by name: not copied where they are on the CPU.
 
     Those of its depth decoder are left out; `module` may be that.
-    dtype: "int8": matrices are to be quantized where they are packed.
+    dtype: "int8": matrices are to be quantized where they are packed. keep: which of them, by name.
     """
     import torch
 
@@ -61,7 +63,7 @@ def weights_of(module: nn.Module, dtype: str = "auto") -> dict[str, StoredWeight
     weights: dict[str, StoredWeight] = {}
     ours = depth_decoder_of(module) is not None  # CSM has one of its own by this name
     for name, tensor in module.state_dict().items():
-        if ours and name.startswith(f"{DEPTH_DECODER}."):
+        if not keep(name) or (ours and name.startswith(f"{DEPTH_DECODER}.")):
             continue
         tensor = tensor.detach().cpu()
         if tensor.dtype in words:

@@ -23,8 +23,9 @@ import numpy as np
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.cpu.config import LlamaCpuConfig
-from unified.engine.backends.cpu.decoder import ARITHMETIC, LlamaCpuDecoder, StoredWeight, widen
+from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, StoredWeight, widen
 from unified.engine.backends.cpu.depth import CompiledDepth
+from unified.engine.backends.cpu.settings import ARITHMETIC
 from unified.engine.backends.cpu.stored import ToQuantize, Weight
 from unified.engine.backends.depth_config import DepthConfig
 from unified_base.text import quoted

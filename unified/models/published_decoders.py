@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from unified.models.hf_checkpoint import (
     read_config,
     weights_of,
 )
+from unified.models.higgs_decoder import HiggsDecoder
 from unified.models.janus_decoder import JanusDecoder, language_weights
 from unified.models.moshi_decoder import MoshiDecoder, MoshiSizes
 from unified.models.pretrained import Pretrained, pretrained_models
@@ -39,11 +39,8 @@ __all__ = [
     "published_decoder_of",
 ]
 
-ENCODER_DECODERS = {
-    "musicgen": ("musicgen_torch", "MusicgenModel"),
-    "dia": ("dia_torch", "DiaModel"),
-}
-"""By `Pretrained.decoder`: module and class of what runs a model with a text encoder."""
+ENCODER_DECODERS = {"musicgen": "MusicgenModel", "dia": "DiaModel"}
+"""By `Pretrained.decoder`: the class in `cross_models` of a model with a text encoder."""
 _OTHER = re.compile(r"\b(vqmodel|vision_model|aligner|codec_model|audio_encoder)\.")
 
 
@@ -65,6 +62,11 @@ def load_published_decoder(
     config = read_config(folder)
     if pretrained.decoder == "causal":
         return load_decoder(folder, dtype, backend, depth)
+    if pretrained.decoder in ENCODER_DECODERS:
+        # What the CPU backend quantizes is its packed copy.
+        packed = dtype == "int8" and backend in ("auto", "cpu")
+        hf = load_published_hf(folder, pretrained, "auto" if packed else dtype)
+        return published_decoder_of(hf, pretrained, True, backend, dtype)
     if dtype == "int4" or not _compiled(backend, pretrained, "cpu"):
         hf = load_published_hf(folder, pretrained, dtype, depth=depth)
         with foreign(f"checkpoint {folder} cannot be used"):  # which it is, to know its head
@@ -89,6 +91,8 @@ def published_decoder_of(
     """
     if pretrained.decoder == "causal":
         return decoder_of(hf, repack, backend, dtype)
+    if pretrained.decoder in ENCODER_DECODERS:
+        return _encoder_decoder(hf, pretrained, repack, backend, dtype)
     if _compiled(backend, pretrained, str(hf.device), repack):
         all_weights = weights_of(hf, dtype)
         weights = {name: w for name, w in all_weights.items() if not _OTHER.search(name)}
@@ -97,16 +101,17 @@ def published_decoder_of(
 
 
 def has_compiled_inside(config: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint with this config.json holds a Llama that the CPU backend computes."""
+    """Whether a checkpoint with this config.json holds a decoder that the CPU backend computes."""
     return any(
         pretrained.model_type == config.get("model_type")
-        and pretrained.decoder in ("llama", "janus", "csm", "moshi")
+        and pretrained.decoder in ("llama", "janus", "csm", "moshi", "higgs", *ENCODER_DECODERS)
         for pretrained in pretrained_models().values()
     )
 
 
 def _compiled(backend: str, pretrained: Pretrained, device: str, repack: bool = True) -> bool:
-    """Whether the CPU backend computes the language model inside, a Llama by any other name."""
+    """Whether the CPU backend computes the decoder inside: a Llama by any other name, or one with a
+    text encoder."""
     inner = {"model_type": "llama", "hidden_act": "silu"}
     if not pretrained.compiles:
         inner["model_type"] = pretrained.name
@@ -124,17 +129,27 @@ def _torch(hf: PreTrainedModel, backend: str, pretrained: Pretrained) -> Decoder
         from unified.models.qwen_talker import TalkerDecoder
 
         return TalkerDecoder(hf)
-    if pretrained.decoder not in ENCODER_DECODERS:
-        return torch_decoder(hf, backend, _stepped(hf, pretrained))
+    return torch_decoder(hf, backend, _stepped(hf, pretrained))
+
+
+def _encoder_decoder(
+    hf: PreTrainedModel, pretrained: Pretrained, repack: bool, backend: str, dtype: str
+) -> Decoder:
+    """The decoder of a model with a text encoder."""
     if backend == "torch_static":
         raise ValueError(
             f"{type(hf).__name__} has a text encoder, which backend torch_static does not run; take"
-            " backend auto or transformers"
+            " backend auto, cpu or transformers"
         )
+    from unified.models import cross_models
+    from unified.models.compiled_cross import compiles, cross_decoder
     from unified.models.encoder_decoder import EncoderDecoder
 
-    module, name = ENCODER_DECODERS[pretrained.decoder]
-    return EncoderDecoder(getattr(import_module(f"unified.models.{module}"), name)(hf))
+    model = getattr(cross_models, ENCODER_DECODERS[pretrained.decoder])(hf)
+    packed = dtype != "int4" and _compiled(backend, pretrained, str(hf.device), repack)
+    if packed and (backend == "cpu" or compiles(model)):
+        return cross_decoder(model, dtype)
+    return EncoderDecoder(model)
 
 
 def _stepped(hf: PreTrainedModel, pretrained: Pretrained) -> SteppedModel | None:
@@ -164,6 +179,8 @@ def _inner_llama(
     """The compiled decoder of a Llama inside a larger checkpoint, whose weights are `stored`."""
     if pretrained.decoder == "csm":
         return CsmDecoder(CsmSizes.from_hf(config), stored)
+    if pretrained.decoder == "higgs":
+        return HiggsDecoder(config, stored)
     if pretrained.decoder == "moshi":
         return MoshiDecoder(MoshiSizes.from_hf(config), stored)
     text = {"model_type": "llama", "hidden_act": "silu", **(config.get("text_config") or {})}

@@ -29,8 +29,12 @@ INT4_GROUP = 128
 """Inputs that share a scale and a zero in int4."""
 INT4_INPUTS, INT4_OUTPUTS = 1024, 8
 """What torchao's int4 pads inputs and outputs of a layer to multiples of."""
-# Of a published checkpoint: what is no language model, and is stepped seldom or not at all.
-_MEDIA = re.compile(r"\b(vqmodel|vision_model|aligner|generation_\w+)\b")
+# What is no language model, and is stepped seldom or not at all; heads, whose rows are read one by
+# one; and depth decoders, which are small and whose errors a position's later codes inherit.
+_MEDIA = re.compile(
+    r"\b(vqmodel|vision_model|aligner|generation_\w+|codec_model|audio_encoder|depth_decoder"
+    r"|audio_lm_head|lm_heads|logits_dense)\b"
+)
 
 
 def check_quantized(dtype: str, device: str, backend: str = "auto") -> None:
@@ -51,7 +55,8 @@ def check_quantized(dtype: str, device: str, backend: str = "auto") -> None:
 
 
 def quantized_layers(hf: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    """The linear layers that are quantized, by name: all of the language model's but its head."""
+    """The linear layers that are quantized, by name: all of the language model's but its heads and
+    its depth decoder."""
     from torch import nn
 
     head = hf.get_output_embeddings()  # type: ignore[operator]

@@ -20,7 +20,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "codes": (None, "depth", "heads"),
     "optimizer.name": ("adamw", "muon"),
     "schedule.name": SCHEDULES,
-    "precision": ("bfloat16", "float32"),
+    "precision": ("auto", "bfloat16", "float32"),
     "parallel": ("data", "fsdp"),
     "device": ("auto", "cpu"),
     "save_dtype": ("bfloat16", "float32"),

@@ -173,7 +173,7 @@ class DecoderTrainer(Trainer):
         self.missing = wanted - len(sequences)
         self.reports = [report for sequence in sequences for report in sequence.reports]
         size, device = self.config.micro_batch_size, self.dist.device
-        factors = (self.factors, self._id_factors, self._depth_subset)
+        factors = (self.factors, self._id_factors, self._depth_subset, self.module.writes)
         return [
             make_micro_batch(sequences[i : i + size], *factors).to(device)
             for i in range(0, len(sequences), size)

@@ -20,6 +20,8 @@ from unified.models.files import FILE_NAME, model_directory, read_words
 from unified.models.hf_checkpoint import read_json
 from unified.training.config import TrainConfig
 from unified.training.loss import FEWEST
+from unified.training.published_shape import count_published, published_entries
+from unified.training.trainable import check_trainable
 from unified.vocabulary.vocabulary import Vocabulary
 
 __all__ = ["DEVICES", "Device", "Estimate", "Shape", "check_shape", "estimate_run", "shape_of"]
@@ -51,7 +53,8 @@ class Shape:
     """Of a decoder of the Llama family (and its mixtures of experts, of which `active` count).
 
     small: weights of a layer's norms and biases. old_rows: those that an extended language model
-    had before, or text's. depth: of the depth decoder, if there is one.
+    had before, or text's. depth: of the depth decoder, if there is one. counted: (weights, those
+    that the run trains) of a published model that has more than a decoder of this shape.
     """
 
     width: int
@@ -67,6 +70,7 @@ class Shape:
     active: int = 1
     old_rows: int = 0
     depth: DepthConfig | None = None
+    counted: tuple[int, int] | None = None
 
     @property
     def depth_parameters(self) -> int:
@@ -113,6 +117,8 @@ class Shape:
 
     @property
     def parameters(self) -> int:
+        if self.counted is not None:
+            return self.counted[0]
         return self.layers * self.layer + self.rows + self.width + self.depth_parameters
 
     @property
@@ -153,8 +159,10 @@ class Estimate:
 def shape_of(config: TrainConfig) -> Shape:
     """The shape of the decoder that a configuration trains.
 
-    Raises ValueError where it begins with a model that is not on this machine and states no shape.
+    Raises ValueError where it begins with a model that is not on this machine and states no shape,
+    or cannot be trained.
     """
+    check_trainable(config.init_from)
     if config.init_from is not None and config.model is None:
         folder = Path(config.init_from)
         if config.init_from == "pocket":
@@ -163,8 +171,10 @@ def shape_of(config: TrainConfig) -> Shape:
             vocabulary, *_ = read_words(folder)
             stored = read_json(folder / "config.json")
             shape = {**(stored.get("text_config") or {}), **stored}
-            read = _read({**shape, "old_rows": vocabulary.text_rows}, str(folder))
-            return replace(read, depth=_stored_depth(folder))
+            others, depth = published_entries(stored)
+            read = _read({**shape, **others, "old_rows": vocabulary.text_rows}, str(folder))
+            counts = count_published(stored, config)
+            return replace(read, depth=depth or _stored_depth(folder), counted=counts)
         if config.shape is None:
             raise ValueError(
                 f"{config.init_from} is not on this machine, so its shape is not known; make it"
@@ -264,9 +274,11 @@ def estimate_run(
     trained = {
         "full": shape.parameters, "depth": shape.depth_parameters,
     }.get(config.train, shape.new_rows + shape.depth_parameters)  # fmt: skip
-    if config.train == "lora" and config.lora.depth == "lora" and shape.depth is not None:
+    if shape.counted is not None:
+        trained = shape.counted[1]
+    elif config.train == "lora" and config.lora.depth == "lora" and shape.depth is not None:
         trained += _depth_lora(shape.depth, config.lora.rank) - shape.depth_parameters
-    if config.train == "lora":
+    if config.train == "lora" and shape.counted is None:
         trained += _lora(shape, config.lora.rank)
     # Forward 2, gradients of inputs 2, of weights 2 where they are trained; attention over half of
     # a sequence at most; a layer's forward again where its activations are recomputed.
@@ -310,7 +322,7 @@ def _depth_lora(depth: DepthConfig, rank: int) -> int:
 
 def _memory(config: TrainConfig, shape: Shape, trained: int, devices: int) -> dict[str, float]:
     """Bytes of one device by what they are for."""
-    small = 2 if config.precision == "bfloat16" else 4
+    small = 4 if config.precision == "float32" else 2  # all of DEVICES multiply bfloat16
     optimizer = trained * (8 + (4 if config.ema_decay else 0))
     positions = config.micro_batch_size * config.seq_len
     if config.parallel == "fsdp" and devices > 1:

@@ -13,6 +13,7 @@ from unified.dataloading.source_samples import find_shards
 from unified.models.extend import begin_with
 from unified.models.model import UnifiedModel
 from unified.training.config import TrainConfig
+from unified.training.trainable import check_trainable
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_data.shard_file import ShardFile
 from unified_tokenizers import load_tokenizer
@@ -29,19 +30,14 @@ def build_model(config: TrainConfig) -> UnifiedModel:
 
     Raises:
         ValueError: the text tokenizer that was read has more ids than `text_vocab_size`, or the
-            decoder to begin with has another shape, or writes codes by modules of its own.
+            decoder to begin with has another shape, or is of a kind that cannot be trained yet.
     """
     torch.manual_seed(config.seed)
     start = None
     if config.init_from is not None:
+        check_trainable(config.init_from)
         # Trained weights are float32; what is frozen takes its precision of them.
         start = UnifiedModel.from_pretrained(config.init_from, dtype="float32")
-        if start.codes is not None and start.codes.output == "model":
-            raise ValueError(
-                f"{config.init_from} holds a model whose codes are written by modules of its own,"
-                " which is sampled and not trained yet; begin with one that"
-                " `unified extend --audio-codes depth` made"
-            )
     if start is not None and config.model is None:
         named = [n for n in ("image_tokenizer", "audio_tokenizer") if getattr(config, n)]
         if named or config.reinit_modalities:

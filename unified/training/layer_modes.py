@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from unified.models.code_head import inner_model
 from unified.training.fused_layer import can_fuse, fuse_layers, restore_layers
 from unified.training.random_state import random_state, restore_random_state
 from unified_base.training.dist import DistContext
@@ -53,8 +54,11 @@ class LayerModes:
         choice: bool | str,
     ) -> None:
         self._decoder, self._layers = decoder, layers
+        inside = set(map(id, inner_model(decoder).modules()))
+        # Those of a depth decoder read no documents.
+        self._fused = [layer for layer in layers if id(layer) in inside]
         # Asked once, of the weights that the run begins with: a resumed run gets the same answer.
-        self._fusible = fusible and can_fuse(decoder, self._layers)
+        self._fusible = fusible and can_fuse(decoder, self._fused)
         self.compiled: bool | None = None if choice == "auto" else bool(choice)
         self._use(bool(self.compiled))
 
@@ -107,7 +111,7 @@ class LayerModes:
             elif not compiled:
                 layer._compiled_call_impl = None
         if self._fusible and not compiled:
-            fuse_layers(self._decoder, self._layers)
+            fuse_layers(self._decoder, self._fused)
 
     @staticmethod
     def _seconds(run: Callable[[], object], dist: DistContext, repeats: int) -> float:

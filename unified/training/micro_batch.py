@@ -99,6 +99,7 @@ def make_micro_batch(
     factors: np.ndarray,
     id_factors: np.ndarray | None = None,
     subset: DepthSubset | None = None,
+    writes: Ranges | None = None,
 ) -> MicroBatch:
     """The micro-batch of some sequences of one length.
 
@@ -106,10 +107,14 @@ def make_micro_batch(
         factors: float32 (M,), on the loss of each modality.
         id_factors: float32 (V,), on the loss of each id; None: 1.
         subset: where ids of depth 1 and more are learnt; None: everywhere.
+        writes: the ids that the decoder can write; others are read and have no loss. None: all.
+
+    Raises:
+        ValueError: at an id of `writes` the grammar allows others, too.
     """
     seq_len = len(sequences[0].labels)
     spans: list[np.ndarray] = []
-    first, later = _Labels(factors, id_factors), _Labels(factors, id_factors)
+    first, later = (_Labels(factors, id_factors, writes) for _ in range(2))
     table: dict[Ranges, int] = {}
     numbers: list[np.ndarray] = []  # of each sequence's ranges
     bounds: list[tuple[np.ndarray, int]] = []  # where its documents begin, and how many came before
@@ -120,7 +125,7 @@ def make_micro_batch(
         spans.append(np.stack([starts[:-1], starts[1:]], axis=1) + begin)
         numbers.append(np.array([table.setdefault(r, len(table)) for r in sequence.ranges]))
         bounds.append((starts + begin, len(keys)))
-        (with_loss,) = np.nonzero(sequence.loss_weights)
+        with_loss = first.learnt(sequence)
         first.add(sequence, with_loss, with_loss + begin, numbers[-1], bounds[-1])
         keys.extend(sequence.keys)
     deeper, owner = deeper_ids(sequences, subset)
@@ -128,9 +133,9 @@ def make_micro_batch(
     if deeper is not None:
         several, state_of = several_of(deeper)
         for index in np.unique(owner).tolist():
-            (with_loss,) = np.nonzero((owner == index) & (deeper.loss_weights != 0))
+            with_loss = later.learnt(deeper, owner == index)
             later.add(deeper, with_loss, deeper.position[with_loss], numbers[index], bounds[index])
-        state = state_of[deeper.loss_weights != 0]
+        state = state_of[later.learnt(deeper)]
     names = list(table)
     first_order, groups = first.sorted_by_group(names)
     later_order, deeper_groups = later.sorted_by_group(names)
@@ -161,12 +166,23 @@ def make_micro_batch(
 class _Labels:
     """Labels with loss being collected, by columns of what a micro-batch says of them."""
 
-    def __init__(self, factors: np.ndarray, id_factors: np.ndarray | None) -> None:
-        self._factors, self._id_factors = factors, id_factors
+    def __init__(
+        self, factors: np.ndarray, id_factors: np.ndarray | None, writes: Ranges | None
+    ) -> None:
+        self._factors, self._id_factors, self._writes = factors, id_factors, writes
         self._columns: dict[str, list[np.ndarray]] = {
             name: [] for name in ("predict_from", "labels", "weights", "modality", "document",
                                   "group")
         }  # fmt: skip
+
+    def learnt(
+        self, ids: PackedSequence | DeeperIds, among: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Indices of the ids with loss, int64 (n,). among: bool, which are asked for; None: all."""
+        learnt = ids.loss_weights != 0
+        if self._writes is not None:
+            learnt &= _within(ids.labels, self._writes)
+        return np.flatnonzero(learnt if among is None else learnt & among)
 
     def add(
         self,
@@ -205,7 +221,27 @@ class _Labels:
         group = self.column("group")
         present, sizes = np.unique(group, return_counts=True)
         order = np.argsort(group, kind="stable")
+        if (writes := self._writes) is not None:
+            for number in present.tolist():
+                ends = np.array([(start, stop - 1) for start, stop in names[number]])
+                if not _within(ends, writes).all():
+                    raise ValueError(
+                        f"the grammar allows ids of {_listed(names[number])} where the decoder"
+                        f" writes those of {_listed(writes)} alone"
+                    )
         return order, tuple((names[int(n)], int(size)) for n, size in zip(present, sizes))
+
+
+def _within(ids: np.ndarray, ranges: Ranges) -> np.ndarray:
+    """Which ids lie in ranges, bool of their shape."""
+    within = np.zeros(ids.shape, bool)
+    for start, stop in ranges:
+        within |= (ids >= start) & (ids < stop)
+    return within
+
+
+def _listed(ranges: Ranges) -> str:
+    return ", ".join(f"{start} to {stop - 1}" for start, stop in ranges)
 
 
 def _stacked(arrays: list[np.ndarray]) -> Tensor:

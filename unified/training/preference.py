@@ -123,7 +123,8 @@ class PreferenceTrainer(DecoderTrainer):
         micro_batches = []
         packed = iter(self.data.pack(pairs))
         while group := list(islice(packed, self.config.micro_batch_size)):
-            micro_batch = make_micro_batch([sequence for sequence, _ in group], self.factors)
+            sequences = [sequence for sequence, _ in group]
+            micro_batch = make_micro_batch(sequences, self.factors, writes=self.module.writes)
             numbers = torch.tensor([number for _, indices in group for number in indices])
             device = self.dist.device
             micro_batches.append((micro_batch.to(device), numbers.to(device)))

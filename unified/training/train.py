@@ -20,6 +20,8 @@ from unified.dataloading.source_samples import find_shards
 from unified.training.config import TrainConfig
 from unified.training.decoder_trainer import DecoderTrainer
 from unified.training.export import export
+from unified.training.precision import check_same_precision, resolve_precision
+from unified.training.trainable import check_trainable
 from unified_base.training.dist import DistContext
 from unified_base.training.loop import LoopConfig, run_training
 from unified_base.training.metric_logger import MetricLogger
@@ -41,13 +43,15 @@ def train(config: TrainConfig, resume: bool = False) -> Path:
         ValueError: bad or missing data, a run that exists already (without `resume`), a checkpoint
             of another run, or an alarm that `alarms.stop` names.
     """
+    check_trainable(config.init_from)
     for sources in (config.sources, config.validation):
         for _, source in leaves(sources):
             find_shards(source.shards)  # a wrong name is told before anything is loaded or written
     _check_processes(config, int(os.environ.get("WORLD_SIZE", "1")))
+    resolved, lines = resolve_precision(config, resume)
     return run_training(
-        _loop_config(config),
-        lambda *parts: _make(config, *parts),
+        _loop_config(resolved),
+        lambda *parts: _make(resolved, lines, *parts),
         _finish,
         resume,
         cpu=config.device == "cpu",
@@ -77,7 +81,12 @@ def _loop_config(config: TrainConfig) -> LoopConfig:
     )
 
 
-def _make(config: TrainConfig, dist: DistContext, logger: MetricLogger) -> DecoderTrainer:
+def _make(
+    config: TrainConfig, lines: list[str], dist: DistContext, logger: MetricLogger
+) -> DecoderTrainer:
+    check_same_precision(config, dist)
+    for line in lines:
+        logger.info(line)
     if config.preferences is None:
         return DecoderTrainer(config, dist, logger)
     from unified.training.preference import PreferenceTrainer

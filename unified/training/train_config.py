@@ -156,8 +156,10 @@ class TrainConfig:
     ema_decay: float | None = None
     """Decay per step of a moving average of the weights, which is then what is measured and
     saved."""
-    precision: str = "bfloat16"
-    """`bfloat16` or `float32`, of the computation; the trained weights are float32."""
+    precision: str = "auto"
+    """`bfloat16` or `float32`, of the computation; the trained weights are float32. `auto`:
+    bfloat16 where the processor or the GPU has products of such numbers, else float32, many times
+    as fast there; a resumed run keeps what it began with."""
     attention: str | None = None
     """Attention implementation: `documents`, or a name of transformers'; empty: the first that
     keeps the documents of a sequence apart."""

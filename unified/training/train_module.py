@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from unified.engine.backends.depth_module import depth_decoder_of
 from unified.formats.grammar import MODALITIES
-from unified.models.code_head import code_head, inner_model
+from unified.models.code_head import code_head
 from unified.training import document_attention
-from unified.training.depth_loss import depth_loss, embed_positions
+from unified.training.decoder_positions import positions_of
+from unified.training.depth_loss import depth_loss
 from unified.training.loss import Head, HeadPart, allowed_loss
 from unified.training.micro_batch import MicroBatch
-from unified.training.new_rows import head_of
+from unified.training.positions import Positions
+from unified.training.published_positions import is_published
 from unified.vocabulary.block import Ranges
 
 if TYPE_CHECKING:
@@ -67,24 +68,31 @@ class TrainModule(nn.Module):
         super().__init__()
         self.decoder = decoder
         self.z_loss = z_loss
+        self.positions = positions_of(decoder)
         self._norm_input: Tensor | None = None
         document_attention.register()
         names = (attention_name,) if attention_name else attentions(decoder)
-        chosen = next((name for name in names if keeps_apart(decoder, name)), None)
+        chosen = next((name for name in names if keeps_apart(decoder, name, self.positions)), None)
         if chosen is None:
             raise ValueError(
                 f"{type(decoder).__name__} does not keep the documents of a sequence apart under"
                 f" attention {' or '.join(names)}; such decoders cannot be trained yet"
             )
-        inner_model(decoder).set_attn_implementation(chosen)
+        inner: Any = self.positions.inner
+        use_attention(inner, chosen)
         self.by_documents = chosen == document_attention.NAME
         # transformers looks for documents in a batch of one alone where flash attention is used.
         self.flat = "flash" in chosen
-        norm = _last_norm(decoder)
+        norm = _last_norm(inner)
         if norm is not None:
             norm.register_forward_pre_hook(lambda _, inputs: self._see(inputs))
         else:
-            inner_model(decoder).register_forward_hook(lambda _, __, outputs: self._see(outputs))
+            inner.register_forward_hook(lambda _, __, outputs: self._see(outputs))
+
+    @property
+    def writes(self) -> Ranges | None:
+        """The ids that the decoder can write; None: all. Others have no loss."""
+        return self.positions.writes
 
     def _see(self, tensors: tuple[Tensor, ...]) -> None:
         self._norm_input = tensors[0].detach()
@@ -96,8 +104,8 @@ class TrainModule(nn.Module):
         deeper = micro_batch.deeper
         if self.flat:
             input_ids, position_ids = input_ids.view(1, -1), position_ids.view(1, -1)
-        hidden_BLD = inner_model(self.decoder)(
-            **embed_positions(self.decoder, input_ids, deeper),
+        hidden_BLD = self.positions.inner(
+            **self.positions.inputs(input_ids, deeper),
             position_ids=position_ids,
             use_cache=False,
             **options,
@@ -113,7 +121,7 @@ class TrainModule(nn.Module):
         one by the decoder's head, as all others."""
         deeper, first = micro_batch.deeper, micro_batch.num_first
         labels, weights = micro_batch.labels, micro_batch.weights
-        depth = depth_decoder_of(self.decoder)
+        depth = self.positions.depth
         if depth is None:
             groups = micro_batch.groups + (() if deeper is None else deeper.groups)
             return self._head_loss(hidden_TD[micro_batch.predict_from], labels, weights, groups)
@@ -136,10 +144,9 @@ class TrainModule(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """As `allowed_loss`; positions that predict codes by the head that codes have, if any."""
         codes = code_head(self.decoder)
+        own = self.positions.head()
         if codes is None:
-            return allowed_loss(
-                hidden_PD, head_of(self.decoder), labels, weights, groups, self.z_loss
-            )
+            return allowed_loss(hidden_PD, own, labels, weights, groups, self.z_loss)
         total, losses = hidden_PD.new_zeros((), dtype=torch.float32), torch.zeros_like(weights)
         counts = torch.tensor([number for _, number in groups], device=labels.device)
         group_P = torch.repeat_interleave(counts)
@@ -154,7 +161,7 @@ class TrainModule(nn.Module):
                 continue
             states = codes.hidden(hidden_PD[at]) if of_codes else hidden_PD[at]
             rows = HeadPart(codes.first, codes.head.weight, codes.head.bias)
-            head = Head((rows,)) if of_codes else head_of(self.decoder)
+            head = Head((rows,)) if of_codes else own
             of_these = [groups[number] for number in chosen]
             part, losses_at = allowed_loss(
                 states, head, labels[at], weights[at], of_these, self.z_loss
@@ -179,32 +186,46 @@ def attentions(decoder: PreTrainedModel) -> tuple[str, ...]:
     return ("flash_attention_2", "sdpa") if is_flash_attn_2_available() else ("sdpa",)
 
 
+def use_attention(inner: Any, name: str) -> None:
+    """Let a model attend by an `attn_implementation`, and leave what is no part of it: CSM's config
+    is that of its backbone, of its depth decoder and of its codec."""
+    from transformers import PreTrainedModel
+
+    alone = not any(isinstance(m, PreTrainedModel) for m in inner.modules() if m is not inner)
+    inner.set_attn_implementation({"": name} if alone else name)
+
+
 @torch.no_grad()
-def keeps_apart(decoder: PreTrainedModel, name: str) -> bool:
+def keeps_apart(decoder: PreTrainedModel, name: str, positions: Positions | None = None) -> bool:
     """True if attention `name` does not leak between documents packed in one sequence.
 
     Some decoders add to attention what is not theirs to leave out (ALiBi), let states run on
     (Mamba), or do not tell transformers where documents begin.
     """
-    device = next(decoder.parameters()).device
-    sizes, rows = (6, 5), head_of(decoder).parts[-1].stop
-    ids = torch.arange(3, 3 + sum(sizes), device=device)[None] % rows
+    positions = positions or positions_of(decoder)
+    device, sizes = next(decoder.parameters()).device, (6, 5)
+    ids = positions.trial_ids(sum(sizes)).to(device)[None]
     position_ids = torch.cat([torch.arange(size, device=device) for size in sizes])[None]
     spans = torch.tensor([(0, sizes[0]), (sizes[0], sum(sizes))], dtype=torch.int32, device=device)
-    inner = inner_model(decoder)
+    inner: Any = positions.inner
+
+    def run(ids: Tensor, **options: Any) -> Tensor:
+        hidden: Tensor = inner(**positions.inputs(ids, None), use_cache=False, **options)[0]
+        return hidden
+
     before, was_training = inner.config._attn_implementation, decoder.training
     decoder.eval()
     try:
-        inner.set_attn_implementation("eager")
-        alone = [inner(input_ids=part, use_cache=False)[0] for part in ids.split(sizes, 1)]
+        use_attention(inner, "eager")
+        alone = [run(part) for part in ids.split(sizes, 1)]
         # Flash attention takes no float32; its documents are found as the others' are.
-        inner.set_attn_implementation("eager" if name.startswith("flash") else name)
+        use_attention(inner, "eager" if name.startswith("flash") else name)
         options = {"document_spans": spans} if name == document_attention.NAME else {}
-        packed = inner(input_ids=ids, position_ids=position_ids, use_cache=False, **options)[0]
+        packed = run(ids, position_ids=position_ids, **options)
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
     finally:
-        inner.set_attn_implementation(before)
+        use_attention(inner, before)
         decoder.train(was_training)
     expected = torch.cat(alone, 1).float()
     return torch.allclose(packed.float(), expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
@@ -229,10 +250,10 @@ def layers_of(decoder: PreTrainedModel, needed: bool = True) -> list[nn.Module]:
     return layers
 
 
-def _last_norm(decoder: PreTrainedModel) -> nn.Module | None:
+def _last_norm(inner: nn.Module) -> nn.Module | None:
     """The norm behind the last layer, where it has one of the usual names."""
     for name in ("norm", "ln_f", "final_layer_norm", "final_layernorm"):
-        norm = getattr(inner_model(decoder), name, None)
+        norm = getattr(inner, name, None)
         if isinstance(norm, nn.Module):
             return norm
     return None
@@ -241,17 +262,20 @@ def _last_norm(decoder: PreTrainedModel) -> nn.Module | None:
 @torch.no_grad()
 def check_head(decoder: PreTrainedModel) -> None:
     """Raises ValueError for a decoder whose logits are not hidden states times its head's rows."""
-    head = head_of(decoder)
+    if is_published(decoder):  # whose heads are known
+        return
+    positions = positions_of(decoder)
+    head = positions.head()
+    inner: Any = positions.inner
     device = next(decoder.parameters()).device
     ids = torch.arange(min(5, head.parts[-1].stop), device=device)[None]
-    inner = inner_model(decoder)
     before = inner.config._attn_implementation
-    inner.set_attn_implementation("eager")
+    use_attention(inner, "eager")
     was_training = decoder.training
     decoder.eval()
     hidden = inner(input_ids=ids, use_cache=False)[0][0]
     expected = decoder(input_ids=ids, use_cache=False).logits[0].float()
-    inner.set_attn_implementation(before)
+    use_attention(inner, before)
     decoder.train(was_training)
     logits = torch.cat([nn.functional.linear(hidden, p.weight, p.bias) for p in head.parts], 1)
     logits = logits.float()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unified.models.code_output import without_depth_decoder
 from unified.training.fused_attention import bits_of, is_fused, run_kernel
-from unified.training.trained_depth import adapt_depth
+from unified.training.trained_depth import adapt, adapt_depth, choose_in_published, has_own_depth
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,6 +44,9 @@ def choose_trained(
         ValueError: there is nothing of the kind to train.
     """
     if what == "full":
+        return
+    if has_own_depth(decoder):
+        choose_in_published(decoder, what, lora)
         return
     with without_depth_decoder(decoder) as depth:
         if what != "depth":
@@ -83,27 +86,13 @@ def _choose_in_decoder(
     else:
         decoder.requires_grad_(False)
     if what == "lora":
-        from peft import LoraConfig, inject_adapter_in_model
-
         from unified.models.code_head import inner_model
 
-        settings = LoraConfig(
-            r=lora["rank"],
-            lora_alpha=lora["alpha"],
-            lora_dropout=lora["dropout"],
-            # The old rows of NewRows, were it the head.
-            exclude_modules=["table"] if first_new < vocabulary else None,
-            target_modules=lora["targets"],
-        )
-        try:
-            inner = inner_model(decoder)
-            # Not into the codec that a whole checkpoint holds beside its language model.
-            inject_adapter_in_model(settings, decoder if inner is decoder.base_model else inner)
-        except ValueError as error:
-            reason = " ".join(str(error).split()).partition(". ")[0]
-            raise ValueError(
-                f"lora: there are no adapters for targets {lora['targets']!r}: {reason}"
-            ) from None
+        inner = inner_model(decoder)
+        # Not into the codec that a whole checkpoint holds beside its language model. The old rows
+        # of NewRows, were it the head, have none.
+        adapted = decoder if inner is decoder.base_model else inner
+        adapt(adapted, lora, ["table"] if first_new < vocabulary else None)
         for module in decoder.modules():  # peft froze all but its adapters
             if isinstance(module, NewRows):
                 module.rows.requires_grad_(True)
@@ -132,6 +121,7 @@ class MasterWeights:
     def __init__(self, module: nn.Module, precision: str, sharded: bool = False) -> None:
         self._beside: list[tuple[nn.Parameter, nn.Parameter]] = []
         self.parameters: dict[str, nn.Parameter] = {}
+        assert precision in ("bfloat16", "float32"), precision
         apart = precision == "bfloat16" and not sharded
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:

@@ -180,7 +180,8 @@ def run_training(
     finally:
         # What FSDP2 holds of the process group must be gone before it is left: its threads would
         # else end with the interpreter, which aborts.
-        gc.collect()
+        if dist.world > 1:  # it takes a second where much is loaded
+            gc.collect()
         dist.close()
 
 
@@ -247,11 +248,23 @@ def _save(trainer: Trainer, config: LoopConfig, progress: _Progress) -> None:
     progress.timer.restart()
 
 
+def _validation_lines(figures: Mapping[str, float]) -> list[str]:
+    """A line for each figure; those of levels ("audio.0", "audio.1", ...) in one line."""
+    lines: dict[str, str] = {}
+    for name, value in figures.items():
+        stem, dot, level = name.rpartition(".")
+        if dot and level.isdigit():
+            lines[stem + dot] = f"{lines.get(stem + dot, f'{stem} by level')} {value:.3f}"
+        else:
+            lines[name] = f"{name} {value:.3f}"
+    return list(lines.values())
+
+
 def _validate(trainer: Trainer, logger: MetricLogger) -> None:
     figures = trainer.validate()
     trainer.measured |= figures
-    for name, value in figures.items():
-        logger.info(f"step {trainer.step}: validation {name} {value:.3f}")
+    for line in _validation_lines(figures):
+        logger.info(f"step {trainer.step}: validation {line}")
     if figures:
         logger.scalars(trainer.step, {f"validation/{n}": v for n, v in figures.items()})
 

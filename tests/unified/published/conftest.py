@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 
+from tests.helpers import codes_checkpoints, csm_checkpoint
 from tests.helpers.moshi_checkpoint import MOSHI, make_moshi
 from tests.helpers.qwen_omni_checkpoint import QWEN, make_qwen_omni
 from tokenizers import AddedToken
@@ -65,6 +66,15 @@ def text_tokenizer(kind: str):
     return TextTokenizer(backend)
 
 
+IN_POSITIONS = {
+    "csm": csm_checkpoint.make_csm,
+    "higgs-audio-v2": codes_checkpoints.make_higgs,
+    "musicgen": codes_checkpoints.make_musicgen,
+    "dia": codes_checkpoints.make_dia,
+}
+"""What makes models with several codes in a position, by the names of their formats."""
+
+
 WAV = {"num_filters": 4, "upsampling_ratios": [5, 4], "hidden_size": 8, "codebook_dim": 8,
        "codebook_size": 12, "num_lstm_layers": 1}  # fmt: skip
 
@@ -107,6 +117,8 @@ class Checkpoint:
 
 
 def make(kind: str, folder: Path) -> Checkpoint:
+    if kind in IN_POSITIONS:
+        return Checkpoint(folder, IN_POSITIONS[kind](folder), TextTokenizer.load(folder), [])
     if kind in ("moshi", "qwen-omni"):  # whose positions hold several ids
         hf = (make_moshi if kind == "moshi" else make_qwen_omni)(folder)
         return Checkpoint(folder, hf, TextTokenizer.load(folder), SPECIAL[kind])

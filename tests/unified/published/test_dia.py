@@ -33,9 +33,11 @@ def hf(folders):
     return transformers.DiaForConditionalGeneration.from_pretrained(folders / "model").eval()
 
 
-@pytest.fixture(scope="module")
-def model(folders):
-    return UnifiedModel.from_pretrained(folders / "model", audio_tokenizer=folders / "codec")
+@pytest.fixture(scope="module", params=["cpu", "transformers"])
+def model(folders, request):
+    return UnifiedModel.from_pretrained(
+        folders / "model", audio_tokenizer=folders / "codec", backend=request.param
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,14 @@ import transformers
 from codes_checkpoints import CODES
 
 from tokenizers import Tokenizer
-from unified import Sampling, SpanSampling, UnifiedModel
+from unified import LevelSampling, Sampling, SpanSampling, UnifiedModel
+from unified.engine.backends.cpu.stored import to_quantize
 from unified.engine.engine import Engine
 from unified.engine.noise import Noise
 from unified.engine.request import CodedSlot, Finished, Request
 from unified.formats.coded import CodedAudio, CodedText
+from unified.models.hf_checkpoint import weights_of
+from unified.models.higgs_decoder import HiggsDecoder
 from unified.models.info import describe_model
 from unified_data.document import Audio, Document, Slot, Text
 
@@ -39,10 +42,10 @@ def hf(folders):
     return kind.from_pretrained(folders / "model").eval()
 
 
-@pytest.fixture(scope="module")
-def model(folders):
+@pytest.fixture(scope="module", params=["cpu", "transformers"])
+def model(folders, request):
     return UnifiedModel.from_pretrained(
-        folders / "model", audio_tokenizer=folders / "codec", backend="transformers"
+        folders / "model", audio_tokenizer=folders / "codec", backend=request.param
     )
 
 
@@ -198,21 +201,99 @@ def test_sampled_codes_are_those_of_generate_given_the_same_noise(
     assert max(lengths) > 6, lengths
 
 
+@pytest.mark.parametrize("options", [{}, {"top_k": 5}])
+def test_codes_that_repeat_are_drawn_anew_as_in_generate(
+    model, hf, processor, options, monkeypatch
+):
+    """Repetition-aware sampling: the noise of second draws is a position's own, too."""
+    own = SpanSampling(0.2, repetition_window=7, window_repeats=2, **options)
+    sampling = Sampling(audio=own, max_ids=1000, max_audio_frames=12)
+    for name, value in {"ras_win_len": 7, "ras_win_max_num_repeat": 2}.items():
+        monkeypatch.setattr(hf.generation_config, name, value, raising=False)
+    inputs = processor(turns((TEXTS[0], False)), return_tensors="pt")
+    repeated = 0
+    for seed in (1, 2, 3):
+        (ids,) = sampled(model, [request(model, (TEXTS[0], None), seed=seed)], sampling)
+        before, rows = columns(model, ids)
+        noise, first = Noise(seed), []  # of each step: what is drawn first
+        step_of = [0]
+
+        def drawn(level, weights, numbers, step_of=step_of, before=before):
+            count = CODES + 1 if level == 0 else CODES
+            allowed = torch.tensor([*range(CODES), CODES + 1][:count])
+            at = len(before) + 8 * step_of[0] + level
+            race = weights[allowed].double().numpy() / numbers(at, count)
+            return int(allowed[int(race.argmax())])
+
+        def multinomial(probs, num_samples, noise=noise, first=first, step_of=step_of):
+            chosen = [
+                int(row.argmax()) if row.max() == 1 else drawn(level, row, noise.exponential)
+                for level, row in enumerate(probs)
+            ]
+            first.append(chosen)
+            step_of[0] += 1
+            return torch.tensor(chosen)[:, None]
+
+        def again(
+            probs, num_samples, replacement, noise=noise, first=first, step_of=step_of, rows=rows
+        ):
+            """Of the levels whose first choice stands twice among the last seven."""
+            step = len(first) - 1
+            levels = [
+                level for level, code in enumerate(first[-1])
+                if code < CODES and rows[max(0, step - 7) : step, level].tolist().count(code) >= 2
+            ]  # fmt: skip
+            assert len(levels) == len(probs)
+            step_of[0] -= 1
+            chosen = [drawn(level, row, noise.again) for level, row in zip(levels, probs)]
+            step_of[0] += 1
+            return torch.tensor(chosen, dtype=torch.int64)[:, None]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "multinomial", multinomial)
+            patched.setattr(torch.Tensor, "multinomial", again)
+            expected = theirs(
+                hf, inputs, len(rows) - 9, do_sample=True, temperature=0.2,
+                logits_processor=[CodesAlone()], **{"top_k": 0, "top_p": 1.0, **options},
+            )  # fmt: skip
+        np.testing.assert_array_equal(rows[: len(expected)], expected)
+        repeated += int((np.array(first) != expected).sum())
+    assert repeated > 2, repeated
+
+
+def test_codes_that_repeat_are_drawn_anew_alone_and_in_a_batch(model):
+    """By the seed alone; and not where the likeliest is taken."""
+    sampling = Sampling(
+        audio=SpanSampling(0.2, repetition_window=7), max_ids=1000, max_audio_frames=12
+    )
+    asked = [request(model, (text, None), seed=seed) for seed, text in enumerate(TEXTS)]
+    together = sampled(model, asked, sampling)
+    assert [sampled(model, [alone], sampling)[0] for alone in asked] == together
+    plain = Sampling(audio=SpanSampling(0.2), max_ids=1000, max_audio_frames=12)
+    assert sampled(model, asked, plain) != together
+    of_levels = Sampling(
+        audio=SpanSampling(0.2, levels=(LevelSampling(repetition_window=7),)), max_ids=1000,
+        max_audio_frames=12,
+    )  # fmt: skip
+    assert sampled(model, asked, of_levels) == together
+    greedy = Sampling(audio=SpanSampling(repetition_window=7), max_ids=1000)
+    assert sampled(model, asked, greedy) == sampled(model, asked, GREEDY)
+
+
 def test_every_backend_speaks_the_same(folders, model):
     static = UnifiedModel.from_pretrained(
         folders / "model", audio_tokenizer=folders / "codec", backend="torch_static"
     )
     asked = [request(model, (text, None)) for text in TEXTS]
     assert sampled(static, asked) == sampled(model, asked)
-    with pytest.raises(ValueError, match="backend cpu does not cover"):
-        UnifiedModel.from_pretrained(folders / "model", backend="cpu")
+    assert UnifiedModel.from_pretrained(folders / "model").decoder().backend == "cpu"
 
 
 def test_speaks_saves_reopens_and_says_what_it_is(model, folders, tmp_path):
     waveform, rate = model.speak(TEXTS[0], seed=3)
     assert (rate, waveform.shape[1] % 960) == (24_000, 0)
     model.save_pretrained(tmp_path / "saved")
-    reopened = UnifiedModel.from_pretrained(tmp_path / "saved", backend="transformers")
+    reopened = UnifiedModel.from_pretrained(tmp_path / "saved", backend=model.decoder().backend)
     np.testing.assert_array_equal(reopened.speak(TEXTS[0], seed=3)[0], waveform)
     manifest = json.loads((tmp_path / "saved" / "unified.json").read_text())
     assert (manifest["codes"], reopened.codes) == ({"output": "heads"}, model.codes)
@@ -240,3 +321,41 @@ def test_what_it_cannot_do_is_said(model, folders, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_codebooks": 4}))
     with pytest.raises(ValueError, match="num_codebooks 4, expected 8"):
         UnifiedModel.from_pretrained(tmp_path)
+
+
+def test_compiled_runs_of_text_and_sound_have_the_same_bits_in_any_company(folders, hf):
+    """Prompts of both kinds in one pass, each alone, and position by position."""
+    decoder = UnifiedModel.from_pretrained(folders / "model", backend="cpu").decoder()
+    first, rows = hf.config.vocab_size, CODES + 2
+    rng = np.random.default_rng(3)
+
+    def sound(length):
+        codes = first + rows * np.arange(8) + rng.integers(0, CODES, (length, 8))
+        return [tuple(column) for column in codes.tolist()]
+
+    sequences = [[3, 1, *sound(4), 7, 8, *sound(1)], [5, 2, 9], [*sound(2), 4], sound(5)]
+    cache = decoder.new_cache(len(sequences), 40)
+    together = decoder.forward(cache, list(range(len(sequences))), sequences)
+    assert cache.lengths == list(map(len, sequences))
+    at = 0
+    for sequence in sequences:
+        expected = together[at : (at := at + len(sequence))]
+        np.testing.assert_array_equal(
+            decoder.forward(decoder.new_cache(1, 40), [0], [sequence]), expected
+        )
+        own = decoder.new_cache(1, 40)
+        states = [decoder.forward(own, [0], [[position]]) for position in sequence]
+        np.testing.assert_array_equal(np.concatenate(states), expected)
+    theirs = UnifiedModel.from_pretrained(folders / "model", backend="transformers").decoder()
+    slots = list(range(len(sequences)))
+    states = theirs.forward(theirs.new_cache(len(sequences), 40), slots, sequences)
+    np.testing.assert_allclose(together, np.asarray(states), atol=1e-4)
+
+
+def test_weights_of_sound_that_are_missing_are_named(hf):
+    weights = weights_of(hf)
+    for name in ("model.layers.1.audio_mlp.up_proj.weight", "audio_lm_head.weight",
+                 "model.norm.weight"):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"{name} is missing"):
+            HiggsDecoder(hf.config.to_dict(), {n: w for n, w in weights.items() if n != name})
+    assert HiggsDecoder(hf.config.to_dict(), to_quantize(weights)).arithmetic == "int8"

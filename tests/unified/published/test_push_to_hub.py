@@ -11,11 +11,13 @@ from importlib import import_module
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from small_together import together_model
 
-from unified import UnifiedModel
+from unified import Sampling, UnifiedModel
 from unified.dataloading import Source
 from unified.training.config import OptimizerConfig, TrainConfig
 from unified.training.train import train
@@ -145,6 +147,32 @@ def test_the_folder_that_is_pushed_is_whole(kind, opened, start_hub, tmp_path):
         assert (codecs[0] is None) == (codecs[1] is None)
         if codecs[0] is not None:
             assert codecs[0].fingerprint == codecs[1].fingerprint
+
+
+def test_a_depth_decoder_is_pushed_with_its_declaration(start_hub, tmp_path):
+    together_model().save_pretrained(tmp_path / "together")
+    hub = start_hub()
+    folder = run(UnifiedModel.from_pretrained(tmp_path / "together"), tmp_path)
+    assert hub.files == written(folder)
+    assert {"depth_decoder.safetensors", "unified.json", "model.safetensors"} <= set(hub.files)
+    downloaded = tmp_path / "downloaded"
+    for name, content in hub.files.items():
+        (downloaded / name).parent.mkdir(parents=True, exist_ok=True)
+        (downloaded / name).write_bytes(content)
+    expected = UnifiedModel.from_pretrained(folder)
+    weights = {name: tensor.clone() for name, tensor in expected.hf.state_dict().items()}
+    own = [name for name in weights if name.startswith("depth_decoder.")]
+    assert len(own) == 13
+    folder.rename(tmp_path / "away")
+    model = UnifiedModel.from_pretrained(downloaded)
+    assert model.codes == expected.codes
+    assert model.codes.depth.num_ids == 3
+    actual = model.hf.state_dict()
+    assert set(actual) == set(weights)
+    assert all(torch.equal(actual[name], tensor) for name, tensor in weights.items())
+    sampling = Sampling(max_audio_frames=4)
+    sounds = [each.speak("a cat", sampling=sampling, seed=3)[0] for each in (expected, model)]
+    assert np.array_equal(*sounds)
 
 
 @pytest.mark.parametrize("kind", ["orpheus", "liquid"])

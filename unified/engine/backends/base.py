@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Array", "Cache", "CodesDecoder", "Decoder", "HiddenStates", "PartLogits", "Position",
-    "PositionCodes", "Ranges",
+    "Array", "Cache", "CodesDecoder", "Decoder", "HiddenStates", "LayeredDecoder", "PartLogits",
+    "Position", "PositionCodes", "Ranges", "Reading",
 ]  # fmt: skip
 
 Array = NDArray[np.float32]
@@ -121,6 +121,29 @@ class PartLogits(Protocol):
     ) -> Sequence[Array]:
         """For each part (rows of the hidden states, ranges) what `Decoder.logits` gives for these
         rows and ranges, in the same bits."""
+
+
+class Reading(Protocol):
+    """Ids of one slot on their way through the decoder's layers.
+
+    layers_left: that have not run over them. The slot holds the ids once it is 0, not before: who
+    gives a reading up only forgets it.
+    """
+
+    layers_left: int
+
+    def advance(self, layers: int) -> None:
+        """Run at most so many more layers. Raises what `Decoder.forward` raises."""
+
+
+class LayeredDecoder(Decoder[CacheT], Protocol[CacheT]):
+    """A decoder that can read a prompt a few layers at a time, between passes for others."""
+
+    def begin_reading(self, cache: CacheT, slot: int, ids: Sequence[Position]) -> Reading:
+        """Read the next positions of a slot, one or more, whose hidden states nobody needs.
+
+        Until it ends, or is forgotten, nothing else may be read into the slot.
+        """
 
 
 class PositionCodes(Protocol):

@@ -31,7 +31,10 @@ __all__ = [
     "Pretrained",
     "PretrainedCheckpoint",
     "PretrainedLayout",
+    "Row",
     "counted",
+    "level_codes",
+    "level_markers",
     "named",
     "reading_rule",
     "refused",
@@ -103,6 +106,19 @@ class PretrainedCheckpoint:
             )
         return value
 
+    def part_number(self, part: str, name: str) -> int:
+        """A number of a part of config.json, such as that of its decoder.
+
+        Raises ValueError where there is none.
+        """
+        value = (self.config.get(part) or {}).get(name)
+        if type(value) is not int:
+            raise ValueError(
+                f"config.json in {self.folder} has no {part}.{name}, expected a whole number;"
+                " take config.json from the same place as the weights"
+            )
+        return value
+
 
 Ids = Callable[[PretrainedCheckpoint, int], Sequence[int]]
 """From a checkpoint and the size of a codebook to the ids of its codes, in order."""
@@ -122,6 +138,36 @@ def counted(offset: str) -> Ids:
     return lambda checkpoint, size: range(
         checkpoint.number(offset), checkpoint.number(offset) + size
     )
+
+
+Row = Callable[[PretrainedCheckpoint, int, int], int]
+"""From a checkpoint, a level and a row of that level's table to an id."""
+
+
+def level_codes(row: Row, levels: int) -> dict[str, Ids | None]:
+    """Codes of sound whose levels have tables of their own, each code the row of its number."""
+
+    def codes(level: int) -> Ids:
+        return lambda checkpoint, size: range(
+            row(checkpoint, level, 0), row(checkpoint, level, 0) + size
+        )
+
+    return {f"audio.{level}": codes(level) for level in range(levels)}
+
+
+def level_markers(
+    row: Row, levels: int, names: Mapping[str, Callable[[PretrainedCheckpoint], int]]
+) -> dict[str, MarkerId]:
+    """Markers `<NAME.LEVEL>`, each a row of its level's table. names: the row of each name."""
+
+    def marker(level: int, of: Callable[[PretrainedCheckpoint], int]) -> MarkerId:
+        return lambda checkpoint: row(checkpoint, level, of(checkpoint))
+
+    return {
+        f"<{name}.{level}>": marker(level, of)
+        for name, of in names.items()
+        for level in range(levels)
+    }
 
 
 def refused(reason: str, *verbs: Verb) -> dict[Verb, Task | Refusal]:
@@ -189,6 +235,7 @@ class Pretrained:
     voices: how many voices stand side by side, each with the codebooks of the sound's codec.
     prepare: what an object of transformers is told of its checkpoint's folder when it is made.
     frozen: further parts of the model of transformers that training leaves as they are, by name.
+    cannot_train: why it is not trained here; None where it is.
     """
 
     name: str
@@ -212,6 +259,7 @@ class Pretrained:
     voices: int = 1
     prepare: Callable[[Any, Path], None] | None = None
     frozen: tuple[str, ...] = ()
+    cannot_train: str | None = None
     tasks: Callable[[PretrainedCheckpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks(
         {}
     )
@@ -226,7 +274,16 @@ class Pretrained:
     @property
     def compiles(self) -> bool:
         """Whether the CPU backend can compute it."""
-        return self.decoder in ("causal", "llama", "janus", "csm", "moshi")
+        return self.decoder in (
+            "causal",
+            "llama",
+            "janus",
+            "csm",
+            "moshi",
+            "higgs",
+            "musicgen",
+            "dia",
+        )
 
     def layout_of(self, checkpoint: PretrainedCheckpoint) -> PretrainedLayout:
         """The format of a checkpoint."""

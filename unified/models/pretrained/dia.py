@@ -2,8 +2,10 @@
 
 Source: the model card, github.com/nari-labs/dia, transformers' DiaProcessor and DiaGenerationMixin:
 texts are bytes, guidance 3 whose 45 likeliest codes are drawn among by the prompt's own logits,
-temperature 1.8, top-p 0.9. A voice is a sound that begins, its own text standing before the new
-one. A position has nine codes of DAC at 44.1 kHz, 86 positions a second.
+temperature 1.8, top-p 0.9: what the model card of Dia-1.6B-0626 calls it with (the defaults of
+`Dia.generate` there are 1.2 and 0.95, with the same guidance and 45). A voice is a sound that
+begins, its own text standing before the new one. A position has nine codes of DAC at 44.1 kHz, 86
+positions a second.
 """
 
 from __future__ import annotations
@@ -12,40 +14,27 @@ from collections.abc import Callable
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
-from unified.models.pretrained.base import Pretrained, PretrainedCheckpoint, refused
+from unified.models.pretrained.base import (
+    Pretrained,
+    PretrainedCheckpoint,
+    level_codes,
+    level_markers,
+    refused,
+)
 from unified.tasks.task import SlotPart, Task, TextPart
 from unified.tasks.task_table import Tasks
 
 _LEVELS = 9
 
 
-def _field(checkpoint: PretrainedCheckpoint, part: str, name: str) -> int:
-    """A number of a part of config.json. Raises ValueError for none."""
-    value = (checkpoint.config.get(part) or {}).get(name)
-    if type(value) is not int:
-        raise ValueError(
-            f"config.json in {checkpoint.folder} has no {part}.{name}, expected a whole number;"
-            " take config.json from the same place as the weights"
-        )
-    return value
-
-
 def _row(checkpoint: PretrainedCheckpoint, level: int, row: int) -> int:
     """The id of a row of a level's table: the tables stand behind the bytes."""
-    rows = _field(checkpoint, "decoder_config", "vocab_size")
-    return _field(checkpoint, "encoder_config", "vocab_size") + level * rows + row
+    rows = checkpoint.part_number("decoder_config", "vocab_size")
+    return checkpoint.part_number("encoder_config", "vocab_size") + level * rows + row
 
 
-def _marker(level: int, name: str) -> Callable[[PretrainedCheckpoint], int]:
-    return lambda checkpoint: _row(
-        checkpoint, level, _field(checkpoint, "decoder_config", f"{name}_token_id")
-    )
-
-
-def _codes(level: int) -> Callable[[PretrainedCheckpoint, int], range]:
-    return lambda checkpoint, size: range(
-        _row(checkpoint, level, 0), _row(checkpoint, level, 0) + size
-    )
+def _token(name: str) -> Callable[[PretrainedCheckpoint], int]:
+    return lambda checkpoint: checkpoint.part_number("decoder_config", f"{name}_token_id")
 
 
 def _unused(checkpoint: PretrainedCheckpoint) -> int:
@@ -79,15 +68,18 @@ PRETRAINED = Pretrained(
     markers={
         "<pad>": "<pad>",
         "<end>": _unused,
-        **{f"<{n}.{k}>": _marker(k, n) for n in ("bos", "eos", "pad") for k in range(_LEVELS)},
+        **level_markers(_row, _LEVELS, {name: _token(name) for name in ("bos", "eos", "pad")}),
     },
-    codes={f"audio.{k}": _codes(k) for k in range(_LEVELS)},
+    codes=level_codes(_row, _LEVELS),
     sizes=lambda checkpoint: {
-        f"audio.{k}": _field(checkpoint, "decoder_config", "eos_token_id") for k in range(_LEVELS)
+        f"audio.{k}": checkpoint.part_number("decoder_config", "eos_token_id")
+        for k in range(_LEVELS)
     },
     num_rows=lambda checkpoint: _row(checkpoint, _LEVELS, 0),
     tasks=_tasks,
     codecs={"audio": "DAC at 44.1 kHz (descript/dac_44khz)"},
+    cannot_train="Dia reads texts by an encoder beside its decoder, and training lays documents"
+    " out for a decoder alone: cross-attention inside packed documents is missing",
     sampling=Sampling(
         audio=SpanSampling(
             1.8, top_p=0.9, guidance=Guidance(3.0, "show-o", top_k=45), ends_likeliest=True

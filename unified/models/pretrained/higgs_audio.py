@@ -3,14 +3,14 @@
 Source: the model card and README of github.com/boson-ai/higgs-audio, and transformers'
 HiggsAudioV2Processor: a system turn with a description of the scene, texts as the user's turns,
 sound as the assistant's. A voice is one that was heard: its text and its sound stand before, as
-turns of their own. Temperature 0.3, top-p 0.95 and top-k 50 are those of its examples; its
-repetition-aware sampling (a code that came twice among the last seven is drawn anew) is not there
-yet. Sound takes eight codes of the Higgs Audio tokenizer a position, 25 positions a second.
+turns of their own. Temperature 0.3, top-p 0.95 and top-k 50 are those of its README and notebooks
+(its generation_config.json has temperature 1); the window of seven and the two repeats of its
+repetition-aware sampling those of both generation_config.json and the serving code
+(`boson_multimodal/serve/serve_engine.py`: ras_win_len, ras_win_max_num_repeat). Sound takes eight
+codes of the Higgs Audio tokenizer a position, 25 positions a second.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import SpanSampling
@@ -19,6 +19,8 @@ from unified.models.pretrained.base import (
     Pretrained,
     PretrainedCheckpoint,
     PretrainedLayout,
+    level_codes,
+    level_markers,
     refused,
 )
 from unified.tasks.task import SlotPart, Task, TextPart
@@ -32,16 +34,6 @@ def _row(checkpoint: PretrainedCheckpoint, level: int, row: int) -> int:
     """The id of a row of a level's table: the tables stand behind the ids of text."""
     number = checkpoint.number
     return number("vocab_size") + level * number("codebook_size") + row
-
-
-def _marker(level: int, field: str) -> Callable[[PretrainedCheckpoint], int]:
-    return lambda checkpoint: _row(checkpoint, level, checkpoint.number(field))
-
-
-def _codes(level: int) -> Callable[[PretrainedCheckpoint, int], range]:
-    return lambda checkpoint, size: range(
-        _row(checkpoint, level, 0), _row(checkpoint, level, 0) + size
-    )
 
 
 def _sizes(checkpoint: PretrainedCheckpoint) -> dict[str, int]:
@@ -95,14 +87,22 @@ PRETRAINED = Pretrained(
         "<eot>": "<|eot_id|>",
         "<audio>": "@audio_bos_token_id",
         "</audio>": "<|audio_eos|>",
-        **{f"<begin.{k}>": _marker(k, "audio_stream_bos_id") for k in range(_LEVELS)},
-        **{f"<end.{k}>": _marker(k, "audio_stream_eos_id") for k in range(_LEVELS)},
+        **level_markers(
+            _row,
+            _LEVELS,
+            {
+                "begin": lambda own: own.number("audio_stream_bos_id"),
+                "end": lambda own: own.number("audio_stream_eos_id"),
+            },
+        ),
     },
-    codes={f"audio.{k}": _codes(k) for k in range(_LEVELS)},
+    codes=level_codes(_row, _LEVELS),
     sizes=_sizes,
     num_rows=lambda checkpoint: _row(checkpoint, _LEVELS, 0),
     layout=_layout,
     tasks=_tasks,
     codecs={"audio": "the Higgs Audio tokenizer (eustlb/higgs-audio-v2-tokenizer)"},
-    sampling=Sampling(audio=SpanSampling(0.3, top_k=50, top_p=0.95)),
+    sampling=Sampling(
+        audio=SpanSampling(0.3, top_k=50, top_p=0.95, repetition_window=7, window_repeats=2)
+    ),
 )

@@ -73,6 +73,8 @@ PRETRAINED = Pretrained(
     tasks=_tasks,
     inside={"audio": "audio_encoder"},
     voices=2,
+    cannot_train="Moshi's words and voices lie in streams beside each other, which training lays"
+    " out for no document yet",
     # Level 0 is the text.
     sampling=Sampling(
         audio=SpanSampling(

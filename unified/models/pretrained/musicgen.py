@@ -1,14 +1,14 @@
 """MusicGen (facebook/musicgen-small, -medium, -large, -melody is another model): music of a text.
 
 Source: arXiv:2306.05284, the model card, and transformers' MusicgenForConditionalGeneration: a
-description in plain words, guidance 3, top-k 250, 50 positions a second of four codes of EnCodec
+description in plain words. Guidance 3, top-k 250 and temperature 1 are the defaults of its authors
+(audiocraft, `MusicGen.set_generation_params`); its generation_config.json has the same guidance and
+leaves top-k to transformers, which takes 50. 50 positions a second of four codes of EnCodec
 at 32 kHz, at most 30 seconds. Nothing but a number of frames ends a sound: 500, ten seconds, where
 none is asked for. A sound that stands before is gone on with.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
@@ -17,6 +17,8 @@ from unified.models.pretrained.base import (
     Pretrained,
     PretrainedCheckpoint,
     PretrainedLayout,
+    level_codes,
+    level_markers,
     refused,
 )
 from unified.tasks.task import SlotPart, Task, TextPart
@@ -26,36 +28,15 @@ _LEVELS = 4
 _FRAMES = 500
 
 
-def _field(checkpoint: PretrainedCheckpoint, part: str, name: str) -> int:
-    """A number of a part of config.json. Raises ValueError for none."""
-    value = (checkpoint.config.get(part) or {}).get(name)
-    if type(value) is not int:
-        raise ValueError(
-            f"config.json in {checkpoint.folder} has no {part}.{name}, expected a whole number;"
-            " take config.json from the same place as the weights"
-        )
-    return value
-
-
 def _row(checkpoint: PretrainedCheckpoint, level: int, row: int) -> int:
     """The id of a row of a level's table: the tables stand behind the encoder's ids."""
-    rows = _field(checkpoint, "decoder", "vocab_size") + 1
-    return _field(checkpoint, "text_encoder", "vocab_size") + level * rows + row
-
-
-def _padding(level: int) -> Callable[[PretrainedCheckpoint], int]:
-    return lambda checkpoint: _row(checkpoint, level, _field(checkpoint, "decoder", "pad_token_id"))
-
-
-def _codes(level: int) -> Callable[[PretrainedCheckpoint, int], range]:
-    return lambda checkpoint, size: range(
-        _row(checkpoint, level, 0), _row(checkpoint, level, 0) + size
-    )
+    rows = checkpoint.part_number("decoder", "vocab_size") + 1
+    return checkpoint.part_number("text_encoder", "vocab_size") + level * rows + row
 
 
 def _layout(checkpoint: PretrainedCheckpoint) -> PretrainedLayout:
     """Raises ValueError for stereo, whose eight levels are laid out otherwise."""
-    if (levels := _field(checkpoint, "decoder", "num_codebooks")) != _LEVELS:
+    if (levels := checkpoint.part_number("decoder", "num_codebooks")) != _LEVELS:
         raise ValueError(
             f"config.json in {checkpoint.folder} says decoder.num_codebooks {levels}, expected"
             f" {_LEVELS}: MusicGen in stereo, and its melody model, cannot be opened yet"
@@ -89,17 +70,21 @@ PRETRAINED = Pretrained(
     markers={
         "<pad>": "<pad>",
         "<end>": "</s>",
-        **{f"<pad.{k}>": _padding(k) for k in range(_LEVELS)},
+        **level_markers(
+            _row, _LEVELS, {"pad": lambda own: own.part_number("decoder", "pad_token_id")}
+        ),
     },
-    codes={f"audio.{k}": _codes(k) for k in range(_LEVELS)},
+    codes=level_codes(_row, _LEVELS),
     sizes=lambda checkpoint: {
-        f"audio.{k}": _field(checkpoint, "decoder", "vocab_size") for k in range(_LEVELS)
+        f"audio.{k}": checkpoint.part_number("decoder", "vocab_size") for k in range(_LEVELS)
     },
     num_rows=lambda checkpoint: _row(checkpoint, _LEVELS, 0),
     layout=_layout,
     tasks=_tasks,
     inside={"audio": "audio_encoder"},
     frozen=("text_encoder",),
+    cannot_train="MusicGen reads texts by an encoder beside its decoder, and training lays"
+    " documents out for a decoder alone: cross-attention inside packed documents is missing",
     sampling=Sampling(
         audio=SpanSampling(1.0, top_k=250, guidance=Guidance(3.0)),
         max_audio_frames=_FRAMES,

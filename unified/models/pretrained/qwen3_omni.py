@@ -141,6 +141,8 @@ PRETRAINED = Pretrained(
     inside={"audio": "code2wav"},
     prepare=_name_speakers,
     frozen=("thinker",),
+    cannot_train="the talker reads states of its thinker, which is not computed here, beside codes,"
+    " and training lays documents out in ids alone",
     sampling=Sampling(
         audio=SpanSampling(
             0.9,

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
+
+from unified.engine.backends.cpu.intrinsics import processor_has
 
 __all__ = [
     "FLOATS",
@@ -35,7 +37,7 @@ __all__ = [
     "words_of",
 ]  # fmt: skip
 
-SUPPORTED = bool(binding.get_host_cpu_features().get("avx512bf16", False))
+SUPPORTED = processor_has("avx512bf16")
 """Whether this processor multiplies bfloat16 numbers."""
 
 LANES = 16

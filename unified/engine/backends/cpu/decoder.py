@@ -17,10 +17,10 @@ Shape legend: see `kernels`; `T` is the number of new ids of all sequences.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import ClassVar, cast
 
 import numpy as np
@@ -32,21 +32,16 @@ from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCach
 from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.cpu.depth import CompiledDepth
-from unified.engine.backends.cpu.stored import StoredWeight, Weight, to_quantize, widen
+from unified.engine.backends.cpu.reading import CompiledReading
+from unified.engine.backends.cpu.settings import ARITHMETIC, CACHE_DTYPE, chosen_type
+from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.backends.depth_config import DepthConfig
 from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.memory import available_bytes
-from unified_base.text import quoted
 
 __all__ = [
-    "ARITHMETIC", "CACHE_DTYPE", "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight",
-    "compile_kernels", "widen",
+    "PREFILL_IDS", "LlamaCpuDecoder", "StoredWeight", "Weight", "widen",
 ]  # fmt: skip
-
-ARITHMETIC = "UNIFIED_CPU_ARITHMETIC"
-"""The environment variable that forces float32 products where it is "float32"."""
-CACHE_DTYPE = "UNIFIED_CPU_CACHE"
-"""The environment variable that says the type of keys and values."""
 
 # Longer prompts are fed in parts, so that workspaces stay small.
 PREFILL_IDS = 512
@@ -105,12 +100,12 @@ class LlamaCpuDecoder:
         from unified.engine.backends.cpu import threads as threads_module
         from unified.engine.backends.cpu.embeddings import sum_rows
         from unified.engine.backends.cpu.heads import PART_IDS, part_numbers
-        from unified.engine.backends.cpu.int8_pack import NotFiniteError, side_by_side
+        from unified.engine.backends.cpu.int8_pack import side_by_side
         from unified.engine.backends.cpu.kv import KV_FORMATS
-        from unified.engine.backends.cpu.products import INT8, stored_format
+        from unified.engine.backends.cpu.products import INT8, pack_weight, stored_format
 
-        arithmetic = _chosen("arithmetic", arithmetic, ARITHMETIC, ("auto", "float32"))
-        cache_dtype = _chosen("cache_dtype", cache_dtype, CACHE_DTYPE, tuple(CACHE_DTYPES))
+        arithmetic = chosen_type("arithmetic", arithmetic, ARITHMETIC, ("auto", "float32"))
+        cache_dtype = chosen_type("cache_dtype", cache_dtype, CACHE_DTYPE, tuple(CACHE_DTYPES))
         config.check(weights)
         self.config = config
         self._kernels, self._lm_head = kernels, linear.lm_head
@@ -125,36 +120,27 @@ class LlamaCpuDecoder:
         self._format = stored_format(dtype, dots=arithmetic == "auto")
         self.arithmetic = self._format.name
 
-        def packed(name: str) -> Weight | None:
-            weight = weights.get(name)
-            if weight is None:
-                return None
-            if weight.ndim == 1:
-                return np.ascontiguousarray(widen(weight))
-            try:
-                return self._format.pack(weight)  # (O, K) -> (P, lines, PANEL)
-            except NotFiniteError as error:
-                raise ValueError(f"{name} {error}") from None
-
+        packed = self._packed = partial(pack_weight, self._format)
         tied = config.tie_word_embeddings
         # Tied embeddings are packed for the head; the embedding of an id is a line of a panel.
         quantized = self._format is INT8
         with side_by_side(config.shapes().values()) if quantized else nullcontext():
-            head = packed(_EMBEDDING if tied else "lm_head.weight")
+            head = packed(weights, _EMBEDDING if tied else "lm_head.weight")
             assert head is not None  # checked above
             self._head: Weight = head
             self._embedding: Weight | None = None
             if not tied:
-                self._embedding = packed(_EMBEDDING) if quantized else weights[_EMBEDDING][:]
+                table = packed(weights, _EMBEDDING) if quantized else weights[_EMBEDDING][:]
+                self._embedding = table
             # Alive as long as their addresses are in use.
             self._weights = [
-                packed(f"model.layers.{layer}.{name}")
+                packed(weights, f"model.layers.{layer}.{name}")
                 for layer in range(config.num_layers)
                 for name in kernels.LAYER
             ]
         self.final_norm_D = widen(weights["model.norm.weight"])
         addresses = [0 if w is None else w.ctypes.data for w in self._weights]
-        self._table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
+        self.layer_table = np.array(addresses, np.int64).reshape(config.num_layers, -1)
         self._dtype_like = np.empty(0, self._format.dtype)
         self.cache_dtype, self._kv_like = cache_dtype, np.empty(0, KV_FORMATS[cache_dtype].dtype)
         # Of as many positions as any cache has asked for. A longer table replaces it as a whole,
@@ -168,6 +154,18 @@ class LlamaCpuDecoder:
             self._depth = CompiledDepth(
                 *depth, config.hidden_size, arithmetic == "auto", self.memory
             )
+
+    def with_others(self, weights: Mapping[str, StoredWeight]) -> np.ndarray:
+        """A table of addresses for `forward_by`: the layers' with some weights in place of theirs,
+        by the same names and of the same shapes, which it packs and keeps."""
+        table = self.layer_table.copy()
+        for name in weights:
+            _, _, layer, tensor = name.split(".", 3)
+            other = self._packed(weights, name)
+            assert other is not None
+            self._weights.append(other)
+            table[int(layer), self._kernels.LAYER.index(tensor)] = other.ctypes.data
+        return table
 
     def available_bytes(self) -> int:
         """See `Decoder.available_bytes`."""
@@ -202,57 +200,99 @@ class LlamaCpuDecoder:
         self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
     ) -> Array:
         """See `Decoder.forward`; hidden states (T, D) after the final norm."""
+        return self.forward_by(self.layer_table, cache, slots, input_ids)
+
+    def forward_by(
+        self,
+        table: np.ndarray,
+        cache: SlotCache,
+        slots: Sequence[int],
+        input_ids: Sequence[Sequence[Position]],
+    ) -> Array:
+        """`forward` with the layers of a table of addresses, that of `with_others` or its own."""
         counts = [len(ids) for ids in input_ids]
         assert counts
         assert min(counts) > 0
         if sum(counts) > PREFILL_IDS:
-            return self._forward_in_parts(cache, slots, input_ids)
+            return self._forward_in_parts(table, cache, slots, input_ids)
+        x = self._embed_positions([position for own in input_ids for position in own])  # (T, D)
+        self.run_layers(table, cache, slots, counts, x, 0, self.config.num_layers)
+        for slot, count in zip(slots, counts):
+            cache.lengths[slot] += count
+        mean_square = self.mean_square(cache, slots, x)
+        x *= (1 / np.sqrt(mean_square + np.float32(self.config.norm_eps)))[:, None]
+        x *= self.final_norm_D
+        return x
+
+    def run_layers(
+        self,
+        table: np.ndarray,
+        cache: SlotCache,
+        slots: Sequence[int],
+        counts: Sequence[int],
+        x: Array,
+        first_layer: int,
+        stop_layer: int,
+    ) -> None:
+        """Run some layers over the next ids of slots, x float32 (T, D), in place.
+
+        table: of the layers, see `forward_by`. counts: ids of each slot. Lengths of the slots stay
+        as they are.
+        """
         sequences, first = [], 0
         for slot, count in zip(slots, counts):
             past, memory = cache.lengths[slot], cache.slot(slot)
             assert past + count <= memory.max_ids
             sequences.append((first, count, past, memory.address, memory.max_ids))
             first += count
-        table = np.array(sequences, np.int64)
+        sequence_table = np.array(sequences, np.int64)
         config, kernels, T = self.config, self._kernels, first
-        x = self._embed_positions([position for own in input_ids for position in own])  # (T, D)
         heads = config.num_heads + 2 * config.num_kv_heads
+        widest = max(
+            config.hidden_size, config.num_heads * config.head_dim, config.intermediate_size
+        )
         self._threads.run(
             kernels.forward_layers,
-            self._new_counters(kernels.num_phases(config.num_layers)),
-            self._table,
+            self._new_counters(kernels.num_phases(stop_layer - first_layer)),
+            table,
             self._dtype_like,
             x,
-            self._buffer(
-                T,
-                max(
-                    config.hidden_size, config.num_heads * config.head_dim, config.intermediate_size
-                ),
-            ),
+            self._buffer(T, widest),
             np.empty((T, heads, config.head_dim), np.float32),
             np.empty((T, config.num_heads, config.head_dim), np.float32),
             np.empty((T, config.intermediate_size), np.float32),
             cache.cos_sin,
-            table,
+            sequence_table,
             self._kv_like,
             config.num_kv_heads,
-            self._parts(table),
+            self._parts(sequence_table),
             np.float32(config.norm_eps),
+            first_layer,
+            stop_layer,
             self._threads.threads,
             owner=(self, cache),
         )
-        for slot, count in zip(slots, counts):
-            cache.lengths[slot] += count
-        mean_square = np.einsum("td,td->t", x, x) / np.float32(config.hidden_size)  # (T,)
+
+    def begin_reading(
+        self, cache: SlotCache, slot: int, ids: Sequence[Position]
+    ) -> CompiledReading:
+        """See `LayeredDecoder.begin_reading`."""
+        return CompiledReading(self, cache, slot, self._embed_positions(ids))
+
+    def mean_square(self, cache: SlotCache, slots: Sequence[int], x: Array) -> Array:
+        """(T,), of hidden states (T, D); slots that are left with NaN are said to the cache."""
+        mean_square = np.einsum("td,td->t", x, x) / np.float32(self.config.hidden_size)
         if not np.isfinite(mean_square).all():
             for slot in slots:
                 cache.taint(slot)
-        x *= (1 / np.sqrt(mean_square + np.float32(config.norm_eps)))[:, None]
-        x *= self.final_norm_D
-        return x
+        return cast("Array", mean_square)
 
     def _forward_in_parts(
-        self, cache: SlotCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
+        self,
+        table: np.ndarray,
+        cache: SlotCache,
+        slots: Sequence[int],
+        input_ids: Sequence[Sequence[Position]],
     ) -> Array:
         """Halve the sequences, or cut a single one into parts of `PREFILL_IDS` ids."""
         half = len(input_ids) // 2
@@ -262,7 +302,7 @@ class LlamaCpuDecoder:
             (ids,) = input_ids
             starts = range(0, len(ids), PREFILL_IDS)
             parts = [(slots, [ids[start : start + PREFILL_IDS]]) for start in starts]
-        return np.concatenate([self.forward(cache, *part) for part in parts])
+        return np.concatenate([self.forward_by(table, cache, *part) for part in parts])
 
     def _embed_positions(self, positions: Sequence[Position]) -> Array:
         """Inputs float32 (T, D) of the first layer: of a position, its ids' embeddings' sum."""
@@ -343,39 +383,3 @@ class LlamaCpuDecoder:
             out[at : at + rows * outputs].reshape(rows, outputs)
             for _, rows, _, _, outputs, at in table
         ]
-
-
-def compile_kernels() -> None:
-    """Compile the kernels for this processor, once, where that has not been done.
-
-    It takes some fifteen seconds, which the first sampling takes otherwise.
-    """
-    config = LlamaCpuConfig(
-        hidden_size=2, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=2, intermediate_size=2,
-        vocab_size=2, max_position_embeddings=2, norm_eps=1e-6, inv_freq=(1.0,), qk_norm=False,
-        tie_word_embeddings=True,
-    )  # fmt: skip
-    types = (
-        (np.uint16, "auto"), (np.uint16, "float32"), (np.int16, "auto"), (np.float32, "auto"),
-        (np.int8, "auto"),
-    )  # fmt: skip
-    for dtype, arithmetic in types:
-        weights: Mapping[str, StoredWeight] = {
-            name: np.zeros(shape, np.float32 if dtype == np.int8 else dtype)
-            for name, shape in config.shapes().items()
-        }
-        weights = to_quantize(weights) if dtype == np.int8 else weights
-        decoder = LlamaCpuDecoder(config, weights, arithmetic)
-        decoder.logits(decoder.forward(decoder.new_cache(1, 1), [0], [[0]]), ((0, 1),))
-
-
-def _chosen(name: str, value: str | None, variable: str, choices: tuple[str, ...]) -> str:
-    """An argument, or else what the environment says, or else the first choice.
-
-    Raises ValueError for what is not among the choices.
-    """
-    source = name if value is not None else variable
-    chosen = value if value is not None else os.environ.get(variable) or choices[0]
-    if chosen not in choices:
-        raise ValueError(f"{source} is {quoted(chosen)}, expected {' or '.join(choices)}")
-    return chosen

@@ -43,7 +43,7 @@ def fill_level(
     """
     forward_layers(
         counters, table, dtype_like, x, buffer, qkv, attn_out, gated, cos_sin, sequences, kv_like,
-        kv_heads, parts, eps, threads,
+        kv_heads, parts, eps, 0, table.shape[0], threads,
     )  # fmt: skip
     phase = counters.shape[0] - 3
     chunk = claim_chunk(counters, phase)

@@ -24,17 +24,15 @@ from __future__ import annotations
 import numpy as np
 
 from unified.engine.backends.cpu.heads import attend_heads, chunk_ends, turn_heads
-from unified.engine.backends.cpu.intrinsics import compiled, entry, wide_vectors
+from unified.engine.backends.cpu.intrinsics import entry, wide_vectors
+from unified.engine.backends.cpu.layer_products import gated_rows, project_heads
 from unified.engine.backends.cpu.linear import (
     add_linear,
     chunk_size,
-    linear_chunk,
     normed_inputs,
     plain_inputs,
     vector,
 )
-from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
-from unified.engine.backends.cpu.vectors import exp
 
 __all__ = ["LAYER", "forward_layers", "num_phases"]
 
@@ -58,33 +56,21 @@ def num_phases(layers: int) -> int:
     return _PHASES * layers
 
 
-@compiled
-def _copy_columns(source: np.ndarray, count: int, target: np.ndarray, first: int) -> None:
-    """target[:, first : first + count] = source[:, :count].
-
-    Slices, here and elsewhere, because an index that might be negative keeps a loop from being
-    vectorized.
-    """
-    for n in range(source.shape[0]):
-        target_row, source_row = target[n, first : first + count], source[n]
-        for o in range(count):
-            target_row[o] = source_row[o]
-
-
 @entry
 def forward_layers(
     counters: np.ndarray, table: np.ndarray, dtype_like: np.ndarray, x: np.ndarray,
     buffer: np.ndarray, qkv: np.ndarray, attn_out: np.ndarray, gated: np.ndarray,
     cos_sin: np.ndarray, sequences: np.ndarray, kv_like: np.ndarray, kv_heads: int,
-    parts: np.ndarray, eps: np.float32, threads: int,
+    parts: np.ndarray, eps: np.float32, first_layer: int, stop_layer: int, threads: int,
 ) -> None:  # fmt: skip
-    """Run all layers over N new ids, in place.
+    """Run layers [first_layer, stop_layer) over N new ids, in place.
 
     Args:
-        counters: `new_counters(num_phases(layers))`.
+        counters: `new_counters(num_phases(layers))` of as many layers as run.
         table: int64 (layers, len(LAYER)), addresses of the weights.
         dtype_like: an empty array of the packed matrices' type (`products`).
-        x: float32 (N, D), embeddings; hidden states of the last layer afterwards.
+        x: float32 (N, D), embeddings, or what the layer before the first left; hidden states of the
+            last layer that runs afterwards.
         buffer: workspace for the inputs of any product, at least N * words.
         qkv, attn_out, gated: float32 workspaces (N, H + 2G, C), (N, H, C) and (N, F).
         cos_sin: float32 (positions, 2, C/2), cosines and sines of the rotary angles.
@@ -99,7 +85,6 @@ def forward_layers(
     wide_vectors()
     layers, N, D = table.shape[0], x.shape[0], x.shape[1]
     H, C, G, F = attn_out.shape[1], attn_out.shape[2], kv_heads, gated.shape[1]
-    qkv_flat = qkv.reshape(N, (H + 2 * G) * C)  # (N, H + 2G, C) -> (N, (H + 2G) C)
     attn_flat = attn_out.reshape(N, H * C)  # (N, H, C) -> (N, H C)
     ends = chunk_ends(sequences, H, G, C, parts.shape[0] > 0)
     # Workspaces of this thread alone.
@@ -109,32 +94,18 @@ def forward_layers(
     up_out = np.empty((N, f_size), np.float32)
     d_out = chunk_space[: N * d_size].reshape((N, d_size))
     f_out = chunk_space[: N * f_size].reshape((N, f_size))
-    q_chunks, kv_chunks, f_chunks = -(-H * C // q_size), -(-G * C // kv_size), -(-F // f_size)
-    for layer in range(layers):
-        weight, phase = table[layer], _PHASES * layer
+    no_bias = vector(np.int64(0), 0, x[0])
+    for layer in range(first_layer, stop_layer):
+        weight, phase = table[layer], _PHASES * (layer - first_layer)
 
         # Phase 1, QKV projections: x (N, D) -> RMSNorm -> qkv (N, H + 2G, C).
         norm = vector(weight[_NORM], D, x[0])
-        inputs = normed_inputs(counters, phase, x, norm, eps, dtype_like, buffer)
+        inputs = normed_inputs(counters, phase, x, norm, no_bias, eps, dtype_like, buffer)
         phase += 1
-        chunks = q_chunks + 2 * kv_chunks
-        chunk = claim_chunk(counters, phase)
-        while chunk < chunks:
-            # Chunks of Q first, then of K, then of V: 0, 1 and 2.
-            chunk_of_part, part, outputs, first, size = chunk, 0, H * C, 0, q_size
-            if chunk >= q_chunks:
-                part, outputs = 1 + (chunk - q_chunks) // kv_chunks, G * C
-                chunk_of_part = (chunk - q_chunks) % kv_chunks
-                first, size = (H + G * (part - 1)) * C, kv_size
-            chunk_out = chunk_space[: N * size].reshape((N, size))
-            count = linear_chunk(
-                inputs, weight[_Q + part], weight[_Q_BIAS + part], D, outputs, chunk_of_part,
-                dtype_like, chunk_out,
-            )  # fmt: skip
-            _copy_columns(chunk_out, count, qkv_flat, first + chunk_of_part * size)
-            finish_chunk(counters, phase, chunks)
-            chunk = claim_chunk(counters, phase)
-        wait_for_phase(counters, phase, chunks)
+        project_heads(
+            counters, phase, inputs, weight[_Q : _V + 1], weight[_Q_BIAS : _V_BIAS + 1], D, G,
+            threads, dtype_like, chunk_space, qkv,
+        )  # fmt: skip
 
         # Phase 2, attention: qkv (N, H + 2G, C) -> attn_out (N, H, C), and new ids into the cache.
         phase += 1
@@ -158,20 +129,12 @@ def forward_layers(
         # Phase 4, SwiGLU: x (N, D) -> RMSNorm -> gated (N, F) = silu(gate) * up.
         phase += 1
         norm = vector(weight[_NORM2], D, x[0])
-        inputs = normed_inputs(counters, phase, x, norm, eps, dtype_like, buffer)
+        inputs = normed_inputs(counters, phase, x, norm, no_bias, eps, dtype_like, buffer)
         phase += 1
-        chunk = claim_chunk(counters, phase)
-        while chunk < f_chunks:
-            count = linear_chunk(inputs, weight[_GATE], np.int64(0), D, F, chunk, dtype_like, f_out)
-            linear_chunk(inputs, weight[_UP], np.int64(0), D, F, chunk, dtype_like, up_out)
-            for n in range(N):
-                gate, up = f_out[n], up_out[n]
-                gated_row = gated[n, chunk * f_size : chunk * f_size + count]
-                for o in range(count):
-                    gated_row[o] = gate[o] / (np.float32(1) + exp(-gate[o])) * up[o]
-            finish_chunk(counters, phase, f_chunks)
-            chunk = claim_chunk(counters, phase)
-        wait_for_phase(counters, phase, f_chunks)
+        gated_rows(
+            counters, phase, inputs, weight[_GATE], weight[_UP], D, dtype_like, f_out, up_out,
+            gated,
+        )  # fmt: skip
 
         # Phase 5, down projection: x (N, D) += gated (N, F) @ W_down.T.
         phase += 1

@@ -27,11 +27,11 @@ from unified.engine.backends.cpu.products import (
     set_inputs,
 )
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
-from unified.engine.backends.cpu.vectors import rms_norm
+from unified.engine.backends.cpu.vectors import layer_norm, rms_norm
 
 __all__ = [
-    "SHARED_ROWS", "add_linear", "chunk_size", "linear_chunk", "lm_head", "normed_inputs",
-    "plain_inputs", "vector",
+    "SHARED_ROWS", "add_linear", "chunk_size", "linear_chunk", "lm_head", "norm_row",
+    "normed_inputs", "plain_inputs", "vector",
 ]  # fmt: skip
 
 SHARED_ROWS = 16
@@ -60,37 +60,48 @@ def vector(address: int, size: int, dtype_like: np.ndarray) -> np.ndarray:
 
 
 @compiled
+def norm_row(
+    x: np.ndarray, norm: np.ndarray, bias: np.ndarray, eps: np.float32, out: np.ndarray
+) -> None:
+    """out (1, D) = LayerNorm of x (1, D); RMSNorm where `bias` is (0,)."""
+    if bias.shape[0]:
+        layer_norm(x, norm, bias, eps, out)
+    else:
+        rms_norm(x, norm, eps, out)
+
+
+@compiled
 def _norm_rows(
-    x: np.ndarray, norm: np.ndarray, eps: np.float32, first: int, stop: int,
+    x: np.ndarray, norm: np.ndarray, bias: np.ndarray, eps: np.float32, first: int, stop: int,
     dtype_like: np.ndarray, inputs: np.ndarray,
 ) -> None:  # fmt: skip
-    """Inputs of rows [first, stop): RMSNorm of x (N, D)."""
+    """Inputs of rows [first, stop): the norm of x (N, D)."""
     normed = np.empty((1, x.shape[1]), np.float32)
     for n in range(first, stop):
-        rms_norm(x[n : n + 1], norm, eps, normed)
+        norm_row(x[n : n + 1], norm, bias, eps, normed)
         set_inputs(normed[0], inputs[n], dtype_like)
 
 
 @compiled
 def normed_inputs(
-    counters: np.ndarray, phase: int, x: np.ndarray, norm: np.ndarray, eps: np.float32,
-    dtype_like: np.ndarray, buffer: np.ndarray,
+    counters: np.ndarray, phase: int, x: np.ndarray, norm: np.ndarray, bias: np.ndarray,
+    eps: np.float32, dtype_like: np.ndarray, buffer: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
-    """RMSNorm of x (N, D) as inputs (N, words) of a product, in a phase of its own.
+    """The norm of x (N, D) as inputs (N, words) of a product, in a phase of its own.
 
-    buffer: memory that all threads share, at least N * words.
+    bias: of LayerNorm; (0,): RMSNorm. buffer: memory that all threads share, at least N * words.
     """
     N, words = x.shape[0], input_words(x.shape[1], dtype_like)
     if N < SHARED_ROWS:
         inputs = np.empty((N, words), buffer.dtype)
-        _norm_rows(x, norm, eps, np.int64(0), N, dtype_like, inputs)
+        _norm_rows(x, norm, bias, eps, np.int64(0), N, dtype_like, inputs)
         return inputs
     inputs = buffer[: N * words].reshape((N, words))
     chunks = -(-N // _ROWS)
     chunk = claim_chunk(counters, phase)
     while chunk < chunks:
         first = chunk * _ROWS
-        _norm_rows(x, norm, eps, first, min(N, first + _ROWS), dtype_like, inputs)
+        _norm_rows(x, norm, bias, eps, first, min(N, first + _ROWS), dtype_like, inputs)
         finish_chunk(counters, phase, chunks)
         chunk = claim_chunk(counters, phase)
     wait_for_phase(counters, phase, chunks)

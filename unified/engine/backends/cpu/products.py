@@ -9,7 +9,7 @@ To add a type: a `WeightFormat` in `_FORMATS`, its functions each compiled, in a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +24,16 @@ from unified.engine.backends.cpu.bfloat16 import (
     unpack_rows,
 )
 from unified.engine.backends.cpu.config import PANEL
-from unified.engine.backends.cpu.int8_pack import pack_int8, unpack_int8
+from unified.engine.backends.cpu.int8_pack import NotFiniteError, pack_int8, unpack_int8
 from unified.engine.backends.cpu.int8_rows import line_bytes, set_line
 from unified.engine.backends.cpu.int8_tile import block_lines, matmul_int8
 from unified.engine.backends.cpu.intrinsics import by_type, compiled
 from unified.engine.backends.cpu.matmul import HALF_SUPPORTED, matmul, pack
-from unified.engine.backends.cpu.stored import widen
+from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 
 __all__ = [
-    "INT8", "WeightFormat", "format_of", "input_words", "multiply", "panel_lines", "set_inputs",
-    "stored_format",
+    "INT8", "WeightFormat", "format_of", "input_words", "multiply", "pack_weight", "panel_lines",
+    "set_inputs", "stored_format",
 ]  # fmt: skip
 
 
@@ -114,6 +114,24 @@ def stored_format(dtype: np.dtype[Any], dots: bool = True) -> WeightFormat:
 def format_of(array: Any) -> WeightFormat:
     """The format of packed weights, of `dtype_like`, or of numba's type of either."""
     return _BY_DTYPE[str(array.dtype)]
+
+
+def pack_weight(
+    format: WeightFormat, weights: Mapping[str, StoredWeight], name: str
+) -> Weight | None:
+    """A weight as kernels take it, vectors in float32; None for one that there is not.
+
+    Raises ValueError for one to quantize that is NaN or infinite.
+    """
+    weight = weights.get(name)
+    if weight is None:
+        return None
+    if weight.ndim == 1:
+        return np.ascontiguousarray(widen(weight))
+    try:
+        return format.pack(weight)  # (O, K) -> (P, lines, PANEL)
+    except NotFiniteError as error:
+        raise ValueError(f"{name} {error}") from None
 
 
 @by_type

@@ -1,4 +1,4 @@
-"""The exponential, RMSNorm and rotary positions: loops over one row of a decoder layer.
+"""The exponential, GELU, norms and rotary positions: loops over one row of a decoder layer.
 
 Shape legend: see `kernels`.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from unified.engine.backends.cpu.intrinsics import bits, compiled, squares, wide_vectors
+from unified.engine.backends.cpu.intrinsics import bits, compiled, squares, total, wide_vectors
 
-__all__ = ["apply_rope", "exp", "rms_norm"]
+__all__ = ["apply_rope", "exp", "gelu", "layer_norm", "rms_norm"]
 
 
 @compiled
@@ -28,6 +28,40 @@ def exp(x: np.float32) -> np.float32:
     y = y * x + np.float32(5.0000001201e-1)
     y = y * x * x + x + np.float32(1)
     return y * bits(np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23))
+
+
+@compiled
+def gelu(x: np.float32) -> np.float32:
+    """x times the normal distribution's share below x, to 3e-7 of |x| + 1.
+
+    The error function is that of Abramowitz and Stegun, 7.1.26: a polynomial and an exponential,
+    without a branch, so that loops over it are vectorized.
+    """
+    z = abs(x) * np.float32(0.70710678)
+    t = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * z)
+    y = np.float32(1.061405429)
+    y = y * t + np.float32(-1.453152027)
+    y = y * t + np.float32(1.421413741)
+    y = y * t + np.float32(-0.284496736)
+    y = y * t + np.float32(0.254829592)
+    above = np.float32(0.5) * y * t * exp(-z * z)  # the share above |x|
+    return x * (above if x < np.float32(0) else np.float32(1) - above)
+
+
+@compiled
+def layer_norm(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: np.float32, out: np.ndarray
+) -> None:
+    """out (N, D) = LayerNorm of each row of x (N, D), with weight and bias (D,)."""
+    wide_vectors()
+    for n in range(x.shape[0]):
+        row, out_row, D = x[n], out[n], x.shape[1]
+        mean = total(row, D) / np.float32(D)
+        for d in range(D):
+            out_row[d] = row[d] - mean
+        scale = np.float32(1) / np.sqrt(squares(out_row, D) / np.float32(D) + eps)
+        for d in range(D):
+            out_row[d] = out_row[d] * scale * weight[d] + bias[d]
 
 
 @compiled
