@@ -110,7 +110,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "qwen-omni": "thinker is not computed",
     },
 }  # fmt: skip
-for _verb in set(VERBS) - {"speak"}:
+for _verb in set(VERBS) - {"speak", "reply"}:
     REFUSED[_verb] |= {name: words.get(_verb, words[""]) for name, words in SPEAKERS.items()}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.depth_config import DepthConfig
 from unified.models.csm_decoder import CsmSizes
+from unified.models.moshi_decoder import MoshiSizes
 from unified.models.published_decoders import ENCODER_DECODERS
 
 __all__ = ["PassSizes", "depth_cache_bytes", "plain_sizes", "published_sizes"]
@@ -42,9 +43,7 @@ class PassSizes:
 def plain_sizes(hf: Any, where: str) -> PassSizes:
     """Of a causal LM, or of the one that a larger object holds. Raises ValueError for others."""
     try:
-        # Of Qwen3-Omni the talker alone is computed.
-        talker = getattr(hf.config, "talker_config", None)
-        text = hf.config.get_text_config() if talker is None else talker.text_config
+        text = hf.config.get_text_config()
         return _sizes(text, text.vocab_size, text.max_position_embeddings, is_plain=True)
     except (AttributeError, TypeError, ValueError) as missing:
         raise ValueError(
@@ -69,6 +68,22 @@ def published_sizes(hf: Any, where: str) -> PassSizes | None:
             ids_of_a_position=sizes.num_codebooks, depth=sizes.depth, backbone=sizes.backbone,
             unpacked=rows * config.hidden_size,
         )  # fmt: skip
+    if kind == "moshi":
+        try:
+            moshi = MoshiSizes.from_hf(config.to_dict())
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        rows = moshi.texts + 1 + 2 * moshi.num_codebooks * (moshi.codebook_size + 1)
+        return _sizes(
+            config, moshi.texts, config.max_position_embeddings,
+            ids_of_a_position=1 + 2 * moshi.num_codebooks, depth=moshi.depth, backbone=moshi.main,
+            unpacked=rows * config.hidden_size,
+        )  # fmt: skip
+    if kind == "qwen3_omni_moe":  # of which the talker alone is computed
+        talker = config.talker_config
+        levels, codes = talker.num_code_groups, talker.code_predictor_config.vocab_size
+        text = talker.text_config
+        return _sizes(text, levels * codes, text.max_position_embeddings, ids_of_a_position=levels)
     if kind == "higgs_audio_v2":
         rows = config.num_codebooks * config.codebook_size
         return _sizes(

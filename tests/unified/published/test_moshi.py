@@ -166,3 +166,4 @@ def test_what_it_takes_is_estimated_by_its_config(moshi):
     memory = sampling_memory(moshi[1].config.to_dict(), "config.json")
     assert memory.parameters == sum(weight.numel() for weight in moshi[1].parameters())
     assert memory.cache["float32"] == 4 * 2 * 2 * 4 * 8  # keys and values of a position
+    assert memory.ids_of_a_position == 17

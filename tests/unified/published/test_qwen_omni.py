@@ -241,3 +241,4 @@ def test_what_it_takes_is_estimated_by_its_config(omni):
     memory = sampling_memory(omni[1].config.to_dict(), "config.json")
     assert memory.parameters == sum(weight.numel() for weight in omni[1].parameters())
     assert memory.cache["float32"] == 4 * 2 * 2 * 2 * 8  # keys and values of a position
+    assert memory.ids_of_a_position == 16

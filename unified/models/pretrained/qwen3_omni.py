@@ -141,8 +141,8 @@ PRETRAINED = Pretrained(
     inside={"audio": "code2wav"},
     prepare=_name_speakers,
     frozen=("thinker",),
-    cannot_train="the talker reads states of its thinker, which is not computed here, beside codes,"
-    " and training lays documents out in ids alone",
+    cannot_train="its talker reads a text beside the codes, and training lays one out behind the"
+    " other",
     sampling=Sampling(
         audio=SpanSampling(
             0.9,
