@@ -15,7 +15,7 @@ from unified.engine.backends.cpu.stored import StoredWeight, to_quantize
 from unified.models.cross_model import CrossLayer, CrossModel
 from unified.models.hf_checkpoint import weights_of
 
-__all__ = ["compiles", "cross_decoder"]
+__all__ = ["compiles", "cross_decoder", "packed_shapes"]
 
 
 def compiles(model: CrossModel) -> bool:
@@ -30,6 +30,11 @@ def compiles(model: CrossModel) -> bool:
             for module in _products(layer)
         )
     )
+
+
+def packed_shapes(model: CrossModel) -> dict[str, tuple[int, ...]]:
+    """Shapes of what `cross_decoder` copies of a model, on any device, by the compiled names."""
+    return {name: tuple(tensor.shape) for name, tensor in _weights(model).items()}
 
 
 def cross_decoder(model: CrossModel, dtype: str = "auto") -> CrossCpuDecoder:

@@ -28,11 +28,11 @@ from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, StoredWeight, w
 from unified.engine.backends.cpu.stored import ToQuantize, Weight
 from unified_base.text import quoted
 
-__all__ = ["HiggsDecoder"]
+__all__ = ["CODES", "HEAD", "TEXT", "HiggsDecoder"]
 
-_TEXT = "model.embed_tokens.weight"
-_CODES = "model.embed_audio_tokens.embed_audio_tokens.weight"
-_HEAD = "audio_lm_head.weight"
+TEXT = "model.embed_tokens.weight"
+CODES = "model.embed_audio_tokens.embed_audio_tokens.weight"
+HEAD = "audio_lm_head.weight"
 _PARTS = re.compile(r"\.(input_layernorm|post_attention_layernorm|mlp)\.")
 
 
@@ -58,7 +58,7 @@ class HiggsDecoder(LlamaCpuDecoder):
             )
         if "model.norm.weight" not in weights:
             raise ValueError("weights do not fit config.json: model.norm.weight is missing")
-        for name, shape in {_TEXT: (V, D), _CODES: (K * R, D), _HEAD: (K * R, D)}.items():
+        for name, shape in {TEXT: (V, D), CODES: (K * R, D), HEAD: (K * R, D)}.items():
             if name not in weights or tuple(weights[name].shape) != shape:
                 what = tuple(weights[name].shape) if name in weights else "missing"
                 raise ValueError(f"weights do not fit config.json: {name} is {what}, not {shape}")
@@ -67,8 +67,8 @@ class HiggsDecoder(LlamaCpuDecoder):
         own = {name: w for name, w in layers.items() if ".audio_" not in name}
         # To the Llama its ids are those that it writes.
         rest = {"model.norm.weight": weights["model.norm.weight"],
-                "model.embed_tokens.weight": weights[_CODES],
-                "lm_head.weight": weights[_HEAD]}  # fmt: skip
+                "model.embed_tokens.weight": weights[CODES],
+                "lm_head.weight": weights[HEAD]}  # fmt: skip
         sizes = replace(llama, vocab_size=K * R)
         of_sound = {
             name: layers[alias]
@@ -80,7 +80,7 @@ class HiggsDecoder(LlamaCpuDecoder):
         sizes.check({**own, **of_sound, **rest})  # of sound as of text
         super().__init__(sizes, {**own, **rest})
         self._table_of_sound = self.with_others(of_sound)
-        text = weights[_TEXT]
+        text = weights[TEXT]
         self._texts: Weight = (text.weight if isinstance(text, ToQuantize) else text)[:]
         self.vocab_size = V + K * R
 

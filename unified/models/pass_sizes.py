@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.depth_config import DepthConfig
 from unified.models.csm_decoder import CsmSizes
+from unified.models.higgs_decoder import CODES, HEAD, TEXT
 from unified.models.moshi_decoder import MoshiSizes
 from unified.models.published_decoders import ENCODER_DECODERS
 
@@ -25,7 +29,9 @@ class PassSizes:
         ids_of_a_position: the most that one holds by the checkpoint itself.
         depth: a depth decoder of the checkpoint's own.
         backbone: the Llama that the CPU backend packs, where it is not the object itself.
-        unpacked: numbers of tables that the CPU backend reads by rows, beside the backbone's.
+        packed: shapes of what the CPU backend packs instead, where it is no Llama; None: nothing.
+        unpacked: numbers of tables that the CPU backend reads by rows, and of an encoder that it
+            leaves to torch, beside the backbone's.
         is_plain: whether the object is a causal LM and nothing more, or holds one.
     """
 
@@ -36,6 +42,7 @@ class PassSizes:
     ids_of_a_position: int = 1
     depth: DepthConfig | None = None
     backbone: LlamaCpuConfig | None = None
+    packed: Sequence[tuple[int, ...]] | None = None
     unpacked: int = 0
     is_plain: bool = False
 
@@ -86,17 +93,26 @@ def published_sizes(hf: Any, where: str) -> PassSizes | None:
         return _sizes(text, levels * codes, text.max_position_embeddings, ids_of_a_position=levels)
     if kind == "higgs_audio_v2":
         rows = config.num_codebooks * config.codebook_size
+        shapes = {name: tuple(p.shape) for name, p in hf.named_parameters()}
+        packed = [shape for name, shape in shapes.items() if name.startswith("model.layers.")]
         return _sizes(
-            config, rows, config.max_position_embeddings, ids_of_a_position=config.num_codebooks
-        )
+            config, rows, config.max_position_embeddings, ids_of_a_position=config.num_codebooks,
+            packed=[*packed, shapes["model.norm.weight"], shapes[HEAD]],
+            unpacked=math.prod(shapes[TEXT]) + math.prod(shapes[CODES]),
+        )  # fmt: skip
     if kind in ENCODER_DECODERS:
-        from unified.models import cross_models
+        from unified.models.compiled_cross import packed_shapes
 
-        model = getattr(cross_models, ENCODER_DECODERS[kind])(hf)
+        module, name = ENCODER_DECODERS[kind]
+        model = getattr(import_module(f"unified.models.{module}"), name)(hf)
+        shapes = packed_shapes(model)
+        table = shapes.pop("embed_tokens.weight")
         own = config.decoder if kind == "musicgen" else config.decoder_config
         return _sizes(
             own, model.num_codebooks * model.rows, model.max_positions,
             cache_numbers=model.shape.numbers_of_a_position, ids_of_a_position=model.num_codebooks,
+            packed=list(shapes.values()),
+            unpacked=math.prod(table) + sum(p.numel() for p in model.encoder.module.parameters()),
         )  # fmt: skip
     return None
 

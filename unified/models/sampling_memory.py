@@ -202,6 +202,13 @@ def _weights(hf: PreTrainedModel) -> dict[str, int]:
 def _packed(hf: PreTrainedModel, sizes: PassSizes, depth: DepthConfig | None) -> dict[str, int]:
     """Bytes of weights by type as the CPU backend packs them; none where it does not cover them."""
     backbone = sizes.backbone
+    types = ("float32", "bfloat16", "int8")
+    if sizes.packed is not None:
+        return {
+            dtype: sum(_packed_tensor(shape, dtype) for shape in sizes.packed)
+            + _NUMBERS[_COMPUTED[dtype]] * sizes.unpacked
+            for dtype in types
+        }
     if backbone is None:
         text: dict[str, Any] = hf.config.get_text_config().to_dict() if sizes.is_plain else {}
         inner = {
@@ -214,7 +221,7 @@ def _packed(hf: PreTrainedModel, sizes: PassSizes, depth: DepthConfig | None) ->
         if not LlamaCpuConfig.covers(text):
             return {}
         backbone = LlamaCpuConfig.from_hf(text)
-    packed = {dtype: packed_bytes(backbone, dtype) for dtype in ("float32", "bfloat16", "int8")}
+    packed = {dtype: packed_bytes(backbone, dtype) for dtype in types}
     for dtype in packed:
         stored = _NUMBERS[_COMPUTED[dtype]]
         packed[dtype] += stored * sizes.unpacked
