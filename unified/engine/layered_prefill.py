@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import cast
 
-from unified.engine.backends.base import LayeredDecoder, Reading
+from unified.engine.backends.base import LayeredDecoder, LayeredReading
 from unified.engine.branch import Branch
 from unified.engine.handle import Handle
 from unified.engine.kv_pool import KVPool
@@ -29,7 +29,7 @@ class _Current:
     handle: Handle
     branch: Branch
     count: int
-    reading: Reading
+    reading: LayeredReading
 
 
 class LayeredPrefill:

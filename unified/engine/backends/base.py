@@ -12,8 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Array", "Cache", "CodesDecoder", "Decoder", "HiddenStates", "LayeredDecoder", "PartLogits",
-    "Position", "PositionCodes", "Ranges", "Reading",
+    "Array",
+    "Cache",
+    "CodesDecoder",
+    "Decoder",
+    "HiddenStates",
+    "LayeredDecoder",
+    "LayeredReading",
+    "PartLogits",
+    "Position",
+    "PositionCodes",
+    "Ranges",
 ]  # fmt: skip
 
 Array = NDArray[np.float32]
@@ -123,7 +132,7 @@ class PartLogits(Protocol):
         rows and ranges, in the same bits."""
 
 
-class Reading(Protocol):
+class LayeredReading(Protocol):
     """Ids of one slot on their way through the decoder's layers.
 
     layers_left: that have not run over them. The slot holds the ids once it is 0, not before: who
@@ -144,7 +153,7 @@ class LayeredDecoder(Decoder[CacheT], Protocol[CacheT]):
 
     reads_by_layers: ClassVar[bool]
 
-    def begin_reading(self, cache: CacheT, slot: int, ids: Sequence[Position]) -> Reading:
+    def begin_reading(self, cache: CacheT, slot: int, ids: Sequence[Position]) -> LayeredReading:
         """Read the next positions of a slot, one or more, whose hidden states nobody needs.
 
         Until it ends, or is forgotten, nothing else may be read into the slot.

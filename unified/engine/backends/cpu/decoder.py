@@ -217,15 +217,15 @@ class LlamaCpuDecoder:
         if sum(counts) > PREFILL_IDS:
             return self._forward_in_parts(table, cache, slots, input_ids)
         x = self._embed_positions([position for own in input_ids for position in own])  # (T, D)
-        self.run_layers(table, cache, slots, counts, x, 0, self.config.num_layers)
+        self._run_layers(table, cache, slots, counts, x, 0, self.config.num_layers)
         for slot, count in zip(slots, counts):
             cache.lengths[slot] += count
-        mean_square = self.mean_square(cache, slots, x)
+        mean_square = self._mean_square(cache, slots, x)
         x *= (1 / np.sqrt(mean_square + np.float32(self.config.norm_eps)))[:, None]
         x *= self.final_norm_D
         return x
 
-    def run_layers(
+    def _run_layers(
         self,
         table: np.ndarray,
         cache: SlotCache,
@@ -278,9 +278,16 @@ class LlamaCpuDecoder:
         self, cache: SlotCache, slot: int, ids: Sequence[Position]
     ) -> CompiledReading:
         """See `LayeredDecoder.begin_reading`."""
-        return CompiledReading(self, cache, slot, self._embed_positions(ids))
+        x, count = self._embed_positions(ids), len(ids)  # (T, D), kept between the layers
 
-    def mean_square(self, cache: SlotCache, slots: Sequence[int], x: Array) -> Array:
+        def finish() -> None:
+            cache.lengths[slot] += count
+            self._mean_square(cache, [slot], x)
+
+        run = partial(self._run_layers, self.layer_table, cache, [slot], [count], x)
+        return CompiledReading(self.config.num_layers, run, finish)
+
+    def _mean_square(self, cache: SlotCache, slots: Sequence[int], x: Array) -> Array:
         """(T,), of hidden states (T, D); slots that are left with NaN are said to the cache."""
         mean_square = np.einsum("td,td->t", x, x) / np.float32(self.config.hidden_size)
         if not np.isfinite(mean_square).all():
