@@ -10,7 +10,7 @@ __all__ = ["PrefillBudget"]
 
 # A pass that reads a prompt takes at most this many times what a pass takes where none is read: no
 # stream's gap is above three steps, whose times vary.
-_LONGEST = 2.5
+_LONGEST = 2.2
 _LEAST = 4
 _FIRST = 16  # before anything has been measured
 # Where a pass has time for fewer ids than this, prompts are read a few layers at a time: the next
