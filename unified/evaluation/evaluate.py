@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from unified.evaluation.part import Bench, Part, PartResult, JudgedCase
+from unified.evaluation.part import Bench, JudgedCase, Part, PartResult
 from unified.evaluation.report import Failure, PartReport, Report
 from unified.evaluation.report_page import failures_first
 from unified.evaluation.suite import PARTS, Suite

@@ -15,7 +15,7 @@ from unified.models.model import UnifiedModel
 from unified.tasks.task import Verb
 from unified_data.document import Audio, Document, Text
 
-__all__ = ["Bench", "Part", "PartResult", "JudgedCase"]
+__all__ = ["Bench", "JudgedCase", "Part", "PartResult"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import numpy as np
 from unified.evaluation.altered_pictures import VIEWS, draw_view, paint, still_told
 from unified.evaluation.figures import share
 from unified.evaluation.names import subjects_in_view
-from unified.evaluation.part import Bench, Part, PartResult, JudgedCase
+from unified.evaluation.part import Bench, JudgedCase, Part, PartResult
 from unified_data.pocket.subjects import Subject, load_subjects
 
 __all__ = ["SEEING"]
