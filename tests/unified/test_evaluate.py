@@ -15,6 +15,7 @@ from unified.evaluation.suite import PARTS, open_suite, shipped_suites
 from unified.models.model import UnifiedModel
 
 PLAIN = "parts:\n  seeing: {cases: 2, conditions: [plain, together]}\n"
+REST = "parts:\n  drawing: {cases: 1}\n"
 
 
 @pytest.fixture
@@ -159,3 +160,21 @@ def test_compared_reports_say_what_is_better_and_what_was_not_measured(
     verdicts = {(each.now or each.before).name: each.verdict
                 for each in compare(now, before)["seeing"]}  # fmt: skip
     assert verdicts == {"plain": "better", "rate": "worse", "old": "not measured now"}
+
+
+def test_every_part_measures_a_model_that_knows_nothing(unified, cli_model, suite, tmp_path):
+    page = tmp_path / "report.html"
+    line = ("evaluate", cli_model, "--suite", suite(REST), "-o", page, "--json")
+    code, out, err = unified(*line, on=None)
+    assert code == 0, err
+    for name, part in json.loads(out)["parts"].items():
+        if part["cannot"] is not None:
+            assert "espeak-ng" in part["cannot"]  # not on every machine
+            continue
+        assert part["judge"]
+        names = [figure["name"] for figure in part["figures"]]
+        assert len(set(names)) == len(names)
+        # Whatever it answers, in every condition something was counted.
+        assert {*PARTS[name].conditions} <= {figure.split(",")[0] for figure in names}
+        assert all(f["low"] <= f["value"] <= f["high"] for f in part["figures"])
+    assert "wrong; " in page.read_text()

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from unified.evaluation.part import Part
+from unified.evaluation.part_drawing import DRAWING
 from unified.evaluation.part_seeing import SEEING
 from unified_base.config import parse_config, read_config
 from unified_base.structured import parse_yaml
@@ -14,7 +15,7 @@ from unified_base.text import quoted
 
 __all__ = ["PARTS", "PartSettings", "Suite", "open_suite", "shipped_suites"]
 
-PARTS: dict[str, Part] = {part.name: part for part in (SEEING,)}
+PARTS: dict[str, Part] = {part.name: part for part in (SEEING, DRAWING)}
 _MOST_CASES = 100_000
 
 
