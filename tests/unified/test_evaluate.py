@@ -15,7 +15,7 @@ from unified.evaluation.suite import PARTS, open_suite, shipped_suites
 from unified.models.model import UnifiedModel
 
 PLAIN = "parts:\n  seeing: {cases: 2, conditions: [plain, together]}\n"
-REST = "parts:\n  drawing: {cases: 1}\n"
+REST = "parts:\n  drawing: {cases: 1}\n  asking: {cases: 1}\n"
 
 
 @pytest.fixture

@@ -87,6 +87,13 @@ class GlyphJudge:
         background, figure = self._read(pixels)
         return self._search(background, figure, self.SIDES)
 
+    def best_small(self, pixels: np.ndarray) -> Match:
+        """The small glyph that explains a picture of several things best.
+
+        Raises ValueError as `best` does.
+        """
+        return self._search(*self._read(pixels), self.SMALL_SIDES)
+
     def best_two(self, pixels: np.ndarray) -> tuple[Match, Match]:
         """The two things of a picture: the best match of a small glyph, then the best beside it.
 

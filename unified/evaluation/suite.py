@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from unified.evaluation.part import Part
+from unified.evaluation.part_asking import ASKING
 from unified.evaluation.part_drawing import DRAWING
 from unified.evaluation.part_seeing import SEEING
 from unified_base.config import parse_config, read_config
@@ -15,7 +16,7 @@ from unified_base.text import quoted
 
 __all__ = ["PARTS", "PartSettings", "Suite", "open_suite", "shipped_suites"]
 
-PARTS: dict[str, Part] = {part.name: part for part in (SEEING, DRAWING)}
+PARTS: dict[str, Part] = {part.name: part for part in (SEEING, DRAWING, ASKING)}
 _MOST_CASES = 100_000
 
 
