@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Difference", "MeasuredFigure", "bootstrap", "difference", "mean", "share", "wilson"]
+__all__ = [
+    "Difference",
+    "MeasuredFigure",
+    "bootstrap",
+    "difference",
+    "mean",
+    "rate",
+    "share",
+    "wilson",
+]
 
 _Z = 1.959964
 """Two-sided 95% quantile of the normal distribution."""
@@ -76,6 +85,17 @@ def mean(name: str, values: Sequence[float], unit: str = "score") -> MeasuredFig
     return MeasuredFigure(
         name, float(array.mean()), *interval, len(array), unit, interval="bootstrap"
     )
+
+
+def rate(name: str, errors: Sequence[int], sizes: Sequence[int]) -> MeasuredFigure:
+    """Errors of all cases over their sizes, as a word error rate is; it may pass 1."""
+    counts, over = np.asarray(errors, np.float64), np.asarray(sizes, np.float64)
+    low, high = bootstrap(len(counts), lambda rows: float(counts[rows].sum() / over[rows].sum()))
+    value = float(counts.sum() / over.sum())
+    return MeasuredFigure(
+        name, value, min(low, value), max(high, value), len(counts), "error rate", "lower",
+        "bootstrap",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

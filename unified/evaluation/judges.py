@@ -26,6 +26,7 @@ __all__ = [
     "GlyphJudge",
     "Match",
     "corpus_word_error_rate",
+    "word_edits",
     "word_error_rate",
     "word_recall",
     "words",
@@ -251,6 +252,18 @@ def corpus_word_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
         raise ValueError("there is no reference with words in it, so there is no error rate")
     references, hypotheses = zip(*spaced)
     return float(jiwer.wer(list(references), list(hypotheses)))
+
+
+def word_edits(reference: str, hypothesis: str) -> tuple[int, int]:
+    """Words to insert, delete or replace for the reference, and the number of its words."""
+    expected, recognized = words(reference), words(hypothesis)
+    row = list(range(len(recognized) + 1))
+    for i, word in enumerate(expected, start=1):
+        previous, row = row, [i]
+        for j, other in enumerate(recognized, start=1):
+            replaced = previous[j - 1] + (word != other)
+            row.append(min(replaced, previous[j] + 1, row[-1] + 1))
+    return row[-1], len(expected)
 
 
 def word_recall(reference: str, hypothesis: str) -> float:

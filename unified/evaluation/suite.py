@@ -9,6 +9,7 @@ from pathlib import Path
 from unified.evaluation.part import Part
 from unified.evaluation.part_asking import ASKING
 from unified.evaluation.part_drawing import DRAWING
+from unified.evaluation.part_listening import LISTENING
 from unified.evaluation.part_seeing import SEEING
 from unified_base.config import parse_config, read_config
 from unified_base.structured import parse_yaml
@@ -16,7 +17,7 @@ from unified_base.text import quoted
 
 __all__ = ["PARTS", "PartSettings", "Suite", "open_suite", "shipped_suites"]
 
-PARTS: dict[str, Part] = {part.name: part for part in (SEEING, DRAWING, ASKING)}
+PARTS: dict[str, Part] = {part.name: part for part in (SEEING, DRAWING, ASKING, LISTENING)}
 _MOST_CASES = 100_000
 
 
