@@ -71,10 +71,11 @@ def test_sentences_are_spliced_in_their_middle():
 def test_edits_are_those_of_jiwer():
     pytest.importorskip("jiwer")
     rng = np.random.default_rng(0)
-    pairs = [
-        tuple(" ".join(rng.choice(list("abcd"), rng.integers(1, 8))) for _ in range(2))
-        for _ in range(40)
-    ]
+
+    def sentence() -> str:
+        return " ".join(rng.choice(list("abcd"), rng.integers(1, 8)))
+
+    pairs = [(sentence(), sentence()) for _ in range(40)]
     edits, sizes = zip(*(word_edits(*pair) for pair in pairs))
     figure = rate("r", edits, sizes)
     assert figure.value == pytest.approx(corpus_word_error_rate(pairs))

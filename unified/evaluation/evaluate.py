@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from unified.evaluation.part import Bench, JudgedCase, Part, PartResult
+from unified.evaluation.part import REFUSED, Bench, JudgedCase, Part, PartResult
 from unified.evaluation.report import Failure, PartReport, Report
 from unified.evaluation.report_page import failures_first
 from unified.evaluation.suite import PARTS, Suite
@@ -73,7 +73,11 @@ def _measured(part: Part, bench: Bench) -> PartResult:
         entry = bench.model.tasks[verb]
         if isinstance(entry, Refusal):
             return PartResult(cannot=f"{verb}: {entry.reason}")
-    return part.measure(bench)
+    result = part.measure(bench)
+    reasons = [case.answer for case in result.samples]
+    if reasons and all(reason.startswith(REFUSED) for reason in reasons):
+        return PartResult(cannot=reasons[0].removeprefix(REFUSED))
+    return result
 
 
 def _versions() -> dict[str, str]:

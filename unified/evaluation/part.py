@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,13 @@ from unified.models.model import UnifiedModel
 from unified.tasks.task import Verb
 from unified_data.document import Audio, Document, Text
 
-__all__ = ["Bench", "JudgedCase", "Part", "PartResult"]
+__all__ = ["REFUSED", "Bench", "JudgedCase", "Part", "PartResult"]
+
+
+Asked = AskedRequest | str
+"""A request, or the reason why there is none."""
+REFUSED = "refused: "
+"""What the answer of a case begins with that the model did not take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,29 +66,50 @@ class Bench:
         """Random numbers of a condition, which do not depend on what else is measured."""
         return np.random.default_rng([self.seed, zlib.crc32(f"{part}/{condition}".encode())])
 
-    def complete(self, requests: Sequence[AskedRequest]) -> list[Document | str]:
-        """Every request of one verb completed, in order, all with the suite's seed; of what the
-        engine dropped, the reason."""
-        negatives = {request.negative for request in requests}
-        assert len(negatives) <= 1
-        results: list[Document | str] = ["nothing came"] * len(requests)
-        done = 0
+    def request(self, verb: Verb, **inputs: Any) -> Asked:
+        """`UnifiedModel.request`, or the reason why the model does not take it."""
+        try:
+            return self.model.request(verb, **inputs)
+        except ValueError as error:
+            return f"{REFUSED}{error}"
+
+    def complete(self, requests: Sequence[Asked]) -> list[Document | str]:
+        """Every request of one verb completed, in order, all with the suite's seed; of what was
+        refused or dropped, the reason."""
+        results: list[Document | str] = [r if isinstance(r, str) else "" for r in requests]
+        rows = [row for row, request in enumerate(requests) if not isinstance(request, str)]
+        try:
+            self._stream(requests, rows, results)
+        except ValueError:
+            for row in rows:  # whichever it is, the others are asked all the same
+                try:
+                    self._stream(requests, [row], results)
+                except ValueError as error:
+                    results[row] = f"{REFUSED}{error}"
+        return results
+
+    def _stream(
+        self, requests: Sequence[Asked], rows: Sequence[int], results: list[Document | str]
+    ) -> None:
+        asked = [request for row in rows if not isinstance(request := requests[row], str)]
+        if not asked:
+            return
+        assert len({request.negative for request in asked}) == 1
         events = self.model.stream(
-            [request.document for request in requests],
-            [request.sampling for request in requests],
-            [self.seed] * len(requests),
-            next(iter(negatives), None),
+            [request.document for request in asked],
+            [request.sampling for request in asked],
+            [self.seed] * len(asked),
+            asked[0].negative,
         )
         for event in events:
             if isinstance(event, Dropped):
-                results[event.row] = f"dropped: {event.reason}"
+                results[rows[event.row]] = f"dropped: {event.reason}"
             elif isinstance(event, Done):
-                results[event.row] = event.document
-                done += 1
+                results[rows[event.row]] = event.document
+                done = sum(map(bool, results))
                 self.progress(done, len(requests))
-        return results
 
-    def texts(self, requests: Sequence[AskedRequest]) -> list[str]:
+    def texts(self, requests: Sequence[Asked]) -> list[str]:
         """As `complete`, for verbs that answer with a text."""
         texts = []
         for result in self.complete(requests):

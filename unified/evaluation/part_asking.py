@@ -115,7 +115,7 @@ _ASKED = {"there": _of_presence, "count": _of_number}
 def _measure(bench: Bench) -> PartResult:
     questions = [each for condition in bench.conditions for each in _ASKED[condition](bench)]
     requests = [
-        bench.model.request("ask", image=each.pixels, question=each.question) for each in questions
+        bench.request("ask", image=each.pixels, question=each.question) for each in questions
     ]
     answers = bench.texts(requests)
     samples = tuple(

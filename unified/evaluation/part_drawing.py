@@ -67,7 +67,7 @@ def _measure(bench: Bench) -> PartResult:
     for condition in bench.conditions:
         rng = bench.rng("drawing", condition)
         cases += [(condition, _scene(condition, rng)) for _ in range(bench.cases)]
-    requests = [bench.model.request("draw", text=scene.caption) for _, scene in cases]
+    requests = [bench.request("draw", text=scene.caption) for _, scene in cases]
     samples: list[JudgedCase] = []
     whole: list[bool] = []  # right in all that the caption says
     for (condition, scene), result in zip(cases, bench.complete(requests)):

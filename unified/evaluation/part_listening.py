@@ -16,7 +16,7 @@ from unified_data.pocket.subjects import load_subjects
 
 __all__ = ["LISTENING", "alter_sound", "splice"]
 
-_CONDITIONS = ("plain", "quiet", "silence", "noise", "connected", "splice")
+_CONDITIONS = ("plain", "facts", "quiet", "silence", "noise", "connected", "splice")
 _RIVALS = 12
 _POOL = 30
 """Sentences that the rivals are drawn from."""
@@ -34,7 +34,7 @@ class _Heard:
 
 
 def alter_sound(condition: str, wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A clip under a condition: float32 (1, S) at 16 kHz; plain, connected, splice are left.
+    """A clip under a condition: float32 (1, S) at 16 kHz; the others leave it as it is.
 
     quiet: half the amplitude. silence: 2.5 ms to 1 s before it. noise: white, 20 dB below it.
     """
@@ -58,9 +58,9 @@ def splice(first: str, second: str) -> str:
 
 
 def _cases(bench: Bench) -> list[_Heard]:
-    sentences = _sentences()
     heard = []
     for condition in bench.conditions:
+        sentences = _sentences(condition)
         rng = bench.rng("listening", condition)
         for _ in range(bench.cases):
             text, other = (sentences[i] for i in rng.permutation(len(sentences))[:2])
@@ -76,8 +76,11 @@ def _cases(bench: Bench) -> list[_Heard]:
     return heard
 
 
-def _sentences() -> list[str]:
-    return [s for subject in load_subjects() for s in subject.sentences if len(s.split()) > 3]
+def _sentences(condition: str) -> list[str]:
+    """Leads of the subjects, which the world says most often; of `facts` the other sentences."""
+    if condition == "facts":
+        return [text for subject in load_subjects() for text in subject.sentences[1:]]
+    return [subject.lead for subject in load_subjects()]
 
 
 def _measure(bench: Bench) -> PartResult:
@@ -85,7 +88,7 @@ def _measure(bench: Bench) -> PartResult:
         heard = _cases(bench)
     except ValueError as error:  # espeak-ng is not installed
         return PartResult(cannot=str(error))
-    requests = [bench.model.request("listen", audio=each.sound) for each in heard]
+    requests = [bench.request("listen", audio=each.sound) for each in heard]
     answers = bench.texts(requests)
     edits = [word_edits(each.text, answer) for each, answer in zip(heard, answers)]
     samples = tuple(
@@ -117,7 +120,7 @@ def _of_judge(bench: Bench, heard: list[_Heard]) -> tuple[MeasuredFigure, ...]:
 
     Of a splice, the two whole sentences are among the others.
     """
-    sentences, rng = _sentences(), bench.rng("listening", "judge")
+    sentences, rng = _sentences("plain"), bench.rng("listening", "judge")
     # Words are spoken once and held: of few sentences there are few.
     pool = [sentences[i] for i in rng.permutation(len(sentences))[:_POOL]]
     told = []

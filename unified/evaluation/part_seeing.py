@@ -28,7 +28,7 @@ def _measure(bench: Bench) -> PartResult:
             rivals = [others[i] for i in _drawn(rng, len(others), _RIVALS)]
             told.append(still_told(pixels, view, subject, rivals))
             cases.append((condition, subject, pixels))
-    requests = [bench.model.request("describe", image=pixels) for *_, pixels in cases]
+    requests = [bench.request("describe", image=pixels) for *_, pixels in cases]
     samples = tuple(
         JudgedCase(
             condition, "describe", subject.phrase, text, names_alone(text, subject), pixels=pixels

@@ -11,13 +11,16 @@ from unified.evaluation.part_asking import ASKING
 from unified.evaluation.part_drawing import DRAWING
 from unified.evaluation.part_listening import LISTENING
 from unified.evaluation.part_seeing import SEEING
+from unified.evaluation.part_speaking import SPEAKING
 from unified_base.config import parse_config, read_config
 from unified_base.structured import parse_yaml
 from unified_base.text import quoted
 
 __all__ = ["PARTS", "PartSettings", "Suite", "open_suite", "shipped_suites"]
 
-PARTS: dict[str, Part] = {part.name: part for part in (SEEING, DRAWING, ASKING, LISTENING)}
+PARTS: dict[str, Part] = {
+    part.name: part for part in (SEEING, DRAWING, ASKING, LISTENING, SPEAKING)
+}
 _MOST_CASES = 100_000
 
 
