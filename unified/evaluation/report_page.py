@@ -17,7 +17,7 @@ from unified_base.sounds import encode_wav
 
 __all__ = ["failures_first", "render_report"]
 
-MOST_SAMPLES = 48
+MOST_SAMPLES = 32
 """Of each part on the page."""
 _SIDE = 144  # CSS pixels of a picture
 
