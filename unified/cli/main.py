@@ -15,6 +15,7 @@ from unified.cli import asking as cli_asking
 from unified.cli import codes as cli_codes
 from unified.cli import data as cli_data
 from unified.cli import demo as cli_demo
+from unified.cli import evaluating as cli_evaluating
 from unified.cli import extend as cli_extend
 from unified.cli import grammar as cli_grammar
 from unified.cli import media as cli_media
@@ -85,6 +86,7 @@ app.command()(cli_demo.demo)
 app.command()(cli_extend.extend)
 app.command()(cli_extend.together)
 app.command()(cli_model.train)
+app.command()(cli_evaluating.evaluate)
 app.command()(cli_model.estimate)
 app.command()(cli_codes.codes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,6 +17,7 @@ from unified.articles.blocks import (
     read_blocks,
 )
 from unified.evaluation.judges import words
+from unified.evaluation.names import named_subjects
 from unified.evaluation.pocket import Progress, complete
 from unified.models.model import UnifiedModel
 from unified.pocket.article import article_request
@@ -67,7 +68,7 @@ def stays_on_subject(document: Document, subject: Subject, least: float = 0.9) -
         return False
     own = sum(subject.name in _nearest(sentence) for sentence in sentences)
     known = " ".join((subject.name, subject.plural, *subject.aliases, *subject.sentences))
-    foreign = set(_names(" ".join(sentences))) - set(_names(known))
+    foreign = set(named_subjects(" ".join(sentences))) - set(named_subjects(known))
     return own >= least * len(sentences) and not foreign
 
 
@@ -101,20 +102,3 @@ def _nearest(sentence: str) -> set[str]:
         scores[name] = max(scores[name], len(present & own) / len(present | own))
     best = max(scores.values())
     return {name for name, score in scores.items() if score == best} if best else set()
-
-
-@cache
-def _name_pattern() -> tuple[re.Pattern[str], dict[str, str]]:
-    table = {}
-    for subject in load_subjects():
-        for name in (subject.plural, subject.name):
-            table[" ".join(words(name))] = subject.name
-    # The longest first: a hot dog is no dog.
-    ordered = sorted(table, key=len, reverse=True)
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, ordered))})\b"), table
-
-
-def _names(text: str) -> Iterator[str]:
-    """The subjects that a text names."""
-    pattern, table = _name_pattern()
-    return (table[match[0]] for match in pattern.finditer(" ".join(words(text))))

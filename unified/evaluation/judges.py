@@ -26,6 +26,7 @@ __all__ = [
     "GlyphJudge",
     "Match",
     "corpus_word_error_rate",
+    "word_edits",
     "word_error_rate",
     "word_recall",
     "words",
@@ -86,6 +87,13 @@ class GlyphJudge:
         """
         background, figure = self._read(pixels)
         return self._search(background, figure, self.SIDES)
+
+    def best_small(self, pixels: np.ndarray) -> Match:
+        """The small glyph that explains a picture of several things best.
+
+        Raises ValueError as `best` does.
+        """
+        return self._search(*self._read(pixels), self.SMALL_SIDES)
 
     def best_two(self, pixels: np.ndarray) -> tuple[Match, Match]:
         """The two things of a picture: the best match of a small glyph, then the best beside it.
@@ -244,6 +252,18 @@ def corpus_word_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
         raise ValueError("there is no reference with words in it, so there is no error rate")
     references, hypotheses = zip(*spaced)
     return float(jiwer.wer(list(references), list(hypotheses)))
+
+
+def word_edits(reference: str, hypothesis: str) -> tuple[int, int]:
+    """Words to insert, delete or replace for the reference, and the number of its words."""
+    expected, recognized = words(reference), words(hypothesis)
+    row = list(range(len(recognized) + 1))
+    for i, word in enumerate(expected, start=1):
+        previous, row = row, [i]
+        for j, other in enumerate(recognized, start=1):
+            replaced = previous[j - 1] + (word != other)
+            row.append(min(replaced, previous[j] + 1, row[-1] + 1))
+    return row[-1], len(expected)
 
 
 def word_recall(reference: str, hypothesis: str) -> float:
