@@ -84,6 +84,12 @@ class Inputs:
     def picture(self):
         return self.folder / "picture.png"
 
+    def suite(self):
+        """The file of a suite of one case."""
+        path = self.output.with_suffix(".yaml")
+        path.write_text("parts:\n  seeing: {cases: 1, conditions: [plain]}\n")
+        return path
+
     def train(self, model):
         """The file of a run of two steps that begins with a model."""
         path = self.output.with_suffix(".yaml")
@@ -176,6 +182,7 @@ COMMANDS: dict[str, Command] = {
     "tasks": (lambda m, i: ["tasks", "--model", m], _says_something),
     "together": (lambda m, i: ["together", m, "-o", i.output], _opens_together),
     "estimate": (lambda m, i: ["estimate", i.train(m), "--json"], _is_json),
+    "evaluate": (lambda m, i: ["evaluate", m, "--suite", i.suite(), "--json"], _is_json),
     "train": (lambda m, i: ["train", i.train(m)], _trained),
 }  # fmt: skip
 # Why not.
