@@ -62,7 +62,7 @@ def scattered(things: Sequence[Subject], rng: np.random.Generator) -> np.ndarray
     ground = colours[int(rng.integers(len(colours)))]
     canvas = PillowImage.new("RGB", (SIDE, SIDE), ground)
     half = SIDE // 2
-    for quarter, subject in zip(rng.permutation(4), things, strict=False):
+    for quarter, subject in zip(rng.permutation(4), things):
         side = int(rng.integers(*_SIDES))
         y, x = map(int, rng.integers(0, half - side + 1, 2))
         row, column = divmod(int(quarter), 2)
