@@ -2,6 +2,9 @@
 
 import random
 
+import pytest
+
+from unified.engine.backends.cpu.cache import MemoryPool
 from unified.engine.memory import _of_group, available_bytes
 from unified.engine.prefill import PrefillBudget
 from unified.engine.prefix_cache import RadixTree, common_prefix
@@ -103,3 +106,14 @@ def test_memory_is_what_the_machine_and_its_group_leave(tmp_path):
     assert _of_group(tmp_path) == 2900
     (tmp_path / "memory.current").write_text("4000\n")
     assert _of_group(tmp_path) == 0
+
+
+def test_memory_of_a_long_slot_is_zero_in_whole_lines_and_refused_where_there_is_none():
+    pool = MemoryPool()
+    memory = pool.get((4 << 20) + 5)  # 16 MB, in pages of its own
+    assert memory.shape == ((4 << 20) + 5,)
+    assert not memory.any()
+    assert memory.ctypes.data % 64 == 0
+    memory[-1] = 1
+    with pytest.raises(MemoryError):
+        pool.get(1 << 45)
