@@ -5,6 +5,7 @@ Legend: B batch, K codebooks, S samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from unified_base.training.metric_logger import MetricLogger
+from unified_tokenizers.alignment import Alignment, AlignmentSettings
+from unified_tokenizers.alignment_texts import AlignedTexts
 from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.losses import AUDIO_LOSSES, IMAGE_LOSSES, AudioLoss, ImageLoss
-from unified_tokenizers.media import read_recordings
+from unified_tokenizers.media import recordings_at
 from unified_tokenizers.training_order import Buckets, uniform
 from unified_tokenizers.training_pictures import (
     Say,
@@ -37,12 +40,14 @@ __all__ = ["Batch", "PictureData", "Pictures", "Recordings", "mean_psnr", "show_
 
 
 class Batch(NamedTuple):
-    """Of a step: the loss, a scalar; codes (B, K, *grid); the media, and as they were decoded."""
+    """Of a step: the loss, a scalar; codes (B, K, *grid); the media, and as they were decoded, None
+    in steps in which nothing is; alignment: that part of the loss, before its weight."""
 
     loss: Tensor
     codes: Tensor
     real: Tensor
-    decoded: Tensor
+    decoded: Tensor | None
+    alignment: float | None = None
 
 
 def _cycle(model: VQImageTokenizer | VQAudioTokenizer, decoded: Tensor, features: Tensor) -> Tensor:
@@ -79,13 +84,15 @@ class PictureData:
         self._config = config
         fit = picture_fit(config.fit, config.size, multiple)
         budget = int(config.memory_gb * 1e9)
+        texts = [aligned_texts(config), aligned_texts(config)]
         self.store = load_store(
-            config.data, config.limit, fit, budget, config.max_corrupt, say, config.size is None
-        )
+            config.data, config.limit, fit, budget, config.max_corrupt, say, config.size is None,
+            texts[0],
+        )  # fmt: skip
         held = self.store
         if config.validation:
             held = load_store(config.validation, num_held, self.store.fit, budget,
-                              config.max_corrupt, say)  # fmt: skip
+                              config.max_corrupt, say, texts=texts[1])  # fmt: skip
         self.held = middles(held, num_held if config.validation else min(64, num_held))
         self._buckets: Buckets | None = None
         if len(self.store.fit.shapes) > 1:
@@ -96,15 +103,16 @@ class PictureData:
             counts = ", ".join(f"{w}x{h} {len(items[h, w]):,}" for h, w in sorted(items))
             say(f"pictures by the shape they are decoded to fit: {counts}")
 
-    def batch(self, step: int, rank: int, world: int) -> np.ndarray:
-        """What a process sees in a step: uint8 (B / world, h, w, 3)."""
+    def batch(self, step: int, rank: int, world: int) -> tuple[np.ndarray, list[str | None]]:
+        """What a process sees in a step: uint8 (B / world, h, w, 3), and the texts beside."""
         config = self._config
         if self._buckets is not None:
             numbers = self._buckets.indices(config.seed, step)
         else:
             numbers = uniform(config.seed, step, config.batch_size, len(self.store))
         seeds = [(config.seed, step, row) for row in range(config.batch_size)]
-        return windows(self.store, numbers[rank::world], seeds[rank::world])
+        mine = numbers[rank::world]
+        return windows(self.store, mine, seeds[rank::world]), self.store.texts_of(mine)
 
 
 def _tensor(pictures: np.ndarray) -> Tensor:
@@ -114,6 +122,57 @@ def _tensor(pictures: np.ndarray) -> Tensor:
 
 class _Media:
     """What pictures and recordings do alike."""
+
+    model: VQImageTokenizer | VQAudioTokenizer
+    measure: ImageLoss | AudioLoss
+    cycle: float
+    device: torch.device
+    alignment: Alignment | None = None
+
+    def _align(self, config: TokenizerTraining, texts: AlignedTexts | None) -> None:
+        """Make the heads that align codes with the training media's texts, if the run says so."""
+        if texts is None:
+            return
+        settings, quantizer = _settings(config), self.model.config.quantizer
+        if settings.groups > quantizer.groups:
+            raise ValueError(
+                f"alignment.groups is {settings.groups}, expected at most the quantizer's"
+                f" {quantizer.groups}"
+            )
+        width = self.model.config.encoder_width
+        group_width = quantizer.width // quantizer.groups
+        alignment = Alignment(settings, texts.texts, width, group_width)
+        self.alignment = alignment.to(self.device)
+
+    def _step(
+        self,
+        model: VQImageTokenizer | VQAudioTokenizer,
+        target: Tensor,
+        texts: list[str | None],
+        step: int,
+        decode: Callable[[Tensor, Tensor], Tensor],
+    ) -> Batch:
+        """Media through a model, and their loss. decode: values and codes to media."""
+        alignment = self.alignment
+        with torch.autocast(self.device.type, torch.bfloat16):
+            hidden = model.hidden(target)
+            features = model.to_quantizer(hidden)
+            if alignment is not None and step < alignment.settings.alone:
+                with torch.no_grad():
+                    codes = model.quantize(features).codes
+                aligned = alignment(hidden, None, texts)
+                return Batch(alignment.settings.weight * aligned, codes, target, None,
+                             float(aligned.detach()))  # fmt: skip
+            values, codes, loss = model.quantize(features)
+            decoded = decode(values, codes).float()
+            loss = loss + self.measure(decoded, target)
+            if self.cycle:
+                loss = loss + self.cycle * _cycle(model, decoded, features)
+            if alignment is None:
+                return Batch(loss, codes, target, decoded)
+            aligned = alignment(hidden, values, texts)
+            loss = loss + alignment.settings.weight * aligned
+        return Batch(loss, codes, target, decoded, float(aligned.detach()))
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
         """Write the trained tokenizer."""
@@ -132,34 +191,34 @@ class Pictures(_Media):
             device
         )
         self.data = PictureData(config, self.model.stride, 256, say)
+        self._align(config, self.data.store.texts)
 
     def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
         """A process's items of a step through a model."""
         assert isinstance(model, VQImageTokenizer)
-        target = _tensor(self.data.batch(step, rank, world)).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            features = model.features(target)
-            values, codes, loss = model.quantize(features)
-            decoded = model.pictures(values, codes).float()
-            loss = loss + self.measure(decoded, target)
-            if self.cycle:
-                loss = loss + self.cycle * _cycle(model, decoded, features)
-        return Batch(loss, codes, target, decoded)
+        pictures, texts = self.data.batch(step, rank, world)
+        target = _tensor(pictures).to(self.device)
+        return self._step(model, target, texts, step, model.pictures)
 
     def evaluate(self, model: nn.Module, logger: MetricLogger, step: int) -> dict[str, float]:
         """Measures on validation media, some of which are shown in the log."""
         assert isinstance(model, VQImageTokenizer)
-        total = number = 0.0
-        for index, pictures in enumerate(self.data.held):
+        total, number, errors = 0.0, 0, list[float]()
+        for index, (pictures, texts) in enumerate(self.data.held):
             target = _tensor(pictures)
             parts = torch.from_numpy(pictures).movedim(3, 1).split(32)
-            decoded = torch.cat([model.decode(model.encode(part)) for part in parts])
+            coded = [model.encode(part) for part in parts]
+            decoded = torch.cat([model.decode(codes) for codes in coded])
+            if self.alignment is not None:
+                codes = torch.cat([codes.codes for codes in coded])
+                errors += self.alignment.errors(_values(model, codes), texts)
             if index == 0:
                 show_pairs(
                     logger, "validation/original_above_reconstruction", target, decoded, step
                 )
             total, number = total + mean_psnr(decoded, target) * len(target), number + len(target)
-        return {"psnr_db": total / number}
+        figures = {"psnr_db": total / number}
+        return figures | ({"words_missed": float(np.mean(errors))} if errors else {})
 
 
 class Recordings(_Media):
@@ -177,10 +236,12 @@ class Recordings(_Media):
                 f"crop {config.crop} frames of {self.model.hop} samples are not a multiple of"
                 " the mel loss's 512 samples; choose another crop"
             )
-        self.recordings = _load(config.data, rate, config.limit, config.max_corrupt, say)
-        self.held = []
+        self.texts = aligned_texts(config)
+        self.recordings = _load(config, config.data, rate, config.limit, say, self.texts)
+        self.held, self.held_texts = list[np.ndarray](), aligned_texts(config)
         if config.validation:
-            self.held = _load(config.validation, rate, 60, config.max_corrupt, say)
+            self.held = _load(config, config.validation, rate, 60, say, self.held_texts)
+        self._align(config, self.texts)
         self.measure = AudioLoss(AUDIO_LOSSES if config.losses is None else config.losses, rate).to(
             device
         )
@@ -193,40 +254,45 @@ class Recordings(_Media):
                 f" {self._length / rate:.2f} s and are followed by silence"
             )
 
-    def _crops(self, step: int, rank: int, world: int) -> Tensor:
-        """A process's crops of a step, float32 (B / world, S)."""
+    def _crops(self, step: int, rank: int, world: int) -> tuple[Tensor, list[str | None]]:
+        """A process's crops of a step, float32 (B / world, S), and the texts of those that are
+        whole recordings: they lie anywhere in their crop where there are texts."""
         config = self._config
         numbers = uniform(config.seed, step, config.batch_size, len(self.starts))
         rows = range(rank, config.batch_size, world)
         crops = np.zeros((len(rows), self._length), np.float32)
+        texts: list[str | None] = []
         for crop, row in zip(crops, rows):
-            sound = self.recordings[self.starts[numbers[row]]]
+            number = self.starts[numbers[row]]
+            sound = self.recordings[number]
             rng = np.random.default_rng((config.seed, step, row))
             start = int(rng.integers(max(1, len(sound) - self._length + 1)))
             part = sound[start : start + self._length]
-            crop[: len(part)] = part / np.float32(32768)
-        return torch.from_numpy(crops)
+            at = 0
+            if self.texts is not None:
+                whole = len(part) == len(sound)
+                at = int(rng.integers(self._length - len(part) + 1)) if whole else 0
+                texts.append(self.texts.texts[number] if whole else None)
+            crop[at : at + len(part)] = part / np.float32(32768)
+        return torch.from_numpy(crops), texts
 
     def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
         """A process's items of a step through a model."""
         assert isinstance(model, VQAudioTokenizer)
-        target = self._crops(step, rank, world).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            features = model.features(target)
-            values, codes, loss = model.quantize(features)
-            decoded = model.waveform(values, codes)
-            loss = loss + self.measure(decoded, target)
-            if self.cycle:
-                loss = loss + self.cycle * _cycle(model, decoded, features)
-        return Batch(loss, codes, target, decoded)
+        crops, texts = self._crops(step, rank, world)
+        return self._step(model, crops.to(self.device), texts, step, model.waveform)
 
     def evaluate(self, model: nn.Module, logger: MetricLogger, step: int) -> dict[str, float]:
         """Measures on validation media, some of which are shown in the log."""
         assert isinstance(model, VQAudioTokenizer)
-        distances = []
+        distances, errors = [], list[float]()
         for index, sound in enumerate(self.held):
             target = torch.from_numpy(sound / np.float32(32768))[None, None]
-            decoded = model.decode(model.encode(target))
+            codes = model.encode(target)
+            decoded = model.decode(codes)
+            if self.alignment is not None and self.held_texts is not None:
+                values = _values(model, codes.codes)
+                errors += self.alignment.errors(values, [self.held_texts.texts[index]])
             length = target.shape[2] // 512 * 512
             if length:
                 pair = decoded[:, 0, :length], target[:, 0, :length]
@@ -239,17 +305,40 @@ class Recordings(_Media):
                 logger.audio(
                     step, f"validation/{index}/original", target[0].numpy(), model.sample_rate
                 )
-        return {"mel_distance": float(np.mean(distances))} if distances else {}
+        figures = {"mel_distance": float(np.mean(distances))} if distances else {}
+        return figures | ({"symbols_missed": float(np.mean(errors))} if errors else {})
+
+
+def aligned_texts(config: TokenizerTraining) -> AlignedTexts | None:
+    """What takes the texts beside media, if the run aligns codes with them."""
+    return None if config.alignment is None else AlignedTexts(_settings(config).pattern)
+
+
+def _settings(config: TokenizerTraining) -> AlignmentSettings:
+    return AlignmentSettings.parse(config.alignment)
+
+
+def _values(model: VQImageTokenizer | VQAudioTokenizer, codes: Tensor) -> Tensor:
+    """Values (B, N, dims) of codes (B, K, *grid)."""
+    return model.quantizer.values_of(codes.flatten(2).transpose(1, 2))
 
 
 def _load(
-    paths: tuple[str, ...], rate: int, seconds: float, max_corrupt: int, say: Say
+    config: TokenizerTraining,
+    paths: tuple[str, ...],
+    rate: int,
+    seconds: float,
+    say: Say,
+    texts: AlignedTexts | None,
 ) -> list[np.ndarray]:
-    """Recordings, mono int16 at a rate, until they last so many seconds together."""
+    """Recordings, mono int16 at a rate, until they last so many seconds together; `texts` takes
+    what stands beside them."""
     skips, recordings, left = Skips("recordings", say), list[np.ndarray](), seconds * rate
-    with closing(read_recordings(paths, rate, max_corrupt, skips.tell)) as sounds:
-        for _, sound in sounds:
+    with closing(recordings_at(paths, rate, config.max_corrupt, skips.tell)) as sounds:
+        for where, sound in sounds:
             recordings.append(sound)
+            if texts is not None:
+                texts.add(where)
             left -= len(sound)
             if left <= 0:
                 break
