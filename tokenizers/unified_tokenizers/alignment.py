@@ -57,20 +57,18 @@ class AlignmentSettings:
     pattern: str | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("words", "ctc"):
-            raise ValueError(f"alignment kind is {self.kind!r}, expected 'words' or 'ctc'")
         if not 0 < self.weight <= 10**9:
-            raise ValueError(f"alignment weight is {self.weight}, expected more than 0")
+            raise ValueError(f"weight is {self.weight:g}, expected more than 0")
         for name in ("groups", "vocabulary"):
             if getattr(self, name) < 1:
-                raise ValueError(f"alignment {name} is {getattr(self, name)}, expected 1 or more")
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if self.alone < 0:
-            raise ValueError(f"alignment alone is {self.alone}, expected 0 steps or more")
+            raise ValueError(f"alone is {self.alone}, expected 0 steps or more")
         if self.pattern is not None:
             try:
                 re.compile(self.pattern)
             except re.error as error:
-                raise ValueError(f"alignment pattern {self.pattern!r}: {error}") from None
+                raise ValueError(f"pattern {self.pattern!r}: {error}") from None
 
     @classmethod
     def parse(cls, entries: Any) -> AlignmentSettings:
@@ -148,11 +146,11 @@ class Alignment(nn.Module):
         if not rows:
             return logits_BNW.float().sum() * 0
         log_NBW = logits_BNW[rows].float().log_softmax(-1).transpose(0, 1)
-        lengths = torch.tensor([len(number) for number in numbers])
-        loss_B = F.ctc_loss(
-            log_NBW, torch.tensor(sum(numbers, [])), torch.full_like(lengths, len(log_NBW)),
-            lengths, reduction="none", zero_infinity=True,
-        )  # fmt: skip
+        lengths = torch.tensor([len(some) for some in numbers])
+        frames = torch.full_like(lengths, len(log_NBW))
+        flat = torch.tensor([number for some in numbers for number in some])
+        # A text that is too long for its frames has no way to be spelt: it counts nothing.
+        loss_B = F.ctc_loss(log_NBW, flat, frames, lengths, reduction="none", zero_infinity=True)
         # By character: a long sentence counts as much as a short one.
         return (loss_B / lengths.to(loss_B)).mean()
 

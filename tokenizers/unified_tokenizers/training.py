@@ -35,8 +35,9 @@ from unified_tokenizers.diffusion import DiffusionDecoder
 from unified_tokenizers.discriminators import Adversary, AdversarySettings
 from unified_tokenizers.training_config import TokenizerTraining, load_config
 from unified_tokenizers.training_diffusion import DiffusionData
-from unified_tokenizers.training_media import Pictures, Recordings
+from unified_tokenizers.training_media import Pictures
 from unified_tokenizers.training_parts import CodeUsage, make_optimizer, prepare
+from unified_tokenizers.training_recordings import Recordings
 
 __all__ = ["TokenizerTrainer", "TokenizerTraining", "load_config", "main", "train"]
 
