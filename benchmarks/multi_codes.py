@@ -42,7 +42,6 @@ if __name__ == "__main__":  # --help and mistakes, before what follows is loaded
 
 # isort: split
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -52,27 +51,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from _codes_decoder import PRECISION, coded, decoder_figures
 from _media import pictures, scenes
 from _shared import machine, numbers, say
 from _sides import reconstruct_picture
 from _training import Task, fit
 from torch import Tensor
 
-from unified import TextTokenizer, UnifiedModel
-from unified.dataloading.layout import Layout
-from unified.dataloading.packed_sequence import PackedSequence
-from unified.dataloading.packing import Packer, pack, split_document
-from unified.formats.coded import CodedImage
-from unified.formats.grammar import MODALITIES
-from unified.training.config import OptimizerConfig
+from unified import TextTokenizer
 from unified.training.kernels.ir import SUPPORTED
-from unified.training.layer_modes import LayerModes
-from unified.training.loss_factors import modality_factors
-from unified.training.micro_batch import MicroBatch, make_micro_batch
-from unified.training.optimizers import make_optimizers
-from unified.training.train_module import TrainModule, layers_of
-from unified.training.weights import MasterWeights
-from unified_data.document import Text
 from unified_tokenizers import VQImageTokenizer
 from unified_tokenizers.image import ImageTokenizerConfig
 from unified_tokenizers.losses import IMAGE_LOSSES, ImageLoss
@@ -80,16 +67,9 @@ from unified_tokenizers.measures import CodeUse
 from unified_tokenizers.quantizers import QuantizerConfig
 from unified_tokenizers.report import evaluate_pictures
 
-# Without products of bfloat16 numbers a processor is ten times slower in it than in float32.
-PRECISION = "bfloat16" if SUPPORTED else "float32"
 THREADS = 1  # a processor second is then a second of the training's own
-TOKENIZER_RATE, DECODER_RATE = 2e-3, 2e-3
-SIDE, SEQ_LEN = 48, 512
-SHAPE = {
-    "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2,
-    "num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 384,
-    "max_position_embeddings": SEQ_LEN, "tie_word_embeddings": True,
-}  # fmt: skip
+TOKENIZER_RATE = 2e-3
+SIDE = 48
 
 
 @dataclass(frozen=True)
@@ -183,96 +163,6 @@ def trained_tokenizer(case: Case, world: World, sizes: Sizes) -> tuple[VQImageTo
     return trained.model, trained.seconds
 
 
-def coded(tokenizer: VQImageTokenizer, images: np.ndarray) -> Tensor:
-    """The codes of pictures, int64 (N, K, h, w)."""
-    parts = torch.from_numpy(images).movedim(3, 1).split(128)
-    return torch.cat([tokenizer.encode(part).codes for part in parts])
-
-
-def sequences(model: UnifiedModel, captions: Sequence[str], codes: Tensor) -> list[PackedSequence]:
-    """Packed sequences of captions, each followed by its picture's codes."""
-    layout, packer = Layout(model.grammar, model.text_tokenizer), Packer(SEQ_LEN)
-    padding, packed = model.grammar.padding, []
-    pairs = iter(zip(captions, codes.numpy()))
-    left = True
-    while left or packer.waiting:
-        while packer.wants_more and left:
-            if (pair := next(pairs, None)) is None:
-                left = False
-                break
-            document = layout.encode(
-                [Text(pair[0], "prompt", 0.0), CodedImage(pair[1], "response")]
-            )
-            packer.add(split_document(document, document.ids, SEQ_LEN, "a", "a", 0))
-        if chunks := packer.next():
-            fields = pack(chunks, SEQ_LEN, padding, layout.ranges)
-            packed.append(
-                PackedSequence(**fields, stream=0, number=len(packed), counters={}, reports=(),
-                               state={})
-            )  # fmt: skip
-    return packed
-
-
-def decoder_bits(
-    tokenizer: VQImageTokenizer, codes: tuple[Tensor, Tensor], world: World, sizes: Sizes
-) -> dict[str, Any]:
-    """Train a decoder for `sizes.seconds`; bits a held-out picture, over its codes."""
-    several = len(tokenizer.codebook_sizes) > 1
-    torch.manual_seed(0)
-    model = UnifiedModel.create(
-        SHAPE, text_tokenizer=world.text_tokenizer, image_tokenizer=tokenizer,
-        format="pocket-together", max_grid=12, codes="depth" if several else None,
-        depth={"num_layers": 2} if several else None,
-    )  # fmt: skip
-    train = sequences(model, world.captions, codes[0])
-    held = sequences(model, world.held_captions, codes[1])
-    module, factors = TrainModule(model.hf, None).train(), modality_factors({})
-    master_weights = MasterWeights(module, PRECISION)
-    LayerModes(model.hf, layers_of(model.hf), module.by_documents, False)
-    (optimizer,) = make_optimizers(
-        OptimizerConfig(lr=DECODER_RATE), master_weights.parameters
-    ).values()
-    rng, steps, pictures_seen = np.random.default_rng(0), 0, 0
-
-    def learn(rate: float) -> int:
-        sequence = train[rng.integers(len(train))]
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        master_weights.copy_to_model()
-        micro_batch = make_micro_batch([sequence], factors)
-        (module(micro_batch).total / micro_batch.weight).backward()
-        master_weights.accumulate_grads()
-        torch.nn.utils.clip_grad_norm_(master_weights.parameters.values(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return len(sequence.keys)
-
-    learn(0.0)  # compiles what is to be compiled
-    began = time.process_time()
-    while (share := (time.process_time() - began) / sizes.seconds) < 1:
-        # Warm-up over a twentieth of the time, then a cosine to a fiftieth.
-        scale = min(1.0, share * 20 + 0.02) * (0.02 + 0.49 * (1 + math.cos(math.pi * share)))
-        pictures_seen += learn(DECODER_RATE * scale)
-        steps += 1
-    master_weights.copy_to_model()
-    nats = 0.0
-    with torch.no_grad():
-        for sequence in held:
-            micro_batch = make_micro_batch([sequence], factors)
-            nats += _of_codes(module.eval()(micro_batch).losses, micro_batch)
-    return {
-        "decoder_bits_a_picture": round(nats / math.log(2) / len(world.held), 1),
-        "decoder_steps": steps,
-        "decoder_pictures_seen": pictures_seen,
-        "decoder_parameters": sum(p.numel() for p in module.parameters()),
-    }
-
-
-def _of_codes(losses: Tensor, micro_batch: MicroBatch) -> float:
-    """The sum of the losses of codes: markers and sizes have no medium's modality."""
-    return float(losses[micro_batch.modality == MODALITIES["image"]].double().sum())
-
-
 def measured(case: Case, world: World, sizes: Sizes) -> dict[str, Any]:
     tokenizer, seconds = trained_tokenizer(case, world, sizes)
     codes = coded(tokenizer, world.train), coded(tokenizer, world.held)
@@ -290,7 +180,13 @@ def measured(case: Case, world: World, sizes: Sizes) -> dict[str, Any]:
         "entropy_bits_a_picture": round(case.places * sum(use.entropy), 1),
         "tokenizer_seconds_a_step": round(seconds, 3),
         "tokenizer_numbers": numbers(tokenizer.state_dict().items()),
-        **decoder_bits(tokenizer, codes, world, sizes),
+        **decoder_figures(
+            tokenizer,
+            (world.captions, codes[0]),
+            (world.held_captions, codes[1]),
+            world.text_tokenizer,
+            sizes.seconds,
+        ),
     }
 
 

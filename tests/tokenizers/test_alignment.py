@@ -173,7 +173,7 @@ def test_texts_are_found_beside_files_and_in_shards(tmp_path):
 )
 def test_texts_that_are_none_are_refused_with_their_name(tmp_path, name, data, words):
     path = str(shard(tmp_path / "x.tar", {name: data}))
-    with pytest.raises(ValueError, match="x.tar, member 'a") as error:
+    with pytest.raises(ValueError, match=r"x\.tar, member 'a") as error:
         text_beside(Where("a.png", path, "a"))
     assert words in str(error.value)
 
