@@ -89,11 +89,11 @@ def learn(media, steps: int, first: int = 0) -> None:
         optimizer.zero_grad()
 
 
-def words_missed(media) -> float:
+def words_missed(media, step: int = 1) -> float:
     class Unlogged:
         image = audio = staticmethod(lambda *_, **__: None)
 
-    return media.evaluate(media.model.eval(), Unlogged(), 0)["words_missed"]
+    return media.evaluate(media.model.eval(), Unlogged(), step)["words_missed"]
 
 
 def test_the_first_group_learns_to_name_what_the_pictures_show(pictures):
@@ -109,6 +109,13 @@ def test_the_first_group_learns_to_name_what_the_pictures_show(pictures):
     other[..., 3:] += 1
     texts = ["a red square", "a blue square"]
     assert media.alignment.errors(values, texts) == media.alignment.errors(other, texts)
+
+
+def test_as_long_as_the_encoder_learns_alone_it_is_what_is_told_of(pictures):
+    torch.manual_seed(1)
+    media = Pictures(run(pictures, alignment={"kind": "words", "alone": 40}), print)
+    learn(media, 40)
+    assert words_missed(media, 40) == 0 < words_missed(media, 41)
 
 
 def test_alone_nothing_but_the_encoder_learns(pictures):

@@ -168,13 +168,20 @@ class Alignment(nn.Module):
         return [self._number[c] + 1 for c in text or "" if c in self._number]
 
     @torch.no_grad()
-    def errors(self, values: Tensor, texts: Sequence[str | None]) -> list[float]:
+    def errors(
+        self, values: Tensor, texts: Sequence[str | None], encoded: bool = False
+    ) -> list[float]:
         """What the values alone say of each text that there is, 0 for nothing wrong.
+
+        encoded: they are the encoder's output, before a quantizer.
 
         `words`: the share of the text's words that are not among the likeliest, as many as it has.
         `ctc`: edits to the text from what the likeliest characters spell, over its length.
         """
-        logits_BNW = self.of_values(values[..., : self._values].flatten(1, -2)).float()
+        if encoded:
+            logits_BNW = self.of_features(values.flatten(1, -2)).float()
+        else:
+            logits_BNW = self.of_values(values[..., : self._values].flatten(1, -2)).float()
         errors = []
         for logits_NW, text in zip(logits_BNW, texts):
             if self.settings.kind == "words":

@@ -153,6 +153,25 @@ class TrainingMedia:
         alignment = Alignment(settings, texts.texts, width, group_width)
         self.alignment = alignment.to(self.device)
 
+    @torch.no_grad()
+    def _errors(
+        self,
+        model: VQImageTokenizer | VQAudioTokenizer,
+        media: Tensor,
+        codes: Tensor,
+        texts: list[str | None],
+        step: int,
+    ) -> list[float]:
+        """See `Alignment.errors`: of codes, or of the encoder's output as long as it learns alone.
+
+        media: whole places of codes or frames.
+        """
+        if self.alignment is None:
+            return []
+        if step <= self.alignment.settings.alone:
+            return self.alignment.errors(model.hidden(media.to(self.device)), texts, encoded=True)
+        return self.alignment.errors(values_of(model, codes), texts)
+
     def _step(
         self,
         model: VQImageTokenizer | VQAudioTokenizer,
@@ -218,9 +237,8 @@ class Pictures(TrainingMedia):
             parts = torch.from_numpy(pictures).movedim(3, 1).split(32)
             coded = [model.encode(part) for part in parts]
             decoded = torch.cat([model.decode(codes) for codes in coded])
-            if self.alignment is not None:
-                codes = torch.cat([codes.codes for codes in coded])
-                errors += self.alignment.errors(values_of(model, codes), texts)
+            codes = torch.cat([codes.codes for codes in coded])
+            errors += self._errors(model, target, codes, texts, step)
             if index == 0:
                 show_pairs(
                     logger, "validation/original_above_reconstruction", target, decoded, step

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from unified_base.training.metric_logger import MetricLogger
 from unified_tokenizers.alignment_texts import AlignedTexts
 from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.losses import AUDIO_LOSSES, AudioLoss
 from unified_tokenizers.media import recordings_at
-from unified_tokenizers.training_media import CPU, Batch, TrainingMedia, aligned_texts, values_of
+from unified_tokenizers.training_media import CPU, Batch, TrainingMedia, aligned_texts
 from unified_tokenizers.training_order import uniform
 from unified_tokenizers.training_pictures import Say, Skips
 
@@ -95,9 +96,10 @@ class Recordings(TrainingMedia):
             target = torch.from_numpy(sound / np.float32(32768))[None, None]
             codes = model.encode(target)
             decoded = model.decode(codes)
-            if self.alignment is not None and self.held_texts is not None:
-                values = values_of(model, codes.codes)
-                errors += self.alignment.errors(values, [self.held_texts.texts[index]])
+            if self.held_texts is not None:
+                whole = F.pad(target[:, 0], (0, -target.shape[2] % model.hop))
+                texts = [self.held_texts.texts[index]]
+                errors += self._errors(model, whole, codes.codes, texts, step)
             length = target.shape[2] // 512 * 512
             if length:
                 pair = decoded[:, 0, :length], target[:, 0, :length]
