@@ -10,7 +10,9 @@ import colorsys
 
 import numpy as np
 
-__all__ = ["COLOURS", "RGB", "TINTS", "colour_name", "nearest_colour", "sample_colour"]
+__all__ = [
+    "COLOURS", "RGB", "TINTS", "clear_colour", "colour_name", "nearest_colour", "sample_colour",
+]  # fmt: skip
 
 RGB = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -73,8 +75,12 @@ def sample_colour(rng: np.random.Generator, name: str | None) -> RGB:
         rgb = _rgb(*hsv)
         if not any(_inside(rgb, each, _MARGIN) for each in _BOXES):
             return rgb
-    draws = [low + (high - low) * rng.random() for low, high in _BOXES[name]]
-    return _rgb((draws[0] / 360) % 1, draws[1], draws[2])
+    while True:
+        hue, saturation, value = (low + (high - low) * rng.random() for low, high in _BOXES[name])
+        rgb = _rgb((hue / 360) % 1, saturation, value)
+        # In whole numbers a very dark colour may have another hue.
+        if colour_name(rgb) == name:
+            return rgb
 
 
 def _rgb(hue: float, saturation: float, value: float) -> RGB:
@@ -85,12 +91,29 @@ def _rgb(hue: float, saturation: float, value: float) -> RGB:
 def nearest_colour(rgb: RGB) -> str:
     """The tint that a colour is nearest to, by hue first: what one would call it if asked."""
     hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in rgb))
+    return _nearest(hue * 360, saturation, value)
+
+
+def clear_colour(rgb: RGB) -> str | None:
+    """As `nearest_colour`, where colours that are a little different are called the same."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in rgb))
+    names = {
+        _nearest((hue * 360 + turn) % 360, saturation + pale, value + dark)
+        for turn in (-7, 0, 7)
+        for pale in (-0.06, 0.06)
+        for dark in (-0.06, 0.06)
+    }
+    return names.pop() if len(names) == 1 else None
+
+
+def _nearest(degrees: float, saturation: float, value: float) -> str:
     if value < 0.25:
         return "black"
     if saturation < 0.18:
         return "white" if value > 0.88 else "grey"
-    degrees = hue * 360
     if degrees < 14 or degrees >= 345:
+        if value < 0.62 and saturation < 0.75:
+            return "brown"
         return "pink" if saturation < 0.5 and value > 0.85 else "red"
     if degrees < 44:
         return "brown" if value < 0.72 or (saturation < 0.55 and value < 0.85) else "orange"

@@ -11,13 +11,13 @@ import numpy as np
 from unified_data.pocket.subjects import load_subjects
 from unified_data.world.colours import COLOURS, RGB, TINTS, sample_colour
 from unified_data.world.description import is_clear_pair, zone_of
-from unified_data.world.free_scene import MAX_TURN, FreeScene, Thing, Writing
+from unified_data.world.free_scene import MAX_TURN, FreeScene, Lettering, Thing
 from unified_data.world.glyphs import body_of, visible_share
 from unified_data.world.ground import PATTERNS, Ground, random_ground
 from unified_data.world.lettering import MAX_LETTERS, writing_width
 from unified_data.world.style_names import TRAIN_STYLES
 
-__all__ = ["KINDS_OF_SCENE", "SceneKind", "compose_scene", "random_ground_of"]
+__all__ = ["KINDS_OF_SCENE", "SceneKind", "compose_scene", "overlap", "random_ground_of", "shows"]
 
 SceneKind = Literal["nothing", "single", "small", "two", "counted", "mixed", "writing"]
 KINDS_OF_SCENE: tuple[SceneKind, ...] = (
@@ -114,7 +114,7 @@ def _tint(rng: np.random.Generator, name: str, style: str) -> str | None:
              "brown": {"orange", "red"}, "yellow": {"orange"}, "pink": {"red", "purple"},
              "grey": {"white", "black"}, "white": {"grey"}, "black": {"grey"},
              "purple": {"pink", "blue"}, "blue": {"purple"}}  # fmt: skip
-    own = {body.name} | alike.get(body.name, set())
+    own = {body.near} | alike.get(body.near, set())
     choices = [tint for tint in TINTS if tint not in own]
     return choices[int(rng.integers(len(choices)))]
 
@@ -138,12 +138,13 @@ def random_ground_of(
         else:
             name = COLOURS[int(rng.integers(1, len(COLOURS)))]
         ground = Ground() if name == "white" and chance < 0.18 else random_ground(rng, name)
-        if all(_shows(each, ground) for each in who):
+        if all(shows(each, ground) for each in who):
             return ground
     return ground  # nothing shows a white thing and a black one beside a grey one on every ground
 
 
-def _shows(who: tuple[str, str, str | None], ground: Ground) -> bool:
+def shows(who: tuple[str, str, str | None], ground: Ground) -> bool:
+    """Whether (name, style, tint) is seen on a ground."""
     return all(visible_share(*who, colour) >= _LEAST_VISIBLE for colour in ground.colours)
 
 
@@ -189,7 +190,7 @@ def _well_placed(kind: SceneKind, things: tuple[Thing, ...]) -> bool:
         return zone_of(things[0], clear=True) is not None
     if kind == "writing":  # the writing is below
         return all(thing.y + thing.scale / 2 <= 0.62 for thing in things)
-    if any(_overlap(a, b) > 0.14 for a, b in itertools.combinations(things, 2)):
+    if any(overlap(a, b) > 0.14 for a, b in itertools.combinations(things, 2)):
         return False
     if kind == "two":
         return is_clear_pair(things[0], things[1])
@@ -200,7 +201,7 @@ def _well_placed(kind: SceneKind, things: tuple[Thing, ...]) -> bool:
     return all(after - before >= _GAP for before, after in itertools.pairwise(lefts))
 
 
-def _overlap(first: Thing, second: Thing) -> float:
+def overlap(first: Thing, second: Thing) -> float:
     """The share of the smaller one's square that both cover."""
     across, down = (
         max(0.0, (first.scale + second.scale) / 2 - abs(a - b))
@@ -210,7 +211,7 @@ def _overlap(first: Thing, second: Thing) -> float:
     return min(across, smaller) * min(down, smaller) / smaller**2
 
 
-def _writing(rng: np.random.Generator, ground: Ground, below: bool) -> Writing:
+def _writing(rng: np.random.Generator, ground: Ground, below: bool) -> Lettering:
     """A number, or a short word: of a subject, or of letters that make none."""
     chance = rng.random()
     if chance < 0.45:
@@ -236,7 +237,7 @@ def _writing(rng: np.random.Generator, ground: Ground, below: bool) -> Writing:
     while True:
         colour = sample_colour(rng, [None, *COLOURS][int(rng.integers(len(COLOURS) + 1))])
         if all(abs(_luma(colour) - _luma(other)) >= 80 for other in ground.colours):
-            return Writing(text, float(x), float(y), float(height), colour)
+            return Lettering(text, float(x), float(y), float(height), colour)
 
 
 def _is_calm(ground: Ground) -> bool:
