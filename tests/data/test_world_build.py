@@ -12,7 +12,6 @@ from unified_data.shards import read_shards
 from unified_data.world.build import KINDS, build_world, plan_kind, world_version
 from unified_data.world.captions_en import parse_en
 from unified_data.world.captions_zh import parse_zh
-from unified_data.world.chinese import chinese_names
 from unified_data.world.free_scene import SPLITS
 from unified_data.world.picture_kinds import scene_of
 from unified_data.world.style_names import TRAIN_STYLES
@@ -80,8 +79,7 @@ def test_drawings_and_descriptions_are_in_their_forms(world):
             parsed = parse_zh(said_text) if said_text[0] > "\u2fff" else parse_en(said_text)
             assert parsed is not None, said_text
             chinese += said_text[0] > "\u2fff"
-    if chinese_names():
-        assert chinese > 5
+    assert chinese > 5
 
 
 def test_questions_edits_names_and_the_unknown_are_in_their_forms(world):
