@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from unified_data.pocket.subjects import load_subjects
 from unified_data.world.colours import COLOURS, RGB, TINTS, sample_colour
-from unified_data.world.description import is_clear_pair, zone_of
+from unified_data.world.description import Placed, is_clear_pair, zone_of
 from unified_data.world.free_scene import MAX_TURN, FreeScene, Lettering, Thing
 from unified_data.world.glyphs import body_of, visible_share
 from unified_data.world.ground import PATTERNS, Ground, random_ground
@@ -162,29 +162,42 @@ def _placed(
     size = low + (high - low) * (rng.random() ** 0.7)
     for attempt in itertools.count():
         shrink = 0.97 ** max(0, attempt - 10)
-        scales = [
-            float(np.clip(size * shrink * (0.85 + 0.3 * rng.random()), low, high))
-            if len(who) > 1
-            else size
-            for _ in who
+        spots = [
+            _spot(rng, name, max(low, size * shrink), low, high, len(who) > 1) for name, _, _ in who
         ]
-        things = tuple(_thing(rng, each, scale) for each, scale in zip(who, scales))
-        if _well_placed(kind, things):
-            return things
+        if _well_placed(kind, spots):
+            return tuple(_thing(rng, each, spot) for each, spot in zip(who, spots))
         if attempt > 400:
-            raise AssertionError(f"no room for {who} of sizes {scales}")
+            raise AssertionError(f"no room for {who}: {spots}")
     raise AssertionError
 
 
-def _thing(rng: np.random.Generator, who: tuple[str, str, str | None], scale: float) -> Thing:
+class _Spot(NamedTuple):
+    """Where a subject may stand."""
+
+    name: str
+    x: float
+    y: float
+    scale: float
+
+
+def _spot(
+    rng: np.random.Generator, name: str, scale: float, low: float, high: float, varied: bool
+) -> _Spot:
+    size, x, y = rng.random(3).tolist()
+    if varied:
+        scale = min(high, max(low, scale * (0.85 + 0.3 * size)))
+    return _Spot(name, scale / 2 + (1 - scale) * x, scale / 2 + (1 - scale) * y, scale)
+
+
+def _thing(rng: np.random.Generator, who: tuple[str, str, str | None], spot: _Spot) -> Thing:
     name, style, tint = who
     turn = float(rng.uniform(-MAX_TURN, MAX_TURN)) if rng.random() < 0.5 else 0.0
-    mirrored = name not in _HANDED and rng.random() < 0.4
-    x, y = (float(scale / 2 + (1 - scale) * rng.random()) for _ in range(2))
-    return Thing(name, style, x, y, scale, turn, mirrored, tint)
+    mirrored = name not in _HANDED and bool(rng.random() < 0.4)
+    return Thing(name, style, spot.x, spot.y, spot.scale, turn, mirrored, tint)
 
 
-def _well_placed(kind: SceneKind, things: tuple[Thing, ...]) -> bool:
+def _well_placed(kind: SceneKind, things: Sequence[_Spot]) -> bool:
     """Whether a caption can say where things are, and every one of them is seen."""
     if kind == "small":
         return zone_of(things[0], clear=True) is not None
@@ -201,7 +214,7 @@ def _well_placed(kind: SceneKind, things: tuple[Thing, ...]) -> bool:
     return all(after - before >= _GAP for before, after in itertools.pairwise(lefts))
 
 
-def overlap(first: Thing, second: Thing) -> float:
+def overlap(first: Placed, second: Placed) -> float:
     """The share of the smaller one's square that both cover."""
     across, down = (
         max(0.0, (first.scale + second.scale) / 2 - abs(a - b))
