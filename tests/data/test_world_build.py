@@ -127,7 +127,7 @@ def test_scenes_are_of_their_split_and_in_styles_of_training():
 def test_documents_aside_are_a_twentieth_and_not_many():
     sizes = [len(plan_kind("unknown", split, 0, 1.0)) for split in SPLITS]
     assert sizes == [KINDS["unknown"].number - 400, 200, 200]
-    assert len(plan_kind("draw", "steer", 0, 1.0)) == 1_000
+    assert len(plan_kind("draw", "steer", 0, 1.0)) == 500
 
 
 def test_nonsense_is_refused(tmp_path):

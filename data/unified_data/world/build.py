@@ -22,7 +22,7 @@ from unified_data.world.free_scene import SPLITS
 __all__ = ["KINDS", "DocumentKind", "build_world", "plan_kind", "world_version"]
 
 _WORLD = 1  # raise when the same seed would give other documents
-_LEAST, _MOST = 2, 1_000  # documents of `steer` and of `heldout`, of each kind
+_LEAST, _MOST = 2, 500  # documents of `steer` and of `heldout`, of each kind
 
 
 class DocumentKind(NamedTuple):
@@ -51,7 +51,7 @@ KINDS: dict[str, DocumentKind] = {
 def plan_kind(kind: str, split: str, seed: int, scale: float) -> Sequence[Any]:
     """The payloads of a kind's documents of a split.
 
-    `steer` and `heldout` are a twentieth each, from 2 to 1,000 documents; `train` is the rest.
+    `steer` and `heldout` are a twentieth each, from 2 to 500 documents; `train` is the rest.
     """
     number, plan, _ = KINDS[kind]
     rng = np.random.default_rng([seed, *kind.encode(), SPLITS.index(split)])
