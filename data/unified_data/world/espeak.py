@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import _ctypes
 import numpy as np
 
-__all__ = ["ESPEAK_RATE", "Manner", "espeak_phonemes", "espeak_samples"]
+__all__ = ["ESPEAK_RATE", "EspeakSpeech", "Manner", "espeak_phonemes", "espeak_speech"]
 
 ESPEAK_RATE = 22_050
 """Hz, of what espeak-ng says."""
@@ -48,8 +48,19 @@ class Manner(NamedTuple):
     range: int = 50
 
 
-def espeak_samples(text: str, manner: Manner) -> np.ndarray:
-    """What espeak-ng says: int16 (S,) at `ESPEAK_RATE`; empty where a text has nothing to say.
+class EspeakSpeech(NamedTuple):
+    """What espeak-ng says of a text. samples: int16 (S,) at `ESPEAK_RATE`, empty where there is
+    nothing to say. phonemes: as it writes them, a blank between clauses."""
+
+    samples: np.ndarray
+    phonemes: str
+
+
+def espeak_speech(text: str, manner: Manner, ipa: bool) -> EspeakSpeech:
+    """A text's sound and its phonemes.
+
+    ipa: phonemes in IPA, otherwise in espeak-ng's own ASCII names. Its IPA of Chinese is of no use:
+    version 1.51 writes the first and the fourth tone alike.
 
     Raises ValueError where espeak-ng is not installed, and for a voice that it does not have.
     """
@@ -71,25 +82,24 @@ def espeak_samples(text: str, manner: Manner) -> np.ndarray:
             data, len(data) + 1, 0, _CHARACTERS, 0, _UTF8 | _END_PAUSE, None, None
         )
         _check(status, f"says {text[:40]!r}")
-    return np.frombuffer(b"".join(chunks), "<i2")
+        phonemes = _phonemes(library, text, ipa)
+    return EspeakSpeech(np.frombuffer(b"".join(chunks), "<i2"), phonemes)
 
 
 def espeak_phonemes(text: str, voice: str, ipa: bool) -> str:
-    """What espeak-ng says, as it writes it; a blank between clauses.
-
-    ipa: in IPA, otherwise in espeak-ng's own ASCII names. Its IPA of Chinese is of no use: version
-    1.51 writes the first and the fourth tone alike.
-
-    Raises ValueError as `espeak_samples` does.
-    """
-    clauses: list[str] = []
+    """A text's phonemes alone; see `espeak_speech`."""
     with _library() as library:
         _choose(library, Manner(voice))
-        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-        rest = ctypes.c_char_p(text.encode())
-        while rest.value is not None:
-            clause = library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA if ipa else 0)
-            clauses.append((clause or b"").decode())
+        return _phonemes(library, text, ipa)
+
+
+def _phonemes(library: Any, text: str, ipa: bool) -> str:
+    clauses: list[str] = []
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    rest = ctypes.c_char_p(text.encode())
+    while rest.value is not None:  # moved on by a clause at a time
+        clause = library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA if ipa else 0)
+        clauses.append((clause or b"").decode())
     return " ".join(clause.strip() for clause in clauses).strip()
 
 

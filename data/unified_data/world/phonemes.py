@@ -21,7 +21,10 @@ from functools import lru_cache
 from unified_data.world.espeak import espeak_phonemes
 from unified_data.world.readings import with_readings
 
-__all__ = ["ALPHABET", "CHINESE_VOICE", "format_phonemes", "parse_phonemes", "phonemes_of"]
+__all__ = [
+    "ALPHABET", "CHINESE_VOICE", "checked_text", "format_phonemes", "is_ipa", "parse_phonemes",
+    "phonemes_of", "world_phonemes",
+]  # fmt: skip
 
 CHINESE_VOICE = "cmn-latn-pinyin"
 """espeak-ng's Chinese. Its `cmn` of version 1.51 reads the pinyin that it looks characters up to as
@@ -39,7 +42,7 @@ _NEAREST = str.maketrans({"ᵻ": "ɪ", "ʔ": "t", "r": "ɹ", "ʉ": "u", "ʍ": "w
 _SYLLABIC = re.compile("([nml])\u0329")  # bʌtn̩
 # Words that espeak-ng writes as one.
 _WEAK = "ɪn|ʌv|ɒv|əv|fɹʌm|fɹɒm|ɔn|ɒn|wɪð|fɚ|fə|wʌz|wɒz|ðæt|ðat"
-_JOINED = re.compile(rf"({_WEAK})(ðə|ðɪ)|(fɚɹ)(ə|ɚ|ən)|(wʌz|wɒz)(ɐ)|(tə|t)(bi)|(hɐ[vd]|əv)(bɪn|ən)")
+_JOINED = re.compile(rf"({_WEAK})(ðə|ðɪ)|(fɚɹ)(ə|ɚ|ən)|(wʌz|wɒz)(ɐ)|(tə|t)(bi)|(hɐ[vd])(bɪn)|(əv)(ə|ən)")
 
 # espeak-ng's names of Chinese sounds (its `phsource/ph_zh`), the longest first.
 _MANDARIN = {
@@ -63,18 +66,35 @@ def phonemes_of(text: str, language: str) -> str:
 
     language: espeak-ng's, such as `en-us` or `CHINESE_VOICE`.
 
-    Raises ValueError where there is nothing to say, for Chinese with Latin letters in it, where
-    espeak-ng is missing, and where it writes what the alphabet has no symbol for.
+    Raises ValueError as `checked_text` and `world_phonemes` do, and where espeak-ng is missing.
     """
-    if language == CHINESE_VOICE:
-        if latin := re.search(r"[A-Za-z]+", text):
-            raise ValueError(
-                f"{latin[0]!r} is in a Chinese text to be spoken, expected Chinese characters and"
-                " digits; write it in Chinese"
-            )
-        phonemes = _mandarin(espeak_phonemes(with_readings(text), language, ipa=False))
-    else:
-        phonemes = _english(espeak_phonemes(text, language, ipa=True))
+    written = checked_text(text, language)
+    return world_phonemes(espeak_phonemes(written, language, is_ipa(language)), language, text)
+
+
+def checked_text(text: str, language: str) -> str:
+    """A text as espeak-ng is to get it. Raises ValueError for Chinese with Latin letters in it."""
+    if language != CHINESE_VOICE:
+        return text
+    if latin := re.search(r"[A-Za-z]+", text):
+        raise ValueError(
+            f"{latin[0]!r} is in a Chinese text to be spoken, expected Chinese characters and"
+            " digits; write it in Chinese"
+        )
+    return with_readings(text)
+
+
+def is_ipa(language: str) -> bool:
+    """Whether `world_phonemes` takes IPA of a language, or espeak-ng's own names."""
+    return language != CHINESE_VOICE
+
+
+def world_phonemes(written: str, language: str, text: str) -> str:
+    """What espeak-ng writes of a text, in `ALPHABET`.
+
+    Raises ValueError where there is nothing to say, and for sounds that the alphabet does not have.
+    """
+    phonemes = _english(written) if is_ipa(language) else _mandarin(written)
     if not phonemes:
         raise ValueError(f"there is nothing to speak in {text[:40]!r}; expected words")
     if strange := set(phonemes) - set(ALPHABET) - {" "}:

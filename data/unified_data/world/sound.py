@@ -10,16 +10,17 @@ import tempfile
 from functools import cache
 from pathlib import Path
 from shutil import which
+from typing import NamedTuple
 
 import numpy as np
 
 from unified_base.level import level_gain
 from unified_base.sounds import decode_audio
-from unified_data.world.espeak import ESPEAK_RATE, espeak_samples
-from unified_data.world.readings import with_readings
+from unified_data.world.espeak import ESPEAK_RATE, espeak_speech
+from unified_data.world.phonemes import checked_text, is_ipa, phonemes_of, world_phonemes
 from unified_data.world.voices import Speaker
 
-__all__ = ["FRAME", "LEVEL", "SAMPLE_RATE", "has_recorded_voices", "say", "speak_text",
+__all__ = ["FRAME", "LEVEL", "SAMPLE_RATE", "Speech", "has_recorded_voices", "say", "speak_text",
            "to_int16_grid"]  # fmt: skip
 
 SAMPLE_RATE = 16_000
@@ -34,36 +35,47 @@ _PLAIN_PACE = 175  # words a minute that flite's voices are taken to speak at
 _ROLL_OFF = 0.06  # of the band: a smooth edge rings less
 
 
-def say(text: str, speaker: Speaker) -> np.ndarray:
-    """A text as a voice says it: float64 (S,) at `SAMPLE_RATE`, from its first sound to its last.
+class Speech(NamedTuple):
+    """waveform: float64 (S,) or float32 (1, S) at `SAMPLE_RATE`; phonemes: of `phonemes.ALPHABET`."""
+
+    waveform: np.ndarray
+    phonemes: str
+
+
+def say(text: str, speaker: Speaker) -> Speech:
+    """A text as a voice says it: float64 (S,), from its first sound to its last, and its phonemes.
 
     As loud as the voice is. The same text and voice give the same samples whatever was said before.
+    The phonemes of a recorded voice are those of espeak-ng's American.
 
-    Raises ValueError for text that gives no sound, where espeak-ng is missing or does not have the
-    voice, and where a recorded voice is wanted and flite is missing or fails.
+    Raises ValueError for text that gives no sound, as `phonemes_of` does, for a voice that espeak-ng
+    does not have, and where a recorded voice is wanted and flite is missing or fails.
     """
+    dialect = speaker.dialect
     if speaker.recorded is not None:
+        phonemes = phonemes_of(text, dialect)
         waveform = _flite(text, speaker.recorded, speaker.manner.pace / _PLAIN_PACE)
     else:
-        written = with_readings(text) if speaker.language == "zh" else text
-        waveform = _at_16_khz(espeak_samples(written, speaker.manner) / 32768)
+        speech = espeak_speech(checked_text(text, dialect), speaker.manner, is_ipa(dialect))
+        phonemes = world_phonemes(speech.phonemes, dialect, text)
+        waveform = _at_16_khz(speech.samples / 32768)
     loud = np.flatnonzero(np.abs(waveform) > _SILENCE * np.abs(waveform).max(initial=0.0))
     if not len(loud):
         raise ValueError(f"{speaker.name} gave no sound for {text[:40]!r}; expected words in it")
-    return waveform[loud[0] : loud[-1] + 1]
+    return Speech(waveform[loud[0] : loud[-1] + 1], phonemes)
 
 
-def speak_text(text: str, speaker: Speaker) -> np.ndarray:
+def speak_text(text: str, speaker: Speaker) -> Speech:
     """A text as a model of the world is to speak it: float32 (1, S) in [-1, 1], S in whole `FRAME`s.
 
     At `LEVEL`, with 50 ms of silence before and at least as much after it, on the grid of 16-bit
     samples. Raises ValueError as `say` does.
     """
-    waveform = say(text, speaker)
+    waveform, phonemes = say(text, speaker)
     waveform = waveform * level_gain(waveform, SAMPLE_RATE, LEVEL)
     waveform /= max(1.0, float(np.abs(waveform).max()))  # peaks of more than 26 dB: in no voice yet
     after = _MARGIN + -(2 * _MARGIN + len(waveform)) % FRAME
-    return to_int16_grid(np.pad(waveform, (_MARGIN, after)))[None]
+    return Speech(to_int16_grid(np.pad(waveform, (_MARGIN, after)))[None], phonemes)
 
 
 def to_int16_grid(waveform: np.ndarray) -> np.ndarray:
