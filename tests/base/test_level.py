@@ -16,7 +16,9 @@ def speech(seconds: float = 1.3, seed: int = 0) -> np.ndarray:
     """Syllables of noise with short gaps, float32 (S,)."""
     rng = np.random.default_rng(seed)
     time = np.arange(int(RATE * seconds)) / RATE
-    return (rng.standard_normal(len(time)) * (np.sin(2 * np.pi * 4 * time) > -0.3) * 0.1).astype("f4")
+    return (rng.standard_normal(len(time)) * (np.sin(2 * np.pi * 4 * time) > -0.3) * 0.1).astype(
+        "f4"
+    )
 
 
 def test_a_sine_has_its_root_mean_square():
@@ -33,7 +35,9 @@ def test_pauses_do_not_change_the_level(pause):
     assert active_level(longer, RATE) == pytest.approx(active_level(waveform, RATE), rel=0.03)
     # Faint noise in the pauses is no speech either; the plain root mean square falls.
     noise = np.random.default_rng(1).standard_normal(len(longer)) * 0.001
-    assert active_level(longer + noise, RATE) == pytest.approx(active_level(waveform, RATE), rel=0.03)
+    assert active_level(longer + noise, RATE) == pytest.approx(
+        active_level(waveform, RATE), rel=0.03
+    )
 
 
 @given(st.integers(0, 5), st.integers(-12, 0), st.integers(1, 700))

@@ -23,7 +23,9 @@ def _by_command(text: str, manner: Manner) -> np.ndarray:
         [*command, "-b", "1", "--stdin", "--stdout"], input=text.encode(), capture_output=True
     )
     start = result.stdout.index(b"data") + 8
-    return np.frombuffer(result.stdout[start : start + (len(result.stdout) - start) // 2 * 2], "<i2")
+    return np.frombuffer(
+        result.stdout[start : start + (len(result.stdout) - start) // 2 * 2], "<i2"
+    )
 
 
 def test_the_library_says_what_the_command_says_whatever_came_before():
@@ -36,7 +38,8 @@ def test_the_library_says_what_the_command_says_whatever_came_before():
         # The command adds silence.
         shared = min(len(again), len(expected))
         np.testing.assert_array_equal(again[:shared], expected[:shared])
-        assert not again[shared:].any() and not expected[shared:].any()
+        assert not again[shared:].any()
+        assert not expected[shared:].any()
         assert len(again) > ESPEAK_RATE // 2
 
 

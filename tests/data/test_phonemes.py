@@ -42,7 +42,8 @@ def test_what_is_no_phonemes_is_refused(text):
 
 
 def test_the_alphabet_has_each_symbol_once_and_no_mark_of_the_form():
-    assert len(set(ALPHABET)) == len(ALPHABET) and not set(ALPHABET) & set("/ \n")
+    assert len(set(ALPHABET)) == len(ALPHABET)
+    assert not set(ALPHABET) & set("/ \n")
 
 
 def test_text_without_phonemes_is_all_text_and_half_of_them_is_an_error():

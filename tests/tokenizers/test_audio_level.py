@@ -79,5 +79,5 @@ def test_a_stream_gives_its_codes_at_the_end(tokenizer):
 
 
 def test_a_level_that_cannot_be_is_refused(make_audio_tokenizer):
-    with pytest.raises(ValueError, match="level is 3.0 dB, expected -60 to 0"):
+    with pytest.raises(ValueError, match=r"level is 3\.0 dB, expected -60 to 0"):
         make_audio_tokenizer(level=3.0)

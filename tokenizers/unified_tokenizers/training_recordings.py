@@ -6,7 +6,7 @@ Legend: B batch, S samples.
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class Recordings(TrainingMedia):
         assert isinstance(model, VQAudioTokenizer)
         distances, errors = [], list[float]()
         for index, sound in enumerate(self.held):
-            target = torch.from_numpy(sound * _gain(sound, self.model))[None, None]
+            target = torch.from_numpy(sound * _gain(sound, model))[None, None]
             codes = model.encode(target)
             decoded = model.decode(codes)
             if self.alignment is not None and self.held_texts is not None:
@@ -117,8 +117,8 @@ class Recordings(TrainingMedia):
         return figures | ({"symbols_missed": float(np.mean(errors))} if errors else {})
 
 
-def _gain(recording: np.ndarray, model: VQAudioTokenizer) -> np.float32:
-    """What makes of a recording, int16 (S,), a waveform in [-1, 1], at the tokenizer's level."""
+def _gain(recording: np.ndarray, model: VQAudioTokenizer) -> Any:
+    """What makes a waveform at the tokenizer's level of a recording, int16 (S,): one float32."""
     if model.config.level is None:
         return np.float32(1 / 32768)
     waveform = recording / np.float32(32768)

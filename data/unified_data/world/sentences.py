@@ -1,8 +1,8 @@
 """What is said in the world: captions, facts, names, numbers, words alone and words in no order.
 
-A model that hears only the sentences of a world learns to know them from their beginnings and writes
-the rest by heart. So some begin like one sentence and end like another, and others are words in no
-order at all; and every word of the world is said alone.
+A model that hears only the sentences of a world learns to know them from their beginnings and
+writes the rest by heart. So some begin like one sentence and end like another, and others are words
+in no order at all; and every word of the world is said alone.
 """
 
 from __future__ import annotations
@@ -68,19 +68,23 @@ def facts_in(language: Language) -> list[str]:
 
 @cache
 def words_in(language: Language) -> tuple[str, ...]:
-    """Every word of the world, once: of English those of names, captions and facts; of Chinese, which
-    writes none apart, names and what captions are made of."""
+    """Every word of the world, once: of English those of names, captions and facts; of Chinese,
+    which writes none apart, names and what captions are made of."""
     if language == "zh":
         names = [[name.name, *name.aliases] for name in chinese_names().values()]
         words = {word for group in names for word in group if not _LETTERS.search(word)}
-        return tuple(sorted(words.union(*map(dict.values, (COLOUR_WORDS_ZH, RELATIONS_ZH, ZONES_ZH)))))
+        return tuple(
+            sorted(words.union(*map(dict.values, (COLOUR_WORDS_ZH, RELATIONS_ZH, ZONES_ZH))))
+        )
     subjects = load_subjects()
     texts = [*facts_in("en"), *GROUND_NAMES, *ZONES, *RELATION_NAMES, *COUNT_WORDS.values()]
     for subject in subjects:
         texts += [subject.name, subject.plural, *subject.aliases]
     words = {word for text in texts for word in re.findall(r"[A-Za-z]+(?:['’][a-z]+)?", text)}
     # Only names are written large: what occurs small as well is small.
-    return tuple(sorted(word for word in words if word == word.lower() or word.lower() not in words))
+    return tuple(
+        sorted(word for word in words if word == word.lower() or word.lower() not in words)
+    )
 
 
 def words_in_turn(language: Language, split: str, rng: np.random.Generator) -> Iterator[str]:
@@ -91,7 +95,9 @@ def words_in_turn(language: Language, split: str, rng: np.random.Generator) -> I
             yield words[index]
 
 
-def draw_sentence(kind: SentenceKind, language: Language, split: str, rng: np.random.Generator) -> str:
+def draw_sentence(
+    kind: SentenceKind, language: Language, split: str, rng: np.random.Generator
+) -> str:
     """A sentence of a kind whose split is `split`."""
     while True:
         text = _DRAWN[kind](language, rng)

@@ -139,7 +139,9 @@ def plan_heard(split: str, number: int, rng: np.random.Generator) -> list[HeardP
     return payloads
 
 
-def plan_salad(split: str, number: int, rng: np.random.Generator) -> list[HeardPayload | SpokenPayload]:
+def plan_salad(
+    split: str, number: int, rng: np.random.Generator
+) -> list[HeardPayload | SpokenPayload]:
     """Words in no order: three in four to be listened to, the others to be spoken."""
     return [
         _spoken(split, "salad", rng) if i % 4 == 3 else _heard(split, "salad", rng)
@@ -147,7 +149,9 @@ def plan_salad(split: str, number: int, rng: np.random.Generator) -> list[HeardP
     ]
 
 
-def plan_words(split: str, number: int, rng: np.random.Generator) -> list[HeardPayload | SpokenPayload]:
+def plan_words(
+    split: str, number: int, rng: np.random.Generator
+) -> list[HeardPayload | SpokenPayload]:
     """Words alone, every one as often as any other, by turns to be spoken and to be listened to."""
     payloads: list[HeardPayload | SpokenPayload] = []
     languages: list[Language] = ["en", "zh"] if chinese_names() else ["en"]
@@ -211,9 +215,7 @@ def _pairs(split: str, number: int, rng: np.random.Generator, own: bool) -> list
             names = [name for name in names if name in chinese_names()]
         chosen = rng.permutation(len(names))[: 2 if kind == "two" else 1]
         style = TRAIN_STYLES[int(rng.integers(len(TRAIN_STYLES)))]
-        voice = (
-            SPEAKERS[_own_voice(language, rng)] if own else _heard_speaker(split, language, rng)
-        )
+        voice = SPEAKERS[_own_voice(language, rng)] if own else _heard_speaker(split, language, rng)
         cast = tuple((names[i], style) for i in chosen)
         payloads.append(PairPayload(split, int(rng.integers(2**63)), kind, cast, language, voice))
     return payloads
