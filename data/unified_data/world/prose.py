@@ -58,9 +58,9 @@ class Prose:
         return wordings[int(rng.integers(len(wordings)))]
 
     def paragraph(
-        self, subject: Subject, facts: Sequence[int], rng: np.random.Generator, first: bool = False
+        self, subject: Subject, facts: Sequence[int], rng: np.random.Generator
     ) -> str:
-        """All of `facts`, in this order. first: whether it begins the text, without an opener."""
+        """All of `facts`, in this order."""
         sentences: list[str] = []
         rest = list(facts)
         while rest:
@@ -70,7 +70,7 @@ class Prose:
             if text is None:
                 number, text = 1, self.sentence(subject, rest[0], rng)
             del rest[:number]
-            if not (first and not sentences) and self.manner != "simple":
+            if sentences and self.manner != "simple":
                 text = self._opened(text, rng)
             sentences.append(text)
         return (" " if self.language == "en" else "").join(sentences)

@@ -15,14 +15,15 @@ from typing import Literal
 
 import numpy as np
 
-from unified_data.pocket.subjects import Subject
+from unified_data.pocket.subjects import Subject, find_subject
+from unified_data.world.chinese import chinese_name, find_chinese
 from unified_data.world.numerals import number_words
 from unified_data.world.wish_words import OPENERS, SECTION_WORDS, WISHES
 from unified_data.world.wordings import Language, name_in, subject_named
 
 __all__ = [
     "DEFAULT_PICTURES", "FORMS", "LENGTH_KINDS", "MAX_PICTURES", "NO_VOICE", "Form", "Length",
-    "Wishes", "canonical", "phrased", "title",
+    "Wishes", "aliases_of", "canonical", "phrased", "title",
 ]  # fmt: skip
 
 Form = Literal["article", "paragraph", "list", "comparison"]
@@ -117,6 +118,14 @@ def title(wishes: Wishes) -> str:
         return "和".join(wishes.names) + (f"：{wishes.subtitle}" if wishes.subtitle else "")
     text = "The " + " and the ".join(wishes.names)
     return f"{text}: {wishes.subtitle}" if wishes.subtitle else text
+
+
+def aliases_of(subject: Subject, language: Language) -> tuple[str, ...]:
+    """Other names of a subject that no other subject has."""
+    if language == "en":
+        return tuple(name for name in subject.aliases if find_subject(name) is subject)
+    names = chinese_name(subject.name).aliases
+    return tuple(name for name in names if find_chinese(name) == subject.name)
 
 
 def canonical(wishes: Wishes) -> str:
