@@ -111,7 +111,7 @@ def draw_article(
     while True:
         drawn = form or forms[int(rng.choice(len(forms), p=list(_FORM_SHARES.values())))]
         if drawn == "long":
-            body = draw_long_body(subject, language, rng)
+            body = draw_long_body(subject, language, split, rng)
         else:
             body = draw_body(subject, language, split, rng, drawn)
         wishes = _wishes(body, language, rng, media)
