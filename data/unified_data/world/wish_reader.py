@@ -93,7 +93,9 @@ def _values(rest: str, language: Language, prompt: str) -> dict[str, Any]:
         rest = regex.sub(lambda match: _MARK * len(match[0]), rest)
     fillers = "|".join(map(re.escape, FILLERS[language]))
     edge = r"\b" if language == "en" else ""
-    left = re.sub(rf"{edge}(?:{fillers}){edge}|[\s,.;:!?，。；：！？、{_MARK}]", " ", rest, flags=re.I)
+    left = re.sub(
+        rf"{edge}(?:{fillers}){edge}|[\s,.;:!?，。；：！？、{_MARK}]", " ", rest, flags=re.I
+    )
     if left.strip():
         raise ValueError(f"{quoted(' '.join(left.split()))} is no wish of {quoted(prompt)}")
     return values
@@ -126,9 +128,7 @@ def _headings(text: str, language: Language) -> tuple[str, ...]:
 
 @cache
 def _sections_by_word(language: Language) -> dict[str, str]:
-    return {
-        word: heading for heading, words in SECTION_WORDS.items() for word in words[language]
-    }
+    return {word: heading for heading, words in SECTION_WORDS.items() for word in words[language]}
 
 
 def _either(words: Any) -> str:
