@@ -187,10 +187,11 @@ def test_the_rest_of_a_position_is_what_comes_whatever_is_chosen(drawn, seed, mo
         else:  # what came in place of a first code began no position
             assert not coming or not depth
             coming = []
-        rest, depth = list(zip(*state.rest_of_position())), state.depth
+        rest, depth = list(zip(*state.rest_of_position()[:2])), state.depth
         if rest:
             assert len(rest) == drawn.grammar.num_together - depth
             assert rest[0][1] == state.allowed()
+            assert set(state.rest_of_position().first) <= set(rest[0][1])
             assert coming in ([], rest)
         coming = rest[1:] or coming[1:]
         state.advance(rng.choice(_ids(state)))

@@ -31,11 +31,12 @@ _Settings = tuple[tuple[float, ...], ...]
 
 
 class _Member(NamedTuple):
-    """A request, the row of its position, and the settings of its levels."""
+    """A request, the row of its position, the settings of its levels; first: see `PositionRest`."""
 
     row: int
     request: ActiveRequest
     settings: _Settings
+    first: Ranges
 
 
 def write_ahead(
@@ -51,13 +52,13 @@ def write_ahead(
     """
     groups: dict[tuple[int, tuple[Ranges, ...]], list[_Member]] = {}
     for request in requests:
-        levels, ranges = request.state.rest_of_position()
+        levels, ranges, first = request.state.rest_of_position()
         if levels and not _is_given(request, levels):
             settings = _settings_of(request.span_sampling, levels)
             if settings is not None:
                 row = rows[id(request.current_branches[0])]
                 members = groups.setdefault((len(request.begun), ranges), [])
-                members.append(_Member(row, request, settings))
+                members.append(_Member(row, request, settings, first))
     choices: list[Choice] = []
     every = list(range(len(hidden_states)))
     for (_, ranges), members in groups.items():
@@ -65,7 +66,9 @@ def write_ahead(
         states = hidden_states if own == every else hidden_states[own]
         for member, ids in zip(members, decoder.write_positions(states, _choices(ranges, members))):
             if ids:
-                picks = [Pick(at, id, ranges[at]) for at, id in enumerate(ids)]
+                goes_on = any(start <= ids[0] < stop for start, stop in member.first)
+                number = len(ids) if goes_on else 1
+                picks = [Pick(at, id, ranges[at]) for at, id in enumerate(ids[:number])]
                 choices.append(Choice(member.request, picks))
     return choices
 
@@ -91,7 +94,7 @@ def _settings_of(sampling: SpanSampling, levels: tuple[int, ...]) -> _Settings |
 def _choices(ranges: tuple[Ranges, ...], members: Sequence[_Member]) -> LevelChoices:
     ends = noise_ends(ranges)
     noise = np.ones((len(members), ends[-1]))
-    for own, (_, request, settings) in zip(noise, members):
+    for own, (_, request, settings, _) in zip(noise, members):
         first = len(request.ids)
         for level, (temperature, *_) in enumerate(settings):
             if temperature:

@@ -27,11 +27,15 @@ class Leaf(NamedTuple):
 
 
 class PositionRest(NamedTuple):
-    """Codes to come in a position of several: the level of each, and the ids allowed. Both are
-    empty where something else may come, or no choice is left."""
+    """Codes to come in a position of several: the level of each, and the ids allowed. All are empty
+    where something else may come, or no choice is left.
+
+    first: those ids allowed next that are codes of the position; others begin none.
+    """
 
     levels: tuple[int, ...] = ()
     ranges: tuple[Ranges, ...] = ()
+    first: Ranges = ()
 
 
 class LeafRun:
@@ -63,7 +67,7 @@ class LeafRun:
             several = len(leaves) > 1 or leaves[0].depth > 0
             if several and all(leaf.level >= 0 and leaf.hi - leaf.lo > 1 for leaf in leaves):
                 levels, ranges = zip(*((leaf.level, leaf.ranges) for leaf in leaves))
-                rest = PositionRest(levels, ranges)
+                rest = PositionRest(levels, ranges, ranges[0])
             self._rests[at] = rest
         return rest
 

@@ -148,7 +148,7 @@ class SpanState:
         rest = run.rest_of_position(self.at)
         if not rest.levels or self.stream_ids.keys() & rest.levels:
             return PositionRest()
-        return PositionRest(rest.levels, (self.ranges, *rest.ranges[1:]))
+        return rest._replace(ranges=(self.ranges, *rest.ranges[1:]))
 
     def advance(self, id: int) -> tuple[Event, ...] | None:
         """Read one id; the events it completes, or None (and no change) if it cannot come."""
