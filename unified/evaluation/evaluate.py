@@ -59,8 +59,9 @@ def evaluate(
             for sample in failures_first(wrong, _MOST_FAILURES)
         )
         parts[name] = PartReport(
-            part.about, settings.cases, result.figures, result.judge, failures, result.cannot
-        )
+            part.about, settings.cases, result.figures, result.judge, failures, result.cannot,
+            dict(result.missing),
+        )  # fmt: skip
     report = Report(
         model_name, model.vocabulary.hash, suite_name, suite.seed,
         round(time.perf_counter() - started, 1), _versions(), _machine(), parts,
