@@ -15,7 +15,6 @@ from unified.evaluation.report import Failure, PartReport, Report
 from unified.evaluation.report_page import failures_first
 from unified.evaluation.suite import PARTS, Suite
 from unified.models.model import UnifiedModel
-from unified.tasks.task import Refusal
 from unified_base.version import __version__
 
 __all__ = ["evaluate"]
@@ -70,10 +69,9 @@ def evaluate(
 
 
 def _measured(part: Part, bench: Bench) -> PartResult:
-    for verb in part.verbs:
-        entry = bench.model.tasks[verb]
-        if isinstance(entry, Refusal):
-            return PartResult(cannot=f"{verb}: {entry.reason}")
+    reason = bench.lacks(*part.verbs)
+    if reason is not None:
+        return PartResult(cannot=reason)
     result = part.measure(bench)
     reasons = [case.answer for case in result.samples]
     if reasons and all(reason.startswith(REFUSED) for reason in reasons):

@@ -13,11 +13,12 @@ from unified.engine.events import Done, Dropped
 from unified.evaluation.figures import MeasuredFigure
 from unified.models.asking_models import AskedRequest
 from unified.models.model import UnifiedModel
-from unified.tasks.task import Verb
+from unified.tasks.task import Refusal, Verb
 from unified_data.document import Audio, Document, Image, Text
 
 __all__ = [
     "REFUSED",
+    "Asked",
     "Bench",
     "JudgedCase",
     "Part",
@@ -75,6 +76,14 @@ class Bench:
     def rng(self, part: str, condition: str) -> np.random.Generator:
         """Random numbers of a condition, which do not depend on what else is measured."""
         return np.random.default_rng([self.seed, zlib.crc32(f"{part}/{condition}".encode())])
+
+    def lacks(self, *verbs: Verb) -> str | None:
+        """Why the model cannot do some verbs; None where it can do all of them."""
+        for verb in verbs:
+            entry = self.model.tasks[verb]
+            if isinstance(entry, Refusal):
+                return f"{verb}: {entry.reason}"
+        return None
 
     def request(self, verb: Verb, **inputs: Any) -> Asked:
         """`UnifiedModel.request`, or the reason why the model does not take it."""

@@ -7,7 +7,7 @@ that what a model is asked does not come from what it was taught with. Legend: H
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,7 +17,7 @@ from PIL import ImageFilter
 
 from unified_data.pocket.atlas import TILE, glyph
 from unified_data.pocket.scenes import SIDE
-from unified_data.pocket.subjects import Subject
+from unified_data.pocket.subjects import Subject, load_subjects
 
 __all__ = [
     "COLOURS",
@@ -52,23 +52,21 @@ _UNSHADED = 0.35
 """Of full brightness: darker pixels of a glyph have no hue to speak of and stay."""
 
 
-def _world_style(name: str) -> Callable[[str, int], np.ndarray] | None:
-    """The glyphs of a style of the world's atlases; None where this version does not have it."""
+def _world_tile(style: str, name: str) -> np.ndarray | None:
+    """A subject's glyph in a style of the world's atlases, (84, 84, 4) uint8, straight alpha; None
+    where this version does not have the style."""
     try:
-        from unified_data.world import styles  # type: ignore[import-not-found, unused-ignore]
+        from unified_data.world import glyphs, style_names
     except ImportError:
         return None
-    if name not in styles.STYLES:
+    if style not in style_names.STYLES:
         return None
-    return lambda character, side: np.asarray(styles.style_glyph(name, character, side))
+    return np.asarray(glyphs.tile(name, style).convert("RGBA"))
 
 
 @cache
-def _glyphs_of(style: str) -> Callable[[str, int], np.ndarray]:
-    glyphs = glyph if style == "noto" else _world_style(style)
-    if glyphs is None:
-        raise ValueError(f"there is no atlas of style {style!r} in this version of the world")
-    return glyphs
+def _name_of(character: str) -> str:
+    return next(each.name for each in load_subjects() if each.glyph == character)
 
 
 STYLES = ("noto", "fluent-flat", "fluent-3d", "twemoji")
@@ -78,7 +76,10 @@ UNSEEN_STYLE = STYLES[-1]
 
 def styles_there(*names: str) -> tuple[str, ...]:
     """Those of some styles whose atlas this version has."""
-    return tuple(name for name in names if name == "noto" or _world_style(name) is not None)
+    any_subject = load_subjects()[0].name
+    return tuple(
+        name for name in names if name == "noto" or _world_tile(name, any_subject) is not None
+    )
 
 
 @cache
@@ -87,7 +88,12 @@ def style_glyph(style: str, character: str) -> np.ndarray:
 
     Raises ValueError for a style that this version has no atlas of.
     """
-    return _glyphs_of(style)(character, TILE)
+    if style == "noto":
+        return glyph(character)
+    tile = _world_tile(style, _name_of(character))
+    if tile is None:
+        raise ValueError(f"there is no atlas of style {style!r} in this version of the world")
+    return tile
 
 
 @dataclass(frozen=True)

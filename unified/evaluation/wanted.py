@@ -31,6 +31,8 @@ __all__ = ["WANTED", "Verdict", "Wanted", "relation_between", "true_things", "ve
 
 _ROOM = 0.6
 """Share of a glyph that has a hue, for its colour to be asked for."""
+_OWN_COLOUR = frozenset(["food", "drink", "fruit", "vegetable", "plant", "place", "weather"])
+"""Kinds of what would be another thing in another colour, as a blue pizza."""
 # Centres of the things at a location, as shares of the side, (y, x).
 _CENTRES = dict(
     zip(LOCATIONS, ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)))
@@ -201,13 +203,15 @@ def _own_colour(subject: Subject) -> tuple[str | None, bool]:
 
 
 def _tinted(rng: np.random.Generator, number: int) -> tuple[tuple[Subject, ...], tuple[str, ...]]:
-    """Things in colours that are not their own, each in another."""
+    """Things in held-out colours that are not their own, each in another."""
     chosen: list[Subject] = []
     colours: list[str] = []
     while len(chosen) < number:
         (subject,) = _subjects(rng, 1)
         own, able = _own_colour(subject)
         colour = list(COLOURS)[int(rng.integers(len(COLOURS)))]
+        heldout = split_of(f"tinted|{subject.name}|{colour}") == "heldout"
+        able = able and heldout and subject.kind not in _OWN_COLOUR
         if able and colour != own and subject not in chosen and colour not in colours:
             chosen.append(subject)
             colours.append(colour)
