@@ -34,12 +34,12 @@ def image_tokenizer(seed: int = 0, **settings) -> VQImageTokenizer:
     return VQImageTokenizer(config).eval()
 
 
-def audio_tokenizer(seed: int = 0) -> VQAudioTokenizer:
+def audio_tokenizer(seed: int = 0, **settings) -> VQAudioTokenizer:
     torch.manual_seed(seed)
     tokenizer = VQAudioTokenizer(
         AudioTokenizerConfig(
             hop=64, quantizer=QuantizerConfig(levels=(4, 3), depth=2), num_mels=10,
-            encoder_width=8, encoder_depth=1, decoder_width=12, decoder_depths=(1, 1),
+            encoder_width=8, encoder_depth=1, decoder_width=12, decoder_depths=(1, 1), **settings,
         )
     )  # fmt: skip
     tokenizer.fill()

@@ -35,6 +35,7 @@ OURS = {
     "conv": lambda: ours.image_tokenizer(encoder="conv", encoder_depths=(1, 1, 1)),
     "vit": lambda: ours.image_tokenizer(**VIT, encoder_depths=(1,), decoder_depths=(1,)),
     "audio": lambda: ours.audio_tokenizer(),
+    "audio conv": lambda: ours.audio_tokenizer(encoder="conv"),
 }
 # Each has its tiny models in MAKERS, and `save(name, folder)`.
 ADAPTERS = (apertus, snac, semantic, glm)

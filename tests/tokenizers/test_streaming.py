@@ -16,6 +16,7 @@ HOP = 128
 SHAPES = {
     "halves": {},
     "quarters": {"decoder_depths": (1, 1, 1), "short_window": 48},
+    "conv": {"encoder": "conv"},
     "causal-halves": {"causal": True},
     "causal-quarters": {"causal": True, "decoder_depths": (1, 1, 1), "short_window": 48},
 }

@@ -49,6 +49,7 @@ def data(tmp_path_factory) -> Path:
             stream = io.BytesIO()
             Image.fromarray(coarse.repeat(4, 0).repeat(4, 1)).save(stream, "PNG")
             (folder / "pictures" / f"{index}.png").write_bytes(stream.getvalue())
+            (folder / "pictures" / f"{index}.txt").write_text(f"number {index}")
             member = tarfile.TarInfo(f"{index}.0.png")
             member.size = stream.tell()
             stream.seek(0)
@@ -56,6 +57,7 @@ def data(tmp_path_factory) -> Path:
     for index, samples in enumerate((700, 1024, 2500)):
         tone = 9000 * np.sin(np.arange(samples) * (0.1 + 0.1 * index))
         soundfile.write(folder / "sounds" / f"{index}.flac", tone.astype(np.int16), 16_000)
+        (folder / "sounds" / f"{index}.txt").write_text("abc"[: index + 1])
     return folder
 
 
@@ -91,6 +93,8 @@ REVIVED = {"kind": "vq", "codes": 24, "dim": 2, "revive": 0.5}
         ("image", {"adversary": ADVERSARY, "tokenizer": {**IMAGE, "quantizer": REVIVED}}),
         ("audio", {"adversary": ADVERSARY, "losses": {"mel": 1.0, "stft": 0.5}}),
         ("image", {"tokenizer": None, "diffusion": DIFFUSION}),
+        ("image", {"alignment": {"kind": "words", "alone": 2}}),
+        ("audio", {"alignment": {"kind": "ctc", "alone": 4}}),
     ],
 )
 def test_a_resumed_run_is_bit_equal_to_one_never_stopped(

@@ -64,9 +64,12 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
             self.short_front = LogMel(rate, config.short_window, frame, mels // 2, causal)
             mels += mels // 2
         self.fold = nn.Linear(4 * mels, width)
+        if config.encoder not in ("mlp", "conv"):
+            raise ValueError(f"encoder {config.encoder!r}, expected 'mlp' or 'conv'")
+        around = causal or config.encoder == "conv"
         self.encoder = nn.Sequential(
             *(
-                ConvNeXt1d(width, causal=True) if causal else PixelMLP(width)
+                ConvNeXt1d(width, causal=causal) if around else PixelMLP(width)
                 for _ in range(config.encoder_depth)
             )
         )
@@ -127,14 +130,18 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
         assert isinstance(layer, nn.Linear)
         return layer.weight
 
-    def features(self, waveform_BS: Tensor) -> Tensor:
-        """Waveforms (B, S), S a multiple of `hop`, to (B, T, dims) before quantization."""
+    def hidden(self, waveform_BS: Tensor) -> Tensor:
+        """Waveforms (B, S), S a multiple of `hop`, to the encoder's output (B, T, D)."""
         with torch.autocast(waveform_BS.device.type, enabled=False):
             mel = self.front(waveform_BS.float())
             if self.config.short_window:
                 mel = torch.cat([mel, self.short_front(waveform_BS.float())], 2)
         x = self.fold(rearrange(mel, "b (t f) m -> b t (f m)", f=4) * 0.25 + 1.0)
-        return self.to_quantizer(self.encoder(x))
+        return self.encoder(x)
+
+    def features(self, waveform_BS: Tensor) -> Tensor:
+        """Waveforms (B, S), S a multiple of `hop`, to (B, T, dims) before quantization."""
+        return self.to_quantizer(self.hidden(waveform_BS))
 
     def quantize(self, features_BTD: Tensor) -> Quantized:
         """Features to values (B, T, D), codes (B, K, T) and the quantizer's loss."""

@@ -106,9 +106,14 @@ class VQImageTokenizer(SavedTokenizer, BaseImageTokenizer):
         """The weight of the decoder's last layer, where losses are balanced."""
         return self.decoder.to_pixels.weight
 
+    def hidden(self, pixels_BCHW: Tensor) -> Tensor:
+        """Pictures in [0, 1] (B, 3, H, W), sides multiples of `stride`, to the encoder's output
+        (B, h, w, D)."""
+        return self.encoder(pixels_BCHW * 2 - 1)
+
     def features(self, pixels_BCHW: Tensor) -> Tensor:
         """Pictures in [0, 1] (B, 3, H, W), sides multiples of `stride`, to (B, h, w, dims)."""
-        return self.to_quantizer(self.encoder(pixels_BCHW * 2 - 1))
+        return self.to_quantizer(self.hidden(pixels_BCHW))
 
     def quantize(self, features_BHWD: Tensor) -> Quantized:
         """Features to values (B, h, w, D), codes (B, K, h, w) and the quantizer's loss."""

@@ -16,13 +16,19 @@ from typing import Literal
 
 import numpy as np
 
-from unified_base.media_source import Medium, UnreadableMedium, read_media, sound_samples
+from unified_base.media_source import (
+    Medium,
+    UnreadableMedium,
+    Where,
+    read_media,
+    sound_samples,
+)
 from unified_base.shard_sums import Damage, read_sums, verify_shard
 from unified_base.sounds import conform
 
 __all__ = [
     "conform", "load_pictures", "load_recordings", "read_pictures", "read_recordings",
-    "read_samples",
+    "read_samples", "recordings_at",
 ]  # fmt: skip
 
 Tell = Callable[[UnreadableMedium], None]
@@ -111,6 +117,18 @@ def read_recordings(
 
     Raises ValueError for a path without anything at it and for broken recordings beyond the limit.
     """
+    with closing(recordings_at(paths, sample_rate, max_broken, tell)) as sounds:
+        for where, sound in sounds:
+            yield str(where), sound
+
+
+def recordings_at(
+    paths: tuple[str, ...],
+    sample_rate: int,
+    max_broken: int | None = 0,
+    tell: Tell | None = None,
+) -> Generator[tuple[Where, np.ndarray], None, None]:
+    """`read_recordings`, with where each lies."""
     turned_down, lowest = 0, 1.0
     try:
         media = _conformed(_compared(read_media(paths, "audio")), sample_rate)
@@ -121,7 +139,7 @@ def read_recordings(
             if gain < 1:
                 turned_down, lowest = turned_down + 1, min(lowest, gain)
                 sound = sound * np.float32(gain)
-            yield str(sample.where), np.rint(sound).astype(np.int16)
+            yield sample.where, np.rint(sound).astype(np.int16)
     finally:
         if turned_down:
             warnings.warn(

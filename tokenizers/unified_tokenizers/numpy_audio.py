@@ -61,8 +61,8 @@ class NumpyAudioTokenizer(NumpyTokenizer):
         width, dims = config.encoder_width, config.quantizer.width
         self.fold = NumpyLinear(table, "fold", 4 * mels, width)
         self.encoder = [
-            _frames(table, f"encoder.{at}", width, True)
-            if causal
+            _frames(table, f"encoder.{at}", width, causal)
+            if causal or config.encoder == "conv"
             else NumpyMLP(table, f"encoder.{at}", width)
             for at in range(config.encoder_depth)
         ]

@@ -87,8 +87,9 @@ class AudioTokenizerConfig:
         num_mels: bins of the log-mel front, which has four frames per code frame.
         short_window: samples of a second front's window, with half as many bins, that tells when a
             sound begins: the first one's, of 1,024, tells its pitch. 0 is none.
-        encoder_width, encoder_depth: channels, and residual MLPs on code frames; if causal, blocks
-            that see six frames back each.
+        encoder: `mlp` (residual MLPs on each code frame alone) or `conv` (ConvNeXt blocks that see
+            three frames to either side each; six back if causal, whichever it is).
+        encoder_width, encoder_depth: channels, and blocks on code frames.
         decoder_width, decoder_depths: channels, and blocks on code frames, on halves of them and,
             where there are three, on quarters; a spectrum comes of each of the last.
         causal: codes depend on no sample after their frame, and sound on one code frame after it.
@@ -99,6 +100,7 @@ class AudioTokenizerConfig:
     quantizer: QuantizerConfig = field(default=QuantizerConfig("fsq", levels=(8, 5, 5, 5), depth=2))
     num_mels: int = 80
     short_window: int = 0
+    encoder: str = "mlp"
     encoder_width: int = 192
     encoder_depth: int = 3
     decoder_width: int = 320
@@ -117,6 +119,9 @@ class AudioTokenizerConfig:
         before, after = self.mel_context  # the other front's windows are shorter
         if self.causal:
             before += 6 * self.encoder_depth * self.hop
+        elif self.encoder == "conv":
+            before += 3 * self.encoder_depth * self.hop
+            after += 3 * self.encoder_depth * self.hop
         return max(0, before), max(0, after)
 
     @property

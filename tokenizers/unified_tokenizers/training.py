@@ -35,8 +35,9 @@ from unified_tokenizers.diffusion import DiffusionDecoder
 from unified_tokenizers.discriminators import Adversary, AdversarySettings
 from unified_tokenizers.training_config import TokenizerTraining, load_config
 from unified_tokenizers.training_diffusion import DiffusionData
-from unified_tokenizers.training_media import Pictures, Recordings
+from unified_tokenizers.training_media import Pictures
 from unified_tokenizers.training_parts import CodeUsage, make_optimizer, prepare
+from unified_tokenizers.training_recordings import Recordings
 
 __all__ = ["TokenizerTrainer", "TokenizerTraining", "load_config", "main", "train"]
 
@@ -94,6 +95,10 @@ class TokenizerTrainer(Trainer):
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.ema = EMA(dict(self.averaged.named_parameters()), config.ema_decay)
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.alignment = self.data.alignment
+        if self.alignment is not None:
+            heads = self.alignment.named_parameters(prefix="alignment")
+            self.trained |= dict(heads)
         self.optimizer = make_optimizer(config.optimizer, self.trained.values())
         self.usage = CodeUsage(self.model.codebook_sizes)
         self.adversary = None
@@ -116,8 +121,11 @@ class TokenizerTrainer(Trainer):
         set_lr({"adamw": self.optimizer}, self._lr())
         batch = self.data.batch(self.model, step, self.dist.rank, self.dist.world)
         loss, figures = batch.loss, {"loss": float(batch.loss.detach())}
-        active = adversary is not None and adversary.active(step)
+        if batch.alignment is not None:
+            figures["alignment"] = batch.alignment
+        active = adversary is not None and adversary.active(step) and batch.decoded is not None
         if adversary is not None and active:
+            assert batch.decoded is not None
             assert not isinstance(self.model, DiffusionDecoder)
             last_weight = self.model.last_weight
             with torch.autocast(self.dist.device.type, torch.bfloat16):
@@ -132,7 +140,7 @@ class TokenizerTrainer(Trainer):
             raise ValueError(f"loss {float(loss.detach())}, gradient norm {norm} at step {step}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if adversary is not None and active:
+        if adversary is not None and active and batch.decoded is not None:
             with torch.autocast(self.dist.device.type, torch.bfloat16):
                 figures["discriminator"] = float(adversary.learn(batch.real, batch.decoded))
             self.dist.average_gradients(adversary.discriminator.parameters())
@@ -166,6 +174,8 @@ class TokenizerTrainer(Trainer):
         figures |= {"codes_used": sum(shares) / len(shares), "learning_rate": self._lr()}
         figures |= {f"codes_used/{level}": share for level, share in enumerate(shares)}
         summary = f"loss {figures['loss']:.4f}  codes {figures['codes_used']:.0%}"
+        if "alignment" in figures:
+            summary += f"  alignment {figures['alignment']:.3f}"
         summary += f"  {figures['items_per_second']:.0f}/s"
         return {f"train/{name}": value for name, value in figures.items()}, summary
 
@@ -178,6 +188,8 @@ class TokenizerTrainer(Trainer):
 
     def _modules(self) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {"model": self.model, "ema": self.averaged}
+        if self.alignment is not None:
+            modules["alignment"] = self.alignment
         if self.adversary is not None:
             modules["discriminator"] = self.adversary.discriminator
         return modules
@@ -190,7 +202,11 @@ class TokenizerTrainer(Trainer):
 
     def _parameters(self) -> dict[str, nn.Parameter]:
         """Those that the optimizers train, by the names they have in a checkpoint."""
-        parameters = {f"model/{name}": p for name, p in self.trained.items()}
+        own = "alignment."
+        parameters = {
+            f"alignment/{name.removeprefix(own)}" if name.startswith(own) else f"model/{name}": p
+            for name, p in self.trained.items()
+        }
         if self.adversary is not None:
             for name, parameter in self.adversary.discriminator.named_parameters():
                 parameters[f"discriminator/{name}"] = parameter

@@ -13,6 +13,7 @@ from typing import Any
 
 from unified_base.config import read_config
 from unified_base.training.settings import SCHEDULES, AdamWConfig, ScheduleConfig
+from unified_tokenizers.alignment import AlignmentSettings
 from unified_tokenizers.discriminators import AdversarySettings
 from unified_tokenizers.losses import check_losses
 from unified_tokenizers.picture_fit import FITS
@@ -135,6 +136,9 @@ class TokenizerTraining:
     losses: dict[str, float] | None = None
     """Weights of the losses of reconstruction by name, instead of the default ones (see
     `unified_tokenizers.losses`)."""
+    alignment: dict[str, Any] | None = None
+    """Holds the encoder and its first codebooks to the text beside each medium, see
+    `alignment.AlignmentSettings`; empty: none."""
     adversary: dict[str, Any] | None = None
     """A discriminator that joins in, see `discriminators.AdversarySettings`; empty: none."""
 
@@ -207,6 +211,8 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> TokenizerTraining:
             check_losses(dict(config.losses), config.modality)
         if config.adversary is not None:
             AdversarySettings.parse(config.adversary)
+        if config.alignment is not None:
+            AlignmentSettings.parse(config.alignment)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     return config
@@ -219,6 +225,7 @@ def _check_diffusion(config: TokenizerTraining, path: Path) -> None:
             f"{path}: a diffusion decoder is for the image tokenizer in 'init_from'; modality is"
             f" {config.modality!r}, init_from {config.init_from!r}"
         )
-    no_use = [n for n in ("losses", "adversary", "cycle", "freeze_encoder") if getattr(config, n)]
+    names = ("losses", "adversary", "alignment", "cycle", "freeze_encoder")
+    no_use = [name for name in names if getattr(config, name)]
     if no_use:
         raise ValueError(f"{path}: a diffusion decoder's training has no use for {no_use}")

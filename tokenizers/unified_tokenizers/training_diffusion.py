@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unified_base.training.metric_logger import MetricLogger
+from unified_tokenizers.alignment import Alignment
 from unified_tokenizers.base import Codes
 from unified_tokenizers.diffusion import DiffusionDecoder
 from unified_tokenizers.diffusion_tokenizer import DiffusionTokenizer
@@ -34,6 +35,8 @@ class DiffusionData:
     Pictures are of the largest of the decoder's scales; the tokenizer sees them at its own. The
     scales take turns, step by step.
     """
+
+    alignment: Alignment | None = None  # its tokenizer's codes stay what they are
 
     def __init__(self, config: TokenizerTraining, say: Say, device: torch.device = CPU) -> None:
         self.device = device
@@ -67,7 +70,7 @@ class DiffusionData:
         """A process's items of a step through a model."""
         assert isinstance(model, DiffusionDecoder)
         scale = self.scales[step % len(self.scales)]
-        pictures = self.data.batch(step, rank, world)
+        pictures, _ = self.data.batch(step, rank, world)
         whole = torch.from_numpy(pictures).to(self.device).movedim(3, 1).float() / 255
         codes, decoded = self._seen(whole)
         target = self._at(whole, scale)
@@ -79,7 +82,7 @@ class DiffusionData:
         """PSNR of one step and of eight on validation pictures; the log gets some of them."""
         assert isinstance(model, DiffusionDecoder)
         sums: dict[str, float] = {}
-        for index, pictures in enumerate(self.data.held):
+        for index, (pictures, _) in enumerate(self.data.held):
             whole = torch.from_numpy(pictures).to(self.device).movedim(3, 1).float() / 255
             codes, decoded = self._seen(whole)
             for scale in self.scales:
@@ -93,7 +96,7 @@ class DiffusionData:
                 if index == 0:
                     name = f"validation/x{scale}_original_above_8_steps"
                     show_pairs(logger, name, target, reconstructed, step)
-        number = sum(map(len, self.data.held))
+        number = sum(len(pictures) for pictures, _ in self.data.held)
         return {name: total / number for name, total in sums.items()}
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype) -> None:

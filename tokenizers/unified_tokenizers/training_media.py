@@ -1,11 +1,11 @@
 """What a step of a tokenizer's training sees: batches, their loss, and what the log shows.
 
-Legend: B batch, K codebooks, S samples.
+Legend: B batch, K codebooks, H W pixels.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from unified_base.training.metric_logger import MetricLogger
+from unified_tokenizers.alignment import Alignment, AlignmentSettings
+from unified_tokenizers.alignment_texts import AlignedTexts
 from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.image import VQImageTokenizer
-from unified_tokenizers.losses import AUDIO_LOSSES, IMAGE_LOSSES, AudioLoss, ImageLoss
-from unified_tokenizers.media import read_recordings
+from unified_tokenizers.losses import IMAGE_LOSSES, ImageLoss
 from unified_tokenizers.training_order import Buckets, uniform
 from unified_tokenizers.training_pictures import (
     Say,
-    Skips,
     load_store,
     middles,
     picture_fit,
@@ -33,16 +33,27 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 
-__all__ = ["Batch", "PictureData", "Pictures", "Recordings", "mean_psnr", "show_pairs"]
+__all__ = [
+    "Batch",
+    "PictureData",
+    "Pictures",
+    "TrainingMedia",
+    "aligned_texts",
+    "mean_psnr",
+    "show_pairs",
+    "values_of",
+]
 
 
 class Batch(NamedTuple):
-    """Of a step: the loss, a scalar; codes (B, K, *grid); the media, and as they were decoded."""
+    """Of a step: the loss, a scalar; codes (B, K, *grid); the media, and as they were decoded, None
+    in steps in which nothing is; alignment: that part of the loss, before its weight."""
 
     loss: Tensor
     codes: Tensor
     real: Tensor
-    decoded: Tensor
+    decoded: Tensor | None
+    alignment: float | None = None
 
 
 def _cycle(model: VQImageTokenizer | VQAudioTokenizer, decoded: Tensor, features: Tensor) -> Tensor:
@@ -79,13 +90,15 @@ class PictureData:
         self._config = config
         fit = picture_fit(config.fit, config.size, multiple)
         budget = int(config.memory_gb * 1e9)
+        texts = [aligned_texts(config), aligned_texts(config)]
         self.store = load_store(
-            config.data, config.limit, fit, budget, config.max_corrupt, say, config.size is None
-        )
+            config.data, config.limit, fit, budget, config.max_corrupt, say, config.size is None,
+            texts[0],
+        )  # fmt: skip
         held = self.store
         if config.validation:
             held = load_store(config.validation, num_held, self.store.fit, budget,
-                              config.max_corrupt, say)  # fmt: skip
+                              config.max_corrupt, say, texts=texts[1])  # fmt: skip
         self.held = middles(held, num_held if config.validation else min(64, num_held))
         self._buckets: Buckets | None = None
         if len(self.store.fit.shapes) > 1:
@@ -96,15 +109,16 @@ class PictureData:
             counts = ", ".join(f"{w}x{h} {len(items[h, w]):,}" for h, w in sorted(items))
             say(f"pictures by the shape they are decoded to fit: {counts}")
 
-    def batch(self, step: int, rank: int, world: int) -> np.ndarray:
-        """What a process sees in a step: uint8 (B / world, h, w, 3)."""
+    def batch(self, step: int, rank: int, world: int) -> tuple[np.ndarray, list[str | None]]:
+        """What a process sees in a step: uint8 (B / world, h, w, 3), and the texts beside."""
         config = self._config
         if self._buckets is not None:
             numbers = self._buckets.indices(config.seed, step)
         else:
             numbers = uniform(config.seed, step, config.batch_size, len(self.store))
         seeds = [(config.seed, step, row) for row in range(config.batch_size)]
-        return windows(self.store, numbers[rank::world], seeds[rank::world])
+        mine = numbers[rank::world]
+        return windows(self.store, mine, seeds[rank::world]), self.store.texts_of(mine)
 
 
 def _tensor(pictures: np.ndarray) -> Tensor:
@@ -112,8 +126,62 @@ def _tensor(pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(pictures).movedim(3, 1).float() / 255
 
 
-class _Media:
-    """What pictures and recordings do alike."""
+class TrainingMedia:
+    """What pictures and recordings do alike.
+
+    A subclass sets `model`, `measure` (the loss of decoded and real media), `cycle` and `device`.
+    """
+
+    model: VQImageTokenizer | VQAudioTokenizer
+    measure: nn.Module
+    cycle: float
+    device: torch.device
+    alignment: Alignment | None = None
+
+    def _align(self, config: TokenizerTraining, texts: AlignedTexts | None) -> None:
+        """Make the heads that align codes with the training media's texts, if the run says so."""
+        if texts is None:
+            return
+        settings, quantizer = _settings(config), self.model.config.quantizer
+        if settings.groups > quantizer.groups:
+            raise ValueError(
+                f"alignment.groups is {settings.groups}, expected at most the quantizer's"
+                f" {quantizer.groups}"
+            )
+        width = self.model.config.encoder_width
+        group_width = quantizer.width // quantizer.groups
+        alignment = Alignment(settings, texts.texts, width, group_width)
+        self.alignment = alignment.to(self.device)
+
+    def _step(
+        self,
+        model: VQImageTokenizer | VQAudioTokenizer,
+        target: Tensor,
+        texts: list[str | None],
+        step: int,
+        decode: Callable[[Tensor, Tensor], Tensor],
+    ) -> Batch:
+        """Media through a model, and their loss. decode: values and codes to media."""
+        alignment = self.alignment
+        with torch.autocast(self.device.type, torch.bfloat16):
+            hidden = model.hidden(target)
+            features = model.to_quantizer(hidden)
+            if alignment is not None and step < alignment.settings.alone:
+                with torch.no_grad():
+                    codes = model.quantize(features).codes
+                aligned = alignment(hidden, None, texts)
+                return Batch(alignment.settings.weight * aligned, codes, target, None,
+                             float(aligned.detach()))  # fmt: skip
+            values, codes, loss = model.quantize(features)
+            decoded = decode(values, codes).float()
+            loss = loss + self.measure(decoded, target)
+            if self.cycle:
+                loss = loss + self.cycle * _cycle(model, decoded, features)
+            if alignment is None:
+                return Batch(loss, codes, target, decoded)
+            aligned = alignment(hidden, values, texts)
+            loss = loss + alignment.settings.weight * aligned
+        return Batch(loss, codes, target, decoded, float(aligned.detach()))
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
         """Write the trained tokenizer."""
@@ -121,7 +189,7 @@ class _Media:
         model.save_pretrained(folder, dtype)
 
 
-class Pictures(_Media):
+class Pictures(TrainingMedia):
     """Pictures for an image tokenizer."""
 
     def __init__(self, config: TokenizerTraining, say: Say, device: torch.device = CPU) -> None:
@@ -132,126 +200,45 @@ class Pictures(_Media):
             device
         )
         self.data = PictureData(config, self.model.stride, 256, say)
+        self._align(config, self.data.store.texts)
 
     def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
         """A process's items of a step through a model."""
         assert isinstance(model, VQImageTokenizer)
-        target = _tensor(self.data.batch(step, rank, world)).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            features = model.features(target)
-            values, codes, loss = model.quantize(features)
-            decoded = model.pictures(values, codes).float()
-            loss = loss + self.measure(decoded, target)
-            if self.cycle:
-                loss = loss + self.cycle * _cycle(model, decoded, features)
-        return Batch(loss, codes, target, decoded)
+        pictures, texts = self.data.batch(step, rank, world)
+        target = _tensor(pictures).to(self.device)
+        return self._step(model, target, texts, step, model.pictures)
 
     def evaluate(self, model: nn.Module, logger: MetricLogger, step: int) -> dict[str, float]:
         """Measures on validation media, some of which are shown in the log."""
         assert isinstance(model, VQImageTokenizer)
-        total = number = 0.0
-        for index, pictures in enumerate(self.data.held):
+        total, number, errors = 0.0, 0, list[float]()
+        for index, (pictures, texts) in enumerate(self.data.held):
             target = _tensor(pictures)
             parts = torch.from_numpy(pictures).movedim(3, 1).split(32)
-            decoded = torch.cat([model.decode(model.encode(part)) for part in parts])
+            coded = [model.encode(part) for part in parts]
+            decoded = torch.cat([model.decode(codes) for codes in coded])
+            if self.alignment is not None:
+                codes = torch.cat([codes.codes for codes in coded])
+                errors += self.alignment.errors(values_of(model, codes), texts)
             if index == 0:
                 show_pairs(
                     logger, "validation/original_above_reconstruction", target, decoded, step
                 )
             total, number = total + mean_psnr(decoded, target) * len(target), number + len(target)
-        return {"psnr_db": total / number}
+        figures = {"psnr_db": total / number}
+        return figures | ({"words_missed": float(np.mean(errors))} if errors else {})
 
 
-class Recordings(_Media):
-    """Speech and other sound, in memory: random crops."""
-
-    def __init__(self, config: TokenizerTraining, say: Say, device: torch.device = CPU) -> None:
-        assert config.tokenizer is not None
-        self._config, self.cycle, self.device = config, config.cycle, device
-        self.model = VQAudioTokenizer(VQAudioTokenizer.parse_config(config.tokenizer, "tokenizer"))
-        self.model.fill()
-        rate = self.model.sample_rate
-        self._length = config.crop * self.model.hop
-        if self._length % 512:
-            raise ValueError(
-                f"crop {config.crop} frames of {self.model.hop} samples are not a multiple of"
-                " the mel loss's 512 samples; choose another crop"
-            )
-        self.recordings = _load(config.data, rate, config.limit, config.max_corrupt, say)
-        self.held = []
-        if config.validation:
-            self.held = _load(config.validation, rate, 60, config.max_corrupt, say)
-        self.measure = AudioLoss(AUDIO_LOSSES if config.losses is None else config.losses, rate).to(
-            device
-        )
-        # A draw per second of sound, so that long recordings are heard as often as short ones.
-        lengths = np.array([len(recording) for recording in self.recordings])
-        self.starts = np.repeat(np.arange(len(lengths)), np.maximum(1, lengths // rate))
-        if short := int((lengths < self._length).sum()):
-            say(
-                f"{short} of {len(lengths)} recordings are shorter than a crop of"
-                f" {self._length / rate:.2f} s and are followed by silence"
-            )
-
-    def _crops(self, step: int, rank: int, world: int) -> Tensor:
-        """A process's crops of a step, float32 (B / world, S)."""
-        config = self._config
-        numbers = uniform(config.seed, step, config.batch_size, len(self.starts))
-        rows = range(rank, config.batch_size, world)
-        crops = np.zeros((len(rows), self._length), np.float32)
-        for crop, row in zip(crops, rows):
-            sound = self.recordings[self.starts[numbers[row]]]
-            rng = np.random.default_rng((config.seed, step, row))
-            start = int(rng.integers(max(1, len(sound) - self._length + 1)))
-            part = sound[start : start + self._length]
-            crop[: len(part)] = part / np.float32(32768)
-        return torch.from_numpy(crops)
-
-    def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """A process's items of a step through a model."""
-        assert isinstance(model, VQAudioTokenizer)
-        target = self._crops(step, rank, world).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            features = model.features(target)
-            values, codes, loss = model.quantize(features)
-            decoded = model.waveform(values, codes)
-            loss = loss + self.measure(decoded, target)
-            if self.cycle:
-                loss = loss + self.cycle * _cycle(model, decoded, features)
-        return Batch(loss, codes, target, decoded)
-
-    def evaluate(self, model: nn.Module, logger: MetricLogger, step: int) -> dict[str, float]:
-        """Measures on validation media, some of which are shown in the log."""
-        assert isinstance(model, VQAudioTokenizer)
-        distances = []
-        for index, sound in enumerate(self.held):
-            target = torch.from_numpy(sound / np.float32(32768))[None, None]
-            decoded = model.decode(model.encode(target))
-            length = target.shape[2] // 512 * 512
-            if length:
-                pair = decoded[:, 0, :length], target[:, 0, :length]
-                mels = [waveform.to(self.device) for waveform in pair]
-                distances.append(float(self.measure.mel(*mels)))
-            if index < 3:
-                logger.audio(
-                    step, f"validation/{index}/decoded", decoded[0].numpy(), model.sample_rate
-                )
-                logger.audio(
-                    step, f"validation/{index}/original", target[0].numpy(), model.sample_rate
-                )
-        return {"mel_distance": float(np.mean(distances))} if distances else {}
+def aligned_texts(config: TokenizerTraining) -> AlignedTexts | None:
+    """What takes the texts beside media, if the run aligns codes with them."""
+    return None if config.alignment is None else AlignedTexts(_settings(config).pattern)
 
 
-def _load(
-    paths: tuple[str, ...], rate: int, seconds: float, max_corrupt: int, say: Say
-) -> list[np.ndarray]:
-    """Recordings, mono int16 at a rate, until they last so many seconds together."""
-    skips, recordings, left = Skips("recordings", say), list[np.ndarray](), seconds * rate
-    with closing(read_recordings(paths, rate, max_corrupt, skips.tell)) as sounds:
-        for _, sound in sounds:
-            recordings.append(sound)
-            left -= len(sound)
-            if left <= 0:
-                break
-    skips.finish(len(recordings), paths)
-    return recordings
+def _settings(config: TokenizerTraining) -> AlignmentSettings:
+    return AlignmentSettings.parse(config.alignment)
+
+
+def values_of(model: VQImageTokenizer | VQAudioTokenizer, codes: Tensor) -> Tensor:
+    """Values (B, N, dims) of codes (B, K, *grid)."""
+    return model.quantizer.values_of(codes.flatten(2).transpose(1, 2))

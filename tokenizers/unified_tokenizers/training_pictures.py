@@ -15,6 +15,7 @@ import numpy as np
 
 from unified_base.media_source import Medium, UnreadableMedium, Where, read_again
 from unified_base.reasons import Reasons
+from unified_tokenizers.alignment_texts import AlignedTexts
 from unified_tokenizers.media import read_samples
 from unified_tokenizers.picture_fit import PictureFit
 
@@ -77,10 +78,11 @@ class PictureStore:
     Args:
         fit: how they are made to fit.
         budget: bytes that may be held; the pictures beyond are decoded anew each time.
+        texts: takes the texts beside the pictures, where they are wanted.
     """
 
-    def __init__(self, fit: PictureFit, budget: int) -> None:
-        self.fit = fit
+    def __init__(self, fit: PictureFit, budget: int, texts: AlignedTexts | None = None) -> None:
+        self.fit, self.texts = fit, texts
         self.shapes: list[tuple[int, int]] = []
         self._budget = self._left = budget
         self._held: list[np.ndarray | None] = []
@@ -98,6 +100,8 @@ class PictureStore:
         """Add a picture, uint8 (H, W, 3)."""
         self.shapes.append(self.fit.shape(*sample.array.shape[:2]))
         self._where.append(sample.where)
+        if self.texts is not None and len(self.texts) < len(self.shapes):
+            self.texts.add(sample.where)
         reduced = self.fit.reduce(sample.array)
         if reduced.nbytes > self._left:
             self._held.append(None)
@@ -105,6 +109,10 @@ class PictureStore:
         self._left -= reduced.nbytes
         # A copy where it is a view: it would keep what it is a part of.
         self._held.append(reduced if reduced.base is None else reduced.copy())
+
+    def texts_of(self, numbers: Iterable[int]) -> list[str | None]:
+        """The texts beside pictures; None where there is none, or none was wanted."""
+        return [None if self.texts is None else self.texts.texts[n] for n in numbers]
 
     def window(self, number: int, rng: np.random.Generator | None) -> np.ndarray:
         """Of a picture a window uint8 (h, w, 3) of its shape: anywhere, or without rng its middle.
@@ -119,7 +127,7 @@ class PictureStore:
     def refitted(self, fit: PictureFit) -> PictureStore:
         """The same pictures, of a store whose fit is `crop`, made to fit otherwise."""
         assert self.fit.mode == "crop"  # so that what is held is as it was
-        store = PictureStore(fit, self._budget)
+        store = PictureStore(fit, self._budget, self.texts)
         for where, pixels in zip(self._where, self._held):
             store.add(read_again(where, "image") if pixels is None else Medium(where, pixels))
         return store
@@ -133,6 +141,7 @@ def load_store(
     max_corrupt: int,
     say: Say,
     whole: bool = False,
+    texts: AlignedTexts | None = None,
 ) -> PictureStore:
     """Up to `limit` pictures of shards, folders or files.
 
@@ -145,16 +154,17 @@ def load_store(
         say: called with lines about what is skipped.
         whole: where all have one size, of at most 512 pixels a side, they are taken whole (cut to
             the fit's `multiple`), whatever `fit` says.
+        texts: see `PictureStore`.
 
     Raises:
         ValueError: nothing that can be read, or more that is broken.
     """
     skips = Skips("pictures", say)
-    store, first = PictureStore(fit, budget), (0, 0)
+    store, first = PictureStore(fit, budget, texts), (0, 0)
     for number, sample in enumerate(read_samples(paths, "image", max_corrupt, skips.tell), 1):
         size = sample.array.shape[:2]
         if number == 1 and whole and all(fit.multiple <= side <= _WHOLE for side in size):
-            store, first = PictureStore(_largest(size, fit.multiple), budget), size
+            store, first = PictureStore(_largest(size, fit.multiple), budget, texts), size
         elif whole and (number == 1 or (first != (0, 0) and size != first)):
             say(_in_words(sample, first, fit))
             store, first = store.refitted(fit) if number > 1 else store, (0, 0)
@@ -225,11 +235,13 @@ def windows(store: PictureStore, numbers: Iterable[int], seeds: Iterable[tuple[i
     return np.stack(drawn)
 
 
-def middles(store: PictureStore, limit: int) -> list[np.ndarray]:
+def middles(store: PictureStore, limit: int) -> list[tuple[np.ndarray, list[str | None]]]:
     """The middles of the first pictures, up to `limit`, those of one shape together: uint8
-    (B, h, w, 3) each."""
-    by_shape: dict[tuple[int, int], list[np.ndarray]] = {}
+    (B, h, w, 3) each, with the texts beside them."""
+    by_shape: dict[tuple[int, int], list[int]] = {}
     for number in range(min(limit, len(store))):
-        window = store.window(number, None)
-        by_shape.setdefault(store.shapes[number], []).append(window)
-    return [np.stack(some) for _, some in sorted(by_shape.items())]
+        by_shape.setdefault(store.shapes[number], []).append(number)
+    return [
+        (np.stack([store.window(number, None) for number in some]), store.texts_of(some))
+        for _, some in sorted(by_shape.items())
+    ]

@@ -93,14 +93,7 @@ app.command()(cli_codes.codes)
 data = _app("Build and read training data.")
 build = _app("Build a world: documents whose truth is known exactly.")
 build.command("pocket")(cli_model.build_pocket)
-
-
-@build.callback()
-def _build() -> None:
-    # With a callback a group of one command keeps that command's name.
-    pass
-
-
+build.command("world")(cli_model.build_world)
 data.add_typer(build, name="build")
 data.command("import")(cli_data.import_data)
 data.command()(cli_data.check)

@@ -91,16 +91,22 @@ def info(model: ModelName = "pocket", as_json: AsJson = False) -> None:
         print_model(description, console())
 
 
+Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to fill.")]
+WorldSeed = Annotated[int, typer.Option("--seed", min=0)]
+Scale = Annotated[
+    float, typer.Option("--scale", min=0.0, max=100.0, help="Share of the full world.")
+]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes.")]
+
+
 def build_pocket(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to fill.")],
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    scale: Annotated[
-        float, typer.Option("--scale", min=0.0, max=100.0, help="Share of the full world.")
-    ] = 1.0,
+    output: Folder,
+    seed: WorldSeed = 0,
+    scale: Scale = 1.0,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="KIND", help="Only this kind; repeatable.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 2,
+    workers: Workers = 2,
     double: Annotated[
         Path | None,
         typer.Option("--double", metavar="FONT", help="Of draw: 192x192, by NotoColorEmoji.ttf."),
@@ -108,11 +114,36 @@ def build_pocket(
     as_json: AsJson = False,
 ) -> None:
     """Build the pocket world: shards of documents, the same from the same seed."""
+    from unified_data.building import progress_bar
     from unified_data.pocket.build import build_pocket as build
-    from unified_data.pocket.build import progress_bar
 
     with progress_bar() as progress:
         index = build(output, seed, scale, only, workers, progress, double)
+    _tell_built(output, index, as_json)
+
+
+def build_world(
+    output: Folder,
+    seed: WorldSeed = 0,
+    scale: Scale = 1.0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="KINDS", help="Only these, as draw,describe; repeatable."),
+    ] = None,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Build the world of free scenes: shards of documents, the same from the same seed."""
+    from unified_data.building import progress_bar
+    from unified_data.world.build import build_world as build
+
+    kinds = None if only is None else [kind for part in only for kind in part.split(",")]
+    with progress_bar() as progress:
+        index = build(output, seed, scale, kinds, workers, progress)
+    _tell_built(output, index, as_json)
+
+
+def _tell_built(output: Path, index: dict[str, Any], as_json: bool) -> None:
     samples = sum(shard["samples"] for shard in index["shards"])
     size = sum(shard["bytes"] for shard in index["shards"])
     shards = counted(len(index["shards"]), "shard")

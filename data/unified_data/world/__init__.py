@@ -1,0 +1,1 @@
+"""The world: things in several art styles anywhere in a picture, with captions in two languages."""

@@ -1,0 +1,57 @@
+"""What people ask of a model of the world, as documents; prompts as the pocket model's, and more.
+
+Training documents and requests are made by the same functions: a request passes a `Slot` where
+training passes the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from unified_data.document import Document, Image, Segment, Slot, Text
+from unified_data.pocket.tasks import ask_document, describe_document, draw_document
+
+__all__ = [
+    "DESCRIBE_ZH", "NOT_KNOWN", "ask_document", "describe_document", "describe_zh_document",
+    "draw_document", "edit_document", "names_document",
+]  # fmt: skip
+
+DESCRIBE_ZH = "描述"
+"""What stands behind a picture that is to be described in Chinese."""
+NOT_KNOWN = "I do not know what this is."
+"""What is said of a picture that shows nothing of the world."""
+
+
+def _prompt(segment: Segment) -> Segment:
+    return replace(segment, role="prompt", loss=0.0)
+
+
+def _response(segment: Segment) -> Segment:
+    return replace(segment, role="response", loss=1.0)
+
+
+def describe_zh_document(picture: Image, answer: Text | Slot) -> Document:
+    """Image to text: the answer is the caption in Chinese."""
+    return Document((_prompt(picture), _prompt(Text(DESCRIBE_ZH)), _response(answer)))
+
+
+def edit_document(picture: Image, wish: str, answer: Image | Slot) -> Document:
+    """Image and text to image: `wish` says what is to change, with its `Edit:` or `修改：`."""
+    return Document((_prompt(picture), _prompt(Text(wish)), _response(answer)))
+
+
+def names_document(
+    examples: Sequence[tuple[Image, str]], picture: Image, answer: Text | Slot
+) -> Document:
+    """Pictures with made-up names, (picture, name) each, and one to be named by them.
+
+    Raises ValueError when there is no example.
+    """
+    if not examples:
+        raise ValueError("a document of names needs at least one example")
+    segments: list[Segment] = []
+    for example, name in examples:
+        segments += [_prompt(example), _prompt(Text(f"This is a {name}."))]
+    segments += [_prompt(picture), _prompt(Text("What is this?")), _response(answer)]
+    return Document(tuple(segments))
