@@ -42,7 +42,9 @@ def test_true_answers_are_right_and_the_others_wrong(condition):
             true, false = ("a lemon: yes", "no") if each.expected else ("a lemon: no", "yes")
         assert read_answer(condition, true, each.asked) == each.expected
         assert read_answer(condition, false, each.asked) != each.expected
-        assert read_answer(condition, "a lemon", each.asked) != each.expected or condition == "count"
+        assert (
+            read_answer(condition, "a lemon", each.asked) != each.expected or condition == "count"
+        )
     assert {each.expected for each in questions} >= ({0, 1, 2, 3, 4} if condition == "count"
                                                      else set())  # fmt: skip
 

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from unified.evaluation.figures import rate
+from unified.evaluation.heard_sounds import (
+    HEARD,
+    HeardSound,
+    alter_sound,
+    draw_sound,
+    lacks_of,
+    splice,
+)
 from unified.evaluation.judges import corpus_word_error_rate, word_edits
-from unified.evaluation.heard_sounds import HEARD, HeardSound, alter_sound, draw_sound, lacks_of, splice
 from unified.evaluation.part_listening import nothing_said, recites, transcript_of
 from unified.evaluation.spoken_words import features, rank, warped_distance
 from unified_data.document import Audio

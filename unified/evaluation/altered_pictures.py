@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageFilter
 
-from unified.evaluation.placed_things import UNSEEN_STYLE, Colour, PlacedThing, paint_things
+from unified.evaluation.placed_things import Colour, PlacedThing, paint_things
 from unified_data.pocket.atlas import TILE
 from unified_data.pocket.scenes import BACKGROUNDS, SIDE
 from unified_data.pocket.subjects import Subject
+from unified_data.world.style_names import HELD_OUT_STYLE
 
 __all__ = ["VIEWS", "View", "draw_view", "paint", "still_told"]
 
@@ -32,7 +33,7 @@ class View:
     ground: RGB. side: of the glyph, pixels. y, x: of its box's corner. angle: degrees against the
     clock. blur: radius of a Gaussian, pixels. noise: standard deviation, of 255. jpeg: quality of
     one pass through JPEG, None for none. shadow: of the glyph. size: side of the picture, pixels;
-    all else is of one of 96. style: of `placed_things.STYLES`.
+    all else is of one of 96. style: of the world's art styles.
     """
 
     ground: Colour
@@ -109,7 +110,7 @@ def _size(rng: np.random.Generator) -> View:
 
 
 def _style(rng: np.random.Generator) -> View:
-    return replace(_shift(rng), style=UNSEEN_STYLE)
+    return replace(_shift(rng), style=HELD_OUT_STYLE)
 
 
 VIEWS: dict[str, Callable[[np.random.Generator], View]] = {

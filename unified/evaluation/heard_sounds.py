@@ -199,5 +199,3 @@ def flite(text: str, voice: str) -> np.ndarray:
             raise ValueError(f"flite failed on {text!r}: {reason}")
         wave, rate = load_audio(path)
     return conform(wave, rate, SAMPLE_RATE, 1)
-
-

@@ -99,7 +99,7 @@ def _of_number(bench: Bench, condition: str) -> list[_Question]:
 
 def _of_relation(bench: Bench, condition: str) -> list[_Question]:
     """Where one of two things is, that stand clearly beside or above each other."""
-    questions = []
+    questions: list[_Question] = []
     rng = bench.rng("asking", condition)
     colours = list(BACKGROUNDS.values())
     while len(questions) < bench.cases:

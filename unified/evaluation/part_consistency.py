@@ -67,7 +67,6 @@ def _measure(bench: Bench) -> PartResult:
     return PartResult(tuple(figures), _of_judge(bench, judge, wanted), tuple(samples))
 
 
-
 def _of_judge(
     bench: Bench, judge: SceneJudge, wanted: list[tuple[str, Wanted]]
 ) -> tuple[MeasuredFigure, ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
 from unified.evaluation.figures import MeasuredFigure, mean, share
 from unified.evaluation.part import Bench, JudgedCase, Part, PartResult, picture_of
-from unified.evaluation.placed_things import paint_things, styles_there
+from unified.evaluation.placed_things import paint_things
 from unified.evaluation.scene_judge import SceneJudge
 from unified.evaluation.wanted import WANTED, Verdict, Wanted, true_things, verdict
 from unified_data.pocket.scenes import BACKGROUNDS
 from unified_data.pocket.subjects import load_subjects
+from unified_data.world.style_names import TRAIN_STYLES
 from unified_tokenizers.report import reconstruct_picture
 
 __all__ = ["DRAWING", "distinct", "drawn_judge", "judged"]
@@ -21,11 +23,14 @@ _SEEDS = 10
 _APART = 3.0
 """Mean absolute difference of two pictures, of 255, from which on they are two."""
 _SIDES = (22, 92)
+_JUDGED = 8
+"""Captions of a condition that the judge is measured on."""
 
 
+@cache
 def drawn_judge() -> SceneJudge:
     """The judge of what a model drew: in any style that it may have been taught."""
-    return SceneJudge(styles=styles_there("noto", "fluent-flat", "fluent-3d"), sides=_SIDES)
+    return SceneJudge(styles=TRAIN_STYLES, sides=_SIDES)
 
 
 def judged(judge: SceneJudge, wanted: Wanted, pixels: np.ndarray) -> Verdict:
@@ -142,6 +147,10 @@ def _of_judge(
     if not cases:
         return ()
     rng = bench.rng("drawing", "judge")
+    first: dict[str, list[tuple[str, Wanted]]] = {}
+    for case in cases:
+        first.setdefault(case[0], []).append(case)
+    cases = [case for several in first.values() for case in several[:_JUDGED]]
     pictures = []
     for _, wanted in cases:
         names = list(BACKGROUNDS)

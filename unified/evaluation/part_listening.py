@@ -76,9 +76,7 @@ def _measure(bench: Bench) -> PartResult:
         right = says_nothing_was_said(text) if each.condition == _NOTHING else not wrong
         expected = each.text or "that nothing is said"
         asked = f"listen ({each.voice_name})"
-        samples.append(
-            JudgedCase(each.condition, asked, expected, answer, right, audio=each.sound)
-        )
+        samples.append(JudgedCase(each.condition, asked, expected, answer, right, audio=each.sound))
     figures: list[MeasuredFigure] = []
     for condition in bench.conditions:
         rows = [i for i, each in enumerate(heard) if each.condition == condition]
@@ -92,9 +90,7 @@ def _measure(bench: Bench) -> PartResult:
         figures.append(rate(name, [edits[i][0] for i in rows], [edits[i][1] for i in rows]))
         if HEARD[condition].splice:
             recited = [recites(heard[i], texts[i]) for i in rows]
-            figures.append(
-                share(f"{condition}, recited from memory", recited, better="lower")
-            )
+            figures.append(share(f"{condition}, recited from memory", recited, better="lower"))
             figures.append(share(f"{condition}, all words right", [samples[i].right for i in rows]))
     return PartResult(tuple(figures), _of_judge(bench, heard), tuple(samples), missing=missing)
 

@@ -12,7 +12,7 @@ from unified.evaluation.figures import MeasuredFigure, share
 from unified.evaluation.hallucinated import chair
 from unified.evaluation.names import subjects_in_view
 from unified.evaluation.part import Bench, JudgedCase, Part, PartResult
-from unified.evaluation.placed_things import UNSEEN_STYLE, paint_things, scatter, styles_there
+from unified.evaluation.placed_things import paint_things, scatter
 from unified.evaluation.scene_judge import SceneJudge
 from unified_data.pocket.subjects import Subject, load_subjects
 
@@ -25,14 +25,9 @@ _Case = tuple[str, tuple[Subject, ...], np.ndarray]
 
 
 def _measure(bench: Bench) -> PartResult:
-    missing = {}
-    conditions = list(bench.conditions)
-    if "style" in conditions and not styles_there(UNSEEN_STYLE):
-        conditions.remove("style")
-        missing["style"] = f"this version has no atlas of {UNSEEN_STYLE}, the style held out"
     cases: list[_Case] = []
     told: list[bool] = []
-    for condition in conditions:
+    for condition in bench.conditions:
         if condition in _SEVERAL:
             cases += _several(bench, condition)
         else:
@@ -48,7 +43,7 @@ def _measure(bench: Bench) -> PartResult:
         for (condition, subjects, pixels), text in zip(cases, bench.texts(requests))
     )  # fmt: skip
     figures: list[MeasuredFigure] = []
-    for condition in conditions:
+    for condition in bench.conditions:
         rows = [i for i, case in enumerate(cases) if case[0] == condition]
         chance = float(len(load_subjects())) ** -_SEVERAL.get(condition, 1)
         figures.append(share(condition, [samples[i].right for i in rows], chance))
@@ -59,7 +54,7 @@ def _measure(bench: Bench) -> PartResult:
                 replace(figure, name=f"{condition}, {figure.name}")
                 for figure in chair(texts, present)
             ]
-    return PartResult(tuple(figures), _of_judge(cases, told), samples, missing=missing)
+    return PartResult(tuple(figures), _of_judge(cases, told), samples)
 
 
 def _single(bench: Bench, condition: str) -> tuple[list[_Case], list[bool]]:

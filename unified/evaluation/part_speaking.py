@@ -52,8 +52,10 @@ def _vocabulary() -> tuple[str, ...]:
 
 
 def _text(condition: str, rng: np.random.Generator) -> str:
-    """Something to say. outside: words of the world in an order that it never says; sentences: plain
-    English that stands nowhere in it."""
+    """Something to say. outside: words of the world in an order that it never says.
+
+    sentences: plain English that stands nowhere in it.
+    """
     if condition == "sentences":
         return OUTSIDE_SENTENCES[int(rng.integers(len(OUTSIDE_SENTENCES)))]
     subjects = load_subjects()
@@ -123,9 +125,9 @@ def _measure(bench: Bench) -> PartResult:
     judge = list(_of_judge(bench, cases, truth, sounds))
     missing = {}
     if OutsideRecogniser.installed():
-        own, others = _from_outside(bench, cases, [each.audio for each in samples], truth)
-        figures += own
-        judge += others
+        heard, of_judge = _from_outside(bench, cases, [each.audio for each in samples], truth)
+        figures += heard
+        judge += of_judge
     else:
         missing["heard by an outside recogniser"] = NEEDED
     return PartResult(tuple(figures), tuple(judge), tuple(samples), missing=missing)
@@ -166,9 +168,7 @@ def _from_outside(
         known = [outcome for outcome in told if outcome is not None]
         if known:
             better = "higher" if name == "true speech" else "lower"
-            judge.append(
-                share(f"words heard by pocketsphinx in {name}", known, chance, better)
-            )
+            judge.append(share(f"words heard by pocketsphinx in {name}", known, chance, better))
     return figures, judge
 
 

@@ -1,4 +1,4 @@
-""""I do not know": is what a model does not know called so, and what it knows not."""
+""" "I do not know": is what a model does not know called so, and what it knows not."""
 
 from __future__ import annotations
 

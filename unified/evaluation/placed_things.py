@@ -9,20 +9,19 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageFilter
 
-from unified_data.pocket.atlas import TILE, glyph
+from unified_data.pocket.atlas import TILE
 from unified_data.pocket.scenes import SIDE
 from unified_data.pocket.subjects import Subject, load_subjects
+from unified_data.world.glyphs import tile as world_tile
 
 __all__ = [
     "COLOURS",
-    "STYLES",
-    "UNSEEN_STYLE",
     "Colour",
     "PlacedThing",
     "coloured",
@@ -30,7 +29,6 @@ __all__ = [
     "paint_things",
     "scatter",
     "style_glyph",
-    "styles_there",
     "turned_tile",
 ]
 
@@ -52,48 +50,18 @@ _UNSHADED = 0.35
 """Of full brightness: darker pixels of a glyph have no hue to speak of and stay."""
 
 
-def _world_tile(style: str, name: str) -> np.ndarray | None:
-    """A subject's glyph in a style of the world's atlases, (84, 84, 4) uint8, straight alpha; None
-    where this version does not have the style."""
-    try:
-        from unified_data.world import glyphs, style_names
-    except ImportError:
-        return None
-    if style not in style_names.STYLES:
-        return None
-    return np.asarray(glyphs.tile(name, style).convert("RGBA"))
-
-
 @cache
 def _name_of(character: str) -> str:
     return next(each.name for each in load_subjects() if each.glyph == character)
-
-
-STYLES = ("noto", "fluent-flat", "fluent-3d", "twemoji")
-"""Art styles; the last one is in no training data."""
-UNSEEN_STYLE = STYLES[-1]
-
-
-def styles_there(*names: str) -> tuple[str, ...]:
-    """Those of some styles whose atlas this version has."""
-    any_subject = load_subjects()[0].name
-    return tuple(
-        name for name in names if name == "noto" or _world_tile(name, any_subject) is not None
-    )
 
 
 @cache
 def style_glyph(style: str, character: str) -> np.ndarray:
     """A subject's glyph in an art style: uint8 (84, 84, 4), straight alpha; do not write to it.
 
-    Raises ValueError for a style that this version has no atlas of.
+    Raises ValueError for a style that the world does not have.
     """
-    if style == "noto":
-        return glyph(character)
-    tile = _world_tile(style, _name_of(character))
-    if tile is None:
-        raise ValueError(f"there is no atlas of style {style!r} in this version of the world")
-    return tile
+    return np.asarray(world_tile(_name_of(character), style).convert("RGBA"))
 
 
 @dataclass(frozen=True)
@@ -101,7 +69,7 @@ class PlacedThing:
     """A glyph in a picture of 96x96 pixels.
 
     side: of its box, pixels. y, x: the corner of its box. angle: degrees against the clock.
-    style: of `STYLES`. colour: of `COLOURS`; None: its own.
+    style: of the world's art styles. colour: of `COLOURS`; None: its own.
     """
 
     subject: Subject
@@ -129,7 +97,7 @@ def coloured(tile: np.ndarray, colour: str) -> np.ndarray:
     return np.dstack([np.asarray(picture), tile[..., 3]])
 
 
-@cache
+@lru_cache(maxsize=4096)
 def turned_tile(
     style: str, character: str, side: int, angle: float = 0.0, colour: str | None = None
 ) -> np.ndarray:
@@ -212,8 +180,7 @@ def scatter(
 
 def _meet(first: tuple[int, int, int], second: tuple[int, int, int], gap: int) -> bool:
     return all(
-        a < b + second[2] + gap and b < a + first[2] + gap
-        for a, b in zip(first[:2], second[:2])
+        a < b + second[2] + gap and b < a + first[2] + gap for a, b in zip(first[:2], second[:2])
     )
 
 

@@ -155,6 +155,38 @@ def _gained(value: float, unit: str) -> str:
     return f"{value:+.2f}" if unit == "count" else f"{100 * value:+.1f}"
 
 
+def rows(report: Report, before: Report | None = None) -> list[tuple[str, ...]]:
+    """The report as rows of a table, headings first; with a change where there is one before.
+
+    A judge's figures are rows that begin with "judge:".
+    """
+    heading = ("measure", "value", "95% interval", "cases", "chance", "")
+    table: list[tuple[str, ...]] = [heading if before is None else (*heading[:5], "change", "")]
+    compared = {} if before is None else compare(report, before)
+    for name, part in report.parts.items():
+        width = len(table[0])
+        if part.cannot is not None:
+            table.append((name, *[""] * (width - 2), f"cannot: {part.cannot}"))
+            continue
+        table.append((name, *[""] * (width - 1)))
+        changes = {each.now.name: each for each in compared.get(name, ()) if each.now is not None}
+        for figure in part.figures:
+            cells = (f"  {figure.name}", *_cells(figure))
+            note = "lower is better" if figure.better == "lower" else ""
+            if before is None:
+                table.append((*cells, note))
+                continue
+            change = changes[figure.name]
+            gain = change.difference
+            gained = "" if gain is None else _gained(gain.value, figure.unit)
+            table.append((*cells, gained, change.verdict))
+        for condition, reason in part.missing.items():
+            table.append((f"  {condition}", *[""] * (width - 2), f"cannot: {reason}"))
+        for figure in part.judge:
+            table.append((f"  judge: {figure.name}", *_cells(figure), *[""] * (width - 5)))
+    return table
+
+
 def _cells(figure: MeasuredFigure) -> tuple[str, str, str, str]:
     chance = "" if figure.chance is None else figure_text(figure.chance, figure.unit)
     ends = (figure_text(end, figure.unit).rstrip("%") for end in (figure.low, figure.high))

@@ -23,7 +23,7 @@ from unified_data.pocket.subjects import Subject, load_subjects
 __all__ = ["SceneJudge", "SeenThing", "ground_of"]
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
-_COARSE = 3  # pixels of the picture to one of the first search
+_COARSE = 4  # pixels of the picture to one of the first search
 _PAD = 12  # pixels around the picture: a turned or cut thing may reach over its edge
 _CANDIDATES = 8
 _TURNS = (-12.0, -6.0, 6.0, 12.0)
@@ -31,6 +31,8 @@ _LEAST_FIT = 0.55
 """Normalised correlation inside its own window below which a match is no thing."""
 _LEAST_CHANGE = 0.04
 """Root mean square change of the ground, of full scale, that a thing makes inside its window."""
+_VISIBLE, _LEAST_PIXELS = 0.1, 40
+"""Change of the ground, of full scale, that is seen, and the pixels that a thing changes so."""
 _LEAST_TINTED = 0.04
 """Share of the changed pixels that a colour has before things are looked for in that colour."""
 
@@ -84,7 +86,7 @@ class SceneJudge:
         if not self._glyphs:
             raise ValueError("the judge was given no subjects; it needs at least one to name")
         self._sides = sides
-        self._banks: dict[str | None, dict[int, Array]] = {}
+        self._banks: dict[str | None, dict[int, np.ndarray]] = {}
 
     def things(self, pixels: np.ndarray, most: int = 6, tinted: bool = False) -> list[SeenThing]:
         """What a picture shows, the clearest first.
@@ -94,7 +96,7 @@ class SceneJudge:
 
         Raises ValueError for other pixels.
         """
-        picture = _scaled(pixels).astype(np.float32) / 255
+        picture = _scaled(pixels).astype(np.float32) / np.float32(255)
         ground = ground_of(picture)
         flat = np.median(ground.reshape(-1, 3), axis=0).astype(np.float32)
         border = ((_PAD, _PAD), (_PAD, _PAD), (0, 0))
@@ -120,16 +122,19 @@ class SceneJudge:
             change[rows, columns][tile[..., 3] > 0.02] = 0
         return seen
 
-    def _bank(self, colour: str | None) -> dict[int, Array]:
-        """Every glyph at every size of the first search: {side: (N, side, side, 4)}."""
+    def _bank(self, colour: str | None) -> dict[int, np.ndarray]:
+        """Every glyph at every size of the first search: {side: uint8 (N, side, side, 4)}.
+
+        In 8 bits, as a bank of every style and colour would fill half a gigabyte otherwise.
+        """
         if colour not in self._banks:
             first, last = (round(side / _COARSE) for side in self._sides)
-            # Above 14 pixels every other size is near enough for the refinement.
-            sides = [side for side in range(first, last + 1) if side <= 14 or side % 2 == 0]
+            # Above 10 pixels every other size is near enough for the refinement.
+            sides = [side for side in range(first, last + 1) if side <= 10 or side % 2 == 0]
             self._banks[colour] = {
                 side: np.stack(
                     [
-                        _premultiplied(turned_tile(style, subject.glyph, side, 0.0, colour))
+                        turned_tile(style, subject.glyph, side, 0.0, colour)
                         for subject, style in self._glyphs
                     ]
                 )
@@ -144,7 +149,7 @@ class SceneJudge:
 
     def _best(self, change: Array, flat: Array, tints: Sequence[str | None]) -> _Match | None:
         """The glyph that explains most of what differs from the ground, None for nothing."""
-        if not np.any(change):
+        if np.count_nonzero(np.abs(change).max(axis=-1) > _VISIBLE) < _LEAST_PIXELS:
             return None
         height, width = (size // _COARSE for size in change.shape[:2])
         small = change[: height * _COARSE, : width * _COARSE]
@@ -159,7 +164,7 @@ class SceneJudge:
         return max(refined, key=lambda match: match.gain)
 
     def _search(self, small: Array, flat: Array, colour: str | None) -> list[_Match]:
-        """The best places at a third of the resolution, each of another glyph."""
+        """The best places at a quarter of the resolution, each of another glyph."""
         best = np.full((len(self._glyphs), 4), -np.inf, np.float32)  # gain, side, y, x
         for side, tiles in self._bank(colour).items():
             if side > min(small.shape[:2]):
@@ -168,7 +173,7 @@ class SceneJudge:
             rows, columns = windows.shape[:2]
             flattened = windows.transpose(0, 1, 3, 4, 2).reshape(rows * columns, -1)
             lengths = np.maximum(np.linalg.norm(flattened, axis=1), 1e-4)
-            inner = _over(tiles, flat) @ flattened.T  # (N, places)
+            inner = _over(_premultiplied(tiles), flat) @ flattened.T  # (N, places)
             # What a glyph explains counts by how much of its window it explains: or a large one
             # that touches two things would be seen before either.
             gains = np.maximum(inner, 0) ** 2 / lengths
@@ -180,17 +185,16 @@ class SceneJudge:
         order = np.argsort(-best[:, 0])[:_CANDIDATES]
         return [
             _Match(
-                float(best[i, 0]), 0.0, 0.0, int(i), colour,
-                *(int(n) * _COARSE for n in best[i, 1:2]), 0.0,
-                *(int(n) * _COARSE for n in best[i, 2:]),
+                float(best[i, 0]), 0.0, 0.0, int(i), colour, int(best[i, 1]) * _COARSE, 0.0,
+                int(best[i, 2]) * _COARSE, int(best[i, 3]) * _COARSE,
             )
             for i in order
         ]  # fmt: skip
 
     def _refine(self, change: Array, flat: Array, match: _Match) -> _Match:
         """One glyph near a coarse place: its position, then its size, then its turn."""
-        best = self._around(change, flat, match, match.side, 0.0, 3)
-        for side in range(match.side - 2, match.side + 3):
+        best = self._around(change, flat, match, match.side, 0.0, 4)
+        for side in range(match.side - 4, match.side + 5):
             if side != match.side and self._sides[0] <= side <= SIDE:
                 best = max(best, self._around(change, flat, best, side, 0.0, 1))
         for angle in _TURNS:
@@ -269,7 +273,7 @@ def _scaled(pixels: np.ndarray) -> np.ndarray:
 
 
 def _premultiplied(tile: np.ndarray) -> Array:
-    """A glyph (H, W, 4) of 8 bits: colours multiplied by alpha, then alpha, in [0, 1]."""
+    """Glyphs (..., 4) of 8 bits: colours multiplied by alpha, then alpha, in [0, 1]."""
     scaled = tile.astype(np.float32) / 255
     return np.concatenate([scaled[..., :3] * scaled[..., 3:], scaled[..., 3:]], axis=-1)
 

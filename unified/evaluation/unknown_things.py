@@ -22,9 +22,9 @@ _PHOTOS = ("astronaut.png", "brick.png", "camera.png", "coins.png", "grass.png",
            "hubble_deep_field.jpg", "ihc.png", "retina.jpg", "moon.png")  # fmt: skip
 """Photographs of scikit-image (BSD, public domain) that show no subject of the world at large."""
 _PARTS = (0.25, 0.6)  # of a photograph's shorter side
-_ONSETS = "b bl br d dr f fl g gl gr k kl l m n p pl r s sk sl sn t tr v w z".split()
-_VOWELS = "a e i o oo u ee ai".split()
-_ENDS = "b ck d ff g ll m n nt p rf rt sk st t x zz".split()
+_ONSETS = """b bl br d dr f fl g gl gr k kl l m n p pl r s sk sl sn t tr v w z"""
+_VOWELS = """a e i o oo u ee ai"""
+_ENDS = """b ck d ff g ll m n nt p rf rt sk st t x zz"""
 
 NEAR_WORDS = {
     "puppy": "dog", "kitten": "cat", "foal": "horse", "piglet": "pig", "lamb": "sheep",
@@ -132,9 +132,9 @@ def noise(rng: np.random.Generator) -> np.ndarray:
 def made_up_name(rng: np.random.Generator) -> str:
     """A word that nobody knows, as `snoort`: no name, plural or alias of the world."""
     while True:
-        parts = [_ONSETS, _VOWELS, _ENDS]
+        parts = [_ONSETS.split(), _VOWELS.split(), _ENDS.split()]
         if rng.random() < 0.5:
-            parts = [_ONSETS, _VOWELS, *parts]
+            parts = [*parts[:2], *parts]
         word = "".join(part[int(rng.integers(len(part)))] for part in parts)
         if len(word) >= 4 and find_subject(word) is None:
             return word

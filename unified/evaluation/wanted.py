@@ -124,7 +124,7 @@ def relation_between(first: tuple[float, float], second: tuple[float, float]) ->
 
 def _ground_name(pixels: np.ndarray) -> str:
     """The world's colour that is nearest to the middle of a picture's ground."""
-    ground = ground_of(pixels.astype(np.float32) / 255)
+    ground = ground_of(pixels.astype(np.float32) / np.float32(255))
     middle = np.median(ground.reshape(-1, 3), axis=0) * 255
     return min(BACKGROUNDS, key=lambda name: np.linalg.norm(middle - BACKGROUNDS[name]))
 
