@@ -13,7 +13,7 @@ import numpy as np
 
 from unified.evaluation.answers import yes_or_no
 from unified.evaluation.heard_sounds import said_plainly
-from unified.evaluation.names import subjects_in_view
+from unified.evaluation.names import named_in_chinese
 from unified.evaluation.placed_things import COLOURS, paint_things, scatter
 from unified.evaluation.unknown_things import made_up_name
 from unified.evaluation.wanted import Wanted
@@ -21,7 +21,6 @@ from unified_data.document import Audio, Document, Image, Segment, Slot, Text
 from unified_data.pocket.scenes import BACKGROUNDS, SIDE
 from unified_data.pocket.speech import DEFAULT_VOICE, SAMPLE_RATE, VOICES
 from unified_data.pocket.subjects import Subject, load_subjects
-from unified_data.world.captions_zh import parse_zh
 from unified_data.world.chinese import chinese_names
 from unified_data.world.tasks import DESCRIBE_ZH, edit_document, names_document
 
@@ -157,14 +156,12 @@ def _describe_zh(rng: np.random.Generator) -> Crossing:
     (subject,) = _any(rng, 1)
     pixels = _picture(rng, subject)
 
-    def reads(text: str) -> bool:
-        described = parse_zh(text)
-        named = {item.name for item in described.items} if described else subjects_in_view(text)
-        return named == {subject.name}
-
     document = Document((*_prompt(Image(pixels), Text(DESCRIBE_ZH)), _slot("text")))
     name = chinese_names()[subject.name].name
-    return Crossing(document, DESCRIBE_ZH, name, reads=reads, pixels=pixels)
+    return Crossing(
+        document, DESCRIBE_ZH, name, pixels=pixels,
+        reads=lambda text: named_in_chinese(text) == {subject.name},
+    )  # fmt: skip
 
 
 CROSSINGS: dict[str, Callable[[np.random.Generator], Crossing]] = {

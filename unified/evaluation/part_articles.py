@@ -86,7 +86,7 @@ def _measure(bench: Bench) -> PartResult:
         requests = [bench.request("write", text=order.prompt) for order in orders]
         refused = [each for each in requests if isinstance(each, str)]
         if len(refused) == len(requests):
-            missing[condition] = refused[0].removeprefix(REFUSED)
+            missing[condition] = refused[0].removeprefix(REFUSED).partition(";")[0]
             continue
         articles = _written(bench, orders, requests)
         more, shown = _judged(bench, condition, orders, requests, articles, judge)
