@@ -31,7 +31,7 @@ _CELLS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
 """From what is given to what comes: the part that measures it, and its figures."""
 STEPS = 10
 _SHORTER = {
-    ", word error rate": " WER", "plain, facts of the subject": "facts", ", as asked": "",
+    ", word error rate": "", "plain, facts of the subject": "facts", ", as asked": "",
     "wishes, honoured or named": "wishes",
 }  # fmt: skip
 
@@ -68,7 +68,7 @@ def _cell(report: Report, way: tuple[str, str]) -> MatrixCell:
     figures = [figure for each in wanted for figure in part.figures if figure.name == each]
     if figures:
         goodness = sum(map(_goodness, figures)) / len(figures)
-        lines = tuple((_short(f.name), figure_text(f.value, f.unit)) for f in figures)
+        lines = tuple((_short(f.name), _value(f)) for f in figures)
         return MatrixCell("measured", goodness, lines, f"{name}: {part.about}")
     reason = part.cannot or next(
         (part.missing[each] for each in wanted if each in part.missing), ""
@@ -81,8 +81,13 @@ def _goodness(figure: MeasuredFigure) -> float:
     return min(1.0, max(0.0, value))
 
 
+def _value(figure: MeasuredFigure) -> str:
+    text = figure_text(figure.value, figure.unit)
+    return f"WER {text}" if figure.unit == "error rate" else text
+
+
 def _short(name: str) -> str:
-    """A figure's name in a cell: `facts, word error rate` is `facts WER`."""
+    """A figure's name in a cell: `facts, word error rate` is `facts`."""
     for long, short in _SHORTER.items():
         name = name.replace(long, short)
     return name
@@ -90,7 +95,7 @@ def _short(name: str) -> str:
 
 # The plot: pixels of an SVG, laid out here so that the template only prints them.
 
-_LEFT, _TOP, _WIDTH, _HEIGHT, _GAP = 118, 34, 176, 104, 6
+_LEFT, _TOP, _WIDTH, _HEIGHT, _GAP = 142, 34, 194, 104, 6
 
 
 def plot(report: Report) -> dict[str, object]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from unified.evaluation.part import REFUSED, Bench, JudgedCase, Part, PartResult
@@ -82,11 +83,18 @@ def _measured(part: Part, bench: Bench) -> PartResult:
 def _versions() -> dict[str, str]:
     versions = {"unified": __version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in ("torch", "numpy", "pillow")}
-    try:
-        told = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True).stdout
-        versions["espeak-ng"] = told.split(":", 1)[-1].split()[0]
-    except (OSError, IndexError):
-        versions["espeak-ng"] = "none"
+    for program in ("espeak-ng", "flite"):
+        try:
+            told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+            found = re.search(r"\d+\.[\d.]*\d", told)
+            versions[program] = found[0] if found else "unknown"
+        except OSError:
+            versions[program] = "none"
+    for package in ("pocketsphinx", "scikit-image"):  # judges and cases that need not be there
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "none"
     return versions
 
 

@@ -25,10 +25,12 @@ __all__ = ["SceneJudge", "SeenThing", "ground_of"]
 Array = np.ndarray[Any, np.dtype[np.float32]]
 _COARSE = 4  # pixels of the picture to one of the first search
 _PAD = 12  # pixels around the picture: a turned or cut thing may reach over its edge
-_CANDIDATES = 8
+_CANDIDATES = 6
 _TURNS = (-12.0, -6.0, 6.0, 12.0)
 _LEAST_FIT = 0.55
 """Normalised correlation inside its own window below which a match is no thing."""
+_SURE = 0.9
+"""Normalised correlation from which on no other style is looked at."""
 _LEAST_CHANGE = 0.04
 """Root mean square change of the ground, of full scale, that a thing makes inside its window."""
 _VISIBLE, _LEAST_PIXELS = 0.1, 40
@@ -57,6 +59,13 @@ class SeenThing(NamedTuple):
         return self.y + self.side / 2, self.x + self.side / 2
 
 
+class _Look(NamedTuple):
+    """How glyphs may look: an art style, and the colour given to them in place of their own."""
+
+    style: str
+    colour: str | None
+
+
 class _Match(NamedTuple):
     """A glyph at a place of the padded picture. gain: what it explains, times how well it fits."""
 
@@ -64,7 +73,7 @@ class _Match(NamedTuple):
     fit: float
     change: float
     number: int
-    colour: str | None
+    look: _Look
     side: int
     angle: float
     y: int
@@ -82,11 +91,10 @@ class SceneJudge:
     ) -> None:
         """subjects: that it may name, None: all of the world's. sides: of things, pixels."""
         chosen = tuple(load_subjects() if subjects is None else subjects)
-        self._glyphs = [(subject, style) for style in styles for subject in chosen]
-        if not self._glyphs:
+        if not chosen or not styles:
             raise ValueError("the judge was given no subjects; it needs at least one to name")
-        self._sides = sides
-        self._banks: dict[str | None, dict[int, np.ndarray]] = {}
+        self._subjects, self._styles, self._sides = chosen, tuple(styles), sides
+        self._banks: dict[_Look, dict[int, np.ndarray]] = {}
 
     def things(self, pixels: np.ndarray, most: int = 6, tinted: bool = False) -> list[SeenThing]:
         """What a picture shows, the clearest first.
@@ -101,79 +109,98 @@ class SceneJudge:
         flat = np.median(ground.reshape(-1, 3), axis=0).astype(np.float32)
         border = ((_PAD, _PAD), (_PAD, _PAD), (0, 0))
         change = np.pad(picture - ground, border)
-        tints = [None, *(_tints(picture, change[_PAD:-_PAD, _PAD:-_PAD]) if tinted else ())]
+        tints = _tints(picture, change[_PAD:-_PAD, _PAD:-_PAD]) if tinted else []
+        looks = [_Look(style, tint) for style in self._styles for tint in (None, *tints)]
+        templates: dict[_Look, dict[int, Array]] = {}
         picture = np.pad(picture, border)
         seen: list[SeenThing] = []
         while len(seen) < most:
-            match = self._best(change, flat, tints)
+            match = self._best(change, flat, looks, templates)
             if match is None or match.fit < _LEAST_FIT or match.change < _LEAST_CHANGE:
                 break
-            subject, _ = self._glyphs[match.number]
             tile = self._tile(match)
             rows, columns = (slice(at, at + n) for at, n in zip((match.y, match.x), tile.shape))
             inside = tile[..., 3] > 0.5
             grown = (tile.shape[0] - match.side) // 2
             seen.append(
                 SeenThing(
-                    subject, match.fit, match.y - _PAD + grown, match.x - _PAD + grown, match.side,
+                    self._subjects[match.number], match.fit, match.y - _PAD + grown,
+                    match.x - _PAD + grown, match.side,
                     _main_colour(picture[rows, columns][inside]),
                 )
             )  # fmt: skip
             change[rows, columns][tile[..., 3] > 0.02] = 0
         return seen
 
-    def _bank(self, colour: str | None) -> dict[int, np.ndarray]:
+    def _bank(self, look: _Look) -> dict[int, np.ndarray]:
         """Every glyph at every size of the first search: {side: uint8 (N, side, side, 4)}.
 
-        In 8 bits, as a bank of every style and colour would fill half a gigabyte otherwise.
+        In 8 bits, as the banks of all styles and colours would fill half a gigabyte otherwise.
         """
-        if colour not in self._banks:
+        if look not in self._banks:
             first, last = (round(side / _COARSE) for side in self._sides)
             # Above 10 pixels every other size is near enough for the refinement.
             sides = [side for side in range(first, last + 1) if side <= 10 or side % 2 == 0]
-            self._banks[colour] = {
+            self._banks[look] = {
                 side: np.stack(
                     [
-                        turned_tile(style, subject.glyph, side, 0.0, colour)
-                        for subject, style in self._glyphs
+                        turned_tile(look.style, subject.glyph, side, 0.0, look.colour)
+                        for subject in self._subjects
                     ]
                 )
                 for side in sides
             }
-        return self._banks[colour]
+        return self._banks[look]
 
     def _tile(self, match: _Match) -> Array:
-        subject, style = self._glyphs[match.number]
-        tile = turned_tile(style, subject.glyph, match.side, match.angle, match.colour)
+        glyph = self._subjects[match.number].glyph
+        look = match.look
+        tile = turned_tile(look.style, glyph, match.side, match.angle, look.colour)
         return _premultiplied(tile)
 
-    def _best(self, change: Array, flat: Array, tints: Sequence[str | None]) -> _Match | None:
-        """The glyph that explains most of what differs from the ground, None for nothing."""
+    def _best(
+        self,
+        change: Array,
+        flat: Array,
+        looks: Sequence[_Look],
+        templates: dict[_Look, dict[int, Array]],
+    ) -> _Match | None:
+        """The glyph that explains most of what differs from the ground, None for nothing.
+
+        A look in which something fits well enough is the last that is searched. templates: of
+        this ground, kept for the next search.
+        """
         if np.count_nonzero(np.abs(change).max(axis=-1) > _VISIBLE) < _LEAST_PIXELS:
             return None
         height, width = (size // _COARSE for size in change.shape[:2])
         small = change[: height * _COARSE, : width * _COARSE]
         small = small.reshape(height, _COARSE, width, _COARSE, 3).mean(axis=(1, 3))
-        candidates = [
-            candidate
-            for colour in tints
-            for candidate in self._search(small, flat, colour)
-        ]  # fmt: skip
-        candidates.sort(key=lambda match: -match.gain)
-        refined = [self._refine(change, flat, each) for each in candidates[:_CANDIDATES]]
-        return max(refined, key=lambda match: match.gain)
+        best: _Match | None = None
+        for look in looks:
+            if look not in templates:
+                templates[look] = {
+                    side: _over(_premultiplied(tiles), flat)
+                    for side, tiles in self._bank(look).items()
+                }
+            for candidate in self._search(small, templates[look], look):
+                match = self._refine(change, flat, candidate)
+                if best is None or match.gain > best.gain:
+                    best = match
+            if best is not None and best.fit >= _SURE:
+                break
+        return best
 
-    def _search(self, small: Array, flat: Array, colour: str | None) -> list[_Match]:
+    def _search(self, small: Array, templates: dict[int, Array], look: _Look) -> list[_Match]:
         """The best places at a quarter of the resolution, each of another glyph."""
-        best = np.full((len(self._glyphs), 4), -np.inf, np.float32)  # gain, side, y, x
-        for side, tiles in self._bank(colour).items():
+        best = np.full((len(self._subjects), 4), -np.inf, np.float32)  # gain, side, y, x
+        for side, units in templates.items():
             if side > min(small.shape[:2]):
                 continue
             windows = sliding_window_view(small, (side, side), axis=(0, 1))
             rows, columns = windows.shape[:2]
             flattened = windows.transpose(0, 1, 3, 4, 2).reshape(rows * columns, -1)
             lengths = np.maximum(np.linalg.norm(flattened, axis=1), 1e-4)
-            inner = _over(_premultiplied(tiles), flat) @ flattened.T  # (N, places)
+            inner = units @ flattened.T  # (N, places)
             # What a glyph explains counts by how much of its window it explains: or a large one
             # that touches two things would be seen before either.
             gains = np.maximum(inner, 0) ** 2 / lengths
@@ -185,7 +212,7 @@ class SceneJudge:
         order = np.argsort(-best[:, 0])[:_CANDIDATES]
         return [
             _Match(
-                float(best[i, 0]), 0.0, 0.0, int(i), colour, int(best[i, 1]) * _COARSE, 0.0,
+                float(best[i, 0]), 0.0, 0.0, int(i), look, int(best[i, 1]) * _COARSE, 0.0,
                 int(best[i, 2]) * _COARSE, int(best[i, 3]) * _COARSE,
             )
             for i in order
@@ -196,9 +223,9 @@ class SceneJudge:
         best = self._around(change, flat, match, match.side, 0.0, 4)
         for side in range(match.side - 4, match.side + 5):
             if side != match.side and self._sides[0] <= side <= SIDE:
-                best = max(best, self._around(change, flat, best, side, 0.0, 1))
+                best = _better(best, self._around(change, flat, best, side, 0.0, 1))
         for angle in _TURNS:
-            best = max(best, self._around(change, flat, best, best.side, angle, 1))
+            best = _better(best, self._around(change, flat, best, best.side, angle, 1))
         return best
 
     def _around(
@@ -230,9 +257,13 @@ class SceneJudge:
         y, x = divmod(place, columns)
         return _Match(
             float(gains[place]), float(fits[place]),
-            float(inner[place]) / float(np.sqrt(tile[..., :3].size)), near.number, near.colour,
+            float(inner[place]) / float(np.sqrt(tile[..., :3].size)), near.number, near.look,
             side, angle, top + y, left + x,
         )  # fmt: skip
+
+
+def _better(first: _Match, second: _Match) -> _Match:
+    return second if second.gain > first.gain else first
 
 
 def ground_of(picture: Array) -> Array:
