@@ -7,11 +7,15 @@ from importlib import resources
 from pathlib import Path
 
 from unified.evaluation.part import Part
+from unified.evaluation.part_articles import ARTICLES
 from unified.evaluation.part_asking import ASKING
+from unified.evaluation.part_consistency import CONSISTENCY
+from unified.evaluation.part_crossing import CROSSING
 from unified.evaluation.part_drawing import DRAWING
 from unified.evaluation.part_listening import LISTENING
 from unified.evaluation.part_seeing import SEEING
 from unified.evaluation.part_speaking import SPEAKING
+from unified.evaluation.part_unknown import UNKNOWN
 from unified_base.config import parse_config, read_config
 from unified_base.structured import parse_yaml
 from unified_base.text import quoted
@@ -19,8 +23,12 @@ from unified_base.text import quoted
 __all__ = ["PARTS", "PartSettings", "Suite", "open_suite", "shipped_suites"]
 
 PARTS: dict[str, Part] = {
-    part.name: part for part in (SEEING, DRAWING, ASKING, LISTENING, SPEAKING)
-}
+    part.name: part
+    for part in (
+        SEEING, DRAWING, ASKING, CONSISTENCY, UNKNOWN, LISTENING, SPEAKING, CROSSING, ARTICLES,
+    )
+}  # fmt: skip
+"""All parts, in the order of a report; a new one joins by its entry here."""
 _MOST_CASES = 100_000
 
 
