@@ -14,7 +14,7 @@ from pathlib import Path
 from unified.evaluation.part import REFUSED, Bench, JudgedCase, Part, PartResult
 from unified.evaluation.report import Failure, PartReport, Report
 from unified.evaluation.report_page import failures_first
-from unified.evaluation.suite import PARTS, Suite
+from unified.evaluation.suite import PARTS, Suite, read_sets
 from unified.models.model import UnifiedModel
 from unified_base.version import __version__
 
@@ -41,8 +41,11 @@ def evaluate(
 
     Returns:
         The report, and every part's samples.
+
+    Raises ValueError for a set on disk that is none, before anything is measured.
     """
     started = time.perf_counter()
+    data = read_sets(suite)
     parts: dict[str, PartReport] = {}
     samples: dict[str, tuple[JudgedCase, ...]] = {}
     for name, settings in suite.parts.items():
@@ -50,6 +53,7 @@ def evaluate(
         bench = Bench(
             model, settings.cases, settings.conditions or part.conditions, suite.seed,
             lambda done, total, name=name: progress(name, done, total),  # type: ignore[misc]
+            data.get(name),
         )  # fmt: skip
         result = _measured(part, bench)
         samples[name] = result.samples

@@ -11,6 +11,7 @@ import numpy as np
 
 from unified.engine.events import Done, Dropped
 from unified.evaluation.figures import MeasuredFigure
+from unified.evaluation.set_files import SetPaths
 from unified.models.asking_models import AskedRequest
 from unified.models.model import UnifiedModel
 from unified.tasks.task import Refusal, Verb
@@ -65,13 +66,17 @@ class PartResult:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What a part measures with. cases: of every condition. progress: told cases done, and all."""
+    """What a part measures with. cases: of every condition. progress: told cases done, and all.
+
+    data: what the part's `read` made of the files of its set.
+    """
 
     model: UnifiedModel
     cases: int
     conditions: tuple[str, ...]
     seed: int
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+    data: Any = None
 
     def rng(self, part: str, condition: str) -> np.random.Generator:
         """Random numbers of a condition, which do not depend on what else is measured."""
@@ -165,10 +170,17 @@ def sound_of(result: Document | str) -> Audio | str:
 
 @dataclass(frozen=True)
 class Part:
-    """A kind of measurement. verbs: that the model must have. conditions: names, in order."""
+    """A kind of measurement. verbs: that the model must have. conditions: names, in order.
+
+    read: of a set that the user has on disk, called before anything is measured; it raises
+    ValueError for files that are no such set. paths: which of the entries `folder`, `images` and
+    `output` a suite may name for it.
+    """
 
     name: str
     about: str
     verbs: tuple[Verb, ...]
     conditions: tuple[str, ...]
     measure: Callable[[Bench], PartResult]
+    read: Callable[[SetPaths], Any] | None = None
+    paths: tuple[str, ...] = ()
