@@ -14,7 +14,7 @@ from unified.evaluation.figures import MeasuredFigure
 from unified.models.asking_models import AskedRequest
 from unified.models.model import UnifiedModel
 from unified.tasks.task import Verb
-from unified_data.document import Audio, Document, Text
+from unified_data.document import Audio, Document
 
 __all__ = ["REFUSED", "Bench", "JudgedCase", "Part", "PartResult"]
 
@@ -110,11 +110,13 @@ class Bench:
                 self.progress(done, len(requests))
 
     def texts(self, requests: Sequence[Asked]) -> list[str]:
-        """As `complete`, for verbs that answer with a text."""
+        """As `complete`, for verbs that answer with a text; without the thoughts before it."""
         texts = []
-        for result in self.complete(requests):
-            answer = result if isinstance(result, str) else result.segments[-1]
-            texts.append(answer.text if isinstance(answer, Text) else str(answer))
+        for request, result in zip(requests, self.complete(requests)):
+            if isinstance(request, str) or isinstance(result, str):
+                texts.append(str(result))
+            else:
+                texts.append(request.response(result).text)
         return texts
 
 
