@@ -85,6 +85,9 @@ def test_data_files_are_found_inside_the_packages():
         ("unified_data.pocket", "atlas.png"),
         ("unified_data.pocket", "atlas.json"),
         ("unified_data.pocket", "subjects"),
+        ("unified_data.world", "styles/twemoji.webp"),
+        ("unified_data.world", "styles/index.json"),
+        ("unified_data.world", "wordings"),
     ):
         data_file = resources.files(package) / name
         assert data_file.is_file() or data_file.is_dir(), f"{package}: {name}"

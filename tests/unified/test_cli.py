@@ -226,6 +226,16 @@ def test_data_build_makes_shards(unified, refused, tmp_path):
     refused(unified("data", "build", "pocket", "-o", world, "--only", "film", on=None), "'film'")
 
 
+def test_data_build_world_takes_kinds_in_one_word(unified, refused, tmp_path):
+    command = ("data", "build", "world", "-o", tmp_path / "w", "--scale", "0.0003", "--workers", 1)
+    code, out, err = unified(*command, "--only", "draw,ask", on=None)
+    assert (code, out) == (0, f"{tmp_path / 'w'}\n")
+    assert "documents in 6 shards" in err
+    index = json.loads((tmp_path / "w" / "index.json").read_text())
+    assert (index["world"], set(index["built"])) == ("world", {"draw", "ask"})
+    refused(unified(*command, "--only", "draw,film", on=None), "'film'")
+
+
 def test_a_tokenizer_is_evaluated_and_shown(unified, refused, cli_model, tmp_path):
     data = tmp_path / "pictures"
     data.mkdir()
@@ -286,6 +296,7 @@ COMMANDS = [
     (), ("write",), ("draw",), ("edit",), ("describe",), ("speak",), ("listen",), ("reply",), ("sample",),
     ("inspect",), ("subjects",), ("info",), ("train",), ("tokenizer", "train"),
     ("tokenizer", "evaluate"), ("tokenizer", "reconstruct"), ("data", "build", "pocket"),
+    ("data", "build", "world"),
 ]  # fmt: skip
 
 

@@ -16,13 +16,13 @@ import numpy as np
 from unified_data.building import Progress, WorldPlan, build_shards, files_digest
 from unified_data.document import Document
 from unified_data.pocket.build import world_version as pocket_version
-from unified_data.world import picture_kinds
+from unified_data.world import picture_kinds, talk_kinds
 from unified_data.world.free_scene import SPLITS
 
 __all__ = ["KINDS", "DocumentKind", "build_world", "plan_kind", "world_version"]
 
 _WORLD = 1  # raise when the same seed would give other documents
-_LEAST, _MOST = 2, 1_000  # documents of `steer` and of `heldout`, of each kind
+_LEAST, _MOST = 2, 500  # documents of `steer` and of `heldout`, of each kind
 
 
 class DocumentKind(NamedTuple):
@@ -40,6 +40,10 @@ class DocumentKind(NamedTuple):
 KINDS: dict[str, DocumentKind] = {
     "draw": DocumentKind(50_000, picture_kinds.plan_scenes, picture_kinds.draw),
     "describe": DocumentKind(34_000, picture_kinds.plan_scenes, picture_kinds.describe),
+    "ask": DocumentKind(20_000, talk_kinds.plan_asked, talk_kinds.ask),
+    "edit": DocumentKind(6_000, talk_kinds.plan_edits, talk_kinds.edit),
+    "names": DocumentKind(3_000, talk_kinds.plan_names, talk_kinds.names),
+    "unknown": DocumentKind(4_000, talk_kinds.plan_unknown, talk_kinds.unknown),
 }
 """Every kind of document, by name."""
 
@@ -47,7 +51,7 @@ KINDS: dict[str, DocumentKind] = {
 def plan_kind(kind: str, split: str, seed: int, scale: float) -> Sequence[Any]:
     """The payloads of a kind's documents of a split.
 
-    `steer` and `heldout` are a twentieth each, from 2 to 1,000 documents; `train` is the rest.
+    `steer` and `heldout` are a twentieth each, from 2 to 500 documents; `train` is the rest.
     """
     number, plan, _ = KINDS[kind]
     rng = np.random.default_rng([seed, *kind.encode(), SPLITS.index(split)])

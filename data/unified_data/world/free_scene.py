@@ -16,7 +16,7 @@ from unified_data.world.ground import WHITE, Ground
 from unified_data.world.lettering import check_writing
 from unified_data.world.style_names import STYLES
 
-__all__ = ["MAX_THINGS", "SPLITS", "FreeScene", "Thing", "Writing", "split_of_keys"]
+__all__ = ["MAX_THINGS", "SPLITS", "FreeScene", "Lettering", "Thing", "split_of_keys"]
 
 MAX_THINGS = 4
 MAX_TURN = 12.0
@@ -65,7 +65,7 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Writing:
+class Lettering:
     """Letters or digits in a picture. x, y: their centre; height: of a letter."""
 
     text: str
@@ -87,7 +87,7 @@ class FreeScene:
 
     things: tuple[Thing, ...] = ()
     ground: Ground = WHITE
-    writing: Writing | None = None
+    writing: Lettering | None = None
     shadow: float = 0.0
 
     def __post_init__(self) -> None:

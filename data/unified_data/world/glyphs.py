@@ -12,7 +12,7 @@ from PIL import Image
 
 from unified_data.pocket.atlas import TILE, glyph
 from unified_data.pocket.subjects import find_subject, load_subjects
-from unified_data.world.colours import RGB, TINTS, nearest_colour
+from unified_data.world.colours import RGB, TINTS, clear_colour, nearest_colour
 from unified_data.world.style_names import COLUMNS, STRANGERS, STYLES
 
 __all__ = ["TILE", "Body", "body_of", "stranger_tile", "styles_folder", "tile", "visible_share"]
@@ -23,21 +23,23 @@ T-shirt; pair of jeans; scarf; pair of gloves; dress; running shoe; top hat; tea
 bunch of grapes; key; bucket; candle; umbrella; chair; door; pencil; backpack; ball of yarn;
 teddy bear; balloon; lantern; crown; snail; butterfly; ladybird; spider; ant; parrot; owl; duck;
 flamingo; cat; dog; horse; pig; sheep; rabbit; mouse; elephant; rhinoceros; hippopotamus; fox; wolf;
-bat; koala; kangaroo; monkey; deer; turtle; frog; snake; lizard; crocodile; tyrannosaurus; whale;
+bat; koala; kangaroo; monkey; deer; turtle; snake; lizard; crocodile; tyrannosaurus; whale;
 dolphin; octopus; squid; crab; shark; rose; tulip; maple leaf; boxing glove; yo-yo; chess pawn;
 telephone; robot; battery; shield; anchor; alarm clock; magnet; wrench; car; bus; tram; lorry;
-tractor; motorcycle; bicycle; racing car; aeroplane; helicopter; canoe; skateboard; star; guitar;
-violin; drum; accordion; bell; tent; lollipop; cupcake; ice skate; camera; radio; house; castle
+tractor; motorcycle; bicycle; racing car; aeroplane; helicopter; skateboard; star; guitar;
+violin; drum; accordion; bell; tent; ice skate; camera; radio; house; castle
 """
 
 
 class Body(NamedTuple):
     """A glyph's main colour. weight: float32 (TILE, TILE) in 0..1, how much a pixel belongs to it;
-    luma: of the middle one of its pixels, 0 to 255; name: what one would call it."""
+    luma: of the middle one of its pixels, 0 to 255; near: the tint that it is nearest to; colour:
+    what everybody would call it, None where people may differ."""
 
     weight: np.ndarray
     luma: float
-    name: str
+    near: str
+    colour: str | None
 
 
 def styles_folder() -> resources.abc.Traversable:
@@ -156,7 +158,9 @@ def body_of(name: str, style: str) -> Body | None:
     middle = float(luma.ravel()[order][np.searchsorted(running, running[-1] / 2)])
     mean = (straight[..., :3] * weight[..., None]).sum((0, 1)) / weight.sum()
     rgb: RGB = (round(float(mean[0])), round(float(mean[1])), round(float(mean[2])))
-    return Body(member.astype(np.float32), max(middle, 16.0), nearest_colour(rgb))
+    return Body(
+        member.astype(np.float32), max(middle, 16.0), nearest_colour(rgb), clear_colour(rgb)
+    )
 
 
 def _tinted(straight: np.ndarray, body: Body, colour: RGB) -> np.ndarray:
