@@ -70,7 +70,9 @@ class KnownSubjects:
             raise ValueError(f"{error}; is the model whole?") from None
         if not entries:
             raise ValueError(f"{path} holds no list of subjects; is the model whole?")
-        return cls(tuple(read_subject(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)))
+        return cls(
+            tuple(read_subject(entry, f"{path}, entry {i}") for i, entry in enumerate(entries))
+        )
 
     @classmethod
     def of(cls, subjects: Iterable[Subject]) -> KnownSubjects:

@@ -16,7 +16,6 @@ from unified.dataloading import Loader, PackedSequence, Source, prepare_sources
 from unified.dataloading.compare import compare_shards, shards_of
 from unified.formats.grammar import MODALITIES
 from unified.models.model import UnifiedModel
-from unified.pocket.plugin import pocket_tasks
 from unified.training.config import TrainConfig
 from unified.training.estimate import check_shape
 from unified.training.initial_model import build_model
@@ -69,7 +68,7 @@ class DecoderTrainer(Trainer):
         torch.set_num_threads(config.threads)
         keep_freed_memory()
         self.model: UnifiedModel = build_model(config)
-        self.tasks = pocket_tasks() if config.world == "pocket" else self.model.tasks
+        self.tasks = self.model.tasks if config.world is None else tasks_of_world(config.world)
         decoder = self.model.hf.to(dist.device)
         layers = layers_of(decoder, config.parallel == "fsdp" or config.compile is True)
         check_shape(config, decoder.config.to_dict())

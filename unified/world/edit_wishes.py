@@ -47,8 +47,8 @@ _CHINESE: tuple[tuple[str, str], ...] = (
     ("replace", r"(?:把|用)?(?P<name>.+?)(?:换成|替换成|变成|改成)(?P<other>.+)"),
 )
 _POLITE = re.compile(
-    r"^(?:edit:|修改[：:])\s*|^(?:please|can you|could you|would you)\s+|\s*,?\s*(?:please)$|[.!?。！？]+$"
-    r"|^请(?:你)?"
+    r"^(?:edit:|修改[：:])\s*|^(?:please|can you|could you|would you)\s+|\s*,?\s*(?:please)$"
+    r"|[.!?。！？]+$|^请(?:你)?"
 )
 _EXAMPLES = (
     "make the ground red; add a fox at the top left; remove the fox; make the car red; move the fox"

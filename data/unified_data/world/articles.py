@@ -249,4 +249,3 @@ class _Writer:
     def segments(self) -> list[Segment]:
         self._flush()
         return self._segments
-
