@@ -31,6 +31,7 @@ from unified.training.step import Amount, StepFigures, amount_of, logged, step_f
 from unified.training.train_module import TrainModule, check_head, layers_of, recompute_activations
 from unified.training.validation import Validation
 from unified.training.weights import MasterWeights, choose_trained
+from unified.training.worlds import tasks_of_world
 from unified_base.text import counted
 from unified_base.training.checkpoint import Checkpoint
 from unified_base.training.dist import DistContext, shard

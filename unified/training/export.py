@@ -15,6 +15,7 @@ from unified.training.card import write_card
 from unified.training.config import TrainConfig
 from unified.training.initial_model import build_model
 from unified.training.weights import choose_trained, merge_trained
+from unified.training.worlds import save_world_subjects, tasks_of_world
 from unified_base.training.dist import DistContext
 
 __all__ = ["export", "plain_model"]
@@ -59,7 +60,7 @@ def export(
 
         def finish(folder: Path) -> None:
             if config.world is not None:
-                save_subjects_of(config.world, folder)
+                save_world_subjects(config.world, folder)
             write_card(folder, name, config, model, step, ids, measured)
 
         if config.world is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from unified.pocket.prompt_parser import parse_requests
@@ -126,7 +127,7 @@ def _read_freely(prompt: str, known: WorldSubjects, notes: list[str]) -> Wishes:
         )
     subtitle, rest = _subtitle(prompt, spans[number - 1][1], language)
     before = prompt[: spans[0][0]]
-    pieces = [before, *(prompt[a[1] : b[0]] for a, b in zip(spans, spans[1:number])), rest]
+    pieces = [before, *(prompt[a[1] : b[0]] for a, b in pairwise(spans[:number])), rest]
     text = _OPENER_WORDS.sub(_blank, pieces[0]) + " . " + " . ".join(pieces[1:])
     values = _values(text, subjects[0], language, notes)
     names = tuple(subject.name for subject in subjects[:number])

@@ -118,20 +118,20 @@ def _subject(name: str, known: WorldSubjects, chinese: bool, notes: list[str]) -
         named = [(start, stop, s) for start, stop, s in known.mentions_zh(name) if s is not None]
         if not named:
             return None
-        start, stop, subject = named[-1]
+        start, stop, found = named[-1]
         rest = re.sub(r"^[一两三四][\w]?|的", "", name[:start]) + name[stop:]
     else:
-        subject = known.known.find(name)
-        if subject is not None:
-            return subject
+        exact = known.known.find(name)
+        if exact is not None:
+            return exact
         mentions = known.mentions(name)
         if not mentions:
             return known.known.meant(name) if known.meant(name) is None else None
-        start, stop, subject = mentions[-1].start, mentions[-1].stop, mentions[-1].subject
+        start, stop, found = mentions[-1].start, mentions[-1].stop, mentions[-1].subject
         rest = f"{name[:start]} {name[stop:]}".strip()
     if rest:
         notes.append(f"left out: {rest!r}")
-    return subject
+    return found
 
 
 def _ground(word: str, chinese: bool, notes: list[str]) -> str | None:
