@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -173,6 +173,10 @@ def write(
     size: Size = None,
     decoder: DecoderName = "vq",
     steps: DecoderSteps = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Ask the model whether each picture shows what stands by it."),
+    ] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -190,7 +194,18 @@ def write(
     request = model.request("write", text=words, images=images, sounds=sounds, size=size, **asked)
     slot: Slot = request.document.segments[-1]  # type: ignore[assignment]
     progress = Progress(num_images=slot.num_images)
+    if check:
+        model.tasks.task("ask")  # refused before anything is sampled
     (document,) = fill(model, request, 1, seed, progress)
+    corrections: list[dict[str, Any]] = []
+    if check:
+        from unified.models.checking import check_article
+
+        checked = check_article(model, document, seed)
+        document = checked.document
+        for line in checked.notes:
+            note(line)
+        corrections = [each.to_json() for _, text in checked.captions for each in text.corrections]
     from unified.articles.blocks import headings_of
     from unified.articles.outputs import save_article
     from unified_base.version import __version__
@@ -202,7 +217,7 @@ def write(
         "Made with": f"unified {__version__}",
     }
     save_article(output, document, details)
-    values = {
+    values: dict[str, Any] = {
         "path": str(output),
         "seconds": round(time.perf_counter() - started, 3),
         "sections": list(headings_of(document)),
@@ -210,6 +225,8 @@ def write(
         "narrations": progress.audios,
         "seed": seed,
     }
+    if check:
+        values["corrections"] = corrections
     result(values, as_json, str(output))
 
 

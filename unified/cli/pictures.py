@@ -175,6 +175,8 @@ def _look(
     heard = _sound(spoken)
     asked = choices.choices
     model = opening.load()
+    if check:
+        model.tasks.task("ask")  # refused before anything is sampled
     request = model.request(
         "describe" if question is None and heard is None else "ask",
         image=pixels, question=question, audio=heard, examples=examples, language=language, **asked,
@@ -188,7 +190,7 @@ def _look(
         "known": response.known,
     }
     plain = response.text
-    if check:
+    if check and response.known:
         from unified.models.checking import check_description
 
         checked = check_description(model, pixels, response.text, seed, language)

@@ -8,6 +8,7 @@ from typing import Any
 
 from unified.pocket.known_subjects import FILE_NAME
 from unified.tasks.asking import Inputs
+from unified.tasks.claims import Claims
 from unified.tasks.task import Verb
 from unified.tasks.task_plugin import Reading
 from unified.world.drawing_en import read_english
@@ -98,6 +99,12 @@ class WorldPlugin:
 
         assert isinstance(reading.plan, Wishes)
         return what_is_missing(reading.plan, document)
+
+    def claims(self, text: str) -> Claims | None:
+        """What a caption claims, as questions; None where a text is no caption of the world."""
+        from unified.world.world_claims import world_claims
+
+        return world_claims(text)
 
     def subjects(self, directory: Path) -> list[dict[str, Any]] | None:
         """Name, kind, Chinese name, ... of every subject; None where the model does not say."""
