@@ -20,6 +20,7 @@ from unified.cli.terminal import (
     Progress,
     Seed,
     check_decoder,
+    note,
     prompt_from,
     result,
     warnings_as_notes,

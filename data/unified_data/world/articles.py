@@ -249,3 +249,4 @@ class _Writer:
     def segments(self) -> list[Segment]:
         self._flush()
         return self._segments
+

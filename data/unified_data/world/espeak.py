@@ -8,7 +8,6 @@ samples are those of the command, bit for bit (`tests/data/test_espeak.py`).
 
 from __future__ import annotations
 
-import _ctypes
 import ctypes
 import os
 import threading
@@ -18,6 +17,7 @@ from ctypes.util import find_library
 from functools import cache
 from typing import Any, NamedTuple
 
+import _ctypes
 import numpy as np
 
 __all__ = ["ESPEAK_RATE", "EspeakSpeech", "Manner", "espeak_phonemes", "espeak_speech"]

@@ -57,7 +57,9 @@ class Prose:
             return shortest(wordings)
         return wordings[int(rng.integers(len(wordings)))]
 
-    def paragraph(self, subject: Subject, facts: Sequence[int], rng: np.random.Generator) -> str:
+    def paragraph(
+        self, subject: Subject, facts: Sequence[int], rng: np.random.Generator
+    ) -> str:
         """All of `facts`, in this order."""
         sentences: list[str] = []
         rest = list(facts)
