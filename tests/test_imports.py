@@ -27,6 +27,7 @@ ROOMS = (
     "tasks",
     "models",
     "pocket",
+    "world",
     "dataloading",
     "evaluation",
     "training",

@@ -293,7 +293,7 @@ def test_training_needs_its_configuration(unified, refused, tmp_path):
 # The program itself.
 
 COMMANDS = [
-    (), ("write",), ("draw",), ("describe",), ("speak",), ("listen",), ("reply",), ("sample",),
+    (), ("write",), ("draw",), ("edit",), ("describe",), ("speak",), ("listen",), ("reply",), ("sample",),
     ("inspect",), ("subjects",), ("info",), ("train",), ("tokenizer", "train"),
     ("tokenizer", "evaluate"), ("tokenizer", "reconstruct"), ("data", "build", "pocket"),
     ("data", "build", "world"),
@@ -341,7 +341,7 @@ def test_tasks_tells_what_a_model_can_be_asked(unified, cli_model):
     code, out, _ = unified("tasks", "--json")
     description = json.loads(out)
     assert code == 0
-    verbs = ["write", "draw", "describe", "ask", "speak", "listen", "reply"]
+    verbs = ["write", "draw", "edit", "describe", "ask", "speak", "listen", "reply"]
     assert list(description["tasks"]) == verbs
     speak = description["tasks"]["speak"]
     assert speak["voices"] == ["amy", "ben", "cole"]

@@ -20,6 +20,7 @@ from unified.cli import extend as cli_extend
 from unified.cli import grammar as cli_grammar
 from unified.cli import media as cli_media
 from unified.cli import model as cli_model
+from unified.cli import pictures as cli_pictures
 from unified.cli import tokenizer as cli_tokenizer
 from unified.cli.options import command
 from unified_base.terminal import say
@@ -69,9 +70,10 @@ def _global(
 
 for verb in (
     cli_media.write,
-    cli_media.draw,
-    cli_media.describe,
-    cli_media.ask,
+    cli_pictures.draw,
+    cli_pictures.edit,
+    cli_pictures.describe,
+    cli_pictures.ask,
     cli_media.speak,
     cli_media.listen,
     cli_media.reply,

@@ -142,8 +142,14 @@ class Bench:
                 self.progress(done, len(requests))
 
     def texts(self, requests: Sequence[Asked]) -> list[str]:
-        """As `complete`, for verbs that answer with a text."""
-        return [text_of(result) for result in self.complete(requests)]
+        """As `complete`, for verbs that answer with a text; without the thoughts before it."""
+        texts = []
+        for request, result in zip(requests, self.complete(requests)):
+            if isinstance(request, str) or isinstance(result, str):
+                texts.append(str(result))
+            else:
+                texts.append(request.response(result).text)
+        return texts
 
 
 def text_of(result: Document | str) -> str:

@@ -45,12 +45,14 @@ def names_in(question: Question) -> set[str]:
     return names
 
 
-def question_en(question: Question, rng: np.random.Generator) -> str:
-    """A question in English; where there are several wordings, one of them."""
+def question_en(question: Question, rng: np.random.Generator | None) -> str:
+    """A question in English; where there are several wordings, one of them. None: the first."""
     return _worded(_wordings_en(question), rng)
 
 
-def _worded(wordings: list[str], rng: np.random.Generator) -> str:
+def _worded(wordings: list[str], rng: np.random.Generator | None) -> str:
+    if rng is None:
+        return wordings[0]
     # The first is what most people say.
     return wordings[max(0, int(rng.integers(-1, len(wordings))))]
 
@@ -102,8 +104,8 @@ def answer_en(question: Question, seen: Description) -> str:
     return f"{text}: {subject_called(answer).phrase if question.kind == 'beside' else answer}"
 
 
-def question_zh(question: Question, rng: np.random.Generator) -> str:
-    """A question in Chinese. Raises ValueError where something in it has no Chinese name."""
+def question_zh(question: Question, rng: np.random.Generator | None) -> str:
+    """As `question_en`, in Chinese. Raises ValueError where something in it has no Chinese name."""
     return _worded(_wordings_zh(question), rng)
 
 

@@ -14,7 +14,7 @@ from unified_data.world.wish_words import FILLERS, OPENERS, SECTION_WORDS, WISHE
 from unified_data.world.wishes import DEFAULT_PICTURES, LENGTH_KINDS, NO_VOICE, Form, Length, Wishes
 from unified_data.world.wordings import LANGUAGES, Language, name_in, subject_named
 
-__all__ = ["read_wishes"]
+__all__ = ["find_wishes", "read_wishes"]
 
 _MARK = "\0"
 _SEVERAL = re.compile(r"\b(picture|image|illustration|item|fact|point|character)s\b")
@@ -79,25 +79,32 @@ def _subjects(
     return tuple(subjects), tuple(called)
 
 
-def _values(rest: str, language: Language, prompt: str) -> dict[str, Any]:
-    """The fields of `Wishes` that a prompt's rest sets."""
-    values: dict[str, Any] = {}
+def find_wishes(text: str, language: Language) -> tuple[list[tuple[str, Any]], str]:
+    """The wishes in a text, as (field of `Wishes`, value), and the words that are none.
 
-    def put(field: str, value: Any) -> None:
-        if values.setdefault(field, value) != value:
-            raise ValueError(f"{quoted(prompt)} asks for two {field}: {values[field]} and {value}")
-
+    Raises ValueError for a number that no length may have.
+    """
+    found = []
     for key, regex in _wish_patterns(language):
-        for match in regex.finditer(rest):
-            put(*_field(key, match, language))
-        rest = regex.sub(lambda match: _MARK * len(match[0]), rest)
+        found += [_field(key, match, language) for match in regex.finditer(text)]
+        text = regex.sub(lambda match: _MARK * len(match[0]), text)
     fillers = "|".join(map(re.escape, FILLERS[language]))
     edge = r"\b" if language == "en" else ""
     left = re.sub(
-        rf"{edge}(?:{fillers}){edge}|[\s,.;:!?，。；：！？、{_MARK}]", " ", rest, flags=re.I
+        rf"{edge}(?:{fillers}){edge}|[\s,.;:!?，。；：！？、{_MARK}]", " ", text, flags=re.I
     )
-    if left.strip():
-        raise ValueError(f"{quoted(' '.join(left.split()))} is no wish of {quoted(prompt)}")
+    return found, " ".join(left.split())
+
+
+def _values(rest: str, language: Language, prompt: str) -> dict[str, Any]:
+    """The fields of `Wishes` that a prompt's rest sets."""
+    values: dict[str, Any] = {}
+    found, left = find_wishes(rest, language)
+    for field, value in found:
+        if values.setdefault(field, value) != value:
+            raise ValueError(f"{quoted(prompt)} asks for two {field}: {values[field]} and {value}")
+    if left:
+        raise ValueError(f"{quoted(left)} is no wish of {quoted(prompt)}")
     return values
 
 
