@@ -119,7 +119,7 @@ def test_subjects_and_styles_come_equally_often_in_training():
         styles = Counter(style for each, style in cast if each == name)
         assert set(styles) == {*styles_of(name)} & {*TRAIN_STYLES}
         assert max(styles.values()) - min(styles.values()) <= 6
-    assert len(styles_of("flamingo")) == len(styles_of("fox")) - 2
+    assert {*styles_of("fox")} - {*styles_of("flamingo")} == {"emojione"}
     kinds = Counter(payload.kind for payload in payloads)
     assert kinds["single"] > kinds["two"] > kinds["counted"] > kinds["mixed"] > kinds["nothing"]
 
