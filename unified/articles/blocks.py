@@ -3,9 +3,9 @@
 The text of a response is Markdown, or paragraphs apart by empty lines. The pocket world's articles
 (`unified_data.pocket.articles`) have a line `![caption]` right before a picture and a quote
 `> (ben) sentence` right before a sound; those of the world of free scenes have a line of its
-phonemes, `/ɪt ɪz/`, between the quote and the sound. Other models leave captions out, put them behind the
-picture ("Figure 1: a panda"), mark pictures ("[Image]"), or give no headings at all; what can be
-told apart becomes a caption or a heading, and everything else stays text.
+phonemes, `/ɪt ɪz/`, between the quote and the sound. Other models leave captions out, put them
+behind the picture ("Figure 1: a panda"), mark pictures ("[Image]"), or give no headings at all;
+what can be told apart becomes a caption or a heading, and everything else stays text.
 """
 
 from __future__ import annotations
