@@ -173,7 +173,7 @@ def test_texts_are_found_beside_files_and_in_shards(tmp_path):
 )
 def test_texts_that_are_none_are_refused_with_their_name(tmp_path, name, data, words):
     path = str(shard(tmp_path / "x.tar", {name: data}))
-    with pytest.raises(ValueError, match="x.tar, member 'a") as error:
+    with pytest.raises(ValueError, match=r"x\.tar, member 'a") as error:
         text_beside(Where("a.png", path, "a"))
     assert words in str(error.value)
 
@@ -220,14 +220,14 @@ def test_a_recording_that_fits_lies_anywhere_and_has_its_text(tmp_path):
         soundfile.write(tmp_path / f"{name}.flac", np.full(samples, 8192, np.int16), 16_000)
         (tmp_path / f"{name}.txt").write_text(name)
     media = Recordings(run(tmp_path, "audio", alignment={"kind": "ctc"}), print)
-    places = set()
+    starts = set()
     for step in range(4):
         crops, texts = media._crops(step, 0, 1)
         for crop, text in zip(crops, texts):
             loud = np.flatnonzero(crop.numpy())
             assert (text, len(loud)) in (("short", 300), (None, 512))
-            places.add((len(loud), int(loud[0])))
-    assert len({place for length, place in places if length == 300}) > 5
+            starts.add((len(loud), int(loud[0])))
+    assert len({start for length, start in starts if length == 300}) > 5
     batch = media.batch(media.model, 0)
     assert batch.decoded.shape == batch.real.shape
     assert batch.alignment > 0
