@@ -21,13 +21,13 @@ PLAIN = "parts:\n  seeing: {cases: 2, conditions: [plain, together]}\n"
 REST = """
 parts:
   drawing: {cases: 1, conditions: [one, count, position, diversity]}
-  asking: {cases: 1}
+  asking: {cases: 1, conditions: [adversarial, count]}
   consistency: {cases: 1, conditions: [one]}
-  unknown: {cases: 1}
+  unknown: {cases: 1, conditions: [noise, "write, made-up names", wishes]}
   listening: {cases: 1, conditions: [splice, nothing]}
-  speaking: {cases: 1, conditions: [captions, outside]}
+  speaking: {cases: 1, conditions: [captions]}
   crossing: {cases: 1}
-  articles: {cases: 1, conditions: [plain, wishes, Chinese]}
+  articles: {cases: 1, conditions: [plain, Chinese]}
 """
 
 

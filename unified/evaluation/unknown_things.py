@@ -30,11 +30,10 @@ NEAR_WORDS = {
     "puppy": "dog", "kitten": "cat", "foal": "horse", "piglet": "pig", "lamb": "sheep",
     "duckling": "duck", "calf": "cow", "hen": "rooster", "pony": "horse", "ship": "sailing boat",
     "jet": "aeroplane", "trousers": "pair of jeans", "sneakers": "running shoe",
-    "espresso": "cup of coffee", "cap": "top hat",
-    "clementine": "lemon", "fir": "pine tree", "computer": "laptop", "notebook": "laptop",
-    "cellphone": "telephone", "blizzard": "snowflake", "hurricane": "tornado", "toad": "frog",
-    "alligator": "crocodile", "hare": "rabbit", "wasp": "bee", "moth": "butterfly",
-    "van": "car", "violoncello": "violin",
+    "espresso": "cup of coffee", "cap": "top hat", "clementine": "lemon", "fir": "pine tree",
+    "computer": "laptop", "notebook": "laptop", "cellphone": "telephone", "blizzard": "snowflake",
+    "hurricane": "tornado", "alligator": "crocodile", "hare": "rabbit", "wasp": "bee",
+    "moth": "butterfly", "van": "car", "violoncello": "violin",
 }  # fmt: skip
 """Words that are no names of the world, and the subject that is nearest in meaning."""
 
