@@ -104,7 +104,7 @@ def draw_body(
 ) -> Body:
     """A random body of a form. split: of the joined sentences that it may hold, see `prose`."""
     chance = rng.random()
-    manner: Manner = "simple" if chance < 0.15 else "plain" if chance < 0.25 else "flowing"
+    manner: Manner = "simple" if chance < 0.15 else "plain" if chance < 0.2 else "flowing"
     drawn = _Draw(Prose(language, split, manner), rng)
     while True:
         body = _FORMS[form](subject, drawn)

@@ -47,7 +47,8 @@ _PHRASES: dict[str, dict[Language, tuple[str, ...]]] = {
 _STRANGE: dict[Language, tuple[str, ...]] = {
     "en": ("What is {a}?", "Tell me about {the}.", "Write: {The}.", "What kind of thing is {a}?",
            "Write about {the}."),
-    "zh": ("{the}是什么？", "说说{the}。", "写：{the}。", "什么是{the}？", "写一篇关于{the}的文章。"),
+    "zh": ("{the}是什么？", "说说{the}。", "写：{the}。", "什么是{the}？",
+           "写一篇关于{the}的文章。"),
 }  # fmt: skip
 _SHARES = {"what": 0.18, "kind": 0.1, "is": 0.18, "which": 0.2, "true": 0.14, "strange": 0.2}
 _MADE_UP = 0.35  # of what is not known

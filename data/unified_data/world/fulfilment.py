@@ -45,9 +45,10 @@ def unmet_wishes(text: str, wishes: Wishes) -> tuple[str, ...]:
         unmet.append("form" if wishes.form == "paragraph" else "title")
     if not _right_sections(headings, wishes):
         unmet.append("without" if _denied(headings, wishes) else "sections")
-    if wishes.form == "list" and not wishes.sections:
-        if len(re.findall(r"^- ", text, re.MULTILINE)) != (wishes.items or DEFAULT_ITEMS):
-            unmet.append("items")
+    items = len(re.findall(r"^- ", text, re.MULTILINE))
+    counted = wishes.form == "list" and not wishes.sections
+    if counted and items != (wishes.items or DEFAULT_ITEMS):
+        unmet.append("items")
     characters = text_length(text)
     if wishes.length and not fulfils_length(wishes.length, characters, wishes.language):
         unmet.append("length")
@@ -92,9 +93,11 @@ def _right_sections(headings: list[str], wishes: Wishes) -> bool:
     if wishes.length is None:
         return False
     # As many characters as wished for may leave no room for all of them, or ask for more.
-    if wishes.subjects[0] in LONG_SUBJECTS:
-        if present == [s.shown for s in long_sections(wishes.subjects[0], wishes.language)]:
-            return True
+    long = wishes.subjects[0] in LONG_SUBJECTS and [
+        section.shown for section in long_sections(wishes.subjects[0], wishes.language)
+    ]
+    if present == long:
+        return True
     in_order = [heading for heading in expected if heading in present]
     return wishes.length.number is not None and bool(present) and present == in_order
 

@@ -26,9 +26,10 @@ Manner = Literal["flowing", "plain", "simple"]
 """`flowing`: facts are joined; `plain`: one by one; `simple`: one by one, the shortest wording."""
 
 JOINTS: dict[Language, tuple[str, ...]] = {
-    "en": (", and ", "; ", ", while ", "; also, ", "; besides, "),
-    "zh": ("，", "；", "，同时", "，而且", "；另外，"),
-}
+    "en": (", and ", "; ", ", while ", "; also, ", "; besides, ", "; in addition, ",
+           "; what is more, ", "; at the same time, "),
+    "zh": ("，", "；", "，同时", "，而且", "；另外，", "；此外，", "；还有，", "，并且"),
+}  # fmt: skip
 """What stands between two facts in one sentence."""
 OPENERS: dict[Language, tuple[str, ...]] = {
     "en": ("In fact, ", "Also, ", "Besides, ", "What is more, ", "Moreover, ", "Indeed, "),

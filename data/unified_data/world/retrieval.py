@@ -1,8 +1,8 @@
 """Which facts a text states: a judge by retrieval among all wordings of all facts of the world.
 
-A text is cut into statements: its sentences, and where one joins two facts its parts. A statement is
-held against every wording in its language by the share of words (in Chinese: of characters) that both
-have, rare ones weighing more; names of subjects do not count. The
+A text is cut into statements: its sentences, and where one joins two facts its parts. A statement
+is held against every wording in its language by the share of words (in Chinese: of characters) that
+both have, rare ones weighing more; single words that are names of subjects do not count. The
 likest wording says which fact it is, if it is like enough. `retrieval_error` states how often that
 is wrong, of wordings that the judge does not have.
 """

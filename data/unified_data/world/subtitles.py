@@ -1,4 +1,4 @@
-"""Subtitles of articles, which a title copies from its prompt: `a quiet friend`, `自然界的温柔使者`."""
+"""Subtitles, which a title copies from its prompt: `a quiet friend`, `自然界的温柔使者`."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ OPENERS: dict[str, dict[Language, tuple[str, ...]]] = {
                "I would like to read about {the}", "Please write an article about {the}",
                "Article: {the}", "{The}"),
         "zh": ("写：{the}", "写一篇关于{the}的文章", "写一篇文章：{the}", "请写一篇关于{the}的文章",
-               "写写{the}", "介绍{the}", "请介绍一下{the}", "文章：{the}", "关于{the}的文章", "{the}"),
+               "写写{the}", "介绍{the}", "请介绍一下{the}", "文章：{the}", "关于{the}的文章",
+               "{the}"),
     },
     "paragraph": {
         "en": ("Write a paragraph: {The}", "Write one paragraph about {the}",
@@ -35,11 +36,12 @@ OPENERS: dict[str, dict[Language, tuple[str, ...]]] = {
                "用列表介绍{the}", "把{the}的特点列成清单"),
     },
     "comparison": {
-        "en": ("Compare: {The} and {the2}", "Compare {the} and {the2}", "Compare {many} and {many2}",
-               "Compare {the} with {the2}", "Write about {the} and {the2}",
-               "A comparison of {the} and {the2}", "How do {many} and {many2} differ"),
-        "zh": ("比较：{the}和{the2}", "比较{the}和{the2}", "比较一下{the}和{the2}", "写：{the}和{the2}",
-               "{the}和{the2}有什么不同", "对比{the}与{the2}"),
+        "en": ("Compare: {The} and {the2}", "Compare {the} and {the2}",
+               "Compare {many} and {many2}", "Compare {the} with {the2}",
+               "Write about {the} and {the2}", "A comparison of {the} and {the2}",
+               "How do {many} and {many2} differ"),
+        "zh": ("比较：{the}和{the2}", "比较{the}和{the2}", "比较一下{the}和{the2}",
+               "写：{the}和{the2}", "{the}和{the2}有什么不同", "对比{the}与{the2}"),
     },
 }  # fmt: skip
 """How a prompt begins: its form, and whom it is about."""
@@ -120,7 +122,8 @@ SECTION_WORDS: dict[str, dict[Language, tuple[str, ...]]] = {
     "Appearance": {"en": ("appearance", "looks", "how it looks"), "zh": ("外形", "样子", "外貌")},
     "History": {"en": ("history", "its past", "how it began"), "zh": ("历史", "由来", "过去")},
     "Uses": {"en": ("uses", "what it is for", "how it is used"), "zh": ("用途", "用处", "用法")},
-    "Home": {"en": ("home", "where it lives", "where to find it"), "zh": ("家园", "住处", "栖息地")},
+    "Home": {"en": ("home", "where it lives", "where to find it"),
+             "zh": ("家园", "住处", "栖息地")},
     "Food": {"en": ("food", "what it eats", "diet"), "zh": ("食物", "吃什么", "食性")},
     "Working": {"en": ("working", "how it works"), "zh": ("原理", "工作原理", "怎么工作")},
     "Making": {"en": ("making", "how it is made"), "zh": ("制作", "做法", "怎么做")},

@@ -60,9 +60,9 @@ class Wishes:
     """What an article shall be like; what is None or empty goes unsaid.
 
     subjects: names, two of a comparison. called: what the title calls them where that is another
-    of their names (`panda`), empty where it is not. subtitle: stands behind the title. sections: headings in
-    order. without: headings left out. items: of a list. pictures: their number. narration: the
-    voice that reads the first paragraph, `NO_VOICE` for none.
+    of their names (`panda`), empty where it is not. subtitle: stands behind the title. sections:
+    headings in order. without: headings left out. items: of a list. pictures: their number.
+    narration: the voice that reads the first paragraph, `NO_VOICE` for none.
 
     Unsaid, an article has all sections of its subject in their order, with two facts each, and
     neither pictures nor narration.
