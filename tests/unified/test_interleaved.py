@@ -44,11 +44,11 @@ def test_number_order_and_captions_of_an_article():
     checks = check_document(right, wish, JUDGE)
     assert checks.missing == []
     assert checks.voiced is None
-    # One picture less; two at once; the first before any word; another name beside it.
+    # One picture less; two at once; one before any word; another name beside it.
     assert check_document(right[:4], wish).missing == ["images"]
     heap = article(CAPTION, picture(FOX), picture(FOX), Text("a fox"))
     assert check_document(heap, wish).missing == ["order"]
-    assert check_document(right[2:], wish).missing == ["images", "order"]
+    assert check_document(right[2:], wish).missing == ["order", "captions"]
     other = article(Text("\n\n![a car]"), picture(FOX), PLAIN, CAPTION, picture(FOX))
     assert check_document(other, wish, JUDGE).missing == ["captions"]
     assert check_document(right, InterleavedWish(FOX, 2, 1)).missing == ["sounds", "voiced"]
