@@ -43,15 +43,15 @@ def test_number_order_and_captions_of_an_article():
     right = article(CAPTION, picture(FOX), PLAIN, CAPTION, picture(FOX), PLAIN)
     checks = check_document(right, wish, JUDGE)
     assert checks.missing == []
-    assert checks.said is None
-    # One picture less; two at once; the first before any word; another name beside it.
+    assert checks.voiced is None
+    # One picture less; two at once; one before any word; another name beside it.
     assert check_document(right[:4], wish).missing == ["images"]
     heap = article(CAPTION, picture(FOX), picture(FOX), Text("a fox"))
     assert check_document(heap, wish).missing == ["order"]
-    assert check_document(right[2:], wish).missing == ["images", "order"]
+    assert check_document(right[2:], wish).missing == ["order", "captions"]
     other = article(Text("\n\n![a car]"), picture(FOX), PLAIN, CAPTION, picture(FOX))
     assert check_document(other, wish, JUDGE).missing == ["captions"]
-    assert check_document(right, InterleavedWish(FOX, 2, 1)).missing == ["sounds", "said"]
+    assert check_document(right, InterleavedWish(FOX, 2, 1)).missing == ["sounds", "voiced"]
     assert check_document([], wish).missing == ["images", "order", "captions"]
     assert check_document(article(PLAIN), InterleavedWish(FOX, 0)).missing == []
 
@@ -68,8 +68,8 @@ def test_the_caption_may_stand_before_or_behind_its_picture_and_nowhere_else():
 def test_pictures_are_looked_at():
     wish = InterleavedWish(FOX, 1)
     wrong = check_document(article(CAPTION, picture(CAR)), wish, JUDGE)
-    assert wrong.missing == ["shown"]
-    assert check_document(article(CAPTION, picture(CAR)), wish).shown is None
+    assert wrong.missing == ["pictured"]
+    assert check_document(article(CAPTION, picture(CAR)), wish).pictured is None
     # Of two things the one asked for may be the smaller find, where the caption names both.
     scene = compose(np.random.default_rng(4), "two", FOX)
     judge = GlyphJudge(scene.subjects)
@@ -100,4 +100,4 @@ def test_a_sound_says_the_text_or_another():
         name: check_document([text, Audio(wave, SAMPLE_RATE)], wish).missing
         for name, wave in waves.items()
     }
-    assert missing == {"plain": [], "connected": [], "other": ["said"]}
+    assert missing == {"plain": [], "connected": [], "other": ["voiced"]}

@@ -39,7 +39,7 @@ def words(text):
     return {"type": "text", "text": text}
 
 
-def said(*content, role="user"):
+def message(*content, role="user"):
     return {"role": role, "content": list(content)}
 
 
@@ -47,19 +47,19 @@ def said(*content, role="user"):
 
 
 def test_a_picture_with_words_is_asked_about_and_without_described():
-    asked = read_messages([said(PICTURE, words("Is there a cat?"))])
+    asked = read_messages([message(PICTURE, words("Is there a cat?"))])
     assert (asked.verb, asked.inputs["question"]) == ("ask", "Is there a cat?")
     assert (asked.inputs["image"] == PIXELS).all()
-    assert read_messages([said(PICTURE, words(" "))]).verb == "describe"
+    assert read_messages([message(PICTURE, words(" "))]).verb == "describe"
     # A picture of one channel becomes three.
     grey = {"type": "image", "url": PillowImage.new("L", (4, 3), 9)}
-    assert read_messages([said(grey)]).inputs["image"].shape == (3, 4, 3)
+    assert read_messages([message(grey)]).inputs["image"].shape == (3, 4, 3)
 
 
 def test_earlier_messages_become_turns():
     asked = read_messages(
-        [said(PICTURE, words("What is it?")), said(words("a cat"), role="assistant"),
-         said(words("How many?"))]
+        [message(PICTURE, words("What is it?")), message(words("a cat"), role="assistant"),
+         message(words("How many?"))]
     )  # fmt: skip
     assert asked.inputs["question"] == "How many?"
     (turn,) = asked.inputs["turns"]
@@ -69,12 +69,12 @@ def test_earlier_messages_become_turns():
 def test_a_sound_is_written_down_and_its_words_are_not_left_out_in_silence():
     # As lmms-eval's own messages have a sound of a data set.
     sound = {"type": "video", "url": SOUND}
-    heard = read_messages([said(sound, words(""))])
+    heard = read_messages([message(sound, words(""))])
     assert heard.verb == "listen"
     assert heard.inputs["audio"].waveform.shape == (1, 90)
     with pytest.raises(ValueError, match="listen=True"):
-        read_messages([said(sound, words("Write down what is said."))])
-    request = [said(sound, words("Write down what is said."))]
+        read_messages([message(sound, words("Write down what is said."))])
+    request = [message(sound, words("Write down what is said."))]
     assert read_messages(request, write_down=True).verb == "listen"
     assert read_messages(request, asks_of_sound=True).verb == "ask"
 
@@ -82,28 +82,33 @@ def test_a_sound_is_written_down_and_its_words_are_not_left_out_in_silence():
 def test_files_are_read_and_words_alone_are_written_to(tmp_path):
     save_png(tmp_path / "p.png", PIXELS)
     save_wav(tmp_path / "s.wav", np.zeros((1, 80), np.float32), 8000)
-    asked = read_messages([said({"type": "image", "url": str(tmp_path / "p.png")}, words("What?"))])
+    asked = read_messages(
+        [message({"type": "image", "url": str(tmp_path / "p.png")}, words("What?"))]
+    )
     assert (asked.inputs["image"] == PIXELS).all()
-    heard = read_messages([said({"type": "audio", "url": str(tmp_path / "s.wav")})])
+    heard = read_messages([message({"type": "audio", "url": str(tmp_path / "s.wav")})])
     assert heard.inputs["audio"].sample_rate == 8000
-    written = read_messages([said(words("The fox"))])
+    written = read_messages([message(words("The fox"))])
     assert (written.verb, written.inputs) == ("write", {"text": "The fox"})
 
 
 @pytest.mark.parametrize(
-    ("messages", "message"),
+    ("messages", "reason"),
     [
-        ([said(PICTURE, PICTURE, words("Same?"))], "has 2 media"),
-        ([said({"type": "video", "url": "a.mp4"})], "is 'video'"),
-        ([said(words("Be kind"), role="system"), said(words("Hello"))], "a message of 'system'"),
-        ([said(words("Hi"), role="assistant")], "does not end with a user's"),
-        ([said(words(""))], "the message is empty"),
+        ([message(PICTURE, PICTURE, words("Same?"))], "has 2 media"),
+        ([message({"type": "video", "url": "a.mp4"})], "is 'video'"),
+        (
+            [message(words("Be kind"), role="system"), message(words("Hello"))],
+            "a message of 'system'",
+        ),
+        ([message(words("Hi"), role="assistant")], "does not end with a user's"),
+        ([message(words(""))], "the message is empty"),
         ([], "does not end"),
-        ([said({"type": "image", "url": 3})], "a picture is int"),
+        ([message({"type": "image", "url": 3})], "a picture is int"),
     ],
 )
-def test_what_no_verb_takes_is_refused(messages, message):
-    with pytest.raises(ValueError, match=message):
+def test_what_no_verb_takes_is_refused(messages, reason):
+    with pytest.raises(ValueError, match=reason):
         read_messages(messages)
 
 
@@ -213,7 +218,8 @@ class Asked:
         self.args = args
 
 
-def test_its_classes_answer_requests(lmms_eval, cli_model):
+def test_its_classes_answer_requests(lmms_eval, request):
+    cli_model = request.getfixturevalue("cli_model")  # made only where it is needed
     from lmms_eval.models.registry_v2 import ModelRegistryV2
 
     from unified.evaluation.lmms_eval_model import manifest
@@ -227,7 +233,7 @@ def test_its_classes_answer_requests(lmms_eval, cli_model):
         return [doc["picture"]]
 
     def messages(doc):
-        return [said(PICTURE, words(doc["question"]))]
+        return [message(PICTURE, words(doc["question"]))]
 
     model = UnifiedModel.from_pretrained(cli_model)
     expected = [model.ask(PIXELS, docs[0]["question"], temperature=0.0, max_text_ids=4),

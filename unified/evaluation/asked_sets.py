@@ -58,22 +58,22 @@ def completed(
         def progress(done: int, _: int, start: int = start) -> None:
             bench.progress(start + done, len(cases))
 
-        given = [inputs(case) for case in some]
+        media = [inputs(case) for case in some]
         here = replace(bench, progress=progress)
-        results = here.complete([here.request(verb, **each) for each in given])
-        yield from zip(some, results, given)
+        results = here.complete([here.request(verb, **each) for each in media])
+        yield from zip(some, results, media)
 
 
 def answers(
     bench: Bench, verb: Verb, cases: Sequence[Case], inputs: Callable[[Case], dict[str, Any]]
 ) -> Iterator[tuple[Case, Answer, dict[str, Any]]]:
     """As `completed`, of verbs that answer with a text."""
-    for case, result, given in completed(bench, verb, cases, inputs):
+    for case, result, media in completed(bench, verb, cases, inputs):
         last = result if isinstance(result, str) else result.segments[-1]
         if isinstance(last, Text):
-            yield case, Answer(last.text), given
+            yield case, Answer(last.text), media
         else:
-            yield case, Answer("", str(last)), given
+            yield case, Answer("", str(last)), media
 
 
 class KeptSamples:
@@ -90,12 +90,12 @@ class KeptSamples:
         expected: str,
         answer: str,
         right: bool,
-        given: dict[str, Any] | None = None,
+        media: dict[str, Any] | None = None,
     ) -> None:
-        """given: inputs of the case, whose picture or sound is kept where there is room."""
+        """media: inputs of the case, whose picture or sound is kept where there is room."""
         pixels, audio = None, None
-        if given is not None and self._with_media[right] < _KEPT:
-            pixels, audio = given.get("image"), given.get("audio")
+        if media is not None and self._with_media[right] < _KEPT:
+            pixels, audio = media.get("image"), media.get("audio")
             self._with_media[right] += 1
         self._samples.append(JudgedCase(condition, asked, expected, answer, right, pixels, audio))
 

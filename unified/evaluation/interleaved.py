@@ -52,16 +52,16 @@ class InterleavedChecks:
 
     images, sounds: their number. order: the text begins, every sound follows words, and words stand
     between any two media. captions: the paragraph before or behind each picture names the subject.
-    shown: each picture shows it, by the glyphs of the world; None where that was not looked at.
-    said: each sound says the paragraph before it; None where no sound was asked for.
+    pictured: each picture shows it, by the glyphs of the world; None where that was not looked at.
+    voiced: each sound says the paragraph before it; None where no sound was asked for.
     """
 
     images: bool
     sounds: bool
     order: bool
     captions: bool
-    shown: bool | None
-    said: bool | None
+    pictured: bool | None
+    voiced: bool | None
 
     @property
     def missing(self) -> list[str]:
@@ -81,23 +81,23 @@ def check_document(
     pictures = [i for i, each in enumerate(segments) if isinstance(each, Image)]
     sounds = [i for i, each in enumerate(segments) if isinstance(each, Audio)]
     there = bool(pictures) or not wish.images
-    shown = None
+    pictured = None
     if judge is not None:
-        shown = there and all(
+        pictured = there and all(
             shows(judge, each.pixels, wish.subject, _names_several(segments, i))
             for i, each in enumerate(segments)
             if isinstance(each, Image)
         )
-    said = None
+    voiced = None
     if wish.sounds:
-        said = bool(sounds) and all(says(segments, i) for i in sounds)
+        voiced = bool(sounds) and all(says(segments, i) for i in sounds)
     return InterleavedChecks(
         len(pictures) == wish.images,
         len(sounds) == wish.sounds,
         _in_order(segments),
         there and all(names_beside(segments, i, wish.subject) for i in pictures),
-        shown,
-        said,
+        pictured,
+        voiced,
     )
 
 

@@ -137,13 +137,13 @@ class ChatModel(lmms):
         answers: list[str] = [""] * len(asked)
         reasons: list[str] = []
         ready: list[tuple[int, LmmsRequest, AskedRequest, tuple[str, ...]]] = []
-        for row, (messages, given) in enumerate(zip(asked, settings)):
+        for row, (messages, setting) in enumerate(zip(asked, settings)):
             try:
                 request = self._read(messages)
-                choices, until, left = read_settings(given)
+                choices, until, left = read_settings(setting)
                 self._tell(left)
-                made = self.model.request(request.verb, **request.inputs, **choices)
-                ready.append((row, request, made, until))
+                asking = self.model.request(request.verb, **request.inputs, **choices)
+                ready.append((row, request, asking, until))
             except ValueError as error:
                 reasons.append(str(error))
         # Those of one verb that stand side by side are sampled together.
@@ -151,7 +151,7 @@ class ChatModel(lmms):
             several = list(group)
             for start in range(0, len(several), self._size):
                 some = several[start : start + self._size]
-                results = self._bench.complete([made for _, _, made, _ in some])
+                results = self._bench.complete([asking for _, _, asking, _ in some])
                 for (row, _, _, until), result in zip(some, results):
                     if isinstance(result, str):
                         reasons.append(result)
@@ -201,9 +201,9 @@ class ChatModel(lmms):
         if self.model.codes is not None:
             raise ValueError("a model of several codes a position has no likelihood of texts here")
         asked = self._read(_turn(doc_to_visual(doc) or (), context))
-        made = self.model.request(asked.verb, **asked.inputs)
-        slot = made.document.segments[-1]
-        answered = Document((*made.document.segments[:-1], Text(text, slot.role)))
+        asking = self.model.request(asked.verb, **asked.inputs)
+        slot = asking.document.segments[-1]
+        answered = Document((*asking.document.segments[:-1], Text(text, slot.role)))
         ids = self.model.sequencer.encode(answered).ids
         wanted = np.asarray(self.model.text_tokenizer.encode(text))
         at = _last_place(ids, wanted)

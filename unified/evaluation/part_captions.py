@@ -50,9 +50,9 @@ def cider(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[
     with foreign("CIDEr"):
         tokenize = PTBTokenizer().tokenize
         # One line each: the tokenizer takes every line break for the end of a caption.
-        given = {i: [_entry(text)] for i, text in enumerate(captions)}
+        own = {i: [_entry(text)] for i, text in enumerate(captions)}
         people = {i: [_entry(text) for text in texts] for i, texts in enumerate(references)}
-        tokens, of_people = tokenize(given), tokenize(people)
+        tokens, of_people = tokenize(own), tokenize(people)
         _, scores = Cider().compute_score(of_people, tokens)
     return [float(score) for score in scores]
 
@@ -94,11 +94,11 @@ def _measure(bench: Bench) -> PartResult:
             return PartResult(cannot=str(error))
         cases = chosen(bench, "coco_captions", split, bench.data[split])
         texts = []
-        for case, answer, given in answers(bench, "describe", cases, _inputs):
+        for case, answer, media in answers(bench, "describe", cases, _inputs):
             texts.append(answer.text)
             # No caption is right or wrong; those that did not come are.
             right = answer.reason is None
-            samples.add(split, "describe", case.captions[0], answer.words, right, given)
+            samples.add(split, "describe", case.captions[0], answer.words, right, media)
         figures.append(mean(f"{split}, CIDEr", cider(texts, [case.captions for case in cases])))
     return PartResult(tuple(figures), samples=samples.all())
 

@@ -71,8 +71,8 @@ def _measure(bench: Bench) -> PartResult:
                 samples.add(_CONDITION, case.text, case.text, image, False)
                 continue
             (folder / case.file).write_bytes(encode_png(image.pixels))
-            given = {"image": image.pixels}
-            samples.add(_CONDITION, case.text, case.text, "drawn, not judged", True, given)
+            media = {"image": image.pixels}
+            samples.add(_CONDITION, case.text, case.text, "drawn, not judged", True, media)
         if not any(drawn):
             raise NothingMadeError
         # The scorer looks up every prompt of its data, so those without a picture are not in it.

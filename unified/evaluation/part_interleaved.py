@@ -29,8 +29,8 @@ _CHECKS = {
     "sounds": "number of sounds",
     "order": "words between any two media",
     "captions": "words beside every picture name the subject",
-    "shown": "every picture shows the subject",
-    "said": "the sound says the text before it",
+    "pictured": "every picture shows the subject",
+    "voiced": "the sound says the text before it",
 }
 
 
@@ -96,7 +96,7 @@ def _of_checks(cases: list[_Case], checks: list[InterleavedChecks | None]) -> li
     """Each check over all documents that it was asked of; a document that did not come fails it."""
     figures = []
     for check, name in _CHECKS.items():
-        asked = [row for row, case in enumerate(cases) if check != "said" or case.wish.sounds]
+        asked = [row for row, case in enumerate(cases) if check != "voiced" or case.wish.sounds]
         if asked:
             outcomes = [bool(checks[row] and getattr(checks[row], check)) for row in asked]
             figures.append(share(name, outcomes))

@@ -52,10 +52,10 @@ def _read(paths: SetPaths) -> dict[str, list[_Utterance]]:
 def _measure(bench: Bench) -> PartResult:
     cases = chosen(bench, "librispeech", _CONDITION, bench.data[_CONDITION])
     samples, edits = KeptSamples(), []
-    for case, answer, given in answers(bench, "listen", cases, _inputs):
+    for case, answer, media in answers(bench, "listen", cases, _inputs):
         edits.append(word_edits(case.text, answer.text))
         right = not edits[-1][0]
-        samples.add(_CONDITION, "listen", case.text, answer.words, right, given)
+        samples.add(_CONDITION, "listen", case.text, answer.words, right, media)
     wrong, of = zip(*edits)
     figures = (
         rate("word error rate", wrong, of),

@@ -111,11 +111,11 @@ def _measure(bench: Bench) -> PartResult:
         pictures = chosen(bench, "mme", kind, bench.data[kind])
         cases = [_Question(each.image, *pair) for each in pictures for pair in each.questions]
         outcomes = []
-        for case, answer, given in answers(bench, "ask", cases, _inputs):
+        for case, answer, media in answers(bench, "ask", cases, _inputs):
             outcome = answer.reason is None and mme_says(answer.text) == case.expected
             outcomes.append(outcome)
             expected = "yes" if case.expected else "no"
-            samples.add(kind, case.text, expected, answer.words, outcome, given)
+            samples.add(kind, case.text, expected, answer.words, outcome, media)
         right[kind] = np.array(outcomes).reshape(-1, 2)
         figures.append(share(f"{kind}, accuracy", outcomes, 0.5))
         both = [bool(pair) for pair in right[kind].all(axis=1)]

@@ -39,19 +39,19 @@ def pope_says_yes(answer: str) -> bool:
     return not {"No", "no", "not"} & set(first.split(" "))
 
 
-def pope_scores(said: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def pope_scores(yes_answers: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """accuracy, precision, recall, f1 and yes ratio of answers; bool (N,), True is yes.
 
     Where nothing was answered yes, or nothing is there, the script divides by zero; here it is 0.
     """
-    hits = int((said & truth).sum())
-    yes, there = int(said.sum()), int(truth.sum())
+    hits = int((yes_answers & truth).sum())
+    yes, there = int(yes_answers.sum()), int(truth.sum())
     return {
-        "accuracy": float((said == truth).mean()),
+        "accuracy": float((yes_answers == truth).mean()),
         "precision": hits / yes if yes else 0.0,
         "recall": hits / there if there else 0.0,
         "F1": 2 * hits / (yes + there) if yes + there else 0.0,
-        "yes ratio": yes / len(said),
+        "yes ratio": yes / len(yes_answers),
     }
 
 
@@ -77,16 +77,16 @@ def _measure(bench: Bench) -> PartResult:
     samples = KeptSamples()
     for condition in bench.conditions:
         cases = chosen(bench, "pope", condition, bench.data[condition])
-        said = []
-        for case, answer, given in answers(bench, "ask", cases, _inputs):
+        yes_answers = []
+        for case, answer, media in answers(bench, "ask", cases, _inputs):
             # What the model did not take is an answer that is wrong whatever is right.
             yes = pope_says_yes(answer.text) if answer.reason is None else not case.expected
-            said.append(yes)
+            yes_answers.append(yes)
             expected = "yes" if case.expected else "no"
             right = yes == case.expected
-            samples.add(condition, case.text, expected, answer.words, right, given)
+            samples.add(condition, case.text, expected, answer.words, right, media)
         truth = np.array([case.expected for case in cases])
-        figures += _figures(condition, np.array(said), truth)
+        figures += _figures(condition, np.array(yes_answers), truth)
     return PartResult(tuple(figures), samples=samples.all())
 
 
@@ -94,13 +94,13 @@ def _inputs(case: _Question) -> dict[str, object]:
     return {"image": load_image(case.image), "question": case.text}
 
 
-def _figures(condition: str, said: np.ndarray, truth: np.ndarray) -> list[MeasuredFigure]:
+def _figures(condition: str, yes_answers: np.ndarray, truth: np.ndarray) -> list[MeasuredFigure]:
     """accuracy and the yes ratio are shares; the others are bootstrapped over questions."""
-    figures = [share(f"{condition}, accuracy", _list(said == truth), 0.5)]
+    figures = [share(f"{condition}, accuracy", _list(yes_answers == truth), 0.5)]
     for name, chance in (("precision", 0.5), ("recall", None), ("F1", 2 / 3)):
 
         def score(rows: np.ndarray, name: str = name) -> float:
-            return pope_scores(said[rows], truth[rows])[name]
+            return pope_scores(yes_answers[rows], truth[rows])[name]
 
         value = score(np.arange(len(truth)))
         low, high = bootstrap(len(truth), score)
@@ -110,7 +110,7 @@ def _figures(condition: str, said: np.ndarray, truth: np.ndarray) -> list[Measur
                 "score", interval="bootstrap", chance=chance,
             )
         )  # fmt: skip
-    return [*figures, share(f"{condition}, yes ratio", _list(said))]
+    return [*figures, share(f"{condition}, yes ratio", _list(yes_answers))]
 
 
 def _list(outcomes: np.ndarray) -> Sequence[bool]:

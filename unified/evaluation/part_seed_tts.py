@@ -88,8 +88,8 @@ def _measure(bench: Bench) -> PartResult:
                     continue
                 wave = encode_wav(sound.waveform, sound.sample_rate)
                 (folder / condition / f"{case.name}.wav").write_bytes(wave)
-                given = {"audio": sound}
-                samples.add(condition, case.text, case.text, "spoken, not judged", True, given)
+                media = {"audio": sound}
+                samples.add(condition, case.text, case.text, "spoken, not judged", True, media)
             figures.append(share(f"{condition} that gave a sound (scored elsewhere)", spoken))
         if not any(figure.value for figure in figures):
             raise NothingMadeError

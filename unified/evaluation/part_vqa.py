@@ -66,10 +66,10 @@ def _questions(paths: SetPaths, split: str) -> list[_Question]:
 
 
 def _people(record: dict[str, Any], where: str) -> tuple[str, ...]:
-    given = field_of(record, "answers", list, where)
-    texts = [each.get("answer") if isinstance(each, dict) else None for each in given]
+    people = field_of(record, "answers", list, where)
+    texts = [each.get("answer") if isinstance(each, dict) else None for each in people]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{where}: answers are {quoted(given)}, expected objects with an answer")
+        raise ValueError(f"{where}: answers are {quoted(people)}, expected objects with an answer")
     return tuple(texts)
 
 
@@ -78,11 +78,11 @@ def _measure(bench: Bench) -> PartResult:
     for split in bench.conditions:
         cases = chosen(bench, "vqav2", split, bench.data[split])
         scores: dict[str, list[float]] = defaultdict(list)
-        for case, answer, given in answers(bench, "ask", cases, _inputs):
+        for case, answer, media in answers(bench, "ask", cases, _inputs):
             score = 0.0 if answer.reason else vqa_accuracy(answer.text, case.people)
             scores[case.kind].append(score)
             common = max(case.people, key=case.people.count)
-            samples.add(split, case.text, common, answer.words, score >= _RIGHT, given)
+            samples.add(split, case.text, common, answer.words, score >= _RIGHT, media)
         figures.append(
             mean(f"{split}, soft accuracy", [s for each in scores.values() for s in each])
         )

@@ -64,9 +64,9 @@ def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
 
     Of one or two others it counts a third or two. people: the answers of at least one person.
     """
-    answer, *given = (" ".join(re.split(r"[\n\t]", text)).strip() for text in (answer, *people))
-    if len(set(given)) > 1:
-        answer, *given = map(normalise_vqa, (answer, *given))
-    same = given.count(answer)
-    scores = [min(1.0, (same - (each == answer)) / 3) for each in given]
+    answer, *theirs = (" ".join(re.split(r"[\n\t]", text)).strip() for text in (answer, *people))
+    if len(set(theirs)) > 1:
+        answer, *theirs = map(normalise_vqa, (answer, *theirs))
+    same = theirs.count(answer)
+    scores = [min(1.0, (same - (each == answer)) / 3) for each in theirs]
     return sum(scores) / len(scores)

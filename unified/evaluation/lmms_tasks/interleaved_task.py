@@ -48,5 +48,5 @@ def process_results(doc: Mapping[str, Any], results: list[Any]) -> dict[str, flo
         "number": float(checks.images and checks.sounds),
         "order": float(checks.order),
         "subject": float(checks.captions),
-        "sound_says_text": float(bool(checks.said)),
+        "sound_says_text": float(bool(checks.voiced)),
     }
