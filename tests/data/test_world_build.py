@@ -13,6 +13,7 @@ from unified_data.world.build import KINDS, build_world, plan_kind, world_versio
 from unified_data.world.captions_en import parse_en
 from unified_data.world.captions_zh import parse_zh
 from unified_data.world.free_scene import SPLITS
+from unified_data.world.glyphs import styles_of
 from unified_data.world.picture_kinds import scene_of
 from unified_data.world.style_names import TRAIN_STYLES
 from unified_data.world.tasks import DESCRIBE_ZH, NOT_KNOWN, NOT_KNOWN_ZH, names_document
@@ -107,10 +108,16 @@ def test_questions_edits_names_and_the_unknown_are_in_their_forms(world):
 
 def test_subjects_and_styles_come_equally_often_in_training():
     payloads = plan_kind("draw", "train", 0, 0.2)
-    counts = Counter(member for payload in payloads for member in payload.cast)
-    assert len(counts) == len(load_subjects()) * len(TRAIN_STYLES)
-    # One of each kind of scene may be begun and not ended.
-    assert max(counts.values()) - min(counts.values()) <= 6
+    cast = [member for payload in payloads for member in payload.cast]
+    subjects = Counter(name for name, _ in cast)
+    assert len(subjects) == len(load_subjects())
+    # One round of each kind of scene may be begun and not ended.
+    assert max(subjects.values()) - min(subjects.values()) <= 6
+    for name in ("fox", "flamingo"):
+        styles = Counter(style for each, style in cast if each == name)
+        assert set(styles) == {*styles_of(name)} & {*TRAIN_STYLES}
+        assert max(styles.values()) - min(styles.values()) <= 6
+    assert {*styles_of("fox")} - {*styles_of("flamingo")} == {"emojione"}
     kinds = Counter(payload.kind for payload in payloads)
     assert kinds["single"] > kinds["two"] > kinds["counted"] > kinds["mixed"] > kinds["nothing"]
 

@@ -224,15 +224,8 @@ def test_data_build_makes_shards(unified, refused, tmp_path):
     assert "documents in 2 shards" in err
     assert json.loads((world / "index.json").read_text())["world"] == "pocket"
     refused(unified("data", "build", "pocket", "-o", world, "--only", "film", on=None), "'film'")
-
-
-def test_data_build_world_takes_kinds_in_one_word(unified, refused, tmp_path):
     command = ("data", "build", "world", "-o", tmp_path / "w", "--scale", "0.0003", "--workers", 1)
-    code, out, err = unified(*command, "--only", "draw,ask", on=None)
-    assert (code, out) == (0, f"{tmp_path / 'w'}\n")
-    assert "documents in 6 shards" in err
-    index = json.loads((tmp_path / "w" / "index.json").read_text())
-    assert (index["world"], set(index["built"])) == ("world", {"draw", "ask"})
+    assert "in 6 shards" in unified(*command, "--only", "draw,ask", on=None)[2]
     refused(unified(*command, "--only", "draw,film", on=None), "'film'")
 
 

@@ -12,7 +12,7 @@ from unified_data.pocket.subjects import load_subjects
 from unified_data.world.colours import COLOURS, RGB, TINTS, sample_colour
 from unified_data.world.description import Placed, is_clear_pair, zone_of
 from unified_data.world.free_scene import MAX_TURN, FreeScene, Lettering, Thing
-from unified_data.world.glyphs import body_of, visible_share
+from unified_data.world.glyphs import body_of, styles_of, visible_share
 from unified_data.world.ground import PATTERNS, Ground, random_ground
 from unified_data.world.lettering import MAX_LETTERS, writing_width
 from unified_data.world.style_names import TRAIN_STYLES
@@ -90,16 +90,18 @@ def _groups(rng: np.random.Generator, kind: SceneKind) -> list[int]:
 def _members(
     rng: np.random.Generator, cast: Sequence[tuple[str, str]], number: int, styles: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Distinct subjects; mostly all in one style."""
+    """Distinct subjects; mostly all in one style, as far as it has them."""
     subjects = load_subjects()
     members = list(cast[:number])
     mixed = rng.random() < 0.2
     style = members[0][1] if members else styles[int(rng.integers(len(styles)))]
     while len(members) < number:
         name = subjects[int(rng.integers(len(subjects)))].name
-        if all(name != other for other, _ in members):
-            own = styles[int(rng.integers(len(styles)))] if mixed else style
-            members.append((name, own))
+        drawn = [each for each in styles if each in styles_of(name)]
+        if not drawn or any(name == other for other, _ in members):
+            continue
+        own = drawn[int(rng.integers(len(drawn)))]
+        members.append((name, own if mixed or style not in drawn else style))
     return members
 
 

@@ -25,7 +25,7 @@ from unified_data.world.colours import TINTS
 from unified_data.world.composing import overlap, shows
 from unified_data.world.description import ZONES, Item
 from unified_data.world.free_scene import MAX_THINGS, FreeScene, Thing
-from unified_data.world.glyphs import body_of
+from unified_data.world.glyphs import body_of, styles_of
 from unified_data.world.ground import GROUND_NAMES, random_ground
 
 __all__ = ["EDIT_KINDS", "Edit", "propose_edit", "wish_en", "wish_zh"]
@@ -103,16 +103,22 @@ def _ground(scene: FreeScene, rng: np.random.Generator) -> _Proposal:
 def _add(scene: FreeScene, rng: np.random.Generator) -> _Proposal:
     if len(scene.things) >= MAX_THINGS or not scene.things:
         return None
-    subjects = load_subjects()
-    name = subjects[int(rng.integers(len(subjects)))].name
+    style = scene.things[0].style
+    name = _drawn_in(style, rng)
     zone = ZONES[int(rng.integers(len(ZONES)))]
     edit = Edit("add", name, zone)
     if name in scene.names:
         return edit, None
     scale = float(rng.uniform(0.25, 0.42))
     x, y = _centre(zone, scale, rng)
-    new = Thing(name, scene.things[0].style, x, y, scale)
+    new = Thing(name, style, x, y, scale)
     return edit, replace(scene, things=(*scene.things, new))
+
+
+def _drawn_in(style: str, rng: np.random.Generator) -> str:
+    """A subject that a style draws."""
+    names = [subject.name for subject in load_subjects() if style in styles_of(subject.name)]
+    return names[int(rng.integers(len(names)))]
 
 
 def _centre(zone: str, scale: float, rng: np.random.Generator) -> tuple[float, float]:
@@ -177,8 +183,7 @@ def _replace(scene: FreeScene, rng: np.random.Generator) -> _Proposal:
     thing = _sole(scene, rng)
     if thing is None:
         return None
-    subjects = load_subjects()
-    name = subjects[int(rng.integers(len(subjects)))].name
+    name = _drawn_in(thing.style, rng)
     edit = Edit("replace", thing.name, None, name)
     if name in scene.names:
         return edit, None

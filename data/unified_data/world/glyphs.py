@@ -11,11 +11,14 @@ import numpy as np
 from PIL import Image
 
 from unified_data.pocket.atlas import TILE, glyph
-from unified_data.pocket.subjects import find_subject, load_subjects
+from unified_data.pocket.subjects import find_subject
 from unified_data.world.colours import RGB, TINTS, clear_colour, nearest_colour
-from unified_data.world.style_names import COLUMNS, STRANGERS, STYLES
+from unified_data.world.style_names import COLUMNS, STRANGERS, STYLES, WHOLE_STYLES
 
-__all__ = ["TILE", "Body", "body_of", "stranger_tile", "styles_folder", "tile", "visible_share"]
+__all__ = [
+    "TILE", "Body", "body_of", "stranger_tile", "styles_folder", "styles_of", "tile",
+    "visible_share",
+]  # fmt: skip
 
 _LEAST_BODY = 0.4  # a glyph whose main colour is less of it than this is not tinted
 _TINTABLE = """
@@ -55,9 +58,19 @@ def _tintable() -> frozenset[str]:
 
 
 @cache
-def _index() -> dict[str, dict[str, int]]:
-    lists = json.loads((styles_folder() / "index.json").read_text("utf-8"))
-    return {which: {character: i for i, character in enumerate(lists[which])} for which in lists}
+def _numbers(style: str) -> dict[str, int]:
+    """Where each glyph is in a style's sheet."""
+    index = json.loads((styles_folder() / "index.json").read_text("utf-8"))
+    return {character: number for number, character in enumerate(index["subjects"][style])}
+
+
+@cache
+def styles_of(name: str) -> tuple[str, ...]:
+    """The styles that draw a subject; none of what is no subject."""
+    subject = find_subject(name)
+    if subject is None:
+        return ()
+    return tuple(style for style in STYLES if subject.glyph in _numbers(style))
 
 
 @cache
@@ -74,18 +87,16 @@ def _cut(sheet: np.ndarray, number: int) -> np.ndarray:
 @cache
 def _straight(name: str, style: str) -> np.ndarray:
     """(TILE, TILE, 4) uint8, straight alpha, of a subject."""
-    subject = find_subject(name)
-    if subject is None or style not in STYLES:
+    if style not in styles_of(name):
         raise ValueError(
-            f"no glyph of {name!r} in style {style!r}; styles are {', '.join(STYLES)}, subjects"
-            f" the {len(load_subjects())} of the pocket world"
+            f"no glyph of {name!r} in style {style!r}; it is drawn in"
+            f" {', '.join(styles_of(name)) or 'none'}"
         )
+    subject = find_subject(name)
+    assert subject is not None
     if style == "noto":
         return glyph(subject.glyph)
-    number = _index()["subjects"].get(subject.glyph)
-    if number is None:
-        raise ValueError(f"the sheet of {style} has no {subject.glyph!r}: make it again")
-    return _cut(_sheet(style), number)
+    return _cut(_sheet(style), _numbers(style)[subject.glyph])
 
 
 @cache
@@ -107,9 +118,9 @@ def tile(name: str, style: str, tint: str | None = None) -> Image.Image:
 
 @cache
 def stranger_tile(number: int, style: str) -> Image.Image:
-    """As `tile`, of one of `STRANGERS` by its number."""
+    """As `tile`, of one of `STRANGERS` by its number, in one of `WHOLE_STYLES`."""
     sheet = _sheet("strangers")
-    straight = _cut(sheet, STYLES.index(style) * len(STRANGERS) + number)
+    straight = _cut(sheet, WHOLE_STYLES.index(style) * len(STRANGERS) + number)
     return Image.fromarray(np.ascontiguousarray(straight)).convert("RGBa")
 
 

@@ -5,6 +5,7 @@ A payload is small (a seed, a kind of scene, who is in it), so that processes co
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from unified_data.world.captions_zh import can_say_zh, caption_zh
 from unified_data.world.composing import SceneKind, compose_scene
 from unified_data.world.description import Description, describe_scene
 from unified_data.world.free_scene import FreeScene
-from unified_data.world.glyphs import body_of
+from unified_data.world.glyphs import body_of, styles_of
 from unified_data.world.painting import paint
 from unified_data.world.style_names import TRAIN_STYLES
 from unified_data.world.wear import worn
@@ -64,11 +65,17 @@ def plan_scenes(
 
 
 def subjects_in_turn(rng: np.random.Generator) -> Iterator[tuple[str, str]]:
-    """(subject, style) without end: all of them in a random order, then all in another."""
-    everything = [(s.name, style) for s in load_subjects() for style in TRAIN_STYLES]
-    while True:
-        for index in rng.permutation(len(everything)):
-            yield everything[index]
+    """(subject, style) without end: all subjects in a random order, then all in another.
+
+    A subject comes in each of its styles of training in turn.
+    """
+    names = [subject.name for subject in load_subjects()]
+    drawn = [[style for style in TRAIN_STYLES if style in styles_of(name)] for name in names]
+    offsets = rng.integers(0, len(TRAIN_STYLES), len(names))
+    for turn in itertools.count():
+        for index in rng.permutation(len(names)):
+            styles = drawn[index]
+            yield names[index], styles[(turn + int(offsets[index])) % len(styles)]
 
 
 def scene_of(payload: ScenePayload, rng: np.random.Generator) -> FreeScene:

@@ -16,10 +16,11 @@ from unified_data.world.free_scene import split_of_keys
 from unified_data.world.glyphs import stranger_tile
 from unified_data.world.ground import paint_ground, random_ground
 from unified_data.world.painting import SIDE, paste_tile
-from unified_data.world.style_names import STRANGERS, TRAIN_STYLES
+from unified_data.world.style_names import STRANGERS, TRAIN_STYLES, WHOLE_STYLES
 
 __all__ = ["TEXTURES", "paint_unknown", "strangers_of"]
 
+_STYLES = tuple(style for style in WHOLE_STYLES if style in TRAIN_STYLES)
 _SPLIT_OF_TEXTURE = {"steer": ("rings",), "heldout": ("scribbles", "weave")}
 
 
@@ -41,7 +42,7 @@ def paint_unknown(rng: np.random.Generator, split: str, side: int = SIDE) -> np.
     if rng.random() < 0.5 and strangers:
         canvas = paint_ground(random_ground(rng, None), side)
         number = strangers[int(rng.integers(len(strangers)))]
-        style = TRAIN_STYLES[int(rng.integers(len(TRAIN_STYLES)))]
+        style = _STYLES[int(rng.integers(len(_STYLES)))]
         scale = float(rng.uniform(0.3, 1))
         x, y = (float(scale / 2 + (1 - scale) * rng.random()) for _ in range(2))
         paste_tile(canvas, stranger_tile(number, style), x, y, scale,
