@@ -15,6 +15,7 @@ from unified_data.world.captions_zh import parse_zh
 from unified_data.world.free_scene import SPLITS
 from unified_data.world.glyphs import styles_of
 from unified_data.world.picture_kinds import scene_of
+from unified_data.world.sound import has_recorded_voices
 from unified_data.world.style_names import TRAIN_STYLES
 from unified_data.world.tasks import DESCRIBE_ZH, NOT_KNOWN, NOT_KNOWN_ZH, names_document
 
@@ -34,7 +35,8 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     index = build_world(folder, seed=3, scale=0.001, only=PICTURES, workers=1)
     assert index["world"] == "world"
-    assert index["built"]["draw"] == {"seed": 3, "scale": 0.001, "world": world_version()}
+    expected = {"seed": 3, "scale": 0.001, "world": world_version()}
+    assert index["built"]["draw"] == {**expected, "recorded_voices": has_recorded_voices()}
     return folder
 
 

@@ -16,10 +16,12 @@ import numpy as np
 from unified_data.building import Progress, WorldPlan, build_shards, files_digest
 from unified_data.document import Document
 from unified_data.pocket.build import world_version as pocket_version
-from unified_data.world import picture_kinds, talk_kinds
+from unified_data.world import picture_kinds, speech_kinds, talk_kinds
 from unified_data.world.free_scene import SPLITS
+from unified_data.world.sound import has_recorded_voices
 
-__all__ = ["KINDS", "DocumentKind", "build_world", "plan_kind", "world_version"]
+__all__ = ["HEARD_KINDS", "KINDS", "DocumentKind", "build_world", "has_recorded_voices",
+           "plan_kind", "world_version"]  # fmt: skip
 
 _WORLD = 1  # raise when the same seed would give other documents
 _LEAST, _MOST = 2, 500  # documents of `steer` and of `heldout`, of each kind
@@ -44,8 +46,18 @@ KINDS: dict[str, DocumentKind] = {
     "edit": DocumentKind(6_000, talk_kinds.plan_edits, talk_kinds.edit),
     "names": DocumentKind(3_000, talk_kinds.plan_names, talk_kinds.names),
     "unknown": DocumentKind(4_000, talk_kinds.plan_unknown, talk_kinds.unknown),
+    "speak": DocumentKind(8_000, speech_kinds.plan_spoken, speech_kinds.speak),
+    "listen": DocumentKind(10_000, speech_kinds.plan_heard, speech_kinds.listen),
+    "words": DocumentKind(12_000, speech_kinds.plan_words, speech_kinds.words),
+    "salad": DocumentKind(2_000, speech_kinds.plan_salad, speech_kinds.words),
+    "draw_spoken": DocumentKind(2_500, speech_kinds.plan_asked_aloud, speech_kinds.draw_spoken),
+    "say_picture": DocumentKind(2_500, speech_kinds.plan_pairs, speech_kinds.say_picture),
+    "ask_spoken": DocumentKind(2_000, speech_kinds.plan_asked_aloud, speech_kinds.ask_spoken),
 }
 """Every kind of document, by name."""
+
+HEARD_KINDS = ("listen", "words", "salad", "draw_spoken", "ask_spoken")
+"""Kinds in which voices from recordings are heard where flite is installed."""
 
 
 def plan_kind(kind: str, split: str, seed: int, scale: float) -> Sequence[Any]:
@@ -88,5 +100,5 @@ def build_world(
     Arguments and errors are those of `building.build_shards`; kinds are those of `KINDS`.
     """
     world = WorldPlan("world", tuple(KINDS), SPLITS, plan_kind, _make)
-    built = {"world": world_version()}
+    built = {"world": world_version(), "recorded_voices": has_recorded_voices()}
     return build_shards(world, out_dir, seed, scale, only, workers, progress, built)

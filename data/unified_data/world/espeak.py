@@ -8,16 +8,16 @@ samples are those of the command, bit for bit (`tests/data/test_espeak.py`).
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes.util import find_library
 from functools import cache
 from typing import Any, NamedTuple
 
-import _ctypes
 import numpy as np
 
 __all__ = ["ESPEAK_RATE", "EspeakSpeech", "Manner", "espeak_phonemes", "espeak_speech"]
@@ -157,10 +157,8 @@ def _file() -> str:
 
 
 def _keep(name: str) -> None:
-    try:
+    with suppress(OSError):  # built without
         ctypes.CDLL(name)
-    except OSError:
-        pass  # built without
 
 
 def _is_loaded(name: str) -> bool:

@@ -42,7 +42,9 @@ _NEAREST = str.maketrans({"ᵻ": "ɪ", "ʔ": "t", "r": "ɹ", "ʉ": "u", "ʍ": "w
 _SYLLABIC = re.compile("([nml])\u0329")  # bʌtn̩
 # Words that espeak-ng writes as one.
 _WEAK = "ɪn|ʌv|ɒv|əv|fɹʌm|fɹɒm|ɔn|ɒn|wɪð|fɚ|fə|wʌz|wɒz|ðæt|ðat"
-_JOINED = re.compile(rf"({_WEAK})(ðə|ðɪ)|(fɚɹ)(ə|ɚ|ən)|(wʌz|wɒz)(ɐ)|(tə|t)(bi)|(hɐ[vd])(bɪn)|(əv)(ə|ən)")
+_JOINED = re.compile(
+    rf"({_WEAK})(ðə|ðɪ)|(fɚɹ)(ə|ɚ|ən)|(wʌz|wɒz)(ɐ)|(tə|t)(bi)|(hɐ[vd])(bɪn)|(əv)(ə|ən)"
+)
 
 # espeak-ng's names of Chinese sounds (its `phsource/ph_zh`), the longest first.
 _MANDARIN = {
@@ -107,7 +109,7 @@ def world_phonemes(written: str, language: str, text: str) -> str:
 
 def _english(ipa: str) -> str:
     plain = _SYLLABIC.sub(r"ə\1", ipa).translate(_IGNORED).translate(_NEAREST)
-    words = []
+    words: list[str] = []
     for word in plain.split():
         match = _JOINED.fullmatch(word)
         words += [part for part in match.groups() if part] if match else [word]

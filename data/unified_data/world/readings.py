@@ -7,8 +7,8 @@ table it is 2.5%, of which a third are more than that, half of those pypinyin's 
 stands a character with its pinyin, and the words in which it is read so; espeak-ng takes pinyin
 beside characters.
 
-The few phrases that espeak-ng 1.51 does know end with their last character said twice (斑马 as ban ma
-ma). An apostrophe between characters, as pinyin has it, keeps it from finding them.
+The few phrases that espeak-ng 1.51 does know end with their last character said twice (斑马 as
+ban ma ma). An apostrophe between characters, as pinyin has it, keeps it from finding them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from functools import cache
 __all__ = ["with_readings"]
 
 _WORDS = {
-    "长zhang3": "生长 成长 增长 长着 长在 长大 长出 长到 长满 长成 长得 长有 长于 长起 长不 校长 船长",
+    "长zhang3": "生长 成长 增长 长着 长在 长大 长出 长到 长满 长成 长得 长有 长于 长起 长不 校长"
+                " 船长",
     "得de2": "获得 取得 得到 得出 得名 赢得 得分 得奖 夺得 博得 得知 得以 彼得 懂得 值得 显得 使得",
     "乐yue4": "音乐 乐器 乐队 乐曲 乐手 乐团 声乐 乐章 乐声 奏乐 乐谱 管乐 弦乐 爵士乐 乐师 乐迷",
     "分fen4": "部分 成分 水分 养分 盐分 糖分 分量",
@@ -78,8 +79,9 @@ _WORDS = {
     "系ji4": "系好 系紧 系带 系鞋 系在 系着 系上",
     "量liang2": "测量 衡量 商量 丈量 量出 量一",
     "炸zha2": "油炸 炸鸡 炸薯 炸成 炸制 炸好 炸熟 炸过 炸虾 炸的",
-    "地de5": "不断地 迅速地 突然地 仔细地 自由地 安静地 飞快地 不停地 自然地 用力地 轻松地 成群地"
-             " 快速地 笔直地 整齐地 大量地 清楚地 准确地 直接地 小心地 耐心地 独自地 均匀地 稳稳地",
+    "地de5": "不断地 迅速地 突然地 仔细地 自由地 安静地 飞快地 不停地 自然地 用力地 轻松地"
+             " 成群地 快速地 笔直地 整齐地 大量地 清楚地 准确地 直接地"
+             " 小心地 耐心地 独自地 均匀地 稳稳地",
     "地di4": "地",
     "咖ga1": "咖喱",
     "蛤ge2": "蛤蜊",
@@ -90,12 +92,12 @@ _WORDS = {
     "驼tuo2": "驼",
     "巴ba1": "巴黎 巴西 巴伐",
 }  # fmt: skip
-"""Character and pinyin: the words. A word that begins where another one does goes before it where it
-is longer."""
+"""Character and pinyin: the words. Of words that begin at one character the longest counts."""
 
+_COUNTING = "一二两三四五六七八九十几每这那另各百千万多数0-9"
 # One animal, two animals: what counts them is zhi1, `only` is zhi3. Doubled before 地 it is `de`.
 _PATTERNS = (
-    (re.compile("(?<=[一二两三四五六七八九十几每这那另各百千万多数0-9])只(?!有|能|是|要|在)"), " zhi1 "),
+    (re.compile(f"(?<=[{_COUNTING}])只(?!有|能|是|要|在)"), " zhi1 "),
     (re.compile(r"((.)\2)地"), r"\1 de5 "),
 )  # fmt: skip
 

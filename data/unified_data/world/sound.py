@@ -36,7 +36,7 @@ _ROLL_OFF = 0.06  # of the band: a smooth edge rings less
 
 
 class Speech(NamedTuple):
-    """waveform: float64 (S,) or float32 (1, S) at `SAMPLE_RATE`; phonemes: of `phonemes.ALPHABET`."""
+    """waveform: float64 (S,) or float32 (1, S) at `SAMPLE_RATE`; phonemes: see `phonemes`."""
 
     waveform: np.ndarray
     phonemes: str
@@ -48,8 +48,8 @@ def say(text: str, speaker: Speaker) -> Speech:
     As loud as the voice is. The same text and voice give the same samples whatever was said before.
     The phonemes of a recorded voice are those of espeak-ng's American.
 
-    Raises ValueError for text that gives no sound, as `phonemes_of` does, for a voice that espeak-ng
-    does not have, and where a recorded voice is wanted and flite is missing or fails.
+    Raises ValueError for text that gives no sound, as `phonemes_of` does, for a voice that
+    espeak-ng does not have, and where a recorded voice is wanted and flite is missing or fails.
     """
     dialect = speaker.dialect
     if speaker.recorded is not None:
@@ -66,7 +66,7 @@ def say(text: str, speaker: Speaker) -> Speech:
 
 
 def speak_text(text: str, speaker: Speaker) -> Speech:
-    """A text as a model of the world is to speak it: float32 (1, S) in [-1, 1], S in whole `FRAME`s.
+    """A text as a model of the world is to speak it: float32 (1, S) in [-1, 1], in whole `FRAME`s.
 
     At `LEVEL`, with 50 ms of silence before and at least as much after it, on the grid of 16-bit
     samples. Raises ValueError as `say` does.
