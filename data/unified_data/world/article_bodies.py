@@ -78,6 +78,16 @@ class _Draw:
     def language(self) -> Language:
         return self.prose.language
 
+    def sentence(self, subject: Subject, fact: int) -> str:
+        """A fact by its number, 0 for the lead, in one sentence."""
+        wordings = facts_of_subject(subject)[fact].wordings(self.language)
+        return self.prose.sentence(wordings, self.rng)
+
+    def paragraph(self, subject: Subject, facts: Sequence[int]) -> str:
+        known = facts_of_subject(subject)
+        wordings = [known[fact].wordings(self.language) for fact in facts]
+        return self.prose.paragraph(wordings, self.rng)
+
     def some(self, values: Sequence[Any], number: int) -> list[Any]:
         """`number` of the values in any order."""
         return [values[i] for i in self.rng.permutation(len(values))[:number]]
@@ -132,11 +142,11 @@ def _article(subject: Subject, drawn: _Draw) -> Body | None:
     if numbered and not wishes and not extras:
         headings = [h for h in headings if drawn.chance(0.6)] or headings[:1]
     facts = [(subject.name, 0)]
-    passages = [Passage("", (drawn.prose.paragraph(subject, [0], drawn.rng),))]
+    passages = [Passage("", (drawn.paragraph(subject, [0]),))]
     for heading in headings:
         number = drawn.one((1, 2)) if numbered else each
         here = drawn.some(_facts_under(subject, heading), number)
-        passages.append(Passage(heading, (drawn.prose.paragraph(subject, here, drawn.rng),)))
+        passages.append(Passage(heading, (drawn.paragraph(subject, here),)))
         facts += [(subject.name, fact) for fact in here]
     if extras:
         passages += _extras(subject, drawn, [fact for _, fact in facts])
@@ -162,12 +172,12 @@ def _extras(subject: Subject, drawn: _Draw, facts: Sequence[int]) -> list[Passag
     """Some facts in other words, and others of the subject's kind."""
     kin = [other for other in load_subjects() if other.kind == subject.kind and other != subject]
     again = drawn.some(sorted(set(facts)), min(len(set(facts)), drawn.one((2, 3, 4))))
-    lines = [drawn.prose.paragraph(subject, again, drawn.rng)]
+    lines = [drawn.paragraph(subject, again)]
     others = []
     more = drawn.one((0, 1, 1, 2))
     for other in drawn.some(kin, min(len(kin), drawn.one((2, 3, 4)))):
         here = [0, *drawn.some(range(1, len(facts_of_subject(other))), more)]
-        others.append(drawn.prose.paragraph(other, here, drawn.rng))
+        others.append(drawn.paragraph(other, here))
     return [
         Passage(SUMMARY[drawn.language], tuple(lines)),
         Passage(KIN[drawn.language], tuple(others)),
@@ -186,7 +196,7 @@ def _paragraph(subject: Subject, drawn: _Draw) -> Body | None:
         numbers = {True: 1, False: DEFAULT_FACTS}
         numbered = chance >= 0.6
         here = drawn.some(pool, drawn.one(range(9)) if numbered else numbers[chance < 0.35])
-    passages = [Passage("", (drawn.prose.paragraph(subject, [0, *here], drawn.rng),))]
+    passages = [Passage("", (drawn.paragraph(subject, [0, *here]),))]
     if 0.2 <= chance < 0.35:
         wishes["length"] = Length("short")
     elif chance >= 0.6:
@@ -210,7 +220,7 @@ def _list(subject: Subject, drawn: _Draw) -> Body:
         wishes["items"] = len(items)
     else:
         items = drawn.some(pool, DEFAULT_ITEMS)
-    lines = tuple(f"- {drawn.prose.sentence(subject, fact, drawn.rng)}" for fact in items)
+    lines = tuple(f"- {drawn.sentence(subject, fact)}" for fact in items)
     facts = tuple((subject.name, fact) for fact in items)
     return Body("list", (subject,), (Passage("", lines),), facts, wishes)
 
@@ -228,7 +238,7 @@ def _comparison(subject: Subject, drawn: _Draw) -> Body | None:
         lines = []
         for one in pair:
             here = drawn.some(_facts_under(one, heading), each)
-            text = drawn.prose.paragraph(one, here, drawn.rng)
+            text = drawn.paragraph(one, here)
             lines.append(f"- {_name(one, drawn.language)}{_colon(drawn.language)}{text}")
             facts += [(one.name, fact) for fact in here]
         passages.append(Passage(heading, tuple(lines)))
@@ -262,7 +272,7 @@ def _intro(pair: tuple[Subject, Subject], drawn: _Draw) -> str:
     else:
         alike = f"{first}和{second}都是{kinds[0]}。"
         opening = alike if kinds[0] == kinds[1] else f"{first}是{kinds[0]}，{second}是{kinds[1]}。"
-    leads = [drawn.prose.sentence(one, 0, drawn.rng) for one in pair]
+    leads = [drawn.sentence(one, 0) for one in pair]
     return (" " if drawn.language == "en" else "").join([opening, *leads])
 
 

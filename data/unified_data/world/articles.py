@@ -35,7 +35,7 @@ from unified_data.world.composing import SceneKind, compose_scene
 from unified_data.world.description import describe_scene
 from unified_data.world.free_scene import FreeScene, split_of_keys
 from unified_data.world.long_articles import LONG_SUBJECTS, LONG_SUBTITLES, draw_long_body
-from unified_data.world.narration import VOICES, narrated
+from unified_data.world.narration import can_narrate, narrated, narrators
 from unified_data.world.painting import paint
 from unified_data.world.style_names import TRAIN_STYLES
 from unified_data.world.subtitles import random_subtitle
@@ -111,10 +111,10 @@ def draw_article(
     while True:
         drawn = form or forms[int(rng.choice(len(forms), p=list(_FORM_SHARES.values())))]
         if drawn == "long":
-            body = draw_long_body(subject, language, rng)
+            body = draw_long_body(subject, language, split, rng)
         else:
             body = draw_body(subject, language, split, rng, drawn)
-        wishes = _wishes(body, language, rng, media)
+        wishes = _wishes(body, language, split, rng, media)
         if article_split(wishes) != split or not _has_its_length(wishes, body):
             continue
         pictures = draw_pictures(body.subjects, language, wishes.pictures or 0, rng)
@@ -125,7 +125,9 @@ def _prompt(wishes: Wishes, rng: np.random.Generator) -> str:
     return canonical(wishes) if rng.random() < _CANONICAL else phrased(wishes, rng)
 
 
-def _wishes(body: Body, language: Language, rng: np.random.Generator, media: bool) -> Wishes:
+def _wishes(
+    body: Body, language: Language, split: str, rng: np.random.Generator, media: bool
+) -> Wishes:
     fields: dict[str, Any] = dict(body.wishes)
     subjects = body.subjects
     if body.form == "article" and subjects[0].name in LONG_SUBJECTS and rng.random() < 0.5:
@@ -135,8 +137,10 @@ def _wishes(body: Body, language: Language, rng: np.random.Generator, media: boo
     aliases = aliases_of(subjects[0], language)
     if len(subjects) == 1 and aliases and rng.random() < _CALLED:
         fields["called"] = (aliases[int(rng.integers(len(aliases)))],)
-    voices = VOICES[language] if media and body.form == "article" else ()
-    if voices and rng.random() < _NARRATED:
+    voices = narrators(language)
+    lead = body.passages[0].lines[0]
+    read = media and body.form == "article" and can_narrate(lead, language, split)
+    if read and rng.random() < _NARRATED:
         fields["narration"] = voices[int(rng.integers(len(voices)))]
     elif rng.random() < 0.1:
         fields["narration"] = NO_VOICE
@@ -229,7 +233,7 @@ class _Writer:
         phonemes, sound = narrated(passage.lines[0], voice) if self.media else ("", None)
         self.text(f"> ({voice}) {passage.lines[0]}")
         if sound is not None:
-            self._text += f"\n/{phonemes}/\n"
+            self._text += f"\n{phonemes}\n"
             self._add(sound)
 
     def picture(self, picture: Picture) -> None:
@@ -249,4 +253,3 @@ class _Writer:
     def segments(self) -> list[Segment]:
         self._flush()
         return self._segments
-

@@ -16,7 +16,7 @@ import numpy as np
 from unified_data.building import Progress, WorldPlan, build_shards, files_digest
 from unified_data.document import Document
 from unified_data.pocket.build import world_version as pocket_version
-from unified_data.world import picture_kinds, speech_kinds, talk_kinds
+from unified_data.world import article_kinds, picture_kinds, speech_kinds, talk_kinds
 from unified_data.world.free_scene import SPLITS
 from unified_data.world.sound import has_recorded_voices
 
@@ -53,6 +53,11 @@ KINDS: dict[str, DocumentKind] = {
     "draw_spoken": DocumentKind(2_500, speech_kinds.plan_asked_aloud, speech_kinds.draw_spoken),
     "say_picture": DocumentKind(2_500, speech_kinds.plan_pairs, speech_kinds.say_picture),
     "ask_spoken": DocumentKind(2_000, speech_kinds.plan_asked_aloud, speech_kinds.ask_spoken),
+    "article": DocumentKind(2_500, article_kinds.planner("en", True), article_kinds.article),
+    "article_zh": DocumentKind(1_500, article_kinds.planner("zh", True), article_kinds.article),
+    "text": DocumentKind(9_000, article_kinds.planner("en", False), article_kinds.article),
+    "text_zh": DocumentKind(6_000, article_kinds.planner("zh", False), article_kinds.article),
+    "facts": DocumentKind(8_000, article_kinds.plan_questions, article_kinds.facts),
 }
 """Every kind of document, by name."""
 
@@ -81,8 +86,10 @@ def world_version() -> str:
     """Identifies what the documents depend on: this code's version, facts, wordings and glyphs."""
     folder = resources.files("unified_data.world")
     names = [f"styles/{path.name}" for path in (folder / "styles").iterdir()]
-    if (folder / "wordings").is_dir():
-        names += [f"wordings/{path.name}" for path in (folder / "wordings").iterdir()]
+    for data in ("wordings", "long"):
+        if (folder / data).is_dir():
+            names += [f"{data}/{path.name}" for path in (folder / data).iterdir()]
+    names += ["outside.yaml"]
     own = files_digest(folder, (name for name in names if not name.endswith((".py", ".pyc"))))
     return f"{_WORLD}-{own}-{pocket_version()}"
 

@@ -15,6 +15,7 @@ import yaml
 from unified_data.pocket.subjects import Subject
 from unified_data.world.article_bodies import Body, Passage
 from unified_data.world.article_lengths import fitting_length, text_length
+from unified_data.world.prose import Manner, Prose
 from unified_data.world.wordings import Language, facts_of_subject
 
 __all__ = ["LONG_SUBJECTS", "LONG_SUBTITLES", "LongSection", "draw_long_body",
@@ -55,7 +56,9 @@ def long_sections(name: str, language: Language) -> tuple[LongSection, ...]:
     )
 
 
-def draw_long_body(subject: Subject, language: Language, rng: np.random.Generator) -> Body:
+def draw_long_body(
+    subject: Subject, language: Language, split: str, rng: np.random.Generator
+) -> Body:
     """Every section, mostly in its order, with most of its sentences, each in any wording.
 
     A prompt says the sections, or the length, or both. Facts are numbered on behind those of
@@ -74,11 +77,12 @@ def draw_long_body(subject: Subject, language: Language, rng: np.random.Generato
         known = sections[i].sentences
         number = min(len(known), int(rng.integers(low, high + 1)))
         chosen = sorted(rng.permutation(len(known))[:number].tolist())
-        texts = [known[j][int(rng.integers(len(known[j])))] for j in chosen]
-        halves = (texts[: len(texts) // 2], texts[len(texts) // 2 :])
-        between = " " if language == "en" else ""
-        lines = halves if len(texts) > _A_PARAGRAPH else (texts,)
-        passages.append(Passage(sections[i].shown, tuple(between.join(line) for line in lines)))
+        manner: Manner = "flowing" if rng.random() < 0.6 else "plain"
+        prose = Prose(language, split, manner)
+        halves = (chosen[: number // 2], chosen[number // 2 :])
+        parts = halves if number > _A_PARAGRAPH else (chosen,)
+        lines = tuple(prose.paragraph([known[j] for j in part], rng) for part in parts)
+        passages.append(Passage(sections[i].shown, lines))
         facts += [(subject.name, starts[i] + j) for j in chosen]
     wishes: dict[str, Any] = {}
     shuffled = order != sorted(order)

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from unified_data.pocket.subjects import Subject, load_subjects
+from unified_data.pocket.subjects import load_subjects
 from unified_data.world.free_scene import split_of_keys
 from unified_data.world.wordings import Language, facts_of_subject
 
@@ -50,38 +50,33 @@ class Prose:
     split: str
     manner: Manner
 
-    def sentence(self, subject: Subject, fact: int, rng: np.random.Generator) -> str:
-        """One fact in one sentence. fact: 0 for the lead, then the facts in order."""
-        wordings = facts_of_subject(subject)[fact].wordings(self.language)
+    def sentence(self, wordings: Sequence[str], rng: np.random.Generator) -> str:
+        """One fact in one sentence, given its wordings."""
         if self.manner == "simple":
             return shortest(wordings)
         return wordings[int(rng.integers(len(wordings)))]
 
-    def paragraph(
-        self, subject: Subject, facts: Sequence[int], rng: np.random.Generator
-    ) -> str:
-        """All of `facts`, in this order."""
+    def paragraph(self, facts: Sequence[Sequence[str]], rng: np.random.Generator) -> str:
+        """All of the facts, each given by its wordings, in this order."""
         sentences: list[str] = []
         rest = list(facts)
         while rest:
             joins = self.manner == "flowing" and len(rest) > 1 and rng.random() < _JOINED
             number = 2 if joins else 1
-            text = self._joined(subject, rest[:2], rng) if joins else None
+            text = self._joined(rest[:2], rng) if joins else None
             if text is None:
-                number, text = 1, self.sentence(subject, rest[0], rng)
+                number, text = 1, self.sentence(rest[0], rng)
             del rest[:number]
             if sentences and self.manner != "simple":
                 text = self._opened(text, rng)
             sentences.append(text)
         return (" " if self.language == "en" else "").join(sentences)
 
-    def _joined(
-        self, subject: Subject, pair: Sequence[int], rng: np.random.Generator
-    ) -> str | None:
-        """Two facts in one sentence; None where neither wording fits behind another."""
+    def _joined(self, pair: Sequence[Sequence[str]], rng: np.random.Generator) -> str | None:
+        """Two facts in one sentence; None where no wording of the second fits behind another."""
         joints = JOINTS[self.language]
         for _ in range(_PATIENCE):
-            first, second = (self.sentence(subject, fact, rng) for fact in pair)
+            first, second = (self.sentence(wordings, rng) for wordings in pair)
             joint = joints[int(rng.integers(len(joints)))]
             if joint == ", while " and " while " in f" {first} {second}".lower():
                 continue

@@ -120,7 +120,7 @@ SECTION_WORDS: dict[str, dict[Language, tuple[str, ...]]] = {
     "Appearance": {"en": ("appearance", "looks", "how it looks"), "zh": ("外形", "样子", "外貌")},
     "History": {"en": ("history", "its past", "how it began"), "zh": ("历史", "由来", "过去")},
     "Uses": {"en": ("uses", "what it is for", "how it is used"), "zh": ("用途", "用处", "用法")},
-    "Home": {"en": ("home", "where it lives", "habitat"), "zh": ("家园", "住处", "栖息地")},
+    "Home": {"en": ("home", "where it lives", "where to find it"), "zh": ("家园", "住处", "栖息地")},
     "Food": {"en": ("food", "what it eats", "diet"), "zh": ("食物", "吃什么", "食性")},
     "Working": {"en": ("working", "how it works"), "zh": ("原理", "工作原理", "怎么工作")},
     "Making": {"en": ("making", "how it is made"), "zh": ("制作", "做法", "怎么做")},

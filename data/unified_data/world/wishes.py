@@ -146,7 +146,9 @@ def _prompt(wishes: Wishes, rng: np.random.Generator | None) -> str:
     opener = _fill(_choice(openers, rng), wishes, rng)
     if wishes.subtitle:
         opener += f"：{wishes.subtitle}" if chinese else f": {wishes.subtitle}"
-    parts = [_fill(_choice(WISHES[key][wishes.language], rng), wishes, rng) for key in _keys(wishes, rng)]
+    parts = [
+        _fill(_choice(WISHES[key][wishes.language], rng), wishes, rng) for key in _keys(wishes, rng)
+    ]
     if rng is not None:
         parts = [parts[i] for i in rng.permutation(len(parts))]
     stop, comma = ("。", "，") if chinese else (". ", ", ")
