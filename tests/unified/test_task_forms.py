@@ -13,6 +13,7 @@ from unified.tasks.task_file import parse_tasks, write_tasks
 from unified.tasks.task_table import Tasks
 from unified.world.world_tasks import world_tasks
 from unified_data.document import Audio, Document, Image, Slot, Text
+from unified_data.world import speech_tasks as speech
 from unified_data.world import tasks as world
 
 PIXELS = np.full((96, 96, 3), 7, np.uint8)
@@ -49,6 +50,20 @@ def test_requests_are_laid_out_as_the_worlds_training_documents():
                 examples=(Example("dax", PIXELS), Example("wug", PIXELS)),
             ),
             world.names_document([(picture, "dax"), (picture, "wug")], picture, answer),
+        ),
+        "speak": (
+            Inputs(text="It is a fox.", voice="amy"),
+            speech.speak_document("It is a fox.", "amy", answer, Slot("audio")),
+        ),
+        "speak picture": (
+            Inputs(image=PIXELS),
+            speech.say_picture_document(picture, "ben", answer, Slot("audio")),
+        ),
+        "listen": (Inputs(audio=SOUND), speech.listen_document(SOUND, answer)),
+        "draw": (Inputs(audio=SOUND), speech.draw_spoken_document(SOUND, DRAWN)),
+        "ask aloud": (
+            Inputs(image=PIXELS, audio=SOUND),
+            speech.ask_spoken_document(picture, SOUND, answer),
         ),
     }
     for name, (inputs, expected) in asked.items():

@@ -93,31 +93,34 @@ def test_a_voice_of_another_language_is_told(folder):
 @pytest.mark.parametrize(
     ("prompt", "wishes", "notes"),
     [
-        ("The giant panda", "Write: The giant panda. Pictures: two.", []),
+        ("The giant panda", "Write: The giant panda. Pictures: two. Narration: ben.", []),
         ("Write: The fox. Sections: food, home. Short.",
-         "Write: The fox. Sections: food and home. Short. Pictures: two.", []),
+         "Write: The fox. Sections: food and home. Short. Pictures: two. Narration: ben.", []),
         ("A short article for children about the fox: first its food, then where it lives; two"
-         " photos", "Write: The fox. Sections: food and home. Short. For children. Pictures: two.",
+         " photos", "Write: The fox. Sections: food and home. Short. For children. Pictures: two."
+         " Narration: ben.",
          []),
-        ("熊猫：自然界的温柔使者", "写：熊猫：自然界的温柔使者。图片：两张。", []),
+        ("熊猫：自然界的温柔使者", "写：熊猫：自然界的温柔使者。图片：两张。朗读：mei。", []),
         ("请用中文写一篇关于大熊猫的文章，不少于800字，包括外形与习性、栖息地与威胁、保护、文化影响，"
          "配三张图",
          "写：大熊猫。分为：外形与习性、栖息地与威胁、保护和文化影响。不少于八百字。"
-         "图片：三张。", []),
+         "图片：三张。朗读：mei。", []),
         ("Compare the fox and the wolf, for kids, without history",
          "Compare: The fox and the wolf. For children. Pictures: two.", []),
-        ("Write a poem about the lion, 9 pictures", "Write: The lion. Pictures: four.",
+        ("Write a poem about the lion, 9 pictures",
+         "Write: The lion. Pictures: four. Narration: ben.",
          ["'poem'", "9 pictures are asked for"]),
-        ("Write about the fox in Chinese", "写：狐狸。图片：两张。", []),
-        ("The history of the bicycle", "Write: The bicycle. Only history. Pictures: two.", []),
-        ("Ten facts about owls, as a list", "Write a list: The owl.", ["'ten'"]),
+        ("Write about the fox in Chinese", "写：狐狸。图片：两张。朗读：mei。", []),
+        ("The history of the bicycle",
+         "Write: The bicycle. Only history. Pictures: two. Narration: ben.", []),
+        ("Ten facts about owls, as a list", "Write a list: The owl. Ten items. Pictures: two.",
+         []),
+        ("The fox, read aloud by mei", "Write: The fox. Pictures: two. Narration: none.",
+         ["there are amy, ben, cole, dora, earl"]),
     ],
 )  # fmt: skip
 def test_prompts_in_free_words_become_canonical_ones(prompt, wishes, notes):
     found, told = read_article(prompt, KNOWN)
-    if notes == ["'ten'"]:  # either it is honoured or it is told
-        assert found.items == 10 or any("ten" in note.lower() for note in told)
-        return
     assert canonical(found) == wishes
     assert len(told) == len(notes)
     for note, expected in zip(told, notes):

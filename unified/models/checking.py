@@ -52,7 +52,10 @@ class Correction:
 
 @dataclass(frozen=True)
 class CheckedText:
-    """A text after the check. asked: number of questions. open: claims whose answers said nothing."""
+    """A text after the check.
+
+    asked: number of questions. open: claims whose answers said nothing.
+    """
 
     text: str
     corrections: tuple[Correction, ...]

@@ -165,6 +165,8 @@ def _without(text: str, phrase: _Phrase) -> str:
     """A text without a phrase: taken out of a list or with what joins it, else marked."""
     before, after = text[: phrase.start], text[phrase.stop :]
     if match := re.match(r"\s*(?:,|and|next to|to the (?:left|right) of|above|below)\s+", after):
+        if match[0].strip() == "and" and before.rstrip().endswith(","):
+            before = f"{before.rstrip()[:-1]} and "  # "a dog, a cat and a car"
         return before + after[match.end() :]
     joined = r"(?:,|\band|\bwith|\bnext to|\bto the (?:left|right) of|\babove|\bbelow)\s+$"
     if match := re.search(joined, before):

@@ -18,6 +18,7 @@ from typing import Any
 from unified.pocket.prompt_parser import parse_requests
 from unified.world.drawing_zh import is_chinese
 from unified.world.world_subjects import WorldSubjects
+from unified.world.world_tasks import CHINESE_SPEAKER
 from unified_base.arguments import flag, whole_or_none
 from unified_base.arguments import prompt as check_prompt
 from unified_data.document import Document, Text
@@ -25,7 +26,7 @@ from unified_data.pocket.subjects import Subject
 from unified_data.world.article_lengths import text_length
 from unified_data.world.fulfilment import unmet_wishes
 from unified_data.world.long_articles import LONG_SUBJECTS, long_sections
-from unified_data.world.narration import VOICES
+from unified_data.world.narration import narrators
 from unified_data.world.wish_reader import find_wishes, read_wishes
 from unified_data.world.wish_words import SECTION_WORDS
 from unified_data.world.wishes import DEFAULT_PICTURES, MAX_PICTURES, NO_VOICE, Form, Wishes
@@ -33,6 +34,8 @@ from unified_data.world.wordings import Language
 
 __all__ = ["read_article", "what_is_missing"]
 
+_READERS: dict[Language, str] = {"en": "ben", "zh": CHINESE_SPEAKER}
+"""Who reads an article, where nobody names a voice."""
 _COMPARED = re.compile(
     r"\b(?:compare|comparison|versus|vs|differ\w*|between)\b|比较|对比|不同|区别", re.IGNORECASE
 )
@@ -203,12 +206,10 @@ def _more_values(text: str, subject: Subject, values: dict[str, Any], notes: lis
     if requests.pictures is not None:
         values.setdefault("pictures", requests.pictures)
     if requests.narration is not None:
-        values.setdefault(
-            "narration", VOICES["en"][0] if requests.narration and VOICES["en"] else NO_VOICE
-        )
-    notes += [
-        f"left out: {item!r}; no article of the model is asked for so" for item in requests.unmet
-    ]
+        values.setdefault("narration", _READERS["en"] if requests.narration else NO_VOICE)
+    for item in requests.unmet:
+        if not _LISTED.search(item) and not _PARAGRAPH.search(item):  # which are forms
+            notes.append(f"left out: {item!r}; no article of the model is asked for so")
     return "; ".join(requests.unread)
 
 
@@ -252,12 +253,12 @@ def _with_media(wishes: Wishes, images: int | None, audio: bool, notes: list[str
     if pictures > MAX_PICTURES:
         notes.append(f"{pictures} pictures are asked for; an article has {MAX_PICTURES} at most")
         pictures = MAX_PICTURES
-    voices = VOICES[wishes.language]
+    voices = narrators(wishes.language)
     if narration not in (None, NO_VOICE) and (not audio or narration not in voices):
-        why = f"there are {', '.join(voices) or 'no voices'}" if audio else "sound is switched off"
+        why = f"there are {', '.join(voices)}" if audio else "sound is switched off"
         notes.append(f"left out: the narration by {narration!r}; {why}")
         narration = NO_VOICE
     elif narration is None:
-        reads = audio and voices and wishes.form == "article"
-        narration = voices[0] if reads else NO_VOICE if not audio else None
+        unread = NO_VOICE if not audio else None
+        narration = _READERS[wishes.language] if audio and wishes.form == "article" else unread
     return replace(wishes, pictures=pictures, narration=narration)
