@@ -23,6 +23,7 @@ from unified_data.document import Slot
 
 __all__ = ["Service"]
 
+_OF_SAMPLING = ("temperature", "top_p", "top_k", "guidance", "stop")
 _RANDOM_SEEDS = 2**31  # exact in every client's numbers
 _log = logging.getLogger(__name__)
 _CLOSING = "the server is shutting down and takes no more requests"
@@ -114,7 +115,8 @@ class Service:
         try:
             return await asyncio.to_thread(self.model.request, verb, **inputs)
         except ValueError as error:
-            raise mistake(error, param) from None
+            name = str(error).partition(" is ")[0].rpartition(".")[2]  # "image.top_p is 7"
+            raise mistake(error, name if name in _OF_SAMPLING else param) from None
 
     async def bound(self, asked: AskedRequest, number: int | None, param: str) -> AskedRequest:
         """A request whose answer has at most so many ids; None: as the model says.
