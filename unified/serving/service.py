@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from dataclasses import replace
@@ -115,7 +116,8 @@ class Service:
         try:
             return await asyncio.to_thread(self.model.request, verb, **inputs)
         except ValueError as error:
-            name = str(error).partition(" is ")[0].rpartition(".")[2]  # "image.top_p is 7"
+            # "sampling: image: top_p is 7, expected ..."
+            name = re.split(r"[ .:]+", str(error).partition(" is ")[0])[-1]
             raise mistake(error, name if name in _OF_SAMPLING else param) from None
 
     async def bound(self, asked: AskedRequest, number: int | None, param: str) -> AskedRequest:

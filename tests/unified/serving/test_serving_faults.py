@@ -313,8 +313,8 @@ def _wait_for(condition):
     raise AssertionError("it did not come to pass")
 
 
-SPEECH = {"model": "pocket", "input": "The giant panda is a shy bear found wild only in China. " * 2,
-          "response_format": "pcm"}  # fmt: skip
+LONG = "The giant panda is a shy bear found wild only in China. " * 2
+SPEECH = {"model": "pocket", "input": LONG, "response_format": "pcm"}
 RESPONSE = {"model": "pocket", "input": "The giant panda", "stream": True}
 
 
