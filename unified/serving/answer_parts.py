@@ -97,11 +97,13 @@ class AnswerParts:
         """What is said in a sound that comes now: in an article, what stands before it says so."""
         if self._asked.verb == "speak":
             return self._asked.inputs.text or ""
-        text = self.parts[-1] if self.parts and isinstance(self.parts[-1], str) else ""
-        if not text:
-            return ""
-        sound = replace(audio, role="response")
-        blocks = read_blocks(Document((Text(text, "response"), sound)))
+        segments = [
+            Text(part, "response")
+            if isinstance(part, str)
+            else replace(part.audio if isinstance(part, SpokenPart) else part, role="response")
+            for part in self.parts
+        ]
+        blocks = read_blocks(Document((*segments, replace(audio, role="response"))))
         narrations = [block for block in blocks if isinstance(block, Narration)]
         return narrations[-1].transcript if narrations else ""
 

@@ -60,16 +60,16 @@ class Asking:
 
 
 def choose_verb(
-    messages: Sequence[Message], wanted: Sequence[str], *, media_param: str = "modalities"
+    messages: Sequence[Message], wanted: Sequence[str], param: str = "messages"
 ) -> Asking:
     """The verb of a conversation whose last message is a user's.
 
-    wanted: some of `MODALITIES`. media_param: the field that says so, for errors.
+    wanted: some of `MODALITIES`. param: the field of the messages, for errors.
 
     Raises ApiError for a conversation that no verb is for.
     """
     if not messages or messages[-1].role != "user":
-        param = messages[-1].param if messages else "messages"
+        param = messages[-1].param if messages else param
         raise ApiError(400, "the last message is not a user's, so nothing is asked", param=param)
     modalities = set(wanted)
     warnings = []
@@ -83,9 +83,9 @@ def choose_verb(
         if modalities != {"text"}:
             raise ApiError(
                 400,
-                f"{media_param} is {sorted(modalities)}, expected text alone: what is asked about"
+                f"modalities is {sorted(modalities)}, expected text alone: what is asked about"
                 " a picture or a sound is answered in text",
-                param=media_param,
+                param="modalities",
             )
         asking = _about_media(dialogue[of_media[-1] :])
         earlier = of_media[-1] > 0

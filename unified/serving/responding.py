@@ -59,7 +59,7 @@ async def _asked(service: Service, body: ResponseBody) -> _Answer:
     if drawing is not None:
         drawing.file.check("tools[0].output_compression")
     messages, notes = await asyncio.to_thread(response_messages, body, service.limits)
-    asking = choose_verb(messages, wanted)
+    asking = choose_verb(messages, wanted, "input")
     inputs = dict(asking.inputs)
     if asking.verb in ("draw", "write") and drawing is not None and drawing.size != "auto":
         service.check_size(asking.verb, drawing.size)

@@ -122,6 +122,13 @@ def _refusal(error: ValidationError, value: Any, kind: type[ApiBody]) -> ApiErro
         return ApiError(
             400, f"unknown field {quoted(path)}{expected}", param=path, code="unknown_parameter"
         )
+    if first["type"] == "union_tag_invalid":
+        context = first.get("ctx", {})
+        path = f"{path}.{str(context.get('discriminator', 'type')).strip(chr(39))}"
+        expected = context.get("expected_tags", "")
+        return ApiError(
+            400, f"{path} is {quoted(context.get('tag'))}, expected one of {expected}", param=path
+        )
     if first["type"] == "missing":
         return ApiError(400, f"{path} is missing", param=path, code="missing_required_parameter")
     message = first["msg"].removeprefix("Value error, ")

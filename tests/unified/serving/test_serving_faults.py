@@ -120,6 +120,14 @@ def test_a_body_of_no_known_length_is_counted_while_it_comes(server):
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
 
+def test_ten_thousand_parts_are_refused(server):
+    parts = [{"type": "text", "text": "a"}] * 10_000
+    body = {"model": "pocket", "messages": [{"role": "user", "content": parts}]}
+    status, _, answer = _request(server, "/v1/chat/completions", body)
+    assert (status, answer["error"]["param"]) == (400, "messages")
+    assert "10,000" in answer["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("path", "method", "status"),
     [("/v1/nothing", "GET", 404), ("/v1/chat/completions", "GET", 405), ("/%2e%2e/x", "GET", 404),
@@ -247,7 +255,7 @@ def test_requests_take_turns_and_a_full_queue_refuses():
         queue.enter(7).leave()
 
     asyncio.run(both())
-    assert order == ["large", "small", "large", "small", "large", "large", "large"]
+    assert order == ["large", "large", "small", "large", "small", "large", "large"]
 
 
 def test_a_row_that_nobody_waits_for_any_more_goes_to_the_next():

@@ -11,25 +11,25 @@ from unified_base.images import decode_image, encode_png
 from unified_base.sounds import encode_wav
 from unified_data.document import Audio, Image, Text
 
-PANDA = "The giant panda. One picture. Only its food"
+CAT_STORY = "The cat. One picture. Without its home"
 TOOL = {"type": "image_generation", "partial_images": 2, "size": "96x96"}
 
 
-def _respond(client, given=PANDA, **fields):
+def _respond(client, given=CAT_STORY, **fields):
     return client.responses.create(model="pocket", input=given, **fields)
 
 
 @pytest.fixture(scope="module")
 def article(pocket):
     """What `unified write` writes, with seed 4."""
-    document = pocket.write(PANDA, seed=4)
+    document = pocket.write(CAT_STORY, seed=4)
     return [segment for segment in document if segment.role == "response"]
 
 
 @pytest.fixture(scope="module")
 def silent(pocket):
     """The same without sound, with seed 4."""
-    document = pocket.write(PANDA, audio=False, seed=4)
+    document = pocket.write(CAT_STORY, audio=False, seed=4)
     return [segment for segment in document if segment.role == "response"]
 
 
