@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from unified.serving.api_errors import ApiError
 from unified.serving.service import Service
 from unified.tasks.task import Task
 
@@ -39,7 +38,7 @@ def discovery_routes(service: Service) -> APIRouter:
 
     @router.get("/v1/voices")
     async def voices() -> Response:
-        return JSONResponse({"object": "list", "data": _voices(service)})
+        return JSONResponse(_voices(service))
 
     @router.get("/metrics")
     async def metrics() -> Response:
@@ -73,12 +72,14 @@ def _model(service: Service) -> dict[str, Any]:
     }
 
 
-def _voices(service: Service) -> list[dict[str, Any]]:
-    """The voices by name; none where the model does not speak, or takes any name."""
+def _voices(service: Service) -> dict[str, Any]:
+    """The voices by name. any: whether the model takes every name; reason: why it has none."""
     task = service.model.tasks["speak"]
     if not isinstance(task, Task):
-        raise ApiError(400, f"the model cannot speak: {task.reason}", code="not_supported")
-    return [
+        return {"object": "list", "data": [], "any": False, "reason": task.reason}
+    data = [
         {"id": name, "object": "voice", "name": name, "default": name == task.voice}
         for name in task.voices
     ]
+    named = "voice" in task.placeholders
+    return {"object": "list", "data": data, "any": named and not task.voices}

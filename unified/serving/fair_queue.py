@@ -11,7 +11,7 @@ from time import perf_counter
 
 from unified.serving.api_errors import ApiError
 
-__all__ = ["FairQueue", "QueuePlace"]
+__all__ = ["FairQueue", "QueueTicket"]
 
 _LONGEST_WAIT = 60  # seconds that a client is told to wait, at most
 _WEIGHT = 0.2  # of the last row in the running mean of what rows take
@@ -39,7 +39,7 @@ class FairQueue:
         self._most = max_rows + max_queue
         self._running = 0
         self._entered = 0  # rows that wait or run
-        self._turns: deque[QueuePlace] = deque()  # requests with rows that wait
+        self._turns: deque[QueueTicket] = deque()  # requests with rows that wait
         self._seconds = 1.0  # that a row took lately
 
     @property
@@ -52,8 +52,8 @@ class FairQueue:
         """Rows that wait for one to come free."""
         return self._entered - self._running
 
-    def enter(self, rows: int) -> QueuePlace:
-        """A place for a request of so many rows; `QueuePlace.leave` gives it back.
+    def enter(self, rows: int) -> QueueTicket:
+        """A ticket for a request of so many rows; `QueueTicket.leave` gives it back.
 
         Raises ApiError: 503 where the server is ending, 429 where too many wait, both with
         Retry-After in seconds.
@@ -70,15 +70,15 @@ class FairQueue:
                 headers={"Retry-After": str(min(wait, _LONGEST_WAIT))},
             )
         self._entered += rows
-        return QueuePlace(self, rows)
+        return QueueTicket(self, rows)
 
     # For places.
 
-    async def _acquire(self, place: QueuePlace) -> None:
+    async def _acquire(self, ticket: QueueTicket) -> None:
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not place.waiting:
-            self._turns.append(place)
-        place.waiting.append(ready)
+        if not ticket.waiting:
+            self._turns.append(ticket)
+        ticket.waiting.append(ready)
         self._hand_out()
         try:
             await ready
@@ -87,9 +87,9 @@ class FairQueue:
                 self._running -= 1
                 self._hand_out()
             else:
-                place.waiting.remove(ready)
-                if not place.waiting:
-                    self._turns.remove(place)
+                ticket.waiting.remove(ready)
+                if not ticket.waiting:
+                    self._turns.remove(ticket)
             raise
 
     def _release(self, seconds: float) -> None:
@@ -99,17 +99,17 @@ class FairQueue:
 
     def _hand_out(self) -> None:
         while self._turns and self._running < self._max_rows:
-            place = self._turns.popleft()
-            place.waiting.popleft().set_result(None)
+            ticket = self._turns.popleft()
+            ticket.waiting.popleft().set_result(None)
             self._running += 1
-            if place.waiting:
-                self._turns.append(place)  # behind all others
+            if ticket.waiting:
+                self._turns.append(ticket)  # behind all others
 
     def _ended(self, rows: int) -> None:
         self._entered -= rows
 
 
-class QueuePlace:
+class QueueTicket:
     """The rows of one request in a `FairQueue`.
 
     waiting: those that wait, for the queue alone.

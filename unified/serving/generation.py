@@ -56,7 +56,7 @@ class Generation:
         self._model, self._queue, self._metrics = model, queue, metrics
         self._forget = forget
         self._began = perf_counter()
-        self._place = queue.enter(len(self.seeds))
+        self._ticket = queue.enter(len(self.seeds))
         self._events: asyncio.Queue[tuple[int, Event | Exception]] = asyncio.Queue(_AHEAD)
         self._tasks: list[asyncio.Task[None]] = []
         self._seen: set[str] = set()
@@ -102,7 +102,7 @@ class Generation:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._place.leave()
+        self._ticket.leave()
         self._forget(self)
 
     async def _next(self) -> tuple[int, Event]:
@@ -120,7 +120,7 @@ class Generation:
     async def _row(self, number: int, seed: int) -> None:
         request, reason, complete = self.request, "", False
         try:
-            async with self._place.row():
+            async with self._ticket.row():
                 events = self._model.astream(
                     [request.document], request.sampling, [seed], request.negative
                 )

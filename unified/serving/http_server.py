@@ -19,6 +19,7 @@ __all__ = ["ApiServer", "check_binding", "listen", "serve_model"]
 
 _AFTER_GRACE = 5  # seconds in which streams that were told why they end may still send it
 _KEEP_ALIVE = 30  # seconds that a connection may wait for its next request
+_MOST_CONNECTIONS = 1_000  # beyond them uvicorn answers 503 by itself
 _BACKLOG = 128
 
 
@@ -70,6 +71,7 @@ class ApiServer(uvicorn.Server):
                 log_level="warning",
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE,
+                limit_concurrency=_MOST_CONNECTIONS,
                 timeout_graceful_shutdown=_AFTER_GRACE,
             )
         )

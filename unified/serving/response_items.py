@@ -182,8 +182,8 @@ class ResponseItems:
     def _told(self, kind: str, **fields: Any) -> dict[str, Any]:
         """An event about the last item."""
         last = len(self.output) - 1
-        place = {} if "item" in fields else {"item_id": self.output[last]["id"]}
-        return {"type": kind, "output_index": last, **place, **fields}
+        about = {} if "item" in fields else {"item_id": self.output[last]["id"]}
+        return {"type": kind, "output_index": last, **about, **fields}
 
     def _in_part(self, kind: str, **fields: Any) -> dict[str, Any]:
         """An event about the last part of the last item."""

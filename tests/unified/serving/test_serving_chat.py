@@ -245,8 +245,12 @@ def test_a_message_that_cannot_be_is_refused_by_its_place(client, refused, messa
 def test_a_picture_can_be_asked_about_in_text_alone_and_one_at_a_time(client, refused, cat):
     two = _user(_picture(cat), _picture(cat), _part("Which?"))
     refused(lambda: _chat(client, two), "messages[0].content", "one at a time")
-    shown = _user(_picture(cat), _part("Draw it anew"))
-    refused(lambda: _chat(client, shown, modalities=["text", "image"]), "modalities", "text alone")
+    with_picture = _user(_picture(cat), _part("Draw it anew"))
+    refused(
+        lambda: _chat(client, with_picture, modalities=["text", "image"]),
+        "modalities",
+        "text alone",
+    )
 
 
 def test_fields_without_effect_are_said_once_each(client):

@@ -25,9 +25,9 @@ def _request(server, path, body=None, headers=None, method=None):
     """(status, headers, body as JSON or text) of a request as it is written."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=300)
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-    given = {"Content-Type": "application/json"} if data is not None else {}
+    own = {"Content-Type": "application/json"} if data is not None else {}
     connection.request(method or ("GET" if data is None else "POST"), path, data,
-                       {**given, **(headers or {})})  # fmt: skip
+                       {**own, **(headers or {})})  # fmt: skip
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
@@ -236,8 +236,8 @@ def test_with_a_key_nothing_but_health_is_told_without_it(server):
 def test_requests_take_turns_and_a_full_queue_refuses():
     order = []
 
-    async def one_row(place, name):
-        async with place.row():
+    async def one_row(ticket, name):
+        async with ticket.row():
             order.append(name)
             await asyncio.sleep(0)
 
@@ -273,8 +273,8 @@ def test_a_row_that_nobody_waits_for_any_more_goes_to_the_next():
         await last
         assert (queue.running, queue.waiting) == (0, 0)
 
-    async def _hold(place):
-        async with place.row():
+    async def _hold(ticket):
+        async with ticket.row():
             await asyncio.sleep(0)
 
     asyncio.run(run())
@@ -283,12 +283,12 @@ def test_a_row_that_nobody_waits_for_any_more_goes_to_the_next():
 def test_a_full_server_says_when_to_come_again(server):
     queue = server.service.queue
     server.service.queue = FairQueue(max_rows=1, max_queue=0)
-    place = server.service.queue.enter(1)
+    ticket = server.service.queue.enter(1)
     try:
         status, headers, answer = _request(server, "/v1/images/generations", DRAW)
         assert (status, answer["error"]["code"]) == (429, "rate_limit_exceeded")
         assert int(headers["Retry-After"]) >= 1
-        place.leave()
+        ticket.leave()
         assert _request(server, "/v1/images/generations", DRAW)[0] == 200
         server.service.queue.closing = "the end"
         assert _request(server, "/healthz")[0] == 503

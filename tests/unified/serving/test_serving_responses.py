@@ -15,8 +15,8 @@ CAT_STORY = "The cat. One picture. Without its home"
 TOOL = {"type": "image_generation", "partial_images": 2, "size": "96x96"}
 
 
-def _respond(client, given=CAT_STORY, **fields):
-    return client.responses.create(model="pocket", input=given, **fields)
+def _respond(client, words=CAT_STORY, **fields):
+    return client.responses.create(model="pocket", input=words, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_an_answer_comes_back_as_input_of_the_next_request(client, pocket):
 
 
 @pytest.mark.parametrize(
-    ("fields", "param", "words"),
+    ("fields", "param", "texts"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id", ["nothing is kept"]),
         ({"background": True}, "background", ["nothing is kept"]),
@@ -154,14 +154,16 @@ def test_an_answer_comes_back_as_input_of_the_next_request(client, pocket):
         ({"tool_choice": "required"}, "tool_choice", []),
         ({"text": {"format": {"type": "json_object"}}}, "text", ["not available"]),
         ({"extra_body": {"min_p": 0.1}}, "min_p", ["unknown field"]),
-        ({"given": []}, "input", ["nothing is asked"]),
-        ({"given": [{"role": "user", "content": [{"type": "input_file"}]}]},
+        ({"words": []}, "input", ["nothing is asked"]),
+        ({"words": [{"role": "user", "content": [{"type": "input_file"}]}]},
          "input[0].content[0].type", ["input_file"]),
-        ({"given": [{"type": "function_call_output", "output": "4"}]}, "input[0].type", []),
+        ({"words": [{"type": "function_call_output", "output": "4"}]}, "input[0].type", []),
     ],
 )  # fmt: skip
-def test_a_field_that_cannot_be_is_refused_by_name(client, refused, fields, param, words):
-    refused(lambda: _respond(client, **fields), param, *words)
+def test_a_field_that_cannot_be_is_refused_by_name(client, refused, fields, param, texts):
+    words = fields.get("words", CAT_STORY)
+    others = {name: value for name, value in fields.items() if name != "words"}
+    refused(lambda: _respond(client, words, **others), param, *texts)
 
 
 def test_fields_without_effect_are_said(client):

@@ -21,9 +21,9 @@ def spoken(pocket):
 
 
 def _speak(client, **fields):
-    given = {"model": "pocket", "voice": "amy", "input": SENTENCE, **fields}
-    body = {"seed": 2, **given.pop("extra_body", {})}
-    return client.audio.speech.create(**given, extra_body=body)
+    body = {"model": "pocket", "voice": "amy", "input": SENTENCE, **fields}
+    extra = {"seed": 2, **body.pop("extra_body", {})}
+    return client.audio.speech.create(**body, extra_body=extra)
 
 
 def test_a_file_is_that_of_speak_with_the_same_seed(client, spoken):
