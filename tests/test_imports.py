@@ -31,6 +31,7 @@ ROOMS = (
     "dataloading",
     "evaluation",
     "training",
+    "serving",
     "cli",
 )
 # Modules that stand in no room: the package itself and `python -m unified`.

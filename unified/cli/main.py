@@ -21,6 +21,7 @@ from unified.cli import grammar as cli_grammar
 from unified.cli import media as cli_media
 from unified.cli import model as cli_model
 from unified.cli import pictures as cli_pictures
+from unified.cli import serving as cli_serving
 from unified.cli import tokenizer as cli_tokenizer
 from unified.cli.options import command
 from unified_base.terminal import say
@@ -80,6 +81,7 @@ for verb in (
     cli_media.sample,
     cli_media.inspect,
     cli_asking.tasks,
+    cli_serving.serve,
 ):
     app.command()(command(verb))
 app.command()(cli_model.subjects)
