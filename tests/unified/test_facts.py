@@ -22,10 +22,10 @@ def book():
 
 
 def test_a_wording_of_the_world_is_verbatim(book):
-    found = book.retrieve(ENTRIES[0][1])
-    assert found.verbatim
-    assert found.is_of(PANDA)
-    assert not found.is_of(GIRAFFE)
+    nearest = book.retrieve(ENTRIES[0][1])
+    assert nearest.verbatim
+    assert nearest.is_of(PANDA)
+    assert not nearest.is_of(GIRAFFE)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_a_wording_of_the_world_is_verbatim(book):
     ],
 )
 def test_a_fact_is_told_from_what_is_altered_or_of_another(book, sentence, own):
-    found = book.retrieve(sentence)
-    assert not found.verbatim
-    assert found.is_of(PANDA) is own
+    nearest = book.retrieve(sentence)
+    assert not nearest.verbatim
+    assert nearest.is_of(PANDA) is own
 
 
 def test_what_is_nowhere_is_not_false_of_another(book):
@@ -61,9 +61,9 @@ def test_a_wording_that_is_taken_to_be_unknown_is_found_by_its_others():
 def test_the_world_has_facts_in_both_languages():
     english, chinese = fact_book("en"), fact_book("zh")
     assert english.owners(PANDA.lead) == {"giant panda"}
-    found = chinese.retrieve("大熊猫是一种害羞的熊，野外只生活在中国。")
-    assert found.verbatim
-    assert found.is_of(PANDA)
+    nearest = chinese.retrieve("大熊猫是一种害羞的熊，野外只生活在中国。")
+    assert nearest.verbatim
+    assert nearest.is_of(PANDA)
     assert chinese.retrieve("今天下午三点火车站前面很热闹。").nowhere
 
 

@@ -24,18 +24,18 @@ def recogniser():
     return OutsideRecogniser()
 
 
-def said(text):
+def speech(text):
     return Audio(said_plainly(text, VOICES["ben"]), 16_000)
 
 
 def test_what_is_said_is_heard_and_not_what_was_to_be_said(recogniser):
-    assert recogniser.choice(said(TEXT), TEXT, "garden", RIVALS) == "garden"
+    assert recogniser.choice(speech(TEXT), TEXT, "garden", RIVALS) == "garden"
     other = TEXT.replace("garden", "market")
-    assert recogniser.choice(said(other), TEXT, "garden", RIVALS) == "market"
-    assert recogniser.choice(said("Seven."), TEXT, "garden", RIVALS) != "garden"
+    assert recogniser.choice(speech(other), TEXT, "garden", RIVALS) == "market"
+    assert recogniser.choice(speech("Seven."), TEXT, "garden", RIVALS) != "garden"
 
 
 def test_words_that_its_dictionary_lacks_are_not_judged(recogniser):
-    assert recogniser.choice(said(TEXT), "The snoort sleeps", "sleeps", RIVALS) is None
-    assert recogniser.choice(said(TEXT), TEXT, "fox", RIVALS) is None
+    assert recogniser.choice(speech(TEXT), "The snoort sleeps", "sleeps", RIVALS) is None
+    assert recogniser.choice(speech(TEXT), TEXT, "fox", RIVALS) is None
     assert not recogniser.knows("snoort")

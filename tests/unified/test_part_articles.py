@@ -39,28 +39,28 @@ def article(text, *pictures, sound=False):
 
 def test_figures_of_a_made_article(judge):
     own, other = CAT.sentences[1], DOG.sentences[1]
-    made = article(
+    written = article(
         f"# The cat\n\n{own} {other.replace('dog', 'cat')} Purple bricks hum quietly overhead."
         "\n\n![a cat]@\n\n![a dog]@\n\n## Home\n\n![a cat]@",
         PICTURE, PICTURE, PICTURE,
     )  # fmt: skip
-    figures = {f.name: f for f in article_figures("plain", [made], judge, fact_book("en"))}
+    figures = {f.name: f for f in article_figures("plain", [written], judge, fact_book("en"))}
     assert figures["plain, facts of the subject"].value == pytest.approx(1 / 3)
     assert figures["plain, facts of another, or altered"].value == pytest.approx(1 / 3)
     assert figures["plain, sentences that are nowhere"].value == pytest.approx(1 / 3)
     assert figures["plain, verbatim"].value >= 1 / 3
     assert figures["plain, pictures that show their caption"].value == pytest.approx(2 / 3)
     assert figures["plain, articles with two equal pictures"].value == 1
-    assert made.headings == ("Home",)
+    assert written.headings == ("Home",)
 
 
 @pytest.mark.parametrize(
-    ("caption", "shown"),
+    ("caption", "agrees"),
     [("a cat", True), ("a cat on a white ground", True), ("一只猫", True), ("a dog", False),
      ("two cats", False), ("a cat and a lemon", False), ("something lovely", False)],
 )  # fmt: skip
-def test_a_caption_is_held_against_its_picture(judge, caption, shown):
-    assert caption_is_shown(judge, caption, PICTURE) is shown
+def test_a_caption_is_held_against_its_picture(judge, caption, agrees):
+    assert caption_is_shown(judge, caption, PICTURE) is agrees
 
 
 def test_a_caption_is_read_with_its_numbers_and_relation():
@@ -82,8 +82,8 @@ KEPT = {
 @pytest.mark.parametrize("kind", KEPT)
 def test_a_wish_is_honoured_by_what_keeps_it_alone(kind):
     wish = WISHED[kind](CAT, np.random.default_rng(0))
-    kept, plain = KEPT[kind]
-    assert wish.honoured(kept, plain)
+    keeping, plain = KEPT[kind]
+    assert wish.honoured(keeping, plain)
     assert not wish.honoured(plain, plain)
 
 
@@ -96,13 +96,13 @@ def test_wishes_that_name_something_are_held_to_it():
     assert compare.honoured(twice, None)
     assert not compare.honoured(article(f"# T\n\nA {other} is larger."), None)
     section = next(s for s in CAT.sections if s.heading.lower() in without.prompt)
-    said = article(f"# T\n\n## {section.heading}\n\n{section.sentences[0]}")
-    assert not without.honoured(said, None)
+    with_section = article(f"# T\n\n## {section.heading}\n\n{section.sentences[0]}")
+    assert not without.honoured(with_section, None)
     assert without.honoured(article(f"# T\n\n{CAT.lead}"), None)
     numbers = {"one": 1, "two": 2, "three": 3, "four": 4}
     number = next(n for word, n in numbers.items() if word in pictures.prompt)
-    shown = article("# T" + "\n\n![a cat]@" * number, *[PICTURE] * number)
-    assert pictures.honoured(shown, None)
+    illustrated = article("# T" + "\n\n![a cat]@" * number, *[PICTURE] * number)
+    assert pictures.honoured(illustrated, None)
     assert not pictures.honoured(article(f"# T\n\n{CAT.lead}"), None)
 
 

@@ -56,7 +56,7 @@ class MatrixCell:
 
 def matrix(report: Report) -> list[list[MatrixCell]]:
     """The cells of a report, by row of `ROWS` and column of `COLUMNS`."""
-    return [[_cell(report, (given, comes)) for comes in COLUMNS] for given in ROWS]
+    return [[_cell(report, (source, comes)) for comes in COLUMNS] for source in ROWS]
 
 
 def _cell(report: Report, way: tuple[str, str]) -> MatrixCell:

@@ -87,8 +87,8 @@ def _without(subject: Subject, rng: np.random.Generator) -> ArticleWish:
     section = subject.sections[int(rng.integers(len(subject.sections)))]
 
     def honoured(own: WrittenArticle, plain: WrittenArticle | None) -> bool:
-        said = set(own.sentences) & set(section.sentences)
-        return bool(own.sentences) and section.heading not in own.headings and not said
+        repeated = set(own.sentences) & set(section.sentences)
+        return bool(own.sentences) and section.heading not in own.headings and not repeated
 
     name = section.heading.lower()
     return ArticleWish(f"The {subject.name}, without {name}.", subject, honoured, name)

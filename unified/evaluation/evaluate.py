@@ -90,8 +90,8 @@ def _versions() -> dict[str, str]:
     for program in ("espeak-ng", "flite"):
         try:
             told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
-            found = re.search(r"\d+\.[\d.]*\d", told)
-            versions[program] = found[0] if found else "unknown"
+            number = re.search(r"\d+\.[\d.]*\d", told)
+            versions[program] = number[0] if number else "unknown"
         except OSError:
             versions[program] = "none"
     for package in ("pocketsphinx", "scikit-image"):  # judges and cases that need not be there

@@ -142,8 +142,8 @@ def _sentences(source: str, rng: np.random.Generator) -> tuple[str, str]:
         texts = [text for subject in load_subjects() for text in subject.sentences[1:]]
     else:
         texts = [subject.lead for subject in load_subjects()]
-    one, other = (texts[i] for i in rng.permutation(len(texts))[:2])
-    return one, other
+    first, other = (texts[i] for i in rng.permutation(len(texts))[:2])
+    return first, other
 
 
 def _voice(manner: Manner, rng: np.random.Generator) -> Voice | str:

@@ -56,8 +56,8 @@ class OutsideRecogniser:
         choices = {word, *(rival for rival in rivals if self.knows(rival))}
         if word not in spoken or not all(map(self.knows, spoken)) or len(choices) < 2:
             return None
-        place = spoken.index(word)
-        before, behind = " ".join(spoken[:place]), " ".join(spoken[place + 1 :])
+        index = spoken.index(word)
+        before, behind = " ".join(spoken[:index]), " ".join(spoken[index + 1 :])
         rule = f"{before} <word> {behind}".strip()
         grammar = f"#JSGF V1.0; grammar one; public <said> = {rule}; "
         # Its search takes the words in this order; none of them wins for coming first.
@@ -72,4 +72,4 @@ class OutsideRecogniser:
         decoder.end_utt()
         hypothesis = decoder.hyp()
         heard = words(hypothesis.hypstr) if hypothesis is not None else []
-        return heard[place] if len(heard) == len(spoken) else ""
+        return heard[index] if len(heard) == len(spoken) else ""

@@ -89,9 +89,9 @@ def _measure(bench: Bench) -> PartResult:
             missing[condition] = refused[0].removeprefix(REFUSED).partition(";")[0]
             continue
         articles = _written(bench, orders, requests)
-        more, shown = _judged(bench, condition, orders, requests, articles, judge)
+        more, cards = _judged(bench, condition, orders, requests, articles, judge)
         figures += more
-        samples += shown
+        samples += cards
         if condition == _PLAIN:
             figures += _two_seeds(bench, orders, requests, articles)
     if not figures:
@@ -224,12 +224,12 @@ def article_figures(
         return rate(f"{condition}, {name}", number, sizes, "share", better)
 
     own = [
-        sum(each.is_of(article.subject) for each in said)
-        for article, said in zip(articles, facts)
+        sum(each.is_of(article.subject) for each in retrieved)
+        for article, retrieved in zip(articles, facts)
     ]  # fmt: skip
-    nowhere = [sum(each.nowhere for each in said) for said in facts]
+    nowhere = [sum(each.nowhere for each in retrieved) for retrieved in facts]
     other = [size - mine - lost for size, mine, lost in zip(sizes, own, nowhere)]
-    verbatim = [sum(each.verbatim for each in said) for said in facts]
+    verbatim = [sum(each.verbatim for each in retrieved) for retrieved in facts]
     figures = [
         counted("facts of the subject", True, own),
         counted("facts of another, or altered", False, other),
@@ -278,8 +278,8 @@ def _two_seeds(
         if isinstance(first, str) or isinstance(second, str):
             continue
         texts.append(first.sentences == second.sentences)
-        shown = {figure.image.pixels.tobytes() for figure in first.figures}
-        pictures += [figure.image.pixels.tobytes() in shown for figure in second.figures]
+        cards = {figure.image.pixels.tobytes() for figure in first.figures}
+        pictures += [figure.image.pixels.tobytes() in cards for figure in second.figures]
     figures = []
     for name, outcomes in (("text", texts), ("pictures", pictures)):
         if outcomes:
@@ -294,7 +294,7 @@ def _of_judge(bench: Bench) -> tuple[MeasuredFigure, ...]:
     rng = bench.rng("articles", "judge")
     everything = load_subjects()
     book = fact_book("en")
-    missed, taken = [], []
+    missed, mistaken = [], []
     for _ in range(20 * max(1, bench.cases)):
         subject, other = (everything[i] for i in rng.permutation(len(everything))[:2])
         sentence = subject.sentences[int(rng.integers(len(subject.sentences)))]
@@ -302,11 +302,11 @@ def _of_judge(bench: Bench) -> tuple[MeasuredFigure, ...]:
         missed.append(not reworded.is_of(subject))
         swapped = sentence.replace(subject.name, other.name)
         swapped = swapped.replace(subject.name.capitalize(), other.name.capitalize())
-        found = book.retrieve(swapped, without=sentence)
-        taken.append(found.is_of(other))
+        nearest = book.retrieve(swapped, without=sentence)
+        mistaken.append(nearest.is_of(other))
     return (
         share("true sentences in an unknown wording not called facts", missed, better="lower"),
-        share("another subject's sentences called facts", taken, better="lower"),
+        share("another subject's sentences called facts", mistaken, better="lower"),
     )
 
 

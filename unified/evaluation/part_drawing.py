@@ -80,9 +80,9 @@ def _measure(bench: Bench) -> PartResult:
         rows = [i for i, case in enumerate(cases) if case[0] == condition]
         figures += _figures(condition, [cases[i][1] for i in rows], [verdicts[i] for i in rows])
     if "diversity" in bench.conditions:
-        more, shown = _diversity(bench, judge)
+        more, following = _diversity(bench, judge)
         figures += more
-        samples += shown
+        samples += following
     return PartResult(tuple(figures), _of_judge(bench, judge, cases), tuple(samples))
 
 
@@ -162,8 +162,8 @@ def _of_judge(
     figures = [share("true pictures judged wrong", wrong, better="lower")]
     others = [
         judged(judge, wanted, pixels).all
-        for (condition, wanted), (other, shown), pixels in zip(cases, cases[1:], pictures[1:])
-        if condition == other and wanted.caption != shown.caption
+        for (condition, wanted), (other, following), pixels in zip(cases, cases[1:], pictures[1:])
+        if condition == other and wanted.caption != following.caption
     ]
     if others:
         figures.append(share("pictures of other captions judged right", others, better="lower"))

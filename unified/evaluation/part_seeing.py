@@ -116,10 +116,10 @@ def _of_judge(cases: Sequence[_Case], told: list[bool]) -> tuple[MeasuredFigure,
     return tuple(figures)
 
 
-def _misread(shown: list[tuple[Subject, ...]]) -> list[bool]:
+def _misread(pictured: list[tuple[Subject, ...]]) -> list[bool]:
     """Of every picture's true description, and of its neighbour's, whether it was judged wrong."""
     wrong: list[bool] = []
-    for subjects, others in zip(shown, [*shown[1:], *shown[:1]]):
+    for subjects, others in zip(pictured, [*pictured[1:], *pictured[:1]]):
         true = " and ".join(subject.phrase for subject in subjects)
         wrong.append(not names_alone(f"{true} on a rose ground", *subjects))
         if set(others) != set(subjects):

@@ -206,9 +206,9 @@ class SceneJudge:
             gains = np.maximum(inner, 0) ** 2 / lengths
             places = gains.argmax(axis=1)
             y, x = np.divmod(places, columns)
-            found = np.stack([gains.max(axis=1), np.full_like(y, side), y, x], axis=1)
-            better = found[:, 0] > best[:, 0]
-            best[better] = found[better]
+            peaks_of_side = np.stack([gains.max(axis=1), np.full_like(y, side), y, x], axis=1)
+            better = peaks_of_side[:, 0] > best[:, 0]
+            best[better] = peaks_of_side[better]
         order = np.argsort(-best[:, 0])[:_CANDIDATES]
         return [
             _Match(
@@ -253,11 +253,11 @@ class SceneJudge:
         inner = flattened @ _over(tile[None], flat)[0]
         fits = inner / np.maximum(np.linalg.norm(flattened, axis=1), 1e-4)
         gains = np.maximum(inner, 0) * np.maximum(fits, 0)
-        place = int(gains.argmax())
-        y, x = divmod(place, columns)
+        peak = int(gains.argmax())
+        y, x = divmod(peak, columns)
         return _Match(
-            float(gains[place]), float(fits[place]),
-            float(inner[place]) / float(np.sqrt(tile[..., :3].size)), near.number, near.look,
+            float(gains[peak]), float(fits[peak]),
+            float(inner[peak]) / float(np.sqrt(tile[..., :3].size)), near.number, near.look,
             side, angle, top + y, left + x,
         )  # fmt: skip
 

@@ -53,10 +53,10 @@ WISHES = {
 @cache
 def photo_files() -> tuple[Path, ...]:
     """The photographs that scikit-image brings along; none where it is not installed."""
-    found = find_spec("skimage")
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
         return ()
-    folder = Path(next(iter(found.submodule_search_locations))) / "data"
+    folder = Path(next(iter(spec.submodule_search_locations))) / "data"
     return tuple(path for name in _PHOTOS if (path := folder / name).exists())
 
 
