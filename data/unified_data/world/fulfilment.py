@@ -46,7 +46,7 @@ def unmet_wishes(text: str, wishes: Wishes) -> tuple[str, ...]:
     if not _right_sections(headings, wishes):
         unmet.append("without" if _denied(headings, wishes) else "sections")
     items = len(re.findall(r"^- ", text, re.MULTILINE))
-    counted = wishes.form == "list" and not wishes.sections
+    counted = wishes.form == "list" and not (wishes.sections and wishes.items is None)
     if counted and items != (wishes.items or DEFAULT_ITEMS):
         unmet.append("items")
     characters = text_length(text)
