@@ -12,7 +12,7 @@ from unified.evaluation.part import Bench, JudgedCase
 from unified.tasks.task import Verb
 from unified_data.document import Document, Text
 
-__all__ = ["Answer", "KeptSamples", "answers", "chosen", "completed"]
+__all__ = ["AnsweredText", "KeptSamples", "answers", "chosen", "completed"]
 
 Case = TypeVar("Case")
 _AT_ONCE = 32
@@ -22,7 +22,7 @@ _KEPT = 48
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnsweredText:
     """text: what the model answered; of what it did not take "", with the reason beside it."""
 
     text: str
@@ -66,14 +66,14 @@ def completed(
 
 def answers(
     bench: Bench, verb: Verb, cases: Sequence[Case], inputs: Callable[[Case], dict[str, Any]]
-) -> Iterator[tuple[Case, Answer, dict[str, Any]]]:
+) -> Iterator[tuple[Case, AnsweredText, dict[str, Any]]]:
     """As `completed`, of verbs that answer with a text."""
     for case, result, media in completed(bench, verb, cases, inputs):
         last = result if isinstance(result, str) else result.segments[-1]
         if isinstance(last, Text):
-            yield case, Answer(last.text), media
+            yield case, AnsweredText(last.text), media
         else:
-            yield case, Answer("", str(last)), media
+            yield case, AnsweredText("", str(last)), media
 
 
 class KeptSamples:

@@ -13,6 +13,7 @@ from typing import Any
 
 from unified.evaluation.interleaved import InterleavedChecks, InterleavedWish, check_document
 from unified.evaluation.interleaved_answers import read_interleaved
+from unified_base.text import quoted
 from unified_data.pocket.subjects import find_subject
 
 __all__ = ["DATA_FILES", "doc_to_text", "doc_to_visual", "process_results"]
@@ -34,9 +35,12 @@ def doc_to_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Mapping[str, 
 def process_results(doc: Mapping[str, Any], results: list[Any]) -> dict[str, float]:
     """1 or 0 of each metric; an answer that cannot be read has 0 of all.
 
-    Raises ValueError where espeak-ng is not installed.
+    Raises ValueError for a subject that is not of the world, and without espeak-ng.
     """
-    wish = InterleavedWish(find_subject(doc["subject"]), int(doc["images"]), int(doc["sounds"]))
+    subject = find_subject(doc["subject"])
+    if subject is None:
+        raise ValueError(f"there is no subject {quoted(doc['subject'])} in the pocket world")
+    wish = InterleavedWish(subject, int(doc["images"]), int(doc["sounds"]))
     try:
         segments = read_interleaved(str(results[0]))
     except ValueError:
