@@ -157,7 +157,7 @@ def test_the_claims_of_a_caption_say_all_of_it_and_nothing_else(items, ground):
 
 
 @pytest.mark.parametrize(
-    ("text", "found", "corrected"),
+    ("text", "values", "corrected"),
     [
         ("A red fox and an axe.", {0: False}, "An axe."),
         ("There are two dogs next to a large brown table.", {1: 3},
