@@ -157,7 +157,7 @@ def test_the_claims_of_a_caption_say_all_of_it_and_nothing_else(items, ground):
 
 
 @pytest.mark.parametrize(
-    ("text", "found", "corrected"),
+    ("text", "values", "corrected"),
     [
         ("A red fox and an axe.", {0: False}, "An axe."),
         ("There are two dogs next to a large brown table.", {1: 3},
@@ -168,8 +168,8 @@ def test_the_claims_of_a_caption_say_all_of_it_and_nothing_else(items, ground):
         ("A dog sleeps.", {0: False}, "A dog sleeps (not confirmed)."),
     ],
 )  # fmt: skip
-def test_english_sentences_are_corrected_in_place(text, found, corrected):
-    assert english_claims(text).corrected(found) == corrected
+def test_english_sentences_are_corrected_in_place(text, values, corrected):
+    assert english_claims(text).corrected(values) == corrected
 
 
 def test_english_claims_leave_out_what_is_no_thing():

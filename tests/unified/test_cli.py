@@ -286,7 +286,8 @@ def test_training_needs_its_configuration(unified, refused, tmp_path):
 # The program itself.
 
 COMMANDS = [
-    (), ("write",), ("draw",), ("edit",), ("describe",), ("speak",), ("listen",), ("reply",), ("sample",),
+    (), ("write",), ("draw",), ("edit",), ("describe",), ("speak",), ("listen",), ("reply",),
+    ("sample",),
     ("inspect",), ("subjects",), ("info",), ("train",), ("tokenizer", "train"),
     ("tokenizer", "evaluate"), ("tokenizer", "reconstruct"), ("data", "build", "pocket"),
     ("data", "build", "world"),

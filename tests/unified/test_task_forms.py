@@ -108,8 +108,8 @@ def test_what_no_form_takes_is_refused(verb, inputs, message):
 
 def test_a_training_document_of_several_slots_has_an_answer_for_each():
     speak = TASKS.task("speak")
-    said = segments_of(speak, Inputs(text="Hi"), [Text("/haɪ/"), SOUND])
-    assert said[1:] == (Text("/haɪ/", "response"), Audio(SOUND.waveform, 16_000, "response"))
+    segments = segments_of(speak, Inputs(text="Hi"), [Text("/haɪ/"), SOUND])
+    assert segments[1:] == (Text("/haɪ/", "response"), Audio(SOUND.waveform, 16_000, "response"))
     with pytest.raises(ValueError, match="is 1, expected 2: text, audio"):
         segments_of(speak, Inputs(text="Hi"), SOUND)
     with pytest.raises(ValueError, match="the answer holds audio, expected text"):
@@ -131,8 +131,8 @@ def test_thoughts_stand_apart_from_the_answer():
 
 
 def _filled(document, *answers):
-    kept = [segment for segment in document if not isinstance(segment, Slot)]
-    return Document((*kept, *answers))
+    prompt_segments = [segment for segment in document if not isinstance(segment, Slot)]
+    return Document((*prompt_segments, *answers))
 
 
 @given(st.text(), st.lists(st.text(min_size=1), max_size=3))

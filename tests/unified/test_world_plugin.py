@@ -72,8 +72,8 @@ def media(tmp_path_factory):
     ],
 )
 def test_words_are_read_in_their_language(folder, verb, inputs, expected):
-    found = PLUGIN.read(verb, inputs, folder).inputs
-    assert {name: getattr(found, name) for name in expected} == expected
+    read = PLUGIN.read(verb, inputs, folder).inputs
+    assert {name: getattr(read, name) for name in expected} == expected
 
 
 def test_without_subjects_words_stay_as_they_are(tmp_path):
@@ -120,16 +120,16 @@ def test_a_voice_of_another_language_is_told(folder):
     ],
 )  # fmt: skip
 def test_prompts_in_free_words_become_canonical_ones(prompt, wishes, notes):
-    found, told = read_article(prompt, KNOWN)
-    assert canonical(found) == wishes
+    read, told = read_article(prompt, KNOWN)
+    assert canonical(read) == wishes
     assert len(told) == len(notes)
     for note, expected in zip(told, notes):
         assert expected in note
 
 
 def test_options_go_before_what_a_prompt_says():
-    found, told = read_article("The fox, three pictures", KNOWN, images=9, audio=False)
-    assert (found.pictures, found.narration) == (4, "none")
+    read, told = read_article("The fox, three pictures", KNOWN, images=9, audio=False)
+    assert (read.pictures, read.narration) == (4, "none")
     assert told == ("9 pictures are asked for; an article has 4 at most",)
 
 

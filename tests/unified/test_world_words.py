@@ -51,22 +51,22 @@ def descriptions(draw):
 def test_captions_of_the_world_stay_as_they_are(description):
     for caption, read in ((caption_en(description), read_english),
                           (caption_zh(description), read_chinese)):  # fmt: skip
-        found = read(caption, KNOWN)
-        assert (found.text, found.notes) == (caption, ())
+        read_as = read(caption, KNOWN)
+        assert (read_as.text, read_as.notes) == (caption, ())
 
 
 @settings(max_examples=60, deadline=None)
 @given(descriptions(), st.lists(st.sampled_from(["quickly", "wooden", "sleeping", "oil-painted"])))
 def test_a_caption_among_other_words_is_found_and_they_are_told(description, others):
     text = f"Please draw {' '.join([*others, ''])}{caption_en(description)}"
-    found = read_english(text, KNOWN)
-    wished = parse_en(found.text)
+    read_as = read_english(text, KNOWN)
+    wished = parse_en(read_as.text)
     assert wished is not None
     counts = {item.name: item.count for item in description.items}
     assert {item.name: item.count for item in wished.items} == counts
     assert wished.ground == description.ground
     for word in others:
-        assert word in found.notes[0]
+        assert word in read_as.notes[0]
 
 
 _WORDS = """
@@ -80,16 +80,16 @@ _SOME = st.sampled_from(_WORDS.split())
 def test_every_word_is_in_the_caption_or_in_a_note_or_says_nothing(words):
     text = " ".join(words)
     try:
-        found = read_english(text, KNOWN)
+        read_as = read_english(text, KNOWN)
     except ValueError:  # no subject that is known
         assert not {"fox", "foxes", "car"} & set(words) or {"without", "not"} & set(words)
         return
-    assert parse_en(found.text) is not None
-    said = f"{found.text} {' '.join(found.notes)}"
+    assert parse_en(read_as.text) is not None
+    told = f"{read_as.text} {' '.join(read_as.notes)}"
     silent = PLAIN | {"the", "some", "many", "two", "7", "background", "foxes", "tiny", "big",
                       "corner", "at", "to", "next", "top", "left", "in", "not"}  # fmt: skip
     for word in words:
-        assert word in silent or word in said, (word, found)
+        assert word in silent or word in told, (word, read_as)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_every_word_is_in_the_caption_or_in_a_note_or_says_nothing(words):
     ],
 )
 def test_english(text, caption, notes):
-    found = read_english(text, KNOWN)
-    assert found.text == caption
+    read_as = read_english(text, KNOWN)
+    assert read_as.text == caption
     for note in notes:
-        assert note in found.notes[0]
+        assert note in read_as.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -133,20 +133,20 @@ def test_english(text, caption, notes):
     ],
 )
 def test_chinese(text, caption, note):
-    found = read_chinese(text, KNOWN)
-    assert found.text == caption
+    read_as = read_chinese(text, KNOWN)
+    assert read_as.text == caption
     assert parse_zh(caption) is not None
-    assert (found.notes == ()) if note is None else (note in found.notes[0])
+    assert (read_as.notes == ()) if note is None else (note in read_as.notes[0])
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text("两只红色的狐狸和一辆汽车在左边，。没有背景蓝条纹小大画abc1", max_size=20))
 def test_any_chinese_gives_a_caption_or_an_error_of_the_user(text):
     try:
-        found = read_chinese(text, KNOWN)
+        read_as = read_chinese(text, KNOWN)
     except ValueError:
         return
-    assert parse_zh(found.text) is not None
+    assert parse_zh(read_as.text) is not None
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_wishes_of_the_world_stay_as_they_are(kind, name, other, zone, data):
     edit = Edit(kind, None if kind == "ground" else name, to,
                 other if kind in ("swap", "replace") else None)  # fmt: skip
     for wish in (wish_en(edit), wish_zh(edit)):
-        found = read_edit(wish, KNOWN)
-        assert (found.text, found.notes) == (wish, ())
+        read_as = read_edit(wish, KNOWN)
+        assert (read_as.text, read_as.notes) == (wish, ())
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def test_wishes_of_the_world_stay_as_they_are(kind, name, other, zone, data):
     ],
 )
 def test_edits_in_other_words(text, wish, note):
-    found = read_edit(text, KNOWN)
-    assert found.text == wish
-    assert (found.notes == ()) if note is None else (note in found.notes[0])
+    read_as = read_edit(text, KNOWN)
+    assert read_as.text == wish
+    assert (read_as.notes == ()) if note is None else (note in read_as.notes[0])
 
 
 def test_an_edit_that_there_is_not_is_refused():

@@ -68,9 +68,9 @@ def fill_each(
     return [results[row] for row in range(number)]
 
 
-def with_thought(plain: str, response: Response, shown: bool) -> str:
+def with_thought(plain: str, response: Response, visible: bool) -> str:
     """Plain output, with the thought on lines of their own before it where it shall be shown."""
-    if not shown:
+    if not visible:
         return plain
     if response.thought is None:
         note("there is no thought: the model wrote the answer alone")

@@ -61,10 +61,10 @@ def speak(
     from unified_base.images import load_image
     from unified_base.sounds import encode_wav
 
-    shown = None if picture is None else load_image(picture)
+    pixels = None if picture is None else load_image(picture)
     asked = choices.choices
     model = opening.load()
-    request = model.request("speak", text=text, image=shown, voice=voice, **asked)
+    request = model.request("speak", text=text, image=pixels, voice=voice, **asked)
     response = request.response(fill(model, request, 1, seed)[0])
     audio: Audio = response.answer  # type: ignore[assignment]
     write_together({output: encode_wav(audio.waveform, audio.sample_rate)})

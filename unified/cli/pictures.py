@@ -157,7 +157,7 @@ def _look(
     choices: TextChosen,
     question: str | None,
     spoken: Path | None,
-    shown: tuple[str, ...],
+    named: tuple[str, ...],
     language: str | None,
     check: bool,
     thought: bool,
@@ -171,7 +171,7 @@ def _look(
     if question is not None:
         question = prompt_from(question)
         prompt("question", question, 'ask something, for example "What is this?"')
-    examples = tuple(Example(name, load_image(path)) for name, path in map(_named, shown))
+    examples = tuple(Example(name, load_image(path)) for name, path in map(_named, named))
     heard = _sound(spoken)
     asked = choices.choices
     model = opening.load()

@@ -62,10 +62,10 @@ class AskedRequest:
             return response
         assert self.task is not None
         assert self.task.unknown is not None
-        said = response.document.segments[-1]
-        assert isinstance(said, Text)
-        answer = replace(said, text=self.task.unknown)
-        return Response(document, answer, said.text, known=False)
+        answered = response.document.segments[-1]
+        assert isinstance(answered, Text)
+        answer = replace(answered, text=self.task.unknown)
+        return Response(document, answer, answered.text, known=False)
 
 
 def build_request(
@@ -184,9 +184,9 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
     examples = []
     for example in inputs.examples:
         if example.image is not None and task.shots:
-            shown, changes = _fit_given(task, example.image, sequencer)
+            example_image, changes = _fit_given(task, example.image, sequencer)
             notes = (*notes, *changes)
-            examples.append(replace(example, image=shown))
+            examples.append(replace(example, image=example_image))
         else:
             examples.append(example)
     inputs = replace(inputs, examples=tuple(examples))

@@ -32,21 +32,21 @@ class Correction:
     """A claim, what the model answered, and what stands there instead; False: it is not there."""
 
     claim: Claim
-    found: Value
+    new_value: Value
     answer: str
 
     @property
     def words(self) -> str:
         """`foxes: 2 became 3`."""
-        if self.claim.kind == "thing" or self.found == 0:
+        if self.claim.kind == "thing" or self.new_value == 0:
             return f"{self.claim.about}: left out, since it is not there"
-        return f"{self.claim.about}: {self.claim.said} became {self.found}"
+        return f"{self.claim.about}: {self.claim.value} became {self.new_value}"
 
     def to_json(self) -> dict[str, Any]:
         """As `--json` gives it."""
         return {
-            "kind": self.claim.kind, "about": self.claim.about, "said": self.claim.said,
-            "found": self.found, "question": self.claim.question, "answer": self.answer,
+            "kind": self.claim.kind, "about": self.claim.about, "said": self.claim.value,
+            "found": self.new_value, "question": self.claim.question, "answer": self.answer,
         }  # fmt: skip
 
 
@@ -104,21 +104,21 @@ def check_description(
     answers: dict[int, str] = {}
     roots = [at for at, claim in enumerate(claims.claims) if claim.parent is None]
     answers |= _ask(model, pixels, claims, roots, seed, language)
-    found = {at: claims.claims[at].read(answer) for at, answer in answers.items()}
+    values = {at: claims.claims[at].read(answer) for at, answer in answers.items()}
     rest = [
         at
         for at, claim in enumerate(claims.claims)
-        if claim.parent is not None and found.get(claim.parent) is not False
+        if claim.parent is not None and values.get(claim.parent) is not False
     ]
     answers |= _ask(model, pixels, claims, rest, seed, language)
-    found |= {at: claims.claims[at].read(answers[at]) for at in rest}
+    values |= {at: claims.claims[at].read(answers[at]) for at in rest}
     other = {
         at: value
-        for at, value in found.items()
-        if value is not None and value != claims.claims[at].said
+        for at, value in values.items()
+        if value is not None and value != claims.claims[at].value
     }
     corrections = [Correction(claims.claims[at], other[at], answers[at]) for at in sorted(other)]
-    unread = tuple(claims.claims[at] for at in sorted(found) if found[at] is None)
+    unread = tuple(claims.claims[at] for at in sorted(values) if values[at] is None)
     corrected = claims.corrected(other) if other else text
     return CheckedText(corrected, tuple(corrections), len(answers), unread)
 

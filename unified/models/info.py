@@ -139,8 +139,8 @@ def tasks_in_words(description: Mapping[str, Any]) -> str:
 
 
 def _in_a_line(entry: Mapping[str, Any]) -> str:
-    made = " then ".join((*entry["thoughts"], entry["makes"]))
-    return f"{' '.join(entry['prompt'].splitlines())} -> {made}"
+    kinds = " then ".join((*entry["thoughts"], entry["makes"]))
+    return f"{' '.join(entry['prompt'].splitlines())} -> {kinds}"
 
 
 def _changed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -210,7 +210,7 @@ class Verbs(ABC):
             question=question,
             audio=spoken,
             turns=tuple(Turn(*turn) for turn in turns),
-            examples=tuple(Example(name, Image(shown)) for name, shown in examples),
+            examples=tuple(Example(name, Image(picture)) for name, picture in examples),
             language=language,
             **choices,
         )

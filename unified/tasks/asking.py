@@ -80,7 +80,7 @@ class Inputs:
     examples: tuple[Example, ...] = ()
 
     @property
-    def given(self) -> frozenset[str]:
+    def names(self) -> frozenset[str]:
         """The names of what there is of "text", "question", "image" and "audio"."""
         names = ("text", "question", "image", "audio")
         return frozenset(name for name in names if getattr(self, name) is not None)
@@ -123,12 +123,12 @@ def segments_of(
 
 def form_of(task: Task, inputs: Inputs) -> Task:
     """The form of a task for what is given. Raises ValueError as `Task.form_for`."""
-    return task.form_for(inputs.given, inputs.language)
+    return task.form_for(inputs.names, inputs.language)
 
 
 def _first_question(task: Task) -> int:
     """Where the parts begin that each further question repeats: behind the media."""
-    if task.verb != "ask" or "question" not in task.given:
+    if task.verb != "ask" or "question" not in task.takes:
         raise ValueError(f"turns are of questions in words: to {task.verb} takes none here")
     return 1 + max(at for at, part in enumerate(task.parts) if isinstance(part, MediaPart))
 
@@ -142,8 +142,8 @@ def _examples(task: Task, inputs: Inputs) -> list[AnySegment]:
     segments: list[AnySegment] = []
     for example in inputs.examples:
         values: dict[str, str | int | None] = {"name": prompt("name", example.name, "name it")}
-        shown = Inputs(image=example.image, audio=example.audio)
-        segments += [_segment(part, shown, values) for part in task.shots]
+        example_inputs = Inputs(image=example.image, audio=example.audio)
+        segments += [_segment(part, example_inputs, values) for part in task.shots]
     return segments
 
 
@@ -182,7 +182,7 @@ def _media_of(inputs: Inputs) -> tuple[tuple[str, Any, str], ...]:
 
 def _ways(task: Task) -> str:
     """What a task of several forms may be given instead: "; it takes text, or audio"."""
-    ways = dict.fromkeys(" and ".join(sorted(form.given)) for form in (task, *task.forms))
+    ways = dict.fromkeys(" and ".join(sorted(form.takes)) for form in (task, *task.forms))
     return f" beside the rest; it takes {', or '.join(ways)}" if len(ways) > 1 else ""
 
 

@@ -35,7 +35,7 @@ class Claim:
 
     kind: Literal["thing", "count", "colour"]
     about: str
-    said: Value
+    value: Value
     question: str
     parent: int | None = None
 
@@ -105,29 +105,29 @@ def english_claims(text: str) -> Claims:
     roots: list[int] = []
     for phrase in phrases:
         name = " ".join(phrase.words)
-        one = (
+        singular = (
             name
             if phrase.count == 1
             else " ".join((*phrase.words[:-1], _singular(phrase.words[-1])))
         )
-        many = " ".join((*one.split()[:-1], _plural(one.split()[-1])))
-        article = "an" if one[0] in "aeiou" else "a"
+        many = " ".join((*singular.split()[:-1], _plural(singular.split()[-1])))
+        article = "an" if singular[0] in "aeiou" else "a"
         root = len(claims)
         roots.append(root)
-        claims.append(Claim("thing", one, True, f"Is there {article} {one}?"))
+        claims.append(Claim("thing", singular, True, f"Is there {article} {singular}?"))
         claims.append(Claim("count", many, phrase.count, f"How many {many} are there?", root))
         if phrase.colour is not None:
-            verb = f"is the {one}" if phrase.count == 1 else f"are the {many}"
-            claims.append(Claim("colour", one, phrase.colour, f"What colour {verb}?", root))
+            verb = f"is the {singular}" if phrase.count == 1 else f"are the {many}"
+            claims.append(Claim("colour", singular, phrase.colour, f"What colour {verb}?", root))
 
-    def corrected(found: Mapping[int, Value]) -> str:
+    def corrected(values: Mapping[int, Value]) -> str:
         rewritten = text
         for phrase, root in reversed(list(zip(phrases, roots))):
-            if found.get(root) is False or found.get(root + 1) == 0:
+            if values.get(root) is False or values.get(root + 1) == 0:
                 rewritten = _without(rewritten, phrase)
                 continue
-            count = found.get(root + 1, phrase.count)
-            colour = found.get(root + 2, phrase.colour) if phrase.colour else None
+            count = values.get(root + 1, phrase.count)
+            colour = values.get(root + 2, phrase.colour) if phrase.colour else None
             if (count, colour) != (phrase.count, phrase.colour):
                 assert isinstance(count, int)
                 words = phrase.render(count, None if colour is None else str(colour))

@@ -54,9 +54,9 @@ def split_thought(text: str, ends: Sequence[str]) -> tuple[str | None, str]:
 
     Without a mark, or with nothing behind it, the whole text is the answer: (None, text).
     """
-    found = [(text.find(end), end) for end in ends if end in text]
-    if not found:
+    marks = [(text.find(end), end) for end in ends if end in text]
+    if not marks:
         return None, text
-    at, end = min(found)
+    at, end = min(marks)
     thought, answer = text[:at].strip(), text[at + len(end) :].strip()
     return (thought, answer) if answer else (None, text)

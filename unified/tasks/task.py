@@ -134,14 +134,14 @@ class Task:
     def _check_words(self) -> None:
         names = self.placeholders
         expected = GIVEN[self.verb]
-        if self.given not in map(frozenset, expected):
-            has = " and ".join(_IN_WORDS[name] for name in sorted(self.given)) or "nothing"
+        if self.takes not in map(frozenset, expected):
+            has = " and ".join(_IN_WORDS[name] for name in sorted(self.takes)) or "nothing"
             ways = [" and ".join(_IN_WORDS[name] for name in way) for way in expected]
             raise ValueError(
                 f"the document of {self.verb} has {has} of a user's, expected"
                 f" {' or '.join(way or 'nothing' for way in ways)}"
             )
-        known = {"height", "width"} | (self.given & {"text", "question"})
+        known = {"height", "width"} | (self.takes & {"text", "question"})
         known |= (
             {"voice"} if self.verb == "speak" else {"images"} if self.verb == "write" else set()
         )
@@ -175,16 +175,16 @@ class Task:
             raise ValueError("shots are texts and media without a slot, one of them with {name}")
 
     def _check_forms(self) -> None:
-        seen = {(self.given, self.language)}
+        seen = {(self.takes, self.language)}
         for form in self.forms:
             if form.verb != self.verb or form.forms:
                 raise ValueError(f"a form is a task to {self.verb} without forms of its own")
-            if (form.given, form.language) in seen:
+            if (form.takes, form.language) in seen:
                 raise ValueError(
-                    f"two forms are given {' and '.join(sorted(form.given)) or 'nothing'} in the"
+                    f"two forms are given {' and '.join(sorted(form.takes)) or 'nothing'} in the"
                     " same language; expected one"
                 )
-            seen.add((form.given, form.language))
+            seen.add((form.takes, form.language))
 
     @property
     def slot(self) -> SlotPart:
@@ -204,7 +204,7 @@ class Task:
         return self.parts[: len(self.parts) - len(self.slots)]
 
     @property
-    def given(self) -> frozenset[str]:
+    def takes(self) -> frozenset[str]:
         """What a user gives: of "text", "question", "image" and "audio"."""
         media = {part.kind for part in self.parts if isinstance(part, MediaPart)}
         return frozenset(media | (self.placeholders & {"text", "question"}))
@@ -228,8 +228,8 @@ class Task:
     @property
     def placeholders(self) -> frozenset[str]:
         """Those in any of its words."""
-        found = [part.placeholders for part in self.parts if isinstance(part, TextPart)]
-        return frozenset().union(*found)
+        names = [part.placeholders for part in self.parts if isinstance(part, TextPart)]
+        return frozenset().union(*names)
 
     @property
     def kind(self) -> str:
@@ -250,15 +250,15 @@ class Task:
             pieces.append("<sound beside it>")
         return " ".join(pieces)
 
-    def form_for(self, given: frozenset[str], language: str | None = None) -> Task:
+    def form_for(self, takes: frozenset[str], language: str | None = None) -> Task:
         """The task itself or that of its forms for what is given, in a language if one is named.
 
-        given: names of what a user gives, see `given`. Where no form fits it, the task itself.
+        takes: names of what a user gives, see the property. Where no form fits it, the task itself.
 
         Raises ValueError for a language that there is not.
         """
         forms = (self, *self.forms)
-        fitting = [form for form in forms if form.given == given]
+        fitting = [form for form in forms if form.takes == takes]
         if language is None:
             return (fitting or [self])[0]
         has = list(dict.fromkeys(each.language for each in fitting or forms if each.language))

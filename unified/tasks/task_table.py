@@ -134,8 +134,8 @@ class Tasks(Mapping[Verb, Task | Refusal]):
 
 def _uses(task: Task) -> set[tuple[str, str]]:
     """(modality, "read" or "make") of the media that a task cannot do without."""
-    made = {(slot.kind, "make") for slot in task.slots if slot.kind not in ("text", "any")}
-    return {(kind, "read") for kind in task.media} | made
+    makes = {(slot.kind, "make") for slot in task.slots if slot.kind not in ("text", "any")}
+    return {(kind, "read") for kind in task.media} | makes
 
 
 def _describe(entry: Task | Refusal) -> dict[str, Any]:

@@ -168,8 +168,8 @@ def _subtitle(prompt: str, stop: int, language: Language) -> tuple[str, str]:
     match = re.match(r"\s*[:：]\s*([^.。?!？！;；\n]+)", prompt[stop:])
     if match is None:
         return "", prompt[stop:]
-    found, left = find_wishes(match[1], language)
-    is_wish = found and not left
+    pairs, left = find_wishes(match[1], language)
+    is_wish = pairs and not left
     if is_wish or (language == "en" and parse_requests(match[1]).sections):
         return "", prompt[stop:]
     return match[1].strip(), prompt[stop + match.end() :]
@@ -178,8 +178,8 @@ def _subtitle(prompt: str, stop: int, language: Language) -> tuple[str, str]:
 def _values(text: str, subject: Subject, language: Language, notes: list[str]) -> dict[str, Any]:
     """The fields of `Wishes` in a text of free words; notes on those that there are not."""
     values: dict[str, Any] = {}
-    found, left = find_wishes(text, language)
-    for field, value in found:
+    pairs, left = find_wishes(text, language)
+    for field, value in pairs:
         if values.setdefault(field, value) != value:
             notes.append(f"two wishes for {field}: the first is taken, {values[field]}")
     if language == "en" and left:

@@ -82,10 +82,10 @@ def read_edit(text: str, known: WorldSubjects) -> PictureCaption:
 
 
 def _edit(
-    kind: str, found: dict[str, str | None], known: WorldSubjects, chinese: bool, notes: list[str]
+    kind: str, groups: dict[str, str | None], known: WorldSubjects, chinese: bool, notes: list[str]
 ) -> Edit | None:
     """The edit of a pattern's words; None where they are not of this kind."""
-    name, other, to, where = (found.get(key) for key in ("name", "other", "to", "where"))
+    name, other, to, where = (groups.get(key) for key in ("name", "other", "to", "where"))
     subject = None if name is None else _subject(name, known, chinese, notes)
     second = None if other is None else _subject(other, known, chinese, notes)
     if kind == "ground":
@@ -118,7 +118,7 @@ def _subject(name: str, known: WorldSubjects, chinese: bool, notes: list[str]) -
         named = [(start, stop, s) for start, stop, s in known.mentions_zh(name) if s is not None]
         if not named:
             return None
-        start, stop, found = named[-1]
+        start, stop, groups = named[-1]
         rest = re.sub(r"^[一两三四][\w]?|的", "", name[:start]) + name[stop:]
     else:
         exact = known.known.find(name)
@@ -127,11 +127,11 @@ def _subject(name: str, known: WorldSubjects, chinese: bool, notes: list[str]) -
         mentions = known.mentions(name)
         if not mentions:
             return known.known.meant(name) if known.meant(name) is None else None
-        start, stop, found = mentions[-1].start, mentions[-1].stop, mentions[-1].subject
+        start, stop, groups = mentions[-1].start, mentions[-1].stop, mentions[-1].subject
         rest = f"{name[:start]} {name[stop:]}".strip()
     if rest:
         notes.append(f"left out: {rest!r}")
-    return found
+    return groups
 
 
 def _ground(word: str, chinese: bool, notes: list[str]) -> str | None:

@@ -47,23 +47,23 @@ def world_claims(text: str) -> Claims | None:
         asked = ask(Question("ground", None), None)
         claims.append(Claim("colour", "ground", seen.ground, asked))
 
-    def corrected(found: Mapping[int, Value]) -> str:
-        changed = _corrected(seen, claims, roots, found)
+    def corrected(values: Mapping[int, Value]) -> str:
+        changed = _corrected(seen, claims, roots, values)
         return caption_zh(changed) if chinese else caption_en(changed)
 
     return Claims(tuple(claims), corrected)
 
 
 def _corrected(
-    seen: Description, claims: list[Claim], roots: list[int], found: Mapping[int, Value]
+    seen: Description, claims: list[Claim], roots: list[int], values: Mapping[int, Value]
 ) -> Description:
     items: list[Item] = []
     for item, root in zip(seen.items, roots):
-        if found.get(root) is False:
+        if values.get(root) is False:
             continue
         count, colour = item.count, item.colour
         for at, claim in enumerate(claims):
-            value = found.get(at)
+            value = values.get(at)
             if claim.parent == root and claim.kind == "count" and isinstance(value, int):
                 count = min(value, _MOST)
             elif claim.parent == root and claim.kind == "colour" and value in COLOURS:
@@ -71,8 +71,8 @@ def _corrected(
         if count:
             items.append(Item(item.name, count, colour))
     ground = seen.ground
-    if claims and claims[-1].about == "ground" and found.get(len(claims) - 1) in GROUND_NAMES:
-        ground = str(found[len(claims) - 1])
+    if claims and claims[-1].about == "ground" and values.get(len(claims) - 1) in GROUND_NAMES:
+        ground = str(values[len(claims) - 1])
     same = len(items) == len(seen.items) and all(item.count == 1 for item in items)
     relation = seen.relation if same else None
     zone = seen.zone if same else None

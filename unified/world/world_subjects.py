@@ -140,11 +140,11 @@ class WorldSubjects:
 
     def strangers(self, text: str) -> list[str]:
         """The words of `meanings` in an English text in lower case, in order."""
-        taken = self.mentions(text)
+        named = self.mentions(text)
         return [
             match[0]
             for match in self._meaning_pattern.finditer(text)
-            if not any(m.start < match.end() and match.start() < m.stop for m in taken)
+            if not any(m.start < match.end() and match.start() < m.stop for m in named)
         ]
 
     def mentions_zh(self, text: str) -> list[tuple[int, int, Subject | None]]:
@@ -186,8 +186,8 @@ def _forms(word: str) -> tuple[str, ...]:
 
 
 def _singulars(word: str) -> tuple[str, ...]:
-    found = [word[: -len(ending)] for ending in ("s", "es") if word.endswith(ending)]
-    return (*found, word[:-3] + "y") if word.endswith("ies") else tuple(found)
+    singulars = [word[: -len(ending)] for ending in ("s", "es") if word.endswith(ending)]
+    return (*singulars, word[:-3] + "y") if word.endswith("ies") else tuple(singulars)
 
 
 def _chinese(entry: dict[str, Any], where: str) -> ChineseName:

@@ -84,23 +84,23 @@ def find_wishes(text: str, language: Language) -> tuple[list[tuple[str, Any]], s
 
     Raises ValueError for a number that no length may have.
     """
-    found = []
+    pairs = []
     for key, regex in _wish_patterns(language):
-        found += [_field(key, match, language) for match in regex.finditer(text)]
+        pairs += [_field(key, match, language) for match in regex.finditer(text)]
         text = regex.sub(lambda match: _MARK * len(match[0]), text)
     fillers = "|".join(map(re.escape, FILLERS[language]))
     edge = r"\b" if language == "en" else ""
     left = re.sub(
         rf"{edge}(?:{fillers}){edge}|[\s,.;:!?，。；：！？、{_MARK}]", " ", text, flags=re.I
     )
-    return found, " ".join(left.split())
+    return pairs, " ".join(left.split())
 
 
 def _values(rest: str, language: Language, prompt: str) -> dict[str, Any]:
     """The fields of `Wishes` that a prompt's rest sets."""
     values: dict[str, Any] = {}
-    found, left = find_wishes(rest, language)
-    for field, value in found:
+    pairs, left = find_wishes(rest, language)
+    for field, value in pairs:
         if values.setdefault(field, value) != value:
             raise ValueError(f"{quoted(prompt)} asks for two {field}: {values[field]} and {value}")
     if left:
