@@ -16,6 +16,7 @@ __all__ = ["ApiError", "fault", "mistake"]
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _LONGEST = 2_000
+_LONGEST_NAME = 200  # of a field, which may be a client's
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -42,7 +43,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.message = _ADDRESS.sub("0x...", safe(message))[:_LONGEST]
-        self.param = param
+        self.param = None if param is None else param[:_LONGEST_NAME]
         self.code = code
         self.headers = dict(headers or {})
 

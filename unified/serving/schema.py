@@ -7,6 +7,7 @@ this server cannot do, is `Unavailable`: it is refused unless it asks for nothin
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -19,6 +20,9 @@ from unified_base.structured import parse_json
 from unified_base.text import quoted
 
 __all__ = ["ApiBody", "ApiObject", "NoEffect", "Unavailable", "read_body"]
+
+
+_AT_ONCE = 1 << 16  # bytes of a body that are parsed while all streams wait
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,12 @@ async def read_body(request: Request, kind: type[ApiBody]) -> Any:
     if media_type != "application/json":
         raise ApiError(415, f"the body is {quoted(media_type)}, expected application/json")
     data = await request.body()
+    if len(data) > _AT_ONCE:
+        return await asyncio.to_thread(_parsed, data, kind)
+    return _parsed(data, kind)
+
+
+def _parsed(data: bytes, kind: type[ApiBody]) -> ApiBody:
     try:
         value = parse_json(data, "the body", limit=max(1, len(data)))
     except ValueError as error:

@@ -101,8 +101,9 @@ async def _read_form(request: Request) -> tuple[bytes, TranscribingBody]:
         raise ApiError(415, f"the body is {quoted(media_type)}, expected multipart/form-data")
     try:
         form = await request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD)
-    except HTTPException as error:  # of the parser, which says what is broken
-        raise ApiError(400, f"the form cannot be read: {error.detail}") from None
+    except (HTTPException, ValueError) as error:  # of the parser, which says what is broken
+        reason = error.detail if isinstance(error, HTTPException) else error
+        raise ApiError(400, f"the form cannot be read: {reason}") from None
     try:
         values: dict[str, Any] = {}
         data: bytes | None = None

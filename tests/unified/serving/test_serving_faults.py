@@ -93,6 +93,7 @@ def test_metrics_count_what_was_done(server, client):
         (b'{"prompt": "\xff"}', {}, 400, "not JSON"),
         (b'{"prompt": "a"}', {"Content-Type": "text/plain"}, 415, "application/json"),
         (b'{"prompt": "a\\ud800"}', {}, 400, ""),
+        (b'{"prompt": "a", "' + b"k" * 100_000 + b'": 1}', {}, 400, "unknown field"),
         (b"", {"Content-Length": "99999999999"}, 413, "33,554,432 bytes"),
     ],
 )
