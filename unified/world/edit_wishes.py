@@ -118,7 +118,7 @@ def _subject(name: str, known: WorldSubjects, chinese: bool, notes: list[str]) -
         named = [(start, stop, s) for start, stop, s in known.mentions_zh(name) if s is not None]
         if not named:
             return None
-        start, stop, groups = named[-1]
+        start, stop, subject = named[-1]
         rest = re.sub(r"^[一两三四][\w]?|的", "", name[:start]) + name[stop:]
     else:
         exact = known.known.find(name)
@@ -127,11 +127,11 @@ def _subject(name: str, known: WorldSubjects, chinese: bool, notes: list[str]) -
         mentions = known.mentions(name)
         if not mentions:
             return known.known.meant(name) if known.meant(name) is None else None
-        start, stop, groups = mentions[-1].start, mentions[-1].stop, mentions[-1].subject
+        start, stop, subject = mentions[-1].start, mentions[-1].stop, mentions[-1].subject
         rest = f"{name[:start]} {name[stop:]}".strip()
     if rest:
         notes.append(f"left out: {rest!r}")
-    return groups
+    return subject
 
 
 def _ground(word: str, chinese: bool, notes: list[str]) -> str | None:
