@@ -9,15 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from unified_data.world.espeak import ESPEAK_RATE, Manner, espeak_phonemes, espeak_speech
+from unified_data.world.espeak import ESPEAK_RATE, VoiceSetting, espeak_phonemes, espeak_speech
 
 pytestmark = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="no espeak-ng here")
 
 TEXTS = ("It is a red fox on a blue ground.", "Whisper, thin s sounds!")
-MANNERS = (Manner("en-us"), Manner("en+f3", 210, 30), Manner("en-us+whisper", 160, 70))
+MANNERS = (
+    VoiceSetting("en-us"),
+    VoiceSetting("en+f3", 210, 30),
+    VoiceSetting("en-us+whisper", 160, 70),
+)
 
 
-def _by_command(text: str, manner: Manner) -> np.ndarray:
+def _by_command(text: str, manner: VoiceSetting) -> np.ndarray:
     command = ["espeak-ng", "-v", manner.voice, "-s", str(manner.pace), "-p", str(manner.pitch)]
     result = subprocess.run(
         [*command, "-b", "1", "--stdin", "--stdout"], input=text.encode(), capture_output=True
@@ -45,7 +49,7 @@ def test_the_library_says_what_the_command_says_whatever_came_before():
 
 def test_phonemes_with_and_without_sound_are_the_same():
     for text in TEXTS:
-        spoken = espeak_speech(text, Manner("en-us+f3"), ipa=True).phonemes
+        spoken = espeak_speech(text, VoiceSetting("en-us+f3"), ipa=True).phonemes
         assert spoken == espeak_phonemes(text, "en-us", ipa=True)
     assert espeak_phonemes("A cat. Two dogs.", "en-us", ipa=True) == "ɐ kˈæt tˈuː dˈɑːɡz"
 
@@ -60,5 +64,5 @@ def test_threads_take_turns():
 
 def test_an_unknown_voice_is_refused_and_the_next_one_speaks():
     with pytest.raises(ValueError, match="has the voice 'en-xx'"):
-        espeak_speech("Hello.", Manner("en-xx"), ipa=True)
-    assert len(espeak_speech("Hello.", Manner("en-us"), ipa=True).samples)
+        espeak_speech("Hello.", VoiceSetting("en-xx"), ipa=True)
+    assert len(espeak_speech("Hello.", VoiceSetting("en-us"), ipa=True).samples)

@@ -74,8 +74,8 @@ def test_an_article_as_a_document():
 def test_a_narration_follows_its_phonemes():
     article = next(a for a in drawn(60, True, form="article") if a.wishes.narration == "ben")
     document = article_document(article)
-    place = next(i for i, segment in enumerate(document) if isinstance(segment, Audio))
-    quote, phonemes, end = document.segments[place - 1].text.rsplit("\n", 2)
+    at = next(i for i, segment in enumerate(document) if isinstance(segment, Audio))
+    quote, phonemes, end = document.segments[at - 1].text.rsplit("\n", 2)
     assert quote.splitlines()[-1] == f"> (ben) {article.body.passages[0].lines[0]}"
     assert phonemes.startswith("/")
     assert phonemes.endswith("/")
@@ -138,12 +138,14 @@ def test_a_wrong_number_is_no_fact():
     assert not facts_of("Seven teats hang from the soft udder beneath its belly.", cow, "en")
 
 
-@pytest.mark.parametrize(("language", "found", "wrong"), [("en", 0.97, 0.01), ("zh", 0.92, 0.03)])
-def test_the_error_of_the_judge(language, found, wrong):
+@pytest.mark.parametrize(
+    ("language", "recognised", "wrong"), [("en", 0.97, 0.01), ("zh", 0.92, 0.03)]
+)
+def test_the_error_of_the_judge(language, recognised, wrong):
     error = retrieval_error(language, every=60)
     assert error.cases == -(-len(fact_index(language).wordings) // 60)
-    assert error.found >= found * error.cases
-    assert max(error.mixed_up, error.taken) <= wrong * error.cases + 1
+    assert error.recognised >= recognised * error.cases
+    assert max(error.mixed_up, error.misattributed) <= wrong * error.cases + 1
 
 
 def test_articles_are_true_by_the_judge():

@@ -192,8 +192,10 @@ def test_an_answer_of_another_kind_is_refused(answer, message):
         ({"parts": (TextPart("{text}"), SlotPart("audio"))}, "to draw makes image"),
         ({"parts": (TextPart("a cat"), SlotPart("image"))}, "draw has nothing of a user's"),
         ({"parts": (TextPart("{text} {voice}"), SlotPart("image"))}, "{voice} means nothing"),
-        ({"parts": (MediaPart("image"), TextPart("{text}"), SlotPart("image"))},
-         "a picture and {text} of a user's, expected {text} or a sound"),
+        (
+            {"parts": (MediaPart("image"), TextPart("{text}"), SlotPart("image"))},
+            "a picture and {text} of a user's, expected {text} or a sound",
+        ),
         ({"voice": "ben"}, "voices are named, but no part has {voice}"),
         ({"sampling": {"image": {"temprature": 1}}}, "did you mean image.temperature"),
         ({"sampling": {"max_ids": 0}}, "max_ids is 0"),

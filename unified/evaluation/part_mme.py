@@ -118,7 +118,7 @@ def _measure(bench: Bench) -> PartResult:
             samples.add(kind, case.text, expected, answer.words, outcome, media)
         right[kind] = np.array(outcomes).reshape(-1, 2)
         figures.append(share(f"{kind}, accuracy", outcomes, 0.5))
-        both = [bool(pair) for pair in right[kind].all(axis=1)]
+        both = [bool(first and second) for first, second in right[kind]]
         figures.append(share(f"{kind}, accuracy+", both, 0.25))
     for name, kinds in _SUITES.items():
         if set(kinds) <= set(right):

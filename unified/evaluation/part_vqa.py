@@ -67,10 +67,11 @@ def _questions(paths: SetPaths, split: str) -> list[_Question]:
 
 def _people(record: dict[str, Any], where: str) -> tuple[str, ...]:
     people = field_of(record, "answers", list, where)
-    texts = [each.get("answer") if isinstance(each, dict) else None for each in people]
-    if not texts or not all(isinstance(text, str) for text in texts):
+    texts = [each.get("answer") for each in people if isinstance(each, dict)]
+    words = tuple(text for text in texts if isinstance(text, str))
+    if not words or len(words) < len(people):
         raise ValueError(f"{where}: answers are {quoted(people)}, expected objects with an answer")
-    return tuple(texts)
+    return words
 
 
 def _measure(bench: Bench) -> PartResult:

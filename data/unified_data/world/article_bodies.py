@@ -29,7 +29,15 @@ from unified_data.world.wordings import (
     name_in,
 )
 
-__all__ = ["DEFAULT_FACTS", "DEFAULT_ITEMS", "KIN", "SUMMARY", "Body", "Passage", "draw_body"]
+__all__ = [
+    "DEFAULT_FACTS",
+    "DEFAULT_ITEMS",
+    "KIN",
+    "SUMMARY",
+    "ArticleBody",
+    "Passage",
+    "draw_body",
+]
 
 SUMMARY = {"en": "In short", "zh": "小结"}
 """The heading under which a long article says some facts again."""
@@ -52,7 +60,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Body:
+class ArticleBody:
     """An article's text. titled: whether it has a title. facts: (subject, number) of those that
     are stated outside `KIN`. wishes: fields of `Wishes` that it fulfils and a prompt should say."""
 
@@ -92,7 +100,7 @@ class _Draw:
         """`number` of the values in any order."""
         return [values[i] for i in self.rng.permutation(len(values))[:number]]
 
-    def one(self, values: Sequence[Any]) -> Any:
+    def any_of(self, values: Sequence[Any]) -> Any:
         return values[int(self.rng.integers(len(values)))]
 
     def chance(self, share: float) -> bool:
@@ -101,7 +109,7 @@ class _Draw:
 
 def draw_body(
     subject: Subject, language: Language, split: str, rng: np.random.Generator, form: Form
-) -> Body:
+) -> ArticleBody:
     """A random body of a form. split: of the joined sentences that it may hold, see `prose`."""
     chance = rng.random()
     manner: Manner = "simple" if chance < 0.15 else "plain" if chance < 0.2 else "flowing"
@@ -133,7 +141,7 @@ def _choice_of_sections(headings: Sequence[str], drawn: _Draw) -> tuple[list[str
     return [h for h in headings if h not in gone], {"without": tuple(gone)}
 
 
-def _article(subject: Subject, drawn: _Draw) -> Body | None:
+def _article(subject: Subject, drawn: _Draw) -> ArticleBody | None:
     headings, wishes = _choice_of_sections(_headings(subject), drawn)
     amount = drawn.rng.random()
     numbered = amount >= 0.7
@@ -144,7 +152,7 @@ def _article(subject: Subject, drawn: _Draw) -> Body | None:
     facts = [(subject.name, 0)]
     passages = [Passage("", (drawn.paragraph(subject, [0]),))]
     for heading in headings:
-        number = drawn.one((1, 2)) if numbered else each
+        number = drawn.any_of((1, 2)) if numbered else each
         here = drawn.some(_facts_under(subject, heading), number)
         passages.append(Passage(heading, (drawn.paragraph(subject, here),)))
         facts += [(subject.name, fact) for fact in here]
@@ -161,21 +169,21 @@ def _article(subject: Subject, drawn: _Draw) -> Body | None:
         if (measured > short) if each == 1 else (measured < long):
             return None
         wishes["length"] = Length("short" if each == 1 else "long")
-    return Body("article", (subject,), _translated(passages, drawn), tuple(facts), wishes)
+    return ArticleBody("article", (subject,), _translated(passages, drawn), tuple(facts), wishes)
 
 
 def _fitting(drawn: _Draw, length: int) -> Length | None:
-    return fitting_length(drawn.one(_NUMBERED), length, drawn.language)
+    return fitting_length(drawn.any_of(_NUMBERED), length, drawn.language)
 
 
 def _extras(subject: Subject, drawn: _Draw, facts: Sequence[int]) -> list[Passage]:
     """Some facts in other words, and others of the subject's kind."""
     kin = [other for other in load_subjects() if other.kind == subject.kind and other != subject]
-    again = drawn.some(sorted(set(facts)), min(len(set(facts)), drawn.one((2, 3, 4))))
+    again = drawn.some(sorted(set(facts)), min(len(set(facts)), drawn.any_of((2, 3, 4))))
     lines = [drawn.paragraph(subject, again)]
     others = []
-    more = drawn.one((0, 1, 1, 2))
-    for other in drawn.some(kin, min(len(kin), drawn.one((2, 3, 4)))):
+    more = drawn.any_of((0, 1, 1, 2))
+    for other in drawn.some(kin, min(len(kin), drawn.any_of((2, 3, 4)))):
         here = [0, *drawn.some(range(1, len(facts_of_subject(other))), more)]
         others.append(drawn.paragraph(other, here))
     return [
@@ -184,18 +192,18 @@ def _extras(subject: Subject, drawn: _Draw, facts: Sequence[int]) -> list[Passag
     ]
 
 
-def _paragraph(subject: Subject, drawn: _Draw) -> Body | None:
+def _paragraph(subject: Subject, drawn: _Draw) -> ArticleBody | None:
     wishes: dict[str, Any] = {}
     chance = drawn.rng.random()
     if chance < 0.2:
-        chosen = drawn.some(_headings(subject), drawn.one((1, 2)))
+        chosen = drawn.some(_headings(subject), drawn.any_of((1, 2)))
         wishes["sections"] = tuple(chosen)
         here = [fact for heading in chosen for fact in _facts_under(subject, heading)]
     else:
         pool = list(range(1, len(facts_of_subject(subject))))
         numbers = {True: 1, False: DEFAULT_FACTS}
         numbered = chance >= 0.6
-        here = drawn.some(pool, drawn.one(range(9)) if numbered else numbers[chance < 0.35])
+        here = drawn.some(pool, drawn.any_of(range(9)) if numbered else numbers[chance < 0.35])
     passages = [Passage("", (drawn.paragraph(subject, [0, *here]),))]
     if 0.2 <= chance < 0.35:
         wishes["length"] = Length("short")
@@ -205,42 +213,42 @@ def _paragraph(subject: Subject, drawn: _Draw) -> Body | None:
             return None
         wishes["length"] = length
     facts = tuple((subject.name, fact) for fact in (0, *here))
-    return Body("paragraph", (subject,), tuple(passages), facts, wishes)
+    return ArticleBody("paragraph", (subject,), tuple(passages), facts, wishes)
 
 
-def _list(subject: Subject, drawn: _Draw) -> Body:
+def _list(subject: Subject, drawn: _Draw) -> ArticleBody:
     wishes: dict[str, Any] = {}
     pool = list(range(len(facts_of_subject(subject))))
     if drawn.chance(0.2):
-        chosen = drawn.some(_headings(subject), drawn.one((1, 2)))
+        chosen = drawn.some(_headings(subject), drawn.any_of((1, 2)))
         wishes["sections"] = tuple(chosen)
         items = drawn.some([f for h in chosen for f in _facts_under(subject, h)], len(pool))
     elif drawn.chance(0.7):
-        items = drawn.some(pool, drawn.one(range(2, len(pool) + 1)))
+        items = drawn.some(pool, drawn.any_of(range(2, len(pool) + 1)))
         wishes["items"] = len(items)
     else:
         items = drawn.some(pool, DEFAULT_ITEMS)
     lines = tuple(f"- {drawn.sentence(subject, fact)}" for fact in items)
     facts = tuple((subject.name, fact) for fact in items)
-    return Body("list", (subject,), (Passage("", lines),), facts, wishes)
+    return ArticleBody("list", (subject,), (Passage("", lines),), facts, wishes)
 
 
-def _comparison(subject: Subject, drawn: _Draw) -> Body | None:
+def _comparison(subject: Subject, drawn: _Draw) -> ArticleBody | None:
     alike = drawn.chance(0.75)
     others = [s for s in load_subjects() if s != subject and (s.kind == subject.kind or not alike)]
-    pair = (subject, drawn.one(others))
+    pair = (subject, drawn.any_of(others))
     shared = [h for h in _headings(subject) if h in _headings(pair[1])]
     headings, wishes = _choice_of_sections(shared, drawn)
     each = 1 if drawn.chance(0.2) else 2
-    facts = [(one.name, 0) for one in pair]
+    facts = [(member.name, 0) for member in pair]
     passages = [Passage("", (_intro(pair, drawn),))]
     for heading in headings:
         lines = []
-        for one in pair:
-            here = drawn.some(_facts_under(one, heading), each)
-            text = drawn.paragraph(one, here)
-            lines.append(f"- {_name(one, drawn.language)}{_colon(drawn.language)}{text}")
-            facts += [(one.name, fact) for fact in here]
+        for member in pair:
+            here = drawn.some(_facts_under(member, heading), each)
+            text = drawn.paragraph(member, here)
+            lines.append(f"- {_name(member, drawn.language)}{_colon(drawn.language)}{text}")
+            facts += [(member.name, fact) for fact in here]
         passages.append(Passage(heading, tuple(lines)))
     if each == 1:
         wishes["length"] = Length("short")
@@ -251,18 +259,18 @@ def _comparison(subject: Subject, drawn: _Draw) -> Body | None:
         if length is None:
             return None
         wishes["length"] = length
-    return Body("comparison", pair, _translated(passages, drawn), tuple(facts), wishes)
+    return ArticleBody("comparison", pair, _translated(passages, drawn), tuple(facts), wishes)
 
 
-_FORMS: dict[str, Callable[[Subject, _Draw], Body | None]] = {
+_FORMS: dict[str, Callable[[Subject, _Draw], ArticleBody | None]] = {
     "article": _article, "paragraph": _paragraph, "list": _list, "comparison": _comparison,
 }  # fmt: skip
 
 
 def _intro(pair: tuple[Subject, Subject], drawn: _Draw) -> str:
     """What two subjects are, and the lead of each."""
-    first, second = (_name(one, drawn.language) for one in pair)
-    kinds = [kind_name(one, drawn.language) for one in pair]
+    first, second = (_name(member, drawn.language) for member in pair)
+    kinds = [kind_name(member, drawn.language) for member in pair]
     if drawn.language == "en":
         small = f"the {pair[1].name}"
         alike = f"Both the {pair[0].name} and {small} are {KIND_NAMES[pair[0].kind][1]}."
@@ -272,7 +280,7 @@ def _intro(pair: tuple[Subject, Subject], drawn: _Draw) -> str:
     else:
         alike = f"{first}和{second}都是{kinds[0]}。"
         opening = alike if kinds[0] == kinds[1] else f"{first}是{kinds[0]}，{second}是{kinds[1]}。"
-    leads = [drawn.sentence(one, 0) for one in pair]
+    leads = [drawn.sentence(member, 0) for member in pair]
     return (" " if drawn.language == "en" else "").join([opening, *leads])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from unified_data.document import Document, Segment, Text
 from unified_data.pocket.subjects import load_subjects
-from unified_data.world.articles import Article, article_document, draw_article
+from unified_data.world.articles import DrawnArticle, article_document, draw_article
 from unified_data.world.fact_questions import draw_turns
 from unified_data.world.long_articles import LONG_SUBJECTS
 from unified_data.world.wordings import Language, subject_named
@@ -74,7 +74,7 @@ def plan_questions(split: str, number: int, rng: np.random.Generator) -> list[Ar
     return [payloads[i] for i in rng.permutation(len(payloads))]
 
 
-def article_of(payload: ArticlePayload) -> Article:
+def article_of(payload: ArticlePayload) -> DrawnArticle:
     """The article of a payload; the same payload gives the same one."""
     rng = np.random.default_rng(payload.seed)
     subject = subject_named(payload.subject)

@@ -27,7 +27,7 @@ import numpy as np
 from unified_data.document import Audio, Document, Image, Segment, Text
 from unified_data.pocket.subjects import Subject
 from unified_data.pocket.tasks import draw_prompt
-from unified_data.world.article_bodies import Body, Passage, draw_body
+from unified_data.world.article_bodies import ArticleBody, Passage, draw_body
 from unified_data.world.article_lengths import fulfils_length, text_length
 from unified_data.world.captions_en import caption_en
 from unified_data.world.captions_zh import caption_zh
@@ -51,7 +51,7 @@ from unified_data.world.wishes import (
 )
 from unified_data.world.wordings import Language
 
-__all__ = ["Article", "article_document", "article_split", "draw_article"]
+__all__ = ["DrawnArticle", "article_document", "article_split", "draw_article"]
 
 _FORM_SHARES: dict[Form | Literal["long"], float] = {
     "article": 0.55, "paragraph": 0.2, "list": 0.12, "comparison": 0.13,
@@ -68,12 +68,12 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Article:
+class DrawnArticle:
     """An article: what was asked for, in which words, and what it holds."""
 
     wishes: Wishes
     prompt: str
-    body: Body
+    body: ArticleBody
     pictures: tuple[Picture, ...] = ()
 
     @property
@@ -99,7 +99,7 @@ def draw_article(
     rng: np.random.Generator,
     media: bool,
     form: Form | Literal["long"] | None = None,
-) -> Article:
+) -> DrawnArticle:
     """A random article whose wishes are in a split.
 
     media: with one to four pictures or a narration, otherwise with neither. form: None for any,
@@ -118,7 +118,7 @@ def draw_article(
         if article_split(wishes) != split or not _has_its_length(wishes, body):
             continue
         pictures = draw_pictures(body.subjects, language, wishes.pictures or 0, rng)
-        return Article(wishes, _prompt(wishes, rng), body, pictures)
+        return DrawnArticle(wishes, _prompt(wishes, rng), body, pictures)
 
 
 def _prompt(wishes: Wishes, rng: np.random.Generator) -> str:
@@ -126,7 +126,7 @@ def _prompt(wishes: Wishes, rng: np.random.Generator) -> str:
 
 
 def _wishes(
-    body: Body, language: Language, split: str, rng: np.random.Generator, media: bool
+    body: ArticleBody, language: Language, split: str, rng: np.random.Generator, media: bool
 ) -> Wishes:
     fields: dict[str, Any] = dict(body.wishes)
     subjects = body.subjects
@@ -151,10 +151,10 @@ def _wishes(
     return Wishes(language, body.form, tuple(subject.name for subject in subjects), **fields)
 
 
-def _has_its_length(wishes: Wishes, body: Body) -> bool:
+def _has_its_length(wishes: Wishes, body: ArticleBody) -> bool:
     if wishes.length is None:
         return True
-    characters = text_length(Article(wishes, "", body).text)
+    characters = text_length(DrawnArticle(wishes, "", body).text)
     return fulfils_length(wishes.length, characters, wishes.language)
 
 
@@ -168,11 +168,11 @@ def draw_pictures(
     pictures: list[Picture] = []
     while len(pictures) < number:
         both = len(subjects) > 1 and not pictures
-        shown = subjects if both else (subjects[len(pictures) % len(subjects)],)
+        subjects_shown = subjects if both else (subjects[len(pictures) % len(subjects)],)
         kinds: tuple[SceneKind, ...] = ("single", "small", "two", "counted")
         kind = "two" if both else kinds[int(rng.integers(4))] if pictures else "single"
         style = TRAIN_STYLES[int(rng.integers(len(TRAIN_STYLES)))]
-        scene = compose_scene(rng, kind, [(subject.name, style) for subject in shown])
+        scene = compose_scene(rng, kind, [(subject.name, style) for subject in subjects_shown])
         description = describe_scene(scene)
         caption = caption_en(description) if language == "en" else caption_zh(description)
         # Some pairs are held out: then each stands alone.
@@ -183,7 +183,7 @@ def draw_pictures(
     return tuple(pictures)
 
 
-def article_document(article: Article) -> Document:
+def article_document(article: DrawnArticle) -> Document:
     """The document of an article. The same article gives the same document.
 
     The first picture follows the passage under the title, the next ones a section each, and those
@@ -193,7 +193,7 @@ def article_document(article: Article) -> Document:
     return Document((prompt, *_response(article, True)))
 
 
-def _response(article: Article, media: bool) -> list[Segment]:
+def _response(article: DrawnArticle, media: bool) -> list[Segment]:
     """media: without them captions and what is read aloud stand alone."""
     writer = _Writer(media)
     wishes, body = article.wishes, article.body

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["ESPEAK_RATE", "EspeakSpeech", "Manner", "espeak_phonemes", "espeak_speech"]
+__all__ = ["ESPEAK_RATE", "EspeakSpeech", "VoiceSetting", "espeak_phonemes", "espeak_speech"]
 
 ESPEAK_RATE = 22_050
 """Hz, of what espeak-ng says."""
@@ -38,7 +38,7 @@ _opened = threading.Lock()
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
-class Manner(NamedTuple):
+class VoiceSetting(NamedTuple):
     """How a text is said. voice: espeak-ng's name of language and variant; pace: words a minute;
     pitch: 0 to 99; range: of the pitch, 0 (monotone) to 99; 50 is plain."""
 
@@ -56,7 +56,7 @@ class EspeakSpeech(NamedTuple):
     phonemes: str
 
 
-def espeak_speech(text: str, manner: Manner, ipa: bool) -> EspeakSpeech:
+def espeak_speech(text: str, manner: VoiceSetting, ipa: bool) -> EspeakSpeech:
     """A text's sound and its phonemes.
 
     ipa: phonemes in IPA, otherwise in espeak-ng's own ASCII names. Its IPA of Chinese is of no use:
@@ -89,7 +89,7 @@ def espeak_speech(text: str, manner: Manner, ipa: bool) -> EspeakSpeech:
 def espeak_phonemes(text: str, voice: str, ipa: bool) -> str:
     """A text's phonemes alone; see `espeak_speech`."""
     with _library() as library:
-        _choose(library, Manner(voice))
+        _choose(library, VoiceSetting(voice))
         return _phonemes(library, text, ipa)
 
 
@@ -103,7 +103,7 @@ def _phonemes(library: Any, text: str, ipa: bool) -> str:
     return " ".join(clause.strip() for clause in clauses).strip()
 
 
-def _choose(library: Any, manner: Manner) -> None:
+def _choose(library: Any, manner: VoiceSetting) -> None:
     status = library.espeak_ng_SetVoiceByName(manner.voice.encode())
     _check(status, f"has the voice {manner.voice!r}")
     for parameter, value in zip((_RATE, _PITCH, _RANGE), manner[1:]):

@@ -22,10 +22,10 @@ from unified_data.world.made_up import made_up_name
 from unified_data.world.outside import not_known, strangers
 from unified_data.world.wordings import KIND_NAMES, Language, facts_of_subject, kind_name, name_in
 
-__all__ = ["Turn", "draw_turns"]
+__all__ = ["FactTurn", "draw_turns"]
 
 
-class Turn(NamedTuple):
+class FactTurn(NamedTuple):
     """A question and its answer."""
 
     question: str
@@ -57,14 +57,14 @@ _PATIENCE = 40
 
 def draw_turns(
     subject: Subject, language: Language, split: str, rng: np.random.Generator
-) -> tuple[Turn, ...]:
+) -> tuple[FactTurn, ...]:
     """One to three questions about a subject, or about what is not known, of a split.
 
     Held out are a subject together with a kind or with another one's fact, a fact together with
     who is asked about, and strangers; of what anybody asks first (`What is a fox?`) nothing is.
     """
     kinds = list(_SHARES)
-    turns: list[Turn] = []
+    turns: list[FactTurn] = []
     number = int(rng.integers(1, 4))
     for _ in range(_PATIENCE * number):
         kind = kinds[int(rng.choice(len(kinds), p=list(_SHARES.values())))]
@@ -78,7 +78,7 @@ def draw_turns(
     return tuple(turns)
 
 
-_Keyed = tuple[tuple[str, ...], Turn]
+_Keyed = tuple[tuple[str, ...], FactTurn]
 
 
 def _fill(phrase: str, subject: Subject, language: Language, rng: np.random.Generator,
@@ -92,20 +92,20 @@ def _fill(phrase: str, subject: Subject, language: Language, rng: np.random.Gene
 def _what(subject: Subject, language: Language, split: str, rng: np.random.Generator) -> _Keyed:
     leads = facts_of_subject(subject)[0].wordings(language)
     lead = leads[int(rng.integers(len(leads)))]
-    return (), Turn(_fill("what", subject, language, rng), lead)
+    return (), FactTurn(_fill("what", subject, language, rng), lead)
 
 
 def _kind(subject: Subject, language: Language, split: str, rng: np.random.Generator) -> _Keyed:
-    return (), Turn(_fill("kind", subject, language, rng), kind_name(subject, language))
+    return (), FactTurn(_fill("kind", subject, language, rng), kind_name(subject, language))
 
 
 def _is(subject: Subject, language: Language, split: str, rng: np.random.Generator) -> _Keyed:
     kinds = list(KIND_NAMES)
     asked = subject.kind if rng.random() < 0.5 else kinds[int(rng.integers(len(kinds)))]
-    shown = KIND_NAMES[asked][0 if language == "en" else 2]
-    question = _fill("is", subject, language, rng, kind=shown)
+    kind_word = KIND_NAMES[asked][0 if language == "en" else 2]
+    question = _fill("is", subject, language, rng, kind=kind_word)
     answer = _answer(kind_name(subject, language), asked == subject.kind, language)
-    return (f"is|{subject.name}|{asked}|{language}",), Turn(question, answer)
+    return (f"is|{subject.name}|{asked}|{language}",), FactTurn(question, answer)
 
 
 def _answer(known: str, yes: bool, language: Language) -> str:
@@ -120,7 +120,7 @@ def _which(subject: Subject, language: Language, split: str, rng: np.random.Gene
     fact = facts[int(rng.integers(len(facts)))]
     question = _fill("which", subject, language, rng, fact=fact)
     name = subject.phrase if language == "en" else name_in(subject, "zh")
-    return (f"which|{subject.name}|{fact}",), Turn(question, name)
+    return (f"which|{subject.name}|{fact}",), FactTurn(question, name)
 
 
 def _true(subject: Subject, language: Language, split: str, rng: np.random.Generator) -> _Keyed:
@@ -137,7 +137,7 @@ def _true(subject: Subject, language: Language, split: str, rng: np.random.Gener
     name = name_in(owner, language)
     known = name if language == "zh" else f"the {name}"
     key = f"true|{subject.name}|{owner.name}|{fact}"
-    return (key,), Turn(question, _answer(known, owner == subject, language))
+    return (key,), FactTurn(question, _answer(known, owner == subject, language))
 
 
 def _strange(subject: Subject, language: Language, split: str, rng: np.random.Generator) -> _Keyed:
@@ -156,7 +156,7 @@ def _strange(subject: Subject, language: Language, split: str, rng: np.random.Ge
         a = f"{article} {name}" if chosen.counted else name
     the = name if language == "zh" else f"the {name}"
     question = phrase.format(a=a, the=the, The=f"The {name}" if language == "en" else name)
-    return (key,), Turn(question, not_known(name, language, nearest))
+    return (key,), FactTurn(question, not_known(name, language, nearest))
 
 
 _TURNS: dict[str, Callable[[Subject, Language, str, np.random.Generator], _Keyed]] = {

@@ -94,7 +94,7 @@ def _right_sections(headings: list[str], wishes: Wishes) -> bool:
         return False
     # As many characters as wished for may leave no room for all of them, or ask for more.
     long = wishes.subjects[0] in LONG_SUBJECTS and [
-        section.shown for section in long_sections(wishes.subjects[0], wishes.language)
+        section.heading_shown for section in long_sections(wishes.subjects[0], wishes.language)
     ]
     if present == long:
         return True
@@ -108,8 +108,8 @@ def _denied(headings: list[str], wishes: Wishes) -> bool:
 
 def _shown(headings: Sequence[str], wishes: Wishes) -> list[str]:
     """Headings as they stand in an article of the language."""
-    shown = {}
+    headings_shown = {}
     if wishes.subjects[0] in LONG_SUBJECTS:
         sections = long_sections(wishes.subjects[0], wishes.language)
-        shown = {section.heading: section.shown for section in sections}
-    return [shown.get(h) or heading_in(h, wishes.language) for h in headings]
+        headings_shown = {section.heading: section.heading_shown for section in sections}
+    return [headings_shown.get(h) or heading_in(h, wishes.language) for h in headings]

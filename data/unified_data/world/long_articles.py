@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from unified_data.pocket.subjects import Subject
-from unified_data.world.article_bodies import Body, Passage
+from unified_data.world.article_bodies import ArticleBody, Passage
 from unified_data.world.article_lengths import fitting_length, text_length
 from unified_data.world.prose import Manner, Prose
 from unified_data.world.wordings import Language, facts_of_subject
@@ -33,7 +33,7 @@ class LongSection(NamedTuple):
     several wordings."""
 
     heading: str
-    shown: str
+    heading_shown: str
     sentences: tuple[tuple[str, ...], ...]
 
 
@@ -58,7 +58,7 @@ def long_sections(name: str, language: Language) -> tuple[LongSection, ...]:
 
 def draw_long_body(
     subject: Subject, language: Language, split: str, rng: np.random.Generator
-) -> Body:
+) -> ArticleBody:
     """Every section, mostly in its order, with most of its sentences, each in any wording.
 
     A prompt says the sections, or the length, or both. Facts are numbered on behind those of
@@ -82,7 +82,7 @@ def draw_long_body(
         halves = (chosen[: number // 2], chosen[number // 2 :])
         parts = halves if number > _A_PARAGRAPH else (chosen,)
         lines = tuple(prose.paragraph([known[j] for j in part], rng) for part in parts)
-        passages.append(Passage(sections[i].shown, lines))
+        passages.append(Passage(sections[i].heading_shown, lines))
         facts += [(subject.name, starts[i] + j) for j in chosen]
     wishes: dict[str, Any] = {}
     shuffled = order != sorted(order)
@@ -92,7 +92,7 @@ def draw_long_body(
     kind = "about" if rng.random() < 0.25 else "least"
     length = fitting_length(kind, text_length("\n".join(lines_of_all)), language)
     wishes["length"] = length or fitting_length("least", 801, language)
-    return Body("article", (subject,), tuple(passages), tuple(facts), wishes)
+    return ArticleBody("article", (subject,), tuple(passages), tuple(facts), wishes)
 
 
 def long_facts(name: str, language: Language) -> tuple[tuple[str, ...], ...]:

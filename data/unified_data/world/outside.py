@@ -40,13 +40,13 @@ def strangers() -> tuple[Stranger, ...]:
     """
     path = resources.files(__package__) / "outside.yaml"
     groups = yaml.safe_load(path.read_text("utf-8"))
-    found = []
+    outside = []
     for group, counted in (("things", True), ("substances", False)):
         for en, zh, nearest in groups[group]:
             if find_subject(en) or find_chinese(zh):
                 raise ValueError(f"{en!r} ({zh}) is no stranger: the world has it")
-            found.append(Stranger(en, zh, subject_named(nearest).name, counted))
-    return tuple(found)
+            outside.append(Stranger(en, zh, subject_named(nearest).name, counted))
+    return tuple(outside)
 
 
 def not_known(name: str, language: Language, nearest: str | None = None) -> str:

@@ -228,14 +228,14 @@ def _name_tokens(language: Language) -> frozenset[str]:
 class RetrievalError(NamedTuple):
     """How wrong the judge is, of `cases` wordings that it does not have.
 
-    found: it takes a wording for its own fact. mixed_up: where it does not have the fact at all, it
-    takes the wording for another fact of the same subject. taken: in the same way, for a fact of
-    another subject of the same kind whose article it judges.
+    recognised: it takes a wording for its own fact. mixed_up: where it does not have the fact at
+    all, it takes the wording for another fact of the same subject. misattributed: in the same way,
+    for a fact of another subject of the same kind whose article it judges.
     """
 
-    found: int
+    recognised: int
     mixed_up: int
-    taken: int
+    misattributed: int
     cases: int
 
 
@@ -247,16 +247,16 @@ def retrieval_error(language: Language, every: int = 1) -> RetrievalError:
     index = fact_index(language)
     subjects = load_subjects()
     others = {s.name: _next_of_kind(subjects, number) for number, s in enumerate(subjects)}
-    found = mixed_up = taken = cases = 0
+    recognised = mixed_up = misattributed = cases = 0
     for position in range(0, len(index.wordings), every):
         fact, _, text = index.wordings[position]
-        found += index.statement(text, fact[0], [position]).fact == fact
+        recognised += index.statement(text, fact[0], [position]).fact == fact
         whole = index.positions[fact]
         mixed_up += _subject_of(index.statement(text, fact[0], whole)) == fact[0]
         other = others[fact[0]]
-        taken += _subject_of(index.statement(text, other, whole)) == other
+        misattributed += _subject_of(index.statement(text, other, whole)) == other
         cases += 1
-    return RetrievalError(found, mixed_up, taken, cases)
+    return RetrievalError(recognised, mixed_up, misattributed, cases)
 
 
 def _subject_of(statement: Statement) -> str | None:

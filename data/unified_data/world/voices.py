@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from unified_data.pocket.voices import TIMBRES
-from unified_data.world.espeak import Manner
+from unified_data.world.espeak import VoiceSetting
 from unified_data.world.free_scene import SPLITS, split_of_keys
 from unified_data.world.phonemes import CHINESE_VOICE
 
@@ -32,7 +32,7 @@ class Speaker:
 
     name: str
     language: str
-    manner: Manner
+    manner: VoiceSetting
     description: str
     recorded: str | None = None
 
@@ -48,12 +48,13 @@ _PACE, _PACE_ZH = 190, 270
 SPEAKERS: dict[str, Speaker] = {
     speaker.name: speaker
     for speaker in (
-        Speaker("amy", "en", Manner("en-us+f3", _PACE), "American, a woman's voice"),
-        Speaker("ben", "en", Manner("en-us", _PACE), "American, a man's voice"),
-        Speaker("cole", "en", Manner("en", _PACE, 40), "British, a man's voice, lower"),
-        Speaker("dora", "en", Manner("en+f2", _PACE, 55), "British, a woman's voice"),
-        Speaker("earl", "en", Manner("en-us+m3", _PACE, 30), "American, a man's deep voice"),
-        Speaker("mei", "zh", Manner(f"{CHINESE_VOICE}+f3", _PACE_ZH), "Chinese, a woman's voice"),
+        Speaker("amy", "en", VoiceSetting("en-us+f3", _PACE), "American, a woman's voice"),
+        Speaker("ben", "en", VoiceSetting("en-us", _PACE), "American, a man's voice"),
+        Speaker("cole", "en", VoiceSetting("en", _PACE, 40), "British, a man's voice, lower"),
+        Speaker("dora", "en", VoiceSetting("en+f2", _PACE, 55), "British, a woman's voice"),
+        Speaker("earl", "en", VoiceSetting("en-us+m3", _PACE, 30), "American, a man's deep voice"),
+        Speaker("mei", "zh", VoiceSetting(f"{CHINESE_VOICE}+f3", _PACE_ZH),
+                "Chinese, a woman's voice"),
     )
 }  # fmt: skip
 """The voices that a model of the world speaks in, by name."""
@@ -107,11 +108,11 @@ def draw_speaker(
     share = 0.5 if split == "heldout" else _OF_RECORDED
     if recorded and language == "en" and from_people and chance > 1 - share:
         name = list(from_people)[which % len(from_people)]
-        manner = Manner(_RECORDED_DIALECT, pace)
+        manner = VoiceSetting(_RECORDED_DIALECT, pace)
         return Speaker(name, "en", manner, "from recordings", from_people[name])
     timbres = _timbres(split)
     timbre = timbres[which % len(timbres)]
     if language == "zh":
         dialect, pace = CHINESE_VOICE, round(pace * _PACE_ZH / _PACE)
-    manner = Manner(f"{dialect}+{timbre}", pace, pitch, span)
+    manner = VoiceSetting(f"{dialect}+{timbre}", pace, pitch, span)
     return Speaker(timbre, language, manner, f"{timbre}, {dialect}")

@@ -177,8 +177,8 @@ def _keys(wishes: Wishes, rng: np.random.Generator | None) -> list[str]:
     """The wishes that are said, as keys of `WISHES`."""
     keys = []
     if wishes.sections:
-        one = len(wishes.sections) == 1
-        keys.append("only" if one and (rng is None or rng.random() < 0.7) else "sections")
+        single = len(wishes.sections) == 1
+        keys.append("only" if single and (rng is None or rng.random() < 0.7) else "sections")
     keys += ["without"] * bool(wishes.without) + ["items"] * (wishes.items is not None)
     if wishes.length is not None:
         keys.append(wishes.length.kind)
@@ -194,9 +194,9 @@ def _keys(wishes: Wishes, rng: np.random.Generator | None) -> list[str]:
 def _fill(phrase: str, wishes: Wishes, rng: np.random.Generator | None) -> str:
     """A phrase with its slots filled; those that it lacks are not asked for."""
     values: dict[str, str] = {}
-    for name, shown, suffix in zip(wishes.subjects, wishes.names, ("", "2")):
-        values[f"the{suffix}"] = shown if wishes.language == "zh" else f"the {shown}"
-        values[f"The{suffix}"] = f"The {shown}"
+    for name, name_shown, suffix in zip(wishes.subjects, wishes.names, ("", "2")):
+        values[f"the{suffix}"] = name_shown if wishes.language == "zh" else f"the {name_shown}"
+        values[f"The{suffix}"] = f"The {name_shown}"
         values[f"many{suffix}"] = subject_named(name).plural
     headings = wishes.without if _denies(phrase, wishes.language) else wishes.sections
     words = [_choice(SECTION_WORDS[heading][wishes.language], rng) for heading in headings]

@@ -124,5 +124,5 @@ def heading_in(heading: str, language: Language) -> str:
 
 def kind_name(subject: Subject, language: Language) -> str:
     """`a bird`, `鸟`."""
-    one, _, chinese = KIND_NAMES[subject.kind]
-    return one if language == "en" else chinese
+    english, _, chinese = KIND_NAMES[subject.kind]
+    return english if language == "en" else chinese

@@ -108,11 +108,11 @@ def _race(
             weight = np.float64(total(weights[first:], min(block, V - first)))
         else:
             weight = np.float64(weights[at])
-        place = weight / noise[at - start]
-        if place > best:
-            best, second, winner = place, best, at - start
-        elif place > second:
-            second = place
+        arrival = weight / noise[at - start]
+        if arrival > best:
+            best, second, winner = arrival, best, at - start
+        elif arrival > second:
+            second = arrival
     return winner, best > _LEAST_WIN and best > second * (1 + _DOUBT)
 
 
