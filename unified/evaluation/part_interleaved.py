@@ -68,7 +68,8 @@ def _measure(bench: Bench) -> PartResult:
         )
         for case in cases
     ]  # fmt: skip
-    samples, checks = [], []
+    samples: list[JudgedCase] = []
+    checks: list[InterleavedChecks | None] = []
     for case, result in zip(cases, bench.complete(requests)):
         if isinstance(result, str):
             samples.append(JudgedCase(case.condition, case.asked, "as asked", result, False))
@@ -106,7 +107,11 @@ def _of_checks(cases: list[_Case], checks: list[InterleavedChecks | None]) -> li
 def _of_judge(bench: Bench, judge: GlyphJudge, cases: list[_Case]) -> tuple[MeasuredFigure, ...]:
     """What is shown and said in true pictures and in espeak-ng's other voices, and in others'."""
     rng = bench.rng("interleaved", "judge")
-    true, false, heard, flowing, misheard = [], [], [], [], []
+    true: list[bool] = []
+    false: list[bool] = []
+    heard: list[bool] = []
+    flowing: list[bool] = []
+    misheard: list[bool] = []
     subjects = load_subjects()
     voices = list(VOICES)
     for case in cases:

@@ -67,8 +67,12 @@ def _questions(paths: SetPaths, split: str) -> list[_Question]:
 
 def _people(record: dict[str, Any], where: str) -> tuple[str, ...]:
     people = field_of(record, "answers", list, where)
-    texts = [each.get("answer") if isinstance(each, dict) else None for each in people]
-    if not texts or not all(isinstance(text, str) for text in texts):
+    texts = [
+        each["answer"]
+        for each in people
+        if isinstance(each, dict) and isinstance(each.get("answer"), str)
+    ]
+    if not texts or len(texts) < len(people):
         raise ValueError(f"{where}: answers are {quoted(people)}, expected objects with an answer")
     return tuple(texts)
 
