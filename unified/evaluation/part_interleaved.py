@@ -107,8 +107,11 @@ def _of_checks(cases: list[_Case], checks: list[InterleavedChecks | None]) -> li
 def _of_judge(bench: Bench, judge: GlyphJudge, cases: list[_Case]) -> tuple[MeasuredFigure, ...]:
     """What is shown and said in true pictures and in espeak-ng's other voices, and in others'."""
     rng = bench.rng("interleaved", "judge")
-    true, false = list[bool](), list[bool]()
-    heard, flowing, misheard = list[bool](), list[bool](), list[bool]()
+    true: list[bool] = []
+    false: list[bool] = []
+    heard: list[bool] = []
+    flowing: list[bool] = []
+    misheard: list[bool] = []
     subjects = load_subjects()
     voices = list(VOICES)
     for case in cases:

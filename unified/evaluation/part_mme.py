@@ -118,7 +118,7 @@ def _measure(bench: Bench) -> PartResult:
             samples.add(kind, case.text, expected, answer.words, outcome, media)
         right[kind] = np.array(outcomes).reshape(-1, 2)
         figures.append(share(f"{kind}, accuracy", outcomes, 0.5))
-        both = [bool(first and second) for first, second in right[kind]]
+        both = np.all(right[kind], axis=1).tolist()
         figures.append(share(f"{kind}, accuracy+", both, 0.25))
     for name, kinds in _SUITES.items():
         if set(kinds) <= set(right):
@@ -140,7 +140,7 @@ def _points(name: str, kinds: Sequence[str], right: Mapping[str, np.ndarray]) ->
         rows = {kind: right[kind] for kind in kinds}
         drawn = {kind: each[rng.integers(len(each), size=len(each))] for kind, each in rows.items()}
         values.append(mme_score(drawn) / most)
-    low, high = (float(end) for end in np.quantile(values, (0.025, 0.975)))
+    low, high = (float(np.quantile(values, end)) for end in (0.025, 0.975))
     cases = sum(len(right[kind]) for kind in kinds)
     return MeasuredFigure(
         f"{name}, share of {most:,} points", value, min(low, value), max(high, value), cases,

@@ -67,11 +67,14 @@ def _questions(paths: SetPaths, split: str) -> list[_Question]:
 
 def _people(record: dict[str, Any], where: str) -> tuple[str, ...]:
     people = field_of(record, "answers", list, where)
-    texts = [each.get("answer") for each in people if isinstance(each, dict)]
-    words = tuple(text for text in texts if isinstance(text, str))
-    if not words or len(words) < len(people):
+    texts = [
+        each["answer"]
+        for each in people
+        if isinstance(each, dict) and isinstance(each.get("answer"), str)
+    ]
+    if not texts or len(texts) < len(people):
         raise ValueError(f"{where}: answers are {quoted(people)}, expected objects with an answer")
-    return words
+    return tuple(texts)
 
 
 def _measure(bench: Bench) -> PartResult:
