@@ -97,8 +97,7 @@ def what_is_missing(wishes: Wishes, document: Document) -> tuple[str, ...]:
 
 def _length(wishes: Wishes) -> str:
     length = wishes.length
-    assert length is not None
-    return f"{length.kind} {length.number or ''}".strip()
+    return "any" if length is None else f"{length.kind} {length.number or ''}".strip()
 
 
 def _read_freely(prompt: str, known: WorldSubjects, notes: list[str]) -> Wishes:
