@@ -27,9 +27,11 @@ ROOMS = (
     "tasks",
     "models",
     "pocket",
+    "world",
     "dataloading",
     "evaluation",
     "training",
+    "serving",
     "cli",
 )
 # Modules that stand in no room: the package itself and `python -m unified`.

@@ -227,14 +227,14 @@ def test_a_recording_that_fits_lies_anywhere_and_has_its_text(tmp_path):
         soundfile.write(tmp_path / f"{name}.flac", np.full(samples, 8192, np.int16), 16_000)
         (tmp_path / f"{name}.txt").write_text(name)
     media = Recordings(run(tmp_path, "audio", alignment={"kind": "ctc"}), print)
-    places = set()
+    starts = set()
     for step in range(4):
         crops, texts = media._crops(step, 0, 1)
         for crop, text in zip(crops, texts):
             loud = np.flatnonzero(crop.numpy())
             assert (text, len(loud)) in (("short", 300), (None, 512))
-            places.add((len(loud), int(loud[0])))
-    assert len({place for length, place in places if length == 300}) > 5
+            starts.add((len(loud), int(loud[0])))
+    assert len({start for length, start in starts if length == 300}) > 5
     batch = media.batch(media.model, 0)
     assert batch.decoded.shape == batch.real.shape
     assert batch.alignment > 0

@@ -113,6 +113,7 @@ def test_a_large_picture_is_coded_in_bands_as_the_module_does(encoder, tmp_path,
     "settings",
     [{}, {"depth": 1}, {"depth": 1, "encoder": "conv"},
      {"depth": 1, "causal": True, "decoder_depths": (1, 1, 1)},
+     {"depth": 1, "level": -26.0},
      {"depth": 1, "short_window": 96, "decoder_depths": (2, 1, 1)}],
     ids=str,
 )  # fmt: skip

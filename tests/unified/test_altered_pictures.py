@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from unified.evaluation.altered_pictures import VIEWS, View, draw_view, paint, still_told
+from unified.evaluation.hallucinated import chair
 from unified.evaluation.names import named_subjects, subjects_in_view
 from unified.evaluation.part_seeing import names_alone
 from unified_data.pocket.scenes import BACKGROUNDS, Scene, render
@@ -25,7 +28,7 @@ def test_every_condition_keeps_the_subject_recognisable(condition):
     for subject in (CAT, LEMON):
         view = draw_view(condition, rng)
         pixels = paint(subject, view, rng)
-        assert pixels.shape == (96, 96, 3)
+        assert pixels.shape == (view.size, view.size, 3)
         assert still_told(pixels, view, subject, [TIGER, ROSE])
         assert not still_told(pixels, view, TIGER, [subject])
         altered = (view, pixels.tobytes()) != (View(view.ground), paint(subject, view).tobytes())
@@ -38,6 +41,29 @@ def test_a_turned_glyph_is_whole_inside_the_picture():
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         assert (border == 255).all()
         assert (pixels < 250).any()
+
+
+def test_a_shadow_is_dark_and_lies_below_and_to_the_right():
+    view = View((200, 200, 200), 40, 28, 28)
+    plain, shadowed = (
+        paint(LEMON, replace(view, shadow=each)).astype(int) for each in (False, True)
+    )
+    darker = np.argwhere((plain - shadowed).max(axis=-1) > 20)
+    own = np.argwhere((plain != 200).any(axis=-1))
+    assert len(darker)
+    assert (darker.mean(axis=0) > own.mean(axis=0)).all()
+    assert (shadowed <= plain).all()
+
+
+def test_chair_counts_what_is_not_there():
+    texts = ["a cat and a lemon", "a cat on a rose ground", "a tiger", ""]
+    present = [{"cat", "lemon"}, {"cat", "lemon"}, {"cat"}, {"cat"}]
+    instances, sentences, named = chair(texts, present)
+    assert instances.value == pytest.approx(1 / 4)
+    assert sentences.value == pytest.approx(1 / 4)
+    assert named.value == pytest.approx(3 / 6)
+    assert all(figure.low <= figure.value <= figure.high for figure in (instances, named))
+    assert chair(["nothing"], [{"cat"}])[0].value == 0
 
 
 def test_names_are_read_from_sentences():

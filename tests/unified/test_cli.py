@@ -224,6 +224,9 @@ def test_data_build_makes_shards(unified, refused, tmp_path):
     assert "documents in 2 shards" in err
     assert json.loads((world / "index.json").read_text())["world"] == "pocket"
     refused(unified("data", "build", "pocket", "-o", world, "--only", "film", on=None), "'film'")
+    command = ("data", "build", "world", "-o", tmp_path / "w", "--scale", "0.0003", "--workers", 1)
+    assert "in 6 shards" in unified(*command, "--only", "draw,ask", on=None)[2]
+    refused(unified(*command, "--only", "draw,film", on=None), "'film'")
 
 
 def test_a_tokenizer_is_evaluated_and_shown(unified, refused, cli_model, tmp_path):
@@ -283,9 +286,11 @@ def test_training_needs_its_configuration(unified, refused, tmp_path):
 # The program itself.
 
 COMMANDS = [
-    (), ("write",), ("draw",), ("describe",), ("speak",), ("listen",), ("reply",), ("sample",),
+    (), ("write",), ("draw",), ("edit",), ("describe",), ("speak",), ("listen",), ("reply",),
+    ("sample",),
     ("inspect",), ("subjects",), ("info",), ("train",), ("tokenizer", "train"),
     ("tokenizer", "evaluate"), ("tokenizer", "reconstruct"), ("data", "build", "pocket"),
+    ("data", "build", "world"),
 ]  # fmt: skip
 
 
@@ -330,7 +335,7 @@ def test_tasks_tells_what_a_model_can_be_asked(unified, cli_model):
     code, out, _ = unified("tasks", "--json")
     description = json.loads(out)
     assert code == 0
-    verbs = ["write", "draw", "describe", "ask", "speak", "listen", "reply"]
+    verbs = ["write", "draw", "edit", "describe", "ask", "speak", "listen", "reply"]
     assert list(description["tasks"]) == verbs
     speak = description["tasks"]["speak"]
     assert speak["voices"] == ["amy", "ben", "cole"]

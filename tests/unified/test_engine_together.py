@@ -171,28 +171,38 @@ class Failing:
         return self.codes.logits(rows, ranges)
 
 
-@pytest.mark.parametrize("output", ["depth", "heads"])
+@pytest.mark.parametrize("output", ["depth", "depth in one call", "heads"])
 def test_an_error_inside_a_position_ends_its_request_alone(
     small_together, together_sampler, output, monkeypatch
 ):
-    sampler = together_sampler(small_together, output)
+    sampler = together_sampler(small_together, output.split()[0])
     texts = [CodedText((1, 2 + seed, 3), "prompt") for seed in range(4)]
     requests = [Request((text, AUDIO), seed) for seed, text in enumerate(texts)]
     sampling = replace(GREEDY, audio=SpanSampling(1.0))
     alone = [finished(sampler, [request], sampling)[0].ids.tolist() for request in requests]
     decoder = sampler.decoder
-    begin, marked = decoder.begin_positions, []
+    begin, write, marked = decoder.begin_positions, decoder.write_positions, []
 
-    def failing(hidden_states):
+    def spoils(state):
+        return any((state == other).all() for other in marked)
+
+    def mark(hidden_states):
         if not marked and len(hidden_states) > 1:  # one of the rows, wherever it comes again
             marked.append(hidden_states[1].copy())
-        return Failing(
-            begin(hidden_states),
-            hidden_states,
-            lambda state: any((state == other).all() for other in marked),
-        )
 
-    monkeypatch.setattr(decoder, "begin_positions", failing, raising=False)
+    def failing(hidden_states):
+        mark(hidden_states)
+        return Failing(begin(hidden_states), hidden_states, spoils)
+
+    def failing_write(hidden_states, choices):
+        mark(hidden_states)
+        if any(map(spoils, hidden_states)):
+            raise RuntimeError("the depth decoder broke")
+        return write(hidden_states, choices)
+
+    monkeypatch.setattr(decoder, "writes_positions", output == "depth in one call")
+    monkeypatch.setattr(decoder, "begin_positions", failing)
+    monkeypatch.setattr(decoder, "write_positions", failing_write)
     engine, events = Engine(decoder, small_together), [[] for _ in requests]
     for request, own in zip(requests, events):
         engine.add(request, own.append, sampling)

@@ -20,10 +20,14 @@ from unified_base.images import load_image
 PLAIN = "parts:\n  seeing: {cases: 2, conditions: [plain, together]}\n"
 REST = """
 parts:
-  drawing: {cases: 1}
-  asking: {cases: 1}
-  listening: {cases: 1, conditions: [splice]}
-  speaking: {cases: 1, conditions: [captions, outside]}
+  drawing: {cases: 1, conditions: [one, count, position, diversity]}
+  asking: {cases: 1, conditions: [adversarial, count]}
+  consistency: {cases: 1, conditions: [one]}
+  unknown: {cases: 1, conditions: [noise, "write, made-up names", wishes]}
+  listening: {cases: 1, conditions: [splice, nothing]}
+  speaking: {cases: 1, conditions: [captions]}
+  crossing: {cases: 1}
+  articles: {cases: 1, conditions: [plain, Chinese]}
 """
 
 
@@ -79,7 +83,8 @@ def test_a_report_as_table_json_and_page(unified, cli_model, suite, tmp_path):
     assert code == 0, err
     report = json.loads(out)
     assert report["seed"] == 0
-    assert {"unified", "torch", "numpy", "pillow", "python", "espeak-ng"} == set(report["versions"])
+    assert {"unified", "torch", "numpy", "pillow", "python", "espeak-ng", "flite", "pocketsphinx",
+            "scikit-image"} == set(report["versions"])  # fmt: skip
     (part,) = report["parts"].values()
     assert [(f["name"], f["cases"]) for f in part["figures"]] == [("plain", 2), ("together", 2)]
     assert all(f["low"] <= f["value"] <= f["high"] for f in part["figures"] + part["judge"])
@@ -144,10 +149,10 @@ def test_what_a_model_cannot_do_is_reported_with_its_reason(unified, suite, tmp_
     assert part["cannot"].startswith("describe: ")
 
 
-def test_shipped_suites_name_every_part():
+def test_shipped_suites_name_every_part_that_needs_nothing_on_disk():
     assert shipped_suites() == ["pocket", "quick"]
     for name in shipped_suites():
-        assert list(open_suite(name).parts) == list(PARTS)
+        assert list(open_suite(name).parts) == [n for n, part in PARTS.items() if not part.paths]
 
 
 def test_compared_reports_say_what_is_better_and_what_was_not_measured(
@@ -180,14 +185,15 @@ def test_every_part_measures_a_model_that_knows_nothing(unified, cli_model, suit
     for name, part in json.loads(out)["parts"].items():
         if part["cannot"] is not None:
             # Not on every machine; and what is spoken is too long for this model.
-            assert re.search("espeak-ng|ids stand before", part["cannot"])
+            assert re.search("espeak-ng|ids stand before|no task for", part["cannot"])
             continue
         assert part["judge"]
         names = [figure["name"] for figure in part["figures"]]
         assert len(set(names)) == len(names)
         # Whatever it answers, in every condition something was counted.
         asked = measured.parts[name].conditions or PARTS[name].conditions
-        assert {*asked} <= {figure.split(",")[0] for figure in names}
+        told = {*part["missing"], *names}
+        assert all(any(text.startswith(each) for text in told) for each in asked)
         assert all(f["low"] <= f["value"] <= f["high"] for f in part["figures"])
     assert "wrong; " in page.read_text()
 

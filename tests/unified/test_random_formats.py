@@ -177,6 +177,27 @@ def test_what_is_sampled_under_limits_validates(drawn, seed, most):
 
 
 @settings(deadline=None, max_examples=100)
+@given(formats(), st.integers(0, 99), st.integers(8, 80))
+def test_the_rest_of_a_position_is_what_comes_whatever_is_chosen(drawn, seed, most):
+    rng, coming, depth = random.Random(seed), [], 0
+    state = drawn.grammar.start(Limits(max_ids=most))
+    while not state.finished:
+        if coming and state.depth:
+            assert (state.level, state.allowed()) == coming[0]
+        else:  # what came in place of a first code began no position
+            assert not coming or not depth
+            coming = []
+        rest, depth = list(zip(*state.rest_of_position()[:2])), state.depth
+        if rest:
+            assert len(rest) == drawn.grammar.num_together - depth
+            assert rest[0][1] == state.allowed()
+            assert set(state.rest_of_position().first) <= set(rest[0][1])
+            assert coming in ([], rest)
+        coming = rest[1:] or coming[1:]
+        state.advance(rng.choice(_ids(state)))
+
+
+@settings(deadline=None, max_examples=100)
 @given(formats(), st.data())
 def test_a_changed_sequence_is_refused_where_it_is_wrong_or_is_another(drawn, data):
     ids = drawn.grammar.serialize([talk(drawn, 3, 5), CodedText((1,))]).ids.tolist()

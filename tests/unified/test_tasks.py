@@ -175,7 +175,7 @@ def test_inputs_that_a_task_cannot_take_are_refused(task, inputs, message):
     [
         ("a cat", "the answer holds text, expected image"),
         ([], "the answer holds no segments"),
-        ([Image(PIXELS)] * 2, "segments of the answer is 2"),
+        ([Image(PIXELS)] * 2, "segments of the answer is 2, expected 1: image"),
         (Slot("image"), "the answer holds a Slot"),
     ],
 )
@@ -187,12 +187,15 @@ def test_an_answer_of_another_kind_is_refused(answer, message):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"parts": (TextPart("{text}"),)}, "0 slots, expected one, as its last part"),
-        ({"parts": (SlotPart("image"), TextPart("{text}"))}, "as its last part"),
+        ({"parts": (TextPart("{text}"),)}, "0 slots, expected one or more, as its last parts"),
+        ({"parts": (SlotPart("image"), TextPart("{text}"))}, "as its last parts"),
         ({"parts": (TextPart("{text}"), SlotPart("audio"))}, "to draw makes image"),
-        ({"parts": (TextPart("a cat"), SlotPart("image"))}, "no part has {text}"),
+        ({"parts": (TextPart("a cat"), SlotPart("image"))}, "draw has nothing of a user's"),
         ({"parts": (TextPart("{text} {voice}"), SlotPart("image"))}, "{voice} means nothing"),
-        ({"parts": (MediaPart("image"), TextPart("{text}"), SlotPart("image"))}, "words alone"),
+        (
+            {"parts": (MediaPart("image"), TextPart("{text}"), SlotPart("image"))},
+            "a picture and {text} of a user's, expected {text} or a sound",
+        ),
         ({"voice": "ben"}, "voices are named, but no part has {voice}"),
         ({"sampling": {"image": {"temprature": 1}}}, "did you mean image.temperature"),
         ({"sampling": {"max_ids": 0}}, "max_ids is 0"),

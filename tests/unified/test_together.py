@@ -68,6 +68,30 @@ def test_a_delayed_step_is_one_position():
     assert last[1] != fill
 
 
+def test_a_state_knows_what_is_to_come_in_a_position():
+    def rests(item):
+        """The levels to come before each id of a sound, the end left out."""
+        grammar = sounds(item)
+        state, levels = grammar.start(), []
+        for id in grammar.serialize([sound()]).ids.tolist():
+            levels.append(state.rest_of_position().levels)
+            state.advance(id)
+        return levels[2:-2]
+
+    assert rests(TOGETHER) == [(0, 1, 2), (1, 2), (2,)] * FRAMES
+    assert set(rests(IN_A_ROW)) == {()}
+    # Fill stands in the first two steps and behind the last frame, and nothing is free there.
+    whole = [(0, 1, 2), (1, 2), (2,)]
+    assert rests(DELAYED)[:9] == [(), (), (), (), (), (2,), *whole]
+    grammar = sounds(TOGETHER)
+    state = grammar.start()
+    for id in grammar.serialize([sound()]).ids[:-2].tolist():
+        state.advance(id)
+    (end, first), *others = state.rest_of_position().ranges  # another frame, or none
+    assert end[0] == grammar.vocabulary.marker("</audio>")
+    assert [stop - start for start, stop in (first, *(own for (own,) in others))] == [9, 8, 7]
+
+
 @pytest.mark.parametrize("item", [TOGETHER, IN_A_ROW, DELAYED])
 def test_a_state_knows_the_depth_of_every_id(item):
     grammar = sounds(item)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from published_module import published_checkpoints
 from small_together import together_model
+from world_model import save_world_model
 
 from unified.__main__ import run
 from unified.tasks.task import VERBS
@@ -33,7 +34,7 @@ WITH_CODEC = ("orpheus-snac", "liquid-vq", "anole")
 EXTENDED = ("extended", "extended-qwen2", "extended-qwen3", "chat")
 TOGETHER = ("together", "together-heads")  # 2 codes of a picture and 3 of a sound in a position
 IN_POSITIONS = ("csm", "higgs-audio-v2", "musicgen", "dia")  # with their codecs
-MODELS = ("pocket", *EXTENDED, *TOGETHER, *PUBLISHED, *WITH_CODEC, *IN_POSITIONS)
+MODELS = ("pocket", "world", *EXTENDED, *TOGETHER, *PUBLISHED, *WITH_CODEC, *IN_POSITIONS)
 
 # Sizes, where a model may draw any and an untrained one would draw large ones.
 SIZES = {"emu3": "16x16", **dict.fromkeys((*EXTENDED, *TOGETHER), "48x24")}
@@ -65,6 +66,7 @@ SPEAKERS = {
         "": "Dia has no pictures",
     },
 }  # fmt: skip
+NO_EDITS = "nothing says how this model is asked to change a picture"
 NO_CODEC = "comes without its {} codec"
 REFUSED: dict[str, dict[str, str]] = {
     "write": {
@@ -80,6 +82,9 @@ REFUSED: dict[str, dict[str, str]] = {
         "chameleon": "the checkpoint holds no decoder of its image codec",
         "liquid": NO_CODEC.format("image"), "orpheus": "Orpheus has no pictures",
         "orpheus-snac": "Orpheus has no pictures", "apertus": "cannot draw",
+    },
+    "edit": {
+        **{name: NO_EDITS for name in MODELS if name != "world"},
     },
     "describe": {
         "moshi": "Moshi has no pictures", "qwen-omni": "thinker is not computed",
@@ -110,7 +115,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "qwen-omni": "thinker is not computed",
     },
 }  # fmt: skip
-for _verb in set(VERBS) - {"speak", "reply"}:
+for _verb in set(VERBS) - {"speak", "reply", "edit"}:
     REFUSED[_verb] |= {name: words.get(_verb, words[""]) for name, words in SPEAKERS.items()}
 
 
@@ -183,6 +188,7 @@ def case(tmp_path_factory, published, codecs, tiny_tokenizers, cli_llm):
         codes = "heads" if name.endswith("heads") else "depth"
         together_model(codes).save_pretrained(folder / name)
         models[name] = ["--model", str(folder / name)]
+    models["world"] = ["--model", str(save_world_model(folder / "world"))]
     for kind in (*PUBLISHED, *IN_POSITIONS):
         models[kind] = ["--model", str(published.make(kind, folder / kind).folder)]
     models |= with_codecs(folder, published, codecs)
@@ -206,6 +212,10 @@ def arguments(case, verb, model, output):
             f"{output}.json",
         ],
         "draw": ["draw", "a cat", *size, "-o", f"{output}.png"],
+        "edit": [
+            "edit", str(case.folder / "picture.png"), "make the ground red", *size, *budget,
+            "-o", f"{output}.png",
+        ],
         "describe": ["describe", str(case.folder / "picture.png"), *few],
         "ask": ["ask", str(case.folder / "picture.png"), "What is this?", *few],
         "speak": ["speak", "a cat", "--set", "max_audio_frames=2", "-o", f"{output}.wav"],
@@ -218,12 +228,12 @@ def arguments(case, verb, model, output):
             "-o",
             f"{output}.wav",
         ],
-    }[verb]
+    }[verb]  # fmt: skip
 
 
 def check(verb, out, output):
     """That what was asked for is there."""
-    if verb == "draw":
+    if verb in ("draw", "edit"):
         assert load_image(output.with_suffix(".png")).ndim == 3
     elif verb in ("speak", "reply"):
         assert load_audio(output.with_suffix(".wav"))[0].size

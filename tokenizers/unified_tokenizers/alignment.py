@@ -203,11 +203,14 @@ def _head(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _edits(found: Sequence[int], wanted: Sequence[int]) -> int:
+def _edits(spelt: Sequence[int], wanted: Sequence[int]) -> int:
     """Levenshtein's distance."""
     row = list(range(len(wanted) + 1))
-    for at, number in enumerate(found, start=1):
-        before, row[0] = row[0], at
+    for at, number in enumerate(spelt, start=1):
+        diagonal, row[0] = row[0], at
         for to, other in enumerate(wanted, start=1):
-            before, row[to] = row[to], min(row[to] + 1, row[to - 1] + 1, before + (number != other))
+            diagonal, row[to] = (
+                row[to],
+                min(row[to] + 1, row[to - 1] + 1, diagonal + (number != other)),
+            )
     return row[-1]

@@ -109,8 +109,8 @@ class AlignedTexts:
         """Add the text of a medium."""
         text = text_beside(where)
         if text is not None and self._pattern is not None:
-            found = self._pattern.search(text)
-            text = None if found is None else found[1] if found.re.groups else found[0]
+            match = self._pattern.search(text)
+            text = None if match is None else match[1] if match.re.groups else match[0]
         self.texts.append(text or None)
 
     def __len__(self) -> int:

@@ -114,9 +114,12 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
         return self.config.quantizer.codebook_sizes
 
     @property
-    def encode_context(self) -> tuple[int, int]:
-        """Samples before and after a code frame that its codes depend on; causal: none after."""
-        return self.config.encode_context
+    def encode_context(self) -> tuple[int, int] | None:
+        """Samples before and after a code frame that its codes depend on; causal: none after.
+
+        None with a level: it is measured on the whole.
+        """
+        return self.config.encode_context if self.config.level is None else None
 
     @property
     def decode_context(self) -> tuple[int, int]:
@@ -180,10 +183,15 @@ class VQAudioTokenizer(SavedTokenizer, BaseAudioTokenizer):
         Raises:
             ValueError: another shape or dtype, empty, or values that are not finite.
         """
-        waveform = check_waveform(media, 1)[:, 0].to(self.device)
+        waveform = check_waveform(media, 1)[:, 0]
+        if self.config.level is not None:
+            # By numpy: the same gain wherever the weights are.
+            waveform = torch.from_numpy(self.config.levelled(waveform.float().cpu().numpy()))
+        waveform = waveform.to(self.device)
         num_samples = media.shape[2]
         padded = F.pad(waveform, (0, -num_samples % self.hop))
-        context = (-(-self.encode_context[0] // self.hop), -(-self.encode_context[1] // self.hop))
+        before, after = self.config.encode_context
+        context = (-(-before // self.hop), -(-after // self.hop))
         with self.encode_precision():
             chunks = []
             for first, start, stop, last in self.config.chunks(

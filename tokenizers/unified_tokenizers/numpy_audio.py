@@ -112,9 +112,12 @@ class NumpyAudioTokenizer(NumpyTokenizer):
         return self.frame_rate * sum(math.log2(size) for size in self.codebook_sizes)
 
     @property
-    def encode_context(self) -> tuple[int, int]:
-        """Samples before and after a code frame that its codes depend on; causal: none after."""
-        return self.config.encode_context
+    def encode_context(self) -> tuple[int, int] | None:
+        """Samples before and after a code frame that its codes depend on; causal: none after.
+
+        None with a level: it is measured on the whole.
+        """
+        return self.config.encode_context if self.config.level is None else None
 
     @property
     def decode_context(self) -> tuple[int, int]:
@@ -125,9 +128,10 @@ class NumpyAudioTokenizer(NumpyTokenizer):
         return -(-media.shape[-1] // self.hop)
 
     def _encode(self, media: np.ndarray) -> np.ndarray:
-        waveform_BS, hop = check_sound_array(media)[:, 0], self.hop
+        waveform_BS, hop = self.config.levelled(check_sound_array(media)[:, 0]), self.hop
         padded = np.pad(waveform_BS, ((0, 0), (0, -waveform_BS.shape[1] % hop)))
-        context = (-(-self.encode_context[0] // hop), -(-self.encode_context[1] // hop))
+        before, after = self.config.encode_context
+        context = (-(-before // hop), -(-after // hop))
         chunks = []
         for first, start, stop, last in self.config.chunks(padded.shape[1] // hop, context):
             codes_BTK = self.quantizer.codes_of(self._features(padded[:, first * hop : last * hop]))

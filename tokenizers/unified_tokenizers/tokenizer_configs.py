@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from unified_base.level import level_gain
 from unified_tokenizers.quantizer_config import QuantizerConfig
 
 __all__ = ["AudioTokenizerConfig", "ImageTokenizerConfig", "conv_context"]
@@ -93,6 +96,11 @@ class AudioTokenizerConfig:
         decoder_width, decoder_depths: channels, and blocks on code frames, on halves of them and,
             where there are three, on quarters; a spectrum comes of each of the last.
         causal: codes depend on no sample after their frame, and sound on one code frame after it.
+        level: dB below full scale, -60 to 0, to which every waveform is brought before it is
+            encoded, by the level of what is heard in all of it (`unified_base.level`): a clip at
+            half the volume has the same codes, and what is decoded has this level. None: codes
+            tell how loud a sound is. With a level every code depends on the whole waveform, so that
+            a stream gives its codes at the end.
     """
 
     sample_rate: int = 16_000
@@ -106,6 +114,19 @@ class AudioTokenizerConfig:
     decoder_width: int = 320
     decoder_depths: tuple[int, ...] = (2, 4)
     causal: bool = False
+    level: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.level is not None and not -60 <= self.level <= 0:
+            raise ValueError(f"level is {self.level} dB, expected -60 to 0, or null for none")
+
+    def levelled(self, waveform_BS: np.ndarray) -> np.ndarray:
+        """Waveforms, float32 (B, S), at `level`; as they are where there is none."""
+        if self.level is None:
+            return waveform_BS
+        return waveform_BS * level_gain(waveform_BS, self.sample_rate, self.level)[:, None].astype(
+            np.float32
+        )
 
     @property
     def mel_context(self) -> tuple[int, int]:
@@ -115,7 +136,10 @@ class AudioTokenizerConfig:
 
     @property
     def encode_context(self) -> tuple[int, int]:
-        """Samples before and after a code frame that its codes depend on; causal: none after."""
+        """Samples before and after a code frame that its codes depend on; causal: none after.
+
+        Of waveforms that are at `level` already.
+        """
         before, after = self.mel_context  # the other front's windows are shorter
         if self.causal:
             before += 6 * self.encoder_depth * self.hop

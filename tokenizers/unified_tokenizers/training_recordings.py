@@ -6,13 +6,14 @@ Legend: B batch, S samples.
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unified_base.level import level_gain
 from unified_base.training.metric_logger import MetricLogger
 from unified_tokenizers.alignment_texts import AlignedTexts
 from unified_tokenizers.audio import VQAudioTokenizer
@@ -49,6 +50,8 @@ class Recordings(TrainingMedia):
         if config.validation:
             self.held = _load(config, config.validation, rate, 60, say, self.held_texts)
         self._align(config, self.texts)
+        # As `encode` does it: by the level of the whole recording, not of a crop.
+        self.gains = [_gain(recording, self.model) for recording in self.recordings]
         losses = AUDIO_LOSSES if config.losses is None else config.losses
         self.measure = self.loss = AudioLoss(losses, rate).to(device)
         # A draw per second of sound, so that long recordings are heard as often as short ones.
@@ -79,7 +82,7 @@ class Recordings(TrainingMedia):
                 whole = len(part) == len(sound)
                 at = int(rng.integers(self._length - len(part) + 1)) if whole else 0
                 texts.append(self.texts.texts[number] if whole else None)
-            crop[at : at + len(part)] = part / np.float32(32768)
+            crop[at : at + len(part)] = part * self.gains[number]
         return torch.from_numpy(crops), texts
 
     def batch(self, model: nn.Module, step: int, rank: int = 0, world: int = 1) -> Batch:
@@ -93,7 +96,7 @@ class Recordings(TrainingMedia):
         assert isinstance(model, VQAudioTokenizer)
         distances, errors = [], list[float]()
         for index, sound in enumerate(self.held):
-            target = torch.from_numpy(sound / np.float32(32768))[None, None]
+            target = torch.from_numpy(sound * _gain(sound, model))[None, None]
             codes = model.encode(target)
             decoded = model.decode(codes)
             if self.held_texts is not None:
@@ -114,6 +117,14 @@ class Recordings(TrainingMedia):
                 )
         figures = {"mel_distance": float(np.mean(distances))} if distances else {}
         return figures | ({"symbols_missed": float(np.mean(errors))} if errors else {})
+
+
+def _gain(recording: np.ndarray, model: VQAudioTokenizer) -> Any:
+    """What makes a waveform at the tokenizer's level of a recording, int16 (S,): one float32."""
+    if model.config.level is None:
+        return np.float32(1 / 32768)
+    waveform = recording / np.float32(32768)
+    return np.float32(level_gain(waveform, model.sample_rate, model.config.level) / 32768)
 
 
 def _load(

@@ -2,9 +2,10 @@
 
 The text of a response is Markdown, or paragraphs apart by empty lines. The pocket world's articles
 (`unified_data.pocket.articles`) have a line `![caption]` right before a picture and a quote
-`> (ben) sentence` right before a sound. Other models leave captions out, put them behind the
-picture ("Figure 1: a panda"), mark pictures ("[Image]"), or give no headings at all; what can be
-told apart becomes a caption or a heading, and everything else stays text.
+`> (ben) sentence` right before a sound; those of the world of free scenes have a line of its
+phonemes, `/ɪt ɪz/`, between the quote and the sound. Other models leave captions out, put them
+behind the picture ("Figure 1: a panda"), mark pictures ("[Image]"), or give no headings at all;
+what can be told apart becomes a caption or a heading, and everything else stays text.
 """
 
 from __future__ import annotations
@@ -58,11 +59,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Narration:
-    """A sound, what is said in it and by which voice; both may be empty."""
+    """A sound, what is said in it and by which voice; both may be empty. phonemes: that the model
+    wrote before it spoke, which no page shows."""
 
     audio: Audio
     transcript: str
     voice: str
+    phonemes: str = ""
 
 
 Block = Heading | Paragraph | Quote | Listing | Figure | Narration
@@ -76,6 +79,7 @@ _PLACEHOLDER = re.compile(
 )
 _ITALIC = re.compile(r"\*(?!\*)([^*]+)\*|_(?!_)([^_]+)_")
 _VOICED = re.compile(r"\((\w+)\) (.*)", re.DOTALL)
+_PHONEMES = re.compile(r"(?:(.*)\n)?/([^/\n]+)/", re.DOTALL)
 _SPOKEN = re.compile(r"([a-z]{2,20}): (\S.*)")
 _TITLE = re.compile(r"title *: *(.+)", re.IGNORECASE)
 _MOST_TITLE = 80
@@ -187,8 +191,20 @@ def _caption_before(blocks: list[Block]) -> str:
     return caption
 
 
-def _transcript(blocks: list[Block]) -> tuple[str, str]:
-    """Take (transcript, voice) from the last block: a quote, or one line "voice: sentence"."""
+def _transcript(blocks: list[Block]) -> tuple[str, str, str]:
+    """Take (transcript, voice, phonemes) from the last blocks: a quote, or one line "voice:
+    sentence", and the line of phonemes behind either."""
+    phonemes = ""
+    spoken = blocks[-1] if blocks else None
+    if isinstance(spoken, Paragraph | Quote) and (match := _PHONEMES.fullmatch(spoken.text)):
+        phonemes = match[2]
+        blocks.pop()
+        if match[1]:
+            blocks.append(replace(spoken, text=match[1]))
+    return (*_said(blocks), phonemes)
+
+
+def _said(blocks: list[Block]) -> tuple[str, str]:
     last = blocks[-1] if blocks else None
     if isinstance(last, Paragraph) and (match := _SPOKEN.fullmatch(last.text)):
         blocks.pop()

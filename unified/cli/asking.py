@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
     from unified.models.asking_models import AskedRequest
     from unified.models.model import UnifiedModel
+    from unified.tasks.response import Response
     from unified_data.document import Document
 
-__all__ = ["fill", "fill_each", "tasks"]
+__all__ = ["fill", "fill_each", "tasks", "with_thought"]
 
 T = TypeVar("T")
 # Of KV slots, where a document fits in it several times: 64 pictures of the pocket at once take 76
@@ -51,8 +52,9 @@ def fill_each(
     slots = [segment for segment in request.document if isinstance(segment, Slot)]
     if progress is None:
         pictures = sum(slot.modality == "image" for slot in slots) * number
-        answers = request.verb is not None and slots[0].modality == "text"
-        progress = Progress(number, pictures or None, answers)
+        answers = request.verb is not None and slots[-1].modality == "text"
+        thinks = request.task is not None and request.task.thinks
+        progress = Progress(number, pictures or None, answers, hides_texts=thinks)
     _limit_memory(model, request.sampling.max_ids)
     rows = [request.document] * number
     events = model.stream(rows, request.sampling, seeds_from(seed, number), request.negative)
@@ -64,6 +66,16 @@ def fill_each(
         for text in notes[row]:
             note(text)
     return [results[row] for row in range(number)]
+
+
+def with_thought(plain: str, response: Response, visible: bool) -> str:
+    """Plain output, with the thought on lines of their own before it where it shall be shown."""
+    if not visible:
+        return plain
+    if response.thought is None:
+        note("there is no thought: the model wrote the answer alone")
+        return plain
+    return f"{response.thought}\n{plain}"
 
 
 def _limit_memory(model: UnifiedModel, max_ids: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Commands that ask a model: write, draw, describe, ask, speak, listen, reply; sample, inspect.
+"""Commands of sound and of whole documents: speak, listen, reply, write; sample, inspect.
 
 The verbs are those of `UnifiedModel`: each makes the same request and tells what comes of it.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unified.cli.asking import fill, fill_each
-from unified.cli.options import ArticleChosen, Chosen, Opening, Size, TextChosen
+from unified.cli.asking import fill, with_thought
+from unified.cli.options import ArticleChosen, Chosen, Opening, Size, TextChosen, Thought
 from unified.cli.terminal import (
     AsJson,
     DecoderName,
@@ -28,144 +28,61 @@ from unified.cli.terminal import (
 from unified_base.arguments import prompt
 
 if TYPE_CHECKING:
-    from unified.tasks.task import Verb
-    from unified_data.document import Audio, Dialogue, Document, Image, Slot, Text
+    from unified_data.document import Audio, Dialogue, Slot
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
 Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How many.")]
-_PICTURES = "PNG, JPEG, WebP, GIF or BMP."
-
-
-def draw(
-    text: Annotated[str, typer.Argument(help='What to draw, for example "a giant panda".')],
-    output: Output,
-    opening: Opening,
-    choices: Chosen,
-    number: Number = 1,
-    size: Size = None,
-    decoder: DecoderName = "vq",
-    steps: DecoderSteps = None,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Text to image: F.png, or F-1.png, F-2.png, ... with -n."""
-    from unified.articles.outputs import check_format, check_writable, numbered, write_together
-
-    check_format(output, (".png",), "a picture")
-    paths = numbered(output, number)
-    check_writable(paths[0])
-    check_decoder(decoder, steps)
-    text = prompt_from(text)
-    from unified_base.images import encode_png
-
-    asked = choices.choices
-    model = opening.load(decoder, steps)
-    request = model.request("draw", text=text, size=size, **asked)
-
-    def encode(document: Document) -> bytes:
-        image: Image = document.segments[-1]  # type: ignore[assignment]
-        return encode_png(image.pixels)
-
-    pictures = fill_each(model, request, number, seed, encode)
-    write_together(dict(zip(paths, pictures)))
-    names = [str(path) for path in paths]
-    if number > 1:
-        note(f"{number} pictures, numbered {names[0]} to {names[-1]}")
-        distinct = len(set(pictures))
-        if distinct < number:
-            note(f"distinct pictures among them: {distinct}; other words give other pictures")
-    seeds = [seed + i for i in range(number)]
-    values = {"paths": names, "caption": request.inputs.text, "seeds": seeds}
-    result(values, as_json, "\n".join(names))
-
-
-def describe(
-    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
-    opening: Opening,
-    choices: TextChosen,
-    question: Annotated[
-        str | None, typer.Option("--ask", help="A question about the picture.")
-    ] = None,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Image to text: a description, or the answer to a question, on stdout."""
-    _look(picture, question, opening, choices, seed, as_json)
-
-
-def ask(
-    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
-    question: Annotated[str, typer.Argument(help='For example "What is this?".')],
-    opening: Opening,
-    choices: TextChosen,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """The answer to a question about a picture, on stdout."""
-    _look(picture, question, opening, choices, seed, as_json)
-
-
-def _look(
-    picture: Path,
-    question: str | None,
-    opening: Opening,
-    choices: TextChosen,
-    seed: int,
-    as_json: bool,
-) -> None:
-    from unified_base.images import load_image
-
-    pixels = load_image(picture)
-    if question is not None:
-        question = prompt_from(question)
-        prompt("question", question, 'ask something, for example "What is this?"')
-    asked = choices.choices
-    model = opening.load()
-    verb: Verb = "describe" if question is None else "ask"
-    request = model.request(verb, image=pixels, question=question, **asked)
-    answer = _text(fill(model, request, 1, seed)[0])
-    values = {"picture": str(picture), "question": question, "text": answer}
-    result(values, as_json, answer)
 
 
 def speak(
-    text: Annotated[str, typer.Argument(help="What to say.")],
     output: Output,
     opening: Opening,
     choices: Chosen,
+    text: Annotated[str | None, typer.Argument(help="What to say.")] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Say what it shows, in the place of a text."),
+    ] = None,
     voice: Annotated[
         str | None,
         typer.Option("--voice", help="Of those of the model (default: its own)."),
     ] = None,
+    thought: Thought = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Text to speech: a WAV file."""
+    """Text to speech, or a picture told aloud: a WAV file."""
     from unified.articles.outputs import check_format, check_writable, write_together
 
     check_format(output, (".wav",), "speech")
     check_writable(output)
-    text = prompt("text", prompt_from(text), "say what to speak")
+    if text is not None or picture is None:
+        text = prompt("text", prompt_from(text or ""), "say what to speak")
+    from unified_base.images import load_image
     from unified_base.sounds import encode_wav
 
+    pixels = None if picture is None else load_image(picture)
     asked = choices.choices
     model = opening.load()
-    request = model.request("speak", text=text, voice=voice, **asked)
-    audio: Audio = fill(model, request, 1, seed)[0].segments[-1]  # type: ignore[assignment]
+    request = model.request("speak", text=text, image=pixels, voice=voice, **asked)
+    response = request.response(fill(model, request, 1, seed)[0])
+    audio: Audio = response.answer  # type: ignore[assignment]
     write_together({output: encode_wav(audio.waveform, audio.sample_rate)})
     values = {
         "path": str(output),
         "seconds": round(audio.waveform.shape[1] / audio.sample_rate, 3),
         "voice": request.inputs.voice or model.tasks.task("speak").voice,
         "seed": seed,
+        "thought": response.thought,
     }
-    result(values, as_json, str(output))
+    result(values, as_json, with_thought(str(output), response, thought))
 
 
 def listen(
     sound: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, MP3, AIFF, AU or CAF.")],
     opening: Opening,
     choices: TextChosen,
+    thought: Thought = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -178,8 +95,9 @@ def listen(
     asked = choices.choices
     model = opening.load()
     request = model.request("listen", audio=Audio(waveform, rate), **asked)
-    transcript = _text(fill(model, request, 1, seed)[0])
-    result({"sound": str(sound), "text": transcript}, as_json, transcript)
+    response = request.response(fill(model, request, 1, seed)[0])
+    values = {"sound": str(sound), "text": response.text, "thought": response.thought}
+    result(values, as_json, with_thought(response.text, response, thought))
 
 
 def reply(
@@ -256,6 +174,10 @@ def write(
     size: Size = None,
     decoder: DecoderName = "vq",
     steps: DecoderSteps = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Ask the model whether each picture shows what stands by it."),
+    ] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -273,7 +195,18 @@ def write(
     request = model.request("write", text=words, images=images, sounds=sounds, size=size, **asked)
     slot: Slot = request.document.segments[-1]  # type: ignore[assignment]
     progress = Progress(num_images=slot.num_images)
+    if check:
+        model.tasks.task("ask")  # refused before anything is sampled
     (document,) = fill(model, request, 1, seed, progress)
+    corrections: list[dict[str, Any]] = []
+    if check:
+        from unified.models.checking import check_article
+
+        checked = check_article(model, document, seed)
+        document = checked.document
+        for line in checked.notes:
+            note(line)
+        corrections = [each.to_json() for _, text in checked.captions for each in text.corrections]
     from unified.articles.blocks import headings_of
     from unified.articles.outputs import save_article
     from unified_base.version import __version__
@@ -285,7 +218,7 @@ def write(
         "Made with": f"unified {__version__}",
     }
     save_article(output, document, details)
-    values = {
+    values: dict[str, Any] = {
         "path": str(output),
         "seconds": round(time.perf_counter() - started, 3),
         "sections": list(headings_of(document)),
@@ -293,6 +226,8 @@ def write(
         "narrations": progress.audios,
         "seed": seed,
     }
+    if check:
+        values["corrections"] = corrections
     result(values, as_json, str(output))
 
 
@@ -352,8 +287,3 @@ def inspect(
         print_inspection(inspection, console(), every_id)
     if inspection.error:
         raise ValueError(f"{file} is no document of this model: {inspection.error}")
-
-
-def _text(document: Document) -> str:
-    answer: Text = document.segments[-1]  # type: ignore[assignment]
-    return answer.text

@@ -135,11 +135,14 @@ def build_world(
 ) -> None:
     """Build the world of free scenes: shards of documents, the same from the same seed."""
     from unified_data.building import progress_bar
+    from unified_data.world.build import HEARD_KINDS, has_recorded_voices
     from unified_data.world.build import build_world as build
 
     kinds = None if only is None else [kind for part in only for kind in part.split(",")]
     with progress_bar() as progress:
         index = build(output, seed, scale, kinds, workers, progress)
+    if not has_recorded_voices() and set(HEARD_KINDS) & set(kinds or HEARD_KINDS):
+        note("without voices from recordings: flite is not installed (`apt-get install flite`)")
     _tell_built(output, index, as_json)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unified.models.model import UnifiedModel
     from unified.tasks.choices import Choices
 
-__all__ = ["ArticleChosen", "Chosen", "Opening", "Size", "TextChosen", "command"]
+__all__ = ["ArticleChosen", "Chosen", "Opening", "Size", "TextChosen", "Thought", "command"]
 
 _CODEC = "Its folder, or its name on the hub; for models that come without one."
 ImageTokenizerName = Annotated[
@@ -60,6 +60,10 @@ Size = Annotated[
     typer.Option(
         "--size", metavar="WxH", help="Of pictures, in pixels (default: the model's own)."
     ),
+]
+Thought = Annotated[
+    bool,
+    typer.Option("--thought", help="Show what the model wrote before its answer, in front of it."),
 ]
 Guidance = Annotated[
     float | None,

@@ -139,11 +139,18 @@ class Progress:
     On a terminal there is also a live view of the picture or sound that is under way. rows: how
     many documents are sampled at once; of several, only finished pictures and sounds are shown,
     since the rest would come in turns. answers: the text is the command's result, too, and is not
-    shown where stdout is the same file or terminal. images, audios: how many there were so far.
+    shown where stdout is the same file or terminal. hides_texts: they hold thoughts. images,
+    audios: how many there were so far.
     """
 
-    def __init__(self, rows: int = 1, num_images: int | None = None, answers: bool = False) -> None:
-        self._texts = rows == 1 and not (answers and one_place())
+    def __init__(
+        self,
+        rows: int = 1,
+        num_images: int | None = None,
+        answers: bool = False,
+        hides_texts: bool = False,
+    ) -> None:
+        self._texts = rows == 1 and not hides_texts and not (answers and one_place())
         self.rows = rows
         self.num_images = num_images
         self.images = self.audios = 0

@@ -125,6 +125,11 @@ class ActiveRequest:
         """The ids of the position that is not whole yet."""
         return self._begun
 
+    @property
+    def span_sampling(self) -> SpanSampling:
+        """The parameters of what is open, of which those of levels are part."""
+        return self._of_mode
+
     def _choose_next(self) -> None:
         """Settle what the next choice needs."""
         mode = self.state.mode

@@ -38,7 +38,8 @@ __all__ = ["Choice", "Outcome", "accept", "choose_ids", "draft_ids"]
 
 
 class Choice(NamedTuple):
-    """What was chosen for a request: an id, and where drafts were read those that follow it."""
+    """What was chosen for a request: an id, and those that follow it, where drafts were read or the
+    backend wrote several levels of a position."""
 
     request: ActiveRequest
     picks: list[Pick]
@@ -118,7 +119,7 @@ def accept(choice: Choice) -> tuple[int, list[int]]:
     has read are its next ids now.
     """
     request = choice.request
-    if not request.drafter.tokens:
+    if len(choice.picks) == 1 and not request.drafter.tokens:
         request.accept(choice.picks[0].id)
         return 1, []
     branches, slot, length = request.current_branches, request.slot, len(request.ids)

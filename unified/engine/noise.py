@@ -45,6 +45,12 @@ class Noise:
             self._drawn[position] = numbers
         return numbers
 
+    def fill(self, position: int, out: NDArray[np.float64]) -> None:
+        """Write the first numbers of a position into `out`, those of `exponential`."""
+        self._counter[1], self._counter[2] = position, 0
+        self._bits.state = self._state
+        self._generator.standard_exponential(out=out)
+
     def again(self, position: int, number: int) -> NDArray[np.float64]:
         """Other numbers of the same position, for a choice that is made a second time."""
         return self._draw(position, 1, number)

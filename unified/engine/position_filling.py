@@ -3,7 +3,8 @@
 A pass chooses the first id of every position, as it does of text. Those that hold more are filled
 in rounds, level by level, for all requests together: a depth decoder, or the parallel heads of the
 same hidden states, says what comes next (`PositionCodes`). What the grammar forces, such as the
-fill of delays, is told to it, too.
+fill of delays, is told to it, too. This is for what the backend does not write in one call
+(`level_writing`).
 
 Shape legend: `N` positions that are being filled, one for each branch of a request.
 """

@@ -10,17 +10,27 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RowNoise", "draw", "draw_groups", "others"]
+__all__ = ["BLOCK", "RowNoise", "clip_noise", "draw", "draw_groups", "noise_numbers", "others"]
 
 Array = NDArray[np.float32]
 RowNoise = Callable[[int], NDArray[np.float64]]
 """Gives so many numbers for one choice (see `draw`)."""
 
-# Columns that are drawn among at once.
-_BLOCK = 256
+BLOCK = 256
+"""Columns that are drawn among at once."""
 # Below the least that float64 noise has besides 0, and above the largest: 0 means "less than that".
 _NOISE = 2.0**-60, 2.0**10
 _NOTHING = np.zeros(0, np.float32)
+
+
+def noise_numbers(columns: int) -> int:
+    """Numbers of noise that a choice among so many columns takes: see `draw`."""
+    return columns if columns <= BLOCK else -(-columns // BLOCK) + BLOCK
+
+
+def clip_noise(noise: NDArray[np.float64]) -> None:
+    """Noise as races take it, in place."""
+    np.clip(noise, *_NOISE, out=noise)
 
 
 def draw(weights: Array, noise: Sequence[RowNoise]) -> list[int]:
@@ -45,25 +55,25 @@ def draw_groups(
 ) -> list[tuple[list[int], Array]]:
     """Columns, and by which factor they won as a logarithm, for each of some (N, V').
 
-    The rows of all run two races together, of the most blocks that any has, `B`, and of _BLOCK
+    The rows of all run two races together, of the most blocks that any has, `B`, and of BLOCK
     columns. What a row has fewer of runs with weight 0.
     """
     sizes = [part.shape for part in weights]
-    blocks = [-(-V // _BLOCK) if V > _BLOCK else 0 for _, V in sizes]
+    blocks = [-(-V // BLOCK) if V > BLOCK else 0 for _, V in sizes]
     N, B = sum(n for n, _ in sizes), max(blocks)
-    every = np.ones((N, B + _BLOCK))  # noise: of the blocks, at their end, then of the columns
-    sums, runners = np.zeros((N, B)), np.zeros((N, _BLOCK))
+    every = np.ones((N, B + BLOCK))  # noise: of the blocks, at their end, then of the columns
+    sums, runners = np.zeros((N, B)), np.zeros((N, BLOCK))
     first = 0
     for part, of_rows, count, (n, V) in zip(weights, noise, blocks, sizes):
-        numbers = count + _BLOCK if count else V
+        numbers = count + BLOCK if count else V
         start = B - count
         for row, of_row in enumerate(of_rows, first):
             every[row, start : start + numbers] = of_row(numbers)
         if count:
-            edges = np.arange(0, V, _BLOCK)
+            edges = np.arange(0, V, BLOCK)
             sums[first : first + n, start:] = np.add.reduceat(part, edges, axis=1, dtype=np.float64)
         first += n
-    np.clip(every, *_NOISE, out=every)
+    clip_noise(every)
     lead = _NOTHING
     winners = [0] * N
     if B:
@@ -73,9 +83,9 @@ def draw_groups(
     for part, count, (_, V) in zip(weights, blocks, sizes):
         for weights_V in part:
             row = len(starts)
-            start = (winners[row] - B + count) * _BLOCK if count else 0
+            start = (winners[row] - B + count) * BLOCK if count else 0
             starts.append(start)
-            stop = min(start + _BLOCK, V)
+            stop = min(start + BLOCK, V)
             runners[row, : stop - start] = weights_V[start:stop]
     indices, column_lead = _race(runners, every[:, B:], margins)
     columns = (indices + starts).tolist()

@@ -12,6 +12,7 @@ from typing import cast
 
 from unified.engine.active import ActiveRequest
 from unified.engine.backends.base import CodesDecoder, Decoder, HiddenStates
+from unified.engine.backends.level_choices import PositionWriter
 from unified.engine.choosing import Choice, Outcome, accept, choose_ids
 from unified.engine.counters import Totals
 from unified.engine.draft_memory import DraftMemory
@@ -19,6 +20,7 @@ from unified.engine.draft_policy import DraftPolicy
 from unified.engine.handle import Handle
 from unified.engine.kv_pool import KVPool
 from unified.engine.layered_prefill import LayeredPrefill
+from unified.engine.level_writing import write_ahead
 from unified.engine.passes import Pass, plan_pass
 from unified.engine.position_filling import PositionFilling
 from unified.engine.prefill import PrefillBudget
@@ -60,6 +62,7 @@ class Scheduler:
         self.errors: list[BaseException] = []
         self._budget = PrefillBudget(prefill_ids)
         self._layered = LayeredPrefill(pool, self._budget)
+        self._writes_positions = getattr(decoder, "writes_positions", False)
         self._drafting = Drafting(DraftPolicy(decoder.batch_invariant), DraftMemory())
 
     def cancel(self, handle: Handle) -> None:
@@ -186,13 +189,40 @@ class Scheduler:
         handle_of = {id(handle.request): handle for handle in plan.handles}
         policy, number = self._drafting.policy, 0
         ready = plan.ready
-        if self.together:  # the first id of a position may be forced
+        if self.together:
+            if self._writes_positions:
+                number, ready = self._write_positions(plan, hidden_states, handle_of)
+            # The first id of a position may be forced.
             ready = [request for request in ready if not request.state.depth]
         for outcome in choose_ids(self.decoder, ready, hidden_states, plan.rows, policy):
             number += self._settle(handle_of, outcome)
         if self.together:
             number += self._fill_positions(plan, hidden_states, handle_of)
         return number
+
+    def _write_positions(
+        self, plan: Pass, hidden_states: HiddenStates, handle_of: Mapping[int, Handle]
+    ) -> tuple[int, list[ActiveRequest]]:
+        """Choose all levels of positions in one call of the backend, as far as it is sure.
+
+        Returns how many ids, and the requests that have none of them.
+        """
+        writer, number = cast("PositionWriter", self.decoder), 0
+        left = {id(request): request for request in plan.ready}
+        try:
+            choices = write_ahead(writer, plan.ready, hidden_states, plan.rows)
+        except Exception:  # each alone, as of a pass
+            choices = []
+            for request in plan.ready:
+                try:
+                    choices += write_ahead(writer, [request], hidden_states, plan.rows)
+                except Exception as error:
+                    self._fail(handle_of[id(request)], error)
+                    del left[id(request)]
+        for choice in choices:
+            del left[id(choice.request)]
+            number += self._accept(handle_of[id(choice.request)], choice)
+        return number, list(left.values())
 
     def _fill_positions(
         self, plan: Pass, hidden_states: HiddenStates, handle_of: Mapping[int, Handle]

@@ -1,26 +1,29 @@
 """Pictures of one thing where and how the world does not paint it: moved, scaled, turned, worn.
 
-Glyphs of the atlas are drawn by Pillow at fractional sizes and any angle. Legend: H W pixels.
+Glyphs of the atlases are drawn by Pillow at any size and angle. Legend: H W pixels.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageFilter
 
-from unified_data.pocket.atlas import TILE, glyph
+from unified.evaluation.placed_things import Colour, PlacedThing, paint_things
+from unified_data.pocket.atlas import TILE
 from unified_data.pocket.scenes import BACKGROUNDS, SIDE
 from unified_data.pocket.subjects import Subject
+from unified_data.world.style_names import HELD_OUT_STYLE
 
-__all__ = ["VIEWS", "View", "draw_view", "paint", "paste", "still_told"]
+__all__ = ["VIEWS", "View", "draw_view", "paint", "still_told"]
 
 _MARGIN = (SIDE - TILE) // 2
-_Colour = tuple[int, int, int]
+_PICTURES = (48, 64, 128, 200, 256)
+"""Sides of pictures of other sizes, pixels."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,11 @@ class View:
 
     ground: RGB. side: of the glyph, pixels. y, x: of its box's corner. angle: degrees against the
     clock. blur: radius of a Gaussian, pixels. noise: standard deviation, of 255. jpeg: quality of
-    one pass through JPEG, None for none.
+    one pass through JPEG, None for none. shadow: of the glyph. size: side of the picture, pixels;
+    all else is of one of 96. style: of the world's art styles.
     """
 
-    ground: _Colour
+    ground: Colour
     side: int = TILE
     y: int = _MARGIN
     x: int = _MARGIN
@@ -40,26 +44,18 @@ class View:
     blur: float = 0.0
     noise: float = 0.0
     jpeg: int | None = None
-
-
-def paste(canvas: PillowImage.Image, subject: Subject, view: View) -> None:
-    """Draw a glyph on a picture; turned, it stays centred on its box."""
-    tile = PillowImage.fromarray(glyph(subject.glyph))
-    if view.side != TILE:
-        tile = tile.resize((view.side, view.side), PillowImage.Resampling.LANCZOS)
-    if view.angle:
-        tile = tile.rotate(view.angle, PillowImage.Resampling.BICUBIC, expand=True)
-    grown = (tile.width - view.side) // 2, (tile.height - view.side) // 2
-    canvas.paste(tile, (view.x - grown[0], view.y - grown[1]), tile)
+    shadow: bool = False
+    size: int = SIDE
+    style: str = "noto"
 
 
 def paint(subject: Subject, view: View, rng: np.random.Generator | None = None) -> np.ndarray:
-    """The picture of a subject: uint8 (96, 96, 3).
+    """The picture of a subject: uint8 (size, size, 3).
 
     rng: of the noise; None: neither noise nor JPEG.
     """
-    canvas = PillowImage.new("RGB", (SIDE, SIDE), view.ground)
-    paste(canvas, subject, view)
+    thing = PlacedThing(subject, view.side, view.y, view.x, view.angle, view.style)
+    canvas = PillowImage.fromarray(paint_things([thing], view.ground, view.size, view.shadow))
     if view.blur:
         canvas = canvas.filter(ImageFilter.GaussianBlur(view.blur))
     pixels = np.asarray(canvas)
@@ -75,11 +71,11 @@ def paint(subject: Subject, view: View, rng: np.random.Generator | None = None) 
     return pixels
 
 
-def _world_ground(rng: np.random.Generator) -> _Colour:
+def _world_ground(rng: np.random.Generator) -> Colour:
     return list(BACKGROUNDS.values())[int(rng.integers(len(BACKGROUNDS)))]
 
 
-def _any_ground(rng: np.random.Generator) -> _Colour:
+def _any_ground(rng: np.random.Generator) -> Colour:
     red, green, blue = map(int, rng.integers(0, 256, 3))
     return red, green, blue
 
@@ -105,8 +101,16 @@ def _together(rng: np.random.Generator) -> View:
     y, x = map(int, rng.integers(4, SIDE - side - 3, 2))
     return View(
         _any_ground(rng), side, y, x, float(rng.uniform(-10, 10)), float(rng.uniform(0, 0.8)),
-        float(rng.uniform(0, 10)), int(rng.integers(40, 90)),
+        float(rng.uniform(0, 10)), int(rng.integers(40, 90)), bool(rng.integers(2)),
     )  # fmt: skip
+
+
+def _size(rng: np.random.Generator) -> View:
+    return View(_world_ground(rng), size=_PICTURES[int(rng.integers(len(_PICTURES)))])
+
+
+def _style(rng: np.random.Generator) -> View:
+    return replace(_shift(rng), style=HELD_OUT_STYLE)
 
 
 VIEWS: dict[str, Callable[[np.random.Generator], View]] = {
@@ -118,7 +122,10 @@ VIEWS: dict[str, Callable[[np.random.Generator], View]] = {
     "blur": lambda rng: View(_world_ground(rng), blur=float(rng.uniform(0.5, 1.5))),
     "noise": lambda rng: View(_world_ground(rng), noise=float(rng.uniform(8, 25))),
     "jpeg": lambda rng: View(_world_ground(rng), jpeg=int(rng.integers(20, 61))),
+    "shadow": lambda rng: View(_world_ground(rng), shadow=True),
+    "size": _size,
     "together": _together,
+    "style": _style,
 }
 """Conditions of seeing by name; `plain` is as the world paints."""
 

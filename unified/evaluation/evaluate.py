@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from unified.evaluation.part import REFUSED, Bench, JudgedCase, Part, PartResult
 from unified.evaluation.report import Failure, PartReport, Report
 from unified.evaluation.report_page import failures_first
-from unified.evaluation.suite import PARTS, Suite
+from unified.evaluation.suite import PARTS, Suite, read_sets
 from unified.models.model import UnifiedModel
-from unified.tasks.task import Refusal
 from unified_base.version import __version__
 
 __all__ = ["evaluate"]
@@ -41,8 +41,11 @@ def evaluate(
 
     Returns:
         The report, and every part's samples.
+
+    Raises ValueError for a set on disk that is none, before anything is measured.
     """
     started = time.perf_counter()
+    data = read_sets(suite)
     parts: dict[str, PartReport] = {}
     samples: dict[str, tuple[JudgedCase, ...]] = {}
     for name, settings in suite.parts.items():
@@ -50,6 +53,7 @@ def evaluate(
         bench = Bench(
             model, settings.cases, settings.conditions or part.conditions, suite.seed,
             lambda done, total, name=name: progress(name, done, total),  # type: ignore[misc]
+            data.get(name),
         )  # fmt: skip
         result = _measured(part, bench)
         samples[name] = result.samples
@@ -59,8 +63,9 @@ def evaluate(
             for sample in failures_first(wrong, _MOST_FAILURES)
         )
         parts[name] = PartReport(
-            part.about, settings.cases, result.figures, result.judge, failures, result.cannot
-        )
+            part.about, settings.cases, result.figures, result.judge, failures, result.cannot,
+            dict(result.missing),
+        )  # fmt: skip
     report = Report(
         model_name, model.vocabulary.hash, suite_name, suite.seed,
         round(time.perf_counter() - started, 1), _versions(), _machine(), parts,
@@ -69,10 +74,9 @@ def evaluate(
 
 
 def _measured(part: Part, bench: Bench) -> PartResult:
-    for verb in part.verbs:
-        entry = bench.model.tasks[verb]
-        if isinstance(entry, Refusal):
-            return PartResult(cannot=f"{verb}: {entry.reason}")
+    reason = bench.lacks(*part.verbs)
+    if reason is not None:
+        return PartResult(cannot=reason)
     result = part.measure(bench)
     reasons = [case.answer for case in result.samples]
     if reasons and all(reason.startswith(REFUSED) for reason in reasons):
@@ -83,11 +87,18 @@ def _measured(part: Part, bench: Bench) -> PartResult:
 def _versions() -> dict[str, str]:
     versions = {"unified": __version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in ("torch", "numpy", "pillow")}
-    try:
-        told = subprocess.run(["espeak-ng", "--version"], capture_output=True, text=True).stdout
-        versions["espeak-ng"] = told.split(":", 1)[-1].split()[0]
-    except (OSError, IndexError):
-        versions["espeak-ng"] = "none"
+    for program in ("espeak-ng", "flite"):
+        try:
+            told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+            number = re.search(r"\d+\.[\d.]*\d", told)
+            versions[program] = number[0] if number else "unknown"
+        except OSError:
+            versions[program] = "none"
+    for package in ("pocketsphinx", "scikit-image"):  # judges and cases that need not be there
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "none"
     return versions
 
 

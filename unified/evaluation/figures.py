@@ -32,9 +32,9 @@ class MeasuredFigure:
     """One number of a report.
 
     name: inside its part. value, low, high: with the ends of the 95% interval. cases: that it was
-    counted over. unit: "share", "error rate" or "score". better: "higher" or "lower".
-    interval: "wilson" or "bootstrap". chance: what guessing gives, None where nothing is to be
-    gained by it.
+    counted over. unit: "share", "error rate", "score" or "count" (a plain number). better:
+    "higher" or "lower". interval: "wilson" or "bootstrap". chance: what guessing gives, None where
+    nothing is to be gained by it.
     """
 
     name: str
@@ -78,24 +78,35 @@ def bootstrap(
     return float(low), float(high)
 
 
-def mean(name: str, values: Sequence[float], unit: str = "score") -> MeasuredFigure:
+def mean(
+    name: str, values: Sequence[float], unit: str = "score", better: str = "higher"
+) -> MeasuredFigure:
     """The mean of a value per case, at least one case."""
     array = np.asarray(values, np.float64)
     interval = bootstrap(len(array), lambda rows: float(array[rows].mean()))
     return MeasuredFigure(
-        name, float(array.mean()), *interval, len(array), unit, interval="bootstrap"
+        name, float(array.mean()), *interval, len(array), unit, better, "bootstrap"
     )
 
 
-def rate(name: str, errors: Sequence[int], sizes: Sequence[int]) -> MeasuredFigure:
-    """Errors of all cases over their sizes, as a word error rate is; it may pass 1."""
+def rate(
+    name: str,
+    errors: Sequence[int],
+    sizes: Sequence[int],
+    unit: str = "error rate",
+    better: str = "lower",
+) -> MeasuredFigure:
+    """Errors of all cases over their sizes, as a word error rate is; it may pass 1. 0 of 0 is 0."""
     counts, over = np.asarray(errors, np.float64), np.asarray(sizes, np.float64)
-    low, high = bootstrap(len(counts), lambda rows: float(counts[rows].sum() / over[rows].sum()))
-    value = float(counts.sum() / over.sum())
+
+    def ratio(rows: np.ndarray) -> float:
+        return float(counts[rows].sum() / max(over[rows].sum(), 1e-9))
+
+    low, high = bootstrap(len(counts), ratio)
+    value = ratio(np.arange(len(counts)))
     return MeasuredFigure(
-        name, value, min(low, value), max(high, value), len(counts), "error rate", "lower",
-        "bootstrap",
-    )  # fmt: skip
+        name, value, min(low, value), max(high, value), len(counts), unit, better, "bootstrap"
+    )
 
 
 @dataclass(frozen=True)

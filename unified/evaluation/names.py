@@ -7,8 +7,9 @@ from functools import cache
 
 from unified.evaluation.judges import words
 from unified_data.pocket.subjects import load_subjects
+from unified_data.world.chinese import chinese_names
 
-__all__ = ["named_subjects", "subjects_in_view"]
+__all__ = ["named_in_chinese", "named_subjects", "subjects_in_view"]
 
 # A colour of the ground is no thing, though "rose" is a flower, too.
 _GROUND = re.compile(
@@ -39,3 +40,14 @@ def named_subjects(text: str, aliases: bool = False) -> list[str]:
 def subjects_in_view(text: str) -> set[str]:
     """Names of the subjects that a description says are seen; colours of grounds are none."""
     return set(named_subjects(_GROUND.sub(" ", " ".join(words(text))), aliases=True))
+
+
+def named_in_chinese(text: str) -> set[str]:
+    """English names of the subjects that a Chinese text names; the longest name counts."""
+    table = {
+        name: english
+        for english, chinese in chinese_names().items()
+        for name in (*chinese.aliases, chinese.name)
+    }
+    ordered = sorted(table, key=len, reverse=True)
+    return {table[match[0]] for match in re.finditer("|".join(map(re.escape, ordered)), text)}

@@ -1,4 +1,4 @@
-"""Questions about pictures: is something there, and how many are there, from none to four."""
+"""Questions about pictures: is something there, how many are there, and how do two things stand."""
 
 from __future__ import annotations
 
@@ -6,68 +6,51 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image as PillowImage
 
-from unified.evaluation.altered_pictures import View, paste
+from unified.evaluation.absent_things import ABSENT
+from unified.evaluation.answers import number_in, relation_in, yes_or_no
 from unified.evaluation.figures import MeasuredFigure, bootstrap, share
-from unified.evaluation.judges import GlyphJudge, words
 from unified.evaluation.part import Bench, JudgedCase, Part, PartResult
-from unified_data.pocket.scenes import BACKGROUNDS, SIDE
-from unified_data.pocket.subjects import Subject, load_subjects
+from unified.evaluation.placed_things import paint_things, scatter
+from unified.evaluation.scene_judge import SceneJudge
+from unified.evaluation.wanted import relation_between
+from unified_data.pocket.scenes import BACKGROUNDS
+from unified_data.pocket.subjects import Subject, find_subject, load_subjects
 
-__all__ = ["ASKING", "number_in", "scattered", "yes_or_no"]
+__all__ = ["ASKING", "ask_about", "read_answer", "scattered"]
 
-_NUMBERS = {
-    "zero": 0, "no": 0, "none": 0, "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4,
-    "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-}  # fmt: skip
 _NAMES = ("none", "one", "two", "three", "four")
-_SIDES = 38, 45
-"""Of the things, pixels: the smallest and one more than the largest."""
+_SIDES = 32, 45
+"""Of the things, pixels: the smallest and the largest."""
+_CLEAR = 1.5
+"""How much farther two things are apart along one axis than along the other."""
 _TRUE = (
     ("yes", True), ("Yes, there is a cat.", True), ("no", False), ("No, there is none.", False),
-    ("There is no cat.", False), ("There isn't a cat.", False),
+    ("There is no cat.", False), ("There isn't a cat.", False), ("a fox and a car: no", False),
+    ("a fox and a car: yes", True), ("no things: yes", True), ("一只狐狸和一辆汽车：没有", False),
 )  # fmt: skip
 _TRUE_NUMBERS = (
     ("four", 4), ("There are 3 cats.", 3), ("There are no cats.", 0), ("none", 0),
-    ("There is one cat.", 1), ("a cat", 1), ("2", 2), ("zero", 0),
+    ("There is one cat.", 1), ("a cat", 1), ("2", 2), ("zero", 0), ("two cats: two", 2),
+    ("three foxes: none", 0),
+)  # fmt: skip
+_TRUE_RELATIONS = (
+    ("to the left of the dog", "to the left of"), ("It is above the dog.", "above"),
+    ("a dog and a cat: below the dog", "below"), ("The dog is right of the cat", "to the left of"),
 )  # fmt: skip
 
 
-def yes_or_no(text: str) -> bool | None:
-    """What an answer says: its first yes, or its first denial; None where it says neither."""
-    for word in words(text):
-        if word == "yes":
-            return True
-        if word in ("no", "not", "none", "isnt", "arent"):
-            return False
-    return None
-
-
-def number_in(text: str) -> int | None:
-    """The number that an answer gives: its first digits or number word, an article only where there
-    is no other; None where there is none."""
-    spoken = words(text)
-    for word in spoken:
-        if word.isascii() and word.isdigit():
-            return int(word[:6])
-        if word in _NUMBERS and word not in ("a", "an"):
-            return _NUMBERS[word]
-    return 1 if {"a", "an"} & set(spoken) else None
-
-
-def scattered(things: Sequence[Subject], rng: np.random.Generator) -> np.ndarray:
-    """A picture of up to four things, each anywhere in a quarter of its own: uint8 (96, 96, 3)."""
+def scattered(
+    things: Sequence[Subject], rng: np.random.Generator, ground: bool = True
+) -> np.ndarray:
+    """A picture of up to four things, anywhere and apart: uint8 (96, 96, 3). ground: of one of the
+    world's colours, else of any colour."""
     colours = list(BACKGROUNDS.values())
-    ground = colours[int(rng.integers(len(colours)))]
-    canvas = PillowImage.new("RGB", (SIDE, SIDE), ground)
-    half = SIDE // 2
-    for quarter, subject in zip(rng.permutation(4), things):
-        side = int(rng.integers(*_SIDES))
-        y, x = map(int, rng.integers(0, half - side + 1, 2))
-        row, column = divmod(int(quarter), 2)
-        paste(canvas, subject, View(ground, side, row * half + y, column * half + x))
-    return np.asarray(canvas)
+    colour = colours[int(rng.integers(len(colours)))]
+    if not ground:
+        red, green, blue = map(int, rng.integers(0, 256, 3))
+        colour = red, green, blue
+    return paint_things(scatter(things, rng, _SIDES), colour)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,82 +59,135 @@ class _Question:
     pixels: np.ndarray
     things: tuple[Subject, ...]
     question: str
-    expected: bool | int
+    expected: bool | int | str
+    asked: Subject
 
 
-def _of_presence(bench: Bench) -> list[_Question]:
+def _subjects(rng: np.random.Generator, number: int) -> tuple[Subject, ...]:
+    everything = load_subjects()
+    return tuple(everything[i] for i in rng.permutation(len(everything))[:number])
+
+
+def _of_presence(bench: Bench, condition: str) -> list[_Question]:
     """Two questions a picture of one or two things: of one that is there, of one that is not."""
     questions = []
-    rng = bench.rng("asking", "there")
-    everything = load_subjects()
+    rng = bench.rng("asking", condition)
     for _ in range(bench.cases):
-        *things, absent = (everything[i] for i in rng.permutation(len(everything))[:3])
-        things = things[: int(rng.integers(1, 3))]
+        things = _subjects(rng, int(rng.integers(1, 3)))
         pixels = scattered(things, rng)
         there = things[int(rng.integers(len(things)))]
+        absent = ABSENT[condition](things, rng)
         for subject, expected in ((there, True), (absent, False)):
             text = f"Is there {subject.phrase}?"
-            questions.append(_Question("there", pixels, tuple(things), text, expected))
+            questions.append(_Question(condition, pixels, things, text, expected, subject))
     return questions
 
 
-def _of_number(bench: Bench) -> list[_Question]:
+def _of_number(bench: Bench, condition: str) -> list[_Question]:
     """Of none to four of a kind, in turn; where there is none, one to four of another kind."""
     questions = []
-    rng = bench.rng("asking", "count")
-    everything = load_subjects()
+    rng = bench.rng("asking", condition)
     for case in range(bench.cases * len(_NAMES)):
-        subject, other = (everything[i] for i in rng.permutation(len(everything))[:2])
+        subject, other = _subjects(rng, 2)
         number = case % len(_NAMES)
         things = (subject,) * number or (other,) * int(rng.integers(1, 5))
         text = f"How many {subject.plural} are there?"
-        questions.append(_Question("count", scattered(things, rng), things, text, number))
+        pixels = scattered(things, rng)
+        questions.append(_Question(condition, pixels, things, text, number, subject))
     return questions
 
 
-_ASKED = {"there": _of_presence, "count": _of_number}
+def _of_relation(bench: Bench, condition: str) -> list[_Question]:
+    """Where one of two things is, that stand clearly beside or above each other."""
+    questions: list[_Question] = []
+    rng = bench.rng("asking", condition)
+    colours = list(BACKGROUNDS.values())
+    while len(questions) < bench.cases:
+        subjects = _subjects(rng, 2)
+        things = scatter(subjects, rng, _SIDES)
+        down, right = np.abs(np.subtract(things[0].centre, things[1].centre))
+        if max(down, right) < _CLEAR * min(down, right):
+            continue
+        pixels = paint_things(things, colours[int(rng.integers(len(colours)))])
+        expected = relation_between(things[0].centre, things[1].centre)
+        text = f"Where is the {subjects[0].name}?"
+        questions.append(_Question(condition, pixels, subjects, text, expected, subjects[0]))
+    return questions
+
+
+_ASKED = {
+    **dict.fromkeys(ABSENT, _of_presence),
+    "count": _of_number,
+    "relation": _of_relation,
+}
+
+
+def ask_about(bench: Bench, condition: str) -> list[_Question]:
+    """The questions of a condition."""
+    return _ASKED[condition](bench, condition)
+
+
+def read_answer(condition: str, answer: str, asked: Subject) -> bool | int | str | None:
+    """What an answer to a question of a condition says."""
+    if condition == "count":
+        return number_in(answer)
+    return relation_in(answer, asked) if condition == "relation" else yes_or_no(answer)
 
 
 def _measure(bench: Bench) -> PartResult:
-    questions = [each for condition in bench.conditions for each in _ASKED[condition](bench)]
+    questions = [each for condition in bench.conditions for each in ask_about(bench, condition)]
     requests = [
         bench.request("ask", image=each.pixels, question=each.question) for each in questions
     ]
     answers = bench.texts(requests)
+    read = [
+        read_answer(each.condition, answer, each.asked)
+        for each, answer in zip(questions, answers)
+    ]  # fmt: skip
     samples = tuple(
         JudgedCase(
-            each.condition,
-            each.question,
-            ("yes" if each.expected else "no") if each.condition == "there" else str(each.expected),
-            answer,
-            _read(each.condition, answer) == each.expected,
-            each.pixels,
+            each.condition, each.question, _in_words(each.expected), answer,
+            value is not None and value == each.expected, each.pixels,
         )
-        for each, answer in zip(questions, answers)
-    )
+        for each, answer, value in zip(questions, answers, read)
+    )  # fmt: skip
     figures: list[MeasuredFigure] = []
     for condition in bench.conditions:
         rows = [i for i, each in enumerate(questions) if each.condition == condition]
-        right = np.array([samples[i].right for i in rows])
-        truth = np.array([questions[i].expected for i in rows])
-        figures.append(share(condition, right.tolist(), 0.5 if condition == "there" else 0.2))
-        if condition == "there":
-            figures.append(share("there, asked of what is", right[truth].tolist()))
-            figures.append(share("there, asked of what is not", right[~truth].tolist()))
-            figures.append(_f1("there, F1 of yes", [yes_or_no(answers[i]) for i in rows], truth))
-        else:
+        right = [samples[i].right for i in rows]
+        if condition in ABSENT:
+            truth = np.array([questions[i].expected is True for i in rows])
+            figures += _pope(condition, right, truth, [read[i] is True for i in rows])
+        elif condition == "count":
+            figures.append(share("count", right, 1 / len(_NAMES)))
             for number, name in enumerate(_NAMES):
-                figures.append(share(f"count, {name}", right[truth == number].tolist()))
+                own = [r for r, i in zip(right, rows) if questions[i].expected == number]
+                figures.append(share(f"count, {name}", own))
+        else:
+            figures.append(share(condition, right, 0.25))
     return PartResult(tuple(figures), _of_judge(questions), samples)
 
 
-def _read(condition: str, answer: str) -> bool | int | None:
-    return yes_or_no(answer) if condition == "there" else number_in(answer)
+def _in_words(expected: bool | int | str) -> str:
+    if isinstance(expected, bool):
+        return "yes" if expected else "no"
+    return str(expected)
 
 
-def _f1(name: str, answers: Sequence[bool | None], truth: np.ndarray) -> MeasuredFigure:
-    """POPE's F1 of the answer yes; always yes scores 2/3."""
-    yes = np.array([answer is True for answer in answers])
+def _pope(
+    condition: str, right: list[bool], truth: np.ndarray, yes: list[bool]
+) -> list[MeasuredFigure]:
+    correct = np.array(right)
+    return [
+        share(condition, right, 0.5),
+        share(f"{condition}, asked of what is", correct[truth].tolist()),
+        share(f"{condition}, asked of what is not", correct[~truth].tolist()),
+        f1(f"{condition}, F1 of yes", np.array(yes), truth),
+    ]
+
+
+def f1(name: str, yes: np.ndarray, truth: np.ndarray) -> MeasuredFigure:
+    """POPE's F1 of the answer yes, bool (cases,) both; always yes scores 2/3."""
 
     def score(rows: np.ndarray) -> float:
         hits = int((yes[rows] & truth[rows]).sum())
@@ -168,23 +204,27 @@ def _f1(name: str, answers: Sequence[bool | None], truth: np.ndarray) -> Measure
 
 def _of_judge(questions: Sequence[_Question]) -> tuple[MeasuredFigure, ...]:
     """Of true answers those read wrong, and of the pictures those that do not show their things."""
+    cat = find_subject("cat")
+    assert cat is not None
     misread = [yes_or_no(text) is not truth for text, truth in _TRUE]
     misread += [number_in(text) != truth for text, truth in _TRUE_NUMBERS]
-    judge, hidden, before = GlyphJudge(), [], b""
+    misread += [relation_in(text, cat) != truth for text, truth in _TRUE_RELATIONS]
+    judge, hidden, before = SceneJudge(sides=(20, 52)), [], b""
     for each in questions:
         if each.pixels.tobytes() == before:
             continue
         before = each.pixels.tobytes()
-        hidden.append(judge.best_small(each.pixels).subject not in each.things)
+        seen = sorted(thing.subject.name for thing in judge.things(each.pixels))
+        hidden.append(seen != sorted(subject.name for subject in each.things))
     return (
         share("true answers read wrong", misread, better="lower"),
-        share("pictures whose things are not seen", hidden, better="lower"),
+        share("pictures whose things are not seen by glyphs", hidden, better="lower"),
     )
 
 
 ASKING = Part(
     "asking",
-    "Answers on things scattered off the world's grid: is something there, and how many.",
+    "Answers on things scattered off the world's grid: is something there (POPE), how many, where.",
     ("ask",),
     tuple(_ASKED),
     _measure,

@@ -1,132 +1,190 @@
-"""Drawing: does a picture of a caption show what it says, and where; judged by glyphs."""
+"""Drawing: does a picture of a caption show what it says, and do ten seeds give ten pictures."""
 
 from __future__ import annotations
 
-import numpy as np
-from PIL import Image as PillowImage
+from collections.abc import Sequence
+from functools import cache
 
-from unified.evaluation.figures import MeasuredFigure, share
-from unified.evaluation.judges import GlyphJudge
-from unified.evaluation.part import Bench, JudgedCase, Part, PartResult
-from unified.evaluation.pocket import Drawing, judge_scene
-from unified_data.document import Image
-from unified_data.pocket.scenes import BACKGROUNDS, LOCATIONS, SIDE, Kind, Scene, compose, render
+import numpy as np
+
+from unified.evaluation.figures import MeasuredFigure, mean, share
+from unified.evaluation.part import Bench, JudgedCase, Part, PartResult, picture_of
+from unified.evaluation.placed_things import paint_things
+from unified.evaluation.scene_judge import SceneJudge
+from unified.evaluation.wanted import WANTED, Verdict, Wanted, true_things, verdict
+from unified_data.pocket.scenes import BACKGROUNDS
 from unified_data.pocket.subjects import load_subjects
+from unified_data.world.style_names import TRAIN_STYLES
 from unified_tokenizers.report import reconstruct_picture
 
-__all__ = ["DRAWING", "right_of"]
+__all__ = ["DRAWING", "distinct", "drawn_judge", "judged"]
 
-_KINDS: dict[str, Kind] = {"one": "one", "ground": "one", "placed": "placed", "two": "two"}
-_ASPECTS = {"ground": "colour of the ground", "placed": "location", "two": "relation"}
-"""What else a caption of a condition says, beside the things."""
-# Centres of the things at a location, as shares of the side, (y, x).
-_CENTRES = dict(
-    zip(LOCATIONS, ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)))
-)
-
-
-def _scene(condition: str, rng: np.random.Generator) -> Scene:
-    """A scene of a condition that training never showed; of one thing on white there is none."""
-    if condition == "one":
-        return compose(rng, "one", background="white")
-    while True:
-        scene = compose(rng, _KINDS[condition])
-        if scene.split == "heldout":
-            return scene
+_SEEDS = 10
+_APART = 3.0
+"""Mean absolute difference of two pictures, of 255, from which on they are two."""
+_SIDES = (22, 92)
+_JUDGED = 8
+"""Captions of a condition that the judge is measured on."""
 
 
-def right_of(judge: GlyphJudge, scene: Scene, pixels: np.ndarray) -> tuple[Drawing, bool]:
-    """A judged picture, and whether it also holds what else its caption says.
-
-    That is the colour of the ground, the location of a small thing, or how two things stand.
-    """
-    if pixels.shape[:2] != (SIDE, SIDE):
-        picture = PillowImage.fromarray(pixels).resize((SIDE, SIDE), PillowImage.Resampling.BOX)
-        pixels = np.asarray(picture)
-    drawing = judge_scene(judge, scene, pixels)
-    if not drawing.right or scene.kind == "two":
-        return drawing, drawing.in_place
-    if scene.kind == "placed":
-        match = judge.best(pixels)
-        centre = [(corner + match.side / 2) / SIDE for corner in (match.y, match.x)]
-        nearest = min(_CENTRES, key=lambda name: np.hypot(*np.subtract(_CENTRES[name], centre)))
-        return drawing, nearest == scene.location
-    return drawing, _ground(pixels) == scene.background
+@cache
+def drawn_judge() -> SceneJudge:
+    """The judge of what a model drew: in any style that it may have been taught."""
+    return SceneJudge(styles=TRAIN_STYLES, sides=_SIDES)
 
 
-def _ground(pixels: np.ndarray) -> str:
-    """The world's colour that is nearest to the median of a picture's border."""
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    colour = np.median(border, axis=0)
-    return min(BACKGROUNDS, key=lambda name: np.linalg.norm(colour - BACKGROUNDS[name]))
+def judged(judge: SceneJudge, wanted: Wanted, pixels: np.ndarray) -> Verdict:
+    """What a picture, uint8 (H, W, 3), shows of what was asked for."""
+    most = len(wanted.subjects) + 2  # one too many is wrong, however many more there are
+    return verdict(wanted, judge.things(pixels, most, bool(wanted.colours)), pixels)
+
+
+def distinct(pictures: Sequence[np.ndarray]) -> int:
+    """How many of some pictures of one size differ from all before them: they need not be equal
+    bit for bit to be the same."""
+    new: list[np.ndarray] = []
+    for pixels in pictures:
+        values = pixels.astype(np.float32)
+        if all(np.abs(values - other).mean() >= _APART for other in new):
+            new.append(values)
+    return len(new)
 
 
 def _measure(bench: Bench) -> PartResult:
-    judge = GlyphJudge()
-    cases: list[tuple[str, Scene]] = []
-    for condition in bench.conditions:
+    judge = drawn_judge()
+    conditions = [name for name in bench.conditions if name != "diversity"]
+    cases: list[tuple[str, Wanted]] = []
+    for condition in conditions:
         rng = bench.rng("drawing", condition)
-        cases += [(condition, _scene(condition, rng)) for _ in range(bench.cases)]
-    requests = [bench.request("draw", text=scene.caption) for _, scene in cases]
+        cases += [(condition, WANTED[condition](rng)) for _ in range(bench.cases)]
+    requests = [bench.request("draw", text=wanted.caption) for _, wanted in cases]
     samples: list[JudgedCase] = []
-    whole: list[bool] = []  # right in all that the caption says
-    for (condition, scene), result in zip(cases, bench.complete(requests)):
-        if isinstance(result, str) or not isinstance(result.segments[-1], Image):
-            text = result if isinstance(result, str) else "no picture came"
-            samples.append(JudgedCase(condition, scene.caption, scene.caption, text, False))
-            whole.append(False)
-            continue
-        pixels = result.segments[-1].pixels
-        drawing, exact = right_of(judge, scene, pixels)
-        seen = " and ".join(subject.name for subject in drawing.named)
-        if drawing.right and not exact:
-            seen += f", with another {_ASPECTS.get(condition, 'ground')}"
-        samples.append(
-            JudgedCase(condition, scene.caption, scene.caption, seen, drawing.right, pixels)
-        )
-        whole.append(exact)
+    verdicts: list[Verdict] = []
+    for (condition, wanted), result in zip(cases, bench.complete(requests)):
+        pixels = picture_of(result)
+        if isinstance(pixels, str):
+            told = Verdict(False, False, pixels)
+            samples.append(
+                JudgedCase(condition, wanted.caption, wanted.caption, told.seen, False)
+            )  # fmt: skip
+        else:
+            told = judged(judge, wanted, pixels)
+            samples.append(
+                JudgedCase(
+                    condition, wanted.caption, wanted.caption, told.seen, told.all, pixels
+                )
+            )  # fmt: skip
+        verdicts.append(told)
     figures: list[MeasuredFigure] = []
-    for condition in bench.conditions:
-        rows = [i for i, sample in enumerate(samples) if sample.condition == condition]
-        chance = 1 / len(load_subjects()) ** (2 if condition == "two" else 1)
-        figures.append(share(condition, [samples[i].right for i in rows], chance))
-        if condition in _ASPECTS:
-            name = f"{condition}, and {_ASPECTS[condition]}"
-            figures.append(share(name, [whole[i] for i in rows]))
+    for condition in conditions:
+        rows = [i for i, case in enumerate(cases) if case[0] == condition]
+        figures += _figures(condition, [cases[i][1] for i in rows], [verdicts[i] for i in rows])
+    if "diversity" in bench.conditions:
+        more, following = _diversity(bench, judge)
+        figures += more
+        samples += following
     return PartResult(tuple(figures), _of_judge(bench, judge, cases), tuple(samples))
 
 
+def _figures(
+    condition: str, wanted: Sequence[Wanted], verdicts: Sequence[Verdict]
+) -> list[MeasuredFigure]:
+    """The things alone, and with the rest of the caption; of numbers, each number as well."""
+    total = len(load_subjects())
+    chance = total ** -float(len(set(wanted[0].subjects)))
+    right = [told.things for told in verdicts]
+    if condition == "count":
+        figures = [share("count", right, chance / 4)]
+        for number in range(1, 5):
+            rows = [told for told, each in zip(right, wanted) if len(each.subjects) == number]
+            if rows:
+                figures.append(share(f"count, {number}", rows))
+        return figures
+    figures = [share(condition, right, chance)]
+    if wanted[0].aspect is not None:
+        name = f"{condition}, and {wanted[0].aspect}"
+        figures.append(share(name, [told.all for told in verdicts]))
+    return figures
+
+
+def _diversity(
+    bench: Bench, judge: SceneJudge
+) -> tuple[list[MeasuredFigure], list[JudgedCase]]:  # fmt: skip
+    """One caption with ten seeds: distinct pictures among those that show the thing."""
+    rng = bench.rng("drawing", "diversity")
+    wanted = [WANTED["one"](rng) for _ in range(max(2, bench.cases // 4))]
+    requests = [bench.request("draw", text=each.caption) for each in wanted for _ in range(_SEEDS)]
+    seeds = [bench.seed + number for _ in wanted for number in range(_SEEDS)]
+    results = bench.complete(requests, seeds)
+    numbers, right, samples = [], [], []
+    for row, each in enumerate(wanted):
+        pictures = [picture_of(result) for result in results[row * _SEEDS : (row + 1) * _SEEDS]]
+        true = [
+            pixels
+            for pixels in pictures
+            if not isinstance(pixels, str) and judged(judge, each, pixels).things
+        ]
+        numbers.append(distinct(true))
+        right.append(len(true) == _SEEDS)
+        came = next((pixels for pixels in pictures if not isinstance(pixels, str)), None)
+        answer = f"{numbers[-1]} distinct right pictures of {_SEEDS} seeds"
+        samples.append(
+            JudgedCase(
+                "diversity", each.caption, f"{_SEEDS} of them", answer, numbers[-1] >= 8, came
+            )
+        )  # fmt: skip
+    return [
+        mean(f"diversity, distinct right pictures of {_SEEDS} seeds", numbers, "count"),
+        share(f"diversity, all {_SEEDS} right", right),
+    ], samples
+
+
 def _of_judge(
-    bench: Bench, judge: GlyphJudge, cases: list[tuple[str, Scene]]
+    bench: Bench, judge: SceneJudge, cases: list[tuple[str, Wanted]]
 ) -> tuple[MeasuredFigure, ...]:
-    """What the judge makes of true pictures, as they are and out of the model's own tokenizer."""
-    pictures = [(scene, render(scene)) for _, scene in cases]
-    clean = [not right_of(judge, scene, pixels)[1] for scene, pixels in pictures]
-    figures = [share("true pictures judged wrong", clean, better="lower")]
-    others = [scene for _, scene in cases[1:]] + [cases[0][1]]
-    pairs = [
-        (other, pixels)
-        for other, (scene, pixels) in zip(others, pictures)
-        if other.kind == scene.kind and set(other.subjects) != set(scene.subjects)
+    """What the judge makes of true pictures, as they are and out of the model's own tokenizer, and
+    of the pictures of other captions of the same kind."""
+    if not cases:
+        return ()
+    rng = bench.rng("drawing", "judge")
+    first: dict[str, list[tuple[str, Wanted]]] = {}
+    for case in cases:
+        first.setdefault(case[0], []).append(case)
+    cases = [case for several in first.values() for case in several[:_JUDGED]]
+    pictures = []
+    for _, wanted in cases:
+        names = list(BACKGROUNDS)
+        ground = BACKGROUNDS[wanted.ground or names[int(rng.integers(len(names)))]]
+        pictures.append(paint_things(true_things(wanted, rng), ground))
+    wrong = [
+        not judged(judge, wanted, pixels).all for (_, wanted), pixels in zip(cases, pictures)
+    ]  # fmt: skip
+    figures = [share("true pictures judged wrong", wrong, better="lower")]
+    others = [
+        judged(judge, wanted, pixels).all
+        for (condition, wanted), (other, following), pixels in zip(cases, cases[1:], pictures[1:])
+        if condition == other and wanted.caption != following.caption
     ]
-    if pairs:
-        accepted = [right_of(judge, *pair)[0].right for pair in pairs]
-        figures.append(share("pictures of other things judged right", accepted, better="lower"))
+    if others:
+        figures.append(share("pictures of other captions judged right", others, better="lower"))
     tokenizer = bench.model.image_tokenizer
     if tokenizer is not None and hasattr(tokenizer, "encode"):
         restored = [
-            not right_of(judge, scene, reconstruct_picture(tokenizer, pixels)[0])[1]
-            for scene, pixels in pictures
+            not judged(judge, wanted, reconstruct_picture(tokenizer, pixels)[0]).things
+            for (_, wanted), pixels in zip(cases, pictures)
+            if not wanted.colours
         ]
-        name = "true pictures through the tokenizer judged wrong"
-        figures.append(share(name, restored, better="lower"))
+        if restored:
+            name = "true pictures through the tokenizer judged wrong"
+            figures.append(share(name, restored, better="lower"))
     return tuple(figures)
 
 
 DRAWING = Part(
     "drawing",
-    "Pictures of captions of held-out combinations show the things named, as the caption says.",
+    "Pictures of captions of held-out combinations show the things named, and no others, as the"
+    " caption says.",
     ("draw",),
-    tuple(_KINDS),
+    (*WANTED, "diversity"),
     _measure,
 )

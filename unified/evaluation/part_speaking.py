@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,7 +11,9 @@ import torch
 
 from unified.evaluation.figures import MeasuredFigure, share
 from unified.evaluation.judges import words
-from unified.evaluation.part import Bench, JudgedCase, Part, PartResult
+from unified.evaluation.outside_recogniser import NEEDED, OutsideRecogniser
+from unified.evaluation.outside_sentences import OUTSIDE_SENTENCES
+from unified.evaluation.part import Bench, JudgedCase, Part, PartResult, sound_of
 from unified.evaluation.spoken_words import Features, features, rank
 from unified_data.document import Audio
 from unified_data.pocket.scenes import compose
@@ -19,7 +22,7 @@ from unified_data.pocket.subjects import load_subjects
 
 __all__ = ["SPEAKING", "content_words"]
 
-_CONDITIONS = ("names", "captions", "leads", "facts", "outside")
+_CONDITIONS = ("names", "captions", "leads", "facts", "outside", "sentences")
 _RIVALS = 12
 _LEAST = 4  # letters of a content word
 _POOL = 150
@@ -49,7 +52,12 @@ def _vocabulary() -> tuple[str, ...]:
 
 
 def _text(condition: str, rng: np.random.Generator) -> str:
-    """Something to say. outside: words of the world in an order that it never says."""
+    """Something to say. outside: words of the world in an order that it never says.
+
+    sentences: plain English that stands nowhere in it.
+    """
+    if condition == "sentences":
+        return OUTSIDE_SENTENCES[int(rng.integers(len(OUTSIDE_SENTENCES)))]
     subjects = load_subjects()
     subject = subjects[int(rng.integers(len(subjects)))]
     if condition == "names":
@@ -102,20 +110,66 @@ def _measure(bench: Bench) -> PartResult:
     requests = [bench.request("speak", text=case.text) for case in cases]
     samples = []
     for case, result in zip(cases, bench.complete(requests)):
-        sound = None if isinstance(result, str) else result.segments[-1]
+        sound = sound_of(result)
         asked = f"speak: {case.text}"
-        if not isinstance(sound, Audio):
-            text = result if isinstance(result, str) else "no sound came"
-            samples.append(JudgedCase(case.condition, asked, case.word, text, False))
+        if isinstance(sound, str):
+            samples.append(JudgedCase(case.condition, asked, case.word, sound, False))
             continue
         right, nearest = _hear(case, sound, sounds)
         samples.append(JudgedCase(case.condition, asked, case.word, nearest, right, audio=sound))
     chance = 1 / (_RIVALS + 1)
-    figures = tuple(
+    figures = [
         share(condition, [each.right for each in samples if each.condition == condition], chance)
         for condition in bench.conditions
-    )
-    return PartResult(figures, _of_judge(bench, cases, truth, sounds), tuple(samples))
+    ]
+    judge = list(_of_judge(bench, cases, truth, sounds))
+    missing = {}
+    if OutsideRecogniser.installed():
+        heard, of_judge = _from_outside(bench, cases, [each.audio for each in samples], truth)
+        figures += heard
+        judge += of_judge
+    else:
+        missing["heard by an outside recogniser"] = NEEDED
+    return PartResult(tuple(figures), tuple(judge), tuple(samples), missing=missing)
+
+
+def _from_outside(
+    bench: Bench, cases: list[_Spoken], spoken: Sequence[Audio | None], truth: list[Audio]
+) -> tuple[list[MeasuredFigure], list[MeasuredFigure]]:
+    """Which of the words pocketsphinx hears in the model's speech; and in true speech, and that of
+    other texts. Cases with words that it does not know are left out."""
+    recogniser = OutsideRecogniser()
+    chance = 1 / (_RIVALS + 1)
+
+    def heard(case: _Spoken, sound: Audio | None) -> bool | None:
+        if sound is None:
+            return False
+        word = recogniser.choice(sound, case.text, case.word, case.rivals)
+        return None if word is None else word == case.word
+
+    outcomes = [heard(case, sound) for case, sound in zip(cases, spoken)]
+    figures = []
+    for condition in bench.conditions:
+        own = [
+            outcome
+            for case, outcome in zip(cases, outcomes)
+            if case.condition == condition and outcome is not None
+        ]
+        if own:
+            figures.append(share(f"{condition}, heard by pocketsphinx", own, chance))
+    true = [heard(case, sound) for case, sound in zip(cases, truth)]
+    false = [
+        heard(case, sound)
+        for case, sound, text in zip(cases, truth[1:], [each.text for each in cases[1:]])
+        if case.word not in words(text)
+    ]
+    judge = []
+    for name, told in (("true speech", true), ("other true speech", false)):
+        known = [outcome for outcome in told if outcome is not None]
+        if known:
+            better = "higher" if name == "true speech" else "lower"
+            judge.append(share(f"words heard by pocketsphinx in {name}", known, chance, better))
+    return figures, judge
 
 
 def _hear(case: _Spoken, sound: Audio, sounds: dict[str, Features]) -> tuple[bool, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "compare",
     "compared_json",
+    "figure_text",
     "read_report",
     "rows",
 ]
@@ -42,7 +43,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class PartReport:
-    """What one part measured; see `unified.evaluation.part.PartResult`. cases: of a condition."""
+    """What one part measured; see `unified.evaluation.part.PartResult`. cases: of a condition.
+
+    missing: conditions that were not measured, with the reason.
+    """
 
     about: str
     cases: int
@@ -50,6 +54,7 @@ class PartReport:
     judge: tuple[MeasuredFigure, ...]
     failures: tuple[Failure, ...]
     cannot: str | None = None
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,13 @@ def _by_name(part: PartReport | None) -> Mapping[str, MeasuredFigure]:
     return {} if part is None else {figure.name: figure for figure in part.figures}
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
+def figure_text(value: float, unit: str) -> str:
+    """A value as a reader has it: in per cent, or as a plain number where it counts something."""
+    return f"{value:.2f}" if unit == "count" else f"{100 * value:.1f}%"
+
+
+def _gained(value: float, unit: str) -> str:
+    return f"{value:+.2f}" if unit == "count" else f"{100 * value:+.1f}"
 
 
 def rows(report: Report, before: Report | None = None) -> list[tuple[str, ...]]:
@@ -168,14 +178,17 @@ def rows(report: Report, before: Report | None = None) -> list[tuple[str, ...]]:
                 continue
             change = changes[figure.name]
             gain = change.difference
-            gained = "" if gain is None else f"{100 * gain.value:+.1f}"
+            gained = "" if gain is None else _gained(gain.value, figure.unit)
             table.append((*cells, gained, change.verdict))
+        for condition, reason in part.missing.items():
+            table.append((f"  {condition}", *[""] * (width - 2), f"cannot: {reason}"))
         for figure in part.judge:
             table.append((f"  judge: {figure.name}", *_cells(figure), *[""] * (width - 5)))
     return table
 
 
 def _cells(figure: MeasuredFigure) -> tuple[str, str, str, str]:
-    chance = "" if figure.chance is None else _percent(figure.chance)
-    interval = f"{100 * figure.low:.1f}\u2013{100 * figure.high:.1f}"
-    return _percent(figure.value), interval, str(figure.cases), chance
+    chance = "" if figure.chance is None else figure_text(figure.chance, figure.unit)
+    ends = (figure_text(end, figure.unit).rstrip("%") for end in (figure.low, figure.high))
+    value = figure_text(figure.value, figure.unit)
+    return value, "\u2013".join(ends), str(figure.cases), chance

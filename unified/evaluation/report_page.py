@@ -1,4 +1,5 @@
-"""A report as one self-contained HTML page: its table, and samples of every part, failures first.
+"""A report as one self-contained HTML page: what goes into what, its table, and samples of every
+part, failures first.
 
 The same report and samples give the same bytes.
 """
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from unified.evaluation.any_to_any import plot
 from unified.evaluation.part import JudgedCase
 from unified.evaluation.report import Report, rows
 from unified_base.html_page import data_address, render_html
@@ -61,7 +63,7 @@ def render_report(
     ]
     return render_html(
         "unified.evaluation", "evaluation", f"Evaluation of {report.model}",
-        about=about, heading=heading, table=table, sheets=sheets,
+        about=about, heading=heading, table=table, sheets=sheets, matrix=plot(report),
     )  # fmt: skip
 
 

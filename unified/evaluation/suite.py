@@ -5,31 +5,58 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from unified.evaluation.part import Part
+from unified.evaluation.part_articles import ARTICLES
 from unified.evaluation.part_asking import ASKING
+from unified.evaluation.part_consistency import CONSISTENCY
+from unified.evaluation.part_crossing import CROSSING
 from unified.evaluation.part_drawing import DRAWING
+from unified.evaluation.part_interleaved import INTERLEAVED
 from unified.evaluation.part_listening import LISTENING
 from unified.evaluation.part_seeing import SEEING
 from unified.evaluation.part_speaking import SPEAKING
+from unified.evaluation.part_unknown import UNKNOWN
+from unified.evaluation.real_sets import REAL_SETS
+from unified.evaluation.set_files import SetPaths
 from unified_base.config import parse_config, read_config
 from unified_base.structured import parse_yaml
 from unified_base.text import quoted
 
-__all__ = ["PARTS", "PartSettings", "Suite", "open_suite", "shipped_suites"]
+__all__ = [
+    "PARTS",
+    "PartSettings",
+    "Suite",
+    "open_suite",
+    "read_sets",
+    "shipped_suites",
+]
 
 PARTS: dict[str, Part] = {
-    part.name: part for part in (SEEING, DRAWING, ASKING, LISTENING, SPEAKING)
-}
+    part.name: part
+    for part in (
+        SEEING, DRAWING, ASKING, CONSISTENCY, UNKNOWN, LISTENING, SPEAKING, CROSSING, ARTICLES,
+        INTERLEAVED, *REAL_SETS,
+    )
+}  # fmt: skip
+"""All parts, in the order of a report; a new one joins by its entry here."""
 _MOST_CASES = 100_000
 
 
 @dataclass(frozen=True)
 class PartSettings:
-    """How much of a part. cases: of every condition. conditions: some of the part's; none: all."""
+    """How much of a part. cases: of every condition. conditions: some of the part's; none: all.
+
+    folder: of a set on disk. images: where its pictures lie; empty: in the folder. output: the
+    folder to write to, of parts that make media for another scorer.
+    """
 
     cases: int
     conditions: tuple[str, ...] = ()
+    folder: str = ""
+    images: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +88,35 @@ class Suite:
                     )
             if len(set(settings.conditions)) < len(settings.conditions):
                 raise ValueError(f"parts.{name} names a condition twice")
+            _check_paths(name, settings)
+
+
+def _check_paths(name: str, settings: PartSettings) -> None:
+    """Raises ValueError for a path that a part has no use for, or that it lacks."""
+    for entry in ("folder", "images", "output"):
+        path = getattr(settings, entry)
+        if path and entry not in PARTS[name].paths:
+            raise ValueError(f"parts.{name}.{entry} is {quoted(path)}, but {name} takes none")
+        if not path and entry in PARTS[name].paths and entry != "images":
+            purpose = "of the set on disk" if entry == "folder" else "that it writes to"
+            raise ValueError(f"parts.{name}.{entry} is missing, expected the folder {purpose}")
+
+
+def read_sets(suite: Suite) -> dict[str, Any]:
+    """What the parts of a suite that measure sets on disk read from them, by part.
+
+    Raises ValueError, in one line with file and line, for what is no such set.
+    """
+    data = {}
+    for name, settings in suite.parts.items():
+        read = PARTS[name].read
+        if read is not None:
+            folder = Path(settings.folder)
+            images = Path(settings.images) if settings.images else folder
+            output = Path(settings.output) if settings.output else None
+            conditions = settings.conditions or PARTS[name].conditions
+            data[name] = read(SetPaths(folder, images, output, conditions))
+    return data
 
 
 def shipped_suites() -> list[str]:

@@ -26,13 +26,25 @@ class Leaf(NamedTuple):
     depth: int = 0
 
 
+class PositionRest(NamedTuple):
+    """Codes to come in a position of several: the level of each, and the ids allowed. All are empty
+    where something else may come, or no choice is left.
+
+    first: those ids allowed next that are codes of the position; others begin none.
+    """
+
+    levels: tuple[int, ...] = ()
+    ranges: tuple[Ranges, ...] = ()
+    first: Ranges = ()
+
+
 class LeafRun:
     """A run of leaves. done: position -> index of the row or frame complete with it.
 
     lows: int64 (length,), the least id of each leaf. levels, depths: int64 (length,), theirs.
     """
 
-    __slots__ = ("depths", "done", "leaves", "length", "levels", "lows")
+    __slots__ = ("_rests", "depths", "done", "leaves", "length", "levels", "lows")
 
     def __init__(self, leaves: tuple[Leaf, ...], done: dict[int, int]):
         self.leaves = leaves
@@ -41,6 +53,23 @@ class LeafRun:
         self.lows = np.array([leaf.lo for leaf in leaves], dtype=np.int64)
         self.levels = np.array([leaf.level for leaf in leaves], dtype=np.int64)
         self.depths = np.array([leaf.depth for leaf in leaves], dtype=np.int64)
+        self._rests: dict[int, PositionRest] = {}  # by position
+
+    def rest_of_position(self, at: int) -> PositionRest:
+        """The codes from leaf `at` to the end of its position, where that holds several."""
+        rest = self._rests.get(at)
+        if rest is None:
+            stop = at + 1
+            while stop < self.length and self.leaves[stop].depth:
+                stop += 1
+            leaves = self.leaves[at:stop]
+            rest = PositionRest()
+            several = len(leaves) > 1 or leaves[0].depth > 0
+            if several and all(leaf.level >= 0 and leaf.hi - leaf.lo > 1 for leaf in leaves):
+                levels, ranges = zip(*((leaf.level, leaf.ranges) for leaf in leaves))
+                rest = PositionRest(levels, ranges, ranges[0])
+            self._rests[at] = rest
+        return rest
 
 
 @dataclass(frozen=True)

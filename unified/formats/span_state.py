@@ -10,7 +10,7 @@ import numpy as np
 from unified.formats.coded import Event, FrameDone, RowDone, SpanBegin, StreamFrameDone
 from unified.formats.limits import UNLIMITED
 from unified.formats.span_grammar import SpanGrammar
-from unified.formats.span_stages import DigitsStage, LeafRun, OpenStage, SizeStage
+from unified.formats.span_stages import DigitsStage, LeafRun, OpenStage, PositionRest, SizeStage
 from unified.formats.streams import level_in_words
 from unified.vocabulary.block import Ranges
 
@@ -138,6 +138,17 @@ class SpanState:
         if self.choice or self.run is None:
             return []
         return [leaf.ranges for leaf in self.run.leaves[self.at : self.at + number]]
+
+    def rest_of_position(self) -> PositionRest:
+        """See `State.rest_of_position`."""
+        run = self.run
+        ending = self.until and (not self.goes_on or (self.ending and not self.may_end))
+        if run is None or ending or (self.choice and run.leaves[0].ranges[0] not in self.ranges):
+            return PositionRest()
+        rest = run.rest_of_position(self.at)
+        if not rest.levels or self.stream_ids.keys() & rest.levels:
+            return PositionRest()
+        return rest._replace(ranges=(self.ranges, *rest.ranges[1:]))
 
     def advance(self, id: int) -> tuple[Event, ...] | None:
         """Read one id; the events it completes, or None (and no change) if it cannot come."""

@@ -25,6 +25,7 @@ from unified.formats.coded import (
 from unified.formats.compiled import CompiledFormat
 from unified.formats.document_state import At, DocumentState
 from unified.formats.limits import FREE, Limits
+from unified.formats.span_stages import PositionRest
 from unified.formats.span_state import SpanState
 from unified.vocabulary.block import Ranges
 
@@ -122,6 +123,12 @@ class State(DocumentState):
         """What is allowed at the next positions, `number` at most, as far as that is settled
         whatever ids come: inside a grid or a frame of codes. [] where the next id decides."""
         return self._span.settled(number) if self._span is not None else []
+
+    def rest_of_position(self) -> PositionRest:
+        """The codes that are still to come in the position that has begun, or in the next one, if
+        that holds several, all are settled whatever ids come, and each leaves a choice. Where the
+        span may end instead, the first level's ids have that, too."""
+        return self._span.rest_of_position() if self._span is not None else PositionRest()
 
     def restrict(self, limits: Limits | None, goes_on: bool = False) -> None:
         """Set new limits from this position on, or lift them (None).

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unified.engine.request import Sampling
+from unified.models.known_pictures import KnownPictures
 from unified.sequence.preprocess import fit_picture, fit_sound
 from unified.sequence.sequencer import Sequencer
-from unified.tasks.asking import Inputs, ask_document
+from unified.tasks.asking import Inputs, ask_document, form_of
 from unified.tasks.choices import Choices, choose_sampling
 from unified.tasks.penalties import check_penalties
+from unified.tasks.response import Response, response_of
 from unified.tasks.task import Task, Verb
 from unified.tasks.task_plugin import Reading, load_plugin
 from unified.tasks.task_table import Tasks
 from unified_base.arguments import real
-from unified_data.document import Audio, Document, Image, Slot
+from unified_data.document import Audio, Document, Image, Slot, Text
 
 if TYPE_CHECKING:
     from unified_tokenizers.base import ImageTokenizer
@@ -46,6 +48,24 @@ class AskedRequest:
     inputs: Inputs
     notes: tuple[str, ...]
     finish: Callable[[Document], tuple[str, ...]]
+    task: Task | None = None
+    strange: str | None = None
+
+    def response(self, document: Document) -> Response:
+        """The answer in a document that came of it, apart from its thoughts.
+
+        Where the picture is strange the answer is that it is not known, and what the model said is
+        a thought.
+        """
+        response = response_of(self.task, document)
+        if self.strange is None or not response.known:
+            return response
+        assert self.task is not None
+        assert self.task.unknown is not None
+        answered = response.document.segments[-1]
+        assert isinstance(answered, Text)
+        answer = replace(answered, text=self.task.unknown)
+        return Response(document, answer, answered.text, known=False)
 
 
 def build_request(
@@ -63,7 +83,7 @@ def build_request(
     Raises ValueError, before anything is sampled: the model cannot do this, and what it can; what
     its plug-in does not know; inputs, sizes, voices and settings that the task does not take.
     """
-    task = tasks.task(verb)
+    whole = tasks.task(verb)
     notes: tuple[str, ...] = ()
     finish: Callable[[Document], tuple[str, ...]] = _nothing
     if plugin is not None and directory is not None:
@@ -74,15 +94,21 @@ def build_request(
         def finish(document: Document) -> tuple[str, ...]:
             return reader.finish(verb, reading, document)
 
+    task = form_of(whole, inputs)
     inputs, changes = _fit_media(task, inputs, sequencer)
+    strange = _strange(task, inputs, sequencer, directory)
+    if strange is not None:
+        changes = (*changes, strange)
     spans = sequencer.grammar.format.spans
     kinds = {kind: span.modality for kind, span in spans.items()}
     chosen, negative = choose_sampling(
         (task.slot.kind,), task.sampling_over(sampling), kinds, choices, task.negative
     )
     check_penalties(chosen, (task.sampling_over(sampling),), kinds)
-    document = ask_document(task, inputs)
-    return AskedRequest(verb, document, chosen, negative, inputs, (*notes, *changes), finish)
+    document = ask_document(whole, inputs)
+    return AskedRequest(
+        verb, document, chosen, negative, inputs, (*notes, *changes), finish, task, strange
+    )
 
 
 def build_document_request(
@@ -139,21 +165,44 @@ def _nothing(document: Document) -> tuple[str, ...]:
     return ()
 
 
+def _strange(
+    task: Task, inputs: Inputs, sequencer: Sequencer, directory: Path | None
+) -> str | None:
+    """Why a picture that is given is not known; None where it may be, or nobody measured it."""
+    if task.unknown is None or directory is None or not isinstance(inputs.image, Image):
+        return None
+    known = KnownPictures.load(directory)
+    return None if known is None else known.strange(inputs.image.pixels, sequencer)
+
+
 def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs, tuple[str, ...]]:
     """Pictures and sounds as the model's tokenizers take them, and notes on what was changed."""
     notes: tuple[str, ...] = ()
-    image: Any = inputs.image
-    if image is not None and "image" in task.media:
-        pixels = Image(image).pixels if isinstance(image, np.ndarray) else image.pixels
-        fitted, notes = _fit_image(task, pixels, sequencer.tokenizer("image"))
-        inputs = replace(inputs, image=Image(fitted))
+    if inputs.image is not None and "image" in task.media:
+        image, notes = _fit_given(task, inputs.image, sequencer)
+        inputs = replace(inputs, image=image)
+    examples = []
+    for example in inputs.examples:
+        if example.image is not None and task.shots:
+            example_image, changes = _fit_given(task, example.image, sequencer)
+            notes = (*notes, *changes)
+            examples.append(replace(example, image=example_image))
+        else:
+            examples.append(example)
+    inputs = replace(inputs, examples=tuple(examples))
     audio: Any = inputs.audio
     if audio is not None and "audio" in task.media:
         rate = sequencer.tokenizer("audio").sample_rate
-        waveform, changes = fit_sound(audio.waveform, audio.sample_rate, rate)
+        waveform, of_sound = fit_sound(audio.waveform, audio.sample_rate, rate)
         inputs = replace(inputs, audio=Audio(waveform, rate))
-        notes = (*notes, *changes)
+        notes = (*notes, *of_sound)
     return inputs, notes
+
+
+def _fit_given(task: Task, image: Any, sequencer: Sequencer) -> tuple[Image, tuple[str, ...]]:
+    pixels = Image(image).pixels if isinstance(image, np.ndarray) else image.pixels
+    fitted, notes = _fit_image(task, pixels, sequencer.tokenizer("image"))
+    return Image(fitted), notes
 
 
 def _fit_image(

@@ -182,14 +182,8 @@ class CsmDecoder(LlamaCpuDecoder):
         embedded[is_code] = widen(self._codes[level * sizes.codebook_rows + code])
         return embedded
 
-    def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
-        return super().logits(hidden_states, head_rows(self.sizes, ranges))
-
-    def logits_of_parts(
-        self, hidden_states: Array, parts: Sequence[tuple[Sequence[int], Ranges]]
-    ) -> list[Array]:
-        own = [(rows, head_rows(self.sizes, ranges)) for rows, ranges in parts]
-        return super().logits_of_parts(hidden_states, own)
+    def head_rows(self, ranges: Ranges) -> Ranges:
+        return head_rows(self.sizes, ranges)
 
 
 def head_rows(sizes: CsmSizes, ranges: Ranges) -> Ranges:

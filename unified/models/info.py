@@ -117,7 +117,7 @@ def tasks_in_words(description: Mapping[str, Any]) -> str:
         if not entry["able"]:
             lines += ["", f"{verb:<9} no: {entry['reason']}"]
             continue
-        lines += ["", f"{verb:<9} {' '.join(entry['prompt'].splitlines())} -> {entry['makes']}"]
+        lines += ["", f"{verb:<9} {_in_a_line(entry)}"]
         voices = entry["voices"]
         facts = {
             "sizes": entry["sizes"],
@@ -129,11 +129,18 @@ def tasks_in_words(description: Mapping[str, Any]) -> str:
                 for kind, values in entry["sampling"].items()
                 for key, value in _changed(values).items()
             ),
+            "language": entry["language"],
             "example": entry["example"],
             "source": entry["source"],
         }
         lines += [f"{'':<9} {fact + ':':<9} {value}" for fact, value in facts.items() if value]
+        lines += [f"{'':<9} {'or:':<9} {_in_a_line(form)}" for form in entry["forms"]]
     return "\n".join(lines)
+
+
+def _in_a_line(entry: Mapping[str, Any]) -> str:
+    kinds = " then ".join((*entry["thoughts"], entry["makes"]))
+    return f"{' '.join(entry['prompt'].splitlines())} -> {kinds}"
 
 
 def _changed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.files import FILE_NAME
+from unified.models.known_pictures import KNOWN_FILE
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.defaults import default_tasks, sizes_of
 from unified.tasks.task_file import TASKS_FILE, read_tasks
@@ -58,10 +59,12 @@ def plugin_of(directory: Path) -> str | None:
 
 
 def copy_plugin_files(name: str | None, source: Path | None, target: Path) -> None:
-    """Copy what a plug-in has in a model's folder: it goes with the model. None: there is none."""
-    if name is None or source is None:
+    """Copy what goes with a model: what pictures it knows (known.json), and what its plug-in has in
+    its folder. None: there is none."""
+    if source is None:
         return
-    for file in load_plugin(name).files:
+    files = () if name is None else load_plugin(name).files
+    for file in (KNOWN_FILE, *files):
         path = source / file
         if path.exists() and path.resolve() != (target / file).resolve():
             shutil.copyfile(path, target / file)

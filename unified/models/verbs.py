@@ -1,4 +1,4 @@
-"""What people do with a model: draw, describe, ask, speak, listen, write, reply. One request
+"""What people do with a model: draw, edit, describe, ask, speak, listen, write, reply. One request
 each."""
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from unified.models.asking_models import (
     reply_choices,
 )
 from unified.sequence.sequencer import Sequencer
-from unified.tasks.asking import Inputs, Turn
+from unified.tasks.asking import Example, Inputs, Turn
 from unified.tasks.choices import Choices
+from unified.tasks.response import Response
 from unified.tasks.task import Verb
 from unified.tasks.task_table import Tasks
 from unified_base.arguments import flag, item, seeds_from, whole
@@ -79,6 +80,8 @@ class Verbs(ABC):
         images: int | None = None,
         sounds: int | None = None,
         turns: tuple[Turn, ...] = (),
+        language: str | None = None,
+        examples: tuple[Example, ...] = (),
         **choices: Unpack[Choices],
     ) -> AskedRequest:
         """What a verb asks the model, ready for `stream`; the verbs sample it.
@@ -88,7 +91,9 @@ class Verbs(ABC):
 
         Raises ValueError where the model cannot do this, or not so; it says what it can.
         """
-        inputs = Inputs(text, question, image, audio, voice, size, images, sounds, turns)
+        inputs = Inputs(
+            text, question, image, audio, voice, size, images, sounds, turns, language, examples
+        )
         return build_request(
             self.tasks, self.sequencer, self.sampling, verb, inputs, choices, self.plugin,
             self.directory,
@@ -125,8 +130,31 @@ class Verbs(ABC):
         """`n` completions of any document with slots; see `generate`."""
         return self._sample(self.request_document(document, **choices), n, seed)
 
+    def respond(self, request: AskedRequest, n: int = 1, seed: int = 0) -> list[Response]:
+        """`n` responses to a request, with the thoughts that the verbs leave out."""
+        return [request.response(document) for document in self._sample(request, n, seed)]
+
     def draw(
         self,
+        text: str | None = None,
+        n: int = 1,
+        seed: int = 0,
+        *,
+        spoken: Audio | None = None,
+        size: AnySize = None,
+        **choices: Unpack[Choices],
+    ) -> list[np.ndarray]:
+        """`n` pictures of a text such as "a cat": uint8 (H, W, 3).
+
+        spoken: what to draw, said aloud, in the place of a text. size: (width, height) in pixels,
+        or "640x480"; None: the task's, or as the model likes.
+        """
+        request = self.request("draw", text=text, audio=spoken, size=size, **choices)
+        return [_last(document, Image).pixels for document in self._sample(request, n, seed)]
+
+    def edit(
+        self,
+        pixels: np.ndarray,
         text: str,
         n: int = 1,
         seed: int = 0,
@@ -134,11 +162,9 @@ class Verbs(ABC):
         size: AnySize = None,
         **choices: Unpack[Choices],
     ) -> list[np.ndarray]:
-        """`n` pictures of a text such as "a cat": uint8 (H, W, 3).
-
-        size: (width, height) in pixels, or "640x480"; None: the task's, or as the model likes.
-        """
-        request = self.request("draw", text=text, size=size, **choices)
+        """`n` pictures, uint8 (H, W, 3), of a picture in which a wish such as "make the ground
+        red" is granted."""
+        request = self.request("edit", image=Image(pixels), text=text, size=size, **choices)
         return [_last(document, Image).pixels for document in self._sample(request, n, seed)]
 
     def describe(
@@ -146,42 +172,66 @@ class Verbs(ABC):
         pixels: np.ndarray,
         question: str | None = None,
         seed: int = 0,
+        *,
+        language: str | None = None,
         **choices: Unpack[Choices],
     ) -> str:
         """A description of a picture; with a question, see `ask`.
 
         pixels: uint8 (H, W, 3) of any size; it is made to fit as the model's processor does it.
+        language: such as "zh", of models that have several; None: the model's own.
         """
         if question is not None:
-            return self.ask(pixels, question, seed, **choices)
-        return self._text(self.request("describe", image=Image(pixels), **choices), seed)
+            return self.ask(pixels, question, seed, language=language, **choices)
+        request = self.request("describe", image=Image(pixels), language=language, **choices)
+        return self._text(request, seed)
 
     def ask(
         self,
         pixels: np.ndarray,
-        question: str,
+        question: str | None = None,
         seed: int = 0,
         *,
+        spoken: Audio | None = None,
         turns: tuple[tuple[str, str], ...] = (),
+        examples: tuple[tuple[str, np.ndarray], ...] = (),
+        language: str | None = None,
         **choices: Unpack[Choices],
     ) -> str:
-        """The answer to a question about a picture, uint8 (H, W, 3).
+        """The answer to a question about a picture, uint8 (H, W, 3), without the thoughts before
+        it (`respond` has them).
 
-        turns: (question, answer) of before, in order.
+        spoken: the question said aloud, in the place of one in words. turns: (question, answer) of
+        before, in order. examples: (name, picture) each, shown before: few-shot.
         """
-        before = tuple(Turn(*turn) for turn in turns)
-        picture = Image(pixels)
-        request = self.request("ask", image=picture, question=question, turns=before, **choices)
+        request = self.request(
+            "ask",
+            image=Image(pixels),
+            question=question,
+            audio=spoken,
+            turns=tuple(Turn(*turn) for turn in turns),
+            examples=tuple(Example(name, Image(picture)) for name, picture in examples),
+            language=language,
+            **choices,
+        )
         return self._text(request, seed)
 
     def speak(
-        self, text: str, voice: str | None = None, seed: int = 0, **choices: Unpack[Choices]
+        self,
+        text: str | None = None,
+        voice: str | None = None,
+        seed: int = 0,
+        *,
+        image: np.ndarray | None = None,
+        **choices: Unpack[Choices],
     ) -> tuple[np.ndarray, int]:
         """A text read aloud: waveform float32 (1, S) in [-1, 1], and its sample rate in Hz.
 
-        voice: one of the task's; None: the task's own.
+        voice: one of the task's; None: the task's own. image: a picture, uint8 (H, W, 3), that is
+        described aloud, in the place of a text.
         """
-        request = self.request("speak", text=text, voice=voice, **choices)
+        picture = None if image is None else Image(image)
+        request = self.request("speak", text=text, image=picture, voice=voice, **choices)
         sound = _last(self._sample(request, 1, seed)[0], Audio)
         return sound.waveform, sound.sample_rate
 
@@ -252,7 +302,7 @@ class Verbs(ABC):
         return self._sample(request, 1, seed)[0]
 
     def _text(self, request: AskedRequest, seed: int) -> str:
-        return _last(self._sample(request, 1, seed)[0], Text).text
+        return self.respond(request, 1, seed)[0].text
 
     def _sample(self, request: AskedRequest, n: int, seed: int) -> list[Document]:
         """The documents of a request, its notes as warnings."""

@@ -24,7 +24,9 @@ from unified_base.structured import read_json
 from unified_base.text import quoted
 from unified_data.pocket.subjects import Section, Subject
 
-__all__ = ["FILE_NAME", "KnownSubjects", "Mention", "UnknownSubjectError"]
+__all__ = [
+    "FILE_NAME", "KnownSubjects", "Mention", "UnknownSubjectError", "describe", "read_subject",
+]  # fmt: skip
 
 FILE_NAME = "subjects.json"
 _MOST_BYTES = 8 << 20
@@ -68,7 +70,9 @@ class KnownSubjects:
             raise ValueError(f"{error}; is the model whole?") from None
         if not entries:
             raise ValueError(f"{path} holds no list of subjects; is the model whole?")
-        return cls(tuple(_subject(entry, f"{path}, entry {i}") for i, entry in enumerate(entries)))
+        return cls(
+            tuple(read_subject(entry, f"{path}, entry {i}") for i, entry in enumerate(entries))
+        )
 
     @classmethod
     def of(cls, subjects: Iterable[Subject]) -> KnownSubjects:
@@ -213,7 +217,8 @@ def describe(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _subject(entry: Any, where: str) -> Subject:
+def read_subject(entry: Any, where: str) -> Subject:
+    """The subject of an entry of subjects.json. Raises ValueError for one of another form."""
     if not isinstance(entry, dict) or set(entry) != {*_TEXTS, *_LISTS}:
         raise ValueError(f"{where}: expected an object with {', '.join((*_TEXTS, *_LISTS))}")
     for key in _TEXTS:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unified.pocket.captions import read_caption
+from unified.pocket.forms import FORMS_FILE
 from unified.pocket.known_subjects import FILE_NAME, KnownSubjects, describe
 from unified.tasks.asking import Inputs
 from unified.tasks.defaults import pocket_forms
@@ -32,7 +33,7 @@ class PocketPlugin:
     """Reads what someone wants against the subjects of a model (subjects.json); without them words
     stay as they are. See `unified.tasks.task_plugin.TaskPlugin`."""
 
-    files = (FILE_NAME,)
+    files = (FILE_NAME, FORMS_FILE)
 
     def read(self, verb: Verb, inputs: Inputs, directory: Path) -> Reading:
         """The nearest caption for `draw`, the prompt of a plan for `write`; a note where they say

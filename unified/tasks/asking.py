@@ -14,7 +14,7 @@ from unified.formats.coded import Coded, CodedMedia, CodedText
 from unified.tasks.size_rule import read_size, write_size
 from unified.tasks.task import MediaPart, Refusal, SlotPart, Task, TextPart
 from unified.tasks.template import fill
-from unified_base.arguments import prompt, whole, whole_or_none
+from unified_base.arguments import prompt, whole_or_none
 from unified_base.arguments import text as of_text
 from unified_base.text import quoted
 from unified_data.document import (
@@ -28,7 +28,7 @@ from unified_data.document import (
     Text,
 )
 
-__all__ = ["Inputs", "Turn", "ask_document", "segments_of"]
+__all__ = ["Example", "Inputs", "Turn", "ask_document", "form_of", "segments_of"]
 
 AnySegment = Segment | Coded
 Answer = str | AnySegment | list[AnySegment] | tuple[AnySegment, ...]
@@ -43,6 +43,18 @@ class Turn:
 
 
 @dataclass(frozen=True, eq=False)
+class Example:
+    """Something shown with its name, before a question about another.
+
+    image: uint8 (H, W, 3), or an Image or its codes. audio: an Audio or its codes.
+    """
+
+    name: str
+    image: np.ndarray | AnySegment | None = None
+    audio: AnySegment | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """What a user says and gives.
 
@@ -51,6 +63,8 @@ class Inputs:
     voice: a name. size: of the picture made, (width, height) or "640x480".
     images, sounds: how many of them an article shall hold; None: as the model likes.
     turns: questions and answers before the question.
+    language: of what is made, such as "zh"; None: the task's own.
+    examples: shown before everything else.
     """
 
     text: str | None = None
@@ -62,12 +76,21 @@ class Inputs:
     images: int | None = None
     sounds: int | None = None
     turns: tuple[Turn, ...] = ()
+    language: str | None = None
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of what there is of "text", "question", "image" and "audio"."""
+        names = ("text", "question", "image", "audio")
+        return frozenset(name for name in names if getattr(self, name) is not None)
 
 
 def ask_document(task: Task | Refusal, inputs: Inputs, answer: Answer | None = None) -> Document:
     """The document of a task, its slot to be filled; with an answer, the one to train on.
 
-    answer: a text, a picture or a sound; several segments for a slot of "any".
+    answer: a text, a picture or a sound; several segments for a slot of "any", and for a task of
+        several slots, one for each of them.
 
     Raises ValueError as `segments_of`, and for media in codes, which no Document holds.
     """
@@ -84,29 +107,53 @@ def segments_of(
     """
     if isinstance(task, Refusal):
         raise ValueError(task.reason)
+    task = form_of(task, inputs)
     values = _values(task, inputs)
     start = _first_question(task) if inputs.turns else 0
-    segments = [_segment(part, inputs, values) for part in task.parts[:start]]
+    segments = _examples(task, inputs)
+    segments += [_segment(part, inputs, values) for part in task.prompt[:start]]
     for turn in inputs.turns:  # each laid out as the last question is
         earlier = {**values, "question": prompt("question", turn.question)}
-        segments += [_segment(part, inputs, earlier) for part in task.parts[start:-1]]
-        segments += _answer(task.slot, turn.answer)
-    segments += [_segment(part, inputs, values) for part in task.parts[start:-1]]
-    segments += [_slot(task, inputs)] if answer is None else _answer(task.slot, answer)
+        segments += [_segment(part, inputs, earlier) for part in task.prompt[start:]]
+        segments += _answer(task, turn.answer)
+    segments += [_segment(part, inputs, values) for part in task.prompt[start:]]
+    segments += _slots(task, inputs) if answer is None else _answer(task, answer)
     return tuple(segments)
+
+
+def form_of(task: Task, inputs: Inputs) -> Task:
+    """The form of a task for what is given. Raises ValueError as `Task.form_for`."""
+    return task.form_for(inputs.names, inputs.language)
 
 
 def _first_question(task: Task) -> int:
     """Where the parts begin that each further question repeats: behind the media."""
-    if task.verb != "ask":
-        raise ValueError(f"turns are of questions: to {task.verb} takes none")
+    if task.verb != "ask" or "question" not in task.takes:
+        raise ValueError(f"turns are of questions in words: to {task.verb} takes none here")
     return 1 + max(at for at, part in enumerate(task.parts) if isinstance(part, MediaPart))
+
+
+def _examples(task: Task, inputs: Inputs) -> list[AnySegment]:
+    """The shots of a task, once for each example."""
+    if inputs.examples and not task.shots:
+        raise ValueError(
+            f"examples are given, but nothing says how to {task.verb} after examples here"
+        )
+    segments: list[AnySegment] = []
+    for example in inputs.examples:
+        values: dict[str, str | int | None] = {"name": prompt("name", example.name, "name it")}
+        example_inputs = Inputs(image=example.image, audio=example.audio)
+        segments += [_segment(part, example_inputs, values) for part in task.shots]
+    return segments
 
 
 def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
     """What stands for the placeholders. Raises ValueError for inputs that the task cannot take."""
     names = task.placeholders
     values: dict[str, str | int | None] = {"voice": _voice(task, inputs.voice)}
+    for kind, media, name in _media_of(inputs):
+        if media is not None and kind not in task.media:
+            raise ValueError(f"to {task.verb} takes no {name}{_ways(task)}")
     for name in ("text", "question"):
         words = getattr(inputs, name)
         if name in names:
@@ -114,12 +161,10 @@ def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
                 raise ValueError(f"{name} is None, expected words to {task.verb}; {_example(task)}")
             values[name] = prompt(name, words, _example(task))
         elif words is not None:
-            raise ValueError(f"to {task.verb} takes no {name}")
-    for kind, media, name in (("image", inputs.image, "picture"), ("audio", inputs.audio, "sound")):
+            raise ValueError(f"to {task.verb} takes no {name}{_ways(task)}")
+    for kind, media, name in _media_of(inputs):
         if media is None and kind in task.media and not task.slot.listens:
             raise ValueError(f"to {task.verb} needs a {name}")
-        if media is not None and kind not in task.media:
-            raise ValueError(f"to {task.verb} takes no {name}")
     for name in ("images", "sounds"):
         number = whole_or_none(name, getattr(inputs, name), 0, MAX_MEDIA)
         if number is not None and task.verb != "write":
@@ -129,6 +174,16 @@ def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
     if size is not None:
         values["width"], values["height"] = size
     return values
+
+
+def _media_of(inputs: Inputs) -> tuple[tuple[str, Any, str], ...]:
+    return ("image", inputs.image, "picture"), ("audio", inputs.audio, "sound")
+
+
+def _ways(task: Task) -> str:
+    """What a task of several forms may be given instead: "; it takes text, or audio"."""
+    ways = dict.fromkeys(" and ".join(sorted(form.takes)) for form in (task, *task.forms))
+    return f" beside the rest; it takes {', or '.join(ways)}" if len(ways) > 1 else ""
 
 
 def _voice(task: Task, voice: str | None) -> str | None:
@@ -191,8 +246,11 @@ def _words(part: TextPart, values: dict[str, str | int | None]) -> Text:
     return Text(words, part.role, 0.0)
 
 
-def _slot(task: Task, inputs: Inputs) -> Slot:
-    slot = task.slot
+def _slots(task: Task, inputs: Inputs) -> list[AnySegment]:
+    return [_slot(task, inputs, slot) for slot in task.slots]
+
+
+def _slot(task: Task, inputs: Inputs, slot: SlotPart) -> Slot:
     if slot.listens:
         return Slot("audio", role=slot.role, listener=_listener(inputs.audio))
     if slot.kind in ("text", "audio"):
@@ -211,8 +269,8 @@ def _listener(sound: Any) -> Audio | None:
     return sound
 
 
-def _answer(slot: SlotPart, answer: Answer) -> list[AnySegment]:
-    """The segments that stand in the slot's place. Raises ValueError for those of another kind."""
+def _answer(task: Task, answer: Answer) -> list[AnySegment]:
+    """The segments that stand in the slots' place. Raises ValueError for those of another kind."""
     segments: list[AnySegment]
     if isinstance(answer, str):
         segments = [Text(answer)]
@@ -222,10 +280,16 @@ def _answer(slot: SlotPart, answer: Answer) -> list[AnySegment]:
         segments = [answer]
     if not segments:
         raise ValueError("the answer holds no segments, expected at least one")
-    if slot.kind != "any":
-        whole("segments of the answer", len(segments), 1, 1)
+    slots = list(task.slots)
+    if task.slot.kind == "any":
+        slots += [task.slot] * (len(segments) - len(slots))
+    if len(segments) != len(slots):
+        raise ValueError(
+            f"segments of the answer is {len(segments)}, expected {len(slots)}:"
+            f" {', '.join(slot.kind for slot in slots)}"
+        )
     answered: list[AnySegment] = []
-    for segment in segments:
+    for slot, segment in zip(slots, segments):
         kind = _kind_of(segment)
         if slot.kind not in ("any", kind):
             raise ValueError(f"the answer holds {kind}, expected {slot.kind}")

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from unified.engine.request import Sampling
-from unified.sequence.modality import modality_of, registered_modalities
+from unified.tasks.parts import MediaPart, Part, SlotPart, TextPart
 from unified.tasks.settings import check_settings, sampling_over
 from unified.tasks.size_rule import SizeRule
-from unified.tasks.template import placeholders_of
+from unified_base.arguments import texts
 from unified_base.text import quoted
-from unified_data.document import Role
 
 __all__ = ["VERBS", "MediaPart", "Part", "Refusal", "SlotPart", "Task", "TextPart", "Verb"]
 
-Verb = Literal["write", "draw", "describe", "ask", "speak", "listen", "reply"]
+Verb = Literal["write", "draw", "edit", "describe", "ask", "speak", "listen", "reply"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 """What a model may be asked for, in the order in which it is told."""
 
 MAKES: Mapping[Verb, tuple[str, ...]] = {
     "write": ("any", "text"),
     "draw": ("image",),
+    "edit": ("image",),
     "describe": ("text",),
     "ask": ("text",),
     "speak": ("audio",),
@@ -31,78 +30,32 @@ MAKES: Mapping[Verb, tuple[str, ...]] = {
     "reply": ("audio",),
 }
 """The slots that a verb may end in: what its answer is."""
-_NEEDS: Mapping[Verb, str] = {"write": "text", "draw": "text", "ask": "question", "speak": "text"}
-_ROLES = (None, *get_args(Role))
-
-
-@dataclass(frozen=True)
-class TextPart:
-    """Words, with placeholders (`unified.tasks.template`) for the user's.
-
-    otherwise: the words where one of the placeholders of `text` has no value, such as a voice that
-    nobody named; None: such a request is refused.
-    """
-
-    text: str
-    role: Role | None = None
-    otherwise: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_role(self.role)
-        for name in ("text", "otherwise"):
-            value = getattr(self, name)
-            if value is None and name == "otherwise":
-                continue
-            if not isinstance(value, str) or not value:
-                raise ValueError(f"{name} is {quoted(value)}, expected a text that is not empty")
-            placeholders_of(value)
-
-    @property
-    def placeholders(self) -> frozenset[str]:
-        return frozenset(placeholders_of(self.text) + placeholders_of(self.otherwise or ""))
-
-
-@dataclass(frozen=True)
-class MediaPart:
-    """What the user gives: a picture or a sound. kind: a modality of `sequence.modality`."""
-
-    kind: str
-    role: Role | None = None
-
-    def __post_init__(self) -> None:
-        _check_role(self.role)
-        _check_kind("media", self.kind, ())
-
-
-@dataclass(frozen=True)
-class SlotPart:
-    """What the model writes. kind: "text", "image", "audio", or "any", which runs to the end.
-
-    listens: whether the sound that a user gives is heard while this one is made, each frame beside
-    one of it (`Slot.listener`).
-    """
-
-    kind: str
-    role: Role | None = None
-    listens: bool = False
-
-    def __post_init__(self) -> None:
-        _check_role(self.role)
-        _check_kind("slot", self.kind, ("text", "any"))
-        if not isinstance(self.listens, bool):
-            raise ValueError(f"listens is {quoted(self.listens)}, expected true or false")
-        if self.listens and self.kind != "audio":
-            raise ValueError(f"listens is of slots of audio, but the slot is {self.kind}")
-
-
-Part = TextPart | MediaPart | SlotPart
+GIVEN: Mapping[Verb, tuple[tuple[str, ...], ...]] = {
+    "write": (("text",),),
+    "draw": (("text",), ("audio",)),
+    "edit": (("image", "text"), ("image", "audio")),
+    "describe": (("image",),),
+    "ask": (
+        ("image", "question"),
+        ("audio", "question"),
+        ("image", "audio", "question"),
+        ("image", "audio"),
+    ),
+    "speak": (("text",), ("image",)),
+    "listen": (("audio",),),
+    "reply": ((),),
+}
+"""What a user may give for a verb, each in a form of its own."""
+_IN_WORDS = {"text": "{text}", "question": "{question}", "image": "a picture", "audio": "a sound"}
 
 
 @dataclass(frozen=True)
 class Task:
     """How a model is asked for one kind of thing.
 
-    parts: of the document, in order; the last is its only slot.
+    parts: of the document, in order; one or more slots stand at its end, which the model fills in
+        their order: the last is the answer, those before it are its thoughts, such as the phonemes
+        of what it will say.
     source: where these words come from, such as a model card.
     negative: what guidance has in place of the prompt; None: nothing.
     sampling: settings that differ from the model's, as `sampling_over` takes them:
@@ -111,6 +64,14 @@ class Task:
     voices: names that {voice} may have; () with a {voice} in the words: any name.
     voice: the one where nobody names one.
     example: of what a user says.
+    language: of what it makes, such as "zh", where a user may choose; None: of no one language.
+    thought_ends: marks of which the first ends a thought inside the answer, as `</think>` does;
+        the answer stands behind it.
+    unknown: the answer that says that the model does not know; None: it has none.
+    shots: parts that stand before the others once for each example that is given (few-shot), with
+        its {name}.
+    forms: how the model is asked for the same where something else is given, as a spoken question,
+        or in another language; see `form_for`.
 
     Raises ValueError for parts that do not make a document, or that leave out what the verb needs.
     """
@@ -124,54 +85,63 @@ class Task:
     voices: tuple[str, ...] = ()
     voice: str | None = None
     example: str = ""
+    language: str | None = None
+    thought_ends: tuple[str, ...] = ()
+    unknown: str | None = None
+    shots: tuple[Part, ...] = ()
+    forms: tuple[Task, ...] = ()
 
     def __post_init__(self) -> None:
         if self.verb not in VERBS:
             raise ValueError(f"verb is {quoted(self.verb)}, expected one of {', '.join(VERBS)}")
-        object.__setattr__(self, "parts", tuple(self.parts))
-        object.__setattr__(self, "voices", tuple(self.voices))
+        for name in ("parts", "voices", "shots", "forms"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_parts()
         self._check_words()
+        self._check_answer()
+        self._check_forms()
         check_settings(self.sampling)
         if self.size is not None and not self.modalities & {"image"} and self.slot.kind != "any":
             raise ValueError("size is of pictures, but the task has none")
 
     def _check_parts(self) -> None:
         slots = [part for part in self.parts if isinstance(part, SlotPart)]
-        if len(slots) != 1 or self.parts[-1] is not slots[0]:
+        if not slots or tuple(slots) != self.parts[-len(slots) :]:
             raise ValueError(
-                f"the document has {len(slots)} slots, expected one, as its last part: the answer"
+                f"the document has {len(slots)} slots, expected one or more, as its last parts:"
+                " what the model writes, the answer behind its thoughts"
             )
         makes = MAKES[self.verb]
-        if slots[0].kind not in makes:
+        if self.slot.kind not in makes:
             raise ValueError(
-                f"the slot is {slots[0].kind}, but to {self.verb} makes {' or '.join(makes)}"
+                f"the slot is {self.slot.kind}, but to {self.verb} makes {' or '.join(makes)}"
+            )
+        if strange := [slot.kind for slot in slots[:-1] if slot.kind == "any" or slot.listens]:
+            raise ValueError(
+                f"a slot before the last is {strange[0]}, which runs to the end; expected the kind"
+                " of one segment"
             )
         media = [part.kind for part in self.parts if isinstance(part, MediaPart)]
         if len(media) != len(set(media)):
             raise ValueError(f"the document has {len(media)} media, expected one of each kind")
-        needs = {"describe": "image", "listen": "audio"}.get(self.verb)
-        if needs is not None and media != [needs]:
-            raise ValueError(
-                f"to {self.verb} is given one {needs}, but the document has {media or 'no media'}"
-            )
-        if self.verb == "ask" and not media:
-            raise ValueError("to ask is given a picture or a sound, but the document has no media")
-        if self.verb in ("draw", "speak", "write") and media:
-            raise ValueError(f"to {self.verb} is given words alone, but the document has {media}")
-        if slots[0].listens != (self.verb == "reply") or (self.verb == "reply" and media):
+        if self.slot.listens != (self.verb == "reply") or (self.verb == "reply" and media):
             raise ValueError(
                 "to reply is given a sound that the slot listens to, and nothing else is"
                 f" (listens: true), but to {self.verb} has the slot with listens"
-                f" {str(slots[0].listens).lower()} and {media or 'no'} media"
+                f" {str(self.slot.listens).lower()} and {media or 'no'} media"
             )
 
     def _check_words(self) -> None:
         names = self.placeholders
-        needed = _NEEDS.get(self.verb)
-        if needed is not None and needed not in names:
-            raise ValueError(f"no part has {{{needed}}}, which is what a user says")
-        known = {*((needed,) if needed else ()), "height", "width"}
+        expected = GIVEN[self.verb]
+        if self.takes not in map(frozenset, expected):
+            has = " and ".join(_IN_WORDS[name] for name in sorted(self.takes)) or "nothing"
+            ways = [" and ".join(_IN_WORDS[name] for name in way) for way in expected]
+            raise ValueError(
+                f"the document of {self.verb} has {has} of a user's, expected"
+                f" {' or '.join(way or 'nothing' for way in ways)}"
+            )
+        known = {"height", "width"} | (self.takes & {"text", "question"})
         known |= (
             {"voice"} if self.verb == "speak" else {"images"} if self.verb == "write" else set()
         )
@@ -187,12 +157,62 @@ class Task:
                 f"voice is {quoted(self.voice)}, expected one of {', '.join(self.voices)}"
             )
 
+    def _check_answer(self) -> None:
+        object.__setattr__(self, "thought_ends", texts("thought_ends", self.thought_ends))
+        for name in ("language", "unknown"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value.strip()):
+                raise ValueError(f"{name} is {quoted(value)}, expected a text that is not empty")
+        if (self.thought_ends or self.unknown) and self.slot.kind != "text":
+            raise ValueError(
+                f"thought_ends and unknown are of answers in text, but the slot is {self.slot.kind}"
+            )
+        names = [part.placeholders for part in self.shots if isinstance(part, TextPart)]
+        if self.shots and (
+            any(isinstance(part, SlotPart) for part in self.shots)
+            or frozenset().union(*names) != {"name"}
+        ):
+            raise ValueError("shots are texts and media without a slot, one of them with {name}")
+
+    def _check_forms(self) -> None:
+        seen = {(self.takes, self.language)}
+        for form in self.forms:
+            if form.verb != self.verb or form.forms:
+                raise ValueError(f"a form is a task to {self.verb} without forms of its own")
+            if (form.takes, form.language) in seen:
+                raise ValueError(
+                    f"two forms are given {' and '.join(sorted(form.takes)) or 'nothing'} in the"
+                    " same language; expected one"
+                )
+            seen.add((form.takes, form.language))
+
     @property
     def slot(self) -> SlotPart:
-        """What the model writes."""
+        """What the model writes: the answer."""
         last = self.parts[-1]
         assert isinstance(last, SlotPart)
         return last
+
+    @property
+    def slots(self) -> tuple[SlotPart, ...]:
+        """All that the model writes, the answer last."""
+        return tuple(part for part in self.parts if isinstance(part, SlotPart))
+
+    @property
+    def prompt(self) -> tuple[Part, ...]:
+        """The parts before the slots."""
+        return self.parts[: len(self.parts) - len(self.slots)]
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """What a user gives: of "text", "question", "image" and "audio"."""
+        media = {part.kind for part in self.parts if isinstance(part, MediaPart)}
+        return frozenset(media | (self.placeholders & {"text", "question"}))
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model writes more than the answer."""
+        return bool(self.thought_ends) or len(self.slots) > 1
 
     @property
     def media(self) -> tuple[str, ...]:
@@ -203,13 +223,13 @@ class Task:
     @property
     def modalities(self) -> frozenset[str]:
         """The modalities of media that the task cannot do without: given, and made."""
-        return frozenset({*self.media, self.slot.kind} - {"text", "any"})
+        return frozenset({*self.media, *(slot.kind for slot in self.slots)} - {"text", "any"})
 
     @property
     def placeholders(self) -> frozenset[str]:
         """Those in any of its words."""
-        texts = [part.placeholders for part in self.parts if isinstance(part, TextPart)]
-        return frozenset().union(*texts)
+        names = [part.placeholders for part in self.parts if isinstance(part, TextPart)]
+        return frozenset().union(*names)
 
     @property
     def kind(self) -> str:
@@ -221,7 +241,7 @@ class Task:
     def words(self) -> str:
         """The prompt in one line, as people read it: what is given stands in angle brackets."""
         pieces = []
-        for part in self.parts[:-1]:
+        for part in self.prompt:
             if isinstance(part, TextPart):
                 pieces.append(part.text)
             elif isinstance(part, MediaPart):
@@ -229,6 +249,27 @@ class Task:
         if self.slot.listens:
             pieces.append("<sound beside it>")
         return " ".join(pieces)
+
+    def form_for(self, takes: frozenset[str], language: str | None = None) -> Task:
+        """The task itself or that of its forms for what is given, in a language if one is named.
+
+        takes: names of what a user gives, see the property. Where no form fits it, the task itself.
+
+        Raises ValueError for a language that there is not.
+        """
+        forms = (self, *self.forms)
+        fitting = [form for form in forms if form.takes == takes]
+        if language is None:
+            return (fitting or [self])[0]
+        has = list(dict.fromkeys(each.language for each in fitting or forms if each.language))
+        if language not in has:
+            raise ValueError(
+                f"language is {quoted(language)}, expected one of {', '.join(has)}"
+                if has
+                else f"language is {quoted(language)}, but to {self.verb} is asked for in one form"
+                " here, whatever the language; leave it out"
+            )
+        return next((form for form in fitting if form.language == language), self)
 
     def sampling_over(self, sampling: Sampling) -> Sampling:
         """A model's sampling parameters with those of the task in their place."""
@@ -247,20 +288,3 @@ class Refusal:
             raise ValueError(f"verb is {quoted(self.verb)}, expected one of {', '.join(VERBS)}")
         if not isinstance(self.reason, str) or not self.reason.strip():
             raise ValueError(f"reason is {quoted(self.reason)}, expected a text")
-
-
-def _check_role(role: Any) -> None:
-    if not (role is None or isinstance(role, str)) or role not in _ROLES:
-        raise ValueError(f"role is {quoted(role)}, expected prompt, response, scene, or none")
-
-
-def _check_kind(what: str, kind: Any, others: tuple[str, ...]) -> None:
-    """Raises ValueError for what is no modality, nor one of `others`."""
-    if isinstance(kind, str):
-        if kind in others:
-            return
-        with suppress(ValueError):
-            modality_of(kind)
-            return
-    names = ", ".join((*others, *registered_modalities()))
-    raise ValueError(f"{what} is {quoted(kind)}, expected one of {names}")

@@ -20,6 +20,19 @@ tasks:
   describe:
     document: [{media: image, role: prompt}, {slot: text, role: response}]
   listen: {refused: why not, and what to do}
+  ask:
+    document:
+      - {media: image, role: prompt}
+      - {text: "{question}", role: prompt}
+      - {slot: text, role: response}
+    thought_ends: ["</think>"]                      what stands before it is a thought
+    unknown: I do not know.                         the answer that says so
+    shots:                                          once for each example, before the document
+      - {media: image, role: prompt}
+      - {text: "This is a {name}.", role: prompt}
+    forms:                                          where something else is given
+      - language: zh                                or in another language
+        document: [{media: image}, {media: audio}, {slot: text}]
   reply:                                            to a sound that is heard meanwhile
     document: [{slot: audio, listens: true}]
 """
@@ -45,7 +58,8 @@ __all__ = ["TASKS_FILE", "parse_tasks", "read_tasks", "write_tasks"]
 TASKS_FILE = "tasks.yaml"
 VERSION = 1
 _MOST_BYTES = 256 << 10
-_TASK = ("source", "document", "negative", "sampling", "size", "voices", "voice", "example")
+_TASK = ("source", "document", "negative", "sampling", "size", "voices", "voice", "example",
+         "language", "thought_ends", "unknown", "shots", "forms")  # fmt: skip
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "role", "otherwise"),
     "media": ("media", "role"),
@@ -111,9 +125,6 @@ def _entry(verb: Any, entry: Any) -> Task | Refusal:
     _only(entry, _TASK, "a task")
     if "document" not in entry:
         raise ValueError("document is missing: the parts of what asks, and a slot")
-    parts = entry["document"]
-    if not isinstance(parts, list):
-        raise ValueError(f"document is {quoted(parts)}, expected a list of parts")
     size = entry.get("size")
     if size is not None and not isinstance(size, dict):
         raise ValueError(f"size is {quoted(size)}, expected a mapping such as {{default: 512x512}}")
@@ -123,7 +134,7 @@ def _entry(verb: Any, entry: Any) -> Task | Refusal:
         raise ValueError(f"size: {error}") from None
     return Task(
         verb,
-        tuple(_part(at, part) for at, part in enumerate(parts)),
+        _parts("document", entry["document"]),
         source=text("source", entry.get("source") or ""),
         negative=_optional("negative", entry.get("negative")),
         sampling=entry.get("sampling") or {},
@@ -131,11 +142,36 @@ def _entry(verb: Any, entry: Any) -> Task | Refusal:
         voices=texts("voices", entry.get("voices") or ()),
         voice=_optional("voice", entry.get("voice")),
         example=text("example", entry.get("example") or ""),
+        language=_optional("language", entry.get("language")),
+        thought_ends=texts("thought_ends", entry.get("thought_ends") or ()),
+        unknown=_optional("unknown", entry.get("unknown")),
+        shots=_parts("shots", entry.get("shots") or []),
+        forms=_forms(verb, entry.get("forms") or []),
     )
 
 
-def _part(at: int, part: Any) -> Part:
-    where = f"document[{at}]"
+def _forms(verb: Any, forms: Any) -> tuple[Task, ...]:
+    if not isinstance(forms, list):
+        raise ValueError(f"forms is {quoted(forms)}, expected a list of tasks")
+    read = []
+    for at, form in enumerate(forms):
+        try:
+            task = _entry(verb, form)
+            if isinstance(task, Refusal):
+                raise ValueError("a form cannot be refused; leave it out")
+        except ValueError as error:
+            raise ValueError(f"forms[{at}]: {error}") from None
+        read.append(task)
+    return tuple(read)
+
+
+def _parts(name: str, parts: Any) -> tuple[Part, ...]:
+    if not isinstance(parts, list):
+        raise ValueError(f"{name} is {quoted(parts)}, expected a list of parts")
+    return tuple(_part(f"{name}[{at}]", part) for at, part in enumerate(parts))
+
+
+def _part(where: str, part: Any) -> Part:
     if not isinstance(part, dict):
         raise ValueError(
             f"{where} is {quoted(part)}, expected {{text: ...}}, {{media: ...}} or {{slot: ...}}"
@@ -172,9 +208,15 @@ def _to_entry(entry: Task | Refusal) -> dict[str, Any]:
         values["size"] = entry.size.to_json()
     if entry.voices:
         values["voices"] = list(entry.voices)
-    for name in ("voice", "example"):
+    for name in ("voice", "example", "language", "unknown"):
         if getattr(entry, name):
             values[name] = getattr(entry, name)
+    if entry.thought_ends:
+        values["thought_ends"] = list(entry.thought_ends)
+    if entry.shots:
+        values["shots"] = [_to_part(part) for part in entry.shots]
+    if entry.forms:
+        values["forms"] = [_to_entry(form) for form in entry.forms]
     return values
 
 

@@ -21,7 +21,10 @@ from unified_data.document import Document
 __all__ = ["PLUGIN_GROUP", "Reading", "TaskPlugin", "load_plugin"]
 
 PLUGIN_GROUP = "unified.plugins"
-BUILT_IN = {"pocket": "unified.pocket.plugin:PocketPlugin"}
+BUILT_IN = {
+    "pocket": "unified.pocket.plugin:PocketPlugin",
+    "world": "unified.world.world_plugin:WorldPlugin",
+}
 """Names of plug-ins of this package, and where they are: named, not imported."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from unified.engine.request import Sampling
@@ -23,7 +24,10 @@ _NOTHING_SAYS_OF: Mapping[Verb, str] = {
     "reply": (
         "it does not listen while it speaks, as models with two voices side by side do (Moshi);"
         " speak, listen and write are of one at a time"
-    )
+    ),
+    "edit": (
+        "nothing says how this model is asked to change a picture; `draw` makes one of words alone"
+    ),
 }
 
 
@@ -76,7 +80,8 @@ class Tasks(Mapping[Verb, Task | Refusal]):
     def samplings(self, sampling: Sampling) -> tuple[Sampling, ...]:
         """A model's sampling parameters, and what each of its tasks makes of them."""
         tasks = (entry for entry in self.values() if isinstance(entry, Task))
-        return sampling, *(task.sampling_over(sampling) for task in tasks if task.sampling)
+        each = (form for task in tasks for form in (task, *task.forms))
+        return sampling, *(form.sampling_over(sampling) for form in each if form.sampling)
 
     def document(self, verb: Verb, inputs: Inputs, answer: Answer | None = None) -> Document:
         """The document that asks for something; with an answer, the one to train on."""
@@ -87,7 +92,7 @@ class Tasks(Mapping[Verb, Task | Refusal]):
         return Tasks({**self, **entries})
 
     def without_media(self, missing: Mapping[tuple[str, str], str]) -> Tasks:
-        """Tasks whose media a model cannot read or make become refusals.
+        """Tasks whose media a model cannot read or make become refusals; forms of such are gone.
 
         missing: (modality, "read" or "make") -> why, and what to do. An "any" slot does without
         media that cannot be made.
@@ -95,19 +100,21 @@ class Tasks(Mapping[Verb, Task | Refusal]):
         refusals: dict[Verb, Task | Refusal] = {}
         for verb in self.able:
             task = self.task(verb)
-            uses = [(kind, "read") for kind in task.media]
-            if task.slot.kind not in ("text", "any"):
-                uses.append((task.slot.kind, "make"))
-            for use in uses:
-                if use in missing:
-                    refusals[verb] = Refusal(verb, missing[use])
+            lacks = [missing[use] for use in _uses(task) if use in missing]
+            forms = tuple(form for form in task.forms if not _uses(form) & set(missing))
+            if lacks:
+                refusals[verb] = Refusal(verb, lacks[-1])
+            elif forms != task.forms:
+                refusals[verb] = replace(task, forms=forms)
         return self.with_entries(refusals)
 
     def check(self, format: Format) -> None:
         """Raises ValueError, with the verb, for a task that documents of a format cannot hold."""
         for verb in self.able:
             task = self.task(verb)
-            for role in {part.role for part in task.parts} - {None, *format.roles}:
+            forms = (task, *task.forms)
+            roles = {part.role for form in forms for part in (*form.parts, *form.shots)}
+            for role in roles - {None, *format.roles}:
                 has = ", ".join(format.roles) or "none"
                 raise ValueError(
                     f"{verb}: there is no role {quoted(role)} in format {format.name}, expected"
@@ -115,7 +122,8 @@ class Tasks(Mapping[Verb, Task | Refusal]):
                 )
             kinds = {kind: span.modality for kind, span in format.spans.items()}
             try:
-                sampling_over(Sampling(), task.sampling, kinds)
+                for form in forms:
+                    sampling_over(Sampling(), form.sampling, kinds)
             except ValueError as error:
                 raise ValueError(f"{verb}: {error}") from None
 
@@ -124,15 +132,30 @@ class Tasks(Mapping[Verb, Task | Refusal]):
         return {verb: _describe(entry) for verb, entry in self.items()}
 
 
+def _uses(task: Task) -> set[tuple[str, str]]:
+    """(modality, "read" or "make") of the media that a task cannot do without."""
+    makes = {(slot.kind, "make") for slot in task.slots if slot.kind not in ("text", "any")}
+    return {(kind, "read") for kind in task.media} | makes
+
+
 def _describe(entry: Task | Refusal) -> dict[str, Any]:
     if isinstance(entry, Refusal):
         return {"able": False, "reason": entry.reason}
-    task = entry
+    return {
+        **_describe_form(entry),
+        "examples": bool(entry.shots),
+        "forms": [_describe_form(form) for form in entry.forms],
+    }
+
+
+def _describe_form(task: Task) -> dict[str, Any]:
     pictures = "image" in task.modalities or task.slot.kind == "any"
     return {
         "able": True,
         "prompt": task.words,
         "makes": task.slot.kind,
+        "thoughts": [slot.kind for slot in task.slots[:-1]],
+        "language": task.language,
         "media": list(task.media),
         "sizes": describe_size(task) if pictures else None,
         "voices": list(task.voices) or ("any" if "voice" in task.placeholders else None),

@@ -17,6 +17,7 @@ PLACEHOLDERS = {
     "text": "what to draw, to say or to write about",
     "question": "what is asked about a picture or a sound",
     "voice": "the name of a voice",
+    "name": "of what an example shows",
     "images": "the number of pictures of an article",
     "height": "of a picture, in pixels",
     "width": "of a picture, in pixels",

@@ -24,7 +24,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "parallel": ("data", "fsdp"),
     "device": ("auto", "cpu"),
     "save_dtype": ("bfloat16", "float32"),
-    "world": (None, "pocket"),
+    "world": (None, "pocket", "world"),
 }
 # What numbers may be, by what an error calls it.
 _BOUNDS: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {

@@ -16,7 +16,6 @@ from unified.dataloading import Loader, PackedSequence, Source, prepare_sources
 from unified.dataloading.compare import compare_shards, shards_of
 from unified.formats.grammar import MODALITIES
 from unified.models.model import UnifiedModel
-from unified.pocket.plugin import pocket_tasks
 from unified.training.config import TrainConfig
 from unified.training.estimate import check_shape
 from unified.training.initial_model import build_model
@@ -32,6 +31,7 @@ from unified.training.step import Amount, StepFigures, amount_of, logged, step_f
 from unified.training.train_module import TrainModule, check_head, layers_of, recompute_activations
 from unified.training.validation import Validation
 from unified.training.weights import MasterWeights, choose_trained
+from unified.training.worlds import tasks_of_world
 from unified_base.text import counted
 from unified_base.training.checkpoint import Checkpoint
 from unified_base.training.dist import DistContext, shard
@@ -69,7 +69,7 @@ class DecoderTrainer(Trainer):
         torch.set_num_threads(config.threads)
         keep_freed_memory()
         self.model: UnifiedModel = build_model(config)
-        self.tasks = pocket_tasks() if config.world == "pocket" else self.model.tasks
+        self.tasks = self.model.tasks if config.world is None else tasks_of_world(config.world)
         decoder = self.model.hf.to(dist.device)
         layers = layers_of(decoder, config.parallel == "fsdp" or config.compile is True)
         check_shape(config, decoder.config.to_dict())

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from unified.models.model import UnifiedModel
-from unified.pocket.plugin import pocket_tasks, save_subjects
 from unified.training.card import write_card
 from unified.training.config import TrainConfig
 from unified.training.initial_model import build_model
 from unified.training.weights import choose_trained, merge_trained
+from unified.training.worlds import save_world_subjects, tasks_of_world
 from unified_base.training.dist import DistContext
 
 __all__ = ["export", "plain_model"]
@@ -59,12 +59,12 @@ def export(
         name = folder.name
 
         def finish(folder: Path) -> None:
-            if config.world == "pocket":
-                save_subjects(folder)
+            if config.world is not None:
+                save_world_subjects(config.world, folder)
             write_card(folder, name, config, model, step, ids, measured)
 
-        if config.world == "pocket":
-            model.tasks, model.plugin = pocket_tasks(), "pocket"
+        if config.world is not None:
+            model.tasks, model.plugin = tasks_of_world(config.world), config.world
         model.save_pretrained(folder, config.save_dtype, finish)
         if config.push_to_hub is not None:
             _push(folder, config.push_to_hub)

@@ -208,7 +208,7 @@ class TrainConfig:
     """Shape of the decoder in `init_from`, in the words of its config.json, and `old_rows`, those
     it had before it was extended: for `unified estimate` where `init_from` is not at hand."""
     world: str | None = None
-    """`pocket` puts the list of that world's subjects into the model's folder."""
+    """`pocket` or `world`: the model's folder gets that world's tasks, plug-in and subjects."""
 
 
 RENAMED = {

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from unified_data.world.chinese import chinese_name, chinese_names, find_chinese
 from unified_data.world.description import Description, Item
@@ -146,7 +147,7 @@ def parse_item_zh(phrase: str, small: bool = False) -> Item | None:
         return None
     count = 2 if match[1] == "二" else int(_names_of_counts()[match[1]])
     colours = "|".join(COLOUR_WORDS_ZH.values())
-    for measure in sorted({name.measure for name in chinese_names().values()}, key=len):
+    for measure in _measures():
         if not match[2].startswith(measure):
             continue
         rest = match[2][len(measure) :]
@@ -166,6 +167,11 @@ def parse_item_zh(phrase: str, small: bool = False) -> Item | None:
             if subject is not None and chinese_name(subject).measure == measure:
                 return Item(subject, count, colour)
     return None
+
+
+@cache
+def _measures() -> tuple[str, ...]:
+    return tuple(sorted({name.measure for name in chinese_names().values()}, key=len))
 
 
 def _names_of_counts() -> dict[str, int]:

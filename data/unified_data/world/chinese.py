@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 import yaml
 
 from unified_data.pocket.subjects import find_subject
 
-__all__ = ["ChineseName", "chinese_name", "chinese_names", "find_chinese"]
+__all__ = ["ChineseName", "chinese_name", "chinese_names", "find_chinese", "read_names"]
 
 
 class ChineseName(NamedTuple):
@@ -28,12 +29,18 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def chinese_names() -> dict[str, ChineseName]:
     """The Chinese names of those subjects that have one, by English name.
 
-    Raises ValueError for a name of no subject, and where two subjects share a Chinese name.
+    Raises ValueError as `read_names` does.
     """
     folder = resources.files(__package__) / "wordings"
+    return read_names(folder) if folder.is_dir() else {}
+
+
+def read_names(folder: Traversable) -> dict[str, ChineseName]:
+    """As `chinese_names`, of the YAML files of a folder.
+
+    Raises ValueError for a name of no subject, and where two subjects share a Chinese name.
+    """
     names: dict[str, ChineseName] = {}
-    if not folder.is_dir():
-        return names
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if not path.name.endswith(".yaml"):
             continue
@@ -43,8 +50,13 @@ def chinese_names() -> dict[str, ChineseName]:
             names[entry["name"]] = ChineseName(
                 entry["zh"], entry["zh_measure"], tuple(entry["zh_aliases"])
             )
-    if len({name.name for name in names.values()}) < len(names):
-        raise ValueError(f"two subjects share a Chinese name in {folder}")
+    owners: dict[str, str] = {}
+    for name, chinese in names.items():
+        if owners.setdefault(chinese.name, name) != name:
+            raise ValueError(
+                f"{owners[chinese.name]!r} and {name!r} are both called {chinese.name!r} in"
+                f" {folder}; captions could not tell them apart"
+            )
     return names
 
 

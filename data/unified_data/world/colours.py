@@ -7,10 +7,13 @@ name: nobody has to say whether it is a blue or a purple.
 from __future__ import annotations
 
 import colorsys
+from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["COLOURS", "RGB", "TINTS", "colour_name", "nearest_colour", "sample_colour"]
+__all__ = [
+    "COLOURS", "RGB", "TINTS", "clear_colour", "colour_name", "nearest_colour", "sample_colour",
+]  # fmt: skip
 
 RGB = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -43,21 +46,27 @@ _EDGE = 1e-2  # colours are whole numbers: a drawn one may lie this far outside 
 _MARGIN = (8.0, 0.08, 0.08)  # a colour without a name is further than this from every box
 
 
-def _inside(rgb: RGB, name: str, margin: tuple[float, float, float]) -> bool:
-    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in rgb))
+def _inside(hsv: tuple[float, float, float], name: str, margin: tuple[float, float, float]) -> bool:
     hues, saturations, values = _BOXES[name]
-    middle, reach = sum(hues) / 2, (hues[1] - hues[0]) / 2
-    away = abs((hue * 360 - middle + 180) % 360 - 180)
+    middle, reach = (hues[0] + hues[1]) / 2, (hues[1] - hues[0]) / 2
     return (
-        away <= reach + margin[0]
-        and saturations[0] - margin[1] <= saturation <= saturations[1] + margin[1]
-        and values[0] - margin[2] <= value <= values[1] + margin[2]
+        values[0] - margin[2] <= hsv[2] <= values[1] + margin[2]
+        and saturations[0] - margin[1] <= hsv[1] <= saturations[1] + margin[1]
+        and abs((hsv[0] - middle + 180) % 360 - 180) <= reach + margin[0]
     )
 
 
+def _hsv(rgb: RGB) -> tuple[float, float, float]:
+    """Hue in degrees, saturation and value."""
+    hue, saturation, value = colorsys.rgb_to_hsv(rgb[0] / 255, rgb[1] / 255, rgb[2] / 255)
+    return hue * 360, saturation, value
+
+
+@lru_cache(maxsize=4096)
 def colour_name(rgb: RGB) -> str | None:
     """The name of a colour, or None where it has none."""
-    return next((name for name in _BOXES if _inside(rgb, name, (2.0, _EDGE, _EDGE))), None)
+    hsv = _hsv(rgb)
+    return next((name for name in _BOXES if _inside(hsv, name, (2.0, _EDGE, _EDGE))), None)
 
 
 def sample_colour(rng: np.random.Generator, name: str | None) -> RGB:
@@ -71,10 +80,15 @@ def sample_colour(rng: np.random.Generator, name: str | None) -> RGB:
         # Saturated colours are as frequent as pale ones, dark ones are fewer.
         hsv = (rng.random(), rng.random() ** 0.8, rng.random() ** 0.6)
         rgb = _rgb(*hsv)
-        if not any(_inside(rgb, each, _MARGIN) for each in _BOXES):
+        whole = _hsv(rgb)
+        if not any(_inside(whole, each, _MARGIN) for each in _BOXES):
             return rgb
-    draws = [low + (high - low) * rng.random() for low, high in _BOXES[name]]
-    return _rgb((draws[0] / 360) % 1, draws[1], draws[2])
+    while True:
+        hue, saturation, value = (low + (high - low) * rng.random() for low, high in _BOXES[name])
+        rgb = _rgb((hue / 360) % 1, saturation, value)
+        # In whole numbers a very dark colour may have another hue.
+        if colour_name(rgb) == name:
+            return rgb
 
 
 def _rgb(hue: float, saturation: float, value: float) -> RGB:
@@ -84,13 +98,29 @@ def _rgb(hue: float, saturation: float, value: float) -> RGB:
 
 def nearest_colour(rgb: RGB) -> str:
     """The tint that a colour is nearest to, by hue first: what one would call it if asked."""
-    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in rgb))
+    return _nearest(*_hsv(rgb))
+
+
+def clear_colour(rgb: RGB) -> str | None:
+    """As `nearest_colour`, where colours that are a little different are called the same."""
+    hue, saturation, value = _hsv(rgb)
+    names = {
+        _nearest((hue + turn) % 360, saturation + pale, value + dark)
+        for turn in (-7, 0, 7)
+        for pale in (-0.06, 0.06)
+        for dark in (-0.06, 0.06)
+    }
+    return names.pop() if len(names) == 1 else None
+
+
+def _nearest(degrees: float, saturation: float, value: float) -> str:
     if value < 0.25:
         return "black"
     if saturation < 0.18:
         return "white" if value > 0.88 else "grey"
-    degrees = hue * 360
     if degrees < 14 or degrees >= 345:
+        if value < 0.62 and saturation < 0.75:
+            return "brown"
         return "pink" if saturation < 0.5 and value > 0.85 else "red"
     if degrees < 44:
         return "brown" if value < 0.72 or (saturation < 0.55 and value < 0.85) else "orange"

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from unified_data.pocket.subjects import load_subjects
 from unified_data.world.colours import COLOURS, RGB, TINTS, sample_colour
-from unified_data.world.description import is_clear_pair, zone_of
-from unified_data.world.free_scene import MAX_TURN, FreeScene, Thing, Writing
-from unified_data.world.glyphs import body_of, visible_share
+from unified_data.world.description import Placed, is_clear_pair, zone_of
+from unified_data.world.free_scene import MAX_TURN, FreeScene, Lettering, Thing
+from unified_data.world.glyphs import body_of, styles_of, visible_share
 from unified_data.world.ground import PATTERNS, Ground, random_ground
 from unified_data.world.lettering import MAX_LETTERS, writing_width
 from unified_data.world.style_names import TRAIN_STYLES
 
-__all__ = ["KINDS_OF_SCENE", "SceneKind", "compose_scene", "random_ground_of"]
+__all__ = ["KINDS_OF_SCENE", "SceneKind", "compose_scene", "overlap", "random_ground_of", "shows"]
 
 SceneKind = Literal["nothing", "single", "small", "two", "counted", "mixed", "writing"]
 KINDS_OF_SCENE: tuple[SceneKind, ...] = (
@@ -90,16 +90,18 @@ def _groups(rng: np.random.Generator, kind: SceneKind) -> list[int]:
 def _members(
     rng: np.random.Generator, cast: Sequence[tuple[str, str]], number: int, styles: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Distinct subjects; mostly all in one style."""
+    """Distinct subjects; mostly all in one style, as far as it has them."""
     subjects = load_subjects()
     members = list(cast[:number])
     mixed = rng.random() < 0.2
     style = members[0][1] if members else styles[int(rng.integers(len(styles)))]
     while len(members) < number:
         name = subjects[int(rng.integers(len(subjects)))].name
-        if all(name != other for other, _ in members):
-            own = styles[int(rng.integers(len(styles)))] if mixed else style
-            members.append((name, own))
+        drawn = [each for each in styles if each in styles_of(name)]
+        if not drawn or any(name == other for other, _ in members):
+            continue
+        own = drawn[int(rng.integers(len(drawn)))]
+        members.append((name, own if mixed or style not in drawn else style))
     return members
 
 
@@ -114,7 +116,7 @@ def _tint(rng: np.random.Generator, name: str, style: str) -> str | None:
              "brown": {"orange", "red"}, "yellow": {"orange"}, "pink": {"red", "purple"},
              "grey": {"white", "black"}, "white": {"grey"}, "black": {"grey"},
              "purple": {"pink", "blue"}, "blue": {"purple"}}  # fmt: skip
-    own = {body.name} | alike.get(body.name, set())
+    own = {body.near} | alike.get(body.near, set())
     choices = [tint for tint in TINTS if tint not in own]
     return choices[int(rng.integers(len(choices)))]
 
@@ -138,12 +140,13 @@ def random_ground_of(
         else:
             name = COLOURS[int(rng.integers(1, len(COLOURS)))]
         ground = Ground() if name == "white" and chance < 0.18 else random_ground(rng, name)
-        if all(_shows(each, ground) for each in who):
+        if all(shows(each, ground) for each in who):
             return ground
     return ground  # nothing shows a white thing and a black one beside a grey one on every ground
 
 
-def _shows(who: tuple[str, str, str | None], ground: Ground) -> bool:
+def shows(who: tuple[str, str, str | None], ground: Ground) -> bool:
+    """Whether (name, style, tint) is seen on a ground."""
     return all(visible_share(*who, colour) >= _LEAST_VISIBLE for colour in ground.colours)
 
 
@@ -161,35 +164,48 @@ def _placed(
     size = low + (high - low) * (rng.random() ** 0.7)
     for attempt in itertools.count():
         shrink = 0.97 ** max(0, attempt - 10)
-        scales = [
-            float(np.clip(size * shrink * (0.85 + 0.3 * rng.random()), low, high))
-            if len(who) > 1
-            else size
-            for _ in who
+        spots = [
+            _spot(rng, name, max(low, size * shrink), low, high, len(who) > 1) for name, _, _ in who
         ]
-        things = tuple(_thing(rng, each, scale) for each, scale in zip(who, scales))
-        if _well_placed(kind, things):
-            return things
+        if _well_placed(kind, spots):
+            return tuple(_thing(rng, each, spot) for each, spot in zip(who, spots))
         if attempt > 400:
-            raise AssertionError(f"no room for {who} of sizes {scales}")
+            raise AssertionError(f"no room for {who}: {spots}")
     raise AssertionError
 
 
-def _thing(rng: np.random.Generator, who: tuple[str, str, str | None], scale: float) -> Thing:
+class _Spot(NamedTuple):
+    """Where a subject may stand."""
+
+    name: str
+    x: float
+    y: float
+    scale: float
+
+
+def _spot(
+    rng: np.random.Generator, name: str, scale: float, low: float, high: float, varied: bool
+) -> _Spot:
+    size, x, y = rng.random(3).tolist()
+    if varied:
+        scale = min(high, max(low, scale * (0.85 + 0.3 * size)))
+    return _Spot(name, scale / 2 + (1 - scale) * x, scale / 2 + (1 - scale) * y, scale)
+
+
+def _thing(rng: np.random.Generator, who: tuple[str, str, str | None], spot: _Spot) -> Thing:
     name, style, tint = who
     turn = float(rng.uniform(-MAX_TURN, MAX_TURN)) if rng.random() < 0.5 else 0.0
-    mirrored = name not in _HANDED and rng.random() < 0.4
-    x, y = (float(scale / 2 + (1 - scale) * rng.random()) for _ in range(2))
-    return Thing(name, style, x, y, scale, turn, mirrored, tint)
+    mirrored = name not in _HANDED and bool(rng.random() < 0.4)
+    return Thing(name, style, spot.x, spot.y, spot.scale, turn, mirrored, tint)
 
 
-def _well_placed(kind: SceneKind, things: tuple[Thing, ...]) -> bool:
+def _well_placed(kind: SceneKind, things: Sequence[_Spot]) -> bool:
     """Whether a caption can say where things are, and every one of them is seen."""
     if kind == "small":
         return zone_of(things[0], clear=True) is not None
     if kind == "writing":  # the writing is below
         return all(thing.y + thing.scale / 2 <= 0.62 for thing in things)
-    if any(_overlap(a, b) > 0.14 for a, b in itertools.combinations(things, 2)):
+    if any(overlap(a, b) > 0.14 for a, b in itertools.combinations(things, 2)):
         return False
     if kind == "two":
         return is_clear_pair(things[0], things[1])
@@ -200,7 +216,7 @@ def _well_placed(kind: SceneKind, things: tuple[Thing, ...]) -> bool:
     return all(after - before >= _GAP for before, after in itertools.pairwise(lefts))
 
 
-def _overlap(first: Thing, second: Thing) -> float:
+def overlap(first: Placed, second: Placed) -> float:
     """The share of the smaller one's square that both cover."""
     across, down = (
         max(0.0, (first.scale + second.scale) / 2 - abs(a - b))
@@ -210,7 +226,7 @@ def _overlap(first: Thing, second: Thing) -> float:
     return min(across, smaller) * min(down, smaller) / smaller**2
 
 
-def _writing(rng: np.random.Generator, ground: Ground, below: bool) -> Writing:
+def _writing(rng: np.random.Generator, ground: Ground, below: bool) -> Lettering:
     """A number, or a short word: of a subject, or of letters that make none."""
     chance = rng.random()
     if chance < 0.45:
@@ -236,7 +252,7 @@ def _writing(rng: np.random.Generator, ground: Ground, below: bool) -> Writing:
     while True:
         colour = sample_colour(rng, [None, *COLOURS][int(rng.integers(len(COLOURS) + 1))])
         if all(abs(_luma(colour) - _luma(other)) >= 80 for other in ground.colours):
-            return Writing(text, float(x), float(y), float(height), colour)
+            return Lettering(text, float(x), float(y), float(height), colour)
 
 
 def _is_calm(ground: Ground) -> bool:

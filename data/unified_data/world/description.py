@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 from unified_data.world.free_scene import FreeScene, Thing
 
@@ -17,6 +17,7 @@ __all__ = [
     "ZONES",
     "Description",
     "Item",
+    "Placed",
     "describe_scene",
     "is_clear_pair",
     "relation_of",
@@ -36,6 +37,19 @@ _CLEAR = 0.03  # a thing's centre is at least this far from where its place woul
 _STEEP = 1.3  # a relation is said where one distance is this many times the other
 _LEAST_AWAY = 0.2
 _LEAST_ACROSS = 0.07
+
+
+class Placed(Protocol):
+    """Where something is, as shares of the picture's side; `Thing` has it all."""
+
+    @property
+    def x(self) -> float: ...
+
+    @property
+    def y(self) -> float: ...
+
+    @property
+    def scale(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,7 @@ def _items(things: Iterable[Thing]) -> tuple[Item, ...]:
     return tuple(Item(name, len(groups[name, tint]), tint) for name, tint in order)
 
 
-def zone_of(thing: Thing, clear: bool = False) -> str | None:
+def zone_of(thing: Placed, clear: bool = False) -> str | None:
     """Where a small thing is, one of `ZONES`; None of a large one.
 
     clear: None as well where another place is near.
@@ -132,7 +146,7 @@ def zone_of(thing: Thing, clear: bool = False) -> str | None:
     return ZONES[3 * cells[1] + cells[0]]
 
 
-def relation_of(first: Thing, second: Thing) -> str | None:
+def relation_of(first: Placed, second: Placed) -> str | None:
     """Where the first is, seen from the second; None where it is not clearly beside or above."""
     across, down = first.x - second.x, first.y - second.y
     if max(abs(across), abs(down)) < _LEAST_AWAY:
@@ -144,7 +158,7 @@ def relation_of(first: Thing, second: Thing) -> str | None:
     return None
 
 
-def is_clear_pair(first: Thing, second: Thing) -> bool:
+def is_clear_pair(first: Placed, second: Placed) -> bool:
     """Whether two things stand in a relation beyond doubt, or clearly in none, one further left."""
     across, down = abs(first.x - second.x), abs(first.y - second.y)
     longer, shorter = max(across, down), min(across, down)

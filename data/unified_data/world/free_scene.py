@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from unified_data.pocket.subjects import Subject, find_subject
 from unified_data.world.colours import RGB, TINTS
+from unified_data.world.glyphs import styles_of
 from unified_data.world.ground import WHITE, Ground
 from unified_data.world.lettering import check_writing
-from unified_data.world.style_names import STYLES
 
-__all__ = ["MAX_THINGS", "SPLITS", "FreeScene", "Thing", "Writing", "split_of_keys"]
+__all__ = ["MAX_THINGS", "SPLITS", "FreeScene", "Lettering", "Thing", "split_of_keys"]
 
 MAX_THINGS = 4
 MAX_TURN = 12.0
@@ -44,7 +44,7 @@ class Thing:
     tint: str | None = None
 
     def __post_init__(self) -> None:
-        if find_subject(self.name) is None or self.style not in STYLES:
+        if self.style not in styles_of(self.name):
             raise ValueError(f"no thing {self.name!r} in style {self.style!r}")
         if not 0.1 <= self.scale <= 1 or abs(self.turn) > MAX_TURN:
             raise ValueError(
@@ -65,7 +65,7 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Writing:
+class Lettering:
     """Letters or digits in a picture. x, y: their centre; height: of a letter."""
 
     text: str
@@ -87,7 +87,7 @@ class FreeScene:
 
     things: tuple[Thing, ...] = ()
     ground: Ground = WHITE
-    writing: Writing | None = None
+    writing: Lettering | None = None
     shadow: float = 0.0
 
     def __post_init__(self) -> None:

@@ -11,11 +11,14 @@ import numpy as np
 from PIL import Image
 
 from unified_data.pocket.atlas import TILE, glyph
-from unified_data.pocket.subjects import find_subject, load_subjects
-from unified_data.world.colours import RGB, TINTS, nearest_colour
-from unified_data.world.style_names import COLUMNS, STRANGERS, STYLES
+from unified_data.pocket.subjects import find_subject
+from unified_data.world.colours import RGB, TINTS, clear_colour, nearest_colour
+from unified_data.world.style_names import COLUMNS, STRANGERS, STYLES, WHOLE_STYLES
 
-__all__ = ["TILE", "Body", "body_of", "stranger_tile", "styles_folder", "tile", "visible_share"]
+__all__ = [
+    "TILE", "Body", "body_of", "stranger_tile", "styles_folder", "styles_of", "tile",
+    "visible_share",
+]  # fmt: skip
 
 _LEAST_BODY = 0.4  # a glyph whose main colour is less of it than this is not tinted
 _TINTABLE = """
@@ -23,21 +26,23 @@ T-shirt; pair of jeans; scarf; pair of gloves; dress; running shoe; top hat; tea
 bunch of grapes; key; bucket; candle; umbrella; chair; door; pencil; backpack; ball of yarn;
 teddy bear; balloon; lantern; crown; snail; butterfly; ladybird; spider; ant; parrot; owl; duck;
 flamingo; cat; dog; horse; pig; sheep; rabbit; mouse; elephant; rhinoceros; hippopotamus; fox; wolf;
-bat; koala; kangaroo; monkey; deer; turtle; frog; snake; lizard; crocodile; tyrannosaurus; whale;
+bat; koala; kangaroo; monkey; deer; turtle; snake; lizard; crocodile; tyrannosaurus; whale;
 dolphin; octopus; squid; crab; shark; rose; tulip; maple leaf; boxing glove; yo-yo; chess pawn;
 telephone; robot; battery; shield; anchor; alarm clock; magnet; wrench; car; bus; tram; lorry;
-tractor; motorcycle; bicycle; racing car; aeroplane; helicopter; canoe; skateboard; star; guitar;
-violin; drum; accordion; bell; tent; lollipop; cupcake; ice skate; camera; radio; house; castle
+tractor; motorcycle; bicycle; racing car; aeroplane; helicopter; skateboard; star; guitar;
+violin; drum; accordion; bell; tent; ice skate; camera; radio; house; castle
 """
 
 
 class Body(NamedTuple):
     """A glyph's main colour. weight: float32 (TILE, TILE) in 0..1, how much a pixel belongs to it;
-    luma: of the middle one of its pixels, 0 to 255; name: what one would call it."""
+    luma: of the middle one of its pixels, 0 to 255; near: the tint that it is nearest to; colour:
+    what everybody would call it, None where people may differ."""
 
     weight: np.ndarray
     luma: float
-    name: str
+    near: str
+    colour: str | None
 
 
 def styles_folder() -> resources.abc.Traversable:
@@ -53,9 +58,19 @@ def _tintable() -> frozenset[str]:
 
 
 @cache
-def _index() -> dict[str, dict[str, int]]:
-    lists = json.loads((styles_folder() / "index.json").read_text("utf-8"))
-    return {which: {character: i for i, character in enumerate(lists[which])} for which in lists}
+def _numbers(style: str) -> dict[str, int]:
+    """Where each glyph is in a style's sheet."""
+    index = json.loads((styles_folder() / "index.json").read_text("utf-8"))
+    return {character: number for number, character in enumerate(index["subjects"][style])}
+
+
+@cache
+def styles_of(name: str) -> tuple[str, ...]:
+    """The styles that draw a subject; none of what is no subject."""
+    subject = find_subject(name)
+    if subject is None:
+        return ()
+    return tuple(style for style in STYLES if subject.glyph in _numbers(style))
 
 
 @cache
@@ -72,18 +87,16 @@ def _cut(sheet: np.ndarray, number: int) -> np.ndarray:
 @cache
 def _straight(name: str, style: str) -> np.ndarray:
     """(TILE, TILE, 4) uint8, straight alpha, of a subject."""
-    subject = find_subject(name)
-    if subject is None or style not in STYLES:
+    if style not in styles_of(name):
         raise ValueError(
-            f"no glyph of {name!r} in style {style!r}; styles are {', '.join(STYLES)}, subjects"
-            f" the {len(load_subjects())} of the pocket world"
+            f"no glyph of {name!r} in style {style!r}; it is drawn in"
+            f" {', '.join(styles_of(name)) or 'none'}"
         )
+    subject = find_subject(name)
+    assert subject is not None
     if style == "noto":
         return glyph(subject.glyph)
-    number = _index()["subjects"].get(subject.glyph)
-    if number is None:
-        raise ValueError(f"the sheet of {style} has no {subject.glyph!r}: make it again")
-    return _cut(_sheet(style), number)
+    return _cut(_sheet(style), _numbers(style)[subject.glyph])
 
 
 @cache
@@ -105,9 +118,9 @@ def tile(name: str, style: str, tint: str | None = None) -> Image.Image:
 
 @cache
 def stranger_tile(number: int, style: str) -> Image.Image:
-    """As `tile`, of one of `STRANGERS` by its number."""
+    """As `tile`, of one of `STRANGERS` by its number, in one of `WHOLE_STYLES`."""
     sheet = _sheet("strangers")
-    straight = _cut(sheet, STYLES.index(style) * len(STRANGERS) + number)
+    straight = _cut(sheet, WHOLE_STYLES.index(style) * len(STRANGERS) + number)
     return Image.fromarray(np.ascontiguousarray(straight)).convert("RGBa")
 
 
@@ -156,7 +169,9 @@ def body_of(name: str, style: str) -> Body | None:
     middle = float(luma.ravel()[order][np.searchsorted(running, running[-1] / 2)])
     mean = (straight[..., :3] * weight[..., None]).sum((0, 1)) / weight.sum()
     rgb: RGB = (round(float(mean[0])), round(float(mean[1])), round(float(mean[2])))
-    return Body(member.astype(np.float32), max(middle, 16.0), nearest_colour(rgb))
+    return Body(
+        member.astype(np.float32), max(middle, 16.0), nearest_colour(rgb), clear_colour(rgb)
+    )
 
 
 def _tinted(straight: np.ndarray, body: Body, colour: RGB) -> np.ndarray:

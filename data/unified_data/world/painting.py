@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from unified_data.world.free_scene import FreeScene, Writing
+from unified_data.world.free_scene import FreeScene, Lettering
 from unified_data.world.glyphs import tile
 from unified_data.world.ground import paint_ground
 from unified_data.world.lettering import writing_mask, writing_width
@@ -23,7 +23,7 @@ _SHADOW = (0.025, 0.035)  # how far a shadow lies to the right and below, as a s
 def paint(scene: FreeScene, side: int = SIDE) -> np.ndarray:
     """Paint a scene: (side, side, 3) uint8.
 
-    Raises ValueError for a side outside 8 to 1,024, and a thing that has no such tint.
+    Raises ValueError for a side outside 8 to 1024, and a thing that has no such tint.
     """
     if not 8 <= side <= _MAX_SIDE:
         raise ValueError(f"side {side} is out of range, expected 8 to {_MAX_SIDE} pixels")
@@ -96,7 +96,7 @@ def _darken(canvas: np.ndarray, alpha: Image.Image, left: int, top: int, strengt
     region *= 1 - soft[: region.shape[0], : region.shape[1], None] * (strength / 255)
 
 
-def _write(canvas: np.ndarray, writing: Writing) -> None:
+def _write(canvas: np.ndarray, writing: Lettering) -> None:
     side = canvas.shape[0]
     high = max(1, round(writing.height * side))
     wide = max(1, round(writing.height * side * writing_width(writing.text)))

@@ -5,6 +5,7 @@ A payload is small (a seed, a kind of scene, who is in it), so that processes co
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,18 +20,21 @@ from unified_data.world.captions_zh import can_say_zh, caption_zh
 from unified_data.world.composing import SceneKind, compose_scene
 from unified_data.world.description import Description, describe_scene
 from unified_data.world.free_scene import FreeScene
-from unified_data.world.glyphs import body_of
+from unified_data.world.glyphs import body_of, styles_of
 from unified_data.world.painting import paint
 from unified_data.world.style_names import TRAIN_STYLES
 from unified_data.world.wear import worn
 
-__all__ = ["ScenePayload", "describe", "draw", "plan_scenes", "scene_of", "wished_description"]
+__all__ = [
+    "CHINESE", "ScenePayload", "describe", "draw", "plan_scenes", "scene_of", "subjects_in_turn",
+    "wished_description",
+]  # fmt: skip
 
 _SHARES: dict[SceneKind, float] = {
     "single": 0.34, "small": 0.14, "two": 0.22, "counted": 0.13, "mixed": 0.10, "writing": 0.05,
     "nothing": 0.02,
 }  # fmt: skip
-_CHINESE = 0.25
+CHINESE = 0.25
 """The share of Chinese among documents whose things have Chinese names."""
 _PATIENCE = 60
 
@@ -53,19 +57,25 @@ def plan_scenes(
     reached = 0.0
     for kind, share in shares.items():
         reached += share / total
-        deck = _deck(rng)
+        deck = subjects_in_turn(rng)
         while len(payloads) < round(number * reached):
             cast = () if kind == "nothing" else (next(deck),)
             payloads.append(ScenePayload(split, int(rng.integers(2**63)), kind, cast))
     return [payloads[i] for i in rng.permutation(len(payloads))]
 
 
-def _deck(rng: np.random.Generator) -> Iterator[tuple[str, str]]:
-    """(subject, style) without end: all of them in a random order, then all in another."""
-    everything = [(s.name, style) for s in load_subjects() for style in TRAIN_STYLES]
-    while True:
-        for index in rng.permutation(len(everything)):
-            yield everything[index]
+def subjects_in_turn(rng: np.random.Generator) -> Iterator[tuple[str, str]]:
+    """(subject, style) without end: all subjects in a random order, then all in another.
+
+    A subject comes in each of its styles of training in turn.
+    """
+    names = [subject.name for subject in load_subjects()]
+    drawn = [[style for style in TRAIN_STYLES if style in styles_of(name)] for name in names]
+    offsets = rng.integers(0, len(TRAIN_STYLES), len(names))
+    for turn in itertools.count():
+        for index in rng.permutation(len(names)):
+            styles = drawn[index]
+            yield names[index], styles[(turn + int(offsets[index])) % len(styles)]
 
 
 def scene_of(payload: ScenePayload, rng: np.random.Generator) -> FreeScene:
@@ -106,7 +116,7 @@ def _with_own_colours(description: Description, scene: FreeScene) -> Description
     items = []
     for item in description.items:
         body = body_of(item.name, styles[item.name])
-        own = body.name if item.colour is None and body is not None else item.colour
+        own = body.colour if item.colour is None and body is not None else item.colour
         items.append(replace(item, colour=own))
     return replace(description, items=tuple(items))
 
@@ -116,7 +126,7 @@ def draw(payload: ScenePayload) -> Document:
     rng = np.random.default_rng(payload.seed)
     scene = scene_of(payload, rng)
     description = wished_description(scene, rng)
-    chinese = rng.random() < _CHINESE and can_say_zh(description)
+    chinese = rng.random() < CHINESE and can_say_zh(description)
     caption = caption_zh(description) if chinese else caption_en(description)
     return tasks.draw_document(caption, Image(paint(scene)))
 
@@ -127,6 +137,6 @@ def describe(payload: ScenePayload) -> Document:
     scene = scene_of(payload, rng)
     description = describe_scene(scene)
     picture = Image(worn(paint(scene), rng))
-    if rng.random() < _CHINESE and can_say_zh(description):
+    if rng.random() < CHINESE and can_say_zh(description):
         return tasks.describe_zh_document(picture, Text(caption_zh(description)))
     return tasks.describe_document(picture, Text(caption_en(description)))

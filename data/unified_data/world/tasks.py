@@ -13,13 +13,14 @@ from unified_data.document import Document, Image, Segment, Slot, Text
 from unified_data.pocket.tasks import ask_document, describe_document, draw_document
 
 __all__ = [
-    "DESCRIBE_ZH", "NOT_KNOWN", "ask_document", "describe_document", "describe_zh_document",
-    "draw_document", "edit_document", "names_document",
+    "DESCRIBE_ZH", "NOT_KNOWN", "NOT_KNOWN_ZH", "ask_document", "describe_document",
+    "describe_zh_document", "draw_document", "edit_document", "names_document",
 ]  # fmt: skip
 
 DESCRIBE_ZH = "描述"
 """What stands behind a picture that is to be described in Chinese."""
 NOT_KNOWN = "I do not know what this is."
+NOT_KNOWN_ZH = "我不知道这是什么。"
 """What is said of a picture that shows nothing of the world."""
 
 

@@ -31,11 +31,12 @@ from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
 from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
 from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import LlamaCpuConfig
-from unified.engine.backends.cpu.depth import CompiledDepth
+from unified.engine.backends.cpu.depth import CompiledDepth, FirstHead
 from unified.engine.backends.cpu.reading import CompiledReading
 from unified.engine.backends.cpu.settings import ARITHMETIC, CACHE_DTYPE, chosen_type
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.backends.depth_config import DepthConfig
+from unified.engine.backends.level_choices import LevelChoices
 from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.memory import available_bytes
 
@@ -60,9 +61,9 @@ class LlamaCpuDecoder:
     sequence are the same bits alone and in any batch, fed at once or id by id. Any number of
     threads may use one decoder at once, each with caches of its own.
 
-    config: its sizes. vocab_size, max_positions: see `Decoder`. arithmetic: of matrix products: the
-    type of the weights, and the type it is widened to. cache_dtype: of keys and values. memory:
-    where caches lie.
+    config: its sizes. vocab_size, max_positions: see `Decoder`. writes_positions: whether there is
+    a depth decoder, see `PositionWriter`. arithmetic: of matrix products: the type of the weights,
+    and the type it is widened to. cache_dtype: of keys and values. memory: where caches lie.
     """
 
     backend: ClassVar[str] = "cpu"
@@ -151,6 +152,7 @@ class LlamaCpuDecoder:
         self._threads = threads_module.ThreadPool.shared()
         self.memory = MemoryPool()
         self._depth: CompiledDepth | None = None
+        self.writes_positions = depth is not None
         if depth is not None:
             self._depth = CompiledDepth(
                 *depth, config.hidden_size, arithmetic == "auto", self.memory
@@ -255,24 +257,14 @@ class LlamaCpuDecoder:
         self._threads.run(
             kernels.forward_layers,
             self._new_counters(kernels.num_phases(stop_layer - first_layer)),
-            table,
-            self._dtype_like,
-            x,
-            self._buffer(T, widest),
+            table, self._dtype_like, x, self._buffer(T, widest),
             np.empty((T, heads, config.head_dim), np.float32),
             np.empty((T, config.num_heads, config.head_dim), np.float32),
             np.empty((T, config.intermediate_size), np.float32),
-            cache.cos_sin,
-            sequence_table,
-            self._kv_like,
-            config.num_kv_heads,
-            self._parts(sequence_table),
-            np.float32(config.norm_eps),
-            first_layer,
-            stop_layer,
-            self._threads.threads,
-            owner=(self, cache),
-        )
+            cache.cos_sin, sequence_table, self._kv_like, config.num_kv_heads,
+            self._parts(sequence_table), np.float32(config.norm_eps), first_layer, stop_layer,
+            self._threads.threads, owner=(self, cache),
+        )  # fmt: skip
 
     def begin_reading(
         self, cache: SlotCache, slot: int, ids: Sequence[Position]
@@ -328,6 +320,16 @@ class LlamaCpuDecoder:
             return ParallelHeads(self, hidden_states)
         return CompiledPositions(self._depth, hidden_states)
 
+    def write_positions(self, hidden_states: Array, choices: LevelChoices) -> list[list[int]]:
+        """See `PositionWriter`."""
+        assert self._depth is not None
+        first = FirstHead(self._head, self.head_rows, self._buffer)
+        return self._depth.write(hidden_states, choices, first)
+
+    def head_rows(self, ranges: Ranges) -> Ranges:
+        """Ids as rows of the head, here the same. ValueError for ids that have none."""
+        return ranges
+
     def embed(self, ids: Sequence[int]) -> Array:
         """Embeddings of ids, float32 (T, D): the input of the first layer."""
         at = np.asarray(ids)
@@ -352,14 +354,14 @@ class LlamaCpuDecoder:
 
     def logits(self, hidden_states: Array, ranges: Ranges) -> Array:
         """See `Decoder.logits`."""
-        return self._head_logits(hidden_states, [(len(hidden_states), ranges)])[0]
+        return self._head_logits(hidden_states, [(len(hidden_states), self.head_rows(ranges))])[0]
 
     def logits_of_parts(
         self, hidden_states: Array, parts: Sequence[tuple[Sequence[int], Ranges]]
     ) -> list[Array]:
         """See `PartLogits`: one job of the threads, which takes longer to begin than to do."""
         rows = [row for part_rows, _ in parts for row in part_rows]
-        sizes = [(len(part_rows), ranges) for part_rows, ranges in parts]
+        sizes = [(len(part_rows), self.head_rows(ranges)) for part_rows, ranges in parts]
         return self._head_logits(hidden_states[rows], sizes)
 
     def _head_logits(self, x: Array, sizes: Sequence[tuple[int, Ranges]]) -> list[Array]:
@@ -374,15 +376,10 @@ class LlamaCpuDecoder:
             row, numbers, most = row + rows, numbers + rows * outputs, max(most, outputs)
         out = np.empty(numbers, np.float32)
         job = (
-            self._new_counters(2),
-            x,
-            self._head,
-            np.array(table, np.int64),
-            np.array(every, np.int64),
-            self._buffer(len(x), self.config.hidden_size),
-            out,
+            self._new_counters(2), x, self._head, np.array(table, np.int64),
+            np.array(every, np.int64), self._buffer(len(x), self.config.hidden_size), out,
             self._threads.threads,
-        )
+        )  # fmt: skip
         if most > _FEW_OUTPUTS:
             self._threads.run(self._lm_head, *job, owner=self)
         else:

@@ -10,21 +10,38 @@ hidden states, `T` new inputs of all positions; otherwise as in `kernels`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from unified.engine.backends.base import Array, Ranges
 from unified.engine.backends.cpu.cache import MemoryPool, slot_words
 from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig
+from unified.engine.backends.cpu.depth_levels import LevelPlan, part_table, range_table
 from unified.engine.backends.cpu.stored import StoredWeight, Weight, widen
 from unified.engine.backends.depth_config import DepthConfig
+from unified.engine.backends.level_choices import LevelChoices
+from unified.engine.race import BLOCK
 
 __all__ = ["CompiledDepth"]
 
+_MOST_PLANS = 64
 # Products of so many numbers are done sooner by one thread than others are woken for them.
 _FEW_NUMBERS = 1 << 20
 _NO_PARTS = np.empty(0, np.float32)
+
+
+class FirstHead(NamedTuple):
+    """The decoder's own head, for the first ids of positions.
+
+    weight: packed. rows: ids as rows of it. buffer: of `linear.lm_head`, for so many rows of so
+    many inputs.
+    """
+
+    weight: Weight
+    rows: Callable[[Ranges], Ranges]
+    buffer: Callable[[int, int], np.ndarray]
 
 
 class CompiledDepth:
@@ -48,8 +65,15 @@ class CompiledDepth:
 
         Raises ValueError where names, shapes or widths do not fit.
         """
-        from unified.engine.backends.cpu import depth_kernels, kernels, linear, threads
+        from unified.engine.backends.cpu import (
+            depth_kernels,
+            kernels,
+            level_kernels,
+            linear,
+            threads,
+        )
         from unified.engine.backends.cpu.kv import KV_FORMATS
+        from unified.engine.backends.cpu.matmul import HALF_SUPPORTED
         from unified.engine.backends.cpu.products import stored_format
 
         if config.input_size != input_size:
@@ -63,6 +87,9 @@ class CompiledDepth:
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
         self._format = stored_format(dtype, dots=dots)
         self._fill_level, self._lm_head = depth_kernels.fill_level, linear.lm_head
+        self._write_levels, self._num_write_phases = (
+            level_kernels.write_levels, level_kernels.num_write_phases
+        )  # fmt: skip
         self._num_phases = depth_kernels.num_level_phases(config.num_layers)
         self._eps = np.float32(config.norm_eps)
         self._new_counters = threads.new_counters
@@ -93,7 +120,10 @@ class CompiledDepth:
         assert projection is not None
         assert head is not None
         self._projection, self._head = projection, head
-        self._embedding: Weight = weights["embed_tokens.weight"][:]
+        self._embedding: Weight = np.ascontiguousarray(weights["embed_tokens.weight"][:])
+        if self._embedding.dtype == np.int16 and not HALF_SUPPORTED:
+            self._embedding = widen(self._embedding)
+        self._embedding_like = np.empty(0, self._embedding.dtype)
         self._norm_D = widen(weights["norm.weight"])
         self._dtype_like = np.empty(0, self._format.dtype)
         self._kv_like = np.empty(0, KV_FORMATS["float32"].dtype)
@@ -103,6 +133,7 @@ class CompiledDepth:
             sum(int(np.prod(shape)) for name, shape in config.shapes().items() if "layers" in name)
             // depths
         )
+        self._plans: dict[tuple[int, int, tuple[Ranges, ...]], LevelPlan] = {}
         self.slot_ids = -(-config.num_ids // PANEL) * PANEL
         self.slot_words = sum(slot_words(_as_llama(config), config.num_ids))
 
@@ -157,8 +188,8 @@ class CompiledDepth:
             last,
             states,
             self._head,
-            _parts(N, rows, outputs),
-            _ranges(rows),
+            part_table(N, rows, outputs),
+            range_table(rows),
             out,
             threads,
         )
@@ -168,12 +199,90 @@ class CompiledDepth:
             self._fill_level(*job)
         return states, out.reshape(N, outputs) if rows else None
 
+    def write(
+        self, hidden_states: Array, choices: LevelChoices, first: FirstHead
+    ) -> list[list[int]]:
+        """See `PositionWriter.write_positions`. hidden_states: float32 (N, E)."""
+        config, (N, K) = self.config, choices.ids.shape
+        plan = self._plan(N, K, choices.ranges, first)
+        D, T = config.hidden_size, N * plan.width
+        memory = self.memory.get(N * self.slot_words)
+        sequences = plan.sequences.copy()
+        size = self.slot_words * memory.itemsize
+        sequences[:, :, 3] = memory.ctypes.data + size * np.arange(N)
+        ids = np.empty((N, K + len(choices.ranges)), np.int64)
+        ids[:, :K] = choices.ids
+        sure = np.zeros(N, np.int64)
+        states = np.empty((len(plan.steps), N, D), np.float32)
+        heads, C = config.num_heads + 2 * config.num_kv_heads, config.head_dim
+        widest = max(D, config.num_heads * C, config.intermediate_size, config.input_size)
+        numbers = N * (plan.inputs * self._layer_numbers + D * sum(plan.outputs))
+        threads = self._threads.threads if numbers > _FEW_NUMBERS else 1
+        job = (
+            self._new_counters(self._num_write_phases(config.num_layers, len(plan.steps))),
+            self._tables,
+            self._dtype_like,
+            hidden_states,
+            first.weight,
+            first.buffer(N, config.input_size),
+            self._projection,
+            np.empty(N * D, np.float32),
+            self._embedding.ctypes.data,
+            self._embedding_like,
+            len(self._embedding),
+            config.rows,
+            np.empty((T, D), np.float32),
+            self._buffer(T, widest),
+            np.empty((T, heads, C), np.float32),
+            np.empty((T, config.num_heads, C), np.float32),
+            np.empty((T, config.intermediate_size), np.float32),
+            self._cos_sin,
+            plan.steps,
+            sequences,
+            plan.last,
+            self._kv_like,
+            config.num_kv_heads,
+            _NO_PARTS,
+            self._eps,
+            self._norm_D,
+            states,
+            self._head,
+            plan.head_parts,
+            plan.head_ranges,
+            plan.id_ranges,
+            plan.range_ends,
+            np.empty(N * max(plan.outputs), np.float32),
+            choices.settings,
+            choices.noise,
+            plan.noise_ends,
+            BLOCK,
+            ids,
+            sure,
+            threads,
+        )
+        if threads > 1:
+            self._threads.run(self._write_levels, *job, owner=(self, memory))
+        else:
+            self._write_levels(*job)
+        if np.isfinite(states).all():
+            self.memory.put(memory)
+        return [row[K : K + number] for row, number in zip(ids.tolist(), sure.tolist())]
+
+    def _plan(self, N: int, K: int, ranges: tuple[Ranges, ...], first: FirstHead) -> LevelPlan:
+        plan = self._plans.get((N, K, ranges))
+        if plan is None:
+            plan = LevelPlan(self.config, self.slot_ids, N, K, ranges, first.rows)
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[N, K, ranges] = plan
+        return plan
+
     def _product(self, x: Array, weight: Weight, rows: Ranges) -> Array:
         outputs = sum(stop - start for start, stop in rows)
         out = np.empty(len(x) * outputs, np.float32)
         threads = self._threads.threads if x.size * outputs > _FEW_NUMBERS else 1
         job = (
-            self._new_counters(2), x, weight, _parts(len(x), rows, outputs), _ranges(rows),
+            self._new_counters(2), x, weight, part_table(len(x), rows, outputs), range_table(rows),
             self._buffer(len(x), x.shape[1]), out, threads,
         )  # fmt: skip
         if threads > 1:
@@ -184,16 +293,6 @@ class CompiledDepth:
 
     def _buffer(self, rows: int, inputs: int) -> Array:
         return np.empty(rows * self._format.words.py_func(inputs), self._format.inputs)
-
-
-def _parts(rows: int, ranges: Ranges, outputs: int) -> np.ndarray:
-    """The parts of `lm_head`: all rows over all ranges, or none."""
-    parts = [(0, rows, 0, len(ranges), outputs, 0)] if ranges else []
-    return np.array(parts, np.int64).reshape(-1, 6)
-
-
-def _ranges(ranges: Ranges) -> np.ndarray:
-    return np.array(ranges, np.int64).reshape(-1, 2)
 
 
 def _as_llama(config: DepthConfig) -> LlamaCpuConfig:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unified.engine.backends.cpu.intrinsics import entry
+from unified.engine.backends.cpu.intrinsics import called_only, entry
 from unified.engine.backends.cpu.kernels import forward_layers, num_phases
 from unified.engine.backends.cpu.linear import lm_head
 from unified.engine.backends.cpu.threads import claim_chunk, finish_chunk, wait_for_phase
@@ -41,6 +41,7 @@ def fill_level(
         states: float32 (N, D), written: those rows behind the norm.
         head, head_parts, ranges, out: see `lm_head`; without parts, no logits are computed.
     """
+    called_only()  # by itself and level by level: the same bits
     forward_layers(
         counters, table, dtype_like, x, buffer, qkv, attn_out, gated, cos_sin, sequences, kv_like,
         kv_heads, parts, eps, 0, table.shape[0], threads,

@@ -41,9 +41,10 @@ __all__ = ["KernelCache", "folders", "read_checked", "write_checked"]
 _MOST_BYTES = 64 << 20  # of a file; ours have some 300 KB
 _ABANDONED = 600.0  # seconds, after which nobody writes a file any more
 _SOURCES = (
-    "attention", "bfloat16", "config", "cross_kernels", "depth_kernels", "embeddings", "heads",
-    "int8_dot", "int8_pack", "int8_rows", "int8_tile", "intrinsics", "kernels", "kv",
-    "layer_products", "linear", "matmul", "products", "threads", "tiles", "vectors",
+    "attention", "bfloat16", "choice_kernels", "config", "cross_kernels", "depth_kernels",
+    "embeddings", "half", "heads", "int8_dot", "int8_pack", "int8_rows", "int8_tile", "intrinsics",
+    "kernels", "kv", "layer_products", "level_kernels", "linear", "matmul", "products", "threads",
+    "tiles", "vectors",
 )  # fmt: skip
 _noted: set[str] = set()
 _noting = threading.Lock()

@@ -1,0 +1,48 @@
+"""A real server of a model in a thread of its own, on a port of this machine that was free."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from unified import UnifiedModel
+from unified.serving.http_server import ApiServer, listen
+from unified.serving.server_limits import ServerLimits
+from unified.serving.service import Service
+
+
+@dataclass
+class RunningServer:
+    """url: with /v1; port: of 127.0.0.1."""
+
+    service: Service
+    server: ApiServer
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+
+@contextmanager
+def running_server(
+    model: UnifiedModel, limits: ServerLimits | None = None, api_key: str | None = None
+) -> Iterator[RunningServer]:
+    """Serves a model while the block runs; its end is the server's own, with all its waiting."""
+    service = Service(model, "pocket", limits or ServerLimits(grace_seconds=5.0))
+    server = ApiServer(service, "127.0.0.1", api_key)
+    with listen("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        while not server.started:
+            thread.join(0.01)
+            assert thread.is_alive(), "the server did not start"
+        try:
+            yield RunningServer(service, server, listening.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join(60)
+            assert not thread.is_alive(), "the server did not end"
+            service.close()

@@ -1,0 +1,44 @@
+"""One server of the shipped model for all files here, and the official client of its schema."""
+
+from __future__ import annotations
+
+import pytest
+from running_server import running_server
+
+from unified import UnifiedModel
+
+openai = pytest.importorskip("openai")
+
+
+@pytest.fixture(scope="session")
+def pocket():
+    return UnifiedModel.from_pretrained("pocket")
+
+
+@pytest.fixture(scope="session")
+def server(pocket):
+    with running_server(pocket) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    """OpenAI's own client, as it is; it does not ask again where it is refused."""
+    with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, timeout=300) as client:
+        yield client
+
+
+@pytest.fixture
+def refused():
+    """A request that is refused: its error, whose field and status are as expected."""
+
+    def check(call, param, *words, status=400):
+        with pytest.raises(openai.APIStatusError) as refusal:
+            call()
+        error = refusal.value
+        assert error.status_code == status, error
+        assert error.param == param, error
+        assert all(word in error.body["message"] for word in words), error
+        return error
+
+    return check

@@ -1,0 +1,257 @@
+"""Commands of pictures: draw, edit, describe, ask.
+
+The verbs are those of `UnifiedModel`: each makes the same request and tells what comes of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unified.cli.asking import fill, fill_each, with_thought
+from unified.cli.options import Chosen, Opening, Size, TextChosen, Thought
+from unified.cli.terminal import (
+    AsJson,
+    DecoderName,
+    DecoderSteps,
+    Seed,
+    check_decoder,
+    note,
+    prompt_from,
+    result,
+    warnings_as_notes,
+)
+from unified_base.arguments import prompt
+
+if TYPE_CHECKING:
+    from unified.models.asking_models import AskedRequest
+    from unified.models.model import UnifiedModel
+    from unified_data.document import Audio, Document, Image
+
+Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
+Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How many.")]
+_PICTURES = "PNG, JPEG, WebP, GIF or BMP."
+Language = Annotated[
+    str | None,
+    typer.Option(
+        "--language", metavar="NAME", help="Of the answer, such as zh (models of several)."
+    ),
+]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check", help="Ask the model about every thing that it named, and correct what it denies."
+    ),
+]
+
+
+def draw(
+    output: Output,
+    opening: Opening,
+    choices: Chosen,
+    text: Annotated[
+        str | None, typer.Argument(help='What to draw, for example "a giant panda".')
+    ] = None,
+    spoken: Annotated[
+        Path | None, typer.Option("--spoken", help="A sound that says it, in the place of a text.")
+    ] = None,
+    number: Number = 1,
+    size: Size = None,
+    decoder: DecoderName = "vq",
+    steps: DecoderSteps = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Text to image: F.png, or F-1.png, F-2.png, ... with -n."""
+    paths = _paths(output, number)
+    check_decoder(decoder, steps)
+    if text is not None or spoken is None:
+        text = prompt_from(text or "")
+    heard = _sound(spoken)
+    asked = choices.choices
+    model = opening.load(decoder, steps)
+    request = model.request("draw", text=text, audio=heard, size=size, **asked)
+    _draw(model, request, paths, seed, as_json)
+
+
+def edit(
+    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
+    text: Annotated[str, typer.Argument(help='What to change: "make the ground red".')],
+    output: Output,
+    opening: Opening,
+    choices: Chosen,
+    number: Number = 1,
+    size: Size = None,
+    decoder: DecoderName = "vq",
+    steps: DecoderSteps = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """A picture in which a wish is granted: F.png, or F-1.png, F-2.png, ... with -n."""
+    paths = _paths(output, number)
+    check_decoder(decoder, steps)
+    wish = prompt("text", prompt_from(text), 'say what to change, for example "remove the hat"')
+    from unified_base.images import load_image
+
+    pixels = load_image(picture)
+    asked = choices.choices
+    model = opening.load(decoder, steps)
+    request = model.request("edit", image=pixels, text=wish, size=size, **asked)
+    _draw(model, request, paths, seed, as_json)
+
+
+def describe(
+    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
+    opening: Opening,
+    choices: TextChosen,
+    question: Annotated[
+        str | None, typer.Option("--ask", help="A question about the picture.")
+    ] = None,
+    language: Language = None,
+    check: Check = False,
+    thought: Thought = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Image to text: a description, or the answer to a question, on stdout."""
+    if check and question is not None:
+        raise ValueError("--check is of descriptions; leave --ask out")
+    _look(picture, opening, choices, question, None, (), language, check, thought, seed, as_json)
+
+
+def ask(
+    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
+    opening: Opening,
+    choices: TextChosen,
+    question: Annotated[str | None, typer.Argument(help='For example "What is this?".')] = None,
+    spoken: Annotated[
+        Path | None, typer.Option("--spoken", help="A sound that asks it, in the place of words.")
+    ] = None,
+    example: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--example",
+            metavar="NAME=FILE",
+            help="A picture of what is called so, shown before (few-shot); repeatable.",
+        ),
+    ] = None,
+    language: Language = None,
+    thought: Thought = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The answer to a question about a picture, on stdout."""
+    if question is None and spoken is None:
+        raise ValueError('there is no question; ask something, for example "What is this?"')
+    _look(
+        picture, opening, choices, question, spoken, tuple(example or ()), language, False,
+        thought, seed, as_json,
+    )  # fmt: skip
+
+
+def _look(
+    picture: Path,
+    opening: Opening,
+    choices: TextChosen,
+    question: str | None,
+    spoken: Path | None,
+    named: tuple[str, ...],
+    language: str | None,
+    check: bool,
+    thought: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    from unified.tasks.asking import Example
+    from unified_base.images import load_image
+
+    pixels = load_image(picture)
+    if question is not None:
+        question = prompt_from(question)
+        prompt("question", question, 'ask something, for example "What is this?"')
+    examples = tuple(Example(name, load_image(path)) for name, path in map(_named, named))
+    heard = _sound(spoken)
+    asked = choices.choices
+    model = opening.load()
+    if check:
+        model.tasks.task("ask")  # refused before anything is sampled
+    request = model.request(
+        "describe" if question is None and heard is None else "ask",
+        image=pixels, question=question, audio=heard, examples=examples, language=language, **asked,
+    )  # fmt: skip
+    response = request.response(fill(model, request, 1, seed)[0])
+    values: dict[str, Any] = {
+        "picture": str(picture),
+        "question": question,
+        "text": response.text,
+        "thought": response.thought,
+        "known": response.known,
+    }
+    plain = response.text
+    if check and response.known:
+        from unified.models.checking import check_description
+
+        checked = check_description(model, pixels, response.text, seed, language)
+        plain = checked.text
+        values |= {
+            "text": checked.text,
+            "said": response.text,
+            "corrections": [correction.to_json() for correction in checked.corrections],
+        }
+        for line in checked.notes:
+            note(line)
+    result(values, as_json, with_thought(plain, response, thought))
+
+
+def _draw(
+    model: UnifiedModel, request: AskedRequest, paths: list[Path], seed: int, as_json: bool
+) -> None:
+    """Sample as many pictures as there are paths, and write them together."""
+    from unified.articles.outputs import write_together
+    from unified_base.images import encode_png
+
+    def encode(document: Document) -> bytes:
+        image: Image = document.segments[-1]  # type: ignore[assignment]
+        return encode_png(image.pixels)
+
+    number = len(paths)
+    pictures = fill_each(model, request, number, seed, encode)
+    write_together(dict(zip(paths, pictures)))
+    names = [str(path) for path in paths]
+    if number > 1:
+        note(f"{number} pictures, numbered {names[0]} to {names[-1]}")
+        distinct = len(set(pictures))
+        if distinct < number:
+            note(f"distinct pictures among them: {distinct}; other words give other pictures")
+    seeds = [seed + i for i in range(number)]
+    values = {"paths": names, "caption": request.inputs.text, "seeds": seeds}
+    result(values, as_json, "\n".join(names))
+
+
+def _paths(output: Path, number: int) -> list[Path]:
+    from unified.articles.outputs import check_format, check_writable, numbered
+
+    check_format(output, (".png",), "a picture")
+    paths = numbered(output, number)
+    check_writable(paths[0])
+    return paths
+
+
+def _sound(path: Path | None) -> Audio | None:
+    if path is None:
+        return None
+    from unified_base.sounds import load_audio
+    from unified_data.document import Audio
+
+    with warnings_as_notes():
+        return Audio(*load_audio(path))
+
+
+def _named(argument: str) -> tuple[str, Path]:
+    """The name and the file of an example. Raises ValueError for another form."""
+    name, equals, path = argument.partition("=")
+    if not equals or not name.strip() or not path:
+        raise ValueError(f"--example is {argument!r}, expected NAME=FILE such as dax=toy.png")
+    return name.strip(), Path(path)

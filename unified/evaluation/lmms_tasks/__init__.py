@@ -1,0 +1,1 @@
+"""A task of lmms-eval: documents of text, pictures and sound, checked without a judging model."""

@@ -1,0 +1,78 @@
+"""The application: endpoints, what errors become, and the guard in front of both."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from unified.serving.api_errors import ApiError, fault
+from unified.serving.chatting import chatting_routes
+from unified.serving.discovery import discovery_routes
+from unified.serving.drawing import drawing_routes
+from unified.serving.guard import Guard
+from unified.serving.responding import responding_routes
+from unified.serving.service import Service
+from unified.serving.speaking import speaking_routes
+from unified.serving.streamed import ClientGone
+from unified.serving.transcribing import transcribing_routes
+
+__all__ = ["build_app"]
+
+_GONE = 499  # nginx's; nobody is there to read it
+_UNREAD = (408, 413)  # the rest of the body is not read, so the connection ends
+
+
+def build_app(service: Service, host: str, api_key: str | None = None) -> Guard:
+    """The ASGI application of a service.
+
+    Args:
+        service: that answers.
+        host: that the server is bound to.
+        api_key: that clients must bring; None: none, and names of this machine alone.
+    """
+    # Without pages of documentation: theirs load scripts from another host.
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    routers = [
+        make(service)
+        for make in (
+            discovery_routes, drawing_routes, speaking_routes, transcribing_routes,
+            chatting_routes, responding_routes,
+        )
+    ]  # fmt: skip
+    for router in routers:
+        app.include_router(router)
+
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
+        headers = dict(error.headers)
+        if error.status in _UNREAD:
+            headers["connection"] = "close"
+        return JSONResponse(error.to_json(), error.status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def no_such(request: Request, error: HTTPException) -> Response:
+        known = ", ".join(sorted(paths))
+        message = {
+            404: f"there is no endpoint {request.url.path[:80]!r}, expected one of {known}",
+            405: f"{request.method} is not for {request.url.path[:80]!r}",
+        }.get(error.status_code, str(error.detail))
+        headers = dict(error.headers or {})
+        return JSONResponse(
+            ApiError(error.status_code, message).to_json(), error.status_code, headers
+        )
+
+    @app.exception_handler(ClientGone)
+    async def gone(request: Request, error: ClientGone) -> Response:
+        service.metrics.client_left()
+        return Response(status_code=_GONE)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        return JSONResponse(fault().to_json(), 500)
+
+    paths = frozenset(
+        str(getattr(route, "path", "")) for router in routers for route in router.routes
+    )
+    return Guard(app, service.limits, service.metrics, api_key, host, paths)

@@ -1,0 +1,126 @@
+"""The server's process: where it listens, what it takes to listen there, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from unified.models.model import UnifiedModel
+from unified.serving.app import build_app
+from unified.serving.server_limits import ServerLimits
+from unified.serving.service import Service
+from unified_base.text import quoted
+
+__all__ = ["ApiServer", "check_binding", "listen", "serve_model"]
+
+_AFTER_GRACE = 5  # seconds in which streams that were told why they end may still send it
+_KEEP_ALIVE = 30  # seconds that a connection may wait for its next request
+_MOST_CONNECTIONS = 1_000  # beyond them uvicorn answers 503 by itself
+_BACKLOG = 128
+
+
+def check_binding(host: str, api_key: str | None) -> None:
+    """Raises ValueError where others could reach the server and nothing keeps them out."""
+    if api_key is not None and (not api_key.strip() or not api_key.isascii()):
+        raise ValueError("the API key is empty or not ASCII; choose a long random one")
+    if api_key is None and not _is_local(host):
+        raise ValueError(
+            f"host is {quoted(host)}, where other machines reach the server, and it has no key:"
+            " give --api-key or UNIFIED_API_KEY, or leave --host out"
+        )
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. port: 0 for any that is free.
+
+    Raises ValueError where it cannot, as where another process has the port.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ValueError(
+            f"cannot listen on {host} port {port}: {reason}; choose another --port or --host"
+        ) from None
+
+
+class ApiServer(uvicorn.Server):
+    """A server of one service; when it is asked to end, requests under way end first."""
+
+    def __init__(self, service: Service, host: str, api_key: str | None = None) -> None:
+        """See `build_app`."""
+        super().__init__(
+            uvicorn.Config(
+                build_app(service, host, api_key),
+                http="h11",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_level="warning",
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE,
+                limit_concurrency=_MOST_CONNECTIONS,
+                timeout_graceful_shutdown=_AFTER_GRACE,
+            )
+        )
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, once requests under way have ended or are told why they do not."""
+        draining = asyncio.ensure_future(self._service.drain())
+        while not draining.done() and not self.force_exit:  # Ctrl-C once more
+            await asyncio.wait((draining,), timeout=0.1)
+        draining.cancel()
+        await super().shutdown(sockets)
+
+
+def serve_model(
+    model: UnifiedModel,
+    name: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key: str | None = None,
+    limits: ServerLimits | None = None,
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Serve a model until the process is asked to end (SIGINT, SIGTERM).
+
+    Args:
+        model: with its weights.
+        name: by which clients ask for it.
+        host, port: to listen on; port 0: any that is free.
+        api_key: that clients must bring.
+        limits: None: the defaults.
+        tell: told where it listens, once it does.
+
+    Raises:
+        ValueError: a host that others reach without a key, or a port that cannot be had.
+    """
+    check_binding(host, api_key)
+    listening = listen(host, port)
+    with listening:
+        service = Service(model, name, limits or ServerLimits())
+        server = ApiServer(service, host, api_key)
+        where = f"[{host}]" if ":" in host else host
+        tell(f"{name} at http://{where}:{listening.getsockname()[1]}/v1 (Ctrl-C ends it)")
+        try:
+            server.run([listening])
+        except (KeyboardInterrupt, SystemExit):
+            # uvicorn raises the signal once more behind the end that it asked for.
+            if not server.should_exit:
+                raise
+        finally:
+            service.close()
