@@ -64,6 +64,7 @@ from unified_data.pocket.subjects import load_subjects
 from unified_data.world.captions_en import caption_en
 from unified_data.world.composing import SceneKind, compose_scene
 from unified_data.world.description import describe_scene
+from unified_data.world.glyphs import styles_of
 from unified_data.world.painting import paint
 from unified_data.world.style_names import STYLES, TRAIN_STYLES
 from unified_tokenizers import VQImageTokenizer
@@ -84,7 +85,8 @@ _VIT = {"encoder": "vit", "encoder_width": 192, "encoder_depths": (3,)}
 
 @dataclass(frozen=True)
 class Arm:
-    """encoder: its settings. levels, groups: of FSQ. aligned: by `alignment`; first: alone at first."""
+    """encoder: its settings. levels, groups: of FSQ. aligned: by `alignment`; first: alone at
+    first."""
 
     encoder: dict[str, Any]
     levels: tuple[int, ...] = (8, 8, 6, 5)
@@ -148,7 +150,8 @@ class Things:
         self.captions: list[str] = []
         self.labels = rng.integers(len(chosen), size=number)
         for at, label in enumerate(self.labels):
-            style = styles[int(rng.integers(len(styles)))]
+            drawn = [style for style in styles if style in styles_of(chosen[label])]
+            style = drawn[int(rng.integers(len(drawn)))]
             kind: SceneKind = "single" if rng.random() < 0.6 else "small"
             scene = compose_scene(rng, kind, ((chosen[label], style),))
             self.pictures[at] = paint(scene)

@@ -14,7 +14,7 @@ from unified.evaluation.scene_judge import SceneJudge
 from unified.evaluation.wanted import WANTED, Verdict, Wanted, true_things, verdict
 from unified_data.pocket.scenes import BACKGROUNDS
 from unified_data.pocket.subjects import load_subjects
-from unified_data.world.style_names import TRAIN_STYLES
+from unified_data.world.style_names import HELD_OUT_STYLE, WHOLE_STYLES
 from unified_tokenizers.report import reconstruct_picture
 
 __all__ = ["DRAWING", "distinct", "drawn_judge", "judged"]
@@ -30,7 +30,9 @@ _JUDGED = 8
 @cache
 def drawn_judge() -> SceneJudge:
     """The judge of what a model drew: in any style that it may have been taught."""
-    return SceneJudge(styles=TRAIN_STYLES, sides=_SIDES)
+    # The judge compares with every subject: styles that lack some cannot be told so.
+    styles = [style for style in WHOLE_STYLES if style != HELD_OUT_STYLE]
+    return SceneJudge(styles=styles, sides=_SIDES)
 
 
 def judged(judge: SceneJudge, wanted: Wanted, pixels: np.ndarray) -> Verdict:

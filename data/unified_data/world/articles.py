@@ -34,10 +34,10 @@ from unified_data.world.captions_zh import caption_zh
 from unified_data.world.composing import SceneKind, compose_scene
 from unified_data.world.description import describe_scene
 from unified_data.world.free_scene import FreeScene, split_of_keys
+from unified_data.world.glyphs import common_style
 from unified_data.world.long_articles import LONG_SUBJECTS, LONG_SUBTITLES, draw_long_body
 from unified_data.world.narration import can_narrate, narrated, narrators
 from unified_data.world.painting import paint
-from unified_data.world.style_names import TRAIN_STYLES
 from unified_data.world.subtitles import random_subtitle
 from unified_data.world.wishes import (
     MAX_PICTURES,
@@ -171,8 +171,9 @@ def draw_pictures(
         subjects_shown = subjects if both else (subjects[len(pictures) % len(subjects)],)
         kinds: tuple[SceneKind, ...] = ("single", "small", "two", "counted")
         kind = "two" if both else kinds[int(rng.integers(4))] if pictures else "single"
-        style = TRAIN_STYLES[int(rng.integers(len(TRAIN_STYLES)))]
-        scene = compose_scene(rng, kind, [(subject.name, style) for subject in subjects_shown])
+        names = [subject.name for subject in subjects_shown]
+        style = common_style(names, rng)
+        scene = compose_scene(rng, kind, [(name, style) for name in names])
         description = describe_scene(scene)
         caption = caption_en(description) if language == "en" else caption_zh(description)
         # Some pairs are held out: then each stands alone.

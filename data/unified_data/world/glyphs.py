@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import NamedTuple
@@ -13,11 +14,17 @@ from PIL import Image
 from unified_data.pocket.atlas import TILE, glyph
 from unified_data.pocket.subjects import find_subject
 from unified_data.world.colours import RGB, TINTS, clear_colour, nearest_colour
-from unified_data.world.style_names import COLUMNS, STRANGERS, STYLES, WHOLE_STYLES
+from unified_data.world.style_names import (
+    COLUMNS,
+    STRANGERS,
+    STYLES,
+    TRAIN_STYLES,
+    WHOLE_STYLES,
+)
 
 __all__ = [
-    "TILE", "Body", "body_of", "stranger_tile", "styles_folder", "styles_of", "tile",
-    "visible_share",
+    "TILE", "Body", "body_of", "common_style", "stranger_tile", "styles_folder", "styles_of",
+    "tile", "visible_share",
 ]  # fmt: skip
 
 _LEAST_BODY = 0.4  # a glyph whose main colour is less of it than this is not tinted
@@ -71,6 +78,12 @@ def styles_of(name: str) -> tuple[str, ...]:
     if subject is None:
         return ()
     return tuple(style for style in STYLES if subject.glyph in _numbers(style))
+
+
+def common_style(names: Sequence[str], rng: np.random.Generator) -> str:
+    """A training style that draws all of these subjects."""
+    styles = [style for style in TRAIN_STYLES if all(style in styles_of(name) for name in names)]
+    return styles[int(rng.integers(len(styles)))]
 
 
 @cache

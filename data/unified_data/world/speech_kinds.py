@@ -19,6 +19,7 @@ from unified_data.world.chinese import chinese_names
 from unified_data.world.composing import SceneKind, compose_scene
 from unified_data.world.description import describe_scene
 from unified_data.world.free_scene import FreeScene
+from unified_data.world.glyphs import common_style
 from unified_data.world.hearing import Hearing, draw_hearing, hear, hear_nothing
 from unified_data.world.painting import paint
 from unified_data.world.phonemes import format_phonemes
@@ -38,7 +39,6 @@ from unified_data.world.sentences import (
     words_in_turn,
 )
 from unified_data.world.sound import SAMPLE_RATE, has_recorded_voices, say, speak_text
-from unified_data.world.style_names import TRAIN_STYLES
 from unified_data.world.voices import SPEAKERS, Speaker, draw_speaker
 from unified_data.world.wear import worn
 
@@ -214,7 +214,7 @@ def _pairs(split: str, number: int, rng: np.random.Generator, own: bool) -> list
         if language == "zh":
             names = [name for name in names if name in chinese_names()]
         chosen = rng.permutation(len(names))[: 2 if kind == "two" else 1]
-        style = TRAIN_STYLES[int(rng.integers(len(TRAIN_STYLES)))]
+        style = common_style([names[i] for i in chosen], rng)
         voice = SPEAKERS[_own_voice(language, rng)] if own else _heard_speaker(split, language, rng)
         cast = tuple((names[i], style) for i in chosen)
         payloads.append(PairPayload(split, int(rng.integers(2**63)), kind, cast, language, voice))
