@@ -76,7 +76,9 @@ def test_what_the_tests_import_is_in_the_dev_installation():
     for path in (ROOT / "tests").rglob("*.py"):
         for name in set(_imports(path)) - OURS - set(sys.stdlib_module_names) - local:
             package = INSTALLED_AS.get(name, name).lower().replace("_", "-")
-            assert package in declared or (FOLDER / f"{name}.py").exists(), f"{path}: {name}"
+            # lmms-eval pins other versions of what we use: what needs it is skipped without it.
+            known = package in declared or package == "lmms-eval"
+            assert known or (FOLDER / f"{name}.py").exists(), f"{path}: {name}"
 
 
 @pytest.mark.parametrize(("script", "packages", "extra"), [(s, *x) for s, x in CHECKED.items()])
