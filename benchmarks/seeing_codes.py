@@ -49,6 +49,8 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -257,8 +259,8 @@ def probed(
     shares = {}
     for name, things in (("named", world.held), ("named_unseen_style", world.unseen)):
         with torch.no_grad():
-            found = probe.eval()(coded(tokenizer, things.pictures)).argmax(1).numpy()
-        shares[name] = round(float((found == things.labels).mean()), 4)
+            guesses = probe.eval()(coded(tokenizer, things.pictures)).argmax(1).numpy()
+        shares[name] = round(float((guesses == things.labels).mean()), 4)
     return shares
 
 
@@ -268,7 +270,7 @@ def _jpeg(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.open(buffer))
 
 
-def kept(tokenizer: VQImageTokenizer, pictures: np.ndarray) -> dict[str, float]:
+def kept_codes(tokenizer: VQImageTokenizer, pictures: np.ndarray) -> dict[str, float]:
     """The share of codes that stay when pictures move by a pixel, get darker, or are compressed."""
     altered = {
         "shift": np.roll(pictures, 1, axis=2),
@@ -284,10 +286,9 @@ def kept(tokenizer: VQImageTokenizer, pictures: np.ndarray) -> dict[str, float]:
 
 def photos() -> np.ndarray | None:
     """96 x 96 pixels from the middles of scikit-image's photos; None where it is not installed."""
-    try:
-        from skimage import data
-    except ImportError:
+    if find_spec("skimage") is None:
         return None
+    data = import_module("skimage.data")
     names = ("astronaut", "chelsea", "coffee", "rocket")
     pictures = []
     for name in names:
@@ -316,7 +317,7 @@ def measured(arm: Arm, world: World, sizes: Sizes) -> dict[str, Any]:
         if outside is None
         else round(evaluate_pictures(tokenizer, outside)["psnr_db"], 2),
         "usage": [round(share, 3) for share in use.usage],
-        **kept(tokenizer, world.held.pictures),
+        **kept_codes(tokenizer, world.held.pictures),
         **probed(tokenizer, codes, world, sizes),
         "encoder_numbers": numbers(tokenizer.encoder.state_dict().items()),
         **decoder_figures(

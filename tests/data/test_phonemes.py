@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unified_data.world.chinese import chinese_names
 from unified_data.world.phonemes import (
     ALPHABET,
     CHINESE_VOICE,
+    checked_text,
     format_phonemes,
     parse_phonemes,
     phonemes_of,
@@ -104,3 +106,10 @@ def test_readings_change_the_characters_of_words_alone():
     assert with_readings("音乐") == "音 yue4 "
     assert with_readings("快乐") == "快'乐"
     assert with_readings("一只，只有") == "一 zhi1 ，只'有"
+
+
+def test_every_chinese_name_can_be_said():
+    for subject, name in chinese_names().items():
+        for word in (name.name, *name.aliases):
+            assert checked_text(f"一{name.measure}{word}。", CHINESE_VOICE), subject
+    assert phonemes_of("一件T恤。", CHINESE_VOICE) == phonemes_of("一件替恤。", CHINESE_VOICE)

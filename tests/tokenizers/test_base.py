@@ -130,7 +130,7 @@ def test_what_is_not_a_tokenizer_is_refused_with_the_reason(tmp_path):
         ("[]", "holds list, expected an object"),
         ('{"modality": "smell"}', "names modality 'smell', expected 'image' or 'audio'"),
         ('{"modality": "image", "stems": 3}', "unknown entry stems; expected some of stride"),
-        ('{"modality": "audio", "levles": 3}', "unknown entry levles; expected some of"),
+        ('{"modality": "audio", "levles": 3}', "unknown entry levles; did you mean"),
         ('{"modality": "image", "quantizer": 7}', "quantizer is 7, expected a mapping of entries"),
         (
             '{"modality": "image", "quantizer": {"levels": 7}}',

@@ -120,7 +120,7 @@ def test_a_recipe_is_in_order(path):
         ({"reinit_modalities": ["audio"]}, r"reinit_modalities is \['audio'\] and init_from None"),
         ({"reinit_modalities": ["text"], "init_from": "m"}, r"reinit_modalities is \['text'\]"),
         ({"reinit_modalities": 3, "init_from": "m"}, "reinit_modalities is 3, expected a list"),
-        ({"world": "mars"}, r"world is 'mars', expected one of \[None, 'pocket'\]"),
+        ({"world": "mars"}, r"world is 'mars', expected one of \[None, 'pocket', 'world'\]"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd', expected a group; write optimizer.name"),
         ({"optimizer": {"lr": 1, "name": "sgd"}}, "optimizer.name is 'sgd', expected one of"),
         ({"optimizer": {"name": "adamw"}}, "the entry 'lr' is missing in optimizer"),
