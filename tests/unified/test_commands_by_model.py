@@ -309,7 +309,7 @@ def _commands(group, before=()):
             yield " ".join((*before, name))
 
 
-def test_every_command_that_takes_a_model_is_in_the_table():
+def test_every_command_that_takes_a_model_is_in_the_table(tmp_path):
     from typer.main import get_command
 
     from unified.cli.main import app
@@ -324,7 +324,7 @@ def test_every_command_that_takes_a_model_is_in_the_table():
                "serve",
                # Of verbs there is a table of its own, `test_verbs_by_model`.
                *VERBS}  # fmt: skip
-    inputs = Inputs(Path("x"), Path("x"))
+    inputs = Inputs(tmp_path / "x", tmp_path / "x")  # some write a file beside it
     files = ("estimate", "train", "codes")  # they name their model in a run's file
     named = {
         " ".join(map(str, make("m", inputs)[:2]))
