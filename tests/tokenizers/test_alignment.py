@@ -141,6 +141,7 @@ def test_alone_nothing_but_the_encoder_learns(pictures):
         ({"groups": 0}, "alignment: groups is 0, expected 1 or more"),
         ({"groups": 3}, "alignment.groups is 3, expected at most the quantizer's 2"),
         ({"alone": -1}, "alignment: alone is -1, expected 0 steps or more"),
+        ({"decoded": 0}, "alignment: decoded is 0, expected more than 0 and at most 1"),
         ({"pattern": "("}, "alignment: pattern '('"),
         ({"pattern": "purple"}, "none of 25 media has a text with words beside it that 'purple'"),
         ({"letters": 3}, "letters"),
@@ -245,3 +246,15 @@ def test_an_adversary_waits_for_something_that_is_decoded(pictures, tmp_path):
     config = run(pictures, alignment={"kind": "words", "alone": 2}, adversary=adversary, steps=3,
                  output=str(tmp_path / "run"))  # fmt: skip
     assert (train(config) / "config.json").exists()
+
+
+def test_a_part_of_a_batch_is_decoded_and_all_of_it_is_named(pictures):
+    config = run(pictures, alignment={"kind": "words", "decoded": 0.4}, batch_size=5)
+    media = Pictures(config, lambda text: None)
+    batch = media.batch(media.model, 0)
+    assert (len(batch.codes), len(batch.real), len(batch.decoded)) == (5, 2, 2)
+    config = run(pictures, alignment={"kind": "words"}, batch_size=5)
+    whole = Pictures(config, lambda text: None)
+    whole.alignment.load_state_dict(media.alignment.state_dict())
+    whole.model.load_state_dict(media.model.state_dict())
+    assert batch.alignment == whole.batch(whole.model, 0).alignment

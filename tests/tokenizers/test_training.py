@@ -82,6 +82,7 @@ def state(output: Path) -> dict[str, torch.Tensor]:
 
 ADVERSARY = {"weight": 0.5, "start": 2, "warmup": 3, "width": 4}
 DIFFUSION = {"patch": 2, "widths": [32, 32], "code_width": 3}
+MUON = TokenizerOptimizer(lr=0.01, name="muon")
 REVIVED = {"kind": "vq", "codes": 24, "dim": 2, "revive": 0.5}
 
 
@@ -95,6 +96,7 @@ REVIVED = {"kind": "vq", "codes": 24, "dim": 2, "revive": 0.5}
         ("image", {"tokenizer": None, "diffusion": DIFFUSION}),
         ("image", {"alignment": {"kind": "words", "alone": 2}}),
         ("audio", {"alignment": {"kind": "ctc", "alone": 4}}),
+        ("image", {"optimizer": MUON, "alignment": {"kind": "words", "alone": 2}}),
     ],
 )
 def test_a_resumed_run_is_bit_equal_to_one_never_stopped(
@@ -355,6 +357,7 @@ def test_a_configuration_file_is_read_as_it_stands(tmp_path):
             r"no use for \['cycle'\]",
         ),
         ({"modality": "smell"}, "modality is 'smell', expected 'image' or 'audio'"),
+        ({"optimizer": {"lr": 1, "name": "sgd"}}, "optimizer.name is 'sgd', expected 'adamw' or"),
         ({"save_dtype": "int8"}, "save_dtype is 'int8', expected 'float32' or 'bfloat16'"),
         ({"losses": {"mel": 1.0}}, r"losses are \['mel'\], expected some of l1, l2"),
         ({"losses": {"l1": -1}}, "the loss l1 has the weight -1.0, expected more than 0"),

@@ -44,6 +44,9 @@ class AlignmentSettings:
         weight: of the loss, beside those of reconstruction.
         groups: the first groups of the quantizer that are held to it; the others are free.
         alone: the first steps, in which the encoder learns from this loss and nothing else.
+        decoded: the share of a batch that is decoded and held to the losses of reconstruction; all
+            of it is held to this loss. Less than 1 gives more naming for the same time: a decoder
+            takes as long as an encoder.
         vocabulary: the commonest words of the training texts that are told apart, at most; for
             `words` alone.
         pattern: a regular expression that finds the text in what stands beside a medium.
@@ -53,12 +56,15 @@ class AlignmentSettings:
     weight: float = 0.5
     groups: int = 1
     alone: int = 0
+    decoded: float = 1.0
     vocabulary: int = 1024
     pattern: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.weight <= 10**9:
             raise ValueError(f"weight is {self.weight:g}, expected more than 0")
+        if not 0 < self.decoded <= 1:
+            raise ValueError(f"decoded is {self.decoded:g}, expected more than 0 and at most 1")
         for name in ("groups", "vocabulary"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")

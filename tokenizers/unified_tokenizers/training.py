@@ -36,7 +36,7 @@ from unified_tokenizers.discriminators import Adversary, AdversarySettings
 from unified_tokenizers.training_config import TokenizerTraining, load_config
 from unified_tokenizers.training_diffusion import DiffusionData
 from unified_tokenizers.training_media import Pictures
-from unified_tokenizers.training_parts import CodeUsage, make_optimizer, prepare
+from unified_tokenizers.training_parts import CodeUsage, make_optimizers, prepare
 from unified_tokenizers.training_recordings import Recordings
 
 __all__ = ["TokenizerTrainer", "TokenizerTraining", "load_config", "main", "train"]
@@ -99,7 +99,8 @@ class TokenizerTrainer(Trainer):
         if self.alignment is not None:
             heads = self.alignment.named_parameters(prefix="alignment")
             self.trained |= dict(heads)
-        self.optimizer = make_optimizer(config.optimizer, self.trained.values())
+        modules = nn.ModuleList([self.model, *([self.alignment] if self.alignment else [])])
+        self.optimizers = make_optimizers(config.optimizer, modules, self.trained.values())
         self.usage = CodeUsage(self.model.codebook_sizes)
         self.adversary = None
         if config.adversary is not None:
@@ -118,7 +119,7 @@ class TokenizerTrainer(Trainer):
         config, step, adversary = self.config, self.step, self.adversary
         # Quantizers draw: where codebooks begin, and where unused codes are put.
         torch.manual_seed(config.seed * 1_000_003 + step)
-        set_lr({"adamw": self.optimizer}, self._lr())
+        set_lr(self.optimizers, self._lr())
         batch = self.data.batch(self.model, step, self.dist.rank, self.dist.world)
         loss, figures = batch.loss, {"loss": float(batch.loss.detach())}
         if batch.alignment is not None:
@@ -138,8 +139,9 @@ class TokenizerTrainer(Trainer):
         )
         if not math.isfinite(float(loss.detach())) or not math.isfinite(norm):
             raise ValueError(f"loss {float(loss.detach())}, gradient norm {norm} at step {step}")
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if adversary is not None and active and batch.decoded is not None:
             with torch.autocast(self.dist.device.type, torch.bfloat16):
                 figures["discriminator"] = float(adversary.learn(batch.real, batch.decoded))
@@ -195,7 +197,7 @@ class TokenizerTrainer(Trainer):
         return modules
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        optimizers: dict[str, torch.optim.Optimizer] = {"adamw": self.optimizer}
+        optimizers = dict(self.optimizers)
         if self.adversary is not None:
             optimizers["adversary"] = self.adversary.optimizer
         return optimizers

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_base.config import read_config
+from unified_base.text import quoted
 from unified_base.training.settings import SCHEDULES, AdamWConfig, ScheduleConfig
 from unified_tokenizers.alignment import AlignmentSettings
 from unified_tokenizers.discriminators import AdversarySettings
@@ -43,8 +44,11 @@ _ABOVE_ZERO = ("optimizer.lr", "optimizer.max_grad_norm")
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerOptimizer(AdamWConfig):
-    """AdamW and gradient clipping."""
+    """The optimizer and gradient clipping."""
 
+    name: str = "adamw"
+    """`adamw`, or `muon` (arXiv:2502.16982) for the weights of linear layers and AdamW for the
+    rest."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Decays of AdamW's moving averages of the gradient and of its square."""
 
@@ -145,6 +149,10 @@ class TokenizerTraining:
     def __post_init__(self) -> None:
         if self.modality not in ("image", "audio"):
             raise ValueError(f"modality is {self.modality!r}, expected 'image' or 'audio'")
+        if self.optimizer.name not in ("adamw", "muon"):
+            raise ValueError(
+                f"optimizer.name is {quoted(self.optimizer.name)}, expected 'adamw' or 'muon'"
+            )
         if self.save_dtype not in ("float32", "bfloat16"):
             raise ValueError(f"save_dtype is {self.save_dtype!r}, expected 'float32' or 'bfloat16'")
         if self.schedule.name not in SCHEDULES:

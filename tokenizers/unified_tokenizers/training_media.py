@@ -5,6 +5,7 @@ Legend: B batch, K codebooks, H W pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -192,15 +193,18 @@ class TrainingMedia:
                 return Batch(alignment.settings.weight * aligned, codes, target, None,
                              float(aligned.detach()))  # fmt: skip
             values, codes, loss = model.quantize(features)
-            decoded = decode(values, codes).float()
-            loss = loss + self.measure(decoded, target)
+            share = 1.0 if alignment is None else alignment.settings.decoded
+            first = slice(math.ceil(share * len(target)))
+            real = target[first]
+            decoded = decode(values[first], codes[first]).float()
+            loss = loss + self.measure(decoded, real)
             if self.cycle:
-                loss = loss + self.cycle * _cycle(model, decoded, features)
+                loss = loss + self.cycle * _cycle(model, decoded, features[first])
             if alignment is None:
-                return Batch(loss, codes, target, decoded)
+                return Batch(loss, codes, real, decoded)
             aligned = alignment(hidden, values, texts)
             loss = loss + alignment.settings.weight * aligned
-        return Batch(loss, codes, target, decoded, float(aligned.detach()))
+        return Batch(loss, codes, real, decoded, float(aligned.detach()))
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
         """Write the trained tokenizer."""

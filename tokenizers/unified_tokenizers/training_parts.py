@@ -12,7 +12,7 @@ from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.training_config import TokenizerOptimizer, TokenizerTraining
 
-__all__ = ["CodeUsage", "make_optimizer", "prepare"]
+__all__ = ["CodeUsage", "make_optimizers", "prepare"]
 
 
 def prepare(config: TokenizerTraining, model: VQImageTokenizer | VQAudioTokenizer) -> None:
@@ -35,16 +35,33 @@ def prepare(config: TokenizerTraining, model: VQImageTokenizer | VQAudioTokenize
         model.quantizer.eval()  # its codebooks stay, too
 
 
-def make_optimizer(
-    config: TokenizerOptimizer, parameters: Iterable[nn.Parameter]
-) -> torch.optim.AdamW:
-    """AdamW; matrices decay, norms and biases do not."""
+def make_optimizers(
+    config: TokenizerOptimizer, module: nn.Module, parameters: Iterable[nn.Parameter]
+) -> dict[str, torch.optim.Optimizer]:
+    """AdamW, and Muon for the weights of linear layers where the run says so, by name.
+
+    Matrices decay, norms and biases do not. Muon's steps have AdamW's size (arXiv:2502.16982).
+
+    Args:
+        config: of the run.
+        module: whose linear layers' weights are Muon's.
+        parameters: those that are trained.
+    """
     trained = list(parameters)
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    if config.name == "muon":
+        linear = {id(m.weight) for m in module.modules() if isinstance(m, nn.Linear)}
+        matrices = [p for p in trained if id(p) in linear]
+        trained = [p for p in trained if id(p) not in linear]
+        optimizers["muon"] = torch.optim.Muon(
+            matrices, lr=config.lr, weight_decay=config.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )  # fmt: skip
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+    return {"adamw": torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)} | optimizers
 
 
 class CodeUsage:

@@ -113,7 +113,9 @@ class DecoderTrainer(Trainer):
         for main in (True, False):  # the main process tokenizes, the others find it done
             if dist.is_main is main:
                 prepared = [
-                    prepare_sources(sources, self.model.sequencer, folder, report=self.logger.info)
+                    prepare_sources(
+                        sources, self.model.sequencer, folder, config.threads, self.logger.info
+                    )
                     for sources in (config.sources, config.validation)
                 ]
             dist.barrier()
