@@ -128,8 +128,9 @@ def _no_constant(name: str) -> float:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        names: set[str] = set()
+        # `add` gives None: the first name that stands there already.
+        twice = next(name for name, _ in pairs if name in names or names.add(name))
         raise ValueError(f"the key {quoted(twice)} stands twice in one object")
     return value
 
