@@ -1,5 +1,5 @@
 """Self-contained HTML pages from jinja2 templates: nothing in them acts or comes from elsewhere.
-XML files are made of templates in the same way.
+XML files and parts of pages are made of templates in the same way.
 
 A package has its templates and their style sheets in `templates/`; every template extends
 `page.html` of this one. What a template prints is escaped, whoever wrote it, and characters that
@@ -17,7 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, PrefixLoader, StrictUndefined
 
-__all__ = ["data_address", "render_html", "render_xml", "without_forbidden"]
+__all__ = ["data_address", "render_html", "render_template", "without_forbidden"]
 
 # Characters that HTML forbids even as references, and those that turn the text around them.
 _FORBIDDEN = re.compile(
@@ -57,8 +57,8 @@ def render_html(
     return page.render(title=title, language=language, style=style, policy=policy, **values)
 
 
-def render_xml(package: str, template: str, **values: Any) -> str:
-    """The XML file of a package's `templates/TEMPLATE`; what it prints is escaped as in a page.
+def render_template(package: str, template: str, **values: Any) -> str:
+    """The text of a package's `templates/TEMPLATE` (XML, a part of a page), escaped as a page is.
 
     Args:
         package: where the template lies.

@@ -26,7 +26,7 @@ from unified.articles.blocks import Figure, Heading, Narration
 from unified.articles.holding import hold, holding_json
 from unified.articles.html import block_view
 from unified.articles.times import time_of_export
-from unified_base.html_page import render_xml
+from unified_base.html_page import render_template
 from unified_base.images import encode_png
 from unified_base.sound_lossy import encode_mp3
 
@@ -139,12 +139,12 @@ def _digest(article: Article, media: Mapping[str, bytes], held: Mapping[str, byt
 
 def _xml(template: str, article: Article, **values: Any) -> bytes:
     common = {"title": article.title, "language": article.language, "words": article.words}
-    return render_xml("unified.articles", template, **common, **values).encode("utf-8")
+    return render_template("unified.articles", template, **common, **values).encode("utf-8")
 
 
 def _packed(files: Mapping[str, bytes]) -> bytes:
     """The container: `mimetype` first and not compressed, as its format asks."""
-    container = render_xml("unified.articles", "container.xml", root=f"{_FOLDER}/package.opf")
+    container = render_template("unified.articles", "container.xml", root=f"{_FOLDER}/package.opf")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         _add(archive, "mimetype", b"application/epub+zip", zipfile.ZIP_STORED)

@@ -19,8 +19,8 @@ from unified_base.destinations import output_file
 from unified_base.together import Bundle, write_bundles, write_together
 from unified_data.document import Document
 
-__all__ = ["ARTICLE_FORMATS", "check_article_file", "check_format", "check_writable", "numbered", "save_article",
-           "save_documents", "write_together"]  # fmt: skip
+__all__ = ["ARTICLE_FORMATS", "check_article_file", "check_format", "check_writable", "numbered",
+           "save_article", "save_documents", "write_together"]  # fmt: skip
 
 ARTICLE_FORMATS = (".html", ".md", ".json", *(each for each in RENDERED if each != ".html"))
 """Extensions of the files that articles are written to."""
