@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from unified_base.html_page import data_address, render_template
 from unified_base.images import encode_png
 from unified_base.sounds import encode_wav
 
@@ -40,7 +39,7 @@ def picture_cell(pixels: np.ndarray, label: str = "", height: int | None = None)
         return note_cell(f"picture of {about}, too large to be shown here", label)
     scale = _SIDE // max(whole, width) or _SIDE / max(whole, width)
     return _cell(
-        "picture", label, about=about, address=data_address("image/png", encode_png(pixels)),
+        "picture", label, about=about, medium=("image/png", encode_png(pixels)),
         width=max(1, round(scale * width)), height=max(1, round(scale * rows)),
         room=max(1, round(scale * whole)),
     )  # fmt: skip
@@ -51,8 +50,7 @@ def sound_cell(waveform: np.ndarray, rate: int, label: str = "", noun: str = "so
     about = f"{noun}, {waveform.shape[1] / rate:.1f} s, {rate:,} Hz"
     if 2 * waveform.size > MAX_CELL:
         return note_cell(f"{about}, too long to be shown here", label)
-    address = data_address("audio/wav", encode_wav(waveform, rate))
-    return _cell("sound", label, about=about, address=address)
+    return _cell("sound", label, about=about, medium=("audio/wav", encode_wav(waveform, rate)))
 
 
 def note_cell(text: str, label: str = "") -> str:
@@ -75,5 +73,11 @@ def join_cells(cells: Iterable[str]) -> str:
     return "\n".join(parts)
 
 
-def _cell(kind: str, label: str, **values: object) -> str:
-    return render_template("unified_base", "cell.html", kind=kind, label=label, **values)
+def _cell(kind: str, label: str, medium: tuple[str, bytes] | None = None, **values: object) -> str:
+    """medium: its media type and bytes."""
+    from unified_base.html_page import data_address, render_template  # jinja2: 50 ms
+
+    address = "" if medium is None else data_address(*medium)
+    return render_template(
+        "unified_base", "cell.html", kind=kind, label=label, address=address, **values
+    )

@@ -105,7 +105,6 @@ class Text:
             ) from None
 
     def _repr_html_(self) -> str:
-        """As a notebook shows it."""
         return text_cell(self.text, self.role or "")
 
 
@@ -251,7 +250,6 @@ class Image(Media):
         return cls(decode_image(data, name), role, loss)
 
     def _repr_html_(self) -> str:
-        """As a notebook shows it."""
         return picture_cell(self.pixels, self.role or "")
 
     def __eq__(self, other: object) -> bool:
@@ -310,7 +308,6 @@ class Audio(Media):
         return cls(waveform, rate, role, loss)
 
     def _repr_html_(self) -> str:
-        """As a notebook shows it."""
         return sound_cell(self.waveform, self.sample_rate, self.role or "", self.noun)
 
     def __eq__(self, other: object) -> bool:
@@ -383,7 +380,6 @@ class Slot:
                 )
 
     def _repr_html_(self) -> str:
-        """As a notebook shows it."""
         sides = f" of {self.width}x{self.height}" if self.height else ""
         return note_cell(f"[{self.modality} slot{sides}, still to be filled]", self.role or "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from unified.articles.language import check_language
 from unified.articles.outputs import check_article_file, save_article
 from unified.articles.reader import open_article
 
@@ -33,6 +34,8 @@ def export(
     """
     output = Path(output)
     check_article_file(output)
+    if language is not None:
+        check_language(language)
     stored = open_article(source)
     chosen = stored.details if details is None else details
     return save_article(output, stored.document, chosen, language or stored.language)
