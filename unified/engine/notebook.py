@@ -33,7 +33,7 @@ def watch(stream: Iterable[Event]) -> list[Document]:
     Raises ValueError where IPython is not installed, or a document was dropped.
     """
     try:
-        from IPython.display import HTML, display  # type: ignore[attr-defined]
+        from IPython.display import HTML, display
     except ImportError:
         raise ValueError(
             "watch shows a stream in a notebook, and IPython is not installed; install jupyter, or "
