@@ -21,7 +21,7 @@ PACKAGES = [
     ROOT / path for path in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 ]
 # Where the name that is imported differs from the name that is installed.
-INSTALLED_AS = {"PIL": "pillow", "yaml": "pyyaml"}
+INSTALLED_AS = {"PIL": "pillow", "yaml": "pyyaml", "docx": "python-docx", "IPython": "ipykernel"}
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WEIGHTS_LIMIT = 40_000_000
 # A line that installs the project which has the name `unified` in the public index.
@@ -86,7 +86,9 @@ def test_data_files_are_found_inside_the_packages():
         ("unified.formats", "presets/pocket.yaml"),
         ("unified.articles", "templates/article.css"),
         ("unified.articles", "templates/article.html"),
+        ("unified.articles", "templates/package.opf"),
         ("unified_data", "templates/samples.html"),
+        ("unified_base", "templates/cell.html"),
         ("unified_base", "templates/page.html"),
         ("unified_data.pocket", "atlas.png"),
         ("unified_data.pocket", "atlas.json"),

@@ -16,6 +16,7 @@ from unified_base.version import __version__
 from unified_base.waiting import wait_asleep
 
 if TYPE_CHECKING:
+    from unified.engine.notebook import watch
     from unified.engine.request import Sampling
     from unified.engine.sampler import Guidance, LevelSampling, SpanSampling
     from unified.formats.grammar import Grammar
@@ -37,6 +38,7 @@ __all__ = [
     "UnifiedModel",
     "Vocabulary",
     "__version__",
+    "watch",
 ]
 
 _HOME = {
@@ -50,6 +52,7 @@ _HOME = {
     "TextTokenizer": "vocabulary.text_tokenizer",
     "UnifiedModel": "models.model",
     "Vocabulary": "vocabulary.vocabulary",
+    "watch": "engine.notebook",
 }
 
 wait_asleep()  # before torch is imported

@@ -1,4 +1,5 @@
 """Self-contained HTML pages from jinja2 templates: nothing in them acts or comes from elsewhere.
+XML files and parts of pages are made of templates in the same way.
 
 A package has its templates and their style sheets in `templates/`; every template extends
 `page.html` of this one. What a template prints is escaped, whoever wrote it, and characters that
@@ -16,11 +17,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, PrefixLoader, StrictUndefined
 
-__all__ = ["data_address", "render_html"]
+__all__ = ["data_address", "render_html", "render_template", "without_forbidden"]
 
 # Characters that HTML forbids even as references, and those that turn the text around them.
 _FORBIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufdd0-\ufdef\ufffe\uffff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
 
 
@@ -29,7 +30,9 @@ def data_address(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def render_html(package: str, template: str, title: str, **values: Any) -> str:
+def render_html(
+    package: str, template: str, title: str, language: str = "en", **values: Any
+) -> str:
     """The page of a package's template `NAME.html` with its style sheet `NAME.css`.
 
     A content security policy allows that one style sheet, by its hash, and pictures and sounds held
@@ -39,6 +42,7 @@ def render_html(package: str, template: str, title: str, **values: Any) -> str:
         package: where `templates/NAME.html` lies; it extends "base/page.html".
         template: NAME.
         title: of the page, plain text.
+        language: of the page, as BCP 47 has it ("en", "zh").
         values: what the template prints. Missing ones are an error.
     """
     environment = _environment(package)
@@ -50,7 +54,23 @@ def render_html(package: str, template: str, title: str, **values: Any) -> str:
         f"style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
     page = environment.get_template(f"own/{template}.html")
-    return page.render(title=title, style=style, policy=policy, **values)
+    return page.render(title=title, language=language, style=style, policy=policy, **values)
+
+
+def render_template(package: str, template: str, **values: Any) -> str:
+    """The text of a package's `templates/TEMPLATE` (XML, a part of a page), escaped as a page is.
+
+    Args:
+        package: where the template lies.
+        template: its file's name, with the extension.
+        values: what the template prints. Missing ones are an error.
+    """
+    return _environment(package).get_template(f"own/{template}").render(**values)
+
+
+def without_forbidden(text: str) -> str:
+    """A text with U+FFFD for what HTML and XML forbid, and what reorders the text around it."""
+    return _FORBIDDEN.sub("\ufffd", text)
 
 
 @cache
@@ -60,15 +80,15 @@ def _environment(package: str) -> Environment:
         loader=PrefixLoader(loaders),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_without_forbidden,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
 
 
-def _without_forbidden(value: Any) -> Any:
+def _finalize(value: Any) -> Any:
     """A printed text without characters that HTML cannot hold."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
-        return _FORBIDDEN.sub("\ufffd", value)
+        return without_forbidden(value)
     return value

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from unified_base.cells import sound_cell
 from unified_base.text import quoted
 from unified_data.segments import Audio, Role
 
@@ -51,6 +52,10 @@ class Dialogue(Audio):
             raise ValueError(f"words is {quoted(words)}, expected a list of tokens")
         role: Role | None = sound.role
         return cls(sound.waveform, sound.sample_rate, role, sound.loss, tuple(words))
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        return sound_cell(self.waveform, self.sample_rate, self.role or "", "two voices")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Dialogue):

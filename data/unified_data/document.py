@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from unified_base.atomic import atomic_write
+from unified_base.cells import join_cells
 from unified_base.files import read_bytes
 from unified_base.text import quoted
 from unified_data.dialogue import Dialogue
@@ -179,6 +180,10 @@ class Document:
             return read_bytes(Path(base_dir) / name, "media file")
 
         return cls.from_parts(obj, read)
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        return join_cells(segment._repr_html_() for segment in self.segments)
 
     def __iter__(self) -> Iterator[Segment]:
         return iter(self.segments)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import numpy as np
 
+from unified_base.cells import note_cell, picture_cell, sound_cell, text_cell
 from unified_base.foreign import foreign
 from unified_base.images import decode_image, encode_png
 from unified_base.sounds import decode_audio, encode_audio
@@ -103,6 +104,9 @@ class Text:
                 "expected text that UTF-8 can hold"
             ) from None
 
+    def _repr_html_(self) -> str:
+        return text_cell(self.text, self.role or "")
+
 
 class Media(ABC):
     """A segment whose content is a media file. Subclasses are frozen dataclasses, equal by content.
@@ -147,6 +151,10 @@ class Media(ABC):
 
         Raises ValueError for a file that is broken or of another kind.
         """
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it; a subclass shows more than its name."""
+        return note_cell(f"[{self.noun}, {self.nbytes:,} bytes]", self.role or "")
 
 
 GROUP = "unified.modalities"
@@ -241,6 +249,9 @@ class Image(Media):
     def from_file(cls, data: bytes, name: str, role: Role | None, loss: float) -> Image:
         return cls(decode_image(data, name), role, loss)
 
+    def _repr_html_(self) -> str:
+        return picture_cell(self.pixels, self.role or "")
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Image):
             return NotImplemented
@@ -295,6 +306,9 @@ class Audio(Media):
     def from_file(cls, data: bytes, name: str, role: Role | None, loss: float) -> Audio:
         waveform, rate = decode_audio(data, name)
         return cls(waveform, rate, role, loss)
+
+    def _repr_html_(self) -> str:
+        return sound_cell(self.waveform, self.sample_rate, self.role or "", self.noun)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self) or not isinstance(other, Audio):
@@ -364,6 +378,10 @@ class Slot:
                     f"slot has {name} {quoted(value)}, expected a whole number >= {least} and "
                     f"{most:,} at most"
                 )
+
+    def _repr_html_(self) -> str:
+        sides = f" of {self.width}x{self.height}" if self.height else ""
+        return note_cell(f"[{self.modality} slot{sides}, still to be filled]", self.role or "")
 
 
 Segment = Text | Media | Slot

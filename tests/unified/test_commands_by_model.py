@@ -319,7 +319,7 @@ def test_every_command_that_takes_a_model_is_in_the_table(tmp_path):
     # They know no model: what they read is in the matrices of readers and of tokenizers.
     without = {"data build pocket", "data build world", "data import", "data check", "data show",
                "grammar list", "grammar show", "tokenizer train", "tokenizer evaluate",
-               "tokenizer convert", "demo",
+               "tokenizer convert", "demo", "export",
                # It serves until it is asked to end: tests/unified/serving.
                "serve",
                # Of verbs there is a table of its own, `test_verbs_by_model`.

@@ -150,7 +150,12 @@ def test_no_text_can_become_markup(title, spoken, caption, body, name):
 
     hostile, plain = page(title, spoken, caption, body, name), page("t", "s", "c", "b", "n")
     assert hostile.tags == plain.tags
-    assert [sorted(a) for _, a in hostile.attributes] == [sorted(a) for _, a in plain.attributes]
+    # But for `lang` of what is written in another script.
+    names, expected = (
+        [sorted(set(attributes) - {"lang"}) for _, attributes in page.attributes]
+        for page in (hostile, plain)
+    )
+    assert names == expected
     forbidden = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]"
     assert re.sub(forbidden, "\ufffd", " ".join(body.split())) in "".join(hostile.words)
 
@@ -189,7 +194,7 @@ def test_html_is_one_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["p.HTML"]
 
 
-@pytest.mark.parametrize("name", ["p.pdf", "p", "p.html.gz"])
+@pytest.mark.parametrize("name", ["p.odt", "p", "p.html.gz"])
 def test_an_unknown_extension_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"\.html, \.md, \.json"):
         save_article(tmp_path / name, PANDA)

@@ -3,6 +3,9 @@
 Pictures and sounds lie in the page as data, exactly as the model made them (PNG, 16-bit WAV). All
 text is escaped, so that nothing a model or a user wrote can become markup, and a content security
 policy forbids scripts and anything loaded from elsewhere. The same article gives the same bytes.
+
+A page that shall be opened as a document again holds it as JSON in a `template` element, which no
+browser shows or runs; the media that the page shows are named there, not repeated.
 """
 
 from __future__ import annotations
@@ -11,99 +14,113 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
-from unified.articles.blocks import (
-    Block,
-    Figure,
-    Heading,
-    Listing,
-    Narration,
-    Quote,
-    read_blocks,
-)
+from unified.articles.article import Article, NamedBlock, article_of, drawn_size
+from unified.articles.blocks import Figure, Heading, Listing, Narration, Quote
+from unified.articles.holding import hold, holding_json
 from unified_base.html_page import data_address, render_html
 from unified_base.images import encode_png
-from unified_base.sounds import encode_wav
-from unified_data.document import Document
+from unified_base.sounds import decode_audio, encode_wav
+from unified_data.document import Audio, Document
 
-__all__ = ["render_page"]
-
-# Side in CSS pixels that a small picture is drawn up to, in whole multiples (96 pixels: 3 times).
-# Browsers smooth what they enlarge, which suits glyphs with soft edges better than squares.
-_DRAWN_SIDE = 288
+__all__ = ["block_view", "page_of", "render_page"]
 
 _View = dict[str, Any]
 """What the template prints of a block; "kind" says which it is."""
 
 
 def render_page(document: Document, details: Mapping[str, str] | None = None) -> str:
-    """The article of a document (its response) as an HTML page.
+    """The article of a document (its response) as an HTML page, which does not hold the document.
 
     details: names and values for the footer, such as model and seed. Raises ValueError for a
     document with slots.
     """
-    blocks = read_blocks(document)
-    title = next((block.text for block in blocks if isinstance(block, Heading)), "Article")
-    sections: list[list[Block]] = [[]]
-    for block in blocks:
-        if isinstance(block, Heading) and block.level == 2:
+    return page_of(article_of(document, details), holds_document=False)
+
+
+def page_of(article: Article, holds_document: bool = True, has_sounds: bool = True) -> str:
+    """The page of an article.
+
+    holds_document: it can be opened as a document again. has_sounds: it has players, which paper
+    has not; a page that holds its document has them.
+    """
+    media = {name: encode_png(figure.image.pixels) for name, figure in article.pictures}
+    if has_sounds or holds_document:
+        media |= {name: _wav(narration.audio) for name, narration in article.narrations}
+    sections: list[list[NamedBlock]] = [[]]
+    for named in article.blocks:
+        if isinstance(named.block, Heading) and named.block.level == 2:
             sections.append([])
-        sections[-1].append(block)
+        sections[-1].append(named)
     lead, *rest = sections
-    has_heading = bool(lead) and isinstance(lead[0], Heading)
+    has_heading = bool(lead) and isinstance(lead[0].block, Heading)
+
+    def view(named: NamedBlock) -> _View:
+        shows = block_view(article, named)
+        if named.name in media:
+            kind = "image/png" if isinstance(named.block, Figure) else "audio/wav"
+            shows["address"] = data_address(kind, media[named.name])
+        return shows
+
+    def rows(blocks: Iterable[NamedBlock]) -> list[list[_View]]:
+        """Rows of prose, each with the figures that follow it beside it."""
+        rows: list[list[_View]] = []
+        for is_figure, group in groupby(blocks, lambda named: isinstance(named.block, Figure)):
+            if not is_figure or not rows:
+                rows.append([])
+            rows[-1].append({"figures": is_figure, "blocks": [*map(view, group)]})
+        return rows
+
     return render_html(
         "unified.articles",
         "article",
-        title,
-        heading=_view(lead[0]) if has_heading else None,
-        lead=_rows(lead[has_heading:]),
-        sections=[_rows(section) for section in rest],
-        details=dict(details or {}),
+        article.title,
+        article.language,
+        heading=view(lead[0]) if has_heading else None,
+        lead=rows(lead[has_heading:]),
+        sections=[rows(section) for section in rest],
+        details=article.details,
+        summary=article.words.by_one_model,
+        holding=_holding(article, media) if holds_document else None,
     )
 
 
-def _rows(blocks: Iterable[Block]) -> list[list[_View]]:
-    """Rows of prose, each with the figures that follow it beside it."""
-    rows: list[list[_View]] = []
-    for is_figure, group in groupby(blocks, lambda block: isinstance(block, Figure)):
-        if not is_figure or not rows:
-            rows.append([])
-        rows[-1].append({"figures": is_figure, "blocks": [_view(block) for block in group]})
-    return rows
-
-
-def _view(block: Block) -> _View:
+def block_view(article: Article, named: NamedBlock) -> _View:
+    """What a template prints of a block, but for the address of its medium."""
+    block = named.block
+    common = {"id": named.name, "language": named.language}
     if isinstance(block, Heading):
-        return {"kind": "heading", "level": block.level, "text": block.text}
+        return {**common, "kind": "heading", "level": block.level, "text": block.text}
     if isinstance(block, Listing):
         tag = "ol" if block.numbered else "ul"
-        return {"kind": "listing", "tag": tag, "entries": block.items}
+        return {**common, "kind": "listing", "tag": tag, "entries": block.items}
     if isinstance(block, Figure):
-        return _figure(block)
+        width, height = drawn_size(block)
+        return {
+            **common, "kind": "figure", "width": width, "height": height,
+            "caption": block.caption, "alternative": article.alternative(named),
+        }  # fmt: skip
     if isinstance(block, Narration):
-        return _narration(block)
-    return {"kind": "quote" if isinstance(block, Quote) else "paragraph", "text": block.text}
+        seconds = block.audio.waveform.shape[1] / block.audio.sample_rate
+        return {
+            **common, "kind": "narration", "address": None, "transcript": block.transcript,
+            "label": article.words.label_of_sound(block.transcript),
+            "about": article.words.about_sound(block.voice, seconds),
+        }  # fmt: skip
+    return {**common, "kind": "quote" if isinstance(block, Quote) else "paragraph",
+            "text": block.text}  # fmt: skip
 
 
-def _figure(figure: Figure) -> _View:
-    height, width = figure.image.pixels.shape[:2]
-    scale = max(1, _DRAWN_SIDE // max(height, width))
-    return {
-        "kind": "figure",
-        "address": data_address("image/png", encode_png(figure.image.pixels)),
-        "width": scale * width,
-        "height": scale * height,
-        "caption": figure.caption,
-    }
+def _wav(audio: Audio) -> bytes:
+    return encode_wav(audio.waveform, audio.sample_rate)
 
 
-def _narration(narration: Narration) -> _View:
-    audio = narration.audio
-    seconds = audio.waveform.shape[1] / audio.sample_rate
-    reader = f"Read aloud by {narration.voice.capitalize()}" if narration.voice else "Read aloud"
-    return {
-        "kind": "narration",
-        "address": data_address("audio/wav", encode_wav(audio.waveform, audio.sample_rate)),
-        "transcript": narration.transcript,
-        "label": f"Narration: {narration.transcript}" if narration.transcript else "Narration",
-        "about": f"{reader}, {seconds:.1f} seconds",
-    }
+def _holding(article: Article, media: Mapping[str, bytes]) -> str:
+    """The JSON that the page holds: what it shows exactly is named there."""
+    exact: dict[int, str] = {}
+    for name, figure in article.pictures:
+        exact[id(figure.image)] = name
+    for name, narration in article.narrations:
+        waveform, _ = decode_audio(media[name], name, max_seconds=float("inf"))
+        if (waveform == narration.audio.waveform).all():
+            exact[id(narration.audio)] = name
+    return holding_json(*hold(article, exact))

@@ -16,6 +16,7 @@ from unified.cli import codes as cli_codes
 from unified.cli import data as cli_data
 from unified.cli import demo as cli_demo
 from unified.cli import evaluating as cli_evaluating
+from unified.cli import exporting as cli_exporting
 from unified.cli import extend as cli_extend
 from unified.cli import grammar as cli_grammar
 from unified.cli import media as cli_media
@@ -80,6 +81,7 @@ for verb in (
     cli_media.reply,
     cli_media.sample,
     cli_media.inspect,
+    cli_exporting.export,
     cli_asking.tasks,
     cli_serving.serve,
 ):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from unified_data.document import Audio, Dialogue, Slot
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
+ARTICLE_FILES = "F.html, F.md, F.json, F.epub, F.docx or F.pdf."
 Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How many.")]
 
 
@@ -162,7 +163,7 @@ def write(
     ],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="FILE", help="F.html, F.md or F.json."),
+        typer.Option("-o", "--output", metavar="FILE", help=ARTICLE_FILES),
     ],
     opening: Opening,
     choices: ArticleChosen,
@@ -183,10 +184,9 @@ def write(
 ) -> None:
     """Write an illustrated, narrated article."""
     started = time.perf_counter()
-    from unified.articles.outputs import ARTICLE_FORMATS, check_format, check_writable
+    from unified.articles.outputs import check_article_file
 
-    check_format(output, ARTICLE_FORMATS, "an article")
-    check_writable(output)
+    check_article_file(output)
     check_decoder(decoder, steps)
     words = prompt_from(prompt_)
     asked = choices.choices
@@ -217,7 +217,8 @@ def write(
         "Seed": str(seed),
         "Made with": f"unified {__version__}",
     }
-    save_article(output, document, details)
+    for line in save_article(output, document, details):
+        note(line)
     values: dict[str, Any] = {
         "path": str(output),
         "seconds": round(time.perf_counter() - started, 3),
