@@ -82,6 +82,7 @@ for verb in (
     cli_media.inspect,
     cli_asking.tasks,
     cli_serving.serve,
+    cli_serving.studio,
 ):
     app.command()(command(verb))
 app.command()(cli_model.subjects)

@@ -22,7 +22,7 @@ _App = Callable[[Any, _Receive, _Send], Awaitable[None]]
 
 _OPEN = ("/healthz",)  # needs no key
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-# Browsers are to make nothing of an answer but what it says it is.
+# Browsers are to make nothing of an answer but what it says it is. An answer's own come first.
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -68,7 +68,10 @@ class Guard:
             if message["type"] == "http.response.start":
                 began = True
                 self._metrics.answered(path, message["status"])
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                headers = list(message.get("headers", ()))
+                own = {name.lower() for name, _ in headers}
+                headers += [(name, value) for name, value in _HEADERS if name not in own]
+                message["headers"] = headers
             await send(message)
 
         body = _Body(receive, self._limits)

@@ -1,0 +1,5 @@
+from fastapi import APIRouter
+
+
+def runs_routes(desk):
+    return APIRouter()
