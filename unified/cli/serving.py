@@ -82,7 +82,9 @@ def serve(
 
 def studio(
     opening: Opening,
+    host: Host = "127.0.0.1",
     port: Port = 8080,
+    api_key: ApiKey = None,
     library: Library = None,
     runs: Annotated[
         Path | None,
@@ -106,9 +108,10 @@ def studio(
     """
     _check_extra("unified studio")
     from unified.serving.article_library import default_library
-    from unified.serving.http_server import serve_model
+    from unified.serving.http_server import check_binding, serve_model
     from unified.serving.server_limits import ServerLimits
 
+    check_binding(host, api_key)  # before the model is loaded
     if runs is not None and not runs.is_dir():
         raise ValueError(f"{runs} is no folder of runs; leave --runs out, or name one")
     if runs is None and Path("runs").is_dir():
@@ -116,9 +119,9 @@ def studio(
     limits = ServerLimits(max_rows=max_rows, max_queue=max_queue, grace_seconds=grace)
     model = opening.load()
     serve_model(
-        model, name or Path(opening.model).name or opening.model, port=port, limits=limits,
-        tell=note, library=library or default_library(), runs=runs, page=True,
-        opened=typer.launch if open_page else None,
+        model, name or Path(opening.model).name or opening.model, host=host, port=port,
+        api_key=api_key, limits=limits, tell=note, library=library or default_library(),
+        runs=runs, page=True, opened=typer.launch if open_page else None,
     )  # fmt: skip
 
 

@@ -75,7 +75,8 @@ def build_app(
             article_routes(desk), change_routes(desk), studio_routes(desk),
             playground_routes(desk), runs_routes(studio.runs),
         ]  # fmt: skip
-    if studio is not None and studio.page:
+    page = studio is not None and studio.page
+    if page:
         routers.insert(0, page_routes())  # before discovery's own /
     for router in routers:
         app.include_router(router)
@@ -111,4 +112,4 @@ def build_app(
     paths = frozenset(
         str(getattr(route, "path", "")) for router in routers for route in router.routes
     )
-    return Guard(app, service.limits, service.metrics, api_key, host, paths)
+    return Guard(app, service.limits, service.metrics, api_key, host, paths, page)

@@ -105,10 +105,14 @@ class ArticleAnswer:
                 else:
                     yield told
             if isinstance(event, Done):
-                self._warnings += [*segments.warnings, *asked.finish(event.document)]
+                self._warnings += asked.finish(event.document)
+            if segments.is_over:
+                await self._generation.close()
+                break
+        self._warnings += segments.warnings
         yield segments.progress()
         warnings = list(dict.fromkeys(self._warnings))
-        await self._draft.complete(warnings, self._status)
+        warnings = await self._draft.complete(warnings, self._status)
         self._completed(segments)
         id = self._draft.record.id
         yield {

@@ -36,10 +36,12 @@ class ArticleBody(ApiBody):
 
 
 class RegenerateBody(ApiBody):
-    """A segment anew. block: of a text, the one that is written anew; None: all of it."""
+    """A segment anew. block: of a text, the one that is written anew; None: all of it.
+    temperature: of what is written; None: the task's."""
 
     action: Literal["regenerate"]
     seed: Seed = None
+    temperature: float | None = None
     block: Annotated[int, Field(ge=0)] | None = None
     stream: bool = True
 

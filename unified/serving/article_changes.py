@@ -4,13 +4,14 @@ alternatives."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from unified.serving.api_errors import ApiError, mistake
 from unified.serving.article_answer import ArticleAnswer
@@ -85,7 +86,9 @@ class _Change:
             record = await self._desk.load(self._id)
             row = self._desk.segment(record, self._index)
             if isinstance(body, RegenerateBody):
-                change = await self._desk.ask_segment(record, self._index, body.block)
+                change = await self._desk.ask_segment(
+                    record, self._index, body.block, body.temperature
+                )
                 answer = await self._written(record, change, body)
             else:
                 own = await self._own(row, body)
@@ -150,8 +153,6 @@ class _Change:
         except ValueError as error:
             raise not_saved(error) from None
         view = await asyncio.to_thread(view_of, library, changed_record)
-        from starlette.responses import JSONResponse
-
         return JSONResponse(view)
 
     async def _written(
@@ -185,7 +186,7 @@ class _Change:
         }  # fmt: skip
         segments = SegmentEvents(
             change.asked.document, change.first, *rates_of(service.model), begun=change.begun,
-            behind=change.behind, redraw=redraw,
+            behind=change.behind, until_blank=change.until_blank, redraw=redraw,
         )  # fmt: skip
         return ArticleAnswer(
             service, generation, draft, segments, opening,
@@ -216,8 +217,6 @@ def _compose(before: ArticleVersion, index: int, body: Any, seed: int) -> Any:
 
 
 def _pushed(record: ArticleRecord, version: ArticleVersion) -> ArticleRecord:
-    import time
-
     return record.push(version, time.time())
 
 

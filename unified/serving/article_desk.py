@@ -7,7 +7,7 @@ before it; going on from a place is an "any" slot there. What stands behind a sl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +33,8 @@ class AskedChange:
         asked: the request.
         first: index of the segment that is written first.
         begun, behind: text that this segment begins with, and that stands behind what is written.
-        single: whether it is the only one.
+        until_blank: whether it is over at an empty line.
+    single: whether it is the only one.
         notes: of what the model is given otherwise than it is.
     """
 
@@ -41,6 +42,7 @@ class AskedChange:
     first: int
     begun: str = ""
     behind: str = ""
+    until_blank: bool = False
     single: bool = False
     notes: tuple[str, ...] = ()
 
@@ -92,22 +94,26 @@ class ArticleDesk:
 
     # What is asked of the model.
 
-    async def ask(self, prompt: str, wishes: ArticleWishes) -> AskedRequest:
+    async def ask(
+        self, prompt: str, wishes: ArticleWishes, settings: Mapping[str, Any] | None = None
+    ) -> AskedRequest:
         """What an article's prompt and wishes ask. Raises ApiError."""
         self.decoders.check(wishes.decoder)
         return await self.service.ask(
             "write", "prompt", text=prompt, images=wishes.pictures,
             sounds=None if wishes.narration else 0, language=wishes.language,
+            settings=settings,
         )  # fmt: skip
 
     async def ask_segment(
-        self, record: ArticleRecord, index: int, block: int | None
+        self, record: ArticleRecord, index: int, block: int | None, temperature: float | None
     ) -> AskedChange:
         """A segment anew, or a block of a text. Raises ApiError."""
         row = self.segment(record, index)
-        asked = await self.ask(record.prompt, record.wishes)
+        settings = None if temperature is None else {f"{row['type']}.temperature": temperature}
+        asked = await self.ask(record.prompt, record.wishes, settings)
         given, notes = await self._context(record, index, asked)
-        role, stop, begun, behind = row.get("role"), asked.sampling.stop, "", ""
+        role, begun, behind = row.get("role"), "", ""
         after = record.version.segments[index + 1 : index + 2]
         slot = Slot(row["type"], role=role)
         if row["type"] == "text" and block is not None:
@@ -118,10 +124,10 @@ class ArticleDesk:
                 )
             begun = row["text"][: blocks[block]["start"]]
             behind = row["text"][blocks[block]["stop"] :]
-            if begun:
-                given.append(Text(begun, role))
-            if block + 1 < len(blocks):
-                stop, after = (*stop, "\n\n"), ()
+            if begun.strip():
+                # Space at the end would be ids that no text begins with: the model writes it.
+                given.append(Text(begun.rstrip(), role))
+            after = after if block + 1 == len(blocks) else ()
         elif block is not None:
             raise ApiError(
                 400, f"block is {block}, but segment {index} is no text; leave it out",
@@ -138,9 +144,8 @@ class ArticleDesk:
             notes += more
         document = Document((*given, slot, *behind_it))
         return AskedChange(
-            replace(asked, document=document, sampling=replace(asked.sampling, stop=stop),
-                    finish=_nothing),
-            index, begun, behind, True, notes,
+            replace(asked, document=document, finish=_nothing), index, begun, behind,
+            block is not None, True, notes,
         )  # fmt: skip
 
     async def ask_rest(self, record: ArticleRecord, index: int, own: Text | Media) -> AskedChange:
@@ -148,6 +153,8 @@ class ArticleDesk:
         ApiError."""
         asked = await self.ask(record.prompt, record.wishes)
         given, notes = await self._context(record, index, asked)
+        if isinstance(own, Text):
+            own = replace(own, text=own.text.rstrip())  # space at its end the model writes
         fitted, own_notes = await asyncio.to_thread(self._fitted, [own], asked)
         given += fitted
         slot = asked.document.segments[-1]

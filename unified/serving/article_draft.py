@@ -19,6 +19,8 @@ from unified_data.document import Media
 __all__ = ["ArticleDraft", "not_saved"]
 
 _log = logging.getLogger(__name__)
+_NOTHING = "nothing was written, so all is as it was; try another seed"
+_SAME = "the same came out again, so all is as it was; try another seed, or a higher temperature"
 _STOPPED = "this was stopped before its end; what was finished is here"
 
 
@@ -93,11 +95,19 @@ class ArticleDraft:
             told["noun"] = segment.noun
         return told
 
-    async def complete(self, warnings: Sequence[str], status: str = "completed") -> None:
-        """Store what is complete."""
+    async def complete(self, warnings: Sequence[str], status: str = "completed") -> list[str]:
+        """Store what is complete. Returns the warnings, perhaps more of them.
+
+        A segment that came out as it was is no version of its own.
+        """
         self._is_over = True
-        if self._rows:
-            await self._save(status, warnings)
+        before = self.record.version.segments
+        if not self._rows and not self._is_begun:
+            return [*warnings, _NOTHING]
+        if not self._grows and self.version.segments == before:
+            return [*warnings, _SAME]
+        await self._save(status, warnings)
+        return list(warnings)
 
     async def end(self) -> None:
         """Whatever happened: what was written by now is stored, as far as the disk takes it."""

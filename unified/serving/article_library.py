@@ -207,7 +207,8 @@ class ArticleLibrary:
 
     def media(self, id: str, name: str) -> bytes:
         """The bytes of one of an article's files of media."""
-        assert ARTICLE_ID.fullmatch(id) and MEDIA_NAME.fullmatch(name)
+        assert ARTICLE_ID.fullmatch(id)
+        assert MEDIA_NAME.fullmatch(name)
         return read_bytes(self._media / id / name, "media file")
 
     def media_size(self, id: str, row: Row) -> dict[str, Any]:

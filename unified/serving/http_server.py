@@ -156,10 +156,8 @@ def serve_model(
 
 @contextmanager
 def _library(folder: Path | None) -> Iterator[ArticleLibrary]:
-    if folder is not None:
-        with ArticleLibrary(folder) as library:
-            yield library
-        return
-    with tempfile.TemporaryDirectory(prefix="unified-articles-") as temporary:
-        with ArticleLibrary(Path(temporary)) as library:
-            yield library
+    with ExitStack() as opening:
+        if folder is None:
+            temporary = tempfile.TemporaryDirectory(prefix="unified-articles-")
+            folder = Path(opening.enter_context(temporary))
+        yield opening.enter_context(ArticleLibrary(folder))

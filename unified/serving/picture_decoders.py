@@ -53,7 +53,8 @@ class PictureDecoders:
         with self._lock:
             if name not in self._redraw:
                 model = self._model
-                assert model.directory is not None and model.image_tokenizer is not None
+                assert model.directory is not None
+                assert model.image_tokenizer is not None
                 try:
                     tokenizer = load_diffusion(
                         model.directory, model.image_tokenizer, steps=_STEPS, scale=_SCALES[name]

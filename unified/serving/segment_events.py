@@ -7,6 +7,7 @@ every segment once it is finished, to store it before a client is told.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -39,6 +40,7 @@ from unified_data.document import Document, Image, Media, Slot, Text
 __all__ = ["FinishedSegment", "SegmentEvents"]
 
 _ROWS = 2  # of codes, between two pictures of the rows so far
+_BLANK = re.compile(r"\n[ \t]*\n")
 _BETWEEN = 0.5  # seconds between two events of progress
 
 
@@ -57,6 +59,7 @@ class SegmentEvents:
         warnings: what did not come as it was asked, so far.
         ids: written so far.
         usage: of the document, once it is complete.
+        is_over: whether what follows is not wanted.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class SegmentEvents:
         *,
         begun: str = "",
         behind: str = "",
+        until_blank: bool = False,
         redraw: Callable[[np.ndarray], np.ndarray] | None = None,
         expected_ids: int | None = None,
     ) -> None:
@@ -79,19 +83,21 @@ class SegmentEvents:
             rate: samples a second of sounds.
             begun: text that the first segment begins with, where it is a text.
             behind: text that stands behind it.
+            until_blank: the first segment is a text that is over at an empty line, and what space
+                it begins with is left out.
             redraw: makes the pixels of a picture's codes (K, h, w) in the decoder's stead.
             expected_ids: that are likely to be written in all.
         """
         self.warnings: list[str] = []
         self.ids = 0
         self.usage: dict[str, int] = {}
+        self.is_over = False
         self._before = list(document.segments[: document.slots[0]])
-        slot = document.segments[document.slots[0]]
-        assert isinstance(slot, Slot)
-        self._slot, self._next = slot, first
+        self._document, self._later = document, list(document.slots)
+        self._slot, self._next = self._next_slot(), first
         self._stride, self._rate, self._redraw = stride, rate, redraw
-        self._begun, self._behind = begun, behind
-        self._text: list[str] | None = None
+        self._begun, self._behind, self._until_blank = begun, behind, until_blank
+        self._text: str | None = None
         self._codes: list[np.ndarray] = []
         self._size: tuple[int, int] | None = None
         self._expected = expected_ids
@@ -103,12 +109,15 @@ class SegmentEvents:
             self.ids += 1
             if self._text is None:
                 yield self._begin_text()
-            assert self._text is not None
-            self._text.append(event.text)
-            yield {"type": "segment.text", "segment": self._next, "delta": event.text}
-        elif isinstance(event, ImageBegun | AudioBegun) or (isinstance(event, Done | MediaBegun)):
-            if (text := self._end_text()) is not None:
+            if delta := self._more_text(event.text):
+                yield {"type": "segment.text", "segment": self._next, "delta": delta}
+            if self.is_over and (text := self._end_text()) is not None:
                 yield text
+        elif (
+            isinstance(event, ImageBegun | AudioBegun | MediaBegun | Done)
+            and (text := self._end_text()) is not None
+        ):
+            yield text
         async for own in self._of_media(event):
             yield own
         if isinstance(event, TextCut):
@@ -116,6 +125,8 @@ class SegmentEvents:
         elif isinstance(event, Dropped):
             self.warnings.append(event.reason)
         elif isinstance(event, Done):
+            while self._later:
+                self._leave_slot()
             self.usage = event.usage
             self.ids = event.usage["sampled_ids"] + event.usage["forced_ids"]
         if not isinstance(event, Done) and perf_counter() - self._told >= _BETWEEN:
@@ -136,33 +147,72 @@ class SegmentEvents:
         return told
 
     @property
+    def document(self) -> Document:
+        """Of all that there is so far."""
+        last = self._document.slots[-1] + 1
+        return Document((*self._before, *self._document.segments[last:]))
+
+    @property
     def seconds(self) -> float:
         """Since the first event was waited for."""
         return round(perf_counter() - self._started, 3)
 
+    def _next_slot(self) -> Slot:
+        slot = self._document.segments[self._later.pop(0)]
+        assert isinstance(slot, Slot)
+        return slot
+
+    def _begin(self, kind: str) -> None:
+        """Leave slots out that had nothing to hold."""
+        while self._slot.modality not in ("any", kind) and self._later:
+            self._leave_slot()
+
+    def _leave_slot(self) -> None:
+        """Go to the next slot, behind what is given before it."""
+        segments, stop = self._document.segments, self._later[0]
+        start = max(at for at in self._document.slots if at < stop) + 1
+        self._before += segments[start:stop]
+        self._next += stop - start
+        self._slot = self._next_slot()
+
     def _begin_text(self) -> dict[str, Any]:
-        self._text = []
+        self._begin("text")
+        self._text = ""
         started = {
             "type": "segment.started", "segment": self._next, "kind": "text",
             "role": self._slot.role,
         }  # fmt: skip
         return {**started, "text": self._begun} if self._begun else started
 
+    def _more_text(self, piece: str) -> str:
+        """Add a piece to the open text; what there is to tell of it."""
+        assert self._text is not None
+        before, self._text = self._text, self._text + piece
+        if self._until_blank:
+            self._text = self._text.lstrip()
+            if match := _BLANK.search(self._text):
+                self._text, self.is_over = self._text[: match.start()], True
+        return self._text[len(before) :]
+
     def _end_text(self) -> FinishedSegment | None:
         """The open text; where the first segment goes on without any, that as it was begun."""
         if self._text is None and not self._begun:
             return None
-        text = self._begun + "".join(self._text or ()) + self._behind
-        self._text, self._begun, self._behind = None, "", ""
+        text = self._begun + (self._text or "") + self._behind
+        self._text, self._begun, self._behind, self._until_blank = None, "", "", False
         return self._finish(Text(text, self._slot.role)) if text else None
 
     def _finish(self, segment: Text | Media) -> FinishedSegment:
+        finished = FinishedSegment(self._next, segment)
         self._before.append(segment)
         self._next += 1
-        return FinishedSegment(self._next - 1, segment)
+        if self._slot.modality != "any" and self._later:
+            self._leave_slot()
+        return finished
 
     async def _of_media(self, event: Event) -> AsyncIterator[dict[str, Any] | FinishedSegment]:
         if isinstance(event, ImageBegun):
+            self._begin("image")
             self._codes = []
             self._size = None if event.height is None else (event.height, event.width or 0)
             started = {
@@ -178,6 +228,7 @@ class SegmentEvents:
         elif isinstance(event, ImageDone):
             yield self._finish(await asyncio.to_thread(self._drawn, event.image))
         elif isinstance(event, AudioBegun):
+            self._begin("audio")
             yield {
                 "type": "segment.started", "segment": self._next, "kind": "audio",
                 "role": self._slot.role, "sample_rate": self._rate, **self._words("audio"),
