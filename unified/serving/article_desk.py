@@ -16,7 +16,7 @@ from unified.models.asking_models import AskedRequest, fit_image
 from unified.sequence.preprocess import fit_sound
 from unified.serving.api_errors import ApiError, mistake
 from unified.serving.article_library import ArticleLibrary, NoSuchArticleError
-from unified.serving.article_record import ArticleRecord, ArticleWishes
+from unified.serving.article_record import ArticleRecord, ArticleWishes, Row
 from unified.serving.article_view import blocks_of
 from unified.serving.picture_decoders import PictureDecoders
 from unified.serving.service import Service
@@ -112,47 +112,54 @@ class ArticleDesk:
         row = self.segment(record, index)
         settings = None if temperature is None else {f"{row['type']}.temperature": temperature}
         asked = await self.ask(record.prompt, record.wishes, settings)
-        given, notes = await self._context(record, index, asked)
-        role, begun, behind = row.get("role"), "", ""
+        given = await self._context(record, index, asked)
+        role = row.get("role")
+        if block is not None:
+            return self._block(row, index, block, asked, given)
+        slot, behind_it = Slot(row["type"], role=role), list[Segment]()
         after = record.version.segments[index + 1 : index + 2]
-        slot = Slot(row["type"], role=role)
-        if row["type"] == "text" and block is not None:
-            blocks = blocks_of(row["text"])
-            if block >= len(blocks):
-                raise ApiError(
-                    400, f"block is {block}, expected less than {len(blocks)}", param="block"
-                )
-            begun = row["text"][: blocks[block]["start"]]
-            behind = row["text"][blocks[block]["stop"] :]
-            if begun.strip():
-                # Space at the end would be ids that no text begins with: the model writes it.
-                given.append(Text(begun.rstrip(), role))
-            after = after if block + 1 == len(blocks) else ()
-        elif block is not None:
+        if row["type"] == "image":
+            answer = asked.document.segments[-1]
+            assert isinstance(answer, Slot)
+            slot = replace(slot, height=answer.height, width=answer.width)
+        elif row["type"] == "text" and after:  # where the text ends
+            behind_it = await self._segments(record, after)
+            behind_it, _ = await asyncio.to_thread(self._fitted, behind_it, asked)
+        document = Document((*given, slot, *behind_it))
+        asked = replace(asked, document=document, finish=_nothing)
+        return AskedChange(asked, index, single=True)
+
+    def _block(
+        self, row: Row, index: int, block: int, asked: AskedRequest, given: list[Segment]
+    ) -> AskedChange:
+        """A block of a text anew."""
+        if row["type"] != "text":
             raise ApiError(
                 400, f"block is {block}, but segment {index} is no text; leave it out",
                 param="block",
             )  # fmt: skip
-        elif row["type"] == "image":
-            answer = asked.document.segments[-1]
-            assert isinstance(answer, Slot)
-            slot = replace(slot, height=answer.height, width=answer.width)
-        behind_it: list[Segment] = []
-        if row["type"] == "text" and after:  # where the text ends
-            behind_it = await self._segments(record, after)
-            behind_it, more = await asyncio.to_thread(self._fitted, behind_it, asked)
-            notes += more
-        document = Document((*given, slot, *behind_it))
-        return AskedChange(
-            replace(asked, document=document, finish=_nothing), index, begun, behind,
-            block is not None, True, notes,
-        )  # fmt: skip
+        text, role, blocks = row["text"], row.get("role"), blocks_of(row["text"])
+        if block >= len(blocks):
+            raise ApiError(
+                400, f"block is {block}, expected less than {len(blocks)}", param="block"
+            )
+        begun, behind = text[: blocks[block]["start"]], text[blocks[block]["stop"] :]
+        if begun.strip():
+            # Space at its end would be ids that no text goes on behind: the model writes it.
+            given.append(Text(begun.rstrip(), role))
+        # An "any" slot goes on with a text; formats may have a marker between two texts.
+        answer = asked.document.segments[-1]
+        assert isinstance(answer, Slot)
+        slot = replace(answer, modality="any", role=role, num_images=None, num_audios=None)
+        document = Document((*given, slot))
+        asked = replace(asked, document=document, finish=_nothing)
+        return AskedChange(asked, index, begun, behind, until_blank=True, single=True)
 
     async def ask_rest(self, record: ArticleRecord, index: int, own: Text | Media) -> AskedChange:
         """All that follows a segment of the user's own, which stands at an index. Raises
         ApiError."""
         asked = await self.ask(record.prompt, record.wishes)
-        given, notes = await self._context(record, index, asked)
+        given = await self._context(record, index, asked)
         if isinstance(own, Text):
             own = replace(own, text=own.text.rstrip())  # space at its end the model writes
         fitted, own_notes = await asyncio.to_thread(self._fitted, [own], asked)
@@ -168,8 +175,8 @@ class ArticleDesk:
             )
         asked = replace(asked, document=Document((*given, slot)))
         if isinstance(own, Text):
-            return AskedChange(asked, index, own.text, notes=notes)
-        return AskedChange(asked, index + 1, notes=(*notes, *own_notes))
+            return AskedChange(asked, index, own.text)
+        return AskedChange(asked, index + 1, notes=own_notes)
 
     def segment(self, record: ArticleRecord, index: int) -> dict[str, Any]:
         """A segment that can be changed. Raises ApiError for the prompt, and where there is
@@ -202,11 +209,11 @@ class ArticleDesk:
 
     async def _context(
         self, record: ArticleRecord, index: int, asked: AskedRequest
-    ) -> tuple[list[Segment], tuple[str, ...]]:
-        """What stands before a segment, as the model takes it."""
+    ) -> list[Segment]:
+        """What stands before a segment, as the model takes it. Whoever brought media was told
+        then what was changed."""
         segments = await self._segments(record, record.version.segments[:index])
-        fitted, _ = await asyncio.to_thread(self._fitted, segments, asked)
-        return fitted, ()  # whoever brought the media was told then
+        return (await asyncio.to_thread(self._fitted, segments, asked))[0]
 
     def _fitted(
         self, segments: Sequence[Segment], asked: AskedRequest

@@ -1,4 +1,4 @@
-"""Documents as one JSON value: pictures and sounds have "data", their file in base64, for "file"."""
+"""Documents as one JSON value: media have "data", their file in base64, in place of "file"."""
 
 from __future__ import annotations
 

@@ -83,8 +83,8 @@ class SegmentEvents:
             rate: samples a second of sounds.
             begun: text that the first segment begins with, where it is a text.
             behind: text that stands behind it.
-            until_blank: the first segment is a text that is over at an empty line, and what space
-                it begins with is left out.
+            until_blank: nothing but a block of a text is written, which is over at an empty line or
+                before media; what space it begins with is left out.
             redraw: makes the pixels of a picture's codes (K, h, w) in the decoder's stead.
             expected_ids: that are likely to be written in all.
         """
@@ -113,11 +113,12 @@ class SegmentEvents:
                 yield {"type": "segment.text", "segment": self._next, "delta": delta}
             if self.is_over and (text := self._end_text()) is not None:
                 yield text
-        elif (
-            isinstance(event, ImageBegun | AudioBegun | MediaBegun | Done)
-            and (text := self._end_text()) is not None
-        ):
-            yield text
+        elif isinstance(event, ImageBegun | AudioBegun | MediaBegun | Done):
+            self.is_over = self._until_blank  # media end a block as well
+            if (text := self._end_text()) is not None:
+                yield text
+            if self.is_over:
+                return
         async for own in self._of_media(event):
             yield own
         if isinstance(event, TextCut):
@@ -196,7 +197,7 @@ class SegmentEvents:
 
     def _end_text(self) -> FinishedSegment | None:
         """The open text; where the first segment goes on without any, that as it was begun."""
-        if self._text is None and not self._begun:
+        if not self._text and (self._until_blank or not self._begun):
             return None
         text = self._begun + (self._text or "") + self._behind
         self._text, self._begun, self._behind, self._until_blank = None, "", "", False
