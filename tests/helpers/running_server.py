@@ -6,8 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from unified import UnifiedModel
+from unified.serving.app import Studio
+from unified.serving.article_desk import ArticleDesk
+from unified.serving.article_library import ArticleLibrary
 from unified.serving.http_server import ApiServer, listen
 from unified.serving.server_limits import ServerLimits
 from unified.serving.service import Service
@@ -28,11 +32,19 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    model: UnifiedModel, limits: ServerLimits | None = None, api_key: str | None = None
+    model: UnifiedModel,
+    limits: ServerLimits | None = None,
+    api_key: str | None = None,
+    library: ArticleLibrary | None = None,
+    runs: Path | None = None,
 ) -> Iterator[RunningServer]:
-    """Serves a model while the block runs; its end is the server's own, with all its waiting."""
+    """Serves a model while the block runs; its end is the server's own, with all its waiting.
+
+    library: of articles; with one the server has the studio's page as well.
+    """
     service = Service(model, "pocket", limits or ServerLimits(grace_seconds=5.0))
-    server = ApiServer(service, "127.0.0.1", api_key)
+    studio = None if library is None else Studio(ArticleDesk(service, library), runs, page=True)
+    server = ApiServer(service, "127.0.0.1", api_key, studio)
     with listen("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
