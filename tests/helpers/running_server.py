@@ -19,11 +19,12 @@ from unified.serving.service import Service
 
 @dataclass
 class RunningServer:
-    """url: with /v1; port: of 127.0.0.1."""
+    """url: with /v1; port: of 127.0.0.1; desk: where articles are written."""
 
     service: Service
     server: ApiServer
     port: int
+    desk: ArticleDesk | None = None
 
     @property
     def url(self) -> str:
@@ -43,7 +44,8 @@ def running_server(
     library: of articles; with one the server has the studio's page as well.
     """
     service = Service(model, "pocket", limits or ServerLimits(grace_seconds=5.0))
-    studio = None if library is None else Studio(ArticleDesk(service, library), runs, page=True)
+    desk = None if library is None else ArticleDesk(service, library)
+    studio = None if desk is None else Studio(desk, runs, page=True)
     server = ApiServer(service, "127.0.0.1", api_key, studio)
     with listen("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
@@ -52,7 +54,7 @@ def running_server(
             thread.join(0.01)
             assert thread.is_alive(), "the server did not start"
         try:
-            yield RunningServer(service, server, listening.getsockname()[1])
+            yield RunningServer(service, server, listening.getsockname()[1], desk)
         finally:
             server.should_exit = True
             thread.join(60)

@@ -91,7 +91,9 @@ def test_an_alternative_changes_places_with_what_is_there(library):
 
 
 def test_the_list_is_searched_and_turned_page_by_page(library):
-    records = [_add(library, f"# Number {number}\n\n熊猫 100% \\ of_{number}") for number in range(5)]
+    records = [
+        _add(library, f"# Number {number}\n\n熊猫 100% \\ of_{number}") for number in range(5)
+    ]
     rows, more = library.page("", 2, None)
     assert ([row["id"] for row in rows], more) == ([r.id for r in reversed(records[3:])], True)
     rows, more = library.page("", 3, rows[-1]["id"])
@@ -129,7 +131,9 @@ def test_a_copy_has_media_of_its_own(library):
 
 
 def test_the_folder_belongs_to_one_process(library):
-    with pytest.raises(ValueError, match=f"another process \\({os.getpid()}\\) serves the articles"):
+    with pytest.raises(
+        ValueError, match=f"another process \\({os.getpid()}\\) serves the articles"
+    ):
         ArticleLibrary(library.folder)
 
 
