@@ -99,11 +99,16 @@ class ArticleDesk:
     ) -> AskedRequest:
         """What an article's prompt and wishes ask. Raises ApiError."""
         self.decoders.check(wishes.decoder)
-        return await self.service.ask(
-            "write", "prompt", text=prompt, images=wishes.pictures,
-            sounds=None if wishes.narration else 0, language=wishes.language,
-            settings=settings,
-        )  # fmt: skip
+        try:
+            return await self.service.ask(
+                "write", "prompt", text=prompt, images=wishes.pictures,
+                sounds=None if wishes.narration else 0, language=wishes.language,
+                settings=settings,
+            )  # fmt: skip
+        except ApiError as error:
+            if error.message.startswith("language is"):
+                error.param = "language"
+            raise
 
     async def ask_segment(
         self, record: ArticleRecord, index: int, block: int | None, temperature: float | None

@@ -323,7 +323,7 @@ def _bomb():
         ({"prompt": "The cat", "model": "gpt-4"}, "model", "pocket"),
         ({"prompt": "The cat", "seed": -1}, "seed", ""),
         ({"prompt": "The cat", "pictures": 65}, "pictures", ""),
-        ({"prompt": "The cat", "language": "xx"}, "prompt", "language"),
+        ({"prompt": "The cat", "language": "xx"}, "language", "leave it out"),
         ({"prompt": "The cat", "decoder": "best"}, "decoder", "vq, diffusion"),
         ({"prompt": 7}, "prompt", ""),
     ],
