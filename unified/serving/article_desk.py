@@ -120,7 +120,10 @@ class ArticleDesk:
         given = await self._context(record, index, asked)
         role = row.get("role")
         if block is not None:
-            return self._block(row, index, block, asked, given)
+            change = self._block(row, index, block, asked, given)
+            most = asked.sampling.max_text_ids
+            bound = await self.service.bound(change.asked, most, "max_text_ids")
+            return replace(change, asked=bound)
         slot, behind_it = Slot(row["type"], role=role), list[Segment]()
         after = record.version.segments[index + 1 : index + 2]
         if row["type"] == "image":
