@@ -84,6 +84,7 @@ for verb in (
     cli_exporting.export,
     cli_asking.tasks,
     cli_serving.serve,
+    cli_serving.studio,
 ):
     app.command()(command(verb))
 app.command()(cli_model.subjects)

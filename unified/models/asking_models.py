@@ -27,7 +27,8 @@ from unified_data.document import Audio, Document, Image, Slot, Text
 if TYPE_CHECKING:
     from unified_tokenizers.base import ImageTokenizer
 
-__all__ = ["AskedRequest", "build_document_request", "build_request", "reply_choices"]
+__all__ = ["AskedRequest", "build_document_request", "build_request", "fit_image",
+           "reply_choices"]  # fmt: skip
 
 _MOST_SECONDS = 86_400.0  # of a reply
 
@@ -201,15 +202,15 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
 
 def _fit_given(task: Task, image: Any, sequencer: Sequencer) -> tuple[Image, tuple[str, ...]]:
     pixels = Image(image).pixels if isinstance(image, np.ndarray) else image.pixels
-    fitted, notes = _fit_image(task, pixels, sequencer.tokenizer("image"))
+    fitted, notes = fit_image(task, pixels, sequencer.tokenizer("image"))
     return Image(fitted), notes
 
 
-def _fit_image(
+def fit_image(
     task: Task, pixels: np.ndarray, tokenizer: ImageTokenizer
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """A picture, uint8 (H, W, 3), as its tokenizer's published processor makes it; then of a size
-    that the task has, or that divides into codes."""
+    that the task has, or that divides into codes. With notes on what was changed."""
     processed = tokenizer.preprocess(pixels) if hasattr(tokenizer, "preprocess") else pixels
     notes = []
     before, after = pixels.shape[:2], processed.shape[:2]

@@ -21,8 +21,10 @@ _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[Any, _Receive, _Send], Awaitable[None]]
 
 _OPEN = ("/healthz",)  # needs no key
+_PAGE = ("/", "/favicon.ico")  # nor does a page, which has nothing but itself to tell
+_PAGE_FILES = "/studio/"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-# Browsers are to make nothing of an answer but what it says it is.
+# Browsers are to make nothing of an answer but what it says it is. An answer's own come first.
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -40,7 +42,7 @@ class Guard:
 
     def __init__(
         self, app: _App, limits: ServerLimits, metrics: ServerMetrics, api_key: str | None,
-        host: str, paths: frozenset[str],
+        host: str, paths: frozenset[str], page: bool = False,
     ) -> None:  # fmt: skip
         """
         Args:
@@ -50,11 +52,12 @@ class Guard:
             api_key: that clients must bring; None: none.
             host: that the server is bound to.
             paths: the endpoints there are, by which answers are counted.
+            page: whether the studio's page is open to all that may come in.
         """
         self._app, self._limits, self._metrics = app, limits, metrics
         self._key = None if api_key is None else api_key.encode()
         self._hosts = None if api_key is not None else {*_LOCAL, host.lower()}
-        self._paths = paths
+        self._paths, self._page = paths, page
 
     async def __call__(self, scope: Any, receive: _Receive, send: _Send) -> None:
         if scope["type"] != "http":
@@ -68,7 +71,10 @@ class Guard:
             if message["type"] == "http.response.start":
                 began = True
                 self._metrics.answered(path, message["status"])
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                headers = list(message.get("headers", ()))
+                own = {name.lower() for name, _ in headers}
+                headers += [(name, value) for name, value in _HEADERS if name not in own]
+                message["headers"] = headers
             await send(message)
 
         body = _Body(receive, self._limits)
@@ -97,7 +103,9 @@ class Guard:
             raise ApiError(
                 403, "requests from pages of another origin are refused", code="origin_not_allowed"
             )
-        if self._key is None or scope["path"] in _OPEN:
+        path = scope["path"]
+        is_page = self._page and (path in _PAGE or path.startswith(_PAGE_FILES))
+        if self._key is None or path in _OPEN or is_page:
             return
         scheme, _, key = (_header(scope, b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode(), self._key):

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import uvicorn
 
 from unified.models.model import UnifiedModel
-from unified.serving.app import build_app
+from unified.serving.app import Studio, build_app
+from unified.serving.article_desk import ArticleDesk
+from unified.serving.article_library import ArticleLibrary
 from unified.serving.server_limits import ServerLimits
 from unified.serving.service import Service
 from unified_base.text import quoted
@@ -59,11 +64,17 @@ def listen(host: str, port: int) -> socket.socket:
 class ApiServer(uvicorn.Server):
     """A server of one service; when it is asked to end, requests under way end first."""
 
-    def __init__(self, service: Service, host: str, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        host: str,
+        api_key: str | None = None,
+        studio: Studio | None = None,
+    ) -> None:
         """See `build_app`."""
         super().__init__(
             uvicorn.Config(
-                build_app(service, host, api_key),
+                build_app(service, host, api_key, studio),
                 http="h11",
                 ws="none",
                 lifespan="off",
@@ -95,6 +106,10 @@ def serve_model(
     api_key: str | None = None,
     limits: ServerLimits | None = None,
     tell: Callable[[str], None] = print,
+    library: Path | None = None,
+    runs: Path | None = None,
+    page: bool = False,
+    opened: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a model until the process is asked to end (SIGINT, SIGTERM).
 
@@ -105,17 +120,30 @@ def serve_model(
         api_key: that clients must bring.
         limits: None: the defaults.
         tell: told where it listens, once it does.
+        library: folder of articles; None: one that goes with the process.
+        runs: folder of training runs that may be looked at; None: none.
+        page: whether the studio's page stands at /.
+        opened: called with the page's address once it can be opened.
 
     Raises:
-        ValueError: a host that others reach without a key, or a port that cannot be had.
+        ValueError: a host that others reach without a key, a port that cannot be had, or a library
+            that cannot be written to, or that another process has.
     """
     check_binding(host, api_key)
-    listening = listen(host, port)
-    with listening:
+    with ExitStack() as opening:
+        listening = opening.enter_context(listen(host, port))
+        articles = opening.enter_context(_library(library))
         service = Service(model, name, limits or ServerLimits())
-        server = ApiServer(service, host, api_key)
+        studio = Studio(ArticleDesk(service, articles), runs, page)
+        server = ApiServer(service, host, api_key, studio)
         where = f"[{host}]" if ":" in host else host
-        tell(f"{name} at http://{where}:{listening.getsockname()[1]}/v1 (Ctrl-C ends it)")
+        root = f"http://{where}:{listening.getsockname()[1]}/"
+        if page:
+            tell(f"the studio of {name} at {root} (Ctrl-C ends it)")
+        else:
+            tell(f"{name} at {root}v1 (Ctrl-C ends it)")
+        if opened is not None:
+            opened(root)
         try:
             server.run([listening])
         except (KeyboardInterrupt, SystemExit):
@@ -124,3 +152,12 @@ def serve_model(
                 raise
         finally:
             service.close()
+
+
+@contextmanager
+def _library(folder: Path | None) -> Iterator[ArticleLibrary]:
+    with ExitStack() as opening:
+        if folder is None:
+            temporary = tempfile.TemporaryDirectory(prefix="unified-articles-")
+            folder = Path(opening.enter_context(temporary))
+        yield opening.enter_context(ArticleLibrary(folder))
