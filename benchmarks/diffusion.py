@@ -126,7 +126,10 @@ def main() -> None:
     torch.set_num_threads(2)
     folder = model_directory(options.model) / "image_tokenizer"
     tokenizer = load_tokenizer(folder)
-    decoder = DiffusionTokenizer.beside(folder, tokenizer).decoder
+    try:
+        decoder = DiffusionTokenizer.beside(folder, tokenizer).decoder
+    except ValueError as error:  # the model has none
+        raise SystemExit(f"error: {error}") from None
     number, repeats = (24, 3) if options.quick else (200, 9)
     pictures = scenes("heldout", number)
     by_decoder, columns = measure(pictures, tokenizer, decoder, options.font, repeats)

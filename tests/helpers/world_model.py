@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import torch
 from small_together import together_model
 
 from unified.engine.request import Sampling
 from unified.world.world_plugin import save_subjects
 from unified.world.world_tasks import world_tasks
+from unified_tokenizers.diffusion import DiffusionConfig, DiffusionDecoder
 
 
 def save_world_model(folder: Path) -> Path:
@@ -17,3 +19,10 @@ def save_world_model(folder: Path) -> Path:
     model.save_pretrained(folder)
     save_subjects(folder)
     return folder
+
+
+def save_world_diffusion(folder: Path) -> None:
+    """Lay an untrained diffusion decoder beside the image tokenizer of such a model."""
+    torch.manual_seed(2)
+    sizes = DiffusionConfig((6, 6), 24, scales=(1, 2), patch=12, widths=(32, 32), code_width=4)
+    DiffusionDecoder(sizes).save_pretrained(folder / "image_tokenizer" / "diffusion")

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shipped
 from published_module import published_checkpoints
+from world_model import save_world_diffusion, save_world_model
 
 from unified import UnifiedModel
 from unified.__main__ import run
@@ -43,6 +45,12 @@ def _pocket(folder, case):
     return "pocket"
 
 
+def _world(folder, case):
+    """Codes of several levels in a position, the tasks of the world, and a diffusion decoder."""
+    save_world_diffusion(save_world_model(folder / "model"))
+    return folder / "model"
+
+
 def _extended(folder, case):
     """A small language model with an image and an audio tokenizer, as `unified extend` makes it."""
     image, audio = case.tokenizers
@@ -65,6 +73,7 @@ IN_POSITIONS = ("csm", "higgs-audio-v2", "musicgen", "dia")  # of several codes 
 PUBLISHED = ("emu3", "chameleon", "janus", "liquid", "orpheus", *IN_POSITIONS)
 MODELS: dict[str, Callable[..., Any]] = {
     "pocket": _pocket,
+    "world": _world,
     "extended": _extended,
     **{kind: _published(kind) for kind in PUBLISHED},
 }
@@ -191,11 +200,14 @@ NOT_TRAINED = "cross-attention inside packed documents is missing"
 NO_PICTURES = "there is no image tokenizer"
 FIXED_32, FIXED_48 = "the format's grids are 32x32", "expected 48 x 48"
 AS_A_WHOLE = "trained as it is"
+NO_DIFFUSION = "has no diffusion decoder"
+TOGETHER = "codes are together already"
 REFUSED: dict[str, dict[str, str]] = {
     "subjects": dict.fromkeys(("extended", *PUBLISHED), "it has no plug-in"),
     "draw by diffusion": {
-        "extended": "has no diffusion decoder",
-        **dict.fromkeys(("emu3", "chameleon", "janus"), "has no diffusion decoder"),
+        "extended": NO_DIFFUSION,
+        **({} if shipped.HAS_DIFFUSION else {"pocket": NO_DIFFUSION}),
+        **dict.fromkeys(("emu3", "chameleon", "janus"), NO_DIFFUSION),
         **dict.fromkeys(("liquid", "orpheus", *IN_POSITIONS), "this model has no image tokenizer"),
     },
     "sample": {
@@ -223,12 +235,13 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     "together": {
         **dict.fromkeys(("emu3", "chameleon", "janus", "liquid"), "codes have one level"),
-        **dict.fromkeys(IN_POSITIONS, "codes are together already"),
+        **dict.fromkeys(("world", *IN_POSITIONS), TOGETHER),
+        **({"pocket": TOGETHER} if shipped.TOGETHER else {}),
     },
     "estimate": dict.fromkeys(("musicgen", "dia"), NOT_TRAINED),
     "train": dict.fromkeys(("musicgen", "dia"), NOT_TRAINED),
     "extend": {
-        **dict.fromkeys(("pocket", "extended"), "is a unified model already"),
+        **dict.fromkeys(("pocket", "world", "extended"), "is a unified model already"),
         **dict.fromkeys(("emu3", "chameleon", "janus", "csm", "higgs-audio-v2"), AS_A_WHOLE),
         **dict.fromkeys(("musicgen", "dia"), "all its ids: extending is for language models"),
     },

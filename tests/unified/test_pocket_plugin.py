@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from importlib import resources
-
 import pytest
 
-from unified.articles.blocks import headings_of
+from unified.models.files import model_directory
 from unified.models.model import UnifiedModel
 from unified.pocket.known_subjects import KnownSubjects, UnknownSubjectError
-from unified.pocket.plugin import PocketPlugin, pocket_tasks
+from unified.pocket.plugin import PocketPlugin
 from unified.tasks.asking import Inputs
 from unified.tasks.task_file import read_tasks
 from unified.tasks.task_plugin import load_plugin
-from unified_data.document import Document, Image, Text
+from unified.training.worlds import tasks_of_world
+from unified_data.document import Document, Text
 from unified_data.pocket.scenes import parse_caption
 from unified_data.pocket.subjects import find_subject, load_subjects
 
@@ -26,11 +24,6 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
     KnownSubjects.of(load_subjects()).save(path)
     return path
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    return UnifiedModel.from_pretrained("pocket")
 
 
 @pytest.mark.parametrize(
@@ -90,29 +83,7 @@ def test_captions_find_in_a_list_of_subjects_what_the_world_calls_so(folder):
         assert (same and same.caption) == (scene and scene.caption)
 
 
-def test_the_shipped_tasks_are_those_of_the_world():
-    checkpoint = resources.files("unified.pocket") / "checkpoint"
-    assert read_tasks(checkpoint) == pocket_tasks()
+def test_the_shipped_tasks_are_those_of_its_world():
+    plugin = UnifiedModel.from_pretrained("pocket", read_weights=False).plugin
+    assert read_tasks(model_directory("pocket")) == tasks_of_world(plugin)
     assert isinstance(load_plugin("pocket"), PocketPlugin)
-
-
-def test_another_seed_gives_other_pictures_and_the_same_facts(shipped):
-    articles = []
-    for seed in (0, 1, 1):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            articles.append(shipped.write("The giant panda", images=3, audio=False, seed=seed))
-    first, second, again = articles
-    assert second == again
-    assert first != second
-    assert headings_of(first) == headings_of(second)
-
-    def captions_and_facts(document):
-        told = [s for s in document if s.role == "response" and isinstance(s, Text)]
-        lines = [line for s in told for line in s.text.split("\n") if line]
-        return [x for x in lines if x.startswith("![")], [x for x in lines if x[:2] != "!["]
-
-    (captions, facts), (others, same) = map(captions_and_facts, (first, second))
-    assert captions != others
-    assert facts == same
-    assert sum(isinstance(segment, Image) for segment in second) == 3

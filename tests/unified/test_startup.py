@@ -59,13 +59,21 @@ def shipped():
     return UnifiedModel.from_pretrained("pocket", read_weights=False)
 
 
+def _random_codes(tokenizer, number, *grid):
+    """int64 (number, K, *grid), of any code of each of the K codebooks."""
+    rng = np.random.default_rng(7)
+    levels = [rng.integers(0, size, (number, *grid)) for size in tokenizer.codebook_sizes]
+    return np.stack(levels, 1)
+
+
 def test_the_shipped_pictures_are_those_of_torch(shipped):
     """Of 24 pictures of random codes: a number in 10,000 is another one of 256, by one."""
     tokenizer = shipped.image_tokenizer
     assert isinstance(tokenizer, ArrayTokenizer)
     module = load_tokenizer(shipped.directory / "image_tokenizer", "image")
     assert tokenizer.fingerprint == module.fingerprint
-    codes = np.random.default_rng(7).integers(0, module.codebook_sizes[0], (24, 1, 8, 8))
+    side = 96 // tokenizer.stride
+    codes = _random_codes(module, 24, side, side)
     ours = np.round(tokenizer.decode_arrays(codes, (96, 96)) * 255)
     torchs = np.round(decode_by_tensors(module, codes, (96, 96)) * 255)
     assert np.abs(ours - torchs).max() <= 1
@@ -78,8 +86,9 @@ def test_the_shipped_sounds_are_those_of_torch(shipped):
     tokenizer = shipped.audio_tokenizer
     module = load_tokenizer(shipped.directory / "audio_tokenizer", "audio")
     assert tokenizer.fingerprint == module.fingerprint
-    codes = np.random.default_rng(7).integers(0, module.codebook_sizes[0], (2, 3, 40))
-    ours = tokenizer.decode_arrays(codes, (40 * 640,))
-    torchs = decode_by_tensors(module, codes, (40 * 640,))
+    codes = _random_codes(module, 2, 40)
+    size = (40 * tokenizer.hop,)
+    ours = tokenizer.decode_arrays(codes, size)
+    torchs = decode_by_tensors(module, codes, size)
     np.testing.assert_allclose(ours, torchs, atol=1e-5)
     assert (tokenizer.encode_arrays(torchs) != encode_by_tensors(module, torchs)).mean() < 1e-3

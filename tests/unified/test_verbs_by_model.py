@@ -15,6 +15,7 @@ from pathlib import Path
 import codes_checkpoints
 import numpy as np
 import pytest
+import shipped
 from published_module import published_checkpoints
 from small_together import together_model
 from world_model import save_world_model
@@ -115,6 +116,8 @@ REFUSED: dict[str, dict[str, str]] = {
         "qwen-omni": "thinker is not computed",
     },
 }  # fmt: skip
+if "edit" in shipped.TASKS.able:
+    del REFUSED["edit"]["pocket"]
 for _verb in set(VERBS) - {"speak", "reply", "edit"}:
     REFUSED[_verb] |= {name: words.get(_verb, words[""]) for name, words in SPEAKERS.items()}
 

@@ -11,6 +11,7 @@ from time import perf_counter
 from unified.engine.events import AudioChunk, Done, Dropped, Event, ImageDone, ImageRow, TextPiece
 from unified.models.asking_models import AskedRequest
 from unified.models.model import UnifiedModel
+from unified.serving.answer_events import AnswerEvents
 from unified.serving.api_errors import ApiError, fault, mistake
 from unified.serving.fair_queue import FairQueue
 from unified.serving.server_metrics import ServerMetrics
@@ -31,7 +32,8 @@ class Generation:
     """Samples one request's documents, each in a row of the fair queue once it has one.
 
     Used so: `start`, then `events` to its end, then `close`, which drops what is not complete
-    within one step. Each document has the ids that it would have alone.
+    within one step. Each document has the ids that it would have alone; of texts the answer comes,
+    without the thought before it.
     """
 
     def __init__(
@@ -105,6 +107,10 @@ class Generation:
         self._ticket.leave()
         self._forget(self)
 
+    async def _put(self, number: int, events: Sequence[Event]) -> None:
+        for event in events:
+            await self._events.put((number, event))
+
     async def _next(self) -> tuple[int, Event]:
         if self._failure is not None:
             raise self._failure
@@ -119,6 +125,7 @@ class Generation:
 
     async def _row(self, number: int, seed: int) -> None:
         request, reason, complete = self.request, "", False
+        answer = AnswerEvents(request)
         try:
             async with self._ticket.row():
                 events = self._model.astream(
@@ -129,11 +136,11 @@ class Generation:
                         reason = event.reason if isinstance(event, Dropped) else reason
                         complete = isinstance(event, Done)
                         if not complete:
-                            await self._events.put((number, event))
+                            await self._put(number, answer.add(event))
                         else:  # its row is free before its answer is read
                             last = event
             if complete:
-                await self._events.put((number, last))
+                await self._put(number, answer.add(last))
                 return
             _log.error("a document was dropped: %s", reason)
             error: Exception = ApiError(

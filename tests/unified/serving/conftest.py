@@ -16,6 +16,13 @@ def pocket():
 
 
 @pytest.fixture(scope="session")
+def picture_ids(pocket):
+    """Ids of a picture of 96x96 pixels: codes of every level in every place."""
+    tokenizer = pocket.image_tokenizer
+    return (96 // tokenizer.stride) ** 2 * len(tokenizer.codebook_sizes)
+
+
+@pytest.fixture(scope="session")
 def server(pocket):
     with running_server(pocket) as running:
         yield running

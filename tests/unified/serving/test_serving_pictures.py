@@ -21,14 +21,14 @@ def cats(pocket):
     return pocket.draw("a cat", n=2, seed=3)
 
 
-def test_pictures_are_those_of_draw_with_the_same_seeds(client, cats):
+def test_pictures_are_those_of_draw_with_the_same_seeds(client, cats, picture_ids):
     answer = client.images.generate(model="pocket", prompt="a cat", n=2, extra_body={"seed": 3})
     files = [base64.b64decode(entry.b64_json) for entry in answer.data]
     assert files == [encode_png(pixels) for pixels in cats]  # the bytes of `unified draw`
     assert [entry.seed for entry in answer.data] == [3, 4]
     assert (answer.size, answer.output_format, answer.warnings) == ("96x96", "png", [])
     usage = answer.usage
-    assert usage.output_tokens_details.image_tokens == 2 * 8 * 8  # codes of 12x12 pixels
+    assert usage.output_tokens_details.image_tokens == 2 * picture_ids
     assert usage.total_tokens == usage.input_tokens + usage.output_tokens
 
 

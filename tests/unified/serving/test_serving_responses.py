@@ -33,7 +33,7 @@ def silent(pocket):
     return [segment for segment in document if segment.role == "response"]
 
 
-def test_items_are_texts_and_pictures_in_reading_order(client, silent):
+def test_items_are_texts_and_pictures_in_reading_order(client, silent, picture_ids):
     answer = _respond(client, tools=[{"type": "image_generation"}], extra_body={"seed": 4})
     assert [item.type for item in answer.output] == [
         "message" if isinstance(segment, Text) else "image_generation_call" for segment in silent
@@ -48,7 +48,7 @@ def test_items_are_texts_and_pictures_in_reading_order(client, silent):
     assert answer.output_text == "".join(s.text for s in silent if isinstance(s, Text))
     assert (answer.status, answer.error, answer.seed, answer.warnings) == ("completed", None, 4, [])
     details = answer.usage.output_tokens_details
-    assert details.image_tokens == 64
+    assert details.image_tokens == picture_ids
     assert answer.usage.output_tokens == (
         details.text_tokens + details.image_tokens + details.marker_tokens
     )
