@@ -2,9 +2,9 @@
 import { el, freshId, replace, svg } from './dom.js';
 import { number, t } from './texts.js';
 
-const WIDTH = 640;
-const HEIGHT = 280;
-const LEFT = 56;
+const WIDTH = 460;
+const HEIGHT = 230;
+const LEFT = 52;
 const RIGHT = 14;
 const TOP = 14;
 const BOTTOM = 34;

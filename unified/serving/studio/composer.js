@@ -1,5 +1,6 @@
 // The form that asks for an article: subject and wishes in plain words, and what programs say by options.
 import { el, replace } from './dom.js';
+import { notice } from './feedback.js';
 import { button, field, seedField, select, toggle } from './fields.js';
 import { decoderNames, mostPictures, studioFacts, subjectNames } from './studio_facts.js';
 import { LANGUAGES, language, t } from './texts.js';
@@ -39,7 +40,7 @@ export class Composer {
     );
     this.narration = toggle(t('write.narration'), true);
     this.aloud = toggle(t('write.aloud'), localStorage.getItem('studio.aloud') !== 'no', (on) => localStorage.setItem('studio.aloud', on ? 'yes' : 'no'));
-    const { languages } = studioFacts();
+    const { languages, write: { able, reason } = {} } = studioFacts();
     this.language = select(
       languages.map((code) => [code, LANGUAGES[code] ?? code]), languages.includes(language()) ? language() : languages[0],
     );
@@ -62,6 +63,7 @@ export class Composer {
     );
     this.element = el(
       'form', { class: 'panel composer', 'aria-label': t('write.form'), on: { submit: (event) => { event.preventDefault(); this.submit(); } } },
+      able === false ? notice(t('write.unable', { reason: reason ?? '' }), true) : null,
       field(t('write.subject'), this.subject),
       el(
         'div', { class: 'suggestions' },

@@ -18,7 +18,8 @@ export function base64Of(blob) {
 
 /** Whether a file is one of a kind; tells the reader where it is not. */
 export function checkFile(file, kind) {
-  const most = studioFacts().limits.media_bytes ?? MOST_BYTES;
+  const { body } = studioFacts().limits;
+  const most = body ? Math.floor(body * 0.7) : MOST_BYTES; // base64 makes a third more of it
   if (!file.type.startsWith(`${kind}/`)) toast(t(kind === 'image' ? 'own.no_picture' : 'own.no_sound', { name: file.name }), { bad: true });
   else if (file.size > most) toast(t('own.too_large', { name: file.name, most: number(most / (1 << 20)) }), { bad: true });
   else return true;
