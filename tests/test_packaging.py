@@ -86,6 +86,8 @@ def test_data_files_are_found_inside_the_packages():
         ("unified.formats", "presets/pocket.yaml"),
         ("unified.articles", "templates/article.css"),
         ("unified.articles", "templates/article.html"),
+        ("unified.serving", "studio/index.html"),
+        ("unified.serving", "studio/texts/zh.json"),
         ("unified_data", "templates/samples.html"),
         ("unified_base", "templates/page.html"),
         ("unified_data.pocket", "atlas.png"),

@@ -1,4 +1,4 @@
-"""A server of the studio's page without a model: the standard library's, so that tests begin at once.
+"""A server of the studio's page without a model, out of the standard library.
 
 It speaks what unified/serving says of articles, the playground and runs; what it writes is that of
 `studio_articles`. A real one stands in test_studio_end_to_end.py.
@@ -118,7 +118,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._api()
 
-    do_PATCH = do_DELETE = do_POST
+    def do_PATCH(self) -> None:
+        self._api()
+
+    def do_DELETE(self) -> None:
+        self._api()
 
     def _file(self, path: Path) -> None:
         if not path.is_file():

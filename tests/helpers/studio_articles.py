@@ -1,4 +1,4 @@
-"""Articles of a studio that computes nothing: what is written is known beforehand, event by event."""
+"""Articles of a studio that computes nothing: what is written is known beforehand."""
 
 from __future__ import annotations
 

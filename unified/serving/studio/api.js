@@ -29,9 +29,9 @@ async function send(method, path, body, signal) {
     if (response.ok) return response;
     const error = await errorOf(response);
     if (response.status !== 401) throw error;
-    const given = await askForKey(key !== null);
-    if (!given) throw error;
-    sessionStorage.setItem('studio.key', given);
+    const entered = await askForKey(key !== null);
+    if (!entered) throw error;
+    sessionStorage.setItem('studio.key', entered);
   }
 }
 

@@ -33,7 +33,7 @@ export class Composer {
       }
     };
     this.subject = el('input', { type: 'text', autocomplete: 'off', maxlength: '2000', placeholder: t('write.subject.example'), required: true, on: { keydown: keys } });
-    this.wishes = el('textarea', { rows: '3', maxlength: '8000', placeholder: t('write.wishes.example'), on: { keydown: keys } });
+    this.wishes = el('textarea', { rows: '2', maxlength: '8000', placeholder: t('write.wishes.example'), on: { keydown: keys } });
     this.chips = el('ul', { class: 'chips' });
     this.pictures = select(
       [['', t('write.pictures.free')], ...Array.from({ length: mostPictures() + 1 }, (_, n) => [n, String(n)])], '',
@@ -56,7 +56,7 @@ export class Composer {
         'div', { class: 'option-grid' },
         field(t('write.pictures'), this.pictures),
         languages.length > 1 ? field(t('write.language'), this.language) : null,
-        decoderNames().length > 1 ? field(t('write.decoder'), this.decoder, t('write.decoder.hint')) : null,
+        decoderNames().length > 1 ? field(t('write.decoder'), this.decoder) : null,
         this.seed.element,
         el('div', { class: 'switches' }, this.narration.element, this.aloud.element),
       ),
