@@ -24,6 +24,7 @@ def chromium():
         browser = playwright.chromium.launch(
             executable_path=program,
             args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required",
+                  "--disable-gpu",
                   "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
         )  # fmt: skip
         yield browser
@@ -40,6 +41,7 @@ def serving() -> Iterator[tuple[FakeStudio, str]]:
 def fake(serving) -> FakeStudio:
     """What the server tells, as at its start."""
     studio = serving[0]
+    vars(studio).clear()  # with what a test put in a method's stead
     studio.__init__()  # type: ignore[misc]
     return studio
 

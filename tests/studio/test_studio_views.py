@@ -33,7 +33,7 @@ def test_the_library_finds_deletes_and_brings_back(open_page, fake):
     assert len(fake.articles) == 2
     page.locator(".card-link").click()
     page.wait_for_selector(".article-view .article-editor")
-    assert page.title() == "The zebra · unified studio"
+    page.wait_for_function("document.title === 'The zebra · unified studio'")
 
 
 def test_an_article_that_is_not_there_is_told(open_page, fake):

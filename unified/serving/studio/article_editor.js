@@ -14,7 +14,7 @@ import { SoundBox } from './sound_box.js';
 import { moment, t } from './texts.js';
 
 const BOLD = 1; // temperature at which other pictures come out than the likeliest
-const TRIES = 8; // for an article that is just being stopped
+const TRIES = 20; // for an article that is just being stopped
 
 export class ArticleEditor {
   /** The editor of an article. live: what was just written, whose narration may still sound. */
