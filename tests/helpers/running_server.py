@@ -6,8 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from unified import UnifiedModel
+from unified.serving.app import Studio
+from unified.serving.article_desk import ArticleDesk
+from unified.serving.article_library import ArticleLibrary
 from unified.serving.http_server import ApiServer, listen
 from unified.serving.server_limits import ServerLimits
 from unified.serving.service import Service
@@ -15,11 +19,12 @@ from unified.serving.service import Service
 
 @dataclass
 class RunningServer:
-    """url: with /v1; port: of 127.0.0.1."""
+    """url: with /v1; port: of 127.0.0.1; desk: where articles are written."""
 
     service: Service
     server: ApiServer
     port: int
+    desk: ArticleDesk | None = None
 
     @property
     def url(self) -> str:
@@ -28,11 +33,20 @@ class RunningServer:
 
 @contextmanager
 def running_server(
-    model: UnifiedModel, limits: ServerLimits | None = None, api_key: str | None = None
+    model: UnifiedModel,
+    limits: ServerLimits | None = None,
+    api_key: str | None = None,
+    library: ArticleLibrary | None = None,
+    runs: Path | None = None,
 ) -> Iterator[RunningServer]:
-    """Serves a model while the block runs; its end is the server's own, with all its waiting."""
+    """Serves a model while the block runs; its end is the server's own, with all its waiting.
+
+    library: of articles; with one the server has the studio's page as well.
+    """
     service = Service(model, "pocket", limits or ServerLimits(grace_seconds=5.0))
-    server = ApiServer(service, "127.0.0.1", api_key)
+    desk = None if library is None else ArticleDesk(service, library)
+    studio = None if desk is None else Studio(desk, runs, page=True)
+    server = ApiServer(service, "127.0.0.1", api_key, studio)
     with listen("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
@@ -40,7 +54,7 @@ def running_server(
             thread.join(0.01)
             assert thread.is_alive(), "the server did not start"
         try:
-            yield RunningServer(service, server, listening.getsockname()[1])
+            yield RunningServer(service, server, listening.getsockname()[1], desk)
         finally:
             server.should_exit = True
             thread.join(60)

@@ -1,52 +1,74 @@
-"""POST /v1/articles/{id}/export: an article as a file."""
+"""POST /v1/articles/{id}/export: an article as a file, written as the command line writes it."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
+import tempfile
+import zipfile
+from pathlib import Path
 from urllib.parse import quote
 
 from starlette.responses import Response
 
+from unified.articles.outputs import ARTICLE_FORMATS, save_article
 from unified.serving.api_errors import ApiError, mistake
 from unified.serving.article_record import ArticleRecord
-from unified.serving.inline_document import inline_json
 from unified_base.text import quoted
 from unified_data.document import Document
 
 __all__ = ["FORMATS", "exported"]
 
-_TYPES = {"html": "text/html; charset=utf-8", "json": "application/json"}
-FORMATS = tuple(_TYPES)
+FORMATS = tuple(extension.removeprefix(".") for extension in ARTICLE_FORMATS)
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "epub": "application/epub+zip",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "pdf": "application/pdf",
+    "zip": "application/zip",
+}
 _MOST_NAME = 60
 
 
 async def exported(document: Document, record: ArticleRecord, model: str, format: str) -> Response:
-    """A file of an article's document. Raises ApiError for a format that there is not, and what
-    cannot be written as such a file."""
-    if format not in _TYPES:
+    """A file of an article; several files, as those of Markdown with its media, in a ZIP.
+
+    Raises ApiError for a format that there is not, and what cannot be written as such a file.
+    """
+    if format not in FORMATS:
         raise ApiError(
             400, f"format is {quoted(format)}, expected one of {', '.join(FORMATS)}",
             param="format",
         )  # fmt: skip
     details = {"Prompt": record.prompt.strip(), "Model": model, "Seed": str(record.seed)}
+    name = re.sub(r"[^\w-]+", "-", record.title).strip("-")[:_MOST_NAME] or "article"
     try:
-        data = await asyncio.to_thread(_file, document, details, format)
+        data, ending, warnings = await asyncio.to_thread(_file, document, details, name, format)
     except ValueError as error:
         raise mistake(error, "format") from None
-    name = re.sub(r"[^\w-]+", "-", record.title).strip("-")[:_MOST_NAME] or "article"
-    plain = name if name.isascii() else "article"
-    disposition = (
-        f"attachment; filename=\"{plain}.{format}\"; filename*=UTF-8''{quote(name)}.{format}"
-    )
-    return Response(data, media_type=_TYPES[format], headers={"content-disposition": disposition})
+    plain = f"{name if name.isascii() else 'article'}.{ending}"
+    disposition = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(f'{name}.{ending}')}"
+    headers = {"content-disposition": disposition}
+    if warnings:
+        headers["x-unified-warnings"] = json.dumps(warnings)
+    return Response(data, media_type=_TYPES[ending], headers=headers)
 
 
-def _file(document: Document, details: dict[str, str], format: str) -> bytes:
-    """The bytes of a file: what `unified.articles` writes."""
-    if format == "html":
-        from unified.articles.html import render_page
-
-        return render_page(document, details).encode("utf-8")
-    return json.dumps(inline_json(document), ensure_ascii=False, indent=1).encode("utf-8")
+def _file(
+    document: Document, details: dict[str, str], name: str, format: str
+) -> tuple[bytes, str, list[str]]:
+    """(bytes, extension, what to tell the user) of the file."""
+    with tempfile.TemporaryDirectory(prefix="unified-export-") as folder:
+        path = Path(folder) / f"{name}.{format}"
+        warnings = save_article(path, document, details)
+        files = sorted(each for each in Path(folder).rglob("*") if each.is_file())
+        told = list(warnings or ())
+        if format not in ("md", "json"):
+            return path.read_bytes(), format, told
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for each in files:
+                archive.write(each, each.relative_to(folder).as_posix())
+        return buffer.getvalue(), "zip", told
