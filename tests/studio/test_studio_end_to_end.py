@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-
 import pytest
 
 pytest.importorskip("fastapi")
@@ -12,41 +9,24 @@ pytest.importorskip("fastapi")
 
 @pytest.fixture(scope="module")
 def studio(chromium, tmp_path_factory):
-    """(the address of a studio with an empty library, the library)."""
-    import uvicorn
+    """The address of a studio with an empty library."""
+    from running_server import running_server
 
     from unified import UnifiedModel
-    from unified.serving.app import Studio, build_app
-    from unified.serving.article_desk import ArticleDesk
     from unified.serving.article_library import ArticleLibrary
-    from unified.serving.http_server import listen
-    from unified.serving.server_limits import ServerLimits
-    from unified.serving.service import Service
 
-    model = UnifiedModel.from_pretrained("pocket")
-    service = Service(model, "pocket", ServerLimits(grace_seconds=5.0))
     with (
         ArticleLibrary(tmp_path_factory.mktemp("library")) as library,
-        listen("127.0.0.1", 0) as listening,
+        running_server(UnifiedModel.from_pretrained("pocket"), library=library) as running,
     ):
-        app = build_app(service, "127.0.0.1", studio=Studio(ArticleDesk(service, library), page=True))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}", library
-        finally:
-            server.should_exit = True
-            thread.join()
-            service.close()
+        yield f"http://127.0.0.1:{running.port}"
 
 
 @pytest.mark.slow
 def test_a_short_article_is_written_changed_and_there_when_the_page_is_loaded_anew(
     open_page, studio
 ):
-    address, library = studio
-    page = open_page(base=address)
+    page = open_page(base=studio)
     assert page.locator(".chip").count() > 3  # subjects that the model knows
     page.get_by_label("What is the article about?").fill("The cat")
     page.get_by_label("Wishes").fill("one picture, no narration")

@@ -8,7 +8,7 @@ import { el, replace } from './dom.js';
 import { announce, notice, tellError, toast } from './feedback.js';
 import { button, chanceSeed } from './fields.js';
 import { LiveArticle } from './live_article.js';
-import { PictureBox } from './picture_box.js';
+import { PictureBox, blobUrl } from './picture_box.js';
 import { ProgressLine } from './progress_line.js';
 import { SoundBox } from './sound_box.js';
 import { moment, t } from './texts.js';
@@ -86,6 +86,7 @@ export class ArticleEditor {
     this.request = new AbortController();
     this.element.setAttribute('aria-busy', 'true');
     this.failed = false;
+    this.told = [];
     try {
       const article = await run(this.request.signal);
       if (article) {
@@ -123,8 +124,8 @@ export class ArticleEditor {
     for await (const event of stream('PATCH', articlePath(this.article.id, 'segments', String(index)), body, signal)) {
       if (event.type === 'article.json') article = event.article;
       else if (event.type === 'progress') this.progress?.take(event);
-      else if (event.type === 'article.changing' && event.notes?.length) toast(event.notes.join(' '), { seconds: 10 });
-      else if (event.type === 'article.completed' && event.warnings?.length) toast(event.warnings.join(' '), { seconds: 10 });
+      else if (event.type === 'article.changing') this.told.push(...(event.notes ?? []));
+      else if (event.type === 'article.completed') this.told.push(...(event.warnings ?? []));
       else take(event);
     }
     return article;
@@ -145,6 +146,8 @@ export class ArticleEditor {
       const stayed = number !== undefined && this.article.versions.number === number;
       if (stayed && !bold && !this.failed) {
         toast(t('article.same'), { action: { label: t('article.bolder'), run: () => this.regenerate(index, { block, bold: true }) } });
+      } else {
+        this.tell();
       }
     });
   }
@@ -152,7 +155,8 @@ export class ArticleEditor {
   growText(spot) {
     const live = new LiveArticle();
     spot?.replaceWith(live.element);
-    return (event) => live.take({ ...event, role: 'response' });
+    // Only what is written anew grows here: the text around it stays where it is.
+    return (event) => live.take({ ...event, role: 'response', text: undefined });
   }
 
   growMedia(spot, segment) {
@@ -174,7 +178,13 @@ export class ArticleEditor {
     return this.change(
       (signal) => this.patch(index, body, rewrite ? this.growRest(index, text) : () => {}, signal),
       t(rewrite ? 'article.rewritten' : 'article.changed'),
-    );
+    ).then(() => this.tell());
+  }
+
+  /** What the server remarked about the change. */
+  tell() {
+    const told = [...new Set(this.told)];
+    if (told.length) toast(told.join(' '), { seconds: 12 });
   }
 
   /** An own picture or sound in a segment's stead. */
@@ -182,14 +192,19 @@ export class ArticleEditor {
     const body = { action: 'replace', media, then: goOn ? 'continue' : 'keep' };
     if (goOn) body.seed = chanceSeed();
     return this.change(
-      (signal) => this.patch(index, body, goOn ? this.growRest(index + 1) : () => {}, signal),
+      (signal) => this.patch(index, body, goOn ? this.growRest(index + 1, '', media) : () => {}, signal),
       t(goOn ? 'article.rewritten' : 'article.changed'),
-    );
+    ).then(() => this.tell());
   }
 
-  /** The sheet ends before a segment, and grows from there. text: the segment's own, so far. */
-  growRest(index, text = '') {
+  /** The sheet ends before a segment, and grows from there. text: the segment's own, so far; media:
+   * that has come in the stead of the one before it. */
+  growRest(index, text = '', media = null) {
     const before = { ...this.article, segments: this.article.segments.slice(0, index) };
+    if (media) {
+      const last = before.segments.pop();
+      before.segments.push({ ...last, [last.kind]: { ...last[last.kind], url: blobUrl(media, '') } });
+    }
     const live = new LiveArticle({ muted: localStorage.getItem('studio.aloud') === 'no' });
     if (text) {
       live.begin({ segment: index, kind: 'text', text });

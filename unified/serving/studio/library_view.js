@@ -44,12 +44,12 @@ export class LibraryView {
     const query = this.search.value.trim();
     const parameters = new URLSearchParams({ limit: String(PAGE) });
     if (query) parameters.set('q', query);
-    if (!anew && this.cursor) parameters.set('before', String(this.cursor));
+    if (!anew && this.cursor) parameters.set('before', this.cursor);
     try {
       const answer = await getJson(`/v1/articles?${parameters}`);
       if (round !== this.round) return;
       this.articles.push(...answer.articles);
-      this.cursor = answer.next ?? answer.articles.at(-1)?.updated;
+      this.cursor = answer.articles.at(-1)?.id;
       if (anew) replace(this.grid);
       append(this.grid, answer.articles.map((article) => this.card(article)));
       this.more.hidden = !answer.more;
