@@ -112,6 +112,7 @@ class Photographer:
             page.keyboard.press("Enter")
             page.wait_for_selector(".picture.pending")
             page.wait_for_timeout(2_000)
+            page.locator(".picture.pending").evaluate("each => each.scrollIntoView({block: 'center'})")
         return page
 
     def keep(self, page: Any, name: str) -> None:
@@ -130,7 +131,6 @@ def photograph(photographer: Photographer, events: list[str], with_runs: bool) -
     id = json.loads(events[0].split("data: ", 1)[1])["id"]
     keep, opened = photographer.keep, photographer.open
     page = opened(DESK, half=half)
-    page.evaluate("window.scrollTo(0, document.querySelector('.sheet').offsetTop)")
     keep(page, "writing")
     keep(opened(PHONE, half=half), "phone")
     page = opened(PHONE, f"article/{id}")

@@ -90,7 +90,7 @@ def test_a_document_is_put_together_and_recorded_into(open_page, fake):
 def test_training_shows_curves_by_modality_and_samples_by_step(open_page, fake):
     page = open_page("#/training")
     page.locator(".run-sample img").wait_for()
-    assert page.locator(".chart figcaption").all_inner_texts() == ["loss", "others"]
+    assert page.locator(".chart figcaption").all_inner_texts() == ["loss", "lr"]
     assert (
         page.locator(".chart").first.locator(".plot .curve.text, .plot .curve.image").count() == 2
     )

@@ -116,9 +116,7 @@ export class ArticleEditor {
 
   /** PATCH a segment; its events go to `take`. Returns the article where the answer is one. */
   async patch(index, body, take, signal) {
-    this.progress = new ProgressLine();
-    const stopping = button(t('write.stop'), 'stop', () => this.stop(), { kind: 'danger tiny' });
-    this.progress.element.append(stopping);
+    this.progress = new ProgressLine(() => this.stop());
     this.notes.append(this.progress.element);
     let article = null;
     for await (const event of stream('PATCH', articlePath(this.article.id, 'segments', String(index)), body, signal)) {

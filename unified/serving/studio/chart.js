@@ -65,7 +65,7 @@ export function chart(title, lines, { log = false } = {}) {
   });
   return el(
     'figure', { class: 'chart' }, el('figcaption', { id }, title),
-    el('ul', { class: 'legend' }, usable.map((line) => el('li', {}, swatch(line), line.name))),
+    usable.length > 1 ? el('ul', { class: 'legend' }, usable.map((line) => el('li', {}, swatch(line), line.name))) : null,
     plot, readout, table(usable),
   );
 }

@@ -32,8 +32,8 @@ export class Composer {
         this.submit();
       }
     };
-    this.subject = el('input', { type: 'text', autocomplete: 'off', maxlength: '2000', placeholder: t('write.subject.example'), required: true, on: { keydown: keys } });
-    this.wishes = el('textarea', { rows: '2', maxlength: '8000', placeholder: t('write.wishes.example'), on: { keydown: keys } });
+    this.subject = el('input', { type: 'text', autocomplete: 'off', maxlength: '2000', placeholder: t('write.subject.example'), required: true });
+    this.wishes = el('textarea', { rows: '2', maxlength: '8000', placeholder: t('write.wishes.example') });
     this.chips = el('ul', { class: 'chips' });
     this.pictures = select(
       [['', t('write.pictures.free')], ...Array.from({ length: mostPictures() + 1 }, (_, n) => [n, String(n)])], '',
@@ -62,7 +62,7 @@ export class Composer {
       ),
     );
     this.element = el(
-      'form', { class: 'panel composer', 'aria-label': t('write.form'), on: { submit: (event) => { event.preventDefault(); this.submit(); } } },
+      'form', { class: 'panel composer', 'aria-label': t('write.form'), on: { keydown: keys, submit: (event) => { event.preventDefault(); this.submit(); } } },
       able === false ? notice(t('write.unable', { reason: reason ?? '' }), true) : null,
       field(t('write.subject'), this.subject),
       el(

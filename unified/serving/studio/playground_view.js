@@ -72,7 +72,7 @@ export class PlaygroundView {
     wakeAudio();
     this.columns?.forEach((column) => column.live.silence());
     this.request = new AbortController();
-    this.progress = new ProgressLine();
+    this.progress = new ProgressLine(() => this.stop());
     this.columns = Array.from({ length: body.samples }, (_, number) => this.column(number, body.document));
     const notes = el('div', { class: 'notes' });
     replace(this.results, this.progress.element, notes, el('ol', { class: 'samples' }, this.columns.map((column) => column.element)));

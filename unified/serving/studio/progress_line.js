@@ -1,13 +1,17 @@
 // How far the writing is: a bar, ids a second, time left.
 import { el } from './dom.js';
+import { button } from './fields.js';
 import { duration, number, t } from './texts.js';
 
 export class ProgressLine {
-  constructor() {
+  /** stop: what the button does. */
+  constructor(stop) {
     this.bar = el('progress', { 'aria-label': t('progress.label') });
     this.left = el('span', { class: 'numbers' }, t('progress.waiting'));
     this.right = el('span', { class: 'numbers' });
-    this.element = el('div', { class: 'progress' }, this.bar, el('div', { class: 'line' }, this.left, this.right));
+    this.element = el('div', { class: 'progress' }, this.bar, el(
+      'div', { class: 'line' }, this.left, this.right, button(t('write.stop'), 'stop', stop, { kind: 'quiet tiny danger' }),
+    ));
   }
 
   /** An event `progress`. */

@@ -62,7 +62,9 @@ export class SoundBox {
     this.element.classList.remove('arriving');
     const source = data ? blobUrl(data, 'audio/wav') : await mediaUrl(url);
     if (this.stream) {
-      this.stream.end();
+      // What nobody hears need not come to its end.
+      if (this.muted || !this.stream.isHeard) this.stream.stop();
+      else this.stream.end();
       await this.stream.finished;
       this.stream = null;
     }

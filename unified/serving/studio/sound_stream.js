@@ -37,8 +37,9 @@ export class SoundStream {
     this.finished = new Promise((resolve) => { this.resolve = resolve; });
   }
 
-  get playing() {
-    return this.sources.size > 0 && !this.stopped;
+  /** Whether the browser lets the page sound. */
+  get isHeard() {
+    return this.audio.state === 'running';
   }
 
   add(bytes, rate) {

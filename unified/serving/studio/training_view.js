@@ -64,16 +64,9 @@ export class TrainingView {
     this.drawCharts();
   }
 
-  /** Tags with the same words before their last "/" share a chart. */
   drawCharts() {
-    const groups = new Map();
-    for (const [tag, points] of Object.entries(this.curves)) {
-      const group = tag.includes('/') ? tag.slice(0, tag.lastIndexOf('/')) : t('training.others');
-      if (!groups.has(group)) groups.set(group, []);
-      groups.get(group).push({ name: tag.slice(tag.lastIndexOf('/') + 1), points });
-    }
-    const ordered = [...groups].sort(([one], [other]) => Number(/loss/i.test(other)) - Number(/loss/i.test(one)));
-    replace(this.charts, ordered.length ? ordered.map(([group, lines]) => chart(group, lines, { log: this.isLog })) : el('p', { class: 'soft' }, t('training.no_curves')));
+    const groups = groupedCurves(this.curves);
+    replace(this.charts, groups.length ? groups.map(({ title, lines }) => chart(title, lines, { log: this.isLog })) : el('p', { class: 'soft' }, t('training.no_curves')));
   }
 
   sampleSection() {
@@ -113,4 +106,20 @@ export class TrainingView {
   close() {
     this.silence();
   }
+}
+
+/** What can share an axis shares a chart: losses, figures by modality, and those by level. Every
+ * other figure has its own. Losses come first. */
+export function groupedCurves(curves) {
+  const groups = new Map();
+  for (const [tag, points] of Object.entries(curves)) {
+    const cut = tag.lastIndexOf('/');
+    const [folder, name] = [tag.slice(0, Math.max(cut, 0)), tag.slice(cut + 1)];
+    const isLoss = /loss$/i.test(name) || /loss$/i.test(folder);
+    const isShared = isLoss || /^(\d+$|(text|image|audio|speech|picture|sound)([._]|$))/i.test(name);
+    const title = !isShared ? tag : isLoss && !/loss$/i.test(folder) ? `${folder} loss`.trim() : folder;
+    if (!groups.has(title)) groups.set(title, { title, isLoss, lines: [] });
+    groups.get(title).lines.push({ name: isShared ? name.replace(/_loss$/i, '') : name, points });
+  }
+  return [...groups.values()].sort((one, other) => Number(other.isLoss) - Number(one.isLoss));
 }

@@ -50,7 +50,7 @@ export class WriteView {
     this.editor = null;
     this.request = new AbortController();
     this.live = new LiveArticle({ muted: !this.composer.isAloud });
-    this.progress = new ProgressLine();
+    this.progress = new ProgressLine(() => this.stop());
     this.notes = el('div', { class: 'notes' });
     replace(this.sheet, this.progress.element, this.notes, this.live.element);
     this.sheet.setAttribute('aria-busy', 'true');
