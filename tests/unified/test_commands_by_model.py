@@ -320,8 +320,8 @@ def test_every_command_that_takes_a_model_is_in_the_table(tmp_path):
     without = {"data build pocket", "data build world", "data import", "data check", "data show",
                "grammar list", "grammar show", "tokenizer train", "tokenizer evaluate",
                "tokenizer convert", "demo",
-               # It serves until it is asked to end: tests/unified/serving.
-               "serve",
+               # They serve until they are asked to end: tests/unified/serving.
+               "serve", "studio",
                # Of verbs there is a table of its own, `test_verbs_by_model`.
                *VERBS}  # fmt: skip
     inputs = Inputs(tmp_path / "x", tmp_path / "x")  # some write a file beside it

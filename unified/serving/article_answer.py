@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -54,6 +55,7 @@ class ArticleAnswer:
         self._draft, self._segments, self._opening = draft, segments, opening
         self._status, self._warnings = status, warnings
         self._release, self._completed = release, completed
+        self._ending: asyncio.Future[None] | None = None
 
     def streamed(self) -> Response:
         """Server-sent events."""
@@ -79,6 +81,12 @@ class ArticleAnswer:
         return JSONResponse(view())
 
     async def _end(self) -> None:
+        """Let the article go; once, to its end, whoever waits for it."""
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._let_go())
+        await asyncio.shield(self._ending)
+
+    async def _let_go(self) -> None:
         try:
             await self._generation.close()
             await self._draft.end()
@@ -90,9 +98,11 @@ class ArticleAnswer:
             async for event in self._events():
                 yield event
         except ApiError as error:
+            await self._end()
             yield {"type": "error", "message": error.message, "code": error.code}
         except Exception:
             _log.exception("an article broke off")
+            await self._end()
             yield {"type": "error", "message": fault().message, "code": "server_error"}
 
     async def _events(self) -> AsyncGenerator[dict[str, Any], None]:
@@ -114,6 +124,7 @@ class ArticleAnswer:
         warnings = list(dict.fromkeys(self._warnings))
         warnings = await self._draft.complete(warnings, self._status)
         self._completed(segments)
+        await self._end()  # whoever hears of it may change it at once
         id = self._draft.record.id
         yield {
             "type": "article.completed", "id": id, "document_url": f"/v1/articles/{id}/document",

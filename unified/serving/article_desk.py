@@ -99,11 +99,16 @@ class ArticleDesk:
     ) -> AskedRequest:
         """What an article's prompt and wishes ask. Raises ApiError."""
         self.decoders.check(wishes.decoder)
-        return await self.service.ask(
-            "write", "prompt", text=prompt, images=wishes.pictures,
-            sounds=None if wishes.narration else 0, language=wishes.language,
-            settings=settings,
-        )  # fmt: skip
+        try:
+            return await self.service.ask(
+                "write", "prompt", text=prompt, images=wishes.pictures,
+                sounds=None if wishes.narration else 0, language=wishes.language,
+                settings=settings,
+            )  # fmt: skip
+        except ApiError as error:
+            if error.message.startswith("language is"):
+                error.param = "language"
+            raise
 
     async def ask_segment(
         self, record: ArticleRecord, index: int, block: int | None, temperature: float | None
@@ -115,7 +120,10 @@ class ArticleDesk:
         given = await self._context(record, index, asked)
         role = row.get("role")
         if block is not None:
-            return self._block(row, index, block, asked, given)
+            change = self._block(row, index, block, asked, given)
+            most = asked.sampling.max_text_ids
+            bound = await self.service.bound(change.asked, most, "max_text_ids")
+            return replace(change, asked=bound)
         slot, behind_it = Slot(row["type"], role=role), list[Segment]()
         after = record.version.segments[index + 1 : index + 2]
         if row["type"] == "image":

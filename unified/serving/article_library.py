@@ -161,7 +161,10 @@ class ArticleLibrary:
     ) -> tuple[list[Mapping[str, Any]], bool]:
         """See `LibraryIndex.page`."""
         for id in tuple(self._unindexed):
-            self._index_article(self.load(id, deleted=True))
+            try:
+                self._index_article(self.load(id, deleted=True))
+            except ValueError:  # it is gone by now
+                self._unindexed.discard(id)
         return self._index.page(query, limit, before)
 
     def duplicate(self, record: ArticleRecord) -> ArticleRecord:

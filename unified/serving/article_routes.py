@@ -19,7 +19,12 @@ from unified.serving.article_desk import ArticleDesk
 from unified.serving.article_draft import ArticleDraft, not_saved
 from unified.serving.article_export import exported
 from unified.serving.article_media import media_answer
-from unified.serving.article_record import ArticleRecord, ArticleVersion, ArticleWishes
+from unified.serving.article_record import (
+    ARTICLE_ID,
+    ArticleRecord,
+    ArticleVersion,
+    ArticleWishes,
+)
 from unified.serving.article_view import summary_of, view_of
 from unified.serving.inline_document import inline_json
 from unified.serving.schema import read_body
@@ -52,9 +57,13 @@ def article_routes(desk: ArticleDesk) -> APIRouter:
             raise ApiError(
                 400, f"limit is {quoted(limit)}, expected 1 to {_MOST_LISTED}", param="limit"
             )
+        before = query.get("before")
+        if before is not None and not ARTICLE_ID.fullmatch(before):
+            raise ApiError(400, f"before is {quoted(before)}, expected an article's id",
+                           param="before")  # fmt: skip
         if len(words) > _MOST_QUERY:
             raise ApiError(400, f"q has more than {_MOST_QUERY} characters", param="q")
-        rows, more = await asyncio.to_thread(library.page, words, int(limit), query.get("before"))
+        rows, more = await asyncio.to_thread(library.page, words, int(limit), before)
         return JSONResponse({"articles": [summary_of(row) for row in rows], "more": more})
 
     @router.get("/v1/articles/{id}")
