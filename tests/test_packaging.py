@@ -87,6 +87,8 @@ def test_data_files_are_found_inside_the_packages():
         ("unified.articles", "templates/article.css"),
         ("unified.articles", "templates/article.html"),
         ("unified.articles", "templates/package.opf"),
+        ("unified.serving", "studio/index.html"),
+        ("unified.serving", "studio/texts/zh.json"),
         ("unified_data", "templates/samples.html"),
         ("unified_base", "templates/cell.html"),
         ("unified_base", "templates/page.html"),
