@@ -1,7 +1,5 @@
 # `make article` and `make test` set themselves up; everything else is for those who work on the project.
 PYTHON ?= python3
-# Noto Color Emoji, for `make pocket` alone: the world's glyphs in twice the size.
-FONT   ?= /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf
 VENV   := .venv
 BIN     = $(VENV)/bin
 # The versions that are installed: a file of pins, or nothing for the newest that pyproject.toml allows.
@@ -86,18 +84,13 @@ docs: $(VENV)/.installed-docs
 snippets: $(VENV)/.installed-dev
 	UNIFIED_SLOW_SNIPPETS=1 $(BIN)/python -m pytest tests/test_snippets.py
 
-# The pocket model from nothing: world, tokenizers, decoder (hours on two cores; see configs/pocket).
+# The pocket model from nothing: world, tokenizers, decoder (hours on two cores; see configs/world). The last command
+# writes known.json and forms.json, too: runs/world_decoder/model is what ships as unified/pocket/checkpoint.
 pocket: $(VENV)/.installed-dev
-	$(BIN)/unified data build pocket -o runs/pocket/world
-	$(BIN)/unified tokenizer train configs/pocket/image.yaml
-	$(BIN)/unified tokenizer train configs/pocket/image_decoder.yaml
-	$(BIN)/unified tokenizer train configs/pocket/audio.yaml
-	$(BIN)/unified tokenizer train configs/pocket/audio_decoder.yaml
-	$(BIN)/unified train configs/pocket/decoder.yaml
-	$(BIN)/unified train configs/pocket/decoder_speech.yaml
-	$(BIN)/unified train configs/pocket/decoder_articles.yaml
-	$(BIN)/unified data build pocket -o runs/pocket/double --only draw --scale 0.35 --double "$(FONT)"
-	$(BIN)/unified tokenizer train configs/pocket/diffusion.yaml
+	$(BIN)/unified data build world -o runs/world
+	$(BIN)/unified tokenizer train configs/world/image.yaml
+	$(BIN)/unified tokenizer train configs/world/audio.yaml
+	$(BIN)/unified train configs/world/decoder.yaml
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/pocket.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from unified.training.card import write_card
 from unified.training.config import TrainConfig
 from unified.training.initial_model import build_model
 from unified.training.weights import choose_trained, merge_trained
-from unified.training.worlds import save_world_subjects, tasks_of_world
+from unified.training.worlds import save_world_files, tasks_of_world
 from unified_base.training.dist import DistContext
 
 __all__ = ["export", "plain_model"]
@@ -51,8 +51,12 @@ def export(
     step: int,
     ids: int,
     measured: Mapping[str, float],
+    report: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Write OUTPUT/model and its card, and upload it where the configuration says so."""
+    """Write OUTPUT/model and its card, and upload it where the configuration says so.
+
+    report: takes lines on what was measured for the model's folder.
+    """
     folder = Path(config.output) / "model"
     model = plain_model(config, dist, values)
     if model is not None:
@@ -60,7 +64,7 @@ def export(
 
         def finish(folder: Path) -> None:
             if config.world is not None:
-                save_world_subjects(config.world, folder)
+                save_world_files(config, model.sequencer, folder, report)
             write_card(folder, name, config, model, step, ids, measured)
 
         if config.world is not None:

@@ -103,4 +103,5 @@ def _finish(trainer: DecoderTrainer) -> Path:
         trainer.step,
         trainer.trained_on.ids,
         trainer.measured,
+        trainer.logger.info,
     )

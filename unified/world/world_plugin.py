@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unified.pocket.forms import FORMS_FILE
 from unified.pocket.known_subjects import FILE_NAME
 from unified.tasks.asking import Inputs
 from unified.tasks.claims import Claims
@@ -26,7 +27,7 @@ class WorldPlugin:
     """Reads what someone wants against the subjects of a model (subjects.json); without them words
     stay as they are. See `unified.tasks.task_plugin.TaskPlugin`."""
 
-    files = (FILE_NAME,)
+    files = (FILE_NAME, FORMS_FILE)
 
     def read(self, verb: Verb, inputs: Inputs, directory: Path) -> Reading:
         """The nearest caption for `draw`, wish for `edit`, prompt for `write`, in the language of
