@@ -97,7 +97,9 @@ def _overlay(article: ArticleContent, names: Mapping[str, str]) -> bytes:
     return _xml("article.smil", article, spoken=spoken)
 
 
-def _package(article: ArticleContent, media: Mapping[str, bytes], held: Mapping[str, bytes]) -> bytes:
+def _package(
+    article: ArticleContent, media: Mapping[str, bytes], held: Mapping[str, bytes]
+) -> bytes:
     items = [
         {
             "id": f"medium-{number}",

@@ -45,7 +45,9 @@ class StoredArticle:
     language: str | None
 
 
-def hold(article: ArticleContent, shown_as: Mapping[int, str]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def hold(
+    article: ArticleContent, shown_as: Mapping[int, str]
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The JSON object without its media, and the bytes of those that are nowhere else by name.
 
     shown_as: names of the segments that the file has elsewhere without loss, by `id(segment)`.
