@@ -16,7 +16,7 @@ from unified.articles.language import (
 )
 from unified_data.document import Document
 
-__all__ = ["DRAWN_SIDE", "Article", "NamedBlock", "article_of", "drawn_size", "text_of"]
+__all__ = ["DRAWN_SIDE", "ArticleContent", "NamedBlock", "article_of", "drawn_size", "text_of"]
 
 DRAWN_SIDE = 288
 """Side in CSS pixels (1/96 inch) that a small picture is drawn up to, in whole multiples (96
@@ -38,7 +38,7 @@ class NamedBlock:
 
 
 @dataclass(frozen=True)
-class Article:
+class ArticleContent:
     """An article as its files need it.
 
     title: of the whole, never empty. language: as BCP 47 has it. details: names and values to stand
@@ -75,7 +75,7 @@ class Article:
 
 def article_of(
     document: Document, details: Mapping[str, str] | None = None, language: str | None = None
-) -> Article:
+) -> ArticleContent:
     """The article of a document (its response).
 
     language: None: told by its text. Raises ValueError for a document with slots, or a language
@@ -92,7 +92,7 @@ def article_of(
         kind = _kind(block)
         name = f"{kind}-{next(numbers[kind])}" if kind else ""
         named.append(NamedBlock(name, block, language_inside(text_of(block), language)))
-    return Article(
+    return ArticleContent(
         document, tuple(named), title or wording(language).article, language, dict(details or {})
     )
 

@@ -21,7 +21,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
-from unified.articles.article import Article
+from unified.articles.article import ArticleContent
 from unified.articles.blocks import Figure, Heading, Narration
 from unified.articles.holding import hold, holding_json
 from unified.articles.html import block_view
@@ -41,7 +41,7 @@ _TYPES = {".png": "image/png", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".wa
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def book_of(article: Article) -> bytes:
+def book_of(article: ArticleContent) -> bytes:
     """The bytes of an article's EPUB file.
 
     The same article gives the same bytes but for the time in it, which SOURCE_DATE_EPOCH can say.
@@ -71,7 +71,7 @@ def book_of(article: Article) -> bytes:
     return _packed({"package.opf": package, **files})
 
 
-def _chapter(article: Article, names: Mapping[str, str]) -> bytes:
+def _chapter(article: ArticleContent, names: Mapping[str, str]) -> bytes:
     blocks = [
         block_view(article, named) | {"address": names.get(named.name, "")}
         for named in article.blocks
@@ -79,7 +79,7 @@ def _chapter(article: Article, names: Mapping[str, str]) -> bytes:
     return _xml("article.xhtml", article, blocks=blocks, details=article.details)
 
 
-def _contents(article: Article) -> bytes:
+def _contents(article: ArticleContent) -> bytes:
     """The navigation document: the headings of the first two levels, or the title alone."""
     headings = [
         {"id": named.name, "text": named.block.text, "language": named.language}
@@ -89,7 +89,7 @@ def _contents(article: Article) -> bytes:
     return _xml("nav.xhtml", article, headings=headings)
 
 
-def _overlay(article: Article, names: Mapping[str, str]) -> bytes:
+def _overlay(article: ArticleContent, names: Mapping[str, str]) -> bytes:
     spoken = [
         {"id": name, "address": names[name], "end": _clock(_seconds(narration))}
         for name, narration in article.narrations
@@ -97,7 +97,9 @@ def _overlay(article: Article, names: Mapping[str, str]) -> bytes:
     return _xml("article.smil", article, spoken=spoken)
 
 
-def _package(article: Article, media: Mapping[str, bytes], held: Mapping[str, bytes]) -> bytes:
+def _package(
+    article: ArticleContent, media: Mapping[str, bytes], held: Mapping[str, bytes]
+) -> bytes:
     items = [
         {
             "id": f"medium-{number}",
@@ -125,7 +127,7 @@ def _package(article: Article, media: Mapping[str, bytes], held: Mapping[str, by
     )
 
 
-def _digest(article: Article, media: Mapping[str, bytes], held: Mapping[str, bytes]) -> str:
+def _digest(article: ArticleContent, media: Mapping[str, bytes], held: Mapping[str, bytes]) -> str:
     """A hash of all that an article says."""
     digest = hashlib.sha256(repr((article.title, article.language, article.details)).encode())
     for named in article.blocks:
@@ -137,7 +139,7 @@ def _digest(article: Article, media: Mapping[str, bytes], held: Mapping[str, byt
     return digest.hexdigest()
 
 
-def _xml(template: str, article: Article, **values: Any) -> bytes:
+def _xml(template: str, article: ArticleContent, **values: Any) -> bytes:
     common = {"title": article.title, "language": article.language, "words": article.words}
     return render_template("unified.articles", template, **common, **values).encode("utf-8")
 

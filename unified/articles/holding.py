@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unified.articles.article import Article
+from unified.articles.article import ArticleContent
 from unified.articles.language import check_language
 from unified_base.structured import parse_json
 from unified_base.text import quoted
@@ -45,7 +45,9 @@ class StoredArticle:
     language: str | None
 
 
-def hold(article: Article, shown_as: Mapping[int, str]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def hold(
+    article: ArticleContent, shown_as: Mapping[int, str]
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The JSON object without its media, and the bytes of those that are nowhere else by name.
 
     shown_as: names of the segments that the file has elsewhere without loss, by `id(segment)`.

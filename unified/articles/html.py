@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
-from unified.articles.article import Article, NamedBlock, article_of, drawn_size
+from unified.articles.article import ArticleContent, NamedBlock, article_of, drawn_size
 from unified.articles.blocks import Figure, Heading, Listing, Narration, Quote
 from unified.articles.holding import hold, holding_json
 from unified_base.html_page import data_address, render_html
@@ -37,7 +37,7 @@ def render_page(document: Document, details: Mapping[str, str] | None = None) ->
     return page_of(article_of(document, details), holds_document=False)
 
 
-def page_of(article: Article, holds_document: bool = True, has_sounds: bool = True) -> str:
+def page_of(article: ArticleContent, holds_document: bool = True, has_sounds: bool = True) -> str:
     """The page of an article.
 
     holds_document: it can be opened as a document again. has_sounds: it has players, which paper
@@ -84,7 +84,7 @@ def page_of(article: Article, holds_document: bool = True, has_sounds: bool = Tr
     )
 
 
-def block_view(article: Article, named: NamedBlock) -> _View:
+def block_view(article: ArticleContent, named: NamedBlock) -> _View:
     """What a template prints of a block, but for the address of its medium."""
     block = named.block
     common = {"id": named.name, "language": named.language}
@@ -114,7 +114,7 @@ def _wav(audio: Audio) -> bytes:
     return encode_wav(audio.waveform, audio.sample_rate)
 
 
-def _holding(article: Article, media: Mapping[str, bytes]) -> str:
+def _holding(article: ArticleContent, media: Mapping[str, bytes]) -> str:
     """The JSON that the page holds: what it shows exactly is named there."""
     exact: dict[int, str] = {}
     for name, figure in article.pictures:

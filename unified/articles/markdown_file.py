@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from unified.articles.article import Article
+from unified.articles.article import ArticleContent
 from unified.articles.blocks import Figure, Heading, Listing, Narration, Quote
 from unified_base.images import encode_png
 from unified_base.sounds import encode_wav
@@ -16,7 +16,7 @@ from unified_base.together import Bundle
 __all__ = ["markdown_of"]
 
 
-def markdown_of(article: Article, path: Path) -> Bundle:
+def markdown_of(article: ArticleContent, path: Path) -> Bundle:
     """An article as Markdown, its media by name (STEM-media/picture-1.png, ...)."""
     words = article.words
     folder = f"{path.stem}-media"

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from unified.articles.article import Article
+from unified.articles.article import ArticleContent
 from unified.articles.html import page_of
 from unified_base.extras import missing_extra
 from unified_base.text import quoted
@@ -36,7 +36,7 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def pdf_of(article: Article) -> tuple[bytes, str]:
+def pdf_of(article: ArticleContent) -> tuple[bytes, str]:
     """The bytes of an article's PDF file, and what printed it: "Chromium" or "WeasyPrint".
 
     Raises ValueError where neither is installed, or what is installed fails.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from unified.articles.article import Article
+from unified.articles.article import ArticleContent
 from unified_base.extras import missing_extra
 from unified_base.text import counted
 
@@ -40,7 +40,7 @@ def check_installed(extension: str) -> None:
             raise missing_extra("PDF without Chromium", "weasyprint", "export")
 
 
-def render_article(article: Article, extension: str) -> RenderedArticle:
+def render_article(article: ArticleContent, extension: str) -> RenderedArticle:
     """An article as a file of a format. extension: of `RENDERED`.
 
     Pages and books hold the document of the article. Raises ValueError where a library or a program
@@ -65,7 +65,7 @@ def render_article(article: Article, extension: str) -> RenderedArticle:
     return RenderedArticle(data, kind, (f"printed by {printer}", *_silent(article, "PDF")))
 
 
-def _silent(article: Article, name: str) -> tuple[str, ...]:
+def _silent(article: ArticleContent, name: str) -> tuple[str, ...]:
     """A note on the sounds that a format does not hold."""
     number = sum(1 for _ in article.narrations)
     if not number:

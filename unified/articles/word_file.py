@@ -10,7 +10,7 @@ import io
 from datetime import UTC, datetime
 from typing import Any
 
-from unified.articles.article import Article, NamedBlock, drawn_size
+from unified.articles.article import ArticleContent, NamedBlock, drawn_size
 from unified.articles.blocks import Figure, Heading, Listing, Narration, Quote
 from unified.articles.times import time_of_export
 from unified_base.extras import missing_extra
@@ -26,7 +26,7 @@ _REGIONS = {"en": "en-US", "zh": "zh-CN", "ja": "ja-JP", "ko": "ko-KR"}
 _EAST_ASIAN = ("zh", "ja", "ko")
 
 
-def word_file_of(article: Article) -> bytes:
+def word_file_of(article: ArticleContent) -> bytes:
     """The bytes of an article's DOCX file.
 
     Raises ValueError where python-docx is not installed.
@@ -51,7 +51,7 @@ def word_file_of(article: Article) -> bytes:
     return buffer.getvalue()
 
 
-def _set_properties(document: Any, article: Article) -> None:
+def _set_properties(document: Any, article: ArticleContent) -> None:
     from docx.oxml.ns import qn
     from docx.oxml.parser import OxmlElement
 
@@ -96,7 +96,7 @@ def _set_tag(element: Any, language: str) -> None:
 class _Writer:
     """Puts an article's blocks behind each other into a document. room: EMU (width, height)."""
 
-    def __init__(self, document: Any, article: Article, room: tuple[int, int]) -> None:
+    def __init__(self, document: Any, article: ArticleContent, room: tuple[int, int]) -> None:
         self._document = document
         self._article = article
         self._room = room
