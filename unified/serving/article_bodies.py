@@ -10,15 +10,15 @@ from unified.serving.api_errors import ApiError
 from unified.serving.schema import ApiBody
 from unified_base.text import quoted
 
-__all__ = ["AnyChange", "ArticleBody", "ChooseBody", "EditBody", "ExportBody", "RegenerateBody",
-           "ReplaceBody", "change_body"]  # fmt: skip
+__all__ = ["AnyChange", "ArticleRequestBody", "ChooseBody", "EditBody", "ExportBody",
+           "RegenerateBody", "ReplaceBody", "change_body"]  # fmt: skip
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)] | None
 _MOST_TEXT = 100_000  # characters of a text that is given
 _MOST_PICTURES = 64
 
 
-class ArticleBody(ApiBody):
+class ArticleRequestBody(ApiBody):
     """An article to write.
 
     pictures: how many; None: as the prompt says, or the model likes. narration: whether it may hold

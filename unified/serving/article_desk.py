@@ -117,10 +117,10 @@ class ArticleDesk:
         row = self.segment(record, index)
         settings = None if temperature is None else {f"{row['type']}.temperature": temperature}
         asked = await self.ask(record.prompt, record.wishes, settings)
-        given = await self._context(record, index, asked)
+        before = await self._context(record, index, asked)
         role = row.get("role")
         if block is not None:
-            change = self._block(row, index, block, asked, given)
+            change = self._block(row, index, block, asked, before)
             most = asked.sampling.max_text_ids
             bound = await self.service.bound(change.asked, most, "max_text_ids")
             return replace(change, asked=bound)
@@ -133,12 +133,12 @@ class ArticleDesk:
         elif row["type"] == "text" and after:  # where the text ends
             behind_it = await self._segments(record, after)
             behind_it, _ = await asyncio.to_thread(self._fitted, behind_it, asked)
-        document = Document((*given, slot, *behind_it))
+        document = Document((*before, slot, *behind_it))
         asked = replace(asked, document=document, finish=_nothing)
         return AskedChange(asked, index, single=True)
 
     def _block(
-        self, row: Row, index: int, block: int, asked: AskedRequest, given: list[Segment]
+        self, row: Row, index: int, block: int, asked: AskedRequest, before: list[Segment]
     ) -> AskedChange:
         """A block of a text anew."""
         if row["type"] != "text":
@@ -154,12 +154,12 @@ class ArticleDesk:
         begun, behind = text[: blocks[block]["start"]], text[blocks[block]["stop"] :]
         if begun.strip():
             # Space at its end would be ids that no text goes on behind: the model writes it.
-            given.append(Text(begun.rstrip(), role))
+            before.append(Text(begun.rstrip(), role))
         # An "any" slot goes on with a text; formats may have a marker between two texts.
         answer = asked.document.segments[-1]
         assert isinstance(answer, Slot)
         slot = replace(answer, modality="any", role=role, num_images=None, num_audios=None)
-        document = Document((*given, slot))
+        document = Document((*before, slot))
         asked = replace(asked, document=document, finish=_nothing)
         return AskedChange(asked, index, begun, behind, until_blank=True, single=True)
 
@@ -167,21 +167,21 @@ class ArticleDesk:
         """All that follows a segment of the user's own, which stands at an index. Raises
         ApiError."""
         asked = await self.ask(record.prompt, record.wishes)
-        given = await self._context(record, index, asked)
+        before = await self._context(record, index, asked)
         if isinstance(own, Text):
             own = replace(own, text=own.text.rstrip())  # space at its end the model writes
         fitted, own_notes = await asyncio.to_thread(self._fitted, [own], asked)
-        given += fitted
+        before += fitted
         slot = asked.document.segments[-1]
         assert isinstance(slot, Slot)
         if slot.modality == "any":
-            written = [segment for segment in given if segment.role != "prompt"]
+            written = [segment for segment in before if segment.role != "prompt"]
             slot = replace(
                 slot,
                 num_images=_left(slot.num_images, Image, written),
                 num_audios=_left(slot.num_audios, Audio, written),
             )
-        asked = replace(asked, document=Document((*given, slot)))
+        asked = replace(asked, document=Document((*before, slot)))
         if isinstance(own, Text):
             return AskedChange(asked, index, own.text)
         return AskedChange(asked, index + 1, notes=own_notes)

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from unified.serving.api_errors import ApiError
 from unified.serving.article_answer import ArticleAnswer
-from unified.serving.article_bodies import ArticleBody, ExportBody
+from unified.serving.article_bodies import ArticleRequestBody, ExportBody
 from unified.serving.article_desk import ArticleDesk
 from unified.serving.article_draft import ArticleDraft, not_saved
 from unified.serving.article_export import exported
@@ -46,7 +46,7 @@ def article_routes(desk: ArticleDesk) -> APIRouter:
 
     @router.post("/v1/articles")
     async def write(request: Request) -> Response:
-        body: ArticleBody = await read_body(request, ArticleBody)
+        body: ArticleRequestBody = await read_body(request, ArticleRequestBody)
         return await _write(desk, request, body)
 
     @router.get("/v1/articles")
@@ -123,7 +123,7 @@ def article_routes(desk: ArticleDesk) -> APIRouter:
     return router
 
 
-async def _write(desk: ArticleDesk, request: Request, body: ArticleBody) -> Response:
+async def _write(desk: ArticleDesk, request: Request, body: ArticleRequestBody) -> Response:
     service, library = desk.service, desk.library
     service.check_model(body.model)
     wishes = ArticleWishes(body.pictures, body.narration, body.language, body.decoder)

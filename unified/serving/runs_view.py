@@ -56,7 +56,7 @@ class _Reader:
 
     def runs(self) -> list[dict[str, Any]]:
         """{"name", "updated", "steps"} of every run; steps are null where it was not looked at."""
-        runs = []
+        runs: list[dict[str, Any]] = []
         for name, path in self._found().items():
             files = [entry.stat().st_mtime for entry in path.iterdir() if _is_events(entry.name)]
             runs.append({"name": name, "updated": max(files), "steps": self._steps(name)})

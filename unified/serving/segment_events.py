@@ -32,6 +32,7 @@ from unified.engine.events import (
     TextCut,
     TextPiece,
 )
+from unified.serving.article_record import Row
 from unified.serving.article_view import described
 from unified.serving.media_written import base64_of, pcm16
 from unified_base.images import encode_png
@@ -254,7 +255,10 @@ class SegmentEvents:
         before = self._before[-1] if self._before else None
         if not isinstance(before, Text):
             return {}
-        rows = [{"type": "text", "text": before.text, "role": before.role}, {"type": kind}]
+        rows: list[Row] = [
+            {"type": "text", "text": before.text, "role": before.role},
+            {"type": kind},
+        ]
         return described(rows, 1)
 
     def _rows_so_far(self, event: ImageRow) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from article_api import ASKED, ArticleApi
 from running_server import running_server
 
 from unified import UnifiedModel
+from unified.serving.article_library import ArticleLibrary
 
 openai = pytest.importorskip("openai")
 
@@ -42,3 +44,31 @@ def refused():
         return error
 
     return check
+
+
+@pytest.fixture(scope="session")
+def api(pocket, tmp_path_factory):
+    """A server of articles."""
+    with (
+        ArticleLibrary(tmp_path_factory.mktemp("articles")) as library,
+        running_server(pocket, library=library) as server,
+    ):
+        yield ArticleApi(server, library)
+
+
+@pytest.fixture(scope="session")
+def told(api):
+    """The events of one article."""
+    return api.events("POST", "/v1/articles", ASKED)
+
+
+@pytest.fixture(scope="session")
+def written(told):
+    """Its id; no test changes it."""
+    return told[0]["id"]
+
+
+@pytest.fixture
+def article(api, written):
+    """The id of a copy."""
+    return api.copy(written)

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 from running_server import running_server
 
+from unified import UnifiedModel
 from unified.__main__ import run
 from unified.sequence.inspect import inspect_document
+from unified.serving.api_errors import ApiError
 from unified.serving.article_library import ArticleLibrary
 from unified.serving.inline_document import document_of, inline_json
+from unified.serving.picture_decoders import PictureDecoders
 from unified_base.images import decode_image
 from unified_data.document import Document, Image, Slot, Text
 
@@ -261,3 +264,21 @@ def test_killed_while_it_writes_it_has_what_was_finished(tmp_path):
             segment = document.segments[event["segment"]]
             assert isinstance(segment, Text if event["kind"] == "text" else Image)
             assert event["kind"] != "text" or segment.text == event["text"]
+
+
+# Decoders of pictures.
+
+
+def test_a_diffusion_decoder_is_that_of_the_model(pocket):
+    """Its pictures of codes are those that the model draws with it."""
+    decoders = PictureDecoders(pocket)
+    assert decoders.names == ("vq", "diffusion", "diffusion-2x")
+    assert decoders.get("vq") is None
+    codes = np.arange(64, dtype=np.int64).reshape(1, 8, 8)
+    pixels = decoders.get("diffusion-2x")(codes)
+    assert pixels.shape == (192, 192, 3)
+    model = UnifiedModel.from_pretrained("pocket", read_weights=False)
+    model.use_diffusion(scale=2)
+    assert np.array_equal(pixels, model.sequencer.decode_image(codes))
+    with pytest.raises(ApiError, match="expected one of vq, diffusion, diffusion-2x"):
+        decoders.get("../x")
