@@ -112,7 +112,9 @@ class Photographer:
             page.keyboard.press("Enter")
             page.wait_for_selector(".picture.pending")
             page.wait_for_timeout(2_000)
-            page.locator(".picture.pending").evaluate("each => each.scrollIntoView({block: 'center'})")
+            page.locator(".picture.pending").evaluate(
+                "each => each.scrollIntoView({block: 'center'})"
+            )
         return page
 
     def keep(self, page: Any, name: str) -> None:

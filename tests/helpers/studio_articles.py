@@ -190,14 +190,14 @@ class FakeArticles:
         yield {"type": "segment.done", "segment": index, "kind": "image", "image": image}
 
     def sound(self, id: str, index: int, rows: list[Row], words: str) -> Iterator[dict[str, Any]]:
-        said = f"The {words} is here."
+        words_said = f"The {words} is here."
         yield {"type": "segment.started", "segment": index, "kind": "audio", "role": "response",
-               "sample_rate": RATE, "transcript": said, "voice": "ben"}  # fmt: skip
+               "sample_rate": RATE, "transcript": words_said, "voice": "ben"}  # fmt: skip
         for _ in range(3):
             yield {"type": "segment.sound", "segment": index, "sample_rate": RATE,
                    "pcm16": base64_of(sound(0.2))}  # fmt: skip
         url = self.stored(id, "audio", wav(sound(0.6)))
-        audio = {"url": url, "seconds": 0.6, "transcript": said, "voice": "ben"}
+        audio = {"url": url, "seconds": 0.6, "transcript": words_said, "voice": "ben"}
         self.put(rows, index, {"kind": "audio", "role": "response", "audio": audio})
         yield {"type": "segment.done", "segment": index, "kind": "audio", "audio": audio}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -77,6 +78,20 @@ def open_page(chromium, fake, serving) -> Iterator[Callable]:
     for context in contexts:
         context.close()
     assert not faults
+
+
+@pytest.fixture
+def until():
+    """until(page, expression): waits for it to hold. Playwright's own way evaluates a string within
+    the page, which the page's policy forbids."""
+
+    def wait(page, expression: str) -> None:
+        end = time.monotonic() + PATIENCE / 1000
+        while not page.evaluate(expression):
+            assert time.monotonic() < end, f"never {expression}"
+            page.wait_for_timeout(50)
+
+    return wait
 
 
 @pytest.fixture

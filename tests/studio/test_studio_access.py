@@ -80,7 +80,7 @@ def test_no_view_has_a_serious_fault(open_page, fake, check, options):
 
 def test_every_control_is_reached_by_tab_and_its_focus_is_seen(write):
     page = write()
-    page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
+    page.locator(".skip").focus()
     names = []
     for _ in range(60):
         page.keyboard.press("Tab")
@@ -115,7 +115,7 @@ def test_every_control_is_reached_by_tab_and_its_focus_is_seen(write):
         assert name in labels
 
 
-def test_what_happens_is_told_to_screen_readers(page, fake):
+def test_what_happens_is_told_to_screen_readers(page, fake, until):
     page.evaluate(
         """() => {
           window.heard = [];
@@ -127,5 +127,5 @@ def test_what_happens_is_told_to_screen_readers(page, fake):
     fake.delay = 0.02
     page.get_by_label("What is the article about?").fill("zebra")
     page.keyboard.press("Enter")
-    page.wait_for_function("heard.some((text) => text.startsWith('The article is complete'))")
+    until(page, "heard.some((text) => text.startsWith('The article is complete'))")
     assert "Writing has begun" in page.evaluate("heard")

@@ -1,4 +1,4 @@
-"""The page before the real server and the shipped model: one short article, and one of its parts."""
+"""The page before the real server and the shipped model: a short article, and one of its parts."""
 
 from __future__ import annotations
 

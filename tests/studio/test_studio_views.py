@@ -14,7 +14,7 @@ def stored(fake, *prompts):
         list(fake.write(fake.begin(prompt), prompt))
 
 
-def test_the_library_finds_deletes_and_brings_back(open_page, fake):
+def test_the_library_finds_deletes_and_brings_back(open_page, fake, until):
     stored(fake, "zebra", "cat")
     page = open_page("#/library")
     cards = page.locator(".card h2")
@@ -33,7 +33,7 @@ def test_the_library_finds_deletes_and_brings_back(open_page, fake):
     assert len(fake.articles) == 2
     page.locator(".card-link").click()
     page.wait_for_selector(".article-view .article-editor")
-    page.wait_for_function("document.title === 'The zebra · unified studio'")
+    until(page, "document.title === 'The zebra · unified studio'")
 
 
 def test_an_article_that_is_not_there_is_told(open_page, fake):
@@ -143,12 +143,12 @@ def test_language_and_appearance_are_chosen_and_remembered(page):
 
 
 @pytest.mark.parametrize("width", [320, 390])
-def test_nothing_is_wider_than_a_phone(open_page, fake, width):
+def test_nothing_is_wider_than_a_phone(open_page, fake, until, width):
     stored(fake, "zebra")
     page = open_page(viewport={"width": width, "height": 700}, has_touch=True, is_mobile=True)
     for view in ("write", "library", "playground", "training", f"article/{1:016x}"):
         page.evaluate("name => { location.hash = `#/${name}`; }", view)
-        page.wait_for_function("document.querySelector('main').textContent.length > 20")
+        until(page, "document.querySelector('main').textContent.length > 20")
         page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
 
