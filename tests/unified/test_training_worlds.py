@@ -49,7 +49,8 @@ def test_forms_follow_from_the_kinds_and_the_limit_from_what_is_to_be_seen(
     save_world_files(_run(training_case, world), tiny_sequencer, tmp_path, lines.append)
     assert load_forms(tmp_path) == {"edit", "draw spoken"}
     known = KnownPictures.load(tmp_path)
-    assert (known.pictures, known.false_alarms) == (100, 0.01)
+    assert known.pictures == 100
+    assert known.false_alarms <= 0.01
     assert [line.split(":")[0] for line in lines] == [FORMS_FILE, KNOWN_FILE]
     assert {path.name for path in tmp_path.iterdir()} == {*WorldPlugin.files, KNOWN_FILE}
 
