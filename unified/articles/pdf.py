@@ -26,7 +26,7 @@ _PROGRAMS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )  # fmt: skip
-_PATIENCE = 180.0
+_PATIENCE = 600.0
 """Seconds that Chromium may take."""
 _OPTIONS = (
     "--headless", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions",
