@@ -112,7 +112,7 @@ class Photographer:
             page.keyboard.press("Enter")
             page.wait_for_selector(".picture.pending")
             page.wait_for_timeout(2_000)
-            page.locator(".picture.pending").evaluate(
+            page.locator(".picture.pending").last.evaluate(
                 "each => each.scrollIntoView({block: 'center'})"
             )
         return page
