@@ -160,7 +160,7 @@ def test_an_edited_text_is_kept_or_gone_on_from(api, article, pocket):
     # It is what the model makes of that document.
     request = pocket.request("write", text=ASKED["prompt"], sounds=0)
     asked = (*before.segments[:index], Text(text, "response"), *request.document.segments[-1:])
-    (alone,) = pocket.generate(Document(given), 1, 6, request.sampling)
+    (alone,) = pocket.generate(Document(asked), 1, 6, request.sampling)
     joined = "".join(s.text for s in alone.segments[index:] if isinstance(s, Text))
     ours = "".join(s.text for s in rewritten.segments[index:] if isinstance(s, Text))
     assert ours == joined
