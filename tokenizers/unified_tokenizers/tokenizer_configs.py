@@ -119,6 +119,8 @@ class AudioTokenizerConfig:
     def __post_init__(self) -> None:
         if self.level is not None and not -60 <= self.level <= 0:
             raise ValueError(f"level is {self.level} dB, expected -60 to 0, or null for none")
+        if self.level is not None:  # -26 and -26.0 are one tokenizer, of one fingerprint
+            object.__setattr__(self, "level", float(self.level))
 
     def levelled(self, waveform_BS: np.ndarray) -> np.ndarray:
         """Waveforms, float32 (B, S), at `level`; as they are where there is none."""

@@ -38,10 +38,14 @@ def word_file_of(article: ArticleContent) -> bytes:
     document = docx.Document()
     _set_properties(document, article)
     section = document.sections[0]
-    room = (
-        int(section.page_width - section.left_margin - section.right_margin),
-        int(_HIGHEST * (section.page_height - section.top_margin - section.bottom_margin)),
+    # A template may leave lengths out; python-docx's own has them all.
+    width, left, right = (
+        int(each or 0) for each in (section.page_width, section.left_margin, section.right_margin)
     )
+    height, top, bottom = (
+        int(each or 0) for each in (section.page_height, section.top_margin, section.bottom_margin)
+    )
+    room = (width - left - right, int(_HIGHEST * (height - top - bottom)))
     writer = _Writer(document, article, room)
     for named in article.blocks:
         writer.add(named)

@@ -240,9 +240,9 @@ class ArticleDesk:
                     notes = (*notes, *changes)
                 elif isinstance(segment, Audio):
                     rate = sequencer.tokenizer("audio").sample_rate
-                    waveform, changes = fit_sound(segment.waveform, segment.sample_rate, rate)
+                    waveform, conversions = fit_sound(segment.waveform, segment.sample_rate, rate)
                     segment = replace(segment, waveform=waveform, sample_rate=rate)
-                    notes = (*notes, *changes)
+                    notes = (*notes, *conversions)
             except ValueError as error:
                 raise mistake(error) from None
             fitted.append(segment)

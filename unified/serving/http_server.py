@@ -109,7 +109,7 @@ def serve_model(
     library: Path | None = None,
     runs: Path | None = None,
     page: bool = False,
-    opened: Callable[[str], None] | None = None,
+    opened: Callable[[str], object] | None = None,
 ) -> None:
     """Serve a model until the process is asked to end (SIGINT, SIGTERM).
 

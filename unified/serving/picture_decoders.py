@@ -69,6 +69,6 @@ def _decode(tokenizer: object, codes: np.ndarray) -> np.ndarray:
     from unified.sequence.modality import modality_of
     from unified_data.document import Image
 
-    picture = modality_of("image").restore(codes, tokenizer, None, 1.0)  # type: ignore[arg-type]
+    picture = modality_of("image").restore(codes, tokenizer, None, 1.0)
     assert isinstance(picture, Image)
     return picture.pixels
