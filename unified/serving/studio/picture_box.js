@@ -44,13 +44,12 @@ export class PictureBox {
   }
 
   /** The rows so far, as a PNG in base64. They are painted in order. */
-  rows({ png, rows, first = 0 }) {
+  rows({ png, rows }) {
     this.order = this.order.then(async () => {
       const bitmap = await createImageBitmap(new Blob([bytesOf(png)], { type: 'image/png' }));
       const context = this.canvas.getContext('2d');
       context.drawImage(bitmap, 0, 0);
-      // `png` has the picture so far: all rows of it are there, or the rest is still grey.
-      this.setScan(Math.max(bitmap.height < this.height ? bitmap.height : 0, Math.min(first + rows, this.height)));
+      this.setScan(Math.min(rows, bitmap.height, this.height));
       bitmap.close();
     }).catch(() => {});
   }
