@@ -101,32 +101,32 @@ pocket: $(VENV)/.installed-dev
 
 # A model of the world of free scenes from nothing, three hours of two cores: `make -j3 world`. Its parts wait for what
 # they need alone, so that a tokenizer trains on each core while the rest of the world is built.
-WORLD = runs/world
-world: runs/world_decoder/model/config.json
+WORLD = runs/world/world
+world: runs/world/decoder/model/config.json
 
-runs/.world-pictures: $(VENV)/.installed-dev
+runs/world/.pictures: $(VENV)/.installed-dev
 	$(BIN)/unified data build world -o $(WORLD) --only draw,describe
 	touch $@
 
-runs/.world-sounds: runs/.world-pictures
+runs/world/.sounds: runs/world/.pictures
 	$(BIN)/unified data build world -o $(WORLD) --workers 1 --only words,listen,speak,salad
 	touch $@
 
-runs/.world-all: runs/.world-sounds
+runs/world/.all: runs/world/.sounds
 	$(BIN)/unified data build world -o $(WORLD) --workers 1 --only text,text_zh,facts,article,article_zh
 	$(BIN)/unified data build world -o $(WORLD) --workers 1 --only ask,edit,names,unknown,draw_spoken,say_picture,ask_spoken
 	touch $@
 
-runs/.world-image-tokenizer: runs/.world-pictures
-	$(BIN)/unified tokenizer train configs/world/image.yaml $(if $(wildcard runs/world_image/checkpoints),--resume)
+runs/world/.image-tokenizer: runs/world/.pictures
+	$(BIN)/unified tokenizer train configs/world/image.yaml $(if $(wildcard runs/world/image/checkpoints),--resume)
 	touch $@
 
-runs/.world-audio-tokenizer: runs/.world-sounds
-	$(BIN)/unified tokenizer train configs/world/audio.yaml $(if $(wildcard runs/world_audio/checkpoints),--resume)
+runs/world/.audio-tokenizer: runs/world/.sounds
+	$(BIN)/unified tokenizer train configs/world/audio.yaml $(if $(wildcard runs/world/audio/checkpoints),--resume)
 	touch $@
 
-runs/world_decoder/model/config.json: runs/.world-all runs/.world-image-tokenizer runs/.world-audio-tokenizer
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m unified train configs/world/decoder.yaml $(if $(wildcard runs/world_decoder/checkpoints),--resume)
+runs/world/decoder/model/config.json: runs/world/.all runs/world/.image-tokenizer runs/world/.audio-tokenizer
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m unified train configs/world/decoder.yaml $(if $(wildcard runs/world/decoder/checkpoints),--resume)
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/pocket.py

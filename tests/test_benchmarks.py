@@ -20,6 +20,7 @@ INSTALLED_AS = {
     "yaml": "pyyaml",
     "fontTools": "fonttools",
     "xdist": "pytest-xdist",
+    "markdown_it": "markdown-it-py",
     "llama_cpp": "llama-cpp-python",
 }
 OURS = {"unified", "unified_base", "unified_data", "unified_tokenizers"}

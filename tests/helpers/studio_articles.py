@@ -58,7 +58,7 @@ def base64_of(data: bytes) -> str:
 
 class FakeArticles:
     """Articles in memory, each with its versions. texts: of the next that are written, with
-    {subject} replaced by the prompt."""
+    {subject} replaced by the prompt's first sentence."""
 
     def __init__(self) -> None:
         self.texts: tuple[str, ...] = TEXTS
@@ -146,9 +146,10 @@ class FakeArticles:
         yield {"type": "article.created", "id": id, "seed": 7, "prompt": prompt,
                "notes": ["a note of the server"]}  # fmt: skip
         try:
-            yield from self.rest(id, self.rows(id), prompt, 1)
+            subject = prompt.partition(". ")[0]
+            yield from self.rest(id, self.rows(id), subject, 1)
             article["status"] = "completed"
-            article["title"] = f"The {prompt}"
+            article["title"] = f"The {subject}"
         finally:
             if article["status"] == "writing":
                 article["status"] = "stopped"

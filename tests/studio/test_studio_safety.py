@@ -44,7 +44,7 @@ BODIES = (
     f"<?xml version='1.0'?><x:script xmlns:x='http://www.w3.org/1999/xhtml'>{RUN}</x:script>",
     f"{{{{constructor.constructor('{RUN}')()}}}}", f"${{{RUN}}}", f"<%={RUN}%>",
     f"&lt;img src=x onerror={RUN}&gt;", f"\\u003cimg src=x onerror={RUN}\\u003e",
-    "<img src=x onerror=&#119;indow.ran=1>", f"%3Cimg src=x onerror={RUN}%3E",
+    f"<img src=x onerror=&#119;{RUN[1:]}>", f"%3Cimg src=x onerror={RUN}%3E",
 )  # fmt: skip
 AROUND = ("{}", '">{}', "'>{}", "</textarea></title></p>{}", "`}};{}//")
 PAYLOADS = [around.replace("{}", body) for body, around in itertools.product(BODIES, AROUND)]
@@ -76,15 +76,20 @@ def test_there_are_many_and_they_would_run(chromium):
     assert len(set(PAYLOADS)) >= 250
     page = chromium.new_page()
     page.set_default_timeout(PATIENCE)
-    page.evaluate(
-        """all => all.forEach((each) => {
-          const box = document.createElement('div');
-          box.innerHTML = each;
-          document.body.append(box);
-        })""",
-        PAYLOADS[::5],
+    ran = page.evaluate(
+        """async (all) => {
+          for (const each of all) {
+            const box = document.createElement('div');
+            box.innerHTML = each;
+            document.body.append(box);
+            await new Promise((goOn) => setTimeout(goOn, 20));
+            box.remove();  // some change what follows: <base>, <style>
+          }
+          return window.ran;
+        }""",
+        PAYLOADS[:: len(AROUND)],
     )
-    page.wait_for_function("window.ran >= 10")
+    assert ran >= 10
     page.close()
 
 

@@ -33,7 +33,7 @@ def test_an_output_is_checked_before_a_model_is_loaded(unified, refused, tmp_pat
     nothing = tmp_path / "no-model"
     (tmp_path / "file").write_text("")
     for path, message in [
-        (tmp_path / "x.pdf", "from '.pdf'"),
+        (tmp_path / "x.odt", "from '.odt'"),
         (tmp_path / "x", "no extension"),
         (tmp_path / f"none/x.{_extension(command[0])}", "create it first"),
         (tmp_path / f"file/x.{_extension(command[0])}", "cannot write"),
