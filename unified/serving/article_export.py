@@ -8,9 +8,7 @@ import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from starlette.responses import Response
@@ -64,8 +62,7 @@ def _file(
     """(bytes, extension, what to tell the user) of the file."""
     with tempfile.TemporaryDirectory(prefix="unified-export-") as folder:
         path = Path(folder) / f"{name}.{format}"
-        save: Callable[..., Any] = save_article  # of notes, where it has any
-        told = list(save(path, document, details) or ())
+        told = list(save_article(path, document, details))
         files = sorted(each for each in Path(folder).rglob("*") if each.is_file())
         if format not in ("md", "json"):
             return path.read_bytes(), format, told
