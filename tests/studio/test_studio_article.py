@@ -26,12 +26,19 @@ def settled(page):
     page.locator(".article-editor[aria-busy]").wait_for(state="detached")
 
 
+def changed(page, fake):
+    """The first change that the server was asked for, once it is done: a file is read before."""
+    while not patches(fake):
+        page.wait_for_timeout(20)
+    settled(page)
+    return patches(fake)[0]
+
+
 def test_a_picture_anew_keeps_the_old_one_beside_it(write, fake):
     page = write()
     first = page.locator(".picture img").get_attribute("src")
     press(page, "New picture")
-    settled(page)
-    index, body = patches(fake)[0]
+    index, body = changed(page, fake)
     assert (index, body["action"]) == (PICTURE, "regenerate")
     assert isinstance(body["seed"], int)
     second = page.locator(".picture img").get_attribute("src")
@@ -89,8 +96,7 @@ def test_a_text_is_edited_and_what_follows_kept_or_written_anew(write, fake, rew
     page.get_by_role(
         "button", name="Write on from here" if rewrite else "Keep what follows"
     ).click()
-    settled(page)
-    index, body = patches(fake)[0]
+    index, body = changed(page, fake)
     assert (index, body["action"]) == (MORE, "edit")
     if rewrite:  # the text ends where it was changed
         assert body["text"] == "\n\nMy own words."
@@ -131,8 +137,7 @@ def test_an_own_picture_is_dropped_in(write, fake, answer):
         base64.b64encode(own).decode(),
     )  # fmt: skip
     page.get_by_role("dialog").get_by_role("button", name=answer).click()
-    settled(page)
-    index, body = patches(fake)[0]
+    index, body = changed(page, fake)
     assert (index, body["action"]) == (PICTURE, "replace")
     assert base64.b64decode(body["media"]) == own
     assert body["then"] == ("keep" if answer == "Keep it" else "continue")

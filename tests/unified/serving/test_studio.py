@@ -269,6 +269,7 @@ def test_killed_while_it_writes_it_has_what_was_finished(tmp_path):
 # Decoders of pictures.
 
 
+@pytest.mark.slow
 def test_a_diffusion_decoder_is_that_of_the_model(pocket):
     """Its pictures of codes are those that the model draws with it."""
     decoders = PictureDecoders(pocket)
