@@ -181,7 +181,7 @@ class TrainConfig:
     device: str = "auto"
     """`auto`: an accelerator where there is one; `cpu`."""
     threads: int = 2
-    """CPU threads of a training process."""
+    """CPU threads of a training process, and processes that code the documents before it."""
     log_every: int = 20
     """How often figures are logged. [steps]"""
     save_every: int = 200
