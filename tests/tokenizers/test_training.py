@@ -358,6 +358,7 @@ def test_a_configuration_file_is_read_as_it_stands(tmp_path):
         ),
         ({"modality": "smell"}, "modality is 'smell', expected 'image' or 'audio'"),
         ({"optimizer": {"lr": 1, "name": "sgd"}}, "optimizer.name is 'sgd', expected 'adamw' or"),
+        ({"precision": "half"}, "precision is 'half', expected 'auto', 'bfloat16' or 'float32'"),
         ({"save_dtype": "int8"}, "save_dtype is 'int8', expected 'float32' or 'bfloat16'"),
         ({"losses": {"mel": 1.0}}, r"losses are \['mel'\], expected some of l1, l2"),
         ({"losses": {"l1": -1}}, "the loss l1 has the weight -1.0, expected more than 0"),

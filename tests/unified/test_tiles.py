@@ -18,8 +18,8 @@ from unified.engine.backends.cpu.bfloat16 import (
 )
 from unified.engine.backends.cpu.config import PANEL, LlamaCpuConfig, default_inv_freq
 from unified.engine.backends.cpu.decoder import LlamaCpuDecoder, widen
-from unified.engine.backends.cpu.intrinsics import processor_has
 from unified.engine.backends.cpu.settings import ARITHMETIC
+from unified_base.processor import processor_has
 
 ROOT = Path(__file__).parents[2]
 VOCAB = 77

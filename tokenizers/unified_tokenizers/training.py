@@ -30,6 +30,7 @@ from unified_base.training.ema import EMA
 from unified_base.training.loop import LoopConfig, Trainer, run_training
 from unified_base.training.metric_logger import MetricLogger
 from unified_base.training.optimizer_state import load_optimizer_state, optimizer_tensors, set_lr
+from unified_base.training.precision import autocast, check_same_precision, resolve_precision
 from unified_base.training.schedule import lr_ratio
 from unified_tokenizers.diffusion import DiffusionDecoder
 from unified_tokenizers.discriminators import Adversary, AdversarySettings
@@ -55,6 +56,7 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
             trains in the folder, a checkpoint that has changed, a full disk, or a loss that is not
             finite.
     """
+    config, lines = resolve_precision(config, resume)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if config.batch_size % world:
         raise ValueError(f"batch_size {config.batch_size} does not divide among {world} processes")
@@ -71,6 +73,9 @@ def train(config: TokenizerTraining, resume: bool = False) -> Path:
     )
 
     def make(dist: DistContext, logger: MetricLogger) -> TokenizerTrainer:
+        check_same_precision(config.precision, dist)
+        for line in lines:
+            logger.info(line)
         return TokenizerTrainer(config, dist, logger)
 
     def finish(trainer: TokenizerTrainer) -> Path:
@@ -129,7 +134,7 @@ class TokenizerTrainer(Trainer):
             assert batch.decoded is not None
             assert not isinstance(self.model, DiffusionDecoder)
             last_weight = self.model.last_weight
-            with torch.autocast(self.dist.device.type, torch.bfloat16):
+            with autocast(self.dist.device.type, config.precision):
                 added = adversary.loss(batch.real, batch.decoded, loss, last_weight, step)
             loss, figures["adversarial"] = loss + added, float(added.detach())
         loss.backward()
@@ -143,7 +148,7 @@ class TokenizerTrainer(Trainer):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if adversary is not None and active and batch.decoded is not None:
-            with torch.autocast(self.dist.device.type, torch.bfloat16):
+            with autocast(self.dist.device.type, config.precision):
                 figures["discriminator"] = float(adversary.learn(batch.real, batch.decoded))
             self.dist.average_gradients(adversary.discriminator.parameters())
             adversary.step()

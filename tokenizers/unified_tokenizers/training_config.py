@@ -123,6 +123,10 @@ class TokenizerTraining:
     each."""
     memory_gb: float = 4.0
     """For decoded pictures; those beyond are decoded anew each time they are used. [GB]"""
+    precision: str = "auto"
+    """`bfloat16` or `float32`, of the computation; the trained weights are float32. `auto`:
+    bfloat16 where the processor or the GPU has products of such numbers, else float32, many times
+    as fast there; a resumed run keeps what it began with."""
     save_dtype: str = "bfloat16"
     """`float32` or `bfloat16`, of the finished tokenizer's weights."""
     device: str = "auto"
@@ -152,6 +156,10 @@ class TokenizerTraining:
         if self.optimizer.name not in ("adamw", "muon"):
             raise ValueError(
                 f"optimizer.name is {quoted(self.optimizer.name)}, expected 'adamw' or 'muon'"
+            )
+        if self.precision not in ("auto", "bfloat16", "float32"):
+            raise ValueError(
+                f"precision is {self.precision!r}, expected 'auto', 'bfloat16' or 'float32'"
             )
         if self.save_dtype not in ("float32", "bfloat16"):
             raise ValueError(f"save_dtype is {self.save_dtype!r}, expected 'float32' or 'bfloat16'")

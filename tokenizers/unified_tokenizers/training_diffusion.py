@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unified_base.training.metric_logger import MetricLogger
+from unified_base.training.precision import autocast
 from unified_tokenizers.alignment import Alignment
 from unified_tokenizers.base import Codes
 from unified_tokenizers.diffusion import DiffusionDecoder
@@ -39,7 +40,7 @@ class DiffusionData:
     alignment: Alignment | None = None  # its tokenizer's codes stay what they are
 
     def __init__(self, config: TokenizerTraining, say: Say, device: torch.device = CPU) -> None:
-        self.device = device
+        self.device, self._precision = device, config.precision
         assert config.diffusion is not None
         assert config.init_from is not None
         self.tokenizer = load_tokenizer(config.init_from, "image").to(device)
@@ -74,7 +75,7 @@ class DiffusionData:
         whole = torch.from_numpy(pictures).to(self.device).movedim(3, 1).float() / 255
         codes, decoded = self._seen(whole)
         target = self._at(whole, scale)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device.type, self._precision):
             loss = model.loss(target, codes.codes, decoded)
         return Batch(loss, codes.codes, target, target)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unified_base.training.metric_logger import MetricLogger
+from unified_base.training.precision import autocast
 from unified_tokenizers.alignment import Alignment, AlignmentSettings
 from unified_tokenizers.alignment_texts import AlignedTexts
 from unified_tokenizers.audio import VQAudioTokenizer
@@ -130,12 +131,14 @@ def _tensor(pictures: np.ndarray) -> Tensor:
 class TrainingMedia:
     """What pictures and recordings do alike.
 
-    A subclass sets `model`, `measure` (the loss of decoded and real media), `cycle` and `device`.
+    A subclass sets `model`, `measure` (the loss of decoded and real media), `cycle`, `device` and
+    `precision`.
     """
 
     model: VQImageTokenizer | VQAudioTokenizer
     measure: nn.Module
     cycle: float
+    precision: str
     device: torch.device
     alignment: Alignment | None = None
 
@@ -183,7 +186,7 @@ class TrainingMedia:
     ) -> Batch:
         """Media through a model, and their loss. decode: values and codes to media."""
         alignment = self.alignment
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device.type, self.precision):
             hidden = model.hidden(target)
             features = model.to_quantizer(hidden)
             if alignment is not None and step < alignment.settings.alone:
@@ -217,7 +220,7 @@ class Pictures(TrainingMedia):
 
     def __init__(self, config: TokenizerTraining, say: Say, device: torch.device = CPU) -> None:
         assert config.tokenizer is not None
-        self.cycle, self.device = config.cycle, device
+        self.cycle, self.precision, self.device = config.cycle, config.precision, device
         self.model = VQImageTokenizer(VQImageTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.measure = ImageLoss(IMAGE_LOSSES if config.losses is None else config.losses).to(
             device

@@ -35,6 +35,7 @@ class Recordings(TrainingMedia):
     def __init__(self, config: TokenizerTraining, say: Say, device: torch.device = CPU) -> None:
         assert config.tokenizer is not None
         self._config, self.cycle, self.device = config, config.cycle, device
+        self.precision = config.precision
         self.model = VQAudioTokenizer(VQAudioTokenizer.parse_config(config.tokenizer, "tokenizer"))
         self.model.fill()
         rate = self.model.sample_rate

@@ -20,11 +20,11 @@ from unified.dataloading.source_samples import find_shards
 from unified.training.config import TrainConfig
 from unified.training.decoder_trainer import DecoderTrainer
 from unified.training.export import export
-from unified.training.precision import check_same_precision, resolve_precision
 from unified.training.trainable import check_trainable
 from unified_base.training.dist import DistContext
 from unified_base.training.loop import LoopConfig, run_training
 from unified_base.training.metric_logger import MetricLogger
+from unified_base.training.precision import check_same_precision, resolve_precision
 
 __all__ = ["train"]
 
@@ -84,7 +84,7 @@ def _loop_config(config: TrainConfig) -> LoopConfig:
 def _make(
     config: TrainConfig, lines: list[str], dist: DistContext, logger: MetricLogger
 ) -> DecoderTrainer:
-    check_same_precision(config, dist)
+    check_same_precision(config.precision, dist)
     for line in lines:
         logger.info(line)
     if config.preferences is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from unified.engine.backends.cpu.intrinsics import processor_has
+from unified_base.processor import processor_has
 
 __all__ = [
     "FLOATS",

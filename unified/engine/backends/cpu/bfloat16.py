@@ -20,7 +20,7 @@ import numpy as np
 from llvmlite import ir
 
 from unified.engine.backends.cpu.config import PANEL
-from unified.engine.backends.cpu.intrinsics import called_only, compiled, entry, processor_has
+from unified.engine.backends.cpu.intrinsics import called_only, compiled, entry
 from unified.engine.backends.cpu.matmul import read_in_parts
 from unified.engine.backends.cpu.tiles import (
     LANES,
@@ -30,6 +30,7 @@ from unified.engine.backends.cpu.tiles import (
     make_tile,
     spread,
 )
+from unified_base.processor import processor_has
 
 __all__ = [
     "DOTS_SUPPORTED",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from llvmlite import ir
 from numba.core import cgutils
 
-from unified.engine.backends.cpu.intrinsics import processor_has
+from unified_base.processor import processor_has
 
 __all__ = ["DOT_KINDS", "Dot", "dot", "host_dot_kind", "spread"]
 

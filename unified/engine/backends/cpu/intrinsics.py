@@ -10,7 +10,6 @@ from typing import Any, cast
 from llvmlite import ir
 from numba import extending, njit, types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 
 from unified.engine.backends.cpu.kernel_cache import KernelCache
 
@@ -26,7 +25,6 @@ __all__ = [
     "largest",
     "pointer",
     "prefetch",
-    "processor_has",
     "squares",
     "total",
     "wide_vectors",
@@ -47,15 +45,6 @@ compiled: Any = njit(**_OPTIONS)
 # The same inside its callers before they are compiled: a phase of a layer knows which workspaces
 # are its caller's own, and loops over them stay vectorized (4% of a pass of one row).
 inlined: Any = njit(inline="always", **_OPTIONS)
-
-
-def processor_has(feature: str) -> bool:
-    """Whether loops are compiled for a processor with this feature, by LLVM's name for it.
-
-    numba's answer and not the processor's: NUMBA_CPU_FEATURES may leave features out.
-    """
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return f"+{feature}" in features.split(",")
 
 
 def by_type(choose: Callable[..., Callable[..., Any]]) -> Any:

@@ -27,8 +27,8 @@ from unified.engine.backends.cpu.intrinsics import (
     function_of_its_own,
     intrinsic,
     prefetch,
-    processor_has,
 )
+from unified_base.processor import processor_has
 
 __all__ = [
     "FEW_REGISTERS", "LANES", "MANY_REGISTERS", "Arithmetic", "few_registers", "in_order",
