@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from unified.evaluation.article_wishes import WISHED
-from unified.evaluation.facts import fact_book
 from unified.evaluation.part_articles import article_figures, caption_is_shown
 from unified.evaluation.scene_judge import SceneJudge
 from unified.evaluation.written_article import WrittenArticle, distinct_n, wanted_of
@@ -44,7 +43,7 @@ def test_figures_of_a_made_article(judge):
         "\n\n![a cat]@\n\n![a dog]@\n\n## Home\n\n![a cat]@",
         PICTURE, PICTURE, PICTURE,
     )  # fmt: skip
-    figures = {f.name: f for f in article_figures("plain", [written], judge, fact_book("en"))}
+    figures = {f.name: f for f in article_figures("plain", [written], judge, "en")}
     assert figures["plain, facts of the subject"].value == pytest.approx(1 / 3)
     assert figures["plain, facts of another, or altered"].value == pytest.approx(1 / 3)
     assert figures["plain, sentences that are nowhere"].value == pytest.approx(1 / 3)

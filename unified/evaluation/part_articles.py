@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from unified.evaluation.article_wishes import WISHED, ArticleWish
-from unified.evaluation.facts import FactBook, Language, fact_book
 from unified.evaluation.figures import MeasuredFigure, mean, rate, share
 from unified.evaluation.part import REFUSED, Asked, Bench, JudgedCase, Part, PartResult
 from unified.evaluation.part_drawing import drawn_judge, judged
@@ -17,6 +16,8 @@ from unified.evaluation.written_article import WrittenArticle, distinct_n, wante
 from unified_data.document import Document
 from unified_data.pocket.subjects import Subject, load_subjects
 from unified_data.world.chinese import chinese_names
+from unified_data.world.retrieval import fact_index, retrieval_error
+from unified_data.world.wordings import Language
 
 __all__ = ["ARTICLES", "article_figures", "caption_is_shown"]
 
@@ -148,7 +149,7 @@ def _judged(
         figures.append(share(names.get(condition, f"{condition}, as asked"), outcomes))
     written = [article for article in articles if not isinstance(article, str)]
     if written and condition in (_PLAIN, "sections", "Chinese", *_DEMO):
-        figures += article_figures(condition, written, judge, fact_book(language))
+        figures += article_figures(condition, written, judge, language)
     return figures, samples
 
 
@@ -196,8 +197,8 @@ def _as_asked(
     if order.characters:
         near = abs(article.characters - order.characters) <= _TOLERANCE * order.characters
         return near or str(order.characters) in notes, told
-    facts = article.facts(fact_book(language))
-    return bool(facts) and all(fact.is_of(order.subject) for fact in facts), told
+    statements = article.statements(language)
+    return bool(statements) and all(each.is_of(order.subject) for each in statements), told
 
 
 def _expected(order: _Order) -> str:
@@ -213,23 +214,23 @@ def _expected(order: _Order) -> str:
 
 
 def article_figures(
-    condition: str, articles: Sequence[WrittenArticle], judge: SceneJudge, book: FactBook
+    condition: str, articles: Sequence[WrittenArticle], judge: SceneJudge, language: Language
 ) -> list[MeasuredFigure]:
     """Facts, recitation, captions and pictures of some articles, at least one."""
-    facts = [article.facts(book) for article in articles]
-    sizes = [len(article.sentences) for article in articles]
+    stated = [article.statements(language) for article in articles]
+    sizes = [len(statements) for statements in stated]
 
     def counted(name: str, good: bool, number: list[int]) -> MeasuredFigure:
         better = "higher" if good else "lower"
         return rate(f"{condition}, {name}", number, sizes, "share", better)
 
     own = [
-        sum(each.is_of(article.subject) for each in retrieved)
-        for article, retrieved in zip(articles, facts)
-    ]  # fmt: skip
-    nowhere = [sum(each.nowhere for each in retrieved) for retrieved in facts]
+        sum(each.is_of(article.subject) for each in statements)
+        for article, statements in zip(articles, stated)
+    ]
+    nowhere = [sum(each.is_nowhere(language) for each in statements) for statements in stated]
     other = [size - mine - lost for size, mine, lost in zip(sizes, own, nowhere)]
-    verbatim = [sum(each.verbatim for each in retrieved) for retrieved in facts]
+    verbatim = [sum(each.verbatim for each in statements) for statements in stated]
     figures = [
         counted("facts of the subject", True, own),
         counted("facts of another, or altered", False, other),
@@ -247,9 +248,9 @@ def article_figures(
         name = f"{condition}, articles with two equal pictures"
         figures.append(share(name, repeated, better="lower"))
     texts = [" ".join(article.sentences) for article in articles]
-    values = distinct_n(texts, 2, book.language == "zh")
+    values = distinct_n(texts, 2, language == "zh")
     if np.isfinite(values):
-        each = [distinct_n([text], 2, book.language == "zh") for text in texts]
+        each = [distinct_n([text], 2, language == "zh") for text in texts]
         own_values = [value for value in each if np.isfinite(value)]
         figures.append(mean(f"{condition}, distinct-2 of an article", own_values))
     figures.append(
@@ -289,25 +290,22 @@ def _two_seeds(
 
 
 def _of_judge(bench: Bench) -> tuple[MeasuredFigure, ...]:
-    """Of true sentences whose wording is unknown those not called facts (it has others of the same
-    fact), and of another subject's sentences under this one's name those that are."""
-    rng = bench.rng("articles", "judge")
-    everything = load_subjects()
-    book = fact_book("en")
-    missed, mistaken = [], []
-    for _ in range(20 * max(1, bench.cases)):
-        subject, other = (everything[i] for i in rng.permutation(len(everything))[:2])
-        sentence = subject.sentences[int(rng.integers(len(subject.sentences)))]
-        reworded = book.retrieve(sentence, without=sentence)
-        missed.append(not reworded.is_of(subject))
-        swapped = sentence.replace(subject.name, other.name)
-        swapped = swapped.replace(subject.name.capitalize(), other.name.capitalize())
-        nearest = book.retrieve(swapped, without=sentence)
-        mistaken.append(nearest.is_of(other))
-    return (
-        share("true sentences in an unknown wording not called facts", missed, better="lower"),
-        share("another subject's sentences called facts", mistaken, better="lower"),
-    )
+    """Of true sentences in a wording that it does not know (of the same fact it has others) those
+    not called that fact, and those of another subject of the kind that are called facts."""
+    figures = []
+    for condition, language in (("", "en"), (", Chinese", "zh")):
+        if condition and not any(name.endswith("Chinese") for name in bench.conditions):
+            continue
+        every = max(1, len(fact_index(language).wordings) // (20 * max(1, bench.cases)))
+        error = retrieval_error(language, every)
+        wrong = {
+            "true sentences in an unknown wording not called facts": error.cases - error.recognised,
+            "another subject's sentences called facts": error.misattributed,
+        }
+        for name, number in wrong.items():
+            outcomes = [True] * number + [False] * (error.cases - number)
+            figures.append(share(f"{name}{condition}", outcomes, better="lower"))
+    return tuple(figures)
 
 
 ARTICLES = Part(

@@ -19,13 +19,15 @@ from unified.articles.blocks import (
     Quote,
     read_blocks,
 )
-from unified.evaluation.facts import FactBook, Retrieved, sentences_of
 from unified.evaluation.judges import words
 from unified.evaluation.wanted import Wanted
 from unified_data.document import Document
 from unified_data.pocket.subjects import Subject, find_subject
 from unified_data.world.captions_en import RELATION_PHRASES, parse_en
 from unified_data.world.captions_zh import parse_zh
+from unified_data.world.prose import split_sentences
+from unified_data.world.retrieval import Statement, judge_sentences
+from unified_data.world.wordings import Language
 
 __all__ = ["WrittenArticle", "distinct_n", "wanted_of"]
 
@@ -72,16 +74,16 @@ class WrittenArticle:
                 texts.append(block.transcript)
             elif isinstance(block, Listing):
                 texts += block.items
-        return [sentence for text in texts for sentence in sentences_of(text)]
+        return [sentence for text in texts for sentence in split_sentences(text)]
 
     @property
     def characters(self) -> int:
         """Of its prose, without blanks in Chinese as in English."""
         return sum(not c.isspace() for sentence in self.sentences for c in sentence)
 
-    def facts(self, book: FactBook) -> list[Retrieved]:
-        """What every sentence comes nearest to."""
-        return [book.retrieve(sentence) for sentence in self.sentences]
+    def statements(self, language: Language) -> tuple[Statement, ...]:
+        """Its sentences, cut where they join facts, and which fact of the world each states."""
+        return judge_sentences(self.sentences, self.subject, language).statements
 
     @property
     def repeats_a_picture(self) -> bool:

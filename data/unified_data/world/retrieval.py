@@ -3,8 +3,9 @@
 A text is cut into statements: its sentences, and where one joins two facts its parts. A statement
 is held against every wording in its language by the share of words (in Chinese: of characters) that
 both have, rare ones weighing more; single words that are names of subjects do not count. The
-likest wording says which fact it is, if it is like enough. `retrieval_error` states how often that
-is wrong, of wordings that the judge does not have.
+likest wording says which fact it is, if it is like enough, has no other numbers and does not deny
+what no wording of it denies. `retrieval_error` states how often that is wrong, of wordings that the
+judge does not have.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from unified_data.world.long_articles import long_facts
 from unified_data.world.prose import JOINTS, OPENERS, split_sentences
 from unified_data.world.wordings import Language, facts_of_subject
 
-__all__ = ["LEAST_LIKENESS", "FactIndex", "Judgement", "Statement", "facts_of", "judge_text",
-           "retrieval_error"]  # fmt: skip
+__all__ = ["LEAST_LIKENESS", "FactIndex", "Judgement", "Statement", "fact_index", "facts_of",
+           "judge_sentences", "judge_text", "retrieval_error"]  # fmt: skip
 
 LEAST_LIKENESS: dict[Language, float] = {"en": 0.36, "zh": 0.3}
 """A statement that is less like every wording states none of them."""
@@ -39,16 +40,31 @@ _NUMBER = re.compile(
     r"(?i)\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen(?:th)?"
     r"|(?:twen|thir|for|fif|six|seven|eigh|nine)t(?:y|ies|ieth)|hundreds?|thousands?|millions?)\b"
 )
+_CHINESE_NUMBER = re.compile(r"[\d二两三四五六七八九十百千万亿]")
+_DENIAL = {
+    "en": re.compile(r"(?i)\b(?:no|not|never|cannot|neither|nor)\b|n't\b"),
+    "zh": re.compile("[不没无未]"),
+}
 _ENDINGS = ("ing", "ed", "es", "s", "ly", "e")
 
 
 class Statement(NamedTuple):
     """A part of a text. fact: (subject, number) of what it states, None where it is nothing known;
-    likeness: to the likest wording, 0 to 1."""
+    likeness: to the likest wording, 0 to 1; verbatim: it is a wording, but for its first letter and
+    the full stop."""
 
     text: str
     fact: tuple[str, int] | None
     likeness: float
+    verbatim: bool = False
+
+    def is_of(self, subject: Subject) -> bool:
+        """Whether it is a fact of a subject."""
+        return self.fact is not None and self.fact[0] == subject.name
+
+    def is_nowhere(self, language: Language) -> bool:
+        """Whether nothing in the world comes near it."""
+        return self.fact is None and self.likeness < LEAST_LIKENESS[language]
 
 
 @dataclass(frozen=True)
@@ -97,10 +113,13 @@ class FactIndex:
         self._where = {token: np.array(positions) for token, positions in where.items()}
         self.positions: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
         numbers: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+        denials: defaultdict[tuple[str, int], set[bool]] = defaultdict(set)
         for position, (fact, _, text) in enumerate(self.wordings):
             self.positions[fact].append(position)
-            numbers[fact] |= _numbers(text)
-        self._numbers = dict(numbers)
+            numbers[fact] |= _numbers(text, language)
+            denials[fact].add(_denies(text, language))
+        self._numbers, self._denials = dict(numbers), dict(denials)
+        self._texts = frozenset(_bare(text) for _, _, text in self.wordings)
 
     def _tokens_of(self, text: str) -> frozenset[str]:
         return _tokens(text, self.language) - _name_tokens(self.language)
@@ -126,9 +145,11 @@ class FactIndex:
     def statement(self, text: str, subject: str, without: Sequence[int] = ()) -> Statement:
         """Which fact a text states; one of `subject` in doubt.
 
-        In English a statement with a number that no wording of the fact has states another thing.
+        A statement with a number that no wording of the fact has states another thing, and so does
+        one that denies something where none of them does, or denies nothing where all of them do.
         """
-        numbers = _numbers(text)
+        numbers, denies = _numbers(text, self.language), _denies(text, self.language)
+        verbatim = _bare(text) in self._texts
         likest = [
             (self.wordings[position][0], likeness)
             for position, likeness in self.likeness(text, without)
@@ -136,14 +157,16 @@ class FactIndex:
         known = [
             (fact, likeness)
             for fact, likeness in likest
-            if likeness >= LEAST_LIKENESS[self.language] and numbers <= self._numbers[fact]
+            if likeness >= LEAST_LIKENESS[self.language]
+            and numbers <= self._numbers[fact]
+            and denies in self._denials[fact]
         ]
         if not known:
             return Statement(text, None, likest[0][1] if likest else 0.0)
         for fact, likeness in known:
             if fact[0] == subject and likeness >= known[0][1] - _MARGIN:
-                return Statement(text, fact, likeness)
-        return Statement(text, *known[0])
+                return Statement(text, fact, likeness, verbatim)
+        return Statement(text, *known[0], verbatim)
 
 
 @cache
@@ -162,11 +185,14 @@ def judge_text(text: str, subject: Subject, language: Language) -> Judgement:
 
     Questions and sentences without a word of the language are statements too: they state nothing.
     """
+    sentences = [sentence for line in plain_lines(text) for sentence in split_sentences(line)]
+    return judge_sentences(sentences, subject, language)
+
+
+def judge_sentences(sentences: Iterable[str], subject: Subject, language: Language) -> Judgement:
+    """What each statement of some sentences is."""
     index = fact_index(language)
-    statements: list[Statement] = []
-    for line in plain_lines(text):
-        for sentence in split_sentences(line):
-            statements += _statements(sentence, subject.name, index)
+    statements = [s for text in sentences for s in _statements(text, subject.name, index)]
     return Judgement(subject.name, tuple(statements))
 
 
@@ -203,9 +229,20 @@ def _tokens(text: str, language: Language) -> frozenset[str]:
     return frozenset(_CHINESE.findall(text))
 
 
-def _numbers(text: str) -> set[str]:
-    """The words for numbers in an English text; none in a Chinese one."""
-    return {match[0].lower() for match in _NUMBER.finditer(text)}
+def _numbers(text: str, language: Language) -> set[str]:
+    """The words for numbers in an English text, the characters in a Chinese one."""
+    pattern = _NUMBER if language == "en" else _CHINESE_NUMBER
+    return {match[0].lower() for match in pattern.finditer(text)}
+
+
+def _bare(text: str) -> str:
+    """A sentence as it may stand inside another one."""
+    text = text.strip(" .。")
+    return text[:1].lower() + text[1:]
+
+
+def _denies(text: str, language: Language) -> bool:
+    return _DENIAL[language].search(text) is not None
 
 
 def _stem(word: str) -> str:
