@@ -40,6 +40,18 @@ MODELS = {
     "mistral": ("Mistral", {**SHAPE, "sliding_window": 30}),
     "gpt2": ("GPT2", {"n_embd": 12, "n_layer": 1, "n_head": 2, "n_positions": 130}),
     "mixtral": ("Mixtral", {**SHAPE, "num_local_experts": 3}),
+    "qwen3_moe": (
+        "Qwen3Moe",
+        {
+            **SHAPE,
+            "head_dim": 10,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 12,
+            "decoder_sparse_step": 2,
+            "norm_topk_prob": True,
+        },
+    ),
     "phi": ("Phi", {**SHAPE, "num_key_value_heads": 2}),
 }
 

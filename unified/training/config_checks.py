@@ -42,8 +42,8 @@ _BOUNDS: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
     ),
     "0 or more": (
         lambda value: 0 <= value < math.inf,
-        ("schedule.warmup_steps", "optimizer.weight_decay", "z_loss", "workers", "max_corrupt",
-         "save_minutes", "seed"),
+        ("schedule.warmup_steps", "optimizer.weight_decay", "z_loss", "router_loss", "workers",
+         "max_corrupt", "save_minutes", "seed"),
     ),
     "from 0 to 1": (
         lambda value: 0 <= value <= 1, ("schedule.cooldown", "schedule.final_lr_ratio"),
@@ -62,7 +62,7 @@ _MOST: dict[float, tuple[str, ...]] = {
     1 << 20: ("seq_len", "text_vocab_size", "validation_documents", "keep_checkpoints",
               "samples.max_ids"),
     10**9: ("steps", "schedule.warmup_steps", "log_every", "save_every", "validate_every",
-            "samples.every", "max_corrupt", "save_minutes", "z_loss", "lora.alpha",
+            "samples.every", "max_corrupt", "save_minutes", "z_loss", "router_loss", "lora.alpha",
             "preferences.beta", "alarms.spike", "alarms.output_norm", "optimizer.max_grad_norm"),
     2**32 - 1: ("seed",),
 }  # fmt: skip
@@ -143,9 +143,9 @@ def _check_weights(config: TrainConfig) -> None:
 def _check_preferences(config: TrainConfig) -> None:
     """What a run of preferences has no use for."""
     unused = {
-        "z_loss": config.z_loss, "modality_weights": config.modality_weights,
-        "lora.dropout": config.lora.dropout, "level_weights": config.level_weights,
-        "depth_fraction": config.depth_fraction != 1,
+        "z_loss": config.z_loss, "router_loss": config.router_loss,
+        "modality_weights": config.modality_weights, "lora.dropout": config.lora.dropout,
+        "level_weights": config.level_weights, "depth_fraction": config.depth_fraction != 1,
     }  # fmt: skip
     if surplus := [name for name, value in unused.items() if value]:
         raise ValueError(

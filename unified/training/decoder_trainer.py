@@ -77,7 +77,7 @@ class DecoderTrainer(Trainer):
         choose_trained(decoder, config.train, self.model.vocabulary.text_rows, asdict(config.lora))
         if config.activation_checkpointing:
             recompute_activations(decoder)
-        self.module = TrainModule(decoder, config.attention, config.z_loss).train()
+        self.module = TrainModule(decoder, config.attention, config.z_loss, config.router_loss)
         self.sharded = config.parallel == "fsdp" and dist.world > 1
         if self.sharded:
             shard(self.module, layers, config.precision, dist)
@@ -327,7 +327,7 @@ class DecoderTrainer(Trainer):
             "train/steps_without_loss": float(self.steps_without_loss),
             **{f"data/{name}": float(count) for name, count in self.data.counts.items()},
         }
-        extra = {name: float(values.mean()) for name, values in self.extra.items()}
+        extra = {n: float(v.mean()) for n, v in (self.module.figures() | self.extra).items()}
         return logged(since, seconds, extra, counts)
 
     def validate(self) -> dict[str, float]:

@@ -66,6 +66,7 @@ class PreferenceTrainer(DecoderTrainer):
         assert config.preferences is not None
         super().__init__(config, dist, logger)
         self.preferences = config.preferences
+        self.module.routing = None  # the loss is of pairs alone
         module: Any
         for module in self.module.modules():
             if isinstance(module, nn.Dropout):

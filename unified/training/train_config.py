@@ -153,6 +153,9 @@ class TrainConfig:
     average."""
     z_loss: float = 0.0
     """Weight of the squared log-normaliser (arXiv:2204.02311)."""
+    router_loss: float | None = None
+    """Weight of the loss that balances the routers of a mixture of experts (arXiv:2101.03961).
+    Empty: what the model's configuration says."""
     ema_decay: float | None = None
     """Decay per step of a moving average of the weights, which is then what is measured and
     saved."""

@@ -23,6 +23,7 @@ from unified.training.loss import Head, HeadPart, allowed_loss
 from unified.training.micro_batch import MicroBatch
 from unified.training.positions import Positions
 from unified.training.published_positions import is_published
+from unified.training.routing import inside_documents, routing_of
 from unified.vocabulary.block import Ranges
 
 if TYPE_CHECKING:
@@ -57,18 +58,26 @@ class TrainModule(nn.Module):
             then tells documents apart by their position ids; None: the first of `attentions` that
             does not leak between documents.
         z_loss: weight of the squared log-normaliser.
+        router_loss: weight of what balances a mixture of experts, see `routing_of`.
 
     Raises:
-        ValueError: no attention keeps the documents of a sequence apart.
+        ValueError: no attention keeps the documents of a sequence apart, or `router_loss` is given
+            for a decoder without routers.
     """
 
     def __init__(
-        self, decoder: PreTrainedModel, attention_name: str | None, z_loss: float = 0.0
+        self,
+        decoder: PreTrainedModel,
+        attention_name: str | None,
+        z_loss: float = 0.0,
+        router_loss: float | None = None,
     ) -> None:
         super().__init__()
         self.decoder = decoder
         self.z_loss = z_loss
         self.positions = positions_of(decoder)
+        self.routing = routing_of(decoder, router_loss)
+        self.balance: Tensor | None = None
         self._norm_input: Tensor | None = None
         document_attention.register()
         names = (attention_name,) if attention_name else attentions(decoder)
@@ -88,29 +97,46 @@ class TrainModule(nn.Module):
             norm.register_forward_pre_hook(lambda _, inputs: self._see(inputs))
         else:
             inner.register_forward_hook(lambda _, __, outputs: self._see(outputs))
+        self.train()
 
     @property
     def writes(self) -> Ranges | None:
         """The ids that the decoder can write; None: all. Others have no loss."""
         return self.positions.writes
 
+    def figures(self) -> dict[str, Tensor]:
+        """Of the last forward, for the log: how evenly a mixture's experts are used. 1: all alike;
+        where a few get all, the experts over those that a position goes to."""
+        return {} if self.balance is None else {"train/expert_balance": self.balance}
+
     def _see(self, tensors: tuple[Tensor, ...]) -> None:
         self._norm_input = tensors[0].detach()
 
     def forward(self, micro_batch: MicroBatch) -> LossOutput:
         """Losses of a micro-batch."""
-        options = {"document_spans": micro_batch.document_spans} if self.by_documents else {}
+        options: dict[str, Any] = (
+            {"document_spans": micro_batch.document_spans} if self.by_documents else {}
+        )
         input_ids, position_ids = micro_batch.input_ids, micro_batch.position_ids  # (B, L)
         deeper = micro_batch.deeper
         if self.flat:
             input_ids, position_ids = input_ids.view(1, -1), position_ids.view(1, -1)
-        hidden_BLD = self.positions.inner(
+        routed = self.routing is not None and self.training
+        if routed:
+            options["output_router_logits"] = True
+        outputs = self.positions.inner(
             **self.positions.inputs(input_ids, deeper),
             position_ids=position_ids,
             use_cache=False,
             **options,
-        )[0]
-        total, losses = self._loss(hidden_BLD.flatten(0, 1), micro_batch)
+        )
+        total, losses = self._loss(outputs[0].flatten(0, 1), micro_batch)  # (B L, D)
+        if self.routing is not None and routed:
+            inside_T = inside_documents(micro_batch.document_spans, input_ids.numel())
+            balance = self.routing.balance(outputs.router_logits, inside_T)
+            # As the other losses: by the weight that this part of the step has.
+            total = total + self.routing.coefficient * balance * micro_batch.weights.sum()
+            self.balance = balance.detach() / self.routing.top_k
         assert self._norm_input is not None
         norm = self._norm_input.float().square().mean().sqrt()
         self._norm_input = None
@@ -220,7 +246,9 @@ def keeps_apart(decoder: PreTrainedModel, name: str, positions: Positions | None
         alone = [run(part) for part in ids.split(sizes, 1)]
         # Flash attention takes no float32; its documents are found as the others' are.
         use_attention(inner, "eager" if name.startswith("flash") else name)
-        options = {"document_spans": spans} if name == document_attention.NAME else {}
+        options: dict[str, Any] = (
+            {"document_spans": spans} if name == document_attention.NAME else {}
+        )
         packed = run(ids, position_ids=position_ids, **options)
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
