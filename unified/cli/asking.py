@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from unified.cli.options import Opening
+from unified.cli.options import Opening, ServerOpening
+from unified.cli.question import Answers, Question
 from unified.cli.terminal import AsJson, Progress, follow, note, result
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from unified.tasks.response import Response
     from unified_data.document import Document
 
-__all__ = ["fill", "fill_each", "tasks", "with_thought"]
+__all__ = ["answers", "fill", "tasks", "with_thought"]
 
 T = TypeVar("T")
 # Of KV slots, where a document fits in it several times: 64 pictures of the pocket at once take 76
@@ -24,37 +25,62 @@ _CACHE_BYTES = 96 << 20
 _MOST_BRANCHES = 3  # of guidance, the document itself included
 
 
-def fill(
-    model: UnifiedModel,
-    request: AskedRequest,
-    number: int,
-    seed: int,
-    progress: Progress | None = None,
-) -> list[Document]:
+def answers(opening: ServerOpening, question: Question, use: Callable[[Response], T]) -> Answers[T]:
+    """What a model answers: a running server's, where there is one that has it, or this process's.
+
+    Both give the same to the bit. use: makes of each response what is held of it.
+
+    Raises ValueError as `ServerOpening.load`, `UnifiedModel.request` and `ask_server` do.
+    """
+    from unified.cli.asking_server import ask_server
+
+    answered = ask_server(opening, question, use)
+    return _ask_here(opening, question, use) if answered is None else answered
+
+
+def _ask_here(
+    opening: ServerOpening, question: Question, use: Callable[[Response], T]
+) -> Answers[T]:
+    from unified.tasks.asking import Example
+
+    choices = question.chosen.choices
+    examples = tuple(Example(*each) for each in question.inputs.get("examples", ()))
+    model = opening.load(question.decoder, question.steps)
+    if question.check:
+        model.tasks.task("ask")  # refused before anything is sampled
+    inputs = {**question.inputs, "examples": examples}
+    request = model.request(question.verb, **inputs, **choices)
+    progress = _progress(request, question.number)
+    results = _fill_each(
+        model, request, question.number, question.seed,
+        lambda document: use(request.response(document)), progress,
+    )  # fmt: skip
+    voice = request.inputs.voice or (None if request.task is None else request.task.voice)
+    return Answers(
+        results, request.inputs.text, voice, model.vocabulary.hash,
+        progress.images, progress.audios, model,
+    )  # fmt: skip
+
+
+def fill(model: UnifiedModel, request: AskedRequest, number: int, seed: int) -> list[Document]:
     """`number` documents of a request, with the seeds seed, seed + 1, ..."""
-    return fill_each(model, request, number, seed, lambda document: document, progress)
+    progress = _progress(request, number)
+    return _fill_each(model, request, number, seed, lambda document: document, progress)
 
 
-def fill_each(
+def _fill_each(
     model: UnifiedModel,
     request: AskedRequest,
     number: int,
     seed: int,
     use: Callable[[Document], T],
-    progress: Progress | None = None,
+    progress: Progress,
 ) -> list[T]:
     """What `use` makes of each document as it comes; the documents themselves are not held."""
     from unified_base.arguments import seeds_from
-    from unified_data.document import Slot
 
     for text in request.notes:
         note(text)
-    slots = [segment for segment in request.document if isinstance(segment, Slot)]
-    if progress is None:
-        pictures = sum(slot.modality == "image" for slot in slots) * number
-        answers = request.verb is not None and slots[-1].modality == "text"
-        thinks = request.task is not None and request.task.thinks
-        progress = Progress(number, pictures or None, answers, hides_texts=thinks)
     _limit_memory(model, request.sampling.max_ids)
     rows = [request.document] * number
     events = model.stream(rows, request.sampling, seeds_from(seed, number), request.negative)
@@ -66,6 +92,10 @@ def fill_each(
         for text in notes[row]:
             note(text)
     return [results[row] for row in range(number)]
+
+
+def _progress(request: AskedRequest, number: int) -> Progress:
+    return Progress.following(number, **request.outlook._asdict())
 
 
 def with_thought(plain: str, response: Response, visible: bool) -> str:

@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unified.cli.asking import fill, with_thought
-from unified.cli.options import ArticleChosen, Chosen, Opening, Size, TextChosen, Thought
+from unified.cli.asking import answers, fill, with_thought
+from unified.cli.options import (
+    ArticleChosen,
+    Chosen,
+    Opening,
+    ServerOpening,
+    Size,
+    TextChosen,
+    Thought,
+)
+from unified.cli.question import Question
 from unified.cli.terminal import (
     AsJson,
     DecoderName,
     DecoderSteps,
-    Progress,
     Seed,
     check_decoder,
     note,
@@ -28,7 +36,7 @@ from unified.cli.terminal import (
 from unified_base.arguments import prompt
 
 if TYPE_CHECKING:
-    from unified_data.document import Audio, Dialogue, Slot
+    from unified_data.document import Audio, Dialogue
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
 ARTICLE_FILES = "F.html, F.md, F.json, F.epub, F.docx or F.pdf."
@@ -37,7 +45,7 @@ Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How
 
 def speak(
     output: Output,
-    opening: Opening,
+    opening: ServerOpening,
     choices: Chosen,
     text: Annotated[str | None, typer.Argument(help="What to say.")] = None,
     picture: Annotated[
@@ -63,16 +71,15 @@ def speak(
     from unified_base.sounds import encode_wav
 
     pixels = None if picture is None else load_image(picture)
-    asked = choices.choices
-    model = opening.load()
-    request = model.request("speak", text=text, image=pixels, voice=voice, **asked)
-    response = request.response(fill(model, request, 1, seed)[0])
+    inputs = {"text": text, "image": pixels, "voice": voice}
+    answered = answers(opening, Question("speak", inputs, choices, seed), lambda response: response)
+    (response,) = answered.results
     audio: Audio = response.answer  # type: ignore[assignment]
     write_together({output: encode_wav(audio.waveform, audio.sample_rate)})
     values = {
         "path": str(output),
         "seconds": round(audio.waveform.shape[1] / audio.sample_rate, 3),
-        "voice": request.inputs.voice or model.tasks.task("speak").voice,
+        "voice": answered.voice,
         "seed": seed,
         "thought": response.thought,
     }
@@ -81,7 +88,7 @@ def speak(
 
 def listen(
     sound: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, MP3, AIFF, AU or CAF.")],
-    opening: Opening,
+    opening: ServerOpening,
     choices: TextChosen,
     thought: Thought = False,
     seed: Seed = 0,
@@ -93,10 +100,8 @@ def listen(
 
     with warnings_as_notes():
         waveform, rate = load_audio(sound)
-    asked = choices.choices
-    model = opening.load()
-    request = model.request("listen", audio=Audio(waveform, rate), **asked)
-    response = request.response(fill(model, request, 1, seed)[0])
+    question = Question("listen", {"audio": Audio(waveform, rate)}, choices, seed)
+    (response,) = answers(opening, question, lambda response: response).results
     values = {"sound": str(sound), "text": response.text, "thought": response.thought}
     result(values, as_json, with_thought(response.text, response, thought))
 
@@ -165,7 +170,7 @@ def write(
         Path,
         typer.Option("-o", "--output", metavar="FILE", help=ARTICLE_FILES),
     ],
-    opening: Opening,
+    opening: ServerOpening,
     choices: ArticleChosen,
     images: Annotated[
         int | None,
@@ -189,20 +194,16 @@ def write(
     check_article_file(output)
     check_decoder(decoder, steps)
     words = prompt_from(prompt_)
-    asked = choices.choices
-    model = opening.load(decoder, steps)
-    sounds = 0 if no_audio else None
-    request = model.request("write", text=words, images=images, sounds=sounds, size=size, **asked)
-    slot: Slot = request.document.segments[-1]  # type: ignore[assignment]
-    progress = Progress(num_images=slot.num_images)
-    if check:
-        model.tasks.task("ask")  # refused before anything is sampled
-    (document,) = fill(model, request, 1, seed, progress)
+    inputs = {"text": words, "images": images, "sounds": 0 if no_audio else None, "size": size}
+    question = Question("write", inputs, choices, seed, 1, decoder, steps, check)
+    answered = answers(opening, question, lambda response: response.document)
+    (document,) = answered.results
     corrections: list[dict[str, Any]] = []
     if check:
         from unified.models.checking import check_article
 
-        checked = check_article(model, document, seed)
+        assert answered.model is not None
+        checked = check_article(answered.model, document, seed)
         document = checked.document
         for line in checked.notes:
             note(line)
@@ -213,7 +214,7 @@ def write(
 
     details = {
         "Prompt": words.strip(),
-        "Model": f"{opening.model} (vocabulary {model.vocabulary.hash[:12]})",
+        "Model": f"{opening.model} (vocabulary {answered.vocabulary[:12]})",
         "Seed": str(seed),
         "Made with": f"unified {__version__}",
     }
@@ -223,8 +224,8 @@ def write(
         "path": str(output),
         "seconds": round(time.perf_counter() - started, 3),
         "sections": list(headings_of(document)),
-        "pictures": progress.images,
-        "narrations": progress.audios,
+        "pictures": answered.pictures,
+        "narrations": answered.sounds,
         "seed": seed,
     }
     if check:

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from unified.models.model import UnifiedModel
     from unified.tasks.choices import Choices
 
-__all__ = ["ArticleChosen", "Chosen", "Opening", "Size", "TextChosen", "Thought", "command"]
+__all__ = [
+    "ArticleChosen",
+    "Chosen",
+    "Opening",
+    "ServerOpening",
+    "Size",
+    "TextChosen",
+    "Thought",
+    "command",
+]
 
 _CODEC = "Its folder, or its name on the hub; for models that come without one."
 ImageTokenizerName = Annotated[
@@ -53,6 +62,13 @@ BackendName = Annotated[
     str,
     typer.Option(
         "--backend", metavar="NAME", help="What samples: cpu, torch_static, transformers, or auto."
+    ),
+]
+NoServer = Annotated[
+    bool,
+    typer.Option(
+        "--no-server",
+        help="Open the model here, though a running server has it (UNIFIED_SERVER= does, too).",
     ),
 ]
 Size = Annotated[
@@ -140,6 +156,13 @@ class Opening:
 
 
 @dataclass(frozen=True)
+class ServerOpening(Opening):
+    """Which model to open, unless a running server has it already."""
+
+    no_server: NoServer = False
+
+
+@dataclass(frozen=True)
 class Chosen:
     """What was chosen about the sampling; see `unified.tasks.choices.Choices`."""
 
@@ -175,7 +198,7 @@ class ArticleChosen(Chosen):
     max_repeats: MaxRepeats = None
 
 
-GROUPS = (Opening, Chosen, TextChosen, ArticleChosen)
+GROUPS = (Opening, ServerOpening, Chosen, TextChosen, ArticleChosen)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

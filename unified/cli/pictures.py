@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unified.cli.asking import fill, fill_each, with_thought
-from unified.cli.options import Chosen, Opening, Size, TextChosen, Thought
+from unified.cli.asking import answers, with_thought
+from unified.cli.options import Chosen, ServerOpening, Size, TextChosen, Thought
+from unified.cli.question import Question
 from unified.cli.terminal import (
     AsJson,
     DecoderName,
@@ -26,9 +27,8 @@ from unified.cli.terminal import (
 from unified_base.arguments import prompt
 
 if TYPE_CHECKING:
-    from unified.models.asking_models import AskedRequest
-    from unified.models.model import UnifiedModel
-    from unified_data.document import Audio, Document, Image
+    from unified.tasks.response import Response
+    from unified_data.document import Audio, Image
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
 Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How many.")]
@@ -49,7 +49,7 @@ Check = Annotated[
 
 def draw(
     output: Output,
-    opening: Opening,
+    opening: ServerOpening,
     choices: Chosen,
     text: Annotated[
         str | None, typer.Argument(help='What to draw, for example "a giant panda".')
@@ -70,17 +70,16 @@ def draw(
     if text is not None or spoken is None:
         text = prompt_from(text or "")
     heard = _sound(spoken)
-    asked = choices.choices
-    model = opening.load(decoder, steps)
-    request = model.request("draw", text=text, audio=heard, size=size, **asked)
-    _draw(model, request, paths, seed, as_json)
+    inputs = {"text": text, "audio": heard, "size": size}
+    question = Question("draw", inputs, choices, seed, number, decoder, steps)
+    _draw(opening, question, paths, as_json)
 
 
 def edit(
     picture: Annotated[Path, typer.Argument(help=_PICTURES)],
     text: Annotated[str, typer.Argument(help='What to change: "make the ground red".')],
     output: Output,
-    opening: Opening,
+    opening: ServerOpening,
     choices: Chosen,
     number: Number = 1,
     size: Size = None,
@@ -96,15 +95,14 @@ def edit(
     from unified_base.images import load_image
 
     pixels = load_image(picture)
-    asked = choices.choices
-    model = opening.load(decoder, steps)
-    request = model.request("edit", image=pixels, text=wish, size=size, **asked)
-    _draw(model, request, paths, seed, as_json)
+    inputs = {"image": pixels, "text": wish, "size": size}
+    question = Question("edit", inputs, choices, seed, number, decoder, steps)
+    _draw(opening, question, paths, as_json)
 
 
 def describe(
     picture: Annotated[Path, typer.Argument(help=_PICTURES)],
-    opening: Opening,
+    opening: ServerOpening,
     choices: TextChosen,
     question: Annotated[
         str | None, typer.Option("--ask", help="A question about the picture.")
@@ -123,7 +121,7 @@ def describe(
 
 def ask(
     picture: Annotated[Path, typer.Argument(help=_PICTURES)],
-    opening: Opening,
+    opening: ServerOpening,
     choices: TextChosen,
     question: Annotated[str | None, typer.Argument(help='For example "What is this?".')] = None,
     spoken: Annotated[
@@ -153,7 +151,7 @@ def ask(
 
 def _look(
     picture: Path,
-    opening: Opening,
+    opening: ServerOpening,
     choices: TextChosen,
     question: str | None,
     spoken: Path | None,
@@ -164,24 +162,24 @@ def _look(
     seed: int,
     as_json: bool,
 ) -> None:
-    from unified.tasks.asking import Example
     from unified_base.images import load_image
 
     pixels = load_image(picture)
     if question is not None:
         question = prompt_from(question)
         prompt("question", question, 'ask something, for example "What is this?"')
-    examples = tuple(Example(name, load_image(path)) for name, path in map(_named, named))
+    examples = tuple((name, load_image(path)) for name, path in map(_named, named))
     heard = _sound(spoken)
-    asked = choices.choices
-    model = opening.load()
-    if check:
-        model.tasks.task("ask")  # refused before anything is sampled
-    request = model.request(
+    asked = Question(
         "describe" if question is None and heard is None else "ask",
-        image=pixels, question=question, audio=heard, examples=examples, language=language, **asked,
+        {
+            "image": pixels, "question": question, "audio": heard, "examples": examples,
+            "language": language,
+        },
+        choices, seed, check=check,
     )  # fmt: skip
-    response = request.response(fill(model, request, 1, seed)[0])
+    answered = answers(opening, asked, lambda response: response)
+    response = answered.results[0]
     values: dict[str, Any] = {
         "picture": str(picture),
         "question": question,
@@ -193,7 +191,8 @@ def _look(
     if check and response.known:
         from unified.models.checking import check_description
 
-        checked = check_description(model, pixels, response.text, seed, language)
+        assert answered.model is not None
+        checked = check_description(answered.model, pixels, response.text, seed, language)
         plain = checked.text
         values |= {
             "text": checked.text,
@@ -205,19 +204,18 @@ def _look(
     result(values, as_json, with_thought(plain, response, thought))
 
 
-def _draw(
-    model: UnifiedModel, request: AskedRequest, paths: list[Path], seed: int, as_json: bool
-) -> None:
+def _draw(opening: ServerOpening, question: Question, paths: list[Path], as_json: bool) -> None:
     """Sample as many pictures as there are paths, and write them together."""
     from unified.articles.outputs import write_together
     from unified_base.images import encode_png
 
-    def encode(document: Document) -> bytes:
-        image: Image = document.segments[-1]  # type: ignore[assignment]
+    def encode(response: Response) -> bytes:
+        image: Image = response.document.segments[-1]  # type: ignore[assignment]
         return encode_png(image.pixels)
 
     number = len(paths)
-    pictures = fill_each(model, request, number, seed, encode)
+    answered = answers(opening, question, encode)
+    pictures = answered.results
     write_together(dict(zip(paths, pictures)))
     names = [str(path) for path in paths]
     if number > 1:
@@ -225,8 +223,8 @@ def _draw(
         distinct = len(set(pictures))
         if distinct < number:
             note(f"distinct pictures among them: {distinct}; other words give other pictures")
-    seeds = [seed + i for i in range(number)]
-    values = {"paths": names, "caption": request.inputs.text, "seeds": seeds}
+    seeds = [question.seed + i for i in range(number)]
+    values = {"paths": names, "caption": answered.text, "seeds": seeds}
     result(values, as_json, "\n".join(names))
 
 

@@ -69,14 +69,16 @@ def serve(
     """
     _check_extra("unified serve")
     from unified.serving.http_server import check_binding, serve_model
+    from unified.serving.model_identity import identity_of
     from unified.serving.server_limits import ServerLimits
 
     check_binding(host, api_key)  # before the model is loaded
     limits = ServerLimits(max_rows=max_rows, max_queue=max_queue, grace_seconds=grace)
+    identity = identity_of(opening)
     model = opening.load()
     serve_model(
         model, name or Path(opening.model).name or opening.model, host=host, port=port,
-        api_key=api_key, limits=limits, tell=note, library=library,
+        api_key=api_key, limits=limits, tell=note, library=library, identity=identity,
     )  # fmt: skip
 
 
@@ -109,6 +111,7 @@ def studio(
     _check_extra("unified studio")
     from unified.serving.article_library import default_library
     from unified.serving.http_server import check_binding, serve_model
+    from unified.serving.model_identity import identity_of
     from unified.serving.server_limits import ServerLimits
 
     check_binding(host, api_key)  # before the model is loaded
@@ -117,11 +120,13 @@ def studio(
     if runs is None and Path("runs").is_dir():
         runs = Path("runs")
     limits = ServerLimits(max_rows=max_rows, max_queue=max_queue, grace_seconds=grace)
+    identity = identity_of(opening)
     model = opening.load()
     serve_model(
         model, name or Path(opening.model).name or opening.model, host=host, port=port,
         api_key=api_key, limits=limits, tell=note, library=library or default_library(),
         runs=runs, page=True, opened=typer.launch if open_page else None,
+        identity=identity,
     )  # fmt: skip
 
 

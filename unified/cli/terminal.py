@@ -35,6 +35,7 @@ __all__ = [
     "note",
     "prompt_from",
     "result",
+    "stderr_is_terminal",
 ]
 
 ModelName = Annotated[
@@ -133,6 +134,11 @@ def check_decoder(name: str, steps: int | None) -> None:
         raise ValueError(f"--steps {steps} is for a diffusion decoder; add --decoder diffusion")
 
 
+def stderr_is_terminal() -> bool:
+    """Whether there is somebody to show what is under way."""
+    return sys.stderr.isatty()
+
+
 class Progress:
     """Shows on stderr what is being sampled: text as it comes, a line for each picture and sound.
 
@@ -156,10 +162,15 @@ class Progress:
         self.images = self.audios = 0
         self._open_line = False
         self._live: LiveView | None = None
-        if rows == 1 and sys.stderr.isatty():
+        if rows == 1 and stderr_is_terminal():
             from unified.cli.live import LiveView
 
             self._live = LiveView()
+
+    @classmethod
+    def following(cls, rows: int, pictures: int | None, is_text: bool, thinks: bool) -> Progress:
+        """Of so many documents of one request; see `models.asking_models.Outlook`."""
+        return cls(rows, None if pictures is None else rows * pictures, is_text, thinks)
 
     def show(self, event: Event) -> None:
         """Show one event."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,10 +27,22 @@ from unified_data.document import Audio, Document, Image, Slot, Text
 if TYPE_CHECKING:
     from unified_tokenizers.base import ImageTokenizer
 
-__all__ = ["AskedRequest", "build_document_request", "build_request", "fit_image",
+__all__ = ["AskedRequest", "Outlook", "build_document_request", "build_request", "fit_image",
            "reply_choices"]  # fmt: skip
 
 _MOST_SECONDS = 86_400.0  # of a reply
+
+
+class Outlook(NamedTuple):
+    """What will be seen of a document while it is sampled.
+
+    pictures: how many; None: that is not known, or none. is_text: a text is the answer. thinks:
+    what is written before the answer are thoughts.
+    """
+
+    pictures: int | None
+    is_text: bool
+    thinks: bool
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,17 @@ class AskedRequest:
     finish: Callable[[Document], tuple[str, ...]]
     task: Task | None = None
     strange: str | None = None
+
+    @property
+    def outlook(self) -> Outlook:
+        """What will be seen of it while it is sampled."""
+        slots = [segment for segment in self.document if isinstance(segment, Slot)]
+        last = slots[-1]
+        if last.modality == "any":
+            return Outlook(last.num_images, False, False)
+        pictures = sum(slot.modality == "image" for slot in slots)
+        is_text = self.verb is not None and last.modality == "text"
+        return Outlook(pictures or None, is_text, self.task is not None and self.task.thinks)
 
     def response(self, document: Document) -> Response:
         """The answer in a document that came of it, apart from its thoughts.

@@ -26,6 +26,7 @@ from unified.serving.speaking import speaking_routes
 from unified.serving.streamed import ClientGone
 from unified.serving.studio_page import page_routes, studio_routes
 from unified.serving.transcribing import transcribing_routes
+from unified.serving.verb_routes import verb_routes
 
 __all__ = ["Studio", "build_app"]
 
@@ -73,7 +74,7 @@ def build_app(
         desk = studio.desk
         routers += [
             article_routes(desk), change_routes(desk), studio_routes(desk),
-            playground_routes(desk), runs_routes(studio.runs),
+            playground_routes(desk), runs_routes(studio.runs), verb_routes(desk),
         ]  # fmt: skip
     page = studio is not None and studio.page
     if page:

@@ -37,7 +37,8 @@ class Guard:
 
     Without a key the server is for this machine alone: it answers under the names of this machine
     and no other, so that no page of a foreign host, whose name was made to point here, can reach it
-    (DNS rebinding). With or without, a browser's request from another origin is refused.
+    (DNS rebinding). With or without, a browser's request from another origin is refused. What comes
+    through the private socket (`private_socket`), which is its user's alone, needs no key.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Guard:
             )
         path = scope["path"]
         is_page = self._page and (path in _PAGE or path.startswith(_PAGE_FILES))
-        if self._key is None or path in _OPEN or is_page:
+        if self._key is None or path in _OPEN or is_page or _is_private(scope):
             return
         scheme, _, key = (_header(scope, b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode(), self._key):
@@ -176,6 +177,12 @@ async def _refuse(error: ApiError, send: _Send) -> None:
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
+
+
+def _is_private(scope: Any) -> bool:
+    """Whether a request came through a socket of the file system, which has no port."""
+    server = scope.get("server")
+    return server is not None and server[1] is None
 
 
 def _header(scope: Any, name: bytes) -> str | None:

@@ -16,6 +16,8 @@ from unified.models.model import UnifiedModel
 from unified.serving.app import Studio, build_app
 from unified.serving.article_desk import ArticleDesk
 from unified.serving.article_library import ArticleLibrary
+from unified.serving.model_identity import ModelIdentity
+from unified.serving.private_socket import private_socket
 from unified.serving.server_limits import ServerLimits
 from unified.serving.service import Service
 from unified_base.text import quoted
@@ -110,6 +112,7 @@ def serve_model(
     runs: Path | None = None,
     page: bool = False,
     opened: Callable[[str], object] | None = None,
+    identity: ModelIdentity | None = None,
 ) -> None:
     """Serve a model until the process is asked to end (SIGINT, SIGTERM).
 
@@ -124,6 +127,8 @@ def serve_model(
         runs: folder of training runs that may be looked at; None: none.
         page: whether the studio's page stands at /.
         opened: called with the page's address once it can be opened.
+        identity: of the model; commands of this user that mean the same one then ask this server.
+            None: they do not.
 
     Raises:
         ValueError: a host that others reach without a key, a port that cannot be had, or a library
@@ -133,7 +138,7 @@ def serve_model(
     with ExitStack() as opening:
         listening = opening.enter_context(listen(host, port))
         articles = opening.enter_context(_library(library))
-        service = Service(model, name, limits or ServerLimits())
+        service = Service(model, name, limits or ServerLimits(), identity)
         studio = Studio(ArticleDesk(service, articles), runs, page)
         server = ApiServer(service, host, api_key, studio)
         where = f"[{host}]" if ":" in host else host
@@ -144,8 +149,12 @@ def serve_model(
             tell(f"{name} at {root}v1 (Ctrl-C ends it)")
         if opened is not None:
             opened(root)
+        sockets = [listening]
+        if identity is not None:
+            private = opening.enter_context(private_socket(tell))
+            sockets += [private] if private is not None else []
         try:
-            server.run([listening])
+            server.run(sockets)
         except (KeyboardInterrupt, SystemExit):
             # uvicorn raises the signal once more behind the end that it asked for.
             if not server.should_exit:

@@ -15,6 +15,7 @@ from unified.models.model import UnifiedModel
 from unified.serving.api_errors import ApiError, mistake
 from unified.serving.fair_queue import FairQueue
 from unified.serving.generation import Generation
+from unified.serving.model_identity import ModelIdentity
 from unified.serving.server_limits import ServerLimits
 from unified.serving.server_metrics import ServerMetrics
 from unified.tasks.task import Task, Verb
@@ -41,10 +42,17 @@ class Service:
         model: that is served.
         name: by which clients ask for it.
         created: when it was opened, in seconds since 1970.
+        identity: what commands compare before they take answers for their own; None: they do not.
     """
 
-    def __init__(self, model: UnifiedModel, name: str, limits: ServerLimits) -> None:
-        self.model, self.name, self.limits = model, name, limits
+    def __init__(
+        self,
+        model: UnifiedModel,
+        name: str,
+        limits: ServerLimits,
+        identity: ModelIdentity | None = None,
+    ) -> None:
+        self.model, self.name, self.limits, self.identity = model, name, limits, identity
         self.created = int(time.time())
         self.metrics = ServerMetrics()
         self.queue = FairQueue(limits.max_rows, limits.max_queue)

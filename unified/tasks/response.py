@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from unified.tasks.task import Task
 from unified_data.document import Document, Segment, Text
+
+if TYPE_CHECKING:
+    from unified.tasks.task import Task
 
 __all__ = ["Response", "response_of", "split_thought"]
 
