@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from unified.articles.article import article_of
-from unified.articles.blocks import check_substance
-from unified.articles.markdown_file import markdown_of
 from unified.articles.rendered import RENDERED, check_installed, render_article
 from unified_base.atomic import PendingFile
 from unified_base.destinations import output_file
 from unified_base.together import Bundle, write_bundles, write_together
-from unified_data.document import Document
+
+# Whether a file can be written is asked first, and before anything heavy is loaded.
+if TYPE_CHECKING:
+    from unified_data.document import Document
 
 __all__ = ["ARTICLE_FORMATS", "check_article_file", "check_format", "check_writable", "numbered",
-           "save_article", "save_documents", "write_together"]  # fmt: skip
+           "prepare_article_file", "save_article", "save_documents", "write_together"]  # fmt: skip
 
 ARTICLE_FORMATS = (".html", ".md", ".json", *(each for each in RENDERED if each != ".html"))
 """Extensions of the files that articles are written to."""
@@ -42,6 +43,14 @@ def check_article_file(path: Path) -> None:
     check_format(path, ARTICLE_FORMATS, "an article")
     check_installed(path.suffix.lower())
     check_writable(path)
+
+
+def prepare_article_file(path: Path) -> None:
+    """Load what writing an article to `path` needs, while somebody else makes the article."""
+    import unified.articles.article
+
+    if path.suffix.lower() == ".html":
+        import unified.articles.html  # noqa: F401
 
 
 def check_writable(path: Path) -> None:
@@ -80,6 +89,9 @@ def save_article(
         ValueError: another extension, a document with slots or of next to nothing, a format whose
             library or program is not installed, or a place that cannot be written to.
     """
+    from unified.articles.article import article_of
+    from unified.articles.blocks import check_substance
+
     check_format(path, ARTICLE_FORMATS, "an article")
     check_substance(document)
     article = article_of(document, details, language)
@@ -87,6 +99,8 @@ def save_article(
     if suffix == ".json":
         save_documents({path: document})
     elif suffix == ".md":
+        from unified.articles.markdown_file import markdown_of
+
         write_bundles([markdown_of(article, path)])
     else:
         rendered = render_article(article, suffix)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from unified.articles.article import ArticleContent
 from unified_base.extras import missing_extra
 from unified_base.text import counted
+
+if TYPE_CHECKING:
+    from unified.articles.article import ArticleContent
 
 __all__ = ["RENDERED", "RenderedArticle", "check_installed", "render_article"]
 

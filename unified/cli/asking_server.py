@@ -127,13 +127,15 @@ def _answers(
 
     Raises ServerRefusalError.
     """
-    # While the server begins: nothing of it is needed to ask.
+    # While the server works: nothing of it is needed to ask.
     from unified.serving.api_errors import ApiError
     from unified.serving.inline_document import document_of
     from unified.serving.wire_events import event_of
     from unified.tasks.response import Response
     from unified_data.document import MAX_SEGMENTS
 
+    if question.prepare is not None:
+        question.prepare()
     events = waiting.events()
     asked = next(events)
     results: dict[int, T] = {}

@@ -189,13 +189,16 @@ def write(
 ) -> None:
     """Write an illustrated, narrated article."""
     started = time.perf_counter()
-    from unified.articles.outputs import check_article_file
+    from unified.articles.outputs import check_article_file, prepare_article_file
 
     check_article_file(output)
     check_decoder(decoder, steps)
     words = prompt_from(prompt_)
     inputs = {"text": words, "images": images, "sounds": 0 if no_audio else None, "size": size}
-    question = Question("write", inputs, choices, seed, 1, decoder, steps, check)
+    question = Question(
+        "write", inputs, choices, seed, 1, decoder, steps, check,
+        prepare=lambda: prepare_article_file(output),
+    )  # fmt: skip
     answered = answers(opening, question, lambda response: response.document)
     (document,) = answered.results
     corrections: list[dict[str, Any]] = []

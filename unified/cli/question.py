@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -22,7 +23,8 @@ class Question:
 
     inputs: as `UnifiedModel.request` takes them, but for examples, which are (name, pixels uint8
     (H, W, 3)). seed: of the first of `number` documents. decoder, steps: of pictures. check:
-    whether the model is asked about its answer afterwards.
+    whether the model is asked about its answer afterwards. prepare: loads what is done with the
+    answer, while a server makes it.
     """
 
     verb: Verb
@@ -33,6 +35,7 @@ class Question:
     decoder: str = "vq"
     steps: int | None = None
     check: bool = False
+    prepare: Callable[[], None] | None = None
 
     @property
     def only_here(self) -> str | None:

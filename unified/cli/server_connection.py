@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,9 @@ def _send(
     connection: http.client.HTTPConnection, path: str, body: dict[str, Any], headers: dict[str, str]
 ) -> None:
     data = json.dumps(body).encode("ascii")
-    connection.request("POST", path, data, {"Content-Type": "application/json", **headers})
+    # It may refuse before it has read all; then its answer says why.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        connection.request("POST", path, data, {"Content-Type": "application/json", **headers})
 
 
 def _parsed(data: bytes) -> dict[str, Any]:
