@@ -32,6 +32,7 @@ from unified.engine.request import (
 from unified.engine.sampler import FULL, SpanSampling
 from unified.engine.speculative import Drafter
 from unified.engine.stop import StopFinder
+from unified.engine.text_scores import TextScore, certain
 from unified.formats.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
@@ -96,6 +97,7 @@ class ActiveRequest:
         )
         self.timings: dict[str, float] = {}
         self.drafter = Drafter()
+        self._score: TextScore | None = None  # of the id that is being appended
         self._open = (False, 0)  # `Step.sampled` and `Step.index` of the open segment
         self._num_text_ids = 0  # of the open text
         # Of a slot that continues a given text: the number of that text's ids, the slot's index.
@@ -151,12 +153,15 @@ class ActiveRequest:
     def _branches_for(self, sampling: SpanSampling) -> list[Branch]:
         return [self.branches[name] for name in (FULL, *sampling.guidance.conditions)]
 
-    def accept(self, id: int) -> None:
-        """Append an id chosen for this request, and go on to the next choice."""
+    def accept(self, id: int, score: TextScore | None = None) -> None:
+        """Append an id chosen for this request, and go on to the next choice. score: of a text id,
+        where scores are wanted."""
         if not self.usage["sampled_ids"]:
             self.timings["first_id"] = time.perf_counter() - self.started_at
         self.usage["sampled_ids"] += 1
+        self._score = score
         self._fill(id)
+        self._score = None
         self.proceed()
 
     def proceed(self) -> None:
@@ -334,8 +339,16 @@ class ActiveRequest:
                     if not added:
                         continue
                     event = SpanEnd("text", CodedText(added, event.segment.role))
-            self.steps.append(Step(self.number, event, *self._open))
+            score = self._score_of(event) if isinstance(event, TextIds) else None
+            self.steps.append(Step(self.number, event, *self._open, score))
         return events
+
+    def _score_of(self, event: TextIds) -> TextScore | None:
+        """The score of a sampled text id; of one that nothing else was allowed beside, too."""
+        number = self.sampling.top_logprobs
+        if number is None or self.slot is None or len(event.ids) != 1:
+            return None
+        return self._score or certain(self.ids[-1], number)
 
     def usage_so_far(self) -> dict[str, int]:
         """See `Finished.usage`."""

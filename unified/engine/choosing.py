@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.active import ActiveRequest
-from unified.engine.backends.base import Array, HiddenStates
+from unified.engine.backends.base import Array, HiddenStates, id_at
 from unified.engine.backends.device_choice import DeviceChoice, DeviceSampler
 from unified.engine.choice_logits import (
     ChoicePosition,
@@ -32,17 +33,20 @@ from unified.engine.draft_policy import DraftPolicy
 from unified.engine.prefix_cache import common_prefix
 from unified.engine.repetition import Redraw, columns_of
 from unified.engine.sampler import ChoiceGroup, choose_groups, ended, penalize
-from unified.engine.speculative import Drafting, Pick, ScoredId, id_at
+from unified.engine.speculative import Drafting, Pick, ScoredId
+from unified.engine.text_scores import TextScore, score_of
 
 __all__ = ["Choice", "Outcome", "accept", "choose_ids", "draft_ids"]
 
 
 class Choice(NamedTuple):
     """What was chosen for a request: an id, and those that follow it, where drafts were read or the
-    backend wrote several levels of a position."""
+    backend wrote several levels of a position. scores: of text ids by their offsets, where they are
+    wanted."""
 
     request: ActiveRequest
     picks: list[Pick]
+    scores: Mapping[int, TextScore] = MappingProxyType({})
 
 
 Outcome = Choice | tuple[list[ActiveRequest], Exception]
@@ -86,7 +90,7 @@ def choose_ids(
         sampling, state = request.current_sampling, request.state
         required = state.required_begin
         plain = sampling.guidance.top_k is None and not sampling.ends_likeliest  # as devices do it
-        plain &= sampling.repetition_window is None
+        plain &= sampling.repetition_window is None and request.sampling.top_logprobs is None
         if samples and required is None and plain and sampling.draft_tokens in (0, "auto"):
             on_device.append(request)
             continue
@@ -109,7 +113,9 @@ def choose_ids(
     for request in requests:
         results = chosen.get(id(request))
         if results is not None and id(request) not in failed:
-            yield Choice(request, _picks(request, results, policy))
+            # Before the picks: what does not stand of them may be chosen anew in the next pass.
+            scores = {offset: result.score for offset, result in results.items() if result.score}
+            yield Choice(request, _picks(request, results, policy), scores)
 
 
 def accept(choice: Choice) -> tuple[int, list[int]]:
@@ -120,7 +126,7 @@ def accept(choice: Choice) -> tuple[int, list[int]]:
     """
     request = choice.request
     if len(choice.picks) == 1 and not request.drafter.tokens:
-        request.accept(choice.picks[0].id)
+        request.accept(choice.picks[0].id, choice.scores.get(choice.picks[0].offset))
         return 1, []
     branches, slot, length = request.current_branches, request.slot, len(request.ids)
     lengths = [len(branch.positions) for branch in branches]
@@ -131,7 +137,7 @@ def accept(choice: Choice) -> tuple[int, list[int]]:
         goes_on = request.slot is slot and len(request.ids) == length + index
         if number and not (goes_on and request.state.allowed() == ranges):
             break
-        request.accept(id_)
+        request.accept(id_, choice.scores.get(index))
         number += 1
     drafts = [token.id for token in request.drafter.tokens]
     standing = [
@@ -192,16 +198,16 @@ def _choose(
     rows: Mapping[int, int],
 ) -> Iterator[tuple[ChoicePosition, ScoredId | Exception]]:
     """What is chosen at every position of some groups, or why nothing is."""
-    prepared: list[tuple[PositionGroup, ChoiceGroup, NDArray[np.bool_] | None]] = []
+    prepared: list[tuple[PositionGroup, Array, ChoiceGroup, NDArray[np.bool_] | None]] = []
     for group, logits, end in all_logits(decoder, groups, hidden_states, rows):
         if isinstance(logits, Exception):
             yield from ((position, logits) for position in group.positions)
         else:
-            prepared.append((group, *_prepare(group, logits, end)))
-    outcomes = choose_groups([choices for _, choices, _ in prepared])
-    for (group, choices, wants_end), outcome in zip(prepared, outcomes):
+            prepared.append((group, logits, *_prepare(group, logits, end)))
+    outcomes = choose_groups([choices for _, _, choices, _ in prepared])
+    for (group, logits, choices, wants_end), outcome in zip(prepared, outcomes):
         if not isinstance(outcome, ValueError):
-            yield from zip(group.positions, _scored(group, outcome, wants_end))
+            yield from zip(group.positions, _scored(group, logits, outcome, wants_end))
             continue
         # Of some of them: logits that are not numbers, seen before anything was drawn.
         for at, position in enumerate(group.positions):
@@ -215,7 +221,8 @@ def _choose(
                 yield position, own
             else:
                 end_alone = None if wants_end is None else wants_end[row]
-                yield position, _scored(group, own, end_alone)[0]
+                only = group._replace(positions=[position])
+                yield position, _scored(only, logits[row], own, end_alone)[0]
 
 
 def _prepare(
@@ -248,8 +255,12 @@ def _prepare(
 
 
 def _scored(
-    group: PositionGroup, outcome: tuple[list[int], Array], wants_end: NDArray[np.bool_] | None
+    group: PositionGroup,
+    logits: Array,
+    outcome: tuple[list[int], Array],
+    wants_end: NDArray[np.bool_] | None,
 ) -> list[ScoredId]:
+    """logits: (N, V') guided, before all that only sampling does."""
     columns, margins = outcome
     ids = [id_at(column, group.ranges) for column in columns]
     if group.required is not None and wants_end is not None:
@@ -257,7 +268,13 @@ def _scored(
         # anything else it wrote would be padding, so the next span begins.
         begin = group.required.begin
         ids = [begin if end else id for id, end in zip(ids, wants_end)]
-    return [ScoredId(id, margin) for id, margin in zip(ids, margins.tolist())]
+    scored = [ScoredId(id, margin) for id, margin in zip(ids, margins.tolist())]
+    for at, (request, _) in enumerate(group.positions):
+        number = request.sampling.top_logprobs
+        if number is not None and request.grammar.is_text(ids[at]):
+            score = score_of(logits[at], columns[at], group.ranges, number)
+            scored[at] = scored[at]._replace(score=score)
+    return scored
 
 
 def _required(request: ActiveRequest, begin: int | None) -> RequiredSpans | None:

@@ -10,16 +10,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from unified.engine.text_scores import TextScore
 from unified_base.text import counted
 from unified_data.document import Audio, Document, Image, Media
 
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Some more characters of a text; never half a character."""
+    """Some more characters of a text; never half a character. scores: of its ids, where
+    `Sampling.top_logprobs` asks for them."""
 
     row: int
     text: str
+    scores: tuple[TextScore, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unified.engine.backends.base import Array, Ranges
+from unified.engine.backends.base import Array, Ranges, id_at
 from unified.engine.noise import Noise
 from unified.engine.race import RowNoise, draw
-from unified.engine.speculative import id_at
 from unified.formats.state import State
 
 __all__ = ["Redraw", "Writing", "columns_of", "redraw", "stands_too_often"]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unified.engine.sampler import SpanSampling, every_level
+from unified.engine.text_scores import MOST_LOGPROBS, TextScore
 from unified.formats.coded import Coded, CodedText, Event
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits, SpanLimits
@@ -61,6 +62,8 @@ class Sampling:
         max_repeats: a text ends once its last ids are this many copies of one phrase, and at least
             48 ids (see `loops`); 0: loops do not end a text.
         stop: strings that end a text slot; they are cut off.
+        top_logprobs: log probabilities of sampled text ids come with their texts, each with so many
+            of the likeliest in its place, 0 to 20 (`text_scores`); None: none come.
         max_rows: requests of one call that are in the engine at a time; its others wait. The first
             document's holds for the call.
     """
@@ -74,6 +77,7 @@ class Sampling:
     max_text_ids: int | None = 512
     max_repeats: int = 4
     stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
     max_rows: int = 64
 
     def __post_init__(self) -> None:
@@ -89,6 +93,7 @@ class Sampling:
             "max_text_ids": whole_or_none("max_text_ids", self.max_text_ids, 1),
             "max_repeats": whole("max_repeats", self.max_repeats, 0, expected=_REPEATS),
             "stop": texts("stop", self.stop),
+            "top_logprobs": whole_or_none("top_logprobs", self.top_logprobs, 0, MOST_LOGPROBS),
             "max_rows": whole("max_rows", self.max_rows, 1),
         }
         for name, value in checked.items():
@@ -198,13 +203,14 @@ class Step:
     """A parse event of a request, or that a text was cut short.
 
     row: number of the request. sampled: whether it belongs to a slot. index: of the segment in the
-    request.
+    request. score: of a sampled text id, where scores are wanted.
     """
 
     row: int
     event: Event | CutShort
     sampled: bool
     index: int
+    score: TextScore | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,9 +25,10 @@ from typing import NamedTuple
 from unified.engine.backends.base import Ranges
 from unified.engine.draft_memory import LEVELS, DraftMemory
 from unified.engine.draft_policy import MOST_DRAFTS, DraftPolicy
+from unified.engine.text_scores import TextScore
 from unified.formats.state import State
 
-__all__ = ["DraftToken", "Drafter", "Drafting", "Pick", "ScoredId", "id_at"]
+__all__ = ["DraftToken", "Drafter", "Drafting", "Pick", "ScoredId"]
 
 # Margins of proposals are told apart by these, distances from the last wrong draft up to that.
 _MARGINS = (1.0, 3.0, 6.0)
@@ -46,10 +47,12 @@ class Drafting(NamedTuple):
 
 
 class ScoredId(NamedTuple):
-    """What the decoder chooses at a position, and by which margin (see `choose_with_margins`)."""
+    """What the decoder chooses at a position, and by which margin (see `choose_with_margins`).
+    score: of a text id, where scores are wanted."""
 
     id: int
     margin: float
+    score: TextScore | None = None
 
 
 class Pick(NamedTuple):
@@ -301,12 +304,3 @@ def _num_choices(ranges: Ranges) -> int:
 
 def _within(id: int, ranges: Ranges) -> bool:
     return any(start <= id < stop for start, stop in ranges)
-
-
-def id_at(column: int, ranges: Ranges) -> int:
-    """The id of a column of logits over `ranges`."""
-    for start, stop in ranges:
-        if column < stop - start:
-            return start + column
-        column -= stop - start
-    raise IndexError(column)

@@ -30,6 +30,7 @@ from unified.engine.events import (
 )
 from unified.engine.request import CutShort, Finished, Step
 from unified.engine.stop import StopFinder, cut
+from unified.engine.text_scores import TextScore
 from unified.formats.coded import (
     CodedAudio,
     CodedText,
@@ -85,6 +86,7 @@ class Translator:
         self.stops = stops
         self.elsewhere = elsewhere
         self.text = StopFinder(sequencer.text_tokenizer, stops)
+        self.scores: list[TextScore] = []  # of ids whose text is still to be told
         self.filled: dict[int, list[Segment]] = {index: [] for index in document.slots}
         self.cut: TextCut | None = None  # of the open text
         self.decode_seconds = 0.0
@@ -128,9 +130,11 @@ class Translator:
             return
         event, row = step.event, self.row
         if isinstance(event, TextIds):
-            self.text.push(event.ids)
+            if step.score is not None:
+                self.scores.append(step.score)
+            stops = self.text.push(event.ids)
             if piece := self.text.take():
-                yield TextPiece(row, piece)
+                yield TextPiece(row, piece, self._scores_of(piece if stops else None))
         elif isinstance(event, CutShort):
             self.cut = TextCut(row, step.index, event.reason, event.ids)
         elif isinstance(event, SpanBegin):
@@ -219,6 +223,7 @@ class Translator:
         self.decode_seconds += time.perf_counter() - begun
         if isinstance(segment, Text) and (before_stop := cut(segment.text, self.stops)) is not None:
             self.text.reset()
+            self.scores.clear()
             if not before_stop:
                 return
             segment = replace(segment, text=before_stop)
@@ -231,12 +236,26 @@ class Translator:
             yield MediaDone(self.row, segment)
         else:
             if last := self.text.flush():
-                yield TextPiece(self.row, last)
+                yield TextPiece(self.row, last, self._scores_of(None))
             if lost := segment.text.count("\ufffd"):
                 yield Dropped(
                     self.row,
                     f"{lost} places of a sampled text are no valid UTF-8 and became U+FFFD",
                 )
+
+    def _scores_of(self, before_stop: str | None) -> tuple[TextScore, ...]:
+        """Those of the ids that a piece is of. before_stop: the piece, where a stop cuts it off:
+        ids that stand for nothing of it are left out."""
+        scores = tuple(self.scores)
+        self.scores.clear()
+        if before_stop is None or not scores:
+            return scores
+        left, number = len(before_stop.encode()), 0
+        while left > 0:
+            text_id = int(self.sequencer.vocabulary.from_ids("text", scores[number].id))
+            left -= len(self.sequencer.text_tokenizer.to_bytes([text_id]))
+            number += 1
+        return scores[:number]
 
     def _modality_of(self, event: SpanBegin) -> str:
         if event.kind == "text":

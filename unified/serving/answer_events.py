@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unified.engine.events import Done, Event, TextPiece
+from unified.engine.text_scores import TextScore
 from unified.models.asking_models import AskedRequest
 from unified.tasks.response import split_thought
 
@@ -28,6 +29,7 @@ class AnswerEvents:
         self._text = ""  # all of it, until its thought has ended
         self._behind = not self._ends
         self._blank = ""  # at the end of what was passed on
+        self._scores: tuple[TextScore, ...] = ()  # of what was withheld
 
     def add(self, event: Event) -> list[Event]:
         """The events that a reader of the answer is told in the place of one."""
@@ -36,11 +38,18 @@ class AnswerEvents:
                 return []
             if not self._ends:
                 return [event]
+            was_behind = self._behind
             text = self._piece(event.text)
-            return [replace(event, text=text)] if text else []
+            if not was_behind and self._behind:  # before it stand the thought's own
+                self._scores = ()
+            scores, self._scores = (*self._scores, *event.scores), ()
+            if text:
+                return [replace(event, text=text, scores=scores)]
+            self._scores = scores
+            return []
         if isinstance(event, Done):
             rest = self._rest()
-            return [TextPiece(event.row, rest), event] if rest else [event]
+            return [TextPiece(event.row, rest, self._scores), event] if rest else [event]
         return [event]
 
     def _piece(self, text: str) -> str:

@@ -16,6 +16,7 @@ from unified.engine.events import (
     TextCut,
     TextPiece,
 )
+from unified.engine.text_scores import TextScore
 from unified.models.asking_models import AskedRequest
 from unified_data.document import Audio, Document, Image, Text
 
@@ -43,6 +44,7 @@ class AnswerParts:
         usage: of the document, once it is complete.
         is_cut: whether a budget of ids ended it.
         warnings: of this document.
+        scores: of the ids of its words, where they were asked for.
     """
 
     def __init__(self, asked: AskedRequest) -> None:
@@ -50,11 +52,13 @@ class AnswerParts:
         self.usage: dict[str, int] = {}
         self.is_cut = False
         self.warnings: list[str] = []
+        self.scores: list[TextScore] = []
         self._asked = asked
 
     def add(self, event: Event) -> None:
         """The next event of the document."""
         if isinstance(event, TextPiece):
+            self.scores += event.scores
             if self.parts and isinstance(self.parts[-1], str):
                 self.parts[-1] += event.text
             else:

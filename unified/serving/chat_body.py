@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from unified.engine.text_scores import MOST_LOGPROBS
 from unified.serving.api_errors import ApiError
 from unified.serving.conversation_given import Message
 from unified.serving.media_given import picture_of, sound_of
@@ -155,12 +156,12 @@ class ChatBody(ApiBody):
     stop: str | list[str] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
 
     frequency_penalty: Annotated[float | None, Unavailable(_WRITER, (0,))] = None
     presence_penalty: Annotated[float | None, Unavailable(_WRITER, (0,))] = None
     logit_bias: Annotated[dict[str, float] | None, Unavailable(_WRITER, ({},))] = None
-    logprobs: Annotated[bool | None, Unavailable("they are not told", (False,))] = None
-    top_logprobs: Annotated[int | None, Unavailable("they are not told", (0,))] = None
     tools: Annotated[list[Any] | None, Unavailable(_NO_TOOLS, ([],))] = None
     tool_choice: Annotated[Any, Unavailable(_NO_TOOLS, ("none", "auto"))] = None
     functions: Annotated[list[Any] | None, Unavailable(_NO_TOOLS, ([],))] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from unified.engine.events import AudioBegun, AudioChunk, AudioDone, Done, ImageDone, TextPiece
+from unified.engine.text_scores import TextScore
 from unified.models.asking_models import AskedRequest
 from unified.serving.answer_parts import AnswerParts, SpokenPart, all_warnings
 from unified.serving.api_errors import ApiError
@@ -24,6 +25,7 @@ from unified.serving.schema import read_body
 from unified.serving.service import Service
 from unified.serving.speaking import rate_note
 from unified.serving.streamed import StreamedResponse, as_events, until_gone
+from unified.serving.told_logprobs import check_scored, told_logprobs
 from unified.serving.usage import IdCounts
 
 __all__ = ["chatting_routes"]
@@ -55,6 +57,10 @@ async def _asked(service: Service, body: ChatBody) -> _Completion:
             400, "max_tokens and max_completion_tokens say the same; give one of them",
             param="max_tokens",
         )  # fmt: skip
+    if body.top_logprobs is not None and not body.logprobs:
+        raise ApiError(
+            400, "top_logprobs are beside logprobs; set logprobs to true", param="top_logprobs"
+        )
     if body.stream_options is not None and not body.stream:
         raise ApiError(
             400, "stream_options are of streams; set stream to true", param="stream_options"
@@ -75,11 +81,15 @@ async def _asked(service: Service, body: ChatBody) -> _Completion:
     elif spoken.voice_name is not None and "audio" in wanted:
         warnings.append("audio.voice has no effect here: an article is read in a voice of its own")
     seeds = service.seeds(body.seed, body.n)
-    settings = {"stop": body.stops} if body.stops else None
+    settings: dict[str, Any] = {"stop": body.stops} if body.stops else {}
+    if body.logprobs:
+        settings["top_logprobs"] = body.top_logprobs or 0
     asked = await service.ask(
         asking.verb, asking.param, temperature=body.temperature, top_p=body.top_p,
         top_k=body.top_k, guidance=body.guidance, settings=settings, **inputs,
     )  # fmt: skip
+    if body.logprobs:
+        check_scored(asked, "logprobs")
     if body.max_completion_tokens is not None:
         asked = await service.bound(asked, body.max_completion_tokens, "max_completion_tokens")
     else:
@@ -152,8 +162,15 @@ class _Completion:
             "index": number,
             "message": message,
             "finish_reason": _reason(answer),
-            "logprobs": None,
+            "logprobs": self._logprobs(answer.scores),
         }
+
+    def _logprobs(self, scores: Sequence[TextScore]) -> dict[str, Any] | None:
+        """`ChoiceLogprobs`."""
+        if not self._body.logprobs:
+            return None
+        content = told_logprobs(scores, self._service.model.sequencer)
+        return {"content": content, "refusal": None}
 
     def _content(self, answer: AnswerParts) -> str | list[dict[str, Any]] | None:
         """The words; all parts in order where there is more than words and one sound."""
@@ -217,7 +234,8 @@ class _Completion:
             answer = self._answers[number]
             answer.add(event)
             if isinstance(event, TextPiece):
-                yield self._chunk(number, {"content": event.text})
+                told = self._logprobs(event.scores)
+                yield self._chunk(number, {"content": event.text}, logprobs=told)
             elif isinstance(event, ImageDone):
                 index = len(answer.pictures) - 1
                 picture = await asyncio.to_thread(self._picture, event.image.pixels, index)
@@ -245,9 +263,13 @@ class _Completion:
             }
 
     def _chunk(
-        self, number: int, delta: dict[str, Any], reason: str | None = None
+        self,
+        number: int,
+        delta: dict[str, Any],
+        reason: str | None = None,
+        logprobs: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        choice = {"index": number, "delta": delta, "finish_reason": reason, "logprobs": None}
+        choice = {"index": number, "delta": delta, "finish_reason": reason, "logprobs": logprobs}
         return {**self._common, "object": "chat.completion.chunk", "choices": [choice]}
 
 

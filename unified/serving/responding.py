@@ -26,6 +26,7 @@ from unified.serving.schema import read_body
 from unified.serving.service import Service
 from unified.serving.speaking import rate_note
 from unified.serving.streamed import StreamedResponse, as_events, until_gone
+from unified.serving.told_logprobs import check_scored
 from unified.serving.usage import IdCounts
 
 __all__ = ["responding_routes"]
@@ -56,6 +57,8 @@ async def _asked(service: Service, body: ResponseBody) -> _Answer:
         warnings.append("audio has no effect here: it is not among the modalities")
     if body.tools and "image" not in wanted:
         warnings.append("tools has no effect here: no pictures are wanted")
+    if body.top_logprobs and not body.include:
+        warnings.append("top_logprobs has no effect here: include asks for no logprobs")
     if drawing is not None:
         drawing.file.check("tools[0].output_compression")
     messages, notes = await asyncio.to_thread(response_messages, body, service.limits)
@@ -72,8 +75,11 @@ async def _asked(service: Service, body: ResponseBody) -> _Answer:
     seeds = service.seeds(body.seed, 1)
     asked = await service.ask(
         asking.verb, asking.param, temperature=body.temperature, top_p=body.top_p,
-        guidance=body.guidance, **inputs,
+        guidance=body.guidance,
+        settings={"top_logprobs": body.top_logprobs or 0} if body.include else None, **inputs,
     )  # fmt: skip
+    if body.include:
+        check_scored(asked, "include")
     asked = await service.bound(asked, body.max_output_tokens, "max_output_tokens")
     if "audio" in wanted and service.model.audio_tokenizer is not None:
         # Deltas are raw samples, whatever the whole sound is written as.
@@ -105,7 +111,7 @@ class _Answer:
         elif drawing is not None and drawing.partial_images:
             self._warnings.append("partial_images has no effect here: nothing is streamed")
         self._parts = AnswerParts(asked)
-        self._items = ResponseItems(file, partial, spoken.format)
+        self._items = ResponseItems(file, partial, spoken.format, service.model.sequencer)
         self._id, self._created = f"resp_{uuid.uuid4().hex}", int(time.time())
 
     async def whole(self) -> dict[str, Any]:
@@ -180,6 +186,7 @@ class _Answer:
             "text": {"format": {"type": "text"}},
             "tool_choice": _plain(body.tool_choice) or "auto",
             "tools": [_plain(tool) for tool in body.tools or []],
+            "top_logprobs": body.top_logprobs,
             "top_p": body.top_p,
             "truncation": "disabled",
             "usage": IdCounts([self._parts.usage]).response() if is_over else None,

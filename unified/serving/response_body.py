@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from unified.engine.text_scores import MOST_LOGPROBS
 from unified.serving.chat_body import SoundData, SpokenAs, check_number_of_parts
 from unified.serving.conversation_given import Message
 from unified.serving.media_given import picture_of, sound_of
@@ -158,6 +159,8 @@ class ResponseBody(ApiBody):
     guidance: float | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     metadata: dict[str, str] | None = None
+    include: list[Literal["message.output_text.logprobs"]] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
 
     background: Annotated[bool | None, Unavailable(_NOTHING_KEPT, (False,))] = None
     previous_response_id: Annotated[str | None, Unavailable(_NOTHING_KEPT)] = None
@@ -167,8 +170,6 @@ class ResponseBody(ApiBody):
         Any,
         Unavailable("answers have no form beside text", ({}, {"format": {"type": "text"}})),
     ] = None
-    top_logprobs: Annotated[int | None, Unavailable("they are not told", (0,))] = None
-    include: Annotated[list[Any] | None, Unavailable("there is nothing to include", ([],))] = None
 
     store: Annotated[bool | None, NoEffect(_NOTHING_KEPT, (False,))] = None
     instructions: Annotated[

@@ -22,9 +22,11 @@ from unified.engine.events import (
     ImageRow,
     TextPiece,
 )
+from unified.sequence.sequencer import Sequencer
 from unified.serving.answer_parts import AnswerParts
 from unified.serving.media_written import PictureFile, base64_of, encode_sound, pcm16
 from unified.serving.partial_pictures import PartialPictures
+from unified.serving.told_logprobs import told_logprobs
 from unified.tasks.size_rule import write_size
 
 __all__ = ["ResponseItems"]
@@ -38,13 +40,21 @@ class ResponseItems:
     output: the items so far, as the schema has them.
     """
 
-    def __init__(self, file: PictureFile, partial: PartialPictures | None, sound: str) -> None:
+    def __init__(
+        self,
+        file: PictureFile,
+        partial: PartialPictures | None,
+        sound: str,
+        sequencer: Sequencer,
+    ) -> None:
         """
         Args:
             file: how pictures are written.
             partial: which partial pictures are told; None: none.
             sound: how whole sounds are written; their deltas are raw samples.
+            sequencer: by which ids with log probabilities are named.
         """
+        self._sequencer = sequencer
         self.output: list[dict[str, Any]] = []
         self._file, self._partial, self._sound = file, partial, sound
         self._is_open = False  # whether the last item, a message, may get further parts
@@ -53,7 +63,7 @@ class ResponseItems:
     async def add(self, event: Event, answer: AnswerParts) -> AsyncIterator[dict[str, Any]]:
         """The events of what has come. answer: to which it was added already."""
         if isinstance(event, TextPiece):
-            for told in self._words(event.text):
+            for told in self._words(event):
                 yield told
         elif isinstance(event, ImageBegun):
             for told in self._picture_begun(event):
@@ -106,15 +116,18 @@ class ResponseItems:
 
     # Texts and sounds.
 
-    def _words(self, text: str) -> Iterator[dict[str, Any]]:
+    def _words(self, piece: TextPiece) -> Iterator[dict[str, Any]]:
         yield from self._open_message()
         if not self._in_text:
             part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
             self.output[-1]["content"].append(part)
             self._in_text = True
             yield self._in_part("response.content_part.added", part=dict(part))
-        self.output[-1]["content"][-1]["text"] += text
-        yield self._in_part("response.output_text.delta", delta=text, logprobs=[])
+        logprobs = told_logprobs(piece.scores, self._sequencer)
+        part = self.output[-1]["content"][-1]
+        part["text"] += piece.text
+        part["logprobs"] = [*part["logprobs"], *logprobs]
+        yield self._in_part("response.output_text.delta", delta=piece.text, logprobs=logprobs)
 
     def _sound_begun(self) -> Iterator[dict[str, Any]]:
         yield from self._open_message()
@@ -142,7 +155,9 @@ class ResponseItems:
             return
         self._in_text = False
         part = self.output[-1]["content"][-1]
-        yield self._in_part("response.output_text.done", text=part["text"], logprobs=[])
+        yield self._in_part(
+            "response.output_text.done", text=part["text"], logprobs=part["logprobs"]
+        )
         yield self._in_part("response.content_part.done", part=dict(part))
 
     def _close(self, status: str) -> Iterator[dict[str, Any]]:

@@ -193,7 +193,6 @@ CAT = [{"role": "user", "content": "The cat"}]
     ("fields", "param", "words"),
     [
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", ["functions"]),
-        ({"logprobs": True}, "logprobs", ["not available"]),
         ({"frequency_penalty": 0.5}, "frequency_penalty", ["not available"]),
         ({"response_format": {"type": "json_object"}}, "response_format", ["not available"]),
         ({"modalities": ["video"]}, "modalities[0]", ["'text', 'image' or 'audio'"]),

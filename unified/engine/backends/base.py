@@ -23,6 +23,7 @@ __all__ = [
     "Position",
     "PositionCodes",
     "Ranges",
+    "id_at",
 ]  # fmt: skip
 
 Array = NDArray[np.float32]
@@ -34,6 +35,15 @@ Ranges = tuple[tuple[int, int], ...]
 Position = int | tuple[int, ...]
 """What a position of the decoder holds: an id, or those of levels that are together, two or more.
 Its embedding is the sum of theirs."""
+
+
+def id_at(column: int, ranges: Ranges) -> int:
+    """The id of a column of logits over `ranges`."""
+    for start, stop in ranges:
+        if column < stop - start:
+            return start + column
+        column -= stop - start
+    raise IndexError(column)
 
 
 class Cache(Protocol):
