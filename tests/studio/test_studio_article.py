@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 from studio_articles import picture
@@ -174,6 +175,7 @@ def test_an_article_is_exported_duplicated_and_deleted(write, fake):
     with page.expect_download() as download:
         page.get_by_role("menuitem", name="Web page").click()
     assert download.value.suggested_filename == "a.html"
+    assert Path(download.value.path()).read_bytes() == b"a file"
     assert page.get_by_role("menuitem").count() == 0  # closed, and only what the server has
     page.get_by_role("button", name="More").click()
     page.get_by_role("menuitem", name="Duplicate").click()

@@ -99,6 +99,28 @@ def test_an_error_of_the_server_is_told_and_the_next_article_can_be_written(page
     write("cat")
 
 
+def test_enter_in_any_field_of_one_line_writes_and_a_seed_is_checked_first(page, fake):
+    def posts():
+        return [body for method, path, body in fake.asked if path == "/v1/articles" and body]
+
+    subject, seed = page.get_by_label(LABEL), page.get_by_label("Seed").first
+    subject.fill("zebra")
+    subject.evaluate(
+        "field => field.dispatchEvent(new KeyboardEvent("
+        "'keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
+    )
+    page.get_by_label("Wishes").press("Enter")  # of several lines: another line
+    for wrong in ("-4", "1.5"):
+        seed.fill(wrong)
+        seed.press("Enter")
+    assert not posts()
+    assert page.evaluate("document.activeElement.matches(':invalid')")
+    seed.fill("11")
+    seed.press("Enter")
+    page.wait_for_selector(".article-editor")
+    assert [body["seed"] for body in posts()] == [11]
+
+
 def test_a_subject_is_suggested_and_an_empty_one_is_not_sent(page, fake):
     page.get_by_role("button", name="Write", exact=True).click()
     assert not any(method == "POST" for method, _, _ in fake.asked)

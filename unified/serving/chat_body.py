@@ -89,7 +89,7 @@ class DirectionMessage(ApiObject):
 
     role: Literal["system", "developer"]
     content: _WrittenContent
-    name: str | None = None
+    name: Annotated[str | None, NoEffect(_NO_USERS)] = None
 
 
 class UserMessage(ApiObject):
@@ -97,7 +97,7 @@ class UserMessage(ApiObject):
 
     role: Literal["user"]
     content: _UserContent
-    name: str | None = None
+    name: Annotated[str | None, NoEffect(_NO_USERS)] = None
 
 
 class AssistantMessage(ApiObject):
@@ -105,7 +105,7 @@ class AssistantMessage(ApiObject):
 
     role: Literal["assistant"]
     content: _AnswerContent | None = None
-    name: str | None = None
+    name: Annotated[str | None, NoEffect(_NO_USERS)] = None
     refusal: str | None = None
     annotations: list[Any] | None = None
     images: Annotated[list[Any] | None, NoEffect(_PARTS_OF_ANSWERS, ([],))] = None

@@ -18,7 +18,7 @@ from unified.models.asking_models import AskedRequest
 from unified.serving.answer_parts import AnswerParts, SpokenPart, all_warnings
 from unified.serving.api_errors import ApiError
 from unified.serving.chat_body import ChatBody, SpokenAs, chat_messages
-from unified.serving.conversation_given import choose_verb
+from unified.serving.conversation_given import choose_verb, without_effect
 from unified.serving.generation import Generation
 from unified.serving.media_written import PictureFile, base64_of, encode_sound, pcm16
 from unified.serving.schema import read_body
@@ -96,7 +96,8 @@ async def _asked(service: Service, body: ChatBody) -> _Completion:
         asked = await service.bound(asked, body.max_tokens, "max_tokens")
     if "audio" in wanted and service.model.audio_tokenizer is not None:
         notes += rate_note(spoken.format, int(service.model.audio_tokenizer.sample_rate))
-    warnings += [*asking.warnings, *notes, *asked.notes]
+    warnings += [*asking.warnings, *without_effect(asking, body.guidance, body.stops)]
+    warnings += [*notes, *asked.notes]
     return _Completion(service, body, spoken, asked, seeds, warnings)
 
 

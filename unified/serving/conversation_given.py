@@ -23,7 +23,7 @@ from unified.tasks.asking import Turn
 from unified.tasks.task import Verb
 from unified_data.document import Audio
 
-__all__ = ["MODALITIES", "Asking", "Message", "choose_verb"]
+__all__ = ["MODALITIES", "Asking", "Message", "choose_verb", "without_effect"]
 
 MODALITIES = ("text", "image", "audio")
 _NO_DIRECTIONS = "the model takes no directions beside what it is asked"
@@ -95,6 +95,16 @@ def choose_verb(
     if earlier:
         warnings.append(f"earlier messages have no effect here: {_ASKED_ALONE}")
     return Asking(asking.verb, asking.param, asking.inputs, [*warnings, *asking.warnings])
+
+
+def without_effect(asking: Asking, guidance: float | None, stops: Sequence[str] = ()) -> list[str]:
+    """What was chosen about the sampling of something that is not made, in words."""
+    warnings = []
+    if guidance is not None and asking.verb == "write" and asking.inputs.get("images") == 0:
+        warnings.append("guidance has no effect here: it is of pictures, and none are wanted")
+    if stops and asking.verb in ("draw", "speak"):
+        warnings.append("stop has no effect here: it is of texts, and none is the answer")
+    return warnings
 
 
 def _by_words(message: Message, modalities: set[str]) -> Asking:

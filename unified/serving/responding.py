@@ -16,7 +16,7 @@ from unified.models.asking_models import AskedRequest
 from unified.serving.answer_parts import AnswerParts, all_warnings
 from unified.serving.api_errors import ApiError
 from unified.serving.chat_body import SpokenAs
-from unified.serving.conversation_given import choose_verb
+from unified.serving.conversation_given import choose_verb, without_effect
 from unified.serving.generation import Generation
 from unified.serving.media_written import PictureFile
 from unified.serving.partial_pictures import PartialPictures
@@ -85,7 +85,8 @@ async def _asked(service: Service, body: ResponseBody) -> _Answer:
         # Deltas are raw samples, whatever the whole sound is written as.
         raw = "pcm16" if body.stream else spoken.format
         notes += rate_note(raw, int(service.model.audio_tokenizer.sample_rate))
-    warnings += [*asking.warnings, *notes, *asked.notes]
+    warnings += [*asking.warnings, *without_effect(asking, body.guidance)]
+    warnings += [*notes, *asked.notes]
     return _Answer(service, body, spoken, asked, seeds, warnings)
 
 

@@ -47,7 +47,7 @@ class TranscribingBody(ApiBody):
         Field(alias="timestamp_granularities[]"),
     ] = None
     include: Annotated[
-        list[str] | None, Unavailable("there are no logprobs", ([],)), Field(alias="include[]")
+        list[str] | None, Unavailable("transcripts come without", ([],)), Field(alias="include[]")
     ] = None
     chunking_strategy: Annotated[str | None, NoEffect("a sound is heard as a whole", ("auto",))] = (
         None

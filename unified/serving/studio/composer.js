@@ -1,7 +1,7 @@
 // The form that asks for an article: subject and wishes in plain words, and what programs say by options.
 import { el, replace } from './dom.js';
 import { notice } from './feedback.js';
-import { button, field, seedField, select, toggle } from './fields.js';
+import { button, field, seedField, select, submitByEnter, toggle } from './fields.js';
 import { decoderNames, mostPictures, studioFacts, subjectNames } from './studio_facts.js';
 import { LANGUAGES, language, t } from './texts.js';
 
@@ -26,12 +26,6 @@ export class Composer {
   }
 
   build() {
-    const keys = (event) => {
-      if (event.key === 'Enter' && (event.ctrlKey || event.metaKey || event.target === this.subject)) {
-        event.preventDefault();
-        this.submit();
-      }
-    };
     this.subject = el('input', { type: 'text', autocomplete: 'off', maxlength: '2000', placeholder: t('write.subject.example'), required: true });
     this.wishes = el('textarea', { rows: '2', maxlength: '8000', placeholder: t('write.wishes.example') });
     this.chips = el('ul', { class: 'chips' });
@@ -62,7 +56,7 @@ export class Composer {
       ),
     );
     this.element = el(
-      'form', { class: 'panel composer', 'aria-label': t('write.form'), on: { keydown: keys, submit: (event) => { event.preventDefault(); this.submit(); } } },
+      'form', { class: 'panel composer', 'aria-label': t('write.form'), on: { submit: (event) => event.preventDefault() } },
       able === false ? notice(t('write.unable', { reason: reason ?? '' }), true) : null,
       field(t('write.subject'), this.subject),
       el(
@@ -75,6 +69,7 @@ export class Composer {
       others,
       el('div', { class: 'buttons go' }, this.go, this.halt, el('span', { class: 'soft small shortcut' }, el('kbd', {}, 'Ctrl'), ' ', el('kbd', {}, 'Enter'))),
     );
+    submitByEnter(this.element, () => this.submit());
   }
 
   /** Other subjects of those that the model knows. */
@@ -112,7 +107,7 @@ export class Composer {
       this.subject.reportValidity();
       return;
     }
-    this.write(this.request());
+    if (this.seed.check()) this.write(this.request());
   }
 
   get isAloud() {

@@ -11,6 +11,18 @@ export function field(label, control, hint = null) {
   return el('div', { class: 'field' }, el('label', { htmlFor: control.id }, label), control, note);
 }
 
+/** Enter in a field of one line within an element submits, as Ctrl Enter does anywhere in it. Enter that
+ *  ends the composing of a word, as in Chinese, does not. */
+export function submitByEnter(element, submit) {
+  element.addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || event.isComposing) return;
+    const oneLine = event.target.matches('input:not([type="checkbox"])');
+    if (!oneLine && !event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    submit();
+  });
+}
+
 /** A list to choose from: entries are [value, label]. */
 export function select(entries, value, onChange = () => {}) {
   const element = el(
@@ -52,5 +64,10 @@ export function seedField(label, hint = null) {
   const joined = el('div', { class: 'joined' });
   input.replaceWith(joined);
   joined.append(input, die);
-  return { element, input, value: () => (input.value === '' || !input.checkValidity() ? null : Number(input.value)) };
+  /** Whether it is a seed, or nothing; else the reader is told what it must be. */
+  const check = () => {
+    if (!input.checkValidity() && input.closest('details')) input.closest('details').open = true;
+    return input.reportValidity();
+  };
+  return { element, input, check, value: () => (input.value === '' ? null : Number(input.value)) };
 }

@@ -2,7 +2,7 @@
 import { stream } from './api.js';
 import { append, el, replace } from './dom.js';
 import { announce, notice } from './feedback.js';
-import { button, field, seedField } from './fields.js';
+import { button, field, seedField, submitByEnter } from './fields.js';
 import { icon } from './icons.js';
 import { LiveArticle } from './live_article.js';
 import { DocumentForm } from './playground_document.js';
@@ -25,6 +25,11 @@ export class PlaygroundView {
     this.look = button(t('play.look'), 'search', () => this.inspect(this.document.value(), t('play.request')));
     this.results = el('section', { class: 'play-results', 'aria-label': t('play.results') });
     this.sequence = new SequenceView();
+    const options = el(
+      'div', { class: 'option-grid' }, field(t('play.samples'), this.samples), this.seed.element,
+      field(t('play.temperature'), this.temperature), field(t('play.top_p'), this.top),
+    );
+    submitByEnter(options, () => this.run());
     this.element = el(
       'div', { class: 'playground-view' },
       el('div', { class: 'view-head' }, el('h1', {}, t('nav.playground')), this.document.templates()),
@@ -32,8 +37,7 @@ export class PlaygroundView {
         'div', { class: 'play-grid' },
         el(
           'section', { class: 'panel', 'aria-label': t('play.document') }, el('h2', {}, t('play.document')), this.document.element,
-          el('div', { class: 'option-grid' }, field(t('play.samples'), this.samples), this.seed.element,
-            field(t('play.temperature'), this.temperature), field(t('play.top_p'), this.top)),
+          options,
           el('div', { class: 'buttons' }, this.go, this.halt, this.look),
         ),
         el('div', { class: 'play-side' }, this.results, this.sequence.element),
@@ -63,7 +67,7 @@ export class PlaygroundView {
   }
 
   async run() {
-    if (this.busy) return;
+    if (this.busy || !this.seed.check()) return;
     const body = this.body();
     if (!body.document.segments.some((segment) => segment.type === 'slot')) {
       replace(this.results, notice(t('play.no_slot'), true));
