@@ -17,6 +17,7 @@ from running_server import running_server
 
 from unified.__main__ import run
 from unified.cli.options import Opening
+from unified.engine.events import ImageRow
 from unified.serving.article_library import ArticleLibrary
 from unified.serving.model_identity import identity_of
 
@@ -78,6 +79,10 @@ def media(tmp_path_factory, runtime):
         ["describe", "MEDIA/cat.png"],
         ["ask", "MEDIA/cat.png", "What is this?", "--thought", "--json"],
         ["listen", "MEDIA/cat.wav", "--json"],
+        pytest.param(
+            ["draw", "a cat", "-o", "out.png", "--decoder", "diffusion-2x"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda command: command[0],
 )  # fmt: skip
@@ -104,6 +109,25 @@ def test_a_server_gives_the_bytes_that_the_command_itself_writes(
     assert told["server"] == told["alone"]
     if command[0] in ("write", "draw", "speak"):
         assert told["alone"][2]
+
+
+def test_who_looks_on_sees_the_rows_so_far(server, tmp_path, monkeypatch, not_here):
+    seen = []
+
+    def show(self, event):
+        if isinstance(event, ImageRow):
+            seen.append((event.y, event.picture().shape))
+
+    monkeypatch.setattr("unified.cli.asking_server.stderr_is_terminal", lambda: True)
+    monkeypatch.setattr("unified.cli.terminal.Progress.show", show)
+    not_here()
+    assert run(["draw", "two cats", "-o", str(tmp_path / "cats.png")]) == 0
+    rows = [y for y, _ in seen]
+    stride = 96 // len(rows)
+    assert rows == list(range(len(rows)))
+    # Of some rows the picture is that of a row before: decoding must not slow the sampling down.
+    assert all(shape[0] <= (y + 1) * stride and shape[1:] == (96, 3) for y, shape in seen)
+    assert seen[0][1][0] == stride
 
 
 def test_a_command_that_a_server_answers_loads_no_model(server, tmp_path):
