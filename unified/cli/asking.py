@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from unified.cli.options import Opening, ServerOpening
-from unified.cli.question import Answers, Question
+from unified.cli.question import Answers, CommandQuestion
 from unified.cli.terminal import AsJson, Progress, follow, note, result
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ _CACHE_BYTES = 96 << 20
 _MOST_BRANCHES = 3  # of guidance, the document itself included
 
 
-def answers(opening: ServerOpening, question: Question, use: Callable[[Response], T]) -> Answers[T]:
+def answers(
+    opening: ServerOpening, question: CommandQuestion, use: Callable[[Response], T]
+) -> Answers[T]:
     """What a model answers: a running server's, where there is one that has it, or this process's.
 
     Both give the same to the bit. use: makes of each response what is held of it.
@@ -39,7 +41,7 @@ def answers(opening: ServerOpening, question: Question, use: Callable[[Response]
 
 
 def _ask_here(
-    opening: ServerOpening, question: Question, use: Callable[[Response], T]
+    opening: ServerOpening, question: CommandQuestion, use: Callable[[Response], T]
 ) -> Answers[T]:
     from unified.tasks.asking import Example
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from unified.cli.options import Opening, ServerOpening
-from unified.cli.question import Answers, Question
+from unified.cli.question import Answers, CommandQuestion
 from unified.cli.server_connection import (
     SERVER,
+    SentRequest,
     ServerRefusalError,
-    Waiting,
     ask_address,
     ask_sockets,
 )
@@ -26,7 +26,7 @@ _OTHER_MODEL, _MISTAKE = 409, 400
 
 
 def ask_server(
-    opening: ServerOpening, question: Question, use: Callable[[Any], T]
+    opening: ServerOpening, question: CommandQuestion, use: Callable[[Any], T]
 ) -> Answers[T] | None:
     """The answers of a running server; None: there is none that would answer as this process does.
 
@@ -65,7 +65,9 @@ def ask_server(
     return None
 
 
-def _sent(opening: Opening, question: Question, body: dict[str, Any]) -> Iterator[Waiting]:
+def _sent(
+    opening: Opening, question: CommandQuestion, body: dict[str, Any]
+) -> Iterator[SentRequest]:
     from unified.serving.private_socket import running_sockets
 
     if not running_sockets():
@@ -75,7 +77,7 @@ def _sent(opening: Opening, question: Question, body: dict[str, Any]) -> Iterato
 
 
 def _ask_named(
-    address: str, opening: Opening, question: Question, use: Callable[[Any], T]
+    address: str, opening: Opening, question: CommandQuestion, use: Callable[[Any], T]
 ) -> Answers[T]:
     """Raises ValueError where the server that the user named does not answer."""
     if question.only_here is not None:
@@ -96,7 +98,7 @@ def _ask_named(
 _OFF = "--no-server asks none"
 
 
-def _body(question: Question) -> dict[str, Any]:
+def _body(question: CommandQuestion) -> dict[str, Any]:
     """The request but for the model; see `serving.verb_body`."""
     inputs = dict(question.inputs)
     if (image := inputs.pop("image", None)) is not None:
@@ -121,7 +123,10 @@ def _url(pixels: Any) -> str:
 
 
 def _answers(
-    waiting: Waiting, question: Question, use: Callable[[Any], T], started: list[Progress]
+    waiting: SentRequest,
+    question: CommandQuestion,
+    use: Callable[[Any], T],
+    started: list[Progress],
 ) -> Answers[T]:
     """Follow an answer to its end, all of it shown. started: gets the progress that is shown.
 

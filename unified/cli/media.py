@@ -21,7 +21,7 @@ from unified.cli.options import (
     TextChosen,
     Thought,
 )
-from unified.cli.question import Question
+from unified.cli.question import CommandQuestion
 from unified.cli.terminal import (
     AsJson,
     DecoderName,
@@ -72,7 +72,9 @@ def speak(
 
     pixels = None if picture is None else load_image(picture)
     inputs = {"text": text, "image": pixels, "voice": voice}
-    answered = answers(opening, Question("speak", inputs, choices, seed), lambda response: response)
+    answered = answers(
+        opening, CommandQuestion("speak", inputs, choices, seed), lambda response: response
+    )
     (response,) = answered.results
     audio: Audio = response.answer  # type: ignore[assignment]
     write_together({output: encode_wav(audio.waveform, audio.sample_rate)})
@@ -100,7 +102,7 @@ def listen(
 
     with warnings_as_notes():
         waveform, rate = load_audio(sound)
-    question = Question("listen", {"audio": Audio(waveform, rate)}, choices, seed)
+    question = CommandQuestion("listen", {"audio": Audio(waveform, rate)}, choices, seed)
     (response,) = answers(opening, question, lambda response: response).results
     values = {"sound": str(sound), "text": response.text, "thought": response.thought}
     result(values, as_json, with_thought(response.text, response, thought))
@@ -195,7 +197,7 @@ def write(
     check_decoder(decoder, steps)
     words = prompt_from(prompt_)
     inputs = {"text": words, "images": images, "sounds": 0 if no_audio else None, "size": size}
-    question = Question(
+    question = CommandQuestion(
         "write", inputs, choices, seed, 1, decoder, steps, check,
         prepare=lambda: prepare_article_file(output),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import typer
 
 from unified.cli.asking import answers, with_thought
 from unified.cli.options import Chosen, ServerOpening, Size, TextChosen, Thought
-from unified.cli.question import Question
+from unified.cli.question import CommandQuestion
 from unified.cli.terminal import (
     AsJson,
     DecoderName,
@@ -71,7 +71,7 @@ def draw(
         text = prompt_from(text or "")
     heard = _sound(spoken)
     inputs = {"text": text, "audio": heard, "size": size}
-    question = Question("draw", inputs, choices, seed, number, decoder, steps)
+    question = CommandQuestion("draw", inputs, choices, seed, number, decoder, steps)
     _draw(opening, question, paths, as_json)
 
 
@@ -96,7 +96,7 @@ def edit(
 
     pixels = load_image(picture)
     inputs = {"image": pixels, "text": wish, "size": size}
-    question = Question("edit", inputs, choices, seed, number, decoder, steps)
+    question = CommandQuestion("edit", inputs, choices, seed, number, decoder, steps)
     _draw(opening, question, paths, as_json)
 
 
@@ -170,7 +170,7 @@ def _look(
         prompt("question", question, 'ask something, for example "What is this?"')
     examples = tuple((name, load_image(path)) for name, path in map(_named, named))
     heard = _sound(spoken)
-    asked = Question(
+    asked = CommandQuestion(
         "describe" if question is None and heard is None else "ask",
         {
             "image": pixels, "question": question, "audio": heard, "examples": examples,
@@ -204,7 +204,9 @@ def _look(
     result(values, as_json, with_thought(plain, response, thought))
 
 
-def _draw(opening: ServerOpening, question: Question, paths: list[Path], as_json: bool) -> None:
+def _draw(
+    opening: ServerOpening, question: CommandQuestion, paths: list[Path], as_json: bool
+) -> None:
     """Sample as many pictures as there are paths, and write them together."""
     from unified.articles.outputs import write_together
     from unified_base.images import encode_png

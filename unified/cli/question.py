@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from unified.models.model import UnifiedModel
     from unified.tasks.task import Verb
 
-__all__ = ["Answers", "Question"]
+__all__ = ["Answers", "CommandQuestion"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Question:
+class CommandQuestion:
     """A verb and all that is said of it on the command line.
 
     inputs: as `UnifiedModel.request` takes them, but for examples, which are (name, pixels uint8

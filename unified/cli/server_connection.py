@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from unified.serving.private_socket import connect, running_sockets
 from unified_base.text import quoted, safe
 
-__all__ = ["SERVER", "ServerRefusalError", "Waiting", "ask_address", "ask_sockets"]
+__all__ = ["SERVER", "SentRequest", "ServerRefusalError", "ask_address", "ask_sockets"]
 
 SERVER = "UNIFIED_SERVER"
 _KEY = "UNIFIED_API_KEY"
@@ -40,7 +40,7 @@ class ServerRefusalError(Exception):
 
 
 @dataclass
-class Waiting:
+class SentRequest:
     """A request that is sent. Whoever has it must close it, which ends the server's work, too."""
 
     connection: http.client.HTTPConnection
@@ -73,7 +73,7 @@ class Waiting:
         self.connection.close()
 
 
-def ask_address(url: str, path: str, body: dict[str, Any]) -> Waiting:
+def ask_address(url: str, path: str, body: dict[str, Any]) -> SentRequest:
     """Send a request to the server of an address. Raises ValueError for no address of HTTP, and
     ServerRefusalError where nobody is there."""
     parts = urlsplit(url)
@@ -99,10 +99,10 @@ def ask_address(url: str, path: str, body: dict[str, Any]) -> Waiting:
     except BaseException:
         connection.close()
         raise
-    return Waiting(connection)
+    return SentRequest(connection)
 
 
-def ask_sockets(path: str, body: dict[str, Any]) -> Iterator[Waiting]:
+def ask_sockets(path: str, body: dict[str, Any]) -> Iterator[SentRequest]:
     """A request to each of this user's servers in turn, sent when it is asked for; those that do
     not show that they live within a moment are left out."""
     for socket_path in running_sockets():
@@ -117,7 +117,7 @@ def ask_sockets(path: str, body: dict[str, Any]) -> Iterator[Waiting]:
         except BaseException:
             connection.close()
             raise
-        yield Waiting(connection)
+        yield SentRequest(connection)
 
 
 def _alive(path: Path) -> http.client.HTTPConnection | None:

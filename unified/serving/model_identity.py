@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import unified
 from unified_base.version import __version__
 
 __all__ = ["ModelIdentity", "identity_of"]
@@ -84,7 +83,7 @@ def identity_of(opening: Any, defaults: Any = None) -> ModelIdentity:
         values[name] = _absolute(values[name]) or values[name]
     folder = _absolute(opening.model)
     if opening.model == "pocket":
-        folder = str(Path(unified.__file__).resolve().parent / "pocket" / "checkpoint")
+        folder = str(Path(__file__).resolve().parents[1] / "pocket" / "checkpoint")
     return ModelIdentity(
         opening.model, folder, _stamp(folder) if folder else "", **values,
         settings=" ".join(os.environ.get(name, "") for name in _SETTINGS).strip(),
