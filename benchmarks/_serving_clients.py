@@ -1,4 +1,4 @@
-"""Sixteen clients at once beside one: ids a second, what came first, and whether all is the same."""
+"""Sixteen clients at once beside one: ids a second, what came first, and whether it is the same."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ _PATHS = {
     "article": "/v1/articles",
     "picture": "/v1/images/generations",
     "sound": "/v1/audio/speech",
+    "chat": "/v1/chat/completions",
+    "response": "/v1/responses",
 }
 # The first event that has something to see or to hear.
 _FIRST = {
@@ -36,7 +38,7 @@ _NAMES = [subject.name for subject in load_subjects()]
 
 @dataclass(frozen=True)
 class Asked:
-    """One request. kind: of `KINDS`."""
+    """One request. kind: of `KINDS`, or another of `_PATHS`."""
 
     kind: str
     body: dict[str, Any] = field(hash=False)
@@ -66,8 +68,9 @@ class Read:
     Attributes:
         first: seconds from the request to the first text, row and sound of it.
         ids: that were written for it.
-        digest: of its texts, pictures and sounds.
+        digest: of its texts, pictures and sounds; of an article's pictures, what was told of rows.
         id: of an article.
+        segments: of it that were told to be done.
         complete: whether its last event came.
         failure: what the server said in place of it.
     """
@@ -81,10 +84,8 @@ class Read:
     failure: str = ""
 
 
-def begin(
-    port: int, asked: Asked
-) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    """Send it, and return once its answer begins. Raises OSError and `http.client.HTTPException`."""
+def begin(port: int, asked: Asked) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """Send it; returns once its answer begins. Raises OSError and `http.client.HTTPException`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     data = json.dumps(asked.body).encode()
     connection.request("POST", _PATHS[asked.kind], data, {"Content-Type": "application/json"})
@@ -111,6 +112,8 @@ def read_stream(port: int, asked: Asked, into: Read | None = None) -> Read:
             elif kind == "segment.done":
                 read.segments.append(event["segment"])
                 digest.update(event.get("text", "").encode())
+            elif kind == "segment.rows":
+                digest.update(event["png"].encode())
             elif kind in ("segment.sound", "speech.audio.delta"):
                 digest.update(event.get("pcm16", event.get("audio", "")).encode())
             elif kind == "image_generation.completed":
