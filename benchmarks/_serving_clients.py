@@ -14,6 +14,8 @@ from _shared import say
 __all__ = ["CLIENTS", "clients_part"]
 
 CLIENTS = 16
+# What is waited for, of each kind of request.
+FIRST = {"article": "text", "picture": "row", "sound": "sound"}
 
 
 def clients_part(server: ServerProcess, rounds: int, each: int, alone: int) -> dict[str, Any]:
@@ -44,9 +46,10 @@ def clients_part(server: ServerProcess, rounds: int, each: int, alone: int) -> d
             ids = sum(read.ids for _, read in pairs)
             rates[clients].append(ids / seconds)
             spent[clients].append((server.cpu_seconds() - before) / ids * 1e3)
-            for _, read in pairs:
-                for name, value in read.first.items():
-                    first[clients].setdefault(name, []).append(value)
+            for asked, read in pairs:
+                # A picture's rows stand behind texts and sounds in an article.
+                name = FIRST[asked.kind]
+                first[clients].setdefault(name, []).append(read.first[name])
             if clients == CLIENTS:
                 answers += pairs
             say(f"{clients} clients: {ids} ids in {seconds:.1f} s, {ids / seconds:.0f} a second")
