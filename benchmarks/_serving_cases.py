@@ -17,7 +17,6 @@ __all__ = ["Case", "NotServed", "all_cases", "official_client", "vanishing"]
 
 _WORDS = ("The giant panda", "The rooster", "The umbrella", "The pizza")
 _THINGS = ("a cat", "a red apple", "two green keys")
-_SEEDS = (1, 2, 3)
 
 
 class NotServed(Exception):  # noqa: N818 (what a server says, not a fault of ours)
@@ -41,8 +40,9 @@ def official_client(url: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=300)
 
 
-def all_cases(client: openai.OpenAI, port: int) -> list[Case]:
-    """All of them. client: of a server that listens, for the picture and the sound sent in."""
+def all_cases(client: openai.OpenAI, port: int, seeds: int) -> list[Case]:
+    """All of them, with so many seeds each. client: of a server that listens, for the picture and
+    the sound that are sent in."""
     cases: list[Case] = []
     picture = client.images.generate(prompt="a cat", extra_body={"seed": 5}).data
     assert picture
@@ -52,7 +52,7 @@ def all_cases(client: openai.OpenAI, port: int) -> list[Case]:
         extra_body={"seed": 5},
     ).content  # fmt: skip
     seen = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
-    for seed in _SEEDS:
+    for seed in range(1, seeds + 1):
         for words in _WORDS:
             cases += [
                 _case(f"chat {words}, {seed}", _chat(_asked(words), seed)),

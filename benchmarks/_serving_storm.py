@@ -130,20 +130,20 @@ class Storm:
         say(f"fault: {text}")
 
 
-def _alone(server: ServerProcess) -> list[tuple[Case, str]]:
+def _alone(server: ServerProcess, seeds: int) -> list[tuple[Case, str]]:
     """All cases, each asked for while nothing else is."""
     with official_client(server.url) as client:
-        cases = all_cases(client, server.port)
+        cases = all_cases(client, server.port, seeds)
         return [(case, case.ask(client, Read())) for case in cases]
 
 
-def memory_part(server: ServerProcess, number: int) -> dict[str, Any]:
+def memory_part(server: ServerProcess, number: int, seeds: int) -> dict[str, Any]:
     """Whether a server's memory stays as it is over so many requests, whose clients may vanish.
 
     The first half of them warms up: KV slots that are left as prefix cache come to fill their share
-    of memory. Growth is the median of the last tenth over that of the tenth behind the middle.
+    of memory. Growth is the mean of the last tenth over that of the tenth behind the middle.
     """
-    storm = Storm(server, _alone(server))
+    storm = Storm(server, _alone(server, seeds))
     storm.serving.set()
     sizes: dict[int, int] = {}
 
@@ -174,9 +174,9 @@ def memory_part(server: ServerProcess, number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def killed_part(server: ServerProcess, number: int, kills: int) -> dict[str, Any]:
+def killed_part(server: ServerProcess, number: int, kills: int, seeds: int) -> dict[str, Any]:
     """Requests while clients vanish and the process gets SIGKILL and is started again, so often."""
-    storm = Storm(server, _alone(server))
+    storm = Storm(server, _alone(server, seeds))
     storm.serving.set()
     chance = random.Random(kills)
     due = sorted(chance.sample(range(1, number - number // 10), kills))

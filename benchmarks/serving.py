@@ -74,11 +74,11 @@ def _measured(part: str, quick: bool, folder: Path) -> dict[str, Any]:
         if part == "clients":
             return clients_part(server, *((2, 1, 2) if quick else (5, 2, 8)))
         if trace is not None:
-            return cancel_part(server, trace, 8 if quick else 60)
+            return cancel_part(server, trace, 6 if quick else 60)
         if part == "memory":
-            return memory_part(server, 60 if quick else 2_000)
+            return memory_part(server, *((40, 1) if quick else (2_000, 3)))
         if part == "killed":
-            return killed_part(server, 40 if quick else 2_000, 2 if quick else 20)
+            return killed_part(server, *((40, 2, 1) if quick else (2_000, 20, 3)))
         return idle_part(server, 10 if quick else 60)
 
 
