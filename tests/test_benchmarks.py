@@ -28,6 +28,7 @@ OURS = {"unified", "unified_base", "unified_data", "unified_tokenizers"}
 CHECKED = {
     "pocket.py": ({"jiwer"}, "measure"),
     "tokenizers.py": ({"pesq"}, "measure"),
+    "serving.py": ({"fastapi", "uvicorn", "python_multipart"}, "serve"),
     "peers.py": ({"llama_cpp", "ctranslate2", "gguf"}, "bench"),
 }
 

@@ -20,10 +20,20 @@ async def async_events(begin: Callable[[], EventStream]) -> AsyncGenerator[Event
     """
     stream = await _begun(begin)
     loop, more = asyncio.get_running_loop(), asyncio.Event()
+    is_told = False  # that there is more: a busy loop is not woken again for each event
+
+    def look() -> None:
+        nonlocal is_told
+        is_told = False  # before the loop looks, so that it is told of what comes thereafter
+        more.set()
 
     def tell() -> None:
+        nonlocal is_told
+        if is_told:
+            return
+        is_told = True
         try:
-            loop.call_soon_threadsafe(more.set)
+            loop.call_soon_threadsafe(look)
         except RuntimeError:  # the loop is closed: nobody listens any more
             stream.leave()
 

@@ -278,7 +278,9 @@ def _so_far(sequencer: Sequencer, rows: Sequence[np.ndarray], height: int) -> np
 
 
 # Sound that is decoded at once: shorter chunks cost more, for what lies around them is decoded too.
-_CHUNK_SECONDS = 0.4
+# The first samples come soon, the chunks behind them while those are heard.
+_FIRST_CHUNK_SECONDS = 0.4
+_CHUNK_SECONDS = 1.6
 
 
 class _Sound:
@@ -290,7 +292,9 @@ class _Sound:
         self.stream = ArrayDecodeStream(tokenizer)
         self.frames: list[np.ndarray] = []
         self.parts: list[np.ndarray] = []
-        self.enough = max(1, round(_CHUNK_SECONDS * tokenizer.sample_rate / tokenizer.hop))
+        frame_rate = tokenizer.sample_rate / tokenizer.hop
+        self.enough = max(1, round(_FIRST_CHUNK_SECONDS * frame_rate))
+        self.most = max(1, round(_CHUNK_SECONDS * frame_rate))
 
     @property
     def is_due(self) -> bool:
@@ -317,4 +321,5 @@ class _Sound:
         samples = self.stream.push(codes)[0]
         if samples.size:
             self.parts.append(samples)
+            self.enough = min(2 * self.enough, self.most)
         return samples

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,10 @@ class KnownSubjects:
         if not os.path.lexists(path):
             return None
         try:
-            entries = read_json(path, _MOST_BYTES, list)
-        except ValueError as error:
-            raise ValueError(f"{error}; is the model whole?") from None
-        if not entries:
-            raise ValueError(f"{path} holds no list of subjects; is the model whole?")
-        return cls(
-            tuple(read_subject(entry, f"{path}, entry {i}") for i, entry in enumerate(entries))
-        )
+            status = path.stat()
+        except OSError:
+            return _read(path)  # which says what is wrong
+        return _read_once(path, status.st_mtime_ns, status.st_size, status.st_ino)
 
     @classmethod
     def of(cls, subjects: Iterable[Subject]) -> KnownSubjects:
@@ -236,3 +232,21 @@ def read_subject(entry: Any, where: str) -> Subject:
         lead="",
         sections=tuple(Section(heading, ()) for heading in entry["sections"]),
     )
+
+
+def _read(path: Path) -> KnownSubjects:
+    try:
+        entries = read_json(path, _MOST_BYTES, list)
+    except ValueError as error:
+        raise ValueError(f"{error}; is the model whole?") from None
+    if not entries:
+        raise ValueError(f"{path} holds no list of subjects; is the model whole?")
+    return KnownSubjects(
+        tuple(read_subject(entry, f"{path}, entry {i}") for i, entry in enumerate(entries))
+    )
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: Path, *stamp: int) -> KnownSubjects:
+    """What a file holds, as long as it is the same one: a server reads prompts all the time."""
+    return _read(path)

@@ -225,9 +225,15 @@ class SegmentEvents:
         elif isinstance(event, ImageRow):
             self.ids += event.codes.size
             self._codes.append(event.codes)
-            if self._size is not None and (event.y + 1) % _ROWS == 0:
-                yield await asyncio.to_thread(self._rows_so_far, event)
+            rows = event.y + 1
+            # The last ones come with the whole picture, which is decoded once.
+            if rows % _ROWS == 0 and not self._is_whole(rows) and self._size is not None:
+                pixels = await asyncio.to_thread(event.picture)
+                yield await asyncio.to_thread(self._rows_so_far, rows, pixels)
         elif isinstance(event, ImageDone):
+            rows = len(self._codes)
+            if rows and rows % _ROWS == 0 and self._is_whole(rows):
+                yield await asyncio.to_thread(self._rows_so_far, rows, event.image.pixels)
             yield self._finish(await asyncio.to_thread(self._drawn, event.image))
         elif isinstance(event, AudioBegun):
             self._begin("audio")
@@ -261,12 +267,16 @@ class SegmentEvents:
         ]
         return described(rows, 1)
 
-    def _rows_so_far(self, event: ImageRow) -> dict[str, Any]:
+    def _is_whole(self, rows: int) -> bool:
+        """Whether a picture has no more than so many rows of codes."""
+        return self._size is not None and rows * self._stride == self._size[0]
+
+    def _rows_so_far(self, rows: int, pixels: np.ndarray) -> dict[str, Any]:
+        """rows: of codes, the last `_ROWS` of which are new."""
         assert self._size is not None
-        pixels = event.picture()
         return {
             "type": "segment.rows", "segment": self._next,
-            "first": (event.y + 1 - _ROWS) * self._stride, "rows": pixels.shape[0],
+            "first": (rows - _ROWS) * self._stride, "rows": pixels.shape[0],
             "height": self._size[0], "width": self._size[1], "png": base64_of(encode_png(pixels)),
         }  # fmt: skip
 

@@ -36,6 +36,8 @@ def sampling_over(
     Raises ValueError for a parameter that there is not (with the nearest), a kind that the format
     lacks, and a value out of range.
     """
+    if not settings:
+        return sampling
     nested = _nested(settings)
     known = None if kinds is None else {*MODES, *kinds}
     entries = sampling.to_json()
