@@ -9,7 +9,9 @@ from typing import Any
 
 from unified_base.extras import missing_extra
 
-__all__ = ["ray_cluster"]
+__all__ = ["cores_each", "ray_cluster"]
+
+_MOST_CORES = 8  # of an engine: more seldom have more memory to read from
 
 
 @contextmanager
@@ -41,3 +43,16 @@ def ray_cluster(purpose: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def cores_each(ray: Any, engines: int) -> int:
+    """Cores of each of several engines, so that their share of them fits on the smallest machine.
+
+    ray: as `ray_cluster` gives it.
+    """
+    cores = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    machines = [int(number) for number in cores if number >= 1]
+    if not machines:
+        return 1
+    beside = -(-engines // len(machines))
+    return max(1, min(_MOST_CORES, min(machines) // beside))

@@ -6,6 +6,7 @@ Each has one engine, and does a part at a time; parts do not depend on each othe
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -20,12 +21,11 @@ from unified.models.model import UnifiedModel
 from unified.models.model_spec import ModelSpec
 from unified.tasks.choices import Choices
 from unified_base.processes import in_processes
-from unified_base.ray_cluster import ray_cluster
+from unified_base.ray_cluster import cores_each, ray_cluster
 
 __all__ = ["FillJob", "fill_in_processes", "fill_in_this_process", "fill_under_ray"]
 
 _SHARE = 4  # of a machine's memory, that one engine takes by itself: 1 / _SHARE
-_MOST_THREADS = 8  # of an engine
 _ADVICE = "was memory short? begin again with fewer workers or --max-rows: finished shards stay"
 
 
@@ -120,6 +120,7 @@ def fill_under_ray(
         import ray.data as data
 
         data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plan of three lines
         on_gpu = job.model.device.startswith("cuda")
         resources = ray.cluster_resources()
         machines = max(1, len([node for node in ray.nodes() if node["Alive"]]))
@@ -127,7 +128,7 @@ def fill_under_ray(
             workers = int(resources.get("GPU", 0)) if on_gpu else machines
         workers = max(1, min(workers, len(parts)))
         beside = -(-workers // machines)
-        cores = 1 if on_gpu else _cores_each(ray, beside)
+        cores = 1 if on_gpu else cores_each(ray, workers)
         rows = [{"part": json.dumps({**asdict(part), "path": str(Path(part.path).resolve())})}
                 for part in parts]  # fmt: skip
         dataset = data.from_items(rows, override_num_blocks=len(rows))
@@ -141,12 +142,6 @@ def fill_under_ray(
                 yield json.loads(row["record"])
         except ray.exceptions.RayTaskError as error:
             raise _as_ours(error) from None
-
-
-def _cores_each(ray: Any, beside: int) -> int:
-    """Cores of each engine, so that `beside` of them fit on the smallest machine."""
-    least = min(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"])
-    return max(1, min(_MOST_THREADS, int(least) // beside))
 
 
 def _as_ours(error: BaseException) -> BaseException:

@@ -43,10 +43,13 @@ class Service:
         created: when it was opened, in seconds since 1970.
     """
 
-    def __init__(self, model: UnifiedModel, name: str, limits: ServerLimits) -> None:
+    def __init__(
+        self, model: UnifiedModel, name: str, limits: ServerLimits, replica: str | None = None
+    ) -> None:
+        """replica: name of this one where there are several, by which metrics are told apart."""
         self.model, self.name, self.limits = model, name, limits
         self.created = int(time.time())
-        self.metrics = ServerMetrics()
+        self.metrics = ServerMetrics(replica)
         self.queue = FairQueue(limits.max_rows, limits.max_queue)
         self._live: set[Generation] = set()
         model.limit_engine(max_rows=limits.max_rows)
