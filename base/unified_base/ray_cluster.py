@@ -35,10 +35,12 @@ def ray_cluster(purpose: str) -> Iterator[Any]:
         ray.init(
             include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
         )  # fmt: skip
-    except (ConnectionError, RuntimeError) as error:
+    except Exception as error:  # some are no more than that
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"no cluster of Ray can be reached: {error}; is RAY_ADDRESS right?"
-        ) from None
+            f"no cluster of Ray can be reached or started: {reason}; is RAY_ADDRESS right, and has"
+            " the machine room for it?"
+        ) from error
     try:
         yield ray
     finally:
