@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +19,9 @@ _MOST_CORES = 8  # of an engine: more seldom have more memory to read from
 def ray_cluster(purpose: str) -> Iterator[Any]:
     """The module `ray`, connected while the block runs.
 
-    To the cluster that RAY_ADDRESS names or that runs on this machine; else one is started, whose
-    processes end with the block. Whoever is connected already stays so.
+    To the cluster that RAY_ADDRESS names ("auto": the one that this machine is part of); where that
+    is not set one of this machine alone is started, whose processes end with the block. Whoever is
+    connected already stays so.
 
     purpose: what an error calls it. Raises ValueError where ray is not installed, or no cluster can
     be reached.
@@ -32,9 +34,10 @@ def ray_cluster(purpose: str) -> Iterator[Any]:
         yield ray
         return
     try:
-        ray.init(
-            include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-        )  # fmt: skip
+        # Without an address Ray joins what a file in /tmp names, and waits for it if it is gone.
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        own = {"include_dashboard": False} if address == "local" else {}
+        ray.init(address, **own, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # some are no more than that
         reason = " ".join(str(error).split())
         raise ValueError(

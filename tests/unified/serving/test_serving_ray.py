@@ -96,9 +96,10 @@ def test_the_commands_of_the_compose_file_are_ones_that_there_are():
 
 
 @pytest.fixture
-def begin(tmp_path):
+def begin(tmp_path, monkeypatch):
     """A function: a server with two replicas and where it is, once it answers."""
     pytest.importorskip("ray", reason="ray, an extra, is not installed")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     processes = []
 
     def call(*options):
@@ -110,7 +111,7 @@ def begin(tmp_path):
             stderr=log, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         processes.append((process, log))
-        while "http://" not in (text := Path(log.name).read_text()):
+        while "/v1, " not in (text := Path(log.name).read_text()):
             assert process.poll() is None, text
             time.sleep(0.2)
         return process, f"http://127.0.0.1:{port}", Path(log.name)
