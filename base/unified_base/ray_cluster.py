@@ -36,7 +36,7 @@ def ray_cluster(purpose: str) -> Iterator[Any]:
     try:
         # Without an address Ray joins what a file in /tmp names, and waits for it if it is gone.
         address = os.environ.get("RAY_ADDRESS") or "local"
-        own = {"include_dashboard": False} if address == "local" else {}
+        own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
         ray.init(address, **own, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # some are no more than that
         reason = " ".join(str(error).split())

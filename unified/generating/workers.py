@@ -140,18 +140,19 @@ def fill_under_ray(
         try:
             for row in results.iter_rows():
                 yield json.loads(row["record"])
-        except ray.exceptions.RayTaskError as error:
+        except ray.exceptions.RayError as error:
             raise _as_ours(error) from None
 
 
 def _as_ours(error: BaseException) -> BaseException:
-    """A mistake of the user's that was raised in an actor, as it is raised here."""
-    seen: BaseException | None = error
-    while seen is not None:
-        cause = getattr(seen, "cause", None) or seen.__cause__
-        if isinstance(seen, ValueError) and not hasattr(seen, "cause"):
-            return ValueError(str(seen))
-        seen = cause
+    """A mistake of the user's that was raised in an actor, as it is raised here.
+
+    What an actor raised while it began comes as text alone, its last line the error.
+    """
+    last = str(error).strip().rpartition("\n")[2].strip()
+    name, _, message = last.partition(": ")
+    if name.rpartition(".")[2] == "ValueError" and message:
+        return ValueError(message)
     return error
 
 
