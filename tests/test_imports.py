@@ -29,6 +29,7 @@ ROOMS = (
     "pocket",
     "world",
     "dataloading",
+    "generating",
     "evaluation",
     "training",
     "serving",

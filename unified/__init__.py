@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from unified.engine.sampler import Guidance, LevelSampling, SpanSampling
     from unified.formats.grammar import Grammar
     from unified.formats.limits import Limits
+    from unified.generating.generate import generate_shards
     from unified.models.model import UnifiedModel
+    from unified.models.model_spec import ModelSpec
     from unified.sequence.sequencer import Sequencer
     from unified.vocabulary.text_tokenizer import TextTokenizer
     from unified.vocabulary.vocabulary import Vocabulary
@@ -31,6 +33,7 @@ __all__ = [
     "Guidance",
     "LevelSampling",
     "Limits",
+    "ModelSpec",
     "Sampling",
     "Sequencer",
     "SpanSampling",
@@ -38,6 +41,7 @@ __all__ = [
     "UnifiedModel",
     "Vocabulary",
     "__version__",
+    "generate_shards",
     "watch",
 ]
 
@@ -45,6 +49,7 @@ _HOME = {
     "Grammar": "formats.grammar",
     "Guidance": "engine.sampler",
     "Limits": "formats.limits",
+    "ModelSpec": "models.model_spec",
     "Sampling": "engine.request",
     "Sequencer": "sequence.sequencer",
     "LevelSampling": "engine.sampler",
@@ -52,6 +57,7 @@ _HOME = {
     "TextTokenizer": "vocabulary.text_tokenizer",
     "UnifiedModel": "models.model",
     "Vocabulary": "vocabulary.vocabulary",
+    "generate_shards": "generating.generate",
     "watch": "engine.notebook",
 }
 

@@ -15,6 +15,7 @@ from unified_base.text import quoted
 __all__ = [
     "MAX_PROMPT",
     "MOST",
+    "MOST_BYTES",
     "flag",
     "item",
     "prompt",
@@ -33,6 +34,8 @@ __all__ = [
 
 # Of whatever is counted: ids, rows, pictures. Far above any use, and products of two still fit.
 MOST = 10**9
+MOST_BYTES = 2**63 - 1
+"""Of memory: caches of large models take more than `MOST`."""
 MAX_PROMPT = 16_000
 """Most characters of a prompt, a caption, a question or a sentence to be spoken."""
 _MOST_SEED = 2**63 - 1

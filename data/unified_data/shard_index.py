@@ -15,7 +15,7 @@ from unified_base.text import quoted
 from unified_data.document import keys_of
 
 __all__ = ["INDEX", "ShardInfo", "count_fault", "is_shard_name", "read_index", "shard_info",
-           "write_index"]  # fmt: skip
+           "split_and_kind", "write_index"]  # fmt: skip
 
 INDEX = "index.json"
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar\Z")
@@ -76,6 +76,16 @@ def read_index(folder: str | Path) -> dict[str, Any]:
             raise ValueError(f"{path} is not a shard index: {shard.file} stands in it twice")
         files.add(shard.file)
     return {**index, "shards": shards}
+
+
+def split_and_kind(shard: Path) -> tuple[str, str]:
+    """Of a shard, as the index of its folder says, or else its name: SPLIT-KIND-00000.tar."""
+    if (shard.parent / INDEX).is_file():
+        for info in read_index(shard.parent)["shards"]:
+            if info.file == shard.name:
+                return info.split, info.kind
+    parts = shard.stem.split("-")
+    return (parts[0], "-".join(parts[1:-1])) if len(parts) > 2 else ("train", "mixed")
 
 
 def is_shard_name(name: str) -> bool:

@@ -289,6 +289,7 @@ def test_a_folder_keeps_the_codes_of_one_tokenizer(encoder, shards, tmp_path, ti
         MediaEncoder(image=tiny_tokenizers[1])
 
 
+@pytest.mark.slow
 def test_ray_makes_the_same_shards(encoder, spec, shards, tmp_path):
     ray = pytest.importorskip("ray", reason="ray, an extra, is not installed")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)

@@ -18,6 +18,7 @@ from unified.cli import demo as cli_demo
 from unified.cli import evaluating as cli_evaluating
 from unified.cli import exporting as cli_exporting
 from unified.cli import extend as cli_extend
+from unified.cli import generating as cli_generating
 from unified.cli import grammar as cli_grammar
 from unified.cli import media as cli_media
 from unified.cli import model as cli_model
@@ -80,6 +81,7 @@ for verb in (
     cli_media.listen,
     cli_media.reply,
     cli_media.sample,
+    cli_generating.generate,
     cli_media.inspect,
     cli_exporting.export,
     cli_asking.tasks,

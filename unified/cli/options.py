@@ -24,6 +24,7 @@ from unified.cli.terminal import (
 
 if TYPE_CHECKING:
     from unified.models.model import UnifiedModel
+    from unified.models.model_spec import ModelSpec
     from unified.tasks.choices import Choices
 
 __all__ = [
@@ -153,6 +154,22 @@ class Opening:
         if DECODERS[decoder]:
             model.use_diffusion(steps=8 if steps is None else steps, scale=DECODERS[decoder])
         return model
+
+    def spec(self, decoder: str = "vq", steps: int | None = None) -> ModelSpec:
+        """The same in names, for other processes to open. Raises ValueError for a tokenizer that is
+        not there."""
+        from unified.cli.tokenizer import tokenizer_folder
+        from unified.models.model_spec import ModelSpec
+
+        names = {"image": self.image_tokenizer, "audio": self.audio_tokenizer}
+        image, audio = (
+            None if name is None else str(tokenizer_folder(name, modality)[0])
+            for modality, name in names.items()
+        )
+        return ModelSpec(
+            self.model, self.device, self.dtype, self.backend, image, audio, DECODERS[decoder],
+            8 if steps is None else steps,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,12 +62,31 @@ def serve(
     max_queue: MaxQueue = 64,
     grace: Grace = 30.0,
     library: Library = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="By replicas under Ray Serve, on all of its machines.")
+    ] = False,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", min=1, help="Of the engine, with --ray (1).")
+    ] = None,
+    autoscale: Annotated[
+        str | None,
+        typer.Option("--autoscale", metavar="MIN:MAX", help="Replicas as requests come."),
+    ] = None,
 ) -> None:
     """Serve the model to OpenAI's clients: chat, responses, images, speech, transcriptions.
 
-    Articles (/v1/articles) go with the server, unless --library names a folder for them.
+    Articles (/v1/articles) go with the server, unless --library names a folder for them. With --ray
+    there are none: replicas share nothing.
     """
     _check_extra("unified serve")
+    if not ray and (replicas is not None or autoscale is not None):
+        raise ValueError("--replicas and --autoscale are of --ray; add it, or leave them out")
+    if ray:
+        _serve_under_ray(
+            opening, host, port, api_key, name, library, replicas, autoscale,
+            {"max_rows": max_rows, "max_queue": max_queue, "grace_seconds": grace},
+        )  # fmt: skip
+        return
     from unified.serving.http_server import check_binding, serve_model
     from unified.serving.model_identity import identity_of
     from unified.serving.server_limits import ServerLimits
@@ -127,6 +146,35 @@ def studio(
         api_key=api_key, limits=limits, tell=note, library=library or default_library(),
         runs=runs, page=True, opened=typer.launch if open_page else None,
         identity=identity,
+    )  # fmt: skip
+
+
+def _serve_under_ray(
+    opening: Opening,
+    host: str,
+    port: int,
+    api_key: str | None,
+    name: str | None,
+    library: Path | None,
+    replicas: int | None,
+    autoscale: str | None,
+    limits: dict[str, Any],
+) -> None:
+    from unified.serving.ray_serving import Replicas, read_autoscale, serve_under_ray
+    from unified.serving.server_limits import ServerLimits
+
+    if library is not None:
+        raise ValueError(
+            "--library is a folder that one process holds, and with --ray there are replicas that"
+            " share nothing; leave one of both out"
+        )
+    if replicas is not None and autoscale is not None:
+        raise ValueError("--replicas and --autoscale both say how many there are; give one of them")
+    number = replicas or 1
+    many = Replicas(number, number) if autoscale is None else read_autoscale(autoscale)
+    serve_under_ray(
+        opening.spec(), name or Path(opening.model).name or opening.model, replicas=many, host=host,
+        port=port, api_key=api_key, limits=ServerLimits(**limits), tell=note,
     )  # fmt: skip
 
 

@@ -260,7 +260,7 @@ def open_tokenizer(
     from unified_tokenizers import load_tokenizer
     from unified_tokenizers.loading import dtype_named
 
-    folder, of_model = _tokenizer_folder(name, modality)
+    folder, of_model = tokenizer_folder(name, modality)
     if not DECODERS[decoder]:
         wanted: Any = modality if of_model or _holds_several(folder) else None
         tokenizer: MediaTokenizer = load_tokenizer(folder, wanted, device=device, dtype=dtype)
@@ -272,7 +272,7 @@ def open_tokenizer(
     return diffusion.to(device, dtype_named(dtype))
 
 
-def _tokenizer_folder(name: str, modality: str) -> tuple[str, bool]:
+def tokenizer_folder(name: str, modality: str) -> tuple[str, bool]:
     """A model's folder for the tokenizer, or the name as it is; and whether it is a model's."""
     from unified.models.files import model_directory
 

@@ -18,7 +18,7 @@ from unified_base.checksums import read_sealed, sealed_json
 from unified_base.reasons import Reasons
 from unified_base.shard_sums import make_sums, read_sums, sums_path, verify_shard
 from unified_data.document import Document, Media, Segment
-from unified_data.shard_index import INDEX, ShardInfo, read_index, shard_info
+from unified_data.shard_index import ShardInfo, shard_info, split_and_kind
 from unified_data.shards import CorruptSample, add_sample, read_samples
 
 __all__ = ["beside", "commonest", "finished", "is_whole", "read_beside", "tokenize_shard"]
@@ -52,7 +52,7 @@ def tokenize_shard(shard: Path, folder: Path, encoder: MediaEncoder) -> dict[str
         digest, sums = make_sums(partial, keys, ends)
         sums_path(target).unlink(missing_ok=True)
     atomic_write(sums_path(target), sums)
-    split, kind = _split_and_kind(shard)
+    split, kind = split_and_kind(shard)
     info = ShardInfo(shard.name, split, kind, len(keys), size, digest)
     about |= {"shard": info.to_json(), "left_out": _in_json(skipped)}
     atomic_write(beside(target), sealed_json(about, indent=1))
@@ -169,13 +169,3 @@ def is_whole(folder: Path, about: dict[str, Any]) -> bool:
     """Whether the shard that a JSON file is about is there in its full size."""
     shard = folder / str(about["shard"]["file"])
     return shard.is_file() and shard.stat().st_size == about["shard"]["bytes"]
-
-
-def _split_and_kind(shard: Path) -> tuple[str, str]:
-    """As the index of the shard's folder says, or else its name: SPLIT-KIND-00000.tar."""
-    if (shard.parent / INDEX).is_file():
-        for info in read_index(shard.parent)["shards"]:
-            if info.file == shard.name:
-                return info.split, info.kind
-    parts = shard.stem.split("-")
-    return (parts[0], "-".join(parts[1:-1])) if len(parts) > 2 else ("train", "mixed")

@@ -295,7 +295,8 @@ def _under_ray(
     if not rows:
         return
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    results = dataset.map(_RayWorker, fn_constructor_args=(spec,), concurrency=(1, workers))
+    worker: Any = _RayWorker  # a class, which its types do not foresee
+    results = dataset.map(worker, fn_constructor_args=(spec,), concurrency=(1, workers))
     for row in results.iter_rows():
         yield json.loads(row["about"])
 

@@ -30,7 +30,7 @@ from unified.engine.request import Cancelled, Failed, Finished, Request, Samplin
 from unified.engine.scheduler import Scheduler
 from unified.formats.grammar import Grammar
 from unified.vocabulary.text_tokenizer import TextTokenizer
-from unified_base.arguments import whole, whole_or_none
+from unified_base.arguments import MOST_BYTES, whole, whole_or_none
 
 __all__ = ["MAX_IDS", "MAX_ROWS", "Cancelled", "Engine", "Failed", "Handle"]
 
@@ -90,7 +90,7 @@ class Engine:
         self.grammar = grammar
         self.text_tokenizer = text_tokenizer
         self.max_rows = whole("max_rows", max_rows, 1)
-        self.cache_bytes = whole_or_none("cache_bytes", cache_bytes, 1)
+        self.cache_bytes = whole_or_none("cache_bytes", cache_bytes, 1, MOST_BYTES)
         self.prefill_ids = whole("prefill_ids", prefill_ids, 1)
         limit = self.cache_bytes or decoder.available_bytes() // _SHARE_OF_MEMORY
         prefixes = limit if self.cache_bytes else limit // _SHARE_OF_PREFIXES

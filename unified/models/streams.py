@@ -17,7 +17,7 @@ from unified.engine.streaming import EventStream
 from unified.engine.submission import Submission
 from unified.models.verbs import Verbs
 from unified.tasks.penalties import check_all_penalties
-from unified_base.arguments import whole, whole_or_none
+from unified_base.arguments import MOST_BYTES, whole, whole_or_none
 from unified_data.document import Document
 
 __all__ = ["Streams"]
@@ -79,7 +79,7 @@ class Streams(Verbs):
         """
         self._limits = (
             whole("max_rows", max_rows, 1),
-            whole_or_none("cache_bytes", cache_bytes, 1),
+            whole_or_none("cache_bytes", cache_bytes, 1, MOST_BYTES),
         )
         self._drop_engine()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -52,6 +53,7 @@ def build_app(
     host: str,
     api_key: str | None = None,
     studio: Studio | None = None,
+    others: Sequence[APIRouter] = (),
 ) -> Guard:
     """The ASGI application of a service.
 
@@ -60,6 +62,7 @@ def build_app(
         host: that the server is bound to.
         api_key: that clients must bring; None: none, and names of this machine alone.
         studio: articles, and perhaps a page; None: neither.
+        others: further endpoints.
     """
     # Without pages of documentation: theirs load scripts from another host.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -76,6 +79,7 @@ def build_app(
             article_routes(desk), change_routes(desk), studio_routes(desk),
             playground_routes(desk), runs_routes(studio.runs), verb_routes(desk),
         ]  # fmt: skip
+    routers += others
     page = studio is not None and studio.page
     if page:
         routers.insert(0, page_routes())  # before discovery's own /

@@ -22,7 +22,7 @@ from unified.serving.server_limits import ServerLimits
 from unified.serving.service import Service
 from unified_base.text import quoted
 
-__all__ = ["ApiServer", "check_binding", "listen", "serve_model"]
+__all__ = ["ApiServer", "check_binding", "is_local", "listen", "serve_model"]
 
 _AFTER_GRACE = 5  # seconds in which streams that were told why they end may still send it
 _KEEP_ALIVE = 30  # seconds that a connection may wait for its next request
@@ -34,14 +34,15 @@ def check_binding(host: str, api_key: str | None) -> None:
     """Raises ValueError where others could reach the server and nothing keeps them out."""
     if api_key is not None and (not api_key.strip() or not api_key.isascii()):
         raise ValueError("the API key is empty or not ASCII; choose a long random one")
-    if api_key is None and not _is_local(host):
+    if api_key is None and not is_local(host):
         raise ValueError(
             f"host is {quoted(host)}, where other machines reach the server, and it has no key:"
             " give --api-key or UNIFIED_API_KEY, or leave --host out"
         )
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Whether a server that is bound to this host is reached from its own machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -78,6 +79,7 @@ class ApiServer(uvicorn.Server):
             uvicorn.Config(
                 build_app(service, host, api_key, studio),
                 http="h11",
+                loop="asyncio",  # whatever else is installed
                 ws="none",
                 lifespan="off",
                 access_log=False,

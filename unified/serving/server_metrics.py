@@ -40,7 +40,9 @@ class _Histogram:
 class ServerMetrics:
     """Counts of one server. All methods belong to the thread of the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, replica: str | None = None) -> None:
+        """replica: a label of every sample, where several servers answer under one address."""
+        self._replica = replica
         self._answers: Counter[tuple[str, int]] = Counter()
         self._first = {kind: _Histogram() for kind in FIRST}
         self._left = 0
@@ -59,7 +61,10 @@ class ServerMetrics:
 
     def text(self, queue: FairQueue, engine: EngineCounters) -> str:
         """All of it, in Prometheus' text format."""
-        return "\n".join([*self._lines(queue, engine), ""])
+        lines = self._lines(queue, engine)
+        if self._replica is not None:
+            lines = (_labelled(line, f'replica="{self._replica}"') for line in lines)
+        return "\n".join([*lines, ""])
 
     def _lines(self, queue: FairQueue, engine: EngineCounters) -> Iterator[str]:
         yield from _family("unified_requests_total", "counter", "Answers by endpoint and status.")
@@ -100,6 +105,15 @@ class ServerMetrics:
         )
         for kind, histogram in self._first.items():
             yield from histogram.lines(name, f'kind="{kind}"')
+
+
+def _labelled(line: str, label: str) -> str:
+    """A line with one more label, if it is a sample."""
+    if line.startswith("#"):
+        return line
+    sample, _, value = line.rpartition(" ")
+    name, brace, rest = sample.partition("{")
+    return f"{name}{{{label}{',' + rest if brace else '}'} {value}"
 
 
 def _family(name: str, kind: str, help: str) -> Iterator[str]:

@@ -51,10 +51,13 @@ class Service:
         name: str,
         limits: ServerLimits,
         identity: ModelIdentity | None = None,
+        replica: str | None = None,
     ) -> None:
+        """identity: of the model, for commands that ask whether it is theirs. replica: name of this
+        one where there are several, by which metrics are told apart."""
         self.model, self.name, self.limits, self.identity = model, name, limits, identity
         self.created = int(time.time())
-        self.metrics = ServerMetrics()
+        self.metrics = ServerMetrics(replica)
         self.queue = FairQueue(limits.max_rows, limits.max_queue)
         self._live: set[Generation] = set()
         model.limit_engine(max_rows=limits.max_rows)
