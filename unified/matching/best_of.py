@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ["Ranked", "Scorer", "rank"]
+__all__ = ["Ranked", "Scorer", "check_best_of", "rank"]
 
 
 class Scorer(Protocol):
@@ -37,3 +37,17 @@ def rank(scorer: Scorer, text: str, pictures: Sequence[np.ndarray]) -> list[Rank
         )
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
     return [Ranked(number, scores[number]) for number in order]
+
+
+def check_best_of(best_of: int, n: int, scorer: object | None, text: str | None) -> int:
+    """How many pictures are drawn. Raises ValueError where the best of them cannot be chosen."""
+    if best_of < n:
+        raise ValueError(f"best of {best_of} pictures {n} are wanted, expected {n} or more drawn")
+    if scorer is None:
+        raise ValueError(
+            f"best of {best_of}: there is no scorer; give a tower, which says how well a picture"
+            " fits a text (`unified tower train`, or a published CLIP or SigLIP)"
+        )
+    if text is None:
+        raise ValueError(f"best of {best_of}: what to draw is said aloud, expected a text to score")
+    return best_of

@@ -26,8 +26,7 @@ from unified.matching.media_index import (
     vectors_path,
 )
 from unified.matching.tower import Tower
-from unified_base.atomic import atomic_path, atomic_write
-from unified_base.foreign import foreign
+from unified_base.atomic import atomic_write
 from unified_base.locks import hold_folder
 from unified_base.media_source import (
     Medium,
@@ -177,7 +176,7 @@ def _compute(
     before: int,
     max_broken: int,
 ) -> IndexPart:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     vectors, places = [np.zeros((0, tower.width), np.float16)], list[Where]()
     broken = 0
@@ -199,8 +198,7 @@ def _compute(
         places += [medium.where for medium in batch]
         progress(before + len(places))
     tensors = {"vectors": np.concatenate(vectors), "broken": np.zeros(broken, np.uint8)}
-    with atomic_path(vectors_path(folder, name)) as path, foreign(f"cannot write {path}"):
-        save_file(tensors, path)
+    atomic_write(vectors_path(folder, name), save(tensors))
     rows = [[at.file, at.shard, at.key, at.offset, at.size] for at in places]
     text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
     atomic_write(entries_path(folder, name), text.encode())
