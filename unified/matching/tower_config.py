@@ -88,6 +88,9 @@ class TowerTraining:
     """For decoded pictures; those beyond are decoded anew each time they are used. [GB]"""
     device: str = "auto"
     """`auto`: an accelerator where there is one; `cpu`."""
+    precision: str = "auto"
+    """`auto`: bfloat16 where the device has products of such numbers, else `float32`; `bfloat16`.
+    Weights are float32."""
     threads: int = 1
     """CPU threads of a training process."""
 
@@ -105,6 +108,10 @@ class TowerTraining:
             )
         if self.device not in ("auto", "cpu"):
             raise ValueError(f"device is {self.device!r}, expected 'auto' or 'cpu'")
+        if self.precision not in ("auto", "bfloat16", "float32"):
+            raise ValueError(
+                f"precision is {self.precision!r}, expected 'auto', 'bfloat16' or 'float32'"
+            )
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             if not least <= value <= most:

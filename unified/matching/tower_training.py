@@ -12,10 +12,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -32,6 +30,7 @@ from unified_base.training.dist import DistContext
 from unified_base.training.loop import LoopConfig, Trainer, run_training
 from unified_base.training.metric_logger import MetricLogger
 from unified_base.training.optimizer_state import load_optimizer_state, optimizer_tensors, set_lr
+from unified_base.training.precision import autocast, check_same_precision, resolve_precision
 from unified_base.training.schedule import lr_ratio
 from unified_tokenizers.contrastive import contrastive_loss, unit
 from unified_tokenizers.training_parts import make_optimizers
@@ -52,6 +51,7 @@ def train(config: TowerTraining, resume: bool = False) -> Path:
             trains in the folder, a checkpoint that has changed, a full disk, or a loss that is not
             finite.
     """
+    config, lines = resolve_precision(config, resume)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if config.batch_size % world:
         raise ValueError(f"batch_size {config.batch_size} does not divide among {world} processes")
@@ -68,6 +68,9 @@ def train(config: TowerTraining, resume: bool = False) -> Path:
     )
 
     def make(dist: DistContext, logger: MetricLogger) -> TowerTrainer:
+        check_same_precision(config.precision, dist)
+        for line in lines:
+            logger.info(line)
         return TowerTrainer(config, dist, logger)
 
     def finish(trainer: TowerTrainer) -> Path:
@@ -117,12 +120,6 @@ class TowerTrainer(Trainer):
         config = self.config
         return config.optimizer.lr * lr_ratio(config.schedule, self.step, config.steps)
 
-    def _computing(self) -> AbstractContextManager[Any]:
-        """bfloat16 on accelerators, float32 on processors."""
-        if self.dist.device.type == "cpu":
-            return nullcontext()
-        return torch.autocast(self.dist.device.type, torch.bfloat16)
-
     def train_step(self) -> bool:
         """Raises ValueError for a loss or gradient that is not finite; nothing has changed then."""
         config, dist = self.config, self.dist
@@ -131,7 +128,7 @@ class TowerTrainer(Trainer):
         rows = self.data.rows(self.step, dist.rank, dist.world)
         pixels = self.tower.pictures.normalised(self.data.train.pictures(rows)).to(dist.device)
         texts = [self.data.train.texts[row] for row in rows]
-        with self._computing():
+        with autocast(dist.device.type, config.precision):
             pictures_BD = unit(self.tower.picture_features(pixels))
             texts_BD = unit(self.tower.text_features([self.ids[row] for row in rows]))
         loss = contrastive_loss(
