@@ -148,12 +148,22 @@ class Alignment(nn.Module):
     def name(self, values: Tensor, classes: Sequence[str]) -> list[int]:
         """Which of some classes, in words, each medium's values are nearest to: B numbers.
 
-        Of `contrastive` alone: the others know no texts but those they count.
+        `contrastive`: by its text tower. `words`: whose words are the likeliest, on the average;
+        those that were not counted tell nothing.
+
+        Raises ValueError for `ctc`, which spells, and a class without a word that is known.
         """
-        if self.tower is None:
-            raise ValueError(f"alignment {self.settings.kind} has no text tower; train contrastive")
         logits_BNW = self.of_values(values[..., : self._values].flatten(1, -2)).float()
-        return self.tower.nearest(logits_BNW, classes)
+        if self.tower is not None:
+            return self.tower.nearest(logits_BNW, classes)
+        if self.settings.kind == "ctc":
+            raise ValueError("alignment ctc spells texts and names no classes; train contrastive")
+        words = [[self._number[w] for w in words_of(c) if w in self._number] for c in classes]
+        if [] in words:
+            raise ValueError(f"class {classes[words.index([])]!r} has no word of the alignment's")
+        log_BW = logits_BNW.mean(1).log_softmax(-1)
+        scores = torch.stack([log_BW[:, numbers].mean(1) for numbers in words], dim=1)
+        return scores.argmax(1).tolist()
 
     def forward(
         self, features: Tensor, values: Tensor | None, texts: Sequence[str | None]

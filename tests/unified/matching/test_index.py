@@ -45,11 +45,14 @@ def test_the_commands_find_pictures_by_words_and_by_a_picture(home, tmp_path, un
     scores = [float(line.split()[0]) for line in out.splitlines()]
     assert len(scores) == 8
     assert scores == sorted(scores, reverse=True)
-    refused("search", tmp_path / "index", "a.wav", on=None, says="is a sound")
     other = ("--tower", home / "other")
-    refused("search", tmp_path / "index", "x", *other, on=None, says="built by a tower with the")
-    refused("index", home / "data", "-o", tmp_path / "index", *other, on=None, says="another")
-    refused("search", home / "data", "x", on=None, says="it is no index")
+    for command, message in (
+        (("search", tmp_path / "index", "a.wav"), "is a sound"),
+        (("search", tmp_path / "index", "x", *other), "was built by a tower with the fingerprint"),
+        (("index", home / "data", "-o", tmp_path / "index", *other), "give another folder"),
+        (("search", home / "data", "x"), "it is no index"),
+    ):
+        refused(unified(*command, on=None), message)
 
 
 def test_hits_are_those_of_a_plain_product_and_can_be_read(home, tmp_path):
@@ -139,5 +142,5 @@ def test_the_best_of_several_are_those_that_score_best(cli_model, home, tmp_path
     assert values["seeds"] == [5 + wanted[0].number]
     assert np.array_equal(load_image(tmp_path / "f.png"), several[wanted[0].number])
     assert [each["seed"] for each in values["candidates"]] == [5 + each.number for each in wanted]
-    refused("draw", "a fox", "-o", tmp_path / "f.png", "--scorer", home / "tower",
-            says="is for --best-of")  # fmt: skip
+    command = ("draw", "a fox", "-o", tmp_path / "f.png", "--scorer", home / "tower")
+    refused(unified(*command), "is for --best-of")
