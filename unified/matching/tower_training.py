@@ -37,6 +37,9 @@ from unified_tokenizers.training_parts import make_optimizers
 
 __all__ = ["TowerTrainer", "main", "train"]
 
+# Where the bias of `sigmoid` begins: nearly all pairs do not belong together (arXiv:2303.15343).
+_BIAS = -10.0
+
 
 def train(config: TowerTraining, resume: bool = False) -> Path:
     """Run a training to its end.
@@ -94,12 +97,12 @@ class TowerTrainer(Trainer):
         self.tower = Tower(started or _new_parts(config, self.data.train.texts))
         self.model = self.tower.model.to(dist.device).train()  # type: ignore[arg-type]
         self.ids = self._ids(self.data.train)
-        self.bias = None
-        if config.loss == "sigmoid":
-            self.bias = _bias_of(self.model)
         parameters = dict(self.model.named_parameters())
-        if self.bias is not None:
-            parameters.setdefault("logit_bias", self.bias)
+        self.bias = parameters.get("logit_bias")  # SigLIP's own
+        self.added_bias = config.loss == "sigmoid" and self.bias is None
+        if self.added_bias:  # of the training alone: it changes no order
+            self.bias = nn.Parameter(torch.tensor([_BIAS], device=dist.device))
+            parameters["logit_bias"] = self.bias
         self.trained = parameters
         self.optimizers = make_optimizers(config.optimizer, self.model, parameters.values())
         self._figures: dict[str, float] = {}
@@ -197,7 +200,7 @@ class TowerTrainer(Trainer):
     def tensors(self) -> dict[str, Tensor]:
         self.dist.check_in_step(self.model, self.step)
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        if self.bias is not None:
+        if self.added_bias and self.bias is not None:
             tensors["bias"] = self.bias.detach()
         tensors = {name: value.contiguous() for name, value in tensors.items()}
         state = optimizer_tensors(self.optimizers, self.trained)
@@ -207,7 +210,7 @@ class TowerTrainer(Trainer):
         names = checkpoint.names("model/")
         try:
             self.model.load_state_dict({name: checkpoint.read(f"model/{name}") for name in names})
-            if self.bias is not None:
+            if self.added_bias and self.bias is not None:
                 self.bias.data.copy_(checkpoint.read("bias"))
         except (RuntimeError, KeyError) as error:
             summary = " ".join(str(error).split())[:300]
@@ -230,15 +233,6 @@ def _new_parts(config: TowerTraining, texts: list[str]) -> TowerParts:
     else:
         text = TextTokenizer.train(texts, config.vocabulary)
     return make_parts(config.tower, text, config.size, config.max_text_ids, "tower")
-
-
-def _bias_of(model: nn.Module) -> nn.Parameter:
-    """SigLIP's own bias where the model has one, else one of the training alone: it changes no
-    order. It begins at -10, since nearly all pairs do not belong together (arXiv:2303.15343)."""
-    bias = getattr(model, "logit_bias", None)
-    if isinstance(bias, nn.Parameter):
-        return bias
-    return nn.Parameter(torch.tensor([-10.0], device=next(model.parameters()).device))
 
 
 def _of_all(mine_BD: Tensor, dist: DistContext) -> Tensor:
