@@ -1,4 +1,4 @@
-"""Codes aligned with texts: reconstruction against zero-shot accuracy. Part of grafting.py, or alone.
+"""Codes aligned with texts, reconstruction against zero-shot accuracy: of grafting.py, or alone.
 
     python benchmarks/_grafting_aligned.py [--steps 1500] [--quick]
 

@@ -69,7 +69,12 @@ def measure(
             "classes": len(known.classes),
             **_retrieval(tower, known, work),
         }
-    return {**figures, **trained, "tower": tower.fingerprint, "machine": machine(1, ("torch", "transformers", "usearch"))}
+    return {
+        **figures,
+        **trained,
+        "tower": tower.fingerprint,
+        "machine": machine(1, ("torch", "transformers", "usearch")),
+    }
 
 
 def zero_shot(tower: Tower, singles: SinglePictures) -> float:

@@ -1,4 +1,4 @@
-"""Pictures of the world for the measures of towers and aligned codes: painted here, with captions."""
+"""Pictures of the world with captions, painted for the measures of towers and aligned codes."""
 
 from __future__ import annotations
 

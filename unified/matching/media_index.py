@@ -13,7 +13,6 @@ Legend: N media, D width of a tower's vectors.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -205,7 +204,9 @@ def _read_part(
     """
     path = vectors_path(folder, part.name)
     if Path(part.name).name != part.name:
-        raise ValueError(f"{folder / MARKER}: a part is called {quoted(part.name)}, expected a name")
+        raise ValueError(
+            f"{folder / MARKER}: a part is called {quoted(part.name)}, expected a name"
+        )
     tensor = read_header(path).get("vectors")
     shape = (part.rows, header.width)
     if tensor is None or tensor.dtype != "F16" or tensor.shape != shape:

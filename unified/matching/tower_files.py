@@ -106,7 +106,9 @@ def _with_end(text: TextTokenizer, max_text_ids: int) -> PreTrainedTokenizerFast
     backend.add_special_tokens([AddedToken(_END, special=True, normalized=False)])
     end = backend.token_to_id(_END)
     if end != text.size:
-        raise ValueError(f"the text tokenizer's ids have gaps: {_END} became {end}, not {text.size}")
+        raise ValueError(
+            f"the text tokenizer's ids have gaps: {_END} became {end}, not {text.size}"
+        )
     backend.post_processor = processors.TemplateProcessing(
         single=f"$A {_END}", special_tokens=[(_END, end)]
     )

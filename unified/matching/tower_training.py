@@ -170,7 +170,11 @@ class TowerTrainer(Trainer):
     def metrics(self, seconds: float) -> tuple[dict[str, float], str]:
         pairs = self._num_steps * self.config.batch_size
         self._num_steps = 0
-        figures = {**self._figures, "pairs_per_second": pairs / seconds, "learning_rate": self._lr()}
+        figures = {
+            **self._figures,
+            "pairs_per_second": pairs / seconds,
+            "learning_rate": self._lr(),
+        }
         summary = f"loss {figures['loss']:.4f}  scale {figures['scale']:.1f}"
         summary += f"  {figures['pairs_per_second']:.0f}/s"
         return {f"train/{name}": value for name, value in figures.items()}, summary
@@ -188,12 +192,12 @@ class TowerTrainer(Trainer):
             vectors = torch.cat([unit(self.tower.text_features(ids)).cpu() for ids in parts])
         self.model.train()
         likeness_NN = pictures @ vectors.T
+        nearest = {"text": likeness_NN.argmax(1), "picture": likeness_NN.argmax(0)}
         return {
-            f"{name}_recall_at_1": sum(
-                texts[at] == texts[row] for row, at in enumerate(nearest.tolist())
-            ) / len(texts)
-            for name, nearest in (("text", likeness_NN.argmax(1)), ("picture", likeness_NN.argmax(0)))
-        }  # fmt: skip
+            f"{name}_recall_at_1": sum(texts[at] == text for at, text in zip(numbers, texts))
+            / len(texts)
+            for name, numbers in nearest.items()
+        }
 
     # Checkpoints.
 

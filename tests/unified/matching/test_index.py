@@ -61,7 +61,9 @@ def test_hits_are_those_of_a_plain_product_and_can_be_read(home, tmp_path):
     index = MediaIndex.open(tmp_path / "index", tower)
     hits = index.search_text("a blue square", 4)
     pictures = [load_image(path) for path in sorted((home / "data").glob("*.png"))]
-    scores = tower.embed_pictures([*pictures, *pictures[:3]]) @ tower.embed_texts(["a blue square"])[0]
+    scores = (
+        tower.embed_pictures([*pictures, *pictures[:3]]) @ tower.embed_texts(["a blue square"])[0]
+    )
     assert [hit.score for hit in hits] == pytest.approx(sorted(scores, reverse=True)[:4], abs=2e-3)
     assert {hit.read().array.shape for hit in hits} == {(20, 32, 3)}
     assert len(index.search_picture(square("red"), 99)) == len(index) == 8

@@ -56,8 +56,8 @@ def test_a_run_goes_on_from_a_tower_and_data_without_texts_is_refused(squares, t
         train(run(squares, tmp_path / "large", batch_size=64))
     with pytest.raises(ValueError, match="expected either tower or init_from"):
         run(squares, "x", tower=None)
-    with pytest.raises(ValueError, match="vocab_size.*follow from the run"):
-        odd = {"model_type": "clip", "text_config": {"vocab_size": 3}}
+    odd = {"model_type": "clip", "text_config": {"vocab_size": 3}}
+    with pytest.raises(ValueError, match=r"vocab_size.*follow from the run"):
         train(run(squares, tmp_path / "odd", tower=odd))
 
 
