@@ -116,7 +116,8 @@ class Alignment(nn.Module):
         if settings.kind == "contrastive":
             self.tower = TextTower(list(weighed_words(texts, settings.vocabulary)))
             self.entries, outputs = self.tower.words, self.tower.width
-            self.classes = sorted({text for text in texts if words_of(text)} - {None})[:_MOST_TEXTS]
+            known = {text for text in texts if text is not None and words_of(text)}
+            self.classes = sorted(known)[:_MOST_TEXTS]
         elif settings.kind == "words":
             weights = weighed_words(texts, settings.vocabulary)
             self.entries, outputs = list(weights), len(weights)

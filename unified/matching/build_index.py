@@ -197,7 +197,10 @@ def _compute(
         vectors.append(tower.embed_pictures([medium.array for medium in batch]).astype(np.float16))
         places += [medium.where for medium in batch]
         progress(before + len(places))
-    tensors = {"vectors": np.concatenate(vectors), "broken": np.zeros(broken, np.uint8)}
+    tensors: dict[str, np.ndarray] = {
+        "vectors": np.concatenate(vectors),
+        "broken": np.zeros(broken, np.uint8),
+    }
     atomic_write(vectors_path(folder, name), save(tensors))
     rows = [[at.file, at.shard, at.key, at.offset, at.size] for at in places]
     text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))

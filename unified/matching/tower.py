@@ -48,7 +48,9 @@ class Tower:
     """
 
     def __init__(self, parts: TowerParts) -> None:
-        self.model, self.tokenizer, self.pictures = parts
+        self.model: Any = parts.model
+        self.tokenizer: Any = parts.tokenizer
+        self.pictures = parts.pictures
         self._max_text_ids = int(self.model.config.text_config.max_position_embeddings)
         self._siglip = self.model.config.model_type == "siglip"
 
@@ -61,7 +63,7 @@ class Tower:
         """
         tower = cls(read_parts(folder))
         with foreign(f"the tower cannot be moved to device {device!r}"):
-            tower.model.to(device)  # type: ignore[arg-type]
+            tower.model.to(device)
         return tower
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -96,7 +98,7 @@ class Tower:
         Raises ValueError for a text that is longer than the tower's `max_text_ids`.
         """
         # Typed, the name of a special token is text like any other.
-        rows = self.tokenizer(list(texts), split_special_tokens=True)["input_ids"]
+        rows: list[list[int]] = self.tokenizer(list(texts), split_special_tokens=True)["input_ids"]
         for row, (ids, text) in enumerate(zip(rows, texts)):
             if len(ids) <= self._max_text_ids:
                 continue

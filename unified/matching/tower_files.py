@@ -143,7 +143,7 @@ def read_parts(folder: str | os.PathLike[str]) -> TowerParts:
         model, report = AutoModel.from_pretrained(
             path, use_safetensors=True, dtype="float32", output_loading_info=True, **options
         )
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, **options)
     if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers
         raise ValueError(f"{where} lacks {len(missing)} weights, such as {missing[0]}")
     return TowerParts(model.eval(), tokenizer, pictures)

@@ -95,7 +95,7 @@ class TowerTrainer(Trainer):
         seen = TowerPictures.square(config.size) if started is None else started.pictures
         self.data = TowerData(config, seen, logger.info)
         self.tower = Tower(started or _new_parts(config, self.data.train.texts))
-        self.model = self.tower.model.to(dist.device).train()  # type: ignore[arg-type]
+        self.model = self.tower.model.to(dist.device).train()
         self.ids = self._ids(self.data.train)
         parameters = dict(self.model.named_parameters())
         self.bias = parameters.get("logit_bias")  # SigLIP's own
