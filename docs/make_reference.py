@@ -1,4 +1,4 @@
-"""Write docs/reference/train.md and tokenizer_train.md: every key of a run's file.
+"""Write docs/reference/train.md, tokenizer_train.md and tower_train.md: every key of a run's file.
 
     python docs/make_reference.py
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unified.matching.tower_config import TowerTraining
 from unified.training.config import TrainConfig
 from unified_base.config_help import as_markdown
 from unified_tokenizers.training_config import TokenizerTraining
@@ -29,6 +30,10 @@ def pages() -> dict[str, str]:
         "tokenizer_train.md": _page(
             "Configuration of `unified tokenizer train`",
             "tokenizer train", "optimizer.lr=1e-3 batch_size=16", as_markdown(TokenizerTraining),
+        ),
+        "tower_train.md": _page(
+            "Configuration of `unified tower train`",
+            "tower train", "optimizer.lr=1e-3 steps=20", as_markdown(TowerTraining),
         ),
     }  # fmt: skip
 

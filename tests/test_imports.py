@@ -22,6 +22,7 @@ ROOMS = (
     "vocabulary",
     "formats",
     "sequence",
+    "matching",
     "engine",
     "articles",
     "tasks",

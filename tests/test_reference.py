@@ -17,13 +17,13 @@ def make_reference():
     return module
 
 
-@pytest.mark.parametrize("name", ["train.md", "tokenizer_train.md"])
+@pytest.mark.parametrize("name", ["train.md", "tokenizer_train.md", "tower_train.md"])
 def test_a_reference_is_up_to_date(name):
     written = (DOCS / "reference" / name).read_text("utf-8")
     assert written == make_reference().pages()[name], "run python docs/make_reference.py"
 
 
-@pytest.mark.parametrize("command", [["train"], ["tokenizer", "train"]])
+@pytest.mark.parametrize("command", [["train"], ["tokenizer", "train"], ["tower", "train"]])
 def test_the_commands_print_every_key_without_a_file(command, capsys):
     assert run([*command, "--help-config"]) == 0
     printed = capsys.readouterr().out

@@ -30,6 +30,7 @@ __all__ = [
     "Medium",
     "UnreadableMedium",
     "Where",
+    "media_files",
     "media_kind",
     "read_again",
     "read_media",
@@ -115,7 +116,7 @@ def read_media(
 
     Raises ValueError where there is nothing at a path, when it comes to it.
     """
-    for path, named in _files(paths):
+    for path, named in media_files(paths):
         lower = path.name.lower()
         if lower.endswith(".tar"):
             yield from _read_shard(path, modality)
@@ -173,7 +174,7 @@ def sound_samples(
             raise ValueError(f"{medium}{count}")
 
 
-def _files(paths: Iterable[str | Path]) -> Iterator[tuple[Path, bool]]:
+def media_files(paths: Iterable[str | Path]) -> Iterator[tuple[Path, bool]]:
     """Files and whether they were named themselves, not found in a folder or by a pattern."""
     for text in paths:
         path = Path(text)

@@ -23,7 +23,7 @@ from unified_tokenizers.training_config import (
     TokenizerSchedule,
     TokenizerTraining,
 )
-from unified_tokenizers.training_media import Pictures
+from unified_tokenizers.training_media import Pictures, values_of
 from unified_tokenizers.training_recordings import Recordings
 
 pytestmark = pytest.mark.usefixtures("torch_threads")
@@ -79,10 +79,10 @@ def run(data, modality="image", **changes) -> TokenizerTraining:
     return TokenizerTraining(**{**settings, **changes})
 
 
-def learn(media, steps: int, first: int = 0) -> None:
+def learn(media, steps: int, first: int = 0, lr: float = 0.01) -> None:
     torch.manual_seed(0)
     parameters = [*media.model.parameters(), *media.alignment.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=0.01)
+    optimizer = torch.optim.AdamW(parameters, lr=lr)
     for step in range(first, first + steps):
         media.batch(media.model, step).loss.backward()
         optimizer.step()
@@ -93,7 +93,7 @@ def words_missed(media, step: int = 1) -> float:
     class Unlogged:
         image = audio = staticmethod(lambda *_, **__: None)
 
-    return media.evaluate(media.model.eval(), Unlogged(), step)["words_missed"]
+    return media.evaluate(media.model.eval(), Unlogged(), step)[media.alignment.figure]
 
 
 def test_the_first_group_learns_to_name_what_the_pictures_show(pictures):
@@ -109,6 +109,27 @@ def test_the_first_group_learns_to_name_what_the_pictures_show(pictures):
     other[..., 3:] += 1
     texts = ["a red square", "a blue square"]
     assert media.alignment.errors(values, texts) == media.alignment.errors(other, texts)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_codes_learn_which_text_is_theirs_and_name_classes_in_words(pictures, loss):
+    torch.manual_seed(1)
+    settings = {"kind": "contrastive", "weight": 1.0, "loss": loss}
+    media = Pictures(run(pictures, alignment=settings), print)
+    assert media.alignment.figure == "texts_missed"
+    before = words_missed(media)
+    learn(media, 40, lr=0.001)  # of 0.01 the text tower does not learn
+    assert words_missed(media) == 0 < before
+    held, texts = media.data.held[0]
+    codes = media.model.encode(torch.from_numpy(held).movedim(3, 1)).codes
+    classes = [f"a {name} square" for name in COLOURS]
+    nearest = media.alignment.name(values_of(media.model, codes), classes)
+    pairs = [(classes[number], text) for number, text in zip(nearest, texts) if text]
+    assert all(name in text for name, text in pairs)
+    # A batch without two texts has nothing to tell apart.
+    values = torch.randn(2, 6, 6)
+    hidden = torch.randn(2, 6, media.model.config.encoder_width)
+    assert media.alignment(hidden, values, ["a red square", None]).item() == 0
 
 
 def test_as_long_as_the_encoder_learns_alone_it_is_what_is_told_of(pictures):
@@ -136,7 +157,7 @@ def test_alone_nothing_but_the_encoder_learns(pictures):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"kind": "letters"}, "kind is 'letters', expected one of 'words' or 'ctc'"),
+        ({"kind": "letters"}, "kind is 'letters', expected one of 'words', 'ctc' or 'contrastive'"),
         ({"weight": 0}, "alignment: weight is 0, expected more than 0"),
         ({"groups": 0}, "alignment: groups is 0, expected 1 or more"),
         ({"groups": 3}, "alignment.groups is 3, expected at most the quantizer's 2"),

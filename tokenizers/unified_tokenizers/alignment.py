@@ -2,12 +2,15 @@
 
 Codes learnt for their pictures' sake alone say little of what a picture shows: the same thing a few
 pixels further on has other codes. Here the encoder and the first codebooks are held to the text
-beside a medium as well, in one of two ways:
+beside a medium as well, in one of three ways:
 
 - `words`: which words the text has, from all places together. Each word is a class of one softmax,
   its share of the target by its weight (SuperClass, arXiv:2411.03313).
 - `ctc`: the text's characters in order, from every frame (arXiv:2006.11477 calls it so for speech;
   supervised codes of speech: CosyVoice, arXiv:2407.05407).
+- `contrastive`: which text of a batch is its own, by a text tower beside that is trained with it
+  (VILA-U, arXiv:2409.04429; UniTok, arXiv:2502.20321). What was learnt names what no word was
+  counted for: classes in any words.
 
 For its first steps (`alone`) nothing is quantized or decoded and the encoder learns to name alone;
 afterwards it is held to it beside the losses of reconstruction.
@@ -28,11 +31,14 @@ from torch.nn import functional as F
 
 from unified_base.config import parse_config
 from unified_tokenizers.alignment_texts import symbols_of, weighed_words, words_of
+from unified_tokenizers.alignment_tower import TextTower
+from unified_tokenizers.contrastive import ContrastiveLoss
 from unified_tokenizers.layers import PixelMLP
 
 __all__ = ["Alignment", "AlignmentSettings"]
 
 _HEAD_WIDTH = 256
+_MOST_TEXTS = 512
 
 
 @dataclass(frozen=True)
@@ -40,25 +46,27 @@ class AlignmentSettings:
     """How codes are aligned.
 
     Attributes:
-        kind: `words` or `ctc`.
+        kind: `words`, `ctc` or `contrastive`.
         weight: of the loss, beside those of reconstruction.
         groups: the first groups of the quantizer that are held to it; the others are free.
         alone: the first steps, in which the encoder learns from this loss and nothing else.
         decoded: the share of a batch that is decoded and held to the losses of reconstruction; all
             of it is held to this loss. Less than 1 gives more naming for the same time: a decoder
             takes as long as an encoder.
-        vocabulary: the commonest words of the training texts that are told apart, at most; for
-            `words` alone.
+        vocabulary: the commonest words of the training texts that are told apart, at most; not for
+            `ctc`.
         pattern: a regular expression that finds the text in what stands beside a medium.
+        loss: of `contrastive`: `softmax` or `sigmoid`, see `contrastive`.
     """
 
-    kind: Literal["words", "ctc"] = "words"
+    kind: Literal["words", "ctc", "contrastive"] = "words"
     weight: float = 0.5
     groups: int = 1
     alone: int = 0
     decoded: float = 1.0
     vocabulary: int = 1024
     pattern: str | None = None
+    loss: ContrastiveLoss = "softmax"
 
     def __post_init__(self) -> None:
         if not 0 < self.weight <= 10**9:
@@ -104,7 +112,13 @@ class Alignment(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings
-        if settings.kind == "words":
+        self.tower: TextTower | None = None
+        if settings.kind == "contrastive":
+            self.tower = TextTower(list(weighed_words(texts, settings.vocabulary)))
+            self.entries, outputs = self.tower.words, self.tower.width
+            known = {text for text in texts if text is not None and words_of(text)}
+            self.classes = sorted(known)[:_MOST_TEXTS]
+        elif settings.kind == "words":
             weights = weighed_words(texts, settings.vocabulary)
             self.entries, outputs = list(weights), len(weights)
             self.register_buffer("weights", torch.tensor([*weights.values()]), persistent=False)
@@ -114,7 +128,7 @@ class Alignment(nn.Module):
         if not self.entries:
             raise ValueError(
                 f"alignment: none of {len(texts):,} media has a text with"
-                f" {'words' if settings.kind == 'words' else 'characters'} beside it"
+                f" {'characters' if settings.kind == 'ctc' else 'words'} beside it"
                 + (f" that {settings.pattern!r} finds" if settings.pattern else "")
                 + "; expected .txt files, or documents, of the same name"
             )
@@ -124,6 +138,33 @@ class Alignment(nn.Module):
         self.of_values = _head(self._values, outputs)
 
     weights: Tensor
+
+    @property
+    def figure(self) -> str:
+        """What the mean of `errors` is called in the log."""
+        names = {"words": "words", "ctc": "symbols", "contrastive": "texts"}
+        return f"{names[self.settings.kind]}_missed"
+
+    @torch.no_grad()
+    def name(self, values: Tensor, classes: Sequence[str]) -> list[int]:
+        """Which of some classes, in words, each medium's values are nearest to: B numbers.
+
+        `contrastive`: by its text tower. `words`: whose words are the likeliest, on the average;
+        those that were not counted tell nothing.
+
+        Raises ValueError for `ctc`, which spells, and a class without a word that is known.
+        """
+        logits_BNW = self.of_values(values[..., : self._values].flatten(1, -2)).float()
+        if self.tower is not None:
+            return self.tower.nearest(logits_BNW, classes)
+        if self.settings.kind == "ctc":
+            raise ValueError("alignment ctc spells texts and names no classes; train contrastive")
+        words = [[self._number[w] for w in words_of(c) if w in self._number] for c in classes]
+        if [] in words:
+            raise ValueError(f"class {classes[words.index([])]!r} has no word of the alignment's")
+        log_BW = logits_BNW.mean(1).log_softmax(-1)
+        scores = torch.stack([log_BW[:, numbers].mean(1) for numbers in words], dim=1)
+        return scores.argmax(1).tolist()
 
     def forward(
         self, features: Tensor, values: Tensor | None, texts: Sequence[str | None]
@@ -142,6 +183,12 @@ class Alignment(nn.Module):
         return torch.stack(losses).mean()
 
     def _loss(self, logits_BNW: Tensor, texts: Sequence[str | None]) -> Tensor:
+        if self.tower is not None:
+            rows = [row for row, text in enumerate(texts) if words_of(text)]
+            if len(rows) < 2:  # there is nothing to tell a single text from
+                return logits_BNW.float().sum() * 0
+            own = [text for text in texts if words_of(text) and text is not None]
+            return self.tower.loss(logits_BNW[rows], own, self.settings.loss)
         if self.settings.kind == "words":
             target_BW = self._targets(texts).to(logits_BNW)
             log_BW = logits_BNW.float().mean(1).log_softmax(-1)
@@ -183,11 +230,17 @@ class Alignment(nn.Module):
 
         `words`: the share of the text's words that are not among the likeliest, as many as it has.
         `ctc`: edits to the text from what the likeliest characters spell, over its length.
+        `contrastive`: whether another text is nearer, among the first 512 of training and its own.
         """
         if encoded:
             logits_BNW = self.of_features(values.flatten(1, -2)).float()
         else:
             logits_BNW = self.of_values(values[..., : self._values].flatten(1, -2)).float()
+        if self.tower is not None:
+            own = [(row, text) for row, text in enumerate(texts) if text and words_of(text)]
+            classes = sorted({*self.classes, *(text for _, text in own)})
+            nearest = self.tower.nearest(logits_BNW, classes)
+            return [float(classes[nearest[row]] != text) for row, text in own]
         errors = []
         for logits_NW, text in zip(logits_BNW, texts):
             if self.settings.kind == "words":

@@ -252,7 +252,9 @@ class Pictures(TrainingMedia):
                 )
             total, number = total + mean_psnr(decoded, target) * len(target), number + len(target)
         figures = {"psnr_db": total / number}
-        return figures | ({"words_missed": float(np.mean(errors))} if errors else {})
+        if errors and self.alignment is not None:
+            figures[self.alignment.figure] = float(np.mean(errors))
+        return figures
 
 
 def aligned_texts(config: TokenizerTraining) -> AlignedTexts | None:

@@ -117,7 +117,9 @@ class Recordings(TrainingMedia):
                     step, f"validation/{index}/original", target[0].numpy(), model.sample_rate
                 )
         figures = {"mel_distance": float(np.mean(distances))} if distances else {}
-        return figures | ({"symbols_missed": float(np.mean(errors))} if errors else {})
+        if errors and self.alignment is not None:
+            figures[self.alignment.figure] = float(np.mean(errors))
+        return figures
 
 
 def _gain(recording: np.ndarray, model: VQAudioTokenizer) -> Any:

@@ -20,6 +20,7 @@ from unified.cli import exporting as cli_exporting
 from unified.cli import extend as cli_extend
 from unified.cli import generating as cli_generating
 from unified.cli import grammar as cli_grammar
+from unified.cli import matching as cli_matching
 from unified.cli import media as cli_media
 from unified.cli import model as cli_model
 from unified.cli import pictures as cli_pictures
@@ -98,6 +99,8 @@ app.command()(cli_model.train)
 app.command()(cli_evaluating.evaluate)
 app.command()(cli_model.estimate)
 app.command()(cli_codes.codes)
+app.command()(cli_matching.index)
+app.command()(cli_matching.search)
 
 data = _app("Build and read training data.")
 build = _app("Build a world: documents whose truth is known exactly.")
@@ -113,6 +116,9 @@ tokenizer.command()(cli_tokenizer.train)
 tokenizer.command()(cli_tokenizer.evaluate)
 tokenizer.command()(cli_tokenizer.reconstruct)
 tokenizer.command()(cli_tokenizer.convert)
+tower = _app("Towers: pictures and texts as vectors of one space.")
+tower.command()(cli_matching.train)
+tower.command()(cli_matching.classify)
 grammar = _app("Formats: how documents are laid out as ids.")
 grammar.command("list")(cli_grammar.formats)
 grammar.command()(cli_grammar.show)
@@ -121,6 +127,7 @@ grammar.command()(cli_grammar.export)
 app.add_typer(data, name="data")
 app.add_typer(grammar, name="grammar")
 app.add_typer(tokenizer, name="tokenizer")
+app.add_typer(tower, name="tower")
 
 
 @cache

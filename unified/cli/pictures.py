@@ -27,6 +27,9 @@ from unified.cli.terminal import (
 from unified_base.arguments import prompt
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from unified.matching.tower import Tower
     from unified.tasks.response import Response
     from unified_data.document import Audio, Image
 
@@ -58,6 +61,16 @@ def draw(
         Path | None, typer.Option("--spoken", help="A sound that says it, in the place of a text.")
     ] = None,
     number: Number = 1,
+    best_of: Annotated[
+        int | None,
+        typer.Option(
+            "--best-of", metavar="K", min=1, max=999, help="Draw K, write the -n that fit best."
+        ),
+    ] = None,
+    scorer: Annotated[
+        Path | None,
+        typer.Option("--scorer", metavar="DIR", help="Of --best-of: a tower's folder."),
+    ] = None,
     size: Size = None,
     decoder: DecoderName = "vq",
     steps: DecoderSteps = None,
@@ -69,10 +82,15 @@ def draw(
     check_decoder(decoder, steps)
     if text is not None or spoken is None:
         text = prompt_from(text or "")
+    tower = _scorer(best_of, scorer, number, text)
     heard = _sound(spoken)
     inputs = {"text": text, "audio": heard, "size": size}
-    question = CommandQuestion("draw", inputs, choices, seed, number, decoder, steps)
-    _draw(opening, question, paths, as_json)
+    count = number if best_of is None else best_of
+    question = CommandQuestion("draw", inputs, choices, seed, count, decoder, steps)
+    if tower is None:
+        _draw(opening, question, paths, as_json)
+    else:
+        _draw_best(opening, question, paths, as_json, tower)
 
 
 def edit(
@@ -228,6 +246,55 @@ def _draw(
     seeds = [question.seed + i for i in range(number)]
     values = {"paths": names, "caption": answered.text, "seeds": seeds}
     result(values, as_json, "\n".join(names))
+
+
+def _draw_best(
+    opening: ServerOpening, question: CommandQuestion, paths: list[Path], as_json: bool,
+    tower: Tower,
+) -> None:  # fmt: skip
+    """Sample as many pictures as are asked for, and write as many as there are paths, the best
+    first."""
+    from unified.articles.outputs import write_together
+    from unified.matching.best_of import rank
+    from unified_base.images import encode_png
+
+    answered = answers(opening, question, _pixels)
+    pictures, text, seed = answered.results, answered.text, question.seed
+    assert text is not None  # or there was no scorer
+    ranked = rank(tower, text, pictures)
+    best = ranked[: len(paths)]
+    write_together({path: encode_png(pictures[each.number]) for path, each in zip(paths, best)})
+    for path, each in zip(paths, best):
+        note(f"{path} is of seed {seed + each.number}, score {each.score:.3f}")
+    note(f"scores of {len(pictures)} pictures: {', '.join(f'{each.score:.3f}' for each in ranked)}")
+    names = [str(path) for path in paths]
+    values = {
+        "paths": names, "caption": text, "seeds": [seed + each.number for each in best],
+        "scores": [each.score for each in best], "scorer": tower.fingerprint,
+        "candidates": [{"seed": seed + each.number, "score": each.score} for each in ranked],
+    }  # fmt: skip
+    result(values, as_json, "\n".join(names))
+
+
+def _pixels(response: Response) -> np.ndarray:
+    image: Image = response.document.segments[-1]  # type: ignore[assignment]
+    return image.pixels
+
+
+def _scorer(
+    best_of: int | None, folder: Path | None, number: int, text: str | None
+) -> Tower | None:
+    """The tower of --best-of. Raises ValueError for options that do not go together."""
+    if best_of is None:
+        if folder is not None:
+            raise ValueError(f"--scorer {folder} is for --best-of K; say how many to draw")
+        return None
+    from unified.matching.best_of import check_best_of
+    from unified.matching.tower import Tower
+
+    check_best_of(best_of, number, folder, text)
+    assert folder is not None
+    return Tower.from_pretrained(folder)
 
 
 def _paths(output: Path, number: int) -> list[Path]:

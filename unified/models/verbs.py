@@ -15,6 +15,7 @@ import numpy as np
 from unified.engine import events
 from unified.engine.events import Event, TextCut, completions
 from unified.engine.request import Sampling
+from unified.matching.best_of import Scorer, check_best_of, rank
 from unified.models.asking_models import (
     AskedRequest,
     build_document_request,
@@ -142,15 +143,24 @@ class Verbs(ABC):
         *,
         spoken: Audio | None = None,
         size: AnySize = None,
+        best_of: int | None = None,
+        scorer: Scorer | None = None,
         **choices: Unpack[Choices],
     ) -> list[np.ndarray]:
         """`n` pictures of a text such as "a cat": uint8 (H, W, 3).
 
         spoken: what to draw, said aloud, in the place of a text. size: (width, height) in pixels,
-        or "640x480"; None: the task's, or as the model likes.
+        or "640x480"; None: the task's, or as the model likes. best_of: so many are drawn, and the
+        `n` that a scorer (such as a `matching.tower.Tower`) finds to fit the text best are
+        returned, the best first.
         """
         request = self.request("draw", text=text, audio=spoken, size=size, **choices)
-        return [_last(document, Image).pixels for document in self._sample(request, n, seed)]
+        number = n if best_of is None else check_best_of(best_of, n, scorer, text)
+        documents = self._sample(request, number, seed)
+        pictures = [_last(document, Image).pixels for document in documents]
+        if best_of is None or scorer is None or text is None:
+            return pictures
+        return [pictures[best.number] for best in rank(scorer, text, pictures)[:n]]
 
     def edit(
         self,

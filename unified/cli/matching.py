@@ -1,0 +1,157 @@
+"""Commands of towers and indices: training a tower, asking it, indexing media, searching them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unified.cli.model import Changes, Config, Resume, existing, help_config
+from unified.cli.terminal import AsJson, note, prompt_from, result, warnings_as_notes
+from unified_base.text import counted
+
+if TYPE_CHECKING:
+    from unified.matching.media_index import Hit, MediaIndex
+
+TowerName = Annotated[
+    Path,
+    typer.Option("--tower", metavar="DIR", help="A tower's folder: trained here, CLIP or SigLIP."),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Of torch: cpu, cuda, cuda:1, mps.")
+]
+_TOLD = 8
+
+
+def _train_keys() -> str:
+    from unified.matching.tower_config import TowerTraining
+    from unified_base.config_help import as_text
+
+    return as_text(TowerTraining)
+
+
+def train(
+    config: Config,
+    changes: Changes = None,
+    resume: Resume = False,
+    keys: Annotated[bool, help_config(_train_keys)] = False,
+) -> None:
+    """Train a tower of pictures and texts from one configuration file."""
+    from unified.matching.tower_training import main
+
+    with warnings_as_notes():
+        main(existing(config), resume, changes or ())
+
+
+def classify(
+    picture: Annotated[Path, typer.Argument(help="PNG, JPEG, WebP, GIF or BMP.")],
+    classes: Annotated[
+        list[str], typer.Argument(metavar="CLASS...", help='In words: "a fox" "a car".')
+    ],
+    tower: TowerName,
+    template: Annotated[
+        str,
+        typer.Option("--template", help='What is said of a class: "a photo of {}".'),
+    ] = "{}",
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Which of some classes a picture is of, none of which the tower was trained for."""
+    from unified.matching.tower import Tower
+    from unified_base.images import load_image
+
+    pixels = load_image(picture)
+    likeliest = Tower.from_pretrained(tower, device).classify(pixels, classes, template)
+    values = {
+        "picture": str(picture),
+        "classes": [{"name": name, "probability": round(p, 6)} for name, p in likeliest],
+    }
+    result(values, as_json, "\n".join(f"{p:.3f}  {name}" for name, p in likeliest))
+
+
+def index(
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Shards, folders or files.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="INDEX", help="Folder.")],
+    tower: TowerName,
+    max_broken: Annotated[
+        int,
+        typer.Option("--max-broken", min=0, help="Broken pictures to leave out; more is an error."),
+    ] = 0,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Index the pictures of shards and folders, to be found by `search`.
+
+    An index that is there is brought up to date, and one whose building was stopped goes on.
+    """
+    from rich.progress import Progress, TextColumn
+
+    from unified.matching.build_index import build_index
+    from unified.matching.tower import Tower
+    from unified_base.terminal import console
+
+    broken: list[Any] = []
+    opened = Tower.from_pretrained(tower, device)
+    columns = (TextColumn("{task.fields[done]} pictures"),)
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", done=0, total=None)
+
+        def report(done: int) -> None:
+            bar.update(task, done=done)
+
+        built = build_index(
+            output, data, opened, str(tower.resolve()), report, broken.append, max_broken
+        )
+    for medium in broken[:_TOLD]:
+        note(f"left out {medium}")
+    if built.broken:
+        note(f"{counted(built.broken, 'broken picture')} left out")
+    note(
+        f"{counted(built.media, 'picture')} in {counted(built.parts, 'part')},"
+        f" {built.computed:,} of them computed now"
+    )
+    values = {
+        "path": str(output), "fingerprint": opened.fingerprint, **built._asdict(),
+    }  # fmt: skip
+    result(values, as_json, str(output))
+
+
+def search(
+    folder: Annotated[Path, typer.Argument(metavar="INDEX", help="A folder of `unified index`.")],
+    query: Annotated[
+        str,
+        typer.Argument(metavar="TEXT|PICTURE", help='Words, or a picture\'s file: "a fox", f.png.'),
+    ],
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 10,
+    tower: Annotated[
+        Path | None,
+        typer.Option("--tower", metavar="DIR", help="Where the index's own is now."),
+    ] = None,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """The pictures of an index that fit a text, or are most like a picture."""
+    from unified.matching.media_index import MediaIndex
+    from unified.matching.tower import Tower
+
+    header = MediaIndex.read_header(folder)
+    opened = Tower.from_pretrained(header.tower if tower is None else tower, device)
+    hits = _hits(MediaIndex.open(folder, opened), query, number)
+    values = {"index": str(folder), "query": query, "hits": [hit.to_json() for hit in hits]}
+    result(values, as_json, "\n".join(f"{hit.score:.3f}  {hit.where}" for hit in hits))
+
+
+def _hits(opened: MediaIndex, query: str, number: int) -> list[Hit]:
+    """A query whose name ends as a picture's is a file; anything else is text."""
+    from unified_base.arguments import prompt
+    from unified_base.images import load_image
+    from unified_base.media_source import media_kind
+
+    kind = media_kind(query)
+    if kind == "audio":
+        raise ValueError(f"{query} is a sound, and the index {opened.folder} is of pictures")
+    if kind == "image":
+        return opened.search_picture(load_image(Path(query)), number)
+    words = prompt("text", prompt_from(query), "say what to look for")
+    return opened.search_text(words, number)
