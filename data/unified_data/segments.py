@@ -69,7 +69,7 @@ def check_common(what: str, role: Any, loss: Any) -> None:
         )
 
 
-def _plain_numbers(segment: Any, *names: str) -> None:
+def plain_numbers(segment: Any, *names: str) -> None:
     """Numpy's numbers in these fields of a segment become Python's, which JSON can hold."""
     for name in names:
         value = getattr(segment, name)
@@ -90,7 +90,7 @@ class Text:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
-        _plain_numbers(self, "loss")
+        plain_numbers(self, "loss")
         check_common("text", self.role, self.loss)
         if not isinstance(self.text, str) or not self.text:
             raise ValueError(
@@ -117,6 +117,7 @@ class Media(ABC):
         endings: of its files, without the dot; those of `to_file` are among them.
         slot_fields: fields of a `Slot` that say what is wanted of this modality.
         count_field: the field of an "any" slot that says how many it shall hold; None: none does.
+        entries: keys of its JSON form where that holds the content itself; (): a file does.
         role, loss: as of any segment.
     """
 
@@ -126,13 +127,14 @@ class Media(ABC):
     endings: ClassVar[tuple[str, ...]]
     slot_fields: ClassVar[tuple[str, ...]] = ()
     count_field: ClassVar[str | None] = None
+    entries: ClassVar[tuple[str, ...]] = ()
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # so that `replace` takes any
     role: Role | None
     loss: float
 
     def __post_init__(self) -> None:
         """Check what all segments have; a subclass that checks more calls this first."""
-        _plain_numbers(self, "loss")
+        plain_numbers(self, "loss")
         check_common(self.modality, self.role, self.loss)
 
     @property
@@ -151,6 +153,15 @@ class Media(ABC):
 
         Raises ValueError for a file that is broken or of another kind.
         """
+
+    def to_entries(self) -> dict[str, Any]:
+        """The values of `entries`, as JSON holds them."""
+        raise NotImplementedError(f"{type(self).__name__} has a file, not entries")
+
+    @classmethod
+    def from_entries(cls, entries: dict[str, Any], role: Role | None, loss: float) -> Self:
+        """The segment of the values of `entries`. ValueError for those of none."""
+        raise NotImplementedError(f"{cls.__name__} has a file, not entries")
 
     def _repr_html_(self) -> str:
         """As a notebook shows it; a subclass shows more than its name."""
@@ -279,7 +290,7 @@ class Audio(Media):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _plain_numbers(self, "sample_rate")
+        plain_numbers(self, "sample_rate")
         waveform = self.waveform
         if not isinstance(waveform, np.ndarray) or waveform.dtype != np.float32:
             dtype = getattr(waveform, "dtype", type(waveform).__name__)
@@ -352,7 +363,7 @@ class Slot:
                     f"{self.modality} slot {name} {type(sound).__name__}, expected an Audio in an"
                     " audio slot"
                 )
-        _plain_numbers(self, "loss", "height", "width", "num_images", "num_audios")
+        plain_numbers(self, "loss", "height", "width", "num_images", "num_audios")
         check_common("slot", self.role, self.loss)
         known = (*modalities(), ANY)
         if not isinstance(self.modality, str) or self.modality not in known:

@@ -19,6 +19,7 @@ from unified.cli import evaluating as cli_evaluating
 from unified.cli import exporting as cli_exporting
 from unified.cli import extend as cli_extend
 from unified.cli import grammar as cli_grammar
+from unified.cli import grounding as cli_grounding
 from unified.cli import media as cli_media
 from unified.cli import model as cli_model
 from unified.cli import pictures as cli_pictures
@@ -76,6 +77,7 @@ for verb in (
     cli_pictures.edit,
     cli_pictures.describe,
     cli_pictures.ask,
+    cli_grounding.ground,
     cli_media.speak,
     cli_media.listen,
     cli_media.reply,

@@ -137,6 +137,12 @@ def ask(
             help="A picture of what is called so, shown before (few-shot); repeatable.",
         ),
     ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(
+            "--box", metavar="X0,Y0,X1,Y1", help="What the question is about, in pixels."
+        ),
+    ] = None,
     language: Language = None,
     thought: Thought = False,
     seed: Seed = 0,
@@ -147,7 +153,7 @@ def ask(
         raise ValueError('there is no question; ask something, for example "What is this?"')
     _look(
         picture, opening, choices, question, spoken, tuple(example or ()), language, False,
-        thought, seed, as_json,
+        thought, seed, as_json, box,
     )  # fmt: skip
 
 
@@ -163,7 +169,9 @@ def _look(
     thought: bool,
     seed: int,
     as_json: bool,
+    box: str | None = None,
 ) -> None:
+    from unified.cli.grounding import box_from
     from unified.tasks.asking import Example
     from unified_base.images import load_image
 
@@ -172,6 +180,7 @@ def _look(
         question = prompt_from(question)
         prompt("question", question, 'ask something, for example "What is this?"')
     examples = tuple(Example(name, load_image(path)) for name, path in map(_named, named))
+    about = None if box is None else box_from(box, pixels)
     heard = _sound(spoken)
     asked = choices.choices
     model = opening.load()
@@ -179,7 +188,8 @@ def _look(
         model.tasks.task("ask")  # refused before anything is sampled
     request = model.request(
         "describe" if question is None and heard is None else "ask",
-        image=pixels, question=question, audio=heard, examples=examples, language=language, **asked,
+        image=pixels, question=question, audio=heard, examples=examples, language=language,
+        box=about, **asked,
     )  # fmt: skip
     response = request.response(fill(model, request, 1, seed)[0])
     values: dict[str, Any] = {

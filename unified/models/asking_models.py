@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unified.engine.request import Sampling
+from unified.models.grounding import fit_box
 from unified.models.known_pictures import KnownPictures
 from unified.sequence.preprocess import fit_picture, fit_sound
 from unified.sequence.sequencer import Sequencer
@@ -181,6 +182,9 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
     notes: tuple[str, ...] = ()
     if inputs.image is not None and "image" in task.media:
         image, notes = _fit_given(task, inputs.image, sequencer)
+        if inputs.box is not None or task.verb == "ground":
+            before = inputs.image if isinstance(inputs.image, np.ndarray) else inputs.image.pixels
+            inputs = replace(inputs, box=fit_box(inputs.box, before, image, sequencer))
         inputs = replace(inputs, image=image)
     examples = []
     for example in inputs.examples:
