@@ -65,8 +65,8 @@ def _keys(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return ("text",), ()
     if kind == "slot":
         return ("modality",), _SLOT_KEYS
-    if media_class(kind).entries:
-        return media_class(kind).entries, ()
+    if issubclass(media_class(kind), Place):
+        return Place.entries, ()
     return ("file",), ("words",) if kind == "audio" else ()
 
 
@@ -145,7 +145,7 @@ class Document:
                 for key in _SLOT_KEYS:
                     if getattr(segment, key) is not None:
                         row[key] = getattr(segment, key)
-            elif segment.entries:
+            elif isinstance(segment, Place):
                 row = {"type": segment.modality, **segment.to_entries()}
             else:
                 ending, data = segment.to_file()
@@ -265,10 +265,11 @@ def _segment(row: Any, read: Callable[[str], bytes]) -> Segment:
     if kind == "slot":
         sizes = {key: row.get(key) for key in optional}
         return Slot(row["modality"], **sizes, role=role, loss=loss)
-    if media_class(kind).entries:
-        return media_class(kind).from_entries({key: row[key] for key in required}, role, loss)
+    media_kind = media_class(kind)
+    if issubclass(media_kind, Place):
+        return media_kind.of(row["at"], row["of"], role, loss)
     name = check_file_name(row["file"])
-    media = media_class(kind).from_file(read(name), name, role, loss)
+    media = media_kind.from_file(read(name), name, role, loss)
     if "words" in row:
         assert isinstance(media, Audio)  # of whose keys alone it is
         return Dialogue.of(media, row["words"])

@@ -78,11 +78,8 @@ class Place(Media):
         return 8 * (len(self.at) + 2)
 
     def to_entries(self) -> dict[str, Any]:
+        """The values of `entries`, as JSON holds them."""
         return {"at": list(self.at), "of": [self.width, self.height]}
-
-    @classmethod
-    def from_entries(cls, entries: dict[str, Any], role: Role | None, loss: float) -> Self:
-        return cls.of(entries["at"], entries["of"], role, loss)
 
     def to_file(self) -> tuple[str, bytes]:
         """JSON."""
@@ -93,7 +90,7 @@ class Place(Media):
         entries = parse_json(data, name, 4096)
         if not isinstance(entries, dict) or set(entries) != set(cls.entries):
             raise ValueError(f"{name} holds {quoted(entries)}, expected an object of at and of")
-        return cls.from_entries(entries, role, loss)
+        return cls.of(entries["at"], entries["of"], role, loss)
 
     def _repr_html_(self) -> str:
         at = ", ".join(f"{value:g}" for value in self.at)

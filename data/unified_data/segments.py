@@ -117,7 +117,6 @@ class Media(ABC):
         endings: of its files, without the dot; those of `to_file` are among them.
         slot_fields: fields of a `Slot` that say what is wanted of this modality.
         count_field: the field of an "any" slot that says how many it shall hold; None: none does.
-        entries: keys of its JSON form where that holds the content itself; (): a file does.
         role, loss: as of any segment.
     """
 
@@ -127,7 +126,6 @@ class Media(ABC):
     endings: ClassVar[tuple[str, ...]]
     slot_fields: ClassVar[tuple[str, ...]] = ()
     count_field: ClassVar[str | None] = None
-    entries: ClassVar[tuple[str, ...]] = ()
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]  # so that `replace` takes any
     role: Role | None
     loss: float
@@ -153,15 +151,6 @@ class Media(ABC):
 
         Raises ValueError for a file that is broken or of another kind.
         """
-
-    def to_entries(self) -> dict[str, Any]:
-        """The values of `entries`, as JSON holds them."""
-        raise NotImplementedError(f"{type(self).__name__} has a file, not entries")
-
-    @classmethod
-    def from_entries(cls, entries: dict[str, Any], role: Role | None, loss: float) -> Self:
-        """The segment of the values of `entries`. ValueError for those of none."""
-        raise NotImplementedError(f"{cls.__name__} has a file, not entries")
 
     def _repr_html_(self) -> str:
         """As a notebook shows it; a subclass shows more than its name."""

@@ -94,8 +94,8 @@ def extend(
     torch.manual_seed(seed)
     with warnings_as_notes():
         model = UnifiedModel.extend(
-            llm, format=format, tokenizers=places, max_grid=max_grid, initialise=initialise, dtype=dtype,
-            device=device, image_codes=image_codes, audio_codes=audio_codes, **media,
+            llm, format=format, tokenizers=places, max_grid=max_grid, initialise=initialise,
+            dtype=dtype, device=device, image_codes=image_codes, audio_codes=audio_codes, **media,
         )  # fmt: skip
     model.save_pretrained(output, dtype=None)
     vocabulary = model.vocabulary

@@ -139,9 +139,7 @@ def ask(
     ] = None,
     box: Annotated[
         str | None,
-        typer.Option(
-            "--box", metavar="X0,Y0,X1,Y1", help="What the question is about, in pixels."
-        ),
+        typer.Option("--box", metavar="X0,Y0,X1,Y1", help="What the question is about, in pixels."),
     ] = None,
     language: Language = None,
     thought: Thought = False,

@@ -269,8 +269,8 @@ class ItemReader:
                 )
             if type(rising) is not int or not 1 <= rising < count:
                 raise ValueError(
-                    f"format.{where}.rising is {quoted(rising)}, expected 1 to {count - 1}: how many"
-                    " codes before stands the one that a code is at least"
+                    f"format.{where}.rising is {quoted(rising)}, expected 1 to {count - 1}: how"
+                    " many codes before stands the one that a code is at least"
                 )
         return Repeat(
             None if is_open else count, of, separator, separate, sets, times, until, rising

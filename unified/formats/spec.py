@@ -42,9 +42,8 @@ An AFFIX, what stands before something or behind it, is the name of a marker, a 
                                      `sets: NAME` keeps how often, so that later repeats can be
                                      held to an equal count
       separator: NAME, separate: each | between
-      rising: N                      of a whole number of codes alone: from the (N + 1)th on, each is
-                                     at least the one N before it, as the last cell of a box is
-                                     not before its first
+      rising: N                      of a whole number of codes alone: each is at least the one N
+                                     before it, as the last cell of a box is not before its first
       until: CODE                    of an open one: it ends with a turn whose codes are all CODE,
                                      which is no frame
     delayed: KIND, by: [steps], fill: FILL | {before: FILL, end: FILL, after: FILL}

@@ -1,4 +1,4 @@
-"""Places in a picture that was made to fit the model: boxes of its answer back in its own pixels."""
+"""Places in a picture that was made to fit the model: boxes of its answer, in its own pixels."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ class NamedBox(NamedTuple):
         return {"name": self.name, "box": [round(float(value), 1) for value in self.box.at]}
 
 
-def fit_box(
-    box: Box | None, before: np.ndarray, image: Image, sequencer: Sequencer
-) -> Box | None:
+def fit_box(box: Box | None, before: np.ndarray, image: Image, sequencer: Sequencer) -> Box | None:
     """A box of a picture, uint8 (H, W, 3), in what `fit_image` made of it; None: there is none.
 
     Raises ValueError for a box of a picture of another size, and where the model's own processor
@@ -105,7 +103,7 @@ def boxes_in(
         boxes.append(NamedBox(name, Box.of(at, (width, height))))
     notes = []
     if num_cut:
-        notes.append(f"boxes that reached into the margin and were cut at the picture's edge: {num_cut}")
+        notes.append(f"boxes that reached beyond the picture and were cut at its edge: {num_cut}")
     if num_out:
         notes.append(f"boxes in the margin around the picture, which are left out: {num_out}")
     return boxes, notes

@@ -88,8 +88,8 @@ class Verbs(ABC):
     ) -> AskedRequest:
         """What a verb asks the model, ready for `stream`; the verbs sample it.
 
-        image: uint8 (H, W, 3). box: in the picture's own pixels. The other inputs: see `unified.tasks.asking.Inputs`; choices: see
-        `unified.tasks.choices.Choices`.
+        image: uint8 (H, W, 3). box: in the picture's own pixels. The other inputs: see
+        `unified.tasks.asking.Inputs`; choices: see `unified.tasks.choices.Choices`.
 
         Raises ValueError where the model cannot do this, or not so; it says what it can.
         """

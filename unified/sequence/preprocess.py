@@ -7,7 +7,7 @@ from PIL import Image as PillowImage
 
 from unified_base.sounds import conform
 
-__all__ = ["crop_picture", "fit_picture", "fit_sound", "fitted_area"]
+__all__ = ["crop_picture", "fit_picture", "fit_sound", "fitted_area", "is_cut"]
 
 
 def fit_picture(pixels: np.ndarray, height: int, width: int) -> tuple[np.ndarray, str | None]:
@@ -50,8 +50,7 @@ def crop_picture(pixels: np.ndarray, side: int, stride: int) -> np.ndarray:
     pixels: uint8 (H, W, 3). Raises ValueError for a picture that has no multiple left.
     """
     height, width = pixels.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    inner = round(height * scale), round(width * scale)
+    inner = _scaled_down(height, width, side)
     cropped = [length // stride * stride for length in inner]
     if 0 in cropped:
         raise ValueError(
@@ -65,6 +64,16 @@ def crop_picture(pixels: np.ndarray, side: int, stride: int) -> np.ndarray:
         pixels = np.asarray(scaled)
     top, left = ((whole - part) // 2 for whole, part in zip(inner, cropped))
     return np.ascontiguousarray(pixels[top : top + cropped[0], left : left + cropped[1]])
+
+
+def _scaled_down(height: int, width: int, side: int) -> tuple[int, int]:
+    scale = min(1.0, side / max(height, width))
+    return round(height * scale), round(width * scale)
+
+
+def is_cut(height: int, width: int, side: int, stride: int) -> bool:
+    """Whether `crop_picture` cuts something off a picture of height x width."""
+    return any(length % stride for length in _scaled_down(height, width, side))
 
 
 def fit_sound(waveform: np.ndarray, rate: int, target: int) -> tuple[np.ndarray, list[str]]:

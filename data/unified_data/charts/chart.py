@@ -46,7 +46,9 @@ class Chart:
 
     def __post_init__(self) -> None:
         if self.kind not in CHART_KINDS:
-            raise ValueError(f"kind is {quoted(self.kind)}, expected one of {', '.join(CHART_KINDS)}")
+            raise ValueError(
+                f"kind is {quoted(self.kind)}, expected one of {', '.join(CHART_KINDS)}"
+            )
         if not 2 <= len(self.labels) <= MOST_ROWS or len(self.values) != len(self.labels):
             raise ValueError(
                 f"a chart has {len(self.labels)} labels and {len(self.values)} rows, expected 2 to"
@@ -63,8 +65,8 @@ class Chart:
                 type(value) is int and 1 <= value <= MOST_VALUE for value in row
             ):
                 raise ValueError(
-                    f"a row has {quoted(list(row))}, expected {len(self.series)} whole numbers, 1 to"
-                    f" {MOST_VALUE}"
+                    f"a row has {quoted(list(row))}, expected {len(self.series)} whole numbers, 1"
+                    f" to {MOST_VALUE}"
                 )
 
     def value(self, label: str, series: str | None = None) -> int:

@@ -96,12 +96,12 @@ def _height(value: int) -> float:
 
 
 def _axes(pen: _Pen, chart: Chart, style: ChartStyle) -> None:
-    """Title, names of two series, ticks with their numbers, and labels below."""
+    """Title, names of the series in their colours, ticks with their numbers, and labels below."""
     left, _, right, bottom = _PLOT
     pen.write(chart.title, 1, 1)
-    if len(chart.series) > 1:
-        for number, name in enumerate(chart.series):
-            pen.write(name, 95 - 19 * (1 - number), 1, _colour(style, number), anchor=1)
+    for number, name in enumerate(reversed(chart.series), 1):
+        colour = _colour(style, len(chart.series) - number)
+        pen.write(name, 114 - 19 * number, 1, colour, anchor=1)
     for tick in _TICKS:
         y = bottom - _height(tick)
         if style.grid and tick:
@@ -161,17 +161,18 @@ def _write_value(pen: _Pen, value: int, x: float, y: float) -> None:
 def _pie(pen: _Pen, chart: Chart, style: ChartStyle) -> None:
     """Slices in the order of the labels, from the top, clockwise."""
     pen.write(chart.title, 1, 1)
+    pen.write(chart.series[0], 95, 1, anchor=1)
     total = sum(row[0] for row in chart.values)
     so_far = 0
     for at, (label, (value,)) in enumerate(zip(chart.labels, chart.values)):
         pen.slice(so_far / total, (so_far + value) / total, _colour(style, at))
         so_far += value
-        y = 30 + 13 * at
+        y = 16 + 19 * at
         pen.rectangle((61, y, 67, y + 7), _colour(style, at))
         pen.write(label, 70, y)
     if style.written:
         for at, (value,) in enumerate(chart.values):
-            pen.write(str(value), 70, 37 + 13 * at)
+            pen.write(str(value), 70, 24 + 19 * at)
 
 
 def _table(pen: _Pen, chart: Chart, style: ChartStyle) -> None:

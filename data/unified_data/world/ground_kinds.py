@@ -117,9 +117,7 @@ def region(payload: ScenePayload) -> Document:
     if rng.random() < 0.5:
         box = _nudged(box, rng)
     question = _QUESTIONS[max(0, int(rng.integers(-1, len(_QUESTIONS))))]
-    return tasks.region_document(
-        Image(worn(paint(scene), rng)), question, box, Text(_named(thing))
-    )
+    return tasks.region_document(Image(worn(paint(scene), rng)), question, box, Text(_named(thing)))
 
 
 def _nudged(box: Box, rng: np.random.Generator) -> Box:

@@ -45,9 +45,7 @@ def edit_document(picture: Image, wish: str, answer: Image | Slot) -> Document:
     return Document((_prompt(picture), _prompt(Text(wish)), _response(answer)))
 
 
-def ground_document(
-    picture: Image, text: str, answer: Sequence[Text | Box] | Slot
-) -> Document:
+def ground_document(picture: Image, text: str, answer: Sequence[Text | Box] | Slot) -> Document:
     """Image and text to boxes: where the things of `text` are, or that there are none.
 
     answer: boxes, each with its name before it where `text` does not say it; or a text.
