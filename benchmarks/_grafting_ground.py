@@ -1,6 +1,6 @@
 """Does grounding train: a small decoder learns boxes of one or two things of the world.
 
-    python benchmarks/_grafting_ground.py [--quick] [--steps 400] [--subjects 4] [--output DIR]
+    python benchmarks/_grafting_ground.py [--quick] [--steps 600] [--subjects 4] [--output DIR]
 
 Pictures of the world's painter: one or two things out of a few, anywhere, at 96 pixels a side, on
 white; boxes are the renderer's (`unified_data.world.thing_boxes`). The shipped picture tokenizer
@@ -114,7 +114,7 @@ def measured(
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="60 steps: whether the path trains")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--subjects", type=int, default=4, help="1 to 8")
     parser.add_argument("--pictures", type=int, default=4_000, help="to train on")
     parser.add_argument("--cases", type=int, default=150)
@@ -134,7 +134,8 @@ def run(options: argparse.Namespace, names: tuple[str, ...], folder: Path) -> No
     torch.manual_seed(0)
     model = UnifiedModel.create(
         SHAPE, text_tokenizer=TextTokenizer.train(texts, 270),
-        image_tokenizer=pocket.image_tokenizer, tokenizers={"box": LocationTokenizer("box", BINS)}, format="grounded", max_grid=8,
+        image_tokenizer=pocket.image_tokenizer, format="grounded", max_grid=8,
+        tokenizers={"box": LocationTokenizer("box", BINS)},
     )  # fmt: skip
     model.tasks = pocket_forms(SizeRule((SIDE, SIDE), fixed=True)).without_media(
         model.sequencer.missing
@@ -155,8 +156,8 @@ def run(options: argparse.Namespace, names: tuple[str, ...], folder: Path) -> No
         TrainConfig(
             output=str(folder / "run"), init_from=str(folder / "begin"),
             sources={"ground": Source(str(folder / "shards" / "*.tar"), 1.0, loss="response")},
-            validation={}, steps=options.steps, seq_len=320, global_batch_size=8,
-            micro_batch_size=8, streams=8, optimizer=OptimizerConfig(lr=2e-3),
+            validation={}, steps=options.steps, seq_len=320, global_batch_size=4,
+            micro_batch_size=4, streams=4, optimizer=OptimizerConfig(lr=2e-3),
             schedule=ScheduleConfig(warmup_steps=20), log_every=20, save_every=options.steps,
             validate_every=options.steps, threads=1, precision="float32",
         )

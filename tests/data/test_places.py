@@ -58,7 +58,7 @@ def test_boxes_that_are_none_are_refused_by_name(at, message):
         ((3, -0.5), (50, 30), "lies outside"),
         ((3, 3), (0, 30), "the width of a point's picture is 0, expected a whole number"),
         ((3, 3), (50, 30.0), "the height of a point's picture is 30.0"),
-        ((3, 3), (50,), "a point's picture is .50., expected 2 numbers"),
+        ((3, 3), (50,), "a point's picture is .50,., expected 2 numbers"),
     ],
 )
 def test_points_that_are_none_are_refused_by_name(at, of, message):
