@@ -17,7 +17,17 @@ import numpy as np
 from unified_base.atomic import atomic_write
 from unified_base.html_page import data_address, render_html
 from unified_base.text import counted
-from unified_data.document import Audio, Dialogue, Document, Image, Media, Place, Segment, Slot, Text
+from unified_data.document import (
+    Audio,
+    Dialogue,
+    Document,
+    Image,
+    Media,
+    Place,
+    Segment,
+    Slot,
+    Text,
+)
 from unified_data.segments import media_classes
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import count_fault, read_index
