@@ -24,7 +24,7 @@ from unified_base.cells import join_cells
 from unified_base.files import read_bytes
 from unified_base.text import quoted
 from unified_data.dialogue import Dialogue
-from unified_data.places import Box, Place, Point
+from unified_data.places import Box, Location, Point
 from unified_data.segments import (
     ANY,
     MAX_LOSS,
@@ -44,9 +44,29 @@ from unified_data.segments import (
 )
 
 __all__ = [
-    "MAX_DECODED", "MAX_LOSS", "MAX_MEDIA", "MAX_SEGMENTS", "MAX_SIDE", "Audio", "Box",
-    "Dialogue", "Document", "Image", "Media", "Modality", "Place", "Point", "Role", "Segment",
-    "Slot", "Text", "check_decoded", "check_file_name", "common_entries", "decoded_size", "keys_of",
+    "MAX_DECODED",
+    "MAX_LOSS",
+    "MAX_MEDIA",
+    "MAX_SEGMENTS",
+    "MAX_SIDE",
+    "Audio",
+    "Box",
+    "Dialogue",
+    "Document",
+    "Image",
+    "Location",
+    "Media",
+    "Modality",
+    "Point",
+    "Role",
+    "Segment",
+    "Slot",
+    "Text",
+    "check_decoded",
+    "check_file_name",
+    "common_entries",
+    "decoded_size",
+    "keys_of",
 ]  # fmt: skip
 
 MAX_DECODED = 2 << 30
@@ -65,8 +85,8 @@ def _keys(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return ("text",), ()
     if kind == "slot":
         return ("modality",), _SLOT_KEYS
-    if issubclass(media_class(kind), Place):
-        return Place.entries, ()
+    if issubclass(media_class(kind), Location):
+        return Location.entries, ()
     return ("file",), ("words",) if kind == "audio" else ()
 
 
@@ -113,7 +133,7 @@ class Document:
         """
         if not 0 <= position < len(self.segments):
             raise ValueError(f"position is {position}, expected 0 to {len(self.segments) - 1}")
-        if not isinstance(self.segments[position], Place):
+        if not isinstance(self.segments[position], Location):
             raise ValueError(f"segment {position} is no box and no point")
         pictures = [i for i, segment in enumerate(self.segments)
                     if isinstance(segment, Image)
@@ -145,7 +165,7 @@ class Document:
                 for key in _SLOT_KEYS:
                     if getattr(segment, key) is not None:
                         row[key] = getattr(segment, key)
-            elif isinstance(segment, Place):
+            elif isinstance(segment, Location):
                 row = {"type": segment.modality, **segment.to_entries()}
             else:
                 ending, data = segment.to_file()
@@ -266,7 +286,7 @@ def _segment(row: Any, read: Callable[[str], bytes]) -> Segment:
         sizes = {key: row.get(key) for key in optional}
         return Slot(row["modality"], **sizes, role=role, loss=loss)
     media_kind = media_class(kind)
-    if issubclass(media_kind, Place):
+    if issubclass(media_kind, Location):
         return media_kind.of(row["at"], row["of"], role, loss)
     name = check_file_name(row["file"])
     media = media_kind.from_file(read(name), name, role, loss)

@@ -18,12 +18,12 @@ from unified_base.structured import parse_json
 from unified_base.text import quoted
 from unified_data.segments import MAX_SIDE, Media, Role, plain_numbers, register_media
 
-__all__ = ["Box", "Place", "Point"]
+__all__ = ["Box", "Location", "Point"]
 
 Number = int | float
 
 
-class Place(Media):
+class Location(Media):
     """A place in a picture; `Box` and `Point` are its kinds.
 
     Its JSON form is inline, without a file: {"type": "box", "at": [x0, y0, x1, y1], "of": [width,
@@ -113,7 +113,7 @@ def _scaled(value: Number, before: int, after: int) -> Number:
 
 @register_media
 @dataclass(frozen=True)
-class Box(Place):
+class Box(Location):
     """A box in a picture: from x0 to x1 across and y0 to y1 down, edges that pixels lie between.
 
     A box of the whole picture is (0, 0, width, height); one of the first pixel (0, 0, 1, 1).
@@ -190,7 +190,7 @@ class Box(Place):
 
 @register_media
 @dataclass(frozen=True)
-class Point(Place):
+class Point(Location):
     """A point in a picture, at least 0 and below its sides: 0.5 is the middle of the first pixel.
 
     Raises ValueError for a point outside its picture.

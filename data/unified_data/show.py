@@ -22,8 +22,8 @@ from unified_data.document import (
     Dialogue,
     Document,
     Image,
+    Location,
     Media,
-    Place,
     Segment,
     Slot,
     Text,
@@ -175,7 +175,7 @@ def _content(segment: Segment, data: bytes, row: dict[str, Any], with_media: boo
     if isinstance(segment, Slot):
         sides = f" {segment.width}x{segment.height}" if segment.height else ""
         return {"kind": "slot", "about": f"{segment.modality}{sides} goes here"}
-    if isinstance(segment, Place):
+    if isinstance(segment, Location):
         at = ", ".join(f"{value:g}" for value in segment.at)
         return {"kind": "slot", "about": f"{segment.noun} {at} of {segment.width}x{segment.height}"}
     if isinstance(segment, Image):

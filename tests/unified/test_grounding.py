@@ -13,7 +13,7 @@ from unified.formats.coded import CodedText, coded_media
 from unified.formats.grammar import Grammar, GrammarError
 from unified.formats.load import load_format
 from unified.formats.parser import parse_format
-from unified.models.grounding import NamedBox, boxes_in, draw_boxes
+from unified.models.grounding import NamedBox, draw_boxes
 from unified.models.model import UnifiedModel
 from unified.tasks.task import Refusal
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -132,11 +132,11 @@ def test_ground_gives_boxes_of_the_picture_and_names(model):
 
 
 def answer(model, size, *segments):
-    """`boxes_in` of an answer to "the fox" in a picture of size (H, W)."""
+    """The boxes of an answer to "the fox" in a picture of size (H, W)."""
     pixels = np.zeros((*size, 3), np.uint8)
     request = model.request("ground", image=pixels, text="the fox")
     document = Document((*request.document.segments[:-1], *segments))
-    return request, boxes_in(request, document, size)
+    return request, request.boxes(document, size)
 
 
 def test_boxes_come_back_in_the_pixels_of_the_picture_before_it_was_made_to_fit(model):

@@ -44,11 +44,11 @@ def ground(
     prompt("text", text, 'say what to find, for example "the fox"')
     asked = choices.choices
     model = opening.load()
-    from unified.models.grounding import boxes_in, draw_boxes
+    from unified.models.grounding import draw_boxes
 
     request = model.request("ground", image=pixels, text=text, **asked)
     document = fill(model, request, 1, seed)[0]
-    boxes, notes = boxes_in(request, document, pixels.shape[:2])
+    boxes, notes = request.boxes(document, pixels.shape[:2])
     for each in notes:
         note(each)
     if not boxes:

@@ -19,7 +19,7 @@ from unified.dataloading.stored_codes import CodesOf, Stored, StoredCodes
 from unified.formats.coded import coded_media
 from unified.sequence.modality import modality_of
 from unified.sequence.preprocess import is_cut
-from unified_data.document import Document, Image, Media, Place, Segment, Text
+from unified_data.document import Document, Image, Location, Media, Segment, Text
 from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = ["MediaEncoder", "one_thread"]
@@ -92,7 +92,7 @@ class MediaEncoder:
             return
         stride = int(tokenizer.stride)  # type: ignore[attr-defined]
         for position, segment in enumerate(document):
-            if isinstance(segment, Place):
+            if isinstance(segment, Location):
                 picture = document.segments[document.picture_of(position)]
                 if isinstance(picture, Image):
                     height, width = picture.pixels.shape[:2]

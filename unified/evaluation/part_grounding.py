@@ -14,7 +14,7 @@ import numpy as np
 from unified.evaluation.box_match import BoxScore, match_boxes
 from unified.evaluation.figures import MeasuredFigure, mean, share
 from unified.evaluation.part import Bench, JudgedCase, Part, PartResult
-from unified.models.grounding import NamedBox, boxes_in, draw_boxes
+from unified.models.grounding import NamedBox, draw_boxes
 from unified_data.document import Box
 from unified_data.world.captions_en import noun_phrase, subject_called
 from unified_data.world.composing import SceneKind
@@ -83,7 +83,7 @@ def _measure(bench: Bench) -> PartResult:
             samples.append(JudgedCase(case.condition, case.text, _in_words(case.true), str(result),
                                       False, case.pixels))  # fmt: skip
             continue
-        boxes, _ = boxes_in(request, result, case.pixels.shape[:2])
+        boxes, _ = request.boxes(result, case.pixels.shape[:2])
         score = match_boxes([each.box for each in boxes], [each.box for each in case.true])
         scores.append(score)
         samples.append(

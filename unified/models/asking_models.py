@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unified.engine.request import Sampling
-from unified.models.grounding import fit_box
+from unified.models.grounding import NamedBox, boxes_in, fit_box
 from unified.models.known_pictures import KnownPictures
 from unified.sequence.preprocess import fit_picture, fit_sound
 from unified.sequence.sequencer import Sequencer
@@ -52,6 +52,16 @@ class AskedRequest:
     finish: Callable[[Document], tuple[str, ...]]
     task: Task | None = None
     strange: str | None = None
+
+    def boxes(self, document: Document, size: tuple[int, int]) -> tuple[list[NamedBox], list[str]]:
+        """The boxes of a document that came of a request to ground, and notes; see `boxes_in`.
+
+        size: (height, width) of the picture before it was made to fit.
+        """
+        image, text = self.inputs.image, self.inputs.text
+        assert isinstance(image, Image)
+        assert text is not None
+        return boxes_in(document.segments[len(self.document) - 1 :], text, image, size)
 
     def response(self, document: Document) -> Response:
         """The answer in a document that came of it, apart from its thoughts.

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from unified.sequence.preprocess import fitted_area
-from unified_data.document import Box, Document, Image, Text
+from unified_data.document import Box, Image, Text
 
 if TYPE_CHECKING:
-    from unified.models.asking_models import AskedRequest
     from unified.sequence.sequencer import Sequencer
 
 __all__ = ["NamedBox", "boxes_in", "draw_boxes", "fit_box"]
@@ -63,29 +62,29 @@ def fit_box(box: Box | None, before: np.ndarray, image: Image, sequencer: Sequen
 
 
 def boxes_in(
-    request: AskedRequest, document: Document, size: tuple[int, int]
+    answer: Sequence[object], text: str, fitted: Image, size: tuple[int, int]
 ) -> tuple[list[NamedBox], list[str]]:
     """The boxes that a model answered with, in the pixels of the picture that was given.
 
     A box is of the last words before it in the answer; where there are none, of what was asked for.
 
     Args:
-        request: to ground.
-        document: that came of it.
+        answer: segments.
+        text: what was asked for.
+        fitted: the picture as the model was given it.
         size: (height, width) of the picture before it was made to fit.
 
     Returns:
         The boxes in the answer's order, and notes: on boxes that reach into the margin that the
         picture was given to fit, which are cut at its edge, or left out where nothing remains.
     """
-    fitted: Any = request.inputs.image
     fitted_height, fitted_width = fitted.pixels.shape[:2]
     height, width = size
     top, left, inner_height, inner_width = fitted_area(height, width, fitted_height, fitted_width)
-    name = request.inputs.text or ""
+    name = text
     boxes: list[NamedBox] = []
     num_cut = num_out = 0
-    for segment in document.segments[len(request.document.segments) - 1 :]:
+    for segment in answer:
         if isinstance(segment, Text):
             name = segment.text.strip() or name
         if not isinstance(segment, Box):

@@ -21,7 +21,7 @@ from unified.models.asking_models import (
     build_request,
     reply_choices,
 )
-from unified.models.grounding import NamedBox, boxes_in
+from unified.models.grounding import NamedBox
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.asking import Example, Inputs, Turn
 from unified.tasks.choices import Choices
@@ -230,7 +230,7 @@ class Verbs(ABC):
         pixels, each with its name. None of them: there are none."""
         request = self.request("ground", image=Image(pixels), text=text, **choices)
         document = self._sample(request, 1, seed)[0]
-        boxes, notes = boxes_in(request, document, pixels.shape[:2])
+        boxes, notes = request.boxes(document, pixels.shape[:2])
         for note in notes:
             warnings.warn(note, stacklevel=_caller())
         return boxes
