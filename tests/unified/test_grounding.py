@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from unified.engine.events import Done, MediaBegun, MediaDone
 from unified.engine.request import Sampling
 from unified.evaluation.box_match import match_boxes
 from unified.evaluation.evaluate import evaluate
@@ -129,6 +130,23 @@ def test_ground_gives_boxes_of_the_picture_and_names(model):
     assert number > 2
     slot = model.request("ground", image=PIXELS, text="the fox").document.segments[-1]
     assert slot == Slot("any", num_images=0, num_audios=0, role="response")
+
+
+def test_a_box_is_streamed_as_media_are(model):
+    request = model.request("ground", image=PIXELS, text="the fox")
+    for seed in range(9):
+        events = list(model.stream([request.document], request.sampling, [seed]))
+        begun = [event for event in events if isinstance(event, MediaBegun)]
+        done = [event.segment for event in events if isinstance(event, MediaDone)]
+        assert all(event.modality in ("box", "point") for event in begun)
+        assert len(begun) == len(done)
+        if any(isinstance(segment, Box) for segment in done):
+            break
+    else:
+        pytest.fail("no seed gave a box")
+    assert {type(segment) for segment in done} <= {Box, Point}
+    last = next(event for event in events if isinstance(event, Done))
+    assert last.usage["box_ids"] == 4 * sum(isinstance(segment, Box) for segment in done)
 
 
 def answer(model, size, *segments):
