@@ -156,7 +156,9 @@ class Box(Location):
 
     @classmethod
     def of(cls, at: Any, frame: Any, role: Role | None = None, loss: float = 1.0) -> Self:
-        return cls(*_numbers("a box", at, 4), *_numbers("a box's picture", frame, 2), role, loss)
+        x0, y0, x1, y1 = _numbers("a box", at, 4)
+        width, height = _numbers("a box's picture", frame, 2)
+        return cls(x0, y0, x1, y1, width, height, role, loss)
 
     def on(self, width: int, height: int) -> Self:
         return replace(
@@ -223,8 +225,9 @@ class Point(Location):
 
     @classmethod
     def of(cls, at: Any, frame: Any, role: Role | None = None, loss: float = 1.0) -> Self:
-        frame = _numbers("a point's picture", frame, 2)
-        return cls(*_numbers("a point", at, 2), *frame, role, loss)
+        width, height = _numbers("a point's picture", frame, 2)
+        x, y = _numbers("a point", at, 2)
+        return cls(x, y, width, height, role, loss)
 
     def on(self, width: int, height: int) -> Self:
         return replace(

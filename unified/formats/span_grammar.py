@@ -187,9 +187,8 @@ class SpanGrammar(SpanLayout):
             )
         for item in self.items:
             steps = item.rising if isinstance(item, Repeat) else 0
-            falls = np.argwhere(codes[:, steps:] < codes[:, :-steps]) if steps else ()
-            if len(falls):
-                k, at = falls[0]
+            if steps and (codes[:, steps:] < codes[:, :-steps]).any():
+                k, at = np.argwhere(codes[:, steps:] < codes[:, :-steps])[0]
                 raise ValueError(
                     f"code {at + steps} of {self.kind} codes is {codes[k, at + steps]}, expected at"
                     f" least {codes[k, at]}, the code {steps} before it"

@@ -193,7 +193,8 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
     if inputs.image is not None and "image" in task.media:
         image, notes = _fit_given(task, inputs.image, sequencer)
         if inputs.box is not None or task.verb == "ground":
-            before = inputs.image if isinstance(inputs.image, np.ndarray) else inputs.image.pixels
+            original: Any = inputs.image
+            before = original if isinstance(original, np.ndarray) else original.pixels
             inputs = replace(inputs, box=fit_box(inputs.box, before, image, sequencer))
         inputs = replace(inputs, image=image)
     examples = []

@@ -179,6 +179,7 @@ class _Locations(Modality[Location, "LocationTokenizer"]):
 
     def __init__(self, media: type[Location]) -> None:
         self.media = media  # type: ignore[misc]
+        self._restored = media
 
     def prepare(
         self, segment: Location, tokenizer: LocationTokenizer, fit: int | None = None
@@ -189,7 +190,7 @@ class _Locations(Modality[Location, "LocationTokenizer"]):
         self, codes: np.ndarray, tokenizer: LocationTokenizer, role: Role | None, loss: float
     ) -> Location:
         bins = tokenizer.bins
-        return self.media.of(tokenizer.dequantise(codes[0]), (bins, bins), role, loss)
+        return self._restored.of(tokenizer.dequantise(codes[0]), (bins, bins), role, loss)
 
     def describe(self, grid: tuple[int, ...], tokenizer: LocationTokenizer | None) -> str:
         return f"{grid[0]} coordinates"

@@ -122,7 +122,7 @@ def _tasks(source: str, size: SizeRule | None, parts: dict[Verb, tuple[Part, ...
     entries: dict[Verb, Task | Refusal] = {}
     for verb, of_verb in parts.items():
         pictures = any(getattr(part, "kind", "text") in ("image", "any") for part in of_verb)
-        forms = ()
+        forms: tuple[Task, ...] = ()
         if verb == "ask" and of_verb[:-1] == (_media("image"), _text("{question}")):
             about = (*of_verb[:2], _media("box"), of_verb[-1])
             forms = (Task(verb, about, source, size=size),)

@@ -122,7 +122,7 @@ def bar_boxes(chart: Chart) -> list[list[tuple[float, float, float, float]]]:
     """Where the bars are: of each label and series (x0, y0, x1, y1) in 96ths of the side."""
     left, _, right, bottom = _PLOT
     wide = 0.7 * (right - left) / len(chart.labels) / len(chart.series)
-    boxes = []
+    boxes: list[list[tuple[float, float, float, float]]] = []
     for at, row in enumerate(chart.values):
         first = round(_middle(chart, at) - wide * len(row) / 2)
         boxes.append(
