@@ -8,11 +8,12 @@ white; boxes are the renderer's (`unified_data.world.thing_boxes`). The shipped 
 codes them (8x8 codes), a decoder with weights drawn from a seed trains by `unified.training` on
 documents "Find: the fox" -> boxes, and is asked with `UnifiedModel.ground`. One thread, float32.
 
-As it stands it says that the path trains, no more: so few pictures are learnt by heart. `fit_iou`
-is the mean IoU over what is there in the pictures that it was trained on, `fit_at_half` the share
-of questions with all boxes at IoU .5; `ground_iou`, `at_half` and `absent` are of pictures that it has
-not seen (`absent`: things that are not there and got no box), for which there must be thousands and
-as many steps. `before` is the IoU before training, `middle` that of a box in the middle.
+As it stands it says that the path trains, no more: so few pictures are learnt by heart.
+`fit_iou` is the mean IoU over what is there in the pictures that it was trained on, `fit_at_half`
+the share of questions with all boxes at IoU .5. `ground_iou`, `at_half` and `absent` are of pictures
+that it has not seen (`absent`: things that are not there and got no box), for which there must be
+thousands, and as many steps. `before` is the IoU before training, `middle` that of a box in the
+middle.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def document(pixels: np.ndarray, text: str, boxes: list[Box]) -> Document:
 
 def measured(
     model: UnifiedModel, cases: list[tuple[np.ndarray, str, list[Box]]]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Figures of a model over cases, with its most likely answers."""
     scores: list[tuple[bool, BoxScore]] = []
     for pixels, text, true in cases:
@@ -112,7 +113,7 @@ def measured(
     return {
         "iou": float(np.mean([score.iou for score in there])),
         "at_half": float(np.mean([score.right for score in there])),
-        "absent": float(np.mean(absent)) if absent else float("nan"),
+        "absent": float(np.mean(absent)) if absent else None,
     }
 
 
