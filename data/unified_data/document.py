@@ -6,6 +6,7 @@ JSON form (media files lie beside it, lossless; `role` and `loss` are left out a
                   {"type": "image", "file": "x.1.png"},
                   {"type": "audio", "file": "x.2.flac"},
                   {"type": "audio", "file": "x.4.flac", "words": ["<pad>", "Yes", "<pad>"]},
+                  {"type": "box", "at": [8, 8, 40, 32], "of": [96, 96]},
                   {"type": "slot", "modality": "image", "height": 96, "width": 96}]}
 
 Shapes: H W pixels, S samples.
@@ -23,6 +24,7 @@ from unified_base.cells import join_cells
 from unified_base.files import read_bytes
 from unified_base.text import quoted
 from unified_data.dialogue import Dialogue
+from unified_data.places import Box, Location, Point
 from unified_data.segments import (
     ANY,
     MAX_LOSS,
@@ -42,9 +44,29 @@ from unified_data.segments import (
 )
 
 __all__ = [
-    "MAX_DECODED", "MAX_LOSS", "MAX_MEDIA", "MAX_SEGMENTS", "MAX_SIDE", "Audio", "Dialogue",
-    "Document", "Image", "Media", "Modality", "Role", "Segment", "Slot", "Text", "check_decoded",
-    "check_file_name", "common_entries", "decoded_size", "keys_of",
+    "MAX_DECODED",
+    "MAX_LOSS",
+    "MAX_MEDIA",
+    "MAX_SEGMENTS",
+    "MAX_SIDE",
+    "Audio",
+    "Box",
+    "Dialogue",
+    "Document",
+    "Image",
+    "Location",
+    "Media",
+    "Modality",
+    "Point",
+    "Role",
+    "Segment",
+    "Slot",
+    "Text",
+    "check_decoded",
+    "check_file_name",
+    "common_entries",
+    "decoded_size",
+    "keys_of",
 ]  # fmt: skip
 
 MAX_DECODED = 2 << 30
@@ -63,6 +85,8 @@ def _keys(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return ("text",), ()
     if kind == "slot":
         return ("modality",), _SLOT_KEYS
+    if issubclass(media_class(kind), Location):
+        return Location.entries, ()
     return ("file",), ("words",) if kind == "audio" else ()
 
 
@@ -101,6 +125,24 @@ class Document:
     def has_slots(self) -> bool:
         return bool(self.slots)
 
+    def picture_of(self, position: int) -> int:
+        """The position of the picture that the place at `position` lies in: the last one before it,
+        or else the first one behind it.
+
+        Raises ValueError where there is no place, and for a document without a picture.
+        """
+        if not 0 <= position < len(self.segments):
+            raise ValueError(f"position is {position}, expected 0 to {len(self.segments) - 1}")
+        if not isinstance(self.segments[position], Location):
+            raise ValueError(f"segment {position} is no box and no point")
+        pictures = [i for i, segment in enumerate(self.segments)
+                    if isinstance(segment, Image)
+                    or (isinstance(segment, Slot) and segment.modality == "image")]  # fmt: skip
+        if not pictures:
+            raise ValueError(f"segment {position} lies in no picture: the document has none")
+        before = [i for i in pictures if i < position]
+        return before[-1] if before else pictures[0]
+
     def to_parts(self, stem: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         """The JSON object, and the bytes of its media files by name: STEM.POSITION.png, ...
 
@@ -123,6 +165,8 @@ class Document:
                 for key in _SLOT_KEYS:
                     if getattr(segment, key) is not None:
                         row[key] = getattr(segment, key)
+            elif isinstance(segment, Location):
+                row = {"type": segment.modality, **segment.to_entries()}
             else:
                 ending, data = segment.to_file()
                 name = f"{stem}.{position}.{ending}"
@@ -241,8 +285,11 @@ def _segment(row: Any, read: Callable[[str], bytes]) -> Segment:
     if kind == "slot":
         sizes = {key: row.get(key) for key in optional}
         return Slot(row["modality"], **sizes, role=role, loss=loss)
+    media_kind = media_class(kind)
+    if issubclass(media_kind, Location):
+        return media_kind.of(row["at"], row["of"], role, loss)
     name = check_file_name(row["file"])
-    media = media_class(kind).from_file(read(name), name, role, loss)
+    media = media_kind.from_file(read(name), name, role, loss)
     if "words" in row:
         assert isinstance(media, Audio)  # of whose keys alone it is
         return Dialogue.of(media, row["words"])

@@ -69,7 +69,7 @@ def check_common(what: str, role: Any, loss: Any) -> None:
         )
 
 
-def _plain_numbers(segment: Any, *names: str) -> None:
+def plain_numbers(segment: Any, *names: str) -> None:
     """Numpy's numbers in these fields of a segment become Python's, which JSON can hold."""
     for name in names:
         value = getattr(segment, name)
@@ -90,7 +90,7 @@ class Text:
     loss: float = 1.0
 
     def __post_init__(self) -> None:
-        _plain_numbers(self, "loss")
+        plain_numbers(self, "loss")
         check_common("text", self.role, self.loss)
         if not isinstance(self.text, str) or not self.text:
             raise ValueError(
@@ -132,7 +132,7 @@ class Media(ABC):
 
     def __post_init__(self) -> None:
         """Check what all segments have; a subclass that checks more calls this first."""
-        _plain_numbers(self, "loss")
+        plain_numbers(self, "loss")
         check_common(self.modality, self.role, self.loss)
 
     @property
@@ -279,7 +279,7 @@ class Audio(Media):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _plain_numbers(self, "sample_rate")
+        plain_numbers(self, "sample_rate")
         waveform = self.waveform
         if not isinstance(waveform, np.ndarray) or waveform.dtype != np.float32:
             dtype = getattr(waveform, "dtype", type(waveform).__name__)
@@ -352,7 +352,7 @@ class Slot:
                     f"{self.modality} slot {name} {type(sound).__name__}, expected an Audio in an"
                     " audio slot"
                 )
-        _plain_numbers(self, "loss", "height", "width", "num_images", "num_audios")
+        plain_numbers(self, "loss", "height", "width", "num_images", "num_audios")
         check_common("slot", self.role, self.loss)
         known = (*modalities(), ANY)
         if not isinstance(self.modality, str) or self.modality not in known:

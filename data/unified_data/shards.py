@@ -280,8 +280,8 @@ def document_of(key: str, obj: Any, media: Mapping[str, bytes]) -> Document:
 
     document = Document.from_parts(obj, read)
     for position, row in enumerate(obj["segments"]):
-        # Those of codes are not among them.
-        cls = media_classes().get(row["type"])
+        # Those of codes are not among them, and places have no files.
+        cls = media_classes().get(row["type"]) if "file" in row else None
         endings = cls.endings if cls is not None else ()
         if endings and row["file"].rpartition(".")[2] not in endings:
             raise ValueError(

@@ -17,7 +17,17 @@ import numpy as np
 from unified_base.atomic import atomic_write
 from unified_base.html_page import data_address, render_html
 from unified_base.text import counted
-from unified_data.document import Audio, Dialogue, Document, Image, Media, Segment, Slot, Text
+from unified_data.document import (
+    Audio,
+    Dialogue,
+    Document,
+    Image,
+    Location,
+    Media,
+    Segment,
+    Slot,
+    Text,
+)
 from unified_data.segments import media_classes
 from unified_data.shard_file import ShardFile
 from unified_data.shard_index import count_fault, read_index
@@ -165,6 +175,9 @@ def _content(segment: Segment, data: bytes, row: dict[str, Any], with_media: boo
     if isinstance(segment, Slot):
         sides = f" {segment.width}x{segment.height}" if segment.height else ""
         return {"kind": "slot", "about": f"{segment.modality}{sides} goes here"}
+    if isinstance(segment, Location):
+        at = ", ".join(f"{value:g}" for value in segment.at)
+        return {"kind": "slot", "about": f"{segment.noun} {at} of {segment.width}x{segment.height}"}
     if isinstance(segment, Image):
         height, width = segment.pixels.shape[:2]
         about = f"{width}x{height}"

@@ -335,7 +335,7 @@ def test_tasks_tells_what_a_model_can_be_asked(unified, cli_model):
     code, out, _ = unified("tasks", "--json")
     description = json.loads(out)
     assert code == 0
-    verbs = ["write", "draw", "edit", "describe", "ask", "speak", "listen", "reply"]
+    verbs = ["write", "draw", "edit", "describe", "ask", "ground", "speak", "listen", "reply"]
     assert list(description["tasks"]) == verbs
     speak = description["tasks"]["speak"]
     assert speak["voices"] == ["amy", "ben", "cole"]

@@ -17,8 +17,9 @@ from unified.dataloading.media_encoder import MediaEncoder
 from unified.dataloading.source_samples import SourceSamples, find_shards
 from unified.dataloading.stored_codes import read_stored_codes
 from unified.dataloading.tokenize import MediaEncoderSpec, tokenize_shards
-from unified_data.document import Audio, Document, Image, Slot, Text
+from unified_data.document import Audio, Box, Document, Image, Slot, Text
 from unified_data.shards import read_index, read_shards
+from unified_tokenizers.locations import LocationTokenizer
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -366,3 +367,16 @@ def test_a_source_makes_documents_fit(tiny_sequencer, tmp_path):
     Loader(fitted, tiny_sequencer, 200, streams=1)
     with pytest.raises(ValueError, match=r"have fit 48, the source says 96"):
         Loader({"x": replace(fitted["x"], fit=96)}, tiny_sequencer, 200, streams=1)
+
+
+def test_a_box_in_a_picture_that_would_be_cut_is_refused(tiny_tokenizers):
+    """50x48 pixels in codes of 24 lose two columns; 96x48 are scaled, which moves no box."""
+    boxes = LocationTokenizer("box", 8)
+    encoder = MediaEncoder(tiny_tokenizers[0], fit=48, others={"box": boxes})
+    cut, scaled = (
+        Document((Image(np.zeros((48, width, 3), np.uint8)), Box(0, 0, width / 2, 24, width, 48)))
+        for width in (50, 96)
+    )
+    refused, coded = encoder.encode([cut, scaled])
+    assert "segment 1: its picture of 50x48 pixels would be cut" in str(refused)
+    assert coded[1].codes.tolist() == [[0, 0, 3, 3]]

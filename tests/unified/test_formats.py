@@ -14,7 +14,8 @@ from unified.formats.load import load_format, shipped_formats
 from unified.vocabulary.vocabulary import Block, Vocabulary
 
 LEVELS = {
-    ("pocket", "audio"): 3, ("pocket-together", "audio"): 3, ("mio", "audio"): 4,
+    ("pocket", "audio"): 3, ("pocket-together", "audio"): 3, ("grounded", "audio"): 3,
+    ("mio", "audio"): 4,
     ("orpheus", "audio"): 7, ("anygpt", "music"): 4, ("csm", "audio"): 32,
     ("qwen3-omni", "audio"): 16,
 }  # fmt: skip
@@ -48,6 +49,8 @@ def coded(
     sizes = [40 if block.name == "text" else 50 for block in program.blocks]
     rng = np.random.default_rng(seed)
     codes = np.stack([rng.integers(1, size, size=grid) for size in sizes])
+    if kind == "box":
+        codes.sort()  # left <= right and top <= bottom
     return coded_media(program.modality, codes, role, kind=kind)
 
 
@@ -99,6 +102,10 @@ SPAN_LENGTHS = [
     ("pocket", "audio", (25,), 77),
     ("pocket-together", "image", (8, 8), 68),
     ("pocket-together", "audio", (25,), 77),
+    ("grounded", "image", (8, 8), 68),
+    ("grounded", "audio", (25,), 77),
+    ("grounded", "box", (4,), 6),
+    ("grounded", "point", (2,), 4),
 ]
 
 

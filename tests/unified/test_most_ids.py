@@ -44,6 +44,8 @@ def segments(grammar, rng):
         span = grammar.span_grammars[kind]
         shape = [times if name is None else 2 * times for name, times in span.axes]
         codes = rng.integers(CODES, size=(len(span.blocks), *shape))
+        if kind == "box":
+            codes.sort()
         parts.append(coded_media(span.modality, codes, roles[0], kind=kind))
     slots = [CodedSlot("text", role=roles[-1]), CodedSlot("any", role=roles[-1])]
     for kind, span in grammar.span_grammars.items():

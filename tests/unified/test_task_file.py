@@ -28,14 +28,20 @@ def _tasks(draw):
             parts = (SlotPart("audio", draw(_ROLE), listens=True),)
             entries[verb] = Task(verb, parts, draw(_WORDS), example=draw(_WORDS))
             continue
-        pictured = {each: ["image"] for each in ("describe", "ask", "edit")}
+        pictured = {each: ["image"] for each in ("describe", "ask", "edit", "ground")}
         media = {**pictured, "listen": ["audio"]}.get(verb, [])
         needed = {"ask": "question"}.get(verb, "text")
         words = draw(_WORDS) + ("" if verb in ("describe", "listen") else f"{{{needed}}}")
         voices = draw(st.lists(_WORDS, unique=True, max_size=3)) if verb == "speak" else []
         if verb == "speak":
             words += "{voice}"
-        kinds = {"draw": "image", "edit": "image", "speak": "audio", "write": "any"}
+        kinds = {
+            "draw": "image",
+            "edit": "image",
+            "speak": "audio",
+            "write": "any",
+            "ground": "any",
+        }
         kind = kinds.get(verb, "text")
         parts = [MediaPart(each, draw(_ROLE)) for each in media]
         parts += [

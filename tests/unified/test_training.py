@@ -15,7 +15,7 @@ import torch
 from run_checkpoints import same, tensors
 
 from unified.dataloading import Source
-from unified.formats.grammar import MODALITIES
+from unified.formats.modality_ids import USUAL
 from unified.models.model import UnifiedModel
 from unified.pocket.plugin import pocket_tasks
 from unified.tasks.task_file import read_tasks
@@ -301,7 +301,7 @@ def scalars(output):
 def test_curves_reach_tensorboard(training_case, finished_training):
     events = scalars(training_case.output)
     tags = set(events.Tags()["scalars"])
-    assert {f"train/{modality}_loss" for modality in MODALITIES} <= tags
+    assert {f"train/{modality}_loss" for modality in USUAL} <= tags
     assert {"train/gradient_norm", "train/output_norm", "train/ids_per_second"} <= tags
     assert {"validation/describe/text", "data/documents", "data/corrupt", "data/split"} <= tags
     rates = [event.value for event in events.Scalars("train/learning_rate")]

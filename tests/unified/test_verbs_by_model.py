@@ -111,6 +111,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "orpheus": "does not listen", "orpheus-snac": "does not listen",
         "liquid-vq": "has no sound", "anole": "has no sound",
     },
+    "ground": dict.fromkeys(MODELS, "cannot ground"),
     "reply": {
         **{kind: "it does not listen while it speaks" for kind in MODELS if kind != "moshi"},
         "qwen-omni": "thinker is not computed",
@@ -118,7 +119,7 @@ REFUSED: dict[str, dict[str, str]] = {
 }  # fmt: skip
 if "edit" in shipped.TASKS.able:
     del REFUSED["edit"]["pocket"]
-for _verb in set(VERBS) - {"speak", "reply", "edit"}:
+for _verb in set(VERBS) - {"speak", "reply", "edit", "ground"}:
     REFUSED[_verb] |= {name: words.get(_verb, words[""]) for name, words in SPEAKERS.items()}
 
 
@@ -221,6 +222,7 @@ def arguments(case, verb, model, output):
         ],
         "describe": ["describe", str(case.folder / "picture.png"), *few],
         "ask": ["ask", str(case.folder / "picture.png"), "What is this?", *few],
+        "ground": ["ground", str(case.folder / "picture.png"), "the cat", *few],
         "speak": ["speak", "a cat", "--set", "max_audio_frames=2", "-o", f"{output}.wav"],
         "listen": ["listen", str(case.folder / "sound.wav"), *few],
         "reply": [

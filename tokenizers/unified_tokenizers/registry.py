@@ -62,6 +62,7 @@ _BUILT_IN = {
     "qwen3_omni_moe_code2wav": ("adapters_code2wav", "Code2WavAdapter"),
     "glm_image": ("adapters_glm", "GlmImageAdapter"),
     "VQModel": ("adapters_diffusers", "VqModelAdapter"),
+    "locations": ("locations", "LocationTokenizer"),
 }
 # Whole checkpoints with several tokenizers inside.
 _SEVERAL = {

@@ -36,6 +36,12 @@ def extend(
     audio: Annotated[
         str | None, typer.Option("--audio", metavar="TOK", help=_TOKENIZER.format("Audio"))
     ] = None,
+    boxes: Annotated[
+        int | None,
+        typer.Option(
+            "--boxes", min=1, metavar="BINS", help="Boxes and points, in so many bins a side."
+        ),
+    ] = None,
     format: Annotated[
         str,
         typer.Option(
@@ -79,11 +85,17 @@ def extend(
         f"{modality}_tokenizer": _open(name, modality)
         for modality, name in (("image", image), ("audio", audio))
     }
+    places: dict[str, Any] = {}
+    if boxes is not None:
+        from unified_tokenizers.locations import LocationTokenizer
+
+        places = {kind: LocationTokenizer(kind, boxes) for kind in ("box", "point")}
+        format = "grounded" if format == "pocket" else format
     torch.manual_seed(seed)
     with warnings_as_notes():
         model = UnifiedModel.extend(
-            llm, format=format, max_grid=max_grid, initialise=initialise, dtype=dtype,
-            device=device, image_codes=image_codes, audio_codes=audio_codes, **media,
+            llm, format=format, tokenizers=places, max_grid=max_grid, initialise=initialise,
+            dtype=dtype, device=device, image_codes=image_codes, audio_codes=audio_codes, **media,
         )  # fmt: skip
     model.save_pretrained(output, dtype=None)
     vocabulary = model.vocabulary

@@ -20,6 +20,7 @@ from unified.cli import exporting as cli_exporting
 from unified.cli import extend as cli_extend
 from unified.cli import generating as cli_generating
 from unified.cli import grammar as cli_grammar
+from unified.cli import grounding as cli_grounding
 from unified.cli import matching as cli_matching
 from unified.cli import media as cli_media
 from unified.cli import model as cli_model
@@ -78,6 +79,7 @@ for verb in (
     cli_pictures.edit,
     cli_pictures.describe,
     cli_pictures.ask,
+    cli_grounding.ground,
     cli_media.speak,
     cli_media.listen,
     cli_media.reply,
@@ -106,6 +108,7 @@ data = _app("Build and read training data.")
 build = _app("Build a world: documents whose truth is known exactly.")
 build.command("pocket")(cli_model.build_pocket)
 build.command("world")(cli_model.build_world)
+build.command("charts")(cli_model.build_charts)
 data.add_typer(build, name="build")
 data.command("import")(cli_data.import_data)
 data.command()(cli_data.check)

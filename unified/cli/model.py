@@ -146,6 +146,27 @@ def build_world(
     _tell_built(output, index, as_json)
 
 
+def build_charts(
+    output: Folder,
+    seed: WorldSeed = 0,
+    scale: Scale = 1.0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="KINDS", help="Only these, as chart_ask; repeatable."),
+    ] = None,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Build the chart world: charts to tables and back, and questions, their numbers known."""
+    from unified_data.building import progress_bar
+    from unified_data.charts.build import build_charts as build
+
+    kinds = None if only is None else [kind for part in only for kind in part.split(",")]
+    with progress_bar() as progress:
+        index = build(output, seed, scale, kinds, workers, progress)
+    _tell_built(output, index, as_json)
+
+
 def _tell_built(output: Path, index: dict[str, Any], as_json: bool) -> None:
     samples = sum(shard["samples"] for shard in index["shards"])
     size = sum(shard["bytes"] for shard in index["shards"])

@@ -153,6 +153,10 @@ def ask(
             help="A picture of what is called so, shown before (few-shot); repeatable.",
         ),
     ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option("--box", metavar="X0,Y0,X1,Y1", help="What the question is about, in pixels."),
+    ] = None,
     language: Language = None,
     thought: Thought = False,
     seed: Seed = 0,
@@ -163,7 +167,7 @@ def ask(
         raise ValueError('there is no question; ask something, for example "What is this?"')
     _look(
         picture, opening, choices, question, spoken, tuple(example or ()), language, False,
-        thought, seed, as_json,
+        thought, seed, as_json, box,
     )  # fmt: skip
 
 
@@ -179,7 +183,9 @@ def _look(
     thought: bool,
     seed: int,
     as_json: bool,
+    box: str | None = None,
 ) -> None:
+    from unified.cli.grounding import box_from
     from unified_base.images import load_image
 
     pixels = load_image(picture)
@@ -187,12 +193,13 @@ def _look(
         question = prompt_from(question)
         prompt("question", question, 'ask something, for example "What is this?"')
     examples = tuple((name, load_image(path)) for name, path in map(_named, named))
+    about = {} if box is None else {"box": box_from(box, pixels)}
     heard = _sound(spoken)
     asked = CommandQuestion(
         "describe" if question is None and heard is None else "ask",
         {
             "image": pixels, "question": question, "audio": heard, "examples": examples,
-            "language": language,
+            "language": language, **about,
         },
         choices, seed, check=check,
     )  # fmt: skip

@@ -42,6 +42,8 @@ class CommandQuestion:
         """The option for which this process must have the model; None: a server will do."""
         if self.check:
             return "--check"
+        if "box" in self.inputs:
+            return "--box"
         return None if self.steps is None else "--steps"
 
 

@@ -18,7 +18,8 @@ import torch
 from unified.dataloading.stored_codes import CodesOf, Stored, StoredCodes
 from unified.formats.coded import coded_media
 from unified.sequence.modality import modality_of
-from unified_data.document import Document, Media, Segment, Text
+from unified.sequence.preprocess import is_cut
+from unified_data.document import Document, Image, Location, Media, Segment, Text
 from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = ["MediaEncoder", "one_thread"]
@@ -64,6 +65,7 @@ class MediaEncoder:
         for document in documents:
             digests: dict[int, tuple[str, bytes]] = {}
             try:
+                self._check_places(document)
                 for position, segment in enumerate(document):
                     if isinstance(segment, Text):
                         continue
@@ -80,6 +82,26 @@ class MediaEncoder:
             digests if isinstance(digests, ValueError) else _segments(document, digests, codes)
             for document, digests in zip(documents, wanted)
         ]
+
+    def _check_places(self, document: Document) -> None:
+        """Raises ValueError for a place in a picture that would be cut to fit: it would lie in
+        another one."""
+        tokenizer = self._tokenizers.get("image")
+        pictured = any(isinstance(segment, Image) for segment in document)
+        if self._fit is None or tokenizer is None or not pictured:
+            return
+        stride = int(tokenizer.stride)  # type: ignore[attr-defined]
+        for position, segment in enumerate(document):
+            if isinstance(segment, Location):
+                picture = document.segments[document.picture_of(position)]
+                if isinstance(picture, Image):
+                    height, width = picture.pixels.shape[:2]
+                    if is_cut(height, width, self._fit, stride):
+                        raise ValueError(
+                            f"segment {position}: its picture of {width}x{height} pixels would be"
+                            f" cut to fit multiples of {stride} pixels a side, so that"
+                            f" the {segment.noun} would lie elsewhere; fit the picture first"
+                        )
 
     def _array(self, segment: Segment) -> tuple[str, np.ndarray]:
         """A medium as its tokenizer takes it, channels first."""

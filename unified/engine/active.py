@@ -36,7 +36,7 @@ from unified.engine.text_scores import TextScore, certain
 from unified.formats.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
 from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits
-from unified.formats.modality_ids import MODALITIES
+from unified.formats.modality_ids import MODALITIES, USUAL
 from unified.vocabulary.text_tokenizer import TextTokenizer
 
 __all__ = ["ActiveRequest"]
@@ -91,10 +91,10 @@ class ActiveRequest:
         self.stop: int | None = None  # the id that ends a text slot
         self.steps: list[Step] = []
         self.text_ids: set[int] = set()  # all that the sequence has so far
-        self.usage = dict.fromkeys(
-            ("prompt_ids", "sampled_ids", "forced_ids", *(f"{name}_ids" for name in MODALITIES)),
-            0,
-        )
+        own = {span.modality for span in grammar.span_grammars.values()}
+        kinds = [name for name in MODALITIES if name in (*USUAL, *own)]
+        counted = ("prompt_ids", "sampled_ids", "forced_ids", *(f"{name}_ids" for name in kinds))
+        self.usage = dict.fromkeys(counted, 0)
         self.timings: dict[str, float] = {}
         self.drafter = Drafter()
         self._score: TextScore | None = None  # of the id that is being appended

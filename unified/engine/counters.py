@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from unified.formats.modality_ids import MODALITIES
+from unified.formats.modality_ids import MODALITIES, USUAL
 
 __all__ = ["EngineCounters", "Totals"]
 
@@ -81,4 +81,8 @@ class Totals:
 
 def by_modality(usage: Mapping[str, int]) -> dict[str, int]:
     """{"text": ..., "image": ...} of a usage."""
-    return {name: usage.get(f"{name}_ids", 0) for name in MODALITIES}
+    return {
+        name: usage.get(f"{name}_ids", 0)
+        for name in MODALITIES
+        if name in USUAL or f"{name}_ids" in usage
+    }

@@ -10,9 +10,11 @@ from typing import Any
 from unified.evaluation.part import Part
 from unified.evaluation.part_articles import ARTICLES
 from unified.evaluation.part_asking import ASKING
+from unified.evaluation.part_charts import CHARTS
 from unified.evaluation.part_consistency import CONSISTENCY
 from unified.evaluation.part_crossing import CROSSING
 from unified.evaluation.part_drawing import DRAWING
+from unified.evaluation.part_grounding import GROUNDING
 from unified.evaluation.part_interleaved import INTERLEAVED
 from unified.evaluation.part_listening import LISTENING
 from unified.evaluation.part_seeing import SEEING
@@ -37,7 +39,7 @@ PARTS: dict[str, Part] = {
     part.name: part
     for part in (
         SEEING, DRAWING, ASKING, CONSISTENCY, UNKNOWN, LISTENING, SPEAKING, CROSSING, ARTICLES,
-        INTERLEAVED, *REAL_SETS,
+        INTERLEAVED, GROUNDING, CHARTS, *REAL_SETS,
     )
 }  # fmt: skip
 """All parts, in the order of a report; a new one joins by its entry here."""

@@ -3,8 +3,8 @@
 The template of a language model is rendered (`chat_template`) with contents that can be found
 again. What stands around them becomes the format: roles prompt and response are its user and
 assistant, special tokens are markers on the tokenizer's own ids, all else literal text with the ids
-that it has there. Pictures and sounds are spans as in the pocket format, inside whoever's turn it
-is.
+that it has there. Pictures and sounds are spans as in the pocket format, boxes and points as in
+`grounded`, inside whoever's turn it is.
 
 A layout that such a format cannot say is refused with the reason: a template that lays an earlier
 turn out in another way than a later one, that changes what was said, that ends a turn with text
@@ -46,6 +46,7 @@ __all__ = ["ChatFormat", "chat_format"]
 NAME = "chat"
 _FOUND_AGAIN = ("zebra", "yacht", "walnut", "violin")  # one word each, in no template
 _OWN_MARKERS = ("<pad>", "<text>", "<image>", "</image>", "<audio>", "</audio>")
+_OF_PLACES = ("<box>", "</box>", "<point>", "</point>")
 _PROBES = (
     ("Hello",),
     ("Hello", "Hi, how are you?"),
@@ -75,18 +76,19 @@ class ChatFormat:
 
 
 def chat_format(
-    text_tokenizer: TextTokenizer, config: PreTrainedConfig | None = None
+    text_tokenizer: TextTokenizer, config: PreTrainedConfig | None = None, places: bool = False
 ) -> ChatFormat:
     """The format of the chat template beside a text tokenizer (see `TextTokenizer.companions`).
 
-    config: the language model's, by which transformers picks the tokenizer's class.
+    config: the language model's, by which transformers picks the tokenizer's class. places: with
+    spans of boxes and points.
 
     Raises ValueError where there is no template, or none that a format can say.
     """
     template = ChatTemplate(text_tokenizer, config)
     layout = _read_layout(template)
     notes = _verify(template, layout)
-    return _write(text_tokenizer, layout, notes)
+    return _write(text_tokenizer, layout, notes, places)
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,9 @@ def _joining(text: TextTokenizer, layout: _Layout) -> list[str]:
     return list(beginnings)[:_MOST_JOINING]
 
 
-def _write(text: TextTokenizer, layout: _Layout, notes: tuple[str, ...]) -> ChatFormat:
+def _write(
+    text: TextTokenizer, layout: _Layout, notes: tuple[str, ...], places: bool
+) -> ChatFormat:
     """The format of a layout."""
     special = set(text.special_ids)
     names = {id: name for name, id in text.tokens.items() if id in special}
@@ -255,16 +259,17 @@ def _write(text: TextTokenizer, layout: _Layout, notes: tuple[str, ...]) -> Chat
         "prompt": {"begin": affix(layout.to_user[1:]), "end": affix(layout.to_answer[:1])},
         "response": {"begin": affix(layout.to_answer[1:]), "end": affix(layout.to_user[:1])},
     }
-    if reserved := sorted(set(tokens) & set(_OWN_MARKERS)):
+    own = (*_OWN_MARKERS, *(_OF_PLACES if places else ()))
+    if reserved := sorted(set(tokens) & set(own)):
         raise refused(f"it writes {reserved[0]}, which is a marker of our own")
     top = {
         "name": NAME,
-        "markers": [*tokens, *_OWN_MARKERS],
+        "markers": [*tokens, *own],
         "padding": "<pad>",
         "document": document,
         "roles": roles,
         "text": {"separator": "<text>"},
-        "spans": yaml.safe_load(load_format("pocket").source)["spans"],
+        "spans": yaml.safe_load(load_format("grounded" if places else "pocket").source)["spans"],
     }
     source = (
         f"# Made from a chat template; see unified/formats/chat_format.py.\n{write_format(top)}"

@@ -42,8 +42,8 @@ def to_llguidance(grammar: Grammar, max_side: int = 32) -> str:
     Args:
         max_side: the largest height or width, in codes, of what states its own size.
 
-    Raises ValueError for a `max_side` below 1, for more than four levels of equal count, and for
-    delays of more than 64 steps.
+    Raises ValueError for a `max_side` below 1, for more than four levels of equal count, for
+    delays of more than 64 steps; and for codes that rise, as those of boxes do.
     """
     if max_side < 1:
         raise ValueError(f"max_side is {max_side}, expected at least 1")
@@ -202,6 +202,11 @@ def _items(span: SpanGrammar, items: tuple[SpanItem, ...], env: dict[str, int]) 
         elif isinstance(item, Repeat):
             count = item.count if isinstance(item.count, int) else env[str(item.count)]
             times = count * item.times
+            if item.rising:
+                raise ValueError(
+                    f"{span.kind} spans: no export for codes that rise: which ids may come depends"
+                    " on one before them, which that grammar cannot say"
+                )
             inner = _items(span, item.of, env)
             if item.separator is None:
                 parts.append(f"({inner}){{{times}}}")

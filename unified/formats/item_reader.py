@@ -212,7 +212,7 @@ class ItemReader:
         return tuple(self.marker(name, f"{where}[{k}]") for k, name in enumerate(entry))
 
     def _repeat(self, item: dict[str, Any], where: str, known: set[str], top: bool) -> Repeat:
-        optional = ("separator", "separate", "sets", "until")
+        optional = ("separator", "separate", "sets", "until", "rising")
         check_keys(item, f"format.{where}", ("repeat", "of"), optional)
         count, times = item["repeat"], 1
         is_open = count == "open"
@@ -259,7 +259,22 @@ class ItemReader:
                 raise ValueError(
                     f"format.{where}.until: a code ends an open repeat of one item, codes"
                 )
-        return Repeat(None if is_open else count, of, separator, separate, sets, times, until)
+        rising = item.get("rising", 0)
+        if "rising" in item:
+            alone = len(of) == 1 and isinstance(of[0], CodesItem) and not of[0].together
+            if not (top and isinstance(count, int) and alone and separator is None):
+                raise ValueError(
+                    f"format.{where}.rising: codes rise in a repeat of a whole number of them, at"
+                    " the top of a span and without a separator"
+                )
+            if type(rising) is not int or not 1 <= rising < count:
+                raise ValueError(
+                    f"format.{where}.rising is {quoted(rising)}, expected 1 to {count - 1}: how"
+                    " many codes before stands the one that a code is at least"
+                )
+        return Repeat(
+            None if is_open else count, of, separator, separate, sets, times, until, rising
+        )
 
     def _set(self, name: Any, where: str, known: set[str]) -> str:
         if not isinstance(name, str) or name in known or name == "open":

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from unified_data.segments import modalities
 
-__all__ = ["MODALITIES"]
+__all__ = ["MODALITIES", "USUAL"]
+
+USUAL = ("marker", "text", "image", "audio")
+"""Those that are told of whatever a format has; others where it has them."""
 
 
 class _ModalityIds(Mapping[str, int]):

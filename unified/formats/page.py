@@ -115,6 +115,8 @@ def _item(item: Item) -> str:
             f"({inner})+"
         )  # fmt: skip
     count = f"{item.times if item.times > 1 else ''}{item.count}"
+    if item.rising:
+        count += f", each at least the one {item.rising} before"
     if item.separator is None:
         return f"({inner}){{{count}}}" if " " in inner or "{" in inner else f"{inner}{{{count}}}"
     if item.separate == "each":

@@ -15,7 +15,7 @@ from unified.formats.span_checks import (
 )
 from unified.formats.span_layout import SpanLayout
 from unified.formats.span_stages import DigitsStage, Env, OpenStage, SizeStage
-from unified.formats.spec import SpanSpec
+from unified.formats.spec import Repeat, SpanSpec
 from unified.formats.streams import join_streams, streams_in_words
 from unified.vocabulary.vocabulary import Vocabulary
 
@@ -178,13 +178,21 @@ class SpanGrammar(SpanLayout):
         return join_streams(self.kind, self.streams, codes)
 
     def check_codes(self, codes: np.ndarray) -> None:
-        """Raises ValueError for codes (K, *grid) of another number of levels, and for a frame that
-        would end the span."""
+        """Raises ValueError for codes (K, *grid) of another number of levels, for a frame that
+        would end the span, and for codes that fall where they may only rise."""
         if len(codes) != len(self.blocks):
             raise ValueError(
                 f"{self.kind} codes must have {len(self.blocks)} levels"
                 f"{streams_in_words(self.streams)}, found {len(codes)}"
             )
+        for item in self.items:
+            steps = item.rising if isinstance(item, Repeat) else 0
+            if steps and (codes[:, steps:] < codes[:, :-steps]).any():
+                k, at = np.argwhere(codes[:, steps:] < codes[:, :-steps])[0]
+                raise ValueError(
+                    f"code {at + steps} of {self.kind} codes is {codes[k, at + steps]}, expected at"
+                    f" least {codes[k, at]}, the code {steps} before it"
+                )
         for at in self.last_turns:
             until = getattr(self.stages[at], "until", None)
             ending = np.flatnonzero((codes == until).all(0))

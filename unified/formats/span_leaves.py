@@ -82,7 +82,10 @@ class LeafExpander:
             elif isinstance(item, Repeat):
                 times = _times(item, env)
                 for again in range(times):
-                    out += self.expand(item.of, env, again if index is None else index)
+                    turn = self.expand(item.of, env, again if index is None else index)
+                    if item.rising and again >= item.rising:
+                        turn = [(leaf._replace(rising=item.rising), at) for leaf, at in turn]
+                    out += turn
                     if item.separator and (item.separate == "each" or again < times - 1):
                         out.append((self._marker(item.separator), None))
         return out

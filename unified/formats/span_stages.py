@@ -17,13 +17,14 @@ Env = Mapping[str, int]
 
 class Leaf(NamedTuple):
     """One expected id in [lo, hi). level: codebook level, or -1 for a marker. depth: its index
-    within its position."""
+    within its position. rising: it is at least the id so many before it in its level; 0: any."""
 
     lo: int
     hi: int
     ranges: Ranges
     level: int
     depth: int = 0
+    rising: int = 0
 
 
 class PositionRest(NamedTuple):
@@ -42,9 +43,10 @@ class LeafRun:
     """A run of leaves. done: position -> index of the row or frame complete with it.
 
     lows: int64 (length,), the least id of each leaf. levels, depths: int64 (length,), theirs.
+    rises: whether a leaf depends on an id before it.
     """
 
-    __slots__ = ("_rests", "depths", "done", "leaves", "length", "levels", "lows")
+    __slots__ = ("_rests", "depths", "done", "leaves", "length", "levels", "lows", "rises")
 
     def __init__(self, leaves: tuple[Leaf, ...], done: dict[int, int]):
         self.leaves = leaves
@@ -53,7 +55,18 @@ class LeafRun:
         self.lows = np.array([leaf.lo for leaf in leaves], dtype=np.int64)
         self.levels = np.array([leaf.level for leaf in leaves], dtype=np.int64)
         self.depths = np.array([leaf.depth for leaf in leaves], dtype=np.int64)
+        self.rises = any(leaf.rising for leaf in leaves)
         self._rests: dict[int, PositionRest] = {}  # by position
+
+    def settled(self, at: int, number: int, ranges: Ranges) -> list[Ranges]:
+        """What is allowed at leaf `at` and behind it, `number` at most, as far as that is settled.
+        ranges: of leaf `at`."""
+        leaves = self.leaves[at : at + number]
+        if not self.rises:
+            return [leaf.ranges for leaf in leaves]
+        # What a leaf that rises may be follows from an id that may still be to come.
+        stop = next((n for n, leaf in enumerate(leaves) if n and leaf.rising), len(leaves))
+        return [ranges if not n else leaf.ranges for n, leaf in enumerate(leaves[:stop])]
 
     def rest_of_position(self, at: int) -> PositionRest:
         """The codes from leaf `at` to the end of its position, where that holds several."""

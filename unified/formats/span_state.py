@@ -137,7 +137,7 @@ class SpanState:
         """See `State.settled`."""
         if self.choice or self.run is None:
             return []
-        return [leaf.ranges for leaf in self.run.leaves[self.at : self.at + number]]
+        return self.run.settled(self.at, number, self.ranges)
 
     def rest_of_position(self) -> PositionRest:
         """See `State.rest_of_position`."""
@@ -181,9 +181,9 @@ class SpanState:
         leaf = run.leaves[at]
         if not leaf.lo <= id < leaf.hi:
             return None
+        if (self.until or leaf.rising) and not any(a <= id < b for a, b in self.ranges):
+            return None
         if self.until:
-            if not any(start <= id < stop for start, stop in self.ranges):
-                return None
             self.ending = self.ending and id == self.until[at]
             if self.ending and at + 1 == run.length:
                 return self._last_turn(run)
@@ -201,6 +201,8 @@ class SpanState:
             if (level := run.leaves[at].level) in self.stream_ids:
                 settled = self.stream_ids[level][len(self.levels[level])]
                 self.ranges = ((settled, settled + 1),)
+            if rising := run.leaves[at].rising:
+                self.ranges = ((self.levels[level][-rising], run.leaves[at].hi),)
             return events
         if self.repeats >= 0:
             self.repeats += 1

@@ -42,6 +42,8 @@ An AFFIX, what stands before something or behind it, is the name of a marker, a 
                                      `sets: NAME` keeps how often, so that later repeats can be
                                      held to an equal count
       separator: NAME, separate: each | between
+      rising: N                      of a whole number of codes alone: each is at least the one N
+                                     before it, as the last cell of a box is not before its first
       until: CODE                    of an open one: it ends with a turn whose codes are all CODE,
                                      which is no frame
     delayed: KIND, by: [steps], fill: FILL | {before: FILL, end: FILL, after: FILL}
@@ -109,6 +111,7 @@ class Repeat:
 
     times: factor on the value of a size variable.
     until: of an open repeat: the code that ends it where a turn has it in every level.
+    rising: each code is at least the one so many before it; 0: any.
     """
 
     count: int | str | None
@@ -118,6 +121,7 @@ class Repeat:
     sets: str | None = None
     times: int = 1
     until: int | None = None
+    rising: int = 0
 
 
 @dataclass(frozen=True)

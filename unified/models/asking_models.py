@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from unified.engine.request import Sampling
+from unified.models.grounding import NamedBox, boxes_in, fit_box
 from unified.models.known_pictures import KnownPictures
 from unified.sequence.preprocess import fit_picture, fit_sound
 from unified.sequence.sequencer import Sequencer
@@ -74,6 +75,16 @@ class AskedRequest:
         pictures = sum(slot.modality == "image" for slot in slots)
         is_text = self.verb is not None and last.modality == "text"
         return Outlook(pictures or None, is_text, self.task is not None and self.task.thinks)
+
+    def boxes(self, document: Document, size: tuple[int, int]) -> tuple[list[NamedBox], list[str]]:
+        """The boxes of a document that came of a request to ground, and notes; see `boxes_in`.
+
+        size: (height, width) of the picture before it was made to fit.
+        """
+        image, text = self.inputs.image, self.inputs.text
+        assert isinstance(image, Image)
+        assert text is not None
+        return boxes_in(document.segments[len(self.document) - 1 :], text, image, size)
 
     def response(self, document: Document) -> Response:
         """The answer in a document that came of it, apart from its thoughts.
@@ -204,6 +215,10 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
     notes: tuple[str, ...] = ()
     if inputs.image is not None and "image" in task.media:
         image, notes = _fit_given(task, inputs.image, sequencer)
+        if inputs.box is not None or task.verb == "ground":
+            original: Any = inputs.image
+            before = original if isinstance(original, np.ndarray) else original.pixels
+            inputs = replace(inputs, box=fit_box(inputs.box, before, image, sequencer))
         inputs = replace(inputs, image=image)
     examples = []
     for example in inputs.examples:

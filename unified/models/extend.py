@@ -122,7 +122,8 @@ def extend_decoder(
     if text_tokenizer is None:
         raise ValueError("give text_tokenizer with a loaded language model: it does not say")
     # Before the weights, which may take minutes.
-    layout = _layout(format, text_tokenizer, config)
+    places = bool({"box", "point"} & set(others or {}))
+    layout = _layout(format, text_tokenizer, config, places)
     if isinstance(layout, ChatFormat):
         plain, codes = laid_out(layout.format, layouts or {})
         layout = replace(layout, format=plain)
@@ -232,10 +233,16 @@ def begin_with(
 
 
 def _layout(
-    format: str | Path, text_tokenizer: TextTokenizer, config: PreTrainedConfig | None = None
+    format: str | Path,
+    text_tokenizer: TextTokenizer,
+    config: PreTrainedConfig | None = None,
+    places: bool = False,
 ) -> Format | ChatFormat:
-    """A format by its name, or the one of the text tokenizer's chat template."""
-    return chat_format(text_tokenizer, config) if str(format) == CHAT else load_format(format)
+    """A format by its name, or the one of the text tokenizer's chat template, with spans of boxes
+    and points if `places`."""
+    if str(format) == CHAT:
+        return chat_format(text_tokenizer, config, places)
+    return load_format(format)
 
 
 def _sequencer(

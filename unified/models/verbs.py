@@ -1,5 +1,5 @@
-"""What people do with a model: draw, edit, describe, ask, speak, listen, write, reply. One request
-each."""
+"""What people do with a model: draw, edit, describe, ask, ground, speak, listen, write, reply. One
+request each."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from unified.models.asking_models import (
     build_request,
     reply_choices,
 )
+from unified.models.grounding import NamedBox
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.asking import Example, Inputs, Turn
 from unified.tasks.choices import Choices
@@ -29,7 +30,7 @@ from unified.tasks.response import Response
 from unified.tasks.task import Verb
 from unified.tasks.task_table import Tasks
 from unified_base.arguments import flag, item, seeds_from, whole
-from unified_data.document import Audio, Dialogue, Document, Image, Text
+from unified_data.document import Audio, Box, Dialogue, Document, Image, Text
 
 __all__ = ["MOST_SAMPLES", "Verbs"]
 
@@ -83,18 +84,20 @@ class Verbs(ABC):
         turns: tuple[Turn, ...] = (),
         language: str | None = None,
         examples: tuple[Example, ...] = (),
+        box: Box | None = None,
         **choices: Unpack[Choices],
     ) -> AskedRequest:
         """What a verb asks the model, ready for `stream`; the verbs sample it.
 
-        image: uint8 (H, W, 3). The other inputs: see `unified.tasks.asking.Inputs`; choices: see
-        `unified.tasks.choices.Choices`.
+        image: uint8 (H, W, 3). box: in the picture's own pixels. The other inputs: see
+        `unified.tasks.asking.Inputs`; choices: see `unified.tasks.choices.Choices`.
 
         Raises ValueError where the model cannot do this, or not so; it says what it can.
         """
         inputs = Inputs(
-            text, question, image, audio, voice, size, images, sounds, turns, language, examples
-        )
+            text, question, image, audio, voice, size, images, sounds, turns, language, examples,
+            box,
+        )  # fmt: skip
         return build_request(
             self.tasks, self.sequencer, self.sampling, verb, inputs, choices, self.plugin,
             self.directory,
@@ -206,14 +209,17 @@ class Verbs(ABC):
         turns: tuple[tuple[str, str], ...] = (),
         examples: tuple[tuple[str, np.ndarray], ...] = (),
         language: str | None = None,
+        box: tuple[float, float, float, float] | None = None,
         **choices: Unpack[Choices],
     ) -> str:
         """The answer to a question about a picture, uint8 (H, W, 3), without the thoughts before
         it (`respond` has them).
 
         spoken: the question said aloud, in the place of one in words. turns: (question, answer) of
-        before, in order. examples: (name, picture) each, shown before: few-shot.
+        before, in order. examples: (name, picture) each, shown before: few-shot. box: (x0, y0, x1,
+        y1) in pixels, that the question is about.
         """
+        pixels = Image(pixels).pixels
         request = self.request(
             "ask",
             image=Image(pixels),
@@ -222,9 +228,22 @@ class Verbs(ABC):
             turns=tuple(Turn(*turn) for turn in turns),
             examples=tuple(Example(name, Image(picture)) for name, picture in examples),
             language=language,
+            box=None if box is None else Box.of(box, pixels.shape[1::-1]),
             **choices,
         )
         return self._text(request, seed)
+
+    def ground(
+        self, pixels: np.ndarray, text: str, seed: int = 0, **choices: Unpack[Choices]
+    ) -> list[NamedBox]:
+        """Where the things that a text names are in a picture, uint8 (H, W, 3): boxes in its own
+        pixels, each with its name. None of them: there are none."""
+        request = self.request("ground", image=Image(pixels), text=text, **choices)
+        document = self._sample(request, 1, seed)[0]
+        boxes, notes = request.boxes(document, pixels.shape[:2])
+        for note in notes:
+            warnings.warn(note, stacklevel=_caller())
+        return boxes
 
     def speak(
         self,

@@ -22,13 +22,14 @@ import numpy as np
 
 from unified.sequence.preprocess import crop_picture, fit_sound
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_data.document import Audio, Dialogue, Image, Media, Role, Slot
+from unified_data.document import Audio, Box, Dialogue, Image, Location, Media, Point, Role, Slot
 from unified_data.segments import import_installed, media_class, register_media
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+    from unified_tokenizers.locations import LocationTokenizer
 
 __all__ = [
     "Modality",
@@ -170,6 +171,31 @@ class _Sounds(Modality[Audio, "AudioTokenizer"]):
         return frames if tokenizer is None else f"{frames}, {grid[0] / tokenizer.frame_rate:.2f} s"
 
 
+class _Locations(Modality[Location, "LocationTokenizer"]):
+    """Boxes, or points: shares of a picture's sides, so that it may be scaled, but not cropped."""
+
+    colour = "yellow"
+    max_batch = 4_096
+
+    def __init__(self, media: type[Location]) -> None:
+        self.media = media  # type: ignore[misc]
+        self._restored = media
+
+    def prepare(
+        self, segment: Location, tokenizer: LocationTokenizer, fit: int | None = None
+    ) -> np.ndarray:
+        return tokenizer.quantise(segment.at, segment.width, segment.height)[None]
+
+    def restore(
+        self, codes: np.ndarray, tokenizer: LocationTokenizer, role: Role | None, loss: float
+    ) -> Location:
+        bins = tokenizer.bins
+        return self._restored.of(tokenizer.dequantise(codes[0]), (bins, bins), role, loss)
+
+    def describe(self, grid: tuple[int, ...], tokenizer: LocationTokenizer | None) -> str:
+        return f"{grid[0]} coordinates"
+
+
 _table: dict[str, Modality] = {}
 
 
@@ -217,6 +243,8 @@ def modalities_in(vocabulary: Vocabulary) -> tuple[str, ...]:
 
 register_modality(_Pictures())
 register_modality(_Sounds())
+register_modality(_Locations(Box))
+register_modality(_Locations(Point))
 
 
 def check_picture(tokenizer: ImageTokenizer, height: int, width: int) -> None:

@@ -7,7 +7,7 @@ from PIL import Image as PillowImage
 
 from unified_base.sounds import conform
 
-__all__ = ["crop_picture", "fit_picture", "fit_sound"]
+__all__ = ["crop_picture", "fit_picture", "fit_sound", "fitted_area", "is_cut"]
 
 
 def fit_picture(pixels: np.ndarray, height: int, width: int) -> tuple[np.ndarray, str | None]:
@@ -18,19 +18,27 @@ def fit_picture(pixels: np.ndarray, height: int, width: int) -> tuple[np.ndarray
     found_height, found_width = pixels.shape[:2]
     if (found_height, found_width) == (height, width):
         return pixels, None
-    scale = min(height / found_height, width / found_width)
-    inner_height = max(1, round(found_height * scale))
-    inner_width = max(1, round(found_width * scale))
+    top, left, inner_height, inner_width = fitted_area(found_height, found_width, height, width)
     picture = PillowImage.fromarray(pixels)
     # Lanczos scales by area where it shrinks, so fine patterns do not turn into others.
     scaled = picture.resize((inner_width, inner_height), PillowImage.Resampling.LANCZOS)
     fitted = np.full((height, width, 3), 255, np.uint8)
-    top, left = (height - inner_height) // 2, (width - inner_width) // 2
     fitted[top : top + inner_height, left : left + inner_width] = np.asarray(scaled)
     note = f"the picture of {found_width}x{found_height} was fitted into {width}x{height} pixels"
     if (inner_height, inner_width) != (height, width):
         note += " with white margins"
     return fitted, note
+
+
+def fitted_area(
+    from_height: int, from_width: int, height: int, width: int
+) -> tuple[int, int, int, int]:
+    """Where `fit_picture` puts a picture of from_height x from_width: (top, left, height, width) in
+    pixels of height x width; the rest is margin."""
+    scale = min(height / from_height, width / from_width)
+    inner_height = max(1, round(from_height * scale))
+    inner_width = max(1, round(from_width * scale))
+    return (height - inner_height) // 2, (width - inner_width) // 2, inner_height, inner_width
 
 
 def crop_picture(pixels: np.ndarray, side: int, stride: int) -> np.ndarray:
@@ -42,8 +50,7 @@ def crop_picture(pixels: np.ndarray, side: int, stride: int) -> np.ndarray:
     pixels: uint8 (H, W, 3). Raises ValueError for a picture that has no multiple left.
     """
     height, width = pixels.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    inner = round(height * scale), round(width * scale)
+    inner = _scaled_down(height, width, side)
     cropped = [length // stride * stride for length in inner]
     if 0 in cropped:
         raise ValueError(
@@ -57,6 +64,16 @@ def crop_picture(pixels: np.ndarray, side: int, stride: int) -> np.ndarray:
         pixels = np.asarray(scaled)
     top, left = ((whole - part) // 2 for whole, part in zip(inner, cropped))
     return np.ascontiguousarray(pixels[top : top + cropped[0], left : left + cropped[1]])
+
+
+def _scaled_down(height: int, width: int, side: int) -> tuple[int, int]:
+    scale = min(1.0, side / max(height, width))
+    return round(height * scale), round(width * scale)
+
+
+def is_cut(height: int, width: int, side: int, stride: int) -> bool:
+    """Whether `crop_picture` cuts something off a picture of height x width."""
+    return any(length % stride for length in _scaled_down(height, width, side))
 
 
 def fit_sound(waveform: np.ndarray, rate: int, target: int) -> tuple[np.ndarray, list[str]]:

@@ -44,7 +44,7 @@ from unified_base.files import read_bytes
 from unified_base.locks import hold_folder
 from unified_base.structured import read_json
 from unified_base.text import quoted
-from unified_data.document import Document, Media, Segment, Text, common_entries
+from unified_data.document import Document, Location, Media, Segment, Text, common_entries
 
 __all__ = ["ArticleLibrary", "NoSuchArticleError", "default_library"]
 
@@ -196,6 +196,9 @@ class ArticleLibrary:
                 rows.append({"type": "text", "text": segment.text, **common})
                 continue
             assert isinstance(segment, Media), type(segment)
+            if isinstance(segment, Location):
+                rows.append({"type": segment.modality, **segment.to_entries(), **common})
+                continue
             ending, data = segment.to_file()
             name = f"{hashlib.sha256(data).hexdigest()[:32]}.{ending}"
             path = self._media / id / name

@@ -20,6 +20,7 @@ from unified_base.text import quoted
 from unified_data.document import (
     MAX_MEDIA,
     Audio,
+    Box,
     Document,
     Image,
     Media,
@@ -65,6 +66,7 @@ class Inputs:
     turns: questions and answers before the question.
     language: of what is made, such as "zh"; None: the task's own.
     examples: shown before everything else.
+    box: in the picture that is given, what is asked about.
     """
 
     text: str | None = None
@@ -78,11 +80,12 @@ class Inputs:
     turns: tuple[Turn, ...] = ()
     language: str | None = None
     examples: tuple[Example, ...] = ()
+    box: Box | None = None
 
     @property
     def names(self) -> frozenset[str]:
-        """The names of what there is of "text", "question", "image" and "audio"."""
-        names = ("text", "question", "image", "audio")
+        """The names of what there is of "text", "question", "image", "audio" and "box"."""
+        names = ("text", "question", "image", "audio", "box")
         return frozenset(name for name in names if getattr(self, name) is not None)
 
 
@@ -177,7 +180,10 @@ def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
 
 
 def _media_of(inputs: Inputs) -> tuple[tuple[str, Any, str], ...]:
-    return ("image", inputs.image, "picture"), ("audio", inputs.audio, "sound")
+    return (
+        ("image", inputs.image, "picture"), ("audio", inputs.audio, "sound"),
+        ("box", inputs.box, "box"),
+    )  # fmt: skip
 
 
 def _ways(task: Task) -> str:
@@ -205,7 +211,7 @@ def _voice(task: Task, voice: str | None) -> str | None:
 
 def _size(task: Task, inputs: Inputs) -> tuple[int, int] | None:
     """The size of the pictures that are made; None: as the model likes."""
-    if task.slot.kind not in ("image", "any"):
+    if task.slot.kind not in ("image", "any") or task.verb == "ground":
         if inputs.size is not None:
             raise ValueError(f"size is {quoted(inputs.size)}, but to {task.verb} makes no pictures")
         return None
@@ -224,7 +230,8 @@ def _segment(
     if isinstance(part, TextPart):
         return _words(part, values)
     assert isinstance(part, MediaPart)
-    media: Any = inputs.image if part.kind == "image" else inputs.audio
+    own: dict[str, Any] = {"image": inputs.image, "box": inputs.box}
+    media: Any = own.get(part.kind, inputs.audio)
     if isinstance(media, np.ndarray):
         media = Image(media)
     if not isinstance(media, Media | CodedMedia) or media.modality != part.kind:
@@ -255,6 +262,8 @@ def _slot(task: Task, inputs: Inputs, slot: SlotPart) -> Slot:
         return Slot("audio", role=slot.role, listener=_listener(inputs.audio))
     if slot.kind in ("text", "audio"):
         return Slot(slot.kind, role=slot.role)
+    if task.verb == "ground":  # words and boxes alone
+        return Slot("any", num_images=0, num_audios=0, role=slot.role)
     size = _size(task, inputs)
     width, height = size if size is not None else (None, None)
     if slot.kind == "image":

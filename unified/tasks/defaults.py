@@ -25,7 +25,7 @@ def default_tasks(format: Format, size: SizeRule | None = None) -> Tasks:
     With the roles of a chat template a model is asked in words; in the pocket format by that
     format's own forms; in others, which know nobody who asks, it goes on with a text or a picture.
     """
-    if format.name in ("pocket", "pocket-together"):
+    if format.name in ("pocket", "pocket-together", "grounded"):
         tasks = pocket_forms(size)
     elif {_PROMPT, _RESPONSE} <= set(format.roles):
         tasks = in_words(size)
@@ -56,7 +56,7 @@ def sizes_of(grammar: Grammar, stride: int | None) -> SizeRule | None:
 def _lacks(format: Format) -> dict[tuple[str, str], str]:
     """The media that a format has no spans of, as `Tasks.without_media` takes them."""
     has = {span.modality for span in format.spans.values()}
-    names = {"image": "pictures", "audio": "sound"}
+    names = {"image": "pictures", "audio": "sound", "box": "boxes"}
     return {
         (kind, use): f"format {format.name} has no {name}; `unified extend` gives a model some"
         for kind, name in names.items()
@@ -76,6 +76,7 @@ def pocket_forms(size: SizeRule | None = None) -> Tasks:
             "draw": (_text("![{text}]"), _slot("image")),
             "describe": (_media("image"), _slot("text")),
             "ask": (_media("image"), _text("{question}"), _slot("text")),
+            "ground": (_media("image"), _text("Find: {text}"), _slot("any")),
             "speak": (_text("> ({voice}) {text}", "> {text}"), _slot("audio")),
             "listen": (_media("audio"), _slot("text")),
         },
@@ -94,6 +95,7 @@ def in_words(size: SizeRule | None = None) -> Tasks:
             "draw": (_text("Draw a picture: {text}"), _slot("image")),
             "describe": (_media("image"), _text("Describe the picture."), _slot("text")),
             "ask": (_media("image"), _text("{question}"), _slot("text")),
+            "ground": (_media("image"), _text("Find in the picture: {text}"), _slot("any")),
             "speak": (_text("Read aloud as {voice}: {text}", "Read aloud: {text}"), _slot("audio")),
             "listen": (_media("audio"), _text("What is said?"), _slot("text")),
         },
@@ -120,9 +122,14 @@ def _tasks(source: str, size: SizeRule | None, parts: dict[Verb, tuple[Part, ...
     entries: dict[Verb, Task | Refusal] = {}
     for verb, of_verb in parts.items():
         pictures = any(getattr(part, "kind", "text") in ("image", "any") for part in of_verb)
+        forms: tuple[Task, ...] = ()
+        if verb == "ask" and of_verb[:-1] == (_media("image"), _text("{question}")):
+            about = (*of_verb[:2], _media("box"), of_verb[-1])
+            forms = (Task(verb, about, source, size=size),)
         entries[verb] = Task(
-            verb, of_verb, source, size=size if pictures else None, example=_EXAMPLES[verb]
-        )
+            verb, of_verb, source, size=size if pictures else None, example=_EXAMPLES[verb],
+            forms=forms,
+        )  # fmt: skip
     return Tasks(entries)
 
 
@@ -131,6 +138,7 @@ _EXAMPLES: dict[Verb, str] = {
     "draw": "a giant panda",
     "describe": "",
     "ask": "What is this?",
+    "ground": "the fox",
     "speak": "The panda eats bamboo.",
     "listen": "",
 }

@@ -15,7 +15,9 @@ from unified_base.text import quoted
 
 __all__ = ["VERBS", "MediaPart", "Part", "Refusal", "SlotPart", "Task", "TextPart", "Verb"]
 
-Verb = Literal["write", "draw", "edit", "describe", "ask", "speak", "listen", "reply"]
+Verb = Literal[
+    "write", "draw", "edit", "describe", "ask", "ground", "speak", "listen", "reply"
+]  # fmt: skip
 VERBS: tuple[Verb, ...] = get_args(Verb)
 """What a model may be asked for, in the order in which it is told."""
 
@@ -25,6 +27,7 @@ MAKES: Mapping[Verb, tuple[str, ...]] = {
     "edit": ("image",),
     "describe": ("text",),
     "ask": ("text",),
+    "ground": ("any",),
     "speak": ("audio",),
     "listen": ("text",),
     "reply": ("audio",),
@@ -40,13 +43,19 @@ GIVEN: Mapping[Verb, tuple[tuple[str, ...], ...]] = {
         ("audio", "question"),
         ("image", "audio", "question"),
         ("image", "audio"),
+        ("image", "box"),
+        ("image", "box", "question"),
     ),
+    "ground": (("image", "text"),),
     "speak": (("text",), ("image",)),
     "listen": (("audio",),),
     "reply": ((),),
 }
 """What a user may give for a verb, each in a form of its own."""
-_IN_WORDS = {"text": "{text}", "question": "{question}", "image": "a picture", "audio": "a sound"}
+_IN_WORDS = {
+    "text": "{text}", "question": "{question}", "image": "a picture", "audio": "a sound",
+    "box": "a box",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -205,7 +214,7 @@ class Task:
 
     @property
     def takes(self) -> frozenset[str]:
-        """What a user gives: of "text", "question", "image" and "audio"."""
+        """What a user gives: of "text", "question", "image", "audio" and "box"."""
         media = {part.kind for part in self.parts if isinstance(part, MediaPart)}
         return frozenset(media | (self.placeholders & {"text", "question"}))
 
@@ -245,7 +254,8 @@ class Task:
             if isinstance(part, TextPart):
                 pieces.append(part.text)
             elif isinstance(part, MediaPart):
-                pieces.append({"image": "<picture>", "audio": "<sound>"}.get(part.kind, part.kind))
+                names = {"image": "<picture>", "audio": "<sound>", "box": "<box>"}
+                pieces.append(names.get(part.kind, part.kind))
         if self.slot.listens:
             pieces.append("<sound beside it>")
         return " ".join(pieces)

@@ -25,6 +25,10 @@ _NOTHING_SAYS_OF: Mapping[Verb, str] = {
         "it does not listen while it speaks, as models with two voices side by side do (Moshi);"
         " speak, listen and write are of one at a time"
     ),
+    "ground": (
+        "it has no ids of places, so that it can point at nothing: train one with boxes"
+        " (docs/grounding.md), or `ask` where something is"
+    ),
     "edit": (
         "nothing says how this model is asked to change a picture; `draw` makes one of words alone"
     ),
@@ -135,6 +139,8 @@ class Tasks(Mapping[Verb, Task | Refusal]):
 def _uses(task: Task) -> set[tuple[str, str]]:
     """(modality, "read" or "make") of the media that a task cannot do without."""
     makes = {(slot.kind, "make") for slot in task.slots if slot.kind not in ("text", "any")}
+    if task.verb == "ground":
+        makes.add(("box", "make"))
     return {(kind, "read") for kind in task.media} | makes
 
 

@@ -7,7 +7,7 @@ from unified.tasks.size_rule import SizeRule
 from unified.tasks.task import Task, Verb
 from unified.tasks.task_table import Tasks
 from unified_data.pocket.scenes import SIDE
-from unified_data.world.tasks import DESCRIBE_ZH, NOT_KNOWN, NOT_KNOWN_ZH
+from unified_data.world.tasks import DESCRIBE_ZH, FIND, NOT_KNOWN, NOT_KNOWN_ZH
 from unified_data.world.voices import SPEAKERS
 
 __all__ = ["CHINESE_SPEAKER", "world_tasks"]
@@ -69,7 +69,11 @@ def world_tasks() -> Tasks:
                          unknown=NOT_KNOWN_ZH),
                     task("ask", picture, sound, *answer, thought_ends=_SEEN_EN + _SEEN_ZH,
                          unknown=NOT_KNOWN),
+                    task("ask", picture, question, _given("box"), *answer, unknown=NOT_KNOWN),
                 ),
+            ),
+            "ground": task(
+                "ground", picture, _text(f"{FIND}{{text}}"), *_slots("any"), example="the fox"
             ),
             "speak": task(
                 "speak", _text("> ({voice}) {text}"), *_slots("text", "audio"),

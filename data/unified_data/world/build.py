@@ -16,7 +16,7 @@ import numpy as np
 from unified_data.building import Progress, WorldPlan, build_shards, files_digest
 from unified_data.document import Document
 from unified_data.pocket.build import world_version as pocket_version
-from unified_data.world import article_kinds, picture_kinds, speech_kinds, talk_kinds
+from unified_data.world import article_kinds, ground_kinds, picture_kinds, speech_kinds, talk_kinds
 from unified_data.world.free_scene import SPLITS
 from unified_data.world.sound import has_recorded_voices
 
@@ -43,6 +43,8 @@ KINDS: dict[str, DocumentKind] = {
     "draw": DocumentKind(50_000, picture_kinds.plan_scenes, picture_kinds.draw),
     "describe": DocumentKind(34_000, picture_kinds.plan_scenes, picture_kinds.describe),
     "ask": DocumentKind(20_000, talk_kinds.plan_asked, talk_kinds.ask),
+    "ground": DocumentKind(12_000, ground_kinds.plan_grounded, ground_kinds.ground),
+    "region": DocumentKind(4_000, ground_kinds.plan_regions, ground_kinds.region),
     "edit": DocumentKind(6_000, talk_kinds.plan_edits, talk_kinds.edit),
     "names": DocumentKind(3_000, talk_kinds.plan_names, talk_kinds.names),
     "unknown": DocumentKind(4_000, talk_kinds.plan_unknown, talk_kinds.unknown),

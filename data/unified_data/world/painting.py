@@ -7,12 +7,12 @@ import math
 import numpy as np
 from PIL import Image, ImageFilter
 
-from unified_data.world.free_scene import FreeScene, Lettering
+from unified_data.world.free_scene import FreeScene, Lettering, Thing
 from unified_data.world.glyphs import tile
 from unified_data.world.ground import paint_ground
 from unified_data.world.lettering import writing_mask, writing_width
 
-__all__ = ["SIDE", "paint", "paste_tile"]
+__all__ = ["SIDE", "cover_of", "paint", "paste_tile"]
 
 SIDE = 96
 """Side of the world's pictures in pixels."""
@@ -51,7 +51,34 @@ def paste_tile(
 
     The rest is as `Thing` and `FreeScene` have it.
     """
-    side = canvas.shape[0]
+    placed = _placed_tile(canvas.shape[0], picture, x, y, scale, turn, mirrored)
+    if placed is None:
+        return
+    patch, left, top = placed
+    if shadow:
+        _darken(canvas, patch.getchannel("a"), left, top, shadow)
+    pixels = np.asarray(patch).astype(np.float32)
+    region = canvas[top : top + patch.height, left : left + patch.width]
+    region *= 1 - pixels[..., 3:] / 255
+    region += pixels[..., :3]
+
+
+def cover_of(thing: Thing, side: int = SIDE) -> np.ndarray:
+    """How much of each pixel a thing covers where `paint` puts it, 0 to 1: float32 (side, side)."""
+    cover = np.zeros((side, side), np.float32)
+    picture = tile(thing.name, thing.style, thing.tint)
+    placed = _placed_tile(side, picture, thing.x, thing.y, thing.scale, thing.turn, thing.mirrored)
+    if placed is not None:
+        patch, left, top = placed
+        alpha = np.asarray(patch.getchannel("a"), np.float32) / 255
+        cover[top : top + patch.height, left : left + patch.width] = alpha
+    return cover
+
+
+def _placed_tile(
+    side: int, picture: Image.Image, x: float, y: float, scale: float, turn: float, mirrored: bool
+) -> tuple[Image.Image, int, int] | None:
+    """A picture as it lies in a canvas: (patch, left, top) in pixels; None: outside it."""
     wide = scale * side
     # What is smaller than the tile is averaged down first: the turn itself looks at few pixels.
     fitted = min(picture.width, max(1, round(wide)))
@@ -64,7 +91,7 @@ def paste_tile(
     left, right = _span(x * side, reach, side)
     top, bottom = _span(y * side, reach, side)
     if right <= left or bottom <= top:
-        return
+        return None
     flip = -1.0 if mirrored else 1.0
     # From pixels of the patch, counted from its corner, to pixels of the picture. The picture's
     # y axis points down, so that a counter-clockwise turn is this one.
@@ -75,12 +102,7 @@ def paste_tile(
     patch = picture.transform(
         (right - left, bottom - top), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
     )
-    if shadow:
-        _darken(canvas, patch.getchannel("a"), left, top, shadow)
-    pixels = np.asarray(patch).astype(np.float32)
-    region = canvas[top:bottom, left:right]
-    region *= 1 - pixels[..., 3:] / 255
-    region += pixels[..., :3]
+    return patch, left, top
 
 
 def _span(centre: float, reach: float, side: int) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""The chart world: small charts and tables whose numbers are known exactly."""
