@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from unified_base.training.muon import Muon
 from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.training_config import TokenizerOptimizer, TokenizerTraining
@@ -53,10 +54,7 @@ def make_optimizers(
         linear = {id(m.weight) for m in module.modules() if isinstance(m, nn.Linear)}
         matrices = [p for p in trained if id(p) in linear]
         trained = [p for p in trained if id(p) not in linear]
-        optimizers["muon"] = torch.optim.Muon(
-            matrices, lr=config.lr, weight_decay=config.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        )  # fmt: skip
+        optimizers["muon"] = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0},

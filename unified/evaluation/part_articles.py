@@ -293,7 +293,8 @@ def _of_judge(bench: Bench) -> tuple[MeasuredFigure, ...]:
     """Of true sentences in a wording that it does not know (of the same fact it has others) those
     not called that fact, and those of another subject of the kind that are called facts."""
     figures = []
-    for condition, language in (("", "en"), (", Chinese", "zh")):
+    languages: tuple[tuple[str, Language], ...] = (("", "en"), (", Chinese", "zh"))
+    for condition, language in languages:
         if condition and not any(name.endswith("Chinese") for name in bench.conditions):
             continue
         every = max(1, len(fact_index(language).wordings) // (20 * max(1, bench.cases)))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from unified.training.config import OptimizerConfig
+from unified_base.training.muon import Muon
 
 __all__ = ["make_optimizers"]
 
@@ -36,9 +37,7 @@ def make_optimizers(
     ]
     optimizers: dict[str, torch.optim.Optimizer] = {}
     if flat:
-        optimizers["muon"] = torch.optim.Muon(
-            flat, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        optimizers["muon"] = Muon(flat, lr=config.lr, weight_decay=config.weight_decay)
     if groups:
         optimizers["adamw"] = torch.optim.AdamW(
             groups, lr=config.lr, betas=config.betas, fused=plain

@@ -10,7 +10,7 @@ Legend: T positions, E experts, N documents.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ class Routing:
         # Of nothing but padding, whose loss counts nothing, the mean would be no number.
         inside_T = inside_T | ~inside_T.any()
         flat = tuple(layer.reshape(-1, self.num_experts) for layer in logits)
-        loss: Any = load_balancing_loss_func(flat, self.num_experts, self.top_k, inside_T)
+        loss: Tensor = load_balancing_loss_func(flat, self.num_experts, self.top_k, inside_T)  # type: ignore[assignment]
         return loss
 
 
@@ -91,7 +91,7 @@ def inside_documents(document_spans: Tensor, positions: int) -> Tensor:
     document_spans: int (N, 2), where each begins and ends; empty ones are none.
     """
     steps = torch.zeros(positions + 1, dtype=torch.int64, device=document_spans.device)
-    one = torch.ones(len(document_spans), dtype=torch.int64, device=document_spans.device)
-    steps.index_add_(0, document_spans[:, 0].long(), one)
-    steps.index_add_(0, document_spans[:, 1].long(), -one)
+    ones = torch.ones(len(document_spans), dtype=torch.int64, device=document_spans.device)
+    steps.index_add_(0, document_spans[:, 0].long(), ones)
+    steps.index_add_(0, document_spans[:, 1].long(), -ones)
     return steps[:-1].cumsum(0) > 0
