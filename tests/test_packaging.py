@@ -144,6 +144,16 @@ def test_every_run_file_loads(path):
     """Through the function that the command uses, down to the shape of what is trained."""
     assert path.read_text("utf-8").startswith("# "), "open with what this is and its command"
     entries = yaml.safe_load(path.read_text("utf-8"))
+    if "tower" in entries:
+        from unified.matching.tower_config import load_config as load_tower_config
+        from unified.matching.tower_files import make_parts
+        from unified.vocabulary.text_tokenizer import TextTokenizer
+
+        tower = load_tower_config(path)
+        assert tower.tower is not None
+        text = TextTokenizer.train(["a fox"], 256)
+        assert make_parts(tower.tower, text, tower.size, tower.max_text_ids, str(path))
+        return
     if "modality" in entries:
         from unified_tokenizers import VQAudioTokenizer, VQImageTokenizer
         from unified_tokenizers.diffusion import DiffusionDecoder
