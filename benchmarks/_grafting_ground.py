@@ -9,11 +9,11 @@ codes them (8x8 codes), a decoder with weights drawn from a seed trains by `unif
 documents "Find: the fox" -> boxes, and is asked with `UnifiedModel.ground`. One thread, float32.
 
 As it stands it says that the path trains, no more: so few pictures are learnt by heart.
-`fit_iou` is the mean IoU over what is there in the pictures that it was trained on, `fit_at_half`
-the share of questions with all boxes at IoU .5. `ground_iou`, `at_half` and `absent` are of
-pictures that it has not seen (`absent`: things that are not there and got no box), for which there
-must be thousands, and as many steps. `before` is the IoU before training, `middle` that of a box in the
-middle.
+`fit_iou` is the mean IoU over what is there in the pictures that it was trained on,
+`fit_at_half` the share of questions with all boxes at IoU .5. `ground_iou`, `at_half` and `absent`
+are of pictures that it has not seen (`absent`: things that are not there and got no box), for which
+there must be thousands, and as many steps. `before` is the IoU before training, `middle` that of a
+box in the middle.
 """
 
 from __future__ import annotations
