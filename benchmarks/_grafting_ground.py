@@ -1,19 +1,21 @@
 """Does grounding train: a small decoder learns boxes of one or two things of the world.
 
-    python benchmarks/_grafting_ground.py [--quick] [--steps 160] [--pictures 48] [--subjects 4]
+    python benchmarks/_grafting_ground.py [--quick] [--steps 700] [--pictures 1500] [--subjects 1]
                                           [--output DIR]
 
-Pictures of the world's painter: one or two things out of a few, anywhere, at 96 pixels a side, on
-white; boxes are the renderer's (`unified_data.world.thing_boxes`). The shipped picture tokenizer
-codes them (8x8 codes), a decoder with weights drawn from a seed trains by `unified.training` on
-documents "Find: the fox" -> boxes, and is asked with `UnifiedModel.ground`. One thread, float32.
+Pictures of the world's painter: things out of a few subjects, anywhere, of any size, at 96 pixels a
+side, on white; boxes are the renderer's (`unified_data.world.thing_boxes`). With one subject there
+is one thing in each picture; with more there are one or two, and one question in six is about what
+is not there. The shipped picture tokenizer codes them (8x8 codes), a decoder with weights drawn
+from a seed trains by `unified.training` on documents "Find: the fox" -> boxes, and is asked with
+`UnifiedModel.ground`. One thread, float32.
 
-As it stands it says that the path trains, no more: so few pictures are learnt by heart.
-`fit_iou` is the mean IoU over what is there in the pictures that it was trained on, `fit_at_half`
-the share of questions with all boxes at IoU .5. `ground_iou`, `at_half` and `absent` are of
-pictures that it has not seen (`absent`: things that are not there and got no box), for which there
-must be thousands, and as many steps. `before` is the IoU before training, `middle` that of a box in
-the middle.
+`ground_iou` is the mean IoU over what is there in pictures that it has not seen, `at_half` the
+share of questions with all boxes at IoU .5, `absent` that of things that are not there and got no
+box. `fit_iou` and `fit_at_half` are of pictures that it was trained on, `before` is the IoU before
+training, `middle` that of a box in the middle of the picture.
+
+`--subjects 4 --pictures 48 --steps 160` learns its pictures by heart, and nothing of others.
 """
 
 from __future__ import annotations
@@ -120,9 +122,9 @@ def measured(
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="8 pictures, 40 steps")
-    parser.add_argument("--steps", type=int, default=160)
-    parser.add_argument("--subjects", type=int, default=4, help="1 to 8")
-    parser.add_argument("--pictures", type=int, default=48, help="to train on")
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--subjects", type=int, default=1, help="1 to 8")
+    parser.add_argument("--pictures", type=int, default=1_500, help="to train on")
     parser.add_argument("--cases", type=int, default=40)
     parser.add_argument("--output", type=Path, help="where the model and its data stay")
     options = parser.parse_args()

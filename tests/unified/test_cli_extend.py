@@ -12,7 +12,7 @@ from unified.__main__ import run
 from unified.tasks.asking import Inputs, Turn
 from unified.tasks.size_rule import SizeRule
 from unified.tasks.task_file import read_tasks
-from unified_data.document import Audio, Image, Text
+from unified_data.document import Audio, Box, Document, Image, Text
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +184,20 @@ def test_what_is_asked_is_what_is_trained_on_id_for_id(extend, cli_model, tmp_pa
         last = len(ids) if verb != "ask" else 0  # the answer of an earlier turn is learnt, too
         assert not trained.loss[:last].any(), verb
         assert trained.loss[len(ids) :].any(), verb
+
+
+@pytest.mark.parametrize(("format", "name"), [("pocket", "grounded"), ("chat", "chat")])
+def test_an_extended_model_may_have_places(extend, cli_model, tmp_path, format, name):
+    output = tmp_path / format
+    code, _, err = extend(
+        "--image", cli_model, "--format", format, "--boxes", "16", "-o", output
+    )  # fmt: skip
+    assert code == 0, err
+    model = UnifiedModel.from_pretrained(output)
+    assert model.grammar.format.name == name
+    assert set(model.grammar.format.spans) == {"image", "box", "point"}
+    assert model.sequencer.tokenizers["box"].bins == 16
+    assert model.tasks.able == ("write", "draw", "describe", "ask", "ground")
+    box = Box(0, 0, 8, 4, 16, 16, "response")
+    ids = model.sequencer.encode(Document((Text("a fox", "prompt"), box))).ids
+    assert model.sequencer.decode(ids).segments[1] == box
