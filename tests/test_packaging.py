@@ -168,10 +168,6 @@ def test_every_run_file_loads(path):
         kind.parse_config(config.tokenizer)
         if config.modality == "audio":
             assert config.crop * kind.parse_config(config.tokenizer).hop % 512 == 0
-    elif "tower" in entries:
-        from unified.matching.tower_config import load_config as load_tower_config
-
-        assert load_tower_config(path).tower
     elif "sources" in entries:
         from unified.formats.load import load_format
         from unified.training.config import load_config as load_decoder_config
