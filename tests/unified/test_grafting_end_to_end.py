@@ -15,6 +15,7 @@ from tests.helpers.grafted import (
     text_tokenizer,
     tiny_llm,
 )
+from unified.__main__ import run
 from unified.dataloading import Source
 from unified.models.grafting.graft import Graft
 from unified.models.model import UnifiedModel
@@ -171,3 +172,25 @@ def test_training_a_connector_that_is_not_there_is_refused(folder, tmp_path):
     config = run_config(folder, tmp_path / "run", train="connector")
     with pytest.raises(ValueError, match="reads nothing through one"):
         train(replace(config, init_from=str(tmp_path / "blind")))
+
+
+def test_the_command_line_gives_eyes(folder, tmp_path, capsys):
+    text = text_tokenizer()
+    tiny_llm(text).save_pretrained(tmp_path / "llm")
+    text.save(tmp_path / "llm")
+    seeing = ["--see", str(folder / "clip"), "--connector", "mlp,shuffle=2", "-o"]
+    assert run(["extend", str(tmp_path / "llm"), *seeing, str(tmp_path / "eyes"), "--json"]) == 0
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "image is read through clip_vision_model and mlp: 2x2 vectors each" in printed
+    assert UnifiedModel.from_pretrained(tmp_path / "eyes").embedders["image"].fixed_grid == (2, 2)
+    for options, words in (
+        (["--connector", "mlp,shuffle=2"], "give --see or --hear"),
+        (["--see", str(folder / "clip"), "--connector", "mlp,shuffle"], "expected OPTION=NUMBER"),
+        (["--see", str(folder / "clip"), "--connector", "cnn"], "connector is 'cnn'"),
+        (["--see", str(folder / "clip"), "--connector", "mlp,shuffle=3"], "blocks of side 3"),
+        (["--see", str(tmp_path / "llm")], "preprocessor_config.json"),
+        (["--hear", str(folder / "clip")], "the encoder for audio is one of image"),
+    ):
+        assert run(["extend", str(tmp_path / "llm"), *options, "-o", str(tmp_path / "no")]) == 2
+        assert words in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "no").exists()

@@ -135,7 +135,6 @@ def extend(
              f" {embedder.connector.name}: {size}; the connector is untrained")  # fmt: skip
     values = {
         "path": str(output),
-        "embeds": {k: e.connector.describe() for k, e in model.embedders.items()} or None,
         "model_type": model.hf.config.model_type,
         "format": model.grammar.format.name,
         "codes": None if model.codes is None else model.codes.to_json(),
@@ -145,6 +144,8 @@ def extend(
         "new_rows": new,
         "vocabulary": vocabulary.hash,
     }
+    if model.embedders:
+        values["embeds"] = {k: e.connector.describe() for k, e in model.embedders.items()}
     result(values, as_json, str(output))
 
 
