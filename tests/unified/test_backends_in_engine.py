@@ -101,7 +101,7 @@ def test_requests_that_join_at_any_step_choose_what_they_choose_alone(decoder, s
 class Failing(TorchStaticDecoder):
     """Raises what torch raises for want of memory in passes that a long sequence is in."""
 
-    def _run(self, cache, ids, positions, layout):
+    def _run(self, cache, ids, positions, layout, vectors=None):
         if any(bool((group.lengths > 36).any()) for group in layout.groups):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         return super()._run(cache, ids, positions, layout)

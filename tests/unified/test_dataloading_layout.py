@@ -53,6 +53,8 @@ def built(name: str) -> tuple[Sequencer, Layout]:
     add("markers", len(spec.markers), symbols=spec.markers)
     add("size", 40)
     for kind, span in spec.spans.items():
+        if span.embeds:  # as in a model without an encoder
+            continue
         for level in range(span.num_codebooks or LEVELS.get((name, kind), 1)):
             add(f"{kind}.{level}", 50, level=level)
     literals = tuple((text, (at % 20,)) for at, text in enumerate(spec.literals))

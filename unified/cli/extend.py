@@ -11,6 +11,7 @@ import typer
 from unified.cli.options import DeviceName
 from unified.cli.terminal import AsJson, Seed, note, result, warnings_as_notes
 from unified.cli.tokenizer import open_tokenizer
+from unified_base.text import quoted
 
 Codes = Annotated[
     str | None,
@@ -56,6 +57,36 @@ def extend(
             "--init", metavar="NAME", help="New rows: mean-covariance, zero, normal or codebook."
         ),
     ] = "mean-covariance",
+    see: Annotated[
+        str | None,
+        typer.Option("--see", metavar="ENC", help="Read pictures as vectors of this encoder."),
+    ] = None,
+    hear: Annotated[
+        str | None,
+        typer.Option("--hear", metavar="ENC", help="Read sounds as vectors of this encoder."),
+    ] = None,
+    connector: Annotated[
+        str,
+        typer.Option(
+            "--connector",
+            metavar="NAME[,OPTION=N]",
+            help="Between encoder and model: linear, mlp, qformer or resampler.",
+        ),
+    ] = "mlp",
+    encoder_layer: Annotated[
+        int | None,
+        typer.Option(
+            "--encoder-layer", metavar="N", help="Whose states are read (default: its output)."
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="NAME[,OPTION=N]",
+            help="In the model's layers: visual-expert or adaption-prompts.",
+        ),
+    ] = None,
     max_grid: Annotated[
         int, typer.Option("--max-grid", min=1, help="Largest side of a picture, in codes.")
     ] = 64,
@@ -81,6 +112,10 @@ def extend(
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
+    grafts = _grafts({"see": see, "hear": hear}, connector, encoder_layer)
+    if layers is not None:
+        name, options = _named("--layers", layers)
+        grafts |= {"layers": name, "layer_options": options}
     media = {
         f"{modality}_tokenizer": _open(name, modality)
         for modality, name in (("image", image), ("audio", audio))
@@ -95,7 +130,8 @@ def extend(
     with warnings_as_notes():
         model = UnifiedModel.extend(
             llm, format=format, tokenizers=places, max_grid=max_grid, initialise=initialise,
-            dtype=dtype, device=device, image_codes=image_codes, audio_codes=audio_codes, **media,
+            dtype=dtype, device=device, image_codes=image_codes, audio_codes=audio_codes,
+            **media, **grafts,
         )  # fmt: skip
     model.save_pretrained(output, dtype=None)
     vocabulary = model.vocabulary
@@ -105,6 +141,11 @@ def extend(
         f"{model.hf.config.model_type} in {stored}: {vocabulary.text_size:,} text ids in"
         f" {vocabulary.text_rows:,} rows, and {new:,} new rows"
     )
+    for kind, embedder in model.embedders.items():
+        grid = "x".join(map(str, embedder.fixed_grid or ()))
+        size = f"{grid} vectors each" if grid else "as many vectors as the encoder gives"
+        note(f"{kind} is read through {embedder.encoder.model.config.model_type} and"
+             f" {embedder.connector.name}: {size}; the connector is untrained")  # fmt: skip
     values = {
         "path": str(output),
         "model_type": model.hf.config.model_type,
@@ -116,6 +157,8 @@ def extend(
         "new_rows": new,
         "vocabulary": vocabulary.hash,
     }
+    if model.embedders:
+        values["embeds"] = {k: e.connector.describe() for k, e in model.embedders.items()}
     result(values, as_json, str(output))
 
 
@@ -152,6 +195,31 @@ def together(
     note(f"format {description['format']['name']}: {codes_in_words(description)}")
     values = {name: description[name] for name in ("format", "codes", "weights")}
     result({"path": str(output), **values}, as_json, str(output))
+
+
+def _grafts(encoders: dict[str, str | None], connector: str, layer: int | None) -> dict[str, Any]:
+    """What `UnifiedModel.extend` takes of encoders. connector: "mlp" or "mlp,shuffle=2"."""
+    from unified.models.grafting.graft import Graft
+
+    name, options = _named("--connector", connector)
+    given_encoders = {verb: encoder for verb, encoder in encoders.items() if encoder is not None}
+    if not given_encoders and (connector != "mlp" or layer is not None):
+        raise ValueError("--connector and --encoder-layer are of an encoder: give --see or --hear")
+    return {verb: Graft(encoder, name, options, layer) for verb, encoder in given_encoders.items()}
+
+
+def _named(option: str, text: str) -> tuple[str, dict[str, int]]:
+    """A name and its options: "mlp" or "mlp,shuffle=2"."""
+    name, *pairs = text.split(",")
+    options: dict[str, int] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if not key or not value.isdecimal():
+            raise ValueError(
+                f"{option} {text}: {quoted(pair)}, expected OPTION=NUMBER, such as mlp,shuffle=2"
+            )
+        options[key] = int(value)
+    return name, options
 
 
 def _open(name: str | None, modality: str) -> Any:

@@ -27,6 +27,7 @@ def prepare_sources(
     folder: str | Path,
     workers: int = 1,
     report: Callable[[str], None] | None = None,
+    live: bool = True,
 ) -> dict[str, Source]:
     """The same sources, with code shards in place of those that hold documents.
 
@@ -38,6 +39,7 @@ def prepare_sources(
         sequencer: with the media tokenizers.
         workers: processes that tokenize.
         report: called with a line for each shard.
+        live: of what is read as vectors, store the media and not their features.
 
     Raises ValueError for shards that are missing, or codes of other tokenizers.
     """
@@ -47,7 +49,7 @@ def prepare_sources(
             if read_stored_codes(shard.parent) is None:
                 wanted.setdefault(_job(shard, source), {})[shard] = None
     folders = {
-        job: _tokenize([*shards], Path(folder), sequencer, job, workers, report)
+        job: _tokenize([*shards], Path(folder), sequencer, job, workers, report, live)
         for job, shards in wanted.items()
     }
     return {name: _with_codes(source, folders) for name, source in sources.items()}
@@ -85,16 +87,21 @@ def _tokenize(
     job: _Job,
     workers: int,
     report: Callable[[str], None] | None,
+    live: bool,
 ) -> Path:
     """The codes of shards that lie in one folder; returns where they are."""
     from unified.dataloading.media_encoder import MediaEncoder
     from unified.dataloading.tokenize import tokenize_shards
 
-    encoder = MediaEncoder(round_trip=job.round_trip, fit=job.fit, others=sequencer.tokenizers)
+    encoder = MediaEncoder(
+        round_trip=job.round_trip, fit=job.fit, others=sequencer.tokenizers,
+        embedders=sequencer.embedders, live=live,
+    )  # fmt: skip
     about = json.dumps([str(job.parent), encoder.stored.to_json()], sort_keys=True)
     target = folder / f"{job.parent.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
     target.mkdir(parents=True, exist_ok=True)
-    if workers == 1 or len(shards) == 1:
+    # Media that are only prepared take little; an encoder is not sent to other processes.
+    if workers == 1 or len(shards) == 1 or sequencer.embedders:
         tokenize_shards(shards, target, encoder, report=report)
         return target
     with tempfile.TemporaryDirectory(prefix="tokenizers-", dir=folder) as beside:

@@ -140,6 +140,14 @@ class Layout:
             following = segment.role or grammar.format.start
             try:
                 builder.begin_part(text)
+                joins = before == kind == "text" and role == following
+                if joins and index < num_dropped and grammar.separator is None:
+                    # What stood between two texts is left out, and both are blanked out.
+                    assert isinstance(segment, Text)
+                    assert grammar.pad_text_with is not None
+                    count = len(self._text_ids(segment.text))
+                    builder.add(*self._alone(grammar.pad_text_with, count), 0.0)
+                    continue
                 markers = self._markers_before(before, role, segment)
                 if without and index <= num_dropped and grammar.pad_affixes:
                     assert grammar.pad_text_with is not None
@@ -185,9 +193,9 @@ class Layout:
         weight: float,
         media_loss: float,
     ) -> None:
-        grid = segment.codes.shape[1:]
         program = self.grammar.span_grammars[segment.kind]
         program.check_codes(segment.codes)
+        grid = program.grid_of(segment.codes)
         span = self._spans.get((segment.kind, grid), lambda: self._learn(program, grid))
         ids, allowed = span.ids.copy(), span.allowed.copy()
         for block, positions, codes in zip(program.blocks, span.positions, segment.codes):
@@ -199,6 +207,9 @@ class Layout:
                 lo, hi = self.grammar.vocabulary.id_range(program.blocks[-1].name)
                 sides = ((lo, last[-1]), (last[-1] + 1, hi))
                 allowed[first[-1]] = self._number(tuple(s for s in sides if s[0] < s[1]))
+        if program.embeds:
+            self._add_embedded(builder, segment, span, ids, allowed)
+            return
         allowed[0] = markers.after
         builder.codes.append((segment.kind, builder.length, span.positions))
         if segment.loss == 0 and media_loss:
@@ -206,6 +217,24 @@ class Layout:
                 (builder.length + positions, media_loss) for positions in span.positions
             ]
         builder.add(ids, allowed, span.modality, segment.loss * weight, span.depth)
+
+    def _add_embedded(
+        self,
+        builder: TokenizedDocumentBuilder,
+        segment: CodedMedia,
+        span: _Span,
+        ids: np.ndarray,
+        allowed: np.ndarray,
+    ) -> None:
+        """A span of continuous positions, which are read and have no loss."""
+        if segment.features is None:
+            raise ValueError(
+                f"the format reads {segment.kind} as vectors and the segment is stored as codes;"
+                " tokenize its document again with the model"
+            )
+        allowed[0] = self._number(((int(ids[0]), int(ids[0]) + 1),))
+        builder.embed(segment.kind, span.positions[0], segment.features)
+        builder.add(ids, allowed, span.modality, 0.0, span.depth)
 
     # What is asked of the grammar once.
 
@@ -253,7 +282,9 @@ class Layout:
             ids = self.grammar.segment_ids(segment)[0]
         for id in ids.tolist():
             state.advance(id)
-        if kind == "text":
+        if kind != "text":
+            state.end_given()
+        else:
             self._after_text[following] = self._number(state.allowed())
         self._states.setdefault((kind, following), state)
         self._marker_runs[key] = run
@@ -274,6 +305,8 @@ class Layout:
         if any(ids[1] == last[0] for last in program.last_turns.values()):
             ids[levels == 0] += 1  # or the first turn would end the span
         state = SpanState(program, UNLIMITED, 1, {}, {}, None)
+        if not program.has_begin:
+            state.advance(program.begin)
         allowed = [0]
         for id in ids[1:].tolist():
             allowed.append(self._number(state.ranges))

@@ -17,12 +17,16 @@ import torch
 
 from unified.dataloading.stored_codes import CodesOf, Stored, StoredCodes
 from unified.formats.coded import coded_media
+from unified.sequence.continuous import Embedder, choose_embedder
 from unified.sequence.modality import modality_of
 from unified.sequence.preprocess import is_cut
 from unified_data.document import Document, Image, Location, Media, Segment, Text
 from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = ["MediaEncoder", "one_thread"]
+
+_Outcome = np.ndarray | tuple[np.ndarray, np.ndarray] | ValueError
+"""Codes; codes and features, of what is read as vectors; or why there are none."""
 
 
 class MediaEncoder:
@@ -35,6 +39,8 @@ class MediaEncoder:
         fit: make media fit: pictures are scaled down to at most so many pixels a side and cut to
             multiples of the tokenizer's stride, sounds mixed to one channel of its sample rate.
             None: media that do not fit are errors.
+        embedders: by kind, what reads media as vectors.
+        live: store media that are read as vectors as they are, not their features.
     """
 
     def __init__(
@@ -44,6 +50,8 @@ class MediaEncoder:
         round_trip: bool = False,
         fit: int | None = None,
         others: Mapping[str, MediaTokenizer] | None = None,
+        embedders: Mapping[str, Embedder] | None = None,
+        live: bool = True,
     ) -> None:
         by_name = {"image": image, "audio": audio, **(others or {})}
         self._tokenizers = {
@@ -55,7 +63,9 @@ class MediaEncoder:
                     f"the {modality} tokenizer is one of {tokenizer.modality}; give the other"
                 )
         self._fit = fit
+        self._embedders, self._live = dict(embedders or {}), live
         media = {name: CodesOf.of(tokenizer) for name, tokenizer in self._tokenizers.items()}
+        media |= {k: CodesOf.of_embedder(e, live) for k, e in self._embedders.items()}
         self.stored = StoredCodes(media, round_trip, fit)
 
     def encode(self, documents: Sequence[Document]) -> list[list[Stored] | ValueError]:
@@ -107,6 +117,11 @@ class MediaEncoder:
         """A medium as its tokenizer takes it, channels first."""
         if not isinstance(segment, Media):
             raise ValueError("it is a slot, which only sampling fills")
+        embedder = choose_embedder(self._embedders, self._tokenizers, segment)
+        if embedder is not None:
+            prepared = embedder.prepare(segment)
+            embedder.grid(prepared)
+            return embedder.kind, prepared
         kind = segment.modality
         tokenizer = self._tokenizers.get(kind)
         if tokenizer is None:
@@ -115,13 +130,16 @@ class MediaEncoder:
 
     def _code_all(
         self, media: dict[tuple[str, bytes], np.ndarray]
-    ) -> dict[tuple[str, bytes], np.ndarray | ValueError]:
-        """Codes (K, *grid) of every medium, or why there are none."""
+    ) -> dict[tuple[str, bytes], _Outcome]:
+        """Codes (K, *grid) of every medium, and its features; or why there are none."""
         groups: dict[tuple[str, tuple[int, ...]], list[tuple[str, bytes]]] = {}
         for key, array in media.items():
             groups.setdefault((key[0], array.shape), []).append(key)
-        codes: dict[tuple[str, bytes], np.ndarray | ValueError] = {}
+        codes: dict[tuple[str, bytes], _Outcome] = {}
         for (kind, shape), keys in groups.items():
+            if kind in self._embedders:
+                codes.update((key, self._embed(kind, media[key])) for key in keys)
+                continue
             modality = modality_of(kind)
             fits = modality.max_batch_values // max(1, int(np.prod(shape[1:])))
             together = max(1, min(fits, modality.max_batch))
@@ -129,6 +147,19 @@ class MediaEncoder:
                 part = keys[start : start + together]
                 codes.update(zip(part, self._code_some(kind, [media[key] for key in part])))
         return codes
+
+    def _embed(self, kind: str, medium: np.ndarray) -> _Outcome:
+        """A medium that is read as vectors: its places, and its features or itself."""
+        embedder, features = self._embedders[kind], medium
+        codes = np.zeros((1, *embedder.grid(medium)), np.int64)
+        if not self._live:
+            features = embedder.encode([medium])[0].astype(np.float16)
+            if not np.isfinite(features).all():
+                return ValueError(
+                    f"the encoder of {kind} gives numbers that float16 does not hold; store the"
+                    " media, not their features"
+                )
+        return codes, features
 
     def _code_some(self, kind: str, media: list[np.ndarray]) -> list[np.ndarray | ValueError]:
         try:
@@ -153,7 +184,7 @@ class MediaEncoder:
 def _segments(
     document: Document,
     digests: dict[int, tuple[str, bytes]],
-    codes: dict[tuple[str, bytes], np.ndarray | ValueError],
+    codes: dict[tuple[str, bytes], _Outcome],
 ) -> list[Stored] | ValueError:
     segments: list[Stored] = []
     for position, segment in enumerate(document):
@@ -163,8 +194,11 @@ def _segments(
         coded = codes[digests[position]]
         if isinstance(coded, ValueError):
             return ValueError(f"segment {position}: {coded}")
-        kind = digests[position][0]
-        segments.append(coded_media(kind, coded, segment.role, segment.loss))
+        kind, features = digests[position][0], None
+        if isinstance(coded, tuple):
+            coded, features = coded
+        modality = kind if features is None else segment.modality
+        segments.append(coded_media(modality, coded, segment.role, segment.loss, kind, features))
     return segments
 
 

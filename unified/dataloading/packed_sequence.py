@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from unified.dataloading.deeper_ids import DeeperIds
+from unified.dataloading.embedded_media import EmbeddedMedium
 from unified.vocabulary.block import Ranges
 
 __all__ = ["COUNTERS", "PackedSequence"]
@@ -46,6 +47,7 @@ class PackedSequence:
         reports: a line for each sample skipped since then, with shard, key and reason; at most 8.
         state: of the stream after this sequence, as JSON; see `Loader.state`.
         deeper: the ids of depth 1 and more; None where every position holds one id.
+        embedded: what stands at its continuous positions, in order.
     """
 
     input_ids: np.ndarray
@@ -62,6 +64,7 @@ class PackedSequence:
     reports: tuple[str, ...]
     state: dict[str, Any]
     deeper: DeeperIds | None = None
+    embedded: tuple[EmbeddedMedium, ...] = ()
 
     @property
     def num_positions(self) -> int:

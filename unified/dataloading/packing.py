@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from unified.dataloading.deeper_ids import DeeperIds, joined
+from unified.dataloading.embedded_media import EmbeddedMedium, between, moved
 from unified.dataloading.tokenized_document import TokenizedDocument
 from unified.vocabulary.block import Ranges
 
@@ -48,6 +49,7 @@ class Chunk:
     key: str
     reference: tuple[str, int, int]
     deeper: DeeperIds | None = None
+    embedded: tuple[EmbeddedMedium, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -107,7 +109,8 @@ def split_document(
     return [
         Chunk(
             input_ids[a:b], document.ids[a:b], document.loss_weights[a:b], document.allowed[a:b],
-            document.modality[a:b], key, (source, index, number),
+            document.modality[a:b], key, (source, index, number), None,
+            between(document.embedded, a, b),
         )
         for number, (a, b) in enumerate(pairwise(points))
     ]  # fmt: skip
@@ -136,9 +139,9 @@ def _split_together(
     for number, (a, b) in enumerate(pairwise(points)):
         read, labels, weights, allowed, modality = (column[a:b] for column in of_first)
         reference = (*source_index, number)
-        chunks.append(
-            Chunk(read, labels, weights, allowed, modality, key, reference, deeper.between(a, b))
-        )
+        columns_of = (read, labels, weights, allowed, modality)
+        later_ids, media = deeper.between(a, b), between(document.embedded, a, b)
+        chunks.append(Chunk(*columns_of, key, reference, later_ids, media))
     return chunks
 
 
@@ -255,4 +258,9 @@ def pack(
         "modality": modality, "starts": starts,
         "ranges": tuple(table[number] for number in present),
         "keys": tuple(chunk.key for chunk in chunks), "deeper": deeper,
+        "embedded": tuple(
+            medium
+            for chunk, start in zip(chunks, starts.tolist())
+            for medium in moved(chunk.embedded, start)
+        ),
     }  # fmt: skip

@@ -4,6 +4,11 @@ A sample is KEY.json and KEY.POSITION.codes for each medium. Segments of text ar
 others {"type": "image", "codes": "KEY.1.codes", "shape": [K, h, w]}, sounds with shape [K, T]. The
 codes are little-endian integers in C order; what they are codes of stands in the folder's index.
 
+What a model reads as vectors is stored as its encoder's features, float16 (*grid, E), or as the
+prepared medium, uint8 or float32, for the encoder to read in training: {"type": KIND, "codes":
+"KEY.1.codes", "shape": [1, h, w], "features": [h, w, E]}, where shape is that of the positions and
+the member holds the features.
+
 K codebook levels, h w grid of a picture, T frames of sound.
 """
 
@@ -27,6 +32,7 @@ from unified_data.segments import modalities
 from unified_data.shards import read_index
 
 if TYPE_CHECKING:
+    from unified.sequence.continuous import Embedder
     from unified_tokenizers.base import MediaTokenizer
 
 __all__ = ["CodesOf", "Stored", "StoredCodes", "read_stored_codes"]
@@ -35,28 +41,51 @@ Stored = Text | CodedMedia
 """A segment of a code shard. Text is tokenized when it is used: that costs little."""
 
 _MAX_LEVELS = 64
+_FEATURES = ("float16", "uint8", "float32")
 _MAX_NAME = 200
 
 
 @dataclass(frozen=True)
 class CodesOf:
-    """Whose codes a shard holds: of the tokenizer with this fingerprint and these codebooks."""
+    """Whose codes a shard holds: of the tokenizer with this fingerprint and these codebooks.
+
+    embeds: of what is read as vectors, the modality of its media; the fingerprint is the encoder's
+    then. features: numpy's name of what is stored of it: float16 of features, uint8 or float32 of
+    media.
+    """
 
     fingerprint: str
     codebook_sizes: tuple[int, ...]
+    embeds: str | None = None
+    features: str | None = None
 
     @property
     def dtype(self) -> str:
-        """numpy's name of the stored integers."""
+        """numpy's name of the stored numbers."""
+        if self.features is not None:
+            return self.features
         return "uint16" if max(self.codebook_sizes) <= 65_536 else "uint32"
+
+    @property
+    def what(self) -> str:
+        """What is stored, and whose."""
+        return "codes of tokenizer" if self.embeds is None else "features for encoder"
 
     @classmethod
     def of(cls, tokenizer: MediaTokenizer) -> CodesOf:
         return cls(tokenizer.fingerprint, tuple(int(size) for size in tokenizer.codebook_sizes))
 
+    @classmethod
+    def of_embedder(cls, embedder: Embedder, live: bool) -> CodesOf:
+        """live: media are stored, not their features."""
+        of_media = {"image": "uint8"}.get(embedder.modality, "float32")
+        features = of_media if live else "float16"
+        return cls(embedder.fingerprint, (1,), embedder.modality, features)
+
     def to_json(self) -> dict[str, Any]:
         sizes = list(self.codebook_sizes)
-        return {"fingerprint": self.fingerprint, "codebook_sizes": sizes, "dtype": self.dtype}
+        entry = {"fingerprint": self.fingerprint, "codebook_sizes": sizes, "dtype": self.dtype}
+        return entry if self.embeds is None else {**entry, "embeds": self.embeds}
 
 
 @dataclass(frozen=True)
@@ -66,6 +95,7 @@ class _CodesEntry:
     fingerprint: str
     codebook_sizes: tuple[int, ...]
     dtype: str
+    embeds: str | None = None
 
     def __post_init__(self) -> None:
         sizes = self.codebook_sizes
@@ -121,10 +151,18 @@ class StoredCodes:
         media = {}
         for modality, entry in stored.codes.items():
             try:
-                modality_of(modality)
+                modality_of(modality if entry.embeds is None else entry.embeds)
             except ValueError as error:
                 raise ValueError(f"{where}: codes.{quoted(modality)}: {error}") from None
-            media[modality] = CodesOf(entry.fingerprint, entry.codebook_sizes)
+            features = entry.dtype if entry.embeds is not None else None
+            if features is not None and features not in _FEATURES:
+                raise ValueError(
+                    f"{where}: codes.{modality}.dtype is {quoted(entry.dtype)}, expected one of"
+                    f" {', '.join(_FEATURES)} of what is read as vectors"
+                )
+            media[modality] = CodesOf(
+                entry.fingerprint, entry.codebook_sizes, entry.embeds, features
+            )
             if entry.dtype != media[modality].dtype:
                 raise ValueError(
                     f"{where}: codes.{modality}.dtype is {quoted(entry.dtype)}, expected "
@@ -141,8 +179,8 @@ class StoredCodes:
             sizes = tuple(block.size for block in blocks)
             if blocks[0].fingerprint not in (None, codes.fingerprint):
                 raise ValueError(
-                    f"{where} holds {modality} codes of tokenizer {codes.fingerprint}, the "
-                    f"vocabulary was made for {blocks[0].fingerprint}; tokenize the documents again"
+                    f"{where} holds {modality} {codes.what} {codes.fingerprint}, the vocabulary was"
+                    f" made for {blocks[0].fingerprint}; tokenize the documents again"
                 )
             if sizes != codes.codebook_sizes:
                 raise ValueError(
@@ -168,7 +206,12 @@ class StoredCodes:
                                      f"expected {codes_of.codebook_sizes} levels")  # fmt: skip
                 _check_codes(segment.codes, codes_of, segment.kind)
                 dtype = np.dtype(codes_of.dtype).newbyteorder("<")
-                media[name] = segment.codes.astype(dtype).tobytes()
+                values = segment.codes
+                if codes_of.embeds is not None:
+                    assert segment.features is not None
+                    values = segment.features
+                    row["features"] = list(values.shape)
+                media[name] = values.astype(dtype).tobytes()
             rows.append(row | common_entries(segment.role, segment.loss))
         return {"segments": rows}, media
 
@@ -205,6 +248,9 @@ class StoredCodes:
         if not isinstance(kind, str) or kind not in (*modalities(), *self.media):
             raise ValueError(f"type is {quoted(kind)}, expected one of {', '.join(modalities())}")
         wanted = {"type", "text"} if kind == "text" else {"type", "codes", "shape"}
+        codes_of = self.media.get(kind)
+        if codes_of is not None and codes_of.embeds is not None:
+            wanted |= {"features"}
         if not wanted <= set(row) <= wanted | {"role", "loss"}:
             raise ValueError(
                 f"a {kind} segment has {keys_of(row)}, expected {sorted(wanted)} and perhaps role "
@@ -217,6 +263,10 @@ class StoredCodes:
             return text
         if row["codes"] != name or name not in media:
             raise ValueError(f"its codes are {quoted(row['codes'])}, expected the member {name}")
+        if codes_of is not None and codes_of.embeds is not None:
+            codes = np.zeros(_shape(row["shape"], "shape", 1), np.int64)
+            features = _features(row["features"], media[name], codes_of.dtype)
+            return coded_media(codes_of.embeds, codes, text.role, text.loss, kind, features)
         codes = self._array(kind, row["shape"], media[name])
         return coded_media(kind, codes, text.role, text.loss)
 
@@ -256,6 +306,31 @@ def _check_codes(codes: np.ndarray, codes_of: CodesOf, kind: str) -> None:
         most = int(codes[level].max())
         if most >= size:
             raise ValueError(f"{kind} code {most} of level {level} is outside its {size} codes")
+
+
+_MOST_FEATURES = 1 << 28
+
+
+def _shape(entry: Any, name: str, first: int | None = None) -> tuple[int, ...]:
+    sides = isinstance(entry, list) and all(type(n) is int and n > 0 for n in entry)
+    if not sides or not 2 <= len(entry) <= 4 or math.prod(entry) > _MOST_FEATURES:
+        raise ValueError(f"{name} is {quoted(entry)}, expected 2 to 4 sides of at least 1")
+    if first is not None and entry[0] != first:
+        raise ValueError(f"{name} is {quoted(entry)}, expected {first} first")
+    return tuple(entry)
+
+
+def _features(shape: Any, data: bytes, name: str) -> np.ndarray:
+    sides, dtype = _shape(shape, "features"), np.dtype(name).newbyteorder("<")
+    if len(data) != math.prod(sides) * dtype.itemsize:
+        raise ValueError(
+            f"features of shape {shape} are {len(data):,} bytes, expected"
+            f" {math.prod(sides) * dtype.itemsize:,} of {name}"
+        )
+    features = np.frombuffer(data, dtype).reshape(sides)
+    if dtype.kind == "f" and not np.isfinite(features).all():
+        raise ValueError("its features hold numbers that are not finite")
+    return features
 
 
 def read_stored_codes(folder: str | Path) -> StoredCodes | None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unified.dataloading.embedded_media import EmbeddedMedium
+
 __all__ = ["MarkerRun", "TokenizedDocument", "TokenizedDocumentBuilder"]
 
 
@@ -29,6 +31,7 @@ class TokenizedDocument:
             there of its codes by codebook level.
         depth: uint8 (L,), the index of each id within its position; None where every position
             holds one id.
+        embedded: what stands at its continuous positions, in order.
     """
 
     ids: np.ndarray
@@ -39,6 +42,7 @@ class TokenizedDocument:
     is_text: list[bool]
     codes: list[tuple[str, int, list[np.ndarray]]]
     depth: np.ndarray | None = None
+    embedded: tuple[EmbeddedMedium, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -65,6 +69,7 @@ class TokenizedDocumentBuilder:
         self.codes: list[tuple[str, int, list[np.ndarray]]] = []
         # Positions whose weight is not that of the part they are in.
         self.own_weights: list[tuple[np.ndarray, float]] = []
+        self._embedded: list[EmbeddedMedium] = []
         self._ids: list[np.ndarray] = []
         self._allowed: list[np.ndarray] = []
         self._modality: list[np.ndarray] = []
@@ -98,6 +103,11 @@ class TokenizedDocumentBuilder:
         self._counts.append(len(ids))
         self.length += len(ids)
 
+    def embed(self, kind: str, offsets: np.ndarray, features: np.ndarray) -> None:
+        """Say what stands at positions of the ids that are added next, `offsets` from the first."""
+        at = (offsets + self._num_positions).astype(np.int32)
+        self._embedded.append(EmbeddedMedium(kind, at, features))
+
     def add_markers(self, run: MarkerRun, weights: tuple[float, float], factor: float) -> None:
         """Append markers. weights: of those that close a role and of the others, as `loss_weights`
         gives them."""
@@ -122,5 +132,5 @@ class TokenizedDocumentBuilder:
         return TokenizedDocument(
             np.concatenate(self._ids), loss_weights, np.concatenate(self._allowed),
             np.concatenate(self._modality), [*self.boundaries, self._num_positions], self.is_text,
-            self.codes, depths,
+            self.codes, depths, tuple(self._embedded),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from unified.engine.branch import Branch
+from unified.engine.branch import Branch, positions_of_segment
 from unified.engine.guidance_branches import GuidanceBranches
 from unified.engine.loops import LoopFinder
 from unified.engine.noise import Noise
@@ -77,9 +77,11 @@ class ActiveRequest:
             conditions.update(dict.fromkeys(guidance.conditions))
         conditions.update(dict.fromkeys(sampling.text.guidance.conditions))
         self.branches = {condition: Branch(condition) for condition in conditions}
-        self._together = grammar.num_together > 1
-        # All ids in reading order; where each has a position of its own, one list is both.
-        self.ids = cast("list[int]", [] if self._together else self.branches[FULL].positions)
+        self._apart = grammar.num_together > 1 or any(
+            getattr(segment, "features", None) is not None for segment in request.segments
+        )
+        # All ids in reading order; where each is a position of its own, one list is both.
+        self.ids = cast("list[int]", [] if self._apart else self.branches[FULL].positions)
         self._begun: list[int] = []  # ids of the position that is not whole yet
         self.prompt_positions = 0
         self._of_mode = sampling.text
@@ -196,15 +198,20 @@ class ActiveRequest:
             for id in self.state.segment_prefix(segment.kind, segment.role):
                 self._push(id)
         if not isinstance(segment, CodedSlot):
-            ids = self.grammar.segment_ids(segment).ids.tolist()
+            coded = self.grammar.segment_ids(segment)
+            ids, positions = coded.ids.tolist(), self.branches[FULL].positions
             if isinstance(segment, CodedText):
                 self.ids += ids
-                if self._together:
-                    self.branches[FULL].positions += ids
+                if self._apart:
+                    positions += ids
                 self._note(self.state.advance_text(ids))
             else:
+                first = len(positions)
                 for id in ids:
                     self._push(id)
+                self._note(self.state.end_given())
+                if segment.features is not None:
+                    positions[first:] = positions_of_segment(segment, coded, self.grammar)
             self._guidance.append_given(segment)
             self.segment_index += 1
             return
@@ -309,7 +316,7 @@ class ActiveRequest:
         """Append an id. filled: to all branches, not the request's own alone."""
         self.ids.append(id)
         events = self.state.advance(id)
-        if self._together:
+        if self._apart:
             self._begun.append(id)
             if not self.state.depth:
                 position = tuple(self._begun) if len(self._begun) > 1 else id

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from unified.engine.backends.base import Position
+import numpy as np
 
-__all__ = ["Branch", "positions_of"]
+from unified.engine.backends.base import Position, continuous_positions
+from unified.formats.coded import Coded, CodedMedia
+from unified.formats.grammar import Grammar, SegmentIds
+
+__all__ = ["Branch", "positions_of", "positions_of_segment"]
 
 
 @dataclass(eq=False)
@@ -48,3 +52,15 @@ def positions_of(ids: Sequence[int], depths: Sequence[int]) -> list[Position]:
         ids[start] if stop - start == 1 else tuple(ids[start:stop])
         for start, stop in zip(starts, [*starts[1:], len(ids)])
     ]
+
+
+def positions_of_segment(segment: Coded, ids: SegmentIds, grammar: Grammar) -> list[Position]:
+    """Positions of a given segment: those of its ids, and vectors where it has them."""
+    positions = positions_of(ids.ids.tolist(), ids.depth.tolist())
+    if isinstance(segment, CodedMedia) and segment.features is not None:
+        placeholder = grammar.span_grammars[segment.kind].blocks[0].id(0)
+        for at, vector in zip(
+            np.flatnonzero(ids.ids == placeholder), continuous_positions(segment.features)
+        ):
+            positions[at] = vector
+    return positions

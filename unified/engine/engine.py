@@ -268,7 +268,7 @@ class Engine:
         self, number: int, request: Request, sampling: Sampling | None
     ) -> tuple[ActiveRequest, list[int]]:
         """A request ready to be sampled, and the ids that each of its branches can need."""
-        check_given(request, self.grammar)
+        check_given(request, self.grammar, getattr(self.decoder, "input_width", None))
         sampling = request.sampling or sampling or Sampling()
         positions, text = self.decoder.max_positions, self.text_tokenizer
         max_ids = sampling.max_ids or min(MAX_IDS, positions) * self.grammar.num_together

@@ -10,12 +10,17 @@ from unified_base.text import counted
 __all__ = ["check_given"]
 
 
-def check_given(request: Request, grammar: Grammar) -> None:
+def check_given(request: Request, grammar: Grammar, width: int | None = None) -> None:
     """Raises ValueError, naming the segment, for codes of other levels or codebooks than the
-    format has, and for streams of unequal length."""
+    format has, for streams of unequal length, and for vectors that the decoder cannot read.
+
+    width: of its vectors; None: it reads none.
+    """
     for index, segment in enumerate(request.segments):
         try:
             _check(segment, grammar)
+            if isinstance(segment, CodedMedia):
+                _check_vectors(segment, grammar, width)
         except ValueError as error:
             raise ValueError(f"segment {index} ({segment.kind}): {error}") from None
 
@@ -49,3 +54,33 @@ def _check(segment: Coded | CodedSlot, grammar: Grammar) -> None:
                     f"the codes that it begins with have id {id} in level {level}, frame {frame},"
                     f" which is none of block '{block.name}'"
                 )
+
+
+def _check_vectors(segment: CodedMedia, grammar: Grammar, width: int | None) -> None:
+    if not grammar.span_grammars[segment.kind].embeds:
+        if segment.features is not None:
+            raise ValueError(
+                f"it has vectors, but the format lays {segment.kind} out in codes; leave them out"
+            )
+        return
+    features, places = segment.features, segment.codes.size
+    if features is None:
+        raise ValueError(
+            f"the format reads {segment.kind} as vectors and the segment has none; let the model's"
+            " encoder make them"
+        )
+    if features.dtype.kind != "f" or features.ndim != 2 or len(features) != places:
+        raise ValueError(
+            f"its vectors are {features.dtype} of shape {features.shape}, expected numbers"
+            f" ({places}, width): one vector for each of its {counted(places, 'place')}"
+        )
+    if width is None:
+        raise ValueError(
+            "the backend reads no vectors; open the model with backend transformers, torch_static"
+            " or cpu"
+        )
+    if features.shape[1] != width:
+        raise ValueError(
+            f"its vectors have {features.shape[1]} numbers, the decoder's embeddings have {width};"
+            " they were made for another decoder: take its own encoder and connector"
+        )

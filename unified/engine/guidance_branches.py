@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from unified.engine.branch import Branch, positions_of
+from unified.engine.branch import Branch, positions_of_segment
 from unified.engine.sampler import FULL, MEDIA
 from unified.formats.coded import Coded, CodedText
 from unified.formats.grammar import Grammar
@@ -68,7 +68,13 @@ class GuidanceBranches:
             branch.kind, branch.role = kind, role
 
     def _prefix(self, branch: Branch, kind: str, role: str | None) -> list[int]:
-        """What stands before a segment in a branch: padding where the format blanks it out, too."""
+        """What stands before a segment in a branch: padding where the format blanks it out, too.
+
+        Two texts that have media between them in the request may be one where these are left out.
+        """
+        joins = branch.kind == kind == "text" and self._grammar.separator is None
+        if joins and branch.role == (role or self._grammar.format.start):
+            return []
         ids = self._grammar.segment_prefix(branch.kind, branch.role, kind, role)
         blank = self._grammar.pad_text_with
         if self._grammar.pad_affixes and blank is not None and not self._negative:
@@ -77,9 +83,9 @@ class GuidanceBranches:
 
     def _append(self, branch: Branch, segment: Coded) -> None:
         role = segment.role or self._grammar.format.start
-        ids, _, depth = self._grammar.segment_ids(segment)
+        ids = self._grammar.segment_ids(segment)
         branch.positions += self._grammar.segment_prefix(
             branch.kind, branch.role, segment.kind, role
         )
-        branch.positions += positions_of(ids.tolist(), depth.tolist())
+        branch.positions += positions_of_segment(segment, ids, self._grammar)
         branch.kind, branch.role = segment.kind, role

@@ -204,7 +204,13 @@ class ChatModel(lmms):
         asking = self.model.request(asked.verb, **asked.inputs)
         slot = asking.document.segments[-1]
         answered = Document((*asking.document.segments[:-1], Text(text, slot.role)))
-        ids = self.model.sequencer.encode(answered).ids
+        sequence = self.model.sequencer.encode(answered)
+        if sequence.embedded:
+            raise ValueError(
+                "the model reads media as continuous positions, whose likelihoods are not measured"
+                " yet; take tasks that ask it to write"
+            )
+        ids = sequence.ids
         wanted = np.asarray(self.model.text_tokenizer.encode(text))
         at = _last_place(ids, wanted)
         with torch.no_grad():

@@ -34,6 +34,10 @@ class CodedMedia:
     codes: int64 (K, *grid): (K, h, w) where a format lays codes out in rows, (K, T) otherwise.
     kind: of its span, where a format has several of one modality, such as music; the modality
     where it is left out. modality: a name in `unified_data.segments`; the kind where left out.
+    features: of a span of continuous positions, whose codes are all 0: what stands there, float
+    (n, D): of its encoder where a sequencer made it, of the decoder's width (and n = the number of
+    codes) where a decoder reads it; or the medium itself, uint8, for an encoder to read later. None
+    of codes.
     """
 
     codes: np.ndarray
@@ -41,6 +45,7 @@ class CodedMedia:
     loss: float = 1.0
     kind: str = ""
     modality: str = ""
+    features: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modality", self.modality or self.kind)
@@ -58,6 +63,8 @@ class CodedMedia:
         codes = codes.astype(np.int64)
         codes.setflags(write=False)
         object.__setattr__(self, "codes", codes)
+        if self.features is not None:
+            object.__setattr__(self, "features", np.asarray(self.features))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CodedMedia):
@@ -67,6 +74,7 @@ class CodedMedia:
             and self.role == other.role
             and self.loss == other.loss
             and (self.kind, self.modality) == (other.kind, other.modality)
+            and _same(self.features, other.features)
         )
 
     def __hash__(self) -> int:
@@ -89,6 +97,12 @@ class CodedAudio(CodedMedia):
     modality: str = "audio"
 
 
+def _same(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second)
+
+
 Coded = CodedText | CodedMedia
 _CLASSES: Mapping[str, type[CodedMedia]] = {"image": CodedImage, "audio": CodedAudio}
 
@@ -99,9 +113,11 @@ def coded_media(
     role: str | None = None,
     loss: float = 1.0,
     kind: str = "",
+    features: np.ndarray | None = None,
 ) -> CodedMedia:
     """The codes of a medium as a segment; of the modality's own class where it has one."""
-    return _CLASSES.get(modality, CodedMedia)(codes, role, loss, kind or modality, modality)
+    of_modality = _CLASSES.get(modality, CodedMedia)
+    return of_modality(codes, role, loss, kind or modality, modality, features)
 
 
 @dataclass(frozen=True)

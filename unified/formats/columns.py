@@ -57,7 +57,8 @@ def example_vocabulary(format: Format) -> Vocabulary:
     for kind, spec in format.spans.items():
         last = max((item.until or 0 for item in spec.items if isinstance(item, Repeat)), default=0)
         for level in range(spec.num_codebooks or _LEVELS):
-            add(f"{kind}.{level}", max(_CODES, last + 2), level=level)
+            size = 1 if spec.embeds else max(_CODES, last + 2)
+            add(f"{kind}.{level}", size, level=level)
     literals = tuple((text, (at % _TEXT,)) for at, text in enumerate(format.literals))
     return Vocabulary(tuple(blocks), _TEXT, _TEXT, literals)
 

@@ -24,10 +24,14 @@ class CompiledFormat:
         pad_text_with: of guidance: the id that stands for each id of a text that is left out.
         uncond_token: of guidance: the id that stands for all texts that are left out.
         roles: by name the ids before its first segment, and those after its last.
-        span_grammars: by kind of span.
+        span_grammars: by kind of span. Kinds of vectors for which the vocabulary has no id, since
+            the model has no encoder, are left out.
         num_together: the most ids that a position of the decoder holds: 1 where each has its own.
         document_markers: ids at the level of the document that begin a span ("span", KIND) or
             separate two texts ("separator", "").
+        read_instead: kind of span -> the kind of vectors that begins with the same marker.
+        read_begins: those of `document_markers` that begin a span of continuous positions, which
+            may be read wherever a span may begin and is never allowed: nothing writes it.
         paths: from each role, the ids to every role that can follow, and to the end of the document
             (None).
     """
@@ -48,13 +52,25 @@ class CompiledFormat:
             for name, role in format.roles.items()
         }
         self.span_grammars = {
-            kind: SpanGrammar(kind, span, vocabulary) for kind, span in format.spans.items()
+            kind: SpanGrammar(kind, span, vocabulary)
+            for kind, span in format.spans.items()
+            if not span.embeds or vocabulary.levels(kind)
         }
+        # Codes last: where vectors begin with the same marker, what follows it tells.
+        spans = sorted(self.span_grammars.items(), key=lambda pair: not pair[1].embeds)
         self.document_markers: dict[int, tuple[str, str]] = {
-            span.begin: ("span", kind) for kind, span in self.span_grammars.items()
+            span.begin: ("span", kind) for kind, span in spans
+        }
+        self.read_instead = {
+            self.document_markers[span.begin][1]: kind
+            for kind, span in spans
+            if span.embeds and self.document_markers[span.begin][1] != kind
         }
         if self.separator is not None:
             self.document_markers[self.separator] = ("separator", "")
+        self.read_begins = frozenset(
+            span.begin for span in self.span_grammars.values() if span.embeds
+        )
         self.num_together = max((s.num_together for s in self.span_grammars.values()), default=1)
         start = () if format.start is not None else (None,)
         self.paths = {role: self._paths_from(role) for role in (*start, *self.roles)}

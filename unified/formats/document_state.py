@@ -38,6 +38,7 @@ class DocumentState:
         "_left",
         "_path",
         "_ranges",
+        "_reads_spans",
         "_recheck",
         "_required",
         "_required_ids",
@@ -71,6 +72,7 @@ class DocumentState:
         self._ranges: Ranges = ()
         self._text_ok = False
         self._text_over = False
+        self._reads_spans = False  # whether a span that is never written may begin here
 
     def allowed(self) -> Ranges:
         """The ids that may come next, as sorted disjoint ranges [start, stop); () at the end."""
@@ -141,6 +143,7 @@ class DocumentState:
     def _open_document(self) -> None:
         """Work out the ids allowed here, at the level of the document."""
         at, grammar = self._at, self.grammar
+        self._reads_spans = False
         if at == At.START:
             self._text_ok = False
             id = grammar.begin[len(self._path)]
@@ -159,6 +162,7 @@ class DocumentState:
             text = text and (not limits.single or self.n_started > 0)
         else:
             text = text and may_begin
+        self._reads_spans = may_begin and at != At.AFTER_SEPARATOR
         # Below this much left some marker is no longer affordable; text ids look again there.
         self._recheck = need + _LONGEST_CHOICE
         markers: list[int] = []

@@ -75,8 +75,10 @@ def _document(grammar: Grammar, max_side: int) -> Iterator[str]:
     separator = grammar.separator
     more = f" ({_sequence((separator,))} text)*" if separator is not None else ""
     yield f"texts: text{more}"
-    going_on = [kind for kind, span in grammar.span_grammars.items() if not span.terminal]
-    last = [kind for kind, span in grammar.span_grammars.items() if span.terminal]
+    # What is read alone is in no grammar of what is written.
+    written = {kind: span for kind, span in grammar.span_grammars.items() if not span.embeds}
+    going_on = [kind for kind, span in written.items() if not span.terminal]
+    last = [kind for kind, span in written.items() if span.terminal]
     spans = " | ".join(f"span-{kind}" for kind in going_on)
     body = f"texts | (texts? ({spans}))+ texts?" if going_on else "texts"
     yield f"body: {body}"
@@ -92,7 +94,7 @@ def _document(grammar: Grammar, max_side: int) -> Iterator[str]:
             ends.append(f"body? ({' | '.join(f'span-{kind}' for kind in last)}) {eos}")
         yield f"{_name(role)}: {' | '.join(ends)}"
     yield f"empty-{_name(first)}: on-{_name(first)}"
-    for span_grammar in grammar.span_grammars.values():
+    for span_grammar in written.values():
         yield from _span(span_grammar, max_side)
 
 

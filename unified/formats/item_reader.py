@@ -23,7 +23,7 @@ __all__ = ["MOST_NAME", "ItemReader", "check_keys", "read_name"]
 MOST_NAME = 256
 """Characters of a name or a literal, which no real format comes near; the same of the others."""
 _MOST_IDS, _MOST_DELAY = 1 << 20, 4096  # the ids are of a span whose size variables are all 1
-_ITEMS = ("marker", "position", "literal", "register", "codes", "repeat", "delayed")
+_ITEMS = ("marker", "position", "literal", "register", "codes", "embeds", "repeat", "delayed")
 _MOST_LEVELS = 256  # the depth of an id is a byte
 
 
@@ -75,7 +75,7 @@ class ItemReader:
         span = self._items(items, where, known, top=True)
         if _least(span) > _MOST_IDS:
             raise ValueError(f"format.{where} has repeats of more than {_MOST_IDS:,} ids together")
-        if not isinstance(span[0], Marker):
+        if not isinstance(span[0], Marker) and not _begins_with_embeds(span):
             raise ValueError(f"format.{where} must begin with a marker, found {quoted(items[0])}")
         for at, item in enumerate(span):
             if isinstance(item, SizeVariable) and item.digits:
@@ -92,6 +92,8 @@ class ItemReader:
                 )
             if isinstance(item, Repeat) and item.count is None and item.until is None:
                 follower = span[at + 1] if at + 1 < len(span) else None
+                if follower is None and _begins_with_embeds((item,)):
+                    continue  # another id than theirs ends them
                 if follower is None or isinstance(follower, SizeVariable):
                     raise ValueError(
                         f"format.{where}[{at}]: an open repeat needs a follower, such as a marker,"
@@ -156,6 +158,8 @@ class ItemReader:
             together = _together(item, where)
             return CodesItem(read_name(item["codes"], f"{where}.codes"), together)
         check_keys(item, f"format.{where}", (kind,))
+        if kind == "embeds":
+            return CodesItem(read_name(item["embeds"], f"{where}.embeds"), embeds=True)
         if kind == "marker":
             return Marker(self.marker(item["marker"], where))
         return self.literal(item["literal"], where)
@@ -284,6 +288,14 @@ class ItemReader:
             )
         known.add(name)
         return name
+
+
+def _begins_with_embeds(span: tuple[Item, ...]) -> bool:
+    """Whether the first id of a span is that of a continuous position."""
+    first: Item | None = span[0]
+    while isinstance(first, Repeat):
+        first = first.of[0]
+    return isinstance(first, CodesItem) and first.embeds
 
 
 def _together(item: dict[str, Any], where: str) -> bool:

@@ -102,7 +102,8 @@ def _item(item: Item) -> str:
     if isinstance(item, SizeVariable):
         return f"{item.name}:{item.block or 'digits'}"
     if isinstance(item, CodesItem):
-        return f"{item.blocks} together" if item.together else item.blocks
+        name = f"<{item.blocks} as vectors>" if item.embeds else item.blocks
+        return f"{name} together" if item.together else name
     if isinstance(item, Delayed):
         fill = "" if _fills(item) else f", {item.before[0]} where a level has none"
         return f"(a step of {item.kind}{' together' if item.together else ''}{fill})+"

@@ -171,7 +171,11 @@ def _check_document(format: Format) -> None:
             f"format.document.end begins with {first}, expected a marker: nothing else would tell"
             " where a document ends (unless it has a start, and every role an end)"
         )
-    used: list[Item] = [span.items[0] for span in format.spans.values()]
+    used: list[Item] = [span.items[0] for span in format.spans.values() if not span.embeds]
+    # A span of vectors may begin with an id of its own, or as one of codes does, which what follows
+    # tells apart.
+    of_vectors = {span.items[0] for span in format.spans.values() if span.embeds}
+    used += [item for item in of_vectors if isinstance(item, Marker) and item not in used]
     used.append(Marker(format.padding))
     used += [] if format.text_separator is None else [Marker(format.text_separator)]
     ends = {role.end[0] for role in format.roles.values() if role.end}

@@ -17,9 +17,10 @@ __all__ = ["Rules", "rules_of"]
 class Rules:
     """What limits mean for one format. All lengths in ids.
 
-    kinds: span kinds that may begin, in the order of the format. least: kind -> the shortest span
-    of it under the limits. forced: kind -> the size variables that have a settled value. fixed: the
-    same, and the fewest repeats of open repeats. exact: kind -> number of spans, where exact.
+    kinds: span kinds that may be written, in the order of the format. least: kind -> the shortest
+    span of it under the limits. forced: kind -> the size variables that have a settled value.
+    fixed: the same, and the fewest repeats of open repeats. exact: kind -> number of spans, where
+    exact.
     """
 
     limits: Limits
@@ -53,7 +54,7 @@ def rules_of(limits: Limits, name: str, spans: Mapping[str, SpanGrammar]) -> Rul
     kinds = tuple(
         kind
         for kind, span in spans.items()
-        if {kind, span.modality} & set(allow) and exact.get(kind) != 0
+        if {kind, span.modality} & set(allow) and exact.get(kind) != 0 and not span.embeds
     )
     return Rules(
         limits=limits,
@@ -63,12 +64,14 @@ def rules_of(limits: Limits, name: str, spans: Mapping[str, SpanGrammar]) -> Rul
         least={kind: span.length(fixed[kind]) for kind, span in spans.items()},
         forced=forced,
         fixed=fixed,
-        exact={kind: number for kind, number in exact.items() if kind in spans},
+        exact={k: number for k, number in exact.items() if k in spans and not spans[k].embeds},
     )
 
 
 def _sizes(limits: Limits, name: str, span: SpanGrammar) -> tuple[dict[str, int], dict[str, int]]:
     """(fixed, forced) of one kind of span, see `Rules`."""
+    if span.embeds:  # which no limits are about: they are of what is written
+        return dict.fromkeys(span.open_variables, 1), {}
     wanted = limits.of(span.modality)
     if wanted.grid is not None:
         sizes = span.fix_grid(wanted.grid)
@@ -94,10 +97,11 @@ def _exact(limits: Limits, name: str, spans: Mapping[str, SpanGrammar]) -> dict[
         if (wanted := limits.of(modality)).count is not None
     }
     for kind, number in exact.items():
-        if number and kind not in spans:
+        if number and (kind not in spans or spans[kind].embeds):
+            written = [name for name, span in spans.items() if not span.embeds]
             raise ValueError(
-                f"format '{name}' has no {kind} spans, but the limits ask for {number}; it has"
-                f" {', '.join(spans) or 'text alone'}"
+                f"format '{name}' has no {kind} spans to write, but the limits ask for {number}; it"
+                f" has {', '.join(written) or 'text alone'}"
             )
     terminal = [kind for kind, span in spans.items() if span.terminal]
     total = sum(exact.get(kind, 0) for kind in terminal)

@@ -32,6 +32,12 @@ def find_axes(span: SpanLayout) -> tuple[Axis, ...]:
                 f" {number}{streams_in_words(span.streams)}"
             )
     axes_of: dict[int, tuple[Axis, ...]] = {}
+    if span.embeds and [block.size for block in span.blocks] != [1]:
+        sizes = ", ".join(f"{block.name} of {block.size}" for block in span.blocks)
+        raise ValueError(
+            f"the format's {kind} spans hold continuous positions; the vocabulary has blocks"
+            f" {sizes} for them, expected '{kind}.0' of one id"
+        )
     for codes, axes in code_paths(span.items, ()):
         for k in span.leaves.levels(codes):
             if k in axes_of:
@@ -116,6 +122,8 @@ def check_open_repeats(span: SpanLayout) -> None:
             if stage.until is not None:
                 _check_until(span, stage)
                 continue  # its last turn tells where it ends
+            if not span.after_open(at, env):
+                continue  # of vectors, which nothing but their own id goes on with
             again = span.run(at, env).leaves[0]
             after = span.run(at + 1, env).leaves[0]
             if again.lo < after.hi and after.lo < again.hi:

@@ -110,8 +110,8 @@ class SpanGrammar(SpanLayout):
         Raises ValueError where the format cannot say it.
         """
         env = self.fix_grid(grid)
-        lows, levels = [np.array([self.begin])], [np.array([-1])]
-        depths = [np.array([0])]
+        lows = [np.array([self.begin] * self.has_begin, np.int64)]
+        levels, depths = [np.full(len(lows[0]), -1)], [np.zeros(len(lows[0]), np.int64)]
         for at, stage in enumerate(self.stages):
             if isinstance(stage, SizeStage):
                 lows.append(
@@ -136,10 +136,16 @@ class SpanGrammar(SpanLayout):
     def serialize(self, codes: np.ndarray) -> ExpandedSpan:
         """The span of codes int64 (K, *grid)."""
         self.check_codes(codes)
-        span = self.expand(codes.shape[1:])
+        span = self.expand(self.grid_of(codes))
         for k, block in enumerate(self.blocks):
             span.ids[span.levels == k] = self.vocabulary.to_ids(block.name, codes[k].reshape(-1))
         return span
+
+    def grid_of(self, codes: np.ndarray) -> tuple[int, ...]:
+        """The grid of codes (K, *grid); of continuous positions in rows as one axis where the
+        format has no rows of them."""
+        grid = codes.shape[1:]
+        return (int(np.prod(grid)),) if self.embeds and len(self.axes) == 1 else grid
 
     def split_streams(self, codes: np.ndarray) -> dict[str, np.ndarray]:
         """Codes (K, ...) as those of each stream by name; ids of the text tokenizer for text."""

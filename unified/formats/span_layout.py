@@ -29,7 +29,7 @@ from unified.formats.span_stages import (
 )
 from unified.formats.spec import Marker, SpanSpec
 from unified.formats.streams import divide_streams
-from unified.vocabulary.block import TEXT
+from unified.vocabulary.block import TEXT, Ranges
 from unified.vocabulary.vocabulary import Vocabulary
 
 __all__ = ["SpanLayout"]
@@ -41,7 +41,9 @@ class SpanLayout:
     modality: of its media. blocks: by level, codebooks or the text. num_together: the most ids that
     a position holds. streams: the levels of each stream by name; empty without streams.
     level_modalities: of the codes of each level, "text" in a stream of text. last_turns: the stage
-    of an open repeat -> the ids of the turn that ends it, where one does.
+    of an open repeat -> the ids of the turn that ends it, where one does. begin: the id that it
+    begins with. has_begin: whether that is a marker and not the first continuous position. embeds:
+    whether it holds continuous positions, which are read and never written.
     """
 
     def __init__(self, kind: str, span: SpanSpec, vocabulary: Vocabulary):
@@ -58,10 +60,14 @@ class SpanLayout:
             TEXT if block.name == TEXT else span.modality for block in self.blocks
         )
         first = span.items[0]
-        assert isinstance(first, Marker)
-        self.begin = vocabulary.marker(first.name)
+        self.embeds = span.embeds
+        self.has_begin = isinstance(first, Marker)
+        if isinstance(first, Marker):
+            self.begin = vocabulary.marker(first.name)
+        else:
+            self.begin = self.blocks[0].id(0)
         self.leaves = LeafExpander(kind, self.blocks, vocabulary, self.streams)
-        self.stages = read_stages(span.items[1:], vocabulary)
+        self.stages = read_stages(span.items[self.has_begin :], vocabulary)
         header = [s for s in self.stages if isinstance(s, SizeStage | DigitsStage)]
         self.size_variables = tuple(stage.name for stage in header)
         self.open_variables = tuple(s.variable for s in self.stages if isinstance(s, OpenStage))
@@ -90,13 +96,20 @@ class SpanLayout:
         warmup = items.warmup if isinstance(items, OpenStage) else 0
         return self._expanded(stage, counts, min(repeat, warmup))
 
+    def after_open(self, stage: int, env: Env) -> Ranges:
+        """What may follow an open repeat in its span; () where it is the last of the span, which
+        then ends with whatever else comes in the document."""
+        if stage + 1 == len(self.stages):
+            return ()
+        return self.run(stage + 1, env).leaves[0].ranges
+
     def length(self, env: Env, stage: int = -1, positions: bool = False) -> int:
         """Ids of the span after `stage` (from its begin marker on if -1).
 
         Size variables not in `env` count as 1, the least they can be. positions: count positions
         of the decoder in place of ids.
         """
-        total = 1 if stage < 0 else 0
+        total = 1 if stage < 0 and self.has_begin else 0
         for later in self.stages[stage + 1 :]:
             if isinstance(later, SizeStage):
                 total += 1

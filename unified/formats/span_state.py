@@ -341,7 +341,7 @@ class SpanState:
         if self.until:
             self.ranges = self._turn_ranges()
             return
-        after = self.grammar.run(self.stage + 1, self.env).leaves[0].ranges
+        after = self.grammar.after_open(self.stage, self.env)
         if self.goes_on:
             self.ranges = tuple(sorted((*run.leaves[0].ranges, *after)))
         else:

@@ -37,6 +37,9 @@ An AFFIX, what stands before something or behind it, is the name of a marker, a 
                                      one id of every level of a kind, in order, or of a stream's, or
                                      of one level
       together: true                 all levels in one position of the decoder
+    embeds: KIND                     one continuous position: a vector that an encoder made of the
+                                     medium, where the sequence has the one id of block KIND.0. It
+                                     is read and never written. A span of them may begin with them
     repeat: COUNT, of: [items]       COUNT an integer, a register, a multiple of one ("2*h"), or
                                      `open`: one or more times, until the next item begins;
                                      `sets: NAME` keeps how often, so that later repeats can be
@@ -98,11 +101,13 @@ class SizeVariable:
 class CodesItem:
     """blocks: a kind, for an id of each of its levels in order; or one block, such as "audio.2".
 
-    together: whether the levels are in one position.
+    together: whether the levels are in one position. embeds: whether it is a continuous position
+    instead: its one id holds the place of a vector.
     """
 
     blocks: str
     together: bool = False
+    embeds: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,14 +176,28 @@ class SpanSpec:
     streams: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
+    def embeds(self) -> bool:
+        """Whether the span holds continuous positions in the place of codes."""
+        return _has_embeds(self.items)
+
+    @property
     def num_codebooks(self) -> int | None:
         """How many codebooks the format itself says that the kind has; None where it does not."""
+        if self.embeds:
+            return 1
         if self.streams:
             return sum(number or 0 for number in self.streams.values())
         delayed = [len(item.by) for item in self.items if isinstance(item, Delayed)]
         markers = (item.depth + 1 for item in self.items if isinstance(item, Marker))
         position = max(markers, default=1)
         return delayed[0] if delayed else position if position > 1 else None
+
+
+def _has_embeds(items: tuple[Item, ...]) -> bool:
+    return any(
+        item.embeds if isinstance(item, CodesItem) else _has_embeds(getattr(item, "of", ()))
+        for item in items
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from unified.formats.coded import (
     CodedText,
     End,
     Event,
-    GrammarError,
     RoleChange,
     SpanBegin,
     SpanEnd,
@@ -25,30 +24,32 @@ from unified.formats.coded import (
 from unified.formats.compiled import CompiledFormat
 from unified.formats.document_state import At, DocumentState
 from unified.formats.limits import FREE, Limits
-from unified.formats.span_stages import PositionRest
+from unified.formats.span_stages import OpenStage, PositionRest
 from unified.formats.span_state import SpanState
+from unified.formats.state_words import StateWords
 from unified.vocabulary.block import Ranges
 
 __all__ = ["State"]
 
 
-class State(DocumentState):
+class State(StateWords):
     """One sequence so far. Made by `Grammar.start`; see `DocumentState` for its attributes."""
 
-    __slots__ = ("_begun_at", "_span", "_stream_ids", "_text")
+    __slots__ = ("_stream_ids", "_text", "_undecided")
 
     def __init__(self, grammar: CompiledFormat, limits: Limits | None):
         super().__init__(grammar)
         self._text: list[int] = []
         self._begun_at = 0
-        self._span: SpanState | None = None
+        self._span = None
+        self._undecided = False  # whether the span that has begun may be one that is read instead
         self._stream_ids: Mapping[int, Sequence[int]] | None = None
         self.restrict(limits)
 
     def copy(self) -> State:
         """An independent state at the same point."""
         other = object.__new__(State)
-        for name in (*DocumentState.__slots__, *State.__slots__):
+        for name in (*DocumentState.__slots__, *StateWords.__slots__, *State.__slots__):
             setattr(other, name, getattr(self, name))
         other._text = self._text.copy()
         other._span = self._span.copy() if self._span is not None else None
@@ -94,14 +95,6 @@ class State(DocumentState):
         """The codebook level of the next id, -1 where it is no code. Where another frame may begin
         or the span end, that of the frame's first code."""
         return self._span.level if self._span is not None else -1
-
-    def num_codes(self, level: int) -> int:
-        """Codes of a level that the open span has so far."""
-        return 0 if self._span is None else len(self._span.levels[level])
-
-    def latest_codes(self, level: int, number: int) -> list[int]:
-        """The last ids of a level in the open span, so many at most."""
-        return [] if self._span is None else self._span.levels[level][-number:]
 
     def are_codes(self, ranges: Ranges) -> np.ndarray:
         """Which ids of ranges are codes of the level that is next, bool (ids of all ranges)."""
@@ -210,11 +203,13 @@ class State(DocumentState):
         """
         span = self._span
         if span is not None:
-            events = span.advance(id)
+            events = self._decide(span, id) if self._undecided else span.advance(id)
             if events is None:
-                raise self._refuse(id)
+                return self._advance_behind(span, id)
             self.position += 1
             self._left -= 1
+            span = self._span
+            assert span is not None
             if span.finished:
                 return (*events, self._end_span(span))
             self._ranges = span.ranges
@@ -234,6 +229,8 @@ class State(DocumentState):
         for start, stop in self._ranges:
             if start <= id < stop:
                 return self._advance_marker(id)
+        if self._reads_spans and id in grammar.read_begins:
+            return self._advance_marker(id)
         raise self._refuse(id)
 
     def advance_text(self, ids: Sequence[int]) -> tuple[Event, ...]:
@@ -344,8 +341,44 @@ class State(DocumentState):
             stream_ids=self._stream_ids,
         )
         self._stream_ids = None
+        self._undecided = kind in self.grammar.read_instead
+        told = span_grammar.header_stages == 0 and not self._undecided
+        events: tuple[Event, ...] = (self._span.begin_event(),) if told else ()
+        if not span_grammar.has_begin:
+            events += self._span.advance(span_grammar.begin) or ()
+            if self._span.finished:
+                return (*events, self._end_span(self._span))
         self._ranges = self._span.ranges
-        return (self._span.begin_event(),) if span_grammar.header_stages == 0 else ()
+        return events
+
+    def _decide(self, span: SpanState, id: int) -> tuple[Event, ...] | None:
+        """Read the first id behind a marker that begins two kinds of span, codes and vectors."""
+        events = span.advance(id)
+        if events is None:
+            other = self.grammar.span_grammars[self.grammar.read_instead[span.grammar.kind]]
+            span = SpanState(other, span.left, span.need, {}, {}, None)
+            events = span.advance(id)
+        if events is None:
+            return None
+        self._span, self._undecided = span, False
+        return (span.begin_event(), *events) if span.grammar.header_stages == 0 else events
+
+    def _advance_behind(self, span: SpanState, id: int) -> tuple[Event, ...]:
+        """Read an id that a span cannot hold: it may end an open one that nothing else ends."""
+        if not _ends_by_next(span):
+            raise self._refuse(id)
+        ahead = self.copy()
+        end = ahead.end_given()
+        events = ahead.advance(id)
+        for name in (*DocumentState.__slots__, *StateWords.__slots__, *State.__slots__):
+            setattr(self, name, getattr(ahead, name))
+        return (*end, *events)
+
+    def end_given(self) -> tuple[Event, ...]:
+        """End the open span where it is complete and only what follows would end it."""
+        if self._span is None or not _ends_by_next(self._span):
+            return ()
+        return (self._end_span(self._span),)
 
     def _end_span(self, span: SpanState) -> SpanEnd:
         kind = span.grammar.kind
@@ -356,35 +389,9 @@ class State(DocumentState):
         segment = coded_media(span.grammar.modality, span.codes(), self.role, kind=kind)
         return SpanEnd(kind, segment)
 
-    # Words for errors.
 
-    def unfinished(self) -> GrammarError:
-        """Why the sequence may not stop here."""
-        assert not self.finished
-        if self._span is not None:
-            return GrammarError(
-                self.position,
-                f"the sequence ends in {self._here(self._span)}; was generation cut off? "
-                "raise the budget (max_ids)",
-            )
-        return GrammarError(
-            self.position,
-            f"the sequence ends where {self.grammar.describe(self._ranges)} should follow",
-        )
-
-    def _refuse(self, id: int) -> GrammarError:
-        actual = self.grammar.vocabulary.describe(id)
-        if self.finished:
-            return GrammarError(self.position, f"{actual} follows the end of the document")
-        where = self._budget() if self._span is None else f", in {self._here(self._span)}"
-        expected = self.grammar.describe(self._ranges)
-        return GrammarError(self.position, f"expected {expected}, found {actual}{where}")
-
-    def _here(self, span: SpanState) -> str:
-        at = f"the {span.grammar.kind} span begun at position {self._begun_at}"
-        return f"{at}, which has {span.describe()}"
-
-    def _budget(self) -> str:
-        if self.remaining is None:
-            return ""
-        return f" (with {self._left} ids left under the limits)"
+def _ends_by_next(span: SpanState) -> bool:
+    """Whether a span is complete, and ends with whatever it cannot hold."""
+    stages = span.grammar.stages
+    is_open = isinstance(stages[span.stage], OpenStage) and span.stage + 1 == len(stages)
+    return is_open and span.choice and span.repeats > 0

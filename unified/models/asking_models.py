@@ -206,6 +206,8 @@ def _strange(
     """Why a picture that is given is not known; None where it may be, or nobody measured it."""
     if task.unknown is None or directory is None or not isinstance(inputs.image, Image):
         return None
+    if sequencer.reads_continuous("image"):  # which no tokenizer gives back
+        return None
     known = KnownPictures.load(directory)
     return None if known is None else known.strange(inputs.image.pixels, sequencer)
 
@@ -213,7 +215,9 @@ def _strange(
 def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs, tuple[str, ...]]:
     """Pictures and sounds as the model's tokenizers take them, and notes on what was changed."""
     notes: tuple[str, ...] = ()
-    if inputs.image is not None and "image" in task.media:
+    # An encoder prepares media itself, as it was trained on them.
+    codes_image, codes_audio = (not sequencer.reads_continuous(m) for m in ("image", "audio"))
+    if inputs.image is not None and "image" in task.media and codes_image:
         image, notes = _fit_given(task, inputs.image, sequencer)
         if inputs.box is not None or task.verb == "ground":
             original: Any = inputs.image
@@ -222,7 +226,7 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
         inputs = replace(inputs, image=image)
     examples = []
     for example in inputs.examples:
-        if example.image is not None and task.shots:
+        if example.image is not None and task.shots and codes_image:
             example_image, changes = _fit_given(task, example.image, sequencer)
             notes = (*notes, *changes)
             examples.append(replace(example, image=example_image))
@@ -230,7 +234,7 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
             examples.append(example)
     inputs = replace(inputs, examples=tuple(examples))
     audio: Any = inputs.audio
-    if audio is not None and "audio" in task.media:
+    if audio is not None and "audio" in task.media and codes_audio:
         rate = sequencer.tokenizer("audio").sample_rate
         waveform, of_sound = fit_sound(audio.waveform, audio.sample_rate, rate)
         inputs = replace(inputs, audio=Audio(waveform, rate))

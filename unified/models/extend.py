@@ -24,6 +24,7 @@ from unified.models.code_output import (
     laid_out,
 )
 from unified.models.files import FILE_NAME, model_directory
+from unified.models.grafting.graft import Graft, add_spans, make_embedders
 from unified.models.stored_weights import check_dtype
 from unified.sequence.modality import registered_modalities
 from unified.sequence.sequencer import Sequencer
@@ -36,6 +37,7 @@ from unified_base.model_config import check_model_config
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    from unified.models.grafting.embedder import MediaEmbedder
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = ["begin_with", "create_decoder", "extend_decoder"]
@@ -95,11 +97,12 @@ def extend_decoder(
     device: str | None = None,
     layouts: Mapping[str, str | None] | None = None,
     depth: Mapping[str, Any] | None = None,
+    grafts: Mapping[str, Graft] | None = None,
 ) -> tuple[Sequencer, Any, CodesOutput | None, tuple[str, ...]]:
     """A language model with rows for new ids, its codes' output and notes; see
     `UnifiedModel.extend`.
 
-    layouts: by modality, see `laid_out`.
+    layouts: by modality, see `laid_out`. grafts: by modality, what it is read through.
     """
     import torch
 
@@ -129,6 +132,9 @@ def extend_decoder(
         layout = replace(layout, format=plain)
     else:
         layout, codes = laid_out(layout, layouts or {})
+    own_codes = [name for name, tokenizer in media.items() if tokenizer is not None]
+    width = int(config.get_text_config().hidden_size)
+    embedders = make_embedders(grafts or {}, width, own_codes)
     if hf is None:
         hf = checkpoint.load_hf(folder, dtype=dtype or "auto", device=device or "cpu")
     else:
@@ -138,7 +144,7 @@ def extend_decoder(
             hf = checkpoint.move(hf, device)
     old = _rows(hf, text_tokenizer)
     sequencer = _sequencer(
-        layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid, others
+        layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid, others, embedders
     )
     declared = codes_output(sequencer.grammar, config, codes, depth)
     blocks = sequencer.vocabulary.blocks
@@ -253,8 +259,10 @@ def _sequencer(
     audio_tokenizer: AudioTokenizer | None,
     max_grid: int,
     others: Mapping[str, MediaTokenizer] | None = None,
+    embedders: Mapping[str, MediaEmbedder] | None = None,
 ) -> Sequencer:
     """A sequencer over the vocabulary that these parts make."""
+    embedders = embedders or {}
 
     def of(tokenizer: MediaTokenizer) -> tuple[tuple[int, ...], str]:
         return tuple(int(size) for size in tokenizer.codebook_sizes), tokenizer.fingerprint
@@ -266,6 +274,8 @@ def _sequencer(
     by_name = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
     media = {name: of(tokenizer) for name, tokenizer in by_name.items() if tokenizer is not None}
     format = _without(format, [name for name in registered_modalities() if name not in media])
+    format = add_spans(format, embedders)
+    media |= {kind: ((1,), embedder.fingerprint) for kind, embedder in embedders.items()}
     built = Vocabulary.build(
         text_size=text_tokenizer.size,
         text_rows=text_rows,
@@ -287,8 +297,9 @@ def _sequencer(
     )
     grammar = Grammar(format, vocabulary)
     return Sequencer(
-        vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer, others=others
-    )
+        vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer, others=others,
+        embedders=embedders,
+    )  # fmt: skip
 
 
 def _without(format: Format, kinds: Sequence[str]) -> Format:

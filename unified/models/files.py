@@ -12,7 +12,8 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,15 @@ from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.code_output import CodesOutput, check_codes, without_depth_decoder
 from unified.models.depth_files import save_depth_decoder
+from unified.models.grafting.graft_files import (
+    EMBEDS_KEY,
+    LAYERS_KEY,
+    check_layers,
+    describe_embedders,
+    load_embedders,
+    save_embedders,
+    save_layers,
+)
 from unified.models.opening import LanguageModel
 from unified.models.quantized import is_quantized
 from unified.models.stored_weights import check_dtype
@@ -40,12 +50,14 @@ from unified_base.whole_folder import whole_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from unified.models.grafting.layer_grafts import LayerGraft
     from unified.models.published import Published
     from unified_tokenizers.base import ImageTokenizer, MediaTokenizer
+    from unified_tokenizers.base import Modality as MediaKind
 
 __all__ = [
-    "FILE_NAME", "load_diffusion", "load_model", "model_directory", "read_words",
-    "save_model",
+    "FILE_NAME", "load_diffusion", "load_model", "loaded_tokenizer", "model_directory",
+    "read_words", "save_model",
 ]  # fmt: skip
 
 FILE_NAME = "unified.json"
@@ -104,13 +116,18 @@ def load_model(
 
     codecs: tokenizers by modality, in the place of those in the folder.
     """
-    from unified.models.published import codecs_inside, missing_of, saved_published
+    from unified.models.published import (
+        codecs_inside,
+        inside_embedders,
+        missing_of,
+        saved_published,
+    )
 
     manifest = checkpoint.read_json(directory / FILE_NAME)
     expected = {"vocabulary", "vocabulary_hash", "format", "sampling"}
     where = directory / FILE_NAME
     published = saved_published(manifest, where)
-    if set(manifest) - {"plugin", "pretrained", "codes"} != expected:
+    if set(manifest) - {"plugin", "pretrained", "codes", EMBEDS_KEY, LAYERS_KEY} != expected:
         raise ValueError(f"{where} has {quoted(sorted(manifest))}, expected {sorted(expected)}")
     for name in ("format", "vocabulary_hash"):
         if not isinstance(manifest[name], str):
@@ -155,11 +172,20 @@ def load_model(
         )
     pretrained = None if published is None else published.pretrained
     depth = None if codes is None else codes.depth
-    language_model = LanguageModel.open(directory, pretrained, device, dtype, read, backend, depth)
+    layers = check_layers(manifest.get(LAYERS_KEY), str(where))
+    language_model = LanguageModel.open(
+        directory, pretrained, device, dtype, read, backend, depth, layers
+    )
     media: dict[str, Any] = {
         modality: codec for modality, codec in (codecs or {}).items() if codec is not None
     }
+    embedders: dict[str, Any] = {
+        **load_embedders(manifest.get(EMBEDS_KEY), directory, width or 0, str(where)),
+        **(inside_embedders(published.pretrained, directory, vocabulary) if published else {}),
+    }
     for modality in modalities_in(vocabulary):
+        if modality in embedders:
+            continue
         folder = directory / f"{modality}_tokenizer"
         if modality in media:
             continue
@@ -176,6 +202,7 @@ def load_model(
             TextTokenizer.load(directory),
             missing=missing_of(published.pretrained, config, media) if published else None,
             others=media,
+            embedders=embedders,
         )
         sampling = Sampling.from_json(manifest["sampling"], "sampling")
     except ValueError as error:
@@ -218,7 +245,7 @@ def save_model(
         if dtype and any(p.dtype != getattr(torch, dtype) for p in hf.parameters()):
             hf = copy.deepcopy(hf).to(getattr(torch, dtype))
         setattr(hf.config, HASH_KEY, vocabulary.hash)
-        with without_depth_decoder(hf) as depth:
+        with without_depth_decoder(hf) as depth, without_layers(hf) as layer_graft:
             with no_progress_bars(), codec_inside(hf, published, sequencer):
                 hf.save_pretrained(folder)
             if codes is not None and codes.output == "depth":
@@ -229,6 +256,7 @@ def save_model(
         for modality, tokenizer in sequencer.tokenizers.items():
             if modality not in inside:
                 _save_media(tokenizer, folder / f"{modality}_tokenizer")
+        save_embedders(sequencer.embedders, folder)
         manifest = {
             "vocabulary": vocabulary.to_json(),
             "vocabulary_hash": vocabulary.hash,
@@ -236,6 +264,8 @@ def save_model(
             "sampling": sampling.to_json(),
             **({} if plugin is None else {"plugin": plugin}),
             **({} if codes is None else {"codes": codes.to_json()}),
+            **describe_embedders(sequencer.embedders),
+            **save_layers(layer_graft, folder),
         }
         if published is not None:
             manifest["pretrained"] = published.to_json()
@@ -248,10 +278,31 @@ def save_model(
             finish(folder)
 
 
+@contextmanager
+def without_layers(hf: PreTrainedModel) -> Iterator[LayerGraft | None]:
+    """See `without_layer_graft`."""
+    from unified.models.grafting.layer_grafts import without_layer_graft
+
+    with without_layer_graft(hf) as graft:
+        yield graft
+
+
 def _stays(name: str) -> bool:
     """Whether a file that a new model did not replace stays: all but another decoder's weights,
     which transformers might take for the new one's."""
-    return not re.fullmatch(r"(model|pytorch_model|adapter_model|depth_decoder)\b[^/]*", name)
+    return not re.fullmatch(
+        r"(model|pytorch_model|adapter_model|depth_decoder|layer_graft)\b[^/]*", name
+    )
+
+
+def loaded_tokenizer(tokenizer: str | Path | MediaTokenizer | None, modality: MediaKind) -> Any:
+    """A media tokenizer, loaded where its folder or name stands for it."""
+    if not isinstance(tokenizer, str | Path):
+        return tokenizer
+    import unified_tokenizers
+
+    load: Any = unified_tokenizers.load_tokenizer  # of either kind
+    return load(tokenizer, modality)
 
 
 def _load_media(directory: Path) -> MediaTokenizer:

@@ -56,6 +56,8 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         folder = directory / f"{modality}_tokenizer"
         if folder.is_dir():
             parts[folder.name] = folder
+    for ending in ("encoder", "connector"):  # of what is read as vectors
+        parts |= {path.name: path for path in sorted(directory.glob(f"*_{ending}"))}
     spans = Grammar(format, vocabulary).span_grammars
     held = {kind: span.num_together for kind, span in spans.items()}
     plugin = plugin_of(directory)

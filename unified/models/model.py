@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from unified.engine.backends.base import Decoder
 from unified.engine.request import Sampling
-from unified.formats.grammar import Grammar
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.code_output import CodesOutput
 from unified.models.extend import create_decoder, extend_decoder
 from unified.models.extend_published import extend_published
-from unified.models.files import FILE_NAME, load_diffusion, load_model, model_directory, save_model
+from unified.models.files import (
+    FILE_NAME,
+    load_diffusion,
+    load_model,
+    loaded_tokenizer,
+    model_directory,
+    save_model,
+)
 from unified.models.generation_settings import text_settings
+from unified.models.grafting.graft import Graft, as_graft, put_into_layers
+from unified.models.model_parts import ModelParts
 from unified.models.model_tasks import copy_plugin_files, plugin_of, tasks_of
 from unified.models.opening import LanguageModel, check_weights_device
 from unified.models.published import Published, open_published, saved_published
@@ -24,17 +32,15 @@ from unified.models.streams import Streams
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
-from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.arguments import seed_of, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
-    from unified_tokenizers.base import Modality as MediaKind
 
 
-class UnifiedModel(Streams):
+class UnifiedModel(ModelParts, Streams):
     """Reads and writes documents of text, pictures and sound.
 
     Any number of threads may sample from one model at once: each of them gets what it would get
@@ -73,34 +79,11 @@ class UnifiedModel(Streams):
             hf, pretrained=None if published is None else published.pretrained
         )
         self._language_model.before_another = self._forget_engine
+        for embedder in self.embedders.values():
+            if embedder.is_inside:
+                embedder.bind(self._language_model)
 
     # What it is made of.
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self.sequencer.vocabulary
-
-    @property
-    def grammar(self) -> Grammar:
-        return self.sequencer.grammar
-
-    @property
-    def text_tokenizer(self) -> TextTokenizer:
-        return self.sequencer.text_tokenizer
-
-    @property
-    def image_tokenizer(self) -> ImageTokenizer | None:
-        """See `unified_tokenizers.base`; None where the model has no pictures.
-
-        Of a folder's own tokenizer without attention numpy computes arrays, and its `module` is the
-        same in torch (`unified_tokenizers.numpy_tokenizer`).
-        """
-        return self.sequencer.image_tokenizer
-
-    @property
-    def audio_tokenizer(self) -> AudioTokenizer | None:
-        """As `image_tokenizer`; None where the model has no sound."""
-        return self.sequencer.audio_tokenizer
 
     @property
     def hf(self) -> Any:
@@ -143,9 +126,11 @@ class UnifiedModel(Streams):
         return self._move_tokenizers(device)
 
     def _move_tokenizers(self, device: str | None) -> UnifiedModel:
-        for tokenizer in (self.image_tokenizer, self.audio_tokenizer):
-            if tokenizer is not None and device not in (None, "meta"):
-                tokenizer.to(device)
+        if device in (None, "meta"):
+            return self
+        for part in (self.image_tokenizer, self.audio_tokenizer, *self.embedders.values()):
+            if part is not None:
+                part.to(device)
         return self
 
     # Making, loading and saving.
@@ -199,6 +184,10 @@ class UnifiedModel(Streams):
         image_codes: str | None = None,
         audio_codes: str | None = None,
         depth: Mapping[str, Any] | None = None,
+        see: str | Path | Graft | None = None,
+        hear: str | Path | Graft | None = None,
+        layers: str | None = None,
+        layer_options: Mapping[str, int] | None = None,
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -213,6 +202,9 @@ class UnifiedModel(Streams):
         image_codes, audio_codes: the levels of a code in positions of their own ("row"), or in one,
         written by a depth decoder ("depth") or by the decoder's head ("heads"); None: as the format
         says. depth: sizes of the depth decoder, see `create`.
+        see, hear: encoders through which pictures and sounds are read as vectors, in the place of
+        codes or beside them (`unified.models.grafting.graft.Graft`; docs/grafting.md). layers: what
+        is put into the decoder's layers for them, by name; layer_options: of it.
 
         Its texts are sampled as its generation_config.json says, and it is asked in the words of
         `unified.tasks.defaults`: `tasks` may be changed before it is trained.
@@ -228,7 +220,8 @@ class UnifiedModel(Streams):
         """
         check_weights_device(device)
         layouts = {"image": image_codes, "audio": audio_codes}
-        if isinstance(llm, str | Path):
+        grafts = {n: as_graft(g) for n, g in (("image", see), ("audio", hear)) if g is not None}
+        if isinstance(llm, str | Path) and not grafts:
             extended = extend_published(
                 llm, image_tokenizer, audio_tokenizer, format, initialise, dtype, device, layouts
             )
@@ -240,8 +233,10 @@ class UnifiedModel(Streams):
                 )._move_tokenizers(device)  # fmt: skip
         sequencer, hf, declared, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype, tokenizers, device, layouts, depth,
+            dtype, tokenizers, device, layouts, depth, grafts,
         )  # fmt: skip
+        if layers is not None:
+            put_into_layers(hf, layers, layer_options or {})
         sampling, note = text_settings(hf)
         for text in (*notes, *([] if note is None else [note])):
             warnings.warn(text, stacklevel=2)
@@ -285,8 +280,8 @@ class UnifiedModel(Streams):
         """
         directory = model_directory(name_or_path)
         codecs = {
-            "image": _loaded(image_tokenizer, "image"),
-            "audio": _loaded(audio_tokenizer, "audio"),
+            "image": loaded_tokenizer(image_tokenizer, "image"),
+            "audio": loaded_tokenizer(audio_tokenizer, "audio"),
         }
         if (directory / FILE_NAME).exists() or not (directory / "config.json").exists():
             sequencer, sampling, language_model, codes = load_model(
@@ -387,13 +382,3 @@ class UnifiedModel(Streams):
             directory, self.hf, self.sequencer, self.sampling, dtype, complete, self.plugin,
             self._tasks, self.published, self.codes,
         )  # fmt: skip
-
-
-def _loaded(tokenizer: str | Path | MediaTokenizer | None, modality: MediaKind) -> Any:
-    """A media tokenizer, loaded where its folder or name stands for it."""
-    if not isinstance(tokenizer, str | Path):
-        return tokenizer
-    import unified_tokenizers
-
-    load: Any = unified_tokenizers.load_tokenizer  # of either kind
-    return load(tokenizer, modality)

@@ -14,7 +14,7 @@ is sampled by the object's own forward, which shares its weights.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from unified.engine.backends.cpu.config import LlamaCpuConfig
 from unified.engine.backends.depth_config import DepthConfig
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.choose_backend import check_backend, check_on_cpu
+from unified.models.grafting.graft_files import install_stored_layers
 from unified.models.pretrained import Pretrained
 from unified.models.published_decoders import (
     load_published_decoder,
@@ -89,6 +90,7 @@ class LanguageModel:
         directory: Path | None = None,
         pretrained: Pretrained | None = None,
         depth: DepthConfig | None = None,
+        layers: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
@@ -96,11 +98,13 @@ class LanguageModel:
             directory: where its weights are stored.
             pretrained: what it was published as; None for a plain causal LM.
             depth: of the depth decoder beside it; None: it has none.
+            layers: what is installed in its layers, as unified.json says; None: nothing.
         """
         assert hf is not None or directory is not None
         self.directory = directory
         self._pretrained = pretrained
         self._depth = depth
+        self._layers = layers
         self._hf = hf
         self._device, self._dtype, self._backend = "cpu", "auto", "auto"
         self._decoder: Decoder | None = None
@@ -119,6 +123,7 @@ class LanguageModel:
         read: bool = True,
         backend: str = "auto",
         depth: DepthConfig | None = None,
+        layers: Mapping[str, Any] | None = None,
     ) -> LanguageModel:
         """Open the weights in a folder; on "meta" they stay unread.
 
@@ -131,12 +136,13 @@ class LanguageModel:
             read: False leaves them unread until something is sampled, or `hf` is asked for.
             backend: what samples, see `unified.models.choose_backend`.
             depth: of the depth decoder beside it; None: it has none.
+            layers: what is installed in its layers, as unified.json says; None: nothing.
 
         Raises:
             ValueError: an unknown device, dtype or backend, a device that is not there, a backend
                 that this model cannot use, damaged files.
         """
-        model = cls(directory=directory, pretrained=pretrained, depth=depth)
+        model = cls(directory=directory, pretrained=pretrained, depth=depth, layers=layers)
         model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto", *QUANTIZED))
         model._backend = check_backend(backend)
         check_quantized(dtype, model._device, backend)
@@ -149,7 +155,7 @@ class LanguageModel:
     def _open(self) -> None:
         assert self.directory is not None
         self._hf = self._decoder = self._packed = None
-        if self._device != "cpu":
+        if self._device != "cpu" or self._layers is not None:
             self._hf = self._load_hf()
             return
         if self._pretrained is None:
@@ -168,15 +174,18 @@ class LanguageModel:
         # What the CPU backend quantizes is its packed copy.
         packed = self._dtype == "int8" and self._device == "cpu" and self._packs()
         dtype = "auto" if packed else self._dtype
-        if self._pretrained is None:
-            return checkpoint.load_hf(
-                self.directory, dtype=dtype, device=self._device, depth=self._depth
+        if self._pretrained is not None:
+            return load_published_hf(
+                self.directory, self._pretrained, dtype, self._device, self._depth
             )
-        return load_published_hf(self.directory, self._pretrained, dtype, self._device, self._depth)
+        hf = checkpoint.load_hf(self.directory, None, dtype, self._device, self._depth)
+        if self._layers is not None:
+            install_stored_layers(hf, self.directory, self._layers)
+        return hf
 
     def _packs(self) -> bool:
         """Whether the CPU backend samples from the model while it is on the CPU."""
-        if self._backend not in ("auto", "cpu") or self._dtype == "int4":
+        if self._backend not in ("auto", "cpu") or self._dtype == "int4" or self._layers:
             return False
         if self._pretrained is not None and self._pretrained.decoder != "causal":
             return self._pretrained.compiles

@@ -19,12 +19,14 @@ from unified.models.code_output import CodesOutput
 from unified.models.pretrained import Pretrained, PretrainedCheckpoint, pretrained_models, recognise
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.task_table import Tasks
+from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.hub import fetch_files, is_hub_name
 from unified_base.text import quoted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from unified.models.grafting.published_parts import InsideEmbedder
     from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "codec_inside",
     "codecs_inside",
     "fetch",
+    "inside_embedders",
     "missing_of",
     "open_checkpoint",
     "open_published",
@@ -109,6 +112,7 @@ def open_checkpoint(
         checkpoint.text,
         missing=missing_of(pretrained, checkpoint.config, media),
         others=media,
+        embedders=inside_embedders(pretrained, folder, vocabulary),
     )
     image = media["image"]
     tasks = pretrained.tasks(checkpoint, None if image is None else int(image.stride))
@@ -202,6 +206,29 @@ def codecs_inside(folder: Path, modalities: Sequence[str]) -> dict[str, Any]:
 
     load: Any = load_tokenizer  # its overloads know the names of two modalities
     return {modality: load(folder, modality) for modality in modalities}
+
+
+def inside_embedders(
+    pretrained: Pretrained, folder: Path, vocabulary: Vocabulary
+) -> dict[str, InsideEmbedder]:
+    """What a published checkpoint reads as vectors, by kind; nothing of it is loaded yet.
+
+    vocabulary: one that was saved before the kind was known has no id for it.
+    """
+    if not pretrained.embeds:
+        return {}
+    from unified.models.grafting.published_parts import InsideEmbedder, WholeEmbedder
+
+    embedders: dict[str, InsideEmbedder] = {}
+    for kind, embeds in pretrained.embeds.items():
+        if not vocabulary.levels(kind):
+            continue
+        if embeds.parts is not None:
+            embedders[kind] = InsideEmbedder(kind, embeds.modality, embeds.parts, folder)
+        else:
+            assert embeds.vectors is not None
+            embedders[kind] = WholeEmbedder(kind, embeds.modality, embeds.vectors, folder)
+    return embedders
 
 
 def _word(value: Any) -> str:

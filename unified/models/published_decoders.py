@@ -45,7 +45,9 @@ ENCODER_DECODERS = {
     "dia": ("cross_models", "DiaModel"),
 }
 """By `Pretrained.decoder`: module and class of a model with a text encoder, a `CrossModel`."""
-_OTHER = re.compile(r"\b(vqmodel|vision_model|aligner|codec_model|audio_encoder)\.")
+_OTHER = re.compile(
+    r"\b(vqmodel|vision_model|vision_tower|multi_modal_projector|aligner|codec_model|audio_encoder)\."
+)
 
 
 def load_published_decoder(

@@ -257,6 +257,7 @@ class TalkerDecoder:
                     " they begin; put all of them before the sound"
                 )
             else:
+                assert isinstance(position, int)  # it says that it reads no vectors
                 text.append(position)
                 behind.append(-1)
                 continue

@@ -21,6 +21,13 @@ from unified.formats.coded import (
     coded_media,
 )
 from unified.formats.grammar import Grammar
+from unified.sequence.continuous import (
+    Embedder,
+    check_embedder,
+    check_fingerprint,
+    choose_embedder,
+    embed_segment,
+)
 from unified.sequence.dialogue import DialogueStreams, num_voices
 from unified.sequence.modality import (
     check_picture,
@@ -43,7 +50,8 @@ class Sequence:
 
     ids: int64 (L,). modality: uint8 (L,), see `grammar.MODALITIES`. loss: float32 (L,), weight of
     predicting this id from those before it. segment: int32 (L,), index of its segment or -1.
-    depth: uint8 (L,), see `grammar.Serialized`.
+    depth: uint8 (L,), see `grammar.Serialized`. embedded: the segments of continuous positions, in
+    order, with their vectors.
     """
 
     ids: np.ndarray
@@ -51,6 +59,7 @@ class Sequence:
     loss: np.ndarray
     segment: np.ndarray
     depth: np.ndarray
+    embedded: tuple[CodedMedia, ...] = ()
 
 
 def loss_weights(
@@ -86,7 +95,7 @@ class Sequencer:
     such media. others: tokenizers of other modalities by name. tokenizers: all of them, by name.
     missing: (modality, "read" or "make") -> why the model cannot do this, and what to do; of media
     that its tokenizers alone would allow. dialogue: of formats whose sounds are dialogues of two
-    voices, else None.
+    voices, else None. embedders: by kind of span what reads media as continuous positions.
     """
 
     def __init__(
@@ -98,6 +107,7 @@ class Sequencer:
         audio_tokenizer: AudioTokenizer | None = None,
         missing: Mapping[tuple[str, str], str] | None = None,
         others: Mapping[str, MediaTokenizer | None] | None = None,
+        embedders: Mapping[str, Embedder] | None = None,
     ):
         grammar.vocabulary.check_same(vocabulary)
         if text_tokenizer.size != vocabulary.text_size:
@@ -123,12 +133,16 @@ class Sequencer:
         for name, tokenizer in self.tokenizers.items():
             modality_of(name)
             _check_blocks(name, tokenizer, vocabulary, num_voices(grammar, name))
+        self.embedders = dict(embedders or {})
+        self._unchecked = set(self.embedders)  # whose fingerprints nobody has asked for
+        for embedder in self.embedders.values():
+            check_embedder(embedder, vocabulary)
 
     def with_grammar(self, grammar: Grammar) -> Sequencer:
         """The same parts under another grammar of this vocabulary."""
         return Sequencer(
             self.vocabulary, grammar, self.text_tokenizer, missing=self._missing,
-            others=self.tokenizers,
+            others=self.tokenizers, embedders=self.embedders,
         )  # fmt: skip
 
     # Documents to ids.
@@ -184,7 +198,11 @@ class Sequencer:
             loss = np.concatenate([loss, none]).astype(np.float32)
             segment = np.concatenate([segment, none + len(coded)]).astype(np.int32)
             depth = np.concatenate([depth, none]).astype(np.uint8)
-        return Sequence(ids, modality, loss, segment, depth)
+        embedded = tuple(s for s in coded if getattr(s, "features", None) is not None)
+        for index, own in enumerate(coded):
+            if isinstance(own, CodedMedia) and own.features is not None:
+                loss[segment == index] = 0.0  # nothing writes it
+        return Sequence(ids, modality, loss, segment, depth, embedded)  # type: ignore[arg-type]
 
     def _coded(self, index: int, segment: Segment) -> Coded:
         try:
@@ -206,12 +224,29 @@ class Sequencer:
         if not isinstance(segment, Media):
             raise ValueError(f"expected text or media, found {type(segment).__name__}")
         name = segment.modality
+        if (embedder := self.embedder_of(segment)) is not None:
+            return embed_segment(embedder, segment)
         tokenizer = self.tokenizer(name)
         if self.dialogue is not None and isinstance(segment, Audio):
             codes = self.dialogue.code(segment, self.tokenizer("audio"))
             return coded_media(name, codes, segment.role, segment.loss)
         codes = encode_media(tokenizer, modality_of(name).prepare(segment, tokenizer))
         return coded_media(name, codes, segment.role, segment.loss)
+
+    def embedder_of(self, segment: Media) -> Embedder | None:
+        """What reads a medium as continuous positions; None where it is read as codes.
+
+        Raises ValueError where the vocabulary was made for another encoder.
+        """
+        embedder = choose_embedder(self.embedders, self.tokenizers, segment)
+        if embedder is not None and embedder.kind in self._unchecked:
+            check_fingerprint(embedder, self.vocabulary)
+            self._unchecked.discard(embedder.kind)
+        return embedder
+
+    def reads_continuous(self, modality: str) -> bool:
+        """Whether media of a modality are read as continuous positions."""
+        return any(embedder.modality == modality for embedder in self.embedders.values())
 
     def image_grid(self, height: int, width: int) -> tuple[int, int]:
         """The grid (h, w) of codes of a picture of this many pixels."""
@@ -264,7 +299,13 @@ class Sequencer:
         reasons: dict[tuple[str, str], str] = {}
         for modality in registered_modalities():
             tokenizer = self.tokenizers.get(modality)
-            if tokenizer is None:
+            if tokenizer is None and self.reads_continuous(modality):
+                media = media_class(modality).plural
+                reasons[modality, "make"] = (
+                    f"it reads {media} through an encoder, which makes none, and has no {modality}"
+                    " tokenizer"
+                )
+            elif tokenizer is None:
                 reason = f"it has no {modality} tokenizer"
                 if modality in ("image", "audio"):  # which have an option of their own
                     reason += (

@@ -15,7 +15,8 @@ from unified_base.training.settings import SCHEDULES
 __all__ = ["check_config"]
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
-    "train": ("full", "new_rows", "lora", "depth"),
+    "train": ("full", "new_rows", "lora", "depth", "connector"),
+    "features": ("live", "stored"),
     "lora.depth": ("full", "lora"),
     "codes": (None, "depth", "heads"),
     "optimizer.name": ("adamw", "muon"),

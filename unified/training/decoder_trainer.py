@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from unified.dataloading import Loader, PackedSequence, Source, prepare_sources
 from unified.dataloading.compare import compare_shards, shards_of
 from unified.formats.grammar import MODALITIES
+from unified.models.grafting.layer_grafts import layer_graft_of
 from unified.models.model import UnifiedModel
 from unified.training.config import TrainConfig
+from unified.training.embedded_batch import vectorizer_of
 from unified.training.estimate import check_shape
 from unified.training.initial_model import build_model
 from unified.training.layer_modes import LayerModes
@@ -74,15 +76,17 @@ class DecoderTrainer(Trainer):
         layers = layers_of(decoder, config.parallel == "fsdp" or config.compile is True)
         check_shape(config, decoder.config.to_dict())
         check_head(decoder)
-        choose_trained(decoder, config.train, self.model.vocabulary.text_rows, asdict(config.lora))
+        rows, embeds = self.model.vocabulary.text_rows, self.model.embedders
+        choose_trained(decoder, config.train, rows, asdict(config.lora), embeds)
         if config.activation_checkpointing:
             recompute_activations(decoder)
-        self.module = TrainModule(decoder, config.attention, config.z_loss, config.router_loss)
+        vectors, router_loss = vectorizer_of(embeds, dist.device), config.router_loss
+        self.module = TrainModule(decoder, config.attention, config.z_loss, router_loss, vectors)
         self.sharded = config.parallel == "fsdp" and dist.world > 1
         if self.sharded:
             shard(self.module, layers, config.precision, dist)
         self.master_weights = MasterWeights(self.module, config.precision, self.sharded)
-        fusible = self.module.by_documents and not self.sharded
+        fusible = self.module.by_documents and not self.sharded and not layer_graft_of(decoder)
         self.layers = LayerModes(decoder, layers, fusible, config.compile)
         parameters = self.master_weights.parameters
         self.optimizers = make_optimizers(config.optimizer, parameters)
@@ -112,11 +116,10 @@ class DecoderTrainer(Trainer):
         prepared: list[dict[str, Source]] = []
         for main in (True, False):  # the main process tokenizes, the others find it done
             if dist.is_main is main:
+                live, tell = config.features == "live", self.logger.info
                 prepared = [
-                    prepare_sources(
-                        sources, self.model.sequencer, folder, config.threads, self.logger.info
-                    )
-                    for sources in (config.sources, config.validation)
+                    prepare_sources(s, self.model.sequencer, folder, config.threads, tell, live)
+                    for s in (config.sources, config.validation)
                 ]
             dist.barrier()
         for lines in dist.gather(compare_shards(shards_of(*prepared)[dist.rank :: dist.world])):
@@ -211,7 +214,7 @@ class DecoderTrainer(Trainer):
         if not self.sharded:
             dist.sum_gradients(self.master_weights.parameters.values())
         figures = step_figures(sums, output_norm, self._clip_gradients(), trained_on, dist)
-        lr = self._lr()
+        lr = self.config.optimizer.lr * lr_ratio(self.config.schedule, self.step, self.config.steps)
         if self._alarm(figures, micro_batches):
             lr = 0.0  # a step that is no number changes nothing
         else:
@@ -288,10 +291,6 @@ class DecoderTrainer(Trainer):
     def _zero_gradients(self) -> None:
         for parameter in self.master_weights.parameters.values():
             parameter.grad = None
-
-    def _lr(self) -> float:
-        config = self.config
-        return config.optimizer.lr * lr_ratio(config.schedule, self.step, config.steps)
 
     def _alarm(self, figures: StepFigures, micro_batches: list[MicroBatch]) -> bool:
         """Whether the step must change nothing, since one of its figures is no number.

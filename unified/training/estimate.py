@@ -272,7 +272,7 @@ def estimate_run(
     )
     ids = config.steps * sequences * config.seq_len
     trained = {
-        "full": shape.parameters, "depth": shape.depth_parameters,
+        "full": shape.parameters, "depth": shape.depth_parameters, "connector": 0,
     }.get(config.train, shape.new_rows + shape.depth_parameters)  # fmt: skip
     if shape.counted is not None:
         trained = shape.counted[1]

@@ -35,8 +35,14 @@ def plain_model(
         return None
     with torch.random.fork_rng(devices=[]):
         model = build_model(config)
-        choose_trained(model.hf, config.train, model.vocabulary.text_rows, asdict(config.lora))
+        choose_trained(
+            model.hf, config.train, model.vocabulary.text_rows, asdict(config.lora),
+            model.embedders,
+        )  # fmt: skip
     parameters = {f"decoder.{n}": p for n, p in model.hf.named_parameters()}
+    for kind, embedder in model.embedders.items():
+        own = embedder.connector.named_parameters(f"vectors.connectors.{kind}")
+        parameters |= dict(own)
     for name, value in whole.items():
         assert value is not None
         parameters[name].data = value

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unified.dataloading import PackedSequence
 from unified.dataloading.deeper_ids import DeeperIds
+from unified.training.embedded_batch import EmbeddedGroup, embedded_groups
 from unified.training.several_ids import DeeperBatch, DepthSubset, deeper_ids, several_of
 from unified.vocabulary.block import Ranges
 
@@ -41,6 +42,7 @@ class MicroBatch:
         keys: of each document, "source/key".
         num_positions, num_ids: that are not padding.
         deeper: the ids of depth 1 and more; None where every position holds one id.
+        embedded: what stands at continuous positions.
     """
 
     input_ids: Tensor
@@ -56,6 +58,7 @@ class MicroBatch:
     num_positions: int
     num_ids: int
     deeper: DeeperBatch | None = None
+    embedded: tuple[EmbeddedGroup, ...] = ()
 
     @property
     def num_first(self) -> int:
@@ -75,7 +78,8 @@ class MicroBatch:
             if isinstance(value := getattr(self, field.name), Tensor)
         }
         deeper = None if self.deeper is None else self.deeper.to(device)
-        return replace(self, deeper=deeper, **tensors)  # type: ignore[arg-type]
+        embedded = tuple(group.to(device) for group in self.embedded)
+        return replace(self, deeper=deeper, embedded=embedded, **tensors)  # type: ignore[arg-type]
 
     def with_weights(self, weights: Tensor) -> MicroBatch:
         """The same with other weights, float32 (P,)."""
@@ -160,6 +164,7 @@ def make_micro_batch(
         deeper=None
         if deeper is None
         else DeeperBatch(several, deeper_groups, torch.from_numpy(state[later_order])),
+        embedded=embedded_groups(sequences),
     )
 
 

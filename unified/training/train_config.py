@@ -136,7 +136,11 @@ class TrainConfig:
     [sequences]"""
     train: str = "full"
     """`full`, `new_rows` (those for ids that are new), `lora` (adapters and the new rows), each
-    with the depth decoder, if there is one; or `depth` (the depth decoder alone)."""
+    with the depth decoder and connectors, if there are any; `depth` (the depth decoder alone), or
+    `connector` (the connectors of what is read as vectors alone)."""
+    features: str = "live"
+    """Of media that are read as vectors: `live`, the frozen encoder runs in every step; `stored`,
+    once before the run, its features kept in float16."""
     lora: Lora = field(default_factory=Lora)
     """The adapters of `train: lora`."""
     preferences: Preferences | None = None

@@ -19,6 +19,7 @@ from unified.models.code_head import code_head
 from unified.training import document_attention
 from unified.training.decoder_positions import positions_of
 from unified.training.depth_loss import depth_loss
+from unified.training.embedded_batch import Vectorizer
 from unified.training.loss import Head, HeadPart, allowed_loss
 from unified.training.micro_batch import MicroBatch
 from unified.training.positions import Positions
@@ -59,6 +60,7 @@ class TrainModule(nn.Module):
             does not leak between documents.
         z_loss: weight of the squared log-normaliser.
         router_loss: weight of what balances a mixture of experts, see `routing_of`.
+        vectors: the connectors of what is read as vectors; None: there are none.
 
     Raises:
         ValueError: no attention keeps the documents of a sequence apart, or `router_loss` is given
@@ -71,9 +73,11 @@ class TrainModule(nn.Module):
         attention_name: str | None,
         z_loss: float = 0.0,
         router_loss: float | None = None,
+        vectors: Vectorizer | None = None,
     ) -> None:
         super().__init__()
         self.decoder = decoder
+        self.vectors = vectors
         self.z_loss = z_loss
         self.positions = positions_of(decoder)
         self.routing = routing_of(decoder, router_loss)
@@ -118,19 +122,20 @@ class TrainModule(nn.Module):
             {"document_spans": micro_batch.document_spans} if self.by_documents else {}
         )
         input_ids, position_ids = micro_batch.input_ids, micro_batch.position_ids  # (B, L)
-        deeper = micro_batch.deeper
         if self.flat:
             input_ids, position_ids = input_ids.view(1, -1), position_ids.view(1, -1)
         routed = self.routing is not None and self.training
         if routed:
             options["output_router_logits"] = True
         outputs = self.positions.inner(
-            **self.positions.inputs(input_ids, deeper),
+            **self._inputs(input_ids, micro_batch),
             position_ids=position_ids,
             use_cache=False,
             **options,
         )
         total, losses = self._loss(outputs[0].flatten(0, 1), micro_batch)  # (B L, D)
+        if self.vectors is not None and not micro_batch.embedded:
+            total = total + self.vectors.none().to(total.device)
         if self.routing is not None and routed:
             inside_T = inside_documents(micro_batch.document_spans, input_ids.numel())
             balance = self.routing.balance(outputs.router_logits, inside_T)
@@ -141,6 +146,20 @@ class TrainModule(nn.Module):
         norm = self._norm_input.float().square().mean().sqrt()
         self._norm_input = None
         return LossOutput(total, losses, norm)
+
+    def _inputs(self, input_ids: Tensor, micro_batch: MicroBatch) -> dict[str, Tensor]:
+        """What the decoder reads: ids (B, L), or embeddings with vectors in their places."""
+        inputs = self.positions.inputs(input_ids, micro_batch.deeper)
+        if (media := vars(self.decoder).get("unified_pass_media")) is not None:
+            groups = [group.at.flatten() for group in micro_batch.embedded]
+            media.mark(torch.cat(groups) if groups else None, input_ids)
+        if not micro_batch.embedded:
+            return inputs
+        assert self.vectors is not None
+        embedded = inputs.get("inputs_embeds")
+        if embedded is None:
+            embedded = self.decoder.get_input_embeddings()(input_ids)
+        return {"inputs_embeds": self.vectors.put_into(embedded, micro_batch.embedded)}
 
     def _loss(self, hidden_TD: Tensor, micro_batch: MicroBatch) -> tuple[Tensor, Tensor]:
         """Of all ids, as `allowed_loss`: those of depth 1 and more by the depth decoder; without

@@ -9,7 +9,7 @@ gathers them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,27 +23,63 @@ from unified.training.trained_depth import adapt, adapt_depth, choose_in_publish
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from unified.models.grafting.embedder import MediaEmbedder
+
 __all__ = ["MasterWeights", "choose_trained", "merge_trained"]
 
 _LARGE = 1 << 16  # numbers
 
 
 def choose_trained(
-    decoder: PreTrainedModel, what: str, first_new: int, lora: Mapping[str, Any]
+    decoder: PreTrainedModel,
+    what: str,
+    first_new: int,
+    lora: Mapping[str, Any],
+    embedders: Mapping[str, MediaEmbedder] | None = None,
 ) -> None:
-    """Freeze what is not trained.
+    """Freeze what is not trained. Connectors are trained, but for those that a published model
+    holds frozen.
 
     Args:
         decoder: its depth decoder, if it has one, is trained in full, but for what `lora` says.
-        what: full; new_rows; lora (with the new rows, if any); or depth: the depth decoder alone.
+        what: full; new_rows; lora (with the new rows, if any); depth: the depth decoder alone; or
+            connector: the connectors alone.
         first_new: the first row that is new to the language model that was extended.
         lora: rank, alpha, dropout, targets (peft's `target_modules`), depth: full or lora, what of
             the depth decoder is trained with the adapters of the others.
+        embedders: by kind, what reads media as vectors.
 
     Raises:
         ValueError: there is nothing of the kind to train.
     """
-    if what == "full":
+    connectors = [
+        embedder.connector
+        for embedder in (embedders or {}).values()
+        if what == "connector" or any(p.requires_grad for p in embedder.connector.parameters())
+    ]
+    if what != "full":
+        _freeze(decoder, what, first_new, lora, connectors)
+    if (graft := vars(decoder).get("unified_layer_graft")) is not None:
+        connectors.append(graft)
+    for connector in connectors:
+        connector.requires_grad_(True)
+
+
+def _freeze(
+    decoder: PreTrainedModel,
+    what: str,
+    first_new: int,
+    lora: Mapping[str, Any],
+    connectors: Sequence[Any],
+) -> None:
+    """`choose_trained`, of the decoder."""
+    if what == "connector":
+        if not connectors:
+            raise ValueError(
+                "train is connector, but the model reads nothing through one; train: full, new_rows"
+                " or lora, or begin with a model that `unified extend --see` made"
+            )
+        decoder.requires_grad_(False)
         return
     if has_own_depth(decoder):
         choose_in_published(decoder, what, lora)

@@ -28,7 +28,10 @@ CODES = 24
 # takes 17 GB.
 CHAMELEON = {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
 SMALL = {"min_pixels": 64, "max_pixels": 256, "spatial_factor": 2}
-PROCESSORS = {"emu3": SMALL, "apertus": SMALL, "chameleon": CHAMELEON}
+JANUS = {"image_processor_type": "JanusImageProcessor", "size": {"height": 96, "width": 96}}
+PROCESSORS = {
+    "emu3": SMALL, "apertus": SMALL, "chameleon": CHAMELEON, "janus": JANUS, "janus-pro": JANUS,
+}  # fmt: skip
 TEXTS = ["a red fox on a green ground", "two owls and a lamp 90*12", "what is this? a tree"] * 3
 
 PAD, BEGIN, END = (

@@ -5,7 +5,9 @@ Shape legend: `N` sequences, `T` new ids of all sequences, `D` width of the hidd
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +17,7 @@ __all__ = [
     "Array",
     "Cache",
     "CodesDecoder",
+    "ContinuousPosition",
     "Decoder",
     "HiddenStates",
     "LayeredDecoder",
@@ -23,6 +26,7 @@ __all__ = [
     "Position",
     "PositionCodes",
     "Ranges",
+    "continuous_positions",
     "id_at",
 ]  # fmt: skip
 
@@ -32,9 +36,39 @@ HiddenStates = Any
 takes their `len` and indexes them with lists of rows, and hands them to `Decoder.logits`."""
 Ranges = tuple[tuple[int, int], ...]
 """Ids as ranges [start, stop), ascending."""
-Position = int | tuple[int, ...]
-"""What a position of the decoder holds: an id, or those of levels that are together, two or more.
-Its embedding is the sum of theirs."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ContinuousPosition:
+    """A position that holds a vector where others hold an id's embedding.
+
+    vector: float32 (D,). content: digest of the vectors of its medium. index: which of them it is.
+    Two are equal where content and index are, so that what begins alike is read once.
+    """
+
+    vector: Array
+    content: bytes
+    index: int
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ContinuousPosition):
+            return NotImplemented
+        return self.index == other.index and self.content == other.content
+
+    def __hash__(self) -> int:
+        return hash((self.content, self.index))
+
+
+def continuous_positions(vectors: Array) -> list[ContinuousPosition]:
+    """A position for each of the vectors of a medium, float32 (n, D)."""
+    values = np.ascontiguousarray(vectors, np.float32)
+    content = hashlib.sha256(str(values.shape).encode() + values.tobytes()).digest()
+    return [ContinuousPosition(vector, content, at) for at, vector in enumerate(values)]
+
+
+Position = int | tuple[int, ...] | ContinuousPosition
+"""What a position of the decoder holds: an id; those of levels that are together, two or more, its
+embedding being the sum of theirs; or a vector in the place of an embedding."""
 
 
 def id_at(column: int, ranges: Ranges) -> int:
@@ -96,7 +130,8 @@ class Decoder(Protocol[CacheT]):
 
     backend: its name. batch_invariant: whether the logits behind an id are the same bits whatever
     else is in the pass, and however many ids of the sequence are. vocab_size: ids it has logits
-    for. max_positions: the most ids of a sequence.
+    for. max_positions: the most ids of a sequence. One that reads continuous positions has
+    `input_width`: the numbers of a vector.
     """
 
     backend: ClassVar[str]

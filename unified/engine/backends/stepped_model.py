@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unified.engine.backends.base import Position, PositionCodes, Ranges
 from unified.engine.backends.depth_module import depth_decoder_of
-from unified.engine.backends.torch_positions import NO_ID, summed_embeddings
+from unified.engine.backends.torch_positions import NO_ID, Vectors, summed_embeddings
 from unified.engine.memory import available_bytes
 from unified_base.foreign import foreign
 
@@ -150,6 +150,27 @@ class SteppedModel:
         if ids.dim() == 2:
             return {"input_ids": ids}
         return {"inputs_embeds": summed_embeddings(self.hf.get_input_embeddings(), ids)}
+
+    def inputs_with(self, ids: Tensor, vectors: Vectors | None) -> dict[str, Tensor]:
+        """`inputs` with vectors at continuous positions, whose ids are any; None: without."""
+        inputs = self.inputs(ids)
+        if (media := vars(self.hf).get("unified_pass_media")) is not None:
+            media.mark(None if vectors is None else vectors.at, ids)
+        if vectors is None:
+            return inputs
+        embedded = inputs.get("inputs_embeds")
+        if embedded is None:
+            embedded = self.hf.get_input_embeddings()(ids)
+        return {"inputs_embeds": vectors.put_into(embedded)}
+
+    @property
+    def input_width(self) -> int | None:
+        """See `Decoder`; None of a model with tables of its own, which reads no vectors."""
+        try:
+            embeddings: Any = self.hf.get_input_embeddings()
+        except NotImplementedError:
+            return None
+        return int(embeddings.weight.shape[1])
 
     @torch.inference_mode()
     def check_sums(self) -> None:

@@ -45,7 +45,7 @@ def read_texts(
     """
     rows = []
     for slot, positions in zip(slots, input_ids):
-        text = [position for position in positions if not isinstance(position, tuple)]
+        text = [position for position in positions if isinstance(position, int)]
         codes = [position for position in positions if isinstance(position, tuple)]
         if text and (cache.num_codes(slot) or positions[: len(text)] != text):
             raise ValueError(

@@ -7,19 +7,52 @@ of the depth decoder, `K` ids of a position.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unified.engine.backends.base import Array, Position, Ranges
+from unified.engine.backends.base import Array, ContinuousPosition, Position, Ranges
 from unified.engine.backends.depth_module import DepthDecoder
 
-__all__ = ["NO_ID", "DepthRows", "TorchPositions", "position_array", "summed_embeddings"]
+__all__ = [
+    "NO_ID", "DepthRows", "TorchPositions", "Vectors", "position_array", "summed_embeddings",
+    "without_vectors",
+]  # fmt: skip
 
 NO_ID = -1
 """Stands behind the last id of a position that holds fewer than others."""
+
+
+class Vectors(NamedTuple):
+    """What stands at continuous positions. at: int64 (M,), counted over all rows of a pass. values:
+    float32 (M, D)."""
+
+    at: NDArray[np.int64]
+    values: Array
+
+    def put_into(self, embedded: Tensor) -> Tensor:
+        """Embeddings (B, T, D) with these in their places."""
+        flat = embedded.flatten(0, 1).clone()
+        at = torch.from_numpy(self.at).to(flat.device)
+        flat[at] = torch.from_numpy(self.values).to(flat.device, flat.dtype)
+        return flat.view_as(embedded)
+
+
+def without_vectors(
+    rows: Sequence[Sequence[Position]],
+) -> tuple[Sequence[Sequence[Position]], Vectors | None]:
+    """Rows of one length with id 0 at their continuous positions, and what stands there; None where
+    there are none."""
+    if not any(isinstance(p, ContinuousPosition) for row in rows for p in row):
+        return rows, None
+    flat = [position for row in rows for position in row]
+    at = [number for number, p in enumerate(flat) if isinstance(p, ContinuousPosition)]
+    values = np.stack([p.vector for p in flat if isinstance(p, ContinuousPosition)])
+    plain = [[0 if isinstance(p, ContinuousPosition) else p for p in row] for row in rows]
+    return plain, Vectors(np.array(at, np.int64), values)
 
 
 def position_array(rows: Sequence[Sequence[Position]], num_ids: int = 0) -> NDArray[np.int64]:
@@ -36,6 +69,7 @@ def position_array(rows: Sequence[Sequence[Position]], num_ids: int = 0) -> NDAr
             if isinstance(position, tuple):
                 array[row, column, : len(position)] = position
             else:
+                assert not isinstance(position, ContinuousPosition)  # taken out before
                 array[row, column, 0] = position
     return array
 

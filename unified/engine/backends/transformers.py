@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
+from unified.engine.backends.base import (
+    Array,
+    ContinuousPosition,
+    Position,
+    PositionCodes,
+    Ranges,
+)
 from unified.engine.backends.padded_batch import PaddedBatch, plain_layers
 from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.backends.stepped_model import (
@@ -22,7 +28,12 @@ from unified.engine.backends.stepped_model import (
     memory_errors,
     stretching_ropes,
 )
-from unified.engine.backends.torch_positions import DepthRows, TorchPositions, position_array
+from unified.engine.backends.torch_positions import (
+    DepthRows,
+    TorchPositions,
+    position_array,
+    without_vectors,
+)
 from unified_base.foreign import foreign
 
 if TYPE_CHECKING:
@@ -137,6 +148,7 @@ class TransformersDecoder:
         self.model = model or SteppedModel(hf)
         self.vocab_size = self.model.vocab_size
         self.max_positions = self.model.max_positions
+        self.input_width = self.model.input_width
         # With these, the longest sequence of a batch would decide on all positions.
         self._ropes = stretching_ropes(hf)
         parameters = inspect.signature(type(self.model.module).forward).parameters
@@ -182,7 +194,11 @@ class TransformersDecoder:
             length = cache.lengths[slot] if self._ropes else 0
             groups.setdefault((len(ids), length) if self.batches else index, []).append(index)
         states: list[Tensor] = [torch.empty(0)] * len(slots)
-        if any(isinstance(position, tuple) for ids in input_ids for position in ids):
+        if any(
+            isinstance(position, tuple | ContinuousPosition)
+            for ids in input_ids
+            for position in ids
+        ):
             self.model.check_sums()
         with memory_errors():
             for indices in groups.values():
@@ -231,11 +247,12 @@ class TransformersDecoder:
         return self.model.states(outputs)
 
     def _run(self, ids: Sequence[Sequence[Position]], cache: Any, **arguments: Tensor) -> Any:
-        on_device = torch.from_numpy(position_array(ids)).to(self.model.device)
+        plain, vectors = without_vectors(ids)
+        on_device = torch.from_numpy(position_array(plain)).to(self.model.device)
         with self.model.lock:
             self._reset_stretched_rope()
             return self.model.module(
-                **self.model.inputs(on_device),
+                **self.model.inputs_with(on_device, vectors),
                 use_cache=True,
                 **{self.model.cache_name: cache},
                 **arguments,

@@ -22,7 +22,7 @@ __all__ = [
 
 BUILT_IN = (
     "emu3", "janus", "chameleon", "liquid", "orpheus", "apertus", "csm", "moshi", "higgs_audio",
-    "musicgen", "dia", "qwen3_omni",
+    "musicgen", "dia", "qwen3_omni", "llava", "llava_onevision",
 )  # fmt: skip
 """Modules of this folder, in the order in which a checkpoint is compared with them."""
 GROUP = "unified.pretrained"

@@ -24,10 +24,12 @@ from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.text import quoted
 
 if TYPE_CHECKING:
+    from unified.models.grafting.embedder import EmbedderParts
     from unified_tokenizers.base import MediaTokenizer
 
 __all__ = [
     "BEHIND",
+    "InsideEmbeds",
     "Pretrained",
     "PretrainedCheckpoint",
     "PretrainedLayout",
@@ -206,6 +208,17 @@ class PretrainedLayout:
 
 
 @dataclass(frozen=True)
+class InsideEmbeds:
+    """What a checkpoint reads as vectors. modality: of the media. parts: its encoder and connector,
+    of transformers' object and the checkpoint's folder; or vectors: those of a picture, of
+    transformers' object, its processor and pixels uint8 (H, W, 3), which is not trained."""
+
+    modality: str
+    parts: Callable[[Any, Path], EmbedderParts] | None = None
+    vectors: Callable[[Any, Any, Any], Any] | None = None
+
+
+@dataclass(frozen=True)
 class Pretrained:
     """One published model, or a family of them.
 
@@ -236,6 +249,7 @@ class Pretrained:
     prepare: what an object of transformers is told of its checkpoint's folder when it is made.
     frozen: further parts of the model of transformers that training leaves as they are, by name.
     cannot_train: why it is not trained here; None where it is.
+    embeds: by kind of span what is read as vectors, whose block has one id.
     """
 
     name: str
@@ -260,6 +274,7 @@ class Pretrained:
     prepare: Callable[[Any, Path], None] | None = None
     frozen: tuple[str, ...] = ()
     cannot_train: str | None = None
+    embeds: Mapping[str, InsideEmbeds] = field(default_factory=dict)
     tasks: Callable[[PretrainedCheckpoint, int | None], Tasks] = lambda checkpoint, stride: Tasks(
         {}
     )

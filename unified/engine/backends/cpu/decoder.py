@@ -27,7 +27,7 @@ import numpy as np
 
 # Nothing of numba is imported before a decoder is made: it takes a second, and most commands need
 # none of it.
-from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
+from unified.engine.backends.base import Array, ContinuousPosition, Position, PositionCodes, Ranges
 from unified.engine.backends.cpu.cache import CACHE_DTYPES, MemoryPool, SlotCache, slot_words
 from unified.engine.backends.cpu.compiled_positions import CompiledPositions
 from unified.engine.backends.cpu.config import LlamaCpuConfig
@@ -116,6 +116,7 @@ class LlamaCpuDecoder:
         self._new_counters = threads_module.new_counters
         self.vocab_size = config.vocab_size
         self.max_positions = config.max_position_embeddings
+        self.input_width = config.hidden_size
         # All matrices have one type: that of the stored ones, float32 where they differ.
         stored = {weight.dtype for weight in weights.values() if weight.ndim == 2}
         dtype = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
@@ -306,9 +307,17 @@ class LlamaCpuDecoder:
 
     def _embed_positions(self, positions: Sequence[Position]) -> Array:
         """Inputs float32 (T, D) of the first layer: of a position, its ids' embeddings' sum."""
-        if not any(isinstance(position, tuple) for position in positions):
+        kinds = set(map(type, positions))
+        if ContinuousPosition in kinds:
+            plain = [0 if isinstance(p, ContinuousPosition) else p for p in positions]
+            x = self._embed_positions(plain)
+            for at, position in enumerate(positions):
+                if isinstance(position, ContinuousPosition):
+                    x[at] = position.vector
+            return x
+        if tuple not in kinds:
             return self.embed(cast("Sequence[int]", positions))
-        every = [ids if isinstance(ids, tuple) else (ids,) for ids in positions]
+        every = [ids if isinstance(ids, tuple) else (cast("int", ids),) for ids in positions]
         sums = np.empty((len(every), self.config.hidden_size), np.float32)
         ends = np.cumsum([len(ids) for ids in every])
         self._sum_rows(self.embed([id for ids in every for id in ids]), ends, sums)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unified.engine.backends.base import Position
+from unified.engine.backends.base import ContinuousPosition, Position
 from unified.engine.backends.torch_positions import NO_ID, position_array
 from unified.engine.backends.torch_static.paged_attention import (
     FEW,
@@ -91,10 +91,17 @@ def written(cache: PagedCache, pieces: Sequence[Piece]) -> Ints:
 
 
 def prefill_layout(
-    cache: PagedCache, pieces: Sequence[Piece], device: torch.device, flash: bool
+    cache: PagedCache,
+    pieces: Sequence[Piece],
+    row: Sequence[Position],
+    device: torch.device,
+    flash: bool,
 ) -> tuple[Tensor, Tensor, PassLayout]:
-    """A pass of any pieces: ids (1, T) or (1, T, K), positions (1, T), and where they belong."""
-    (ids,) = position_array([[id for _, part, _ in pieces for id in part]])
+    """A pass of any pieces: ids (1, T) or (1, T, K), positions (1, T), and where they belong.
+
+    row: what the positions of the pieces hold, with any id where that is a vector.
+    """
+    (ids,) = position_array([row])
     counts = [len(part) for _, part, _ in pieces]
     lengths = np.array([past + len(part) for _, part, past in pieces], np.int64)
     slots = [slot for slot, _, _ in pieces]
@@ -158,6 +165,7 @@ def packed_decode(
             if isinstance(id, tuple):
                 packed[row, 4 + width : 3 + width + len(id)] = id[1:]
                 id = id[0]
+            assert not isinstance(id, ContinuousPosition)  # prompts are not steps
             packed[row, :4] = id, position, at, position + 1
             packed[row, 4 : 4 + min(width, len(pages))] = pages[:width]
             row += 1

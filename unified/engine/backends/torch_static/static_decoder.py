@@ -21,11 +21,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
+from unified.engine.backends.base import (
+    Array,
+    ContinuousPosition,
+    Position,
+    PositionCodes,
+    Ranges,
+)
 from unified.engine.backends.device_choice import DeviceChoice
 from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.backends.stepped_model import SteppedModel, memory_errors
-from unified.engine.backends.torch_positions import DepthRows, TorchPositions
+from unified.engine.backends.torch_positions import (
+    DepthRows,
+    TorchPositions,
+    Vectors,
+    without_vectors,
+)
 from unified.engine.backends.torch_static import layouts
 from unified.engine.backends.torch_static.coverage import layer_shapes
 from unified.engine.backends.torch_static.decode_graphs import (
@@ -85,6 +96,7 @@ class TorchStaticDecoder:
         self.model = model or SteppedModel(hf)
         self.vocab_size = self.model.vocab_size
         self.max_positions = self.model.max_positions
+        self.input_width = self.model.input_width
         self._modules, self._norms = PagedModules(hf), FusedNorms(hf)
         self._num_ids = 1  # the most of a position so far
         self.flash = False
@@ -144,14 +156,16 @@ class TorchStaticDecoder:
     ) -> Tensor:
         """See `Decoder.forward`; hidden states (T, D) on the device, in the model's type."""
         several = [len(p) for ids in input_ids for p in ids if isinstance(p, tuple)]
-        if several:
+        vectors = any(isinstance(p, ContinuousPosition) for ids in input_ids for p in ids)
+        if several or vectors:
             self.model.check_sums()
+        if several:
             self._num_ids = max(self._num_ids, *several)
         limit = _PASS_IDS.get(self.model.device.type, _PASS_IDS_ELSEWHERE)
         states = []
         with memory_errors():
             for pieces in layouts.pieces_of(cache, slots, input_ids, limit):
-                if self.graphs and all(len(ids) <= FEW for _, ids, _ in pieces):
+                if self.graphs and not vectors and all(len(ids) <= FEW for _, ids, _ in pieces):
                     states.append(self._decode(cache, pieces))
                 else:
                     states.append(self._prefill(cache, pieces))
@@ -160,8 +174,9 @@ class TorchStaticDecoder:
             return states[0] if len(states) == 1 else torch.cat(states)
 
     def _prefill(self, cache: PagedCache, pieces: Sequence[layouts.Piece]) -> Tensor:
-        inputs = layouts.prefill_layout(cache, pieces, self.model.device, self.flash)
-        return self._run(cache, *inputs)
+        (row,), vectors = without_vectors([[p for _, part, _ in pieces for p in part]])
+        inputs = layouts.prefill_layout(cache, pieces, row, self.model.device, self.flash)
+        return self._run(cache, *inputs, vectors)
 
     def _decode(self, cache: PagedCache, pieces: Sequence[layouts.Piece]) -> Tensor:
         """A few new ids each, by a recorded graph where there is one for so many."""
@@ -194,12 +209,19 @@ class TorchStaticDecoder:
         layout = layouts.decode_layout(packed, cache.page_size, self.flash, num_ids)
         return self._run(cache, *layout)
 
-    def _run(self, cache: PagedCache, ids: Tensor, positions: Tensor, layout: PassLayout) -> Tensor:
+    def _run(
+        self,
+        cache: PagedCache,
+        ids: Tensor,
+        positions: Tensor,
+        layout: PassLayout,
+        vectors: Vectors | None = None,
+    ) -> Tensor:
         """Hidden states (T, D) of ids int64 (1, T) or (1, T, K) at positions int64 (1, T)."""
         model, caches = self.model, LayerCaches(cache, layout)
         with model.lock, self._norms.used(), self._modules.over(caches):
             outputs = model.module(
-                **model.inputs(ids),
+                **model.inputs_with(ids, vectors),
                 position_ids=positions,
                 use_cache=True,
                 **{model.cache_name: caches},
