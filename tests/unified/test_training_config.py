@@ -183,6 +183,7 @@ MOST = {
     "max_corrupt": 10**9,
     "save_minutes": 10**9,
     "z_loss": 10**9,
+    "router_loss": 10**9,
     "lora.alpha": 10**9,
     "preferences.beta": 10**9,
     "alarms.spike": 10**9,

@@ -9,6 +9,7 @@ Legend: T positions, E experts, N documents.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,10 @@ class Routing:
         # Of nothing but padding, whose loss counts nothing, the mean would be no number.
         inside_T = inside_T | ~inside_T.any()
         flat = tuple(layer.reshape(-1, self.num_experts) for layer in logits)
-        loss: Tensor = load_balancing_loss_func(flat, self.num_experts, self.top_k, inside_T)  # type: ignore[assignment]
-        return loss
+        compute: Callable[..., Tensor] = (
+            load_balancing_loss_func  # whose types take one layer alone
+        )
+        return compute(flat, self.num_experts, self.top_k, inside_T)
 
 
 def routing_of(decoder: PreTrainedModel, router_loss: float | None) -> Routing | None:
