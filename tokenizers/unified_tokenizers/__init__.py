@@ -1,7 +1,8 @@
 """Media <-> codes: discrete tokenizers for images and audio behind one contract.
 
-`MediaTokenizer`, `ImageTokenizer` and `AudioTokenizer` are the contract (protocols, to be used as
-types); `VQImageTokenizer` and `VQAudioTokenizer` are the tokenizers that this library trains.
+`MediaTokenizer`, `ImageTokenizer`, `AudioTokenizer` and `VideoTokenizer` are the contract (protocols,
+to be used as types); `VQImageTokenizer`, `VQAudioTokenizer` and `VQVideoTokenizer` are the tokenizers
+that this library trains; `FrameTokenizer` codes a video by any image tokenizer.
 Knows no ids and no language model. The public names load lazily: torch costs two seconds.
 """
 
@@ -14,18 +15,29 @@ from unified_base.waiting import wait_asleep
 
 if TYPE_CHECKING:
     from unified_tokenizers.audio import VQAudioTokenizer
-    from unified_tokenizers.base import AudioTokenizer, Codes, ImageTokenizer, MediaTokenizer
+    from unified_tokenizers.base import (
+        AudioTokenizer,
+        Codes,
+        ImageTokenizer,
+        MediaTokenizer,
+        VideoTokenizer,
+    )
+    from unified_tokenizers.frames import FrameTokenizer
     from unified_tokenizers.image import VQImageTokenizer
     from unified_tokenizers.loading import load_tokenizer
     from unified_tokenizers.registry import register_tokenizer
+    from unified_tokenizers.video import VQVideoTokenizer
 
 __all__ = [
     "AudioTokenizer",
     "Codes",
+    "FrameTokenizer",
     "ImageTokenizer",
     "MediaTokenizer",
     "VQAudioTokenizer",
     "VQImageTokenizer",
+    "VQVideoTokenizer",
+    "VideoTokenizer",
     "load_tokenizer",
     "register_tokenizer",
 ]
@@ -33,10 +45,13 @@ __all__ = [
 _HOME = {
     "AudioTokenizer": "base",
     "Codes": "base",
+    "FrameTokenizer": "frames",
     "ImageTokenizer": "base",
     "MediaTokenizer": "base",
     "VQAudioTokenizer": "audio",
     "VQImageTokenizer": "image",
+    "VQVideoTokenizer": "video",
+    "VideoTokenizer": "base",
     "load_tokenizer": "loading",
     "register_tokenizer": "registry",
 }

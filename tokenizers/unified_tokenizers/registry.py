@@ -19,7 +19,12 @@ from typing import Any, cast
 
 from unified_base.foreign import foreign
 from unified_base.text import quoted
-from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+from unified_tokenizers.base import (
+    AudioTokenizer,
+    ImageTokenizer,
+    MediaTokenizer,
+    VideoTokenizer,
+)
 
 __all__ = [
     "GROUP",
@@ -62,6 +67,7 @@ _BUILT_IN = {
     "qwen3_omni_moe_code2wav": ("adapters_code2wav", "Code2WavAdapter"),
     "glm_image": ("adapters_glm", "GlmImageAdapter"),
     "VQModel": ("adapters_diffusers", "VqModelAdapter"),
+    "frames": ("frames", "FrameTokenizer"),
 }
 # Whole checkpoints with several tokenizers inside.
 _SEVERAL = {
@@ -168,7 +174,9 @@ def check_tokenizer(tokenizer: object, model_type: str | None) -> MediaTokenizer
     Raises ValueError for one of a modality that is none, or that lacks members of its protocol.
     """
     modality = getattr(tokenizer, "modality", None)
-    own: dict[str, type[Any]] = {"image": ImageTokenizer, "audio": AudioTokenizer}
+    own: dict[str, type[Any]] = {
+        "image": ImageTokenizer, "audio": AudioTokenizer, "video": VideoTokenizer,
+    }  # fmt: skip
     name = f"the tokenizer {type(tokenizer).__name__} of model_type {quoted(model_type)}"
     if not isinstance(modality, str) or not modality:
         raise ValueError(

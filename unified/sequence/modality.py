@@ -20,20 +20,26 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from unified.sequence.preprocess import crop_picture, fit_sound
+from unified.sequence.preprocess import at_rate, crop_video, crop_picture, fit_sound, whole_groups
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_data.document import Audio, Dialogue, Image, Media, Role, Slot
+from unified_data.document import Audio, Dialogue, Image, Media, Role, Slot, Video
 from unified_data.segments import import_installed, media_class, register_media
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+    from unified_tokenizers.base import (
+        AudioTokenizer,
+        ImageTokenizer,
+        MediaTokenizer,
+        VideoTokenizer,
+    )
 
 __all__ = [
     "Modality",
     "check_picture",
     "check_sound",
+    "check_video",
     "decode_codes",
     "encode_media",
     "modalities_in",
@@ -170,6 +176,65 @@ class _Sounds(Modality[Audio, "AudioTokenizer"]):
         return frames if tokenizer is None else f"{frames}, {grid[0] / tokenizer.frame_rate:.2f} s"
 
 
+class _Videos(Modality[Video, "VideoTokenizer"]):
+    media = Video
+    axes = ("frames", "height", "width")
+    colour = "yellow"
+    max_batch = 8
+    max_batch_values = 2_000_000
+
+    def prepare(
+        self, segment: Video, tokenizer: VideoTokenizer, fit: int | None = None
+    ) -> np.ndarray:
+        frames, times = segment.frames, segment.times
+        if fit is not None:
+            chosen = at_rate(times, tokenizer.frame_rate)
+            frames = crop_video(whole_groups(frames[chosen], tokenizer.group), fit, tokenizer.stride)
+            times = np.arange(len(frames)) / tokenizer.frame_rate
+        check_video(tokenizer, frames, times)
+        return np.ascontiguousarray(frames.transpose(3, 0, 1, 2))
+
+    def restore(
+        self, codes: np.ndarray, tokenizer: VideoTokenizer, role: Role | None, loss: float
+    ) -> Video:
+        t, h, w = codes.shape[1:]
+        size = (1 + (t - 1) * tokenizer.group, h * tokenizer.stride, w * tokenizer.stride)
+        pixels = np.round(decode_codes(tokenizer, codes, size) * 255.0).astype(np.uint8)
+        frames = np.ascontiguousarray(pixels.transpose(1, 2, 3, 0))
+        return Video.at_rate(frames, tokenizer.frame_rate, role, loss)
+
+    def again(self, decoded: Tensor) -> Tensor:
+        return (decoded * 255).round().byte()
+
+    def slot_grid(self, slot: Slot, tokenizer: VideoTokenizer) -> tuple[int, ...] | None:
+        if slot.height is None or slot.width is None or slot.frames is None:
+            if slot.frames is None and slot.height is None:
+                return None
+            raise ValueError(
+                f"the video slot asks for frames {slot.frames} and sides {slot.width}x{slot.height};"
+                " give all of them, or none"
+            )
+        check_picture(tokenizer, slot.height, slot.width)
+        group = tokenizer.group
+        if (slot.frames - 1) % group:
+            raise ValueError(
+                f"a video of {slot.frames} frames does not divide into codes: the first frame has its"
+                f" own, and every {group} behind it share theirs; ask for"
+                f" {1 + (slot.frames - 1) // group * group} or"
+                f" {1 + -(-(slot.frames - 1) // group) * group}"
+            )
+        side = tokenizer.stride
+        return 1 + (slot.frames - 1) // group, slot.height // side, slot.width // side
+
+    def describe(self, grid: tuple[int, ...], tokenizer: VideoTokenizer | None) -> str:
+        if len(grid) != 3:
+            return f"{grid[0]} codes in no frames"
+        words = f"{grid[0]} frames of {grid[1]} rows of {grid[2]} codes"
+        if tokenizer is None:
+            return words
+        return f"{words}, {(1 + (grid[0] - 1) * tokenizer.group) / tokenizer.frame_rate:.2f} s"
+
+
 _table: dict[str, Modality] = {}
 
 
@@ -217,9 +282,12 @@ def modalities_in(vocabulary: Vocabulary) -> tuple[str, ...]:
 
 register_modality(_Pictures())
 register_modality(_Sounds())
+register_modality(_Videos())
 
 
-def check_picture(tokenizer: ImageTokenizer, height: int, width: int) -> None:
+def check_picture(
+    tokenizer: ImageTokenizer | VideoTokenizer, height: int, width: int
+) -> None:
     """Raises ValueError for a picture of so many pixels that does not divide into codes."""
     stride = tokenizer.stride
     if height < 1 or width < 1 or height % stride or width % stride:
@@ -235,6 +303,26 @@ def check_sound(tokenizer: AudioTokenizer, channels: int, sample_rate: int) -> N
         raise ValueError(
             f"the sound has {channels} channels at {sample_rate} Hz, expected 1 "
             f"channel at {tokenizer.sample_rate} Hz; convert it first"
+        )
+
+
+def check_video(tokenizer: VideoTokenizer, frames: np.ndarray, times: np.ndarray) -> None:
+    """Raises ValueError for a video (T, H, W, 3) that does not divide into codes, or whose frames
+    do not follow one another at the tokenizer's rate. times: seconds (T,)."""
+    number, height, width = frames.shape[:3]
+    check_picture(tokenizer, height, width)
+    rate, group = tokenizer.frame_rate, tokenizer.group
+    if number > 1 and not np.abs(np.diff(times) * rate - 1).max() < 0.05:
+        mean = (number - 1) / (times[-1] - times[0])
+        raise ValueError(
+            f"the video has {mean:.3g} frames a second"
+            f"{' at unequal steps' if np.ptp(np.diff(times)) * rate > 0.05 else ''}, expected"
+            f" {rate:g} at equal ones; sample it at that rate first (FrameChoice(rate={rate:g}))"
+        )
+    if (number - 1) % group:
+        raise ValueError(
+            f"a video of {number} frames does not divide into codes: the first frame has its own,"
+            f" and every {group} behind it share theirs; leave {(number - 1) % group} frames out"
         )
 
 
