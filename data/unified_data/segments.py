@@ -396,5 +396,5 @@ def _slot_fields(modality: str) -> set[str]:
         return set()
     if modality != ANY:
         return set(media_class(modality).slot_fields)
-    counts = {cls.count_field for cls in _media.values() if cls.count_field is not None}
-    return counts.union(*(cls.slot_fields for cls in _media.values()))
+    counted = {cls.count_field: cls for cls in _media.values() if cls.count_field is not None}
+    return {*counted}.union(*(cls.slot_fields for cls in counted.values()))

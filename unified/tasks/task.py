@@ -21,7 +21,7 @@ VERBS: tuple[Verb, ...] = get_args(Verb)
 
 MAKES: Mapping[Verb, tuple[str, ...]] = {
     "write": ("any", "text"),
-    "draw": ("image",),
+    "draw": ("image", "video"),
     "edit": ("image",),
     "describe": ("text",),
     "ask": ("text",),
@@ -32,21 +32,28 @@ MAKES: Mapping[Verb, tuple[str, ...]] = {
 """The slots that a verb may end in: what its answer is."""
 GIVEN: Mapping[Verb, tuple[tuple[str, ...], ...]] = {
     "write": (("text",),),
-    "draw": (("text",), ("audio",)),
+    "draw": (("text",), ("audio",), ("text", "frames")),
     "edit": (("image", "text"), ("image", "audio")),
-    "describe": (("image",),),
+    "describe": (("image",), ("video",)),
     "ask": (
         ("image", "question"),
         ("audio", "question"),
         ("image", "audio", "question"),
         ("image", "audio"),
+        ("video", "question"),
     ),
     "speak": (("text",), ("image",)),
     "listen": (("audio",),),
     "reply": ((),),
 }
 """What a user may give for a verb, each in a form of its own."""
-_IN_WORDS = {"text": "{text}", "question": "{question}", "image": "a picture", "audio": "a sound"}
+_IN_WORDS = {
+    "text": "{text}", "question": "{question}", "image": "a picture", "audio": "a sound",
+    "video": "a video", "frames": "a slot for a video",
+}  # fmt: skip
+
+
+_PLACES = {"image": "<picture>", "audio": "<sound>", "video": "<video>"}
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,9 @@ class Task:
         self._check_answer()
         self._check_forms()
         check_settings(self.sampling)
-        if self.size is not None and not self.modalities & {"image"} and self.slot.kind != "any":
-            raise ValueError("size is of pictures, but the task has none")
+        seen = self.modalities & {"image", "video"}
+        if self.size is not None and not seen and self.slot.kind != "any":
+            raise ValueError("size is of pictures and videos, but the task has none")
 
     def _check_parts(self) -> None:
         slots = [part for part in self.parts if isinstance(part, SlotPart)]
@@ -205,8 +213,10 @@ class Task:
 
     @property
     def takes(self) -> frozenset[str]:
-        """What a user gives: of "text", "question", "image" and "audio"."""
+        """What a user gives: of "text", "question", "image", "audio" and "video"; and "frames", how
+        many of a video that it makes."""
         media = {part.kind for part in self.parts if isinstance(part, MediaPart)}
+        media |= {"frames"} if self.slot.kind == "video" else set()
         return frozenset(media | (self.placeholders & {"text", "question"}))
 
     @property
@@ -245,7 +255,7 @@ class Task:
             if isinstance(part, TextPart):
                 pieces.append(part.text)
             elif isinstance(part, MediaPart):
-                pieces.append({"image": "<picture>", "audio": "<sound>"}.get(part.kind, part.kind))
+                pieces.append(_PLACES.get(part.kind, part.kind))
         if self.slot.listens:
             pieces.append("<sound beside it>")
         return " ".join(pieces)
