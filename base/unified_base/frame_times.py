@@ -14,7 +14,7 @@ import numpy as np
 from unified_base.arguments import whole_or_none
 from unified_base.text import quoted
 
-__all__ = ["FrameChoice", "uniform_frames"]
+__all__ = ["FrameChoice", "at_rate", "uniform_frames"]
 
 MAX_RATE = 1_000.0
 """Most frames a second that can be asked for."""
@@ -29,6 +29,14 @@ def uniform_frames(num_frames: int, budget: int) -> np.ndarray:
     if budget >= num_frames:
         return np.arange(num_frames)
     return np.arange(budget) * num_frames // budget
+
+
+def at_rate(times: np.ndarray, rate: float) -> np.ndarray:
+    """Indices int64 of the frames that are shown at every 1/rate seconds from the first one on, as
+    often as they are shown then. times: seconds (T,), ascending."""
+    number = int((times[-1] - times[0]) * rate + 1e-6) + 1
+    moments = times[0] + np.arange(number) / rate + 1e-6 / rate
+    return np.searchsorted(times, moments, side="right") - 1
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from unified_base.apng import decode_apng, has_times
-from unified_base.atomic import atomic_path
+from unified_base.atomic import atomic_write
 from unified_base.files import read_bytes
 from unified_base.frame_times import FrameChoice
 from unified_base.video_boxes import check_boxes
@@ -24,7 +24,9 @@ from unified_base.video_limits import MAX_BYTES, MAX_FRAMES, MAX_VIDEO_FILE, MAX
 from unified_base.video_streams import decode_stream, encode_mp4
 from unified_base.video_stills import decode_animation, encode_animation
 
-__all__ = ["VIDEO_WRITTEN", "decode_video", "load_video", "save_video"]
+__all__ = [
+    "VIDEO_WRITTEN", "decode_video", "encode_video", "frame_ends", "load_video", "save_video",
+]  # fmt: skip
 
 VIDEO_WRITTEN = (".mp4", ".gif", ".webp")
 """Endings of the files that `save_video` writes."""
@@ -65,14 +67,20 @@ def decode_video(
 
 
 def save_video(path: str | Path, frames: np.ndarray, times: np.ndarray) -> None:
-    """Write an MP4, GIF or WebP file, by the path's ending; neither keeps pixels exactly.
+    """Write an MP4, GIF or WebP file, by the path's ending. Raises ValueError as `encode_video` and
+    `atomic_path` do."""
+    atomic_write(path, encode_video(Path(path).suffix, frames, times))
+
+
+def encode_video(ending: str, frames: np.ndarray, times: np.ndarray) -> bytes:
+    """The bytes of a file: ".mp4", ".gif" or ".webp", none of which keeps pixels exactly.
 
     frames: uint8 (T, H, W, 3). times: float64 seconds (T,), ascending; the last frame is shown as
     long as the one before it, and one alone for a tenth of a second.
 
-    Raises ValueError for another ending, frames or times of other shapes, and as `atomic_path`.
+    Raises ValueError for another ending, and frames or times of other shapes.
     """
-    ending = Path(path).suffix.lower()
+    ending = ending.lower()
     if ending not in VIDEO_WRITTEN:
         raise ValueError(
             f"cannot write a video as {ending or 'a file without an ending'!r}, expected"
@@ -90,8 +98,7 @@ def save_video(path: str | Path, frames: np.ndarray, times: np.ndarray) -> None:
         encode_mp4(data, frames, times, ends)
     else:
         encode_animation(data, ending[1:], frames, ends - times)
-    with atomic_path(path) as draft:
-        draft.write_bytes(data.getvalue())
+    return data.getvalue()
 
 
 def frame_ends(times: np.ndarray) -> np.ndarray:

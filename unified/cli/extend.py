@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -36,6 +36,20 @@ def extend(
     audio: Annotated[
         str | None, typer.Option("--audio", metavar="TOK", help=_TOKENIZER.format("Audio"))
     ] = None,
+    video: Annotated[
+        str | None,
+        typer.Option(
+            "--video",
+            metavar="TOK",
+            help=_TOKENIZER.format("Video") + " An image tokenizer codes each frame. --format video.",
+        ),
+    ] = None,
+    video_rate: Annotated[
+        float,
+        typer.Option(
+            "--video-rate", min=0.01, max=1000, help="Frames a second, of --video with pictures."
+        ),
+    ] = 2.0,
     format: Annotated[
         str,
         typer.Option(
@@ -83,7 +97,8 @@ def extend(
     with warnings_as_notes():
         model = UnifiedModel.extend(
             llm, format=format, max_grid=max_grid, initialise=initialise, dtype=dtype,
-            device=device, image_codes=image_codes, audio_codes=audio_codes, **media,
+            device=device, image_codes=image_codes, audio_codes=audio_codes,
+            tokenizers=_video(video, video_rate), **media,
         )  # fmt: skip
     model.save_pretrained(output, dtype=None)
     vocabulary = model.vocabulary
@@ -140,6 +155,20 @@ def together(
     note(f"format {description['format']['name']}: {codes_in_words(description)}")
     values = {name: description[name] for name in ("format", "codes", "weights")}
     result({"path": str(output), **values}, as_json, str(output))
+
+
+def _video(name: str | None, rate: float) -> dict[str, Any]:
+    """The video tokenizer by its modality: one of frames where it is of pictures."""
+    if name is None:
+        return {}
+    tokenizer = open_tokenizer(name, "video")
+    if tokenizer.modality == "image":
+        from unified_tokenizers import FrameTokenizer
+
+        tokenizer = FrameTokenizer(cast("Any", tokenizer), rate)
+    if tokenizer.modality != "video":
+        raise ValueError(f"--video {name}: the tokenizer is for {tokenizer.modality}")
+    return {"video": tokenizer}
 
 
 def _open(name: str | None, modality: str) -> Any:

@@ -28,11 +28,16 @@ from unified_base.arguments import prompt
 if TYPE_CHECKING:
     from unified.models.asking_models import AskedRequest
     from unified.models.model import UnifiedModel
-    from unified_data.document import Audio, Document, Image
+    from unified_data.document import Audio, Document, Image, Video
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
 Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How many.")]
 _PICTURES = "PNG, JPEG, WebP, GIF or BMP."
+_SEEN = _PICTURES + " Or a video: MP4, MOV, WebM or MKV."
+Frames = Annotated[
+    int | None,
+    typer.Option("--frames", min=1, max=4096, help="Of a video: so many, spread over it."),
+]
 Language = Annotated[
     str | None,
     typer.Option(
@@ -59,20 +64,28 @@ def draw(
     ] = None,
     number: Number = 1,
     size: Size = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames", min=1, max=4096, help="A video of so many, as .mp4, .gif or .webp."
+        ),
+    ] = None,
     decoder: DecoderName = "vq",
     steps: DecoderSteps = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Text to image: F.png, or F-1.png, F-2.png, ... with -n."""
-    paths = _paths(output, number)
+    """Text to image: F.png, or F-1.png, F-2.png, ... with -n; to a video with --frames."""
+    paths = _paths(output, number, video=frames is not None)
     check_decoder(decoder, steps)
     if text is not None or spoken is None:
         text = prompt_from(text or "")
     heard = _sound(spoken)
     asked = choices.choices
     model = opening.load(decoder, steps)
-    request = model.request("draw", text=text, audio=heard, size=size, **asked)
+    request = model.request(
+        "draw", text=text, audio=heard, size=size, frames=frames, **asked
+    )  # fmt: skip
     _draw(model, request, paths, seed, as_json)
 
 
@@ -103,7 +116,7 @@ def edit(
 
 
 def describe(
-    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
+    picture: Annotated[Path, typer.Argument(help=_SEEN)],
     opening: Opening,
     choices: TextChosen,
     question: Annotated[
@@ -112,17 +125,20 @@ def describe(
     language: Language = None,
     check: Check = False,
     thought: Thought = False,
+    frames: Frames = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Image to text: a description, or the answer to a question, on stdout."""
+    """Image or video to text: a description, or the answer to a question, on stdout."""
     if check and question is not None:
         raise ValueError("--check is of descriptions; leave --ask out")
-    _look(picture, opening, choices, question, None, (), language, check, thought, seed, as_json)
+    _look(
+        picture, opening, choices, question, None, (), language, check, thought, frames, seed, as_json
+    )  # fmt: skip
 
 
 def ask(
-    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
+    picture: Annotated[Path, typer.Argument(help=_SEEN)],
     opening: Opening,
     choices: TextChosen,
     question: Annotated[str | None, typer.Argument(help='For example "What is this?".')] = None,
@@ -139,15 +155,16 @@ def ask(
     ] = None,
     language: Language = None,
     thought: Thought = False,
+    frames: Frames = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """The answer to a question about a picture, on stdout."""
+    """The answer to a question about a picture or a video, on stdout."""
     if question is None and spoken is None:
         raise ValueError('there is no question; ask something, for example "What is this?"')
     _look(
         picture, opening, choices, question, spoken, tuple(example or ()), language, False,
-        thought, seed, as_json,
+        thought, frames, seed, as_json,
     )  # fmt: skip
 
 
@@ -161,13 +178,15 @@ def _look(
     language: str | None,
     check: bool,
     thought: bool,
+    frames: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
     from unified.tasks.asking import Example
     from unified_base.images import load_image
 
-    pixels = load_image(picture)
+    video = _video(picture, frames)
+    pixels = load_image(picture) if video is None else None
     if question is not None:
         question = prompt_from(question)
         prompt("question", question, 'ask something, for example "What is this?"')
@@ -175,11 +194,14 @@ def _look(
     heard = _sound(spoken)
     asked = choices.choices
     model = opening.load()
+    if check and video is not None:
+        raise ValueError("--check is of pictures; leave it out")
     if check:
         model.tasks.task("ask")  # refused before anything is sampled
     request = model.request(
         "describe" if question is None and heard is None else "ask",
-        image=pixels, question=question, audio=heard, examples=examples, language=language, **asked,
+        image=pixels, video=video, question=question, audio=heard, examples=examples,
+        language=language, **asked,
     )  # fmt: skip
     response = request.response(fill(model, request, 1, seed)[0])
     values: dict[str, Any] = {
@@ -191,6 +213,7 @@ def _look(
     }
     plain = response.text
     if check and response.known:
+        assert pixels is not None  # `describe` refuses videos
         from unified.models.checking import check_description
 
         checked = check_description(model, pixels, response.text, seed, language)
@@ -208,32 +231,61 @@ def _look(
 def _draw(
     model: UnifiedModel, request: AskedRequest, paths: list[Path], seed: int, as_json: bool
 ) -> None:
-    """Sample as many pictures as there are paths, and write them together."""
+    """Sample as many pictures or videos as there are paths, and write them together."""
     from unified.articles.outputs import write_together
     from unified_base.images import encode_png
+    from unified_base.videos import encode_video
+    from unified_data.document import Video
 
     def encode(document: Document) -> bytes:
-        image: Image = document.segments[-1]  # type: ignore[assignment]
-        return encode_png(image.pixels)
+        answer: Image | Video = document.segments[-1]  # type: ignore[assignment]
+        if isinstance(answer, Video):
+            return encode_video(paths[0].suffix, answer.frames, answer.times)
+        return encode_png(answer.pixels)
 
     number = len(paths)
     pictures = fill_each(model, request, number, seed, encode)
     write_together(dict(zip(paths, pictures)))
     names = [str(path) for path in paths]
     if number > 1:
-        note(f"{number} pictures, numbered {names[0]} to {names[-1]}")
+        what = "videos" if request.inputs.frames is not None else "pictures"
+        note(f"{number} {what}, numbered {names[0]} to {names[-1]}")
         distinct = len(set(pictures))
         if distinct < number:
-            note(f"distinct pictures among them: {distinct}; other words give other pictures")
+            note(f"distinct {what} among them: {distinct}; other words give other {what}")
     seeds = [seed + i for i in range(number)]
     values = {"paths": names, "caption": request.inputs.text, "seeds": seeds}
     result(values, as_json, "\n".join(names))
 
 
-def _paths(output: Path, number: int) -> list[Path]:
-    from unified.articles.outputs import check_format, check_writable, numbered
+def _video(path: Path, frames: int | None) -> Video | None:
+    """The video in a file that is one by its name; None for another file. frames: so many of it.
 
-    check_format(output, (".png",), "a picture")
+    Raises ValueError for frames of a picture.
+    """
+    from unified_base.media_source import VIDEO_ENDINGS
+
+    animated = path.suffix.lower() in (".gif", ".webp", ".apng") and frames is not None
+    if not path.name.lower().endswith(VIDEO_ENDINGS) and not animated:
+        if frames is not None:
+            raise ValueError(
+                f"--frames is of videos, and {path} is a picture by its name; leave it out"
+            )
+        return None
+    from unified_base.frame_times import FrameChoice
+    from unified_data.document import Video
+
+    return Video.load(path, FrameChoice(frames))
+
+
+def _paths(output: Path, number: int, video: bool = False) -> list[Path]:
+    from unified.articles.outputs import check_format, check_writable, numbered
+    from unified_base.videos import VIDEO_WRITTEN
+
+    if video:
+        check_format(output, VIDEO_WRITTEN, "a video")
+    else:
+        check_format(output, (".png",), "a picture")
     paths = numbered(output, number)
     check_writable(paths[0])
     return paths

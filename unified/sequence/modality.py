@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from unified.sequence.preprocess import at_rate, crop_video, crop_picture, fit_sound, whole_groups
+from unified.sequence.preprocess import crop_picture, crop_video, fit_sound, whole_groups
 from unified.vocabulary.vocabulary import Vocabulary
+from unified_base.frame_times import at_rate
 from unified_data.document import Audio, Dialogue, Image, Media, Role, Slot, Video
 from unified_data.segments import import_installed, media_class, register_media
 

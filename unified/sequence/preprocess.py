@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image as PillowImage
 
+from unified_base.frame_times import at_rate
 from unified_base.sounds import conform
 
 __all__ = [
-    "at_rate", "crop_picture", "crop_video", "fit_picture", "fit_sound", "fit_video", "whole_groups",
+    "crop_picture", "crop_video", "fit_picture", "fit_sound", "fit_video", "whole_groups",
 ]  # fmt: skip
 
 
@@ -80,14 +81,6 @@ def fit_sound(waveform: np.ndarray, rate: int, target: int) -> tuple[np.ndarray,
         if peak > 1:
             fitted = fitted / np.float32(peak)  # overshoot of the filter
     return fitted, notes
-
-
-def at_rate(times: np.ndarray, rate: float) -> np.ndarray:
-    """Indices int64 of the frames that are shown at every 1/rate seconds from the first one on, as
-    often as they are shown then. times: seconds (T,), ascending."""
-    number = int((times[-1] - times[0]) * rate + 1e-6) + 1
-    moments = times[0] + np.arange(number) / rate + 1e-6 / rate
-    return np.searchsorted(times, moments, side="right") - 1
 
 
 def whole_groups(frames: np.ndarray, group: int) -> np.ndarray:
