@@ -10,9 +10,10 @@ import warnings
 
 import numpy as np
 from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
 
 from unified_base.frame_times import FrameChoice
-from unified_base.video_limits import MAX_FRAMES, check_memory
+from unified_base.video_limits import MAX_FRAMES, MAX_VIDEO_SIDE, check_memory
 
 __all__ = ["decode_animation", "encode_animation"]
 
@@ -36,6 +37,12 @@ def decode_animation(
             return _decode(data, choice, max_bytes)
     except ValueError:
         raise
+    except PillowImage.DecompressionBombError:
+        raise ValueError(
+            f"has too many pixels, expected sides of {MAX_VIDEO_SIDE:,} at most"
+        ) from None
+    except UnidentifiedImageError:
+        raise ValueError("is damaged or cut off: its header cannot be read") from None
     # As in `images`: Pillow meets broken data with whatever goes wrong first.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
@@ -53,22 +60,17 @@ def _decode(data: bytes, choice: FrameChoice, max_bytes: int) -> tuple[np.ndarra
             raise ValueError(
                 f"is damaged: it says it has {number:,} frames, and has {len(data):,} bytes"
             )
-        # Where all are wanted no times are needed first; durations of WebP cost a decoding.
-        wants_all = choice == FrameChoice()
-        chosen = np.arange(number)
-        if not wants_all:
-            chosen = choice.of(_times(picture, number))
+        # Where all are wanted no times are needed first: durations of WebP cost a decoding.
+        times = None if choice == FrameChoice() else _times(picture, number)
+        chosen = np.arange(number) if times is None else choice.of(times)
         check_memory(len(chosen), width, height, max_bytes)
         frames = np.empty((len(chosen), height, width, 3), np.uint8)
-        durations = np.empty(number)
-        wanted = {int(index): at for at, index in enumerate(chosen)}
-        for index in range(number):
+        durations = np.empty(len(chosen))
+        for at, index in enumerate(chosen.tolist()):
             picture.seek(index)
-            if index in wanted:
-                frames[wanted[index]] = _to_rgb(picture)
-            durations[index] = _duration(picture)
-    times = np.concatenate([[0.0], np.cumsum(durations)[:-1]]) / 1000
-    return frames, times[chosen]
+            frames[at] = _to_rgb(picture)
+            durations[at] = _duration(picture)
+    return frames, _begins(durations) if times is None else times[chosen]
 
 
 def _times(picture: PillowImage.Image, number: int) -> np.ndarray:
@@ -78,6 +80,11 @@ def _times(picture: PillowImage.Image, number: int) -> np.ndarray:
         picture.load()  # WebP knows a frame's duration once it is decoded
         durations[index] = _duration(picture)
     picture.seek(0)
+    return _begins(durations)
+
+
+def _begins(durations: np.ndarray) -> np.ndarray:
+    """When each frame begins, in seconds. durations: milliseconds."""
     return np.concatenate([[0.0], np.cumsum(durations)[:-1]]) / 1000
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from unified_tokenizers.image import VQImageTokenizer
     from unified_tokenizers.loading import load_tokenizer
     from unified_tokenizers.registry import register_tokenizer
+    from unified_tokenizers.tiled import TiledTokenizer
     from unified_tokenizers.video import VQVideoTokenizer
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "FrameTokenizer",
     "ImageTokenizer",
     "MediaTokenizer",
+    "TiledTokenizer",
     "VQAudioTokenizer",
     "VQImageTokenizer",
     "VQVideoTokenizer",
@@ -48,6 +50,7 @@ _HOME = {
     "FrameTokenizer": "frames",
     "ImageTokenizer": "base",
     "MediaTokenizer": "base",
+    "TiledTokenizer": "tiled",
     "VQAudioTokenizer": "audio",
     "VQImageTokenizer": "image",
     "VQVideoTokenizer": "video",

@@ -39,7 +39,7 @@ def check_codes(
     """
     shape = tuple(codes.shape)
     if codes.ndim != 2 + grid_dims or codes.shape[1] != len(codebook_sizes) or 0 in shape:
-        grid = {1: "T", 2: "H, W"}.get(grid_dims, "T, H, W")
+        grid = {1: "T", 2: "H, W", 3: "T, H, W", 4: "R, C, H, W"}[grid_dims]
         raise ValueError(
             f"{what} codes have shape {shape}, expected (B, {len(codebook_sizes)}, {grid})"
             " with no empty axis"

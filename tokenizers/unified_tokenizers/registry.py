@@ -68,6 +68,7 @@ _BUILT_IN = {
     "glm_image": ("adapters_glm", "GlmImageAdapter"),
     "VQModel": ("adapters_diffusers", "VqModelAdapter"),
     "frames": ("frames", "FrameTokenizer"),
+    "tiles": ("tiled", "TiledTokenizer"),
 }
 # Whole checkpoints with several tokenizers inside.
 _SEVERAL = {

@@ -45,6 +45,7 @@ __all__ = [
     "encode_media",
     "modalities_in",
     "modality_of",
+    "tile_of",
     "register_modality",
     "registered_modalities",
 ]
@@ -118,16 +119,20 @@ class _Pictures(Modality[Image, "ImageTokenizer"]):
         self, segment: Image, tokenizer: ImageTokenizer, fit: int | None = None
     ) -> np.ndarray:
         pixels = segment.pixels
-        if fit is not None:
+        if fit is not None and tile_of(tokenizer) is not None:
+            pixels = tokenizer.preprocess(pixels)
+        elif fit is not None:
             pixels = crop_picture(pixels, fit, tokenizer.stride)
-        check_picture(tokenizer, *pixels.shape[:2])
+        if tile_of(tokenizer) is None:
+            check_picture(tokenizer, *pixels.shape[:2])
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def restore(
         self, codes: np.ndarray, tokenizer: ImageTokenizer, role: Role | None, loss: float
     ) -> Image:
-        h, w = codes.shape[1:]
-        size = (h * tokenizer.stride, w * tokenizer.stride)
+        *tiles, h, w = codes.shape[1:]
+        rows, columns = tiles or (1, 1)
+        size = (rows * h * tokenizer.stride, columns * w * tokenizer.stride)
         pixels = np.round(decode_codes(tokenizer, codes, size) * 255.0).astype(np.uint8)
         return Image(np.ascontiguousarray(pixels.transpose(1, 2, 0)), role, loss)
 
@@ -138,9 +143,20 @@ class _Pictures(Modality[Image, "ImageTokenizer"]):
         if slot.height is None or slot.width is None:
             return None
         check_picture(tokenizer, slot.height, slot.width)
-        return slot.height // tokenizer.stride, slot.width // tokenizer.stride
+        rows, columns = slot.height // tokenizer.stride, slot.width // tokenizer.stride
+        if (tile := tile_of(tokenizer)) is None:
+            return rows, columns
+        h, w = tile
+        if rows % h or columns % w:
+            raise ValueError(
+                f"a picture of {slot.width}x{slot.height} pixels does not divide into tiles of"
+                f" {w * tokenizer.stride}x{h * tokenizer.stride}"
+            )
+        return rows // h, columns // w, h, w
 
     def describe(self, grid: tuple[int, ...], tokenizer: ImageTokenizer | None) -> str:
+        if len(grid) == 4:
+            return f"{grid[0]} rows of {grid[1]} tiles of {grid[2]}x{grid[3]} codes"
         if len(grid) != 2:
             return f"{grid[0]} codes in no rows"
         return f"grid of {grid[0]} rows of {grid[1]} codes"
@@ -284,6 +300,13 @@ def modalities_in(vocabulary: Vocabulary) -> tuple[str, ...]:
 register_modality(_Pictures())
 register_modality(_Sounds())
 register_modality(_Videos())
+
+
+def tile_of(tokenizer: ImageTokenizer) -> tuple[int, int] | None:
+    """The grid (h, w) of codes of one tile, of a tokenizer of tiles
+    (`unified_tokenizers.tiled.TiledTokenizer`); None of others."""
+    tile = getattr(tokenizer, "tile", None)
+    return None if tile is None else tuple(side // tokenizer.stride for side in tile)  # type: ignore[return-value]
 
 
 def check_picture(
