@@ -53,8 +53,8 @@ _SHAPE = {
     "decoder_depths": [1, 1, 1], "quantizer": {"kind": "fsq", "levels": [8, 6, 5]},
 }  # fmt: skip
 _DECODER = {
-    "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
-    "head_dim": 32, "intermediate_size": 256, "max_position_embeddings": 4096,
+    "hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 3, "num_key_value_heads": 3,
+    "head_dim": 32, "intermediate_size": 192, "max_position_embeddings": 4096,
 }  # fmt: skip
 
 
@@ -62,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under two minutes, of one arm")
     parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--tokenizer-steps", type=int, default=400)
-    parser.add_argument("--decoder-steps", type=int, default=900)
+    parser.add_argument("--tokenizer-steps", type=int, default=250)
+    parser.add_argument("--decoder-steps", type=int, default=800)
     parser.add_argument("--asked", type=int, default=200, help="held-out videos")
     return parser
 
@@ -170,7 +170,7 @@ def _arm(arm: str, work: Path, options: argparse.Namespace) -> dict[str, Any]:
             optimizer=OptimizerConfig(lr=0.002),
             schedule=ScheduleConfig(warmup_steps=max(1, options.decoder_steps // 20)),
             log_every=max(1, options.decoder_steps // 6), save_every=options.decoder_steps,
-            validate_every=10**6, threads=1, precision="float32", device="cpu",
+            validate_every=10**6, threads=1, precision="float32", device="cpu", compile=False,
         )
     )  # fmt: skip
     model = UnifiedModel.from_pretrained(run)

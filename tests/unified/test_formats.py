@@ -99,6 +99,10 @@ SPAN_LENGTHS = [
     ("pocket", "audio", (25,), 77),
     ("pocket-together", "image", (8, 8), 68),
     ("pocket-together", "audio", (25,), 77),
+    # <video>, three sizes, a marker for each of three frames of 2x4 places, </video>.
+    ("video", "video", (3, 2, 4), 1 + 3 + 3 * (1 + 2 * 4) + 1),
+    # <image>, four sizes, a marker for each of 2x3 tiles of 4x5 places, </image>.
+    ("tiles", "image", (2, 3, 4, 5), 1 + 4 + 2 * 3 * (1 + 4 * 5) + 1),
 ]
 
 
