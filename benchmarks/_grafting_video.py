@@ -39,7 +39,14 @@ from unified_base.images import save_png
 from unified_base.training.settings import ScheduleConfig
 from unified_data.document import Video
 from unified_data.motion import (
-    DIRECTIONS, FRAMES, QUESTION, RATE, SIDE, build_motion, paint_motion, plan_motion,
+    DIRECTIONS,
+    FRAMES,
+    QUESTION,
+    RATE,
+    SIDE,
+    build_motion,
+    paint_motion,
+    plan_motion,
 )  # fmt: skip
 from unified_tokenizers import FrameTokenizer, load_tokenizer
 from unified_tokenizers.training import TokenizerTraining

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -103,6 +104,6 @@ def _ascending(at: Sequence[float]) -> tuple[float, ...]:
     numbers = [t for t in values if isinstance(t, int | float) and not isinstance(t, bool)]
     if not values or len(numbers) != len(values) or not all(map(math.isfinite, numbers)):
         raise ValueError(f"at is {quoted(at)}, expected times in seconds")
-    if any(later <= earlier for earlier, later in zip(numbers, numbers[1:])):
+    if any(later <= earlier for earlier, later in pairwise(numbers)):
         raise ValueError(f"at is {quoted(at)}, expected times that ascend")
     return tuple(float(t) for t in numbers)

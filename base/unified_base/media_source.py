@@ -1,4 +1,4 @@
-"""Pictures, sounds and videos of folders, files and tar shards: each as a sample, or with why it is none.
+"""Pictures, sounds and videos of folders, files and tar shards: each a sample, or why it is none.
 
 The one walk over media that training, measuring and importing share. A shard is any uncompressed
 tar file of WebDataset's form, ours among them: members whose names are the same up to the first dot
@@ -28,9 +28,9 @@ __all__ = [
     "AUDIO_ENDINGS",
     "IMAGE_ENDINGS",
     "MAX_MEDIUM",
+    "VIDEO_ENDINGS",
     "Medium",
     "UnreadableMedium",
-    "VIDEO_ENDINGS",
     "Where",
     "media_kind",
     "read_again",

@@ -58,7 +58,9 @@ def _check_track(data: bytes, track: _Box, max_frames: int) -> None:
 def _check_sides(data: bytes, box: _Box, max_side: int) -> None:
     width, height = (v >> 16 for v in struct.unpack(">II", data[box.stop - 8 : box.stop]))
     if max(width, height) > max_side:
-        raise ValueError(f"says {width:,}x{height:,} pixels, expected sides of {max_side:,} at most")
+        raise ValueError(
+            f"says {width:,}x{height:,} pixels, expected sides of {max_side:,} at most"
+        )
 
 
 def _check_count(count: int, size: int, most: int, what: str) -> None:

@@ -97,9 +97,7 @@ def _to_rgb(picture: PillowImage.Image) -> np.ndarray:
     if not picture.has_transparency_data:
         return np.asarray(picture.convert("RGB"))
     ground = PillowImage.new("RGBA", picture.size, "white")
-    return np.asarray(
-        PillowImage.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
-    )
+    return np.asarray(PillowImage.alpha_composite(ground, picture.convert("RGBA")).convert("RGB"))
 
 
 def encode_animation(

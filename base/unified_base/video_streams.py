@@ -151,9 +151,7 @@ def _quarter_turns(degrees: int) -> int:
     return round(degrees / 90) % 4
 
 
-def encode_mp4(
-    target: io.BytesIO, frames: np.ndarray, times: np.ndarray, ends: np.ndarray
-) -> None:
+def encode_mp4(target: io.BytesIO, frames: np.ndarray, times: np.ndarray, ends: np.ndarray) -> None:
     """Write H.264 in MP4. Arguments as of `videos.save_video`; ends: seconds (T,).
 
     Colours are halved in both directions (yuv420p), as every player expects; where a side is odd,
@@ -161,7 +159,9 @@ def encode_mp4(
     """
     av = _av()
     if "libx264" not in av.codecs_available:
-        raise ValueError("writing MP4 needs libx264, which this PyAV was built without; write .webp")
+        raise ValueError(
+            "writing MP4 needs libx264, which this PyAV was built without; write .webp"
+        )
     ticks = np.round((times - times[0]) * _CLOCK).astype(np.int64)
     if len(ticks) > 1 and np.diff(ticks).min() < 1:
         raise ValueError(f"frames follow one another faster than {_CLOCK:,} times a second")

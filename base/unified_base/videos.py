@@ -21,8 +21,8 @@ from unified_base.files import read_bytes
 from unified_base.frame_times import FrameChoice
 from unified_base.video_boxes import check_boxes
 from unified_base.video_limits import MAX_BYTES, MAX_FRAMES, MAX_VIDEO_FILE, MAX_VIDEO_SIDE
-from unified_base.video_streams import decode_stream, encode_mp4
 from unified_base.video_stills import decode_animation, encode_animation
+from unified_base.video_streams import decode_stream, encode_mp4
 
 __all__ = [
     "VIDEO_WRITTEN", "decode_video", "encode_video", "frame_ends", "load_video", "save_video",

@@ -189,7 +189,11 @@ def test_it_is_trained_on_folders_of_videos(tmp_path):
         torch.set_num_threads(threads)
     tokenizer = load_tokenizer(folder, "video")
     assert tokenizer.frame_rate == 5.0
-    log = (tmp_path / "run" / "log.txt").read_text() if (tmp_path / "run" / "log.txt").exists() else ""
+    log = (
+        (tmp_path / "run" / "log.txt").read_text()
+        if (tmp_path / "run" / "log.txt").exists()
+        else ""
+    )
     assert "broken.webm" in log or not log
     video = torch.zeros(1, 3, 5, 8, 12)
     assert tokenizer.decode(tokenizer.encode(video)).shape == video.shape

@@ -149,7 +149,7 @@ def test_a_video_is_its_ids(model):
 
 def test_it_describes_videos_of_any_size_and_rate(model):
     given = Video.at_rate(np.repeat(FRAMES, 2, 0)[:9, :, :10], 3.0)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="frames in") as told:
         first = model.describe(given, max_text_ids=6)
     notes = " ".join(str(warning.message) for warning in told)
     assert "the video's 9 frames in 2.67 s became" in notes
@@ -158,7 +158,7 @@ def test_it_describes_videos_of_any_size_and_rate(model):
     assert model.ask(exact, "where?", max_text_ids=6) == model.ask(exact, "where?", max_text_ids=6)
     assert isinstance(first, str)
     long = Video.at_rate(np.zeros((300, 8, 8, 3), np.uint8), 2.0)
-    with pytest.raises(ValueError, match="the video has 300 frames at 2 a second|has 299 frames"):
+    with pytest.raises(ValueError, match=r"the video has 300 frames at 2 a second|has 299 frames"):
         model.describe(long)
     with pytest.raises(ValueError, match="to describe takes no picture"):
         model.describe(np.zeros((8, 8, 3), np.uint8))
@@ -187,7 +187,7 @@ def test_it_draws_videos_frame_by_frame(model):
         with pytest.raises(ValueError, match=reason):
             call()
     if t == 2:
-        with pytest.raises(ValueError, match="does not divide into codes.*ask for 3 or 5"):
+        with pytest.raises(ValueError, match=r"does not divide into codes.*ask for 3 or 5"):
             model.draw_video("a", 4, size="12x8")
 
 
@@ -223,7 +223,7 @@ def test_videos_are_made_to_fit():
     same, notes = fit_video(FRAMES, np.arange(5) / 2, 2.0, 4, 8, 12)
     assert np.array_equal(same, FRAMES)
     assert notes == ()
-    with pytest.raises(ValueError, match="has 5 frames at 2 a second, expected 3 at most, 1.5 s"):
+    with pytest.raises(ValueError, match=r"has 5 frames at 2 a second, expected 3 at most, 1.5 s"):
         fit_video(FRAMES, np.arange(5) / 2, 2.0, 1, 8, 12, most=3)
 
 

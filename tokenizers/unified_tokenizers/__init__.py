@@ -1,8 +1,9 @@
-"""Media <-> codes: discrete tokenizers for images and audio behind one contract.
+"""Media <-> codes: discrete tokenizers for images, audio and video behind one contract.
 
-`MediaTokenizer`, `ImageTokenizer`, `AudioTokenizer` and `VideoTokenizer` are the contract (protocols,
-to be used as types); `VQImageTokenizer`, `VQAudioTokenizer` and `VQVideoTokenizer` are the tokenizers
-that this library trains; `FrameTokenizer` codes a video by any image tokenizer.
+`MediaTokenizer`, `ImageTokenizer`, `AudioTokenizer` and `VideoTokenizer` are the contract
+(protocols, to be used as types); `VQImageTokenizer`, `VQAudioTokenizer` and `VQVideoTokenizer` are
+the tokenizers that this library trains; `FrameTokenizer` and `TiledTokenizer` code videos and large
+pictures by any image tokenizer.
 Knows no ids and no language model. The public names load lazily: torch costs two seconds.
 """
 

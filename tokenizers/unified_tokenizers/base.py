@@ -1,8 +1,9 @@
 """The contract of media tokenizers: media -> codes -> media, as typed protocols.
 
 `MediaTokenizer` is what every tokenizer has; `ImageTokenizer`, `AudioTokenizer` and
-`VideoTokenizer` add what belongs to pictures, to sound and to videos. Use them as types wherever a tokenizer is an argument. After
-`CompressionModel` of moshi and audiocraft, with the media's exact size kept beside the codes.
+`VideoTokenizer` add what belongs to pictures, to sound and to videos. Use them as types wherever a
+tokenizer is an argument. After `CompressionModel` of moshi and audiocraft, with the media's exact
+size kept beside the codes.
 
 Legend: B batch, K codebooks (levels), T frames, H W pixels or code grid, S samples, C channels,
 D width.
@@ -32,8 +33,8 @@ class Codes:
     """What `encode` returns and `decode` takes.
 
     Attributes:
-        codes: int64 (B, K, *grid): (B, K, H, W) for images, (B, K, T) for audio, (B, K, T, H, W) for
-            videos.
+        codes: int64 (B, K, *grid): (B, K, H, W) for images, (B, K, T) for audio, (B, K, T, H, W)
+            for videos.
         size: (height, width) in pixels, (num_samples,), or (num_frames, height, width), of the
             media that was encoded: `decode` returns media of exactly this size.
     """

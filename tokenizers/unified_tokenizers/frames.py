@@ -48,7 +48,9 @@ class FrameTokenizer:
                 f" {_MOST_RATE:,.0f} frames a second"
             )
         if image.modality != "image":
-            raise ValueError(f"frames are coded by an image tokenizer, found one of {image.modality}")
+            raise ValueError(
+                f"frames are coded by an image tokenizer, found one of {image.modality}"
+            )
         self.image = image
         self.frame_rate = float(frame_rate)
 
@@ -94,9 +96,7 @@ class FrameTokenizer:
         pictures = rearrange(media, "b c t h w -> (b t) c h w")
         step = max(1, _BATCH_PIXELS // (height * width))
         codes = torch.cat([self.image.encode(part).codes for part in pictures.split(step)])
-        return Codes(
-            rearrange(codes, "(b t) k h w -> b k t h w", b=batch), (frames, height, width)
-        )
+        return Codes(rearrange(codes, "(b t) k h w -> b k t h w", b=batch), (frames, height, width))
 
     def decode(self, codes: Codes) -> Tensor:
         """Codes to videos: float32 (B, 3, *codes.size) in [0, 1]."""

@@ -142,9 +142,7 @@ class TiledTokenizer:
             )
         flat = rearrange(codes.codes, "b k r c h w -> (b r c) k h w")
         parts = [self.image.decode(Codes(part, self.tile)) for part in flat.split(64)]
-        return rearrange(
-            torch.cat(parts), "(b r c) d h w -> b d (r h) (c w)", r=grid[0], c=grid[1]
-        )
+        return rearrange(torch.cat(parts), "(b r c) d h w -> b d (r h) (c w)", r=grid[0], c=grid[1])
 
     def preprocessed_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of what `preprocess` returns: of the best grid of tiles."""

@@ -154,9 +154,7 @@ class TokenizerTraining:
 
     def __post_init__(self) -> None:
         if self.modality not in ("image", "audio", "video"):
-            raise ValueError(
-                f"modality is {self.modality!r}, expected 'image', 'audio' or 'video'"
-            )
+            raise ValueError(f"modality is {self.modality!r}, expected 'image', 'audio' or 'video'")
         if self.optimizer.name not in ("adamw", "muon"):
             raise ValueError(
                 f"optimizer.name is {quoted(self.optimizer.name)}, expected 'adamw' or 'muon'"

@@ -16,7 +16,9 @@ from unified_tokenizers.video import VQVideoTokenizer
 __all__ = ["CodeUsage", "make_optimizers", "prepare"]
 
 
-def prepare(config: TokenizerTraining, model: VQImageTokenizer | VQAudioTokenizer | VQVideoTokenizer) -> None:
+def prepare(
+    config: TokenizerTraining, model: VQImageTokenizer | VQAudioTokenizer | VQVideoTokenizer
+) -> None:
     """Begin with another tokenizer's weights, and freeze what encodes, where the run says so.
 
     Raises:

@@ -73,9 +73,7 @@ class Videos(TrainingMedia):
         self.videos, self.fit = _load(config, config.data, config.limit, self.model, fit, say)
         self.held: list[np.ndarray] = []
         if config.validation:
-            self.held, _ = _load(
-                config, config.validation, _NUM_HELD, self.model, self.fit, say
-            )
+            self.held, _ = _load(config, config.validation, _NUM_HELD, self.model, self.fit, say)
         if short := sum(len(video) < self._length for video in self.videos):
             say(
                 f"{short} of {len(self.videos)} videos are shorter than a crop of {self._length}"
@@ -104,9 +102,7 @@ class Videos(TrainingMedia):
         return np.stack(
             [
                 # Every frame in the same window.
-                self.fit.window(
-                    frame, shape, None if seed is None else np.random.default_rng(seed)
-                )
+                self.fit.window(frame, shape, None if seed is None else np.random.default_rng(seed))
                 for frame in frames
             ]
         )

@@ -41,7 +41,8 @@ def extend(
         typer.Option(
             "--video",
             metavar="TOK",
-            help=_TOKENIZER.format("Video") + " An image tokenizer codes each frame. --format video.",
+            help=_TOKENIZER.format("Video")
+            + " An image tokenizer codes each frame. --format video.",
         ),
     ] = None,
     video_rate: Annotated[

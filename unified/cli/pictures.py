@@ -133,7 +133,8 @@ def describe(
     if check and question is not None:
         raise ValueError("--check is of descriptions; leave --ask out")
     _look(
-        picture, opening, choices, question, None, (), language, check, thought, frames, seed, as_json
+        picture, opening, choices, question, None, (), language, check, thought, frames, seed,
+        as_json,
     )  # fmt: skip
 
 

@@ -253,8 +253,8 @@ def open_tokenizer(
     """The tokenizer of a model for a modality, or the one in a folder or on the hub.
 
     Args:
-        name: of a model, with "/image", "/audio" or "/video" after it in place of `modality`, or of a
-            tokenizer, which may be of the other modality.
+        name: of a model, with "/image", "/audio" or "/video" after it in place of `modality`, or
+            of a tokenizer, which may be of another modality.
         decoder, steps: see `DECODERS`.
     """
     from unified_tokenizers import load_tokenizer

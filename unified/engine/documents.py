@@ -179,7 +179,9 @@ def coded_slot(slot: Slot, sequencer: Sequencer, max_audio_frames: int | None = 
         if slot.modality == modality or number:
             sequencer.check_makes(modality)
         # Of an "any" slot the sizes are of what it counts: of pictures, not of videos.
-        its_own = slot.modality == modality or (slot.modality == ANY and media.count_field is not None)
+        its_own = slot.modality == modality or (
+            slot.modality == ANY and media.count_field is not None
+        )
         if its_own and any(getattr(slot, name) is not None for name in media.slot_fields):
             tokenizer = sequencer.tokenizer(modality)
             grid = modality_of(modality).slot_grid(slot, tokenizer)

@@ -209,9 +209,7 @@ _MOST_PICTURES = 8
 """Frames of a video that are shown to a model which knows pictures alone."""
 
 
-def _fit_video(
-    task: Task, video: Video, sequencer: Sequencer
-) -> tuple[Video, tuple[str, ...]]:
+def _fit_video(task: Task, video: Video, sequencer: Sequencer) -> tuple[Video, tuple[str, ...]]:
     """A video as the model's video tokenizer takes it, or some frames as its image tokenizer does;
     and notes on what was changed."""
     if "video" not in task.media:

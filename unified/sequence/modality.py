@@ -45,9 +45,9 @@ __all__ = [
     "encode_media",
     "modalities_in",
     "modality_of",
-    "tile_of",
     "register_modality",
     "registered_modalities",
+    "tile_of",
 ]
 
 
@@ -206,7 +206,9 @@ class _Videos(Modality[Video, "VideoTokenizer"]):
         frames, times = segment.frames, segment.times
         if fit is not None:
             chosen = at_rate(times, tokenizer.frame_rate)
-            frames = crop_video(whole_groups(frames[chosen], tokenizer.group), fit, tokenizer.stride)
+            frames = crop_video(
+                whole_groups(frames[chosen], tokenizer.group), fit, tokenizer.stride
+            )
             times = np.arange(len(frames)) / tokenizer.frame_rate
         check_video(tokenizer, frames, times)
         return np.ascontiguousarray(frames.transpose(3, 0, 1, 2))
@@ -228,15 +230,15 @@ class _Videos(Modality[Video, "VideoTokenizer"]):
             if slot.frames is None and slot.height is None:
                 return None
             raise ValueError(
-                f"the video slot asks for frames {slot.frames} and sides {slot.width}x{slot.height};"
-                " give all of them, or none"
+                f"the video slot asks for frames {slot.frames} and sides"
+                f" {slot.width}x{slot.height}; give all of them, or none"
             )
         check_picture(tokenizer, slot.height, slot.width)
         group = tokenizer.group
         if (slot.frames - 1) % group:
             raise ValueError(
-                f"a video of {slot.frames} frames does not divide into codes: the first frame has its"
-                f" own, and every {group} behind it share theirs; ask for"
+                f"a video of {slot.frames} frames does not divide into codes: the first frame has"
+                f" its own, and every {group} behind it share theirs; ask for"
                 f" {1 + (slot.frames - 1) // group * group} or"
                 f" {1 + -(-(slot.frames - 1) // group) * group}"
             )
@@ -309,9 +311,7 @@ def tile_of(tokenizer: ImageTokenizer) -> tuple[int, int] | None:
     return None if tile is None else tuple(side // tokenizer.stride for side in tile)  # type: ignore[return-value]
 
 
-def check_picture(
-    tokenizer: ImageTokenizer | VideoTokenizer, height: int, width: int
-) -> None:
+def check_picture(tokenizer: ImageTokenizer | VideoTokenizer, height: int, width: int) -> None:
     """Raises ValueError for a picture of so many pixels that does not divide into codes."""
     stride = tokenizer.stride
     if height < 1 or width < 1 or height % stride or width % stride:

@@ -1,4 +1,4 @@
-"""Making pictures, videos and sounds of any size fit what a model takes, and saying what was changed."""
+"""Making pictures, videos and sounds fit what a model takes, and saying what was changed."""
 
 from __future__ import annotations
 

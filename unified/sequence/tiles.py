@@ -49,8 +49,8 @@ def untile_document(document: Document, tokenizer: TiledTokenizer) -> Document:
             if not isinstance(behind, Image) or behind.pixels.shape[:2] != tokenizer.tile:
                 height, width = tokenizer.tile
                 raise ValueError(
-                    f"segment {len(document) - len(left) - 1} should be the thumbnail of the picture"
-                    f" before it, {width}x{height} pixels; the document was not tiled with"
+                    f"segment {len(document) - len(left) - 1} should be the thumbnail of the"
+                    f" picture before it, {width}x{height} pixels; the document was not tiled with"
                     " thumbnails"
                 )
     return Document(tuple(segments))
