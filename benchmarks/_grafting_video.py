@@ -211,11 +211,12 @@ def main() -> None:
     arms = [arm for arm in options.arms.split(",") if arm]
     scale = 1.0
     if options.quick:
-        arms, scale = arms[:1], 0.02
+        arms, scale = arms[:1], 0.1
         options.tokenizer_steps, options.decoder_steps, options.asked = 20, 20, 20
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        build_motion(work / "world", scale=scale, only=("draw", "ask"), workers=1)
+        build_motion(work / "world", scale=0.1 * scale, only=("draw",), workers=1)
+        build_motion(work / "world", scale=0.5 * scale, only=("ask",), workers=1)
         results = {arm: _arm(arm, work, options) for arm in arms}
     print("| arm | right | PSNR, dB | positions a minute | coding, s | reading, s |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
