@@ -148,9 +148,9 @@ def test_a_video_is_its_ids(model):
 
 
 def test_it_describes_videos_of_any_size_and_rate(model):
-    given = Video.at_rate(np.repeat(FRAMES, 2, 0)[:9, :, :10], 3.0)
+    strange = Video.at_rate(np.repeat(FRAMES, 2, 0)[:9, :, :10], 3.0)
     with pytest.warns(UserWarning, match="frames in") as told:
-        first = model.describe(given, max_text_ids=6)
+        first = model.describe(strange, max_text_ids=6)
     notes = " ".join(str(warning.message) for warning in told)
     assert "the video's 9 frames in 2.67 s became" in notes
     assert "every frame of 10x8 was fitted into" in notes
