@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ["dev", "measure", "parquet", "ray", "wandb", "serve", "search", "export", "docs", "bench"]
+EXTRAS = [
+    "dev", "measure", "parquet", "video", "ray", "wandb", "serve", "search", "export", "docs",
+    "bench",
+]  # fmt: skip
 # pip, what it builds this project's wheel with, and what it builds pesq's with.
 TOOLS = ["pip", "hatchling", "editables", "setuptools", "cython"]
 FILES = {

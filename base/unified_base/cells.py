@@ -10,10 +10,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from unified_base.apng import encode_apng
 from unified_base.images import encode_png
 from unified_base.sounds import encode_wav
 
-__all__ = ["MAX_CELL", "join_cells", "note_cell", "picture_cell", "sound_cell", "text_cell"]
+__all__ = [
+    "MAX_CELL", "join_cells", "note_cell", "picture_cell", "sound_cell", "text_cell", "video_cell",
+]  # fmt: skip
 
 MAX_CELL = 32 << 20
 """Bytes that a part may have; beyond that it says what is not shown."""
@@ -51,6 +54,20 @@ def sound_cell(waveform: np.ndarray, rate: int, label: str = "", noun: str = "so
     if 2 * waveform.size > MAX_CELL:
         return note_cell(f"{about}, too long to be shown here", label)
     return _cell("sound", label, about=about, medium=("audio/wav", encode_wav(waveform, rate)))
+
+
+def video_cell(frames: np.ndarray, times: np.ndarray, label: str = "") -> str:
+    """A video that plays. frames: uint8 (T, H, W, 3); times: float64 seconds (T,)."""
+    rows, width = frames.shape[1:3]
+    about = f"{width}x{rows}, {len(frames)} frames"
+    if frames.nbytes > MAX_CELL:
+        return note_cell(f"video of {about}, too large to be shown here", label)
+    scale = _SIDE // max(rows, width) or _SIDE / max(rows, width)
+    height = max(1, round(scale * rows))
+    return _cell(
+        "picture", label, about=about, medium=("image/apng", encode_apng(frames, times)),
+        width=max(1, round(scale * width)), height=height, room=height,
+    )  # fmt: skip
 
 
 def note_cell(text: str, label: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Pictures and sounds of folders, files and tar shards: each as a sample, or with why it is none.
+"""Pictures, sounds and videos of folders, files and tar shards: each a sample, or why it is none.
 
 The one walk over media that training, measuring and importing share. A shard is any uncompressed
 tar file of WebDataset's form, ours among them: members whose names are the same up to the first dot
@@ -22,11 +22,13 @@ from unified_base.images import decode_image
 from unified_base.sounds import decode_audio
 from unified_base.tar_members import Member, scan_members
 from unified_base.text import quoted
+from unified_base.videos import decode_video
 
 __all__ = [
     "AUDIO_ENDINGS",
     "IMAGE_ENDINGS",
     "MAX_MEDIUM",
+    "VIDEO_ENDINGS",
     "Medium",
     "UnreadableMedium",
     "Where",
@@ -42,16 +44,19 @@ AUDIO_ENDINGS = (
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
     ".snd", ".caf", ".w64", ".rf64", ".bwf",
 )  # fmt: skip
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".film")
 """By what file names are taken for media; what a file is, its content says."""
 _UNREAD = {
     "image": (".avif", ".heic", ".heif", ".jp2", ".jxl", ".tif", ".tiff"),
     "audio": (".aac", ".amr", ".m4a", ".mp2", ".wma", ".wv"),
+    "video": (".avi", ".flv", ".mpg", ".mpeg", ".ts", ".wmv"),
 }
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 MAX_MEDIUM = 256 << 20
 """Bytes of one picture or sound as it is stored."""
 
-Modality = Literal["image", "audio"]
+Modality = Literal["image", "audio", "video"]
+_NOUNS: dict[Modality, str] = {"image": "picture", "audio": "sound", "video": "video"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +79,16 @@ class Where:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Medium:
-    """A picture, uint8 (H, W, 3), or a sound, float32 (channels, S) at `sample_rate` Hz.
+    """A picture, uint8 (H, W, 3), a sound, float32 (channels, S) at `sample_rate` Hz, or a video,
+    uint8 (T, H, W, 3) whose frames begin at `times`, float64 seconds (T,).
 
-    sample_rate: 0 for a picture.
+    sample_rate: 0 for a picture and a video. times: None for others.
     """
 
     where: Where
     array: np.ndarray
     sample_rate: int = 0
+    times: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +103,10 @@ class UnreadableMedium:
 
 
 def media_kind(name: str) -> Modality | None:
-    """ "image" or "audio" by a file name's ending, None for any other."""
+    """ "image", "audio" or "video" by a file name's ending, None for any other."""
     lower = name.lower()
+    if lower.endswith(VIDEO_ENDINGS):
+        return "video"
     if lower.endswith(IMAGE_ENDINGS):
         return "image"
     return "audio" if lower.endswith(AUDIO_ENDINGS) else None
@@ -106,7 +115,7 @@ def media_kind(name: str) -> Modality | None:
 def read_media(
     paths: Iterable[str | Path], modality: Modality
 ) -> Iterator[Medium | UnreadableMedium]:
-    """Every picture, or every sound, of the paths in their order.
+    """Every picture, every sound or every video of the paths in their order.
 
     paths: files, tar shards, folders (with those within, files in the order of their paths; links
     to folders are not followed), and patterns with `*`, `?`, `[...]` and `**`. In folders and
@@ -124,7 +133,7 @@ def read_media(
             yield UnreadableMedium(Where(str(path)), "it is a compressed tar file; unpack it first")
         elif named or media_kind(lower) == modality:
             try:
-                data = read_bytes(path, "picture" if modality == "image" else "sound", MAX_MEDIUM)
+                data = read_bytes(path, _NOUNS[modality], MAX_MEDIUM)
             except ValueError as error:
                 yield UnreadableMedium(Where(str(path)), str(error))
             else:
@@ -142,7 +151,7 @@ def read_again(where: Where, modality: Modality) -> Medium:
         with open_regular(where.shard, "shard") as file:
             data = os.pread(file.fileno(), min(where.size, MAX_MEDIUM), where.offset)
     else:
-        data = read_bytes(where.file, "picture" if modality == "image" else "sound", MAX_MEDIUM)
+        data = read_bytes(where.file, _NOUNS[modality], MAX_MEDIUM)
     medium = _decode(data, where, modality)
     if isinstance(medium, UnreadableMedium):
         raise ValueError(f"{medium}; it could be read before, and has changed since")
@@ -252,6 +261,9 @@ def _decode(data: bytes, where: Where, modality: Modality) -> Medium | Unreadabl
     try:
         if modality == "image":
             return Medium(where, decode_image(data, name))
+        if modality == "video":
+            frames, times = decode_video(data, name)
+            return Medium(where, frames, times=times)
         return Medium(where, *decode_audio(data, name))
     except ValueError as error:
         return UnreadableMedium(where, str(error))
@@ -264,4 +276,6 @@ def _key(name: str) -> str:
 
 
 def _unread(name: str) -> str:
-    return f"{name[name.rindex('.') :]} files cannot be read; write PNG or JPEG, or WAV or FLAC"
+    return (
+        f"{name[name.rindex('.') :]} files cannot be read; write PNG or JPEG, WAV or FLAC, or MP4"
+    )

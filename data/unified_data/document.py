@@ -7,6 +7,7 @@ JSON form (media files lie beside it, lossless; `role` and `loss` are left out a
                   {"type": "audio", "file": "x.2.flac"},
                   {"type": "audio", "file": "x.4.flac", "words": ["<pad>", "Yes", "<pad>"]},
                   {"type": "box", "at": [8, 8, 40, 32], "of": [96, 96]},
+                  {"type": "video", "file": "x.5.film"},
                   {"type": "slot", "modality": "image", "height": 96, "width": 96}]}
 
 Shapes: H W pixels, S samples.
@@ -42,30 +43,12 @@ from unified_data.segments import (
     media_class,
     media_classes,
 )
+from unified_data.video import Video
 
 __all__ = [
-    "MAX_DECODED",
-    "MAX_LOSS",
-    "MAX_MEDIA",
-    "MAX_SEGMENTS",
-    "MAX_SIDE",
-    "Audio",
-    "Box",
-    "Dialogue",
-    "Document",
-    "Image",
-    "Location",
-    "Media",
-    "Modality",
-    "Point",
-    "Role",
-    "Segment",
-    "Slot",
-    "Text",
-    "check_decoded",
-    "check_file_name",
-    "common_entries",
-    "decoded_size",
+    "MAX_DECODED", "MAX_LOSS", "MAX_MEDIA", "MAX_SEGMENTS", "MAX_SIDE", "Audio", "Box", "Dialogue",
+    "Document", "Image", "Location", "Media", "Modality", "Point", "Role", "Segment", "Slot",
+    "Text", "Video", "check_decoded", "check_file_name", "common_entries", "decoded_size",
     "keys_of",
 ]  # fmt: skip
 
@@ -76,7 +59,7 @@ MAX_SEGMENTS = 65_536
 """Segments of a document that is read from JSON."""
 
 
-_SLOT_KEYS = ("height", "width", "num_images", "num_audios")
+_SLOT_KEYS = ("height", "width", "num_images", "num_audios", "frames")
 
 
 def _keys(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -146,7 +129,8 @@ class Document:
     def to_parts(self, stem: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         """The JSON object, and the bytes of its media files by name: STEM.POSITION.png, ...
 
-        Images are PNG; audio is FLAC where 16-bit FLAC is exact, otherwise float32 WAV.
+        Images are PNG, videos animated PNG; audio is FLAC where 16-bit FLAC is exact, otherwise
+        float32 WAV.
         """
         media: dict[str, bytes] = {}
         rows = []

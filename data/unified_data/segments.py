@@ -42,7 +42,7 @@ MAX_LOSS = 1e6
 MAX_SIDE = 65_536
 """Largest side of a picture that a slot asks for, in pixels."""
 MAX_MEDIA = 4_096
-"""Most pictures, or sounds, that an 'any' slot asks for."""
+"""Most pictures, or sounds, that an 'any' slot asks for, and frames that a 'video' slot does."""
 
 _ROLES = (None, *get_args(Role))
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -328,7 +328,8 @@ class Slot:
     """A place to be filled by generation.
 
     modality: "text", that of media, or "any": an interleaving that runs to the document's end.
-    height, width: pixels of an image ("image", or every image of an "any"); both or neither.
+    height, width: pixels of an image ("image", or every image of an "any") or a video; both or
+    neither. frames: of a video.
     num_images, num_audios: how many an "any" shall hold exactly; None leaves it free.
     begins: of an "audio" slot, the sound that it goes on with; it is the begin of what is made.
     listener: of an "audio" slot that becomes a `Dialogue`, the voice spoken with, which is heard
@@ -344,6 +345,7 @@ class Slot:
     loss: float = 1.0
     begins: Audio | None = None
     listener: Audio | None = None
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         for name, sound in (("begins with", self.begins), ("has as listener", self.listener)):
@@ -352,7 +354,7 @@ class Slot:
                     f"{self.modality} slot {name} {type(sound).__name__}, expected an Audio in an"
                     " audio slot"
                 )
-        plain_numbers(self, "loss", "height", "width", "num_images", "num_audios")
+        plain_numbers(self, "loss", "height", "width", "num_images", "num_audios", "frames")
         check_common("slot", self.role, self.loss)
         known = (*modalities(), ANY)
         if not isinstance(self.modality, str) or self.modality not in known:
@@ -367,6 +369,7 @@ class Slot:
             ("width", 1, MAX_SIDE),
             ("num_images", 0, MAX_MEDIA),
             ("num_audios", 0, MAX_MEDIA),
+            ("frames", 1, MAX_MEDIA),
         ):
             value = getattr(self, name)
             if value is None:
@@ -393,5 +396,5 @@ def _slot_fields(modality: str) -> set[str]:
         return set()
     if modality != ANY:
         return set(media_class(modality).slot_fields)
-    counts = {cls.count_field for cls in _media.values() if cls.count_field is not None}
-    return counts.union(*(cls.slot_fields for cls in _media.values()))
+    counted = {cls.count_field: cls for cls in _media.values() if cls.count_field is not None}
+    return {*counted}.union(*(cls.slot_fields for cls in counted.values()))

@@ -109,6 +109,10 @@ SPAN_LENGTHS = [
     ("grounded", "audio", (25,), 77),
     ("grounded", "box", (4,), 6),
     ("grounded", "point", (2,), 4),
+    # <video>, three sizes, a marker for each of three frames of 2x4 places, </video>.
+    ("video", "video", (3, 2, 4), 1 + 3 + 3 * (1 + 2 * 4) + 1),
+    # <image>, four sizes, a marker for each of 2x3 tiles of 4x5 places, </image>.
+    ("tiles", "image", (2, 3, 4, 5), 1 + 4 + 2 * 3 * (1 + 4 * 5) + 1),
 ]
 
 

@@ -266,7 +266,7 @@ def test_a_model_of_an_installed_modality_reopens_in_a_process_that_imports_noth
 
     refused = reopen()
     assert (
-        "spans.actions.modality is 'actions', expected one of image, audio, box, point; others"
+        "spans.actions.modality is 'actions', expected one of image, audio, box, point, video; others"
         in refused
     )
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-actions\nVersion: 1\n")

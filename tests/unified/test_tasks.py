@@ -226,7 +226,9 @@ def test_what_nothing_is_said_of_is_refused_with_what_there_is():
 
 
 def test_media_that_a_model_lacks_refuse_the_tasks_that_need_them():
-    tasks = in_words().without_media({("image", "make"): "no decoder", ("audio", "read"): "deaf"})
+    missing = {("image", "make"): "no decoder", ("audio", "read"): "deaf"}
+    assert in_words().without_media(missing).task("draw").slot.kind == "video"
+    tasks = in_words().without_media(missing | {("video", "make"): "no decoder"})
     assert tasks.able == ("write", "describe", "ask", "ground", "speak")
     assert tasks["draw"] == Refusal("draw", "no decoder")
 

@@ -1,7 +1,9 @@
-"""Media <-> codes: discrete tokenizers for images and audio behind one contract.
+"""Media <-> codes: discrete tokenizers for images, audio and video behind one contract.
 
-`MediaTokenizer`, `ImageTokenizer` and `AudioTokenizer` are the contract (protocols, to be used as
-types); `VQImageTokenizer` and `VQAudioTokenizer` are the tokenizers that this library trains.
+`MediaTokenizer`, `ImageTokenizer`, `AudioTokenizer` and `VideoTokenizer` are the contract
+(protocols, to be used as types); `VQImageTokenizer`, `VQAudioTokenizer` and `VQVideoTokenizer` are
+the tokenizers that this library trains; `FrameTokenizer` and `TiledTokenizer` code videos and large
+pictures by any image tokenizer.
 Knows no ids and no language model. The public names load lazily: torch costs two seconds.
 """
 
@@ -14,18 +16,31 @@ from unified_base.waiting import wait_asleep
 
 if TYPE_CHECKING:
     from unified_tokenizers.audio import VQAudioTokenizer
-    from unified_tokenizers.base import AudioTokenizer, Codes, ImageTokenizer, MediaTokenizer
+    from unified_tokenizers.base import (
+        AudioTokenizer,
+        Codes,
+        ImageTokenizer,
+        MediaTokenizer,
+        VideoTokenizer,
+    )
+    from unified_tokenizers.frames import FrameTokenizer
     from unified_tokenizers.image import VQImageTokenizer
     from unified_tokenizers.loading import load_tokenizer
     from unified_tokenizers.registry import register_tokenizer
+    from unified_tokenizers.tiled import TiledTokenizer
+    from unified_tokenizers.video import VQVideoTokenizer
 
 __all__ = [
     "AudioTokenizer",
     "Codes",
+    "FrameTokenizer",
     "ImageTokenizer",
     "MediaTokenizer",
+    "TiledTokenizer",
     "VQAudioTokenizer",
     "VQImageTokenizer",
+    "VQVideoTokenizer",
+    "VideoTokenizer",
     "load_tokenizer",
     "register_tokenizer",
 ]
@@ -33,10 +48,14 @@ __all__ = [
 _HOME = {
     "AudioTokenizer": "base",
     "Codes": "base",
+    "FrameTokenizer": "frames",
     "ImageTokenizer": "base",
     "MediaTokenizer": "base",
+    "TiledTokenizer": "tiled",
     "VQAudioTokenizer": "audio",
     "VQImageTokenizer": "image",
+    "VQVideoTokenizer": "video",
+    "VideoTokenizer": "base",
     "load_tokenizer": "loading",
     "register_tokenizer": "registry",
 }

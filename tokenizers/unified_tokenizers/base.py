@@ -1,8 +1,9 @@
 """The contract of media tokenizers: media -> codes -> media, as typed protocols.
 
-`MediaTokenizer` is what every tokenizer has; `ImageTokenizer` and `AudioTokenizer` add what belongs
-to pictures and to sound. Use them as types wherever a tokenizer is an argument. After
-`CompressionModel` of moshi and audiocraft, with the media's exact size kept beside the codes.
+`MediaTokenizer` is what every tokenizer has; `ImageTokenizer`, `AudioTokenizer` and
+`VideoTokenizer` add what belongs to pictures, to sound and to videos. Use them as types wherever a
+tokenizer is an argument. After `CompressionModel` of moshi and audiocraft, with the media's exact
+size kept beside the codes.
 
 Legend: B batch, K codebooks (levels), T frames, H W pixels or code grid, S samples, C channels,
 D width.
@@ -19,7 +20,9 @@ if TYPE_CHECKING:  # torch takes 1.3 s to import, and some tokenizers need none
     import torch
     from torch import Tensor
 
-__all__ = ["AudioTokenizer", "Codes", "ImageTokenizer", "MediaTokenizer", "Modality"]
+__all__ = [
+    "AudioTokenizer", "Codes", "ImageTokenizer", "MediaTokenizer", "Modality", "VideoTokenizer",
+]  # fmt: skip
 
 Modality = str
 """`image`, `audio`, or the name of another modality (`unified_data.segments`)."""
@@ -30,9 +33,10 @@ class Codes:
     """What `encode` returns and `decode` takes.
 
     Attributes:
-        codes: int64 (B, K, *grid): (B, K, H, W) for images, (B, K, T) for audio.
-        size: (height, width) in pixels, or (num_samples,), of the media that was encoded:
-            `decode` returns media of exactly this size.
+        codes: int64 (B, K, *grid): (B, K, H, W) for images, (B, K, T) for audio, (B, K, T, H, W)
+            for videos.
+        size: (height, width) in pixels, (num_samples,), or (num_frames, height, width), of the
+            media that was encoded: `decode` returns media of exactly this size.
     """
 
     codes: Tensor
@@ -159,3 +163,23 @@ class AudioTokenizer(MediaTokenizer, Protocol):
     @property
     def decode_context(self) -> tuple[int, int] | None:
         """Code frames before and after a frame that its samples depend on; None: no bound."""
+
+
+@runtime_checkable
+class VideoTokenizer(MediaTokenizer, Protocol):
+    """Videos (B, 3, T, H, W), uint8 or float in [0, 1], at `frame_rate`, to codes (B, K, t, h, w).
+
+    No code depends on a frame after those it is of. t = 1 + ceil((T - 1) / group).
+    """
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second of what is encoded and decoded."""
+
+    @property
+    def group(self) -> int:
+        """Frames that share codes, but for the first, which has its own; 1: each has its own."""
+
+    @property
+    def stride(self) -> int:
+        """Side in pixels of the square that one code covers: h = ceil(H / stride)."""

@@ -22,6 +22,8 @@ __all__ = [
     "check_pixels",
     "check_samples",
     "check_sound_array",
+    "check_video_codes",
+    "check_videos",
     "check_waveform",
 ]
 
@@ -37,7 +39,7 @@ def check_codes(
     """
     shape = tuple(codes.shape)
     if codes.ndim != 2 + grid_dims or codes.shape[1] != len(codebook_sizes) or 0 in shape:
-        grid = "H, W" if grid_dims == 2 else "T"
+        grid = {1: "T", 2: "H, W", 3: "T, H, W", 4: "R, C, H, W"}[grid_dims]
         raise ValueError(
             f"{what} codes have shape {shape}, expected (B, {len(codebook_sizes)}, {grid})"
             " with no empty axis"
@@ -101,6 +103,19 @@ def check_pixels(media: Tensor) -> Tensor:
     return pixels
 
 
+def check_videos(media: Tensor) -> Tensor:
+    """Videos (B, 3, T, H, W), uint8 or floating point in [0, 1], as float32 in [0, 1].
+
+    Raises:
+        ValueError: another shape, and as `check_pixels`.
+    """
+    if media.ndim != 5 or media.shape[1] != 3 or media.numel() == 0:
+        raise ValueError(
+            f"videos have shape {tuple(media.shape)}, expected (B, 3, T, H, W) and not empty"
+        )
+    return check_pixels(media.flatten(2, 3)).reshape(media.shape)
+
+
 def check_picture_array(media: np.ndarray) -> np.ndarray:
     """`check_pixels` for arrays: float32 (B, 3, H, W) in [0, 1]."""
     import numpy as np
@@ -159,3 +174,17 @@ def check_grid(grid: tuple[int, ...], size: tuple[int, ...], stride: int) -> Non
         raise ValueError(
             f"a picture of {size} pixels does not have a grid of {grid} codes at stride {stride}"
         )
+
+
+def check_video_codes(
+    codes: Codes, codebook_sizes: tuple[int, ...], stride: int, group: int
+) -> None:
+    """`check_codes`, and that frames and pixels belong to the grid."""
+    check_codes(codes.codes, codebook_sizes, 3, "video")
+    frames, *sides = codes.size
+    if frames < 1 or 1 + -(-(frames - 1) // group) != codes.codes.shape[2]:
+        raise ValueError(
+            f"a video of {frames} frames does not have {codes.codes.shape[2]} frames of codes: the"
+            f" first is of one, each other of {group}"
+        )
+    check_grid(tuple(codes.codes.shape[3:]), tuple(sides), stride)

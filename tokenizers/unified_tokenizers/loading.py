@@ -10,7 +10,12 @@ import torch
 
 from unified_base.quiet import no_progress_bars
 from unified_base.text import quoted
-from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+from unified_tokenizers.base import (
+    AudioTokenizer,
+    ImageTokenizer,
+    MediaTokenizer,
+    VideoTokenizer,
+)
 from unified_tokenizers.hub import HubOptions, check_readable, checkpoint_folder
 from unified_tokenizers.registry import check_tokenizer, stored_type, tokenizer_class
 from unified_tokenizers.saved_config import read_entries
@@ -38,6 +43,17 @@ def load_tokenizer(
     dtype: torch.dtype | str | None = None,
     **options: Any,
 ) -> AudioTokenizer: ...
+
+
+@overload
+def load_tokenizer(
+    name_or_path: str | os.PathLike[str],
+    modality: Literal["video"],
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    **options: Any,
+) -> VideoTokenizer: ...
 
 
 @overload
@@ -121,4 +137,10 @@ def _open(folder: Path, modality: str | None, settings: dict[str, Any]) -> Media
         from unified_tokenizers.audio import VQAudioTokenizer
 
         return cast("MediaTokenizer", VQAudioTokenizer.from_pretrained(folder))
-    raise ValueError(f"{path} names modality {quoted(stored)}, expected 'image' or 'audio'")
+    if stored == "video":
+        from unified_tokenizers.video import VQVideoTokenizer
+
+        return cast("MediaTokenizer", VQVideoTokenizer.from_pretrained(folder))
+    raise ValueError(
+        f"{path} names modality {quoted(stored)}, expected 'image', 'audio' or 'video'"
+    )

@@ -35,7 +35,7 @@ _AUDIO = ("mel", "stft", "intelligibility")
 
 def check_losses(weights: dict[str, float], modality: str) -> None:
     """Raises ValueError for unknown losses, weights that are no positive numbers, and none."""
-    known = _IMAGE if modality == "image" else _AUDIO
+    known = _AUDIO if modality == "audio" else _IMAGE
     if not weights or set(weights) - set(known):
         raise ValueError(f"losses are {sorted(weights)}, expected some of {', '.join(known)}")
     for name, weight in weights.items():

@@ -37,11 +37,11 @@ Tell = Callable[[UnreadableMedium], None]
 
 def read_samples(
     paths: tuple[str, ...],
-    modality: Literal["image", "audio"],
+    modality: Literal["image", "audio", "video"],
     max_broken: int | None = 0,
     tell: Tell | None = None,
 ) -> Iterator[Medium]:
-    """Every picture or sound of shards, folders or files that is as it was written.
+    """Every picture, sound or video of shards, folders or files that is as it was written.
 
     max_broken, tell: see `unified_base.media_source.sound_samples`.
 

@@ -19,7 +19,10 @@ from torch import Tensor, nn
 
 from unified_tokenizers.base import Modality
 
-__all__ = ["BaseAudioTokenizer", "BaseImageTokenizer", "BaseTokenizer", "weights_digest"]
+__all__ = [
+    "BaseAudioTokenizer", "BaseImageTokenizer", "BaseTokenizer", "BaseVideoTokenizer",
+    "weights_digest",
+]  # fmt: skip
 
 _DECODE_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -194,6 +197,33 @@ class BaseAudioTokenizer(BaseTokenizer):
     def decode_context(self) -> tuple[int, int] | None:
         """Code frames before and after a frame that its samples depend on; None: no bound."""
         return None
+
+
+class BaseVideoTokenizer(BaseTokenizer):
+    """What follows from stride, group, frame rate and codebooks."""
+
+    modality = "video"
+
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """Side in pixels of the square that one code covers."""
+
+    @property
+    @abstractmethod
+    def group(self) -> int:
+        """Frames that share codes, but for the first, which has its own."""
+
+    @property
+    @abstractmethod
+    def frame_rate(self) -> float:
+        """Frames per second of what is encoded and decoded."""
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Bits of the codes over the pixels of a group, before entropy coding."""
+        bits = sum(math.log2(size) for size in self.codebook_sizes)
+        return bits / (self.stride**2 * self.group)
 
 
 def weights_digest(entries: str, state: Mapping[str, Tensor]) -> str:

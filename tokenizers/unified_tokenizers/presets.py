@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["AUDIO_PRESETS", "IMAGE_PRESETS"]
+__all__ = ["AUDIO_PRESETS", "IMAGE_PRESETS", "VIDEO_PRESETS"]
 
 IMAGE_PRESETS: dict[str, dict[str, Any]] = {
     "conv-small": {
@@ -67,3 +67,18 @@ AUDIO_PRESETS: dict[str, dict[str, Any]] = {
 }
 """Of `AudioTokenizerConfig`. Those named stream are causal, their frames of 20 ms: sound is 40 ms
 late."""
+
+VIDEO_PRESETS: dict[str, dict[str, Any]] = {
+    # 8 frames a second in groups of 4: 2 frames of codes a second behind the first.
+    "video-small": {
+        "frame_rate": 8.0, "stride": 8, "group": 4,
+        "encoder": "patch", "encoder_width": 192, "encoder_depths": (2,), "time_depth": 1,
+        "decoder_width": 192, "decoder_depths": (2, 1, 1),
+    },
+    "video-base": {
+        "frame_rate": 8.0, "stride": 8, "group": 4,
+        "encoder": "conv", "encoder_width": 384, "encoder_depths": (3, 2, 1), "time_depth": 2,
+        "decoder_width": 384, "decoder_depths": (4, 3, 1),
+    },
+}  # fmt: skip
+"""Of `VideoTokenizerConfig`."""

@@ -19,7 +19,12 @@ from typing import Any, cast
 
 from unified_base.foreign import foreign
 from unified_base.text import quoted
-from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+from unified_tokenizers.base import (
+    AudioTokenizer,
+    ImageTokenizer,
+    MediaTokenizer,
+    VideoTokenizer,
+)
 
 __all__ = [
     "GROUP",
@@ -63,6 +68,8 @@ _BUILT_IN = {
     "glm_image": ("adapters_glm", "GlmImageAdapter"),
     "VQModel": ("adapters_diffusers", "VqModelAdapter"),
     "locations": ("locations", "LocationTokenizer"),
+    "frames": ("frames", "FrameTokenizer"),
+    "tiles": ("tiled", "TiledTokenizer"),
 }
 # Whole checkpoints with several tokenizers inside.
 _SEVERAL = {
@@ -169,7 +176,9 @@ def check_tokenizer(tokenizer: object, model_type: str | None) -> MediaTokenizer
     Raises ValueError for one of a modality that is none, or that lacks members of its protocol.
     """
     modality = getattr(tokenizer, "modality", None)
-    own: dict[str, type[Any]] = {"image": ImageTokenizer, "audio": AudioTokenizer}
+    own: dict[str, type[Any]] = {
+        "image": ImageTokenizer, "audio": AudioTokenizer, "video": VideoTokenizer,
+    }  # fmt: skip
     name = f"the tokenizer {type(tokenizer).__name__} of model_type {quoted(model_type)}"
     if not isinstance(modality, str) or not modality:
         raise ValueError(

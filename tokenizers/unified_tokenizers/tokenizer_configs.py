@@ -13,7 +13,9 @@ import numpy as np
 from unified_base.level import level_gain
 from unified_tokenizers.quantizer_config import QuantizerConfig
 
-__all__ = ["AudioTokenizerConfig", "ImageTokenizerConfig", "conv_context"]
+__all__ = [
+    "AudioTokenizerConfig", "ImageTokenizerConfig", "VideoTokenizerConfig", "conv_context",
+]  # fmt: skip
 
 # A larger picture is coded in bands. Whole, one of 4096x4096 pixels at stride 12 would have
 # 1,368 x 1,368 x 240 numbers in a single layer of the decoder: 1.8 GB.
@@ -170,3 +172,48 @@ class AudioTokenizerConfig:
         for start in range(0, frames, _CHUNK_FRAMES):
             stop = min(frames, start + _CHUNK_FRAMES)
             yield max(0, start - context[0]), start, stop, min(frames, stop + context[1])
+
+
+@dataclass(frozen=True)
+class VideoTokenizerConfig:
+    """Shape of a video tokenizer.
+
+    Attributes:
+        frame_rate: frames per second of what is encoded and decoded.
+        stride: side in pixels of the square that a code covers, a multiple of 4.
+        group: frames that share codes, but for the first, which has its own: 1, 2, 4 or 8.
+        quantizer: which one, and its shape.
+        encoder: of each frame: `patch` (residual MLPs on each square alone) or `conv` (ConvNeXt).
+        encoder_width: channels of the encoder, at codes.
+        encoder_depths: how many MLPs; of `conv` three: blocks on codes, on halves and on quarters.
+        time_depth: causal blocks at each number of frames, in the encoder and in the decoder.
+        decoder_width: channels at codes.
+        decoder_depths: of the convolutional decoder of each frame, three as those of `conv`.
+    """
+
+    frame_rate: float = 8.0
+    stride: int = 8
+    group: int = 4
+    quantizer: QuantizerConfig = field(default=QuantizerConfig("fsq", levels=(8, 8, 6, 5)))
+    encoder: str = "patch"
+    encoder_width: int = 192
+    encoder_depths: tuple[int, ...] = (2,)
+    time_depth: int = 1
+    decoder_width: int = 192
+    decoder_depths: tuple[int, ...] = (2, 1, 1)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.frame_rate <= 1_000:
+            raise ValueError(
+                f"frame_rate is {self.frame_rate}, expected more than 0 and at most 1,000 a second"
+            )
+        if self.group not in (1, 2, 4, 8):
+            raise ValueError(f"group is {self.group} frames, expected 1, 2, 4 or 8")
+        if self.encoder not in ("patch", "conv"):
+            raise ValueError(f"encoder {self.encoder!r}, expected 'patch' or 'conv'")
+        number = 3 if self.encoder == "conv" else 1
+        if len(self.encoder_depths) != number:
+            raise ValueError(
+                f"depths {self.encoder_depths}: a part of kind {self.encoder!r} has {number}"
+            )
+        object.__setattr__(self, "frame_rate", float(self.frame_rate))

@@ -39,6 +39,7 @@ from unified_tokenizers.training_diffusion import DiffusionData
 from unified_tokenizers.training_media import Pictures
 from unified_tokenizers.training_parts import CodeUsage, make_optimizers, prepare
 from unified_tokenizers.training_recordings import Recordings
+from unified_tokenizers.training_videos import Videos
 
 __all__ = ["TokenizerTrainer", "TokenizerTraining", "load_config", "main", "train"]
 
@@ -246,9 +247,11 @@ class TokenizerTrainer(Trainer):
 
 def _media(
     config: TokenizerTraining, logger: MetricLogger, device: torch.device
-) -> Pictures | Recordings | DiffusionData:
+) -> Pictures | Recordings | Videos | DiffusionData:
     if config.diffusion is not None:
         return DiffusionData(config, logger.info, device)
+    if config.modality == "video":
+        return Videos(config, logger.info, device)
     kind = Pictures if config.modality == "image" else Recordings
     return kind(config, logger.info, device)
 

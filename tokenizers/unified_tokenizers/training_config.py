@@ -70,7 +70,7 @@ class TokenizerTraining:
     """One training run of a tokenizer."""
 
     modality: str
-    """`image` or `audio`."""
+    """`image`, `audio` or `video`."""
     output: str
     """Folder for checkpoints, curves and the finished tokenizer."""
     data: tuple[str, ...]
@@ -80,11 +80,12 @@ class TokenizerTraining:
     steps: int
     """Optimizer steps of the run. [steps]"""
     batch_size: int
-    """Of an optimizer step, over all processes. [pictures, or crops of sound]"""
+    """Of an optimizer step, over all processes. [pictures, or crops of sound or of videos]"""
     optimizer: TokenizerOptimizer
     """The optimizer; `lr` must be given."""
     tokenizer: dict[str, Any] | None = None
-    """Settings of the tokenizer's shape; see `ImageTokenizerConfig` and `AudioTokenizerConfig`."""
+    """Settings of the tokenizer's shape; see `ImageTokenizerConfig`, `AudioTokenizerConfig` and
+    `VideoTokenizerConfig`."""
     diffusion: dict[str, Any] | None = None
     """Settings of a diffusion decoder, which is trained instead of a tokenizer, for the codes of
     the image tokenizer in `init_from`; see `diffusion.DiffusionConfig`."""
@@ -95,10 +96,11 @@ class TokenizerTraining:
     seed: int = 0
     """Of weights, order and all that is drawn."""
     limit: int = 40_000
-    """How much is trained on: the first of `data`. [pictures, or seconds of sound]"""
+    """How much is trained on: the first of `data`. [pictures or videos, or seconds of
+    sound]"""
     crop: int = 32
-    """Length of the crops of sound; a shorter recording is followed by silence, and counted.
-    [code frames]"""
+    """Length of the crops of sound and of videos; a shorter recording is followed by silence, a
+    shorter video by copies of its last frame, and counted. [code frames]"""
     log_every: int = 50
     """How often figures are logged. [steps]"""
     validate_every: int = 500
@@ -151,8 +153,8 @@ class TokenizerTraining:
     """A discriminator that joins in, see `discriminators.AdversarySettings`; empty: none."""
 
     def __post_init__(self) -> None:
-        if self.modality not in ("image", "audio"):
-            raise ValueError(f"modality is {self.modality!r}, expected 'image' or 'audio'")
+        if self.modality not in ("image", "audio", "video"):
+            raise ValueError(f"modality is {self.modality!r}, expected 'image', 'audio' or 'video'")
         if self.optimizer.name not in ("adamw", "muon"):
             raise ValueError(
                 f"optimizer.name is {quoted(self.optimizer.name)}, expected 'adamw' or 'muon'"

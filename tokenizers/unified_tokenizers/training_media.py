@@ -29,11 +29,13 @@ from unified_tokenizers.training_pictures import (
     picture_fit,
     windows,
 )
+from unified_tokenizers.video import VQVideoTokenizer
 
 if TYPE_CHECKING:
     from unified_tokenizers.training_config import TokenizerTraining
 
 CPU = torch.device("cpu")
+Trained = VQImageTokenizer | VQAudioTokenizer | VQVideoTokenizer
 
 __all__ = [
     "Batch",
@@ -58,7 +60,7 @@ class Batch(NamedTuple):
     alignment: float | None = None
 
 
-def _cycle(model: VQImageTokenizer | VQAudioTokenizer, decoded: Tensor, features: Tensor) -> Tensor:
+def _cycle(model: Trained, decoded: Tensor, features: Tensor) -> Tensor:
     """Mean absolute difference of the encoder's features of what was decoded and the original."""
     return (model.features(decoded).float() - features.detach().float()).abs().mean()
 
@@ -135,7 +137,7 @@ class TrainingMedia:
     `precision`.
     """
 
-    model: VQImageTokenizer | VQAudioTokenizer
+    model: Trained
     measure: nn.Module
     cycle: float
     precision: str
@@ -160,7 +162,7 @@ class TrainingMedia:
     @torch.no_grad()
     def _errors(
         self,
-        model: VQImageTokenizer | VQAudioTokenizer,
+        model: Trained,
         media: Tensor,
         codes: Tensor,
         texts: list[str | None],
@@ -178,7 +180,7 @@ class TrainingMedia:
 
     def _step(
         self,
-        model: VQImageTokenizer | VQAudioTokenizer,
+        model: Trained,
         target: Tensor,
         texts: list[str | None],
         step: int,
@@ -211,7 +213,7 @@ class TrainingMedia:
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
         """Write the trained tokenizer."""
-        assert isinstance(model, VQImageTokenizer | VQAudioTokenizer)
+        assert isinstance(model, Trained)
         model.save_pretrained(folder, dtype)
 
 
@@ -266,6 +268,6 @@ def _settings(config: TokenizerTraining) -> AlignmentSettings:
     return AlignmentSettings.parse(config.alignment)
 
 
-def values_of(model: VQImageTokenizer | VQAudioTokenizer, codes: Tensor) -> Tensor:
+def values_of(model: Trained, codes: Tensor) -> Tensor:
     """Values (B, N, dims) of codes (B, K, *grid)."""
     return model.quantizer.values_of(codes.flatten(2).transpose(1, 2))

@@ -12,11 +12,14 @@ from unified_base.training.muon import Muon
 from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.training_config import TokenizerOptimizer, TokenizerTraining
+from unified_tokenizers.video import VQVideoTokenizer
 
 __all__ = ["CodeUsage", "make_optimizers", "prepare"]
 
 
-def prepare(config: TokenizerTraining, model: VQImageTokenizer | VQAudioTokenizer) -> None:
+def prepare(
+    config: TokenizerTraining, model: VQImageTokenizer | VQAudioTokenizer | VQVideoTokenizer
+) -> None:
     """Begin with another tokenizer's weights, and freeze what encodes, where the run says so.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -43,6 +43,21 @@ def extend(
             "--boxes", min=1, metavar="BINS", help="Boxes and points, in so many bins a side."
         ),
     ] = None,
+    video: Annotated[
+        str | None,
+        typer.Option(
+            "--video",
+            metavar="TOK",
+            help=_TOKENIZER.format("Video")
+            + " An image tokenizer codes each frame. --format video.",
+        ),
+    ] = None,
+    video_rate: Annotated[
+        float,
+        typer.Option(
+            "--video-rate", min=0.01, max=1000, help="Frames a second, of --video with pictures."
+        ),
+    ] = 2.0,
     format: Annotated[
         str,
         typer.Option(
@@ -129,9 +144,9 @@ def extend(
     torch.manual_seed(seed)
     with warnings_as_notes():
         model = UnifiedModel.extend(
-            llm, format=format, tokenizers=places, max_grid=max_grid, initialise=initialise,
-            dtype=dtype, device=device, image_codes=image_codes, audio_codes=audio_codes,
-            **media, **grafts,
+            llm, format=format, tokenizers={**places, **_video(video, video_rate)},
+            max_grid=max_grid, initialise=initialise, dtype=dtype, device=device,
+            image_codes=image_codes, audio_codes=audio_codes, **media, **grafts,
         )  # fmt: skip
     model.save_pretrained(output, dtype=None)
     vocabulary = model.vocabulary
@@ -220,6 +235,20 @@ def _named(option: str, text: str) -> tuple[str, dict[str, int]]:
             )
         options[key] = int(value)
     return name, options
+
+
+def _video(name: str | None, rate: float) -> dict[str, Any]:
+    """The video tokenizer by its modality: one of frames where it is of pictures."""
+    if name is None:
+        return {}
+    tokenizer = open_tokenizer(name, "video")
+    if tokenizer.modality == "image":
+        from unified_tokenizers import FrameTokenizer
+
+        tokenizer = FrameTokenizer(cast("Any", tokenizer), rate)
+    if tokenizer.modality != "video":
+        raise ValueError(f"--video {name}: the tokenizer is for {tokenizer.modality}")
+    return {"video": tokenizer}
 
 
 def _open(name: str | None, modality: str) -> Any:

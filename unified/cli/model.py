@@ -167,6 +167,25 @@ def build_charts(
     _tell_built(output, index, as_json)
 
 
+def build_motion(
+    output: Folder,
+    seed: WorldSeed = 0,
+    scale: Scale = 1.0,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="KIND", help="Only this kind; repeatable.")
+    ] = None,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Build the world of motion: videos of one thing that moves left, right, up or down."""
+    from unified_data.building import progress_bar
+    from unified_data.motion import build_motion as build
+
+    with progress_bar() as progress:
+        index = build(output, seed, scale, only, workers, progress)
+    _tell_built(output, index, as_json)
+
+
 def _tell_built(output: Path, index: dict[str, Any], as_json: bool) -> None:
     samples = sum(shard["samples"] for shard in index["shards"])
     size = sum(shard["bytes"] for shard in index["shards"])

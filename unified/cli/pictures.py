@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
     from unified.matching.tower import Tower
     from unified.tasks.response import Response
-    from unified_data.document import Audio, Image
+    from unified_data.document import Audio, Image, Video
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
 Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How many.")]
 _PICTURES = "PNG, JPEG, WebP, GIF or BMP."
+_SEEN = _PICTURES + " Or a video: MP4, MOV, WebM or MKV."
+Frames = Annotated[
+    int | None,
+    typer.Option("--frames", min=1, max=4096, help="Of a video: so many, spread over it."),
+]
 Language = Annotated[
     str | None,
     typer.Option(
@@ -72,19 +77,29 @@ def draw(
         typer.Option("--scorer", metavar="DIR", help="Of --best-of: a tower's folder."),
     ] = None,
     size: Size = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames", min=1, max=4096, help="A video of so many, as .mp4, .gif or .webp."
+        ),
+    ] = None,
     decoder: DecoderName = "vq",
     steps: DecoderSteps = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Text to image: F.png, or F-1.png, F-2.png, ... with -n."""
-    paths = _paths(output, number)
+    """Text to image: F.png, or F-1.png, F-2.png, ... with -n; to a video with --frames."""
+    paths = _paths(output, number, video=frames is not None)
     check_decoder(decoder, steps)
     if text is not None or spoken is None:
         text = prompt_from(text or "")
+    if frames is not None and best_of is not None:
+        raise ValueError("--best-of is of pictures; leave --frames out, or --best-of")
     tower = _scorer(best_of, scorer, number, text)
     heard = _sound(spoken)
     inputs = {"text": text, "audio": heard, "size": size}
+    if frames is not None:
+        inputs["frames"] = frames
     count = number if best_of is None else best_of
     question = CommandQuestion("draw", inputs, choices, seed, count, decoder, steps)
     if tower is None:
@@ -119,7 +134,7 @@ def edit(
 
 
 def describe(
-    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
+    picture: Annotated[Path, typer.Argument(help=_SEEN)],
     opening: ServerOpening,
     choices: TextChosen,
     question: Annotated[
@@ -128,17 +143,21 @@ def describe(
     language: Language = None,
     check: Check = False,
     thought: Thought = False,
+    frames: Frames = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Image to text: a description, or the answer to a question, on stdout."""
+    """Image or video to text: a description, or the answer to a question, on stdout."""
     if check and question is not None:
         raise ValueError("--check is of descriptions; leave --ask out")
-    _look(picture, opening, choices, question, None, (), language, check, thought, seed, as_json)
+    _look(
+        picture, opening, choices, question, None, (), language, check, thought, frames, seed,
+        as_json,
+    )  # fmt: skip
 
 
 def ask(
-    picture: Annotated[Path, typer.Argument(help=_PICTURES)],
+    picture: Annotated[Path, typer.Argument(help=_SEEN)],
     opening: ServerOpening,
     choices: TextChosen,
     question: Annotated[str | None, typer.Argument(help='For example "What is this?".')] = None,
@@ -159,15 +178,16 @@ def ask(
     ] = None,
     language: Language = None,
     thought: Thought = False,
+    frames: Frames = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """The answer to a question about a picture, on stdout."""
+    """The answer to a question about a picture or a video, on stdout."""
     if question is None and spoken is None:
         raise ValueError('there is no question; ask something, for example "What is this?"')
     _look(
         picture, opening, choices, question, spoken, tuple(example or ()), language, False,
-        thought, seed, as_json, box,
+        thought, frames, seed, as_json, box,
     )  # fmt: skip
 
 
@@ -181,6 +201,7 @@ def _look(
     language: str | None,
     check: bool,
     thought: bool,
+    frames: int | None,
     seed: int,
     as_json: bool,
     box: str | None = None,
@@ -188,17 +209,23 @@ def _look(
     from unified.cli.grounding import box_from
     from unified_base.images import load_image
 
-    pixels = load_image(picture)
+    video = _video(picture, frames)
+    pixels = load_image(picture) if video is None else None
     if question is not None:
         question = prompt_from(question)
         prompt("question", question, 'ask something, for example "What is this?"')
     examples = tuple((name, load_image(path)) for name, path in map(_named, named))
-    about = {} if box is None else {"box": box_from(box, pixels)}
+    if box is not None and pixels is None:
+        raise ValueError(f"--box is of a picture, and {picture} is a video; leave it out")
+    about = {} if box is None or pixels is None else {"box": box_from(box, pixels)}
     heard = _sound(spoken)
+    if check and video is not None:
+        raise ValueError("--check is of pictures; leave it out")
+    looked_at = {"image": pixels} if video is None else {"video": video}
     asked = CommandQuestion(
         "describe" if question is None and heard is None else "ask",
         {
-            "image": pixels, "question": question, "audio": heard, "examples": examples,
+            **looked_at, "question": question, "audio": heard, "examples": examples,
             "language": language, **about,
         },
         choices, seed, check=check,
@@ -214,6 +241,7 @@ def _look(
     }
     plain = response.text
     if check and response.known:
+        assert pixels is not None  # `describe` refuses videos
         from unified.models.checking import check_description
 
         assert answered.model is not None
@@ -232,13 +260,17 @@ def _look(
 def _draw(
     opening: ServerOpening, question: CommandQuestion, paths: list[Path], as_json: bool
 ) -> None:
-    """Sample as many pictures as there are paths, and write them together."""
+    """Sample as many pictures or videos as there are paths, and write them together."""
     from unified.articles.outputs import write_together
     from unified_base.images import encode_png
+    from unified_base.videos import encode_video
+    from unified_data.document import Video
 
     def encode(response: Response) -> bytes:
-        image: Image = response.document.segments[-1]  # type: ignore[assignment]
-        return encode_png(image.pixels)
+        answer: Image | Video = response.document.segments[-1]  # type: ignore[assignment]
+        if isinstance(answer, Video):
+            return encode_video(paths[0].suffix, answer.frames, answer.times)
+        return encode_png(answer.pixels)
 
     number = len(paths)
     answered = answers(opening, question, encode)
@@ -246,10 +278,11 @@ def _draw(
     write_together(dict(zip(paths, pictures)))
     names = [str(path) for path in paths]
     if number > 1:
-        note(f"{number} pictures, numbered {names[0]} to {names[-1]}")
+        what = "videos" if "frames" in question.inputs else "pictures"
+        note(f"{number} {what}, numbered {names[0]} to {names[-1]}")
         distinct = len(set(pictures))
         if distinct < number:
-            note(f"distinct pictures among them: {distinct}; other words give other pictures")
+            note(f"distinct {what} among them: {distinct}; other words give other {what}")
     seeds = [question.seed + i for i in range(number)]
     values = {"paths": names, "caption": answered.text, "seeds": seeds}
     result(values, as_json, "\n".join(names))
@@ -304,10 +337,34 @@ def _scorer(
     return Tower.from_pretrained(folder)
 
 
-def _paths(output: Path, number: int) -> list[Path]:
-    from unified.articles.outputs import check_format, check_writable, numbered
+def _video(path: Path, frames: int | None) -> Video | None:
+    """The video in a file that is one by its name; None for another file. frames: so many of it.
 
-    check_format(output, (".png",), "a picture")
+    Raises ValueError for frames of a picture.
+    """
+    from unified_base.media_source import VIDEO_ENDINGS
+
+    animated = path.suffix.lower() in (".gif", ".webp", ".apng") and frames is not None
+    if not path.name.lower().endswith(VIDEO_ENDINGS) and not animated:
+        if frames is not None:
+            raise ValueError(
+                f"--frames is of videos, and {path} is a picture by its name; leave it out"
+            )
+        return None
+    from unified_base.frame_times import FrameChoice
+    from unified_data.document import Video
+
+    return Video.load(path, FrameChoice(frames))
+
+
+def _paths(output: Path, number: int, video: bool = False) -> list[Path]:
+    from unified.articles.outputs import check_format, check_writable, numbered
+    from unified_base.videos import VIDEO_WRITTEN
+
+    if video:
+        check_format(output, VIDEO_WRITTEN, "a video")
+    else:
+        check_format(output, (".png",), "a picture")
     paths = numbered(output, number)
     check_writable(paths[0])
     return paths

@@ -44,6 +44,8 @@ class CommandQuestion:
             return "--check"
         if "box" in self.inputs:
             return "--box"
+        if "frames" in self.inputs or "video" in self.inputs:
+            return "a video"
         return None if self.steps is None else "--steps"
 
 

@@ -253,8 +253,8 @@ def open_tokenizer(
     """The tokenizer of a model for a modality, or the one in a folder or on the hub.
 
     Args:
-        name: of a model, with "/image" or "/audio" after it in place of `modality`, or of a
-            tokenizer, which may be of the other modality.
+        name: of a model, with "/image", "/audio" or "/video" after it in place of `modality`, or
+            of a tokenizer, which may be of another modality.
         decoder, steps: see `DECODERS`.
     """
     from unified_tokenizers import load_tokenizer
@@ -277,7 +277,7 @@ def tokenizer_folder(name: str, modality: str) -> tuple[str, bool]:
     from unified.models.files import model_directory
 
     model, _, last = name.rpartition("/")
-    if last in ("image", "audio") and _is_model(model):
+    if last in ("image", "audio", "video") and _is_model(model):
         return str(model_directory(model) / f"{last}_tokenizer"), False
     if _is_model(name):
         return str(model_directory(name) / f"{modality}_tokenizer"), True

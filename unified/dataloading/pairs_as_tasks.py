@@ -27,6 +27,9 @@ _VERBS: dict[tuple[tuple[str, ...], tuple[str, ...]], Verb] = {
     (("image",), ("text",)): "describe",
     (("image", "text"), ("text",)): "ask",
     (("audio",), ("text",)): "listen",
+    (("video",), ("text",)): "describe",
+    (("video", "text"), ("text",)): "ask",
+    (("text",), ("video",)): "draw",
 }
 
 
@@ -69,6 +72,8 @@ def lay_out_by_task(
     if "width" in task.placeholders and isinstance(answer, CodedImage) and image_stride is not None:
         rows, columns = answer.codes.shape[-2:]
         values["size"] = columns * image_stride, rows * image_stride
+    if _modality(answer) == "video":
+        values["frames"] = len(answer.codes[0])  # type: ignore[union-attr]
     document = segments_of(task, Inputs(**values), answer)
     return list(document), len(document) - 1  # type: ignore[arg-type]
 

@@ -273,7 +273,8 @@ class StoredCodes:
     def _array(self, kind: str, shape: Any, data: bytes) -> np.ndarray:
         codes_of = self._codes_of(kind)
         # In full, or laid out in no rows: both with the levels.
-        dims = sorted({2, 1 + len(modality_of(kind).axes)})
+        # Pictures may be in rows of tiles, too.
+        dims = sorted({2, 1 + len(modality_of(kind).axes), *((5,) if kind == "image" else ())})
         if (
             not isinstance(shape, list)
             or len(shape) not in dims

@@ -22,7 +22,7 @@ from unified.sequence.modality import modality_of
 from unified.sequence.sequencer import Sequencer
 from unified_base.arguments import seeds_of, several, text
 from unified_data.document import Document, Slot
-from unified_data.segments import media_classes
+from unified_data.segments import ANY, media_classes
 
 __all__ = ["DocumentEngine", "coded_slot"]
 
@@ -178,7 +178,11 @@ def coded_slot(slot: Slot, sequencer: Sequencer, max_audio_frames: int | None = 
         number = None if media.count_field is None else getattr(slot, media.count_field)
         if slot.modality == modality or number:
             sequencer.check_makes(modality)
-        if any(getattr(slot, name) is not None for name in media.slot_fields):
+        # Of an "any" slot the sizes are of what it counts: of pictures, not of videos.
+        its_own = slot.modality == modality or (
+            slot.modality == ANY and media.count_field is not None
+        )
+        if its_own and any(getattr(slot, name) is not None for name in media.slot_fields):
             tokenizer = sequencer.tokenizer(modality)
             grid = modality_of(modality).slot_grid(slot, tokenizer)
     missing = sequencer.missing

@@ -142,6 +142,8 @@ class Translator:
         elif isinstance(event, RowDone | FrameDone) and self.modality not in ("image", "audio"):
             index = event.row if isinstance(event, RowDone) else event.frame
             yield MediaCodes(row, self.modality, index, event.codes)
+        elif isinstance(event, RowDone) and event.codes.ndim > 2:  # a row of tiles
+            yield MediaCodes(row, self.modality, event.row, event.codes)
         elif isinstance(event, RowDone):
             self.rows.append(event.codes)
             so_far = partial(_so_far, self.sequencer, tuple(self.rows), self.height)
@@ -169,7 +171,7 @@ class Translator:
             yield AudioBegun(self.row)
             return
         self.sound = None
-        if len(event.grid) < 2:  # codes in an order, without rows
+        if len(event.grid) != 2:  # codes in an order, without rows, or in tiles
             yield ImageBegun(self.row, None, None)
             return
         height, width = (n or 0 for n in event.grid)

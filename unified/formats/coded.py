@@ -31,7 +31,8 @@ class CodedText:
 class CodedMedia:
     """A medium as codes. Equal to another of the same content, made by `coded_media` or not.
 
-    codes: int64 (K, *grid): (K, h, w) where a format lays codes out in rows, (K, T) otherwise.
+    codes: int64 (K, *grid): (K, h, w) where a format lays codes out in rows, (K, T, h, w) in frames
+    of rows, (K, T) otherwise.
     kind: of its span, where a format has several of one modality, such as music; the modality
     where it is left out. modality: a name in `unified_data.segments`; the kind where left out.
     features: of a span of continuous positions, whose codes are all 0: what stands there, float
@@ -132,7 +133,7 @@ class SpanBegin:
     """A segment begins: "text" at its first id, media once the header has been read.
 
     sizes: what the header says ({"h": 12, "w": 9}). grid: the shape of the codes after the
-    levels, (h, w) or (None,) where the end is not known yet; () for text.
+    levels, (h, w), (T, h, w) or (None,) where the end is not known yet; () for text.
     """
 
     kind: str
@@ -142,7 +143,8 @@ class SpanBegin:
 
 @dataclass(frozen=True, eq=False)
 class RowDone:
-    """Row `row` of a span with rows is complete. codes: int64 (K, w)."""
+    """Row `row` of a span with rows is complete, codes int64 (K, w); or what the first of more
+    axes counts: frame `row` of a video, codes (K, h, w)."""
 
     kind: str
     row: int

@@ -16,6 +16,8 @@ from unified.formats.streams import streams_in_words
 
 __all__ = ["check_open_repeats", "check_positions", "find_axes", "stream_ends"]
 
+MOST_AXES = 4
+"""Most axes of a grid of codes: of rows and columns of tiles, each with rows and columns."""
 _MOST_TOGETHER = 1 << 8  # the depth of an id is a byte
 
 
@@ -50,10 +52,11 @@ def find_axes(span: SpanLayout) -> tuple[Axis, ...]:
             f" {', '.join(map(str, sorted(axes_of)))}, in {len(set(axes_of.values()))} numbers"
         )
     axes = next(iter(axes_of.values()))
-    if not 1 <= len(axes) <= 2:
+    if not 1 <= len(axes) <= MOST_AXES:
         raise ValueError(
             f"the codes of the format's {kind} spans stand in {len(axes)} nested repeats,"
-            " expected one (frames) or two (rows of codes)"
+            " expected one (frames), two (rows of codes), three (frames of rows) or four (rows of"
+            " tiles)"
         )
     counted = [n for st in span.stages if isinstance(st, RunStage) for n in counters(st.items)]
     for name in (*span.size_variables, *span.open_variables, *counted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -391,10 +392,10 @@ class SpanState:
                 index = self.repeats - (stage.warmup if isinstance(stage, OpenStage) else 0)
             codes = [from_ids(b.name, ids[index]) for b, ids in zip(grammar.blocks, self.levels)]
             return FrameDone(np.array(codes, dtype=np.int64), index, grammar.kind)
-        width = grammar.grid(self.env)[1]
-        assert width is not None
+        inner = [side for side in grammar.grid(self.env)[1:] if side is not None]
+        size = math.prod(inner)
         rows = [
-            from_ids(b.name, np.array(ids[index * width : (index + 1) * width]))
+            from_ids(b.name, np.array(ids[index * size : (index + 1) * size])).reshape(inner)
             for b, ids in zip(grammar.blocks, self.levels)
         ]
         return RowDone(grammar.kind, index, np.stack(rows))

@@ -13,7 +13,7 @@ import numpy as np
 from unified.engine.request import Sampling
 from unified.models.grounding import NamedBox, boxes_in, fit_box
 from unified.models.known_pictures import KnownPictures
-from unified.sequence.preprocess import fit_picture, fit_sound
+from unified.sequence.preprocess import fit_picture, fit_sound, fit_video
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.asking import Inputs, ask_document, form_of
 from unified.tasks.choices import Choices, choose_sampling
@@ -23,7 +23,8 @@ from unified.tasks.task import Task, Verb
 from unified.tasks.task_plugin import Reading, load_plugin
 from unified.tasks.task_table import Tasks
 from unified_base.arguments import real
-from unified_data.document import Audio, Document, Image, Slot, Text
+from unified_base.frame_times import uniform_frames
+from unified_data.document import Audio, Document, Image, Slot, Text, Video
 
 if TYPE_CHECKING:
     from unified_tokenizers.base import ImageTokenizer
@@ -239,7 +240,46 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
         waveform, of_sound = fit_sound(audio.waveform, audio.sample_rate, rate)
         inputs = replace(inputs, audio=Audio(waveform, rate))
         notes = (*notes, *of_sound)
+    if isinstance(inputs.video, Video):
+        video, of_video = _fit_video(task, inputs.video, sequencer)
+        inputs = replace(inputs, video=video)
+        notes = (*notes, *of_video)
     return inputs, notes
+
+
+_MOST_PICTURES = 8
+"""Frames of a video that are shown to a model which knows pictures alone."""
+
+
+def _fit_video(task: Task, video: Video, sequencer: Sequencer) -> tuple[Video, tuple[str, ...]]:
+    """A video as the model's video tokenizer takes it, or some frames as its image tokenizer does;
+    and notes on what was changed."""
+    if "video" not in task.media:
+        if "image" not in task.media:
+            return video, ()  # refused where the document is made, with what the verb takes
+        chosen = uniform_frames(len(video.frames), _MOST_PICTURES)
+        notes = ()
+        fitted = []
+        for frame in video.frames[chosen]:
+            pixels, notes = fit_image(task, frame, sequencer.tokenizer("image"))
+            fitted.append(pixels)
+        if len(chosen) < len(video.frames):
+            spread = f"{len(chosen)} of the video's {len(video.frames)} frames are looked at"
+            notes = (*notes, spread)
+        return Video(np.stack(fitted), video.times[chosen]), notes
+    tokenizer = sequencer.tokenizer("video")
+    stride = int(tokenizer.stride)
+    height, width = video.frames.shape[1:3]
+    if task.size is not None:
+        width, height = task.size.nearest((width, height))
+    height, width = (max(1, round(side / stride)) * stride for side in (height, width))
+    span = sequencer.grammar.span_grammars["video"]
+    most = span.most(span.axes[0][0]) if len(span.axes) == 3 else None
+    frames, of_video = fit_video(
+        video.frames, video.times, tokenizer.frame_rate, tokenizer.group, height, width,
+        None if most is None else 1 + (most - 1) * tokenizer.group,
+    )  # fmt: skip
+    return Video.at_rate(frames, tokenizer.frame_rate), of_video
 
 
 def _fit_given(task: Task, image: Any, sequencer: Sequencer) -> tuple[Image, tuple[str, ...]]:

@@ -8,7 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
@@ -30,12 +30,12 @@ from unified.tasks.response import Response
 from unified.tasks.task import Verb
 from unified.tasks.task_table import Tasks
 from unified_base.arguments import flag, item, seeds_from, whole
-from unified_data.document import Audio, Box, Dialogue, Document, Image, Text
+from unified_data.document import Audio, Box, Dialogue, Document, Image, Text, Video
 
 __all__ = ["MOST_SAMPLES", "Verbs"]
 
 MOST_SAMPLES = 100_000  # of one document in one call
-S = TypeVar("S", Text, Image, Audio, Dialogue)
+S = TypeVar("S", Text, Image, Audio, Dialogue, Video)
 AnySize = str | tuple[int, int] | None
 
 
@@ -85,6 +85,8 @@ class Verbs(ABC):
         language: str | None = None,
         examples: tuple[Example, ...] = (),
         box: Box | None = None,
+        video: Video | None = None,
+        frames: int | None = None,
         **choices: Unpack[Choices],
     ) -> AskedRequest:
         """What a verb asks the model, ready for `stream`; the verbs sample it.
@@ -96,7 +98,7 @@ class Verbs(ABC):
         """
         inputs = Inputs(
             text, question, image, audio, voice, size, images, sounds, turns, language, examples,
-            box,
+            box, video, frames,
         )  # fmt: skip
         return build_request(
             self.tasks, self.sequencer, self.sampling, verb, inputs, choices, self.plugin,
@@ -165,6 +167,20 @@ class Verbs(ABC):
             return pictures
         return [pictures[best.number] for best in rank(scorer, text, pictures)[:n]]
 
+    def draw_video(
+        self,
+        text: str,
+        frames: int,
+        n: int = 1,
+        seed: int = 0,
+        *,
+        size: AnySize = None,
+        **choices: Unpack[Choices],
+    ) -> list[Video]:
+        """`n` videos of a text, of so many frames each. size: as of `draw`."""
+        request = self.request("draw", text=text, frames=frames, size=size, **choices)
+        return [_last(document, Video) for document in self._sample(request, n, seed)]
+
     def edit(
         self,
         pixels: np.ndarray,
@@ -182,26 +198,27 @@ class Verbs(ABC):
 
     def describe(
         self,
-        pixels: np.ndarray,
+        pixels: np.ndarray | Video,
         question: str | None = None,
         seed: int = 0,
         *,
         language: str | None = None,
         **choices: Unpack[Choices],
     ) -> str:
-        """A description of a picture; with a question, see `ask`.
+        """A description of a picture or a video; with a question, see `ask`.
 
-        pixels: uint8 (H, W, 3) of any size; it is made to fit as the model's processor does it.
+        pixels: uint8 (H, W, 3) of any size; it is made to fit as the model's processor does it. A
+        `Video` is made to fit likewise; a model that knows pictures alone gets its frames.
         language: such as "zh", of models that have several; None: the model's own.
         """
         if question is not None:
             return self.ask(pixels, question, seed, language=language, **choices)
-        request = self.request("describe", image=Image(pixels), language=language, **choices)
+        request = self.request("describe", **_seen(pixels), language=language, **choices)
         return self._text(request, seed)
 
     def ask(
         self,
-        pixels: np.ndarray,
+        pixels: np.ndarray | Video,
         question: str | None = None,
         seed: int = 0,
         *,
@@ -212,8 +229,8 @@ class Verbs(ABC):
         box: tuple[float, float, float, float] | None = None,
         **choices: Unpack[Choices],
     ) -> str:
-        """The answer to a question about a picture, uint8 (H, W, 3), without the thoughts before
-        it (`respond` has them).
+        """The answer to a question about a picture, uint8 (H, W, 3), or a video, without the
+        thoughts before it (`respond` has them).
 
         spoken: the question said aloud, in the place of one in words. turns: (question, answer) of
         before, in order. examples: (name, picture) each, shown before: few-shot. box: (x0, y0, x1,
@@ -222,7 +239,7 @@ class Verbs(ABC):
         pixels = Image(pixels).pixels
         request = self.request(
             "ask",
-            image=Image(pixels),
+            **_seen(pixels),
             question=question,
             audio=spoken,
             turns=tuple(Turn(*turn) for turn in turns),
@@ -358,6 +375,11 @@ class Verbs(ABC):
         stream = self.stream(rows, sampling, seeds_from(seed, number), negative)
         completed = {done.row: done.document for done in completions(stream, _warn_of_cuts)}
         return [completed[row] for row in sorted(completed)]
+
+
+def _seen(pixels: np.ndarray | Video) -> dict[str, Any]:
+    """What is looked at, by the name of its input."""
+    return {"video": pixels} if isinstance(pixels, Video) else {"image": Image(pixels)}
 
 
 def _warn_of_cuts(event: Event) -> None:

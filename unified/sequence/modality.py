@@ -20,27 +20,46 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from unified.sequence.preprocess import crop_picture, fit_sound
+from unified.sequence.preprocess import crop_picture, crop_video, fit_sound, whole_groups
 from unified.vocabulary.vocabulary import Vocabulary
-from unified_data.document import Audio, Box, Dialogue, Image, Location, Media, Point, Role, Slot
+from unified_base.frame_times import at_rate
+from unified_data.document import (
+    Audio,
+    Box,
+    Dialogue,
+    Image,
+    Location,
+    Media,
+    Point,
+    Role,
+    Slot,
+    Video,
+)
 from unified_data.segments import import_installed, media_class, register_media
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unified_tokenizers.base import AudioTokenizer, ImageTokenizer, MediaTokenizer
+    from unified_tokenizers.base import (
+        AudioTokenizer,
+        ImageTokenizer,
+        MediaTokenizer,
+        VideoTokenizer,
+    )
     from unified_tokenizers.locations import LocationTokenizer
 
 __all__ = [
     "Modality",
     "check_picture",
     "check_sound",
+    "check_video",
     "decode_codes",
     "encode_media",
     "modalities_in",
     "modality_of",
     "register_modality",
     "registered_modalities",
+    "tile_of",
 ]
 
 
@@ -112,16 +131,20 @@ class _Pictures(Modality[Image, "ImageTokenizer"]):
         self, segment: Image, tokenizer: ImageTokenizer, fit: int | None = None
     ) -> np.ndarray:
         pixels = segment.pixels
-        if fit is not None:
+        if fit is not None and tile_of(tokenizer) is not None:
+            pixels = tokenizer.preprocess(pixels)
+        elif fit is not None:
             pixels = crop_picture(pixels, fit, tokenizer.stride)
-        check_picture(tokenizer, *pixels.shape[:2])
+        if tile_of(tokenizer) is None:
+            check_picture(tokenizer, *pixels.shape[:2])
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def restore(
         self, codes: np.ndarray, tokenizer: ImageTokenizer, role: Role | None, loss: float
     ) -> Image:
-        h, w = codes.shape[1:]
-        size = (h * tokenizer.stride, w * tokenizer.stride)
+        *tiles, h, w = codes.shape[1:]
+        rows, columns = tiles or (1, 1)
+        size = (rows * h * tokenizer.stride, columns * w * tokenizer.stride)
         pixels = np.round(decode_codes(tokenizer, codes, size) * 255.0).astype(np.uint8)
         return Image(np.ascontiguousarray(pixels.transpose(1, 2, 0)), role, loss)
 
@@ -132,9 +155,20 @@ class _Pictures(Modality[Image, "ImageTokenizer"]):
         if slot.height is None or slot.width is None:
             return None
         check_picture(tokenizer, slot.height, slot.width)
-        return slot.height // tokenizer.stride, slot.width // tokenizer.stride
+        rows, columns = slot.height // tokenizer.stride, slot.width // tokenizer.stride
+        if (tile := tile_of(tokenizer)) is None:
+            return rows, columns
+        h, w = tile
+        if rows % h or columns % w:
+            raise ValueError(
+                f"a picture of {slot.width}x{slot.height} pixels does not divide into tiles of"
+                f" {w * tokenizer.stride}x{h * tokenizer.stride}"
+            )
+        return rows // h, columns // w, h, w
 
     def describe(self, grid: tuple[int, ...], tokenizer: ImageTokenizer | None) -> str:
+        if len(grid) == 4:
+            return f"{grid[0]} rows of {grid[1]} tiles of {grid[2]}x{grid[3]} codes"
         if len(grid) != 2:
             return f"{grid[0]} codes in no rows"
         return f"grid of {grid[0]} rows of {grid[1]} codes"
@@ -196,6 +230,67 @@ class _Locations(Modality[Location, "LocationTokenizer"]):
         return f"{grid[0]} coordinates"
 
 
+class _Videos(Modality[Video, "VideoTokenizer"]):
+    media = Video
+    axes = ("frames", "height", "width")
+    colour = "yellow"
+    max_batch = 8
+    max_batch_values = 2_000_000
+
+    def prepare(
+        self, segment: Video, tokenizer: VideoTokenizer, fit: int | None = None
+    ) -> np.ndarray:
+        frames, times = segment.frames, segment.times
+        if fit is not None:
+            chosen = at_rate(times, tokenizer.frame_rate)
+            frames = crop_video(
+                whole_groups(frames[chosen], tokenizer.group), fit, tokenizer.stride
+            )
+            times = np.arange(len(frames)) / tokenizer.frame_rate
+        check_video(tokenizer, frames, times)
+        return np.ascontiguousarray(frames.transpose(3, 0, 1, 2))
+
+    def restore(
+        self, codes: np.ndarray, tokenizer: VideoTokenizer, role: Role | None, loss: float
+    ) -> Video:
+        t, h, w = codes.shape[1:]
+        size = (1 + (t - 1) * tokenizer.group, h * tokenizer.stride, w * tokenizer.stride)
+        pixels = np.round(decode_codes(tokenizer, codes, size) * 255.0).astype(np.uint8)
+        frames = np.ascontiguousarray(pixels.transpose(1, 2, 3, 0))
+        return Video.at_rate(frames, tokenizer.frame_rate, role, loss)
+
+    def again(self, decoded: Tensor) -> Tensor:
+        return (decoded * 255).round().byte()
+
+    def slot_grid(self, slot: Slot, tokenizer: VideoTokenizer) -> tuple[int, ...] | None:
+        if slot.height is None or slot.width is None or slot.frames is None:
+            if slot.frames is None and slot.height is None:
+                return None
+            raise ValueError(
+                f"the video slot asks for frames {slot.frames} and sides"
+                f" {slot.width}x{slot.height}; give all of them, or none"
+            )
+        check_picture(tokenizer, slot.height, slot.width)
+        group = tokenizer.group
+        if (slot.frames - 1) % group:
+            raise ValueError(
+                f"a video of {slot.frames} frames does not divide into codes: the first frame has"
+                f" its own, and every {group} behind it share theirs; ask for"
+                f" {1 + (slot.frames - 1) // group * group} or"
+                f" {1 + -(-(slot.frames - 1) // group) * group}"
+            )
+        side = tokenizer.stride
+        return 1 + (slot.frames - 1) // group, slot.height // side, slot.width // side
+
+    def describe(self, grid: tuple[int, ...], tokenizer: VideoTokenizer | None) -> str:
+        if len(grid) != 3:
+            return f"{grid[0]} codes in no frames"
+        words = f"{grid[0]} frames of {grid[1]} rows of {grid[2]} codes"
+        if tokenizer is None:
+            return words
+        return f"{words}, {(1 + (grid[0] - 1) * tokenizer.group) / tokenizer.frame_rate:.2f} s"
+
+
 _table: dict[str, Modality] = {}
 
 
@@ -245,9 +340,17 @@ register_modality(_Pictures())
 register_modality(_Sounds())
 register_modality(_Locations(Box))
 register_modality(_Locations(Point))
+register_modality(_Videos())
 
 
-def check_picture(tokenizer: ImageTokenizer, height: int, width: int) -> None:
+def tile_of(tokenizer: ImageTokenizer) -> tuple[int, int] | None:
+    """The grid (h, w) of codes of one tile, of a tokenizer of tiles
+    (`unified_tokenizers.tiled.TiledTokenizer`); None of others."""
+    tile = getattr(tokenizer, "tile", None)
+    return None if tile is None else tuple(side // tokenizer.stride for side in tile)  # type: ignore[return-value]
+
+
+def check_picture(tokenizer: ImageTokenizer | VideoTokenizer, height: int, width: int) -> None:
     """Raises ValueError for a picture of so many pixels that does not divide into codes."""
     stride = tokenizer.stride
     if height < 1 or width < 1 or height % stride or width % stride:
@@ -263,6 +366,26 @@ def check_sound(tokenizer: AudioTokenizer, channels: int, sample_rate: int) -> N
         raise ValueError(
             f"the sound has {channels} channels at {sample_rate} Hz, expected 1 "
             f"channel at {tokenizer.sample_rate} Hz; convert it first"
+        )
+
+
+def check_video(tokenizer: VideoTokenizer, frames: np.ndarray, times: np.ndarray) -> None:
+    """Raises ValueError for a video (T, H, W, 3) that does not divide into codes, or whose frames
+    do not follow one another at the tokenizer's rate. times: seconds (T,)."""
+    number, height, width = frames.shape[:3]
+    check_picture(tokenizer, height, width)
+    rate, group = tokenizer.frame_rate, tokenizer.group
+    if number > 1 and not np.abs(np.diff(times) * rate - 1).max() < 0.05:
+        mean = (number - 1) / (times[-1] - times[0])
+        raise ValueError(
+            f"the video has {mean:.3g} frames a second"
+            f"{' at unequal steps' if np.ptp(np.diff(times)) * rate > 0.05 else ''}, expected"
+            f" {rate:g} at equal ones; sample it at that rate first (FrameChoice(rate={rate:g}))"
+        )
+    if (number - 1) % group:
+        raise ValueError(
+            f"a video of {number} frames does not divide into codes: the first frame has its own,"
+            f" and every {group} behind it share theirs; leave {(number - 1) % group} frames out"
         )
 
 

@@ -1,13 +1,17 @@
-"""Making pictures and sounds of any size fit what a model takes, and saying what was changed."""
+"""Making pictures, videos and sounds fit what a model takes, and saying what was changed."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image as PillowImage
 
+from unified_base.frame_times import at_rate
 from unified_base.sounds import conform
 
-__all__ = ["crop_picture", "fit_picture", "fit_sound", "fitted_area", "is_cut"]
+__all__ = [
+    "crop_picture", "crop_video", "fit_picture", "fit_sound", "fit_video", "fitted_area", "is_cut",
+    "whole_groups",
+]  # fmt: skip
 
 
 def fit_picture(pixels: np.ndarray, height: int, width: int) -> tuple[np.ndarray, str | None]:
@@ -95,3 +99,55 @@ def fit_sound(waveform: np.ndarray, rate: int, target: int) -> tuple[np.ndarray,
         if peak > 1:
             fitted = fitted / np.float32(peak)  # overshoot of the filter
     return fitted, notes
+
+
+def whole_groups(frames: np.ndarray, group: int) -> np.ndarray:
+    """The frames (T, ...) that fill groups behind the first frame: the last `(T - 1) % group` are
+    left out."""
+    return frames[: 1 + (len(frames) - 1) // group * group]
+
+
+def crop_video(frames: np.ndarray, side: int, stride: int) -> np.ndarray:
+    """Every frame, uint8 (T, H, W, 3), as `crop_picture` makes it."""
+    return np.stack([crop_picture(frame, side, stride) for frame in frames])
+
+
+def fit_video(
+    frames: np.ndarray,
+    times: np.ndarray,
+    rate: float,
+    group: int,
+    height: int,
+    width: int,
+    most: int | None = None,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A video at `rate` frames a second, of 1 + n * group frames of height x width.
+
+    frames: uint8 (T, H, W, 3). times: seconds (T,). most: frames that a model takes. Returns frames
+    and notes, none where nothing changed. Frames are made to fit as `fit_picture` makes a picture;
+    at another rate the frame that is shown at each moment is taken.
+
+    Raises ValueError for a video of more frames than `most`, before one of them is made to fit.
+    """
+    notes: list[str] = []
+    chosen = at_rate(times, rate)
+    kept_frames = whole_groups(chosen, group)
+    if most is not None and len(kept_frames) > most:
+        raise ValueError(
+            f"the video has {len(kept_frames):,} frames at {rate:g} a second, expected {most:,} at"
+            f" most, {most / rate:.1f} s; take a part of it, or give a number of frames to spread"
+            " over it (frames)"
+        )
+    if not np.array_equal(kept_frames, np.arange(len(frames))):
+        notes.append(
+            f"the video's {len(frames)} frames in {times[-1] - times[0]:.2f} s became"
+            f" {len(kept_frames)} at {rate:g} a second"
+        )
+    fitted = []
+    note: str | None = None
+    for frame in frames[kept_frames]:
+        picture, note = fit_picture(frame, height, width)
+        fitted.append(picture)
+    if note is not None:
+        notes.append(note.replace("the picture", "every frame"))
+    return np.stack(fitted), tuple(notes)

@@ -27,6 +27,7 @@ from unified_data.document import (
     Segment,
     Slot,
     Text,
+    Video,
 )
 
 __all__ = ["Example", "Inputs", "Turn", "ask_document", "form_of", "segments_of"]
@@ -67,6 +68,7 @@ class Inputs:
     language: of what is made, such as "zh"; None: the task's own.
     examples: shown before everything else.
     box: in the picture that is given, what is asked about.
+    video: a Video or its codes. frames: how many, of a video that is made; None: a picture is made.
     """
 
     text: str | None = None
@@ -81,11 +83,14 @@ class Inputs:
     language: str | None = None
     examples: tuple[Example, ...] = ()
     box: Box | None = None
+    video: AnySegment | None = None
+    frames: int | None = None
 
     @property
     def names(self) -> frozenset[str]:
-        """The names of what there is of "text", "question", "image", "audio" and "box"."""
-        names = ("text", "question", "image", "audio", "box")
+        """The names of what there is of "text", "question", "image", "audio", "box", "video" and
+        "frames"."""
+        names = ("text", "question", "image", "audio", "box", "video", "frames")
         return frozenset(name for name in names if getattr(self, name) is not None)
 
 
@@ -114,19 +119,26 @@ def segments_of(
     values = _values(task, inputs)
     start = _first_question(task) if inputs.turns else 0
     segments = _examples(task, inputs)
-    segments += [_segment(part, inputs, values) for part in task.prompt[:start]]
+    for part in task.prompt[:start]:
+        segments += _segments(part, inputs, values)
     for turn in inputs.turns:  # each laid out as the last question is
         earlier = {**values, "question": prompt("question", turn.question)}
-        segments += [_segment(part, inputs, earlier) for part in task.prompt[start:]]
+        for part in task.prompt[start:]:
+            segments += _segments(part, inputs, earlier)
         segments += _answer(task, turn.answer)
-    segments += [_segment(part, inputs, values) for part in task.prompt[start:]]
+    for part in task.prompt[start:]:
+        segments += _segments(part, inputs, values)
     segments += _slots(task, inputs) if answer is None else _answer(task, answer)
     return tuple(segments)
 
 
 def form_of(task: Task, inputs: Inputs) -> Task:
     """The form of a task for what is given. Raises ValueError as `Task.form_for`."""
-    return task.form_for(inputs.names, inputs.language)
+    names = inputs.names
+    forms = (task, *task.forms)
+    if "video" in names and not any("video" in form.takes for form in forms):
+        names = names - {"video"} | {"image"}  # its frames, as pictures
+    return task.form_for(names, inputs.language)
 
 
 def _first_question(task: Task) -> int:
@@ -146,7 +158,8 @@ def _examples(task: Task, inputs: Inputs) -> list[AnySegment]:
     for example in inputs.examples:
         values: dict[str, str | int | None] = {"name": prompt("name", example.name, "name it")}
         example_inputs = Inputs(image=example.image, audio=example.audio)
-        segments += [_segment(part, example_inputs, values) for part in task.shots]
+        for part in task.shots:
+            segments += _segments(part, example_inputs, values)
     return segments
 
 
@@ -154,7 +167,7 @@ def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
     """What stands for the placeholders. Raises ValueError for inputs that the task cannot take."""
     names = task.placeholders
     values: dict[str, str | int | None] = {"voice": _voice(task, inputs.voice)}
-    for kind, media, name in _media_of(inputs):
+    for kind, media, name in _media_of(task, inputs):
         if media is not None and kind not in task.media:
             raise ValueError(f"to {task.verb} takes no {name}{_ways(task)}")
     for name in ("text", "question"):
@@ -165,7 +178,7 @@ def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
             values[name] = prompt(name, words, _example(task))
         elif words is not None:
             raise ValueError(f"to {task.verb} takes no {name}{_ways(task)}")
-    for kind, media, name in _media_of(inputs):
+    for kind, media, name in _media_of(task, inputs):
         if media is None and kind in task.media and not task.slot.listens:
             raise ValueError(f"to {task.verb} needs a {name}")
     for name in ("images", "sounds"):
@@ -179,11 +192,24 @@ def _values(task: Task, inputs: Inputs) -> dict[str, str | int | None]:
     return values
 
 
-def _media_of(inputs: Inputs) -> tuple[tuple[str, Any, str], ...]:
+def _media_of(task: Task, inputs: Inputs) -> tuple[tuple[str, Any, str], ...]:
+    image, video = inputs.image, inputs.video
+    if _as_pictures(task, inputs):
+        image, video = video, None
     return (
-        ("image", inputs.image, "picture"), ("audio", inputs.audio, "sound"),
-        ("box", inputs.box, "box"),
+        ("image", image, "picture"), ("audio", inputs.audio, "sound"), ("box", inputs.box, "box"),
+        ("video", video, "video"),
     )  # fmt: skip
+
+
+def _as_pictures(task: Task, inputs: Inputs) -> bool:
+    """Whether a video is shown as its frames: to a task that takes pictures and no videos."""
+    return (
+        inputs.video is not None
+        and inputs.image is None
+        and "image" in task.media
+        and "video" not in task.media
+    )
 
 
 def _ways(task: Task) -> str:
@@ -211,7 +237,11 @@ def _voice(task: Task, voice: str | None) -> str | None:
 
 def _size(task: Task, inputs: Inputs) -> tuple[int, int] | None:
     """The size of the pictures that are made; None: as the model likes."""
-    if task.slot.kind not in ("image", "any") or task.verb == "ground":
+    if inputs.frames is not None and task.slot.kind != "video":
+        raise ValueError(
+            f"frames is {quoted(inputs.frames)}, but to {task.verb} makes no videos here"
+        )
+    if task.slot.kind not in ("image", "any", "video") or task.verb == "ground":
         if inputs.size is not None:
             raise ValueError(f"size is {quoted(inputs.size)}, but to {task.verb} makes no pictures")
         return None
@@ -224,14 +254,27 @@ def _example(task: Task) -> str:
     return f"for example {quoted(task.example)}" if task.example else "say what is wanted"
 
 
-def _segment(
+def _segments(
     part: TextPart | MediaPart | SlotPart, inputs: Inputs, values: dict[str, str | int | None]
-) -> AnySegment:
+) -> list[AnySegment]:
     if isinstance(part, TextPart):
-        return _words(part, values)
+        return [_words(part, values)]
     assert isinstance(part, MediaPart)
-    own: dict[str, Any] = {"image": inputs.image, "box": inputs.box}
-    media: Any = own.get(part.kind, inputs.audio)
+    if part.kind == "image" and inputs.image is None and isinstance(inputs.video, Video):
+        return _frames(part, inputs.video)
+    return [_medium(part, getattr(inputs, part.kind, None))]
+
+
+def _frames(part: MediaPart, video: Video) -> list[AnySegment]:
+    """The frames of a video as pictures, each behind its time as text."""
+    segments: list[AnySegment] = []
+    for time, picture in zip(video.times, video.pictures()):
+        segments.append(Text(f"{time:.1f} s", part.role, 0.0))
+        segments.append(replace(picture, role=part.role, loss=0.0))
+    return segments
+
+
+def _medium(part: MediaPart, media: Any) -> AnySegment:
     if isinstance(media, np.ndarray):
         media = Image(media)
     if not isinstance(media, Media | CodedMedia) or media.modality != part.kind:
@@ -268,6 +311,11 @@ def _slot(task: Task, inputs: Inputs, slot: SlotPart) -> Slot:
     width, height = size if size is not None else (None, None)
     if slot.kind == "image":
         return Slot("image", height, width, role=slot.role)
+    if slot.kind == "video":
+        number = whole_or_none("frames", inputs.frames, 1, MAX_MEDIA)
+        if number is None:
+            raise ValueError("to draw makes videos here: say of how many frames (frames)")
+        return Slot("video", height, width, role=slot.role, frames=number)
     return Slot("any", height, width, inputs.images, inputs.sounds, role=slot.role)
 
 
@@ -318,7 +366,7 @@ def _kind_of(segment: AnySegment) -> str:
 def describe_size(task: Task) -> str:
     """The sizes of a task's pictures, in words: "720x720; multiples of 8, ..."."""
     rule = task.size
-    if "image" in task.media:
+    if {"image", "video"} & {*task.media}:
         return "any, made to fit" if rule is None else f"any, made to fit {rule.words}"
     if rule is None:
         return "as the model likes"

@@ -25,7 +25,7 @@ def default_tasks(format: Format, size: SizeRule | None = None) -> Tasks:
     With the roles of a chat template a model is asked in words; in the pocket format by that
     format's own forms; in others, which know nobody who asks, it goes on with a text or a picture.
     """
-    if format.name in ("pocket", "pocket-together", "grounded"):
+    if format.name in ("pocket", "pocket-together", "grounded", "tiles", "video"):
         tasks = pocket_forms(size)
     elif {_PROMPT, _RESPONSE} <= set(format.roles):
         tasks = in_words(size)
@@ -56,7 +56,7 @@ def sizes_of(grammar: Grammar, stride: int | None) -> SizeRule | None:
 def _lacks(format: Format) -> dict[tuple[str, str], str]:
     """The media that a format has no spans of, as `Tasks.without_media` takes them."""
     has = {span.modality for span in format.spans.values()}
-    names = {"image": "pictures", "audio": "sound", "box": "boxes"}
+    names = {"image": "pictures", "audio": "sound", "box": "boxes", "video": "videos"}
     return {
         (kind, use): f"format {format.name} has no {name}; `unified extend` gives a model some"
         for kind, name in names.items()
@@ -80,6 +80,11 @@ def pocket_forms(size: SizeRule | None = None) -> Tasks:
             "speak": (_text("> ({voice}) {text}", "> {text}"), _slot("audio")),
             "listen": (_media("audio"), _slot("text")),
         },
+        {
+            "draw": (_text("![{text}]"), _slot("video")),
+            "describe": (_media("video"), _slot("text")),
+            "ask": (_media("video"), _text("{question}"), _slot("text")),
+        },
     )
 
 
@@ -99,6 +104,11 @@ def in_words(size: SizeRule | None = None) -> Tasks:
             "speak": (_text("Read aloud as {voice}: {text}", "Read aloud: {text}"), _slot("audio")),
             "listen": (_media("audio"), _text("What is said?"), _slot("text")),
         },
+        {
+            "draw": (_text("Make a video: {text}"), _slot("video")),
+            "describe": (_media("video"), _text("Describe the video."), _slot("text")),
+            "ask": (_media("video"), _text("{question}"), _slot("text")),
+        },
     )
 
 
@@ -115,20 +125,32 @@ def _going_on(format: Format, size: SizeRule | None) -> Tasks:
         "describe": (MediaPart("image"), SlotPart("text")),
         "listen": (MediaPart("audio"), SlotPart("text")),
     }
-    return _tasks(source, size, parts)
+    videos: dict[Verb, tuple[Part, ...]] = {
+        "draw": (TextPart("{text}"), SlotPart("video")),
+        "describe": (MediaPart("video"), SlotPart("text")),
+    }
+    return _tasks(source, size, parts, videos)
 
 
-def _tasks(source: str, size: SizeRule | None, parts: dict[Verb, tuple[Part, ...]]) -> Tasks:
+def _tasks(
+    source: str,
+    size: SizeRule | None,
+    parts: dict[Verb, tuple[Part, ...]],
+    videos: dict[Verb, tuple[Part, ...]],
+) -> Tasks:
+    """videos: of the forms that are given a video, or make one."""
     entries: dict[Verb, Task | Refusal] = {}
     for verb, of_verb in parts.items():
         pictures = any(getattr(part, "kind", "text") in ("image", "any") for part in of_verb)
-        forms: tuple[Task, ...] = ()
+        forms: list[Task] = []
+        if verb in videos:
+            forms.append(Task(verb, videos[verb], source, example=_EXAMPLES[verb]))
         if verb == "ask" and of_verb[:-1] == (_media("image"), _text("{question}")):
             about = (*of_verb[:2], _media("box"), of_verb[-1])
-            forms = (Task(verb, about, source, size=size),)
+            forms.append(Task(verb, about, source, size=size))
         entries[verb] = Task(
             verb, of_verb, source, size=size if pictures else None, example=_EXAMPLES[verb],
-            forms=forms,
+            forms=tuple(forms),
         )  # fmt: skip
     return Tasks(entries)
 

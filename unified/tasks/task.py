@@ -23,7 +23,7 @@ VERBS: tuple[Verb, ...] = get_args(Verb)
 
 MAKES: Mapping[Verb, tuple[str, ...]] = {
     "write": ("any", "text"),
-    "draw": ("image",),
+    "draw": ("image", "video"),
     "edit": ("image",),
     "describe": ("text",),
     "ask": ("text",),
@@ -35,9 +35,9 @@ MAKES: Mapping[Verb, tuple[str, ...]] = {
 """The slots that a verb may end in: what its answer is."""
 GIVEN: Mapping[Verb, tuple[tuple[str, ...], ...]] = {
     "write": (("text",),),
-    "draw": (("text",), ("audio",)),
+    "draw": (("text",), ("audio",), ("text", "frames")),
     "edit": (("image", "text"), ("image", "audio")),
-    "describe": (("image",),),
+    "describe": (("image",), ("video",)),
     "ask": (
         ("image", "question"),
         ("audio", "question"),
@@ -45,6 +45,7 @@ GIVEN: Mapping[Verb, tuple[tuple[str, ...], ...]] = {
         ("image", "audio"),
         ("image", "box"),
         ("image", "box", "question"),
+        ("video", "question"),
     ),
     "ground": (("image", "text"),),
     "speak": (("text",), ("image",)),
@@ -54,8 +55,11 @@ GIVEN: Mapping[Verb, tuple[tuple[str, ...], ...]] = {
 """What a user may give for a verb, each in a form of its own."""
 _IN_WORDS = {
     "text": "{text}", "question": "{question}", "image": "a picture", "audio": "a sound",
-    "box": "a box",
+    "box": "a box", "video": "a video", "frames": "a slot for a video",
 }  # fmt: skip
+
+
+_PLACES = {"image": "<picture>", "audio": "<sound>", "box": "<box>", "video": "<video>"}
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,9 @@ class Task:
         self._check_answer()
         self._check_forms()
         check_settings(self.sampling)
-        if self.size is not None and not self.modalities & {"image"} and self.slot.kind != "any":
-            raise ValueError("size is of pictures, but the task has none")
+        seen = self.modalities & {"image", "video"}
+        if self.size is not None and not seen and self.slot.kind != "any":
+            raise ValueError("size is of pictures and videos, but the task has none")
 
     def _check_parts(self) -> None:
         slots = [part for part in self.parts if isinstance(part, SlotPart)]
@@ -214,8 +219,10 @@ class Task:
 
     @property
     def takes(self) -> frozenset[str]:
-        """What a user gives: of "text", "question", "image", "audio" and "box"."""
+        """What a user gives: of "text", "question", "image", "audio", "box" and "video"; and
+        "frames", how many of a video that it makes."""
         media = {part.kind for part in self.parts if isinstance(part, MediaPart)}
+        media |= {"frames"} if self.slot.kind == "video" else set()
         return frozenset(media | (self.placeholders & {"text", "question"}))
 
     @property
@@ -254,8 +261,7 @@ class Task:
             if isinstance(part, TextPart):
                 pieces.append(part.text)
             elif isinstance(part, MediaPart):
-                names = {"image": "<picture>", "audio": "<sound>", "box": "<box>"}
-                pieces.append(names.get(part.kind, part.kind))
+                pieces.append(_PLACES.get(part.kind, part.kind))
         if self.slot.listens:
             pieces.append("<sound beside it>")
         return " ".join(pieces)

@@ -96,7 +96,8 @@ class Tasks(Mapping[Verb, Task | Refusal]):
         return Tasks({**self, **entries})
 
     def without_media(self, missing: Mapping[tuple[str, str], str]) -> Tasks:
-        """Tasks whose media a model cannot read or make become refusals; forms of such are gone.
+        """Tasks whose media a model cannot read or make become refusals; forms of such are gone. A
+        form that is left takes the place of its task.
 
         missing: (modality, "read" or "make") -> why, and what to do. An "any" slot does without
         media that cannot be made.
@@ -106,7 +107,9 @@ class Tasks(Mapping[Verb, Task | Refusal]):
             task = self.task(verb)
             lacks = [missing[use] for use in _uses(task) if use in missing]
             forms = tuple(form for form in task.forms if not _uses(form) & set(missing))
-            if lacks:
+            if lacks and forms:  # what is given otherwise, or made, can be had
+                refusals[verb] = replace(forms[0], forms=forms[1:])
+            elif lacks:
                 refusals[verb] = Refusal(verb, lacks[-1])
             elif forms != task.forms:
                 refusals[verb] = replace(task, forms=forms)
@@ -155,7 +158,7 @@ def _describe(entry: Task | Refusal) -> dict[str, Any]:
 
 
 def _describe_form(task: Task) -> dict[str, Any]:
-    pictures = "image" in task.modalities or task.slot.kind == "any"
+    pictures = bool(task.modalities & {"image", "video"}) or task.slot.kind == "any"
     return {
         "able": True,
         "prompt": task.words,
