@@ -158,13 +158,15 @@ def test_every_run_file_loads(path):
         from unified_tokenizers import VQAudioTokenizer, VQImageTokenizer
         from unified_tokenizers.diffusion import DiffusionDecoder
         from unified_tokenizers.training import load_config
+        from unified_tokenizers.video import VQVideoTokenizer
 
         config = load_config(path)
         if config.diffusion is not None:
             shape = {"codebook_sizes": [9], "stride": 12, **config.diffusion}
             DiffusionDecoder.parse_config(shape)
             return
-        kind = {"image": VQImageTokenizer, "audio": VQAudioTokenizer}[config.modality]
+        kinds = {"image": VQImageTokenizer, "audio": VQAudioTokenizer, "video": VQVideoTokenizer}
+        kind = kinds[config.modality]
         kind.parse_config(config.tokenizer)
         if config.modality == "audio":
             assert config.crop * kind.parse_config(config.tokenizer).hop % 512 == 0

@@ -110,7 +110,7 @@ def test_slots_are_found():
         (lambda: Audio(np.full((1, 4), np.nan, np.float32), 8000), "reaches nan"),
         (lambda: Audio(np.full((1, 4), 1.5, np.float32), 8000), "reaches 1.5"),
         (lambda: Audio(np.zeros((1, 4), np.float32), 0), "sample rate is 0"),
-        (lambda: Slot("video"), "modality 'video'"),
+        (lambda: Slot("smell"), "modality 'smell'"),
         (lambda: Slot("image", height=4), "only one of height and width"),
         (lambda: Slot("text", height=4, width=4), "text slot gives height"),
         (lambda: Slot("image", num_images=1), "image slot gives num_images"),
@@ -128,7 +128,7 @@ def test_what_a_document_cannot_hold_is_refused(make, message):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"type": "video"}, "type is 'video'"),
+        ({"type": "smell"}, "type is 'smell'"),
         ("text", "type is 'str'"),
         ({"type": "text"}, r"lacks \['text'\]"),
         ({"type": "text", "text": "a", "colour": 1}, r"unknown keys \['colour'\]"),

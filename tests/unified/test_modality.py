@@ -265,10 +265,8 @@ def test_a_model_of_an_installed_modality_reopens_in_a_process_that_imports_noth
         return done.stdout.strip()
 
     refused = reopen()
-    assert (
-        "spans.actions.modality is 'actions', expected one of image, audio, box, point, video; others"
-        in refused
-    )
+    expected = "expected one of image, audio, box, point, video; others"
+    assert f"spans.actions.modality is 'actions', {expected}" in refused
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-actions\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
         "[unified.modalities]\nactions = toy_actions\n"

@@ -97,7 +97,7 @@ def draw(
         raise ValueError("--best-of is of pictures; leave --frames out, or --best-of")
     tower = _scorer(best_of, scorer, number, text)
     heard = _sound(spoken)
-    inputs = {"text": text, "audio": heard, "size": size}
+    inputs: dict[str, Any] = {"text": text, "audio": heard, "size": size}
     if frames is not None:
         inputs["frames"] = frames
     count = number if best_of is None else best_of

@@ -392,8 +392,7 @@ class SpanState:
                 index = self.repeats - (stage.warmup if isinstance(stage, OpenStage) else 0)
             codes = [from_ids(b.name, ids[index]) for b, ids in zip(grammar.blocks, self.levels)]
             return FrameDone(np.array(codes, dtype=np.int64), index, grammar.kind)
-        inner = [side for side in grammar.grid(self.env)[1:] if side is not None]
-        size = math.prod(inner)
+        size = math.prod(inner := [n for n in grammar.grid(self.env)[1:] if n is not None])
         rows = [
             from_ids(b.name, np.array(ids[index * size : (index + 1) * size])).reshape(inner)
             for b, ids in zip(grammar.blocks, self.levels)

@@ -258,7 +258,7 @@ def _fit_video(task: Task, video: Video, sequencer: Sequencer) -> tuple[Video, t
         if "image" not in task.media:
             return video, ()  # refused where the document is made, with what the verb takes
         chosen = uniform_frames(len(video.frames), _MOST_PICTURES)
-        notes = ()
+        notes: tuple[str, ...] = ()
         fitted = []
         for frame in video.frames[chosen]:
             pixels, notes = fit_image(task, frame, sequencer.tokenizer("image"))
@@ -267,7 +267,7 @@ def _fit_video(task: Task, video: Video, sequencer: Sequencer) -> tuple[Video, t
             spread = f"{len(chosen)} of the video's {len(video.frames)} frames are looked at"
             notes = (*notes, spread)
         return Video(np.stack(fitted), video.times[chosen]), notes
-    tokenizer = sequencer.tokenizer("video")
+    tokenizer: Any = sequencer.tokenizer("video")
     stride = int(tokenizer.stride)
     height, width = video.frames.shape[1:3]
     if task.size is not None:

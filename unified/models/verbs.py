@@ -168,15 +168,9 @@ class Verbs(ABC):
         return [pictures[best.number] for best in rank(scorer, text, pictures)[:n]]
 
     def draw_video(
-        self,
-        text: str,
-        frames: int,
-        n: int = 1,
-        seed: int = 0,
-        *,
-        size: AnySize = None,
+        self, text: str, frames: int, n: int = 1, seed: int = 0, *, size: AnySize = None,
         **choices: Unpack[Choices],
-    ) -> list[Video]:
+    ) -> list[Video]:  # fmt: skip
         """`n` videos of a text, of so many frames each. size: as of `draw`."""
         request = self.request("draw", text=text, frames=frames, size=size, **choices)
         return [_last(document, Video) for document in self._sample(request, n, seed)]
@@ -236,16 +230,18 @@ class Verbs(ABC):
         before, in order. examples: (name, picture) each, shown before: few-shot. box: (x0, y0, x1,
         y1) in pixels, that the question is about.
         """
-        pixels = Image(pixels).pixels
+        seen = _seen(pixels)
+        if box is not None and isinstance(pixels, Video):
+            raise ValueError("a box is of a picture; leave it out, or show one frame")
         request = self.request(
             "ask",
-            **_seen(pixels),
+            **seen,
             question=question,
             audio=spoken,
             turns=tuple(Turn(*turn) for turn in turns),
             examples=tuple(Example(name, Image(picture)) for name, picture in examples),
             language=language,
-            box=None if box is None else Box.of(box, pixels.shape[1::-1]),
+            box=None if box is None else Box.of(box, seen["image"].pixels.shape[1::-1]),
             **choices,
         )
         return self._text(request, seed)

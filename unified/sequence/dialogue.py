@@ -13,7 +13,8 @@ import numpy as np
 
 from unified.formats.grammar import Grammar
 from unified.formats.span_grammar import SpanGrammar
-from unified.sequence.modality import check_sound, decode_codes, encode_media
+from unified.sequence.media_checks import check_sound
+from unified.sequence.modality import decode_codes, encode_media
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_base.text import quoted
 from unified_data.document import Audio, Dialogue, Role

@@ -29,8 +29,8 @@ from unified.sequence.continuous import (
     embed_segment,
 )
 from unified.sequence.dialogue import DialogueStreams, num_voices
+from unified.sequence.media_checks import check_picture
 from unified.sequence.modality import (
-    check_picture,
     encode_media,
     modality_of,
     registered_modalities,

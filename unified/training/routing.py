@@ -9,9 +9,8 @@ Legend: T positions, E experts, N documents.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -55,10 +54,9 @@ class Routing:
         # Of nothing but padding, whose loss counts nothing, the mean would be no number.
         inside_T = inside_T | ~inside_T.any()
         flat = tuple(layer.reshape(-1, self.num_experts) for layer in logits)
-        compute: Callable[..., Tensor] = (
-            load_balancing_loss_func  # whose types take one layer alone
-        )
-        return compute(flat, self.num_experts, self.top_k, inside_T)
+        compute: Any = load_balancing_loss_func  # its types take one layer alone
+        loss: Tensor = compute(flat, self.num_experts, self.top_k, inside_T)
+        return loss
 
 
 def routing_of(decoder: PreTrainedModel, router_loss: float | None) -> Routing | None:
