@@ -52,6 +52,7 @@ async def async_events(begin: Callable[[], EventStream]) -> AsyncGenerator[Event
             await more.wait()
     finally:
         stream.listener = None
+        stream.leave()  # now, whatever the threads are busy with that wait for its end
         await asyncio.shield(asyncio.to_thread(stream.close))
 
 

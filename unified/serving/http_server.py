@@ -7,6 +7,7 @@ import ipaddress
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -28,6 +29,7 @@ _AFTER_GRACE = 5  # seconds in which streams that were told why they end may sti
 _KEEP_ALIVE = 30  # seconds that a connection may wait for its next request
 _MOST_CONNECTIONS = 1_000  # beyond them uvicorn answers 503 by itself
 _BACKLOG = 128
+_MORE_THREADS = 16  # than documents that are sampled at a time: each may wait for a picture in one
 
 
 def check_binding(host: str, api_key: str | None) -> None:
@@ -91,6 +93,12 @@ class ApiServer(uvicorn.Server):
             )
         )
         self._service = service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, with threads enough that nothing waits for what waits in them."""
+        threads = ThreadPoolExecutor(self._service.limits.max_rows + _MORE_THREADS)
+        asyncio.get_running_loop().set_default_executor(threads)
+        await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, once requests under way have ended or are told why they do not."""
