@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -118,6 +119,27 @@ def test_leaving_an_asyncio_loop_frees_its_slots(model):
 
     counters = asyncio.run(main())
     assert (counters.active, counters.queued, counters.kv_bytes) == (0, 0, 0)
+
+
+def test_leaving_waits_for_no_thread_that_others_have(model):
+    """The loop has one thread, which is busy until the request has left the engine."""
+    busy = threading.Event()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        events = model.astream([DRAWN] * 40, replace(FREE, max_ids=200, max_rows=1))
+        await anext(events)
+        waiting = loop.run_in_executor(None, busy.wait, 60)
+        leaving = asyncio.create_task(events.aclose())
+        while model.engine.counters.active and not waiting.done():
+            await asyncio.sleep(0.001)
+        left_first = not waiting.done()
+        busy.set()
+        await asyncio.gather(waiting, leaving)
+        return left_first
+
+    assert asyncio.run(main())
 
 
 def test_errors_in_the_thread_are_raised_to_whoever_waits(model):
