@@ -123,14 +123,16 @@ def test_leaving_an_asyncio_loop_frees_its_slots(model):
 
 def test_leaving_waits_for_no_thread_that_others_have(model):
     """The loop has one thread, which is busy until the request has left the engine."""
+    many = Document((Text("two cats", "prompt"), Slot("any", num_images=7, role="response")))
     busy = threading.Event()
 
     async def main():
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))
-        events = model.astream([DRAWN] * 40, replace(FREE, max_ids=200, max_rows=1))
+        events = model.astream([many] * 3, replace(FREE, max_ids=250))
         await anext(events)
-        waiting = loop.run_in_executor(None, busy.wait, 60)
+        assert model.engine.counters.active
+        waiting = loop.run_in_executor(None, busy.wait, 10)
         leaving = asyncio.create_task(events.aclose())
         while model.engine.counters.active and not waiting.done():
             await asyncio.sleep(0.001)
