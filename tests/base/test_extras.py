@@ -39,7 +39,7 @@ def test_every_hint_names_an_extra_that_has_the_package():
     extras = PROJECT["optional-dependencies"]
     calls = list(_calls())
     assert {extra for *_, extra in calls} == {"export", "measure", "parquet", "quantized",
-                                            "ray", "serve", "wandb"}  # fmt: skip
+                                            "ray", "search", "serve", "video", "wandb"}  # fmt: skip
     for _, package, extra in calls:
         names = {re.match(r"[\w-]+", line)[0] for line in extras[extra]}
         assert package in names or not isinstance(package, str), f"{package}: {extra}"

@@ -128,7 +128,7 @@ def test_what_is_not_a_tokenizer_is_refused_with_the_reason(tmp_path):
     for content, reason in (
         ("{", "no readable config.json"),
         ("[]", "holds list, expected an object"),
-        ('{"modality": "smell"}', "names modality 'smell', expected 'image' or 'audio'"),
+        ('{"modality": "smell"}', "names modality 'smell', expected 'image', 'audio' or 'video'"),
         ('{"modality": "image", "stems": 3}', "unknown entry stems; expected some of stride"),
         ('{"modality": "audio", "levles": 3}', "unknown entry levles; did you mean"),
         ('{"modality": "image", "quantizer": 7}', "quantizer is 7, expected a mapping of entries"),

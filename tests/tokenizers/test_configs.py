@@ -8,6 +8,7 @@ from unified_tokenizers.audio import VQAudioTokenizer
 from unified_tokenizers.diffusion import DiffusionConfig
 from unified_tokenizers.image import VQImageTokenizer
 from unified_tokenizers.training_config import load_config
+from unified_tokenizers.video import VQVideoTokenizer
 
 ROOT = Path(__file__).parents[2]
 FILES = [
@@ -30,7 +31,9 @@ def test_a_shipped_run_file_makes_its_tokenizer(path):
     if config.diffusion is not None:
         assert {1, 2} == set(DiffusionConfig((2,), 8, **config.diffusion).scales)
         return
-    tokenizer_class = VQImageTokenizer if config.modality == "image" else VQAudioTokenizer
+    tokenizer_class = {
+        "image": VQImageTokenizer, "audio": VQAudioTokenizer, "video": VQVideoTokenizer,
+    }[config.modality]  # fmt: skip
     tokenizer = tokenizer_class(tokenizer_class.parse_config(config.tokenizer))
     if config.modality == "audio":
         assert config.crop * tokenizer.hop % 512 == 0

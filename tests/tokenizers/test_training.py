@@ -356,7 +356,7 @@ def test_a_configuration_file_is_read_as_it_stands(tmp_path):
             {"tokenizer": None, "diffusion": {}, "init_from": "t", "cycle": 1},
             r"no use for \['cycle'\]",
         ),
-        ({"modality": "smell"}, "modality is 'smell', expected 'image' or 'audio'"),
+        ({"modality": "smell"}, "modality is 'smell', expected 'image', 'audio' or 'video'"),
         ({"optimizer": {"lr": 1, "name": "sgd"}}, "optimizer.name is 'sgd', expected 'adamw' or"),
         ({"precision": "half"}, "precision is 'half', expected 'auto', 'bfloat16' or 'float32'"),
         ({"save_dtype": "int8"}, "save_dtype is 'int8', expected 'float32' or 'bfloat16'"),

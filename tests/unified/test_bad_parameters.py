@@ -100,6 +100,7 @@ PARAMETERS = {
     "Guidance.top_k": (of(Guidance, "top_k"), WHOLE | NONE),
     "Guidance.image_scale": (of(Guidance, "image_scale"), POSITIVE | {"1e-45", "1e-50"}),
     "Guidance.formula": (of(Guidance, "formula"), set()),
+    "Sampling.top_logprobs": (of(Sampling, "top_logprobs"), WHOLE | NONE),
     "Sampling.text": (of(Sampling, "text"), set()),
     "Sampling.image": (of(Sampling, "image"), set()),
     "Sampling.audio": (of(Sampling, "audio"), set()),

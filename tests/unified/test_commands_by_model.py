@@ -332,7 +332,10 @@ def test_every_command_that_takes_a_model_is_in_the_table(tmp_path):
     # They know no model: what they read is in the matrices of readers and of tokenizers.
     without = {"data build pocket", "data build world", "data build charts", "data import",
                "data check", "data show",
-               "grammar list", "grammar show", "tokenizer train", "tokenizer evaluate",
+               "grammar list", "grammar show", "data build motion",
+               # Of towers, not of models: tests/unified/matching. Bulk: test_generate.
+               "tower train", "tower classify", "index", "search", "generate",
+               "tokenizer train", "tokenizer evaluate",
                "tokenizer convert", "demo", "export",
                # They serve until they are asked to end: tests/unified/serving.
                "serve", "studio",

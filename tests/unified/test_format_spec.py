@@ -204,7 +204,7 @@ def test_a_format_file_is_read_by_path(tmp_path):
         ("\n  image: [{codes: image}]\n", "must begin with a marker"),
         (
             "\n  depth: [{marker: <boi>}]\n",
-            "depth.modality is .depth., expected one of image, audio, video",
+            "depth.modality is .depth., expected one of image, audio, box, point, video",
         ),
         ("\n  image: [{marker: <boo>}]\n", "'<boo>', which is not among"),
         ("\n  image: [{marker: <boi>, codes: image}]\n", "must be one of"),

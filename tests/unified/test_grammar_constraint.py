@@ -132,7 +132,7 @@ def test_the_end_is_refused_while_pictures_are_owed():
         ({"max_ids": 20, "num_images": 2, "image_grid": (3, 3)}, "at least 28"),
         ({"image_grid": (10, 2)}, "h must be in 1..9"),
         ({"num_images": 1, "allow": ("text",)}, "allow leaves out image"),
-        ({"allow": ("video",)}, "it may hold text, image, audio"),
+        ({"allow": ("smell",)}, "it may hold text, image, audio"),
         ({"min_audio_frames": 4, "max_audio_frames": 3}, "audio frames from 4 to 3"),
         ({"single": True, "num_images": 1}, "takes exactly one segment"),
         ({"stop": 3}, "needs single=True"),

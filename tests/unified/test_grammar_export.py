@@ -56,7 +56,7 @@ def matcher(compiled, side: int = SIDE):
 
 
 def allowed_there(llg_matcher, size: int) -> np.ndarray:
-    mask = np.zeros((1, size // 32 + 1), np.int32)
+    mask = np.zeros((1, -(-size // 32)), np.int32)
     fill_next_token_bitmask(llg_matcher, mask)
     return np.unpackbits(mask.view(np.uint8), bitorder="little")[:size].astype(bool)
 

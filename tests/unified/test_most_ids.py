@@ -29,7 +29,8 @@ def small(name):
     blocks.append(Block("size", blocks[-1].stop, 6))
     for kind, span in spec.spans.items():
         for level in range(span.num_codebooks or LEVELS.get((name, kind), 1)):
-            blocks.append(Block(f"{kind}.{level}", blocks[-1].stop, CODES, level))
+            size = 1 if span.embeds else CODES
+            blocks.append(Block(f"{kind}.{level}", blocks[-1].stop, size, level))
     literals = tuple((text, (20 + at,)) for at, text in enumerate(spec.literals))
     return Grammar(spec, Vocabulary(tuple(blocks), TEXT, TEXT, literals))
 
@@ -43,7 +44,7 @@ def segments(grammar, rng):
         kind = kinds[int(rng.integers(len(kinds)))]
         span = grammar.span_grammars[kind]
         shape = [times if name is None else 2 * times for name, times in span.axes]
-        codes = rng.integers(CODES, size=(len(span.blocks), *shape))
+        codes = np.stack([rng.integers(block.size, size=shape) for block in span.blocks])
         if kind == "box":
             codes.sort()
         parts.append(coded_media(span.modality, codes, roles[0], kind=kind))

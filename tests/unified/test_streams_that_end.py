@@ -137,11 +137,11 @@ def test_a_forked_process_has_an_engine_of_its_own(model, expected):
 
 def test_a_command_takes_little_memory_for_kv_slots(model):
     """Where documents fit in it several times; one that needs more has what the engine takes."""
-    from unified.cli.asking import fill_each
+    from unified.cli.asking import fill
 
     request = model.request_document(DRAWN, sampling=FREE)
     try:
-        documents = fill_each(model, request, 3, 0, lambda document: document)
+        documents = fill(model, request, 3, 0)
         assert model.engine.counters.kv_limit == 96 << 20
     finally:
         model.limit_engine()

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from unified.dataloading import Source, validation_sequences
+from unified.formats.grammar import MODALITIES
 from unified.training import document_attention
 from unified.training.loss_factors import modality_factors
 from unified.training.micro_batch import blank_micro_batch, make_micro_batch
@@ -133,7 +134,7 @@ def test_packed_rows_have_the_losses_and_gradients_of_documents_alone(
             bound = 2e-5 * float(other.grad.abs().max())
             torch.testing.assert_close(single.grad, other.grad, rtol=0, atol=bound, msg=label)
     sums, counts = outcome.by_modality(micro_batch)
-    assert counts.tolist() == np.bincount(micro_batch.modality, minlength=4).tolist()
+    assert counts.tolist() == np.bincount(micro_batch.modality, minlength=len(MODALITIES)).tolist()
     torch.testing.assert_close(sums.sum(), outcome.losses.double().sum())
 
 
@@ -159,7 +160,9 @@ def test_a_blank_pass_counts_nothing_and_reaches_every_weight(case):
     outcome.total.backward()
     assert outcome.total == 0
     assert all((p.grad == 0).all() for p in module.parameters())
-    assert [len(part) for part in outcome.by_modality(blank_micro_batch(100))] == [4, 4]
+    assert [len(part) for part in outcome.by_modality(blank_micro_batch(100))] == [
+        len(MODALITIES)
+    ] * 2
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "gpt2"])

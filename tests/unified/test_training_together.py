@@ -18,6 +18,7 @@ from together_cases import (
     plain_total,
 )
 
+from unified.formats.grammar import MODALITIES
 from unified.training.loss_factors import level_factors, modality_factors
 from unified.training.micro_batch import blank_micro_batch, make_micro_batch
 from unified.training.several_ids import DepthSubset
@@ -142,7 +143,7 @@ def test_losses_and_gradients_are_those_of_a_plain_loop(case, output, kind, more
         torch.testing.assert_close(ours.grad, other.grad, rtol=0, atol=bound, msg=name)
     sums, counts = outcome.by_modality(micro_batch)
     expected_counts = sum(
-        np.bincount(d.modality[d.weights > 0], minlength=4)
+        np.bincount(d.modality[d.weights > 0], minlength=len(MODALITIES))
         for d in plain_documents(grammar, stored)
     )
     assert counts.tolist() == expected_counts.tolist()

@@ -89,13 +89,11 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     "describe": {
         "moshi": "Moshi has no pictures", "qwen-omni": "thinker is not computed",
-        "janus": "a vision tower of its own", "janus-pro": "a vision tower of its own",
         "liquid": "the text tokenizer has no <start_of_turn>",
         "orpheus": "Orpheus has no pictures", "orpheus-snac": "Orpheus has no pictures",
     },
     "ask": {
         "moshi": "Moshi hears and answers", "qwen-omni": "thinker is not computed",
-        "janus": "a vision tower of its own", "janus-pro": "a vision tower of its own",
         "liquid": "the text tokenizer has no <start_of_turn>",
         "orpheus": "Orpheus has no pictures", "orpheus-snac": "Orpheus has no pictures",
     },

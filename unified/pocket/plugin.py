@@ -82,7 +82,10 @@ def save_subjects(directory: Path) -> None:
 
 def pocket_tasks() -> Tasks:
     """The tasks of models of the pocket world: pictures of 96x96 pixels, three voices."""
-    tasks = pocket_forms(SizeRule((SIDE, SIDE), fixed=True))
+    missing = [("video", "read"), ("video", "make"), ("box", "read"), ("box", "make")]
+    forms = pocket_forms(SizeRule((SIDE, SIDE), fixed=True))
+    tasks = forms.without_media(dict.fromkeys(missing, "the pocket world has none"))
+    tasks = Tasks({verb: tasks[verb] for verb in tasks.able if verb != "ground"})
     speak = replace(tasks.task("speak"), voices=tuple(VOICES), voice=DEFAULT_VOICE)
     write = replace(tasks.task("write"), sampling={"text": _WRITING})
     return tasks.with_entries({"speak": speak, "write": write})

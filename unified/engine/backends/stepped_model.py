@@ -170,7 +170,8 @@ class SteppedModel:
             embeddings: Any = self.hf.get_input_embeddings()
         except NotImplementedError:
             return None
-        return int(embeddings.weight.shape[1])
+        weight = getattr(embeddings, "weight", None)  # CSM's table of all levels has another name
+        return None if weight is None else int(weight.shape[1])
 
     @torch.inference_mode()
     def check_sums(self) -> None:

@@ -5,6 +5,7 @@ So there is one copy of their weights, which moves, trains and is saved with the
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from unified.models.grafting.embedder import EmbedderParts, MediaEmbedder, conte
 from unified.models.grafting.encoders import PictureEncoder
 from unified_base.foreign import foreign
 from unified_data.document import Image, Media
+
+_SETTINGS = ("preprocessor_config.json", "processor_config.json")
 
 __all__ = [
     "InsideEmbedder", "ModuleConnector", "WholeEmbedder", "load_picture_processor",
@@ -89,7 +92,8 @@ class InsideEmbedder(MediaEmbedder):
 
     def save_settings(self, folder: Path) -> None:
         """Write the settings of how media are prepared."""
-        self.encoder.processor.save_pretrained(folder)
+        if not copy_settings(self._folder, folder):
+            self.encoder.processor.save_pretrained(folder)
 
 
 class WholeEmbedder(InsideEmbedder):
@@ -140,7 +144,21 @@ class WholeEmbedder(InsideEmbedder):
         return features
 
     def save_settings(self, folder: Path) -> None:
-        self._processor.save_pretrained(folder)
+        if not copy_settings(self._folder, folder):
+            self._processor.save_pretrained(folder)
+
+
+def copy_settings(source: Path, folder: Path) -> bool:
+    """Copy a checkpoint's settings of how media are prepared; whether it has any.
+
+    As they are: transformers writes them in other words, and a codec beside takes what it reads
+    there into its fingerprint.
+    """
+    names = [name for name in _SETTINGS if (source / name).is_file()]
+    for name in names:
+        if source.resolve() != folder.resolve():
+            shutil.copyfile(source / name, folder / name)
+    return bool(names)
 
 
 def _no_parts(hf: Any, folder: Path) -> EmbedderParts:
