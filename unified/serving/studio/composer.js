@@ -56,7 +56,7 @@ export class Composer {
       ),
     );
     this.element = el(
-      'form', { class: 'panel composer', 'aria-label': t('write.form'), on: { submit: (event) => event.preventDefault() } },
+      'form', { class: 'panel composer', 'aria-label': t('write.form'), on: { submit: (event) => { event.preventDefault(); this.submit(); } } },
       able === false ? notice(t('write.unable', { reason: reason ?? '' }), true) : null,
       field(t('write.subject'), this.subject),
       el(
