@@ -111,7 +111,14 @@ def main() -> NoReturn:
     gc.set_threshold(50_000, 10, 10)
     if DEBUG not in sys.argv:
         hush()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == 130:
+        # CPython marks an interrupt that leaves any `exec` or `eval` of a string as unhandled, caught
+        # or not, and then dies of the signal in place of the exit code. Classes are made by such
+        # strings (dataclasses, named tuples), so an interrupt while a module is imported did that.
+        # The next string that runs takes the mark off.
+        exec("")
+    sys.exit(code)
 
 
 if __name__ == "__main__":
