@@ -113,10 +113,10 @@ def main() -> NoReturn:
         hush()
     code = run(sys.argv[1:])
     if code == 130:
-        # CPython marks an interrupt that leaves any `exec` or `eval` of a string as unhandled, caught
-        # or not, and then dies of the signal in place of the exit code. Classes are made by such
-        # strings (dataclasses, named tuples), so an interrupt while a module is imported did that.
-        # The next string that runs takes the mark off.
+        # CPython marks an interrupt that leaves an `exec` or `eval` of a string as unhandled,
+        # caught or not, and then dies of the signal in place of the exit code. Dataclasses and
+        # named tuples are made by such strings, so an interrupt while a module is imported did
+        # that. The next string that runs takes the mark off.
         exec("")
     sys.exit(code)
 

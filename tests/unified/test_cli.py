@@ -294,7 +294,7 @@ COMMANDS = [
 
 
 def test_help_of_every_command_is_instant():
-    """Nothing heavy is imported, and little else: 500 modules of the standard library and the parser's are 0.2 s."""
+    """Nothing heavy is imported, and few modules in all: they are what the time goes to."""
     calls = "\n".join(f"assert run([*{list(c)!r}, '--help']) == 0" for c in COMMANDS)
     program = (
         f"import sys\nfrom unified.__main__ import run\n{calls}\n"
@@ -312,7 +312,7 @@ def test_help_of_every_command_is_instant():
 
 
 def test_interrupted_while_a_class_is_made_it_ends_with_130(tmp_path):
-    """Classes are made by strings that are executed; CPython remembers an interrupt that leaves one of them."""
+    """Classes are made by strings that run; CPython remembers an interrupt that leaves one."""
     program = (
         "import sys\nimport unified.cli.main as command_line\nfrom unified.__main__ import main\n"
         "def parse(*args, **kwargs):\n    exec('raise KeyboardInterrupt')\n"

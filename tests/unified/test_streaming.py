@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from unified import Sampling, SpanSampling
+from unified.engine.asynchronous import async_events
 from unified.engine.events import (
     AudioBegun,
     AudioChunk,
@@ -142,6 +143,34 @@ def test_leaving_waits_for_no_thread_that_others_have(model):
         return left_first
 
     assert asyncio.run(main())
+
+
+def test_what_is_left_while_it_is_begun_leaves_the_engine_by_itself(model):
+    """The task is gone when its requests join, and nobody else steps the engine."""
+    many = Document((Text("two cats", "prompt"), Slot("any", num_images=7, role="response")))
+    go_on = threading.Event()
+
+    def begin():
+        assert go_on.wait(30)
+        return model.engine.stream([many] * 3, replace(FREE, max_ids=250))
+
+    async def main():
+        task = asyncio.create_task(anext(async_events(begin)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        for _ in range(1000):
+            counters = model.engine.counters
+            if counters.cancelled == before + 3:
+                return counters
+            await asyncio.sleep(0.01)
+        raise AssertionError(counters)
+
+    before = model.engine.counters.cancelled
+    counters = asyncio.run(main())
+    assert (counters.active, counters.queued) == (0, 0)
 
 
 def test_errors_in_the_thread_are_raised_to_whoever_waits(model):

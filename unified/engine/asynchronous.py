@@ -68,4 +68,7 @@ async def _begun(begin: Callable[[], EventStream]) -> EventStream:
 
 def _leave_unused(beginning: asyncio.Future[EventStream]) -> None:
     if not beginning.cancelled() and beginning.exception() is None:
-        beginning.result().leave()
+        stream = beginning.result()
+        stream.leave()
+        # The engine lets go of requests in its next step, which nobody else may be there to run.
+        stream.in_background(lambda: True)

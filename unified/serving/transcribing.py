@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from unified.engine.events import Done, Dropped, TextCut, TextPiece
+from unified.engine.text_scores import TextScore
 from unified.models.asking_models import AskedRequest
 from unified.serving.api_errors import ApiError
 from unified.serving.generation import Generation
@@ -22,6 +23,7 @@ from unified.serving.schema import ApiBody, NoEffect, Unavailable
 from unified.serving.service import Service
 from unified.serving.speaking import notes_header
 from unified.serving.streamed import StreamedResponse, as_events, until_gone
+from unified.serving.told_logprobs import told_logprobs
 from unified.serving.usage import IdCounts
 from unified_base.text import quoted
 
@@ -46,9 +48,7 @@ class TranscribingBody(ApiBody):
         Unavailable("transcripts have no times", ([],)),
         Field(alias="timestamp_granularities[]"),
     ] = None
-    include: Annotated[
-        list[str] | None, Unavailable("transcripts come without", ([],)), Field(alias="include[]")
-    ] = None
+    include: Annotated[list[Literal["logprobs"]] | None, Field(alias="include[]")] = None
     chunking_strategy: Annotated[str | None, NoEffect("a sound is heard as a whole", ("auto",))] = (
         None
     )
@@ -69,21 +69,29 @@ def transcribing_routes(service: Service) -> APIRouter:
                 400, "response_format is text, expected json where stream is true",
                 param="response_format",
             )  # fmt: skip
+        if body.include and body.response_format != "json":
+            raise ApiError(
+                400, "include asks for logprobs, which plain text has no room for; expected "
+                "response_format json", param="include",
+            )  # fmt: skip
         service.task("listen")
         sound, notes = await asyncio.to_thread(sound_of_file, data, "file", service.limits)
         (seed,) = service.seeds(body.seed, 1)
-        asked = await service.ask("listen", "file", audio=sound, temperature=body.temperature)
-        warnings = [*body.warnings(), *notes, *asked.notes]
+        asked = await service.ask(
+            "listen", "file", audio=sound, temperature=body.temperature,
+            settings={"top_logprobs": 0} if body.include else {},
+        )  # fmt: skip
+        transcript = _Transcript(service, asked, [*body.warnings(), *notes, *asked.notes], seed)
         if body.stream:
             generation = await until_gone(request, service.begin(asked, [seed]))
             return StreamedResponse(
-                as_events(_events(generation, asked, warnings, seed)),
+                as_events(transcript.events(generation)),
                 "text/event-stream",
                 on_end=generation.close,
                 on_gone=service.metrics.client_left,
                 stall_seconds=service.limits.stall_seconds,
             )
-        answer = await until_gone(request, _whole(service, asked, warnings, seed))
+        answer = await until_gone(request, transcript.whole())
         if body.response_format == "text":
             return PlainTextResponse(
                 answer["text"] + "\n",
@@ -144,38 +152,56 @@ def _plain(name: str, value: str) -> Any:
     return value
 
 
-async def _events(
-    generation: Generation, asked: AskedRequest, warnings: list[str], seed: int
-) -> AsyncGenerator[dict[str, Any], None]:
-    """`transcript.text.delta` and `transcript.text.done`."""
-    text = ""
-    async for _, event in generation.events():
-        if isinstance(event, TextPiece):
-            text += event.text
-            yield {"type": "transcript.text.delta", "delta": event.text}
-        elif isinstance(event, TextCut):
-            warnings.append(event.message)
-        elif isinstance(event, Dropped):
-            warnings.append(event.reason)
-        elif isinstance(event, Done):
-            yield {
-                "type": "transcript.text.done",
-                "text": text,
-                "usage": IdCounts([event.usage]).of_sound(),
-                "seed": seed,
-                "warnings": [*warnings, *asked.finish(event.document)],
-            }
+class _Transcript:
+    """What is heard, as events or whole."""
 
+    def __init__(
+        self, service: Service, asked: AskedRequest, warnings: list[str], seed: int
+    ) -> None:
+        """asked: with the number of `top_logprobs` where log probabilities are wanted."""
+        self._service, self._asked, self._warnings = service, asked, warnings
+        self._seed = seed
 
-async def _whole(
-    service: Service, asked: AskedRequest, warnings: list[str], seed: int
-) -> dict[str, Any]:
-    """`Transcription`."""
-    generation = await service.begin(asked, [seed])
-    try:
-        answer: dict[str, Any] = {}
-        async for event in _events(generation, asked, warnings, seed):
-            answer = event
-        return {name: value for name, value in answer.items() if name != "type"}
-    finally:
-        await generation.close()
+    async def events(self, generation: Generation) -> AsyncGenerator[dict[str, Any], None]:
+        """`transcript.text.delta` and `transcript.text.done`."""
+        text, logprobs = "", list[dict[str, Any]]()
+        async for _, event in generation.events():
+            if isinstance(event, TextPiece):
+                text += event.text
+                told = self._logprobs(event.scores)
+                logprobs += told
+                delta = {"type": "transcript.text.delta", "delta": event.text}
+                yield {**delta, **self._where_wanted(told)}
+            elif isinstance(event, TextCut):
+                self._warnings.append(event.message)
+            elif isinstance(event, Dropped):
+                self._warnings.append(event.reason)
+            elif isinstance(event, Done):
+                yield {
+                    "type": "transcript.text.done",
+                    "text": text,
+                    **self._where_wanted(logprobs),
+                    "usage": IdCounts([event.usage]).of_sound(),
+                    "seed": self._seed,
+                    "warnings": [*self._warnings, *self._asked.finish(event.document)],
+                }
+
+    async def whole(self) -> dict[str, Any]:
+        """`Transcription`."""
+        generation = await self._service.begin(self._asked, [self._seed])
+        try:
+            answer: dict[str, Any] = {}
+            async for event in self.events(generation):
+                answer = event
+            return {name: value for name, value in answer.items() if name != "type"}
+        finally:
+            await generation.close()
+
+    def _logprobs(self, scores: Iterable[TextScore]) -> list[dict[str, Any]]:
+        """The schema has no others beside an id's own here."""
+        entries = told_logprobs(scores, self._service.model.sequencer)
+        return [{name: entry[name] for name in ("token", "bytes", "logprob")} for entry in entries]
+
+    def _where_wanted(self, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+        wanted = self._asked.sampling.top_logprobs is not None
+        return {"logprobs": logprobs} if wanted else {}

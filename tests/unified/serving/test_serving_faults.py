@@ -12,8 +12,10 @@ import zlib
 
 import pytest
 
+from unified.engine.engine import Engine
 from unified.serving.app import build_app
 from unified.serving.fair_queue import FairQueue
+from unified_base.sounds import encode_wav
 
 DRAW = {"prompt": "a cat"}
 WRITE = {"model": "pocket", "messages": [{"role": "user", "content": "The giant panda"}],
@@ -302,10 +304,17 @@ def test_a_full_server_says_when_to_come_again(server):
 
 
 def _leave(server, path, body, until):
-    """Send a request, wait for some bytes of the answer, and close the connection."""
-    data = json.dumps(body).encode()
+    """Send a request, wait for some bytes of the answer, and close the connection.
+
+    body: of JSON; or bytes, a form.
+    """
+    media_type = "application/json"
+    if isinstance(body, bytes):
+        data, media_type = body, "multipart/form-data; boundary=x"
+    else:
+        data = json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=300) as connection:
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\n"
         connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         received = b""
         while until not in received:
@@ -337,6 +346,25 @@ RESPONSE = {"model": "pocket", "input": "The giant panda", "stream": True}
     ],
 )
 def test_a_client_that_leaves_a_stream_frees_its_row(server, path, body, until):
+    _leaves_a_stream(server, path, body, until)
+
+
+def test_a_client_that_leaves_its_transcript_frees_its_row(server, monkeypatch):
+    """A transcript is short: steps take a while longer here, so that it is left before its end."""
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda engine: (time.sleep(0.02), step(engine))[1])
+    sound = server.service.model.speak("The giant panda is a shy bear of China.", seed=1)
+    fields = ((b"model", b"pocket"), (b"stream", b"true"), (b"seed", b"1"))
+    form = b"".join(
+        b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % field
+        for field in fields
+    )
+    form += b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n'
+    form += b"Content-Type: audio/wav\r\n\r\n" + encode_wav(*sound) + b"\r\n--x--\r\n"
+    _leaves_a_stream(server, "/v1/audio/transcriptions", form, b"text.delta")
+
+
+def _leaves_a_stream(server, path, body, until):
     before = server.service.model.engine.counters
     _leave(server, path, body, until)
     engine, queue = server.service.model.engine, server.service.queue

@@ -130,13 +130,28 @@ def test_a_transcript_is_that_of_listen_whole_and_streamed(client, spoken, heard
     assert plain == heard + "\n"
 
 
+def test_a_transcript_has_log_probabilities_where_they_are_included(client, spoken, heard):
+    asked = {"include": ["logprobs"], "extra_body": {"seed": 0}}
+    answer = _listen(client, spoken, **asked)
+    assert answer.text == heard
+    told = [int(byte) for each in answer.logprobs for byte in each.bytes]
+    assert bytes(told).decode() == heard
+    assert all(each.logprob <= 0 for each in answer.logprobs)
+    *deltas, done = _listen(client, spoken, stream=True, **asked)
+    streamed = [each.model_dump() for event in deltas for each in event.logprobs]
+    assert [each.model_dump() for each in done.logprobs] == streamed
+    assert [each.logprob for each in done.logprobs] == [each.logprob for each in answer.logprobs]
+    assert _listen(client, spoken, extra_body={"seed": 0}).logprobs is None
+
+
 def test_fields_of_the_form_are_understood_or_refused_by_name(client, refused, spoken):
     answer = _listen(client, spoken, language="en", prompt="a cat", extra_body={"seed": 0})
     assert [text.split()[0] for text in answer.warnings] == ["language", "prompt"]
     for fields, param in [
         ({"response_format": "srt"}, "response_format"),
         ({"timestamp_granularities": ["word"]}, "timestamp_granularities[]"),
-        ({"include": ["logprobs"]}, "include[]"),
+        ({"include": ["times"]}, "include[][0]"),
+        ({"include": ["logprobs"], "response_format": "text"}, "include"),
         ({"extra_body": {"beam": 4}}, "beam"),
         ({"extra_body": {"seed": "x"}}, "seed"),
         ({"stream": True, "response_format": "text"}, "response_format"),
