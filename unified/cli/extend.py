@@ -157,8 +157,9 @@ def extend(
         f" {vocabulary.text_rows:,} rows, and {new:,} new rows"
     )
     for kind, embedder in model.embedders.items():
-        grid = "x".join(map(str, embedder.fixed_grid or ()))
+        grid = "x".join(map(str, embedder.vectors_grid or ()))
         size = f"{grid} vectors each" if grid else "as many vectors as the encoder gives"
+        size += ", which the layers attend to" if embedder.attended else ""
         note(f"{kind} is read through {embedder.encoder.model.config.model_type} and"
              f" {embedder.connector.name}: {size}; the connector is untrained")  # fmt: skip
     values = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unified.engine.backends.base import Position, continuous_positions
+from unified.engine.backends.base import Position, attended_medium, continuous_positions
 from unified.formats.coded import Coded, CodedMedia
 from unified.formats.grammar import Grammar, SegmentIds
 
@@ -58,9 +58,13 @@ def positions_of_segment(segment: Coded, ids: SegmentIds, grammar: Grammar) -> l
     """Positions of a given segment: those of its ids, and vectors where it has them."""
     positions = positions_of(ids.ids.tolist(), ids.depth.tolist())
     if isinstance(segment, CodedMedia) and segment.features is not None:
-        placeholder = grammar.span_grammars[segment.kind].blocks[0].id(0)
-        for at, vector in zip(
-            np.flatnonzero(ids.ids == placeholder), continuous_positions(segment.features)
-        ):
-            positions[at] = vector
+        span = grammar.span_grammars[segment.kind]
+        placeholder = span.blocks[0].id(0)
+        held: Sequence[Position] = (
+            [attended_medium(placeholder, segment.features)]
+            if span.attended
+            else continuous_positions(segment.features)
+        )
+        for at, position in zip(np.flatnonzero(ids.ids == placeholder), held):
+            positions[at] = position
     return positions

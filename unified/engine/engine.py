@@ -268,7 +268,8 @@ class Engine:
         self, number: int, request: Request, sampling: Sampling | None
     ) -> tuple[ActiveRequest, list[int]]:
         """A request ready to be sampled, and the ids that each of its branches can need."""
-        check_given(request, self.grammar, getattr(self.decoder, "input_width", None))
+        reads = getattr(self.decoder, "input_width", None)
+        check_given(request, self.grammar, reads, getattr(self.decoder, "attends_media", False))
         sampling = request.sampling or sampling or Sampling()
         positions, text = self.decoder.max_positions, self.text_tokenizer
         max_ids = sampling.max_ids or min(MAX_IDS, positions) * self.grammar.num_together

@@ -98,11 +98,13 @@ def extend_decoder(
     layouts: Mapping[str, str | None] | None = None,
     depth: Mapping[str, Any] | None = None,
     grafts: Mapping[str, Graft] | None = None,
+    attended: bool = False,
 ) -> tuple[Sequencer, Any, CodesOutput | None, tuple[str, ...]]:
     """A language model with rows for new ids, its codes' output and notes; see
     `UnifiedModel.extend`.
 
-    layouts: by modality, see `laid_out`. grafts: by modality, what it is read through.
+    layouts: by modality, see `laid_out`. grafts: by modality, what it is read through. attended:
+    whether the decoder's layers attend to that.
     """
     import torch
 
@@ -134,7 +136,7 @@ def extend_decoder(
         layout, codes = laid_out(layout, layouts or {})
     own_codes = [name for name, tokenizer in media.items() if tokenizer is not None]
     width = int(config.get_text_config().hidden_size)
-    embedders = make_embedders(grafts or {}, width, own_codes)
+    embedders = make_embedders(grafts or {}, width, own_codes, attended)
     if hf is None:
         hf = checkpoint.load_hf(folder, dtype=dtype or "auto", device=device or "cpu")
     else:

@@ -179,8 +179,9 @@ def load_model(
     media: dict[str, Any] = {
         modality: codec for modality, codec in (codecs or {}).items() if codec is not None
     }
+    attended = {kind for kind, span in grammar.format.spans.items() if span.attended}
     embedders: dict[str, Any] = {
-        **load_embedders(manifest.get(EMBEDS_KEY), directory, width or 0, str(where)),
+        **load_embedders(manifest.get(EMBEDS_KEY), directory, width or 0, str(where), attended),
         **(inside_embedders(published.pretrained, directory, vocabulary) if published else {}),
     }
     for modality in modalities_in(vocabulary):

@@ -84,13 +84,13 @@ def decoder_of(
     """
     config = hf.config.to_dict()
     if (graft := vars(hf).get("unified_layer_graft")) is not None:
-        if backend == "cpu" or not graft.in_engine:
+        able = ("transformers",) if graft.looks_back else ("torch_static", "transformers")
+        if backend not in ("auto", *able):
             raise ValueError(
-                f"the decoder has {graft.name} in its layers, which"
-                + (" backend cpu does not compute; take backend auto, torch_static or transformers"
-                   if graft.in_engine else " is trained and not sampled yet")
-            )  # fmt: skip
-        return torch_decoder(hf, backend)
+                f"the decoder has {graft.name} in its layers, which backend {backend} does not"
+                f" compute; take backend auto or {' or '.join(able)}"
+            )
+        return torch_decoder(hf, "transformers" if graft.looks_back else backend)
     if uses_cpu_backend(backend, config, str(hf.device), repack):
         sizes, weights = LlamaCpuConfig.from_hf(config), weights_of(hf, dtype)
         if (module := depth_decoder_of(hf)) is None:

@@ -22,7 +22,7 @@ from unified.models.files import (
     save_model,
 )
 from unified.models.generation_settings import text_settings
-from unified.models.grafting.graft import Graft, as_graft, put_into_layers
+from unified.models.grafting.graft import Graft, as_graft, attends_to_media, put_into_layers
 from unified.models.model_parts import ModelParts
 from unified.models.model_tasks import copy_plugin_files, plugin_of, tasks_of
 from unified.models.opening import LanguageModel, check_weights_device
@@ -233,7 +233,7 @@ class UnifiedModel(ModelParts, Streams):
                 )._move_tokenizers(device)  # fmt: skip
         sequencer, hf, declared, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype, tokenizers, device, layouts, depth, grafts,
+            dtype, tokenizers, device, layouts, depth, grafts, attends_to_media(layers, grafts),
         )  # fmt: skip
         if layers is not None:
             put_into_layers(hf, layers, layer_options or {})

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unified.formats.grammar import MODALITIES
 from unified.models.code_head import code_head
+from unified.models.grafting.layer_grafts import layer_graft_of
 from unified.training import document_attention
 from unified.training.decoder_positions import positions_of
 from unified.training.depth_loss import depth_loss
@@ -128,7 +129,7 @@ class TrainModule(nn.Module):
         if routed:
             options["output_router_logits"] = True
         outputs = self.positions.inner(
-            **self._inputs(input_ids, micro_batch),
+            **self._inputs(input_ids, position_ids, micro_batch),
             position_ids=position_ids,
             use_cache=False,
             **options,
@@ -147,12 +148,18 @@ class TrainModule(nn.Module):
         self._norm_input = None
         return LossOutput(total, losses, norm)
 
-    def _inputs(self, input_ids: Tensor, micro_batch: MicroBatch) -> dict[str, Tensor]:
+    def _inputs(
+        self, input_ids: Tensor, position_ids: Tensor, micro_batch: MicroBatch
+    ) -> dict[str, Tensor]:
         """What the decoder reads: ids (B, L), or embeddings with vectors in their places."""
         inputs = self.positions.inputs(input_ids, micro_batch.deeper)
         if (media := vars(self.decoder).get("unified_pass_media")) is not None:
             groups = [group.at.flatten() for group in micro_batch.embedded]
             media.mark(torch.cat(groups) if groups else None, input_ids)
+            media.media, media.latest = (), None
+            graft = layer_graft_of(self.decoder)
+            if self.vectors is not None and graft is not None and graft.looks_back:
+                media.media, media.latest = self.vectors.seen(micro_batch.embedded, position_ids)
         if not micro_batch.embedded:
             return inputs
         assert self.vectors is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -22,6 +23,7 @@ from unified.engine.backends.base import (
 )
 from unified.engine.backends.padded_batch import PaddedBatch, plain_layers
 from unified.engine.backends.parallel_heads import ParallelHeads
+from unified.engine.backends.pass_media import SeenMedium, latest_of, pass_media, read_media
 from unified.engine.backends.stepped_model import (
     SteppedModel,
     check_positions,
@@ -51,8 +53,8 @@ _HALF_TOLERANCE = 0.05
 class TransformersCache:
     """One transformers cache for each slot, of the model's own kind.
 
-    lengths: ids in each slot. Sequences that step together lie in one padded batch until their
-    company changes.
+    lengths: ids in each slot. media: what the sequence in each has seen. Sequences that step
+    together lie in one padded batch until their company changes.
     """
 
     copies_in_parts = False
@@ -61,6 +63,7 @@ class TransformersCache:
         self._single: list[Any] = []
         self._batch: PaddedBatch | None = None
         self.lengths: list[int] = []
+        self.media: list[list[SeenMedium]] = []
         self._max_positions = max_positions
         self._unused: list[int] = []
 
@@ -71,6 +74,7 @@ class TransformersCache:
             return self._unused.pop()
         self._single.append(None)
         self.lengths.append(0)
+        self.media.append([])
         return len(self._single) - 1
 
     def free(self, slot: int) -> None:
@@ -104,6 +108,7 @@ class TransformersCache:
         self.single(target)
         self._single[target] = copy.deepcopy(self.single(source))
         self.lengths[target] = self.lengths[source]
+        self.media[target] = list(self.media[source])
         if length is not None:
             self.truncate(target, length)
 
@@ -115,12 +120,13 @@ class TransformersCache:
         if plain_layers(cache):
             cache.crop(length - self.lengths[slot])  # negative: so many from the end
             self.lengths[slot] = length
+            self.media[slot] = [medium for medium in self.media[slot] if medium.at < length]
         else:
             self.reset(slot)
 
     def reset(self, slot: int) -> None:
         self.single(slot)
-        self._single[slot], self.lengths[slot] = None, 0
+        self._single[slot], self.lengths[slot], self.media[slot] = None, 0, []
 
 
 class TransformersDecoder:
@@ -135,8 +141,9 @@ class TransformersDecoder:
     model, whose modules keep state between calls.
 
     hf: the model. model: how it is stepped. batches: whether sequences go together. chunks: whether
-    several ids can follow others at once (Mamba of transformers reads such one by one). vocab_size,
-    max_positions: see `Decoder`.
+    several ids can follow others at once (Mamba of transformers reads such one by one).
+    attends_media: whether modules in its layers attend to media. vocab_size, max_positions: see
+    `Decoder`.
     """
 
     backend: ClassVar[str] = "transformers"
@@ -149,6 +156,9 @@ class TransformersDecoder:
         self.vocab_size = self.model.vocab_size
         self.max_positions = self.model.max_positions
         self.input_width = self.model.input_width
+        graft = vars(hf).get("unified_layer_graft")
+        self.attends_media = getattr(graft, "attends", False)
+        self._looks_back = getattr(graft, "looks_back", False)
         # With these, the longest sequence of a batch would decide on all positions.
         self._ropes = stretching_ropes(hf)
         parameters = inspect.signature(type(self.model.module).forward).parameters
@@ -190,6 +200,8 @@ class TransformersDecoder:
     ) -> Tensor:
         """See `Decoder.forward`; hidden states (T, D) in the model's type, or logits (T, V)."""
         groups: dict[Any, list[int]] = {}
+        if self._looks_back:
+            input_ids = [self._see(cache, *row) for row in zip(slots, input_ids)]
         for index, (slot, ids) in enumerate(zip(slots, input_ids)):
             length = cache.lengths[slot] if self._ropes else 0
             groups.setdefault((len(ids), length) if self.batches else index, []).append(index)
@@ -217,11 +229,28 @@ class TransformersDecoder:
                     states[index] = result
             return torch.cat(states)
 
+    def _see(
+        self, cache: TransformersCache, slot: int, ids: Sequence[Position]
+    ) -> list[Position]:
+        """Keep what media a sequence sees; its new positions without those that are attended to."""
+        plain, media = read_media(ids, cache.lengths[slot], self.model.device)
+        cache.media[slot] += media
+        return plain
+
+    def _seen(self, cache: TransformersCache, slots: Sequence[int], count: int) -> dict[str, Any]:
+        """Fields of `PassMedia` for so many new positions of some sequences."""
+        if not self._looks_back:
+            return {}
+        rows, starts = [cache.media[slot] for slot in slots], [cache.lengths[s] for s in slots]
+        media, latest = latest_of(rows, starts, count, self.model.device)
+        return {"media": media, "latest": latest}
+
     def _alone(self, cache: TransformersCache, slot: int, ids: Sequence[Position]) -> Tensor:
         """One sequence: its cache grows by these ids. Hidden states (c, D)."""
         if cache.lengths[slot] and len(ids) > 1 and not self.chunks:
             return torch.cat([self._alone(cache, slot, [id]) for id in ids])
-        outputs = self._run(ids=[ids], cache=cache.single(slot))
+        seen = self._seen(cache, [slot], len(ids))
+        outputs = self._run(ids=[ids], cache=cache.single(slot), seen=seen)
         cache.put(slot, outputs[self.model.cache_name])
         cache.lengths[slot] += len(ids)
         return self.model.states(outputs)[0]
@@ -240,16 +269,24 @@ class TransformersDecoder:
             "position_ids": past[:, None] + torch.arange(count, device=device),  # (N, c)
         }
         chosen = {name: everything[name] for name in self._takes}
-        outputs = self._run(ids=input_ids, cache=batch.cache, **chosen)
+        seen = self._seen(cache, slots, count)
+        outputs = self._run(ids=input_ids, cache=batch.cache, seen=seen, **chosen)
         batch.grown(outputs[self.model.cache_name], count)
         for slot in slots:
             cache.lengths[slot] += count
         return self.model.states(outputs)
 
-    def _run(self, ids: Sequence[Sequence[Position]], cache: Any, **arguments: Tensor) -> Any:
+    def _run(
+        self,
+        ids: Sequence[Sequence[Position]],
+        cache: Any,
+        seen: dict[str, Any] | None = None,
+        **arguments: Tensor,
+    ) -> Any:
         plain, vectors = without_vectors(ids)
         on_device = torch.from_numpy(position_array(plain)).to(self.model.device)
-        with self.model.lock:
+        told = pass_media(self.hf, **seen) if seen else nullcontext()
+        with self.model.lock, told:
             self._reset_stretched_rope()
             return self.model.module(
                 **self.model.inputs_with(on_device, vectors),
