@@ -138,7 +138,13 @@ class Layout:
                 continue
             kind = "text" if isinstance(segment, Text) else segment.kind
             following = segment.role or grammar.format.start
+            both_ways = following in grammar.format.bidirectional
             try:
+                if both_ways:
+                    _check_no_loss(segment, following, grammar, media_loss)
+                    builder.begin_span()
+                else:
+                    builder.end_span()
                 builder.begin_part(text)
                 joins = before == kind == "text" and role == following
                 if joins and index < num_dropped and grammar.separator is None:
@@ -156,7 +162,11 @@ class Layout:
                 else:
                     builder.add_markers(markers, leading[index], weight)
                 if not isinstance(segment, Text):
+                    if kind in grammar.format.bidirectional:
+                        builder.begin_span()
                     self._add_span(builder, segment, markers, weight, media_loss)
+                    if not both_ways:
+                        builder.end_span()
                 elif index < num_dropped:
                     assert grammar.pad_text_with is not None
                     blanks = self._alone(grammar.pad_text_with, len(self._text_ids(segment.text)))
@@ -170,6 +180,7 @@ class Layout:
             except ValueError as error:
                 raise ValueError(f"segment {index} ({kind}): {error}") from None
             before, role = kind, following
+        builder.end_span()
         builder.begin_part()
         builder.add_markers(self._closing(before, role), closing, weight)
         return builder.build()
@@ -319,3 +330,16 @@ class Layout:
         span = _Span(ids.astype(np.int32), np.array(allowed, np.int32), modality, positions, depth)
         # Beside the ids: what is allowed, the positions, and their modality.
         return span, 4 * len(ids) + 64
+
+
+def _check_no_loss(segment: Stored, role: str | None, grammar: Grammar, media_loss: float) -> None:
+    """Raises ValueError for what is to be learnt and is seen from before."""
+    loss = segment.loss
+    if not isinstance(segment, Text):
+        embeds = grammar.span_grammars[segment.kind].embeds
+        loss = 0.0 if embeds else loss or media_loss
+    if loss:
+        raise ValueError(
+            f"it has loss {loss:g} in role {role}, which the format reads both ways: what is seen"
+            " is not predicted; give it loss 0 (or its source no media_loss), or another role"
+        )

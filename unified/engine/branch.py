@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from unified.engine.backends.base import Position, attended_medium, continuous_positions
+from unified.engine.backends.both_ways import as_span
 from unified.formats.coded import Coded, CodedMedia
 from unified.formats.grammar import Grammar, SegmentIds
+from unified.formats.spec import Format
 
 __all__ = ["Branch", "positions_of", "positions_of_segment"]
 
@@ -27,6 +29,7 @@ class Branch:
         attached: whether it has what the cache held of its beginning, and reads on from there.
         waits_for: until then, the slot that is reading its beginning, and how much of it.
         kind, role: of the last segment.
+        spans: [start, stop) of positions that see one another.
     """
 
     condition: str
@@ -38,6 +41,40 @@ class Branch:
     waits_for: tuple[int, int] = (-1, 0)
     kind: str | None = None
     role: str | None = None
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    _span_start: int = -1  # of one that is open
+
+    def begin_given(self, format: Format, role: str | None) -> None:
+        """A segment is given next, with its markers: it joins a span of its role, or ends it."""
+        if (role or format.start) not in format.bidirectional:
+            self.end_span()
+        elif self._span_start < 0:
+            self._span_start = len(self.positions)
+
+    def begin_medium(self, format: Format, kind: str) -> None:
+        """The markers of a given segment stand; its own positions are next."""
+        if kind in format.bidirectional and self._span_start < 0:
+            self._span_start = len(self.positions)
+
+    def end_given(self, format: Format, role: str | None) -> None:
+        """All positions of a given segment stand. A span of its role may go on."""
+        if (role or format.start) not in format.bidirectional:
+            self.end_span()
+
+    def end_span(self) -> None:
+        """What follows is no part of the span that is open, if one is."""
+        start, self._span_start = self._span_start, -1
+        if start >= 0 and len(self.positions) - start > 1:
+            self.positions[start:] = as_span(self.positions[start:])
+            self.spans.append((start, len(self.positions)))
+
+    def whole_spans(self, count: int) -> int:
+        """How many positions to read next, about `count`, so that no span is read in part."""
+        stop = self.num_cached + count
+        for first, last in self.spans:
+            if first < stop < last:
+                stop = first if first > self.num_cached else last
+        return stop - self.num_cached
 
 
 def positions_of(ids: Sequence[int], depths: Sequence[int]) -> list[Position]:

@@ -86,6 +86,13 @@ class Engine:
                 f" the backend '{decoder.backend}' computes one id of a position alone; choose"
                 " another backend, or a format with its codes in a row"
             )
+        both_ways = grammar.format.bidirectional
+        if both_ways and not getattr(decoder, "bidirectional", False):
+            raise ValueError(
+                f"format '{grammar.format.name}' reads {', '.join(both_ways)} both ways, and the"
+                f" backend '{decoder.backend}' reads every position behind those before it; open"
+                " the model with backend auto, torch_static or transformers"
+            )
         self.decoder = decoder
         self.grammar = grammar
         self.text_tokenizer = text_tokenizer

@@ -21,6 +21,8 @@ def check_given(
     for index, segment in enumerate(request.segments):
         try:
             _check(segment, grammar)
+            if isinstance(segment, CodedSlot):
+                _check_role(segment, grammar)
             if isinstance(segment, CodedMedia):
                 _check_vectors(segment, grammar, width, attends)
         except ValueError as error:
@@ -58,9 +60,16 @@ def _check(segment: Coded | CodedSlot, grammar: Grammar) -> None:
                 )
 
 
-def _check_vectors(
-    segment: CodedMedia, grammar: Grammar, width: int | None, attends: bool
-) -> None:
+def _check_role(slot: CodedSlot, grammar: Grammar) -> None:
+    role = slot.role or grammar.format.start
+    if role in grammar.format.bidirectional:
+        raise ValueError(
+            f"it is to be written in role {role}, which format '{grammar.format.name}' reads both"
+            " ways: nothing can see what is not written yet; write in another role"
+        )
+
+
+def _check_vectors(segment: CodedMedia, grammar: Grammar, width: int | None, attends: bool) -> None:
     span = grammar.span_grammars[segment.kind]
     if not span.embeds:
         if segment.features is not None:

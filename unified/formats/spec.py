@@ -9,6 +9,10 @@ A format says how a document is laid out as ids:
                                      end: begins with a marker; where every role has an end, it may
                                      be any affix, or null, and another role may then still follow
     roles: {ROLE: AFFIX | {begin: AFFIX, end: AFFIX}}
+    bidirectional: [NAME, ...]       roles, and kinds of spans of vectors, whose positions see one
+                                     another: prefix attention. A run of segments of such a role is
+                                     one span, with the markers before each of them; of a kind it
+                                     is the span itself. Nothing is written there
     text: {separator: NAME | null}   between two texts of a role; null: such texts cannot be told
                                      apart and are refused
     guidance: {blank: NAME, leads: true} | {instead: NAME}
@@ -228,6 +232,7 @@ class Format:
     pad_text_with: str | None = None
     pad_affixes: bool = False
     uncond_token: str | None = None
+    bidirectional: tuple[str, ...] = ()
 
     @property
     def literals(self) -> tuple[str, ...]:

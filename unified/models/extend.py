@@ -99,12 +99,14 @@ def extend_decoder(
     depth: Mapping[str, Any] | None = None,
     grafts: Mapping[str, Graft] | None = None,
     attended: bool = False,
+    bidirectional: Sequence[str] = (),
 ) -> tuple[Sequencer, Any, CodesOutput | None, tuple[str, ...]]:
     """A language model with rows for new ids, its codes' output and notes; see
     `UnifiedModel.extend`.
 
     layouts: by modality, see `laid_out`. grafts: by modality, what it is read through. attended:
-    whether the decoder's layers attend to that.
+    whether the decoder's layers attend to that. bidirectional: what is seen both ways, beside what
+    the format says.
     """
     import torch
 
@@ -146,8 +148,9 @@ def extend_decoder(
             hf = checkpoint.move(hf, device)
     old = _rows(hf, text_tokenizer)
     sequencer = _sequencer(
-        layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid, others, embedders
-    )
+        layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid, others, embedders,
+        bidirectional,
+    )  # fmt: skip
     declared = codes_output(sequencer.grammar, config, codes, depth)
     blocks = sequencer.vocabulary.blocks
     vectors = vectors_of(blocks, media) if initialise == "codebook" else {}
@@ -262,6 +265,7 @@ def _sequencer(
     max_grid: int,
     others: Mapping[str, MediaTokenizer] | None = None,
     embedders: Mapping[str, MediaEmbedder] | None = None,
+    bidirectional: Sequence[str] = (),
 ) -> Sequencer:
     """A sequencer over the vocabulary that these parts make."""
     embedders = embedders or {}
@@ -276,7 +280,7 @@ def _sequencer(
     by_name = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
     media = {name: of(tokenizer) for name, tokenizer in by_name.items() if tokenizer is not None}
     format = _without(format, [name for name in registered_modalities() if name not in media])
-    format = add_spans(format, embedders)
+    format = _seen_both_ways(add_spans(format, embedders), bidirectional)
     media |= {kind: ((1,), embedder.fingerprint) for kind, embedder in embedders.items()}
     built = Vocabulary.build(
         text_size=text_tokenizer.size,
@@ -302,6 +306,15 @@ def _sequencer(
         vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer, others=others,
         embedders=embedders,
     )  # fmt: skip
+
+
+def _seen_both_ways(format: Format, names: Sequence[str]) -> Format:
+    """A format with roles and kinds of spans whose positions see one another."""
+    if not names:
+        return format
+    top = yaml.safe_load(format.source)
+    top["bidirectional"] = list(dict.fromkeys([*format.bidirectional, *names]))
+    return parse_format(write_format(top))
 
 
 def _without(format: Format, kinds: Sequence[str]) -> Format:

@@ -174,8 +174,9 @@ def load_model(
     depth = None if codes is None else codes.depth
     layers = check_layers(manifest.get(LAYERS_KEY), str(where))
     language_model = LanguageModel.open(
-        directory, pretrained, device, dtype, read, backend, depth, layers
-    )
+        directory, pretrained, device, dtype, read, backend, depth, layers,
+        bool(grammar.format.bidirectional),
+    )  # fmt: skip
     media: dict[str, Any] = {
         modality: codec for modality, codec in (codecs or {}).items() if codec is not None
     }

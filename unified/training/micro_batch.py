@@ -43,6 +43,8 @@ class MicroBatch:
         num_positions, num_ids: that are not padding.
         deeper: the ids of depth 1 and more; None where every position holds one id.
         embedded: what stands at continuous positions.
+        seen_until: int64 (B * L,), up to which position, counted over all sequences, each one sees
+            its document; None where every one sees what is before it.
     """
 
     input_ids: Tensor
@@ -59,6 +61,7 @@ class MicroBatch:
     num_ids: int
     deeper: DeeperBatch | None = None
     embedded: tuple[EmbeddedGroup, ...] = ()
+    seen_until: Tensor | None = None
 
     @property
     def num_first(self) -> int:
@@ -69,6 +72,12 @@ class MicroBatch:
     def weight(self) -> float:
         """Of all its positions together."""
         return float(self.weights.double().sum())
+
+    def sees_until(self) -> Tensor:
+        """`seen_until`, with the positions themselves where that is None."""
+        if self.seen_until is not None:
+            return self.seen_until
+        return torch.arange(1, self.input_ids.numel() + 1, device=self.input_ids.device)
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on a device."""
@@ -165,7 +174,20 @@ def make_micro_batch(
         if deeper is None
         else DeeperBatch(several, deeper_groups, torch.from_numpy(state[later_order])),
         embedded=embedded_groups(sequences),
+        seen_until=_seen_until(sequences),
     )
+
+
+def _seen_until(sequences: Sequence[PackedSequence]) -> Tensor | None:
+    """See `MicroBatch.seen_until`."""
+    if not any(sequence.spans for sequence in sequences):
+        return None
+    length = len(sequences[0].labels)
+    until = np.arange(1, len(sequences) * length + 1)
+    for number, sequence in enumerate(sequences):
+        for first, last in sequence.spans:
+            until[number * length + first : number * length + last] = number * length + last
+    return torch.from_numpy(until)
 
 
 class _Labels:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unified.engine.backends.both_ways import check_full_attention
 from unified.formats.grammar import MODALITIES
 from unified.models.code_head import code_head
 from unified.models.grafting.layer_grafts import layer_graft_of
-from unified.training import document_attention
+from unified.training import bidirectional_attention, document_attention
 from unified.training.decoder_positions import positions_of
 from unified.training.depth_loss import depth_loss
 from unified.training.embedded_batch import Vectorizer
@@ -62,6 +63,7 @@ class TrainModule(nn.Module):
         z_loss: weight of the squared log-normaliser.
         router_loss: weight of what balances a mixture of experts, see `routing_of`.
         vectors: the connectors of what is read as vectors; None: there are none.
+        bidirectional: whether spans of documents are seen both ways; attention is ours then.
 
     Raises:
         ValueError: no attention keeps the documents of a sequence apart, or `router_loss` is given
@@ -75,6 +77,7 @@ class TrainModule(nn.Module):
         z_loss: float = 0.0,
         router_loss: float | None = None,
         vectors: Vectorizer | None = None,
+        bidirectional: bool = False,
     ) -> None:
         super().__init__()
         self.decoder = decoder
@@ -86,6 +89,17 @@ class TrainModule(nn.Module):
         self._norm_input: Tensor | None = None
         document_attention.register()
         names = (attention_name,) if attention_name else attentions(decoder)
+        self.bidirectional = bidirectional
+        if bidirectional:
+            if attention_name is not None:
+                raise ValueError(
+                    f"attention is {attention_name}, but the format reads spans both ways, which"
+                    " attention of our own computes; leave it out"
+                )
+            bidirectional_attention.register()
+            config = decoder.config.get_text_config()
+            check_full_attention(config, type(decoder).__name__)
+            names = (bidirectional_attention.NAME,)
         chosen = next((name for name in names if keeps_apart(decoder, name, self.positions)), None)
         if chosen is None:
             raise ValueError(
@@ -119,9 +133,11 @@ class TrainModule(nn.Module):
 
     def forward(self, micro_batch: MicroBatch) -> LossOutput:
         """Losses of a micro-batch."""
-        options: dict[str, Any] = (
-            {"document_spans": micro_batch.document_spans} if self.by_documents else {}
-        )
+        options: dict[str, Any] = {}
+        if self.by_documents or self.bidirectional:
+            options["document_spans"] = micro_batch.document_spans
+        if self.bidirectional:
+            options["seen_until"] = micro_batch.sees_until()
         input_ids, position_ids = micro_batch.input_ids, micro_batch.position_ids  # (B, L)
         if self.flat:
             input_ids, position_ids = input_ids.view(1, -1), position_ids.view(1, -1)
@@ -272,9 +288,11 @@ def keeps_apart(decoder: PreTrainedModel, name: str, positions: Positions | None
         alone = [run(part) for part in ids.split(sizes, 1)]
         # Flash attention takes no float32; its documents are found as the others' are.
         use_attention(inner, "eager" if name.startswith("flash") else name)
-        options: dict[str, Any] = (
-            {"document_spans": spans} if name == document_attention.NAME else {}
-        )
+        options: dict[str, Any] = {}
+        if name in (document_attention.NAME, bidirectional_attention.NAME):
+            options = {"document_spans": spans}
+        if name == bidirectional_attention.NAME:
+            options["seen_until"] = torch.arange(1, sum(sizes) + 1, device=device)
         packed = run(ids, position_ids=position_ids, **options)
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False

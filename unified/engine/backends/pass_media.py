@@ -66,7 +66,7 @@ class PassMedia:
             self.mask = mask.index_fill(0, where, True).view(ids.shape[:2])
 
     def seen(self, x: Tensor) -> Tensor:
-        """For each position of (B, T, D) whether a medium stands at it or before it: bool (B, T)."""
+        """Whether a medium stands at each position of (B, T, D) or before it: bool (B, T)."""
         if self.latest is None or self.latest.shape != x.shape[:2]:
             return torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
         return self.latest >= 0
