@@ -78,7 +78,7 @@ def spans_of(model, ids, case):
     """[start, stop) of what sees itself, by the format's own words: read off the ids."""
     marker = model.vocabulary.marker
     if case == "prompt":
-        return [(ids.index(marker("<prompt>")), ids.index(marker("<response>")))]
+        return [(0, ids.index(marker("<response>")))]
     begins = [at for at, id in enumerate(ids) if id == marker("<image>")]
     ends = [at + 1 for at, id in enumerate(ids) if id == marker("</image>")]
     return list(zip(begins, ends))
@@ -154,9 +154,8 @@ def test_a_span_is_shared_as_a_whole_or_not_at_all(model, case):
         prefix_of(own) for own in (DOCUMENTS[1], DOCUMENTS[4], document("a cat", picture(4)))
     )
     assert again >= 24
-    if case == "prompt":  # <bos> alone
-        assert longer <= 1
-        assert other <= 1
+    if case == "prompt":
+        assert longer == other == 0
     else:  # up to the end of the picture, and up to its beginning
         assert longer >= 20
         assert 3 <= other <= 8
@@ -234,7 +233,7 @@ def test_documents_of_a_row_are_trained_apart_under_the_same_mask(folders):
          Text("a cat", "response", 1.0), Text("what", "prompt", 0.0), Text("it", "response", 1.0)],
     ]  # fmt: skip
     row = packed(model, documents, 70)
-    assert row.spans[0][0] == 1  # behind <bos>
+    assert row.spans[0][0] == 0 and len(row.spans) == 3
     assert all(row.loss_weights[start + 1 : stop].max() == 0 for start, stop in row.spans)
     module = TrainModule(model.hf, None, bidirectional=True)
     outcome = module(make_micro_batch([row], np.ones(8, np.float32)))

@@ -142,9 +142,6 @@ class Layout:
             try:
                 if both_ways:
                     _check_no_loss(segment, following, grammar, media_loss)
-                    builder.begin_span()
-                else:
-                    builder.end_span()
                 builder.begin_part(text)
                 joins = before == kind == "text" and role == following
                 if joins and index < num_dropped and grammar.separator is None:
@@ -154,13 +151,18 @@ class Layout:
                     count = len(self._text_ids(segment.text))
                     builder.add(*self._alone(grammar.pad_text_with, count), 0.0)
                     continue
-                markers = self._markers_before(before, role, segment)
+                markers, closes = self._markers_before(before, role, segment), False
+                if both_ways:
+                    builder.begin_span(markers.num_closing, whole=before is None)
+                else:
+                    closes = builder.end_span(markers.num_closing)
                 if without and index <= num_dropped and grammar.pad_affixes:
                     assert grammar.pad_text_with is not None
                     blanks = self._alone(grammar.pad_text_with, len(markers.ids))
                     builder.add(*blanks, 0.0)
                 else:
-                    builder.add_markers(markers, leading[index], weight)
+                    # What follows a span is the document's to say, not to be predicted.
+                    builder.add_markers(markers, (0.0, 0.0) if closes else leading[index], weight)
                 if not isinstance(segment, Text):
                     if kind in grammar.format.bidirectional:
                         builder.begin_span()
@@ -180,9 +182,10 @@ class Layout:
             except ValueError as error:
                 raise ValueError(f"segment {index} ({kind}): {error}") from None
             before, role = kind, following
-        builder.end_span()
         builder.begin_part()
-        builder.add_markers(self._closing(before, role), closing, weight)
+        closing_markers = self._closing(before, role)
+        builder.end_span(closing_markers.num_closing)
+        builder.add_markers(closing_markers, closing, weight)
         return builder.build()
 
     def _text_ids(self, text: str) -> np.ndarray:

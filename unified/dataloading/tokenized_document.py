@@ -87,17 +87,24 @@ class TokenizedDocumentBuilder:
         self.boundaries.append(self._num_positions)
         self.is_text.append(text)
 
-    def begin_span(self) -> None:
-        """What is added from here on sees one another; a span that is open goes on."""
-        if self._span_start is None:
-            self._span_start = self._num_positions, self.length
+    def begin_span(self, behind: int = 0, whole: bool = False) -> None:
+        """What is added from here on sees one another; a span that is open goes on.
 
-    def end_span(self) -> None:
-        """What is added from here on is no part of the span that is open, if one is."""
-        if self._span_start is not None and self._num_positions - self._span_start[0] > 1:
-            (first, first_id), stop = self._span_start, self._num_positions
-            self._spans.append(((first, stop), (first_id, self.length)))
-        self._span_start = None
+        behind: how many markers come before it. whole: from the document's beginning on.
+        """
+        if self._span_start is None:
+            at = self._num_positions + behind, self.length + behind
+            self._span_start = (0, 0) if whole else at
+
+    def end_span(self, behind: int = 0) -> bool:
+        """What is added behind the next `behind` markers is no part of the span that is open.
+        Whether one is."""
+        if self._span_start is None:
+            return False
+        (first, first_id), self._span_start = self._span_start, None
+        stop = self._num_positions + behind
+        self._spans.append(((first, stop), (first_id, self.length + behind)))
+        return True
 
     def add(
         self,
@@ -141,7 +148,6 @@ class TokenizedDocumentBuilder:
         loss_weights = np.repeat(np.array(self._weights, np.float32), self._counts)
         for positions, weight in self.own_weights:
             loss_weights[positions] = weight
-        self.end_span()
         for _, (first, stop) in self._spans:
             loss_weights[first + 1 : stop] = 0.0  # markers: what is seen is not predicted
         depths = None

@@ -195,19 +195,17 @@ class ActiveRequest:
             and (segment.role or self.grammar.format.start) == self.state.role
         )
         own, format = self.branches[FULL], self.grammar.format
-        if isinstance(segment, CodedSlot):
-            own.end_span()
-        else:
-            own.begin_given(format, segment.role)
+        written = isinstance(segment, CodedSlot)
+        own.begin_segment(self.grammar, self.state.role, segment.role, written)
         if continues:
             self._continued = (self._num_text_ids, self.segment_index)
         else:
             for id in self.state.segment_prefix(segment.kind, segment.role):
                 self._push(id)
+        own.end_markers(format, segment.kind, written)
         if not isinstance(segment, CodedSlot):
             coded = self.grammar.segment_ids(segment)
             ids, positions = coded.ids.tolist(), own.positions
-            own.begin_medium(format, segment.kind)
             if isinstance(segment, CodedText):
                 self.ids += ids
                 if self._apart:

@@ -43,30 +43,45 @@ class Branch:
     role: str | None = None
     spans: list[tuple[int, int]] = field(default_factory=list)
     _span_start: int = -1  # of one that is open
+    _span_stop: int = -1  # and where it ends, once what comes behind it begins
+    _begun: bool = False  # whether there is a segment
 
-    def begin_given(self, format: Format, role: str | None) -> None:
-        """A segment is given next, with its markers: it joins a span of its role, or ends it."""
-        if (role or format.start) not in format.bidirectional:
-            self.end_span()
-        elif self._span_start < 0:
-            self._span_start = len(self.positions)
+    def begin_segment(
+        self, grammar: Grammar, before: str | None, role: str | None, written: bool
+    ) -> None:
+        """The markers of a segment are next: one that is given joins a span of its role or begins
+        it, others end it. A document's beginning belongs to the span of its first segment, what
+        ends a role to the role.
 
-    def begin_medium(self, format: Format, kind: str) -> None:
-        """The markers of a given segment stand; its own positions are next."""
-        if kind in format.bidirectional and self._span_start < 0:
+        before: the role so far. written: whether the segment is a slot.
+        """
+        format, first = grammar.format, not self._begun
+        self._begun, role = True, role or format.start
+        behind = len(self.positions)
+        if role != before:
+            behind += len(grammar.role_suffix(before))
+        if role in format.bidirectional and not written:
+            if self._span_start < 0:
+                self._span_start = 0 if first else behind
+        elif self._span_start >= 0:
+            self._span_stop = behind
+
+    def end_markers(self, format: Format, kind: str, written: bool) -> None:
+        """The markers of a segment stand; its own positions are next."""
+        if self._span_stop >= 0:
+            self._end_span(self._span_stop)
+        if kind in format.bidirectional and not written and self._span_start < 0:
             self._span_start = len(self.positions)
 
     def end_given(self, format: Format, role: str | None) -> None:
         """All positions of a given segment stand. A span of its role may go on."""
-        if (role or format.start) not in format.bidirectional:
-            self.end_span()
+        if self._span_start >= 0 and (role or format.start) not in format.bidirectional:
+            self._end_span(len(self.positions))
 
-    def end_span(self) -> None:
-        """What follows is no part of the span that is open, if one is."""
-        start, self._span_start = self._span_start, -1
-        if start >= 0 and len(self.positions) - start > 1:
-            self.positions[start:] = as_span(self.positions[start:])
-            self.spans.append((start, len(self.positions)))
+    def _end_span(self, stop: int) -> None:
+        start, self._span_start, self._span_stop = self._span_start, -1, -1
+        self.positions[start:stop] = as_span(self.positions[start:stop])
+        self.spans.append((start, stop))
 
     def whole_spans(self, count: int) -> int:
         """How many positions to read next, about `count`, so that no span is read in part."""

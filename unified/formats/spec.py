@@ -11,8 +11,9 @@ A format says how a document is laid out as ids:
     roles: {ROLE: AFFIX | {begin: AFFIX, end: AFFIX}}
     bidirectional: [NAME, ...]       roles, and kinds of spans of vectors, whose positions see one
                                      another: prefix attention. A run of segments of such a role is
-                                     one span, with the markers before each of them; of a kind it
-                                     is the span itself. Nothing is written there
+                                     one span, with the markers before and behind them and the
+                                     document's beginning before the first; of a kind it is the span
+                                     itself. Nothing is written there
     text: {separator: NAME | null}   between two texts of a role; null: such texts cannot be told
                                      apart and are refused
     guidance: {blank: NAME, leads: true} | {instead: NAME}

@@ -43,8 +43,8 @@ class MicroBatch:
         num_positions, num_ids: that are not padding.
         deeper: the ids of depth 1 and more; None where every position holds one id.
         embedded: what stands at continuous positions.
-        seen_until: int64 (B * L,), up to which position, counted over all sequences, each one sees
-            its document; None where every one sees what is before it.
+        spans: int64 (M, 2), [start, stop) of positions that see one another, counted over all
+            sequences; None where there are none.
     """
 
     input_ids: Tensor
@@ -61,7 +61,7 @@ class MicroBatch:
     num_ids: int
     deeper: DeeperBatch | None = None
     embedded: tuple[EmbeddedGroup, ...] = ()
-    seen_until: Tensor | None = None
+    spans: Tensor | None = None
 
     @property
     def num_first(self) -> int:
@@ -73,11 +73,13 @@ class MicroBatch:
         """Of all its positions together."""
         return float(self.weights.double().sum())
 
-    def sees_until(self) -> Tensor:
-        """`seen_until`, with the positions themselves where that is None."""
-        if self.seen_until is not None:
-            return self.seen_until
-        return torch.arange(1, self.input_ids.numel() + 1, device=self.input_ids.device)
+    def seen_until(self) -> Tensor:
+        """Up to which position, counted over all sequences, each one sees its document: int64
+        (B * L,)."""
+        until = torch.arange(1, self.input_ids.numel() + 1, device=self.input_ids.device)
+        for start, stop in [] if self.spans is None else self.spans.tolist():
+            until[start:stop] = stop
+        return until
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on a device."""
@@ -174,20 +176,19 @@ def make_micro_batch(
         if deeper is None
         else DeeperBatch(several, deeper_groups, torch.from_numpy(state[later_order])),
         embedded=embedded_groups(sequences),
-        seen_until=_seen_until(sequences),
+        spans=_spans(sequences),
     )
 
 
-def _seen_until(sequences: Sequence[PackedSequence]) -> Tensor | None:
-    """See `MicroBatch.seen_until`."""
-    if not any(sequence.spans for sequence in sequences):
-        return None
+def _spans(sequences: Sequence[PackedSequence]) -> Tensor | None:
+    """See `MicroBatch.spans`."""
     length = len(sequences[0].labels)
-    until = np.arange(1, len(sequences) * length + 1)
-    for number, sequence in enumerate(sequences):
-        for first, last in sequence.spans:
-            until[number * length + first : number * length + last] = number * length + last
-    return torch.from_numpy(until)
+    spans = [
+        (number * length + start, number * length + stop)
+        for number, sequence in enumerate(sequences)
+        for start, stop in sequence.spans
+    ]
+    return torch.tensor(spans, dtype=torch.int64) if spans else None
 
 
 class _Labels:

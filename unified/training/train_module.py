@@ -137,7 +137,7 @@ class TrainModule(nn.Module):
         if self.by_documents or self.bidirectional:
             options["document_spans"] = micro_batch.document_spans
         if self.bidirectional:
-            options["seen_until"] = micro_batch.sees_until()
+            options["seen_until"] = micro_batch.seen_until()
         input_ids, position_ids = micro_batch.input_ids, micro_batch.position_ids  # (B, L)
         if self.flat:
             input_ids, position_ids = input_ids.view(1, -1), position_ids.view(1, -1)

@@ -29,10 +29,8 @@ __all__ = ["as_span", "check_full_attention", "seen_mask", "seen_until", "withou
 
 
 def as_span(positions: Sequence[Position]) -> list[Position]:
-    """Positions as a span that is seen both ways; of a single one nothing changes."""
+    """Positions as a span that is seen both ways."""
     own = [p.own if isinstance(p, BidirectionalPosition) else p for p in positions]
-    if len(own) < 2:
-        return list(positions)
     digest = hashlib.sha256(str(len(own)).encode())
     for position in own:
         digest.update(_bytes_of(position))
