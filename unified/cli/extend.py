@@ -99,7 +99,16 @@ def extend(
         typer.Option(
             "--layers",
             metavar="NAME[,OPTION=N]",
-            help="In the model's layers: visual-expert or adaption-prompts.",
+            help="In the model's layers: visual-expert, adaption-prompts, gated-cross-attention or"
+            " modality-adapters.",
+        ),
+    ] = None,
+    bidirectional: Annotated[
+        str | None,
+        typer.Option(
+            "--bidirectional",
+            metavar="NAME,...",
+            help="Roles and spans of vectors whose positions see one another, such as prompt.",
         ),
     ] = None,
     max_grid: Annotated[
@@ -131,6 +140,8 @@ def extend(
     if layers is not None:
         name, options = _named("--layers", layers)
         grafts |= {"layers": name, "layer_options": options}
+    if bidirectional is not None:
+        grafts["bidirectional"] = [name.strip() for name in bidirectional.split(",")]
     media = {
         f"{modality}_tokenizer": _open(name, modality)
         for modality, name in (("image", image), ("audio", audio))
