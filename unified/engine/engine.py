@@ -276,7 +276,10 @@ class Engine:
     ) -> tuple[ActiveRequest, list[int]]:
         """A request ready to be sampled, and the ids that each of its branches can need."""
         reads = getattr(self.decoder, "input_width", None)
-        check_given(request, self.grammar, reads, getattr(self.decoder, "attends_media", False))
+        attends, encodes = (
+            getattr(self.decoder, name, False) for name in ("attends_media", "encodes")
+        )
+        check_given(request, self.grammar, reads, attends, encodes)
         sampling = request.sampling or sampling or Sampling()
         positions, text = self.decoder.max_positions, self.text_tokenizer
         max_ids = sampling.max_ids or min(MAX_IDS, positions) * self.grammar.num_together

@@ -11,13 +11,20 @@ __all__ = ["check_given"]
 
 
 def check_given(
-    request: Request, grammar: Grammar, width: int | None = None, attends: bool = False
+    request: Request,
+    grammar: Grammar,
+    width: int | None = None,
+    attends: bool = False,
+    encodes: bool = False,
 ) -> None:
     """Raises ValueError, naming the segment, for codes of other levels or codebooks than the
     format has, for streams of unequal length, and for vectors that the decoder cannot read.
 
     width: of its vectors; None: it reads none. attends: whether its layers attend to media.
+    encodes: whether an encoder reads what is seen both ways, once.
     """
+    if encodes:
+        _check_encoded(request, grammar)
     for index, segment in enumerate(request.segments):
         try:
             _check(segment, grammar)
@@ -58,6 +65,21 @@ def _check(segment: Coded | CodedSlot, grammar: Grammar) -> None:
                     f"the codes that it begins with have id {id} in level {level}, frame {frame},"
                     f" which is none of block '{block.name}'"
                 )
+
+
+def _check_encoded(request: Request, grammar: Grammar) -> None:
+    """Raises ValueError where what an encoder reads stands behind other segments."""
+    format, decoded = grammar.format, ""
+    for index, segment in enumerate(request.segments):
+        role = segment.role or format.start
+        if role not in format.bidirectional:
+            decoded = decoded or f"segment {index} ({segment.kind})"
+        elif decoded:
+            raise ValueError(
+                f"segment {index} ({segment.kind}) in role {role} is for the encoder, which reads"
+                f" once and before all that the decoder does, and {decoded} stands before it; put"
+                " it first: such a model answers one prompt"
+            )
 
 
 def _check_role(slot: CodedSlot, grammar: Grammar) -> None:

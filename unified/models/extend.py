@@ -15,6 +15,7 @@ from unified.formats.grammar import Grammar
 from unified.formats.load import load_format
 from unified.formats.parser import parse_format, write_format
 from unified.formats.spec import Format
+from unified.formats.text_to_text_format import check_encoded, text_to_text_format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.code_output import (
     CodesOutput,
@@ -136,6 +137,10 @@ def extend_decoder(
         layout = replace(layout, format=plain)
     else:
         layout, codes = laid_out(layout, layouts or {})
+    if checkpoint.has_encoder(config.to_dict()):
+        plain = layout.format if isinstance(layout, ChatFormat) else layout
+        bidirectional = bidirectional or ([] if plain.bidirectional else ["prompt"])
+        check_encoded(_seen_both_ways(plain, bidirectional))
     own_codes = [name for name, tokenizer in media.items() if tokenizer is not None]
     width = int(config.get_text_config().hidden_size)
     embedders = make_embedders(grafts or {}, width, own_codes, attended)
@@ -154,12 +159,21 @@ def extend_decoder(
     declared = codes_output(sequencer.grammar, config, codes, depth)
     blocks = sequencer.vocabulary.blocks
     vectors = vectors_of(blocks, media) if initialise == "codebook" else {}
+    _part_head(hf)
     hf.resize_token_embeddings(sequencer.vocabulary.size, mean_resizing=False)
     new_rows(hf, old, initialise, vectors)
     add_codes_output(hf, declared)
     notes = tuple(f"the text tokenizer: {note}" for note in text_tokenizer.notes)
     chat_notes = layout.notes if isinstance(layout, ChatFormat) else ()
     return sequencer, hf, declared, (*notes, *chat_notes)
+
+
+def _part_head(hf: Any) -> None:
+    """Let a T5 whose head has rows of its own keep them: its config says that they are the
+    embedding's, and rows would be given to that alone."""
+    head = hf.get_output_embeddings().weight
+    if checkpoint.has_encoder(hf.config.to_dict()) and head is not hf.get_input_embeddings().weight:
+        hf.config.tie_word_embeddings = False
 
 
 def _rows(hf: PreTrainedModel, text_tokenizer: TextTokenizer) -> int:
@@ -251,6 +265,8 @@ def _layout(
 ) -> Format | ChatFormat:
     """A format by its name, or the one of the text tokenizer's chat template, with spans of boxes
     and points if `places`."""
+    if str(format) == CHAT and config is not None and checkpoint.has_encoder(config.to_dict()):
+        return text_to_text_format(text_tokenizer, config, places)
     if str(format) == CHAT:
         return chat_format(text_tokenizer, config, places)
     return load_format(format)

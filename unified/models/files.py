@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
+from unified.formats.text_to_text_format import check_encoded
 from unified.formats.spec import Format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.code_output import CodesOutput, check_codes, without_depth_decoder
@@ -157,10 +158,15 @@ def load_model(
         grammar = Grammar.from_text(manifest["format"], vocabulary)
     except ValueError as error:
         raise type(error)(f"model {directory}: {error}") from None
+    if checkpoint.has_encoder(config):
+        try:
+            check_encoded(grammar.format)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
     codes = None
     if "codes" in manifest:
         codes = CodesOutput.from_json(manifest["codes"], f"{where}: codes")
-    width = (config.get("text_config") or config).get("hidden_size")
+    width = (config.get("text_config") or config).get("hidden_size") or config.get("d_model")
     check_codes(codes, grammar, width, str(where))
     if codes is not None and (codes.output == "model") != (
         published is not None and published.pretrained.codes_output == "model"

@@ -18,6 +18,7 @@ from unified.engine.backends.both_ways import check_full_attention
 from unified.formats.grammar import MODALITIES
 from unified.models.code_head import code_head
 from unified.models.grafting.layer_grafts import layer_graft_of
+from unified.models.hf_checkpoint import has_encoder
 from unified.training import bidirectional_attention, document_attention
 from unified.training.decoder_positions import positions_of
 from unified.training.depth_loss import depth_loss
@@ -88,26 +89,13 @@ class TrainModule(nn.Module):
         self.balance: Tensor | None = None
         self._norm_input: Tensor | None = None
         document_attention.register()
-        names = (attention_name,) if attention_name else attentions(decoder)
         self.bidirectional = bidirectional
-        if bidirectional:
-            if attention_name is not None:
-                raise ValueError(
-                    f"attention is {attention_name}, but the format reads spans both ways, which"
-                    " attention of our own computes; leave it out"
-                )
-            bidirectional_attention.register()
-            config = decoder.config.get_text_config()
-            check_full_attention(config, type(decoder).__name__)
-            names = (bidirectional_attention.NAME,)
-        chosen = next((name for name in names if keeps_apart(decoder, name, self.positions)), None)
-        if chosen is None:
-            raise ValueError(
-                f"{type(decoder).__name__} does not keep the documents of a sequence apart under"
-                f" attention {' or '.join(names)}; such decoders cannot be trained yet"
-            )
         inner: Any = self.positions.inner
-        use_attention(inner, chosen)
+        if has_encoder({"model_type": decoder.config.model_type}):  # it takes documents apart
+            chosen = str(inner.config._attn_implementation)
+        else:
+            chosen = _choose_attention(decoder, attention_name, self.positions, bidirectional)
+            use_attention(inner, chosen)
         self.by_documents = chosen == document_attention.NAME
         # transformers looks for documents in a batch of one alone where flash attention is used.
         self.flat = "flash" in chosen
@@ -138,6 +126,7 @@ class TrainModule(nn.Module):
             options["document_spans"] = micro_batch.document_spans
         if self.bidirectional:
             options["seen_until"] = micro_batch.seen_until()
+            options["spans"] = micro_batch.spans
         input_ids, position_ids = micro_batch.input_ids, micro_batch.position_ids  # (B, L)
         if self.flat:
             input_ids, position_ids = input_ids.view(1, -1), position_ids.view(1, -1)
@@ -239,6 +228,29 @@ class TrainModule(nn.Module):
         return total, losses
 
 
+def _choose_attention(
+    decoder: PreTrainedModel, name: str | None, positions: Positions, bidirectional: bool
+) -> str:
+    """An `attn_implementation` under which documents stay apart; see `TrainModule`."""
+    names = (name,) if name else attentions(decoder)
+    if bidirectional:
+        if name is not None:
+            raise ValueError(
+                f"attention is {name}, but the format reads spans both ways, which attention of our"
+                " own computes; leave it out"
+            )
+        bidirectional_attention.register()
+        check_full_attention(decoder.config.get_text_config(), type(decoder).__name__)
+        names = (bidirectional_attention.NAME,)
+    chosen = next((other for other in names if keeps_apart(decoder, other, positions)), None)
+    if chosen is None:
+        raise ValueError(
+            f"{type(decoder).__name__} does not keep the documents of a sequence apart under"
+            f" attention {' or '.join(names)}; such decoders cannot be trained yet"
+        )
+    return chosen
+
+
 def attentions(decoder: PreTrainedModel) -> tuple[str, ...]:
     """Ways of attention, the fastest first: "documents" on the CPU, where the decoder's attention
     is plain; flash attention where it is installed; what transformers has by itself otherwise."""
@@ -334,7 +346,8 @@ def _last_norm(inner: nn.Module) -> nn.Module | None:
 @torch.no_grad()
 def check_head(decoder: PreTrainedModel) -> None:
     """Raises ValueError for a decoder whose logits are not hidden states times its head's rows."""
-    if is_published(decoder):  # whose heads are known
+    encodes = has_encoder({"model_type": decoder.config.model_type})
+    if encodes or is_published(decoder):  # whose heads are known
         return
     positions = positions_of(decoder)
     head = positions.head()
