@@ -233,7 +233,8 @@ def test_documents_of_a_row_are_trained_apart_under_the_same_mask(folders):
          Text("a cat", "response", 1.0), Text("what", "prompt", 0.0), Text("it", "response", 1.0)],
     ]  # fmt: skip
     row = packed(model, documents, 70)
-    assert row.spans[0][0] == 0 and len(row.spans) == 3
+    assert row.spans[0][0] == 0
+    assert len(row.spans) == 3
     assert all(row.loss_weights[start + 1 : stop].max() == 0 for start, stop in row.spans)
     module = TrainModule(model.hf, None, bidirectional=True)
     outcome = module(make_micro_batch([row], np.ones(8, np.float32)))

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
-from unified.formats.text_to_text_format import check_encoded
 from unified.formats.spec import Format
+from unified.formats.text_to_text_format import check_encoded
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.code_output import CodesOutput, check_codes, without_depth_decoder
 from unified.models.depth_files import save_depth_decoder

@@ -1,8 +1,8 @@
 """Encoder-decoders of text (T5, mT5, UMT5) as a backend of torch.
 
 The positions of spans that are seen both ways, which stand before all others, are what the encoder
-reads, as a whole; their hidden states are nothing's (zeros). All others are the decoder's. A KV slot
-holds what the encoder read, and the cache that transformers has of the decoder and of
+reads, as a whole; their hidden states are nothing's (zeros). All others are the decoder's. A KV
+slot holds what the encoder read, and the cache that transformers has of the decoder and of
 cross-attention.
 
 Rows step one by one: the modules are transformers' own.
@@ -197,7 +197,9 @@ class TextToTextDecoder:
         cache.lengths[slot] += len(positions)
         return torch.cat([part.to(self.hf.device) for part in states])
 
-    def _decode(self, cache: TextToTextCache, slot: int, positions: Sequence[OwnPosition]) -> Tensor:
+    def _decode(
+        self, cache: TextToTextCache, slot: int, positions: Sequence[OwnPosition]
+    ) -> Tensor:
         if cache.states[slot] is None:
             cache.states[slot] = self._encode(cache.encoded[slot])
         outputs = self.hf.decoder(

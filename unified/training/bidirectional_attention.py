@@ -39,7 +39,7 @@ def attend(
     """
     assert document_spans is not None, "attention by documents needs document_spans"
     assert seen_until is not None, "attention to what comes later needs seen_until"
-    batch, heads, length, channels = query.shape
+    batch, heads, length = query.shape[:3]
     q, k, v = (
         x.transpose(0, 1).reshape(-1, batch * length, x.shape[-1]) for x in (query, key, value)
     )

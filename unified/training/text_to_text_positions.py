@@ -75,6 +75,7 @@ class _TextToText(nn.Module):
             nothing = sum(parameter.sum() * 0 for parameter in hf.parameters())
             return ((states + nothing).view_as(inputs_embeds),)
         read, read_mask = _gathered(flat, [encoded for encoded, _ in parts])
+        read_mask = read_mask.clone()
         read_mask[:, 0] = True  # a document without a part is a zero, which adds nothing
         written, written_mask = _gathered(flat, [decoded for _, decoded in parts])
         encoded = hf.encoder(inputs_embeds=read, attention_mask=read_mask.long())

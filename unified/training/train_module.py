@@ -91,7 +91,8 @@ class TrainModule(nn.Module):
         document_attention.register()
         self.bidirectional = bidirectional
         inner: Any = self.positions.inner
-        if has_encoder({"model_type": decoder.config.model_type}):  # it takes documents apart
+        self.encodes = has_encoder({"model_type": decoder.config.model_type})
+        if self.encodes:  # it takes documents apart
             chosen = str(inner.config._attn_implementation)
         else:
             chosen = _choose_attention(decoder, attention_name, self.positions, bidirectional)
@@ -126,6 +127,7 @@ class TrainModule(nn.Module):
             options["document_spans"] = micro_batch.document_spans
         if self.bidirectional:
             options["seen_until"] = micro_batch.seen_until()
+        if self.encodes:
             options["spans"] = micro_batch.spans
         input_ids, position_ids = micro_batch.input_ids, micro_batch.position_ids  # (B, L)
         if self.flat:
